@@ -1,0 +1,117 @@
+"""Everything mmdata raises on purpose.
+
+MMDataError
+├── UsageError            the call is at fault (command line exit code 2)
+│   ├── ConfigError       a configuration file or option says something impossible
+│   └── UnknownNameError  no format, template, … of that name
+└── DataError             the data is at fault (exit code 1)
+    ├── RecordError       one source record; becomes a line of ``rejects.jsonl``
+    ├── SchemaError       a conversation breaks a rule of the schema
+    ├── StoreError        a store is damaged, locked or absent
+    ├── MediaError        a media file
+    │   ├── ImageError
+    │   └── VideoError
+    └── TokenError        a tokenizer file or a conversation that a template cannot encode
+
+Each can be built from one string (data loaders of other frameworks rebuild exceptions that way) and carries what is
+known as attributes besides.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "ImageError",
+    "MMDataError",
+    "MediaError",
+    "RecordError",
+    "SchemaError",
+    "StoreError",
+    "TokenError",
+    "UnknownNameError",
+    "UsageError",
+    "VideoError",
+    "nearest",
+]
+
+
+class MMDataError(Exception):
+    """The root: what was found, where, and what to do about it."""
+
+
+class UsageError(MMDataError):
+    """The call is at fault: an argument, an option, a path that cannot be meant."""
+
+
+class ConfigError(UsageError):
+    """A configuration says something impossible; the message lists every fault found."""
+
+
+class UnknownNameError(UsageError):
+    """No such name in a registry; the message lists those there are and the nearest."""
+
+
+class DataError(MMDataError):
+    """The data is at fault."""
+
+
+class RecordError(DataError):
+    """One source record cannot become a conversation.
+
+    ``reason`` is a code of :class:`mmdata.rejects.Reason`, the message its detail.
+    """
+
+    def __init__(self, message: str, *, reason: str = "malformed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SchemaError(DataError):
+    """A conversation breaks a rule of the schema; ``reason`` is the code a converter rejects it with."""
+
+    def __init__(self, message: str, *, reason: str = "malformed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class StoreError(DataError):
+    """A store is damaged, incomplete, of another version, absent, or being written by somebody else."""
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class MediaError(DataError):
+    """A media file cannot be used: ``path``, and ``reason`` as a code of :class:`mmdata.rejects.Reason`."""
+
+    def __init__(self, message: str, *, path: str = "", reason: str = "unreadable_media") -> None:
+        super().__init__(message)
+        self.path = path
+        self.reason = reason
+
+
+class ImageError(MediaError):
+    """An image cannot be decoded, or is larger than the limits allow."""
+
+
+class VideoError(MediaError):
+    """A video cannot be decoded as asked; ``frames_read`` frames could be."""
+
+    def __init__(self, message: str, *, path: str = "", reason: str = "unreadable_media", frames_read: int = 0) -> None:
+        super().__init__(message, path=path, reason=reason)
+        self.frames_read = frames_read
+
+
+class TokenError(DataError):
+    """A tokenizer file is missing or wrong, or a conversation cannot be encoded by a template."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,64 @@
+"""What a source format is: a way to find the records of a source, and a way to read one as a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from mmdata.rejects import Reject
+from mmdata.schema import Conversation
+
+__all__ = ["Format", "Record"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a source: its ``value``, and where it stands.
+
+    ``file`` is the source file as POSIX text, ``number`` the record's number in it counted from 0, ``id`` the record's
+    own id as text, or None.
+    """
+
+    value: Any
+    file: str
+    number: int
+    id: str | None = None
+
+
+class Format(Protocol):
+    """A source format. An implementation is a frozen dataclass whose fields are its options, each with a default.
+
+    The two halves are apart so that a record that cannot be read costs itself alone: :meth:`records` goes on after it.
+    """
+
+    summary: ClassVar[str]
+    """One line: what sources of this format are."""
+
+    shape: ClassVar[str]
+    """The shape of a source, as a user would sketch it."""
+
+    @property
+    def source(self) -> str:
+        """The data set name that rows get in the column ``source``."""
+
+    def media_root(self, sources: Sequence[Path]) -> Path:
+        """Return the folder that media paths are relative to when the user names none."""
+
+    def files(self, sources: Sequence[Path]) -> list[Path]:
+        """Return the files whose size and hash the manifest records, sorted; not the media."""
+
+    def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
+        """Yield every record of the sources in order; what cannot even be parsed comes as a reject in its place."""
+
+    def conversation(self, record: Record) -> Conversation:
+        """Return the conversation of one record, its media paths as the source spells them.
+
+        Raises:
+            RecordError: the record cannot be one; with a reason code.
+            SchemaError: the conversation breaks a rule of the schema.
+        """
+
+    def candidates(self, path: str, record: Record) -> Sequence[str]:
+        """Return where a media path of a record may be found under the media root, likeliest first."""

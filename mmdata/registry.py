@@ -1,0 +1,80 @@
+"""Names to things: one file a thing, found on first use, open to other packages.
+
+A registry belongs to a package of ours (``mmdata.formats``, ``mmdata.templates``). The name ``x`` is looked up in the
+module ``<package>.x``, then among the entry points of the group of the package's name, so that adding a thing adds a
+file (or an entry point) and touches nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+from mmdata.errors import UnknownNameError, nearest
+
+__all__ = ["Registry"]
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """What is registered under a name in one package, ours or an entry point's.
+
+    >>> from mmdata.formats import registry
+    >>> "rwf2000" in registry.names()
+    True
+    """
+
+    def __init__(self, package: str, kind: str, *, besides: frozenset[str] = frozenset()) -> None:
+        """``besides`` names the public modules of the package that are not entries; private ones never are."""
+        self._package = package
+        self._kind = kind
+        self._besides = besides
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that records what it decorates under ``name``; a name taken twice is a ``ValueError``."""
+
+        def record(entry: T) -> T:
+            if name in self._entries:
+                raise ValueError(f"{self._kind} {name!r} is registered twice")
+            self._entries[name] = entry
+            return entry
+
+        return record
+
+    def names(self) -> list[str]:
+        """Return every name, ours and the entry points', sorted; nothing is imported but our own package."""
+        package = importlib.import_module(self._package)
+        ours = {module.name for module in pkgutil.iter_modules(package.__path__) if self._is_entry(module.name)}
+        return sorted(ours | self._entry_points().keys() | self._entries.keys())
+
+    def get(self, name: str) -> T:
+        """Return what is registered under ``name``.
+
+        Raises:
+            UnknownNameError: no such name; the message lists those there are.
+        """
+        if name not in self._entries:
+            self._load(name)
+        return self._entries[name]
+
+    def _load(self, name: str) -> None:
+        known = self.names()
+        if name not in known:
+            raise UnknownNameError(
+                f"no {self._kind} named {name!r}.{nearest(name, known)} There are: {', '.join(known)}."
+            )
+        if name in (points := self._entry_points()):
+            self._entries.setdefault(name, points[name].load())
+        else:
+            importlib.import_module(f"{self._package}.{name}")
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self._package)}
+
+    def _is_entry(self, module: str) -> bool:
+        return not module.startswith("_") and module not in self._besides

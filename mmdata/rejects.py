@@ -1,0 +1,60 @@
+"""Why a record was not kept: the codes, and the file that says so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+__all__ = ["Reason", "Reject"]
+
+
+class Reason(str, Enum):
+    """A reason code and, as ``explanation``, one line for people."""
+
+    explanation: str
+
+    def __new__(cls, code: str, explanation: str) -> Reason:
+        """Make a member whose value is its code."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.explanation = explanation
+        return member
+
+    BAD_JSON = "bad_json", "the record is not valid JSON"
+    BAD_ENCODING = "bad_encoding", "the bytes are not UTF-8, or hold what no text may (NUL, lone surrogates)"
+    TOO_DEEP = "too_deep", "the record is nested deeper than a reader can follow"
+    MALFORMED = "malformed", "the record has not the shape of its format: a field is missing or of another type"
+    NO_CONVERSATION = "no_conversation", "the record holds no conversation, or no answer to learn from"
+    EMPTY_TURN = "empty_turn", "a turn says nothing"
+    UNKNOWN_ROLE = "unknown_role", "a turn's speaker is none of system, user and assistant, nor an alias of theirs"
+    ROLE_ORDER = "role_order", "the speakers do not take turns, the user first"
+    MEDIA_MISMATCH = "media_mismatch", "the placeholders in the text and the media of the record do not correspond"
+    UNSUPPORTED_MEDIA = "unsupported_media", "the record needs a medium that a store does not hold, such as audio"
+    BAD_BOX = "bad_box", "a box is degenerate, out of the image, or marks a crowd"
+    MISSING_MEDIA = "missing_media", "a media file is not there"
+    EMPTY_MEDIA = "empty_media", "a media file has no bytes"
+    UNREADABLE_MEDIA = "unreadable_media", "a media file cannot be decoded as what it is said to be"
+    DAMAGED_MEDIA = "damaged_media", "a media file decodes in part"
+    MEDIA_LIMIT = "media_limit", "a media file exceeds a limit of time, memory or size"
+    OUTSIDE_MEDIA_ROOT = "outside_media_root", "a path leaves the media root (--allow-outside admits it)"
+    DUPLICATE_ID = "duplicate_id", "an earlier record has this id and the same content"
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that was not kept.
+
+    ``record`` is its number in ``file``, counted from 0; ``id`` the source's own id, where it has one; ``reason`` why,
+    and ``detail`` what exactly was found.
+    """
+
+    record: int
+    file: str
+    id: str | None
+    reason: Reason
+    detail: str
+
+    def to_json(self) -> str:
+        """Return the line that stands for it in ``rejects.jsonl``, without its newline."""
+        return json.dumps(asdict(self), ensure_ascii=True)
