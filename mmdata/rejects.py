@@ -21,6 +21,11 @@ class Reason(str, Enum):
         member.explanation = explanation
         return member
 
+    @classmethod
+    def of(cls, code: str) -> Reason:
+        """Return the member of a code; a code that is none of ours counts as ``malformed``."""
+        return next((reason for reason in cls if reason.value == code), cls.MALFORMED)
+
     BAD_JSON = "bad_json", "the record is not valid JSON"
     BAD_ENCODING = "bad_encoding", "the bytes are not UTF-8, or hold what no text may (NUL, lone surrogates)"
     TOO_DEEP = "too_deep", "the record is nested deeper than a reader can follow"

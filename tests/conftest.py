@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("mmdata", deadline=None, print_blob=True)
+settings.load_profile("mmdata")
 
 
 def _folder(variable: str) -> Path:
