@@ -1,0 +1,86 @@
+"""The Llama-style decoder behind LLaVA-NeXT-Video (Vicuna), CogVLM2-Video (Llama-3) and Qwen-VL (Qwen)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mindspore import Tensor, nn, ops
+
+from models.cache import CachedAttention, attention_mask
+from models.modules import Attend, Embedding, GatedMLP, Linear, RMSNorm, join_heads, rotate, split_heads
+
+Turns = tuple[Tensor, Tensor, Tensor, Tensor]  # cosine and sine for queries, cosine and sine for keys
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """A language model's shape."""
+
+    vocabulary: int
+    hidden: int
+    layers: int
+    heads: int
+    key_heads: int
+    head_size: int
+    mlp: int
+    eps: float = 1e-5
+    rope_base: float = 10000.0
+    qkv_bias: bool = False
+
+    @property
+    def qkv_rows(self) -> tuple[int, int, int]:
+        """Rows of the fused projection that make queries, keys and values."""
+        return self.heads * self.head_size, self.key_heads * self.head_size, self.key_heads * self.head_size
+
+
+class CausalAttention(CachedAttention):
+    """Rotary self-attention with grouped key heads, one fused projection and, when decoding, a cache."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__(config.key_heads, config.head_size)
+        self.heads, self.qkv_rows = config.heads, config.qkv_rows
+        self.qkv = Linear(config.hidden, sum(config.qkv_rows), config.qkv_bias)
+        self.out = Linear(config.heads * config.head_size, config.hidden)
+        self.attend = Attend()
+
+    def construct(self, x: Tensor, turns: Turns, allow: Tensor, slots: Tensor | None) -> Tensor:
+        """(batch, length, hidden) -> the same."""
+        query, key, value = ops.split(self.qkv(x), self.qkv_rows, -1)
+        query = rotate(split_heads(query, self.heads), turns[0], turns[1])
+        key = rotate(split_heads(key, self.key_heads), turns[2], turns[3])
+        key, value = self.remember(key, split_heads(value, self.key_heads), slots)
+        return self.out(join_heads(self.attend(query, key, value, allow)))
+
+
+class DecoderLayer(nn.Cell):
+    """Attention and gated MLP, each behind its norm."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.attention = CausalAttention(config)
+        self.mlp = GatedMLP(config.hidden, config.mlp)
+        self.norm1 = RMSNorm(config.hidden, config.eps)
+        self.norm2 = RMSNorm(config.hidden, config.eps)
+
+    def construct(self, x: Tensor, turns: Turns, allow: Tensor, slots: Tensor | None) -> Tensor:
+        """(batch, length, hidden) -> the same."""
+        x = x + self.attention(self.norm1(x), turns, allow, slots)
+        return x + self.mlp(self.norm2(x))
+
+
+class Decoder(nn.Cell):
+    """Token embeddings to final hidden states; `embedding` and `head` stand beside for the model to use."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.embedding = Embedding(config.vocabulary, config.hidden)
+        self.layers = nn.CellList([DecoderLayer(config) for _ in range(config.layers)])
+        self.norm = RMSNorm(config.hidden, config.eps)
+        self.head = Linear(config.hidden, config.vocabulary)
+
+    def construct(self, x: Tensor, turns: Turns, segment_ids: Tensor | None, slots: Tensor | None) -> Tensor:
+        """Final hidden states (batch, length, hidden) of embeddings of that shape."""
+        allow = attention_mask(x.shape[1], segment_ids, slots, self.layers[0].attention)
+        for layer in self.layers:
+            x = layer(x, turns, allow, slots)
+        return self.norm(x)

@@ -1,0 +1,299 @@
+"""LLaVA-NeXT-Video: CLIP ViT-L/14-336, a two-layer projector, anyres tiles or pooled video frames, Vicuna.
+
+An image here is one tile of a picture or one frame of a clip. It gives `media_rows` rows, from which `media_index`
+takes what a position needs: first the features of the grid, row by row (for pictures); then those of the pooled grid
+(for clips); last the newline vector (which ends each row of an unpadded picture).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from models.decoder import Decoder, DecoderConfig
+from models.model import VisionLanguageModel, arange_positions
+from models.modules import (
+    CLIP_MEAN,
+    CLIP_STD,
+    LayerNorm,
+    Linear,
+    exact_gelu,
+    inverse_frequencies,
+    normal,
+    rotary_tables,
+)
+from models.names import Weight, affine, mindformers_layer, stacked
+from models.vit import VisionConfig, VisionTransformer
+
+
+@dataclass(frozen=True)
+class LlavaNextVideoConfig:
+    """`rope_factor` divides positions (linear scaling); `pool_mode` is average, max or bilinear.
+
+    `pool_before_projector`: True is how the 7B checkpoint was trained and how transformers runs it; LLaVA-NeXT since
+    August 2024 and MindFormers pool after it, which is another function.
+    """
+
+    vision: VisionConfig
+    language: DecoderConfig
+    pool_mode: str = "average"
+    pool_stride: int = 2
+    pool_before_projector: bool = True
+    rope_factor: float = 1.0
+    dtype: str = "float32"
+    pixel_mean: tuple[float, float, float] = CLIP_MEAN
+    pixel_std: tuple[float, float, float] = CLIP_STD
+
+    @property
+    def pooled_side(self) -> int:
+        """Pooled features along one side of a frame."""
+        side, stride = self.vision.side, self.pool_stride
+        return -(-side // stride) if self.pool_mode == "bilinear" else side // stride
+
+    @property
+    def media_rows(self) -> int:
+        """Rows that one tile or frame gives."""
+        return self.vision.side**2 + self.pooled_side**2 + 1
+
+
+def clip(layers: int, layers_used: int, **sizes: int) -> VisionConfig:
+    """CLIP's tower."""
+    return VisionConfig(
+        layers=layers,
+        layers_used=layers_used,
+        activation="quick_gelu",
+        eps=1e-5,
+        patch_bias=False,
+        norm_embeddings=True,
+        **sizes,
+    )
+
+
+PRESETS = {
+    "tiny": LlavaNextVideoConfig(
+        vision=clip(3, 2, image_size=56, patch_size=14, hidden=64, heads=4, mlp=128),
+        language=DecoderConfig(vocabulary=32064, hidden=64, layers=2, heads=4, key_heads=4, head_size=16, mlp=128),
+    ),
+    # llava-hf/LLaVA-NeXT-Video-7B-hf
+    "7b": LlavaNextVideoConfig(
+        vision=clip(24, 23, image_size=336, patch_size=14, hidden=1024, heads=16, mlp=4096),
+        language=DecoderConfig(
+            vocabulary=32064, hidden=4096, layers=32, heads=32, key_heads=32, head_size=128, mlp=11008
+        ),
+    ),
+}
+
+# What a training stage can set free: the beginnings of parameter names.
+PARTS = {"vision": ("vision",), "projector": ("projector.",), "newline": ("newline",), "language": ("language.",)}
+
+
+class Projector(nn.Cell):
+    """Vision features to token embeddings."""
+
+    def __init__(self, vision: int, hidden: int) -> None:
+        super().__init__()
+        self.linear1 = Linear(vision, hidden, bias=True)
+        self.linear2 = Linear(hidden, hidden, bias=True)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(…, vision hidden) -> (…, hidden)."""
+        return self.linear2(exact_gelu(self.linear1(x)))
+
+
+class FramePool(nn.Cell):
+    """A frame's feature grid, made smaller."""
+
+    def __init__(self, config: LlavaNextVideoConfig) -> None:
+        super().__init__()
+        self.mode, self.stride = config.pool_mode, config.pool_stride
+        self.side, self.pooled = config.vision.side, config.pooled_side
+        self.weights = Tensor(bilinear_weights(self.side, self.pooled))
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(frames, side², hidden) -> (frames, pooled side², hidden)."""
+        frames, _, hidden = x.shape
+        x = x.reshape(frames, self.side, self.side, hidden)
+        if self.mode == "bilinear":
+            weights = self.weights.astype(x.dtype)
+            x = ops.matmul(weights, x.reshape(frames, self.side, self.side * hidden))
+            x = ops.matmul(weights, x.reshape(frames * self.pooled, self.side, hidden))
+            return x.reshape(frames, self.pooled**2, hidden)
+        used, stride = self.pooled * self.stride, self.stride
+        x = x[:, :used, :used].reshape(frames, self.pooled, stride, self.pooled, stride, hidden)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(frames, self.pooled**2, stride**2, hidden)
+        return ops.amax(x, 2) if self.mode == "max" else ops.mean(x, 2)
+
+
+def bilinear_weights(size: int, pooled: int) -> np.ndarray:
+    """(pooled, size) float32: bilinear interpolation with half-pixel centres along one axis."""
+    centres = np.clip((np.arange(pooled) + 0.5) * size / pooled - 0.5, 0, size - 1)
+    return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(size))).astype(np.float32)
+
+
+class LlavaNextVideo(VisionLanguageModel):
+    """Pictures, clips and text in; see `VisionLanguageModel.construct`."""
+
+    def __init__(self, config: LlavaNextVideoConfig) -> None:
+        super().__init__(config)
+        hidden = config.language.hidden
+        self.vision = VisionTransformer(config.vision)
+        self.vision_norm = LayerNorm(config.vision.hidden, config.vision.eps)  # in the checkpoint, in no forward pass
+        self.projector = Projector(config.vision.hidden, hidden)
+        self.newline = normal(hidden, std=hidden**-0.5)
+        self.pool = FramePool(config)
+        self.language = Decoder(config.language)
+        self.frequencies = Tensor(inverse_frequencies(config.language.head_size, config.language.rope_base))
+
+    def media(self, pixels: Tensor) -> Tensor:
+        """(images, media rows, hidden): grid, pooled grid and newline of each tile or frame."""
+        features = self.vision(pixels)[:, 1:]  # without the class token: (images, side², vision hidden)
+        grid = self.projector(features)
+        pooled = self.projector(self.pool(features)) if self.config.pool_before_projector else self.pool(grid)
+        newline = ops.broadcast_to(self.newline.astype(grid.dtype), (grid.shape[0], 1, grid.shape[2]))
+        return ops.cat((grid, pooled, newline), 1)
+
+    def decode(
+        self,
+        x: Tensor,
+        position_ids: Tensor | None,
+        segment_ids: Tensor | None,
+        slots: Tensor | None,
+        prompt_length: Tensor | None,
+    ) -> Tensor:
+        """Final hidden states, (batch, length, hidden)."""
+        positions = arange_positions(x) if position_ids is None else position_ids
+        cos, sin = rotary_tables(positions.astype(ms.float32) / self.config.rope_factor, self.frequencies)
+        return self.language(x, (cos, sin, cos, sin), segment_ids, slots)
+
+
+def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
+    """Our config from the `config.json` of a Hugging Face checkpoint (LlavaNext or LlavaNextVideo)."""
+    vision, text = config["vision_config"], config["text_config"]
+    layers, heads = vision["num_hidden_layers"], text["num_attention_heads"]
+    return LlavaNextVideoConfig(
+        vision=clip(
+            layers,
+            layers + 1 + config.get("vision_feature_layer", -2),  # -1 is the output of the last layer
+            image_size=vision["image_size"],
+            patch_size=vision["patch_size"],
+            hidden=vision["hidden_size"],
+            heads=vision["num_attention_heads"],
+            mlp=vision["intermediate_size"],
+        ),
+        language=DecoderConfig(
+            vocabulary=text["vocab_size"],
+            hidden=text["hidden_size"],
+            layers=text["num_hidden_layers"],
+            heads=heads,
+            key_heads=text.get("num_key_value_heads", heads),
+            head_size=text.get("head_dim") or text["hidden_size"] // heads,
+            mlp=text["intermediate_size"],
+            eps=text.get("rms_norm_eps", 1e-5),
+            rope_base=text.get("rope_theta", 10000.0),
+        ),
+        pool_mode=config.get("spatial_pool_mode", "average"),
+        pool_stride=config.get("spatial_pool_stride", 2),
+        rope_factor=(text.get("rope_scaling") or {}).get("factor", 1.0),
+    )
+
+
+def weight_map(config: LlavaNextVideoConfig) -> list[Weight]:
+    """Our parameters and the tensors of the Hugging Face checkpoint (as transformers 4.42 to 4.51 name them)."""
+    tower, text = "vision_tower.vision_model.", "language_model."
+    weights = [
+        Weight("newline", ("image_newline",)),
+        Weight("vision.class_token", (tower + "embeddings.class_embedding",), shape=(config.vision.hidden,)),
+        Weight("vision.patch.weight", (tower + "embeddings.patch_embedding.weight",)),
+        Weight("vision.positions", (tower + "embeddings.position_embedding.weight",)),
+        *affine("vision.norm", tower + "pre_layrnorm"),
+        *affine("vision_norm", tower + "post_layernorm"),
+        *affine("projector.linear1", "multi_modal_projector.linear_1"),
+        *affine("projector.linear2", "multi_modal_projector.linear_2"),
+        Weight("language.embedding.weight", (text + "model.embed_tokens.weight",)),
+        Weight("language.norm.weight", (text + "model.norm.weight",)),
+        Weight("language.head.weight", (text + "lm_head.weight",)),
+    ]
+    for i in range(config.vision.layers):
+        weights += _vision_layer(f"vision.layers.{i}.", f"{tower}encoder.layers.{i}.", config.vision.hidden)
+    for i in range(config.language.layers):
+        weights += _language_layer(f"language.layers.{i}.", f"{text}model.layers.{i}.", config.language.qkv_rows)
+    return weights
+
+
+def _vision_layer(ours: str, theirs: str, hidden: int) -> list[Weight]:
+    qkv = tuple(f"{theirs}self_attn.{name}_proj" for name in "qkv")
+    return [
+        *stacked(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
+        *affine(ours + "attention.out", theirs + "self_attn.out_proj"),
+        *affine(ours + "norm1", theirs + "layer_norm1"),
+        *affine(ours + "norm2", theirs + "layer_norm2"),
+        *affine(ours + "mlp.up", theirs + "mlp.fc1"),
+        *affine(ours + "mlp.down", theirs + "mlp.fc2"),
+    ]
+
+
+def _language_layer(ours: str, theirs: str, rows: tuple[int, ...]) -> list[Weight]:
+    qkv = tuple(f"{theirs}self_attn.{name}_proj" for name in "qkv")
+    return [
+        *stacked(ours + "attention.qkv", qkv, rows=rows, bias=False),
+        Weight(ours + "attention.out.weight", (theirs + "self_attn.o_proj.weight",)),
+        Weight(ours + "norm1.weight", (theirs + "input_layernorm.weight",)),
+        Weight(ours + "norm2.weight", (theirs + "post_attention_layernorm.weight",)),
+        *(Weight(f"{ours}mlp.{name}.weight", (f"{theirs}mlp.{name}_proj.weight",)) for name in ("gate", "up", "down")),
+    ]
+
+
+def canonical_name(name: str, part: str = "full") -> str:
+    """The name that `weight_map` uses, from any layout in which transformers has saved this model.
+
+    `part` says what the checkpoint is: this model (`full`), a CLIP model (`vision`) or a Llama model (`language`).
+    """
+    if part == "language":
+        return f"language_model.{name}"
+    if part == "vision":
+        return "vision_tower.vision_model." + name.removeprefix("vision_model.")
+    name = name.removeprefix("model.")
+    if name.startswith("vision_tower.") and not name.startswith("vision_tower.vision_model."):
+        name = name.replace("vision_tower.", "vision_tower.vision_model.", 1)
+    if name.startswith("language_model.") and not name.startswith(("language_model.model.", "language_model.lm_head.")):
+        name = name.replace("language_model.", "language_model.model.", 1)
+    return f"language_model.{name}" if name.startswith("lm_head.") else name
+
+
+def mindformers_map(config: LlavaNextVideoConfig) -> list[Weight]:
+    """Our parameters and the names that MindFormers' research/llava_next gives them."""
+    tower, text = "vision_encoder.", "language_model."
+    weights = [
+        Weight("newline", ("image_newline",)),
+        Weight("vision.class_token", (tower + "class_embedding",), shape=(config.vision.hidden,)),
+        Weight("vision.patch.weight", (tower + "conv1.weight",)),
+        Weight("vision.positions", (tower + "positional_embedding",)),
+        *affine("vision.norm", tower + "ln_pre", norm=True),
+        *affine("vision_norm", tower + "ln_post", norm=True),
+        *affine("projector.linear1", "adapter.adapter"),
+        *affine("projector.linear2", "adapter.adapter_2"),
+        Weight("language.embedding.weight", (text + "model.tok_embeddings.embedding_weight",)),
+        Weight("language.norm.weight", (text + "model.norm_out.weight",)),
+        Weight("language.head.weight", (text + "lm_head.weight",)),
+    ]
+    for i in range(config.vision.layers):
+        ours, theirs = f"vision.layers.{i}.", f"{tower}transformer.resblocks.{i}."
+        weights += [
+            *affine(ours + "attention.qkv", theirs + "attn.in_proj"),
+            *affine(ours + "attention.out", theirs + "attn.out_proj"),
+            *affine(ours + "norm1", theirs + "ln_1", norm=True),
+            *affine(ours + "norm2", theirs + "ln_2", norm=True),
+            *affine(ours + "mlp.up", theirs + "mlp.c_fc"),
+            *affine(ours + "mlp.down", theirs + "mlp.c_proj"),
+        ]
+    for i in range(config.language.layers):
+        rows = config.language.qkv_rows
+        weights += mindformers_layer(f"language.layers.{i}.", f"{text}model.layers.{i}.", rows)
+    return weights
+
+
+MODEL = LlavaNextVideo

@@ -1,0 +1,106 @@
+"""The frame that the four families fill in: embed the text, put the media in place, decode, predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mindspore import Tensor, nn, ops
+
+from models.modules import merge_media, next_token_loss, normalise_pixels, numeric
+
+
+class VisionLanguageModel(nn.Cell):
+    """Text and media in, loss or logits out. A family has `media` and `decode`, a `language` with embedding and head.
+
+    `config` needs `dtype`, `pixel_mean` and `pixel_std`. Positions grow by `position_step` when a token is generated.
+    """
+
+    position_step: int | tuple[int, ...] = 1
+
+    def __init__(self, config: object) -> None:
+        super().__init__()
+        self.config = config
+        self.dtype = numeric(config.dtype)
+
+    def media(self, pixels: Tensor) -> Tensor:
+        """(images, rows, hidden) of normalised pixels (images, 3, height, width)."""
+        raise NotImplementedError
+
+    def decode(
+        self,
+        x: Tensor,
+        position_ids: Tensor | None,
+        segment_ids: Tensor | None,
+        slots: Tensor | None,
+        prompt_length: Tensor | None,
+    ) -> Tensor:
+        """Final hidden states (batch, length, hidden) of embeddings of that shape."""
+        raise NotImplementedError
+
+    def hidden(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        media_index: Tensor | None = None,
+        slots: Tensor | None = None,
+        prompt_length: Tensor | None = None,
+    ) -> Tensor:
+        """Final hidden states, (batch, length, hidden).
+
+        For generation, all int32: `slots` (batch, length), where the tokens go in the caches; `prompt_length` (batch,),
+        how long the prompts were. The other arguments are those of `construct`.
+        """
+        x = self.language.embedding(input_ids).astype(self.dtype)
+        if pixel_values is not None:
+            pixels = normalise_pixels(pixel_values, self.config.pixel_mean, self.config.pixel_std, self.dtype)
+            x = merge_media(x, self.media(pixels), media_index)
+        return self.decode(x, position_ids, segment_ids, slots, prompt_length)
+
+    def construct(
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        media_index: Tensor | None = None,
+    ) -> Tensor:
+        """The mean loss, a float32 scalar, if there are labels; else logits (batch, length, vocabulary) in `dtype`.
+
+        All of (batch, length) int32: `input_ids`; `labels`, -100 where there is no target; `position_ids`, by default
+        0, 1, 2 … (VisualGLM: (batch, 2, length), and no default); `segment_ids`, 1, 2 … for packed samples and 0 for
+        padding, by default all one sample; `media_index`, see `merge_media`.
+        `pixel_values`: (images, height, width, 3) uint8, or (images, 3, height, width) float, normalised already.
+        """
+        hidden = self.hidden(input_ids, position_ids, segment_ids, pixel_values, media_index)
+        logits = self.language.head(hidden)
+        return logits if labels is None else next_token_loss(logits, labels, segment_ids)
+
+
+def arange_positions(x: Tensor) -> Tensor:
+    """Positions 0, 1, 2 … for `x` (batch, length, …): (batch, length)."""
+    return ops.broadcast_to(ops.arange(x.shape[1])[None], x.shape[:2])
+
+
+def name_by_path(model: nn.Cell) -> None:
+    """Give every parameter the path it has in the model: replacing a layer after construction leaves old names."""
+    for path, parameter in model.parameters_and_names():
+        parameter.name = path
+
+
+def train_only(model: nn.Cell, prefixes: Sequence[str]) -> list[str]:
+    """Freeze every parameter whose name begins with none of `prefixes`; the names of the others come back.
+
+    Raises:
+        ValueError: if a prefix fits no parameter.
+    """
+    names = [name for name, _ in model.parameters_and_names()]
+    idle = [prefix for prefix in prefixes if not any(name.startswith(prefix) for name in names)]
+    if idle:
+        parts = sorted({".".join(name.split(".")[:2]) for name in names})
+        raise ValueError(f"no parameter begins with {', '.join(idle)}; they begin with {', '.join(parts)}")
+    for name, parameter in model.parameters_and_names():
+        parameter.requires_grad = name.startswith(tuple(prefixes))
+    return [name for name in names if name.startswith(tuple(prefixes))]

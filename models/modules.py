@@ -1,0 +1,289 @@
+"""The layers that all families share, from small to large.
+
+Linear layers run in the type of their input, so a model computes in the `dtype` of its config whatever its weights are
+stored in; norms, softmax, rotary angles and the loss are computed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import Normal, initializer
+
+IGNORED = -100  # the label of a position that is no target
+
+# OpenAI CLIP's pixel statistics (RGB, of 0..1); all four published models were trained with them.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def numeric(dtype: str) -> ms.dtype:
+    """The MindSpore type of that name.
+
+    Raises:
+        ValueError: for anything but `float32`, `float16` and `bfloat16`.
+    """
+    if dtype not in ("float32", "float16", "bfloat16"):
+        raise ValueError(f"unknown dtype {dtype!r}: write float32, float16 or bfloat16 (not on CPU)")
+    return getattr(ms, dtype)
+
+
+def normal(*shape: int, std: float = 0.02) -> Parameter:
+    """A float32 parameter drawn from a normal distribution with MindSpore's global seed."""
+    return Parameter(initializer(Normal(std), shape, ms.float32))
+
+
+def constant(value: float, *shape: int) -> Parameter:
+    """A float32 parameter filled with `value`."""
+    return Parameter(initializer(value, shape, ms.float32))
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """CLIP's approximation of GELU."""
+    return x * ops.sigmoid(1.702 * x)
+
+
+def exact_gelu(x: Tensor) -> Tensor:
+    """GELU by the error function (MindSpore's own default is the tanh form, up to 5e-4 away)."""
+    return ops.gelu(x, approximate="none")
+
+
+def tanh_gelu(x: Tensor) -> Tensor:
+    """GELU in its tanh form, as ChatGLM has it."""
+    return ops.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": exact_gelu,
+    "gelu_tanh": tanh_gelu,
+    "quick_gelu": quick_gelu,
+}
+
+
+class Linear(nn.Cell):
+    """`x @ weight.T + bias`; weight (outputs, inputs), as published checkpoints store it."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = normal(outputs, inputs)
+        self.bias = constant(0, outputs) if bias else None
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(…, inputs) -> (…, outputs)."""
+        y = ops.matmul(x, self.weight.astype(x.dtype).swapaxes(0, 1))
+        return y if self.bias is None else y + self.bias.astype(x.dtype)
+
+
+class Embedding(nn.Cell):
+    """Rows of a table, chosen by id."""
+
+    def __init__(self, rows: int, size: int) -> None:
+        super().__init__()
+        self.weight = normal(rows, size)
+
+    def construct(self, ids: Tensor) -> Tensor:
+        """(…) int32 -> (…, size)."""
+        return ops.gather(self.weight, ids, 0)
+
+
+class PatchConv(nn.Cell):
+    """A convolution whose kernel equals its stride, as one matrix product; a rest that does not fit is left out."""
+
+    def __init__(self, channels: int, outputs: int, size: int, bias: bool) -> None:
+        super().__init__()
+        self.size = size
+        self.weight = normal(outputs, channels, size, size)
+        self.bias = constant(0, outputs) if bias else None
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> (batch, rows * columns, outputs), row by row."""
+        batch, channels, height, width = x.shape
+        p, rows, columns = self.size, height // self.size, width // self.size
+        x = x[:, :, : rows * p, : columns * p].reshape(batch, channels, rows, p, columns, p)
+        x = x.transpose(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, channels * p * p)
+        weight = self.weight.astype(x.dtype).reshape(-1, channels * p * p)
+        y = ops.matmul(x, weight.swapaxes(0, 1))
+        return y if self.bias is None else y + self.bias.astype(x.dtype)
+
+
+class LayerNorm(nn.Cell):
+    """Layer normalisation over the last axis, in float32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = constant(1, size)
+        self.bias = constant(0, size)
+        self.norm = ops.LayerNorm(-1, -1, eps)  # `ops.layer_norm` has no CPU kernel in MindSpore 2.10
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(…, size), as it came in but normalised."""
+        weight, bias = self.weight.astype(ms.float32), self.bias.astype(ms.float32)
+        return self.norm(x.astype(ms.float32), weight, bias)[0].astype(x.dtype)
+
+
+class RMSNorm(nn.Cell):
+    """Root-mean-square normalisation over the last axis, in float32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = constant(1, size)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(…, size), as it came in but normalised."""
+        wide = x.astype(ms.float32)
+        wide = wide * ops.rsqrt(ops.mean(ops.square(wide), -1, True) + self.eps)
+        return (wide * self.weight.astype(ms.float32)).astype(x.dtype)
+
+
+class MLP(nn.Cell):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, size: int, hidden: int, activation: str) -> None:
+        super().__init__()
+        self.up = Linear(size, hidden, bias=True)
+        self.down = Linear(hidden, size, bias=True)
+        self.activation = ACTIVATIONS[activation]
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(…, size) -> (…, size)."""
+        return self.down(self.activation(self.up(x)))
+
+
+class GatedMLP(nn.Cell):
+    """SwiGLU: `down(silu(gate(x)) * up(x))`, no biases."""
+
+    def __init__(self, size: int, hidden: int) -> None:
+        super().__init__()
+        self.gate = Linear(size, hidden)
+        self.up = Linear(size, hidden)
+        self.down = Linear(hidden, size)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(…, size) -> (…, size)."""
+        return self.down(ops.silu(self.gate(x)) * self.up(x))
+
+
+def inverse_frequencies(size: int, base: float) -> np.ndarray:
+    """RoPE's angular steps, (size / 2,) float32: base^(-2j / size)."""
+    return (base ** (-np.arange(0, size, 2) / size)).astype(np.float32)
+
+
+def rotary_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine for `rotate`, each (batch, 1, length, size) float32.
+
+    `positions` is (batch, length); `frequencies` is (size / 2,) or, one row a sample, (batch, 1, size / 2).
+    """
+    angles = positions.astype(ms.float32).expand_dims(-1) * frequencies
+    angles = ops.cat((angles, angles), -1).expand_dims(1)
+    return ops.cos(angles), ops.sin(angles)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`x` (batch, heads, length, size) turned by the tables, the first half of a head paired with its second half."""
+    wide = x.astype(ms.float32)
+    first, second = ops.chunk(wide, 2, -1)
+    return (wide * cos + ops.cat((-second, first), -1) * sin).astype(x.dtype)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(batch, length, heads * size) -> (batch, heads, length, size)."""
+    batch, length, width = x.shape
+    return x.reshape(batch, length, heads, width // heads).transpose(0, 2, 1, 3)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(batch, heads, length, size) -> (batch, length, heads * size)."""
+    batch, heads, length, size = x.shape
+    return x.transpose(0, 2, 1, 3).reshape(batch, length, heads * size)
+
+
+class Attend(nn.Cell):
+    """Scaled dot-product attention; query heads share key heads in groups when there are fewer of the latter.
+
+    On Ascend, in half precision, MindSpore's fused operator; elsewhere the same in plain operators, softmax in float32.
+    The fused branch has not been run: no Ascend was at hand when this was written.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fused = ms.get_context("device_target") == "Ascend"
+
+    def construct(self, query: Tensor, key: Tensor, value: Tensor, allow: Tensor | None = None) -> Tensor:
+        """(batch, heads, length, size) from queries of that shape, keys and values (batch, key_heads, keys, size).
+
+        `allow` is (batch or 1, 1, length, keys) bool: who may look at whom; None lets everyone look everywhere.
+        """
+        batch, heads, length, size = query.shape
+        if self.fused and query.dtype != ms.float32:
+            blocked = None if allow is None else ops.logical_not(allow)
+            return ops.flash_attention_score(
+                query, key, value, heads, attn_mask=blocked, scalar_value=size**-0.5, input_layout="BNSD"
+            )
+        key_heads, keys = key.shape[1], key.shape[2]
+        grouped = query.reshape(batch, key_heads, heads // key_heads * length, size)
+        scores = ops.matmul(grouped * size**-0.5, key.swapaxes(-1, -2)).astype(ms.float32)
+        scores = scores.reshape(batch, heads, length, keys)
+        if allow is not None:
+            scores = ops.where(allow, scores, Tensor(-3e38, ms.float32))
+        weights = ops.softmax(scores, -1).astype(value.dtype)
+        weights = weights.reshape(batch, key_heads, heads // key_heads * length, keys)
+        return ops.matmul(weights, value).reshape(batch, heads, length, size)
+
+
+def causal_mask(length: int, segment_ids: Tensor | None, prefix: Tensor | None = None) -> Tensor:
+    """Who may look at whom, (batch or 1, 1, length, length) bool: earlier tokens and, everywhere, the prefix.
+
+    `segment_ids` (batch, length): only tokens of the same packed sample (0 is padding).
+    `prefix` (batch, length) bool: tokens that all tokens of their segment see, the later ones of the prefix included.
+    """
+    index = ops.arange(length)
+    allow = (index[None, :] <= index[:, None])[None, None]
+    if prefix is not None:
+        allow = ops.logical_or(allow, prefix[:, None, None, :])
+    if segment_ids is not None:
+        same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
+        allow = ops.logical_and(allow, same)
+    return allow
+
+
+def normalise_pixels(pixels: Tensor, mean: Sequence[float], std: Sequence[float], dtype: ms.dtype) -> Tensor:
+    """(images, 3, height, width) in `dtype`.
+
+    (images, height, width, 3) uint8 is scaled and normalised here, on the device (a quarter of the bytes to move);
+    float pixels are taken as normalised and channel-first.
+    """
+    if pixels.dtype != ms.uint8:
+        return pixels.astype(dtype)
+    scale = Tensor(1 / (255 * np.array(std)), ms.float32)
+    shift = Tensor(np.array(mean) / np.array(std), ms.float32)
+    return (pixels.astype(ms.float32) * scale - shift).transpose(0, 3, 1, 2).astype(dtype)
+
+
+def merge_media(text: Tensor, media: Tensor, media_index: Tensor) -> Tensor:
+    """Token embeddings (batch, length, hidden) with media rows put in place.
+
+    `media` is (images, rows, hidden); `media_index` (batch, length) int32 holds for each position -1 (text stays) or
+    the row in the flattened media, `image * rows + row`. An image that no position names is padding.
+    """
+    rows = media.reshape(-1, media.shape[-1]).astype(text.dtype)
+    picked = ops.gather(rows, ops.maximum(media_index, 0), 0)
+    return ops.where((media_index >= 0).expand_dims(-1), picked, text)
+
+
+def next_token_loss(logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of predicting each label from the position before it; a float32 scalar, 0 without any target.
+
+    Labels of -100 are no targets, nor is the first token of a packed sample: the one before belongs to another.
+    """
+    targets = labels[:, 1:]
+    if segment_ids is not None:
+        targets = ops.where(segment_ids[:, 1:] == segment_ids[:, :-1], targets, IGNORED)
+    counted = targets != IGNORED
+    scores = ops.log_softmax(logits[:, :-1].astype(ms.float32), -1)
+    picked = ops.gather_elements(scores, -1, ops.where(counted, targets, 0).expand_dims(-1)).squeeze(-1)
+    count = ops.maximum(counted.astype(ms.float32).sum(), 1.0)
+    return -(picked * counted.astype(ms.float32)).sum() / count

@@ -1,0 +1,80 @@
+"""How the tensors of a checkpoint make up a model's parameters, and back. Arrays only; no files, no MindSpore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One parameter and the tensors it is made of, stacked on axis 0 in this order.
+
+    `rows`: rows of each source where there are several. `shape`: the source's shape where it only differs in ones.
+    `heads`: the source interleaves query, key and value rows head by head; the parameter has all queries first.
+    `transposed`: the source is (inputs, outputs).
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    rows: tuple[int, ...] = ()
+    shape: tuple[int, ...] | None = None
+    heads: int = 0
+    transposed: bool = False
+
+    def join(self, tensors: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+        """The parameter, of `shape`, from its sources.
+
+        Raises:
+            ValueError: if the tensors do not fit that shape.
+        """
+        array = np.concatenate([t.T if self.transposed else t for t in tensors]) if tensors[1:] else tensors[0]
+        if self.transposed and not tensors[1:]:
+            array = array.T
+        if array.shape != (self.shape or shape):
+            found = ", ".join(str(tuple(t.shape)) for t in tensors)
+            raise ValueError(f"{self.name} should be {shape}, but {', '.join(self.sources)} is {found}")
+        array = array.reshape(shape)
+        return _swap_leading(array, (self.heads, 3)) if self.heads else array
+
+    def split(self, array: np.ndarray) -> list[np.ndarray]:
+        """The source tensors of a parameter: exactly what `join` was given."""
+        array = _swap_leading(array, (3, self.heads)) if self.heads else array
+        array = array.reshape(self.shape) if self.shape else array
+        parts = np.split(array, np.cumsum(self.rows)[:-1]) if self.rows else [array]
+        return [part.T if self.transposed else part for part in parts]
+
+
+def _swap_leading(array: np.ndarray, sizes: tuple[int, int]) -> np.ndarray:
+    """The rows, seen as a table of `sizes`, in the order of its columns."""
+    return array.reshape(*sizes, -1, *array.shape[1:]).swapaxes(0, 1).reshape(array.shape)
+
+
+def affine(ours: str, theirs: str, norm: bool = False) -> list[Weight]:
+    """Weight and bias of one layer, one to one; MindSpore's own norms call them gamma and beta."""
+    parts = {"weight": "gamma", "bias": "beta"} if norm else {"weight": "weight", "bias": "bias"}
+    return [Weight(f"{ours}.{part}", (f"{theirs}.{their}",)) for part, their in parts.items()]
+
+
+def stacked(ours: str, theirs: tuple[str, ...], rows: tuple[int, ...], bias: bool) -> list[Weight]:
+    """A fused layer that the checkpoint keeps as several."""
+    parts = ("weight", "bias") if bias else ("weight",)
+    return [Weight(f"{ours}.{part}", tuple(f"{name}.{part}" for name in theirs), rows=rows) for part in parts]
+
+
+def mindformers_layer(ours: str, theirs: str, rows: tuple[int, ...], qkv_bias: bool = False) -> list[Weight]:
+    """One decoder layer under MindFormers' Llama names, w1 the gate and w3 the other projection upwards."""
+    qkv = tuple(f"{theirs}attention.{name}" for name in ("wq", "wk", "wv"))
+    plain = {
+        "attention.out": "attention.wo",
+        "mlp.gate": "feed_forward.w1",
+        "mlp.up": "feed_forward.w3",
+        "mlp.down": "feed_forward.w2",
+        "norm1": "attention_norm",
+        "norm2": "ffn_norm",
+    }
+    return [
+        *stacked(ours + "attention.qkv", qkv, rows, qkv_bias),
+        *(Weight(f"{ours}{name}.weight", (f"{theirs}{their}.weight",)) for name, their in plain.items()),
+    ]

@@ -1,0 +1,76 @@
+"""Reference cases, found by looking through the folder of golden data, and a model filled with their weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+from models.names import Weight
+from models.weights import import_weights, load_weights, parameter_shapes
+
+
+def model_folders(family: str, config: str) -> list[Any]:
+    """Parameters for a test: every folder of the family with weights and a file called `config`."""
+    root = os.environ.get("MMDATA_GOLDEN")
+    if not root:
+        return [pytest.param(None, marks=pytest.mark.skip(reason="MMDATA_GOLDEN is not set: no reference data here"))]
+    folders = sorted({path.parent for path in (Path(root) / family).rglob("*.safetensors")})
+    return [pytest.param(path, id=path.name) for path in folders if (path / config).exists()]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def convert(module: ModuleType, config: Any, source: Path, target: Path, **options: Any) -> nn.Cell:
+    """A model of the family, filled from the weights `source` by way of a converted file at `target`."""
+    model = module.MODEL(config)
+    account = import_weights(source, target, module.weight_map(config), parameter_shapes(model), **options)
+    assert not account.unfilled
+    assert not load_weights(model, target, "float32").unfilled
+    model.set_train(False)
+    return model
+
+
+def ints(array: np.ndarray) -> Tensor:
+    return Tensor(array.astype(np.int32))
+
+
+def worst(ours: Tensor | np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference; infinite if the shapes differ."""
+    ours = ours.asnumpy() if isinstance(ours, Tensor) else ours
+    if ours.shape != theirs.shape:
+        return float("inf")
+    return float(np.abs(ours.astype(np.float64) - theirs).max(initial=0))
+
+
+def gradients(model: nn.Cell, weights: list[Weight], inputs: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """The loss's gradients under the checkpoint's names."""
+    parameters = {name: p for name, p in model.parameters_and_names() if p.requires_grad}
+    values = list(parameters.values())
+    found = ms.grad(lambda: model(**inputs), None, values)()
+    by_name = {name: grad.asnumpy() for name, grad in zip(parameters, found, strict=True)}
+    return {
+        source: part
+        for weight in weights
+        if weight.name in by_name
+        for source, part in zip(weight.sources, weight.split(by_name[weight.name]), strict=True)
+    }
+
+
+def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The difference's norm over the reference's; below 1e-3 that is noise (a key bias has no true gradient)."""
+    return float(np.linalg.norm(ours.astype(np.float64) - theirs) / max(np.linalg.norm(theirs), 1e-3))
