@@ -24,6 +24,7 @@ from models.modules import (
     exact_gelu,
     inverse_frequencies,
     normal,
+    resize_grid,
     rotary_tables,
 )
 from models.names import Weight, affine, mindformers_layer, stacked
@@ -118,10 +119,7 @@ class FramePool(nn.Cell):
         frames, _, hidden = x.shape
         x = x.reshape(frames, self.side, self.side, hidden)
         if self.mode == "bilinear":
-            weights = self.weights.astype(x.dtype)
-            x = ops.matmul(weights, x.reshape(frames, self.side, self.side * hidden))
-            x = ops.matmul(weights, x.reshape(frames * self.pooled, self.side, hidden))
-            return x.reshape(frames, self.pooled**2, hidden)
+            return resize_grid(x, self.weights).reshape(frames, self.pooled**2, hidden)
         used, stride = self.pooled * self.stride, self.stride
         x = x[:, :used, :used].reshape(frames, self.pooled, stride, self.pooled, stride, hidden)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(frames, self.pooled**2, stride**2, hidden)

@@ -109,6 +109,15 @@ class PatchConv(nn.Cell):
         return y if self.bias is None else y + self.bias.astype(x.dtype)
 
 
+def resize_grid(x: Tensor, weights: Tensor) -> Tensor:
+    """Each grid of `x` (images, side, side, size) resampled along rows and columns by `weights` (new side, side)."""
+    images, side, _, size = x.shape
+    weights = weights.astype(x.dtype)
+    x = ops.matmul(weights, x.reshape(images, side, side * size))
+    x = ops.matmul(weights, x.reshape(-1, side, size))
+    return x.reshape(images, weights.shape[0], weights.shape[0], size)
+
+
 class LayerNorm(nn.Cell):
     """Layer normalisation over the last axis, in float32."""
 

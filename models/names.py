@@ -63,13 +63,15 @@ def stacked(ours: str, theirs: tuple[str, ...], rows: tuple[int, ...], bias: boo
     return [Weight(f"{ours}.{part}", tuple(f"{name}.{part}" for name in theirs), rows=rows) for part in parts]
 
 
-def mindformers_layer(ours: str, theirs: str, rows: tuple[int, ...], qkv_bias: bool = False) -> list[Weight]:
-    """One decoder layer under MindFormers' Llama names, w1 the gate and w3 the other projection upwards."""
+def mindformers_layer(
+    ours: str, theirs: str, rows: tuple[int, ...], qkv_bias: bool = False, gate: str = "w1", up: str = "w3"
+) -> list[Weight]:
+    """One decoder layer under MindFormers' names for Llama (and, with gate and up exchanged, for Qwen)."""
     qkv = tuple(f"{theirs}attention.{name}" for name in ("wq", "wk", "wv"))
     plain = {
         "attention.out": "attention.wo",
-        "mlp.gate": "feed_forward.w1",
-        "mlp.up": "feed_forward.w3",
+        "mlp.gate": f"feed_forward.{gate}",
+        "mlp.up": f"feed_forward.{up}",
         "mlp.down": "feed_forward.w2",
         "norm1": "attention_norm",
         "norm2": "ffn_norm",
