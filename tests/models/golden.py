@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
+from models.cache import drop_caches
+from models.generate import Generator, Prompt
 from models.names import Weight
 from models.weights import import_weights, load_weights, parameter_shapes
 
@@ -74,3 +76,24 @@ def gradients(model: nn.Cell, weights: list[Weight], inputs: dict[str, Tensor]) 
 def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
     """The difference's norm over the reference's; below 1e-3 that is noise (a key bias has no true gradient)."""
     return float(np.linalg.norm(ours.astype(np.float64) - theirs) / max(np.linalg.norm(theirs), 1e-3))
+
+
+def greedy(model: Any, inputs: dict[str, Any], expected: np.ndarray, expected_logits: np.ndarray | None) -> None:
+    """Check greedy decoding of one prompt with the cache, token for token."""
+    ids = inputs["input_ids"].asnumpy()
+    positions = inputs.get("position_ids", np.arange(ids.shape[1])[None])
+    prompt = Prompt(
+        input_ids=ids,
+        lengths=np.array([ids.shape[1]]),
+        position_ids=positions.asnumpy() if isinstance(positions, Tensor) else positions,
+        pixel_values=inputs["pixel_values"].asnumpy() if "pixel_values" in inputs else None,
+        media_index=inputs["media_index"].asnumpy() if "media_index" in inputs else None,
+    )
+    generator = Generator(model, 1, ids.shape[1] + len(expected), bucket=16)
+
+    tokens, logits = zip(*generator.steps(prompt, len(expected)), strict=True)
+    drop_caches(model)
+
+    assert np.concatenate(tokens).tolist() == expected.tolist()
+    if expected_logits is not None:
+        assert worst(np.concatenate(logits), expected_logits) < 2e-4

@@ -12,7 +12,7 @@ from mindspore import Tensor
 import models.cogvlm2_video as cogvlm2
 from models.modules import next_token_loss
 from models.weights import import_weights, load_weights, parameter_shapes
-from tests.models.golden import arrays, convert, gradients, ints, model_folders, read_json, relative, worst
+from tests.models.golden import arrays, convert, gradients, greedy, ints, model_folders, read_json, relative, worst
 
 pytestmark = pytest.mark.mindspore
 FOLDERS = pytest.mark.parametrize("folder", model_folders("cogvlm2_video", "text_only.npz"), scope="module")
@@ -117,3 +117,10 @@ def test_gradients_are_those_of_the_reference(model: Any, folder: Path) -> None:
         assert relative(found[name.removeprefix("grad.")], gradient) < 1e-3, name
     for name, norm in read_json(folder / "chat_train_grad_norms.json").items():
         assert np.linalg.norm(found[name]) == pytest.approx(norm, rel=1e-3, abs=1e-6), name
+
+
+@FOLDERS
+def test_greedy_answers_are_those_of_the_reference(model: Any, folder: Path) -> None:
+    clip, case = arrays(folder / "vision.npz")["pixel_values"], arrays(folder / "chat_infer.npz")
+
+    greedy(model, model_inputs(case, clip), case["greedy_ids"], None)

@@ -14,7 +14,7 @@ from mindspore import Tensor, load_param_into_net
 import models.llava_next_video as llava
 from models.modules import normalise_pixels
 from tests.models.anyres import model_inputs
-from tests.models.golden import arrays, convert, gradients, ints, model_folders, read_json, relative, worst
+from tests.models.golden import arrays, convert, gradients, greedy, ints, model_folders, read_json, relative, worst
 
 pytestmark = pytest.mark.mindspore
 FOLDERS = pytest.mark.parametrize("folder", model_folders("llava_next_video", "config.json"), scope="module")
@@ -90,6 +90,13 @@ def test_gradients_are_those_of_the_reference(model: llava.LlavaNextVideo, folde
         assert norm == pytest.approx(case["grad_global_norm"], rel=1e-4), name
         for parameter in case["params_without_grad"]:
             assert not found[parameter].any(), (name, parameter)
+
+
+@FOLDERS
+def test_greedy_answers_are_those_of_the_reference(model: llava.LlavaNextVideo, folder: Path) -> None:
+    for _, case, inputs in cases(model, folder):
+        if "greedy_ids" in case:
+            greedy(model, inputs, case["greedy_ids"][0], case["greedy_logits"][0])
 
 
 def test_pooling_is_that_of_llava_next(golden: Path) -> None:

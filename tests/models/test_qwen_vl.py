@@ -10,7 +10,7 @@ from mindspore import Tensor
 
 import models.qwen_vl as qwen
 from models.model import train_only
-from tests.models.golden import arrays, convert, gradients, ints, model_folders, read_json, relative, worst
+from tests.models.golden import arrays, convert, gradients, greedy, ints, model_folders, read_json, relative, worst
 
 pytestmark = pytest.mark.mindspore
 FOLDERS = pytest.mark.parametrize("folder", model_folders("qwen_vl", "info.json"), scope="module")
@@ -87,3 +87,12 @@ def test_gradients_are_those_of_the_reference(model: qwen.QwenVL, folder: Path) 
     for name, gradient in case.items():
         if name.startswith("grad/"):
             assert relative(found[name.removeprefix("grad/")], gradient) < 1e-4, name
+
+
+@FOLDERS
+def test_greedy_answers_are_those_of_the_reference(model: qwen.QwenVL, folder: Path) -> None:
+    case = arrays(folder / "io.npz")
+    inputs, length = model_inputs(case), int(case["greedy_prompt_len"])
+    prompt = {name: inputs[name][-1:, :length] for name in ("input_ids", "media_index")}
+
+    greedy(model, {**prompt, "pixel_values": inputs["pixel_values"]}, case["greedy_tokens"], case["greedy_logits"])

@@ -12,7 +12,7 @@ from mindspore import Tensor
 import models.visualglm as visualglm
 from models.cache import attention_mask
 from models.vit import VisionConfig
-from tests.models.golden import arrays, convert, ints, model_folders, read_json, worst
+from tests.models.golden import arrays, convert, greedy, ints, model_folders, read_json, worst
 
 pytestmark = pytest.mark.mindspore
 FOLDERS = pytest.mark.parametrize("folder", model_folders("visualglm", "model_io.npz"), scope="module")
@@ -116,3 +116,15 @@ def test_head_first_checkpoints_give_the_same_parameters(model: Any, folder: Pat
 
             np.testing.assert_array_equal(weight.join([theirs], ours.shape), ours)
             np.testing.assert_array_equal(weight.split(ours)[0], theirs)
+
+
+@FOLDERS
+def test_greedy_answers_are_those_of_the_reference(model: Any, folder: Path) -> None:
+    case = arrays(folder / "model_io.npz")
+    prompt, output = case["greedy_prompt"], case["greedy_output"]
+    inputs = model_inputs(case, read_json(folder / "config.json"))
+    inputs = {name: tensor[:1, ..., : len(prompt)] for name, tensor in inputs.items() if name != "pixel_values"}
+    inputs |= {"pixel_values": Tensor(case["image"][:1])}
+
+    assert inputs["input_ids"].asnumpy()[0].tolist() == prompt.tolist()
+    greedy(model, inputs, output[len(prompt) :], case["greedy_logits"])

@@ -1,0 +1,176 @@
+"""Text generation with a key-value cache, greedy or sampled, the same for all families."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from models.cache import make_caches
+from models.model import VisionLanguageModel
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose a token: temperature 0 takes the likeliest; top_k 0 and top_p 1 leave all tokens in the draw."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A batch of prompts as arrays, padded on the right; the first axis is the batch but for `pixel_values`.
+
+    `lengths` (batch,) counts what is not padding. The others are as `VisionLanguageModel.construct` has them.
+    """
+
+    input_ids: np.ndarray
+    lengths: np.ndarray
+    position_ids: np.ndarray
+    pixel_values: np.ndarray | None = None
+    media_index: np.ndarray | None = None
+
+
+class NextToken(nn.Cell):
+    """The logits of the token after index `last` of each text."""
+
+    def __init__(self, model: VisionLanguageModel) -> None:
+        super().__init__(auto_prefix=False)  # the parameters keep their names
+        self.model = model
+
+    def construct(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        segment_ids: Tensor | None,
+        pixel_values: Tensor | None,
+        media_index: Tensor | None,
+        slots: Tensor,
+        prompt_length: Tensor,
+        last: Tensor,
+    ) -> Tensor:
+        """(batch, vocabulary) float32."""
+        hidden = self.model.hidden(
+            input_ids, position_ids, segment_ids, pixel_values, media_index, slots, prompt_length
+        )
+        index = ops.broadcast_to(last[:, None, None], (hidden.shape[0], 1, hidden.shape[2]))
+        return self.model.language.head(ops.gather_elements(hidden, 1, index))[:, 0].astype(ms.float32)
+
+
+class Generator:
+    """A model ready to answer `batch` prompts at a time, none longer than `length` tokens with its answer.
+
+    Prompts are padded to a multiple of `bucket`, as each new width is compiled once in graph mode.
+
+    The model is switched to evaluation and keeps its caches until `models.cache.drop_caches`.
+    """
+
+    def __init__(self, model: VisionLanguageModel, batch: int, length: int, bucket: int = 64) -> None:
+        model.set_train(False)
+        make_caches(model, batch, length, model.dtype)
+        self.batch, self.length, self.bucket = batch, length, bucket
+        self.position_step = np.array(model.position_step, np.int32)
+        self.next_token = NextToken(model)
+        self.next_token.set_train(False)
+
+    def generate(
+        self,
+        prompt: Prompt,
+        max_new_tokens: int,
+        stop_ids: Collection[int] = (),
+        sampling: Sampling = GREEDY,
+        seed: int = 0,
+    ) -> list[list[int]]:
+        """The answer to each prompt: at most `max_new_tokens` ids, without the stop id that ended it."""
+        answers: list[list[int]] = [[] for _ in prompt.input_ids]
+        open_answers = set(range(len(answers)))
+        for tokens, _ in self.steps(prompt, max_new_tokens, sampling, seed):
+            open_answers = {row for row in open_answers if tokens[row] not in stop_ids}
+            for row in open_answers:
+                answers[row].append(int(tokens[row]))
+            if not open_answers:
+                break
+        return answers
+
+    def steps(
+        self, prompt: Prompt, max_new_tokens: int, sampling: Sampling = GREEDY, seed: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Token by token: the chosen ids (batch,) int32 and the logits (batch, vocabulary) they were chosen by.
+
+        Raises:
+            ValueError: if the prompts are not `batch` many, or prompt and answer may grow beyond `length`.
+        """
+        self._check(prompt, max_new_tokens)
+        rng = np.random.default_rng(seed)
+        lengths = Tensor(prompt.lengths.astype(np.int32))
+        logits = self._read(prompt, lengths)
+        positions = np.take_along_axis(prompt.position_ids, _at(prompt.lengths - 1, prompt.position_ids.ndim), -1)
+        for done in range(max_new_tokens):
+            tokens = choose(logits, sampling, rng)
+            yield tokens, logits
+            if done + 1 < max_new_tokens:
+                positions = positions + self.position_step.reshape(-1, 1)
+                slots = (prompt.lengths + done)[:, None]
+                logits = self._step(tokens, positions, slots, lengths)
+
+    def _check(self, prompt: Prompt, max_new_tokens: int) -> None:
+        longest = int(prompt.lengths.max()) + max_new_tokens
+        if len(prompt.input_ids) != self.batch:
+            raise ValueError(f"{len(prompt.input_ids)} prompts for a generator of {self.batch}; fill up the batch")
+        if longest > self.length:
+            raise ValueError(f"prompt and answer need {longest} tokens, the cache holds {self.length}; make it longer")
+
+    def _read(self, prompt: Prompt, lengths: Tensor) -> np.ndarray:
+        """Fill the caches from the prompts; the logits (batch, vocabulary) of the first token of each answer."""
+        width = min(-(-int(prompt.lengths.max()) // self.bucket) * self.bucket, self.length)
+        slots = np.broadcast_to(np.arange(width), (self.batch, width))
+        inputs = (
+            _widen(prompt.input_ids, width, 0),
+            _widen(prompt.position_ids, width, 0),
+            (slots < prompt.lengths[:, None]).astype(np.int32),
+            prompt.pixel_values,
+            None if prompt.media_index is None else _widen(prompt.media_index, width, -1),
+            slots.astype(np.int32),
+        )
+        tensors = [None if array is None else Tensor(array) for array in inputs]
+        return self.next_token(*tensors, lengths, lengths - 1).asnumpy()
+
+    def _step(self, tokens: np.ndarray, positions: np.ndarray, slots: np.ndarray, lengths: Tensor) -> np.ndarray:
+        ids, positions, slots = (Tensor(array.astype(np.int32)) for array in (tokens[:, None], positions, slots))
+        return self.next_token(ids, positions, None, None, None, slots, lengths, ops.zeros_like(lengths)).asnumpy()
+
+
+def _at(index: np.ndarray, axes: int) -> np.ndarray:
+    """One index a sample, shaped to pick from the last of `axes` axes."""
+    return index.reshape(-1, *[1] * (axes - 1))
+
+
+def _widen(array: np.ndarray, width: int, fill: int) -> np.ndarray:
+    """The last axis cut or padded to `width`, as int32."""
+    array = array[..., :width]
+    room = [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])]
+    return np.pad(array, room, constant_values=fill).astype(np.int32)
+
+
+def choose(logits: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> np.ndarray:
+    """One token id a row, (batch,) int32, from logits (batch, vocabulary)."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1).astype(np.int32)
+    return np.array([_draw(row / sampling.temperature, sampling, rng) for row in logits], np.int32)
+
+
+def _draw(logits: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> int:
+    """A draw among the `top_k` likeliest tokens, of these the fewest that hold `top_p` of the probability."""
+    order = np.argsort(-logits, kind="stable")[: sampling.top_k or None]
+    weights = np.exp(logits[order] - logits[order[0]], dtype=np.float64)
+    weights /= weights.sum()
+    kept = int((weights.cumsum() - weights < sampling.top_p).sum()) or 1
+    return int(rng.choice(order[:kept], p=weights[:kept] / weights[:kept].sum()))
