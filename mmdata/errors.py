@@ -12,6 +12,7 @@ MMDataError
     │   ├── ImageError
     │   └── VideoError
     └── TokenError        a tokenizer file or a conversation that a template cannot encode
+        └── DroppedSampleError  too long under a policy that leaves it out; whoever reads on counts it
 
 Each can be built from one string (data loaders of other frameworks rebuild exceptions that way) and carries what is
 known as attributes besides.
@@ -25,6 +26,7 @@ from collections.abc import Iterable
 __all__ = [
     "ConfigError",
     "DataError",
+    "DroppedSampleError",
     "ImageError",
     "MMDataError",
     "MediaError",
@@ -109,6 +111,18 @@ class VideoError(MediaError):
 
 class TokenError(DataError):
     """A tokenizer file is missing or wrong, or a conversation cannot be encoded by a template."""
+
+
+class DroppedSampleError(TokenError):
+    """A conversation is left out because it does not fit; ``reason`` is what a count of such samples is kept by.
+
+    ``too_long``: it has more tokens than the limit. ``nothing_to_learn``: it could be cut to the limit, but no trained
+    token is before the cut.
+    """
+
+    def __init__(self, message: str, *, reason: str = "too_long") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

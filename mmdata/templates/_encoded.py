@@ -1,0 +1,110 @@
+"""What a template makes of a conversation: ids, labels, positions, and where the pixels belong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ids: TypeAlias = NDArray[np.int32]
+
+__all__ = ["IGNORE", "Encoded", "MediaSlot", "PixelPlan", "Resize", "attention_mask"]
+
+IGNORE: Final = -100
+"""The label of a token that is not trained on."""
+
+Resize: TypeAlias = Literal["squash", "crop", "crop_bilinear", "pad", "anyres"]
+"""How a picture comes to its size, see :class:`PixelPlan`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelPlan:
+    """Which pixels a model reads for one medium; nothing has been decoded.
+
+    ``media`` is the index in ``Conversation.media``. For a video, ``frames`` are frame numbers in presentation order
+    (of the clip's file, or of its frame cache) and ``times`` their seconds since the first frame; both are empty for an
+    image. ``resize`` leads to ``size`` x ``size`` pixels, RGB:
+
+    - ``squash``: straight to the size, Pillow bicubic; the aspect ratio is lost (VisualGLM, Qwen-VL);
+    - ``crop``: shorter side to the size, Pillow bicubic, then the centre (CLIP; frames of LLaVA-NeXT-Video);
+    - ``crop_bilinear``: the same on floats, bilinear without antialias (CogVLM2-Video);
+    - ``pad``: squared with the mean colour, then as ``crop`` (LLaVA-NeXT, several images);
+    - ``anyres``: the whole picture and the tiles of the best of ``pinpoints``, (height, width) each (LLaVA-NeXT).
+    """
+
+    media: int
+    resize: Resize
+    size: int
+    frames: tuple[int, ...] = ()
+    times: tuple[float, ...] = ()
+    pinpoints: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSlot:
+    """A run of positions that visual features take: ``start`` to ``start + length``.
+
+    ``plan`` is the index in :attr:`Encoded.pixels` of the pixels whose features go there; a plan's features fill its
+    slots in order (CogVLM2-Video has a slot a frame, the others one a medium). ``media`` is the plan's medium.
+    """
+
+    media: int
+    start: int
+    length: int
+    plan: int
+
+    @property
+    def stop(self) -> int:
+        """The position after the last."""
+        return self.start + self.length
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Encoded:
+    """One conversation as a model family reads it.
+
+    - ``input_ids`` (length,) int32; placeholders stand in the slots.
+    - ``labels`` (length,) int32: the id itself where the token is trained on, else -100; not shifted.
+    - ``position_ids`` (length,) int32, or (2, length) int32 for VisualGLM's two axes.
+    - ``slots``: ascending, never overlapping; ``pixels``: what goes into them, in order of first appearance.
+    - ``token_types`` (length,) int8, 1 in the slots, for families that read types; else None.
+    - ``prefix``: the number of leading tokens that all tokens may attend to (VisualGLM); 0 for causal attention.
+    - ``cut``: how many tokens of the conversation were left out at the end, to fit.
+    """
+
+    input_ids: Ids
+    labels: Ids
+    position_ids: Ids
+    slots: tuple[MediaSlot, ...] = ()
+    pixels: tuple[PixelPlan, ...] = ()
+    token_types: NDArray[np.int8] | None = None
+    prefix: int = 0
+    cut: int = 0
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def trained(self) -> int:
+        """The number of tokens that are trained on."""
+        return int((self.labels != IGNORE).sum())
+
+    def __repr__(self) -> str:
+        return (
+            f"Encoded({len(self)} tokens, {self.trained} trained, {len(self.slots)} slots of "
+            f"{len(self.pixels)} media, prefix={self.prefix}, cut={self.cut})"
+        )
+
+
+def attention_mask(prefix: int, length: int) -> NDArray[np.bool_]:
+    """Return (length, length) bool: whether token ``i`` (row) may attend to token ``j`` (column).
+
+    The first ``prefix`` tokens are seen by all, the others by themselves and what follows; 0 gives the causal mask.
+    """
+    import numpy as np
+
+    index = np.arange(length)
+    return (index < prefix) | (index <= index[:, None])

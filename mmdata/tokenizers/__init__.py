@@ -1,0 +1,11 @@
+"""Text to token ids and back, for the vocabularies of the model families; :func:`load` reads one from a file."""
+
+from __future__ import annotations
+
+from mmdata.tokenizers._load import load
+from mmdata.tokenizers._tokenizer import Tokenizer
+from mmdata.tokenizers.chatglm import ChatGLMTokenizer
+from mmdata.tokenizers.sentencepiece import SentencePieceTokenizer
+from mmdata.tokenizers.tiktoken import TiktokenTokenizer
+
+__all__ = ["ChatGLMTokenizer", "SentencePieceTokenizer", "TiktokenTokenizer", "Tokenizer", "load"]

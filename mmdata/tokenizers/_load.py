@@ -1,0 +1,69 @@
+"""From a file to a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from mmdata.errors import UsageError
+from mmdata.tokenizers._files import vocabulary
+from mmdata.tokenizers._tokenizer import Tokenizer
+from mmdata.tokenizers.chatglm import ChatGLMTokenizer
+from mmdata.tokenizers.sentencepiece import SentencePieceTokenizer
+from mmdata.tokenizers.tiktoken import (
+    LLAMA3_PATTERN,
+    LLAMA3_SPECIAL,
+    QWEN_PATTERN,
+    QWEN_SPECIAL,
+    TiktokenTokenizer,
+    read_ranks,
+)
+
+__all__ = ["load"]
+
+_LLAVA_TOKENS: Final = {"<video>": 32000, "<image>": 32001}  # as llava-hf's checkpoints add them (spec, section 9)
+
+
+def load(name: str, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
+    """Return the tokenizer of a model family (``qwen_vl``) or kind (``qwen``) from a vocabulary file or its folder.
+
+    ``options`` are those of the kind: ``legacy`` and ``added`` for ``llama2``, ``num_image_tokens`` for ``chatglm``.
+    ``verify=False`` takes a file other than the published one.
+
+    Raises:
+        UnknownNameError: no such family or kind.
+        UsageError: an option that the kind does not have.
+        TokenError: no such file, or not the published one; the message says which, where it is, and its sha256.
+    """
+    wanted = vocabulary(name)
+    file = wanted.find(path)
+    content = wanted.verified(file) if verify else file.read_bytes()
+    try:
+        return _READERS[wanted.kind](content, file, **options)
+    except TypeError as error:
+        raise UsageError(f"a {wanted.kind} tokenizer cannot be made with {options}: {error}") from error
+
+
+def _llama2(content: bytes, path: Path, **options: Any) -> Tokenizer:
+    return SentencePieceTokenizer(content, path=path, **{"added": _LLAVA_TOKENS, **options})
+
+
+def _llama3(content: bytes, path: Path) -> Tokenizer:
+    return TiktokenTokenizer(read_ranks(content, path), pattern=LLAMA3_PATTERN, special=LLAMA3_SPECIAL)
+
+
+def _qwen(content: bytes, path: Path) -> Tokenizer:
+    return TiktokenTokenizer(read_ranks(content, path), pattern=QWEN_PATTERN, special=QWEN_SPECIAL, form="NFC")
+
+
+def _chatglm(content: bytes, path: Path, **options: Any) -> Tokenizer:
+    return ChatGLMTokenizer(content, path=path, **options)
+
+
+_READERS: Final[dict[str, Callable[..., Tokenizer]]] = {
+    "llama2": _llama2,
+    "llama3": _llama3,
+    "qwen": _qwen,
+    "chatglm": _chatglm,
+}

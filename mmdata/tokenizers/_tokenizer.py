@@ -1,0 +1,30 @@
+"""What a tokenizer is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+__all__ = ["Tokenizer"]
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Text to token ids and back. Text is only ever text: no string makes ``encode`` give a control token."""
+
+    @property
+    def special(self) -> Mapping[str, int]:
+        """The ids of the control tokens by their name, such as ``<|im_end|>``; templates place them."""
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of ``text``, none of them a control token."""
+
+    def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
+        """Return the ids of each text."""
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """Return the text of ``ids``; bytes that are no UTF-8 become U+FFFD, control tokens their names or nothing."""

@@ -1,0 +1,129 @@
+"""Byte-level BPE vocabularies in tiktoken's text form: Llama-3 and Qwen."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from mmdata.errors import TokenError
+
+__all__ = [
+    "LLAMA3_PATTERN",
+    "LLAMA3_SPECIAL",
+    "QWEN_PATTERN",
+    "QWEN_SPECIAL",
+    "TiktokenTokenizer",
+    "read_ranks",
+]
+
+Form: TypeAlias = Literal["NFC"]
+
+# The two patterns differ in how they cut digits: Llama-3 in threes, Qwen one by one (family specs, tokenizer sections).
+_PATTERN: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+LLAMA3_PATTERN: Final = _PATTERN.replace("DIGITS", r"\p{N}{1,3}")
+"""How Llama-3 cuts text into words before merging bytes."""
+QWEN_PATTERN: Final = _PATTERN.replace("DIGITS", r"\p{N}")
+"""How Qwen cuts text into words before merging bytes."""
+
+LLAMA3_SPECIAL: Final = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    *(f"<|reserved_special_token_{n}|>" for n in range(4)),
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|reserved_special_token_4|>",
+    "<|eot_id|>",
+    *(f"<|reserved_special_token_{n}|>" for n in range(5, 251)),
+)
+"""The control tokens after Llama-3's ranks, in order, under their Llama-3.0 names."""
+
+QWEN_SPECIAL: Final = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    *(f"<|extra_{n}|>" for n in range(205)),
+    *("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>", "<img>", "</img>", "<imgpad>"),
+)
+"""The control tokens after Qwen's ranks, in order, with those of Qwen-VL at the end."""
+
+
+def read_ranks(content: bytes, path: str | Path) -> dict[bytes, int]:
+    """Return the ranks by their bytes from the lines ``base64 rank`` of a vocabulary file.
+
+    Raises:
+        TokenError: a line is not of this form, or the ranks are not 0, 1, 2 ...; the message has its number.
+    """
+    ranks: dict[bytes, int] = {}
+    for number, line in enumerate(content.splitlines()):
+        try:
+            token, rank = line.split()
+            ranks[base64.b64decode(token)] = int(rank)
+        except (ValueError, binascii.Error) as error:
+            raise TokenError(f"{path}, line {number + 1}: {error}; expected a base64 string and a number") from error
+        if int(rank) != number:
+            raise TokenError(f"{path}, line {number + 1}: rank {int(rank)}, expected {number}")
+    return ranks
+
+
+class TiktokenTokenizer:
+    """Byte-level BPE over ``ranks``, with the ``special`` tokens after them in order.
+
+    ``form`` is the Unicode normal form that text is brought to first, None for none (Qwen: NFC, Llama-3: none).
+    """
+
+    def __init__(
+        self, ranks: Mapping[bytes, int], *, pattern: str, special: Sequence[str], form: Form | None = None
+    ) -> None:
+        from tiktoken import Encoding
+
+        self._special = {name: len(ranks) + number for number, name in enumerate(special)}
+        self._form: Form | None = form
+        self._bpe = Encoding("mmdata", pat_str=pattern, mergeable_ranks=dict(ranks), special_tokens=self._special)
+        self._names = {token: name for name, token in self._special.items()}
+
+    @property
+    def special(self) -> Mapping[str, int]:
+        """The control tokens, all those of the vocabulary."""
+        return self._special
+
+    @property
+    def vocab_size(self) -> int:
+        """Ranks and control tokens together."""
+        return self._bpe.n_vocab
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of ``text``, none of them a control token."""
+        return self._bpe.encode_ordinary(self._normal(text))
+
+    def encode_marked(self, text: str, marks: Iterable[str] | None = None) -> list[int]:
+        """Return the ids of ``text`` that we wrote, in which the names ``marks`` are control tokens (None: all names).
+
+        For compatibility with programs that read control tokens from text; never for text from a user.
+        """
+        allowed = set(self._special if marks is None else marks)
+        return self._bpe.encode(self._normal(text), allowed_special=allowed, disallowed_special=())
+
+    def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
+        """Return the ids of each text."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """Return the text of ``ids``; cut UTF-8 becomes U+FFFD."""
+        return "".join(self._decoded(ids, skip_special))
+
+    def _decoded(self, ids: Sequence[int], skip_special: bool) -> Iterator[str]:
+        for special, run in groupby(map(int, ids), self._names.__contains__):
+            if not special:
+                yield self._bpe.decode(list(run), errors="replace")
+            elif not skip_special:
+                yield from map(self._names.__getitem__, run)
+
+    def _normal(self, text: str) -> str:
+        return unicodedata.normalize(self._form, text) if self._form else text
