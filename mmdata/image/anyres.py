@@ -1,0 +1,108 @@
+"""LLaVA-NeXT's anyres: a picture as one view of the whole and a grid of tiles, and how many tokens that makes.
+
+All but :func:`views` needs sizes alone, (height, width). The arithmetic is that of transformers (spec, 6.1 and 6.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from mmdata.image.transforms import resize_bicubic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mmdata.image.transforms import Pixels
+
+__all__ = ["PINPOINTS", "FeatureGrid", "best_canvas", "feature_grid", "fitted", "num_tokens", "views"]
+
+Size: TypeAlias = tuple[int, int]
+
+PINPOINTS: Final[tuple[Size, ...]] = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+"""The canvases of the released LLaVA-NeXT models."""
+
+
+def best_canvas(size: Size, pinpoints: Sequence[Size] = PINPOINTS) -> Size:
+    """Return the canvas that keeps most of a picture's pixels; among equals the least waste, then the first."""
+    height, width = size
+
+    def merit(canvas: Size) -> tuple[int, int]:
+        ratio = min(canvas[1] / width, canvas[0] / height)
+        kept = min(int(width * ratio) * int(height * ratio), width * height)
+        return kept, kept - canvas[0] * canvas[1]
+
+    return max(pinpoints, key=merit)  # the first of equals
+
+
+def fitted(size: Size, canvas: Size) -> Size:
+    """Return the size at which a picture fills its canvas in one direction and keeps its aspect, rounded up."""
+    height, width = size
+    across, down = canvas[1] / width, canvas[0] / height
+    if across < down:
+        return min(math.ceil(height * across), canvas[0]), canvas[1]
+    return canvas[0], min(math.ceil(width * down), canvas[1])
+
+
+def views(pixels: Pixels, side: int = 336, pinpoints: Sequence[Size] = PINPOINTS) -> NDArray[np.uint8]:
+    """Return the whole picture squeezed to a square, then its tiles row by row: (views, side, side, 3) uint8.
+
+    The picture stands in the middle of its canvas, in black; an odd pixel of border goes below or to the right.
+    """
+    import numpy as np
+
+    size = pixels.shape[0], pixels.shape[1]
+    canvas = best_canvas(size, pinpoints)
+    height, width = fitted(size, canvas)
+    top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
+    padded = np.zeros((*canvas, 3), np.uint8)
+    padded[top : top + height, left : left + width] = resize_bicubic(pixels, (height, width))
+    rows, columns = canvas[0] // side, canvas[1] // side
+    tiles = padded.reshape(rows, side, columns, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
+    return np.concatenate([resize_bicubic(pixels, (side, side))[None], tiles])
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureGrid:
+    """The features of a canvas and the part of them that is the picture.
+
+    ``rows`` and ``columns`` are those of the canvas; the picture is in ``top`` to ``bottom`` and ``left`` to ``right``
+    (ends not included), which may be empty for extreme shapes.
+    """
+
+    rows: int
+    columns: int
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def kept(self) -> Size:
+        """Rows and columns of features that the picture keeps."""
+        return max(self.bottom - self.top, 0), max(self.right - self.left, 0)
+
+
+def feature_grid(size: Size, *, side: int = 336, patch: int = 14, pinpoints: Sequence[Size] = PINPOINTS) -> FeatureGrid:
+    """Return the grid of a picture of ``size`` before and after unpadding, in features of ``patch`` pixels.
+
+    The rounding to 7 decimals is transformers' (since 4.49); without it common sizes lose two rows or columns.
+    """
+    height, width = size
+    canvas = best_canvas(size, pinpoints)
+    features = side // patch
+    rows, columns = canvas[0] // side * features, canvas[1] // side * features
+    if width / height > columns / rows:
+        margin = (rows - int(round(height * (columns / width), 7))) // 2
+        return FeatureGrid(rows, columns, margin, rows - margin, 0, columns)
+    margin = (columns - int(round(width * (rows / height), 7))) // 2
+    return FeatureGrid(rows, columns, 0, rows, margin, columns - margin)
+
+
+def num_tokens(size: Size, *, side: int = 336, patch: int = 14, pinpoints: Sequence[Size] = PINPOINTS) -> int:
+    """Return how many tokens a picture of ``size`` makes: the whole view, the kept features, and a newline a row."""
+    rows, columns = feature_grid(size, side=side, patch=patch, pinpoints=pinpoints).kept
+    return (side // patch) ** 2 + rows * columns + rows

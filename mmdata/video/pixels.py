@@ -1,0 +1,94 @@
+"""From a decoded frame to upright RGB pixels."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from mmdata.errors import UsageError
+from mmdata.image.families import Resizer, resizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from av.video.frame import VideoFrame
+    from numpy.typing import NDArray
+
+__all__ = ["Scaler", "Size", "Turn", "presented_size", "rgb", "scaler", "turn_of"]
+
+Size: TypeAlias = "int | tuple[int, int] | None"
+Scaler: TypeAlias = "Callable[[VideoFrame], NDArray[np.uint8]]"
+
+
+class Turn(NamedTuple):
+    """How a coded frame becomes upright: first transposed, then flipped left-right, then top-bottom."""
+
+    transpose: bool
+    flip_x: bool
+    flip_y: bool
+
+    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a view of ``pixels`` (height, width, 3), turned."""
+        turned = pixels.transpose(1, 0, 2) if self.transpose else pixels
+        return turned[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+
+
+def turn_of(frame: VideoFrame) -> Turn:
+    """Return how ``frame`` is to be turned: the display matrix of its container, to the nearest quarter turn or flip.
+
+    The matrix maps a coded point (x, y) to (a x + c y, b x + d y), in 16.16 fixed point (ISO 14496-12, 8.3.2).
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return Turn(False, False, False)
+    a, b, _, c, d, *_ = struct.unpack("<9i", bytes(matrix))  # type: ignore[call-overload]  # side data is a buffer
+    return Turn(True, c < 0, b < 0) if abs(b) + abs(c) > abs(a) + abs(d) else Turn(False, a < 0, d < 0)
+
+
+def presented_size(frame: VideoFrame) -> tuple[int, int]:
+    """Return width and height of ``frame`` as presented."""
+    return (frame.height, frame.width) if turn_of(frame).transpose else (frame.width, frame.height)
+
+
+def scaler(size: Size, resize: str) -> Scaler:
+    """Return the function from a decoded frame to its pixels (height, width, 3) uint8.
+
+    Raises:
+        UsageError: a size that is none, or no such way to resize.
+    """
+    if size is None:
+        return rgb
+    if resize == "fast":
+        return partial(rgb, size=_checked(size))
+    if not isinstance(size, int):
+        raise UsageError(f"resize={resize!r} makes squares: size must be one number of pixels, found {size}")
+    return partial(_exact, resizer=resizer(resize), size=size)
+
+
+def rgb(frame: VideoFrame, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Return the upright pixels of ``frame``, (height, width, 3) uint8.
+
+    With ``size`` (height, width) the picture is scaled to it by swscale in the same step that makes it RGB.
+    """
+    turn = turn_of(frame)
+    if size is None:
+        return turn.apply(_array(frame))
+    height, width = reversed(size) if turn.transpose else size
+    return turn.apply(_array(frame, width=width, height=height, interpolation="BICUBIC"))
+
+
+def _exact(frame: VideoFrame, resizer: Resizer, size: int) -> NDArray[np.uint8]:
+    return resizer(rgb(frame), size)
+
+
+def _array(frame: VideoFrame, **options: Any) -> NDArray[np.uint8]:
+    pixels: Any = frame.to_ndarray(format="rgb24", **options)
+    return pixels  # type: ignore[no-any-return]  # rgb24 is (height, width, 3) uint8
+
+
+def _checked(size: int | tuple[int, int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise UsageError(f"size must be one or two positive numbers of pixels, found {size}")
+    return height, width

@@ -1,0 +1,371 @@
+"""Which frames to take: pure functions of a clip's presentation times.
+
+:class:`Strategy` names one of the rules below with its arguments, as in ``uniform:24`` or ``fps:2:64``. A rule is a
+function of a :class:`Clock` and those arguments that gives back frame numbers, which may repeat.
+The rules of the house come first, then those of the programs whose models we serve (frame-sampling sections of the
+family specs), under the program's name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from mmdata.errors import UsageError, VideoError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Numbers: TypeAlias = NDArray[np.int64]  # (frames,)
+    Times: TypeAlias = NDArray[np.float64]  # (frames,) seconds
+
+__all__ = ["RULES", "Clock", "Pad", "Strategy", "mf_predict_positions", "nearest_numbers"]
+
+Pad: TypeAlias = Literal["none", "repeat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What a rule may know of a clip.
+
+    ``times`` are its presentation times (frames,) float64, seconds, ascending from 0; ``fps`` is its average rate;
+    ``keyframes`` (keyframes,) int64 the numbers of frames that decode by themselves.
+    """
+
+    times: Times
+    fps: float
+    keyframes: Numbers
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+Rule: TypeAlias = "Callable[..., Numbers]"
+
+RULES: Final[dict[str, Rule]] = {}
+"""Every rule by its name in the grammar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A rule and its arguments; :meth:`parse` reads one, ``str`` writes it.
+
+    >>> str(Strategy.parse("fps:2:64"))
+    'fps:2:64'
+    """
+
+    name: str
+    arguments: tuple[Any, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str | Strategy) -> Strategy:
+        """Return the strategy that ``text`` names, its arguments checked.
+
+        Raises:
+            UsageError: no such rule, or not its arguments; the message shows how it is written.
+        """
+        if isinstance(text, Strategy):
+            return text
+        name, *words = text.split(":")
+        if name not in RULES:
+            raise UsageError(
+                f"no frame strategy named {name!r} (in {text!r}).{nearest(name, RULES)} There are: {', '.join(RULES)}."
+            )
+        return cls(name, _arguments(name, words))
+
+    def numbers(self, clock: Clock, *, pad: Pad = "none") -> Numbers:
+        """Return the numbers of the frames to take, (wanted,) int64, never empty.
+
+        ``pad="none"`` drops repeats from rules that ask a short clip for more frames than it has; ``"repeat"`` keeps
+        them, and repeats the last frame up to the maximum of rules that have one. Program rules are left as they are.
+
+        Raises:
+            VideoError: the clip has no frame, or the rule finds none in it.
+        """
+        if not len(clock):
+            raise VideoError(f"no frame to sample by {self}: the clip is empty")
+        return RULES[self.name](clock, *self.arguments, **({"pad": pad} if self._pads else {}))
+
+    @property
+    def _pads(self) -> bool:
+        return "pad" in inspect.signature(RULES[self.name]).parameters
+
+    def __str__(self) -> str:
+        separator = "," if self.name == "times" else ":"
+        return ":".join([self.name, separator.join(map(_word, self.arguments))]) if self.arguments else self.name
+
+
+def _arguments(name: str, words: list[str]) -> tuple[Any, ...]:
+    if name == "times":
+        words = words[0].split(",") if len(words) == 1 else []
+    parameters = list(inspect.signature(RULES[name]).parameters.values())[1:]
+    try:
+        if parameters[:1] and parameters[0].kind is parameters[0].VAR_POSITIONAL:
+            return _at_least_one(tuple(_number(word, "float") for word in words))
+        positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        required = sum(p.default is p.empty for p in positional)
+        if not required <= len(words) <= len(positional):
+            raise ValueError(f"{len(words)} arguments")
+        return tuple(_number(word, str(p.annotation)) for word, p in zip(words, positional, strict=False))
+    except ValueError as error:
+        raise UsageError(f"{':'.join([name, *words])!r}: {error}; it is written {_usage(name, parameters)}") from error
+
+
+def _at_least_one(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("no argument")
+    return values
+
+
+def _number(word: str, kind: str) -> int | float | bool:
+    if kind == "bool":
+        if word not in ("true", "false"):
+            raise ValueError(f"{word!r} is neither true nor false")
+        return word == "true"
+    value = int(word) if kind.startswith("int") else float(word)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{word} is out of range")
+    return value
+
+
+def _word(argument: float | bool) -> str:
+    return str(argument).lower() if isinstance(argument, bool) else format(argument, ".15g")
+
+
+def _usage(name: str, parameters: list[inspect.Parameter]) -> str:
+    if name == "times":
+        return "times:t1,t2,..."
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return name + "".join(f":{p.name}" if p.default is p.empty else f"[:{p.name}]" for p in positional)
+
+
+def _rule(function: Rule) -> Rule:
+    RULES[function.__name__] = function
+    return function
+
+
+# --- the rules of the house --------------------------------------------------------------------------------------
+
+
+@_rule
+def uniform(clock: Clock, count: int, *, pad: Pad = "none") -> Numbers:
+    """``count`` frames over the whole clip, evenly by number, first and last included."""
+    return _unless_padded(_evenly(0, len(clock) - 1, _positive(count)), pad)
+
+
+@_rule
+def middle(clock: Clock, count: int, *, pad: Pad = "none") -> Numbers:
+    """The frames at the centres of ``count`` equal segments of the clip."""
+    import numpy as np
+
+    segments = np.arange(_positive(count))
+    return _unless_padded((2 * segments + 1) * len(clock) // (2 * count), pad)
+
+
+@_rule
+def fps(clock: Clock, rate: float, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
+    """The frame nearest each tick of a clock of ``rate`` a second; beyond ``maximum``, that many evenly spread."""
+    import numpy as np
+
+    ticks = np.arange(math.floor(clock.times[-1] * _positive(rate) + 1e-6) + 1)  # (ticks,) up to the last frame
+    numbers = _unless_padded(nearest_numbers(clock.times, ticks / rate), "none")
+    return _padded(_spread(numbers, maximum), maximum, pad)
+
+
+@_rule
+def seconds(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
+    """The frame nearest each whole second, the first ``maximum`` of them (CogVLM2-Video's chat strategy)."""
+    return _padded(_each_second(clock.times)[:maximum], maximum, pad)
+
+
+@_rule
+def every(clock: Clock, step: int, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
+    """Every ``step``-th frame from the first on; beyond ``maximum``, that many evenly spread among them."""
+    import numpy as np
+
+    return _padded(_spread(np.arange(0, len(clock), _positive(step)), maximum), maximum, pad)
+
+
+@_rule
+def keyframes(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
+    """The frames that decode by themselves; beyond ``maximum``, that many evenly spread among them."""
+    if not len(clock.keyframes):
+        raise VideoError("no keyframe among the presented frames; sample by another strategy, such as uniform:N")
+    return _padded(_spread(clock.keyframes, maximum), maximum, pad)
+
+
+@_rule
+def times(clock: Clock, *moments: float) -> Numbers:
+    """The frame nearest each of the given times in seconds."""
+    import numpy as np
+
+    last = float(clock.times[-1])
+    tolerance = 1 / clock.fps if clock.fps > 0 else 0.0
+    if late := [moment for moment in moments if moment > last + tolerance]:
+        raise VideoError(f"asked for a frame at {late[0]:g} s, but the last one is at {last:.3f} s")
+    return nearest_numbers(clock.times, np.asarray(moments, np.float64))
+
+
+# --- the rules of other programs ---------------------------------------------------------------------------------
+
+
+@_rule
+def hf_chat(clock: Clock, maximum: int = 24) -> Numbers:
+    """CogVLM2-Video's demo for the chat checkpoint: one frame a second, seconds compared in float32."""
+    import numpy as np
+
+    return _each_second(clock.times.astype(np.float32))[:maximum]
+
+
+@_rule
+def hf_base(clock: Clock, count: int = 24, start: float = 0.0, end: float = 60.0) -> Numbers:
+    """CogVLM2-Video's demo for the base checkpoint, and ms-swift: evenly over ``start`` to ``end`` seconds."""
+    first, stop = int(start * clock.fps), min(len(clock), int(end * clock.fps))
+    if stop <= first:
+        raise VideoError(f"no frame between {start:g} and {end:g} s at {clock.fps:g} frames a second")
+    return _evenly(first, stop - 1, _positive(count))
+
+
+@_rule
+def mf_train_average(clock: Clock, count: int = 24) -> Numbers:
+    """MindFormers, CogVLM2-Video training, and its OpenCV reader for LLaVA-NeXT: evenly, short clips repeat frames."""
+    return _evenly(0, len(clock) - 1, _positive(count))
+
+
+@_rule
+def mf_predict(clock: Clock, per_second: int = 1, maximum: int = 24) -> Numbers:
+    """MindFormers, CogVLM2-Video prediction: the last second is left out; fractional positions are cut to frames."""
+    import numpy as np
+
+    numbers: Numbers = mf_predict_positions(clock, per_second, maximum).astype(np.int64)
+    if not len(numbers):
+        raise VideoError("mf_predict finds no frame in a clip shorter than half a second; hf_chat finds one")
+    return numbers
+
+
+def mf_predict_positions(clock: Clock, per_second: int = 1, maximum: int = 24) -> Times:
+    """MindFormers' positions in frames, (wanted,) float64, before they are cut to whole numbers; may be empty."""
+    import numpy as np
+
+    anchors = _each_second(np.arange(len(clock)) / clock.fps)  # (seconds,)
+    steps = np.arange(_positive(per_second)) / per_second
+    positions: Times = (anchors[:-1, None] + np.diff(anchors)[:, None] * steps).ravel()
+    return positions[:maximum]
+
+
+@_rule
+def mindie(clock: Clock, maximum: int = 24) -> Numbers:
+    """MindIE's port of CogVLM2-Video: every ``round(fps)``-th frame."""
+    return _stepped(len(clock), round(clock.fps))[:maximum]
+
+
+@_rule
+def llava_next(clock: Clock, rate: float = 1.0, bound: int = 0, force: bool = False) -> Numbers:
+    """LLaVA-NeXT's decord reader (``video_fps``, ``frames_upbound``, ``force_sample``)."""
+    numbers = _stepped(len(clock), round(clock.fps / _positive(rate)))
+    return _evenly(0, len(clock) - 1, bound) if bound and (force or len(numbers) > bound) else numbers
+
+
+@_rule
+def llava_next_pyav(clock: Clock, rate: float = 1.0, bound: int = 0) -> Numbers:
+    """LLaVA-NeXT's PyAV reader, which takes the rate to be frames over the last frame's time."""
+    last = float(clock.times[-1])
+    if not last:
+        raise VideoError("llava_next_pyav divides by the time of the last frame, which is 0; llava_next does not")
+    numbers = _stepped(len(clock), round(len(clock) / last / _positive(rate)))
+    return _evenly(0, len(clock) - 1, bound) if 0 < bound < len(numbers) else numbers
+
+
+@_rule
+def hf_num_frames(clock: Clock, count: int) -> Numbers:
+    """Transformers' video processors with ``num_frames``: the starts of ``count`` equal segments."""
+    import numpy as np
+
+    if count > len(clock):
+        raise VideoError(f"hf_num_frames:{count} of a clip of {len(clock)} frames; uniform:{count} takes what there is")
+    return np.arange(_positive(count)) * len(clock) // count
+
+
+@_rule
+def hf_fps(clock: Clock, rate: float) -> Numbers:
+    """Transformers' video processors with ``fps``."""
+    return hf_num_frames(clock, max(1, int(len(clock) / clock.fps * rate)))
+
+
+@_rule
+def hf_doc(clock: Clock, count: int = 8) -> Numbers:
+    """The example in the documentation of LLaVA-NeXT-Video in transformers: ``arange(0, n, n / count)``."""
+    import numpy as np
+
+    numbers: Numbers = np.arange(0, len(clock), len(clock) / _positive(count)).astype(np.int64)
+    return numbers
+
+
+# --- arithmetic --------------------------------------------------------------------------------------------------
+
+
+def _positive(value: float) -> Any:
+    if value <= 0:
+        raise UsageError(f"a count, step or rate of frames must be above 0, found {value:g}")
+    return value
+
+
+def _evenly(first: int, last: int, count: int) -> Numbers:
+    """Floor of ``count`` points from ``first`` to ``last``, in floats as numpy's linspace: the programs do the same."""
+    import numpy as np
+
+    numbers: Numbers = np.floor(np.linspace(first, last, count)).astype(np.int64)
+    return numbers
+
+
+def _stepped(count: int, step: int) -> Numbers:
+    import numpy as np
+
+    if step <= 0:
+        raise VideoError("the clip has fewer frames a second than are asked for; ask for fewer, or use uniform:N")
+    return np.arange(0, count, step)
+
+
+def _each_second(times: NDArray[Any]) -> Numbers:
+    """The frame nearest 0, 1, 2 ... seconds, up to the last time rounded half to even."""
+    import numpy as np
+
+    return nearest_numbers(times, np.arange(round(float(times[-1])) + 1))
+
+
+def nearest_numbers(times: NDArray[Any], moments: NDArray[Any]) -> Numbers:
+    """The lowest number among the frames nearest each moment; ``times`` ascend."""
+    import numpy as np
+
+    if len(times) == 1:
+        return np.zeros(len(moments), np.int64)
+    moments = moments.astype(times.dtype)
+    after = np.searchsorted(times, moments).clip(1, len(times) - 1)  # (moments,)
+    before = after - 1
+    numbers = np.where(np.abs(times[after] - moments) < np.abs(times[before] - moments), after, before)
+    first: Numbers = np.searchsorted(times, times[numbers])  # of frames that share a time
+    return first
+
+
+def _spread(numbers: Numbers, maximum: int | None) -> Numbers:
+    if maximum is None or len(numbers) <= maximum:
+        return numbers
+    return numbers[_evenly(0, len(numbers) - 1, _positive(maximum))]
+
+
+def _unless_padded(numbers: Numbers, pad: Pad) -> Numbers:
+    import numpy as np
+
+    return np.unique(numbers) if pad == "none" else numbers
+
+
+def _padded(numbers: Numbers, maximum: int | None, pad: Pad) -> Numbers:
+    import numpy as np
+
+    if pad == "none" or maximum is None or len(numbers) >= maximum:
+        return numbers
+    return np.concatenate([numbers, np.repeat(numbers[-1:], maximum - len(numbers))])

@@ -1,0 +1,123 @@
+"""Opening a video: a path or bytes become a container and a stream to read, or an error that says why not."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from mmdata.errors import UsageError, VideoError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+    from mmdata.limits import Limits
+
+__all__ = ["Source", "name_of", "opened", "plain", "undecodable"]
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes"
+
+# Nothing but the file itself is read: no network, no playlist, no numbered series of stills.
+_OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none"}
+_BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
+
+
+@contextmanager
+def opened(
+    source: Source, stream: int | None, limits: Limits, *, strict: bool = False
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open ``source`` and give the container and its video stream, decoding on the caller's thread alone.
+
+    ``stream`` is the index of a stream in the file; None takes the one that FFmpeg holds to be the best. A ``strict``
+    decoder refuses what it would otherwise conceal.
+
+    Raises:
+        VideoError: missing, empty, not a video, without such a stream, or of a frame size beyond ``limits``.
+    """
+    container = _container(source)
+    with container:
+        video = _video_stream(container, stream, source)
+        _check_size(video, source, limits)
+        _configure(video, limits, strict)
+        yield container, video
+
+
+def name_of(source: Source) -> str:
+    """Return how messages call ``source``."""
+    return f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
+
+
+def undecodable(source: Source, error: Exception) -> VideoError:
+    """Return the error for a file of which nothing could be decoded."""
+    name = name_of(source)
+    return VideoError(f"{name}: cannot be decoded as video: {plain(error)}", path=name)
+
+
+def _container(source: Source) -> InputContainer:
+    import av
+
+    name = name_of(source)
+    size = len(source) if isinstance(source, bytes) else _size(Path(source))
+    if not size:
+        raise VideoError(f"{name}: the file is empty", path=name, reason="empty_media")
+    file: Any = io.BytesIO(source) if isinstance(source, bytes) else f"file:{os.fspath(source)}"
+    try:
+        container: InputContainer = av.open(file, options=dict(_OPTIONS), buffer_size=_BUFFER)
+    except (av.FFmpegError, MemoryError) as error:
+        raise undecodable(source, error) from error
+    return container
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else _refuse_kind(path)
+    except OSError as error:
+        raise VideoError(f"{path}: {error.strerror}", path=str(path), reason="missing_media") from error
+
+
+def _refuse_kind(path: Path) -> int:
+    path.stat()
+    raise VideoError(f"{path}: is not a file", path=str(path))
+
+
+def _video_stream(container: InputContainer, wanted: int | None, source: Source) -> VideoStream:
+    name = name_of(source)
+    if wanted is None:
+        best = container.streams.best("video")
+        if best is None:
+            raise VideoError(f"{name}: holds no video stream", path=name)
+        return best  # type: ignore[return-value]  # of type "video", as asked
+    for stream in container.streams.video:
+        if stream.index == wanted:
+            return stream
+    indices = [stream.index for stream in container.streams.video]
+    raise UsageError(f"{name}: stream {wanted} is not a video stream; the video streams are {indices}")
+
+
+def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
+    name = name_of(source)
+    context = stream.codec_context
+    if context is None:
+        raise VideoError(f"{name}: FFmpeg has no decoder for this video stream", path=name)
+    if (context.width or 0) * (context.height or 0) > limits.pixels:
+        raise VideoError(
+            f"{name}: a frame of {context.width}x{context.height} is beyond the limit of {limits.pixels} pixels; "
+            "raise Limits(pixels=...) if it is meant",
+            path=name,
+            reason="media_limit",
+        )
+
+
+def _configure(stream: VideoStream, limits: Limits, strict: bool) -> None:
+    context = stream.codec_context
+    context.thread_count = 1
+    context.options = {"max_pixels": str(limits.pixels)} | ({"err_detect": "explode"} if strict else {})
+
+
+def plain(error: Exception) -> str:
+    """Return what FFmpeg says of an error, without its number and file name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,143 @@
+"""Every family's image processing, against what the original implementations made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmdata.image import anyres, cogvlm2_video, decode, llava_next, llava_pad, normalize, qwen_vl, visualglm
+from mmdata.image.families import resizer
+
+
+def _json(path: Path) -> object:
+    return json.loads(path.read_text())
+
+
+def test_cogvlm2_video_prepares_frames_as_the_reference(golden: Path) -> None:
+    arrays = np.load(golden / "cogvlm2_video" / "preprocess.npz")
+
+    for case in _json(golden / "cogvlm2_video" / "preprocess.json"):
+        number, size = case["case"], case["size"]
+        expected = arrays[f"out_{number}"]
+        prepared = cogvlm2_video(arrays[f"in_{number}"], size)
+        assert prepared.dtype == np.float32
+        np.testing.assert_allclose(prepared, expected, atol=1e-4)
+
+
+def test_the_rounded_resize_of_cogvlm2_video_is_half_a_level_off_at_most(golden: Path) -> None:
+    arrays = np.load(golden / "cogvlm2_video" / "preprocess.npz")
+
+    for case in _json(golden / "cogvlm2_video" / "preprocess.json"):
+        number, size = case["case"], case["size"]
+        for frame, expected in zip(arrays[f"in_{number}"], arrays[f"out_{number}"], strict=True):
+            rounded = normalize(resizer("cogvlm2_video")(frame, size))
+            assert np.abs(rounded - expected).max() <= 0.501 / 255 / 0.26130258
+
+
+def test_qwen_vl_prepares_pictures_as_the_reference(golden: Path) -> None:
+    folder = golden / "qwen_vl" / "images"
+    arrays = np.load(folder / "expected.npz")
+
+    for number, case in enumerate(_json(folder / "expected.json")):
+        pixels = decode(folder / case["file"], upright=False)
+        if hashlib.sha256(pixels.tobytes()).hexdigest() != case["rgb_sha256"]:
+            assert case["file"].endswith(".jpg"), "only JPEG decoders may differ"
+            continue
+        resized = resizer("qwen_vl")(pixels, case["target"])
+        assert hashlib.sha256(resized.tobytes()).hexdigest() == case["resized_sha256"], case["file"]
+        if f"{number}/pixel_values" in arrays:
+            np.testing.assert_allclose(qwen_vl(pixels, case["target"]), arrays[f"{number}/pixel_values"], atol=1e-5)
+
+
+def test_exif_orientation_is_applied_as_mindformers_does(golden: Path) -> None:
+    folder = golden / "qwen_vl" / "images"
+
+    for case in _json(folder / "expected.json"):
+        if "mindformers_exif_transposed_size_wh" in case:
+            pixels = decode(folder / case["file"])
+            assert [pixels.shape[1], pixels.shape[0]] == case["mindformers_exif_transposed_size_wh"]
+            resized = resizer("qwen_vl")(pixels, case["target"])
+            assert hashlib.sha256(resized.tobytes()).hexdigest() == case["exif_transposed_resized_sha256"]
+
+
+def test_visualglm_prepares_pictures_as_the_reference(golden: Path, fixtures: Path) -> None:
+    arrays = np.load(golden / "visualglm" / "image_preprocess.npz")
+    files = {name: file for name, file, _ in _json(golden / "visualglm" / "image_preprocess.json")}
+
+    for name in [key.removesuffix("_u8") for key in arrays if key.endswith("_u8")]:
+        source = f"{name}_src"
+        pixels = arrays[source] if source in arrays else decode(_found(fixtures / "fewshot-data", files[name]))
+        resized = resizer("visualglm")(pixels, 224).astype(np.int16)
+        prepared = visualglm(pixels)
+
+        allowed = 1 if files.get(name, "").endswith(".jpg") else 0  # JPEG decoders may differ by a level
+        assert np.abs(resized - arrays[f"{name}_u8"]).max() <= allowed
+        corner = arrays[f"{name}_norm_corner"]
+        np.testing.assert_allclose(prepared[:, :8, :8], corner, atol=1e-5 + allowed / 255 / 0.26)
+        np.testing.assert_allclose(prepared.mean((1, 2)), arrays[f"{name}_norm_mean"], atol=1e-5 + allowed / 255)
+
+
+def _found(folder: Path, name: str) -> Path:
+    return next(folder.rglob(name))
+
+
+def test_llava_next_prepares_frames_and_single_pictures_as_the_reference(golden: Path) -> None:
+    folder = golden / "llava_next_video" / "image_processor"
+    arrays, cases = np.load(folder / "expected.npz"), _json(folder / "index.json")
+
+    for case in cases["video_frames"]:
+        frames = arrays[f"{case['name']}/frames_rgb_uint8"]
+        for frame, expected in zip(frames, arrays[f"{case['name']}/pixel_values"], strict=True):
+            np.testing.assert_allclose(llava_next(frame, case["crop"]), expected, atol=1e-5)
+    for case in cases["single"]:
+        pixels = decode(folder / f"{case['name']}.png")
+        np.testing.assert_allclose(llava_next(pixels, case["crop"]), arrays[f"{case['name']}/resize_crop"], atol=1e-5)
+        np.testing.assert_allclose(llava_pad(pixels, case["crop"]), arrays[f"{case['name']}/pad"], atol=1e-5)
+
+
+def test_anyres_cuts_pictures_as_the_reference(golden: Path) -> None:
+    folder = golden / "llava_next_video" / "image_processor"
+    arrays, cases = np.load(folder / "expected.npz"), _json(folder / "index.json")
+
+    for case in cases["anyres"]:
+        side = case["crop"]
+        pinpoints = [(h * side, w * side) for h, w in [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]]
+        views = anyres.views(decode(folder / f"{case['name']}.png"), side, pinpoints)
+        assert len(views) == case["num_patches"]
+        if case["name"] in arrays:
+            np.testing.assert_allclose(normalize(views), arrays[case["name"]], atol=1e-5)
+        else:
+            stacked = np.asarray(Image.open(folder / f"{case['name']}.patches.png"))
+            np.testing.assert_array_equal(views.reshape(stacked.shape), stacked)
+
+
+def test_anyres_counts_tokens_from_sizes_alone_as_the_reference(golden: Path) -> None:
+    for config in _json(golden / "llava_next_video" / "anyres_table.json")["configs"]:
+        pinpoints = [(height, width) for height, width in config["pinpoints_hw"]]
+        for row in config["rows"]:
+            _check_row(row, config["crop"], config["patch"], pinpoints)
+
+
+def _check_row(row: dict[str, object], side: int, patch: int, pinpoints: list[tuple[int, int]]) -> None:
+    size = row["h"], row["w"]
+    canvas = anyres.best_canvas(size, pinpoints)
+    grid = anyres.feature_grid(size, side=side, patch=patch, pinpoints=pinpoints)
+
+    assert list(canvas) == row["best_hw"], row
+    assert list(anyres.fitted(size, canvas)) == row["resized_hw"], row
+    assert [grid.rows, grid.columns] == row["feature_grid"], row
+    assert list(grid.kept) == row["unpadded_grid"], row
+    assert anyres.num_tokens(size, side=side, patch=patch, pinpoints=pinpoints) == row["image_tokens"], row
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 1), (5, 3)])
+def test_tiny_pictures_are_prepared_like_any_other(size: tuple[int, int]) -> None:
+    pixels = np.full((*size, 3), 200, np.uint8)
+
+    assert llava_next(pixels, 28).shape == qwen_vl(pixels, 28).shape == (3, 28, 28)
+    assert anyres.views(pixels).shape[1:] == (336, 336, 3)

@@ -1,0 +1,226 @@
+"""The rules of sampling: pure functions of presentation times."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmdata.errors import UsageError, VideoError
+from mmdata.video.sampling import RULES, Clock, Strategy, mf_predict_positions
+
+
+def clock(count: int, fps: float = 30.0, keyframes: tuple[int, ...] = (0,)) -> Clock:
+    return Clock(np.arange(count) / fps, fps, np.array(keyframes, np.int64))
+
+
+def numbers(text: str, of: Clock, pad: Any = "none") -> list[int]:
+    return Strategy.parse(text).numbers(of, pad=pad).tolist()
+
+
+def test_uniform_takes_the_first_and_the_last_frame() -> None:
+    assert numbers("uniform:4", clock(10)) == [0, 3, 6, 9]
+
+
+def test_middle_takes_the_centres_of_equal_segments() -> None:
+    assert numbers("middle:3", clock(9)) == [1, 4, 7]
+
+
+def test_fps_takes_the_frame_nearest_each_tick() -> None:
+    assert numbers("fps:2", clock(10, fps=4)) == [0, 2, 4, 6, 8]
+
+
+def test_fps_above_the_clips_own_takes_every_frame_once() -> None:
+    assert numbers("fps:100", clock(5)) == [0, 1, 2, 3, 4]
+
+
+def test_fps_beyond_its_maximum_spreads_what_it_may_take() -> None:
+    assert numbers("fps:4:3", clock(9, fps=4)) == [0, 4, 8]
+
+
+def test_seconds_takes_the_frame_nearest_each_whole_second_and_keeps_the_first_ones() -> None:
+    assert numbers("seconds", clock(150)) == [0, 30, 60, 90, 120, 149]
+    assert numbers("seconds:3", clock(150)) == [0, 30, 60]
+
+
+def test_every_takes_each_kth_frame() -> None:
+    assert numbers("every:4", clock(10)) == [0, 4, 8]
+    assert numbers("every:2:3", clock(10)) == [0, 4, 8]
+
+
+def test_keyframes_takes_those_and_no_others() -> None:
+    assert numbers("keyframes", clock(10, keyframes=(0, 5, 7))) == [0, 5, 7]
+    assert numbers("keyframes:2", clock(10, keyframes=(0, 5, 7))) == [0, 7]
+
+
+def test_times_takes_the_nearest_frames_in_the_order_asked_for() -> None:
+    assert numbers("times:0.2,0.1,0.26", clock(10, fps=10)) == [2, 1, 3]
+
+
+def test_a_time_after_the_clip_is_told_with_the_clips_end() -> None:
+    with pytest.raises(VideoError, match=r"at 12 s, but the last one is at 0.900 s"):
+        numbers("times:0.1,12", clock(10, fps=10))
+
+
+def test_a_short_clip_repeats_frames_only_if_asked_to() -> None:
+    assert numbers("uniform:6", clock(3)) == [0, 1, 2]
+    assert numbers("uniform:6", clock(3), "repeat") == [0, 0, 0, 1, 1, 2]
+    assert numbers("seconds:4", clock(30), "repeat") == [0, 29, 29, 29]
+
+
+@pytest.mark.parametrize("text", ["unifrom:24", "uniform", "uniform:x", "uniform:1:2", "fps:-1", "times:", "fps:nan"])
+def test_what_is_no_strategy_is_refused_with_the_way_it_is_written(text: str) -> None:
+    with pytest.raises(UsageError, match=r"Did you mean|it is written"):
+        Strategy.parse(text)
+
+
+def test_zero_frames_are_refused() -> None:
+    with pytest.raises(UsageError, match="above 0"):
+        numbers("uniform:0", clock(10))
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_an_empty_clip_has_nothing_to_sample(name: str) -> None:
+    with pytest.raises(VideoError, match="empty"):
+        Strategy(name, (1.0,)).numbers(clock(0))
+
+
+@pytest.mark.parametrize(
+    "text", ["uniform:24", "fps:2:64", "fps:0.5", "times:1,2.5", "keyframes", "llava_next:1:32:true", "hf_base:24:0:60"]
+)
+def test_a_strategy_writes_itself_as_it_is_read(text: str) -> None:
+    assert str(Strategy.parse(text)) == text
+    assert Strategy.parse(str(Strategy.parse(text))) == Strategy.parse(text)
+
+
+times = st.lists(st.integers(0, 600_000), min_size=1, max_size=200, unique=True).map(
+    lambda milliseconds: (np.sort(milliseconds) - min(milliseconds)) / 1000
+)
+house = st.one_of(
+    st.builds("uniform:{}".format, st.integers(1, 99)),
+    st.builds("middle:{}".format, st.integers(1, 99)),
+    st.builds("every:{}:{}".format, st.integers(1, 99), st.integers(1, 30)),
+    st.builds("fps:{}:{}".format, st.floats(0.01, 60), st.integers(1, 30)),
+    st.builds("seconds:{}".format, st.integers(1, 30)),
+    st.just("keyframes:3"),
+)
+
+
+@given(times, house, st.sampled_from(["none", "repeat"]))
+def test_every_rule_takes_frames_that_exist_in_ascending_order(values: np.ndarray, text: str, pad: str) -> None:
+    of = Clock(values, 30.0, np.arange(0, len(values), 10))
+
+    taken = np.array(numbers(text, of, pad))
+
+    assert len(taken)
+    assert taken.min() >= 0
+    assert taken.max() < len(values)
+    assert (np.diff(taken) >= 0).all()
+
+
+@given(times, st.integers(1, 99))
+def test_uniform_without_padding_never_repeats_and_with_it_always_fills(values: np.ndarray, count: int) -> None:
+    of = Clock(values, 30.0, np.array([0]))
+
+    without, padded = numbers(f"uniform:{count}", of), numbers(f"uniform:{count}", of, "repeat")
+
+    assert len(set(without)) == len(without) == min(count, len(values))
+    assert len(padded) == count
+    assert sorted(set(padded)) == without
+
+
+@given(times)
+def test_seconds_takes_the_frame_that_a_search_of_all_frames_finds(values: np.ndarray) -> None:
+    expected = [int(np.abs(values - second).argmin()) for second in range(round(values[-1]) + 1)]
+
+    assert numbers("seconds", Clock(values, 30.0, np.array([0]))) == expected
+
+
+# --- against the original programs -----------------------------------------------------------------------------------
+
+
+def _clock_of(case: dict[str, Any]) -> Clock:
+    fps = case["fps_num"] / case["fps_den"]
+    stamps = case.get("timestamps")
+    values = np.arange(case["total_frames"]) * case["fps_den"] / case["fps_num"] if stamps is None else stamps
+    return Clock(np.array(values, np.float32).astype(np.float64), fps, np.array([0]))
+
+
+def _strategy_of(case: dict[str, Any]) -> Strategy:
+    count, name = case["num_frames"], case["strategy"]
+    if name == "hf_base":
+        return Strategy(name, (count, float(case["clip_start_sec"] or 0), float(case["clip_end_sec"] or 1e9)))
+    if name.startswith("mf_predict"):
+        per_second = int(name.removeprefix("mf_predict_k")) if "_k" in name else 1
+        return Strategy("mf_predict", (per_second, count))
+    return Strategy(name, (count,))
+
+
+def test_cogvlm2_video_strategies_take_the_frames_of_the_reference(golden: Path) -> None:
+    for case in json.loads((golden / "cogvlm2_video" / "frame_indices.json").read_text()):
+        of, strategy = _clock_of(case), _strategy_of(case)
+        if not case["indices"]:
+            with pytest.raises(VideoError):
+                strategy.numbers(of)
+        elif strategy.name == "mf_predict":
+            np.testing.assert_allclose(mf_predict_positions(of, *strategy.arguments), case["indices"])
+            assert strategy.numbers(of).tolist() == [int(position) for position in case["indices"]]
+        else:
+            assert strategy.numbers(of).tolist() == case["indices"], case["id"]
+
+
+def test_cogvlm2_video_strategies_report_the_seconds_of_the_reference(golden: Path) -> None:
+    for case in json.loads((golden / "cogvlm2_video" / "frame_indices.json").read_text()):
+        if case["indices"] and "seconds" in case:
+            of = _clock_of(case)
+            np.testing.assert_allclose(of.times[_strategy_of(case).numbers(of)], case["seconds"], atol=1e-5)
+
+
+def test_llava_next_strategies_take_the_frames_of_the_programs(golden: Path) -> None:
+    for case in json.loads((golden / "llava_next_video" / "frame_sampling.json").read_text())["video_file"]:
+        of, rate, bound = clock(case["total_frames"], case["fps"]), float(case["video_fps"]), case["frames_upbound"]
+        programs = {
+            "llava_next_decord": Strategy("llava_next", (rate, bound, case["force_sample"])),
+            "llava_next_pyav": Strategy("llava_next_pyav", (rate, bound)),
+            "mindformers_cv2": Strategy("mf_train_average", (bound,)),
+        }
+        for program, strategy in programs.items():
+            if case[program] is not None:
+                _same_or_refused(case[program], strategy, of)
+
+
+def _same_or_refused(expected: dict[str, Any], strategy: Strategy, of: Clock) -> None:
+    if "error" in expected:
+        with pytest.raises(VideoError):
+            strategy.numbers(of)
+    else:
+        assert strategy.numbers(of).tolist() == expected["frame_idx"], (strategy, of.fps, len(of))
+
+
+def test_transformers_strategies_take_the_frames_of_the_program(golden: Path) -> None:
+    cases = json.loads((golden / "llava_next_video" / "frame_sampling.json").read_text())
+
+    for case in cases["hf_processor_uniform"]:
+        of = clock(case["total_frames"], case["fps"])
+        if case["num_frames"] is None and case["target_fps"] is None:
+            continue
+        by_count = case["num_frames"] is not None
+        strategy = (
+            Strategy("hf_num_frames", (case["num_frames"],)) if by_count else Strategy("hf_fps", (case["target_fps"],))
+        )
+        expected = case["indices"]
+        _same_or_refused(expected if isinstance(expected, dict) else {"frame_idx": expected}, strategy, of)
+    for case in cases["hf_doc_example_arange"]:
+        assert numbers(f"hf_doc:{case['num_frames']}", clock(case["total_frames"])) == case["indices"]
+
+
+def test_frame_folders_are_sampled_as_llava_next_does(golden: Path) -> None:
+    for case in json.loads((golden / "llava_next_video" / "frame_sampling.json").read_text())["frame_directory"]:
+        of = clock(case["total_files"], fps=2.0)
+        count = case["frames_upbound"] if case["force_sample"] else 10
+        assert numbers(f"mf_train_average:{count}", of) == case["indices"]
