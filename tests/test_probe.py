@@ -72,7 +72,7 @@ def test_each_way_to_be_unusable_has_its_reason(tmp_path: Path, type_: str) -> N
 
 
 def test_a_picture_beyond_the_limit_is_refused_before_it_is_decoded() -> None:
-    with pytest.raises(MediaError, match="600 pixels are beyond|20x30|30x20") as caught:
+    with pytest.raises(MediaError, match="30x20 pixels are beyond") as caught:
         check(png(20, 30), "image", level="decode", limits=Limits(pixels=599))
 
     assert caught.value.reason == "media_limit"
