@@ -1,0 +1,326 @@
+"""The records of a JSON file, one after the other: an array, JSON Lines, or objects printed one below another.
+
+Memory stays flat: one window of text and one record. A record that cannot be read costs itself; reading goes on at the
+next one, which is found by matching brackets outside strings, or, where the damage hides them, by the first key that
+records of the file have.
+
+Stricter than :mod:`json` where that loses or invents data: a key that stands twice in one object, ``NaN`` and the
+infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost: commas between records may be missing
+or doubled, and arrays may follow one another.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeAlias
+
+from mmdata.errors import RecordError
+from mmdata.formats._format import Record
+from mmdata.formats._window import Window, suspicious
+from mmdata.rejects import Reason, Reject
+
+__all__ = ["Reader", "identity", "records"]
+
+_EDGE: Final = 16
+"""A fault nearer than this to the end of the window may be a literal or an escape that is cut there."""
+_LOOKAHEAD: Final = 1 << 20
+"""How many characters of a broken record are searched for its end before the next likely start is taken."""
+_LONGEST: Final = 1 << 26
+"""Characters; a longer record is rejected, so that a stray quote cannot fill the memory."""
+_SHOWN: Final = 50
+
+_SEPARATORS: Final = re.compile(r"[ \t\r\n,]*")
+_REST_OF_LINE: Final = re.compile(r"[ \t\r]*(?:\n|\{|\Z)")
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_FIRST_KEY: Final = re.compile(r'\{\s*("(?:[^"\\\n]|\\.){0,200}")\s*:')
+_STRUCTURE: Final = re.compile(r'["\[\]{}]')
+_IN_STRING: Final = re.compile(r'["\\\n]')
+_CLOSERS: Final = {"[": "]", "{": "}"}
+
+Value: TypeAlias = Any
+"""What a JSON value is in Python, or the :class:`RecordError` that stands where one cannot be read."""
+
+
+def records(file: Path, *, id_key: str = "id") -> Iterator[Record | Reject]:
+    """Yield the records of a JSON file in order, and a reject where one cannot be read.
+
+    ``id_key`` names the field that holds a record's id.
+    """
+    name = file.as_posix()
+    with Window(file) as window:
+        for number, value in enumerate(Reader(window).values()):
+            if isinstance(value, RecordError):
+                yield Reject(number, name, None, Reason(value.reason), str(value))  # type: ignore[call-arg]
+            else:
+                yield Record(value, name, number, identity(value, id_key))
+
+
+def identity(value: object, key: str) -> str | None:
+    """Return the id that a record carries under ``key``, as text; None where it has none."""
+    found = value.get(key) if isinstance(value, dict) else None
+    if isinstance(found, str):
+        return found or None
+    return str(found) if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+class Reader:
+    """Reads the values of a window, one after the other."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._position = 0
+        self._by_line = _has_whole_lines(window.text)
+        self._last: Value = None
+        self._lost = False  # the rest of the file could not be understood, and that has been said
+
+    def values(self) -> Iterator[Value]:
+        """Yield the values of the file, its arrays opened."""
+        inside = False
+        while character := self.peek():
+            if character == "[" and not (inside or self._by_line):
+                inside = True
+                self._position += 1
+            elif character == "]" and not self._by_line:
+                inside = False
+                self._position += 1
+            else:
+                yield self.value()
+        yield from self.ending(complete=not inside)
+
+    def ending(self, *, complete: bool) -> Iterator[RecordError]:
+        """Yield what is wrong with the end of the file, unless it has been said: at most one error."""
+        if self._lost:
+            return
+        if self._window.fault:
+            yield RecordError(self._window.fault, reason="bad_encoding")
+        elif not complete:
+            yield RecordError("the file ends before its brackets close; was it cut?", reason="bad_json")
+
+    def peek(self) -> str:
+        """Step over blanks and commas; return the next character, or an empty string at the end of the file."""
+        while True:
+            text = self._window.text
+            self._position = position = _SEPARATORS.match(text, self._position).end()  # type: ignore[union-attr]
+            if position < len(text):
+                return text[position]
+            if self._window.ended:
+                return ""
+            self._slide()
+
+    def value(self) -> Value:
+        """Return the value at the position and step over it; an error in its place where it cannot be read."""
+        try:
+            value, end = self._decode()
+        except RecursionError:
+            return self._refuse("nested deeper than a reader can follow", "too_deep")
+        except json.JSONDecodeError as error:
+            return self._refuse_at(error)
+        except ValueError as error:
+            return self._refuse(str(error), "bad_json")
+        text, start = self._window.text, self._position
+        if self._by_line and not _REST_OF_LINE.match(text, end):
+            return self._refuse(f"the line goes on after its record with {_show(text, end)}", "bad_json")
+        self._position = end
+        if self._window.suspect and suspicious(text[start:end]) and not _is_clean(value):
+            where = self._window.where(start)
+            return RecordError(f"{where}: bytes that are not UTF-8, a NUL or a lone surrogate", reason="bad_encoding")
+        self._last = value
+        return value
+
+    def skip(self, character: str) -> bool:
+        """Step over ``character`` where it comes next, blanks aside; return whether it did."""
+        found = self.peek() == character
+        self._position += found
+        return found
+
+    def _slide(self) -> None:
+        self._window.slide(self._position)
+        self._position = 0
+
+    def _decode(self) -> tuple[Value, int]:
+        """Return the value at the position and where it ends, reading on while the window may cut it."""
+        window = self._window
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(window.text, self._position)
+            except json.JSONDecodeError as error:
+                if window.ended or not _may_be_cut(error):
+                    raise
+                if len(window.text) - self._position > _LONGEST:
+                    raise ValueError(f"the record is longer than {_LONGEST} characters") from error
+            else:
+                if end < len(window.text) or window.ended:
+                    return value, end
+            self._slide()
+
+    def _refuse_at(self, error: json.JSONDecodeError) -> RecordError:
+        found = error.doc[error.pos : error.pos + 1]
+        unclean = found == "\0" or "\ud800" <= found <= "\udfff"
+        what = f"{error.msg}, found {_show(error.doc, error.pos)}"
+        cut = self._window.ended and _may_be_cut(error) and not self._by_line
+        return self._refuse(what, "bad_encoding" if unclean else "bad_json", cut=cut, at=error.pos)
+
+    def _refuse(self, what: str, reason: str, *, cut: bool = False, at: int | None = None) -> RecordError:
+        where = self._window.where(self._position if at is None else at)
+        refusal = RecordError(f"{where}: {what}", reason=reason)
+        if self._by_line:
+            self._skip_line()
+        elif cut:
+            self._lose_the_rest()
+        else:
+            self._skip_record()
+        return refusal
+
+    def _lose_the_rest(self) -> None:
+        self._position = len(self._window.text)
+        self._lost = True
+
+    def _skip_line(self) -> None:
+        window = self._window
+        while (end := window.text.find("\n", self._position)) < 0:
+            self._position = len(window.text)
+            if window.ended:
+                return
+            self._slide()
+        self._position = end + 1
+
+    def _skip_record(self) -> None:
+        """Go to where the record at the position ends by its brackets, else to where the next one seems to start."""
+        window, start = self._window, self._position
+        starts = self._likely_start()
+        brackets = _Brackets(hopeless=window.text[start] not in _CLOSERS)
+        scanned, searched = start, start + 1
+        while True:
+            end = brackets.scan(window.text, scanned)
+            if end is not None and _goes_on_well(window.text, end):
+                self._position = end
+                return
+            enough = brackets.hopeless or end is not None or len(window.text) - start >= _LOOKAHEAD
+            found = starts.search(window.text, searched)
+            if found and (enough or window.ended):
+                self._position = found.start()
+                return
+            if window.ended:
+                self._lose_the_rest()
+                return
+            dropped = start if not enough else max(start, len(window.text) - 256)
+            scanned, searched, start = len(window.text) - dropped, max(0, searched - dropped), 0
+            window.slide(dropped)
+
+    def _likely_start(self) -> re.Pattern[str]:
+        """Return the pattern of the start of a record of this file, judged by the last whole one and the broken one."""
+        keys = []
+        if isinstance(self._last, dict) and self._last:
+            keys.append(json.dumps(next(iter(self._last)), ensure_ascii=False))
+        if own := _FIRST_KEY.match(self._window.text, self._position):
+            keys.append(own[1])
+        return re.compile(r"\{\s*(?:" + "|".join(map(re.escape, keys)) + r")\s*:" if keys else r'\{\s*"')
+
+
+class _Brackets:
+    """Matches brackets outside strings, over one stretch of text after another, until the first one is closed."""
+
+    def __init__(self, *, hopeless: bool) -> None:
+        self.hopeless = hopeless  # there are none, or one closes what it did not open
+        self._open: list[str] = []
+        self._in_string = False
+        self._skip = 0
+
+    def scan(self, text: str, position: int) -> int | None:
+        """Return where the value that starts at the first position ever given ends; None where that is not seen."""
+        position += self._skip
+        self._skip = 0
+        while not self.hopeless:
+            found = (_IN_STRING if self._in_string else _STRUCTURE).search(text, position)
+            if found is None:
+                return None
+            position = found.end()
+            if self._in_string:
+                position = self._string(found[0], position, len(text))
+            elif self._closes(found[0]):
+                return position
+        return None
+
+    def _string(self, character: str, position: int, length: int) -> int:
+        """Take a quote, a newline (no string goes over one) or a backslash in a string; return where to go on."""
+        if character != "\\":
+            self._in_string = False
+            return position
+        self._skip = max(0, position + 1 - length)
+        return min(position + 1, length)
+
+    def _closes(self, character: str) -> bool:
+        """Take a quote or a bracket outside strings; return whether it closes the first one."""
+        if character == '"':
+            self._in_string = bool(self._open)
+            self.hopeless = not self._open
+        elif character in _CLOSERS:
+            self._open.append(_CLOSERS[character])
+        else:
+            self.hopeless = not self._open or self._open.pop() != character
+            return not self._open and not self.hopeless
+        return False
+
+
+def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+
+
+def _may_be_cut(error: json.JSONDecodeError) -> bool:
+    """Return whether an error may come from the end of the text."""
+    return error.pos >= len(error.doc) - _EDGE or error.msg.startswith("Unterminated string")
+
+
+def _goes_on_well(text: str, end: int) -> bool:
+    """Return whether, after a value, a comma, a bracket, the next object or the end of the text follows."""
+    after = _SPACE.match(text, end).end()  # type: ignore[union-attr]
+    return text[after : after + 1] in {"", ",", "]", "{"}
+
+
+def _has_whole_lines(text: str) -> bool:
+    """Return whether a text is JSON Lines: among its first lines, an object fills one from its first column on."""
+    return not text.lstrip().startswith("[") and any(map(_is_object, text.split("\n", 100)[:100]))
+
+
+def _is_object(line: str) -> bool:
+    if not line.startswith("{"):
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_clean(value: Value) -> bool:
+    """Return whether no string in a value holds a NUL or a lone surrogate."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            if "\0" in item or any("\ud800" <= character <= "\udfff" for character in item):
+                return False
+        elif isinstance(item, dict):
+            left += [*item, *item.values()]
+        elif isinstance(item, list):
+            left += item
+    return True
+
+
+def _show(text: str, position: int) -> str:
+    return ascii(text[position : position + _SHOWN]) if position < len(text) else "the end"

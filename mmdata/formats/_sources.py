@@ -1,0 +1,96 @@
+"""What all formats whose sources are JSON files have in common: which files they are, and where media may be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Final
+
+from mmdata.errors import RecordError, UsageError
+from mmdata.formats._format import Record
+from mmdata.formats._json import records
+from mmdata.rejects import Reject
+
+__all__ = ["JsonSource", "conversation_id", "json_files", "mapping"]
+
+_SUFFIXES: Final = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst"))
+
+
+@dataclass(frozen=True)
+class JsonSource:
+    """Reads JSON files, arrays or lines, packed or not; a folder stands for those in it, at any depth."""
+
+    id_key: ClassVar[str] = "id"
+
+    def media_root(self, sources: Sequence[Path]) -> Path:
+        """Return the deepest folder that holds all the files."""
+        folders = [os.path.dirname(os.path.abspath(file)) for file in self.files(sources)]  # noqa: PTH100, PTH120
+        return Path(os.path.commonpath(folders))
+
+    def files(self, sources: Sequence[Path]) -> list[Path]:
+        """Return the JSON files of the sources, sorted."""
+        return json_files(sources)
+
+    def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
+        """Yield the records of the files in order."""
+        for file in self.files(sources):
+            yield from records(file, id_key=self.id_key)
+
+    def candidates(self, path: str, record: Record) -> Sequence[str]:
+        """Return the path as the source spells it, then below the folder of the record's file."""
+        return (path, *below_folder(path, record))
+
+
+def below_folder(path: str, record: Record) -> tuple[str, ...]:
+    """Return ``path`` below the last two and below the last folder of the record's file, for sources side by side."""
+    if path.startswith("/"):
+        return ()
+    folders = [folder for folder in record.file.split("/")[-3:-1] if folder]
+    return tuple("/".join((*folders[first:], path)) for first in range(len(folders)))
+
+
+def json_files(sources: Sequence[Path]) -> list[Path]:
+    """Return the sources that are files, and the JSON files in those that are folders, sorted.
+
+    Raises:
+        UsageError: a source is not there, or no JSON file is in them.
+    """
+    found: set[Path] = set()
+    for source in sources:
+        if source.is_dir():
+            found |= {file for file in source.rglob("*") if file.name.endswith(_SUFFIXES) and file.is_file()}
+        elif source.is_file():
+            found.add(source)
+        else:
+            raise UsageError(f"there is no file or folder {source}")
+    if not found:
+        raise UsageError(f"no JSON file ({', '.join(_SUFFIXES)}) in {', '.join(map(str, sources))}")
+    return sorted(found)
+
+
+def conversation_id(record: Record) -> str:
+    """Return the record's own id, else the stem of its file and its number."""
+    if record.id is not None:
+        return record.id
+    name = PurePosixPath(record.file).name
+    stem = next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
+    return f"{stem}:{record.number}"
+
+
+def mapping(record: Record) -> dict[str, Any]:
+    """Return the record's value, a JSON object.
+
+    Raises:
+        RecordError: it is something else.
+    """
+    if isinstance(record.value, dict):
+        return record.value
+    raise RecordError(f"a record must be a JSON object, found {kind(record.value)}")
+
+
+def kind(value: object) -> str:
+    """Return what a JSON value is, in JSON's words."""
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

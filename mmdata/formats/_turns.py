@@ -1,0 +1,107 @@
+"""Turns with placeholders and a record's media, brought together into messages."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mmdata.errors import RecordError
+from mmdata.formats._sources import kind
+from mmdata.schema import Image, Message, Part, Role, Video
+
+__all__ = ["IMAGE", "ROLES", "VIDEO", "Slots", "lead_in", "media_paths", "require_answer", "role_of"]
+
+IMAGE: Final = "<image>"
+VIDEO: Final = "<video>"
+
+ROLES: Final[dict[str, Role]] = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "system": "system",
+}
+
+
+def role_of(speaker: object) -> Role:
+    """Return the role that a speaker's name stands for, whatever its case.
+
+    Raises:
+        RecordError: the name is none of those the formats know.
+    """
+    if isinstance(speaker, str):
+        if role := ROLES.get(speaker) or ROLES.get(speaker.strip().lower()):
+            return role
+        raise RecordError(f"the speaker {speaker!r} is none of {', '.join(ROLES)}", reason="unknown_role")
+    raise RecordError(f"a turn's speaker must be a string, found {kind(speaker)}")
+
+
+def media_paths(record: dict[str, Any], key: str) -> list[str]:
+    """Return the paths that a field holds: a string or a list of strings; none where it is absent or empty.
+
+    Raises:
+        RecordError: it holds something else, or a path is empty.
+    """
+    value = record.get(key)
+    if not value:
+        return []
+    paths = [value] if isinstance(value, str) else value
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise RecordError(f"{key!r} must be a path or a list of paths, found {kind(value)}")
+    if not all(paths):
+        raise RecordError(f"{key!r} holds an empty path", reason="missing_media")
+    return paths
+
+
+class Slots:
+    """The media of one record, its images and after them its videos, handed out in order to the placeholders.
+
+    A placeholder of a kind that the record has none of takes the other: LLaVA-Video writes ``<image>`` for a video.
+    """
+
+    __slots__ = ("_image", "_images", "_media", "_video", "surplus")
+
+    def __init__(self, images: int, videos: int) -> None:
+        self.surplus = 0  # placeholders met when no medium was left
+        self._image, self._images = 0, images
+        self._video, self._media = images, images + videos
+
+    def take(self, tag: str) -> Part | None:
+        """Return the part for a placeholder; None when none is left for it."""
+        videos_only, images_only = self._images == 0, self._images == self._media
+        if (tag == VIDEO and not images_only) or videos_only:
+            if self._video < self._media:
+                self._video += 1
+                return Video(self._video - 1)
+        elif self._image < self._images:
+            self._image += 1
+            return Image(self._image - 1)
+        self.surplus += 1
+        return None
+
+    def left(self) -> list[Part]:
+        """Return the parts that no placeholder has taken, images first."""
+        if self._image == self._images and self._video == self._media:
+            return []
+        images, videos = range(self._image, self._images), range(self._video, self._media)
+        return [*map(Image, images), *map(Video, videos)]
+
+
+def lead_in(messages: list[Message], parts: list[Part]) -> None:
+    """Put parts before what the first user says, in place.
+
+    Raises:
+        RecordError: no user speaks.
+    """
+    for index, message in enumerate(messages):
+        if message.role == "user":
+            messages[index] = Message("user", (*parts, *message.content), message.train)
+            return
+    raise RecordError("the record names media, but no user speaks of them", reason="no_conversation")
+
+
+def require_answer(messages: list[Message]) -> None:
+    """Raise a :class:`RecordError` unless an assistant speaks."""
+    if messages[-1].role != "assistant" and all(message.role != "assistant" for message in messages):
+        raise RecordError("no turn is the assistant's: there is no answer to learn from", reason="no_conversation")

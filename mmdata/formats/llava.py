@@ -1,0 +1,140 @@
+"""LLaVA instruction data: ``conversations`` of ``from`` and ``value``, with ``image`` or ``video`` beside them.
+
+llava_v1_5_mix665k.json, LLaVA-Instruct-150K, detail_23k.json, pretraining chat files, M4-Instruct.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from mmdata.errors import RecordError
+from mmdata.formats import registry
+from mmdata.formats._format import Record
+from mmdata.formats._placeholders import fill
+from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
+from mmdata.formats._turns import ROLES, Slots, lead_in, media_paths, require_answer, role_of
+from mmdata.schema import Conversation, Media, Message, Role
+
+__all__ = ["Llava", "converse"]
+
+_IMAGE: Final = re.compile(r"(<image>)")
+_IMAGE_OR_VIDEO: Final = re.compile(r"(<image>|<video>)")
+_HOMED: Final = frozenset({"id", "image", "video", "conversations"})
+_TURN: Final = frozenset({"from", "value"})
+_SUFFIXES: Final = (".jpg", ".png", ".jpeg", ".gif", ".JPG", ".webp")
+_COCO: Final = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{12}\.jpg)")
+_COCO_FOLDER: Final = re.compile(r"(?:train|val)20\d\d")
+_COCO_FORMS: Final = ("train2017/", "train2014/COCO_train2014_", "val2017/", "val2014/COCO_val2014_")
+
+
+@registry.register("llava")
+@dataclass(frozen=True)
+class Llava(JsonSource):
+    """LLaVA instruction data.
+
+    ``source`` is the data set name that rows get. With ``fallbacks``, an image that is not where its record says is
+    looked for under other suffixes, and a COCO image under the folders and names of COCO 2014 and 2017.
+    """
+
+    summary: ClassVar[str] = "LLaVA instruction data: mix665k, Instruct-150K, detail_23k, M4-Instruct"
+    shape: ClassVar[str] = (
+        '[{"id": "1", "image": "coco/train2017/000000000009.jpg", "conversations": '
+        '[{"from": "human", "value": "<image>\\nWhat is it?"}, {"from": "gpt", "value": "A cup."}]}]'
+    )
+
+    source: str = "llava"
+    fallbacks: bool = True
+
+    def conversation(self, record: Record) -> Conversation:
+        """Return the conversation of one record; one without ``image`` and ``video`` is text alone."""
+        return converse(record, self.source)
+
+    def candidates(self, path: str, record: Record) -> Sequence[str]:
+        """Return the path as it is spelt, below the folder of its file, and where else such an image is often kept."""
+        nearby = super().candidates(path, record)
+        return (*nearby, *_elsewhere(path)) if self.fallbacks and not path.startswith("/") else nearby
+
+
+def converse(record: Record, source: str) -> Conversation:
+    """Return the conversation of a LLaVA record; ``source`` is its data set's name.
+
+    As many placeholders as media are wanted. Media without any placeholder stand before the first question; a single
+    medium whose placeholder is repeated in questions stands where it comes first, as LLaVA's own trainer has it.
+
+    Raises:
+        RecordError: the record is not of the shape, or its placeholders do not fit its media.
+    """
+    value = mapping(record)
+    extra = {key: field for key, field in value.items() if key not in _HOMED}
+    if "id" in value and value["id"] != record.id:
+        extra["id"] = value["id"]
+    turns = value.get("conversations")
+    if not turns:
+        raise RecordError("'conversations' is absent or empty", reason="no_conversation")
+    if not isinstance(turns, list):
+        raise RecordError(f"'conversations' must be an array, found {kind(turns)}")
+    images, videos = media_paths(value, "image"), media_paths(value, "video")
+    messages = _messages(turns, len(images), len(videos))
+    if max(map(len, turns)) > len(_TURN):
+        extra["turns"] = _leftovers(turns)
+    media = (*[Media("image", path) for path in images], *[Media("video", path) for path in videos])
+    return Conversation(conversation_id(record), messages, media, source, "train", extra)
+
+
+def _messages(turns: list[Any], images: int, videos: int) -> tuple[Message, ...]:
+    slots, media = Slots(images, videos), images + videos
+    tags = _IMAGE_OR_VIDEO if videos else _IMAGE
+    messages: list[Message] = []
+    surplus = 0
+    for turn in turns:
+        try:
+            role, text = ROLES[turn["from"]], turn["value"]
+        except (KeyError, TypeError):
+            role, text = _odd_turn(turn)
+        if not isinstance(text, str):
+            raise RecordError(f"a turn's 'value' must be a string, found {kind(text)}")
+        messages.append(Message(role, fill(text, tags, slots.take), role == "assistant"))
+        if slots.surplus > surplus:
+            surplus = slots.surplus
+            if role == "assistant" or media != 1:
+                raise RecordError(f"more placeholders than the record's {media} media", reason="media_mismatch")
+    require_answer(messages)
+    if left := slots.left():
+        if len(left) < media:
+            raise RecordError(f"{media - len(left)} placeholders for {media} media", reason="media_mismatch")
+        lead_in(messages, left)
+    return tuple(messages)
+
+
+def _odd_turn(turn: Any) -> tuple[Role, str]:
+    """Return the role and the text of a turn whose speaker has not one of the usual names."""
+    if not isinstance(turn, dict):
+        raise RecordError(f"a turn must be an object, found {kind(turn)}")
+    if "from" not in turn or "value" not in turn:
+        raise RecordError(f"a turn needs 'from' and 'value', found {', '.join(turn) or 'neither'}")
+    return role_of(turn["from"]), turn["value"]
+
+
+def _leftovers(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the fields of turns that have no home, by the turn's number."""
+    return {
+        str(number): {key: field for key, field in turn.items() if key not in _TURN}
+        for number, turn in enumerate(turns)
+        if len(turn) > len(_TURN)
+    }
+
+
+def _elsewhere(path: str) -> list[str]:
+    """Return where an image that is missing may be: under another suffix, or in another edition of COCO."""
+    stem, suffix = posixpath.splitext(path)
+    places = [stem + other for other in _SUFFIXES if other != suffix]
+    folder, name = posixpath.split(path)
+    if coco := _COCO.fullmatch(name):
+        above, last = posixpath.split(folder)
+        base = above if _COCO_FOLDER.fullmatch(last) else folder
+        places += [posixpath.join(base, form + coco[1]) for form in _COCO_FORMS]
+    return [place for place in places if place != path]

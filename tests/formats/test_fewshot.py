@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmdata.errors import RecordError
+from mmdata.formats import registry
+from mmdata.formats._format import Record
+from mmdata.rejects import Reject
+from mmdata.schema import Conversation, Image, Media, assistant, user
+
+FEWSHOT = registry.get("fewshot")()
+
+
+def test_a_record_becomes_a_question_about_an_image_and_its_answer_byte_for_byte() -> None:
+    value = {"label": "雨。 ", "img": "fewshot-data/2p.png", "prompt": "这张图片的背景里有什么内容？"}
+
+    found = FEWSHOT.conversation(Record(value, "fewshot-data/dataset.json", 3))
+
+    assert found == Conversation(
+        "dataset:3",
+        (user(Image(0), "这张图片的背景里有什么内容？"), assistant("雨。 ")),
+        (Media("image", "fewshot-data/2p.png"),),
+        "fewshot",
+    )
+
+
+def test_media_are_relative_to_the_folder_above_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "fewshot-data" / "dataset.json"
+    file.parent.mkdir()
+    file.write_text("[]")
+
+    assert FEWSHOT.media_root([file]) == tmp_path
+    assert FEWSHOT.candidates("fewshot-data/1.jpg", Record({}, file.as_posix(), 0))[-1] == "fewshot-data/1.jpg"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"img": None}, "malformed"),
+        ({"img": ""}, "missing_media"),
+        ({"prompt": ["a"]}, "malformed"),
+        ({"prompt": " "}, "empty_turn"),
+        ({"label": ""}, "empty_turn"),
+    ],
+)
+def test_a_record_that_cannot_be_read_says_why(change: dict[str, Any], reason: str) -> None:
+    value = {"img": "a.jpg", "prompt": "Q", "label": "A"} | change
+
+    with pytest.raises(RecordError) as caught:
+        FEWSHOT.conversation(Record(value, "a.json", 0))
+
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("key", ["img", "prompt", "label"])
+def test_a_missing_field_is_named(key: str) -> None:
+    value = {"img": "a.jpg", "prompt": "Q", "label": "A"}
+    del value[key]
+
+    with pytest.raises(RecordError, match=f"'{key}' is missing"):
+        FEWSHOT.conversation(Record(value, "a.json", 0))
+
+
+def test_fields_without_a_home_are_kept() -> None:
+    value = {"img": "a.jpg", "prompt": "Q", "label": "A", "id": 5, "note": [1]}
+
+    found = FEWSHOT.conversation(Record(value, "a.json", 0, "5"))
+
+    assert (found.id, found.extra) == ("5", {"id": 5, "note": [1]})
+
+
+def test_the_real_file_is_read_whole(fixtures: Path) -> None:
+    for file in sorted((fixtures / "fewshot-data").rglob("dataset.json")):
+        found = list(FEWSHOT.records([file]))
+        conversations = [FEWSHOT.conversation(item) for item in found if not isinstance(item, Reject)]
+
+        assert len(conversations) == len(found) > 0
+        root = FEWSHOT.media_root([file])
+        assert any((root / str(found.media[0].path)).is_file() for found in conversations)
