@@ -40,7 +40,9 @@ class CachedAttention(nn.Cell):
         if slots is None:
             return key, value
         keys, values = self.cache(key, value, slots)
-        return (keys, values) if key.shape[2] == 1 else (key, value)
+        if key.shape[2] == 1:
+            return keys, values
+        return ops.depend(key, keys), ops.depend(value, values)  # else graph mode drops the writing as unused
 
 
 def make_caches(model: nn.Cell, batch: int, length: int, dtype: ms.dtype) -> None:

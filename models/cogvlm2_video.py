@@ -12,6 +12,7 @@ from typing import Any
 from mindspore import Tensor, nn, ops
 
 from models.decoder import Decoder, DecoderConfig
+from models.lora import LoraConfig
 from models.model import VisionLanguageModel, arange_positions
 from models.modules import (
     CLIP_MEAN,
@@ -73,6 +74,9 @@ PRESETS = {
 
 # What a training stage can set free: the beginnings of parameter names.
 PARTS = {"vision": ("vision.",), "adapter": ("adapter.",), "language": ("language.",)}
+
+# As MindFormers has it: wq, wk, wv, wo, w1, w2 and w3 of the language model.
+LORA = LoraConfig(rank=8, alpha=32, targets=r"language\.layers\..*", split=True, dropout=0.05)
 
 
 class Adapter(nn.Cell):

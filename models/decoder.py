@@ -38,14 +38,14 @@ class CausalAttention(CachedAttention):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(config.key_heads, config.head_size)
-        self.heads, self.qkv_rows = config.heads, config.qkv_rows
-        self.qkv = Linear(config.hidden, sum(config.qkv_rows), config.qkv_bias)
+        self.heads = config.heads
+        self.qkv = Linear(config.hidden, sum(config.qkv_rows), config.qkv_bias, rows=config.qkv_rows)
         self.out = Linear(config.heads * config.head_size, config.hidden)
         self.attend = Attend()
 
     def construct(self, x: Tensor, turns: Turns, allow: Tensor, slots: Tensor | None) -> Tensor:
         """(batch, length, hidden) -> the same."""
-        query, key, value = ops.split(self.qkv(x), self.qkv_rows, -1)
+        query, key, value = ops.split(self.qkv(x), self.qkv.rows, -1)
         query = rotate(split_heads(query, self.heads), turns[0], turns[1])
         key = rotate(split_heads(key, self.key_heads), turns[2], turns[3])
         key, value = self.remember(key, split_heads(value, self.key_heads), slots)

@@ -15,6 +15,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from models.decoder import Decoder, DecoderConfig
+from models.lora import LoraConfig
 from models.model import VisionLanguageModel, arange_positions
 from models.modules import (
     CLIP_MEAN,
@@ -90,6 +91,9 @@ PRESETS = {
 
 # What a training stage can set free: the beginnings of parameter names.
 PARTS = {"vision": ("vision",), "projector": ("projector.",), "newline": ("newline",), "language": ("language.",)}
+
+# As in LLaVA-1.5's finetune_lora.sh: every linear layer of the language model.
+LORA = LoraConfig(rank=128, alpha=256, targets=r"language\.layers\..*", split=True, dropout=0.05)
 
 
 class Projector(nn.Cell):

@@ -64,10 +64,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Linear(nn.Cell):
-    """`x @ weight.T + bias`; weight (outputs, inputs), as published checkpoints store it."""
+    """`x @ weight.T + bias`; weight (outputs, inputs), as published checkpoints store it.
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
+    `rows` says how a fused projection's outputs are divided, say into queries, keys and values.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = False, rows: tuple[int, ...] | None = None) -> None:
         super().__init__()
+        self.rows = (outputs,) if rows is None else rows
         self.weight = normal(outputs, inputs)
         self.bias = constant(0, outputs) if bias else None
 

@@ -13,6 +13,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from models.decoder import Decoder, DecoderConfig
+from models.lora import LoraConfig
 from models.model import VisionLanguageModel, arange_positions
 from models.modules import (
     CLIP_MEAN,
@@ -99,6 +100,15 @@ PARTS = {
     "language": ("language.",),
 }
 
+# As in Qwen-VL's finetune.py: c_attn, attn.c_proj, w1 and w2.
+LORA = LoraConfig(
+    rank=64,
+    alpha=16,
+    targets=r"language\.layers\.\d+\.(attention\.(qkv|out)|mlp\.(gate|up))",
+    split=False,
+    dropout=0.05,
+)
+
 
 def bicubic_weights(size: int, resized: int) -> np.ndarray:
     """(resized, size) float32: bicubic interpolation along one axis (half-pixel centres, a = -0.75, edges repeated)."""
@@ -144,10 +154,11 @@ class Resampler(nn.Cell):
     def __init__(self, config: QwenVLConfig) -> None:
         super().__init__()
         vision, size = config.vision, config.language.hidden
+        self.side = round(config.queries**0.5)
         self.heads = size // RESAMPLER_HEAD
         self.query = normal(config.queries, size)
-        self.positions = Parameter(Tensor(sincos_table(round(config.queries**0.5), size)), requires_grad=False)
-        self.resize = Tensor(bicubic_weights(round(config.queries**0.5), vision.side))
+        self.positions = Parameter(Tensor(sincos_table(self.side, size)), requires_grad=False)
+        self.resize = Tensor(bicubic_weights(self.side, vision.side))
         self.kv = Linear(vision.hidden, size) if vision.hidden != size else None
         self.qkv_weight = normal(3 * size, size)
         self.qkv_bias = constant(0, 3 * size)
@@ -160,9 +171,8 @@ class Resampler(nn.Cell):
         """(images, patches, vision hidden) -> (images, queries, hidden)."""
         value = self.norm_kv(patches if self.kv is None else self.kv(patches))
         queries, size = self.positions.shape
-        side = round(queries**0.5)
         table = self.positions.astype(value.dtype)
-        key = value + resize_grid(table.reshape(1, side, side, size), self.resize).reshape(1, -1, size)
+        key = value + resize_grid(table.reshape(1, self.side, self.side, size), self.resize).reshape(1, -1, size)
         query = self.norm_query(self.query.astype(value.dtype)) + table
         query = ops.broadcast_to(query, (value.shape[0], queries, size))
         query, key, value = self.project(query, 0), self.project(key, 1), self.project(value, 2)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mindspore import Tensor, nn, ops
 
 from models.cache import CachedAttention, attention_mask
+from models.lora import LoraConfig
 from models.model import VisionLanguageModel
 from models.modules import (
     CLIP_MEAN,
@@ -98,6 +99,9 @@ PARTS = {
     "language": ("language.",),
 }
 
+# As MindFormers has it: layer_range [0, 14] names two layers. SwissArmyTransformer splits and has alpha 1.
+LORA = LoraConfig(rank=10, alpha=128, targets=r"language\.layers\.(0|14)\.attention\.(qkv|out)", split=False)
+
 
 class CrossAttention(nn.Cell):
     """Attention of the queries to the patches, keys and values from one fused projection."""
@@ -106,7 +110,7 @@ class CrossAttention(nn.Cell):
         super().__init__()
         self.heads = heads
         self.query = Linear(hidden, hidden, bias=True)
-        self.key_value = Linear(source, 2 * hidden, bias=True)
+        self.key_value = Linear(source, 2 * hidden, bias=True, rows=(hidden, hidden))
         self.out = Linear(hidden, hidden, bias=True)
         self.attend = Attend()
 
@@ -164,7 +168,7 @@ class GLMAttention(CachedAttention):
 
     def __init__(self, config: GLMConfig) -> None:
         super().__init__(config.heads, config.hidden // config.heads)
-        self.qkv = Linear(config.hidden, 3 * config.hidden, bias=True)
+        self.qkv = Linear(config.hidden, 3 * config.hidden, bias=True, rows=(config.hidden,) * 3)
         self.out = Linear(config.hidden, config.hidden, bias=True)
         self.attend = Attend()
 

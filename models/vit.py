@@ -40,7 +40,7 @@ class SelfAttention(nn.Cell):
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = Linear(hidden, 3 * hidden, bias=True)
+        self.qkv = Linear(hidden, 3 * hidden, bias=True, rows=(hidden,) * 3)
         self.out = Linear(hidden, hidden, bias=True)
         self.attend = Attend()
 
@@ -99,6 +99,6 @@ class VisionTransformer(nn.Cell):
     def construct(self, pixels: Tensor) -> Tensor:
         """(images, tokens, hidden) after the last block in use."""
         x = self.embed(pixels)
-        for layer in self.layers[: self.layers_used]:
-            x = layer(x)
+        for i in range(self.layers_used):  # a slice of the list would rename the parameters
+            x = self.layers[i](x)
         return x

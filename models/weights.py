@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from models.lora import lora_delta, lora_metadata
 from models.names import Weight
 
 # https://github.com/huggingface/safetensors: the names of types in a file's header.
@@ -85,17 +87,31 @@ def open_checkpoint(path: Path) -> dict[str, StoredTensor]:
 
 
 def _open_file(path: Path) -> dict[str, StoredTensor]:
+    header, start = _header(path)
+    header.pop("__metadata__", None)
+    size = path.stat().st_size
+    return {name: _stored(path, name, entry, start, size) for name, entry in header.items()}
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The JSON at the head of a file and where the data begins."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > size - 8:
+        if not 2 <= length <= size - 8:
             raise ValueError(f"{path}: not a safetensors file, or cut short ({size} bytes); fetch it again")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    return {name: _stored(path, name, entry, 8 + length, size) for name, entry in header.items()}
+        try:
+            return json.loads(file.read(length)), 8 + length
+        except ValueError as error:
+            raise ValueError(f"{path}: its header is not JSON; this is no safetensors file") from error
 
 
-def _stored(path: Path, name: str, entry: dict, start: int, size: int) -> StoredTensor:
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says about itself."""
+    return _header(path)[0].get("__metadata__", {})
+
+
+def _stored(path: Path, name: str, entry: dict[str, Any], start: int, size: int) -> StoredTensor:
     dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if dtype not in NUMPY_TYPES:
         raise ValueError(f"{path}: {name} is {dtype}; known are {', '.join(NUMPY_TYPES)} (no quantised weights)")
@@ -104,14 +120,21 @@ def _stored(path: Path, name: str, entry: dict, start: int, size: int) -> Stored
     return StoredTensor(path, dtype, shape, start + begin)
 
 
-def write_checkpoint(path: Path, names: Sequence[str], tensors: Iterable[tuple[str, np.ndarray]]) -> None:
+def write_checkpoint(
+    path: Path,
+    names: Sequence[str],
+    tensors: Iterable[tuple[str, np.ndarray]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write `tensors`, pairs of a type name and an array in the order of `names`, holding one at a time.
 
     The file appears whole or not at all.
     """
-    room = 8 * math.ceil((sum(len(json.dumps(name)) for name in names) + 160 * len(names) + 64) / 8)
+    header: dict[str, object] = {"__metadata__": {"format": "ms", **(metadata or {})}}
+    # The header comes first but is known last: leave room for it, to be filled up with spaces.
+    room = len(json.dumps(header)) + sum(len(json.dumps(name)) + 160 for name in names)
+    room = 8 * math.ceil(room / 8)
     part = path.with_name(path.name + ".part")
-    header: dict[str, object] = {"__metadata__": {"format": "ms"}}
     offset = 0
     with part.open("wb") as file:
         file.seek(8 + room)
@@ -216,8 +239,13 @@ def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Acco
     return Account(tuple(filled), tuple(sorted(unused)), tuple(sorted(unfilled)))
 
 
-def save_weights(model: nn.Cell, target: Path, names: Sequence[str] | None = None) -> None:
-    """Write the parameters (or those of `names`, say a LoRA) to a safetensors file, in our names."""
+def save_weights(
+    model: nn.Cell,
+    target: Path,
+    names: Sequence[str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write the parameters, or those of `names`, to a safetensors file in our names."""
     parameters = dict(model.parameters_and_names())
     names = list(parameters) if names is None else names
 
@@ -227,4 +255,38 @@ def save_weights(model: nn.Cell, target: Path, names: Sequence[str] | None = Non
             array = parameters[name].astype(ms.float32).asnumpy()
             yield code, convert_dtype(array, "F32", code)
 
-    write_checkpoint(target, names, arrays())
+    write_checkpoint(target, names, arrays(), metadata)
+
+
+def save_lora(model: nn.Cell, target: Path) -> None:
+    """Write the LoRA pairs alone, with what `merge_lora_file` must know about them."""
+    names = [name for name, _ in model.parameters_and_names() if name.endswith((".lora_a", ".lora_b"))]
+    save_weights(model, target, names, {"lora": json.dumps(lora_metadata(model))})
+
+
+def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:
+    """Write the checkpoint `base` with the adapter of `save_lora` added in; the paths of the changed layers come back.
+
+    Sums are in float32, stored as `base` is; one layer is in memory at a time.
+
+    Raises:
+        ValueError: if `adapter` was not written by `save_lora`, or does not fit `base`.
+    """
+    if "lora" not in (metadata := read_metadata(adapter)):
+        raise ValueError(f"{adapter}: not a LoRA file of ours (nothing about its rank and scale in it)")
+    lora = json.loads(metadata["lora"])
+    tensors, pairs = open_checkpoint(base), open_checkpoint(adapter)
+    if missing := sorted(path for path in lora["parts"] if f"{path}.weight" not in tensors):
+        raise ValueError(f"{base}: no {missing[0]}.weight, which {adapter.name} wants to change; is it of this model?")
+
+    def merged() -> Iterator[tuple[str, np.ndarray]]:
+        for name, tensor in tensors.items():
+            array, path = tensor.read(), name.removesuffix(".weight")
+            if path in lora["parts"] and name.endswith(".weight"):
+                a, b = pairs[f"{path}.lora_a"].read(), pairs[f"{path}.lora_b"].read()
+                delta = lora_delta(a, b, tuple(lora["parts"][path])) * np.float32(lora["scale"])
+                array = convert_dtype(convert_dtype(array, tensor.dtype, "F32") + delta, "F32", tensor.dtype)
+            yield tensor.dtype, array
+
+    write_checkpoint(target, list(tensors), merged())
+    return sorted(lora["parts"])

@@ -1,0 +1,91 @@
+"""Each family at a size for tests, and random batches that it can read."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from models.model import VisionLanguageModel
+
+FAMILIES = ("llava_next_video", "qwen_vl", "cogvlm2_video", "visualglm")
+ALL_FAMILIES = pytest.mark.parametrize("family", FAMILIES)
+VOCABULARY = 96
+MEDIA_AT = 2  # where the picture's rows begin in a sample
+
+
+def module(family: str) -> ModuleType:
+    return importlib.import_module(f"models.{family}")
+
+
+def small(family: str, **changes: Any) -> VisionLanguageModel:
+    """A freshly drawn model, the tiny preset with few words (and few queries), in evaluation mode."""
+    config = module(family).PRESETS["tiny"]
+    config = replace(config, language=replace(config.language, vocabulary=VOCABULARY), **changes)
+    if family == "qwen_vl":
+        config = replace(config, queries=4)
+    if family == "visualglm":
+        config = replace(config, qformer=replace(config.qformer, queries=4))
+    ms.set_seed(0)
+    model = module(family).MODEL(config)
+    for name, parameter in model.parameters_and_names():
+        if parameter.ndim > 1 and "positions" not in name:  # wide enough to tell tokens apart
+            parameter.set_data(parameter * 5)
+    model.set_train(False)
+    return model
+
+
+def sample(model: VisionLanguageModel, seed: int, answer: int = 5, images: int = 1) -> dict[str, np.ndarray]:
+    """One conversation with pictures at its beginning; rows of `media_index` count from its own first picture."""
+    rng = np.random.default_rng(seed)
+    rows = images * model.config.media_rows
+    prompt = MEDIA_AT + rows + int(rng.integers(2, 5))
+    length = prompt + answer
+    index = np.full(length, -1)
+    index[MEDIA_AT : MEDIA_AT + rows] = np.arange(rows)
+    side = model.config.vision.image_size
+    pixels = rng.integers(0, 256, (images, side, side, 3), dtype=np.uint8)
+    ids = rng.integers(4, VOCABULARY, length)
+    return {
+        "input_ids": ids,
+        "labels": np.where(np.arange(length) >= prompt, ids, -100),
+        "position_ids": positions(model, prompt, length),
+        "pixel_values": pixels,
+        "media_index": index,
+    }
+
+
+def positions(model: VisionLanguageModel, prompt: int, length: int) -> np.ndarray:
+    index = np.arange(length)
+    if model.position_step == 1:
+        return index
+    return np.stack([np.minimum(index, prompt - 1), np.maximum(0, index - prompt + 1)])
+
+
+def batch(model: VisionLanguageModel, rows: list[list[dict[str, np.ndarray]]], length: int) -> dict[str, Tensor]:
+    """Rows of packed samples, padded to `length`: what a data pipeline would hand over."""
+    images = [sample["pixel_values"] for row in rows for sample in row]
+    fill = {"input_ids": 0, "labels": -100, "position_ids": 0, "media_index": -1, "segment_ids": 0}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in fill}
+    first = 0
+    for row in rows:
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in fill}
+        for segment, one in enumerate(row, 1):
+            shift = first * model.config.media_rows
+            index = np.where(one["media_index"] >= 0, one["media_index"] + shift, -1)
+            whole = {**one, "media_index": index, "segment_ids": np.full_like(one["input_ids"], segment)}
+            for name in fill:
+                parts[name].append(whole[name])
+            first += len(one["pixel_values"])
+        for name, value in fill.items():
+            joined = np.concatenate(parts[name], -1)
+            room = [(0, 0)] * (joined.ndim - 1) + [(0, length - joined.shape[-1])]
+            columns[name].append(np.pad(joined, room, constant_values=value))
+    tensors = {name: Tensor(np.stack(column).astype(np.int32)) for name, column in columns.items()}
+    return {**tensors, "pixel_values": Tensor(np.concatenate(images))}

@@ -1,0 +1,223 @@
+"""What holds for every family, whatever its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore.nn.utils import no_init_parameters
+
+from models.cache import drop_caches
+from models.generate import Generator, Prompt, Sampling, choose
+from models.model import train_only
+from models.weights import parameter_shapes
+from tests.models.golden import worst
+from tests.models.samples import ALL_FAMILIES, batch, module, sample, small
+
+pytestmark = pytest.mark.mindspore
+
+# Parameters of the published checkpoints, computed from their shapes (for CogVLM2-Video without inv_freq buffers).
+PUBLISHED = {
+    ("llava_next_video", "7b"): 7_063_431_168,
+    ("qwen_vl", "9.6b"): 9_656_935_168,
+    ("cogvlm2_video", "13b"): 12_507_530_496,
+    ("visualglm", "6b"): 7_802_193_408,
+}
+
+
+@pytest.fixture
+def graph_mode() -> Iterator[None]:
+    ms.set_context(mode=ms.GRAPH_MODE)
+    yield
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+@pytest.mark.parametrize(("family", "size"), PUBLISHED)
+def test_the_published_size_has_the_published_number_of_parameters(family: str, size: str) -> None:
+    with no_init_parameters():
+        model = module(family).MODEL(module(family).PRESETS[size])
+
+    shapes = parameter_shapes(model)
+
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == PUBLISHED[family, size]
+    assert shapes.keys() == {weight.name for weight in module(family).weight_map(model.config)}
+    assert shapes.keys() == {weight.name for weight in module(family).mindformers_map(model.config)}
+
+
+def without_labels(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: tensor for name, tensor in inputs.items() if name != "labels"}
+
+
+@ALL_FAMILIES
+def test_running_a_model_leaves_the_names_of_its_parameters(family: str) -> None:
+    model = small(family)
+
+    Generator(model, 1, 80).generate(prompts(model, [0], 64), 2)
+
+    assert all(path == parameter.name for path, parameter in model.parameters_and_names())
+
+
+@ALL_FAMILIES
+def test_packed_samples_do_not_see_each_other(family: str) -> None:
+    model = small(family)
+    first, second, third = (sample(model, seed) for seed in range(3))
+    length = len(first["input_ids"]) + len(second["input_ids"]) + 3
+
+    packed = model(**without_labels(batch(model, [[first, second], [third]], length))).asnumpy()
+
+    begin = len(first["input_ids"])
+    for one, found in ((first, packed[0]), (second, packed[0, begin:]), (third, packed[1])):
+        expected = model(**without_labels(batch(model, [[one]], len(one["input_ids"])))).asnumpy()[0]
+        assert worst(found[: len(expected)], expected) < 1e-4
+
+
+@ALL_FAMILIES
+def test_the_loss_of_a_packed_row_is_the_mean_over_its_targets(family: str) -> None:
+    model = small(family)
+    samples = [sample(model, seed, answer) for seed, answer in ((0, 3), (1, 8))]
+    for one in samples:
+        one["labels"][0] = 7  # a target that nothing comes before, as Qwen's data has it
+    length = sum(len(one["input_ids"]) for one in samples)
+
+    packed = float(model(**batch(model, [samples], length)))
+
+    losses = [float(model(**batch(model, [[one]], len(one["input_ids"])))) for one in samples]
+    assert packed == pytest.approx((3 * losses[0] + 8 * losses[1]) / 11, rel=1e-5)
+
+
+@ALL_FAMILIES
+def test_a_batch_without_targets_has_loss_zero(family: str) -> None:
+    model = small(family)
+    one = sample(model, 0)
+    one["labels"][:] = -100
+
+    assert float(model(**batch(model, [[one]], len(one["input_ids"])))) == 0
+
+
+@ALL_FAMILIES
+def test_a_picture_that_no_position_names_changes_nothing(family: str) -> None:
+    model = small(family)
+    inputs = batch(model, [[sample(model, 0)]], 80)
+    more = {**inputs, "pixel_values": ms.ops.cat((inputs["pixel_values"], 255 - inputs["pixel_values"]))}
+
+    assert worst(model(**without_labels(more)), model(**without_labels(inputs)).asnumpy()) < 1e-4
+
+
+@ALL_FAMILIES
+def test_graph_mode_and_pynative_agree_on_loss_and_gradients(family: str, graph_mode: None) -> None:
+    model = small(family)
+    model.set_train(True)
+    inputs = batch(model, [[sample(model, 0), sample(model, 1)], [sample(model, 2)]], 100)
+    order = ("input_ids", "labels", "position_ids", "segment_ids", "pixel_values", "media_index")
+    step = ms.value_and_grad(model, None, model.trainable_params())
+
+    loss, gradients = step(*(inputs[name] for name in order))
+
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    expected_loss, expected = step(*(inputs[name] for name in order))
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5)
+    for parameter, ours, theirs in zip(model.trainable_params(), gradients, expected, strict=True):
+        assert worst(ours, theirs.asnumpy()) < 1e-3, parameter.name
+
+
+def prompts(model: Any, seeds: list[int], width: int) -> Prompt:
+    inputs = batch(model, [[sample(model, seed, answer=0)] for seed in seeds], width)
+    arrays = {name: tensor.asnumpy() for name, tensor in inputs.items()}
+    lengths = arrays.pop("segment_ids").sum(1)
+    del arrays["labels"]
+    return Prompt(lengths=lengths, **arrays)
+
+
+@ALL_FAMILIES
+def test_a_batch_of_prompts_is_answered_as_each_alone(family: str) -> None:
+    model = small(family)
+    together = Generator(model, 3, 128).generate(prompts(model, [0, 1, 2], 64), 6)
+    alone = Generator(model, 1, 80, bucket=1)
+
+    assert together == [alone.generate(prompts(model, [seed], 64), 6)[0] for seed in (0, 1, 2)]
+
+
+@ALL_FAMILIES
+def test_the_cache_gives_what_reading_everything_again_gives(family: str) -> None:
+    model = small(family)
+    answer = Generator(model, 1, 80).generate(prompts(model, [4], 64), 6)[0]
+    drop_caches(model)
+    one = sample(model, 4, answer=6)
+    prompt = len(one["input_ids"]) - 6
+    one["input_ids"][prompt:] = answer
+
+    logits = model(**without_labels(batch(model, [[one]], len(one["input_ids"])))).asnumpy()[0]
+
+    assert logits[prompt - 1 : -1].argmax(-1).tolist() == answer
+
+
+@ALL_FAMILIES
+def test_generation_in_graph_mode_gives_the_same_answer(family: str, graph_mode: None) -> None:
+    model = small(family)
+
+    answers = Generator(model, 2, 128).generate(prompts(model, [0, 1], 64), 5)
+
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    assert answers == Generator(model, 2, 128).generate(prompts(model, [0, 1], 64), 5)
+
+
+def test_an_answer_ends_before_its_stop_id() -> None:
+    model = small("llava_next_video")
+    generator = Generator(model, 1, 80)
+    answer = generator.generate(prompts(model, [0], 64), 6)[0]
+
+    stopped = generator.generate(prompts(model, [0], 64), 6, stop_ids={answer[3]})[0]
+
+    assert stopped == answer[: answer.index(answer[3])]
+
+
+def test_a_prompt_too_long_for_the_cache_is_refused() -> None:
+    model = small("llava_next_video")
+    generator = Generator(model, 1, 40)
+
+    with pytest.raises(ValueError, match="the cache holds 40"):
+        generator.generate(prompts(model, [0], 64), 30)
+
+
+def test_sampling_follows_its_seed_and_its_bounds() -> None:
+    logits = np.log(np.array([[0.4, 0.3, 0.2, 0.1]], np.float32)).repeat(500, 0)
+
+    def drawn(seed: int, **options: Any) -> np.ndarray:
+        return choose(logits, Sampling(temperature=1.0, **options), np.random.default_rng(seed))
+
+    assert drawn(0).tolist() == drawn(0).tolist() != drawn(1).tolist()
+    assert set(drawn(0)) == {0, 1, 2, 3}
+    assert set(drawn(0, top_k=2)) == {0, 1}
+    assert set(drawn(0, top_p=0.6)) == {0, 1}
+    assert np.bincount(drawn(0))[0] / 500 == pytest.approx(0.4, abs=0.08)
+    assert set(choose(logits, Sampling(), np.random.default_rng(0))) == {0}
+
+
+@ALL_FAMILIES
+def test_half_precision_stays_near_full_precision(family: str) -> None:
+    full, half = small(family), small(family, dtype="float16")
+    inputs = batch(full, [[sample(full, 0)]], 64)
+
+    assert float(half(**inputs)) == pytest.approx(float(full(**inputs)), rel=0.02)
+
+
+@ALL_FAMILIES
+def test_only_the_named_parts_train(family: str) -> None:
+    model = small(family)
+    parts = module(family).PARTS
+
+    chosen = train_only(model, parts["language"])
+
+    assert {p.name for p in model.trainable_params()} == set(chosen)
+    assert all(name.startswith("language.") for name in chosen)
+    with pytest.raises(ValueError, match="no parameter begins with langauge"):
+        train_only(model, ["langauge."])
+
+
+def test_an_unknown_dtype_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown dtype 'fp16'"):
+        module("qwen_vl").MODEL(replace(module("qwen_vl").PRESETS["tiny"], dtype="fp16"))
