@@ -1,0 +1,97 @@
+"""A sequence as a template builds it: runs of text and media in order, and the arrays they become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from mmdata.templates._encoded import IGNORE, Encoded, MediaSlot, PixelPlan
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mmdata.templates._encoded import Ids
+
+__all__ = ["Item", "Medium", "Positions", "Run", "arranged", "counted", "one_by_one"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Ids that share one fate: trained on, or not."""
+
+    ids: Sequence[int]
+    trained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """What one medium takes in a sequence, whole or not at all.
+
+    ``ids`` are its placeholders and the marks around and between them, never trained on; ``slots`` the (offset,
+    length) among them of the runs that the features of ``pixels`` fill.
+    """
+
+    pixels: PixelPlan
+    ids: Sequence[int]
+    slots: tuple[tuple[int, int], ...]
+
+
+Item: TypeAlias = "Run | Medium"
+Positions: TypeAlias = "Callable[[int, Sequence[MediaSlot]], Ids]"
+"""From a length and the slots to position ids, (length,) or (axes, length) int32."""
+
+
+def counted(items: Iterable[Item]) -> int:
+    """Return the number of tokens."""
+    return sum(len(item.ids) for item in items)
+
+
+def arranged(
+    items: Sequence[Item], positions: Positions, *, typed: bool = False, prefix: int = 0, cut: int = 0
+) -> Encoded:
+    """Return the arrays of a sequence; ``typed`` adds token types, 1 in the slots."""
+    import numpy as np
+
+    ids: list[int] = []
+    labels: list[int] = []
+    slots: list[MediaSlot] = []
+    pixels: list[PixelPlan] = []
+    for item in items:
+        if isinstance(item, Medium):
+            slots += _slots(item, len(ids), len(pixels))
+            pixels.append(item.pixels)
+        trained = isinstance(item, Run) and item.trained
+        ids += item.ids
+        labels += item.ids if trained else [IGNORE] * len(item.ids)
+    return Encoded(
+        np.array(ids, np.int32),
+        np.array(labels, np.int32),
+        positions(len(ids), slots),
+        tuple(slots),
+        tuple(pixels),
+        token_types=_types(len(ids), slots) if typed else None,
+        prefix=prefix,
+        cut=cut,
+    )
+
+
+def one_by_one(length: int, slots: Sequence[MediaSlot]) -> Ids:
+    """Return positions 0, 1, 2 ...; (length,) int32."""
+    import numpy as np
+
+    return np.arange(length, dtype=np.int32)
+
+
+def _slots(medium: Medium, start: int, plan: int) -> Iterable[MediaSlot]:
+    return (MediaSlot(medium.pixels.media, start + offset, length, plan) for offset, length in medium.slots)
+
+
+def _types(length: int, slots: Sequence[MediaSlot]) -> NDArray[np.int8]:
+    import numpy as np
+
+    types = np.zeros(length, np.int8)
+    for slot in slots:
+        types[slot.start : slot.stop] = 1
+    return types

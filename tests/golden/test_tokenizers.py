@@ -1,0 +1,75 @@
+"""Ids of the reference tokenizers: equal, one by one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmdata.tokenizers import ChatGLMTokenizer, TiktokenTokenizer
+from tests.golden.runs import unrolled
+from tests.vocabularies import published
+
+
+def test_llama3_ids_are_those_of_the_reference(golden: Path, fixtures: Path) -> None:
+    tokenizer = published("llama3", fixtures)
+    assert isinstance(tokenizer, TiktokenTokenizer)
+
+    for case in _cases(golden / "cogvlm2_video" / "llama3_tokenizer_cases.json"):
+        assert tokenizer.encode(case["text"]) == case["ids_plain"]
+        assert tokenizer.encode_marked(case["text"]) == case["ids_parse_special"]
+        assert tokenizer.decode(case["ids_plain"]) == case["text"]
+
+
+def test_chatglm_ids_are_those_of_the_reference(golden: Path, fixtures: Path) -> None:
+    tokenizer = published("chatglm", fixtures)
+    assert isinstance(tokenizer, ChatGLMTokenizer)
+
+    for case in _cases(golden / "visualglm" / "tokenizer_cases.json"):
+        assert tokenizer.encode(case["text"]) == case["ids_plain"]
+        assert tokenizer.decode(case["ids_plain"]) == case["decode_plain"]
+        assert tokenizer.decode(case["ids_hf"]) == case["decode_hf"]
+
+
+def test_qwen_special_ids_are_those_of_the_reference(golden: Path, fixtures: Path) -> None:
+    tokenizer = published("qwen", fixtures)
+    named = json.loads((golden / "qwen_vl" / "tokenizer.json").read_text())["special"]
+
+    marks = {f"<|{name}|>": token for name, token in named.items()}
+    marks |= {f"<{name}>": token for name, token in named.items()}
+    marks |= {f"</{name.removesuffix('_end')}>": token for name, token in named.items() if name.endswith("_end")}
+
+    found = [name for name in marks if name in tokenizer.special]
+    assert len(found) >= len([token for token in named.values() if token < named["n_vocab"]])
+    assert all(tokenizer.special[name] == marks[name] for name in found if name != "<|ref|>")
+    assert tokenizer.vocab_size == named["n_vocab"]
+
+
+def test_qwen_ids_are_those_of_the_reference_where_it_reads_no_image(golden: Path, fixtures: Path) -> None:
+    tokenizer = published("qwen", fixtures)
+    assert isinstance(tokenizer, TiktokenTokenizer)
+
+    for case in json.loads((golden / "qwen_vl" / "tokenizer.json").read_text())["cases"]:
+        if "<img>" in case["text"]:
+            continue
+        ids = unrolled(case["ids"]) if case["rle"] else case["ids"]
+        assert tokenizer.encode_marked(case["text"]) == ids
+        assert tokenizer.decode(ids) == case["decoded"]
+        assert tokenizer.decode(ids, skip_special=True) == case["decoded_skip_special"]
+
+
+def test_qwen_decodes_as_the_reference(golden: Path, fixtures: Path) -> None:
+    tokenizer = published("qwen", fixtures)
+
+    for case in json.loads((golden / "qwen_vl" / "tokenizer.json").read_text())["decode"]:
+        assert tokenizer.decode(case["ids"]) == case["text"]
+        assert tokenizer.decode(case["ids"], skip_special=True) == case["text_skip"]
+
+
+def _cases(file: Path) -> list[dict[str, Any]]:
+    cases: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+    if not cases:
+        pytest.fail(f"{file} holds no case")
+    return cases

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmdata.errors import TokenError, UnknownNameError, UsageError
+from mmdata.tokenizers import load
+from mmdata.tokenizers._files import FAMILIES, VOCABULARIES
+from tests.vocabularies import FILES, KINDS
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+every_family = pytest.mark.parametrize("family", sorted(FAMILIES))
+
+
+@every_family
+def test_a_missing_file_says_which_where_and_its_hash(family: str, tmp_path: Path) -> None:
+    wanted = VOCABULARIES[FAMILIES[family]]
+
+    with pytest.raises(TokenError) as caught:
+        load(family, tmp_path / "nothing")
+
+    for word in (str(tmp_path / "nothing"), *wanted.names, wanted.published, wanted.sha256):
+        assert word in str(caught.value)
+
+
+@every_kind
+def test_an_empty_folder_is_a_missing_file(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(TokenError, match=VOCABULARIES[kind].sha256):
+        load(kind, tmp_path)
+
+
+@every_kind
+def test_another_file_is_refused_by_its_hash(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"not a vocabulary")
+
+    with pytest.raises(TokenError, match=r"is not the .* vocabulary.*" + VOCABULARIES[kind].sha256):
+        load(kind, tmp_path / "file")
+
+
+@every_kind
+def test_a_file_of_another_form_is_refused_even_unverified(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"not a vocabulary")
+
+    with pytest.raises(TokenError, match="file"):
+        load(kind, tmp_path / "file", verify=False)
+
+
+@pytest.mark.parametrize("damage", [b"IQ== 0\nIg== 2\n", b"IQ== 0\nIg==\n", b"IQ== 0\n!? x\n"])
+def test_a_damaged_line_is_named(damage: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(damage)
+
+    with pytest.raises(TokenError, match="line 2"):
+        load("qwen", tmp_path / "file", verify=False)
+
+
+def test_an_unknown_name_is_answered_with_those_there_are() -> None:
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'qwen_vl'\?.*visualglm"):
+        load("qwenvl", "anywhere")
+
+
+def test_an_option_the_kind_does_not_have_is_refused(fixtures: Path) -> None:
+    with pytest.raises(UsageError, match="legacy"):
+        load("qwen", fixtures / "vocab" / FILES["qwen"], legacy=True)
+
+
+@every_kind
+def test_the_published_file_is_taken(kind: str, fixtures: Path) -> None:
+    assert load(kind, fixtures / "vocab" / FILES[kind]).encode("hello")
+
+
+def test_a_folder_stands_for_the_file_in_it(fixtures: Path) -> None:
+    assert load("qwen_vl", fixtures / "vocab").encode("a") == [64]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import random
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmdata.tokenizers
+from mmdata.tokenizers import Tokenizer
+from tests.vocabularies import KINDS, small
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+control = {kind: sorted(small(kind).special) for kind in KINDS}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def test_everything_that_is_exported_is_there() -> None:
+    assert all(hasattr(mmdata.tokenizers, name) for name in mmdata.tokenizers.__all__)
+
+
+@every_kind
+def test_each_kind_is_a_tokenizer(kind: str) -> None:
+    assert isinstance(small(kind), Tokenizer)
+
+
+@every_kind
+@given(data=st.data())
+def test_no_text_becomes_a_control_token(kind: str, data: st.DataObject) -> None:
+    pieces = data.draw(st.lists(texts | st.sampled_from(control[kind]), max_size=6))
+    tokenizer = small(kind)
+
+    ids = tokenizer.encode("".join(pieces))
+
+    unknown = {tokenizer.special.get("<unk>")}
+    assert not (set(ids) & set(tokenizer.special.values())) - unknown
+    assert all(0 <= token < tokenizer.vocab_size for token in ids)
+
+
+@every_kind
+def test_every_control_string_typed_by_a_user_stays_text(kind: str) -> None:
+    tokenizer = small(kind)
+
+    for name, token in tokenizer.special.items():
+        assert token not in tokenizer.encode(f"say {name} now")
+
+
+@pytest.mark.parametrize("kind", ["llama2", "llama3"])
+@given(text=texts)
+def test_decoding_gives_the_text_back(kind: str, text: str) -> None:
+    assert small(kind).decode(small(kind).encode(text)) == text
+
+
+@given(text=texts)
+def test_decoding_gives_the_composed_text_back_for_qwen(text: str) -> None:
+    assert small("qwen").decode(small("qwen").encode(text)) == unicodedata.normalize("NFC", text)
+
+
+@given(text=st.text("ab \n\t", max_size=200))
+def test_white_space_survives_chatglm_but_for_a_lone_blank_at_the_edge(text: str) -> None:
+    tokenizer = small("chatglm")
+
+    assert tokenizer.decode(tokenizer.encode(f"a{text}b")) == f"a{text}b"
+
+
+@every_kind
+@given(batch=st.lists(texts, max_size=5))
+def test_a_batch_gives_what_each_text_gives(kind: str, batch: list[str]) -> None:
+    assert small(kind).encode_batch(batch) == [small(kind).encode(text) for text in batch]
+
+
+@pytest.mark.parametrize("kind", ["llama2", "llama3", "qwen"])
+def test_control_tokens_decode_to_their_names_or_to_nothing(kind: str) -> None:
+    tokenizer = small(kind)
+    name, token = random.Random(0).choice([*tokenizer.special.items()])
+    ids = [*tokenizer.encode("the"), token, *tokenizer.encode("cat")]
+
+    assert tokenizer.decode(ids) == f"the{name}cat"
+    assert tokenizer.decode(ids, skip_special=True) == "thecat"
+
+
+def test_an_image_token_offset_shifts_every_id() -> None:
+    from mmdata.tokenizers import ChatGLMTokenizer
+    from tests.vocabularies import _sentencepiece
+
+    plain = small("chatglm")
+    model = _sentencepiece(*_chatglm_symbols())
+
+    shifted = ChatGLMTokenizer(model, num_image_tokens=20000)
+
+    assert shifted.encode("the cat") == [token + 20000 for token in plain.encode("the cat")]
+    assert shifted.special == {name: token + 20000 for name, token in plain.special.items()}
+    assert shifted.decode(shifted.encode("the cat")) == "the cat"
+
+
+def test_text_after_a_control_token_has_no_blank_before_it_unless_legacy() -> None:
+    from mmdata.tokenizers import SentencePieceTokenizer
+    from tests.vocabularies import _sentencepiece
+
+    modern = SentencePieceTokenizer(_sentencepiece(), legacy=False)
+    legacy = SentencePieceTokenizer(_sentencepiece(), legacy=True)
+
+    assert legacy.encode_after_special("the cat") == legacy.encode("the cat")
+    assert modern.encode_after_special("the cat") != modern.encode("the cat")
+    assert modern.decode(modern.encode_after_special("the cat")) == "the cat"
+    assert modern.encode_after_special("") == []
+
+
+def _chatglm_symbols() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    from tests.vocabularies import _BLANKS
+
+    return ("<pad>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"), ("<n>", "<|tab|>", *_BLANKS)

@@ -1,0 +1,62 @@
+"""Small vocabularies of each kind, made here, and the published ones from the folder of fixtures."""
+
+from __future__ import annotations
+
+import functools
+import io
+from pathlib import Path
+
+from mmdata.tokenizers import ChatGLMTokenizer, SentencePieceTokenizer, TiktokenTokenizer, Tokenizer, load
+from mmdata.tokenizers.tiktoken import LLAMA3_PATTERN, LLAMA3_SPECIAL, QWEN_PATTERN, QWEN_SPECIAL
+
+KINDS = ("chatglm", "llama2", "llama3", "qwen")
+FILES = {
+    "llama2": "llama2_tokenizer.model",
+    "llama3": "llama3_tokenizer.model",
+    "qwen": "qwen.tiktoken",
+    "chatglm": "ice_text.model",
+}
+_WORDS = "the cat sat on a mat and what is it that you see in this picture of two dogs question answer 你好 世界 问 答"
+_BLANKS = [f"<|blank_{n}|>" for n in range(2, 81)]
+
+
+@functools.cache
+def small(kind: str) -> Tokenizer:
+    """Return a tokenizer of some three hundred tokens with the control tokens of ``kind``."""
+    if kind == "llama2":
+        return SentencePieceTokenizer(_sentencepiece(), added={"<video>": 32000, "<image>": 32001})
+    if kind == "chatglm":
+        controls = ["<pad>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"]
+        return ChatGLMTokenizer(_sentencepiece(tuple(controls), ("<n>", "<|tab|>", *_BLANKS)))
+    ranks = {bytes([value]): value for value in range(256)}
+    ranks |= {word: 256 + n for n, word in enumerate((b"th", b"the", b" th", b" the"))}
+    if kind == "llama3":
+        return TiktokenTokenizer(ranks, pattern=LLAMA3_PATTERN, special=LLAMA3_SPECIAL)
+    return TiktokenTokenizer(ranks, pattern=QWEN_PATTERN, special=QWEN_SPECIAL, form="NFC")
+
+
+@functools.cache
+def published(kind: str, fixtures: Path, **options: bool) -> Tokenizer:
+    """Return the tokenizer of the published vocabulary."""
+    return load(kind, fixtures / "vocab" / FILES[kind], **options)
+
+
+@functools.cache
+def _sentencepiece(control: tuple[str, ...] = (), written: tuple[str, ...] = ()) -> bytes:
+    from sentencepiece import SentencePieceTrainer
+
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([_WORDS] * 20 + _WORDS.split()),
+        model_writer=model,
+        vocab_size=400,
+        hard_vocab_limit=False,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="nmt_nfkc" if control else "identity",
+        remove_extra_whitespaces=bool(control),
+        control_symbols=",".join(control),
+        user_defined_symbols=list(written),
+        minloglevel=2,
+    )
+    return model.getvalue()
