@@ -16,7 +16,7 @@ __all__ = ["IGNORE", "Encoded", "MediaSlot", "PixelPlan", "Resize", "attention_m
 IGNORE: Final = -100
 """The label of a token that is not trained on."""
 
-Resize: TypeAlias = Literal["squash", "crop", "crop_bilinear", "pad", "anyres"]
+Resize: TypeAlias = Literal["cogvlm2_video", "llava_next_video", "llava_pad", "anyres", "qwen_vl", "visualglm"]
 """How a picture comes to its size, see :class:`PixelPlan`."""
 
 
@@ -26,13 +26,9 @@ class PixelPlan:
 
     ``media`` is the index in ``Conversation.media``. For a video, ``frames`` are frame numbers in presentation order
     (of the clip's file, or of its frame cache) and ``times`` their seconds since the first frame; both are empty for an
-    image. ``resize`` leads to ``size`` x ``size`` pixels, RGB:
-
-    - ``squash``: straight to the size, Pillow bicubic; the aspect ratio is lost (VisualGLM, Qwen-VL);
-    - ``crop``: shorter side to the size, Pillow bicubic, then the centre (CLIP; frames of LLaVA-NeXT-Video);
-    - ``crop_bilinear``: the same on floats, bilinear without antialias (CogVLM2-Video);
-    - ``pad``: squared with the mean colour, then as ``crop`` (LLaVA-NeXT, several images);
-    - ``anyres``: the whole picture and the tiles of the best of ``pinpoints``, (height, width) each (LLaVA-NeXT).
+    image. ``resize`` leads to ``size`` x ``size`` pixels and is the name of a resizer of :mod:`mmdata.image.families`,
+    but for ``llava_pad`` (squared with the mean colour first) and ``anyres`` (the whole picture, then the tiles of the
+    best of ``pinpoints``, (height, width) each: :func:`mmdata.image.anyres.views`).
     """
 
     media: int

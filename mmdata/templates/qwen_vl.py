@@ -10,13 +10,13 @@ from typing import Final, Literal
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
-from mmdata.templates._content import Mark, Piece, answered, asked, joined, pieces
+from mmdata.templates._content import Mark, Piece, asked, joined, pieces
 from mmdata.templates._encoded import Encoded, PixelPlan
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._grid import GRIDS, GridName
 from mmdata.templates._qwen_markup import parts, reference_ids
 from mmdata.templates._sequence import Item, Medium, Run, arranged, counted, one_by_one
-from mmdata.tokenizers import Tokenizer
+from mmdata.tokenizers import TiktokenTokenizer, Tokenizer
 
 __all__ = ["QwenVL"]
 
@@ -31,7 +31,7 @@ class QwenVL:
     - ``layout``: ``chatml`` (chat, fine-tuning) or ``raw`` (base model: texts as they are, ended by
       ``<|endoftext|>``).
     - ``system``: what the system says where the conversation has no system message.
-    - ``picture``: what stands before an image; ``{number}`` counts from 1 through the conversation.
+    - ``picture``: how an image is written; ``{number}`` counts from 1 through the conversation.
     - ``image_tokens``, ``image_size``: the ids of a span, the pixels of an image.
     - ``span``: between ``<img>`` and ``</img>`` stand ``pads``, or the ``path``'s bytes as the original model wants.
     - ``grid``: how boxes are rounded, see :data:`mmdata.templates._grid.GRIDS`.
@@ -39,6 +39,8 @@ class QwenVL:
     - ``labels``: ``original`` trains ``<|im_start|>``, ``<|im_end|>`` and the newline of every segment besides the
       answers, as the original does; ``answers`` only the answers with ``<|im_end|>`` and its newline.
     - ``user``, ``assistant``: role names; ``user_prompt``, ``assistant_prompt`` stand before every text of a role.
+    - ``marks="all"``: control tokens written in a text are control tokens, as the original reads every text; safe only
+      for text that no user wrote. By default they are spelled out.
     - ``history``: in prompts, the oldest pairs beyond so many tokens are left out (``max_window_size``).
     - ``compat="mindformers"``: a role and its text are tokenized as one string, so that newlines at the beginning of a
       text merge with the role's.
@@ -49,7 +51,7 @@ class QwenVL:
     over_long: OverLong = "error"
     layout: Literal["chatml", "raw"] = "chatml"
     system: str = "You are a helpful assistant."
-    picture: str = "Picture {number}: "
+    picture: str = "Picture {number}: {image}\n"
     image_tokens: int = 256
     image_size: int = 448
     span: Literal["pads", "path"] = "pads"
@@ -60,6 +62,7 @@ class QwenVL:
     assistant: str = "assistant"
     user_prompt: str = ""
     assistant_prompt: str = ""
+    marks: Literal["none", "all"] = "none"
     history: int | None = None
     compat: Literal["mindformers"] | None = None
 
@@ -100,7 +103,7 @@ class QwenVL:
         return parts(answer, GRIDS[self.grid])
 
     def _sample(self, conversation: Conversation) -> list[Item]:
-        return [*chain(*self._segments(conversation, answered(conversation)))]
+        return [*chain(*self._segments(conversation, conversation.messages))]
 
     def _segments(self, conversation: Conversation, messages: Sequence[Message]) -> Iterator[list[Item]]:
         if self.layout == "chatml" and (not messages or messages[0].role != "system"):
@@ -143,18 +146,24 @@ class QwenVL:
         items: list[Item] = []
         for piece in joined(self._with_labels(content, images)):
             if isinstance(piece, str):
-                items.append(Run(self.tokenizer.encode(piece), trained))
+                items.append(Run(self._text(piece), trained))
             elif isinstance(piece, Mark):
                 items.append(Run([self.tokenizer.special[piece.name]], trained))
             else:
                 items.append(self._image(piece, conversation))
         return items
 
+    def _text(self, text: str) -> list[int]:
+        if self.marks == "all" and isinstance(self.tokenizer, TiktokenTokenizer):
+            return self.tokenizer.encode_marked(text)
+        return self.tokenizer.encode(text)
+
     def _with_labels(self, content: list[Piece], images: int) -> Iterator[Piece]:
         for piece in content:
             if isinstance(piece, Image):
                 images += 1
-                yield from (self.picture.format(number=images), piece, "\n")
+                before, after = self.picture.replace("{number}", str(images)).split("{image}")
+                yield from (before, piece, after)
             else:
                 yield piece
 
@@ -166,7 +175,7 @@ class QwenVL:
         if self.span == "path":
             content = self._reference(conversation, image.media)
         ids = [special["<img>"], *content, special["</img>"]]
-        return Medium(PixelPlan(image.media, "squash", self.image_size), ids, ((1, self.image_tokens),))
+        return Medium(PixelPlan(image.media, "qwen_vl", self.image_size), ids, ((1, self.image_tokens),))
 
     def _reference(self, conversation: Conversation, media: int) -> list[int]:
         path = conversation.media[media].path
