@@ -159,13 +159,12 @@ class Reader:
     def _refuse_at(self, error: json.JSONDecodeError) -> RecordError:
         found = error.doc[error.pos : error.pos + 1]
         unclean = found == "\0" or "\ud800" <= found <= "\udfff"
-        what = f"{error.msg}, found {_show(error.doc, error.pos)}"
+        what = f"{error.msg}, {error.pos - self._position} characters in, found {_show(error.doc, error.pos)}"
         cut = self._window.ended and _may_be_cut(error) and not self._by_line
-        return self._refuse(what, "bad_encoding" if unclean else "bad_json", cut=cut, at=error.pos)
+        return self._refuse(what, "bad_encoding" if unclean else "bad_json", cut=cut)
 
-    def _refuse(self, what: str, reason: str, *, cut: bool = False, at: int | None = None) -> RecordError:
-        where = self._window.where(self._position if at is None else at)
-        refusal = RecordError(f"{where}: {what}", reason=reason)
+    def _refuse(self, what: str, reason: str, *, cut: bool = False) -> RecordError:
+        refusal = RecordError(f"{self._window.where(self._position)}: {what}", reason=reason)
         if self._by_line:
             self._skip_line()
         elif cut:
@@ -191,7 +190,7 @@ class Reader:
         """Go to where the record at the position ends by its brackets, else to where the next one seems to start."""
         window, start = self._window, self._position
         starts = self._likely_start()
-        brackets = _Brackets(hopeless=window.text[start] not in _CLOSERS)
+        brackets = _Brackets(starts, hopeless=window.text[start] not in _CLOSERS)
         scanned, searched = start, start + 1
         while True:
             end = brackets.scan(window.text, scanned)
@@ -223,8 +222,9 @@ class Reader:
 class _Brackets:
     """Matches brackets outside strings, over one stretch of text after another, until the first one is closed."""
 
-    def __init__(self, *, hopeless: bool) -> None:
-        self.hopeless = hopeless  # there are none, or one closes what it did not open
+    def __init__(self, starts: re.Pattern[str], *, hopeless: bool) -> None:
+        self.hopeless = hopeless  # there are none, one closes what it did not open, or a quote is missing
+        self._starts = starts
         self._open: list[str] = []
         self._in_string = False
         self._skip = 0
@@ -239,18 +239,21 @@ class _Brackets:
                 return None
             position = found.end()
             if self._in_string:
-                position = self._string(found[0], position, len(text))
+                position = self._string(found[0], text, position)
             elif self._closes(found[0]):
                 return position
         return None
 
-    def _string(self, character: str, position: int, length: int) -> int:
+    def _string(self, character: str, text: str, position: int) -> int:
         """Take a quote, a newline (no string goes over one) or a backslash in a string; return where to go on."""
-        if character != "\\":
-            self._in_string = False
-            return position
-        self._skip = max(0, position + 1 - length)
-        return min(position + 1, length)
+        if character == "\\":
+            self._skip = max(0, position + 1 - len(text))
+            return min(position + 1, len(text))
+        self._in_string = False
+        brace = text.rfind("{", max(0, position - 32), position)
+        if character == '"' and brace >= 0 and self._starts.match(text, brace, position + 300):
+            self.hopeless = True  # what closes a string here is the first quote of a record
+        return position
 
     def _closes(self, character: str) -> bool:
         """Take a quote or a bracket outside strings; return whether it closes the first one."""
