@@ -33,7 +33,6 @@ _LONGEST: Final = 1 << 26
 _SHOWN: Final = 50
 
 _SEPARATORS: Final = re.compile(r"[ \t\r\n,]*")
-_REST_OF_LINE: Final = re.compile(r"[ \t\r]*(?:\n|\{|\Z)")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _FIRST_KEY: Final = re.compile(r'\{\s*("(?:[^"\\\n]|\\.){0,200}")\s*:')
 _STRUCTURE: Final = re.compile(r'["\[\]{}]')
@@ -121,8 +120,6 @@ class Reader:
         except ValueError as error:
             return self._refuse(str(error), "bad_json")
         text, start = self._window.text, self._position
-        if self._by_line and not _REST_OF_LINE.match(text, end):
-            return self._refuse(f"the line goes on after its record with {_show(text, end)}", "bad_json")
         self._position = end
         if self._window.suspect and suspicious(text[start:end]) and not _is_clean(value):
             where = self._window.where(start)
