@@ -1,0 +1,168 @@
+"""RWF-2000: surveillance clips in folders that say whether they show a fight.
+
+Label and split come from the names of folders alone, in both namings in use: ``train/Fight`` (the Kaggle mirror) and
+``train/Train_NonFight`` (the authors' archive), whatever their case. The prompt and the answers are those of
+MindFormers' ``rwf2000_process.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Final, Literal
+
+from mmdata.errors import UsageError
+from mmdata.formats import registry
+from mmdata.formats._format import Record
+from mmdata.rejects import Reason, Reject
+from mmdata.schema import Conversation, Media, Split, Video, assistant, user
+
+__all__ = ["Rwf2000"]
+
+_PROMPTS: Final = {
+    "zh": "判断视频中是否包含暴力内容，输出1为包含暴力内容，输出0为不包含暴力内容。",
+    "en": "Decide whether the video contains violence. Output 1 if it does, and 0 if it does not.",
+}
+_CONTAINERS: Final = re.compile(
+    r".*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)", re.IGNORECASE | re.DOTALL
+)
+_SPLITS: Final[dict[str, Split]] = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+}  # fmt: skip
+_LABELS: Final = {"fight": "Fight", "nonfight": "NonFight"}
+_CLASS: Final = re.compile(r"(?:(train|val|test)[_ -])?(fight|non[_ -]?fight)", re.IGNORECASE)
+_SYSTEM: Final = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})
+_CLIP: Final = re.compile(r"(.*)_([0-9]+)", re.DOTALL)
+
+
+@registry.register("rwf2000")
+@dataclass(frozen=True)
+class Rwf2000:
+    """The RWF-2000 folder tree; a clip is a record.
+
+    ``prompt`` overrides the question of ``language`` (zh, en); ``answers`` are those for a fight and for none;
+    ``source`` is the data set name that rows get.
+    """
+
+    summary: ClassVar[str] = "RWF-2000: clips in folders by split and class, to questions about violence"
+    shape: ClassVar[str] = "RWF-2000/{train,val}/{Fight,NonFight}/<source video>_<clip number>.avi"
+
+    language: Literal["zh", "en"] = "zh"
+    prompt: str = ""
+    answers: tuple[str, str] = ("1", "0")
+    source: str = "rwf2000"
+
+    def media_root(self, sources: Sequence[Path]) -> Path:
+        """Return the source folder, or the deepest folder that holds all of several."""
+        return Path(os.path.commonpath([os.path.abspath(source) for source in sources]))  # noqa: PTH100
+
+    def files(self, sources: Sequence[Path]) -> list[Path]:
+        """Return no file: the media are the whole source."""
+        return []
+
+    def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
+        """Yield a record for each clip of the folders, sorted by path; what is no clip of a known class is a reject.
+
+        Files of an operating system, hidden files and files outside class folders that are no videos are passed over.
+
+        Raises:
+            UsageError: a source is no folder.
+        """
+        root = self.media_root(sources)
+        for source in sources:
+            if not source.is_dir():
+                raise UsageError(f"an RWF-2000 source is a folder, found {source}")
+            for path in _walk(os.path.abspath(source), ()):  # noqa: PTH100
+                relative = posixpath.relpath(path, root)
+                if (item := _item(path, relative, posixpath.join(root.name, relative))) is not None:
+                    yield item
+
+    def conversation(self, record: Record) -> Conversation:
+        """Return the question about one clip and the answer of its class."""
+        path = PurePosixPath(record.value["path"])
+        clip = _CLIP.fullmatch(path.stem)
+        extra = {
+            "label": record.value["label"],
+            "source_id": clip[1] if clip else path.stem,
+            "clip_index": int(clip[2]) if clip else None,
+            "name": path.name,
+        }
+        answer = self.answers[record.value["label"] != "Fight"]
+        question = user(Video(0), self.prompt or _PROMPTS[self.language])
+        media = (Media("video", str(path)),)
+        split = record.value["split"]
+        return Conversation(str(record.id), (question, assistant(answer)), media, self.source, split, extra)
+
+    def candidates(self, path: str, record: Record) -> Sequence[str]:
+        """Return the path: it was found by walking."""
+        return (path,)
+
+
+def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Yield the files below a folder by sorted path; a link to a folder ``above`` it is not followed."""
+    found = os.stat(folder)  # noqa: PTH116 - file names may be no text; Path objects gain nothing here
+    here = (found.st_dev, found.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        listed = sorted((entry.name, entry.is_dir(), entry.path) for entry in entries if entry.name not in _SYSTEM)
+    for _, is_folder, path in listed:
+        if is_folder:
+            yield from _walk(path, (*above, here))
+        else:
+            yield path
+
+
+def _item(path: str, relative: str, placed: str) -> Record | Reject | None:
+    """Return the record or the reject that a file is; None for a file that is not of the data.
+
+    ``placed`` is the relative path below the root's own name, which may be that of a split or a class.
+    """
+    *folders, name = placed.split("/")
+    is_clip = _CONTAINERS.fullmatch(name) is not None
+    label, split = _label(folders), _split(folders)
+    if not is_clip and (label is None or name.startswith(".")):
+        return None
+    if not _is_text(path):
+        printable = os.fsencode(path).decode(errors="backslashreplace")
+        return Reject(0, printable, None, Reason.BAD_ENCODING, "the file's name is not UTF-8; rename it")
+    if not is_clip or name.startswith("."):
+        detail = f"{name!r} is {'a hidden file' if is_clip else 'no video'}"
+        return Reject(0, path, relative, Reason.UNSUPPORTED_MEDIA, detail)
+    if label is None:
+        detail = f"none of the folders {'/'.join(folders)!r} is Fight or NonFight"
+        return Reject(0, path, relative, Reason.MALFORMED, detail)
+    if split is None:
+        detail = f"the folders {'/'.join(folders)!r} name no split or two: train, val or test"
+        return Reject(0, path, relative, Reason.MALFORMED, detail)
+    return Record({"path": relative, "label": label, "split": split}, path, 0, relative)
+
+
+def _label(folders: Sequence[str]) -> str | None:
+    """Return the class that the innermost class folder says."""
+    for folder in reversed(folders):
+        if found := _CLASS.fullmatch(folder):
+            return _LABELS[re.sub(r"[_ -]", "", found[2]).lower()]
+    return None
+
+
+def _split(folders: Sequence[str]) -> Split | None:
+    """Return the split that the innermost split folder and the prefix of the class folder say; None if they differ."""
+    named = [_SPLITS[folder.lower()] for folder in folders if folder.lower() in _SPLITS][-1:]
+    prefixed = [_SPLITS[found[1].lower()] for folder in folders if (found := _CLASS.fullmatch(folder)) and found[1]][
+        -1:
+    ]
+    said = {*named, *prefixed}
+    return said.pop() if len(said) == 1 else None
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

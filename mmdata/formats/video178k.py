@@ -1,0 +1,44 @@
+"""LLaVA-Video-178K: captions, open-ended and multiple-choice questions about videos, in buckets by length and source.
+
+The records are LLaVA's; the placeholder of a video is ``<image>``, its path is relative to the bucket's folder, and in
+the ``llava_hound`` part it names a folder of frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mmdata.formats import registry
+from mmdata.formats._format import Record
+from mmdata.formats._sources import JsonSource, below_folder
+from mmdata.formats.llava import converse
+from mmdata.schema import Conversation
+
+__all__ = ["Video178k"]
+
+
+@registry.register("video178k")
+@dataclass(frozen=True)
+class Video178k(JsonSource):
+    """LLaVA-Video-178K, several files and folders at once. ``source`` is the data set name that rows get."""
+
+    summary: ClassVar[str] = "LLaVA-Video-178K: captions, open-ended and multiple-choice questions about videos"
+    shape: ClassVar[str] = (
+        "0_30_s_academic_v0_1/0_30_s_academic_v0_1_cap_processed.json: "
+        '[{"id": "RW587", "data_source": "0_30_s_academic_v0_1", "video": "academic_source/Charades/RW587.mp4", '
+        '"conversations": [{"from": "human", "value": "<image>\\nWhat happens?"}, {"from": "gpt", "value": "Rain."}]}]'
+    )
+
+    source: str = "llava_video_178k"
+
+    def conversation(self, record: Record) -> Conversation:
+        """Return the conversation of one record; ``data_source`` is kept in ``extra``."""
+        return converse(record, self.source)
+
+    def candidates(self, path: str, record: Record) -> Sequence[str]:
+        """Return the path below the bucket's folder, below the root, and below the folder that ``data_source`` names."""
+        bucket = record.value.get("data_source")
+        named = (f"{bucket}/{path}",) if isinstance(bucket, str) and not path.startswith("/") else ()
+        return (*below_folder(path, record), path, *named)

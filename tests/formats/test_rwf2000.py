@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmdata.errors import UsageError
+from mmdata.formats import registry
+from mmdata.formats._format import Record
+from mmdata.rejects import Reject
+from mmdata.schema import Conversation, Media, Video, assistant, user
+
+RWF = registry.get("rwf2000")()
+QUESTION = "判断视频中是否包含暴力内容，输出1为包含暴力内容，输出0为不包含暴力内容。"
+
+
+def lay(root: Path, *paths: str) -> Path:
+    for path in paths:
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"clip")
+    return root
+
+
+def conversations(root: Path, **options: Any) -> list[Conversation]:
+    reader = registry.get("rwf2000")(**options)
+    return [reader.conversation(item) for item in reader.records([root]) if isinstance(item, Record)]
+
+
+def rejects(root: Path) -> list[Reject]:
+    return [item for item in RWF.records([root]) if isinstance(item, Reject)]
+
+
+def test_a_clip_becomes_a_question_about_a_video(tmp_path: Path) -> None:
+    lay(tmp_path, "train/Fight/0_DzLlklZa0_3.avi")
+
+    assert conversations(tmp_path) == [
+        Conversation(
+            "train/Fight/0_DzLlklZa0_3.avi",
+            (user(Video(0), QUESTION), assistant("1")),
+            (Media("video", "train/Fight/0_DzLlklZa0_3.avi"),),
+            "rwf2000",
+            "train",
+            {"label": "Fight", "source_id": "0_DzLlklZa0", "clip_index": 3, "name": "0_DzLlklZa0_3.avi"},
+        )
+    ]
+
+
+def test_every_path_of_the_reference_is_taken_or_refused_as_it_says(golden: Path, tmp_path: Path) -> None:
+    for number, file in enumerate(sorted(golden.rglob("rwf2000_paths.json"))):
+        for index, case in enumerate(json.loads(file.read_text())):
+            name = case["path"]
+            root = tmp_path / f"{number}-{index}"
+            try:
+                lay(root, name)
+            except OSError:  # a name that this file system cannot hold
+                name = name[: name.rindex("/") + 1] + name[-60:]
+                lay(root, name)
+                case["source_id"] = name[name.rindex("/") + 1 :].rpartition("_")[0]
+            found = conversations(root)
+
+            assert len(found) == case["accept"], case
+            if case["accept"]:
+                (one,) = found
+                assert one.messages[-1].text == case["response"]
+                assert (one.split, one.extra["label"]) == (case["split"], case["label"])
+                assert (one.extra["source_id"], one.extra["clip_index"]) == (case["source_id"], case["clip_index"])
+
+
+HOSTILE = [
+    "with space_1.avi",
+    "quote'\"_2.avi",
+    "中文监控_3.avi",
+    "emoji 🥊_4.avi",
+    "new\nline_5.avi",
+    "#hash%20_6.avi",
+    "UPPER_7.AVI",
+    "upper_7.AVI",
+    "-dash_8.mp4",
+    "no number.mov",
+    "two..dots_9.avi",
+    "trailing _10.avi",
+    "a" * 240 + "_11.avi",
+]
+
+
+def test_hostile_names_are_kept_as_they_are(tmp_path: Path) -> None:
+    lay(tmp_path, *(f"train/Fight/{name}" for name in HOSTILE))
+
+    found = conversations(tmp_path)
+
+    assert {one.extra["name"] for one in found} == set(HOSTILE)
+    assert [one.id for one in found] == sorted(one.id for one in found)
+    assert all((tmp_path / str(one.media[0].path)).is_file() for one in found)
+    assert rejects(tmp_path) == []
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1, max_size=60))
+@settings(max_examples=100)
+def test_any_name_that_a_file_may_have_is_kept(tmp_path_factory: Any, name: str) -> None:
+    root = tmp_path_factory.mktemp("rwf")
+    lay(root, f"val/NonFight/x{name}.avi")
+
+    (one,) = conversations(root)
+
+    assert one.extra["name"] == f"x{name}.avi"
+
+
+def test_a_path_deeper_than_255_bytes_is_kept(tmp_path: Path) -> None:
+    deep = "/".join(["a" * 100] * 4)
+    lay(tmp_path, f"{deep}/train/Fight/x_1.avi")
+
+    assert len(conversations(tmp_path)[0].id) > 400
+
+
+def test_a_name_that_is_not_utf8_is_a_reject_that_can_be_printed(tmp_path: Path) -> None:
+    lay(tmp_path, "train/Fight/ok_1.avi")
+    (tmp_path / "train/Fight" / os.fsdecode(b"caf\xe9_1.avi")).write_bytes(b"clip")
+
+    (found,) = rejects(tmp_path)
+
+    assert found.reason.value == "bad_encoding"
+    assert found.file.encode().endswith(rb"caf\xe9_1.avi")
+    assert len(conversations(tmp_path)) == 1
+
+
+def test_links_that_lead_back_do_not_hang(tmp_path: Path) -> None:
+    lay(tmp_path, "train/Fight/a_1.avi")
+    (tmp_path / "train" / "again").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "train" / "Fight" / "self").symlink_to(".", target_is_directory=True)
+    (tmp_path / "val").symlink_to("train", target_is_directory=True)
+
+    assert [one.id for one in conversations(tmp_path)] == ["train/Fight/a_1.avi", "val/Fight/a_1.avi"]
+
+
+def test_what_is_no_clip_in_a_class_folder_is_a_reject(tmp_path: Path) -> None:
+    lay(tmp_path, "train/Fight/readme.txt", "train/Fight/._a_1.avi", "train/Fight/a_1.avi", "train/Fight/noise")
+
+    assert [(Path(found.file).name, found.reason.value) for found in rejects(tmp_path)] == [
+        ("._a_1.avi", "unsupported_media"),
+        ("noise", "unsupported_media"),
+        ("readme.txt", "unsupported_media"),
+    ]
+
+
+def test_files_of_operating_systems_and_files_beside_the_tree_are_passed_over(tmp_path: Path) -> None:
+    lay(tmp_path, "README.md", "train/list.txt", "train/Fight/Thumbs.db", "train/Fight/.DS_Store")
+    lay(tmp_path, "__MACOSX/train/Fight/._a_1.avi", "train/Fight/a_1.avi")
+
+    assert (len(conversations(tmp_path)), rejects(tmp_path)) == (1, [])
+
+
+@pytest.mark.parametrize("path", ["train/Other/x_1.avi", "train/x_1.avi", "Fight/x_1.avi", "train/Val_Fight/x_1.avi"])
+def test_a_clip_whose_folders_do_not_tell_class_and_split_is_a_reject(tmp_path: Path, path: str) -> None:
+    (found,) = rejects(lay(tmp_path, path))
+
+    assert (found.reason.value, found.id) == ("malformed", path)
+
+
+def test_the_label_comes_from_the_folder_and_never_from_the_name(tmp_path: Path) -> None:
+    lay(
+        tmp_path, "train/NonFight/Fight_clip_2.avi", "val/val_Fight/NonFight_1.avi", "train/Train_NonFight/valley_1.avi"
+    )
+
+    assert [(one.split, one.messages[1].text) for one in conversations(tmp_path)] == [
+        ("train", "0"),
+        ("train", "0"),
+        ("val", "1"),
+    ]
+
+
+def test_the_source_may_be_one_split(tmp_path: Path) -> None:
+    lay(tmp_path, "RWF-2000/val/Fight/a_1.avi")
+
+    (one,) = conversations(tmp_path / "RWF-2000" / "val")
+
+    assert (one.split, one.id) == ("val", "Fight/a_1.avi")
+
+
+def test_several_sources_share_one_root(tmp_path: Path) -> None:
+    lay(tmp_path, "a/train/Fight/x_1.avi", "b/train/Fight/x_1.avi")
+
+    found = [item.id for item in RWF.records([tmp_path / "a", tmp_path / "b"]) if isinstance(item, Record)]
+
+    assert found == ["a/train/Fight/x_1.avi", "b/train/Fight/x_1.avi"]
+
+
+def test_prompt_and_answers_can_be_chosen(tmp_path: Path) -> None:
+    lay(tmp_path, "train/Fight/a_1.avi")
+
+    (english,) = conversations(tmp_path, language="en")
+    (own,) = conversations(tmp_path, prompt="Violent?", answers=("yes", "no"))
+
+    assert english.messages[0].text.startswith("Decide whether the video contains violence")
+    assert [message.text for message in own.messages] == ["Violent?", "yes"]
+
+
+def test_a_source_that_is_no_folder_is_the_callers_fault(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder"):
+        list(RWF.records([tmp_path / "absent"]))
