@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m demo
+	$(BIN)/python -m examples.demo
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -1,3 +1,46 @@
-"""Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record accounted for."""
+"""Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record accounted for.
+
+The names below are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from mmdata.conversion import ConvertReport, convert
+    from mmdata.errors import MMDataError
+    from mmdata.mixture import Mixture
+    from mmdata.schema import Conversation
+    from mmdata.store import Store, check, open  # noqa: A004
 
 __version__ = "0.1.0"
+
+__all__ = ["Conversation", "ConvertReport", "MMDataError", "Mixture", "Store", "check", "convert", "open"]
+
+_HOMES: Final = {
+    "Conversation": "mmdata.schema",
+    "ConvertReport": "mmdata.conversion",
+    "MMDataError": "mmdata.errors",
+    "Mixture": "mmdata.mixture",
+    "Store": "mmdata.store",
+    "check": "mmdata.store",
+    "convert": "mmdata.conversion",
+    "open": "mmdata.store",
+}
+_ROOMS: Final = frozenset({"formats", "image", "mixture", "pipeline", "schema", "templates", "tokenizers", "video"})
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name, or a room, when it is first used."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"mmdata.{name}")
+    raise AttributeError(f"module 'mmdata' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names and the rooms."""
+    return sorted({*globals(), *__all__, *_ROOMS})

@@ -119,17 +119,31 @@ def _parts(messages: Sequence[Message], list_type: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
     parts = [part for message in messages for part in message.content]
+    kinds = list(map(type, parts))
     struct_type = list_type.value_type
     columns = [
-        pa.array([_PART_TYPES[type(p)] for p in parts], pa.string()),
-        pa.array([p.text if isinstance(p, (Text, Region)) else None for p in parts], pa.string()),
-        pa.array([None if isinstance(p, Text) else p.media for p in parts], pa.int32()),
-        pa.array([p.boxes if isinstance(p, Region) else None for p in parts], struct_type.field("boxes").type),
-        pa.array([p.start if isinstance(p, Time) else None for p in parts], pa.float64()),
-        pa.array([p.end if isinstance(p, Time) else None for p in parts], pa.float64()),
+        pa.array([_PART_TYPES[kind] for kind in kinds], pa.string()),
+        _attributes(parts, kinds, "text", {Text, Region}, pa.string()),
+        _attributes(parts, kinds, "media", {Image, Video, Region, Time}, pa.int32()),
+        _attributes(parts, kinds, "boxes", {Region}, struct_type.field("boxes").type),
+        _attributes(parts, kinds, "start", {Time}, pa.float64()),
+        _attributes(parts, kinds, "end", {Time}, pa.float64()),
     ]
     values = pa.StructArray.from_arrays(columns, fields=list(struct_type))
     return _lists(map(len, map(attrgetter("content"), messages)), values, list_type)
+
+
+def _attributes(
+    parts: Sequence[Part], kinds: Sequence[type], name: str, having: set[type], arrow_type: pa.DataType
+) -> pa.Array:
+    """Return an attribute of the parts that are of a kind that has it, null for the others."""
+    import pyarrow as pa
+
+    if having.isdisjoint(kinds):
+        return pa.nulls(len(parts), arrow_type)
+    get = attrgetter(name)
+    values = [get(part) if kind in having else None for part, kind in zip(parts, kinds, strict=True)]
+    return pa.array(values, arrow_type)
 
 
 def _media(conversations: Sequence[Conversation], list_type: pa.DataType) -> pa.Array:

@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from mmdata.errors import RecordError
@@ -15,12 +15,13 @@ from mmdata.schema import MediaType
 __all__ = ["find", "is_url", "under"]
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_PLAIN: Final = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
 _TOO_ODD: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def is_url(path: str) -> bool:
     """Return whether ``path`` is a URL rather than a file's name."""
-    return _URL.match(path) is not None
+    return "://" in path and _URL.match(path) is not None
 
 
 def under(root: str, path: str, *, allow_outside: bool = False) -> str:
@@ -33,6 +34,8 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
     """
     if _TOO_ODD.search(path):
         raise RecordError(f"no file can be named {path!r}", reason="bad_encoding")
+    if _PLAIN.fullmatch(path):
+        return path
     whole = posixpath.normpath(posixpath.join(root, path))
     if whole == root or whole.startswith(root.rstrip("/") + "/"):
         return whole[len(root.rstrip("/")) + 1 :] or "."
@@ -44,23 +47,23 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
     )
 
 
-def find(root: str, candidates: Sequence[str], kind: MediaType, *, allow_outside: bool = False) -> str:
+def find(root: str, candidates: Iterable[str], kind: MediaType, *, allow_outside: bool = False) -> str:
     """Return the first candidate that is there, as :func:`under` spells it: a file, or for a video a folder of frames.
 
     Raises:
         RecordError: none is there, or what is there has no bytes; the message names the likeliest place.
     """
-    first = ""
+    tried = []
     for candidate in candidates:
         path = under(root, candidate, allow_outside=allow_outside)
-        first = first or path
+        tried.append(path)
         if (size := _size(posixpath.join(root, path), kind)) is None:
             continue
         if size == 0:
             raise RecordError(f"{path} has no bytes", reason="empty_media")
         return path
-    others = f" (nor in {len(candidates) - 1} other places)" if len(candidates) > 1 else ""
-    raise RecordError(f"there is no {kind} at {first!r} under {root}{others}", reason="missing_media")
+    others = f" (nor in {len(tried) - 1} other places)" if len(tried) > 1 else ""
+    raise RecordError(f"there is no {kind} at {tried[0]!r} under {root}{others}", reason="missing_media")
 
 
 def _size(path: str, kind: MediaType) -> int | None:

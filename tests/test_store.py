@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,17 +14,7 @@ from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media
 from mmdata.store import Origin, Store, StoreWriter
 from tests.conversations import conversations, plain
-
-
-def write(path: Path, rows: Sequence[Conversation], *, rejects: Sequence[Reject] = (), **options: object) -> Store:
-    origin = Origin("test", {}, media_root="/media")
-    sources = sorted({row.source for row in rows})
-    with StoreWriter(path, sources=sources, origin=origin, **options) as writer:  # type: ignore[arg-type]
-        for row in rows:
-            writer.write(row)
-        for reject in rejects:
-            writer.reject(reject)
-    return mmdata.open(path)
+from tests.stores import numbered, write
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
@@ -41,7 +30,7 @@ def test_any_conversations_come_back_from_a_store_unchanged(
 
 @pytest.fixture(scope="module")
 def thousand(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return write(tmp_path_factory.mktemp("stores") / "thousand", [plain(n) for n in range(1300)])
+    return numbered(tmp_path_factory.mktemp("stores") / "thousand", 1300)
 
 
 def test_rows_are_reached_at_random_from_both_ends(thousand: Store) -> None:
@@ -119,10 +108,10 @@ def test_a_store_of_nothing_is_a_store(tmp_path: Path) -> None:
 def test_a_failed_writer_leaves_nothing_and_the_old_store_untouched(tmp_path: Path) -> None:
     write(tmp_path / "store", [plain(0)])
 
-    with pytest.raises(ZeroDivisionError):
-        with StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("t", {}), overwrite=True) as writer:
-            writer.write(plain(1))
-            raise ZeroDivisionError
+    writer = StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("t", {}), overwrite=True)
+    with pytest.raises(ZeroDivisionError), writer:
+        writer.write(plain(1))
+        raise ZeroDivisionError
 
     assert list(mmdata.open(tmp_path / "store")) == [plain(0)]
     assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
@@ -186,12 +175,14 @@ def test_other_tools_read_a_store_as_it_is(tmp_path: Path) -> None:
     import duckdb
     import polars
 
-    store = write(tmp_path / "store", [plain(n) for n in range(700)])
+    store = numbered(tmp_path / "store", 700)
     shard = str(store.path / "data-00000.arrow")
     rows = store.table
 
-    assert duckdb.sql("select count(*), count(distinct id), max(source) from rows").fetchone() == (700, 700, "numbers")
-    frame = polars.read_ipc(shard, memory_map=False)
+    assert duckdb.sql("select count(*), count(distinct id), max(source) from rows").fetchall() == [
+        (700, 700, "numbers")
+    ]
+    frame = polars.read_ipc(shard)
     assert frame["id"].to_list() == [f"c{n}" for n in range(700)]
     assert rows.num_rows == 700
 
@@ -200,7 +191,7 @@ def test_other_tools_read_a_store_as_it_is(tmp_path: Path) -> None:
 def test_hugging_face_datasets_reads_a_store_as_it_is(tmp_path: Path) -> None:
     import datasets
 
-    store = write(tmp_path / "store", [plain(n) for n in range(700)])
+    store = numbered(tmp_path / "store", 700)
     loaded = datasets.load_dataset(
         "arrow", data_files=str(store.path / "*.arrow"), cache_dir=str(tmp_path / "cache"), split="train"
     )

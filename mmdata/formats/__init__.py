@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from mmdata.formats._format import Format
+from collections.abc import Mapping
+from typing import Any
+
+from mmdata.formats import _options
+from mmdata.formats._format import Format, Record
 from mmdata.registry import Registry
 
-__all__ = ["Format", "registry"]
+__all__ = ["Format", "Record", "describe", "make", "registry"]
 
 registry: Registry[type[Format]] = Registry("mmdata.formats", "format", besides=frozenset({"export"}))
+
+
+def make(name: str, options: Mapping[str, Any] | None = None) -> Format:
+    """Return the format ``name`` with ``options``; text is read as the type an option has.
+
+    Raises:
+        UnknownNameError: there is no such format.
+        UsageError: an option is unknown, or its value is not of its type.
+    """
+    return _options.make(registry, name, options or {})
+
+
+def describe(name: str) -> str:
+    """Return what a format is, the shape of its sources, and its options with their defaults, as text."""
+    return _options.describe(registry, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -60,5 +60,5 @@ class Format(Protocol):
             SchemaError: the conversation breaks a rule of the schema.
         """
 
-    def candidates(self, path: str, record: Record) -> Sequence[str]:
-        """Return where a media path of a record may be found under the media root, likeliest first."""
+    def candidates(self, path: str, record: Record) -> Iterable[str]:
+        """Return where a media path of a record may be found under the media root, likeliest first; at least one."""

@@ -38,9 +38,10 @@ class JsonSource:
         for file in self.files(sources):
             yield from records(file, id_key=self.id_key)
 
-    def candidates(self, path: str, record: Record) -> Sequence[str]:
-        """Return the path as the source spells it, then below the folder of the record's file."""
-        return (path, *below_folder(path, record))
+    def candidates(self, path: str, record: Record) -> Iterator[str]:
+        """Yield the path as the source spells it, then below the folder of the record's file."""
+        yield path
+        yield from below_folder(path, record)
 
 
 def below_folder(path: str, record: Record) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,9 +46,10 @@ class Fewshot(JsonSource):
             conversation_id(record), (user(Image(0), prompt), assistant(label)), media, self.source, extra=extra
         )
 
-    def candidates(self, path: str, record: Record) -> Sequence[str]:
-        """Return the path as it is spelt, below its file's folder, and its last name in that folder."""
-        return (*super().candidates(path, record), *super().candidates(posixpath.basename(path), record))
+    def candidates(self, path: str, record: Record) -> Iterator[str]:
+        """Yield the path as it is spelt, below its file's folder, and its last name in that folder."""
+        yield from JsonSource.candidates(self, path, record)
+        yield from JsonSource.candidates(self, posixpath.basename(path), record)
 
 
 def _text(value: dict[str, Any], key: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -53,10 +53,11 @@ class Llava(JsonSource):
         """Return the conversation of one record; one without ``image`` and ``video`` is text alone."""
         return converse(record, self.source)
 
-    def candidates(self, path: str, record: Record) -> Sequence[str]:
-        """Return the path as it is spelt, below the folder of its file, and where else such an image is often kept."""
-        nearby = super().candidates(path, record)
-        return (*nearby, *_elsewhere(path)) if self.fallbacks and not path.startswith("/") else nearby
+    def candidates(self, path: str, record: Record) -> Iterator[str]:
+        """Yield the path as it is spelt, below the folder of its file, and where else such an image is often kept."""
+        yield from JsonSource.candidates(self, path, record)
+        if self.fallbacks and not path.startswith("/"):
+            yield from _elsewhere(path)
 
 
 def converse(record: Record, source: str) -> Conversation:

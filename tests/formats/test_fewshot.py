@@ -33,7 +33,7 @@ def test_media_are_relative_to_the_folder_above_the_file(tmp_path: Path) -> None
     file.write_text("[]")
 
     assert FEWSHOT.media_root([file]) == tmp_path
-    assert FEWSHOT.candidates("fewshot-data/1.jpg", Record({}, file.as_posix(), 0))[-1] == "fewshot-data/1.jpg"
+    assert list(FEWSHOT.candidates("fewshot-data/1.jpg", Record({}, file.as_posix(), 0)))[-1] == "fewshot-data/1.jpg"
 
 
 @pytest.mark.parametrize(

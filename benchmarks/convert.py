@@ -1,0 +1,184 @@
+"""Converting a LLaVA-shaped JSON array, and reading rows back at random, beside Hugging Face `datasets`.
+
+    python -m benchmarks.convert [--records 200000] [--json]
+
+The file is generated: 200,000 records, some 250 MB. `datasets` loads it with `load_dataset("json")` and brings it to
+the same shape with `.map` (batched); we convert it into a store without looking for the images. One core each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.measure import PYTHON, interleaved, options, print_row, run
+
+WORDS = """the a person image shows standing near table with several objects including cup bottle chair background there
+also large window light coming through seems cozy living room where people gather spend time together enjoying city
+street car traffic bus red blue two men woman child playing ball field green grass sky cloud dog cat on of in and is are
+to visible scene suggests appears while another located left right side front behind various positions""".split()
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        CHILDREN[arguments.child[0]](*map(Path, arguments.child[1:]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        compare(Path(folder), arguments.records, arguments.runs, arguments.json)
+
+
+def compare(folder: Path, records: int, runs: int, as_json: bool) -> None:
+    """Print the rows of this benchmark."""
+    source, double = folder / "llava.json", folder / "double.json"
+    write_source(source, records)
+    write_source(double, 2 * records)
+    megabytes = source.stat().st_size / 1e6
+    print(f"{records:,} records, {megabytes:.0f} MB", file=sys.stderr)
+    taken = interleaved(
+        {
+            "mmdata": child("mmdata", source, folder / "store"),
+            "datasets": child("datasets", source, folder / "datasets"),
+        },
+        runs=runs,
+        cores=1,
+    )
+    ours, theirs = taken["mmdata"], taken["datasets"]
+    print_row(
+        "convert, wall",
+        megabytes / ours.wall,
+        {"datasets": megabytes / theirs.wall},
+        "MB/s",
+        ["datasets"],
+        more_is_better=True,
+        as_json=as_json,
+    )
+    print_row(
+        "convert, CPU", ours.cpu, {"datasets": theirs.cpu}, "s", ["datasets"], more_is_better=False, as_json=as_json
+    )
+    print_row(
+        "convert, peak memory",
+        ours.peak / 1e6,
+        {"datasets": theirs.peak / 1e6},
+        "MB",
+        ["datasets"],
+        more_is_better=False,
+        as_json=as_json,
+    )
+    twice = run(child("mmdata", double, folder / "store2"), cores=1)
+    print_row(
+        "convert of twice the input, peak memory", twice.peak / 1e6, {}, "MB", [], more_is_better=False, as_json=as_json
+    )
+    ours_rate, their_rate = random_access(folder / "store", folder / "datasets")
+    print_row(
+        "random access",
+        ours_rate,
+        {"datasets": their_rate},
+        "rows/s",
+        ["datasets"],
+        more_is_better=True,
+        as_json=as_json,
+    )
+
+
+def child(name: str, *paths: Path) -> list[str]:
+    return [PYTHON, "-m", "benchmarks.convert", "--child", name, *map(str, paths)]
+
+
+def write_source(path: Path, records: int) -> None:
+    """Write a JSON array of records shaped like LLaVA-Instruct's: one image, one to four rounds."""
+    chance = random.Random(0)
+
+    def words(fewest: int, most: int) -> str:
+        return " ".join(chance.choices(WORDS, k=chance.randint(fewest, most)))
+
+    with path.open("w") as file:
+        for number in range(records):
+            rounds = chance.choice([1, 1, 2, 3, 4])
+            turns = []
+            for turn in range(rounds):
+                turns.append({"from": "human", "value": ("<image>\n" if turn == 0 else "") + words(6, 20)})
+                turns.append({"from": "gpt", "value": words(20, 100)})
+            record = {"id": f"{number:012d}", "image": f"coco/train2017/{number:012d}.jpg", "conversations": turns}
+            file.write(("[\n" if number == 0 else ",\n") + json.dumps(record))
+        file.write("\n]\n")
+
+
+def convert_with_mmdata(source: Path, store: Path) -> None:
+    import mmdata
+
+    mmdata.convert("llava", source, store, check="none", overwrite=True)
+
+
+def convert_with_datasets(source: Path, out: Path) -> None:
+    import shutil
+
+    import datasets
+
+    datasets.disable_progress_bars()
+    shutil.rmtree(out, ignore_errors=True)
+    loaded = datasets.load_dataset("json", data_files=str(source), split="train", cache_dir=str(out / "cache"))
+    mapped = loaded.map(normalised, batched=True, remove_columns=loaded.column_names)
+    mapped.save_to_disk(str(out / "saved"))
+
+
+def normalised(batch: dict[str, list]) -> dict[str, list]:
+    """Bring a batch of LLaVA records to our columns, as a user of `datasets` would."""
+    roles = {"human": "user", "gpt": "assistant"}
+    messages = []
+    for turns in batch["conversations"]:
+        rows = []
+        for turn in turns:
+            content = []
+            for number, text in enumerate(turn["value"].split("<image>")):
+                if number:
+                    content.append({"type": "image", "text": None, "media": 0})
+                if text.strip():
+                    content.append({"type": "text", "text": text.strip(), "media": None})
+            rows.append({"role": roles[turn["from"]], "content": content, "train": turn["from"] == "gpt"})
+        messages.append(rows)
+    return {
+        "id": batch["id"],
+        "source": ["llava"] * len(messages),
+        "split": ["train"] * len(messages),
+        "messages": messages,
+        "media": [[{"type": "image", "path": path}] for path in batch["image"]],
+        "extra": ["{}"] * len(messages),
+    }
+
+
+CHILDREN: dict[str, Callable[..., None]] = {"mmdata": convert_with_mmdata, "datasets": convert_with_datasets}
+
+
+def random_access(store: Path, out: Path) -> tuple[float, float]:
+    """Return rows per second read at random places: conversations of ours, rows of `datasets`."""
+    import datasets
+
+    import mmdata
+
+    ours, theirs = mmdata.open(store), datasets.load_from_disk(str(out / "saved"))
+    chance = random.Random(1)
+    places = [chance.randrange(len(ours)) for _ in range(20_000)]
+    return rate(ours.__getitem__, places), rate(theirs.__getitem__, places[:2_000])
+
+
+def rate(read: Callable[[int], object], places: Sequence[int]) -> float:
+    for place in places[:100]:
+        read(place)
+    started = time.process_time()
+    for place in places:
+        read(place)
+    return len(places) / (time.process_time() - started)
+
+
+if __name__ == "__main__":
+    main()

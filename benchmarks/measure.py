@@ -1,0 +1,98 @@
+"""Measuring contestants side by side: each run is a process of its own, the runs interleave, medians are compared."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+__all__ = ["Run", "interleaved", "options", "print_row", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a command: wall and CPU seconds, peak resident bytes."""
+
+    wall: float
+    cpu: float
+    peak: int
+
+
+def run(command: Sequence[str], *, cores: int | None = None) -> Run:
+    """Run a Python script with arguments to its end, on so many cores, and return what it took.
+
+    Raises:
+        RuntimeError: it failed; the message holds what it printed.
+    """
+    whole = ["taskset", "-c", ",".join(map(str, range(cores))), *command] if cores else list(command)
+    started = time.perf_counter()
+    process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    output = process.stdout.read() if process.stdout else b""
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{output.decode(errors='replace')[-2000:]}")
+    return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def interleaved(contestants: Mapping[str, Sequence[str]], *, runs: int, cores: int | None = None) -> dict[str, Run]:
+    """Run every contestant in turn, ``runs`` times, and return the median of each figure."""
+    taken: dict[str, list[Run]] = {name: [] for name in contestants}
+    for _ in range(runs):
+        for name, command in contestants.items():
+            taken[name].append(run(command, cores=cores))
+    return {name: _median(each) for name, each in taken.items()}
+
+
+def _median(runs: Sequence[Run]) -> Run:
+    return Run(
+        statistics.median(one.wall for one in runs),
+        statistics.median(one.cpu for one in runs),
+        int(statistics.median(one.peak for one in runs)),
+    )
+
+
+def options(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with what every benchmark takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a row")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each contestant")
+    return parser
+
+
+def print_row(
+    name: str,
+    ours: float,
+    peers: Mapping[str, float],
+    unit: str,
+    packages: Sequence[str],
+    *,
+    more_is_better: bool,
+    as_json: bool,
+) -> None:
+    """Print one claim: our figure, each peer's, and how many times better ours is than the best of them."""
+    best = (max if more_is_better else min)(peers.values()) if peers else None
+    ratio = None if best is None else (ours / best if more_is_better else best / ours)
+    if as_json:
+        row = {
+            "name": name,
+            "ours": ours,
+            "peers": dict(peers),
+            "unit": unit,
+            "ratio_to_best": ratio,
+            "versions": {package: version(package) for package in ("mmdata", *packages)},
+        }
+        print(json.dumps(row))
+        return
+    others = ", ".join(f"{peer} {figure:,.4g}" for peer, figure in peers.items())
+    beside = f"   beside {others}   {ratio:.2f}x" if ratio is not None else ""
+    print(f"{name}: {ours:,.4g} {unit}{beside}")
+
+
+PYTHON = sys.executable

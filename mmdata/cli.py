@@ -1,0 +1,259 @@
+"""The ``mmdata`` command: one thin function a command; the work is the library's."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import mmdata
+from mmdata.errors import MMDataError, UsageError
+
+if TYPE_CHECKING:
+    from mmdata.conversion import ConvertReport
+
+__all__ = ["cli", "main"]
+
+EXAMPLE = """
+\b
+Example:
+  mmdata convert llava llava_v1_5_mix665k.json -o stores/mix665k --media-root images/
+  mmdata info stores/mix665k
+  mmdata show stores/mix665k 0
+"""
+
+STORE = click.Path(path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def main() -> None:
+    """Run the command and leave with its exit code: 0 done, 1 the data is at fault, 2 the call is."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mmdata: stopped; nothing half-written is left", err=True)
+        sys.exit(130)
+    except MMDataError as error:
+        click.echo(f"mmdata: {error}", err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        click.echo(f"mmdata: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
+        sys.exit(1)
+
+
+@click.group(epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(mmdata.__version__, package_name="mmdata")
+def cli() -> None:
+    """Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record accounted for."""
+
+
+@cli.command()
+@click.argument("name", required=False)
+@JSON
+def formats(name: str | None, as_json: bool) -> None:
+    """List the source formats, or show the shape and the options of one."""
+    from mmdata.formats import describe, registry
+
+    if name is not None:
+        click.echo(describe(name))
+        return
+    known = {each: registry.get(each).summary for each in registry.names()}
+    click.echo(json.dumps(known, indent=1) if as_json else _columns(known.items()))
+
+
+@cli.command(
+    epilog="""
+\b
+Examples:
+  mmdata convert rwf2000 RWF-2000/ -o stores/rwf --option language=en
+  mmdata convert video178k 0_30_s_academic_v0_1/ 1_2_m_nextqa/ -o stores/videos --check decode --workers 8
+"""
+)
+@click.argument("format_name", metavar="FORMAT")
+@click.argument("sources", nargs=-1, required=True, type=STORE)
+@click.option("-o", "--output", "store", required=True, type=STORE, help="Where the store shall appear.")
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the format (`mmdata formats FORMAT`)."
+)
+@click.option("--media-root", type=STORE, help="The folder that media paths are relative to.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="The split of every row.")
+@click.option(
+    "--check",
+    type=click.Choice(["none", "exists", "probe", "decode"]),
+    default="exists",
+    show_default=True,
+    help="How hard to look at media.",
+)
+@click.option("--embed", is_flag=True, help="Put the media's bytes into the store.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes that check media.  [default: one a core]")
+@click.option("--limit", type=click.IntRange(min=0), help="Read only so many records.")
+@click.option("--strict", is_flag=True, help="Stop at the first record that cannot be kept.")
+@click.option("--resume", is_flag=True, help="Use what a stopped attempt found out about media.")
+@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
+@click.option("--allow-outside", is_flag=True, help="Admit media outside the media root.")
+@click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+@click.option(
+    "--duplicate-ids",
+    type=click.Choice(["number", "reject"]),
+    default="number",
+    show_default=True,
+    help="What becomes of an id that is taken by a record with other content.",
+)
+@JSON
+def convert(
+    format_name: str, sources: Sequence[Path], store: Path, options: Sequence[str], as_json: bool, **settings: Any
+) -> None:
+    """Convert SOURCES of a FORMAT into a store."""
+    from mmdata.conversion import convert as run
+    from mmdata.progress import progress
+
+    with progress(f"converting {format_name}") as update:
+        report = run(format_name, sources, store, options=_options(options), progress=update, **settings)
+    click.echo(json.dumps(asdict(report), default=str) if as_json else _account(report))
+
+
+@cli.command()
+@click.argument("config", type=STORE)
+@click.option("-o", "--output", "store", type=STORE, help="Where the store shall appear.")
+@click.option("--plan", is_flag=True, help="Show what it would take, and write nothing.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
+@click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+@JSON
+def mix(config: Path, store: Path | None, plan: bool, seed: int, overwrite: bool, parquet: bool, as_json: bool) -> None:
+    """Make one store of a mixing YAML, or show with --plan what it would take."""
+    from mmdata.mixture import Mixture, write_mixture
+    from mmdata.progress import progress
+
+    if (store is None) != plan:
+        raise UsageError("mmdata mix takes either -o STORE, or --plan to look first")
+    mixture = Mixture.from_yaml(config, seed=seed)
+    if store is not None:
+        with progress("mixing", len(mixture)) as update:
+            write_mixture(mixture, store, overwrite=overwrite, parquet=parquet, progress=update)
+    rows = mixture.plan()
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows]))
+        return
+    header = ("data set", "rows", "rejects", "strategy", "selected", "drawn", "share")
+    body = [
+        (
+            r.name,
+            f"{r.rows:,}",
+            f"{r.rejects:,}",
+            r.sampling_strategy,
+            f"{r.selected:,}",
+            f"{r.draws:,}",
+            f"{r.share:.1%}",
+        )
+        for r in rows
+    ]
+    click.echo(_columns([header, *body, ("together", "", "", "", "", f"{len(mixture):,}", "")]))
+    if store is not None:
+        click.echo(f"wrote {store}")
+
+
+@cli.command()
+@click.argument("store", type=STORE)
+@JSON
+def info(store: Path, as_json: bool) -> None:
+    """Show what a store holds, where it came from and what was not kept."""
+    opened = mmdata.open(store)
+    manifest = opened.manifest
+    if as_json:
+        click.echo(json.dumps(asdict(manifest)))
+        return
+    size = sum(shard.bytes for shard in manifest.shards)
+    lines = [
+        ("store", str(store)),
+        ("rows", f"{manifest.rows:,} in {len(manifest.shards)} shards, {size / 1e6:,.1f} MB"),
+        ("format", f"{manifest.format} {json.dumps(dict(manifest.options)) if manifest.options else ''}".strip()),
+        ("media root", str(opened.media_root or "none")),
+        *(("split", f"{name}: {count:,}") for name, count in manifest.splits.items()),
+        *(("source", f"{name}: {count:,}") for name, count in manifest.sources.items()),
+        (
+            "records in",
+            f"{manifest.records_in:,} = {manifest.rows:,} rows + {manifest.records_in - manifest.rows:,} rejects",
+        ),
+        *(("reject", f"{reason}: {count:,}") for reason, count in manifest.rejects.items()),
+        ("created", f"{manifest.created} by mmdata {manifest.library_version}"),
+    ]
+    click.echo(_columns(lines))
+
+
+@cli.command()
+@click.argument("store", type=STORE)
+@click.argument("index", type=int, default=0)
+@JSON
+def show(store: Path, index: int, as_json: bool) -> None:
+    """Show one conversation of a store."""
+    from mmdata.report.text import conversation_text
+
+    opened = mmdata.open(store)
+    if not -len(opened) <= index < len(opened):
+        raise UsageError(f"{store} has {len(opened)} rows; there is no row {index}")
+    conversation = opened[index]
+    click.echo(json.dumps(asdict(conversation), default=repr) if as_json else conversation_text(conversation))
+
+
+@cli.command()
+@click.argument("store", type=STORE)
+def check(store: Path) -> None:
+    """Read every byte of a store and say whether it is whole."""
+    from mmdata.store import check as run
+
+    if not store.exists():
+        raise UsageError(f"there is no store at {store}")
+    faults = run(store)
+    for fault in faults:
+        click.echo(f"mmdata: {fault}", err=True)
+    if faults:
+        sys.exit(1)
+    click.echo(f"{store} is whole: {len(mmdata.open(store)):,} rows")
+
+
+def _options(pairs: Iterable[str]) -> dict[str, str]:
+    split = [pair.partition("=") for pair in pairs]
+    if bad := [key for key, equals, _ in split if not equals]:
+        raise UsageError(f"--option {bad[0]}: it wants KEY=VALUE")
+    return {key: value for key, _, value in split}
+
+
+def _account(report: ConvertReport) -> str:
+    """Return the account of a conversion for people."""
+    from mmdata.rejects import Reason
+
+    rejected = sum(report.rejects.values())
+    lines = [
+        ("records in", f"{report.records_in:,}"),
+        ("rows", f"{report.rows:,}"),
+        ("rejects", f"{rejected:,}"),
+        *((f"  {reason}", f"{count:,}  {Reason.of(reason).explanation}") for reason, count in report.rejects.items()),
+    ]
+    if report.renamed_ids:
+        lines.append(("numbered ids", f"{report.renamed_ids:,}"))
+    lines += [("seconds", f"{report.seconds:.1f}"), ("store", str(report.store))]
+    if rejected:
+        lines.append(("details", str(report.store / "rejects.jsonl")))
+    return _columns(lines)
+
+
+def _columns(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows of text as aligned columns."""
+    table = [tuple(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+    )

@@ -1,0 +1,9 @@
+"""Several data sets as one: how much of each, in which order."""
+
+from __future__ import annotations
+
+from mmdata.mixture.config import Dataset, MixConfig, read_config
+from mmdata.mixture.mixture import Mixture, PlanRow, write_mixture
+from mmdata.mixture.strategy import Strategy
+
+__all__ = ["Dataset", "MixConfig", "Mixture", "PlanRow", "Strategy", "read_config", "write_mixture"]

@@ -1,0 +1,159 @@
+"""The mixing YAML: a list of data sets, each with how much of it to take.
+
+    datasets:
+      - json_path: /data/llava_{a,b}.json     # annotation files, read as a format
+        sampling_strategy: first:60%
+      - store: stores/rwf                     # a converted store
+        repeat: 2.5
+    epoch_length: 100000                      # with weights only
+
+Files that LLaVA-NeXT and MindFormers read (lists of ``json_path`` and ``sampling_strategy``) are read as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from mmdata.errors import ConfigError, nearest
+from mmdata.mixture.strategy import Strategy
+
+__all__ = ["Dataset", "MixConfig", "read_config"]
+
+_BRACES: Final = re.compile(r"(.*)\{(.*)\}(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One entry: a store or annotation files, and how much of it.
+
+    ``repeat`` is a number of passes over the rows taken (the fraction of a pass is drawn at random), ``weight`` a share
+    of the draws of an epoch. ``format``, ``media_root`` and ``options`` say how annotation files are read.
+    """
+
+    store: Path | None = None
+    json_path: tuple[Path, ...] = ()
+    sampling_strategy: Strategy = field(default_factory=Strategy)
+    repeat: float = 1
+    weight: float | None = None
+    format: str = "llava"
+    media_root: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.store.name if self.store else ", ".join(path.name for path in self.json_path)
+
+
+@dataclass(frozen=True, slots=True)
+class MixConfig:
+    """A mixing YAML: its data sets in order and, where they have weights, the rows of an epoch."""
+
+    datasets: tuple[Dataset, ...]
+    epoch_length: int | None = None
+
+
+def read_config(path: str | Path) -> MixConfig:
+    """Return what the YAML file at ``path`` says; relative paths in it start at its own folder.
+
+    Raises:
+        ConfigError: with every fault found in it.
+    """
+    import yaml
+
+    file = Path(path)
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: cannot be read as YAML: {error}") from error
+    faults: list[str] = []
+    config = _config(values, file.parent, faults)
+    if faults or config is None:
+        raise ConfigError(f"{file}: " + "; ".join(faults))
+    return config
+
+
+def _config(values: Any, folder: Path, faults: list[str]) -> MixConfig | None:
+    if not isinstance(values, dict) or not isinstance(values.get("datasets"), list) or not values["datasets"]:
+        faults.append("it needs a list `datasets:` with at least one entry of `json_path:` or `store:`")
+        return None
+    _refuse_unknown(values, MixConfig, "the file", faults)
+    entries = [_dataset(entry, number, folder, faults) for number, entry in enumerate(values["datasets"])]
+    datasets = tuple(entry for entry in entries if entry is not None)
+    weighted = [entry.weight is not None for entry in datasets]
+    if any(weighted) and not all(weighted):
+        faults.append("either every entry has a `weight:` or none has")
+    length = values.get("epoch_length")
+    if length is not None and (not isinstance(length, int) or length <= 0 or not any(weighted)):
+        faults.append(f"epoch_length {length!r}: it is a number of rows, and goes with weights")
+        length = None
+    return MixConfig(datasets, length)
+
+
+def _refuse_unknown(values: Mapping[str, Any], kind: type, where: str, faults: list[str]) -> None:
+    known = [f.name for f in fields(kind)]
+    faults.extend(
+        f"{where} has an unknown key {key!r}.{nearest(str(key), known)}" for key in values if key not in known
+    )
+
+
+def _dataset(entry: Any, number: int, folder: Path, faults: list[str]) -> Dataset | None:
+    where = f"entry {number}"
+    if not isinstance(entry, dict) or ("json_path" in entry) == ("store" in entry):
+        faults.append(f"{where} needs either `json_path:` or `store:`, found {entry!r}")
+        return None
+    _refuse_unknown(entry, Dataset, where, faults)
+    try:
+        return Dataset(
+            store=_find(entry["store"], folder) if "store" in entry else None,
+            json_path=_annotation_files(entry["json_path"], folder) if "json_path" in entry else (),
+            sampling_strategy=Strategy.parse(str(entry.get("sampling_strategy", "all"))),
+            repeat=_positive(entry.get("repeat", 1), "repeat"),
+            weight=_positive(entry["weight"], "weight") if "weight" in entry else None,
+            format=str(entry.get("format", "llava")),
+            media_root=_find(entry["media_root"], folder) if "media_root" in entry else None,
+            options=dict(entry.get("options") or {}),
+        )
+    except ConfigError as error:
+        faults.append(f"{where}: {error}")
+        return None
+
+
+def _positive(value: Any, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ConfigError(f"{key} must be a number above 0, found {value!r}")
+    return float(value)
+
+
+def _find(name: Any, folder: Path) -> Path:
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"a path is text, found {name!r}")
+    here = folder / Path(name).expanduser()
+    return here if here.exists() or not Path(name).exists() else Path(name)
+
+
+def _annotation_files(name: Any, folder: Path) -> tuple[Path, ...]:
+    if not isinstance(name, str) or not re.search(r"\.jsonl?(\.gz|\.zst)?$", name):
+        raise ConfigError(f"json_path must name a .json or .jsonl file, found {name!r}")
+    files = tuple(_find(expanded, folder) for expanded in expand_braces(name))
+    if absent := [str(file) for file in files if not file.is_file()]:
+        raise ConfigError(f"there is no {', '.join(absent)}")
+    return files
+
+
+def expand_braces(name: str) -> Sequence[str]:
+    """Return ``a{x,y}.json`` as ``ax.json`` and ``ay.json``, any other name alone.
+
+    >>> expand_braces("mix/{a,b}.json")
+    ['mix/a.json', 'mix/b.json']
+    """
+    match = _BRACES.fullmatch(name)
+    if match is None:
+        return [name]
+    before, inside, after = match.groups()
+    return [f"{before}{choice}{after}" for choice in inside.split(",")]

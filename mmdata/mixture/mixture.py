@@ -1,0 +1,247 @@
+"""A mixture: rows of several stores as one sequence."""
+
+from __future__ import annotations
+
+import bisect
+import os.path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from mmdata.conversion import convert
+from mmdata.errors import ConfigError
+from mmdata.ids import Ids, Seen
+from mmdata.manifest import hash_file, hash_text
+from mmdata.mixture.config import Dataset, MixConfig, read_config
+from mmdata.schema import Conversation, Media
+from mmdata.shuffle import choose
+from mmdata.store import Origin, Store, StoreWriter
+from mmdata.store import open as open_store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Mixture", "PlanRow", "write_mixture"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """What a mixture takes from one data set: of its ``rows``, ``selected`` ones, ``draws`` times in all."""
+
+    name: str
+    rows: int
+    rejects: int
+    sampling_strategy: str
+    selected: int
+    draws: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One data set of a mixture: the rows selected, and how many draws of them there are."""
+
+    dataset: Dataset
+    store: Store
+    selected: Sequence[int]
+    draws: int
+    rest: Sequence[int]
+
+    def row(self, draw: int) -> int:
+        """Return the row of a draw: whole passes over the selected rows first, then a random part of them."""
+        whole = self.draws - len(self.rest)
+        place = draw % len(self.selected) if draw < whole else self.rest[draw - whole]
+        return int(self.selected[place])
+
+
+class Mixture(Sequence[Conversation]):
+    """Rows of several stores in mixture order: data set after data set, or evenly interleaved where they have weights.
+
+    It is a pure function of the stores, the configuration and the seed; nothing is copied. :func:`write_mixture`
+    makes a store of it.
+    """
+
+    def __init__(
+        self, stores: Sequence[tuple[Dataset, Store]], *, seed: int = 0, epoch_length: int | None = None
+    ) -> None:
+        self.seed = seed
+        selections = [
+            dataset.sampling_strategy.select(len(store), seed + n) for n, (dataset, store) in enumerate(stores)
+        ]
+        draws = _draws([dataset for dataset, _ in stores], [len(rows) for rows in selections], epoch_length)
+        self._parts = [
+            _part(dataset, store, rows, count, seed + n)
+            for n, ((dataset, store), rows, count) in enumerate(zip(stores, selections, draws, strict=True))
+        ]
+        self._starts = list(accumulate(draws, initial=0))
+        weighted = any(dataset.weight is not None for dataset, _ in stores)
+        self._order = _interleaved(draws) if weighted else None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, *, seed: int = 0, cache: str | Path | None = None) -> Mixture:
+        """Return the mixture that a mixing YAML describes.
+
+        Annotation files (``json_path``) are converted into stores in the folder ``cache`` first, by default
+        ``~/.cache/mmdata``, unless a store of the same files is there.
+
+        Raises:
+            ConfigError: with every fault of the file.
+            StoreError: a store is not there or damaged.
+        """
+        folder = Path(cache) if cache is not None else Path.home() / ".cache" / "mmdata"
+        config: MixConfig = read_config(path)
+        stores = [(dataset, _open(dataset, folder)) for dataset in config.datasets]
+        return cls(stores, seed=seed, epoch_length=config.epoch_length)
+
+    def __len__(self) -> int:
+        """Return how many rows an epoch has."""
+        return self._starts[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Conversation: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Conversation]: ...
+    def __getitem__(self, index: int | slice) -> Conversation | list[Conversation]:
+        """Return one conversation, or a list of them for a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        part, row = self._place(index)
+        return part.store[row]
+
+    def located(self, index: int) -> Conversation:
+        """Return the conversation ``self[index]`` with media paths that can be opened: absolute, or URLs."""
+        part, row = self._place(index)
+        return part.store.located(row)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides which rows come in which order."""
+        parts = (f"{part.store.fingerprint} {part.dataset.sampling_strategy} {part.draws}" for part in self._parts)
+        return hash_text(str(self.seed), str(self._order is not None), *parts)
+
+    @property
+    def sources(self) -> list[str]:
+        """The values that the rows' ``source`` may have, sorted."""
+        return sorted({source for part in self._parts for source in part.store.manifest.sources})
+
+    @property
+    def media_root(self) -> Path | None:
+        """The nearest folder that holds the media roots of all its stores."""
+        roots = [str(part.store.media_root) for part in self._parts if part.store.media_root is not None]
+        return Path(os.path.commonpath(roots)) if roots else None
+
+    def plan(self) -> list[PlanRow]:
+        """Return what it takes from each data set, in order."""
+        total = len(self) or 1
+        return [
+            PlanRow(
+                name=part.dataset.name,
+                rows=len(part.store),
+                rejects=sum(part.store.manifest.rejects.values()),
+                sampling_strategy=str(part.dataset.sampling_strategy),
+                selected=len(part.selected),
+                draws=part.draws,
+                share=part.draws / total,
+            )
+            for part in self._parts
+        ]
+
+    def _place(self, index: int) -> tuple[_Part, int]:
+        length = len(self)
+        if not -length <= index < length:
+            raise IndexError(f"row {index} of a mixture of {length} rows")
+        position = index % length if self._order is None else int(self._order[index % length])
+        number = bisect.bisect_right(self._starts, position) - 1
+        part = self._parts[number]
+        return part, part.row(position - self._starts[number])
+
+
+def write_mixture(
+    mixture: Mixture,
+    store: str | Path,
+    *,
+    overwrite: bool = False,
+    parquet: bool = False,
+    options: Mapping[str, object] | None = None,
+    progress: Callable[[int, int], object] = lambda rows, rejects: None,
+) -> Store:
+    """Copy the rows of a mixture, in its order, into a new store at ``store``, and return it opened.
+
+    Ids that stores share, or that a row has again because it repeats, get a number; media paths become relative to
+    the nearest folder that holds all the media.
+
+    Raises:
+        UsageError: there is a store already and ``overwrite`` is off.
+    """
+    root = mixture.media_root
+    origin = Origin("mixture", {"seed": mixture.seed, **(options or {})}, str(root) if root else None)
+    ids = Ids()
+    writer = StoreWriter(Path(store), sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet)
+    with writer:
+        for index in range(len(mixture)):
+            conversation = mixture.located(index)
+            media = tuple(_relative(medium, root) for medium in conversation.media)
+            conversation = replace(conversation, media=media)
+            writer.write(conversation if ids.meet(conversation) is Seen.NEW else ids.numbered(conversation))
+            if index % 4096 == 0:
+                progress(index, 0)
+        writer.describe(renamed_ids=ids.renamed)
+    return open_store(store)
+
+
+def _relative(medium: Media, root: Path | None) -> Media:
+    if medium.path is None or root is None or not medium.path.startswith(f"{root}/"):
+        return medium
+    return replace(medium, path=medium.path[len(str(root)) + 1 :])
+
+
+def _open(dataset: Dataset, cache: Path) -> Store:
+    if dataset.store is not None:
+        return open_store(dataset.store, media_root=dataset.media_root)
+    settings = [dataset.format, str(dataset.media_root), repr(sorted(dataset.options.items()))]
+    contents = [f"{file.absolute()} {hash_file(file)}" for file in dataset.json_path]
+    store = cache / f"{dataset.json_path[0].stem}-{hash_text(*settings, *contents)}"
+    if not store.exists():
+        convert(dataset.format, dataset.json_path, store, options=dataset.options, media_root=dataset.media_root)
+    return open_store(store)
+
+
+def _draws(datasets: Sequence[Dataset], selected: Sequence[int], epoch_length: int | None) -> list[int]:
+    """Return how many rows each data set gives to an epoch."""
+    for dataset, count in zip(datasets, selected, strict=True):
+        if count == 0 and dataset.weight is not None:
+            raise ConfigError(f"{dataset.name} has a weight but gives no rows")
+    if not any(dataset.weight is not None for dataset in datasets):
+        return [round(dataset.repeat * count) for dataset, count in zip(datasets, selected, strict=True)]
+    length = epoch_length if epoch_length is not None else sum(selected)
+    return apportion(length, [(dataset.weight or 0) for dataset in datasets])
+
+
+def apportion(total: int, weights: Sequence[float]) -> list[int]:
+    """Return whole numbers that sum to ``total`` and are nearest to the weights' shares (largest remainders).
+
+    >>> apportion(10, [1, 1, 1])
+    [4, 3, 3]
+    """
+    exact = [total * weight / sum(weights) for weight in weights]
+    counts = [int(share) for share in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda n: (counts[n] - exact[n], n))
+    for n in by_remainder[: total - sum(counts)]:
+        counts[n] += 1
+    return counts
+
+
+def _part(dataset: Dataset, store: Store, selected: Sequence[int], draws: int, seed: int) -> _Part:
+    rest = choose(~seed, draws % len(selected), len(selected)).tolist() if len(selected) else []
+    return _Part(dataset, store, selected, draws, rest)
+
+
+def _interleaved(draws: Sequence[int]) -> NDArray[np.int64]:
+    """Return positions in an order that spreads each data set's draws evenly over the epoch, (rows,) int64."""
+    import numpy as np
+
+    moments = np.concatenate([(np.arange(count) + 0.5) / max(count, 1) for count in draws])
+    return np.argsort(moments, kind="stable")

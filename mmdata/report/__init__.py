@@ -1,0 +1,1 @@
+"""What a store holds, for people: text, statistics, pages."""

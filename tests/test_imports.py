@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import mmdata
+
+HEAVY = {
+    "numpy",
+    "pyarrow",
+    "av",
+    "decord",
+    "PIL",
+    "datasets",
+    "torch",
+    "mindspore",
+    "pandas",
+    "sentencepiece",
+    "tiktoken",
+    "rich",
+    "yaml",
+}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mmdata",
+        "import mmdata, mmdata.schema, mmdata.store, mmdata.formats",
+        "import sys; sys.argv = ['mmdata', '--help']\nfrom mmdata.cli import cli\ncli.main(standalone_mode=False)",
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_used(code: str) -> None:
+    report = "\nimport sys; print('modules:', *sorted({name.partition('.')[0] for name in sys.modules}))"
+    printed = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True).stdout
+
+    loaded = set(printed.rpartition("modules:")[2].split())
+    assert "mmdata" in loaded
+    assert not loaded & HEAVY
+
+
+def test_importing_costs_little() -> None:
+    """Well under the promised 0.3 s, the interpreter's own start left out; the best of five, for busy machines."""
+    code = "import time; start = time.perf_counter(); import mmdata; print(time.perf_counter() - start)"
+    taken = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(5)]
+
+    assert min(taken) < 0.3
+
+
+def test_every_public_name_is_there_and_is_not_a_module() -> None:
+    import mmdata.conversion
+    import mmdata.store
+
+    for name in mmdata.__all__:
+        assert not isinstance(getattr(mmdata, name), type(sys)), name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'convrt'"):
+        mmdata.convrt  # noqa: B018

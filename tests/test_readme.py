@@ -1,0 +1,65 @@
+"""Every command and every example of the README runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from examples.synthetic import write_coco, write_rwf
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [code for found, code in BLOCK.findall(text) if found == language]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a reader of the README has on disk."""
+    write_rwf(tmp_path / "RWF-2000", clips=2, seconds=1)
+    for name in "ab":
+        write_coco(tmp_path / "coco").rename(tmp_path / "coco" / f"detail_{name}.json")
+    (tmp_path / "mix.yaml").write_text(blocks("yaml")[0])
+    return tmp_path
+
+
+def run(folder: Path, *command: str) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+
+
+def test_every_command_of_the_readme_runs_in_its_order(folder: Path) -> None:
+    commands = [line.partition("#")[0].split() for block in blocks("sh") for line in block.splitlines()]
+
+    ran = 0
+    for command in filter(None, commands):
+        if command[0] == "mmdata":
+            run(folder, sys.executable, "-m", *command)
+            ran += 1
+        else:
+            assert command in (["make", "demo"], ["make", "test"])
+    assert ran
+
+
+def test_every_python_example_of_the_readme_runs(folder: Path) -> None:
+    for code in blocks("python"):
+        run(folder, sys.executable, "-c", code)
+
+
+def test_the_tour_runs(tmp_path: Path) -> None:
+    run(ROOT, sys.executable, "-m", "examples.demo", str(tmp_path))
+
+
+def test_the_tests_that_the_readme_names_are_there() -> None:
+    named = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+
+    assert named
+    for name in named:
+        assert (ROOT / name).exists(), name
