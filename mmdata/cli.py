@@ -178,7 +178,7 @@ def info(store: Path, as_json: bool) -> None:
     size = sum(shard.bytes for shard in manifest.shards)
     lines = [
         ("store", str(store)),
-        ("rows", f"{manifest.rows:,} in {len(manifest.shards)} shards, {size / 1e6:,.1f} MB"),
+        ("rows", f"{manifest.rows:,} in {len(manifest.shards)} shards, {_size(size)}"),
         ("format", f"{manifest.format} {json.dumps(dict(manifest.options)) if manifest.options else ''}".strip()),
         ("media root", str(opened.media_root or "none")),
         *(("split", f"{name}: {count:,}") for name, count in manifest.splits.items()),
@@ -222,6 +222,12 @@ def check(store: Path) -> None:
     if faults:
         sys.exit(1)
     click.echo(f"{store} is whole: {len(mmdata.open(store)):,} rows")
+
+
+def _size(size: int) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    unit, divisor = next((pair for pair in (("GB", 1e9), ("MB", 1e6)) if size >= pair[1]), ("kB", 1e3))
+    return f"{size / divisor:,.1f} {unit}"
 
 
 def _options(pairs: Iterable[str]) -> dict[str, str]:

@@ -47,12 +47,22 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         raise UsageError(
             f"option {key}: {value!r} is none of {', '.join(map(str, choices))}{nearest(str(value), choices)}"
         )
-    if not isinstance(value, str) or choices or hint is str or str in get_args(hint):
+    if not isinstance(value, str) or choices or hint is str:
         return value
+    if get_origin(hint) is tuple:
+        return _several(key, value, get_args(hint))
     try:
         return _TRUTH[value.lower()] if hint is bool else hint(value)
     except (KeyError, TypeError, ValueError):
         raise UsageError(f"option {key}: {value!r} is no {getattr(hint, '__name__', hint)}") from None
+
+
+def _several(key: str, value: str, hints: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the values of an option that takes several, from text with commas between them."""
+    values = value.split(",")
+    if len(values) != len(hints):
+        raise UsageError(f"option {key}: it takes {len(hints)} values with commas between them, found {value!r}")
+    return tuple(_typed(key, one, hint) for one, hint in zip(values, hints, strict=True))
 
 
 def _default(field: Field[Any]) -> str:

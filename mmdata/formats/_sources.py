@@ -30,7 +30,7 @@ class JsonSource:
         return Path(os.path.commonpath(folders))
 
     def files(self, sources: Sequence[Path]) -> list[Path]:
-        """Return the JSON files of the sources, sorted."""
+        """Return the JSON files of the sources, in their order."""
         return json_files(sources)
 
     def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
@@ -53,22 +53,22 @@ def below_folder(path: str, record: Record) -> tuple[str, ...]:
 
 
 def json_files(sources: Sequence[Path]) -> list[Path]:
-    """Return the sources that are files, and the JSON files in those that are folders, sorted.
+    """Return the sources in their order: files as they are, for a folder the JSON files in it, sorted; each once.
 
     Raises:
         UsageError: a source is not there, or no JSON file is in them.
     """
-    found: set[Path] = set()
+    found: list[Path] = []
     for source in sources:
         if source.is_dir():
-            found |= {file for file in source.rglob("*") if file.name.endswith(_SUFFIXES) and file.is_file()}
+            found += sorted(file for file in source.rglob("*") if file.name.endswith(_SUFFIXES) and file.is_file())
         elif source.is_file():
-            found.add(source)
+            found.append(source)
         else:
             raise UsageError(f"there is no file or folder {source}")
     if not found:
         raise UsageError(f"no JSON file ({', '.join(_SUFFIXES)}) in {', '.join(map(str, sources))}")
-    return sorted(found)
+    return list(dict.fromkeys(found))
 
 
 def conversation_id(record: Record) -> str:

@@ -6,7 +6,7 @@ the ``llava_hound`` part it names a folder of frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -37,8 +37,10 @@ class Video178k(JsonSource):
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""
         return converse(record, self.source)
 
-    def candidates(self, path: str, record: Record) -> Sequence[str]:
-        """Return the path below the bucket's folder, below the root, and below the folder that ``data_source`` names."""
+    def candidates(self, path: str, record: Record) -> Iterator[str]:
+        """Yield the path below the bucket's folder, below the root, and below the folder ``data_source`` names."""
+        yield from below_folder(path, record)
+        yield path
         bucket = record.value.get("data_source")
-        named = (f"{bucket}/{path}",) if isinstance(bucket, str) and not path.startswith("/") else ()
-        return (*below_folder(path, record), path, *named)
+        if isinstance(bucket, str) and not path.startswith("/"):
+            yield f"{bucket}/{path}"

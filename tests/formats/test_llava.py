@@ -162,7 +162,7 @@ def test_a_record_that_is_no_object_is_malformed(value: Any) -> None:
 def test_a_missing_image_is_looked_for_under_other_suffixes_and_in_other_editions_of_coco() -> None:
     record = Record({}, "data/llava/a.json", 0)
 
-    places = list(LLAVA.candidates("coco/train2017/000000000009.jpg", record))
+    places = tuple(LLAVA.candidates("coco/train2017/000000000009.jpg", record))
 
     assert places[:3] == (
         "coco/train2017/000000000009.jpg",
