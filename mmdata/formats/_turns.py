@@ -80,6 +80,10 @@ class Slots:
         self.surplus += 1
         return None
 
+    def take_all(self, tag: str, count: int) -> list[Part]:
+        """Return the parts for ``count`` placeholders, fewer where fewer are left."""
+        return [part for _ in range(count) if (part := self.take(tag))]
+
     def left(self) -> list[Part]:
         """Return the parts that no placeholder has taken, images first."""
         if self._image == self._images and self._video == self._media:

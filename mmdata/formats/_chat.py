@@ -1,0 +1,219 @@
+"""Chat records: turns whose text or parts speak of media that stand beside them, as ms-swift, LLaMA-Factory and OpenAI
+write them.
+
+Media listed beside the turns go to their placeholders in order. Where there are fewer placeholders than media, the
+first media stand before what the first user says, which is ms-swift's rule; where there are more, the record is
+refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeGuard
+
+from mmdata.errors import RecordError
+from mmdata.formats._format import Record
+from mmdata.formats._placeholders import fill
+from mmdata.formats._sources import conversation_id, kind
+from mmdata.formats._turns import IMAGE, VIDEO, Slots, lead_in, require_answer, role_of
+from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Role, Text, Video
+
+__all__ = ["Chat", "Turn", "converse", "media_of", "pairs", "turns"]
+
+_TAGS: Final = re.compile(r"(<image>|<video>|<audio>|<img>[^<>]+</img>)")
+_DATA: Final = re.compile(r"data:[\w.+/-]*;base64,", re.ASCII)
+_TAG_OF: Final[dict[MediaType, str]] = {"image": IMAGE, "video": VIDEO}
+_KIND_OF: Final[dict[str, MediaType]] = {
+    "image": "image",
+    "image_url": "image",
+    "input_image": "image",
+    "video": "video",
+    "video_url": "video",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of the source: its role, its text or list of parts, whether it is trained on, and its other fields."""
+
+    role: Role
+    content: Any
+    train: bool | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What a chat record says: its turns, the media beside them, and the fields that have no home."""
+
+    turns: Sequence[Turn]
+    images: Sequence[Media] = ()
+    videos: Sequence[Media] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def converse(chat: Chat, record: Record, source: str) -> Conversation:
+    """Return the conversation of a chat record; ``source`` is its data set's name.
+
+    Raises:
+        RecordError: there are more placeholders than media, audio is asked for, or no assistant speaks.
+    """
+    gallery = _Gallery(chat)
+    lead = gallery.without_placeholder(chat.turns)
+    messages = [
+        Message(turn.role, gallery.content(turn), turn.role == "assistant" if turn.train is None else turn.train)
+        for turn in chat.turns
+    ]
+    if gallery.slots.surplus:
+        listed = len(chat.images) + len(chat.videos)
+        raise RecordError(f"{listed + gallery.slots.surplus} placeholders for {listed} media", reason="media_mismatch")
+    if not messages:
+        raise RecordError("the record has no turns", reason="no_conversation")
+    require_answer(messages)
+    if lead:
+        lead_in(messages, lead)
+    extra = dict(chat.extra)
+    if leftovers := {str(number): dict(turn.extra) for number, turn in enumerate(chat.turns) if turn.extra}:
+        extra["turns"] = leftovers
+    return Conversation(conversation_id(record), tuple(messages), tuple(gallery.media), source, extra=extra)
+
+
+def turns(value: object, role_key: str, content_key: str) -> list[Turn]:
+    """Return the turns of a list of objects that hold a speaker and a text or list of parts."""
+    if not isinstance(value, list):
+        raise RecordError(f"the turns must be an array, found {kind(value)}")
+    return [_turn(turn, role_key, content_key) for turn in value]
+
+
+def pairs(value: object, user_key: str | int, assistant_key: str | int) -> list[Turn]:
+    """Return the turns of a list of questions and answers; each pair an object or an array."""
+    if not isinstance(value, list):
+        raise RecordError(f"the turns must be an array, found {kind(value)}")
+    found = []
+    for pair in value:
+        if isinstance(pair, (list, tuple)) and len(pair) != 2:
+            raise RecordError(f"a pair of turns has two texts, found {len(pair)}")
+        if not isinstance(pair, (list, tuple, dict)):
+            raise RecordError(f"a pair of turns must be an array or an object, found {kind(pair)}")
+        try:
+            question, answer = pair[user_key], pair[assistant_key]  # type: ignore[index]
+        except (TypeError, KeyError):
+            raise RecordError(f"a pair of turns needs {user_key!r} and {assistant_key!r}") from None
+        extra = {key: pair[key] for key in pair if key not in {user_key, assistant_key}} if _is_object(pair) else {}
+        found += [Turn("user", question), Turn("assistant", answer, extra=extra)]
+    return found
+
+
+def media_of(value: object, medium: MediaType) -> list[Media]:
+    """Return the media that a field lists: paths, URLs, data URIs or objects that hold one of them; or one such."""
+    if value is None or value in ("", []):
+        return []
+    return [_medium(item, medium) for item in (value if isinstance(value, list) else [value])]
+
+
+class _Gallery:
+    """The media of one record: those listed, and those that turns bring with them."""
+
+    def __init__(self, chat: Chat) -> None:
+        self.media = [*chat.images, *chat.videos]
+        self.slots = Slots(len(chat.images), len(chat.videos))
+        self._listed = {IMAGE: len(chat.images), VIDEO: len(chat.videos)}
+
+    def without_placeholder(self, turns: Iterable[Turn]) -> list[Part]:
+        """Return the parts for the first media, as many as no placeholder in the turns is left for."""
+        asked = [tag for turn in turns for tag in _tags(turn.content)]
+        if not all(self._listed.values()):  # of one kind: any placeholder will do
+            return self.slots.take_all(IMAGE, max(0, sum(self._listed.values()) - len(asked)))
+        missing = {tag: max(0, count - asked.count(tag)) for tag, count in self._listed.items()}
+        return [part for tag, count in missing.items() for part in self.slots.take_all(tag, count)]
+
+    def content(self, turn: Turn) -> tuple[Part, ...]:
+        """Return the parts of a turn."""
+        if isinstance(turn.content, str):
+            return fill(turn.content, _TAGS, self._part_for)
+        if isinstance(turn.content, list):
+            return tuple(part for item in turn.content for part in self._parts(item))
+        if turn.content is None:
+            return ()
+        raise RecordError(f"a turn's content must be a string or an array, found {kind(turn.content)}")
+
+    def _part_for(self, tag: str) -> Part | None:
+        if tag == "<audio>":
+            raise RecordError("the record asks for audio", reason="unsupported_media")
+        if tag.startswith("<img>"):
+            return self._add(_medium(tag.removeprefix("<img>").removesuffix("</img>"), "image"))
+        return self.slots.take(tag)
+
+    def _parts(self, item: object) -> tuple[Part, ...]:
+        """Return the parts that one item of a list of parts stands for."""
+        if isinstance(item, str):
+            return fill(item, _TAGS, self._part_for)
+        if not _is_object(item):
+            raise RecordError(f"a part must be an object, found {kind(item)}")
+        what = item.get("type")
+        body = next((item[key] for key in (what, "value", "text", "content", "url", "path") if key in item), None)
+        if what in {"text", "input_text", "output_text"}:
+            if not isinstance(body, str):
+                raise RecordError(f"a part's text must be a string, found {kind(body)}")
+            return (Text(body),) if body else ()
+        if what not in _KIND_OF:
+            raise RecordError(f"a part of type {what!r} is neither text, image nor video", reason="unsupported_media")
+        medium = _KIND_OF[what]
+        part = self._part_for(_TAG_OF[medium]) if body is None else self._add(_medium(body, medium))
+        return (part,) if part else ()
+
+    def _add(self, medium: Media) -> Part:
+        self.media.append(medium)
+        index = len(self.media) - 1
+        return Image(index) if medium.type == "image" else Video(index)
+
+
+def _tags(content: object) -> list[str]:
+    """Return the placeholders in a turn's content that stand for media listed beside the turns."""
+    if isinstance(content, str):
+        return [tag for tag in _TAGS.findall(content) if tag in {IMAGE, VIDEO}]
+    if not isinstance(content, list):
+        return []
+    found = []
+    for item in content:
+        if isinstance(item, str):
+            found += _tags(item)
+        elif _is_object(item) and set(item) == {"type"} and item["type"] in _TAG_OF:
+            found.append(_TAG_OF[item["type"]])
+    return found
+
+
+def _turn(turn: object, role_key: str, content_key: str) -> Turn:
+    if not _is_object(turn):
+        raise RecordError(f"a turn must be an object, found {kind(turn)}")
+    if role_key not in turn or content_key not in turn:
+        raise RecordError(f"a turn needs {role_key!r} and {content_key!r}, found {', '.join(turn) or 'neither'}")
+    loss = turn.get("loss")
+    extra = {key: found for key, found in turn.items() if key not in {role_key, content_key, "loss"}}
+    return Turn(role_of(turn[role_key]), turn[content_key], None if loss is None else bool(loss), extra)
+
+
+def _medium(item: object, medium: MediaType) -> Media:
+    """Return the medium that a path, a URL, a data URI or an object that holds one of them or bytes stands for."""
+    if _is_object(item):
+        item = next((item[key] for key in ("url", "path", "bytes", "image", "video") if item.get(key)), None)
+    if isinstance(item, list):
+        raise RecordError(f"a {medium} given as a list of files", reason="unsupported_media")
+    if not isinstance(item, str):
+        raise RecordError(f"a {medium} must be a path, found {kind(item)}")
+    if not item:
+        raise RecordError(f"the path of a {medium} is empty", reason="missing_media")
+    if not (head := _DATA.match(item)):
+        return Media(medium, item)
+    try:
+        return Media(medium, bytes=base64.b64decode(item[head.end() :], validate=True))
+    except binascii.Error as error:
+        raise RecordError(f"a {medium} in a data URI is not base64: {error}", reason="unreadable_media") from error
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)

@@ -1,0 +1,62 @@
+"""Chat messages as OpenAI, Hugging Face and LLaMA-Factory write them: ``messages`` of ``role`` and ``content``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from mmdata.errors import RecordError
+from mmdata.formats import registry
+from mmdata.formats._chat import Chat, converse, media_of, turns
+from mmdata.formats._format import Record
+from mmdata.formats._sources import JsonSource, mapping
+from mmdata.schema import Conversation
+
+__all__ = ["Messages", "beside"]
+
+_BESIDE: Final = frozenset({"id", "messages", "images", "videos", "audios", "image", "video", "audio"})
+
+
+@registry.register("messages")
+@dataclass(frozen=True)
+class Messages(JsonSource):
+    """Chat messages. ``source`` is the data set name that rows get.
+
+    ``content`` is a string, in which ``<image>`` and ``<video>`` stand for the files that ``images`` and ``videos``
+    list, or an array of parts that bring their own. A message's ``loss`` says whether it is trained on.
+    """
+
+    summary: ClassVar[str] = "chat messages with role and content: OpenAI, Hugging Face, LLaMA-Factory, ms-swift 3"
+    shape: ClassVar[str] = (
+        '[{"messages": [{"role": "user", "content": "<image>What is it?"}, '
+        '{"role": "assistant", "content": "A cup."}], "images": ["1.jpg"]}]'
+    )
+
+    source: str = "messages"
+
+    def conversation(self, record: Record) -> Conversation:
+        """Return the conversation of one record."""
+        value = mapping(record)
+        if not value.get("messages"):
+            raise RecordError("'messages' is absent or empty", reason="no_conversation")
+        return converse(
+            Chat(turns(value["messages"], "role", "content"), **beside(value, record, _BESIDE)), record, self.source
+        )
+
+
+def beside(value: dict[str, Any], record: Record, homed: frozenset[str]) -> dict[str, Any]:
+    """Return the media beside the turns of a record, and the fields but those ``homed`` as extra, to make a Chat of.
+
+    Raises:
+        RecordError: audio is among the media.
+    """
+    if value.get("audios") or value.get("audio"):
+        raise RecordError("the record holds audio", reason="unsupported_media")
+    extra = {key: found for key, found in value.items() if key not in homed}
+    if "id" in value and value["id"] != record.id:
+        extra["id"] = value["id"]
+    return {
+        "images": [*media_of(value.get("images"), "image"), *media_of(value.get("image"), "image")],
+        "videos": [*media_of(value.get("videos"), "video"), *media_of(value.get("video"), "video")],
+        "extra": extra,
+    }

@@ -1,0 +1,109 @@
+"""ms-swift's records: ``query``, ``response`` and ``history`` with media beside them, and all spellings it converts."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from mmdata.errors import RecordError
+from mmdata.formats import registry
+from mmdata.formats._chat import Chat, Turn, converse, pairs
+from mmdata.formats._format import Record
+from mmdata.formats._sources import JsonSource, kind, mapping
+from mmdata.formats.messages import beside
+from mmdata.formats.sharegpt import spoken, with_system
+from mmdata.schema import Conversation
+
+__all__ = ["Swift"]
+
+_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "system": ("system", "system_prompt"),
+    "query": ("query", "prompt", "input", "instruction", "question", "problem"),
+    "response": (
+        "response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text",
+        "completion", "content",
+    ),
+    "images": ("images", "image"),
+    "videos": ("videos", "video"),
+    "audios": ("audios", "audio"),
+}  # fmt: skip
+"""ms-swift's column names and their other spellings, whatever their case."""
+_BESIDE: Final = ("system", "images", "videos", "audios")
+_TURNS: Final = ("messages", "conversations", "conversation")
+_LONGEST_LITERAL: Final = 1 << 20
+
+
+@registry.register("swift")
+@dataclass(frozen=True)
+class Swift(JsonSource):
+    """ms-swift's records, old and new. ``source`` is the data set name that rows get.
+
+    Column names may be any of ms-swift's other spellings; where two fields would be the same column, neither is.
+    """
+
+    summary: ClassVar[str] = "ms-swift: query, response, history and media; also its messages and ShareGPT forms"
+    shape: ClassVar[str] = (
+        '{"query": "What is it?", "response": "A cup.", "history": [["Hello", "Hi"]], "videos": ["1.mp4"]}'
+    )
+
+    source: str = "swift"
+
+    def conversation(self, record: Record) -> Conversation:
+        """Return the conversation of one record."""
+        value = mapping(record)
+        if any(value.get(name) for name in _TURNS):
+            value = _renamed(value, _BESIDE)
+            found, homed = spoken(value), frozenset({"id", *_TURNS, *_BESIDE})
+        else:
+            value = _renamed(_alpaca(value), _COLUMNS)
+            found, homed = _rows(value), frozenset({"id", "history", *_COLUMNS})
+            if isinstance(value["response"], list):
+                homed -= {"response"}
+        return converse(Chat(with_system(found, value), **beside(value, record, homed)), record, self.source)
+
+
+def _renamed(value: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
+    """Return a record with ms-swift's names for those of ``columns`` that it spells otherwise."""
+    column_of = {alias: column for column in columns for alias in _COLUMNS[column]}
+    names = [column_of.get(key.lower(), key) for key in value]
+    return {
+        name if names.count(name) == 1 else key: found for name, (key, found) in zip(names, value.items(), strict=True)
+    }
+
+
+def _alpaca(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with Alpaca's ``instruction`` and ``input`` as one query; any other as it is."""
+    task, text = value.get("instruction"), value.get("input")
+    if not isinstance(task, str) or not isinstance(text, str):
+        return value
+    rest = {key: found for key, found in value.items() if key not in {"instruction", "input"}}
+    return {"query": f"{task}\n{text}".strip("\n"), **rest}
+
+
+def _rows(value: dict[str, Any]) -> list[Turn]:
+    """Return the turns of ``history``, ``query`` and ``response``; of several responses the first."""
+    response = value.get("response")
+    answer = response[0] if isinstance(response, list) and response else response
+    if answer is None or answer == []:
+        raise RecordError("'response' is missing: there is no answer to learn from", reason="no_conversation")
+    query = value.get("query", "")
+    for name, text in (("query", query), ("response", answer)):
+        if not isinstance(text, str):
+            raise RecordError(f"{name!r} must be a string, found {kind(text)}")
+    return [*pairs(_history(value.get("history")), 0, 1), Turn("user", query), Turn("assistant", answer)]
+
+
+def _history(history: object) -> object:
+    """Return a history, read out of the literal that a CSV file holds it as."""
+    if history is None or history == "":
+        return []
+    if not isinstance(history, str):
+        return history
+    if len(history) > _LONGEST_LITERAL:
+        raise RecordError(f"'history' is a literal of {len(history)} characters, more than {_LONGEST_LITERAL}")
+    try:
+        return ast.literal_eval(history)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise RecordError(f"'history' is a string but no list of pairs: {history[:60]!r}") from error
