@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmdata.errors import RecordError
+from mmdata.formats import registry
+from mmdata.formats._format import Record
+from mmdata.rejects import Reject
+from mmdata.schema import Conversation, Media, Video, assistant, user
+
+READER = registry.get("videochatgpt")()
+
+
+def read(tmp_path: Path, *rows: Any) -> list[Conversation]:
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps(rows))
+    return [READER.conversation(item) for item in READER.records([file]) if isinstance(item, Record)]
+
+
+def test_a_row_becomes_a_question_about_a_video(tmp_path: Path) -> None:
+    row = {"video_name": "v_abc", "question": "What?", "question_1": "None", "question_2": None, "answer": "That."}
+
+    assert read(tmp_path, row) == [
+        Conversation(
+            "rows:0",
+            (user(Video(0), "What?"), assistant("That.")),
+            (Media("video", "Test_Videos/v_abc.mp4"),),
+            "videochatgpt",
+            "test",
+        )
+    ]
+
+
+def test_paraphrases_become_two_conversations_of_one_group(tmp_path: Path) -> None:
+    single = {"video_name": "v", "question": "Q?", "answer": "A."}
+    double = {"video_name": "v", "question": "None", "question_1": "Q1?", "question_2": "Q2?", "answer": "A.", "n": 1}
+
+    found = read(tmp_path, single, double, single)
+
+    assert [(one.id, one.messages[0].text) for one in found] == [
+        ("rows:0", "Q?"), ("rows:1", "Q1?"), ("rows:2", "Q2?"), ("rows:3", "Q?"),
+    ]  # fmt: skip
+    assert [one.extra for one in found[1:3]] == [
+        {"n": 1, "group": 1, "asked_as": key} for key in ("question_1", "question_2")
+    ]
+
+
+def test_broken_rows_keep_their_place_in_the_count(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    double = {"video_name": "v", "question_1": "Q1?", "question_2": "Q2?", "answer": "A."}
+    file.write_text(f'{json.dumps(double)}\n{{"video_name": \n{json.dumps(double)}\n')
+
+    found = list(READER.records([file]))
+
+    assert [item.record if isinstance(item, Reject) else item.number for item in found] == [0, 1, 2, 3, 4]
+    assert isinstance(found[2], Reject)
+
+
+def test_a_video_is_looked_for_under_every_suffix_of_the_archive() -> None:
+    places = tuple(READER.candidates("Test_Videos/v_abc.mp4", Record({}, "a.json", 0)))
+
+    assert places[:3] == ("Test_Videos/v_abc.mp4", "Test_Videos/v_abc.MP4", "Test_Videos/v_abc.mkv")
+    assert "v_abc.mp4" in places
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"question": "None"}, "no_conversation"),
+        ({"answer": None}, "no_conversation"),
+        ({"answer": 3}, "malformed"),
+        ({"question": " "}, "empty_turn"),
+        ({"video_name": ""}, "missing_media"),
+        ({"video_name": ["v"]}, "malformed"),
+    ],
+)
+def test_a_row_that_cannot_be_read_says_why(change: dict[str, Any], reason: str) -> None:
+    value = {"video_name": "v", "question": "Q?", "answer": "A."} | change
+
+    with pytest.raises(RecordError) as caught:
+        READER.conversation(Record(value, "a.json", 0))
+
+    assert caught.value.reason == reason
