@@ -223,8 +223,8 @@ def _language_layer(ours: str, theirs: str) -> list[Weight]:
 
 
 def canonical_name(name: str, part: str = "full") -> str:
-    """The name that `weight_map` uses; MindFormers' LoRA checkpoints wrap the language model once more."""
-    return name.replace("llm_model.pet_model.lora_model.", "llm_model.", 1)
+    """The name that `weight_map` uses: there is only one layout of this model."""
+    return name
 
 
 def mindformers_map(config: CogVLM2VideoConfig) -> list[Weight]:

@@ -252,18 +252,22 @@ def _language_layer(ours: str, theirs: str, rows: tuple[int, ...]) -> list[Weigh
 def canonical_name(name: str, part: str = "full") -> str:
     """The name that `weight_map` uses, from any layout in which transformers has saved this model.
 
-    `part` says what the checkpoint is: this model (`full`), a CLIP model (`vision`) or a Llama model (`language`).
+    `part`: with `vision` and `language` the checkpoint may also be a CLIP or a Llama model alone.
     """
-    if part == "language":
-        return f"language_model.{name}"
-    if part == "vision":
+    name = name.removeprefix("model.") if name.startswith(WRAPPED) else name
+    if part == "vision" and not name.startswith("vision_tower."):
         return "vision_tower.vision_model." + name.removeprefix("vision_model.")
-    name = name.removeprefix("model.")
+    if part == "language" and not name.startswith("language_model."):
+        return f"language_model.{name}"
     if name.startswith("vision_tower.") and not name.startswith("vision_tower.vision_model."):
-        name = name.replace("vision_tower.", "vision_tower.vision_model.", 1)
+        return name.replace("vision_tower.", "vision_tower.vision_model.", 1)
     if name.startswith("language_model.") and not name.startswith(("language_model.model.", "language_model.lm_head.")):
-        name = name.replace("language_model.", "language_model.model.", 1)
+        return name.replace("language_model.", "language_model.model.", 1)
     return f"language_model.{name}" if name.startswith("lm_head.") else name
+
+
+# Transformers from 4.52 on puts `model.` in front of these; a Llama model has `model.layers`, which is another thing.
+WRAPPED = ("model.vision_tower.", "model.multi_modal_projector.", "model.language_model.", "model.image_newline")
 
 
 def mindformers_map(config: LlavaNextVideoConfig) -> list[Weight]:

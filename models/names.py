@@ -63,6 +63,11 @@ def stacked(ours: str, theirs: tuple[str, ...], rows: tuple[int, ...], bias: boo
     return [Weight(f"{ours}.{part}", tuple(f"{name}.{part}" for name in theirs), rows=rows) for part in parts]
 
 
+def mindformers_name(name: str) -> str:
+    """MindFormers' name of a parameter; a checkpoint made for its LoRA wraps the language model once more."""
+    return name.replace("pet_model.lora_model.", "", 1)
+
+
 def mindformers_layer(
     ours: str, theirs: str, rows: tuple[int, ...], qkv_bias: bool = False, gate: str = "w1", up: str = "w3"
 ) -> list[Weight]:

@@ -14,8 +14,9 @@ from mindspore.nn.utils import no_init_parameters
 
 import models.cogvlm2_video as cogvlm2
 import models.visualglm as visualglm
+from models.checkpoint import open_checkpoint, read_metadata
 from models.lora import LoraConfig, add_lora, lora_delta, merge_lora
-from models.weights import load_weights, merge_lora_file, open_checkpoint, read_metadata, save_lora, save_weights
+from models.weights import load_weights, merge_lora_file, save_lora, save_weights
 from tests.models import test_cogvlm2_video as cog
 from tests.models import test_visualglm as glm
 from tests.models.golden import arrays, convert, ints, model_folders, read_json, relative, worst

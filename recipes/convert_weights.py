@@ -1,0 +1,107 @@
+"""Convert published weights to ours, or ours back, one tensor at a time.
+
+    python recipes/convert_weights.py llava_next_video LLaVA-NeXT-Video-7B-hf/ llava.safetensors
+    python recipes/convert_weights.py visualglm 1/mp_rank_00_model_states.pt visualglm.safetensors
+    python recipes/convert_weights.py llava_next_video clip-vit-large-patch14-336/ vision.safetensors --part vision
+    python recipes/convert_weights.py qwen_vl tuned.safetensors hf/model.safetensors --to hf
+
+A checkpoint of ours fits a model with LoRA as it is: the pairs lie beside weights that keep their names.
+Exit code 1: the file is written, but parameters of the part that was asked for are missing from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone, not an installation
+
+from mindspore.nn.utils import no_init_parameters
+
+from models import FAMILIES, family_module
+from models.names import Weight, mindformers_name
+from models.weights import Account, export_weights, import_weights, parameter_shapes
+
+
+def arguments(line: list[str] | None) -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("family", choices=FAMILIES)
+    add("source", type=Path, help="a .safetensors or .pt file, or a folder of shards")
+    add("target", type=Path, help="the .safetensors file to write")
+    add("--from", dest="origin", choices=("hf", "mindformers"), default="hf", help="whose names the source has")
+    add("--to", choices=("mmdata", "hf", "mindformers"), default="mmdata", help="whose names the target gets")
+    add("--part", choices=("full", "vision", "language"), default="full")
+    add("--size", help="a preset's name; default: config.json beside the source, else the published size")
+    add("--dtype", choices=("float32", "float16", "bfloat16"), help="cast; default: as stored")
+    add("--pad-vocabulary", action="store_true", help="give tokens unknown to the source the mean of the others")
+    add("--head-first", action="store_true", help="VisualGLM: fused projections are stored head by head")
+    return parser.parse_args(line)
+
+
+def model_config(module: ModuleType, options: argparse.Namespace) -> Any:
+    """The preset that was named, or what `config.json` beside the weights says, or the published size."""
+    if options.size:
+        return module.PRESETS[options.size]
+    folder = options.source if options.source.is_dir() else options.source.parent
+    if options.part == "full" and hasattr(module, "from_hf") and (folder / "config.json").exists():
+        return module.from_hf(json.loads((folder / "config.json").read_text()))
+    return next(config for name, config in module.PRESETS.items() if name != "tiny")
+
+
+def names(module: ModuleType, config: Any, options: argparse.Namespace) -> list[Weight]:
+    """The map between our names and those of the other side, cut down to the part that was asked for."""
+    other = options.origin if options.to == "mmdata" else options.to
+    if other == "mindformers":
+        weights = module.mindformers_map(config)
+    elif options.head_first:
+        weights = module.weight_map(config, head_first=True)
+    else:
+        weights = module.weight_map(config)
+    part = "" if options.part == "full" else options.part
+    return [weight for weight in weights if weight.name.startswith(part)]
+
+
+def convert(options: argparse.Namespace) -> Account:
+    """Write the target; the account says what became of every tensor."""
+    module = family_module(options.family)
+    config = model_config(module, options)
+    weights = names(module, config, options)
+    options.target.parent.mkdir(parents=True, exist_ok=True)
+    if options.to != "mmdata":
+        return export_weights(options.source, options.target, weights)
+
+    def hf_name(name: str) -> str:
+        return module.canonical_name(name, options.part)
+
+    with no_init_parameters():
+        shapes = parameter_shapes(module.MODEL(config))
+    wanted = {weight.name for weight in weights}
+    return import_weights(
+        options.source,
+        options.target,
+        weights,
+        {name: shape for name, shape in shapes.items() if name in wanted},
+        canonical_name=mindformers_name if options.origin == "mindformers" else hf_name,
+        dtype=options.dtype,
+        pad_vocabulary=options.pad_vocabulary,
+    )
+
+
+def main(line: list[str] | None = None) -> int:
+    """Convert and say what was done; the exit code."""
+    account = convert(arguments(line))
+    print(f"{len(account.written)} tensors written")
+    for title, listed in (("unused", account.unused), ("not filled", account.unfilled)):
+        if listed:
+            print(f"{len(listed)} {title}:", *listed, sep="\n  ")
+    return 1 if account.unfilled else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""AdamW, with and without bias correction, and gradient clipping; all state in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mindspore as ms
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore.common.initializer import initializer
+
+
+class AdamW(nn.Cell):
+    """Adam with decoupled weight decay.
+
+    With `bias_correction` it is torch's AdamW, without it MindSpore's AdamWeightDecay (the recipes of MindFormers),
+    whose first steps are some three times as long. `decay_matrices_only` spares norms and biases.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        bias_correction: bool = True,
+        decay_matrices_only: bool = True,
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        self.parameters = ParameterTuple(parameters)
+        self.beta1, self.beta2 = betas
+        self.eps, self.bias_correction = eps, bias_correction
+        self.decays = [weight_decay if p.ndim > 1 or not decay_matrices_only else 0.0 for p in parameters]
+        self.first = ParameterTuple([_moment(p, "first") for p in parameters])
+        self.second = ParameterTuple([_moment(p, "second") for p in parameters])
+        self.step = Parameter(Tensor(0.0, ms.float32), name="optimizer.step", requires_grad=False)
+        self.update = ops.AdamWeightDecay()  # one fused kernel a parameter
+
+    def construct(self, gradients: tuple[Tensor, ...], rate: Tensor) -> Tensor:
+        """Change the parameters by one step of `rate`, a float32 scalar; the number of steps made so far, float32.
+
+        The kernel knows no bias correction, but rate, epsilon and decay can carry it: with c1 = 1 - beta1^step and
+        c2 = 1 - beta2^step they become rate * sqrt(c2) / c1, eps * sqrt(c2) and decay * c1 / sqrt(c2).
+        """
+        step = self.step + 1
+        ops.assign(self.step, step)
+        first, second = 1 - ops.pow(self.beta1, step), ops.sqrt(1 - ops.pow(self.beta2, step))
+        if not self.bias_correction:
+            first, second = ops.ones_like(first), ops.ones_like(second)
+        rate, eps = rate * second / first, self.eps * second
+        for i, gradient in enumerate(gradients):
+            decay = self.decays[i] * first / second
+            self.update(
+                self.parameters[i],
+                self.first[i],
+                self.second[i],
+                rate,
+                self.beta1,
+                self.beta2,
+                eps,
+                decay,
+                gradient,
+            )
+        return step
+
+
+def _moment(parameter: Parameter, kind: str) -> Parameter:
+    zeros = initializer(0, parameter.shape, ms.float32)
+    return Parameter(zeros, name=f"optimizer.{kind}.{parameter.name}", requires_grad=False)
+
+
+def clip_by_norm(gradients: tuple[Tensor, ...], limit: float) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The gradients, shortened together so that their joint norm is at most `limit`; and that norm before, float32."""
+    norm = global_norm(gradients)
+    factor = ops.minimum(limit / (norm + 1e-6), ops.ones_like(norm))  # as torch.nn.utils.clip_grad_norm_
+    return tuple([(gradient * factor).astype(gradient.dtype) for gradient in gradients]), norm
+
+
+def global_norm(gradients: tuple[Tensor, ...]) -> Tensor:
+    """The norm of all gradients together, a float32 scalar."""
+    total = Tensor(0.0, ms.float32)
+    for gradient in gradients:
+        total = total + ops.square(gradient.astype(ms.float32)).sum()
+    return ops.sqrt(total)

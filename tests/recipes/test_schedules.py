@@ -1,0 +1,43 @@
+"""Learning rates against published ones, and their shape."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recipes.schedules import annealing, cosine, linear
+
+
+def test_annealing_is_that_of_swissarmytransformer(golden: Path) -> None:
+    names = {
+        "learning_rate": "peak",
+        "num_iters": "decay_steps",
+        "decay_style": "decay",
+        "auto_warmup_steps": "slow_steps",
+        "auto_warmup_rate": "slow_rate",
+        "last_iter": "last_step",
+    }
+    for case in json.loads((golden / "visualglm" / "annealing_lr.json").read_text()):
+        settings = {names.get(name, name): value for name, value in {**case["defaults"], **case["params"]}.items()}
+        schedule = annealing(**settings)
+
+        assert [schedule(step) for step in case["steps"]] == pytest.approx(case["lr"], rel=1e-9, abs=1e-18)
+
+
+def test_annealing_without_warm_up_has_no_division_by_zero() -> None:
+    assert annealing(1.0, 0, 10, slow_steps=2)(0) == 0.05
+
+
+@pytest.mark.parametrize("schedule", [cosine, linear])
+def test_a_schedule_rises_to_its_peak_and_falls_to_its_end(schedule: type) -> None:
+    rate = schedule(1.0, total_steps=110, warmup_steps=10, end=0.2, start=0.1)
+
+    assert rate(0) == pytest.approx(0.1)
+    assert rate(5) == pytest.approx(0.55)
+    assert rate(10) == pytest.approx(1.0)
+    assert rate(60) == pytest.approx(0.6)
+    assert rate(110) == rate(10**6) == pytest.approx(0.2)
+    falling = [rate(step) for step in range(10, 111)]
+    assert falling == sorted(falling, reverse=True)
