@@ -49,6 +49,8 @@ Rule: TypeAlias = "Callable[..., Numbers]"
 RULES: Final[dict[str, Rule]] = {}
 """Every rule by its name in the grammar."""
 
+_LISTS: Final = {"times": "t1,t2,...", "frames": "n1,n2,..."}  # rules that take any number of arguments
+
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
@@ -95,17 +97,17 @@ class Strategy:
         return "pad" in inspect.signature(RULES[self.name]).parameters
 
     def __str__(self) -> str:
-        separator = "," if self.name == "times" else ":"
+        separator = "," if self.name in _LISTS else ":"
         return ":".join([self.name, separator.join(map(_word, self.arguments))]) if self.arguments else self.name
 
 
 def _arguments(name: str, words: list[str]) -> tuple[Any, ...]:
-    if name == "times":
+    if name in _LISTS:
         words = words[0].split(",") if len(words) == 1 else []
     parameters = list(inspect.signature(RULES[name]).parameters.values())[1:]
     try:
         if parameters[:1] and parameters[0].kind is parameters[0].VAR_POSITIONAL:
-            return _at_least_one(tuple(_number(word, "float") for word in words))
+            return _at_least_one(tuple(_number(word, str(parameters[0].annotation)) for word in words))
         positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         required = sum(p.default is p.empty for p in positional)
         if not required <= len(words) <= len(positional):
@@ -137,8 +139,8 @@ def _word(argument: float | bool) -> str:
 
 
 def _usage(name: str, parameters: list[inspect.Parameter]) -> str:
-    if name == "times":
-        return "times:t1,t2,..."
+    if name in _LISTS:
+        return f"{name}:{_LISTS[name]}"
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     return name + "".join(f":{p.name}" if p.default is p.empty else f"[:{p.name}]" for p in positional)
 
@@ -208,6 +210,16 @@ def times(clock: Clock, *moments: float) -> Numbers:
     if late := [moment for moment in moments if moment > last + tolerance]:
         raise VideoError(f"asked for a frame at {late[0]:g} s, but the last one is at {last:.3f} s")
     return nearest_numbers(clock.times, np.asarray(moments, np.float64))
+
+
+@_rule
+def frames(clock: Clock, *numbers: int) -> Numbers:
+    """The frames of the given numbers, which count from 0 in presentation order."""
+    import numpy as np
+
+    if late := [number for number in numbers if number >= len(clock)]:
+        raise VideoError(f"asked for frame {late[0]}, but the last one is {len(clock) - 1}")
+    return np.asarray(numbers, np.int64)
 
 
 # --- the rules of other programs ---------------------------------------------------------------------------------

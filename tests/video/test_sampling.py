@@ -67,13 +67,24 @@ def test_a_time_after_the_clip_is_told_with_the_clips_end() -> None:
         numbers("times:0.1,12", clock(10, fps=10))
 
 
+def test_frames_takes_the_frames_of_the_numbers_in_the_order_asked_for() -> None:
+    assert numbers("frames:3,0,9,3", clock(10)) == [3, 0, 9, 3]
+
+
+def test_a_frame_after_the_last_is_told_with_the_last_ones_number() -> None:
+    with pytest.raises(VideoError, match="frame 10, but the last one is 9"):
+        numbers("frames:0,10", clock(10))
+
+
 def test_a_short_clip_repeats_frames_only_if_asked_to() -> None:
     assert numbers("uniform:6", clock(3)) == [0, 1, 2]
     assert numbers("uniform:6", clock(3), "repeat") == [0, 0, 0, 1, 1, 2]
     assert numbers("seconds:4", clock(30), "repeat") == [0, 29, 29, 29]
 
 
-@pytest.mark.parametrize("text", ["unifrom:24", "uniform", "uniform:x", "uniform:1:2", "fps:-1", "times:", "fps:nan"])
+@pytest.mark.parametrize(
+    "text", ["unifrom:24", "uniform", "uniform:x", "uniform:1:2", "fps:-1", "times:", "frames:1.5", "fps:nan"]
+)
 def test_what_is_no_strategy_is_refused_with_the_way_it_is_written(text: str) -> None:
     with pytest.raises(UsageError, match=r"Did you mean|it is written"):
         Strategy.parse(text)
@@ -91,7 +102,17 @@ def test_an_empty_clip_has_nothing_to_sample(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["uniform:24", "fps:2:64", "fps:0.5", "times:1,2.5", "keyframes", "llava_next:1:32:true", "hf_base:24:0:60"]
+    "text",
+    [
+        "uniform:24",
+        "fps:2:64",
+        "fps:0.5",
+        "times:1,2.5",
+        "frames:3,1",
+        "keyframes",
+        "llava_next:1:32:true",
+        "hf_base:24:0:60",
+    ],
 )
 def test_a_strategy_writes_itself_as_it_is_read(text: str) -> None:
     assert str(Strategy.parse(text)) == text

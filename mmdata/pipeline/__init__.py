@@ -1,0 +1,1 @@
+"""The pipeline: from a mixture to batches, exact and resumable."""
