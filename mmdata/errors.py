@@ -6,6 +6,7 @@ MMDataError
 │   └── UnknownNameError  no format, template, … of that name
 └── DataError             the data is at fault (exit code 1)
     ├── RecordError       one source record; becomes a line of ``rejects.jsonl``
+    ├── SampleError       one sample on its way into a batch
     ├── SchemaError       a conversation breaks a rule of the schema
     ├── StoreError        a store is damaged, locked or absent
     ├── MediaError        a media file
@@ -31,6 +32,7 @@ __all__ = [
     "MMDataError",
     "MediaError",
     "RecordError",
+    "SampleError",
     "SchemaError",
     "StoreError",
     "TokenError",
@@ -68,6 +70,14 @@ class RecordError(DataError):
     """
 
     def __init__(self, message: str, *, reason: str = "malformed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SampleError(DataError):
+    """One sample of a stream cannot become part of a batch; ``reason`` is what a count of such samples is kept by."""
+
+    def __init__(self, message: str, *, reason: str = "unreadable") -> None:
         super().__init__(message)
         self.reason = reason
 

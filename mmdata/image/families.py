@@ -53,7 +53,7 @@ def llava_next(pixels: Pixels, size: int = 336) -> NDArray[np.float32]:
 
 def llava_pad(pixels: Pixels, size: int = 336) -> NDArray[np.float32]:
     """Return (3, size, size): LLaVA's "pad" way, squared with CLIP's mean colour before CLIP's way."""
-    return normalize(_cropped(pad_to_square(pixels, _CLIP_MEAN_COLOR), size))
+    return normalize(_padded(pixels, size))
 
 
 def cogvlm2_video(frames: NDArray[np.uint8], size: int = 224) -> NDArray[np.float32]:
@@ -89,6 +89,10 @@ def _cropped(pixels: Pixels, size: int) -> Pixels:
     return center_crop(resize_bicubic(pixels, shorter_side_to((height, width), size)), size)
 
 
+def _padded(pixels: Pixels, size: int) -> Pixels:
+    return _cropped(pad_to_square(pixels, _CLIP_MEAN_COLOR), size)
+
+
 def _cogvlm2(frames: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
     height, width = frames.shape[1:3]
     rows = math.floor(height / width * size) if width < height else size
@@ -109,6 +113,7 @@ def _cogvlm2_rounded(pixels: Pixels, size: int) -> Pixels:
 _RESIZERS: Final[dict[str, Resizer]] = {
     "cogvlm2_video": _cogvlm2_rounded,
     "llava_next_video": _cropped,
+    "llava_pad": _padded,
     "qwen_vl": _squeezed,
     "visualglm": _squeezed,
 }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,7 @@ def test_every_sample_is_as_likely_at_every_position(count: int) -> None:
 def test_neighbours_do_not_stay_neighbours() -> None:
     indices = whole(Order(10_000, seed=1), 0)
 
-    together = sum(abs(a - b) == 1 for a, b in zip(indices, indices[1:], strict=False))
+    together = sum(abs(a - b) == 1 for a, b in pairwise(indices))
 
     assert together < 12  # 2 are expected of a random order
 
