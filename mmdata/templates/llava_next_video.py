@@ -1,0 +1,256 @@
+"""LLaVA-NeXT and LLaVA-NeXT-Video: the dialects of ``llava/conversation.py``, anyres images, pooled frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final, Literal, TypeAlias
+
+from mmdata.errors import TokenError
+from mmdata.schema import Conversation, Image, Message, Part, Region, Video
+from mmdata.templates import registry
+from mmdata.templates._content import Mark, Piece, answered, asked, joined, pieces
+from mmdata.templates._encoded import Encoded, PixelPlan
+from mmdata.templates._fit import OverLong, fitted
+from mmdata.templates._llava_dialects import DIALECTS, Dialect, DialectName, Segment, Turn, text_of, whole_answers
+from mmdata.templates._media import Clip, FrameClock, ImageSize, MediaFiles, clip
+from mmdata.templates._sequence import Item, Medium, Run, arranged, counted, one_by_one
+from mmdata.templates._times import text_and_times
+from mmdata.tokenizers import SentencePieceTokenizer, Tokenizer
+
+__all__ = ["LlavaNextVideo"]
+
+Pool: TypeAlias = Literal["average", "max", "bilinear"]
+VideoNewline: TypeAlias = Literal["no_token", "one_token", "frame", "grid"]
+
+PINPOINTS: Final = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+NOISE: Final = "QA_GT_caption_based_noisy"  # a mark in LLaVA-Hound's texts that LLaVA-NeXT deletes before training
+
+
+@registry.register("llava_next_video")
+@dataclass(frozen=True, kw_only=True)
+class LlavaNextVideo:
+    """How LLaVA-NeXT-Video reads a conversation (``LLaVA-VL/LLaVA-NeXT``: ``llava/train/train.py``).
+
+    - ``dialect``: the conversation template; ``vicuna_v1`` is that of the 7B checkpoints.
+    - ``system``: what the system says instead of the dialect's words; a system message in the conversation comes first.
+    - ``image_token``, ``video_token``: the names of the placeholders in the tokenizer.
+    - ``placement``: where a turn's only medium goes: in front of its words with a newline (``llava_next``; several stay
+      where they are), or the first of any number (``llava_1_5``).
+    - ``separator``: what stands between leading or trailing media and the words of a turn.
+    - ``image_size``, ``patch``, ``pinpoints``: sides in pixels, canvases as (height, width).
+    - ``several_images``: ``pad`` squares each image of a conversation with several, as LLaVA-NeXT trains; ``anyres``
+      tiles each, as Hugging Face's processor does.
+    - ``frames``: the strategy by which frames are taken; ``pool``, ``stride``, ``video_newline``: how their features
+      are pooled and laid out.
+    - ``time_instruction``: the sentence that says how long a video is and when its frames are, in training and in
+      prompts alike.
+    - ``labels``: for the Qwen dialects, ``original`` also trains role marks and every newline token, as the original
+      does; ``answers`` trains answers and their ends alone.
+    - ``frame_clock``, ``image_size_of``: what says when frames are and how large images are where the store does not.
+    - ``compat="mindformers"``: a mark of LLaVA-Hound's texts, which LLaVA-NeXT deletes, stays. All else that MindFormers
+      makes of a conversation is the same.
+    """
+
+    tokenizer: Tokenizer
+    max_length: int | None = None
+    over_long: OverLong = "error"
+    dialect: DialectName = "vicuna_v1"
+    system: str | None = None
+    image_token: str = "<image>"
+    video_token: str = "<video>"
+    placement: Literal["llava_next", "llava_1_5"] = "llava_next"
+    separator: str = "\n"
+    image_size: int = 336
+    patch: int = 14
+    pinpoints: tuple[tuple[int, int], ...] = PINPOINTS
+    several_images: Literal["pad", "anyres"] = "pad"
+    frames: str = "uniform:32"
+    pool: Pool = "average"
+    stride: int = 2
+    video_newline: VideoNewline = "no_token"
+    time_instruction: bool = False
+    labels: Literal["original", "answers"] = "original"
+    compat: Literal["mindformers"] | None = None
+    frame_clock: FrameClock | None = None
+    image_size_of: ImageSize = MediaFiles().size
+
+    @property
+    def pad_id(self) -> int:
+        """The unknown token of Llama vocabularies, ``<|endoftext|>`` of Qwen's."""
+        special = self.tokenizer.special
+        return special.get("<unk>", special.get("<|endoftext|>", 0))
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """What ends an answer: ``</s>`` or ``<|im_end|>``; the plain dialect has no such token."""
+        stop = self._dialect.stop
+        return (self._special(stop),) if stop else ()
+
+    def encode(self, conversation: Conversation) -> Encoded:
+        """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
+        items, cut = fitted(self._sample(conversation), self.max_length, self.over_long, conversation.id)
+        return arranged(items, one_by_one, cut=cut)
+
+    def prompt(self, conversation: Conversation) -> Encoded:
+        """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
+        items = self._items(self._segments(conversation, asked(conversation)), conversation)
+        items = [Run(item.ids) if isinstance(item, Run) else item for item in items]
+        return arranged(items, one_by_one)
+
+    def length(self, conversation: Conversation) -> int:
+        """Return the number of tokens of the training sample before any cut."""
+        return counted(self._sample(conversation))
+
+    def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
+        """Return an answer's text and times."""
+        text = answer if isinstance(answer, str) else self.tokenizer.decode(answer, skip_special=True)
+        return text_and_times(text.strip())
+
+    def text(self, conversation: Conversation) -> str:
+        """Return the conversation as the text that is tokenized, media as ``<image>`` and ``<video>``."""
+        return text_of(self._segments(conversation, conversation.messages))
+
+    @property
+    def _dialect(self) -> Dialect:
+        return DIALECTS[self.dialect]
+
+    def _sample(self, conversation: Conversation) -> list[Item]:
+        if self.dialect == "hf_chat":
+            raise TokenError("the dialect hf_chat has no token that ends an answer; it is for prompts only")
+        if not self._dialect.role_marks:
+            return self._items(self._segments(conversation, answered(conversation)), conversation)
+        segments = self._segments(conversation, conversation.messages)
+        return self._items(segments[:-1] if segments[-1].opening else segments, conversation)
+
+    def _segments(self, conversation: Conversation, messages: Sequence[Message]) -> list[Segment]:
+        system = self._dialect.system if self.system is None else self.system
+        if messages and messages[0].role == "system":
+            system, messages = messages[0].text, messages[1:]
+        written = [self._written(message, conversation) for message in messages]
+        turns = [
+            Turn(question, answer, message.train)
+            for question, answer, message in zip(written[::2], written[1::2], messages[1::2], strict=False)
+        ]
+        if len(written) % 2:
+            turns.append(Turn(written[-1], None, trained=False))
+        return list(self._dialect.style(system, turns))
+
+    def _written(self, message: Message, conversation: Conversation) -> list[Piece]:
+        content = joined(pieces(message.content, _bracketed))
+        if not conversation.media or self.dialect == "hf_chat":
+            return content
+        if self.placement == "llava_next" and self.compat is None:
+            content = [piece.replace(NOISE, "") if isinstance(piece, str) else piece for piece in content]
+        return joined(self._timed(self._placed(content), conversation))
+
+    def _placed(self, content: list[Piece]) -> list[Piece]:
+        """Put media and words of a turn where the original puts them."""
+        media: list[Piece] = [piece for piece in content if not isinstance(piece, str)]
+        moved = len(media) == 1 and content[0] is not media[0]
+        if media and (moved or self.placement == "llava_1_5"):
+            words = "".join(piece for piece in content if isinstance(piece, str)).strip()
+            return [media[0], "\n", words] if words else media[:1]
+        first = next((n for n, piece in enumerate(content) if isinstance(piece, str)), len(content) - 1)
+        last = next((n for n, piece in reversed(list(enumerate(content))) if isinstance(piece, str)), len(content))
+        placed: list[Piece] = []
+        for number, piece in enumerate(content):
+            leads, trails = number < first, number > last
+            placed += [self.separator] * trails + [piece] + [self.separator] * leads
+        return placed
+
+    def _timed(self, content: list[Piece], conversation: Conversation) -> Iterator[Piece]:
+        """Say after each video how long it is and when its frames are, where this is wanted."""
+        for piece in content:
+            yield piece
+            if self.time_instruction and isinstance(piece, Video):
+                yield f"\n{time_instruction(self._clip(conversation, piece.media))}\n"
+
+    def _items(self, segments: Sequence[Segment], conversation: Conversation) -> list[Item]:
+        original = self._dialect.role_marks and self.labels == "original"
+        items: list[Item] = [] if self._dialect.role_marks else [Run([self._special("<s>")])]
+        for segment in whole_answers(segments) if original else segments:
+            items += self._encoded(segment, conversation)
+        return list(_marks_trained(items, self._role_marks())) if original else items
+
+    def _encoded(self, segment: Segment, conversation: Conversation) -> Iterator[Item]:
+        content = joined(segment.pieces)
+        if segment.spaced and content and not isinstance(content[0], str):
+            yield Run(self.tokenizer.encode("\n")[:1], segment.trained)  # the blank before a first word
+        for number, piece in enumerate(content):
+            if isinstance(piece, str):
+                after = segment.after_token and number == 0
+                yield Run(self._after_token(piece) if after else self.tokenizer.encode(piece), segment.trained)
+            elif isinstance(piece, Mark):
+                yield Run([self._special(piece.name)], segment.trained)
+            else:
+                yield self._medium(piece, conversation)
+
+    def _after_token(self, text: str) -> list[int]:
+        if isinstance(self.tokenizer, SentencePieceTokenizer):
+            return self.tokenizer.encode_after_special(text)
+        return self.tokenizer.encode(text)
+
+    def _special(self, name: str) -> int:
+        if name not in self.tokenizer.special:
+            raise TokenError(f"the tokenizer has no token {name}, which the dialect {self.dialect} needs")
+        return self.tokenizer.special[name]
+
+    def _role_marks(self) -> set[int]:
+        return {self._special("<|im_start|>"), self._special("<|im_end|>"), *self.tokenizer.encode("\n")}
+
+    def _medium(self, part: Image | Video, conversation: Conversation) -> Medium:
+        if isinstance(part, Video):
+            pixels = self._clip(conversation, part.media).pixels
+            ids = [self._special(self.video_token)] * self._video_tokens(len(pixels.frames))
+        else:
+            pixels, count = self._image(conversation, part.media)
+            ids = [self._special(self.image_token)] * count
+        return Medium(pixels, ids, ((0, len(ids)),))
+
+    def _clip(self, conversation: Conversation, media: int) -> Clip:
+        return clip(conversation, media, self.frames, self.frame_clock, resize="llava_next_video", size=self.image_size)
+
+    def _image(self, conversation: Conversation, media: int) -> tuple[PixelPlan, int]:
+        from mmdata.image import anyres
+
+        images = sum(isinstance(part, Image) for message in conversation.messages for part in message.content)
+        if images > 1 and self.several_images == "pad":
+            side = self.image_size // self.patch
+            return PixelPlan(media, "llava_pad", self.image_size), side**2 + 1
+        image = conversation.media[media]
+        size = (image.height, image.width) if image.height and image.width else self.image_size_of(image)
+        count = anyres.num_tokens(size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints)
+        return PixelPlan(media, "anyres", self.image_size, pinpoints=self.pinpoints), count
+
+    def _video_tokens(self, frames: int) -> int:
+        grid = self.image_size // self.patch
+        side = -(-grid // self.stride) if self.pool == "bilinear" else grid // self.stride
+        newlines = {"no_token": 0, "one_token": 1, "frame": frames, "grid": frames * side}
+        return frames * side**2 + newlines[self.video_newline]
+
+
+def time_instruction(taken: Clip) -> str:
+    """Return LLaVA-NeXT's sentence on the length of a video and the times of its frames, in seconds."""
+    times = ",".join(f"{time:.2f}s" for time in taken.pixels.times)
+    return (
+        f"The video lasts for {taken.duration:.2f} seconds, and {len(taken.pixels.times)} frames are uniformly sampled "
+        f"from it. These frames are located at {times}.Please answer the following questions related to this video."
+    )
+
+
+def _bracketed(region: Region) -> Iterator[Piece]:
+    """Write boxes as LLaVA-1.5's data do: fractions with two decimals."""
+    yield region.text
+    for number, box in enumerate(region.boxes):
+        blank = " " if region.text or number else ""
+        yield f"{blank}[{', '.join(f'{side:.2f}' for side in box)}]"
+
+
+def _marks_trained(items: Iterable[Item], marks: set[int]) -> Iterator[Item]:
+    for item in items:
+        if isinstance(item, Medium) or item.trained:
+            yield item
+        else:
+            yield from (Run(list(run), trained) for trained, run in groupby(item.ids, marks.__contains__))
