@@ -49,8 +49,8 @@ class LlavaNextVideo:
     - ``labels``: for the Qwen dialects, ``original`` also trains role marks and every newline token, as the original
       does; ``answers`` trains answers and their ends alone.
     - ``frame_clock``, ``image_size_of``: what says when frames are and how large images are where the store does not.
-    - ``compat="mindformers"``: a mark of LLaVA-Hound's texts, which LLaVA-NeXT deletes, stays. All else that MindFormers
-      makes of a conversation is the same.
+    - ``compat="mindformers"``: a mark of LLaVA-Hound's texts, which LLaVA-NeXT deletes, stays. All else that
+      MindFormers makes of a conversation is the same.
     """
 
     tokenizer: Tokenizer

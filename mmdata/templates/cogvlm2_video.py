@@ -1,0 +1,184 @@
+"""CogVLM2-Video: the video after the first token, each frame followed by its index, one position a frame's patches."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from mmdata.errors import TokenError
+from mmdata.schema import Conversation, Message, Part, Video
+from mmdata.templates import registry
+from mmdata.templates._content import answered, asked, media_of, no_region, pieces, without_system
+from mmdata.templates._encoded import Encoded, MediaSlot
+from mmdata.templates._fit import OverLong, fitted
+from mmdata.templates._media import FrameClock, clip
+from mmdata.templates._sequence import Item, Medium, Run, arranged, counted
+from mmdata.templates._times import text_and_times
+from mmdata.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from mmdata.templates._encoded import Ids
+
+__all__ = ["CogVLM2Video", "frame_positions"]
+
+DialectName: TypeAlias = Literal["chat", "base", "vqa"]
+
+_ASK: Final = {"chat": "Answer:", "vqa": "Short answer:"}
+_BOS, _EOS, _PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>"
+_MINDFORMERS_PAD: Final = "<|reserved_special_token_2|>"
+
+
+@registry.register("cogvlm2_video")
+@dataclass(frozen=True, kw_only=True)
+class CogVLM2Video:
+    r"""How CogVLM2-Video reads a conversation (``build_conversation_input_ids`` of its modelling file).
+
+    One sample trains the last answer; earlier turns are history. There is one video at most, and it comes first
+    whichever turn speaks of it.
+
+    - ``dialect``: ``chat`` and ``vqa`` write ``Question: ... Answer:`` (``Short answer:``) and the history; ``base``
+      the last question alone.
+    - ``frames``: the strategy by which frames are taken; None for the one of the dialect's demo, ``hf_chat`` or
+      ``hf_base``.
+    - ``index``: what follows a frame's placeholders: its ``ordinal``, the ``second`` it is at, or ``none``; None for
+      the dialect's own, which is ``ordinal`` for chat. With one frame a second the first two are equal.
+    - ``image_size``, ``patch``: in pixels; a frame takes (size / patch / 2) squared tokens, and two more.
+    - ``frame_clock``: what says when the frames of a video are where the store does not.
+    - ``compat="mindformers"``: 24 frames evenly, no index, another placeholder, text in normal form C, as MindFormers
+      trains; it predicts with indices.
+    """
+
+    tokenizer: Tokenizer
+    max_length: int | None = None
+    over_long: OverLong = "error"
+    dialect: DialectName = "chat"
+    frames: str | None = None
+    index: Literal["ordinal", "second", "none"] | None = None
+    image_size: int = 224
+    patch: int = 14
+    frame_clock: FrameClock | None = None
+    compat: Literal["mindformers"] | None = None
+
+    @property
+    def pad_id(self) -> int:
+        """``<|reserved_special_token_0|>``, which is the placeholder of frames too: go by ``token_types``, not ids."""
+        return self.tokenizer.special[_PAD]
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``<|end_of_text|>``; this model was not trained with Llama-3's ``<|eot_id|>``."""
+        return (self.tokenizer.special[_EOS],)
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """The placeholders of a frame: its pooled patches, one before and one after them."""
+        return (self.image_size // self.patch // 2) ** 2 + 2
+
+    def encode(self, conversation: Conversation) -> Encoded:
+        """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
+        items, cut = fitted(self._sample(conversation), self.max_length, self.over_long, conversation.id)
+        return arranged(items, frame_positions, typed=True, cut=cut)
+
+    def prompt(self, conversation: Conversation) -> Encoded:
+        """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
+        return arranged(self._question(conversation, asked(conversation)), frame_positions, typed=True)
+
+    def length(self, conversation: Conversation) -> int:
+        """Return the number of tokens of the training sample before any cut."""
+        return counted(self._sample(conversation))
+
+    def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
+        """Return an answer's text and times."""
+        text = answer if isinstance(answer, str) else self.tokenizer.decode(answer, skip_special=True)
+        return text_and_times(text.strip())
+
+    def _sample(self, conversation: Conversation) -> list[Item]:
+        *messages, answer = answered(conversation)
+        ids = self._encoded(_words([answer])[0])
+        return [*self._question(conversation, messages), Run([*ids, *self.stop_ids], answer.train)]
+
+    def _question(self, conversation: Conversation, messages: Sequence[Message]) -> list[Item]:
+        prompt = self._encoded(self._prompt(_words(without_system(messages, conversation.id))))
+        bos = Run([self.tokenizer.special[_BOS]])
+        return [bos, *self._video(conversation), Run(prompt)]
+
+    def _prompt(self, words: Sequence[str]) -> str:
+        *history, query = words
+        if self.dialect == "base":
+            return query
+        ask = _ASK[self.dialect]
+        pairs = zip(history[::2], history[1::2], strict=True)
+        past = "".join(f"Question: {question} {ask} {answer}\n" for question, answer in pairs)
+        return f"{past}Question: {query} {ask}"
+
+    def _video(self, conversation: Conversation) -> Iterable[Medium]:
+        shown = {part for message in conversation.messages for part in media_of(message.content)}
+        if not shown:
+            return
+        if len(shown) > 1 or not all(isinstance(part, Video) for part in shown):
+            raise TokenError(
+                f"conversation {conversation.id!r} shows {len(shown)} media; CogVLM2-Video reads one video"
+            )
+        yield self._medium(conversation, shown.pop().media)
+
+    def _medium(self, conversation: Conversation, media: int) -> Medium:
+        taken = clip(
+            conversation, media, self._strategy, self.frame_clock, resize="cogvlm2_video", size=self.image_size
+        ).pixels
+        ids: list[int] = []
+        slots: list[tuple[int, int]] = []
+        for ordinal, time in enumerate(taken.times):
+            slots.append((len(ids), self.tokens_per_frame))
+            ids += [self._placeholder] * self.tokens_per_frame
+            ids += self.tokenizer.encode(self._index(ordinal, time))
+        return Medium(taken, ids, tuple(slots))
+
+    def _index(self, ordinal: int, time: float) -> str:
+        kind = self.index or ("none" if self.compat or self.dialect != "chat" else "ordinal")
+        return {"ordinal": str(ordinal), "second": str(round(time)), "none": ""}[kind]
+
+    @property
+    def _strategy(self) -> str:
+        if self.frames is not None:
+            return self.frames
+        if self.compat == "mindformers":
+            return "mf_train_average:24"
+        return "hf_chat" if self.dialect == "chat" else "hf_base"
+
+    @property
+    def _placeholder(self) -> int:
+        return self.tokenizer.special[_MINDFORMERS_PAD if self.compat == "mindformers" else _PAD]
+
+    def _encoded(self, text: str) -> list[int]:
+        return self.tokenizer.encode(unicodedata.normalize("NFC", text) if self.compat == "mindformers" else text)
+
+
+def frame_positions(length: int, slots: Sequence[MediaSlot]) -> Ids:
+    """Return (length,) int32 positions: all inner placeholders of a run of frames share one (spec, 5.3).
+
+    A position is one above the last for every token of language, for the first and the last placeholder of a run of
+    slots that touch, and for the placeholder after the first.
+    """
+    import numpy as np
+
+    step = np.ones(length, np.int32)
+    step[:1] = 0
+    for start, stop in _runs(slots):
+        step[start + 2 : stop - 1] = 0
+    return np.cumsum(step, dtype=np.int32)
+
+
+def _runs(slots: Sequence[MediaSlot]) -> Iterator[tuple[int, int]]:
+    """Give first and last + 1 of the runs that slots make which touch."""
+    starts = {slot.start for slot in slots} - {slot.stop for slot in slots}
+    stops = {slot.stop for slot in slots} - {slot.start for slot in slots}
+    return zip(sorted(starts), sorted(stops), strict=True)
+
+
+def _words(messages: Sequence[Message]) -> list[str]:
+    """Return the words of each message; media have no place in the text."""
+    return [
+        "".join(piece for piece in pieces(message.content, no_region) if isinstance(piece, str)) for message in messages
+    ]

@@ -1,0 +1,166 @@
+"""VisualGLM-6B: an image before the first question, two axes of positions, a prefix that all tokens see."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
+
+from mmdata.errors import TokenError
+from mmdata.schema import Conversation, Image, Message, Part, Text
+from mmdata.templates import registry
+from mmdata.templates._content import answered, asked, media_of, no_region, pieces, without_system
+from mmdata.templates._encoded import Encoded, MediaSlot, PixelPlan
+from mmdata.templates._fit import OverLong, fitted
+from mmdata.templates._sequence import Item, Medium, Run, arranged, counted
+from mmdata.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from mmdata.templates._encoded import Ids
+
+__all__ = ["VisualGLM", "cleaned", "full_width", "prefix_positions"]
+
+_ASK: Final = {"zh": ("问：", "\n答："), "en": ("Q:", "\nA:")}
+_FULL_WIDTH: Final = {",": "，", "!": "！", ":": "：", ";": "；", "?": "？"}
+_HAN: Final = "[\u4e00-\u9fff]"
+
+
+@registry.register("visualglm")
+@dataclass(frozen=True, kw_only=True)
+class VisualGLM:
+    """How VisualGLM-6B reads a conversation (``THUDM/VisualGLM-6B``: ``finetune_visualglm.py``, ``chat.py``).
+
+    One sample trains the last answer; earlier turns are history. There is one image at most, and it comes first
+    whichever turn speaks of it. The first token trained on is ``<sop>``, as in the original.
+
+    - ``language``: ``zh`` or ``en``, of the words around questions and answers.
+    - ``image_tokens``, ``image_size``: the placeholders and the pixels of an image.
+    - ``max_source``, ``max_target``: the original's two limits on question and answer, with their control tokens; None
+      for none. ``max_length`` is one limit on both together.
+    - ``source_cut``: what goes of a source beyond its limit: the end of the last ``question``, so that the words that
+      ask for an answer stay; or the end of all, ``asking`` included, as in the original.
+    """
+
+    tokenizer: Tokenizer
+    max_length: int | None = None
+    over_long: OverLong = "error"
+    language: Literal["zh", "en"] = "zh"
+    image_tokens: int = 32
+    image_size: int = 224
+    max_source: int | None = None
+    max_target: int | None = None
+    source_cut: Literal["question", "asking"] = "question"
+
+    @property
+    def pad_id(self) -> int:
+        """``<pad>``, which stands in an image's slot too."""
+        return self.tokenizer.special["<pad>"]
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """``<eop>``."""
+        return (self.tokenizer.special["<eop>"],)
+
+    def encode(self, conversation: Conversation) -> Encoded:
+        """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
+        *messages, answer = answered(conversation)
+        source, over = self._source(conversation, messages)
+        target = self._target(answer)
+        kept = target if self.max_target is None else target[: self.max_target - 2]
+        whole = self._joined(source, [*kept, *self.stop_ids], answer.train)
+        items, cut = fitted(whole, self.max_length, self.over_long, conversation.id)
+        return self._arranged(items, counted(source), over + len(target) - len(kept) + cut)
+
+    def prompt(self, conversation: Conversation) -> Encoded:
+        """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
+        source, over = self._source(conversation, asked(conversation))
+        return self._arranged(self._joined(source, [], trained=False), counted(source), over)
+
+    def length(self, conversation: Conversation) -> int:
+        """Return the number of tokens of the training sample before any cut."""
+        *messages, answer = answered(conversation)
+        source = [*self._media(conversation), Run(self._asking(conversation, messages))]
+        return counted(source) + len(self._target(answer)) + 3
+
+    def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
+        """Return an answer's text as :func:`cleaned` leaves it."""
+        text = answer if isinstance(answer, str) else self.tokenizer.decode(answer, skip_special=True)
+        return (Text(cleaned(text, self.language)),)
+
+    def _source(self, conversation: Conversation, messages: Sequence[Message]) -> tuple[list[Item], int]:
+        """Return what is before ``[gMASK]``, and how many tokens of it were left out."""
+        media, words = self._media(conversation), self._asking(conversation, messages)
+        room = len(words) if self.max_source is None else self.max_source - 1 - counted(media)
+        tail = self.tokenizer.encode(_ASK[self.language][1])[1:] if self.source_cut == "question" else []
+        if room < len(tail):
+            raise TokenError(f"max_source={self.max_source} has no room for the image and the words that ask")
+        over = max(len(words) - room, 0)
+        if over:
+            words = [*words[: room - len(tail)], *tail]
+        return [*media, Run(words)], over
+
+    def _media(self, conversation: Conversation) -> list[Item]:
+        shown = {part for message in conversation.messages for part in media_of(message.content)}
+        if not shown:
+            return []
+        if len(shown) > 1 or not all(isinstance(part, Image) for part in shown):
+            raise TokenError(f"conversation {conversation.id!r} shows {len(shown)} media; VisualGLM reads one image")
+        before = self.tokenizer.encode("<img>")
+        ids = [*before, *[self.pad_id] * self.image_tokens]
+        plan = PixelPlan(shown.pop().media, "visualglm", self.image_size)
+        return [Medium(plan, ids, ((len(before), self.image_tokens),))]
+
+    def _asking(self, conversation: Conversation, messages: Sequence[Message]) -> list[int]:
+        ask, answer = _ASK[self.language]
+        *history, query = map(_words, without_system(messages, conversation.id))
+        pairs = zip(history[::2], history[1::2], strict=True)
+        past = "".join(f"{ask}{question}{answer}{reply}\n" for question, reply in pairs)
+        end = "</img>" if self._media(conversation) else ""
+        return self.tokenizer.encode(f"{end}{past}{ask}{query}{answer}")
+
+    def _target(self, answer: Message) -> list[int]:
+        return self.tokenizer.encode(_words(answer))
+
+    def _joined(self, source: list[Item], target: list[int], trained: bool) -> list[Item]:
+        special = self.tokenizer.special
+        return [*source, Run([special["[gMASK]"]]), Run([special["<sop>"], *target], trained)]
+
+    def _arranged(self, items: Sequence[Item], mask: int, cut: int) -> Encoded:
+        prefix = min(mask + 1, counted(items))
+        return arranged(items, partial(_positions, prefix), prefix=prefix, cut=cut)
+
+
+def prefix_positions(prefix: int, length: int) -> Ids:
+    """Return (2, length) int32: the place in the prefix, then that of its last token; and the place after it.
+
+    The axes are the original's: ``[gMASK]`` is the last token of the prefix, ``<sop>`` the first after it.
+    """
+    import numpy as np
+
+    index = np.arange(length, dtype=np.int32)
+    return np.stack([np.minimum(index, prefix - 1), np.maximum(index - prefix + 1, 0)])
+
+
+def _positions(prefix: int, length: int, slots: Sequence[MediaSlot]) -> Ids:
+    return prefix_positions(prefix, length)
+
+
+def full_width(text: str) -> str:
+    """Return an answer's text as the original leaves it: wide marks beside Chinese characters, the year of training."""
+    text = text.strip().replace("[[训练时间]]", "2023年")
+    for mark, wide in _FULL_WIDTH.items():
+        text = re.sub(f"({_HAN}){re.escape(mark)}", rf"\1{wide}", text)
+        text = re.sub(f"{re.escape(mark)}({_HAN})", rf"{wide}\1", text)
+    return text
+
+
+def cleaned(text: str, language: Literal["zh", "en"] = "zh") -> str:
+    """Return what stands after the last words that ask for an answer, as :func:`full_width` writes it."""
+    asking = _ASK[language][1].strip()
+    return full_width(text).split(asking)[-1].strip()
+
+
+def _words(message: Message) -> str:
+    return "".join(piece for piece in pieces(message.content, no_region) if isinstance(piece, str))

@@ -1,0 +1,64 @@
+"""CogVLM2-Video's ids, token types, positions and labels as the original makes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmdata.schema import Conversation, Media, Text, Video, assistant, user
+from mmdata.templates import IGNORE
+from mmdata.templates.cogvlm2_video import CogVLM2Video
+from tests.golden.runs import unrolled
+from tests.vocabularies import published
+
+_SECOND_PER_FRAME = 1.0
+_MINDFORMERS = "mindformers_train"
+
+
+def test_sequences_are_those_of_the_original(golden: Path, fixtures: Path) -> None:
+    for case, conversation in _cases(golden):
+        if case["template"] == _MINDFORMERS:
+            continue
+        template = CogVLM2Video(tokenizer=published("llama3", fixtures), dialect=case["template"], frames="every:1")
+
+        found = template.prompt(conversation) if case["answer"] is None else template.encode(conversation)
+
+        assert len(found) == case["length"]
+        assert found.input_ids.tolist() == case["input_ids"], case["id"]
+        assert found.position_ids.tolist() == case["position_ids"], case["id"]
+        assert found.token_types is not None
+        assert found.token_types.tolist() == unrolled(case["token_type_ids_rle"]), case["id"]
+        wanted = [IGNORE] * len(found) if case["labels_rle"] is None else unrolled(case["labels_rle"])
+        assert found.labels.tolist() == wanted, case["id"]
+
+
+def test_sequences_are_those_of_mindformers(golden: Path, fixtures: Path) -> None:
+    for case, conversation in _cases(golden):
+        if case["template"] != _MINDFORMERS:
+            continue
+        template = CogVLM2Video(tokenizer=published("llama3", fixtures), frames="every:1", compat="mindformers")
+
+        found = template.encode(conversation)
+
+        valid = case["valid_length"]
+        assert found.input_ids.tolist() == unrolled(case["input_ids_rle"])[:valid]
+        assert found.labels.tolist() == unrolled(case["labels_rle"])[:valid]
+        positions = unrolled(run for run in case["position_ids_rle"] if isinstance(run[0], int))
+        onwards = range(positions[-1] + 1, positions[-1] + 1 + valid - len(positions))
+        assert found.position_ids.tolist() == [*positions, *onwards]
+
+
+def _cases(golden: Path) -> Iterator[tuple[dict[str, Any], Conversation]]:
+    file = golden / "cogvlm2_video" / "token_sequences.json"
+    for case in json.loads(file.read_text(encoding="utf-8")):
+        turns = [turn for pair in case["history"] for turn in pair]
+        texts = [*turns, case["query"], *([] if case["answer"] is None else [case["answer"]])]
+        messages = [(assistant if number % 2 else user)(Text(text)) for number, text in enumerate(texts)]
+        media: list[Media] = []
+        if case["num_frames"]:
+            times = tuple(number * _SECOND_PER_FRAME for number in range(case["num_frames"]))
+            media.append(Media("video", "any", frame_times=times))
+            messages[0] = user(Video(0), *messages[0].content)
+        yield case, Conversation(case["id"], tuple(messages), tuple(media))
