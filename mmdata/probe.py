@@ -76,7 +76,7 @@ def _image(source: Source, level: Level, limits: Limits) -> Probe:
 
 
 def _video(source: Source, level: Level, limits: Limits) -> Probe:
-    from mmdata.video.index import decoded, index
+    from mmdata.video.reader import decoded, index
 
     found = (decoded if level == "decode" else index)(source, limits=limits)
     return Probe(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from mmdata.limits import Limits
 from mmdata.video.frames import Frames
-from mmdata.video.index import Index, index
+from mmdata.video.index import Index
 from mmdata.video.plan import Plan, plan
+from mmdata.video.reader import index
 from mmdata.video.sample import sample
 from mmdata.video.sampling import Clock, Strategy
 

@@ -1,14 +1,19 @@
-"""The order of presentation, read from the coded frames themselves where a container stores no times (AVI)."""
+"""The order of presentation, read from the coded frames themselves where a container stores no times (AVI).
+
+What is read here decides only which packets are decoded for which frame. The reader checks it against the order in
+which frames come out, and falls back on a full decode where the two differ.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from mmdata.video.packets import Packets
 
 __all__ = ["coded_order"]
 
@@ -17,12 +22,162 @@ _IN_ORDER: Final = frozenset(
     {"av1", "cinepak", "dvvideo", "ffv1", "flv1", "h263", "huffyuv", "mjpeg", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3"}
     | {"png", "rawvideo", "utvideo", "vp8", "vp9"}
 )
+_SMALLEST_VOP: Final = 16  # bytes; what is smaller may be a frame that is not coded, and so never presented
+_VOP: Final = b"\x00\x00\x01\xb6"
+_BIDIRECTIONAL: Final = 2  # vop_coding_type of MPEG-4 part 2
+_PACKED: Final = re.compile(rb"DivX\d+[bB]\d+p")  # user data of streams that put two frames into one packet
+_SLICE, _IDR, _PARAMETERS = 1, 5, 7  # nal_unit_type of H.264
+# H.264 profiles whose parameter sets describe the format of samples (ITU-T H.264, 7.3.2.1.1).
+_HIGH_PROFILES: Final = frozenset({44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244})
 
 
-def coded_order(codec: str, packets: Packets) -> NDArray[np.int64] | None:
-    """Return the presentation number of each packet, (packets,) int64, or None where only decoding can tell."""
+def coded_order(codec: str, coded: list[bytes], header: bytes) -> NDArray[np.int64] | None:
+    """Return the presentation number of each packet, (packets,) int64, or None where only decoding can tell.
+
+    ``coded`` are the packets, or as much of each as holds its headers, and ``header`` what the container says of the
+    codec's parameters.
+    """
     import numpy as np
 
-    if codec in _IN_ORDER or len(packets.rows) <= 1:
-        return np.arange(len(packets.rows))
-    return None
+    if not coded:
+        return None
+    if codec in _IN_ORDER or len(coded) == 1:
+        return np.arange(len(coded))
+    ranks = None
+    if codec == "mpeg4" and not _PACKED.search(header):
+        ranks = _mpeg4_ranks(coded)
+    elif codec == "h264":
+        ranks = _h264_ranks(coded, header)
+    if ranks is None or len(set(ranks)) < len(ranks):
+        return None
+    order = np.empty(len(ranks), np.int64)
+    order[sorted(range(len(ranks)), key=ranks.__getitem__)] = np.arange(len(ranks))
+    return order
+
+
+def _mpeg4_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
+    """What ascends in presentation order: B-frames come right before the reference that was coded before them."""
+    ranks = []
+    references = 0
+    for number, data in enumerate(coded):
+        start = data.find(_VOP)
+        if start < 0 or len(data) < max(_SMALLEST_VOP, start + 5) or _PACKED.search(data):
+            return None
+        bidirectional = data[start + 4] >> 6 == _BIDIRECTIONAL
+        if bidirectional and references < 2:
+            return None
+        references += not bidirectional
+        ranks.append((references - 1, number) if bidirectional else (references, -1))
+    return ranks
+
+
+def _h264_ranks(coded: list[bytes], header: bytes) -> list[tuple[int, int]] | None:
+    """What ascends in presentation order: the picture order counts between one instant refresh and the next (8.2.1)."""
+    ranks = []
+    refreshes, count = 0, 0
+    width, parameters = _configuration(header)
+    for number, data in enumerate(coded):
+        for kind, unit in _units(data, width):
+            if kind in (_SLICE, _IDR):
+                break
+            if kind == _PARAMETERS:
+                parameters = _parameters(unit)
+        else:
+            return None
+        if parameters is None:
+            return None
+        if kind == _IDR:
+            refreshes, count = refreshes + 1, 0
+        count = number if parameters.in_order else _unwrapped(parameters.order_count(unit, kind), count, parameters)
+        ranks.append((refreshes, count))
+    return ranks
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    """What a sequence parameter set says of slice headers; widths in bits."""
+
+    frame_number_width: int
+    order_count_width: int
+    in_order: bool  # pic_order_cnt_type 2
+
+    def order_count(self, unit: bytes, kind: int) -> int:
+        """Read pic_order_cnt_lsb of a slice (7.3.3)."""
+        bits = _Bits(unit)
+        for _ in range(3):  # first_mb_in_slice, slice_type, pic_parameter_set_id
+            bits.golomb()
+        bits.take(self.frame_number_width)
+        if kind == _IDR:
+            bits.golomb()  # idr_pic_id
+        return bits.take(self.order_count_width)
+
+
+def _unwrapped(low: int, before: int, parameters: _Parameters) -> int:
+    """The count nearest the one before whose lowest bits are ``low``."""
+    period = 1 << parameters.order_count_width
+    return low + round((before - low) / period) * period
+
+
+def _parameters(unit: bytes) -> _Parameters | None:
+    """Read a sequence parameter set (7.3.2.1.1); None for what this file does not follow, such as fields."""
+    bits = _Bits(unit)
+    profile = bits.take(24) >> 16
+    bits.golomb()  # seq_parameter_set_id
+    if profile in _HIGH_PROFILES:
+        separate_planes = bits.golomb() == 3 and bits.take(1)
+        bits.golomb(), bits.golomb(), bits.take(1)  # bit depths, qpprime_y_zero_transform_bypass_flag
+        if bits.take(1) or separate_planes:  # scaling matrices
+            return None
+    frame_number_width = bits.golomb() + 4
+    kind = bits.golomb()
+    order_count_width = bits.golomb() + 4 if kind == 0 else 0
+    if kind == 1:
+        return None
+    bits.golomb(), bits.take(1), bits.golomb(), bits.golomb()  # references, gaps, width, height
+    frames_only = bits.take(1)
+    return _Parameters(frame_number_width, order_count_width, kind == 2) if frames_only else None
+
+
+def _configuration(header: bytes) -> tuple[int, _Parameters | None]:
+    """How many bytes tell the length of a unit, and the parameters; 0 and None for the byte stream format (annex B).
+
+    The header is an AVCDecoderConfigurationRecord (ISO 14496-15, 5.3.3.1.2) or a few units.
+    """
+    if header[:1] != b"\1":
+        return 0, next((_parameters(unit) for kind, unit in _units(header, 0) if kind == _PARAMETERS), None)
+    return (header[4] & 3) + 1, _parameters(header[9:])
+
+
+def _units(data: bytes, width: int) -> Iterator[tuple[int, bytes]]:
+    """The (nal_unit_type, payload) of a packet whose units are led by ``width`` bytes of length, or by start codes."""
+    for unit in _lengthed(data, width) if width else re.split(rb"\x00\x00\x01", data)[1:]:
+        if unit:
+            yield unit[0] & 31, unit[1:].replace(b"\x00\x00\x03", b"\x00\x00")
+
+
+def _lengthed(data: bytes, width: int) -> Iterator[bytes]:
+    place = 0
+    while place + width < len(data):
+        end = place + width + int.from_bytes(data[place : place + width], "big")
+        yield data[place + width : end]
+        place = end
+
+
+class _Bits:
+    """Bits of a payload, highest first; zeros after its end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._bits = int.from_bytes(data[:64].ljust(64, b"\0"), "big")
+        self._left = 512
+
+    def take(self, width: int) -> int:
+        """Return the next ``width`` bits."""
+        self._left -= width
+        return self._bits >> self._left & ((1 << width) - 1) if self._left >= 0 else 0
+
+    def golomb(self) -> int:
+        """Return the next unsigned Exp-Golomb code (9.1)."""
+        zeros = 0
+        while zeros < 32 and not self.take(1):
+            zeros += 1
+        return (1 << zeros) - 1 + self.take(zeros)

@@ -6,29 +6,27 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from mmdata.errors import VideoError
-from mmdata.limits import Limits
 from mmdata.video.coded_order import coded_order
-from mmdata.video.packets import PacketRow, Packets, read_packets, tick
-from mmdata.video.pixels import presented_size
-from mmdata.video.reader import Reader
-from mmdata.video.source import Source, name_of, opened
+from mmdata.video.packets import PacketRow, Packets, tick
 
 if TYPE_CHECKING:
     import numpy as np
     from av.container import InputContainer
-    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
     from mmdata.schema import TimeSource
     from mmdata.video.sampling import Clock, Numbers, Times
 
-__all__ = ["UNSEEN", "Index", "index", "scan"]
+__all__ = ["TIMELESS", "UNSEEN", "Index", "built", "confirmed"]
 
 UNSEEN: Final = -1
 """The number of a packet whose frame is never presented (edit lists decode such frames for others to refer to)."""
 
-_TIMELESS: Final = frozenset({"avi"})  # containers that store no presentation times; what FFmpeg reports are guesses
+_DEFAULT_RATE: Final = 25.0  # frames a second; what FFmpeg takes a stream without a rate to have
+
+TIMELESS: Final = frozenset({"avi"})
+"""FFmpeg's names of containers that store no presentation times; what it reports for them are guesses."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -78,62 +76,23 @@ class Index:
         return Clock(self.times, self.fps, self.keyframes)
 
 
-def index(source: Source, *, stream: int | None = None, limits: Limits | None = None) -> Index:
-    """Return the index of a video: one pass over its packets, and its first frame decoded to learn how it is turned.
-
-    ``source`` is a path or the bytes of a file; ``stream`` the index of a stream in it, by default the best one.
+def built(container: InputContainer, stream: VideoStream, packets: Packets, *, timeless: bool, name: str) -> Index:
+    """Return the index of an open stream; width and height are as coded, for rotation is not known yet.
 
     Raises:
-        VideoError: with a reason code; nothing can be read, or a limit is exceeded.
+        VideoError: no frame is ever presented.
     """
-    limits = limits or Limits()
-    with opened(source, stream, limits) as (container, video):
-        found = scan(container, video, source, limits)
-        return _upright(found, next(Reader(container, video, found, name_of(source)).everything(), None), source)
+    import numpy as np
 
-
-def _upright(found: Index, first: tuple[int, VideoFrame] | None, source: Source) -> Index:
-    if first is None:
-        raise VideoError(f"{name_of(source)}: not one frame can be decoded", path=name_of(source))
-    width, height = presented_size(first[1])
-    return replace(found, width=width, height=height)
-
-
-def decoded(source: Source, *, stream: int | None = None, limits: Limits | None = None) -> Index:
-    """Return the index of a video as a full decode finds it: only frames that decode are in it.
-
-    Every packet that the decoder refuses, and every frame that it marks as corrupt, is told in ``damage``.
-    """
-    limits = limits or Limits()
-    with opened(source, stream, limits) as (container, video):
-        found = scan(container, video, source, limits)
-        reader = Reader(container, video, found, name_of(source))
-        first, positions, corrupt = None, [], 0
-        for position, frame in reader.everything():
-            first = first or (position, frame)
-            positions.append(position)
-            corrupt += frame.is_corrupt
-        found = _confirmed(found, positions, tick(video))
-        marked = (f"{corrupt} frames are marked corrupt",) if corrupt else ()
-        found = replace(found, damage=found.damage + reader.damage + marked)
-        return _upright(found, first, source)
-
-
-def scan(container: InputContainer, stream: VideoStream, source: Source, limits: Limits) -> Index:
-    """Return the index of an open stream; width and height are as coded, for rotation is not known yet."""
-    timeless = container.format.name in _TIMELESS
-    packets = read_packets(container, stream, source, limits, heads=timeless)
-    timeless = timeless or any(row.pts is None for row in packets.rows)
-    return _built(container, stream, packets, timeless, source)
-
-
-def _built(container: InputContainer, stream: VideoStream, packets: Packets, timeless: bool, source: Source) -> Index:
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     codec = stream.codec_context.codec.canonical_name
-    order = coded_order(codec, packets) if timeless else _stored_order(packets.rows)
-    times = _derived_times(packets.rows, stream, rate) if timeless else _stored_times(packets.rows, stream)
+    if timeless:
+        order = coded_order(codec, packets.heads, stream.codec_context.extradata or b"")
+    else:
+        order = _stored_order(packets.rows)
+    times = np.arange(len(packets.rows)) / (rate or _DEFAULT_RATE) if timeless else _stored_times(packets.rows, stream)
     if not len(times):
-        raise VideoError(f"{name_of(source)}: the video stream presents no frame", path=name_of(source))
+        raise VideoError(f"{name}: the video stream presents no frame", path=name)
     return Index(
         times=times,
         keyframes=_keyframes(packets.rows, order),
@@ -150,7 +109,7 @@ def _built(container: InputContainer, stream: VideoStream, packets: Packets, tim
     )
 
 
-def _confirmed(found: Index, positions: list[int], time_base: float) -> Index:
+def confirmed(found: Index, positions: list[int], time_base: float) -> Index:
     """The index of the frames that came out, given the packets they came from in output order."""
     import numpy as np
 
@@ -184,17 +143,6 @@ def _stored_times(rows: list[PacketRow], stream: VideoStream) -> Times:
 
     pts = np.sort(np.array([row.pts for row in rows if not row.discard], np.int64))
     return (pts - pts[:1]) * tick(stream)
-
-
-def _derived_times(rows: list[PacketRow], stream: VideoStream, rate: float) -> Times:
-    """The k-th frame at the k-th tick that holds a packet; at k / rate where not even ticks are stored."""
-    import numpy as np
-
-    if all(row.dts is not None for row in rows):
-        ticks = np.unique(np.array([row.dts for row in rows], np.int64))
-        if len(ticks) == len(rows):
-            return (ticks - ticks[:1]) * tick(stream)
-    return np.arange(len(rows)) / (rate or 25.0)  # FFmpeg's own default for streams without a rate
 
 
 def _keyframes(rows: list[PacketRow], order: NDArray[np.int64] | None) -> Numbers:

@@ -1,10 +1,11 @@
-"""The packets of a video stream, read once and without decoding."""
+"""The packets of a video stream: read once without decoding, and given out again by their number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mmdata.errors import VideoError
 from mmdata.limits import Limits
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["HEAD", "PacketRow", "Packets", "demuxed", "read_packets", "tick"]
+__all__ = ["HEAD", "PacketRow", "Packets", "Supply", "read_packets", "tick", "without_leading"]
 
-HEAD: Final = 256  # bytes kept of each packet where the order of frames must be read from them
+HEAD: Final = 256  # bytes looked at of each packet that is no keyframe, where its order must be read from it
+_HELD: Final = 32 << 20  # bytes of packets that are kept in memory for decoding; larger streams are read twice
+_NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
 
 
 class PacketRow(NamedTuple):
@@ -31,13 +34,25 @@ class PacketRow(NamedTuple):
     discard: bool
 
 
+class Supply(Protocol):
+    """Gives out packets by number, in ascending stretches."""
+
+    def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
+        """Return the packets ``start`` to ``stop``, both included, in decoding order."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """All packets of a stream in decoding order, what was wrong with them, and the first bytes of each if asked for."""
+    """All packets of a stream in decoding order: ``rows`` about them, and a ``supply`` of them.
+
+    ``damage`` says what was wrong with them; ``heads`` are the packets as far as their headers go, if asked for.
+    """
 
     rows: list[PacketRow]
     damage: tuple[str, ...]
-    heads: list[bytes] = field(repr=False)
+    heads: list[bytes]
+    supply: Supply
 
 
 def read_packets(
@@ -50,28 +65,108 @@ def read_packets(
     """
     from av import FFmpegError
 
-    packets = Packets([], (), [])
-    corrupt = []
-    damage = []
+    rows: list[PacketRow] = []
+    first_bytes: list[bytes] = []
+    held = _Held(_HELD)
+    corrupt: list[int] = []
+    damage: list[str] = []
     try:
-        for packet in demuxed(container, stream):
+        for packet in _demuxed(container, stream):
             if packet.is_corrupt:
-                corrupt.append(len(packets.rows))
+                corrupt.append(len(rows))
             if heads:
-                packets.heads.append(bytes(memoryview(packet)[:HEAD]))
-            packets.rows.append(_row(packet))
-            if len(packets.rows) > limits.frames:
+                first_bytes.append(bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD]))
+            rows.append(_row(packet))
+            held.add(packet)
+            if len(rows) > limits.frames:
                 raise _too_long(source, limits)
     except FFmpegError as error:
-        damage.append(f"reading stopped after packet {len(packets.rows)}: {plain(error)}")
+        damage.append(f"reading stopped after packet {len(rows)}: {plain(error)}")
     if corrupt:
         damage.append(f"{len(corrupt)} corrupt packets, the first is number {corrupt[0]}")
-    return Packets(packets.rows, tuple(damage), packets.heads)
+    supply = held if held.complete else _Reread(container, stream, rows, name_of(source))
+    return Packets(rows, tuple(damage), first_bytes, supply)
 
 
-def demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """Yield the packets of ``stream`` that hold anything, from where the container stands."""
+class _Held:
+    """Packets kept in memory, up to a number of bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._packets: list[Packet[VideoStream]] = []
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        self._free -= packet.size
+        if self.complete:
+            self._packets.append(packet)
+        else:
+            self._packets.clear()
+
+    @property
+    def complete(self) -> bool:
+        return self._free >= 0
+
+    def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
+        return self._packets[start : stop + 1]
+
+
+class _Reread:
+    """Packets read again; where a seek came out is known by the identity of the packet found there."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, rows: list[PacketRow], name: str) -> None:
+        self._container = container
+        self._stream = stream
+        self._rows = rows
+        self._numbers = {(row.pts, row.dts, row.pos): number for number, row in enumerate(rows)}
+        self._name = name
+        self._ahead: Iterator[Packet[VideoStream]] = iter(())
+        self._next = len(rows)  # number of the first packet ahead
+
+    def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
+        if not 0 <= start - self._next <= _NEAR:
+            self._jump(start)
+        for packet in self._ahead:
+            self._next += 1
+            if self._next > start:
+                yield packet
+            if self._next > stop:
+                return
+
+    def _jump(self, start: int) -> None:
+        """Go to packet ``start`` or to one before it."""
+        for target in (start, 0):
+            row = self._rows[target]
+            time = row.pts if row.dts is None else row.dts
+            self._container.seek(time or 0, stream=self._stream)
+            self._ahead = _demuxed(self._container, self._stream)
+            first = next(self._ahead, None)
+            number = None if first is None else self._numbers.get((first.pts, first.dts, first.pos))
+            if first is not None and number is not None and number <= start:
+                self._ahead = chain([first], self._ahead)
+                self._next = number
+                return
+        raise VideoError(
+            f"{self._name}: cannot go back to packet {start}; the file cannot be sought in", path=self._name
+        )
+
+
+def _demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
     return (packet for packet in container.demux(stream) if packet.size)
+
+
+def without_leading(rows: list[PacketRow]) -> list[PacketRow]:
+    """Mark as discarded what follows the first keyframe but would be presented before it.
+
+    Such frames refer to others that a cut has left out; decoders drop them, and Matroska gives them no time at all.
+    """
+    first = rows[0] if rows else None
+    if first is None or first.pts is None or not first.keyframe:
+        return rows
+    before = first.pts - 1
+    times = [before if row.pts is None else row.pts for row in rows]
+    stop = next((number for number, time in enumerate(times[1:], 1) if time >= first.pts), 1)
+    leading = (row._replace(pts=times[number], discard=True) for number, row in enumerate(rows[1:stop], 1))
+    return [first, *leading, *rows[stop:]]
 
 
 def tick(stream: VideoStream) -> float:

@@ -2,29 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmdata.errors import VideoError
-from mmdata.video.packets import demuxed
-from mmdata.video.source import plain
+from mmdata.limits import Limits
+from mmdata.video.index import TIMELESS, Index, built, confirmed
+from mmdata.video.packets import Supply, read_packets, tick, without_leading
+from mmdata.video.pixels import presented_size
+from mmdata.video.source import Source, name_of, opened, plain
 
 if TYPE_CHECKING:
     import numpy as np
-    from av.container import InputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
-    from mmdata.video.index import Index
+__all__ = ["Fault", "Reader", "Segment", "decoded", "index", "reading", "segments"]
 
-    Numbered: TypeAlias = tuple[int, Packet[VideoStream]]
 
-__all__ = ["Fault", "Reader", "Segment", "segments"]
+def index(source: Source, *, stream: int | None = None, limits: Limits | None = None) -> Index:
+    """Return the index of a video: one pass over its packets, and its first frame decoded to learn how it is turned.
 
-_NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
+    ``source`` is a path or the bytes of a file; ``stream`` the index of a stream in it, by default the best one.
+
+    Raises:
+        VideoError: with a reason code; nothing can be read, or a limit is exceeded.
+    """
+    with reading(source, stream, limits or Limits()) as reader:
+        return _upright(reader.index, next((frame for _, frame in reader.everything()), None), reader.name)
+
+
+def decoded(source: Source, *, stream: int | None = None, limits: Limits | None = None) -> Index:
+    """Return the index of a video as a full decode finds it: only frames that decode are in it.
+
+    Every packet that the decoder refuses, and every frame that it marks as corrupt, is told in ``damage``.
+
+    Raises:
+        VideoError: as :func:`index`.
+    """
+    with reading(source, stream, limits or Limits()) as reader:
+        first, packets, corrupt = None, [], 0
+        for packet, frame in reader.everything():
+            first = first or frame
+            packets.append(packet)
+            corrupt += frame.is_corrupt
+        found = _upright(confirmed(reader.index, packets, reader.tick), first, reader.name)
+        marked = (f"{corrupt} frames are marked corrupt",) if corrupt else ()
+        return replace(found, damage=found.damage + reader.damage + marked)
+
+
+def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:
+    if first is None:
+        raise VideoError(f"{name}: not one frame can be decoded", path=name)
+    width, height = presented_size(first)
+    return replace(found, width=width, height=height)
+
+
+@contextmanager
+def reading(
+    source: Source, stream: int | None, limits: Limits, *, strict: bool = False, known: Index | None = None
+) -> Iterator[Reader]:
+    """Open a video, read its packets and give a reader of its frames, by its own index or a better ``known`` one.
+
+    The other arguments are those of :func:`mmdata.video.source.opened`.
+    """
+    name = name_of(source)
+    with opened(source, stream, limits, strict=strict) as (container, video):
+        timeless = container.format.name in TIMELESS
+        packets = read_packets(container, video, source, limits, heads=timeless)
+        if not timeless:
+            packets = replace(packets, rows=without_leading(packets.rows))
+            timeless = any(row.pts is None for row in packets.rows)
+        found = known or built(container, video, packets, timeless=timeless, name=name)
+        yield Reader(video, found, packets.supply, name)
 
 
 class Fault(NamedTuple):
@@ -35,7 +89,7 @@ class Fault(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Packets ``start`` to ``stop`` (included, in decoding order), which decode to the ``wanted`` frames and others."""
+    """Packets ``start`` to ``stop`` (included, in decoding order); ``wanted`` are those whose frames are."""
 
     start: int
     stop: int
@@ -51,31 +105,32 @@ def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
     import numpy as np
 
     assert index.order is not None, "without an order there are no stretches"
-    position = np.empty(index.num_frames, np.int64)  # of each frame's packet
+    packets = np.empty(index.num_frames, np.int64)  # the packet of each frame
     presented = np.flatnonzero(index.order >= 0)
-    position[index.order[presented]] = presented
+    packets[index.order[presented]] = presented
     ranks = _ranks(index)
     keys = np.flatnonzero([row.keyframe for row in index.packets])
     found: list[Segment] = []
     for number in sorted(wanted):
-        last = int(position[number])
-        usable = keys[(keys <= last) & (ranks[keys] <= ranks[last])]
+        packet = int(packets[number])
+        usable = keys[(keys <= packet) & (ranks[keys] <= ranks[packet])]
         start = int(usable[-1]) if len(usable) else 0
         if found and start <= found[-1].stop:
             before = found.pop()
-            found.append(Segment(before.start, max(before.stop, last), before.wanted | {number}))
+            found.append(Segment(before.start, max(before.stop, packet), before.wanted | {packet}))
         else:
-            found.append(Segment(start, last, frozenset({number})))
+            found.append(Segment(start, packet, frozenset({packet})))
     return found
 
 
 class Reader:
-    """Decodes wanted frames of an open stream; ``faults`` are the packets that the decoder refused on the way."""
+    """Decodes frames of an open stream; ``faults`` are the packets that the decoder refused on the way."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, index: Index, name: str) -> None:
-        self._container = container
-        self._stream = stream
-        self._index = index
+    def __init__(self, stream: VideoStream, index: Index, supply: Supply, name: str) -> None:
+        self._context = stream.codec_context
+        self._supply = supply
+        self.tick = tick(stream)
+        self.index = index
         self.name = name
         self.faults: list[Fault] = []
 
@@ -89,109 +144,86 @@ class Reader:
 
     def frames(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Yield (number, decoded frame) for the ``wanted`` numbers that decode, not always in order."""
-        if not wanted:
-            return
-        if self._index.order is None or self._index.damage:
+        if self.index.order is None or self.index.damage:
             yield from self._among_everything(wanted)
             return
-        cursor = Cursor(self._container, self._stream, self._index, self.name)
-        for segment in segments(self._index, wanted):
-            yield from self._segment(cursor, segment, self._index.order)
+        latest = -1
+        for segment in segments(self.index, wanted):
+            packets = self._supply.between(segment.start, segment.stop)
+            for packet, frame in self._decoded(self._marked(packets, segment)):
+                number = int(self.index.order[packet])
+                if self.index.times_source == "derived" and number < latest:
+                    return  # the order that was read from the coded frames is not the order in which they come
+                latest = number
+                if packet in segment.wanted:
+                    yield number, frame
+            self._forgive(segment.start)
 
     def everything(self) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield (packet, decoded frame) for every frame that decodes, in output order."""
-        cursor = Cursor(self._container, self._stream, self._index, self.name)
-        yield from self._decoded(enumerate(cursor.packets(0, len(self._index.packets) - 1)))
-
-    def _segment(self, cursor: Cursor, segment: Segment, order: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
-        for position, frame in self._decoded(self._marked(cursor, segment, order)):
-            if (number := int(order[position])) in segment.wanted:
-                yield number, frame
-
-    def _marked(self, cursor: Cursor, segment: Segment, order: NDArray[np.int64]) -> Iterator[Numbered]:
-        """The packets of a segment; before each, the decoder is told whether its frame may be left out.
-
-        NONREF drops only frames that no other frame refers to, so what is decoded stays exact.
-        """
-        context = self._stream.codec_context
-        packets = cursor.packets(segment.start, segment.stop)
-        for position, packet in enumerate(packets, segment.start):
-            context.skip_frame = "DEFAULT" if order[position] in segment.wanted else "NONREF"
-            yield position, packet
+        """Yield (packet number, decoded frame) for every frame that decodes, in output order."""
+        yield from self._decoded(enumerate(self._supply.between(0, len(self.index.packets) - 1)))
+        self._forgive(0)
 
     def _among_everything(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from the first packet on and leave nothing out.
 
         So it must be where the order is unknown, or where damage makes frames depend on all that came before.
         """
-        last, order = max(wanted), self._index.order
-        for place, (position, frame) in enumerate(self.everything()):
-            number = place if order is None else int(order[position])
+        last, order = max(wanted), self.index.order
+        for place, (packet, frame) in enumerate(self.everything()):
+            number = place if order is None else int(order[packet])
             if number in wanted:
                 yield number, frame
             if number == last:
                 return
 
-    def _decoded(self, packets: Iterator[Numbered]) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode ``packets`` and, at their end, what the decoder still holds; frames carry their packet's number."""
+    def _forgive(self, start: int) -> None:
+        """Drop the faults of frames that lead the keyframe ``start`` in presentation.
+
+        They refer to frames before it, which were not decoded; nobody wants them.
+        """
+        if self.index.order is not None:
+            ranks = _ranks(self.index)
+            self.faults = [
+                fault for fault in self.faults if fault.packet < start or ranks[fault.packet] >= ranks[start]
+            ]
+
+    def _marked(
+        self, packets: Iterable[Packet[VideoStream]], segment: Segment
+    ) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        """Before each packet, tell the decoder whether its frame may be left out.
+
+        NONREF leaves out only frames that no other frame refers to, so what is decoded stays exact.
+        """
+        skipping = None
+        for number, packet in enumerate(packets, segment.start):
+            if skipping is not (skip := number not in segment.wanted):
+                self._context.skip_frame = "NONREF" if skip else "DEFAULT"
+                skipping = skip
+            yield number, packet
+
+    def _decoded(self, packets: Iterable[tuple[int, Packet[VideoStream]]]) -> Iterator[tuple[int, VideoFrame]]:
+        """Decode ``packets`` and, at their end, what the decoder still holds; each frame with its packet's number."""
+        for number, packet in packets:
+            packet.pts = number  # comes out as the pts of its frame, wherever reordering puts it
+            for frame in self._tried(packet, number):
+                yield frame.pts, frame  # type: ignore[misc]  # it has one: ours
+        for frame in self._tried(None, len(self.index.packets) - 1):
+            yield frame.pts, frame  # type: ignore[misc]
+        self._context.flush_buffers()
+
+    def _tried(self, packet: Packet[VideoStream] | None, number: int) -> list[VideoFrame]:
         from av import FFmpegError
 
-        context = self._stream.codec_context
-        position = -1
-        for position, packet in packets:
-            packet.pts = position  # comes out as the pts of its frame, wherever reordering puts it
-            try:
-                yield from _numbered(context.decode(packet))
-            except FFmpegError as error:
-                self.faults.append(Fault(position, plain(error)))
         try:
-            yield from _numbered(context.decode(None))
+            return self._context.decode(packet)
         except FFmpegError as error:
-            self.faults.append(Fault(position, plain(error)))
-        context.flush_buffers()
-
-
-def _numbered(frames: list[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
-    return ((frame.pts, frame) for frame in frames if frame.pts is not None)
-
-
-class Cursor:
-    """A place among the packets of a stream, known by their identity and not by what a seek promises."""
-
-    def __init__(self, container: InputContainer, stream: VideoStream, index: Index, name: str) -> None:
-        self._container = container
-        self._stream = stream
-        self._rows = index.packets
-        self._known = {(row.pts, row.dts, row.pos): number for number, row in enumerate(index.packets)}
-        self._name = name
-        self._ahead: Iterator[Packet[VideoStream]] = iter(())
-        self._position = len(index.packets)  # of the packet that comes next
-
-    def packets(self, start: int, stop: int) -> Iterator[Packet[VideoStream]]:
-        """Yield the packets ``start`` to ``stop``, both included, in decoding order."""
-        if not 0 <= start - self._position <= _NEAR:
-            self._jump(start)
-        for packet in self._ahead:
-            self._position += 1
-            if self._position > start:
-                yield packet
-            if self._position > stop:
-                return
-
-    def _jump(self, start: int) -> None:
-        """Place the cursor at or before packet ``start``."""
-        for target in (start, 0):
-            row = self._rows[target]
-            time = row.pts if row.dts is None else row.dts
-            self._container.seek(time or 0, stream=self._stream)
-            self._ahead = demuxed(self._container, self._stream)
-            first = next(self._ahead, None)
-            found = None if first is None else self._known.get((first.pts, first.dts, first.pos))
-            if first is not None and found is not None and found <= start:
-                self._ahead = chain([first], self._ahead)
-                self._position = found
-                return
-        raise VideoError(f"{self._name}: cannot go back to packet {start}", path=self._name)
+            if isinstance(error, MemoryError):
+                raise VideoError(
+                    f"{self.name}: needs more memory than there is", path=self.name, reason="media_limit"
+                ) from error
+            self.faults.append(Fault(number, plain(error)))
+            return []
 
 
 def _ranks(index: Index) -> NDArray[np.int64]:

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from mmdata.errors import VideoError
+from mmdata.errors import UsageError, VideoError
 from mmdata.limits import Limits
 from mmdata.video.frames import Frames
-from mmdata.video.index import Index, decoded, scan
+from mmdata.video.index import Index
 from mmdata.video.pixels import Scaler, Size, scaler
 from mmdata.video.plan import Plan, Snap, plan
-from mmdata.video.reader import Reader
+from mmdata.video.reader import Reader, decoded, reading
 from mmdata.video.sampling import Pad, Strategy
-from mmdata.video.source import Source, name_of, opened
+from mmdata.video.source import Source, name_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,8 @@ def sample(
     the name of a family of :mod:`mmdata.image.families`, exactly as that family does it. ``start``, ``end``, ``pad``
     and ``snap`` are those of :func:`plan`; ``stream`` is the index of a stream in the file.
 
-    A damaged video raises; ``on_damage="keep"`` samples instead from the frames that do decode.
+    A damaged video raises; ``on_damage="keep"`` samples instead from the frames that do decode. ``backend="decord"``
+    decodes the same frames by decord, where it is installed and can (:mod:`mmdata.video.decord_backend`).
 
     Raises:
         VideoError: with ``reason`` and ``frames_read``; missing, undecodable, damaged, or beyond the ``limits``.
@@ -61,17 +62,20 @@ def sample(
     wanted = partial(plan, strategy=Strategy.parse(strategy), pad=pad, snap=snap, start=start, end=end)
     scale = scaler(size, resize)
     if backend == "decord":
-        raise NotImplementedError
-    with opened(source, stream, limits, strict=on_damage == "raise") as (container, video):
-        found = scan(container, video, source, limits)
-        _refuse(source, found.damage, on_damage)
-        if not found.damage and not (found.order is None and _needs_keyframes(strategy, snap)):
-            reader = Reader(container, video, found, name_of(source))
+        from mmdata.video.decord_backend import sample_by_decord
+
+        if stream is not None:
+            raise UsageError("decord takes the stream that FFmpeg holds to be the best; name another to backend='av'")
+        return sample_by_decord(source, wanted, size, resize, limits)
+    with reading(source, stream, limits, strict=on_damage == "raise") as reader:
+        found = reader.index
+        _refuse(reader.name, found.damage, on_damage)
+        if not found.damage:
             planned = wanted(found)
             pixels = _pixels(reader, planned, scale, limits)
-            _refuse(source, reader.damage, on_damage, len(pixels))
-            if not reader.damage and pixels.keys() >= set(planned.numbers.tolist()):
-                return _frames(found, planned, pixels)
+            _refuse(reader.name, reader.damage, on_damage, len(pixels.found))
+            if not reader.damage and pixels.complete:
+                return pixels.frames(found)
     return _from_what_decodes(source, wanted, scale, stream, limits, on_damage)
 
 
@@ -80,51 +84,83 @@ def _from_what_decodes(
 ) -> Frames:
     """Sample from the frames that a full decode finds, where the packets promised others."""
     found = decoded(source, stream=stream, limits=limits)
-    _refuse(source, found.damage, on_damage, found.num_frames)
+    _refuse(name_of(source), found.damage, on_damage, found.num_frames)
     planned = wanted(found)
-    with opened(source, stream, limits) as (container, video):
-        pixels = _pixels(Reader(container, video, found, name_of(source)), planned, scale, limits)
-    if missing := sorted(set(planned.numbers.tolist()) - pixels.keys()):
-        raise _damaged(source, (f"frame {missing[0]} decodes in a full pass, but not from its keyframe",), len(pixels))
-    return _frames(found, planned, pixels)
+    with reading(source, stream, limits, known=found) as reader:
+        pixels = _pixels(reader, planned, scale, limits)
+    if not pixels.complete:
+        raise _damaged(reader.name, ("frames that decode in one pass do not in another",), len(pixels.found))
+    return pixels.frames(found)
 
 
-def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> dict[int, NDArray[np.uint8]]:
-    """Decode the planned frames: number -> (height, width, 3) uint8, all of one size."""
-    wanted = set(planned.numbers.tolist())
-    found: dict[int, NDArray[np.uint8]] = {}
-    for number, frame in reader.frames(wanted):
-        found[number] = pixels = scale(frame)
-        if pixels.nbytes * len(wanted) > limits.output_bytes:
+def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> _Pixels:
+    pixels = _Pixels(planned, limits, reader.name)
+    for number, frame in reader.frames(pixels.places.keys()):
+        pixels.add(number, scale(frame))
+    return pixels
+
+
+class _Pixels:
+    """The planned frames as they are decoded, in one array of the size of the first; ``found`` are their numbers."""
+
+    def __init__(self, planned: Plan, limits: Limits, name: str) -> None:
+        self._planned = planned
+        self._limits = limits
+        self._name = name
+        self._array: NDArray[np.uint8] | None = None
+        self.places = {number: place for place, number in enumerate(dict.fromkeys(planned.numbers.tolist()))}
+        self.found: set[int] = set()
+
+    def add(self, number: int, pixels: NDArray[np.uint8]) -> None:
+        """Keep the pixels of a frame, (height, width, 3) uint8."""
+        if self._array is None:
+            self._array = self._allocated(pixels)
+        if pixels.shape != self._array.shape[1:]:
             raise VideoError(
-                f"{reader.name}: {len(wanted)} frames of {pixels.shape[1]}x{pixels.shape[0]} are beyond the limit of "
-                f"{limits.output_bytes} bytes; ask for fewer or smaller ones, or raise Limits(output_bytes=...)",
-                path=reader.name,
+                f"{self._name}: the size of frames changes at frame {number}; give a size", path=self._name
+            )
+        self._array[self.places[number]] = pixels
+        self.found.add(number)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned frame is there."""
+        return len(self.found) == len(self.places)
+
+    def frames(self, found: Index) -> Frames:
+        """Return the result; frames that were planned twice stand in it twice."""
+        import numpy as np
+
+        assert self._array is not None
+        numbers, times = self._planned
+        pixels = self._array  # (different frames, height, width, 3) uint8
+        if len(numbers) > len(pixels):
+            pixels = pixels[np.array([self.places[number] for number in numbers.tolist()])]
+        return Frames(pixels, times, numbers, found.times_source, found.damage)
+
+    def _allocated(self, first: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        import numpy as np
+
+        count, most = len(self._planned.numbers), self._limits.output_bytes
+        if first.nbytes * count > most:
+            raise VideoError(
+                f"{self._name}: {count} frames of {first.shape[1]}x{first.shape[0]} are beyond the limit of "
+                f"{most} bytes; "
+                "ask for fewer or smaller ones, or raise Limits(output_bytes=...)",
+                path=self._name,
                 reason="media_limit",
             )
-    return found
+        return np.empty((len(self.places), *first.shape), np.uint8)
 
 
-def _frames(found: Index, planned: Plan, pixels: dict[int, NDArray[np.uint8]]) -> Frames:
-    import numpy as np
-
-    stacked = np.stack([pixels[number] for number in planned.numbers.tolist()])  # (frames, height, width, 3) uint8
-    return Frames(stacked, planned.times, planned.numbers, found.times_source, found.damage)
-
-
-def _needs_keyframes(strategy: str | Strategy, snap: Snap) -> bool:
-    return snap == "keyframe" or Strategy.parse(strategy).name == "keyframes"
-
-
-def _refuse(source: Source, damage: tuple[str, ...], on_damage: OnDamage, frames_read: int = 0) -> None:
+def _refuse(name: str, damage: tuple[str, ...], on_damage: OnDamage, frames_read: int = 0) -> None:
     if damage and on_damage == "raise":
-        raise _damaged(source, damage, frames_read)
+        raise _damaged(name, damage, frames_read)
 
 
-def _damaged(source: Source, damage: tuple[str, ...], frames_read: int) -> VideoError:
-    name = name_of(source)
+def _damaged(name: str, damage: tuple[str, ...], frames_read: int) -> VideoError:
     return VideoError(
-        f"{name}: damaged: {'; '.join(damage)}; {frames_read} frames could be read; on_damage='keep' takes them",
+        f"{name}: damaged: {'; '.join(damage)}; {frames_read} frames could be read, on_damage='keep' takes them",
         path=name,
         reason="damaged_media",
         frames_read=frames_read,

@@ -1,0 +1,129 @@
+"""Tiny clips whose frames carry their own number, and readings of that number."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from fractions import Fraction
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+BITS = 8
+HEIGHT, WIDTH = 48, 64  # a bit is a block of 8 x 24 pixels; two rows of blocks, the lower one inverted
+
+ENCODERS = {"h264": "libx264", "hevc": "libx265", "mpeg4": "mpeg4", "vp9": "libvpx-vp9", "mjpeg": "mjpeg"}
+_OPTIONS = {
+    "h264": {"preset": "ultrafast", "qp": "18"},
+    "hevc": {"preset": "ultrafast", "x265-params": "log-level=none:pools=1:frame-threads=1"},
+    "mpeg4": {"qscale": "2"},
+    "vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"},
+    "mjpeg": {"qscale": "2"},
+}
+
+
+def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
+    """A picture that shows ``number`` in black and white blocks, (height, width, 3) uint8."""
+    bits = np.array([number >> bit & 1 for bit in reversed(range(BITS))], np.uint8)
+    blocks = np.stack([bits, 1 - bits]) * 235
+    pixels = blocks.repeat(HEIGHT // 2, 0).repeat(WIDTH // BITS, 1)
+    padded = np.pad(pixels, ((0, height - HEIGHT), (0, width - WIDTH)), mode="edge")
+    return np.repeat(padded[:, :, None], 3, axis=2)
+
+
+def number_in(pixels: NDArray[np.uint8]) -> int:
+    """The number that a decoded picture shows; -1 if it cannot be read with certainty."""
+    centres = (np.arange(BITS) * (WIDTH // BITS)) + WIDTH // BITS // 2
+    upper = pixels[8:16, centres, :].mean((0, 2))
+    lower = pixels[32:40, centres, :].mean((0, 2))
+    if (np.abs(upper - lower) < 60).any():
+        return -1
+    return int((upper > lower) @ (1 << np.arange(BITS)[::-1]))
+
+
+def numbers_in(pixels: NDArray[np.uint8]) -> list[int]:
+    return [number_in(frame) for frame in pixels]
+
+
+def clip(
+    codec: str,
+    container: str,
+    times: Sequence[int],
+    *,
+    rate: int = 25,
+    gop: int = 12,
+    b_frames: int = 0,
+    size: tuple[int, int] = (HEIGHT, WIDTH),
+    first: int = 0,
+    audio: float = 0.0,
+    options: dict[str, str] | None = None,
+    muxer: dict[str, str] | None = None,
+    rotation: int = 0,
+    pix_fmt: str = "",
+) -> bytes:
+    """The bytes of a clip with a frame at each of ``times`` (in ticks of 1 / ``rate`` s), numbered from ``first``.
+
+    ``audio`` adds that many seconds of silence.
+    """
+    file = io.BytesIO()
+    with av.open(file, "w", format=container, options=muxer or {}) as output:
+        stream = output.add_stream(ENCODERS[codec], rate=rate)
+        stream.height, stream.width = size
+        stream.pix_fmt = pix_fmt or ("yuvj420p" if codec == "mjpeg" else "yuv420p")
+        context = stream.codec_context
+        context.time_base = Fraction(1, rate)
+        context.thread_count = 1
+        context.gop_size = gop
+        context.options = _options(codec, b_frames, options or {})
+        if codec != "vp9" and codec != "mjpeg":
+            context.max_b_frames = b_frames
+        if rotation:
+            stream.set_display_rotation(rotation)
+        sound = output.add_stream("mp3" if container == "avi" else "aac", rate=44100) if audio else None
+        if sound is not None:  # before the pictures, so that the muxer knows what delay of the sound to make up for
+            _mux_silence(output, sound, audio)
+        for number, time in enumerate(times, first):
+            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24").reformat(format=stream.pix_fmt)
+            frame.pts, frame.time_base = time, Fraction(1, rate)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def _options(codec: str, b_frames: int, others: dict[str, str]) -> dict[str, str]:
+    options = dict(_OPTIONS[codec])
+    if codec == "h264":
+        options |= {"bf": str(b_frames), "b-adapt": "0", "sc_threshold": "0"}
+    if codec == "hevc":
+        options["x265-params"] += f":bframes={b_frames}:b-adapt=0:scenecut=0"
+    return options | others
+
+
+def _mux_silence(output: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
+    size = stream.codec_context.frame_size or 1024
+    for start in range(0, int(seconds * 44100), size):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, size), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 44100, start
+        output.mux(stream.encode(frame))
+    output.mux(stream.encode(None))
+
+
+def cut(source: bytes, container: str, *, keyframe: int, start: int, rate: int = 25) -> bytes:
+    """``source`` stream-copied from its ``keyframe``-th keyframe on, to be presented from tick ``start`` on.
+
+    What comes before ``start`` is kept for others to refer to; only an edit list can hide it.
+    """
+    file = io.BytesIO()
+    with av.open(io.BytesIO(source)) as opened, av.open(file, "w", format=container) as output:
+        stream = opened.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        ticks = round(start / rate / stream.time_base)
+        seen = -1
+        for packet in opened.demux(stream):
+            seen += packet.size > 0 and packet.is_keyframe
+            if seen >= keyframe and packet.size:
+                packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
+                packet.stream = copy
+                output.mux(packet)
+    return file.getvalue()
