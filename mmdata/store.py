@@ -11,7 +11,7 @@ import datetime
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
@@ -20,12 +20,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, overload
 
 import mmdata
-from mmdata.columns import BatchView, arrow_schema, to_batch
+from mmdata.columns import arrow_schema, to_batch
 from mmdata.errors import StoreError, UsageError
 from mmdata.manifest import MANIFEST, Manifest, Shard, SourceFile, hash_file, hash_text, read_manifest, write_manifest
 from mmdata.publish import partial_directory, partial_path, publish, sync
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Media, Region, Text
+from mmdata.rows import BatchView
+from mmdata.schema import Conversation, Media, Text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -202,14 +203,9 @@ def _check_vacant(path: Path, overwrite: bool) -> None:
 
 def _weight(conversation: Conversation) -> int:
     """Return about how many bytes a row takes, so that a batch of large rows is cut early."""
-    total = 0
-    for message in conversation.messages:
-        for part in message.content:
-            if isinstance(part, (Text, Region)):
-                total += len(part.text)
-    for medium in conversation.media:
-        total += len(medium.bytes or b"") + sum(map(len, medium.frames or ()))
-    return total
+    words = [len(p.text) for m in conversation.messages for p in m.content if type(p) is Text]
+    files = [len(m.bytes or b"") + sum(map(len, m.frames or ())) for m in conversation.media]
+    return sum(words) + sum(files)
 
 
 def _empty(folder: Path, keep: frozenset[str]) -> None:
@@ -254,6 +250,8 @@ class _ShardWriter:
         return Shard(self._path.name, sum(self._batches), size, digest, tuple(self._batches))
 
     def abandon(self) -> None:
+        with suppress(OSError, ValueError):
+            self._writer.close()
         self._file.close()
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdata.columns import BatchView, arrow_schema, to_batch
+from mmdata.columns import arrow_schema, to_batch
+from mmdata.rows import BatchView
 from mmdata.schema import Conversation
 from tests.conversations import conversations, plain
 
