@@ -8,7 +8,7 @@ from mmdata.errors import RecordError
 from mmdata.formats._sources import kind
 from mmdata.schema import Image, Message, Part, Role, Video
 
-__all__ = ["IMAGE", "ROLES", "VIDEO", "Slots", "lead_in", "media_paths", "require_answer", "role_of"]
+__all__ = ["IMAGE", "ROLES", "VIDEO", "Slots", "lead_in", "leftover_fields", "media_paths", "require_answer", "role_of"]
 
 IMAGE: Final = "<image>"
 VIDEO: Final = "<video>"
@@ -52,6 +52,17 @@ def media_paths(record: dict[str, Any], key: str) -> list[str]:
     if not all(paths):
         raise RecordError(f"{key!r} holds an empty path", reason="missing_media")
     return paths
+
+
+def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the fields of turns besides ``from`` and ``value``, by the turn's number, for those that have any."""
+    if max(map(len, turns)) <= 2:
+        return {}
+    return {
+        str(number): {key: field for key, field in turn.items() if key not in {"from", "value"}}
+        for number, turn in enumerate(turns)
+        if len(turn) > 2
+    }
 
 
 class Slots:

@@ -16,15 +16,14 @@ from mmdata.formats import registry
 from mmdata.formats._format import Record
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
-from mmdata.formats._turns import ROLES, Slots, lead_in, media_paths, require_answer, role_of
+from mmdata.formats._turns import ROLES, Slots, lead_in, leftover_fields, media_paths, require_answer, role_of
 from mmdata.schema import Conversation, Media, Message, Role
 
-__all__ = ["Llava", "converse"]
+__all__ = ["Llava", "converse", "elsewhere"]
 
 _IMAGE: Final = re.compile(r"(<image>)")
 _IMAGE_OR_VIDEO: Final = re.compile(r"(<image>|<video>)")
 _HOMED: Final = frozenset({"id", "image", "video", "conversations"})
-_TURN: Final = frozenset({"from", "value"})
 _SUFFIXES: Final = (".jpg", ".png", ".jpeg", ".gif", ".JPG", ".webp")
 _COCO: Final = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{12}\.jpg)")
 _COCO_FOLDER: Final = re.compile(r"(?:train|val)20\d\d")
@@ -57,7 +56,7 @@ class Llava(JsonSource):
         """Yield the path as it is spelt, below the folder of its file, and where else such an image is often kept."""
         yield from JsonSource.candidates(self, path, record)
         if self.fallbacks and not path.startswith("/"):
-            yield from _elsewhere(path)
+            yield from elsewhere(path)
 
 
 def converse(record: Record, source: str) -> Conversation:
@@ -80,8 +79,8 @@ def converse(record: Record, source: str) -> Conversation:
         raise RecordError(f"'conversations' must be an array, found {kind(turns)}")
     images, videos = media_paths(value, "image"), media_paths(value, "video")
     messages = _messages(turns, len(images), len(videos))
-    if max(map(len, turns)) > len(_TURN):
-        extra["turns"] = _leftovers(turns)
+    if leftovers := leftover_fields(turns):
+        extra["turns"] = leftovers
     media = (*[Media("image", path) for path in images], *[Media("video", path) for path in videos])
     return Conversation(conversation_id(record), messages, media, source, "train", extra)
 
@@ -120,16 +119,7 @@ def _odd_turn(turn: Any) -> tuple[Role, str]:
     return role_of(turn["from"]), turn["value"]
 
 
-def _leftovers(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the fields of turns that have no home, by the turn's number."""
-    return {
-        str(number): {key: field for key, field in turn.items() if key not in _TURN}
-        for number, turn in enumerate(turns)
-        if len(turn) > len(_TURN)
-    }
-
-
-def _elsewhere(path: str) -> list[str]:
+def elsewhere(path: str) -> list[str]:
     """Return where an image that is missing may be: under another suffix, or in another edition of COCO."""
     stem, suffix = posixpath.splitext(path)
     places = [stem + other for other in _SUFFIXES if other != suffix]

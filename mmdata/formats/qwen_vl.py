@@ -1,0 +1,132 @@
+r"""Qwen-VL's own conversations: images, phrases and boxes are marked inside the text.
+
+``Picture 1: <img>a.jpg</img>\n`` is an image; the label and the newline after it are the mark's. A phrase and its
+boxes, ``<ref>dog</ref><box>(1,2),(3,4)</box>``, are a region of the image last shown; a phrase without box is a region
+without boxes, a box without phrase one without words. Four-cornered ``<quad>`` areas have no place in the schema and
+are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal
+
+from mmdata.errors import RecordError
+from mmdata.formats import registry
+from mmdata.formats._format import Record
+from mmdata.formats._placeholders import fill
+from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
+from mmdata.formats._turns import leftover_fields, require_answer, role_of
+from mmdata.schema import Box, Conversation, Image, Media, Message, Part, Region, Text
+
+__all__ = ["QwenVl"]
+
+_IMAGE: Final = re.compile(r"((?:Picture [0-9]{1,6}: ?)?<img>.*?</img>\n?)", re.DOTALL)
+_REFERENCE: Final = re.compile(r"(?:Picture ([0-9]{1,6}): ?)?<img>(.*?)</img>\n?", re.DOTALL)
+_REGION: Final = re.compile(r"<ref>(.*?)</ref>((?:<box>.*?</box>)*)|((?:<box>.*?</box>)+)", re.DOTALL)
+_BOX: Final = re.compile(r"<box>(.*?)</box>", re.DOTALL)
+_CORNERS: Final = re.compile(r" *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *, *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *")
+_STRAY: Final = re.compile(r"</?(?:img|ref|box|quad)>")
+_HOMED: Final = frozenset({"id", "conversations"})
+
+
+@registry.register("qwen_vl")
+@dataclass(frozen=True)
+class QwenVl(JsonSource):
+    """Qwen-VL's conversations. ``source`` is the data set name that rows get.
+
+    ``grid`` is what the numbers in boxes are divided by: 1000 as Qwen-VL's documentation says, or 999 as ms-swift 2 and
+    Qwen-VL's evaluation scripts have it.
+    """
+
+    summary: ClassVar[str] = "Qwen-VL conversations with images, phrases and boxes marked in the text"
+    shape: ClassVar[str] = (
+        '[{"id": "1", "conversations": [{"from": "user", "value": "Picture 1: <img>1.jpg</img>\\nFind the dog."}, '
+        '{"from": "assistant", "value": "<ref>dog</ref><box>(12,30),(480,999)</box>"}]}]'
+    )
+
+    source: str = "qwen_vl"
+    grid: Literal["1000", "999"] = "1000"
+
+    def conversation(self, record: Record) -> Conversation:
+        """Return the conversation of one record."""
+        value = mapping(record)
+        turns = value.get("conversations")
+        if not turns:
+            raise RecordError("'conversations' is absent or empty", reason="no_conversation")
+        if not isinstance(turns, list):
+            raise RecordError(f"'conversations' must be an array, found {kind(turns)}")
+        extra = {key: found for key, found in value.items() if key not in _HOMED}
+        if "id" in value and value["id"] != record.id:
+            extra["id"] = value["id"]
+        pictures = _Pictures(int(self.grid))
+        messages = [_message(turn, pictures) for turn in turns]
+        require_answer(messages)
+        if leftovers := leftover_fields(turns):
+            extra["turns"] = leftovers
+        return Conversation(conversation_id(record), tuple(messages), tuple(pictures.media), self.source, extra=extra)
+
+
+class _Pictures:
+    """The images of one conversation as its turns show them, and the grid of its boxes."""
+
+    def __init__(self, grid: int) -> None:
+        self.media: list[Media] = []
+        self.grid = grid
+        self.shown = 0  # the image that regions speak of
+
+    def take(self, mark: str) -> Part:
+        """Return the part for an image's mark; a number met before with the same file is the same image."""
+        found = _REFERENCE.fullmatch(mark)
+        assert found
+        path, new = found[2], len(self.media) + 1
+        number = int(found[1] or new)
+        if not path:
+            raise RecordError(f"{mark!r} names no file", reason="missing_media")
+        if number == new:
+            self.media.append(Media("image", path))
+        elif not 0 < number < new or self.media[number - 1].path != path:
+            raise RecordError(f"{mark!r} is picture {new} of the conversation", reason="media_mismatch")
+        self.shown = number - 1
+        return Image(self.shown)
+
+
+def _message(turn: Any, pictures: _Pictures) -> Message:
+    if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
+        raise RecordError("a turn must be an object with 'from' and a string as 'value'")
+    role = role_of(turn.get("from"))
+    content: list[Part] = []
+    for part in fill(turn["value"], _IMAGE, pictures.take):
+        content += _regions(part.text, pictures) if isinstance(part, Text) else (part,)
+    return Message(role, tuple(content), role == "assistant")
+
+
+def _regions(text: str, pictures: _Pictures) -> Iterator[Part]:
+    """Yield the parts of a text: its phrases with boxes as regions, its other words as they are."""
+    done = 0
+    for found in _REGION.finditer(text):
+        yield from _words(text[done : found.start()])
+        boxes = tuple(_box(numbers, pictures.grid) for numbers in _BOX.findall(found[2] or found[3] or ""))
+        yield Region(found[1] or "", boxes, pictures.shown)
+        done = found.end()
+    yield from _words(text[done:])
+
+
+def _words(text: str) -> Iterator[Text]:
+    if stray := _STRAY.search(text):
+        reason = "malformed" if "img" in stray[0] or "ref" in stray[0] else "bad_box"
+        raise RecordError(f"{stray[0]} stands alone or is not supported: {text[stray.start() :][:60]!r}", reason=reason)
+    if "<image>" in text:
+        raise RecordError("an <image> placeholder was left unconverted in the text", reason="media_mismatch")
+    if text:
+        yield Text(text)
+
+
+def _box(numbers: str, grid: int) -> Box:
+    corners = _CORNERS.fullmatch(numbers)
+    if corners is None:
+        raise RecordError(f"a box is written (x1,y1),(x2,y2), found {numbers[:60]!r}", reason="bad_box")
+    x1, y1, x2, y2 = (int(number) / grid for number in corners.groups())
+    return x1, y1, x2, y2
