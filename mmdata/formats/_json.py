@@ -22,7 +22,7 @@ from mmdata.formats._format import Record
 from mmdata.formats._window import Window, suspicious
 from mmdata.rejects import Reason, Reject
 
-__all__ = ["Reader", "identity", "records"]
+__all__ = ["Value", "identity", "members", "records"]
 
 _EDGE: Final = 16
 """A fault nearer than this to the end of the window may be a literal or an escape that is cut there."""
@@ -50,11 +50,17 @@ def records(file: Path, *, id_key: str = "id") -> Iterator[Record | Reject]:
     """
     name = file.as_posix()
     with Window(file) as window:
-        for number, value in enumerate(Reader(window).values()):
+        for number, value in enumerate(Reader(window, by_line=_has_whole_lines(window.text)).values()):
             if isinstance(value, RecordError):
                 yield Reject(number, name, None, Reason(value.reason), str(value))  # type: ignore[call-arg]
             else:
                 yield Record(value, name, number, identity(value, id_key))
+
+
+def members(file: Path) -> Iterator[tuple[str, Value]]:
+    """Yield what the one object of a JSON file holds: its keys with their values, the items of arrays one by one."""
+    with Window(file) as window:
+        yield from Reader(window, by_line=False).members()
 
 
 def identity(value: object, key: str) -> str | None:
@@ -68,10 +74,10 @@ def identity(value: object, key: str) -> str | None:
 class Reader:
     """Reads the values of a window, one after the other."""
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, *, by_line: bool) -> None:
         self._window = window
         self._position = 0
-        self._by_line = _has_whole_lines(window.text)
+        self._by_line = by_line
         self._last: Value = None
         self._lost = False  # the rest of the file could not be understood, and that has been said
 
@@ -88,6 +94,24 @@ class Reader:
             else:
                 yield self.value()
         yield from self.ending(complete=not inside)
+
+    def members(self) -> Iterator[tuple[str, Value]]:
+        """Yield the members of the file's one object, those of arrays one by one, each with its key."""
+        if not self._skip("{"):
+            yield "", RecordError(f"an object is wanted, found {_show(self._window.text, 0)}", reason="bad_json")
+            return
+        while self.peek() not in {"", "}"}:
+            key = self.value()
+            if not isinstance(key, str) or not self._skip(":"):
+                yield "", RecordError(f"{self._window.where(self._position)}: a key is wanted", reason="bad_json")
+                return
+            if not self._skip("["):
+                yield key, self.value()
+                continue
+            while self.peek() not in {"", "]"}:
+                yield key, self.value()
+            self._skip("]")
+        yield from (("", error) for error in self.ending(complete=self._skip("}")))
 
     def ending(self, *, complete: bool) -> Iterator[RecordError]:
         """Yield what is wrong with the end of the file, unless it has been said: at most one error."""
@@ -127,7 +151,7 @@ class Reader:
         self._last = value
         return value
 
-    def skip(self, character: str) -> bool:
+    def _skip(self, character: str) -> bool:
         """Step over ``character`` where it comes next, blanks aside; return whether it did."""
         found = self.peek() == character
         self._position += found

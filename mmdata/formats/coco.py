@@ -1,0 +1,250 @@
+"""COCO's own annotation files: captions become descriptions of images, boxes become phrases grounded in them.
+
+A record is one caption, or all boxes of one category in one image; an annotation that marks a crowd, whose box has no
+area, or that cannot be joined with its image is a record of its own, which ends as a reject. A record's number is the
+place of its first annotation among the file's ``annotations``. Annotations and images are joined through a temporary
+file about as large as the source; memory holds some thirty bytes an annotation.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Final, TypeGuard
+
+from mmdata.errors import RecordError
+from mmdata.formats import registry
+from mmdata.formats._format import Record
+from mmdata.formats._json import members
+from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
+from mmdata.formats._spill import Spill
+from mmdata.formats.llava import elsewhere
+from mmdata.rejects import Reason, Reject
+from mmdata.schema import Box, Conversation, Image, Media, Message, Region, Split, assistant, user
+
+__all__ = ["Coco"]
+
+_EDITION: Final = re.compile(r"(?:^|[_.-])((train|val|test)(?:20\d\d)?)(?=[_.-]|$)")
+_TOLERANCE: Final = 1.0
+"""Pixels by which a box may overrun the image and is clipped; COCO's own boxes overrun by rounding alone."""
+
+_LARGEST: Final = 1e9  # pixels; nothing beyond it is a coordinate, NaN and the infinities included
+
+
+@registry.register("coco")
+@dataclass(frozen=True)
+class Coco(JsonSource):
+    """COCO captions and instances files. ``source`` is the data set name that rows get.
+
+    ``caption_prompt`` asks for a caption, ``box_prompt`` for the boxes of ``{category}``. The split is read from the
+    file's name, as in ``captions_val2017.json``.
+    """
+
+    summary: ClassVar[str] = "COCO annotations: captions to descriptions, instances to grounded phrases"
+    shape: ClassVar[str] = (
+        '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": 480}], "annotations": '
+        '[{"id": 1, "image_id": 9, "caption": "A cup."}, {"id": 2, "image_id": 9, "category_id": 47, '
+        '"bbox": [10, 20, 30, 40]}], "categories": [{"id": 47, "name": "cup"}]}'
+    )
+
+    source: str = "coco"
+    caption_prompt: str = "Describe the image in one sentence."
+    box_prompt: str = "Find every {category} in the image."
+
+    def media_root(self, sources: Sequence[Path]) -> Path:
+        """Return the folder of the files, or the one above if it is called annotations, as COCO's is."""
+        root = super().media_root(sources)
+        return root.parent if root.name == "annotations" else root
+
+    def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
+        """Yield the records of the files, by their first annotation; what cannot be parsed comes first."""
+        for file in self.files(sources):
+            with Spill() as spill:
+                yield from _records(file.as_posix(), _Index(spill), file)
+
+    def conversation(self, record: Record) -> Conversation:
+        """Return the caption of an image, or the boxes of a category in one."""
+        value = mapping(record)
+        image = _image(value)
+        content = _caption(value) if "caption" in value["annotations"][0] else _boxes(value, image)
+        category = value.get("category")
+        name = str(category.get("name")) if isinstance(category, dict) else ""
+        prompt = self.caption_prompt if isinstance(content, str) else self.box_prompt.replace("{category}", name)
+        messages: tuple[Message, ...] = (user(Image(0), prompt), assistant(content))
+        extra = {
+            "image": {key: found for key, found in image.items() if key != "file_name"},
+            **({"category": category} if category is not None else {}),
+            "annotations": [
+                {key: found for key, found in annotation.items() if key != "caption"}
+                for annotation in value["annotations"]
+            ],
+        }
+        media = (Media("image", image["file_name"]),)
+        return Conversation(conversation_id(record), messages, media, self.source, _split(record), extra)
+
+    def candidates(self, path: str, record: Record) -> Iterator[str]:
+        """Yield the path in the folder of its edition, as it is spelt, and where such an image is often kept."""
+        if edition := _EDITION.search(_stem(record)):
+            yield f"{edition[1]}/{path}"
+            yield f"images/{edition[1]}/{path}"
+        yield from JsonSource.candidates(self, path, record)
+        if not path.startswith("/"):
+            yield from elsewhere(path)
+
+
+class _Index:
+    """What of a file is kept in memory: where its parts are in the spill, and which belong together."""
+
+    def __init__(self, spill: Spill) -> None:
+        self.spill = spill
+        self.images: dict[int, int] = {}  # number of an image's id -> place in the spill
+        self.categories: dict[int, Any] = {}  # number of a category's id -> category
+        self.met = 0  # annotations, broken ones too
+        self.numbers = array("q")  # of the annotations in the file
+        self.places = array("q")  # of the annotations in the spill
+        self.image_of = array("q")  # the number of each annotation's image id; -1: it is a record of its own
+        self.category_of = array("q")  # the number of its category id
+        self._numbers: dict[Hashable, int] = {}
+
+    def add(self, key: str, value: Any) -> None:
+        """Take one item of ``images``, ``categories`` or ``annotations``."""
+        if key == "annotations":
+            self.places.append(self.spill.append(value))
+            self.numbers.append(self.met)
+            self.met += 1
+            alone = not isinstance(value, dict) or "caption" in value or _fault(value)
+            self.image_of.append(-1 if alone else self._number("image", value.get("image_id")))
+            self.category_of.append(-1 if alone else self._number("category", value.get("category_id")))
+        elif isinstance(value, dict) and key == "images":
+            self.images.setdefault(self._number("image", value.get("id")), self.spill.append(value))
+        elif isinstance(value, dict) and key == "categories":
+            self.categories.setdefault(self._number("category", value.get("id")), value)
+
+    def groups(self) -> Iterator[list[int]]:
+        """Yield the annotations that make a record, as their numbers, by the first of them."""
+        import numpy as np
+
+        image, category = np.array(self.image_of, np.int64), np.array(self.category_of, np.int64)
+        alone = -1 - np.arange(len(image))  # a key that no other annotation has
+        keys = np.where(image < 0, alone, image * (category.max(initial=0) + 1) + category)
+        order = np.argsort(keys, kind="stable")
+        starts = np.flatnonzero(np.diff(keys[order], prepend=np.iinfo(np.int64).min))
+        ends = np.append(starts[1:], len(order))
+        for group in np.argsort(order[starts], kind="stable"):
+            yield order[starts[group] : ends[group]].tolist()
+
+    def value(self, group: list[int]) -> Any:
+        """Return the value of the record that a group of annotations makes."""
+        annotations = [self.spill[self.places[number]] for number in group]
+        first = annotations[0]
+        if not isinstance(first, dict):
+            return first
+        image = self.images.get(self._number("image", first.get("image_id")))
+        value = {"image": None if image is None else self.spill[image], "annotations": annotations}
+        if "caption" not in first:
+            value["category"] = self.categories.get(self._number("category", first.get("category_id")))
+        return value
+
+    def _number(self, what: str, identity: object) -> int:
+        """Return a number for an id; what is no id of JSON's has one of its own."""
+        key = (what, identity if isinstance(identity, (int, str)) else repr(identity))
+        return self._numbers.setdefault(key, len(self._numbers))
+
+
+def _records(name: str, index: _Index, file: Path) -> Iterator[Record | Reject]:
+    """Read a file into the index, yielding a reject for what cannot be parsed, then yield the records it makes."""
+    for key, value in members(file):
+        try:
+            if isinstance(value, RecordError):
+                raise value
+            index.add(key, value)
+        except RecursionError:
+            yield Reject(index.met, name, None, Reason.TOO_DEEP, f"in {key!r}: nested deeper than can be written")
+            index.met += key == "annotations"
+        except RecordError as error:
+            reason = Reason(error.reason)  # type: ignore[call-arg]
+            yield Reject(index.met, name, None, reason, f"in {key or 'the file'!r}: {error}")
+            index.met += key == "annotations"
+    for group in index.groups():
+        value = index.value(group)
+        yield Record(value, name, index.numbers[group[0]], _id(value))
+
+
+def _id(value: Any) -> str | None:
+    """Return the id of a record: its annotation's, or for boxes its image's and its category's."""
+    if not isinstance(value, dict):
+        return None
+    first = value["annotations"][0]
+    if "caption" in first or _fault(first):
+        return str(first["id"]) if "id" in first else None
+    return f"{first.get('image_id')}:{first.get('category_id')}"
+
+
+def _image(value: dict[str, Any]) -> dict[str, Any]:
+    image, wanted = value.get("image"), value["annotations"][0].get("image_id")
+    if not isinstance(image, dict):
+        raise RecordError(f"the image with the id {wanted!r} is not among the file's images")
+    if not isinstance(image.get("file_name"), str):
+        raise RecordError(f"the 'file_name' of image {wanted!r} must be a string, found {kind(image.get('file_name'))}")
+    if not image["file_name"]:
+        raise RecordError(f"the 'file_name' of image {wanted!r} is empty", reason="missing_media")
+    return image
+
+
+def _caption(value: dict[str, Any]) -> str:
+    caption = value["annotations"][0]["caption"]
+    if not isinstance(caption, str):
+        raise RecordError(f"a caption must be a string, found {kind(caption)}")
+    if not caption.strip():
+        raise RecordError("the caption is empty", reason="empty_turn")
+    return caption
+
+
+def _boxes(value: dict[str, Any], image: dict[str, Any]) -> Region:
+    if fault := _fault(value["annotations"][0]):
+        raise RecordError(fault, reason="bad_box")
+    category = value["category"]
+    if not isinstance(category, dict) or not isinstance(category.get("name"), str) or not category["name"]:
+        wanted = value["annotations"][0].get("category_id")
+        raise RecordError(f"the category with the id {wanted!r} is not among the file's categories, or has no name")
+    width, height = image.get("width"), image.get("height")
+    if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
+        raise RecordError(f"boxes need the image's size in pixels, found {width!r} x {height!r}")
+    return Region(category["name"], tuple(_box(one["bbox"], width, height) for one in value["annotations"]))
+
+
+def _box(bbox: list[float], width: float, height: float) -> Box:
+    """Return the fractions of a box of x, y, width and height in pixels, clipped by :data:`_TOLERANCE` at most."""
+    x, y, w, h = bbox
+    overrun = max(-x, -y, x + w - width, y + h - height)
+    if overrun > _TOLERANCE:
+        raise RecordError(f"the box {bbox} leaves the image of {width} x {height} pixels", reason="bad_box")
+    return max(x, 0) / width, max(y, 0) / height, min((x + w) / width, 1.0), min((y + h) / height, 1.0)
+
+
+def _fault(annotation: dict[str, Any]) -> str:
+    """Return why an annotation's box cannot be one, as text; empty where it can."""
+    bbox = annotation.get("bbox")
+    if annotation.get("iscrowd"):
+        return "the annotation marks a crowd"
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
+        return f"'bbox' must be four numbers x, y, width, height, found {str(bbox)[:60]}"
+    if bbox[2] <= 0 or bbox[3] <= 0:
+        return f"the box {bbox} has no area"
+    return ""
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
+
+
+def _stem(record: Record) -> str:
+    return PurePosixPath(record.file).name.split(".json")[0]
+
+
+def _split(record: Record) -> Split:
+    found = _EDITION.search(_stem(record))
+    return found[2] if found else "train"  # type: ignore[return-value]
