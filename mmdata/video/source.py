@@ -38,7 +38,7 @@ def opened(
     Raises:
         VideoError: missing, empty, not a video, without such a stream, or of a frame size beyond ``limits``.
     """
-    container = _container(source)
+    container = _container(source, limits)
     with container:
         video = _video_stream(container, stream, source)
         _check_size(video, source, limits)
@@ -57,7 +57,7 @@ def undecodable(source: Source, error: Exception) -> VideoError:
     return VideoError(f"{name}: cannot be decoded as video: {plain(error)}", path=name)
 
 
-def _container(source: Source) -> InputContainer:
+def _container(source: Source, limits: Limits) -> InputContainer:
     import av
 
     name = name_of(source)
@@ -66,7 +66,12 @@ def _container(source: Source) -> InputContainer:
         raise VideoError(f"{name}: the file is empty", path=name, reason="empty_media")
     file: Any = io.BytesIO(source) if isinstance(source, bytes) else f"file:{os.fspath(source)}"
     try:
-        container: InputContainer = av.open(file, options=dict(_OPTIONS), buffer_size=_BUFFER)
+        container: InputContainer = av.open(
+            file,
+            options=_OPTIONS | {"max_pixels": str(limits.pixels)},
+            buffer_size=_BUFFER,
+            metadata_errors="replace",
+        )
     except (av.FFmpegError, MemoryError) as error:
         raise undecodable(source, error) from error
     return container
@@ -103,7 +108,13 @@ def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
     context = stream.codec_context
     if context is None:
         raise VideoError(f"{name}: FFmpeg has no decoder for this video stream", path=name)
-    if (context.width or 0) * (context.height or 0) > limits.pixels:
+    if not context.width or not context.height:
+        raise VideoError(
+            f"{name}: cannot be decoded as video: the size of its frames is not to be found, or beyond the limit of "
+            f"{limits.pixels} pixels (Limits(pixels=...))",
+            path=name,
+        )
+    if context.width * context.height > limits.pixels:
         raise VideoError(
             f"{name}: a frame of {context.width}x{context.height} is beyond the limit of {limits.pixels} pixels; "
             "raise Limits(pixels=...) if it is meant",

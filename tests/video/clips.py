@@ -68,7 +68,7 @@ def clip(
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container, options=muxer or {}) as output:
-        stream = output.add_stream(ENCODERS[codec], rate=rate)
+        stream = output.add_stream(ENCODERS.get(codec, codec), rate=rate)
         stream.height, stream.width = size
         stream.pix_fmt = pix_fmt or ("yuvj420p" if codec == "mjpeg" else "yuv420p")
         context = stream.codec_context
@@ -92,7 +92,7 @@ def clip(
 
 
 def _options(codec: str, b_frames: int, others: dict[str, str]) -> dict[str, str]:
-    options = dict(_OPTIONS[codec])
+    options = dict(_OPTIONS.get(codec, {}))
     if codec == "h264":
         options |= {"bf": str(b_frames), "b-adapt": "0", "sc_threshold": "0"}
     if codec == "hevc":

@@ -1,0 +1,218 @@
+"""Damage of every kind ends in frames or in an error that says so: in time, and without a crash."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from mmdata import image, isolate, probe, video
+from mmdata.errors import MediaError, VideoError
+from mmdata.limits import Limits
+from tests.video.clips import clip, numbers_in
+
+# What a decoder may be made to spend on one of the files here.
+DEADLINE, MEMORY = 10.0, 1 << 30
+
+
+MUXERS = {"mp4": {"moov_size": "20000"}, "fragmented": {"movflags": "frag_keyframe+empty_moov"}}  # index first
+
+
+def _cut_short(container: str) -> bytes:
+    muxer = MUXERS.get(container, {})
+    data = clip("h264", "mp4" if muxer else container, range(60), gop=10, muxer=muxer)
+    start = 20_000 if container == "mp4" else 0
+    return data[: start + (len(data) - start) * 2 // 3]
+
+
+@pytest.mark.parametrize("container", ["mp4", "fragmented", "matroska", "mpegts", "avi"])
+def test_a_clip_cut_short_is_damaged_or_gives_what_it_has(container: str) -> None:
+    data = _cut_short(container)
+
+    kept = video.sample(data, "every:1", on_damage="keep")
+
+    assert 20 < len(kept) < 60
+    shown = numbers_in(kept.pixels)
+    assert shown[:-1] == list(range(len(kept) - 1))  # the last one may be the frame that was cut through
+
+
+@pytest.mark.parametrize("container", ["mp4", "fragmented", "avi"])
+def test_a_clip_cut_short_is_refused_where_the_container_tells_its_length(container: str) -> None:
+    with pytest.raises(VideoError, match="damaged") as caught:
+        video.sample(_cut_short(container), "uniform:4")
+
+    assert caught.value.reason == "damaged_media"
+
+
+def test_a_clip_without_its_index_is_not_decodable() -> None:
+    data = clip("h264", "mp4", range(60))  # the index comes last
+
+    with pytest.raises(VideoError, match="cannot be decoded as video") as caught:
+        video.sample(data[: len(data) // 2], "uniform:4")
+
+    assert caught.value.reason == "unreadable_media"
+
+
+@pytest.mark.parametrize("side", [20_000, 100_000])
+def test_a_bomb_is_refused_before_it_takes_memory(side: int) -> None:
+    data = clip("rawvideo", "avi", range(3)).replace(struct.pack("<ii", 64, 48), struct.pack("<ii", side, side))
+
+    with isolate.Pool(deadline=DEADLINE, memory=256 << 20) as pool:
+        for on_damage in ("raise", "keep"):
+            with pytest.raises(VideoError, match="beyond the limit of 89478485 pixels"):
+                pool.run(partial(video.sample, data, "uniform:2", on_damage=on_damage))
+
+
+def test_frames_beyond_a_limit_are_refused() -> None:
+    data = clip("h264", "mp4", range(30))
+
+    for limits, words in [
+        (Limits(pixels=64 * 48 - 1), "64x48"),
+        (Limits(frames=29), "more than 29 frames"),
+        (Limits(output_bytes=64 * 48 * 3 * 10), "limit of 92160 bytes"),
+    ]:
+        with pytest.raises(VideoError, match=words) as caught:
+            video.sample(data, "every:1", limits=limits)
+        assert caught.value.reason == "media_limit"
+
+
+@pytest.mark.parametrize("name", ["a%03d.png", "a:b.png", "-.png", "concat:x|y.png"])
+def test_a_name_means_a_file_and_nothing_else(tmp_path: Path, name: str) -> None:
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name, "png")
+
+    assert video.sample(tmp_path / name, "uniform:1").pixels.shape == (1, 8, 8, 3)
+    assert image.decode(tmp_path / name).shape == (8, 8, 3)
+
+
+def test_a_still_is_a_video_of_one_frame() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), 77, np.uint8)).save(file, "png")
+
+    frames = video.sample(file.getvalue(), "uniform:24")
+
+    assert frames.times.tolist() == [0.0]
+    assert (frames.pixels == 77).all()
+
+
+# --- fuzz --------------------------------------------------------------------------------------------------------
+
+
+def _broken(data: bytes, random: np.random.Generator) -> bytes:
+    """``data`` with some bytes changed, its end cut off, or a piece of it put elsewhere."""
+    array = np.frombuffer(data, np.uint8).copy()
+    way = random.integers(3)
+    if way == 0:
+        places = random.integers(0, len(array), random.integers(1, 40))
+        array[places] = random.integers(0, 256, len(places))
+    elif way == 1:
+        array = array[: random.integers(1, len(array))]
+    else:
+        size = int(random.integers(1, max(2, len(array) // 4)))
+        source, target = random.integers(0, len(array) - size, 2)
+        array[target : target + size] = array[source : source + size].copy()
+    return array.tobytes()
+
+
+def _decode(kind: str, data: bytes, strategy: str) -> str:
+    """Sample or decode; the name of what it came to."""
+    try:
+        if kind == "image":
+            image.decode(data, limits=Limits(pixels=1 << 24))
+        else:
+            video.sample(data, strategy, size=32, on_damage="keep", limits=Limits(pixels=1 << 24))
+    except MediaError as error:
+        return error.reason
+    return "decoded"
+
+
+def _fuzzed(files: list[tuple[str, bytes]], rounds: int, seed: int) -> Counter[str]:
+    random = np.random.default_rng(seed)
+    strategies = ("uniform:6", "keyframes:4", "seconds:3", "every:5:8")
+    jobs = (
+        (kind, _broken(data, random), strategies[number % len(strategies)])
+        for number in range(rounds)
+        for kind, data in [files[number % len(files)]]
+    )
+    outcomes: Counter[str] = Counter()
+    with isolate.Pool(2, deadline=DEADLINE, memory=MEMORY) as pool:
+        for outcome in pool.map(_decode, jobs):
+            outcomes[outcome if isinstance(outcome, str) else str(outcome)] += 1
+    return outcomes
+
+
+def _pictures() -> list[tuple[str, bytes]]:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
+    files = []
+    for form in ("png", "jpeg", "webp", "gif", "bmp", "tiff"):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, form)
+        files.append(("image", file.getvalue()))
+    return files
+
+
+def _made_clips() -> list[tuple[str, bytes]]:
+    return [
+        ("video", clip(codec, container, range(24), gop=8, b_frames=2))
+        for codec, container in [
+            ("h264", "mp4"),
+            ("h264", "avi"),
+            ("mpeg4", "avi"),
+            ("hevc", "matroska"),
+            ("vp9", "webm"),
+        ]
+    ]
+
+
+KNOWN = {"decoded", "unreadable_media", "damaged_media", "media_limit", "empty_media"}
+
+
+def test_broken_bytes_end_in_frames_or_in_an_error_with_its_reason() -> None:
+    outcomes = _fuzzed(_made_clips() + _pictures(), rounds=300, seed=1)
+
+    assert set(outcomes) <= KNOWN, outcomes
+    assert outcomes["decoded"] > 0
+
+
+@pytest.mark.slow
+def test_broken_real_clips_and_pictures_end_so_too(fixtures: Path) -> None:
+    clips = [
+        path for path in sorted((fixtures / "videos").iterdir()) if path.suffix in {".mp4", ".avi", ".mov", ".mkv"}
+    ]
+    files = [("video", path.read_bytes()) for path in clips if path.stat().st_size < 100_000]
+    pictures = [path for path in sorted((fixtures / "fewshot-data").rglob("*.jpg")) if path.stat().st_size < 300_000]
+    files += [("image", path.read_bytes()) for path in pictures]
+
+    outcomes = _fuzzed(files, rounds=2000, seed=2)
+
+    assert set(outcomes) <= KNOWN, outcomes
+
+
+# --- soak --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_thousand_samples_leave_memory_flat_and_no_file_open(tmp_path: Path) -> None:
+    sound = tmp_path / "sound.mp4"
+    sound.write_bytes(clip("h264", "mp4", range(24), b_frames=2, gop=8))
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(_cut_short("mp4"))
+    process = psutil.Process()
+
+    for number in range(2000):
+        video.sample(sound, "uniform:6", size=32)
+        if number % 4 == 0:
+            video.sample(cut, "uniform:6", size=32, on_damage="keep")
+            probe.probe(sound, "video", level="decode")
+        if number == 200:
+            before = process.memory_info().rss
+
+    assert abs(process.memory_info().rss - before) < 20 << 20
+    assert not [file for file in process.open_files() if file.path.startswith(os.fspath(tmp_path))]
