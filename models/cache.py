@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
@@ -33,7 +35,7 @@ class CachedAttention(nn.Cell):
     def __init__(self, key_heads: int, head_size: int) -> None:
         super().__init__()
         self.key_heads, self.head_size = key_heads, head_size
-        self.cache: KVCache | None = None
+        self.cache: Any = None  # or a KVCache
 
     def remember(self, key: Tensor, value: Tensor, slots: Tensor | None) -> tuple[Tensor, Tensor]:
         """The keys and values to look at: a single new token sees the cache, a longer text (a prompt) only itself."""

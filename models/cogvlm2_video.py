@@ -13,7 +13,7 @@ from mindspore import Tensor, nn, ops
 
 from models.decoder import Decoder, DecoderConfig
 from models.lora import LoraConfig
-from models.model import VisionLanguageModel, arange_positions
+from models.model import VisionLanguageModel
 from models.modules import (
     CLIP_MEAN,
     CLIP_STD,
@@ -22,11 +22,9 @@ from models.modules import (
     Linear,
     PatchConv,
     exact_gelu,
-    inverse_frequencies,
     normal,
-    rotary_tables,
 )
-from models.names import Weight, affine, mindformers_layer
+from models.names import Weight, affine, mindformers_llama
 from models.vit import VisionConfig, VisionTransformer
 
 
@@ -115,24 +113,10 @@ class CogVLM2Video(VisionLanguageModel):
         self.vision = VisionTransformer(config.vision)
         self.adapter = Adapter(config)
         self.language = Decoder(config.language)
-        self.frequencies = Tensor(inverse_frequencies(config.language.head_size, config.language.rope_base))
 
     def media(self, pixels: Tensor) -> Tensor:
         """(frames, media rows, hidden)."""
         return self.adapter(self.vision(pixels)[:, 1:])  # without the class token
-
-    def decode(
-        self,
-        x: Tensor,
-        position_ids: Tensor | None,
-        segment_ids: Tensor | None,
-        slots: Tensor | None,
-        prompt_length: Tensor | None,
-    ) -> Tensor:
-        """Final hidden states, (batch, length, hidden)."""
-        positions = arange_positions(x) if position_ids is None else position_ids
-        cos, sin = rotary_tables(positions, self.frequencies)
-        return self.language(x, (cos, sin, cos, sin), segment_ids, slots)
 
 
 MODEL = CogVLM2Video
@@ -240,9 +224,6 @@ def mindformers_map(config: CogVLM2VideoConfig) -> list[Weight]:
         *affine("adapter.norm", "mlp_adapter.linear_proj.norm1", norm=True),
         Weight("adapter.begin", ("mlp_adapter.boi",), shape=(1, 1, config.language.hidden)),
         Weight("adapter.end", ("mlp_adapter.eoi",), shape=(1, 1, config.language.hidden)),
-        Weight("language.embedding.weight", (text + "model.tok_embeddings.embedding_weight",)),
-        Weight("language.norm.weight", (text + "model.norm_out.weight",)),
-        Weight("language.head.weight", (text + "lm_head.weight",)),
     ]
     for i in range(config.vision.layers):
         ours, theirs = f"vision.layers.{i}.", f"{vision}blocks.{i}."
@@ -254,7 +235,4 @@ def mindformers_map(config: CogVLM2VideoConfig) -> list[Weight]:
             *affine(ours + "norm1", theirs + "norm1", norm=True),
             *affine(ours + "norm2", theirs + "norm2", norm=True),
         ]
-    for i in range(config.language.layers):
-        rows = config.language.qkv_rows
-        weights += mindformers_layer(f"language.layers.{i}.", f"{text}model.layers.{i}.", rows)
-    return weights
+    return weights + mindformers_llama(config.language.layers, config.language.qkv_rows, text)

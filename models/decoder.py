@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from models.cache import CachedAttention, attention_mask
-from models.modules import Attend, Embedding, GatedMLP, Linear, RMSNorm, join_heads, rotate, split_heads
+from models.modules import (
+    Attend,
+    Embedding,
+    GatedMLP,
+    Linear,
+    RMSNorm,
+    inverse_frequencies,
+    join_heads,
+    rotary_tables,
+    rotate,
+    split_heads,
+)
 
 Turns = tuple[Tensor, Tensor, Tensor, Tensor]  # cosine and sine for queries, cosine and sine for keys
 
@@ -25,6 +37,7 @@ class DecoderConfig:
     mlp: int
     eps: float = 1e-5
     rope_base: float = 10000.0
+    rope_factor: float = 1.0  # positions are divided by it (linear scaling)
     qkv_bias: bool = False
 
     @property
@@ -73,14 +86,29 @@ class Decoder(nn.Cell):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
+        self.rope_factor = config.rope_factor
         self.embedding = Embedding(config.vocabulary, config.hidden)
         self.layers = nn.CellList([DecoderLayer(config) for _ in range(config.layers)])
         self.norm = RMSNorm(config.hidden, config.eps)
         self.head = Linear(config.hidden, config.vocabulary)
+        self.frequencies = Tensor(inverse_frequencies(config.head_size, config.rope_base))
 
-    def construct(self, x: Tensor, turns: Turns, segment_ids: Tensor | None, slots: Tensor | None) -> Tensor:
+    def construct(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        segment_ids: Tensor | None,
+        slots: Tensor | None,
+        prompt_length: Tensor | None,
+    ) -> Tensor:
         """Final hidden states (batch, length, hidden) of embeddings of that shape."""
+        turns = self.turns(positions, prompt_length)
         allow = attention_mask(x.shape[1], segment_ids, slots, self.layers[0].attention)
         for layer in self.layers:
             x = layer(x, turns, allow, slots)
         return self.norm(x)
+
+    def turns(self, positions: Tensor, prompt_length: Tensor | None) -> Turns:
+        """The rotary tables for positions (batch, length)."""
+        cos, sin = rotary_tables(positions.astype(ms.float32) / self.rope_factor, self.frequencies)
+        return cos, sin, cos, sin

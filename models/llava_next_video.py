@@ -8,33 +8,31 @@ takes what a position needs: first the features of the grid, row by row (for pic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
 from models.decoder import Decoder, DecoderConfig
 from models.lora import LoraConfig
-from models.model import VisionLanguageModel, arange_positions
+from models.model import VisionLanguageModel
 from models.modules import (
     CLIP_MEAN,
     CLIP_STD,
     LayerNorm,
     Linear,
     exact_gelu,
-    inverse_frequencies,
     normal,
     resize_grid,
-    rotary_tables,
 )
-from models.names import Weight, affine, mindformers_layer, stacked
+from models.names import Weight, affine, mindformers_llama, stacked
 from models.vit import VisionConfig, VisionTransformer
 
 
 @dataclass(frozen=True)
 class LlavaNextVideoConfig:
-    """`rope_factor` divides positions (linear scaling); `pool_mode` is average, max or bilinear.
+    """`pool_mode` is average, max or bilinear.
 
     `pool_before_projector`: True is how the 7B checkpoint was trained and how transformers runs it; LLaVA-NeXT since
     August 2024 and MindFormers pool after it, which is another function.
@@ -45,7 +43,6 @@ class LlavaNextVideoConfig:
     pool_mode: str = "average"
     pool_stride: int = 2
     pool_before_projector: bool = True
-    rope_factor: float = 1.0
     dtype: str = "float32"
     pixel_mean: tuple[float, float, float] = CLIP_MEAN
     pixel_std: tuple[float, float, float] = CLIP_STD
@@ -62,27 +59,17 @@ class LlavaNextVideoConfig:
         return self.vision.side**2 + self.pooled_side**2 + 1
 
 
-def clip(layers: int, layers_used: int, **sizes: int) -> VisionConfig:
-    """CLIP's tower."""
-    return VisionConfig(
-        layers=layers,
-        layers_used=layers_used,
-        activation="quick_gelu",
-        eps=1e-5,
-        patch_bias=False,
-        norm_embeddings=True,
-        **sizes,
-    )
-
+# CLIP's tower.
+clip = partial(VisionConfig, activation="quick_gelu", eps=1e-5, patch_bias=False, norm_embeddings=True)
 
 PRESETS = {
     "tiny": LlavaNextVideoConfig(
-        vision=clip(3, 2, image_size=56, patch_size=14, hidden=64, heads=4, mlp=128),
+        vision=clip(layers=3, layers_used=2, image_size=56, patch_size=14, hidden=64, heads=4, mlp=128),
         language=DecoderConfig(vocabulary=32064, hidden=64, layers=2, heads=4, key_heads=4, head_size=16, mlp=128),
     ),
     # llava-hf/LLaVA-NeXT-Video-7B-hf
     "7b": LlavaNextVideoConfig(
-        vision=clip(24, 23, image_size=336, patch_size=14, hidden=1024, heads=16, mlp=4096),
+        vision=clip(layers=24, layers_used=23, image_size=336, patch_size=14, hidden=1024, heads=16, mlp=4096),
         language=DecoderConfig(
             vocabulary=32064, hidden=4096, layers=32, heads=32, key_heads=32, head_size=128, mlp=11008
         ),
@@ -148,7 +135,6 @@ class LlavaNextVideo(VisionLanguageModel):
         self.newline = normal(hidden, std=hidden**-0.5)
         self.pool = FramePool(config)
         self.language = Decoder(config.language)
-        self.frequencies = Tensor(inverse_frequencies(config.language.head_size, config.language.rope_base))
 
     def media(self, pixels: Tensor) -> Tensor:
         """(images, media rows, hidden): grid, pooled grid and newline of each tile or frame."""
@@ -158,18 +144,8 @@ class LlavaNextVideo(VisionLanguageModel):
         newline = ops.broadcast_to(self.newline.astype(grid.dtype), (grid.shape[0], 1, grid.shape[2]))
         return ops.cat((grid, pooled, newline), 1)
 
-    def decode(
-        self,
-        x: Tensor,
-        position_ids: Tensor | None,
-        segment_ids: Tensor | None,
-        slots: Tensor | None,
-        prompt_length: Tensor | None,
-    ) -> Tensor:
-        """Final hidden states, (batch, length, hidden)."""
-        positions = arange_positions(x) if position_ids is None else position_ids
-        cos, sin = rotary_tables(positions.astype(ms.float32) / self.config.rope_factor, self.frequencies)
-        return self.language(x, (cos, sin, cos, sin), segment_ids, slots)
+
+MODEL = LlavaNextVideo
 
 
 def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
@@ -178,8 +154,8 @@ def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
     layers, heads = vision["num_hidden_layers"], text["num_attention_heads"]
     return LlavaNextVideoConfig(
         vision=clip(
-            layers,
-            layers + 1 + config.get("vision_feature_layer", -2),  # -1 is the output of the last layer
+            layers=layers,
+            layers_used=layers + 1 + config.get("vision_feature_layer", -2),  # -1 is the output of the last layer
             image_size=vision["image_size"],
             patch_size=vision["patch_size"],
             hidden=vision["hidden_size"],
@@ -196,10 +172,10 @@ def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
             mlp=text["intermediate_size"],
             eps=text.get("rms_norm_eps", 1e-5),
             rope_base=text.get("rope_theta", 10000.0),
+            rope_factor=(text.get("rope_scaling") or {}).get("factor", 1.0),
         ),
         pool_mode=config.get("spatial_pool_mode", "average"),
         pool_stride=config.get("spatial_pool_stride", 2),
-        rope_factor=(text.get("rope_scaling") or {}).get("factor", 1.0),
     )
 
 
@@ -282,9 +258,6 @@ def mindformers_map(config: LlavaNextVideoConfig) -> list[Weight]:
         *affine("vision_norm", tower + "ln_post", norm=True),
         *affine("projector.linear1", "adapter.adapter"),
         *affine("projector.linear2", "adapter.adapter_2"),
-        Weight("language.embedding.weight", (text + "model.tok_embeddings.embedding_weight",)),
-        Weight("language.norm.weight", (text + "model.norm_out.weight",)),
-        Weight("language.head.weight", (text + "lm_head.weight",)),
     ]
     for i in range(config.vision.layers):
         ours, theirs = f"vision.layers.{i}.", f"{tower}transformer.resblocks.{i}."
@@ -296,10 +269,4 @@ def mindformers_map(config: LlavaNextVideoConfig) -> list[Weight]:
             *affine(ours + "mlp.up", theirs + "mlp.c_fc"),
             *affine(ours + "mlp.down", theirs + "mlp.c_proj"),
         ]
-    for i in range(config.language.layers):
-        rows = config.language.qkv_rows
-        weights += mindformers_layer(f"language.layers.{i}.", f"{text}model.layers.{i}.", rows)
-    return weights
-
-
-MODEL = LlavaNextVideo
+    return weights + mindformers_llama(config.language.layers, config.language.qkv_rows, text)

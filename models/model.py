@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mindspore import Tensor, nn, ops
 
@@ -10,31 +11,21 @@ from models.modules import merge_media, next_token_loss, normalise_pixels, numer
 
 
 class VisionLanguageModel(nn.Cell):
-    """Text and media in, loss or logits out. A family has `media` and `decode`, a `language` with embedding and head.
+    """Text and media in, loss or logits out.
 
-    `config` needs `dtype`, `pixel_mean` and `pixel_std`. Positions grow by `position_step` when a token is generated.
+    A family adds `media`, and its decoder as `language`, which has `embedding` and `head`. Its config has `dtype`,
+    `pixel_mean` and `pixel_std`. Positions grow by `position_step` with each token generated.
     """
 
     position_step: int | tuple[int, ...] = 1
 
-    def __init__(self, config: object) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
         self.dtype = numeric(config.dtype)
 
     def media(self, pixels: Tensor) -> Tensor:
         """(images, rows, hidden) of normalised pixels (images, 3, height, width)."""
-        raise NotImplementedError
-
-    def decode(
-        self,
-        x: Tensor,
-        position_ids: Tensor | None,
-        segment_ids: Tensor | None,
-        slots: Tensor | None,
-        prompt_length: Tensor | None,
-    ) -> Tensor:
-        """Final hidden states (batch, length, hidden) of embeddings of that shape."""
         raise NotImplementedError
 
     def hidden(
@@ -56,7 +47,8 @@ class VisionLanguageModel(nn.Cell):
         if pixel_values is not None:
             pixels = normalise_pixels(pixel_values, self.config.pixel_mean, self.config.pixel_std, self.dtype)
             x = merge_media(x, self.media(pixels), media_index)
-        return self.decode(x, position_ids, segment_ids, slots, prompt_length)
+        positions = arange_positions(x) if position_ids is None else position_ids
+        return self.language(x, positions, segment_ids, slots, prompt_length)
 
     def construct(
         self,

@@ -68,10 +68,24 @@ def mindformers_name(name: str) -> str:
     return name.replace("pet_model.lora_model.", "", 1)
 
 
+def mindformers_llama(layers: int, rows: tuple[int, ...], theirs: str) -> list[Weight]:
+    """A whole Llama decoder under MindFormers' names; `rows` are those of query, key and value."""
+    return [
+        Weight("language.embedding.weight", (f"{theirs}model.tok_embeddings.embedding_weight",)),
+        Weight("language.norm.weight", (f"{theirs}model.norm_out.weight",)),
+        Weight("language.head.weight", (f"{theirs}lm_head.weight",)),
+        *(
+            weight
+            for i in range(layers)
+            for weight in mindformers_layer(f"language.layers.{i}.", f"{theirs}model.layers.{i}.", rows)
+        ),
+    ]
+
+
 def mindformers_layer(
     ours: str, theirs: str, rows: tuple[int, ...], qkv_bias: bool = False, gate: str = "w1", up: str = "w3"
 ) -> list[Weight]:
-    """One decoder layer under MindFormers' names for Llama (and, with gate and up exchanged, for Qwen)."""
+    """One decoder layer under the same names (for Qwen with gate and up exchanged)."""
     qkv = tuple(f"{theirs}attention.{name}" for name in ("wq", "wk", "wv"))
     plain = {
         "attention.out": "attention.wo",

@@ -6,15 +6,16 @@ A picture gives `queries` media rows, the places between `<img>` and `</img>`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from models.decoder import Decoder, DecoderConfig
+from models.decoder import Decoder, DecoderConfig, Turns
 from models.lora import LoraConfig
-from models.model import VisionLanguageModel, arange_positions
+from models.model import VisionLanguageModel
 from models.modules import (
     CLIP_MEAN,
     CLIP_STD,
@@ -54,11 +55,8 @@ class QwenVLConfig:
         return self.queries
 
 
-def bigg(**sizes: int) -> VisionConfig:
-    """OpenCLIP's ViT-bigG tower: no class token, no bias in the patch layer."""
-    options = {"patch_bias": False, "class_token": False, "norm_embeddings": True}
-    return VisionConfig(position_side=POSITION_SIDE, **options, **sizes)
-
+# OpenCLIP's ViT-bigG: no class token, no bias in the patch layer.
+bigg = partial(VisionConfig, position_side=POSITION_SIDE, patch_bias=False, class_token=False, norm_embeddings=True)
 
 PRESETS = {
     "tiny": QwenVLConfig(
@@ -185,45 +183,25 @@ class Resampler(nn.Cell):
         return split_heads(ops.matmul(x, weight.swapaxes(0, 1)) + bias, self.heads)
 
 
-class QwenVL(VisionLanguageModel):
-    """Pictures and text in; see `VisionLanguageModel.construct`."""
+class QwenDecoder(Decoder):
+    """The decoder, in evaluation able to read beyond the length it was trained with."""
 
     def __init__(self, config: QwenVLConfig) -> None:
-        super().__init__(config)
-        hidden = config.language.hidden
-        self.vision = QwenVision(config.vision)
-        self.resampler = Resampler(config)
-        self.vision_norm = LayerNorm(hidden, config.vision.eps)
-        self.vision_proj = normal(hidden, hidden, std=hidden**-0.5)
-        self.language = Decoder(config.language)
+        super().__init__(config.language)
         size = config.language.head_size
-        self.frequencies = Tensor(inverse_frequencies(size, config.language.rope_base))
+        self.train_length = config.train_length
         self.ntk_powers = Tensor((-np.arange(0, size, 2) / (size - 2)).astype(np.float32))
         self.ntk_lengths = Tensor((config.train_length * 2 ** np.arange(12)).astype(np.int32))
 
-    def media(self, pixels: Tensor) -> Tensor:
-        """(images, queries, hidden)."""
-        x = self.vision_norm(self.resampler(self.vision(pixels)))
-        return ops.matmul(x, self.vision_proj.astype(x.dtype))
-
-    def decode(
-        self,
-        x: Tensor,
-        position_ids: Tensor | None,
-        segment_ids: Tensor | None,
-        slots: Tensor | None,
-        prompt_length: Tensor | None,
-    ) -> Tensor:
-        """Final hidden states, (batch, length, hidden)."""
-        positions = arange_positions(x) if position_ids is None else position_ids
-        if self.training or not self.config.train_length:
-            cos, sin = rotary_tables(positions, self.frequencies)
-            return self.language(x, (cos, sin, cos, sin), segment_ids, slots)
+    def turns(self, positions: Tensor, prompt_length: Tensor | None) -> Turns:
+        """The rotary tables for positions (batch, length); those of the queries carry the log-n factor."""
+        if self.training or not self.train_length:
+            return super().turns(positions, prompt_length)
         if prompt_length is None:
-            prompt_length = ops.full((x.shape[0],), x.shape[1], dtype=ms.int32)
+            prompt_length = ops.full((positions.shape[0],), positions.shape[1], dtype=ms.int32)
         cos, sin = rotary_tables(positions, self.ntk_frequencies(prompt_length))
         scale = self.log_n(positions)
-        return self.language(x, (cos * scale, sin * scale, cos, sin), segment_ids, slots)
+        return cos * scale, sin * scale, cos, sin
 
     def ntk_frequencies(self, length: Tensor) -> Tensor:
         """Slower angular steps for prompts beyond the training length: (batch, 1, head size / 2) for `length` (batch,).
@@ -238,8 +216,26 @@ class QwenVL(VisionLanguageModel):
     def log_n(self, positions: Tensor) -> Tensor:
         """Log-n attention: what queries beyond the training length are multiplied with, (batch, 1, length, 1)."""
         count = positions.astype(ms.float32) + 1
-        scale = ops.log(count) / float(np.log(self.config.train_length))
-        return ops.where(count > self.config.train_length, scale, ops.ones_like(scale))[:, None, :, None]
+        scale = ops.log(count) / float(np.log(self.train_length))
+        return ops.where(count > self.train_length, scale, ops.ones_like(scale))[:, None, :, None]
+
+
+class QwenVL(VisionLanguageModel):
+    """Pictures and text in; see `VisionLanguageModel.construct`."""
+
+    def __init__(self, config: QwenVLConfig) -> None:
+        super().__init__(config)
+        hidden = config.language.hidden
+        self.vision = QwenVision(config.vision)
+        self.resampler = Resampler(config)
+        self.vision_norm = LayerNorm(hidden, config.vision.eps)
+        self.vision_proj = normal(hidden, hidden, std=hidden**-0.5)
+        self.language = QwenDecoder(config)
+
+    def media(self, pixels: Tensor) -> Tensor:
+        """(images, queries, hidden)."""
+        x = self.vision_norm(self.resampler(self.vision(pixels)))
+        return ops.matmul(x, self.vision_proj.astype(x.dtype))
 
 
 MODEL = QwenVL

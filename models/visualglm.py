@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from mindspore import Tensor, nn, ops
 
@@ -131,7 +132,7 @@ class QFormerLayer(nn.Cell):
         self.attention = SelfAttention(hidden, config.heads)
         self.norm_attention = LayerNorm(hidden, QFORMER_EPS)
         self.cross = CrossAttention(hidden, source, config.heads) if cross else None
-        self.norm_cross = LayerNorm(hidden, QFORMER_EPS) if cross else None
+        self.norm_cross: Any = LayerNorm(hidden, QFORMER_EPS) if cross else None
         self.mlp = MLP(hidden, config.mlp, "gelu")
 
     def construct(self, x: Tensor, patches: Tensor) -> Tensor:
@@ -214,7 +215,14 @@ class ChatGLM(nn.Cell):
         self.head = Linear(config.hidden, config.vocabulary)
         self.frequencies = Tensor(inverse_frequencies(config.hidden // config.heads // 2, 10000.0))
 
-    def construct(self, x: Tensor, positions: Tensor, segment_ids: Tensor | None, slots: Tensor | None) -> Tensor:
+    def construct(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        segment_ids: Tensor | None,
+        slots: Tensor | None,
+        prompt_length: Tensor | None,
+    ) -> Tensor:
         """Final hidden states (batch, length, hidden) of embeddings of that shape; `positions` (batch, 2, length)."""
         turns = (
             *rotary_tables(positions[:, 0], self.frequencies),
@@ -243,17 +251,6 @@ class VisualGLM(VisionLanguageModel):
     def media(self, pixels: Tensor) -> Tensor:
         """(images, queries, hidden)."""
         return self.projector(self.qformer(self.vision_norm(self.vision(pixels))))
-
-    def decode(
-        self,
-        x: Tensor,
-        position_ids: Tensor | None,
-        segment_ids: Tensor | None,
-        slots: Tensor | None,
-        prompt_length: Tensor | None,
-    ) -> Tensor:
-        """Final hidden states, (batch, length, hidden)."""
-        return self.language(x, position_ids, segment_ids, slots)
 
 
 MODEL = VisualGLM

@@ -73,6 +73,18 @@ def gradients(model: nn.Cell, weights: list[Weight], inputs: dict[str, Tensor]) 
     }
 
 
+def layer_outputs(model: nn.Cell, inputs: dict[str, Tensor]) -> list[np.ndarray]:
+    """What goes into the first decoder layer and what comes out of each, (batch, length, hidden)."""
+    seen: list[np.ndarray] = []
+    layers = list(model.language.layers)
+    hooks = [layer.register_forward_hook(lambda cell, args, out: seen.append(out.asnumpy())) for layer in layers]
+    hooks.append(layers[0].register_forward_pre_hook(lambda cell, args: seen.append(args[0].asnumpy())))
+    model.hidden(**inputs)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
 def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
     """The difference's norm over the reference's; below 1e-3 that is noise (a key bias has no true gradient)."""
     return float(np.linalg.norm(ours.astype(np.float64) - theirs) / max(np.linalg.norm(theirs), 1e-3))

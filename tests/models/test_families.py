@@ -107,6 +107,7 @@ def test_a_picture_that_no_position_names_changes_nothing(family: str) -> None:
     assert worst(model(**without_labels(more)), model(**without_labels(inputs)).asnumpy()) < 1e-4
 
 
+@pytest.mark.slow
 @ALL_FAMILIES
 def test_graph_mode_and_pynative_agree_on_loss_and_gradients(family: str, graph_mode: None) -> None:
     model = small(family)
@@ -155,6 +156,7 @@ def test_the_cache_gives_what_reading_everything_again_gives(family: str) -> Non
     assert logits[prompt - 1 : -1].argmax(-1).tolist() == answer
 
 
+@pytest.mark.slow
 @ALL_FAMILIES
 def test_generation_in_graph_mode_gives_the_same_answer(family: str, graph_mode: None) -> None:
     model = small(family)

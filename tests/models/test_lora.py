@@ -17,8 +17,8 @@ import models.visualglm as visualglm
 from models.checkpoint import open_checkpoint, read_metadata
 from models.lora import LoraConfig, add_lora, lora_delta, merge_lora
 from models.weights import load_weights, merge_lora_file, save_lora, save_weights
-from tests.models import test_cogvlm2_video as cog
-from tests.models import test_visualglm as glm
+from tests.models import test_model_cogvlm2_video as cog
+from tests.models import test_model_visualglm as glm
 from tests.models.golden import arrays, convert, ints, model_folders, read_json, relative, worst
 from tests.models.samples import ALL_FAMILIES, batch, module, sample, small
 
@@ -40,7 +40,7 @@ def fill(model: nn.Cell, pairs: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("folder", model_folders("cogvlm2_video", "chat_train_lora.npz"))
-def test_cogvlm2_video_with_an_adapter_is_the_reference(folder: Path, tmp_path: Path) -> None:
+def test_a_cogvlm2_video_model_with_an_adapter_is_the_reference(folder: Path, tmp_path: Path) -> None:
     config = cogvlm2.from_hf(read_json(folder / "config.json"))
     model = convert(cogvlm2, config, folder / "weights.safetensors", tmp_path / "w")
     stored = {name: tensor.read() for name, tensor in open_checkpoint(folder / "lora.safetensors").items()}
@@ -103,7 +103,7 @@ def mindformers_pairs(io: dict[str, np.ndarray], prefix: str) -> dict[str, np.nd
 
 @pytest.mark.parametrize("folder", model_folders("visualglm", "lora_io.npz"))
 @pytest.mark.parametrize("kind", ["sat", "mf"])
-def test_visualglm_with_an_adapter_is_the_reference(folder: Path, kind: str, tmp_path: Path) -> None:
+def test_a_visualglm_model_with_an_adapter_is_the_reference(folder: Path, kind: str, tmp_path: Path) -> None:
     model, inputs, io, settings = glm_case(folder, tmp_path)
     pairs = sat_pairs if kind == "sat" else mindformers_pairs
     add_lora(model, glm_lora(settings, split=kind == "sat"))
@@ -121,7 +121,7 @@ def test_visualglm_with_an_adapter_is_the_reference(folder: Path, kind: str, tmp
 
 
 @pytest.mark.parametrize("folder", model_folders("visualglm", "lora_io.npz"))
-def test_plain_descent_on_an_adapter_follows_the_reference(folder: Path, tmp_path: Path) -> None:
+def test_descent_on_a_models_adapter_follows_the_reference(folder: Path, tmp_path: Path) -> None:
     model, inputs, io, settings = glm_case(folder, tmp_path)
     add_lora(model, glm_lora(settings, split=False))
     fill(model, mindformers_pairs(io, "mf"))

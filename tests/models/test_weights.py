@@ -23,7 +23,7 @@ from models.names import Weight, mindformers_name
 from models.weights import export_weights, import_weights, load_weights, parameter_shapes, save_weights
 from tests.models.golden import model_folders, read_json
 from tests.models.samples import ALL_FAMILIES, module, small
-from tests.models.test_visualglm import config_of
+from tests.models.test_model_visualglm import config_of
 
 pytestmark = pytest.mark.mindspore
 
@@ -65,7 +65,7 @@ def write(path: Path, arrays: dict[str, np.ndarray], dtype: str = "F32") -> None
 
 
 @pytest.mark.parametrize("folder", whole_models())
-def test_there_and_back_again_keeps_every_bit(folder: Path, tmp_path: Path) -> None:
+def test_there_and_back_again_keeps_every_bit_of_a_model(folder: Path, tmp_path: Path) -> None:
     family, config = family_of(folder)
     with no_init_parameters():
         shapes = parameter_shapes(family.MODEL(config))
@@ -81,7 +81,7 @@ def test_there_and_back_again_keeps_every_bit(folder: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("folder", whole_models())
-def test_mindformers_names_lead_there_and_back_too(folder: Path, tmp_path: Path) -> None:
+def test_mindformers_names_lead_a_model_there_and_back_too(folder: Path, tmp_path: Path) -> None:
     family, config = family_of(folder)
     with no_init_parameters():
         shapes = parameter_shapes(family.MODEL(config))
@@ -106,18 +106,19 @@ def exported(folder: Path, tmp_path: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("folder", model_folders("llava_next_video", "config.json"))
-def test_llava_becomes_what_mindformers_converter_writes(folder: Path, tmp_path: Path) -> None:
+def test_a_llava_model_becomes_what_mindformers_converter_writes(folder: Path, tmp_path: Path) -> None:
     found = exported(folder, tmp_path)
-    expected = read_json(folder.parent / "weight_conversion.json").get(folder.name, {}).get("full", {})
+    converted = read_json(folder.parent / "weight_conversion.json").get(folder.name, {})
 
-    assert not expected or found.keys() == expected.keys()
-    for name, entry in expected.items():
-        assert list(found[name].shape) == entry["shape"], name
-        assert hashlib.sha256(found[name].tobytes()).hexdigest() == entry["sha256_f32_le"], name
+    assert not converted or found.keys() == converted["full"].keys()
+    for kind, expected in converted.items():  # the whole model, its tower alone, its language model alone
+        for name, entry in expected.items():
+            assert list(found[name].shape) == entry["shape"], (kind, name)
+            assert hashlib.sha256(found[name].tobytes()).hexdigest() == entry["sha256_f32_le"], (kind, name)
 
 
 @pytest.mark.parametrize("folder", model_folders("qwen_vl", "mindformers_names.json"))
-def test_qwen_becomes_what_mindformers_converter_writes(folder: Path, tmp_path: Path) -> None:
+def test_a_qwen_model_becomes_what_mindformers_converter_writes(folder: Path, tmp_path: Path) -> None:
     found = exported(folder, tmp_path)
     expected = read_json(folder / "mindformers_names.json")
 
@@ -131,7 +132,7 @@ def test_qwen_becomes_what_mindformers_converter_writes(folder: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("folder", model_folders("visualglm", "weight_map.json"))
-def test_visualglm_becomes_what_mindformers_converter_writes(folder: Path, tmp_path: Path) -> None:
+def test_a_visualglm_model_becomes_what_mindformers_converter_writes(folder: Path, tmp_path: Path) -> None:
     found = exported(folder, tmp_path)
     expected = [entry for entry in read_json(folder / "weight_map.json") if entry["op"] != "skip"]
 
@@ -143,7 +144,7 @@ def test_visualglm_becomes_what_mindformers_converter_writes(folder: Path, tmp_p
         assert (array.ravel()[0], array.ravel()[-1]) == (entry["first"], entry["last"]), entry["target"]
 
 
-def test_cogvlm2_names_are_those_of_mindformers_at_full_size(golden: Path) -> None:
+def test_the_cogvlm2_models_names_at_full_size_are_those_of_mindformers(golden: Path) -> None:
     config = cogvlm2.PRESETS["13b"]
     theirs = {weight.name: weight.sources for weight in cogvlm2.mindformers_map(config)}
     pairs = {name: theirs[weight.name] for weight in cogvlm2.weight_map(config) for name in weight.sources}

@@ -12,7 +12,7 @@ from mindspore import Tensor
 import models.visualglm as visualglm
 from models.cache import attention_mask
 from models.vit import VisionConfig
-from tests.models.golden import arrays, convert, greedy, ints, model_folders, read_json, worst
+from tests.models.golden import arrays, convert, greedy, ints, layer_outputs, model_folders, read_json, worst
 
 pytestmark = pytest.mark.mindspore
 FOLDERS = pytest.mark.parametrize("folder", model_folders("visualglm", "model_io.npz"), scope="module")
@@ -93,6 +93,15 @@ def test_logits_and_loss_are_those_of_the_reference(model: Any, folder: Path) ->
     assert worst(model(**inputs), case["logits"]) < 1e-4
     assert worst(model(**text), case["logits_text_only"]) < 1e-4
     assert model(labels=ints(case["labels"]), **inputs).asnumpy() == pytest.approx(case["loss"], rel=1e-5)
+
+
+@FOLDERS
+def test_hidden_states_are_those_of_the_reference(model: Any, folder: Path) -> None:
+    case = arrays(folder / "model_io.npz")
+
+    layers = layer_outputs(model, model_inputs(case, read_json(folder / "config.json")))
+
+    assert worst(np.stack(layers[1:]), case["glm_hidden"]) < 1e-4
 
 
 @FOLDERS

@@ -10,7 +10,18 @@ from mindspore import Tensor
 
 import models.qwen_vl as qwen
 from models.model import train_only
-from tests.models.golden import arrays, convert, gradients, greedy, ints, model_folders, read_json, relative, worst
+from tests.models.golden import (
+    arrays,
+    convert,
+    gradients,
+    greedy,
+    ints,
+    layer_outputs,
+    model_folders,
+    read_json,
+    relative,
+    worst,
+)
 
 pytestmark = pytest.mark.mindspore
 FOLDERS = pytest.mark.parametrize("folder", model_folders("qwen_vl", "info.json"), scope="module")
@@ -63,14 +74,16 @@ def test_training_and_evaluation_are_those_of_the_reference(model: qwen.QwenVL, 
 
 
 @FOLDERS
-def test_final_hidden_states_are_those_of_the_reference(model: qwen.QwenVL, folder: Path) -> None:
+def test_hidden_states_are_those_of_the_reference(model: qwen.QwenVL, folder: Path) -> None:
     case = arrays(folder / "io.npz")
     inputs, real = model_inputs(case), case["attention_mask"] > 0
     model.set_train(False)
 
-    hidden = model.hidden(**inputs).asnumpy()
+    layers, final = layer_outputs(model, inputs), model.hidden(**inputs).asnumpy()
 
-    assert worst(hidden[real], case["eval_ln_f"][real]) < 2e-4
+    for i, layer in enumerate(layers[1:]):
+        assert worst(layer[real], case[f"eval_layer{i}"][real]) < 2e-4, i
+    assert worst(final[real], case["eval_ln_f"][real]) < 2e-4
 
 
 @FOLDERS

@@ -108,7 +108,7 @@ def test_pooling_is_that_of_llava_next(golden: Path) -> None:
             continue
         x = cases[f"{group}/x"]
         side = int(x.shape[1] ** 0.5)
-        vision = llava.clip(2, 1, image_size=side, patch_size=1, hidden=4, heads=1, mlp=4)
+        vision = llava.clip(layers=2, layers_used=1, image_size=side, patch_size=1, hidden=4, heads=1, mlp=4)
         config = replace(llava.PRESETS["tiny"], vision=vision, pool_mode=mode, pool_stride=int(stride))
 
         pooled = llava.FramePool(config)(Tensor(x))
