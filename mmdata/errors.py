@@ -126,8 +126,8 @@ class TokenError(DataError):
 class DroppedSampleError(TokenError):
     """A conversation is left out because it does not fit; ``reason`` is what a count of such samples is kept by.
 
-    ``too_long``: it has more tokens than the limit. ``nothing_to_learn``: it could be cut to the limit, but no trained
-    token is before the cut.
+    ``too_long``: it has more tokens than the limit. ``nothing_to_learn``: it could be cut to the limit, but no word of
+    an answer is before the cut.
     """
 
     def __init__(self, message: str, *, reason: str = "too_long") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from mmdata.errors import DroppedSampleError, TokenError
@@ -21,7 +22,7 @@ def fitted(
     - ``error``: nothing is cut; too long a sequence is an error that stops the run;
     - ``drop``: nothing is cut; too long a sequence is an error of its own kind, which the caller counts;
     - ``truncate_right``: the end goes; a medium that would be cut goes as a whole, with all that follows it. A sequence
-      that had something to learn and has nothing left of it is dropped.
+      that had an answer to learn and has nothing left of it is dropped.
 
     Raises:
         TokenError: too long under ``error``.
@@ -37,7 +38,7 @@ def fitted(
         raise DroppedSampleError(message, reason="too_long")
     kept = _front(items, max_length)
     if _learns(items) and not _learns(kept):
-        raise DroppedSampleError(f"{message}; no trained token is before the cut", reason="nothing_to_learn")
+        raise DroppedSampleError(f"{message}; no word of an answer is before the cut", reason="nothing_to_learn")
     return kept, length - counted(kept)
 
 
@@ -50,10 +51,10 @@ def _front(items: Sequence[Item], room: int) -> list[Item]:
         elif isinstance(item, Medium):
             break
         else:
-            kept.append(Run(item.ids[:room], item.trained))
+            kept.append(replace(item, ids=item.ids[:room]))
             break
     return kept
 
 
 def _learns(items: Sequence[Item]) -> bool:
-    return any(isinstance(item, Run) and item.trained and item.ids for item in items)
+    return any(isinstance(item, Run) and item.trained and not item.mark and item.ids for item in items)

@@ -19,10 +19,11 @@ __all__ = ["Item", "Medium", "Positions", "Run", "arranged", "counted", "one_by_
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Ids that share one fate: trained on, or not."""
+    """Ids that share one fate: trained on, or not; ``mark`` if they are the dialect's own, and no answer."""
 
     ids: Sequence[int]
     trained: bool = False
+    mark: bool = False
 
 
 @dataclass(frozen=True, slots=True)

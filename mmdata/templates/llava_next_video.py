@@ -169,14 +169,15 @@ class LlavaNextVideo:
 
     def _items(self, segments: Sequence[Segment], conversation: Conversation) -> list[Item]:
         original = self._dialect.role_marks and self.labels == "original"
-        items: list[Item] = [] if self._dialect.role_marks else [Run([self._special("<s>")])]
+        begin = [] if self._dialect.role_marks else [self.tokenizer.special.get("<s>")]
+        items: list[Item] = [Run([token]) for token in begin if token is not None]
         for segment in whole_answers(segments) if original else segments:
             items += self._encoded(segment, conversation)
         return list(_marks_trained(items, self._role_marks())) if original else items
 
     def _encoded(self, segment: Segment, conversation: Conversation) -> Iterator[Item]:
         content = joined(segment.pieces)
-        if segment.spaced and content and not isinstance(content[0], str):
+        if segment.spaced and content and isinstance(content[0], (Image, Video)):
             yield Run(self.tokenizer.encode("\n")[:1], segment.trained)  # the blank before a first word
         for number, piece in enumerate(content):
             if isinstance(piece, str):
@@ -253,4 +254,4 @@ def _marks_trained(items: Iterable[Item], marks: set[int]) -> Iterator[Item]:
         if isinstance(item, Medium) or item.trained:
             yield item
         else:
-            yield from (Run(list(run), trained) for trained, run in groupby(item.ids, marks.__contains__))
+            yield from (Run(list(run), trained, mark=True) for trained, run in groupby(item.ids, marks.__contains__))

@@ -129,8 +129,8 @@ class QwenVL:
     ) -> list[Item]:
         special = self.tokenizer.special
         marks = answer or self.labels == "original"
-        start = Run([special["<|im_start|>"]], self.labels == "original")
-        end = Run([special["<|im_end|>"], *self.tokenizer.encode("\n")], marks)
+        start = Run([special["<|im_start|>"]], self.labels == "original", mark=True)
+        end = Run([special["<|im_end|>"], *self.tokenizer.encode("\n")], marks, mark=not answer)
         if self.compat == "mindformers":
             head = len(self.tokenizer.encode(role)) + 1
             body = _split(self._items([f"{role}\n", *content], answer, conversation, images), head)

@@ -125,7 +125,8 @@ class VisualGLM:
 
     def _joined(self, source: list[Item], target: list[int], trained: bool) -> list[Item]:
         special = self.tokenizer.special
-        return [*source, Run([special["[gMASK]"]]), Run([special["<sop>"], *target], trained)]
+        begin = Run([special["<sop>"]], trained, mark=True)
+        return [*source, Run([special["[gMASK]"]]), begin, Run(target, trained)]
 
     def _arranged(self, items: Sequence[Item], mask: int, cut: int) -> Encoded:
         prefix = min(mask + 1, counted(items))

@@ -202,6 +202,9 @@ def _same_up_to_the_limit(case: dict[str, Any], sample: Conversation, template: 
     room = limit - len(found)
     assert (found.input_ids.tolist() + [template.pad_id] * room)[:limit] == unrolled(case["input_ids"]), case["name"]
     assert (found.labels.tolist() + [IGNORE] * room)[:limit] == unrolled(case["labels"]), case["name"]
+    answers = replace(template, labels="answers").encode(sample).labels
+    if (answers[:limit] == IGNORE).all() and (answers != IGNORE).any():
+        return  # nothing to learn is before the limit, such samples are dropped
     cut = replace(template, max_length=limit, over_long="truncate_right").encode(sample)
     crossing = [slot.start - 1 for slot in found.slots if slot.start - 1 < limit < slot.stop + 1]
     assert cut.input_ids.tolist() == found.input_ids.tolist()[: min([limit, *crossing])]
