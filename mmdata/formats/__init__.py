@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from mmdata.formats import _options
-from mmdata.formats._format import Format, Record
+from mmdata.formats import _detect, _options
+from mmdata.formats._format import Format, Record, Sample
 from mmdata.registry import Registry
 
-__all__ = ["Format", "Record", "describe", "make", "registry"]
+__all__ = ["Format", "Record", "Sample", "describe", "detect", "make", "registry"]
 
 registry: Registry[type[Format]] = Registry("mmdata.formats", "format", besides=frozenset({"export"}))
 
@@ -27,3 +28,12 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Format:
 def describe(name: str) -> str:
     """Return what a format is, the shape of its sources, and its options with their defaults, as text."""
     return _options.describe(registry, name)
+
+
+def detect(sources: Sequence[str | Path]) -> str:
+    """Return the name of the one format that recognises the sources, files or folders, by their first records.
+
+    Raises:
+        UsageError: there is none, or there are several; the message says what was seen.
+    """
+    return _detect.detect(registry, [Path(source) for source in sources])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 
-__all__ = ["Format", "Record"]
+__all__ = ["Format", "Record", "Sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,30 @@ class Record:
     id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a format is told from: the ``sources``, and of their first JSON file, if there is one, the first
+    ``records`` that are objects and the ``head``, its first characters.
+    """
+
+    sources: Sequence[Path]
+    records: Sequence[Mapping[str, Any]] = ()
+    head: str = ""
+
+    def every(self, *keys: str) -> bool:
+        """Return whether there are records and each has all of the keys."""
+        return bool(self.records) and all(key in record for record in self.records for key in keys)
+
+    def some(self, *keys: str) -> bool:
+        """Return whether a record has one of the keys."""
+        return any(key in record for record in self.records for key in keys)
+
+
 class Format(Protocol):
     """A source format. An implementation is a frozen dataclass whose fields are its options, each with a default.
 
     The two halves are apart so that a record that cannot be read costs itself alone: :meth:`records` goes on after it.
+    A format that :func:`mmdata.formats.detect` shall know has a static method ``recognises(sample)`` besides.
     """
 
     summary: ClassVar[str]

@@ -6,7 +6,7 @@ records of the file have.
 
 Stricter than :mod:`json` where that loses or invents data: a key that stands twice in one object, ``NaN`` and the
 infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost: commas between records may be missing
-or doubled, and arrays may follow one another.
+or doubled, and arrays may follow one another, each with a byte order mark.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmdata.formats._format import Record
 from mmdata.formats._window import Window, suspicious
 from mmdata.rejects import Reason, Reject
 
-__all__ = ["Value", "identity", "members", "records"]
+__all__ = ["Value", "has_whole_lines", "identity", "members", "records"]
 
 _EDGE: Final = 16
 """A fault nearer than this to the end of the window may be a literal or an escape that is cut there."""
@@ -32,7 +32,7 @@ _LONGEST: Final = 1 << 26
 """Characters; a longer record is rejected, so that a stray quote cannot fill the memory."""
 _SHOWN: Final = 50
 
-_SEPARATORS: Final = re.compile(r"[ \t\r\n,]*")
+_SEPARATORS: Final = re.compile(r"[ \t\r\n,\ufeff]*")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _FIRST_KEY: Final = re.compile(r'\{\s*("(?:[^"\\\n]|\\.){0,200}")\s*:')
 _STRUCTURE: Final = re.compile(r'["\[\]{}]')
@@ -50,9 +50,9 @@ def records(file: Path, *, id_key: str = "id") -> Iterator[Record | Reject]:
     """
     name = file.as_posix()
     with Window(file) as window:
-        for number, value in enumerate(Reader(window, by_line=_has_whole_lines(window.text)).values()):
+        for number, value in enumerate(Reader(window, by_line=has_whole_lines(window.text)).values()):
             if isinstance(value, RecordError):
-                yield Reject(number, name, None, Reason(value.reason), str(value))  # type: ignore[call-arg]
+                yield Reject(number, name, None, Reason.of(value.reason), str(value))
             else:
                 yield Record(value, name, number, identity(value, id_key))
 
@@ -316,7 +316,7 @@ def _goes_on_well(text: str, end: int) -> bool:
     return text[after : after + 1] in {"", ",", "]", "{"}
 
 
-def _has_whole_lines(text: str) -> bool:
+def has_whole_lines(text: str) -> bool:
     """Return whether a text is JSON Lines: among its first lines, an object fills one from its first column on."""
     return not text.lstrip().startswith("[") and any(map(_is_object, text.split("\n", 100)[:100]))
 

@@ -8,6 +8,7 @@ file about as large as the source; memory holds some thirty bytes an annotation.
 
 from __future__ import annotations
 
+import heapq
 import re
 from array import array
 from collections.abc import Hashable, Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import Any, ClassVar, Final, TypeGuard
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._format import Record
+from mmdata.formats._format import Record, Sample
 from mmdata.formats._json import members
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
 from mmdata.formats._spill import Spill
@@ -28,6 +29,7 @@ from mmdata.schema import Box, Conversation, Image, Media, Message, Region, Spli
 __all__ = ["Coco"]
 
 _EDITION: Final = re.compile(r"(?:^|[_.-])((train|val|test)(?:20\d\d)?)(?=[_.-]|$)")
+_HEAD: Final = re.compile(r'\s*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:')
 _TOLERANCE: Final = 1.0
 """Pixels by which a box may overrun the image and is clipped; COCO's own boxes overrun by rounding alone."""
 
@@ -54,13 +56,18 @@ class Coco(JsonSource):
     caption_prompt: str = "Describe the image in one sentence."
     box_prompt: str = "Find every {category} in the image."
 
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether the file is one object of COCO's parts."""
+        return sample.every("images", "annotations") or (not sample.records and _HEAD.match(sample.head) is not None)
+
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the folder of the files, or the one above if it is called annotations, as COCO's is."""
         root = super().media_root(sources)
         return root.parent if root.name == "annotations" else root
 
     def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
-        """Yield the records of the files, by their first annotation; what cannot be parsed comes first."""
+        """Yield the records of the files, by their first annotation."""
         for file in self.files(sources):
             with Spill() as spill:
                 yield from _records(file.as_posix(), _Index(spill), file)
@@ -109,19 +116,24 @@ class _Index:
         self.category_of = array("q")  # the number of its category id
         self._numbers: dict[Hashable, int] = {}
 
-    def add(self, key: str, value: Any) -> None:
-        """Take one item of ``images``, ``categories`` or ``annotations``."""
+    def add(self, key: str, value: Any) -> RecordError | None:
+        """Take one item of ``images``, ``categories`` or ``annotations``; return why it cannot be taken, if so."""
+        try:
+            place = self.spill.append(value) if key in {"images", "annotations"} else -1
+        except RecursionError:
+            return RecordError("nested deeper than can be written", reason="too_deep")
         if key == "annotations":
-            self.places.append(self.spill.append(value))
-            self.numbers.append(self.met)
-            self.met += 1
             alone = not isinstance(value, dict) or "caption" in value or _fault(value)
+            self.places.append(place)
+            self.numbers.append(self.met)
             self.image_of.append(-1 if alone else self._number("image", value.get("image_id")))
             self.category_of.append(-1 if alone else self._number("category", value.get("category_id")))
+            self.met += 1
         elif isinstance(value, dict) and key == "images":
-            self.images.setdefault(self._number("image", value.get("id")), self.spill.append(value))
+            self.images.setdefault(self._number("image", value.get("id")), place)
         elif isinstance(value, dict) and key == "categories":
             self.categories.setdefault(self._number("category", value.get("id")), value)
+        return None
 
     def groups(self) -> Iterator[list[int]]:
         """Yield the annotations that make a record, as their numbers, by the first of them."""
@@ -155,22 +167,32 @@ class _Index:
 
 
 def _records(name: str, index: _Index, file: Path) -> Iterator[Record | Reject]:
-    """Read a file into the index, yielding a reject for what cannot be parsed, then yield the records it makes."""
+    """Read a file into the index, then yield the records it makes; a broken annotation as a reject in its place.
+
+    What is broken outside the annotations comes after them, numbered on.
+    """
+    broken, elsewhere_broken = [], []
     for key, value in members(file):
-        try:
-            if isinstance(value, RecordError):
-                raise value
-            index.add(key, value)
-        except RecursionError:
-            yield Reject(index.met, name, None, Reason.TOO_DEEP, f"in {key!r}: nested deeper than can be written")
-            index.met += key == "annotations"
-        except RecordError as error:
-            reason = Reason(error.reason)  # type: ignore[call-arg]
-            yield Reject(index.met, name, None, reason, f"in {key or 'the file'!r}: {error}")
-            index.met += key == "annotations"
+        fault = value if isinstance(value, RecordError) else index.add(key, value)
+        if fault and key == "annotations":
+            broken.append((index.met, fault))
+            index.met += 1
+        elif fault:
+            elsewhere_broken.append(fault if not key else RecordError(f"in {key!r}: {fault}", reason=fault.reason))
+    rejects = (Reject(number, name, None, Reason.of(fault.reason), str(fault)) for number, fault in broken)
+    yield from heapq.merge(_joined(name, index), rejects, key=_number)
+    for number, fault in enumerate(elsewhere_broken, index.met):
+        yield Reject(number, name, None, Reason.of(fault.reason), str(fault))
+
+
+def _joined(name: str, index: _Index) -> Iterator[Record | Reject]:
     for group in index.groups():
         value = index.value(group)
         yield Record(value, name, index.numbers[group[0]], _id(value))
+
+
+def _number(item: Record | Reject) -> int:
+    return item.number if isinstance(item, Record) else item.record
 
 
 def _id(value: Any) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._format import Record
+from mmdata.formats._format import Record, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
 from mmdata.schema import Conversation, Image, Media, assistant, user
 
@@ -33,6 +33,11 @@ class Fewshot(JsonSource):
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the folder above the one that holds the files."""
         return super().media_root(sources).parent
+
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether the records have the three fields."""
+        return sample.every("img", "prompt", "label")
 
     def conversation(self, record: Record) -> Conversation:
         """Return one question about one image, and its answer, both byte for byte."""

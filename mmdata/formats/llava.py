@@ -13,13 +13,13 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._format import Record
+from mmdata.formats._format import Record, Sample
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
 from mmdata.formats._turns import ROLES, Slots, lead_in, leftover_fields, media_paths, require_answer, role_of
 from mmdata.schema import Conversation, Media, Message, Role
 
-__all__ = ["Llava", "converse", "elsewhere"]
+__all__ = ["Llava", "converse", "elsewhere", "of_human_and_gpt"]
 
 _IMAGE: Final = re.compile(r"(<image>)")
 _IMAGE_OR_VIDEO: Final = re.compile(r"(<image>|<video>)")
@@ -47,6 +47,11 @@ class Llava(JsonSource):
 
     source: str = "llava"
     fallbacks: bool = True
+
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether the records have ``conversations`` of human and gpt, and some an ``image`` or a ``model``."""
+        return of_human_and_gpt(sample) and sample.some("image", "model") and not sample.some("images", "video")
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record; one without ``image`` and ``video`` is text alone."""
@@ -117,6 +122,13 @@ def _odd_turn(turn: Any) -> tuple[Role, str]:
     if "from" not in turn or "value" not in turn:
         raise RecordError(f"a turn needs 'from' and 'value', found {', '.join(turn) or 'neither'}")
     return role_of(turn["from"]), turn["value"]
+
+
+def of_human_and_gpt(sample: Sample) -> bool:
+    """Return whether all records have ``conversations``, and all the speakers of them are LLaVA's."""
+    turns = [turn for record in sample.records for turn in record.get("conversations") or ()]
+    speakers = {turn.get("from") for turn in turns if isinstance(turn, dict)}
+    return sample.every("conversations") and "human" in speakers and speakers <= {"human", "gpt", "system"}
 
 
 def elsewhere(path: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, converse, media_of, turns
-from mmdata.formats._format import Record
+from mmdata.formats._format import Record, Sample
 from mmdata.formats._sources import JsonSource, mapping
 from mmdata.schema import Conversation
 
@@ -33,6 +33,11 @@ class Messages(JsonSource):
     )
 
     source: str = "messages"
+
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether the records have ``messages``."""
+        return sample.every("messages")
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""

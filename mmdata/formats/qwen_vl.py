@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._format import Record
+from mmdata.formats._format import Record, Sample
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
 from mmdata.formats._turns import leftover_fields, require_answer, role_of
@@ -49,6 +49,12 @@ class QwenVl(JsonSource):
 
     source: str = "qwen_vl"
     grid: Literal["1000", "999"] = "1000"
+
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether the records have ``conversations`` with Qwen-VL's marks in them."""
+        text = str(sample.records)
+        return sample.every("conversations") and ("<img>" in text or "<box>" in text)
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""

@@ -17,7 +17,7 @@ from typing import ClassVar, Final, Literal
 
 from mmdata.errors import UsageError
 from mmdata.formats import registry
-from mmdata.formats._format import Record
+from mmdata.formats._format import Record, Sample
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, Split, Video, assistant, user
 
@@ -55,6 +55,12 @@ class Rwf2000:
     prompt: str = ""
     answers: tuple[str, str] = ("1", "0")
     source: str = "rwf2000"
+
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether the sources are folders without JSON files, with a class folder below them."""
+        folders = (path for source in sample.sources for path in [source, *source.rglob("*")] if path.is_dir())
+        return not sample.head and any(_CLASS.fullmatch(folder.name) for folder in folders)
 
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the source folder, or the deepest folder that holds all of several."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, Turn, converse, pairs, turns
-from mmdata.formats._format import Record
+from mmdata.formats._format import Record, Sample
 from mmdata.formats._sources import JsonSource, kind, mapping
 from mmdata.formats.messages import beside
 from mmdata.schema import Conversation
@@ -44,6 +44,16 @@ class ShareGpt(JsonSource):
     )
 
     source: str = "sharegpt"
+
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether the records have ``conversation``, or ``conversations`` without fields and marks of others."""
+        if sample.every("conversation"):
+            return True
+        others = (
+            sample.some("image", "model", "video") or "<img>" in str(sample.records) or "<box>" in str(sample.records)
+        )
+        return sample.every("conversations") and not others
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""

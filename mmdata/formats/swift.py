@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, Turn, converse, pairs
-from mmdata.formats._format import Record
+from mmdata.formats._format import Record, Sample
 from mmdata.formats._sources import JsonSource, kind, mapping
 from mmdata.formats.messages import beside
 from mmdata.formats.sharegpt import spoken, with_system
@@ -49,6 +49,13 @@ class Swift(JsonSource):
     )
 
     source: str = "swift"
+
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether the records have a query and a response by ms-swift's names, and are of no other format."""
+        keys = {key.lower() for record in sample.records for key in record}
+        others = {"img", "video_name", *_TURNS}
+        return bool(keys & {*_COLUMNS["query"]}) and bool(keys & {*_COLUMNS["response"]}) and not keys & others
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mmdata.formats import registry
-from mmdata.formats._format import Record
+from mmdata.formats._format import Record, Sample
 from mmdata.formats._sources import JsonSource, below_folder
-from mmdata.formats.llava import converse
+from mmdata.formats.llava import converse, of_human_and_gpt
 from mmdata.schema import Conversation
 
 __all__ = ["Video178k"]
@@ -32,6 +32,11 @@ class Video178k(JsonSource):
     )
 
     source: str = "llava_video_178k"
+
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether the records have ``conversations`` of human and gpt and a ``video``."""
+        return of_human_and_gpt(sample) and sample.every("video")
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""

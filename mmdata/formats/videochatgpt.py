@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._format import Record
+from mmdata.formats._format import Record, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, user
@@ -36,6 +36,11 @@ class VideoChatGpt(JsonSource):
 
     source: str = "videochatgpt"
     folder: str = "Test_Videos"
+
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether the records have a ``video_name`` and an ``answer``."""
+        return sample.every("video_name", "answer")
 
     def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
         """Yield a record for each question of each row, numbered through."""

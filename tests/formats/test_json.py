@@ -49,6 +49,7 @@ SPELLINGS = {
     "objects on one line": "".join(map(json.dumps, GOOD)),
     "two arrays": json.dumps(GOOD[:2]) + "\n" + json.dumps(GOOD[2:]),
     "byte order mark": "\ufeff" + json.dumps(GOOD),
+    "files joined": "\ufeff" + json.dumps(GOOD[:3]) + "\n\ufeff" + json.dumps(GOOD[3:]),
     "no commas": "[" + " ".join(map(json.dumps, GOOD)) + "]",
     "comma before the end": "[" + ",".join(map(json.dumps, GOOD)) + ",]",
 }

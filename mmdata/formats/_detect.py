@@ -1,0 +1,62 @@
+"""Telling which format a source is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from mmdata.errors import UsageError
+from mmdata.formats._format import Format, Record, Sample
+from mmdata.formats._json import has_whole_lines, records
+from mmdata.formats._sources import json_files
+from mmdata.formats._window import Window
+from mmdata.registry import Registry
+
+__all__ = ["detect"]
+
+_RECORDS: Final = 20
+_HEAD: Final = 1000
+
+
+def detect(registry: Registry[type[Format]], sources: Sequence[Path]) -> str:
+    """Return the name of the one format that recognises the sources.
+
+    Raises:
+        UsageError: there is none, or there are several.
+    """
+    sample = _sample(sources)
+    names = registry.names()
+    found = [name for name in names if getattr(registry.get(name), "recognises", lambda _: False)(sample)]
+    if len(found) == 1:
+        return found[0]
+    which = f"could be {' or '.join(found)}" if found else "is none of " + ", ".join(names)
+    keys = sorted({key for record in sample.records for key in record})
+    seen = f"; its records have the fields {', '.join(keys)[:300]}" if keys else ""
+    raise UsageError(f"{', '.join(map(str, sources))} {which}{seen}. Name the format.")
+
+
+def _sample(sources: Sequence[Path]) -> Sample:
+    try:
+        file = json_files(sources)[0]
+    except UsageError:
+        if not all(source.is_dir() for source in sources):
+            raise
+        return Sample(sources)
+    with Window(file) as window:
+        head, whole = window.text[:_HEAD], _first_is_whole(window.text)
+    first = (item.value for item in islice(records(file), _RECORDS if whole else 0) if isinstance(item, Record))
+    return Sample(sources, [value for value in first if isinstance(value, dict)], head)
+
+
+def _first_is_whole(text: str) -> bool:
+    """Return whether the file's records are smaller than the window: one object as large as a file is no record."""
+    if not text.lstrip().startswith("{") or has_whole_lines(text):
+        return True
+    try:
+        json.JSONDecoder().raw_decode(text.lstrip())
+    except (ValueError, RecursionError):
+        return False
+    return True
