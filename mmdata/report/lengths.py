@@ -1,0 +1,85 @@
+"""How long the conversations of a store are under a template, and how much of them is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mmdata.errors import MediaError, TokenError
+from mmdata.schema import Conversation
+from mmdata.templates import Template
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Lengths", "measured"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lengths:
+    """Token counts of conversations before any cut.
+
+    ``tokens``, ``trained`` and ``visual`` (samples,) int64: all tokens of a sample, those trained on, those in slots of
+    media. ``failed`` are the indices of conversations that the template cannot encode, with the reason.
+    """
+
+    tokens: NDArray[np.int64]
+    trained: NDArray[np.int64]
+    visual: NDArray[np.int64]
+    failed: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def trained_share(self) -> float:
+        """Trained tokens among all."""
+        return float(self.trained.sum() / max(self.tokens.sum(), 1))
+
+    def over(self, limit: int) -> int:
+        """Return how many samples have more than ``limit`` tokens."""
+        return int((self.tokens > limit).sum())
+
+    def histogram(self, bins: int = 10) -> list[tuple[int, int, int]]:
+        """Return (shortest, longest, samples) of ``bins`` equal ranges of lengths, both ends included."""
+        import numpy as np
+
+        if not len(self.tokens):
+            return []
+        low, high = int(self.tokens.min()), int(self.tokens.max())
+        width = max(-(-(high - low + 1) // bins), 1)
+        counts = np.bincount((self.tokens - low) // width)
+        return [(low + n * width, low + (n + 1) * width - 1, int(count)) for n, count in enumerate(counts)]
+
+    def as_text(self, limit: int | None = None, width: int = 40) -> str:
+        """Return a histogram in lines of at most ``width`` blocks, and the sums below it."""
+        rows = self.histogram()
+        most = max((count for _, _, count in rows), default=1)
+        lines = [f"{low:>8} - {high:<8} {count:>9} {'█' * round(width * count / most)}" for low, high, count in rows]
+        lines.append(
+            f"{len(self.tokens)} samples, {int(self.tokens.sum())} tokens, {self.trained_share:.1%} trained on, "
+            f"{self.visual.sum() / max(self.tokens.sum(), 1):.1%} in slots of media"
+        )
+        if limit is not None:
+            lines.append(f"{self.over(limit)} samples have more than {limit} tokens")
+        if self.failed:
+            index, reason = self.failed[0]
+            lines.append(f"{len(self.failed)} cannot be encoded; the first is number {index}: {reason}")
+        return "\n".join(lines)
+
+
+def measured(conversations: Sequence[Conversation], template: Template) -> Lengths:
+    """Return the lengths of conversations, a store's or any other's; no pixel is decoded."""
+    import numpy as np
+
+    whole: Any = replace(template, max_length=None)  # type: ignore[type-var]  # every template is a dataclass
+    counts: list[tuple[int, int, int]] = []
+    failed: list[tuple[int, str]] = []
+    for index in range(len(conversations)):
+        try:
+            encoded = whole.encode(conversations[index])
+        except (TokenError, MediaError) as error:
+            failed.append((index, str(error)))
+        else:
+            counts.append((len(encoded), encoded.trained, sum(slot.length for slot in encoded.slots)))
+    columns = np.array(counts, np.int64).reshape(-1, 3).T
+    return Lengths(columns[0], columns[1], columns[2], tuple(failed))
