@@ -1,0 +1,143 @@
+"""From the samples of a rank's rows to arrays, in the layout of our models.
+
+All are (rows, length) int32 but for the pixels:
+
+- ``input_ids``; ``labels``, -100 where nothing is trained; not shifted;
+- ``position_ids``, of each sample for itself, the last one repeated in padding; (rows, 2, length) for VisualGLM;
+- ``segment_ids``, 1, 2 ... for the samples of a row, 0 for padding;
+- ``pixel_values`` (views, size, size, 3) uint8: pictures, tiles and frames of the whole batch one after the other,
+  black ones at the end; or (views, 3, size, size) float32, normalised;
+- ``media_index``, -1 for text, else the row in the flattened media features, see :mod:`mmdata.pipeline.features`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from mmdata.pipeline.encode import Sample
+from mmdata.pipeline.family import Family
+from mmdata.pipeline.features import features
+from mmdata.templates import IGNORE, Template
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Arrays: TypeAlias = dict[str, NDArray[np.generic]]
+
+__all__ = ["COLUMNS", "Frame", "PixelType", "Rows", "arrays", "media_mask", "num_views", "prepared"]
+
+PixelType: TypeAlias = Literal["uint8", "float32"]
+Rows: TypeAlias = Sequence[Sequence[Sample]]
+
+COLUMNS = ("input_ids", "labels", "position_ids", "segment_ids", "pixel_values", "media_index")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What shapes a batch has.
+
+    Rows have ``seq_length`` tokens, or, if it is ``dynamic``, as many as the longest one. A row has room for
+    ``max_views`` views; None gives the batch as many as there are, and one at least.
+    """
+
+    template: Template
+    family: Family
+    seq_length: int
+    dynamic: bool
+    max_views: int | None
+    pixels: PixelType
+
+    def length(self, rows: Rows) -> int:
+        """Return how many tokens the rows are long."""
+        longest = max((sum(len(sample.encoded) for sample in row) for row in rows), default=0)
+        return max(longest, 1) if self.dynamic else self.seq_length
+
+    def views(self, rows: Rows) -> int:
+        """Return how many views the batch has room for."""
+        return max(num_views(rows), 1) if self.max_views is None else self.max_views * len(rows)
+
+
+def arrays(rows: Rows, frame: Frame) -> Arrays:
+    """Return the arrays of a batch; a row without samples is all padding."""
+    return {**_texts(rows, frame), "pixel_values": _pixels(rows, frame), "media_index": _media_index(rows, frame)}
+
+
+def media_mask(rows: Rows, frame: Frame) -> NDArray[np.bool_]:
+    """Return which views of a batch are not padding, (views,) bool."""
+    import numpy as np
+
+    return np.arange(frame.views(rows)) < num_views(rows)
+
+
+def prepared(views: NDArray[np.uint8], pixels: PixelType) -> NDArray[np.generic]:
+    """Return views (views, size, size, 3) uint8 as they are, or normalised, (views, 3, size, size) float32."""
+    from mmdata.image import normalize
+
+    return views if pixels == "uint8" else normalize(views)
+
+
+def num_views(rows: Rows) -> int:
+    """Return how many pictures, tiles and frames the samples of some rows have."""
+    return sum(len(views) for row in rows for sample in row for views in sample.views)
+
+
+def _texts(rows: Rows, frame: Frame) -> Arrays:
+    import numpy as np
+
+    shape = (len(rows), frame.length(rows))
+    ids = np.full(shape, frame.template.pad_id, np.int32)
+    labels = np.full(shape, IGNORE, np.int32)
+    segments = np.zeros(shape, np.int32)
+    places = np.zeros((shape[0], *frame.family.axes, shape[1]), np.int32)  # (rows, length) or (rows, 2, length)
+    for number, row in enumerate(rows):
+        start = 0
+        for segment, sample in enumerate(row, 1):
+            here = (number, slice(start, start := start + len(sample.encoded)))
+            ids[here] = sample.encoded.input_ids
+            labels[here] = sample.encoded.labels
+            segments[here] = segment
+            places[number, ..., here[1]] = sample.encoded.position_ids
+            if segment > 1:
+                labels[number, here[1].start] = IGNORE  # what comes before it is another sample's
+        if row:
+            places[number, ..., start:] = places[number, ..., start - 1 : start]
+    return {"input_ids": ids, "labels": labels, "position_ids": places, "segment_ids": segments}
+
+
+def _pixels(rows: Rows, frame: Frame) -> NDArray[np.generic]:
+    import numpy as np
+
+    values = np.zeros((frame.views(rows), frame.family.size, frame.family.size, 3), np.uint8)
+    first = 0
+    for row in rows:
+        for sample in row:
+            for views in sample.views:
+                values[first : first + len(views)] = views
+                first += len(views)
+    return prepared(values, frame.pixels)
+
+
+def _media_index(rows: Rows, frame: Frame) -> NDArray[np.int32]:
+    import numpy as np
+
+    index = np.full((len(rows), frame.length(rows)), -1, np.int32)
+    first = 0
+    for line, row in zip(index, rows, strict=True):
+        start = 0
+        for sample in row:
+            for plan, views in enumerate(sample.views):
+                found = features(sample, plan, frame.template)
+                _fill(line[start:], sample, plan, found.index + first * found.rows)
+                first += len(views)
+            start += len(sample.encoded)
+    return index
+
+
+def _fill(line: NDArray[np.int32], sample: Sample, plan: int, index: NDArray[np.int64]) -> None:
+    for slot in sample.encoded.slots:
+        if slot.plan == plan:
+            line[slot.start : slot.stop], index = index[: slot.length], index[slot.length :]
+    assert not len(index), "as many features as positions"

@@ -1,0 +1,236 @@
+"""From a place in the order to a sample: its conversation read and encoded, its pixels decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from mmdata.errors import DataError, SampleError
+from mmdata.pipeline.stopwatch import Stopwatch
+from mmdata.schema import Conversation, Media
+from mmdata.templates import Encoded, PixelPlan, Template
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Views: TypeAlias = NDArray[np.uint8]  # (views, size, size, 3)
+
+__all__ = ["Decode", "Place", "Sample", "SampleReader", "Samples", "decode_views"]
+
+Decode: TypeAlias = "Callable[[Media, PixelPlan], Views]"
+
+
+class Samples(Protocol):
+    """What a stream reads: a :class:`mmdata.store.Store` or a :class:`mmdata.mixture.Mixture`."""
+
+    def __len__(self) -> int:
+        """Return the number of samples of an epoch."""
+
+    def located(self, index: int) -> Conversation:
+        """Return a conversation whose media can be opened."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides which sample has which index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A sample's ``position`` in the order and its ``index`` in the mixture; ``encoded`` where planning had to look."""
+
+    position: int
+    index: int
+    encoded: Encoded | None = None
+
+    @property
+    def tokens(self) -> int:
+        """The length of a sample that was looked at."""
+        return len(self._known)
+
+    @property
+    def views(self) -> int:
+        """The most pictures, tiles and frames that a sample that was looked at can have."""
+        return sum(map(num_views, self._known.pixels))
+
+    @property
+    def modality(self) -> tuple[bool, bool]:
+        """Whether a sample that was looked at shows clips, and pictures."""
+        clips = [bool(plan.frames) for plan in self._known.pixels]
+        return any(clips), not all(clips)
+
+    @property
+    def _known(self) -> Encoded:
+        assert self.encoded is not None, "the plan has not looked at this sample"
+        return self.encoded
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """What a batch is made of: ``views`` are the pixels of each of ``encoded.pixels``, ``sizes`` their media's sizes.
+
+    A size is (height, width) in pixels as presented; of a video that has not been probed it is None.
+    """
+
+    id: str
+    place: Place
+    encoded: Encoded
+    views: tuple[Views, ...]
+    sizes: tuple[tuple[int, int] | None, ...]
+
+
+class SampleReader:
+    """Reads samples of ``samples`` as ``template`` encodes them, refusing what has no room in a row of a batch.
+
+    ``max_tokens`` and ``max_views`` (None for no limit) are that room; ``decode`` makes pixels of a medium.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        template: Template,
+        *,
+        max_tokens: int,
+        max_views: int | None,
+        decode: Decode,
+        watch: Stopwatch,
+    ) -> None:
+        self._samples = samples
+        self._template = template
+        self._max_tokens = max_tokens
+        self._max_views = max_views
+        self._decode = decode
+        self._watch = watch
+
+    def look(self, position: int, index: int) -> Place:
+        """Return the place with the sample encoded; nothing is decoded.
+
+        Raises:
+            SampleError: the template cannot encode it, or it has no room.
+        """
+        conversation = self._conversation(index)
+        return Place(position, index, self._encoded(conversation, index))
+
+    def read(self, place: Place) -> Sample:
+        """Return the sample at ``place``.
+
+        Raises:
+            SampleError: with the sample's id and index, and what is wrong with it.
+        """
+        conversation = self._conversation(place.index)
+        encoded = place.encoded or self._encoded(conversation, place.index)
+        media = [conversation.media[plan.media] for plan in encoded.pixels]
+        try:
+            with self._watch.stage("decode"):
+                views = tuple(map(self._decode, media, encoded.pixels))
+                sizes = tuple(map(_size, media))
+        except DataError as error:
+            raise _named(error, conversation, place.index) from error
+        return Sample(conversation.id, place, encoded, views, sizes)
+
+    def name(self, index: int) -> str:
+        """Return how messages call the sample at ``index``; it need not be readable."""
+        try:
+            return _name(self._conversation(index), index)
+        except DataError:
+            return f"sample {index}"
+
+    def _conversation(self, index: int) -> Conversation:
+        try:
+            with self._watch.stage("read"):
+                return self._samples.located(index)
+        except DataError as error:
+            raise SampleError(f"sample {index} cannot be read: {error}") from error
+
+    def _encoded(self, conversation: Conversation, index: int) -> Encoded:
+        try:
+            with self._watch.stage("encode"):
+                encoded = self._template.encode(conversation)
+        except DataError as error:
+            raise _named(error, conversation, index) from error
+        if len(encoded) > self._max_tokens:
+            raise SampleError(
+                f"{_name(conversation, index)} has {len(encoded)} tokens, a row {self._max_tokens}; give the template "
+                f"max_length={self._max_tokens} and say by over_long what becomes of longer ones",
+                reason="too_long",
+            )
+        views = sum(map(num_views, encoded.pixels))
+        if self._max_views is not None and views > self._max_views:
+            raise SampleError(
+                f"{_name(conversation, index)} has {views} pictures, tiles and frames, a row has room for "
+                f"max_views={self._max_views}",
+                reason="too_many_views",
+            )
+        return encoded
+
+
+def num_views(plan: PixelPlan) -> int:
+    """Return how many square pictures the model sees of a medium: its frames, or the whole and the tiles, or one.
+
+    Of an ``anyres`` plan it is the most that its canvases allow, for which one it is depends on the picture.
+    """
+    if plan.resize == "anyres":
+        return 1 + max((height // plan.size) * (width // plan.size) for height, width in plan.pinpoints)
+    return len(plan.frames) or 1
+
+
+def decode_views(medium: Media, plan: PixelPlan) -> Views:
+    """Return the pixels that ``plan`` asks for, (views, size, size, 3) uint8 RGB.
+
+    Raises:
+        MediaError: the medium cannot be decoded.
+    """
+    import numpy as np
+
+    from mmdata.image import anyres, decode
+    from mmdata.image.families import resizer
+
+    if medium.type == "video":
+        return _frames(medium, plan)
+    picture = decode(_source(medium))
+    if plan.resize == "anyres":
+        return anyres.views(picture, plan.size, plan.pinpoints)
+    return np.ascontiguousarray(resizer(plan.resize)(picture, plan.size)[None])
+
+
+def _frames(medium: Media, plan: PixelPlan) -> Views:
+    from mmdata.video import Strategy, sample
+
+    if medium.frames is not None:
+        return _cached_frames(medium.frames, plan)
+    strategy = Strategy("frames", plan.frames)
+    return sample(_source(medium), strategy, size=plan.size, resize=plan.resize).pixels
+
+
+def _cached_frames(frames: tuple[bytes, ...], plan: PixelPlan) -> Views:
+    import numpy as np
+
+    from mmdata.image import decode
+    from mmdata.image.families import resizer
+
+    resize = resizer(plan.resize)
+    wanted = {number: resize(decode(frames[number]), plan.size) for number in set(plan.frames)}
+    return np.stack([wanted[number] for number in plan.frames])
+
+
+def _source(medium: Media) -> Any:
+    return medium.bytes if medium.bytes is not None else medium.path
+
+
+def _size(medium: Media) -> tuple[int, int] | None:
+    from mmdata.image import size_of
+
+    if medium.height and medium.width:
+        return medium.height, medium.width
+    return size_of(_source(medium)) if medium.type == "image" else None
+
+
+def _name(conversation: Conversation, index: int) -> str:
+    source = f" of {conversation.source}" if conversation.source else ""
+    return f"sample {conversation.id!r}{source} (row {index})"
+
+
+def _named(error: DataError, conversation: Conversation, index: int) -> SampleError:
+    reason = getattr(error, "reason", "not_encodable")
+    return SampleError(f"{_name(conversation, index)}: {error}", reason=reason)

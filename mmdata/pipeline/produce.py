@@ -1,0 +1,122 @@
+"""From a plan to the samples of a rank's rows."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from mmdata.errors import SampleError
+from mmdata.pipeline.encode import Place, Sample
+from mmdata.pipeline.plan import Cursor, Plan, Step
+
+__all__ = ["Loaded", "Outcome", "Share", "planned", "verified"]
+
+Outcome: TypeAlias = Sample | SampleError
+Read: TypeAlias = Callable[[Iterator[Place]], Iterator[Outcome]]
+Tolerates: TypeAlias = Callable[[SampleError], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A rank's rows of every global batch: ``size`` of them from the ``first`` on."""
+
+    first: int
+    size: int
+
+    @property
+    def rows(self) -> slice:
+        """Its rows as a slice."""
+        return slice(self.first, self.first + self.size)
+
+    def repeated(self, repeated: int, batch: int) -> int:
+        """Return how many of its rows are among the last ``repeated`` ones of a batch."""
+        return min(self.size, max(0, self.first + self.size - (batch - repeated)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """A rank's rows of a global batch, no rows at the end of an epoch, and where the stream stands after it.
+
+    ``left_out`` counts the samples that had no place in a batch until then, by reason; ``empty`` those of this batch
+    whose place stays empty.
+    """
+
+    rows: Sequence[Sequence[Sample]]
+    repeated: int
+    after: Cursor
+    left_out: Mapping[str, int]
+    empty: Mapping[str, int]
+
+
+def planned(plan: Plan, cursor: Cursor, share: Share, read: Read, tolerates: Tolerates) -> Iterator[Loaded]:
+    """Yield the rank's rows of the steps of an epoch after ``cursor``; only these are read.
+
+    Raises:
+        SampleError: of a sample whose error is not to be tolerated; otherwise its place stays empty.
+    """
+    steps: deque[Step] = deque()
+
+    def places() -> Iterator[Place]:
+        for step in plan.steps(cursor):
+            steps.append(step)
+            for row in step.rows[share.rows]:
+                yield from row
+
+    outcomes: list[Outcome] = []
+    for outcome in read(places()):
+        if isinstance(outcome, SampleError) and not tolerates(outcome):
+            raise outcome
+        outcomes.append(outcome)
+        if len(outcomes) == sum(map(len, steps[0].rows[share.rows])):
+            yield _loaded(steps.popleft(), outcomes, share, plan.batch)
+            outcomes = []
+    end = steps.popleft()
+    yield Loaded((), 0, end.after, end.counts, {})
+
+
+def _loaded(step: Step, outcomes: Sequence[Outcome], share: Share, batch: int) -> Loaded:
+    rows, rest = [], iter(outcomes)
+    for row in step.rows[share.rows]:
+        rows.append([found for _ in row if isinstance(found := next(rest), Sample)])
+    empty = Counter(outcome.reason for outcome in outcomes if isinstance(outcome, SampleError))
+    return Loaded(rows, share.repeated(step.repeated, batch), step.after, step.counts, empty)
+
+
+def verified(plan: Plan, cursor: Cursor, share: Share, read: Read, tolerates: Tolerates) -> Iterator[Loaded]:
+    """Yield the rank's rows of the global batches of an epoch after ``cursor``, made of samples that could be read.
+
+    Every rank reads all samples, so that all leave out the same ones.
+
+    Raises:
+        SampleError: of a sample whose error is not to be tolerated.
+    """
+    counts = Counter(cursor.counts)
+    found: list[Sample] = []
+    places = (
+        Place(position, plan.order.index(cursor.epoch, position))
+        for position in range(cursor.position, plan.order.count)
+    )
+    for position, outcome in enumerate(read(places), cursor.position + 1):
+        if isinstance(outcome, Sample):
+            found.append(outcome)
+        elif tolerates(outcome):
+            counts[outcome.reason] += 1
+        else:
+            raise outcome
+        if len(found) == plan.batch:
+            after = Cursor(cursor.epoch, position, counts=dict(counts))
+            yield Loaded([[sample] for sample in found[share.rows]], 0, after, after.counts, {})
+            found = []
+    yield from _rest(plan, cursor.epoch, share, found, counts)
+
+
+def _rest(plan: Plan, epoch: int, share: Share, found: Sequence[Sample], counts: Mapping[str, int]) -> Iterator[Loaded]:
+    samples = {sample.place.position: sample for sample in found}
+    batches, counts = plan.leftover([(sample.place,) for sample in found], counts)
+    for rows, repeated in batches:
+        own = [[samples[place.position] for place in row] for row in rows[share.rows]]
+        after = Cursor(epoch, plan.order.count, counts=counts)
+        yield Loaded(own, share.repeated(repeated, plan.batch), after, counts, {})
+    yield Loaded((), 0, Cursor(epoch + 1, counts=counts), counts, {})

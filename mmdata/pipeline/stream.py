@@ -1,0 +1,343 @@
+"""The stream: batches of a mixture, in an order that is a pure function of data, configuration and seed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+
+from mmdata.errors import ConfigError, DroppedSampleError, SampleError
+from mmdata.pipeline import collate, mindformers
+from mmdata.pipeline.batch import Batch
+from mmdata.pipeline.collate import Frame, PixelType
+from mmdata.pipeline.decoders import Isolated
+from mmdata.pipeline.encode import Decode, Place, SampleReader, Samples, decode_views
+from mmdata.pipeline.family import family
+from mmdata.pipeline.group import GroupBy, Grouping
+from mmdata.pipeline.order import Order
+from mmdata.pipeline.plan import Cursor, Plan
+from mmdata.pipeline.produce import Loaded, Outcome, Share, planned, verified
+from mmdata.pipeline.state import from_json, template_facts, to_json
+from mmdata.pipeline.stopwatch import Stopwatch
+from mmdata.pipeline.workers import background, ordered
+from mmdata.templates import Template
+
+__all__ = ["LAYOUTS", "LayoutName", "OnError", "Stream"]
+
+OnError: TypeAlias = Literal["raise", "skip", "mask"]
+LayoutName: TypeAlias = Literal["mmdata", "mindformers"]
+
+LAYOUTS: Final[Mapping[LayoutName, tuple[str, ...]]] = {
+    "mmdata": collate.COLUMNS,
+    "mindformers": mindformers.COLUMNS,
+}
+"""The arrays of each layout, in the order in which a network takes them."""
+
+LATE: Final = "late"
+"""The reason of samples that met the deadline."""
+
+_CHOICES: Final[Mapping[str, tuple[object, ...]]] = {
+    "group_by": (None, *get_args(GroupBy)),
+    "on_error": get_args(OnError),
+    "layout": tuple(LAYOUTS),
+    "pixels": get_args(PixelType),
+}
+_REMEMBERED: Final = 1024  # steps whose state can still be asked for
+_MEMORY: Final = 4 << 30  # bytes that a decoding process may take
+
+
+class _Mark(NamedTuple):
+    """Where a stream stands after ``step`` batches."""
+
+    step: int
+    cursor: Cursor
+    left_out: Mapping[str, int]
+    empty: Mapping[str, int]
+
+
+@dataclass(eq=False)
+class Stream:
+    """Batches of ``samples`` (a Mixture or a Store) as ``template`` reads them; iterate over it once for each epoch.
+
+    What a batch holds, a :class:`mmdata.pipeline.batch.Batch` says. The global batch of step k is ``batch_size *
+    world_size`` rows; it is the same whatever the number of ranks, workers and restarts, and rank r has the r-th part.
+
+    - ``seq_length``: tokens of a row; ``dynamic`` gives batches the length of their longest row instead.
+    - ``packing``: several samples in a row, as ``segment_ids`` tell them apart (first-fit decreasing over ``window``
+      samples).
+    - ``group_by``: global batches of samples of like ``length``, or of one ``modality`` (text, pictures, clips).
+    - ``drop_last``: an epoch's last rows that make no global batch are left out, or else repeated to fill one.
+    - ``on_error``: ``raise`` stops at a sample that cannot be encoded or decoded. ``skip`` leaves it out and the next
+      in order moves up, on every rank alike; for this every rank decodes all of the global batch. ``mask`` leaves its
+      place empty, nothing is trained there; it costs nothing. So does ``skip`` with packing or grouping, whose plans
+      are made before anything is decoded.
+    - ``layout``: how the arrays are called and laid out, see :data:`LAYOUTS`.
+    - ``max_views``: how many pictures, tiles and frames a row has room for, so that all batches have one shape.
+    - ``pixels``: ``uint8`` as decoded, for the device to normalise, or ``float32``, normalised.
+    - ``workers``: threads that decode, by default one a processor; 0 does all where it is asked for. ``prefetch``:
+      batches made ahead. ``isolated``: each of these threads decodes in a process of its own, so that a file that
+      crashes the decoder costs one sample. ``deadline``: seconds that a sample may take.
+    """
+
+    samples: Samples
+    template: Template
+    _: KW_ONLY
+    seq_length: int = 2048
+    batch_size: int = 4
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    shuffle: bool = True
+    packing: bool = False
+    group_by: GroupBy | None = None
+    window: int = 1024
+    drop_last: bool = True
+    on_error: OnError = "raise"
+    layout: LayoutName = "mmdata"
+    dynamic: bool = False
+    max_views: int | None = None
+    pixels: PixelType = "uint8"
+    workers: int | None = None
+    prefetch: int = 2
+    isolated: bool = False
+    deadline: float = 30.0
+    watch: Stopwatch = field(default_factory=Stopwatch, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the options and stand at the beginning."""
+        if faults := list(self._faults()):
+            raise ConfigError("; ".join(faults))
+        self._family = family(self.template)
+        self._facts = self._all_facts()
+        self._marks = deque([_Mark(0, Cursor(), {}, {})], maxlen=_REMEMBERED)
+
+    # --- iteration ---------------------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the arrays of a batch, in order."""
+        return LAYOUTS[self.layout]
+
+    @property
+    def step(self) -> int:
+        """How many batches have been taken since the beginning of training."""
+        return self._marks[-1].step
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """How many batches an epoch has; None where only reading the samples can tell."""
+        if self._verifies or self._looks:
+            return None
+        whole, rest = divmod(len(self.samples), self._global_batch)
+        return whole if self.drop_last else whole + (rest > 0)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield what is left of the epoch, or the next epoch if nothing is."""
+        return self.batches()
+
+    def batches(self, *, workers: int | None = None) -> Iterator[Batch]:
+        """Yield what is left of the epoch as ``iter`` does, with another number of ``workers``.
+
+        Raises:
+            SampleError: under ``on_error="raise"``; the message names the sample.
+            ConfigError: an epoch makes not one batch.
+        """
+        threads = next(count for count in (workers, self.workers, _processors()) if count is not None)
+        started = self.step
+        for _ in range(2):
+            yield from self._pass(threads)
+            if self.step > started:
+                return
+        raise ConfigError(
+            f"an epoch of {len(self.samples)} samples makes no batch of {self._global_batch} rows: "
+            f"{self.state_dict()['left_out']}; take smaller batches or drop_last=False"
+        )
+
+    def _pass(self, workers: int) -> Iterator[Batch]:
+        """Yield what is left of the epoch, and stand at the next one after it."""
+        start = self._marks[-1]
+        with closing(background(self._loaded(start, workers), self.prefetch if workers else 0)) as made:
+            for loaded, batch in made:
+                last = self._marks[-1]
+                empty = Counter(last.empty) + Counter(loaded.empty)
+                self._marks.append(_Mark(last.step + (batch is not None), loaded.after, loaded.left_out, empty))
+                if batch is not None:
+                    yield batch
+
+    def _loaded(self, start: _Mark, workers: int) -> Generator[tuple[Loaded, Batch | None], None, None]:
+        with ExitStack() as stack:
+            decode: Decode = decode_views
+            if self.isolated and workers:
+                decode = stack.enter_context(Isolated(self.deadline, _MEMORY))
+            reader = self._reader(decode)
+            source = verified if self._verifies else planned
+            read = partial(self._outcomes, reader, workers)
+            steps = source(self._plan(reader), start.cursor, self._share, read, self._tolerates)
+            for step, loaded in enumerate(steps, start.step + 1):
+                yield loaded, self._batch(loaded, start.cursor.epoch, step) if loaded.rows else None
+
+    def _outcomes(self, reader: SampleReader, workers: int, places: Iterator[Place]) -> Iterator[Outcome]:
+        ahead = max(2 * workers, self.batch_size)
+        late = partial(_late, reader, self.deadline)
+        return ordered(
+            partial(_outcome, reader), places, workers=workers, ahead=ahead, deadline=self.deadline, late=late
+        )
+
+    def _batch(self, loaded: Loaded, epoch: int, step: int) -> Batch:
+        with self.watch.stage("collate"):
+            frame = self._frame
+            if self.layout == "mindformers":
+                arrays = mindformers.mindformers_arrays(loaded.rows, frame, self._share.first)
+            else:
+                arrays = collate.arrays(loaded.rows, frame)
+            return Batch(
+                arrays={name: arrays[name] for name in self.columns},
+                ids=tuple(tuple(sample.id for sample in row) for row in loaded.rows),
+                repeated=loaded.repeated,
+                tokens=sum(len(sample.encoded) for row in loaded.rows for sample in row),
+                media_mask=collate.media_mask(loaded.rows, frame),
+                epoch=epoch,
+                step=step,
+            )
+
+    # --- state -------------------------------------------------------------------------------------------------
+
+    def state_dict(self, *, step: int | None = None) -> dict[str, Any]:
+        """Return where the stream stands after the batches taken so far, as small JSON.
+
+        ``step`` asks for the state after that many batches since the beginning of training, for those who read ahead
+        (MindSpore's engine does); the last thousand are known. It says what goes on from there: any rank's state serves
+        all ranks, and any number of ranks with the same global batch. ``left_out`` counts samples that had no place, by
+        reason, on all ranks alike; ``empty`` those of this rank whose place stayed empty.
+
+        Raises:
+            ConfigError: that step is not known.
+        """
+        wanted = self.step if step is None else step
+        mark = next((mark for mark in reversed(self._marks) if mark.step == wanted), None)
+        if mark is None:
+            known = f"{self._marks[0].step} to {self.step}"
+            raise ConfigError(f"the state after step {wanted} is not known; known are those after steps {known}")
+        return to_json(mark.cursor, mark.step, mark.left_out, mark.empty, self._facts)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a stream of the same data and configuration stood.
+
+        Ranks, workers and all that does not change what is in a global batch may differ.
+
+        Raises:
+            ConfigError: it was another stream; the message says what differs.
+        """
+        cursor, step = from_json(state, self._facts)
+        self._marks.clear()
+        self._marks.append(_Mark(step, cursor, dict(state["left_out"]), dict(state["empty"])))
+
+    # --- what the options mean ---------------------------------------------------------------------------------
+
+    @property
+    def _global_batch(self) -> int:
+        return self.batch_size * self.world_size
+
+    @property
+    def _share(self) -> Share:
+        return Share(self.rank * self.batch_size, self.batch_size)
+
+    @property
+    def _plans_ahead(self) -> bool:
+        return self.packing or self.group_by is not None
+
+    @property
+    def _verifies(self) -> bool:
+        return self.on_error == "skip" and not self._plans_ahead
+
+    @property
+    def _looks(self) -> bool:
+        limited = getattr(self.template, "max_length", None) is not None
+        return self._plans_ahead or (limited and getattr(self.template, "over_long", "error") != "error")
+
+    @property
+    def _frame(self) -> Frame:
+        return Frame(self.template, self._family, self.seq_length, self.dynamic, self.max_views, self.pixels)
+
+    def _reader(self, decode: Decode) -> SampleReader:
+        return SampleReader(
+            self.samples,
+            self.template,
+            max_tokens=self.seq_length,
+            max_views=self.max_views,
+            decode=decode,
+            watch=self.watch,
+        )
+
+    def _plan(self, reader: SampleReader) -> Plan:
+        room = (self.seq_length, self.max_views) if self.packing else None
+        return Plan(
+            order=Order(len(self.samples), self.seed, self.shuffle),
+            arrange=Grouping(self._global_batch, self.group_by, room),
+            batch=self._global_batch,
+            window=max(self.window, 2 * self._global_batch) if self._plans_ahead else self._global_batch,
+            drop_last=self.drop_last,
+            look=reader.look if self._looks else None,
+            skips=self._leaves_out,
+        )
+
+    def _leaves_out(self, error: SampleError) -> bool:
+        """Whether a sample that was looked at in planning is left out; the template's own limit always leaves out."""
+        return self.on_error != "raise" or isinstance(error.__cause__, DroppedSampleError)
+
+    def _tolerates(self, error: SampleError) -> bool:
+        """Whether the stream goes on after a sample could not be read."""
+        if self._verifies and self.world_size > 1 and error.reason == LATE:
+            return False  # another rank may have been in time, and the ranks would part
+        return self._leaves_out(error)
+
+    def _all_facts(self) -> dict[str, Any]:
+        """All that decides what is in which global batch."""
+        options = ("seq_length", "seed", "shuffle", "packing", "group_by", "window", "drop_last", "on_error")
+        frame = ("layout", "dynamic", "max_views", "pixels")
+        return {
+            "samples": len(self.samples),
+            "fingerprint": self.samples.fingerprint,
+            "global_batch": self._global_batch,
+            **{name: getattr(self, name) for name in options + frame},
+            **template_facts(self.template),
+        }
+
+    def _faults(self) -> Iterator[str]:
+        """What is wrong with the options, each in words."""
+        if not 0 <= self.rank < self.world_size:
+            yield f"rank must be 0 to {self.world_size - 1} of world_size {self.world_size}, found {self.rank}"
+        for name in ("seq_length", "batch_size", "window", "max_views"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                yield f"{name} must be at least 1, found {value}"
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                yield f"{name} must be one of {', '.join(map(str, known))}, found {getattr(self, name)!r}"
+        if self.packing and self.group_by == "length":
+            yield "packing fills rows whatever the samples' lengths: leave out group_by='length'"
+        if self.packing and self.layout == "mindformers":
+            yield "the layout mindformers has no column that tells packed samples apart: leave out packing"
+        if self.packing and getattr(self.template, "packs", True) is False:
+            yield f"samples of {type(self.template).__name__} cannot be packed: leave out packing"
+        if self.dynamic and self.layout == "mindformers":
+            yield "the layout mindformers has one shape: leave out dynamic"
+
+
+def _outcome(reader: SampleReader, place: Place) -> Outcome:
+    try:
+        return reader.read(place)
+    except SampleError as error:
+        return error
+
+
+def _late(reader: SampleReader, deadline: float, place: Place) -> Outcome:
+    return SampleError(f"{reader.name(place.index)} was not read within {deadline:g} seconds", reason=LATE)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))

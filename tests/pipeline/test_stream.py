@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmdata.errors import ConfigError, SampleError
+from mmdata.pipeline import Batch, Stream
+from tests.pipeline.words import Conversations, WordTemplate, broken, mixed, shown, text, unspeakable
+
+TEMPLATE = WordTemplate()
+
+
+def stream(samples: Conversations, **options: Any) -> Stream:
+    return Stream(samples, TEMPLATE, **{"seq_length": 40, "batch_size": 4, "workers": 0, **options})
+
+
+def ids(batches: Iterable[Batch]) -> list[str]:
+    return list(chain.from_iterable(chain.from_iterable(batch.ids for batch in batches)))
+
+
+def in_order(samples: Conversations, **options: Any) -> list[str]:
+    return ids(stream(samples, shuffle=False, **options))
+
+
+def same(ours: Iterable[Batch], theirs: Iterable[Batch]) -> None:
+    ours, theirs = list(ours), list(theirs)
+    assert [batch.ids for batch in ours] == [batch.ids for batch in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.epoch, one.step, one.repeated, one.tokens) == (
+            other.epoch,
+            other.step,
+            other.repeated,
+            other.tokens,
+        )
+        for name in one:
+            assert one[name].dtype == other[name].dtype
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_an_epoch_gives_every_sample_once() -> None:
+    samples = mixed(24)
+
+    assert sorted(ids(stream(samples))) == sorted(sample.id for sample in samples)
+
+
+def test_epochs_have_orders_of_their_own_and_runs_of_one_seed_are_alike() -> None:
+    first, second = stream(mixed(24), seed=3), stream(mixed(24), seed=3)
+
+    epochs = [list(first) for _ in range(3)]
+
+    assert len({tuple(ids(epoch)) for epoch in epochs}) == 3
+    assert [batch.epoch for epoch in epochs for batch in epoch] == [0] * 6 + [1] * 6 + [2] * 6
+    assert [batch.step for epoch in epochs for batch in epoch] == list(range(1, 19))
+    same(chain(*epochs), chain(second, second, second))
+
+
+def test_batches_are_the_same_whatever_the_workers() -> None:
+    samples = mixed(37)
+    expected = list(stream(samples, drop_last=False))
+
+    for workers in (1, 2, 5):
+        same(stream(samples, drop_last=False, workers=workers, prefetch=workers), expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"drop_last": False},
+        {"packing": True, "window": 16},
+        {"group_by": "length", "window": 16},
+        {"group_by": "modality", "window": 16, "drop_last": False},
+        {"on_error": "skip"},
+    ],
+)
+def test_the_global_batch_is_the_same_whatever_the_ranks(options: dict[str, Any]) -> None:
+    samples = mixed(61)
+    if "on_error" in options:
+        samples[7], samples[20] = broken(7), unspeakable(20)
+    whole = list(stream(samples, batch_size=6, **options))
+
+    for world_size in (2, 3, 6):
+        ranks = [
+            list(stream(samples, batch_size=6 // world_size, rank=rank, world_size=world_size, **options))
+            for rank in range(world_size)
+        ]
+        joined = [tuple(chain.from_iterable(batch.ids for batch in parts)) for parts in zip(*ranks, strict=True)]
+        assert joined == [batch.ids for batch in whole]
+        assert [sum(b.repeated for b in parts) for parts in zip(*ranks, strict=True)] == [b.repeated for b in whole]
+        for parts, batch in zip(zip(*ranks, strict=True), whole, strict=True):
+            np.testing.assert_array_equal(np.concatenate([part["input_ids"] for part in parts]), batch["input_ids"])
+
+
+def test_the_last_rows_of_an_epoch_are_left_out_and_counted() -> None:
+    short = stream(mixed(10))
+
+    assert len(list(short)) == 2
+    assert short.state_dict()["left_out"] == {"dropped_last": 2}
+
+
+def test_the_last_batch_is_filled_with_repeats_that_are_told() -> None:
+    full = stream(Conversations(map(text, range(10))), drop_last=False, shuffle=False)
+
+    *_, last = full
+
+    assert last.ids == (("t8",), ("t9",), ("t8",), ("t9",))
+    assert last.repeated == 2
+    assert full.state_dict()["left_out"] == {"repeated": 2}
+
+
+def test_the_length_of_an_epoch_is_known_where_it_can_be() -> None:
+    assert stream(mixed(10)).steps_per_epoch == len(list(stream(mixed(10)))) == 2
+    assert stream(mixed(10), drop_last=False).steps_per_epoch == len(list(stream(mixed(10), drop_last=False))) == 3
+    assert stream(mixed(10), packing=True).steps_per_epoch is None
+
+
+def test_a_sample_that_fails_stops_the_stream_with_its_name() -> None:
+    samples = Conversations([*map(shown, range(6)), broken(6), shown(7)])
+
+    with pytest.raises(SampleError, match=r"sample 'b6' of pictures \(row 6\): <40 bytes>: cannot be decoded"):
+        list(stream(samples, shuffle=False))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sample_that_fails_is_left_out_and_the_next_moves_up(workers: int) -> None:
+    samples = Conversations([shown(0), broken(1), shown(2), unspeakable(3), *map(shown, range(4, 10))])
+    skipping = stream(samples, shuffle=False, on_error="skip", workers=workers)
+
+    assert ids(skipping) == ["p0", "p2", "p4", "p5", "p6", "p7", "p8", "p9"]
+    assert skipping.state_dict()["left_out"] == {"unreadable_media": 1, "not_encodable": 1}
+
+
+def test_a_masked_sample_keeps_its_place_and_trains_nothing() -> None:
+    samples = Conversations([shown(0), broken(1), shown(2), shown(3)])
+    masking = stream(samples, shuffle=False, on_error="mask", max_views=1)
+
+    [batch] = masking
+
+    assert batch.ids == (("p0",), (), ("p2",), ("p3",))
+    assert (batch["labels"][1] == -100).all()
+    assert (batch["segment_ids"][1] == 0).all()
+    assert batch["media_index"][2].max() == 2 * 3 - 1  # the second view there is
+    assert masking.state_dict()["empty"] == {"unreadable_media": 1}
+
+
+def test_a_packed_row_goes_on_without_a_sample_that_fails() -> None:
+    samples = Conversations([shown(0), broken(1), shown(2), shown(3)])
+    packing = stream(samples, shuffle=False, on_error="skip", packing=True, batch_size=1)
+
+    assert sorted(ids(packing)) == ["p0", "p2", "p3"]
+    assert packing.state_dict()["empty"] == {"unreadable_media": 1}
+
+
+def test_what_the_templates_limit_drops_is_left_out_on_every_rank_alike() -> None:
+    samples = Conversations([text(0), text(1, words=50), *map(text, range(2, 9))])
+    dropping = Stream(samples, WordTemplate(max_length=20, over_long="drop"), batch_size=4, shuffle=False, workers=0)
+
+    assert ids(dropping) == ["t0", *(f"t{n}" for n in range(2, 9))]
+    assert dropping.state_dict()["left_out"] == {"too_long": 1}
+
+
+def test_a_sample_longer_than_a_row_is_refused_with_the_mend() -> None:
+    with pytest.raises(
+        SampleError, match=r"sample 't0' \(row \d\) has 52 tokens, a row 40; give the template max_length=40"
+    ):
+        list(stream(Conversations([text(0, words=50)] * 4)))
+
+
+def test_a_sample_with_more_pictures_than_a_row_is_refused() -> None:
+    with pytest.raises(SampleError, match="has 3 pictures, tiles and frames, a row has room for max_views=2"):
+        list(stream(Conversations([shown(0, pictures=3)] * 4), max_views=2))
+
+
+def test_a_sample_that_hangs_is_named_after_its_deadline() -> None:
+    class Hanging(Conversations):
+        def located(self, index: int) -> Any:
+            if index == 2 and threading.current_thread().name == "mmdata-worker" and not released.wait(20):
+                raise AssertionError("nobody came")
+            return self[index]
+
+    released = threading.Event()
+    samples = Hanging(map(text, range(4)))
+    with pytest.raises(SampleError, match=r"sample 't2' \(row 2\) was not read within 0.3 seconds"):
+        list(stream(samples, shuffle=False, workers=1, deadline=0.3))
+    released.set()
+
+
+def test_modality_groups_never_mix_and_all_ranks_take_as_many_steps() -> None:
+    batches = list(stream(mixed(200), group_by="modality", batch_size=8, window=64))
+
+    kinds = [{sample[0] for row in batch.ids for sample in row} for batch in batches]
+    assert all(len(kind) == 1 for kind in kinds)
+    assert {kind.copy().pop() for kind in kinds} == {"t", "p", "v"}
+
+
+def test_length_groups_need_less_padding() -> None:
+    def padding(**options: Any) -> float:
+        batches = list(stream(mixed(400), dynamic=True, batch_size=8, **options))
+        return 1 - sum(batch.tokens for batch in batches) / sum(batch["input_ids"].size for batch in batches)
+
+    assert padding(group_by="length", window=200) < 0.5 * padding()
+
+
+def test_an_epoch_that_makes_no_batch_is_refused() -> None:
+    with pytest.raises(ConfigError, match="an epoch of 3 samples makes no batch of 4 rows"):
+        list(stream(Conversations(map(text, range(3)))))
+
+
+def test_all_faults_of_the_options_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        stream(mixed(4), rank=2, world_size=2, seq_length=0, on_error="ignore", packing=True, layout="mindformers")
+
+    for fault in ("rank must be 0 to 1", "seq_length must be", "on_error must be one of", "mindformers"):
+        assert fault in str(caught.value)

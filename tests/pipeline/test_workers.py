@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from itertools import count, islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmdata.pipeline.workers import background, ordered
+
+
+def square(number: int) -> int:
+    time.sleep(0.001 * (number % 3))
+    return number * number
+
+
+def late(number: int) -> int:
+    return -number
+
+
+def alive() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("mmdata")]
+
+
+@given(st.integers(0, 4), st.integers(1, 9), st.integers(0, 20))
+def test_results_come_in_order_whoever_makes_them(workers: int, ahead: int, total: int) -> None:
+    results = ordered(square, range(total), workers=workers, ahead=ahead, deadline=9, late=late)
+
+    assert list(results) == [number * number for number in range(total)]
+    assert not alive()
+
+
+def test_no_more_items_are_taken_than_there_is_room_for() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in count():
+            taken.append(number)
+            yield number
+
+    results = ordered(square, items(), workers=2, ahead=5, deadline=9, late=late)
+    first = list(islice(results, 3))
+    results.close()
+
+    assert first == [0, 1, 4]
+    assert len(taken) <= 3 + 5
+    assert not alive()
+
+
+def test_an_error_is_raised_at_its_turn() -> None:
+    def inverse(number: int) -> float:
+        return 1 / (3 - number)
+
+    results = ordered(inverse, range(10), workers=3, ahead=6, deadline=9, late=late)
+
+    assert list(islice(results, 3)) == [1 / 3, 1 / 2, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert not alive()
+
+
+def test_work_beyond_its_deadline_is_given_up_and_the_rest_goes_on() -> None:
+    release = threading.Event()
+
+    def work(number: int) -> int:
+        if number in (2, 3):
+            release.wait(30)
+        return number
+
+    results = list(ordered(work, range(8), workers=2, ahead=4, deadline=0.2, late=late))
+    release.set()
+
+    assert results == [0, 1, -2, -3, 4, 5, 6, 7]
+
+
+def test_the_background_is_no_more_than_its_depth_ahead() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in count():
+            made.append(number)
+            yield number
+
+    results = background(items(), depth=2)
+    first = list(islice(results, 3))
+    time.sleep(0.1)
+    results.close()
+
+    assert first == [0, 1, 2]
+    assert len(made) <= 3 + 2 + 2
+    assert not alive()
+
+
+def test_an_error_of_the_background_comes_after_what_was_made() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("no more")
+
+    results = background(items(), depth=3)
+
+    assert next(results) == 1
+    with pytest.raises(ValueError, match="no more"):
+        next(results)
+
+
+def test_leaving_early_closes_what_the_background_reads_from() -> None:
+    closed = threading.Event()
+
+    def items() -> Iterator[int]:
+        try:
+            yield from count()
+        finally:
+            closed.set()
+
+    results = background(items(), depth=1)
+    next(results)
+    results.close()
+
+    assert closed.is_set()
