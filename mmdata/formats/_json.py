@@ -181,15 +181,17 @@ class Reader:
         found = error.doc[error.pos : error.pos + 1]
         unclean = found == "\0" or "\ud800" <= found <= "\udfff"
         what = f"{error.msg}, {error.pos - self._position} characters in, found {_show(error.doc, error.pos)}"
-        cut = self._window.ended and _may_be_cut(error) and not self._by_line
-        return self._refuse(what, "bad_encoding" if unclean else "bad_json", cut=cut)
+        cut = self._window.ended and _may_be_cut(error)
+        if cut and self._window.fault:
+            return self._refuse(self._window.fault, "bad_encoding", cut=True)
+        return self._refuse(what, "bad_encoding" if unclean else "bad_json", cut=cut and not self._by_line)
 
     def _refuse(self, what: str, reason: str, *, cut: bool = False) -> RecordError:
         refusal = RecordError(f"{self._window.where(self._position)}: {what}", reason=reason)
-        if self._by_line:
-            self._skip_line()
-        elif cut:
+        if cut:
             self._lose_the_rest()
+        elif self._by_line:
+            self._skip_line()
         else:
             self._skip_record()
         return refusal

@@ -9,8 +9,11 @@ from __future__ import annotations
 import codecs
 import gzip
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import Final
+
+from mmdata.formats._zstandard import ZstandardFile
 
 __all__ = ["Window", "suspicious"]
 
@@ -66,15 +69,17 @@ class Window:
         self.suspect = suspicious(self.text)
 
     def _read(self, size: int) -> bytes:
-        if self.ended:
-            return b""
-        try:
-            data = self._bytes.read(size)
-        except (EOFError, OSError, zlib.error) as error:
-            self.fault, self.ended = f"the file cannot be read to its end: {error}", True
-            return b""
-        self.ended = not data
-        return data
+        """Return ``size`` bytes, fewer before the end of the file or a fault."""
+        parts: list[bytes] = []
+        while size > 0 and not self.ended:
+            try:
+                data = self._bytes.read1(size)
+            except (EOFError, OSError, zlib.error) as error:
+                self.fault, data = f"the file cannot be read to its end: {error}", b""
+            self.ended = not data
+            parts.append(data)
+            size -= len(data)
+        return b"".join(parts)
 
     def _decode(self, data: bytes) -> str:
         return self._decoder.decode(data, final=self.ended)
@@ -109,13 +114,9 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _open(file: Path) -> IO[bytes]:
+def _open(file: Path) -> BufferedReader | gzip.GzipFile | ZstandardFile:
     with file.open("rb") as plain:
         magic = plain.read(4)
     if magic.startswith(_GZIP):
-        return cast("IO[bytes]", gzip.open(file))
-    if magic == _ZSTANDARD:
-        import pyarrow as pa
-
-        return cast("IO[bytes]", pa.input_stream(str(file), compression="zstd"))  # notices a cut, reads every frame
-    return file.open("rb")
+        return gzip.open(file)
+    return ZstandardFile(file) if magic == _ZSTANDARD else file.open("rb")

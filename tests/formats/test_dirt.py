@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mmdata.errors import RecordError, SchemaError
 from mmdata.formats import make
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from tests.formats.dirt import FORMATS, Fault, Layout, assemble, faults, good
+from tests.mangling import mangled
 
 Outcome = Conversation | tuple[int, str]
 CASES = [(name, fault) for name in FORMATS for fault in faults(name)]
@@ -66,3 +69,23 @@ def test_all_kinds_at_once_are_all_accounted_for(tmp_path: Path, name: str, layo
 
     assert found[1::2] == [(2 * index + 1, fault.reason) for index, fault in enumerate(bad)]
     assert found[::2] == convert(name, tmp_path, whole, layout)
+
+
+def _mangled_file(name: str) -> st.SearchStrategy[tuple[str, bytes]]:
+    layouts: tuple[Layout, ...] = ("array", "lines")
+    files = [assemble(name, [good(name, number) for number in range(5)], layout) for layout in layouts]
+    return st.tuples(st.just(name), st.sampled_from(files).flatmap(mangled))
+
+
+@given(st.sampled_from(FORMATS).flatmap(_mangled_file))
+@settings(max_examples=300)
+def test_whatever_is_done_to_a_file_its_records_are_numbered_and_end(
+    tmp_path_factory: pytest.TempPathFactory, case: tuple[str, bytes]
+) -> None:
+    name, data = case
+    file = tmp_path_factory.mktemp("dirt") / "source.json"
+    file.write_bytes(data)
+
+    numbers = [item.record if isinstance(item, Reject) else item.number for item in make(name).records([file])]
+
+    assert numbers == sorted(set(numbers))
