@@ -3,7 +3,7 @@
 A record is one caption, or all boxes of one category in one image; an annotation that marks a crowd, whose box has no
 area, or that cannot be joined with its image is a record of its own, which ends as a reject. A record's number is the
 place of its first annotation among the file's ``annotations``. Annotations and images are joined through a temporary
-file about as large as the source; memory holds some thirty bytes an annotation.
+file about as large as the source; memory holds some 150 bytes an annotation.
 """
 
 from __future__ import annotations
