@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -125,16 +125,29 @@ def write_checkpoint(
     room = len(json.dumps(header)) + sum(len(json.dumps(name)) + 160 for name in names)
     room = 8 * math.ceil(room / 8)
     part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            _write(file, room, header, names, tensors)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write(
+    file: BinaryIO,
+    room: int,
+    header: dict[str, object],
+    names: Sequence[str],
+    tensors: Iterable[tuple[str, np.ndarray]],
+) -> None:
     offset = 0
-    with part.open("wb") as file:
-        file.seek(8 + room)
-        for name, (dtype, array) in zip(names, tensors, strict=True):
-            header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [offset, offset + array.nbytes]}
-            file.write(np.ascontiguousarray(array).data)
-            offset += array.nbytes
-        file.seek(0)
-        file.write(room.to_bytes(8, "little") + json.dumps(header).encode().ljust(room))
-    part.replace(path)
+    file.seek(8 + room)
+    for name, (dtype, array) in zip(names, tensors, strict=True):
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [offset, offset + array.nbytes]}
+        file.write(np.ascontiguousarray(array).data)
+        offset += array.nbytes
+    file.seek(0)
+    file.write(room.to_bytes(8, "little") + json.dumps(header).encode().ljust(room))
 
 
 def convert_dtype(array: np.ndarray, stored: str, wanted: str) -> np.ndarray:

@@ -56,11 +56,9 @@ class LoraLinear(Linear):
         """(…, inputs) -> (…, outputs)."""
         y = super().construct(x)
         x = x if self.dropout is None else self.dropout(x)
-        narrow = ops.matmul(x, self.lora_a.astype(x.dtype).swapaxes(0, 1))  # (…, parts * rank)
-        wide = [
-            ops.matmul(part, rows.astype(x.dtype).swapaxes(0, 1))
-            for part, rows in zip(ops.split(narrow, self.rank, -1), ops.split(self.lora_b, self.parts, 0), strict=True)
-        ]
+        narrow = ops.split(ops.dense(x, self.lora_a.astype(x.dtype)), self.rank, -1)  # a part: (…, rank)
+        rows = ops.split(self.lora_b.astype(x.dtype), self.parts, 0)
+        wide = [ops.dense(narrow[i], rows[i]) for i in range(len(self.parts))]
         return y + ops.cat(wide, -1) * self.scale
 
 

@@ -77,8 +77,8 @@ class Linear(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, inputs) -> (…, outputs)."""
-        y = ops.matmul(x, self.weight.astype(x.dtype).swapaxes(0, 1))
-        return y if self.bias is None else y + self.bias.astype(x.dtype)
+        bias = None if self.bias is None else self.bias.astype(x.dtype)
+        return ops.dense(x, self.weight.astype(x.dtype), bias)
 
 
 class Embedding(nn.Cell):

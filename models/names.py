@@ -29,9 +29,8 @@ class Weight:
         Raises:
             ValueError: if the tensors do not fit that shape.
         """
-        array = np.concatenate([t.T if self.transposed else t for t in tensors]) if tensors[1:] else tensors[0]
-        if self.transposed and not tensors[1:]:
-            array = array.T
+        turned = [tensor.T for tensor in tensors] if self.transposed else tensors
+        array = np.concatenate(turned) if len(turned) > 1 else turned[0]
         if array.shape != (self.shape or shape):
             found = ", ".join(str(tuple(t.shape)) for t in tensors)
             raise ValueError(f"{self.name} should be {shape}, but {', '.join(self.sources)} is {found}")

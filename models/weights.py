@@ -46,7 +46,10 @@ def import_weights(
     Raises:
         ValueError: if a tensor has the wrong shape, is quantised, or lacks others that its parameter is made of.
     """
-    tensors = {canonical_name(name): tensor for name, tensor in open_checkpoint(source).items()}
+    stored = open_checkpoint(source)
+    tensors = {canonical_name(name): tensor for name, tensor in stored.items()}
+    if len(tensors) < len(stored):
+        raise ValueError(f"{source}: holds some tensors twice, under the names of two layouts; remove one of them")
     filled = _check_sources(source, tensors, weights)
 
     def joined() -> Iterator[tuple[str, np.ndarray]]:
@@ -61,7 +64,8 @@ def import_weights(
     names = [weight.name for weight in filled]
     write_checkpoint(target, names, joined())
     used = {name for weight in filled for name in weight.sources}
-    return Account(tuple(names), tuple(sorted(tensors.keys() - used)), tuple(sorted(shapes.keys() - set(names))))
+    unused = sorted(name for name in stored if canonical_name(name) not in used)
+    return Account(tuple(names), tuple(unused), tuple(sorted(shapes.keys() - set(names))))
 
 
 def _check_sources(source: Path, tensors: Mapping[str, StoredTensor], weights: Sequence[Weight]) -> list[Weight]:

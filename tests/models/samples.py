@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import mindspore as ms
@@ -12,28 +10,24 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+from models import FAMILIES, family_module
 from models.model import VisionLanguageModel
 
-FAMILIES = ("llava_next_video", "qwen_vl", "cogvlm2_video", "visualglm")
 ALL_FAMILIES = pytest.mark.parametrize("family", FAMILIES)
 VOCABULARY = 96
 MEDIA_AT = 2  # where the picture's rows begin in a sample
 
 
-def module(family: str) -> ModuleType:
-    return importlib.import_module(f"models.{family}")
-
-
 def small(family: str, **changes: Any) -> VisionLanguageModel:
     """A freshly drawn model, the tiny preset with few words (and few queries), in evaluation mode."""
-    config = module(family).PRESETS["tiny"]
+    config = family_module(family).PRESETS["tiny"]
     config = replace(config, language=replace(config.language, vocabulary=VOCABULARY), **changes)
     if family == "qwen_vl":
         config = replace(config, queries=4)
     if family == "visualglm":
         config = replace(config, qformer=replace(config.qformer, queries=4))
     ms.set_seed(0)
-    model = module(family).MODEL(config)
+    model = family_module(family).MODEL(config)
     for name, parameter in model.parameters_and_names():
         if parameter.ndim > 1 and "positions" not in name:  # wide enough to tell tokens apart
             parameter.set_data(parameter * 5)

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from mindspore.nn.utils import no_init_parameters
 
+from models import family_module
 from models.cache import drop_caches
 from models.generate import Generator, Prompt, Sampling, choose
 from models.model import train_only
 from models.weights import parameter_shapes
 from tests.models.golden import worst
-from tests.models.samples import ALL_FAMILIES, batch, module, sample, small
+from tests.models.samples import ALL_FAMILIES, batch, sample, small
 
 pytestmark = pytest.mark.mindspore
 
@@ -39,13 +40,13 @@ def graph_mode() -> Iterator[None]:
 @pytest.mark.parametrize(("family", "size"), PUBLISHED)
 def test_the_published_size_has_the_published_number_of_parameters(family: str, size: str) -> None:
     with no_init_parameters():
-        model = module(family).MODEL(module(family).PRESETS[size])
+        model = family_module(family).MODEL(family_module(family).PRESETS[size])
 
     shapes = parameter_shapes(model)
 
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == PUBLISHED[family, size]
-    assert shapes.keys() == {weight.name for weight in module(family).weight_map(model.config)}
-    assert shapes.keys() == {weight.name for weight in module(family).mindformers_map(model.config)}
+    assert shapes.keys() == {weight.name for weight in family_module(family).weight_map(model.config)}
+    assert shapes.keys() == {weight.name for weight in family_module(family).mindformers_map(model.config)}
 
 
 def without_labels(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +211,7 @@ def test_half_precision_stays_near_full_precision(family: str) -> None:
 @ALL_FAMILIES
 def test_only_the_named_parts_train(family: str) -> None:
     model = small(family)
-    parts = module(family).PARTS
+    parts = family_module(family).PARTS
 
     chosen = train_only(model, parts["language"])
 
@@ -222,4 +223,4 @@ def test_only_the_named_parts_train(family: str) -> None:
 
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown dtype 'fp16'"):
-        module("qwen_vl").MODEL(replace(module("qwen_vl").PRESETS["tiny"], dtype="fp16"))
+        family_module("qwen_vl").MODEL(replace(family_module("qwen_vl").PRESETS["tiny"], dtype="fp16"))

@@ -14,13 +14,14 @@ from mindspore.nn.utils import no_init_parameters
 
 import models.cogvlm2_video as cogvlm2
 import models.visualglm as visualglm
+from models import family_module
 from models.checkpoint import open_checkpoint, read_metadata
 from models.lora import LoraConfig, add_lora, lora_delta, merge_lora
 from models.weights import load_weights, merge_lora_file, save_lora, save_weights
 from tests.models import test_model_cogvlm2_video as cog
 from tests.models import test_model_visualglm as glm
 from tests.models.golden import arrays, convert, ints, model_folders, read_json, relative, worst
-from tests.models.samples import ALL_FAMILIES, batch, module, sample, small
+from tests.models.samples import ALL_FAMILIES, batch, sample, small
 
 pytestmark = pytest.mark.mindspore
 
@@ -155,7 +156,7 @@ def test_a_new_adapter_changes_nothing_and_only_it_trains(family: str, targets: 
     inputs = batch(model, [[sample(model, 0)]], 64)
     before = model(**inputs).asnumpy()
     names = {name for name, _ in model.parameters_and_names()}
-    lora = module(family).LORA
+    lora = family_module(family).LORA
 
     add_lora(model, replace(lora, rank=2) if targets == "default" else replace(lora, rank=2, targets="all"))
 
@@ -172,7 +173,7 @@ def test_merged_and_unmerged_are_equal(family: str, tmp_path: Path) -> None:
     inputs = batch(model, [[sample(model, 0)]], 64)
     del inputs["labels"]
     plain = {name for name, _ in model.parameters_and_names()}
-    with_pairs(model, replace(module(family).LORA, rank=4, alpha=8, targets="all", dropout=0.0))
+    with_pairs(model, replace(family_module(family).LORA, rank=4, alpha=8, targets="all", dropout=0.0))
     save_weights(model, tmp_path / "base", sorted(plain))
     save_lora(model, tmp_path / "lora")
     unmerged = model(**inputs).asnumpy()
@@ -191,8 +192,8 @@ def test_the_published_sizes_have_the_published_number_of_pairs() -> None:
     expected = {("cogvlm2_video", "13b"): 20_971_520, ("visualglm", "6b"): 491_520}
     for (family, size), count in expected.items():
         with no_init_parameters():
-            model = module(family).MODEL(module(family).PRESETS[size])
-            add_lora(model, module(family).LORA)
+            model = family_module(family).MODEL(family_module(family).PRESETS[size])
+            add_lora(model, family_module(family).LORA)
         assert sum(parameter.size for parameter in model.trainable_params()) == count
 
 
@@ -201,9 +202,27 @@ def test_targets_that_fit_nothing_are_refused() -> None:
         add_lora(small("qwen_vl"), LoraConfig(rank=2, alpha=2, targets="wq", split=False))
 
 
+@pytest.mark.slow
+def test_an_adapter_trains_in_graph_mode_as_in_pynative() -> None:
+    model = small("cogvlm2_video")
+    with_pairs(model, replace(family_module("cogvlm2_video").LORA, rank=2, dropout=0.0))
+    inputs = batch(model, [[sample(model, 0)]], 64)
+    step = ms.value_and_grad(lambda: model(**inputs), None, model.trainable_params())
+    expected, gradients = step()
+
+    ms.set_context(mode=ms.GRAPH_MODE)
+    order = ("input_ids", "labels", "position_ids", "segment_ids", "pixel_values", "media_index")
+    loss, found = ms.value_and_grad(model, None, model.trainable_params())(*(inputs[name] for name in order))
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    for ours, theirs in zip(found, gradients, strict=True):
+        assert relative(ours.asnumpy(), theirs.asnumpy()) < 1e-3
+
+
 def test_dropout_acts_in_training_only() -> None:
     model = small("qwen_vl")
-    with_pairs(model, replace(module("qwen_vl").LORA, rank=4, dropout=0.5))
+    with_pairs(model, replace(family_module("qwen_vl").LORA, rank=4, dropout=0.5))
     inputs = batch(model, [[sample(model, 0)]], 64)
 
     assert float(model(**inputs)) == float(model(**inputs))

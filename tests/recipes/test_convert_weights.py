@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models import family_module
 from models.checkpoint import open_checkpoint, write_checkpoint
 from models.lora import add_lora
 from models.weights import load_weights, save_lora, save_weights
 from recipes import convert_weights, merge_lora
 from tests.models.golden import model_folders
-from tests.models.samples import module
 
 pytestmark = pytest.mark.mindspore
 LLAVA = pytest.mark.parametrize("folder", model_folders("llava_next_video", "config.json"))
@@ -36,7 +36,7 @@ def test_a_folder_with_its_config_converts_there_and_back(folder: Path, tmp_path
 
 
 def test_a_clip_and_a_llama_in_one_folder_fill_all_but_the_projector(tmp_path: Path) -> None:
-    llava = module("llava_next_video")
+    llava = family_module("llava_next_video")
     model = llava.MODEL(llava.PRESETS["tiny"])
     clip, llama = bases(llava, model)
     (tmp_path / "both").mkdir()
@@ -79,7 +79,7 @@ def test_missing_parameters_are_listed_and_fail(tmp_path: Path, capsys: pytest.C
 
 
 def test_an_adapter_is_merged_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    qwen = module("qwen_vl")
+    qwen = family_module("qwen_vl")
     model = qwen.MODEL(replace(qwen.PRESETS["tiny"], language=replace(qwen.PRESETS["tiny"].language, vocabulary=8)))
     save_weights(model, tmp_path / "base")
     paths = add_lora(model, replace(qwen.LORA, rank=2))
