@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mmdata.errors import TokenError
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 __all__ = ["SentencePieceTokenizer", "processor"]
+
+_BLANK: Final = "\u2581"  # how SentencePiece writes a blank
+_MOST_WORDS: Final = 1 << 17
+_LONGEST_WORD: Final = 64  # characters
 
 
 def processor(model: bytes, path: str | Path) -> SentencePieceProcessor:
@@ -24,6 +28,19 @@ def processor(model: bytes, path: str | Path) -> SentencePieceProcessor:
         return SentencePieceProcessor(model_proto=model)
     except RuntimeError as error:
         raise TokenError(f"{path} is not a SentencePiece model: {error}") from error
+
+
+def _by_words(model: SentencePieceProcessor) -> bool:
+    """Return whether the ids of a text are those of its words one by one.
+
+    So it is where text is taken as it is and no piece goes on after the blank that follows a character, as in Llama-2's
+    vocabulary: no merge can then cross a blank. Words are worth remembering, since their ids are found by a search.
+    """
+    odd = f"a{_BLANK}ﬁ①"
+    if model.normalize(odd.replace(_BLANK, " ")) != _BLANK + odd or model.encode("\n")[:1] != model.encode("\t")[:1]:
+        return False
+    pieces = (model.id_to_piece(token) for token in range(model.vocab_size()))
+    return not any(_BLANK in piece.lstrip(_BLANK) for piece in pieces)
 
 
 class SentencePieceTokenizer:
@@ -46,6 +63,7 @@ class SentencePieceTokenizer:
         self._added = dict(added)
         self._names = {token: name for name, token in self._added.items()}
         self._newline = self._model.encode("\n")
+        self._words: dict[str, list[int]] | None = {} if _by_words(self._model) else None
         self.legacy = legacy
 
     @property
@@ -62,7 +80,15 @@ class SentencePieceTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``, with the blank before its first word."""
-        ids: list[int] = self._model.encode(text)
+        words = self._words
+        if words is None or not text or "  " in text or _BLANK in text or text[0] == " ":
+            return self._whole(text)
+        last = text[-1] == " "
+        ids: list[int] = []
+        for word in (text[:-1] if last else text).split(" "):
+            ids += words.get(word) or self._word(word, words)
+        if last:
+            ids.append(self._newline[0])
         return ids
 
     def encode_after_special(self, text: str) -> list[int]:
@@ -82,6 +108,18 @@ class SentencePieceTokenizer:
             self._model.decode(list(run)) if ordinary else "".join(() if skip_special else map(self._name, run))
             for ordinary, run in groupby(ids, self._is_ordinary)
         )
+
+    def _whole(self, text: str) -> list[int]:
+        ids: list[int] = self._model.encode(text)
+        return ids
+
+    def _word(self, word: str, words: dict[str, list[int]]) -> list[int]:
+        ids = self._whole(word)
+        if len(words) >= _MOST_WORDS:
+            words.clear()
+        if len(word) <= _LONGEST_WORD:
+            words[word] = ids
+        return ids
 
     def _is_ordinary(self, token: int) -> bool:
         return token < self._model.vocab_size() and not self._model.is_control(token) and token not in self._names

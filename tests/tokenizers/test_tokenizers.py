@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import pickle
 import random
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import mmdata.tokenizers
-from mmdata.tokenizers import Tokenizer
-from tests.vocabularies import KINDS, small
+from mmdata.tokenizers import SentencePieceTokenizer, Tokenizer
+from tests.vocabularies import KINDS, published, small
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 control = {kind: sorted(small(kind).special) for kind in KINDS}
@@ -80,6 +82,26 @@ def test_control_tokens_decode_to_their_names_or_to_nothing(kind: str) -> None:
     assert tokenizer.decode(ids, skip_special=True) == "thecat"
 
 
+@given(text=st.lists(st.sampled_from([" ", "\u2581", "a", "the", "\n", "\t", "你", "́", "ﬁ"]) | texts).map("".join))
+def test_words_that_are_remembered_give_the_ids_that_the_whole_text_has(text: str) -> None:
+    _same_as_without_memory(small("llama2"), text)
+
+
+@given(text=st.lists(st.sampled_from([" ", "\u2581", "a", "the", "\n", "\t", "你", "́", "ﬁ"]) | texts).map("".join))
+def test_words_that_are_remembered_give_the_published_ids(fixtures: Path, text: str) -> None:
+    _same_as_without_memory(published("llama2", fixtures), text)
+
+
+@every_kind
+def test_a_tokenizer_can_be_sent_to_another_process(kind: str) -> None:
+    tokenizer = small(kind)
+
+    sent = pickle.loads(pickle.dumps(tokenizer))
+
+    assert sent.encode("the cat 你好") == tokenizer.encode("the cat 你好")
+    assert sent.special == tokenizer.special
+
+
 def test_an_image_token_offset_shifts_every_id() -> None:
     from mmdata.tokenizers import ChatGLMTokenizer
     from tests.vocabularies import _sentencepiece
@@ -95,7 +117,6 @@ def test_an_image_token_offset_shifts_every_id() -> None:
 
 
 def test_text_after_a_control_token_has_no_blank_before_it_unless_legacy() -> None:
-    from mmdata.tokenizers import SentencePieceTokenizer
     from tests.vocabularies import _sentencepiece
 
     modern = SentencePieceTokenizer(_sentencepiece(), legacy=False)
@@ -105,6 +126,12 @@ def test_text_after_a_control_token_has_no_blank_before_it_unless_legacy() -> No
     assert modern.encode_after_special("the cat") != modern.encode("the cat")
     assert modern.decode(modern.encode_after_special("the cat")) == "the cat"
     assert modern.encode_after_special("") == []
+
+
+def _same_as_without_memory(tokenizer: Tokenizer, text: str) -> None:
+    assert isinstance(tokenizer, SentencePieceTokenizer)
+    assert tokenizer._words is not None
+    assert tokenizer.encode(text) == tokenizer.encode_batch([text])[0]
 
 
 def _chatglm_symbols() -> tuple[tuple[str, ...], tuple[str, ...]]:
