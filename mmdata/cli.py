@@ -199,13 +199,15 @@ def info(store: Path, as_json: bool) -> None:
 @JSON
 def show(store: Path, index: int, as_json: bool) -> None:
     """Show one conversation of a store."""
+    import msgspec
+
     from mmdata.report.text import conversation_text
 
     opened = mmdata.open(store)
     if not -len(opened) <= index < len(opened):
         raise UsageError(f"{store} has {len(opened)} rows; there is no row {index}")
     conversation = opened[index]
-    click.echo(json.dumps(asdict(conversation), default=repr) if as_json else conversation_text(conversation))
+    click.echo(msgspec.json.encode(conversation).decode() if as_json else conversation_text(conversation))
 
 
 @cli.command()

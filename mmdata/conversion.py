@@ -11,7 +11,7 @@ import posixpath
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from operator import is_not
 from pathlib import Path
@@ -24,7 +24,7 @@ from mmdata.ids import Ids, Seen
 from mmdata.locate import find, is_url, under
 from mmdata.manifest import SourceFile, hash_file
 from mmdata.rejects import Reason, Reject
-from mmdata.schema import Conversation, Media, Split
+from mmdata.schema import Conversation, Media, Split, replace
 from mmdata.store import Origin, StoreWriter
 
 __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]

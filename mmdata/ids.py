@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum, auto
 
-from mmdata.schema import Conversation, Text
+from mmdata.schema import Conversation, replace
 
 __all__ = ["Ids", "Seen"]
 
@@ -28,7 +27,7 @@ class Ids:
 
     def meet(self, conversation: Conversation) -> Seen:
         """Return what is known of the conversation's id, and remember it."""
-        content = _content(conversation)
+        content = hash((conversation.messages, conversation.media))
         earlier = self._contents.setdefault(hash(conversation.id), content)
         if earlier is content:
             return Seen.NEW
@@ -43,10 +42,3 @@ class Ids:
         self._numbers[conversation.id] = number + 1
         self.renamed += 1
         return replace(conversation, id=name, extra={"id": conversation.id, **conversation.extra})
-
-
-def _content(conversation: Conversation) -> int:
-    """Return a hash of what is said and shown."""
-    said = [part.text if type(part) is Text else part for message in conversation.messages for part in message.content]
-    shown = [medium.path or medium.bytes for medium in conversation.media]
-    return hash((*said, *shown))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mmdata.schema import Conversation, Image, Media, Message, Part, Region, Text, Time, Video
@@ -23,143 +23,166 @@ Reader: TypeAlias = Callable[[int], Any]
 
 
 class BatchView:
-    """Rows of one record batch, decoded on request.
-
-    The views of the columns are made once; a row then costs some twenty microseconds.
-    """
+    """Rows of one record batch, decoded on request; the views of its columns are made once."""
 
     def __init__(self, batch: pa.RecordBatch) -> None:
-        self._id = _strings(batch.column("id"))
-        self._source = _dictionary_strings(batch.column("source"))
-        self._split = _dictionary_strings(batch.column("split"))
-        self._messages = _spans(batch.column("messages"))
-        self._message = _message_reader(batch.column("messages").values)
-        self._media = _spans(batch.column("media"))
-        self._medium = _media_reader(batch.column("media").values)
-        self._extra = _strings(batch.column("extra"))
+        self._id = _Strings(batch.column("id"))
+        self._source = _words(batch.column("source").dictionary_decode())
+        self._split = _words(batch.column("split").dictionary_decode())
+        self._messages = _Messages(batch.column("messages"))
+        self._media = _Media(batch.column("media"))
+        self._extra = _Strings(batch.column("extra"))
 
     def __getitem__(self, row: int) -> Conversation:
         """Return the conversation of one row."""
-        first, last = self._messages(row)
-        first_medium, last_medium = self._media(row)
+        extra = self._extra[row]
         return Conversation(
-            self._id(row),
-            tuple(map(self._message, range(first, last))),
-            tuple(map(self._medium, range(first_medium, last_medium))),
+            self._id[row] or "",
+            self._messages[row],
+            self._media[row],
             self._source(row),
             self._split(row),
-            _decode_extra(self._extra(row)),
+            {} if extra == "{}" or extra is None else json.loads(extra),
         )
 
 
-def _decode_extra(text: str) -> dict[str, Any]:
-    return {} if text == "{}" else json.loads(text)
+class _Messages:
+    """The messages of each row."""
+
+    def __init__(self, column: pa.ListArray) -> None:
+        messages = column.values
+        content = messages.field("content")
+        self._spans = _Offsets(column)
+        self._role = _words(messages.field("role"))
+        self._train = _words(messages.field("train").cast("int8"))
+        self._contents = _Offsets(content)
+        self._parts = _Parts(content.values)
+
+    def __getitem__(self, row: int) -> tuple[Message, ...]:
+        first, last = self._spans.between(row, row + 1)
+        bounds = self._contents.between(first, last)
+        parts = self._parts.between(bounds[0], bounds[-1])
+        start, role, train = bounds[0], self._role, self._train
+        return tuple(
+            [
+                Message(role(first + k), tuple(parts[bounds[k] - start : bounds[k + 1] - start]), train(first + k) == 1)
+                for k in range(last - first)
+            ]
+        )
 
 
-def _message_reader(messages: pa.StructArray) -> Reader:
-    role, train = _words(messages.field("role")), _bits(messages.field("train"))
-    content = messages.field("content")
-    span, part = _spans(content), _part_reader(content.values)
+class _Parts:
+    """Runs of parts."""
 
-    def read(index: int) -> Message:
-        first, last = span(index)
-        return Message(role(index), tuple(map(part, range(first, last))), train(index))
+    def __init__(self, parts: pa.StructArray) -> None:
+        self._kind = _words(parts.field("type"))
+        self._text = _Strings(parts.field("text"))
+        self._medium = _integers(parts.field("media"))
+        self._boxes, self._start, self._end = (_scalars(parts.field(name)) for name in ("boxes", "start", "end"))
 
-    return read
+    def between(self, first: int, last: int) -> list[Part]:
+        kind, texts = self._kind, self._text.between(first, last)
+        return [
+            Text(text) if kind(index) == "text" else self._other(index, text)  # type: ignore[arg-type]
+            for index, text in enumerate(texts, first)
+        ]
 
-
-def _part_reader(parts: pa.StructArray) -> Reader:
-    kind, text, media = (_words(parts.field("type")), _strings(parts.field("text")), _numbers(parts.field("media")))
-    boxes, start, end = (_scalars(parts.field(name)) for name in ("boxes", "start", "end"))
-
-    def read(index: int) -> Part:
-        found = kind(index)
-        if found == "text":
-            return Text(text(index))
-        if found == "image":
-            return Image(media(index))
-        if found == "video":
-            return Video(media(index))
-        if found == "region":
-            return Region(text(index), tuple(map(tuple, boxes(index))), media(index))
-        return Time(start(index), end(index), media(index))
-
-    return read
+    def _other(self, index: int, text: str | None) -> Part:
+        kind, medium = self._kind(index), self._medium(index)
+        if kind == "image":
+            return Image(medium)
+        if kind == "video":
+            return Video(medium)
+        if kind == "region":
+            return Region(text or "", tuple(map(tuple, self._boxes(index))), medium)
+        return Time(self._start(index), self._end(index), medium)
 
 
-def _media_reader(media: pa.StructArray) -> Reader:
-    kind, path = _words(media.field("type")), _strings(media.field("path"))
-    rest = [field.name for field in media.type if field.name not in ("type", "path")]
-    known = [(name, _scalars(media.field(name))) for name in rest if media.field(name).null_count < len(media)]
+class _Media:
+    """The media of each row."""
 
-    def read(index: int) -> Media:
-        fields = {name: _frozen(value(index)) for name, value in known}
-        return Media(kind(index), path(index), **fields)
+    def __init__(self, column: pa.ListArray) -> None:
+        media = column.values
+        self._spans = _Offsets(column)
+        self._type = _words(media.field("type"))
+        self._path = _Strings(media.field("path"))
+        rest = [field.name for field in media.type if field.name not in ("type", "path")]
+        self._known = [
+            (name, _scalars(media.field(name))) for name in rest if media.field(name).null_count < len(media)
+        ]
 
-    return read
+    def __getitem__(self, row: int) -> tuple[Media, ...]:
+        first, last = self._spans.between(row, row + 1)
+        return tuple([self._medium(index) for index in range(first, last)])
+
+    def _medium(self, index: int) -> Media:
+        known = {name: _frozen(value(index)) for name, value in self._known}
+        return Media(self._type(index), self._path[index], **known)
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+class _Offsets:
+    """Where the values of a list or string array begin."""
+
+    def __init__(self, array: pa.Array) -> None:
+        self._offsets = memoryview(array.buffers()[1]).cast("i")
+        self._offset = array.offset
+
+    def between(self, first: int, last: int) -> list[int]:
+        """Return where the values ``first`` to ``last`` begin, and where the last of them ends: one more than they."""
+        return self._offsets[first + self._offset : last + self._offset + 1].tolist()
+
+
+class _Strings:
+    """The values of a string array."""
+
+    def __init__(self, array: pa.StringArray) -> None:
+        import numpy as np
+
+        data = array.buffers()[2]
+        self._data = memoryview(data) if data is not None else memoryview(b"")
+        self._offsets = _Offsets(array)
+        self._valid = np.asarray(array.is_valid()).tobytes() if array.null_count else None
+
+    def __getitem__(self, index: int) -> str | None:
+        if self._valid is not None and not self._valid[index]:
+            return None
+        first, last = self._offsets.between(index, index + 1)
+        return str(self._data[first:last], "utf-8")
+
+    def between(self, first: int, last: int) -> list[str | None]:
+        """Return the values ``first`` to ``last``, the last left out."""
+        bounds = self._offsets.between(first, last)
+        start = bounds[0]
+        whole = str(self._data[start : bounds[-1]], "utf-8")
+        if len(whole) != bounds[-1] - start:  # not ASCII: characters are not bytes
+            return [self[index] for index in range(first, last)]
+        found: list[str | None] = [whole[a - start : b - start] for a, b in pairwise(bounds)]
+        if self._valid is None:
+            return found
+        return [text if self._valid[index] else None for index, text in enumerate(found, first)]
+
+
+def _words(array: pa.Array) -> Reader:
+    """Return a reader of values that are few: equal ones come back as one object."""
+    import numpy as np
+
+    encoded = array.dictionary_encode()
+    words = encoded.dictionary.to_pylist()
+    codes = np.asarray(encoded.indices).astype(np.uint16).tolist()
+    return lambda index: words[codes[index]]
+
+
+def _integers(array: pa.Array) -> Reader:
+    """Return a reader of integers that are not null."""
+    import numpy as np
+
+    values = np.asarray(array.fill_null(0)).tolist()
+    return lambda index: values[index]
 
 
 def _scalars(array: pa.Array) -> Reader:
     return lambda index: array[index].as_py()
 
 
-def _valid(array: pa.Array) -> Callable[[int], int]:
-    """Return a function that says whether the value at an index is not null."""
-    bitmap, offset = array.buffers()[0], array.offset
-    if bitmap is None or not array.null_count:
-        return lambda index: 1
-    bits = memoryview(bitmap).cast("B")
-    return lambda index: bits[(index + offset) >> 3] >> ((index + offset) & 7) & 1
-
-
-def _spans(array: pa.ListArray) -> Callable[[int], tuple[int, int]]:
-    offsets, offset = memoryview(array.buffers()[1]).cast("i"), array.offset
-    return lambda index: (offsets[index + offset], offsets[index + offset + 1])
-
-
-def _strings(array: pa.StringArray) -> Reader:
-    valid, data = _valid(array), array.buffers()[2]
-    span = _spans(array)
-    text = memoryview(data) if data is not None else memoryview(b"")
-
-    def read(index: int) -> str | None:
-        if not valid(index):
-            return None
-        first, last = span(index)
-        return str(text[first:last], "utf-8")
-
-    return read
-
-
-def _words(array: pa.StringArray) -> Reader:
-    """Return a reader of strings that take few values: equal ones come back as one object."""
-    intern = lru_cache(maxsize=64)(str)
-    data, span = array.buffers()[2], _spans(array)
-    text = bytes(memoryview(data)) if data is not None else b""
-
-    def read(index: int) -> str:
-        first, last = span(index)
-        return intern(text[first:last], "utf-8")
-
-    return read
-
-
-def _dictionary_strings(array: pa.DictionaryArray) -> Reader:
-    words, index = array.dictionary.to_pylist(), _numbers(array.indices)
-    return lambda row: words[index(row)]
-
-
-def _numbers(array: pa.Array) -> Reader:
-    """Return a reader of non-null integers."""
-    code = {1: "b", 4: "i", 8: "q"}[array.type.bit_width // 8]
-    values, offset = memoryview(array.buffers()[1]).cast("B").cast(code), array.offset  # type: ignore[call-overload]
-    return lambda index: values[index + offset]
-
-
-def _bits(array: pa.BooleanArray) -> Reader:
-    bits, offset = memoryview(array.buffers()[1]).cast("B"), array.offset
-    return lambda index: bool(bits[(index + offset) >> 3] >> ((index + offset) & 7) & 1)
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

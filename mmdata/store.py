@@ -7,12 +7,13 @@ gives it back memory-mapped, refusing one that is not what its manifest says; :f
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import datetime
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -26,7 +27,7 @@ from mmdata.manifest import MANIFEST, Manifest, Shard, SourceFile, hash_file, ha
 from mmdata.publish import partial_directory, partial_path, publish, sync
 from mmdata.rejects import Reject
 from mmdata.rows import BatchView
-from mmdata.schema import Conversation, Media, Text
+from mmdata.schema import Conversation, Media, Text, replace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,7 +119,7 @@ class StoreWriter:
 
     def describe(self, **notes: Any) -> None:
         """Add notes to the manifest, for people."""
-        self._origin = replace(self._origin, notes={**(self._origin.notes or {}), **notes})
+        self._origin = dataclasses.replace(self._origin, notes={**(self._origin.notes or {}), **notes})
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

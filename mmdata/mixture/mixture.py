@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import os.path
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -15,7 +15,7 @@ from mmdata.errors import ConfigError
 from mmdata.ids import Ids, Seen
 from mmdata.manifest import hash_file, hash_text
 from mmdata.mixture.config import Dataset, MixConfig, read_config
-from mmdata.schema import Conversation, Media
+from mmdata.schema import Conversation, Media, replace
 from mmdata.shuffle import choose
 from mmdata.store import Origin, Store, StoreWriter
 from mmdata.store import open as open_store
