@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias
@@ -21,7 +21,7 @@ from mmdata.errors import MediaError, UsageError
 from mmdata.isolate import Pool
 from mmdata.limits import Limits
 from mmdata.rejects import Reason, Reject
-from mmdata.schema import Conversation, Media, TimeSource
+from mmdata.schema import Conversation, Media, TimeSource, replace
 
 if TYPE_CHECKING:
     import numpy as np

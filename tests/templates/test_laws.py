@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdata.errors import DroppedSampleError, TokenError
-from mmdata.schema import Conversation, Message, Text
+from mmdata.schema import Conversation, Message, Text, replace
 from mmdata.templates import IGNORE, Encoded, Template
 from tests.templates.families import FAMILIES, Family, Vocabulary, conversations, pictures, said
 
