@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
     from numpy.typing import NDArray
 
-__all__ = ["Scaler", "Size", "Turn", "presented_size", "scaler", "turn_of"]
+__all__ = ["Scaler", "Size", "Turn", "checked_size", "presented_size", "scaler", "turn_of"]
 
 Size: TypeAlias = "int | tuple[int, int] | None"
 Scaler: TypeAlias = "Callable[[VideoFrame], NDArray[np.uint8]]"
@@ -67,7 +67,7 @@ def scaler(size: Size = None, resize: str = "fast") -> Scaler:
     if size is None:
         return convert
     if resize == "fast":
-        return partial(convert, size=_checked(size))
+        return partial(convert, size=checked_size(size))
     if not isinstance(size, int):
         raise UsageError(f"resize={resize!r} makes squares: size must be one number of pixels, found {size}")
     return partial(_exact, convert, resizer(resize), size)
@@ -96,7 +96,12 @@ def _exact(convert: Scaler, resizer: Resizer, size: int, frame: VideoFrame) -> N
     return resizer(convert(frame), size)
 
 
-def _checked(size: int | tuple[int, int]) -> tuple[int, int]:
+def checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of a size given as a side or as both.
+
+    Raises:
+        UsageError: not a positive number of pixels.
+    """
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1:
         raise UsageError(f"size must be one or two positive numbers of pixels, found {size}")

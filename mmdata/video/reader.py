@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mmdata.errors import VideoError
 from mmdata.limits import Limits
+from mmdata.video.folder import decode_folder, index_folder, is_folder
 from mmdata.video.index import TIMELESS, Index, built, confirmed
 from mmdata.video.packets import Supply, read_packets, tick, without_leading
 from mmdata.video.pixels import presented_size
@@ -27,12 +28,16 @@ __all__ = ["Fault", "Reader", "Segment", "decoded", "index", "reading", "segment
 def index(source: Source, *, stream: int | None = None, limits: Limits | None = None) -> Index:
     """Return the index of a video: one pass over its packets, and its first frame decoded to learn how it is turned.
 
-    ``source`` is a path or the bytes of a file; ``stream`` the index of a stream in it, by default the best one.
+    ``source`` is the path of a file or of a folder of pictures, or the bytes of a file; ``stream`` is the index of a
+    stream in it, by default the best one.
 
     Raises:
         VideoError: with a reason code; nothing can be read, or a limit is exceeded.
     """
-    with reading(source, stream, limits or Limits()) as reader:
+    limits = limits or Limits()
+    if is_folder(source):
+        return index_folder(source, limits)
+    with reading(source, stream, limits) as reader:
         return _upright(reader.index, next((frame for _, frame in reader.everything()), None), reader.name)
 
 
@@ -44,7 +49,10 @@ def decoded(source: Source, *, stream: int | None = None, limits: Limits | None 
     Raises:
         VideoError: as :func:`index`.
     """
-    with reading(source, stream, limits or Limits()) as reader:
+    limits = limits or Limits()
+    if is_folder(source):
+        return decode_folder(source, limits)
+    with reading(source, stream, limits) as reader:
         first, packets, corrupt = None, [], 0
         for packet, frame in reader.everything():
             first = first or frame

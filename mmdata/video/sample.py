@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mmdata.errors import UsageError, VideoError
 from mmdata.limits import Limits
+from mmdata.video.folder import is_folder, sample_folder
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
 from mmdata.video.pixels import Scaler, Size, scaler
@@ -43,10 +44,10 @@ def sample(
 ) -> Frames:
     """Return the frames that ``strategy`` takes of a video.
 
-    ``source`` is a path or the bytes of a file. ``size`` is the side of a square or (height, width); None keeps the
-    size as presented. ``resize`` says how: ``"fast"`` (swscale bicubic in the step that makes RGB, aspect not kept) or
-    the name of a family of :mod:`mmdata.image.families`, exactly as that family does it. ``start``, ``end``, ``pad``
-    and ``snap`` are those of :func:`plan`; ``stream`` is the index of a stream in the file.
+    ``source`` is the path of a file or of a folder of pictures, or the bytes of a file. ``size`` is the side of a
+    square or (height, width); None keeps the size as presented. ``resize`` says how: ``"fast"`` (by swscale in the step
+    that makes RGB, aspect not kept) or the name of a family of :mod:`mmdata.image.families`, exactly as that family
+    does it. ``start``, ``end``, ``pad`` and ``snap`` are those of :func:`plan`; ``stream`` is the index of a stream.
 
     A damaged video raises; ``on_damage="keep"`` samples instead from the frames that do decode. ``backend="decord"``
     decodes the same frames by decord, where it is installed and can (:mod:`mmdata.video.decord_backend`).
@@ -61,6 +62,8 @@ def sample(
     limits = limits or Limits()
     wanted = partial(plan, strategy=Strategy.parse(strategy), pad=pad, snap=snap, start=start, end=end)
     scale = scaler(size, resize)
+    if is_folder(source):
+        return sample_folder(source, wanted, size, resize, limits)
     if backend == "decord":
         from mmdata.video.decord_backend import sample_by_decord
 

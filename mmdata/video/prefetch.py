@@ -1,0 +1,42 @@
+"""Several clips at a time on threads, in order: the decoder lets go of the interpreter while it works."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from mmdata.errors import VideoError
+from mmdata.video.frames import Frames
+from mmdata.video.sample import sample
+from mmdata.video.sampling import Strategy
+from mmdata.video.source import Source
+
+__all__ = ["sample_many"]
+
+
+def sample_many(
+    sources: Iterable[Source], strategy: str | Strategy, *, threads: int = 4, **options: Any
+) -> Iterator[Frames | VideoError]:
+    """Yield for every source, in order, what :func:`mmdata.video.sample` gives or the error that it raises.
+
+    ``options`` are those of ``sample``. At most ``2 * threads`` results wait to be taken.
+    """
+    job = partial(_outcome, strategy=strategy, **options)
+    remaining = iter(sources)
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[Frames | VideoError]] = deque()
+        ahead.extend(pool.submit(job, source) for source in islice(remaining, 2 * threads))
+        while ahead:
+            yield ahead.popleft().result()
+            ahead.extend(pool.submit(job, source) for source in islice(remaining, 1))
+
+
+def _outcome(source: Source, **options: Any) -> Frames | VideoError:
+    try:
+        return sample(source, **options)
+    except VideoError as error:
+        return error
