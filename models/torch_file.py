@@ -6,6 +6,7 @@ the few that describe tensors, is replaced by one that does nothing.
 
 from __future__ import annotations
 
+import math
 import pickle
 import struct
 import zipfile
@@ -45,6 +46,8 @@ def open_torch_file(path: Path) -> dict[str, StoredTensor]:
         places = {info.filename: _data_offset(path, info) for info in archive.infolist()}
         with archive.open(pickled) as file:
             content = _Reader(file, path, places, pickled.removesuffix("data.pkl") + "data/").load()
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: holds no tensors by name; save the model's state_dict")
     return dict(_tensors(content.get("module", content)))
 
 
@@ -105,7 +108,7 @@ class _Reader(pickle.Unpickler):
     def tensor(self, storage: tuple[str, int], start: int, shape: tuple, strides: tuple, *_: object) -> StoredTensor:
         dtype, offset = storage
         size = np.dtype(NUMPY_TYPES[dtype]).itemsize
-        dense = tuple(stride // size for stride in np.empty(shape, f"V{size}").strides) if shape else ()
+        dense = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
         if any(own != full for own, full, length in zip(strides, dense, shape, strict=True) if length > 1):
             raise ValueError(f"{self.path}: a tensor of shape {shape} lies there with strides {strides}; save it whole")
         return StoredTensor(self.path, dtype, tuple(shape), offset + start * size)

@@ -6,7 +6,7 @@
     python recipes/convert_weights.py qwen_vl tuned.safetensors hf/model.safetensors --to hf
 
 A checkpoint of ours fits a model with LoRA as it is: the pairs lie beside weights that keep their names.
-Exit code 1: the file is written, but parameters of the part that was asked for are missing from it.
+Exit code 1: the source is at fault; or the file is written, but without some parameters, which are listed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,13 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
     add("--dtype", choices=("float32", "float16", "bfloat16"), help="cast; default: as stored")
     add("--pad-vocabulary", action="store_true", help="give tokens unknown to the source the mean of the others")
     add("--head-first", action="store_true", help="VisualGLM: fused projections are stored head by head")
-    return parser.parse_args(line)
+    options = parser.parse_args(line)
+    presets = family_module(options.family).PRESETS
+    if options.size and options.size not in presets:
+        parser.error(f"{options.family} has no size {options.size!r}; there are {', '.join(presets)}")
+    if options.head_first and options.family != "visualglm":
+        parser.error("--head-first is for visualglm; the other families have one layout each")
+    return options
 
 
 def model_config(module: ModuleType, options: argparse.Namespace) -> Any:
@@ -95,7 +101,11 @@ def convert(options: argparse.Namespace) -> Account:
 
 def main(line: list[str] | None = None) -> int:
     """Convert and say what was done; the exit code."""
-    account = convert(arguments(line))
+    try:
+        account = convert(arguments(line))
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
     print(f"{len(account.written)} tensors written")
     for title, listed in (("unused", account.unused), ("not filled", account.unfilled)):
         if listed:

@@ -61,5 +61,10 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "old.pt").write_bytes(pickle.dumps({"x": 1}))
 
+    with zipfile.ZipFile(tmp_path / "list.pt", "w") as archive:
+        archive.writestr("list/data.pkl", pickle.dumps([1, 2]))
+
     with pytest.raises(ValueError, match="not a zip file"):
         open_checkpoint(tmp_path / "old.pt")
+    with pytest.raises(ValueError, match="no tensors by name"):
+        open_checkpoint(tmp_path / "list.pt")

@@ -89,3 +89,20 @@ def test_an_adapter_is_merged_from_the_command_line(tmp_path: Path, capsys: pyte
 
     assert f"{len(paths)} layers changed" in capsys.readouterr().out
     assert tensors(tmp_path / "merged") == tensors(tmp_path / "base")  # B is still zero
+
+
+@pytest.mark.parametrize("line", [["--size", "70b"], ["--head-first"]])
+def test_calls_that_make_no_sense_are_refused(line: list[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        convert_weights.main(["qwen_vl", "in", "out", *line])
+
+    assert refused.value.code == 2
+
+
+def test_a_damaged_source_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+
+    code = convert_weights.main(["qwen_vl", str(tmp_path / "bad.safetensors"), str(tmp_path / "out"), "--size", "tiny"])
+
+    assert code == 1
+    assert "bad.safetensors: not a safetensors file" in capsys.readouterr().err
