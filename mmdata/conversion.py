@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from mmdata.checks import File, Prober
 from mmdata.errors import DataError, MediaError, RecordError, UsageError, nearest
-from mmdata.formats import Format, Record, make
+from mmdata.formats import Format, Record, detect, make
 from mmdata.ids import Ids, Seen
 from mmdata.locate import find, is_url, under
 from mmdata.manifest import SourceFile, hash_file
@@ -82,7 +82,8 @@ def convert(
     """Convert ``sources`` (files or folders) of a format into a new store at ``store``, and return the account.
 
     Args:
-        format: the name of a format (``mmdata formats`` lists them), or one that has been made.
+        format: the name of a format (``mmdata formats`` lists them), ``auto`` for the one that recognises the sources,
+            or one that has been made.
         sources: a file or folder, or several.
         store: where the store shall appear.
         options: options of the format, by name.
@@ -108,6 +109,8 @@ def convert(
     """
     started = time.monotonic()
     paths = _source_paths(sources)
+    if format == "auto":
+        format = detect(paths)  # noqa: A001
     reader = make(format, options or {}) if isinstance(format, str) else format
     _check_choices(check, duplicate_ids)
     root = Path(media_root) if media_root is not None else reader.media_root(paths)

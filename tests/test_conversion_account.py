@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import mmdata
 from mmdata.rejects import Reason
+from tests.formats.dirt import FORMATS, Layout, assemble, faults, good
 from tests.mangling import mangled
 from tests.sources import record, source, write_images, write_records
 
@@ -79,6 +80,29 @@ def test_a_fault_of_media_costs_its_record_alone(tmp_path: Path, fault: str) -> 
     (line,) = mmdata.open(tmp_path / "mixed").rejects()
     assert (line["record"], line["id"]) == (2, bad["id"])
     assert list(mmdata.open(tmp_path / "mixed")) == list(mmdata.open(tmp_path / "clean"))
+
+
+@pytest.mark.parametrize("layout", ["array", "lines"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_kind_of_dirt_at_once_is_accounted_for_and_costs_no_good_row(
+    tmp_path: Path, name: str, layout: Layout
+) -> None:
+    bad = list(faults(name))
+    goods = [good(name, number) for number in range(len(bad))]
+    mixed = [each for pair in zip(goods, (fault.data for fault in bad), strict=True) for each in pair]
+    (tmp_path / "clean.json").write_bytes(assemble(name, goods, layout))
+    (tmp_path / "mixed.json").write_bytes(assemble(name, mixed, layout))
+
+    mmdata.convert(name, tmp_path / "clean.json", tmp_path / "clean", check="none")
+    report = mmdata.convert(name, tmp_path / "mixed.json", tmp_path / "mixed", check="none")
+
+    store = mmdata.open(tmp_path / "mixed")
+    lines = list(store.rejects())
+    assert [(line["record"], line["reason"]) for line in lines] == [
+        (2 * number + 1, fault.reason) for number, fault in enumerate(bad)
+    ]
+    assert report.records_in == len(mixed)
+    assert [row.messages for row in store] == [row.messages for row in mmdata.open(tmp_path / "clean")]
 
 
 def test_a_record_may_be_fifty_megabytes_long(tmp_path: Path) -> None:
