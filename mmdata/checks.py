@@ -15,10 +15,12 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from mmdata.errors import MediaError
 from mmdata.isolate import Pool
 from mmdata.limits import Limits
+from mmdata.locate import is_url
 from mmdata.probe import Level, check
-from mmdata.schema import MediaType
+from mmdata.schema import Media, MediaType
+from mmdata.store import Store
 
-__all__ = ["Facts", "File", "Prober", "look"]
+__all__ = ["Facts", "File", "MediaFault", "Prober", "look", "media_faults"]
 
 T = TypeVar("T")
 File: TypeAlias = tuple[str, MediaType]
@@ -60,15 +62,15 @@ class Prober:
     """Answers what media are, several records at a time and in order; use it in a ``with`` block.
 
     ``journal`` is a file of answers: what an earlier attempt left there is believed of files that have kept their size
-    and time, and new answers are added.
+    and time, and new answers are added. Without one nothing is kept.
     """
 
     def __init__(
-        self, journal: Path, level: Level, *, workers: int | None = None, limits: Limits | None = None
+        self, level: Level, *, journal: Path | None = None, workers: int | None = None, limits: Limits | None = None
     ) -> None:
         self._level = level
         self._limits = limits or Limits()
-        self._path = journal
+        self._path = journal or Path(os.devnull)
         self._pool = Pool(workers or os.cpu_count() or 1, deadline=self._limits.deadline, memory=self._limits.memory)
         self._known: dict[str, list[Any]] = {}
 
@@ -139,6 +141,47 @@ class Prober:
         self._known[path] = [_stamp(path), facts]
         self._journal.write(json.dumps([self._level, path, *self._known[path]]) + "\n")
         self._journal.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFault:
+    """A row whose media cannot be used, and why."""
+
+    row: int
+    id: str
+    reason: str
+    detail: str
+
+
+def media_faults(
+    store: Store,
+    level: Level = "decode",
+    *,
+    workers: int | None = None,
+    limits: Limits | None = None,
+    progress: Callable[[int, int], object] = lambda rows, faults: None,
+) -> Iterator[MediaFault]:
+    """Yield the rows of a store whose media files are not sound, in order; URLs and embedded media are not looked at.
+
+    ``progress`` is called with the numbers of rows and faults so far.
+    """
+
+    def files_of(row: int) -> list[File]:
+        return [(store.locate(medium) or "", medium.type) for medium in store[row].media if is_file(medium)]
+
+    faults = 0
+    with Prober(level, workers=workers, limits=limits) as prober:
+        for row, found in prober.answers(range(len(store)), files_of):
+            if isinstance(found, MediaError):
+                faults += 1
+                yield MediaFault(row, store[row].id, found.reason, str(found))
+            progress(row + 1, faults)
+
+
+def is_file(medium: Media) -> bool:
+    """Return whether a medium is a file of its own: not embedded, nor cached as frames, nor behind a URL."""
+    kept = medium.bytes is not None or medium.frames is not None
+    return medium.path is not None and not kept and not is_url(medium.path)
 
 
 def _read(journal: Path, level: Level) -> Iterator[tuple[str, list[Any]]]:

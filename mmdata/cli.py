@@ -17,6 +17,7 @@ from mmdata.errors import MMDataError, UsageError
 
 if TYPE_CHECKING:
     from mmdata.conversion import ConvertReport
+    from mmdata.frames import CacheReport
 
 __all__ = ["cli", "main"]
 
@@ -29,6 +30,7 @@ Example:
 """
 
 STORE = click.Path(path_type=Path)
+WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes that decode.  [default: one a core]")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -97,7 +99,7 @@ Examples:
     help="How hard to look at media.",
 )
 @click.option("--embed", is_flag=True, help="Put the media's bytes into the store.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes that check media.  [default: one a core]")
+@WORKERS
 @click.option("--limit", type=click.IntRange(min=0), help="Read only so many records.")
 @click.option("--strict", is_flag=True, help="Stop at the first record that cannot be kept.")
 @click.option("--resume", is_flag=True, help="Use what a stopped attempt found out about media.")
@@ -212,18 +214,66 @@ def show(store: Path, index: int, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("store", type=STORE)
-def check(store: Path) -> None:
-    """Read every byte of a store and say whether it is whole."""
+@click.option("--decode", is_flag=True, help="Decode every medium too.")
+@WORKERS
+def check(store: Path, decode: bool, workers: int | None) -> None:
+    """Read every byte of a store and say whether it is whole; with --decode, its media too."""
     from mmdata.store import check as run
 
     if not store.exists():
         raise UsageError(f"there is no store at {store}")
-    faults = run(store)
+    faults = [str(fault) for fault in run(store)]
+    if decode and not faults:
+        faults = _media_faults(store, workers)
     for fault in faults:
         click.echo(f"mmdata: {fault}", err=True)
     if faults:
         sys.exit(1)
     click.echo(f"{store} is whole: {len(mmdata.open(store)):,} rows")
+
+
+@cli.command(
+    epilog="""
+\b
+Example:
+  mmdata frames stores/rwf -o stores/rwf-frames --frames uniform:24 --size 224
+"""
+)
+@click.argument("source", metavar="STORE", type=STORE)
+@click.option("-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear.")
+@click.option("--frames", "strategy", required=True, help="Which frames: uniform:24, fps:1:64, seconds:24 ...")
+@click.option("--size", type=click.IntRange(min=1), help="Side of a frame in pixels.  [default: as it is]")
+@click.option("--resize", default="fast", show_default=True, help="How: fast, or a family's own way.")
+@click.option(
+    "--codec", type=click.Choice(["jpeg", "webp"]), default="jpeg", show_default=True, help="webp is lossless."
+)
+@click.option("--quality", type=click.IntRange(1, 100), default=90, show_default=True, help="Of JPEG.")
+@click.option("--pad", type=click.Choice(["none", "repeat"]), default="none", show_default=True)
+@click.option("--snap", type=click.Choice(["exact", "keyframe"]), default="exact", show_default=True)
+@click.option("--on-damage", type=click.Choice(["raise", "keep"]), default="raise", show_default=True)
+@click.option("--media-root", type=STORE, help="Where the media are now, if they have moved.")
+@WORKERS
+@click.option("--resume", is_flag=True, help="Go on where a stopped attempt was.")
+@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
+@JSON
+def frames(source: Path, store: Path, strategy: str, as_json: bool, **settings: Any) -> None:
+    """Decode the videos of STORE once: write a new store that holds their frames."""
+    from mmdata.frames import cache_frames
+    from mmdata.progress import progress
+
+    with progress("decoding", len(mmdata.open(source))) as update:
+        report = cache_frames(source, store, strategy, progress=update, **settings)
+    click.echo(json.dumps(asdict(report), default=str) if as_json else _account(report))
+
+
+def _media_faults(store: Path, workers: int | None) -> list[str]:
+    from mmdata.checks import media_faults
+    from mmdata.progress import progress
+
+    opened = mmdata.open(store)
+    with progress("decoding", len(opened)) as update:
+        found = media_faults(opened, workers=workers, progress=update)
+        return [f"row {fault.row}, id {fault.id!r}: {fault.detail} [{fault.reason}]" for fault in found]
 
 
 def _size(size: int) -> str:
@@ -239,8 +289,8 @@ def _options(pairs: Iterable[str]) -> dict[str, str]:
     return {key: value for key, _, value in split}
 
 
-def _account(report: ConvertReport) -> str:
-    """Return the account of a conversion for people."""
+def _account(report: ConvertReport | CacheReport) -> str:
+    """Return the account of a run for people."""
     from mmdata.rejects import Reason
 
     rejected = sum(report.rejects.values())
@@ -250,8 +300,10 @@ def _account(report: ConvertReport) -> str:
         ("rejects", f"{rejected:,}"),
         *((f"  {reason}", f"{count:,}  {Reason.of(reason).explanation}") for reason, count in report.rejects.items()),
     ]
-    if report.renamed_ids:
-        lines.append(("numbered ids", f"{report.renamed_ids:,}"))
+    if renamed := getattr(report, "renamed_ids", 0):
+        lines.append(("numbered ids", f"{renamed:,}"))
+    if resumed := getattr(report, "resumed", 0):
+        lines.append(("from before", f"{resumed:,}"))
     lines += [("seconds", f"{report.seconds:.1f}"), ("store", str(report.store))]
     if rejected:
         lines.append(("details", str(report.store / "rejects.jsonl")))

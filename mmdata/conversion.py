@@ -17,7 +17,7 @@ from operator import is_not
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from mmdata.checks import File, Prober
+from mmdata.checks import File, Prober, is_file
 from mmdata.errors import DataError, MediaError, RecordError, UsageError, nearest
 from mmdata.formats import Format, Record, detect, make
 from mmdata.ids import Ids, Seen
@@ -136,7 +136,7 @@ def convert(
         items = _find_media(islice(_read(reader, paths, split), limit), reader, place)
         if check in ("probe", "decode"):
             items = _probe_media(
-                items, place, stack.enter_context(Prober(writer.folder / _JOURNAL, check, workers=workers))
+                items, place, stack.enter_context(Prober(check, journal=writer.folder / _JOURNAL, workers=workers))
             )
         if embed:
             items = _embed_media(items, place)
@@ -228,7 +228,7 @@ def _probe_media(items: Iterable[Item], place: _Place, prober: Prober) -> Iterat
 
     def files_of(item: Item) -> list[File]:
         media = () if isinstance(item, Reject) else item[1].media
-        return [(_file(medium, place), medium.type) for medium in media if _is_file(medium)]
+        return [(_file(medium, place), medium.type) for medium in media if is_file(medium)]
 
     for item, found in prober.answers(items, files_of):
         if isinstance(item, Reject) or not found:
@@ -237,7 +237,7 @@ def _probe_media(items: Iterable[Item], place: _Place, prober: Prober) -> Iterat
             yield _rejected(item[0], found)
         else:
             facts = iter(found)
-            media = tuple(replace(m, **next(facts)) if _is_file(m) else m for m in item[1].media)
+            media = tuple(replace(m, **next(facts)) if is_file(m) else m for m in item[1].media)
             yield item[0], replace(item[1], media=media)
 
 
@@ -250,16 +250,12 @@ def _embed_media(items: Iterable[Item], place: _Place) -> Iterator[Item]:
         record, conversation = item
         try:
             media = tuple(
-                replace(m, bytes=Path(_file(m, place)).read_bytes()) if _is_file(m) else m for m in conversation.media
+                replace(m, bytes=Path(_file(m, place)).read_bytes()) if is_file(m) else m for m in conversation.media
             )
         except OSError as error:
             yield _rejected(record, MediaError(f"cannot read {error.filename}: {error.strerror}"))
         else:
             yield record, replace(conversation, media=media)
-
-
-def _is_file(medium: Media) -> bool:
-    return medium.path is not None and medium.bytes is None and not is_url(medium.path)
 
 
 def _file(medium: Media, place: _Place) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 
 import mmdata
 from examples.synthetic import drifting, write_clip
-from mmdata.checks import Prober
+from mmdata.checks import Prober, media_faults
 from mmdata.conversion import Check
 from mmdata.publish import partial_path
 from tests.sources import record, write_records
@@ -94,9 +94,20 @@ def test_answers_come_in_order_whatever_is_known_already(mixed: Path, tmp_path: 
     picture = (str(tmp_path / "png_by_content.jpg"), "image")
     items = [clip if number % 3 == 0 else picture if number % 3 == 1 else None for number in range(900)]
 
-    with Prober(tmp_path / "journal", "probe", workers=2) as prober:
+    with Prober("probe", workers=2) as prober:
         answers = list(prober.answers(items, lambda item: [item] if item else []))  # type: ignore[arg-type, list-item]
 
     assert [item for item, _ in answers] == items
     widths = [facts[0]["width"] if facts else None for _, facts in answers]  # type: ignore[index]
     assert widths == [160 if item == clip else 60 if item == picture else None for item in items]
+
+
+def test_the_media_of_a_store_are_checked_again(mixed: Path, tmp_path: Path) -> None:
+    mmdata.convert("llava", mixed, tmp_path / "store", check="decode")
+    assert list(media_faults(mmdata.open(tmp_path / "store"))) == []
+
+    (tmp_path / "sound.mp4").write_bytes(b"gone bad")
+
+    (fault,) = media_faults(mmdata.open(tmp_path / "store"))
+    assert (fault.row, fault.id, fault.reason) == (0, "r0", "unreadable_media")
+    assert "sound.mp4" in fault.detail

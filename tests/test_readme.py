@@ -49,6 +49,7 @@ def test_every_command_of_the_readme_runs_in_its_order(folder: Path) -> None:
 
 
 def test_every_python_example_of_the_readme_runs(folder: Path) -> None:
+    run(folder, sys.executable, "-m", "mmdata", "convert", "rwf2000", "RWF-2000", "-o", "stores/rwf")
     for code in blocks("python"):
         run(folder, sys.executable, "-c", code)
 
