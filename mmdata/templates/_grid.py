@@ -28,7 +28,7 @@ class Grid:
         """Return the number for a fraction in 0..1.
 
         A store keeps fractions as float32. One that is the float32 of a grid point gives that point again, which plain
-        rounding down would miss: floor(float32(0.123) * 1000) is 122.
+        rounding down would miss for half of them: floor(float32(0.005) * 1000) is 4.
         """
         point = round(fraction * self.scale)
         if not self.nearest and _float32(point / self.scale) != _float32(fraction):

@@ -15,7 +15,7 @@ from mmdata.templates import IGNORE, Encoded, Template
 from tests.templates.families import FAMILIES, Family, Vocabulary, conversations, pictures, said
 
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
-few = settings(max_examples=15)
+few = settings(max_examples=12)
 
 
 @every_family

@@ -1,0 +1,88 @@
+"""When frames are, from what is known of a video, without decoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmdata.errors import ImageError, VideoError
+from mmdata.schema import Conversation, Media, Video, user
+from mmdata.templates._media import MediaFiles, clip
+
+
+def _taken(video: Media, frames: str, clock: object = None) -> tuple[tuple[int, ...], tuple[float, ...], float]:
+    conversation = Conversation("c", (user(Video(0), "?"),), (video,))
+    found = clip(conversation, 0, frames, clock, resize="cogvlm2_video", size=224)  # type: ignore[arg-type]
+    return found.pixels.frames, found.pixels.times, found.duration
+
+
+def test_times_of_a_probed_video_are_arithmetic() -> None:
+    assert _taken(Media("video", "nowhere.mp4", num_frames=10, fps=5.0), "every:5") == ((0, 5), (0.0, 1.0), 2.0)
+
+
+def test_times_in_the_store_come_before_all_else() -> None:
+    video = Media("video", "nowhere.mp4", num_frames=90, fps=30.0, frame_times=(0.0, 0.5, 2.0))
+
+    assert _taken(video, "every:1", clock=_refuse)[:2] == ((0, 1, 2), (0.0, 0.5, 2.0))
+
+
+def test_a_clock_that_is_given_comes_before_arithmetic() -> None:
+    from mmdata.templates._media import _derived
+
+    def clock(media: Media) -> object:
+        return _derived(media, [0.0, 0.1, 0.9])
+
+    video = Media("video", "nowhere.mp4", num_frames=3, fps=1.0)
+
+    assert _taken(video, "every:1", clock)[1] == (0.0, 0.1, 0.9)
+
+
+def test_times_of_a_clip_begin_at_its_first_frame() -> None:
+    video = Media("video", "nowhere.mp4", num_frames=100, fps=10.0, start=2.0, end=4.0)
+
+    frames, times, duration = _taken(video, "uniform:3")
+
+    assert frames == (20, 29, 39)
+    assert times == pytest.approx((0.0, 0.9, 1.9))
+    assert duration == pytest.approx(2.0)
+
+
+def test_cached_frames_are_the_clip() -> None:
+    video = Media("video", "a.mp4", start=2.0, end=4.0, frame_times=(0.0, 1.0), frames=(b"a", b"b"))
+
+    assert _taken(video, "every:1")[:2] == ((0, 1), (0.0, 1.0))
+
+
+def test_bounds_without_a_frame_name_the_conversation_and_the_file() -> None:
+    with pytest.raises(VideoError, match=r"conversation 'c', short.mp4: no frame"):
+        _taken(Media("video", "short.mp4", num_frames=30, fps=30.0, start=5.0, end=6.0), "hf_chat")
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(VideoError, match=r"conversation 'c', nowhere\.mp4"):
+        _taken(Media("video", "nowhere.mp4"), "hf_chat")
+    with pytest.raises(ImageError, match=r"nowhere\.png"):
+        MediaFiles().size(Media("image", "nowhere.png"))
+
+
+def test_an_unprobed_video_is_opened_for_its_times_alone(fixtures: Path) -> None:
+    file = sorted((fixtures / "videos").glob("*.mp4"))[0]
+
+    frames, times, duration = _taken(Media("video", str(file)), "hf_chat")
+
+    assert (frames, times) == _taken(Media("video", file.name), "hf_chat", MediaFiles(str(file.parent)).index)[:2]
+    assert len(frames) == len(times)
+    assert duration > 0
+
+
+def test_the_size_of_an_image_is_in_its_header(fixtures: Path) -> None:
+    file = sorted((fixtures / "fewshot-data").rglob("*.jpg"))[0]
+
+    size = MediaFiles(str(file.parent)).size(Media("image", file.name))
+
+    assert size == MediaFiles().size(Media("image", "any", bytes=file.read_bytes()))
+
+
+def _refuse(media: Media) -> object:
+    raise AssertionError("not to be asked")
