@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Final, Literal, TypeAlias
 
 from mmdata.errors import TokenError
+from mmdata.image import anyres
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
 from mmdata.templates._content import Mark, Piece, answered, asked, joined, pieces
@@ -24,7 +25,6 @@ __all__ = ["LlavaNextVideo"]
 Pool: TypeAlias = Literal["average", "max", "bilinear"]
 VideoNewline: TypeAlias = Literal["no_token", "one_token", "frame", "grid"]
 
-PINPOINTS: Final = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 NOISE: Final = "QA_GT_caption_based_noisy"  # a mark in LLaVA-Hound's texts that LLaVA-NeXT deletes before training
 
 
@@ -64,7 +64,7 @@ class LlavaNextVideo:
     separator: str = "\n"
     image_size: int = 336
     patch: int = 14
-    pinpoints: tuple[tuple[int, int], ...] = PINPOINTS
+    pinpoints: tuple[tuple[int, int], ...] = anyres.PINPOINTS
     several_images: Literal["pad", "anyres"] = "pad"
     frames: str = "uniform:32"
     pool: Pool = "average"
@@ -214,8 +214,6 @@ class LlavaNextVideo:
         return clip(conversation, media, self.frames, self.frame_clock, resize="llava_next_video", size=self.image_size)
 
     def _image(self, conversation: Conversation, media: int) -> tuple[PixelPlan, int]:
-        from mmdata.image import anyres
-
         images = sum(isinstance(part, Image) for message in conversation.messages for part in message.content)
         if images > 1 and self.several_images == "pad":
             side = self.image_size // self.patch

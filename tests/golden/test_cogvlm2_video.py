@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmdata.schema import Conversation, Media, Text, Video, assistant, user
-from mmdata.templates import IGNORE
-from mmdata.templates.cogvlm2_video import CogVLM2Video
+from mmdata.templates import IGNORE, MediaSlot
+from mmdata.templates.cogvlm2_video import CogVLM2Video, frame_positions
 from tests.golden.runs import unrolled
 from tests.vocabularies import published
 
@@ -62,3 +65,24 @@ def _cases(golden: Path) -> Iterator[tuple[dict[str, Any], Conversation]]:
             media.append(Media("video", "any", frame_times=times))
             messages[0] = user(Video(0), *messages[0].content)
         yield case, Conversation(case["id"], tuple(messages), tuple(media))
+
+
+def test_positions_of_the_small_references_follow_from_their_token_types(golden: Path) -> None:
+    for file in sorted((golden / "cogvlm2_video").glob("*/*.npz")):
+        arrays = np.load(file)
+        if not {"token_type_ids", "position_ids"} <= set(arrays.files):
+            continue
+        for types, positions in zip(arrays["token_type_ids"], arrays["position_ids"], strict=True):
+            length = len(np.trim_zeros(np.diff(positions), "b")) + 1  # padding keeps the last position
+            found = frame_positions(len(types), _slots(types.tolist()))
+            assert found[:length].tolist() == positions[:length].tolist(), file
+
+
+def _slots(types: list[int]) -> list[MediaSlot]:
+    slots, start = [], 0
+    for kind, run in groupby(types):
+        length = len(list(run))
+        if kind:
+            slots.append(MediaSlot(0, start, length, 0))
+        start += length
+    return slots

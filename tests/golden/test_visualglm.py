@@ -82,3 +82,15 @@ def _conversation(texts: list[str], *, image: bool = True) -> Conversation:
 
 def _read(golden: Path, name: str) -> Any:
     return json.loads((golden / "visualglm" / name).read_text(encoding="utf-8"))
+
+
+def test_positions_and_masks_of_the_small_reference_follow_from_its_prefixes(golden: Path) -> None:
+    arrays = np.load(golden / "visualglm" / "model_io.npz")
+    begin = json.loads((golden / "visualglm" / "config.json").read_text())["ids"]["sop"]
+
+    for ids, positions, allowed in zip(
+        arrays["input_ids"], arrays["position_ids"], arrays["attention_mask_allow"], strict=True
+    ):
+        prefix = ids.tolist().index(begin)
+        assert np.array_equal(prefix_positions(prefix, len(ids)), positions)
+        assert np.array_equal(attention_mask(prefix, len(ids)), allowed[0].astype(bool))
