@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["HEAD", "PacketRow", "Packets", "Supply", "read_packets", "tick", "without_leading"]
 
 HEAD: Final = 256  # bytes looked at of each packet that is no keyframe, where its order must be read from it
-_HELD: Final = 32 << 20  # bytes of packets that are kept in memory for decoding; larger streams are read twice
 _NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
 
 
@@ -67,7 +66,7 @@ def read_packets(
 
     rows: list[PacketRow] = []
     first_bytes: list[bytes] = []
-    held = _Held(_HELD)
+    held = _Held(limits.packet_bytes)
     corrupt: list[int] = []
     damage: list[str] = []
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmdata.errors import VideoError
 from mmdata.limits import Limits
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
+
+_SKIPPING: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
+"""Codecs whose decoders can be told before each packet to leave out a frame that no other refers to."""
 
 __all__ = ["Fault", "Reader", "Segment", "decoded", "index", "reading", "segments"]
 
@@ -41,10 +44,11 @@ def index(source: Source, *, stream: int | None = None, limits: Limits | None = 
         return _upright(reader.index, next((frame for _, frame in reader.everything()), None), reader.name)
 
 
-def decoded(source: Source, *, stream: int | None = None, limits: Limits | None = None) -> Index:
+def decoded(source: Source, *, stream: int | None = None, limits: Limits | None = None, strict: bool = False) -> Index:
     """Return the index of a video as a full decode finds it: only frames that decode are in it.
 
-    Every packet that the decoder refuses, and every frame that it marks as corrupt, is told in ``damage``.
+    Every packet that the decoder refuses, and every frame that it marks as corrupt, is told in ``damage``. A ``strict``
+    decoder refuses what it would otherwise conceal.
 
     Raises:
         VideoError: as :func:`index`.
@@ -52,7 +56,7 @@ def decoded(source: Source, *, stream: int | None = None, limits: Limits | None 
     limits = limits or Limits()
     if is_folder(source):
         return decode_folder(source, limits)
-    with reading(source, stream, limits) as reader:
+    with reading(source, stream, limits, strict=strict) as reader:
         first, packets, corrupt = None, [], 0
         for packet, frame in reader.everything():
             first = first or frame
@@ -74,9 +78,10 @@ def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:
 def reading(
     source: Source, stream: int | None, limits: Limits, *, strict: bool = False, known: Index | None = None
 ) -> Iterator[Reader]:
-    """Open a video, read its packets and give a reader of its frames, by its own index or a better ``known`` one.
+    """Open a video, read its packets and give a reader of its frames.
 
-    The other arguments are those of :func:`mmdata.video.source.opened`.
+    With a ``known`` index, which a full decode has confirmed, the reader goes by it and decodes everything on its way,
+    as that decode did. The other arguments are those of :func:`mmdata.video.source.opened`.
     """
     name = name_of(source)
     with opened(source, stream, limits, strict=strict) as (container, video):
@@ -86,7 +91,7 @@ def reading(
             packets = replace(packets, rows=without_leading(packets.rows))
             timeless = any(row.pts is None for row in packets.rows)
         found = known or built(container, video, packets, timeless=timeless, name=name)
-        yield Reader(video, found, packets.supply, name)
+        yield Reader(video, found, packets.supply, name, thorough=known is not None)
 
 
 class Fault(NamedTuple):
@@ -134,9 +139,11 @@ def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
 class Reader:
     """Decodes frames of an open stream; ``faults`` are the packets that the decoder refused on the way."""
 
-    def __init__(self, stream: VideoStream, index: Index, supply: Supply, name: str) -> None:
+    def __init__(self, stream: VideoStream, index: Index, supply: Supply, name: str, *, thorough: bool) -> None:
         self._context = stream.codec_context
         self._supply = supply
+        self._thorough = thorough
+        self._skips = index.codec in _SKIPPING
         self.tick = tick(stream)
         self.index = index
         self.name = name
@@ -152,13 +159,13 @@ class Reader:
 
     def frames(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Yield (number, decoded frame) for the ``wanted`` numbers that decode, not always in order."""
-        if self.index.order is None or self.index.damage:
+        if self._thorough or self.index.order is None:
             yield from self._among_everything(wanted)
             return
         latest = -1
         for segment in segments(self.index, wanted):
-            packets = self._supply.between(segment.start, segment.stop)
-            for packet, frame in self._decoded(self._marked(packets, segment)):
+            packets = enumerate(self._supply.between(segment.start, segment.stop), segment.start)
+            for packet, frame in self._decoded(self._marked(packets, segment) if self._skips else packets):
                 number = int(self.index.order[packet])
                 if self.index.times_source == "derived" and number < latest:
                     return  # the order that was read from the coded frames is not the order in which they come
@@ -197,14 +204,14 @@ class Reader:
             ]
 
     def _marked(
-        self, packets: Iterable[Packet[VideoStream]], segment: Segment
+        self, packets: Iterable[tuple[int, Packet[VideoStream]]], segment: Segment
     ) -> Iterator[tuple[int, Packet[VideoStream]]]:
         """Before each packet, tell the decoder whether its frame may be left out.
 
         NONREF leaves out only frames that no other frame refers to, so what is decoded stays exact.
         """
         skipping = None
-        for number, packet in enumerate(packets, segment.start):
+        for number, packet in packets:
             if skipping is not (skip := number not in segment.wanted):
                 self._context.skip_frame = "NONREF" if skip else "DEFAULT"
                 skipping = skip

@@ -15,7 +15,7 @@ from mmdata.video.pixels import Scaler, Size, scaler
 from mmdata.video.plan import Plan, Snap, plan
 from mmdata.video.reader import Reader, decoded, reading
 from mmdata.video.sampling import Pad, Strategy
-from mmdata.video.source import Source, name_of
+from mmdata.video.source import Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,29 +70,19 @@ def sample(
         if stream is not None:
             raise UsageError("decord takes the stream that FFmpeg holds to be the best; name another to backend='av'")
         return sample_by_decord(source, wanted, size, resize, limits)
-    with reading(source, stream, limits, strict=on_damage == "raise") as reader:
-        found = reader.index
-        _refuse(reader.name, found.damage, on_damage)
-        if not found.damage:
-            planned = wanted(found)
-            pixels = _pixels(reader, planned, scale, limits)
-            _refuse(reader.name, reader.damage, on_damage, len(pixels.found))
-            if not reader.damage and pixels.complete:
-                return pixels.frames(found)
-    return _from_what_decodes(source, wanted, scale, stream, limits, on_damage)
-
-
-def _from_what_decodes(
-    source: Source, wanted: Planner, scale: Scaler, stream: int | None, limits: Limits, on_damage: OnDamage
-) -> Frames:
-    """Sample from the frames that a full decode finds, where the packets promised others."""
-    found = decoded(source, stream=stream, limits=limits)
-    _refuse(name_of(source), found.damage, on_damage, found.num_frames)
-    planned = wanted(found)
+    strict = on_damage == "raise"
+    with reading(source, stream, limits, strict=strict) as reader:
+        if not reader.index.damage:
+            pixels = _pixels(reader, wanted(reader.index), scale, limits)
+            if pixels.complete and not reader.faults:
+                return pixels.frames(reader.index)
+    found = decoded(source, stream=stream, limits=limits, strict=strict)  # the packets promised what there is not
+    if found.damage and on_damage == "raise":
+        raise _damaged(reader.name, found.damage, found.num_frames)
     with reading(source, stream, limits, known=found) as reader:
-        pixels = _pixels(reader, planned, scale, limits)
+        pixels = _pixels(reader, wanted(found), scale, limits)
     if not pixels.complete:
-        raise _damaged(reader.name, ("frames that decode in one pass do not in another",), len(pixels.found))
+        raise _damaged(reader.name, ("what decodes in one pass does not in another",), len(pixels.found))
     return pixels.frames(found)
 
 
@@ -154,11 +144,6 @@ class _Pixels:
                 reason="media_limit",
             )
         return np.empty((len(self.places), *first.shape), np.uint8)
-
-
-def _refuse(name: str, damage: tuple[str, ...], on_damage: OnDamage, frames_read: int = 0) -> None:
-    if damage and on_damage == "raise":
-        raise _damaged(name, damage, frames_read)
 
 
 def _damaged(name: str, damage: tuple[str, ...], frames_read: int) -> VideoError:
