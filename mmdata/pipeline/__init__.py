@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from mmdata.pipeline.batch import Batch
+from mmdata.pipeline.mindspore import mindspore_dataset
 from mmdata.pipeline.stream import LAYOUTS, Stream
+from mmdata.pipeline.torch import torch_dataset
 
-__all__ = ["LAYOUTS", "Batch", "Stream"]
+__all__ = ["LAYOUTS", "Batch", "Stream", "mindspore_dataset", "torch_dataset"]

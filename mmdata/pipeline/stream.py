@@ -61,7 +61,7 @@ class _Mark(NamedTuple):
 
 @dataclass(eq=False)
 class Stream:
-    """Batches of ``samples`` (a Mixture or a Store) as ``template`` reads them; iterate over it once for each epoch.
+    """Batches of ``mixture`` (a Mixture or a Store) as ``template`` reads them; iterate over it once for each epoch.
 
     What a batch holds, a :class:`mmdata.pipeline.batch.Batch` says. The global batch of step k is ``batch_size *
     world_size`` rows; it is the same whatever the number of ranks, workers and restarts, and rank r has the r-th part.
@@ -83,7 +83,7 @@ class Stream:
       crashes the decoder costs one sample. ``deadline``: seconds that a sample may take.
     """
 
-    samples: Samples
+    mixture: Samples
     template: Template
     _: KW_ONLY
     seq_length: int = 2048
@@ -113,7 +113,8 @@ class Stream:
             raise ConfigError("; ".join(faults))
         self._family = family(self.template)
         self._facts = self._all_facts()
-        self._marks = deque([_Mark(0, Cursor(), {}, {})], maxlen=_REMEMBERED)
+        self._mark = _Mark(0, Cursor(), {}, {})
+        self._history = deque([self._mark], maxlen=_REMEMBERED)
 
     # --- iteration ---------------------------------------------------------------------------------------------
 
@@ -125,48 +126,81 @@ class Stream:
     @property
     def step(self) -> int:
         """How many batches have been taken since the beginning of training."""
-        return self._marks[-1].step
+        return self._mark.step
 
     @property
     def steps_per_epoch(self) -> int | None:
         """How many batches an epoch has; None where only reading the samples can tell."""
         if self._verifies or self._looks:
             return None
-        whole, rest = divmod(len(self.samples), self._global_batch)
+        whole, rest = divmod(len(self.mixture), self._global_batch)
         return whole if self.drop_last else whole + (rest > 0)
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield what is left of the epoch, or the next epoch if nothing is."""
-        return self.batches()
+    @property
+    def steps_left(self) -> int | None:
+        """How many batches are left of the epoch, of the next one if none is; None where ``steps_per_epoch`` is."""
+        if self.steps_per_epoch is None:
+            return None
+        done = -(-self._mark.cursor.position // self._global_batch)
+        return self.steps_per_epoch - done or self.steps_per_epoch
 
-    def batches(self, *, workers: int | None = None) -> Iterator[Batch]:
-        """Yield what is left of the epoch as ``iter`` does, with another number of ``workers``.
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield what is left of the epoch, or the next epoch if nothing is.
 
         Raises:
             SampleError: under ``on_error="raise"``; the message names the sample.
             ConfigError: an epoch makes not one batch.
         """
-        threads = next(count for count in (workers, self.workers, _processors()) if count is not None)
-        started = self.step
+        for batch, mark in self._epoch(self._mark, self._threads(None)):
+            self._mark = mark
+            self._remember(mark)
+            if batch is not None:
+                yield batch
+
+    def take(self, steps: int, *, workers: int | None = None) -> Iterator[Batch]:
+        """Yield the next ``steps`` batches, over the ends of epochs; the stream stands after them when all are taken.
+
+        Whoever leaves early finds the stream where it was, so that others may look ahead without harm. ``workers``
+        takes the place of the stream's own number.
+
+        Raises:
+            SampleError, ConfigError: as iteration does.
+        """
+        mark, left = self._mark, steps
+        while left:
+            for batch, mark in self._epoch(mark, self._threads(workers)):
+                self._remember(mark)
+                if batch is not None:
+                    left -= 1
+                    if not left:
+                        self._mark = mark
+                    yield batch
+                if not left:
+                    return
+
+    def _epoch(self, start: _Mark, workers: int) -> Iterator[tuple[Batch | None, _Mark]]:
+        """Yield what is left of the epoch, or the next one, with where the stream stands; no batch ends an epoch."""
+        mark = start
         for _ in range(2):
-            yield from self._pass(threads)
-            if self.step > started:
+            with closing(background(self._loaded(mark, workers), self.prefetch if workers else 0)) as made:
+                for loaded, batch in made:
+                    empty = Counter(mark.empty) + Counter(loaded.empty)
+                    mark = _Mark(mark.step + (batch is not None), loaded.after, loaded.left_out, empty)
+                    yield batch, mark
+            if mark.step > start.step:
                 return
         raise ConfigError(
-            f"an epoch of {len(self.samples)} samples makes no batch of {self._global_batch} rows: "
-            f"{self.state_dict()['left_out']}; take smaller batches or drop_last=False"
+            f"an epoch of {len(self.mixture)} samples makes no batch of {self._global_batch} rows "
+            f"({dict(mark.left_out)}); take smaller batches or drop_last=False"
         )
 
-    def _pass(self, workers: int) -> Iterator[Batch]:
-        """Yield what is left of the epoch, and stand at the next one after it."""
-        start = self._marks[-1]
-        with closing(background(self._loaded(start, workers), self.prefetch if workers else 0)) as made:
-            for loaded, batch in made:
-                last = self._marks[-1]
-                empty = Counter(last.empty) + Counter(loaded.empty)
-                self._marks.append(_Mark(last.step + (batch is not None), loaded.after, loaded.left_out, empty))
-                if batch is not None:
-                    yield batch
+    def _threads(self, workers: int | None) -> int:
+        return next(count for count in (workers, self.workers, _processors()) if count is not None)
+
+    def _remember(self, mark: _Mark) -> None:
+        """Keep the state of a step for those who ask later; steps that are made a second time are known."""
+        if mark.step >= self._history[-1].step:
+            self._history.append(mark)
 
     def _loaded(self, start: _Mark, workers: int) -> Generator[tuple[Loaded, Batch | None], None, None]:
         with ExitStack() as stack:
@@ -209,19 +243,19 @@ class Stream:
     def state_dict(self, *, step: int | None = None) -> dict[str, Any]:
         """Return where the stream stands after the batches taken so far, as small JSON.
 
-        ``step`` asks for the state after that many batches since the beginning of training, for those who read ahead
-        (MindSpore's engine does); the last thousand are known. It says what goes on from there: any rank's state serves
-        all ranks, and any number of ranks with the same global batch. ``left_out`` counts samples that had no place, by
-        reason, on all ranks alike; ``empty`` those of this rank whose place stayed empty.
+        ``step`` asks for the state after that many batches since the beginning of training, for those whose batches are
+        taken ahead of them (MindSpore's engine does); the last thousand are known. Any rank's state serves all ranks,
+        and any number of ranks with the same global batch. ``left_out`` counts samples that had no place, by reason, on
+        all ranks alike; ``empty`` those of this rank whose place stayed empty.
 
         Raises:
             ConfigError: that step is not known.
         """
-        wanted = self.step if step is None else step
-        mark = next((mark for mark in reversed(self._marks) if mark.step == wanted), None)
-        if mark is None:
-            known = f"{self._marks[0].step} to {self.step}"
-            raise ConfigError(f"the state after step {wanted} is not known; known are those after steps {known}")
+        known = [self._mark] if step is None else [mark for mark in self._history if mark.step == step]
+        if not known:
+            steps = f"{self._history[0].step} to {self._history[-1].step}"
+            raise ConfigError(f"the state after step {step} is not known; known are those after steps {steps}")
+        mark = known[-1]
         return to_json(mark.cursor, mark.step, mark.left_out, mark.empty, self._facts)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -233,8 +267,9 @@ class Stream:
             ConfigError: it was another stream; the message says what differs.
         """
         cursor, step = from_json(state, self._facts)
-        self._marks.clear()
-        self._marks.append(_Mark(step, cursor, dict(state["left_out"]), dict(state["empty"])))
+        self._mark = _Mark(step, cursor, dict(state["left_out"]), dict(state["empty"]))
+        self._history.clear()
+        self._history.append(self._mark)
 
     # --- what the options mean ---------------------------------------------------------------------------------
 
@@ -265,7 +300,7 @@ class Stream:
 
     def _reader(self, decode: Decode) -> SampleReader:
         return SampleReader(
-            self.samples,
+            self.mixture,
             self.template,
             max_tokens=self.seq_length,
             max_views=self.max_views,
@@ -276,7 +311,7 @@ class Stream:
     def _plan(self, reader: SampleReader) -> Plan:
         room = (self.seq_length, self.max_views) if self.packing else None
         return Plan(
-            order=Order(len(self.samples), self.seed, self.shuffle),
+            order=Order(len(self.mixture), self.seed, self.shuffle),
             arrange=Grouping(self._global_batch, self.group_by, room),
             batch=self._global_batch,
             window=max(self.window, 2 * self._global_batch) if self._plans_ahead else self._global_batch,
@@ -300,8 +335,8 @@ class Stream:
         options = ("seq_length", "seed", "shuffle", "packing", "group_by", "window", "drop_last", "on_error")
         frame = ("layout", "dynamic", "max_views", "pixels")
         return {
-            "samples": len(self.samples),
-            "fingerprint": self.samples.fingerprint,
+            "samples": len(self.mixture),
+            "fingerprint": self.mixture.fingerprint,
             "global_batch": self._global_batch,
             **{name: getattr(self, name) for name in options + frame},
             **template_facts(self.template),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 
 from mmdata.errors import ConfigError
 from mmdata.pipeline import Batch, Stream
-from tests.pipeline.words import Conversations, WordTemplate, WordTokenizer, broken, mixed, text, unspeakable
+from tests.pipeline.words import PER_VIEW, Conversations, WordTemplate, WordTokenizer, broken, mixed, text, unspeakable
 
 GLOBAL_BATCH = 12
 EPOCHS = 3
@@ -57,7 +57,7 @@ def rows(batch: Batch) -> list[tuple[Any, ...]]:
     found = []
     for number, samples_of_row in enumerate(batch.ids):
         index = batch["media_index"][number]
-        pixels = [next(views).tobytes() for _ in range(len(index[index >= 0]) // 3)]
+        pixels = [next(views).tobytes() for _ in range(len(index[index >= 0]) // PER_VIEW)]
         texts = [batch[name][number].tobytes() for name in ("input_ids", "labels", "position_ids", "segment_ids")]
         offset = index[index >= 0].min(initial=1 << 30)
         local = np.where(index >= 0, index - offset, -1).tobytes()  # a rank counts the views of its own rows
@@ -67,8 +67,10 @@ def rows(batch: Batch) -> list[tuple[Any, ...]]:
 
 def run(streams: list[Stream], steps: int) -> list[list[Any]]:
     """The global batches of the next steps, put together from the ranks."""
-    iterators = [islice(chain.from_iterable(iter(lambda s=stream: s.batches(), None)), steps) for stream in streams]
-    return [list(chain.from_iterable(map(rows, parts))) for parts in zip(*iterators, strict=True)]
+    return [
+        list(chain.from_iterable(map(rows, parts)))
+        for parts in zip(*(stream.take(steps) for stream in streams), strict=True)
+    ]
 
 
 def total(found: Conversations, options: dict[str, Any]) -> list[list[Any]]:
@@ -159,13 +161,13 @@ def test_counts_go_on_after_a_restart() -> None:
         ({"batch_size": 3}, "global_batch was 12 and is 3"),
         ({"template": WordTemplate(frames=3)}, "template.frames was '2' and is '3'"),
         ({"template": WordTemplate(tokenizer=WordTokenizer(vocab_size=7))}, "template.tokenizer was"),
-        ({"samples": Conversations(map(text, range(130)))}, "fingerprint was"),
-        ({"samples": mixed(131)}, "samples was 130 and is 131"),
+        ({"mixture": Conversations(map(text, range(130)))}, "fingerprint was"),
+        ({"mixture": mixed(131)}, "samples was 130 and is 131"),
     ],
 )
 def test_the_state_of_another_stream_is_refused_with_what_differs(changes: dict[str, Any], told: str) -> None:
     stream = make(mixed(130), {}, 1, 0, 0)
-    options = {"seq_length": 48, "batch_size": 12, "seed": 5, "samples": mixed(130), "template": WordTemplate()}
+    options = {"seq_length": 48, "batch_size": 12, "seed": 5, "mixture": mixed(130), "template": WordTemplate()}
     other = Stream(**{**options, **changes})
 
     with pytest.raises(ConfigError, match=f"belongs to another stream: .*{told}"):

@@ -10,7 +10,7 @@ import pytest
 
 from mmdata.errors import ConfigError, SampleError
 from mmdata.pipeline import Batch, Stream
-from tests.pipeline.words import Conversations, WordTemplate, broken, mixed, shown, text, unspeakable
+from tests.pipeline.words import PER_VIEW, Conversations, WordTemplate, broken, mixed, shown, text, unspeakable
 
 TEMPLATE = WordTemplate()
 
@@ -144,7 +144,7 @@ def test_a_masked_sample_keeps_its_place_and_trains_nothing() -> None:
     assert batch.ids == (("p0",), (), ("p2",), ("p3",))
     assert (batch["labels"][1] == -100).all()
     assert (batch["segment_ids"][1] == 0).all()
-    assert batch["media_index"][2].max() == 2 * 3 - 1  # the second view there is
+    assert batch["media_index"][2].max() == 2 * PER_VIEW - 1  # two of three views are there; the second view there is
     assert masking.state_dict()["empty"] == {"unreadable_media": 1}
 
 

@@ -21,8 +21,21 @@ def late(number: int) -> int:
     return -number
 
 
-def alive() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("mmdata")]
+OTHERS = set(threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def _others() -> Iterator[None]:
+    OTHERS.update(threading.enumerate())
+    yield
+
+
+def alive() -> bool:
+    """Whether threads of this test are left, but for those that are about to end."""
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("mmdata") and thread not in OTHERS]
+    for thread in left:
+        thread.join(1)
+    return any(thread.is_alive() for thread in left)
 
 
 @given(st.integers(0, 4), st.integers(1, 9), st.integers(0, 20))

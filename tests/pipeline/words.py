@@ -15,7 +15,7 @@ from mmdata.schema import Conversation, Image, Media, Part, Text, Video, assista
 from mmdata.templates import IGNORE, Encoded, MediaSlot, PixelPlan
 
 SIDE = 8
-PER_VIEW = 3
+PER_VIEW = 4
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class WordTokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class WordTemplate:
-    """Words one after the other, three positions a picture or frame; answers and their end are trained."""
+    """Words one after the other, four positions a picture or frame; answers and their end are trained."""
 
     tokenizer: WordTokenizer = field(default_factory=WordTokenizer)
     max_length: int | None = None
@@ -78,8 +78,10 @@ class WordTemplate:
         if self.max_length is not None and len(ids) > self.max_length:
             error = DroppedSampleError if self.over_long == "drop" else TokenError
             raise error(f"conversation {conversation.id!r} has {len(ids)} tokens, the limit is {self.max_length}")
-        places = np.arange(len(ids), dtype=np.int32)
-        positions = places if self.axes == 1 else np.stack([places, places + 1])
+        answer = next(n for n, label in enumerate(labels) if label != IGNORE)
+        positions = np.arange(len(ids), dtype=np.int32)
+        if self.axes == 2:  # as ChatGLM counts them
+            positions = np.stack([positions.clip(max=answer - 1), (positions - answer + 1).clip(0)])
         return Encoded(np.array(ids, np.int32), np.array(labels, np.int32), positions, tuple(slots), tuple(plans))
 
     def prompt(self, conversation: Conversation) -> Encoded:

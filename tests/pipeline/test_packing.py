@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmdata.pipeline import Stream
+from mmdata.pipeline.encode import Place
+from mmdata.pipeline.packing import packed
+from mmdata.templates import Encoded
+from tests.pipeline.words import Conversations, WordTemplate, mixed, text
+
+
+def place(position: int, tokens: int) -> Place:
+    row = np.zeros(tokens, np.int32)
+    return Place(position, position, Encoded(row, row, row))
+
+
+@given(st.lists(st.integers(1, 50), max_size=60), st.integers(50, 120))
+def test_every_sample_is_in_one_row_and_no_row_is_too_long(lengths: list[int], room: int) -> None:
+    rows = packed([place(n, length) for n, length in enumerate(lengths)], room, None)
+
+    assert sorted(p.position for row in rows for p in row) == list(range(len(lengths)))
+    assert all(sum(p.tokens for p in row) <= room for row in rows)
+    assert all(list(row) == sorted(row, key=lambda p: p.position) for row in rows)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(50, 120))
+def test_no_two_rows_would_fit_into_one(lengths: list[int], room: int) -> None:
+    rows = packed([place(n, length) for n, length in enumerate(lengths)], room, None)
+
+    fills = sorted(sum(p.tokens for p in row) for row in rows)
+    assert len(fills) < 2 or fills[0] + fills[1] > room
+
+
+def packing(samples: Conversations, **options: Any) -> Stream:
+    settings = {"seq_length": 64, "batch_size": 2, "packing": True, "window": 32, "drop_last": False, "workers": 0}
+    return Stream(samples, WordTemplate(), **{**settings, **options})
+
+
+@given(st.integers(1, 70), st.integers(0, 9), st.integers(1, 40))
+def test_no_token_is_lost_or_doubled(count: int, seed: int, window: int) -> None:
+    samples, template = mixed(count), WordTemplate()
+
+    tokens: Counter[str] = Counter()
+    for batch in packing(samples, seed=seed, window=window):
+        for row in range(2 - batch.repeated):
+            for segment, name in enumerate(batch.ids[row], 1):
+                here = batch["segment_ids"][row] == segment
+                expected = template.encode(next(s for s in samples if s.id == name))
+                np.testing.assert_array_equal(batch["input_ids"][row][here], expected.input_ids)
+                np.testing.assert_array_equal(batch["labels"][row][here][1:], expected.labels[1:])
+                np.testing.assert_array_equal(batch["position_ids"][row][here], expected.position_ids)
+                tokens[name] += int(here.sum())
+            assert (batch["input_ids"][row][batch["segment_ids"][row] == 0] == template.pad_id).all()
+
+    assert tokens == {sample.id: len(template.encode(sample)) for sample in samples}
+
+
+def test_the_first_token_of_a_packed_sample_is_no_target_of_the_one_before() -> None:
+    samples = Conversations(map(text, range(6)))
+
+    for batch in packing(samples):
+        starts = np.diff(batch["segment_ids"], prepend=1) > 0
+        assert (batch["labels"][starts] == -100).all()
+
+
+def test_a_row_takes_no_more_pictures_than_it_has_room_for() -> None:
+    for batch in packing(mixed(100), max_views=3, seq_length=200):
+        assert batch["pixel_values"].shape == (6, 8, 8, 3)
+
+
+def test_packing_and_modality_can_go_together() -> None:
+    for batch in packing(mixed(120), group_by="modality", window=80, drop_last=True):
+        assert len({name[0] for name in chain.from_iterable(batch.ids)}) == 1
+
+
+def llava_lengths(count: int, seed: int = 0) -> list[int]:
+    """Lengths shaped like LLaVA's fine-tuning mix in tokens: a picture's 576 and some text, or a long text."""
+    chance = np.random.default_rng(seed)
+    pictures = 576 + 40 + chance.lognormal(np.log(110), 0.8, count)
+    texts = chance.lognormal(np.log(420), 0.9, count)
+    return np.where(chance.random(count) < 0.94, pictures, texts).clip(8, 2048).astype(int).tolist()
+
+
+def test_packed_rows_of_a_llava_shaped_mix_are_full_where_single_ones_are_half_empty() -> None:
+    samples = Conversations(text(n, words=length - 2) for n, length in enumerate(llava_lengths(3000)))
+
+    packed_rows = packing(samples, seq_length=2048, batch_size=8, window=1024, drop_last=True, prefetch=0)
+    batches = list(packed_rows)
+    real = sum(batch.tokens for batch in batches) / sum(batch["input_ids"].size for batch in batches)
+    single = sum(len(WordTemplate().encode(sample)) for sample in samples) / (2048 * len(samples))
+
+    assert real >= 0.95, real
+    assert single < 0.5, single
+
+
+@pytest.mark.parametrize("window", [64, 256, 1024])
+def test_larger_windows_fill_rows_better(window: int) -> None:
+    lengths = llava_lengths(2048)
+    windows = [lengths[start : start + window] for start in range(0, len(lengths), window)]
+
+    rows = sum(len(packed([place(n, length) for n, length in enumerate(part)], 2048, None)) for part in windows)
+
+    assert sum(lengths) / (rows * 2048) > {64: 0.85, 256: 0.9, 1024: 0.93}[window]
