@@ -166,14 +166,15 @@ class Stream:
         Raises:
             SampleError, ConfigError: as iteration does.
         """
-        mark, left = self._mark, steps
+        start, left = self._mark, steps
         while left:
-            for batch, mark in self._epoch(mark, self._threads(workers)):
+            for batch, mark in self._epoch(start, self._threads(workers)):
+                start = mark
                 self._remember(mark)
+                left -= batch is not None
+                if not left:
+                    self._mark = mark
                 if batch is not None:
-                    left -= 1
-                    if not left:
-                        self._mark = mark
                     yield batch
                 if not left:
                     return
