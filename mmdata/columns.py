@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from mmdata.schema import Conversation, Image, Message, Part, Region, Text, Time, Video
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 __all__ = ["arrow_schema", "to_batch"]
 
@@ -86,8 +88,8 @@ def to_batch(conversations: Sequence[Conversation], sources: Sequence[str]) -> p
     schema = arrow_schema()
     columns = [
         _text([c.id for c in conversations]),
-        _dictionary([c.source for c in conversations], sources, "int32"),
-        _dictionary([c.split for c in conversations], _SPLITS, "int8"),
+        _dictionary([c.source for c in conversations], sources, pa.int32()),
+        _dictionary([c.split for c in conversations], _SPLITS, pa.int8()),
         _messages(conversations, schema.field("messages").type),
         _media(conversations, schema.field("media").type),
         _text([_encode_extra(c.extra) if c.extra else "{}" for c in conversations]),
@@ -96,7 +98,6 @@ def to_batch(conversations: Sequence[Conversation], sources: Sequence[str]) -> p
 
 
 def _messages(conversations: Sequence[Conversation], list_type: pa.DataType) -> pa.Array:
-    import numpy as np
     import pyarrow as pa
 
     messages = [message for c in conversations for message in c.messages]
@@ -104,10 +105,10 @@ def _messages(conversations: Sequence[Conversation], list_type: pa.DataType) -> 
     columns = [
         _words([m.role for m in messages], _ROLES),
         _parts(messages, struct_type.field("content").type),
-        pa.array(np.array([m.train for m in messages], np.bool_)),
+        pa.Array.from_buffers(pa.bool_(), len(messages), [None, _bits([m.train for m in messages])]),
     ]
     values = pa.StructArray.from_arrays(columns, fields=list(struct_type))
-    return _lists([len(c.messages) for c in conversations], values, list_type)
+    return _lists([c.messages for c in conversations], values, list_type)
 
 
 def _parts(messages: Sequence[Message], list_type: pa.DataType) -> pa.Array:
@@ -125,7 +126,7 @@ def _parts(messages: Sequence[Message], list_type: pa.DataType) -> pa.Array:
         ),
     ]
     values = pa.StructArray.from_arrays(columns, fields=list(struct_type))
-    return _lists([len(message.content) for message in messages], values, list_type)
+    return _lists([message.content for message in messages], values, list_type)
 
 
 def _attribute(parts: Sequence[Part], kinds: Sequence[type], name: str, having: set[type]) -> list[Any]:
@@ -147,57 +148,74 @@ def _media(conversations: Sequence[Conversation], list_type: pa.DataType) -> pa.
         *(_present(list(map(attrgetter(field.name), media)), field.type) for field in list(struct_type)[2:]),
     ]
     values = pa.StructArray.from_arrays(columns, fields=list(struct_type))
-    return _lists([len(c.media) for c in conversations], values, list_type)
+    return _lists([c.media for c in conversations], values, list_type)
 
 
-# The three makers of arrays below hand Arrow numpy arrays and buffers: given a list, `pa.array` imports pandas first.
+# The makers of arrays below hand Arrow buffers: given a list or a numpy array, `pa.array` imports pandas first, which
+# takes longer than converting ten thousand records.
 
 
 def _text(values: Sequence[str | None]) -> pa.Array:
     """Return a string array, null where a value is None."""
-    import numpy as np
     import pyarrow as pa
 
     encoded = [b"" if value is None else value.encode() for value in values]
-    offsets = np.zeros(len(encoded) + 1, np.int32)
-    np.cumsum([len(value) for value in encoded], out=offsets[1:])
-    valid = None
-    if None in values:
-        valid = pa.py_buffer(np.packbits([value is not None for value in values], bitorder="little"))
-    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)), valid)
+    valid = _bits([value is not None for value in values]) if None in values else None
+    offsets = pa.py_buffer(_starts(encoded))
+    return pa.StringArray.from_buffers(len(encoded), offsets, pa.py_buffer(b"".join(encoded)), valid)
 
 
 def _words(values: Sequence[str], words: Sequence[str]) -> pa.Array:
     """Return a string array of values that are all among a few words."""
-    return _dictionary(values, words, "int8").dictionary_decode()
+    import pyarrow as pa
+
+    return _dictionary(values, words, pa.int8()).dictionary_decode()
 
 
-def _dictionary(values: Sequence[str], words: Sequence[str], index_type: str) -> pa.Array:
-    import numpy as np
+def _dictionary(values: Sequence[str], words: Sequence[str], index_type: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
     place = {word: index for index, word in enumerate(words)}
-    indices = np.fromiter(map(place.__getitem__, values), index_type, len(values))
-    return pa.DictionaryArray.from_arrays(indices, _text(words))
+    return pa.DictionaryArray.from_arrays(_integers([place[value] for value in values], index_type), _text(words))
 
 
 def _present(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     """Return an array of values most of which, or all, are usually None."""
-    import numpy as np
     import pyarrow as pa
 
     if not any(value is not None for value in values):
         return pa.nulls(len(values), arrow_type)
-    if pa.types.is_integer(arrow_type):
-        absent = np.array([value is None for value in values])
-        return pa.array(np.array([value or 0 for value in values]), arrow_type, mask=absent)
-    return pa.array(values, arrow_type)
+    return _integers(values, arrow_type) if pa.types.is_integer(arrow_type) else pa.array(values, arrow_type)
 
 
-def _lists(lengths: Sequence[int], values: pa.Array, list_type: pa.DataType) -> pa.Array:
+def _integers(values: Sequence[int | None], arrow_type: pa.DataType) -> pa.Array:
     import numpy as np
     import pyarrow as pa
 
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), values, type=list_type)
+    valid = _bits([value is not None for value in values]) if None in values else None
+    numbers = np.array([value or 0 for value in values], f"int{arrow_type.bit_width}")
+    return pa.Array.from_buffers(arrow_type, len(values), [valid, pa.py_buffer(numbers)])
+
+
+def _lists(children: Sequence[Sized], values: pa.Array, list_type: pa.DataType) -> pa.Array:
+    """Return a list array: as many of ``values`` for each of ``children`` as that has."""
+    import pyarrow as pa
+
+    offsets = pa.py_buffer(_starts(children))
+    return pa.Array.from_buffers(list_type, len(children), [None, offsets], children=[values])
+
+
+def _starts(children: Sequence[Sized]) -> NDArray[np.int32]:
+    """Return where each child begins when they are joined, and where the last ends, (children + 1,) int32."""
+    import numpy as np
+
+    starts = np.zeros(len(children) + 1, np.int32)
+    np.cumsum([len(child) for child in children], out=starts[1:])
+    return starts
+
+
+def _bits(flags: Sequence[bool]) -> pa.Buffer:
+    import numpy as np
+    import pyarrow as pa
+
+    return pa.py_buffer(np.packbits(np.array(flags, np.bool_), bitorder="little"))
