@@ -65,9 +65,16 @@ def media_of(content: Iterable[Part]) -> list[Image | Video]:
 
 
 def answered(conversation: Conversation) -> Sequence[Message]:
-    """Return the messages up to the last answer; a question without one teaches nothing."""
+    """Return the messages up to the last answer; a question without one teaches nothing.
+
+    Raises:
+        TokenError: there is no answer.
+    """
     messages = conversation.messages
-    return messages[:-1] if messages[-1].role == "user" else messages
+    messages = messages[:-1] if messages[-1].role == "user" else messages
+    if not messages or messages[-1].role != "assistant":
+        raise TokenError(f"conversation {conversation.id!r} has no answer to train on; a prompt can be made of it")
+    return messages
 
 
 def asked(conversation: Conversation) -> Sequence[Message]:

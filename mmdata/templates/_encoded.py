@@ -27,8 +27,8 @@ class PixelPlan:
     ``media`` is the index in ``Conversation.media``. For a video, ``frames`` are frame numbers in presentation order
     (of the clip's file, or of its frame cache) and ``times`` their seconds since the first frame; both are empty for an
     image. ``resize`` leads to ``size`` x ``size`` pixels and is the name of a resizer of :mod:`mmdata.image.families`,
-    but for ``llava_pad`` (squared with the mean colour first) and ``anyres`` (the whole picture, then the tiles of the
-    best of ``pinpoints``, (height, width) each: :func:`mmdata.image.anyres.views`).
+    but for ``anyres``: the whole picture, then the tiles of the best of ``pinpoints``, (height, width) each
+    (:func:`mmdata.image.anyres.views`).
     """
 
     media: int

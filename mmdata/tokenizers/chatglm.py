@@ -28,13 +28,14 @@ class ChatGLMTokenizer:
     def __init__(self, model: bytes, *, path: str | Path = "", num_image_tokens: int = 0) -> None:
         self._model = processor(model, path)
         self._offset = num_image_tokens
+        found = ((name, self._model.piece_to_id(name)) for name in _CONTROL)
+        unknown = self._model.unk_id()
+        self._special = {name: token + num_image_tokens for name, token in found if token != unknown}
 
     @property
     def special(self) -> Mapping[str, int]:
         """``<pad>``, the three masks, ``<sop>``, ``<eop>`` and what else of control tokens the model file has."""
-        model = self._model
-        found = ((name, model.piece_to_id(name)) for name in _CONTROL)
-        return {name: token + self._offset for name, token in found if token != model.unk_id()}
+        return self._special
 
     @property
     def vocab_size(self) -> int:

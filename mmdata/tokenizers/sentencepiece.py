@@ -60,8 +60,9 @@ class SentencePieceTokenizer:
         legacy: bool = True,
     ) -> None:
         self._model = processor(model, path)
-        self._added = dict(added)
-        self._names = {token: name for name, token in self._added.items()}
+        controls = (self._model.unk_id(), self._model.bos_id(), self._model.eos_id())
+        self._special = {self._model.id_to_piece(token): token for token in controls if token >= 0} | dict(added)
+        self._names = {token: name for name, token in added.items()}
         self._newline = self._model.encode("\n")
         self._words: dict[str, list[int]] | None = {} if _by_words(self._model) else None
         self.legacy = legacy
@@ -69,14 +70,12 @@ class SentencePieceTokenizer:
     @property
     def special(self) -> Mapping[str, int]:
         """``<s>``, ``</s>``, ``<unk>`` and the added tokens."""
-        model = self._model
-        ids = (model.unk_id(), model.bos_id(), model.eos_id())
-        return {**{model.id_to_piece(token): token for token in ids if token >= 0}, **self._added}
+        return self._special
 
     @property
     def vocab_size(self) -> int:
         """One more than the largest id, added tokens included."""
-        return max([self._model.vocab_size() - 1, *self._added.values()]) + 1
+        return max([self._model.vocab_size() - 1, *self._names]) + 1
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``, with the blank before its first word."""

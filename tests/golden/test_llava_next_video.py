@@ -21,7 +21,7 @@ from tests.vocabularies import published
 _PLACEHOLDER = -200  # what LLaVA's code puts for a medium
 _SIDE = 336
 _VARIANTS = re.compile(r"(?P<dialect>.+?)(?:_llama2tok)?_legacy_(?P<legacy>true|false)")
-_END_MARKS = ("</s>", "<|im_end|>")
+_CONTROL = ("<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|endoftext|>")
 
 
 def _template(fixtures: Path, variant: str, **options: Any) -> LlavaNextVideo:
@@ -225,7 +225,7 @@ def _expressible(conversation: Conversation | None) -> bool:
     if conversation is None:
         return False
     texts = [part.text for message in conversation.messages for part in message.content if isinstance(part, Text)]
-    return all(texts) and not any(mark in text for text in texts for mark in _END_MARKS)
+    return all(texts) and not any(mark in text for text in texts for mark in _CONTROL)
 
 
 def _conversation(rows: list[dict[str, str]]) -> Conversation | None:

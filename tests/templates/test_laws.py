@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdata.errors import DroppedSampleError, TokenError
-from mmdata.schema import Conversation, Message, Text, replace
+from mmdata.schema import Conversation, Message, Text, replace, user
 from mmdata.templates import IGNORE, Encoded, Template
 from tests.templates.families import FAMILIES, Family, Vocabulary, conversations, pictures, said
 
@@ -230,6 +230,21 @@ def test_an_answer_is_read_back_from_its_ids(family: Family, vocabulary: Vocabul
     parts = template.parse_answer(ids)
 
     assert "".join(part.text for part in parts if isinstance(part, Text)).strip() == answer.strip()
+
+
+@every_family
+def test_a_question_alone_has_a_prompt_and_is_no_sample_but_where_marks_are_trained(
+    family: Family, vocabulary: Vocabulary
+) -> None:
+    template = family.template(vocabulary)
+    question = Conversation("c", (user("What?"),))
+
+    assert len(template.prompt(question))
+    if family.answers_only:  # ChatML families train the marks of every turn
+        assert template.encode(question).trained
+    else:
+        with pytest.raises(TokenError, match="'c' has no answer to train on"):
+            template.encode(question)
 
 
 def _images(conversation: Conversation) -> int:
