@@ -107,7 +107,7 @@ def write_source(path: Path, records: int) -> None:
             turns = []
             for turn in range(rounds):
                 turns.append({"from": "human", "value": ("<image>\n" if turn == 0 else "") + words(6, 20)})
-                turns.append({"from": "gpt", "value": words(20, 100)})
+                turns.append({"from": "gpt", "value": words(20, 105)})
             record = {"id": f"{number:012d}", "image": f"coco/train2017/{number:012d}.jpg", "conversations": turns}
             file.write(("[\n" if number == 0 else ",\n") + json.dumps(record))
         file.write("\n]\n")
@@ -127,8 +127,25 @@ def convert_with_datasets(source: Path, out: Path) -> None:
     datasets.disable_progress_bars()
     shutil.rmtree(out, ignore_errors=True)
     loaded = datasets.load_dataset("json", data_files=str(source), split="train", cache_dir=str(out / "cache"))
-    mapped = loaded.map(normalised, batched=True, remove_columns=loaded.column_names)
+    mapped = loaded.map(normalised, batched=True, remove_columns=loaded.column_names, features=our_features())
     mapped.save_to_disk(str(out / "saved"))
+
+
+def our_features():
+    """Return the columns of a store as `datasets` spells them, dictionaries as strings."""
+    import datasets
+    import pyarrow as pa
+
+    from mmdata.columns import arrow_schema
+
+    fields = [pa.field(f.name, pa.string()) if pa.types.is_dictionary(f.type) else f for f in arrow_schema()]
+    return datasets.Features.from_arrow_schema(pa.schema(fields))
+
+
+PART = {"type": None, "text": None, "media": None, "boxes": None, "start": None, "end": None}
+MEDIUM = dict.fromkeys(
+    "type path bytes width height duration fps num_frames start end times frame_times frames".split()
+)
 
 
 def normalised(batch: dict[str, list]) -> dict[str, list]:
@@ -141,9 +158,9 @@ def normalised(batch: dict[str, list]) -> dict[str, list]:
             content = []
             for number, text in enumerate(turn["value"].split("<image>")):
                 if number:
-                    content.append({"type": "image", "text": None, "media": 0})
+                    content.append({**PART, "type": "image", "media": 0})
                 if text.strip():
-                    content.append({"type": "text", "text": text.strip(), "media": None})
+                    content.append({**PART, "type": "text", "text": text.strip()})
             rows.append({"role": roles[turn["from"]], "content": content, "train": turn["from"] == "gpt"})
         messages.append(rows)
     return {
@@ -151,7 +168,7 @@ def normalised(batch: dict[str, list]) -> dict[str, list]:
         "source": ["llava"] * len(messages),
         "split": ["train"] * len(messages),
         "messages": messages,
-        "media": [[{"type": "image", "path": path}] for path in batch["image"]],
+        "media": [[{**MEDIUM, "type": "image", "path": path}] for path in batch["image"]],
         "extra": ["{}"] * len(messages),
     }
 
@@ -166,6 +183,9 @@ def random_access(store: Path, out: Path) -> tuple[float, float]:
     import mmdata
 
     ours, theirs = mmdata.open(store), datasets.load_from_disk(str(out / "saved"))
+    assert [ours.table.slice(n, 1).to_pylist() for n in (0, 777)] == [[theirs[n]] for n in (0, 777)], (
+        "not the same rows"
+    )
     chance = random.Random(1)
     places = [chance.randrange(len(ours)) for _ in range(20_000)]
     return rate(ours.__getitem__, places), rate(theirs.__getitem__, places[:2_000])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence, Sized
+from collections.abc import Hashable, Mapping, Sequence, Sized
 from functools import cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from mmdata.schema import Conversation, Image, Message, Part, Region, Text, Time, Video
+from mmdata.schema import Conversation, Image, MediaType, Message, Part, Region, Role, Split, Text, Time, Video
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +24,9 @@ _PART_FIELDS: Final[dict[str, set[type]]] = {
     "start": {Time},
     "end": {Time},
 }
-_ROLES: Final = ("system", "user", "assistant")
-_SPLITS: Final = ("train", "val", "test")
-_MEDIA_TYPES: Final = ("image", "video")
+_ROLES: Final = {role: role for role in get_args(Role)}
+_SPLITS: Final = {split: split for split in get_args(Split)}
+_MEDIA_TYPES: Final = {kind: kind for kind in get_args(MediaType)}
 
 _encode_extra: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -88,7 +88,7 @@ def to_batch(conversations: Sequence[Conversation], sources: Sequence[str]) -> p
     schema = arrow_schema()
     columns = [
         _text([c.id for c in conversations]),
-        _dictionary([c.source for c in conversations], sources, pa.int32()),
+        _dictionary([c.source for c in conversations], {source: source for source in sources}, pa.int32()),
         _dictionary([c.split for c in conversations], _SPLITS, pa.int8()),
         _messages(conversations, schema.field("messages").type),
         _media(conversations, schema.field("media").type),
@@ -118,7 +118,7 @@ def _parts(messages: Sequence[Message], list_type: pa.DataType) -> pa.Array:
     kinds = list(map(type, parts))
     struct_type = list_type.value_type
     columns = [
-        _words([_PART_TYPES[kind] for kind in kinds], tuple(_PART_TYPES.values())),
+        _words(kinds, _PART_TYPES),
         _text(_attribute(parts, kinds, "text", {Text, Region})),
         *(
             _present(_attribute(parts, kinds, name, having), struct_type.field(name).type)
@@ -131,9 +131,9 @@ def _parts(messages: Sequence[Message], list_type: pa.DataType) -> pa.Array:
 
 def _attribute(parts: Sequence[Part], kinds: Sequence[type], name: str, having: set[type]) -> list[Any]:
     """Return an attribute of the parts that are of a kind that has it, None for the others."""
-    get = attrgetter(name)
     if having.isdisjoint(kinds):
         return [None] * len(parts)
+    get = attrgetter(name)
     return [get(part) if kind in having else None for part, kind in zip(parts, kinds, strict=True)]
 
 
@@ -165,18 +165,21 @@ def _text(values: Sequence[str | None]) -> pa.Array:
     return pa.StringArray.from_buffers(len(encoded), offsets, pa.py_buffer(b"".join(encoded)), valid)
 
 
-def _words(values: Sequence[str], words: Sequence[str]) -> pa.Array:
-    """Return a string array of values that are all among a few words."""
+def _words(values: Sequence[Hashable], words: Mapping[Any, str]) -> pa.Array:
+    """Return a string array of the word of each value; the words are few."""
     import pyarrow as pa
 
     return _dictionary(values, words, pa.int8()).dictionary_decode()
 
 
-def _dictionary(values: Sequence[str], words: Sequence[str], index_type: pa.DataType) -> pa.Array:
+def _dictionary(values: Sequence[Hashable], words: Mapping[Any, str], index_type: pa.DataType) -> pa.Array:
+    import numpy as np
     import pyarrow as pa
 
-    place = {word: index for index, word in enumerate(words)}
-    return pa.DictionaryArray.from_arrays(_integers([place[value] for value in values], index_type), _text(words))
+    place = {value: index for index, value in enumerate(words)}
+    indices = np.array([place[value] for value in values], f"int{index_type.bit_width}")
+    encoded = pa.Array.from_buffers(index_type, len(values), [None, pa.py_buffer(indices)])
+    return pa.DictionaryArray.from_arrays(encoded, _text(list(words.values())))
 
 
 def _present(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
@@ -210,8 +213,8 @@ def _starts(children: Sequence[Sized]) -> NDArray[np.int32]:
     import numpy as np
 
     starts = np.zeros(len(children) + 1, np.int32)
-    np.cumsum([len(child) for child in children], out=starts[1:])
-    return starts
+    starts[1:] = list(map(len, children))
+    return starts.cumsum(dtype=np.int32)
 
 
 def _bits(flags: Sequence[bool]) -> pa.Buffer:

@@ -18,7 +18,7 @@ from mmdata.schema import SCHEMA_VERSION
 __all__ = ["MANIFEST", "Manifest", "Shard", "SourceFile", "hash_file", "hash_text", "read_manifest", "write_manifest"]
 
 MANIFEST: Final = "manifest.json"
-_CHUNK: Final = 1 << 24
+_CHUNK: Final = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,10 @@ def hash_file(path: Path) -> str:
     """Return the xxh3 of a file's bytes, 64 bits in hexadecimal."""
     import xxhash
 
-    digest = xxhash.xxh3_64()
+    digest, chunk = xxhash.xxh3_64(), memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+        while count := file.readinto(chunk):  # into one buffer, which stays in the cache
+            digest.update(chunk[:count])
     return digest.hexdigest()
 
 
