@@ -59,7 +59,7 @@ class LoraLinear(Linear):
         narrow = ops.split(ops.dense(x, self.lora_a.astype(x.dtype)), self.rank, -1)  # a part: (…, rank)
         rows = ops.split(self.lora_b.astype(x.dtype), self.parts, 0)
         wide = [ops.dense(narrow[i], rows[i]) for i in range(len(self.parts))]
-        return y + ops.cat(wide, -1) * self.scale
+        return y + (wide[0] if len(self.parts) == 1 else ops.cat(wide, -1)) * self.scale
 
 
 def add_lora(model: nn.Cell, config: LoraConfig) -> list[str]:

@@ -1,0 +1,189 @@
+"""From a configuration to the things that a recipe works with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mindspore as ms
+
+from mmdata import templates, tokenizers
+from mmdata.errors import ConfigError, nearest
+from mmdata.mixture import Mixture
+from mmdata.pipeline.encode import Samples
+from mmdata.schema import Conversation
+from mmdata.store import Store
+from mmdata.store import open as open_store
+from mmdata.templates import Template
+from mmdata.tokenizers import Tokenizer
+from models import family_module
+from models.checkpoint import read_metadata
+from models.lora import LoraConfig, add_lora
+from models.model import VisionLanguageModel, train_only
+from models.weights import load_weights
+from recipes import config as configs
+from recipes.schedules import Schedule, annealing, constant, cosine, linear
+from recipes.vocabularies import byte_tokenizer
+
+
+def start_mindspore(device: str | None, graph: bool) -> None:
+    """Choose the device and graph mode or PyNative, once and before anything else."""
+    if device is not None:
+        ms.set_device(device)
+    ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
+
+
+def build_tokenizer(family: str, options: configs.Tokenizer) -> Tokenizer:
+    """The tokenizer of the family."""
+    if options.path == "bytes":
+        return byte_tokenizer(family)
+    return tokenizers.load(family, options.path, verify=options.verify)
+
+
+def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -> Template:
+    """The family's template; lists become tuples.
+
+    Raises:
+        ConfigError: for an option that the template does not have.
+    """
+    kind: Any = templates.get(family)
+    known = set(kind.__dataclass_fields__) - {"tokenizer"}
+    if unknown := [f"template.{key}.{nearest(key, known)}" for key in options if key not in known]:
+        raise ConfigError(f"unknown key {'; '.join(unknown)} {family} has {', '.join(sorted(known))}")
+    template: Template = kind(tokenizer=tokenizer, **{key: _frozen(value) for key, value in options.items()})
+    return template
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> VisionLanguageModel:
+    """The model with its weights; without any it is a pure function of the seed. `vocabulary` is the tokenizer's size.
+
+    Raises:
+        ConfigError: for an unknown size or change.
+        ValueError: if the weights are not this model's, or do not fill it.
+    """
+    module = family_module(options.family)
+    if options.size not in module.PRESETS:
+        raise ConfigError(f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}")
+    shape = configs.changed(module.PRESETS[options.size], options.changes, "model.changes")
+    if options.vocabulary == "tokenizer":
+        shape = replace(shape, language=replace(shape.language, vocabulary=vocabulary))
+    if vocabulary > shape.language.vocabulary:
+        raise ConfigError(f"the tokenizer has {vocabulary} tokens, the model {shape.language.vocabulary}")
+    ms.set_seed(seed)
+    model: VisionLanguageModel = module.MODEL(replace(shape, dtype=options.dtype))
+    if options.weights is not None:
+        account = load_weights(model, options.weights, options.parameters)
+        if account.unused or account.unfilled:
+            wrong = f"unused {list(account.unused[:3])}, not filled {list(account.unfilled[:3])}"
+            raise ValueError(f"{options.weights} and {options.family} {options.size} differ: {wrong} …")
+    return model
+
+
+def add_adapter(model: VisionLanguageModel, adapter: Path) -> None:
+    """Put the pairs of an adapter file beside the model's weights.
+
+    Raises:
+        ValueError: if the file has pairs that the model has no place for.
+    """
+    facts = json.loads(read_metadata(adapter)["lora"])
+    shapes = {path: tuple(parts) for path, parts in facts["parts"].items()}
+    split = any(len(parts) > 1 for parts in shapes.values())
+    pattern = "|".join(path.replace(".", r"\.") for path in shapes)
+    add_lora(model, LoraConfig(facts["rank"], facts["scale"] * facts["rank"], pattern, split))
+    if account := load_weights(model, adapter).unused:
+        raise ValueError(f"{adapter}: the model has no {account[0]}")
+
+
+def choose_trained(model: VisionLanguageModel, config: configs.FinetuneConfig) -> list[str]:
+    """Freeze what does not train, add LoRA pairs if any; the names of the trained parameters come back.
+
+    Raises:
+        ConfigError: for a part that the family does not have.
+    """
+    module = family_module(config.model.family)
+    if config.lora.targets:
+        add_lora(model, lora_config(module, config.lora))
+    else:
+        parts = list(module.PARTS) if "all" in config.stage else config.stage
+        if unknown := [part for part in parts if part not in module.PARTS]:
+            raise ConfigError(
+                f"stage: no part {unknown[0]!r} in {config.model.family}; it has {', '.join(module.PARTS)}"
+            )
+        train_only(model, [prefix for part in parts for prefix in module.PARTS[part]])
+    return [parameter.name for parameter in model.trainable_params()]
+
+
+def lora_config(module: ModuleType, options: configs.Lora) -> LoraConfig:
+    """The family's LoRA with what the configuration says otherwise."""
+    said = {name: getattr(options, name) for name in ("rank", "alpha", "dropout", "split")}
+    said["targets"] = None if options.targets == "default" else options.targets
+    lora: LoraConfig = replace(module.LORA, **{name: value for name, value in said.items() if value is not None})
+    return lora
+
+
+def build_schedule(options: configs.Schedule, steps: int) -> Schedule:
+    """The learning rate of each of `steps` steps."""
+    warmup = options.warmup_steps or int(steps * options.warmup_ratio)
+    if options.name == "constant":
+        return constant(options.peak)
+    if options.name == "annealing":
+        return annealing(options.peak, warmup, options.decay_steps or steps)
+    curves = {"cosine": cosine, "linear": linear}
+    if options.name not in curves:
+        raise ConfigError(f"schedule.name {options.name!r}: it is constant, cosine, linear or annealing")
+    return curves[options.name](options.peak, steps, warmup, options.end, options.start)
+
+
+def open_samples(place: Path, split: str | None, seed: int) -> Samples:
+    """The conversations of a store, or of a split of it, or of the mixture that a YAML describes."""
+    if place.suffix in (".yaml", ".yml"):
+        if split is not None:
+            raise ConfigError(f"{place} is a mixture; splits are those of a store ({split} was asked for)")
+        return Mixture.from_yaml(place, seed=seed)
+    store = open_store(place)
+    return store if split is None else Split.of(store, split)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The rows of a store that belong to one split."""
+
+    store: Store
+    name: str
+    rows: tuple[int, ...]
+
+    @classmethod
+    def of(cls, store: Store, name: str) -> Split:
+        """The split called `name`.
+
+        Raises:
+            ConfigError: if it has no rows.
+        """
+        values = store.table["split"].to_pylist()
+        rows = tuple(row for row, value in enumerate(values) if value == name)
+        if not rows:
+            raise ConfigError(f"{store.path} has no split {name!r}; it has {', '.join(sorted(set(values)))}")
+        return cls(store, name, rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return (self.store[row] for row in self.rows)
+
+    def located(self, index: int) -> Conversation:
+        """A conversation whose media can be opened."""
+        return self.store.located(self.rows[index])
+
+    @property
+    def fingerprint(self) -> str:
+        """What the store's is, and the split."""
+        return f"{self.store.fingerprint} {self.name}"

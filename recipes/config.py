@@ -1,0 +1,283 @@
+"""What a recipe can be told, as typed sections; the defaults are here and nowhere else.
+
+A YAML names the values that differ, a `base:` YAML those it builds on, the command line (`key=value`) the last word.
+Paths are relative to where the recipe is started, `base:` to its own file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from mmdata.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Model:
+    """`size` names a preset of the family, `changes` what differs from it; `vocabulary: tokenizer` makes it as small.
+
+    `weights` and `adapter` are files of convert_weights.py and finetune.py. Without weights the model is drawn at
+    random. `dtype` is what it computes in, `parameters` what weights are kept in (None: as stored).
+    """
+
+    family: str = ""
+    size: str = "tiny"
+    changes: dict[str, Any] = field(default_factory=dict)
+    vocabulary: str = "preset"
+    weights: Path | None = None
+    adapter: Path | None = None
+    dtype: str = "float32"
+    parameters: str | None = None
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """`path` of the family's vocabulary file, or `bytes` for a small one of single bytes, made on the spot."""
+
+    path: str = "bytes"
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class Lora:
+    """`targets`: `default` (the family's own), `all`, or a pattern of paths; empty for no LoRA. None: the family's."""
+
+    targets: str = ""
+    rank: int | None = None
+    alpha: float | None = None
+    dropout: float | None = None
+    split: bool | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """`train` and `evaluate` are stores or mixing YAMLs; of a store, a split can be taken.
+
+    The other options are those of `mmdata.pipeline.Stream`; `batch_size` is that of one device.
+    """
+
+    train: Path = Path()
+    train_split: str | None = None
+    evaluate: Path | None = None
+    evaluate_split: str | None = None
+    seq_length: int = 2048
+    batch_size: int = 1
+    max_views: int | None = None
+    packing: bool = False
+    shuffle: bool = True
+    on_error: str = "raise"
+    isolated: bool = False
+    workers: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW; `clip` is the joint norm that gradients are shortened to. See `recipes.optimizers`."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    bias_correction: bool = True
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`name`: constant, cosine, linear or annealing (`recipes.schedules`); a warm-up of steps or of a share of them.
+
+    `decay_steps` is annealing's alone; the others end with the run.
+    """
+
+    name: str = "cosine"
+    peak: float = 1e-4
+    start: float = 0.0
+    end: float = 0.0
+    warmup_steps: int = 0
+    warmup_ratio: float = 0.0
+    decay_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """What the loss is multiplied with for half precision.
+
+    Halved (divided by `factor`) when gradients overflow, grown after `window` good steps; window 0 keeps it.
+    """
+
+    start: float = 1.0
+    factor: float = 2.0
+    window: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long, where to, how often. `steps` goes before `epochs`; 0 for `checkpoint_every` and the like is never."""
+
+    output: Path = Path("output")
+    epochs: int = 1
+    steps: int | None = None
+    accumulation: int = 1
+    parallel: bool = False
+    device: str | None = None
+    graph: bool = True
+    seed: int = 0
+    checkpoint_every: int = 1000
+    keep: int = 3
+    evaluate_every: int = 0
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """All of a fine-tuning run. `stage`: the parts of the model that train (`all`, or names of the family's PARTS)."""
+
+    model: Model = field(default_factory=Model)
+    tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    template: dict[str, Any] = field(default_factory=dict)
+    data: Data = field(default_factory=Data)
+    stage: tuple[str, ...] = ("all",)
+    lora: Lora = field(default_factory=Lora)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    loss_scale: LossScale = field(default_factory=LossScale)
+    run: Run = field(default_factory=Run)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How to answer; temperature 0 is greedy. `length`: tokens of prompt and answer that the cache has room for."""
+
+    max_new_tokens: int = 128
+    length: int = 2048
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """All of a prediction; a fine-tuning YAML serves too, what only training needs is left aside.
+
+    `merge`: the adapter's pairs are added into the weights first, which answers faster.
+    """
+
+    model: Model = field(default_factory=Model)
+    tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    template: dict[str, Any] = field(default_factory=dict)
+    generation: Generation = field(default_factory=Generation)
+    merge: bool = False
+    device: str | None = None
+    graph: bool = True
+
+
+TRAINING_ONLY = frozenset(FinetuneConfig.__dataclass_fields__) - frozenset(PredictConfig.__dataclass_fields__)
+
+
+def read(kind: type[T], file: Path, overrides: Sequence[str] = (), *, ignore: Collection[str] = ()) -> T:
+    """The configuration of a YAML file, with `key.key=value` overrides; `ignore` names sections to leave aside.
+
+    Raises:
+        ConfigError: with every unknown key (and what it may mean) and every value of a wrong type.
+    """
+    values = read_yaml(file)
+    for override in overrides:
+        values = merged(values, _nested(override))
+    return changed(kind(), {key: value for key, value in values.items() if key not in ignore}, str(file))
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The values of a YAML file, laid over those of its `base:`."""
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: expected `key: value` lines, found {values!r}")
+    base = values.pop("base", None)
+    return values if base is None else merged(read_yaml(file.parent / base), values)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, sections merged key by key; where both have a value, that from `above`."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _nested(override: str) -> dict[str, Any]:
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"expected key=value, found {override!r}")
+    value: Any = yaml.safe_load(text) if text else None
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+def changed(original: T, values: Mapping[str, Any], where: str) -> T:
+    """The dataclass `original` with other values, sections inside it included.
+
+    Raises:
+        ConfigError: with every fault; `where` says what was being read.
+    """
+    faults: list[str] = []
+    result = _changed(original, values, "", faults)
+    if faults:
+        raise ConfigError(f"{where}: " + "; ".join(faults))
+    return result
+
+
+def _changed(original: Any, values: Mapping[str, Any], path: str, faults: list[str]) -> Any:
+    hints = get_type_hints(type(original))
+    news = {}
+    for key, value in values.items():
+        if key not in hints:
+            faults.append(f"unknown key {path}{key}.{nearest(str(key), hints)}")
+        elif dataclasses.is_dataclass(old := getattr(original, key)):
+            if isinstance(value, Mapping):
+                news[key] = _changed(old, value, f"{path}{key}.", faults)
+            else:
+                faults.append(f"{path}{key} is a section of {', '.join(get_type_hints(type(old)))}, found {value!r}")
+        else:
+            news[key] = _typed(hints[key], value, path + key, faults)
+    return dataclasses.replace(original, **news)
+
+
+def _typed(hint: Any, value: Any, path: str, faults: list[str]) -> Any:
+    for kind in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
+        try:
+            return _cast(kind, value)
+        except (TypeError, ValueError):
+            continue
+    faults.append(f"{path} must be {getattr(hint, '__name__', hint)}, found {value!r}")
+    return value
+
+
+def _cast(kind: Any, value: Any) -> Any:
+    """The value as `kind`; YAML reads `1e-4` as text."""
+    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    if get_origin(kind) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise TypeError(value)
+        inner = get_args(kind)
+        each = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return tuple(_cast(one, item) for one, item in zip(each, value, strict=True))
+    plain = get_origin(kind) or kind
+    if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
+        raise TypeError(value)
+    return value

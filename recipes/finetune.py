@@ -1,0 +1,224 @@
+"""Fine-tune a model: whole, in stages, or by LoRA.
+
+    python recipes/finetune.py recipes/configs/qwen_vl/finetune_tiny.yaml data.train=stores/train run.output=out
+    msrun --worker_num=8 --local_worker_num=8 --join=True recipes/finetune.py CONFIG.yaml run.parallel=true
+
+The output folder gets config.json, metrics.jsonl, loss.png, checkpoints/, and at the end what was trained:
+adapter.safetensors for LoRA, else weights.safetensors. `run.resume=true` goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone, not an installation
+
+import mindspore as ms
+
+from mmdata.errors import ConfigError, MMDataError
+from mmdata.pipeline import Batch, Stream
+from mmdata.templates import Template
+from models.model import VisionLanguageModel
+from models.weights import save_lora, save_weights
+from recipes import build, checkpoints
+from recipes.config import FinetuneConfig, read
+from recipes.metrics import Clock, Metrics, Screen, plot_loss
+from recipes.optimizers import AdamW
+from recipes.step import Trainer, count_targets
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of how many devices this process trains on."""
+
+    rank: int = 0
+    world_size: int = 1
+
+
+def finetune(config: FinetuneConfig) -> Path:
+    """Train as the configuration says; the folder with the results comes back."""
+    build.start_mindspore(config.run.device, config.run.graph)
+    place = join_devices() if config.run.parallel else Place()
+    config.run.output.mkdir(parents=True, exist_ok=True)
+
+    tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
+    template = build.build_template(config.model.family, tokenizer, config.template)
+    stream = training_stream(config, template, place)
+    held_out = held_out_stream(config, template)
+    steps = total_steps(config, stream)
+    schedule = build.build_schedule(config.schedule, steps)
+
+    model = build.build_model(config.model, tokenizer.vocab_size, config.run.seed)
+    if config.model.weights is None and place.rank == 0:
+        save_weights(model, config.run.output / "base.safetensors")
+    trained = build.choose_trained(model, config)
+    options = config.optimizer
+    optimizer = AdamW(
+        model.trainable_params(), options.betas, options.eps, options.weight_decay, options.bias_correction
+    )
+    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, place.world_size > 1)
+    done = resume(config, model, trained, trainer, stream) if config.run.resume else 0
+    if place.rank == 0:
+        describe(config, model, trained, steps, done)
+
+    metrics = Metrics(config.run.output / "metrics.jsonl", done) if place.rank == 0 else None
+    screen, clock = Screen(steps), Clock()
+    batches = endless(stream)
+    for step in range(done + 1, steps + 1):
+        with clock.wait():
+            taken = [next(batches) for _ in range(config.run.accumulation)]
+        rate = schedule(step - 1)
+        loss, norm = trainer.step([list(batch.values()) for batch in taken], rate)
+        seconds, waiting = clock.lap()
+        tokens = sum(batch.tokens for batch in taken) * place.world_size
+        line = {"step": step, "epoch": taken[-1].epoch, "loss": loss, "gradient_norm": norm, "rate": rate}
+        line |= {"loss_scale": trainer.scale, "seconds": seconds, "tokens_per_second": tokens / seconds}
+        line |= {"data_wait": waiting, "samples": sum(len(batch.ids) for batch in taken) * place.world_size}
+        if held_out and is_due(step, config.run.evaluate_every, steps):
+            line["held_out_loss"] = evaluate(model, held_out)
+        if metrics is not None:
+            metrics.write(line)
+            screen.show(line)
+            if config.run.checkpoint_every and is_due(step, config.run.checkpoint_every, steps):
+                state = {"step": step, "scale": trainer.scale, "good_steps": trainer.good_steps}
+                folder = checkpoints.checkpoint_folder(config.run.output, step)
+                checkpoints.save(folder, model, trained, optimizer, state | {"stream": stream.state_dict()})
+                checkpoints.prune(config.run.output, config.run.keep)
+    if place.rank == 0:
+        write_results(config, model)
+    return config.run.output
+
+
+def join_devices() -> Place:
+    """Find the other processes that msrun has started."""
+    from mindspore.communication import get_group_size, get_rank, init
+
+    init()
+    ms.set_auto_parallel_context(parallel_mode="data_parallel", parameter_broadcast=True, device_num=get_group_size())
+    return Place(get_rank(), get_group_size())
+
+
+def training_stream(config: FinetuneConfig, template: Template, place: Place) -> Stream:
+    """The batches to train on, those of this device."""
+    data = config.data
+    options: dict[str, Any] = {name: getattr(data, name) for name in SHAPES}
+    return Stream(
+        build.open_samples(data.train, data.train_split, data.seed),
+        template,
+        rank=place.rank,
+        world_size=place.world_size,
+        shuffle=data.shuffle,
+        packing=data.packing,
+        on_error=data.on_error,
+        **options,
+    )
+
+
+SHAPES = ("seq_length", "batch_size", "max_views", "isolated", "workers", "seed")
+
+
+def held_out_stream(config: FinetuneConfig, template: Template) -> Stream | None:
+    """The batches to evaluate on, the same on all devices; None where the configuration names none."""
+    data = config.data
+    if data.evaluate is None and data.evaluate_split is None:
+        return None
+    samples = build.open_samples(data.evaluate or data.train, data.evaluate_split, data.seed)
+    options: dict[str, Any] = {name: getattr(data, name) for name in SHAPES}
+    return Stream(samples, template, shuffle=False, drop_last=False, **options)
+
+
+def total_steps(config: FinetuneConfig, stream: Stream) -> int:
+    """How many updates the run makes.
+
+    Raises:
+        ConfigError: if only reading all samples could tell.
+    """
+    if config.run.steps is not None:
+        return config.run.steps
+    if stream.steps_per_epoch is None:
+        raise ConfigError("with packing or on_error: skip, an epoch has no known number of batches; give run.steps")
+    return max(1, stream.steps_per_epoch * config.run.epochs // config.run.accumulation)
+
+
+def endless(stream: Stream) -> Iterator[Batch]:
+    """Batches, epoch after epoch."""
+    for _ in count():
+        yield from stream
+
+
+def is_due(step: int, every: int, last: int) -> bool:
+    """Whether something is to be done after this step: at every so many, and at the end."""
+    return step == last or (every > 0 and step % every == 0)
+
+
+def evaluate(model: VisionLanguageModel, held_out: Stream) -> float:
+    """The mean loss over all targets of an epoch; rows that only fill the last batch do not count."""
+    model.set_train(False)
+    total, targets = 0.0, 0
+    for batch in held_out:
+        arrays = list(batch.values())
+        if batch.repeated:
+            arrays[1] = arrays[1].copy()
+            arrays[1][-batch.repeated :] = -100
+        total += float(model(*map(ms.Tensor, arrays))) * count_targets(arrays)
+        targets += count_targets(arrays)
+    model.set_train(True)
+    return total / max(targets, 1)
+
+
+def resume(
+    config: FinetuneConfig, model: VisionLanguageModel, trained: list[str], trainer: Trainer, stream: Stream
+) -> int:
+    """Go back to the last checkpoint; the number of steps that it had made."""
+    found = checkpoints.complete(config.run.output)
+    if not found:
+        return 0
+    state = checkpoints.restore(found[-1], model, trained, trainer.optimizer)
+    trainer.scale, trainer.good_steps = state["scale"], state["good_steps"]
+    stream.load_state_dict(state["stream"])
+    return int(state["step"])
+
+
+def describe(config: FinetuneConfig, model: VisionLanguageModel, trained: list[str], steps: int, done: int) -> None:
+    """Write the configuration down and say what will happen."""
+    (config.run.output / "config.json").write_text(json.dumps(asdict(config), default=str, indent=1))
+    sizes = {parameter.name: math.prod(parameter.shape) for parameter in model.get_parameters()}
+    share = f"{sum(sizes[name] for name in trained):,} of {sum(sizes.values()):,} parameters train"
+    print(f"{config.model.family} {config.model.size}: {share}; steps {done + 1} to {steps}", file=sys.stderr)
+
+
+def write_results(config: FinetuneConfig, model: VisionLanguageModel) -> None:
+    """Write what was trained, and draw the loss."""
+    output = config.run.output
+    if config.lora.targets:
+        save_lora(model, output / "adapter.safetensors")
+    else:
+        save_weights(model, output / "weights.safetensors")
+    plot_loss(output / "metrics.jsonl", output / "loss.png")
+
+
+def main(line: list[str] | None = None) -> int:
+    """Run from a shell; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, help="a YAML of recipes/configs")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that go before the YAML's")
+    options = parser.parse_args(line)
+    try:
+        output = finetune(read(FinetuneConfig, options.config, options.overrides))
+    except MMDataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"done: {output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

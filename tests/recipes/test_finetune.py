@@ -1,0 +1,145 @@
+"""Fine-tuning and prediction from the command line on, with tiny models and drawn data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+import mmdata
+from examples.synthetic import write_coco, write_videos
+from models.checkpoint import open_checkpoint
+from models.weights import merge_lora_file
+from recipes import finetune, predict
+from recipes.checkpoints import complete
+from recipes.metrics import read_metrics
+
+pytestmark = [pytest.mark.mindspore, pytest.mark.slow]
+CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
+TWINS = sorted(CONFIGS.rglob("finetune*_tiny.yaml"))
+QWEN = CONFIGS / "qwen_vl" / "finetune_stage3_tiny.yaml"
+VISUALGLM = CONFIGS / "visualglm" / "finetune_lora_fewshot_tiny.yaml"
+
+
+@pytest.fixture(autouse=True)
+def mode() -> Iterator[None]:
+    """Leave the other tests the mode they began with."""
+    yield
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A store of pictures and one of clips."""
+    folder = tmp_path_factory.mktemp("drawn")
+    mmdata.convert("llava", [write_coco(folder / "coco")], folder / "pictures")
+    mmdata.convert("video178k", [write_videos(folder / "0_30_s_drawn_v0_1")], folder / "clips")
+    return {name: folder / name for name in ("pictures", "clips")}
+
+
+def train(config: Path, store: Path, output: Path, *overrides: str) -> list[dict[str, float]]:
+    """Run and return the lines of metrics."""
+    line = [str(config), f"data.train={store}", f"run.output={output}", "data.workers=0", *overrides]
+    assert finetune.main(line) == 0
+    return read_metrics(output / "metrics.jsonl")
+
+
+def tensors(path: Path) -> dict[str, np.ndarray]:
+    return {name: tensor.read() for name, tensor in open_checkpoint(path).items()}
+
+
+@pytest.mark.parametrize("config", TWINS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_tiny_twin_trains_and_answers(config: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    clips = "video" in config.stem or "rwf" in config.stem
+    store = stores["clips" if clips else "pictures"]
+    output = tmp_path / "out"
+    splits = ("data.train_split=null", "data.evaluate_split=null")
+
+    first, last = train(config, store, output, "run.steps=2", "run.graph=false", "run.checkpoint_every=0", *splits)
+
+    assert 0 < last["loss"] < 10 and np.isfinite(first["gradient_norm"])
+    assert (output / "loss.png").stat().st_size > 0
+    lora = (output / "adapter.safetensors").exists()
+    weights = output / ("base.safetensors" if lora else "weights.safetensors")
+    medium = mmdata.open(store).located(0).media[0]
+    line = [str(config), f"--{medium.type}", str(medium.path), "--prompt", "What?", "graph=false"]
+    line += [f"model.weights={weights}", "generation.length=448", "generation.max_new_tokens=3"]
+    assert predict.main([*line, *([f"model.adapter={output / 'adapter.safetensors'}"] if lora else [])]) == 0
+
+
+@pytest.mark.parametrize("config", [QWEN, VISUALGLM], ids=["whole", "lora"])
+def test_a_run_resumed_after_each_checkpoint_ends_as_if_it_had_never_stopped(
+    config: Path, stores: dict[str, Path], tmp_path: Path
+) -> None:
+    options = ("run.checkpoint_every=2", "run.accumulation=2", "run.keep=9", "run.graph=false")
+    whole = train(config, stores["pictures"], tmp_path / "whole", "run.steps=6", *options)
+
+    for stop in (2, 4):  # the schedule is that of six steps, so the run is cut and not shortened
+        output = tmp_path / f"cut{stop}"
+        (output / "checkpoints").mkdir(parents=True)
+        kept = [path for path in complete(tmp_path / "whole") if int(path.name.split("-")[1]) <= stop]
+        for path in kept:
+            (output / "checkpoints" / path.name).symlink_to(path)
+        lines = train(config, stores["pictures"], output, "run.steps=6", "run.resume=true", *options)
+
+        assert [line["step"] for line in lines] == list(range(stop + 1, 7))
+        assert [line["loss"] for line in lines] == [line["loss"] for line in whole[stop:]]
+        for name, array in tensors(complete(output)[-1]).items():
+            np.testing.assert_array_equal(array, tensors(complete(tmp_path / "whole")[-1])[name], err_msg=name)
+
+
+def test_accumulating_two_batches_is_one_step_on_a_batch_of_both(stores: dict[str, Path], tmp_path: Path) -> None:
+    options = ("run.steps=2", "run.graph=false", "data.train=" + str(stores["pictures"]))
+    large = train(QWEN, stores["pictures"], tmp_path / "large", "data.batch_size=4", *options)
+    small = train(QWEN, stores["pictures"], tmp_path / "small", "run.accumulation=2", *options)
+
+    assert [line["loss"] for line in small] == pytest.approx([line["loss"] for line in large], rel=1e-5)
+    ours, theirs = (tensors(tmp_path / name / "weights.safetensors") for name in ("small", "large"))
+    for name, array in ours.items():
+        np.testing.assert_allclose(array, theirs[name], atol=2e-5, err_msg=name)
+
+
+def test_only_the_stage_trains_and_held_out_loss_is_written(stores: dict[str, Path], tmp_path: Path) -> None:
+    held_out = f"data.evaluate={stores['pictures']}"
+    lines = train(QWEN, stores["pictures"], tmp_path, "run.steps=2", "run.graph=false", "stage=[resampler]", held_out)
+
+    assert 0 < lines[-1]["held_out_loss"] < 10
+    before, after = tensors(tmp_path / "base.safetensors"), tensors(tmp_path / "weights.safetensors")
+    changed = {name.split(".")[0] for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"resampler"}
+
+
+def test_an_adapter_beside_the_weights_merged_in_memory_and_merged_by_file_say_the_same(
+    stores: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(VISUALGLM, stores["pictures"], tmp_path, "run.steps=2", "run.graph=false", "schedule.peak=0.1")
+    base, adapter, merged = (tmp_path / f"{name}.safetensors" for name in ("base", "adapter", "merged"))
+    merge_lora_file(base, adapter, merged)
+    questions = tmp_path / "questions.jsonl"
+    picture = str(mmdata.open(stores["pictures"]).located(0).media[0].path)
+    records = [{"prompt": "What?", "image": picture}, {"prompt": "And why?", "history": [["Who?", "He."]]}]
+    questions.write_text("\n".join(map(json.dumps, records)))
+    common = [str(VISUALGLM), "--batch", str(questions), "graph=false", "generation.length=192"]
+    common.append("generation.max_new_tokens=6")
+    capsys.readouterr()
+
+    said = []
+    for options in (
+        [f"model.weights={base}", f"model.adapter={adapter}"],
+        [f"model.weights={base}", f"model.adapter={adapter}", "merge=true"],
+        [f"model.weights={merged}", "--batch-size", "2"],
+    ):
+        assert predict.main([*common, *options]) == 0
+        said.append([json.loads(line)["answer"] for line in capsys.readouterr().out.splitlines()])
+
+    assert said[0] == said[1] == said[2]
+    assert len(said[0]) == 2
+
+
+def test_a_misspelt_override_ends_with_the_near_miss(capsys: pytest.CaptureFixture[str]) -> None:
+    assert finetune.main([str(QWEN), "run.stepz=1"]) == 2
+    assert "run.stepz. Did you mean 'steps'?" in capsys.readouterr().err
