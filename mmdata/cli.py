@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from mmdata.errors import MMDataError, UsageError
 if TYPE_CHECKING:
     from mmdata.conversion import ConvertReport
     from mmdata.frames import CacheReport
+    from mmdata.store import Store
+    from mmdata.templates import Template
 
 __all__ = ["cli", "main"]
 
@@ -32,6 +34,18 @@ Example:
 STORE = click.Path(path_type=Path)
 WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes that decode.  [default: one a core]")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - a decorator like its neighbours
+    """Add the options of commands that read conversations as a model family does."""
+    options = (
+        click.option("--template", metavar="FAMILY", help="Read as a model family does, such as qwen_vl."),
+        click.option("--tokenizer", type=STORE, help="The family's vocabulary file, or its folder."),
+        click.option("--template-option", "template_options", multiple=True, metavar="KEY=VALUE"),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def main() -> None:
@@ -169,38 +183,56 @@ def mix(config: Path, store: Path | None, plan: bool, seed: int, overwrite: bool
 
 @cli.command()
 @click.argument("store", type=STORE)
+@TEMPLATE
+@click.option("--max-length", type=click.IntRange(min=1), help="With --template: count the samples that are longer.")
 @JSON
-def info(store: Path, as_json: bool) -> None:
-    """Show what a store holds, where it came from and what was not kept."""
+def info(store: Path, max_length: int | None, as_json: bool, **reading: Any) -> None:
+    """Show what a store holds and what was not kept; with --template, how long its conversations are for a model."""
     opened = mmdata.open(store)
+    if template := _template(**reading):
+        from mmdata.report.lengths import measured
+        from mmdata.store import Located
+
+        click.echo(measured(Located(opened), template).as_text(limit=max_length))
+        return
     manifest = opened.manifest
     if as_json:
         click.echo(json.dumps(asdict(manifest)))
         return
-    size = sum(shard.bytes for shard in manifest.shards)
-    lines = [
-        ("store", str(store)),
+    click.echo(_columns(_description(opened)))
+
+
+def _description(store: Store) -> list[tuple[str, str]]:
+    manifest = store.manifest
+    size, rejects = sum(shard.bytes for shard in manifest.shards), manifest.records_in - manifest.rows
+    return [
+        ("store", str(store.path)),
         ("rows", f"{manifest.rows:,} in {len(manifest.shards)} shards, {_size(size)}"),
         ("format", f"{manifest.format} {json.dumps(dict(manifest.options)) if manifest.options else ''}".strip()),
-        ("media root", str(opened.media_root or "none")),
+        ("media root", str(store.media_root or "none")),
         *(("split", f"{name}: {count:,}") for name, count in manifest.splits.items()),
         *(("source", f"{name}: {count:,}") for name, count in manifest.sources.items()),
-        (
-            "records in",
-            f"{manifest.records_in:,} = {manifest.rows:,} rows + {manifest.records_in - manifest.rows:,} rejects",
-        ),
+        ("records in", f"{manifest.records_in:,} = {manifest.rows:,} rows + {rejects:,} rejects"),
         *(("reject", f"{reason}: {count:,}") for reason, count in manifest.rejects.items()),
         ("created", f"{manifest.created} by mmdata {manifest.library_version}"),
     ]
-    click.echo(_columns(lines))
 
 
-@cli.command()
+@cli.command(
+    epilog="""
+\b
+Example:
+  mmdata show stores/rwf 3 --template cogvlm2_video --tokenizer llama3/tokenizer.model
+"""
+)
 @click.argument("store", type=STORE)
 @click.argument("index", type=int, default=0)
+@TEMPLATE
+@click.option("--prompt", is_flag=True, help="With --template: the prompt of its last question, for prediction.")
+@click.option("--color/--no-color", default=None, help="Colours.  [default: on a terminal]")
 @JSON
-def show(store: Path, index: int, as_json: bool) -> None:
-    """Show one conversation of a store."""
+def show(store: Path, index: int, prompt: bool, color: bool | None, as_json: bool, **reading: Any) -> None:
+    """Show one conversation of a store; with --template, its tokens and which of them are trained on."""
     import msgspec
 
     from mmdata.report.text import conversation_text
@@ -208,8 +240,29 @@ def show(store: Path, index: int, as_json: bool) -> None:
     opened = mmdata.open(store)
     if not -len(opened) <= index < len(opened):
         raise UsageError(f"{store} has {len(opened)} rows; there is no row {index}")
+    if template := _template(**reading):
+        from rich.console import Console
+
+        from mmdata.report.tokens import shown
+
+        Console(force_terminal=color, soft_wrap=True).print(shown(opened.located(index), template, prompt=prompt))
+        return
     conversation = opened[index]
     click.echo(msgspec.json.encode(conversation).decode() if as_json else conversation_text(conversation))
+
+
+def _template(template: str | None, tokenizer: Path | None, template_options: Sequence[str]) -> Template | None:
+    """Return the template that a command was asked to read with, if it was."""
+    if template is None:
+        return None
+    from mmdata import templates, tokenizers
+    from mmdata.options import typed
+
+    kind = templates.get(template)
+    if tokenizer is None:
+        raise UsageError("--template wants --tokenizer FILE, the vocabulary of the model family")
+    options = typed(kind, template, _options(template_options))
+    return kind(tokenizer=tokenizers.load(template, tokenizer), **options)
 
 
 @cli.command()

@@ -32,7 +32,7 @@ from mmdata.schema import Conversation, Media, Text, replace
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Rows", "Store", "StoreWriter", "check", "open"]
+__all__ = ["Located", "Rows", "Store", "StoreWriter", "check", "open"]
 
 REJECTS: Final = "rejects.jsonl"
 _BATCH_ROWS: Final = 512
@@ -378,6 +378,27 @@ class Store(Sequence[Conversation]):
     def _view(self, batch: int) -> BatchView:
         shard, number = self._batches[batch]
         return shard.view(number)
+
+
+class Located(Sequence[Conversation]):
+    """The conversations of a store with media paths that can be opened, decoded when they are asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self._store)
+
+    @overload
+    def __getitem__(self, index: int) -> Conversation: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Conversation]: ...
+    def __getitem__(self, index: int | slice) -> Conversation | list[Conversation]:
+        """Return one conversation, or a list of them for a slice."""
+        if isinstance(index, slice):
+            return [self._store.located(number) for number in range(len(self))[index]]
+        return self._store.located(index)
 
 
 class _ArrowShard:

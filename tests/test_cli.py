@@ -107,3 +107,33 @@ def test_every_format_is_listed_with_its_line_and_shown_with_its_shape(tmp_path:
     shown = mmdata(tmp_path, "formats", "rwf2000").stdout
     assert "Fight" in shown
     assert "language" in shown
+
+
+def test_a_conversation_is_shown_as_a_model_reads_it(tmp_path: Path, fixtures: Path) -> None:
+    numbered(tmp_path / "store", 5)
+    reading = ["--template", "qwen_vl", "--tokenizer", str(fixtures / "vocab" / "qwen.tiktoken")]
+
+    plain = mmdata(tmp_path, "show", "store", "3", *reading)
+    coloured = mmdata(tmp_path, "show", "store", "3", *reading, "--color")
+    lengths = mmdata(tmp_path, "info", "store", *reading, "--max-length", "100")
+
+    assert "<|im_start|>" in plain.stdout, plain.stderr
+    assert "\x1b[" in coloured.stdout
+    assert "5 samples have more than 100 tokens" in lengths.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--template", "qwen"], "Did you mean 'qwen_vl'"),
+        (["--template", "qwen_vl"], "--tokenizer"),
+        (["--template", "qwen_vl", "--tokenizer", "nowhere.tiktoken"], "nowhere.tiktoken"),
+    ],
+)
+def test_a_template_that_cannot_be_made_says_why(tmp_path: Path, arguments: list[str], words: str) -> None:
+    numbered(tmp_path / "store", 1)
+
+    done = mmdata(tmp_path, "show", "store", "0", *arguments)
+
+    assert done.returncode in (1, 2)
+    assert words in done.stderr

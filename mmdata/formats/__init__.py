@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmdata.formats import _detect, _options
+from mmdata.formats import _detect
 from mmdata.formats._format import Format, Record, Sample
+from mmdata.options import defaults, typed
 from mmdata.registry import Registry
 
 __all__ = ["Format", "Record", "Sample", "describe", "detect", "make", "registry"]
@@ -22,12 +23,15 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Format:
         UnknownNameError: there is no such format.
         UsageError: an option is unknown, or its value is not of its type.
     """
-    return _options.make(registry, name, options or {})
+    kind = registry.get(name)
+    return kind(**typed(kind, name, options or {}))
 
 
 def describe(name: str) -> str:
     """Return what a format is, the shape of its sources, and its options with their defaults, as text."""
-    return _options.describe(registry, name)
+    kind = registry.get(name)
+    options = [f"  {option}={default}" for option, default in defaults(kind).items()]
+    return "\n".join([kind.summary, "", kind.shape, "", "options:", *options])
 
 
 def detect(sources: Sequence[str | Path]) -> str:

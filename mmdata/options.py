@@ -1,47 +1,46 @@
-"""Making a format from options, and describing it to people."""
+"""Options of formats and templates: the fields of a dataclass, given by name, as text or as values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, fields
-from typing import Any, Final, Literal, cast, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, fields
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from mmdata.errors import UsageError, nearest
-from mmdata.formats._format import Format
-from mmdata.registry import Registry
 
-__all__ = ["describe", "make"]
+__all__ = ["defaults", "typed"]
 
 _TRUTH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_NONE: Final = type(None)
 
 
-def make(registry: Registry[type[Format]], name: str, options: Mapping[str, Any]) -> Format:
-    """Return the format ``name`` with ``options``; text is read as the type an option has.
+def typed(kind: Any, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``options`` of the dataclass ``kind``, which people call ``name``, text read as the type a field has.
 
     Raises:
-        UnknownNameError: there is no such format.
         UsageError: an option is unknown, or its value is not of its type.
     """
-    kind = registry.get(name)
-    known = {field.name: field for field in fields(cast(Any, kind))}
+    known = {field.name for field in fields(kind)}
     hints = get_type_hints(kind)
     for key in options:
         if key not in known:
             raise UsageError(
-                f"{name} has no option {key!r}.{nearest(key, known)} There are: {', '.join(known) or 'none'}."
+                f"{name} has no option {key!r}.{nearest(key, known)} There are: {', '.join(sorted(known)) or 'none'}."
             )
-    return kind(**{key: _typed(key, value, hints[key]) for key, value in options.items()})
+    return {key: _typed(key, value, hints[key]) for key, value in options.items()}
 
 
-def describe(registry: Registry[type[Format]], name: str) -> str:
-    """Return what a format is, the shape of its sources, and its options with their defaults, as text."""
-    kind = registry.get(name)
-    options = [f"  {field.name}={_default(field)}" for field in fields(cast(Any, kind))]
-    return "\n".join([kind.summary, "", kind.shape, "", "options:", *options])
+def defaults(kind: Any) -> dict[str, str]:
+    """Return the options of a dataclass that have a default, as text."""
+    return {field.name: repr(field.default) for field in fields(kind) if field.default is not MISSING}
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
     """Return the value of an option, read from text where it is text and should not be."""
+    if _NONE in get_args(hint):
+        if value is None or value == "none":
+            return None
+        hint = next(each for each in get_args(hint) if each is not _NONE)
     choices = get_args(hint) if get_origin(hint) is Literal else ()
     if choices and value not in choices:
         raise UsageError(
@@ -63,7 +62,3 @@ def _several(key: str, value: str, hints: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(values) != len(hints):
         raise UsageError(f"option {key}: it takes {len(hints)} values with commas between them, found {value!r}")
     return tuple(_typed(key, one, hint) for one, hint in zip(values, hints, strict=True))
-
-
-def _default(field: Field[Any]) -> str:
-    return repr(field.default)
