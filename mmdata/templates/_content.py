@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import TypeAlias
 
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Message, Part, Region, Text, Time, Video
 from mmdata.templates._times import time_text
 
-__all__ = ["Mark", "Piece", "answered", "asked", "joined", "media_of", "no_region", "pieces", "without_system"]
+__all__ = [
+    "Mark",
+    "Piece",
+    "answered",
+    "asked",
+    "before_stop",
+    "joined",
+    "media_of",
+    "no_region",
+    "pieces",
+    "without_system",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +112,8 @@ def without_system(messages: Sequence[Message], conversation: str) -> Sequence[M
             f"conversation {conversation!r} has a system message, for which this model family has no place"
         )
     return messages
+
+
+def before_stop(ids: Sequence[int], stops: Collection[int]) -> list[int]:
+    """Return the ids of an answer up to the first that ends it."""
+    return [int(token) for token in takewhile(lambda token: token not in stops, ids)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Message, Part, Video
 from mmdata.templates import registry
-from mmdata.templates._content import answered, asked, media_of, no_region, pieces, without_system
+from mmdata.templates._content import answered, asked, before_stop, media_of, no_region, pieces, without_system
 from mmdata.templates._encoded import Encoded, MediaSlot
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._media import FrameClock, clip
@@ -91,8 +91,9 @@ class CogVLM2Video:
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
         """Return an answer's text and times."""
-        text = answer if isinstance(answer, str) else self.tokenizer.decode(answer, skip_special=True)
-        return text_and_times(text.strip())
+        if not isinstance(answer, str):
+            answer = self.tokenizer.decode(before_stop(answer, self.stop_ids), skip_special=True)
+        return text_and_times(answer.strip())
 
     def _sample(self, conversation: Conversation) -> list[Item]:
         *messages, answer = answered(conversation)

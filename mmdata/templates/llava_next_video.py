@@ -11,7 +11,7 @@ from mmdata.errors import TokenError
 from mmdata.image import anyres
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
-from mmdata.templates._content import Mark, Piece, answered, asked, joined, pieces
+from mmdata.templates._content import Mark, Piece, answered, asked, before_stop, joined, pieces
 from mmdata.templates._encoded import Encoded, PixelPlan
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._llava_dialects import DIALECTS, Dialect, DialectName, Segment, Turn, text_of, whole_answers
@@ -105,8 +105,9 @@ class LlavaNextVideo:
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
         """Return an answer's text and times."""
-        text = answer if isinstance(answer, str) else self.tokenizer.decode(answer, skip_special=True)
-        return text_and_times(text.strip())
+        if not isinstance(answer, str):
+            answer = self.tokenizer.decode(before_stop(answer, self.stop_ids), skip_special=True)
+        return text_and_times(answer.strip())
 
     def text(self, conversation: Conversation) -> str:
         """Return the conversation as the text that is tokenized, media as ``<image>`` and ``<video>``."""

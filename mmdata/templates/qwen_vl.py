@@ -10,7 +10,7 @@ from typing import Final, Literal
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
-from mmdata.templates._content import Mark, Piece, asked, joined, pieces
+from mmdata.templates._content import Mark, Piece, asked, before_stop, joined, pieces
 from mmdata.templates._encoded import Encoded, PixelPlan
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._grid import GRIDS, GridName
@@ -90,7 +90,7 @@ class QwenVL:
             for segment in self._segments(conversation, messages)
         ]
         opening = [Run(self._opening(self.assistant))] if self.layout == "chatml" else []
-        return arranged([*chain(*self._recent(segments, messages)), *opening], one_by_one)
+        return arranged([*chain(*self._recent(segments)), *opening], one_by_one)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
@@ -99,7 +99,7 @@ class QwenVL:
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
         """Return an answer's text and regions; what follows a stop token is no part of it."""
         if not isinstance(answer, str):
-            answer = self.tokenizer.decode(_before(answer, {*self.stop_ids, self.pad_id}))
+            answer = self.tokenizer.decode(before_stop(answer, (*self.stop_ids, self.pad_id)))
         return parts(answer, GRIDS[self.grid])
 
     def _sample(self, conversation: Conversation) -> list[Item]:
@@ -107,7 +107,7 @@ class QwenVL:
 
     def _segments(self, conversation: Conversation, messages: Sequence[Message]) -> Iterator[list[Item]]:
         if self.layout == "chatml" and (not messages or messages[0].role != "system"):
-            yield self._chatml("system", [self.system], answer=False, conversation=conversation, images=0)
+            yield self._chatml("system", [self.system], conversation, answer=False)
         images = 0
         for message in messages:
             yield self._message(message, conversation, images)
@@ -116,35 +116,33 @@ class QwenVL:
     def _message(self, message: Message, conversation: Conversation, images: int) -> list[Item]:
         answer = message.role == "assistant"
         before = {"user": self.user_prompt, "assistant": self.assistant_prompt}.get(message.role, "")
-        content = [before, *pieces(self._placed(message.content), self._region)]
+        content = [before, *self._numbered(pieces(self._placed(message.content), self._region), images)]
         trained = answer and message.train
         if self.layout == "chatml":
             role = {"user": self.user, "assistant": self.assistant}.get(message.role, message.role)
-            return self._chatml(role, content, answer=trained, conversation=conversation, images=images)
-        items = self._items(content, trained, conversation, images)
+            return self._chatml(role, content, conversation, answer=trained)
+        items = self._items(content, conversation, trained)
         return [*items, Run(self.stop_ids, trained)] if answer else items
 
-    def _chatml(
-        self, role: str, content: list[Piece], *, answer: bool, conversation: Conversation, images: int
-    ) -> list[Item]:
+    def _chatml(self, role: str, content: list[Piece], conversation: Conversation, *, answer: bool) -> list[Item]:
         special = self.tokenizer.special
         marks = answer or self.labels == "original"
         start = Run([special["<|im_start|>"]], self.labels == "original", mark=True)
         end = Run([special["<|im_end|>"], *self.tokenizer.encode("\n")], marks, mark=not answer)
         if self.compat == "mindformers":
             head = len(self.tokenizer.encode(role)) + 1
-            body = _split(self._items([f"{role}\n", *content], answer, conversation, images), head)
+            body = _split(self._items([f"{role}\n", *content], conversation, answer), head)
         else:
-            body = [Run(self._opening(role)[1:]), *self._items(content, answer, conversation, images)]
+            body = [Run(self._opening(role)[1:]), *self._items(content, conversation, answer)]
         return [start, *body, end]
 
     def _opening(self, role: str) -> list[int]:
         tokenizer = self.tokenizer
         return [tokenizer.special["<|im_start|>"], *tokenizer.encode(role), *tokenizer.encode("\n")]
 
-    def _items(self, content: list[Piece], trained: bool, conversation: Conversation, images: int) -> list[Item]:
+    def _items(self, content: list[Piece], conversation: Conversation, trained: bool) -> list[Item]:
         items: list[Item] = []
-        for piece in joined(self._with_labels(content, images)):
+        for piece in joined(content):
             if isinstance(piece, str):
                 items.append(Run(self._text(piece), trained))
             elif isinstance(piece, Mark):
@@ -158,7 +156,8 @@ class QwenVL:
             return self.tokenizer.encode_marked(text)
         return self.tokenizer.encode(text)
 
-    def _with_labels(self, content: list[Piece], images: int) -> Iterator[Piece]:
+    def _numbered(self, content: list[Piece], images: int) -> Iterator[Piece]:
+        """Write each image as ``picture`` says, its number counted on from ``images``."""
         for piece in content:
             if isinstance(piece, Image):
                 images += 1
@@ -198,7 +197,7 @@ class QwenVL:
         for box in region.boxes:
             yield from (Mark("<box>"), GRIDS[self.grid].box_text(box), Mark("</box>"))
 
-    def _recent(self, segments: list[list[Item]], messages: Sequence[Message]) -> list[list[Item]]:
+    def _recent(self, segments: list[list[Item]]) -> list[list[Item]]:
         """Leave out the oldest pairs: newest first, a pair is kept while all that is kept is below ``history``."""
         if self.history is None or self.layout == "raw":
             return segments
@@ -220,8 +219,3 @@ def _split(items: list[Item], head: int) -> list[Item]:
         else:
             result.append(item)
     return result
-
-
-def _before(ids: Sequence[int], stops: set[int]) -> list[int]:
-    stop = next((index for index, token in enumerate(ids) if token in stops), len(ids))
-    return [int(token) for token in ids[:stop]]

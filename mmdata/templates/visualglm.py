@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Message, Part, Text
 from mmdata.templates import registry
-from mmdata.templates._content import answered, asked, media_of, no_region, pieces, without_system
+from mmdata.templates._content import answered, asked, before_stop, media_of, no_region, pieces, without_system
 from mmdata.templates._encoded import Encoded, MediaSlot, PixelPlan
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._sequence import Item, Medium, Run, arranged, counted
@@ -86,8 +86,9 @@ class VisualGLM:
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
         """Return an answer's text as :func:`cleaned` leaves it."""
-        text = answer if isinstance(answer, str) else self.tokenizer.decode(answer, skip_special=True)
-        return (Text(cleaned(text, self.language)),)
+        if not isinstance(answer, str):
+            answer = self.tokenizer.decode(before_stop(answer, self.stop_ids), skip_special=True)
+        return (Text(cleaned(answer, self.language)),)
 
     def _source(self, conversation: Conversation, messages: Sequence[Message]) -> tuple[list[Item], int]:
         """Return what is before ``[gMASK]``, and how many tokens of it were left out."""

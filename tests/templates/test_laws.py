@@ -225,7 +225,8 @@ def test_too_long_a_sample_is_dropped_or_an_error_as_asked(family: Family, vocab
 @given(answer=st.text("abc \n", max_size=20))
 def test_an_answer_is_read_back_from_its_ids(family: Family, vocabulary: Vocabulary, answer: str) -> None:
     template = family.template(vocabulary)
-    ids = [*template.tokenizer.encode(answer), *template.stop_ids[:1]]
+    words = template.tokenizer.encode(answer)
+    ids = [*words, *template.stop_ids[:1], *(words if template.stop_ids else ())]
 
     parts = template.parse_answer(ids)
 
