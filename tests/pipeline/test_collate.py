@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mmdata.schema
+import mmdata.video
+from mmdata import image
+from mmdata.errors import SampleError
+from mmdata.pipeline import Stream
+from mmdata.schema import Conversation, Image, Media, assistant, user
+from mmdata.templates import get
+from mmdata.tokenizers import load
+from tests.pipeline.words import PER_VIEW, SIDE, Conversations, WordTemplate, filmed, picture, shown, text
+from tests.stores import write
+
+
+def batch_of(samples: list[Conversation], template: Any = None, **options: Any) -> Any:
+    settings = {"seq_length": 40, "batch_size": len(samples), "shuffle": False, "workers": 0}
+    [batch] = Stream(Conversations(samples), template or WordTemplate(), **{**settings, **options})
+    return batch
+
+
+def test_a_row_is_its_sample_and_padding() -> None:
+    template, sample = WordTemplate(), shown(5)
+    encoded = template.encode(sample)
+
+    batch = batch_of([sample])
+
+    length = len(encoded)
+    np.testing.assert_array_equal(batch["input_ids"][0, :length], encoded.input_ids)
+    np.testing.assert_array_equal(batch["labels"][0, :length], encoded.labels)
+    np.testing.assert_array_equal(batch["position_ids"][0, :length], encoded.position_ids)
+    assert (batch["input_ids"][0, length:] == template.pad_id).all()
+    assert (batch["labels"][0, length:] == -100).all()
+    assert (batch["position_ids"][0, length:] == length - 1).all()
+    assert batch["segment_ids"].tolist() == [[1] * length + [0] * (40 - length)]
+    assert {array.dtype for name, array in batch.items() if name != "pixel_values"} == {np.dtype(np.int32)}
+
+
+def test_two_axes_of_positions_stay_two() -> None:
+    batch = batch_of([shown(1), text(2)], WordTemplate(axes=2))
+
+    assert batch["position_ids"].shape == (2, 2, 40)
+    assert (batch["position_ids"][:, 1, -1] > 0).all()  # padding is no prompt
+
+
+def test_every_slot_finds_the_features_of_its_own_picture() -> None:
+    samples = [shown(1, pictures=2), text(2), filmed(300), shown(700)]
+
+    batch = batch_of(samples)
+
+    rows = np.repeat(batch["pixel_values"][:, 0, 0], PER_VIEW, 0)  # one row of features for each position: its colour
+    for number, sample in enumerate(samples):
+        index = batch["media_index"][number]
+        colors = [tuple(rows[place].tolist()) for place in index[index >= 0]]
+        shows = int(sample.id[1:])
+        wanted = {"p": [shows] * len(sample.media), "v": [shows, shows + 1], "t": []}[sample.id[0]]
+        assert colors == [(color // 256, color % 256, 7) for color in wanted for _ in range(PER_VIEW)]
+        slots = [position for slot in WordTemplate().encode(sample).slots for position in range(slot.start, slot.stop)]
+        assert np.flatnonzero(index >= 0).tolist() == slots
+
+
+def test_pixels_have_one_shape_where_room_is_given_and_at_least_one_view_where_not() -> None:
+    samples = [shown(1), text(2), filmed(3)]
+
+    fixed, free, words = batch_of(samples, max_views=2), batch_of(samples), batch_of([text(1)])
+
+    assert fixed["pixel_values"].shape == (6, SIDE, SIDE, 3)
+    assert fixed.media_mask.tolist() == [True] * 3 + [False] * 3
+    assert not fixed["pixel_values"][3:].any()
+    assert free["pixel_values"].shape == (3, SIDE, SIDE, 3)
+    assert words["pixel_values"].shape == (1, SIDE, SIDE, 3)
+    assert words.media_mask.tolist() == [False]
+
+
+def test_a_dynamic_batch_is_as_long_as_its_longest_row() -> None:
+    batch = batch_of([text(1, words=3), text(2, words=9)], dynamic=True)
+
+    assert batch["input_ids"].shape == (2, 1 + 9 + 1)
+
+
+def test_float32_pixels_are_normalised_and_channels_first() -> None:
+    whole, made = batch_of([shown(1)]), batch_of([shown(1)], pixels="float32")
+
+    np.testing.assert_array_equal(made["pixel_values"], image.normalize(whole["pixel_values"]))
+    assert made["pixel_values"].shape == (1, 3, SIDE, SIDE)
+
+
+def test_arrays_of_one_batch_are_never_those_of_another() -> None:
+    stream = Stream(Conversations(map(shown, range(8))), WordTemplate(), seq_length=40, batch_size=2)
+    batches = list(stream)
+    copies = [{name: array.copy() for name, array in batch.items()} for batch in batches]
+
+    for batch in batches[::2]:
+        for array in batch.values():
+            array[...] = 1
+
+    for batch, copy in list(zip(batches, copies, strict=True))[1::2]:
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], copy[name])
+
+
+def test_the_columns_of_mindformers() -> None:
+    samples = [shown(1, pictures=2), shown(2), text(3)]
+
+    batch = batch_of(samples, layout="mindformers", max_views=3)
+
+    assert list(batch) == ["input_ids", "images", "image_context_pos", "labels"]
+    assert batch["input_ids"].shape == batch["labels"].shape == (3, 41)
+    assert batch["images"].shape == (3, 3, 3, SIDE, SIDE)
+    assert batch["images"].dtype == np.float32
+    positions = batch["image_context_pos"]
+    assert positions.shape == (3, 3, PER_VIEW, 2)
+    assert (positions[..., 0] == np.arange(3)[:, None, None]).all()
+    assert positions[0, :, :, 1].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5, 6, 7]]  # the last one, repeated
+    np.testing.assert_array_equal(batch["images"][0, 1], batch["images"][0, 2])
+    assert positions[2, :, :, 1].tolist() == [[37, 38, 39, 40]] * 3  # no image: the end of the padding
+
+
+def test_rows_of_mindformers_count_through_the_global_batch() -> None:
+    stream = Stream(
+        Conversations(map(shown, range(4))), WordTemplate(), seq_length=40, batch_size=2, rank=1, world_size=2,
+        layout="mindformers", workers=0,
+    )  # fmt: skip
+
+    [batch] = stream
+
+    assert batch["image_context_pos"][:, 0, 0, 0].tolist() == [2, 3]
+
+
+def test_a_text_that_mindformers_would_overwrite_is_refused() -> None:
+    with pytest.raises(SampleError, match="sample 't1' has no image and 39 tokens: MindFormers overwrites 4 positions"):
+        batch_of([text(1, words=37)], layout="mindformers")
+
+
+def test_clips_and_pictures_of_files_come_as_their_family_resizes_them(fixtures: Path, tmp_path: Path) -> None:
+    file = min((fixtures / "videos").glob("*.mp4"), key=lambda path: path.stat().st_size)
+    index = mmdata.video.index(file)
+    clip = Media("video", file.name, num_frames=index.num_frames, fps=index.fps)
+    sample = Conversation("clip", (user(mmdata.schema.Video(0), "what?"), assistant("this")), (clip,))
+    store = write(tmp_path / "store", [sample], media_root=str(file.parent))
+
+    [batch] = Stream(store, WordTemplate(frames=3), seq_length=40, batch_size=1)
+
+    expected = mmdata.video.sample(file, "frames:0,1,2", size=SIDE, resize="qwen_vl")
+    np.testing.assert_array_equal(batch["pixel_values"], expected.pixels)
+
+
+@pytest.fixture(scope="module")
+def llava(fixtures: Path) -> Any:
+    tokenizer = load("llava_next_video", fixtures / "vocab" / "llama2_tokenizer.model")
+    return get("llava_next_video")(tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (480, 640), (100, 1000), (396, 704), (700, 333)])
+def test_tiles_of_llava_stand_where_the_model_expects_them(llava: Any, height: int, width: int) -> None:
+    from tests.models.anyres import best_resolution, unpadded
+
+    media = (Media("image", bytes=picture(3), width=width, height=height),)
+    sample = Conversation("c", (user(Image(0), "what?"), assistant("this")), media)
+    wide = Stream(Conversations([sample]), llava, seq_length=4000, batch_size=1, workers=0)
+    index = next(iter(wide))["media_index"][0]
+
+    side, rows = 24, 24**2 + 12**2 + 1
+    best = best_resolution(height, width, [list(pinpoint) for pinpoint in llava.pinpoints])
+    down, across = best[0] // 336, best[1] // 336
+    map_ = np.empty((down * side, across * side), int)
+    for tile in range(down * across):
+        top, left = tile // across * side, tile % across * side
+        map_[top : top + side, left : left + side] = (tile + 1) * rows + np.arange(side**2).reshape(side, side)
+    kept = map_[unpadded(*map_.shape, height, width)]
+    lines = np.concatenate([kept, np.full((len(kept), 1), rows - 1)], 1)
+    np.testing.assert_array_equal(index[index >= 0], np.concatenate([np.arange(side**2), lines.ravel()]))
+
+
+@pytest.mark.parametrize("newline", ["no_token", "one_token", "frame", "grid"])
+def test_frames_of_llava_take_the_pooled_grid_and_newlines_where_there_are_any(llava: Any, newline: str) -> None:
+    import dataclasses
+
+    template = dataclasses.replace(llava, video_newline=newline, frames="uniform:2")
+    batch = batch_of([filmed(3)], template, seq_length=700)
+    index = batch["media_index"][0]
+    index = index[index >= 0]
+
+    rows, pooled = 24**2 + 12**2 + 1, 24**2 + np.arange(144)
+    grid = index[~np.isin(index % rows, [rows - 1])]
+    np.testing.assert_array_equal(grid, np.concatenate([pooled, rows + pooled]))
+    assert len(index) - len(grid) == {"no_token": 0, "one_token": 1, "frame": 2, "grid": 24}[newline]
