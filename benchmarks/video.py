@@ -4,8 +4,9 @@
 
 Needs the `bench` extra and FFmpeg's shared libraries (for torchcodec). All contestants take the same 24 frames, evenly
 spread over the frames that they count; runs interleave, and a contestant's figure for a clip is its fastest run.
-`torchcodec` scales by its own Resize; `torchcodec, torch` gives full frames to torch's bilinear interpolation. `opencv`
-seeks to each frame, as MindFormers does. `pyav, all` decodes every frame and keeps those that are wanted.
+`torchcodec` scales by its own Resize (which needs no torchvision, or a working one); `torchcodec, torch` gives full
+frames to torch's antialiased bilinear interpolation, `torch aliased` to the one that drops pixels; `opencv` seeks as
+MindFormers does; `pyav, all` decodes every frame and keeps those that are wanted.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def cpu_seconds(way: Contestant, clip: str) -> float:
     try:
         way(clip)
     except Exception as error:  # whatever a decoder raises, it did not do the work
-        print(f"{way.__name__} cannot decode {Path(clip).name}: {str(error)[:80]!r}", file=sys.stderr)
+        print(f"{way} cannot decode {Path(clip).name}: {str(error)[:80]!r}", file=sys.stderr)
         return math.inf
     return time.process_time() - started
 
@@ -94,6 +95,7 @@ def contestants(clips: list[str], folder: Path) -> dict[str, Contestant]:
     for name, way, module in (
         ("torchcodec", torchcodec, "torchcodec"),
         ("torchcodec, torch", torchcodec_torch, "torchcodec"),
+        ("torchcodec, torch aliased", functools.partial(torchcodec_torch, antialias=False), "torchcodec"),
         ("decord", decord, "decord"),
         ("opencv", opencv, "cv2"),
     ):
@@ -143,14 +145,14 @@ def torchcodec(clip: str) -> Any:
     return decoder.get_frames_at(spread(len(decoder))).data
 
 
-def torchcodec_torch(clip: str) -> Any:
+def torchcodec_torch(clip: str, *, antialias: bool = True) -> Any:
     import torch
     from torchcodec.decoders import VideoDecoder
 
     torch.set_num_threads(1)
     decoder = VideoDecoder(clip, num_ffmpeg_threads=1, seek_mode="exact")
     frames = decoder.get_frames_at(spread(len(decoder))).data
-    return torch.nn.functional.interpolate(frames, (SIDE, SIDE), mode="bilinear")
+    return torch.nn.functional.interpolate(frames, (SIDE, SIDE), mode="bilinear", antialias=antialias)
 
 
 def decord(clip: str) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from mmdata.video.pixels import Scaler, Size, scaler
 from mmdata.video.plan import Plan, Snap, plan
 from mmdata.video.reader import Reader, decoded, reading
 from mmdata.video.sampling import Pad, Strategy
-from mmdata.video.source import Source
+from mmdata.video.source import Source, name_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,8 @@ def sample(
     Frames(pixels=(24, 224, 224, 3) uint8, times=0.000..4.967 s, times_source='stream')
     """
     limits = limits or Limits()
-    wanted = partial(plan, strategy=Strategy.parse(strategy), pad=pad, snap=snap, start=start, end=end)
+    planner = partial(plan, strategy=Strategy.parse(strategy), pad=pad, snap=snap, start=start, end=end)
+    wanted = partial(_planned, planner, name_of(source))
     scale = scaler(size, resize)
     if is_folder(source):
         return sample_folder(source, wanted, size, resize, limits)
@@ -84,6 +85,14 @@ def sample(
     if not pixels.complete:
         raise _damaged(reader.name, ("what decodes in one pass does not in another",), len(pixels.found))
     return pixels.frames(found)
+
+
+def _planned(planner: Planner, name: str, found: Index) -> Plan:
+    """Plan, and let an error name the file."""
+    try:
+        return planner(found)
+    except VideoError as error:
+        raise VideoError(f"{name}: {error}", path=name, reason=error.reason) from error
 
 
 def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> _Pixels:
@@ -137,9 +146,8 @@ class _Pixels:
         count, most = len(self._planned.numbers), self._limits.output_bytes
         if first.nbytes * count > most:
             raise VideoError(
-                f"{self._name}: {count} frames of {first.shape[1]}x{first.shape[0]} are beyond the limit of "
-                f"{most} bytes; "
-                "ask for fewer or smaller ones, or raise Limits(output_bytes=...)",
+                f"{self._name}: {count} frames of {first.shape[1]}x{first.shape[0]} are beyond the limit of {most} "
+                "bytes; ask for fewer or smaller ones, or raise Limits(output_bytes=...)",
                 path=self._name,
                 reason="media_limit",
             )

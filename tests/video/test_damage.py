@@ -93,6 +93,16 @@ def test_a_name_means_a_file_and_nothing_else(tmp_path: Path, name: str) -> None
     assert image.decode(tmp_path / name).shape == (8, 8, 3)
 
 
+def test_a_strategy_that_finds_no_frame_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "short.mp4"
+    path.write_bytes(clip("h264", "mp4", range(3)))
+
+    for options in ({"strategy": "times:99"}, {"strategy": "uniform:2", "start": 5.0}, {"strategy": "mf_predict"}):
+        with pytest.raises(VideoError, match=r"short\.mp4: ") as caught:
+            video.sample(path, **options)
+        assert caught.value.path == str(path)
+
+
 def test_a_still_is_a_video_of_one_frame() -> None:
     file = io.BytesIO()
     Image.fromarray(np.full((8, 8, 3), 77, np.uint8)).save(file, "png")
