@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -191,6 +192,7 @@ def expander(processor: Any) -> Callable[[Sample], str]:
 
 def hugging_face(vocabulary: Path) -> Any:
     """Return the processor of LLaVA-NeXT-Video over the local Llama-2 vocabulary, for text and images."""
+    hide_broken_torchvision()
     from transformers import AddedToken, LlamaTokenizer, LlavaNextVideoProcessor
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
@@ -218,6 +220,14 @@ def hugging_face(vocabulary: Path) -> Any:
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
     )
+
+
+def hide_broken_torchvision() -> None:
+    """Let transformers do without a torchvision that was built for another torch, which it would stumble over."""
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError):
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
