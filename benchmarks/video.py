@@ -28,8 +28,8 @@ from benchmarks.measure import options, print_row
 from mmdata import video
 from mmdata.frames import cache_frames, cached_frames
 from mmdata.schema import Conversation, Media, Video, assistant, user
-from mmdata.store import Origin, StoreWriter
 from mmdata.store import open as open_store
+from mmdata.writer import Origin, StoreWriter
 
 FRAMES, SIDE = 24, 224
 STRATEGY = f"uniform:{FRAMES}"

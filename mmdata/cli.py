@@ -191,9 +191,8 @@ def info(store: Path, max_length: int | None, as_json: bool, **reading: Any) -> 
     opened = mmdata.open(store)
     if template := _template(**reading):
         from mmdata.report.lengths import measured
-        from mmdata.store import Located
 
-        click.echo(measured(Located(opened), template).as_text(limit=max_length))
+        click.echo(measured(opened.rows(located=True), template).as_text(limit=max_length))
         return
     manifest = opened.manifest
     if as_json:

@@ -25,7 +25,7 @@ from mmdata.locate import find, is_url, under
 from mmdata.manifest import SourceFile, hash_file
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, Split, replace
-from mmdata.store import Origin, StoreWriter
+from mmdata.writer import Origin, StoreWriter
 
 __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
 

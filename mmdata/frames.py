@@ -22,6 +22,7 @@ from mmdata.isolate import Pool
 from mmdata.limits import Limits
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, TimeSource, replace
+from mmdata.writer import Origin, StoreWriter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +103,7 @@ def cache_frames(
         raise UsageError(f"codec is jpeg or webp and quality 1 to 100, found {codec!r} and {quality}")
     recipe = _Recipe(str(Strategy.parse(strategy)), size, resize, codec, quality, pad, snap, on_damage, limits)
     opened = stores.open(source, media_root=media_root)
-    writer = stores.StoreWriter(
+    writer = StoreWriter(
         Path(target),
         sources=list(opened.manifest.sources),
         origin=_origin(opened, recipe),
@@ -265,10 +266,10 @@ def _filled(medium: Media, cached: Iterator[_Cached]) -> Media:
     return replace(medium, bytes=None, frames=found.frames, frame_times=found.times, times=found.times_source)
 
 
-def _origin(opened: stores.Store, recipe: _Recipe) -> stores.Origin:
+def _origin(opened: stores.Store, recipe: _Recipe) -> Origin:
     manifest = opened.manifest
     notes = {key: value for key, value in asdict(recipe).items() if key != "limits"}
-    return stores.Origin(
+    return Origin(
         format=manifest.format,
         options=manifest.options,
         media_root=str(opened.media_root) if opened.media_root else None,

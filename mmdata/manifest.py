@@ -15,9 +15,20 @@ from typing import Any, Final
 from mmdata.errors import StoreError, UsageError
 from mmdata.schema import SCHEMA_VERSION
 
-__all__ = ["MANIFEST", "Manifest", "Shard", "SourceFile", "hash_file", "hash_text", "read_manifest", "write_manifest"]
+__all__ = [
+    "MANIFEST",
+    "REJECTS",
+    "Manifest",
+    "Shard",
+    "SourceFile",
+    "hash_file",
+    "hash_text",
+    "read_manifest",
+    "write_manifest",
+]
 
 MANIFEST: Final = "manifest.json"
+REJECTS: Final = "rejects.jsonl"
 _CHUNK: Final = 1 << 19
 
 

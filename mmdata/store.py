@@ -1,279 +1,40 @@
 """The conversation store: a directory of Arrow shards that vouches for itself.
 
-A :class:`StoreWriter` fills it shard by shard in bounded memory and publishes it whole or not at all; :func:`open`
-gives it back memory-mapped, refusing one that is not what its manifest says; :func:`check` reads every byte.
+:func:`open` gives one back memory-mapped, refusing one that is not what its manifest says; :func:`check` reads every
+byte of it. :mod:`mmdata.writer` makes them.
 """
 
 from __future__ import annotations
 
 import bisect
-import dataclasses
-import datetime
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, overload
 
-import mmdata
-from mmdata.columns import arrow_schema, to_batch
-from mmdata.errors import StoreError, UsageError
-from mmdata.manifest import MANIFEST, Manifest, Shard, SourceFile, hash_file, hash_text, read_manifest, write_manifest
-from mmdata.publish import partial_directory, partial_path, publish, sync
-from mmdata.rejects import Reject
+from mmdata.columns import arrow_schema
+from mmdata.errors import StoreError
+from mmdata.manifest import REJECTS, Manifest, Shard, hash_file, hash_text, read_manifest
 from mmdata.rows import BatchView
-from mmdata.schema import Conversation, Media, Text, replace
+from mmdata.schema import Conversation, Media, replace
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Located", "Rows", "Store", "StoreWriter", "check", "open"]
+__all__ = ["Rows", "Store", "check", "open"]
 
-REJECTS: Final = "rejects.jsonl"
-_BATCH_ROWS: Final = 512
-_BATCH_BYTES: Final = 16 << 20
-_SHARD_BYTES: Final = 256 << 20
 _PARQUET_BATCHES_KEPT: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What a manifest says of where a store came from."""
-
-    format: str
-    options: Mapping[str, Any]
-    media_root: str | None = None
-    files: tuple[SourceFile, ...] = ()
-    notes: Mapping[str, Any] | None = None
-
-
-class StoreWriter:
-    """Writes a store; use it in a ``with`` block, at whose end the store appears at ``path`` whole.
-
-    A block that ends in an exception leaves nothing there and what was there before untouched. ``sources`` are the
-    values that the column ``source`` may take. ``journal`` names a file in the partial directory :attr:`folder` that
-    the caller keeps notes in: it outlives an attempt that fails or is killed, ``resume`` hands it to the next one, and
-    it is not published.
-
-    Raises:
-        UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not a store.
-        StoreError: another process is writing to ``path``.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        sources: Sequence[str],
-        origin: Origin,
-        overwrite: bool = False,
-        parquet: bool = False,
-        journal: str | None = None,
-        resume: bool = False,
-    ) -> None:
-        self.path = path.absolute()
-        self.folder = partial_path(self.path)
-        self.rows = 0
-        self.rejects: Counter[str] = Counter()
-        self._sources = tuple(sources)
-        self._origin = origin
-        self._overwrite = overwrite
-        self._suffix = "parquet" if parquet else "arrow"
-        self._journal = frozenset({journal} if journal else ())
-        self._resume = resume
-        self._pending: list[Conversation] = []
-        self._pending_bytes = 0
-        self._shard: _ShardWriter | None = None
-        self._shards: list[Shard] = []
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._stack = ExitStack()
-
-    def __enter__(self) -> StoreWriter:
-        """Take the place."""
-        kept = self._journal if self._resume else frozenset()
-        self._stack.enter_context(partial_directory(self.path, keep=kept))
-        try:
-            _check_vacant(self.path, self._overwrite)
-            self._rejects = (self.folder / REJECTS).open("wb")
-        except BaseException:
-            self._leave()
-            raise
-        return self
-
-    def write(self, conversation: Conversation) -> None:
-        """Add a row."""
-        self._pending.append(conversation)
-        self._pending_bytes += _weight(conversation)
-        if len(self._pending) >= _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
-            self._flush()
-
-    def reject(self, reject: Reject) -> None:
-        """Add a line to ``rejects.jsonl``."""
-        self._rejects.write(reject.to_json().encode() + b"\n")
-        self.rejects[reject.reason.value] += 1
-
-    def describe(self, **notes: Any) -> None:
-        """Add notes to the manifest, for people."""
-        self._origin = dataclasses.replace(self._origin, notes={**(self._origin.notes or {}), **notes})
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Publish, or leave nothing."""
-        try:
-            if kind is None:
-                self._seal()
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        with self._stack:
-            if hasattr(self, "_rejects"):
-                self._rejects.close()
-            if self._shard is not None:
-                self._shard.abandon()
-            _empty(self.folder, self._journal)
-
-    def _flush(self) -> None:
-        if not self._pending:
-            return
-        if self._shard is None:
-            self._shard = _ShardWriter(self.folder, len(self._shards), self._suffix)
-        self._shard.write(to_batch(self._pending, self._sources))
-        self._counts.update((c.split, c.source) for c in self._pending)
-        self.rows += len(self._pending)
-        self._pending, self._pending_bytes = [], 0
-        if self._shard.bytes >= _SHARD_BYTES:
-            self._close_shard()
-
-    def _close_shard(self) -> None:
-        if self._shard is not None:
-            self._shards.append(self._shard.close())
-            self._shard = None
-
-    def _seal(self) -> None:
-        self._flush()
-        self._close_shard()
-        self._rejects.close()
-        sync(self.folder / REJECTS)
-        write_manifest(self._manifest(), self.folder)
-        sync(self.folder / MANIFEST)
-        for name in self._journal:
-            (self.folder / name).unlink(missing_ok=True)
-        publish(self.folder, self.path)
-
-    def _manifest(self) -> Manifest:
-        splits: Counter[str] = Counter()
-        sources: Counter[str] = Counter()
-        for (split, source), count in self._counts.items():
-            splits[split] += count
-            sources[source] += count
-        return Manifest(
-            library_version=mmdata.__version__,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            format=self._origin.format,
-            options=self._origin.options,
-            media_root=self._origin.media_root,
-            records_in=self.rows + sum(self.rejects.values()),
-            rows=self.rows,
-            splits=dict(sorted(splits.items())),
-            sources=dict(sorted(sources.items())),
-            rejects=dict(sorted(self.rejects.items())),
-            rejects_xxh3=hash_file(self.folder / REJECTS),
-            shards=tuple(self._shards),
-            files=self._origin.files,
-            notes=self._origin.notes or {},
-        )
-
-
-def _check_vacant(path: Path, overwrite: bool) -> None:
-    if not path.exists():
-        return
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if not (path / MANIFEST).is_file():
-        raise UsageError(f"{path} exists and is not a store. Choose another place for the store.")
-    if not overwrite:
-        raise UsageError(f"{path} is a store already. Choose another place, or say --overwrite to replace it.")
-
-
-def _weight(conversation: Conversation) -> int:
-    """Return about how many bytes a row takes, so that a batch of large rows is cut early."""
-    words = [len(p.text) for m in conversation.messages for p in m.content if type(p) is Text]
-    files = [len(m.bytes or b"") + sum(map(len, m.frames or ())) for m in conversation.media]
-    return sum(words) + sum(files)
-
-
-def _empty(folder: Path, keep: frozenset[str]) -> None:
-    """Remove what an attempt left in its partial directory, and the directory unless something in it is kept."""
-    if not folder.exists():
-        return
-    kept = False
-    for entry in folder.iterdir():
-        if entry.name in keep and entry.stat().st_size:
-            kept = True
-        else:
-            entry.unlink()
-    if not kept:
-        folder.rmdir()
-
-
-class _ShardWriter:
-    """One data file being written."""
-
-    def __init__(self, folder: Path, number: int, suffix: str) -> None:
-        import pyarrow as pa
-
-        self._path = folder / f"data-{number:05d}.{suffix}"
-        self._file = pa.OSFile(str(self._path), "wb")
-        schema = arrow_schema().with_metadata({"mmdata.shard": str(number)})
-        self._writer = _parquet_writer(self._file, schema) if suffix == "parquet" else _ipc_writer(self._file, schema)
-        self._batches: list[int] = []
-
-    @property
-    def bytes(self) -> int:
-        return int(self._file.tell())
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        self._writer.write_batch(batch)
-        self._batches.append(batch.num_rows)
-
-    def close(self) -> Shard:
-        self._writer.close()
-        self._file.close()
-        sync(self._path)
-        size, digest = self._path.stat().st_size, hash_file(self._path)
-        return Shard(self._path.name, sum(self._batches), size, digest, tuple(self._batches))
-
-    def abandon(self) -> None:
-        with suppress(OSError, ValueError):
-            self._writer.close()
-        self._file.close()
-
-
-def _ipc_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:
-    import pyarrow as pa
-
-    return pa.ipc.new_file(file, schema)
-
-
-def _parquet_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:
-    import pyarrow.parquet as pq
-
-    return pq.ParquetWriter(file, schema, compression="zstd", store_schema=True)
-
-
 class Rows(Sequence[Conversation]):
-    """Some rows of a store, decoded when they are asked for."""
+    """Some rows of a store, decoded when they are asked for; ``located`` ones have media paths that can be opened."""
 
-    def __init__(self, store: Store, indices: range) -> None:
+    def __init__(self, store: Store, indices: range, *, located: bool = False) -> None:
         self._store = store
         self._indices = indices
+        self._located = located
 
     def __len__(self) -> int:
         """Return how many rows there are."""
@@ -286,8 +47,9 @@ class Rows(Sequence[Conversation]):
     def __getitem__(self, index: int | slice) -> Conversation | Rows:
         """Return one conversation, or fewer rows for a slice."""
         if isinstance(index, slice):
-            return Rows(self._store, self._indices[index])
-        return self._store[self._indices[index]]
+            return Rows(self._store, self._indices[index], located=self._located)
+        row = self._indices[index]
+        return self._store.located(row) if self._located else self._store[row]
 
     def __repr__(self) -> str:
         """Return the number of rows and of which store."""
@@ -369,6 +131,10 @@ class Store(Sequence[Conversation]):
             return media.path
         return str(self.media_root / media.path)
 
+    def rows(self, *, located: bool = False) -> Rows:
+        """Return all rows, with media paths that can be opened where they are wanted ``located``."""
+        return Rows(self, range(len(self)), located=located)
+
     def located(self, index: int) -> Conversation:
         """Return the conversation ``self[index]`` with the path of each medium as :meth:`locate` gives it."""
         conversation = self[index]
@@ -378,27 +144,6 @@ class Store(Sequence[Conversation]):
     def _view(self, batch: int) -> BatchView:
         shard, number = self._batches[batch]
         return shard.view(number)
-
-
-class Located(Sequence[Conversation]):
-    """The conversations of a store with media paths that can be opened, decoded when they are asked for."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __len__(self) -> int:
-        """Return how many rows there are."""
-        return len(self._store)
-
-    @overload
-    def __getitem__(self, index: int) -> Conversation: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Conversation]: ...
-    def __getitem__(self, index: int | slice) -> Conversation | list[Conversation]:
-        """Return one conversation, or a list of them for a slice."""
-        if isinstance(index, slice):
-            return [self._store.located(number) for number in range(len(self))[index]]
-        return self._store.located(index)
 
 
 class _ArrowShard:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
-from mmdata.store import Origin, Store, StoreWriter
+from mmdata.store import Store
 from mmdata.store import open as open_store
+from mmdata.writer import Origin, StoreWriter
 from tests.conversations import plain
 
 

@@ -12,7 +12,8 @@ import mmdata
 from mmdata.errors import StoreError, UsageError
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media
-from mmdata.store import Origin, Store, StoreWriter
+from mmdata.store import Store
+from mmdata.writer import Origin, StoreWriter
 from tests.conversations import conversations, plain
 from tests.stores import numbered, write
 

@@ -11,14 +11,15 @@ import pytest
 
 import mmdata
 from mmdata.errors import StoreError
-from mmdata.store import Origin, Store, StoreWriter
+from mmdata.store import Store
+from mmdata.writer import Origin, StoreWriter
 from tests.conversations import plain
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of three shards."""
-    monkeypatch.setattr("mmdata.store._SHARD_BYTES", 100_000)
+    monkeypatch.setattr("mmdata.writer._SHARD_BYTES", 100_000)
     with StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("test", {})) as writer:
         for number in range(2048 + 300):
             writer.write(plain(number, words=8))
@@ -88,7 +89,7 @@ def test_swapped_and_doubled_shards_are_found_when_the_store_is_opened(store: St
 
 
 def test_shards_of_one_size_that_were_swapped_are_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmdata.store._SHARD_BYTES", 1)
+    monkeypatch.setattr("mmdata.writer._SHARD_BYTES", 1)
     with StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("test", {})) as writer:
         for number in range(10_000, 10_000 + 2 * 512):
             writer.write(plain(number))

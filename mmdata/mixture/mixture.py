@@ -17,8 +17,9 @@ from mmdata.manifest import hash_file, hash_text
 from mmdata.mixture.config import Dataset, MixConfig, read_config
 from mmdata.schema import Conversation, Media, replace
 from mmdata.shuffle import choose
-from mmdata.store import Origin, Store, StoreWriter
+from mmdata.store import Store
 from mmdata.store import open as open_store
+from mmdata.writer import Origin, StoreWriter
 
 if TYPE_CHECKING:
     import numpy as np
