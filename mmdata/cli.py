@@ -69,10 +69,17 @@ def main() -> None:
         sys.exit(1)
 
 
-@click.group(epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    invoke_without_command=True,
+    epilog=EXAMPLE,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(mmdata.__version__, package_name="mmdata")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record accounted for."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cli.command()

@@ -103,7 +103,7 @@ def convert(
         progress: called with the numbers of rows and rejects so far.
 
     Raises:
-        UsageError: the sources are not there, an option is not one, or there is a store already.
+        UsageError: the sources are not there or hold no record, an option is not one, or there is a store already.
         RecordError: ``strict`` is on and a record was not kept.
         StoreError: another process is writing to the same place.
     """
@@ -148,15 +148,21 @@ def convert(
             if number % _PAUSE == 0:
                 gc.collect(0)
                 progress(number, sum(writer.rejects.values()))
+        if limit != 0 and not writer.records_in:
+            raise UsageError(f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources.")
         writer.describe(renamed_ids=ids.renamed)
     return ConvertReport(
         store=Path(store),
-        records_in=writer.rows + sum(writer.rejects.values()),
+        records_in=writer.records_in,
         rows=writer.rows,
         rejects=dict(sorted(writer.rejects.items())),
         renamed_ids=ids.renamed,
         seconds=time.monotonic() - started,
     )
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -94,8 +94,14 @@ class StoreWriter:
             raise
         return self
 
+    @property
+    def records_in(self) -> int:
+        """How many records have been accounted for, rows and rejects."""
+        return self.rows + sum(self.rejects.values())
+
     def write(self, conversation: Conversation) -> None:
         """Add a row."""
+        self.rows += 1
         self._pending.append(conversation)
         self._pending_bytes += _weight(conversation)
         if len(self._pending) >= _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
@@ -135,7 +141,6 @@ class StoreWriter:
             self._shard = _ShardWriter(self.folder, len(self._shards), self._suffix)
         self._shard.write(to_batch(self._pending, self._sources))
         self._counts.update((c.split, c.source) for c in self._pending)
-        self.rows += len(self._pending)
         self._pending, self._pending_bytes = [], 0
         if self._shard.bytes >= _SHARD_BYTES:
             self._close_shard()
@@ -168,7 +173,7 @@ class StoreWriter:
             format=self._origin.format,
             options=self._origin.options,
             media_root=self._origin.media_root,
-            records_in=self.rows + sum(self.rejects.values()),
+            records_in=self.records_in,
             rows=self.rows,
             splits=dict(sorted(splits.items())),
             sources=dict(sorted(sources.items())),

@@ -16,8 +16,9 @@ def mmdata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_help_shows_an_example_and_every_command(tmp_path: Path) -> None:
-    done = mmdata(tmp_path, "--help")
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_shows_an_example_and_every_command(tmp_path: Path, arguments: list[str]) -> None:
+    done = mmdata(tmp_path, *arguments)
 
     assert done.returncode == 0
     assert "mmdata convert llava" in done.stdout

@@ -183,6 +183,9 @@ def test_wrong_calls_say_what_is_wrong(tmp_path: Path) -> None:
         mmdata.convert("llava", path, tmp_path / "store", check="exist")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="no source"):
         mmdata.convert("llava", [], tmp_path / "store")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"empty: no record was found"):
+        mmdata.convert("rwf2000", tmp_path / "empty", tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
 
