@@ -98,11 +98,10 @@ def finetune(config: FinetuneConfig) -> Path:
 
 
 def join_devices() -> Place:
-    """Find the other processes that msrun has started."""
+    """Find the other processes that msrun has started; all draw or load the same weights, so none are sent."""
     from mindspore.communication import get_group_size, get_rank, init
 
     init()
-    ms.set_auto_parallel_context(parallel_mode="data_parallel", parameter_broadcast=True, device_num=get_group_size())
     return Place(get_rank(), get_group_size())
 
 

@@ -14,10 +14,11 @@ CHATGLM_WRITTEN = ("<n>", "<|tab|>", *(f"<|blank_{n}|>" for n in range(2, 81)))
 def byte_tokenizer(family: str) -> Tokenizer:
     """A tokenizer of a few hundred tokens: the 256 bytes and the control tokens of the family's own.
 
-    Numbers come apart into digits, so that a small model can learn to write them.
+    As in Llama-3, numbers of two digits are one token for CogVLM2-Video; elsewhere numbers come apart into digits.
     """
     ranks = {bytes([value]): value for value in range(256)}
     if family == "cogvlm2_video":
+        ranks |= {b"%02d" % number: 256 + number for number in range(100)}
         return TiktokenTokenizer(ranks, pattern=LLAMA3_PATTERN, special=LLAMA3_SPECIAL)
     if family == "qwen_vl":
         return TiktokenTokenizer(ranks, pattern=QWEN_PATTERN, special=QWEN_SPECIAL, form="NFC")

@@ -1,0 +1,105 @@
+"""Two processes of msrun against one, and what is left when one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmdata
+from examples.synthetic import write_coco
+from models.checkpoint import open_checkpoint
+from recipes.checkpoints import complete
+from recipes.metrics import read_metrics
+
+pytestmark = [pytest.mark.mindspore, pytest.mark.slow]
+ROOT = Path(__file__).parents[2]
+SCRIPT, CONFIG = (
+    ROOT / "recipes" / "finetune.py",
+    ROOT / "recipes" / "configs" / "qwen_vl" / "finetune_stage3_tiny.yaml",
+)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    mmdata.convert("llava", [write_coco(folder / "coco")], folder / "pictures")
+    return folder / "pictures"
+
+
+def command(pictures: Path, output: Path, *overrides: str) -> list[str]:
+    data = [f"data.train={pictures}", f"run.output={output}", "data.workers=0", "run.checkpoint_every=1"]
+    return [str(SCRIPT), str(CONFIG), *data, *overrides]
+
+
+def alone(pictures: Path, output: Path, *overrides: str) -> None:
+    line = [sys.executable, *command(pictures, output, "data.batch_size=4", *overrides)]
+    subprocess.run(line, check=True, capture_output=True, timeout=300)
+
+
+def in_two(pictures: Path, output: Path, *overrides: str) -> subprocess.Popen[str]:
+    """Start msrun with two workers on half the batch each; it calls the `python` that is first on the path."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    options = ["--worker_num=2", "--local_worker_num=2", f"--master_port={port}", f"--log_dir={output.parent / 'log'}"]
+    line = ["msrun", *options, "--join=True", *command(pictures, output, "run.parallel=true", *overrides)]
+    return subprocess.Popen(
+        line, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def assert_same(ours: Path, theirs: Path) -> None:
+    first, second = (open_checkpoint(path / "weights.safetensors") for path in (ours, theirs))
+    for name, tensor in first.items():
+        np.testing.assert_allclose(tensor.read(), second[name].read(), atol=1e-5, err_msg=name)
+    losses = [[line["loss"] for line in read_metrics(path / "metrics.jsonl")] for path in (ours, theirs)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_two_workers_train_as_one_process_and_a_killed_one_costs_only_the_steps_since_the_checkpoint(
+    pictures: Path, tmp_path: Path
+) -> None:
+    alone(pictures, tmp_path / "one", "run.steps=6", "schedule.peak=1e-3")
+
+    job = in_two(pictures, tmp_path / "two", "run.steps=6", "schedule.peak=1e-3")
+    said, _ = job.communicate(timeout=400)
+    assert job.returncode == 0, said
+    assert_same(tmp_path / "two", tmp_path / "one")
+
+    cut = in_two(pictures, tmp_path / "cut", "run.steps=6", "schedule.peak=1e-3")
+    worker = await_worker(cut, tmp_path / "cut")
+    os.kill(worker, signal.SIGKILL)
+    said, _ = cut.communicate(timeout=400)
+    assert cut.returncode != 0
+    assert "exit" in said.lower() or "fail" in said.lower(), said
+    if not (tmp_path / "cut" / "weights.safetensors").exists():  # it was killed before the end
+        again = in_two(pictures, tmp_path / "cut", "run.steps=6", "schedule.peak=1e-3", "run.resume=true")
+        said, _ = again.communicate(timeout=400)
+        assert again.returncode == 0, said
+    assert_same(tmp_path / "cut", tmp_path / "one")
+
+
+def await_worker(job: subprocess.Popen[str], output: Path) -> int:
+    """The process id of a worker of the job, once there is a checkpoint."""
+    end = time.monotonic() + 300
+    while not complete(output):
+        assert job.poll() is None and time.monotonic() < end, "no checkpoint came"
+        time.sleep(0.02)
+    workers = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if str(output) in command_line(pid)]
+    return max(pid for pid in workers if pid != job.pid)
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
