@@ -15,9 +15,9 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from mmdata.errors import MediaError
 from mmdata.isolate import Pool
 from mmdata.limits import Limits
-from mmdata.locate import is_url
+from mmdata.locate import is_file
 from mmdata.probe import Level, check
-from mmdata.schema import Media, MediaType
+from mmdata.schema import MediaType
 from mmdata.store import Store
 
 __all__ = ["Facts", "File", "MediaFault", "Prober", "look", "media_faults"]
@@ -176,12 +176,6 @@ def media_faults(
                 faults += 1
                 yield MediaFault(row, store[row].id, found.reason, str(found))
             progress(row + 1, faults)
-
-
-def is_file(medium: Media) -> bool:
-    """Return whether a medium is a file of its own: not embedded, nor cached as frames, nor behind a URL."""
-    kept = medium.bytes is not None or medium.frames is not None
-    return medium.path is not None and not kept and not is_url(medium.path)
 
 
 def _read(journal: Path, level: Level) -> Iterator[tuple[str, list[Any]]]:

@@ -121,7 +121,7 @@ def _parts(messages: Sequence[Message], list_type: pa.DataType) -> pa.Array:
         _words(kinds, _PART_TYPES),
         _text(_attribute(parts, kinds, "text", {Text, Region})),
         *(
-            _present(_attribute(parts, kinds, name, having), struct_type.field(name).type)
+            _sparse(_attribute(parts, kinds, name, having), struct_type.field(name).type)
             for name, having in _PART_FIELDS.items()
         ),
     ]
@@ -145,7 +145,7 @@ def _media(conversations: Sequence[Conversation], list_type: pa.DataType) -> pa.
     columns = [
         _words([m.type for m in media], _MEDIA_TYPES),
         _text([m.path for m in media]),
-        *(_present(list(map(attrgetter(field.name), media)), field.type) for field in list(struct_type)[2:]),
+        *(_sparse(list(map(attrgetter(field.name), media)), field.type) for field in list(struct_type)[2:]),
     ]
     values = pa.StructArray.from_arrays(columns, fields=list(struct_type))
     return _lists([c.media for c in conversations], values, list_type)
@@ -182,11 +182,11 @@ def _dictionary(values: Sequence[Hashable], words: Mapping[Any, str], index_type
     return pa.DictionaryArray.from_arrays(encoded, _text(list(words.values())))
 
 
-def _present(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
+def _sparse(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     """Return an array of values most of which, or all, are usually None."""
     import pyarrow as pa
 
-    if not any(value is not None for value in values):
+    if values.count(None) == len(values):
         return pa.nulls(len(values), arrow_type)
     return _integers(values, arrow_type) if pa.types.is_integer(arrow_type) else pa.array(values, arrow_type)
 

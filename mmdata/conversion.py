@@ -15,17 +15,19 @@ from dataclasses import dataclass
 from itertools import islice
 from operator import is_not
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
-from mmdata.checks import File, Prober, is_file
 from mmdata.errors import DataError, MediaError, RecordError, UsageError, nearest
 from mmdata.formats import Format, Record, detect, make
 from mmdata.ids import Ids, Seen
-from mmdata.locate import find, is_url, under
+from mmdata.locate import find, is_file, is_url, under
 from mmdata.manifest import SourceFile, hash_file
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, Split, replace
 from mmdata.writer import Origin, StoreWriter
+
+if TYPE_CHECKING:
+    from mmdata.checks import File, Prober
 
 __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
 
@@ -35,7 +37,7 @@ Item: TypeAlias = tuple[Record, Conversation] | Reject
 Progress: TypeAlias = Callable[[int, int], object]
 
 _JOURNAL: Final = "checks.jsonl"
-_PAUSE: Final = 4096
+_PAUSE: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +137,17 @@ def convert(
     with writer, _collector_paused(), ExitStack() as stack:
         items = _find_media(islice(_read(reader, paths, split), limit), reader, place)
         if check in ("probe", "decode"):
-            items = _probe_media(
-                items, place, stack.enter_context(Prober(check, journal=writer.folder / _JOURNAL, workers=workers))
-            )
+            from mmdata.checks import Prober
+
+            prober = Prober(check, journal=writer.folder / _JOURNAL, workers=workers)
+            items = _probe_media(items, place, stack.enter_context(prober))
         if embed:
             items = _embed_media(items, place)
         for number, item in enumerate(_settle_id(item, ids, duplicate_ids) for item in items):
             if isinstance(item, Reject):
                 _refuse(item, writer, strict)
             else:
-                writer.write(item[1])
+                writer.write(item[1], size=None if embed else item[0].size)
             if number % _PAUSE == 0:
                 gc.collect(0)
                 progress(number, sum(writer.rejects.values()))

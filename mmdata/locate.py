@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from mmdata.errors import RecordError
-from mmdata.schema import MediaType
+from mmdata.schema import Media, MediaType
 
-__all__ = ["find", "is_url", "under"]
+__all__ = ["find", "is_file", "is_url", "under"]
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PLAIN: Final = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
@@ -22,6 +22,12 @@ _TOO_ODD: Final = re.compile(r"[\x00\ud800-\udfff]")
 def is_url(path: str) -> bool:
     """Return whether ``path`` is a URL rather than a file's name."""
     return "://" in path and _URL.match(path) is not None
+
+
+def is_file(medium: Media) -> bool:
+    """Return whether a medium is a file of its own: not embedded, nor cached as frames, nor behind a URL."""
+    kept = medium.bytes is not None or medium.frames is not None
+    return medium.path is not None and not kept and not is_url(medium.path)
 
 
 def under(root: str, path: str, *, allow_outside: bool = False) -> str:

@@ -99,11 +99,11 @@ class StoreWriter:
         """How many records have been accounted for, rows and rejects."""
         return self.rows + sum(self.rejects.values())
 
-    def write(self, conversation: Conversation) -> None:
-        """Add a row."""
+    def write(self, conversation: Conversation, *, size: int | None = None) -> None:
+        """Add a row; ``size`` is about how many bytes it takes, where the caller knows without counting."""
         self.rows += 1
         self._pending.append(conversation)
-        self._pending_bytes += _weight(conversation)
+        self._pending_bytes += _size(conversation) if size is None else size
         if len(self._pending) >= _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
             self._flush()
 
@@ -196,7 +196,7 @@ def _check_vacant(path: Path, overwrite: bool) -> None:
         raise UsageError(f"{path} is a store already. Choose another place, or say --overwrite to replace it.")
 
 
-def _weight(conversation: Conversation) -> int:
+def _size(conversation: Conversation) -> int:
     """Return about how many bytes a row takes, so that a batch of large rows is cut early."""
     words = [len(p.text) for m in conversation.messages for p in m.content if type(p) is Text]
     files = [len(m.bytes or b"") + sum(map(len, m.frames or ())) for m in conversation.media]

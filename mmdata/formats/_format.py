@@ -7,24 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from msgspec import Struct
+
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 
 __all__ = ["Format", "Record", "Sample"]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True, gc=False):
     """One record of a source: its ``value``, and where it stands.
 
     ``file`` is the source file as POSIX text, ``number`` the record's number in it counted from 0, ``id`` the record's
-    own id as text, or None.
+    own id as text, or None; ``size`` how many characters its text has, or None where nobody has counted.
     """
 
     value: Any
     file: str
     number: int
     id: str | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,12 @@ def records(file: Path, *, id_key: str = "id") -> Iterator[Record | Reject]:
     """
     name = file.as_posix()
     with Window(file) as window:
-        for number, value in enumerate(Reader(window, by_line=has_whole_lines(window.text)).values()):
+        reader = Reader(window, by_line=has_whole_lines(window.text))
+        for number, value in enumerate(reader.values()):
             if isinstance(value, RecordError):
                 yield Reject(number, name, None, Reason.of(value.reason), str(value))
             else:
-                yield Record(value, name, number, identity(value, id_key))
+                yield Record(value, name, number, identity(value, id_key), reader.size)
 
 
 def members(file: Path) -> Iterator[tuple[str, Value]]:
@@ -72,12 +73,13 @@ def identity(value: object, key: str) -> str | None:
 
 
 class Reader:
-    """Reads the values of a window, one after the other."""
+    """Reads the values of a window, one after the other; ``size`` is how many characters the last of them has."""
 
     def __init__(self, window: Window, *, by_line: bool) -> None:
         self._window = window
         self._position = 0
         self._by_line = by_line
+        self.size = 0  # characters of the value that was read last
         self._last: Value = None
         self._lost = False  # the rest of the file could not be understood, and that has been said
 
@@ -144,7 +146,7 @@ class Reader:
         except ValueError as error:
             return self._refuse(str(error), "bad_json")
         text, start = self._window.text, self._position
-        self._position = end
+        self._position, self.size = end, end - start
         if self._window.suspect and suspicious(text[start:end]) and not _is_clean(value):
             where = self._window.where(start)
             return RecordError(f"{where}: bytes that are not UTF-8, a NUL or a lone surrogate", reason="bad_encoding")

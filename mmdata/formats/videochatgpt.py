@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -12,7 +13,7 @@ from mmdata.formats import registry
 from mmdata.formats._format import Record, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Media, Video, assistant, user
+from mmdata.schema import Conversation, Media, Video, assistant, replace, user
 
 __all__ = ["VideoChatGpt"]
 
@@ -48,7 +49,7 @@ class VideoChatGpt(JsonSource):
             number = 0
             for row in super().records([file]):
                 for item in _questions(row):
-                    yield replace(item, number=number) if isinstance(item, Record) else replace(item, record=number)
+                    yield _renumbered(item, number)
                     number += 1
 
     def conversation(self, record: Record) -> Conversation:
@@ -91,3 +92,7 @@ def _questions(row: Record | Reject) -> Iterator[Record | Reject]:
     for kept in asked:
         others = {key: found for key, found in value.items() if key not in _QUESTIONS}
         yield replace(row, value={kept: value[kept], **others, "group": row.number, "asked_as": kept})
+
+
+def _renumbered(item: Record | Reject, number: int) -> Record | Reject:
+    return replace(item, number=number) if isinstance(item, Record) else dataclasses.replace(item, record=number)
