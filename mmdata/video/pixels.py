@@ -42,10 +42,13 @@ def turn_of(frame: VideoFrame) -> Turn:
 
     The matrix maps a coded point (x, y) to (a x + c y, b x + d y), in 16.16 fixed point (ISO 14496-12, 8.3.2).
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    from av.sidedata.sidedata import SideDataContainer
+
+    # Not frame.side_data: the two would hold each other, and so the pixels, until the garbage collector comes by.
+    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]  # its stub is bare
     if matrix is None:
         return Turn(False, False, False)
-    a, b, _, c, d, *_ = struct.unpack("<9i", bytes(matrix))  # type: ignore[call-overload]  # side data is a buffer
+    a, b, _, c, d, *_ = struct.unpack("<9i", bytes(matrix))
     return Turn(True, c < 0, b < 0) if abs(b) + abs(c) > abs(a) + abs(d) else Turn(False, a < 0, d < 0)
 
 
@@ -65,36 +68,39 @@ def scaler(size: Size = None, resize: str = "fast") -> Scaler:
     """
     from av.video.reformatter import VideoReformatter
 
-    convert = partial(_rgb, VideoReformatter())
+    convert = partial(_upright, VideoReformatter())
     if size is None:
         return convert
     if resize == "fast":
-        return partial(_scaled_rgb, VideoReformatter(), convert, checked_size(size))
+        return partial(_upright_scaled, VideoReformatter(), VideoReformatter(), checked_size(size))
     if not isinstance(size, int):
         raise UsageError(f"resize={resize!r} makes squares: size must be one number of pixels, found {size}")
     return partial(_exact, convert, resizer(resize), size)
 
 
-def _rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
-    return turn_of(frame).apply(_view(reformatter.reformat(frame, format="rgb24", threads=1)))
+def _upright(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
+    return turn_of(frame).apply(_rgb(reformatter, frame))
 
 
-def _scaled_rgb(
-    reformatter: VideoReformatter, convert: Scaler, size: tuple[int, int], frame: VideoFrame
+def _upright_scaled(
+    scaler: VideoReformatter, converter: VideoReformatter, size: tuple[int, int], frame: VideoFrame
 ) -> NDArray[np.uint8]:
-    """Scale, then make RGB: for the formats that swscale converts by vector code, half the work of doing both at once.
+    """Scale, then make RGB: where swscale has vector code for the second step, that is half the work of one step.
 
     Of swscale's ways, AREA is the cheapest, and as near Pillow's bicubic as the dear ones.
     """
-    height, width = reversed(size) if turn_of(frame).transpose else size
+    turn = turn_of(frame)
+    height, width = reversed(size) if turn.transpose else size
     name = frame.format.name if frame.format.name in _VECTOR_FORMATS else "rgb24"
-    return convert(reformatter.reformat(frame, width, height, name, interpolation="AREA", threads=1))
+    scaled = scaler.reformat(frame, width, height, name, interpolation="AREA", threads=1)
+    return turn.apply(_rgb(converter, scaled))
 
 
-def _view(rgb: VideoFrame) -> NDArray[np.uint8]:
-    """The pixels of an RGB frame where they are; rows may be padded to a width the machine likes."""
+def _rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
+    """The pixels where swscale writes them; rows may be padded to a width the machine likes."""
     import numpy as np
 
+    rgb = reformatter.reformat(frame, format="rgb24", threads=1)
     plane = rgb.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: rgb.height, : 3 * rgb.width]
     return rows.reshape(rgb.height, rgb.width, 3)

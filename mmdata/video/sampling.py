@@ -12,6 +12,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from mmdata.errors import UsageError, VideoError, nearest
@@ -90,21 +91,24 @@ class Strategy:
         """
         if not len(clock):
             raise VideoError(f"no frame to sample by {self}: the clip is empty")
-        return RULES[self.name](clock, *self.arguments, **({"pad": pad} if self._pads else {}))
-
-    @property
-    def _pads(self) -> bool:
-        return "pad" in inspect.signature(RULES[self.name]).parameters
+        pads = any(parameter.name == "pad" for parameter in _parameters(self.name))
+        return RULES[self.name](clock, *self.arguments, **({"pad": pad} if pads else {}))
 
     def __str__(self) -> str:
         separator = "," if self.name in _LISTS else ":"
         return ":".join([self.name, separator.join(map(_word, self.arguments))]) if self.arguments else self.name
 
 
+@cache
+def _parameters(name: str) -> tuple[inspect.Parameter, ...]:
+    """What the rule takes beside the clock."""
+    return tuple(inspect.signature(RULES[name]).parameters.values())[1:]
+
+
 def _arguments(name: str, words: list[str]) -> tuple[Any, ...]:
     if name in _LISTS:
         words = words[0].split(",") if len(words) == 1 else []
-    parameters = list(inspect.signature(RULES[name]).parameters.values())[1:]
+    parameters = _parameters(name)
     try:
         if parameters[:1] and parameters[0].kind is parameters[0].VAR_POSITIONAL:
             return _at_least_one(tuple(_number(word, str(parameters[0].annotation)) for word in words))
@@ -138,7 +142,7 @@ def _word(argument: float | bool) -> str:
     return str(argument).lower() if isinstance(argument, bool) else format(argument, ".15g")
 
 
-def _usage(name: str, parameters: list[inspect.Parameter]) -> str:
+def _usage(name: str, parameters: tuple[inspect.Parameter, ...]) -> str:
     if name in _LISTS:
         return f"{name}:{_LISTS[name]}"
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]

@@ -43,6 +43,7 @@ def opened(
         video = _video_stream(container, stream, source)
         _check_size(video, source, limits)
         _configure(video, limits, strict)
+        _leave_out_others(container, video)
         yield container, video
 
 
@@ -127,6 +128,15 @@ def _configure(stream: VideoStream, limits: Limits, strict: bool) -> None:
     context = stream.codec_context
     context.thread_count = 1
     context.options = {"max_pixels": str(limits.pixels)} | ({"err_detect": "explode"} if strict else {})
+
+
+def _leave_out_others(container: InputContainer, stream: VideoStream) -> None:
+    """Let the demuxer pass over what is not of ``stream``, instead of reading and parting it."""
+    from av.stream import Discard
+
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
 
 
 def plain(error: Exception) -> str:
