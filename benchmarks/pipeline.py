@@ -1,0 +1,411 @@
+"""How fast batches reach MindSpore, beside PyTorch with Hugging Face's processor and beside MindFormers' way.
+
+    python -m benchmarks.pipeline VOCABULARY [--json] [--only images] [--samples 96]
+
+VOCABULARY is Llama 2's tokenizer.model. All pipelines see the same files, take the same frames at the same size with
+the same vocabulary, and may use all processors. Hugging Face's processors are built here; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mmdata.pipeline import Stream, mindspore_dataset
+from mmdata.pipeline.encode import Place, SampleReader, decode_views
+from mmdata.pipeline.stopwatch import Stopwatch
+from mmdata.schema import Conversation, Image, Media, Video, assistant, user
+from mmdata.store import Origin, Store, StoreWriter
+from mmdata.store import open as open_store
+from mmdata.templates import get
+from mmdata.tokenizers import load
+
+Run: TypeAlias = "Callable[[Data, Path], Iterator[Any]]"
+"""A pipeline: builds what it needs, gives nothing once, and then the number of samples of each batch."""
+
+FRAMES = 16  # what MindFormers trains LLaVA-NeXT-Video with
+SIDE = 336
+BATCH = 4
+QUESTION, ANSWER = "What happens here?", "A coloured pattern moves over the picture, and then it comes to rest."
+DEVICE_TOKENS = 2587  # tokens a second and device, published for Qwen-VL fine-tuning
+PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+
+
+# --- the data --------------------------------------------------------------------------------------------------------
+
+
+def pattern(number: int, height: int, width: int, moment: float) -> np.ndarray:
+    """A smooth picture with some texture, (height, width, 3) uint8."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    waves = [np.sin((x * (channel + 1) + y * (number % 5 + 1)) / 37 + moment + number) for channel in range(3)]
+    grain = np.random.default_rng(number).normal(0, 6, (height, width, 1))
+    return (np.stack(waves, -1) * 90 + 128 + grain).clip(0, 255).astype(np.uint8)
+
+
+def write_picture(path: Path, number: int) -> None:
+    from PIL.Image import fromarray
+
+    fromarray(pattern(number, 480, 640, 0)).save(path, quality=90)
+
+
+def write_clip(path: Path, number: int) -> None:
+    import av
+
+    with av.open(str(path), "w") as file:
+        stream: Any = file.add_stream("libx264", rate=30, options={"crf": "23", "preset": "veryfast", "g": "60"})
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        for frame in range(150):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pattern(number, 360, 640, frame / 9))))
+        file.mux(stream.encode())
+
+
+def write_frames(folder: Path, clip: Path) -> None:
+    """The frames of a clip as pictures of the size that the model sees."""
+    from PIL.Image import fromarray
+
+    import mmdata.video
+
+    folder.mkdir()
+    frames = mmdata.video.sample(clip, f"uniform:{FRAMES}", size=SIDE, resize="llava_next_video")
+    for number, pixels in enumerate(frames.pixels):
+        fromarray(pixels).save(folder / f"{number:02d}.jpg", quality=90)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Files of one kind, and the store that names them ``samples`` times in all."""
+
+    kind: str
+    files: list[Path]
+    store: Store
+    samples: int
+
+    @property
+    def paths(self) -> list[Path]:
+        """The file of each sample."""
+        return [self.files[number % len(self.files)] for number in range(self.samples)]
+
+
+def make_data(root: Path, kind: str, samples: int) -> Data:
+    root.mkdir(exist_ok=True)
+    files = []
+    for number in range(12):
+        clip, place = root / f"{number}.mp4", root / f"{number}.jpg"
+        if kind == "images":
+            write_picture(place, number)
+            files.append(place)
+            continue
+        write_clip(clip, number)
+        files.append(clip if kind == "videos" else root / str(number))
+        if kind == "frames":
+            write_frames(files[-1], clip)
+    media = [medium(kind, file) for file in files]
+    with StoreWriter(root / "store", sources=["bench"], origin=Origin("bench", {}, str(root))) as writer:
+        for number in range(samples):
+            part = Image(0) if kind == "images" else Video(0)
+            turns = (user(part, QUESTION), assistant(ANSWER))
+            writer.write(Conversation(f"s{number}", turns, (media[number % len(media)],), "bench"))
+    return Data(kind, files, open_store(root / "store"), samples)
+
+
+def medium(kind: str, file: Path) -> Media:
+    if kind == "images":
+        return Media("image", file.name, width=640, height=480)
+    if kind == "videos":
+        return Media("video", file.name, width=640, height=360, fps=30.0, num_frames=150, duration=5.0)
+    frames = tuple(picture.read_bytes() for picture in sorted(file.iterdir()))
+    return Media(
+        "video", frames=frames, frame_times=tuple(np.linspace(0, 4.967, FRAMES).tolist()), width=640, height=360
+    )
+
+
+# --- ours ------------------------------------------------------------------------------------------------------------
+
+
+def template(vocabulary: Path) -> Any:
+    tokenizer = load("llava_next_video", vocabulary)
+    return get("llava_next_video")(tokenizer=tokenizer, frames=f"uniform:{FRAMES}", max_length=4096)
+
+
+def stream_of(data: Data, family: Any, **options: Any) -> Stream:
+    views = FRAMES if data.kind != "images" else 5
+    return Stream(data.store, family, seq_length=4096, batch_size=BATCH, max_views=views, **options)
+
+
+def ours(data: Data, vocabulary: Path) -> Iterator[Any]:
+    """Uint8 batches through MindSpore's engine."""
+    dataset = mindspore_dataset(stream_of(data, template(vocabulary)))
+    yield
+    for row in dataset.create_tuple_iterator(num_epochs=1):
+        yield len(row[0])
+
+
+# --- PyTorch and Hugging Face ----------------------------------------------------------------------------------------
+
+
+def processor(vocabulary: Path) -> Any:
+    """LLaVA-NeXT-Video's processor, as its checkpoint configures it."""
+    import transformers as hf
+
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(vocabulary, Path(folder, "tokenizer.model"))
+        Path(folder, "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+        tokenizer = hf.LlamaTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<video>", "<image>"], special_tokens=True)
+    sizes = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    return hf.LlavaNextVideoProcessor(
+        tokenizer=tokenizer,
+        image_processor=hf.LlavaNextImageProcessor(image_grid_pinpoints=PINPOINTS, **sizes),
+        video_processor=hf.LlavaNextVideoVideoProcessor(**sizes),
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+
+
+def read_video_pyav(path: Path, indices: set[int]) -> np.ndarray:
+    """Hugging Face's documented way to the frames of a clip: decode up to the last one, keep those wanted."""
+    import av
+
+    frames = []
+    with av.open(str(path)) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            if number > max(indices):
+                break
+            if number in indices:
+                frames.append(frame)
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
+
+
+class HuggingFaceSamples:
+    """A map-style data set: file and text in, the processor's tensors out."""
+
+    def __init__(self, data: Data, vocabulary: Path) -> None:
+        self.data, self.paths, self.processor = data, data.paths, processor(vocabulary)
+        self.indices = set(np.linspace(0, 149, FRAMES).astype(int).tolist())
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> Any:
+        from PIL import Image as Pillow
+
+        path, kind = self.paths[number], "image" if self.data.kind == "images" else "video"
+        text = f"USER: <{kind}>\n{QUESTION} ASSISTANT: {ANSWER}</s>"
+        if kind == "image":
+            return self.processor(text=text, images=Pillow.open(path).convert("RGB"), return_tensors="pt")
+        if self.data.kind == "videos":
+            return self.processor(text=text, videos=read_video_pyav(path, self.indices), return_tensors="pt")
+        frames = np.stack([np.asarray(Pillow.open(file).convert("RGB")) for file in sorted(path.iterdir())])
+        return self.processor(text=text, videos=frames, return_tensors="pt")
+
+
+def collate(samples: list[Any]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def torch_hf(data: Data, vocabulary: Path) -> Iterator[Any]:
+    """A DataLoader whose worker processes run the processor sample by sample."""
+    from torch.utils.data import DataLoader
+
+    loader: Any = DataLoader(
+        HuggingFaceSamples(data, vocabulary),  # type: ignore[arg-type]
+        batch_size=BATCH,
+        num_workers=len(os.sched_getaffinity(0)),
+        collate_fn=collate,
+    )
+    yield
+    for batch in loader:
+        yield len(batch["input_ids"])
+
+
+# --- MindFormers' way ------------------------------------------------------------------------------------------------
+
+
+def clip_preprocess(pixels: np.ndarray) -> np.ndarray:
+    """CLIP's way with a picture, alone: shorter side, centre, float32, channels first (spec, section 6)."""
+    from PIL import Image as Pillow
+
+    height, width = pixels.shape[:2]
+    scale = SIDE / min(height, width)
+    size = (SIDE, int(height * scale)) if width < height else (int(width * scale), SIDE)
+    resized = np.asarray(Pillow.fromarray(pixels).resize(size, Pillow.Resampling.BICUBIC))
+    top, left = (resized.shape[0] - SIDE) // 2, (resized.shape[1] - SIDE) // 2
+    cropped = resized[top : top + SIDE, left : left + SIDE].astype(np.float32) / 255
+    normal = (cropped - np.array((0.48145466, 0.4578275, 0.40821073))) / np.array((0.26862954, 0.26130258, 0.27577711))
+    return normal.astype(np.float32).transpose(2, 0, 1)
+
+
+def opencv_frames(path: Path) -> np.ndarray:
+    """``process_video_with_cv2``: seek to each frame of floor(linspace), read it, BGR to RGB (spec, section 4)."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(path))
+    total, frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), []
+    for number in np.linspace(0, total - 1, FRAMES).astype(int):
+        capture.set(cv2.CAP_PROP_POS_FRAMES, int(number))
+        read, frame = capture.read()
+        if not read:
+            raise ValueError(f"{path}: frame {number} cannot be read")
+        frames.append(clip_preprocess(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)))
+    capture.release()
+    return np.stack(frames)
+
+
+def padded_tiles(path: Path) -> np.ndarray:
+    """Stage 2: the whole picture and 3 x 3 tiles, those that the picture does not have in zeros (spec, section 6)."""
+    from PIL import Image as Pillow
+
+    from mmdata.image.anyres import views
+
+    tiles = [clip_preprocess(tile) for tile in views(np.asarray(Pillow.open(path).convert("RGB")))]
+    return np.stack([*tiles, *[np.zeros_like(tiles[0])] * (10 - len(tiles))])
+
+
+def mindformers(data: Data, vocabulary: Path) -> Iterator[Any]:
+    """Per-sample Python in a MindSpore map: OpenCV, Pillow a frame, float32, text padded to length + 1."""
+    import mindspore.dataset as ds
+
+    tokenizer = load("llava_next_video", vocabulary)
+    prepare = padded_tiles if data.kind == "images" else opencv_frames
+    slots = 2340 if data.kind == "images" else FRAMES * 144
+
+    def transform(number: np.ndarray) -> tuple[np.ndarray, ...]:
+        images = prepare(data.paths[int(number)])
+        prompt, answer = tokenizer.encode(f"USER: \n{QUESTION} ASSISTANT:"), tokenizer.encode(ANSWER)
+        ids = [1, *prompt[:3], *[32001] * slots, *prompt[3:], *answer, 2]
+        labels = [-100] * (len(ids) - len(answer) - 1) + ids[-len(answer) - 1 :]
+        place = np.stack([np.zeros(slots), np.arange(4, 4 + slots)], -1).astype(np.int32)
+        padding = 4097 - len(ids)
+        texts = (np.pad(ids, (0, padding)), np.pad(labels, (0, padding), constant_values=-100))
+        return texts[0].astype(np.int32), images, place, texts[1].astype(np.int32)
+
+    columns = ["input_ids", "images", "image_context_pos", "labels"]
+    rows = ds.GeneratorDataset(list(np.arange(data.samples)), ["number"], shuffle=False)
+    rows = rows.map(transform, ["number"], columns, num_parallel_workers=len(os.sched_getaffinity(0)))
+    yield
+    for row in rows.batch(BATCH).create_tuple_iterator(num_epochs=1):
+        yield len(row[0])
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and its ended children."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def measure(run: Run, data: Data, vocabulary: Path) -> tuple[float, float]:
+    """Samples a second, and processor seconds a sample, over a whole pass; what is built before it does not count."""
+    batches = run(data, vocabulary)
+    next(batches)
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    count = sum(batches)
+    return count / (time.perf_counter() - wall), (cpu_seconds() - cpu) / count
+
+
+PEERS: dict[str, dict[str, Run]] = {
+    "images": {"torch + Hugging Face": torch_hf, "MindFormers' way": mindformers},
+    "videos": {"torch + Hugging Face": torch_hf, "MindFormers' way": mindformers},
+    "frames": {"torch + Hugging Face": torch_hf},
+}
+
+
+def speed(data: Data, vocabulary: Path, repeats: int) -> dict[str, Any]:
+    """One row: ours and each peer, the medians of interleaved runs."""
+    runs: dict[str, Run] = {"ours": ours, **PEERS[data.kind]}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            found[name].append(measure(run, data, vocabulary))
+    rate = {name: statistics.median(rates for rates, _ in pairs) for name, pairs in found.items()}
+    cost = {name: statistics.median(costs for _, costs in pairs) for name, pairs in found.items()}
+    peers = {name: value for name, value in rate.items() if name != "ours"}
+    return {
+        "name": data.kind,
+        "ours": rate["ours"],
+        "peers": peers,
+        "unit": "samples/s",
+        "ratio_to_best": rate["ours"] / max(peers.values()),
+        "cpu_seconds_per_sample": cost,
+        "versions": {name: version(name) for name in ("mindspore", "torch", "transformers", "av", "pillow", "numpy")},
+    }
+
+
+def engine_overhead(data: Data, vocabulary: Path) -> dict[str, Any]:
+    """Processor time of the whole stream to MindSpore over that of decoding and encoding alone, minus one."""
+    family, watch = template(vocabulary), Stopwatch()
+    reader = SampleReader(data.store, family, max_tokens=4096, max_views=None, decode=decode_views, watch=watch)
+    costs: dict[str, list[float]] = {"alone": [], "stream": []}
+    for _ in range(3):
+        began = cpu_seconds()
+        for number in range(data.samples):
+            reader.read(Place(number, number))
+        costs["alone"].append((cpu_seconds() - began) / data.samples)
+        costs["stream"].append(measure(ours, data, vocabulary)[1])
+    share = min(costs["stream"]) / min(costs["alone"]) - 1
+    return {"name": f"engine overhead, {data.kind}", "ours": share, "peers": {}, "unit": "of decoding and encoding"}
+
+
+def headroom(data: Data, vocabulary: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """Tokens that one processor supplies in a second, and how many devices it feeds."""
+    tokens = len(template(vocabulary).encode(data.store[0]))
+    supplied = tokens / row["cpu_seconds_per_sample"]["ours"]
+    return {
+        "name": f"headroom, {data.kind}",
+        "ours": supplied,
+        "peers": {"Qwen-VL fine-tuning, a device": DEVICE_TOKENS},
+        "unit": "tokens/s per core",
+        "ratio_to_best": supplied / DEVICE_TOKENS,
+    }
+
+
+def show(row: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(row), flush=True)
+        return
+    print(f"{row['name']}: {row['ours']:.4g} {row['unit']}")
+    cost = row.get("cpu_seconds_per_sample", {})
+    for name, value in row["peers"].items():
+        processor_time = f" (processor time {cost[name] / cost['ours']:.2f})" if cost else ""
+        print(f"    {name}: {value:.4g}, ratio {row['ours'] / value:.2f}{processor_time}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("vocabulary", type=Path)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", choices=sorted(PEERS))
+    parser.add_argument("--samples", type=int, default=96)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in [options.only] if options.only else PEERS:
+            data = make_data(Path(folder, kind), kind, options.samples)
+            row = speed(data, options.vocabulary, options.repeats)
+            show(row, options.json)
+            show(headroom(data, options.vocabulary, row), options.json)
+            show(engine_overhead(data, options.vocabulary), options.json)
+
+
+if __name__ == "__main__":
+    main()
