@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -26,7 +27,8 @@ class Isolated:
     that nothing is left anywhere. A process that was killed is replaced, and what it did is done again, once.
     """
 
-    def __init__(self, deadline: float, memory: int) -> None:
+    def __init__(self, deadline: float, memory: int, *, fast: bool = False) -> None:
+        self._job = partial(decode_views, fast=fast)
         self._deadline = deadline
         self._memory = memory
         self._own = threading.local()
@@ -36,12 +38,12 @@ class Isolated:
         """Return the pixels that ``plan`` asks for; see :func:`mmdata.pipeline.encode.decode_views`."""
         began = monotonic()
         try:
-            return self._pool().run(decode_views, medium, plan)
+            return self._pool().run(self._job, medium, plan)
         except MediaError as error:
             died = not error.path and monotonic() - began < self._deadline
             if not died:
                 raise
-            return self._pool().run(decode_views, medium, plan)
+            return self._pool().run(self._job, medium, plan)
 
     def _pool(self) -> Pool:
         if not hasattr(self._own, "pool"):

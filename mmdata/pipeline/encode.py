@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmdata.video import Strategy
+
     Views: TypeAlias = NDArray[np.uint8]  # (views, size, size, 3)
 
 __all__ = ["Decode", "Place", "Sample", "SampleReader", "Samples", "decode_views"]
@@ -175,8 +177,11 @@ def num_views(plan: PixelPlan) -> int:
     return len(plan.frames) or 1
 
 
-def decode_views(medium: Media, plan: PixelPlan) -> Views:
+def decode_views(medium: Media, plan: PixelPlan, *, fast: bool = False) -> Views:
     """Return the pixels that ``plan`` asks for, (views, size, size, 3) uint8 RGB.
+
+    ``fast`` lets FFmpeg resize the frames of a video whose size is known, in a third of the time: on real clips that is
+    1 to 3 grey levels off on average, and more at sharp edges of colour.
 
     Raises:
         MediaError: the medium cannot be decoded.
@@ -187,20 +192,35 @@ def decode_views(medium: Media, plan: PixelPlan) -> Views:
     from mmdata.image.families import resizer
 
     if medium.type == "video":
-        return _frames(medium, plan)
+        return _frames(medium, plan, fast)
     picture = decode(_source(medium))
     if plan.resize == "anyres":
         return anyres.views(picture, plan.size, plan.pinpoints)
     return np.ascontiguousarray(resizer(plan.resize)(picture, plan.size)[None])
 
 
-def _frames(medium: Media, plan: PixelPlan) -> Views:
+def _frames(medium: Media, plan: PixelPlan, fast: bool) -> Views:
     from mmdata.video import Strategy, sample
 
     if medium.frames is not None:
         return _cached_frames(medium.frames, plan)
     strategy = Strategy("frames", plan.frames)
+    if fast and medium.height and medium.width:
+        return _fast_frames(_source(medium), strategy, (medium.height, medium.width), plan)
     return sample(_source(medium), strategy, size=plan.size, resize=plan.resize).pixels
+
+
+def _fast_frames(source: Any, strategy: Strategy, size: tuple[int, int], plan: PixelPlan) -> Views:
+    import numpy as np
+
+    from mmdata.image.transforms import shorter_side_to
+    from mmdata.video import sample
+
+    whole = plan.resize in ("qwen_vl", "visualglm")  # these do not keep the aspect
+    height, width = (plan.size, plan.size) if whole else shorter_side_to(size, plan.size)
+    top, left = (height - plan.size) // 2, (width - plan.size) // 2
+    pixels = sample(source, strategy, size=(height, width)).pixels
+    return np.ascontiguousarray(pixels[:, top : top + plan.size, left : left + plan.size])
 
 
 def _cached_frames(frames: tuple[bytes, ...], plan: PixelPlan) -> Views:

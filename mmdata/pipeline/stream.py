@@ -45,6 +45,7 @@ _CHOICES: Final[Mapping[str, tuple[object, ...]]] = {
     "on_error": get_args(OnError),
     "layout": tuple(LAYOUTS),
     "pixels": get_args(PixelType),
+    "resize": ("exact", "fast"),
 }
 _REMEMBERED: Final = 1024  # steps whose state can still be asked for
 _MEMORY: Final = 4 << 30  # bytes that a decoding process may take
@@ -78,6 +79,8 @@ class Stream:
     - ``layout``: how the arrays are called and laid out, see :data:`LAYOUTS`.
     - ``max_views``: how many pictures, tiles and frames a row has room for, so that all batches have one shape.
     - ``pixels``: ``uint8`` as decoded, for the device to normalise, or ``float32``, normalised.
+    - ``resize``: ``exact`` as the family does, or ``fast``, where FFmpeg resizes the frames of videos: 1 to 3 grey
+      levels off on average.
     - ``workers``: threads that decode, by default one a processor; 0 does all where it is asked for. ``prefetch``:
       batches made ahead. ``isolated``: each of these threads decodes in a process of its own, so that a file that
       crashes the decoder costs one sample. ``deadline``: seconds that a sample may take.
@@ -101,6 +104,7 @@ class Stream:
     dynamic: bool = False
     max_views: int | None = None
     pixels: PixelType = "uint8"
+    resize: Literal["exact", "fast"] = "exact"
     workers: int | None = None
     prefetch: int = 2
     isolated: bool = False
@@ -205,9 +209,10 @@ class Stream:
 
     def _loaded(self, start: _Mark, workers: int) -> Generator[tuple[Loaded, Batch | None], None, None]:
         with ExitStack() as stack:
-            decode: Decode = decode_views
+            fast = self.resize == "fast"
+            decode: Decode = partial(decode_views, fast=fast)
             if self.isolated and workers:
-                decode = stack.enter_context(Isolated(self.deadline, _MEMORY))
+                decode = stack.enter_context(Isolated(self.deadline, _MEMORY, fast=fast))
             reader = self._reader(decode)
             source = verified if self._verifies else planned
             read = partial(self._outcomes, reader, workers)
@@ -334,7 +339,7 @@ class Stream:
     def _all_facts(self) -> dict[str, Any]:
         """All that decides what is in which global batch."""
         options = ("seq_length", "seed", "shuffle", "packing", "group_by", "window", "drop_last", "on_error")
-        frame = ("layout", "dynamic", "max_views", "pixels")
+        frame = ("layout", "dynamic", "max_views", "pixels", "resize")
         return {
             "samples": len(self.mixture),
             "fingerprint": self.mixture.fingerprint,

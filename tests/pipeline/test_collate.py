@@ -11,8 +11,9 @@ import mmdata.video
 from mmdata import image
 from mmdata.errors import SampleError
 from mmdata.pipeline import Stream
+from mmdata.pipeline.encode import decode_views
 from mmdata.schema import Conversation, Image, Media, assistant, user
-from mmdata.templates import get
+from mmdata.templates import PixelPlan, get
 from mmdata.tokenizers import load
 from tests.pipeline.words import PER_VIEW, SIDE, Conversations, WordTemplate, filmed, picture, shown, text
 from tests.stores import write
@@ -148,6 +149,18 @@ def test_clips_and_pictures_of_files_come_as_their_family_resizes_them(fixtures:
 
     expected = mmdata.video.sample(file, "frames:0,1,2", size=SIDE, resize="qwen_vl")
     np.testing.assert_array_equal(batch["pixel_values"], expected.pixels)
+
+
+@pytest.mark.parametrize("resize", ["llava_next_video", "qwen_vl"])
+def test_fast_frames_are_nearly_the_exact_ones(fixtures: Path, resize: Any) -> None:
+    file = min((fixtures / "videos").glob("*.mp4"), key=lambda path: path.stat().st_size)
+    index = mmdata.video.index(file)
+    clip, plan = Media("video", str(file), width=index.width, height=index.height), PixelPlan(0, resize, 112, (0, 3))
+
+    exact, fast = decode_views(clip, plan).astype(int), decode_views(clip, plan, fast=True)
+
+    assert exact.shape == fast.shape == (2, 112, 112, 3)
+    assert np.abs(exact - fast).mean() < 8  # whatever the clip; it is 1 to 3 for filmed ones
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,147 @@
+"""What a pipeline supplies, and what holds it up: the function behind ``mmdata bench``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from mmdata.errors import ConfigError, nearest
+from mmdata.pipeline.stream import Stream
+
+__all__ = ["BenchReport", "bench", "read_pipeline"]
+
+_KEYS: Final = ("mixture", "store", "media_root", "template", "tokenizer", "stream")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """What ``steps`` batches took ``seconds`` for.
+
+    ``samples``, ``tokens`` (padding left out) and ``bytes`` (of all arrays) are sums. ``real`` is the share of
+    positions that are not padding, ``single`` what it would be with one sample a row. ``stages`` are processor seconds:
+    ``read`` (the store), ``encode`` (the template), ``decode`` (media), ``collate``. ``first`` is the time to the first
+    batch.
+    """
+
+    steps: int
+    samples: int
+    tokens: int
+    bytes: int
+    seconds: float
+    first: float
+    real: float
+    single: float
+    stages: Mapping[str, float]
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that takes most processor time."""
+        return max(self.stages, key=lambda name: self.stages[name])
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The part of all processor time that each stage takes."""
+        total = sum(self.stages.values()) or 1.0
+        return {name: spent / total for name, spent in self.stages.items()}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the report as names and values, for a table."""
+        speed = [
+            ("samples/s", f"{self.samples / self.seconds:.1f}"),
+            ("tokens/s", f"{self.tokens / self.seconds:.0f}"),
+            ("MB/s", f"{self.bytes / self.seconds / 1e6:.1f}"),
+            ("first batch", f"{self.first:.2f} s"),
+            ("real tokens", f"{self.real:.1%} (one sample a row: {self.single:.1%})"),
+        ]
+        stages = [(f"processor time: {name}", f"{share:.1%}") for name, share in self.shares.items()]
+        return [*speed, *stages, ("bottleneck", self.bottleneck)]
+
+
+def bench(pipeline: str | Path, *, steps: int = 100) -> BenchReport:
+    """Run ``steps`` batches of the pipeline that a YAML file describes, fewer if an epoch has fewer.
+
+    Raises:
+        ConfigError: with every fault of the file.
+    """
+    return measure(read_pipeline(pipeline), steps)
+
+
+def measure(stream: Stream, steps: int) -> BenchReport:
+    """Run at most ``steps`` batches of the epoch of a stream, and say what they took."""
+    samples = tokens = size = positions = made = 0
+    first = 0.0
+    began = time.perf_counter()
+    for batch in islice(stream, steps):
+        first = first or time.perf_counter() - began
+        made += 1
+        samples += sum(map(len, batch.ids))
+        tokens += batch.tokens
+        size += batch.nbytes
+        positions += batch["input_ids"].size
+    seconds = time.perf_counter() - began
+    single = tokens / (max(samples, 1) * stream.seq_length)
+    real = tokens / max(positions, 1)
+    return BenchReport(made, samples, tokens, size, seconds, first, real, single, stream.watch.seconds)
+
+
+def read_pipeline(path: str | Path) -> Stream:
+    """Return the stream that a YAML file describes.
+
+    Keys: ``mixture`` (a mixing YAML) or ``store`` with ``media_root``; ``template`` and ``tokenizer``, each ``name``
+    and options, the tokenizer with ``path``; ``stream``, the options of :class:`mmdata.pipeline.Stream`. Paths are
+    relative to the file.
+
+    Raises:
+        ConfigError: with every fault of the file.
+    """
+    import yaml
+
+    file = Path(path)
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    if faults := _faults(config):
+        raise ConfigError(f"{file}: " + "; ".join(faults))
+    return Stream(_samples(config, file.parent), _template(config, file.parent), **(config.get("stream") or {}))
+
+
+def _faults(config: Any) -> list[str]:
+    if not isinstance(config, dict):
+        return [f"a pipeline is a mapping of {', '.join(_KEYS)}"]
+    faults = [f"unknown key {key!r}.{nearest(str(key), _KEYS)}" for key in config if key not in _KEYS]
+    if ("mixture" in config) == ("store" in config):
+        faults.append("give either mixture (a mixing YAML) or store")
+    for key in ("template", "tokenizer"):
+        if not isinstance(config.get(key), dict) or "name" not in config[key]:
+            faults.append(f"{key} must be a mapping with a name")
+    if isinstance(config.get("tokenizer"), dict) and "path" not in config["tokenizer"]:
+        faults.append("tokenizer needs the path of its vocabulary")
+    options = {option.name for option in fields(Stream) if option.init} - {"mixture", "template"}
+    stream = config.get("stream") or {}
+    faults += [f"unknown stream option {key!r}.{nearest(str(key), options)}" for key in stream if key not in options]
+    return faults
+
+
+def _samples(config: Mapping[str, Any], folder: Path) -> Any:
+    from mmdata.mixture import Mixture
+    from mmdata.store import open as open_store
+
+    if "store" in config:
+        root = config.get("media_root")
+        return open_store(folder / config["store"], media_root=folder / root if root else None)
+    return Mixture.from_yaml(folder / config["mixture"], seed=int((config.get("stream") or {}).get("seed", 0)))
+
+
+def _template(config: Mapping[str, Any], folder: Path) -> Any:
+    from mmdata.templates import get
+    from mmdata.tokenizers import load
+
+    words = dict(config["tokenizer"])
+    tokenizer = load(words.pop("name"), folder / words.pop("path"), **words)
+    options = dict(config["template"])
+    return get(options.pop("name"))(tokenizer=tokenizer, **options)

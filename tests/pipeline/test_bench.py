@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmdata.errors import ConfigError
+from mmdata.pipeline import Stream
+from mmdata.pipeline.bench import bench, measure
+from tests.pipeline.words import Conversations, WordTemplate, mixed, shown
+from tests.stores import write
+
+
+def test_a_report_says_what_was_supplied_and_what_held_it_up() -> None:
+    stream = Stream(mixed(100), WordTemplate(), seq_length=64, batch_size=4, packing=True, window=16)
+
+    report = measure(stream, steps=3)
+
+    assert report.steps == 3
+    assert report.samples > 12
+    assert 0 < report.single < report.real <= 1
+    assert set(report.stages) == {"read", "encode", "decode", "collate"}
+    assert report.bottleneck in report.stages
+    assert sum(report.shares.values()) == pytest.approx(1)
+    assert dict(report.rows())["bottleneck"] == report.bottleneck
+
+
+def test_a_pipeline_file_is_run(fixtures: Path, tmp_path: Path) -> None:
+    write(tmp_path / "store", Conversations(map(shown, range(8))))
+    (tmp_path / "pipeline.yaml").write_text(
+        f"""
+        store: store
+        template: {{name: qwen_vl, max_length: 512}}
+        tokenizer: {{name: qwen_vl, path: {fixtures / "vocab" / "qwen.tiktoken"}}}
+        stream: {{seq_length: 512, batch_size: 2}}
+        """
+    )
+
+    report = bench(tmp_path / "pipeline.yaml", steps=3)
+
+    assert (report.steps, report.samples) == (3, 6)
+
+
+def test_all_faults_of_a_pipeline_file_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("stores: x\ntemplate: {name: qwen_vl}\nstream: {seq_lenght: 5}\n")
+
+    with pytest.raises(ConfigError) as caught:
+        bench(tmp_path / "p.yaml")
+
+    for fault in ("unknown key 'stores'. Did you mean 'store'?", "give either", "tokenizer must", "'seq_length'?"):
+        assert fault in str(caught.value)

@@ -1,0 +1,58 @@
+"""Many samples: the first batch comes at once, and memory does not grow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mmdata.pipeline import Stream
+from mmdata.schema import Conversation, assistant, user
+from mmdata.store import open as open_store
+from mmdata.writer import Origin, StoreWriter
+from tests.pipeline.words import WordTemplate
+
+pytestmark = pytest.mark.slow
+
+ROWS = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def million(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store of a million rows."""
+    path = tmp_path_factory.mktemp("scale") / "store"
+    rows = [Conversation(f"r{n}", (user("tell me"), assistant(f"number {n}"))) for n in range(1000)]
+    with StoreWriter(path, sources=[""], origin=Origin("test", {})) as writer:
+        for _ in range(ROWS // len(rows)):
+            for row in rows:
+                writer.write(row)
+    yield path
+
+
+def anonymous_memory() -> int:
+    """Bytes of this process that are its own, pages of mapped files left out."""
+    return psutil.Process().memory_full_info().uss
+
+
+def test_the_first_batch_of_a_million_samples_comes_within_two_seconds(million: Path) -> None:
+    began = time.monotonic()
+
+    for options in ({}, {"packing": True}):
+        first = next(iter(Stream(open_store(million), WordTemplate(), seq_length=64, batch_size=8, **options)))
+        assert first.step == 1
+
+    assert time.monotonic() - began < 2
+
+
+def test_memory_stays_flat_over_a_hundred_thousand_samples(million: Path) -> None:
+    stream = Stream(open_store(million), WordTemplate(), seq_length=64, batch_size=100, workers=2)
+    used = []
+
+    for batch in stream.take(1000):
+        if batch.step % 100 == 0:
+            used.append(anonymous_memory())
+
+    assert max(used[3:]) - used[2] < 64 << 20, [f"{bytes_ / 2**20:.0f} MiB" for bytes_ in used]
