@@ -157,7 +157,7 @@ def _keyframes(rows: list[PacketRow], order: NDArray[np.int64] | None) -> Number
 
 def _last_period(rows: list[PacketRow], order: NDArray[np.int64] | None, stream: VideoStream, rate: float) -> float:
     last = -1 if order is None else int(order.argmax())
-    return rows[last].duration * tick(stream) or (1 / rate if rate else 0.0)
+    return (rows[last].duration or 0) * tick(stream) or (1 / rate if rate else 0.0)
 
 
 def _mean_rate(times: Times) -> float:

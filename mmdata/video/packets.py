@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mmdata.errors import VideoError
@@ -28,9 +29,12 @@ class PacketRow(NamedTuple):
     pts: int | None
     dts: int | None
     pos: int | None
-    duration: int
+    duration: int | None
     keyframe: bool
     discard: bool
+
+
+_row: Final = attrgetter("pts", "dts", "pos", "duration", "is_keyframe", "is_discard")
 
 
 class Supply(Protocol):
@@ -65,8 +69,9 @@ def read_packets(
     from av import FFmpegError
 
     rows: list[PacketRow] = []
+    held: list[Packet[VideoStream]] = []
+    size = 0  # bytes of all packets
     first_bytes: list[bytes] = []
-    held = _Held(limits.packet_bytes)
     corrupt: list[int] = []
     damage: list[str] = []
     try:
@@ -75,38 +80,30 @@ def read_packets(
                 corrupt.append(len(rows))
             if heads:
                 first_bytes.append(bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD]))
-            rows.append(_row(packet))
-            held.add(packet)
+            rows.append(PacketRow._make(_row(packet)))
+            size += packet.size
+            if size <= limits.packet_bytes:
+                held.append(packet)
+            else:
+                held.clear()
             if len(rows) > limits.frames:
                 raise _too_long(source, limits)
     except FFmpegError as error:
         damage.append(f"reading stopped after packet {len(rows)}: {plain(error)}")
     if corrupt:
         damage.append(f"{len(corrupt)} corrupt packets, the first is number {corrupt[0]}")
-    supply = held if held.complete else _Reread(container, stream, rows, name_of(source))
+    supply = _Held(held) if size <= limits.packet_bytes else _Reread(container, stream, rows, name_of(source))
     return Packets(rows, tuple(damage), first_bytes, supply)
 
 
+@dataclass(frozen=True, slots=True)
 class _Held:
-    """Packets kept in memory, up to a number of bytes."""
+    """Packets kept in memory."""
 
-    def __init__(self, size: int) -> None:
-        self._free = size
-        self._packets: list[Packet[VideoStream]] = []
-
-    def add(self, packet: Packet[VideoStream]) -> None:
-        self._free -= packet.size
-        if self.complete:
-            self._packets.append(packet)
-        else:
-            self._packets.clear()
-
-    @property
-    def complete(self) -> bool:
-        return self._free >= 0
+    packets: list[Packet[VideoStream]]
 
     def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
-        return self._packets[start : stop + 1]
+        return self.packets[start : stop + 1]
 
 
 class _Reread:
@@ -150,7 +147,7 @@ class _Reread:
 
 
 def _demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    return (packet for packet in container.demux(stream) if packet.size)
+    return filter(attrgetter("size"), container.demux(stream))
 
 
 def without_leading(rows: list[PacketRow]) -> list[PacketRow]:
@@ -161,10 +158,10 @@ def without_leading(rows: list[PacketRow]) -> list[PacketRow]:
     first = rows[0] if rows else None
     if first is None or first.pts is None or not first.keyframe:
         return rows
-    before = first.pts - 1
-    times = [before if row.pts is None else row.pts for row in rows]
-    stop = next((number for number, time in enumerate(times[1:], 1) if time >= first.pts), 1)
-    leading = (row._replace(pts=times[number], discard=True) for number, row in enumerate(rows[1:stop], 1))
+    start, before = first.pts, first.pts - 1
+    after = (number for number, row in enumerate(rows) if number and row.pts is not None and row.pts >= start)
+    stop = next(after, 1)
+    leading = (row._replace(pts=before if row.pts is None else row.pts, discard=True) for row in rows[1:stop])
     return [first, *leading, *rows[stop:]]
 
 
@@ -172,10 +169,6 @@ def tick(stream: VideoStream) -> float:
     """Return the stream's time base in seconds."""
     assert stream.time_base is not None, "FFmpeg gives every stream a time base"
     return float(stream.time_base)
-
-
-def _row(packet: Packet[VideoStream]) -> PacketRow:
-    return PacketRow(packet.pts, packet.dts, packet.pos, packet.duration or 0, packet.is_keyframe, packet.is_discard)
 
 
 def _too_long(source: Source, limits: Limits) -> VideoError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmdata.errors import VideoError
@@ -17,6 +18,7 @@ from mmdata.video.source import Source, name_of, opened, plain
 
 if TYPE_CHECKING:
     import numpy as np
+    from av import FFmpegError
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -162,11 +164,11 @@ class Reader:
         if self._thorough or self.index.order is None:
             yield from self._among_everything(wanted)
             return
-        latest = -1
+        latest, order = -1, self.index.order.tolist()
         for segment in segments(self.index, wanted):
             packets = enumerate(self._supply.between(segment.start, segment.stop), segment.start)
             for packet, frame in self._decoded(self._marked(packets, segment) if self._skips else packets):
-                number = int(self.index.order[packet])
+                number = order[packet]
                 if self.index.times_source == "derived" and number < latest:
                     return  # the order that was read from the coded frames is not the order in which they come
                 latest = number
@@ -197,7 +199,7 @@ class Reader:
 
         They refer to frames before it, which were not decoded; nobody wants them.
         """
-        if self.index.order is not None:
+        if self.faults and self.index.order is not None:
             ranks = _ranks(self.index)
             self.faults = [
                 fault for fault in self.faults if fault.packet < start or ranks[fault.packet] >= ranks[start]
@@ -219,26 +221,27 @@ class Reader:
 
     def _decoded(self, packets: Iterable[tuple[int, Packet[VideoStream]]]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode ``packets`` and, at their end, what the decoder still holds; each frame with its packet's number."""
-        for number, packet in packets:
-            packet.pts = number  # comes out as the pts of its frame, wherever reordering puts it
-            for frame in self._tried(packet, number):
-                yield frame.pts, frame  # type: ignore[misc]  # it has one: ours
-        for frame in self._tried(None, len(self.index.packets) - 1):
-            yield frame.pts, frame  # type: ignore[misc]
-        self._context.flush_buffers()
-
-    def _tried(self, packet: Packet[VideoStream] | None, number: int) -> list[VideoFrame]:
         from av import FFmpegError
 
-        try:
-            return self._context.decode(packet)
-        except FFmpegError as error:
-            if isinstance(error, MemoryError):
-                raise VideoError(
-                    f"{self.name}: needs more memory than there is", path=self.name, reason="media_limit"
-                ) from error
-            self.faults.append(Fault(number, plain(error)))
-            return []
+        end = (len(self.index.packets) - 1, None)
+        for number, packet in chain(packets, [end]):
+            if packet is not None:
+                packet.pts = number  # comes out as the pts of its frame, wherever reordering puts it
+            try:
+                frames = self._context.decode(packet)
+            except FFmpegError as error:
+                self._refused(number, error)
+                continue
+            for frame in frames:
+                yield frame.pts, frame  # type: ignore[misc]  # it has one: ours
+        self._context.flush_buffers()
+
+    def _refused(self, number: int, error: FFmpegError) -> None:
+        if isinstance(error, MemoryError):
+            raise VideoError(
+                f"{self.name}: needs more memory than there is", path=self.name, reason="media_limit"
+            ) from error
+        self.faults.append(Fault(number, plain(error)))
 
 
 def _ranks(index: Index) -> NDArray[np.int64]:

@@ -22,7 +22,8 @@ __all__ = ["Source", "name_of", "opened", "plain", "undecodable"]
 Source: TypeAlias = "str | os.PathLike[str] | bytes"
 
 # Nothing but the file itself is read: no network, no playlist, no numbered series of stills.
-_OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none"}
+# The frames that are decoded to learn the codec's parameters are thrown away, so they need no finish.
+_OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none", "skip_loop_filter": "all"}
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
 
