@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdata.schema import Conversation, Part
-from mmdata.store import Origin, StoreWriter
+from mmdata.writer import Origin, StoreWriter
 from recipes import build
 from recipes.config import FinetuneConfig, Generation, read
 from recipes.finetune import finetune

@@ -94,7 +94,8 @@ def await_worker(job: subprocess.Popen[str], output: Path) -> int:
     while not complete(output):
         assert job.poll() is None and time.monotonic() < end, "no checkpoint came"
         time.sleep(0.02)
-    workers = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if str(output) in command_line(pid)]
+    found = [int(process.name) for process in Path("/proc").iterdir() if process.name.isdigit()]
+    workers = [pid for pid in found if str(output) in command_line(pid)]
     return max(pid for pid in workers if pid != job.pid)
 
 

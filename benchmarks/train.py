@@ -1,0 +1,155 @@
+"""One training step of each tiny family, fed by the pipeline; beside `transformers` on torch where it has the model.
+
+    python -m benchmarks.train [--steps 30] [--json]
+
+Ours trains as `recipes/finetune.py` does, on drawn pictures and clips, in graph mode on the CPU; the first steps, in
+which it compiles, do not count. Of the four families `transformers` has LLaVA-NeXT-Video; its model is given the same
+sizes, tokens and frames, the same optimizer, and no data pipeline at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import PYTHON, options, print_row
+
+CONFIGS = Path(__file__).resolve().parent.parent / "recipes" / "configs"
+TWINS = {
+    "cogvlm2_video": ("finetune_lora_rwf2000_tiny", "clips"),
+    "llava_next_video": ("finetune_stage3_videos_tiny", "clips"),
+    "qwen_vl": ("finetune_stage3_tiny", "pictures"),
+    "visualglm": ("finetune_lora_fewshot_tiny", "pictures"),
+}
+COMPILING = 5  # steps that do not count
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        kind, *rest = arguments.child
+        print(json.dumps(peer(arguments.steps) if kind == "peer" else ours(*rest, arguments.steps)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        draw(Path(folder))
+        for family in TWINS:
+            compare(family, folder, arguments)
+
+
+def draw(folder: Path) -> None:
+    """Draw and convert the data."""
+    import mmdata
+    from examples.synthetic import write_coco, write_videos
+
+    mmdata.convert("llava", [write_coco(folder / "coco")], folder / "pictures")
+    mmdata.convert("video178k", [write_videos(folder / "0_30_s_drawn_v0_1")], folder / "clips")
+
+
+def compare(family: str, folder: str, arguments: argparse.Namespace) -> None:
+    """Print the rows of one family."""
+    contestants = {"ours": ["ours", family, folder]}
+    if family == "llava_next_video":
+        contestants["transformers"] = ["peer"]
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
+    for _ in range(arguments.runs):
+        for name, child in contestants.items():
+            taken[name].append(run(child, arguments.steps))
+    steps = {name: 1000 * statistics.median(one["step"] for one in each) for name, each in taken.items()}
+    row: dict[str, Any] = {"more_is_better": False, "as_json": arguments.json}
+    print_row(f"{family}, a step", steps.pop("ours"), steps, "ms", ["mindspore", "torch", "transformers"], **row)
+    waiting = 100 * statistics.median(one["waiting"] for one in taken["ours"])
+    print_row(f"{family}, waiting for data", waiting, {}, "% of a step", ["mindspore"], **row)
+
+
+def run(child: list[str], steps: int) -> dict[str, float]:
+    """What one run of a contestant measured."""
+    line = [PYTHON, "-m", "benchmarks.train", "--steps", str(steps), "--child", *child]
+    found = subprocess.run(line, capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise RuntimeError(f"{' '.join(child)} failed:\n{found.stderr[-2000:]}")
+    measured: dict[str, float] = json.loads(found.stdout.splitlines()[-1])
+    return measured
+
+
+def ours(family: str, folder: str, steps: int) -> dict[str, float]:
+    """Median seconds of a step and the share of them that was spent on waiting for data."""
+    from recipes.config import FinetuneConfig, read
+    from recipes.finetune import finetune
+    from recipes.metrics import read_metrics
+
+    name, kind = TWINS[family]
+    output = Path(folder) / family
+    line = [f"data.train={folder}/{kind}", f"run.output={output}", f"run.steps={steps + COMPILING}"]
+    line += ["data.train_split=null", "data.evaluate_split=null", "run.checkpoint_every=0"]
+    finetune(read(FinetuneConfig, CONFIGS / family / f"{name}.yaml", line))
+    lines = read_metrics(output / "metrics.jsonl")[COMPILING:]
+    spent = sum(line["seconds"] for line in lines)
+    waiting = sum(line["seconds"] * line["data_wait"] for line in lines)
+    return {"step": statistics.median(line["seconds"] for line in lines), "waiting": waiting / spent}
+
+
+def peer(steps: int) -> dict[str, float]:
+    """Median seconds of a step of `transformers`' LLaVA-NeXT-Video at the size of our tiny one with bytes for words."""
+    import torch
+
+    model, batch = peer_model_and_batch()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-6, weight_decay=0.0)
+    taken = []
+    for _ in range(steps + COMPILING):
+        began = time.perf_counter()
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        taken.append(time.perf_counter() - began)
+    return {"step": statistics.median(taken[COMPILING:]), "waiting": 0.0}
+
+
+def peer_model_and_batch() -> tuple[Any, dict[str, Any]]:
+    """The model, and one row of 384 tokens with 4 frames of 4 pooled features each."""
+    import torch
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
+
+    from recipes.vocabularies import byte_tokenizer
+
+    vocabulary = byte_tokenizer("llava_next_video").vocab_size
+    vision = CLIPVisionConfig(
+        image_size=56,
+        patch_size=14,
+        hidden_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=128,
+    )
+    text = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        intermediate_size=128,
+    )
+    video, image = vocabulary - 2, vocabulary - 1
+    config = LlavaNextVideoConfig(
+        vision_config=vision, text_config=text, video_token_index=video, image_token_index=image
+    )
+    ids = torch.full((1, 384), 65)
+    ids[:, 8:24] = video
+    pixels = torch.rand(1, 4, 3, 56, 56)
+    labels = torch.where(torch.arange(384) > 200, ids, -100)
+    model = LlavaNextVideoForConditionalGeneration(config).train()
+    return model, {"input_ids": ids, "pixel_values_videos": pixels, "labels": labels}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
