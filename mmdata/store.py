@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from mmdata.columns import arrow_schema
@@ -155,10 +156,12 @@ class _ArrowShard:
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self.schema = self._reader.schema
         self.num_batches = self._reader.num_record_batches
+        self._lock = Lock()  # Arrow reads the dictionaries with the first batch, and two threads would read them twice
         self.view = lru_cache(maxsize=None)(lambda number: BatchView(self.batch(number)))
 
     def batch(self, number: int) -> pa.RecordBatch:
-        return self._reader.get_batch(number).replace_schema_metadata(None)
+        with self._lock:
+            return self._reader.get_batch(number).replace_schema_metadata(None)
 
 
 class _ParquetShard:
@@ -170,10 +173,12 @@ class _ParquetShard:
         self._file = pq.ParquetFile(path, memory_map=True)
         self.schema = self._file.schema_arrow
         self.num_batches = self._file.num_row_groups
+        self._lock = Lock()  # Arrow's reader of Parquet files is for one thread at a time
         self.view = lru_cache(maxsize=_PARQUET_BATCHES_KEPT)(lambda number: BatchView(self.batch(number)))
 
     def batch(self, number: int) -> pa.RecordBatch:
-        table = self._file.read_row_group(number).cast(arrow_schema())
+        with self._lock:
+            table = self._file.read_row_group(number).cast(arrow_schema())
         return table.combine_chunks().to_batches()[0]
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -199,3 +201,21 @@ def test_hugging_face_datasets_reads_a_store_as_it_is(tmp_path: Path) -> None:
 
     assert loaded.num_rows == 700
     assert loaded[699]["messages"][1]["content"][0]["text"].startswith("word699")
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_threads_may_read_a_store_at_once(tmp_path: Path, parquet: bool) -> None:
+    rows = [plain(number) for number in range(8)]
+    path = write(tmp_path / "store", rows, parquet=parquet).path
+
+    for _ in range(50):
+        store, start = mmdata.open(path), threading.Barrier(4)
+
+        def first_rows(number: int, store: Store = store, start: threading.Barrier = start) -> list[Conversation]:
+            start.wait()
+            return [store[number], store[number + 4]]
+
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(first_rows, range(4)))
+
+        assert found == [[rows[number], rows[number + 4]] for number in range(4)]
