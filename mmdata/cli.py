@@ -325,6 +325,27 @@ def frames(source: Path, store: Path, strategy: str, as_json: bool, **settings: 
     click.echo(json.dumps(asdict(report), default=str) if as_json else _account(report))
 
 
+@cli.command(
+    epilog="""
+\b
+PIPELINE is a YAML file:
+  store: stores/rwf-frames
+  template: {name: cogvlm2_video}
+  tokenizer: {name: cogvlm2_video, path: tokenizer.model}
+  stream: {seq_length: 2048, batch_size: 4}
+"""
+)
+@click.argument("pipeline", type=STORE)
+@click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Batches to run.")
+@JSON
+def bench(pipeline: Path, steps: int, as_json: bool) -> None:
+    """Run the PIPELINE of a YAML file and say how fast it is, and which stage holds it up."""
+    from mmdata.pipeline.bench import bench as run
+
+    report = run(pipeline, steps=steps)
+    click.echo(json.dumps({**asdict(report), "bottleneck": report.bottleneck}) if as_json else _columns(report.rows()))
+
+
 def _media_faults(store: Path, workers: int | None) -> list[str]:
     from mmdata.checks import media_faults
     from mmdata.progress import progress

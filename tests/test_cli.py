@@ -138,3 +138,32 @@ def test_a_template_that_cannot_be_made_says_why(tmp_path: Path, arguments: list
 
     assert done.returncode in (1, 2)
     assert words in done.stderr
+
+
+def test_a_pipeline_is_run_and_its_bottleneck_named(tmp_path: Path, fixtures: Path) -> None:
+    source(tmp_path, 20, image=None, conversations=[{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}])
+    mmdata(tmp_path, "convert", "llava", "source.json", "-o", "store")
+    config = {
+        "store": "store",
+        "template": {"name": "qwen_vl"},
+        "tokenizer": {"name": "qwen_vl", "path": str(fixtures / "vocab" / "qwen.tiktoken")},
+        "stream": {"seq_length": 128, "batch_size": 4},
+    }
+    (tmp_path / "pipeline.yaml").write_text(json.dumps(config))
+
+    done = mmdata(tmp_path, "bench", "pipeline.yaml", "--steps", "3", "--json")
+
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["samples"] == 12
+    assert report["bottleneck"] in report["stages"]
+
+
+def test_a_pipeline_that_cannot_be_meant_says_every_fault(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text('{"store": "s", "templat": {}, "stream": {"seq_len": 3}}')
+
+    done = mmdata(tmp_path, "bench", "pipeline.yaml")
+
+    assert done.returncode == 2
+    for words in ("'templat'", "template", "tokenizer", "'seq_length'"):
+        assert words in done.stderr
