@@ -20,7 +20,7 @@ from mmdata.schema import Conversation, Media, Part, Text, Video, assistant, use
 from recipes import build
 from recipes.experiments.experiment import ask, png, train, write_store
 
-LORA = ("lora.targets=all", "lora.rank=16", "lora.alpha=32", "lora.dropout=0", "schedule.peak=5e-3")
+LORA = ("lora.targets=all", "lora.rank=16", "lora.alpha=16", "lora.dropout=0", "run.steps=400")
 
 
 def drawn_store(folder: Path) -> Path:
