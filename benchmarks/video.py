@@ -3,7 +3,8 @@
     python -m benchmarks.video --videos DIR [--runs 5] [--json]
 
 Needs the `bench` extra and FFmpeg's shared libraries (for torchcodec). All contestants take the same 24 frames, evenly
-spread over the frames that they count; runs interleave, and a contestant's figure for a clip is its fastest run.
+spread over the frames that they count; runs interleave, and a contestant's figure for a clip is its fastest run. In a
+run each goes over the whole folder, so that none finds a clip in the caches as the one before it left them.
 `torchcodec` scales by its own Resize (which needs no torchvision, or a working one); `torchcodec, torch` gives full
 frames to torch's antialiased bilinear interpolation, `torch aliased` to the one that drops pixels; `opencv` seeks as
 MindFormers does; `pyav, all` decodes every frame and keeps those that are wanted.
@@ -70,8 +71,8 @@ def measured(ways: dict[str, Contestant], clips: list[str], runs: int) -> Second
     """Return the fastest of so many runs of every contestant on every clip."""
     taken: Seconds = {}
     for run in range(runs + 1):  # the first is to warm up
-        for clip in clips:
-            for name, way in ways.items():
+        for name, way in ways.items():
+            for clip in clips:
                 seconds = cpu_seconds(way, clip) if taken.get((name, clip)) != math.inf else math.inf
                 taken[name, clip] = seconds if run < 2 else min(seconds, taken[name, clip])
     return taken
@@ -142,7 +143,7 @@ def torchcodec(clip: str) -> Any:
     from torchcodec.transforms import Resize
 
     decoder = VideoDecoder(clip, num_ffmpeg_threads=1, seek_mode="exact", transforms=[Resize((SIDE, SIDE))])
-    return decoder.get_frames_at(spread(len(decoder))).data
+    return decoder.get_frames_at(spread(len(decoder))).data.numpy()
 
 
 def torchcodec_torch(clip: str, *, antialias: bool = True) -> Any:
@@ -152,7 +153,7 @@ def torchcodec_torch(clip: str, *, antialias: bool = True) -> Any:
     torch.set_num_threads(1)
     decoder = VideoDecoder(clip, num_ffmpeg_threads=1, seek_mode="exact")
     frames = decoder.get_frames_at(spread(len(decoder))).data
-    return torch.nn.functional.interpolate(frames, (SIDE, SIDE), mode="bilinear", antialias=antialias)
+    return torch.nn.functional.interpolate(frames, (SIDE, SIDE), mode="bilinear", antialias=antialias).numpy()
 
 
 def decord(clip: str) -> NDArray[np.uint8]:

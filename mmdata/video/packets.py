@@ -167,8 +167,9 @@ def without_leading(rows: list[PacketRow]) -> list[PacketRow]:
 
 def tick(stream: VideoStream) -> float:
     """Return the stream's time base in seconds."""
-    assert stream.time_base is not None, "FFmpeg gives every stream a time base"
-    return float(stream.time_base)
+    base = stream.time_base
+    assert base is not None, "FFmpeg gives every stream a time base"
+    return base.numerator / base.denominator
 
 
 def _too_long(source: Source, limits: Limits) -> VideoError:

@@ -139,4 +139,5 @@ def test_the_two_ways_to_resize_differ_by_little(fixtures: Path) -> None:
         )
         differences.append(np.abs(fast - exact).mean())
 
-    assert np.mean(differences) < 2.5
+    assert np.mean(differences) < 1.5
+    assert np.max(differences) < 3  # a test pattern, whose colours lose most at half the resolution
