@@ -110,13 +110,14 @@ def _texts(rows: Rows, frame: Frame) -> Arrays:
 def _pixels(rows: Rows, frame: Frame) -> NDArray[np.generic]:
     import numpy as np
 
-    values = np.zeros((frame.views(rows), frame.family.size, frame.family.size, 3), np.uint8)
+    values = np.empty((frame.views(rows), frame.family.size, frame.family.size, 3), np.uint8)
     first = 0
     for row in rows:
         for sample in row:
             for views in sample.views:
                 values[first : first + len(views)] = views
                 first += len(views)
+    values[first:] = 0
     return prepared(values, frame.pixels)
 
 
