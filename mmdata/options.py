@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -21,18 +22,24 @@ def typed(kind: Any, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: an option is unknown, or its value is not of its type.
     """
     known = {field.name for field in fields(kind)}
-    hints = get_type_hints(kind)
     for key in options:
         if key not in known:
             raise UsageError(
                 f"{name} has no option {key!r}.{nearest(key, known)} There are: {', '.join(sorted(known)) or 'none'}."
             )
-    return {key: _typed(key, value, hints[key]) for key, value in options.items()}
+    return {key: _typed(key, value, _hint(kind, key)) for key, value in options.items()}
 
 
 def defaults(kind: Any) -> dict[str, str]:
     """Return the options of a dataclass that have a default, as text."""
     return {field.name: repr(field.default) for field in fields(kind) if field.default is not MISSING}
+
+
+def _hint(kind: Any, key: str) -> Any:
+    """Return the type of one field; the others may have types that are known to type checkers alone."""
+    owner = next(base for base in kind.__mro__ if key in inspect.get_annotations(base))
+    alone = {"__annotations__": {key: owner.__annotations__[key]}, "__module__": owner.__module__}
+    return get_type_hints(type(key, (), alone))[key]
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
