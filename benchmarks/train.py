@@ -47,12 +47,14 @@ def main() -> None:
 
 
 def draw(folder: Path) -> None:
-    """Draw and convert the data."""
+    """Draw and convert the data, and repeat it, so that no epoch ends in what is measured."""
     import mmdata
     from examples.synthetic import write_coco, write_videos
 
     mmdata.convert("llava", [write_coco(folder / "coco")], folder / "pictures")
     mmdata.convert("video178k", [write_videos(folder / "0_30_s_drawn_v0_1")], folder / "clips")
+    for kind in ("pictures", "clips"):
+        (folder / f"{kind}.yaml").write_text(f"datasets:\n- store: {kind}\n  repeat: 200\n")
 
 
 def compare(family: str, folder: str, arguments: argparse.Namespace) -> None:
@@ -89,7 +91,7 @@ def ours(family: str, folder: str, steps: int) -> dict[str, float]:
 
     name, kind = TWINS[family]
     output = Path(folder) / family
-    line = [f"data.train={folder}/{kind}", f"run.output={output}", f"run.steps={steps + COMPILING}"]
+    line = [f"data.train={folder}/{kind}.yaml", f"run.output={output}", f"run.steps={steps + COMPILING}"]
     line += ["data.train_split=null", "data.evaluate_split=null", "run.checkpoint_every=0"]
     finetune(read(FinetuneConfig, CONFIGS / family / f"{name}.yaml", line))
     lines = read_metrics(output / "metrics.jsonl")[COMPILING:]
