@@ -1,4 +1,4 @@
-"""A tour in under a minute: drawn sources in four shapes, a store of each, and a mixture of them.
+"""A tour: drawn sources in four shapes, a store of each, a mixture of them, and a tiny model that learns from one.
 
     python -m examples.demo [FOLDER]
 
@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from examples.synthetic import write_coco, write_fewshot, write_rwf, write_videos
+from examples.train_demo import learn_and_answer
 
 MIX = """datasets:
   - store: stores/rwf
@@ -54,6 +55,9 @@ def tour(folder: Path) -> None:
     mmdata(folder, "info stores/mixed")
     mmdata(folder, "show stores/mixed 0")
     mmdata(folder, "check stores/mixed")
+
+    print("\nFine-tuning a tiny model on what was converted, and asking it about a picture …", flush=True)
+    learn_and_answer(folder.resolve())
 
 
 def mmdata(folder: Path, arguments: str) -> None:

@@ -69,6 +69,7 @@ def test_every_python_example_of_the_readme_runs(folder: Path, vocabulary: bool)
         run(folder, sys.executable, "-c", code)
 
 
+@pytest.mark.slow
 def test_the_tour_runs(tmp_path: Path) -> None:
     run(ROOT, sys.executable, "-m", "examples.demo", str(tmp_path))
 
