@@ -19,7 +19,7 @@ from models.checkpoint import open_checkpoint
 from recipes.checkpoints import complete
 from recipes.metrics import read_metrics
 
-pytestmark = [pytest.mark.mindspore, pytest.mark.slow]
+pytestmark = [pytest.mark.mindspore, pytest.mark.slow, pytest.mark.alone]
 ROOT = Path(__file__).parents[2]
 SCRIPT, CONFIG = (
     ROOT / "recipes" / "finetune.py",
