@@ -32,7 +32,7 @@ from recipes.vocabularies import byte_tokenizer
 
 def start_mindspore(device: str | None, graph: bool) -> None:
     """Choose the device and graph mode or PyNative, once and before anything else."""
-    if device is not None:
+    if device not in (None, ms.get_context("device_target")):  # once an operator has run, not even the same may be set
         ms.set_device(device)
     ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
 
