@@ -143,14 +143,9 @@ def convert(
             items = _probe_media(items, place, stack.enter_context(prober))
         if embed:
             items = _embed_media(items, place)
-        for number, item in enumerate(_settle_id(item, ids, duplicate_ids) for item in items):
-            if isinstance(item, Reject):
-                _refuse(item, writer, strict)
-            else:
-                writer.write(item[1], size=None if embed else item[0].size)
-            if number % _PAUSE == 0:
-                gc.collect(0)
-                progress(number, sum(writer.rejects.values()))
+        _write(
+            (_settle_id(item, ids, duplicate_ids) for item in items), writer, progress, strict=strict, sized=not embed
+        )
         if limit != 0 and not writer.records_in:
             raise UsageError(f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources.")
         writer.describe(renamed_ids=ids.renamed)
@@ -162,6 +157,18 @@ def convert(
         renamed_ids=ids.renamed,
         seconds=time.monotonic() - started,
     )
+
+
+def _write(items: Iterable[Item], writer: StoreWriter, progress: Progress, *, strict: bool, sized: bool) -> None:
+    """Write each item as a row or a reject; ``sized`` rows are as large as their records' text."""
+    for number, item in enumerate(items):
+        if isinstance(item, Reject):
+            _refuse(item, writer, strict)
+        else:
+            writer.write(item[1], size=item[0].size if sized else None)
+        if number % _PAUSE == 0:
+            gc.collect(0)
+            progress(number, sum(writer.rejects.values()))
 
 
 def _names(paths: Sequence[Path]) -> str:

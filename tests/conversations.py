@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 from hypothesis import strategies as st
@@ -94,8 +93,3 @@ def plain(number: int, words: int = 4) -> Conversation:
     answer = " ".join(f"word{number}" for _ in range(words))
     picture = Media("image", f"images/{number:06d}.jpg")
     return Conversation(f"c{number}", (user(Image(0), f"What is {number}?"), assistant(answer)), (picture,), "numbers")
-
-
-def float32(value: float) -> float:
-    """Return the nearest float32."""
-    return struct.unpack("f", struct.pack("f", value))[0]
