@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from functools import cache
-from operator import attrgetter
+from itertools import chain, compress, repeat
+from operator import attrgetter, is_not
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from mmdata.schema import Conversation, Image, MediaType, Message, Part, Region, Role, Split, Text, Time, Video
+from msgspec.structs import astuple
+
+from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Region, Role, Split, Text, Time, Video
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,14 +22,15 @@ __all__ = ["arrow_schema", "to_batch"]
 
 _PART_TYPES: Final[dict[type, str]] = {Text: "text", Image: "image", Video: "video", Region: "region", Time: "time"}
 _PART_FIELDS: Final[dict[str, set[type]]] = {
+    "text": {Text, Region},
     "media": {Image, Video, Region, Time},
     "boxes": {Region},
     "start": {Time},
     "end": {Time},
 }
-_ROLES: Final = {role: role for role in get_args(Role)}
-_SPLITS: Final = {split: split for split in get_args(Split)}
-_MEDIA_TYPES: Final = {kind: kind for kind in get_args(MediaType)}
+_ROLES: Final = get_args(Role)
+_SPLITS: Final = get_args(Split)
+_MEDIA_TYPES: Final = get_args(MediaType)
 
 _encode_extra: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -88,137 +92,139 @@ def to_batch(conversations: Sequence[Conversation], sources: Sequence[str]) -> p
     schema = arrow_schema()
     columns = [
         _text([c.id for c in conversations]),
-        _dictionary([c.source for c in conversations], {source: source for source in sources}, pa.int32()),
-        _dictionary([c.split for c in conversations], _SPLITS, pa.int8()),
-        _messages(conversations, schema.field("messages").type),
-        _media(conversations, schema.field("media").type),
+        _dictionary(_codes([c.source for c in conversations], sources, "int32"), sources),
+        _dictionary(_codes([c.split for c in conversations], _SPLITS), _SPLITS),
+        _lists([c.messages for c in conversations], _messages, schema.field("messages").type),
+        _lists([c.media for c in conversations], _media, schema.field("media").type),
         _text([_encode_extra(c.extra) if c.extra else "{}" for c in conversations]),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _messages(conversations: Sequence[Conversation], list_type: pa.DataType) -> pa.Array:
+def _messages(messages: Sequence[Message], struct_type: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
-    messages = [message for c in conversations for message in c.messages]
-    struct_type = list_type.value_type
     columns = [
-        _words([m.role for m in messages], _ROLES),
-        _parts(messages, struct_type.field("content").type),
-        pa.Array.from_buffers(pa.bool_(), len(messages), [None, _bits([m.train for m in messages])]),
+        _words(_codes([m.role for m in messages], _ROLES), _ROLES),
+        _lists([m.content for m in messages], _parts, struct_type.field("content").type),
+        pa.Array.from_buffers(pa.bool_(), len(messages), [None, _bits(bytes([m.train for m in messages]))]),
     ]
-    values = pa.StructArray.from_arrays(columns, fields=list(struct_type))
-    return _lists([c.messages for c in conversations], values, list_type)
+    return pa.StructArray.from_arrays(columns, fields=list(struct_type))
 
 
-def _parts(messages: Sequence[Message], list_type: pa.DataType) -> pa.Array:
+def _parts(parts: Sequence[Part], struct_type: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
-    parts = [part for message in messages for part in message.content]
-    kinds = list(map(type, parts))
-    struct_type = list_type.value_type
-    columns = [
-        _words(kinds, _PART_TYPES),
-        _text(_attribute(parts, kinds, "text", {Text, Region})),
-        *(
-            _sparse(_attribute(parts, kinds, name, having), struct_type.field(name).type)
-            for name, having in _PART_FIELDS.items()
-        ),
-    ]
-    values = pa.StructArray.from_arrays(columns, fields=list(struct_type))
-    return _lists([message.content for message in messages], values, list_type)
+    codes = _codes(list(map(type, parts)), _PART_TYPES)
+    columns = [_words(codes, tuple(_PART_TYPES.values()))]
+    for name, kinds in _PART_FIELDS.items():
+        there = codes.tobytes().translate(bytes(kind in kinds for kind in _PART_TYPES).ljust(256, b"\0"))
+        values = list(map(attrgetter(name), compress(parts, there)))
+        columns.append(_sparse(values, there, struct_type.field(name).type))
+    return pa.StructArray.from_arrays(columns, fields=list(struct_type))
 
 
-def _attribute(parts: Sequence[Part], kinds: Sequence[type], name: str, having: set[type]) -> list[Any]:
-    """Return an attribute of the parts that are of a kind that has it, None for the others."""
-    if having.isdisjoint(kinds):
-        return [None] * len(parts)
-    get = attrgetter(name)
-    return [get(part) if kind in having else None for part, kind in zip(parts, kinds, strict=True)]
-
-
-def _media(conversations: Sequence[Conversation], list_type: pa.DataType) -> pa.Array:
+def _media(media: Sequence[Media], struct_type: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
-    media = [medium for c in conversations for medium in c.media]
-    struct_type = list_type.value_type
-    columns = [
-        _words([m.type for m in media], _MEDIA_TYPES),
-        _text([m.path for m in media]),
-        *(_sparse(list(map(attrgetter(field.name), media)), field.type) for field in list(struct_type)[2:]),
-    ]
-    values = pa.StructArray.from_arrays(columns, fields=list(struct_type))
-    return _lists([c.media for c in conversations], values, list_type)
+    kind, *known = zip(*map(astuple, media), strict=True) if media else [()] * struct_type.num_fields
+    columns = [_words(_codes(kind, _MEDIA_TYPES), _MEDIA_TYPES)]
+    for values, field in zip(known, list(struct_type)[1:], strict=True):
+        there = bytes(map(is_not, values, repeat(None)))
+        columns.append(_sparse(list(compress(values, there)), there, field.type))
+    return pa.StructArray.from_arrays(columns, fields=list(struct_type))
 
 
 # The makers of arrays below hand Arrow buffers: given a list or a numpy array, `pa.array` imports pandas first, which
-# takes longer than converting ten thousand records.
+# takes longer than converting ten thousand records. ``there`` is a byte for each place of a column: 1 where it has a
+# value, 0 where it is null.
 
 
-def _text(values: Sequence[str | None]) -> pa.Array:
-    """Return a string array, null where a value is None."""
-    import pyarrow as pa
-
-    encoded = [b"" if value is None else value.encode() for value in values]
-    valid = _bits([value is not None for value in values]) if None in values else None
-    offsets = pa.py_buffer(_starts(encoded))
-    return pa.StringArray.from_buffers(len(encoded), offsets, pa.py_buffer(b"".join(encoded)), valid)
-
-
-def _words(values: Sequence[Hashable], words: Mapping[Any, str]) -> pa.Array:
-    """Return a string array of the word of each value; the words are few."""
-    import pyarrow as pa
-
-    return _dictionary(values, words, pa.int8()).dictionary_decode()
-
-
-def _dictionary(values: Sequence[Hashable], words: Mapping[Any, str], index_type: pa.DataType) -> pa.Array:
+def _sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.Array:
+    """Return an array with the next of ``values`` wherever one is there."""
     import numpy as np
     import pyarrow as pa
 
-    place = {value: index for index, value in enumerate(words)}
-    indices = np.array([place[value] for value in values], f"int{index_type.bit_width}")
-    encoded = pa.Array.from_buffers(index_type, len(values), [None, pa.py_buffer(indices)])
-    return pa.DictionaryArray.from_arrays(encoded, _text(list(words.values())))
+    if not values:
+        return pa.nulls(len(there), arrow_type)
+    if pa.types.is_string(arrow_type):
+        return _text(values, there)
+    if pa.types.is_integer(arrow_type):
+        numbers = _spread(np.array(values, f"int{arrow_type.bit_width}"), there)
+        return pa.Array.from_buffers(arrow_type, len(there), [_bits(there), pa.py_buffer(numbers)])
+    following = iter(values)
+    return pa.array([next(following) if here else None for here in there], arrow_type)
 
 
-def _sparse(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
-    """Return an array of values most of which, or all, are usually None."""
-    import pyarrow as pa
-
-    if values.count(None) == len(values):
-        return pa.nulls(len(values), arrow_type)
-    return _integers(values, arrow_type) if pa.types.is_integer(arrow_type) else pa.array(values, arrow_type)
-
-
-def _integers(values: Sequence[int | None], arrow_type: pa.DataType) -> pa.Array:
+def _text(values: Sequence[str], there: bytes | None = None) -> pa.Array:
+    """Return a string array of ``values``; nulls are between them where one is not there."""
     import numpy as np
     import pyarrow as pa
 
-    valid = _bits([value is not None for value in values]) if None in values else None
-    numbers = np.array([value or 0 for value in values], f"int{arrow_type.bit_width}")
-    return pa.Array.from_buffers(arrow_type, len(values), [valid, pa.py_buffer(numbers)])
+    joined = "".join(values)
+    data = joined.encode()
+    pieces = values if len(data) == len(joined) else [value.encode() for value in values]
+    lengths = np.fromiter(map(len, pieces), np.int32, len(pieces))
+    if there is not None:
+        lengths = _spread(lengths, there)
+    valid = None if there is None else _bits(there)
+    return pa.StringArray.from_buffers(len(lengths), _starts(lengths), pa.py_buffer(data), valid)
 
 
-def _lists(children: Sequence[Sized], values: pa.Array, list_type: pa.DataType) -> pa.Array:
-    """Return a list array: as many of ``values`` for each of ``children`` as that has."""
+def _words(codes: NDArray[np.int8], words: Collection[str]) -> pa.Array:
+    """Return a string array of the words that codes stand for."""
+    return _dictionary(codes, words).dictionary_decode()
+
+
+def _dictionary(codes: NDArray[np.signedinteger[Any]], words: Collection[str]) -> pa.Array:
     import pyarrow as pa
 
-    offsets = pa.py_buffer(_starts(children))
-    return pa.Array.from_buffers(list_type, len(children), [None, offsets], children=[values])
+    index_type = pa.from_numpy_dtype(codes.dtype)
+    indices = pa.Array.from_buffers(index_type, len(codes), [None, pa.py_buffer(codes)])
+    return pa.DictionaryArray.from_arrays(indices, _text(list(words)))
 
 
-def _starts(children: Sequence[Sized]) -> NDArray[np.int32]:
-    """Return where each child begins when they are joined, and where the last ends, (children + 1,) int32."""
+def _codes(values: Sequence[Hashable], known: Iterable[Hashable], dtype: str = "int8") -> NDArray[Any]:
+    """Return the place of each value among those ``known``, (values,) of ``dtype``."""
     import numpy as np
 
-    starts = np.zeros(len(children) + 1, np.int32)
-    starts[1:] = list(map(len, children))
-    return starts.cumsum(dtype=np.int32)
+    place = {value: index for index, value in enumerate(known)}
+    return np.fromiter(map(place.__getitem__, values), dtype, len(values))
 
 
-def _bits(flags: Sequence[bool]) -> pa.Buffer:
+def _lists(
+    lists: Sequence[Sequence[Any]], to_array: Callable[[list[Any], pa.DataType], pa.Array], list_type: pa.DataType
+) -> pa.Array:
+    """Return an array of lists, whose items ``to_array`` makes an array of."""
     import numpy as np
     import pyarrow as pa
 
-    return pa.py_buffer(np.packbits(np.array(flags, np.bool_), bitorder="little"))
+    items = to_array(list(chain.from_iterable(lists)), list_type.value_type)
+    starts = _starts(np.fromiter(map(len, lists), np.int32, len(lists)))
+    return pa.Array.from_buffers(list_type, len(lists), [None, starts], children=[items])
+
+
+def _starts(lengths: NDArray[np.int32]) -> pa.Buffer:
+    """Return where each of some things begins when they are joined, and where the last ends."""
+    import numpy as np
+    import pyarrow as pa
+
+    starts = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=starts[1:])
+    return pa.py_buffer(starts)
+
+
+def _spread(values: NDArray[Any], there: bytes) -> NDArray[Any]:
+    """Return the values where they are, 0 elsewhere."""
+    import numpy as np
+
+    spread = np.zeros(len(there), values.dtype)
+    spread[np.frombuffer(there, np.bool_)] = values
+    return spread
+
+
+def _bits(flags: bytes) -> pa.Buffer:
+    import numpy as np
+    import pyarrow as pa
+
+    return pa.py_buffer(np.packbits(np.frombuffer(flags, np.uint8), bitorder="little"))

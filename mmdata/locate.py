@@ -38,10 +38,10 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
     Raises:
         RecordError: the path leaves the root and may not, or no file can have this name.
     """
-    if _TOO_ODD.search(path):
-        raise RecordError(f"no file can be named {path!r}", reason="bad_encoding")
     if _PLAIN.fullmatch(path):
         return path
+    if _TOO_ODD.search(path):
+        raise RecordError(f"no file can be named {path!r}", reason="bad_encoding")
     whole = posixpath.normpath(posixpath.join(root, path))
     if whole == root or whole.startswith(root.rstrip("/") + "/"):
         return whole[len(root.rstrip("/")) + 1 :] or "."

@@ -7,10 +7,13 @@ random is what training does.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from operator import mul
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
+from mmdata.errors import StoreError
 from mmdata.schema import (
     Conversation,
     Image,
@@ -20,7 +23,6 @@ from mmdata.schema import (
     Part,
     Region,
     Role,
-    Split,
     Text,
     Time,
     Video,
@@ -35,13 +37,17 @@ Reader: TypeAlias = Callable[[int], Any]
 """Returns the value of a column at an index."""
 
 
+_PARTS: Final = ("text", "image", "video", "region", "time")
+_FLAGS: Final = (False, True)
+
+
 class BatchView:
     """Rows of one record batch, decoded on request; the views of its columns are made once."""
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self._id = _Strings(batch.column("id"))
-        self._source = _Words(batch.column("source").dictionary_decode())
-        self._split = _Words(batch.column("split").dictionary_decode())
+        self._source = _Words.of_dictionary(batch.column("source"))
+        self._split = _Words.of_dictionary(batch.column("split"))
         self._messages = _Messages(batch.column("messages"))
         self._media = _Media(batch.column("media"))
         self._extra = _Strings(batch.column("extra"))
@@ -54,7 +60,7 @@ class BatchView:
             self._messages[row],
             self._media[row],
             self._source[row],
-            cast(Split, self._split[row]),
+            self._split[row],  # type: ignore[arg-type]  # it is checked there
             {} if extra == "{}" or extra is None else json.loads(extra),
         )
 
@@ -65,41 +71,38 @@ class _Messages:
     def __init__(self, column: pa.ListArray) -> None:
         messages = column.values
         content = messages.field("content")
-        self._spans = _Offsets(column)
-        self._role = _Words(messages.field("role"))
+        self._starts = _starts(column)
+        self._role = _Words.of(messages.field("role"), get_args(Role))
         self._train = messages.field("train").to_numpy(zero_copy_only=False).tobytes()
-        self._contents = _Offsets(content)
+        self._contents = _starts(content)
         self._parts = _Parts(content.values)
 
     def __getitem__(self, row: int) -> tuple[Message, ...]:
-        first, last = self._spans[row]
-        bounds = self._contents.between(first, last)
+        first, last = self._starts[row], self._starts[row + 1]
+        bounds = self._contents[first : last + 1].tolist()
         start = bounds[0]
         parts = self._parts.between(start, bounds[-1])
-        each = zip(self._role.between(first, last), pairwise(bounds), self._train[first:last], strict=True)
-        return tuple(
-            [
-                Message(cast(Role, role), tuple(parts[begin - start : end - start]), train == 1)
-                for role, (begin, end), train in each
-            ]
-        )
+        contents = [parts[begin - start : end - start] for begin, end in pairwise(bounds)]
+        train = map(_FLAGS.__getitem__, self._train[first:last])
+        return tuple(map(Message, self._role.between(first, last), contents, train))
 
 
 class _Parts:
     """Runs of parts."""
 
     def __init__(self, parts: pa.StructArray) -> None:
-        self._kind = _Words(parts.field("type"))
+        self._kind = _Words.of(parts.field("type"), _PARTS)
         self._text = _Strings(parts.field("text"))
-        self._medium = _Integers(parts.field("media"))
+        self._medium = memoryview(parts.field("media").buffers()[1]).cast("i")[parts.field("media").offset :]
         self._boxes, self._start, self._end = (_scalars(parts.field(name)) for name in ("boxes", "start", "end"))
 
-    def between(self, first: int, last: int) -> list[Part]:
-        each = zip(self._kind.between(first, last), self._text.between(first, last), strict=True)
-        return [
-            Text(text) if kind == "text" else self._other(first + number, kind, text)
-            for number, (kind, text) in enumerate(each)
-        ]
+    def between(self, first: int, last: int) -> tuple[Part, ...]:
+        texts, codes = self._text.between(first, last), self._kind.codes[first:last]
+        if codes.count(0) == len(codes):  # nothing but text
+            return tuple(map(Text, texts))
+        return tuple(
+            [self._other(first + n, _PARTS[code], texts[n]) if code else Text(texts[n]) for n, code in enumerate(codes)]
+        )
 
     def _other(self, index: int, kind: str, text: str) -> Part:
         medium = self._medium[index]
@@ -117,62 +120,40 @@ class _Media:
 
     def __init__(self, column: pa.ListArray) -> None:
         media = column.values
-        self._spans = _Offsets(column)
-        self._type = _Words(media.field("type"))
+        self._starts = _starts(column)
+        self._type = _Words.of(media.field("type"), get_args(MediaType))
         self._path = _Strings(media.field("path"))
-        rest = [field.name for field in media.type if field.name not in ("type", "path")]
-        self._known = [
-            (name, _scalars(media.field(name))) for name in rest if media.field(name).null_count < len(media)
-        ]
+        fields = zip(media.type.names[2:], media.flatten()[2:], strict=True)
+        self._known = [(name, _scalars(values)) for name, values in fields if values.null_count < len(media)]
 
     def __getitem__(self, row: int) -> tuple[Media, ...]:
-        first, last = self._spans[row]
-        if not self._known:  # nothing has been probed
-            return tuple([Media(self._type[n], self._path[n]) for n in range(first, last)])  # type: ignore[arg-type]
-        return tuple([self._medium(index) for index in range(first, last)])
+        return tuple([self._medium(index) for index in range(self._starts[row], self._starts[row + 1])])
 
     def _medium(self, index: int) -> Media:
+        kind, path = self._type[index], self._path[index]
+        if not self._known:  # nothing has been probed
+            return Media(kind, path)  # type: ignore[arg-type]
         known = {name: _frozen(value(index)) for name, value in self._known}
-        return Media(cast(MediaType, self._type[index]), self._path[index], **known)
-
-
-class _Offsets:
-    """Where the values of a list or string array begin."""
-
-    def __init__(self, array: pa.Array) -> None:
-        self._offsets = memoryview(array.buffers()[1]).cast("i")
-        self._offset = array.offset
-
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        """Return where a value begins and where it ends."""
-        index += self._offset
-        return self._offsets[index], self._offsets[index + 1]
-
-    def between(self, first: int, last: int) -> list[int]:
-        """Return where the values ``first`` to ``last`` begin, and where the last of them ends: one more than they."""
-        return self._offsets[first + self._offset : last + self._offset + 1].tolist()
+        return Media(kind, path, **known)  # type: ignore[arg-type]
 
 
 class _Strings:
     """The values of a string array."""
 
     def __init__(self, array: pa.StringArray) -> None:
-        import numpy as np
-
         data = array.buffers()[2]
         self._data = memoryview(data) if data is not None else memoryview(b"")
-        self._offsets = _Offsets(array)
-        self._valid = np.asarray(array.is_valid()).tobytes() if array.null_count else None
+        self._starts = _starts(array)
+        self._array = array if array.null_count else None
 
     def __getitem__(self, index: int) -> str | None:
-        if self._valid is not None and not self._valid[index]:
+        if self._array is not None and not self._array[index].is_valid:
             return None
-        first, last = self._offsets[index]
-        return str(self._data[first:last], "utf-8")
+        return str(self._data[self._starts[index] : self._starts[index + 1]], "utf-8")
 
     def between(self, first: int, last: int) -> list[str]:
         """Return the values ``first`` to ``last``, the last left out; empty ones where they are null."""
-        bounds = self._offsets.between(first, last)
+        bounds = self._starts[first : last + 1].tolist()
         start = bounds[0]
         whole = str(self._data[start : bounds[-1]], "utf-8")
         if len(whole) != bounds[-1] - start:  # not ASCII: characters are not bytes
@@ -181,33 +162,60 @@ class _Strings:
 
 
 class _Words:
-    """The values of a string array that has few different ones: equal values come back as one object."""
+    """The values of a string array that has few different ones, as ``codes``: one byte, or a number, a value."""
 
-    def __init__(self, array: pa.Array) -> None:
+    def __init__(self, words: Sequence[str], codes: Sequence[int]) -> None:
+        self._words = words
+        self.codes = codes
+
+    @classmethod
+    def of_dictionary(cls, array: pa.DictionaryArray) -> _Words:
+        """Return the values of a dictionary array."""
         import numpy as np
 
-        encoded = array.dictionary_encode()
-        codes = np.asarray(encoded.indices)
-        self._words: list[str] = encoded.dictionary.to_pylist()
-        self._codes: Sequence[int] = codes.astype(np.uint8).tobytes() if len(self._words) <= 256 else codes.tolist()
+        codes = np.asarray(array.indices)
+        few = len(array.dictionary) <= 256
+        return cls(array.dictionary.to_pylist(), codes.astype(np.uint8).tobytes() if few else codes.tolist())
+
+    @classmethod
+    def of(cls, array: pa.StringArray, words: tuple[str, ...]) -> _Words:
+        """Return the values of a string array that are all among ``words``, told apart by one letter.
+
+        Raises:
+            StoreError: a value is not.
+        """
+        import numpy as np
+
+        if not len(array):
+            return cls(words, b"")
+        starts, (letter, code_of) = np.asarray(_starts(array))[: len(array) + 1], _telling_letter(words)
+        letters = np.frombuffer(array.buffers()[2], np.uint8).take(starts[:-1] + letter)
+        codes = letters.tobytes().translate(code_of)
+        *counts, strange = np.bincount(np.frombuffer(codes, np.uint8), minlength=len(words) + 1).tolist()
+        if strange or sum(map(mul, counts, map(len, words))) != starts[-1] - starts[0]:
+            raise StoreError(f"a batch holds a word that is none of {', '.join(words)}; `mmdata check` looks further")
+        return cls(words, codes)
 
     def __getitem__(self, index: int) -> str:
-        return self._words[self._codes[index]]
+        return self._words[self.codes[index]]
 
-    def between(self, first: int, last: int) -> list[str]:
-        words = self._words
-        return [words[code] for code in self._codes[first:last]]
+    def between(self, first: int, last: int) -> Iterator[Any]:
+        return map(self._words.__getitem__, self.codes[first:last])
 
 
-class _Integers:
-    """The values of an int32 array."""
+@cache
+def _telling_letter(words: tuple[str, ...]) -> tuple[int, bytes]:
+    """Return the first place at which no two of the words have the same letter, and a table from letter to word."""
+    place = next(place for place in range(min(map(len, words))) if len({word[place] for word in words}) == len(words))
+    table = bytearray([len(words)]) * 256
+    for code, word in enumerate(words):
+        table[ord(word[place])] = code
+    return place, bytes(table)
 
-    def __init__(self, array: pa.Int32Array) -> None:
-        self._values = memoryview(array.buffers()[1]).cast("i")
-        self._offset = array.offset
 
-    def __getitem__(self, index: int) -> int:
-        return int(self._values[index + self._offset])
+def _starts(array: pa.Array) -> memoryview:
+    """Return where the values of a list or string array begin, and where the last one ends."""
+    return memoryview(array.buffers()[1]).cast("i")[array.offset :]
 
 
 def _scalars(array: pa.Array) -> Reader:

@@ -261,13 +261,15 @@ def _refuse_role(identity: str, number: int, role: str, expected: str) -> None:
 
 def _check_reference(conversation: Conversation, number: int, part: Part) -> None:
     assert not isinstance(part, Text)
-    media = conversation.media
-    where = f"conversation {conversation.id!r}: message {number}"
-    if not 0 <= part.media < len(media):
-        raise SchemaError(f"{where} speaks of medium {part.media} of {len(media)}", reason="media_mismatch")
-    found = media[part.media].type
-    wanted = {Image: "image", Video: "video", Time: "video"}.get(type(part), found)
-    if found != wanted:
-        raise SchemaError(
-            f"{where} wants medium {part.media} to be of type {wanted}, found {found}", reason="media_mismatch"
-        )
+    media, index = conversation.media, part.media
+    if not 0 <= index < len(media):
+        what = f"speaks of medium {index} of {len(media)}"
+    elif media[index].type == (wanted := _WANTED.get(type(part), media[index].type)):
+        return
+    else:
+        what = f"wants medium {index} to be of type {wanted}, found {media[index].type}"
+    raise SchemaError(f"conversation {conversation.id!r}: message {number} {what}", reason="media_mismatch")
+
+
+_WANTED: Final[dict[type, MediaType]] = {Image: "image", Video: "video", Time: "video"}
+"""Which media parts speak of; regions may be of either."""

@@ -29,10 +29,14 @@ def fill(text: str, tags: re.Pattern[str], part_for: Callable[[str], Part | None
     """
     if "<" not in text or len(pieces := tags.split(text)) == 1:
         return (Text(text),) if text and not text.isspace() else ()
-    parts: list[Part] = []
     first = pieces[0]
-    said = first and not first.isspace()
-    words = first if said else ""
+    if not first and len(pieces) == 3:  # the usual turn: one placeholder, then words
+        part, words = part_for(pieces[1]), pieces[2].lstrip()
+        said = (Text(words),) if words else ()
+        return said if part is None else (part, *said)
+    parts: list[Part] = []
+    spoken = first and not first.isspace()
+    words = first if spoken else ""
     for index in range(1, len(pieces), 2):
         following = pieces[index + 1]
         if part := part_for(pieces[index]):
@@ -40,8 +44,8 @@ def fill(text: str, tags: re.Pattern[str], part_for: Callable[[str], Part | None
                 parts.append(Text(words))
             parts.append(part)
             words = ""
-        words += following if said else following.lstrip()
-        said = said or words
+        words += following if spoken else following.lstrip()
+        spoken = spoken or words
     if not following or following.isspace():
         words = _strip_last(parts, words)
     return (*parts, Text(words)) if words else tuple(parts)

@@ -46,12 +46,13 @@ def media_paths(record: dict[str, Any], key: str) -> list[str]:
     value = record.get(key)
     if not value:
         return []
-    paths = [value] if isinstance(value, str) else value
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
         raise RecordError(f"{key!r} must be a path or a list of paths, found {kind(value)}")
-    if not all(paths):
+    if not all(value):
         raise RecordError(f"{key!r} holds an empty path", reason="missing_media")
-    return paths
+    return value
 
 
 def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

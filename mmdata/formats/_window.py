@@ -26,17 +26,16 @@ _WIDE: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x00\x00\xfe\xff")
 class Window:
     """The text of a file from some place on.
 
-    ``text`` is what is held, ``ended`` whether nothing follows it, ``suspect`` whether it may hold what no text may
-    (see :func:`suspicious`), and ``fault`` why the file could not be read to its end, or an empty string.
+    ``text`` is what is held, ``ended`` whether nothing follows it, and ``fault`` why the file could not be read to its
+    end, or an empty string.
     """
 
     def __init__(self, file: Path) -> None:
         self.text = ""
         self.ended = False
-        self.suspect = False
         self.fault = ""
         self._characters = 0
-        self._lines = 0
+        self._lines = 0  # that end in what has been read
         self._bytes = _open(file)
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._sniff()
@@ -50,14 +49,12 @@ class Window:
     def slide(self, start: int) -> None:
         """Drop the text before ``start`` and read on: one chunk, or as much as is held where that is more."""
         self._characters += start
-        self._lines += self.text.count("\n", 0, start)
         kept = self.text[start:]
         self.text = kept + self._decode(self._read(max(_CHUNK, len(kept))))
-        self.suspect = suspicious(self.text)
 
     def where(self, position: int) -> str:
         """Return the place of a position of ``text`` in the file, for people."""
-        line = self._lines + self.text.count("\n", 0, position) + 1
+        line = self._lines - self.text.count("\n", position) + 1
         return f"line {line}, character {self._characters + position}"
 
     def _sniff(self) -> None:
@@ -66,7 +63,6 @@ class Window:
             self.fault, self.ended = "the file is UTF-16 or UTF-32; write it as UTF-8", True
             return
         self.text = self._decode(head.removeprefix(codecs.BOM_UTF8))
-        self.suspect = suspicious(self.text)
 
     def _read(self, size: int) -> bytes:
         """Return ``size`` bytes, fewer before the end of the file or a fault."""
@@ -82,6 +78,7 @@ class Window:
         return b"".join(parts)
 
     def _decode(self, data: bytes) -> str:
+        self._lines += data.count(b"\n")
         return self._decoder.decode(data, final=self.ended)
 
 

@@ -15,7 +15,7 @@ from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._format import Record, Sample
 from mmdata.formats._placeholders import fill
-from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
+from mmdata.formats._sources import JsonSource, below_folder, conversation_id, kind, mapping
 from mmdata.formats._turns import ROLES, Slots, lead_in, leftover_fields, media_paths, require_answer, role_of
 from mmdata.schema import Conversation, Media, Message, Role
 
@@ -59,7 +59,8 @@ class Llava(JsonSource):
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:
         """Yield the path as it is spelt, below the folder of its file, and where else such an image is often kept."""
-        yield from JsonSource.candidates(self, path, record)
+        yield path
+        yield from below_folder(path, record)
         if self.fallbacks and not path.startswith("/"):
             yield from elsewhere(path)
 
@@ -74,7 +75,7 @@ def converse(record: Record, source: str) -> Conversation:
         RecordError: the record is not of the shape, or its placeholders do not fit its media.
     """
     value = mapping(record)
-    extra = {key: field for key, field in value.items() if key not in _HOMED}
+    extra = {} if value.keys() <= _HOMED else {key: field for key, field in value.items() if key not in _HOMED}
     if "id" in value and value["id"] != record.id:
         extra["id"] = value["id"]
     turns = value.get("conversations")
