@@ -127,3 +127,14 @@ def test_check_names_every_damaged_file(store: Store) -> None:
         (store.path / name).write_bytes(data)
 
     assert [Path(fault.path).name for fault in mmdata.check(store.path)] == ["data-00000.arrow", "data-00002.arrow"]
+
+
+@pytest.mark.parametrize("spelled", [b"xser", b"sser", b"\xff\xff\xff\xff"])
+def test_a_word_that_no_store_holds_is_refused_when_its_row_is_read(store: Store, spelled: bytes) -> None:
+    shard = store.path / "data-00000.arrow"
+    data = shard.read_bytes()
+    place = data.index(b"userassistant")
+    shard.write_bytes(data[:place] + spelled + data[place + 4 :])
+
+    with pytest.raises(StoreError, match="mmdata check"):
+        mmdata.open(store.path)[0]

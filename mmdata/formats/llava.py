@@ -93,7 +93,7 @@ def converse(record: Record, source: str) -> Conversation:
 
 def _messages(turns: list[Any], images: int, videos: int) -> tuple[Message, ...]:
     slots, media = Slots(images, videos), images + videos
-    tags = _IMAGE_OR_VIDEO if videos else _IMAGE
+    tags, take = _IMAGE_OR_VIDEO if videos else _IMAGE, slots.take
     messages: list[Message] = []
     surplus = 0
     for turn in turns:
@@ -103,7 +103,7 @@ def _messages(turns: list[Any], images: int, videos: int) -> tuple[Message, ...]
             role, text = _odd_turn(turn)
         if not isinstance(text, str):
             raise RecordError(f"a turn's 'value' must be a string, found {kind(text)}")
-        messages.append(Message(role, fill(text, tags, slots.take), role == "assistant"))
+        messages.append(Message(role, fill(text, tags, take), role == "assistant"))
         if slots.surplus > surplus:
             surplus = slots.surplus
             if role == "assistant" or media != 1:

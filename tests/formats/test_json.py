@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmdata.errors import RecordError
 from mmdata.formats._format import Record
-from mmdata.formats._json import records
+from mmdata.formats._json import Reader, records
+from mmdata.formats._window import Window
 from mmdata.rejects import Reject
 
 TRICKY = 'q [ { " \\ }] , {"id": 7} 中文 🐱 \n\t end'
@@ -227,6 +229,54 @@ def test_damage_leaves_every_record_before_it_and_the_same_answer_twice(
     assert values(first)[:untouched] == GOOD[:untouched]
     assert first == second
     assert [item.number if isinstance(item, Record) else item.record for item in first] == list(range(len(first)))
+
+
+def _read_by(path: Path, *, by_line: bool, runs: bool) -> list[Any]:
+    with Window(path) as window:
+        found = list(Reader(window, by_line=by_line, runs=runs).values())
+    return [(value.reason, str(value)) if isinstance(value, RecordError) else value for value in found]
+
+
+SLY = {
+    "key twice, once spelled with an escape": r'{"id": "s", "\u0069d": "t"}',
+    "key twice, and as many quotes in a string": r'{"id": "s", "id": "\"\""}',
+    "key twice, and backslashes before a quote": r'{"id": "s", "id": "\\\\"}',
+    "key twice, deep down": r'{"id": "s", "turns": [{"a": {"b": 1, "b": 1}}]}',
+    "NUL after an escaped backslash": r'{"id": "s", "a": "\\\u0000"}',
+    "no NUL but its spelling": r'{"id": "s", "a": "\\u0000"}',
+    "control character escaped": r'{"id": "s", "a": "\u0001"}',
+    "paired surrogates": r'{"id": "s", "a": "\ud83d\ude00"}',
+    "number beyond floats": '{"id": "s", "a": 1e999}',
+    "long number": '{"id": "s", "a": 123456789012345678901234567890}',
+    "no object": "[1, 2]",
+    "nothing": "{}",
+}
+
+
+@pytest.mark.parametrize("by_line", [False, True])
+@pytest.mark.parametrize("kind", SLY)
+def test_records_read_in_runs_are_those_read_one_by_one(tmp_path: Path, kind: str, by_line: bool) -> None:
+    lines = [*map(json.dumps, GOOD[:3]), SLY[kind], *map(json.dumps, GOOD[3:])]
+    (tmp_path / "a.json").write_text("\n".join(lines) if by_line else "[" + ",\n".join(lines) + "]")
+
+    found = _read_by(tmp_path / "a.json", by_line=by_line, runs=True)
+
+    assert found == _read_by(tmp_path / "a.json", by_line=by_line, runs=False)
+    assert found[:3] + found[-3:] == GOOD
+
+
+@given(st.data())
+@settings(max_examples=300)
+def test_a_damaged_file_read_in_runs_is_one_read_value_by_value(tmp_path_factory: Any, data: st.DataObject) -> None:
+    spelling = data.draw(st.sampled_from(sorted(SPELLINGS)))
+    whole = SPELLINGS[spelling].encode()
+    start = data.draw(st.integers(0, len(whole)))
+    garbage = data.draw(st.binary(max_size=8) | st.sampled_from([b'"', b'"a":1,', b"\\", b"]", b"},{", b",,", b"\n"]))
+    file = tmp_path_factory.mktemp("json") / "a.json"
+    file.write_bytes(whole[:start] + garbage + whole[start + data.draw(st.integers(0, 20)) :])
+    by_line = data.draw(st.booleans())
+
+    assert _read_by(file, by_line=by_line, runs=True) == _read_by(file, by_line=by_line, runs=False)
 
 
 def _ends(whole: bytes) -> list[int]:
