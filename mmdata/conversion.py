@@ -24,7 +24,7 @@ from mmdata.locate import find, is_file, is_url, under
 from mmdata.manifest import SourceFile, hash_file
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, Split, replace
-from mmdata.writer import Origin, StoreWriter
+from mmdata.writer import Origin, StoreWriter, check_vacant
 
 if TYPE_CHECKING:
     from mmdata.checks import File, Prober
@@ -115,6 +115,7 @@ def convert(
         format = detect(paths)  # noqa: A001
     reader = make(format, options or {}) if isinstance(format, str) else format
     _check_choices(check, duplicate_ids)
+    check_vacant(Path(store), overwrite)  # before hours of hashing
     root = Path(media_root) if media_root is not None else reader.media_root(paths)
     place = _Place(posixpath.abspath(root.as_posix()), check, allow_outside)
     origin = Origin(

@@ -154,7 +154,6 @@ class _ArrowShard:
         import pyarrow as pa
 
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        self._lock = Lock()  # the first batch reads the dictionaries; two threads at it make Arrow see them twice
         self.schema = self._reader.schema
         self.num_batches = self._reader.num_record_batches
         self._lock = Lock()  # Arrow reads the dictionaries with the first batch, and two threads would read them twice
@@ -172,7 +171,6 @@ class _ParquetShard:
         import pyarrow.parquet as pq
 
         self._file = pq.ParquetFile(path, memory_map=True)
-        self._lock = Lock()
         self.schema = self._file.schema_arrow
         self.num_batches = self._file.num_row_groups
         self._lock = Lock()  # Arrow's reader of Parquet files is for one thread at a time

@@ -23,7 +23,7 @@ from mmdata.schema import Conversation, Text
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Origin", "StoreWriter"]
+__all__ = ["Origin", "StoreWriter", "check_vacant"]
 
 _BATCH_ROWS: Final = 512
 _BATCH_BYTES: Final = 16 << 20
@@ -87,7 +87,7 @@ class StoreWriter:
         kept = self._journal if self._resume else frozenset()
         self._stack.enter_context(partial_directory(self.path, keep=kept))
         try:
-            _check_vacant(self.path, self._overwrite)
+            check_vacant(self.path, self._overwrite)
             self._rejects = (self.folder / REJECTS).open("wb")
         except BaseException:
             self._leave()
@@ -185,7 +185,12 @@ class StoreWriter:
         )
 
 
-def _check_vacant(path: Path, overwrite: bool) -> None:
+def check_vacant(path: Path, overwrite: bool) -> None:
+    """Refuse a place that a store cannot take.
+
+    Raises:
+        UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not a store.
+    """
     if not path.exists():
         return
     if path.is_dir() and not any(path.iterdir()):
