@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, Sized
 from functools import cache
 from itertools import chain, compress, repeat
 from operator import attrgetter, is_not
@@ -158,13 +158,12 @@ def _sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.
 
 def _text(values: Sequence[str], there: bytes | None = None) -> pa.Array:
     """Return a string array of ``values``; nulls are between them where one is not there."""
-    import numpy as np
     import pyarrow as pa
 
     joined = "".join(values)
     data = joined.encode()
     pieces = values if len(data) == len(joined) else [value.encode() for value in values]
-    lengths = np.fromiter(map(len, pieces), np.int32, len(pieces))
+    lengths = _lengths(pieces)
     if there is not None:
         lengths = _spread(lengths, there)
     valid = None if there is None else _bits(there)
@@ -196,12 +195,17 @@ def _lists(
     lists: Sequence[Sequence[Any]], to_array: Callable[[list[Any], pa.DataType], pa.Array], list_type: pa.DataType
 ) -> pa.Array:
     """Return an array of lists, whose items ``to_array`` makes an array of."""
-    import numpy as np
     import pyarrow as pa
 
     items = to_array(list(chain.from_iterable(lists)), list_type.value_type)
-    starts = _starts(np.fromiter(map(len, lists), np.int32, len(lists)))
-    return pa.Array.from_buffers(list_type, len(lists), [None, starts], children=[items])
+    return pa.Array.from_buffers(list_type, len(lists), [None, _starts(_lengths(lists))], children=[items])
+
+
+def _lengths(things: Sequence[Sized]) -> NDArray[np.int32]:
+    """Return how long each thing is, (things,) int32."""
+    import numpy as np
+
+    return np.fromiter(map(len, things), np.int32, len(things))
 
 
 def _starts(lengths: NDArray[np.int32]) -> pa.Buffer:
