@@ -26,6 +26,7 @@ from mmdata.writer import Origin, StoreWriter
 
 if TYPE_CHECKING:
     import numpy as np
+    from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
     from mmdata.video import Frames
@@ -155,19 +156,34 @@ def _decoded(frames: Sequence[bytes], name: str) -> NDArray[np.uint8]:
     from mmdata.image import decode
 
     if all(frame.startswith(b"\xff\xd8") for frame in frames):
-        return np.stack(list(_jpegs(frames, name)))
+        return _jpegs(frames, name)
     return np.stack([decode(frame, upright=False) for frame in frames])
 
 
-def _jpegs(frames: Sequence[bytes], name: str) -> Iterator[NDArray[np.uint8]]:
+def _jpegs(frames: Sequence[bytes], name: str) -> NDArray[np.uint8]:
+    """(frames, height, width, 3) uint8."""
+    import numpy as np
+    from av.video.reformatter import VideoReformatter
+
+    from mmdata.video.pixels import rgb
+
+    pictures = _pictures(frames, name)
+    first = next(pictures)
+    reformatter = VideoReformatter()
+    pixels = np.empty((len(frames), first.height, first.width, 3), np.uint8)
+    for number, picture in enumerate(chain([first], pictures)):
+        if (picture.height, picture.width) != (first.height, first.width):
+            raise MediaError(f"{name}: cached frame {number} is of another size; make the cache anew", path=name)
+        pixels[number] = rgb(reformatter, picture)
+    return pixels
+
+
+def _pictures(frames: Sequence[bytes], name: str) -> Iterator[VideoFrame]:
     import av
     from av.video.codeccontext import VideoCodecContext
 
-    from mmdata.video.pixels import scaler
-
     decoder = VideoCodecContext.create("mjpeg", "r")
     decoder.thread_count = 1
-    rgb = scaler()
     for number, frame in enumerate(frames):
         try:
             [picture] = decoder.decode(av.Packet(frame))
@@ -175,7 +191,7 @@ def _jpegs(frames: Sequence[bytes], name: str) -> Iterator[NDArray[np.uint8]]:
             raise MediaError(
                 f"{name}: cached frame {number} is damaged: {error}; make the cache anew", path=name
             ) from error
-        yield rgb(picture).copy()
+        yield picture
 
 
 # --- one video, in a worker ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from mmdata import video
 from mmdata.errors import MediaError, UsageError
 from mmdata.frames import cache_frames, cached_frames
-from mmdata.schema import Conversation, Image, Media, Video, assistant, user
+from mmdata.schema import Conversation, Image, Media, Video, assistant, replace, user
 from mmdata.store import Store
 from mmdata.store import open as open_store
 from tests.stores import write
@@ -64,6 +64,19 @@ def _same_frames(cached: Media, source: Media, folder: Path) -> None:
     np.testing.assert_array_equal(found.pixels, expected.pixels)
     np.testing.assert_array_equal(found.times, expected.times)
     assert cached.bytes is None
+
+
+def test_cached_frames_that_are_damaged_or_of_two_sizes_are_refused_by_number(store: Store, tmp_path: Path) -> None:
+    for size in (32, 48):
+        cache_frames(store.path, tmp_path / f"{size}", "uniform:3", size=size)
+    small, large = (open_store(tmp_path / f"{size}")[0].media[0] for size in (32, 48))
+    assert small.frames
+    assert large.frames
+
+    with pytest.raises(MediaError, match="cached frame 1 is of another size"):
+        cached_frames(replace(small, frames=(small.frames[0], large.frames[1], small.frames[2])))
+    with pytest.raises(MediaError, match="cached frame 2 is damaged"):
+        cached_frames(replace(small, frames=(*small.frames[:2], small.frames[2][:40])))
 
 
 def test_a_reject_names_the_record_and_the_file(store: Store, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ class _Reread:
         self._container = container
         self._stream = stream
         self._rows = rows
-        self._numbers = {(row.pts, row.dts, row.pos): number for number, row in enumerate(rows)}
+        self._numbers = {(row.pts, row.pos): number for number, row in enumerate(rows)}
         self._name = name
         self._ahead: Iterator[Packet[VideoStream]] = iter(())
         self._next = len(rows)  # number of the first packet ahead
@@ -136,7 +136,7 @@ class _Reread:
             self._container.seek(time or 0, stream=self._stream)
             self._ahead = _demuxed(self._container, self._stream)
             first = next(self._ahead, None)
-            number = None if first is None else self._numbers.get((first.pts, first.dts, first.pos))
+            number = None if first is None else self._numbers.get((first.pts, first.pos))
             if first is not None and number is not None and number <= start:
                 self._ahead = chain([first], self._ahead)
                 self._next = number

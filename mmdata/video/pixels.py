@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
     from numpy.typing import NDArray
 
-__all__ = ["Scaler", "Size", "Turn", "checked_size", "presented_size", "scaler", "turn_of"]
+__all__ = ["Scaler", "Size", "Turn", "checked_size", "presented_size", "rgb", "scaler", "turn_of"]
 
 Size: TypeAlias = "int | tuple[int, int] | None"
 Scaler: TypeAlias = "Callable[[VideoFrame], NDArray[np.uint8]]"
@@ -79,7 +79,7 @@ def scaler(size: Size = None, resize: str = "fast") -> Scaler:
 
 
 def _upright(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
-    return turn_of(frame).apply(_rgb(reformatter, frame))
+    return turn_of(frame).apply(rgb(reformatter, frame))
 
 
 def _upright_scaled(
@@ -93,17 +93,17 @@ def _upright_scaled(
     height, width = reversed(size) if turn.transpose else size
     name = frame.format.name if frame.format.name in _VECTOR_FORMATS else "rgb24"
     scaled = scaler.reformat(frame, width, height, name, interpolation="AREA", threads=1)
-    return turn.apply(_rgb(converter, scaled))
+    return turn.apply(rgb(converter, scaled))
 
 
-def _rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
-    """The pixels where swscale writes them; rows may be padded to a width the machine likes."""
+def rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
+    """Return the pixels of ``frame`` as coded, (height, width, 3) uint8: a view of where swscale writes them."""
     import numpy as np
 
-    rgb = reformatter.reformat(frame, format="rgb24", threads=1)
-    plane = rgb.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: rgb.height, : 3 * rgb.width]
-    return rows.reshape(rgb.height, rgb.width, 3)
+    converted = reformatter.reformat(frame, format="rgb24", threads=1)
+    plane = converted.planes[0]  # whose rows may be padded to a width the machine likes
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return rows[: converted.height, : 3 * converted.width].reshape(converted.height, converted.width, 3)
 
 
 def _exact(convert: Scaler, resizer: Resizer, size: int, frame: VideoFrame) -> NDArray[np.uint8]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _SKIPPING: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
 """Codecs whose decoders can be told before each packet to leave out a frame that no other refers to."""
 
+_MOST_REORDERED: Final = 15
+"""How many frames the H.264 decoder can hold back at most."""
+
 __all__ = ["Fault", "Reader", "Segment", "decoded", "index", "reading", "segments"]
 
 
@@ -58,7 +61,7 @@ def decoded(source: Source, *, stream: int | None = None, limits: Limits | None 
     limits = limits or Limits()
     if is_folder(source):
         return decode_folder(source, limits)
-    with reading(source, stream, limits, strict=strict) as reader:
+    with reading(source, stream, limits, strict=strict, thorough=True) as reader:
         first, packets, corrupt = None, [], 0
         for packet, frame in reader.everything():
             first = first or frame
@@ -78,22 +81,28 @@ def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:
 
 @contextmanager
 def reading(
-    source: Source, stream: int | None, limits: Limits, *, strict: bool = False, known: Index | None = None
+    source: Source,
+    stream: int | None,
+    limits: Limits,
+    *,
+    strict: bool = False,
+    thorough: bool = False,
+    known: Index | None = None,
 ) -> Iterator[Reader]:
     """Open a video, read its packets and give a reader of its frames.
 
-    With a ``known`` index, which a full decode has confirmed, the reader goes by it and decodes everything on its way,
-    as that decode did. The other arguments are those of :func:`mmdata.video.source.opened`.
+    A ``thorough`` reader decodes everything on its way, as FFmpeg does by itself. With a ``known`` index, which a full
+    decode has confirmed, the reader goes by it. The other arguments are those of :func:`mmdata.video.source.opened`.
     """
     name = name_of(source)
-    with opened(source, stream, limits, strict=strict) as (container, video):
+    with opened(source, stream, limits, strict=strict, thorough=thorough) as (container, video):
         timeless = container.format.name in TIMELESS
         packets = read_packets(container, video, source, limits, heads=timeless)
         if not timeless:
             packets = replace(packets, rows=without_leading(packets.rows))
             timeless = any(row.pts is None for row in packets.rows)
         found = known or built(container, video, packets, timeless=timeless, name=name)
-        yield Reader(video, found, packets.supply, name, thorough=known is not None)
+        yield Reader(video, found, packets.supply, name, thorough=thorough)
 
 
 class Fault(NamedTuple):
@@ -146,6 +155,8 @@ class Reader:
         self._supply = supply
         self._thorough = thorough
         self._skips = index.codec in _SKIPPING
+        if index.codec == "h264" and not thorough:  # its decoder drops the frames that come later than it thought
+            self._context.options |= {"has_b_frames": str(_reordered(index))}
         self.tick = tick(stream)
         self.index = index
         self.name = name
@@ -242,6 +253,16 @@ class Reader:
                 f"{self.name}: needs more memory than there is", path=self.name, reason="media_limit"
             ) from error
         self.faults.append(Fault(number, plain(error)))
+
+
+def _reordered(index: Index) -> int:
+    """How many frames at most come before another in decoding order and after it in presentation order."""
+    import numpy as np
+
+    if index.order is None:
+        return _MOST_REORDERED
+    in_order = np.argsort(_ranks(index), kind="stable")  # (packets,) the packet of each frame, also of unseen ones
+    return min(_MOST_REORDERED, int((in_order - np.arange(len(in_order))).max()))
 
 
 def _ranks(index: Index) -> NDArray[np.int64]:

@@ -80,7 +80,7 @@ def sample(
     found = decoded(source, stream=stream, limits=limits, strict=strict)  # the packets promised what there is not
     if found.damage and on_damage == "raise":
         raise _damaged(reader.name, found.damage, found.num_frames)
-    with reading(source, stream, limits, known=found) as reader:
+    with reading(source, stream, limits, thorough=True, known=found) as reader:
         pixels = _pixels(reader, wanted(found), scale, limits)
     if not pixels.complete:
         raise _damaged(reader.name, ("what decodes in one pass does not in another",), len(pixels.found))

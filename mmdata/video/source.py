@@ -22,24 +22,29 @@ __all__ = ["Source", "name_of", "opened", "plain", "undecodable"]
 Source: TypeAlias = "str | os.PathLike[str] | bytes"
 
 # Nothing but the file itself is read: no network, no playlist, no numbered series of stills.
-# The frames that are decoded to learn the codec's parameters are thrown away, so they need no finish.
-_OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none", "skip_loop_filter": "all"}
+_OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none"}
+_QUICK: Final = {"codec_whitelist": "none"}  # opens no decoder: what headers say is enough for most files
+_THOROUGH: Final = {"skip_loop_filter": "all"}  # the frames are thrown away, so they need no finish
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
 
 @contextmanager
 def opened(
-    source: Source, stream: int | None, limits: Limits, *, strict: bool = False
+    source: Source, stream: int | None, limits: Limits, *, strict: bool = False, thorough: bool = False
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open ``source`` and give the container and its video stream, decoding on the caller's thread alone.
 
     ``stream`` is the index of a stream in the file; None takes the one that FFmpeg holds to be the best. A ``strict``
-    decoder refuses what it would otherwise conceal.
+    decoder refuses what it would otherwise conceal. A ``thorough`` opening lets FFmpeg decode the first frames of every
+    stream, from which it guesses what the headers leave out.
 
     Raises:
         VideoError: missing, empty, not a video, without such a stream, or of a frame size beyond ``limits``.
     """
-    container = _container(source, limits)
+    container = _container(source, limits, _THOROUGH if thorough else _QUICK)
+    if not thorough and not _is_plain(container):
+        container.close()
+        container = _container(source, limits, _THOROUGH)
     with container:
         video = _video_stream(container, stream, source)
         _check_size(video, source, limits)
@@ -59,7 +64,13 @@ def undecodable(source: Source, error: Exception) -> VideoError:
     return VideoError(f"{name}: cannot be decoded as video: {plain(error)}", path=name)
 
 
-def _container(source: Source, limits: Limits) -> InputContainer:
+def _is_plain(container: InputContainer) -> bool:
+    """Whether there is one video stream, and of a size that is known without a decoder."""
+    streams = container.streams.video
+    return len(streams) == 1 and getattr(streams[0].codec_context, "width", 0) > 0  # no decoder, no context
+
+
+def _container(source: Source, limits: Limits, options: dict[str, str]) -> InputContainer:
     import av
 
     name = name_of(source)
@@ -70,7 +81,7 @@ def _container(source: Source, limits: Limits) -> InputContainer:
     try:
         container: InputContainer = av.open(
             file,
-            options=_OPTIONS | {"max_pixels": str(limits.pixels)},
+            options=_OPTIONS | options | {"max_pixels": str(limits.pixels)},
             buffer_size=_BUFFER,
             metadata_errors="replace",
         )
