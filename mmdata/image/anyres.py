@@ -6,17 +6,20 @@ All but :func:`views` needs sizes alone, (height, width). The arithmetic is that
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from mmdata.image.transforms import resize_bicubic
+from mmdata.image.transforms import bicubic
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from mmdata.image.transforms import Pixels
+
+    Views: TypeAlias = NDArray[np.uint8]  # (views, side, side, 3)
 
 __all__ = ["PINPOINTS", "FeatureGrid", "best_canvas", "feature_grid", "fitted", "num_tokens", "views"]
 
@@ -47,22 +50,34 @@ def fitted(size: Size, canvas: Size) -> Size:
     return canvas[0], min(math.ceil(width * down), canvas[1])
 
 
-def views(pixels: Pixels, side: int = 336, pinpoints: Sequence[Size] = PINPOINTS) -> NDArray[np.uint8]:
+def views(
+    picture: Pixels | Image, side: int = 336, pinpoints: Sequence[Size] = PINPOINTS, out: Views | None = None
+) -> Views:
     """Return the whole picture squeezed to a square, then its tiles row by row: (views, side, side, 3) uint8.
 
-    The picture stands in the middle of its canvas, in black; an odd pixel of border goes below or to the right.
+    The picture stands in the middle of its canvas, in black; an odd pixel of border goes below or to the right. The
+    views are the first ones of ``out``, where that is given.
     """
     import numpy as np
+    from PIL import Image
 
-    size = pixels.shape[0], pixels.shape[1]
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    found = [bicubic(image, (side, side)), *_tiles(image, side, pinpoints)]
+    out = np.empty((len(found), side, side, 3), np.uint8) if out is None else out[: len(found)]
+    for view, square in zip(out, found, strict=True):
+        view[...] = square
+    return out
+
+
+def _tiles(image: Image, side: int, pinpoints: Sequence[Size]) -> Iterator[Image]:
+    """Cut the picture's canvas in squares; what Pillow crops beyond a picture is black."""
+    size = image.height, image.width
     canvas = best_canvas(size, pinpoints)
-    height, width = fitted(size, canvas)
-    top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
-    padded = np.zeros((*canvas, 3), np.uint8)
-    padded[top : top + height, left : left + width] = resize_bicubic(pixels, (height, width))
-    rows, columns = canvas[0] // side, canvas[1] // side
-    tiles = padded.reshape(rows, side, columns, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
-    return np.concatenate([resize_bicubic(pixels, (side, side))[None], tiles])
+    resized = bicubic(image, fitted(size, canvas))
+    top, left = (resized.height - canvas[0] + 1) // 2, (resized.width - canvas[1] + 1) // 2
+    for y in range(top, top + canvas[0], side):
+        for x in range(left, left + canvas[1], side):
+            yield resized.crop((x, y, x + side, y + side))
 
 
 @dataclass(frozen=True, slots=True)
