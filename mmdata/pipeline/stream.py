@@ -214,7 +214,7 @@ class Stream:
             if self.isolated and workers:
                 decode = stack.enter_context(Isolated(self.deadline, _MEMORY, fast=fast))
             reader = self._reader(decode)
-            source = verified if self._verifies else planned
+            source = verified if self._verifies else partial(planned, slab=self._frame.slab)
             read = partial(self._outcomes, reader, workers)
             steps = source(self._plan(reader), start.cursor, self._share, read, self._tolerates)
             for step, loaded in enumerate(steps, start.step + 1):
@@ -233,7 +233,7 @@ class Stream:
             if self.layout == "mindformers":
                 arrays = mindformers.mindformers_arrays(loaded.rows, frame, self._share.first)
             else:
-                arrays = collate.arrays(loaded.rows, frame)
+                arrays = collate.arrays(loaded.rows, frame, loaded.slab)
             return Batch(
                 arrays={name: arrays[name] for name in self.columns},
                 ids=tuple(tuple(sample.id for sample in row) for row in loaded.rows),
