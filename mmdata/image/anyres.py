@@ -6,10 +6,12 @@ All but :func:`views` needs sizes alone, (height, width). The arithmetic is that
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from mmdata.image.fast import resize
 from mmdata.image.transforms import bicubic
 
 if TYPE_CHECKING:
@@ -51,33 +53,42 @@ def fitted(size: Size, canvas: Size) -> Size:
 
 
 def views(
-    picture: Pixels | Image, side: int = 336, pinpoints: Sequence[Size] = PINPOINTS, out: Views | None = None
+    picture: Pixels | Image,
+    side: int = 336,
+    pinpoints: Sequence[Size] = PINPOINTS,
+    out: Views | None = None,
+    *,
+    fast: bool = False,
 ) -> Views:
     """Return the whole picture squeezed to a square, then its tiles row by row: (views, side, side, 3) uint8.
 
     The picture stands in the middle of its canvas, in black; an odd pixel of border goes below or to the right. The
-    views are the first ones of ``out``, where that is given.
+    views are the first ones of ``out``, where that is given. ``fast`` resizes by FFmpeg, see :mod:`mmdata.image.fast`.
     """
     import numpy as np
     from PIL import Image
 
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    found = [bicubic(image, (side, side)), *_tiles(image, side, pinpoints)]
-    out = np.empty((len(found), side, side, 3), np.uint8) if out is None else out[: len(found)]
-    for view, square in zip(out, found, strict=True):
-        view[...] = square
+    size = image.height, image.width
+    canvas = best_canvas(size, pinpoints)
+    columns = canvas[1] // side
+    count = 1 + canvas[0] // side * columns
+    out = np.empty((count, side, side, 3), np.uint8) if out is None else out[:count]
+    resized = resize(np.asarray(image)) if fast else partial(bicubic, image)
+    out[0] = resized((side, side))
+    whole = resized(fitted(size, canvas))
+    top, left = (canvas[0] - len(whole)) // 2, (canvas[1] - whole.shape[1]) // 2
+    for number, tile in enumerate(out[1:]):
+        _cut(whole, number // columns * side - top, number % columns * side - left, tile)
     return out
 
 
-def _tiles(image: Image, side: int, pinpoints: Sequence[Size]) -> Iterator[Image]:
-    """Cut the picture's canvas in squares; what Pillow crops beyond a picture is black."""
-    size = image.height, image.width
-    canvas = best_canvas(size, pinpoints)
-    resized = bicubic(image, fitted(size, canvas))
-    top, left = (resized.height - canvas[0] + 1) // 2, (resized.width - canvas[1] + 1) // 2
-    for y in range(top, top + canvas[0], side):
-        for x in range(left, left + canvas[1], side):
-            yield resized.crop((x, y, x + side, y + side))
+def _cut(pixels: Pixels, y: int, x: int, tile: Pixels) -> None:
+    """Write to ``tile`` what of ``pixels`` is below ``y`` and right of ``x``; what is beyond them is black."""
+    height, width = tile.shape[:2]
+    part = pixels[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
+    tile[...] = 0
+    tile[max(-y, 0) :, max(-x, 0) :][: part.shape[0], : part.shape[1]] = part
 
 
 @dataclass(frozen=True, slots=True)

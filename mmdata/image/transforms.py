@@ -31,17 +31,17 @@ CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 
 def resize_bicubic(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """Return ``pixels`` at ``size`` (height, width): Pillow's bicubic, antialiased, rounded to uint8."""
-    import numpy as np
     from PIL.Image import fromarray
 
-    return pixels if pixels.shape[:2] == size else np.asarray(bicubic(fromarray(pixels), size))
+    return pixels if pixels.shape[:2] == size else bicubic(fromarray(pixels), size)
 
 
-def bicubic(picture: Image, size: tuple[int, int]) -> Image:
-    """Return a picture as :func:`resize_bicubic` does, for those who have it in Pillow's hands."""
+def bicubic(picture: Image, size: tuple[int, int]) -> Pixels:
+    """Return the same as :func:`resize_bicubic` of a picture that is in Pillow's hands."""
+    import numpy as np
     from PIL.Image import Resampling
 
-    return picture.resize((size[1], size[0]), Resampling.BICUBIC)
+    return np.asarray(picture.resize((size[1], size[0]), Resampling.BICUBIC))
 
 
 def shorter_side_to(size: tuple[int, int], side: int) -> tuple[int, int]:

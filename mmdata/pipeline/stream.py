@@ -79,8 +79,8 @@ class Stream:
     - ``layout``: how the arrays are called and laid out, see :data:`LAYOUTS`.
     - ``max_views``: how many pictures, tiles and frames a row has room for, so that all batches have one shape.
     - ``pixels``: ``uint8`` as decoded, for the device to normalise, or ``float32``, normalised.
-    - ``resize``: ``exact`` as the family does, or ``fast``, where FFmpeg resizes the frames of videos: 1 to 3 grey
-      levels off on average.
+    - ``resize``: ``exact`` as the family does, or ``fast``, where FFmpeg resizes the frames of videos, 1 to 3 grey
+      levels off on average, and anyres' pictures, a quarter.
     - ``workers``: threads that decode, by default one a processor; 0 does all where it is asked for. ``prefetch``:
       batches made ahead. ``isolated``: each of these threads decodes in a process of its own, so that a file that
       crashes the decoder costs one sample. ``deadline``: seconds that a sample may take.
