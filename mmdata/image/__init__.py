@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmdata.image import anyres, families
-from mmdata.image.decode import decode, size_of
+from mmdata.image.decode import decode, load, size_of
 from mmdata.image.families import cogvlm2_video, llava_next, llava_pad, qwen_vl, visualglm
 from mmdata.image.transforms import normalize
 from mmdata.limits import Limits
@@ -16,6 +16,7 @@ __all__ = [
     "families",
     "llava_next",
     "llava_pad",
+    "load",
     "normalize",
     "qwen_vl",
     "size_of",

@@ -8,15 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from mmdata.image.transforms import resize_bicubic
+from mmdata.image.fast import resize
+from mmdata.image.transforms import bicubic
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from mmdata.image.transforms import Pixels
+
+    Views: TypeAlias = NDArray[np.uint8]  # (views, side, side, 3)
 
 __all__ = ["PINPOINTS", "FeatureGrid", "best_canvas", "feature_grid", "fitted", "num_tokens", "views"]
 
@@ -47,22 +52,43 @@ def fitted(size: Size, canvas: Size) -> Size:
     return canvas[0], min(math.ceil(width * down), canvas[1])
 
 
-def views(pixels: Pixels, side: int = 336, pinpoints: Sequence[Size] = PINPOINTS) -> NDArray[np.uint8]:
+def views(
+    picture: Pixels | Image,
+    side: int = 336,
+    pinpoints: Sequence[Size] = PINPOINTS,
+    out: Views | None = None,
+    *,
+    fast: bool = False,
+) -> Views:
     """Return the whole picture squeezed to a square, then its tiles row by row: (views, side, side, 3) uint8.
 
-    The picture stands in the middle of its canvas, in black; an odd pixel of border goes below or to the right.
+    The picture stands in the middle of its canvas, in black; an odd pixel of border goes below or to the right. The
+    views are the first ones of ``out``, where that is given. ``fast`` resizes by FFmpeg, see :mod:`mmdata.image.fast`.
     """
     import numpy as np
+    from PIL import Image
 
-    size = pixels.shape[0], pixels.shape[1]
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    size = image.height, image.width
     canvas = best_canvas(size, pinpoints)
-    height, width = fitted(size, canvas)
-    top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
-    padded = np.zeros((*canvas, 3), np.uint8)
-    padded[top : top + height, left : left + width] = resize_bicubic(pixels, (height, width))
-    rows, columns = canvas[0] // side, canvas[1] // side
-    tiles = padded.reshape(rows, side, columns, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
-    return np.concatenate([resize_bicubic(pixels, (side, side))[None], tiles])
+    columns = canvas[1] // side
+    count = 1 + canvas[0] // side * columns
+    out = np.empty((count, side, side, 3), np.uint8) if out is None else out[:count]
+    resized = resize(np.asarray(image)) if fast else partial(bicubic, image)
+    out[0] = resized((side, side))
+    whole = resized(fitted(size, canvas))
+    top, left = (canvas[0] - len(whole)) // 2, (canvas[1] - whole.shape[1]) // 2
+    for number, tile in enumerate(out[1:]):
+        _cut(whole, number // columns * side - top, number % columns * side - left, tile)
+    return out
+
+
+def _cut(pixels: Pixels, y: int, x: int, tile: Pixels) -> None:
+    """Write to ``tile`` what of ``pixels`` is below ``y`` and right of ``x``; what is beyond them is black."""
+    height, width = tile.shape[:2]
+    part = pixels[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
+    tile[...] = 0
+    tile[max(-y, 0) :, max(-x, 0) :][: part.shape[0], : part.shape[1]] = part
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["Source", "decode", "size_of"]
+__all__ = ["Source", "decode", "load", "size_of"]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes"
 
@@ -45,13 +45,27 @@ def decode(
         ImageError: with ``path`` and ``reason``: missing, empty, unreadable, cut short, or beyond ``limits``.
     """
     import numpy as np
+
+    return np.array(load(source, draft=draft, upright=upright, limits=limits))
+
+
+def load(
+    source: Source, *, draft: tuple[int, int] | None = None, upright: bool = True, limits: Limits | None = None
+) -> Image:
+    """Return an image as :func:`decode` does, in Pillow's hands: to resize it there spares copies.
+
+    Raises:
+        ImageError: as :func:`decode`.
+    """
     from PIL import ImageOps
 
     with _opened(source, limits or Limits()) as image:
         if draft is not None:
             image.draft("RGB", (draft[1], draft[0]))
         image.load()
-        return np.array(_rgb(ImageOps.exif_transpose(image) if upright else image))
+        if upright:
+            ImageOps.exif_transpose(image, in_place=True)
+        return image if image.mode == "RGB" else _rgb(image)
 
 
 def size_of(source: Source, *, limits: Limits | None = None) -> tuple[int, int]:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     Pixels: TypeAlias = NDArray[np.uint8]  # (height, width, 3) RGB
 
 __all__ = [
     "CLIP_MEAN",
     "CLIP_STD",
+    "bicubic",
     "center_crop",
     "normalize",
     "pad_to_square",
@@ -29,12 +31,17 @@ CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 
 def resize_bicubic(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """Return ``pixels`` at ``size`` (height, width): Pillow's bicubic, antialiased, rounded to uint8."""
-    import numpy as np
-    from PIL import Image
+    from PIL.Image import fromarray
 
-    if pixels.shape[:2] == size:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return pixels if pixels.shape[:2] == size else bicubic(fromarray(pixels), size)
+
+
+def bicubic(picture: Image, size: tuple[int, int]) -> Pixels:
+    """Return the same as :func:`resize_bicubic` of a picture that is in Pillow's hands."""
+    import numpy as np
+    from PIL.Image import Resampling
+
+    return np.asarray(picture.resize((size[1], size[0]), Resampling.BICUBIC))
 
 
 def shorter_side_to(size: tuple[int, int], side: int) -> tuple[int, int]:

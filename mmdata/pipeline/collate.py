@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmdata.pipeline.produce import Slab
+
     Arrays: TypeAlias = dict[str, NDArray[np.generic]]
 
-__all__ = ["COLUMNS", "Frame", "PixelType", "Rows", "arrays", "media_mask", "num_views", "prepared"]
+__all__ = ["COLUMNS", "Frame", "PixelType", "Rows", "arrays", "media_mask", "num_views", "prepared", "texts"]
 
 PixelType: TypeAlias = Literal["uint8", "float32"]
 Rows: TypeAlias = Sequence[Sequence[Sample]]
@@ -59,10 +61,25 @@ class Frame:
         """Return how many views the batch has room for."""
         return max(num_views(rows), 1) if self.max_views is None else self.max_views * len(rows)
 
+    def slab(self, rows: int) -> Slab | None:
+        """Return memory for the pixels of some rows, (rows, views, size, size, 3), if their number is known."""
+        import numpy as np
 
-def arrays(rows: Rows, frame: Frame) -> Arrays:
-    """Return the arrays of a batch; a row without samples is all padding."""
-    return {**_texts(rows, frame), "pixel_values": _pixels(rows, frame), "media_index": _media_index(rows, frame)}
+        if self.max_views is None:
+            return None
+        return np.empty((rows, self.max_views, self.family.size, self.family.size, 3), np.uint8)
+
+
+def arrays(rows: Rows, frame: Frame, slab: Slab | None = None) -> Arrays:
+    """Return the arrays of a batch; a row without samples is all padding.
+
+    ``slab`` is memory that the batch may have for its own, with pixels of the samples in it; these may be moved.
+    """
+    return {
+        **texts(rows, frame),
+        "pixel_values": prepared(_pixels(rows, frame, slab), frame.pixels),
+        "media_index": _media_index(rows, frame),
+    }
 
 
 def media_mask(rows: Rows, frame: Frame) -> NDArray[np.bool_]:
@@ -84,7 +101,8 @@ def num_views(rows: Rows) -> int:
     return sum(len(views) for row in rows for sample in row for views in sample.views)
 
 
-def _texts(rows: Rows, frame: Frame) -> Arrays:
+def texts(rows: Rows, frame: Frame) -> Arrays:
+    """Return the arrays of a batch that are not of media."""
     import numpy as np
 
     shape = (len(rows), frame.length(rows))
@@ -107,18 +125,24 @@ def _texts(rows: Rows, frame: Frame) -> Arrays:
     return {"input_ids": ids, "labels": labels, "position_ids": places, "segment_ids": segments}
 
 
-def _pixels(rows: Rows, frame: Frame) -> NDArray[np.generic]:
+def _pixels(rows: Rows, frame: Frame, slab: Slab | None) -> NDArray[np.uint8]:
     import numpy as np
 
-    values = np.empty((frame.views(rows), frame.family.size, frame.family.size, 3), np.uint8)
+    shape = frame.views(rows), frame.family.size, frame.family.size, 3
+    values = np.empty(shape, np.uint8) if slab is None else slab.reshape(shape)
     first = 0
-    for row in rows:
-        for sample in row:
-            for views in sample.views:
-                values[first : first + len(views)] = views
-                first += len(views)
+    for views in (views for row in rows for sample in row for views in sample.views):
+        here = values[first : first + len(views)]
+        if _address(here) != _address(views):  # they were not decoded to where they belong
+            here[...] = views
+        first += len(views)
     values[first:] = 0
-    return prepared(values, frame.pixels)
+    return values
+
+
+def _address(array: NDArray[np.uint8]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _media_index(rows: Rows, frame: Frame) -> NDArray[np.int32]:

@@ -34,8 +34,8 @@ class Isolated:
         self._own = threading.local()
         self._pools: list[Pool] = []
 
-    def __call__(self, medium: Media, plan: PixelPlan) -> Views:
-        """Return the pixels that ``plan`` asks for; see :func:`mmdata.pipeline.encode.decode_views`."""
+    def __call__(self, medium: Media, plan: PixelPlan, out: Views | None = None) -> Views:
+        """Return the pixels that ``plan`` asks for, as they come through the pipe and never in ``out``."""
         began = monotonic()
         try:
             return self._pool().run(self._job, medium, plan)

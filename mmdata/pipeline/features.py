@@ -7,6 +7,7 @@ one after the other: row ``r`` of view ``v`` has the index ``v * rows + r``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from mmdata.errors import ConfigError
@@ -99,6 +100,7 @@ class _LlavaGrid:
         arrangements = (flat, np.append(flat, ends[-1]), np.concatenate([flat, ends], 1), lines)
         return next(found.ravel() for found in arrangements if found.size == wanted)
 
+    @lru_cache(maxsize=256)  # noqa: B019  # grids are few; pictures of a data set are of few sizes
     def tiled(self, picture: tuple[int, int], size: int, pinpoints: tuple[tuple[int, int], ...]) -> Index:
         """The first view's grid, then the tiles' as one map without its border, each of its rows ended by a newline."""
         import numpy as np
@@ -112,7 +114,9 @@ class _LlavaGrid:
         place = np.arange(self.side**2).reshape(1, self.side, 1, self.side)
         grid = (tile + place).reshape(kept.rows, kept.columns)[kept.top : kept.bottom, kept.left : kept.right]
         newlines = np.full((len(grid), 1), self.rows - 1)
-        return np.concatenate([np.arange(self.side**2), np.concatenate([grid, newlines], 1).ravel()])
+        index: Index = np.concatenate([np.arange(self.side**2), np.concatenate([grid, newlines], 1).ravel()])
+        index.setflags(write=False)
+        return index
 
 
 def _known(size: tuple[int, int] | None) -> tuple[int, int]:

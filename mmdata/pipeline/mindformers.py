@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mmdata.errors import SampleError
-from mmdata.pipeline.collate import Frame, Rows, arrays, num_views, prepared
+from mmdata.pipeline.collate import Frame, Rows, num_views, prepared, texts
 from mmdata.pipeline.encode import Sample
 from mmdata.templates import IGNORE
 
@@ -38,16 +38,16 @@ def mindformers_arrays(rows: Rows, frame: Frame, first_row: int = 0) -> Arrays:
     """
     import numpy as np
 
-    texts = arrays(rows, frame)
+    words = texts(rows, frame)
     views = frame.max_views or max(num_views([row]) for row in rows) or 1
-    length = texts["input_ids"].shape[1] + 1
+    length = words["input_ids"].shape[1] + 1
     places = np.stack([_places(row, frame.family.positions, views, length) for row in rows])
     numbers = np.broadcast_to(np.arange(first_row, first_row + len(rows)).reshape(-1, 1, 1), places.shape)
     return {
-        "input_ids": _longer(texts["input_ids"], frame.template.pad_id),
+        "input_ids": _longer(words["input_ids"], frame.template.pad_id),
         "images": np.stack([prepared(_images(row, frame.family.size, views), "float32") for row in rows]),
         "image_context_pos": np.stack([numbers, places], -1).astype(np.int32),
-        "labels": _longer(texts["labels"], IGNORE),
+        "labels": _longer(words["labels"], IGNORE),
     }
 
 
@@ -89,7 +89,7 @@ def _spare(row: Sequence[Sample], positions: int, length: int) -> NDArray[np.int
     return np.arange(length - positions, length)
 
 
-def _longer(texts: NDArray[np.generic], fill: int) -> NDArray[np.generic]:
+def _longer(words: NDArray[np.generic], fill: int) -> NDArray[np.generic]:
     import numpy as np
 
-    return np.pad(texts, [(0, 0), (0, 1)], constant_values=fill)
+    return np.pad(words, [(0, 0), (0, 1)], constant_values=fill)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from mmdata.errors import SampleError
 from mmdata.pipeline.encode import Place, Sample
 from mmdata.pipeline.plan import Cursor, Plan, Step
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Slab: TypeAlias = NDArray[np.uint8]  # (rows, views, size, size, 3)
 
 __all__ = ["Loaded", "Outcome", "Share", "planned", "verified"]
 
@@ -40,7 +46,7 @@ class Loaded:
     """A rank's rows of a global batch, no rows at the end of an epoch, and where the stream stands after it.
 
     ``left_out`` counts the samples that had no place in a batch until then, by reason; ``empty`` those of this batch
-    whose place stays empty.
+    whose place stays empty. ``slab`` is the memory that the samples' pixels were decoded to, if it is theirs alone.
     """
 
     rows: Sequence[Sequence[Sample]]
@@ -48,40 +54,62 @@ class Loaded:
     after: Cursor
     left_out: Mapping[str, int]
     empty: Mapping[str, int]
+    slab: Slab | None = None
 
 
-def planned(plan: Plan, cursor: Cursor, share: Share, read: Read, tolerates: Tolerates) -> Iterator[Loaded]:
+def planned(
+    plan: Plan,
+    cursor: Cursor,
+    share: Share,
+    read: Read,
+    tolerates: Tolerates,
+    *,
+    slab: Callable[[int], Slab | None] = lambda rows: None,
+) -> Iterator[Loaded]:
     """Yield the rank's rows of the steps of an epoch after ``cursor``; only these are read.
+
+    ``slab`` makes room for the pixels of a number of rows, so that they are decoded where a batch has them.
 
     Raises:
         SampleError: of a sample whose error is not to be tolerated; otherwise its place stays empty.
     """
-    steps: deque[Step] = deque()
+    steps: deque[tuple[Step, Slab | None]] = deque()
 
     def places() -> Iterator[Place]:
         for step in plan.steps(cursor):
-            steps.append(step)
-            for row in step.rows[share.rows]:
-                yield from row
+            rows = step.rows[share.rows]
+            room = slab(len(rows))
+            steps.append((step, room))
+            for number, row in enumerate(rows):
+                yield from row if room is None else _roomed(row, room[number])
 
     outcomes: list[Outcome] = []
     for outcome in read(places()):
         if isinstance(outcome, SampleError) and not tolerates(outcome):
             raise outcome
         outcomes.append(outcome)
-        if len(outcomes) == sum(map(len, steps[0].rows[share.rows])):
-            yield _loaded(steps.popleft(), outcomes, share, plan.batch)
+        if len(outcomes) == sum(map(len, steps[0][0].rows[share.rows])):
+            yield _loaded(*steps.popleft(), outcomes, share, plan.batch)
             outcomes = []
-    end = steps.popleft()
+    end, _ = steps.popleft()
     yield Loaded((), 0, end.after, end.counts, {})
 
 
-def _loaded(step: Step, outcomes: Sequence[Outcome], share: Share, batch: int) -> Loaded:
+def _roomed(row: Sequence[Place], room: NDArray[np.uint8]) -> Iterator[Place]:
+    """Give each place of a row the room after those before it; of several in a row the plan knows the views."""
+    for place in row:
+        yield replace(place, room=room)
+        room = room[place.views :] if len(row) > 1 else room
+
+
+def _loaded(step: Step, slab: Slab | None, outcomes: Sequence[Outcome], share: Share, batch: int) -> Loaded:
     rows, rest = [], iter(outcomes)
     for row in step.rows[share.rows]:
         rows.append([found for _ in row if isinstance(found := next(rest), Sample)])
     empty = Counter(outcome.reason for outcome in outcomes if isinstance(outcome, SampleError))
-    return Loaded(rows, share.repeated(step.repeated, batch), step.after, step.counts, empty)
+    if empty:
+        slab = None  # whoever was late may still write to it
+    return Loaded(rows, share.repeated(step.repeated, batch), step.after, step.counts, empty, slab)
 
 
 def verified(plan: Plan, cursor: Cursor, share: Share, read: Read, tolerates: Tolerates) -> Iterator[Loaded]:

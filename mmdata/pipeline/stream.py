@@ -79,8 +79,8 @@ class Stream:
     - ``layout``: how the arrays are called and laid out, see :data:`LAYOUTS`.
     - ``max_views``: how many pictures, tiles and frames a row has room for, so that all batches have one shape.
     - ``pixels``: ``uint8`` as decoded, for the device to normalise, or ``float32``, normalised.
-    - ``resize``: ``exact`` as the family does, or ``fast``, where FFmpeg resizes the frames of videos: 1 to 3 grey
-      levels off on average.
+    - ``resize``: ``exact`` as the family does, or ``fast``, where FFmpeg resizes the frames of videos, 1 to 3 grey
+      levels off on average, and anyres' pictures, a quarter.
     - ``workers``: threads that decode, by default one a processor; 0 does all where it is asked for. ``prefetch``:
       batches made ahead. ``isolated``: each of these threads decodes in a process of its own, so that a file that
       crashes the decoder costs one sample. ``deadline``: seconds that a sample may take.
@@ -214,7 +214,7 @@ class Stream:
             if self.isolated and workers:
                 decode = stack.enter_context(Isolated(self.deadline, _MEMORY, fast=fast))
             reader = self._reader(decode)
-            source = verified if self._verifies else planned
+            source = verified if self._verifies else partial(planned, slab=self._frame.slab)
             read = partial(self._outcomes, reader, workers)
             steps = source(self._plan(reader), start.cursor, self._share, read, self._tolerates)
             for step, loaded in enumerate(steps, start.step + 1):
@@ -233,7 +233,7 @@ class Stream:
             if self.layout == "mindformers":
                 arrays = mindformers.mindformers_arrays(loaded.rows, frame, self._share.first)
             else:
-                arrays = collate.arrays(loaded.rows, frame)
+                arrays = collate.arrays(loaded.rows, frame, loaded.slab)
             return Batch(
                 arrays={name: arrays[name] for name in self.columns},
                 ids=tuple(tuple(sample.id for sample in row) for row in loaded.rows),

@@ -78,6 +78,30 @@ def test_pixels_have_one_shape_where_room_is_given_and_at_least_one_view_where_n
     assert words.media_mask.tolist() == [False]
 
 
+@pytest.mark.parametrize("packing", [False, True])
+def test_room_for_more_views_than_there_are_changes_no_view(packing: bool) -> None:
+    samples = [shown(1, pictures=2), text(2), filmed(300), shown(700), shown(5), filmed(8)]
+    options = {"batch_size": 2, "packing": packing, "workers": 2, "shuffle": False}
+
+    tight = list(Stream(Conversations(samples), WordTemplate(), seq_length=40, **options))
+    roomy = list(Stream(Conversations(samples), WordTemplate(), seq_length=40, max_views=9, **options))
+
+    for some, most in zip(tight, roomy, strict=True):
+        np.testing.assert_array_equal(some["pixel_values"], most["pixel_values"][: len(some["pixel_values"])])
+        assert not most["pixel_values"][len(some["pixel_values"]) :].any()
+        np.testing.assert_array_equal(some["media_index"], most["media_index"])
+
+
+def test_pixels_are_decoded_to_where_the_batch_has_them() -> None:
+    slab, plan = np.zeros((1, 3, SIDE, SIDE, 3), np.uint8), PixelPlan(0, "qwen_vl", SIDE, (0, 1, 0))
+    medium = filmed(300).media[0]
+
+    views = decode_views(medium, plan, slab[0])
+
+    assert views.base is slab
+    np.testing.assert_array_equal(slab[0], decode_views(medium, plan))
+
+
 def test_a_dynamic_batch_is_as_long_as_its_longest_row() -> None:
     batch = batch_of([text(1, words=3), text(2, words=9)], dynamic=True)
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -10,7 +11,12 @@ import pytest
 
 from mmdata.errors import ConfigError, SampleError
 from mmdata.pipeline import Batch, Stream
-from tests.pipeline.words import PER_VIEW, Conversations, WordTemplate, broken, mixed, shown, text, unspeakable
+from mmdata.pipeline.encode import Place, Sample
+from mmdata.pipeline.group import Grouping
+from mmdata.pipeline.order import Order
+from mmdata.pipeline.plan import Cursor, Plan
+from mmdata.pipeline.produce import Outcome, Share, planned
+from tests.pipeline.words import PER_VIEW, SIDE, Conversations, WordTemplate, broken, mixed, shown, text, unspeakable
 
 TEMPLATE = WordTemplate()
 
@@ -188,6 +194,24 @@ def test_a_sample_that_hangs_is_named_after_its_deadline() -> None:
     with pytest.raises(SampleError, match=r"sample 't2' \(row 2\) was not read within 0.3 seconds"):
         list(stream(samples, shuffle=False, workers=1, deadline=0.3))
     released.set()
+
+
+@pytest.mark.parametrize(("late", "owned"), [((), [True, True]), ((1,), [False, True])])
+def test_a_batch_leaves_memory_that_a_late_decoder_may_still_write_to(late: tuple[int, ...], owned: list[bool]) -> None:
+    def read(places: Iterable[Place]) -> Iterator[Outcome]:
+        for place in places:
+            assert place.room is not None
+            sample = Sample(str(place.index), place, TEMPLATE.encode(text(0)), (), ())
+            yield SampleError("late") if place.index in late else sample
+
+    plan = Plan(Order(4, shuffle=False), Grouping(2, None, None), 2, 2, True, None, lambda _: True)
+    slab = partial(np.empty, dtype=np.uint8)
+
+    loaded = planned(
+        plan, Cursor(), Share(0, 2), read, lambda _: True, slab=lambda rows: slab((rows, 1, SIDE, SIDE, 3))
+    )
+
+    assert [batch.slab is not None for batch in loaded if batch.rows] == owned
 
 
 def test_modality_groups_never_mix_and_all_ranks_take_as_many_steps() -> None:
