@@ -44,6 +44,8 @@ _FLAGS: Final = (False, True)
 class BatchView:
     """Rows of one record batch, decoded on request; the views of its columns are made once."""
 
+    __slots__ = ("_extra", "_id", "_media", "_messages", "_source", "_split")
+
     def __init__(self, batch: pa.RecordBatch) -> None:
         self._id = _Strings(batch.column("id"))
         self._source = _Words.of_dictionary(batch.column("source"))
@@ -68,6 +70,8 @@ class BatchView:
 class _Messages:
     """The messages of each row."""
 
+    __slots__ = ("_contents", "_parts", "_role", "_starts", "_train")
+
     def __init__(self, column: pa.ListArray) -> None:
         messages = column.values
         content = messages.field("content")
@@ -89,6 +93,8 @@ class _Messages:
 
 class _Parts:
     """Runs of parts."""
+
+    __slots__ = ("_boxes", "_end", "_kind", "_medium", "_start", "_text")
 
     def __init__(self, parts: pa.StructArray) -> None:
         self._kind = _Words.of(parts.field("type"), _PARTS)
@@ -118,6 +124,8 @@ class _Parts:
 class _Media:
     """The media of each row."""
 
+    __slots__ = ("_known", "_path", "_starts", "_type")
+
     def __init__(self, column: pa.ListArray) -> None:
         media = column.values
         self._starts = _starts(column)
@@ -139,6 +147,8 @@ class _Media:
 
 class _Strings:
     """The values of a string array."""
+
+    __slots__ = ("_array", "_data", "_starts")
 
     def __init__(self, array: pa.StringArray) -> None:
         data = array.buffers()[2]
@@ -163,6 +173,8 @@ class _Strings:
 
 class _Words:
     """The values of a string array that has few different ones, as ``codes``: one byte, or a number, a value."""
+
+    __slots__ = ("_words", "codes")
 
     def __init__(self, words: Sequence[str], codes: Sequence[int]) -> None:
         self._words = words
