@@ -39,6 +39,7 @@ class DecoderConfig:
     rope_base: float = 10000.0
     rope_factor: float = 1.0  # positions are divided by it (linear scaling)
     qkv_bias: bool = False
+    initializer_range: float = 0.02  # standard deviation of the linear layers before any training
 
     @property
     def qkv_rows(self) -> tuple[int, int, int]:
@@ -52,8 +53,9 @@ class CausalAttention(CachedAttention):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(config.key_heads, config.head_size)
         self.heads = config.heads
-        self.qkv = Linear(config.hidden, sum(config.qkv_rows), config.qkv_bias, rows=config.qkv_rows)
-        self.out = Linear(config.heads * config.head_size, config.hidden)
+        rows, std = config.qkv_rows, config.initializer_range
+        self.qkv = Linear(config.hidden, sum(rows), config.qkv_bias, rows, std)
+        self.out = Linear(config.heads * config.head_size, config.hidden, std=std)
         self.attend = Attend()
 
     def construct(self, x: Tensor, turns: Turns, allow: Tensor, slots: Tensor | None) -> Tensor:
@@ -71,7 +73,7 @@ class DecoderLayer(nn.Cell):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.attention = CausalAttention(config)
-        self.mlp = GatedMLP(config.hidden, config.mlp)
+        self.mlp = GatedMLP(config.hidden, config.mlp, config.initializer_range)
         self.norm1 = RMSNorm(config.hidden, config.eps)
         self.norm2 = RMSNorm(config.hidden, config.eps)
 
@@ -90,7 +92,7 @@ class Decoder(nn.Cell):
         self.embedding = Embedding(config.vocabulary, config.hidden)
         self.layers = nn.CellList([DecoderLayer(config) for _ in range(config.layers)])
         self.norm = RMSNorm(config.hidden, config.eps)
-        self.head = Linear(config.hidden, config.vocabulary)
+        self.head = Linear(config.hidden, config.vocabulary, std=config.initializer_range)
         self.frequencies = Tensor(inverse_frequencies(config.head_size, config.rope_base))
 
     def construct(

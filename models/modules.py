@@ -69,10 +69,12 @@ class Linear(nn.Cell):
     `rows` says how a fused projection's outputs are divided, say into queries, keys and values.
     """
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = False, rows: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, bias: bool = False, rows: tuple[int, ...] | None = None, std: float = 0.02
+    ) -> None:
         super().__init__()
         self.rows = (outputs,) if rows is None else rows
-        self.weight = normal(outputs, inputs)
+        self.weight = normal(outputs, inputs, std=std)
         self.bias = constant(0, outputs) if bias else None
 
     def construct(self, x: Tensor) -> Tensor:
@@ -155,10 +157,10 @@ class RMSNorm(nn.Cell):
 class MLP(nn.Cell):
     """Two linear layers with an activation between them."""
 
-    def __init__(self, size: int, hidden: int, activation: str) -> None:
+    def __init__(self, size: int, hidden: int, activation: str, std: float = 0.02) -> None:
         super().__init__()
-        self.up = Linear(size, hidden, bias=True)
-        self.down = Linear(hidden, size, bias=True)
+        self.up = Linear(size, hidden, bias=True, std=std)
+        self.down = Linear(hidden, size, bias=True, std=std)
         self.activation = ACTIVATIONS[activation]
 
     def construct(self, x: Tensor) -> Tensor:
@@ -169,11 +171,11 @@ class MLP(nn.Cell):
 class GatedMLP(nn.Cell):
     """SwiGLU: `down(silu(gate(x)) * up(x))`, no biases."""
 
-    def __init__(self, size: int, hidden: int) -> None:
+    def __init__(self, size: int, hidden: int, std: float = 0.02) -> None:
         super().__init__()
-        self.gate = Linear(size, hidden)
-        self.up = Linear(size, hidden)
-        self.down = Linear(hidden, size)
+        self.gate = Linear(size, hidden, std=std)
+        self.up = Linear(size, hidden, std=std)
+        self.down = Linear(hidden, size, std=std)
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, size) -> (…, size)."""

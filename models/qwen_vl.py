@@ -12,6 +12,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import XavierUniform, initializer
 
 from models.decoder import Decoder, DecoderConfig, Turns
 from models.lora import LoraConfig
@@ -33,7 +34,6 @@ from models.modules import (
 from models.names import Weight, affine, mindformers_layer
 from models.vit import VisionConfig, VisionTransformer
 
-RESAMPLER_HEAD = 128  # the resampler has as many heads as 128 fits into its width (Qwen-VL's visual.py)
 POSITION_SIDE = 16  # the position table is always 16 x 16 and is resized to the picture's grid
 
 
@@ -44,6 +44,7 @@ class QwenVLConfig:
     vision: VisionConfig
     language: DecoderConfig
     queries: int = 256
+    resampler_head_size: int = 128  # as many heads as it fits into the width (Qwen-VL's visual.py)
     train_length: int = 2048
     dtype: str = "float32"
     pixel_mean: tuple[float, float, float] = CLIP_MEAN
@@ -138,6 +139,7 @@ class QwenVision(VisionTransformer):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__(config)
+        self.positions = normal(POSITION_SIDE**2, config.hidden, std=config.hidden**-0.5)  # else patches drown it
         self.resize = Tensor(bicubic_weights(POSITION_SIDE, config.side))
 
     def position_table(self) -> Tensor:
@@ -153,12 +155,13 @@ class Resampler(nn.Cell):
         super().__init__()
         vision, size = config.vision, config.language.hidden
         self.side = round(config.queries**0.5)
-        self.heads = size // RESAMPLER_HEAD
+        self.heads = size // config.resampler_head_size
         self.query = normal(config.queries, size)
         self.positions = Parameter(Tensor(sincos_table(self.side, size)), requires_grad=False)
         self.resize = Tensor(bicubic_weights(self.side, vision.side))
         self.kv = Linear(vision.hidden, size) if vision.hidden != size else None
-        self.qkv_weight = normal(3 * size, size)
+        # Xavier, as torch draws it: at 0.02 a narrow model's queries see every patch alike and learn next to nothing.
+        self.qkv_weight = Parameter(initializer(XavierUniform(), (3 * size, size), ms.float32))
         self.qkv_bias = constant(0, 3 * size)
         self.out = Linear(size, size, bias=True)
         self.norm_query = LayerNorm(size, vision.eps)

@@ -27,6 +27,7 @@ class VisionConfig:
     norm_embeddings: bool = False
     position_side: int | None = None  # side of the stored position grid, when it is not that of the image
     layers_used: int | None = None  # features are taken after this layer; the others are kept for the checkpoint's sake
+    initializer_range: float = 0.02  # standard deviation of the linear layers before any training
 
     @property
     def side(self) -> int:
@@ -37,11 +38,11 @@ class VisionConfig:
 class SelfAttention(nn.Cell):
     """Attention of all tokens to all tokens, with one fused projection: all queries, all keys, all values."""
 
-    def __init__(self, hidden: int, heads: int) -> None:
+    def __init__(self, hidden: int, heads: int, std: float = 0.02) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = Linear(hidden, 3 * hidden, bias=True, rows=(hidden,) * 3)
-        self.out = Linear(hidden, hidden, bias=True)
+        self.qkv = Linear(hidden, 3 * hidden, bias=True, rows=(hidden,) * 3, std=std)
+        self.out = Linear(hidden, hidden, bias=True, std=std)
         self.attend = Attend()
 
     def construct(self, x: Tensor) -> Tensor:
@@ -56,8 +57,8 @@ class Block(nn.Cell):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.norm_input = config.norm == "input"
-        self.attention = SelfAttention(config.hidden, config.heads)
-        self.mlp = MLP(config.hidden, config.mlp, config.activation)
+        self.attention = SelfAttention(config.hidden, config.heads, config.initializer_range)
+        self.mlp = MLP(config.hidden, config.mlp, config.activation, config.initializer_range)
         self.norm1 = LayerNorm(config.hidden, config.eps)
         self.norm2 = LayerNorm(config.hidden, config.eps)
 

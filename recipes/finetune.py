@@ -135,16 +135,17 @@ def held_out_stream(config: FinetuneConfig, template: Template) -> Stream | None
 
 
 def total_steps(config: FinetuneConfig, stream: Stream) -> int:
-    """How many updates the run makes.
+    """How many updates the run makes; samples that the template drops as too long are counted as if they were there.
 
     Raises:
         ConfigError: if only reading all samples could tell.
     """
     if config.run.steps is not None:
         return config.run.steps
-    if stream.steps_per_epoch is None:
+    if config.data.packing or config.data.on_error == "skip":
         raise ConfigError("with packing or on_error: skip, an epoch has no known number of batches; give run.steps")
-    return max(1, stream.steps_per_epoch * config.run.epochs // config.run.accumulation)
+    steps = stream.steps_per_epoch or len(stream.mixture) // (stream.batch_size * stream.world_size)
+    return max(1, steps * config.run.epochs // config.run.accumulation)
 
 
 def endless(stream: Stream) -> Iterator[Batch]:

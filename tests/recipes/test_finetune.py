@@ -14,8 +14,9 @@ import mmdata
 from examples.synthetic import write_coco, write_videos
 from models.checkpoint import open_checkpoint
 from models.weights import merge_lora_file
-from recipes import finetune, predict
+from recipes import build, finetune, predict
 from recipes.checkpoints import complete
+from recipes.config import FinetuneConfig, read
 from recipes.metrics import read_metrics
 
 pytestmark = [pytest.mark.mindspore, pytest.mark.slow]
@@ -69,6 +70,19 @@ def test_every_tiny_twin_trains_and_answers(config: Path, stores: dict[str, Path
     line = [str(config), f"--{medium.type}", str(medium.path), "--prompt", "What?", "graph=false"]
     line += [f"model.weights={weights}", "generation.length=448", "generation.max_new_tokens=3"]
     assert predict.main([*line, *([f"model.adapter={output / 'adapter.safetensors'}"] if lora else [])]) == 0
+
+
+@pytest.mark.parametrize("file", TWINS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_tiny_twin_knows_how_many_steps_its_epochs_have(file: Path, stores: dict[str, Path]) -> None:
+    store = stores["clips" if "video" in file.stem else "pictures"]
+    config = read(FinetuneConfig, file, [f"data.train={store}", "data.train_split=null", "run.epochs=10"])
+    tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
+    template = build.build_template(config.model.family, tokenizer, config.template)
+
+    steps = finetune.total_steps(config, finetune.training_stream(config, template, finetune.Place()))
+
+    batches = len(mmdata.open(store)) // config.data.batch_size
+    assert steps == 10 * batches // config.run.accumulation > 0
 
 
 @pytest.mark.parametrize("config", [QWEN, VISUALGLM], ids=["whole", "lora"])
