@@ -51,7 +51,8 @@ def ask(
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
     lora, output = bool(config.lora.targets), config.run.output
-    weights = config.model.weights or output / ("base.safetensors" if lora else "weights.safetensors")
+    base = config.model.weights or output / "base.safetensors"
+    weights = base if lora else output / "weights.safetensors"
     model = build.build_model(replace(config.model, weights=weights), tokenizer.vocab_size)
     if lora:
         build.add_adapter(model, output / "adapter.safetensors")
