@@ -153,17 +153,17 @@ class Resampler(nn.Cell):
 
     def __init__(self, config: QwenVLConfig) -> None:
         super().__init__()
-        vision, size = config.vision, config.language.hidden
+        vision, size, std = config.vision, config.language.hidden, config.language.initializer_range
         self.side = round(config.queries**0.5)
         self.heads = size // config.resampler_head_size
         self.query = normal(config.queries, size)
         self.positions = Parameter(Tensor(sincos_table(self.side, size)), requires_grad=False)
         self.resize = Tensor(bicubic_weights(self.side, vision.side))
-        self.kv = Linear(vision.hidden, size) if vision.hidden != size else None
+        self.kv = Linear(vision.hidden, size, std=std) if vision.hidden != size else None
         # Xavier, as torch draws it: at 0.02 a narrow model's queries see every patch alike and learn next to nothing.
         self.qkv_weight = Parameter(initializer(XavierUniform(), (3 * size, size), ms.float32))
         self.qkv_bias = constant(0, 3 * size)
-        self.out = Linear(size, size, bias=True)
+        self.out = Linear(size, size, bias=True, std=std)
         self.norm_query = LayerNorm(size, vision.eps)
         self.norm_kv = LayerNorm(size, vision.eps)
         self.attend = Attend()
