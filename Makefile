@@ -21,8 +21,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# MindSpore's graph engine takes real-time priority where it may; tests with deadlines do not run beside it.
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) -m "not alone"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not mindspore and not alone"
+	$(BIN)/python -m pytest -n $(JOBS) -m "mindspore and not alone"
 	$(BIN)/python -m pytest -m alone
 
 quick: $(VENV)/.installed
