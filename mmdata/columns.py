@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["arrow_schema", "to_batch"]
+__all__ = ["PART_TYPES", "arrow_schema", "to_batch"]
 
-_PART_TYPES: Final[dict[type, str]] = {Text: "text", Image: "image", Video: "video", Region: "region", Time: "time"}
+PART_TYPES: Final[dict[type, str]] = {Text: "text", Image: "image", Video: "video", Region: "region", Time: "time"}
+"""The kinds of parts, and what a store calls them; text is the first."""
 _PART_FIELDS: Final[dict[str, set[type]]] = {
     "text": {Text, Region},
     "media": {Image, Video, Region, Time},
@@ -115,10 +116,10 @@ def _messages(messages: Sequence[Message], struct_type: pa.DataType) -> pa.Array
 def _parts(parts: Sequence[Part], struct_type: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
-    codes = _codes(list(map(type, parts)), _PART_TYPES)
-    columns = [_words(codes, tuple(_PART_TYPES.values()))]
+    codes = _codes(list(map(type, parts)), PART_TYPES)
+    columns = [_words(codes, tuple(PART_TYPES.values()))]
     for name, kinds in _PART_FIELDS.items():
-        there = codes.tobytes().translate(bytes(kind in kinds for kind in _PART_TYPES).ljust(256, b"\0"))
+        there = codes.tobytes().translate(bytes(kind in kinds for kind in PART_TYPES).ljust(256, b"\0"))
         values = list(map(attrgetter(name), compress(parts, there)))
         columns.append(_sparse(values, there, struct_type.field(name).type))
     return pa.StructArray.from_arrays(columns, fields=list(struct_type))

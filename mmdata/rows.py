@@ -13,6 +13,7 @@ from itertools import pairwise
 from operator import mul
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
+from mmdata.columns import PART_TYPES
 from mmdata.errors import StoreError
 from mmdata.schema import (
     Conversation,
@@ -37,7 +38,7 @@ Reader: TypeAlias = Callable[[int], Any]
 """Returns the value of a column at an index."""
 
 
-_PARTS: Final = ("text", "image", "video", "region", "time")
+_PARTS: Final = tuple(PART_TYPES.values())
 _FLAGS: Final = (False, True)
 
 
