@@ -1,22 +1,22 @@
-"""Conversations as Arrow columns; :mod:`mmdata.rows` is the way back."""
+"""Rows as Arrow columns; :mod:`mmdata.rows` is the way back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain, compress, repeat
 from operator import attrgetter, is_not
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from msgspec.structs import astuple
 
+from mmdata.arrays import codes_of, dictionary, flags, lengths_of, lists, lists_of, sparse, text, words
+from mmdata.dialogue import SPEAKERS, Dialogue, Row
 from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Region, Role, Split, Text, Time, Video
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
 
 __all__ = ["PART_TYPES", "arrow_schema", "to_batch"]
 
@@ -30,6 +30,7 @@ _PART_FIELDS: Final[dict[str, set[type]]] = {
     "end": {Time},
 }
 _ROLES: Final = get_args(Role)
+_TURNS: Final = tuple(map(_ROLES.index, SPEAKERS))
 _SPLITS: Final = get_args(Split)
 _MEDIA_TYPES: Final = get_args(MediaType)
 
@@ -82,154 +83,121 @@ def arrow_schema() -> pa.Schema:
     )
 
 
-def to_batch(conversations: Sequence[Conversation], sources: Sequence[str]) -> pa.RecordBatch:
-    """Return the conversations as one record batch of :func:`arrow_schema`.
+def to_batch(rows: Sequence[Row], sources: Sequence[str]) -> pa.RecordBatch:
+    """Return the rows as one record batch of :func:`arrow_schema`.
 
     ``sources`` is the dictionary of the column ``source``; it is given, not gathered, so that every batch of a store
     shares it.
     """
+    dialogues = [row for row in rows if isinstance(row, Dialogue)]
+    conversations = [row for row in rows if isinstance(row, Conversation)]
+    if not dialogues:
+        return _batch(conversations, _conversation_columns(conversations), sources)
+    if not conversations:
+        return _batch(dialogues, _dialogue_columns(dialogues), sources)
+    return _merged([to_batch(dialogues, sources), to_batch(conversations, sources)], rows)
+
+
+def _merged(batches: Sequence[pa.RecordBatch], rows: Sequence[Row]) -> pa.RecordBatch:
+    """Return one batch in the order of ``rows``: the first of two has the dialogues of them, the second all others."""
+    import numpy as np
     import pyarrow as pa
 
-    schema = arrow_schema()
+    second = np.fromiter([not isinstance(row, Dialogue) for row in rows], np.bool_, len(rows))
+    places = np.argsort(np.argsort(second, kind="stable"))
+    indices = pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(places)])
+    (batch,) = pa.Table.from_batches(batches).take(indices).combine_chunks().to_batches()
+    return batch
+
+
+def _batch(rows: Sequence[Row], messages_and_media: Iterable[pa.Array], sources: Sequence[str]) -> pa.RecordBatch:
+    import pyarrow as pa
+
     columns = [
-        _text([c.id for c in conversations]),
-        _dictionary(_codes([c.source for c in conversations], sources, "int32"), sources),
-        _dictionary(_codes([c.split for c in conversations], _SPLITS), _SPLITS),
-        _lists([c.messages for c in conversations], _messages, schema.field("messages").type),
-        _lists([c.media for c in conversations], _media, schema.field("media").type),
-        _text([_encode_extra(c.extra) if c.extra else "{}" for c in conversations]),
+        text([row.id for row in rows]),
+        dictionary(codes_of([row.source for row in rows], sources, "int32"), sources),
+        dictionary(codes_of([row.split for row in rows], _SPLITS), _SPLITS),
+        *messages_and_media,
+        text([_encode_extra(row.extra) if row.extra else "{}" for row in rows]),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays(columns, schema=arrow_schema())
+
+
+def _conversation_columns(conversations: Sequence[Conversation]) -> tuple[pa.Array, pa.Array]:
+    """Return the columns ``messages`` and ``media``."""
+    schema = arrow_schema()
+    return (
+        lists([c.messages for c in conversations], _messages, schema.field("messages").type),
+        lists([c.media for c in conversations], _media, schema.field("media").type),
+    )
 
 
 def _messages(messages: Sequence[Message], struct_type: pa.DataType) -> pa.Array:
-    import pyarrow as pa
-
-    columns = [
-        _words(_codes([m.role for m in messages], _ROLES), _ROLES),
-        _lists([m.content for m in messages], _parts, struct_type.field("content").type),
-        pa.Array.from_buffers(pa.bool_(), len(messages), [None, _bits(bytes([m.train for m in messages]))]),
-    ]
-    return pa.StructArray.from_arrays(columns, fields=list(struct_type))
+    role = words(codes_of([m.role for m in messages], _ROLES), _ROLES)
+    content = lists([m.content for m in messages], _parts, struct_type.field("content").type)
+    return _structs(struct_type, role=role, content=content, train=flags(bytes([m.train for m in messages])))
 
 
 def _parts(parts: Sequence[Part], struct_type: pa.DataType) -> pa.Array:
-    import pyarrow as pa
-
-    codes = _codes(list(map(type, parts)), PART_TYPES)
-    columns = [_words(codes, tuple(PART_TYPES.values()))]
+    codes = codes_of(list(map(type, parts)), PART_TYPES)
+    columns = {"type": words(codes, PART_TYPES.values())}
     for name, kinds in _PART_FIELDS.items():
         there = codes.tobytes().translate(bytes(kind in kinds for kind in PART_TYPES).ljust(256, b"\0"))
         values = list(map(attrgetter(name), compress(parts, there)))
-        columns.append(_sparse(values, there, struct_type.field(name).type))
-    return pa.StructArray.from_arrays(columns, fields=list(struct_type))
+        columns[name] = sparse(values, there, struct_type.field(name).type)
+    return _structs(struct_type, **columns)
 
 
 def _media(media: Sequence[Media], struct_type: pa.DataType) -> pa.Array:
-    import pyarrow as pa
-
     kind, *known = zip(*map(astuple, media), strict=True) if media else [()] * struct_type.num_fields
-    columns = [_words(_codes(kind, _MEDIA_TYPES), _MEDIA_TYPES)]
+    columns = {"type": words(codes_of(kind, _MEDIA_TYPES), _MEDIA_TYPES)}
     for values, field in zip(known, list(struct_type)[1:], strict=True):
         there = bytes(map(is_not, values, repeat(None)))
-        columns.append(_sparse(list(compress(values, there)), there, field.type))
-    return pa.StructArray.from_arrays(columns, fields=list(struct_type))
+        columns[field.name] = sparse(list(compress(values, there)), there, field.type)
+    return _structs(struct_type, **columns)
 
 
-# The makers of arrays below hand Arrow buffers: given a list or a numpy array, `pa.array` imports pandas first, which
-# takes longer than converting ten thousand records. ``there`` is a byte for each place of a column: 1 where it has a
-# value, 0 where it is null.
-
-
-def _sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.Array:
-    """Return an array with the next of ``values`` wherever one is there."""
-    import numpy as np
-    import pyarrow as pa
-
-    if not values:
-        return pa.nulls(len(there), arrow_type)
-    if pa.types.is_string(arrow_type):
-        return _text(values, there)
-    if pa.types.is_integer(arrow_type):
-        numbers = _spread(np.array(values, f"int{arrow_type.bit_width}"), there)
-        return pa.Array.from_buffers(arrow_type, len(there), [_bits(there), pa.py_buffer(numbers)])
-    following = iter(values)
-    return pa.array([next(following) if here else None for here in there], arrow_type)
-
-
-def _text(values: Sequence[str], there: bytes | None = None) -> pa.Array:
-    """Return a string array of ``values``; nulls are between them where one is not there."""
-    import pyarrow as pa
-
-    joined = "".join(values)
-    data = joined.encode()
-    pieces = values if len(data) == len(joined) else [value.encode() for value in values]
-    lengths = _lengths(pieces)
-    if there is not None:
-        lengths = _spread(lengths, there)
-    valid = None if there is None else _bits(there)
-    return pa.StringArray.from_buffers(len(lengths), _starts(lengths), pa.py_buffer(data), valid)
-
-
-def _words(codes: NDArray[np.int8], words: Collection[str]) -> pa.Array:
-    """Return a string array of the words that codes stand for."""
-    return _dictionary(codes, words).dictionary_decode()
-
-
-def _dictionary(codes: NDArray[np.signedinteger[Any]], words: Collection[str]) -> pa.Array:
-    import pyarrow as pa
-
-    index_type = pa.from_numpy_dtype(codes.dtype)
-    indices = pa.Array.from_buffers(index_type, len(codes), [None, pa.py_buffer(codes)])
-    return pa.DictionaryArray.from_arrays(indices, _text(list(words)))
-
-
-def _codes(values: Sequence[Hashable], known: Iterable[Hashable], dtype: str = "int8") -> NDArray[Any]:
-    """Return the place of each value among those ``known``, (values,) of ``dtype``."""
+def _dialogue_columns(dialogues: Sequence[Dialogue]) -> tuple[pa.Array, pa.Array]:
+    """Return the columns ``messages`` and ``media``, the same that the dialogues' conversations have."""
     import numpy as np
 
-    place = {value: index for index, value in enumerate(known)}
-    return np.fromiter(map(place.__getitem__, values), dtype, len(values))
+    messages, media = arrow_schema().field("messages").type, arrow_schema().field("media").type
+    sizes = lengths_of([dialogue.texts for dialogue in dialogues])
+    firsts = np.cumsum(sizes) - sizes
+    answers = ((np.arange(sizes.sum()) - np.repeat(firsts, sizes)) % 2).astype(np.int8)  # (turns,) 0 or 1
+    shown = np.fromiter([dialogue.path != "" for dialogue in dialogues], np.bool_, len(dialogues))
+    about = list(compress(dialogues, shown))
+
+    contents = np.ones(len(answers), np.int32)  # (turns,) how many parts each has
+    contents[firsts[shown]] = 2
+    places = (np.cumsum(contents) - contents)[firsts[shown]]  # (media,) where each one's part is
+    places += np.fromiter([not dialogue.leads for dialogue in about], np.bool_, len(about))
+    codes = np.zeros(contents.sum(), np.int8)  # (parts,) text unless said otherwise
+    codes[places] = codes_of([dialogue.type for dialogue in about], PART_TYPES.values())
+
+    said = list(chain.from_iterable([dialogue.texts for dialogue in dialogues]))
+    part_type = messages.value_type.field("content").type.value_type
+    parts = _structs(
+        part_type,
+        type=words(codes, PART_TYPES.values()),
+        text=text(said, (codes == 0).tobytes()),
+        media=sparse([0] * len(about), (codes != 0).tobytes(), part_type.field("media").type),
+    )
+    turns = _structs(
+        messages.value_type,
+        role=words(np.take(np.array(_TURNS, np.int8), answers), _ROLES),
+        content=lists_of(contents, parts, messages.value_type.field("content").type),
+        train=flags(answers.tobytes()),
+    )
+    kind = words(codes_of([dialogue.type for dialogue in about], _MEDIA_TYPES), _MEDIA_TYPES)
+    pictures = _structs(media.value_type, type=kind, path=text([dialogue.path for dialogue in about]))
+    return lists_of(sizes, turns, messages), lists_of(shown.astype(np.int32), pictures, media)
 
 
-def _lists(
-    lists: Sequence[Sequence[Any]], to_array: Callable[[list[Any], pa.DataType], pa.Array], list_type: pa.DataType
-) -> pa.Array:
-    """Return an array of lists, whose items ``to_array`` makes an array of."""
+def _structs(struct_type: pa.DataType, **columns: pa.Array) -> pa.Array:
+    """Return an array of structs with these columns, and nulls in all others."""
     import pyarrow as pa
 
-    items = to_array(list(chain.from_iterable(lists)), list_type.value_type)
-    return pa.Array.from_buffers(list_type, len(lists), [None, _starts(_lengths(lists))], children=[items])
-
-
-def _lengths(things: Sequence[Sized]) -> NDArray[np.int32]:
-    """Return how long each thing is, (things,) int32."""
-    import numpy as np
-
-    return np.fromiter(map(len, things), np.int32, len(things))
-
-
-def _starts(lengths: NDArray[np.int32]) -> pa.Buffer:
-    """Return where each of some things begins when they are joined, and where the last ends."""
-    import numpy as np
-    import pyarrow as pa
-
-    starts = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=starts[1:])
-    return pa.py_buffer(starts)
-
-
-def _spread(values: NDArray[Any], there: bytes) -> NDArray[Any]:
-    """Return the values where they are, 0 elsewhere."""
-    import numpy as np
-
-    spread = np.zeros(len(there), values.dtype)
-    spread[np.frombuffer(there, np.bool_)] = values
-    return spread
-
-
-def _bits(flags: bytes) -> pa.Buffer:
-    import numpy as np
-    import pyarrow as pa
-
-    return pa.py_buffer(np.packbits(np.frombuffer(flags, np.uint8), bitorder="little"))
+    length = len(next(iter(columns.values())))
+    arrays = [columns[f.name] if f.name in columns else pa.nulls(length, f.type) for f in struct_type]
+    return pa.StructArray.from_arrays(arrays, fields=list(struct_type))

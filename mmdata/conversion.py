@@ -17,13 +17,14 @@ from operator import is_not
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
+from mmdata.dialogue import Dialogue, Row
 from mmdata.errors import DataError, MediaError, RecordError, UsageError, nearest
 from mmdata.formats import Format, Record, detect, make
 from mmdata.ids import Ids, Seen
 from mmdata.locate import find, is_file, is_url, under
 from mmdata.manifest import SourceFile, hash_file
 from mmdata.rejects import Reason, Reject
-from mmdata.schema import Conversation, Media, Split, replace
+from mmdata.schema import Conversation, Media, MediaType, Split, replace
 from mmdata.writer import Origin, StoreWriter, check_vacant
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
 
 Check: TypeAlias = Literal["none", "exists", "probe", "decode"]
 DuplicateIds: TypeAlias = Literal["number", "reject"]
-Item: TypeAlias = tuple[Record, Conversation] | Reject
+Item: TypeAlias = tuple[Record, Row] | Reject
+Opened: TypeAlias = tuple[Record, Conversation] | Reject
 Progress: TypeAlias = Callable[[int, int], object]
 
 _JOURNAL: Final = "checks.jsonl"
 _PAUSE: Final = 1 << 14
+_TOGETHER: Final = 64
+"""How many records a format is asked to read at a time, where it can read many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +140,14 @@ def convert(
     )
     ids = Ids()
     with writer, _collector_paused(), ExitStack() as stack:
-        items = _find_media(islice(_read(reader, paths, split), limit), reader, place)
+        items = _find_media(_read(reader, islice(reader.records(paths), limit), split), reader, place)
         if check in ("probe", "decode"):
             from mmdata.checks import Prober
 
             prober = Prober(check, journal=writer.folder / _JOURNAL, workers=workers)
-            items = _probe_media(items, place, stack.enter_context(prober))
+            items = _probe_media(map(_opened, items), place, stack.enter_context(prober))
         if embed:
-            items = _embed_media(items, place)
+            items = _embed_media(map(_opened, items), place)
         _write(
             (_settle_id(item, ids, duplicate_ids) for item in items), writer, progress, strict=strict, sized=not embed
         )
@@ -193,17 +197,26 @@ def _check_choices(check: str, duplicate_ids: str) -> None:
             )
 
 
-def _read(reader: Format, paths: Sequence[Path], split: Split | None) -> Iterator[Item]:
-    for record in reader.records(paths):
-        if isinstance(record, Reject):
-            yield record
-            continue
-        try:
-            conversation = reader.conversation(record)
-        except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
-            yield _rejected(record, error)
-        else:
-            yield record, (conversation if split is None else replace(conversation, split=split))
+def _read(reader: Format, records: Iterator[Record | Reject], split: Split | None) -> Iterator[Item]:
+    """Read each record as a conversation, and many at a time as dialogues where the format can."""
+    dialogues = getattr(reader, "dialogues", None)
+    while together := list(islice(records, _TOGETHER)):
+        found = iter(dialogues([r for r in together if isinstance(r, Record)]) if dialogues else ())
+        for record in together:
+            if isinstance(record, Reject):
+                yield record
+                continue
+            try:
+                row = next(found, None) or _row(reader.conversation(record), plain=dialogues is not None)
+            except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
+                yield _rejected(record, error)
+            else:
+                yield record, (row if split is None else replace(row, split=split))
+
+
+def _row(conversation: Conversation, *, plain: bool) -> Row:
+    """Return a conversation as a dialogue where it is one and others are ``plain``: what is alike shall look alike."""
+    return (Dialogue.of(conversation) or conversation) if plain else conversation
 
 
 def _rejected(record: Record, error: Exception) -> Reject:
@@ -216,34 +229,52 @@ def _rejected(record: Record, error: Exception) -> Reject:
 def _find_media(items: Iterable[Item], reader: Format, place: _Place) -> Iterator[Item]:
     """Give each medium its path under the media root, and refuse records whose media are not there."""
     for item in items:
-        if isinstance(item, Reject) or not item[1].media:
+        if isinstance(item, Reject):
             yield item
             continue
-        record, conversation = item
+        record, row = item
         try:
-            media = tuple([_placed(medium, record, reader, place) for medium in conversation.media])
+            found = _found(row, record, reader, place)
         except RecordError as error:
             yield _rejected(record, error)
         else:
-            moved = any(map(is_not, media, conversation.media))
-            yield (record, replace(conversation, media=media)) if moved else item
+            yield item if found is row else (record, found)
+
+
+def _found(row: Row, record: Record, reader: Format, place: _Place) -> Row:
+    if isinstance(row, Dialogue):
+        path = row.path and _path(row.path, row.type, record, reader, place)
+        return row if path == row.path else replace(row, path=path)
+    media = tuple([_placed(medium, record, reader, place) for medium in row.media])
+    return replace(row, media=media) if any(map(is_not, media, row.media)) else row
 
 
 def _placed(medium: Media, record: Record, reader: Format, place: _Place) -> Media:
-    if medium.path is None or is_url(medium.path):
-        return medium
-    candidates = reader.candidates(medium.path, record)
+    path = medium.path and _path(medium.path, medium.type, record, reader, place)
+    return medium if path == medium.path else replace(medium, path=path)
+
+
+def _path(path: str, kind: MediaType, record: Record, reader: Format, place: _Place) -> str:
+    if is_url(path):
+        return path
+    candidates = reader.candidates(path, record)
     if place.check == "none":
-        path = under(place.root, next(iter(candidates)), allow_outside=place.allow_outside)
-    else:
-        path = find(place.root, candidates, medium.type, allow_outside=place.allow_outside)
-    return replace(medium, path=path) if path != medium.path else medium
+        return under(place.root, next(iter(candidates)), allow_outside=place.allow_outside)
+    return find(place.root, candidates, kind, allow_outside=place.allow_outside)
 
 
-def _probe_media(items: Iterable[Item], place: _Place, prober: Prober) -> Iterator[Item]:
+def _opened(item: Item) -> Opened:
+    """Return an item whose row is a conversation."""
+    if isinstance(item, Reject):
+        return item
+    record, row = item
+    return record, row.conversation() if isinstance(row, Dialogue) else row
+
+
+def _probe_media(items: Iterable[Opened], place: _Place, prober: Prober) -> Iterator[Item]:
     """Look inside each medium, some records ahead on other processes, and keep the order."""
 
-    def files_of(item: Item) -> list[File]:
+    def files_of(item: Opened) -> list[File]:
         media = () if isinstance(item, Reject) else item[1].media
         return [(_file(medium, place), medium.type) for medium in media if is_file(medium)]
 
@@ -258,7 +289,7 @@ def _probe_media(items: Iterable[Item], place: _Place, prober: Prober) -> Iterat
             yield item[0], replace(item[1], media=media)
 
 
-def _embed_media(items: Iterable[Item], place: _Place) -> Iterator[Item]:
+def _embed_media(items: Iterable[Opened], place: _Place) -> Iterator[Item]:
     """Put the bytes of each medium's file beside its path."""
     for item in items:
         if isinstance(item, Reject):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from mmdata.schema import Conversation, replace
+from mmdata.dialogue import Dialogue, Row
+from mmdata.schema import replace
 
 __all__ = ["Ids", "Seen"]
 
@@ -25,20 +26,26 @@ class Ids:
         self._contents: dict[int, int] = {}
         self._numbers: dict[str, int] = {}
 
-    def meet(self, conversation: Conversation) -> Seen:
-        """Return what is known of the conversation's id, and remember it."""
-        content = hash((conversation.messages, conversation.media))
-        earlier = self._contents.setdefault(hash(conversation.id), content)
+    def meet(self, row: Row) -> Seen:
+        """Return what is known of the row's id, and remember it.
+
+        Rows that say the same must be met in the same form, all as dialogues or all as conversations.
+        """
+        if isinstance(row, Dialogue):
+            content = hash((row.texts, row.type, row.path, row.leads))
+        else:
+            content = hash((row.messages, row.media))
+        earlier = self._contents.setdefault(hash(row.id), content)
         if earlier is content:
             return Seen.NEW
         return Seen.REPEATED if earlier == content else Seen.TAKEN
 
-    def numbered(self, conversation: Conversation) -> Conversation:
-        """Return the conversation under the first free one of ``id#2``, ``id#3`` …, its own id in ``extra``."""
-        number = self._numbers.get(conversation.id, 2)
-        while hash(name := f"{conversation.id}#{number}") in self._contents:
+    def numbered(self, row: Row) -> Row:
+        """Return the row under the first free one of ``id#2``, ``id#3`` …, its own id in ``extra``."""
+        number = self._numbers.get(row.id, 2)
+        while hash(name := f"{row.id}#{number}") in self._contents:
             number += 1
         self._contents[hash(name)] = 0
-        self._numbers[conversation.id] = number + 1
+        self._numbers[row.id] = number + 1
         self.renamed += 1
-        return replace(conversation, id=name, extra={"id": conversation.id, **conversation.extra})
+        return replace(row, id=name, extra={"id": row.id, **row.extra})

@@ -14,18 +14,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import mmdata
 from mmdata.columns import arrow_schema, to_batch
+from mmdata.dialogue import Dialogue, Row
 from mmdata.errors import UsageError
 from mmdata.manifest import MANIFEST, REJECTS, Manifest, Shard, SourceFile, hash_file, write_manifest
 from mmdata.publish import partial_directory, partial_path, publish, sync
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Text
+from mmdata.schema import Text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Origin", "StoreWriter", "check_vacant"]
 
-_BATCH_ROWS: Final = 512
+_TOGETHER_ROWS: Final = 512
+"""How many rows become columns at a time: no more than stay in the processor's cache from their record's text on."""
+_BATCH_ROWS: Final = 4096
+"""How many rows a batch has: reading at random is the faster, the fewer batches there are."""
 _BATCH_BYTES: Final = 16 << 20
 _SHARD_BYTES: Final = 256 << 20
 
@@ -75,7 +79,7 @@ class StoreWriter:
         self._suffix = "parquet" if parquet else "arrow"
         self._journal = frozenset({journal} if journal else ())
         self._resume = resume
-        self._pending: list[Conversation] = []
+        self._pending: list[Row] = []
         self._pending_bytes = 0
         self._shard: _ShardWriter | None = None
         self._shards: list[Shard] = []
@@ -99,12 +103,12 @@ class StoreWriter:
         """How many records have been accounted for, rows and rejects."""
         return self.rows + sum(self.rejects.values())
 
-    def write(self, conversation: Conversation, *, size: int | None = None) -> None:
+    def write(self, row: Row, *, size: int | None = None) -> None:
         """Add a row; ``size`` is about how many bytes it takes, where the caller knows without counting."""
         self.rows += 1
-        self._pending.append(conversation)
-        self._pending_bytes += _size(conversation) if size is None else size
-        if len(self._pending) >= _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
+        self._pending.append(row)
+        self._pending_bytes += _size(row) if size is None else size
+        if len(self._pending) >= _TOGETHER_ROWS or self._pending_bytes >= _BATCH_BYTES:
             self._flush()
 
     def reject(self, reject: Reject) -> None:
@@ -140,7 +144,7 @@ class StoreWriter:
         if self._shard is None:
             self._shard = _ShardWriter(self.folder, len(self._shards), self._suffix)
         self._shard.write(to_batch(self._pending, self._sources))
-        self._counts.update((c.split, c.source) for c in self._pending)
+        self._counts.update([(row.split, row.source) for row in self._pending])
         self._pending, self._pending_bytes = [], 0
         if self._shard.bytes >= _SHARD_BYTES:
             self._close_shard()
@@ -201,10 +205,12 @@ def check_vacant(path: Path, overwrite: bool) -> None:
         raise UsageError(f"{path} is a store already. Choose another place, or say --overwrite to replace it.")
 
 
-def _size(conversation: Conversation) -> int:
+def _size(row: Row) -> int:
     """Return about how many bytes a row takes, so that a batch of large rows is cut early."""
-    words = [len(p.text) for m in conversation.messages for p in m.content if type(p) is Text]
-    files = [len(m.bytes or b"") + sum(map(len, m.frames or ())) for m in conversation.media]
+    if isinstance(row, Dialogue):
+        return sum(map(len, row.texts))
+    words = [len(p.text) for m in row.messages for p in m.content if type(p) is Text]
+    files = [len(m.bytes or b"") + sum(map(len, m.frames or ())) for m in row.media]
     return sum(words) + sum(files)
 
 
@@ -232,17 +238,22 @@ class _ShardWriter:
         self._file = pa.OSFile(str(self._path), "wb")
         schema = arrow_schema().with_metadata({"mmdata.shard": str(number)})
         self._writer = _parquet_writer(self._file, schema) if suffix == "parquet" else _ipc_writer(self._file, schema)
+        self._pieces: list[pa.RecordBatch] = []
+        self._pending = 0  # rows in them
         self._batches: list[int] = []
 
     @property
     def bytes(self) -> int:
-        return int(self._file.tell())
+        return int(self._file.tell() + sum(piece.nbytes for piece in self._pieces))
 
-    def write(self, batch: pa.RecordBatch) -> None:
-        self._writer.write_batch(batch)
-        self._batches.append(batch.num_rows)
+    def write(self, piece: pa.RecordBatch) -> None:
+        self._pieces.append(piece)
+        self._pending += piece.num_rows
+        if self._pending >= _BATCH_ROWS or sum(piece.nbytes for piece in self._pieces) >= _BATCH_BYTES:
+            self._flush()
 
     def close(self) -> Shard:
+        self._flush()
         self._writer.close()
         self._file.close()
         sync(self._path)
@@ -253,6 +264,15 @@ class _ShardWriter:
         with suppress(OSError, ValueError):
             self._writer.close()
         self._file.close()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._pieces:
+            (batch,) = pa.Table.from_batches(self._pieces).combine_chunks().to_batches()
+            self._writer.write_batch(batch)
+            self._batches.append(batch.num_rows)
+            self._pieces, self._pending = [], 0
 
 
 def _ipc_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:

@@ -52,7 +52,9 @@ class Format(Protocol):
     """A source format. An implementation is a frozen dataclass whose fields are its options, each with a default.
 
     The two halves are apart so that a record that cannot be read costs itself alone: :meth:`records` goes on after it.
-    A format that :func:`mmdata.formats.detect` shall know has a static method ``recognises(sample)`` besides.
+    A format that :func:`mmdata.formats.detect` shall know has a static method ``recognises(sample)`` besides. One that
+    can read many records faster than one has a method ``dialogues(records)``, which returns the
+    :class:`~mmdata.dialogue.Dialogue` of each, or None for what :meth:`conversation` shall read.
     """
 
     summary: ClassVar[str]

@@ -8,8 +8,21 @@ from mmdata.errors import RecordError
 from mmdata.formats._sources import kind
 from mmdata.schema import Image, Message, Part, Role, Video
 
-__all__ = ["IMAGE", "ROLES", "VIDEO", "Slots", "lead_in", "leftover_fields", "media_paths", "require_answer", "role_of"]
+__all__ = [
+    "HOMED",
+    "IMAGE",
+    "ROLES",
+    "VIDEO",
+    "Slots",
+    "lead_in",
+    "leftover_fields",
+    "media_paths",
+    "require_answer",
+    "role_of",
+]
 
+HOMED: Final = frozenset({"id", "image", "video", "conversations"})
+"""The fields of a record that have a home in a conversation."""
 IMAGE: Final = "<image>"
 VIDEO: Final = "<video>"
 

@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from mmdata.dialogue import Dialogue
 from mmdata.errors import RecordError
 from mmdata.formats import registry
+from mmdata.formats._dialogues import dialogues
 from mmdata.formats._format import Record, Sample
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, below_folder, conversation_id, kind, mapping
-from mmdata.formats._turns import ROLES, Slots, lead_in, leftover_fields, media_paths, require_answer, role_of
+from mmdata.formats._turns import HOMED, ROLES, Slots, lead_in, leftover_fields, media_paths, require_answer, role_of
 from mmdata.schema import Conversation, Media, Message, Role
 
 __all__ = ["Llava", "converse", "elsewhere", "of_human_and_gpt"]
 
 _IMAGE: Final = re.compile(r"(<image>)")
 _IMAGE_OR_VIDEO: Final = re.compile(r"(<image>|<video>)")
-_HOMED: Final = frozenset({"id", "image", "video", "conversations"})
 _SUFFIXES: Final = (".jpg", ".png", ".jpeg", ".gif", ".JPG", ".webp")
 _COCO: Final = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{12}\.jpg)")
 _COCO_FOLDER: Final = re.compile(r"(?:train|val)20\d\d")
@@ -57,6 +58,10 @@ class Llava(JsonSource):
         """Return the conversation of one record; one without ``image`` and ``video`` is text alone."""
         return converse(record, self.source)
 
+    def dialogues(self, records: Sequence[Record]) -> list[Dialogue | None]:
+        """Return the dialogues of many records, None where one is not so plain."""
+        return dialogues(records, self.source)
+
     def candidates(self, path: str, record: Record) -> Iterator[str]:
         """Yield the path as it is spelt, below the folder of its file, and where else such an image is often kept."""
         yield path
@@ -75,7 +80,7 @@ def converse(record: Record, source: str) -> Conversation:
         RecordError: the record is not of the shape, or its placeholders do not fit its media.
     """
     value = mapping(record)
-    extra = {} if value.keys() <= _HOMED else {key: field for key, field in value.items() if key not in _HOMED}
+    extra = {} if value.keys() <= HOMED else {key: field for key, field in value.items() if key not in HOMED}
     if "id" in value and value["id"] != record.id:
         extra["id"] = value["id"]
     turns = value.get("conversations")

@@ -6,11 +6,13 @@ the ``llava_hound`` part it names a folder of frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mmdata.dialogue import Dialogue
 from mmdata.formats import registry
+from mmdata.formats._dialogues import dialogues
 from mmdata.formats._format import Record, Sample
 from mmdata.formats._sources import JsonSource, below_folder
 from mmdata.formats.llava import converse, of_human_and_gpt
@@ -41,6 +43,10 @@ class Video178k(JsonSource):
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""
         return converse(record, self.source)
+
+    def dialogues(self, records: Sequence[Record]) -> list[Dialogue | None]:
+        """Return the dialogues of many records, None where one is not so plain."""
+        return dialogues(records, self.source)
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:
         """Yield the path below the bucket's folder, below the root, and below the folder ``data_source`` names."""

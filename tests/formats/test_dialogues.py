@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmdata
+from mmdata.formats import Record
+from mmdata.formats._dialogues import dialogues
+from mmdata.formats._json import identity
+from mmdata.formats.llava import Llava, converse
+
+
+def asks(text: str, answer: str = "A cup.", **fields: Any) -> dict[str, Any]:
+    turns = [{"from": "human", "value": text}, {"from": "gpt", "value": answer}]
+    return {"id": "1", "conversations": turns, **fields}
+
+
+def read(value: Any) -> Record:
+    return Record(value, "sources/llava.json", 7, identity(value, "id"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        asks("<image>\nWhat?", image="a.jpg"),
+        asks("What?\n<image>", image="a.jpg"),
+        asks("  What?  \n<image>", image="a.jpg"),
+        asks("<image>\n  What?  ", image="a.jpg"),
+        asks("Who are you?", model=""),
+        asks("Is 1 <video> of 2?", image=""),
+        asks("<image>\nWhat happens?", video="a.mp4", data_source="0_30_s"),
+        asks("What happens?<video>", video="a.mp4"),
+    ],
+)
+def test_a_plain_record_is_read_as_a_dialogue_that_says_the_same(value: dict[str, Any]) -> None:
+    (dialogue,) = dialogues([read(value)], "s")
+
+    assert dialogue is not None
+    assert dialogue.conversation() == converse(read(value), "s")
+
+
+sayings = st.lists(st.sampled_from(["<image>", "<video>", "\n", " ", "What?", "<", ">", "é"]), max_size=4).map("".join)
+turns = st.fixed_dictionaries(
+    {"from": st.sampled_from(["human", "gpt", "Human", "system", "user", 5]), "value": sayings | st.none()},
+    optional={"weight": st.integers()},
+)
+usual = st.lists(sayings, min_size=1, max_size=4).map(
+    lambda said: [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(said)]
+)
+odd = st.sampled_from([None, "text", {"from": "human"}, ["a"]])
+paths = st.sampled_from(["a.jpg", "", None, ["a.jpg"], ["a.jpg", "b.jpg"], 3])
+values = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from(["1", "", 1, None, "2"]),
+        "image": paths,
+        "video": paths,
+        "conversations": usual
+        | st.lists(turns, max_size=3)
+        | st.sampled_from([None, "text", {"from": "human"}, ["a"]]),
+        "model": st.just(""),
+    },
+)
+
+
+@given(st.lists(values | st.sampled_from([None, [], "text", 1]), max_size=8))
+def test_whatever_the_records_a_dialogue_says_what_the_conversation_says(found: list[Any]) -> None:
+    records = [read(value) for value in found]
+
+    rows = dialogues(records, "s")
+
+    assert len(rows) == len(records)
+    for record, row in zip(records, rows, strict=True):
+        assert row is None or row.conversation() == converse(record, "s")
+
+
+@given(st.lists(st.sampled_from([asks("<image>\nWhat?", image="a.jpg"), asks("", image="b.jpg")]), max_size=40))
+def test_a_record_that_is_not_well_keeps_no_other_from_being_read(found: list[Any]) -> None:
+    rows = dialogues([read(value) for value in found], "s")
+
+    assert [row is not None for row in rows] == [value["image"] == "a.jpg" for value in found]
+
+
+@dataclass(frozen=True)
+class OneByOne(Llava):
+    """The format without dialogues: the slow way that the fast one is held against."""
+
+    dialogues: ClassVar[None] = None  # type: ignore[assignment]
+
+
+@given(st.data())
+def test_a_source_read_many_at_a_time_becomes_the_store_of_one_read_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("llava")
+    (folder / "llava.json").write_text(json.dumps(data.draw(st.lists(values, min_size=1, max_size=30))))
+
+    for name, reader in (("many", Llava()), ("one", OneByOne())):
+        mmdata.convert(reader, folder / "llava.json", folder / name, check="none")
+
+    for file in ("data-00000.arrow", "rejects.jsonl"):
+        many, one = folder / "many" / file, folder / "one" / file
+        assert many.exists() == one.exists()
+        assert not one.exists() or many.read_bytes() == one.read_bytes()
