@@ -46,6 +46,7 @@ def interleaved(contestants: Mapping[str, Sequence[str]], *, runs: int, cores: i
     taken: dict[str, list[Run]] = {name: [] for name in contestants}
     for _ in range(runs):
         for name, command in contestants.items():
+            os.sync()  # nobody pays for what another has left unwritten
             taken[name].append(run(command, cores=cores))
     return {name: _median(each) for name, each in taken.items()}
 

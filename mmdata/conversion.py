@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from operator import is_not
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
@@ -140,7 +140,8 @@ def convert(
     )
     ids = Ids()
     with writer, _collector_paused(), ExitStack() as stack:
-        items = _find_media(_read(reader, islice(reader.records(paths), limit), split), reader, place)
+        items: Iterator[Item] = _read(reader, islice(reader.records(paths), limit), split)
+        items = map(_find_media, items, repeat(reader), repeat(place))
         if check in ("probe", "decode"):
             from mmdata.checks import Prober
 
@@ -148,9 +149,8 @@ def convert(
             items = _probe_media(map(_opened, items), place, stack.enter_context(prober))
         if embed:
             items = _embed_media(map(_opened, items), place)
-        _write(
-            (_settle_id(item, ids, duplicate_ids) for item in items), writer, progress, strict=strict, sized=not embed
-        )
+        items = map(_settle_id, items, repeat(ids), repeat(duplicate_ids))
+        _write(items, writer, progress, strict=strict, sized=not embed)
         if limit != 0 and not writer.records_in:
             raise UsageError(f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources.")
         writer.describe(renamed_ids=ids.renamed)
@@ -226,19 +226,16 @@ def _rejected(record: Record, error: Exception) -> Reject:
     return Reject(record.number, record.file, record.id, reason, detail)
 
 
-def _find_media(items: Iterable[Item], reader: Format, place: _Place) -> Iterator[Item]:
-    """Give each medium its path under the media root, and refuse records whose media are not there."""
-    for item in items:
-        if isinstance(item, Reject):
-            yield item
-            continue
-        record, row = item
-        try:
-            found = _found(row, record, reader, place)
-        except RecordError as error:
-            yield _rejected(record, error)
-        else:
-            yield item if found is row else (record, found)
+def _find_media(item: Item, reader: Format, place: _Place) -> Item:
+    """Give each medium its path under the media root, or refuse the record if one of its media is not there."""
+    if isinstance(item, Reject):
+        return item
+    record, row = item
+    try:
+        found = _found(row, record, reader, place)
+    except RecordError as error:
+        return _rejected(record, error)
+    return item if found is row else (record, found)
 
 
 def _found(row: Row, record: Record, reader: Format, place: _Place) -> Row:
