@@ -40,8 +40,9 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 _JOURNAL: Final = "checks.jsonl"
 _PAUSE: Final = 1 << 14
-_TOGETHER: Final = 64
-"""How many records a format is asked to read at a time, where it can read many."""
+_TOGETHER: Final = 1 << 16
+"""How many characters of records a format is asked to read at a time, where it can read many."""
+_SHARE: Final = _TOGETHER // 64  # what a record counts at the least
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +198,10 @@ def _check_choices(check: str, duplicate_ids: str) -> None:
             )
 
 
-def _read(reader: Format, records: Iterator[Record | Reject], split: Split | None) -> Iterator[Item]:
+def _read(reader: Format, records: Iterable[Record | Reject], split: Split | None) -> Iterator[Item]:
     """Read each record as a conversation, and many at a time as dialogues where the format can."""
     dialogues = getattr(reader, "dialogues", None)
-    while together := list(islice(records, _TOGETHER)):
+    for together in _chunks(records) if dialogues else zip(records):
         found = iter(dialogues([r for r in together if isinstance(r, Record)]) if dialogues else ())
         for record in together:
             if isinstance(record, Reject):
@@ -212,6 +213,20 @@ def _read(reader: Format, records: Iterator[Record | Reject], split: Split | Non
                 yield _rejected(record, error)
             else:
                 yield record, (row if split is None else replace(row, split=split))
+
+
+def _chunks(records: Iterable[Record | Reject]) -> Iterator[list[Record | Reject]]:
+    """Yield the records some at a time, large ones alone."""
+    together: list[Record | Reject] = []
+    size = 0
+    for record in records:
+        together.append(record)
+        size += _SHARE if isinstance(record, Reject) else max(_SHARE, record.size or 0)
+        if size >= _TOGETHER:
+            yield together
+            together, size = [], 0
+    if together:
+        yield together
 
 
 def _row(conversation: Conversation, *, plain: bool) -> Row:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmdata
+from mmdata.dialogue import Dialogue
 from mmdata.formats import Record
 from mmdata.formats._dialogues import dialogues
 from mmdata.formats._json import identity
@@ -107,3 +110,18 @@ def test_a_source_read_many_at_a_time_becomes_the_store_of_one_read_one_by_one(
         many, one = folder / "many" / file, folder / "one" / file
         assert many.exists() == one.exists()
         assert not one.exists() or many.read_bytes() == one.read_bytes()
+
+
+def test_large_records_are_not_read_many_at_a_time(tmp_path: Path) -> None:
+    source = tmp_path / "llava.json"
+    source.write_text(json.dumps([{**asks("Hm?", "a" * 70_000), "id": str(number)} for number in range(5)]))
+    together: list[int] = []
+
+    class Counting(Llava):
+        def dialogues(self, records: Sequence[Record]) -> list[Dialogue | None]:
+            together.append(len(records))
+            return super().dialogues(records)
+
+    mmdata.convert(Counting(), source, tmp_path / "store", check="none")
+
+    assert together == [1] * 5
