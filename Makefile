@@ -23,12 +23,12 @@ lint: $(VENV)/.installed
 
 # MindSpore's graph engine takes real-time priority where it may; tests with deadlines do not run beside it.
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) -m "not mindspore and not alone"
-	$(BIN)/python -m pytest -n $(JOBS) -m "mindspore and not alone"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not mindspore and not alone"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "mindspore and not alone"
 	$(BIN)/python -m pytest -m alone
 
 quick: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not alone"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not alone"
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

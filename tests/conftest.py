@@ -12,6 +12,12 @@ settings.register_profile("mmdata", deadline=None, print_blob=True)
 settings.load_profile("mmdata")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow tests first, so that no process is left alone with one at the end; else keep the random order."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def _folder(variable: str) -> Path:
     value = os.environ.get(variable)
     if not value:

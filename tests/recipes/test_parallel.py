@@ -39,9 +39,10 @@ def command(pictures: Path, output: Path, *overrides: str) -> list[str]:
     return [str(SCRIPT), str(CONFIG), *data, *overrides]
 
 
-def alone(pictures: Path, output: Path, *overrides: str) -> None:
+def alone(pictures: Path, output: Path, *overrides: str) -> subprocess.Popen[str]:
+    """Start one process on the whole batch."""
     line = [sys.executable, *command(pictures, output, "data.batch_size=4", *overrides)]
-    subprocess.run(line, check=True, capture_output=True, timeout=300)
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def in_two(pictures: Path, output: Path, *overrides: str) -> subprocess.Popen[str]:
@@ -68,21 +69,21 @@ def assert_same(ours: Path, theirs: Path) -> None:
 def test_two_workers_train_as_one_process_and_a_killed_one_costs_only_the_steps_since_the_checkpoint(
     pictures: Path, tmp_path: Path
 ) -> None:
-    alone(pictures, tmp_path / "one", "run.steps=6", "schedule.peak=1e-3")
-
-    job = in_two(pictures, tmp_path / "two", "run.steps=6", "schedule.peak=1e-3")
-    said, _ = job.communicate(timeout=400)
-    assert job.returncode == 0, said
+    options = "run.steps=6", "schedule.peak=1e-3"
+    jobs = [start(pictures, tmp_path / name, *options) for start, name in ((alone, "one"), (in_two, "two"))]
+    for job in jobs:
+        said, _ = job.communicate(timeout=400)
+        assert job.returncode == 0, said
     assert_same(tmp_path / "two", tmp_path / "one")
 
-    cut = in_two(pictures, tmp_path / "cut", "run.steps=6", "schedule.peak=1e-3")
+    cut = in_two(pictures, tmp_path / "cut", *options)
     worker = await_worker(cut, tmp_path / "cut")
     os.kill(worker, signal.SIGKILL)
     said, _ = cut.communicate(timeout=400)
     assert cut.returncode != 0
     assert "exit" in said.lower() or "fail" in said.lower(), said
     if not (tmp_path / "cut" / "weights.safetensors").exists():  # it was killed before the end
-        again = in_two(pictures, tmp_path / "cut", "run.steps=6", "schedule.peak=1e-3", "run.resume=true")
+        again = in_two(pictures, tmp_path / "cut", *options, "run.resume=true")
         said, _ = again.communicate(timeout=400)
         assert again.returncode == 0, said
     assert_same(tmp_path / "cut", tmp_path / "one")
