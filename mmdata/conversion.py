@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from mmdata.dialogue import Dialogue, Row
 from mmdata.errors import DataError, MediaError, RecordError, UsageError, nearest
-from mmdata.formats import Format, Record, detect, make
+from mmdata.formats import Format, Record, Spoken, detect, make
 from mmdata.ids import Ids, Seen
 from mmdata.locate import find, is_file, is_url, under
 from mmdata.manifest import SourceFile, hash_file
@@ -40,9 +40,6 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 _JOURNAL: Final = "checks.jsonl"
 _PAUSE: Final = 1 << 14
-_TOGETHER: Final = 1 << 16
-"""How many characters of records a format is asked to read at a time, where it can read many."""
-_SHARE: Final = _TOGETHER // 64  # what a record counts at the least
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +138,7 @@ def convert(
     )
     ids = Ids()
     with writer, _collector_paused(), ExitStack() as stack:
-        items: Iterator[Item] = _read(reader, islice(reader.records(paths), limit), split)
+        items: Iterator[Item] = _read(reader, islice(_spoken(reader, paths), limit), split)
         items = map(_find_media, items, repeat(reader), repeat(place))
         if check in ("probe", "decode"):
             from mmdata.checks import Prober
@@ -198,35 +195,28 @@ def _check_choices(check: str, duplicate_ids: str) -> None:
             )
 
 
-def _read(reader: Format, records: Iterable[Record | Reject], split: Split | None) -> Iterator[Item]:
-    """Read each record as a conversation, and many at a time as dialogues where the format can."""
-    dialogues = getattr(reader, "dialogues", None)
-    for together in _chunks(records) if dialogues else zip(records):
-        found = iter(dialogues([r for r in together if isinstance(r, Record)]) if dialogues else ())
-        for record in together:
-            if isinstance(record, Reject):
-                yield record
-                continue
-            try:
-                row = next(found, None) or _row(reader.conversation(record), plain=dialogues is not None)
-            except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
-                yield _rejected(record, error)
-            else:
-                yield record, (row if split is None else replace(row, split=split))
+def _read(reader: Format, spoken: Iterable[Spoken], split: Split | None) -> Iterator[Item]:
+    """Read as a conversation what is no dialogue yet."""
+    plain = hasattr(reader, "dialogues")
+    for item in spoken:
+        if isinstance(item, Reject):
+            yield item
+            continue
+        record, dialogue = item
+        try:
+            row = dialogue or _row(reader.conversation(record), plain=plain)
+        except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
+            yield _rejected(record, error)
+        else:
+            yield record, (row if split is None else replace(row, split=split))
 
 
-def _chunks(records: Iterable[Record | Reject]) -> Iterator[list[Record | Reject]]:
-    """Yield the records some at a time, large ones alone."""
-    together: list[Record | Reject] = []
-    size = 0
-    for record in records:
-        together.append(record)
-        size += _SHARE if isinstance(record, Reject) else max(_SHARE, record.size or 0)
-        if size >= _TOGETHER:
-            yield together
-            together, size = [], 0
-    if together:
-        yield together
+def _spoken(reader: Format, paths: Sequence[Path]) -> Iterator[Spoken]:
+    """Return the records of a source, with their dialogues if the format can read them so."""
+    dialogues: Callable[[Sequence[Path]], Iterator[Spoken]] | None = getattr(reader, "dialogues", None)
+    if dialogues is not None:
+        return dialogues(paths)
+    return (record if isinstance(record, Reject) else (record, None) for record in reader.records(paths))
 
 
 def _row(conversation: Conversation, *, plain: bool) -> Row:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Origin", "StoreWriter", "check_vacant"]
 
-_TOGETHER_ROWS: Final = 512
-"""How many rows become columns at a time: no more than stay in the processor's cache from their record's text on."""
+_TOGETHER_ROWS: Final = 1024
+"""How many rows become columns at a time: as few as pay, for their text is still in the processor's cache."""
 _BATCH_ROWS: Final = 4096
 """How many rows a batch has: reading at random is the faster, the fewer batches there are."""
 _BATCH_BYTES: Final = 16 << 20

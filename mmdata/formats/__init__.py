@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mmdata.formats import _detect
-from mmdata.formats._format import Format, Record, Sample
+from mmdata.formats._format import Format, Record, Sample, Spoken
 from mmdata.options import defaults, typed
 from mmdata.registry import Registry
 
-__all__ = ["Format", "Record", "Sample", "describe", "detect", "make", "registry"]
+__all__ = ["Format", "Record", "Sample", "Spoken", "describe", "detect", "make", "registry"]
 
 registry: Registry[type[Format]] = Registry("mmdata.formats", "format", besides=frozenset({"export"}))
 

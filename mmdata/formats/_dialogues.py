@@ -12,8 +12,9 @@ from operator import itemgetter
 from typing import Any, Final
 
 from mmdata.dialogue import SPEAKERS, Dialogue
-from mmdata.formats._format import Record
+from mmdata.formats._format import Record, Spoken
 from mmdata.formats._turns import HOMED, IMAGE, ROLES, VIDEO
+from mmdata.rejects import Reject
 from mmdata.schema import MediaType
 
 __all__ = ["dialogues"]
@@ -23,13 +24,16 @@ _ORDERS: Final = {length: (SPEAKERS * length)[:length] for length in range(2, 65
 """Who speaks, in a dialogue of so many turns."""
 
 
-def dialogues(records: Sequence[Record], source: str) -> list[Dialogue | None]:
-    """Return the dialogue of each record, None where it is not plain or not well; ``source`` is its data set's name."""
+def dialogues(records: Sequence[Record | Reject], source: str) -> list[Spoken]:
+    """Return each record with its dialogue, or with None where it is not plain or not well; rejects as they are.
+
+    ``source`` is the name of their data set.
+    """
     try:
         return _all(records, source)
     except (_NotPlainError, AttributeError, KeyError, TypeError):  # the latter where one is of quite another shape
         if len(records) < 2:
-            return [None] * len(records)
+            return [(record, None) if isinstance(record, Record) else record for record in records]
     half = len(records) // 2
     return dialogues(records[:half], source) + dialogues(records[half:], source)
 
@@ -43,7 +47,7 @@ def _require(condition: bool) -> None:
         raise _NotPlainError
 
 
-def _all(records: Sequence[Record], source: str) -> list[Dialogue | None]:
+def _all(records: Sequence[Any], source: str) -> list[Spoken]:
     values: list[dict[str, Any]] = [record.value for record in records]
     ids = [record.id or "" for record in records]
     _require(all(ids) and ids == [value["id"] for value in values])
@@ -55,7 +59,8 @@ def _all(records: Sequence[Record], source: str) -> list[Dialogue | None]:
     _require(all(texts) and not any(map(str.isspace, texts)) and not _tagged("".join(texts), kind))
     said = [tuple(texts[start:end]) for start, end in pairwise(starts)]
     extras = [{} if HOMED.issuperset(value) else {k: v for k, v in value.items() if k not in HOMED} for value in values]
-    return list(map(Dialogue, ids, said, repeat(kind), paths, leads, repeat(source), repeat("train"), extras))
+    found = map(Dialogue, ids, said, repeat(kind), paths, leads, repeat(source), repeat("train"), extras)
+    return list(zip(records, found))  # noqa: B905 - of one length, and strictness costs
 
 
 def _media(values: Sequence[dict[str, Any]]) -> tuple[MediaType, list[str]]:

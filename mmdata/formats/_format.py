@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from mmdata.dialogue import Dialogue
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 
-__all__ = ["Format", "Record", "Sample"]
+__all__ = ["Format", "Record", "Sample", "Spoken"]
 
 
 class Record(Struct, frozen=True, gc=False):
@@ -27,6 +28,10 @@ class Record(Struct, frozen=True, gc=False):
     number: int
     id: str | None = None
     size: int | None = None
+
+
+Spoken: TypeAlias = tuple[Record, Dialogue | None] | Reject
+"""A record with its dialogue, or with None where it is not so plain; or what could not even be parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,8 @@ class Format(Protocol):
 
     The two halves are apart so that a record that cannot be read costs itself alone: :meth:`records` goes on after it.
     A format that :func:`mmdata.formats.detect` shall know has a static method ``recognises(sample)`` besides. One that
-    can read many records faster than one has a method ``dialogues(records)``, which returns the
-    :class:`~mmdata.dialogue.Dialogue` of each, or None for what :meth:`conversation` shall read.
+    can read many records faster than one by one has a method ``dialogues(sources)``, which yields what :meth:`records`
+    does, each record with its dialogue, or with None where :meth:`conversation` shall read it (:data:`Spoken`).
     """
 
     summary: ClassVar[str]

@@ -15,6 +15,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -24,7 +25,7 @@ from mmdata.formats._run import LENGTH, read_run
 from mmdata.formats._window import Window, suspicious
 from mmdata.rejects import Reason, Reject
 
-__all__ = ["Value", "has_whole_lines", "identity", "members", "records"]
+__all__ = ["Value", "has_whole_lines", "identity", "members", "records", "runs"]
 
 _EDGE: Final = 16
 """A fault nearer than this to the end of the window may be a literal or an escape that is cut there."""
@@ -50,14 +51,26 @@ def records(file: Path, *, id_key: str = "id") -> Iterator[Record | Reject]:
 
     ``id_key`` names the field that holds a record's id.
     """
-    name = file.as_posix()
+    return chain.from_iterable(runs(file, id_key=id_key))
+
+
+def runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
+    """Yield what :func:`records` does, in lists of what was read together: large records and rejects are alone."""
+    name, number = file.as_posix(), 0
     with Window(file) as window:
         reader = Reader(window, by_line=has_whole_lines(window.text))
-        for number, value in enumerate(reader.values()):
-            if isinstance(value, RecordError):
-                yield Reject(number, name, None, Reason.of(value.reason), str(value))
-            else:
-                yield Record(value, name, number, identity(value, id_key), reader.size)
+        for values in reader.runs():
+            yield [
+                _refused(value, name, place)
+                if isinstance(value, RecordError)
+                else Record(value, name, place, identity(value, id_key), reader.size)
+                for place, value in enumerate(values, number)
+            ]
+            number += len(values)
+
+
+def _refused(error: RecordError, file: str, number: int) -> Reject:
+    return Reject(number, file, None, Reason.of(error.reason), str(error))
 
 
 def members(file: Path) -> Iterator[tuple[str, Value]]:
@@ -89,8 +102,8 @@ class Reader:
         self._last: Value = None
         self._lost = False  # the rest of the file could not be understood, and that has been said
 
-    def values(self) -> Iterator[Value]:
-        """Yield the values of the file, its arrays opened."""
+    def runs(self) -> Iterator[list[Value]]:
+        """Yield the values of the file, its arrays opened, in lists of what is read together."""
         inside = False
         while character := self.peek():
             if character == "[" and not (inside or self._by_line):
@@ -100,8 +113,8 @@ class Reader:
                 inside = False
                 self._position += 1
             else:
-                yield from self.some(in_array=inside)
-        yield from self.ending(complete=not inside)
+                yield self.some(in_array=inside)
+        yield from ([error] for error in self.ending(complete=not inside))
 
     def members(self) -> Iterator[tuple[str, Value]]:
         """Yield the members of the file's one object, those of arrays one by one, each with its key."""

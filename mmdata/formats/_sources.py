@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats._format import Record
-from mmdata.formats._json import records
+from mmdata.formats._json import runs
 from mmdata.rejects import Reject
 
 __all__ = ["JsonSource", "conversation_id", "json_files", "mapping"]
@@ -35,8 +36,12 @@ class JsonSource:
 
     def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
         """Yield the records of the files in order."""
+        return chain.from_iterable(self.runs(sources))
+
+    def runs(self, sources: Sequence[Path]) -> Iterator[list[Record | Reject]]:
+        """Yield what :meth:`records` does, in lists of what was read together."""
         for file in self.files(sources):
-            yield from records(file, id_key=self.id_key)
+            yield from runs(file, id_key=self.id_key)
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:
         """Yield the path as the source spells it, then below the folder of the record's file."""

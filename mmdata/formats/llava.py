@@ -9,13 +9,14 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from mmdata.dialogue import Dialogue
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._dialogues import dialogues
-from mmdata.formats._format import Record, Sample
+from mmdata.formats._format import Record, Sample, Spoken
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, below_folder, conversation_id, kind, mapping
 from mmdata.formats._turns import HOMED, ROLES, Slots, lead_in, leftover_fields, media_paths, require_answer, role_of
@@ -58,9 +59,9 @@ class Llava(JsonSource):
         """Return the conversation of one record; one without ``image`` and ``video`` is text alone."""
         return converse(record, self.source)
 
-    def dialogues(self, records: Sequence[Record]) -> list[Dialogue | None]:
-        """Return the dialogues of many records, None where one is not so plain."""
-        return dialogues(records, self.source)
+    def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken]:
+        """Yield the records with their dialogues, or with None where one is not so plain."""
+        return chain.from_iterable(dialogues(records, self.source) for records in self.runs(sources))
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:
         """Yield the path as it is spelt, below the folder of its file, and where else such an image is often kept."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import ClassVar
 
-from mmdata.dialogue import Dialogue
 from mmdata.formats import registry
 from mmdata.formats._dialogues import dialogues
-from mmdata.formats._format import Record, Sample
+from mmdata.formats._format import Record, Sample, Spoken
 from mmdata.formats._sources import JsonSource, below_folder
 from mmdata.formats.llava import converse, of_human_and_gpt
 from mmdata.schema import Conversation
@@ -44,9 +45,9 @@ class Video178k(JsonSource):
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""
         return converse(record, self.source)
 
-    def dialogues(self, records: Sequence[Record]) -> list[Dialogue | None]:
-        """Return the dialogues of many records, None where one is not so plain."""
-        return dialogues(records, self.source)
+    def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken]:
+        """Yield the records with their dialogues, or with None where one is not so plain."""
+        return chain.from_iterable(dialogues(records, self.source) for records in self.runs(sources))
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:
         """Yield the path below the bucket's folder, below the root, and below the folder ``data_source`` names."""

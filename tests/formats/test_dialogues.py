@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import mmdata
-from mmdata.dialogue import Dialogue
-from mmdata.formats import Record
+from mmdata.formats import Record, Spoken
 from mmdata.formats._dialogues import dialogues
 from mmdata.formats._json import identity
 from mmdata.formats.llava import Llava, converse
@@ -41,7 +40,7 @@ def read(value: Any) -> Record:
     ],
 )
 def test_a_plain_record_is_read_as_a_dialogue_that_says_the_same(value: dict[str, Any]) -> None:
-    (dialogue,) = dialogues([read(value)], "s")
+    ((_, dialogue),) = dialogues([read(value)], "s")
 
     assert dialogue is not None
     assert dialogue.conversation() == converse(read(value), "s")
@@ -75,25 +74,26 @@ values = st.fixed_dictionaries(
 def test_whatever_the_records_a_dialogue_says_what_the_conversation_says(found: list[Any]) -> None:
     records = [read(value) for value in found]
 
-    rows = dialogues(records, "s")
+    spoken = dialogues(records, "s")
 
-    assert len(rows) == len(records)
-    for record, row in zip(records, rows, strict=True):
+    assert [record for record, _ in spoken] == records
+    for record, row in spoken:
         assert row is None or row.conversation() == converse(record, "s")
 
 
 @given(st.lists(st.sampled_from([asks("<image>\nWhat?", image="a.jpg"), asks("", image="b.jpg")]), max_size=40))
 def test_a_record_that_is_not_well_keeps_no_other_from_being_read(found: list[Any]) -> None:
-    rows = dialogues([read(value) for value in found], "s")
+    spoken = dialogues([read(value) for value in found], "s")
 
-    assert [row is not None for row in rows] == [value["image"] == "a.jpg" for value in found]
+    assert [row is not None for _, row in spoken] == [value["image"] == "a.jpg" for value in found]
 
 
 @dataclass(frozen=True)
 class OneByOne(Llava):
-    """The format without dialogues: the slow way that the fast one is held against."""
+    """The same without dialogues: the slow way that the fast one is held against."""
 
-    dialogues: ClassVar[None] = None  # type: ignore[assignment]
+    def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken]:
+        return ((record, None) if isinstance(record, Record) else record for record in self.records(sources))
 
 
 @given(st.data())
@@ -112,16 +112,8 @@ def test_a_source_read_many_at_a_time_becomes_the_store_of_one_read_one_by_one(
         assert not one.exists() or many.read_bytes() == one.read_bytes()
 
 
-def test_large_records_are_not_read_many_at_a_time(tmp_path: Path) -> None:
+def test_large_records_are_read_alone(tmp_path: Path) -> None:
     source = tmp_path / "llava.json"
     source.write_text(json.dumps([{**asks("Hm?", "a" * 70_000), "id": str(number)} for number in range(5)]))
-    together: list[int] = []
 
-    class Counting(Llava):
-        def dialogues(self, records: Sequence[Record]) -> list[Dialogue | None]:
-            together.append(len(records))
-            return super().dialogues(records)
-
-    mmdata.convert(Counting(), source, tmp_path / "store", check="none")
-
-    assert together == [1] * 5
+    assert [len(run) for run in Llava().runs([source])] == [1] * 5

@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 import tracemalloc
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ def test_damage_leaves_every_record_before_it_and_the_same_answer_twice(
 
 def _read_by(path: Path, *, by_line: bool, runs: bool) -> list[Any]:
     with Window(path) as window:
-        found = list(Reader(window, by_line=by_line, runs=runs).values())
+        found = list(chain.from_iterable(Reader(window, by_line=by_line, runs=runs).runs()))
     return [(value.reason, str(value)) if isinstance(value, RecordError) else value for value in found]
 
 
