@@ -17,7 +17,7 @@ from mmdata.columns import arrow_schema, to_batch
 from mmdata.dialogue import Dialogue, Row
 from mmdata.errors import UsageError
 from mmdata.manifest import MANIFEST, REJECTS, Manifest, Shard, SourceFile, hash_file, write_manifest
-from mmdata.publish import partial_directory, partial_path, publish, sync
+from mmdata.publish import partial_directory, partial_path, publish, sync, write_ahead
 from mmdata.rejects import Reject
 from mmdata.schema import Text
 
@@ -271,6 +271,7 @@ class _ShardWriter:
         if self._pieces:
             (batch,) = pa.Table.from_batches(self._pieces).combine_chunks().to_batches()
             self._writer.write_batch(batch)
+            write_ahead(self._file.fileno())
             self._batches.append(batch.num_rows)
             self._pieces, self._pending = [], 0
 
