@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from mmdata.dialogue import SPEAKERS, Dialogue
 from mmdata.formats._format import Record, Spoken
+from mmdata.formats._sources import conversation_id
 from mmdata.formats._turns import HOMED, IMAGE, ROLES, VIDEO
 from mmdata.rejects import Reject
 from mmdata.schema import MediaType
@@ -49,8 +50,6 @@ def _require(condition: bool) -> None:
 
 def _all(records: Sequence[Any], source: str) -> list[Spoken]:
     values: list[dict[str, Any]] = [record.value for record in records]
-    ids = [record.id or "" for record in records]
-    _require(all(ids) and ids == [value["id"] for value in values])
     kind, paths = _media(values)
     turns = [value["conversations"] for value in values]
     starts = list(accumulate(map(len, turns), initial=0))
@@ -58,9 +57,23 @@ def _all(records: Sequence[Any], source: str) -> list[Spoken]:
     leads = [_take_placeholder(texts, start, kind) if path else True for start, path in zip(starts, paths)]  # noqa: B905
     _require(all(texts) and not any(map(str.isspace, texts)) and not _tagged("".join(texts), kind))
     said = [tuple(texts[start:end]) for start, end in pairwise(starts)]
-    extras = [{} if HOMED.issuperset(value) else {k: v for k, v in value.items() if k not in HOMED} for value in values]
-    found = map(Dialogue, ids, said, repeat(kind), paths, leads, repeat(source), repeat("train"), extras)
+    rest = repeat(source), repeat("train"), _extras(records, values)
+    found = map(Dialogue, _ids(records), said, repeat(kind), paths, leads, *rest)
     return list(zip(records, found))  # noqa: B905 - of one length, and strictness costs
+
+
+def _ids(records: Sequence[Record]) -> list[str]:
+    own = [record.id for record in records]
+    return own if all(own) else list(map(conversation_id, records))  # type: ignore[return-value]  # none is None
+
+
+def _extras(records: Sequence[Record], values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the fields of each record that have no other home, among them ids that are no text."""
+    extras = [{} if HOMED.issuperset(value) else {k: v for k, v in value.items() if k not in HOMED} for value in values]
+    if [record.id for record in records] == [value.get("id") for value in values]:
+        return extras
+    odd = [{"id": v["id"]} if v.get("id") != record.id else {} for record, v in zip(records, values, strict=True)]
+    return [{**extra, **own} for extra, own in zip(extras, odd, strict=True)]
 
 
 def _media(values: Sequence[dict[str, Any]]) -> tuple[MediaType, list[str]]:

@@ -37,6 +37,9 @@ def read(value: Any) -> Record:
         asks("Is 1 <video> of 2?", image=""),
         asks("<image>\nWhat happens?", video="a.mp4", data_source="0_30_s"),
         asks("What happens?<video>", video="a.mp4"),
+        {**asks("Who are you?"), "id": 1},
+        {**asks("Who are you?", model=""), "id": ""},
+        {"conversations": asks("Who are you?")["conversations"]},
     ],
 )
 def test_a_plain_record_is_read_as_a_dialogue_that_says_the_same(value: dict[str, Any]) -> None:
