@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from mmdata.dialogue import Dialogue, Row
 from mmdata.errors import DataError, MediaError, RecordError, UsageError, nearest
-from mmdata.formats import Format, Record, Spoken, detect, make
+from mmdata.formats import Format, Record, detect, make
 from mmdata.ids import Ids, Seen
 from mmdata.locate import find, is_file, is_url, under
 from mmdata.manifest import SourceFile, hash_file
@@ -40,6 +40,7 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 _JOURNAL: Final = "checks.jsonl"
 _PAUSE: Final = 1 << 14
+_WAYS: Final = ("dialogues", "conversation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def convert(
     )
     ids = Ids()
     with writer, _collector_paused(), ExitStack() as stack:
-        items: Iterator[Item] = _read(reader, islice(_spoken(reader, paths), limit), split)
+        items: Iterator[Item] = _read(reader, paths, limit, split)
         items = map(_find_media, items, repeat(reader), repeat(place))
         if check in ("probe", "decode"):
             from mmdata.checks import Prober
@@ -195,14 +196,14 @@ def _check_choices(check: str, duplicate_ids: str) -> None:
             )
 
 
-def _read(reader: Format, spoken: Iterable[Spoken], split: Split | None) -> Iterator[Item]:
-    """Read as a conversation what is no dialogue yet."""
-    plain = hasattr(reader, "dialogues")
-    for item in spoken:
+def _read(reader: Format, paths: Sequence[Path], limit: int | None, split: Split | None) -> Iterator[Item]:
+    """Read the records, as dialogues where the format can, else as conversations."""
+    plain = _reads_dialogues(reader)
+    for item in islice(reader.dialogues(paths) if plain else reader.records(paths), limit):  # type: ignore[attr-defined]
         if isinstance(item, Reject):
             yield item
             continue
-        record, dialogue = item
+        record, dialogue = item if plain else (item, None)
         try:
             row = dialogue or _row(reader.conversation(record), plain=plain)
         except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
@@ -211,12 +212,11 @@ def _read(reader: Format, spoken: Iterable[Spoken], split: Split | None) -> Iter
             yield record, (row if split is None else replace(row, split=split))
 
 
-def _spoken(reader: Format, paths: Sequence[Path]) -> Iterator[Spoken]:
-    """Return the records of a source, with their dialogues if the format can read them so."""
-    dialogues: Callable[[Sequence[Path]], Iterator[Spoken]] | None = getattr(reader, "dialogues", None)
-    if dialogues is not None:
-        return dialogues(paths)
-    return (record if isinstance(record, Reject) else (record, None) for record in reader.records(paths))
+def _reads_dialogues(reader: Format) -> bool:
+    """Return whether the format has dialogues, and no class between has since changed what its conversations are."""
+    line = type(reader).__mro__
+    homes = [next((n for n, kind in enumerate(line) if name in vars(kind)), None) for name in _WAYS]
+    return homes[0] is not None and homes[1] is not None and homes[0] <= homes[1]
 
 
 def _row(conversation: Conversation, *, plain: bool) -> Row:

@@ -15,6 +15,7 @@ from mmdata.formats import Record, Spoken
 from mmdata.formats._dialogues import dialogues
 from mmdata.formats._json import identity
 from mmdata.formats.llava import Llava, converse
+from mmdata.schema import Conversation, assistant, replace
 
 
 def asks(text: str, answer: str = "A cup.", **fields: Any) -> dict[str, Any]:
@@ -120,3 +121,15 @@ def test_large_records_are_read_alone(tmp_path: Path) -> None:
     source.write_text(json.dumps([{**asks("Hm?", "a" * 70_000), "id": str(number)} for number in range(5)]))
 
     assert [len(run) for run in Llava().runs([source])] == [1] * 5
+
+
+def test_a_format_that_changes_the_conversations_of_another_is_not_passed_over(tmp_path: Path) -> None:
+    class Shouting(Llava):
+        def conversation(self, record: Record) -> Conversation:
+            said = super().conversation(record)
+            return replace(said, messages=(said.messages[0], assistant(said.messages[1].text.upper())))
+
+    (tmp_path / "llava.json").write_text(json.dumps([asks("Who are you?")]))
+    mmdata.convert(Shouting(), tmp_path / "llava.json", tmp_path / "store", check="none")
+
+    assert mmdata.open(tmp_path / "store")[0].messages[1].text == "A CUP."
