@@ -40,7 +40,7 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 _JOURNAL: Final = "checks.jsonl"
 _PAUSE: Final = 1 << 14
-_WAYS: Final = ("dialogues", "conversation")
+_WAYS: Final = {"dialogues", "conversation"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +214,8 @@ def _read(reader: Format, paths: Sequence[Path], limit: int | None, split: Split
 
 def _reads_dialogues(reader: Format) -> bool:
     """Return whether the format has dialogues, and no class between has since changed what its conversations are."""
-    line = type(reader).__mro__
-    homes = [next((n for n, kind in enumerate(line) if name in vars(kind)), None) for name in _WAYS]
-    return homes[0] is not None and homes[1] is not None and homes[0] <= homes[1]
+    nearest = next(kind for kind in type(reader).__mro__ if kind is object or _WAYS & vars(kind).keys())
+    return "dialogues" in vars(nearest)
 
 
 def _row(conversation: Conversation, *, plain: bool) -> Row:

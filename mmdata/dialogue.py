@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct, field
 
-from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Role, Split, Text, Video
+from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Role, Split, Text, Video, replace
 
 __all__ = ["SPEAKERS", "Dialogue", "Row"]
 
@@ -42,13 +42,14 @@ class Dialogue(Struct, frozen=True):
         """Return the dialogue that says the same as ``conversation``, or None where none does."""
         parts = [part for message in conversation.messages for part in message.content]
         texts = tuple([part.text for part in parts if type(part) is Text])
-        medium = conversation.media[0] if conversation.media else Media("image", path="none")
-        path = medium.path if conversation.media else ""
-        if not texts or path is None:
+        if not texts:
             return None
-        leads = not conversation.media or type(parts[0]) is not Text
-        rest = conversation.source, conversation.split, conversation.extra
-        dialogue = cls(conversation.id, texts, medium.type, path, leads, *rest)
+        dialogue = cls(
+            conversation.id, texts, source=conversation.source, split=conversation.split, extra=conversation.extra
+        )
+        if conversation.media:
+            medium, leads = conversation.media[0], type(parts[0]) is not Text
+            dialogue = replace(dialogue, type=medium.type, path=medium.path or "", leads=leads)
         return dialogue if dialogue.conversation() == conversation else None
 
     def conversation(self) -> Conversation:

@@ -32,7 +32,7 @@ class Ids:
         Rows that say the same must be met in the same form, all as dialogues or all as conversations.
         """
         if isinstance(row, Dialogue):
-            content = hash((row.texts, row.type, row.path, row.leads))
+            content = hash((row.texts, (row.type, row.path, row.leads) if row.path else None))
         else:
             content = hash((row.messages, row.media))
         earlier = self._contents.setdefault(hash(row.id), content)

@@ -239,17 +239,19 @@ class _ShardWriter:
         schema = arrow_schema().with_metadata({"mmdata.shard": str(number)})
         self._writer = _parquet_writer(self._file, schema) if suffix == "parquet" else _ipc_writer(self._file, schema)
         self._pieces: list[pa.RecordBatch] = []
-        self._pending = 0  # rows in them
         self._batches: list[int] = []
 
     @property
     def bytes(self) -> int:
-        return int(self._file.tell() + sum(piece.nbytes for piece in self._pieces))
+        return int(self._file.tell()) + self._held
+
+    @property
+    def _held(self) -> int:
+        return sum(int(piece.nbytes) for piece in self._pieces)
 
     def write(self, piece: pa.RecordBatch) -> None:
         self._pieces.append(piece)
-        self._pending += piece.num_rows
-        if self._pending >= _BATCH_ROWS or sum(piece.nbytes for piece in self._pieces) >= _BATCH_BYTES:
+        if sum(piece.num_rows for piece in self._pieces) >= _BATCH_ROWS or self._held >= _BATCH_BYTES:
             self._flush()
 
     def close(self) -> Shard:
@@ -273,7 +275,7 @@ class _ShardWriter:
             self._writer.write_batch(batch)
             write_ahead(self._file.fileno())
             self._batches.append(batch.num_rows)
-            self._pieces, self._pending = [], 0
+            self._pieces = []
 
 
 def _ipc_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:

@@ -6,14 +6,14 @@ at most, and its placeholder at one end of the first question. Where not all are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, pairwise, repeat
 from operator import itemgetter
 from typing import Any, Final
 
 from mmdata.dialogue import SPEAKERS, Dialogue
 from mmdata.formats._format import Record, Spoken
-from mmdata.formats._sources import conversation_id
+from mmdata.formats._sources import conversation_id, homeless
 from mmdata.formats._turns import HOMED, IMAGE, ROLES, VIDEO
 from mmdata.rejects import Reject
 from mmdata.schema import MediaType
@@ -25,18 +25,22 @@ _ORDERS: Final = {length: (SPEAKERS * length)[:length] for length in range(2, 65
 """Who speaks, in a dialogue of so many turns."""
 
 
-def dialogues(records: Sequence[Record | Reject], source: str) -> list[Spoken]:
-    """Return each record with its dialogue, or with None where it is not plain or not well; rejects as they are.
+def dialogues(runs: Iterable[Sequence[Record | Reject]], source: str) -> Iterator[Spoken]:
+    """Yield each record with its dialogue, or with None where it is not plain or not well; rejects as they are.
 
     ``source`` is the name of their data set.
     """
+    return chain.from_iterable(_some(records, source) for records in runs)
+
+
+def _some(records: Sequence[Record | Reject], source: str) -> list[Spoken]:
     try:
         return _all(records, source)
     except (_NotPlainError, AttributeError, KeyError, TypeError):  # the latter where one is of quite another shape
         if len(records) < 2:
             return [(record, None) if isinstance(record, Record) else record for record in records]
     half = len(records) // 2
-    return dialogues(records[:half], source) + dialogues(records[half:], source)
+    return _some(records[:half], source) + _some(records[half:], source)
 
 
 class _NotPlainError(Exception):
@@ -57,23 +61,10 @@ def _all(records: Sequence[Any], source: str) -> list[Spoken]:
     leads = [_take_placeholder(texts, start, kind) if path else True for start, path in zip(starts, paths)]  # noqa: B905
     _require(all(texts) and not any(map(str.isspace, texts)) and not _tagged("".join(texts), kind))
     said = [tuple(texts[start:end]) for start, end in pairwise(starts)]
-    rest = repeat(source), repeat("train"), _extras(records, values)
-    found = map(Dialogue, _ids(records), said, repeat(kind), paths, leads, *rest)
+    ids = [record.id or conversation_id(record) for record in records]
+    rest = repeat(source), repeat("train"), map(homeless, values, records, repeat(HOMED))
+    found = map(Dialogue, ids, said, repeat(kind), paths, leads, *rest)
     return list(zip(records, found))  # noqa: B905 - of one length, and strictness costs
-
-
-def _ids(records: Sequence[Record]) -> list[str]:
-    own = [record.id for record in records]
-    return own if all(own) else list(map(conversation_id, records))  # type: ignore[return-value]  # none is None
-
-
-def _extras(records: Sequence[Record], values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the fields of each record that have no other home, among them ids that are no text."""
-    extras = [{} if HOMED.issuperset(value) else {k: v for k, v in value.items() if k not in HOMED} for value in values]
-    if [record.id for record in records] == [value.get("id") for value in values]:
-        return extras
-    odd = [{"id": v["id"]} if v.get("id") != record.id else {} for record, v in zip(records, values, strict=True)]
-    return [{**extra, **own} for extra, own in zip(extras, odd, strict=True)]
 
 
 def _media(values: Sequence[dict[str, Any]]) -> tuple[MediaType, list[str]]:

@@ -14,7 +14,7 @@ from mmdata.formats._format import Record
 from mmdata.formats._json import runs
 from mmdata.rejects import Reject
 
-__all__ = ["JsonSource", "conversation_id", "json_files", "mapping"]
+__all__ = ["JsonSource", "conversation_id", "homeless", "json_files", "mapping"]
 
 _SUFFIXES: Final = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst"))
 
@@ -94,6 +94,14 @@ def mapping(record: Record) -> dict[str, Any]:
     if isinstance(record.value, dict):
         return record.value
     raise RecordError(f"a record must be a JSON object, found {kind(record.value)}")
+
+
+def homeless(value: dict[str, Any], record: Record, homed: frozenset[str]) -> dict[str, Any]:
+    """Return the fields in the value of a record that are not ``homed``, and its ``id`` where that is no text."""
+    extra = {} if homed.issuperset(value) else {key: field for key, field in value.items() if key not in homed}
+    if "id" in value and value["id"] != record.id:
+        extra["id"] = value["id"]
+    return extra
 
 
 def kind(value: object) -> str:

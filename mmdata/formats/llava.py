@@ -9,7 +9,6 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -18,7 +17,7 @@ from mmdata.formats import registry
 from mmdata.formats._dialogues import dialogues
 from mmdata.formats._format import Record, Sample, Spoken
 from mmdata.formats._placeholders import fill
-from mmdata.formats._sources import JsonSource, below_folder, conversation_id, kind, mapping
+from mmdata.formats._sources import JsonSource, below_folder, conversation_id, homeless, kind, mapping
 from mmdata.formats._turns import HOMED, ROLES, Slots, lead_in, leftover_fields, media_paths, require_answer, role_of
 from mmdata.schema import Conversation, Media, Message, Role
 
@@ -61,7 +60,7 @@ class Llava(JsonSource):
 
     def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken]:
         """Yield the records with their dialogues, or with None where one is not so plain."""
-        return chain.from_iterable(dialogues(records, self.source) for records in self.runs(sources))
+        return dialogues(self.runs(sources), self.source)
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:
         """Yield the path as it is spelt, below the folder of its file, and where else such an image is often kept."""
@@ -81,9 +80,7 @@ def converse(record: Record, source: str) -> Conversation:
         RecordError: the record is not of the shape, or its placeholders do not fit its media.
     """
     value = mapping(record)
-    extra = {} if value.keys() <= HOMED else {key: field for key, field in value.items() if key not in HOMED}
-    if "id" in value and value["id"] != record.id:
-        extra["id"] = value["id"]
+    extra = homeless(value, record, HOMED)
     turns = value.get("conversations")
     if not turns:
         raise RecordError("'conversations' is absent or empty", reason="no_conversation")

@@ -9,7 +9,7 @@ from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, converse, media_of, turns
 from mmdata.formats._format import Record, Sample
-from mmdata.formats._sources import JsonSource, mapping
+from mmdata.formats._sources import JsonSource, homeless, mapping
 from mmdata.schema import Conversation
 
 __all__ = ["Messages", "beside"]
@@ -57,11 +57,8 @@ def beside(value: dict[str, Any], record: Record, homed: frozenset[str]) -> dict
     """
     if value.get("audios") or value.get("audio"):
         raise RecordError("the record holds audio", reason="unsupported_media")
-    extra = {key: found for key, found in value.items() if key not in homed}
-    if "id" in value and value["id"] != record.id:
-        extra["id"] = value["id"]
     return {
         "images": [*media_of(value.get("images"), "image"), *media_of(value.get("image"), "image")],
         "videos": [*media_of(value.get("videos"), "video"), *media_of(value.get("video"), "video")],
-        "extra": extra,
+        "extra": homeless(value, record, homed),
     }

@@ -17,7 +17,7 @@ from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._format import Record, Sample
 from mmdata.formats._placeholders import fill
-from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
+from mmdata.formats._sources import JsonSource, conversation_id, homeless, kind, mapping
 from mmdata.formats._turns import leftover_fields, require_answer, role_of
 from mmdata.schema import Box, Conversation, Image, Media, Message, Part, Region, Text
 
@@ -64,9 +64,7 @@ class QwenVl(JsonSource):
             raise RecordError("'conversations' is absent or empty", reason="no_conversation")
         if not isinstance(turns, list):
             raise RecordError(f"'conversations' must be an array, found {kind(turns)}")
-        extra = {key: found for key, found in value.items() if key not in _HOMED}
-        if "id" in value and value["id"] != record.id:
-            extra["id"] = value["id"]
+        extra = homeless(value, record, _HOMED)
         pictures = _Pictures(int(self.grid))
         messages = [_message(turn, pictures) for turn in turns]
         require_answer(messages)

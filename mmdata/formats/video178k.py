@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -47,7 +46,7 @@ class Video178k(JsonSource):
 
     def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken]:
         """Yield the records with their dialogues, or with None where one is not so plain."""
-        return chain.from_iterable(dialogues(records, self.source) for records in self.runs(sources))
+        return dialogues(self.runs(sources), self.source)
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:
         """Yield the path below the bucket's folder, below the root, and below the folder ``data_source`` names."""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmdata
-from mmdata.formats import Record, Spoken
+from mmdata.formats import Record
 from mmdata.formats._dialogues import dialogues
 from mmdata.formats._json import identity
 from mmdata.formats.llava import Llava, converse
@@ -44,7 +43,7 @@ def read(value: Any) -> Record:
     ],
 )
 def test_a_plain_record_is_read_as_a_dialogue_that_says_the_same(value: dict[str, Any]) -> None:
-    ((_, dialogue),) = dialogues([read(value)], "s")
+    ((_, dialogue),) = dialogues([[read(value)]], "s")
 
     assert dialogue is not None
     assert dialogue.conversation() == converse(read(value), "s")
@@ -66,9 +65,7 @@ values = st.fixed_dictionaries(
         "id": st.sampled_from(["1", "", 1, None, "2"]),
         "image": paths,
         "video": paths,
-        "conversations": usual
-        | st.lists(turns, max_size=3)
-        | st.sampled_from([None, "text", {"from": "human"}, ["a"]]),
+        "conversations": usual | st.lists(turns, max_size=3) | odd,
         "model": st.just(""),
     },
 )
@@ -78,7 +75,7 @@ values = st.fixed_dictionaries(
 def test_whatever_the_records_a_dialogue_says_what_the_conversation_says(found: list[Any]) -> None:
     records = [read(value) for value in found]
 
-    spoken = dialogues(records, "s")
+    spoken = list(dialogues([records], "s"))
 
     assert [record for record, _ in spoken] == records
     for record, row in spoken:
@@ -87,17 +84,17 @@ def test_whatever_the_records_a_dialogue_says_what_the_conversation_says(found: 
 
 @given(st.lists(st.sampled_from([asks("<image>\nWhat?", image="a.jpg"), asks("", image="b.jpg")]), max_size=40))
 def test_a_record_that_is_not_well_keeps_no_other_from_being_read(found: list[Any]) -> None:
-    spoken = dialogues([read(value) for value in found], "s")
+    spoken = dialogues([[read(value) for value in found]], "s")
 
     assert [row is not None for _, row in spoken] == [value["image"] == "a.jpg" for value in found]
 
 
 @dataclass(frozen=True)
 class OneByOne(Llava):
-    """The same without dialogues: the slow way that the fast one is held against."""
+    """The same by conversations alone: the slow way that the fast one is held against."""
 
-    def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken]:
-        return ((record, None) if isinstance(record, Record) else record for record in self.records(sources))
+    def conversation(self, record: Record) -> Conversation:
+        return super().conversation(record)
 
 
 @given(st.data())
@@ -114,6 +111,16 @@ def test_a_source_read_many_at_a_time_becomes_the_store_of_one_read_one_by_one(
         many, one = folder / "many" / file, folder / "one" / file
         assert many.exists() == one.exists()
         assert not one.exists() or many.read_bytes() == one.read_bytes()
+
+
+def test_a_record_repeated_beside_other_media_is_known_again(tmp_path: Path) -> None:
+    for kind, file in (("image", "a.jpg"), ("video", "a.mp4")):
+        beside = [{**asks("<image>\nWhat?", **{kind: file}), "id": f"{kind} {number}"} for number in range(2)]
+        (tmp_path / f"{kind}.json").write_text(json.dumps([beside[0], asks("Who?"), beside[1]]))
+
+    report = mmdata.convert("llava", tmp_path, tmp_path / "store", check="none")
+
+    assert (report.rows, report.rejects, report.renamed_ids) == (5, {"duplicate_id": 1}, 0)
 
 
 def test_large_records_are_read_alone(tmp_path: Path) -> None:
