@@ -54,7 +54,7 @@ def words(codes: NDArray[np.int8], known: Collection[str]) -> pa.Array:
     import pyarrow as pa
 
     spelled = [word.encode() for word in known]
-    data = b"".join(map(spelled.__getitem__, codes.tobytes()))
+    data = np.take(np.array(spelled), codes).tobytes().translate(None, b"\0")  # shorter words are filled up with NUL
     starts = _starts(np.take(lengths_of(spelled), codes))
     return pa.StringArray.from_buffers(len(codes), starts, pa.py_buffer(data))
 

@@ -21,7 +21,7 @@ from mmdata.dialogue import Dialogue, Row
 from mmdata.errors import DataError, MediaError, RecordError, UsageError, nearest
 from mmdata.formats import Format, Record, detect, make
 from mmdata.ids import Ids, Seen
-from mmdata.locate import find, is_file, is_url, under
+from mmdata.locate import find, is_file, is_url
 from mmdata.manifest import SourceFile, hash_file
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, MediaType, Split, replace
@@ -57,10 +57,10 @@ class ConvertReport:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where media are looked for, and how hard."""
+    """Where media are, and whether they are looked for."""
 
     root: str
-    check: Check
+    look: bool
     allow_outside: bool
 
 
@@ -120,7 +120,7 @@ def convert(
     _check_choices(check, duplicate_ids)
     check_vacant(Path(store), overwrite)  # before hours of hashing
     root = Path(media_root) if media_root is not None else reader.media_root(paths)
-    place = _Place(posixpath.abspath(root.as_posix()), check, allow_outside)
+    place = _Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside)
     origin = Origin(
         format=format if isinstance(format, str) else type(format).__name__,
         options=dict(options or {}),
@@ -259,9 +259,7 @@ def _path(path: str, kind: MediaType, record: Record, reader: Format, place: _Pl
     if is_url(path):
         return path
     candidates = reader.candidates(path, record)
-    if place.check == "none":
-        return under(place.root, next(iter(candidates)), allow_outside=place.allow_outside)
-    return find(place.root, candidates, kind, allow_outside=place.allow_outside)
+    return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside)
 
 
 def _opened(item: Item) -> Opened:

@@ -53,8 +53,12 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
     )
 
 
-def find(root: str, candidates: Iterable[str], kind: MediaType, *, allow_outside: bool = False) -> str:
+def find(
+    root: str, candidates: Iterable[str], kind: MediaType, *, look: bool = True, allow_outside: bool = False
+) -> str:
     """Return the first candidate that is there, as :func:`under` spells it: a file, or for a video a folder of frames.
+
+    Without ``look`` the first is believed to be there.
 
     Raises:
         RecordError: none is there, or what is there has no bytes; the message names the likeliest place.
@@ -62,6 +66,8 @@ def find(root: str, candidates: Iterable[str], kind: MediaType, *, allow_outside
     tried = []
     for candidate in candidates:
         path = under(root, candidate, allow_outside=allow_outside)
+        if not look:
+            return path
         tried.append(path)
         if (size := _size(posixpath.join(root, path), kind)) is None:
             continue

@@ -10,10 +10,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mmdata.errors import UnknownNameError, nearest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["Registry"]
 
@@ -48,9 +50,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Return every name, ours and the entry points', sorted; nothing is imported but our own package."""
-        package = importlib.import_module(self._package)
-        ours = {module.name for module in pkgutil.iter_modules(package.__path__) if self._is_entry(module.name)}
-        return sorted(ours | self._entry_points().keys() | self._entries.keys())
+        return sorted(self._ours() | self._entry_points().keys() | self._entries.keys())
 
     def get(self, name: str) -> T:
         """Return what is registered under ``name``.
@@ -63,17 +63,23 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def _load(self, name: str) -> None:
-        known = self.names()
-        if name not in known:
+        if name in self._ours():
+            importlib.import_module(f"{self._package}.{name}")
+        elif name in (points := self._entry_points()):
+            self._entries.setdefault(name, points[name].load())
+        else:
+            known = self.names()
             raise UnknownNameError(
                 f"no {self._kind} named {name!r}.{nearest(name, known)} There are: {', '.join(known)}."
             )
-        if name in (points := self._entry_points()):
-            self._entries.setdefault(name, points[name].load())
-        else:
-            importlib.import_module(f"{self._package}.{name}")
+
+    def _ours(self) -> set[str]:
+        package = importlib.import_module(self._package)
+        return {module.name for module in pkgutil.iter_modules(package.__path__) if self._is_entry(module.name)}
 
     def _entry_points(self) -> dict[str, EntryPoint]:
+        from importlib.metadata import entry_points  # takes longer than all else here, and is seldom asked
+
         return {point.name: point for point in entry_points(group=self._package)}
 
     def _is_entry(self, module: str) -> bool:

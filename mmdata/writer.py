@@ -83,7 +83,8 @@ class StoreWriter:
         self._pending_bytes = 0
         self._shard: _ShardWriter | None = None
         self._shards: list[Shard] = []
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._splits: Counter[str] = Counter()
+        self._rows_of: Counter[str] = Counter()
         self._stack = ExitStack()
 
     def __enter__(self) -> StoreWriter:
@@ -144,7 +145,8 @@ class StoreWriter:
         if self._shard is None:
             self._shard = _ShardWriter(self.folder, len(self._shards), self._suffix)
         self._shard.write(to_batch(self._pending, self._sources))
-        self._counts.update([(row.split, row.source) for row in self._pending])
+        self._splits.update([row.split for row in self._pending])
+        self._rows_of.update([row.source for row in self._pending])
         self._pending, self._pending_bytes = [], 0
         if self._shard.bytes >= _SHARD_BYTES:
             self._close_shard()
@@ -166,11 +168,6 @@ class StoreWriter:
         publish(self.folder, self.path)
 
     def _manifest(self) -> Manifest:
-        splits: Counter[str] = Counter()
-        sources: Counter[str] = Counter()
-        for (split, source), count in self._counts.items():
-            splits[split] += count
-            sources[source] += count
         return Manifest(
             library_version=mmdata.__version__,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -179,8 +176,8 @@ class StoreWriter:
             media_root=self._origin.media_root,
             records_in=self.records_in,
             rows=self.rows,
-            splits=dict(sorted(splits.items())),
-            sources=dict(sorted(sources.items())),
+            splits=dict(sorted(self._splits.items())),
+            sources=dict(sorted(self._rows_of.items())),
             rejects=dict(sorted(self.rejects.items())),
             rejects_xxh3=hash_file(self.folder / REJECTS),
             shards=tuple(self._shards),

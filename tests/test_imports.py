@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,18 @@ def test_nothing_heavy_is_imported_before_it_is_used(code: str) -> None:
     loaded = set(printed.rpartition("modules:")[2].split())
     assert "mmdata" in loaded
     assert not loaded & HEAVY
+
+
+def test_a_conversion_imports_no_more_than_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(
+        '[{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}]}]'
+    )
+    code = "import sys, mmdata; mmdata.convert('llava', *sys.argv[1:], check='none'); print(*sys.modules)"
+    arguments = [str(tmp_path / "a.json"), str(tmp_path / "store")]
+    loaded = subprocess.check_output([sys.executable, "-c", code, *arguments], text=True).split()
+
+    assert "pyarrow" in loaded
+    assert not {"pandas", "pyarrow.compute", "pyarrow.parquet", "PIL", "av"} & set(loaded)
 
 
 def test_importing_costs_little() -> None:

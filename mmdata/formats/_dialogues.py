@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, pairwise, repeat
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, Final
 
-from mmdata.dialogue import SPEAKERS, Dialogue
+from msgspec import UNSET, ValidationError, convert
+
+from mmdata.dialogue import Dialogue
 from mmdata.formats._format import Record, Spoken
+from mmdata.formats._plain import Plain, read_plainly
+from mmdata.formats._run import Way, read_strictly
 from mmdata.formats._sources import conversation_id, homeless
-from mmdata.formats._turns import HOMED, IMAGE, ROLES, VIDEO
+from mmdata.formats._turns import HOMED, IMAGE, VIDEO
 from mmdata.rejects import Reject
 from mmdata.schema import MediaType
 
-__all__ = ["dialogues"]
+__all__ = ["WAYS", "dialogues"]
 
+WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
+"""How to read what dialogues are made from: the quickest way first."""
 _TAGS: Final[dict[MediaType, tuple[str, ...]]] = {"image": (IMAGE,), "video": (IMAGE, VIDEO)}
-_ORDERS: Final = {length: (SPEAKERS * length)[:length] for length in range(2, 65)}
+_ORDERS: Final = {length: (("human", "gpt") * length)[:length] for length in range(2, 65)}
 """Who speaks, in a dialogue of so many turns."""
+_NEEDED: Final = HOMED - {"id"}
 
 
 def dialogues(runs: Iterable[Sequence[Record | Reject]], source: str) -> Iterator[Spoken]:
@@ -36,7 +43,12 @@ def dialogues(runs: Iterable[Sequence[Record | Reject]], source: str) -> Iterato
 def _some(records: Sequence[Record | Reject], source: str) -> list[Spoken]:
     try:
         return _all(records, source)
-    except (_NotPlainError, AttributeError, KeyError, TypeError):  # the latter where one is of quite another shape
+    except (
+        _NotPlainError,
+        ValidationError,
+        AttributeError,
+        KeyError,
+    ):  # the latter where one is of quite another shape
         if len(records) < 2:
             return [(record, None) if isinstance(record, Record) else record for record in records]
     half = len(records) // 2
@@ -53,37 +65,44 @@ def _require(condition: bool) -> None:
 
 
 def _all(records: Sequence[Any], source: str) -> list[Spoken]:
-    values: list[dict[str, Any]] = [record.value for record in records]
-    kind, paths = _media(values)
-    turns = [value["conversations"] for value in values]
-    starts = list(accumulate(map(len, turns), initial=0))
-    texts = _texts(turns)
+    plain = [_plain(record.raw) for record in records]
+    kind, paths = _media(plain)
+    sizes = [len(each.conversations) for each in plain]
+    turns = list(chain.from_iterable(map(attrgetter("conversations"), plain)))
+    speakers = chain.from_iterable(map(_ORDERS.__getitem__, sizes))
+    _require(list(map(attrgetter("speaker"), turns)) == list(speakers))
+    texts = list(map(attrgetter("text"), turns))
+    starts = list(accumulate(sizes, initial=0))
     leads = [_take_placeholder(texts, start, kind) if path else True for start, path in zip(starts, paths)]  # noqa: B905
     _require(all(texts) and not any(map(str.isspace, texts)) and not _tagged("".join(texts), kind))
     said = [tuple(texts[start:end]) for start, end in pairwise(starts)]
     ids = [record.id or conversation_id(record) for record in records]
-    rest = repeat(source), repeat("train"), map(homeless, values, records, repeat(HOMED))
+    rest = repeat(source), repeat("train"), map(_extra, records)
     found = map(Dialogue, ids, said, repeat(kind), paths, leads, *rest)
     return list(zip(records, found))  # noqa: B905 - of one length, and strictness costs
 
 
-def _media(values: Sequence[dict[str, Any]]) -> tuple[MediaType, list[str]]:
+def _plain(raw: Any) -> Plain:
+    """Return a record, plain or an object with whatever fields, as a plain one without those that it does not need."""
+    if type(raw) is Plain:
+        return raw
+    return convert({key: field for key, field in raw.items() if key in _NEEDED and field}, Plain)
+
+
+def _extra(record: Record) -> dict[str, Any]:
+    """Return what of the record has no home."""
+    raw = record.raw
+    if type(raw) is not Plain:
+        return homeless(raw, record, HOMED)
+    extra = {} if raw.model is UNSET else {"model": raw.model}
+    return extra if raw.data_source is UNSET else {"data_source": raw.data_source}
+
+
+def _media(plain: Sequence[Plain]) -> tuple[MediaType, list[str]]:
     """Return the type of the records' media, and each one's path, empty where it has none."""
-    images, videos = ([value.get(kind) or "" for value in values] for kind in ("image", "video"))
-    kind: MediaType = "video" if any(videos) else "image"
+    images, videos = ([path or "" for path in map(attrgetter(kind), plain)] for kind in ("image", "video"))
     _require(not (any(images) and any(videos)))
-    paths = videos if kind == "video" else images
-    _require(set(map(type, paths)) == {str})
-    return kind, paths
-
-
-def _texts(turns: Sequence[list[dict[str, Any]]]) -> list[str]:
-    """Return what is said in all the turns; it may not be text yet."""
-    every = list(chain.from_iterable(turns))
-    roles = map(ROLES.__getitem__, map(itemgetter("from"), every))
-    _require(list(roles) == list(chain.from_iterable(map(_ORDERS.__getitem__, map(len, turns)))))
-    _require(set(map(len, every)) == {2})
-    return list(map(itemgetter("value"), every))
+    return ("video", videos) if any(videos) else ("image", images)
 
 
 def _take_placeholder(texts: list[str], index: int, kind: MediaType) -> bool:

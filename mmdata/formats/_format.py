@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from mmdata.dialogue import Dialogue
 from mmdata.rejects import Reject
@@ -17,17 +17,22 @@ __all__ = ["Format", "Record", "Sample", "Spoken"]
 
 
 class Record(Struct, frozen=True, gc=False):
-    """One record of a source: its ``value``, and where it stands.
+    """One record of a source: its ``raw`` value, which may be typed, and where it stands.
 
     ``file`` is the source file as POSIX text, ``number`` the record's number in it counted from 0, ``id`` the record's
     own id as text, or None; ``size`` how many characters its text has, or None where nobody has counted.
     """
 
-    value: Any
+    raw: Any
     file: str
     number: int
     id: str | None = None
     size: int | None = None
+
+    @property
+    def value(self) -> Any:
+        """The record as JSON has it: dictionaries, lists, text, numbers."""
+        return to_builtins(self.raw) if isinstance(self.raw, Struct) else self.raw
 
 
 Spoken: TypeAlias = tuple[Record, Dialogue | None] | Reject

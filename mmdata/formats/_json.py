@@ -14,14 +14,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
 
+from msgspec import Struct
+
 from mmdata.errors import RecordError
 from mmdata.formats._format import Record
-from mmdata.formats._run import LENGTH, read_run
+from mmdata.formats._run import LENGTH, Way, read_run, read_strictly
 from mmdata.formats._window import Window, suspicious
 from mmdata.rejects import Reason, Reject
 
@@ -54,11 +56,14 @@ def records(file: Path, *, id_key: str = "id") -> Iterator[Record | Reject]:
     return chain.from_iterable(runs(file, id_key=id_key))
 
 
-def runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
-    """Yield what :func:`records` does, in lists of what was read together: large records and rejects are alone."""
+def runs(file: Path, *, id_key: str = "id", ways: Sequence[Way] = (read_strictly,)) -> Iterator[list[Record | Reject]]:
+    """Yield what :func:`records` does, in lists of what was read together: large records and rejects are alone.
+
+    What can be read together is read in the first of the ``ways`` that can.
+    """
     name, number = file.as_posix(), 0
     with Window(file) as window:
-        reader = Reader(window, by_line=has_whole_lines(window.text))
+        reader = Reader(window, by_line=has_whole_lines(window.text), ways=ways)
         for values in reader.runs():
             yield [
                 _refused(value, name, place)
@@ -81,6 +86,8 @@ def members(file: Path) -> Iterator[tuple[str, Value]]:
 
 def identity(value: object, key: str) -> str | None:
     """Return the id that a record carries under ``key``, as text; None where it has none."""
+    if isinstance(value, Struct):
+        return getattr(value, key, None) or None
     found = value.get(key) if isinstance(value, dict) else None
     if isinstance(found, str):
         return found or None
@@ -90,19 +97,20 @@ def identity(value: object, key: str) -> str | None:
 class Reader:
     """Reads the values of a window in order; ``size`` is how many characters the last of them has, or a mean of a run.
 
-    Without ``runs`` it reads every value by itself, which gives the same.
+    It reads runs in the first of the ``ways`` that can; without any, every value by itself, which gives the same.
     """
 
-    def __init__(self, window: Window, *, by_line: bool, runs: bool = True) -> None:
+    def __init__(self, window: Window, *, by_line: bool, ways: Sequence[Way] = (read_strictly,)) -> None:
         self._window = window
         self._position = 0
         self._by_line = by_line
-        self._alone = 0 if runs else sys.maxsize  # characters in which no run is tried
+        self._ways = ways
+        self._alone = 0 if ways else sys.maxsize  # characters in which no run is tried
         self.size = 0
         self._last: Value = None
         self._lost = False  # the rest of the file could not be understood, and that has been said
 
-    def runs(self) -> Iterator[list[Value]]:
+    def runs(self) -> Iterator[Sequence[Value]]:
         """Yield the values of the file, its arrays opened, in lists of what is read together."""
         inside = False
         while character := self.peek():
@@ -155,13 +163,14 @@ class Reader:
                 return ""
             self._slide()
 
-    def some(self, *, in_array: bool) -> list[Value]:
+    def some(self, *, in_array: bool) -> Sequence[Value]:
         """Return the value at the position, or a run of values, and step over it."""
         if self._alone <= 0:
             if len(self._window.text) - self._position < LENGTH and not self._window.ended:
                 self._slide()
             start = self._position
-            values, end = read_run(self._window.text, start, in_array=in_array, by_line=self._by_line)
+            text, by_line = self._window.text, self._by_line
+            values, end = read_run(text, start, in_array=in_array, by_line=by_line, ways=self._ways)
             if values:
                 self._position, self.size, self._last = end, (end - start) // len(values), values[-1]
                 return values

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats._format import Record
 from mmdata.formats._json import runs
+from mmdata.formats._run import Way, read_strictly
 from mmdata.rejects import Reject
 
 __all__ = ["JsonSource", "conversation_id", "homeless", "json_files", "mapping"]
@@ -38,10 +39,10 @@ class JsonSource:
         """Yield the records of the files in order."""
         return chain.from_iterable(self.runs(sources))
 
-    def runs(self, sources: Sequence[Path]) -> Iterator[list[Record | Reject]]:
-        """Yield what :meth:`records` does, in lists of what was read together."""
+    def runs(self, sources: Sequence[Path], ways: Sequence[Way] = (read_strictly,)) -> Iterator[list[Record | Reject]]:
+        """Yield what :meth:`records` does, in lists of what was read together, in the first of the ways that can."""
         for file in self.files(sources):
-            yield from runs(file, id_key=self.id_key)
+            yield from runs(file, id_key=self.id_key, ways=ways)
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:
         """Yield the path as the source spells it, then below the folder of the record's file."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._dialogues import dialogues
+from mmdata.formats._dialogues import WAYS, dialogues
 from mmdata.formats._format import Record, Sample, Spoken
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, below_folder, conversation_id, homeless, kind, mapping
@@ -60,7 +60,7 @@ class Llava(JsonSource):
 
     def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken]:
         """Yield the records with their dialogues, or with None where one is not so plain."""
-        return dialogues(self.runs(sources), self.source)
+        return dialogues(self.runs(sources, WAYS), self.source)
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:
         """Yield the path as it is spelt, below the folder of its file, and where else such an image is often kept."""

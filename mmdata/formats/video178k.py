@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mmdata.formats import registry
-from mmdata.formats._dialogues import dialogues
+from mmdata.formats._dialogues import WAYS, dialogues
 from mmdata.formats._format import Record, Sample, Spoken
 from mmdata.formats._sources import JsonSource, below_folder
 from mmdata.formats.llava import converse, of_human_and_gpt
@@ -46,7 +46,7 @@ class Video178k(JsonSource):
 
     def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken]:
         """Yield the records with their dialogues, or with None where one is not so plain."""
-        return dialogues(self.runs(sources), self.source)
+        return dialogues(self.runs(sources, WAYS), self.source)
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:
         """Yield the path below the bucket's folder, below the root, and below the folder ``data_source`` names."""

@@ -91,7 +91,7 @@ def _questions(row: Record | Reject) -> Iterator[Record | Reject]:
         return
     for kept in asked:
         others = {key: found for key, found in value.items() if key not in _QUESTIONS}
-        yield replace(row, value={kept: value[kept], **others, "group": row.number, "asked_as": kept})
+        yield replace(row, raw={kept: value[kept], **others, "group": row.number, "asked_as": kept})
 
 
 def _renumbered(item: Record | Reject, number: int) -> Record | Reject:

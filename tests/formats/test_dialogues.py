@@ -37,6 +37,7 @@ def read(value: Any) -> Record:
         asks("Is 1 <video> of 2?", image=""),
         asks("<image>\nWhat happens?", video="a.mp4", data_source="0_30_s"),
         asks("What happens?<video>", video="a.mp4"),
+        asks("Who are you?", data_source="d", model="m"),
         {**asks("Who are you?"), "id": 1},
         {**asks("Who are you?", model=""), "id": ""},
         {"conversations": asks("Who are you?")["conversations"]},
@@ -67,6 +68,7 @@ values = st.fixed_dictionaries(
         "video": paths,
         "conversations": usual | st.lists(turns, max_size=3) | odd,
         "model": st.just(""),
+        "data_source": st.just("d"),
     },
 )
 

@@ -11,16 +11,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import to_builtins
 
 from mmdata.errors import RecordError
 from mmdata.formats._format import Record
 from mmdata.formats._json import Reader, records
+from mmdata.formats._plain import Plain, read_plainly
+from mmdata.formats._run import Way, read_strictly
 from mmdata.formats._window import Window
 from mmdata.rejects import Reject
 
 TRICKY = 'q [ { " \\ }] , {"id": 7} 中文 🐱 \n\t end'
 GOOD = [
-    {"id": f"r{number}", "turns": [{"from": "human", "value": TRICKY}, {"from": "gpt", "value": "x" * number}]}
+    {"id": f"r{number}", "conversations": [{"from": "human", "value": TRICKY}, {"from": "gpt", "value": "x" * number}]}
     for number in range(6)
 ]
 
@@ -75,11 +78,11 @@ def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
 
 BROKEN = {
     "trailing comma": ('{"id": "r2", "turns": [],}', "bad_json"),
-    "quote missing": ('{"id": "r2, "turns": [{"from": "human", "value": "v"}]}', "bad_json"),
-    "quote too many": ('{"id": "r"2", "turns": [{"from": "human", "value": "v"}]}', "bad_json"),
-    "brace missing": ('{"id": "r2", "turns": [{"from": "human", "value": "v"}]', "bad_json"),
-    "bracket missing": ('{"id": "r2", "turns": [{"from": "human", "value": "v"}}', "bad_json"),
-    "bracket too many": ('{"id": "r2", "turns": [{"from": "human", "value": "v"}]]}', "bad_json"),
+    "quote missing": ('{"id": "r2, "conversations": [{"from": "human", "value": "v"}]}', "bad_json"),
+    "quote too many": ('{"id": "r"2", "conversations": [{"from": "human", "value": "v"}]}', "bad_json"),
+    "brace missing": ('{"id": "r2", "conversations": [{"from": "human", "value": "v"}]', "bad_json"),
+    "bracket missing": ('{"id": "r2", "conversations": [{"from": "human", "value": "v"}}', "bad_json"),
+    "bracket too many": ('{"id": "r2", "conversations": [{"from": "human", "value": "v"}]]}', "bad_json"),
     "single quotes": ("{'id': 'r2', 'turns': []}", "bad_json"),
     "bad escape": ('{"id": "r2", "turns": "\\x"}', "bad_json"),
     "bare word": ("nonsense", "bad_json"),
@@ -232,17 +235,31 @@ def test_damage_leaves_every_record_before_it_and_the_same_answer_twice(
     assert [item.number if isinstance(item, Record) else item.record for item in first] == list(range(len(first)))
 
 
-def _read_by(path: Path, *, by_line: bool, runs: bool) -> list[Any]:
+WAYS: list[tuple[Way, ...]] = [(read_strictly,), (read_plainly, read_strictly)]
+
+
+def _read_by(path: Path, *ways: Way, by_line: bool) -> list[Any]:
     with Window(path) as window:
-        found = list(chain.from_iterable(Reader(window, by_line=by_line, runs=runs).runs()))
-    return [(value.reason, str(value)) if isinstance(value, RecordError) else value for value in found]
+        found = list(chain.from_iterable(Reader(window, by_line=by_line, ways=ways).runs()))
+    return [(value.reason, str(value)) if isinstance(value, RecordError) else to_builtins(value) for value in found]
 
 
+SAID = '"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "I."}]'
 SLY = {
+    "key of a turn twice": '{"id": "s", "conversations": [{"from": "human", "from": "human", "value": "Who?"}]}',
+    "turns twice": '{"id": "s", ' + SAID + ", " + SAID + "}",
+    "two fields without a home": '{"data_source": "d", "model": "", "id": "s", ' + SAID + "}",
+    "id a number": '{"id": 1.0, ' + SAID + "}",
+    "no image": '{"image": null, ' + SAID + "}",
+    "quotes in what is said": r'{"image": "\"", "conversations": [{"from": "human", "value": "\u0022 \\"}]}',
+    "NUL in what is said": r'{"id": "s", "conversations": [{"from": "human", "value": "\u0000"}]}',
+    "NUL in an id": r'{"id": "\u0000", ' + SAID + "}",
+    "surrogate in an id": r'{"id": "\ud83d", ' + SAID + "}",
+    "unknown speaker": '{"id": "s", "conversations": [{"from": "system", "value": "Who?"}]}',
     "key twice, once spelled with an escape": r'{"id": "s", "\u0069d": "t"}',
     "key twice, and as many quotes in a string": r'{"id": "s", "id": "\"\""}',
     "key twice, and backslashes before a quote": r'{"id": "s", "id": "\\\\"}',
-    "key twice, deep down": r'{"id": "s", "turns": [{"a": {"b": 1, "b": 1}}]}',
+    "key twice, deep down": r'{"id": "s", "conversations": [{"a": {"b": 1, "b": 1}}]}',
     "NUL after an escaped backslash": r'{"id": "s", "a": "\\\u0000"}',
     "no NUL but its spelling": r'{"id": "s", "a": "\\u0000"}',
     "control character escaped": r'{"id": "s", "a": "\u0001"}',
@@ -255,14 +272,17 @@ SLY = {
 
 
 @pytest.mark.parametrize("by_line", [False, True])
+@pytest.mark.parametrize("ways", WAYS)
 @pytest.mark.parametrize("kind", SLY)
-def test_records_read_in_runs_are_those_read_one_by_one(tmp_path: Path, kind: str, by_line: bool) -> None:
+def test_records_read_in_runs_are_those_read_one_by_one(
+    tmp_path: Path, kind: str, ways: tuple[Way, ...], by_line: bool
+) -> None:
     lines = [*map(json.dumps, GOOD[:3]), SLY[kind], *map(json.dumps, GOOD[3:])]
     (tmp_path / "a.json").write_text("\n".join(lines) if by_line else "[" + ",\n".join(lines) + "]")
 
-    found = _read_by(tmp_path / "a.json", by_line=by_line, runs=True)
+    found = _read_by(tmp_path / "a.json", *ways, by_line=by_line)
 
-    assert found == _read_by(tmp_path / "a.json", by_line=by_line, runs=False)
+    assert found == _read_by(tmp_path / "a.json", by_line=by_line)
     assert found[:3] + found[-3:] == GOOD
 
 
@@ -277,7 +297,21 @@ def test_a_damaged_file_read_in_runs_is_one_read_value_by_value(tmp_path_factory
     file.write_bytes(whole[:start] + garbage + whole[start + data.draw(st.integers(0, 20)) :])
     by_line = data.draw(st.booleans())
 
-    assert _read_by(file, by_line=by_line, runs=True) == _read_by(file, by_line=by_line, runs=False)
+    one_by_one = _read_by(file, by_line=by_line)
+    assert [_read_by(file, *ways, by_line=by_line) for ways in WAYS] == [one_by_one, one_by_one]
+
+
+@pytest.mark.parametrize("text", ["a", "中文", '"', "\\", '\\"', "\n", ""])
+@pytest.mark.parametrize("field", ["id", "image", "video", "model", "data_source"])
+def test_a_plain_record_is_read_as_one(tmp_path: Path, field: str, text: str) -> None:
+    record = {"conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": "I."}], field: text}
+    data = json.dumps(record).encode()
+
+    for in_array, spelling in ((True, data + b", " + data), (False, data + b"\n" + data)):
+        plain = read_plainly(spelling, in_array)
+
+        assert {type(each) for each in plain} == {Plain}
+        assert to_builtins(plain) == [record, record]
 
 
 def _ends(whole: bytes) -> list[int]:
