@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, Sized
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["codes_of", "dictionary", "flags", "lengths_of", "lists", "lists_of", "sparse", "text", "words"]
+
+_TOGETHER: Final = 512
+"""How many texts are joined at a time: larger blocks of memory come from the system and go back to it each time."""
 
 
 def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.Array:
@@ -38,14 +41,16 @@ def text(values: Sequence[str], there: bytes | None = None) -> pa.Array:
     """Return a string array of ``values``; nulls are between them where one is not there."""
     import pyarrow as pa
 
-    joined = "".join(values)
-    data = joined.encode()
-    pieces = values if len(data) == len(joined) else [value.encode() for value in values]
-    lengths = lengths_of(pieces)
+    stream = pa.BufferOutputStream()
+    for first in range(0, len(values), _TOGETHER):
+        stream.write("".join(values[first : first + _TOGETHER]).encode())
+    data, lengths = stream.getvalue(), lengths_of(values)
+    if data.size != lengths.sum():  # characters are not bytes
+        lengths = lengths_of([value.encode() for value in values])
     if there is not None:
         lengths = _spread(lengths, there)
     valid = None if there is None else _bits(there)
-    return pa.StringArray.from_buffers(len(lengths), _starts(lengths), pa.py_buffer(data), valid)
+    return pa.StringArray.from_buffers(len(lengths), _starts(lengths), data, valid)
 
 
 def words(codes: NDArray[np.int8], known: Collection[str]) -> pa.Array:
