@@ -86,11 +86,13 @@ def built(container: InputContainer, stream: VideoStream, packets: Packets, *, t
 
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     codec = stream.codec_context.codec.canonical_name
+    period = tick(stream)
+    order: NDArray[np.int64] | None
     if timeless:
         order = coded_order(codec, packets.heads, stream.codec_context.extradata or b"")
+        times = np.arange(len(packets.rows)) / (rate or _DEFAULT_RATE)
     else:
-        order = _stored_order(packets.rows)
-    times = np.arange(len(packets.rows)) / (rate or _DEFAULT_RATE) if timeless else _stored_times(packets.rows, stream)
+        order, times = _stored(packets.rows, period)
     if not len(times):
         raise VideoError(f"{name}: the video stream presents no frame", path=name)
     return Index(
@@ -99,7 +101,7 @@ def built(container: InputContainer, stream: VideoStream, packets: Packets, *, t
         width=stream.codec_context.width,
         height=stream.codec_context.height,
         fps=rate or _mean_rate(times),
-        duration=float(times[-1]) + _last_period(packets.rows, order, stream, rate),
+        duration=float(times[-1]) + _last_period(packets.rows, order, period, rate),
         codec=codec,
         times_source="derived" if timeless else "stream",
         stream=stream.index,
@@ -127,22 +129,17 @@ def confirmed(found: Index, positions: list[int], time_base: float) -> Index:
     return replace(found, times=times, order=order, keyframes=keyframes, duration=duration)
 
 
-def _stored_order(rows: list[PacketRow]) -> NDArray[np.int64]:
-    """The presentation number of each packet, by its time."""
+def _stored(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Times]:
+    """The presentation number of each packet, by its time, and the times of the frames; a tick lasts ``period``."""
     import numpy as np
 
-    presented = np.array([not row.discard for row in rows], np.bool_)  # (packets,)
-    pts = np.array([row.pts for row in rows], np.int64)[presented]
+    presented = np.array([number for number, row in enumerate(rows) if not row.discard], np.int64)  # packets
+    pts = np.array([row.pts for row in rows if not row.discard], np.int64)
+    by_time = np.argsort(pts, kind="stable")
     order = np.full(len(rows), UNSEEN)
-    order[np.flatnonzero(presented)[np.argsort(pts, kind="stable")]] = np.arange(len(pts))
-    return order
-
-
-def _stored_times(rows: list[PacketRow], stream: VideoStream) -> Times:
-    import numpy as np
-
-    pts = np.sort(np.array([row.pts for row in rows if not row.discard], np.int64))
-    return (pts - pts[:1]) * tick(stream)
+    order[presented[by_time]] = np.arange(len(pts))
+    ordered = pts[by_time]
+    return order, (ordered - ordered[:1]) * period
 
 
 def _keyframes(rows: list[PacketRow], order: NDArray[np.int64] | None) -> Numbers:
@@ -151,13 +148,13 @@ def _keyframes(rows: list[PacketRow], order: NDArray[np.int64] | None) -> Number
 
     if order is None:
         return np.zeros(1, np.int64)
-    numbers = order[np.array([row.keyframe for row in rows], np.bool_)]
-    return np.sort(numbers[numbers != UNSEEN])
+    numbers = np.sort(order[[number for number, row in enumerate(rows) if row.keyframe]])
+    return numbers[np.searchsorted(numbers, 0) :]  # the unseen stand before 0
 
 
-def _last_period(rows: list[PacketRow], order: NDArray[np.int64] | None, stream: VideoStream, rate: float) -> float:
+def _last_period(rows: list[PacketRow], order: NDArray[np.int64] | None, period: float, rate: float) -> float:
     last = -1 if order is None else int(order.argmax())
-    return (rows[last].duration or 0) * tick(stream) or (1 / rate if rate else 0.0)
+    return (rows[last].duration or 0) * period or (1 / rate if rate else 0.0)
 
 
 def _mean_rate(times: Times) -> float:

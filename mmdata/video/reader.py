@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,12 +18,10 @@ from mmdata.video.pixels import presented_size
 from mmdata.video.source import Source, name_of, opened, plain
 
 if TYPE_CHECKING:
-    import numpy as np
     from av import FFmpegError
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-    from numpy.typing import NDArray
 
 _SKIPPING: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
 """Codecs whose decoders can be told before each packet to leave out a frame that no other refers to."""
@@ -129,19 +128,17 @@ def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
     import numpy as np
 
     assert index.order is not None, "without an order there are no stretches"
-    packets = np.empty(index.num_frames, np.int64)  # the packet of each frame
-    presented = np.flatnonzero(index.order >= 0)
-    packets[index.order[presented]] = presented
+    unseen = len(index.order) - index.num_frames
+    packets = np.argsort(index.order, kind="stable")[unseen:].tolist()  # the packet of each frame
     ranks = _ranks(index)
-    keys = np.flatnonzero([row.keyframe for row in index.packets])
+    keys = [number for number, row in enumerate(index.packets) if row.keyframe]
     found: list[Segment] = []
-    for number in sorted(wanted):
-        packet = int(packets[number])
-        usable = keys[(keys <= packet) & (ranks[keys] <= ranks[packet])]
-        start = int(usable[-1]) if len(usable) else 0
+    for packet in map(packets.__getitem__, sorted(wanted)):
+        before = reversed(keys[: bisect_right(keys, packet)])
+        start = next((key for key in before if ranks[key] <= ranks[packet]), 0)
         if found and start <= found[-1].stop:
-            before = found.pop()
-            found.append(Segment(before.start, max(before.stop, packet), before.wanted | {packet}))
+            last = found.pop()
+            found.append(Segment(last.start, max(last.stop, packet), last.wanted | {packet}))
         else:
             found.append(Segment(start, packet, frozenset({packet})))
     return found
@@ -261,15 +258,14 @@ def _reordered(index: Index) -> int:
 
     if index.order is None:
         return _MOST_REORDERED
-    in_order = np.argsort(_ranks(index), kind="stable")  # (packets,) the packet of each frame, also of unseen ones
+    in_order = np.argsort(np.array(_ranks(index)), kind="stable")  # (packets,) of each frame, unseen ones too
     return min(_MOST_REORDERED, int((in_order - np.arange(len(in_order))).max()))
 
 
-def _ranks(index: Index) -> NDArray[np.int64]:
+def _ranks(index: Index) -> list[int]:
     """When each packet's frame is presented, in any unit; also for frames that are decoded and never presented."""
-    import numpy as np
-
     if index.times_source == "stream":
-        return np.array([row.pts for row in index.packets], np.int64)
+        return [row.pts or 0 for row in index.packets]  # without a pts the times would be derived
     assert index.order is not None
-    return index.order
+    found: list[int] = index.order.tolist()
+    return found
