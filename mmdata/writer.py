@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Origin", "StoreWriter", "check_vacant"]
 
-_TOGETHER_ROWS: Final = 1024
-"""How many rows become columns at a time: as few as pay, for their text is still in the processor's cache."""
 _BATCH_ROWS: Final = 4096
 """How many rows a batch has: reading at random is the faster, the fewer batches there are."""
 _BATCH_BYTES: Final = 16 << 20
@@ -109,7 +107,7 @@ class StoreWriter:
         self.rows += 1
         self._pending.append(row)
         self._pending_bytes += _size(row) if size is None else size
-        if len(self._pending) >= _TOGETHER_ROWS or self._pending_bytes >= _BATCH_BYTES:
+        if len(self._pending) >= _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
             self._flush()
 
     def reject(self, reject: Reject) -> None:
@@ -235,24 +233,18 @@ class _ShardWriter:
         self._file = pa.OSFile(str(self._path), "wb")
         schema = arrow_schema().with_metadata({"mmdata.shard": str(number)})
         self._writer = _parquet_writer(self._file, schema) if suffix == "parquet" else _ipc_writer(self._file, schema)
-        self._pieces: list[pa.RecordBatch] = []
         self._batches: list[int] = []
 
     @property
     def bytes(self) -> int:
-        return int(self._file.tell()) + self._held
+        return int(self._file.tell())
 
-    @property
-    def _held(self) -> int:
-        return sum(int(piece.nbytes) for piece in self._pieces)
-
-    def write(self, piece: pa.RecordBatch) -> None:
-        self._pieces.append(piece)
-        if sum(piece.num_rows for piece in self._pieces) >= _BATCH_ROWS or self._held >= _BATCH_BYTES:
-            self._flush()
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._writer.write_batch(batch)
+        write_ahead(self._file.fileno())
+        self._batches.append(batch.num_rows)
 
     def close(self) -> Shard:
-        self._flush()
         self._writer.close()
         self._file.close()
         sync(self._path)
@@ -263,16 +255,6 @@ class _ShardWriter:
         with suppress(OSError, ValueError):
             self._writer.close()
         self._file.close()
-
-    def _flush(self) -> None:
-        import pyarrow as pa
-
-        if self._pieces:
-            (batch,) = pa.Table.from_batches(self._pieces).combine_chunks().to_batches()
-            self._writer.write_batch(batch)
-            write_ahead(self._file.fileno())
-            self._batches.append(batch.num_rows)
-            self._pieces = []
 
 
 def _ipc_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:

@@ -20,7 +20,6 @@ from tests.conversations import plain
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of three shards."""
     monkeypatch.setattr("mmdata.writer._SHARD_BYTES", 100_000)
-    monkeypatch.setattr("mmdata.writer._TOGETHER_ROWS", 512)
     monkeypatch.setattr("mmdata.writer._BATCH_ROWS", 512)
     with StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("test", {})) as writer:
         for number in range(2048 + 300):
@@ -92,7 +91,6 @@ def test_swapped_and_doubled_shards_are_found_when_the_store_is_opened(store: St
 
 def test_shards_of_one_size_that_were_swapped_are_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmdata.writer._SHARD_BYTES", 1)
-    monkeypatch.setattr("mmdata.writer._TOGETHER_ROWS", 512)
     monkeypatch.setattr("mmdata.writer._BATCH_ROWS", 512)
     with StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("test", {})) as writer:
         for number in range(10_000, 10_000 + 2 * 512):
