@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mmdata.errors import VideoError
 from mmdata.limits import Limits
@@ -23,7 +26,7 @@ HEAD: Final = 256  # bytes looked at of each packet that is no keyframe, where i
 _NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
 
 
-class PacketRow(NamedTuple):
+class PacketRow(Struct, frozen=True, gc=False):
     """One packet: ``pts``, ``dts`` and ``duration`` in ticks of the time base, ``pos`` its place in the file."""
 
     pts: int | None
@@ -80,7 +83,7 @@ def read_packets(
                 corrupt.append(len(rows))
             if heads:
                 first_bytes.append(bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD]))
-            rows.append(PacketRow._make(_row(packet)))
+            rows.append(PacketRow(*_row(packet)))
             size += packet.size
             if size <= limits.packet_bytes:
                 held.append(packet)
@@ -161,7 +164,7 @@ def without_leading(rows: list[PacketRow]) -> list[PacketRow]:
     start, before = first.pts, first.pts - 1
     after = (number for number, row in enumerate(rows) if number and row.pts is not None and row.pts >= start)
     stop = next(after, 1)
-    leading = (row._replace(pts=before if row.pts is None else row.pts, discard=True) for row in rows[1:stop])
+    leading = (replace(row, pts=before if row.pts is None else row.pts, discard=True) for row in rows[1:stop])
     return [first, *leading, *rows[stop:]]
 
 
