@@ -43,12 +43,7 @@ def dialogues(runs: Iterable[Sequence[Record | Reject]], source: str) -> Iterato
 def _some(records: Sequence[Record | Reject], source: str) -> list[Spoken]:
     try:
         return _all(records, source)
-    except (
-        _NotPlainError,
-        ValidationError,
-        AttributeError,
-        KeyError,
-    ):  # the latter where one is of quite another shape
+    except (_NotPlainError, ValidationError, AttributeError, KeyError):  # the last three from one of another shape
         if len(records) < 2:
             return [(record, None) if isinstance(record, Record) else record for record in records]
     half = len(records) // 2
@@ -94,8 +89,9 @@ def _extra(record: Record) -> dict[str, Any]:
     raw = record.raw
     if type(raw) is not Plain:
         return homeless(raw, record, HOMED)
-    extra = {} if raw.model is UNSET else {"model": raw.model}
-    return extra if raw.data_source is UNSET else {"data_source": raw.data_source}
+    if raw.data_source is not UNSET:
+        return {"data_source": raw.data_source}
+    return {} if raw.model is UNSET else {"model": raw.model}
 
 
 def _media(plain: Sequence[Plain]) -> tuple[MediaType, list[str]]:
