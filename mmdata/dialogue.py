@@ -21,7 +21,7 @@ SPEAKERS: Final[tuple[Role, Role]] = ("user", "assistant")
 """Who speaks first, and who answers."""
 
 
-class Dialogue(Struct, frozen=True):
+class Dialogue(Struct, frozen=True, gc=False):
     """A conversation whose ``texts`` are the user's and the assistant's by turns.
 
     It is about the medium of this ``type`` at ``path``, or about none where that is empty; the medium ``leads``, if it

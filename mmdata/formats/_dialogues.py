@@ -29,6 +29,7 @@ WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
 _TAGS: Final[dict[MediaType, tuple[str, ...]]] = {"image": (IMAGE,), "video": (IMAGE, VIDEO)}
 _ORDERS: Final = {length: (("human", "gpt") * length)[:length] for length in range(2, 65)}
 """Who speaks, in a dialogue of so many turns."""
+_LENGTH: Final = len(IMAGE)  # and of VIDEO
 _NEEDED: Final = HOMED - {"id"}
 
 
@@ -105,10 +106,10 @@ def _take_placeholder(texts: list[str], index: int, kind: MediaType) -> bool:
     """Take the placeholder at one end of a text away, in place, and return whether it is the beginning."""
     text = texts[index]
     if text.startswith(_TAGS[kind]):
-        texts[index] = text[text.index(">") + 1 :].lstrip()
+        texts[index] = text[_LENGTH:].lstrip()
         return True
     _require(text.endswith(_TAGS[kind]))
-    texts[index] = text[: text.rindex("<")].rstrip()
+    texts[index] = text[:-_LENGTH].rstrip()
     return False
 
 
