@@ -25,7 +25,8 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes"
 
 # What data sets hold. Others stay closed: some of Pillow's readers start programs (EPS) or open further files.
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA")
-_ORIENTATION: Final = 0x0112  # EXIF tag; values 5 to 8 exchange width and height
+_ORIENTATION: Final = 0x0112  # EXIF tag
+_SIDEWAYS: Final = range(5, 9)  # its values that exchange width and height
 # What Pillow's readers raise on bytes that are not what they claim to be.
 _BROKEN: Final = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error
@@ -61,7 +62,7 @@ def load(
 
     with _opened(source, limits or Limits()) as image:
         if draft is not None:
-            image.draft("RGB", (draft[1], draft[0]))
+            image.draft("RGB", draft if upright and _is_sideways(image) else (draft[1], draft[0]))
         image.load()
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
@@ -75,8 +76,11 @@ def size_of(source: Source, *, limits: Limits | None = None) -> tuple[int, int]:
         ImageError: as :func:`decode`, as far as the header shows it.
     """
     with _opened(source, limits or Limits()) as image:
-        sideways = image.getexif().get(_ORIENTATION, 1) >= 5
-        return (image.width, image.height) if sideways else (image.height, image.width)
+        return (image.width, image.height) if _is_sideways(image) else (image.height, image.width)
+
+
+def _is_sideways(image: Image) -> bool:
+    return image.getexif().get(_ORIENTATION) in _SIDEWAYS
 
 
 @contextmanager

@@ -23,6 +23,8 @@ __all__ = ["TIMELESS", "UNSEEN", "Index", "built", "confirmed"]
 UNSEEN: Final = -1
 """The number of a packet whose frame is never presented (edit lists decode such frames for others to refer to)."""
 
+_MOST_SET_BACK: Final = 1.0  # seconds; writers are a little careless with the times of decoding
+_UNFINISHED: Final = 1 << 30  # frames; what a writer that could not go back leaves in the header of an AVI
 _DEFAULT_RATE: Final = 25.0  # frames a second; what FFmpeg takes a stream without a rate to have
 
 TIMELESS: Final = frozenset({"avi"})
@@ -105,7 +107,11 @@ def built(container: InputContainer, stream: VideoStream, packets: Packets, *, t
         codec=codec,
         times_source="derived" if timeless else "stream",
         stream=stream.index,
-        damage=packets.damage + _absent(packets.rows, stream, container.format.name),
+        damage=(
+            *packets.damage,
+            *_absent(packets.rows, stream, container.format.name),
+            *(() if timeless else _set_back(packets.rows, period)),
+        ),
         packets=tuple(packets.rows),
         order=order,
     )
@@ -163,10 +169,21 @@ def _mean_rate(times: Times) -> float:
 
 def _absent(rows: list[PacketRow], stream: VideoStream, container: str) -> tuple[str, ...]:
     """What the header promises and the file does not hold."""
-    if container == "avi":  # the header counts ticks, of which some may be empty
-        found = 1 + (rows[-1].dts or 0) - (rows[0].dts or 0)
+    if container == "avi":  # the header counts ticks, and a frame may last several
+        ticks = (rows[-1].dts or 0) - (rows[0].dts or 0)
+        found = round(ticks * len(rows) / (len(rows) - 1)) if len(rows) > 1 else 1
     elif "mp4" in container:
         found = len(rows)
     else:
         return ()
-    return (f"{found} of {stream.frames} frames are there",) if found < stream.frames else ()
+    return (f"{found} of {stream.frames} frames are there",) if found < stream.frames < _UNFINISHED else ()
+
+
+def _set_back(rows: list[PacketRow], period: float) -> tuple[str, ...]:
+    """Whether the clock is set back on the way, as where files were joined end to end: times are then no order."""
+    import numpy as np
+
+    steps = np.diff(np.array([row.dts for row in rows if row.dts is not None], np.int64)) * period
+    if not len(steps) or steps.min() >= -_MOST_SET_BACK:
+        return ()
+    return (f"the times go back by {-steps.min():.3f} s at packet {steps.argmin() + 1}; were files joined?",)

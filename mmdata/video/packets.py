@@ -110,13 +110,16 @@ class _Held:
 
 
 class _Reread:
-    """Packets read again; where a seek came out is known by the identity of the packet found there."""
+    """Packets read again, each known by when it is presented and where it stands in the file.
+
+    A seek may come out anywhere, and parsers make up packets where they begin in the middle: these are passed over.
+    """
 
     def __init__(self, container: InputContainer, stream: VideoStream, rows: list[PacketRow], name: str) -> None:
         self._container = container
         self._stream = stream
         self._rows = rows
-        self._numbers = {(row.pts, row.pos): number for number, row in enumerate(rows)}
+        self._numbers = {_identity(row): number for number, row in enumerate(rows)}
         self._name = name
         self._ahead: Iterator[Packet[VideoStream]] = iter(())
         self._next = len(rows)  # number of the first packet ahead
@@ -124,29 +127,55 @@ class _Reread:
     def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
         if not 0 <= start - self._next <= _NEAR:
             self._jump(start)
-        for packet in self._ahead:
-            self._next += 1
-            if self._next > start:
-                yield packet
-            if self._next > stop:
+        while self._next <= stop:
+            packet = self._read()
+            if packet is None:
                 return
+            if _identity(packet) == _identity(self._rows[self._next]):
+                self._next += 1
+                if self._next > start:
+                    yield packet
+
+    def _read(self) -> Packet[VideoStream] | None:
+        """Return the next packet ahead; None at the end, or where reading on fails."""
+        from av import FFmpegError
+
+        try:
+            return next(self._ahead, None)
+        except FFmpegError:
+            return None
 
     def _jump(self, start: int) -> None:
         """Go to packet ``start`` or to one before it."""
         for target in (start, 0):
-            row = self._rows[target]
-            time = row.pts if row.dts is None else row.dts
-            self._container.seek(time or 0, stream=self._stream)
-            self._ahead = _demuxed(self._container, self._stream)
-            first = next(self._ahead, None)
-            number = None if first is None else self._numbers.get((first.pts, first.pos))
+            first = self._sought(target)
+            number = None if first is None else self._numbers.get(_identity(first))
             if first is not None and number is not None and number <= start:
                 self._ahead = chain([first], self._ahead)
                 self._next = number
                 return
         raise VideoError(
-            f"{self._name}: cannot go back to packet {start}; the file cannot be sought in", path=self._name
+            f"{self._name}: cannot go back to packet {start}; the file cannot be sought in. It is read again because "
+            "its packets are beyond Limits(packet_bytes=...)",
+            path=self._name,
         )
+
+    def _sought(self, target: int) -> Packet[VideoStream] | None:
+        """Return the packet that a seek to packet ``target`` comes out at; None where there is no seeking."""
+        from av import FFmpegError
+
+        row = self._rows[target]
+        time = row.pts if row.dts is None else row.dts
+        try:
+            self._container.seek(time or 0, stream=self._stream)
+        except FFmpegError:
+            return None
+        self._ahead = _demuxed(self._container, self._stream)
+        return self._read()
+
+
+def _identity(packet: Packet[VideoStream] | PacketRow) -> tuple[int | None, int | None]:
+    return packet.pts, packet.pos
 
 
 def _demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -42,14 +43,23 @@ def turn_of(frame: VideoFrame) -> Turn:
 
     The matrix maps a coded point (x, y) to (a x + c y, b x + d y), in 16.16 fixed point (ISO 14496-12, 8.3.2).
     """
+    a, b, c, d = _matrix(frame)
+    return Turn(True, c < 0, b < 0) if abs(b) + abs(c) > abs(a) + abs(d) else Turn(False, a < 0, d < 0)
+
+
+def _matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
     from av.sidedata.sidedata import SideDataContainer
 
-    # Not frame.side_data: the two would hold each other, and so the pixels, until the garbage collector comes by.
-    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]  # its stub is bare
+    try:
+        # Not frame.side_data: the two would hold each other, and so the pixels, until the garbage collector comes by.
+        matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]  # its stub is bare
+    except ValueError:  # beside it is what PyAV has no name for, as the EXIF of a still
+        angle = math.radians(frame.rotation)  # counterclockwise; all that is told then
+        return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
     if matrix is None:
-        return Turn(False, False, False)
+        return 1, 0, 0, 1
     a, b, _, c, d, *_ = struct.unpack("<9i", bytes(matrix))
-    return Turn(True, c < 0, b < 0) if abs(b) + abs(c) > abs(a) + abs(d) else Turn(False, a < 0, d < 0)
+    return a, b, c, d
 
 
 def presented_size(frame: VideoFrame) -> tuple[int, int]:

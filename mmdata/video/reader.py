@@ -105,7 +105,7 @@ def reading(
 
 
 class Fault(NamedTuple):
-    """A packet that the decoder refused: its number in decoding order, and what the decoder said."""
+    """A packet that the decoder refused or had to guess at: its number in decoding order, and what was said of it."""
 
     packet: int
     message: str
@@ -176,6 +176,8 @@ class Reader:
         for segment in segments(self.index, wanted):
             packets = enumerate(self._supply.between(segment.start, segment.stop), segment.start)
             for packet, frame in self._decoded(self._marked(packets, segment) if self._skips else packets):
+                if frame.is_corrupt:
+                    self.faults.append(Fault(packet, "its frame is marked corrupt"))
                 number = order[packet]
                 if self.index.times_source == "derived" and number < latest:
                     return  # the order that was read from the coded frames is not the order in which they come
@@ -194,13 +196,14 @@ class Reader:
 
         So it must be where the order is unknown, or where damage makes frames depend on all that came before.
         """
-        last, order = max(wanted), self.index.order
+        left, order = set(wanted), self.index.order
         for place, (packet, frame) in enumerate(self.everything()):
             number = place if order is None else int(order[packet])
-            if number in wanted:
+            if number in left:
                 yield number, frame
-            if number == last:
-                return
+                left.discard(number)
+                if not left:
+                    return
 
     def _forgive(self, start: int) -> None:
         """Drop the faults of frames that lead the keyframe ``start`` in presentation.

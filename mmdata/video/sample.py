@@ -72,7 +72,7 @@ def sample(
             raise UsageError("decord takes the stream that FFmpeg holds to be the best; name another to backend='av'")
         return sample_by_decord(source, wanted, size, resize, limits)
     strict = on_damage == "raise"
-    with reading(source, stream, limits, strict=strict) as reader:
+    with reading(source, stream, limits, strict=True) as reader:  # to notice damage; what is kept is decoded below
         if not reader.index.damage:
             pixels = _pixels(reader, wanted(reader.index), scale, limits)
             if pixels.complete and not reader.faults:

@@ -93,8 +93,8 @@ def _container(source: Source, limits: Limits, options: dict[str, str]) -> Input
 def _size(path: str) -> int:
     try:
         found = os.stat(path)  # noqa: PTH116 - once a sample, and cheaper
-    except OSError as error:
-        raise VideoError(f"{path}: {error.strerror}", path=path, reason="missing_media") from error
+    except (OSError, ValueError) as error:  # the latter of a name that no file can have
+        raise VideoError(f"{path}: {plain(error)}", path=path, reason="missing_media") from error
     if not stat.S_ISREG(found.st_mode):
         raise VideoError(f"{path}: is not a file", path=path)
     return found.st_size

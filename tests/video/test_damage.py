@@ -17,7 +17,8 @@ from PIL import Image
 from mmdata import image, isolate, probe, video
 from mmdata.errors import MediaError, VideoError
 from mmdata.limits import Limits
-from tests.video.clips import clip, numbers_in
+from mmdata.video.reader import decoded
+from tests.video.clips import clip, numbers_in, picture
 
 # What a decoder may be made to spend on one of the files here.
 DEADLINE, MEMORY = 10.0, 1 << 30
@@ -111,6 +112,58 @@ def test_a_still_is_a_video_of_one_frame() -> None:
 
     assert frames.times.tolist() == [0.0]
     assert (frames.pixels == 77).all()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_still_from_a_camera_is_upright(orientation: int) -> None:
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x010F], exif[0x0112] = "a camera", orientation
+    Image.fromarray(picture(77)).save(file, "jpeg", exif=exif, quality=95)
+
+    (pixels,) = video.sample(file.getvalue(), "uniform:1").pixels
+
+    there = image.decode(file.getvalue())
+    assert pixels.shape == there.shape
+    assert np.abs(pixels.astype(int) - there).mean() < 8
+
+
+def test_what_a_full_decode_finds_to_be_damaged_is_refused_and_kept_as_it_decodes() -> None:
+    whole, random = clip("h264", "mp4", range(60), gop=10, b_frames=2), np.random.default_rng(0)
+    damaged = 0
+    for _ in range(40):
+        place = int(random.integers(len(whole) // 8, len(whole) // 2))
+        data = whole[:place] + random.bytes(8) + whole[place + 8 :]
+        try:
+            found = decoded(data, strict=True)
+        except VideoError:
+            continue
+        if found.damage:
+            damaged += 1
+            with pytest.raises(VideoError):
+                video.sample(data, "every:1")
+            assert video.sample(data, "every:1", on_damage="keep").damage
+    assert damaged > 10
+
+
+def test_a_file_that_cannot_be_sought_in_is_refused_when_it_must_be() -> None:
+    with pytest.raises(VideoError, match="packet_bytes"):
+        video.sample(clip("h264", "h264", range(30)), "uniform:4", limits=Limits(packet_bytes=0))
+
+
+def test_files_joined_end_to_end_are_refused_for_their_times_are_no_order() -> None:
+    with pytest.raises(VideoError, match="times go back by"):
+        video.sample(2 * clip("h264", "mpegts", range(60)), "uniform:4")
+
+
+@pytest.mark.parametrize("header", [None, 1 << 30])
+def test_an_avi_whose_frames_last_two_ticks_or_whose_writer_could_not_go_back_is_sound(header: int | None) -> None:
+    data = clip("mpeg4", "avi", range(0, 60, 2), rate=50)
+    if header:
+        data = data[:48] + struct.pack("<I", header) + data[52:]  # dwTotalFrames of the main header
+        place = data.index(b"strh") + 40
+        data = data[:place] + struct.pack("<I", header) + data[place + 4 :]  # dwLength of the stream's
+
+    assert numbers_in(video.sample(data, "every:1").pixels) == list(range(30))
 
 
 # --- fuzz --------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ KINDS = {
     "mpeg4": ("mpeg4", "mp4", {"bf": "2", "g": "10"}),
     "mpeg4 in avi": ("mpeg4", "avi", {"bf": "2", "g": "10"}),
     "mpeg2": ("mpeg2video", "mpegts", {"bf": "2", "g": "9"}),
+    "mpeg2 in a program stream": ("mpeg2video", "mpeg", {"bf": "2", "g": "9"}),
     "vp9": ("libvpx-vp9", "webm", {"deadline": "realtime", "cpu-used": "8", "g": "12"}),
     "vp9, hidden frames": ("libvpx-vp9", "webm", {"cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"}),
     "vp8": ("libvpx", "webm", {"deadline": "realtime", "cpu-used": "8", "g": "12"}),
