@@ -107,7 +107,20 @@ def _merged(batches: Sequence[pa.RecordBatch], rows: Sequence[Row]) -> pa.Record
     places = np.argsort(np.argsort(second, kind="stable"))
     indices = pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(places)])
     (batch,) = pa.Table.from_batches(batches).take(indices).combine_chunks().to_batches()
-    return batch
+    return pa.RecordBatch.from_arrays([_laid_out(column) for column in batch.columns], schema=batch.schema)
+
+
+def _laid_out(array: pa.Array) -> pa.Array:
+    """Return an array as it is laid out in memory when made in one: the same rows are the same bytes of a store."""
+    import pyarrow as pa
+
+    if array.null_count == len(array):
+        return pa.nulls(len(array), array.type)
+    if pa.types.is_struct(array.type):
+        return _structs(array.type, **{field.name: _laid_out(array.field(field.name)) for field in array.type})
+    if pa.types.is_list(array.type) and not array.null_count:
+        return pa.ListArray.from_arrays(array.offsets, _laid_out(array.values), type=array.type)
+    return array
 
 
 def _batch(rows: Sequence[Row], messages_and_media: Iterable[pa.Array], sources: Sequence[str]) -> pa.RecordBatch:

@@ -23,7 +23,8 @@ class Ids:
 
     def __init__(self) -> None:
         self.renamed = 0
-        self._contents: dict[int, int] = {}
+        self._contents: dict[int, int] = {}  # the first of each id
+        self._others: set[tuple[int, int]] = set()
         self._numbers: dict[str, int] = {}
 
     def meet(self, row: Row) -> Seen:
@@ -35,10 +36,14 @@ class Ids:
             content = hash((row.texts, (row.type, row.path, row.leads) if row.path else None))
         else:
             content = hash((row.messages, row.media))
-        earlier = self._contents.setdefault(hash(row.id), content)
+        name = hash(row.id)
+        earlier = self._contents.setdefault(name, content)
         if earlier is content:
             return Seen.NEW
-        return Seen.REPEATED if earlier == content else Seen.TAKEN
+        if earlier == content or (name, content) in self._others:
+            return Seen.REPEATED
+        self._others.add((name, content))
+        return Seen.TAKEN
 
     def numbered(self, row: Row) -> Row:
         """Return the row under the first free one of ``id#2``, ``id#3`` …, its own id in ``extra``."""

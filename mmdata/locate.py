@@ -14,7 +14,7 @@ from mmdata.schema import Media, MediaType
 
 __all__ = ["find", "is_file", "is_url", "under"]
 
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_URL: Final = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 _PLAIN: Final = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
 _TOO_ODD: Final = re.compile(r"[\x00\ud800-\udfff]")
 

@@ -119,7 +119,7 @@ def read_manifest(folder: Path) -> Manifest:
             raise UsageError(f"there is no store at {folder}; `mmdata convert` makes stores") from None
         raise StoreError(f"{folder} is not a store: it has no {MANIFEST}", path=str(folder)) from None
     try:
-        values = json.loads(data)
+        values = json.loads(data.decode("utf-8", "surrogateescape"))  # names of files may be no text
         values.pop("xxh3")
     except (ValueError, KeyError, AttributeError, TypeError):
         raise StoreError(f"{path} is damaged: it is not what a store writes. Convert again.", path=str(path)) from None

@@ -191,6 +191,8 @@ def check_vacant(path: Path, overwrite: bool) -> None:
         UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not a store.
     """
     if not path.exists():
+        if path.is_symlink():
+            raise UsageError(f"{path} is a link to nothing. Choose another place for the store.")
         return
     if path.is_dir() and not any(path.iterdir()):
         return

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,72 @@ def test_a_record_that_repeats_id_and_content_is_a_reject(tmp_path: Path) -> Non
     mmdata.convert("llava", path, tmp_path / "store")
 
     assert rejects(tmp_path / "store") == [(2, "r0", "duplicate_id")]
+
+
+def test_a_record_that_repeats_a_numbered_one_is_a_reject_too(tmp_path: Path) -> None:
+    first, second = record(0), {**record(0), "conversations": record(1)["conversations"]}
+    file = write_records(tmp_path / "a.json", [first, second, second, first])
+    report = mmdata.convert("llava", file, tmp_path / "store", check="none")
+
+    assert (report.rows, report.rejects, report.renamed_ids) == (2, {"duplicate_id": 2}, 1)
+
+
+def test_what_we_wrote_below_a_source_is_none_of_it(tmp_path: Path) -> None:
+    good, bad = [record(number) for number in range(3)], [{"id": f"b{number}"} for number in range(3000)]
+    write_records(tmp_path / "a.json", good + bad)
+
+    for name in ("one", "two"):
+        report = mmdata.convert("llava", tmp_path, tmp_path / "stores" / name, check="none")
+
+        assert (report.rows, report.records_in) == (3, 3003)
+
+
+def test_linked_folders_and_capital_suffixes_are_sources(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "source")
+    for number, file in enumerate(("elsewhere/a.json", "source/B.JSON")):
+        (tmp_path / file).write_text(json.dumps([record(number)]))
+
+    assert mmdata.convert("llava", tmp_path / "source", tmp_path / "store", check="none").rows == 2
+
+
+def test_a_number_beyond_what_can_be_kept_costs_its_record(tmp_path: Path) -> None:
+    text = json.dumps([record(0), {**record(1), "score": "?"}]).replace('"?"', "1e999")
+    (tmp_path / "a.json").write_text(text)
+    report = mmdata.convert("llava", tmp_path / "a.json", tmp_path / "store", check="none")
+
+    assert (report.rows, report.rejects) == (1, {"bad_json": 1})
+
+
+def test_folders_and_files_whose_names_are_not_utf_8_have_stores_that_open(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"n\xb2")
+    folder.mkdir()
+    unnamed = {key: value for key, value in record(0).items() if key != "id"}
+    (folder / os.fsdecode(b"\xb2\xe2.json")).write_text(json.dumps([unnamed]))
+    mmdata.convert("llava", folder, tmp_path / "store", check="none")
+
+    store = mmdata.open(tmp_path / "store")
+    assert store[0].id == r"\xb2\xe2:0"
+    assert store.manifest.media_root == str(folder)
+
+
+def test_a_source_may_be_named_from_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bucket" / "below").mkdir(parents=True)
+    (tmp_path / "bucket" / "a.mp4").write_bytes(b"a clip")
+    monkeypatch.chdir(tmp_path / "bucket" / "below")
+    turns = record(0)["conversations"]
+    Path("../cap.json").write_text(json.dumps([{"id": "1", "video": "a.mp4", "conversations": turns}]))
+
+    assert mmdata.convert("video178k", "../cap.json", tmp_path / "store").rows == 1
+
+
+def test_a_link_to_nothing_is_no_place_for_a_store(tmp_path: Path) -> None:
+    (tmp_path / "store").symlink_to(tmp_path / "nowhere")
+
+    with pytest.raises(UsageError, match="link to nothing"):
+        mmdata.convert("llava", source(tmp_path, 1), tmp_path / "store")
 
 
 def test_repeated_ids_are_rejects_when_that_is_asked_for(tmp_path: Path) -> None:

@@ -155,11 +155,11 @@ class _Gallery:
         if not _is_object(item):
             raise RecordError(f"a part must be an object, found {kind(item)}")
         what = item.get("type")
-        body = next((item[key] for key in (what, "value", "text", "content", "url", "path") if key in item), None)
+        body = _body(item)
         if what in {"text", "input_text", "output_text"}:
             if not isinstance(body, str):
                 raise RecordError(f"a part's text must be a string, found {kind(body)}")
-            return (Text(body),) if body else ()
+            return (Text(body),) if body and not body.isspace() else ()
         if what not in _KIND_OF:
             raise RecordError(f"a part of type {what!r} is neither text, image nor video", reason="unsupported_media")
         medium = _KIND_OF[what]
@@ -182,9 +182,16 @@ def _tags(content: object) -> list[str]:
     for item in content:
         if isinstance(item, str):
             found += _tags(item)
-        elif _is_object(item) and set(item) == {"type"} and item["type"] in _TAG_OF:
+        elif _is_object(item) and item.get("type") in _TAG_OF and _body(item) is None:
             found.append(_TAG_OF[item["type"]])
     return found
+
+
+def _body(item: dict[str, Any]) -> Any:
+    """Return what a part says: its text, or where its medium is; None where that is listed beside the turns."""
+    return next(
+        (item[key] for key in (item.get("type"), "value", "text", "content", "url", "path") if key in item), None
+    )
 
 
 def _turn(turn: object, role_key: str, content_key: str) -> Turn:
@@ -210,9 +217,12 @@ def _medium(item: object, medium: MediaType) -> Media:
     if not (head := _DATA.match(item)):
         return Media(medium, item)
     try:
-        return Media(medium, bytes=base64.b64decode(item[head.end() :], validate=True))
+        data = base64.b64decode(item[head.end() :], validate=True)
     except binascii.Error as error:
         raise RecordError(f"a {medium} in a data URI is not base64: {error}", reason="unreadable_media") from error
+    if not data:
+        raise RecordError(f"a {medium} in a data URI has no bytes", reason="empty_media")
+    return Media(medium, bytes=data)
 
 
 def _is_object(value: object) -> TypeGuard[dict[str, Any]]:

@@ -88,8 +88,8 @@ def _plain(raw: Any) -> Plain:
 def _extra(record: Record) -> dict[str, Any]:
     """Return what of the record has no home."""
     raw = record.raw
-    if type(raw) is not Plain:
-        return homeless(raw, record, HOMED)
+    if type(raw) is not Plain or raw.id == "":
+        return homeless(record.value, record, HOMED)
     if raw.data_source is not UNSET:
         return {"data_source": raw.data_source}
     return {} if raw.model is UNSET else {"model": raw.model}

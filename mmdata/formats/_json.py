@@ -12,6 +12,7 @@ or doubled, and arrays may follow one another, each with a byte order mark.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ from mmdata.formats._run import LENGTH, Way, read_run, read_strictly
 from mmdata.formats._window import Window, suspicious
 from mmdata.rejects import Reason, Reject
 
-__all__ = ["Value", "has_whole_lines", "identity", "members", "records", "runs"]
+__all__ = ["Value", "has_whole_lines", "identity", "is_clean", "members", "records", "runs"]
 
 _EDGE: Final = 16
 """A fault nearer than this to the end of the window may be a literal or an escape that is cut there."""
@@ -191,7 +192,7 @@ class Reader:
             return self._refuse(str(error), "bad_json")
         text, start = self._window.text, self._position
         self._position, self.size = end, end - start
-        if suspicious(text[start:end]) and not _is_clean(value):
+        if suspicious(text[start:end]) and not is_clean(value):
             where = self._window.where(start)
             return RecordError(f"{where}: bytes that are not UTF-8, a NUL or a lone surrogate", reason="bad_encoding")
         self._last = value
@@ -350,7 +351,13 @@ def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+def _float(spelled: str) -> float:
+    if math.isinf(number := float(spelled)):
+        raise ValueError(f"the number {spelled[:_SHOWN]} is beyond what can be kept")
+    return number
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
 
 
 def _may_be_cut(error: json.JSONDecodeError) -> bool:
@@ -379,7 +386,7 @@ def _is_object(line: str) -> bool:
     return True
 
 
-def _is_clean(value: Value) -> bool:
+def is_clean(value: Value) -> bool:
     """Return whether no string in a value holds a NUL or a lone surrogate."""
     left = [value]
     while left:

@@ -49,7 +49,10 @@ def read_run(text: str, start: int, *, in_array: bool, by_line: bool, ways: Sequ
         data = text[start:end].rstrip(", \t\r\n").encode()
     except UnicodeEncodeError:
         return Run([], end)
-    return Run(next(filter(None, (way(data, in_array) for way in ways)), []), end)
+    values: Sequence[Any] = next(filter(None, (way(data, in_array) for way in ways)), [])
+    if not (in_array or by_line) and list in map(type, values):  # an array of records among records
+        return Run([], end)
+    return Run(values, end)
 
 
 def read_strictly(data: bytes, in_array: bool) -> list[Any]:

@@ -13,11 +13,15 @@ from mmdata.errors import RecordError, UsageError
 from mmdata.formats._format import Record
 from mmdata.formats._json import runs
 from mmdata.formats._run import Way, read_strictly
+from mmdata.formats._walk import walk
+from mmdata.manifest import MANIFEST, REJECTS
+from mmdata.publish import is_partial
 from mmdata.rejects import Reject
 
 __all__ = ["JsonSource", "conversation_id", "homeless", "json_files", "mapping"]
 
 _SUFFIXES: Final = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst"))
+_NO_NAMES: Final = frozenset({"", ".", ".."})
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,14 @@ def below_folder(path: str, record: Record) -> tuple[str, ...]:
     """Return ``path`` below the last two and below the last folder of the record's file, for sources side by side."""
     if path.startswith("/"):
         return ()
-    folders = [folder for folder in record.file.split("/")[-3:-1] if folder]
+    folders = [folder for folder in record.file.split("/")[-3:-1] if folder not in _NO_NAMES]
     return tuple("/".join((*folders[first:], path)) for first in range(len(folders)))
 
 
 def json_files(sources: Sequence[Path]) -> list[Path]:
-    """Return the sources in their order: files as they are, for a folder the JSON files in it, sorted; each once.
+    """Return the sources in their order: files as they are, for a folder the JSON files below it, sorted; each once.
+
+    What we wrote below a folder ourselves, or are writing now, is none of its sources.
 
     Raises:
         UsageError: a source is not there, or no JSON file is in them.
@@ -67,7 +73,8 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for source in sources:
         if source.is_dir():
-            found += sorted(file for file in source.rglob("*") if file.name.endswith(_SUFFIXES) and file.is_file())
+            files = map(Path, walk(os.fspath(source), enter=_is_not_ours))
+            found += [file for file in files if file.name.lower().endswith(_SUFFIXES) and file.is_file()]
         elif source.is_file():
             found.append(source)
         else:
@@ -77,13 +84,20 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def _is_not_ours(folder: str) -> bool:
+    """Return whether a folder is neither a store nor the partial one of a store that is being written."""
+    path = Path(folder)
+    return not (is_partial(path) or ((path / MANIFEST).is_file() and (path / REJECTS).is_file()))
+
+
 def conversation_id(record: Record) -> str:
     """Return the record's own id, else the stem of its file and its number."""
     if record.id is not None:
         return record.id
     name = PurePosixPath(record.file).name
-    stem = next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
-    return f"{stem}:{record.number}"
+    stem = next((name[: -len(suffix)] for suffix in _SUFFIXES if name.lower().endswith(suffix)), name)
+    printable = os.fsencode(stem).decode(errors="backslashreplace")
+    return f"{printable}:{record.number}"
 
 
 def mapping(record: Record) -> dict[str, Any]:

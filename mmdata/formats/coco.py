@@ -201,7 +201,7 @@ def _id(value: Any) -> str | None:
         return None
     first = value["annotations"][0]
     if "caption" in first or _fault(first):
-        return str(first["id"]) if "id" in first else None
+        return None if first.get("id") is None else str(first["id"])
     return f"{first.get('image_id')}:{first.get('category_id')}"
 
 

@@ -18,6 +18,7 @@ from typing import ClassVar, Final, Literal
 from mmdata.errors import UsageError
 from mmdata.formats import registry
 from mmdata.formats._format import Record, Sample
+from mmdata.formats._walk import walk
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, Split, Video, assistant, user
 
@@ -82,7 +83,7 @@ class Rwf2000:
         for source in sources:
             if not source.is_dir():
                 raise UsageError(f"an RWF-2000 source is a folder, found {source}")
-            for path in _walk(os.path.abspath(source), ()):  # noqa: PTH100
+            for path in walk(os.path.abspath(source), enter=_is_of_data):  # noqa: PTH100
                 relative = posixpath.relpath(path, root)
                 if (item := _item(path, relative, posixpath.join(root.name, relative))) is not None:
                     yield item
@@ -108,19 +109,8 @@ class Rwf2000:
         return (path,)
 
 
-def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Yield the files below a folder by sorted path; a link to a folder ``above`` it is not followed."""
-    found = os.stat(folder)  # noqa: PTH116 - file names may be no text; Path objects gain nothing here
-    here = (found.st_dev, found.st_ino)
-    if here in above:
-        return
-    with os.scandir(folder) as entries:
-        listed = sorted((entry.name, entry.is_dir(), entry.path) for entry in entries if entry.name not in _SYSTEM)
-    for _, is_folder, path in listed:
-        if is_folder:
-            yield from _walk(path, (*above, here))
-        else:
-            yield path
+def _is_of_data(path: str) -> bool:
+    return posixpath.basename(path) not in _SYSTEM
 
 
 def _item(path: str, relative: str, placed: str) -> Record | Reject | None:
@@ -129,6 +119,8 @@ def _item(path: str, relative: str, placed: str) -> Record | Reject | None:
     ``placed`` is the relative path below the root's own name, which may be that of a split or a class.
     """
     *folders, name = placed.split("/")
+    if name in _SYSTEM:
+        return None
     is_clip = _CONTAINERS.fullmatch(name) is not None
     label, split = _label(folders), _split(folders)
     if not is_clip and (label is None or name.startswith(".")):

@@ -11,6 +11,7 @@ from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, Turn, converse, pairs
 from mmdata.formats._format import Record, Sample
+from mmdata.formats._json import is_clean
 from mmdata.formats._sources import JsonSource, kind, mapping
 from mmdata.formats.messages import beside
 from mmdata.formats.sharegpt import spoken, with_system
@@ -111,6 +112,12 @@ def _history(history: object) -> object:
     if len(history) > _LONGEST_LITERAL:
         raise RecordError(f"'history' is a literal of {len(history)} characters, more than {_LONGEST_LITERAL}")
     try:
-        return ast.literal_eval(history)
+        found = ast.literal_eval(history)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise RecordError(f"'history' is a string but no list of pairs: {history[:60]!r}") from error
+    if not isinstance(found, list) or not all(isinstance(pair, (list, tuple)) for pair in found):
+        raise RecordError(f"'history' is a string but no list of pairs: {history[:60]!r}")
+    found = [list(pair) for pair in found]
+    if not is_clean(found):
+        raise RecordError("'history' holds a NUL or a lone surrogate", reason="bad_encoding")
+    return found

@@ -255,3 +255,39 @@ def test_real_files_read_whole_but_for_audio(fixtures: Path, pattern: str, name:
                     reader.conversation(item)
             else:
                 reader.conversation(item)
+
+
+def test_a_placeholder_part_may_say_more_than_its_type() -> None:
+    content = [
+        {"type": "image", "text": None, "index": 0},
+        {"type": "text", "text": "What?"},
+        {"type": "text", "text": " "},
+    ]
+    record = {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "A cup."}]}
+
+    found = read("messages", {**record, "images": ["a.jpg"]})
+
+    assert found.messages[0].content == (Image(0), Text("What?"))
+
+
+@pytest.mark.parametrize(
+    ("history", "reason"),
+    [
+        ("[['\\ud800', 'x']]", "bad_encoding"),
+        ("[('a\\x00b', 'c')]", "bad_encoding"),
+        ("[{0: 'a', 1: {2}}]", "malformed"),
+    ],
+)
+def test_a_history_in_a_literal_is_read_as_strictly_as_json(history: str, reason: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        read("swift", {"query": "q", "response": "r", "history": history})
+
+    assert caught.value.reason == reason
+
+
+def test_an_embedded_image_without_bytes_is_refused() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
+    with pytest.raises(RecordError) as caught:
+        read("messages", {"messages": [{"role": "user", "content": [part]}, {"role": "assistant", "content": "!"}]})
+
+    assert caught.value.reason == "empty_media"

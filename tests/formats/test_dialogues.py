@@ -99,12 +99,20 @@ class OneByOne(Llava):
         return super().conversation(record)
 
 
+plain = st.fixed_dictionaries(
+    {"conversations": usual},
+    optional={"id": st.sampled_from(["1", "", "2"]), "image": st.just("a.jpg"), "model": st.sampled_from(["", "m"])},
+)
+
+
 @given(st.data())
 def test_a_source_read_many_at_a_time_becomes_the_store_of_one_read_one_by_one(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("llava")
-    (folder / "llava.json").write_text(json.dumps(data.draw(st.lists(values, min_size=1, max_size=30))))
+    (folder / "llava.json").write_text(
+        json.dumps(data.draw(st.lists(values, min_size=1, max_size=30) | st.lists(plain, min_size=2)))
+    )
 
     for name, reader in (("many", Llava()), ("one", OneByOne())):
         mmdata.convert(reader, folder / "llava.json", folder / name, check="none")

@@ -286,6 +286,13 @@ def test_records_read_in_runs_are_those_read_one_by_one(
     assert found[:3] + found[-3:] == GOOD
 
 
+@pytest.mark.parametrize("ways", WAYS)
+def test_an_array_among_objects_is_opened_however_it_is_read(tmp_path: Path, ways: tuple[Way, ...]) -> None:
+    (tmp_path / "a.json").write_text("\n".join(json.dumps(found, indent=1) for found in (*GOOD[:3], GOOD[3:], GOOD[0])))
+
+    assert _read_by(tmp_path / "a.json", *ways, by_line=False) == [*GOOD, GOOD[0]]
+
+
 @given(st.data())
 @settings(max_examples=300)
 def test_a_damaged_file_read_in_runs_is_one_read_value_by_value(tmp_path_factory: Any, data: st.DataObject) -> None:
