@@ -229,7 +229,8 @@ def _description(store: Store) -> list[tuple[str, str]]:
 \b
 Example:
   mmdata show stores/rwf 3 --template cogvlm2_video --tokenizer llama3/tokenizer.model
-"""
+""",
+    context_settings={"ignore_unknown_options": True},  # -1 is the last row
 )
 @click.argument("store", type=STORE)
 @click.argument("index", type=int, default=0)

@@ -84,6 +84,7 @@ def test_a_store_is_shown_in_words_and_in_json(tmp_path: Path) -> None:
 
     assert "word3" in mmdata(tmp_path, "show", "store", "3").stdout
     assert json.loads(mmdata(tmp_path, "show", "store", "3", "--json").stdout)["id"] == "c3"
+    assert mmdata(tmp_path, "show", "store", "-1").stdout == mmdata(tmp_path, "show", "store", "--", "-1").stdout != ""
     assert "numbers: 5" in mmdata(tmp_path, "info", "store").stdout
     assert json.loads(mmdata(tmp_path, "info", "store", "--json").stdout)["rows"] == 5
     assert "is whole: 5 rows" in mmdata(tmp_path, "check", "store").stdout

@@ -187,8 +187,13 @@ def _records(name: str, index: _Index, file: Path) -> Iterator[Record | Reject]:
 
 def _joined(name: str, index: _Index) -> Iterator[Record | Reject]:
     for group in index.groups():
-        value = index.value(group)
-        yield Record(value, name, index.numbers[group[0]], _id(value))
+        number = index.numbers[group[0]]
+        try:
+            value = index.value(group)
+        except RecursionError:
+            yield Reject(number, name, None, Reason.TOO_DEEP, "nested deeper than a reader can follow")
+        else:
+            yield Record(value, name, number, _id(value))
 
 
 def _number(item: Record | Reject) -> int:

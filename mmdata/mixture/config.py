@@ -117,11 +117,17 @@ def _dataset(entry: Any, number: int, folder: Path, faults: list[str]) -> Datase
             weight=_positive(entry["weight"], "weight") if "weight" in entry else None,
             format=str(entry.get("format", "llava")),
             media_root=_find(entry["media_root"], folder) if "media_root" in entry else None,
-            options=dict(entry.get("options") or {}),
+            options=_options(entry.get("options")),
         )
     except ConfigError as error:
         faults.append(f"{where}: {error}")
         return None
+
+
+def _options(value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise ConfigError(f"options are names and values, found {value!r}")
+    return dict(value or {})
 
 
 def _positive(value: Any, key: str) -> float:

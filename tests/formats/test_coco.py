@@ -52,6 +52,16 @@ def read(file: Path) -> list[Conversation | tuple[int, str]]:
     return found
 
 
+@pytest.mark.parametrize("depth", [900, 980, 985, 990, 1000])
+def test_an_annotation_however_deep_costs_itself_at_the_most(tmp_path: Path, depth: int) -> None:
+    file = write(tmp_path, [{**caption(1), "x": "?"}, caption(2)], "captions_train2014.json")
+    file.write_text(file.read_text().replace('"?"', "[" * depth + "]" * depth))
+
+    first, second = read(file)
+    assert isinstance(first, Conversation) or first == (0, "too_deep")
+    assert isinstance(second, Conversation)
+
+
 def test_a_caption_becomes_the_description_of_its_image(tmp_path: Path) -> None:
     file = write(tmp_path, [caption(7)], "captions_train2014.json")
 

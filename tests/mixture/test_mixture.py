@@ -103,6 +103,7 @@ datasets:
 - {store: a, json_path: b.json}
 - {store: a, weight: 2}
 - {store: a, sampling_strategy: first}
+- {store: a, options: [1]}
 """
     with pytest.raises(ConfigError) as caught:
         mixture(stores, text)
@@ -116,6 +117,7 @@ datasets:
         "either",
         "weight",
         "sampling_strategy 'first'",
+        "options are names and values",
     ):
         assert fault in message
 
