@@ -87,6 +87,7 @@ class StoreWriter:
 
     def __enter__(self) -> StoreWriter:
         """Take the place."""
+        arrow_schema()  # its imports come first: C code that is stopped on its way in ends the process at once
         kept = self._journal if self._resume else frozenset()
         self._stack.enter_context(partial_directory(self.path, keep=kept))
         try:
