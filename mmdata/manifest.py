@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmdata.errors import StoreError, UsageError
+from mmdata.layout import MANIFEST
 from mmdata.schema import SCHEMA_VERSION
 
 __all__ = [
-    "MANIFEST",
-    "REJECTS",
     "Manifest",
     "Shard",
     "SourceFile",
@@ -27,8 +26,6 @@ __all__ = [
     "write_manifest",
 ]
 
-MANIFEST: Final = "manifest.json"
-REJECTS: Final = "rejects.jsonl"
 _CHUNK: Final = 1 << 19
 
 

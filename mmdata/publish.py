@@ -17,22 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmdata.errors import StoreError
+from mmdata.layout import partial_path
 
-__all__ = ["is_partial", "partial_directory", "partial_path", "publish", "sync", "write_ahead"]
+__all__ = ["partial_directory", "publish", "sync", "write_ahead"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _SYNC_FILE_RANGE_WRITE = 2
-
-
-def partial_path(path: Path) -> Path:
-    """Return where the directory ``path`` is filled before it is published."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def is_partial(path: Path) -> bool:
-    """Return whether ``path`` is named as a directory that is being filled."""
-    return path.name.startswith(".") and path.name.endswith(".partial")
 
 
 @contextmanager

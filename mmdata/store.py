@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from mmdata.columns import arrow_schema
 from mmdata.errors import StoreError
-from mmdata.manifest import REJECTS, Manifest, Shard, hash_file, hash_text, read_manifest
+from mmdata.layout import REJECTS
+from mmdata.manifest import Manifest, Shard, hash_file, hash_text, read_manifest
 from mmdata.rows import BatchView
 from mmdata.schema import Conversation, Media, replace
 

@@ -16,8 +16,9 @@ import mmdata
 from mmdata.columns import arrow_schema, to_batch
 from mmdata.dialogue import Dialogue, Row
 from mmdata.errors import UsageError
-from mmdata.manifest import MANIFEST, REJECTS, Manifest, Shard, SourceFile, hash_file, write_manifest
-from mmdata.publish import partial_directory, partial_path, publish, sync, write_ahead
+from mmdata.layout import MANIFEST, REJECTS, partial_path
+from mmdata.manifest import Manifest, Shard, SourceFile, hash_file, write_manifest
+from mmdata.publish import partial_directory, publish, sync, write_ahead
 from mmdata.rejects import Reject
 from mmdata.schema import Text
 

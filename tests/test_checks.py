@@ -11,7 +11,7 @@ import mmdata
 from examples.synthetic import drifting, write_clip
 from mmdata.checks import Prober, media_faults
 from mmdata.conversion import Check
-from mmdata.publish import partial_path
+from mmdata.layout import partial_path
 from tests.sources import record, write_records
 
 

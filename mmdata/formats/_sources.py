@@ -14,8 +14,7 @@ from mmdata.formats._format import Record
 from mmdata.formats._json import runs
 from mmdata.formats._run import Way, read_strictly
 from mmdata.formats._walk import walk
-from mmdata.manifest import MANIFEST, REJECTS
-from mmdata.publish import is_partial
+from mmdata.layout import is_store
 from mmdata.rejects import Reject
 
 __all__ = ["JsonSource", "conversation_id", "homeless", "json_files", "mapping"]
@@ -85,9 +84,7 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
 
 
 def _is_not_ours(folder: str) -> bool:
-    """Return whether a folder is neither a store nor the partial one of a store that is being written."""
-    path = Path(folder)
-    return not (is_partial(path) or ((path / MANIFEST).is_file() and (path / REJECTS).is_file()))
+    return not is_store(Path(folder))
 
 
 def conversation_id(record: Record) -> str:
