@@ -108,3 +108,15 @@ def test_a_cut_picture_says_so(tmp_path: Path) -> None:
 def test_a_limit_is_told_with_the_size_that_was_found() -> None:
     with pytest.raises(ImageError, match="24x16 pixels are beyond the limit of 100 pixels"):
         decode(encoded(Image.fromarray(RGB)), limits=Limits(pixels=100))
+
+
+@pytest.mark.parametrize("draft", [(200, 800), (800, 200), (400, 400)])
+def test_a_draft_of_a_picture_on_its_side_is_at_least_as_large_as_asked(draft: tuple[int, int]) -> None:
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (1600, 800)).save(file, "jpeg", exif=exif)
+
+    height, width, _ = decode(file.getvalue(), draft=draft).shape
+
+    assert height >= draft[0]
+    assert width >= draft[1]

@@ -145,6 +145,13 @@ def test_what_a_full_decode_finds_to_be_damaged_is_refused_and_kept_as_it_decode
     assert damaged > 10
 
 
+def test_a_name_that_no_file_can_have_is_a_missing_one() -> None:
+    with pytest.raises(VideoError) as caught:
+        video.index("a\0b")
+
+    assert caught.value.reason == "missing_media"
+
+
 def test_a_file_that_cannot_be_sought_in_is_refused_when_it_must_be() -> None:
     with pytest.raises(VideoError, match="packet_bytes"):
         video.sample(clip("h264", "h264", range(30)), "uniform:4", limits=Limits(packet_bytes=0))
