@@ -189,9 +189,8 @@ def _tags(content: object) -> list[str]:
 
 def _body(item: dict[str, Any]) -> Any:
     """Return what a part says: its text, or where its medium is; None where that is listed beside the turns."""
-    return next(
-        (item[key] for key in (item.get("type"), "value", "text", "content", "url", "path") if key in item), None
-    )
+    keys = (item.get("type"), "value", "text", "content", "url", "path")
+    return next((item[key] for key in keys if key in item), None)
 
 
 def _turn(turn: object, role_key: str, content_key: str) -> Turn:

@@ -72,7 +72,7 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for source in sources:
         if source.is_dir():
-            files = map(Path, walk(os.fspath(source), enter=_is_not_ours))
+            files = map(Path, walk(os.fspath(source), skip=_is_ours))
             found += [file for file in files if file.name.lower().endswith(_SUFFIXES) and file.is_file()]
         elif source.is_file():
             found.append(source)
@@ -83,8 +83,8 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _is_not_ours(folder: str) -> bool:
-    return not is_store(Path(folder))
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and is_store(Path(entry.path))
 
 
 def conversation_id(record: Record) -> str:

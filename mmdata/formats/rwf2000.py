@@ -83,7 +83,7 @@ class Rwf2000:
         for source in sources:
             if not source.is_dir():
                 raise UsageError(f"an RWF-2000 source is a folder, found {source}")
-            for path in walk(os.path.abspath(source), enter=_is_of_data):  # noqa: PTH100
+            for path in walk(os.path.abspath(source), skip=_is_of_a_system):  # noqa: PTH100
                 relative = posixpath.relpath(path, root)
                 if (item := _item(path, relative, posixpath.join(root.name, relative))) is not None:
                     yield item
@@ -109,8 +109,8 @@ class Rwf2000:
         return (path,)
 
 
-def _is_of_data(path: str) -> bool:
-    return posixpath.basename(path) not in _SYSTEM
+def _is_of_a_system(entry: os.DirEntry[str]) -> bool:
+    return entry.name in _SYSTEM
 
 
 def _item(path: str, relative: str, placed: str) -> Record | Reject | None:
@@ -119,8 +119,6 @@ def _item(path: str, relative: str, placed: str) -> Record | Reject | None:
     ``placed`` is the relative path below the root's own name, which may be that of a split or a class.
     """
     *folders, name = placed.split("/")
-    if name in _SYSTEM:
-        return None
     is_clip = _CONTAINERS.fullmatch(name) is not None
     label, split = _label(folders), _split(folders)
     if not is_clip and (label is None or name.startswith(".")):

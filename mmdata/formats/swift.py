@@ -113,11 +113,11 @@ def _history(history: object) -> object:
         raise RecordError(f"'history' is a literal of {len(history)} characters, more than {_LONGEST_LITERAL}")
     try:
         found = ast.literal_eval(history)
+        if not isinstance(found, list) or not all(isinstance(pair, (list, tuple)) for pair in found):
+            raise ValueError("something else")
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise RecordError(f"'history' is a string but no list of pairs: {history[:60]!r}") from error
-    if not isinstance(found, list) or not all(isinstance(pair, (list, tuple)) for pair in found):
-        raise RecordError(f"'history' is a string but no list of pairs: {history[:60]!r}")
-    found = [list(pair) for pair in found]
+    found = [list(pair) for pair in found]  # as JSON has them
     if not is_clean(found):
         raise RecordError("'history' holds a NUL or a lone surrogate", reason="bad_encoding")
     return found

@@ -310,7 +310,7 @@ def test_a_damaged_file_read_in_runs_is_one_read_value_by_value(tmp_path_factory
 
 @pytest.mark.parametrize("text", ["a", "中文", '"', "\\", '\\"', "\n", ""])
 @pytest.mark.parametrize("field", ["id", "image", "video", "model", "data_source"])
-def test_a_plain_record_is_read_as_one(tmp_path: Path, field: str, text: str) -> None:
+def test_a_plain_record_is_read_as_one(field: str, text: str) -> None:
     record = {"conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": "I."}], field: text}
     data = json.dumps(record).encode()
 
