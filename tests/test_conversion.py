@@ -143,6 +143,7 @@ def test_linked_folders_and_capital_suffixes_are_sources(tmp_path: Path) -> None
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "source")
+    (tmp_path / "source" / "itself").symlink_to("itself")
     for number, file in enumerate(("elsewhere/a.json", "source/B.JSON")):
         (tmp_path / file).write_text(json.dumps([record(number)]))
 

@@ -13,7 +13,7 @@ from mmdata.errors import RecordError, UsageError
 from mmdata.formats._format import Record
 from mmdata.formats._json import runs
 from mmdata.formats._run import Way, read_strictly
-from mmdata.formats._walk import walk
+from mmdata.formats._walk import is_folder, walk
 from mmdata.layout import is_store
 from mmdata.rejects import Reject
 
@@ -84,7 +84,7 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
 
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() and is_store(Path(entry.path))
+    return is_folder(entry) and is_store(Path(entry.path))
 
 
 def conversation_id(record: Record) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-__all__ = ["walk"]
+__all__ = ["is_folder", "walk"]
 
 
 def walk(
@@ -20,9 +20,17 @@ def walk(
     if here in above:
         return
     with os.scandir(folder) as entries:
-        listed = sorted((entry.name, entry.is_dir(), entry.path) for entry in entries if not skip(entry))
-    for _, is_folder, path in listed:
-        if is_folder:
+        listed = sorted((entry.name, is_folder(entry), entry.path) for entry in entries if not skip(entry))
+    for _, further, path in listed:
+        if further:
             yield from walk(path, skip=skip, above=(*above, here))
         else:
             yield path
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or leads to one; a link to itself does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
