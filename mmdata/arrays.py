@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["codes_of", "dictionary", "flags", "lengths_of", "lists", "lists_of", "sparse", "text", "words"]
+__all__ = [
+    "codes_of",
+    "dictionary",
+    "flags",
+    "joined",
+    "lengths_of",
+    "lists",
+    "lists_of",
+    "sparse",
+    "text",
+    "text_of",
+    "words",
+]
 
 _TOGETHER: Final = 512
 """How many texts are joined at a time: larger blocks of memory come from the system and go back to it each time."""
@@ -39,18 +51,28 @@ def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.A
 
 def text(values: Sequence[str], there: bytes | None = None) -> pa.Array:
     """Return a string array of ``values``; nulls are between them where one is not there."""
+    return text_of((joined(values[n : n + _TOGETHER]) for n in range(0, len(values), _TOGETHER)), there)
+
+
+def text_of(blocks: Iterable[tuple[bytes, NDArray[np.int32]]], there: bytes | None = None) -> pa.Array:
+    """Return a string array of the texts that :func:`joined` has made blocks of; nulls where one is not there."""
+    import numpy as np
     import pyarrow as pa
 
-    stream = pa.BufferOutputStream()
-    for first in range(0, len(values), _TOGETHER):
-        stream.write("".join(values[first : first + _TOGETHER]).encode())
-    data, lengths = stream.getvalue(), lengths_of(values)
-    if data.size != lengths.sum():  # characters are not bytes
-        lengths = lengths_of([value.encode() for value in values])
-    if there is not None:
-        lengths = _spread(lengths, there)
+    stream, sizes = pa.BufferOutputStream(), [np.zeros(0, np.int32)]
+    for data, lengths_of_block in blocks:
+        stream.write(data)
+        sizes.append(lengths_of_block)
+    lengths = np.concatenate(sizes) if there is None else _spread(np.concatenate(sizes), there)
     valid = None if there is None else _bits(there)
-    return pa.StringArray.from_buffers(len(lengths), _starts(lengths), data, valid)
+    return pa.StringArray.from_buffers(len(lengths), _starts(lengths), stream.getvalue(), valid)
+
+
+def joined(texts: Sequence[str]) -> tuple[bytes, NDArray[np.int32]]:
+    """Return texts end to end in UTF-8, and how many bytes of it each has, (texts,) int32."""
+    text = "".join(texts)
+    data = text.encode()
+    return data, lengths_of(texts if len(data) == len(text) else [each.encode() for each in texts])
 
 
 def words(codes: NDArray[np.int8], known: Collection[str]) -> pa.Array:

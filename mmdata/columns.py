@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain, compress, repeat
 from operator import attrgetter, is_not
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from msgspec.structs import astuple
 
-from mmdata.arrays import codes_of, dictionary, flags, lengths_of, lists, lists_of, sparse, text, words
-from mmdata.dialogue import SPEAKERS, Dialogue, Row
+from mmdata.arrays import codes_of, dictionary, flags, lists, lists_of, sparse, text, text_of, words
+from mmdata.dialogues import SPEAKERS, Dialogues, Rows
 from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Region, Role, Split, Text, Time, Video
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 __all__ = ["PART_TYPES", "arrow_schema", "to_batch"]
 
@@ -33,6 +35,7 @@ _ROLES: Final = get_args(Role)
 _TURNS: Final = tuple(map(_ROLES.index, SPEAKERS))
 _SPLITS: Final = get_args(Split)
 _MEDIA_TYPES: Final = get_args(MediaType)
+_PARTS_OF_MEDIA: Final = tuple(map([*PART_TYPES.values()].index, _MEDIA_TYPES))
 
 _encode_extra: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -83,29 +86,29 @@ def arrow_schema() -> pa.Schema:
     )
 
 
-def to_batch(rows: Sequence[Row], sources: Sequence[str]) -> pa.RecordBatch:
+def to_batch(rows: Sequence[Rows], sources: Sequence[str]) -> pa.RecordBatch:
     """Return the rows as one record batch of :func:`arrow_schema`.
 
     ``sources`` is the dictionary of the column ``source``; it is given, not gathered, so that every batch of a store
     shares it.
     """
-    dialogues = [row for row in rows if isinstance(row, Dialogue)]
-    conversations = [row for row in rows if isinstance(row, Conversation)]
+    dialogues = [some for some in rows if isinstance(some, Dialogues)]
+    conversations = [one for one in rows if isinstance(one, Conversation)]
     if not dialogues:
-        return _batch(conversations, _conversation_columns(conversations), sources)
+        return _of_conversations(conversations, sources)
     if not conversations:
-        return _batch(dialogues, _dialogue_columns(dialogues), sources)
-    return _merged([to_batch(dialogues, sources), to_batch(conversations, sources)], rows)
+        return _of_dialogues(dialogues, sources)
+    return _merged([_of_dialogues(dialogues, sources), _of_conversations(conversations, sources)], rows)
 
 
-def _merged(batches: Sequence[pa.RecordBatch], rows: Sequence[Row]) -> pa.RecordBatch:
+def _merged(batches: Sequence[pa.RecordBatch], rows: Sequence[Rows]) -> pa.RecordBatch:
     """Return one batch in the order of ``rows``: the first of two has the dialogues of them, the second all others."""
     import numpy as np
     import pyarrow as pa
 
-    second = np.fromiter([not isinstance(row, Dialogue) for row in rows], np.bool_, len(rows))
+    second = np.array([*chain.from_iterable([0] * len(r) if isinstance(r, Dialogues) else [1] for r in rows)], np.bool_)
     places = np.argsort(np.argsort(second, kind="stable"))
-    indices = pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(places)])
+    indices = pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)])
     (batch,) = pa.Table.from_batches(batches).take(indices).combine_chunks().to_batches()
     return pa.RecordBatch.from_arrays([_laid_out(column) for column in batch.columns], schema=batch.schema)
 
@@ -123,26 +126,23 @@ def _laid_out(array: pa.Array) -> pa.Array:
     return array
 
 
-def _batch(rows: Sequence[Row], messages_and_media: Iterable[pa.Array], sources: Sequence[str]) -> pa.RecordBatch:
+def _of_conversations(rows: Sequence[Conversation], sources: Sequence[str]) -> pa.RecordBatch:
     import pyarrow as pa
 
+    schema = arrow_schema()
     columns = [
         text([row.id for row in rows]),
         dictionary(codes_of([row.source for row in rows], sources, "int32"), sources),
         dictionary(codes_of([row.split for row in rows], _SPLITS), _SPLITS),
-        *messages_and_media,
-        text([_encode_extra(row.extra) if row.extra else "{}" for row in rows]),
+        lists([row.messages for row in rows], _messages, schema.field("messages").type),
+        lists([row.media for row in rows], _media, schema.field("media").type),
+        _extras([row.extra for row in rows]),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=arrow_schema())
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _conversation_columns(conversations: Sequence[Conversation]) -> tuple[pa.Array, pa.Array]:
-    """Return the columns ``messages`` and ``media``."""
-    schema = arrow_schema()
-    return (
-        lists([c.messages for c in conversations], _messages, schema.field("messages").type),
-        lists([c.media for c in conversations], _media, schema.field("media").type),
-    )
+def _extras(extras: Iterable[Mapping[str, Any]]) -> pa.Array:
+    return text([_encode_extra(extra) if extra else "{}" for extra in extras])
 
 
 def _messages(messages: Sequence[Message], struct_type: pa.DataType) -> pa.Array:
@@ -170,41 +170,59 @@ def _media(media: Sequence[Media], struct_type: pa.DataType) -> pa.Array:
     return _structs(struct_type, **columns)
 
 
-def _dialogue_columns(dialogues: Sequence[Dialogue]) -> tuple[pa.Array, pa.Array]:
-    """Return the columns ``messages`` and ``media``, the same that the dialogues' conversations have."""
+def _of_dialogues(rows: Sequence[Dialogues], sources: Sequence[str]) -> pa.RecordBatch:
+    """Return the batch that the dialogues' conversations make."""
+    import numpy as np
+    import pyarrow as pa
+
+    schema, counts = arrow_schema(), list(map(len, rows))
+    paths = _all("paths", rows)
+    shown = np.fromiter(map(bool, paths), np.bool_, len(paths))  # (dialogues,) whether it is about a medium
+    types = np.repeat(codes_of([some.type for some in rows], _MEDIA_TYPES), counts)[shown]
+    media = schema.field("media").type
+    pictures = _structs(media.value_type, type=words(types, _MEDIA_TYPES), path=text(list(compress(paths, shown))))
+    columns = [
+        text(_all("ids", rows)),
+        dictionary(np.repeat(codes_of([some.source for some in rows], sources, "int32"), counts), sources),
+        dictionary(np.repeat(codes_of([some.split for some in rows], _SPLITS), counts), _SPLITS),
+        _said(rows, shown, types, schema.field("messages").type),
+        lists_of(shown.astype(np.int32), pictures, media),
+        _extras(_all("extras", rows)),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _said(
+    rows: Sequence[Dialogues], shown: NDArray[np.bool_], types: NDArray[np.int8], list_type: pa.DataType
+) -> pa.Array:
+    """Return the column ``messages`` of dialogues, of which those ``shown`` something are about media of ``types``."""
     import numpy as np
 
-    messages, media = arrow_schema().field("messages").type, arrow_schema().field("media").type
-    sizes = lengths_of([dialogue.texts for dialogue in dialogues])
+    sizes, leads = np.array(_all("turns", rows), np.int32), np.array(_all("leads", rows), np.bool_)
     firsts = np.cumsum(sizes) - sizes
     answers = ((np.arange(sizes.sum()) - np.repeat(firsts, sizes)) % 2).astype(np.int8)  # (turns,) 0 or 1
-    shown = np.fromiter([dialogue.path != "" for dialogue in dialogues], np.bool_, len(dialogues))
-    about = list(compress(dialogues, shown))
-
     contents = np.ones(len(answers), np.int32)  # (turns,) how many parts each has
     contents[firsts[shown]] = 2
-    places = (np.cumsum(contents) - contents)[firsts[shown]]  # (media,) where each one's part is
-    places += np.fromiter([not dialogue.leads for dialogue in about], np.bool_, len(about))
+    places = (np.cumsum(contents) - contents)[firsts[shown]] + ~leads[shown]  # (media,) where each one's part is
     codes = np.zeros(contents.sum(), np.int8)  # (parts,) text unless said otherwise
-    codes[places] = codes_of([dialogue.type for dialogue in about], PART_TYPES.values())
+    codes[places] = np.take(np.array(_PARTS_OF_MEDIA, np.int8), types)
 
-    said = list(chain.from_iterable([dialogue.texts for dialogue in dialogues]))
-    part_type = messages.value_type.field("content").type.value_type
+    message = list_type.value_type
+    content = message.field("content").type
     parts = _structs(
-        part_type,
+        content.value_type,
         type=words(codes, PART_TYPES.values()),
-        text=text(said, (codes == 0).tobytes()),
-        media=sparse([0] * len(about), (codes != 0).tobytes(), part_type.field("media").type),
+        text=text_of([(some.data, some.lengths) for some in rows], (codes == 0).tobytes()),
+        media=sparse([0] * len(places), (codes != 0).tobytes(), content.value_type.field("media").type),
     )
-    turns = _structs(
-        messages.value_type,
-        role=words(np.take(np.array(_TURNS, np.int8), answers), _ROLES),
-        content=lists_of(contents, parts, messages.value_type.field("content").type),
-        train=flags(answers.tobytes()),
-    )
-    kind = words(codes_of([dialogue.type for dialogue in about], _MEDIA_TYPES), _MEDIA_TYPES)
-    pictures = _structs(media.value_type, type=kind, path=text([dialogue.path for dialogue in about]))
-    return lists_of(sizes, turns, messages), lists_of(shown.astype(np.int32), pictures, media)
+    role = words(np.take(np.array(_TURNS, np.int8), answers), _ROLES)
+    turns = _structs(message, role=role, content=lists_of(contents, parts, content), train=flags(answers.tobytes()))
+    return lists_of(sizes, turns, list_type)
+
+
+def _all(column: str, rows: Sequence[Dialogues]) -> list[Any]:
+    """Return a column of all the dialogues."""
+    return list(chain.from_iterable(map(attrgetter(column), rows)))
 
 
 def _structs(struct_type: pa.DataType, **columns: pa.Array) -> pa.Array:

@@ -8,34 +8,28 @@ from __future__ import annotations
 
 import gc
 import posixpath
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import islice, repeat
-from operator import is_not
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-from mmdata.dialogue import Dialogue, Row
-from mmdata.errors import DataError, MediaError, RecordError, UsageError, nearest
-from mmdata.formats import Format, Record, detect, make
-from mmdata.ids import Ids, Seen
-from mmdata.locate import find, is_file, is_url
+from mmdata.dialogues import Dialogues
+from mmdata.errors import RecordError, UsageError, nearest
+from mmdata.formats import Format, Record, Spoken, detect, make
+from mmdata.ids import Ids, Seen, content_of, with_own_id
 from mmdata.manifest import SourceFile, hash_file
-from mmdata.rejects import Reason, Reject
-from mmdata.schema import Conversation, Media, MediaType, Split, replace
+from mmdata.media import Item, Place, embed_media, find_media, opened, probe_media
+from mmdata.rejects import Reject
+from mmdata.schema import Split, replace
 from mmdata.writer import Origin, StoreWriter, check_vacant
-
-if TYPE_CHECKING:
-    from mmdata.checks import File, Prober
 
 __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
 
 Check: TypeAlias = Literal["none", "exists", "probe", "decode"]
 DuplicateIds: TypeAlias = Literal["number", "reject"]
-Item: TypeAlias = tuple[Record, Row] | Reject
-Opened: TypeAlias = tuple[Record, Conversation] | Reject
 Progress: TypeAlias = Callable[[int, int], object]
 
 _JOURNAL: Final = "checks.jsonl"
@@ -53,15 +47,6 @@ class ConvertReport:
     rejects: Mapping[str, int]
     renamed_ids: int
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where media are, and whether they are looked for."""
-
-    root: str
-    look: bool
-    allow_outside: bool
 
 
 def convert(
@@ -105,7 +90,7 @@ def convert(
         parquet: write Parquet instead of Arrow files.
         duplicate_ids: what becomes of a record whose id is taken by one with other content: a number after its id, or a
             reject. A record that repeats both id and content is always a reject.
-        progress: called with the numbers of rows and rejects so far.
+        progress: called with how many records have been dealt with, and how many of them are rejects.
 
     Raises:
         UsageError: the sources are not there or hold no record, an option is not one, or there is a store already.
@@ -120,7 +105,7 @@ def convert(
     _check_choices(check, duplicate_ids)
     check_vacant(Path(store), overwrite)  # before hours of hashing
     root = Path(media_root) if media_root is not None else reader.media_root(paths)
-    place = _Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside)
+    place = Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside)
     origin = Origin(
         format=format if isinstance(format, str) else type(format).__name__,
         options=dict(options or {}),
@@ -139,17 +124,15 @@ def convert(
     )
     ids = Ids()
     with writer, _collector_paused(), ExitStack() as stack:
-        items: Iterator[Item] = _read(reader, paths, limit, split)
-        items = map(_find_media, items, repeat(reader), repeat(place))
+        items = find_media(_read(reader, paths, limit, split), reader, place)
         if check in ("probe", "decode"):
             from mmdata.checks import Prober
 
             prober = Prober(check, journal=writer.folder / _JOURNAL, workers=workers)
-            items = _probe_media(map(_opened, items), place, stack.enter_context(prober))
+            items = probe_media(opened(items), place, stack.enter_context(prober))
         if embed:
-            items = _embed_media(map(_opened, items), place)
-        items = map(_settle_id, items, repeat(ids), repeat(duplicate_ids))
-        _write(items, writer, progress, strict=strict, sized=not embed)
+            items = embed_media(opened(items), place)
+        _write(_settle_ids(items, ids, duplicate_ids), writer, progress, strict=strict, sized=not embed)
         if limit != 0 and not writer.records_in:
             raise UsageError(f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources.")
         writer.describe(renamed_ids=ids.renamed)
@@ -164,15 +147,19 @@ def convert(
 
 
 def _write(items: Iterable[Item], writer: StoreWriter, progress: Progress, *, strict: bool, sized: bool) -> None:
-    """Write each item as a row or a reject; ``sized`` rows are as large as their records' text."""
-    for number, item in enumerate(items):
+    """Write each item as rows or a reject; ``sized`` rows are as large as their records' text."""
+    due = 0
+    for item in items:
         if isinstance(item, Reject):
             _refuse(item, writer, strict)
+        elif isinstance(item, Spoken):
+            writer.write(item.dialogues, size=item.records[0].size)
         else:
             writer.write(item[1], size=item[0].size if sized else None)
-        if number % _PAUSE == 0:
+        if writer.records_in > due:
+            due += _PAUSE
             gc.collect(0)
-            progress(number, sum(writer.rejects.values()))
+            progress(writer.records_in, writer.records_in - writer.rows)
 
 
 def _names(paths: Sequence[Path]) -> str:
@@ -197,19 +184,11 @@ def _check_choices(check: str, duplicate_ids: str) -> None:
 
 
 def _read(reader: Format, paths: Sequence[Path], limit: int | None, split: Split | None) -> Iterator[Item]:
-    """Read the records, as dialogues where the format can, else as conversations."""
+    """Read the records, many together as dialogues where the format can, else each as a conversation."""
     plain = _reads_dialogues(reader)
-    for item in islice(reader.dialogues(paths) if plain else reader.records(paths), limit):  # type: ignore[attr-defined]
-        if isinstance(item, Reject):
-            yield item
-            continue
-        record, dialogue = item if plain else (item, None)
-        try:
-            row = dialogue or _row(reader.conversation(record), plain=plain)
-        except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
-            yield _rejected(record, error)
-        else:
-            yield record, (row if split is None else replace(row, split=split))
+    for item in _first(limit, reader.dialogues(paths) if plain else reader.records(paths)):  # type: ignore[attr-defined]
+        read = _converse(item, reader, plain=plain) if isinstance(item, Record) else item
+        yield read if split is None else _with_split(read, split)
 
 
 def _reads_dialogues(reader: Format) -> bool:
@@ -218,108 +197,79 @@ def _reads_dialogues(reader: Format) -> bool:
     return "dialogues" in vars(nearest)
 
 
-def _row(conversation: Conversation, *, plain: bool) -> Row:
-    """Return a conversation as a dialogue where it is one and others are ``plain``: what is alike shall look alike."""
-    return (Dialogue.of(conversation) or conversation) if plain else conversation
+def _first(limit: int | None, items: Iterator[Spoken | Record | Reject]) -> Iterator[Spoken | Record | Reject]:
+    """Yield the first items, as many as have ``limit`` records."""
+    left = sys.maxsize if limit is None else limit
+    while left > 0 and (item := next(items, None)) is not None:
+        if isinstance(item, Spoken) and len(item.records) > left:
+            item = item.take(range(left))
+        yield item
+        left -= _count(item)
 
 
-def _rejected(record: Record, error: Exception) -> Reject:
-    reason = Reason.of(getattr(error, "reason", Reason.MALFORMED.value))
-    expected = isinstance(error, DataError)
-    detail = str(error) if expected else f"{type(error).__name__}: {error}"
-    return Reject(record.number, record.file, record.id, reason, detail)
-
-
-def _find_media(item: Item, reader: Format, place: _Place) -> Item:
-    """Give each medium its path under the media root, or refuse the record if one of its media is not there."""
-    if isinstance(item, Reject):
-        return item
-    record, row = item
+def _converse(record: Record, reader: Format, *, plain: bool) -> Item:
+    """Return a record with its conversation, or dialogue, where it is one and others are: alike shall look alike."""
     try:
-        found = _found(row, record, reader, place)
-    except RecordError as error:
-        return _rejected(record, error)
-    return item if found is row else (record, found)
+        conversation = reader.conversation(record)
+        dialogue = Dialogues.of(conversation) if plain else None
+    except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
+        return record.rejected(error)
+    return (record, conversation) if dialogue is None else Spoken([record], dialogue)
 
 
-def _found(row: Row, record: Record, reader: Format, place: _Place) -> Row:
-    if isinstance(row, Dialogue):
-        path = row.path and _path(row.path, row.type, record, reader, place)
-        return row if path == row.path else replace(row, path=path)
-    media = tuple([_placed(medium, record, reader, place) for medium in row.media])
-    return replace(row, media=media) if any(map(is_not, media, row.media)) else row
+def _with_split(item: Item, split: Split) -> Item:
+    if isinstance(item, Spoken):
+        return Spoken(item.records, replace(item.dialogues, split=split))
+    return item if isinstance(item, Reject) else (item[0], replace(item[1], split=split))
 
 
-def _placed(medium: Media, record: Record, reader: Format, place: _Place) -> Media:
-    path = medium.path and _path(medium.path, medium.type, record, reader, place)
-    return medium if path == medium.path else replace(medium, path=path)
+def _count(item: Spoken | Record | Reject) -> int:
+    return len(item.records) if isinstance(item, Spoken) else 1
 
 
-def _path(path: str, kind: MediaType, record: Record, reader: Format, place: _Place) -> str:
-    if is_url(path):
-        return path
-    candidates = reader.candidates(path, record)
-    return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside)
-
-
-def _opened(item: Item) -> Opened:
-    """Return an item whose row is a conversation."""
-    if isinstance(item, Reject):
-        return item
-    record, row = item
-    return record, row.conversation() if isinstance(row, Dialogue) else row
-
-
-def _probe_media(items: Iterable[Opened], place: _Place, prober: Prober) -> Iterator[Item]:
-    """Look inside each medium, some records ahead on other processes, and keep the order."""
-
-    def files_of(item: Opened) -> list[File]:
-        media = () if isinstance(item, Reject) else item[1].media
-        return [(_file(medium, place), medium.type) for medium in media if is_file(medium)]
-
-    for item, found in prober.answers(items, files_of):
-        if isinstance(item, Reject) or not found:
-            yield item
-        elif isinstance(found, MediaError):
-            yield _rejected(item[0], found)
-        else:
-            facts = iter(found)
-            media = tuple(replace(m, **next(facts)) if is_file(m) else m for m in item[1].media)
-            yield item[0], replace(item[1], media=media)
-
-
-def _embed_media(items: Iterable[Opened], place: _Place) -> Iterator[Item]:
-    """Put the bytes of each medium's file beside its path."""
+def _settle_ids(items: Iterable[Item], ids: Ids, policy: DuplicateIds) -> Iterator[Item]:
+    """Yield the items, a row renumbered or rejected whose id is taken."""
     for item in items:
-        if isinstance(item, Reject):
+        if isinstance(item, Spoken):
+            yield from _settle_together(item, ids, policy)
+        elif isinstance(item, Reject):
             yield item
-            continue
-        record, conversation = item
-        try:
-            media = tuple(
-                replace(m, bytes=Path(_file(m, place)).read_bytes()) if is_file(m) else m for m in conversation.media
-            )
-        except OSError as error:
-            yield _rejected(record, MediaError(f"cannot read {error.filename}: {error.strerror}"))
         else:
-            yield record, replace(conversation, media=media)
+            record, row = item
+            settled = _settle(row.id, content_of(row), ids, policy)
+            if isinstance(settled, RecordError):
+                yield record.rejected(settled)
+            elif settled == row.id:
+                yield item
+            else:
+                yield record, replace(row, id=settled, extra=with_own_id(row.extra, row.id))
 
 
-def _file(medium: Media, place: _Place) -> str:
-    return posixpath.join(place.root, medium.path or "")
+def _settle_together(spoken: Spoken, ids: Ids, policy: DuplicateIds) -> Iterator[Item]:
+    records, rows = spoken
+    contents = rows.contents()
+    if ids.meet_new(rows.ids, contents):
+        yield spoken
+        return
+    settled = [_settle(own, content, ids, policy) for own, content in zip(rows.ids, contents, strict=True)]
+    yield from (record.rejected(to) for record, to in zip(records, settled, strict=True) if isinstance(to, RecordError))
+    kept = {place: to for place, to in enumerate(settled) if isinstance(to, str)}
+    if kept:
+        records, rows = spoken.take([*kept])
+        columns = zip(kept.values(), rows.ids, rows.extras, strict=True)
+        extras = [extra if to == own else with_own_id(extra, own) for to, own, extra in columns]
+        yield Spoken(records, replace(rows, ids=[*kept.values()], extras=extras))
 
 
-def _settle_id(item: Item, ids: Ids, policy: DuplicateIds) -> Item:
-    """Return the item, renumbered or rejected if its id is taken."""
-    if isinstance(item, Reject) or (seen := ids.meet(item[1])) is Seen.NEW:
-        return item
-    record, conversation = item
+def _settle(own: str, content: int, ids: Ids, policy: DuplicateIds) -> str | RecordError:
+    """Return the id that a row gets, its own or that with a number, or why it gets none."""
+    seen = ids.meet(own, content)
+    if seen is Seen.NEW:
+        return own
     if seen is Seen.TAKEN and policy == "number":
-        return record, ids.numbered(conversation)
+        return ids.numbered(own)
     what = "id and content" if seen is Seen.REPEATED else "id"
-    return _rejected(
-        record, RecordError(f"an earlier record has the {what} of {conversation.id!r}", reason="duplicate_id")
-    )
+    return RecordError(f"an earlier record has the {what} of {own!r}", reason="duplicate_id")
 
 
 def _refuse(reject: Reject, writer: StoreWriter, strict: bool) -> None:

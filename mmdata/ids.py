@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from typing import Any
 
-from mmdata.dialogue import Dialogue, Row
-from mmdata.schema import replace
+from mmdata.schema import Conversation
 
-__all__ = ["Ids", "Seen"]
+__all__ = ["Ids", "Seen", "content_of", "with_own_id"]
 
 
 class Seen(Enum):
@@ -19,7 +20,10 @@ class Seen(Enum):
 
 
 class Ids:
-    """The ids met so far, as hashes: some hundred bytes an id, whatever its length."""
+    """The ids met so far, as hashes: some hundred bytes an id, whatever its length.
+
+    A content is a number that stands for what is said about which media.
+    """
 
     def __init__(self) -> None:
         self.renamed = 0
@@ -27,16 +31,9 @@ class Ids:
         self._others: set[tuple[int, int]] = set()
         self._numbers: dict[str, int] = {}
 
-    def meet(self, row: Row) -> Seen:
-        """Return what is known of the row's id, and remember it.
-
-        Rows that say the same must be met in the same form, all as dialogues or all as conversations.
-        """
-        if isinstance(row, Dialogue):
-            content = hash((row.texts, (row.type, row.path, row.leads) if row.path else None))
-        else:
-            content = hash((row.messages, row.media))
-        name = hash(row.id)
+    def meet(self, id: str, content: int) -> Seen:  # noqa: A002
+        """Return what is known of an id, and remember it."""
+        name = hash(id)
         earlier = self._contents.setdefault(name, content)
         if earlier is content:
             return Seen.NEW
@@ -45,12 +42,30 @@ class Ids:
         self._others.add((name, content))
         return Seen.TAKEN
 
-    def numbered(self, row: Row) -> Row:
-        """Return the row under the first free one of ``id#2``, ``id#3`` …, its own id in ``extra``."""
-        number = self._numbers.get(row.id, 2)
-        while hash(name := f"{row.id}#{number}") in self._contents:
+    def meet_new(self, ids: Sequence[str], contents: Sequence[int]) -> bool:
+        """Remember ids if all of them are new; return whether they are."""
+        names = list(map(hash, ids))
+        new = len(set(names)) == len(names) and self._contents.keys().isdisjoint(names)
+        if new:
+            self._contents.update(zip(names, contents, strict=True))
+        return new
+
+    def numbered(self, id: str) -> str:  # noqa: A002
+        """Return the first free one of ``id#2``, ``id#3`` …, which is taken then."""
+        number = self._numbers.get(id, 2)
+        while hash(name := f"{id}#{number}") in self._contents:
             number += 1
         self._contents[hash(name)] = 0
-        self._numbers[row.id] = number + 1
+        self._numbers[id] = number + 1
         self.renamed += 1
-        return replace(row, id=name, extra={"id": row.id, **row.extra})
+        return name
+
+
+def content_of(conversation: Conversation) -> int:
+    """Return the content of a conversation: of the same messages and media the same, within this process."""
+    return hash((conversation.messages, conversation.media))
+
+
+def with_own_id(extra: Mapping[str, Any], id: str) -> dict[str, Any]:  # noqa: A002
+    """Return the ``extra`` of a row that has got a number, with the id it had before."""
+    return {"id": id, **extra}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import mmdata
 from mmdata.columns import arrow_schema, to_batch
-from mmdata.dialogue import Dialogue, Row
+from mmdata.dialogues import Dialogues, Rows
 from mmdata.errors import UsageError
 from mmdata.layout import MANIFEST, REJECTS, partial_path
 from mmdata.manifest import Manifest, Shard, SourceFile, hash_file, write_manifest
@@ -78,8 +78,8 @@ class StoreWriter:
         self._suffix = "parquet" if parquet else "arrow"
         self._journal = frozenset({journal} if journal else ())
         self._resume = resume
-        self._pending: list[Row] = []
-        self._pending_bytes = 0
+        self._pending: list[Rows] = []
+        self._pending_rows = self._pending_bytes = 0
         self._shard: _ShardWriter | None = None
         self._shards: list[Shard] = []
         self._splits: Counter[str] = Counter()
@@ -104,13 +104,25 @@ class StoreWriter:
         """How many records have been accounted for, rows and rejects."""
         return self.rows + sum(self.rejects.values())
 
-    def write(self, row: Row, *, size: int | None = None) -> None:
-        """Add a row; ``size`` is about how many bytes it takes, where the caller knows without counting."""
-        self.rows += 1
-        self._pending.append(row)
-        self._pending_bytes += _size(row) if size is None else size
-        if len(self._pending) >= _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
+    def write(self, rows: Rows, *, size: int | None = None) -> None:
+        """Add a row, or many; ``size`` is about how many bytes each takes, where the caller knows without counting."""
+        count, size = _count(rows), _size(rows) if size is None else size
+        room = self._room(size)
+        if count > room and isinstance(rows, Dialogues):
+            self.write(rows.take(range(room)), size=size)
+            self.write(rows.take(range(room, count)), size=size)
+            return
+        self.rows += count
+        self._pending.append(rows)
+        self._pending_rows += count
+        self._pending_bytes += count * size
+        if count == room:
             self._flush()
+
+    def _room(self, size: int) -> int:
+        """Return how many rows of a ``size`` fill the batch."""
+        free = _BATCH_BYTES - self._pending_bytes
+        return min(_BATCH_ROWS - self._pending_rows, -(-free // max(size, 1)))
 
     def reject(self, reject: Reject) -> None:
         """Add a line to ``rejects.jsonl``."""
@@ -145,9 +157,10 @@ class StoreWriter:
         if self._shard is None:
             self._shard = _ShardWriter(self.folder, len(self._shards), self._suffix)
         self._shard.write(to_batch(self._pending, self._sources))
-        self._splits.update([row.split for row in self._pending])
-        self._rows_of.update([row.source for row in self._pending])
-        self._pending, self._pending_bytes = [], 0
+        for rows in self._pending:
+            self._splits[rows.split] += _count(rows)
+            self._rows_of[rows.source] += _count(rows)
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
         if self._shard.bytes >= _SHARD_BYTES:
             self._close_shard()
 
@@ -204,12 +217,16 @@ def check_vacant(path: Path, overwrite: bool) -> None:
         raise UsageError(f"{path} is a store already. Choose another place, or say --overwrite to replace it.")
 
 
-def _size(row: Row) -> int:
+def _count(rows: Rows) -> int:
+    return len(rows) if isinstance(rows, Dialogues) else 1
+
+
+def _size(rows: Rows) -> int:
     """Return about how many bytes a row takes, so that a batch of large rows is cut early."""
-    if isinstance(row, Dialogue):
-        return sum(map(len, row.texts))
-    words = [len(p.text) for m in row.messages for p in m.content if type(p) is Text]
-    files = [len(m.bytes or b"") + sum(map(len, m.frames or ())) for m in row.media]
+    if isinstance(rows, Dialogues):
+        return len(rows.data) // len(rows)
+    words = [len(p.text) for m in rows.messages for p in m.content if type(p) is Text]
+    files = [len(m.bytes or b"") + sum(map(len, m.frames or ())) for m in rows.media]
     return sum(words) + sum(files)
 
 

@@ -7,13 +7,14 @@ at most, and its placeholder at one end of the first question. Where not all are
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, chain, pairwise, repeat
+from itertools import accumulate, chain
 from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import UNSET, ValidationError, convert
 
-from mmdata.dialogue import Dialogue
+from mmdata.arrays import joined
+from mmdata.dialogues import Dialogues
 from mmdata.formats._format import Record, Spoken
 from mmdata.formats._plain import Plain, read_plainly
 from mmdata.formats._run import Way, read_strictly
@@ -33,22 +34,22 @@ _LENGTH: Final = len(IMAGE)  # and of VIDEO
 _NEEDED: Final = HOMED - {"id"}
 
 
-def dialogues(runs: Iterable[Sequence[Record | Reject]], source: str) -> Iterator[Spoken]:
-    """Yield each record with its dialogue, or with None where it is not plain or not well; rejects as they are.
+def dialogues(runs: Iterable[Sequence[Record | Reject]], source: str) -> Iterator[Spoken | Record | Reject]:
+    """Yield the records in order: with their dialogues where they are plain, else as they are; rejects too.
 
     ``source`` is the name of their data set.
     """
     return chain.from_iterable(_some(records, source) for records in runs)
 
 
-def _some(records: Sequence[Record | Reject], source: str) -> list[Spoken]:
+def _some(records: Sequence[Any], source: str) -> Sequence[Spoken | Record | Reject]:
     try:
-        return _all(records, source)
+        return [Spoken(records, _spoken(records, source))]
     except (_NotPlainError, ValidationError, AttributeError, KeyError):  # the last three from one of another shape
         if len(records) < 2:
-            return [(record, None) if isinstance(record, Record) else record for record in records]
+            return records
     half = len(records) // 2
-    return _some(records[:half], source) + _some(records[half:], source)
+    return [*_some(records[:half], source), *_some(records[half:], source)]
 
 
 class _NotPlainError(Exception):
@@ -60,22 +61,23 @@ def _require(condition: bool) -> None:
         raise _NotPlainError
 
 
-def _all(records: Sequence[Any], source: str) -> list[Spoken]:
+def _spoken(records: Sequence[Record], source: str) -> Dialogues:
+    _require(len(records) > 0)
     plain = [_plain(record.raw) for record in records]
     kind, paths = _media(plain)
-    sizes = [len(each.conversations) for each in plain]
-    turns = list(chain.from_iterable(map(attrgetter("conversations"), plain)))
+    conversations = list(map(attrgetter("conversations"), plain))
+    sizes = list(map(len, conversations))
+    turns = list(chain.from_iterable(conversations))
     speakers = chain.from_iterable(map(_ORDERS.__getitem__, sizes))
     _require(list(map(attrgetter("speaker"), turns)) == list(speakers))
     texts = list(map(attrgetter("text"), turns))
-    starts = list(accumulate(sizes, initial=0))
+    starts = accumulate(sizes, initial=0)
     leads = [_take_placeholder(texts, start, kind) if path else True for start, path in zip(starts, paths)]  # noqa: B905
-    _require(all(texts) and not any(map(str.isspace, texts)) and not _tagged("".join(texts), kind))
-    said = [tuple(texts[start:end]) for start, end in pairwise(starts)]
+    _require(all(texts) and not any(map(str.isspace, texts)))
+    data, lengths = joined(texts)
+    _require(not _tagged(data, kind))
     ids = [record.id or conversation_id(record) for record in records]
-    rest = repeat(source), repeat("train"), map(_extra, records)
-    found = map(Dialogue, ids, said, repeat(kind), paths, leads, *rest)
-    return list(zip(records, found))  # noqa: B905 - of one length, and strictness costs
+    return Dialogues(ids, data, lengths, sizes, paths, leads, list(map(_extra, records)), kind, source)
 
 
 def _plain(raw: Any) -> Plain:
@@ -113,5 +115,5 @@ def _take_placeholder(texts: list[str], index: int, kind: MediaType) -> bool:
     return False
 
 
-def _tagged(text: str, kind: MediaType) -> bool:
-    return "<" in text and any(tag in text for tag in _TAGS[kind])
+def _tagged(data: bytes, kind: MediaType) -> bool:
+    return b"<" in data and any(tag.encode() in data for tag in _TAGS[kind])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from msgspec import Struct, to_builtins
 
-from mmdata.dialogue import Dialogue
-from mmdata.rejects import Reject
+from mmdata.dialogues import Dialogues
+from mmdata.errors import DataError
+from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation
 
 __all__ = ["Format", "Record", "Sample", "Spoken"]
@@ -34,9 +35,22 @@ class Record(Struct, frozen=True, gc=False):
         """The record as JSON has it: dictionaries, lists, text, numbers."""
         return to_builtins(self.raw) if isinstance(self.raw, Struct) else self.raw
 
+    def rejected(self, error: Exception) -> Reject:
+        """Return the reject that the record becomes by an error."""
+        reason = Reason.of(getattr(error, "reason", Reason.MALFORMED.value))
+        detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+        return Reject(self.number, self.file, self.id, reason, detail)
 
-Spoken: TypeAlias = tuple[Record, Dialogue | None] | Reject
-"""A record with its dialogue, or with None where it is not so plain; or what could not even be parsed."""
+
+class Spoken(NamedTuple):
+    """Records, and the dialogues that they are: as many."""
+
+    records: Sequence[Record]
+    dialogues: Dialogues
+
+    def take(self, places: Sequence[int]) -> Spoken:
+        """Return those at the places."""
+        return Spoken([self.records[place] for place in places], self.dialogues.take(places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +78,8 @@ class Format(Protocol):
     The two halves are apart so that a record that cannot be read costs itself alone: :meth:`records` goes on after it.
     A format that :func:`mmdata.formats.detect` shall know has a static method ``recognises(sample)`` besides. One that
     can read many records faster than one by one has a method ``dialogues(sources)``, which yields what :meth:`records`
-    does, each record with its dialogue, or with None where :meth:`conversation` shall read it (:data:`Spoken`).
+    does, with as many together as are dialogues one after the other (:class:`Spoken`); :meth:`conversation` reads those
+    that are none.
     """
 
     summary: ClassVar[str]

@@ -19,6 +19,7 @@ from mmdata.formats._format import Record, Sample, Spoken
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, below_folder, conversation_id, homeless, kind, mapping
 from mmdata.formats._turns import HOMED, ROLES, Slots, lead_in, leftover_fields, media_paths, require_answer, role_of
+from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Message, Role
 
 __all__ = ["Llava", "converse", "elsewhere", "of_human_and_gpt"]
@@ -58,8 +59,8 @@ class Llava(JsonSource):
         """Return the conversation of one record; one without ``image`` and ``video`` is text alone."""
         return converse(record, self.source)
 
-    def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken]:
-        """Yield the records with their dialogues, or with None where one is not so plain."""
+    def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken | Record | Reject]:
+        """Yield the records in order, those that are so plain with their dialogues."""
         return dialogues(self.runs(sources, WAYS), self.source)
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:

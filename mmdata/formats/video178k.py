@@ -16,6 +16,7 @@ from mmdata.formats._dialogues import WAYS, dialogues
 from mmdata.formats._format import Record, Sample, Spoken
 from mmdata.formats._sources import JsonSource, below_folder
 from mmdata.formats.llava import converse, of_human_and_gpt
+from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 
 __all__ = ["Video178k"]
@@ -44,8 +45,8 @@ class Video178k(JsonSource):
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""
         return converse(record, self.source)
 
-    def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken]:
-        """Yield the records with their dialogues, or with None where one is not so plain."""
+    def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken | Record | Reject]:
+        """Yield the records in order, those that are so plain with their dialogues."""
         return dialogues(self.runs(sources, WAYS), self.source)
 
     def candidates(self, path: str, record: Record) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, overload
 
 from mmdata.conversion import convert
 from mmdata.errors import ConfigError
-from mmdata.ids import Ids, Seen
+from mmdata.ids import Ids, Seen, content_of, with_own_id
 from mmdata.manifest import hash_file, hash_text
 from mmdata.mixture.config import Dataset, MixConfig, read_config
 from mmdata.schema import Conversation, Media, replace
@@ -185,8 +185,11 @@ def write_mixture(
         for index in range(len(mixture)):
             conversation = mixture.located(index)
             media = tuple(_relative(medium, root) for medium in conversation.media)
-            conversation = replace(conversation, media=media)
-            writer.write(conversation if ids.meet(conversation) is Seen.NEW else ids.numbered(conversation))
+            conversation, own = replace(conversation, media=media), conversation.id
+            if ids.meet(own, content_of(conversation)) is not Seen.NEW:
+                extra = with_own_id(conversation.extra, own)
+                conversation = replace(conversation, id=ids.numbered(own), extra=extra)
+            writer.write(conversation)
             if index % 4096 == 0:
                 progress(index, 0)
         writer.describe(renamed_ids=ids.renamed)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmdata
-from mmdata.formats import Record
+from mmdata.formats import Record, Spoken
 from mmdata.formats._dialogues import dialogues
 from mmdata.formats._json import identity
 from mmdata.formats.llava import Llava, converse
+from mmdata.rejects import Reject
 from mmdata.schema import Conversation, assistant, replace
 
 
@@ -24,6 +26,14 @@ def asks(text: str, answer: str = "A cup.", **fields: Any) -> dict[str, Any]:
 
 def read(value: Any) -> Record:
     return Record(value, "sources/llava.json", 7, identity(value, "id"))
+
+
+def each(found: Iterable[Spoken | Record | Reject]) -> Iterator[tuple[Record | Reject, Conversation | None]]:
+    for some in found:
+        if isinstance(some, Spoken):
+            yield from zip(some.records, some.dialogues.conversations(), strict=True)
+        else:
+            yield some, None
 
 
 @pytest.mark.parametrize(
@@ -44,19 +54,22 @@ def read(value: Any) -> Record:
     ],
 )
 def test_a_plain_record_is_read_as_a_dialogue_that_says_the_same(value: dict[str, Any]) -> None:
-    ((_, dialogue),) = dialogues([[read(value)]], "s")
+    (spoken,) = dialogues([[read(value)]], "s")
 
-    assert dialogue is not None
-    assert dialogue.conversation() == converse(read(value), "s")
+    assert isinstance(spoken, Spoken)
+    assert [*spoken.dialogues.conversations()] == [converse(read(value), "s")]
 
 
-sayings = st.lists(st.sampled_from(["<image>", "<video>", "\n", " ", "What?", "<", ">", "é"]), max_size=4).map("".join)
+sayings = st.lists(st.sampled_from(["<image>", "<video>", "\n", " ", "What?", "<", ">", "é"]), max_size=4).map(
+    "".join
+) | st.just("Why?")
 turns = st.fixed_dictionaries(
     {"from": st.sampled_from(["human", "gpt", "Human", "system", "user", 5]), "value": sayings | st.none()},
     optional={"weight": st.integers()},
 )
-usual = st.lists(sayings, min_size=1, max_size=4).map(
-    lambda said: [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(said)]
+speakers = st.sampled_from([("human", "gpt"), ("human", "gpt"), ("Human", "GPT")])
+usual = st.tuples(speakers, st.lists(sayings, min_size=1, max_size=4)).map(
+    lambda drawn: [{"from": drawn[0][n % 2], "value": text} for n, text in enumerate(drawn[1])]
 )
 odd = st.sampled_from([None, "text", {"from": "human"}, ["a"]])
 paths = st.sampled_from(["a.jpg", "", None, ["a.jpg"], ["a.jpg", "b.jpg"], 3])
@@ -77,18 +90,18 @@ values = st.fixed_dictionaries(
 def test_whatever_the_records_a_dialogue_says_what_the_conversation_says(found: list[Any]) -> None:
     records = [read(value) for value in found]
 
-    spoken = list(dialogues([records], "s"))
+    rows = list(each(dialogues([records], "s")))
 
-    assert [record for record, _ in spoken] == records
-    for record, row in spoken:
-        assert row is None or row.conversation() == converse(record, "s")
+    assert [record for record, _ in rows] == records
+    for record, row in rows:
+        assert row is None or row == converse(record, "s")
 
 
 @given(st.lists(st.sampled_from([asks("<image>\nWhat?", image="a.jpg"), asks("", image="b.jpg")]), max_size=40))
 def test_a_record_that_is_not_well_keeps_no_other_from_being_read(found: list[Any]) -> None:
-    spoken = dialogues([[read(value) for value in found]], "s")
+    rows = each(dialogues([[read(value) for value in found]], "s"))
 
-    assert [row is not None for _, row in spoken] == [value["image"] == "a.jpg" for value in found]
+    assert [row is not None for _, row in rows] == [value["image"] == "a.jpg" for value in found]
 
 
 @dataclass(frozen=True)
@@ -111,7 +124,7 @@ def test_a_source_read_many_at_a_time_becomes_the_store_of_one_read_one_by_one(
 ) -> None:
     folder = tmp_path_factory.mktemp("llava")
     (folder / "llava.json").write_text(
-        json.dumps(data.draw(st.lists(values, min_size=1, max_size=30) | st.lists(plain, min_size=2)))
+        json.dumps(data.draw(st.lists(values, min_size=1, max_size=30) | st.lists(plain, min_size=2, max_size=30)))
     )
 
     for name, reader in (("many", Llava()), ("one", OneByOne())):
