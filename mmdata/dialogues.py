@@ -73,10 +73,8 @@ class Dialogues(Struct, frozen=True, eq=False):
 
     def conversations(self) -> Iterator[Conversation]:
         """Yield each as a conversation."""
-        texts, _ = self._bounds()
-        ends = accumulate(self.lengths.tolist(), initial=0)
-        said = [Text(self.data[start:end].decode()) for start, end in pairwise(ends)]
-        for place, (first, end) in enumerate(pairwise(texts)):
+        said = [Text(self.data[start:end].decode()) for start, end in pairwise(self._ends())]
+        for place, (first, end) in enumerate(pairwise(accumulate(self.turns, initial=0))):
             contents: list[tuple[Part, ...]] = [(text,) for text in said[first:end]]
             if path := self.paths[place]:
                 part = Image(0) if self.type == "image" else Video(0)
@@ -114,9 +112,14 @@ class Dialogues(Struct, frozen=True, eq=False):
 
     def _bounds(self) -> tuple[list[int], list[int]]:
         """Return where the texts and the bytes of each begin, and behind them where those of the last one end."""
-        texts = list(accumulate(self.turns, initial=0))
-        ends = list(accumulate(self.lengths.tolist(), initial=0))
+        texts, ends = list(accumulate(self.turns, initial=0)), self._ends()
         return texts, [ends[first] for first in texts]
+
+    def _ends(self) -> list[int]:
+        """Return where in the data each text begins, and behind them where the last one ends."""
+        import numpy as np
+
+        return [0, *np.cumsum(self.lengths).tolist()]
 
 
 Rows: TypeAlias = Conversation | Dialogues

@@ -6,16 +6,18 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterable
+import string
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from mmdata.errors import RecordError
 from mmdata.schema import Media, MediaType
 
-__all__ = ["find", "is_file", "is_url", "under"]
+__all__ = ["are_there", "find", "is_file", "is_url", "under"]
 
 _URL: Final = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 _PLAIN: Final = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
+_OF_PLAIN: Final = f"{string.ascii_letters}{string.digits}_.-/".encode()
 _TOO_ODD: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
@@ -76,6 +78,21 @@ def find(
         return path
     others = f" (nor in {len(tried) - 1} other places)" if len(tried) > 1 else ""
     raise RecordError(f"there is no {kind} at {tried[0]!r} under {root}{others}", reason="missing_media")
+
+
+def are_there(root: str, paths: Sequence[str], kind: MediaType, *, look: bool = True) -> bool:
+    """Return whether all are plain names which :func:`find` would return; not all that it would are plain."""
+    if not _all_plain(paths):
+        return False
+    return not look or all(_size(f"{root}/{path}", kind) for path in paths)
+
+
+def _all_plain(paths: Sequence[str]) -> bool:
+    """Return whether :data:`_PLAIN` matches all: a few times faster than asking it."""
+    joined = "/".join(("", *paths, ""))
+    if not joined.isascii() or joined.encode().translate(None, _OF_PLAIN):
+        return False
+    return not any(odd in joined for odd in ("//", "/.", "/-"))
 
 
 def _size(path: str, kind: MediaType) -> int | None:

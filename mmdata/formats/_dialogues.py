@@ -16,7 +16,7 @@ from msgspec import UNSET, ValidationError, convert
 from mmdata.arrays import joined
 from mmdata.dialogues import Dialogues
 from mmdata.formats._format import Record, Spoken
-from mmdata.formats._plain import Plain, read_plainly
+from mmdata.formats._plain import Gpt, Human, Plain, read_plainly
 from mmdata.formats._run import Way, read_strictly
 from mmdata.formats._sources import conversation_id, homeless
 from mmdata.formats._turns import HOMED, IMAGE, VIDEO
@@ -28,7 +28,7 @@ __all__ = ["WAYS", "dialogues"]
 WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
 """How to read what dialogues are made from: the quickest way first."""
 _TAGS: Final[dict[MediaType, tuple[str, ...]]] = {"image": (IMAGE,), "video": (IMAGE, VIDEO)}
-_ORDERS: Final = {length: (("human", "gpt") * length)[:length] for length in range(2, 65)}
+_ORDERS: Final = {length: ((Human, Gpt) * length)[:length] for length in range(2, 65)}
 """Who speaks, in a dialogue of so many turns."""
 _LENGTH: Final = len(IMAGE)  # and of VIDEO
 _NEEDED: Final = HOMED - {"id"}
@@ -68,8 +68,7 @@ def _spoken(records: Sequence[Record], source: str) -> Dialogues:
     conversations = list(map(attrgetter("conversations"), plain))
     sizes = list(map(len, conversations))
     turns = list(chain.from_iterable(conversations))
-    speakers = chain.from_iterable(map(_ORDERS.__getitem__, sizes))
-    _require(list(map(attrgetter("speaker"), turns)) == list(speakers))
+    _require(list(map(type, turns)) == list(chain.from_iterable(map(_ORDERS.__getitem__, sizes))))
     texts = list(map(attrgetter("text"), turns))
     starts = accumulate(sizes, initial=0)
     leads = [_take_placeholder(texts, start, kind) if path else True for start, path in zip(starts, paths)]  # noqa: B905

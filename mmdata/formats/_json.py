@@ -16,7 +16,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -26,7 +26,7 @@ from mmdata.errors import RecordError
 from mmdata.formats._format import Record
 from mmdata.formats._run import LENGTH, Way, read_run, read_strictly
 from mmdata.formats._window import Window, suspicious
-from mmdata.rejects import Reason, Reject
+from mmdata.rejects import Reject
 
 __all__ = ["Value", "has_whole_lines", "identity", "is_clean", "members", "records", "runs"]
 
@@ -66,17 +66,10 @@ def runs(file: Path, *, id_key: str = "id", ways: Sequence[Way] = (read_strictly
     with Window(file) as window:
         reader = Reader(window, by_line=has_whole_lines(window.text), ways=ways)
         for values in reader.runs():
-            yield [
-                _refused(value, name, place)
-                if isinstance(value, RecordError)
-                else Record(value, name, place, identity(value, id_key), reader.size)
-                for place, value in enumerate(values, number)
-            ]
+            ids = [identity(value, id_key) for value in values]
+            records = map(Record, values, repeat(name), count(number), ids, repeat(reader.size))
+            yield [r.rejected(r.raw) if isinstance(r.raw, RecordError) else r for r in records]
             number += len(values)
-
-
-def _refused(error: RecordError, file: str, number: int) -> Reject:
-    return Reject(number, file, None, Reason.of(error.reason), str(error))
 
 
 def members(file: Path) -> Iterator[tuple[str, Value]]:

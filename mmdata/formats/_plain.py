@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from itertools import chain
 from operator import attrgetter
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from mmdata.formats._run import decoded, has_strings
 
-__all__ = ["Plain", "Turn", "read_plainly"]
+__all__ = ["Gpt", "Human", "Plain", "read_plainly"]
 
 
-class Turn(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """What one of two speakers says."""
+class Turn(Struct, frozen=True, gc=False, forbid_unknown_fields=True, tag_field="from"):
+    """What a speaker says; the class tells which."""
 
-    speaker: Literal["human", "gpt"] = field(name="from")
     text: str = field(name="value")
+
+
+class Human(Turn, frozen=True, gc=False, tag="human"):
+    """Who asks."""
+
+
+class Gpt(Turn, frozen=True, gc=False, tag="gpt"):
+    """Who answers."""
 
 
 class Plain(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A record that has none but these fields, and of the last two one at most; what it lacks is unset."""
 
-    conversations: list[Turn]
+    conversations: list[Human | Gpt]
     id: str | UnsetType = UNSET
     image: str | UnsetType = UNSET
     video: str | UnsetType = UNSET

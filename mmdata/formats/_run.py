@@ -16,7 +16,7 @@ import msgspec
 
 __all__ = ["LENGTH", "Run", "Way", "decoded", "has_strings", "read_run", "read_strictly"]
 
-LENGTH: Final = 1 << 16
+LENGTH: Final = 1 << 17
 """How many characters a run has at the most; what it decodes to should stay in the processor's cache."""
 
 _OPENING: Final = re.compile(r'\{\s*"(?:[^"\\\n]|\\.){0,200}"')

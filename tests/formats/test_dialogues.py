@@ -148,7 +148,7 @@ def test_a_record_repeated_beside_other_media_is_known_again(tmp_path: Path) -> 
 
 def test_large_records_are_read_alone(tmp_path: Path) -> None:
     source = tmp_path / "llava.json"
-    source.write_text(json.dumps([{**asks("Hm?", "a" * 70_000), "id": str(number)} for number in range(5)]))
+    source.write_text(json.dumps([{**asks("Hm?", "a" * 140_000), "id": str(number)} for number in range(5)]))
 
     assert [len(run) for run in Llava().runs([source])] == [1] * 5
 
