@@ -197,9 +197,9 @@ def _reads_dialogues(reader: Format) -> bool:
     return "dialogues" in vars(nearest)
 
 
-def _first(limit: int | None, items: Iterator[Spoken | Record | Reject]) -> Iterator[Spoken | Record | Reject]:
+def _first(limit: int | None, items: Iterable[Spoken | Record | Reject]) -> Iterator[Spoken | Record | Reject]:
     """Yield the first items, as many as have ``limit`` records."""
-    left = sys.maxsize if limit is None else limit
+    left, items = sys.maxsize if limit is None else limit, iter(items)
     while left > 0 and (item := next(items, None)) is not None:
         if isinstance(item, Spoken) and len(item.records) > left:
             item = item.take(range(left))
