@@ -19,10 +19,10 @@ from mmdata.errors import RecordError
 from mmdata.formats._format import Record
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import conversation_id, kind
-from mmdata.formats._turns import IMAGE, VIDEO, Slots, lead_in, require_answer, role_of
+from mmdata.formats._turns import IMAGE, VIDEO, Slots, lead_in, require_answer, role_of, with_turns
 from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Role, Text, Video
 
-__all__ = ["Chat", "Turn", "converse", "media_of", "pairs", "turns"]
+__all__ = ["Chat", "Turn", "converse", "leftovers_of", "media_of", "pairs", "turns"]
 
 _TAGS: Final = re.compile(r"(<image>|<video>|<audio>|<img>[^<>]+</img>)")
 _DATA: Final = re.compile(r"data:[\w.+/-]*;base64,", re.ASCII)
@@ -34,6 +34,11 @@ _KIND_OF: Final[dict[str, MediaType]] = {
     "video": "video",
     "video_url": "video",
 }
+_BODIES: Final = ("value", "text", "content", "url", "path")
+"""What may hold a part's text or place, besides the field that is called as its type."""
+_PLACES: Final = ("url", "path", "bytes", "image", "video")
+"""What may hold the place of a medium, or its bytes."""
+_SPELLINGS: Final = frozenset({*_KIND_OF, *_BODIES, *_PLACES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,7 @@ def converse(chat: Chat, record: Record, source: str) -> Conversation:
     require_answer(messages)
     if lead:
         lead_in(messages, lead)
-    extra = dict(chat.extra)
-    if leftovers := {str(number): dict(turn.extra) for number, turn in enumerate(chat.turns) if turn.extra}:
-        extra["turns"] = leftovers
+    extra = with_turns(chat.extra, {str(number): dict(t.extra) for number, t in enumerate(chat.turns) if t.extra})
     return Conversation(conversation_id(record), tuple(messages), tuple(gallery.media), source, extra=extra)
 
 
@@ -104,7 +107,8 @@ def pairs(value: object, user_key: str | int, assistant_key: str | int) -> list[
         except (TypeError, KeyError):
             raise RecordError(f"a pair of turns needs {user_key!r} and {assistant_key!r}") from None
         extra = {key: pair[key] for key in pair if key not in {user_key, assistant_key}} if _is_object(pair) else {}
-        found += [Turn("user", question), Turn("assistant", answer, extra=extra)]
+        found += [Turn("user", question, extra=_of_parts(user_key, question))]
+        found += [Turn("assistant", answer, extra={**extra, **_of_parts(assistant_key, answer)})]
     return found
 
 
@@ -113,6 +117,11 @@ def media_of(value: object, medium: MediaType) -> list[Media]:
     if value is None or value in ("", []):
         return []
     return [_medium(item, medium) for item in (value if isinstance(value, list) else [value])]
+
+
+def leftovers_of(value: object) -> dict[str, Any]:
+    """Return the fields of listed media besides where each is, by its number, of those that have any."""
+    return _numbered(map(_rest_of_medium, value if isinstance(value, list) else [value]))
 
 
 class _Gallery:
@@ -189,8 +198,43 @@ def _tags(content: object) -> list[str]:
 
 def _body(item: dict[str, Any]) -> Any:
     """Return what a part says: its text, or where its medium is; None where that is listed beside the turns."""
-    keys = (item.get("type"), "value", "text", "content", "url", "path")
-    return next((item[key] for key in keys if key in item), None)
+    key = _body_key(item)
+    return None if key is None else item[key]
+
+
+def _body_key(item: dict[str, Any]) -> str | None:
+    return next((key for key in (item.get("type"), *_BODIES) if key in item), None)
+
+
+def _of_parts(key: object, content: object) -> dict[str, Any]:
+    """Return the fields of a turn's parts besides what they say, by the part's number, under the turn's ``key``."""
+    found = _numbered(map(_rest_of_part, content)) if isinstance(content, list) else {}
+    return {str(key): found} if found else {}
+
+
+def _numbered(rests: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    return {str(number): rest for number, rest in enumerate(rests) if rest}
+
+
+def _rest_of_part(item: object) -> dict[str, Any]:
+    if not _is_object(item):
+        return {}
+    said = _body_key(item)
+    rest = {key: found for key, found in item.items() if key not in {"type", said} and not _is_unused(key, found)}
+    inner = {} if said is None else {said: _rest_of_medium(item[said])}
+    return rest | {key: found for key, found in inner.items() if found}
+
+
+def _rest_of_medium(item: object) -> dict[str, Any]:
+    if not _is_object(item):
+        return {}
+    where = _where(item)
+    return {key: found for key, found in item.items() if key != where and not _is_unused(key, found)}
+
+
+def _is_unused(key: str, found: object) -> bool:
+    """Return whether a field is one of those that say what a part is, and empty: tables give every part all of them."""
+    return key in _SPELLINGS and found in (None, "")
 
 
 def _turn(turn: object, role_key: str, content_key: str) -> Turn:
@@ -199,14 +243,16 @@ def _turn(turn: object, role_key: str, content_key: str) -> Turn:
     if role_key not in turn or content_key not in turn:
         raise RecordError(f"a turn needs {role_key!r} and {content_key!r}, found {', '.join(turn) or 'neither'}")
     loss = turn.get("loss")
-    extra = {key: found for key, found in turn.items() if key not in {role_key, content_key, "loss"}}
+    homed = {role_key, content_key, *(["loss"] if loss in (None, True, False) else [])}  # a weight is more than a flag
+    extra = {key: found for key, found in turn.items() if key not in homed}
+    extra |= _of_parts(content_key, turn[content_key])
     return Turn(role_of(turn[role_key]), turn[content_key], None if loss is None else bool(loss), extra)
 
 
 def _medium(item: object, medium: MediaType) -> Media:
     """Return the medium that a path, a URL, a data URI or an object that holds one of them or bytes stands for."""
     if _is_object(item):
-        item = next((item[key] for key in ("url", "path", "bytes", "image", "video") if item.get(key)), None)
+        item = None if (key := _where(item)) is None else item[key]
     if isinstance(item, list):
         raise RecordError(f"a {medium} given as a list of files", reason="unsupported_media")
     if not isinstance(item, str):
@@ -222,6 +268,11 @@ def _medium(item: object, medium: MediaType) -> Media:
     if not data:
         raise RecordError(f"a {medium} in a data URI has no bytes", reason="empty_media")
     return Media(medium, bytes=data)
+
+
+def _where(item: dict[str, Any]) -> str | None:
+    """Return the field of an object that says where a medium is, or holds it."""
+    return next((key for key in _PLACES if item.get(key)), None)
 
 
 def _is_object(value: object) -> TypeGuard[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from mmdata.errors import RecordError
@@ -19,6 +20,7 @@ __all__ = [
     "media_paths",
     "require_answer",
     "role_of",
+    "with_turns",
 ]
 
 HOMED: Final = frozenset({"id", "image", "video", "conversations"})
@@ -77,6 +79,11 @@ def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for number, turn in enumerate(turns)
         if len(turn) > 2
     }
+
+
+def with_turns(extra: Mapping[str, Any], leftovers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's fields without a home, and those of its turns as ``turns``, or ``turns#2`` if that is taken."""
+    return {**extra, ("turns#2" if "turns" in extra else "turns"): leftovers} if leftovers else {**extra}
 
 
 class Slots:

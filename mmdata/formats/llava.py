@@ -18,7 +18,17 @@ from mmdata.formats._dialogues import WAYS, dialogues
 from mmdata.formats._format import Record, Sample, Spoken
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, below_folder, conversation_id, homeless, kind, mapping
-from mmdata.formats._turns import HOMED, ROLES, Slots, lead_in, leftover_fields, media_paths, require_answer, role_of
+from mmdata.formats._turns import (
+    HOMED,
+    ROLES,
+    Slots,
+    lead_in,
+    leftover_fields,
+    media_paths,
+    require_answer,
+    role_of,
+    with_turns,
+)
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Message, Role
 
@@ -81,7 +91,6 @@ def converse(record: Record, source: str) -> Conversation:
         RecordError: the record is not of the shape, or its placeholders do not fit its media.
     """
     value = mapping(record)
-    extra = homeless(value, record, HOMED)
     turns = value.get("conversations")
     if not turns:
         raise RecordError("'conversations' is absent or empty", reason="no_conversation")
@@ -89,9 +98,8 @@ def converse(record: Record, source: str) -> Conversation:
         raise RecordError(f"'conversations' must be an array, found {kind(turns)}")
     images, videos = media_paths(value, "image"), media_paths(value, "video")
     messages = _messages(turns, len(images), len(videos))
-    if leftovers := leftover_fields(turns):
-        extra["turns"] = leftovers
     media = (*[Media("image", path) for path in images], *[Media("video", path) for path in videos])
+    extra = with_turns(homeless(value, record, HOMED), leftover_fields(turns))
     return Conversation(conversation_id(record), messages, media, source, "train", extra)
 
 

@@ -7,13 +7,14 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import Chat, converse, media_of, turns
+from mmdata.formats._chat import Chat, converse, leftovers_of, media_of, turns
 from mmdata.formats._format import Record, Sample
 from mmdata.formats._sources import JsonSource, homeless, mapping
 from mmdata.schema import Conversation
 
 __all__ = ["Messages", "beside"]
 
+_LISTS: Final = ("images", "image", "videos", "video")
 _BESIDE: Final = frozenset({"id", "messages", "images", "videos", "audios", "image", "video", "audio"})
 
 
@@ -57,8 +58,10 @@ def beside(value: dict[str, Any], record: Record, homed: frozenset[str]) -> dict
     """
     if value.get("audios") or value.get("audio"):
         raise RecordError("the record holds audio", reason="unsupported_media")
+    found = {key: leftovers_of(value.get(key)) for key in _LISTS}
+    leftovers = {key: rest for key, rest in found.items() if rest}
     return {
         "images": [*media_of(value.get("images"), "image"), *media_of(value.get("image"), "image")],
         "videos": [*media_of(value.get("videos"), "video"), *media_of(value.get("video"), "video")],
-        "extra": homeless(value, record, homed),
+        "extra": {**homeless(value, record, homed), **leftovers},
     }

@@ -18,7 +18,7 @@ from mmdata.formats import registry
 from mmdata.formats._format import Record, Sample
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, conversation_id, homeless, kind, mapping
-from mmdata.formats._turns import leftover_fields, require_answer, role_of
+from mmdata.formats._turns import leftover_fields, require_answer, role_of, with_turns
 from mmdata.schema import Box, Conversation, Image, Media, Message, Part, Region, Text
 
 __all__ = ["QwenVl"]
@@ -64,12 +64,10 @@ class QwenVl(JsonSource):
             raise RecordError("'conversations' is absent or empty", reason="no_conversation")
         if not isinstance(turns, list):
             raise RecordError(f"'conversations' must be an array, found {kind(turns)}")
-        extra = homeless(value, record, _HOMED)
         pictures = _Pictures(int(self.grid))
         messages = [_message(turn, pictures) for turn in turns]
         require_answer(messages)
-        if leftovers := leftover_fields(turns):
-            extra["turns"] = leftovers
+        extra = with_turns(homeless(value, record, _HOMED), leftover_fields(turns))
         return Conversation(conversation_id(record), tuple(messages), tuple(pictures.media), self.source, extra=extra)
 
 

@@ -90,6 +90,43 @@ def test_the_loss_of_a_message_says_whether_it_is_trained_on() -> None:
     assert found.extra == {"turns": {"3": {"loss_scale": 2}}}
 
 
+def test_a_weight_of_the_loss_is_kept_besides_the_flag() -> None:
+    value = {"messages": said("Q", "A")}
+    value["messages"][1]["loss"] = 0.5
+
+    found = read("messages", value)
+
+    assert (found.messages[1].train, found.extra) == (True, {"turns": {"1": {"loss": 0.5}}})
+
+
+def test_fields_of_parts_without_a_home_go_to_extra_by_turn_and_part() -> None:
+    content = [
+        {"type": "text", "text": "Who?", "cache_control": {"type": "ephemeral"}, "image_url": None},
+        {"type": "image_url", "image_url": {"url": "1.jpg", "detail": "high"}},
+        {"type": "image", "path": "2.jpg", "bytes": None, "width": 3},
+    ]
+    value = {"messages": [{"role": "user", "content": content, "name": "Ann"}, *said("", "He.")[1:]]}
+
+    found = read("messages", value)
+
+    parts = {"0": {"cache_control": {"type": "ephemeral"}}, "1": {"image_url": {"detail": "high"}}, "2": {"width": 3}}
+    assert found.extra == {"turns": {"0": {"name": "Ann", "content": parts}}}
+
+
+def test_fields_of_listed_media_without_a_home_go_to_extra_by_their_numbers() -> None:
+    images = ["1.jpg", {"path": "2.jpg", "bytes": None, "caption": "a cup"}]
+    value = {"messages": said("<image><image>?", "Yes."), "images": images, "video": None}
+
+    assert read("messages", value).extra == {"images": {"1": {"caption": "a cup"}}}
+
+
+def test_a_records_own_field_turns_is_not_overwritten() -> None:
+    value = {"messages": said("Q", "A"), "turns": 1}
+    value["messages"][0]["name"] = "Ann"
+
+    assert read("messages", value).extra == {"turns": 1, "turns#2": {"0": {"name": "Ann"}}}
+
+
 def test_fewer_placeholders_than_media_put_the_first_media_first() -> None:
     value = {
         "messages": [{"role": "system", "content": "S"}, *said("Compare <image>", "No.")],
