@@ -8,37 +8,23 @@ refused.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats._format import Record
+from mmdata.formats._parts import KIND_OF, body_of, is_object, leftovers_of_parts, medium_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import conversation_id, kind
 from mmdata.formats._turns import IMAGE, VIDEO, Slots, lead_in, require_answer, role_of, with_turns
 from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Role, Text, Video
 
-__all__ = ["Chat", "Turn", "converse", "leftovers_of", "media_of", "pairs", "turns"]
+__all__ = ["Chat", "Turn", "converse", "pairs", "turns"]
 
 _TAGS: Final = re.compile(r"(<image>|<video>|<audio>|<img>[^<>]+</img>)")
-_DATA: Final = re.compile(r"data:[\w.+/-]*;base64,", re.ASCII)
 _TAG_OF: Final[dict[MediaType, str]] = {"image": IMAGE, "video": VIDEO}
-_KIND_OF: Final[dict[str, MediaType]] = {
-    "image": "image",
-    "image_url": "image",
-    "input_image": "image",
-    "video": "video",
-    "video_url": "video",
-}
-_BODIES: Final = ("value", "text", "content", "url", "path")
-"""What may hold a part's text or place, besides the field that is called as its type."""
-_PLACES: Final = ("url", "path", "bytes", "image", "video")
-"""What may hold the place of a medium, or its bytes."""
-_SPELLINGS: Final = frozenset({*_KIND_OF, *_BODIES, *_PLACES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +92,10 @@ def pairs(value: object, user_key: str | int, assistant_key: str | int) -> list[
             question, answer = pair[user_key], pair[assistant_key]  # type: ignore[index]
         except (TypeError, KeyError):
             raise RecordError(f"a pair of turns needs {user_key!r} and {assistant_key!r}") from None
-        extra = {key: pair[key] for key in pair if key not in {user_key, assistant_key}} if _is_object(pair) else {}
-        found += [Turn("user", question, extra=_of_parts(user_key, question))]
-        found += [Turn("assistant", answer, extra={**extra, **_of_parts(assistant_key, answer)})]
+        extra = {key: pair[key] for key in pair if key not in {user_key, assistant_key}} if is_object(pair) else {}
+        found += [Turn("user", question, extra=leftovers_of_parts(user_key, question))]
+        found += [Turn("assistant", answer, extra={**extra, **leftovers_of_parts(assistant_key, answer)})]
     return found
-
-
-def media_of(value: object, medium: MediaType) -> list[Media]:
-    """Return the media that a field lists: paths, URLs, data URIs or objects that hold one of them; or one such."""
-    if value is None or value in ("", []):
-        return []
-    return [_medium(item, medium) for item in (value if isinstance(value, list) else [value])]
-
-
-def leftovers_of(value: object) -> dict[str, Any]:
-    """Return the fields of listed media besides where each is, by its number, of those that have any."""
-    return _numbered(map(_rest_of_medium, value if isinstance(value, list) else [value]))
 
 
 class _Gallery:
@@ -154,25 +128,25 @@ class _Gallery:
         if tag == "<audio>":
             raise RecordError("the record asks for audio", reason="unsupported_media")
         if tag.startswith("<img>"):
-            return self._add(_medium(tag.removeprefix("<img>").removesuffix("</img>"), "image"))
+            return self._add(medium_of(tag.removeprefix("<img>").removesuffix("</img>"), "image"))
         return self.slots.take(tag)
 
     def _parts(self, item: object) -> tuple[Part, ...]:
         """Return the parts that one item of a list of parts stands for."""
         if isinstance(item, str):
             return fill(item, _TAGS, self._part_for)
-        if not _is_object(item):
+        if not is_object(item):
             raise RecordError(f"a part must be an object, found {kind(item)}")
         what = item.get("type")
-        body = _body(item)
+        body = body_of(item)
         if what in {"text", "input_text", "output_text"}:
             if not isinstance(body, str):
                 raise RecordError(f"a part's text must be a string, found {kind(body)}")
             return (Text(body),) if body and not body.isspace() else ()
-        if what not in _KIND_OF:
+        if what not in KIND_OF:
             raise RecordError(f"a part of type {what!r} is neither text, image nor video", reason="unsupported_media")
-        medium = _KIND_OF[what]
-        part = self._part_for(_TAG_OF[medium]) if body is None else self._add(_medium(body, medium))
+        medium = KIND_OF[what]
+        part = self._part_for(_TAG_OF[medium]) if body is None else self._add(medium_of(body, medium))
         return (part,) if part else ()
 
     def _add(self, medium: Media) -> Part:
@@ -191,89 +165,18 @@ def _tags(content: object) -> list[str]:
     for item in content:
         if isinstance(item, str):
             found += _tags(item)
-        elif _is_object(item) and item.get("type") in _TAG_OF and _body(item) is None:
+        elif is_object(item) and item.get("type") in _TAG_OF and body_of(item) is None:
             found.append(_TAG_OF[item["type"]])
     return found
 
 
-def _body(item: dict[str, Any]) -> Any:
-    """Return what a part says: its text, or where its medium is; None where that is listed beside the turns."""
-    key = _body_key(item)
-    return None if key is None else item[key]
-
-
-def _body_key(item: dict[str, Any]) -> str | None:
-    return next((key for key in (item.get("type"), *_BODIES) if key in item), None)
-
-
-def _of_parts(key: object, content: object) -> dict[str, Any]:
-    """Return the fields of a turn's parts besides what they say, by the part's number, under the turn's ``key``."""
-    found = _numbered(map(_rest_of_part, content)) if isinstance(content, list) else {}
-    return {str(key): found} if found else {}
-
-
-def _numbered(rests: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    return {str(number): rest for number, rest in enumerate(rests) if rest}
-
-
-def _rest_of_part(item: object) -> dict[str, Any]:
-    if not _is_object(item):
-        return {}
-    said = _body_key(item)
-    rest = {key: found for key, found in item.items() if key not in {"type", said} and not _is_unused(key, found)}
-    inner = {} if said is None else {said: _rest_of_medium(item[said])}
-    return rest | {key: found for key, found in inner.items() if found}
-
-
-def _rest_of_medium(item: object) -> dict[str, Any]:
-    if not _is_object(item):
-        return {}
-    where = _where(item)
-    return {key: found for key, found in item.items() if key != where and not _is_unused(key, found)}
-
-
-def _is_unused(key: str, found: object) -> bool:
-    """Return whether a field is one of those that say what a part is, and empty: tables give every part all of them."""
-    return key in _SPELLINGS and found in (None, "")
-
-
 def _turn(turn: object, role_key: str, content_key: str) -> Turn:
-    if not _is_object(turn):
+    if not is_object(turn):
         raise RecordError(f"a turn must be an object, found {kind(turn)}")
     if role_key not in turn or content_key not in turn:
         raise RecordError(f"a turn needs {role_key!r} and {content_key!r}, found {', '.join(turn) or 'neither'}")
     loss = turn.get("loss")
     homed = {role_key, content_key, *(["loss"] if loss in (None, True, False) else [])}  # a weight is more than a flag
     extra = {key: found for key, found in turn.items() if key not in homed}
-    extra |= _of_parts(content_key, turn[content_key])
+    extra |= leftovers_of_parts(content_key, turn[content_key])
     return Turn(role_of(turn[role_key]), turn[content_key], None if loss is None else bool(loss), extra)
-
-
-def _medium(item: object, medium: MediaType) -> Media:
-    """Return the medium that a path, a URL, a data URI or an object that holds one of them or bytes stands for."""
-    if _is_object(item):
-        item = None if (key := _where(item)) is None else item[key]
-    if isinstance(item, list):
-        raise RecordError(f"a {medium} given as a list of files", reason="unsupported_media")
-    if not isinstance(item, str):
-        raise RecordError(f"a {medium} must be a path, found {kind(item)}")
-    if not item:
-        raise RecordError(f"the path of a {medium} is empty", reason="missing_media")
-    if not (head := _DATA.match(item)):
-        return Media(medium, item)
-    try:
-        data = base64.b64decode(item[head.end() :], validate=True)
-    except binascii.Error as error:
-        raise RecordError(f"a {medium} in a data URI is not base64: {error}", reason="unreadable_media") from error
-    if not data:
-        raise RecordError(f"a {medium} in a data URI has no bytes", reason="empty_media")
-    return Media(medium, bytes=data)
-
-
-def _where(item: dict[str, Any]) -> str | None:
-    """Return the field of an object that says where a medium is, or holds it."""
-    return next((key for key in _PLACES if item.get(key)), None)
-
-
-def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict)

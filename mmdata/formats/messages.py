@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import Chat, converse, leftovers_of, media_of, turns
+from mmdata.formats._chat import Chat, converse, turns
 from mmdata.formats._format import Record, Sample
+from mmdata.formats._parts import leftovers_of_media, media_of
 from mmdata.formats._sources import JsonSource, homeless, mapping
 from mmdata.schema import Conversation
 
@@ -58,7 +59,7 @@ def beside(value: dict[str, Any], record: Record, homed: frozenset[str]) -> dict
     """
     if value.get("audios") or value.get("audio"):
         raise RecordError("the record holds audio", reason="unsupported_media")
-    found = {key: leftovers_of(value.get(key)) for key in _LISTS}
+    found = {key: leftovers_of_media(value.get(key)) for key in _LISTS}
     leftovers = {key: rest for key, rest in found.items() if rest}
     return {
         "images": [*media_of(value.get("images"), "image"), *media_of(value.get("image"), "image")],

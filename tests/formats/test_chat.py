@@ -49,6 +49,7 @@ def test_messages_with_placeholders_take_the_media_beside_them() -> None:
         {"type": "image", "image": "1.jpg"},
         {"type": "image", "path": "1.jpg"},
         {"type": "image", "url": "1.jpg"},
+        {"type": "image", "image": None, "text": None, "path": "1.jpg"},
     ],
 )
 def test_parts_bring_their_own_media(part: dict[str, Any]) -> None:
