@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -45,13 +46,12 @@ def compare(folder: Path, records: int, runs: int, as_json: bool) -> None:
     write_source(double, 2 * records)
     megabytes = source.stat().st_size / 1e6
     print(f"{records:,} records, {megabytes:.0f} MB", file=sys.stderr)
+    outputs = {"mmdata": folder / "store", "datasets": folder / "datasets"}
     taken = interleaved(
-        {
-            "mmdata": child("mmdata", source, folder / "store"),
-            "datasets": child("datasets", source, folder / "datasets"),
-        },
+        {name: child(name, source, output) for name, output in outputs.items()},
         runs=runs,
         cores=1,
+        before=lambda name: shutil.rmtree(outputs[name], ignore_errors=True),
     )
     ours, theirs = taken["mmdata"], taken["datasets"]
     print_row(
@@ -117,16 +117,13 @@ def write_source(path: Path, records: int) -> None:
 def convert_with_mmdata(source: Path, store: Path) -> None:
     import mmdata
 
-    mmdata.convert("llava", source, store, check="none", overwrite=True)
+    mmdata.convert("llava", source, store, check="none")
 
 
 def convert_with_datasets(source: Path, out: Path) -> None:
-    import shutil
-
     import datasets
 
     datasets.disable_progress_bars()
-    shutil.rmtree(out, ignore_errors=True)
     loaded = datasets.load_dataset("json", data_files=str(source), split="train", cache_dir=str(out / "cache"))
     mapped = loaded.map(normalised, batched=True, remove_columns=loaded.column_names, features=our_features())
     mapped.save_to_disk(str(out / "saved"))

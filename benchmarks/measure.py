@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -41,11 +41,21 @@ def run(command: Sequence[str], *, cores: int | None = None) -> Run:
     return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
-def interleaved(contestants: Mapping[str, Sequence[str]], *, runs: int, cores: int | None = None) -> dict[str, Run]:
-    """Run every contestant in turn, ``runs`` times, and return the median of each figure."""
+def interleaved(
+    contestants: Mapping[str, Sequence[str]],
+    *,
+    runs: int,
+    cores: int | None = None,
+    before: Callable[[str], object] = lambda name: None,
+) -> dict[str, Run]:
+    """Run every contestant in turn, ``runs`` times, and return the median of each figure.
+
+    ``before`` is called with its name before each run, and takes none of its time.
+    """
     taken: dict[str, list[Run]] = {name: [] for name in contestants}
     for _ in range(runs):
         for name, command in contestants.items():
+            before(name)
             os.sync()  # nobody pays for what another has left unwritten
             taken[name].append(run(command, cores=cores))
     return {name: _median(each) for name, each in taken.items()}

@@ -173,9 +173,9 @@ class StoreWriter:
         self._flush()
         self._close_shard()
         self._rejects.close()
-        sync(self.folder / REJECTS)
         write_manifest(self._manifest(), self.folder)
-        sync(self.folder / MANIFEST)
+        for name in (*[shard.name for shard in self._shards], REJECTS, MANIFEST):
+            sync(self.folder / name)
         for name in self._journal:
             (self.folder / name).unlink(missing_ok=True)
         publish(self.folder, self.path)
@@ -268,7 +268,6 @@ class _ShardWriter:
     def close(self) -> Shard:
         self._writer.close()
         self._file.close()
-        sync(self._path)
         size, digest = self._path.stat().st_size, hash_file(self._path)
         return Shard(self._path.name, sum(self._batches), size, digest, tuple(self._batches))
 
