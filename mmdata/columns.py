@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from msgspec.structs import astuple
 
 from mmdata.arrays import codes_of, dictionary, flags, lists, lists_of, sparse, text, text_of, words
-from mmdata.dialogues import SPEAKERS, Dialogues, Rows
+from mmdata.dialogues import SPEAKERS, Dialogues
 from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Region, Role, Split, Text, Time, Video
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def arrow_schema() -> pa.Schema:
     )
 
 
-def to_batch(rows: Sequence[Rows], sources: Sequence[str]) -> pa.RecordBatch:
+def to_batch(rows: Sequence[Conversation | Dialogues], sources: Sequence[str]) -> pa.RecordBatch:
     """Return the rows as one record batch of :func:`arrow_schema`.
 
     ``sources`` is the dictionary of the column ``source``; it is given, not gathered, so that every batch of a store
@@ -101,7 +101,7 @@ def to_batch(rows: Sequence[Rows], sources: Sequence[str]) -> pa.RecordBatch:
     return _merged([_of_dialogues(dialogues, sources), _of_conversations(conversations, sources)], rows)
 
 
-def _merged(batches: Sequence[pa.RecordBatch], rows: Sequence[Rows]) -> pa.RecordBatch:
+def _merged(batches: Sequence[pa.RecordBatch], rows: Sequence[Conversation | Dialogues]) -> pa.RecordBatch:
     """Return one batch in the order of ``rows``: the first of two has the dialogues of them, the second all others."""
     import numpy as np
     import pyarrow as pa

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["SPEAKERS", "Dialogues", "Rows"]
+__all__ = ["SPEAKERS", "Dialogues"]
 
 SPEAKERS: Final[tuple[Role, Role]] = ("user", "assistant")
 """Who speaks first, and who answers."""
@@ -120,7 +120,3 @@ class Dialogues(Struct, frozen=True, eq=False):
         import numpy as np
 
         return [0, *np.cumsum(self.lengths).tolist()]
-
-
-Rows: TypeAlias = Conversation | Dialogues
-"""What becomes rows of a store: one, or many at once."""

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import mmdata
 from mmdata.columns import arrow_schema, to_batch
-from mmdata.dialogues import Dialogues, Rows
+from mmdata.dialogues import Dialogues
 from mmdata.errors import UsageError
 from mmdata.layout import MANIFEST, REJECTS, partial_path
 from mmdata.manifest import Manifest, Shard, SourceFile, hash_file, write_manifest
 from mmdata.publish import partial_directory, publish, sync, write_ahead
 from mmdata.rejects import Reject
-from mmdata.schema import Text
+from mmdata.schema import Conversation, Text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,7 +78,7 @@ class StoreWriter:
         self._suffix = "parquet" if parquet else "arrow"
         self._journal = frozenset({journal} if journal else ())
         self._resume = resume
-        self._pending: list[Rows] = []
+        self._pending: list[Conversation | Dialogues] = []
         self._pending_rows = self._pending_bytes = 0
         self._shard: _ShardWriter | None = None
         self._shards: list[Shard] = []
@@ -104,7 +104,7 @@ class StoreWriter:
         """How many records have been accounted for, rows and rejects."""
         return self.rows + sum(self.rejects.values())
 
-    def write(self, rows: Rows, *, size: int | None = None) -> None:
+    def write(self, rows: Conversation | Dialogues, *, size: int | None = None) -> None:
         """Add a row, or many; ``size`` is about how many bytes each takes, where the caller knows without counting."""
         count, size = _count(rows), _size(rows) if size is None else size
         room = self._room(size)
@@ -217,11 +217,11 @@ def check_vacant(path: Path, overwrite: bool) -> None:
         raise UsageError(f"{path} is a store already. Choose another place, or say --overwrite to replace it.")
 
 
-def _count(rows: Rows) -> int:
+def _count(rows: Conversation | Dialogues) -> int:
     return len(rows) if isinstance(rows, Dialogues) else 1
 
 
-def _size(rows: Rows) -> int:
+def _size(rows: Conversation | Dialogues) -> int:
     """Return about how many bytes a row takes, so that a batch of large rows is cut early."""
     if isinstance(rows, Dialogues):
         return len(rows.data) // len(rows)

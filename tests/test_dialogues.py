@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mmdata.arrays import joined
 from mmdata.columns import to_batch
-from mmdata.dialogues import Dialogues, Rows
+from mmdata.dialogues import Dialogues
 from mmdata.schema import Conversation, Image, Media, Message, assistant, system, user
 from tests.conversations import conversations, json_values, plain, texts, words
 
@@ -89,7 +89,7 @@ def test_what_is_not_so_plain_is_no_dialogue(messages: tuple[Message, ...], medi
 
 
 @given(st.lists(dialogues() | conversations(), max_size=6))
-def test_dialogues_become_the_columns_of_their_conversations(rows: list[Rows]) -> None:
+def test_dialogues_become_the_columns_of_their_conversations(rows: list[Conversation | Dialogues]) -> None:
     opened = [one for some in rows for one in (said(some) if isinstance(some, Dialogues) else [some])]
     sources = sorted({row.source for row in rows})
 
