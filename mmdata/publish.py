@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from mmdata.errors import StoreError
@@ -74,9 +75,14 @@ def sync(path: Path) -> None:
 
 def write_ahead(descriptor: int) -> None:
     """Let the system begin to write an open file to disk, where it can, so that :func:`sync` has little to wait for."""
-    libc = ctypes.CDLL(None)
+    libc = _libc()
     if hasattr(libc, "sync_file_range"):
         libc.sync_file_range(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _lock(folder: Path, path: Path) -> int:
@@ -106,7 +112,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def _exchange(partial: Path, path: Path) -> None:
     """Swap two directories in one step where the system can, else in two with the old one kept aside between them."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _libc()
     if hasattr(libc, "renameat2"):
         names = os.fsencode(partial), os.fsencode(path)
         if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
