@@ -43,6 +43,8 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _FIRST_KEY: Final = re.compile(r'\{\s*("(?:[^"\\\n]|\\.){0,200}")\s*:')
 _STRUCTURE: Final = re.compile(r'["\[\]{}]')
 _IN_STRING: Final = re.compile(r'["\\\n]')
+_NEXT_MEMBER: Final = r'(?<=\})\s*\]\s*,\s*"[^"\\\n]{0,200}"\s*:\s*\['
+"""Where an array of objects ends and the next array of the same object begins."""
 _CLOSERS: Final = {"[": "]", "{": "}"}
 
 Value: TypeAlias = Any
@@ -103,6 +105,7 @@ class Reader:
         self.size = 0
         self._last: Value = None
         self._lost = False  # the rest of the file could not be understood, and that has been said
+        self._in_members = False
 
     def runs(self) -> Iterator[Sequence[Value]]:
         """Yield the values of the file, its arrays opened, in lists of what is read together."""
@@ -123,6 +126,7 @@ class Reader:
         if not self._skip("{"):
             yield "", RecordError(f"an object is wanted, found {_show(self._window.text, 0)}", reason="bad_json")
             return
+        self._in_members = True
         while self.peek() not in {"", "}"}:
             key = self.value()
             if not isinstance(key, str) or not self._skip(":"):
@@ -279,7 +283,8 @@ class Reader:
             keys.append(json.dumps(next(iter(self._last)), ensure_ascii=False))
         if own := _FIRST_KEY.match(self._window.text, self._position):
             keys.append(own[1])
-        return re.compile(r"\{\s*(?:" + "|".join(map(re.escape, keys)) + r")\s*:" if keys else r'\{\s*"')
+        start = r"\{\s*(?:" + "|".join(map(re.escape, keys)) + r")\s*:" if keys else r'\{\s*"'
+        return re.compile(f"{start}|{_NEXT_MEMBER}" if self._in_members else start)
 
 
 class _Brackets:
@@ -314,7 +319,8 @@ class _Brackets:
             return min(position + 1, len(text))
         self._in_string = False
         brace = text.rfind("{", max(0, position - 32), position)
-        if character == '"' and brace >= 0 and self._starts.match(text, brace, position + 300):
+        first = brace >= 0 and not text[brace + 1 : position - 1].strip()
+        if character == '"' and first and self._starts.match(text, brace, position + 300):
             self.hopeless = True  # what closes a string here is the first quote of a record
         return position
 

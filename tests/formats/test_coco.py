@@ -159,6 +159,36 @@ def test_a_broken_annotation_costs_itself_alone(tmp_path: Path) -> None:
     assert [item.number for item in COCO.records([file]) if isinstance(item, Record)] == [0, 2]
 
 
+@pytest.mark.parametrize(
+    ("sound", "broken"),
+    [
+        ('"height": 7}]', '"height": NaN}]'),
+        ('"height": 7}]', '"height": 7, "height": 7}]'),
+        ('"height": 7}]', '"height": 7}}]'),
+        ('"height": 7}]', '"height: 7}]'),
+        ('"height": 7}]', '"height" 7}]'),
+        ('"height": 7}]', '"height": 7,}]'),
+    ],
+)
+def test_a_broken_last_image_costs_no_annotation_of_others(tmp_path: Path, sound: str, broken: str) -> None:
+    last = {"id": 26, "file_name": "26.jpg", "width": 9, "height": 7}
+    file = write(tmp_path, [box(1), box(2, 25, bbox=(1, 1, 2, 2))], images=[*IMAGES, last])
+    file.write_text(file.read_text().replace(sound, broken))
+
+    found = read(file)
+
+    assert [one.id for one in found if isinstance(one, Conversation)] == ["9:1", "25:1"]
+    assert [one for one in found if isinstance(one, tuple)] == [(2, "bad_json")]
+
+
+def test_annotations_behind_what_does_not_close_are_counted(tmp_path: Path) -> None:
+    last = {"id": 26, "file_name": "26.jpg", "width": 9, "height": 7}
+    file = write(tmp_path, [box(1), box(2, 25)], images=[*IMAGES, last])
+    file.write_text(file.read_text().replace('"height": 7}]', '"height": 7]'))
+
+    assert read(file) == [(0, "bad_json"), (1, "bad_json"), (2, "bad_json")]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"images": [], "annotations": [', '{"images"', "{3: 4}"])
 def test_a_file_of_another_shape_says_so_once(tmp_path: Path, text: str) -> None:
     file = tmp_path / "a.json"

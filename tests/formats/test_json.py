@@ -89,6 +89,8 @@ BROKEN = {
     "comment": ("// nothing here", "bad_json"),
     "NaN": ('{"id": "r2", "score": NaN}', "bad_json"),
     "infinity": ('{"id": "r2", "score": -Infinity}', "bad_json"),
+    "NaN behind what starts as records do": ('{"id": "r2", "turns": [{"id": "x"}, {"id": "y"}], "n": NaN}', "bad_json"),
+    "key twice behind such": ('{"id": "r2", "turns": [{"id": "x"}, {"id": "y"}], "n": 1, "n": 1}', "bad_json"),
     "control character": ('{"id": "r2", "turns": "a\tb"}', "bad_json"),
     "key twice": ('{"id": "r2", "id": "r2"}', "bad_json"),
     "number too long": ('{"id": "r2", "n": ' + "9" * 5000 + "}", "bad_json"),
