@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["PART_TYPES", "arrow_schema", "to_batch"]
+__all__ = ["PART_TYPES", "arrow_schema", "encode_extra", "to_batch"]
 
 PART_TYPES: Final[dict[type, str]] = {Text: "text", Image: "image", Video: "video", Region: "region", Time: "time"}
 """The kinds of parts, and what a store calls them; text is the first."""
@@ -37,7 +37,8 @@ _SPLITS: Final = get_args(Split)
 _MEDIA_TYPES: Final = get_args(MediaType)
 _PARTS_OF_MEDIA: Final = tuple(map([*PART_TYPES.values()].index, _MEDIA_TYPES))
 
-_encode_extra: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+encode_extra: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+"""How a store spells what a row has besides; TypeError or ValueError where JSON has no such value."""
 
 
 @cache
@@ -142,7 +143,7 @@ def _of_conversations(rows: Sequence[Conversation], sources: Sequence[str]) -> p
 
 
 def _extras(extras: Iterable[Mapping[str, Any]]) -> pa.Array:
-    return text([_encode_extra(extra) if extra else "{}" for extra in extras])
+    return text([encode_extra(extra) if extra else "{}" for extra in extras])
 
 
 def _messages(messages: Sequence[Message], struct_type: pa.DataType) -> pa.Array:

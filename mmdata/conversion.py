@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from mmdata.columns import encode_extra
 from mmdata.dialogues import Dialogues
 from mmdata.errors import RecordError, UsageError, nearest
 from mmdata.formats import Format, Record, Spoken, detect, make
@@ -211,6 +212,8 @@ def _converse(record: Record, reader: Format, *, plain: bool) -> Item:
     """Return a record with its conversation, or dialogue, where it is one and others are: alike shall look alike."""
     try:
         conversation = reader.conversation(record)
+        if conversation.extra:
+            encode_extra(conversation.extra).encode()  # here what cannot be written costs its record alone
         dialogue = Dialogues.of(conversation) if plain else None
     except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
         return record.rejected(error)

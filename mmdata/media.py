@@ -94,7 +94,7 @@ def _placed(medium: Media, record: Record, reader: Format, place: Place) -> Medi
 def _path(path: str, kind: MediaType, record: Record, reader: Format, place: Place) -> str:
     if is_url(path):
         return path
-    candidates = reader.candidates(path, record)
+    candidates = reader.candidates(path.removeprefix("file://"), record)
     return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside)
 
 

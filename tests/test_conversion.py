@@ -9,7 +9,9 @@ import pytest
 
 import mmdata
 from mmdata.errors import RecordError, UsageError
-from mmdata.schema import Image, Text
+from mmdata.formats import Record
+from mmdata.formats.llava import Llava
+from mmdata.schema import Conversation, Image, Text, replace
 from tests.sources import record, source, write_images, write_records
 
 
@@ -88,6 +90,27 @@ def test_urls_are_kept_and_never_fetched(tmp_path: Path) -> None:
 
     for check in ("exists", "decode"):
         assert mmdata.convert("llava", path, tmp_path / check, check=check).rows == 1
+
+
+def test_a_file_url_is_a_path(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    turns = [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A cup."}]
+    (tmp_path / "a.json").write_text(json.dumps([{"messages": turns, "images": [f"file://{tmp_path}/a.jpg"]}]))
+
+    mmdata.convert("messages", tmp_path / "a.json", tmp_path / "store")
+
+    assert mmdata.open(tmp_path / "store")[0].media[0].path == "a.jpg"
+
+
+def test_what_cannot_be_written_costs_its_record_alone(tmp_path: Path) -> None:
+    class Odd(Llava):
+        def conversation(self, record: Record) -> Conversation:
+            said = super().conversation(record)
+            return replace(said, extra={"odd": b"bytes"}) if record.number == 1 else said
+
+    report = mmdata.convert(Odd(), source(tmp_path, 3), tmp_path / "store")
+
+    assert (report.rows, report.rejects) == (2, {"malformed": 1})
 
 
 def test_the_same_files_under_another_media_root(tmp_path: Path) -> None:

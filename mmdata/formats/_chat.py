@@ -9,13 +9,14 @@ refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats._format import Record
-from mmdata.formats._parts import KIND_OF, body_of, is_object, leftovers_of_parts, medium_of
+from mmdata.formats._parts import KIND_OF, TEXT, body_of, is_object, leftovers_of_parts, medium_in, medium_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import conversation_id, kind
 from mmdata.formats._turns import IMAGE, VIDEO, Slots, lead_in, require_answer, role_of, with_turns
@@ -58,6 +59,7 @@ def converse(chat: Chat, record: Record, source: str) -> Conversation:
     messages = [
         Message(turn.role, gallery.content(turn), turn.role == "assistant" if turn.train is None else turn.train)
         for turn in chat.turns
+        if not _is_blank_system(turn)
     ]
     if gallery.slots.surplus:
         listed = len(chat.images) + len(chat.videos)
@@ -69,6 +71,11 @@ def converse(chat: Chat, record: Record, source: str) -> Conversation:
         lead_in(messages, lead)
     extra = with_turns(chat.extra, {str(number): dict(t.extra) for number, t in enumerate(chat.turns) if t.extra})
     return Conversation(conversation_id(record), tuple(messages), tuple(gallery.media), source, extra=extra)
+
+
+def _is_blank_system(turn: Turn) -> bool:
+    blank = not turn.content or (isinstance(turn.content, str) and turn.content.isspace())
+    return turn.role == "system" and blank
 
 
 def turns(value: object, role_key: str, content_key: str) -> list[Turn]:
@@ -92,9 +99,9 @@ def pairs(value: object, user_key: str | int, assistant_key: str | int) -> list[
             question, answer = pair[user_key], pair[assistant_key]  # type: ignore[index]
         except (TypeError, KeyError):
             raise RecordError(f"a pair of turns needs {user_key!r} and {assistant_key!r}") from None
-        extra = {key: pair[key] for key in pair if key not in {user_key, assistant_key}} if is_object(pair) else {}
+        train, extra = _flag(pair, {user_key, assistant_key}) if is_object(pair) else (None, {})
         found += [Turn("user", question, extra=leftovers_of_parts(user_key, question))]
-        found += [Turn("assistant", answer, extra={**extra, **leftovers_of_parts(assistant_key, answer)})]
+        found += [Turn("assistant", answer, train, {**extra, **leftovers_of_parts(assistant_key, answer)})]
     return found
 
 
@@ -119,7 +126,7 @@ class _Gallery:
         if isinstance(turn.content, str):
             return fill(turn.content, _TAGS, self._part_for)
         if isinstance(turn.content, list):
-            return tuple(part for item in turn.content for part in self._parts(item))
+            return _without_edges([part for item in turn.content for part in self._parts(item)])
         if turn.content is None:
             return ()
         raise RecordError(f"a turn's content must be a string or an array, found {kind(turn.content)}")
@@ -134,25 +141,38 @@ class _Gallery:
     def _parts(self, item: object) -> tuple[Part, ...]:
         """Return the parts that one item of a list of parts stands for."""
         if isinstance(item, str):
-            return fill(item, _TAGS, self._part_for)
+            return self._words(item)
         if not is_object(item):
             raise RecordError(f"a part must be an object, found {kind(item)}")
         what = item.get("type")
-        body = body_of(item)
-        if what in {"text", "input_text", "output_text"}:
-            if not isinstance(body, str):
-                raise RecordError(f"a part's text must be a string, found {kind(body)}")
-            return (Text(body),) if body and not body.isspace() else ()
+        if what in TEXT:
+            if not isinstance(words := body_of(item), str):
+                raise RecordError(f"a part's text must be a string, found {kind(words)}")
+            return self._words(words) if any(self._listed.values()) else (Text(words),) if words else ()
         if what not in KIND_OF:
             raise RecordError(f"a part of type {what!r} is neither text, image nor video", reason="unsupported_media")
-        medium = KIND_OF[what]
-        part = self._part_for(_TAG_OF[medium]) if body is None else self._add(medium_of(body, medium))
+        medium = medium_in(item, KIND_OF[what])
+        part = self._part_for(_TAG_OF[KIND_OF[what]]) if medium is None else self._add(medium)
         return (part,) if part else ()
+
+    def _words(self, text: str) -> tuple[Part, ...]:
+        """Return the parts of a text in a list of parts; white space alone, too, may stand between words."""
+        return (Text(text),) if text.isspace() else fill(text, _TAGS, self._part_for)
 
     def _add(self, medium: Media) -> Part:
         self.media.append(medium)
         index = len(self.media) - 1
         return Image(index) if medium.type == "image" else Video(index)
+
+
+def _without_edges(parts: list[Part]) -> tuple[Part, ...]:
+    """Return parts without texts of white space, or none, but for those between words."""
+    kept: list[Part] = []
+    for is_text, run in groupby(parts, lambda part: type(part) is Text):
+        some = list(run)
+        spoken = [number for number, part in enumerate(some) if not is_text or part.text.strip()]  # type: ignore[union-attr]
+        kept += some[spoken[0] : spoken[-1] + 1] if spoken else []
+    return tuple(kept)
 
 
 def _tags(content: object) -> list[str]:
@@ -165,8 +185,10 @@ def _tags(content: object) -> list[str]:
     for item in content:
         if isinstance(item, str):
             found += _tags(item)
-        elif is_object(item) and item.get("type") in _TAG_OF and body_of(item) is None:
-            found.append(_TAG_OF[item["type"]])
+        elif is_object(item) and item.get("type") in TEXT:
+            found += _tags(body_of(item))
+        elif is_object(item) and item.get("type") in KIND_OF and body_of(item) is None:
+            found.append(_TAG_OF[KIND_OF[item["type"]]])
     return found
 
 
@@ -175,8 +197,18 @@ def _turn(turn: object, role_key: str, content_key: str) -> Turn:
         raise RecordError(f"a turn must be an object, found {kind(turn)}")
     if role_key not in turn or content_key not in turn:
         raise RecordError(f"a turn needs {role_key!r} and {content_key!r}, found {', '.join(turn) or 'neither'}")
-    loss = turn.get("loss")
-    homed = {role_key, content_key, *(["loss"] if loss in (None, True, False) else [])}  # a weight is more than a flag
-    extra = {key: found for key, found in turn.items() if key not in homed}
+    train, extra = _flag(turn, {role_key, content_key})
     extra |= leftovers_of_parts(content_key, turn[content_key])
-    return Turn(role_of(turn[role_key]), turn[content_key], None if loss is None else bool(loss), extra)
+    return Turn(role_of(turn[role_key]), turn[content_key], train, extra)
+
+
+def _flag(turn: dict[str, Any], homed: Container[object]) -> tuple[bool | None, dict[str, Any]]:
+    """Return whether a turn says it is trained on, by ``loss`` or else by ``weight``, and its fields not ``homed``."""
+    extra = {key: found for key, found in turn.items() if key not in homed}
+    if isinstance(loss := turn.get("loss"), (str, list, dict)):
+        raise RecordError(f"a turn's 'loss' must be true, false or a number, found {kind(loss)}")
+    says = "weight" if loss is None and isinstance(turn.get("weight"), (int, float)) else "loss"
+    flag = turn.get(says)
+    if flag in (None, True, False):  # any other number is more than a flag
+        extra.pop(says, None)
+    return None if flag is None else bool(flag), extra

@@ -6,7 +6,6 @@ A medium is a path, a URL, a data URI, or an object that holds one of them or it
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable
 from typing import Any, Final, TypeGuard
@@ -15,7 +14,17 @@ from mmdata.errors import RecordError
 from mmdata.formats._sources import kind
 from mmdata.schema import Media, MediaType
 
-__all__ = ["KIND_OF", "body_of", "is_object", "leftovers_of_media", "leftovers_of_parts", "media_of", "medium_of"]
+__all__ = [
+    "KIND_OF",
+    "TEXT",
+    "body_of",
+    "is_object",
+    "leftovers_of_media",
+    "leftovers_of_parts",
+    "media_of",
+    "medium_in",
+    "medium_of",
+]
 
 KIND_OF: Final[dict[str, MediaType]] = {
     "image": "image",
@@ -25,12 +34,18 @@ KIND_OF: Final[dict[str, MediaType]] = {
     "video_url": "video",
 }
 """What a part's type says it is, where it is a medium."""
-_DATA: Final = re.compile(r"data:[\w.+/-]*;base64,", re.ASCII)
-_BODIES: Final = ("value", "text", "content", "url", "path")
-"""What may hold a part's text or place, besides the field that is called as its type."""
-_PLACES: Final = ("url", "path", "bytes", "image", "video")
-"""What may hold the place of a medium, or its bytes."""
-_SPELLINGS: Final = frozenset({*KIND_OF, *_BODIES, *_PLACES})
+TEXT: Final = frozenset({"text", "input_text", "output_text"})
+"""What a part's type says it is, where it is words."""
+_DATA: Final = re.compile(r"data:[\w.+/;=-]*;base64,", re.ASCII | re.IGNORECASE)
+_WORDS: Final = ("text", "value", "content")
+"""What may hold a part's words, besides the field that is called as its type."""
+_ENCODED: Final = ("data", "base64", "bytes")
+"""What may hold a medium itself, in base64."""
+_PLACES: Final = ("url", "path", *_ENCODED, "image", "video")
+"""What may hold the place of a medium, or itself."""
+_SHOWN: Final = ("image", "image_url", "video", "video_url", "value", "url", "path", "source", *_ENCODED, "frames")
+"""What of a part may hold a medium, besides the field that is called as its type."""
+_SPELLINGS: Final = frozenset({*KIND_OF, *_WORDS, *_PLACES, *_SHOWN})
 
 
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:
@@ -45,29 +60,43 @@ def media_of(value: object, medium: MediaType) -> list[Media]:
     return [medium_of(item, medium) for item in (value if isinstance(value, list) else [value])]
 
 
-def medium_of(item: object, medium: MediaType) -> Media:
-    """Return the medium that a path, a URL, a data URI or an object that holds one of them or bytes stands for."""
+def medium_of(item: object, medium: MediaType, *, encoded: bool = False) -> Media:
+    """Return the medium that a path, a URL, a data URI or an object that holds one of them or bytes stands for.
+
+    Text that is ``encoded`` is the medium itself, in base64.
+    """
     if is_object(item):
-        item = None if (key := _where(item)) is None else item[key]
+        key = _where(item)
+        item, encoded = (None if key is None else item[key]), key in _ENCODED
     if isinstance(item, list):
         raise RecordError(f"a {medium} given as a list of files", reason="unsupported_media")
     if not isinstance(item, str):
         raise RecordError(f"a {medium} must be a path, found {kind(item)}")
     if not item:
         raise RecordError(f"the path of a {medium} is empty", reason="missing_media")
-    if not (head := _DATA.match(item)):
-        return Media(medium, item)
+    if head := _DATA.match(item):
+        return _decoded(item[head.end() :], medium)
+    return _decoded(item, medium) if encoded else Media(medium, item)
+
+
+def _decoded(text: str, medium: MediaType) -> Media:
     try:
-        data = base64.b64decode(item[head.end() :], validate=True)
-    except binascii.Error as error:
-        raise RecordError(f"a {medium} in a data URI is not base64: {error}", reason="unreadable_media") from error
+        data = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise RecordError(f"a {medium} in the record is not base64: {error}", reason="unreadable_media") from error
     if not data:
-        raise RecordError(f"a {medium} in a data URI has no bytes", reason="empty_media")
+        raise RecordError(f"a {medium} in the record has no bytes", reason="empty_media")
     return Media(medium, bytes=data)
 
 
+def medium_in(item: dict[str, Any], medium: MediaType) -> Media | None:
+    """Return the medium that a part brings with it; None where that is listed beside the turns."""
+    key = _body_key(item)
+    return None if key is None else medium_of(item[key], medium, encoded=key in _ENCODED)
+
+
 def body_of(item: dict[str, Any]) -> Any:
-    """Return what a part says: its text, or where its medium is; None where that is listed beside the turns."""
+    """Return what a part says: its words, or where its medium is; None where it has neither."""
     key = _body_key(item)
     return None if key is None else item[key]
 
@@ -85,7 +114,8 @@ def leftovers_of_parts(key: object, content: object) -> dict[str, Any]:
 
 def _body_key(item: dict[str, Any]) -> str | None:
     """Return the field of a part that holds its body."""
-    return next((key for key in (item.get("type", ""), *_BODIES) if item.get(key) is not None), None)
+    what = item.get("type", "")
+    return next((key for key in (what, *(_WORDS if what in TEXT else _SHOWN)) if item.get(key) is not None), None)
 
 
 def _where(item: dict[str, Any]) -> str | None:

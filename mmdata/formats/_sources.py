@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final
 
@@ -17,7 +17,7 @@ from mmdata.formats._walk import is_folder, walk
 from mmdata.layout import is_store
 from mmdata.rejects import Reject
 
-__all__ = ["JsonSource", "conversation_id", "homeless", "json_files", "mapping"]
+__all__ = ["JsonSource", "conversation_id", "homeless", "json_files", "mapping", "with_ours"]
 
 _SUFFIXES: Final = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst"))
 _NO_NAMES: Final = frozenset({"", ".", ".."})
@@ -114,6 +114,15 @@ def homeless(value: dict[str, Any], record: Record, homed: frozenset[str]) -> di
     if "id" in value and value["id"] != record.id:
         extra["id"] = value["id"]
     return extra
+
+
+def with_ours(extra: Mapping[str, Any], **ours: Any) -> dict[str, Any]:
+    """Return ``extra`` with values of our own beside its fields: as ``name#2`` or on where a name is taken."""
+    return {**extra, **{_free(name, extra): value for name, value in ours.items()}}
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    return next(free for free in chain([name], (f"{name}#{n}" for n in count(2))) if free not in taken)
 
 
 def kind(value: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mmdata.errors import RecordError
-from mmdata.formats._sources import kind
+from mmdata.formats._sources import kind, with_ours
 from mmdata.schema import Image, Message, Part, Role, Video
 
 __all__ = [
@@ -36,6 +36,7 @@ ROLES: Final[dict[str, Role]] = {
     "bot": "assistant",
     "chatgpt": "assistant",
     "system": "system",
+    "developer": "system",
 }
 
 
@@ -82,8 +83,8 @@ def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def with_turns(extra: Mapping[str, Any], leftovers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record's fields without a home, and those of its turns as ``turns``, or ``turns#2`` if that is taken."""
-    return {**extra, ("turns#2" if "turns" in extra else "turns"): leftovers} if leftovers else {**extra}
+    """Return a record's fields without a home, and those of its turns under ``turns``."""
+    return with_ours(extra, turns=leftovers) if leftovers else {**extra}
 
 
 class Slots:

@@ -13,23 +13,11 @@ from mmdata.formats._sources import JsonSource, kind, mapping
 from mmdata.formats.messages import beside
 from mmdata.schema import Conversation
 
-__all__ = ["ShareGpt", "spoken", "with_system"]
+__all__ = ["TURNS", "ShareGpt", "spoken", "turns_field", "with_system"]
 
-_HOMED: Final = frozenset(
-    {
-        "id",
-        "conversations",
-        "conversation",
-        "messages",
-        "system",
-        "images",
-        "videos",
-        "audios",
-        "image",
-        "video",
-        "audio",
-    }
-)
+TURNS: Final = ("messages", "conversations", "conversation")
+"""The fields that may hold the turns; the first that does is read."""
+_BESIDE: Final = frozenset({"id", "system", "images", "videos", "audios", "image", "video", "audio"})
 
 
 @registry.register("sharegpt")
@@ -58,21 +46,24 @@ class ShareGpt(JsonSource):
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""
         value = mapping(record)
-        found = spoken(value)
-        if not found:
+        field = turns_field(value)
+        if field is None:
             raise RecordError("'conversations' is absent or empty", reason="no_conversation")
-        return converse(Chat(with_system(found, value), **beside(value, record, _HOMED)), record, self.source)
+        found = with_system(spoken(value[field]), value)
+        return converse(Chat(found, **beside(value, record, _BESIDE | {field})), record, self.source)
 
 
-def spoken(value: dict[str, Any]) -> list[Turn]:
-    """Return the turns of a record in whichever of the three spellings it has them; none where it has none."""
-    if value.get("messages"):
-        return turns(value["messages"], "role", "content")
-    if value.get("conversations"):
-        return turns(value["conversations"], "from", "value")
-    if value.get("conversation"):
-        return pairs(value["conversation"], "human", "assistant")
-    return []
+def turns_field(value: dict[str, Any]) -> str | None:
+    """Return the field of a record that its turns are in; None where all are empty or absent."""
+    return next((field for field in TURNS if value.get(field)), None)
+
+
+def spoken(value: object) -> list[Turn]:
+    """Return the turns of a list of messages or of question and answer pairs, whichever spelling they have."""
+    first = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
+    if "human" in first and "assistant" in first:
+        return pairs(value, "human", "assistant")
+    return turns(value, "role", "content") if "role" in first else turns(value, "from", "value")
 
 
 def with_system(found: list[Turn], value: dict[str, Any]) -> list[Turn]:

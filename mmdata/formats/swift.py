@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
@@ -14,7 +15,7 @@ from mmdata.formats._format import Record, Sample
 from mmdata.formats._json import is_clean
 from mmdata.formats._sources import JsonSource, kind, mapping
 from mmdata.formats.messages import beside
-from mmdata.formats.sharegpt import spoken, with_system
+from mmdata.formats.sharegpt import TURNS, spoken, turns_field, with_system
 from mmdata.schema import Conversation
 
 __all__ = ["Swift"]
@@ -32,7 +33,8 @@ _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """ms-swift's column names and their other spellings, whatever their case."""
 _BESIDE: Final = ("system", "images", "videos", "audios")
-_TURNS: Final = ("messages", "conversations", "conversation")
+_MARKS: Final = ("<bbox>", "<ref-object>")
+_BITS: Final = 1 << 13  # an integer of more is too long to be written out
 _LONGEST_LITERAL: Final = 1 << 20
 
 
@@ -55,21 +57,32 @@ class Swift(JsonSource):
     def recognises(sample: Sample) -> bool:
         """Return whether the records have a query and a response by ms-swift's names, and are of no other format."""
         keys = {key.lower() for record in sample.records for key in record}
-        others = {"img", "video_name", *_TURNS}
+        others = {"img", "video_name", *TURNS}
         return bool(keys & {*_COLUMNS["query"]}) and bool(keys & {*_COLUMNS["response"]}) and not keys & others
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""
         value = mapping(record)
-        if any(value.get(name) for name in _TURNS):
+        if field := turns_field(value):
             value = _renamed(value, _BESIDE)
-            found, homed = spoken(value), frozenset({"id", *_TURNS, *_BESIDE})
+            found, homed = spoken(value[field]), frozenset({"id", field, *_BESIDE})
         else:
             value = _renamed(_alpaca(value), _COLUMNS)
             found, homed = _rows(value), frozenset({"id", "history", *_COLUMNS})
             if isinstance(value["response"], list):
                 homed -= {"response"}
+        _refuse_marks(found, value)
         return converse(Chat(with_system(found, value), **beside(value, record, homed)), record, self.source)
+
+
+def _refuse_marks(turns: Iterable[Turn], value: dict[str, Any]) -> None:
+    """Refuse a record whose words are left open for its ``objects``: a model would learn to say the marks."""
+    open_words = [mark for turn in turns for mark in _MARKS if isinstance(turn.content, str) and mark in turn.content]
+    if value.get("objects") and open_words:
+        raise RecordError(
+            f"{open_words[0]} stands for one of 'objects', which are not read; the format qwen_vl reads boxes in text",
+            reason="media_mismatch",
+        )
 
 
 def _renamed(value: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
@@ -83,24 +96,35 @@ def _renamed(value: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
 
 def _alpaca(value: dict[str, Any]) -> dict[str, Any]:
     """Return a record with Alpaca's ``instruction`` and ``input`` as one query; any other as it is."""
-    task, text = value.get("instruction"), value.get("input")
-    if not isinstance(task, str) or not isinstance(text, str):
+    task, text, answer = value.get("instruction"), value.get("input") or "", value.get("output")
+    others = {key.lower() for key in value} & {*_COLUMNS["query"]} - {"instruction", "input"}
+    if not isinstance(task, str) or not isinstance(text, str) or "input" not in value or others:
         return value
-    rest = {key: found for key, found in value.items() if key not in {"instruction", "input"}}
-    return {"query": f"{task}\n{text}".strip("\n"), **rest}
+    ours = {"query": f"{task}\n{text}".strip("\n")}
+    if isinstance(answer, str) and "response" not in value:
+        ours["response"] = answer  # whatever `text` is beside it
+    read = {"instruction", "input", *(["output"] if "response" in ours else [])}
+    return {**ours, **{key: found for key, found in value.items() if key not in read}}
 
 
 def _rows(value: dict[str, Any]) -> list[Turn]:
     """Return the turns of ``history``, ``query`` and ``response``; of several responses the first."""
-    response = value.get("response")
+    response = _column(value, "response")
     answer = response[0] if isinstance(response, list) and response else response
     if answer is None or answer == []:
         raise RecordError("'response' is missing: there is no answer to learn from", reason="no_conversation")
-    query = value.get("query", "")
+    query = _column(value, "query", "")
     for name, text in (("query", query), ("response", answer)):
         if not isinstance(text, str):
             raise RecordError(f"{name!r} must be a string, found {kind(text)}")
     return [*pairs(_history(value.get("history")), 0, 1), Turn("user", query), Turn("assistant", answer)]
+
+
+def _column(value: dict[str, Any], name: str, default: Any = None) -> Any:
+    """Return the field that is a column; several that could be are none of them."""
+    if name not in value and (several := [key for key in value if key.lower() in _COLUMNS[name]]):
+        raise RecordError(f"{' and '.join(map(repr, several))} could all be the {name}; keep one of them")
+    return value.get(name, default)
 
 
 def _history(history: object) -> object:
@@ -112,12 +136,31 @@ def _history(history: object) -> object:
     if len(history) > _LONGEST_LITERAL:
         raise RecordError(f"'history' is a literal of {len(history)} characters, more than {_LONGEST_LITERAL}")
     try:
-        found = ast.literal_eval(history)
-        if not isinstance(found, list) or not all(isinstance(pair, (list, tuple)) for pair in found):
+        found = _as_json(ast.literal_eval(history))
+        if not isinstance(found, list) or not all(isinstance(pair, list) for pair in found):
             raise ValueError("something else")
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise RecordError(f"'history' is a string but no list of pairs: {history[:60]!r}") from error
-    found = [list(pair) for pair in found]  # as JSON has them
     if not is_clean(found):
         raise RecordError("'history' holds a NUL or a lone surrogate", reason="bad_encoding")
     return found
+
+
+def _as_json(value: Any) -> Any:
+    """Return a literal's value as JSON would have it.
+
+    Raises:
+        ValueError: JSON has none such: bytes, sets, complex numbers, keys that are no strings, numbers without end.
+    """
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _as_json(item) for key, item in value.items()}
+    known = value is None or isinstance(value, (str, bool))
+    if (
+        known
+        or (isinstance(value, int) and value.bit_length() < _BITS)
+        or (isinstance(value, float) and isfinite(value))
+    ):
+        return value
+    raise ValueError("JSON has no such value")

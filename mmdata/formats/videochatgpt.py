@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._format import Record, Sample
-from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
+from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping, with_ours
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, replace, user
 
@@ -91,7 +91,7 @@ def _questions(row: Record | Reject) -> Iterator[Record | Reject]:
         return
     for kept in asked:
         others = {key: found for key, found in value.items() if key not in _QUESTIONS}
-        yield replace(row, raw={kept: value[kept], **others, "group": row.number, "asked_as": kept})
+        yield replace(row, raw={kept: value[kept], **with_ours(others, group=row.number, asked_as=kept)})
 
 
 def _renumbered(item: Record | Reject, number: int) -> Record | Reject:

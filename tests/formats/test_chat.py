@@ -126,6 +126,101 @@ def test_a_records_own_field_turns_is_not_overwritten() -> None:
     value["messages"][0]["name"] = "Ann"
 
     assert read("messages", value).extra == {"turns": 1, "turns#2": {"0": {"name": "Ann"}}}
+    assert read("messages", value | {"turns#2": 2}).extra["turns#3"] == {"0": {"name": "Ann"}}
+
+
+@pytest.mark.parametrize(("flag", "train"), [({"weight": 0}, False), ({"weight": 1}, True), ({"loss": 0}, False)])
+def test_a_flag_of_openai_or_ms_swift_says_whether_an_answer_is_trained_on(flag: dict[str, Any], train: bool) -> None:
+    value = {"messages": said("Q", "A")}
+    value["messages"][1] |= flag
+
+    found = read("messages", value)
+
+    assert (found.messages[1].train, found.extra) == (train, {})
+
+
+def test_a_pair_may_say_that_it_is_not_trained_on() -> None:
+    pair = {"human": "Q", "assistant": "A", "loss": False}
+
+    assert not read("sharegpt", {"conversation": [pair]}).messages[1].train
+
+
+def test_a_loss_that_is_text_is_refused() -> None:
+    value = {"messages": said("Q", "A")}
+    value["messages"][1]["loss"] = "false"
+
+    with pytest.raises(RecordError, match="'loss' must be true, false or a number"):
+        read("messages", value)
+
+
+def parted(*content: Any, **beside: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(content)}, *said("", "He.")[1:]], **beside}
+
+
+def test_white_space_between_words_is_kept_and_none_at_their_edges() -> None:
+    texts = [{"type": "text", "text": text} for text in ("\n", "A", "\n", "", " ", "B", " ")]
+
+    found = read("messages", parted({"type": "image", "image": "1.jpg"}, *texts))
+
+    assert found.messages[0].content == (Image(0), *map(Text, ("A", "\n", " ", "B")))
+    assert read("messages", parted("A", "\n\n", "B")).messages[0].content == tuple(map(Text, ("A", "\n\n", "B")))
+
+
+def test_placeholders_in_the_text_of_parts_stand_for_the_media_beside_the_turns() -> None:
+    text = {"type": "text", "text": "<image>\nWho?"}
+
+    assert read("messages", parted(text, images=["1.jpg"])).messages[0].content == (Image(0), Text("Who?"))
+    assert read("messages", parted(text)).messages[0].content == (Text("<image>\nWho?"),)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}},
+        {"type": "image", "base64": PIXEL},
+        {"type": "image", "image": {"bytes": PIXEL, "path": None}},
+        {"type": "image_url", "image_url": {"url": f"DATA:image/png;charset=utf-8;base64,{PIXEL}"}},
+    ],
+)
+def test_a_medium_may_be_in_the_record_itself(part: dict[str, Any]) -> None:
+    assert read("messages", parted(part, "Who?")).media == (Media("image", bytes=b"not really an image"),)
+
+
+def test_a_part_that_names_its_own_picture_gets_no_other() -> None:
+    part = {"type": "image", "image_url": {"url": "http://x/a.jpg"}}
+
+    found = read("messages", parted("<image>", part, "Who?", images=["b.jpg"]))
+
+    assert found.media == (Media("image", "b.jpg"), Media("image", "http://x/a.jpg"))
+    assert found.messages[0].content == (Image(0), Image(1), Text("Who?"))
+
+
+def test_a_video_that_is_a_list_of_frames_is_refused() -> None:
+    with pytest.raises(RecordError, match="a video given as a list of files"):
+        read("messages", parted({"type": "video", "video": ["1.jpg", "2.jpg"]}, "What?"))
+
+
+def test_a_system_that_says_nothing_is_none() -> None:
+    value = {"messages": [{"role": "system", "content": " ", "name": "S"}, *said("Q", "A")]}
+
+    found = read("messages", value)
+
+    assert (found.messages, found.extra) == ((user("Q"), assistant("A")), {"turns": {"0": {"name": "S"}}})
+
+
+@pytest.mark.parametrize("name", ["sharegpt", "swift"])
+def test_the_turns_that_are_not_read_are_kept(name: str) -> None:
+    others = said("Q2", "A2", speaker="from", text="value")
+
+    found = read(name, {"messages": said("Q", "A"), "conversations": others})
+
+    assert (found.messages, found.extra) == ((user("Q"), assistant("A")), {"conversations": others})
+
+
+@pytest.mark.parametrize("field", ["messages", "conversations", "conversation"])
+def test_turns_are_read_in_either_spelling(field: str) -> None:
+    for turns in (said("Q", "A"), said("Q", "A", speaker="from", text="value")):
+        assert read("sharegpt", {field: turns}).messages == (user("Q"), assistant("A"))
 
 
 def test_fewer_placeholders_than_media_put_the_first_media_first() -> None:
@@ -176,6 +271,52 @@ def test_two_spellings_of_one_column_are_both_left_alone() -> None:
     found = read("swift", {"query": "q", "prompt": "p", "response": "r"})
 
     assert (found.messages[0], found.extra) == (user("q"), {"prompt": "p"})
+
+
+@pytest.mark.parametrize(
+    ("value", "column"),
+    [
+        ({"question": "q", "prompt": "p", "output": "a", "images": ["1.jpg"]}, "query"),
+        ({"query": "q", "answer": "a", "solution": "s"}, "response"),
+    ],
+)
+def test_fields_that_could_all_be_one_column_are_named(value: dict[str, Any], column: str) -> None:
+    with pytest.raises(RecordError, match=f"could all be the {column}"):
+        read("swift", value)
+
+
+def test_alpaca_beside_a_query_is_kept() -> None:
+    found = read("swift", {"instruction": "I", "input": "X", "query": "Q", "response": "R"})
+
+    assert (found.messages[0], found.extra) == (user("Q"), {"instruction": "I", "input": "X"})
+
+
+def test_alpacas_own_text_is_not_its_answer() -> None:
+    found = read("swift", {"instruction": "Add", "input": None, "output": "3", "text": "Add ### 3"})
+
+    assert (found.messages, found.extra) == ((user("Add"), assistant("3")), {"text": "Add ### 3"})
+
+
+def test_marks_that_stand_for_objects_are_refused() -> None:
+    value = {
+        "query": "Find <ref-object>.",
+        "response": "<bbox>",
+        "images": ["1.jpg"],
+        "objects": {"bbox": [[1, 2, 3, 4]]},
+    }
+
+    with pytest.raises(RecordError, match="<ref-object> stands for one of 'objects'"):
+        read("swift", value)
+
+
+@pytest.mark.parametrize(
+    "found", ["b'x'", "1e999", "{1}", "1j", "{1: 'a', '1': 'b'}", "0x" + "f" * 4000, "('a\\x00b',)"]
+)
+def test_a_literal_history_holds_what_json_could(found: str) -> None:
+    text = f"[['q', [{{'type': 'text', 'text': 'hi', 'k': {found}}}]]]"
+
+    with pytest.raises(RecordError, match="'history'"):
+        read("swift", {"query": "q", "response": "r", "history": text})
 
 
 def test_alpacas_instruction_and_input_are_one_question() -> None:

@@ -49,6 +49,12 @@ def test_paraphrases_become_two_conversations_of_one_group(tmp_path: Path) -> No
     ]
 
 
+def test_a_rows_own_group_is_kept_beside_ours(tmp_path: Path) -> None:
+    row = {"video_name": "v", "question_1": "Q1?", "question_2": "Q2?", "answer": "A.", "group": "g"}
+
+    assert read(tmp_path, row)[0].extra == {"group": "g", "group#2": 0, "asked_as": "question_1"}
+
+
 def test_broken_rows_keep_their_place_in_the_count(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     double = {"video_name": "v", "question_1": "Q1?", "question_2": "Q2?", "answer": "A."}
