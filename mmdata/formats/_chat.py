@@ -99,7 +99,7 @@ def pairs(value: object, user_key: str | int, assistant_key: str | int) -> list[
             question, answer = pair[user_key], pair[assistant_key]  # type: ignore[index]
         except (TypeError, KeyError):
             raise RecordError(f"a pair of turns needs {user_key!r} and {assistant_key!r}") from None
-        train, extra = _flag(pair, {user_key, assistant_key}) if is_object(pair) else (None, {})
+        train, extra = _flag(pair, "assistant", {user_key, assistant_key}) if is_object(pair) else (None, {})
         found += [Turn("user", question, extra=leftovers_of_parts(user_key, question))]
         found += [Turn("assistant", answer, train, {**extra, **leftovers_of_parts(assistant_key, answer)})]
     return found
@@ -197,17 +197,21 @@ def _turn(turn: object, role_key: str, content_key: str) -> Turn:
         raise RecordError(f"a turn must be an object, found {kind(turn)}")
     if role_key not in turn or content_key not in turn:
         raise RecordError(f"a turn needs {role_key!r} and {content_key!r}, found {', '.join(turn) or 'neither'}")
-    train, extra = _flag(turn, {role_key, content_key})
-    extra |= leftovers_of_parts(content_key, turn[content_key])
-    return Turn(role_of(turn[role_key]), turn[content_key], train, extra)
+    role = role_of(turn[role_key])
+    train, extra = _flag(turn, role, {role_key, content_key})
+    return Turn(role, turn[content_key], train, extra | leftovers_of_parts(content_key, turn[content_key]))
 
 
-def _flag(turn: dict[str, Any], homed: Container[object]) -> tuple[bool | None, dict[str, Any]]:
-    """Return whether a turn says it is trained on, by ``loss`` or else by ``weight``, and its fields not ``homed``."""
+def _flag(turn: dict[str, Any], role: Role, homed: Container[object]) -> tuple[bool | None, dict[str, Any]]:
+    """Return whether a turn says it is trained on, and its fields that are not ``homed``.
+
+    ``loss`` says so, as ms-swift has it, or else an assistant's ``weight``, as OpenAI has it.
+    """
     extra = {key: found for key, found in turn.items() if key not in homed}
     if isinstance(loss := turn.get("loss"), (str, list, dict)):
         raise RecordError(f"a turn's 'loss' must be true, false or a number, found {kind(loss)}")
-    says = "weight" if loss is None and isinstance(turn.get("weight"), (int, float)) else "loss"
+    weighs = loss is None and role == "assistant" and isinstance(turn.get("weight"), (int, float))
+    says = "weight" if weighs else "loss"
     flag = turn.get(says)
     if flag in (None, True, False):  # any other number is more than a flag
         extra.pop(says, None)

@@ -137,6 +137,8 @@ def test_a_flag_of_openai_or_ms_swift_says_whether_an_answer_is_trained_on(flag:
     found = read("messages", value)
 
     assert (found.messages[1].train, found.extra) == (train, {})
+    value["messages"][0]["weight"] = 1
+    assert not read("messages", value).messages[0].train
 
 
 def test_a_pair_may_say_that_it_is_not_trained_on() -> None:
