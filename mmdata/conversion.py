@@ -24,7 +24,7 @@ from mmdata.ids import Ids, Seen, content_of, with_own_id
 from mmdata.manifest import SourceFile, hash_file
 from mmdata.media import Item, Place, embed_media, find_media, opened, probe_media
 from mmdata.rejects import Reject
-from mmdata.schema import Split, replace
+from mmdata.schema import Conversation, Split, replace
 from mmdata.writer import Origin, StoreWriter, check_vacant
 
 __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
@@ -154,7 +154,10 @@ def _write(items: Iterable[Item], writer: StoreWriter, progress: Progress, *, st
         if isinstance(item, Reject):
             _refuse(item, writer, strict)
         elif isinstance(item, Spoken):
-            writer.write(item.dialogues, size=item.records[0].size)
+            for reject in item.rejects:
+                _refuse(reject, writer, strict)
+            if item.records:
+                writer.write(item.dialogues, size=item.records[0].size)
         else:
             writer.write(item[1], size=item[0].size if sized else None)
         if writer.records_in > due:
@@ -222,7 +225,7 @@ def _converse(record: Record, reader: Format, *, plain: bool) -> Item:
 
 def _with_split(item: Item, split: Split) -> Item:
     if isinstance(item, Spoken):
-        return Spoken(item.records, replace(item.dialogues, split=split))
+        return item._replace(dialogues=replace(item.dialogues, split=split))
     return item if isinstance(item, Reject) else (item[0], replace(item[1], split=split))
 
 
@@ -234,34 +237,29 @@ def _settle_ids(items: Iterable[Item], ids: Ids, policy: DuplicateIds) -> Iterat
     """Yield the items, a row renumbered or rejected whose id is taken."""
     for item in items:
         if isinstance(item, Spoken):
-            yield from _settle_together(item, ids, policy)
-        elif isinstance(item, Reject):
-            yield item
+            yield _settle_together(item, ids, policy)
         else:
-            record, row = item
-            settled = _settle(row.id, content_of(row), ids, policy)
-            if isinstance(settled, RecordError):
-                yield record.rejected(settled)
-            elif settled == row.id:
-                yield item
-            else:
-                yield record, replace(row, id=settled, extra=with_own_id(row.extra, row.id))
+            yield item if isinstance(item, Reject) else _settle_one(*item, ids, policy)
 
 
-def _settle_together(spoken: Spoken, ids: Ids, policy: DuplicateIds) -> Iterator[Item]:
-    records, rows = spoken
+def _settle_one(record: Record, row: Conversation, ids: Ids, policy: DuplicateIds) -> Item:
+    settled = _settle(row.id, content_of(row), ids, policy)
+    if isinstance(settled, RecordError):
+        return record.rejected(settled)
+    return record, (row if settled == row.id else replace(row, id=settled, extra=with_own_id(row.extra, row.id)))
+
+
+def _settle_together(spoken: Spoken, ids: Ids, policy: DuplicateIds) -> Spoken:
+    rows = spoken.dialogues
     contents = rows.contents()
     if ids.meet_new(rows.ids, contents):
-        yield spoken
-        return
+        return spoken
     settled = [_settle(own, content, ids, policy) for own, content in zip(rows.ids, contents, strict=True)]
-    yield from (record.rejected(to) for record, to in zip(records, settled, strict=True) if isinstance(to, RecordError))
-    kept = {place: to for place, to in enumerate(settled) if isinstance(to, str)}
-    if kept:
-        records, rows = spoken.take([*kept])
-        columns = zip(kept.values(), rows.ids, rows.extras, strict=True)
-        extras = [extra if to == own else with_own_id(extra, own) for to, own, extra in columns]
-        yield Spoken(records, replace(rows, ids=[*kept.values()], extras=extras))
+    left = spoken.without({place: to for place, to in enumerate(settled) if isinstance(to, RecordError)})
+    names = [to for to in settled if isinstance(to, str)]
+    columns = zip(names, left.dialogues.ids, left.dialogues.extras, strict=True)
+    extras = [extra if name == own else with_own_id(extra, own) for name, own, extra in columns]
+    return left._replace(dialogues=replace(left.dialogues, ids=names, extras=extras))
 
 
 def _settle(own: str, content: int, ids: Ids, policy: DuplicateIds) -> str | RecordError:

@@ -5,6 +5,7 @@ One generator for each. A record whose media fail becomes a reject in its place.
 
 from __future__ import annotations
 
+import heapq
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,39 +43,32 @@ def find_media(items: Iterable[Item], reader: Format, place: Place) -> Iterator[
     """Give each medium its path under the media root, or refuse the record if one of its media is not there."""
     for item in items:
         if isinstance(item, Spoken):
-            yield from _found_together(item, reader, place)
-        elif isinstance(item, Reject):
-            yield item
+            yield _found_together(item, reader, place)
         else:
-            yield _found(*item, reader, place)
+            yield item if isinstance(item, Reject) else _found(*item, reader, place)
 
 
-def _found_together(spoken: Spoken, reader: Format, place: Place) -> Iterator[Item]:
+def _found_together(spoken: Spoken, reader: Format, place: Place) -> Spoken:
     """Find the media of dialogues: all at once where each is at the first place to look, else one by one."""
-    records, dialogues = spoken
-    paths = list(dialogues.paths)
+    records, paths = spoken.records, list(spoken.dialogues.paths)
     named = [number for number, path in enumerate(paths) if path]
     likeliest = [next(iter(reader.candidates(paths[number], records[number]))) for number in named]
     urls = "://" in " ".join(paths)
-    if urls or not are_there(place.root, likeliest, dialogues.type, look=place.look):
-        yield from _found_apart(spoken, reader, place)
-        return
+    if urls or not are_there(place.root, likeliest, spoken.dialogues.type, look=place.look):
+        return _found_apart(spoken, reader, place)
     for number, path in zip(named, likeliest, strict=True):
         paths[number] = path
-    yield Spoken(records, replace(dialogues, paths=paths))
+    return spoken._replace(dialogues=replace(spoken.dialogues, paths=paths))
 
 
-def _found_apart(spoken: Spoken, reader: Format, place: Place) -> Iterator[Item]:
-    records, dialogues = spoken
-    found: dict[int, str] = {}
-    for number, path in enumerate(dialogues.paths):
+def _found_apart(spoken: Spoken, reader: Format, place: Place) -> Spoken:
+    paths, errors = list(spoken.dialogues.paths), {}
+    for number, path in enumerate(paths):
         try:
-            found[number] = path and _path(path, dialogues.type, records[number], reader, place)
+            paths[number] = path and _path(path, spoken.dialogues.type, spoken.records[number], reader, place)
         except RecordError as error:
-            yield records[number].rejected(error)
-    if found:
-        records, dialogues = spoken.take([*found]) if len(found) < len(records) else spoken
-        yield Spoken(records, replace(dialogues, paths=[*found.values()]))
+            errors[number] = error
+    return spoken._replace(dialogues=replace(spoken.dialogues, paths=paths)).without(errors)
 
 
 def _found(record: Record, conversation: Conversation, reader: Format, place: Place) -> Opened:
@@ -99,12 +93,18 @@ def _path(path: str, kind: MediaType, record: Record, reader: Format, place: Pla
 
 
 def opened(items: Iterable[Item]) -> Iterator[Opened]:
-    """Yield the items with each dialogue as a conversation."""
+    """Yield the items with each dialogue as a conversation, in the order of the records."""
     for item in items:
         if isinstance(item, Spoken):
-            yield from zip(item.records, item.dialogues.conversations(), strict=True)
+            rows: Iterable[Opened] = zip(item.records, item.dialogues.conversations(), strict=True)
+            rejects: Iterable[Opened] = item.rejects
+            yield from heapq.merge(rows, rejects, key=_number)
         else:
             yield item
+
+
+def _number(item: Opened) -> int:
+    return item.record if isinstance(item, Reject) else item[0].number
 
 
 def probe_media(items: Iterable[Opened], place: Place, prober: Prober) -> Iterator[Item]:

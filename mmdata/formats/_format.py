@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -43,14 +44,23 @@ class Record(Struct, frozen=True, gc=False):
 
 
 class Spoken(NamedTuple):
-    """Records, and the dialogues that they are: as many."""
+    """Records with the dialogues that they are, as many; and the rejects that others between them have become."""
 
     records: Sequence[Record]
     dialogues: Dialogues
+    rejects: Sequence[Reject] = ()
 
     def take(self, places: Sequence[int]) -> Spoken:
-        """Return those at the places."""
-        return Spoken([self.records[place] for place in places], self.dialogues.take(places))
+        """Return those at the places, and all the rejects."""
+        return self._replace(records=[self.records[place] for place in places], dialogues=self.dialogues.take(places))
+
+    def without(self, errors: Mapping[int, Exception]) -> Spoken:
+        """Return those that have no error, by their places, the others as rejects, which are in the records' order."""
+        if not errors:
+            return self
+        rejects = [*self.rejects, *(self.records[place].rejected(error) for place, error in errors.items())]
+        kept = [place for place in range(len(self.records)) if place not in errors]
+        return self.take(kept)._replace(rejects=sorted(rejects, key=attrgetter("record")))
 
 
 @dataclass(frozen=True, slots=True)

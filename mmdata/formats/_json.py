@@ -180,7 +180,7 @@ class Reader:
     def value(self) -> Value:
         """Return the value at the position and step over it; an error in its place where it cannot be read."""
         try:
-            value, end = self._decode()
+            value, end = self._decode(_DECODER)
         except RecursionError:
             return self._refuse("nested deeper than a reader can follow", "too_deep")
         except json.JSONDecodeError as error:
@@ -205,12 +205,12 @@ class Reader:
         self._window.slide(self._position)
         self._position = 0
 
-    def _decode(self) -> tuple[Value, int]:
+    def _decode(self, decoder: json.JSONDecoder) -> tuple[Value, int]:
         """Return the value at the position and where it ends, reading on while the window may cut it."""
         window = self._window
         while True:
             try:
-                value, end = _DECODER.raw_decode(window.text, self._position)
+                value, end = decoder.raw_decode(window.text, self._position)
             except json.JSONDecodeError as error:
                 if window.ended or not _may_be_cut(error):
                     raise
@@ -254,7 +254,16 @@ class Reader:
         self._position = end + 1
 
     def _skip_record(self) -> None:
-        """Go to where the record at the position ends by its brackets, else to where the next one seems to start."""
+        """Go to where the record at the position ends, if that can be seen, else to where the next one seems to start.
+
+        It ends where it would if we were less strict, or where its brackets are closed.
+        """
+        try:
+            _, self._position = self._decode(_LAX)
+        except (ValueError, RecursionError):
+            self._skip_broken()
+
+    def _skip_broken(self) -> None:
         window, start = self._window, self._position
         starts = self._likely_start()
         brackets = _Brackets(starts, hopeless=window.text[start] not in _CLOSERS)
@@ -319,8 +328,7 @@ class _Brackets:
             return min(position + 1, len(text))
         self._in_string = False
         brace = text.rfind("{", max(0, position - 32), position)
-        first = brace >= 0 and not text[brace + 1 : position - 1].strip()
-        if character == '"' and first and self._starts.match(text, brace, position + 300):
+        if character == '"' and brace >= 0 and self._starts.match(text, brace, position + 300):
             self.hopeless = True  # what closes a string here is the first quote of a record
         return position
 
@@ -357,6 +365,7 @@ def _float(spelled: str) -> float:
 
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+_LAX: Final = json.JSONDecoder(strict=False, parse_int=float)
 
 
 def _may_be_cut(error: json.JSONDecodeError) -> bool:
