@@ -127,8 +127,14 @@ def test_a_source_read_many_at_a_time_becomes_the_store_of_one_read_one_by_one(
         json.dumps(data.draw(st.lists(values, min_size=1, max_size=30) | st.lists(plain, min_size=2, max_size=30)))
     )
 
+    options: dict[str, Any] = {
+        "check": data.draw(st.sampled_from(["none", "exists"])),
+        "duplicate_ids": data.draw(st.sampled_from(["number", "reject"])),
+        "limit": data.draw(st.none() | st.integers(1, 30)),
+    }
+
     for name, reader in (("many", Llava()), ("one", OneByOne())):
-        mmdata.convert(reader, folder / "llava.json", folder / name, check="none")
+        mmdata.convert(reader, folder / "llava.json", folder / name, **options)
 
     for file in ("data-00000.arrow", "rejects.jsonl"):
         many, one = folder / "many" / file, folder / "one" / file
