@@ -254,16 +254,14 @@ class Reader:
         self._position = end + 1
 
     def _skip_record(self) -> None:
-        """Go to where the record at the position ends, if that can be seen, else to where the next one seems to start.
-
-        It ends where it would if we were less strict, or where its brackets are closed.
-        """
+        """Go to the end of the record at the position: where it would be if we were less strict, else by its look."""
         try:
             _, self._position = self._decode(_LAX)
         except (ValueError, RecursionError):
             self._skip_broken()
 
     def _skip_broken(self) -> None:
+        """Go to where the brackets of the record at the position are closed, else to where the next seems to start."""
         window, start = self._window, self._position
         starts = self._likely_start()
         brackets = _Brackets(starts, hopeless=window.text[start] not in _CLOSERS)
