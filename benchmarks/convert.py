@@ -134,7 +134,7 @@ def our_features():
     import datasets
     import pyarrow as pa
 
-    from mmdata.columns import arrow_schema
+    from mmdata.store.encode import arrow_schema
 
     fields = [pa.field(f.name, pa.string()) if pa.types.is_dictionary(f.type) else f for f in arrow_schema()]
     return datasets.Features.from_arrow_schema(pa.schema(fields))

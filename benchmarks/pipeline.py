@@ -33,7 +33,7 @@ from mmdata.store import Store
 from mmdata.store import open as open_store
 from mmdata.templates import get
 from mmdata.tokenizers import load
-from mmdata.writer import Origin, StoreWriter
+from mmdata.store.writer import Origin, StoreWriter
 from recipes.vocabularies import byte_tokenizer
 
 Run: TypeAlias = "Callable[[Data, Path], Iterator[Any]]"
@@ -120,7 +120,7 @@ def make_data(root: Path, kind: str, samples: int) -> Data:
         for number in range(samples):
             part = Image(0) if kind == "images" else Video(0)
             turns = (user(part, QUESTION), assistant(ANSWER))
-            writer.write(Conversation(f"s{number}", turns, (media[number % len(media)],), "bench"))
+            writer.write_conversations([Conversation(f"s{number}", turns, (media[number % len(media)],), "bench")])
     return Data(kind, files, open_store(root / "store"), samples)
 
 
@@ -396,7 +396,7 @@ def first_batch(path: Path) -> dict[str, Any]:
     row = Conversation("number", (user(QUESTION), assistant(ANSWER)))
     with StoreWriter(path, sources=[""], origin=Origin("bench", {})) as writer:
         for _ in range(1_000_000):
-            writer.write(row)
+            writer.write_conversations([row])
     family = get("llava_next_video")(tokenizer=byte_tokenizer("llava_next_video"))
     began = time.perf_counter()
     next(iter(Stream(open_store(path), family, seq_length=512, batch_size=8)))

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import options, print_row
 from mmdata import video
-from mmdata.frames import cache_frames, cached_frames
+from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.schema import Conversation, Media, Video, assistant, user
 from mmdata.store import open as open_store
-from mmdata.writer import Origin, StoreWriter
+from mmdata.store.writer import Origin, StoreWriter
 
 FRAMES, SIDE = 24, 224
 STRATEGY = f"uniform:{FRAMES}"
@@ -123,7 +123,7 @@ def cached(clips: list[str], folder: Path) -> Contestant:
     with StoreWriter(folder / "store", sources=[""], origin=Origin("benchmark", {}, media_root="/")) as writer:
         for clip in clips:
             media = Media("video", str(Path(clip).resolve()))
-            writer.write(Conversation(clip, (user(Video(0)), assistant("-")), (media,)))
+            writer.write_conversations([Conversation(clip, (user(Video(0)), assistant("-")), (media,))])
     cache_frames(folder / "store", folder / "frames", STRATEGY, size=SIDE, on_damage="keep")
     store = open_store(folder / "frames")
     rows = {row.id: number for number, row in enumerate(store)}

@@ -17,7 +17,7 @@ from mmdata.errors import MMDataError, UsageError
 
 if TYPE_CHECKING:
     from mmdata.conversion import ConvertReport
-    from mmdata.frames import CacheReport
+    from mmdata.frame_cache import CacheReport
     from mmdata.store import Store
     from mmdata.templates import Template
 
@@ -139,8 +139,8 @@ def convert(
     format_name: str, sources: Sequence[Path], store: Path, options: Sequence[str], as_json: bool, **settings: Any
 ) -> None:
     """Convert SOURCES of a FORMAT into a store."""
+    from mmdata._tools.progress import progress
     from mmdata.conversion import convert as run
-    from mmdata.progress import progress
 
     with progress(f"converting {format_name}") as update:
         report = run(format_name, sources, store, options=_options(options), progress=update, **settings)
@@ -157,8 +157,8 @@ def convert(
 @JSON
 def mix(config: Path, store: Path | None, plan: bool, seed: int, overwrite: bool, parquet: bool, as_json: bool) -> None:
     """Make one store of a mixing YAML, or show with --plan what it would take."""
+    from mmdata._tools.progress import progress
     from mmdata.mixture import Mixture, write_mixture
-    from mmdata.progress import progress
 
     if (store is None) != plan:
         raise UsageError("mmdata mix takes either -o STORE, or --plan to look first")
@@ -263,7 +263,7 @@ def _template(template: str | None, tokenizer: Path | None, template_options: Se
     if template is None:
         return None
     from mmdata import templates, tokenizers
-    from mmdata.options import typed
+    from mmdata._tools.options import typed
 
     kind = templates.get(template)
     if tokenizer is None:
@@ -318,8 +318,8 @@ Example:
 @JSON
 def frames(source: Path, store: Path, strategy: str, as_json: bool, **settings: Any) -> None:
     """Decode the videos of STORE once: write a new store that holds their frames."""
-    from mmdata.frames import cache_frames
-    from mmdata.progress import progress
+    from mmdata._tools.progress import progress
+    from mmdata.frame_cache import cache_frames
 
     with progress("decoding", len(mmdata.open(source))) as update:
         report = cache_frames(source, store, strategy, progress=update, **settings)
@@ -348,8 +348,8 @@ def bench(pipeline: Path, steps: int, as_json: bool) -> None:
 
 
 def _media_faults(store: Path, workers: int | None) -> list[str]:
-    from mmdata.checks import media_faults
-    from mmdata.progress import progress
+    from mmdata._tools.progress import progress
+    from mmdata.conversion.prober import media_faults
 
     opened = mmdata.open(store)
     with progress("decoding", len(opened)) as update:

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from enum import Enum
 
+from mmdata.errors import DataError
+
 __all__ = ["Reason", "Reject"]
 
 
@@ -59,6 +61,13 @@ class Reject:
     id: str | None
     reason: Reason
     detail: str
+
+    @classmethod
+    def from_error(cls, error: Exception, *, record: int, file: str, id: str | None) -> Reject:  # noqa: A002
+        """Return the reject that a record becomes by an error; an exception that is not ours is named with its type."""
+        reason = Reason.of(getattr(error, "reason", Reason.MALFORMED.value))
+        detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+        return cls(record, file, id, reason, detail)
 
     def to_json(self) -> str:
         """Return the line that stands for it in ``rejects.jsonl``, without its newline."""

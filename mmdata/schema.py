@@ -2,7 +2,7 @@
 
 This is the currency of the house. Formats make conversations, the store keeps them, templates read them. They are
 checked once, when they are made, and never change; what holds a :class:`Conversation` may trust it. :func:`replace`
-makes a changed copy. The way to Arrow is :mod:`mmdata.columns`, the way back :mod:`mmdata.rows`.
+makes a changed copy. The way to Arrow is :mod:`mmdata.store.encode`, the way back :mod:`mmdata.store.decode`.
 
 They are ``msgspec`` structs rather than dataclasses: a million conversations are ten million of these objects, and a
 frozen dataclass takes five to twenty times as long to make.

@@ -9,7 +9,7 @@ from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from mmdata.store import Store
 from mmdata.store import open as open_store
-from mmdata.writer import Origin, StoreWriter
+from mmdata.store.writer import Origin, StoreWriter
 from tests.conversations import plain
 
 
@@ -26,8 +26,7 @@ def write(
     origin = Origin("test", {}, media_root=media_root)
     sources = sorted({row.source for row in rows})
     with StoreWriter(path, sources=sources, origin=origin, parquet=parquet, overwrite=overwrite) as writer:
-        for row in rows:
-            writer.write(row)
+        writer.write_conversations(rows)
         for reject in rejects:
             writer.reject(reject)
     return open_store(path)

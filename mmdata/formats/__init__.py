@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmdata._tools.options import defaults, typed
+from mmdata._tools.registry import Registry
 from mmdata.formats import _detect
-from mmdata.formats._format import Format, Record, Sample, Spoken
-from mmdata.options import defaults, typed
-from mmdata.registry import Registry
+from mmdata.formats._format import Format, Origin, Sample
+from mmdata.sources.record import Record
 
-__all__ = ["Format", "Record", "Sample", "Spoken", "describe", "detect", "make", "registry"]
+__all__ = ["Format", "Origin", "Record", "Sample", "describe", "detect", "make", "registry"]
 
 registry: Registry[type[Format]] = Registry("mmdata.formats", "format", besides=frozenset({"export"}))
 

@@ -15,12 +15,12 @@ from itertools import groupby
 from typing import Any, Final
 
 from mmdata.errors import RecordError
-from mmdata.formats._format import Record
 from mmdata.formats._parts import KIND_OF, TEXT, body_of, is_object, leftovers_of_parts, medium_in, medium_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import conversation_id, kind
 from mmdata.formats._turns import IMAGE, VIDEO, Slots, lead_in, require_answer, role_of, with_turns
 from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Role, Text, Video
+from mmdata.sources.record import Record
 
 __all__ = ["Chat", "Turn", "converse", "pairs", "turns"]
 

@@ -8,12 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from mmdata._tools.registry import Registry
 from mmdata.errors import UsageError
-from mmdata.formats._format import Format, Record, Sample
-from mmdata.formats._json import has_whole_lines, records
+from mmdata.formats._format import Format, Sample
 from mmdata.formats._sources import json_files
-from mmdata.formats._window import Window
-from mmdata.registry import Registry
+from mmdata.sources.json import has_whole_lines, records
+from mmdata.sources.record import Record
+from mmdata.sources.window import Window
 
 __all__ = ["detect"]
 

@@ -2,65 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct
 
-from mmdata.dialogues import Dialogues
-from mmdata.errors import DataError
-from mmdata.rejects import Reason, Reject
+from mmdata.rejects import Reject
 from mmdata.schema import Conversation
+from mmdata.sources.record import Record
 
-__all__ = ["Format", "Record", "Sample", "Spoken"]
+__all__ = ["Format", "Origin", "Sample"]
 
 
-class Record(Struct, frozen=True, gc=False):
-    """One record of a source: its ``raw`` value, which may be typed, and where it stands.
+class Origin(Struct, frozen=True, gc=False):
+    """Where a row came from: the source ``file`` as POSIX text, its record's ``number`` in it, the record's own ``id``.
 
-    ``file`` is the source file as POSIX text, ``number`` the record's number in it counted from 0, ``id`` the record's
-    own id as text, or None; ``size`` how many characters its text has, or None where nobody has counted.
+    ``extra_json`` is the row's column ``extra``.
     """
 
-    raw: Any
     file: str
-    number: int
+    number: int = 0
     id: str | None = None
-    size: int | None = None
+    extra_json: str = "{}"
 
     @property
-    def value(self) -> Any:
-        """The record as JSON has it: dictionaries, lists, text, numbers."""
-        return to_builtins(self.raw) if isinstance(self.raw, Struct) else self.raw
-
-    def rejected(self, error: Exception) -> Reject:
-        """Return the reject that the record becomes by an error."""
-        reason = Reason.of(getattr(error, "reason", Reason.MALFORMED.value))
-        detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-        return Reject(self.number, self.file, self.id, reason, detail)
-
-
-class Spoken(NamedTuple):
-    """Records with the dialogues that they are, as many; and the rejects that others between them have become."""
-
-    records: Sequence[Record]
-    dialogues: Dialogues
-    rejects: Sequence[Reject] = ()
-
-    def take(self, places: Sequence[int]) -> Spoken:
-        """Return those at the places, and all the rejects."""
-        return self._replace(records=[self.records[place] for place in places], dialogues=self.dialogues.take(places))
-
-    def without(self, errors: Mapping[int, Exception]) -> Spoken:
-        """Return those that have no error, by their places, the others as rejects, which are in the records' order."""
-        if not errors:
-            return self
-        rejects = [*self.rejects, *(self.records[place].rejected(error) for place, error in errors.items())]
-        kept = [place for place in range(len(self.records)) if place not in errors]
-        return self.take(kept)._replace(rejects=sorted(rejects, key=attrgetter("record")))
+    def extra(self) -> dict[str, Any]:
+        """The fields of the record that have no column of their own."""
+        return json.loads(self.extra_json) if self.extra_json != "{}" else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +58,9 @@ class Format(Protocol):
 
     The two halves are apart so that a record that cannot be read costs itself alone: :meth:`records` goes on after it.
     A format that :func:`mmdata.formats.detect` shall know has a static method ``recognises(sample)`` besides. One that
-    can read many records faster than one by one has a method ``dialogues(sources)``, which yields what :meth:`records`
-    does, with as many together as are dialogues one after the other (:class:`Spoken`); :meth:`conversation` reads those
-    that are none.
+    can read many records faster than one by one has ``runs(sources)``, which yields what :meth:`records` does in lists,
+    and ``flatten(records)``, which returns what :meth:`conversation` would say of each of some records, column by
+    column, or None where it cannot tell: :meth:`conversation` reads those.
     """
 
     summary: ClassVar[str]
@@ -119,5 +90,5 @@ class Format(Protocol):
             SchemaError: the conversation breaks a rule of the schema.
         """
 
-    def candidates(self, path: str, record: Record) -> Iterable[str]:
-        """Return where a media path of a record may be found under the media root, likeliest first; at least one."""
+    def candidates(self, path: str, origin: Origin) -> Iterable[str]:
+        """Return where a media path of a row may be found under the media root, likeliest first; at least one."""

@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError, UsageError
-from mmdata.formats._format import Record
-from mmdata.formats._json import runs
-from mmdata.formats._run import Way, read_strictly
-from mmdata.formats._walk import is_folder, walk
-from mmdata.layout import is_store
+from mmdata.formats._format import Origin
 from mmdata.rejects import Reject
+from mmdata.sources.json import runs
+from mmdata.sources.record import Record
+from mmdata.sources.run import Way, read_strictly
+from mmdata.sources.walk import is_folder, walk
+from mmdata.store.layout import is_store
 
 __all__ = ["JsonSource", "conversation_id", "homeless", "json_files", "mapping", "with_ours"]
 
@@ -47,17 +48,17 @@ class JsonSource:
         for file in self.files(sources):
             yield from runs(file, id_key=self.id_key, ways=ways)
 
-    def candidates(self, path: str, record: Record) -> Iterator[str]:
+    def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path as the source spells it, then below the folder of the record's file."""
         yield path
-        yield from below_folder(path, record)
+        yield from below_folder(path, origin)
 
 
-def below_folder(path: str, record: Record) -> tuple[str, ...]:
+def below_folder(path: str, origin: Origin) -> tuple[str, ...]:
     """Return ``path`` below the last two and below the last folder of the record's file, for sources side by side."""
     if path.startswith("/"):
         return ()
-    folders = [folder for folder in record.file.split("/")[-3:-1] if folder not in _NO_NAMES]
+    folders = [folder for folder in origin.file.split("/")[-3:-1] if folder not in _NO_NAMES]
     return tuple("/".join((*folders[first:], path)) for first in range(len(folders)))
 
 

@@ -18,13 +18,14 @@ from typing import Any, ClassVar, Final, TypeGuard
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._format import Record, Sample
-from mmdata.formats._json import members
+from mmdata.formats._format import Origin, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
-from mmdata.formats._spill import Spill
 from mmdata.formats.llava import elsewhere
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Box, Conversation, Image, Media, Message, Region, Split, assistant, user
+from mmdata.sources.json import members
+from mmdata.sources.record import Record
+from mmdata.sources.spill import Spill
 
 __all__ = ["Coco"]
 
@@ -92,12 +93,12 @@ class Coco(JsonSource):
         media = (Media("image", image["file_name"]),)
         return Conversation(conversation_id(record), messages, media, self.source, _split(record), extra)
 
-    def candidates(self, path: str, record: Record) -> Iterator[str]:
+    def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path in the folder of its edition, as it is spelt, and where such an image is often kept."""
-        if edition := _EDITION.search(_stem(record)):
+        if edition := _EDITION.search(_stem(origin.file)):
             yield f"{edition[1]}/{path}"
             yield f"images/{edition[1]}/{path}"
-        yield from JsonSource.candidates(self, path, record)
+        yield from JsonSource.candidates(self, path, origin)
         if not path.startswith("/"):
             yield from elsewhere(path)
 
@@ -270,10 +271,10 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
 
 
-def _stem(record: Record) -> str:
-    return PurePosixPath(record.file).name.split(".json")[0]
+def _stem(file: str) -> str:
+    return PurePosixPath(file).name.split(".json")[0]
 
 
 def _split(record: Record) -> Split:
-    found = _EDITION.search(_stem(record))
+    found = _EDITION.search(_stem(record.file))
     return found[2] if found else "train"  # type: ignore[return-value]

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._format import Record, Sample
+from mmdata.formats._format import Origin, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
 from mmdata.schema import Conversation, Image, Media, assistant, user
+from mmdata.sources.record import Record
 
 __all__ = ["Fewshot"]
 
@@ -51,10 +52,10 @@ class Fewshot(JsonSource):
             conversation_id(record), (user(Image(0), prompt), assistant(label)), media, self.source, extra=extra
         )
 
-    def candidates(self, path: str, record: Record) -> Iterator[str]:
+    def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path as it is spelt, below its file's folder, and its last name in that folder."""
-        yield from JsonSource.candidates(self, path, record)
-        yield from JsonSource.candidates(self, posixpath.basename(path), record)
+        yield from JsonSource.candidates(self, path, origin)
+        yield from JsonSource.candidates(self, posixpath.basename(path), origin)
 
 
 def _text(value: dict[str, Any], key: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._dialogues import WAYS, dialogues
-from mmdata.formats._format import Record, Sample, Spoken
+from mmdata.formats._format import Origin, Sample
+from mmdata.formats._llava_flat import WAYS, flatten_llava
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, below_folder, conversation_id, homeless, kind, mapping
 from mmdata.formats._turns import (
@@ -31,6 +31,9 @@ from mmdata.formats._turns import (
 )
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Message, Role
+from mmdata.sources.record import Record
+from mmdata.sources.run import Way
+from mmdata.store.encode import FlatRows
 
 __all__ = ["Llava", "converse", "elsewhere", "of_human_and_gpt"]
 
@@ -69,14 +72,18 @@ class Llava(JsonSource):
         """Return the conversation of one record; one without ``image`` and ``video`` is text alone."""
         return converse(record, self.source)
 
-    def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken | Record | Reject]:
-        """Yield the records in order, those that are so plain with their dialogues."""
-        return dialogues(self.runs(sources, WAYS), self.source)
+    def runs(self, sources: Sequence[Path], ways: Sequence[Way] = WAYS) -> Iterator[list[Record | Reject]]:
+        """Yield the records in order, in lists of what was read together."""
+        return super().runs(sources, ways)
 
-    def candidates(self, path: str, record: Record) -> Iterator[str]:
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return the conversations of records column by column, where all of them are plain."""
+        return flatten_llava(records, self.source)
+
+    def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path as it is spelt, below the folder of its file, and where else such an image is often kept."""
         yield path
-        yield from below_folder(path, record)
+        yield from below_folder(path, origin)
         if self.fallbacks and not path.startswith("/"):
             yield from elsewhere(path)
 

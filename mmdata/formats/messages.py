@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, converse, turns
-from mmdata.formats._format import Record, Sample
+from mmdata.formats._format import Sample
 from mmdata.formats._parts import leftovers_of_media, media_of
 from mmdata.formats._sources import JsonSource, homeless, mapping
 from mmdata.schema import Conversation
+from mmdata.sources.record import Record
 
 __all__ = ["Messages", "beside"]
 

@@ -15,11 +15,12 @@ from typing import Any, ClassVar, Final, Literal
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._format import Record, Sample
+from mmdata.formats._format import Sample
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, conversation_id, homeless, kind, mapping
 from mmdata.formats._turns import leftover_fields, require_answer, role_of, with_turns
 from mmdata.schema import Box, Conversation, Image, Media, Message, Part, Region, Text
+from mmdata.sources.record import Record
 
 __all__ = ["QwenVl"]
 

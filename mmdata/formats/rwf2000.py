@@ -17,10 +17,11 @@ from typing import ClassVar, Final, Literal
 
 from mmdata.errors import UsageError
 from mmdata.formats import registry
-from mmdata.formats._format import Record, Sample
-from mmdata.formats._walk import walk
+from mmdata.formats._format import Origin, Sample
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, Split, Video, assistant, user
+from mmdata.sources.record import Record
+from mmdata.sources.walk import walk
 
 __all__ = ["Rwf2000"]
 
@@ -104,7 +105,7 @@ class Rwf2000:
         split = record.value["split"]
         return Conversation(str(record.id), (question, assistant(answer)), media, self.source, split, extra)
 
-    def candidates(self, path: str, record: Record) -> Sequence[str]:
+    def candidates(self, path: str, origin: Origin) -> Sequence[str]:
         """Return the path: it was found by walking."""
         return (path,)
 

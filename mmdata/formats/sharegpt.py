@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, Turn, converse, pairs, turns
-from mmdata.formats._format import Record, Sample
+from mmdata.formats._format import Sample
 from mmdata.formats._sources import JsonSource, kind, mapping
 from mmdata.formats.messages import beside
 from mmdata.schema import Conversation
+from mmdata.sources.record import Record
 
 __all__ = ["TURNS", "ShareGpt", "spoken", "turns_field", "with_system"]
 

@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, Turn, converse, pairs
-from mmdata.formats._format import Record, Sample
-from mmdata.formats._json import is_clean
+from mmdata.formats._format import Sample
 from mmdata.formats._sources import JsonSource, kind, mapping
 from mmdata.formats.messages import beside
 from mmdata.formats.sharegpt import TURNS, spoken, turns_field, with_system
 from mmdata.schema import Conversation
+from mmdata.sources.json import is_clean
+from mmdata.sources.record import Record
 
 __all__ = ["Swift"]
 

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from mmdata.formats import registry
-from mmdata.formats._dialogues import WAYS, dialogues
-from mmdata.formats._format import Record, Sample, Spoken
+from mmdata.formats._format import Origin, Sample
+from mmdata.formats._llava_flat import WAYS, flatten_llava
 from mmdata.formats._sources import JsonSource, below_folder
 from mmdata.formats.llava import converse, of_human_and_gpt
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
+from mmdata.sources.record import Record
+from mmdata.sources.run import Way
+from mmdata.store.encode import FlatRows
 
 __all__ = ["Video178k"]
 
@@ -45,14 +48,18 @@ class Video178k(JsonSource):
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""
         return converse(record, self.source)
 
-    def dialogues(self, sources: Sequence[Path]) -> Iterator[Spoken | Record | Reject]:
-        """Yield the records in order, those that are so plain with their dialogues."""
-        return dialogues(self.runs(sources, WAYS), self.source)
+    def runs(self, sources: Sequence[Path], ways: Sequence[Way] = WAYS) -> Iterator[list[Record | Reject]]:
+        """Yield the records in order, in lists of what was read together."""
+        return super().runs(sources, ways)
 
-    def candidates(self, path: str, record: Record) -> Iterator[str]:
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return the conversations of records column by column, where all of them are plain."""
+        return flatten_llava(records, self.source)
+
+    def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path below the bucket's folder, below the root, and below the folder ``data_source`` names."""
-        yield from below_folder(path, record)
+        yield from below_folder(path, origin)
         yield path
-        bucket = record.value.get("data_source")
+        bucket = origin.extra.get("data_source")
         if isinstance(bucket, str) and not path.startswith("/"):
             yield f"{bucket}/{path}"

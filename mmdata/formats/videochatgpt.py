@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._format import Record, Sample
+from mmdata.formats._format import Origin, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping, with_ours
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, replace, user
+from mmdata.sources.record import Record
 
 __all__ = ["VideoChatGpt"]
 
@@ -68,7 +69,7 @@ class VideoChatGpt(JsonSource):
         messages = (user(Video(0), question), assistant(value["answer"]))
         return Conversation(conversation_id(record), messages, media, self.source, "test", extra)
 
-    def candidates(self, path: str, record: Record) -> Iterator[str]:
+    def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path under the suffixes that the archive has, then without its folder."""
         stem = path.removesuffix(".mp4")
         yield from (stem + suffix for suffix in _SUFFIXES)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from mmdata._tools.limits import Limits
 from mmdata.errors import ImageError
-from mmdata.limits import Limits
 
 if TYPE_CHECKING:
     import numpy as np

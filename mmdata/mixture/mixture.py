@@ -10,16 +10,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from mmdata._tools.shuffle import choose
 from mmdata.conversion import convert
+from mmdata.conversion.ids import Ids, Seen, content_of, with_own_id
 from mmdata.errors import ConfigError
-from mmdata.ids import Ids, Seen, content_of, with_own_id
-from mmdata.manifest import hash_file, hash_text
 from mmdata.mixture.config import Dataset, MixConfig, read_config
 from mmdata.schema import Conversation, Media, replace
-from mmdata.shuffle import choose
 from mmdata.store import Store
 from mmdata.store import open as open_store
-from mmdata.writer import Origin, StoreWriter
+from mmdata.store.builder import BatchBuilder
+from mmdata.store.manifest import hash_file, hash_text
+from mmdata.store.writer import Origin, StoreWriter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -179,7 +180,7 @@ def write_mixture(
     """
     root = mixture.media_root
     origin = Origin("mixture", {"seed": mixture.seed, **(options or {})}, str(root) if root else None)
-    ids = Ids()
+    ids, builder = Ids(), BatchBuilder()
     writer = StoreWriter(Path(store), sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet)
     with writer:
         for index in range(len(mixture)):
@@ -189,9 +190,11 @@ def write_mixture(
             if ids.meet(own, content_of(conversation)) is not Seen.NEW:
                 extra = with_own_id(conversation.extra, own)
                 conversation = replace(conversation, id=ids.numbered(own), extra=extra)
-            writer.write(conversation)
-            if index % 4096 == 0:
+            builder.append(conversation, file="", record=index, id=None)
+            if builder.is_full:
+                writer.write(builder.build())
                 progress(index, 0)
+        writer.write(builder.build())
         writer.describe(renamed_ids=ids.renamed)
     return open_store(store)
 

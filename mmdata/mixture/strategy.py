@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
+from mmdata._tools.shuffle import choose
 from mmdata.errors import ConfigError
-from mmdata.shuffle import choose
 
 __all__ = ["Strategy"]
 

@@ -8,8 +8,8 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from mmdata.engine.local import Pool
 from mmdata.errors import MediaError
-from mmdata.isolate import Pool
 from mmdata.pipeline.encode import decode_views
 from mmdata.schema import Media
 from mmdata.templates import PixelPlan

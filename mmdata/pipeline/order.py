@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmdata.shuffle import permuted
+from mmdata._tools.shuffle import permuted
 
 __all__ = ["Order"]
 

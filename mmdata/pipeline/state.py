@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mmdata.errors import ConfigError
-from mmdata.manifest import hash_text
 from mmdata.pipeline.plan import Cursor
+from mmdata.store.manifest import hash_text
 from mmdata.templates import Template
 
 __all__ = ["VERSION", "describe", "from_json", "template_facts", "to_json"]

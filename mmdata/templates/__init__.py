@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mmdata.registry import Registry
+from mmdata._tools.registry import Registry
 from mmdata.templates._encoded import IGNORE, Encoded, MediaSlot, PixelPlan, Resize, attention_mask
 from mmdata.templates._template import Template
 

@@ -6,7 +6,7 @@ file holds, :func:`plan` which of its frames a strategy would take.
 
 from __future__ import annotations
 
-from mmdata.limits import Limits
+from mmdata._tools.limits import Limits
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
 from mmdata.video.plan import Plan, plan

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mmdata.limits import Limits
+    from mmdata._tools.limits import Limits
     from mmdata.video.index import Index
     from mmdata.video.plan import Plan
 

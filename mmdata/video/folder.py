@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mmdata.limits import Limits
+    from mmdata._tools.limits import Limits
     from mmdata.video.plan import Plan
 
 __all__ = ["FOLDER_RATE", "decode_folder", "index_folder", "is_folder", "sample_folder"]

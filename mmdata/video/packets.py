@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mmdata._tools.limits import Limits
 from mmdata.errors import VideoError
-from mmdata.limits import Limits
 from mmdata.video.source import Source, name_of, plain
 
 if TYPE_CHECKING:

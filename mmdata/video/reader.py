@@ -9,8 +9,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mmdata._tools.limits import Limits
 from mmdata.errors import VideoError
-from mmdata.limits import Limits
 from mmdata.video.folder import decode_folder, index_folder, is_folder
 from mmdata.video.index import TIMELESS, Index, built, confirmed
 from mmdata.video.packets import Supply, read_packets, tick, without_leading

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from mmdata._tools.limits import Limits
 from mmdata.errors import UsageError, VideoError
-from mmdata.limits import Limits
 from mmdata.video.folder import is_folder, sample_folder
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-    from mmdata.limits import Limits
+    from mmdata._tools.limits import Limits
 
 __all__ = ["Source", "name_of", "opened", "plain", "undecodable"]
 

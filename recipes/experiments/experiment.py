@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdata.schema import Conversation, Part
-from mmdata.writer import Origin, StoreWriter
+from mmdata.store.writer import Origin, StoreWriter
 from recipes import build
 from recipes.config import FinetuneConfig, Generation, read
 from recipes.finetune import finetune
@@ -32,7 +32,7 @@ def write_store(path: Path, conversations: Iterable[Conversation]) -> Path:
     """Write a store of conversations made here."""
     with StoreWriter(path, sources=("drawn",), origin=Origin("drawn", {}), overwrite=True) as writer:
         for conversation in conversations:
-            writer.write(conversation)
+            writer.write_conversations([conversation])
     return path
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mmdata.errors import RecordError, SchemaError
 from mmdata.formats import make
-from mmdata.formats._format import Record
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, Region, assistant, user
+from mmdata.sources.record import Record
 
 COCO = make("coco")
 IMAGES = [

@@ -8,9 +8,9 @@ import pytest
 
 from mmdata.errors import RecordError, SchemaError
 from mmdata.formats import registry
-from mmdata.formats._format import Record
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, Message, Text, Video, assistant, system, user
+from mmdata.sources.record import Record
 
 LLAVA = registry.get("llava")()
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mmdata.errors import RecordError, SchemaError
 from mmdata.formats import make
-from mmdata.formats._format import Record
 from mmdata.schema import Conversation, Image, Media, Part, Region, Text, assistant, user
+from mmdata.sources.record import Record
 from mmdata.templates._grid import GRIDS
 
 

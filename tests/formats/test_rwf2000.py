@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mmdata.errors import UsageError
 from mmdata.formats import registry
-from mmdata.formats._format import Record
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, user
+from mmdata.sources.record import Record
 
 RWF = registry.get("rwf2000")()
 QUESTION = "判断视频中是否包含暴力内容，输出1为包含暴力内容，输出0为不包含暴力内容。"

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mmdata.formats import registry
-from mmdata.formats._format import Record
+from mmdata.formats import Origin, registry
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Text, Video, assistant, user
+from mmdata.sources.record import Record
 
 VIDEO178K = registry.get("video178k")()
 
@@ -46,9 +46,10 @@ def test_options_of_a_multiple_choice_question_stay_byte_for_byte() -> None:
 
 
 def test_a_video_is_looked_for_in_its_bucket_then_in_the_root_then_where_data_source_says() -> None:
-    record = Record(caption(), "data/0_30_s_academic_v0_1/cap.json", 0)
+    extra = json.dumps({"data_source": caption()["data_source"]})
+    origin = Origin("data/0_30_s_academic_v0_1/cap.json", extra_json=extra)
 
-    assert tuple(VIDEO178K.candidates("a/RW587.mp4", record)) == (
+    assert tuple(VIDEO178K.candidates("a/RW587.mp4", origin)) == (
         "data/0_30_s_academic_v0_1/a/RW587.mp4",
         "0_30_s_academic_v0_1/a/RW587.mp4",
         "a/RW587.mp4",
@@ -92,6 +93,4 @@ def test_what_mindformers_loses_is_a_row_or_a_reject_here(golden: Path, tmp_path
 
 
 def test_a_path_present_in_two_data_sets_is_found_in_the_records_own() -> None:
-    record = Record(caption(), "/r/d2/b.json", 0)
-
-    assert list(VIDEO178K.candidates("x/p.jpg", record))[1] == "d2/x/p.jpg"
+    assert list(VIDEO178K.candidates("x/p.jpg", Origin("/r/d2/b.json")))[1] == "d2/x/p.jpg"

@@ -8,9 +8,9 @@ import pytest
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._format import Record
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, user
+from mmdata.sources.record import Record
 
 READER = registry.get("videochatgpt")()
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmdata._tools.limits import Limits
 from mmdata.errors import ImageError
 from mmdata.image import decode, size_of
-from mmdata.limits import Limits
 
 COLORS = np.arange(24 * 16, dtype=np.uint8).reshape(16, 24) // 2
 RGB = np.stack([COLORS, 255 - COLORS, COLORS // 2], axis=2)

@@ -13,7 +13,7 @@ from mmdata.pipeline import Stream
 from mmdata.schema import Conversation, assistant, user
 from mmdata.store import Store
 from mmdata.store import open as open_store
-from mmdata.writer import Origin, StoreWriter
+from mmdata.store.writer import Origin, StoreWriter
 from tests.pipeline.words import WordTemplate
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with StoreWriter(path, sources=[""], origin=Origin("test", {})) as writer:
         for _ in range(ROWS // len(rows)):
             for row in rows:
-                writer.write(row)
+                writer.write_conversations([row])
     yield path
 
 

@@ -14,9 +14,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from mmdata import image, isolate, probe, video
+from mmdata import image, video
+from mmdata._tools.limits import Limits
+from mmdata.conversion import probe
+from mmdata.engine import local as isolate
 from mmdata.errors import MediaError, VideoError
-from mmdata.limits import Limits
 from mmdata.video.reader import decoded
 from tests.video.clips import clip, numbers_in, picture
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mmdata import video
-from mmdata.limits import Limits
+from mmdata._tools.limits import Limits
 from mmdata.video.reader import reading, segments
 
 COUNT = 48

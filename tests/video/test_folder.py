@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from mmdata import video
+from mmdata.conversion.probe import check
 from mmdata.errors import VideoError
-from mmdata.probe import check
 from tests.video.clips import HEIGHT, WIDTH, numbers_in, picture
 
 

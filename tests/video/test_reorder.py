@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmdata import video
-from mmdata.limits import Limits
+from mmdata._tools.limits import Limits
 from mmdata.video.reader import reading
 from tests.video.test_exact import COUNT, fully_decoded, moving
 

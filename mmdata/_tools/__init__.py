@@ -1,0 +1,1 @@
+"""What every room may use: options, registries, limits, shuffling, progress."""

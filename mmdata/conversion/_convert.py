@@ -1,0 +1,206 @@
+"""From a source to a store, with an account of every record.
+
+Three steps, one generator each: the format reads records as conversations; their media are found, and checked as far as
+was asked; ids are made unique and the rows written. What fails on the way is a reject in its record's place.
+"""
+
+from __future__ import annotations
+
+import gc
+import posixpath
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, NoReturn, TypeAlias, get_args
+
+from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
+from mmdata.conversion.media import Place, embed_media, find_media, probe_media
+from mmdata.errors import RecordError, UsageError, nearest
+from mmdata.formats import Format, detect, make
+from mmdata.formats._batches import read_batches
+from mmdata.rejects import Reject
+from mmdata.schema import Split
+from mmdata.store.batch import ConversationBatch
+from mmdata.store.builder import BATCH_RECORDS
+from mmdata.store.manifest import SourceFile, hash_file
+from mmdata.store.writer import Origin, StoreWriter, check_vacant
+
+__all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
+
+Check: TypeAlias = Literal["none", "exists", "probe", "decode"]
+Progress: TypeAlias = Callable[[int, int], object]
+
+_JOURNAL: Final = "checks.jsonl"
+_PROBED: Final = 256
+"""How many records a batch has where media are looked into: so often progress is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertReport:
+    """What a conversion did: ``records_in == rows + sum(rejects.values())``."""
+
+    store: Path
+    records_in: int
+    rows: int
+    rejects: Mapping[str, int]
+    renamed_ids: int
+    seconds: float
+
+
+def convert(
+    format: str | Format,  # noqa: A002
+    sources: str | Path | Sequence[str | Path],
+    store: str | Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    media_root: str | Path | None = None,
+    split: Split | None = None,
+    check: Check = "exists",
+    embed: bool = False,
+    workers: int | None = None,
+    limit: int | None = None,
+    strict: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    allow_outside: bool = False,
+    parquet: bool = False,
+    duplicate_ids: DuplicateIds = "number",
+    progress: Progress = lambda rows, rejects: None,
+) -> ConvertReport:
+    """Convert ``sources`` (files or folders) of a format into a new store at ``store``, and return the account.
+
+    Args:
+        format: the name of a format (``mmdata formats`` lists them), ``auto`` for the one that recognises the sources,
+            or one that has been made.
+        sources: a file or folder, or several.
+        store: where the store shall appear.
+        options: options of the format, by name.
+        media_root: the folder that media paths are relative to; the format knows the usual one.
+        split: the split of every row; without it the format's own.
+        check: how hard to look at media: not at all, whether they are there, what they are, whether they decode whole.
+        embed: put the media's bytes into the store.
+        workers: processes that check media; as many as there are cores by default.
+        limit: read only so many records.
+        strict: stop at the first reject.
+        resume: use what an earlier attempt, which was stopped, found out about media.
+        overwrite: replace the store that is there.
+        allow_outside: admit media outside the media root.
+        parquet: write Parquet instead of Arrow files.
+        duplicate_ids: what becomes of a record whose id is taken by one with other content: a number after its id, or a
+            reject. A record that repeats both id and content is always a reject.
+        progress: called with how many records have been dealt with, and how many of them are rejects.
+
+    Raises:
+        UsageError: the sources are not there or hold no record, an option is not one, or there is a store already.
+        RecordError: ``strict`` is on and a record was not kept.
+        StoreError: another process is writing to the same place.
+    """
+    started = time.monotonic()
+    paths = _source_paths(sources)
+    if format == "auto":
+        format = detect(paths)  # noqa: A001
+    reader = make(format, options or {}) if isinstance(format, str) else format
+    _check_choices(check, duplicate_ids)
+    check_vacant(Path(store), overwrite)  # before hours of hashing
+    root = Path(media_root) if media_root is not None else reader.media_root(paths)
+    place = Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside)
+    origin = Origin(
+        format=format if isinstance(format, str) else type(format).__name__,
+        options=dict(options or {}),
+        media_root=place.root,
+        files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in reader.files(paths)),
+        notes={"check": check},
+    )
+    writer = StoreWriter(
+        Path(store),
+        sources=[reader.source],
+        origin=origin,
+        overwrite=overwrite,
+        parquet=parquet,
+        journal=_JOURNAL,
+        resume=resume,
+    )
+    ids = Ids()
+    with writer, _collector_paused(), ExitStack() as stack:
+        records = _PROBED if check in ("probe", "decode") else BATCH_RECORDS
+        batches = read_batches(reader, paths, split=split, records=records)
+        batches = (find_media(batch, reader, place) for batch in _first(limit, batches))
+        if check == "probe" or check == "decode":
+            from mmdata.conversion.prober import Prober
+
+            prober = Prober(check, journal=writer.folder / _JOURNAL, workers=workers)
+            batches = probe_media(batches, place, stack.enter_context(prober))
+        if embed:
+            batches = embed_media(batches, place)
+        for batch in batches:
+            settled = settle_ids(batch, ids, duplicate_ids)
+            if strict and settled.rejects:
+                _stop(settled.rejects[0][1])
+            writer.write(settled)
+            gc.collect(0)
+            progress(writer.records_in, writer.records_in - writer.rows)
+        if limit != 0 and not writer.records_in:
+            raise UsageError(f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources.")
+        writer.describe(renamed_ids=ids.renamed)
+    return ConvertReport(
+        store=Path(store),
+        records_in=writer.records_in,
+        rows=writer.rows,
+        rejects=dict(sorted(writer.rejects.items())),
+        renamed_ids=ids.renamed,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
+    paths = [Path(source) for source in ([sources] if isinstance(sources, (str, Path)) else sources)]
+    if not paths:
+        raise UsageError("no source was given: name a file or a folder")
+    if absent := [str(path) for path in paths if not path.exists()]:
+        raise UsageError(f"there is no {', '.join(absent)}")
+    return paths
+
+
+def _check_choices(check: str, duplicate_ids: str) -> None:
+    for option, value, known in (("check", check, Check), ("duplicate_ids", duplicate_ids, DuplicateIds)):
+        if value not in get_args(known):
+            raise UsageError(
+                f"{option}={value!r}: it is one of {', '.join(get_args(known))}.{nearest(value, get_args(known))}"
+            )
+
+
+def _first(limit: int | None, batches: Iterable[ConversationBatch]) -> Iterator[ConversationBatch]:
+    """Yield what accounts for the first ``limit`` records."""
+    left = sys.maxsize if limit is None else limit
+    for batch in batches if left else ():
+        yield batch.head(left)
+        left -= batch.num_records
+        if left <= 0:
+            return
+
+
+def _stop(reject: Reject) -> NoReturn:
+    raise RecordError(
+        f"{reject.file}, record {reject.record}, id {reject.id!r}: {reject.detail} [{reject.reason.value}]. "
+        "Nothing was written; without --strict the record is rejected and the others are kept.",
+        reason=reject.reason.value,
+    )
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep Python's cycle collector from walking a batch of young rows again and again: rows hold no cycles."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

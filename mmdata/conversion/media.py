@@ -1,0 +1,213 @@
+"""The media of records on their way to a store: found under the media root, looked into, embedded.
+
+Each step is one function over batches. A row whose media fail becomes a reject in its record's place.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mmdata.conversion.locate import are_there, find, is_url
+from mmdata.errors import MediaError, RecordError
+from mmdata.formats import Format, Origin
+from mmdata.schema import MediaType
+from mmdata.store.arrays import sparse, valid_bytes
+from mmdata.store.batch import ConversationBatch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mmdata.conversion.prober import Facts, File, Prober
+
+__all__ = ["Place", "embed_media", "find_media", "probe_media"]
+
+_EMBEDDED: Final = 16 << 20
+"""How many bytes of embedded media a batch holds before the next begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where media are, and whether they are looked for."""
+
+    root: str
+    look: bool
+    allow_outside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Media:
+    """The media of a batch: types and paths one after the other, and where each row's begin and end."""
+
+    types: Sequence[MediaType]
+    paths: Sequence[str | None]
+    are_files: Sequence[bool]
+    starts: Sequence[int]
+
+    @classmethod
+    def of(cls, batch: ConversationBatch) -> _Media:
+        media = batch.media
+        paths = media.field("path").to_pylist()
+        is_kept = [False] * len(paths)
+        for name in ("bytes", "frames"):
+            if (kept := media.field(name)).null_count < len(kept):
+                is_kept = [bool(one or other) for one, other in zip(is_kept, valid_bytes(kept), strict=True)]
+        are_files = [
+            path is not None and not kept and not is_url(path) for path, kept in zip(paths, is_kept, strict=True)
+        ]
+        starts = list(accumulate(batch.num_media.tolist(), initial=0))
+        return cls(media.field("type").to_pylist(), paths, are_files, starts)
+
+    def of_row(self, row: int) -> range:
+        """Return the numbers of a row's media."""
+        return range(self.starts[row], self.starts[row + 1])
+
+    def rows(self) -> list[int]:
+        """Return for each medium the number of its row."""
+        return [row for row in range(len(self.starts) - 1) for _ in self.of_row(row)]
+
+
+def find_media(batch: ConversationBatch, reader: Format, place: Place) -> ConversationBatch:
+    """Return the batch with each medium's path under the media root; a row with one that is not there is a reject."""
+    media = _Media.of(batch)
+    named = [number for number, path in enumerate(media.paths) if path]
+    if not named:
+        return batch
+    origins = _origins(batch)
+    rows = media.rows()
+    found = list(media.paths)
+    errors: dict[int, Exception] = {}
+
+    # Nearly always every medium is at the first place to look. Asking for all at once costs a fraction of asking each.
+    likeliest = [next(iter(reader.candidates(media.paths[n] or "", origins[rows[n]]))) for n in named]
+    types = {media.types[number] for number in named}
+    some_url = "://" in " ".join(filter(None, media.paths))
+    if not some_url and len(types) == 1 and are_there(place.root, likeliest, types.pop(), look=place.look):
+        for number, path in zip(named, likeliest, strict=True):
+            found[number] = path
+    else:
+        for number in named:
+            try:
+                path = media.paths[number] or ""
+                found[number] = _find_one(path, media.types[number], reader, origins[rows[number]], place)
+            except RecordError as error:
+                errors.setdefault(rows[number], error)
+
+    if found != media.paths:
+        there = bytes([path is not None for path in found])
+        paths = sparse([path for path in found if path is not None], there, batch.media.type.field("path").type)
+        batch = batch.with_media(path=paths)
+    return batch.reject(errors)
+
+
+def _origins(batch: ConversationBatch) -> list[Origin]:
+    extras = batch.columns.column("extra").to_pylist()
+    origins = batch.origins
+    return list(map(Origin, origins.files, origins.numbers, origins.ids, extras))
+
+
+def _find_one(path: str, kind: MediaType, reader: Format, origin: Origin, place: Place) -> str:
+    if is_url(path):
+        return path
+    candidates = reader.candidates(path.removeprefix("file://"), origin)
+    return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside)
+
+
+def probe_media(batches: Iterable[ConversationBatch], place: Place, prober: Prober) -> Iterator[ConversationBatch]:
+    """Yield the batches with what each medium's file is, looked into on other processes some rows ahead; in order."""
+
+    def questions() -> Iterator[_Question]:
+        for batch in batches:
+            media = _Media.of(batch)
+            files = [
+                [_file(media, number, place) for number in media.of_row(row) if media.are_files[number]]
+                for row in range(len(batch))
+            ]
+            yield from (_Question(batch, media, row, asked) for row, asked in enumerate(files))
+            if not files:
+                yield _Question(batch, media, 0, [])
+
+    found: list[list[Facts] | MediaError] = []
+    for question, answer in prober.answers(questions(), lambda question: question.files):
+        found.append(answer)
+        if len(found) >= len(question.batch):
+            yield _with_facts(question.batch, question.media, found)
+            found = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """The media files of one row of a batch."""
+
+    batch: ConversationBatch
+    media: _Media
+    row: int
+    files: list[File]
+
+
+def _file(media: _Media, number: int, place: Place) -> File:
+    return posixpath.join(place.root, media.paths[number] or ""), media.types[number]
+
+
+def _with_facts(
+    batch: ConversationBatch, media: _Media, found: Sequence[list[Facts] | MediaError]
+) -> ConversationBatch:
+    """Return the batch with the facts that were found of each row's files, and a reject for each row with an error."""
+    errors: dict[int, Exception] = {}
+    facts: dict[int, Facts] = {}
+    for row in range(len(batch)):
+        answer = found[row]
+        if isinstance(answer, MediaError):
+            errors[row] = answer
+        else:
+            files = [number for number in media.of_row(row) if media.are_files[number]]
+            facts.update(zip(files, answer, strict=True))
+    if facts:
+        struct = batch.media
+        names = sorted({name for known in facts.values() for name in known})
+        batch = batch.with_media(**{name: _overlay(struct.field(name), name, facts) for name in names})
+    return batch.reject(errors)
+
+
+def _overlay(column: pa.Array, name: str, facts: dict[int, Facts]) -> pa.Array:
+    """Return a column of media with what is known of some of them in the place of what was there."""
+    values: list[Any] = [None] * len(column) if column.null_count == len(column) else column.to_pylist()
+    for number, known in facts.items():
+        values[number] = known.get(name, values[number])
+    there = bytes([value is not None for value in values])
+    return sparse([value for value in values if value is not None], there, column.type)
+
+
+def embed_media(batches: Iterable[ConversationBatch], place: Place) -> Iterator[ConversationBatch]:
+    """Yield the batches with the bytes of each medium's file beside its path; many bytes make smaller batches."""
+    for batch in batches:
+        yield from _embed(batch, place)
+
+
+def _embed(batch: ConversationBatch, place: Place) -> Iterator[ConversationBatch]:
+    media = _Media.of(batch)
+    kept = batch.media.field("bytes")
+    start, size = 0, 0
+    errors: dict[int, Exception] = {}
+    data: dict[int, bytes] = {}
+    for row in range(len(batch)):
+        try:
+            for number in media.of_row(row):
+                if media.are_files[number]:
+                    data[number] = Path(_file(media, number, place)[0]).read_bytes()
+                    size += len(data[number])
+        except OSError as error:
+            errors[row - start] = MediaError(f"cannot read {error.filename}: {error.strerror}")
+        if size >= _EMBEDDED or row == len(batch) - 1:
+            first = media.starts[start]
+            some: dict[int, Facts] = {number - first: {"bytes": one} for number, one in data.items()}
+            piece = batch.slice(start, row + 1)
+            column = _overlay(kept.slice(first, media.starts[row + 1] - first), "bytes", some)
+            yield piece.with_media(bytes=column).reject(errors)
+            start, size, errors, data = row + 1, 0, {}, {}
+    if not len(batch):
+        yield batch

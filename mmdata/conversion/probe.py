@@ -1,0 +1,91 @@
+"""What a media file is, and whether it is sound."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from mmdata._tools.limits import Limits
+from mmdata.errors import VideoError
+from mmdata.schema import MediaType, TimeSource
+
+__all__ = ["Level", "Probe", "Source", "check", "probe"]
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes"
+Level: TypeAlias = Literal["probe", "decode"]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a media file is, in the terms of :class:`mmdata.schema.Media`.
+
+    ``width`` and ``height`` are pixels as presented; ``duration`` seconds, ``fps``, ``num_frames`` and ``times`` are
+    None for an image. ``damage`` says in words what is wrong with a file that decodes in part; empty if it is sound.
+    """
+
+    type: MediaType
+    width: int
+    height: int
+    duration: float | None = None
+    fps: float | None = None
+    num_frames: int | None = None
+    times: TimeSource | None = None
+    damage: tuple[str, ...] = ()
+
+
+def probe(source: Source, type: MediaType, *, level: Level = "probe", limits: Limits | None = None) -> Probe:  # noqa: A002
+    """Return what a media file is, damaged or not.
+
+    ``level="probe"`` reads the headers and packets of it and decodes the first frame of a video; ``"decode"`` decodes
+    it to the end. ``source`` is a path or the bytes of a file.
+
+    Raises:
+        MediaError: with ``path`` and ``reason``; nothing of it can be decoded, or a limit is exceeded.
+    """
+    limits = limits or Limits()
+    return _image(source, level, limits) if type == "image" else _video(source, level, limits)
+
+
+def check(source: Source, type: MediaType, *, level: Level = "probe", limits: Limits | None = None) -> Probe:  # noqa: A002
+    """Return what a sound media file is; arguments as :func:`probe`.
+
+    Raises:
+        MediaError: as :func:`probe`, and with the reason ``damaged_media`` for a file that decodes in part.
+    """
+    found = probe(source, type, level=level, limits=limits)
+    if found.damage:
+        name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
+        raise VideoError(
+            f"{name}: damaged: {'; '.join(found.damage)}; {found.num_frames} frames could be read",
+            path=name,
+            reason="damaged_media",
+            frames_read=found.num_frames or 0,
+        )
+    return found
+
+
+def _image(source: Source, level: Level, limits: Limits) -> Probe:
+    from mmdata import image
+
+    if level == "decode":
+        height, width = image.decode(source, limits=limits).shape[:2]
+    else:
+        height, width = image.size_of(source, limits=limits)
+    return Probe("image", width, height)
+
+
+def _video(source: Source, level: Level, limits: Limits) -> Probe:
+    from mmdata.video.reader import decoded, index
+
+    found = (decoded if level == "decode" else index)(source, limits=limits)
+    return Probe(
+        "video",
+        found.width,
+        found.height,
+        duration=found.duration,
+        fps=found.fps,
+        num_frames=found.num_frames,
+        times=found.times_source,
+        damage=found.damage,
+    )

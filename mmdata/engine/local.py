@@ -1,0 +1,263 @@
+"""Run a job in another process, under a deadline and a memory cap, so that what hangs or crashes costs one job.
+
+Workers are started once and used for many jobs. A job is a function that can be imported; its arguments and its result
+can be pickled. No worker outlives its parent: it ends when the pipe between them closes, and a job that does not let go
+of the interpreter is ended by the kernel's alarm soon after its deadline.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, Pipe, wait
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from mmdata.errors import MediaError
+
+__all__ = ["Pool", "run"]
+
+T = TypeVar("T")
+
+_GRACE: Final = 2.0  # seconds past its deadline after which the kernel ends a job whose parent is gone
+_AHEAD: Final = 4  # jobs a worker that may be done before the first result is taken
+
+
+def run(job: Callable[..., T], *args: Any, deadline: float = 60.0, memory: int = 4 << 30) -> T:
+    """Return ``job(*args)``, computed in a process of its own; for more than a few jobs, make one :class:`Pool`.
+
+    Raises:
+        MediaError: as :meth:`Pool.run`.
+    """
+    with Pool(1, deadline=deadline, memory=memory) as pool:
+        return pool.run(job, *args)
+
+
+class Pool:
+    """Worker processes for jobs on untrusted files: ``deadline`` seconds a job, ``memory`` bytes a worker.
+
+    Use it as a context manager, from one thread at a time.
+
+    >>> with Pool(deadline=10) as pool:
+    ...     pool.run(len, "four")
+    4
+    """
+
+    def __init__(self, workers: int = 1, *, deadline: float = 60.0, memory: int = 4 << 30) -> None:
+        self._workers = [_Worker(deadline, memory) for _ in range(workers)]
+
+    def run(self, job: Callable[..., T], *args: Any) -> T:
+        """Return ``job(*args)``; what the job raises is raised here.
+
+        Raises:
+            MediaError: with the reason ``media_limit`` if the job met its deadline or the memory cap, and with
+                ``unreadable_media`` if its process died.
+        """
+        [outcome] = self.map(job, [args])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def map(self, job: Callable[..., T], arguments: Iterable[tuple[Any, ...]]) -> Iterator[T | Exception]:
+        """Yield, in order, ``job(*args)`` for each of ``arguments``, or the exception that :meth:`run` would raise.
+
+        Arguments are taken as workers come free, a few jobs ahead of the result that is wanted next.
+        """
+        pending: deque[_Task] = deque()  # started and not yet yielded, in order
+        waiting = iter(arguments)
+        most = _AHEAD * len(self._workers)
+        while True:
+            for worker in self._workers:
+                if not worker.busy and len(pending) < most and (args := next(waiting, None)) is not None:
+                    pending.append(worker.begin(job, args))
+            if not pending:
+                return
+            if pending[0].done:
+                yield pending.popleft().outcome
+            else:
+                self._wait()
+
+    def _wait(self) -> None:
+        """Wait until a job ends or meets its deadline, and note how."""
+        busy = [worker for worker in self._workers if worker.busy]
+        nearest = min(worker.expires for worker in busy)
+        ready = wait([worker.channel for worker in busy], max(0.0, nearest - monotonic()))
+        for worker in busy:
+            if worker.channel in ready:
+                worker.finish()
+            elif worker.expires <= monotonic():
+                worker.expire()
+
+    def close(self) -> None:
+        """End the workers, whatever they do."""
+        for worker in self._workers:
+            worker.kill()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Task:
+    """A job that was given to a worker, and in the end what came of it."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.outcome: Any = None
+
+    def settle(self, outcome: Any) -> None:
+        self.outcome = outcome
+        self.done = True
+
+
+class _Worker:
+    """One process, started when first needed and again after it died."""
+
+    def __init__(self, deadline: float, memory: int) -> None:
+        self._deadline = deadline
+        self._memory = memory
+        self._process: subprocess.Popen[bytes] | None = None
+        self._task: _Task | None = None
+        self.channel: Connection
+        self.expires = 0.0
+
+    @property
+    def busy(self) -> bool:
+        return self._task is not None
+
+    def begin(self, job: Callable[..., Any], args: tuple[Any, ...]) -> _Task:
+        """Give the process a job; its deadline counts from now."""
+        message = pickle.dumps((job, args))
+        if self._process is None:
+            self._start()
+        self._task = task = _Task()
+        try:
+            self.channel.send_bytes(message)
+        except (BrokenPipeError, ConnectionResetError):
+            self._died()
+        self.expires = monotonic() + self._deadline
+        return task
+
+    def finish(self) -> None:
+        """Take the outcome that the process sent, or note that it died."""
+        try:
+            self._settle(pickle.loads(self.channel.recv_bytes()))
+        except (EOFError, ConnectionResetError):
+            self._died()
+
+    def expire(self) -> None:
+        """End the process: its job met the deadline."""
+        self.kill()
+        self._settle(_limit(f"no result within {self._deadline:g} seconds"))
+
+    def kill(self) -> int:
+        """End the process and return its exit status, negative for a signal."""
+        if self._process is None:
+            return 0
+        self._process.kill()
+        self.channel.close()
+        status = self._process.wait()
+        self._process = None
+        return status
+
+    def _start(self) -> None:
+        self.channel, theirs = Pipe()
+        arguments = f"{theirs.fileno()}, {self._deadline + _GRACE}, {self._memory}"
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", f"from mmdata.engine.local import _serve; _serve({arguments})"],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is the parent's to handle
+            )
+        try:
+            self.channel.recv_bytes()  # the process is ready: what it needed to start counts for no deadline
+        except EOFError:
+            raise RuntimeError(f"a worker process ended at its start with status {self.kill()}") from None
+
+    def _died(self) -> None:
+        assert self._process is not None
+        status = self._process.wait()  # it closed its end of the pipe, so it is about to end
+        self.kill()
+        if status == -signal.SIGKILL:
+            self._settle(_limit("the process was killed, most likely for want of memory"))
+        else:
+            cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            self._settle(MediaError(f"the decoding process died: {cause}"))
+
+    def _settle(self, outcome: Any) -> None:
+        assert self._task is not None
+        self._task.settle(outcome)
+        self._task = None
+
+
+def _limit(what: str) -> MediaError:
+    return MediaError(f"{what} (a limit: see Limits)", reason="media_limit")
+
+
+# --- in the worker process ---------------------------------------------------------------------------------------
+
+
+def _serve(descriptor: int, alarm: float, memory: int) -> None:
+    """Do jobs until the pipe closes."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    channel = Connection(descriptor)
+    _end_with_parent(descriptor)
+    channel.send_bytes(b"ready")
+    while True:
+        try:
+            message = channel.recv_bytes()
+        except EOFError:
+            return
+        signal.setitimer(signal.ITIMER_REAL, alarm)  # SIGALRM's default is to end the process, whatever it does
+        answer = _answer(message, memory)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        channel.send_bytes(answer)
+
+
+def _answer(message: bytes, memory: int) -> bytes:
+    """Do one job; this is the border at which every exception of a decoder becomes an outcome."""
+    try:
+        job, args = pickle.loads(message)
+        return pickle.dumps(job(*args))
+    except MemoryError:
+        return pickle.dumps(_limit(f"needs more than {memory} bytes of memory"))
+    except Exception as error:
+        return _pickled(error)
+
+
+def _pickled(error: Exception) -> bytes:
+    try:
+        answer = pickle.dumps(error)
+        pickle.loads(answer)
+    except Exception:  # an exception of a foreign library that cannot travel: its words do
+        return pickle.dumps(MediaError(f"{type(error).__name__}: {error}"))
+    return answer
+
+
+def _end_with_parent(descriptor: int) -> None:
+    """End the process as soon as the other end of the pipe is gone, even in the middle of a job."""
+    import select
+    import threading
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(descriptor, 0)  # nothing but the hang-up, which is always reported
+        poll.poll()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,99 @@
+"""The records of a source as batches of conversations: many at once where the format can, else one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mmdata.formats._format import Format
+from mmdata.rejects import Reject
+from mmdata.schema import Split, replace
+from mmdata.sources.record import Record
+from mmdata.store.batch import ConversationBatch
+from mmdata.store.builder import BATCH_RECORDS, BatchBuilder
+from mmdata.store.encode import FlatRows, encode_extra
+
+__all__ = ["read_batches", "read_records"]
+
+_READS: Final = {"flatten", "conversation"}
+
+
+def read_batches(
+    reader: Format, sources: Sequence[Path], *, split: Split | None = None, records: int = BATCH_RECORDS
+) -> Iterator[ConversationBatch]:
+    """Yield the records of the sources in order, in batches that account for as many ``records`` at the most.
+
+    A record that cannot be read as a conversation is a reject in its place. ``split`` is that of every row, where it is
+    given.
+    """
+    builder = BatchBuilder()
+    for run in _runs(reader, sources):
+        for start in range(0, len(run), records):
+            some = run[start : start + records]
+            if builder.num_records and builder.num_records + len(some) > records:
+                yield builder.build()
+            read_records(some, reader, builder, split=split)
+            if builder.is_full or builder.num_records >= records:
+                yield builder.build()
+    if builder.num_records:
+        yield builder.build()
+
+
+def read_records(
+    run: Sequence[Record | Reject], reader: Format, builder: BatchBuilder, *, split: Split | None = None
+) -> None:
+    """Add records to a builder: all at once if they can be, else each half as well as it can be."""
+    if not run:
+        return
+    flat = None
+    if _flattens(reader) and all(type(item) is Record for item in run):
+        flat = reader.flatten(run)  # type: ignore[attr-defined]
+    if flat is not None:
+        _add_rows(run, flat, builder, split)  # type: ignore[arg-type]  # all are records
+    elif len(run) > 1:
+        half = len(run) // 2
+        read_records(run[:half], reader, builder, split=split)
+        read_records(run[half:], reader, builder, split=split)
+    else:
+        _add_one(run[0], reader, builder, split)
+
+
+def _add_rows(records: Sequence[Record], rows: FlatRows, builder: BatchBuilder, split: Split | None) -> None:
+    if split is not None:
+        rows = replace(rows, splits=[split] * len(rows))
+    builder.extend(
+        rows,
+        files=[record.file for record in records],
+        records=[record.number for record in records],
+        ids=[record.id for record in records],
+        nbytes=len(records) * (records[0].size or 0),
+    )
+
+
+def _add_one(item: Record | Reject, reader: Format, builder: BatchBuilder, split: Split | None) -> None:
+    if isinstance(item, Reject):
+        builder.reject(item)
+        return
+    try:
+        conversation = reader.conversation(item)
+        if conversation.extra:
+            encode_extra(conversation.extra).encode()  # here what cannot be written costs its record alone
+    except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
+        builder.reject(item.rejected(error))
+        return
+    if split is not None:
+        conversation = replace(conversation, split=split)
+    builder.append(conversation, file=item.file, record=item.number, id=item.id)
+
+
+def _runs(reader: Any, sources: Sequence[Path]) -> Iterable[Sequence[Record | Reject]]:
+    if _flattens(reader):
+        return reader.runs(sources)  # type: ignore[no-any-return]
+    return ([item] for item in reader.records(sources))
+
+
+def _flattens(reader: Format) -> bool:
+    """Return whether the format flattens, and no class between has since changed what its conversations are."""
+    nearest = next(kind for kind in type(reader).__mro__ if kind is object or _READS & vars(kind).keys())
+    return "flatten" in vars(nearest)

@@ -1,0 +1,191 @@
+"""Records with turns, many at a time, column by column.
+
+:class:`TurnColumns` is what a format reads of some records; :func:`flatten_turns` makes rows of it. Each step goes over
+all the records at once, which is many times faster than one by one, and is right only where all of them are plain:
+speakers who take turns, texts that say something, and a mark in the text for each medium, or none for all. Whoever
+meets a record that is not plain raises :class:`NotPlainError`; its half is then read again without it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, Final, TypeAlias
+
+from msgspec import Struct
+
+from mmdata.formats._placeholders import fill
+from mmdata.formats._turns import IMAGE, VIDEO, Slots
+from mmdata.schema import Image, MediaType, Split, Text
+from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows, SparseColumn
+
+__all__ = ["NotPlainError", "TurnColumns", "flatten_turns", "require"]
+
+_SYSTEM, _USER, _ASSISTANT = (ROLE_CODES[role] for role in ("system", "user", "assistant"))
+_IMAGE_PART, _VIDEO_PART = PART_CODES["image"], PART_CODES["video"]
+_TRAINED: Final = bytes(code == _ASSISTANT for code in range(256))
+"""A table from the code of a role to 1 where a model learns to say what it says."""
+_TURNS: Final = [bytes([_USER, _ASSISTANT] * 64)[:length] for length in range(2, 129)]
+_ORDERS: Final = frozenset([*_TURNS, *(bytes([_SYSTEM]) + turns for turns in _TURNS)])
+"""The speakers of a plain conversation, for every length up to 128 turns."""
+_MARK_LENGTH: Final = len(IMAGE)  # and of VIDEO
+_TAGS: Final = {(IMAGE,): re.compile(f"({IMAGE})"), (IMAGE, VIDEO): re.compile(f"({IMAGE}|{VIDEO})")}
+
+_Parts: TypeAlias = Sequence[tuple[int, Any]]
+"""The parts of a message that has not just a text: the code of each, and its text or the number of its medium."""
+
+
+class NotPlainError(Exception):
+    """One of the records must be read by itself."""
+
+
+def require(condition: bool) -> None:
+    """Raise :class:`NotPlainError` unless the condition holds."""
+    if not condition:
+        raise NotPlainError
+
+
+class TurnColumns(Struct, frozen=True, eq=False):
+    """What some records say: of each its id, how many turns it has, its media beside them, and its other fields.
+
+    ``roles`` holds the code of each turn's role, ``texts`` what is said, marks of media and all, one after the other.
+    """
+
+    ids: Sequence[str]
+    num_turns: Sequence[int]
+    roles: bytes
+    texts: Sequence[str]
+    images: Sequence[Sequence[str]]
+    videos: Sequence[Sequence[str]]
+    extras: Sequence[Mapping[str, Any]]
+
+
+def flatten_turns(
+    columns: TurnColumns, dataset_name: str, *, marks: tuple[str, ...] = (IMAGE, VIDEO), split: Split = "train"
+) -> FlatRows:
+    """Return the rows that the records are.
+
+    ``marks`` stand for media in the texts; a mark for videos does where there are videos. Without marks, media lead.
+
+    Raises:
+        NotPlainError: not all of the records are plain.
+    """
+    rows = len(columns.ids)
+    starts = list(accumulate(columns.num_turns, initial=0))
+    require(all(columns.roles[start:end] in _ORDERS for start, end in pairwise(starts)))
+    special = list(_special_messages(columns, starts, marks))
+    parts = _Assembled(columns.texts, special)
+    require(all(parts.texts) and not any(map(str.isspace, parts.texts)))
+    if marks:
+        said = "\n".join(parts.texts)
+        watched = marks if VIDEO in marks and any(columns.videos) else marks[:1]
+        require("<" not in said or not any(mark in said for mark in watched))
+
+    num_media = [len(images) + len(videos) for images, videos in zip(columns.images, columns.videos, strict=True)]
+    types, paths = _list_media(columns)
+    media: dict[str, SparseColumn] = {"path": (b"\1" * len(paths), paths)} if paths else {}
+    return FlatRows(
+        ids=columns.ids,
+        sources=[dataset_name] * rows,
+        splits=[split] * rows,
+        extras=columns.extras,
+        num_messages=columns.num_turns,
+        num_media=num_media,
+        roles=columns.roles,
+        train=columns.roles.translate(_TRAINED),
+        num_parts=parts.num_parts,
+        part_codes=bytes(parts.codes),
+        texts=parts.texts,
+        part_media=parts.media,
+        media_types=types,
+        media=media,
+    )
+
+
+def _list_media(columns: TurnColumns) -> tuple[list[MediaType], list[str]]:
+    """Return the types and the paths of all media: of each record its images, then its videos."""
+    types: list[MediaType] = []
+    paths: list[str] = []
+    for images, videos in zip(columns.images, columns.videos, strict=True):
+        if images:
+            types += ["image"] * len(images)
+            paths += images
+        if videos:
+            types += ["video"] * len(videos)
+            paths += videos
+    return types, paths
+
+
+def _special_messages(
+    columns: TurnColumns, starts: Sequence[int], marks: tuple[str, ...]
+) -> Iterator[tuple[int, _Parts]]:
+    """Yield the messages that media stand in: the number of each among all, and its parts."""
+    texts, roles = columns.texts, columns.roles
+    for row, (images, videos) in enumerate(zip(columns.images, columns.videos, strict=True)):
+        count = len(images) + len(videos)
+        if not count:
+            continue
+        first = starts[row]
+        if roles[first] == _SYSTEM:
+            first += 1
+
+        # Nearly always one medium at an end of the first question.
+        text, tags = texts[first], marks if videos else marks[:1]
+        if count == 1 and tags:
+            code = _IMAGE_PART if images else _VIDEO_PART
+            if text.startswith(tags) and (words := text[_MARK_LENGTH:].lstrip()):
+                yield first, ((code, 0), (0, words))
+                continue
+            if text.endswith(tags) and (words := text[:-_MARK_LENGTH].rstrip()):
+                yield first, ((0, words), (code, 0))
+                continue
+        yield from _place_media(texts, range(starts[row], starts[row + 1]), first, len(images), len(videos), tags)
+
+
+def _place_media(
+    texts: Sequence[str], turns: range, first: int, images: int, videos: int, marks: tuple[str, ...]
+) -> Iterator[tuple[int, _Parts]]:
+    """Yield the messages of one record that its media stand in: where their marks are, or before the first question."""
+    marked = [turn for turn in turns if any(mark in texts[turn] for mark in marks)]
+    if not marked:
+        leading = [(_IMAGE_PART, number) for number in range(images)]
+        leading += [(_VIDEO_PART, images + number) for number in range(videos)]
+        yield first, (*leading, (0, texts[first]))
+        return
+    slots, found = Slots(images, videos), 0
+    for turn in marked:
+        parts = fill(texts[turn], _TAGS[marks], slots.take)
+        found += sum(type(part) is not Text for part in parts)
+        require(bool(parts))
+        yield turn, tuple([_coded(part) for part in parts])
+    require(found == images + videos and not slots.surplus)
+
+
+def _coded(part: Any) -> tuple[int, Any]:
+    if type(part) is Text:
+        return 0, part.text
+    return (_IMAGE_PART if type(part) is Image else _VIDEO_PART), part.media
+
+
+class _Assembled:
+    """Parts one after the other: of each message its text, or its parts where it is special."""
+
+    __slots__ = ("codes", "media", "num_parts", "texts")
+
+    def __init__(self, texts: Sequence[str], special: Sequence[tuple[int, _Parts]]) -> None:
+        self.num_parts = [1] * len(texts)
+        self.codes = bytearray()
+        self.texts: list[str] = []
+        self.media: list[int] = []
+        done = 0
+        for turn, parts in special:
+            self.texts += texts[done:turn]
+            self.codes += bytes(turn - done)
+            self.num_parts[turn] = len(parts)
+            for code, value in parts:
+                self.codes.append(code)
+                (self.media if code else self.texts).append(value)
+            done = turn + 1
+        self.texts += texts[done:]
+        self.codes += bytes(len(texts) - done)

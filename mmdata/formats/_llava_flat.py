@@ -1,0 +1,67 @@
+"""LLaVA's records column by column: what ``converse`` of :mod:`mmdata.formats.llava` says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Final
+
+from msgspec import UNSET, ValidationError, convert
+
+from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
+from mmdata.formats._plain import Gpt, Human, Plain, read_plainly
+from mmdata.formats._sources import conversation_id, homeless
+from mmdata.formats._turns import HOMED
+from mmdata.sources.record import Record
+from mmdata.sources.run import Way, read_strictly
+from mmdata.store.encode import ROLE_CODES, FlatRows
+
+__all__ = ["WAYS", "flatten_llava"]
+
+WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
+"""How to read LLaVA's records: the quickest way first."""
+_NEEDED: Final = HOMED - {"id"}
+_ROLE_OF: Final[dict[type, int]] = {Human: ROLE_CODES["user"], Gpt: ROLE_CODES["assistant"]}
+
+
+def flatten_llava(records: Sequence[Record], dataset_name: str) -> FlatRows | None:
+    """Return the records as rows, or None where not all of them are plain."""
+    try:
+        return flatten_turns(_columns(records), dataset_name)
+    except (NotPlainError, ValidationError, AttributeError, KeyError):  # the last three from one of another shape
+        return None
+
+
+def _columns(records: Sequence[Record]) -> TurnColumns:
+    plain = [_plain(record.raw) for record in records]
+    conversations = list(map(attrgetter("conversations"), plain))
+    turns = list(chain.from_iterable(conversations))
+    images, videos = ([(path,) if path else () for path in map(attrgetter(kind), plain)] for kind in ("image", "video"))
+    require(not any(map(bool, images)) or not any(map(bool, videos)))  # images first, and no row of both
+    return TurnColumns(
+        ids=[record.id or conversation_id(record) for record in records],
+        num_turns=list(map(len, conversations)),
+        roles=bytes(map(_ROLE_OF.__getitem__, map(type, turns))),
+        texts=list(map(attrgetter("text"), turns)),
+        images=images,
+        videos=videos,
+        extras=list(map(_extra, records)),
+    )
+
+
+def _plain(raw: Any) -> Plain:
+    """Return a record, plain or an object with whatever fields, as a plain one without those that it does not need."""
+    if type(raw) is Plain:
+        return raw
+    return convert({key: field for key, field in raw.items() if key in _NEEDED and field}, Plain)
+
+
+def _extra(record: Record) -> dict[str, Any]:
+    """Return what of the record has no home."""
+    raw = record.raw
+    if type(raw) is not Plain or raw.id == "":
+        return homeless(record.value, record, HOMED)
+    if raw.data_source is not UNSET:
+        return {"data_source": raw.data_source}
+    return {} if raw.model is UNSET else {"model": raw.model}

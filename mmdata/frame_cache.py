@@ -1,0 +1,361 @@
+"""From a store of videos to a store of their frames: decode once, train many times.
+
+Every video gets its sampled frames as encoded pictures, with their true times, beside the facts of the file. Decoding
+runs in worker processes; a video that cannot be decoded costs its record, which becomes a reject.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias
+
+from mmdata import store as stores
+from mmdata._tools.limits import Limits
+from mmdata.engine.local import Pool
+from mmdata.errors import MediaError, UsageError
+from mmdata.rejects import Reason, Reject
+from mmdata.schema import Conversation, Media, TimeSource, replace
+from mmdata.store.builder import BatchBuilder
+from mmdata.store.writer import Origin, StoreWriter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from av.video.frame import VideoFrame
+    from numpy.typing import NDArray
+
+    from mmdata.video import Frames
+
+__all__ = ["CacheReport", "Codec", "cache_frames", "cached_frames"]
+
+Codec: TypeAlias = Literal["jpeg", "webp"]
+
+_JOURNAL: Final = "frames.journal"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReport:
+    """What a run did: ``records_in == rows + sum(rejects.values())``; ``resumed`` rows came from an earlier attempt."""
+
+    store: Path
+    records_in: int
+    rows: int
+    rejects: Mapping[str, int]
+    resumed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How the frames of every video are taken and kept."""
+
+    strategy: str
+    size: int | tuple[int, int] | None
+    resize: str
+    codec: Codec
+    quality: int
+    pad: Literal["none", "repeat"]
+    snap: Literal["exact", "keyframe"]
+    on_damage: Literal["raise", "keep"]
+    limits: Limits
+
+
+def cache_frames(
+    source: str | Path,
+    target: str | Path,
+    strategy: str,
+    *,
+    size: int | tuple[int, int] | None = None,
+    resize: str = "fast",
+    codec: Codec = "jpeg",
+    quality: int = 90,
+    pad: Literal["none", "repeat"] = "none",
+    snap: Literal["exact", "keyframe"] = "exact",
+    on_damage: Literal["raise", "keep"] = "raise",
+    workers: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    media_root: str | Path | None = None,
+    limits: Limits | None = None,
+    progress: Callable[[int, int], object] = lambda rows, rejects: None,
+) -> CacheReport:
+    """Write the store at ``source`` anew at ``target``, every video with its frames, and return the account.
+
+    ``strategy``, ``size``, ``resize``, ``pad``, ``snap`` and ``on_damage`` are those of :func:`mmdata.video.sample`.
+    ``codec`` is ``"jpeg"``, of ``quality`` 1 to 100, or ``"webp"``, lossless. ``workers`` are processes, by default as
+    many as there are cores; ``resume`` goes on where an attempt with the same arguments was stopped.
+
+    Raises:
+        UsageError: an argument is wrong, or there is a store at ``target`` and ``overwrite`` is off.
+        StoreError: ``source`` is no store, or another process is writing to ``target``.
+    """
+    from mmdata.video.pixels import scaler
+    from mmdata.video.sampling import Strategy
+
+    started = time.monotonic()
+    limits = limits or Limits()
+    scaler(size, resize)
+    if codec not in ("jpeg", "webp") or not 1 <= quality <= 100:
+        raise UsageError(f"codec is jpeg or webp and quality 1 to 100, found {codec!r} and {quality}")
+    recipe = _Recipe(str(Strategy.parse(strategy)), size, resize, codec, quality, pad, snap, on_damage, limits)
+    opened = stores.open(source, media_root=media_root)
+    writer = StoreWriter(
+        Path(target),
+        sources=list(opened.manifest.sources),
+        origin=_origin(opened, recipe),
+        overwrite=overwrite,
+        journal=_JOURNAL,
+        resume=resume,
+    )
+    builder = BatchBuilder()
+    with writer, _Journal(writer.folder / _JOURNAL, opened.fingerprint, recipe) as journal:
+        for row, found in enumerate(_all_frames(opened, recipe, journal, workers)):
+            conversation = opened[row]
+            if isinstance(found, _Refused):
+                reason = Reason.of(found.reason)
+                builder.reject(Reject(row, str(opened.path), conversation.id, reason, found.detail))
+            else:
+                builder.append(_with_frames(conversation, found), file=str(opened.path), record=row, id=conversation.id)
+            if builder.is_full or row == len(opened) - 1:
+                writer.write(builder.build())
+            progress(row + 1, sum(writer.rejects.values()))
+    return CacheReport(
+        store=Path(target),
+        records_in=len(opened),
+        rows=writer.rows,
+        rejects=dict(sorted(writer.rejects.items())),
+        resumed=journal.resumed,
+        seconds=time.monotonic() - started,
+    )
+
+
+def cached_frames(media: Media) -> Frames:
+    """Return the frames that a cache holds of a video: pixels (frames, height, width, 3) uint8 and their times.
+
+    Their numbers count the cached frames.
+
+    Raises:
+        MediaError: the medium has no cached frames, or one of them is damaged.
+    """
+    import numpy as np
+
+    from mmdata.video import Frames
+
+    if not media.frames or media.frame_times is None:
+        raise MediaError(f"{media.path}: has no cached frames; `mmdata frames` makes them", path=media.path or "")
+    pixels = _decoded(media.frames, media.path or "")
+    return Frames(pixels, np.array(media.frame_times), np.arange(len(pixels)), media.times or "stream")
+
+
+def _decoded(frames: Sequence[bytes], name: str) -> NDArray[np.uint8]:
+    """(frames, height, width, 3) uint8. JPEG is FFmpeg's to decode: that takes two thirds of Pillow's time."""
+    import numpy as np
+
+    from mmdata.image import decode
+
+    if all(frame.startswith(b"\xff\xd8") for frame in frames):
+        return _jpegs(frames, name)
+    return np.stack([decode(frame, upright=False) for frame in frames])
+
+
+def _jpegs(frames: Sequence[bytes], name: str) -> NDArray[np.uint8]:
+    """(frames, height, width, 3) uint8."""
+    import numpy as np
+    from av.video.reformatter import VideoReformatter
+
+    from mmdata.video.pixels import rgb
+
+    pictures = _pictures(frames, name)
+    first = next(pictures)
+    reformatter = VideoReformatter()
+    pixels = np.empty((len(frames), first.height, first.width, 3), np.uint8)
+    for number, picture in enumerate(chain([first], pictures)):
+        if (picture.height, picture.width) != (first.height, first.width):
+            raise MediaError(f"{name}: cached frame {number} is of another size; make the cache anew", path=name)
+        pixels[number] = rgb(reformatter, picture)
+    return pixels
+
+
+def _pictures(frames: Sequence[bytes], name: str) -> Iterator[VideoFrame]:
+    import av
+    from av.video.codeccontext import VideoCodecContext
+
+    decoder = VideoCodecContext.create("mjpeg", "r")
+    decoder.thread_count = 1
+    for number, frame in enumerate(frames):
+        try:
+            [picture] = decoder.decode(av.Packet(frame))
+        except (av.FFmpegError, ValueError) as error:
+            raise MediaError(
+                f"{name}: cached frame {number} is damaged: {error}; make the cache anew", path=name
+            ) from error
+        yield picture
+
+
+# --- one video, in a worker ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    """The frames of one video: encoded pictures and times in seconds."""
+
+    frames: tuple[bytes, ...]
+    times: tuple[float, ...]
+    times_source: TimeSource
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Why a record has no frames: the code of a :class:`mmdata.rejects.Reason`, and what was found."""
+
+    reason: str
+    detail: str
+
+
+def _take(videos: Sequence[tuple[str | bytes, float | None, float | None]], recipe: _Recipe) -> list[_Cached]:
+    """Sample and encode the videos of one record, each (path or bytes, start, end)."""
+    from mmdata.video import sample
+
+    found = []
+    for source, start, end in videos:
+        frames = sample(
+            source,
+            recipe.strategy,
+            size=recipe.size,
+            resize=recipe.resize,
+            pad=recipe.pad,
+            snap=recipe.snap,
+            start=start,
+            end=end,
+            on_damage=recipe.on_damage,
+            limits=recipe.limits,
+        )
+        pictures = tuple(_encoded(pixels, recipe) for pixels in frames.pixels)
+        found.append(_Cached(pictures, tuple(frames.times.tolist()), frames.times_source))
+    return found
+
+
+def _encoded(pixels: NDArray[np.uint8], recipe: _Recipe) -> bytes:
+    from PIL import Image
+
+    options: dict[str, Any] = {"lossless": True, "method": 0} if recipe.codec == "webp" else {"quality": recipe.quality}
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, recipe.codec, **options)
+    return file.getvalue()
+
+
+# --- all videos, in order ------------------------------------------------------------------------------------------
+
+
+def _all_frames(
+    opened: stores.Store, recipe: _Recipe, journal: _Journal, workers: int | None
+) -> Iterator[list[_Cached] | _Refused]:
+    """Yield for every row the frames of its videos, or why there are none."""
+    yield from journal.earlier()
+    rows = range(journal.resumed, len(opened))
+    limits = recipe.limits
+    with Pool(workers or os.cpu_count() or 1, deadline=limits.deadline, memory=limits.memory) as pool:
+        for outcome in pool.map(_take, ((_videos(opened, row), recipe) for row in rows)):
+            if isinstance(outcome, Exception) and not isinstance(outcome, MediaError):
+                raise outcome
+            found = _Refused(outcome.reason, str(outcome)) if isinstance(outcome, MediaError) else outcome
+            journal.add(found)
+            yield found
+
+
+def _videos(opened: stores.Store, row: int) -> list[tuple[str | bytes, float | None, float | None]]:
+    media = opened.located(row).media
+    return [(m.bytes or m.path or "", m.start, m.end) for m in media if m.type == "video"]
+
+
+def _with_frames(conversation: Conversation, found: list[_Cached]) -> Conversation:
+    cached = iter(found)
+    return replace(conversation, media=tuple(_filled(medium, cached) for medium in conversation.media))
+
+
+def _filled(medium: Media, cached: Iterator[_Cached]) -> Media:
+    if medium.type != "video":
+        return medium
+    found = next(cached)
+    return replace(medium, bytes=None, frames=found.frames, frame_times=found.times, times=found.times_source)
+
+
+def _origin(opened: stores.Store, recipe: _Recipe) -> Origin:
+    manifest = opened.manifest
+    notes = {key: value for key, value in asdict(recipe).items() if key != "limits"}
+    return Origin(
+        format=manifest.format,
+        options=manifest.options,
+        media_root=str(opened.media_root) if opened.media_root else None,
+        files=manifest.files,
+        notes={**manifest.notes, "frames": notes},
+    )
+
+
+class _Journal:
+    """What is done, row by row, so that a run that was stopped can go on.
+
+    The file begins with a line that says what the run is; then, for every row, a line of JSON and the pictures. Its
+    last row may be cut; an attempt with other arguments begins anew.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, recipe: _Recipe) -> None:
+        self._path = path
+        self._head = json.dumps({"store": fingerprint, **asdict(recipe)}).encode() + b"\n"
+        self.resumed = 0
+
+    def __enter__(self) -> _Journal:
+        self._path.touch()
+        self._file = self._path.open("r+b")
+        if self._file.readline() != self._head:
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(self._head)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def earlier(self) -> Iterator[list[_Cached] | _Refused]:
+        """Yield what an earlier attempt found, and cut off what it did not finish."""
+        whole = self._file.tell()
+        while (found := _read(self._file)) is not None:
+            whole = self._file.tell()
+            self.resumed += 1
+            yield found
+        self._file.seek(whole)
+        self._file.truncate()
+
+    def add(self, found: list[_Cached] | _Refused) -> None:
+        """Note one more row."""
+        videos = [] if isinstance(found, _Refused) else found
+        facts = [
+            {"times": one.times, "source": one.times_source, "sizes": list(map(len, one.frames))} for one in videos
+        ]
+        line = asdict(found) if isinstance(found, _Refused) else facts
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.writelines(chain.from_iterable(one.frames for one in videos))
+        self._file.flush()
+
+
+def _read(file: BinaryIO) -> list[_Cached] | _Refused | None:
+    """The next row of a journal, or None if it is not there whole."""
+    line = file.readline()
+    if not line.endswith(b"\n"):
+        return None
+    facts = json.loads(line)
+    if isinstance(facts, dict):
+        return _Refused(**facts)
+    found = []
+    for video in facts:
+        pictures = tuple(file.read(size) for size in video["sizes"])
+        if list(map(len, pictures)) != video["sizes"]:
+            return None
+        found.append(_Cached(pictures, tuple(video["times"]), video["source"]))
+    return found

@@ -1,0 +1,1 @@
+"""Files to records: JSON arrays and JSON Lines, plain, gzip or Zstandard."""

@@ -1,0 +1,34 @@
+"""One record of a source, and where it stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, to_builtins
+
+from mmdata.rejects import Reject
+
+__all__ = ["Record"]
+
+
+class Record(Struct, frozen=True, gc=False):
+    """One record of a source: its ``raw`` value, which may be typed, and where it stands.
+
+    ``file`` is the source file as POSIX text, ``number`` the record's number in it counted from 0, ``id`` the record's
+    own id as text, or None; ``size`` how many characters its text has, or None where nobody has counted.
+    """
+
+    raw: Any
+    file: str
+    number: int
+    id: str | None = None
+    size: int | None = None
+
+    @property
+    def value(self) -> Any:
+        """The record as JSON has it: dictionaries, lists, text, numbers."""
+        return to_builtins(self.raw) if isinstance(self.raw, Struct) else self.raw
+
+    def rejected(self, error: Exception) -> Reject:
+        """Return the reject that the record becomes by an error."""
+        return Reject.from_error(error, record=self.number, file=self.file, id=self.id)

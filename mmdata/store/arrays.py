@@ -1,0 +1,224 @@
+"""Arrow arrays from buffers.
+
+Given a list or a numpy array, ``pa.array`` imports pandas first, which takes longer than converting ten thousand
+records. ``there`` is a byte for each place of a column: 1 where it has a value, 0 where it is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, Sized
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+__all__ = [
+    "canonical",
+    "codes_of",
+    "dictionary",
+    "flag_bytes",
+    "flags",
+    "integers",
+    "joined",
+    "lengths_of",
+    "list_lengths",
+    "list_values",
+    "lists",
+    "lists_of",
+    "sparse",
+    "text",
+    "text_of",
+    "valid_bytes",
+    "words",
+]
+
+_TOGETHER: Final = 512
+"""How many texts are joined at a time: larger blocks of memory come from the system and go back to it each time."""
+
+
+def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.Array:
+    """Return an array with the next of ``values`` wherever one is there."""
+    import numpy as np
+    import pyarrow as pa
+
+    if not values:
+        return pa.nulls(len(there), arrow_type)
+    if pa.types.is_string(arrow_type):
+        return text(values, there)
+    if pa.types.is_integer(arrow_type):
+        numbers = _spread(np.array(values, f"int{arrow_type.bit_width}"), there)
+        return pa.Array.from_buffers(arrow_type, len(there), [_bits(there), pa.py_buffer(numbers)])
+    following = iter(values)
+    return pa.array([next(following) if here else None for here in there], arrow_type)
+
+
+def text(values: Sequence[str], there: bytes | None = None) -> pa.Array:
+    """Return a string array of ``values``; nulls are between them where one is not there."""
+    return text_of((joined(values[n : n + _TOGETHER]) for n in range(0, len(values), _TOGETHER)), there)
+
+
+def text_of(blocks: Iterable[tuple[bytes, NDArray[np.int32]]], there: bytes | None = None) -> pa.Array:
+    """Return a string array of the texts that :func:`joined` has made blocks of; nulls where one is not there."""
+    import numpy as np
+    import pyarrow as pa
+
+    stream, sizes = pa.BufferOutputStream(), [np.zeros(0, np.int32)]
+    for data, lengths_of_block in blocks:
+        stream.write(data)
+        sizes.append(lengths_of_block)
+    lengths = np.concatenate(sizes) if there is None else _spread(np.concatenate(sizes), there)
+    valid = None if there is None else _bits(there)
+    return pa.StringArray.from_buffers(len(lengths), _starts(lengths), stream.getvalue(), valid)
+
+
+def joined(texts: Sequence[str]) -> tuple[bytes, NDArray[np.int32]]:
+    """Return texts end to end in UTF-8, and how many bytes of it each has, (texts,) int32."""
+    text = "".join(texts)
+    data = text.encode()
+    return data, lengths_of(texts if len(data) == len(text) else [each.encode() for each in texts])
+
+
+def words(codes: NDArray[np.int8], known: Collection[str]) -> pa.Array:
+    """Return a string array of the words that codes stand for."""
+    import numpy as np
+    import pyarrow as pa
+
+    spelled = [word.encode() for word in known]
+    data = np.take(np.array(spelled), codes).tobytes().translate(None, b"\0")  # shorter words are filled up with NUL
+    starts = _starts(np.take(lengths_of(spelled), codes))
+    return pa.StringArray.from_buffers(len(codes), starts, pa.py_buffer(data))
+
+
+def integers(values: NDArray[np.signedinteger[Any]]) -> pa.Array:
+    """Return an array of integers of the type that they have."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def dictionary(codes: NDArray[np.signedinteger[Any]], known: Collection[str]) -> pa.Array:
+    """Return a dictionary array of the words that codes stand for."""
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(integers(codes), text(list(known)))
+
+
+def flags(values: bytes) -> pa.Array:
+    """Return a boolean array of bytes that are 0 or 1."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, _bits(values)])
+
+
+def lists(
+    items: Sequence[Sequence[Any]], to_array: Callable[[list[Any], pa.DataType], pa.Array], list_type: pa.DataType
+) -> pa.Array:
+    """Return an array of lists, whose items ``to_array`` makes an array of."""
+    return lists_of(lengths_of(items), to_array(list(chain.from_iterable(items)), list_type.value_type), list_type)
+
+
+def lists_of(lengths: NDArray[np.int32], items: pa.Array, list_type: pa.DataType) -> pa.Array:
+    """Return an array of lists of such ``lengths``, (lists,) int32, which hold all the ``items``."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(list_type, len(lengths), [None, _starts(lengths)], children=[items])
+
+
+def canonical(array: pa.Array) -> pa.Array:
+    """Return an array laid out as one that was made at once: equal values are equal bytes of a file, however they came.
+
+    Arrays that were sliced, taken or joined may hold offsets that do not start at 0, or bitmaps of nothing but ones.
+    """
+    import pyarrow as pa
+
+    if array.null_count == len(array):
+        return pa.nulls(len(array), array.type)
+    if pa.types.is_struct(array.type) and not array.null_count:
+        children = [canonical(array.field(number)) for number in range(array.type.num_fields)]
+        return pa.StructArray.from_arrays(children, fields=list(array.type))
+    if pa.types.is_list(array.type) and not array.null_count:
+        return lists_of(list_lengths(array), canonical(list_values(array)), array.type)
+    return array
+
+
+def list_values(array: pa.ListArray) -> pa.Array:
+    """Return the items of all lists of an array without nulls, one after the other.
+
+    Arrow's own ``flatten`` would import its compute functions, which takes longer than a small conversion.
+    """
+    import numpy as np
+
+    offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+    first, last = offsets[[0, -1]].tolist()
+    return array.values.slice(first, last - first)
+
+
+def list_lengths(array: pa.ListArray) -> NDArray[np.int32]:
+    """Return how many items each list has, (lists,) int32."""
+    import numpy as np
+
+    offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+    return np.diff(offsets)
+
+
+def valid_bytes(array: pa.Array) -> bytes:
+    """Return a byte for each place of an array: 1 where it has a value, 0 where it is null."""
+    if not array.null_count:
+        return b"\1" * len(array)
+    return _unpack(array.buffers()[0], array)
+
+
+def flag_bytes(array: pa.BooleanArray) -> bytes:
+    """Return a byte for each place of a boolean array, 0 or 1; nulls are either."""
+    return _unpack(array.buffers()[1], array)
+
+
+def _unpack(bits: pa.Buffer, array: pa.Array) -> bytes:
+    import numpy as np
+
+    end = array.offset + len(array)
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=end, bitorder="little")[array.offset :].tobytes()
+
+
+def codes_of(values: Sequence[Hashable], known: Iterable[Hashable], dtype: str = "int8") -> NDArray[Any]:
+    """Return the place of each value among those ``known``, (values,) of ``dtype``."""
+    import numpy as np
+
+    place = {value: index for index, value in enumerate(known)}
+    return np.fromiter(map(place.__getitem__, values), dtype, len(values))
+
+
+def lengths_of(things: Sequence[Sized]) -> NDArray[np.int32]:
+    """Return how long each thing is, (things,) int32."""
+    import numpy as np
+
+    return np.fromiter(map(len, things), np.int32, len(things))
+
+
+def _starts(lengths: NDArray[np.int32]) -> pa.Buffer:
+    """Return where each of some things begins when they are joined, and where the last ends."""
+    import numpy as np
+    import pyarrow as pa
+
+    starts = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=starts[1:])
+    return pa.py_buffer(starts)
+
+
+def _spread(values: NDArray[Any], there: bytes) -> NDArray[Any]:
+    """Return the values where they are, 0 elsewhere."""
+    import numpy as np
+
+    spread = np.zeros(len(there), values.dtype)
+    spread[np.frombuffer(there, np.bool_)] = values
+    return spread
+
+
+def _bits(there: bytes) -> pa.Buffer:
+    import numpy as np
+    import pyarrow as pa
+
+    return pa.py_buffer(np.packbits(np.frombuffer(there, np.uint8), bitorder="little"))

@@ -1,0 +1,239 @@
+"""Rows of a record batch as conversations, decoded one at a time.
+
+They are read straight from Arrow's buffers: going through Arrow's own scalars costs ten times as much, and reading at
+random is what training does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import pairwise
+from operator import mul
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
+
+from mmdata.errors import StoreError
+from mmdata.schema import (
+    Conversation,
+    Image,
+    Media,
+    MediaType,
+    Message,
+    Part,
+    Region,
+    Role,
+    Text,
+    Time,
+    Video,
+)
+from mmdata.store.encode import PART_TYPES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["BatchView"]
+
+Reader: TypeAlias = Callable[[int], Any]
+"""Returns the value of a column at an index."""
+
+
+_PARTS: Final = tuple(PART_TYPES.values())
+_FLAGS: Final = (False, True)
+
+
+class BatchView:
+    """Rows of one record batch, decoded on request; the views of its columns are made once."""
+
+    __slots__ = ("_extra", "_id", "_media", "_messages", "_source", "_split")
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._id = _Strings(batch.column("id"))
+        self._source = _Words.of_dictionary(batch.column("source"))
+        self._split = _Words.of_dictionary(batch.column("split"))
+        self._messages = _Messages(batch.column("messages"))
+        self._media = _Media(batch.column("media"))
+        self._extra = _Strings(batch.column("extra"))
+
+    def __getitem__(self, row: int) -> Conversation:
+        """Return the conversation of one row."""
+        extra = self._extra[row]
+        return Conversation(
+            self._id[row] or "",
+            self._messages[row],
+            self._media[row],
+            self._source[row],
+            self._split[row],  # type: ignore[arg-type]  # it is checked there
+            {} if extra == "{}" or extra is None else json.loads(extra),
+        )
+
+
+class _Messages:
+    """The messages of each row."""
+
+    __slots__ = ("_contents", "_parts", "_role", "_starts", "_train")
+
+    def __init__(self, column: pa.ListArray) -> None:
+        messages = column.values
+        content = messages.field("content")
+        self._starts = _starts(column)
+        self._role = _Words.of(messages.field("role"), get_args(Role))
+        self._train = messages.field("train").to_numpy(zero_copy_only=False).tobytes()
+        self._contents = _starts(content)
+        self._parts = _Parts(content.values)
+
+    def __getitem__(self, row: int) -> tuple[Message, ...]:
+        first, last = self._starts[row], self._starts[row + 1]
+        bounds = self._contents[first : last + 1].tolist()
+        start = bounds[0]
+        parts = self._parts.between(start, bounds[-1])
+        contents = [parts[begin - start : end - start] for begin, end in pairwise(bounds)]
+        train = map(_FLAGS.__getitem__, self._train[first:last])
+        return tuple(map(Message, self._role.between(first, last), contents, train))
+
+
+class _Parts:
+    """Runs of parts."""
+
+    __slots__ = ("_boxes", "_end", "_kind", "_medium", "_start", "_text")
+
+    def __init__(self, parts: pa.StructArray) -> None:
+        self._kind = _Words.of(parts.field("type"), _PARTS)
+        self._text = _Strings(parts.field("text"))
+        self._medium = memoryview(parts.field("media").buffers()[1]).cast("i")[parts.field("media").offset :]
+        self._boxes, self._start, self._end = (_scalars(parts.field(name)) for name in ("boxes", "start", "end"))
+
+    def between(self, first: int, last: int) -> tuple[Part, ...]:
+        texts, codes = self._text.between(first, last), self._kind.codes[first:last]
+        if codes.count(0) == len(codes):  # nothing but text
+            return tuple(map(Text, texts))
+        return tuple(
+            [self._other(first + n, _PARTS[code], texts[n]) if code else Text(texts[n]) for n, code in enumerate(codes)]
+        )
+
+    def _other(self, index: int, kind: str, text: str) -> Part:
+        medium = self._medium[index]
+        if kind == "image":
+            return Image(medium)
+        if kind == "video":
+            return Video(medium)
+        if kind == "region":
+            return Region(text, tuple(map(tuple, self._boxes(index))), medium)
+        return Time(self._start(index), self._end(index), medium)
+
+
+class _Media:
+    """The media of each row."""
+
+    __slots__ = ("_known", "_path", "_starts", "_type")
+
+    def __init__(self, column: pa.ListArray) -> None:
+        media = column.values
+        self._starts = _starts(column)
+        self._type = _Words.of(media.field("type"), get_args(MediaType))
+        self._path = _Strings(media.field("path"))
+        fields = zip(media.type.names[2:], media.flatten()[2:], strict=True)
+        self._known = [(name, _scalars(values)) for name, values in fields if values.null_count < len(media)]
+
+    def __getitem__(self, row: int) -> tuple[Media, ...]:
+        return tuple([self._medium(index) for index in range(self._starts[row], self._starts[row + 1])])
+
+    def _medium(self, index: int) -> Media:
+        kind, path = self._type[index], self._path[index]
+        if not self._known:  # nothing has been probed
+            return Media(kind, path)  # type: ignore[arg-type]
+        known = {name: _frozen(value(index)) for name, value in self._known}
+        return Media(kind, path, **known)  # type: ignore[arg-type]
+
+
+class _Strings:
+    """The values of a string array."""
+
+    __slots__ = ("_array", "_data", "_starts")
+
+    def __init__(self, array: pa.StringArray) -> None:
+        data = array.buffers()[2]
+        self._data = memoryview(data) if data is not None else memoryview(b"")
+        self._starts = _starts(array)
+        self._array = array if array.null_count else None
+
+    def __getitem__(self, index: int) -> str | None:
+        if self._array is not None and not self._array[index].is_valid:
+            return None
+        return str(self._data[self._starts[index] : self._starts[index + 1]], "utf-8")
+
+    def between(self, first: int, last: int) -> list[str]:
+        """Return the values ``first`` to ``last``, the last left out; empty ones where they are null."""
+        bounds = self._starts[first : last + 1].tolist()
+        start = bounds[0]
+        whole = str(self._data[start : bounds[-1]], "utf-8")
+        if len(whole) != bounds[-1] - start:  # not ASCII: characters are not bytes
+            return [str(self._data[begin:end], "utf-8") for begin, end in pairwise(bounds)]
+        return [whole[begin - start : end - start] for begin, end in pairwise(bounds)]
+
+
+class _Words:
+    """The values of a string array that has few different ones, as ``codes``: one byte, or a number, a value."""
+
+    __slots__ = ("_words", "codes")
+
+    def __init__(self, words: Sequence[str], codes: Sequence[int]) -> None:
+        self._words = words
+        self.codes = codes
+
+    @classmethod
+    def of_dictionary(cls, array: pa.DictionaryArray) -> _Words:
+        """Return the values of a dictionary array."""
+        import numpy as np
+
+        codes = np.asarray(array.indices)
+        few = len(array.dictionary) <= 256
+        return cls(array.dictionary.to_pylist(), codes.astype(np.uint8).tobytes() if few else codes.tolist())
+
+    @classmethod
+    def of(cls, array: pa.StringArray, words: tuple[str, ...]) -> _Words:
+        """Return the values of a string array that are all among ``words``, told apart by one letter.
+
+        Raises:
+            StoreError: a value is not.
+        """
+        import numpy as np
+
+        if not len(array):
+            return cls(words, b"")
+        starts, (letter, code_of) = np.asarray(_starts(array))[: len(array) + 1], _telling_letter(words)
+        letters = np.frombuffer(array.buffers()[2], np.uint8).take(starts[:-1] + letter)
+        codes = letters.tobytes().translate(code_of)
+        *counts, strange = np.bincount(np.frombuffer(codes, np.uint8), minlength=len(words) + 1).tolist()
+        if strange or sum(map(mul, counts, map(len, words))) != starts[-1] - starts[0]:
+            raise StoreError(f"a batch holds a word that is none of {', '.join(words)}; `mmdata check` looks further")
+        return cls(words, codes)
+
+    def __getitem__(self, index: int) -> str:
+        return self._words[self.codes[index]]
+
+    def between(self, first: int, last: int) -> Iterator[Any]:
+        return map(self._words.__getitem__, self.codes[first:last])
+
+
+@cache
+def _telling_letter(words: tuple[str, ...]) -> tuple[int, bytes]:
+    """Return the first place at which no two of the words have the same letter, and a table from letter to word."""
+    place = next(place for place in range(min(map(len, words))) if len({word[place] for word in words}) == len(words))
+    table = bytearray([len(words)]) * 256
+    for code, word in enumerate(words):
+        table[ord(word[place])] = code
+    return place, bytes(table)
+
+
+def _starts(array: pa.Array) -> memoryview:
+    """Return where the values of a list or string array begin, and where the last one ends."""
+    return memoryview(array.buffers()[1]).cast("i")[array.offset :]
+
+
+def _scalars(array: pa.Array) -> Reader:
+    return lambda index: array[index].as_py()
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,134 @@
+"""Directories that appear whole or not at all.
+
+A directory is filled beside its final name, under ``.<name>.partial``, synced to disk and moved into place in one step.
+The partial directory is locked while somebody fills it; one that a killed process left behind is nobody's, and the next
+writer of the same name takes it over.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from mmdata.errors import StoreError
+from mmdata.store.layout import partial_path
+
+__all__ = ["partial_directory", "publish", "sync", "write_ahead"]
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+@contextmanager
+def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Hold the partial directory of ``path``, emptied but for the names in ``keep``, locked against other writers.
+
+    It is the caller's to :func:`publish` or to remove; on leaving the block only the lock goes.
+
+    Raises:
+        StoreError: another process is writing to ``path`` now.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(path)
+    lock = _lock(partial, path)
+    try:
+        for entry in partial.iterdir():
+            if entry.name not in keep:
+                _remove(entry)
+        yield partial
+    finally:
+        os.close(lock)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Move a finished partial directory to ``path``, in place of what was there, each step on disk before the next."""
+    sync(partial)
+    if not path.exists():
+        partial.rename(path)
+        sync(path.parent)
+        return
+    replaced = _lock(path, path)  # the next writer must not take up the old directory while it is removed
+    try:
+        _exchange(partial, path)
+        sync(path.parent)
+        _remove(partial)
+    finally:
+        os.close(replaced)
+
+
+def sync(path: Path) -> None:
+    """Return when the file or directory at ``path`` is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_ahead(descriptor: int) -> None:
+    """Let the system begin to write an open file to disk, where it can, so that :func:`sync` has little to wait for."""
+    libc = _libc()
+    if hasattr(libc, "sync_file_range"):
+        libc.sync_file_range(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _lock(folder: Path, path: Path) -> int:
+    """Return a descriptor that holds the lock of the directory that is at ``folder`` now, made if need be."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise StoreError(
+                f"{path}: another process is writing this store now. Wait for it, or choose another place.",
+                path=str(path),
+            ) from None
+        if _is_at(descriptor, folder):
+            return descriptor
+        os.close(descriptor)  # published or removed between our opening and our locking
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _exchange(partial: Path, path: Path) -> None:
+    """Swap two directories in one step where the system can, else in two with the old one kept aside between them."""
+    libc = _libc()
+    if hasattr(libc, "renameat2"):
+        names = os.fsencode(partial), os.fsencode(path)
+        if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+            return
+        if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(path))
+    aside = path.with_name(f".{path.name}.old")
+    _remove(aside)
+    path.rename(aside)
+    partial.rename(path)
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,248 @@
+"""The conversation store: a directory of Arrow shards that vouches for itself.
+
+:func:`open` gives one back memory-mapped, refusing one that is not what its manifest says; :func:`check` reads every
+byte of it. :mod:`mmdata.store.writer` makes them.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, overload
+
+from mmdata.errors import StoreError
+from mmdata.schema import Conversation, Media, replace
+from mmdata.store.decode import BatchView
+from mmdata.store.encode import arrow_schema
+from mmdata.store.layout import REJECTS
+from mmdata.store.manifest import Manifest, Shard, hash_file, hash_text, read_manifest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Rows", "Store", "check", "open"]
+
+_PARQUET_BATCHES_KEPT: Final = 8
+
+
+class Rows(Sequence[Conversation]):
+    """Some rows of a store, decoded when they are asked for; ``located`` ones have media paths that can be opened."""
+
+    def __init__(self, store: Store, indices: range, *, located: bool = False) -> None:
+        self._store = store
+        self._indices = indices
+        self._located = located
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Conversation: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> Conversation | Rows:
+        """Return one conversation, or fewer rows for a slice."""
+        if isinstance(index, slice):
+            return Rows(self._store, self._indices[index], located=self._located)
+        row = self._indices[index]
+        return self._store.located(row) if self._located else self._store[row]
+
+    def __repr__(self) -> str:
+        """Return the number of rows and of which store."""
+        return f"Rows({len(self)} of {self._store.path})"
+
+
+class Store(Sequence[Conversation]):
+    """A store that has been opened: a sequence of conversations, memory-mapped; read-only.
+
+    ``store[i]`` takes constant time, ``store[a:b]`` gives :class:`Rows` without decoding them. Media paths come as they
+    are stored; :meth:`locate` gives the file. Stores travel to other processes as their path.
+    """
+
+    def __init__(self, path: Path, media_root: Path | None = None) -> None:
+        self.path = path.absolute()
+        self.manifest = read_manifest(self.path)
+        self.media_root = media_root or (Path(self.manifest.media_root) if self.manifest.media_root else None)
+        _check_listing(self.path, self.manifest)
+        self._shards = [_open_shard(self.path, shard, number) for number, shard in enumerate(self.manifest.shards)]
+        self._batches = [(shard, number) for shard in self._shards for number in range(shard.num_batches)]
+        rows = (rows for shard in self.manifest.shards for rows in shard.batches)
+        self._starts = list(accumulate(rows, initial=0))
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return self.manifest.rows
+
+    @overload
+    def __getitem__(self, index: int) -> Conversation: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> Conversation | Rows:
+        """Return one conversation, or :class:`Rows` for a slice; negative indices count from the end."""
+        if isinstance(index, slice):
+            return Rows(self, range(len(self))[index])
+        length = self.manifest.rows
+        if not -length <= index < length:
+            raise IndexError(f"row {index} of a store of {length} rows")
+        row = index % length
+        batch = bisect.bisect_right(self._starts, row) - 1
+        return self._view(batch)[row - self._starts[batch]]
+
+    def __iter__(self) -> Iterator[Conversation]:
+        """Yield every conversation in order."""
+        for batch, start in enumerate(self._starts[:-1]):
+            view = self._view(batch)
+            for row in range(self._starts[batch + 1] - start):
+                yield view[row]
+
+    def __repr__(self) -> str:
+        """Return the path and the number of rows."""
+        return f"Store({str(self.path)!r}, {len(self)} rows)"
+
+    def __reduce__(self) -> tuple[Callable[..., Store], tuple[Path, Path | None]]:
+        """Travel as a path."""
+        return Store, (self.path, self.media_root)
+
+    @property
+    def table(self) -> pa.Table:
+        """The whole store as one Arrow table, memory-mapped where the shards are Arrow files."""
+        import pyarrow as pa
+
+        batches = [shard.batch(number) for shard, number in self._batches]
+        return pa.Table.from_batches(batches, schema=arrow_schema())
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the rows: equal for stores that hold the same, wherever they are."""
+        return hash_text(*(shard.xxh3 for shard in self.manifest.shards))
+
+    def rejects(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of ``rejects.jsonl``: record, file, id, reason and detail of what was not kept."""
+        with (self.path / REJECTS).open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+    def locate(self, media: Media) -> str | None:
+        """Return where the file of a medium is: its URL or absolute path, the media root applied; None if embedded."""
+        if media.path is None or "://" in media.path or self.media_root is None:
+            return media.path
+        return str(self.media_root / media.path)
+
+    def rows(self, *, located: bool = False) -> Rows:
+        """Return all rows, with media paths that can be opened where they are wanted ``located``."""
+        return Rows(self, range(len(self)), located=located)
+
+    def located(self, index: int) -> Conversation:
+        """Return the conversation ``self[index]`` with the path of each medium as :meth:`locate` gives it."""
+        conversation = self[index]
+        media = tuple(replace(medium, path=self.locate(medium)) for medium in conversation.media)
+        return replace(conversation, media=media)
+
+    def _view(self, batch: int) -> BatchView:
+        shard, number = self._batches[batch]
+        return shard.view(number)
+
+
+class _ArrowShard:
+    """A shard in Arrow's file format, memory-mapped; every view that was made is kept, they are small."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+
+        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self.schema = self._reader.schema
+        self.num_batches = self._reader.num_record_batches
+        self._lock = Lock()  # Arrow reads the dictionaries with the first batch, and two threads would read them twice
+        self.view = lru_cache(maxsize=None)(lambda number: BatchView(self.batch(number)))
+
+    def batch(self, number: int) -> pa.RecordBatch:
+        with self._lock:
+            return self._reader.get_batch(number).replace_schema_metadata(None)
+
+
+class _ParquetShard:
+    """A shard in Parquet; a batch is a row group, and the last few that were read are kept."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self._file = pq.ParquetFile(path, memory_map=True)
+        self.schema = self._file.schema_arrow
+        self.num_batches = self._file.num_row_groups
+        self._lock = Lock()  # Arrow's reader of Parquet files is for one thread at a time
+        self.view = lru_cache(maxsize=_PARQUET_BATCHES_KEPT)(lambda number: BatchView(self.batch(number)))
+
+    def batch(self, number: int) -> pa.RecordBatch:
+        with self._lock:
+            table = self._file.read_row_group(number).cast(arrow_schema())
+        return table.combine_chunks().to_batches()[0]
+
+
+def _check_listing(path: Path, manifest: Manifest) -> None:
+    listed = {shard.name for shard in manifest.shards}
+    found = {entry.name for entry in path.iterdir() if entry.name.startswith("data-")}
+    if missing := sorted(listed - found):
+        raise StoreError(f"{path}: {', '.join(missing)} is missing. Restore it or convert again.", path=str(path))
+    if stray := sorted(found - listed):
+        raise StoreError(f"{path}: {', '.join(stray)} does not belong to this store. Remove it.", path=str(path))
+
+
+def _open_shard(path: Path, shard: Shard, number: int) -> _ArrowShard | _ParquetShard:
+    import pyarrow as pa
+
+    file = path / shard.name
+    size = file.stat().st_size
+    if size != shard.bytes:
+        raise _damaged(file, f"it has {size} bytes of {shard.bytes}")
+    try:
+        opened = _ParquetShard(file) if file.suffix == ".parquet" else _ArrowShard(file)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(file, str(error)) from error
+    if (opened.schema.metadata or {}).get(b"mmdata.shard") != str(number).encode():
+        raise _damaged(file, f"its header does not say that it is shard {number}")
+    if not opened.schema.equals(arrow_schema()) or opened.num_batches != len(shard.batches):
+        raise _damaged(file, "its columns or batches are not what the manifest says")
+    return opened
+
+
+def _damaged(file: Path, what: str) -> StoreError:
+    return StoreError(f"{file} is damaged: {what}. Restore it or convert again.", path=str(file))
+
+
+def open(path: str | Path, *, media_root: str | Path | None = None) -> Store:  # noqa: A001
+    """Return the store at ``path``, memory-mapped; every shard is there, of the right size and in its place.
+
+    ``media_root`` says where the media are now, if they have moved. What only reading every byte can tell is
+    :func:`check`'s.
+
+    Raises:
+        StoreError: there is no store, or it is damaged; the message names the file.
+    """
+    return Store(Path(path), Path(media_root) if media_root is not None else None)
+
+
+def check(path: str | Path, *, progress: Callable[[int], object] = lambda _: None) -> list[StoreError]:
+    """Return what is wrong with the store at ``path``, after reading every byte of it; nothing, if it is whole.
+
+    ``progress`` is called with the bytes of each file as it is done.
+    """
+    try:
+        store = open(path)
+    except StoreError as error:
+        return [error]
+    expected = {shard.name: shard.xxh3 for shard in store.manifest.shards} | {REJECTS: store.manifest.rejects_xxh3}
+    faults = []
+    for name, digest in expected.items():
+        file = store.path / name
+        try:
+            if hash_file(file) != digest:
+                faults.append(_damaged(file, "its bytes do not match their hash"))
+            progress(file.stat().st_size)
+        except OSError as error:
+            faults.append(_damaged(file, str(error)))
+    return faults

@@ -1,0 +1,326 @@
+"""Writing a store: shard by shard in bounded memory, published whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import mmdata
+from mmdata.errors import UsageError
+from mmdata.rejects import Reject
+from mmdata.schema import Conversation
+from mmdata.store.arrays import canonical, codes_of, dictionary
+from mmdata.store.batch import ConversationBatch
+from mmdata.store.encode import arrow_schema
+from mmdata.store.layout import MANIFEST, REJECTS, partial_path
+from mmdata.store.manifest import Manifest, Shard, SourceFile, hash_file, write_manifest
+from mmdata.store.publish import partial_directory, publish, sync, write_ahead
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Origin", "StoreWriter", "check_vacant"]
+
+_BATCH_ROWS: Final = 4096
+"""How many rows a batch has: reading at random is the faster, the fewer batches there are."""
+_BATCH_BYTES: Final = 16 << 20
+_SHARD_BYTES: Final = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a manifest says of where a store came from."""
+
+    format: str
+    options: Mapping[str, Any]
+    media_root: str | None = None
+    files: tuple[SourceFile, ...] = ()
+    notes: Mapping[str, Any] | None = None
+
+
+class StoreWriter:
+    """Writes a store; use it in a ``with`` block, at whose end the store appears at ``path`` whole.
+
+    A block that ends in an exception leaves nothing there and what was there before untouched. ``sources`` are the
+    values that the column ``source`` may take. ``journal`` names a file in the partial directory :attr:`folder` that
+    the caller keeps notes in: it outlives an attempt that fails or is killed, ``resume`` hands it to the next one, and
+    it is not published.
+
+    Raises:
+        UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not a store.
+        StoreError: another process is writing to ``path``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sources: Sequence[str],
+        origin: Origin,
+        overwrite: bool = False,
+        parquet: bool = False,
+        journal: str | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.path = path.absolute()
+        self.folder = partial_path(self.path)
+        self.rows = 0
+        self.rejects: Counter[str] = Counter()
+        self._sources = tuple(sources)
+        self._origin = origin
+        self._overwrite = overwrite
+        self._suffix = "parquet" if parquet else "arrow"
+        self._journal = frozenset({journal} if journal else ())
+        self._resume = resume
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = self._pending_bytes = 0
+        self._shard: _ShardWriter | None = None
+        self._shards: list[Shard] = []
+        self._splits: Counter[str] = Counter()
+        self._rows_of: Counter[str] = Counter()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> StoreWriter:
+        """Take the place."""
+        arrow_schema()  # its imports come first: C code that is stopped on its way in ends the process at once
+        kept = self._journal if self._resume else frozenset()
+        self._stack.enter_context(partial_directory(self.path, keep=kept))
+        try:
+            check_vacant(self.path, self._overwrite)
+            self._rejects = (self.folder / REJECTS).open("wb")
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    @property
+    def records_in(self) -> int:
+        """How many records have been accounted for, rows and rejects."""
+        return self.rows + sum(self.rejects.values())
+
+    def write(self, batch: ConversationBatch) -> None:
+        """Add the rows of a batch, and its rejects as lines of ``rejects.jsonl``."""
+        for _, reject in batch.rejects:
+            self.reject(reject)
+        self.rows += len(batch)
+        for piece in _small_pieces(batch.columns):
+            self._add(piece)
+
+    def write_conversations(self, conversations: Iterable[Conversation]) -> None:
+        """Add conversations as rows."""
+        for some in _in_lists(conversations, _BATCH_ROWS):
+            self.write(ConversationBatch.from_conversations(some))
+
+    def reject(self, reject: Reject) -> None:
+        """Add a line to ``rejects.jsonl``."""
+        self._rejects.write(reject.to_json().encode() + b"\n")
+        self.rejects[reject.reason.value] += 1
+
+    def _add(self, piece: pa.RecordBatch) -> None:
+        """Put rows behind those that wait for a full batch, and write the batch when it is full."""
+        while piece.num_rows:
+            fitting = piece.slice(0, _BATCH_ROWS - self._pending_rows)
+            piece = piece.slice(len(fitting))
+            self._pending.append(fitting)
+            self._pending_rows += len(fitting)
+            self._pending_bytes += fitting.nbytes
+            if self._pending_rows == _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
+                self._flush()
+
+    def describe(self, **notes: Any) -> None:
+        """Add notes to the manifest, for people."""
+        self._origin = dataclasses.replace(self._origin, notes={**(self._origin.notes or {}), **notes})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Publish, or leave nothing."""
+        try:
+            if kind is None:
+                self._seal()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._stack:
+            if hasattr(self, "_rejects"):
+                self._rejects.close()
+            if self._shard is not None:
+                self._shard.abandon()
+            _empty(self.folder, self._journal)
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        if self._shard is None:
+            self._shard = _ShardWriter(self.folder, len(self._shards), self._suffix)
+        batch = _join(self._pending, self._sources)
+        self._shard.write(batch)
+        self._splits.update(_count_words(batch.column("split")))
+        self._rows_of.update(_count_words(batch.column("source")))
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        if self._shard.bytes >= _SHARD_BYTES:
+            self._close_shard()
+
+    def _close_shard(self) -> None:
+        if self._shard is not None:
+            self._shards.append(self._shard.close())
+            self._shard = None
+
+    def _seal(self) -> None:
+        self._flush()
+        self._close_shard()
+        self._rejects.close()
+        write_manifest(self._manifest(), self.folder)
+        for name in (*[shard.name for shard in self._shards], REJECTS, MANIFEST):
+            sync(self.folder / name)
+        for name in self._journal:
+            (self.folder / name).unlink(missing_ok=True)
+        publish(self.folder, self.path)
+
+    def _manifest(self) -> Manifest:
+        return Manifest(
+            library_version=mmdata.__version__,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            format=self._origin.format,
+            options=self._origin.options,
+            media_root=self._origin.media_root,
+            records_in=self.records_in,
+            rows=self.rows,
+            splits=dict(sorted(self._splits.items())),
+            sources=dict(sorted(self._rows_of.items())),
+            rejects=dict(sorted(self.rejects.items())),
+            rejects_xxh3=hash_file(self.folder / REJECTS),
+            shards=tuple(self._shards),
+            files=self._origin.files,
+            notes=self._origin.notes or {},
+        )
+
+
+def check_vacant(path: Path, overwrite: bool) -> None:
+    """Refuse a place that a store cannot take.
+
+    Raises:
+        UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not a store.
+    """
+    if not path.exists():
+        if path.is_symlink():
+            raise UsageError(f"{path} is a link to nothing. Choose another place for the store.")
+        return
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if not (path / MANIFEST).is_file():
+        raise UsageError(f"{path} exists and is not a store. Choose another place for the store.")
+    if not overwrite:
+        raise UsageError(f"{path} is a store already. Choose another place, or say --overwrite to replace it.")
+
+
+def _in_lists(conversations: Iterable[Conversation], length: int) -> Iterator[list[Conversation]]:
+    left = iter(conversations)
+    while some := list(islice(left, length)):
+        yield some
+
+
+def _small_pieces(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in pieces that a batch can hold; a single row may be larger."""
+    if rows.num_rows < 2 or rows.nbytes <= _BATCH_BYTES:
+        yield rows
+        return
+    half = rows.num_rows // 2
+    yield from _small_pieces(rows.slice(0, half))
+    yield from _small_pieces(rows.slice(half))
+
+
+def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.RecordBatch:
+    """Return the rows of all pieces as one batch whose column ``source`` has the dictionary ``sources``.
+
+    Every batch of a file shares that dictionary; and a batch is laid out the same however its rows came together.
+    """
+    import pyarrow as pa
+
+    schema = arrow_schema()
+    arrays = []
+    for number, field in enumerate(schema):
+        columns = [piece.column(number) for piece in pieces]
+        if field.name == "source":
+            codes = codes_of([word for column in columns for word in column.to_pylist()], sources, "int32")
+            arrays.append(dictionary(codes, sources))
+        elif len(columns) == 1:
+            arrays.append(canonical(columns[0]))
+        else:
+            arrays.append(canonical(pa.concat_arrays(columns)))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _count_words(column: pa.DictionaryArray) -> dict[str, int]:
+    """Return how often each word of a column stands in it, those that do."""
+    counts = Counter(column.indices.to_pylist())
+    words = column.dictionary.to_pylist()
+    return {words[code]: count for code, count in counts.items()}
+
+
+def _empty(folder: Path, keep: frozenset[str]) -> None:
+    """Remove what an attempt left in its partial directory, and the directory unless something in it is kept."""
+    if not folder.exists():
+        return
+    kept = False
+    for entry in folder.iterdir():
+        if entry.name in keep and entry.stat().st_size:
+            kept = True
+        else:
+            entry.unlink()
+    if not kept:
+        folder.rmdir()
+
+
+class _ShardWriter:
+    """One data file being written."""
+
+    def __init__(self, folder: Path, number: int, suffix: str) -> None:
+        import pyarrow as pa
+
+        self._path = folder / f"data-{number:05d}.{suffix}"
+        self._file = pa.OSFile(str(self._path), "wb")
+        schema = arrow_schema().with_metadata({"mmdata.shard": str(number)})
+        self._writer = _parquet_writer(self._file, schema) if suffix == "parquet" else _ipc_writer(self._file, schema)
+        self._batches: list[int] = []
+
+    @property
+    def bytes(self) -> int:
+        return int(self._file.tell())
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._writer.write_batch(batch)
+        write_ahead(self._file.fileno())
+        self._batches.append(batch.num_rows)
+
+    def close(self) -> Shard:
+        self._writer.close()
+        self._file.close()
+        size, digest = self._path.stat().st_size, hash_file(self._path)
+        return Shard(self._path.name, sum(self._batches), size, digest, tuple(self._batches))
+
+    def abandon(self) -> None:
+        with suppress(OSError, ValueError):
+            self._writer.close()
+        self._file.close()
+
+
+def _ipc_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:
+    import pyarrow as pa
+
+    return pa.ipc.new_file(file, schema)
+
+
+def _parquet_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetWriter(file, schema, compression="zstd", store_schema=True)

@@ -1,0 +1,101 @@
+"""What a file is, and into which of three classes it falls: sound, damaged, not decodable."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmdata._tools.limits import Limits
+from mmdata.conversion.probe import check, probe
+from mmdata.engine import local as isolate
+from mmdata.errors import MediaError
+
+
+def png(height: int, width: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("level", ["probe", "decode"])
+def test_an_image_is_its_size(level: str) -> None:
+    found = check(png(20, 30), "image", level=level)
+
+    assert (found.type, found.height, found.width, found.damage) == ("image", 20, 30, ())
+    assert found.duration is found.fps is found.num_frames is found.times is None
+
+
+@pytest.mark.parametrize("level", ["probe", "decode"])
+def test_real_clips_are_what_ffprobe_says(fixtures: Path, level: str) -> None:
+    for name, truth in json.loads((fixtures / "videos" / "ffprobe.json").read_text()).items():
+        if truth["errors"]:
+            continue
+        found = check(fixtures / "videos" / name, "video", level=level)
+        turned = truth["rotation"] % 180 != 0
+        width, height = (truth["height"], truth["width"]) if turned else (truth["width"], truth["height"])
+        assert (found.width, found.height, found.num_frames) == (width, height, truth["decoded_frames"]), name
+
+
+def test_a_damaged_clip_decodes_in_part(fixtures: Path) -> None:
+    for name, truth in json.loads((fixtures / "videos" / "ffprobe.json").read_text()).items():
+        if truth["errors"]:
+            found = probe(fixtures / "videos" / name, "video", level="decode")
+            assert found.num_frames == truth["decoded_frames"]
+            with pytest.raises(MediaError, match=str(truth["decoded_frames"])) as caught:
+                check(fixtures / "videos" / name, "video", level="decode")
+            assert caught.value.reason == "damaged_media"
+            assert caught.value.path.endswith(name)
+
+
+@pytest.mark.parametrize("type_", ["image", "video"])
+def test_each_way_to_be_unusable_has_its_reason(tmp_path: Path, type_: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("not a picture at all\n" * 100)
+    reasons = {
+        "missing": "missing_media",
+        "empty": "empty_media",
+        "text": "unreadable_media",
+        "folder": "unreadable_media",
+    }
+
+    for name, reason in reasons.items():
+        with pytest.raises(MediaError, match=name) as caught:
+            check(tmp_path / name, type_)
+        assert caught.value.reason == reason
+        assert name in caught.value.path
+
+
+def test_a_picture_beyond_the_limit_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(MediaError, match="30x20 pixels are beyond") as caught:
+        check(png(20, 30), "image", level="decode", limits=Limits(pixels=599))
+
+    assert caught.value.reason == "media_limit"
+
+
+def test_a_cut_picture_is_damaged() -> None:
+    with pytest.raises(MediaError) as caught:
+        check(png(64, 64)[:2000], "image", level="decode")
+
+    assert caught.value.reason == "damaged_media"
+
+
+def test_checks_run_in_another_process_as_in_this_one(tmp_path: Path) -> None:
+    (tmp_path / "sound.png").write_bytes(png(20, 30))
+    (tmp_path / "text.png").write_text("not a picture")
+
+    with isolate.Pool(deadline=60) as pool:
+        sound, missing, text = pool.map(
+            check, [(tmp_path / f"{name}.png", "image") for name in ("sound", "no", "text")]
+        )
+
+    assert sound == check(tmp_path / "sound.png", "image")
+    assert isinstance(missing, MediaError)
+    assert missing.reason == "missing_media"
+    assert isinstance(text, MediaError)
+    assert text.reason == "unreadable_media"

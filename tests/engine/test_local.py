@@ -1,0 +1,187 @@
+"""What hangs, crashes or eats memory costs one job, and nothing outlives the run."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import pytest
+
+from mmdata.engine import local as isolate
+from mmdata.errors import MediaError, VideoError
+
+
+@pytest.fixture
+def pool() -> Iterator[isolate.Pool]:
+    with isolate.Pool(deadline=1.0, memory=1 << 30) as pool:
+        yield pool
+
+
+def test_a_job_gives_back_its_result(pool: isolate.Pool) -> None:
+    assert pool.run(divmod, 17, 5) == (3, 2)
+
+
+def test_what_a_job_raises_is_raised_here(pool: isolate.Pool) -> None:
+    with pytest.raises(ZeroDivisionError):
+        pool.run(divmod, 1, 0)
+
+
+def test_an_error_keeps_its_fields_across_the_border(pool: isolate.Pool) -> None:
+    with pytest.raises(VideoError, match="cut short") as caught:
+        pool.run(_cut_short, 7)
+
+    assert caught.value.frames_read == 7
+    assert caught.value.path == "clip.mp4"
+
+
+def test_a_job_that_sleeps_for_ever_meets_its_deadline(pool: isolate.Pool) -> None:
+    began = time.monotonic()
+
+    with pytest.raises(MediaError, match="no result within 1 seconds") as caught:
+        pool.run(time.sleep, 1e6)
+
+    assert caught.value.reason == "media_limit"
+    assert time.monotonic() - began < 5
+
+
+def test_a_job_that_aborts_costs_itself_alone(pool: isolate.Pool) -> None:
+    with pytest.raises(MediaError, match="SIGABRT") as caught:
+        pool.run(os.abort)
+
+    assert caught.value.reason == "unreadable_media"
+    assert pool.run(len, "next") == 4
+
+
+def test_a_job_that_reads_address_zero_costs_itself_alone(pool: isolate.Pool) -> None:
+    with pytest.raises(MediaError, match="SIGSEGV"):
+        pool.run(ctypes.string_at, 0)
+
+
+def test_a_job_that_exits_is_told_with_its_status(pool: isolate.Pool) -> None:
+    with pytest.raises(MediaError, match="exit status 3"):
+        pool.run(os._exit, 3)
+
+
+def test_one_huge_allocation_meets_the_memory_cap(pool: isolate.Pool) -> None:
+    with pytest.raises(MediaError, match="memory") as caught:
+        pool.run(bytearray, 1 << 36)
+
+    assert caught.value.reason == "media_limit"
+
+
+def test_allocating_without_end_meets_the_memory_cap() -> None:
+    with isolate.Pool(deadline=30, memory=64 << 20) as pool:
+        with pytest.raises(MediaError, match="memory") as caught:
+            pool.run(list, itertools.repeat(0))
+
+        assert caught.value.reason == "media_limit"
+        assert pool.run(len, "next") == 4
+
+
+def test_results_come_in_the_order_of_the_arguments() -> None:
+    delays = [0.2, 0.0, 0.1, 0.0, 0.0, 0.05]
+
+    with isolate.Pool(2, deadline=10) as pool:
+        results = list(pool.map(_slow, [(delay, number) for number, delay in enumerate(delays)]))
+
+    assert results == list(range(len(delays)))
+
+
+def test_one_bad_job_among_many_costs_one_result() -> None:
+    arguments = [(0.0, 0), (1e6, 1), (0.0, 2), (0.0, 3)]
+
+    with isolate.Pool(2, deadline=1) as pool:
+        results = list(pool.map(_slow, arguments))
+
+    assert [isinstance(result, MediaError) for result in results] == [False, True, False, False]
+
+
+def test_arguments_are_taken_only_a_little_ahead_of_the_results() -> None:
+    taken: deque[int] = deque()
+
+    with isolate.Pool(deadline=10) as pool:
+        results = pool.map(abs, ((taken.append(number) or -number,) for number in itertools.count()))
+        assert [next(results) for _ in range(10)] == list(range(10))
+
+    assert len(taken) < 20
+
+
+def test_workers_are_used_again() -> None:
+    with isolate.Pool(deadline=10) as pool:
+        assert len(set(pool.map(os.getpid, [()] * 50))) == 1
+
+
+def test_workers_are_gone_after_the_pool() -> None:
+    with isolate.Pool(2, deadline=10) as pool:
+        identities = set(pool.map(os.getpid, [()] * 20))
+
+    assert not any(map(_alive, identities))
+
+
+PARENT = """
+import os, sys, time
+from mmdata.engine import local as isolate
+pool = isolate.Pool(deadline=60)
+print(pool.run(os.getpid), flush=True)
+pool.run(time.sleep, 60)
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_worker_in_the_middle_of_a_job_does_not_outlive_its_parent(ending: signal.Signals) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert parent.stdout is not None
+    with parent.stdout:
+        worker = int(parent.stdout.readline())
+        assert _alive(worker)
+
+        parent.send_signal(ending)
+        parent.wait()
+
+    assert _gone_within(worker, seconds=5)
+
+
+def test_importing_the_room_is_light() -> None:
+    code = "import sys, mmdata.engine.local; print('numpy' in sys.modules or 'av' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def _cut_short(frames_read: int) -> None:
+    raise VideoError("cut short", path="clip.mp4", frames_read=frames_read)
+
+
+def _slow(delay: float, number: int) -> int:
+    time.sleep(delay)
+    return number
+
+
+def _alive(identity: int) -> bool:
+    try:
+        os.kill(identity, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in _state(identity)
+
+
+def _state(identity: int) -> str:
+    try:
+        with open(f"/proc/{identity}/stat") as stat:  # noqa: PTH123
+            return stat.read().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
+
+
+def _gone_within(identity: int, *, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while _alive(identity):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
