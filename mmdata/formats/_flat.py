@@ -59,14 +59,22 @@ class TurnColumns(Struct, frozen=True, eq=False):
     images: Sequence[Sequence[str]]
     videos: Sequence[Sequence[str]]
     extras: Sequence[Mapping[str, Any]]
+    placed: Sequence[tuple[int, _Parts]] = ()
+    """The turns that bring their media with them: the number of each among all, and its parts."""
 
 
 def flatten_turns(
-    columns: TurnColumns, dataset_name: str, *, marks: tuple[str, ...] = (IMAGE, VIDEO), split: Split = "train"
+    columns: TurnColumns,
+    dataset_name: str,
+    *,
+    marks: tuple[str, ...] = (IMAGE, VIDEO),
+    refused: tuple[str, ...] = (),
+    split: Split = "train",
 ) -> FlatRows:
     """Return the rows that the records are.
 
-    ``marks`` stand for media in the texts; a mark for videos does where there are videos. Without marks, media lead.
+    ``marks`` stand for media in the texts, that for videos where there are videos. Without marks, media lead. A text in
+    which a mark is left, or one of those ``refused``, is not plain.
 
     Raises:
         NotPlainError: not all of the records are plain.
@@ -74,12 +82,12 @@ def flatten_turns(
     rows = len(columns.ids)
     starts = list(accumulate(columns.num_turns, initial=0))
     require(all(columns.roles[start:end] in _ORDERS for start, end in pairwise(starts)))
-    special = list(_special_messages(columns, starts, marks))
+    special = columns.placed or list(_special_messages(columns, starts, marks))
     parts = _Assembled(columns.texts, special)
     require(all(parts.texts) and not any(map(str.isspace, parts.texts)))
-    if marks:
+    watched = {*refused, *(marks if any(columns.videos) else marks[:1])}
+    if watched:
         said = "\n".join(parts.texts)
-        watched = marks if VIDEO in marks and any(columns.videos) else marks[:1]
         require("<" not in said or not any(mark in said for mark in watched))
 
     num_media = [len(images) + len(videos) for images, videos in zip(columns.images, columns.videos, strict=True)]

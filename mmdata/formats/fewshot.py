@@ -5,17 +5,23 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
+from mmdata.formats._chat_flat import flatten_with
+from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
 from mmdata.schema import Conversation, Image, Media, assistant, user
 from mmdata.sources.record import Record
+from mmdata.store.encode import ROLE_CODES, FlatRows
 
 __all__ = ["Fewshot"]
+
+_HOMED: Final = frozenset({"img", "prompt", "label"})
 
 
 @registry.register("fewshot")
@@ -44,18 +50,42 @@ class Fewshot(JsonSource):
         """Return one question about one image, and its answer, both byte for byte."""
         value = mapping(record)
         path, prompt, label = (_text(value, key) for key in ("img", "prompt", "label"))
-        extra = {key: field for key, field in value.items() if key not in {"img", "prompt", "label"}}
-        if extra.get("id") == record.id:
-            extra.pop("id", None)
+        extra = _extra(value, record)
         media = (Media("image", path),)
         return Conversation(
             conversation_id(record), (user(Image(0), prompt), assistant(label)), media, self.source, extra=extra
         )
 
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return the conversations of records column by column, where all of them are plain."""
+        return flatten_with(_read, records, self.source, marks=(), refused=())
+
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path as it is spelt, below its file's folder, and its last name in that folder."""
         yield from JsonSource.candidates(self, path, origin)
         yield from JsonSource.candidates(self, posixpath.basename(path), origin)
+
+
+def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
+    texts = [value[key] for value in values for key in ("prompt", "label")]
+    paths = [value["img"] for value in values]
+    require(set(map(type, chain(texts, paths))) == {str} and all(path.strip() for path in paths))
+    return TurnColumns(
+        ids=[record.id or conversation_id(record) for record in records],
+        num_turns=[2] * len(values),
+        roles=bytes([ROLE_CODES["user"], ROLE_CODES["assistant"]]) * len(values),
+        texts=texts,
+        images=[(path,) for path in paths],
+        videos=[()] * len(values),
+        extras=list(map(_extra, values, records)),
+    )
+
+
+def _extra(value: dict[str, Any], record: Record) -> dict[str, Any]:
+    """Return the fields of a record that have no column of their own."""
+    return {
+        key: field for key, field in value.items() if key not in _HOMED and not (key == "id" and field == record.id)
+    }
 
 
 def _text(value: dict[str, Any], key: str) -> str:

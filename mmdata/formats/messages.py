@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, converse, turns
+from mmdata.formats._chat_flat import flatten_with, read_chats
+from mmdata.formats._flat import TurnColumns
 from mmdata.formats._format import Sample
 from mmdata.formats._parts import leftovers_of_media, media_of
 from mmdata.formats._sources import JsonSource, homeless, mapping
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
+from mmdata.store.encode import FlatRows
 
 __all__ = ["Messages", "beside"]
 
@@ -50,6 +54,14 @@ class Messages(JsonSource):
         return converse(
             Chat(turns(value["messages"], "role", "content"), **beside(value, record, _BESIDE)), record, self.source
         )
+
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return the conversations of records column by column, where all of them are plain."""
+        return flatten_with(_read, records, self.source)
+
+
+def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
+    return read_chats(values, records, turns_fields=("messages",), mapped_fields=_BESIDE, has_system=False)
 
 
 def beside(value: dict[str, Any], record: Record, homed: frozenset[str]) -> dict[str, Any]:

@@ -9,18 +9,21 @@ are refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
+from mmdata.formats._chat_flat import flatten_with
+from mmdata.formats._flat import NotPlainError, TurnColumns, require
 from mmdata.formats._format import Sample
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, conversation_id, homeless, kind, mapping
-from mmdata.formats._turns import leftover_fields, require_answer, role_of, with_turns
+from mmdata.formats._turns import ROLES, leftover_fields, require_answer, role_of, with_turns
 from mmdata.schema import Box, Conversation, Image, Media, Message, Part, Region, Text
 from mmdata.sources.record import Record
+from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
 __all__ = ["QwenVl"]
 
@@ -30,6 +33,7 @@ _REGION: Final = re.compile(r"<ref>(.*?)</ref>((?:<box>.*?</box>)*)|((?:<box>.*?
 _BOX: Final = re.compile(r"<box>(.*?)</box>", re.DOTALL)
 _CORNERS: Final = re.compile(r" *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *, *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *")
 _STRAY: Final = re.compile(r"</?(?:img|ref|box|quad)>")
+_OTHER_MARKS: Final = re.compile(r"</?(?:ref|box|quad)>|<image>")
 _HOMED: Final = frozenset({"id", "conversations"})
 
 
@@ -70,6 +74,49 @@ class QwenVl(JsonSource):
         require_answer(messages)
         extra = with_turns(homeless(value, record, _HOMED), leftover_fields(turns))
         return Conversation(conversation_id(record), tuple(messages), tuple(pictures.media), self.source, extra=extra)
+
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return the conversations of records column by column, where all of them are plain and speak of no boxes."""
+        return flatten_with(_read, records, self.source, marks=(), refused=("<image>", "<img>", "</img>"))
+
+
+def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
+    turns = [turn for value in values for turn in value["conversations"]]
+    require(set(map(len, turns)) == {2})
+    texts = [turn["value"] for turn in turns]
+    require(set(map(type, texts)) == {str})
+    num_turns = [len(value["conversations"]) for value in values]
+    placed: list[tuple[int, Sequence[tuple[int, Any]]]] = []
+    images: list[Sequence[str]] = []
+    start = 0
+    for count in num_turns:
+        pictures = _Pictures(1)
+        for turn in range(start, start + count):
+            if "<" in texts[turn]:
+                require(not _OTHER_MARKS.search(texts[turn]))
+                if "<img>" in texts[turn]:
+                    placed.append((turn, _coded_parts(texts[turn], pictures)))
+        images.append([medium.path or "" for medium in pictures.media])
+        start += count
+    return TurnColumns(
+        ids=[record.id or conversation_id(record) for record in records],
+        num_turns=num_turns,
+        roles=bytes([ROLE_CODES[ROLES[turn["from"]]] for turn in turns]),
+        texts=texts,
+        images=images,
+        videos=[()] * len(values),
+        extras=[homeless(value, record, _HOMED) for value, record in zip(values, records, strict=True)],
+        placed=placed,
+    )
+
+
+def _coded_parts(text: str, pictures: _Pictures) -> list[tuple[int, Any]]:
+    try:
+        parts = fill(text, _IMAGE, pictures.take)
+    except RecordError:
+        raise NotPlainError from None
+    require(not any(isinstance(part, Text) and "<img" in part.text for part in parts) and "</img>" in text)
+    return [(0, part.text) if isinstance(part, Text) else (PART_CODES["image"], part.media) for part in parts]
 
 
 class _Pictures:

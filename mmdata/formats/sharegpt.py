@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, Turn, converse, pairs, turns
+from mmdata.formats._chat_flat import flatten_with, read_chats
+from mmdata.formats._flat import TurnColumns
 from mmdata.formats._format import Sample
 from mmdata.formats._sources import JsonSource, kind, mapping
 from mmdata.formats.messages import beside
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
+from mmdata.store.encode import FlatRows
 
 __all__ = ["TURNS", "ShareGpt", "spoken", "turns_field", "with_system"]
 
@@ -52,6 +56,14 @@ class ShareGpt(JsonSource):
             raise RecordError("'conversations' is absent or empty", reason="no_conversation")
         found = with_system(spoken(value[field]), value)
         return converse(Chat(found, **beside(value, record, _BESIDE | {field})), record, self.source)
+
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return the conversations of records column by column, where all of them are plain."""
+        return flatten_with(_read, records, self.source)
+
+
+def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
+    return read_chats(values, records, turns_fields=TURNS, mapped_fields=_BESIDE, has_system=True)
 
 
 def turns_field(value: dict[str, Any]) -> str | None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import isfinite
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, Turn, converse, pairs
+from mmdata.formats._chat_flat import flatten_with, read_chats, read_media_lists
+from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Sample
-from mmdata.formats._sources import JsonSource, kind, mapping
+from mmdata.formats._sources import JsonSource, conversation_id, homeless, kind, mapping
 from mmdata.formats.messages import beside
 from mmdata.formats.sharegpt import TURNS, spoken, turns_field, with_system
 from mmdata.schema import Conversation
 from mmdata.sources.json import is_clean
 from mmdata.sources.record import Record
+from mmdata.store.encode import ROLE_CODES, FlatRows
 
 __all__ = ["Swift"]
 
@@ -33,6 +37,8 @@ _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "audios": ("audios", "audio"),
 }  # fmt: skip
 """ms-swift's column names and their other spellings, whatever their case."""
+_ALL: Final = frozenset(chain.from_iterable(_COLUMNS.values()))
+_QUESTION_ANSWER: Final = bytes([ROLE_CODES["user"], ROLE_CODES["assistant"]])
 _BESIDE: Final = ("system", "images", "videos", "audios")
 _MARKS: Final = ("<bbox>", "<ref-object>")
 _BITS: Final = 1 << 13  # an integer of more is too long to be written out
@@ -74,6 +80,56 @@ class Swift(JsonSource):
                 homed -= {"response"}
         _refuse_marks(found, value)
         return converse(Chat(with_system(found, value), **beside(value, record, homed)), record, self.source)
+
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return the conversations of records column by column, where all of them are plain."""
+        return flatten_with(_read, records, self.source)
+
+
+def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
+    """Return the columns of records whose fields have ms-swift's own names, none of the other spellings."""
+    names = set().union(*values)
+    is_turns = any(field in names for field in TURNS)
+    columns = _BESIDE if is_turns else _COLUMNS
+    spellings = {name for column in columns for name in _COLUMNS[column]} - {*columns}
+    require(not any(name in spellings or (name != name.lower() and name.lower() in _ALL) for name in names))
+    require("objects" not in names and "audios" not in names)
+    if is_turns:
+        mapped = frozenset({"id", *_BESIDE})
+        return read_chats(values, records, turns_fields=TURNS, mapped_fields=mapped, has_system=True)
+    return _read_queries(values, records)
+
+
+def _read_queries(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
+    """Return the columns of records of ``query``, ``response`` and ``history``."""
+    num_turns: list[int] = []
+    roles = bytearray()
+    texts: list[str] = []
+    for value in values:
+        said = [text for pair in value.get("history") or () for text in (*_two(pair),)]
+        said += [value["query"], value["response"]]
+        if system := value.get("system"):
+            texts.append(system)
+            roles.append(ROLE_CODES["system"])
+        texts += said
+        roles += _QUESTION_ANSWER * (len(said) // 2)
+        num_turns.append(len(said) + bool(system))
+    require(set(map(type, texts)) == {str})
+    mapped = frozenset({"id", "history", *_COLUMNS})
+    return TurnColumns(
+        ids=[record.id or conversation_id(record) for record in records],
+        num_turns=num_turns,
+        roles=bytes(roles),
+        texts=texts,
+        images=read_media_lists(values, "image"),
+        videos=read_media_lists(values, "video"),
+        extras=[homeless(value, record, mapped) for value, record in zip(values, records, strict=True)],
+    )
+
+
+def _two(pair: object) -> list[Any]:
+    require(isinstance(pair, list) and len(pair) == 2)
+    return pair  # type: ignore[return-value]
 
 
 def _refuse_marks(turns: Iterable[Turn], value: dict[str, Any]) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
+from mmdata.formats._chat_flat import flatten_with
+from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping, with_ours
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, replace, user
 from mmdata.sources.record import Record
+from mmdata.sources.run import Way, read_strictly
+from mmdata.store.encode import ROLE_CODES, FlatRows
 
 __all__ = ["VideoChatGpt"]
 
@@ -44,14 +49,18 @@ class VideoChatGpt(JsonSource):
         """Return whether the records have a ``video_name`` and an ``answer``."""
         return sample.every("video_name", "answer")
 
-    def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
-        """Yield a record for each question of each row, numbered through."""
+    def runs(self, sources: Sequence[Path], ways: Sequence[Way] = (read_strictly,)) -> Iterator[list[Record | Reject]]:
+        """Yield a record for each question of each row, numbered through, in lists of what was read together."""
         for file in self.files(sources):
             number = 0
-            for row in super().records([file]):
-                for item in _questions(row):
-                    yield _renumbered(item, number)
-                    number += 1
+            for run in super().runs([file], ways):
+                questions = [item for row in run for item in _questions(row)]
+                yield [_renumbered(item, number + place) for place, item in enumerate(questions)]
+                number += len(questions)
+
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return the conversations of records column by column, where all of them are plain."""
+        return flatten_with(self._read, records, self.source, marks=(), refused=(), split="test")
 
     def conversation(self, record: Record) -> Conversation:
         """Return one question about a video and its answer."""
@@ -74,6 +83,24 @@ class VideoChatGpt(JsonSource):
         stem = path.removesuffix(".mp4")
         yield from (stem + suffix for suffix in _SUFFIXES)
         yield from (stem.removeprefix(f"{self.folder}/") + suffix for suffix in _SUFFIXES)
+
+    def _read(self, values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
+        texts: list[str] = []
+        for value in values:
+            questions = [value[key] for key in _QUESTIONS if value.get(key) not in _ABSENT]
+            require(len(questions) == 1 and value["answer"] not in _ABSENT)
+            texts += (questions[0], value["answer"])
+        names = [value["video_name"] for value in values]
+        require(set(map(type, chain(texts, names))) == {str} and all(names))
+        return TurnColumns(
+            ids=[record.id or conversation_id(record) for record in records],
+            num_turns=[2] * len(values),
+            roles=bytes([ROLE_CODES["user"], ROLE_CODES["assistant"]]) * len(values),
+            texts=texts,
+            images=[()] * len(values),
+            videos=[(self._path(name),) for name in names],
+            extras=[{key: found for key, found in value.items() if key not in _HOMED} for value in values],
+        )
 
     def _path(self, name: object) -> str:
         if not isinstance(name, str):

@@ -1,0 +1,158 @@
+"""Chat records column by column: what ``converse`` of :mod:`mmdata.formats._chat` says of each, where all are plain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
+from mmdata.formats._sources import conversation_id, homeless
+from mmdata.formats._turns import IMAGE, ROLES, VIDEO
+from mmdata.schema import Split
+from mmdata.sources.record import Record
+from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
+
+__all__ = ["flatten_with", "read_chats", "read_media_lists"]
+
+_ROLE_CODE: dict[str, int] = {speaker: ROLE_CODES[role] for speaker, role in ROLES.items()}
+_IMAGE_PART = PART_CODES["image"]
+
+
+def flatten_with(
+    read: Callable[[Sequence[dict[str, Any]], Sequence[Record]], TurnColumns],
+    records: Sequence[Record],
+    dataset_name: str,
+    *,
+    marks: tuple[str, ...] = (IMAGE, VIDEO),
+    refused: tuple[str, ...] = (IMAGE, VIDEO, "<audio>", "<img>"),
+    split: Split = "train",
+) -> FlatRows | None:
+    """Return the rows of what ``read`` makes of the records' values, or None where not all of them are plain."""
+    values = [record.raw for record in records]
+    try:
+        require(set(map(type, values)) == {dict})
+        return flatten_turns(read(values, records), dataset_name, marks=marks, refused=refused, split=split)
+    except (NotPlainError, KeyError, TypeError):  # the last two from one of another shape
+        return None
+
+
+def read_chats(
+    values: Sequence[dict[str, Any]],
+    records: Sequence[Record],
+    *,
+    turns_fields: Sequence[str],
+    mapped_fields: frozenset[str],
+    has_system: bool,
+) -> TurnColumns:
+    """Return the columns of records whose turns are objects, in one of ``turns_fields``.
+
+    ``mapped_fields`` are those that are not kept in ``extra``, that of the turns aside; with ``has_system`` the field
+    ``system`` holds what the system says first.
+    """
+    field = next((field for field in turns_fields if field in values[0]), "")
+    others = [other for other in turns_fields if other != field]
+    require(not any(other in value for value in values for other in others))
+    conversations = [value[field] for value in values]
+    turns = list(chain.from_iterable(conversations))
+    require(bool(turns))
+    role, content = ("role", "content") if "role" in turns[0] else ("from", "value")
+    require(set(map(len, turns)) == {2})  # no flag, no field besides
+    speakers = bytes([_ROLE_CODE[turn[role]] for turn in turns])
+    said = [turn[content] for turn in turns]
+    num_turns = list(map(len, conversations))
+    if has_system and any(value.get("system") for value in values):
+        num_turns, speakers, said = _with_system(values, num_turns, speakers, said)
+
+    images, videos = read_media_lists(values, "image"), read_media_lists(values, "video")
+    ids = [record.id or conversation_id(record) for record in records]
+    extras = [homeless(value, record, mapped_fields | {field}) for value, record in zip(values, records, strict=True)]
+    kinds = set(map(type, said))
+    if kinds == {str}:
+        return TurnColumns(ids, num_turns, speakers, said, images, videos, extras)
+    require(kinds <= {str, list} and not any(images) and not any(videos))
+    texts, placed, images = _read_parts(said, num_turns)
+    return TurnColumns(ids, num_turns, speakers, texts, images, videos, extras, placed)
+
+
+def _with_system(
+    values: Sequence[dict[str, Any]], num_turns: Sequence[int], speakers: bytes, said: Sequence[Any]
+) -> tuple[list[int], bytes, list[Any]]:
+    """Return the turns with what the field ``system`` says in front of each record's."""
+    counts: list[int] = []
+    roles = bytearray()
+    texts: list[Any] = []
+    start = 0
+    for value, count in zip(values, num_turns, strict=True):
+        if text := value.get("system"):
+            require(type(text) is str)
+            roles.append(ROLE_CODES["system"])
+            texts.append(text)
+        roles += speakers[start : start + count]
+        texts += said[start : start + count]
+        counts.append(count + bool(text))
+        start += count
+    return counts, bytes(roles), texts
+
+
+def read_media_lists(values: Sequence[dict[str, Any]], kind: str) -> list[Sequence[str]]:
+    """Return the paths of each record's media of a kind: for images those of ``images``, then those of ``image``."""
+    several, one = f"{kind}s", kind
+    require(not any(value.get("audios") or value.get("audio") for value in values))
+    found = [_paths(value.get(several)) for value in values]
+    if any(one in value for value in values):
+        found = [[*paths, *_paths(value.get(one))] for paths, value in zip(found, values, strict=True)]
+    return found
+
+
+def _paths(value: object) -> Sequence[str]:
+    if not value:
+        require(value in (None, "", []))
+        return ()
+    paths: list[Any] = value if isinstance(value, list) else [value]
+    for path in paths:
+        require(type(path) is str and path != "" and path[:5].lower() != "data:")
+    return paths
+
+
+def _read_parts(
+    said: Sequence[Any], num_turns: Sequence[int]
+) -> tuple[list[str], list[tuple[int, Sequence[tuple[int, Any]]]], list[Sequence[str]]]:
+    """Return what turns say that are texts or lists of parts: the text of each turn that has but one, the parts of the
+    others by the turn's number, and the images of each record.
+    """
+    texts: list[str] = []
+    placed: list[tuple[int, Sequence[tuple[int, Any]]]] = []
+    images: list[Sequence[str]] = []
+    turn = 0
+    for count in num_turns:
+        shown: list[str] = []
+        for content in said[turn : turn + count]:
+            if type(content) is str:
+                texts.append(content)
+            else:
+                parts = [_read_part(item, shown) for item in content]
+                require(bool(parts))
+                if len(parts) > 1 or parts[0][0]:
+                    placed.append((turn, parts))
+                texts.append(parts[0][1] if len(parts) == 1 and not parts[0][0] else "")
+            turn += 1
+        images.append(shown)
+    return texts, placed, images
+
+
+def _read_part(item: dict[str, Any], shown: list[str]) -> tuple[int, Any]:
+    """Return the code of a part, and its text or the number of its image, which is added to those ``shown``."""
+    require(len(item) == 2)
+    kind = item["type"]
+    body = item[kind]
+    if kind == "text":
+        require(type(body) is str)
+        return 0, body
+    require(kind in ("image", "image_url"))
+    if type(body) is dict:
+        require(len(body) == 1)
+        body = body["url"]
+    shown.extend(_paths(body) if type(body) is str else ())
+    require(bool(body))
+    return _IMAGE_PART, len(shown) - 1
