@@ -9,15 +9,18 @@ file about as large as the source; memory holds some 150 bytes an annotation.
 from __future__ import annotations
 
 import heapq
+import posixpath
 import re
 from array import array
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar, Final, TypeGuard
 
-from mmdata.errors import RecordError
+from mmdata.errors import RecordError, SchemaError
 from mmdata.formats import registry
+from mmdata.formats._flat import NotPlainError, require
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
 from mmdata.formats.llava import elsewhere
@@ -25,7 +28,9 @@ from mmdata.rejects import Reason, Reject
 from mmdata.schema import Box, Conversation, Image, Media, Message, Region, Split, assistant, user
 from mmdata.sources.json import members
 from mmdata.sources.record import Record
+from mmdata.sources.run import Way
 from mmdata.sources.spill import Spill
+from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
 __all__ = ["Coco"]
 
@@ -33,6 +38,11 @@ _EDITION: Final = re.compile(r"(?:^|[_.-])((train|val|test)(?:20\d\d)?)(?=[_.-]|
 _HEAD: Final = re.compile(r'\s*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:')
 _TOLERANCE: Final = 1.0
 """Pixels by which a box may overrun the image and is clipped; COCO's own boxes overrun by rounding alone."""
+
+_TOGETHER: Final = 512
+"""How many records are read at once."""
+_CAPTION_PARTS: Final = bytes(PART_CODES[part] for part in ("image", "text", "text"))
+_BOX_PARTS: Final = bytes(PART_CODES[part] for part in ("image", "text", "region"))
 
 _LARGEST: Final = 1e9  # pixels; nothing beyond it is a coordinate, NaN and the infinities included
 
@@ -73,6 +83,69 @@ class Coco(JsonSource):
             with Spill() as spill:
                 yield from _records(file.as_posix(), _Index(spill), file)
 
+    def runs(self, sources: Sequence[Path], ways: Sequence[Way] = ()) -> Iterator[list[Record | Reject]]:
+        """Yield the records of the files in lists."""
+        left = self.records(sources)
+        while run := list(islice(left, _TOGETHER)):
+            yield run
+
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return the captions, or the boxes, of records column by column, where all are sound and of one file."""
+        values = [record.raw for record in records]
+        try:
+            require(all(type(value) is dict for value in values) and len({record.file for record in records}) == 1)
+            images = [_image(value) for value in values]
+            if all("caption" in value["annotations"][0] for value in values):
+                return self._flatten_captions(values, images, records)
+            return self._flatten_boxes(values, images, records)
+        except (NotPlainError, RecordError, SchemaError):
+            return None
+
+    def _flatten_captions(
+        self, values: Sequence[dict[str, Any]], images: Sequence[dict[str, Any]], records: Sequence[Record]
+    ) -> FlatRows:
+        require(not any("category" in value for value in values))
+        captions = [_caption(value) for value in values]
+        return FlatRows(
+            texts=[text for caption in captions for text in (self.caption_prompt, caption)],
+            part_codes=_CAPTION_PARTS * len(values),
+            part_media=[0] * len(values),
+            **self._common_columns(values, images, records),
+        )
+
+    def _flatten_boxes(
+        self, values: Sequence[dict[str, Any]], images: Sequence[dict[str, Any]], records: Sequence[Record]
+    ) -> FlatRows:
+        require(not any("caption" in value["annotations"][0] for value in values))
+        regions = [_boxes(value, image) for value, image in zip(values, images, strict=True)]
+        prompts = [self.box_prompt.replace("{category}", region.text) for region in regions]
+        return FlatRows(
+            texts=[text for prompt, region in zip(prompts, regions, strict=True) for text in (prompt, region.text)],
+            part_codes=_BOX_PARTS * len(values),
+            part_media=[0, 0] * len(values),
+            boxes=[region.boxes for region in regions],
+            **self._common_columns(values, images, records),
+        )
+
+    def _common_columns(
+        self, values: Sequence[dict[str, Any]], images: Sequence[dict[str, Any]], records: Sequence[Record]
+    ) -> dict[str, Any]:
+        """Return the columns that captions and boxes share: an image and a question, and an answer of one part."""
+        count = len(values)
+        return {
+            "ids": [record.id or conversation_id(record) for record in records],
+            "sources": [self.source] * count,
+            "splits": [_split(records[0].file)] * count,
+            "extras": list(map(_extra, values, images)),
+            "num_messages": [2] * count,
+            "num_media": [1] * count,
+            "roles": bytes([ROLE_CODES["user"], ROLE_CODES["assistant"]]) * count,
+            "train": b"\0\1" * count,
+            "num_parts": [2, 1] * count,
+            "media_types": ["image"] * count,
+            "media": {"path": (b"\1" * count, [image["file_name"] for image in images])},
+        }
+
     def conversation(self, record: Record) -> Conversation:
         """Return the caption of an image, or the boxes of a category in one."""
         value = mapping(record)
@@ -82,16 +155,10 @@ class Coco(JsonSource):
         name = str(category.get("name")) if isinstance(category, dict) else ""
         prompt = self.caption_prompt if isinstance(content, str) else self.box_prompt.replace("{category}", name)
         messages: tuple[Message, ...] = (user(Image(0), prompt), assistant(content))
-        extra = {
-            "image": {key: found for key, found in image.items() if key != "file_name"},
-            **({"category": category} if category is not None else {}),
-            "annotations": [
-                {key: found for key, found in annotation.items() if key != "caption"}
-                for annotation in value["annotations"]
-            ],
-        }
         media = (Media("image", image["file_name"]),)
-        return Conversation(conversation_id(record), messages, media, self.source, _split(record), extra)
+        return Conversation(
+            conversation_id(record), messages, media, self.source, _split(record.file), _extra(value, image)
+        )
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path in the folder of its edition, as it is spelt, and where such an image is often kept."""
@@ -224,6 +291,18 @@ def _image(value: dict[str, Any]) -> dict[str, Any]:
     return image
 
 
+def _extra(value: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a record has no column of its own."""
+    category = value.get("category")
+    return {
+        "image": {key: found for key, found in image.items() if key != "file_name"},
+        **({"category": category} if category is not None else {}),
+        "annotations": [
+            {key: found for key, found in annotation.items() if key != "caption"} for annotation in value["annotations"]
+        ],
+    }
+
+
 def _caption(value: dict[str, Any]) -> str:
     caption = value["annotations"][0]["caption"]
     if not isinstance(caption, str):
@@ -272,9 +351,9 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _stem(file: str) -> str:
-    return PurePosixPath(file).name.split(".json")[0]
+    return posixpath.basename(file).split(".json")[0]
 
 
-def _split(record: Record) -> Split:
-    found = _EDITION.search(_stem(record.file))
+def _split(file: str) -> Split:
+    found = _EDITION.search(_stem(file))
     return found[2] if found else "train"  # type: ignore[return-value]
