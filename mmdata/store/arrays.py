@@ -19,6 +19,7 @@ __all__ = [
     "canonical",
     "codes_of",
     "dictionary",
+    "dictionary_codes",
     "flag_bytes",
     "flags",
     "integers",
@@ -104,6 +105,15 @@ def dictionary(codes: NDArray[np.signedinteger[Any]], known: Collection[str]) ->
     import pyarrow as pa
 
     return pa.DictionaryArray.from_arrays(integers(codes), text(list(known)))
+
+
+def dictionary_codes(array: pa.DictionaryArray) -> NDArray[np.signedinteger[Any]]:
+    """Return the place of each value in the dictionary of an array without nulls, (values,)."""
+    import numpy as np
+
+    indices = array.indices
+    width = indices.type.bit_width // 8
+    return np.frombuffer(indices.buffers()[1], f"i{width}")[indices.offset : indices.offset + len(indices)]
 
 
 def flags(values: bytes) -> pa.Array:

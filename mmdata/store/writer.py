@@ -17,7 +17,7 @@ import mmdata
 from mmdata.errors import UsageError
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
-from mmdata.store.arrays import canonical, codes_of, dictionary
+from mmdata.store.arrays import canonical, codes_of, dictionary, dictionary_codes
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.encode import arrow_schema
 from mmdata.store.layout import MANIFEST, REJECTS, partial_path
@@ -244,6 +244,7 @@ def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.Record
 
     Every batch of a file shares that dictionary; and a batch is laid out the same however its rows came together.
     """
+    import numpy as np
     import pyarrow as pa
 
     schema = arrow_schema()
@@ -251,7 +252,10 @@ def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.Record
     for number, field in enumerate(schema):
         columns = [piece.column(number) for piece in pieces]
         if field.name == "source":
-            codes = codes_of([word for column in columns for word in column.to_pylist()], sources, "int32")
+            places = [codes_of(column.dictionary.to_pylist(), sources, "int32") for column in columns]
+            codes = np.concatenate(
+                [place[dictionary_codes(column)] for place, column in zip(places, columns, strict=True)]
+            )
             arrays.append(dictionary(codes, sources))
         elif len(columns) == 1:
             arrays.append(canonical(columns[0]))
@@ -262,9 +266,11 @@ def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.Record
 
 def _count_words(column: pa.DictionaryArray) -> dict[str, int]:
     """Return how often each word of a column stands in it, those that do."""
-    counts = Counter(column.indices.to_pylist())
+    import numpy as np
+
     words = column.dictionary.to_pylist()
-    return {words[code]: count for code, count in counts.items()}
+    counts = np.bincount(dictionary_codes(column), minlength=len(words)).tolist()
+    return {word: count for word, count in zip(words, counts, strict=True) if count}
 
 
 def _empty(folder: Path, keep: frozenset[str]) -> None:
