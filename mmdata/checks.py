@@ -16,6 +16,7 @@ from mmdata.errors import MediaError
 from mmdata.isolate import Pool
 from mmdata.limits import Limits
 from mmdata.locate import is_file
+from mmdata.options import PositiveInt, checked
 from mmdata.probe import Level, check
 from mmdata.schema import MediaType
 from mmdata.store import Store
@@ -65,8 +66,14 @@ class Prober:
     and time, and new answers are added. Without one nothing is kept.
     """
 
+    @checked
     def __init__(
-        self, level: Level, *, journal: Path | None = None, workers: int | None = None, limits: Limits | None = None
+        self,
+        level: Level,
+        *,
+        journal: Path | None = None,
+        workers: PositiveInt | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._level = level
         self._limits = limits or Limits()
@@ -153,11 +160,12 @@ class MediaFault:
     detail: str
 
 
+@checked
 def media_faults(
     store: Store,
     level: Level = "decode",
     *,
-    workers: int | None = None,
+    workers: PositiveInt | None = None,
     limits: Limits | None = None,
     progress: Callable[[int, int], object] = lambda rows, faults: None,
 ) -> Iterator[MediaFault]:

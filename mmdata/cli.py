@@ -263,13 +263,12 @@ def _template(template: str | None, tokenizer: Path | None, template_options: Se
     if template is None:
         return None
     from mmdata import templates, tokenizers
-    from mmdata.options import typed
 
-    kind = templates.get(template)
+    templates.get(template)
     if tokenizer is None:
         raise UsageError("--template wants --tokenizer FILE, the vocabulary of the model family")
-    options = typed(kind, template, _options(template_options))
-    return kind(tokenizer=tokenizers.load(template, tokenizer), **options)
+    options = _options(template_options, "--template-option")
+    return templates.make(template, tokenizers.load(template, tokenizer), options)
 
 
 @cli.command()
@@ -363,10 +362,10 @@ def _size(size: int) -> str:
     return f"{size / divisor:,.1f} {unit}"
 
 
-def _options(pairs: Iterable[str]) -> dict[str, str]:
+def _options(pairs: Iterable[str], option: str = "--option") -> dict[str, str]:
     split = [pair.partition("=") for pair in pairs]
     if bad := [key for key, equals, _ in split if not equals]:
-        raise UsageError(f"--option {bad[0]}: it wants KEY=VALUE")
+        raise UsageError(f"{option} {bad[0]}: it wants KEY=VALUE")
     return {key: value for key, _, value in split}
 
 

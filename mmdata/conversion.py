@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias
 
 from mmdata.columns import encode_extra
 from mmdata.dialogues import Dialogues
-from mmdata.errors import RecordError, UsageError, nearest
+from mmdata.errors import RecordError, UsageError
 from mmdata.formats import Format, Record, Spoken, detect, make
 from mmdata.ids import Ids, Seen, content_of, with_own_id
 from mmdata.manifest import SourceFile, hash_file
 from mmdata.media import Item, Place, embed_media, find_media, opened, probe_media
+from mmdata.options import NonNegativeInt, PositiveInt, checked
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split, replace
 from mmdata.writer import Origin, StoreWriter, check_vacant
@@ -50,6 +51,7 @@ class ConvertReport:
     seconds: float
 
 
+@checked
 def convert(
     format: str | Format,  # noqa: A002
     sources: str | Path | Sequence[str | Path],
@@ -60,8 +62,8 @@ def convert(
     split: Split | None = None,
     check: Check = "exists",
     embed: bool = False,
-    workers: int | None = None,
-    limit: int | None = None,
+    workers: PositiveInt | None = None,
+    limit: NonNegativeInt | None = None,
     strict: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -103,7 +105,6 @@ def convert(
     if format == "auto":
         format = detect(paths)  # noqa: A001
     reader = make(format, options or {}) if isinstance(format, str) else format
-    _check_choices(check, duplicate_ids)
     check_vacant(Path(store), overwrite)  # before hours of hashing
     root = Path(media_root) if media_root is not None else reader.media_root(paths)
     place = Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside)
@@ -177,14 +178,6 @@ def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
     if absent := [str(path) for path in paths if not path.exists()]:
         raise UsageError(f"there is no {', '.join(absent)}")
     return paths
-
-
-def _check_choices(check: str, duplicate_ids: str) -> None:
-    for option, value, known in (("check", check, Check), ("duplicate_ids", duplicate_ids, DuplicateIds)):
-        if value not in get_args(known):
-            raise UsageError(
-                f"{option}={value!r}: it is one of {', '.join(get_args(known))}.{nearest(value, get_args(known))}"
-            )
 
 
 def _read(reader: Format, paths: Sequence[Path], limit: int | None, split: Split | None) -> Iterator[Item]:

@@ -8,11 +8,12 @@ from typing import Literal, TypeAlias
 
 from mmdata.errors import VideoError
 from mmdata.limits import Limits
+from mmdata.options import checked
 from mmdata.schema import MediaType, TimeSource
 
 __all__ = ["Level", "Probe", "Source", "check", "probe"]
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes"
+Source: TypeAlias = str | os.PathLike[str] | bytes
 Level: TypeAlias = Literal["probe", "decode"]
 
 
@@ -34,6 +35,7 @@ class Probe:
     damage: tuple[str, ...] = ()
 
 
+@checked
 def probe(source: Source, type: MediaType, *, level: Level = "probe", limits: Limits | None = None) -> Probe:  # noqa: A002
     """Return what a media file is, damaged or not.
 
@@ -47,6 +49,7 @@ def probe(source: Source, type: MediaType, *, level: Level = "probe", limits: Li
     return _image(source, level, limits) if type == "image" else _video(source, level, limits)
 
 
+@checked
 def check(source: Source, type: MediaType, *, level: Level = "probe", limits: Limits | None = None) -> Probe:  # noqa: A002
     """Return what a sound media file is; arguments as :func:`probe`.
 

@@ -19,6 +19,7 @@ from mmdata.columns import arrow_schema
 from mmdata.errors import StoreError
 from mmdata.layout import REJECTS
 from mmdata.manifest import Manifest, Shard, hash_file, hash_text, read_manifest
+from mmdata.options import checked
 from mmdata.rows import BatchView
 from mmdata.schema import Conversation, Media, replace
 
@@ -33,6 +34,7 @@ _PARQUET_BATCHES_KEPT: Final = 8
 class Rows(Sequence[Conversation]):
     """Some rows of a store, decoded when they are asked for; ``located`` ones have media paths that can be opened."""
 
+    @checked
     def __init__(self, store: Store, indices: range, *, located: bool = False) -> None:
         self._store = store
         self._indices = indices
@@ -133,6 +135,7 @@ class Store(Sequence[Conversation]):
             return media.path
         return str(self.media_root / media.path)
 
+    @checked
     def rows(self, *, located: bool = False) -> Rows:
         """Return all rows, with media paths that can be opened where they are wanted ``located``."""
         return Rows(self, range(len(self)), located=located)
@@ -214,6 +217,7 @@ def _damaged(file: Path, what: str) -> StoreError:
     return StoreError(f"{file} is damaged: {what}. Restore it or convert again.", path=str(file))
 
 
+@checked
 def open(path: str | Path, *, media_root: str | Path | None = None) -> Store:  # noqa: A001
     """Return the store at ``path``, memory-mapped; every shard is there, of the right size and in its place.
 

@@ -18,6 +18,7 @@ from mmdata.dialogues import Dialogues
 from mmdata.errors import UsageError
 from mmdata.layout import MANIFEST, REJECTS, partial_path
 from mmdata.manifest import Manifest, Shard, SourceFile, hash_file, write_manifest
+from mmdata.options import checked
 from mmdata.publish import partial_directory, publish, sync, write_ahead
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Text
@@ -57,6 +58,7 @@ class StoreWriter:
         StoreError: another process is writing to ``path``.
     """
 
+    @checked
     def __init__(
         self,
         path: Path,

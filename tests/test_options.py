@@ -42,10 +42,10 @@ def test_values_that_are_typed_already_are_taken_as_they_are() -> None:
     ("options", "words"),
     [
         ({"modes": "a"}, "Did you mean 'mode'"),
-        ({"mode": "c"}, "none of a, b"),
-        ({"count": "many"}, "'many' is no int"),
-        ({"strict": "perhaps"}, "'perhaps' is no bool"),
-        ({"answers": "one"}, "takes 2 values"),
+        ({"mode": "c"}, "must be one of a, b, found 'c'"),
+        ({"count": "many"}, "must be a whole number, found 'many'"),
+        ({"strict": "perhaps"}, "must be true or false, found 'perhaps'"),
+        ({"answers": "one"}, r"must be a tuple of 2 values \(text, text\), found"),
     ],
 )
 def test_an_option_that_cannot_be_meant_says_what_can(options: dict[str, str], words: str) -> None:

@@ -15,6 +15,7 @@ from mmdata.formats._json import runs
 from mmdata.formats._run import Way, read_strictly
 from mmdata.formats._walk import is_folder, walk
 from mmdata.layout import is_store
+from mmdata.options import check_fields
 from mmdata.rejects import Reject
 
 __all__ = ["JsonSource", "conversation_id", "homeless", "json_files", "mapping", "with_ours"]
@@ -28,6 +29,10 @@ class JsonSource:
     """Reads JSON files, arrays or lines, packed or not; a folder stands for those in it, at any depth."""
 
     id_key: ClassVar[str] = "id"
+
+    def __post_init__(self) -> None:
+        """Check the options, those of the format that this is."""
+        check_fields(self)
 
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the deepest folder that holds all the files."""

@@ -19,6 +19,7 @@ from mmdata.errors import UsageError
 from mmdata.formats import registry
 from mmdata.formats._format import Record, Sample
 from mmdata.formats._walk import walk
+from mmdata.options import check_fields
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, Split, Video, assistant, user
 
@@ -56,6 +57,10 @@ class Rwf2000:
     prompt: str = ""
     answers: tuple[str, str] = ("1", "0")
     source: str = "rwf2000"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_fields(self)
 
     @staticmethod
     def recognises(sample: Sample) -> bool:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from mmdata.errors import ConfigError, nearest
 from mmdata.mixture.strategy import Strategy
+from mmdata.options import PositiveFloat, PositiveInt, check_fields
 
 __all__ = ["Dataset", "MixConfig", "read_config"]
 
@@ -38,11 +39,15 @@ class Dataset:
     store: Path | None = None
     json_path: tuple[Path, ...] = ()
     sampling_strategy: Strategy = field(default_factory=Strategy)
-    repeat: float = 1
-    weight: float | None = None
+    repeat: PositiveFloat = 1
+    weight: PositiveFloat | None = None
     format: str = "llava"
     media_root: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the types and the bounds."""
+        check_fields(self)
 
     @property
     def name(self) -> str:
@@ -55,7 +60,11 @@ class MixConfig:
     """A mixing YAML: its data sets in order and, where they have weights, the rows of an epoch."""
 
     datasets: tuple[Dataset, ...]
-    epoch_length: int | None = None
+    epoch_length: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        """Check the types and the bounds."""
+        check_fields(self)
 
 
 def read_config(path: str | Path) -> MixConfig:

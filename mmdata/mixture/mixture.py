@@ -15,6 +15,7 @@ from mmdata.errors import ConfigError
 from mmdata.ids import Ids, Seen, content_of, with_own_id
 from mmdata.manifest import hash_file, hash_text
 from mmdata.mixture.config import Dataset, MixConfig, read_config
+from mmdata.options import PositiveInt, checked
 from mmdata.schema import Conversation, Media, replace
 from mmdata.shuffle import choose
 from mmdata.store import Store
@@ -65,8 +66,9 @@ class Mixture(Sequence[Conversation]):
     makes a store of it.
     """
 
+    @checked
     def __init__(
-        self, stores: Sequence[tuple[Dataset, Store]], *, seed: int = 0, epoch_length: int | None = None
+        self, stores: Sequence[tuple[Dataset, Store]], *, seed: int = 0, epoch_length: PositiveInt | None = None
     ) -> None:
         self.seed = seed
         selections = [
@@ -82,6 +84,7 @@ class Mixture(Sequence[Conversation]):
         self._order = _interleaved(draws) if weighted else None
 
     @classmethod
+    @checked
     def from_yaml(cls, path: str | Path, *, seed: int = 0, cache: str | Path | None = None) -> Mixture:
         """Return the mixture that a mixing YAML describes.
 
@@ -160,6 +163,7 @@ class Mixture(Sequence[Conversation]):
         return part, part.row(position - self._starts[number])
 
 
+@checked
 def write_mixture(
     mixture: Mixture,
     store: str | Path,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmdata.errors import ConfigError
+from mmdata.options import NonNegativeInt, PositiveInt, checked
 from mmdata.pipeline.stream import Stream
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["mindspore_dataset"]
 
 
-def mindspore_dataset(stream: Stream, *, num_workers: int | None = None, steps: int | None = None) -> Any:
+@checked
+def mindspore_dataset(
+    stream: Stream, *, num_workers: NonNegativeInt | None = None, steps: PositiveInt | None = None
+) -> Any:
     """Return a ``mindspore.dataset.GeneratorDataset`` of the batches of ``stream``, one column for each array.
 
     Use it as it is: ``create_dict_iterator``, ``Model.train``; it is batched, shuffled, sharded and read ahead already.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
+from mmdata.options import checked
 from mmdata.templates import IGNORE, Encoded, Template
 from mmdata.tokenizers import Tokenizer
 
@@ -23,6 +24,7 @@ _SLOT: Final = "white on blue"
 _LONGEST_CHARACTER: Final = 12  # tokens that may share a character; past that, broken UTF-8 is shown as such
 
 
+@checked
 def shown(conversation: Conversation, template: Template, *, prompt: bool = False) -> Text:
     """Return a conversation as ``template`` reads it, as a training sample or as the ``prompt`` of its last question.
 

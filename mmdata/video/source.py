@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "name_of", "opened", "plain", "undecodable"]
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes"
+Source: TypeAlias = str | os.PathLike[str] | bytes
 
 # Nothing but the file itself is read: no network, no playlist, no numbered series of stills.
 _OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none"}
