@@ -62,6 +62,14 @@ class _Kind:
     choices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """A parameter whose values are checked, all but its default."""
+
+    kind: _Kind
+    default: Any
+
+
 # --- functions and dataclasses -----------------------------------------------------------------------------------
 
 
@@ -80,13 +88,14 @@ def checked(function: F) -> F:
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        positional, named = _kinds_of_parameters(function)
+        positional, named = _options_of(function)
         # Argument by argument and not by Signature.bind, which takes ten times as long as most calls allow.
-        for kind, value in zip(positional, args):  # noqa: B905 - the rest of args is *args
-            if kind is not None and not kind.admits(value):
+        for option, value in zip(positional, args):  # noqa: B905 - the rest of args is *args
+            if option is not None and value is not option.default and not option.kind.admits(value):
                 raise _refused(function, args, kwargs)
         for name, value in kwargs.items():
-            if (kind := named.get(name)) is not None and not kind.admits(value):
+            option = named.get(name)
+            if option is not None and value is not option.default and not option.kind.admits(value):
                 raise _refused(function, args, kwargs)
         return function(*args, **kwargs)
 
@@ -99,7 +108,7 @@ def check_arguments(function: Callable[..., Any], options: Mapping[str, Any]) ->
     Raises:
         UsageError: the message has the nearest name, or every option at fault and what it must be.
     """
-    _, named = _kinds_of_parameters(inspect.unwrap(function))
+    _, named = _options_of(inspect.unwrap(function))
     known = [name for name, each in inspect.signature(function).parameters.items() if each.kind is each.KEYWORD_ONLY]
     if unknown := [f"{name!r}.{nearest(name, known)}" for name in options if name not in known]:
         raise UsageError(f"there is no option {' or '.join(unknown)} There are: {', '.join(known) or 'none'}.")
@@ -125,28 +134,29 @@ def faults_of_fields(instance: Any) -> dict[str, str]:
 
 
 def _refused(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> UsageError:
-    _, named = _kinds_of_parameters(function)
+    _, named = _options_of(function)
     values = {**dict(zip(inspect.signature(function).parameters, args, strict=False)), **kwargs}
     called = function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]
     return UsageError(f"{called}(): {'; '.join(_faults(named, values))}")
 
 
-def _faults(kinds: Mapping[str, _Kind | None], values: Mapping[str, Any]) -> list[str]:
-    known = ((name, kind) for name, kind in kinds.items() if kind is not None and name in values)
+def _faults(options: Mapping[str, _Option | None], values: Mapping[str, Any]) -> list[str]:
+    known = ((name, option.kind) for name, option in options.items() if option is not None and name in values)
     return [f"{name} {_fault(kind, values[name])}" for name, kind in known if not kind.admits(values[name])]
 
 
 @cache
-def _kinds_of_parameters(function: Callable[..., Any]) -> tuple[tuple[_Kind | None, ...], Mapping[str, _Kind | None]]:
-    """Return the kinds of a function's arguments by position, and by name."""
-    positional: list[_Kind | None] = []
-    named: dict[str, _Kind | None] = {}
+def _options_of(function: Callable[..., Any]) -> tuple[tuple[_Option | None, ...], Mapping[str, _Option | None]]:
+    """Return the options of a function by position, and by name; None for what has no kind."""
+    positional: list[_Option | None] = []
+    named: dict[str, _Option | None] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         kind = _kind(_resolved(parameter.annotation, function.__globals__))
+        option = None if kind is None else _Option(kind, parameter.default)
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            positional.append(kind)
+            positional.append(option)
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            named[name] = kind
+            named[name] = option
     return tuple(positional), named
 
 

@@ -35,6 +35,10 @@ PINPOINTS: Final[tuple[Size, ...]] = ((336, 672), (672, 336), (672, 672), (1008,
 @checked
 def best_canvas(size: Size, pinpoints: Sequence[Size] = PINPOINTS) -> Size:
     """Return the canvas that keeps most of a picture's pixels; among equals the least waste, then the first."""
+    return _best_canvas(size, pinpoints)
+
+
+def _best_canvas(size: Size, pinpoints: Sequence[Size]) -> Size:
     height, width = size
 
     def merit(canvas: Size) -> tuple[int, int]:
@@ -73,7 +77,7 @@ def views(
 
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     size = image.height, image.width
-    canvas = best_canvas(size, pinpoints)
+    canvas = _best_canvas(size, pinpoints)
     columns = canvas[1] // side
     count = 1 + canvas[0] // side * columns
     out = np.empty((count, side, side, 3), np.uint8) if out is None else out[:count]
@@ -123,8 +127,12 @@ def feature_grid(
 
     The rounding to 7 decimals is transformers' (since 4.49); without it common sizes lose two rows or columns.
     """
+    return _feature_grid(size, side, patch, pinpoints)
+
+
+def _feature_grid(size: Size, side: int, patch: int, pinpoints: Sequence[Size]) -> FeatureGrid:
     height, width = size
-    canvas = best_canvas(size, pinpoints)
+    canvas = _best_canvas(size, pinpoints)
     features = side // patch
     rows, columns = canvas[0] // side * features, canvas[1] // side * features
     if width / height > columns / rows:
@@ -139,5 +147,5 @@ def num_tokens(
     size: Size, *, side: PositiveInt = 336, patch: PositiveInt = 14, pinpoints: Sequence[Size] = PINPOINTS
 ) -> int:
     """Return how many tokens a picture of ``size`` makes: the whole view, the kept features, and a newline a row."""
-    rows, columns = feature_grid(size, side=side, patch=patch, pinpoints=pinpoints).kept
+    rows, columns = _feature_grid(size, side, patch, pinpoints).kept
     return (side // patch) ** 2 + rows * columns + rows
