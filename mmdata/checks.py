@@ -33,6 +33,7 @@ _AHEAD: Final = 256
 _KEPT: Final = ("width", "height", "duration", "fps", "num_frames", "times")
 
 
+@checked
 def look(files: Sequence[File], level: Level, limits: Limits) -> list[Facts]:
     """Return what each file is.
 

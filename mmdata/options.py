@@ -151,7 +151,7 @@ def _options_of(function: Callable[..., Any]) -> tuple[tuple[_Option | None, ...
     positional: list[_Option | None] = []
     named: dict[str, _Option | None] = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        kind = _kind(_resolved(parameter.annotation, function.__globals__))
+        kind = _kind(_resolved(parameter.annotation, inspect.unwrap(function).__globals__))
         option = None if kind is None else _Option(kind, parameter.default)
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             positional.append(option)
@@ -376,7 +376,7 @@ def defaults(kind: Any) -> dict[str, str]:
     return {field.name: repr(field.default) for field in fields(kind) if field.default is not MISSING}
 
 
-def read(value: Any, hint: Any, depth: int = 0) -> Any:
+def read(value: Any, hint: Any, depth: NonNegativeInt = 0) -> Any:
     """Return a value from text or a configuration as the annotation wants it, where it can be read so; else as it is.
 
     ``depth`` says how many tuples the value is in, see :func:`from_text`.

@@ -21,6 +21,7 @@ from msgspec import Struct, field
 from msgspec.structs import force_setattr, replace
 
 from mmdata.errors import SchemaError
+from mmdata.options import checked
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -197,16 +198,19 @@ class Conversation(Struct, frozen=True):
         _check_messages(self)
 
 
+@checked
 def system(*content: str | Part, train: bool = False) -> Message:
     """Return a system message; strings become text parts."""
     return Message("system", _parts(content), train)
 
 
+@checked
 def user(*content: str | Part, train: bool = False) -> Message:
     """Return a user message; strings become text parts."""
     return Message("user", _parts(content), train)
 
 
+@checked
 def assistant(*content: str | Part, train: bool = True) -> Message:
     """Return an assistant message, a training target unless said otherwise; strings become text parts."""
     return Message("assistant", _parts(content), train)

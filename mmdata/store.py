@@ -67,6 +67,7 @@ class Store(Sequence[Conversation]):
     are stored; :meth:`locate` gives the file. Stores travel to other processes as their path.
     """
 
+    @checked
     def __init__(self, path: Path, media_root: Path | None = None) -> None:
         self.path = path.absolute()
         self.manifest = read_manifest(self.path)

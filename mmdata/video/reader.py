@@ -83,10 +83,11 @@ def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:
     return replace(found, width=width, height=height)
 
 
+@checked
 @contextmanager
 def reading(
     source: Source,
-    stream: int | None,
+    stream: NonNegativeInt | None,
     limits: Limits,
     *,
     strict: bool = False,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mmdata.errors import UsageError, VideoError
+from mmdata.options import NonNegativeInt, checked
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -28,9 +29,10 @@ _THOROUGH: Final = {"skip_loop_filter": "all"}  # the frames are thrown away, so
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
 
+@checked
 @contextmanager
 def opened(
-    source: Source, stream: int | None, limits: Limits, *, strict: bool = False, thorough: bool = False
+    source: Source, stream: NonNegativeInt | None, limits: Limits, *, strict: bool = False, thorough: bool = False
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open ``source`` and give the container and its video stream, decoding on the caller's thread alone.
 
