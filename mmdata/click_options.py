@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import click
@@ -31,7 +32,7 @@ class OptionType(click.ParamType):  # type: ignore[type-arg]  # generic since 8.
     def hint(self) -> Any:
         """The annotation of the function's parameter."""
         module, _, name = self.function.partition(":")
-        return hints_of(getattr(import_module(module), name))[self.option]
+        return hints_of(attrgetter(name)(import_module(module)))[self.option]
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -50,8 +51,10 @@ class OptionType(click.ParamType):  # type: ignore[type-arg]  # generic since 8.
         return value
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:
-        """Return the choices as help shows them."""
-        return f"[{'|'.join(self.choices)}]" if self.choices else None
+        """Return the choices, or what kind of number is wanted, as help shows it."""
+        if self.choices:
+            return f"[{'|'.join(self.choices)}]"
+        return "INTEGER" if fault_of(self.hint, 1) is None else None
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the choices that begin as what was typed."""

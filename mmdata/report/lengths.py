@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mmdata.errors import MediaError, TokenError
-from mmdata.options import NonNegativeInt, PositiveInt, checked
+from mmdata.options import PositiveInt, checked
 from mmdata.schema import Conversation
 from mmdata.templates import Template
 
@@ -53,7 +53,7 @@ class Lengths:
         return [(low + n * width, low + (n + 1) * width - 1, int(count)) for n, count in enumerate(counts)]
 
     @checked
-    def as_text(self, limit: NonNegativeInt | None = None, width: PositiveInt = 40) -> str:
+    def as_text(self, limit: PositiveInt | None = None, width: PositiveInt = 40) -> str:
         """Return a histogram in lines of at most ``width`` blocks, and the sums below it."""
         rows = self.histogram()
         most = max((count for _, _, count in rows), default=1)

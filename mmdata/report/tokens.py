@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmdata.options import checked
 from mmdata.templates import IGNORE, Encoded, Template
+from mmdata.terminal import visible
 from mmdata.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def colored(encoded: Encoded, tokenizer: Tokenizer) -> Text:
     head = f"{len(encoded)} tokens, {encoded.trained} trained, {slots} in {len(encoded.slots)} slots"
     text = Text(f"{head}; green: trained on, blue: media\n\n")
     for style, piece in _pieces(encoded, tokenizer):
-        text.append(piece, style)
+        text.append(visible(piece), style)
     return text
 
 
