@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmdata.options import PositiveFloat, PositiveInt, check_fields
+from mmdata.options import NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 
 __all__ = ["Limits"]
 
@@ -22,7 +22,7 @@ class Limits:
     pixels: PositiveInt = 89_478_485
     frames: PositiveInt = 2_000_000
     output_bytes: PositiveInt = 4 << 30
-    packet_bytes: PositiveInt = 32 << 20
+    packet_bytes: NonNegativeInt = 32 << 20
     deadline: PositiveFloat = 60.0
     memory: PositiveInt = 4 << 30
 
