@@ -20,6 +20,7 @@ from mmdata import store as stores
 from mmdata.errors import MediaError, UsageError
 from mmdata.isolate import Pool
 from mmdata.limits import Limits
+from mmdata.locate import is_url, local_path
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, TimeSource, replace
 from mmdata.writer import Origin, StoreWriter
@@ -103,9 +104,10 @@ def cache_frames(
     if codec not in ("jpeg", "webp") or not 1 <= quality <= 100:
         raise UsageError(f"codec is jpeg or webp and quality 1 to 100, found {codec!r} and {quality}")
     recipe = _Recipe(str(Strategy.parse(strategy)), size, resize, codec, quality, pad, snap, on_damage, limits)
+    place = local_path(target, "store")
     opened = stores.open(source, media_root=media_root)
     writer = StoreWriter(
-        Path(target),
+        place,
         sources=list(opened.manifest.sources),
         origin=_origin(opened, recipe),
         overwrite=overwrite,
@@ -122,7 +124,7 @@ def cache_frames(
                 writer.write(_with_frames(conversation, found))
             progress(row + 1, sum(writer.rejects.values()))
     return CacheReport(
-        store=Path(target),
+        store=place,
         records_in=len(opened),
         rows=writer.rows,
         rejects=dict(sorted(writer.rejects.items())),
@@ -220,6 +222,9 @@ def _take(videos: Sequence[tuple[str | bytes, float | None, float | None]], reci
 
     found = []
     for source, start, end in videos:
+        if isinstance(source, str) and is_url(source):
+            what = "is a URL, and nothing behind URLs is read yet"
+            raise MediaError(f"{source}: {what}", path=source, reason="remote_media")
         frames = sample(
             source,
             recipe.strategy,

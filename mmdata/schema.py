@@ -44,7 +44,7 @@ __all__ = [
     "user",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 Split: TypeAlias = Literal["train", "val", "test"]
@@ -132,7 +132,9 @@ class Media(Struct, frozen=True, gc=False):
     when it is embedded; ``frames`` the encoded frames of a frame cache. One of the three is there. ``width`` and
     ``height`` are pixels as presented; ``duration``, ``start``, ``end`` and ``frame_times`` are seconds, ``start`` and
     ``end`` the bounds of a clip in a longer file. ``times`` says where the times of a video come from: its ``stream``,
-    or ``derived`` from the frame rate where the container stores none. What is None has not been probed.
+    or ``derived`` from the frame rate where the container stores none. ``size`` is the bytes of the file and ``hash``
+    says what its content was when it was looked into (:mod:`mmdata.fingerprint`), so that another file in its place is
+    found. What is None has not been probed.
     """
 
     type: MediaType
@@ -148,6 +150,8 @@ class Media(Struct, frozen=True, gc=False):
     times: TimeSource | None = None
     frame_times: tuple[float, ...] | None = None
     frames: tuple[builtins.bytes, ...] | None = None
+    size: int | None = None
+    hash: str | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without opening the file."""

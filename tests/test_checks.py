@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 import mmdata
 from examples.synthetic import drifting, write_clip
-from mmdata.checks import Prober, media_faults
+from mmdata.checks import File, Prober, media_faults
 from mmdata.conversion import Check
 from mmdata.layout import partial_path
 from tests.sources import record, write_records
@@ -64,15 +65,16 @@ def test_what_a_stopped_attempt_found_out_is_believed_on_resume(mixed: Path, tmp
     clip = tmp_path / "sound.mp4"
     stamp = [clip.stat().st_size, clip.stat().st_mtime_ns]
     lines = [
-        json.dumps(["decode", str(clip), stamp, {"width": 7777}]),
-        json.dumps(["decode", str(tmp_path / "png_by_content.jpg"), [1, 2], {"width": 8888}]),
+        json.dumps(["decode", str(clip), stamp, {"width": 7777, "size": 11, "hash": "xxh3:0011223344556677"}]),
+        json.dumps(["decode", str(tmp_path / "png_by_content.jpg"), [1, 2], {"width": 8888, "size": 1, "hash": "x"}]),
         '["decode", "cut li',
     ]
     (partial / "checks.jsonl").write_text("\n".join(lines))
 
     mmdata.convert("llava", mixed, store, check="decode", resume=True)
 
-    assert mmdata.open(store)[0].media[0].width == 7777
+    believed = mmdata.open(store)[0].media[0]
+    assert (believed.width, believed.size, believed.hash) == (7777, 11, "xxh3:0011223344556677")
     assert mmdata.open(store)[1].media[0].width == 60, "the file has changed since"
     assert not partial.exists()
 
@@ -82,11 +84,57 @@ def test_without_resume_an_earlier_journal_is_not_read(mixed: Path, tmp_path: Pa
     partial.mkdir()
     clip = tmp_path / "sound.mp4"
     stamp = [clip.stat().st_size, clip.stat().st_mtime_ns]
-    (partial / "checks.jsonl").write_text(json.dumps(["decode", str(clip), stamp, {"width": 7777}]))
+    facts = {"width": 7777, "size": 11, "hash": "xxh3:0011223344556677"}
+    (partial / "checks.jsonl").write_text(json.dumps(["decode", str(clip), stamp, facts]))
 
     mmdata.convert("llava", mixed, tmp_path / "store", check="decode")
 
     assert mmdata.open(tmp_path / "store")[0].media[0].width == 160
+
+
+def test_an_answer_of_a_library_that_kept_no_hashes_is_asked_for_again(mixed: Path, tmp_path: Path) -> None:
+    partial = partial_path(tmp_path / "store")
+    partial.mkdir()
+    clip = tmp_path / "sound.mp4"
+    stamp = [clip.stat().st_size, clip.stat().st_mtime_ns]
+    (partial / "checks.jsonl").write_text(json.dumps(["probe", str(clip), stamp, {"width": 7777}]) + "\n")
+
+    mmdata.convert("llava", mixed, tmp_path / "store", check="probe", resume=True)
+
+    found = mmdata.open(tmp_path / "store")[0].media[0]
+    assert (found.width, found.size) == (160, clip.stat().st_size)
+
+
+def test_the_journal_gives_what_was_found_out_and_no_file_is_read_again(mixed: Path, tmp_path: Path) -> None:
+    clip, picture = (tmp_path / name for name in ("sound.mp4", "png_by_content.jpg"))
+    items = [[File(str(clip), "video")], [File(str(picture), "image")], [File(str(tmp_path / "page.mp4"), "video")]]
+    with Prober("decode", journal=tmp_path / "journal", workers=1) as first:
+        before = [found for _, found in first.answers(items, lambda item: item)]
+    stamps = {path: path.stat() for path in (clip, picture)}
+    for path, stamp in stamps.items():  # other bytes that nothing tells from those that were read
+        path.write_bytes(b"x" * stamp.st_size)
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+    with Prober("decode", journal=tmp_path / "journal", workers=1) as second:
+        after = [found for _, found in second.answers(items, lambda item: item)]
+
+    assert before[:2] == after[:2]
+    assert (str(before[2]), before[2].reason) == (str(after[2]), after[2].reason)  # type: ignore[union-attr]
+
+
+def test_a_picture_of_a_folder_that_was_rewritten_is_looked_at_again(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    picture = tmp_path / "clip" / "0.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    file = File(str(tmp_path / "clip"), "video")
+    with Prober("decode", journal=tmp_path / "journal", workers=1) as first:
+        [(_, before)] = first.answers([file], lambda item: [item])
+    Image.new("RGB", (8, 8), "red").save(picture)
+
+    with Prober("decode", journal=tmp_path / "journal", workers=1) as second:
+        [(_, after)] = second.answers([file], lambda item: [item])
+
+    assert before[0]["hash"] != after[0]["hash"]  # type: ignore[index]
 
 
 def test_answers_come_in_order_whatever_is_known_already(mixed: Path, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image as Image_
 
 import mmdata
+from mmdata.conversion import Check
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats import Record
 from mmdata.formats.llava import Llava
@@ -85,11 +87,31 @@ def test_an_absolute_path_inside_the_media_root_becomes_relative(tmp_path: Path)
     assert mmdata.open(tmp_path / "store")[0].media[0].path == "images/0.jpg"
 
 
-def test_urls_are_kept_and_never_fetched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["https://host.invalid/a.jpg", "s3://bucket/a.jpg", "hf://datasets/a/b.jpg"])
+@pytest.mark.parametrize(
+    ("check", "embed"), [("none", True), ("exists", False), ("probe", False), ("decode", False), ("decode", True)]
+)
+def test_what_is_behind_a_url_is_refused_where_it_would_have_to_be_seen(
+    tmp_path: Path, url: str, check: Check, embed: bool
+) -> None:
+    write_images(tmp_path, ["images/1.jpg"])
+    Image_.new("RGB", (8, 8)).save(tmp_path / "images" / "1.jpg")
+    path = write_records(tmp_path / "source.json", [record(0, image=url), record(1)])
+
+    report = mmdata.convert("llava", path, tmp_path / "store", check=check, embed=embed)
+
+    assert (report.rows, report.rejects) == (1, {"remote_media": 1})
+    (line,) = mmdata.open(tmp_path / "store").rejects()
+    assert url in line["detail"]
+    assert "--check none" in line["detail"]
+
+
+def test_without_a_check_urls_are_kept_by_name_and_never_fetched(tmp_path: Path) -> None:
     path = write_records(tmp_path / "source.json", [record(0, image="https://host.invalid/a.jpg")])
 
-    for check in ("exists", "decode"):
-        assert mmdata.convert("llava", path, tmp_path / check, check=check).rows == 1
+    mmdata.convert("llava", path, tmp_path / "store", check="none")
+
+    assert mmdata.open(tmp_path / "store")[0].media[0].path == "https://host.invalid/a.jpg"
 
 
 def test_a_file_url_is_a_path(tmp_path: Path) -> None:
@@ -223,6 +245,33 @@ def test_media_can_be_embedded(tmp_path: Path) -> None:
     mmdata.convert("llava", source(tmp_path, 2), tmp_path / "store", embed=True)
 
     assert mmdata.open(tmp_path / "store")[1].media[0].bytes == (tmp_path / "images" / "1.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("missing", [set(), {0}, {1, 2}, {3}, {0, 1, 2, 3, 4, 5}])
+@pytest.mark.parametrize("limit", [1, 3, 4, 8])
+@pytest.mark.parametrize("check", ["exists", "probe"])
+def test_a_limit_counts_rejects(tmp_path: Path, missing: set[int], limit: int, check: Check) -> None:
+    broken = {**record(7), "conversations": "none"}
+    path = write_records(tmp_path / "source.json", [*(record(n) for n in range(7)), broken, record(8)])
+    (tmp_path / "images").mkdir()
+    for number in {*range(9)} - missing:
+        Image_.new("RGB", (8, 8)).save(tmp_path / "images" / f"{number}.jpg")
+
+    report = mmdata.convert("llava", path, tmp_path / "store", limit=limit, check=check)
+
+    rejected = len(missing & {*range(limit)}) + (limit > 7)
+    assert (report.records_in, report.rows) == (limit, limit - rejected)
+
+
+def test_a_limit_counts_what_cannot_even_be_parsed(tmp_path: Path) -> None:
+    lines = [json.dumps(record(0)), '{"id": nope}', "]", json.dumps(record(3)), json.dumps(record(4))]
+    (tmp_path / "source.jsonl").write_text("\n".join(lines))
+
+    for limit in range(1, 6):
+        report = mmdata.convert(
+            "llava", tmp_path / "source.jsonl", tmp_path / "store", limit=limit, check="none", overwrite=True
+        )
+        assert report.records_in == limit
 
 
 def test_a_limit_reads_only_so_many_records(tmp_path: Path) -> None:
