@@ -233,7 +233,9 @@ def _checked_box(box: Box) -> Box:
 def _check_frame_times(times: tuple[float, ...], frames: tuple[bytes, ...] | None) -> None:
     if frames is not None and len(frames) != len(times):
         raise SchemaError(f"{len(frames)} cached frames but {len(times)} frame times")
-    if any(not later >= earlier for earlier, later in pairwise(times)):
+    if not all(map(math.isfinite, times)):
+        raise SchemaError(f"frame times must be finite numbers, found {next(t for t in times if not math.isfinite(t))}")
+    if any(later < earlier for earlier, later in pairwise(times)):
         raise SchemaError("frame times must not decrease")
 
 

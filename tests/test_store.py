@@ -62,6 +62,34 @@ def test_a_store_travels_to_other_processes_as_its_path(thousand: Store) -> None
     assert len(pickle.dumps(thousand)) < 1000
 
 
+def test_a_store_that_travels_keeps_where_its_media_are_now(tmp_path: Path) -> None:
+    write(tmp_path / "store", [plain(1)])
+
+    for root in (None, tmp_path, tmp_path / "moved", "moved"):
+        store = mmdata.open(tmp_path / "store", media_root=root)
+        travelled = pickle.loads(pickle.dumps(store))
+        [medium] = store[0].media
+        assert travelled.locate(medium) == store.locate(medium) == str(Path(root or "/media") / str(medium.path))
+        assert travelled.located(0) == store.located(0)
+        assert travelled.media_root == store.media_root
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_a_store_that_travels_has_the_same_rows_rejects_and_fingerprint(tmp_path: Path, parquet: bool) -> None:
+    reject = Reject(3, "a.json", "x", Reason.MISSING_MEDIA, "there is no image")
+    store = write(tmp_path / "store", [plain(n) for n in range(5)], rejects=[reject], parquet=parquet)
+
+    travelled = pickle.loads(pickle.dumps(store))
+
+    assert list(travelled) == list(store)
+    assert list(travelled.rejects()) == list(store.rejects())
+    assert (travelled.fingerprint, travelled.path, travelled.manifest) == (
+        store.fingerprint,
+        store.path,
+        store.manifest,
+    )
+
+
 def test_the_table_is_the_store(thousand: Store) -> None:
     assert thousand.table.num_rows == 1300
     assert thousand.table.column("id").to_pylist() == [f"c{n}" for n in range(1300)]
