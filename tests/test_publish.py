@@ -39,10 +39,9 @@ def inode(path, directory=None):
     return [found.st_dev, found.st_ino]
 
 def whole():
-    return [entry.name for entry in folder.iterdir() if (entry / "manifest.json").exists() and is_whole(entry)]
-
-def is_whole(path):
-    return not mmdata.check(path)
+    \"\"\"Return the whole stores; the partial directory is none: the next writer empties it.\"\"\"
+    stores = [entry for entry in folder.iterdir() if (entry / "manifest.json").exists()]
+    return [store.name for store in stores if store.suffix != ".partial" and not mmdata.check(store)]
 
 def note(kind, **facts):
     global watching
