@@ -118,7 +118,7 @@ Examples:
     type=click.Choice(["none", "exists", "probe", "decode"]),
     default="exists",
     show_default=True,
-    help="How hard to look at media.",
+    help="How hard to look at media; probe and decode keep the size and a hash of each file.",
 )
 @click.option("--embed", is_flag=True, help="Put the media's bytes into the store.")
 @WORKERS
