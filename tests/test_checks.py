@@ -12,6 +12,7 @@ import mmdata
 from examples.synthetic import drifting, write_clip
 from mmdata.checks import File, Prober, media_faults
 from mmdata.conversion import Check
+from mmdata.errors import MediaError, RecordError
 from mmdata.layout import partial_path
 from tests.sources import record, write_records
 
@@ -120,6 +121,76 @@ def test_the_journal_gives_what_was_found_out_and_no_file_is_read_again(mixed: P
 
     assert before[:2] == after[:2]
     assert (str(before[2]), before[2].reason) == (str(after[2]), after[2].reason)  # type: ignore[union-attr]
+
+
+def test_the_journal_of_a_lighter_look_is_not_believed_by_a_harder_one(tmp_path: Path) -> None:
+    Image.effect_noise((600, 400), 50).save(tmp_path / "cut.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:-5000])
+    cut = File(str(tmp_path / "cut.jpg"), "image")  # sound as far as its header says
+    with Prober("probe", journal=tmp_path / "journal", workers=1) as first:
+        [(_, before)] = first.answers([cut], lambda item: [item])
+
+    with Prober("decode", journal=tmp_path / "journal", workers=1) as second:
+        [(_, after)] = second.answers([cut], lambda item: [item])
+
+    assert before[0]["width"] == 600  # type: ignore[index]
+    assert isinstance(after, MediaError)
+
+
+def test_a_file_of_the_same_size_written_later_is_looked_at_again(mixed: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "sound.mp4"
+    with Prober("probe", journal=tmp_path / "journal", workers=1) as first:
+        [(_, before)] = first.answers([File(str(clip), "video")], lambda item: [item])
+    stamp = clip.stat()
+    clip.write_bytes(b"x" * stamp.st_size)
+    os.utime(clip, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+
+    with Prober("probe", journal=tmp_path / "journal", workers=1) as second:
+        [(_, after)] = second.answers([File(str(clip), "video")], lambda item: [item])
+
+    assert not isinstance(before, MediaError)
+    assert isinstance(after, MediaError)
+
+
+def test_of_a_record_of_several_files_the_faulty_one_is_noted_and_each_has_its_own_facts(
+    mixed: Path, tmp_path: Path
+) -> None:
+    clip, picture = File(str(tmp_path / "sound.mp4"), "video"), File(str(tmp_path / "png_by_content.jpg"), "image")
+    page = File(str(tmp_path / "page.mp4"), "video")
+    items = [[clip, page, picture], [clip, picture], [clip], [picture], [page]]
+
+    for _ in range(2):  # the second time by the journal alone
+        with Prober("probe", journal=tmp_path / "journal", workers=1) as prober:
+            first, both, *alone = [found for _, found in prober.answers(items, lambda item: item)]
+
+        assert isinstance(first, MediaError)
+        assert first.path == page.source
+        assert [facts["width"] for facts in both] == [160, 60]  # type: ignore[union-attr]
+        assert [alone[0][0]["width"], alone[1][0]["width"]] == [160, 60]  # type: ignore[index]
+        assert isinstance(alone[2], MediaError)
+
+
+def test_a_conversion_publishes_no_journal_and_leaves_none(mixed: Path, tmp_path: Path) -> None:
+    mmdata.convert("llava", mixed, tmp_path / "store", check="probe")
+
+    assert sorted(file.name for file in (tmp_path / "store").iterdir()) == [
+        "data-00000.arrow",
+        "manifest.json",
+        "rejects.jsonl",
+    ]
+    assert not partial_path(tmp_path / "store").exists()
+
+
+def test_a_conversion_that_fails_leaves_its_journal_for_the_next(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    with pytest.raises(RecordError):
+        mmdata.convert("llava", mixed, store, check="decode", strict=True)
+
+    lines = (partial_path(store) / "checks.jsonl").read_text().splitlines()
+    assert [Path(json.loads(line)[1]).name for line in lines][:2] == ["sound.mp4", "png_by_content.jpg"]
+    assert not store.exists()
 
 
 def test_a_picture_of_a_folder_that_was_rewritten_is_looked_at_again(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 from pathlib import Path
@@ -42,6 +43,33 @@ def test_the_manifest_says_where_a_store_came_from(tmp_path: Path) -> None:
     assert file.path == str(tmp_path / "source.json")
     assert file.bytes == (tmp_path / "source.json").stat().st_size
     assert manifest.splits == {"train": 2}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_cycle_collector_is_as_it_was_after_a_conversion(tmp_path: Path, enabled: bool) -> None:
+    path = source(tmp_path, 2)
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        mmdata.convert("llava", path, tmp_path / "store")
+        assert gc.isenabled() == enabled
+        with pytest.raises(UsageError):
+            mmdata.convert("llava", path, tmp_path / "store")
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
+@pytest.mark.parametrize("check", ["none", "exists", "probe"])
+def test_the_manifest_notes_how_media_were_looked_at_and_how_many_ids_were_numbered(
+    tmp_path: Path, check: Check
+) -> None:
+    Image_.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    path = write_records(tmp_path / "a.json", [{**record(n, image="a.png"), "id": "x"} for n in range(3)])
+
+    mmdata.convert("llava", path, tmp_path / "store", check=check)
+
+    assert mmdata.open(tmp_path / "store").manifest.notes == {"check": check, "renamed_ids": 2}
 
 
 def test_records_whose_media_are_missing_or_empty_are_rejects(tmp_path: Path) -> None:

@@ -62,6 +62,15 @@ def test_a_store_travels_to_other_processes_as_its_path(thousand: Store) -> None
     assert len(pickle.dumps(thousand)) < 1000
 
 
+def test_slices_of_located_rows_are_located(tmp_path: Path) -> None:
+    store = write(tmp_path / "store", [plain(number) for number in range(4)])
+
+    located = [store.located(number) for number in range(4)]
+    assert list(store.rows(located=True)) == located
+    assert list(store.rows(located=True)[1:][::-1]) == located[:0:-1]
+    assert list(store.rows()[1:]) == [plain(number) for number in range(1, 4)]
+
+
 def test_a_store_that_travels_keeps_where_its_media_are_now(tmp_path: Path) -> None:
     write(tmp_path / "store", [plain(1)])
 
