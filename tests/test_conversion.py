@@ -211,6 +211,15 @@ def test_what_we_wrote_below_a_source_is_none_of_it(tmp_path: Path) -> None:
         assert (report.rows, report.records_in) == (3, 3003)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "rejects.jsonl"])
+def test_a_folder_with_a_file_that_stores_have_too_is_no_store(tmp_path: Path, name: str) -> None:
+    (tmp_path / "source" / "part").mkdir(parents=True)
+    for file, number in (("a.json", 0), (name, 1)):
+        (tmp_path / "source" / "part" / file).write_text(json.dumps([record(number)]))
+
+    assert mmdata.convert("llava", tmp_path / "source", tmp_path / "store", check="none").rows == 2
+
+
 def test_linked_folders_and_capital_suffixes_are_sources(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "source").mkdir()

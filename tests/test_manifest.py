@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import mmdata
 from mmdata.errors import StoreError
 from mmdata.manifest import Manifest, hash_file, read_manifest, write_manifest
 from mmdata.rejects import Reason, Reject
+from mmdata.schema import Split
 from tests.conversations import plain
+from tests.sources import source
 from tests.stores import write
 
 CHUNK = 1 << 19
@@ -52,6 +55,24 @@ def test_a_conversion_names_its_sources_by_their_xxh3(tmp_path: Path) -> None:
     [source] = mmdata.open(tmp_path / "store").manifest.files
     assert (source.path, source.bytes) == (str(file), file.stat().st_size)
     assert source.xxh3 == xxhash.xxh3_64_hexdigest(file.read_bytes())
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+@pytest.mark.parametrize("split", [None, "val"])
+def test_the_manifest_counts_rows_by_split_and_source_as_they_are_in_the_store(
+    tmp_path: Path, parquet: bool, split: Split | None
+) -> None:
+    path = source(tmp_path, 300)
+    for number in range(0, 300, 7):
+        (tmp_path / "images" / f"{number}.jpg").unlink()
+
+    mmdata.convert("llava", path, tmp_path / "store", parquet=parquet, split=split, options={"source": "mine"})
+
+    store = mmdata.open(tmp_path / "store")
+    assert store.manifest.splits == Counter(row.split for row in store) == {split or "train": 257}
+    assert store.manifest.sources == Counter(row.source for row in store) == {"mine": 257}
+    assert store.manifest.rejects == Counter(line["reason"] for line in store.rejects()) == {"missing_media": 43}
+    assert (store.manifest.records_in, store.manifest.rows) == (300, 257)
 
 
 def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
