@@ -4,6 +4,7 @@ import errno
 import gc
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,17 @@ def test_a_source_may_be_named_from_below(tmp_path: Path, monkeypatch: pytest.Mo
     Path("../cap.json").write_text(json.dumps([{"id": "1", "video": "a.mp4", "conversations": turns}]))
 
     assert mmdata.convert("video178k", "../cap.json", tmp_path / "store").rows == 1
+
+
+def test_a_place_that_is_taken_is_refused_before_any_source_is_read(tmp_path: Path) -> None:
+    class Slow(Llava):
+        def files(self, sources: Sequence[Path]) -> list[Path]:
+            raise AssertionError("to hash the sources may take hours")
+
+    mmdata.convert("llava", source(tmp_path, 1), tmp_path / "store")
+
+    with pytest.raises(UsageError, match="--overwrite"):
+        mmdata.convert(Slow(), tmp_path / "source.json", tmp_path / "store")
 
 
 def test_a_link_to_nothing_is_no_place_for_a_store(tmp_path: Path) -> None:

@@ -7,16 +7,21 @@ its own, that prints what it did.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mmdata
+from mmdata.errors import StoreError
+from mmdata.layout import partial_path
+from mmdata.publish import partial_directory
 from tests.conversations import plain
-from tests.stores import numbered
+from tests.stores import numbered, write
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is Linux's")
 
@@ -179,3 +184,40 @@ def test_what_a_killed_replacement_left_aside_is_no_hindrance(tmp_path: Path) ->
 
     assert len(mmdata.open(tmp_path / "store")) == 12
     assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+
+
+def test_the_place_is_held_until_the_old_store_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "store", [plain(0)])
+    refused: list[StoreError] = []
+
+    def rmtree(path: Path, remove: Callable[[Path], None] = shutil.rmtree) -> None:
+        with pytest.raises(StoreError, match="another process is writing") as caught:
+            write(tmp_path / "store", [plain(2)], overwrite=True)
+        refused.append(caught.value)
+        remove(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", rmtree)
+        store = write(tmp_path / "store", [plain(1)], overwrite=True)
+
+    assert len(refused) == 1
+    assert list(store) == [plain(1)]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_lock_is_of_the_folder_that_is_there_when_it_is_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    moved: list[Path] = []
+
+    def flock(descriptor: int, operation: int, lock: Callable[[int, int], None] = fcntl.flock) -> None:
+        lock(descriptor, operation)
+        if not moved:  # another writer publishes the folder and a third one begins, between opening and locking
+            moved.append(partial_path(tmp_path / "store").rename(tmp_path / "published"))
+            partial_path(tmp_path / "store").mkdir()
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with partial_directory(tmp_path / "store") as first:
+        assert moved
+        with pytest.raises(StoreError, match="another process is writing"), partial_directory(tmp_path / "store"):
+            pass
+        assert first.is_dir()

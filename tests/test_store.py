@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import mmdata
 from mmdata.errors import StoreError, UsageError
 from mmdata.rejects import Reason, Reject
-from mmdata.schema import Conversation, Media
+from mmdata.schema import Conversation, Media, assistant, replace, user
 from mmdata.store import Store
 from mmdata.writer import Origin, StoreWriter
 from tests.conversations import conversations, plain
@@ -121,6 +121,18 @@ def test_large_rows_are_written_in_small_batches(tmp_path: Path) -> None:
 
     assert max(store.manifest.shards[0].batches) < 20
     assert list(store) == large
+
+
+def test_rows_with_large_media_are_written_in_small_batches(tmp_path: Path) -> None:
+    rows = [replace(plain(n), media=(Media("image", bytes=bytes([n]) * (3 << 20)),)) for n in range(12)]
+    frames = tuple(b"frame" * (1 << 17) for _ in range(5))
+    cached = [Media("video", frames=frames, frame_times=(0.0, 1.0, 2.0, 3.0, 4.0))]
+    clips = [Conversation(f"v{n}", (user("What?"), assistant("That.")), tuple(cached), "numbers") for n in range(12)]
+
+    store = write(tmp_path / "store", [*rows, *clips])
+
+    assert len(store.manifest.shards[0].batches) >= 4
+    assert [row.id for row in store] == [row.id for row in (*rows, *clips)]
 
 
 def test_the_manifest_accounts_for_every_record(tmp_path: Path) -> None:
