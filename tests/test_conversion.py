@@ -185,6 +185,18 @@ def test_a_repeated_id_gets_a_number_and_keeps_its_own_in_extra(tmp_path: Path) 
     assert mmdata.open(tmp_path / "store")[3].extra["id"] == "x"
 
 
+@pytest.mark.parametrize("question", ["<image>\nWhat?", "What is <image> here?"], ids=["plain", "read one by one"])
+def test_every_row_whose_id_was_taken_keeps_its_own_in_extra(tmp_path: Path, question: str) -> None:
+    turns = [[{"from": "human", "value": question}, {"from": "gpt", "value": f"It is {n}."}] for n in range(4)]
+    records = [record(n, id="x", score=n, conversations=turns[n]) for n in range(4)]
+
+    mmdata.convert("llava", write_records(tmp_path / "source.json", records), tmp_path / "store", check="none")
+
+    rows = list(mmdata.open(tmp_path / "store"))
+    assert [row.id for row in rows] == ["x", "x#2", "x#3", "x#4"]
+    assert [row.extra for row in rows] == [{"score": 0}, *({"id": "x", "score": n} for n in (1, 2, 3))]
+
+
 def test_a_record_that_repeats_id_and_content_is_a_reject(tmp_path: Path) -> None:
     write_images(tmp_path, ["images/0.jpg", "images/1.jpg"])
     path = write_records(tmp_path / "source.json", [record(0), record(1), record(0)])

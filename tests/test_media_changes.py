@@ -127,6 +127,7 @@ def test_embedded_media_and_cached_frames_are_decoded_too(tmp_path: Path) -> Non
     path = write_records(tmp_path / "source.json", [record(0, image="sound.png"), record(1, image="cut.png")])
     mmdata.convert("llava", path, tmp_path / "store", embed=True)
 
+    assert uncompared(mmdata.open(tmp_path / "store")) == 0
     assert [fault.row for fault in faults(mmdata.open(tmp_path / "store"), "decode")] == [1]
     assert faults(mmdata.open(tmp_path / "store"), "compare") == []
 
