@@ -21,6 +21,7 @@ from mmdata.errors import MMDataError, UsageError
 from mmdata.terminal import json_text, one_line, visible
 
 if TYPE_CHECKING:
+    from mmdata.checks import MediaLevel
     from mmdata.conversion import ConvertReport
     from mmdata.frames import CacheReport
     from mmdata.store import Store
@@ -137,7 +138,7 @@ Examples:
     type=CONVERT("check"),
     default="exists",
     show_default=True,
-    help="How hard to look at media.",
+    help="How hard to look at media; probe and decode keep the size and a hash of each file.",
 )
 @click.option("--embed", is_flag=True, help="Put the media's bytes into the store.")
 @WORKERS
@@ -177,11 +178,14 @@ def convert(
 @JSON
 def mix(config: Path, store: Path | None, plan: bool, seed: int, overwrite: bool, parquet: bool, as_json: bool) -> None:
     """Make one store of a mixing YAML, or show with --plan what it would take."""
+    from mmdata.locate import local_path
     from mmdata.mixture import Mixture, write_mixture
     from mmdata.progress import progress
 
     if (store is None) != plan:
         raise UsageError("mmdata mix takes either -o STORE, or --plan to look first")
+    if store is not None:
+        local_path(store, "store")  # before data sets are converted
     mixture = Mixture.from_yaml(config, seed=seed)
     if store is not None:
         with progress("mixing", len(mixture)) as update:
@@ -300,22 +304,26 @@ def _template(template: str | None, tokenizer: Path | None, template_options: Se
 
 @cli.command()
 @click.argument("store", type=STORE)
-@click.option("--decode", is_flag=True, help="Decode every medium too.")
+@click.option("--media", is_flag=True, help="Compare every media file with the size and hash that the store keeps.")
+@click.option("--decode", is_flag=True, help="Compare and decode every medium too.")
 @WORKERS
-def check(store: Path, decode: bool, workers: int | None) -> None:
-    """Read every byte of a store and say whether it is whole; with --decode, its media too."""
+def check(store: Path, media: bool, decode: bool, workers: int | None) -> None:
+    """Read every byte of a store and say whether it is whole; with --media or --decode, its media too."""
+    from mmdata.locate import local_path
     from mmdata.store import check as run
 
-    if not store.exists():
+    if not local_path(store, "store").exists():
         raise UsageError(f"there is no store at {store}")
     faults = [str(fault) for fault in run(store)]
-    if decode and not faults:
-        faults = _media_faults(store, workers)
+    if (media or decode) and not faults:
+        faults = _media_faults(store, "decode" if decode else "compare", workers)
     for fault in faults:
         say(f"mmdata: {fault}", err=True)
     if faults:
         sys.exit(1)
     say(f"{store} is whole: {len(mmdata.open(store)):,} rows")
+    if media or decode:
+        _say_uncompared(store)
 
 
 @cli.command(
@@ -379,13 +387,23 @@ def bench(pipeline: Path, steps: int, as_json: bool) -> None:
     say(json.dumps({**asdict(report), "bottleneck": report.bottleneck}) if as_json else _columns(report.rows()))
 
 
-def _media_faults(store: Path, workers: int | None) -> list[str]:
+def _say_uncompared(store: Path) -> None:
+    from mmdata.checks import uncompared
+
+    if count := uncompared(mmdata.open(store)):
+        say(
+            f"of {count:,} media files it keeps no hash, so another file in the place of one is not found: "
+            "`mmdata convert --check probe` or `decode` keeps hashes"
+        )
+
+
+def _media_faults(store: Path, level: MediaLevel, workers: int | None) -> list[str]:
     from mmdata.checks import media_faults
     from mmdata.progress import progress
 
     opened = mmdata.open(store)
-    with progress("decoding", len(opened)) as update:
-        found = media_faults(opened, workers=workers, progress=update)
+    with progress("decoding" if level == "decode" else "comparing", len(opened)) as update:
+        found = media_faults(opened, level, workers=workers, progress=update)
         return [f"row {fault.row}, id {fault.id!r}: {fault.detail} [{fault.reason}]" for fault in found]
 
 

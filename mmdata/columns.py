@@ -13,14 +13,28 @@ from msgspec.structs import astuple
 
 from mmdata.arrays import codes_of, dictionary, flags, lists, lists_of, sparse, text, text_of, words
 from mmdata.dialogues import SPEAKERS, Dialogues
-from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Region, Role, Split, Text, Time, Video
+from mmdata.schema import (
+    SCHEMA_VERSION,
+    Conversation,
+    Image,
+    Media,
+    MediaType,
+    Message,
+    Part,
+    Region,
+    Role,
+    Split,
+    Text,
+    Time,
+    Video,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["PART_TYPES", "arrow_schema", "encode_extra", "to_batch"]
+__all__ = ["PART_TYPES", "arrow_schema", "encode_extra", "to_batch", "upgrade"]
 
 PART_TYPES: Final[dict[type, str]] = {Text: "text", Image: "image", Video: "video", Region: "region", Time: "time"}
 """The kinds of parts, and what a store calls them; text is the first."""
@@ -42,9 +56,16 @@ encode_extra: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sepa
 
 
 @cache
-def arrow_schema() -> pa.Schema:
-    """Return the Arrow schema of a store, version 1 (the table of the design page)."""
+def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
+    """Return the Arrow schema of a store of a version.
+
+    A later version only adds fields, after those that were there, to a struct or to the columns. :func:`upgrade` makes
+    a batch of an earlier version one of this, so a field is added here and nowhere else.
+    """
     import pyarrow as pa
+
+    def since(first: int, *fields: tuple[str, pa.DataType]) -> Sequence[tuple[str, pa.DataType]]:
+        return fields if version >= first else ()
 
     box = pa.list_(pa.float32(), 4)
     part = pa.struct(
@@ -73,6 +94,7 @@ def arrow_schema() -> pa.Schema:
             ("times", pa.string()),
             ("frame_times", pa.list_(pa.float64())),
             ("frames", pa.list_(pa.binary())),
+            *since(2, ("size", pa.int64()), ("hash", pa.string())),
         ]
     )
     return pa.schema(
@@ -85,6 +107,37 @@ def arrow_schema() -> pa.Schema:
             pa.field("extra", pa.string()),
         ]
     )
+
+
+def upgrade(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch of an earlier version as one of :func:`arrow_schema`: what it does not have is null."""
+    import pyarrow as pa
+
+    schema = arrow_schema()
+    if batch.schema.equals(schema):
+        return batch
+    columns = [_upgraded(batch.column(f.name) if f.name in batch.schema.names else None, len(batch), f) for f in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _upgraded(array: pa.Array | None, length: int, field: pa.Field) -> pa.Array:
+    """Return an array as one of the type of ``field``, of the fields of whose structs it may lack some; or nulls.
+
+    Arrow's own cast does this too, but only in later releases than some that we run with.
+    """
+    import pyarrow as pa
+
+    if array is None:
+        return pa.nulls(length, field.type)
+    if array.type.equals(field.type):
+        return array
+    if pa.types.is_struct(field.type):
+        names = {child.name for child in array.type}
+        children = [_upgraded(array.field(f.name) if f.name in names else None, len(array), f) for f in field.type]
+        return pa.StructArray.from_arrays(children, fields=list(field.type))
+    items = _upgraded(array.values, len(array.values), field.type.value_field)
+    # the buffers as they are: offsets of a batch that was sliced do not begin at 0, and lists may be null
+    return pa.Array.from_buffers(field.type, len(array), array.buffers()[:2], offset=array.offset, children=[items])
 
 
 def to_batch(rows: Sequence[Conversation | Dialogues], sources: Sequence[str]) -> pa.RecordBatch:

@@ -21,6 +21,7 @@ from mmdata.dialogues import Dialogues
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats import Format, Record, Spoken, detect, make
 from mmdata.ids import Ids, Seen, content_of, with_own_id
+from mmdata.locate import local_path
 from mmdata.manifest import SourceFile, hash_file
 from mmdata.media import Item, Place, embed_media, find_media, opened, probe_media
 from mmdata.options import NonNegativeInt, PositiveInt, checked
@@ -83,6 +84,8 @@ def convert(
         media_root: the folder that media paths are relative to; the format knows the usual one.
         split: the split of every row; without it the format's own.
         check: how hard to look at media: not at all, whether they are there, what they are, whether they decode whole.
+            The last two keep the size and a hash of each file, which ``mmdata check --media`` compares. URLs cannot be
+            looked at yet: a record that has one is a reject but under ``none``.
         embed: put the media's bytes into the store.
         workers: processes that check media; as many as there are cores by default.
         limit: read only so many records.
@@ -101,13 +104,14 @@ def convert(
         StoreError: another process is writing to the same place.
     """
     started = time.monotonic()
+    target = local_path(store, "store")
     paths = _source_paths(sources)
     if format == "auto":
         format = detect(paths)  # noqa: A001
     reader = make(format, options or {}) if isinstance(format, str) else format
-    check_vacant(Path(store), overwrite)  # before hours of hashing
-    root = Path(media_root) if media_root is not None else reader.media_root(paths)
-    place = Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside)
+    check_vacant(target, overwrite)  # before hours of hashing
+    root = local_path(media_root, "media root") if media_root is not None else reader.media_root(paths)
+    place = Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed)
     origin = Origin(
         format=format if isinstance(format, str) else type(format).__name__,
         options=dict(options or {}),
@@ -116,7 +120,7 @@ def convert(
         notes={"check": check},
     )
     writer = StoreWriter(
-        Path(store),
+        target,
         sources=[reader.source],
         origin=origin,
         overwrite=overwrite,
@@ -139,7 +143,7 @@ def convert(
             raise UsageError(f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources.")
         writer.describe(renamed_ids=ids.renamed)
     return ConvertReport(
-        store=Path(store),
+        store=target,
         records_in=writer.records_in,
         rows=writer.rows,
         rejects=dict(sorted(writer.rejects.items())),
@@ -172,7 +176,7 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
-    paths = [Path(source) for source in ([sources] if isinstance(sources, (str, Path)) else sources)]
+    paths = [local_path(source, "source") for source in ([sources] if isinstance(sources, (str, Path)) else sources)]
     if not paths:
         raise UsageError("no source was given: name a file or a folder")
     if absent := [str(path) for path in paths if not path.exists()]:

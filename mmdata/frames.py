@@ -23,6 +23,7 @@ from mmdata.errors import MediaError
 from mmdata.image.families import ResizeName
 from mmdata.isolate import Pool
 from mmdata.limits import Limits
+from mmdata.locate import is_url, local_path
 from mmdata.options import PositiveInt, checked
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, TimeSource, replace
@@ -107,9 +108,10 @@ def cache_frames(
     limits = limits or Limits()
     scaler(size, resize)
     recipe = _Recipe(str(Strategy.parse(strategy)), size, resize, codec, quality, pad, snap, on_damage, limits)
+    place = local_path(target, "store")
     opened = stores.open(source, media_root=media_root)
     writer = StoreWriter(
-        Path(target),
+        place,
         sources=list(opened.manifest.sources),
         origin=_origin(opened, recipe),
         overwrite=overwrite,
@@ -126,7 +128,7 @@ def cache_frames(
                 writer.write(_with_frames(conversation, found))
             progress(row + 1, sum(writer.rejects.values()))
     return CacheReport(
-        store=Path(target),
+        store=place,
         records_in=len(opened),
         rows=writer.rows,
         rejects=dict(sorted(writer.rejects.items())),
@@ -224,6 +226,9 @@ def _take(videos: Sequence[tuple[str | bytes, float | None, float | None]], reci
 
     found = []
     for source, start, end in videos:
+        if isinstance(source, str) and is_url(source):
+            what = "is a URL, and nothing behind URLs is read yet"
+            raise MediaError(f"{source}: {what}", path=source, reason="remote_media")
         frames = sample(
             source,
             recipe.strategy,

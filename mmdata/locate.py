@@ -8,14 +8,17 @@ import re
 import stat
 import string
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
-from mmdata.errors import RecordError
+from mmdata.errors import RecordError, UsageError
 from mmdata.schema import Media, MediaType
 
-__all__ = ["are_there", "find", "is_file", "is_url", "under"]
+__all__ = ["are_there", "find", "is_file", "is_url", "local_path", "under"]
 
 _URL: Final = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
+_URL_OF_A_CALL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
+"""A URL that a path was made of has lost one of its slashes; a drive of Windows has one letter."""
 _PLAIN: Final = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
 _OF_PLAIN: Final = f"{string.ascii_letters}{string.digits}_.-/".encode()
 _TOO_ODD: Final = re.compile(r"[\x00\ud800-\udfff]")
@@ -30,6 +33,24 @@ def is_file(medium: Media) -> bool:
     """Return whether a medium is a file of its own: not embedded, nor cached as frames, nor behind a URL."""
     kept = medium.bytes is not None or medium.frames is not None
     return medium.path is not None and not kept and not is_url(medium.path)
+
+
+def local_path(path: str | os.PathLike[str], what: str) -> Path:
+    """Return the path of ``what`` in a call: a source, a media root, a store.
+
+    Raises:
+        UsageError: it is a URL.
+    """
+    url = _URL_OF_A_CALL.fullmatch(os.fspath(path))
+    if url is None:
+        return Path(path)
+    scheme, rest = url.groups()
+    if scheme.lower() == "file":
+        raise UsageError(f"{what} {scheme}:///{rest}: name it as a path, /{rest}")
+    raise UsageError(
+        f"{what} {scheme}://{rest}: URLs ({scheme}://) are not supported yet. Name a local path; what is stored "
+        "elsewhere can be copied or mounted."
+    )
 
 
 def under(root: str, path: str, *, allow_outside: bool = False) -> str:

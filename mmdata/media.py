@@ -20,7 +20,7 @@ from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, MediaType, replace
 
 if TYPE_CHECKING:
-    from mmdata.checks import File, Prober
+    from mmdata.checks import Prober
 
 __all__ = ["Item", "Opened", "Place", "embed_media", "find_media", "opened", "probe_media"]
 
@@ -32,11 +32,12 @@ Item: TypeAlias = Opened | Spoken
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where media are, and whether they are looked for."""
+    """Where media are, whether they are looked for, and whether they are to be embedded."""
 
     root: str
     look: bool
     allow_outside: bool
+    embed: bool = False
 
 
 def find_media(items: Iterable[Item], reader: Format, place: Place) -> Iterator[Item]:
@@ -87,9 +88,21 @@ def _placed(medium: Media, record: Record, reader: Format, place: Place) -> Medi
 
 def _path(path: str, kind: MediaType, record: Record, reader: Format, place: Place) -> str:
     if is_url(path):
-        return path
+        return _remote(path, place)
     candidates = reader.candidates(path.removeprefix("file://"), record)
     return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside)
+
+
+def _remote(url: str, place: Place) -> str:
+    """Return a URL where media are kept by name alone: nobody has read what is behind it."""
+    if not (place.look or place.embed):
+        return url
+    without = "--check none without --embed" if place.embed else "--check none"
+    raise RecordError(
+        f"{url} is a URL: nothing behind URLs is read yet, so nothing can be said of it. {without} keeps it by name; "
+        "or download the media and name the files.",
+        reason="remote_media",
+    )
 
 
 def opened(items: Iterable[Item]) -> Iterator[Opened]:
@@ -109,10 +122,11 @@ def _number(item: Opened) -> int:
 
 def probe_media(items: Iterable[Opened], place: Place, prober: Prober) -> Iterator[Item]:
     """Look inside each medium, some records ahead on other processes, and keep the order."""
+    from mmdata.checks import File
 
     def files_of(item: Opened) -> list[File]:
         media: Sequence[Media] = () if isinstance(item, Reject) else item[1].media
-        return [(_file(medium, place), medium.type) for medium in media if is_file(medium)]
+        return [File(_file(medium, place), medium.type) for medium in media if is_file(medium)]
 
     for item, found in prober.answers(items, files_of):
         if isinstance(item, Reject) or not found:

@@ -17,6 +17,7 @@ from mmdata.columns import arrow_schema, to_batch
 from mmdata.dialogues import Dialogues
 from mmdata.errors import UsageError
 from mmdata.layout import MANIFEST, REJECTS, partial_path
+from mmdata.locate import local_path
 from mmdata.manifest import Manifest, Shard, SourceFile, hash_file, write_manifest
 from mmdata.options import checked
 from mmdata.publish import partial_directory, publish, sync, write_ahead
@@ -70,7 +71,7 @@ class StoreWriter:
         journal: str | None = None,
         resume: bool = False,
     ) -> None:
-        self.path = path.absolute()
+        self.path = local_path(path, "store").absolute()
         self.folder = partial_path(self.path)
         self.rows = 0
         self.rejects: Counter[str] = Counter()

@@ -519,6 +519,15 @@ def check_decode(place: Path, request: pytest.FixtureRequest) -> None:
     assert "1.mp4" in run("check", "store", "--decode", code=1).stderr
 
 
+@case("check", "--media")
+def check_media(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    (place / "1.mp4").unlink()
+
+    assert "3 rows" in run("check", "store").stdout
+    assert "1.mp4" in run("check", "store", "--media", code=1).stderr
+
+
 @case("check", "--workers")
 def check_workers(place: Path, request: pytest.FixtureRequest) -> None:
     clips(place, 12)

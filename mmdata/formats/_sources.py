@@ -13,7 +13,9 @@ from mmdata.errors import RecordError, UsageError
 from mmdata.formats._format import Record
 from mmdata.formats._json import runs
 from mmdata.formats._run import Way, read_strictly
+from mmdata.formats._sniff import binary_kind
 from mmdata.formats._walk import is_folder, walk
+from mmdata.formats._window import head_of
 from mmdata.layout import is_store
 from mmdata.options import check_fields
 from mmdata.rejects import Reject
@@ -72,7 +74,7 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
     What we wrote below a folder ourselves, or are writing now, is none of its sources.
 
     Raises:
-        UsageError: a source is not there, or no JSON file is in them.
+        UsageError: a source is not there, or is binary, or no JSON file is in them.
     """
     found: list[Path] = []
     for source in sources:
@@ -80,6 +82,8 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
             files = map(Path, walk(os.fspath(source), skip=_is_ours))
             found += [file for file in files if file.name.lower().endswith(_SUFFIXES) and file.is_file()]
         elif source.is_file():
+            if kind := binary_kind(head_of(source)):
+                raise UsageError(f"{source} is {kind}")
             found.append(source)
         else:
             raise UsageError(f"there is no file or folder {source}")

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from mmdata.errors import ConfigError, nearest
+from mmdata.errors import ConfigError, UsageError, nearest
+from mmdata.locate import local_path
 from mmdata.mixture.strategy import Strategy
 from mmdata.options import PositiveFloat, PositiveInt, check_fields
 
@@ -148,8 +149,16 @@ def _positive(value: Any, key: str) -> float:
 def _find(name: Any, folder: Path) -> Path:
     if not isinstance(name, str) or not name:
         raise ConfigError(f"a path is text, found {name!r}")
+    _refuse_url(name)
     here = folder / Path(name).expanduser()
     return here if here.exists() or not Path(name).exists() else Path(name)
+
+
+def _refuse_url(name: str) -> None:
+    try:
+        local_path(name, "path")
+    except UsageError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _annotation_files(name: Any, folder: Path) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, overload
 from mmdata.conversion import convert
 from mmdata.errors import ConfigError
 from mmdata.ids import Ids, Seen, content_of, with_own_id
+from mmdata.locate import local_path
 from mmdata.manifest import hash_file, hash_text
 from mmdata.mixture.config import Dataset, MixConfig, read_config
 from mmdata.options import PositiveInt, checked
@@ -184,7 +185,8 @@ def write_mixture(
     root = mixture.media_root
     origin = Origin("mixture", {"seed": mixture.seed, **(options or {})}, str(root) if root else None)
     ids = Ids()
-    writer = StoreWriter(Path(store), sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet)
+    target = local_path(store, "store")
+    writer = StoreWriter(target, sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet)
     with writer:
         for index in range(len(mixture)):
             conversation = mixture.located(index)
