@@ -31,9 +31,9 @@ from mmdata.pipeline import Stream, mindspore_dataset
 from mmdata.schema import Conversation, Image, Media, Video, assistant, user
 from mmdata.store import Store
 from mmdata.store import open as open_store
+from mmdata.store.writer import Origin, StoreWriter
 from mmdata.templates import get
 from mmdata.tokenizers import load
-from mmdata.store.writer import Origin, StoreWriter
 from recipes.vocabularies import byte_tokenizer
 
 Run: TypeAlias = "Callable[[Data, Path], Iterator[Any]]"

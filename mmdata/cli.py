@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import mmdata
+from mmdata._tools.terminal import json_text, one_line, visible
+from mmdata.cli_options import OptionType
 from mmdata.errors import MMDataError, UsageError
 
 if TYPE_CHECKING:
     from mmdata.conversion import ConvertReport
+    from mmdata.conversion.prober import MediaLevel
     from mmdata.frame_cache import CacheReport
     from mmdata.store import Store
     from mmdata.templates import Template
@@ -32,7 +38,9 @@ Example:
 """
 
 STORE = click.Path(path_type=Path)
-WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes that decode.  [default: one a core]")
+CONVERT = partial(OptionType, "mmdata.conversion:convert")
+FRAMES = partial(OptionType, "mmdata.frame_cache:cache_frames")
+WORKERS = click.option("--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -54,19 +62,32 @@ def main() -> None:
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip("\n"), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("mmdata: stopped; nothing half-written is left", err=True)
+        say("mmdata: stopped; nothing half-written is left", err=True)
         sys.exit(130)
     except MMDataError as error:
-        click.echo(f"mmdata: {error}", err=True)
+        say(f"mmdata: {error}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:
-        click.echo(f"mmdata: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
+        say(f"mmdata: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
         sys.exit(1)
+    except Exception:  # the last line: what has no name of ours is a fault of ours, and its text may be anybody's
+        say(
+            f"{traceback.format_exc()}mmdata: this is a fault in mmdata itself; please report it with the lines above",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print for people and programs: the one way out, where nothing that others wrote can steer a terminal."""
+    click.echo(visible(text), err=err)
 
 
 @click.group(
@@ -79,7 +100,7 @@ def main() -> None:
 def cli(context: click.Context) -> None:
     """Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record accounted for."""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        say(context.get_help())
 
 
 @cli.command()
@@ -90,10 +111,10 @@ def formats(name: str | None, as_json: bool) -> None:
     from mmdata.formats import describe, registry
 
     if name is not None:
-        click.echo(describe(name))
+        say(describe(name))
         return
     known = {each: registry.get(each).summary for each in registry.names()}
-    click.echo(json.dumps(known, indent=1) if as_json else _columns(known.items()))
+    say(json.dumps(known, indent=1) if as_json else _columns(known.items()))
 
 
 @cli.command(
@@ -111,17 +132,17 @@ Examples:
     "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the format (`mmdata formats FORMAT`)."
 )
 @click.option("--media-root", type=STORE, help="The folder that media paths are relative to.")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="The split of every row.")
+@click.option("--split", type=CONVERT("split"), help="The split of every row.")
 @click.option(
     "--check",
-    type=click.Choice(["none", "exists", "probe", "decode"]),
+    type=CONVERT("check"),
     default="exists",
     show_default=True,
-    help="How hard to look at media.",
+    help="How hard to look at media; probe and decode keep the size and a hash of each file.",
 )
 @click.option("--embed", is_flag=True, help="Put the media's bytes into the store.")
 @WORKERS
-@click.option("--limit", type=click.IntRange(min=0), help="Read only so many records.")
+@click.option("--limit", type=CONVERT("limit"), help="Read only so many records.")
 @click.option("--strict", is_flag=True, help="Stop at the first record that cannot be kept.")
 @click.option("--resume", is_flag=True, help="Use what a stopped attempt found out about media.")
 @click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
@@ -129,7 +150,7 @@ Examples:
 @click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
 @click.option(
     "--duplicate-ids",
-    type=click.Choice(["number", "reject"]),
+    type=CONVERT("duplicate_ids"),
     default="number",
     show_default=True,
     help="What becomes of an id that is taken by a record with other content.",
@@ -144,31 +165,34 @@ def convert(
 
     with progress(f"converting {format_name}") as update:
         report = run(format_name, sources, store, options=_options(options), progress=update, **settings)
-    click.echo(json.dumps(asdict(report), default=str) if as_json else _account(report))
+    say(json.dumps(asdict(report), default=str) if as_json else _account(report))
 
 
 @cli.command()
 @click.argument("config", type=STORE)
 @click.option("-o", "--output", "store", type=STORE, help="Where the store shall appear.")
 @click.option("--plan", is_flag=True, help="Show what it would take, and write nothing.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=OptionType("mmdata.mixture:Mixture.from_yaml", "seed"), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
 @click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
 @JSON
 def mix(config: Path, store: Path | None, plan: bool, seed: int, overwrite: bool, parquet: bool, as_json: bool) -> None:
     """Make one store of a mixing YAML, or show with --plan what it would take."""
+    from mmdata._tools.paths import local_path
     from mmdata._tools.progress import progress
     from mmdata.mixture import Mixture, write_mixture
 
     if (store is None) != plan:
         raise UsageError("mmdata mix takes either -o STORE, or --plan to look first")
+    if store is not None:
+        local_path(store, "store")  # before data sets are converted
     mixture = Mixture.from_yaml(config, seed=seed)
     if store is not None:
         with progress("mixing", len(mixture)) as update:
             write_mixture(mixture, store, overwrite=overwrite, parquet=parquet, progress=update)
     rows = mixture.plan()
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows]))
+        say(json.dumps([asdict(row) for row in rows]))
         return
     header = ("data set", "rows", "rejects", "strategy", "selected", "drawn", "share")
     body = [
@@ -183,15 +207,19 @@ def mix(config: Path, store: Path | None, plan: bool, seed: int, overwrite: bool
         )
         for r in rows
     ]
-    click.echo(_columns([header, *body, ("together", "", "", "", "", f"{len(mixture):,}", "")]))
+    say(_columns([header, *body, ("together", "", "", "", "", f"{len(mixture):,}", "")]))
     if store is not None:
-        click.echo(f"wrote {store}")
+        say(f"wrote {store}")
 
 
 @cli.command()
 @click.argument("store", type=STORE)
 @TEMPLATE
-@click.option("--max-length", type=click.IntRange(min=1), help="With --template: count the samples that are longer.")
+@click.option(
+    "--max-length",
+    type=OptionType("mmdata.report.lengths:Lengths.as_text", "limit"),
+    help="With --template: count the samples that are longer.",
+)
 @JSON
 def info(store: Path, max_length: int | None, as_json: bool, **reading: Any) -> None:
     """Show what a store holds and what was not kept; with --template, how long its conversations are for a model."""
@@ -199,13 +227,13 @@ def info(store: Path, max_length: int | None, as_json: bool, **reading: Any) -> 
     if template := _template(**reading):
         from mmdata.report.lengths import measured
 
-        click.echo(measured(opened.rows(located=True), template).as_text(limit=max_length))
+        say(measured(opened.rows(located=True), template).as_text(limit=max_length))
         return
     manifest = opened.manifest
     if as_json:
-        click.echo(json.dumps(asdict(manifest)))
+        say(json.dumps(asdict(manifest)))
         return
-    click.echo(_columns(_description(opened)))
+    say(_columns(_description(opened)))
 
 
 def _description(store: Store) -> list[tuple[str, str]]:
@@ -255,7 +283,10 @@ def show(store: Path, index: int, prompt: bool, color: bool | None, as_json: boo
         Console(force_terminal=color, soft_wrap=True).print(shown(opened.located(index), template, prompt=prompt))
         return
     conversation = opened[index]
-    click.echo(msgspec.json.encode(conversation).decode() if as_json else conversation_text(conversation))
+    if as_json:
+        say(json_text(msgspec.json.encode(conversation).decode()))
+        return
+    say(conversation_text(conversation))
 
 
 def _template(template: str | None, tokenizer: Path | None, template_options: Sequence[str]) -> Template | None:
@@ -263,33 +294,36 @@ def _template(template: str | None, tokenizer: Path | None, template_options: Se
     if template is None:
         return None
     from mmdata import templates, tokenizers
-    from mmdata._tools.options import typed
 
-    kind = templates.get(template)
+    templates.get(template)
     if tokenizer is None:
         raise UsageError("--template wants --tokenizer FILE, the vocabulary of the model family")
-    options = typed(kind, template, _options(template_options))
-    return kind(tokenizer=tokenizers.load(template, tokenizer), **options)
+    options = _options(template_options, "--template-option")
+    return templates.make(template, tokenizers.load(template, tokenizer), options)
 
 
 @cli.command()
 @click.argument("store", type=STORE)
-@click.option("--decode", is_flag=True, help="Decode every medium too.")
+@click.option("--media", is_flag=True, help="Compare every media file with the size and hash that the store keeps.")
+@click.option("--decode", is_flag=True, help="Compare and decode every medium too.")
 @WORKERS
-def check(store: Path, decode: bool, workers: int | None) -> None:
-    """Read every byte of a store and say whether it is whole; with --decode, its media too."""
+def check(store: Path, media: bool, decode: bool, workers: int | None) -> None:
+    """Read every byte of a store and say whether it is whole; with --media or --decode, its media too."""
+    from mmdata._tools.paths import local_path
     from mmdata.store import check as run
 
-    if not store.exists():
+    if not local_path(store, "store").exists():
         raise UsageError(f"there is no store at {store}")
     faults = [str(fault) for fault in run(store)]
-    if decode and not faults:
-        faults = _media_faults(store, workers)
+    if (media or decode) and not faults:
+        faults = _media_faults(store, "decode" if decode else "compare", workers)
     for fault in faults:
-        click.echo(f"mmdata: {fault}", err=True)
+        say(f"mmdata: {fault}", err=True)
     if faults:
         sys.exit(1)
-    click.echo(f"{store} is whole: {len(mmdata.open(store)):,} rows")
+    say(f"{store} is whole: {len(mmdata.open(store)):,} rows")
+    if media or decode:
+        _say_uncompared(store)
 
 
 @cli.command(
@@ -302,15 +336,15 @@ Example:
 @click.argument("source", metavar="STORE", type=STORE)
 @click.option("-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear.")
 @click.option("--frames", "strategy", required=True, help="Which frames: uniform:24, fps:1:64, seconds:24 ...")
-@click.option("--size", type=click.IntRange(min=1), help="Side of a frame in pixels.  [default: as it is]")
-@click.option("--resize", default="fast", show_default=True, help="How: fast, or a family's own way.")
+@click.option("--size", type=FRAMES("size"), help="Side of a frame in pixels, or height,width.  [default: as it is]")
 @click.option(
-    "--codec", type=click.Choice(["jpeg", "webp"]), default="jpeg", show_default=True, help="webp is lossless."
+    "--resize", type=FRAMES("resize"), default="fast", show_default=True, help="How: fast, or a family's own way."
 )
-@click.option("--quality", type=click.IntRange(1, 100), default=90, show_default=True, help="Of JPEG.")
-@click.option("--pad", type=click.Choice(["none", "repeat"]), default="none", show_default=True)
-@click.option("--snap", type=click.Choice(["exact", "keyframe"]), default="exact", show_default=True)
-@click.option("--on-damage", type=click.Choice(["raise", "keep"]), default="raise", show_default=True)
+@click.option("--codec", type=FRAMES("codec"), default="jpeg", show_default=True, help="webp is lossless.")
+@click.option("--quality", type=FRAMES("quality"), default=90, show_default=True, help="Of JPEG.")
+@click.option("--pad", type=FRAMES("pad"), default="none", show_default=True)
+@click.option("--snap", type=FRAMES("snap"), default="exact", show_default=True)
+@click.option("--on-damage", type=FRAMES("on_damage"), default="raise", show_default=True)
 @click.option("--media-root", type=STORE, help="Where the media are now, if they have moved.")
 @WORKERS
 @click.option("--resume", is_flag=True, help="Go on where a stopped attempt was.")
@@ -323,7 +357,7 @@ def frames(source: Path, store: Path, strategy: str, as_json: bool, **settings: 
 
     with progress("decoding", len(mmdata.open(source))) as update:
         report = cache_frames(source, store, strategy, progress=update, **settings)
-    click.echo(json.dumps(asdict(report), default=str) if as_json else _account(report))
+    say(json.dumps(asdict(report), default=str) if as_json else _account(report))
 
 
 @cli.command(
@@ -337,23 +371,39 @@ PIPELINE is a YAML file:
 """
 )
 @click.argument("pipeline", type=STORE)
-@click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Batches to run.")
+@click.option(
+    "--steps",
+    type=OptionType("mmdata.pipeline.bench:bench", "steps"),
+    default=100,
+    show_default=True,
+    help="Batches to run.",
+)
 @JSON
 def bench(pipeline: Path, steps: int, as_json: bool) -> None:
     """Run the PIPELINE of a YAML file and say how fast it is, and which stage holds it up."""
     from mmdata.pipeline.bench import bench as run
 
     report = run(pipeline, steps=steps)
-    click.echo(json.dumps({**asdict(report), "bottleneck": report.bottleneck}) if as_json else _columns(report.rows()))
+    say(json.dumps({**asdict(report), "bottleneck": report.bottleneck}) if as_json else _columns(report.rows()))
 
 
-def _media_faults(store: Path, workers: int | None) -> list[str]:
+def _say_uncompared(store: Path) -> None:
+    from mmdata.conversion.prober import uncompared
+
+    if count := uncompared(mmdata.open(store)):
+        say(
+            f"of {count:,} media files it keeps no hash, so another file in the place of one is not found: "
+            "`mmdata convert --check probe` or `decode` keeps hashes"
+        )
+
+
+def _media_faults(store: Path, level: MediaLevel, workers: int | None) -> list[str]:
     from mmdata._tools.progress import progress
     from mmdata.conversion.prober import media_faults
 
     opened = mmdata.open(store)
-    with progress("decoding", len(opened)) as update:
-        found = media_faults(opened, workers=workers, progress=update)
+    with progress("decoding" if level == "decode" else "comparing", len(opened)) as update:
+        found = media_faults(opened, level, workers=workers, progress=update)
         return [f"row {fault.row}, id {fault.id!r}: {fault.detail} [{fault.reason}]" for fault in found]
 
 
@@ -363,10 +413,10 @@ def _size(size: int) -> str:
     return f"{size / divisor:,.1f} {unit}"
 
 
-def _options(pairs: Iterable[str]) -> dict[str, str]:
+def _options(pairs: Iterable[str], option: str = "--option") -> dict[str, str]:
     split = [pair.partition("=") for pair in pairs]
     if bad := [key for key, equals, _ in split if not equals]:
-        raise UsageError(f"--option {bad[0]}: it wants KEY=VALUE")
+        raise UsageError(f"{option} {bad[0]}: it wants KEY=VALUE")
     return {key: value for key, _, value in split}
 
 
@@ -393,7 +443,7 @@ def _account(report: ConvertReport | CacheReport) -> str:
 
 def _columns(rows: Iterable[Sequence[str]]) -> str:
     """Return rows of text as aligned columns."""
-    table = [tuple(row) for row in rows]
+    table = [tuple(map(one_line, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table

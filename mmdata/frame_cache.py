@@ -14,16 +14,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, Literal, TypeAlias
+
+from msgspec import Meta
 
 from mmdata import store as stores
 from mmdata._tools.limits import Limits
+from mmdata._tools.options import PositiveInt, checked
+from mmdata._tools.paths import is_url, local_path
 from mmdata.engine.local import Pool
-from mmdata.errors import MediaError, UsageError
+from mmdata.errors import MediaError
+from mmdata.image.families import ResizeName
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, TimeSource, replace
 from mmdata.store.builder import BatchBuilder
 from mmdata.store.writer import Origin, StoreWriter
+from mmdata.video.pixels import Size, scaler
+from mmdata.video.plan import Snap
+from mmdata.video.sample import OnDamage
+from mmdata.video.sampling import Pad, Strategy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,29 +65,30 @@ class _Recipe:
     """How the frames of every video are taken and kept."""
 
     strategy: str
-    size: int | tuple[int, int] | None
-    resize: str
+    size: Size
+    resize: ResizeName
     codec: Codec
     quality: int
-    pad: Literal["none", "repeat"]
-    snap: Literal["exact", "keyframe"]
-    on_damage: Literal["raise", "keep"]
+    pad: Pad
+    snap: Snap
+    on_damage: OnDamage
     limits: Limits
 
 
+@checked
 def cache_frames(
     source: str | Path,
     target: str | Path,
     strategy: str,
     *,
-    size: int | tuple[int, int] | None = None,
-    resize: str = "fast",
+    size: Size = None,
+    resize: ResizeName = "fast",
     codec: Codec = "jpeg",
-    quality: int = 90,
-    pad: Literal["none", "repeat"] = "none",
-    snap: Literal["exact", "keyframe"] = "exact",
-    on_damage: Literal["raise", "keep"] = "raise",
-    workers: int | None = None,
+    quality: Annotated[int, Meta(ge=1, le=100)] = 90,
+    pad: Pad = "none",
+    snap: Snap = "exact",
+    on_damage: OnDamage = "raise",
+    workers: PositiveInt | None = None,
     resume: bool = False,
     overwrite: bool = False,
     media_root: str | Path | None = None,
@@ -95,18 +105,14 @@ def cache_frames(
         UsageError: an argument is wrong, or there is a store at ``target`` and ``overwrite`` is off.
         StoreError: ``source`` is no store, or another process is writing to ``target``.
     """
-    from mmdata.video.pixels import scaler
-    from mmdata.video.sampling import Strategy
-
     started = time.monotonic()
     limits = limits or Limits()
     scaler(size, resize)
-    if codec not in ("jpeg", "webp") or not 1 <= quality <= 100:
-        raise UsageError(f"codec is jpeg or webp and quality 1 to 100, found {codec!r} and {quality}")
     recipe = _Recipe(str(Strategy.parse(strategy)), size, resize, codec, quality, pad, snap, on_damage, limits)
+    place = local_path(target, "store")
     opened = stores.open(source, media_root=media_root)
     writer = StoreWriter(
-        Path(target),
+        place,
         sources=list(opened.manifest.sources),
         origin=_origin(opened, recipe),
         overwrite=overwrite,
@@ -126,7 +132,7 @@ def cache_frames(
                 writer.write(builder.build())
             progress(row + 1, sum(writer.rejects.values()))
     return CacheReport(
-        store=Path(target),
+        store=place,
         records_in=len(opened),
         rows=writer.rows,
         rejects=dict(sorted(writer.rejects.items())),
@@ -224,6 +230,9 @@ def _take(videos: Sequence[tuple[str | bytes, float | None, float | None]], reci
 
     found = []
     for source, start, end in videos:
+        if isinstance(source, str) and is_url(source):
+            what = "is a URL, and nothing behind URLs is read yet"
+            raise MediaError(f"{source}: {what}", path=source, reason="remote_media")
         frames = sample(
             source,
             recipe.strategy,

@@ -44,6 +44,8 @@ class Reason(str, Enum):
     UNREADABLE_MEDIA = "unreadable_media", "a media file cannot be decoded as what it is said to be"
     DAMAGED_MEDIA = "damaged_media", "a media file decodes in part"
     MEDIA_LIMIT = "media_limit", "a media file exceeds a limit of time, memory or size"
+    CHANGED_MEDIA = "changed_media", "a media file is not the one that was looked into: its size or content differs"
+    REMOTE_MEDIA = "remote_media", "a medium is behind a URL, which is not read yet (--check none keeps it by name)"
     OUTSIDE_MEDIA_ROOT = "outside_media_root", "a path leaves the media root (--allow-outside admits it)"
     DUPLICATE_ID = "duplicate_id", "an earlier record has this id and the same content"
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from msgspec import Struct, field
 from msgspec.structs import force_setattr, replace
 
+from mmdata._tools.options import checked
 from mmdata.errors import SchemaError
 
 __all__ = [
@@ -44,7 +45,7 @@ __all__ = [
     "user",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 Split: TypeAlias = Literal["train", "val", "test"]
@@ -132,7 +133,9 @@ class Media(Struct, frozen=True, gc=False):
     when it is embedded; ``frames`` the encoded frames of a frame cache. One of the three is there. ``width`` and
     ``height`` are pixels as presented; ``duration``, ``start``, ``end`` and ``frame_times`` are seconds, ``start`` and
     ``end`` the bounds of a clip in a longer file. ``times`` says where the times of a video come from: its ``stream``,
-    or ``derived`` from the frame rate where the container stores none. What is None has not been probed.
+    or ``derived`` from the frame rate where the container stores none. ``size`` is the bytes of the file and ``hash``
+    says what its content was when it was looked into (:mod:`mmdata.conversion.fingerprint`), so that another file in
+    its place is found. What is None has not been probed.
     """
 
     type: MediaType
@@ -148,6 +151,8 @@ class Media(Struct, frozen=True, gc=False):
     times: TimeSource | None = None
     frame_times: tuple[float, ...] | None = None
     frames: tuple[builtins.bytes, ...] | None = None
+    size: int | None = None
+    hash: str | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without opening the file."""
@@ -197,16 +202,19 @@ class Conversation(Struct, frozen=True):
         _check_messages(self)
 
 
+@checked
 def system(*content: str | Part, train: bool = False) -> Message:
     """Return a system message; strings become text parts."""
     return Message("system", _parts(content), train)
 
 
+@checked
 def user(*content: str | Part, train: bool = False) -> Message:
     """Return a user message; strings become text parts."""
     return Message("user", _parts(content), train)
 
 
+@checked
 def assistant(*content: str | Part, train: bool = True) -> Message:
     """Return an assistant message, a training target unless said otherwise; strings become text parts."""
     return Message("assistant", _parts(content), train)
@@ -229,7 +237,9 @@ def _checked_box(box: Box) -> Box:
 def _check_frame_times(times: tuple[float, ...], frames: tuple[bytes, ...] | None) -> None:
     if frames is not None and len(frames) != len(times):
         raise SchemaError(f"{len(frames)} cached frames but {len(times)} frame times")
-    if any(not later >= earlier for earlier, later in pairwise(times)):
+    if not all(map(math.isfinite, times)):
+        raise SchemaError(f"frame times must be finite numbers, found {next(t for t in times if not math.isfinite(t))}")
+    if any(later < earlier for earlier, later in pairwise(times)):
         raise SchemaError("frame times must not decrease")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import mindspore as ms
 
 from mmdata import templates, tokenizers
-from mmdata.errors import ConfigError, nearest
+from mmdata.errors import ConfigError
 from mmdata.mixture import Mixture
 from mmdata.pipeline.encode import Samples
 from mmdata.schema import Conversation
@@ -48,18 +48,9 @@ def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -
     """The family's template; lists become tuples.
 
     Raises:
-        ConfigError: for an option that the template does not have.
+        UsageError: for an option that the template does not have, or a value that it cannot have.
     """
-    kind: Any = templates.get(family)
-    known = set(kind.__dataclass_fields__) - {"tokenizer"}
-    if unknown := [f"template.{key}.{nearest(key, known)}" for key in options if key not in known]:
-        raise ConfigError(f"unknown key {'; '.join(unknown)} {family} has {', '.join(sorted(known))}")
-    template: Template = kind(tokenizer=tokenizer, **{key: _frozen(value) for key, value in options.items()})
-    return template
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    return templates.make(family, tokenizer, options)
 
 
 def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> VisionLanguageModel:
@@ -137,8 +128,6 @@ def build_schedule(options: configs.Schedule, steps: int) -> Schedule:
     if options.name == "annealing":
         return annealing(options.peak, warmup, options.decay_steps or steps)
     curves = {"cosine": cosine, "linear": linear}
-    if options.name not in curves:
-        raise ConfigError(f"schedule.name {options.name!r}: it is constant, cosine, linear or annealing")
     return curves[options.name](options.peak, steps, warmup, options.end, options.start)
 
 

@@ -7,21 +7,47 @@ Paths are relative to where the recipe is started, `base:` to its own file.
 from __future__ import annotations
 
 import dataclasses
-import types
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_type_hints
 
 import yaml
+from msgspec import Meta
 
+from mmdata._tools.options import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    check_fields,
+    fault_of,
+)
+from mmdata._tools.options import (
+    read as read_value,
+)
 from mmdata.errors import ConfigError, nearest
+from mmdata.pipeline.stream import OnError
+from mmdata.schema import Split
 
 T = TypeVar("T")
 
+Dtype: TypeAlias = Literal["float32", "float16", "bfloat16"]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+PartShare: TypeAlias = Annotated[float, Meta(ge=0, lt=1)]
+
 
 @dataclass(frozen=True)
-class Model:
+class Section:
+    """What all sections have in common: their values are of the types that they say."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class Model(Section):
     """`size` names a preset of the family, `changes` what differs from it; `vocabulary: tokenizer` makes it as small.
 
     `weights` and `adapter` are files of convert_weights.py and finetune.py. Without weights the model is drawn at
@@ -31,15 +57,15 @@ class Model:
     family: str = ""
     size: str = "tiny"
     changes: dict[str, Any] = field(default_factory=dict)
-    vocabulary: str = "preset"
+    vocabulary: Literal["preset", "tokenizer"] = "preset"
     weights: Path | None = None
     adapter: Path | None = None
-    dtype: str = "float32"
-    parameters: str | None = None
+    dtype: Dtype = "float32"
+    parameters: Dtype | None = None
 
 
 @dataclass(frozen=True)
-class Tokenizer:
+class Tokenizer(Section):
     """`path` of the family's vocabulary file, or `bytes` for a small one of single bytes, made on the spot."""
 
     path: str = "bytes"
@@ -47,97 +73,97 @@ class Tokenizer:
 
 
 @dataclass(frozen=True)
-class Lora:
+class Lora(Section):
     """`targets`: `default` (the family's own), `all`, or a pattern of paths; empty for no LoRA. None: the family's."""
 
     targets: str = ""
-    rank: int | None = None
-    alpha: float | None = None
-    dropout: float | None = None
+    rank: PositiveInt | None = None
+    alpha: PositiveFloat | None = None
+    dropout: PartShare | None = None
     split: bool | None = None
 
 
 @dataclass(frozen=True)
-class Data:
+class Data(Section):
     """`train` and `evaluate` are stores or mixing YAMLs; of a store, a split can be taken.
 
     The other options are those of `mmdata.pipeline.Stream`; `batch_size` is that of one device.
     """
 
     train: Path = Path()
-    train_split: str | None = None
+    train_split: Split | None = None
     evaluate: Path | None = None
-    evaluate_split: str | None = None
-    seq_length: int = 2048
-    batch_size: int = 1
-    max_views: int | None = None
+    evaluate_split: Split | None = None
+    seq_length: PositiveInt = 2048
+    batch_size: PositiveInt = 1
+    max_views: PositiveInt | None = None
     packing: bool = False
     shuffle: bool = True
-    on_error: str = "raise"
+    on_error: OnError = "raise"
     isolated: bool = False
-    workers: int | None = None
+    workers: NonNegativeInt | None = None
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Section):
     """AdamW; `clip` is the joint norm that gradients are shortened to. See `recipes.optimizers`."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    betas: tuple[PartShare, PartShare] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.0
     bias_correction: bool = True
-    clip: float = 1.0
+    clip: PositiveFloat = 1.0
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Section):
     """`name`: constant, cosine, linear or annealing (`recipes.schedules`); a warm-up of steps or of a share of them.
 
     `decay_steps` is annealing's alone; the others end with the run.
     """
 
-    name: str = "cosine"
-    peak: float = 1e-4
-    start: float = 0.0
-    end: float = 0.0
-    warmup_steps: int = 0
-    warmup_ratio: float = 0.0
-    decay_steps: int | None = None
+    name: Literal["constant", "cosine", "linear", "annealing"] = "cosine"
+    peak: NonNegativeFloat = 1e-4
+    start: NonNegativeFloat = 0.0
+    end: NonNegativeFloat = 0.0
+    warmup_steps: NonNegativeInt = 0
+    warmup_ratio: Share = 0.0
+    decay_steps: PositiveInt | None = None
 
 
 @dataclass(frozen=True)
-class LossScale:
+class LossScale(Section):
     """What the loss is multiplied with for half precision.
 
     Halved (divided by `factor`) when gradients overflow, grown after `window` good steps; window 0 keeps it.
     """
 
-    start: float = 1.0
-    factor: float = 2.0
-    window: int = 0
+    start: PositiveFloat = 1.0
+    factor: Annotated[float, Meta(gt=1)] = 2.0
+    window: NonNegativeInt = 0
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Section):
     """How long, where to, how often. `steps` goes before `epochs`; 0 for `checkpoint_every` and the like is never."""
 
     output: Path = Path("output")
-    epochs: int = 1
-    steps: int | None = None
-    accumulation: int = 1
+    epochs: PositiveInt = 1
+    steps: PositiveInt | None = None
+    accumulation: PositiveInt = 1
     parallel: bool = False
     device: str | None = None
     graph: bool = True
     seed: int = 0
-    checkpoint_every: int = 1000
-    keep: int = 3
-    evaluate_every: int = 0
+    checkpoint_every: NonNegativeInt = 1000
+    keep: NonNegativeInt = 3
+    evaluate_every: NonNegativeInt = 0
     resume: bool = False
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(Section):
     """All of a fine-tuning run. `stage`: the parts of the model that train (`all`, or names of the family's PARTS)."""
 
     model: Model = field(default_factory=Model)
@@ -153,19 +179,19 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
-class Generation:
+class Generation(Section):
     """How to answer; temperature 0 is greedy. `length`: tokens of prompt and answer that the cache has room for."""
 
-    max_new_tokens: int = 128
-    length: int = 2048
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
+    max_new_tokens: PositiveInt = 128
+    length: PositiveInt = 2048
+    temperature: NonNegativeFloat = 0.0
+    top_k: NonNegativeInt = 0
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class PredictConfig:
+class PredictConfig(Section):
     """All of a prediction; a fine-tuning YAML serves too, what only training needs is left aside.
 
     `merge`: the adapter's pairs are added into the weights first, which answers faster.
@@ -240,7 +266,7 @@ def changed(original: T, values: Mapping[str, Any], where: str) -> T:
 
 
 def _changed(original: Any, values: Mapping[str, Any], path: str, faults: list[str]) -> Any:
-    hints = get_type_hints(type(original))
+    hints = get_type_hints(type(original), include_extras=True)
     news = {}
     for key, value in values.items():
         if key not in hints:
@@ -251,33 +277,9 @@ def _changed(original: Any, values: Mapping[str, Any], path: str, faults: list[s
             else:
                 faults.append(f"{path}{key} is a section of {', '.join(get_type_hints(type(old)))}, found {value!r}")
         else:
-            news[key] = _typed(hints[key], value, path + key, faults)
+            read = read_value(value, hints[key])
+            news[key] = read.expanduser() if isinstance(read, Path) else read
+            if fault := fault_of(hints[key], read):
+                faults.append(f"{path}{key} {fault}")
+                del news[key]
     return dataclasses.replace(original, **news)
-
-
-def _typed(hint: Any, value: Any, path: str, faults: list[str]) -> Any:
-    for kind in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
-        try:
-            return _cast(kind, value)
-        except (TypeError, ValueError):
-            continue
-    faults.append(f"{path} must be {getattr(hint, '__name__', hint)}, found {value!r}")
-    return value
-
-
-def _cast(kind: Any, value: Any) -> Any:
-    """The value as `kind`; YAML reads `1e-4` as text."""
-    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        return float(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value).expanduser()
-    if get_origin(kind) is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise TypeError(value)
-        inner = get_args(kind)
-        each = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        return tuple(_cast(one, item) for one, item in zip(each, value, strict=True))
-    plain = get_origin(kind) or kind
-    if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-        raise TypeError(value)
-    return value

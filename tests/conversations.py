@@ -49,6 +49,8 @@ def media(draw: st.DrawFn) -> Media:
         times=draw(st.sampled_from([None, "stream", "derived"])),
         frame_times=tuple(times) if cached else None,
         frames=tuple(b"frame" for _ in times) if cached else None,
+        size=draw(st.none() | st.integers(0, 2**40)),
+        hash=draw(st.none() | st.sampled_from(["xxh3:0123456789abcdef", "xxh3-ends:fedcba9876543210"])),
     )
 
 

@@ -66,6 +66,49 @@ def _same_frames(cached: Media, source: Media, folder: Path) -> None:
     assert cached.bytes is None
 
 
+@pytest.mark.parametrize("probed", [False, True])
+@pytest.mark.parametrize(("container", "codec", "times"), [("avi", "mpeg4", "derived"), ("mp4", "h264", "stream")])
+def test_a_cache_says_where_times_come_from_whether_or_not_the_video_was_probed(
+    tmp_path: Path, probed: bool, container: str, codec: str, times: str
+) -> None:
+    name = f"clip.{container}"
+    (tmp_path / name).write_bytes(clip(codec, container, range(10)))
+    known = {"num_frames": 10, "fps": 25.0, "times": times} if probed else {}
+    write(tmp_path / "store", [about(0, Media("video", name, **known))], media_root=str(tmp_path))
+
+    cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:4")
+
+    [medium] = open_store(tmp_path / "frames")[0].media
+    assert medium.times == times
+    assert cached_frames(medium).times_source == times
+
+
+def test_a_cache_resumed_says_where_times_come_from(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.avi").write_bytes(clip("mpeg4", "avi", range(10)))
+    rows = [about(number, Media("video", f"{number}.avi")) for number in range(3)]
+    store = write(tmp_path / "store", rows, media_root=str(tmp_path))
+    _stop_after(2, store, tmp_path / "frames")
+
+    report = cache_frames(store.path, tmp_path / "frames", "uniform:4", resume=True)
+
+    assert report.resumed
+    assert [medium.times for row in open_store(tmp_path / "frames") for medium in row.media] == ["derived"] * 3
+
+
+def test_a_cache_keeps_what_is_known_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(clip("h264", "mp4", range(10)))
+    medium = Media(
+        "video", "a.mp4", None, 64, 48, 0.4, 25.0, 10, 0.04, 0.3, "stream", size=999, hash="xxh3:0123456789abcdef"
+    )
+    write(tmp_path / "store", [about(0, medium)], media_root=str(tmp_path))
+
+    cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:2")
+
+    [cached] = open_store(tmp_path / "frames")[0].media
+    assert replace(cached, frames=None, frame_times=None) == medium
+
+
 def test_cached_frames_that_are_damaged_or_of_two_sizes_are_refused_by_number(store: Store, tmp_path: Path) -> None:
     for size in (32, 48):
         cache_frames(store.path, tmp_path / f"{size}", "uniform:3", size=size)

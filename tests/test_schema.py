@@ -85,6 +85,19 @@ def test_cached_frames_and_their_times_correspond() -> None:
         Media("video", "a.mp4", frame_times=(1.0, 0.5))
 
 
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("count", range(1, 5))
+def test_frame_times_that_hold_what_is_no_time_are_refused(odd: float, place: int, count: int) -> None:
+    times = [float(n) for n in range(count)]
+    times[min(place, count - 1)] = odd
+
+    with pytest.raises(SchemaError, match="finite"):
+        Media("video", "a.mp4", frame_times=tuple(times))
+    with pytest.raises(SchemaError, match="finite"):
+        Media("video", frames=(b"",) * count, frame_times=tuple(times))
+
+
 def test_ids_and_splits_are_checked() -> None:
     with pytest.raises(SchemaError, match="needs an id"):
         Conversation("", (user("Hi"),))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmdata._tools.options import NonNegativeInt, PositiveFloat, PositiveInt, check_fields
+
 __all__ = ["Limits"]
 
 
@@ -17,9 +19,13 @@ class Limits:
     ``deadline`` (seconds) and ``memory`` (bytes): what a process that decodes may take (:mod:`mmdata.engine.local`).
     """
 
-    pixels: int = 89_478_485
-    frames: int = 2_000_000
-    output_bytes: int = 4 << 30
-    packet_bytes: int = 32 << 20
-    deadline: float = 60.0
-    memory: int = 4 << 30
+    pixels: PositiveInt = 89_478_485
+    frames: PositiveInt = 2_000_000
+    output_bytes: PositiveInt = 4 << 30
+    packet_bytes: NonNegativeInt = 32 << 20
+    deadline: PositiveFloat = 60.0
+    memory: PositiveInt = 4 << 30
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        check_fields(self)

@@ -1,33 +1,374 @@
-"""Options of formats and templates: the fields of a dataclass, given by name, as text or as values."""
+"""Options take what their annotations say, from Python, from text and from a configuration alike.
+
+The annotation is the only place that says it: ``Literal`` for choices, ``Annotated[int, Meta(ge=1)]`` for bounds,
+``bool``, ``int``, ``float``, ``str``, ``bytes``, paths, tuples, dataclasses, and unions of them. :func:`checked` holds
+a function to its annotations, :func:`check_fields` a dataclass; :func:`typed` reads the options of one by name, and
+:mod:`mmdata.cli_options` gives them to the command line. What has another annotation is let by.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+import math
+import os
+import types
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache, wraps
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
+
+from msgspec import Meta
 
 from mmdata.errors import UsageError, nearest
 
-__all__ = ["defaults", "typed"]
+__all__ = [
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "PositiveFloat",
+    "PositiveInt",
+    "check_arguments",
+    "check_fields",
+    "checked",
+    "choices_of",
+    "defaults",
+    "fault_of",
+    "faults_of_fields",
+    "from_text",
+    "hints_of",
+    "read",
+    "typed",
+]
+
+NonNegativeInt: TypeAlias = Annotated[int, Meta(ge=0)]
+PositiveInt: TypeAlias = Annotated[int, Meta(ge=1)]
+NonNegativeFloat: TypeAlias = Annotated[float, Meta(ge=0)]
+PositiveFloat: TypeAlias = Annotated[float, Meta(gt=0)]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _TRUTH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_NONE: Final = type(None)
+_SEPARATORS: Final = (",", "x")  # of a tuple, and of the tuples in it
+_LONGEST: Final = 80
 
 
-def typed(kind: Any, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``options`` of the dataclass ``kind``, which people call ``name``, text read as the type a field has.
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What an annotation admits: a predicate of values, and the words for it."""
+
+    admits: Callable[[Any], bool]
+    wording: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """A parameter whose values are checked, all but its default."""
+
+    kind: _Kind
+    default: Any
+
+
+# --- functions and dataclasses -----------------------------------------------------------------------------------
+
+
+def checked(function: F) -> F:
+    """Return ``function``, which refuses arguments that its annotations do not admit before it does anything.
 
     Raises:
-        UsageError: an option is unknown, or its value is not of its type.
+        UsageError: by the function returned; the message has every argument at fault, and what it must be.
+
+    >>> @checked
+    ... def sample(*, pad: Literal["none", "repeat"] = "none") -> None: ...
+    >>> sample(pad="repeet")
+    Traceback (most recent call last):
+    mmdata.errors.UsageError: sample(): pad must be one of none, repeat, found 'repeet'. Did you mean 'repeat'?
     """
-    known = {field.name for field in fields(kind)}
-    for key in options:
-        if key not in known:
-            raise UsageError(
-                f"{name} has no option {key!r}.{nearest(key, known)} There are: {', '.join(sorted(known)) or 'none'}."
-            )
-    return {key: _typed(key, value, _hint(kind, key)) for key, value in options.items()}
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        positional, named = _options_of(function)
+        # Argument by argument and not by Signature.bind, which takes ten times as long as most calls allow.
+        for option, value in zip(positional, args):  # noqa: B905 - the rest of args is *args
+            if option is not None and value is not option.default and not option.kind.admits(value):
+                raise _refused(function, args, kwargs)
+        for name, value in kwargs.items():
+            option = named.get(name)
+            if option is not None and value is not option.default and not option.kind.admits(value):
+                raise _refused(function, args, kwargs)
+        return function(*args, **kwargs)
+
+    return cast(F, call)
+
+
+def check_arguments(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse ``options`` that are to be given to ``function`` later, where it has none of that name or of that value.
+
+    Raises:
+        UsageError: the message has the nearest name, or every option at fault and what it must be.
+    """
+    _, named = _options_of(inspect.unwrap(function))
+    known = [name for name, each in inspect.signature(function).parameters.items() if each.kind is each.KEYWORD_ONLY]
+    if unknown := [f"{name!r}.{nearest(name, known)}" for name in options if name not in known]:
+        raise UsageError(f"there is no option {' or '.join(unknown)} There are: {', '.join(known) or 'none'}.")
+    if faults := _faults(named, options):
+        raise UsageError("; ".join(faults))
+
+
+def check_fields(instance: Any) -> None:
+    """Refuse a dataclass with values that the annotations of its fields do not admit; for its ``__post_init__``.
+
+    Raises:
+        UsageError: the message has every field at fault, and what it must be.
+    """
+    if faults := faults_of_fields(instance):
+        raise UsageError(f"{type(instance).__name__}: {'; '.join(faults.values())}")
+
+
+def faults_of_fields(instance: Any) -> dict[str, str]:
+    """Return what is wrong with the fields of a dataclass, in words, by their names."""
+    owner: Any = type(instance)
+    values = ((name, kind, getattr(instance, name)) for name, kind in _kinds_of_fields(owner))
+    return {name: f"{name} {_fault(kind, value)}" for name, kind, value in values if not kind.admits(value)}
+
+
+def _refused(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> UsageError:
+    _, named = _options_of(function)
+    values = {**dict(zip(inspect.signature(function).parameters, args, strict=False)), **kwargs}
+    called = function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]
+    return UsageError(f"{called}(): {'; '.join(_faults(named, values))}")
+
+
+def _faults(options: Mapping[str, _Option | None], values: Mapping[str, Any]) -> list[str]:
+    known = ((name, option.kind) for name, option in options.items() if option is not None and name in values)
+    return [f"{name} {_fault(kind, values[name])}" for name, kind in known if not kind.admits(values[name])]
+
+
+@cache
+def _options_of(function: Callable[..., Any]) -> tuple[tuple[_Option | None, ...], Mapping[str, _Option | None]]:
+    """Return the options of a function by position, and by name; None for what has no kind."""
+    positional: list[_Option | None] = []
+    named: dict[str, _Option | None] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = _kind(_resolved(parameter.annotation, inspect.unwrap(function).__globals__))
+        option = None if kind is None else _Option(kind, parameter.default)
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            positional.append(option)
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            named[name] = option
+    return tuple(positional), named
+
+
+@cache
+def _kinds_of_fields(owner: type[Any]) -> tuple[tuple[str, _Kind], ...]:
+    kinds = ((field.name, _kind(_field_hint(owner, field.name))) for field in fields(owner) if field.init)
+    return tuple((name, kind) for name, kind in kinds if kind is not None)
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of a function's parameters; ``Any`` for types that only type checkers know."""
+    parameters = inspect.signature(function).parameters.items()
+    namespace = inspect.unwrap(function).__globals__
+    return {name: _resolved(parameter.annotation, namespace) for name, parameter in parameters}
+
+
+def _field_hint(owner: type, name: str) -> Any:
+    home = next(base for base in owner.__mro__ if name in inspect.get_annotations(base))
+    module = inspect.getmodule(home)
+    return _resolved(inspect.get_annotations(home)[name], vars(module) if module else {})
+
+
+def _resolved(annotation: Any, namespace: Mapping[str, Any]) -> Any:
+    """Return what an annotation in source text means.
+
+    ``typing.get_type_hints`` resolves all of a function's or none, and here some have types imported for type checkers
+    alone: those are left open.
+    """
+    if annotation is inspect.Parameter.empty:
+        return Any
+    while isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, dict(namespace))
+        except NameError:
+            return Any
+    return annotation
+
+
+# --- what annotations admit --------------------------------------------------------------------------------------
+
+
+def fault_of(hint: Any, value: Any) -> str | None:
+    """Return what is wrong with a value for an annotation, as in ``must be true or false, found 1``; None if nothing.
+
+    >>> fault_of(PositiveInt, 0)
+    'must be a whole number of at least 1, found 0'
+    """
+    kind = _kind(hint)
+    return None if kind is None or kind.admits(value) else _fault(kind, value)
+
+
+def choices_of(hint: Any) -> tuple[str, ...]:
+    """Return the choices that an annotation gives, none if it is not about choices."""
+    kind = _kind(hint)
+    return kind.choices if kind else ()
+
+
+def _fault(kind: _Kind, value: Any) -> str:
+    found = repr(value)
+    found = found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."
+    near = nearest(value, kind.choices) if isinstance(value, str) else ""
+    return f"must be {kind.wording}, found {found}{'.' if near else ''}{near}"
+
+
+@cache
+def _kind(hint: Any) -> _Kind | None:
+    """Return what an annotation admits; None where that is anything."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return _Kind(lambda value: isinstance(value, str) and value in arguments, _one_of(arguments), arguments)
+    if origin is Annotated:
+        return _bounded(arguments[0], [each for each in arguments[1:] if isinstance(each, Meta)])
+    if origin in (Union, types.UnionType):
+        return _any_of([_kind(each) for each in arguments])
+    if origin is tuple:
+        return _several(arguments)
+    if hint is None or hint in _PLAIN:
+        return _PLAIN[hint or types.NoneType]
+    if origin is Sequence:
+        return _each(_kind(arguments[0]))
+    if (origin or hint) in (dict, Mapping):
+        return _Kind(lambda value: isinstance(value, Mapping), "names with values")
+    if _is_path(origin or hint):
+        return _Kind(lambda value: isinstance(value, os.PathLike), "a path")
+    if isinstance(hint, type) and is_dataclass(hint):
+        return _Kind(lambda value: isinstance(value, hint), f"{_article(hint.__name__)} {hint.__name__}")
+    return None
+
+
+def _is_int(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))  # numpy's too
+
+
+def _is_float(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+
+
+_PLAIN: Final[Mapping[Any, _Kind]] = {
+    bool: _Kind(lambda value: isinstance(value, bool), "true or false"),
+    int: _Kind(_is_int, "a whole number"),
+    float: _Kind(_is_float, "a finite number"),
+    str: _Kind(lambda value: isinstance(value, str), "text"),
+    bytes: _Kind(lambda value: isinstance(value, bytes), "bytes"),
+    types.NoneType: _Kind(lambda value: value is None, "none"),
+}
+
+
+def _bounded(base: Any, bounds: list[Meta]) -> _Kind | None:
+    kind = _kind(base)
+    if kind is None or not bounds:
+        return kind
+    least, above, most, below = (
+        next((getattr(meta, name) for meta in bounds if getattr(meta, name) is not None), None)
+        for name in ("ge", "gt", "le", "lt")
+    )
+
+    def admits(value: Any) -> bool:
+        return (
+            kind.admits(value)
+            and (least is None or value >= least)
+            and (above is None or value > above)
+            and (most is None or value <= most)
+            and (below is None or value < below)
+        )
+
+    lower = f"of at least {least}" if least is not None else f"above {above}" if above is not None else ""
+    upper = f"of at most {most}" if most is not None else f"below {below}" if below is not None else ""
+    return _Kind(admits, f"{kind.wording} {' and '.join(filter(None, (lower, upper)))}")
+
+
+def _any_of(kinds: list[_Kind | None]) -> _Kind | None:
+    known = [kind for kind in kinds if kind is not None]
+    if len(known) < len(kinds):
+        return None
+    choices = tuple(choice for kind in known for choice in kind.choices)
+    wording = " or ".join(kind.wording for kind in known)
+    return _Kind(lambda value: any(kind.admits(value) for kind in known), wording, choices)
+
+
+def _several(hints: tuple[Any, ...]) -> _Kind:
+    open_ended = hints[-1:] == (Ellipsis,)
+    kinds = [_kind(hint) for hint in hints if hint is not Ellipsis]
+
+    def admits(value: Any) -> bool:
+        if not isinstance(value, tuple) or not (open_ended or len(value) == len(kinds)):
+            return False
+        each = kinds * len(value) if open_ended else kinds
+        return all(kind is None or kind.admits(one) for kind, one in zip(each, value, strict=True))
+
+    words = [kind.wording if kind else "anything" for kind in kinds]
+    if open_ended:
+        return _Kind(admits, f"a tuple, each of it {words[0]}")
+    return _Kind(admits, f"a tuple of {len(kinds)} values ({', '.join(words)})")
+
+
+def _each(kind: _Kind | None) -> _Kind | None:
+    if kind is None:  # it may be a store, and is not walked through
+        return None
+
+    def admits(value: Any) -> bool:
+        return isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and all(map(kind.admits, value))
+
+    return _Kind(admits, f"a sequence, each of it {kind.wording}")
+
+
+def _one_of(choices: tuple[str, ...]) -> str:
+    return f"one of {', '.join(choices)}" if len(choices) > 1 else str(choices[0])
+
+
+def _is_path(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, os.PathLike)
+
+
+def _article(name: str) -> str:
+    return "an" if name[0] in "AEIOU" else "a"
+
+
+# --- options by name, and as text --------------------------------------------------------------------------------
+
+
+def typed(kind: Any, name: str, options: Mapping[str, Any], *, besides: Collection[str] = ()) -> dict[str, Any]:
+    """Return ``options`` of the dataclass ``kind``, which people call ``name``: text and lists as the types of fields.
+
+    Fields ``besides`` are not options.
+
+    Raises:
+        UsageError: options are unknown, or their values are not admitted; the message has all of them.
+    """
+    known = {field.name for field in fields(kind) if field.init and field.name not in besides}
+    if unknown := [f"{key!r}.{nearest(str(key), known)}" for key in options if key not in known]:
+        raise UsageError(
+            f"{name} has no option {' or '.join(unknown)} There are: {', '.join(sorted(known)) or 'none'}."
+        )
+    values = {key: read(value, _field_hint(kind, key)) for key, value in options.items()}
+    faults = [(key, fault_of(_field_hint(kind, key), value)) for key, value in values.items()]
+    if found := [f"option {key} {fault}" for key, fault in faults if fault]:
+        raise UsageError(f"{name}: {'; '.join(found)}")
+    return values
+
+
+def from_text(text: str, hint: Any) -> Any:
+    """Return the value that ``text`` spells for an annotation; ``none`` is None where the annotation has it.
+
+    Values of a tuple have commas between them, those of a tuple in it an ``x``, as in ``336x672,672x336``.
+
+    Raises:
+        UsageError: it spells none that is admitted; the message goes on after the name of the option.
+    """
+    value = read(text, hint)
+    if (fault := fault_of(hint, value)) is not None:
+        raise UsageError(fault)
+    return value
 
 
 def defaults(kind: Any) -> dict[str, str]:
@@ -35,37 +376,42 @@ def defaults(kind: Any) -> dict[str, str]:
     return {field.name: repr(field.default) for field in fields(kind) if field.default is not MISSING}
 
 
-def _hint(kind: Any, key: str) -> Any:
-    """Return the type of one field; the others may have types that are known to type checkers alone."""
-    owner = next(base for base in kind.__mro__ if key in inspect.get_annotations(base))
-    alone = {"__annotations__": {key: owner.__annotations__[key]}, "__module__": owner.__module__}
-    return get_type_hints(type(key, (), alone))[key]
+def read(value: Any, hint: Any, depth: NonNegativeInt = 0) -> Any:
+    """Return a value from text or a configuration as the annotation wants it, where it can be read so; else as it is.
 
-
-def _typed(key: str, value: Any, hint: Any) -> Any:
-    """Return the value of an option, read from text where it is text and should not be."""
-    if _NONE in get_args(hint):
-        if value is None or value == "none":
+    ``depth`` says how many tuples the value is in, see :func:`from_text`.
+    """
+    if get_origin(hint) is Annotated:
+        return read(value, get_args(hint)[0], depth)
+    if get_origin(hint) in (Union, types.UnionType):
+        readings = (read(value, each, depth) for each in get_args(hint) if each is not types.NoneType)
+        if value == "none" and types.NoneType in get_args(hint):
             return None
-        hint = next(each for each in get_args(hint) if each is not _NONE)
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
-    if choices and value not in choices:
-        raise UsageError(
-            f"option {key}: {value!r} is none of {', '.join(map(str, choices))}{nearest(str(value), choices)}"
-        )
-    if not isinstance(value, str) or choices or hint is str:
-        return value
-    if get_origin(hint) is tuple:
-        return _several(key, value, get_args(hint))
-    try:
-        return _TRUTH[value.lower()] if hint is bool else hint(value)
-    except (KeyError, TypeError, ValueError):
-        raise UsageError(f"option {key}: {value!r} is no {getattr(hint, '__name__', hint)}") from None
+        return next((reading for reading in readings if fault_of(hint, reading) is None), value)
+    if get_origin(hint) is tuple and isinstance(value, (str, list, tuple)):
+        return _read_several(value, get_args(hint), depth)
+    return _read_plain(value, hint) if isinstance(value, str) else value
 
 
-def _several(key: str, value: str, hints: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the values of an option that takes several, from text with commas between them."""
-    values = value.split(",")
-    if len(values) != len(hints):
-        raise UsageError(f"option {key}: it takes {len(hints)} values with commas between them, found {value!r}")
-    return tuple(_typed(key, one, hint) for one, hint in zip(values, hints, strict=True))
+def _read_several(value: str | list[Any] | tuple[Any, ...], hints: tuple[Any, ...], depth: int) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        value = value.split(_SEPARATORS[min(depth, len(_SEPARATORS) - 1)])
+    each = hints[:1] * len(value) if hints[-1:] == (Ellipsis,) else hints
+    if len(each) != len(value):
+        return tuple(value)
+    return tuple(read(one, hint, depth + 1) for one, hint in zip(value, each, strict=True))
+
+
+def _read_plain(text: str, hint: Any) -> Any:
+    if hint is bool:
+        return _TRUTH.get(text.lower(), text)
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            return text
+    if isinstance(hint, type) and issubclass(hint, Path):
+        return hint(text)
+    if _kind(hint) is None:
+        raise UsageError(f"an option of the type {getattr(hint, '__name__', hint)} cannot be given as text: {text!r}")
+    return text

@@ -8,14 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from mmdata._tools.options import NonNegativeInt, checked
+from mmdata._tools.terminal import one_line
+
 __all__ = ["progress"]
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
 
 
+@checked
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str, total: NonNegativeInt | None = None) -> Iterator[Callable[[int, int], None]]:
     """Show work named ``what`` on standard error; the function given takes how much is done, and how many rejects."""
+    what = one_line(what)
     with _bar(what, total) if sys.stderr.isatty() else _lines(what, total) as update:
         yield update
 
@@ -26,10 +31,10 @@ def _bar(what: str, total: int | None) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn(what),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

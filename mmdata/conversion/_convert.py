@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, TypeAlias, get_args
+from typing import Any, Final, Literal, NoReturn, TypeAlias
 
+from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
+from mmdata._tools.paths import local_path
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
 from mmdata.conversion.media import Place, embed_media, find_media, probe_media
-from mmdata.errors import RecordError, UsageError, nearest
+from mmdata.errors import RecordError, UsageError
 from mmdata.formats import Format, detect, make
 from mmdata.formats._batches import read_batches
 from mmdata.rejects import Reject
@@ -50,6 +52,7 @@ class ConvertReport:
     seconds: float
 
 
+@checked
 def convert(
     format: str | Format,  # noqa: A002
     sources: str | Path | Sequence[str | Path],
@@ -60,8 +63,8 @@ def convert(
     split: Split | None = None,
     check: Check = "exists",
     embed: bool = False,
-    workers: int | None = None,
-    limit: int | None = None,
+    workers: PositiveInt | None = None,
+    limit: NonNegativeInt | None = None,
     strict: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -81,6 +84,8 @@ def convert(
         media_root: the folder that media paths are relative to; the format knows the usual one.
         split: the split of every row; without it the format's own.
         check: how hard to look at media: not at all, whether they are there, what they are, whether they decode whole.
+            The last two keep the size and a hash of each file, which ``mmdata check --media`` compares. URLs cannot be
+            looked at yet: a record that has one is a reject but under ``none``.
         embed: put the media's bytes into the store.
         workers: processes that check media; as many as there are cores by default.
         limit: read only so many records.
@@ -99,14 +104,14 @@ def convert(
         StoreError: another process is writing to the same place.
     """
     started = time.monotonic()
+    target = local_path(store, "store")
     paths = _source_paths(sources)
     if format == "auto":
         format = detect(paths)  # noqa: A001
     reader = make(format, options or {}) if isinstance(format, str) else format
-    _check_choices(check, duplicate_ids)
-    check_vacant(Path(store), overwrite)  # before hours of hashing
-    root = Path(media_root) if media_root is not None else reader.media_root(paths)
-    place = Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside)
+    check_vacant(target, overwrite)  # before hours of hashing
+    root = local_path(media_root, "media root") if media_root is not None else reader.media_root(paths)
+    place = Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed)
     origin = Origin(
         format=format if isinstance(format, str) else type(format).__name__,
         options=dict(options or {}),
@@ -115,7 +120,7 @@ def convert(
         notes={"check": check},
     )
     writer = StoreWriter(
-        Path(store),
+        target,
         sources=[reader.source],
         origin=origin,
         overwrite=overwrite,
@@ -146,7 +151,7 @@ def convert(
             raise UsageError(f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources.")
         writer.describe(renamed_ids=ids.renamed)
     return ConvertReport(
-        store=Path(store),
+        store=target,
         records_in=writer.records_in,
         rows=writer.rows,
         rejects=dict(sorted(writer.rejects.items())),
@@ -160,20 +165,12 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
-    paths = [Path(source) for source in ([sources] if isinstance(sources, (str, Path)) else sources)]
+    paths = [local_path(source, "source") for source in ([sources] if isinstance(sources, (str, Path)) else sources)]
     if not paths:
         raise UsageError("no source was given: name a file or a folder")
     if absent := [str(path) for path in paths if not path.exists()]:
         raise UsageError(f"there is no {', '.join(absent)}")
     return paths
-
-
-def _check_choices(check: str, duplicate_ids: str) -> None:
-    for option, value, known in (("check", check, Check), ("duplicate_ids", duplicate_ids, DuplicateIds)):
-        if value not in get_args(known):
-            raise UsageError(
-                f"{option}={value!r}: it is one of {', '.join(get_args(known))}.{nearest(value, get_args(known))}"
-            )
 
 
 def _first(limit: int | None, batches: Iterable[ConversationBatch]) -> Iterator[ConversationBatch]:

@@ -10,20 +10,15 @@ import string
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from mmdata._tools.paths import is_url
 from mmdata.errors import RecordError
 from mmdata.schema import Media, MediaType
 
-__all__ = ["are_there", "find", "is_file", "is_url", "under"]
+__all__ = ["are_there", "find", "is_file", "under"]
 
-_URL: Final = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 _PLAIN: Final = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
 _OF_PLAIN: Final = f"{string.ascii_letters}{string.digits}_.-/".encode()
 _TOO_ODD: Final = re.compile(r"[\x00\ud800-\udfff]")
-
-
-def is_url(path: str) -> bool:
-    """Return whether ``path`` is a URL rather than a file's name."""
-    return "://" in path and _URL.match(path) is not None
 
 
 def is_file(medium: Media) -> bool:

@@ -12,7 +12,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mmdata.conversion.locate import are_there, find, is_url
+from mmdata._tools.paths import is_url
+from mmdata.conversion.locate import are_there, find
 from mmdata.errors import MediaError, RecordError
 from mmdata.formats import Format, Origin
 from mmdata.schema import MediaType
@@ -32,11 +33,12 @@ _EMBEDDED: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where media are, and whether they are looked for."""
+    """Where media are, whether they are looked for, and whether they are to be embedded."""
 
     root: str
     look: bool
     allow_outside: bool
+    embed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,21 @@ def _origins(batch: ConversationBatch) -> list[Origin]:
 
 def _find_one(path: str, kind: MediaType, reader: Format, origin: Origin, place: Place) -> str:
     if is_url(path):
-        return path
+        return _remote(path, place)
     candidates = reader.candidates(path.removeprefix("file://"), origin)
     return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside)
+
+
+def _remote(url: str, place: Place) -> str:
+    """Return a URL where media are kept by name alone: nobody has read what is behind it."""
+    if not (place.look or place.embed):
+        return url
+    without = "--check none without --embed" if place.embed else "--check none"
+    raise RecordError(
+        f"{url} is a URL: nothing behind URLs is read yet, so nothing can be said of it. {without} keeps it by name; "
+        "or download the media and name the files.",
+        reason="remote_media",
+    )
 
 
 def probe_media(batches: Iterable[ConversationBatch], place: Place, prober: Prober) -> Iterator[ConversationBatch]:
@@ -150,7 +164,13 @@ class _Question:
 
 
 def _file(media: _Media, number: int, place: Place) -> File:
-    return posixpath.join(place.root, media.paths[number] or ""), media.types[number]
+    from mmdata.conversion.prober import File
+
+    return File(_path(media, number, place), media.types[number])
+
+
+def _path(media: _Media, number: int, place: Place) -> str:
+    return posixpath.join(place.root, media.paths[number] or "")
 
 
 def _with_facts(
@@ -198,7 +218,7 @@ def _embed(batch: ConversationBatch, place: Place) -> Iterator[ConversationBatch
         try:
             for number in media.of_row(row):
                 if media.are_files[number]:
-                    data[number] = Path(_file(media, number, place)[0]).read_bytes()
+                    data[number] = Path(_path(media, number, place)).read_bytes()
                     size += len(data[number])
         except OSError as error:
             errors[row - start] = MediaError(f"cannot read {error.filename}: {error.strerror}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from mmdata._tools.limits import Limits
-from mmdata.errors import VideoError
+from mmdata._tools.options import checked
+from mmdata.conversion.fingerprint import Fingerprint, fingerprint
+from mmdata.errors import MediaError, VideoError
 from mmdata.schema import MediaType, TimeSource
 
 __all__ = ["Level", "Probe", "Source", "check", "probe"]
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes"
+Source: TypeAlias = str | os.PathLike[str] | bytes
 Level: TypeAlias = Literal["probe", "decode"]
 
 
@@ -21,7 +23,8 @@ class Probe:
     """What a media file is, in the terms of :class:`mmdata.schema.Media`.
 
     ``width`` and ``height`` are pixels as presented; ``duration`` seconds, ``fps``, ``num_frames`` and ``times`` are
-    None for an image. ``damage`` says in words what is wrong with a file that decodes in part; empty if it is sound.
+    None for an image. ``size`` and ``hash`` are the file's (:mod:`mmdata.conversion.fingerprint`). ``damage`` says in
+    words what is wrong with a file that decodes in part; empty if it is sound.
     """
 
     type: MediaType
@@ -31,22 +34,31 @@ class Probe:
     fps: float | None = None
     num_frames: int | None = None
     times: TimeSource | None = None
+    size: int | None = None
+    hash: str | None = None
     damage: tuple[str, ...] = ()
 
 
+@checked
 def probe(source: Source, type: MediaType, *, level: Level = "probe", limits: Limits | None = None) -> Probe:  # noqa: A002
     """Return what a media file is, damaged or not.
 
-    ``level="probe"`` reads the headers and packets of it and decodes the first frame of a video; ``"decode"`` decodes
-    it to the end. ``source`` is a path or the bytes of a file.
+    ``level="probe"`` reads the headers and packets of it and decodes the first frame of a video, and hashes its two
+    ends; ``"decode"`` decodes it to the end, and hashes all of it. ``source`` is a path or the bytes of a file.
 
     Raises:
         MediaError: with ``path`` and ``reason``; nothing of it can be decoded, or a limit is exceeded.
     """
     limits = limits or Limits()
-    return _image(source, level, limits) if type == "image" else _video(source, level, limits)
+    mark = _mark(source, level)  # before it is decoded: a file that takes its place meanwhile shall not pass for it
+    found = _image(source, level, limits) if type == "image" else _video(source, level, limits)
+    if mark is None:
+        name = os.fsdecode(source)
+        raise MediaError(f"{name}: was not there to be read when its decoding began", path=name, reason="missing_media")
+    return replace(found, size=mark.size, hash=mark.hash)
 
 
+@checked
 def check(source: Source, type: MediaType, *, level: Level = "probe", limits: Limits | None = None) -> Probe:  # noqa: A002
     """Return what a sound media file is; arguments as :func:`probe`.
 
@@ -63,6 +75,14 @@ def check(source: Source, type: MediaType, *, level: Level = "probe", limits: Li
             frames_read=found.num_frames or 0,
         )
     return found
+
+
+def _mark(source: Source, level: Level) -> Fingerprint | None:
+    """Return the fingerprint of a file; None where it cannot be read, which a decoder says better."""
+    try:
+        return fingerprint(source, whole=level == "decode")
+    except (OSError, ValueError):  # the latter of a name that no file can have
+        return None
 
 
 def _image(source: Source, level: Level, limits: Limits) -> Probe:

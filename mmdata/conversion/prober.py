@@ -1,47 +1,88 @@
-"""Looking inside media on other processes, with a journal so that hours of it are not lost to a kill."""
+"""Looking into media on other processes, with a journal so that hours of it are not lost to a kill."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from mmdata._tools.limits import Limits
+from mmdata._tools.options import PositiveInt, checked
+from mmdata._tools.paths import is_url
+from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import is_file
-from mmdata.conversion.probe import Level, check
+from mmdata.conversion.probe import check
 from mmdata.engine.local import Pool
 from mmdata.errors import MediaError
-from mmdata.schema import MediaType
+from mmdata.schema import Media, MediaType
 from mmdata.store import Store
 
-__all__ = ["Facts", "File", "MediaFault", "Prober", "look", "media_faults"]
+__all__ = ["Facts", "File", "MediaFault", "MediaLevel", "Prober", "look", "media_faults", "uncompared"]
 
 T = TypeVar("T")
-File: TypeAlias = tuple[str, MediaType]
-"""The path of a medium, and what it is said to be."""
 Facts: TypeAlias = Mapping[str, Any]
 """What was found: fields of :class:`mmdata.schema.Media`."""
+MediaLevel: TypeAlias = Literal["compare", "probe", "decode"]
+"""How hard the media of a store are looked at: compared with what was kept of them, and looked into besides."""
+
+
+class File(NamedTuple):
+    """A medium to look into: the path or the bytes of a file, or the pictures of a frame cache.
+
+    ``type`` is what it is said to be, ``kept`` the fingerprint it had, where one is known.
+    """
+
+    source: str | bytes | tuple[bytes, ...]
+    type: MediaType
+    kept: Fingerprint | None = None
+
 
 _AHEAD: Final = 256
-_KEPT: Final = ("width", "height", "duration", "fps", "num_frames", "times")
+_KEPT: Final = ("width", "height", "duration", "fps", "num_frames", "times", "size", "hash")
 
 
-def look(files: Sequence[File], level: Level, limits: Limits) -> list[Facts]:
-    """Return what each file is.
+@checked
+def look(files: Sequence[File], level: MediaLevel, limits: Limits) -> list[Facts]:
+    """Return what each file is; of those that are only compared, and of cached frames, nothing.
 
     Raises:
-        MediaError: one of them is not sound.
+        MediaError: one of them is not sound, or not the file it was.
     """
-    return [
-        {key: value for key, value in asdict(check(path, kind, level=level, limits=limits)).items() if key in _KEPT}
-        for path, kind in files
-    ]
+    return [_look(file, level, limits) for file in files]
+
+
+def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
+    source = file.source
+    if isinstance(source, tuple):
+        _decode_all(source if level != "compare" else (), limits)
+        return {}
+    if isinstance(source, str) and is_url(source):
+        raise MediaError(f"{source}: is a URL, and nothing behind URLs is read yet", path=source, reason="remote_media")
+    found: Facts = {}
+    if level != "compare":
+        found = asdict(check(source, file.type, level=level, limits=limits))
+    if file.kept is not None:
+        compare(source, file.kept)
+    elif level == "compare" and isinstance(source, str) and not os.path.exists(source):  # noqa: PTH110
+        raise MediaError(f"{source}: no such file", path=source, reason="missing_media")
+    return {key: value for key, value in found.items() if key in _KEPT}
+
+
+def _decode_all(frames: Sequence[bytes], limits: Limits) -> None:
+    from mmdata import image
+
+    for number, frame in enumerate(frames):
+        try:
+            image.decode(frame, limits=limits)
+        except MediaError as error:
+            raise MediaError(f"cached frame {number} is damaged: {error}", reason=error.reason) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +106,25 @@ class Prober:
     and time, and new answers are added. Without one nothing is kept.
     """
 
+    @checked
     def __init__(
-        self, level: Level, *, journal: Path | None = None, workers: int | None = None, limits: Limits | None = None
+        self,
+        level: MediaLevel,
+        *,
+        journal: Path | None = None,
+        workers: PositiveInt | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._level = level
         self._limits = limits or Limits()
         self._path = journal or Path(os.devnull)
         self._pool = Pool(workers or os.cpu_count() or 1, deadline=self._limits.deadline, memory=self._limits.memory)
-        self._known: dict[str, list[Any]] = {}
+        self._known: dict[tuple[str, Fingerprint | None], list[Any]] = {}
 
     def __enter__(self) -> Prober:
         """Read the journal."""
         self._pool.__enter__()
-        self._known = dict(_read(self._path, self._level))
+        self._known = {(path, None): answer for path, answer in _read(self._path, self._level)}
         self._journal = self._path.open("a", encoding="utf-8")
         return self
 
@@ -97,9 +144,9 @@ class Prober:
         """
         waiting: deque[_Waiting[T]] = deque()
 
-        def questions() -> Iterator[tuple[Sequence[File], Level, Limits]]:
+        def questions() -> Iterator[tuple[Sequence[File], MediaLevel, Limits]]:
             for item in items:
-                files = list(files_of(item))
+                files = [File(*file) for file in files_of(item)]
                 known = self._recall(files)
                 asked = known is None or len(waiting) >= _AHEAD  # a question now and then lets the known be yielded
                 waiting.append(_Waiting(item, files, known, asked))
@@ -117,29 +164,31 @@ class Prober:
     def _recall(self, files: Sequence[File]) -> list[Facts] | MediaError | None:
         """Return what the journal says of the files; None if it does not know them all."""
         facts = []
-        for path, _ in files:
-            known = self._known.get(path)
-            if known is None or known[0] != _stamp(path):
+        for source, _, kept in files:
+            known = self._known.get((source, kept)) if isinstance(source, str) else None
+            if known is None or known[0] != _stamp(str(source)):
                 return None
             if "reason" in known[1]:
-                return MediaError(known[1]["message"], path=path, reason=known[1]["reason"])
+                return MediaError(known[1]["message"], path=str(source), reason=known[1]["reason"])
             facts.append(known[1])
         return facts
 
     def _remember(self, files: Sequence[File], found: list[Facts] | Exception) -> list[Facts] | MediaError:
         if isinstance(found, MediaError):
-            culprit = next((path for path, _ in files if path == found.path), files[0][0])
+            culprit = next((file for file in files if file.source == found.path), files[0])
             self._note(culprit, {"message": str(found), "reason": found.reason})
             return found
         if isinstance(found, Exception):
             raise found
-        for (path, _), facts in zip(files, found, strict=True):
-            self._note(path, facts)
+        for file, facts in zip(files, found, strict=True):
+            self._note(file, facts)
         return found
 
-    def _note(self, path: str, facts: Facts) -> None:
-        self._known[path] = [_stamp(path), facts]
-        self._journal.write(json.dumps([self._level, path, *self._known[path]]) + "\n")
+    def _note(self, file: File, facts: Facts) -> None:
+        if not isinstance(file.source, str):  # embedded: to keep its bytes would fill the memory
+            return
+        answer = self._known[file.source, file.kept] = [_stamp(file.source), facts]
+        self._journal.write(json.dumps([self._level, file.source, *answer]) + "\n")
         self._journal.flush()
 
 
@@ -153,40 +202,71 @@ class MediaFault:
     detail: str
 
 
+@checked
 def media_faults(
     store: Store,
-    level: Level = "decode",
+    level: MediaLevel = "decode",
     *,
-    workers: int | None = None,
+    workers: PositiveInt | None = None,
     limits: Limits | None = None,
     progress: Callable[[int, int], object] = lambda rows, faults: None,
 ) -> Iterator[MediaFault]:
-    """Yield the rows of a store whose media files are not sound, in order; URLs and embedded media are not looked at.
+    """Yield the rows of a store whose media are not sound, in order.
 
-    ``progress`` is called with the numbers of rows and faults so far.
+    Every file is compared with the size and the hash that the store keeps of it, where it keeps them. ``"compare"``
+    does no more; ``"probe"`` and ``"decode"`` look into it besides, and into embedded media and cached frames. What is
+    behind a URL cannot be read, which is a fault. ``progress`` is called with the numbers of rows and faults so far.
+
+    Raises:
+        UsageError: ``level`` is none of those.
     """
+    return _media_faults(store, level, workers, limits, progress)
 
-    def files_of(row: int) -> list[File]:
-        return [(store.locate(medium) or "", medium.type) for medium in store[row].media if is_file(medium)]
 
+def _media_faults(
+    store: Store,
+    level: MediaLevel,
+    workers: int | None,
+    limits: Limits | None,
+    progress: Callable[[int, int], object],
+) -> Iterator[MediaFault]:
     faults = 0
     with Prober(level, workers=workers, limits=limits) as prober:
-        for row, found in prober.answers(range(len(store)), files_of):
+        for row, found in prober.answers(range(len(store)), lambda row: list(_files(store, row))):
             if isinstance(found, MediaError):
                 faults += 1
                 yield MediaFault(row, store[row].id, found.reason, str(found))
             progress(row + 1, faults)
 
 
-def _read(journal: Path, level: Level) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the answers of one level in a journal, by path; a last line that was cut is left out."""
+def _files(store: Store, row: int) -> Iterator[File]:
+    """Yield what there is to look at of a row's media."""
+    for medium in store[row].media:
+        if medium.frames is not None:  # they are what is read, whatever has become of the file
+            yield File(medium.frames, medium.type)
+        else:
+            source = store.locate(medium) if medium.bytes is None else medium.bytes
+            yield File(source or "", medium.type, _kept(medium))
+
+
+def _kept(medium: Media) -> Fingerprint | None:
+    return None if medium.size is None or medium.hash is None else Fingerprint(medium.size, medium.hash)
+
+
+def uncompared(store: Store) -> int:
+    """Return of how many media files a store keeps no hash: nothing tells whether others have taken their places."""
+    return sum(is_file(medium) and _kept(medium) is None for row in store for medium in row.media)
+
+
+def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the answers of one level in a journal, by path; not a last line that was cut, nor one that lacks a hash."""
     if not journal.exists():
         return
     with journal.open(encoding="utf-8") as lines:
         for line in lines:
             with suppress(ValueError):
                 found, path, stamp, facts = json.loads(line)
-                if found == level:
+                if found == level and ("reason" in facts or "hash" in facts):  # it may be of an earlier version
                     yield path, [stamp, facts]
 
 
@@ -194,6 +274,10 @@ def _stamp(path: str) -> list[int] | None:
     """Return what changes when a file does."""
     try:
         found = os.stat(path)  # noqa: PTH116
+        if not stat.S_ISDIR(found.st_mode):
+            return [found.st_size, found.st_mtime_ns]
+        with os.scandir(path) as entries:  # of a folder of pictures nothing but names is told by its own
+            pictures = [entry.stat() for entry in entries]
     except OSError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [sum(one.st_size for one in pictures), max(one.st_mtime_ns for one in (found, *pictures))]

@@ -19,6 +19,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
+from mmdata._tools.options import PositiveFloat, PositiveInt, checked
 from mmdata.errors import MediaError
 
 __all__ = ["Pool", "run"]
@@ -29,7 +30,8 @@ _GRACE: Final = 2.0  # seconds past its deadline after which the kernel ends a j
 _AHEAD: Final = 4  # jobs a worker that may be done before the first result is taken
 
 
-def run(job: Callable[..., T], *args: Any, deadline: float = 60.0, memory: int = 4 << 30) -> T:
+@checked
+def run(job: Callable[..., T], *args: Any, deadline: PositiveFloat = 60.0, memory: PositiveInt = 4 << 30) -> T:
     """Return ``job(*args)``, computed in a process of its own; for more than a few jobs, make one :class:`Pool`.
 
     Raises:
@@ -49,7 +51,10 @@ class Pool:
     4
     """
 
-    def __init__(self, workers: int = 1, *, deadline: float = 60.0, memory: int = 4 << 30) -> None:
+    @checked
+    def __init__(
+        self, workers: PositiveInt = 1, *, deadline: PositiveFloat = 60.0, memory: PositiveInt = 4 << 30
+    ) -> None:
         self._workers = [_Worker(deadline, memory) for _ in range(workers)]
 
     def run(self, job: Callable[..., T], *args: Any) -> T:

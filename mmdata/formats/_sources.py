@@ -9,13 +9,16 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final
 
+from mmdata._tools.options import check_fields
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats._format import Origin
 from mmdata.rejects import Reject
 from mmdata.sources.json import runs
 from mmdata.sources.record import Record
 from mmdata.sources.run import Way, read_strictly
+from mmdata.sources.sniff import binary_kind
 from mmdata.sources.walk import is_folder, walk
+from mmdata.sources.window import head_of
 from mmdata.store.layout import is_store
 
 __all__ = ["JsonSource", "conversation_id", "homeless", "json_files", "mapping", "with_ours"]
@@ -29,6 +32,10 @@ class JsonSource:
     """Reads JSON files, arrays or lines, packed or not; a folder stands for those in it, at any depth."""
 
     id_key: ClassVar[str] = "id"
+
+    def __post_init__(self) -> None:
+        """Check the options, those of the format that this is."""
+        check_fields(self)
 
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the deepest folder that holds all the files."""
@@ -68,7 +75,7 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
     What we wrote below a folder ourselves, or are writing now, is none of its sources.
 
     Raises:
-        UsageError: a source is not there, or no JSON file is in them.
+        UsageError: a source is not there, or is binary, or no JSON file is in them.
     """
     found: list[Path] = []
     for source in sources:
@@ -76,6 +83,8 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
             files = map(Path, walk(os.fspath(source), skip=_is_ours))
             found += [file for file in files if file.name.lower().endswith(_SUFFIXES) and file.is_file()]
         elif source.is_file():
+            if kind := binary_kind(head_of(source)):
+                raise UsageError(f"{source} is {kind}")
             found.append(source)
         else:
             raise UsageError(f"there is no file or folder {source}")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Final, Literal
 
+from mmdata._tools.options import check_fields
 from mmdata.errors import UsageError
 from mmdata.formats import registry
 from mmdata.formats._format import Origin, Sample
@@ -57,6 +58,10 @@ class Rwf2000:
     prompt: str = ""
     answers: tuple[str, str] = ("1", "0")
     source: str = "rwf2000"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_fields(self)
 
     @staticmethod
     def recognises(sample: Sample) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from mmdata._tools.options import PositiveInt, checked
 from mmdata.image.fast import resize
 from mmdata.image.transforms import bicubic
 
@@ -25,14 +26,19 @@ if TYPE_CHECKING:
 
 __all__ = ["PINPOINTS", "FeatureGrid", "best_canvas", "feature_grid", "fitted", "num_tokens", "views"]
 
-Size: TypeAlias = tuple[int, int]
+Size: TypeAlias = tuple[PositiveInt, PositiveInt]
 
 PINPOINTS: Final[tuple[Size, ...]] = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 """The canvases of the released LLaVA-NeXT models."""
 
 
+@checked
 def best_canvas(size: Size, pinpoints: Sequence[Size] = PINPOINTS) -> Size:
     """Return the canvas that keeps most of a picture's pixels; among equals the least waste, then the first."""
+    return _best_canvas(size, pinpoints)
+
+
+def _best_canvas(size: Size, pinpoints: Sequence[Size]) -> Size:
     height, width = size
 
     def merit(canvas: Size) -> tuple[int, int]:
@@ -52,9 +58,10 @@ def fitted(size: Size, canvas: Size) -> Size:
     return canvas[0], min(math.ceil(width * down), canvas[1])
 
 
+@checked
 def views(
     picture: Pixels | Image,
-    side: int = 336,
+    side: PositiveInt = 336,
     pinpoints: Sequence[Size] = PINPOINTS,
     out: Views | None = None,
     *,
@@ -70,7 +77,7 @@ def views(
 
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     size = image.height, image.width
-    canvas = best_canvas(size, pinpoints)
+    canvas = _best_canvas(size, pinpoints)
     columns = canvas[1] // side
     count = 1 + canvas[0] // side * columns
     out = np.empty((count, side, side, 3), np.uint8) if out is None else out[:count]
@@ -112,13 +119,20 @@ class FeatureGrid:
         return max(self.bottom - self.top, 0), max(self.right - self.left, 0)
 
 
-def feature_grid(size: Size, *, side: int = 336, patch: int = 14, pinpoints: Sequence[Size] = PINPOINTS) -> FeatureGrid:
+@checked
+def feature_grid(
+    size: Size, *, side: PositiveInt = 336, patch: PositiveInt = 14, pinpoints: Sequence[Size] = PINPOINTS
+) -> FeatureGrid:
     """Return the grid of a picture of ``size`` before and after unpadding, in features of ``patch`` pixels.
 
     The rounding to 7 decimals is transformers' (since 4.49); without it common sizes lose two rows or columns.
     """
+    return _feature_grid(size, side, patch, pinpoints)
+
+
+def _feature_grid(size: Size, side: int, patch: int, pinpoints: Sequence[Size]) -> FeatureGrid:
     height, width = size
-    canvas = best_canvas(size, pinpoints)
+    canvas = _best_canvas(size, pinpoints)
     features = side // patch
     rows, columns = canvas[0] // side * features, canvas[1] // side * features
     if width / height > columns / rows:
@@ -128,7 +142,10 @@ def feature_grid(size: Size, *, side: int = 336, patch: int = 14, pinpoints: Seq
     return FeatureGrid(rows, columns, 0, rows, margin, columns - margin)
 
 
-def num_tokens(size: Size, *, side: int = 336, patch: int = 14, pinpoints: Sequence[Size] = PINPOINTS) -> int:
+@checked
+def num_tokens(
+    size: Size, *, side: PositiveInt = 336, patch: PositiveInt = 14, pinpoints: Sequence[Size] = PINPOINTS
+) -> int:
     """Return how many tokens a picture of ``size`` makes: the whole view, the kept features, and a newline a row."""
-    rows, columns = feature_grid(size, side=side, patch=patch, pinpoints=pinpoints).kept
+    rows, columns = _feature_grid(size, side, patch, pinpoints).kept
     return (side // patch) ** 2 + rows * columns + rows

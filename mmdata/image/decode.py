@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mmdata._tools.limits import Limits
+from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import ImageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "decode", "load", "size_of"]
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes"
+Source: TypeAlias = str | os.PathLike[str] | bytes
 
 # What data sets hold. Others stay closed: some of Pillow's readers start programs (EPS) or open further files.
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA")
@@ -33,8 +34,13 @@ _BROKEN: Final = (
 )  # fmt: skip
 
 
+@checked
 def decode(
-    source: Source, *, draft: tuple[int, int] | None = None, upright: bool = True, limits: Limits | None = None
+    source: Source,
+    *,
+    draft: tuple[PositiveInt, PositiveInt] | None = None,
+    upright: bool = True,
+    limits: Limits | None = None,
 ) -> NDArray[np.uint8]:
     """Return the pixels of an image, (height, width, 3) uint8 RGB; of an animation its first frame.
 
@@ -50,8 +56,13 @@ def decode(
     return np.array(load(source, draft=draft, upright=upright, limits=limits))
 
 
+@checked
 def load(
-    source: Source, *, draft: tuple[int, int] | None = None, upright: bool = True, limits: Limits | None = None
+    source: Source,
+    *,
+    draft: tuple[PositiveInt, PositiveInt] | None = None,
+    upright: bool = True,
+    limits: Limits | None = None,
 ) -> Image:
     """Return an image as :func:`decode` does, in Pillow's hands: to resize it there spares copies.
 
@@ -69,6 +80,7 @@ def load(
         return image if image.mode == "RGB" else _rgb(image)
 
 
+@checked
 def size_of(source: Source, *, limits: Limits | None = None) -> tuple[int, int]:
     """Return height and width of an image as presented; only its header is read.
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import UnknownNameError, nearest
 from mmdata.image.transforms import (
     center_crop,
@@ -26,24 +27,29 @@ if TYPE_CHECKING:
 
     from mmdata.image.transforms import Pixels
 
-__all__ = ["Resizer", "cogvlm2_video", "llava_next", "llava_pad", "qwen_vl", "resizer", "visualglm"]
+__all__ = ["ResizeName", "Resizer", "cogvlm2_video", "llava_next", "llava_pad", "qwen_vl", "resizer", "visualglm"]
 
 Resizer: TypeAlias = "Callable[[Pixels, int], Pixels]"
+ResizeName: TypeAlias = Literal["fast", "cogvlm2_video", "llava_next_video", "llava_pad", "qwen_vl", "visualglm"]
+"""How frames come to a size: by FFmpeg, or exactly as a family does it, see :func:`resizer`."""
 
 _CLIP_MEAN_COLOR: Final = (122, 116, 104)  # int(mean * 255), with which LLaVA squares pictures
 
 
-def qwen_vl(pixels: Pixels, size: int = 448) -> NDArray[np.float32]:
+@checked
+def qwen_vl(pixels: Pixels, size: PositiveInt = 448) -> NDArray[np.float32]:
     """Return (3, size, size): the whole picture squeezed to a square by Pillow's bicubic, aspect not kept."""
     return normalize(_squeezed(pixels, size))
 
 
-def visualglm(pixels: Pixels, size: int = 224) -> NDArray[np.float32]:
+@checked
+def visualglm(pixels: Pixels, size: PositiveInt = 224) -> NDArray[np.float32]:
     """Return (3, size, size): as Qwen-VL."""
     return normalize(_squeezed(pixels, size))
 
 
-def llava_next(pixels: Pixels, size: int = 336) -> NDArray[np.float32]:
+@checked
+def llava_next(pixels: Pixels, size: PositiveInt = 336) -> NDArray[np.float32]:
     """Return (3, size, size): CLIP's way, shorter side to ``size`` by Pillow's bicubic, then the central square.
 
     LLaVA-NeXT-Video prepares frames so; for pictures see :mod:`mmdata.image.anyres`.
@@ -51,12 +57,14 @@ def llava_next(pixels: Pixels, size: int = 336) -> NDArray[np.float32]:
     return normalize(_cropped(pixels, size))
 
 
-def llava_pad(pixels: Pixels, size: int = 336) -> NDArray[np.float32]:
+@checked
+def llava_pad(pixels: Pixels, size: PositiveInt = 336) -> NDArray[np.float32]:
     """Return (3, size, size): LLaVA's "pad" way, squared with CLIP's mean colour before CLIP's way."""
     return normalize(_padded(pixels, size))
 
 
-def cogvlm2_video(frames: NDArray[np.uint8], size: int = 224) -> NDArray[np.float32]:
+@checked
+def cogvlm2_video(frames: NDArray[np.uint8], size: PositiveInt = 224) -> NDArray[np.float32]:
     """Return (frames, 3, size, size) of frames (frames, height, width, 3).
 
     Shorter side to ``size`` (the other one floored), bilinear without antialias and without rounding, then the central

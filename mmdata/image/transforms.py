@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from mmdata._tools.options import checked
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -82,6 +84,7 @@ def pad_to_square(pixels: Pixels, color: tuple[int, int, int]) -> Pixels:
     return canvas
 
 
+@checked
 def normalize(
     pixels: NDArray[np.uint8] | NDArray[np.float32],
     mean: tuple[float, float, float] = CLIP_MEAN,
@@ -99,6 +102,7 @@ def normalize(
     return out
 
 
+@checked
 def resize_bilinear_without_antialias(
     pixels: NDArray[np.uint8], size: tuple[int, int], window: tuple[slice, slice] = (slice(None), slice(None))
 ) -> NDArray[np.float32]:

@@ -19,7 +19,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from mmdata.errors import ConfigError, nearest
+from mmdata._tools.options import PositiveFloat, PositiveInt, check_fields
+from mmdata._tools.paths import local_path
+from mmdata.errors import ConfigError, UsageError, nearest
 from mmdata.mixture.strategy import Strategy
 
 __all__ = ["Dataset", "MixConfig", "read_config"]
@@ -38,11 +40,15 @@ class Dataset:
     store: Path | None = None
     json_path: tuple[Path, ...] = ()
     sampling_strategy: Strategy = field(default_factory=Strategy)
-    repeat: float = 1
-    weight: float | None = None
+    repeat: PositiveFloat = 1
+    weight: PositiveFloat | None = None
     format: str = "llava"
     media_root: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the types and the bounds."""
+        check_fields(self)
 
     @property
     def name(self) -> str:
@@ -55,7 +61,11 @@ class MixConfig:
     """A mixing YAML: its data sets in order and, where they have weights, the rows of an epoch."""
 
     datasets: tuple[Dataset, ...]
-    epoch_length: int | None = None
+    epoch_length: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        """Check the types and the bounds."""
+        check_fields(self)
 
 
 def read_config(path: str | Path) -> MixConfig:
@@ -139,8 +149,16 @@ def _positive(value: Any, key: str) -> float:
 def _find(name: Any, folder: Path) -> Path:
     if not isinstance(name, str) or not name:
         raise ConfigError(f"a path is text, found {name!r}")
+    _refuse_url(name)
     here = folder / Path(name).expanduser()
     return here if here.exists() or not Path(name).exists() else Path(name)
+
+
+def _refuse_url(name: str) -> None:
+    try:
+        local_path(name, "path")
+    except UsageError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _annotation_files(name: Any, folder: Path) -> tuple[Path, ...]:

@@ -10,6 +10,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from mmdata._tools.options import PositiveInt, checked
+from mmdata._tools.paths import local_path
 from mmdata._tools.shuffle import choose
 from mmdata.conversion import convert
 from mmdata.conversion.ids import Ids, Seen, content_of, with_own_id
@@ -66,8 +68,9 @@ class Mixture(Sequence[Conversation]):
     makes a store of it.
     """
 
+    @checked
     def __init__(
-        self, stores: Sequence[tuple[Dataset, Store]], *, seed: int = 0, epoch_length: int | None = None
+        self, stores: Sequence[tuple[Dataset, Store]], *, seed: int = 0, epoch_length: PositiveInt | None = None
     ) -> None:
         self.seed = seed
         selections = [
@@ -83,6 +86,7 @@ class Mixture(Sequence[Conversation]):
         self._order = _interleaved(draws) if weighted else None
 
     @classmethod
+    @checked
     def from_yaml(cls, path: str | Path, *, seed: int = 0, cache: str | Path | None = None) -> Mixture:
         """Return the mixture that a mixing YAML describes.
 
@@ -161,6 +165,7 @@ class Mixture(Sequence[Conversation]):
         return part, part.row(position - self._starts[number])
 
 
+@checked
 def write_mixture(
     mixture: Mixture,
     store: str | Path,
@@ -181,7 +186,8 @@ def write_mixture(
     root = mixture.media_root
     origin = Origin("mixture", {"seed": mixture.seed, **(options or {})}, str(root) if root else None)
     ids, builder = Ids(), BatchBuilder()
-    writer = StoreWriter(Path(store), sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet)
+    target = local_path(store, "store")
+    writer = StoreWriter(target, sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet)
     with writer:
         for index in range(len(mixture)):
             conversation = mixture.located(index)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
+from mmdata._tools.options import NonNegativeFloat, NonNegativeInt, check_fields, checked
 from mmdata._tools.shuffle import choose
 from mmdata.errors import ConfigError
 
@@ -31,8 +32,12 @@ class Strategy:
     """
 
     which: Which = "all"
-    amount: float = 100
+    amount: NonNegativeFloat = 100
     percent: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the types and the bounds."""
+        check_fields(self)
 
     @classmethod
     def parse(cls, text: str) -> Strategy:
@@ -60,7 +65,8 @@ class Strategy:
         wanted = math.ceil(self.amount * rows / 100) if self.percent else int(self.amount)
         return min(rows, wanted)
 
-    def select(self, rows: int, seed: int = 0) -> Sequence[int]:
+    @checked
+    def select(self, rows: NonNegativeInt, seed: int = 0) -> Sequence[int]:
         """Return the numbers of the rows taken, ascending; ``random`` is a function of ``seed``."""
         count = self.count(rows)
         if self.which == "end":

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from mmdata.errors import ConfigError, nearest
+from mmdata._tools.options import PositiveInt, checked, typed
+from mmdata.errors import ConfigError, UsageError, nearest
 from mmdata.pipeline.stream import Stream
 
 __all__ = ["BenchReport", "bench", "read_pipeline"]
 
 _KEYS: Final = ("mixture", "store", "media_root", "template", "tokenizer", "stream")
+_GIVEN: Final = frozenset({"mixture", "template"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class BenchReport:
         return [*speed, *stages, ("bottleneck", self.bottleneck)]
 
 
-def bench(pipeline: str | Path, *, steps: int = 100) -> BenchReport:
+@checked
+def bench(pipeline: str | Path, *, steps: PositiveInt = 100) -> BenchReport:
     """Run ``steps`` batches of the pipeline that a YAML file describes, fewer if an epoch has fewer.
 
     Raises:
@@ -107,7 +110,12 @@ def read_pipeline(path: str | Path) -> Stream:
         raise ConfigError(f"{file}: {error}") from error
     if faults := _faults(config):
         raise ConfigError(f"{file}: " + "; ".join(faults))
-    return Stream(_samples(config, file.parent), _template(config, file.parent), **(config.get("stream") or {}))
+    try:
+        options = typed(Stream, "stream", config.get("stream") or {}, besides=_GIVEN)
+        template = _template(config, file.parent)
+        return Stream(_samples(config, file.parent, options.get("seed", 0)), template, **options)
+    except UsageError as error:
+        raise ConfigError(f"{file}: {error}") from error
 
 
 def _faults(config: Any) -> list[str]:
@@ -121,27 +129,31 @@ def _faults(config: Any) -> list[str]:
             faults.append(f"{key} must be a mapping with a name")
     if isinstance(config.get("tokenizer"), dict) and "path" not in config["tokenizer"]:
         faults.append("tokenizer needs the path of its vocabulary")
-    options = {option.name for option in fields(Stream) if option.init} - {"mixture", "template"}
     stream = config.get("stream") or {}
-    faults += [f"unknown stream option {key!r}.{nearest(str(key), options)}" for key in stream if key not in options]
+    if not isinstance(stream, dict):
+        return [*faults, f"stream must be a mapping of options, found {stream!r}"]
+    try:
+        typed(Stream, "stream", stream, besides=_GIVEN)
+    except UsageError as error:
+        faults.append(str(error))
     return faults
 
 
-def _samples(config: Mapping[str, Any], folder: Path) -> Any:
+def _samples(config: Mapping[str, Any], folder: Path, seed: int) -> Any:
     from mmdata.mixture import Mixture
     from mmdata.store import open as open_store
 
     if "store" in config:
         root = config.get("media_root")
         return open_store(folder / config["store"], media_root=folder / root if root else None)
-    return Mixture.from_yaml(folder / config["mixture"], seed=int((config.get("stream") or {}).get("seed", 0)))
+    return Mixture.from_yaml(folder / config["mixture"], seed=seed)
 
 
 def _template(config: Mapping[str, Any], folder: Path) -> Any:
-    from mmdata.templates import get
+    from mmdata.templates import make
     from mmdata.tokenizers import load
 
     words = dict(config["tokenizer"])
     tokenizer = load(words.pop("name"), folder / words.pop("path"), **words)
     options = dict(config["template"])
-    return get(options.pop("name"))(tokenizer=tokenizer, **options)
+    return make(options.pop("name"), tokenizer, options)

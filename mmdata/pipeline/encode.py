@@ -222,6 +222,7 @@ def _placed(views: Views, out: Views | None) -> Views:
 def _frames(medium: Media, plan: PixelPlan, fast: bool) -> Views:
     from mmdata.video import Strategy, sample
 
+    assert plan.resize != "anyres", "tiles are of pictures"
     strategy = Strategy("frames", plan.frames)
     if fast and medium.height and medium.width:
         return _fast_frames(_source(medium), strategy, (medium.height, medium.width), plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata.errors import ConfigError
 from mmdata.pipeline.stream import Stream
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["mindspore_dataset"]
 
 
-def mindspore_dataset(stream: Stream, *, num_workers: int | None = None, steps: int | None = None) -> Any:
+@checked
+def mindspore_dataset(
+    stream: Stream, *, num_workers: NonNegativeInt | None = None, steps: PositiveInt | None = None
+) -> Any:
     """Return a ``mindspore.dataset.GeneratorDataset`` of the batches of ``stream``, one column for each array.
 
     Use it as it is: ``create_dict_iterator``, ``Model.train``; it is batched, shuffled, sharded and read ahead already.

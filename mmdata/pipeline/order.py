@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmdata._tools.options import NonNegativeInt, check_fields
 from mmdata._tools.shuffle import permuted
 
 __all__ = ["Order"]
@@ -18,9 +19,13 @@ class Order:
     [0, 1, 2, 3, 4]
     """
 
-    count: int
+    count: NonNegativeInt
     seed: int = 0
     shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_fields(self)
 
     def index(self, epoch: int, position: int) -> int:
         """Return the index of the sample at ``position`` (0..count-1) of ``epoch``."""

@@ -8,8 +8,9 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from mmdata._tools.options import NonNegativeInt, PositiveFloat, PositiveInt, checked, faults_of_fields
 from mmdata.errors import ConfigError, DroppedSampleError, SampleError
 from mmdata.pipeline import collate, mindformers
 from mmdata.pipeline.batch import Batch
@@ -40,13 +41,6 @@ LAYOUTS: Final[Mapping[LayoutName, tuple[str, ...]]] = {
 LATE: Final = "late"
 """The reason of samples that met the deadline."""
 
-_CHOICES: Final[Mapping[str, tuple[object, ...]]] = {
-    "group_by": (None, *get_args(GroupBy)),
-    "on_error": get_args(OnError),
-    "layout": tuple(LAYOUTS),
-    "pixels": get_args(PixelType),
-    "resize": ("exact", "fast"),
-}
 _REMEMBERED: Final = 1024  # steps whose state can still be asked for
 _MEMORY: Final = 4 << 30  # bytes that a decoding process may take
 
@@ -89,26 +83,26 @@ class Stream:
     mixture: Samples
     template: Template
     _: KW_ONLY
-    seq_length: int = 2048
-    batch_size: int = 4
+    seq_length: PositiveInt = 2048
+    batch_size: PositiveInt = 4
     seed: int = 0
-    rank: int = 0
-    world_size: int = 1
+    rank: NonNegativeInt = 0
+    world_size: PositiveInt = 1
     shuffle: bool = True
     packing: bool = False
     group_by: GroupBy | None = None
-    window: int = 1024
+    window: PositiveInt = 1024
     drop_last: bool = True
     on_error: OnError = "raise"
     layout: LayoutName = "mmdata"
     dynamic: bool = False
-    max_views: int | None = None
+    max_views: PositiveInt | None = None
     pixels: PixelType = "uint8"
     resize: Literal["exact", "fast"] = "exact"
-    workers: int | None = None
-    prefetch: int = 2
+    workers: NonNegativeInt | None = None
+    prefetch: NonNegativeInt = 2
     isolated: bool = False
-    deadline: float = 30.0
+    deadline: PositiveFloat = 30.0
     watch: Stopwatch = field(default_factory=Stopwatch, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -161,7 +155,8 @@ class Stream:
             if batch is not None:
                 yield batch
 
-    def take(self, steps: int, *, workers: int | None = None) -> Iterator[Batch]:
+    @checked
+    def take(self, steps: NonNegativeInt, *, workers: NonNegativeInt | None = None) -> Iterator[Batch]:
         """Yield the next ``steps`` batches, over the ends of epochs; the stream stands after them when all are taken.
 
         Whoever leaves early finds the stream where it was, so that others may look ahead without harm. ``workers``
@@ -246,7 +241,8 @@ class Stream:
 
     # --- state -------------------------------------------------------------------------------------------------
 
-    def state_dict(self, *, step: int | None = None) -> dict[str, Any]:
+    @checked
+    def state_dict(self, *, step: NonNegativeInt | None = None) -> dict[str, Any]:
         """Return where the stream stands after the batches taken so far, as small JSON.
 
         ``step`` asks for the state after that many batches since the beginning of training, for those whose batches are
@@ -350,15 +346,10 @@ class Stream:
 
     def _faults(self) -> Iterator[str]:
         """What is wrong with the options, each in words."""
-        if not 0 <= self.rank < self.world_size:
+        faults = faults_of_fields(self)
+        yield from faults.values()
+        if not {"rank", "world_size"} & faults.keys() and self.rank >= self.world_size:
             yield f"rank must be 0 to {self.world_size - 1} of world_size {self.world_size}, found {self.rank}"
-        for name in ("seq_length", "batch_size", "window", "max_views"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                yield f"{name} must be at least 1, found {value}"
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                yield f"{name} must be one of {', '.join(map(str, known))}, found {getattr(self, name)!r}"
         if self.packing and self.group_by == "length":
             yield "packing fills rows whatever the samples' lengths: leave out group_by='length'"
         if self.packing and self.layout == "mindformers":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mmdata._tools.options import checked
 from mmdata.errors import ConfigError
 from mmdata.pipeline.stream import Stream
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["torch_dataset"]
 
 
+@checked
 def torch_dataset(stream: Stream) -> Any:
     """Return a ``torch.utils.data.IterableDataset`` that yields the batches of ``stream`` as dicts of tensors.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import MediaError, TokenError
 from mmdata.schema import Conversation
 from mmdata.templates import Template
@@ -39,7 +40,8 @@ class Lengths:
         """Return how many samples have more than ``limit`` tokens."""
         return int((self.tokens > limit).sum())
 
-    def histogram(self, bins: int = 10) -> list[tuple[int, int, int]]:
+    @checked
+    def histogram(self, bins: PositiveInt = 10) -> list[tuple[int, int, int]]:
         """Return (shortest, longest, samples) of ``bins`` equal ranges of lengths, both ends included."""
         import numpy as np
 
@@ -50,7 +52,8 @@ class Lengths:
         counts = np.bincount((self.tokens - low) // width)
         return [(low + n * width, low + (n + 1) * width - 1, int(count)) for n, count in enumerate(counts)]
 
-    def as_text(self, limit: int | None = None, width: int = 40) -> str:
+    @checked
+    def as_text(self, limit: PositiveInt | None = None, width: PositiveInt = 40) -> str:
         """Return a histogram in lines of at most ``width`` blocks, and the sums below it."""
         rows = self.histogram()
         most = max((count for _, _, count in rows), default=1)

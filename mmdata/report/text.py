@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 
+from mmdata._tools.terminal import one_line, visible
 from mmdata.schema import Conversation, Image, Media, Part, Region, Text, Time, Video
 
 __all__ = ["conversation_text"]
 
 
 def conversation_text(conversation: Conversation) -> str:
-    """Return a conversation as plain text: its id and media, then each turn with its parts spelled out."""
-    head = [f"{conversation.id}  ({conversation.source}, {conversation.split})"]
-    media = [f"  [{number}] {_medium(medium)}" for number, medium in enumerate(conversation.media)]
+    """Return a conversation as plain text: its id and media, then each turn with its parts spelled out.
+
+    What would steer a terminal is shown as escapes; in the texts, newlines and tabs stay.
+    """
+    head = [one_line(f"{conversation.id}  ({conversation.source}, {conversation.split})")]
+    media = [one_line(f"  [{number}] {_medium(medium)}") for number, medium in enumerate(conversation.media)]
     turns = [
         f"{turn.role}{'*' if turn.train else ''}: {''.join(map(_part, turn.content))}" for turn in conversation.messages
     ]
     extra = [f"extra: {json.dumps(dict(conversation.extra), ensure_ascii=False)}"] if conversation.extra else []
-    return "\n".join([*head, *media, "", *turns, *extra, "", "* a training target"])
+    return visible("\n".join([*head, *media, "", *turns, *extra, "", "* a training target"]))
 
 
 def _medium(medium: Media) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
+from mmdata._tools.options import checked
+from mmdata._tools.terminal import visible
 from mmdata.templates import IGNORE, Encoded, Template
 from mmdata.tokenizers import Tokenizer
 
@@ -23,6 +25,7 @@ _SLOT: Final = "white on blue"
 _LONGEST_CHARACTER: Final = 12  # tokens that may share a character; past that, broken UTF-8 is shown as such
 
 
+@checked
 def shown(conversation: Conversation, template: Template, *, prompt: bool = False) -> Text:
     """Return a conversation as ``template`` reads it, as a training sample or as the ``prompt`` of its last question.
 
@@ -41,7 +44,7 @@ def colored(encoded: Encoded, tokenizer: Tokenizer) -> Text:
     head = f"{len(encoded)} tokens, {encoded.trained} trained, {slots} in {len(encoded.slots)} slots"
     text = Text(f"{head}; green: trained on, blue: media\n\n")
     for style, piece in _pieces(encoded, tokenizer):
-        text.append(piece, style)
+        text.append(visible(piece), style)
     return text
 
 

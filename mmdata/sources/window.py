@@ -13,9 +13,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
+from mmdata.sources.sniff import HEAD, binary_kind
 from mmdata.sources.zstandard import ZstandardFile
 
-__all__ = ["Window", "suspicious"]
+__all__ = ["Window", "head_of", "suspicious"]
 
 _CHUNK: Final = 1 << 18
 _GZIP: Final = b"\x1f\x8b"
@@ -60,6 +61,9 @@ class Window:
 
     def _sniff(self) -> None:
         head = self._read(_CHUNK)
+        if kind := binary_kind(head):
+            self.fault, self.ended = f"the file is {kind}", True
+            return
         if head.startswith(_WIDE) or b"\x00\x00" in (head[0:4:2], head[1:4:2]):
             self.fault, self.ended = "the file is UTF-16 or UTF-32; write it as UTF-8", True
             return
@@ -83,6 +87,17 @@ class Window:
 
         self._lines += int(np.count_nonzero(np.frombuffer(data, np.uint8) == _NEWLINE))  # five times faster than count
         return self._decoder.decode(data, final=self.ended)
+
+
+def head_of(file: Path) -> bytes:
+    """Return the first bytes of what is in a file, packed or not; none where they cannot be read."""
+    opened = _open(file)
+    try:
+        return opened.read1(HEAD)
+    except (EOFError, OSError, zlib.error):
+        return b""
+    finally:
+        opened.close()
 
 
 def suspicious(text: str) -> bool:

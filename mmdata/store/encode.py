@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from mmdata.schema import (
+    SCHEMA_VERSION,
     Conversation,
     Image,
     Media,
@@ -47,6 +48,7 @@ __all__ = [
     "flatten",
     "make_structs",
     "media_columns",
+    "upgrade",
 ]
 
 PART_TYPES: Final[dict[type, str]] = {Text: "text", Image: "image", Video: "video", Region: "region", Time: "time"}
@@ -80,9 +82,16 @@ SparseColumn: TypeAlias = tuple[bytes, Sequence[Any]]
 
 
 @cache
-def arrow_schema() -> pa.Schema:
-    """Return the Arrow schema of a store, version 1 (the table of the design page)."""
+def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
+    """Return the Arrow schema of a store of a version.
+
+    A later version only adds fields, after those that were there, to a struct or to the columns. :func:`upgrade` makes
+    a batch of an earlier version one of this, so a field is added here and nowhere else.
+    """
     import pyarrow as pa
+
+    def since(first: int, *fields: tuple[str, pa.DataType]) -> Sequence[tuple[str, pa.DataType]]:
+        return fields if version >= first else ()
 
     box = pa.list_(pa.float32(), 4)
     part = pa.struct(
@@ -111,6 +120,7 @@ def arrow_schema() -> pa.Schema:
             ("times", pa.string()),
             ("frame_times", pa.list_(pa.float64())),
             ("frames", pa.list_(pa.binary())),
+            *since(2, ("size", pa.int64()), ("hash", pa.string())),
         ]
     )
     return pa.schema(
@@ -123,6 +133,37 @@ def arrow_schema() -> pa.Schema:
             pa.field("extra", pa.string()),
         ]
     )
+
+
+def upgrade(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch of an earlier version as one of :func:`arrow_schema`: what it does not have is null."""
+    import pyarrow as pa
+
+    schema = arrow_schema()
+    if batch.schema.equals(schema):
+        return batch
+    columns = [_upgraded(batch.column(f.name) if f.name in batch.schema.names else None, len(batch), f) for f in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _upgraded(array: pa.Array | None, length: int, field: pa.Field) -> pa.Array:
+    """Return an array as one of the type of ``field``, of the fields of whose structs it may lack some; or nulls.
+
+    Arrow's own cast does this too, but only in later releases than some that we run with.
+    """
+    import pyarrow as pa
+
+    if array is None:
+        return pa.nulls(length, field.type)
+    if array.type.equals(field.type):
+        return array
+    if pa.types.is_struct(field.type):
+        names = {child.name for child in array.type}
+        children = [_upgraded(array.field(f.name) if f.name in names else None, len(array), f) for f in field.type]
+        return pa.StructArray.from_arrays(children, fields=list(field.type))
+    items = _upgraded(array.values, len(array.values), field.type.value_field)
+    # the buffers as they are: offsets of a batch that was sliced do not begin at 0, and lists may be null
+    return pa.Array.from_buffers(field.type, len(array), array.buffers()[:2], offset=array.offset, children=[items])
 
 
 class FlatRows(Struct, frozen=True, eq=False):

@@ -124,9 +124,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _parse(values: dict[str, Any], data: bytes, path: Path) -> Manifest:
-    if values.get("schema_version") != SCHEMA_VERSION:
+    if values.get("schema_version") not in range(1, SCHEMA_VERSION + 1):
         raise StoreError(
-            f"{path}: schema version {values.get('schema_version')!r}; this library reads version {SCHEMA_VERSION}",
+            f"{path}: schema version {values.get('schema_version')!r}; this library reads versions 1 to "
+            f"{SCHEMA_VERSION}. A later one may read it.",
             path=str(path),
         )
     if _spell(values) != data:

@@ -111,7 +111,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _exchange(partial: Path, path: Path) -> None:
-    """Swap two directories in one step where the system can, else in two with the old one kept aside between them."""
+    """Swap two directories in one step where the system can, else in three, of which none lets go of either."""
     libc = _libc()
     if hasattr(libc, "renameat2"):
         names = os.fsencode(partial), os.fsencode(path)
@@ -121,10 +121,17 @@ def _exchange(partial: Path, path: Path) -> None:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(path))
     aside = path.with_name(f".{path.name}.old")
-    _remove(aside)
-    path.rename(aside)
-    partial.rename(path)
-    _remove(aside)
+    _remove(
+        aside
+    )  # of a process that was killed between the steps below, and since then ``path`` has been written again
+    try:
+        path.rename(aside)
+        partial.rename(path)
+    except BaseException:
+        if not path.exists():  # stopped, or refused, halfway
+            aside.rename(path)
+        raise
+    aside.rename(partial)
 
 
 def _remove(path: Path) -> None:

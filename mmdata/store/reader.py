@@ -15,10 +15,12 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, overload
 
+from mmdata._tools.options import checked
+from mmdata._tools.paths import local_path
 from mmdata.errors import StoreError
 from mmdata.schema import Conversation, Media, replace
 from mmdata.store.decode import BatchView
-from mmdata.store.encode import arrow_schema
+from mmdata.store.encode import arrow_schema, upgrade
 from mmdata.store.layout import REJECTS
 from mmdata.store.manifest import Manifest, Shard, hash_file, hash_text, read_manifest
 
@@ -33,6 +35,7 @@ _PARQUET_BATCHES_KEPT: Final = 8
 class Rows(Sequence[Conversation]):
     """Some rows of a store, decoded when they are asked for; ``located`` ones have media paths that can be opened."""
 
+    @checked
     def __init__(self, store: Store, indices: range, *, located: bool = False) -> None:
         self._store = store
         self._indices = indices
@@ -65,12 +68,16 @@ class Store(Sequence[Conversation]):
     are stored; :meth:`locate` gives the file. Stores travel to other processes as their path.
     """
 
+    @checked
     def __init__(self, path: Path, media_root: Path | None = None) -> None:
         self.path = path.absolute()
         self.manifest = read_manifest(self.path)
         self.media_root = media_root or (Path(self.manifest.media_root) if self.manifest.media_root else None)
         _check_listing(self.path, self.manifest)
-        self._shards = [_open_shard(self.path, shard, number) for number, shard in enumerate(self.manifest.shards)]
+        version = self.manifest.schema_version
+        self._shards = [
+            _open_shard(self.path, shard, number, version) for number, shard in enumerate(self.manifest.shards)
+        ]
         self._batches = [(shard, number) for shard in self._shards for number in range(shard.num_batches)]
         rows = (rows for shard in self.manifest.shards for rows in shard.batches)
         self._starts = list(accumulate(rows, initial=0))
@@ -133,6 +140,7 @@ class Store(Sequence[Conversation]):
             return media.path
         return str(self.media_root / media.path)
 
+    @checked
     def rows(self, *, located: bool = False) -> Rows:
         """Return all rows, with media paths that can be opened where they are wanted ``located``."""
         return Rows(self, range(len(self)), located=located)
@@ -162,15 +170,17 @@ class _ArrowShard:
 
     def batch(self, number: int) -> pa.RecordBatch:
         with self._lock:
-            return self._reader.get_batch(number).replace_schema_metadata(None)
+            batch = self._reader.get_batch(number)
+        return upgrade(batch.replace_schema_metadata(None))
 
 
 class _ParquetShard:
     """A shard in Parquet; a batch is a row group, and the last few that were read are kept."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, version: int) -> None:
         import pyarrow.parquet as pq
 
+        self._written_as = arrow_schema(version)
         self._file = pq.ParquetFile(path, memory_map=True)
         self.schema = self._file.schema_arrow
         self.num_batches = self._file.num_row_groups
@@ -179,8 +189,8 @@ class _ParquetShard:
 
     def batch(self, number: int) -> pa.RecordBatch:
         with self._lock:
-            table = self._file.read_row_group(number).cast(arrow_schema())
-        return table.combine_chunks().to_batches()[0]
+            table = self._file.read_row_group(number).cast(self._written_as)
+        return upgrade(table.combine_chunks().to_batches()[0])
 
 
 def _check_listing(path: Path, manifest: Manifest) -> None:
@@ -192,7 +202,7 @@ def _check_listing(path: Path, manifest: Manifest) -> None:
         raise StoreError(f"{path}: {', '.join(stray)} does not belong to this store. Remove it.", path=str(path))
 
 
-def _open_shard(path: Path, shard: Shard, number: int) -> _ArrowShard | _ParquetShard:
+def _open_shard(path: Path, shard: Shard, number: int, version: int) -> _ArrowShard | _ParquetShard:
     import pyarrow as pa
 
     file = path / shard.name
@@ -200,12 +210,12 @@ def _open_shard(path: Path, shard: Shard, number: int) -> _ArrowShard | _Parquet
     if size != shard.bytes:
         raise _damaged(file, f"it has {size} bytes of {shard.bytes}")
     try:
-        opened = _ParquetShard(file) if file.suffix == ".parquet" else _ArrowShard(file)
+        opened = _ParquetShard(file, version) if file.suffix == ".parquet" else _ArrowShard(file)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, str(error)) from error
     if (opened.schema.metadata or {}).get(b"mmdata.shard") != str(number).encode():
         raise _damaged(file, f"its header does not say that it is shard {number}")
-    if not opened.schema.equals(arrow_schema()) or opened.num_batches != len(shard.batches):
+    if not opened.schema.equals(arrow_schema(version)) or opened.num_batches != len(shard.batches):
         raise _damaged(file, "its columns or batches are not what the manifest says")
     return opened
 
@@ -214,6 +224,7 @@ def _damaged(file: Path, what: str) -> StoreError:
     return StoreError(f"{file} is damaged: {what}. Restore it or convert again.", path=str(file))
 
 
+@checked
 def open(path: str | Path, *, media_root: str | Path | None = None) -> Store:  # noqa: A001
     """Return the store at ``path``, memory-mapped; every shard is there, of the right size and in its place.
 
@@ -222,8 +233,10 @@ def open(path: str | Path, *, media_root: str | Path | None = None) -> Store:  #
 
     Raises:
         StoreError: there is no store, or it is damaged; the message names the file.
+        UsageError: there is nothing at ``path``, or one of the two is a URL.
     """
-    return Store(Path(path), Path(media_root) if media_root is not None else None)
+    root = local_path(media_root, "media root") if media_root is not None else None
+    return Store(local_path(path, "store"), root)
 
 
 def check(path: str | Path, *, progress: Callable[[int], object] = lambda _: None) -> list[StoreError]:

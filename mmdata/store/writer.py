@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import mmdata
+from mmdata._tools.options import checked
+from mmdata._tools.paths import local_path
 from mmdata.errors import UsageError
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
@@ -59,6 +61,7 @@ class StoreWriter:
         StoreError: another process is writing to ``path``.
     """
 
+    @checked
     def __init__(
         self,
         path: Path,
@@ -70,7 +73,7 @@ class StoreWriter:
         journal: str | None = None,
         resume: bool = False,
     ) -> None:
-        self.path = path.absolute()
+        self.path = local_path(path, "store").absolute()
         self.folder = partial_path(self.path)
         self.rows = 0
         self.rejects: Counter[str] = Counter()

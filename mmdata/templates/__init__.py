@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from mmdata._tools.options import typed
 from mmdata._tools.registry import Registry
 from mmdata.templates._encoded import IGNORE, Encoded, MediaSlot, PixelPlan, Resize, attention_mask
 from mmdata.templates._template import Template
+from mmdata.tokenizers import Tokenizer
 
 __all__ = [
     "IGNORE",
@@ -17,6 +20,7 @@ __all__ = [
     "Template",
     "attention_mask",
     "get",
+    "make",
     "registry",
 ]
 
@@ -30,3 +34,14 @@ def get(name: str) -> Callable[..., Template]:
         UnknownNameError: no such family; the message lists those there are.
     """
     return registry.get(name)
+
+
+def make(name: str, tokenizer: Tokenizer, options: Mapping[str, Any] | None = None) -> Template:
+    """Return the template of a model family with ``options``; text and lists are read as the types that options have.
+
+    Raises:
+        UnknownNameError: no such family; the message lists those there are.
+        UsageError: an option is unknown, or its value is not one that it takes.
+    """
+    kind = get(name)
+    return kind(tokenizer=tokenizer, **typed(kind, name, options or {}, besides={"tokenizer"}))

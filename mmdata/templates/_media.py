@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Clip", "FrameClock", "ImageSize", "MediaFiles", "clip"]
 
-FrameClock: TypeAlias = "Callable[[Media], Index]"
+FrameClock: TypeAlias = Callable[[Media], "Index"]
 """From a video to the presentation times of its frames."""
-ImageSize: TypeAlias = "Callable[[Media], tuple[int, int]]"
+ImageSize: TypeAlias = Callable[[Media], tuple[int, int]]
 """From an image to its height and width as presented."""
 
 

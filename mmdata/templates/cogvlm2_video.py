@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Message, Part, Video
 from mmdata.templates import registry
@@ -17,6 +18,7 @@ from mmdata.templates._media import FrameClock, clip
 from mmdata.templates._sequence import Item, Medium, Run, arranged, counted
 from mmdata.templates._times import text_and_times
 from mmdata.tokenizers import Tokenizer
+from mmdata.video.sampling import Strategy
 
 if TYPE_CHECKING:
     from mmdata.templates._encoded import Ids
@@ -51,15 +53,20 @@ class CogVLM2Video:
     """
 
     tokenizer: Tokenizer
-    max_length: int | None = None
+    max_length: PositiveInt | None = None
     over_long: OverLong = "error"
     dialect: DialectName = "chat"
     frames: str | None = None
     index: Literal["ordinal", "second", "none"] | None = None
-    image_size: int = 224
-    patch: int = 14
+    image_size: PositiveInt = 224
+    patch: PositiveInt = 14
     frame_clock: FrameClock | None = None
     compat: Literal["mindformers"] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_fields(self)
+        Strategy.parse(self._strategy)
 
     @property
     def pad_id(self) -> int:

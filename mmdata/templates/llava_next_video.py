@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, Literal, TypeAlias
 
+from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.image import anyres
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
@@ -19,6 +20,7 @@ from mmdata.templates._media import Clip, FrameClock, ImageSize, MediaFiles, cli
 from mmdata.templates._sequence import Item, Medium, Run, arranged, counted, one_by_one
 from mmdata.templates._times import text_and_times
 from mmdata.tokenizers import SentencePieceTokenizer, Tokenizer
+from mmdata.video.sampling import Strategy
 
 __all__ = ["LlavaNextVideo"]
 
@@ -54,7 +56,7 @@ class LlavaNextVideo:
     """
 
     tokenizer: Tokenizer
-    max_length: int | None = None
+    max_length: PositiveInt | None = None
     over_long: OverLong = "error"
     dialect: DialectName = "vicuna_v1"
     system: str | None = None
@@ -62,19 +64,24 @@ class LlavaNextVideo:
     video_token: str = "<video>"
     placement: Literal["llava_next", "llava_1_5"] = "llava_next"
     separator: str = "\n"
-    image_size: int = 336
-    patch: int = 14
-    pinpoints: tuple[tuple[int, int], ...] = anyres.PINPOINTS
+    image_size: PositiveInt = 336
+    patch: PositiveInt = 14
+    pinpoints: tuple[tuple[PositiveInt, PositiveInt], ...] = anyres.PINPOINTS
     several_images: Literal["pad", "anyres"] = "pad"
     frames: str = "uniform:32"
     pool: Pool = "average"
-    stride: int = 2
+    stride: PositiveInt = 2
     video_newline: VideoNewline = "no_token"
     time_instruction: bool = False
     labels: Literal["original", "answers"] = "original"
     compat: Literal["mindformers"] | None = None
     frame_clock: FrameClock | None = None
     image_size_of: ImageSize = MediaFiles().size
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_fields(self)
+        Strategy.parse(self.frames)
 
     @property
     def pad_id(self) -> int:

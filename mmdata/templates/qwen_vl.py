@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final, Literal
 
-from mmdata.errors import TokenError
+from mmdata._tools.options import PositiveInt, check_fields
+from mmdata.errors import TokenError, UsageError
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
 from mmdata.templates._content import Mark, Piece, asked, before_stop, joined, pieces
@@ -47,13 +48,13 @@ class QwenVL:
     """
 
     tokenizer: Tokenizer
-    max_length: int | None = None
+    max_length: PositiveInt | None = None
     over_long: OverLong = "error"
     layout: Literal["chatml", "raw"] = "chatml"
     system: str = "You are a helpful assistant."
     picture: str = "Picture {number}: {image}\n"
-    image_tokens: int = 256
-    image_size: int = 448
+    image_tokens: PositiveInt = 256
+    image_size: PositiveInt = 448
     span: Literal["pads", "path"] = "pads"
     grid: GridName = "floor_1000"
     last_image: Literal["front", "stay"] = "front"
@@ -63,8 +64,14 @@ class QwenVL:
     user_prompt: str = ""
     assistant_prompt: str = ""
     marks: Literal["none", "all"] = "none"
-    history: int | None = None
+    history: PositiveInt | None = None
     compat: Literal["mindformers"] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_fields(self)
+        if self.picture.count("{image}") != 1:
+            raise UsageError(f"QwenVL: picture must say once where the {{image}} is, found {self.picture!r}")
 
     @property
     def pad_id(self) -> int:

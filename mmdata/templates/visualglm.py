@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
+from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Message, Part, Text
 from mmdata.templates import registry
@@ -44,14 +45,18 @@ class VisualGLM:
     """
 
     tokenizer: Tokenizer
-    max_length: int | None = None
+    max_length: PositiveInt | None = None
     over_long: OverLong = "error"
     language: Literal["zh", "en"] = "zh"
-    image_tokens: int = 32
-    image_size: int = 224
-    max_source: int | None = None
-    max_target: int | None = None
+    image_tokens: PositiveInt = 32
+    image_size: PositiveInt = 224
+    max_source: PositiveInt | None = None
+    max_target: PositiveInt | None = None
     source_cut: Literal["question", "asking"] = "question"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_fields(self)
 
     @property
     def pad_id(self) -> int:
@@ -158,6 +163,7 @@ def full_width(text: str) -> str:
     return text
 
 
+@checked
 def cleaned(text: str, language: Literal["zh", "en"] = "zh") -> str:
     """Return what stands after the last words that ask for an answer, as :func:`full_width` writes it."""
     asking = _ASK[language][1].strip()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
-from mmdata.errors import UsageError
+from mmdata._tools.options import NonNegativeInt, check_arguments, checked
 from mmdata.tokenizers._files import vocabulary
 from mmdata.tokenizers._tokenizer import Tokenizer
 from mmdata.tokenizers.chatglm import ChatGLMTokenizer
@@ -22,9 +23,12 @@ from mmdata.tokenizers.tiktoken import (
 
 __all__ = ["load"]
 
-_LLAVA_TOKENS: Final = {"<video>": 32000, "<image>": 32001}  # as llava-hf's checkpoints add them (spec, section 9)
+_LLAVA_TOKENS: Final[Mapping[str, int]] = MappingProxyType(
+    {"<video>": 32000, "<image>": 32001}
+)  # as llava-hf's checkpoints add them (spec, section 9)
 
 
+@checked
 def load(name: str, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
     """Return the tokenizer of a model family (``qwen_vl``) or kind (``qwen``) from a vocabulary file or its folder.
 
@@ -37,16 +41,15 @@ def load(name: str, path: str | Path, *, verify: bool = True, **options: Any) ->
         TokenError: no such file, or not the published one; the message says which, where it is, and its sha256.
     """
     wanted = vocabulary(name)
+    reader = _READERS[wanted.kind]
+    check_arguments(reader, options)
     file = wanted.find(path)
     content = wanted.verified(file) if verify else file.read_bytes()
-    try:
-        return _READERS[wanted.kind](content, file, **options)
-    except TypeError as error:
-        raise UsageError(f"a {wanted.kind} tokenizer cannot be made with {options}: {error}") from error
+    return reader(content, file, **options)
 
 
-def _llama2(content: bytes, path: Path, **options: Any) -> Tokenizer:
-    return SentencePieceTokenizer(content, path=path, **{"added": _LLAVA_TOKENS, **options})
+def _llama2(content: bytes, path: Path, *, added: Mapping[str, int] = _LLAVA_TOKENS, legacy: bool = True) -> Tokenizer:
+    return SentencePieceTokenizer(content, path=path, added=added, legacy=legacy)
 
 
 def _llama3(content: bytes, path: Path) -> Tokenizer:
@@ -57,8 +60,8 @@ def _qwen(content: bytes, path: Path) -> Tokenizer:
     return TiktokenTokenizer(read_ranks(content, path), pattern=QWEN_PATTERN, special=QWEN_SPECIAL, form="NFC")
 
 
-def _chatglm(content: bytes, path: Path, **options: Any) -> Tokenizer:
-    return ChatGLMTokenizer(content, path=path, **options)
+def _chatglm(content: bytes, path: Path, *, num_image_tokens: NonNegativeInt = 0) -> Tokenizer:
+    return ChatGLMTokenizer(content, path=path, num_image_tokens=num_image_tokens)
 
 
 _READERS: Final[dict[str, Callable[..., Tokenizer]]] = {

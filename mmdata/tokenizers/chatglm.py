@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.tokenizers.sentencepiece import processor
 
 __all__ = ["ChatGLMTokenizer"]
@@ -25,7 +26,8 @@ class ChatGLMTokenizer:
     ``<n>``, ``<|tab|>`` and ``<|blank_n|>`` in a text: they are spellings of white space, not control tokens.
     """
 
-    def __init__(self, model: bytes, *, path: str | Path = "", num_image_tokens: int = 0) -> None:
+    @checked
+    def __init__(self, model: bytes, *, path: str | Path = "", num_image_tokens: NonNegativeInt = 0) -> None:
         self._model = processor(model, path)
         self._offset = num_image_tokens
         found = ((name, self._model.piece_to_id(name)) for name in _CONTROL)
@@ -50,6 +52,7 @@ class ChatGLMTokenizer:
         """Return the ids of each text."""
         return [self._shifted(ids) for ids in self._model.encode([_spelled(text) for text in texts])]
 
+    @checked
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of ``ids``; control tokens have none in this vocabulary, whatever ``skip_special`` says."""
         pieces = (int(token) - self._offset for token in ids)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from mmdata._tools.options import checked
 from mmdata.errors import TokenError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class SentencePieceTokenizer:
     2024). :meth:`encode` always puts it, :meth:`encode_after_special` as ``legacy`` says.
     """
 
+    @checked
     def __init__(
         self,
         model: bytes,
@@ -101,6 +103,7 @@ class SentencePieceTokenizer:
         batch: list[list[int]] = self._model.encode(list(texts))
         return batch
 
+    @checked
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of ``ids``; the blank before the first word of a run of text goes."""
         return "".join(

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from mmdata._tools.options import checked
 from mmdata.errors import TokenError
 
 __all__ = [
@@ -78,6 +79,7 @@ class TiktokenTokenizer:
     ``form`` is the Unicode normal form that text is brought to first, None for none (Qwen: NFC, Llama-3: none).
     """
 
+    @checked
     def __init__(
         self, ranks: Mapping[bytes, int], *, pattern: str, special: Sequence[str], form: Form | None = None
     ) -> None:
@@ -114,6 +116,7 @@ class TiktokenTokenizer:
         """Return the ids of each text."""
         return [self.encode(text) for text in texts]
 
+    @checked
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of ``ids``; cut UTF-8 becomes U+FFFD."""
         return "".join(self._decoded(ids, skip_special))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from mmdata._tools.options import checked
 from mmdata.errors import VideoError
 from mmdata.video.coded_order import coded_order
 from mmdata.video.packets import PacketRow, Packets, tick
@@ -78,6 +79,7 @@ class Index:
         return Clock(self.times, self.fps, self.keyframes)
 
 
+@checked
 def built(container: InputContainer, stream: VideoStream, packets: Packets, *, timeless: bool, name: str) -> Index:
     """Return the index of an open stream; width and height are as coded, for rotation is not known yet.
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import UsageError
-from mmdata.image.families import Resizer, resizer
+from mmdata.image.families import ResizeName, Resizer, resizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Scaler", "Size", "Turn", "checked_size", "presented_size", "rgb", "scaler", "turn_of"]
 
-Size: TypeAlias = "int | tuple[int, int] | None"
-Scaler: TypeAlias = "Callable[[VideoFrame], NDArray[np.uint8]]"
+Size: TypeAlias = PositiveInt | tuple[PositiveInt, PositiveInt] | None
+Scaler: TypeAlias = Callable[["VideoFrame"], "NDArray[np.uint8]"]
 
 _VECTOR_FORMATS: Final = frozenset({"yuv420p", "yuvj420p"})
 
@@ -67,7 +68,8 @@ def presented_size(frame: VideoFrame) -> tuple[int, int]:
     return (frame.height, frame.width) if turn_of(frame).transpose else (frame.width, frame.height)
 
 
-def scaler(size: Size = None, resize: str = "fast") -> Scaler:
+@checked
+def scaler(size: Size = None, resize: ResizeName = "fast") -> Scaler:
     """Return the function from a decoded frame to its upright pixels (height, width, 3) uint8.
 
     The result may be a view of memory that lives as long as it does. It is for one thread, and best at frames of one

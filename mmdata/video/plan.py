@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+from mmdata._tools.options import NonNegativeFloat, checked
 from mmdata.errors import VideoError
 from mmdata.video.index import Index
 from mmdata.video.sampling import Clock, Pad, Strategy, nearest_numbers
@@ -23,14 +24,15 @@ class Plan(NamedTuple):
     times: Times
 
 
+@checked
 def plan(
     index: Index,
     strategy: str | Strategy,
     *,
     pad: Pad = "none",
     snap: Snap = "exact",
-    start: float | None = None,
-    end: float | None = None,
+    start: NonNegativeFloat | None = None,
+    end: NonNegativeFloat | None = None,
 ) -> Plan:
     """Return the frames that ``strategy`` takes of an indexed video; nothing is decoded.
 

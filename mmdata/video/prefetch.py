@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import Any
 
+from mmdata._tools.options import PositiveInt, check_arguments, checked
 from mmdata.errors import VideoError
 from mmdata.video.frames import Frames
 from mmdata.video.sample import sample
@@ -18,14 +19,21 @@ from mmdata.video.source import Source
 __all__ = ["sample_many"]
 
 
+@checked
 def sample_many(
-    sources: Iterable[Source], strategy: str | Strategy, *, threads: int = 4, **options: Any
+    sources: Iterable[Source], strategy: str | Strategy, *, threads: PositiveInt = 4, **options: Any
 ) -> Iterator[Frames | VideoError]:
     """Yield for every source, in order, what :func:`mmdata.video.sample` gives or the error that it raises.
 
     ``options`` are those of ``sample``. At most ``2 * threads`` results wait to be taken.
     """
-    job = partial(_outcome, strategy=strategy, **options)
+    check_arguments(sample, options)
+    return _in_order(sources, partial(_outcome, strategy=Strategy.parse(strategy), **options), threads)
+
+
+def _in_order(
+    sources: Iterable[Source], job: Callable[[Source], Frames | VideoError], threads: int
+) -> Iterator[Frames | VideoError]:
     remaining = iter(sources)
     with ThreadPoolExecutor(threads) as pool:
         ahead: deque[Future[Frames | VideoError]] = deque()

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmdata._tools.limits import Limits
+from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
 from mmdata.video.folder import decode_folder, index_folder, is_folder
 from mmdata.video.index import TIMELESS, Index, built, confirmed
@@ -32,7 +33,8 @@ _MOST_REORDERED: Final = 15
 __all__ = ["Fault", "Reader", "Segment", "decoded", "index", "reading", "segments"]
 
 
-def index(source: Source, *, stream: int | None = None, limits: Limits | None = None) -> Index:
+@checked
+def index(source: Source, *, stream: NonNegativeInt | None = None, limits: Limits | None = None) -> Index:
     """Return the index of a video: one pass over its packets, and its first frame decoded to learn how it is turned.
 
     ``source`` is the path of a file or of a folder of pictures, or the bytes of a file; ``stream`` is the index of a
@@ -48,7 +50,10 @@ def index(source: Source, *, stream: int | None = None, limits: Limits | None = 
         return _upright(reader.index, next((frame for _, frame in reader.everything()), None), reader.name)
 
 
-def decoded(source: Source, *, stream: int | None = None, limits: Limits | None = None, strict: bool = False) -> Index:
+@checked
+def decoded(
+    source: Source, *, stream: NonNegativeInt | None = None, limits: Limits | None = None, strict: bool = False
+) -> Index:
     """Return the index of a video as a full decode finds it: only frames that decode are in it.
 
     Every packet that the decoder refuses, and every frame that it marks as corrupt, is told in ``damage``. A ``strict``
@@ -78,10 +83,11 @@ def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:
     return replace(found, width=width, height=height)
 
 
+@checked
 @contextmanager
 def reading(
     source: Source,
-    stream: int | None,
+    stream: NonNegativeInt | None,
     limits: Limits,
     *,
     strict: bool = False,

@@ -7,7 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mmdata._tools.limits import Limits
+from mmdata._tools.options import NonNegativeFloat, NonNegativeInt, checked
 from mmdata.errors import UsageError, VideoError
+from mmdata.image.families import ResizeName
 from mmdata.video.folder import is_folder, sample_folder
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
@@ -21,24 +23,26 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["sample"]
+__all__ = ["Backend", "OnDamage", "sample"]
 
+Backend: TypeAlias = Literal["av", "decord"]
 OnDamage: TypeAlias = Literal["raise", "keep"]
 Planner: TypeAlias = Callable[[Index], Plan]
 
 
+@checked
 def sample(
     source: Source,
     strategy: str | Strategy,
     *,
     size: Size = None,
-    resize: str = "fast",
-    backend: Literal["av", "decord"] = "av",
+    resize: ResizeName = "fast",
+    backend: Backend = "av",
     pad: Pad = "none",
     snap: Snap = "exact",
-    stream: int | None = None,
-    start: float | None = None,
-    end: float | None = None,
+    stream: NonNegativeInt | None = None,
+    start: NonNegativeFloat | None = None,
+    end: NonNegativeFloat | None = None,
     on_damage: OnDamage = "raise",
     limits: Limits | None = None,
 ) -> Frames:

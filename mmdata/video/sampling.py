@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.errors import UsageError, VideoError, nearest
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class Strategy:
     name: str
     arguments: tuple[Any, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Check the types."""
+        check_fields(self)
+
     @classmethod
     def parse(cls, text: str | Strategy) -> Strategy:
         """Return the strategy that ``text`` names, its arguments checked.
@@ -80,6 +85,7 @@ class Strategy:
             )
         return cls(name, _arguments(name, words))
 
+    @checked
     def numbers(self, clock: Clock, *, pad: Pad = "none") -> Numbers:
         """Return the numbers of the frames to take, (wanted,) int64, never empty.
 
@@ -263,7 +269,8 @@ def mf_predict(clock: Clock, per_second: int = 1, maximum: int = 24) -> Numbers:
     return numbers
 
 
-def mf_predict_positions(clock: Clock, per_second: int = 1, maximum: int = 24) -> Times:
+@checked
+def mf_predict_positions(clock: Clock, per_second: PositiveInt = 1, maximum: PositiveInt = 24) -> Times:
     """MindFormers' positions in frames, (wanted,) float64, before they are cut to whole numbers; may be empty."""
     import numpy as np
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import UsageError, VideoError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "name_of", "opened", "plain", "undecodable"]
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes"
+Source: TypeAlias = str | os.PathLike[str] | bytes
 
 # Nothing but the file itself is read: no network, no playlist, no numbered series of stills.
 _OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none"}
@@ -28,9 +29,10 @@ _THOROUGH: Final = {"skip_loop_filter": "all"}  # the frames are thrown away, so
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
 
+@checked
 @contextmanager
 def opened(
-    source: Source, stream: int | None, limits: Limits, *, strict: bool = False, thorough: bool = False
+    source: Source, stream: NonNegativeInt | None, limits: Limits, *, strict: bool = False, thorough: bool = False
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open ``source`` and give the container and its video stream, decoding on the caller's thread alone.
 

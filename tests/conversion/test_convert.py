@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image as Image_
 
 import mmdata
+from mmdata.conversion import Check
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats import Record
 from mmdata.formats.llava import Llava
@@ -40,6 +44,33 @@ def test_the_manifest_says_where_a_store_came_from(tmp_path: Path) -> None:
     assert file.path == str(tmp_path / "source.json")
     assert file.bytes == (tmp_path / "source.json").stat().st_size
     assert manifest.splits == {"train": 2}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_cycle_collector_is_as_it_was_after_a_conversion(tmp_path: Path, enabled: bool) -> None:
+    path = source(tmp_path, 2)
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        mmdata.convert("llava", path, tmp_path / "store")
+        assert gc.isenabled() == enabled
+        with pytest.raises(UsageError):
+            mmdata.convert("llava", path, tmp_path / "store")
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
+@pytest.mark.parametrize("check", ["none", "exists", "probe"])
+def test_the_manifest_notes_how_media_were_looked_at_and_how_many_ids_were_numbered(
+    tmp_path: Path, check: Check
+) -> None:
+    Image_.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    path = write_records(tmp_path / "a.json", [{**record(n, image="a.png"), "id": "x"} for n in range(3)])
+
+    mmdata.convert("llava", path, tmp_path / "store", check=check)
+
+    assert mmdata.open(tmp_path / "store").manifest.notes == {"check": check, "renamed_ids": 2}
 
 
 def test_records_whose_media_are_missing_or_empty_are_rejects(tmp_path: Path) -> None:
@@ -85,11 +116,31 @@ def test_an_absolute_path_inside_the_media_root_becomes_relative(tmp_path: Path)
     assert mmdata.open(tmp_path / "store")[0].media[0].path == "images/0.jpg"
 
 
-def test_urls_are_kept_and_never_fetched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["https://host.invalid/a.jpg", "s3://bucket/a.jpg", "hf://datasets/a/b.jpg"])
+@pytest.mark.parametrize(
+    ("check", "embed"), [("none", True), ("exists", False), ("probe", False), ("decode", False), ("decode", True)]
+)
+def test_what_is_behind_a_url_is_refused_where_it_would_have_to_be_seen(
+    tmp_path: Path, url: str, check: Check, embed: bool
+) -> None:
+    write_images(tmp_path, ["images/1.jpg"])
+    Image_.new("RGB", (8, 8)).save(tmp_path / "images" / "1.jpg")
+    path = write_records(tmp_path / "source.json", [record(0, image=url), record(1)])
+
+    report = mmdata.convert("llava", path, tmp_path / "store", check=check, embed=embed)
+
+    assert (report.rows, report.rejects) == (1, {"remote_media": 1})
+    (line,) = mmdata.open(tmp_path / "store").rejects()
+    assert url in line["detail"]
+    assert "--check none" in line["detail"]
+
+
+def test_without_a_check_urls_are_kept_by_name_and_never_fetched(tmp_path: Path) -> None:
     path = write_records(tmp_path / "source.json", [record(0, image="https://host.invalid/a.jpg")])
 
-    for check in ("exists", "decode"):
-        assert mmdata.convert("llava", path, tmp_path / check, check=check).rows == 1
+    mmdata.convert("llava", path, tmp_path / "store", check="none")
+
+    assert mmdata.open(tmp_path / "store")[0].media[0].path == "https://host.invalid/a.jpg"
 
 
 def test_a_file_url_is_a_path(tmp_path: Path) -> None:
@@ -134,6 +185,18 @@ def test_a_repeated_id_gets_a_number_and_keeps_its_own_in_extra(tmp_path: Path) 
     assert mmdata.open(tmp_path / "store")[3].extra["id"] == "x"
 
 
+@pytest.mark.parametrize("question", ["<image>\nWhat?", "What is <image> here?"], ids=["plain", "read one by one"])
+def test_every_row_whose_id_was_taken_keeps_its_own_in_extra(tmp_path: Path, question: str) -> None:
+    turns = [[{"from": "human", "value": question}, {"from": "gpt", "value": f"It is {n}."}] for n in range(4)]
+    records = [record(n, id="x", score=n, conversations=turns[n]) for n in range(4)]
+
+    mmdata.convert("llava", write_records(tmp_path / "source.json", records), tmp_path / "store", check="none")
+
+    rows = list(mmdata.open(tmp_path / "store"))
+    assert [row.id for row in rows] == ["x", "x#2", "x#3", "x#4"]
+    assert [row.extra for row in rows] == [{"score": 0}, *({"id": "x", "score": n} for n in (1, 2, 3))]
+
+
 def test_a_record_that_repeats_id_and_content_is_a_reject(tmp_path: Path) -> None:
     write_images(tmp_path, ["images/0.jpg", "images/1.jpg"])
     path = write_records(tmp_path / "source.json", [record(0), record(1), record(0)])
@@ -159,6 +222,15 @@ def test_what_we_wrote_below_a_source_is_none_of_it(tmp_path: Path) -> None:
         report = mmdata.convert("llava", tmp_path, tmp_path / "stores" / name, check="none")
 
         assert (report.rows, report.records_in) == (3, 3003)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "rejects.jsonl"])
+def test_a_folder_with_a_file_that_stores_have_too_is_no_store(tmp_path: Path, name: str) -> None:
+    (tmp_path / "source" / "part").mkdir(parents=True)
+    for file, number in (("a.json", 0), (name, 1)):
+        (tmp_path / "source" / "part" / file).write_text(json.dumps([record(number)]))
+
+    assert mmdata.convert("llava", tmp_path / "source", tmp_path / "store", check="none").rows == 2
 
 
 def test_linked_folders_and_capital_suffixes_are_sources(tmp_path: Path) -> None:
@@ -203,6 +275,17 @@ def test_a_source_may_be_named_from_below(tmp_path: Path, monkeypatch: pytest.Mo
     assert mmdata.convert("video178k", "../cap.json", tmp_path / "store").rows == 1
 
 
+def test_a_place_that_is_taken_is_refused_before_any_source_is_read(tmp_path: Path) -> None:
+    class Slow(Llava):
+        def files(self, sources: Sequence[Path]) -> list[Path]:
+            raise AssertionError("to hash the sources may take hours")
+
+    mmdata.convert("llava", source(tmp_path, 1), tmp_path / "store")
+
+    with pytest.raises(UsageError, match="--overwrite"):
+        mmdata.convert(Slow(), tmp_path / "source.json", tmp_path / "store")
+
+
 def test_a_link_to_nothing_is_no_place_for_a_store(tmp_path: Path) -> None:
     (tmp_path / "store").symlink_to(tmp_path / "nowhere")
 
@@ -223,6 +306,33 @@ def test_media_can_be_embedded(tmp_path: Path) -> None:
     mmdata.convert("llava", source(tmp_path, 2), tmp_path / "store", embed=True)
 
     assert mmdata.open(tmp_path / "store")[1].media[0].bytes == (tmp_path / "images" / "1.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("missing", [set(), {0}, {1, 2}, {3}, {0, 1, 2, 3, 4, 5}])
+@pytest.mark.parametrize("limit", [1, 3, 4, 8])
+@pytest.mark.parametrize("check", ["exists", "probe"])
+def test_a_limit_counts_rejects(tmp_path: Path, missing: set[int], limit: int, check: Check) -> None:
+    broken = {**record(7), "conversations": "none"}
+    path = write_records(tmp_path / "source.json", [*(record(n) for n in range(7)), broken, record(8)])
+    (tmp_path / "images").mkdir()
+    for number in {*range(9)} - missing:
+        Image_.new("RGB", (8, 8)).save(tmp_path / "images" / f"{number}.jpg")
+
+    report = mmdata.convert("llava", path, tmp_path / "store", limit=limit, check=check)
+
+    rejected = len(missing & {*range(limit)}) + (limit > 7)
+    assert (report.records_in, report.rows) == (limit, limit - rejected)
+
+
+def test_a_limit_counts_what_cannot_even_be_parsed(tmp_path: Path) -> None:
+    lines = [json.dumps(record(0)), '{"id": nope}', "]", json.dumps(record(3)), json.dumps(record(4))]
+    (tmp_path / "source.jsonl").write_text("\n".join(lines))
+
+    for limit in range(1, 6):
+        report = mmdata.convert(
+            "llava", tmp_path / "source.jsonl", tmp_path / "store", limit=limit, check="none", overwrite=True
+        )
+        assert report.records_in == limit
 
 
 def test_a_limit_reads_only_so_many_records(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 import mmdata
 from examples.synthetic import drifting, write_clip
 from mmdata.conversion import Check
-from mmdata.conversion.prober import Prober, media_faults
+from mmdata.conversion.prober import File, Prober, media_faults
+from mmdata.errors import MediaError, RecordError
 from mmdata.store.layout import partial_path
 from tests.source_files import record, write_records
 
@@ -64,15 +66,16 @@ def test_what_a_stopped_attempt_found_out_is_believed_on_resume(mixed: Path, tmp
     clip = tmp_path / "sound.mp4"
     stamp = [clip.stat().st_size, clip.stat().st_mtime_ns]
     lines = [
-        json.dumps(["decode", str(clip), stamp, {"width": 7777}]),
-        json.dumps(["decode", str(tmp_path / "png_by_content.jpg"), [1, 2], {"width": 8888}]),
+        json.dumps(["decode", str(clip), stamp, {"width": 7777, "size": 11, "hash": "xxh3:0011223344556677"}]),
+        json.dumps(["decode", str(tmp_path / "png_by_content.jpg"), [1, 2], {"width": 8888, "size": 1, "hash": "x"}]),
         '["decode", "cut li',
     ]
     (partial / "checks.jsonl").write_text("\n".join(lines))
 
     mmdata.convert("llava", mixed, store, check="decode", resume=True)
 
-    assert mmdata.open(store)[0].media[0].width == 7777
+    believed = mmdata.open(store)[0].media[0]
+    assert (believed.width, believed.size, believed.hash) == (7777, 11, "xxh3:0011223344556677")
     assert mmdata.open(store)[1].media[0].width == 60, "the file has changed since"
     assert not partial.exists()
 
@@ -82,11 +85,127 @@ def test_without_resume_an_earlier_journal_is_not_read(mixed: Path, tmp_path: Pa
     partial.mkdir()
     clip = tmp_path / "sound.mp4"
     stamp = [clip.stat().st_size, clip.stat().st_mtime_ns]
-    (partial / "checks.jsonl").write_text(json.dumps(["decode", str(clip), stamp, {"width": 7777}]))
+    facts = {"width": 7777, "size": 11, "hash": "xxh3:0011223344556677"}
+    (partial / "checks.jsonl").write_text(json.dumps(["decode", str(clip), stamp, facts]))
 
     mmdata.convert("llava", mixed, tmp_path / "store", check="decode")
 
     assert mmdata.open(tmp_path / "store")[0].media[0].width == 160
+
+
+def test_an_answer_of_a_library_that_kept_no_hashes_is_asked_for_again(mixed: Path, tmp_path: Path) -> None:
+    partial = partial_path(tmp_path / "store")
+    partial.mkdir()
+    clip = tmp_path / "sound.mp4"
+    stamp = [clip.stat().st_size, clip.stat().st_mtime_ns]
+    (partial / "checks.jsonl").write_text(json.dumps(["probe", str(clip), stamp, {"width": 7777}]) + "\n")
+
+    mmdata.convert("llava", mixed, tmp_path / "store", check="probe", resume=True)
+
+    found = mmdata.open(tmp_path / "store")[0].media[0]
+    assert (found.width, found.size) == (160, clip.stat().st_size)
+
+
+def test_the_journal_gives_what_was_found_out_and_no_file_is_read_again(mixed: Path, tmp_path: Path) -> None:
+    clip, picture = (tmp_path / name for name in ("sound.mp4", "png_by_content.jpg"))
+    items = [[File(str(clip), "video")], [File(str(picture), "image")], [File(str(tmp_path / "page.mp4"), "video")]]
+    with Prober("decode", journal=tmp_path / "journal", workers=1) as first:
+        before = [found for _, found in first.answers(items, lambda item: item)]
+    stamps = {path: path.stat() for path in (clip, picture)}
+    for path, stamp in stamps.items():  # other bytes that nothing tells from those that were read
+        path.write_bytes(b"x" * stamp.st_size)
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+    with Prober("decode", journal=tmp_path / "journal", workers=1) as second:
+        after = [found for _, found in second.answers(items, lambda item: item)]
+
+    assert before[:2] == after[:2]
+    assert (str(before[2]), before[2].reason) == (str(after[2]), after[2].reason)  # type: ignore[union-attr]
+
+
+def test_the_journal_of_a_lighter_look_is_not_believed_by_a_harder_one(tmp_path: Path) -> None:
+    Image.effect_noise((600, 400), 50).save(tmp_path / "cut.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:-5000])
+    cut = File(str(tmp_path / "cut.jpg"), "image")  # sound as far as its header says
+    with Prober("probe", journal=tmp_path / "journal", workers=1) as first:
+        [(_, before)] = first.answers([cut], lambda item: [item])
+
+    with Prober("decode", journal=tmp_path / "journal", workers=1) as second:
+        [(_, after)] = second.answers([cut], lambda item: [item])
+
+    assert before[0]["width"] == 600  # type: ignore[index]
+    assert isinstance(after, MediaError)
+
+
+def test_a_file_of_the_same_size_written_later_is_looked_at_again(mixed: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "sound.mp4"
+    with Prober("probe", journal=tmp_path / "journal", workers=1) as first:
+        [(_, before)] = first.answers([File(str(clip), "video")], lambda item: [item])
+    stamp = clip.stat()
+    clip.write_bytes(b"x" * stamp.st_size)
+    os.utime(clip, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+
+    with Prober("probe", journal=tmp_path / "journal", workers=1) as second:
+        [(_, after)] = second.answers([File(str(clip), "video")], lambda item: [item])
+
+    assert not isinstance(before, MediaError)
+    assert isinstance(after, MediaError)
+
+
+def test_of_a_record_of_several_files_the_faulty_one_is_noted_and_each_has_its_own_facts(
+    mixed: Path, tmp_path: Path
+) -> None:
+    clip, picture = File(str(tmp_path / "sound.mp4"), "video"), File(str(tmp_path / "png_by_content.jpg"), "image")
+    page = File(str(tmp_path / "page.mp4"), "video")
+    items = [[clip, page, picture], [clip, picture], [clip], [picture], [page]]
+
+    for _ in range(2):  # the second time by the journal alone
+        with Prober("probe", journal=tmp_path / "journal", workers=1) as prober:
+            first, both, *alone = [found for _, found in prober.answers(items, lambda item: item)]
+
+        assert isinstance(first, MediaError)
+        assert first.path == page.source
+        assert [facts["width"] for facts in both] == [160, 60]  # type: ignore[union-attr]
+        assert [alone[0][0]["width"], alone[1][0]["width"]] == [160, 60]  # type: ignore[index]
+        assert isinstance(alone[2], MediaError)
+
+
+def test_a_conversion_publishes_no_journal_and_leaves_none(mixed: Path, tmp_path: Path) -> None:
+    mmdata.convert("llava", mixed, tmp_path / "store", check="probe")
+
+    assert sorted(file.name for file in (tmp_path / "store").iterdir()) == [
+        "data-00000.arrow",
+        "manifest.json",
+        "rejects.jsonl",
+    ]
+    assert not partial_path(tmp_path / "store").exists()
+
+
+def test_a_conversion_that_fails_leaves_its_journal_for_the_next(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    with pytest.raises(RecordError):
+        mmdata.convert("llava", mixed, store, check="decode", strict=True)
+
+    lines = (partial_path(store) / "checks.jsonl").read_text().splitlines()
+    assert [Path(json.loads(line)[1]).name for line in lines][:2] == ["sound.mp4", "png_by_content.jpg"]
+    assert not store.exists()
+
+
+def test_a_picture_of_a_folder_that_was_rewritten_is_looked_at_again(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    picture = tmp_path / "clip" / "0.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    file = File(str(tmp_path / "clip"), "video")
+    with Prober("decode", journal=tmp_path / "journal", workers=1) as first:
+        [(_, before)] = first.answers([file], lambda item: [item])
+    Image.new("RGB", (8, 8), "red").save(picture)
+
+    with Prober("decode", journal=tmp_path / "journal", workers=1) as second:
+        [(_, after)] = second.answers([file], lambda item: [item])
+
+    assert before[0]["hash"] != after[0]["hash"]  # type: ignore[index]
 
 
 def test_answers_come_in_order_whatever_is_known_already(mixed: Path, tmp_path: Path) -> None:

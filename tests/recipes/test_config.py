@@ -52,7 +52,7 @@ def test_all_faults_are_told_at_once_with_the_near_miss(tmp_path: Path) -> None:
     assert str(file) in message
     assert "data.batch_sise. Did you mean 'batch_size'?" in message
     assert "rnu. Did you mean 'run'?" in message
-    assert "data.seq_length must be int, found 'long'" in message
+    assert "data.seq_length must be a whole number of at least 1, found 'long'" in message
     assert "model is a section" in message
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import mmdata
 from mmdata.errors import StoreError
+from mmdata.rejects import Reason, Reject
 from mmdata.store import Store
 from mmdata.store.writer import Origin, StoreWriter
 from tests.conversations import plain
@@ -18,12 +19,14 @@ from tests.conversations import plain
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store of three shards."""
+    """A store of three shards and some rejects."""
     monkeypatch.setattr("mmdata.store.writer._SHARD_BYTES", 100_000)
     monkeypatch.setattr("mmdata.store.writer._BATCH_ROWS", 512)
     with StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("test", {})) as writer:
         for number in range(2048 + 300):
             writer.write_conversations([plain(number, words=8)])
+        for number in range(5):
+            writer.reject(Reject(number, "source.json", f"r{number}", Reason.MISSING_MEDIA, "there is none"))
     opened = mmdata.open(tmp_path / "store")
     assert len(opened.manifest.shards) >= 3
     return opened
@@ -102,6 +105,41 @@ def test_shards_of_one_size_that_were_swapped_are_found_too(tmp_path: Path, monk
     (tmp_path / "aside").rename(other)
 
     assert "does not say that it is shard 0" in refused(tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", ["data-00000.arrow", "data-00002.arrow", "manifest.json", "rejects.jsonl"])
+def test_a_flipped_bit_in_any_file_of_a_store_is_found_by_check(store: Store, name: str) -> None:
+    chance = random.Random(2)
+    file = store.path / name
+    whole = file.read_bytes()
+    bits = [0, 8 * len(whole) - 1, *(chance.randrange(8 * len(whole)) for _ in range(40))]
+
+    for bit in bits:
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        assert [fault.path for fault in mmdata.check(store.path)] == [str(file)]
+
+
+@pytest.mark.parametrize("change", [b"", b"x", None])
+def test_rejects_that_are_cut_longer_or_gone_are_found_by_check(store: Store, change: bytes | None) -> None:
+    rejects = store.path / "rejects.jsonl"
+    if change is None:
+        rejects.unlink()
+    else:
+        rejects.write_bytes(rejects.read_bytes() + change if change else b"")
+
+    assert [fault.path for fault in mmdata.check(store.path)] == [str(rejects)]
+
+
+def test_every_file_of_a_store_has_bytes_that_check_reads(store: Store) -> None:
+    read: list[int] = []
+
+    assert mmdata.check(store.path, progress=read.append) == []
+
+    sizes = {file.name: file.stat().st_size for file in store.path.iterdir()}
+    assert all(sizes.values())
+    assert sum(read) == sum(sizes.values()) - sizes["manifest.json"]
 
 
 def test_every_flipped_bit_is_found_by_check(store: Store) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import mmdata
 from mmdata.errors import StoreError, UsageError
 from mmdata.rejects import Reason, Reject
-from mmdata.schema import Conversation, Media
+from mmdata.schema import Conversation, Media, assistant, replace, user
 from mmdata.store import Store
 from mmdata.store.writer import Origin, StoreWriter
 from tests.conversations import conversations, plain
@@ -62,6 +62,43 @@ def test_a_store_travels_to_other_processes_as_its_path(thousand: Store) -> None
     assert len(pickle.dumps(thousand)) < 1000
 
 
+def test_slices_of_located_rows_are_located(tmp_path: Path) -> None:
+    store = write(tmp_path / "store", [plain(number) for number in range(4)])
+
+    located = [store.located(number) for number in range(4)]
+    assert list(store.rows(located=True)) == located
+    assert list(store.rows(located=True)[1:][::-1]) == located[:0:-1]
+    assert list(store.rows()[1:]) == [plain(number) for number in range(1, 4)]
+
+
+def test_a_store_that_travels_keeps_where_its_media_are_now(tmp_path: Path) -> None:
+    write(tmp_path / "store", [plain(1)])
+
+    for root in (None, tmp_path, tmp_path / "moved", "moved"):
+        store = mmdata.open(tmp_path / "store", media_root=root)
+        travelled = pickle.loads(pickle.dumps(store))
+        [medium] = store[0].media
+        assert travelled.locate(medium) == store.locate(medium) == str(Path(root or "/media") / str(medium.path))
+        assert travelled.located(0) == store.located(0)
+        assert travelled.media_root == store.media_root
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_a_store_that_travels_has_the_same_rows_rejects_and_fingerprint(tmp_path: Path, parquet: bool) -> None:
+    reject = Reject(3, "a.json", "x", Reason.MISSING_MEDIA, "there is no image")
+    store = write(tmp_path / "store", [plain(n) for n in range(5)], rejects=[reject], parquet=parquet)
+
+    travelled = pickle.loads(pickle.dumps(store))
+
+    assert list(travelled) == list(store)
+    assert list(travelled.rejects()) == list(store.rejects())
+    assert (travelled.fingerprint, travelled.path, travelled.manifest) == (
+        store.fingerprint,
+        store.path,
+        store.manifest,
+    )
+
+
 def test_the_table_is_the_store(thousand: Store) -> None:
     assert thousand.table.num_rows == 1300
     assert thousand.table.column("id").to_pylist() == [f"c{n}" for n in range(1300)]
@@ -84,6 +121,18 @@ def test_large_rows_are_written_in_small_batches(tmp_path: Path) -> None:
 
     assert max(store.manifest.shards[0].batches) < 20
     assert list(store) == large
+
+
+def test_rows_with_large_media_are_written_in_small_batches(tmp_path: Path) -> None:
+    rows = [replace(plain(n), media=(Media("image", bytes=bytes([n]) * (3 << 20)),)) for n in range(12)]
+    frames = tuple(b"frame" * (1 << 17) for _ in range(5))
+    cached = [Media("video", frames=frames, frame_times=(0.0, 1.0, 2.0, 3.0, 4.0))]
+    clips = [Conversation(f"v{n}", (user("What?"), assistant("That.")), tuple(cached), "numbers") for n in range(12)]
+
+    store = write(tmp_path / "store", [*rows, *clips])
+
+    assert len(store.manifest.shards[0].batches) >= 4
+    assert [row.id for row in store] == [row.id for row in (*rows, *clips)]
 
 
 def test_the_manifest_accounts_for_every_record(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Options of commands that are those of functions: their choices and bounds are read from the function itself."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from operator import attrgetter
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from mmdata._tools.options import choices_of, fault_of, from_text, hints_of
+from mmdata.errors import UsageError
+
+__all__ = ["OptionType"]
+
+
+class OptionType(click.ParamType):  # type: ignore[type-arg]  # generic since 8.4, not before
+    """The type of the option ``name`` of a function, which is imported when the option is used.
+
+    >>> OptionType("mmdata.conversion:convert", "check").choices
+    ('none', 'exists', 'probe', 'decode')
+    """
+
+    name = "value"
+
+    def __init__(self, function: str, option: str) -> None:
+        self.function = function
+        self.option = option
+
+    @property
+    def hint(self) -> Any:
+        """The annotation of the function's parameter."""
+        module, _, name = self.function.partition(":")
+        return hints_of(attrgetter(name)(import_module(module)))[self.option]
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The choices that the option gives, none if it is a number or text."""
+        return choices_of(self.hint)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value that text on the command line spells; a default is taken as it is."""
+        try:
+            if isinstance(value, str):
+                return from_text(value, self.hint)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        if fault := fault_of(self.hint, value):
+            self.fail(fault, param, ctx)
+        return value
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:
+        """Return the choices, or what kind of number is wanted, as help shows it."""
+        if self.choices:
+            return f"[{'|'.join(self.choices)}]"
+        return "INTEGER" if fault_of(self.hint, 1) is None else None
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the choices that begin as what was typed."""
+        return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete)]

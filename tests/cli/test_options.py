@@ -1,0 +1,696 @@
+"""Every option of every command changes what it says it changes.
+
+The options are those that the commands themselves list: one that has no case here fails. A case runs the command
+without the option and with it, and looks at what it says.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image as Pictures
+
+import mmdata
+from mmdata.cli import cli
+from mmdata.cli_options import OptionType
+from mmdata.frame_cache import cache_frames, cached_frames
+from mmdata.schema import Conversation, Media, Video, assistant, user
+from mmdata.video import sample
+from tests.source_files import record, source, write_records
+from tests.stores import numbered, write
+from tests.video.clips import clip
+
+Case = Callable[[Path, pytest.FixtureRequest], None]
+
+CASES: Final[dict[tuple[str, str], Case]] = {}
+
+
+def case(command: str, option: str) -> Callable[[Case], Case]:
+    def add(function: Case) -> Case:
+        CASES[command, option] = function
+        return function
+
+    return add
+
+
+def listed() -> list[tuple[str, str]]:
+    commands = {"": cli, **cli.commands}
+    return [
+        (name, option.opts[-1])
+        for name, command in commands.items()
+        for option in command.params
+        if isinstance(option, click.Option)
+    ]
+
+
+@pytest.mark.parametrize(("command", "option"), listed())
+def test_every_option_changes_what_it_says(
+    command: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    CASES[command, option](tmp_path, request)
+
+
+def test_no_case_is_about_an_option_that_is_gone() -> None:
+    assert set(CASES) == set(listed())
+
+
+@pytest.mark.parametrize(("command", "option"), listed())
+def test_choices_and_bounds_of_a_command_are_those_of_its_function(command: str, option: str) -> None:
+    """Whoever writes them down a second time has to keep them the same, and will not."""
+    parameters = cli.commands[command].params if command else cli.params
+    [kind] = [parameter.type for parameter in parameters if parameter.opts[-1] == option]
+
+    assert not isinstance(kind, (click.Choice, click.IntRange, click.FloatRange))
+    assert not isinstance(kind, (click.types.IntParamType, click.types.FloatParamType))
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "kind"),
+    [
+        (name, option.opts[-1], option.type)
+        for name, command in cli.commands.items()
+        for option in command.params
+        if isinstance(option.type, OptionType)
+    ],
+)
+def test_a_value_that_an_option_cannot_have_is_refused_with_what_it_can(
+    command: str, option: str, kind: OptionType
+) -> None:
+    wrong = [choice[:-1] for choice in kind.choices] or ["no such value", "nan", "-1.5"]
+    positional = {"convert": ["llava", "nowhere.json"], "check": ["nowhere"]}.get(command, ["nowhere"])
+
+    for value in wrong:
+        said = run(command, *positional, option, value, code=2).stderr
+
+        assert "must be" in said
+        assert option in said
+        assert all(choice in said for choice in kind.choices)
+        assert not kind.choices or "Did you mean" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["convert", "rwf2000", ".", "-o", "s", "--option", "language=cn"],
+            "language must be one of zh, en, found 'cn'",
+        ),
+        (["convert", "rwf2000", ".", "-o", "s", "--option", "langage=en"], "Did you mean 'language'"),
+        (["convert", "rwf2000", ".", "-o", "s", "--option", "answers=1"], "answers must be a tuple of 2 values"),
+        (["convert", "llava", ".", "-o", "s", "--option", "fallbacks=perhaps"], "fallbacks must be true or false"),
+    ],
+)
+def test_an_option_of_a_format_is_checked_as_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert words in str(run(*arguments, code=2).exception)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("over_long=dropp", "over_long must be one of error, drop, truncate_right, found 'dropp'. Did you mean 'drop'"),
+        ("max_length=0", "max_length must be a whole number of at least 1"),
+        ("max_lenght=9", "Did you mean 'max_length'"),
+        ("tokenizer=x", "has no option 'tokenizer'"),
+        ("picture=no place", "picture must say once where the {image} is"),
+    ],
+)
+def test_an_option_of_a_template_is_checked_as_others_are(
+    tmp_path: Path, fixtures: Path, option: str, words: str
+) -> None:
+    numbered(tmp_path / "store", 1)
+    reading = ["--template", "qwen_vl", "--tokenizer", fixtures / "vocab" / "qwen.tiktoken"]
+
+    said = run("show", tmp_path / "store", *reading, "--template-option", option, code=2)
+
+    assert words in str(said.exception)
+
+
+def test_a_store_with_a_broken_clip_is_not_sound(tmp_path: Path) -> None:
+    """It is whole as a store, and only decoding finds what is wrong."""
+    clips(tmp_path)
+    (tmp_path / "1.mp4").write_bytes((tmp_path / "1.mp4").read_bytes()[:-1000])
+
+    assert run("check", tmp_path / "store").exit_code == 0
+    assert "1.mp4" in run("check", tmp_path / "store", "--decode", code=1).stderr
+
+
+# --- what cases are made of ---------------------------------------------------------------------------------------
+
+
+def run(command: str, *arguments: Any, code: int = 0) -> Result:
+    """Run a command in this process; ``code`` is what it should exit with, 2 for whatever says so."""
+    words = [command, *map(str, arguments)] if command else list(map(str, arguments))
+    result = CliRunner().invoke(cli, words)
+    expected = isinstance(result.exception, mmdata.MMDataError) and code
+    assert expected or result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def answer(*arguments: Any) -> Any:
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+def rows(path: str | Path = "store") -> list[Conversation]:
+    return list(mmdata.open(path))
+
+
+def clips(folder: Path, count: int = 3) -> Path:
+    """A store of clips of ten frames."""
+    for number in range(count):
+        (folder / f"{number}.mp4").write_bytes(clip("h264", "mp4", range(10), first=10 * number, size=(48, 96)))
+    videos = [
+        Conversation(f"c{n}", (user(Video(0), "What?"), assistant("That.")), (Media("video", f"{n}.mp4"),))
+        for n in range(count)
+    ]
+    return write(folder / "store", videos, media_root=str(folder)).path
+
+
+def pictures(folder: Path, count: int) -> None:
+    for number in range(count):
+        (folder / "images").mkdir(exist_ok=True)
+        Pictures.fromarray(np.full((8, 8, 3), number, np.uint8)).save(folder / "images" / f"{number}.jpg")
+    write_records(folder / "source.json", [record(number) for number in range(count)])
+
+
+def workers_started(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
+    """How many processes a command starts."""
+    started = []
+
+    class Counted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            started.append(args)
+            super().__init__(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Counted)
+        run(*arguments)
+    return len(started)
+
+
+CONVERT: Final = ("convert", "llava", "source.json", "-o", "store")
+FRAMES: Final = ("frames", "store", "-o", "cached", "--workers", "1")
+
+
+def cached(*options: Any, row: int = 0) -> Any:
+    """The frames of a row of a cache made with some options, which takes the place of the one that was there."""
+    run(*FRAMES, "--overwrite", *options)
+    return cached_frames(mmdata.open("cached")[row].media[0])
+
+
+# --- the cases ----------------------------------------------------------------------------------------------------
+
+
+@case("", "--version")
+def version(place: Path, request: pytest.FixtureRequest) -> None:
+    assert mmdata.__version__ in run("", "--version").stdout
+
+
+@case("formats", "--json")
+def formats_json(place: Path, request: pytest.FixtureRequest) -> None:
+    assert json.loads(run("formats", "--json").stdout)["llava"] in run("formats").stdout
+
+
+@case("convert", "--output")
+def convert_output(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 2)
+    run("convert", "llava", "source.json", "-o", "elsewhere")
+
+    assert len(rows("elsewhere")) == 2
+
+
+@case("convert", "--option")
+def convert_option(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 1)
+    run(*CONVERT, "--option", "source=mine")
+
+    assert rows()[0].source == "mine"
+
+
+@case("convert", "--media-root")
+def convert_media_root(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 1)
+    (place / "images").rename(place / "moved")
+    (place / "root").mkdir()
+    (place / "moved").rename(place / "root" / "images")
+
+    assert "missing_media" in run(*CONVERT).stdout
+    assert answer(*CONVERT, "--overwrite", "--media-root", "root")["rows"] == 1
+
+
+@case("convert", "--split")
+def convert_split(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 1)
+    run(*CONVERT, "--split", "val")
+
+    assert rows()[0].split == "val"
+
+
+@case("convert", "--check")
+def convert_check(place: Path, request: pytest.FixtureRequest) -> None:
+    pictures(place, 2)
+    write_records(place / "source.json", [record(0), record(1), record(2)])
+    whole = (place / "images" / "1.jpg").read_bytes()
+    (place / "images" / "1.jpg").write_bytes(whole[:-40])
+
+    kept = {level: answer(*CONVERT, "--overwrite", "--check", level)["rows"] for level in ("none", "exists", "decode")}
+    assert kept == {"none": 3, "exists": 2, "decode": 1}
+    run(*CONVERT, "--overwrite", "--check", "probe")
+    assert rows()[0].media[0].width == 8
+
+
+@case("convert", "--embed")
+def convert_embed(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 1)
+    run(*CONVERT, "--embed")
+
+    assert rows()[0].media[0].bytes == (place / "images" / "0.jpg").read_bytes()
+
+
+@case("convert", "--workers")
+def convert_workers(place: Path, request: pytest.FixtureRequest) -> None:
+    pictures(place, 12)
+    patch = request.getfixturevalue("monkeypatch")
+
+    for workers in (1, 2):
+        assert workers_started(patch, *CONVERT, "--overwrite", "--check", "probe", "--workers", workers) == workers
+
+
+@case("convert", "--limit")
+def convert_limit(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 3)
+
+    assert answer(*CONVERT, "--limit", 2)["rows"] == 2
+
+
+@case("convert", "--strict")
+def convert_strict(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 2)
+    (place / "images" / "1.jpg").unlink()
+
+    assert "record 1" in str(run(*CONVERT, "--strict", code=1).exception)
+    assert not (place / "store").exists()
+    assert answer(*CONVERT)["rows"] == 1
+
+
+@case("convert", "--resume")
+def convert_resume(place: Path, request: pytest.FixtureRequest) -> None:
+    pictures(place, 2)
+    write_records(place / "source.json", [record(0), record(1), {"id": "no conversation"}])
+
+    def attempt(*options: str) -> int | None:
+        """Stop at the last record, falsify what was found out about the first picture, and convert all but the last."""
+        write_records(place / "source.json", [record(0), record(1), {"id": "no conversation"}])
+        run(*CONVERT, "--check", "probe", "--strict", "--overwrite", code=1)
+        [journal] = place.glob(".store.partial/checks.jsonl")
+        journal.write_text(journal.read_text().replace('"width": 8', '"width": 9'))
+        write_records(place / "source.json", [record(0), record(1)])
+        run(*CONVERT, "--check", "probe", "--overwrite", *options)
+        return rows()[0].media[0].width
+
+    assert attempt() == 8
+    assert attempt("--resume") == 9
+
+
+@case("convert", "--overwrite")
+def convert_overwrite(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 1)
+    run(*CONVERT)
+    source(place, 2)
+
+    assert "--overwrite" in str(run(*CONVERT, code=2).exception)
+    assert answer(*CONVERT, "--overwrite")["rows"] == 2
+
+
+@case("convert", "--allow-outside")
+def convert_allow_outside(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place / "inside", 1)
+    (place / "outside.jpg").write_bytes(b"\xff\xd8\xff")
+    write_records(place / "inside" / "source.json", [record(0), record(1, image="../outside.jpg")])
+    convert = ("convert", "llava", "inside/source.json", "-o", "store", "--overwrite")
+
+    assert answer(*convert)["rows"] == 1
+    assert answer(*convert, "--allow-outside")["rows"] == 2
+
+
+@case("convert", "--parquet")
+def convert_parquet(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 1)
+    run(*CONVERT)
+    assert [file.suffix for file in (place / "store").glob("data-*")] == [".arrow"]
+
+    run(*CONVERT, "--parquet", "--overwrite")
+    assert [file.suffix for file in (place / "store").glob("data-*")] == [".parquet"]
+
+
+@case("convert", "--duplicate-ids")
+def convert_duplicate_ids(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 2, id="same")
+
+    assert answer(*CONVERT)["renamed_ids"] == 1
+    assert answer(*CONVERT, "--overwrite", "--duplicate-ids", "reject")["rejects"] == {"duplicate_id": 1}
+
+
+@case("convert", "--json")
+def convert_json(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 3)
+
+    assert json.loads(run(*CONVERT, "--json").stdout)["records_in"] == 3
+
+
+def mixing(place: Path) -> None:
+    numbered(place / "a", 10)
+    (place / "mix.yaml").write_text("datasets: [{store: a, sampling_strategy: 'random:3'}]")
+
+
+@case("mix", "--output")
+def mix_output(place: Path, request: pytest.FixtureRequest) -> None:
+    mixing(place)
+    run("mix", "mix.yaml", "-o", "mixed")
+
+    assert len(rows("mixed")) == 3
+
+
+@case("mix", "--plan")
+def mix_plan(place: Path, request: pytest.FixtureRequest) -> None:
+    mixing(place)
+
+    assert "random:3" in run("mix", "mix.yaml", "--plan").stdout
+    assert sorted(entry.name for entry in place.iterdir()) == ["a", "mix.yaml"]
+
+
+@case("mix", "--seed")
+def mix_seed(place: Path, request: pytest.FixtureRequest) -> None:
+    mixing(place)
+
+    taken = set()
+    for seed in range(4):
+        run("mix", "mix.yaml", "-o", "mixed", "--seed", seed, "--overwrite")
+        taken.add(tuple(row.id for row in rows("mixed")))
+    assert len(taken) > 1
+
+
+@case("mix", "--overwrite")
+def mix_overwrite(place: Path, request: pytest.FixtureRequest) -> None:
+    mixing(place)
+    run("mix", "mix.yaml", "-o", "mixed")
+    (place / "mix.yaml").write_text("datasets: [{store: a}]")
+
+    assert "--overwrite" in str(run("mix", "mix.yaml", "-o", "mixed", code=2).exception)
+    run("mix", "mix.yaml", "-o", "mixed", "--overwrite")
+    assert len(rows("mixed")) == 10
+
+
+@case("mix", "--parquet")
+def mix_parquet(place: Path, request: pytest.FixtureRequest) -> None:
+    mixing(place)
+    run("mix", "mix.yaml", "-o", "mixed")
+    assert [file.suffix for file in (place / "mixed").glob("data-*")] == [".arrow"]
+
+    run("mix", "mix.yaml", "-o", "mixed", "--parquet", "--overwrite")
+    assert [file.suffix for file in (place / "mixed").glob("data-*")] == [".parquet"]
+
+
+@case("mix", "--json")
+def mix_json(place: Path, request: pytest.FixtureRequest) -> None:
+    mixing(place)
+
+    assert answer("mix", "mix.yaml", "--plan")[0]["selected"] == 3
+
+
+def reading(place: Path, request: pytest.FixtureRequest) -> tuple[Any, ...]:
+    """A store of five rows, and the options to read it as Qwen-VL does."""
+    numbered(place / "store", 5)
+    vocabulary = request.getfixturevalue("fixtures") / "vocab" / "qwen.tiktoken"
+    return "store", "--template", "qwen_vl", "--tokenizer", vocabulary
+
+
+@case("info", "--template")
+@case("info", "--tokenizer")
+def info_template(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert "tokens" not in run("info", "store").stdout
+    assert "5 samples, " in run("info", *options).stdout
+    assert "--tokenizer" in str(run("info", "store", "--template", "qwen_vl", code=2).exception)
+
+
+@case("info", "--template-option")
+def info_template_option(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert run("info", *options).stdout != run("info", *options, "--template-option", "image_tokens=9").stdout
+
+
+@case("info", "--max-length")
+def info_max_length(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert "0 samples have more than 9999 tokens" in run("info", *options, "--max-length", 9999).stdout
+    assert "5 samples have more than 9 tokens" in run("info", *options, "--max-length", 9).stdout
+
+
+@case("info", "--json")
+def info_json(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+
+    assert answer("info", "store")["rows"] == 5
+
+
+@case("show", "--template")
+@case("show", "--tokenizer")
+def show_template(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert "<|im_start|>" not in run("show", "store").stdout
+    assert "<|im_start|>" in run("show", *options).stdout
+    assert "--tokenizer" in str(run("show", "store", "--template", "qwen_vl", code=2).exception)
+
+
+@case("show", "--template-option")
+def show_template_option(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert "Speak like a sailor." in run("show", *options, "--template-option", "system=Speak like a sailor.").stdout
+
+
+@case("show", "--prompt")
+def show_prompt(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert "word0" in run("show", *options).stdout
+    assert "word0" not in run("show", *options, "--prompt").stdout
+
+
+@case("show", "--color")
+def show_color(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert "\x1b[" not in run("show", *options, "--no-color").stdout
+    assert "\x1b[" in run("show", *options, "--color").stdout
+
+
+@case("show", "--json")
+def show_json(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+
+    assert answer("show", "store", 3)["id"] == "c3"
+
+
+@case("check", "--decode")
+def check_decode(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    (place / "1.mp4").write_text("not a clip")
+
+    assert "3 rows" in run("check", "store").stdout
+    assert "1.mp4" in run("check", "store", "--decode", code=1).stderr
+
+
+@case("check", "--media")
+def check_media(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    (place / "1.mp4").unlink()
+
+    assert "3 rows" in run("check", "store").stdout
+    assert "1.mp4" in run("check", "store", "--media", code=1).stderr
+
+
+@case("check", "--workers")
+def check_workers(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place, 12)
+    patch = request.getfixturevalue("monkeypatch")
+
+    for workers in (1, 2):
+        assert workers_started(patch, "check", "store", "--decode", "--workers", workers) == workers
+
+
+@case("frames", "--output")
+def frames_output(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    run("frames", "store", "-o", "elsewhere", "--frames", "uniform:2")
+
+    assert len(rows("elsewhere")) == 3
+
+
+@case("frames", "--frames")
+def frames_strategy(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+
+    for count in (2, 3):
+        frames = cached("--frames", f"uniform:{count}")
+        np.testing.assert_array_equal(frames.times, sample(place / "0.mp4", f"uniform:{count}").times)
+
+
+@case("frames", "--size")
+def frames_size(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+
+    assert cached("--frames", "uniform:2").pixels.shape == (2, 48, 96, 3)
+    assert cached("--frames", "uniform:2", "--size", 32).pixels.shape == (2, 32, 32, 3)
+    assert cached("--frames", "uniform:2", "--size", "16,32").pixels.shape == (2, 16, 32, 3)
+
+
+@case("frames", "--resize")
+def frames_resize(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    options = ("--frames", "uniform:2", "--size", 32, "--codec", "webp")
+
+    for way in ("fast", "qwen_vl", "llava_next_video"):
+        expected = sample(place / "0.mp4", "uniform:2", size=32, resize=way).pixels
+        np.testing.assert_array_equal(cached(*options, "--resize", way).pixels, expected)
+
+
+@case("frames", "--codec")
+def frames_codec(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+
+    for codec, head in (("jpeg", b"\xff\xd8"), ("webp", b"RIFF")):
+        run(*FRAMES, "--frames", "uniform:2", "--codec", codec, "--overwrite")
+        assert (rows("cached")[0].media[0].frames or (b"",))[0].startswith(head)
+
+
+@case("frames", "--quality")
+def frames_quality(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    sizes = []
+    for quality in (10, 90):
+        run(*FRAMES, "--frames", "uniform:2", "--quality", quality, "--overwrite")
+        sizes.append(sum(map(len, rows("cached")[0].media[0].frames or ())))
+
+    assert sizes[0] < sizes[1]
+
+
+@case("frames", "--pad")
+def frames_pad(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+
+    assert len(cached("--frames", "uniform:20")) == 10
+    assert len(cached("--frames", "uniform:20", "--pad", "repeat")) == 20
+
+
+@case("frames", "--snap")
+def frames_snap(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+
+    assert len(set(cached("--frames", "uniform:4").times)) == 4
+    assert len(set(cached("--frames", "uniform:4", "--snap", "keyframe").times)) == 1
+
+
+@case("frames", "--on-damage")
+def frames_on_damage(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    whole = clip("h264", "mp4", range(60), gop=10, muxer={"movflags": "frag_keyframe+empty_moov"})
+    (place / "1.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+
+    assert answer(*FRAMES, "--frames", "uniform:4")["rejects"] == {"damaged_media": 1}
+    assert answer(*FRAMES, "--frames", "uniform:4", "--on-damage", "keep", "--overwrite")["rows"] == 3
+
+
+@case("frames", "--media-root")
+def frames_media_root(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    (place / "moved").mkdir()
+    for file in place.glob("*.mp4"):
+        file.rename(place / "moved" / file.name)
+
+    assert answer(*FRAMES, "--frames", "uniform:4", "--media-root", "moved")["rows"] == 3
+
+
+@case("frames", "--workers")
+def frames_workers(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place, 12)
+    patch = request.getfixturevalue("monkeypatch")
+
+    for workers in (1, 2):
+        options = ("--frames", "uniform:2", "--workers", workers, "--overwrite")
+        assert workers_started(patch, *FRAMES, *options) == workers
+
+
+@case("frames", "--resume")
+def frames_resume(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+
+    def stop(rows: int, rejects: int) -> None:
+        if rows == 2:
+            raise KeyboardInterrupt
+
+    def resumed(*options: str) -> int:
+        with pytest.raises(KeyboardInterrupt):
+            cache_frames("store", "cached", "uniform:4", overwrite=True, progress=stop)
+        return int(answer(*FRAMES, "--frames", "uniform:4", "--overwrite", *options)["resumed"])
+
+    assert resumed() == 0
+    assert resumed("--resume") == 2
+
+
+@case("frames", "--overwrite")
+def frames_overwrite(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    run(*FRAMES, "--frames", "uniform:2")
+
+    assert "--overwrite" in str(run(*FRAMES, "--frames", "uniform:3", code=2).exception)
+    assert len(cached("--frames", "uniform:3")) == 3
+
+
+@case("frames", "--json")
+def frames_json(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+
+    assert json.loads(run(*FRAMES, "--frames", "uniform:2", "--json").stdout)["rows"] == 3
+
+
+def pipeline(place: Path, request: pytest.FixtureRequest) -> str:
+    vocabulary = str(request.getfixturevalue("fixtures") / "vocab" / "qwen.tiktoken")
+    text = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    source(place, 20, image=None, conversations=text)
+    run(*CONVERT)
+    config = {
+        "store": "store",
+        "template": {"name": "qwen_vl"},
+        "tokenizer": {"name": "qwen_vl", "path": vocabulary},
+        "stream": {"seq_length": 64, "batch_size": 2},
+    }
+    (place / "pipeline.yaml").write_text(json.dumps(config))
+    return "pipeline.yaml"
+
+
+@case("bench", "--steps")
+@case("bench", "--json")
+def bench_steps(place: Path, request: pytest.FixtureRequest) -> None:
+    config = pipeline(place, request)
+
+    assert answer("bench", config, "--steps", 3)["samples"] == 6
+    assert answer("bench", config, "--steps", 5)["samples"] == 10
