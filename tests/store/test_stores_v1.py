@@ -15,7 +15,7 @@ from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.mixture import Mixture, write_mixture
 from mmdata.schema import SCHEMA_VERSION, replace
 from mmdata.store.decode import BatchView
-from mmdata.store.encode import arrow_schema, to_batch, upgrade
+from mmdata.store.encode import arrow_schema, encode, flatten, upgrade
 from tests.conversations import plain
 from tests.stores import write
 from tests.stores_v1.rows import CLIPS, REJECTS, ROWS
@@ -144,7 +144,7 @@ def test_a_slice_of_an_earlier_batch_is_upgraded_as_the_whole_is() -> None:
 
     earlier = pa.RecordBatch.from_pylist(_without_new(batch.to_pylist()), schema=arrow_schema(1))
 
-    assert upgrade(to_batch(ROWS, ["a", "b"])).equals(to_batch(ROWS, ["a", "b"]))
+    assert upgrade(encode([flatten(ROWS)])).equals(encode([flatten(ROWS)]))
     for start in range(len(ROWS)):
         upgraded = upgrade(earlier.slice(start))
         upgraded.validate(full=True)
