@@ -16,8 +16,8 @@ ROOT = Path(mmdata.__file__).parent
 ROOMS = (
     "errors",
     "rejects",
-    "schema",
     "_tools",
+    "schema",
     "store",
     "sources",
     "formats",

@@ -3,7 +3,7 @@
 The annotation is the only place that says it: ``Literal`` for choices, ``Annotated[int, Meta(ge=1)]`` for bounds,
 ``bool``, ``int``, ``float``, ``str``, ``bytes``, paths, tuples, dataclasses, and unions of them. :func:`checked` holds
 a function to its annotations, :func:`check_fields` a dataclass; :func:`typed` reads the options of one by name, and
-:mod:`mmdata.cli_options` gives them to the command line. What has another annotation is let by.
+:mod:`mmdata.cli._options` gives them to the command line. What has another annotation is let by.
 """
 
 from __future__ import annotations

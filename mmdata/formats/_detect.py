@@ -12,9 +12,9 @@ from mmdata._tools.registry import Registry
 from mmdata.errors import UsageError
 from mmdata.formats._format import Format, Sample
 from mmdata.formats._sources import json_files
-from mmdata.sources.json import has_whole_lines, records
+from mmdata.sources._json import has_whole_lines, records
+from mmdata.sources._window import Window
 from mmdata.sources.record import Record
-from mmdata.sources.window import Window
 
 __all__ = ["detect"]
 

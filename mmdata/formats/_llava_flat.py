@@ -13,8 +13,8 @@ from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, requ
 from mmdata.formats._plain import Gpt, Human, Plain, read_plainly
 from mmdata.formats._sources import conversation_id, homeless
 from mmdata.formats._turns import HOMED
+from mmdata.sources._run import Way, read_strictly
 from mmdata.sources.record import Record
-from mmdata.sources.run import Way, read_strictly
 from mmdata.store.encode import ROLE_CODES, FlatRows
 
 __all__ = ["WAYS", "flatten_llava"]

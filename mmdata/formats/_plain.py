@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
-from mmdata.sources.run import decoded, has_strings
+from mmdata.sources._run import decoded, has_strings
 
 __all__ = ["Gpt", "Human", "Plain", "read_plainly"]
 

@@ -13,12 +13,12 @@ from mmdata._tools.options import check_fields
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats._format import Origin
 from mmdata.rejects import Reject
-from mmdata.sources.json import runs
+from mmdata.sources._json import runs
+from mmdata.sources._run import Way, read_strictly
+from mmdata.sources._sniff import binary_kind
+from mmdata.sources._walk import is_folder, walk
+from mmdata.sources._window import head_of
 from mmdata.sources.record import Record
-from mmdata.sources.run import Way, read_strictly
-from mmdata.sources.sniff import binary_kind
-from mmdata.sources.walk import is_folder, walk
-from mmdata.sources.window import head_of
 from mmdata.store.layout import is_store
 
 __all__ = ["JsonSource", "conversation_id", "homeless", "json_files", "mapping", "with_ours"]

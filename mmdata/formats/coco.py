@@ -26,10 +26,10 @@ from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
 from mmdata.formats.llava import elsewhere
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Box, Conversation, Image, Media, Message, Region, Split, assistant, user
-from mmdata.sources.json import members
+from mmdata.sources._json import members
+from mmdata.sources._run import Way
+from mmdata.sources._spill import Spill
 from mmdata.sources.record import Record
-from mmdata.sources.run import Way
-from mmdata.sources.spill import Spill
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
 __all__ = ["Coco"]

@@ -31,8 +31,8 @@ from mmdata.formats._turns import (
 )
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Message, Role
+from mmdata.sources._run import Way
 from mmdata.sources.record import Record
-from mmdata.sources.run import Way
 from mmdata.store.encode import FlatRows
 
 __all__ = ["Llava", "converse", "elsewhere", "of_human_and_gpt"]

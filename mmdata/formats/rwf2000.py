@@ -21,8 +21,8 @@ from mmdata.formats import registry
 from mmdata.formats._format import Origin, Sample
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, Split, Video, assistant, user
+from mmdata.sources._walk import walk
 from mmdata.sources.record import Record
-from mmdata.sources.walk import walk
 
 __all__ = ["Rwf2000"]
 

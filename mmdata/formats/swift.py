@@ -19,7 +19,7 @@ from mmdata.formats._sources import JsonSource, conversation_id, homeless, kind,
 from mmdata.formats.messages import beside
 from mmdata.formats.sharegpt import TURNS, spoken, turns_field, with_system
 from mmdata.schema import Conversation
-from mmdata.sources.json import is_clean
+from mmdata.sources._json import is_clean
 from mmdata.sources.record import Record
 from mmdata.store.encode import ROLE_CODES, FlatRows
 

@@ -18,8 +18,8 @@ from mmdata.formats._sources import JsonSource, below_folder
 from mmdata.formats.llava import converse, of_human_and_gpt
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
+from mmdata.sources._run import Way
 from mmdata.sources.record import Record
-from mmdata.sources.run import Way
 from mmdata.store.encode import FlatRows
 
 __all__ = ["Video178k"]

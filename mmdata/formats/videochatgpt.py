@@ -17,8 +17,8 @@ from mmdata.formats._format import Origin, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping, with_ours
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, replace, user
+from mmdata.sources._run import Way, read_strictly
 from mmdata.sources.record import Record
-from mmdata.sources.run import Way, read_strictly
 from mmdata.store.encode import ROLE_CODES, FlatRows
 
 __all__ = ["VideoChatGpt"]

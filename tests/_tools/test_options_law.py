@@ -30,7 +30,9 @@ INTERNAL: Final = {
     "mmdata.store.arrays": "columns of values that were checked when they became conversations",
     "mmdata.cli": "the commands; tests/cli/test_options.py",
     "mmdata.store.encode": "as arrays",
-    "mmdata.store.dialogues": "as arrays",
+    "mmdata.store.batch": "the currency of the house, made by builders and by steps of a conversion",
+    "mmdata.store.builder": "a call for every row",
+    "mmdata.store.contents": "as arrays",
     "mmdata.conversion.ids": "ids of conversations, for conversion alone",
     "mmdata.store.layout": "names of files",
     "mmdata.conversion.locate": "a call for every medium of a conversion, with what convert was given",
@@ -67,6 +69,7 @@ RESULTS: Final = {
     "mmdata.store.writer.Origin": "what a manifest tells",
 }
 HOT: Final = {
+    "mmdata.rejects.Reject.from_error": "a call for every reject, of what a record says",
     "recipes.config.read": "reads a file, of which it takes what is checked",
     "mmdata._tools.options.read": "reads text as what is checked next",
     "mmdata.store.writer.StoreWriter.write": "a call for every row",
@@ -303,8 +306,20 @@ def test_the_law_sees_what_people_call() -> None:
     owners = {option.owner for option in OPTIONS}
 
     for name in (
-        *("conversion.convert", "frames.cache_frames", "video.sample.sample", "video.plan.plan", "image.decode.decode"),
-        *("probe.probe", "limits.Limits", "pipeline.stream.Stream", "pipeline.stream.Stream.take", "isolate.Pool"),
+        *(
+            "conversion._convert.convert",
+            "frame_cache.cache_frames",
+            "video.sample.sample",
+            "video.plan.plan",
+            "image.decode.decode",
+        ),
+        *(
+            "conversion.probe.probe",
+            "_tools.limits.Limits",
+            "pipeline.stream.Stream",
+            "pipeline.stream.Stream.take",
+            "engine.local.Pool",
+        ),
         *("mixture.mixture.Mixture", "mixture.mixture.Mixture.from_yaml", "mixture.mixture.write_mixture"),
         *("templates.qwen_vl.QwenVL", "templates.visualglm.VisualGLM", "templates.cogvlm2_video.CogVLM2Video"),
         *("templates.llava_next_video.LlavaNextVideo", "formats.rwf2000.Rwf2000", "tokenizers._load.load"),

@@ -20,7 +20,7 @@ from PIL import Image as Pictures
 
 import mmdata
 from mmdata.cli import cli
-from mmdata.cli_options import OptionType
+from mmdata.cli._options import OptionType
 from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.schema import Conversation, Media, Video, assistant, user
 from mmdata.video import sample

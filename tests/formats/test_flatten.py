@@ -14,7 +14,7 @@ from mmdata.formats import Record
 from mmdata.formats._batches import read_records
 from mmdata.formats.llava import Llava, converse
 from mmdata.schema import Conversation, assistant, replace
-from mmdata.sources.json import identity
+from mmdata.sources._json import identity
 from mmdata.store.builder import BatchBuilder
 from mmdata.store.decode import BatchView
 from mmdata.store.encode import encode

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mmdata.errors import DataError
 from mmdata.formats import Record, make
 from mmdata.schema import Conversation
-from mmdata.sources.json import identity
+from mmdata.sources._json import identity
 from mmdata.store.decode import BatchView
 from mmdata.store.encode import encode
 

@@ -16,10 +16,10 @@ from msgspec import to_builtins
 from mmdata.errors import RecordError
 from mmdata.formats._plain import Plain, read_plainly
 from mmdata.rejects import Reject
-from mmdata.sources.json import Reader, records
+from mmdata.sources._json import Reader, records
+from mmdata.sources._run import Way, read_strictly
+from mmdata.sources._window import Window
 from mmdata.sources.record import Record
-from mmdata.sources.run import Way, read_strictly
-from mmdata.sources.window import Window
 
 TRICKY = 'q [ { " \\ }] , {"id": 7} 中文 🐱 \n\t end'
 GOOD = [

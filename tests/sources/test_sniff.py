@@ -26,7 +26,7 @@ from PIL import Image
 import mmdata
 from mmdata.errors import UsageError
 from mmdata.formats import registry
-from mmdata.sources.sniff import binary_kind
+from mmdata.sources._sniff import binary_kind
 from tests.source_files import record
 from tests.video.clips import clip
 

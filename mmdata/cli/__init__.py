@@ -17,7 +17,7 @@ import click
 
 import mmdata
 from mmdata._tools.terminal import json_text, one_line, visible
-from mmdata.cli_options import OptionType
+from mmdata.cli._options import OptionType
 from mmdata.errors import MMDataError, UsageError
 
 if TYPE_CHECKING:

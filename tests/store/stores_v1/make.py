@@ -1,6 +1,6 @@
 """Makes the stores of this folder. It was run once, by the last library that wrote schema version 1.
 
-    python -m tests.stores_v1.make FOLDER
+    python -m tests.store.stores_v1.make FOLDER
 
 ``FOLDER`` gets what lies beside this file: stores as they are on people's disks, which later versions must open.
 """
@@ -16,7 +16,7 @@ from mmdata.frame_cache import cache_frames
 from mmdata.schema import SCHEMA_VERSION
 from mmdata.store.manifest import SourceFile
 from mmdata.store.writer import Origin, StoreWriter
-from tests.stores_v1.rows import CLIPS, REJECTS, ROWS
+from tests.store.stores_v1.rows import CLIPS, REJECTS, ROWS
 from tests.video.clips import clip
 
 

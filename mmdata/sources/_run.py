@@ -2,7 +2,7 @@
 
 A pass is msgspec's, which refuses what JSON forbids. It would let two things by: NUL, and a key that stands twice in an
 object, of which it keeps the last. Were a key lost, the text would have two quotes more than what was read from it,
-whatever else was lost with it. A run that does not pass is left to :mod:`mmdata.sources.json`, which reads value by
+whatever else was lost with it. A run that does not pass is left to :mod:`mmdata.sources._json`, which reads value by
 value and can say what is wrong.
 """
 

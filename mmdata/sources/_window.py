@@ -13,8 +13,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
-from mmdata.sources.sniff import HEAD, binary_kind
-from mmdata.sources.zstandard import ZstandardFile
+from mmdata.sources._sniff import HEAD, binary_kind
+from mmdata.sources._zstandard import ZstandardFile
 
 __all__ = ["Window", "head_of", "suspicious"]
 

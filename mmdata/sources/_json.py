@@ -2,7 +2,7 @@
 
 Memory stays flat: one window of text and one record. A record that cannot be read costs itself; reading goes on at the
 next one, which is found by matching brackets outside strings, or, where the damage hides them, by the first key that
-records of the file have. Where nothing is broken, many records are read at once (:mod:`mmdata.sources.run`).
+records of the file have. Where nothing is broken, many records are read at once (:mod:`mmdata.sources._run`).
 
 Stricter than :mod:`json` where that loses or invents data: a key that stands twice in one object, ``NaN`` and the
 infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost: commas between records may be missing
@@ -24,9 +24,9 @@ from msgspec import Struct
 
 from mmdata.errors import RecordError
 from mmdata.rejects import Reject
+from mmdata.sources._run import LENGTH, Way, read_run, read_strictly
+from mmdata.sources._window import Window, suspicious
 from mmdata.sources.record import Record
-from mmdata.sources.run import LENGTH, Way, read_run, read_strictly
-from mmdata.sources.window import Window, suspicious
 
 __all__ = ["Value", "has_whole_lines", "identity", "is_clean", "members", "records", "runs"]
 
