@@ -17,6 +17,7 @@ from mmdata.templates import PixelPlan, get
 from mmdata.tokenizers import load
 from tests.pipeline.words import PER_VIEW, SIDE, Conversations, WordTemplate, filmed, picture, shown, text
 from tests.stores import write
+from tests.templates.families import FAMILIES, Family
 
 
 def batch_of(samples: list[Conversation], template: Any = None, **options: Any) -> Any:
@@ -40,6 +41,24 @@ def test_a_row_is_its_sample_and_padding() -> None:
     assert (batch["position_ids"][0, length:] == length - 1).all()
     assert batch["segment_ids"].tolist() == [[1] * length + [0] * (40 - length)]
     assert {array.dtype for name, array in batch.items() if name != "pixel_values"} == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize("layout", ["mmdata", "mindformers"])
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_padding_is_the_pad_id_of_the_family(family: Family, layout: str) -> None:
+    template = family.template()
+    sample = Conversation("c", (user("Why?"), assistant("Because.")))
+    encoded = template.encode(sample)
+
+    batch = batch_of([sample], template, seq_length=3000, layout=layout)
+
+    np.testing.assert_array_equal(batch["input_ids"][0, : len(encoded)], encoded.input_ids)
+    assert set(batch["input_ids"][0, len(encoded) :].tolist()) == {template.pad_id}
+    assert set(batch["labels"][0, len(encoded) :].tolist()) == {-100}
+
+
+def test_pad_ids_can_tell_what_is_padded_with_zeros() -> None:
+    assert len({family.template().pad_id for family in FAMILIES} - {0}) >= 3
 
 
 def test_two_axes_of_positions_stay_two() -> None:

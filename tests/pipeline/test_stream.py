@@ -182,18 +182,46 @@ def test_a_sample_with_more_pictures_than_a_row_is_refused() -> None:
         list(stream(Conversations([shown(0, pictures=3)] * 4), max_views=2))
 
 
-def test_a_sample_that_hangs_is_named_after_its_deadline() -> None:
+def hanging(release: threading.Event) -> Conversations:
+    """Samples the third of which takes as long as it is not released."""
+
     class Hanging(Conversations):
         def located(self, index: int) -> Any:
-            if index == 2 and threading.current_thread().name == "mmdata-worker" and not released.wait(20):
-                raise AssertionError("nobody came")
+            if index == 2 and threading.current_thread().name == "mmdata-worker":
+                release.wait(20)
             return self[index]
 
-    released = threading.Event()
-    samples = Hanging(map(text, range(4)))
+    return Hanging(map(text, range(9)))
+
+
+def test_a_sample_that_hangs_is_named_after_its_deadline() -> None:
+    release = threading.Event()
+
     with pytest.raises(SampleError, match=r"sample 't2' \(row 2\) was not read within 0.3 seconds"):
-        list(stream(samples, shuffle=False, workers=1, deadline=0.3))
-    released.set()
+        list(stream(hanging(release), shuffle=False, workers=1, deadline=0.3))
+    release.set()
+
+
+@pytest.mark.parametrize(("world_size", "rank"), [(2, 0), (2, 1), (4, 3)])
+def test_ranks_that_skip_stop_at_a_late_sample_for_another_may_have_been_in_time(world_size: int, rank: int) -> None:
+    release = threading.Event()
+    skipping = stream(
+        hanging(release), shuffle=False, on_error="skip", workers=1, deadline=0.2, batch_size=4 // world_size,
+        world_size=world_size, rank=rank,
+    )  # fmt: skip
+
+    with pytest.raises(SampleError, match=r"sample 't2' \(row 2\) was not read within 0.2 seconds"):
+        list(skipping)
+    release.set()
+
+
+def test_one_rank_that_skips_leaves_a_late_sample_out() -> None:
+    release = threading.Event()
+    skipping = stream(hanging(release), shuffle=False, on_error="skip", workers=1, deadline=0.2)
+
+    assert ids(skipping) == ["t0", "t1", "t3", "t4", "t5", "t6", "t7", "t8"]
+    assert skipping.state_dict()["left_out"] == {"late": 1}
+    release.set()
 
 
 @pytest.mark.parametrize(("late", "owned"), [((), [True, True]), ((1,), [False, True])])
