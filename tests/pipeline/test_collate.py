@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 import mmdata.schema
 import mmdata.video
+from examples.synthetic import write_clip
 from mmdata import image
 from mmdata.errors import SampleError
 from mmdata.pipeline import Stream
 from mmdata.pipeline.encode import decode_views
-from mmdata.schema import Conversation, Image, Media, assistant, user
+from mmdata.schema import Conversation, Image, Media, assistant, replace, user
 from mmdata.templates import PixelPlan, get
 from mmdata.tokenizers import load
 from tests.pipeline.words import PER_VIEW, SIDE, Conversations, WordTemplate, filmed, picture, shown, text
@@ -206,6 +209,20 @@ def test_fast_frames_are_nearly_the_exact_ones(fixtures: Path, resize: Any) -> N
     assert np.abs(exact - fast).mean() < 8  # whatever the clip; it is 1 to 3 for filmed ones
 
 
+@pytest.mark.parametrize("resize", ["llava_next_video", "cogvlm2_video"])
+@pytest.mark.parametrize(("width", "height"), [(160, 64), (64, 160)])
+def test_fast_frames_show_the_same_part_of_the_picture(width: int, height: int, resize: Any, tmp_path: Path) -> None:
+    bands = np.linspace(0, 250, max(width, height), dtype=np.uint8)
+    frame = np.broadcast_to(bands[None, :, None] if width > height else bands[:, None, None], (height, width, 3))
+    write_clip(tmp_path / "bands.mp4", iter([np.ascontiguousarray(frame)] * 3), rate=5, codec="h264")
+    clip, plan = Media("video", str(tmp_path / "bands.mp4"), width=width, height=height), PixelPlan(0, resize, 56, (0,))
+
+    exact, fast = decode_views(clip, plan).astype(int), decode_views(clip, plan, fast=True)
+
+    assert np.abs(exact - fast).mean() < 8
+    assert np.ptp(exact) < 0.6 * 250  # it is a part, of which there could be others
+
+
 @pytest.fixture(scope="module")
 def llava(fixtures: Path) -> Any:
     tokenizer = load("llava_next_video", fixtures / "vocab" / "llama2_tokenizer.model")
@@ -231,6 +248,22 @@ def test_tiles_of_llava_stand_where_the_model_expects_them(llava: Any, height: i
     kept = map_[unpadded(*map_.shape, height, width)]
     lines = np.concatenate([kept, np.full((len(kept), 1), rows - 1)], 1)
     np.testing.assert_array_equal(index[index >= 0], np.concatenate([np.arange(side**2), lines.ravel()]))
+
+
+@pytest.mark.parametrize("size", [(300, 100), (100, 300)])
+def test_a_picture_that_was_not_probed_is_measured(llava: Any, size: tuple[int, int]) -> None:
+    file = io.BytesIO()
+    PIL.Image.new("RGB", size).save(file, "PNG")
+    probed = Media("image", bytes=file.getvalue(), width=size[0], height=size[1])
+    question = (user(Image(0), "what?"), assistant("this"))
+
+    batches = [
+        batch_of([Conversation("p", question, (medium,))], llava, seq_length=4000)
+        for medium in (probed, replace(probed, width=None, height=None))
+    ]
+
+    for name, array in batches[0].items():
+        np.testing.assert_array_equal(batches[1][name], array)
 
 
 @pytest.mark.parametrize("newline", ["no_token", "one_token", "frame", "grid"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace as replace_config
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mmdata.errors import ConfigError
 from mmdata.pipeline import Stream
 from mmdata.schema import Conversation, Media, replace
 from mmdata.store import Store
+from models.qwen_vl import QwenVL
 from recipes import build, finetune
 from recipes.config import Data, FinetuneConfig
 from recipes.finetune import evaluate
@@ -145,3 +147,17 @@ def test_the_held_out_loss_is_the_same_whatever_the_batch_size() -> None:
     assert all(loss == pytest.approx(losses[1], rel=1e-5) for loss in losses.values()), losses
     assert max(alone.values()) - min(alone.values()) > 0.01 * losses[1]  # so that it matters which of them count
     assert model.training
+
+
+def test_the_held_out_loss_is_that_of_the_model_in_evaluation() -> None:
+    drawn = qwen()
+    ms.set_seed(0)
+    model = QwenVL(replace_config(drawn.config, train_length=8))  # a model that reads on differently than it trained
+    samples = mixed(3)
+    [batch] = Stream(samples, WordTemplate(), batch_size=3, seq_length=SEQ_LENGTH, workers=0, shuffle=False)
+    model.set_train(False)
+    evaluated = float(model(*map(ms.Tensor, batch.values())))
+    model.set_train(True)
+
+    assert held_out_loss(model, samples, 3) == pytest.approx(evaluated, rel=1e-5)
+    assert abs(float(model(*map(ms.Tensor, batch.values()))) - evaluated) > 1e-4

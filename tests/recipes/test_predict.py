@@ -83,6 +83,20 @@ def test_an_answer_ends_at_any_of_the_stop_ids(model: Any, alone: list[list[int]
             assert answered(model, 1, stops=stops) == [whole[: whole.index(stop)]]
 
 
+def test_each_batch_is_sampled_anew_and_a_seed_says_how(model: Any) -> None:
+    def sampled(seed: int) -> list[list[int]]:
+        options = Generation(length=64, max_new_tokens=4, temperature=50.0, seed=seed)
+        found = list(answers(model, Questions(), [SHORT, SHORT], options))
+        drop_caches(model)
+        return found
+
+    first, second = sampled(1)
+
+    assert first != second
+    assert sampled(1) == [first, second]
+    assert sampled(9) != [first, second]
+
+
 def test_a_question_shows_its_media_first_and_keeps_the_history_in_order() -> None:
     record = {"prompt": "And why?", "image": "a.png", "video": "b.mp4", "history": [["Who?", "He."], ["When?", "Now."]]}
 
