@@ -15,6 +15,7 @@ from mmdata import image
 from mmdata.errors import SampleError
 from mmdata.pipeline import Stream
 from mmdata.pipeline.encode import decode_views
+from mmdata.pipeline.family import family as shapes
 from mmdata.schema import Conversation, Image, Media, assistant, replace, user
 from mmdata.templates import PixelPlan, get
 from mmdata.tokenizers import load
@@ -62,6 +63,14 @@ def test_padding_is_the_pad_id_of_the_family(family: Family, layout: str) -> Non
 
 def test_pad_ids_can_tell_what_is_padded_with_zeros() -> None:
     assert len({family.template().pad_id for family in FAMILIES} - {0}) >= 3
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_the_shapes_of_a_family_do_not_depend_on_how_long_a_text_may_be(family: Family) -> None:
+    template = family.template()
+
+    assert shapes(family.template(max_length=3)) == shapes(template)
+    assert shapes(template).size > 0
 
 
 def test_two_axes_of_positions_stay_two() -> None:
@@ -166,6 +175,14 @@ def test_the_columns_of_mindformers() -> None:
     assert positions[0, :, :, 1].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5, 6, 7]]  # the last one, repeated
     np.testing.assert_array_equal(batch["images"][0, 1], batch["images"][0, 2])
     assert positions[2, :, :, 1].tolist() == [[37, 38, 39, 40]] * 3  # no image: the end of the padding
+
+
+def test_an_image_that_is_missing_is_white_for_mindformers() -> None:
+    batch = batch_of([text(1), shown(2)], layout="mindformers", max_views=2)
+
+    white = image.normalize(np.full((1, SIDE, SIDE, 3), 255, np.uint8))[0]
+    np.testing.assert_array_equal(batch["images"][0], [white, white])
+    assert not np.array_equal(batch["images"][1, 0], white)
 
 
 def test_rows_of_mindformers_count_through_the_global_batch() -> None:

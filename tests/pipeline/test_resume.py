@@ -139,6 +139,19 @@ def test_the_state_of_an_earlier_step_can_be_had_by_those_who_read_ahead() -> No
         stream.state_dict(step=400)
 
 
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_the_steps_that_are_left_are_those_that_come(drop_last: bool) -> None:
+    stream = make(mixed(130), {"drop_last": drop_last}, 1, 0, 0)
+    whole = 130 // GLOBAL_BATCH + (not drop_last)
+
+    for left in [*range(whole, 0, -1)] * 2:
+        assert stream.steps_left == left
+        successor = make(mixed(130), {"drop_last": drop_last}, 1, 0, 0)
+        successor.load_state_dict(stream.state_dict())
+        assert (successor.steps_left, len(list(successor))) == (left, left)
+        list(stream.take(1))
+
+
 def test_counts_go_on_after_a_restart() -> None:
     found = samples({"on_error": "skip"})
     first, second = (make(found, {"on_error": "skip"}, 1, 0, 0) for _ in range(2))
@@ -218,11 +231,12 @@ def test_a_state_is_refused_by_a_stream_that_differs_in_a_single_option(option: 
     "template",
     [
         WordTemplate(tokenizer=WordTokenizer(special={"<pad>": 0, "<end>": 1, "<picture>": 7})),
+        WordTemplate(tokenizer=WordTokenizer(first=1)),
         WordTemplate(max_length=9),
         WordTemplate(over_long="drop"),
         WordTemplate(axes=2),
     ],
-    ids=["tokenizer", "max_length", "over_long", "axes"],
+    ids=["control tokens", "words", "max_length", "over_long", "axes"],
 )
 def test_a_state_is_refused_by_a_template_that_differs_in_a_single_option(template: WordTemplate) -> None:
     state = make(mixed(130), {}, 1, 0, 0).state_dict()
