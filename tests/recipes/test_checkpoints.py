@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from recipes.checkpoints import checkpoint_folder, complete, prune
-from recipes.metrics import Metrics, read_metrics
+from recipes.metrics import Clock, Metrics, read_metrics
 
 pytestmark = pytest.mark.mindspore
 
@@ -51,3 +52,18 @@ def test_a_resumed_run_writes_on_after_the_step_of_its_checkpoint(done: int, tmp
         after.write({"step": step, "run": 2})
 
     assert read_metrics(file) == [{"step": step, "run": 1 if step <= done else 2} for step in range(1, 7)]
+
+
+def test_the_clock_tells_each_step_its_own_time_and_waiting() -> None:
+    clock = Clock()
+    laps = []
+    for waited in (0.03, 0.0, 0.03):
+        with clock.wait():
+            time.sleep(waited)
+        time.sleep(0.01)
+        laps.append(clock.lap())
+
+    seconds, shares = zip(*laps, strict=True)
+    assert seconds[0] >= 0.04 <= seconds[2]
+    assert all(0 <= share <= 1 for share in shares)
+    assert shares[1] < 0.5 < min(shares[0], shares[2])
