@@ -146,7 +146,7 @@ class Stream:
         if self.steps_per_epoch is None:
             return None
         cursor = self._mark.cursor
-        done = -(-cursor.position // self._global_batch) + cursor.within  # a window is a batch here
+        done = cursor.position // self._global_batch + cursor.within  # a window is a batch here
         return self.steps_per_epoch - done or self.steps_per_epoch
 
     def __iter__(self) -> Iterator[Batch]:

@@ -167,7 +167,14 @@ def test_only_the_stage_trains_and_held_out_loss_is_written(stores: dict[str, Pa
 def test_an_adapter_beside_the_weights_merged_in_memory_and_merged_by_file_say_the_same(
     stores: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(VISUALGLM, stores["pictures"], tmp_path, "run.steps=2", "run.graph=false", "schedule.peak=0.1")
+    train(
+        VISUALGLM,
+        stores["pictures"],
+        tmp_path,
+        "run.steps=2",
+        "run.graph=false",
+        "schedule={name: constant, peak: 0.1}",
+    )
     base, adapter, merged = (tmp_path / f"{name}.safetensors" for name in ("base", "adapter", "merged"))
     merge_lora_file(base, adapter, merged)
     questions = tmp_path / "questions.jsonl"
