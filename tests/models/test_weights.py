@@ -272,6 +272,16 @@ def test_an_index_that_lists_more_than_the_shards_hold_is_refused(tmp_path: Path
         open_checkpoint(tmp_path)
 
 
+def test_no_nan_becomes_a_number_in_bfloat16() -> None:
+    bits = np.array([0x7F800001, 0x7FC00000, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF], np.uint32)
+
+    there = convert_dtype(bits.view(np.float32), "F32", "BF16")
+
+    assert np.isnan(convert_dtype(there, "BF16", "F32")).all()
+    infinite = np.array([np.inf, -np.inf], np.float32)
+    np.testing.assert_array_equal(convert_dtype(convert_dtype(infinite, "F32", "BF16"), "BF16", "F32"), infinite)
+
+
 def test_bfloat16_rounds_to_nearest_even() -> None:
     values = np.array([1.0, 1.00390625, 1.01171875, -2.0, np.inf, np.nan, 3e38, 1e-40], np.float32)
 
