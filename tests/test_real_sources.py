@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mmdata
+from tests.reference import clips, files, references
 
 
 def test_the_few_shot_records_without_image_are_the_rejects(fixtures: Path, tmp_path: Path) -> None:
-    source = fixtures / "fewshot-data" / "fewshot-data" / "dataset.json"
+    source = files(fixtures / "fewshot-data", "dataset.json")[0]
     records = json.loads(source.read_text(encoding="utf-8"))
     absent = [n for n, each in enumerate(records) if not (source.parent.parent / each["img"]).exists()]
 
@@ -31,9 +33,9 @@ def test_the_few_shot_records_without_image_are_the_rejects(fixtures: Path, tmp_
 def test_a_tree_of_real_clips_keeps_the_sound_ones_and_says_what_ails_the_others(
     fixtures: Path, tmp_path: Path
 ) -> None:
-    truth = json.loads((fixtures / "videos" / "ffprobe.json").read_text())
-    clips = sorted(path for path in (fixtures / "videos").iterdir() if path.suffix not in (".json", ".md"))
-    for number, clip in enumerate(clips):
+    truth = {path.name: told for path, told in clips(fixtures).items()}
+    there = sorted(clips(fixtures))
+    for number, clip in enumerate(there):
         split, label = ("train", "val")[number % 2], ("Fight", "NonFight")[number // 2 % 2]
         (tmp_path / "RWF-2000" / split / label).mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, tmp_path / "RWF-2000" / split / label / clip.name)
@@ -41,9 +43,10 @@ def test_a_tree_of_real_clips_keeps_the_sound_ones_and_says_what_ails_the_others
     report = mmdata.convert("rwf2000", tmp_path / "RWF-2000", tmp_path / "store", check="decode")
 
     store = mmdata.open(tmp_path / "store")
-    assert report.records_in == len(clips)
+    assert report.records_in == len(there)
     assert {line["reason"] for line in store.rejects()} <= {"damaged_media"}
-    assert sum(report.rejects.values()) < len(clips) / 2
+    rejected = {Path(line["id"]).name for line in store.rejects()}
+    assert rejected == {name for name, told in truth.items() if told["errors"]}
     for row in store:
         (medium,) = row.media
         assert medium.num_frames == len(truth[Path(medium.path or "").name]["times"]), medium.path
@@ -51,38 +54,45 @@ def test_a_tree_of_real_clips_keeps_the_sound_ones_and_says_what_ails_the_others
         assert row.messages[1].text == ("1" if "/Fight/" in (medium.path or "") else "0")
 
 
-ANNOTATIONS = [
-    ("llama_factory/mllm_demo.json", "sharegpt"),
-    ("llama_factory/mllm_video_demo.json", "sharegpt"),
-    ("llama_factory/v1_multimodal_demo.jsonl", "messages"),
-    ("data_juicer/demo-dataset-chatml.jsonl", "messages"),
-    ("ms_swift/chatml.jsonl", "swift"),
-    ("ms_swift/conversations.jsonl", "swift"),
-    ("ms_swift/sharegpt.jsonl", "swift"),
-    ("ms_swift/swift_multi.json", "swift"),
-    ("ms_swift/swift_multi.jsonl", "swift"),
-    ("ms_swift/swift_single.jsonl", "swift"),
-    ("ms_swift/multi_modal_1.jsonl", "swift"),
-    ("ms_swift/multi_modal_2.jsonl", "swift"),
-    ("ms_swift/multi_modal_3.jsonl", "swift"),
-]
+SHAPES = {
+    "llama_factory/*.json": "sharegpt",
+    "llama_factory/*.jsonl": "messages",
+    "data_juicer/*chatml*.jsonl": "messages",
+    "ms_swift/*.json*": "swift",
+}
 
 
-@pytest.mark.parametrize(("name", "format_name"), ANNOTATIONS)
-def test_real_annotations_convert_without_a_reject(fixtures: Path, tmp_path: Path, name: str, format_name: str) -> None:
-    source = fixtures / "annotations" / name
-    text = source.read_text(encoding="utf-8")
-    count = len(json.loads(text)) if source.suffix == ".json" else len(list(filter(str.strip, text.splitlines())))
+def annotations(*, audio: bool) -> list[Any]:
+    """Parameters for a test: every annotation file of the folders, with or without audio, and its format's name."""
+    folders = [each.fixtures / "annotations" for each in references() if each.fixtures]
+    found = [
+        pytest.param(path, name, id=f"{path.parent.name}/{path.name}")
+        for folder in folders
+        for pattern, name in SHAPES.items()
+        for path in sorted(folder.glob(pattern))
+        if (records := records_of(path)) and any("audios" in record for record in records) == audio
+    ]
+    skipped = pytest.mark.skip(reason=f"no annotation file {'with' if audio else 'without'} audio in {folders}")
+    return found or [pytest.param(None, None, marks=skipped)]
 
+
+def records_of(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON array or of JSON lines; none where a file holds something else."""
+    text = path.read_text(encoding="utf-8")
+    found = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
+    return found if isinstance(found, list) else []
+
+
+@pytest.mark.parametrize(("source", "format_name"), annotations(audio=False))
+def test_real_annotations_convert_without_a_reject(source: Path, tmp_path: Path, format_name: str) -> None:
     report = mmdata.convert(format_name, source, tmp_path / "store", check="none")
 
     assert report.rejects == {}
-    assert report.rows == count
+    assert report.rows == len(records_of(source))
 
 
-def test_records_that_need_audio_are_rejects(fixtures: Path, tmp_path: Path) -> None:
-    source = fixtures / "annotations" / "llama_factory" / "mllm_video_audio_demo.json"
+@pytest.mark.parametrize(("source", "format_name"), annotations(audio=True))
+def test_records_that_need_audio_are_rejects(source: Path, tmp_path: Path, format_name: str) -> None:
+    report = mmdata.convert(format_name, source, tmp_path / "store", check="none")
 
-    report = mmdata.convert("sharegpt", source, tmp_path / "store", check="none")
-
-    assert report.rejects == {"unsupported_media": len(json.loads(source.read_text()))}
+    assert report.rejects == {"unsupported_media": sum("audios" in record for record in records_of(source))}

@@ -8,6 +8,7 @@ from mmdata.formats import registry
 from mmdata.formats._format import Record
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Text, Video, assistant, user
+from tests.reference import files
 
 VIDEO178K = registry.get("video178k")()
 
@@ -76,7 +77,7 @@ def test_several_buckets_are_read_at_once(tmp_path: Path) -> None:
 
 
 def test_what_mindformers_loses_is_a_row_or_a_reject_here(golden: Path, tmp_path: Path) -> None:
-    for file in sorted(golden.rglob("mf_data_process.json")):
+    for file in files(golden, "mf_data_process.json"):
         for case in json.loads(file.read_text())["cases"]:
             for path, content in case["files"].items():
                 place = tmp_path / case["name"] / path

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from recipes.schedules import annealing, cosine, linear
+from tests.reference import cases
 
 
 def test_annealing_is_that_of_swissarmytransformer(golden: Path) -> None:
@@ -19,7 +19,7 @@ def test_annealing_is_that_of_swissarmytransformer(golden: Path) -> None:
         "auto_warmup_rate": "slow_rate",
         "last_iter": "last_step",
     }
-    for case in json.loads((golden / "visualglm" / "annealing_lr.json").read_text()):
+    for case in cases(golden / "visualglm", "annealing_lr.json"):
         settings = {names.get(name, name): value for name, value in {**case["defaults"], **case["params"]}.items()}
         schedule = annealing(**settings)
 
