@@ -33,7 +33,7 @@ VOCABULARIES = FIXTURES / "vocab"
 _TEXT = "\n".join(WORDS)
 _SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and "
-    "polite answers to the user's questions. USER: ASSISTANT: Question: Answer: 问：答：system user assistant <img></img>"
+    "polite answers to the user's questions. (USER) ASSISTANT: Question: Answer: 问：答：system user assistant <img></img>"
 )
 
 
