@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import mmdata
-from tests.reference import clips, files, references
+from mmdata.schema import Part, Region, Text
+from tests.reference import clips, file, files, read, references
 
 
 def test_the_few_shot_records_without_image_are_the_rejects(fixtures: Path, tmp_path: Path) -> None:
@@ -89,6 +90,33 @@ def test_real_annotations_convert_without_a_reject(source: Path, tmp_path: Path,
 
     assert report.rejects == {}
     assert report.rows == len(records_of(source))
+
+
+def test_annotations_of_our_own_say_what_their_words_say(fixtures: Path, tmp_path: Path) -> None:
+    for number, (name, expected) in enumerate(read(file(fixtures, "annotations", "expected.json")).items()):
+        source, target = fixtures / "annotations" / name, tmp_path / str(number)
+        mmdata.convert(expected["format"], source, target, check="none")
+        store = mmdata.open(target)
+
+        wanted = expected["records"]
+        assert [line["reason"] for line in store.rejects()] == [
+            each["reason"] for each in wanted if "reason" in each
+        ], name
+        assert [shown(row) for row in store] == [each for each in wanted if "reason" not in each], name
+
+
+def shown(row: mmdata.Conversation) -> dict[str, Any]:
+    """A row as ``expected.json`` writes it."""
+    turns = [[message.role, [shown_part(part) for part in message.content]] for message in row.messages]
+    return {"turns": turns, "media": [[medium.type, medium.path] for medium in row.media]}
+
+
+def shown_part(part: Part) -> Any:
+    if isinstance(part, Text):
+        return part.text
+    if isinstance(part, Region):
+        return {"region": part.text, "boxes": [list(box) for box in part.boxes], "image": part.media}
+    return {type(part).__name__.lower(): part.media}
 
 
 @pytest.mark.parametrize(("source", "format_name"), annotations(audio=True))

@@ -87,9 +87,7 @@ _CONTROL = ("<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|
 def _positions(types: list[int]) -> list[int]:
     """Count tokens; of a run of video tokens only the two ends and what follows the first of them."""
     last = len(types) - 1
-    ends = [
-        kind and (at in (0, last) or not types[at - 1] or not types[at + 1]) for at, kind in enumerate(types)
-    ]
+    ends = [kind and (at in (0, last) or not types[at - 1] or not types[at + 1]) for at, kind in enumerate(types)]
     video = [bool(kind) and not end for kind, end in zip(types, ends, strict=True)]
     found = [0]
     for at in range(1, len(types)):

@@ -193,7 +193,10 @@ def _chat_template() -> None:
             text += f"{role.upper()}: " + "<image>\n" * parts.count("<image>")
             text += "".join(f"{part} " for part in parts if part != "<image>")
         messages = [
-            {"role": role, "content": [{"type": "image"} if p == "<image>" else {"type": "text", "text": p} for p in parts]}
+            {
+                "role": role,
+                "content": [{"type": "image"} if p == "<image>" else {"type": "text", "text": p} for p in parts],
+            }
             for role, parts in turns
         ]
         cases.append({"name": name, "messages": messages, "add_generation_prompt": True, "text": f"{text}ASSISTANT:"})
@@ -282,7 +285,17 @@ def _strategies() -> None:
     single = [
         {"n": n, "strategy": text, "llava_next": {"indices": kept}, "mindformers": {"indices": kept}}
         for n in (1, 7, 20, 100)
-        for text in ("all", "first:3", "end:4", "first:35%", "end:35%", "first:55%", "first:1%", "random:5", "random:40%")
+        for text in (
+            "all",
+            "first:3",
+            "end:4",
+            "first:35%",
+            "end:35%",
+            "first:55%",
+            "first:1%",
+            "random:5",
+            "random:40%",
+        )
         if (kept := _kept(text, n)) is not None
     ]
     files = {"lamps.json": 6, "boats.jsonl": 5, "below/chairs.json": 9}
@@ -290,17 +303,13 @@ def _strategies() -> None:
     ids = [f"{name.rpartition('.')[0]}-{n}" for name, text in entries for n in _kept(text, files[name])]
     datasets = [{"json_path": name, "sampling_strategy": text} for name, text in entries]
     mixed = [{"datasets": datasets, "llava_next": {"ids": ids}}]
-    write_json(
-        _FOLDER / "sampling_strategies.json", {"single_dataset": single, "files": files, "multi_dataset": mixed}
-    )
+    write_json(_FOLDER / "sampling_strategies.json", {"single_dataset": single, "files": files, "multi_dataset": mixed})
 
 
 def _kept(text: str, count: int) -> list[int]:
     which, _, amount = text.partition(":")
-    if amount.endswith("%"):
-        number = math.ceil(float(amount[:-1]) * count / 100)
-    else:
-        number = int(amount or count)
+    share = amount.endswith("%")
+    number = math.ceil(float(amount[:-1]) * count / 100) if share else int(amount or count)
     rows = list(range(count))
     return rows[-number:] if which == "end" else rows[:number]
 

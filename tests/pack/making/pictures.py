@@ -87,7 +87,17 @@ def _anyres_table() -> None:
     for crop, patch in [(336, 14), (28, 7), (30, 6)]:
         pinpoints = [[rows * crop, columns * crop] for rows, columns in _RATIOS]
         processor = _counting(patch, pinpoints)
-        sizes = [(crop, crop), (360, 640), (640, 360), (396, 704), (423, 752), (101, 999), (1200, 300), (61, 60), (9, 9)]
+        sizes = [
+            (crop, crop),
+            (360, 640),
+            (640, 360),
+            (396, 704),
+            (423, 752),
+            (101, 999),
+            (1200, 300),
+            (61, 60),
+            (9, 9),
+        ]
         rows = [_anyres_row(processor, height, width, crop) for height, width in sizes]
         configs.append({"crop": crop, "patch": patch, "pinpoints_hw": pinpoints, "rows": rows})
     write_json(_LLAVA / "anyres_table.json", {"configs": configs})

@@ -52,7 +52,13 @@ class Spans:
 
 def _tokenizer() -> dict[str, Any]:
     spans = Spans()
-    texts = [*WORDS, "", "<img></img>", f"Picture 1: <img>{_PLACES[1]}</img>\n{WORDS[6]}", "<ref>lamp</ref><box>(1,2),(3,4)</box>"]
+    texts = [
+        *WORDS,
+        "",
+        "<img></img>",
+        f"Picture 1: <img>{_PLACES[1]}</img>\n{WORDS[6]}",
+        "<ref>lamp</ref><box>(1,2),(3,4)</box>",
+    ]
     named = {name.strip("<|>").replace("/", ""): token for name, token in spans.special.items() if "/" not in name}
     named |= {f"{name.strip('</>')}_end": token for name, token in spans.special.items() if "/" in name}
     kept = ("endoftext", "im_start", "im_end", "extra_0", "extra_204", "ref", "ref_end", "box", "box_end")
@@ -90,7 +96,11 @@ def _turns(*texts: str) -> list[dict[str, str]]:
 
 _PICTURE = f"Picture 1: <img>{_PLACES[0]}</img>\n"
 _CONVERSATIONS: dict[str, tuple[list[dict[str, str]], int, str]] = {
-    "grounded": (_turns(f"{_PICTURE}Find the lamp.", "<ref>the lamp</ref><box>(120,40),(388,907)</box>"), 320, _HELPFUL),
+    "grounded": (
+        _turns(f"{_PICTURE}Find the lamp.", "<ref>the lamp</ref><box>(120,40),(388,907)</box>"),
+        320,
+        _HELPFUL,
+    ),
     "rounds": (_turns(WORDS[1], "4", f"{_PICTURE}{WORDS[3]}", WORDS[4]), 700, "Be brief."),
     "two_pictures": (
         _turns(f"{_PICTURE}Picture 2: <img>{_PLACES[1]}</img>\n哪个近？", "右边的。"),
@@ -178,7 +188,10 @@ def _asked() -> Any:
 
 
 def _predicted() -> Any:
-    for parts in ([{"image": _PLACES[0]}, {"text": "Describe the image:"}], [{"image": "a.png"}, {"image": "b.png"}, {"text": "哪个近？"}]):
+    for parts in (
+        [{"image": _PLACES[0]}, {"text": "Describe the image:"}],
+        [{"image": "a.png"}, {"image": "b.png"}, {"text": "哪个近？"}],
+    ):
         spans = Spans()
         texts, number = [], 0
         for part in parts:
@@ -221,7 +234,12 @@ def _texts() -> list[dict[str, Any]]:
 
 def _boxes() -> Any:
     """The three conventions, in whole numbers: nothing is rounded twice."""
-    for box, width, height in [((0, 0, 64, 48), 64, 48), ((10, 7, 30, 20), 97, 41), ((96, 40, 1, 1), 97, 41), ((3, 5, 11, 9), 640, 426)]:
+    for box, width, height in [
+        ((0, 0, 64, 48), 64, 48),
+        ((10, 7, 30, 20), 97, 41),
+        ((96, 40, 1, 1), 97, 41),
+        ((3, 5, 11, 9), 640, 426),
+    ]:
         left, top, across, down = box
         corners = [left, top, left + across, top + down]
         sides = [width, height] * 2

@@ -16,7 +16,10 @@ from tiktoken._educational import SimpleBytePairEncoding, bpe_train
 
 from making.writing import FIXTURES, WORDS
 
-LLAMA3_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 QWEN_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
 LLAMA3_SPECIAL = (
     ["<|begin_of_text|>", "<|end_of_text|>"]
@@ -32,8 +35,9 @@ QWEN_SPECIAL = (
 VOCABULARIES = FIXTURES / "vocab"
 _TEXT = "\n".join(WORDS)
 _SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and "
-    "polite answers to the user's questions. (USER) ASSISTANT: Question: Answer: 问：答：system user assistant <img></img>"
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+    "and polite answers to the user's questions. (USER) ASSISTANT: Question: Answer: "
+    "问：答：system user assistant <img></img>"
 )
 
 
@@ -89,7 +93,10 @@ def _chatglm() -> bytes:
             num_threads=1,
             minloglevel=2,
         )
-    return model.getvalue()
+    made = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+    made.normalizer_spec.normalization_rule_tsv = ""  # the name of a file that is gone
+    content: bytes = made.SerializeToString()
+    return content
 
 
 def _write_ranks(path: Path, pattern: str, size: int, step: int) -> None:

@@ -34,7 +34,7 @@ WORDS = (
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file: one case a line where the value is a list."""
+    """Write a JSON file, one case a line where the value is a list of cases."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if isinstance(value, list):
