@@ -15,9 +15,34 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from making import annotations, clips, cogvlm2, llava, llava_model, pictures, qwen, visualglm, vocabularies
+from making import (
+    annotations,
+    clips,
+    cogvlm2,
+    cogvlm2_model,
+    llava,
+    llava_model,
+    pictures,
+    qwen,
+    visualglm,
+    visualglm_model,
+    vocabularies,
+)
 from making.writing import FIXTURES, GOLDEN, PACK
 
+_SUBJECTS = (
+    vocabularies,
+    pictures,
+    clips,
+    annotations,
+    llava,
+    llava_model,
+    cogvlm2,
+    cogvlm2_model,
+    qwen,
+    visualglm,
+    visualglm_model,
+)
 _PACKAGES = ("numpy", "pillow", "safetensors", "sentencepiece", "tiktoken", "torch", "transformers")
 
 
@@ -25,7 +50,7 @@ def main() -> None:
     """Make everything; the order counts only for the vocabularies and the pictures, which others read."""
     for folder in (GOLDEN, FIXTURES):
         shutil.rmtree(folder, ignore_errors=True)
-    for subject in (vocabularies, pictures, clips, annotations, llava, llava_model, cogvlm2, qwen, visualglm):
+    for subject in _SUBJECTS:
         subject.make()
     files = sorted(path for folder in (GOLDEN, FIXTURES) for path in folder.rglob("*") if path.is_file())
     hashes = {path.relative_to(PACK).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

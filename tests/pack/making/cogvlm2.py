@@ -76,7 +76,7 @@ def _sequence(
         "length": len(ids),
         "input_ids": ids,
         "token_type_ids_rle": runs(types),
-        "position_ids": _positions(types),
+        "position_ids": positions(types),
         "labels_rle": None if labels is None else runs(labels),
     }
 
@@ -84,7 +84,7 @@ def _sequence(
 _CONTROL = ("<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>")
 
 
-def _positions(types: list[int]) -> list[int]:
+def positions(types: list[int]) -> list[int]:
     """Count tokens; of a run of video tokens only the two ends and what follows the first of them."""
     last = len(types) - 1
     ends = [kind and (at in (0, last) or not types[at - 1] or not types[at + 1]) for at, kind in enumerate(types)]
