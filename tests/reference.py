@@ -71,6 +71,14 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def arrays(path: Path) -> dict[str, Any]:
+    """Return the arrays of an ``.npz`` file, and leave no file open whatever becomes of the test."""
+    import numpy as np
+
+    with np.load(path) as file:
+        return dict(file)
+
+
 def cases(folder: Path, name: str, section: str | None = None) -> list[Any]:
     """Return the cases of every file ``name`` under ``folder``, or of one of their sections, or skip the test."""
     contents = (read(path) for path in files(folder, name))

@@ -13,7 +13,7 @@ from mmdata.schema import Conversation, Media, Text, Video, assistant, user
 from mmdata.templates import IGNORE, MediaSlot
 from mmdata.templates.cogvlm2_video import CogVLM2Video, frame_positions
 from tests.golden.runs import unrolled
-from tests.reference import cases, some
+from tests.reference import arrays, cases, some
 from tests.vocabularies import published
 
 _SECOND_PER_FRAME = 1.0
@@ -69,10 +69,10 @@ def _cases(golden: Path) -> Iterator[tuple[dict[str, Any], Conversation]]:
 def test_positions_of_the_small_references_follow_from_their_token_types(golden: Path) -> None:
     folder = golden / "cogvlm2_video"
     for file in some(sorted(folder.glob("*/*.npz")), "arrays of a small model", folder):
-        arrays = np.load(file)
-        if not {"token_type_ids", "position_ids"} <= set(arrays.files):
+        stored = arrays(file)
+        if not {"token_type_ids", "position_ids"} <= set(stored):
             continue
-        for types, positions in zip(arrays["token_type_ids"], arrays["position_ids"], strict=True):
+        for types, positions in zip(stored["token_type_ids"], stored["position_ids"], strict=True):
             length = len(np.trim_zeros(np.diff(positions), "b")) + 1  # padding keeps the last position
             found = frame_positions(len(types), _slots(types.tolist()))
             assert found[:length].tolist() == positions[:length].tolist(), file

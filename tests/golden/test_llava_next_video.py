@@ -15,7 +15,7 @@ from mmdata.schema import Conversation, Image, Media, Part, Text, Video, assista
 from mmdata.templates import IGNORE, Encoded
 from mmdata.templates.llava_next_video import LlavaNextVideo, time_instruction
 from tests.golden.runs import unrolled
-from tests.reference import cases, files, read
+from tests.reference import arrays, cases, files, read
 from tests.vocabularies import published
 
 _PLACEHOLDER = -200  # what LLaVA's code puts for a medium
@@ -168,9 +168,9 @@ def test_images_have_as_many_slots_as_features(golden: Path, fixtures: Path) -> 
 
 def test_videos_have_as_many_slots_as_features(golden: Path, fixtures: Path) -> None:
     for file in files(golden / "llava_next_video", "video_pool_newline.json", "video_pool_newline.npz"):
-        arrays = np.load(file.with_suffix(".npz"))
+        pooled = arrays(file.with_suffix(".npz"))
         for case in read(file):
-            _check_slots_of_a_video(case, arrays[f"{case['case']}/x"], fixtures)
+            _check_slots_of_a_video(case, pooled[f"{case['case']}/x"], fixtures)
 
 
 def _check_slots_of_a_video(case: dict[str, Any], features: Any, fixtures: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from mmdata.schema import Conversation, Image, Media, Text, assistant, user
 from mmdata.templates import IGNORE, attention_mask
 from mmdata.templates.visualglm import VisualGLM, cleaned, full_width, prefix_positions
-from tests.reference import cases, files, read
+from tests.reference import arrays, cases, files, read
 from tests.vocabularies import published
 
 _PICTURE = Media("image", "any")
@@ -20,7 +20,7 @@ def test_training_samples_are_those_of_the_original(golden: Path, fixtures: Path
     for file in files(golden / "visualglm", "sft_*.json"):
         if not file.with_suffix(".npz").exists():
             continue
-        case, wanted = read(file), np.load(file.with_suffix(".npz"))
+        case, wanted = read(file), arrays(file.with_suffix(".npz"))
         template = VisualGLM(
             tokenizer=published("chatglm", fixtures),
             image_tokens=case["image_length"],
@@ -83,9 +83,9 @@ def _conversation(texts: list[str], *, image: bool = True) -> Conversation:
 
 def test_positions_and_masks_of_the_small_reference_follow_from_its_prefixes(golden: Path) -> None:
     for file in files(golden / "visualglm", "model_io.npz", "config.json"):
-        arrays, begin = np.load(file), read(file.with_name("config.json"))["ids"]["sop"]
+        stored, begin = arrays(file), read(file.with_name("config.json"))["ids"]["sop"]
         for ids, positions, allowed in zip(
-            arrays["input_ids"], arrays["position_ids"], arrays["attention_mask_allow"], strict=True
+            stored["input_ids"], stored["position_ids"], stored["attention_mask_allow"], strict=True
         ):
             prefix = ids.tolist().index(begin)
             assert np.array_equal(prefix_positions(prefix, len(ids)), positions)

@@ -16,6 +16,7 @@ from models.cache import drop_caches
 from models.generate import Generator, Prompt
 from models.names import Weight
 from models.weights import import_weights, load_weights, parameter_shapes
+from tests.reference import arrays as arrays
 from tests.reference import references
 
 
@@ -25,7 +26,7 @@ def model_folders(family: str, *needed: str, any_of: tuple[str, ...] = ()) -> li
     found = [
         pytest.param(folder, id=f"{name}-{folder.name}")
         for name, root in roots
-        for folder in sorted({path.parent for path in root.rglob("*.safetensors")})
+        for folder in sorted({path.parent for path in root.rglob("*.safetensors") if "lora" not in path.name})
         if all((folder / each).exists() for each in needed)
         if not any_of or any((folder / each).exists() for each in any_of)
     ]
@@ -40,11 +41,6 @@ def weights_of(folder: Path) -> Path:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return dict(file)
 
 
 def convert(module: ModuleType, config: Any, source: Path, target: Path, **options: Any) -> nn.Cell:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from making.cogvlm2 import positions
@@ -29,7 +29,7 @@ def make() -> None:
     torch.set_num_threads(1)
     weights = _weights()
     _FOLDER.mkdir(parents=True, exist_ok=True)
-    save_file(weights, _FOLDER / "weights.safetensors")
+    save_file({name: tensor.half() for name, tensor in weights.items()}, _FOLDER / "weights.safetensors")
     write_json(_FOLDER / "config.json", _CONFIG)
     rng = np.random.default_rng(2)
     pixels = torch.tensor(rng.integers(-64, 65, (2, 3, _IMAGE, _IMAGE)) / 32, dtype=torch.float32)
@@ -120,7 +120,8 @@ def _weights() -> dict[str, Tensor]:
     found = {}
     for name, shape in sorted(_shapes().items()):
         scale = "norm" in name and name.endswith("weight")
-        found[name] = torch.randn(shape, generator=generator) * (0.1 if "norm" in name else 0.25) + scale
+        drawn = torch.randn(shape, generator=generator) * (0.1 if "norm" in name else 0.25) + scale
+        found[name] = drawn.half().float()
     return found
 
 
@@ -131,12 +132,14 @@ def _tower(weights: dict[str, Tensor], pixels: Tensor) -> dict[str, Tensor]:
         return weights[_TOWER + name]
 
     def norm(x: Tensor, name: str, eps: float = 1e-6) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], of(f"{name}.weight"), of(f"{name}.bias"), eps)
+        return functional.layer_norm(x, x.shape[-1:], of(f"{name}.weight"), of(f"{name}.bias"), eps)
 
     def linear(x: Tensor, name: str) -> Tensor:
-        return F.linear(x, of(f"{name}.weight"), of(f"{name}.bias"))
+        return functional.linear(x, of(f"{name}.weight"), of(f"{name}.bias"))
 
-    patches = F.conv2d(pixels, of("patch_embedding.proj.weight"), of("patch_embedding.proj.bias"), stride=_PATCH)
+    patches = functional.conv2d(
+        pixels, of("patch_embedding.proj.weight"), of("patch_embedding.proj.bias"), stride=_PATCH
+    )
     first = of("patch_embedding.cls_embedding").expand(len(pixels), 1, _WIDTH)
     x = torch.cat([first, patches.flatten(2).transpose(1, 2)], 1) + of("patch_embedding.position_embedding.weight")
     stages = {"patch_embed": x}
@@ -144,17 +147,17 @@ def _tower(weights: dict[str, Tensor], pixels: Tensor) -> dict[str, Tensor]:
         at = f"transformer.layers.{layer}."
         fused = linear(x, f"{at}attention.query_key_value").unflatten(-1, (3, _TOWER_HEADS, -1))
         query, key, value = (each.transpose(1, 2) for each in fused.unbind(2))
-        seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        seen = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         x = x + norm(linear(seen, f"{at}attention.dense"), f"{at}input_layernorm")
-        inner = linear(F.gelu(linear(x, f"{at}mlp.fc1")), f"{at}mlp.fc2")
+        inner = linear(functional.gelu(linear(x, f"{at}mlp.fc1")), f"{at}mlp.fc2")
         x = x + norm(inner, f"{at}post_attention_layernorm")
         stages[f"layer_{layer}"] = x
     grid = x[:, 1:].transpose(1, 2).unflatten(2, (_GRID, _GRID))
-    conv = F.conv2d(grid, of("conv.weight"), of("conv.bias"), stride=2)
-    y = F.linear(conv.flatten(2).transpose(1, 2), of("linear_proj.linear_proj.weight"))
-    y = F.gelu(norm(y, "linear_proj.norm1", 1e-5))
-    gate, up = (F.linear(y, of(f"linear_proj.{name}.weight")) for name in ("gate_proj", "dense_h_to_4h"))
-    glu = F.linear(F.silu(gate) * up, of("linear_proj.dense_4h_to_h.weight"))
+    conv = functional.conv2d(grid, of("conv.weight"), of("conv.bias"), stride=2)
+    y = functional.linear(conv.flatten(2).transpose(1, 2), of("linear_proj.linear_proj.weight"))
+    y = functional.gelu(norm(y, "linear_proj.norm1", 1e-5))
+    gate, up = (functional.linear(y, of(f"linear_proj.{name}.weight")) for name in ("gate_proj", "dense_h_to_4h"))
+    glu = functional.linear(functional.silu(gate) * up, of("linear_proj.dense_4h_to_h.weight"))
     edge = [of(name).expand(len(pixels), 1, _HIDDEN) for name in ("boi", "eoi")]
     return {**stages, "conv": conv, "glu": glu, "output": torch.cat([edge[0], glu, edge[1]], 1)}
 
@@ -187,7 +190,7 @@ def _llama(weights: dict[str, Tensor]) -> tuple[LlamaForCausalLM, dict[str, Tens
 
 def _run(weights: dict[str, Tensor], case: dict[str, np.ndarray], pixels: Tensor) -> Any:
     ids, types = torch.tensor(case["input_ids"]), torch.tensor(case["token_type_ids"]) == 1
-    embedded = F.embedding(ids, weights["model.embed_tokens.weight"])
+    embedded = functional.embedding(ids, weights["model.embed_tokens.weight"])
     if types.any():
         embedded = embedded.masked_scatter(types[..., None], _tower(weights, pixels)["output"])
     model, state = _llama(weights)
@@ -197,7 +200,9 @@ def _run(weights: dict[str, Tensor], case: dict[str, np.ndarray], pixels: Tensor
 
 
 def _loss(logits: Tensor, labels: np.ndarray) -> Tensor:
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), torch.tensor(labels)[:, 1:].flatten(), ignore_index=-100)
+    return functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), torch.tensor(labels)[:, 1:].flatten(), ignore_index=-100
+    )
 
 
 def _sequence(rng: np.random.Generator, frames: int, answer: int, *, index: bool = True) -> dict[str, np.ndarray]:

@@ -54,7 +54,8 @@ def _model() -> LlavaNextVideoForConditionalGeneration:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             spread = 0.1 if "norm" in name or "lrnorm" in name else 0.25
-            parameter.copy_(torch.randn(parameter.shape) * spread + ("norm" in name and name.endswith("weight")))
+            drawn = torch.randn(parameter.shape) * spread + ("norm" in name and name.endswith("weight"))
+            parameter.copy_(drawn.half())
     return model
 
 
@@ -63,7 +64,7 @@ def make() -> None:
     torch.set_num_threads(1)
     model = _model()
     _MODEL.mkdir(parents=True, exist_ok=True)
-    weights = {_hub_name(name): tensor.contiguous() for name, tensor in model.state_dict().items()}
+    weights = {_hub_name(name): tensor.half().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, _MODEL / "model.safetensors")
     write_json(_MODEL / "config.json", _config(model))
     rng = np.random.default_rng(5)

@@ -22,11 +22,13 @@ _LLAVA = GOLDEN / "llava_next_video"
 _RATIOS = [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]  # height, width
 
 
-def drawn(height: int, width: int, seed: int) -> np.ndarray:
+def drawn(height: int, width: int, seed: int, *, plain: bool = False) -> np.ndarray:
     """Return a picture of bands and hard-edged boxes: every way to resize shows, and files stay small."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width] / max(height, width)
     picture = np.stack([rows, columns, np.sin(5 * (rows + columns) + seed) / 2 + 0.5], -1) * 255 // 32 * 32
+    if plain:
+        picture[...] = rng.integers(0, 256, 3)
     for _ in range(4):
         top, left = rng.integers(0, max(height - 3, 1)), rng.integers(0, max(width - 3, 1))
         picture[top : top + 2 + height // 5, left : left + 2 + width // 5] = rng.integers(0, 256, 3)
@@ -195,13 +197,13 @@ def _few_shot() -> None:
     """Pictures for few-shot records: among them a PNG with alpha that is called .jpg."""
     FEWSHOT.mkdir(parents=True, exist_ok=True)
     _image(drawn(48, 64, 50)).save(FEWSHOT / "desk.jpg", quality=85)
-    _image(drawn(52, 40, 51)).convert("RGBA").save(FEWSHOT / "window.jpg", format="png")
+    _image(drawn(52, 40, 51, plain=True)).convert("RGBA").save(FEWSHOT / "window.jpg", format="png")
     _image(drawn(40, 40, 52)).save(FEWSHOT / "boats.png")
 
 
 def _visualglm() -> None:
     """By Pillow, as torchvision's transforms of a picture are: bicubic to 224 x 224."""
-    arrays: dict[str, np.ndarray] = {"drawn_src": drawn(30, 70, 60)}
+    arrays: dict[str, np.ndarray] = {"drawn_src": drawn(30, 70, 60, plain=True)}
     listed = [["called_jpg", "window.jpg", "RGBA"]]
     sources = {"drawn": _image(arrays["drawn_src"])} | {name: Image.open(FEWSHOT / file) for name, file, _ in listed}
     for name, picture in sources.items():

@@ -1,4 +1,4 @@
-"""A tiny VisualGLM with random weights under SwissArmyTransformer's names, worked in torch from the published equations.
+"""A tiny VisualGLM with random weights under SwissArmyTransformer's names, worked from the published equations.
 
 Its Q-Former is checked against the one of transformers' BLIP-2, which is the same but for where a layer begins.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from making.writing import GOLDEN, write_arrays, write_json
@@ -33,7 +33,7 @@ def make() -> None:
     torch.set_num_threads(1)
     weights = _weights()
     _FOLDER.mkdir(parents=True, exist_ok=True)
-    save_file(weights, _FOLDER / "sat_weights.safetensors")
+    save_file({name: tensor.half() for name, tensor in weights.items()}, _FOLDER / "sat_weights.safetensors")
     qformer = {**_FORMER, "queries": _QUERIES, "is_decoder": _CROSS}
     ids = {"gmask": _MASK, "sop": _BEGIN, "eop": _END, "pad": _PAD}
     sizes = {"image_size": _IMAGE, "patch": _PATCH, "vit": _TOWER, "qf": qformer, "glm": _GLM}
@@ -86,7 +86,7 @@ def _weights() -> dict[str, Tensor]:
     for name, shape in sorted(_shapes().items()):
         is_norm = "layernorm" in name or "ln_vision" in name
         drawn = torch.randn(shape, generator=generator) * (0.1 if is_norm else 0.3)
-        found[name] = drawn + float(is_norm and name.endswith("weight"))
+        found[name] = (drawn + float(is_norm and name.endswith("weight"))).half().float()
     return found
 
 
@@ -98,7 +98,11 @@ class _Part:
 
     def __call__(self, name: str, x: Tensor) -> Tensor:
         weight, bias = (self._weights[f"{self._at}{name}.{each}"] for each in ("weight", "bias"))
-        return F.linear(x, weight, bias) if weight.ndim == 2 else F.layer_norm(x, x.shape[-1:], weight, bias, self._eps)
+        return (
+            functional.linear(x, weight, bias)
+            if weight.ndim == 2
+            else functional.layer_norm(x, x.shape[-1:], weight, bias, self._eps)
+        )
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, allowed: Tensor | None = None) -> Tensor:
@@ -113,7 +117,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, allowed: Tens
 def _tower(weights: dict[str, Tensor], image: Tensor) -> tuple[list[Tensor], Tensor]:
     part, heads = _Part(weights, _AT_TOWER, 1e-6), _TOWER["num_attention_heads"]
     kernel, bias = (weights[f"{_AT_TOWER}mixins.patch_embedding.proj.{each}"] for each in ("weight", "bias"))
-    patches = F.conv2d(image, kernel, bias, stride=_PATCH).flatten(2).transpose(1, 2)
+    patches = functional.conv2d(image, kernel, bias, stride=_PATCH).flatten(2).transpose(1, 2)
     first = weights[f"{_AT_TOWER}transformer.word_embeddings.weight"].expand(len(image), 1, -1)
     x = torch.cat([first, patches], 1) + weights[f"{_AT_TOWER}transformer.position_embeddings.weight"]
     seen = []
@@ -121,7 +125,7 @@ def _tower(weights: dict[str, Tensor], image: Tensor) -> tuple[list[Tensor], Ten
         at = f"transformer.layers.{layer}."
         fused = part(f"{at}attention.query_key_value", part(f"{at}input_layernorm", x)).chunk(3, -1)
         x = x + part(f"{at}attention.dense", _attend(*fused, heads))
-        inner = F.gelu(part(f"{at}mlp.dense_h_to_4h", part(f"{at}post_attention_layernorm", x)))
+        inner = functional.gelu(part(f"{at}mlp.dense_h_to_4h", part(f"{at}post_attention_layernorm", x)))
         x = x + part(f"{at}mlp.dense_4h_to_h", inner)
         seen.append(x)
     return seen, _Part(weights, _AT_TOWER, 1e-5)("mixins.cls.ln_vision", x)
@@ -140,7 +144,7 @@ def _former(weights: dict[str, Tensor], vision: Tensor) -> tuple[list[Tensor], T
             pair = part(f"{at}cross_attention.key_value", vision).chunk(2, -1)
             looked = _attend(part(f"{at}cross_attention.query", m), *pair, heads)
             m = part(f"{at}post_cross_attention_layernorm", m + part(f"{at}cross_attention.dense", looked))
-        x = m + part(f"{at}mlp.dense_4h_to_h", F.gelu(part(f"{at}mlp.dense_h_to_4h", m)))
+        x = m + part(f"{at}mlp.dense_4h_to_h", functional.gelu(part(f"{at}mlp.dense_h_to_4h", m)))
         seen.append(x)
     out = part("final_layernorm", x)
     assert (out - _by_blip2(weights, vision)).abs().max() < 1e-5
@@ -214,10 +218,10 @@ def _language(
         query, key = (_by_both_rows(each.unflatten(-1, (heads, -1)), positions).flatten(2) for each in (query, key))
         h = alpha * a + part(f"{at}attention.dense", _attend(query, key, value, heads, allowed))
         m = part(f"{at}post_attention_layernorm", h)
-        inner = F.gelu(part(f"{at}mlp.dense_h_to_4h", m), approximate="tanh")
+        inner = functional.gelu(part(f"{at}mlp.dense_h_to_4h", m), approximate="tanh")
         x = alpha * m + part(f"{at}mlp.dense_4h_to_h", inner)
         seen.append(x)
-    return seen, F.linear(part("final_layernorm", x), weights["mixins.chatglm-final.lm_head.weight"])
+    return seen, functional.linear(part("final_layernorm", x), weights["mixins.chatglm-final.lm_head.weight"])
 
 
 def _by_both_rows(x: Tensor, positions: Tensor) -> Tensor:
@@ -242,14 +246,14 @@ def _cases(weights: dict[str, Tensor]) -> dict[str, Any]:
     positions, allowed = _places(ids)
     vit, vision = _tower(weights, image)
     former, queries = _former(weights, vision)
-    rows_of_image = F.linear(
+    rows_of_image = functional.linear(
         queries, weights["mixins.eva.model.glm_proj.weight"], weights["mixins.eva.model.glm_proj.bias"]
     )
-    text = F.embedding(ids, weights["transformer.word_embeddings.weight"])
+    text = functional.embedding(ids, weights["transformer.word_embeddings.weight"])
     embedded = text.clone()
     embedded[:, _BEFORE : _BEFORE + _QUERIES] = rows_of_image
     hidden, logits = _language(weights, embedded, positions, allowed)
-    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+    loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
     prompt = rows[0][0][: rows[0][0].index(_BEGIN) + 1]
     output, steps = _continued(weights, prompt, rows_of_image[:1], 4)
     return {
@@ -288,7 +292,7 @@ def _continued(
     """Greedy decoding, the whole sequence anew at each step."""
     ids, seen = list(prompt), []
     for _ in range(steps):
-        embedded = F.embedding(torch.tensor([ids]), weights["transformer.word_embeddings.weight"])
+        embedded = functional.embedding(torch.tensor([ids]), weights["transformer.word_embeddings.weight"])
         embedded[:, _BEFORE : _BEFORE + _QUERIES] = rows_of_image
         seen.append(_language(weights, embedded, *_places(torch.tensor([ids])))[1][0, -1])
         ids.append(int(seen[-1].argmax()))
@@ -296,7 +300,7 @@ def _continued(
 
 
 def _layouts(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The fused projections as they are, and as ChatGLM's checkpoints have them: a head's query, key and value together."""
+    """The fused projections as they are, and as ChatGLM's checkpoints have them: head by head."""
     found = {}
     for layer in range(_GLM["num_layers"]):
         for kind in ("weight", "bias"):
