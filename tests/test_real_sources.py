@@ -17,7 +17,8 @@ from tests.reference import clips, file, files, read, references
 def test_the_few_shot_records_without_image_are_the_rejects(fixtures: Path, tmp_path: Path) -> None:
     source = files(fixtures / "fewshot-data", "dataset.json")[0]
     records = json.loads(source.read_text(encoding="utf-8"))
-    absent = [n for n, each in enumerate(records) if not (source.parent.parent / each["img"]).exists()]
+    pictures = [source.parent.parent / each["img"] for each in records]
+    absent = [n for n, picture in enumerate(pictures) if not picture.exists()]
 
     report = mmdata.convert("fewshot", source, tmp_path / "store", check="decode")
 
@@ -72,6 +73,7 @@ def annotations(*, audio: bool) -> list[Any]:
         for pattern, name in SHAPES.items()
         for path in sorted(folder.glob(pattern))
         if (records := records_of(path)) and any("audios" in record for record in records) == audio
+        if name == "swift" or all({"messages", "conversations"} & record.keys() for record in records)
     ]
     skipped = pytest.mark.skip(reason=f"no annotation file {'with' if audio else 'without'} audio in {folders}")
     return found or [pytest.param(None, None, marks=skipped)]
@@ -80,8 +82,12 @@ def annotations(*, audio: bool) -> list[Any]:
 def records_of(path: Path) -> list[dict[str, Any]]:
     """The records of a JSON array or of JSON lines; none where a file holds something else."""
     text = path.read_text(encoding="utf-8")
-    found = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
-    return found if isinstance(found, list) else []
+    lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        found = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in lines]
+    except ValueError:
+        return []
+    return found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else []
 
 
 @pytest.mark.parametrize(("source", "format_name"), annotations(audio=False))

@@ -157,14 +157,14 @@ def test_several_files_mix_as_in_the_originals(golden: Path, tmp_path: Path) -> 
 
 
 def _mixes_as_in_the_originals(found: dict[str, Any], tmp_path: Path) -> None:
-    for name, count in found["files"].items():
+    for name, count in found.get("files", {}).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         stem = name.rpartition(".")[0]
         turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
         records = [json.dumps({"id": f"{stem}-{n}", "conversations": turns}) for n in range(count)]
         (tmp_path / name).write_text("\n".join(records) if name.endswith("jsonl") else f"[{','.join(records)}]")
 
-    for case in found["multi_dataset"]:
+    for case in found.get("multi_dataset", ()):
         strategies = [entry.get("sampling_strategy", "all") for entry in case["datasets"]]
         rows = mixture(tmp_path, json.dumps({"datasets": case["datasets"]}))
         expected = case["llava_next"]["ids"]
