@@ -34,6 +34,7 @@ QWEN_SPECIAL = (
 )
 VOCABULARIES = FIXTURES / "vocab"
 _TEXT = "\n".join(WORDS)
+_NUMBERS = " 100 125 198 250 1000 1250"
 _SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
     "and polite answers to the user's questions. (USER) ASSISTANT: Question: Answer: "
@@ -46,8 +47,8 @@ def make() -> None:
     VOCABULARIES.mkdir(parents=True, exist_ok=True)
     (VOCABULARIES / "llama2_tokenizer.model").write_bytes(_llama2())
     (VOCABULARIES / "ice_text.model").write_bytes(_chatglm())
-    _write_ranks(VOCABULARIES / "llama3_tokenizer.model", LLAMA3_PATTERN, 420, step=167)
-    _write_ranks(VOCABULARIES / "qwen.tiktoken", QWEN_PATTERN, 400, step=91)
+    _write_ranks(VOCABULARIES / "llama3_tokenizer.model", 460, step=167)
+    _write_ranks(VOCABULARIES / "qwen.tiktoken", 440, step=91)
 
 
 def _lines() -> list[str]:
@@ -99,8 +100,9 @@ def _chatglm() -> bytes:
     return content
 
 
-def _write_ranks(path: Path, pattern: str, size: int, step: int) -> None:
-    learnt = list(bpe_train(f"{_TEXT}\n{_SYSTEM}", size, pattern, visualise=None))
+def _write_ranks(path: Path, size: int, step: int) -> None:
+    """Learn tokens, runs of digits among them: in Qwen's vocabulary too, which never uses these."""
+    learnt = list(bpe_train(f"{_TEXT}\n{_SYSTEM}{_NUMBERS * 5}", size, LLAMA3_PATTERN, visualise=None))
     single = [bytes([number * step % 256]) for number in range(256)]
     lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate([*single, *learnt[256:]]))
     path.write_text("".join(lines), encoding="ascii")

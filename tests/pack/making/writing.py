@@ -29,6 +29,7 @@ WORDS = (
     "窗台上有三盆花，左边的一盆开了。",
     "视频里的人在做什么？他先开门，然后把伞放在椅子上。",
     "Café, naïve, Straße, 北京, ½, ①, ﬁn, Ａ，！：；？ and an emoji \U0001f6b2.",
+    "It cost 1250 in 1989, 100 more than 250 and 1000 times 125.",
     "  two blanks, a\ttab and\r\nanother line   end ",
 )
 
