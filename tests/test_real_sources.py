@@ -66,16 +66,18 @@ SHAPES = {
 
 def annotations(*, audio: bool) -> list[Any]:
     """Parameters for a test: every annotation file of the folders, with or without audio, and its format's name."""
-    folders = [each.fixtures / "annotations" for each in references() if each.fixtures]
+    folders = {each.name: each.fixtures / "annotations" for each in references() if each.fixtures}
     found = [
-        pytest.param(path, name, id=f"{path.parent.name}/{path.name}")
-        for folder in folders
+        pytest.param(path, name, id=f"{place}-{path.parent.name}/{path.name}")
+        for place, folder in folders.items()
         for pattern, name in SHAPES.items()
         for path in sorted(folder.glob(pattern))
         if (records := records_of(path)) and any("audios" in record for record in records) == audio
         if name == "swift" or all({"messages", "conversations"} & record.keys() for record in records)
     ]
-    skipped = pytest.mark.skip(reason=f"no annotation file {'with' if audio else 'without'} audio in {folders}")
+    skipped = pytest.mark.skip(
+        reason=f"no annotation file {'with' if audio else 'without'} audio in {', '.join(map(str, folders.values()))}"
+    )
     return found or [pytest.param(None, None, marks=skipped)]
 
 

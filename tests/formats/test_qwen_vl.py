@@ -151,8 +151,8 @@ def test_boxes_that_the_original_refuses_are_refused(golden: Path) -> None:
 
 def test_converted_coco_records_read_as_proposed(golden: Path) -> None:
     """LLaVA's detail_23k through our ``llava`` format gives what Qwen-VL should have been given."""
-    llava = make("llava")
-    for folder in [path.parent for path in files(golden, "data_convert/proposal_output.json")]:
+    llava, beside = make("llava"), ("existing_images.json", "input.json")
+    for folder in [path.parent for path in files(golden, "data_convert/proposal_output.json", *beside)]:
         existing = set(json.loads((folder / "existing_images.json").read_text()))
         proposal = json.loads((folder / "proposal_output.json").read_text())
         kept = {record["id"]: record["conversations"] for record in proposal["kept"]}
