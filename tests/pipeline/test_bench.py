@@ -12,6 +12,7 @@ from mmdata.pipeline.bench import bench, measure
 from mmdata.schema import Conversation
 from tests.pipeline.words import Conversations, WordTemplate, mixed, shown
 from tests.stores import write
+from tests.vocabularies import published_file
 
 
 def test_a_report_says_what_was_supplied_and_what_held_it_up() -> None:
@@ -61,7 +62,7 @@ def test_a_pipeline_file_is_run(fixtures: Path, tmp_path: Path) -> None:
         f"""
         store: store
         template: {{name: qwen_vl, max_length: 512}}
-        tokenizer: {{name: qwen_vl, path: {fixtures / "vocab" / "qwen.tiktoken"}}}
+        tokenizer: {{name: qwen_vl, path: {published_file("qwen", fixtures)}}}
         stream: {{seq_length: 512, batch_size: 2}}
         """
     )

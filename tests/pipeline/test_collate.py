@@ -18,10 +18,11 @@ from mmdata.pipeline.encode import decode_views
 from mmdata.pipeline.family import family as shapes
 from mmdata.schema import Conversation, Image, Media, assistant, replace, user
 from mmdata.templates import PixelPlan, get
-from mmdata.tokenizers import load
 from tests.pipeline.words import PER_VIEW, SIDE, Conversations, WordTemplate, filmed, picture, shown, text
+from tests.reference import files
 from tests.stores import write
 from tests.templates.families import FAMILIES, Family
+from tests.vocabularies import published
 
 
 def batch_of(samples: list[Conversation], template: Any = None, **options: Any) -> Any:
@@ -202,7 +203,7 @@ def test_a_text_that_mindformers_would_overwrite_is_refused() -> None:
 
 
 def test_clips_and_pictures_of_files_come_as_their_family_resizes_them(fixtures: Path, tmp_path: Path) -> None:
-    file = min((fixtures / "videos").glob("*.mp4"), key=lambda path: path.stat().st_size)
+    file = min(files(fixtures / "videos", "*.mp4"), key=lambda path: path.stat().st_size)
     index = mmdata.video.index(file)
     clip = Media("video", file.name, num_frames=index.num_frames, fps=index.fps)
     sample = Conversation("clip", (user(mmdata.schema.Video(0), "what?"), assistant("this")), (clip,))
@@ -216,7 +217,7 @@ def test_clips_and_pictures_of_files_come_as_their_family_resizes_them(fixtures:
 
 @pytest.mark.parametrize("resize", ["llava_next_video", "qwen_vl"])
 def test_fast_frames_are_nearly_the_exact_ones(fixtures: Path, resize: Any) -> None:
-    file = min((fixtures / "videos").glob("*.mp4"), key=lambda path: path.stat().st_size)
+    file = min(files(fixtures / "videos", "*.mp4"), key=lambda path: path.stat().st_size)
     index = mmdata.video.index(file)
     clip, plan = Media("video", str(file), width=index.width, height=index.height), PixelPlan(0, resize, 112, (0, 3))
 
@@ -242,8 +243,7 @@ def test_fast_frames_show_the_same_part_of_the_picture(width: int, height: int, 
 
 @pytest.fixture(scope="module")
 def llava(fixtures: Path) -> Any:
-    tokenizer = load("llava_next_video", fixtures / "vocab" / "llama2_tokenizer.model")
-    return get("llava_next_video")(tokenizer=tokenizer)
+    return get("llava_next_video")(tokenizer=published("llama2", fixtures))
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (480, 640), (100, 1000), (396, 704), (700, 333)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mmdata.errors import ConfigError
 from recipes.build import build_schedule
 from recipes.config import Schedule
 from recipes.schedules import annealing, constant, cosine, linear
+from tests.reference import cases
 
 pytestmark = pytest.mark.mindspore
 
@@ -25,7 +25,7 @@ def test_annealing_is_that_of_swissarmytransformer(golden: Path) -> None:
         "auto_warmup_rate": "slow_rate",
         "last_iter": "last_step",
     }
-    for case in json.loads((golden / "visualglm" / "annealing_lr.json").read_text()):
+    for case in cases(golden / "visualglm", "annealing_lr.json"):
         settings = {names.get(name, name): value for name, value in {**case["defaults"], **case["params"]}.items()}
         schedule = annealing(**settings)
 
