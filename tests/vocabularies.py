@@ -10,7 +10,7 @@ from pathlib import Path
 from mmdata.tokenizers import ChatGLMTokenizer, SentencePieceTokenizer, TiktokenTokenizer, Tokenizer, load
 from mmdata.tokenizers._files import VOCABULARIES
 from mmdata.tokenizers.tiktoken import LLAMA3_PATTERN, LLAMA3_SPECIAL, QWEN_PATTERN, QWEN_SPECIAL
-from tests.reference import PACK, file, lacking
+from tests.reference import PACK, file, lacking, references
 
 KINDS = ("chatglm", "llama2", "llama3", "qwen")
 _WORDS = "the cat sat on a mat and what is it that you see in this picture of two dogs question answer 你好 世界 问 答"
@@ -44,6 +44,13 @@ def published_file(kind: str, fixtures: Path) -> Path:
     """Return the published vocabulary file of ``kind``, whatever it is called; skip the test where there is none."""
     found = find_published(kind, fixtures)
     return found or lacking(f"{kind} vocabulary (sha256 {VOCABULARIES[kind].sha256}) in vocab", fixtures)
+
+
+def published_anywhere(kind: str) -> Path:
+    """Return the published vocabulary file of ``kind`` from whatever folder has it; skip the test where none has."""
+    folders = [each.fixtures for each in references() if each.fixtures]
+    found = [path for folder in folders if (path := find_published(kind, folder))]
+    return found[0] if found else lacking(f"{kind} vocabulary in vocab", folders[-1])
 
 
 @functools.cache
