@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -141,6 +141,51 @@ def open_samples(place: Path, split: str | None, seed: int) -> Samples:
     return store if split is None else Split.of(store, split)
 
 
+def refuse_shared_rows(training: Samples, held_out: Samples) -> None:
+    """See that what is evaluated on is not trained on: by no split, nor through a copy of the store or a mixture of it.
+
+    Raises:
+        ConfigError: rows of the same id, messages and media are in both.
+    """
+    held = {(name, _said(store, row)): store for store, name, row in _rows(held_out)}
+    names = {name for name, _ in held}
+    trained = ((name, _said(store, row)) for store, name, row in _rows(training) if name in names)
+    if shared := sorted({row for row in trained if row in held}):
+        name, store = shared[0][0], held[shared[0]]
+        raise ConfigError(
+            f"{len(shared):,} of {len(held):,} rows to evaluate on are trained on too ({name!r} for one), so that they "
+            f"are not held out. Give data.train_split and data.evaluate_split different splits ({store.path} has "
+            f"{', '.join(_splits(store))}), or data.evaluate another store."
+        )
+
+
+def stores_of(samples: Samples) -> list[tuple[Store, Sequence[int]]]:
+    """The stores that samples are read from, and which rows of them."""
+    if isinstance(samples, Mixture):
+        return samples.selections
+    if isinstance(samples, Split):
+        return [(samples.store, samples.rows)]
+    return [(samples, range(len(samples)))] if isinstance(samples, Store) else []
+
+
+def _rows(samples: Samples) -> Iterator[tuple[Store, str, int]]:
+    """The store, the id and the number of each row."""
+    for store, rows in stores_of(samples):
+        names = store.table["id"].to_pylist()
+        yield from ((store, names[row], row) for row in rows)
+
+
+def _said(store: Store, row: int) -> int:
+    """A number for what a row says about which media, wherever it is stored and whatever is known of them besides."""
+    conversation = store.located(row)
+    media = tuple((one.path or one.bytes or one.frames, one.start, one.end) for one in conversation.media)
+    return hash((conversation.messages, media))
+
+
+def _splits(store: Store) -> list[str]:
+    return sorted(set(store.table["split"].to_pylist()))
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """The rows of a store that belong to one split."""
@@ -159,7 +204,7 @@ class Split:
         values = store.table["split"].to_pylist()
         rows = tuple(row for row, value in enumerate(values) if value == name)
         if not rows:
-            raise ConfigError(f"{store.path} has no split {name!r}; it has {', '.join(sorted(set(values)))}")
+            raise ConfigError(f"{store.path} has no split {name!r}; it has {', '.join(_splits(store))}")
         return cls(store, name, rows)
 
     def __len__(self) -> int:

@@ -85,7 +85,7 @@ class Lora(Section):
 
 @dataclass(frozen=True)
 class Data(Section):
-    """`train` and `evaluate` are stores or mixing YAMLs; of a store, a split can be taken.
+    """`train` and `evaluate` are stores or mixing YAMLs; of a store, a split can be taken. They must share no row.
 
     The other options are those of `mmdata.pipeline.Stream`; `batch_size` is that of one device.
     """

@@ -25,6 +25,7 @@ import mindspore as ms
 
 from mmdata.errors import ConfigError, MMDataError
 from mmdata.pipeline import Batch, Stream
+from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
 from models.weights import save_lora, save_weights
@@ -52,7 +53,7 @@ def finetune(config: FinetuneConfig) -> Path:
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
     stream = training_stream(config, template, place)
-    held_out = held_out_stream(config, template)
+    held_out = held_out_stream(config, template, stream.mixture)
     steps = total_steps(config, stream)
     schedule = build.build_schedule(config.schedule, steps)
 
@@ -124,12 +125,17 @@ def training_stream(config: FinetuneConfig, template: Template, place: Place) ->
 SHAPES = ("seq_length", "batch_size", "max_views", "isolated", "workers", "seed")
 
 
-def held_out_stream(config: FinetuneConfig, template: Template) -> Stream | None:
-    """The batches to evaluate on, the same on all devices; None where the configuration names none."""
+def held_out_stream(config: FinetuneConfig, template: Template, training: Samples) -> Stream | None:
+    """The batches to evaluate on, the same on all devices; None where the configuration names none.
+
+    Raises:
+        ConfigError: if some of them are among those to train on.
+    """
     data = config.data
     if data.evaluate is None and data.evaluate_split is None:
         return None
     samples = build.open_samples(data.evaluate or data.train, data.evaluate_split, data.seed)
+    build.refuse_shared_rows(training, samples)
     options: dict[str, Any] = {name: getattr(data, name) for name in SHAPES}
     return Stream(samples, template, shuffle=False, drop_last=False, **options)
 

@@ -1,12 +1,13 @@
-"""What every test may ask for: the folders of reference data, or a skip that says they are not there."""
+"""What every test may ask for: the folders of reference data, one after the other."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.reference import Reference, references
 
 settings.register_profile("mmdata", deadline=None, print_blob=True)
 settings.load_profile("mmdata")
@@ -18,20 +19,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-def _folder(variable: str) -> Path:
-    value = os.environ.get(variable)
-    if not value:
-        pytest.skip(f"{variable} is not set: no reference data here")
-    return Path(value)
+@pytest.fixture(scope="session", params=references(), ids=lambda each: each.name)
+def reference(request: pytest.FixtureRequest) -> Reference:
+    """One set of reference data after the other: our pack, and what the environment names."""
+    found: Reference = request.param
+    return found
 
 
 @pytest.fixture(scope="session")
-def golden() -> Path:
+def golden(reference: Reference) -> Path:
     """The folder with the inputs and outputs of the original implementations."""
-    return _folder("MMDATA_GOLDEN")
+    return reference.golden or pytest.skip("MMDATA_GOLDEN is not set: no reference data here")
 
 
 @pytest.fixture(scope="session")
-def fixtures() -> Path:
-    """The folder with real clips, annotations and tokenizer files."""
-    return _folder("MMDATA_FIXTURES")
+def fixtures(reference: Reference) -> Path:
+    """The folder with clips, annotations and tokenizer files."""
+    return reference.fixtures or pytest.skip("MMDATA_FIXTURES is not set: no reference data here")

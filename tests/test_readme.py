@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from examples.synthetic import write_coco, write_rwf
+from tests.vocabularies import find_published
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
@@ -35,10 +36,11 @@ def folder(tmp_path: Path) -> Path:
 def vocabulary(folder: Path) -> bool:
     """Whether the vocabulary that some examples name is there; it cannot be shipped."""
     known = os.environ.get("MMDATA_FIXTURES")
-    if known:
+    found = find_published("llama3", Path(known)) if known else None
+    if found:
         (folder / "llama3").mkdir()
-        (folder / "llama3" / "tokenizer.model").symlink_to(Path(known) / "vocab" / "llama3_tokenizer.model")
-    return bool(known)
+        (folder / "llama3" / "tokenizer.model").symlink_to(found)
+    return bool(found)
 
 
 def run(folder: Path, *command: str) -> None:

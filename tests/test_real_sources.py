@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mmdata
+from mmdata.schema import Part, Region, Text
+from tests.reference import clips, file, files, read, references
 
 
 def test_the_few_shot_records_without_image_are_the_rejects(fixtures: Path, tmp_path: Path) -> None:
-    source = fixtures / "fewshot-data" / "fewshot-data" / "dataset.json"
+    source = files(fixtures / "fewshot-data", "dataset.json")[0]
     records = json.loads(source.read_text(encoding="utf-8"))
-    absent = [n for n, each in enumerate(records) if not (source.parent.parent / each["img"]).exists()]
+    pictures = [source.parent.parent / each["img"] for each in records]
+    absent = [n for n, picture in enumerate(pictures) if not picture.exists()]
 
     report = mmdata.convert("fewshot", source, tmp_path / "store", check="decode")
 
@@ -31,9 +35,9 @@ def test_the_few_shot_records_without_image_are_the_rejects(fixtures: Path, tmp_
 def test_a_tree_of_real_clips_keeps_the_sound_ones_and_says_what_ails_the_others(
     fixtures: Path, tmp_path: Path
 ) -> None:
-    truth = json.loads((fixtures / "videos" / "ffprobe.json").read_text())
-    clips = sorted(path for path in (fixtures / "videos").iterdir() if path.suffix not in (".json", ".md"))
-    for number, clip in enumerate(clips):
+    truth = {path.name: told for path, told in clips(fixtures).items()}
+    there = sorted(clips(fixtures))
+    for number, clip in enumerate(there):
         split, label = ("train", "val")[number % 2], ("Fight", "NonFight")[number // 2 % 2]
         (tmp_path / "RWF-2000" / split / label).mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, tmp_path / "RWF-2000" / split / label / clip.name)
@@ -41,9 +45,10 @@ def test_a_tree_of_real_clips_keeps_the_sound_ones_and_says_what_ails_the_others
     report = mmdata.convert("rwf2000", tmp_path / "RWF-2000", tmp_path / "store", check="decode")
 
     store = mmdata.open(tmp_path / "store")
-    assert report.records_in == len(clips)
+    assert report.records_in == len(there)
     assert {line["reason"] for line in store.rejects()} <= {"damaged_media"}
-    assert sum(report.rejects.values()) < len(clips) / 2
+    rejected = {Path(line["id"]).name for line in store.rejects()}
+    assert rejected == {name for name, told in truth.items() if told["errors"]}
     for row in store:
         (medium,) = row.media
         assert medium.num_frames == len(truth[Path(medium.path or "").name]["times"]), medium.path
@@ -51,38 +56,79 @@ def test_a_tree_of_real_clips_keeps_the_sound_ones_and_says_what_ails_the_others
         assert row.messages[1].text == ("1" if "/Fight/" in (medium.path or "") else "0")
 
 
-ANNOTATIONS = [
-    ("llama_factory/mllm_demo.json", "sharegpt"),
-    ("llama_factory/mllm_video_demo.json", "sharegpt"),
-    ("llama_factory/v1_multimodal_demo.jsonl", "messages"),
-    ("data_juicer/demo-dataset-chatml.jsonl", "messages"),
-    ("ms_swift/chatml.jsonl", "swift"),
-    ("ms_swift/conversations.jsonl", "swift"),
-    ("ms_swift/sharegpt.jsonl", "swift"),
-    ("ms_swift/swift_multi.json", "swift"),
-    ("ms_swift/swift_multi.jsonl", "swift"),
-    ("ms_swift/swift_single.jsonl", "swift"),
-    ("ms_swift/multi_modal_1.jsonl", "swift"),
-    ("ms_swift/multi_modal_2.jsonl", "swift"),
-    ("ms_swift/multi_modal_3.jsonl", "swift"),
-]
+SHAPES = {
+    "llama_factory/*.json": "sharegpt",
+    "llama_factory/*.jsonl": "messages",
+    "data_juicer/*chatml*.jsonl": "messages",
+    "ms_swift/*.json*": "swift",
+}
 
 
-@pytest.mark.parametrize(("name", "format_name"), ANNOTATIONS)
-def test_real_annotations_convert_without_a_reject(fixtures: Path, tmp_path: Path, name: str, format_name: str) -> None:
-    source = fixtures / "annotations" / name
-    text = source.read_text(encoding="utf-8")
-    count = len(json.loads(text)) if source.suffix == ".json" else len(list(filter(str.strip, text.splitlines())))
+def annotations(*, audio: bool) -> list[Any]:
+    """Parameters for a test: every annotation file of the folders, with or without audio, and its format's name."""
+    folders = {each.name: each.fixtures / "annotations" for each in references() if each.fixtures}
+    found = [
+        pytest.param(path, name, id=f"{place}-{path.parent.name}/{path.name}")
+        for place, folder in folders.items()
+        for pattern, name in SHAPES.items()
+        for path in sorted(folder.glob(pattern))
+        if (records := records_of(path)) and any("audios" in record for record in records) == audio
+        if name == "swift" or all({"messages", "conversations"} & record.keys() for record in records)
+    ]
+    skipped = pytest.mark.skip(
+        reason=f"no annotation file {'with' if audio else 'without'} audio in {', '.join(map(str, folders.values()))}"
+    )
+    return found or [pytest.param(None, None, marks=skipped)]
 
+
+def records_of(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON array or of JSON lines; none where a file holds something else."""
+    text = path.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        found = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in lines]
+    except ValueError:
+        return []
+    return found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else []
+
+
+@pytest.mark.parametrize(("source", "format_name"), annotations(audio=False))
+def test_real_annotations_convert_without_a_reject(source: Path, tmp_path: Path, format_name: str) -> None:
     report = mmdata.convert(format_name, source, tmp_path / "store", check="none")
 
     assert report.rejects == {}
-    assert report.rows == count
+    assert report.rows == len(records_of(source))
 
 
-def test_records_that_need_audio_are_rejects(fixtures: Path, tmp_path: Path) -> None:
-    source = fixtures / "annotations" / "llama_factory" / "mllm_video_audio_demo.json"
+def test_annotations_of_our_own_say_what_their_words_say(fixtures: Path, tmp_path: Path) -> None:
+    for number, (name, expected) in enumerate(read(file(fixtures, "annotations", "expected.json")).items()):
+        source, target = fixtures / "annotations" / name, tmp_path / str(number)
+        mmdata.convert(expected["format"], source, target, check="none")
+        store = mmdata.open(target)
 
-    report = mmdata.convert("sharegpt", source, tmp_path / "store", check="none")
+        wanted = expected["records"]
+        assert [line["reason"] for line in store.rejects()] == [
+            each["reason"] for each in wanted if "reason" in each
+        ], name
+        assert [shown(row) for row in store] == [each for each in wanted if "reason" not in each], name
 
-    assert report.rejects == {"unsupported_media": len(json.loads(source.read_text()))}
+
+def shown(row: mmdata.Conversation) -> dict[str, Any]:
+    """A row as ``expected.json`` writes it."""
+    turns = [[message.role, [shown_part(part) for part in message.content]] for message in row.messages]
+    return {"turns": turns, "media": [[medium.type, medium.path] for medium in row.media]}
+
+
+def shown_part(part: Part) -> Any:
+    if isinstance(part, Text):
+        return part.text
+    if isinstance(part, Region):
+        return {"region": part.text, "boxes": [list(box) for box in part.boxes], "image": part.media}
+    return {type(part).__name__.lower(): part.media}
+
+
+@pytest.mark.parametrize(("source", "format_name"), annotations(audio=True))
+def test_records_that_need_audio_are_rejects(source: Path, tmp_path: Path, format_name: str) -> None:
+    report = mmdata.convert(format_name, source, tmp_path / "store", check="none")
+
+    assert report.rejects == {"unsupported_media": sum("audios" in record for record in records_of(source))}

@@ -139,6 +139,11 @@ class Mixture(Sequence[Conversation]):
         roots = [str(part.store.media_root) for part in self._parts if part.store.media_root is not None]
         return Path(os.path.commonpath(roots)) if roots else None
 
+    @property
+    def selections(self) -> list[tuple[Store, Sequence[int]]]:
+        """The store of each data set, and which rows of it are selected."""
+        return [(part.store, part.selected) for part in self._parts]
+
     def plan(self) -> list[PlanRow]:
         """Return what it takes from each data set, in order."""
         total = len(self) or 1

@@ -139,7 +139,8 @@ class Stream:
         """How many batches are left of the epoch, of the next one if none is; None where ``steps_per_epoch`` is."""
         if self.steps_per_epoch is None:
             return None
-        done = -(-self._mark.cursor.position // self._global_batch)
+        cursor = self._mark.cursor
+        done = cursor.position // self._global_batch + cursor.within  # a window is a batch here
         return self.steps_per_epoch - done or self.steps_per_epoch
 
     def __iter__(self) -> Iterator[Batch]:

@@ -57,7 +57,10 @@ def ordered(
 
 
 class _Job(Generic[T, R]):
-    """An item on its way. Two locks are held until it is begun and done; events cost ten times as much."""
+    """An item on its way. Two locks are held until it is begun and done; events cost ten times as much.
+
+    The third is taken by whoever comes first, the end of the work or the end of the patience with it.
+    """
 
     def __init__(self, item: T) -> None:
         self.item = item
@@ -68,20 +71,25 @@ class _Job(Generic[T, R]):
         self._not_begun, self._not_done = threading.Lock(), threading.Lock()
         self._not_begun.acquire()
         self._not_done.acquire()
+        self._decided = threading.Lock()
 
-    def run(self, work: Callable[[T], R]) -> None:
+    def run(self, work: Callable[[T], R]) -> bool:
+        """Do the work; say whether it ended before it was given up."""
         self.began, self.thread = monotonic(), threading.current_thread()
         self._not_begun.release()
         try:
             self.result = work(self.item)
         except BaseException as error:  # it is raised again where the result is wanted
             self.error = error
+        in_time = self._decided.acquire(blocking=False)
         self._not_done.release()
+        return in_time
 
     def wait(self, deadline: float) -> bool:
-        """Wait for the end of the work, but not beyond its deadline; say whether it has ended. To be called once."""
+        """Wait for the end of the work, but give it up at its deadline; say whether it has ended. To be called once."""
         self._not_begun.acquire()
-        return self._not_done.acquire(timeout=max(0.0, self.began + deadline - monotonic()))
+        ended = self._not_done.acquire(timeout=max(0.0, self.began + deadline - monotonic()))
+        return ended or not self._decided.acquire(blocking=False)
 
     def outcome(self) -> R:
         if self.error is not None:
@@ -127,7 +135,8 @@ class _Crew(Generic[T, R]):
 
     def _serve(self) -> None:
         while (job := self.jobs.get()) is not None and not self._closed.is_set():
-            job.run(self._work)
+            if not job.run(self._work):
+                return  # another thread has taken this one's place
 
 
 def background(items: Iterator[T], depth: int) -> Generator[T, None, None]:

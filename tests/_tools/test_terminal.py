@@ -26,6 +26,7 @@ from mmdata.report.tokens import colored
 from mmdata.schema import Conversation, Image, Media, assistant, user
 from tests.source_files import record, write_records
 from tests.stores import write
+from tests.vocabularies import published_anywhere
 
 TITLE: Final = "\x1b]0;owned\x07"
 REVERSED: Final = "\u202egpj.exe\u2066"
@@ -253,9 +254,9 @@ def test_a_conversation_as_tokens_is_shown_with_escapes() -> None:
     assert not steers(colored(Encoded(ids, ids, ids), Letters()).plain)  # type: ignore[arg-type]
 
 
-def test_a_real_vocabulary_shows_them_with_escapes(tmp_path: Path, run: Shell, fixtures: Path) -> None:
+def test_a_real_vocabulary_shows_them_with_escapes(tmp_path: Path, run: Shell) -> None:
     nasty_store(tmp_path)
-    reading = ["--template", "qwen_vl", "--tokenizer", os.fspath(fixtures / "vocab" / "qwen.tiktoken")]
+    reading = ["--template", "qwen_vl", "--tokenizer", os.fspath(published_anywhere("qwen"))]
 
     assert visible(TITLE) in run(tmp_path, "show", "store", "0", *reading)[1]
 

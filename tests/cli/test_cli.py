@@ -9,6 +9,7 @@ import pytest
 
 from tests.source_files import record, source, write_records
 from tests.stores import numbered
+from tests.vocabularies import published_file
 
 
 def mmdata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -113,7 +114,7 @@ def test_every_format_is_listed_with_its_line_and_shown_with_its_shape(tmp_path:
 
 def test_a_conversation_is_shown_as_a_model_reads_it(tmp_path: Path, fixtures: Path) -> None:
     numbered(tmp_path / "store", 5)
-    reading = ["--template", "qwen_vl", "--tokenizer", str(fixtures / "vocab" / "qwen.tiktoken")]
+    reading = ["--template", "qwen_vl", "--tokenizer", str(published_file("qwen", fixtures))]
 
     plain = mmdata(tmp_path, "show", "store", "3", *reading)
     coloured = mmdata(tmp_path, "show", "store", "3", *reading, "--color")
@@ -147,7 +148,7 @@ def test_a_pipeline_is_run_and_its_bottleneck_named(tmp_path: Path, fixtures: Pa
     config = {
         "store": "store",
         "template": {"name": "qwen_vl"},
-        "tokenizer": {"name": "qwen_vl", "path": str(fixtures / "vocab" / "qwen.tiktoken")},
+        "tokenizer": {"name": "qwen_vl", "path": str(published_file("qwen", fixtures))},
         "stream": {"seq_length": 128, "batch_size": 4},
     }
     (tmp_path / "pipeline.yaml").write_text(json.dumps(config))

@@ -27,6 +27,7 @@ from mmdata.video import sample
 from tests.source_files import record, source, write_records
 from tests.stores import numbered, write
 from tests.video.clips import clip
+from tests.vocabularies import published_anywhere
 
 Case = Callable[[Path, pytest.FixtureRequest], None]
 
@@ -128,11 +129,9 @@ def test_an_option_of_a_format_is_checked_as_others_are(
         ("picture=no place", "picture must say once where the {image} is"),
     ],
 )
-def test_an_option_of_a_template_is_checked_as_others_are(
-    tmp_path: Path, fixtures: Path, option: str, words: str
-) -> None:
+def test_an_option_of_a_template_is_checked_as_others_are(tmp_path: Path, option: str, words: str) -> None:
     numbered(tmp_path / "store", 1)
-    reading = ["--template", "qwen_vl", "--tokenizer", fixtures / "vocab" / "qwen.tiktoken"]
+    reading = ["--template", "qwen_vl", "--tokenizer", published_anywhere("qwen")]
 
     said = run("show", tmp_path / "store", *reading, "--template-option", option, code=2)
 
@@ -434,7 +433,7 @@ def mix_json(place: Path, request: pytest.FixtureRequest) -> None:
 def reading(place: Path, request: pytest.FixtureRequest) -> tuple[Any, ...]:
     """A store of five rows, and the options to read it as Qwen-VL does."""
     numbered(place / "store", 5)
-    vocabulary = request.getfixturevalue("fixtures") / "vocab" / "qwen.tiktoken"
+    vocabulary = published_anywhere("qwen")
     return "store", "--template", "qwen_vl", "--tokenizer", vocabulary
 
 
@@ -673,7 +672,7 @@ def frames_json(place: Path, request: pytest.FixtureRequest) -> None:
 
 
 def pipeline(place: Path, request: pytest.FixtureRequest) -> str:
-    vocabulary = str(request.getfixturevalue("fixtures") / "vocab" / "qwen.tiktoken")
+    vocabulary = str(published_anywhere("qwen"))
     text = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
     source(place, 20, image=None, conversations=text)
     run(*CONVERT)

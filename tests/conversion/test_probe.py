@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from mmdata._tools.limits import Limits
 from mmdata.conversion.probe import check, probe
 from mmdata.engine import local as isolate
 from mmdata.errors import MediaError
+from tests.reference import clips
 
 
 def png(height: int, width: int) -> bytes:
@@ -32,24 +32,24 @@ def test_an_image_is_its_size(level: str) -> None:
 
 @pytest.mark.parametrize("level", ["probe", "decode"])
 def test_real_clips_are_what_ffprobe_says(fixtures: Path, level: str) -> None:
-    for name, truth in json.loads((fixtures / "videos" / "ffprobe.json").read_text()).items():
+    for path, truth in clips(fixtures).items():
         if truth["errors"]:
             continue
-        found = check(fixtures / "videos" / name, "video", level=level)
+        found = check(path, "video", level=level)
         turned = truth["rotation"] % 180 != 0
         width, height = (truth["height"], truth["width"]) if turned else (truth["width"], truth["height"])
-        assert (found.width, found.height, found.num_frames) == (width, height, truth["decoded_frames"]), name
+        assert (found.width, found.height, found.num_frames) == (width, height, truth["decoded_frames"]), path
 
 
 def test_a_damaged_clip_decodes_in_part(fixtures: Path) -> None:
-    for name, truth in json.loads((fixtures / "videos" / "ffprobe.json").read_text()).items():
+    for path, truth in clips(fixtures).items():
         if truth["errors"]:
-            found = probe(fixtures / "videos" / name, "video", level="decode")
+            found = probe(path, "video", level="decode")
             assert found.num_frames == truth["decoded_frames"]
             with pytest.raises(MediaError, match=str(truth["decoded_frames"])) as caught:
-                check(fixtures / "videos" / name, "video", level="decode")
+                check(path, "video", level="decode")
             assert caught.value.reason == "damaged_media"
-            assert caught.value.path.endswith(name)
+            assert caught.value.path.endswith(path.name)
 
 
 @pytest.mark.parametrize("type_", ["image", "video"])

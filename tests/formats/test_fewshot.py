@@ -10,6 +10,7 @@ from mmdata.formats import registry
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, assistant, user
 from mmdata.sources.record import Record
+from tests.reference import files
 
 FEWSHOT = registry.get("fewshot")()
 
@@ -73,10 +74,12 @@ def test_fields_without_a_home_are_kept() -> None:
 
 
 def test_the_real_file_is_read_whole(fixtures: Path) -> None:
-    for file in sorted((fixtures / "fewshot-data").rglob("dataset.json")):
+    for file in files(fixtures / "fewshot-data", "dataset.json"):
         found = list(FEWSHOT.records([file]))
         conversations = [FEWSHOT.conversation(item) for item in found if not isinstance(item, Reject)]
 
         assert len(conversations) == len(found) > 0
         root = FEWSHOT.media_root([file])
-        assert any((root / str(found.media[0].path)).is_file() for found in conversations)
+        pictures = [path for path in file.parent.iterdir() if path != file]
+        found = {(root / str(each.media[0].path)).resolve() for each in conversations}
+        assert not pictures or found & {path.resolve() for path in pictures}

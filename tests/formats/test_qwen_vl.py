@@ -13,6 +13,7 @@ from mmdata.formats import make
 from mmdata.schema import Conversation, Image, Media, Part, Region, Text, assistant, user
 from mmdata.sources.record import Record
 from mmdata.templates._grid import GRIDS
+from tests.reference import cases, files
 
 
 def read(*texts: str, **options: Any) -> Conversation:
@@ -131,29 +132,27 @@ def written(parts: tuple[Part, ...], paths: list[str]) -> str:
 
 
 def test_what_the_original_writes_is_read_and_written_back(golden: Path) -> None:
-    for file in sorted(golden.rglob("list_format.json")):
-        for case in json.loads(file.read_text())["from_list"]:
-            has_image = any("image" in item for item in case["list"])
-            start = "" if has_image else "<img>x</img>"
+    for case in cases(golden, "list_format.json", "from_list"):
+        has_image = any("image" in item for item in case["list"])
+        start = "" if has_image else "<img>x</img>"
 
-            found = read(f"{start}{case['hf_text']}", "A.")
+        found = read(f"{start}{case['hf_text']}", "A.")
 
-            parts = found.messages[0].content[0 if has_image else 1 :]
-            assert written(parts, [str(medium.path) for medium in found.media]) == case["hf_text"]
+        parts = found.messages[0].content[0 if has_image else 1 :]
+        assert written(parts, [str(medium.path) for medium in found.media]) == case["hf_text"]
 
 
 def test_boxes_that_the_original_refuses_are_refused(golden: Path) -> None:
-    for file in sorted(golden.rglob("list_format.json")):
-        for case in json.loads(file.read_text())["to_list"]:
-            if "boxes_error" in case:
-                with pytest.raises(RecordError):
-                    content(case["text"])
+    for case in cases(golden, "list_format.json", "to_list"):
+        if "boxes_error" in case:
+            with pytest.raises(RecordError):
+                content(case["text"])
 
 
 def test_converted_coco_records_read_as_proposed(golden: Path) -> None:
     """LLaVA's detail_23k through our ``llava`` format gives what Qwen-VL should have been given."""
-    llava = make("llava")
-    for folder in sorted(path.parent for path in golden.rglob("data_convert/proposal_output.json")):
+    llava, beside = make("llava"), ("existing_images.json", "input.json")
+    for folder in [path.parent for path in files(golden, "data_convert/proposal_output.json", *beside)]:
         existing = set(json.loads((folder / "existing_images.json").read_text()))
         proposal = json.loads((folder / "proposal_output.json").read_text())
         kept = {record["id"]: record["conversations"] for record in proposal["kept"]}

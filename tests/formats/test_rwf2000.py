@@ -14,6 +14,7 @@ from mmdata.formats import registry
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, user
 from mmdata.sources.record import Record
+from tests.reference import files
 
 RWF = registry.get("rwf2000")()
 QUESTION = "判断视频中是否包含暴力内容，输出1为包含暴力内容，输出0为不包含暴力内容。"
@@ -52,7 +53,7 @@ def test_a_clip_becomes_a_question_about_a_video(tmp_path: Path) -> None:
 
 
 def test_every_path_of_the_reference_is_taken_or_refused_as_it_says(golden: Path, tmp_path: Path) -> None:
-    for number, file in enumerate(sorted(golden.rglob("rwf2000_paths.json"))):
+    for number, file in enumerate(files(golden, "rwf2000_paths.json")):
         for index, case in enumerate(json.loads(file.read_text())):
             name = case["path"]
             root = tmp_path / f"{number}-{index}"

@@ -8,6 +8,7 @@ from mmdata.formats import Origin, registry
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Text, Video, assistant, user
 from mmdata.sources.record import Record
+from tests.reference import cases
 
 VIDEO178K = registry.get("video178k")()
 
@@ -77,19 +78,20 @@ def test_several_buckets_are_read_at_once(tmp_path: Path) -> None:
 
 
 def test_what_mindformers_loses_is_a_row_or_a_reject_here(golden: Path, tmp_path: Path) -> None:
-    for file in sorted(golden.rglob("mf_data_process.json")):
-        for case in json.loads(file.read_text())["cases"]:
-            for path, content in case["files"].items():
-                place = tmp_path / case["name"] / path
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_text(content if isinstance(content, str) else json.dumps(content))
-            sources = [tmp_path / case["name"] / entry["json_path"] for entry in case["datasets"]]
-            written = sum(len(records) for records in case["files"].values() if isinstance(records, list))
+    for number, case in enumerate(cases(golden, "mf_data_process.json", "cases")):
+        folder = tmp_path / str(number)
+        for path, content in case["files"].items():
+            place = folder / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(content if isinstance(content, str) else json.dumps(content))
+        named = [entry["json_path"] for entry in case["datasets"]]
+        sources = [folder / path for path in named if isinstance(case["files"].get(path), list)]
+        written = sum(len(case["files"][path.relative_to(folder).as_posix()]) for path in sources)
 
-            found = list(VIDEO178K.records(sources))
+        found = list(VIDEO178K.records(sources))
 
-            assert len(found) == written
-            assert not any(isinstance(item, Reject) for item in found)
+        assert len(found) == written
+        assert not any(isinstance(item, Reject) for item in found)
 
 
 def test_a_path_present_in_two_data_sets_is_found_in_the_records_own() -> None:

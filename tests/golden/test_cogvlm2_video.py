@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +13,7 @@ from mmdata.schema import Conversation, Media, Text, Video, assistant, user
 from mmdata.templates import IGNORE, MediaSlot
 from mmdata.templates.cogvlm2_video import CogVLM2Video, frame_positions
 from tests.golden.runs import unrolled
+from tests.reference import arrays, cases, some
 from tests.vocabularies import published
 
 _SECOND_PER_FRAME = 1.0
@@ -54,8 +54,7 @@ def test_sequences_are_those_of_mindformers(golden: Path, fixtures: Path) -> Non
 
 
 def _cases(golden: Path) -> Iterator[tuple[dict[str, Any], Conversation]]:
-    file = golden / "cogvlm2_video" / "token_sequences.json"
-    for case in json.loads(file.read_text(encoding="utf-8")):
+    for case in cases(golden / "cogvlm2_video", "token_sequences.json"):
         turns = [turn for pair in case["history"] for turn in pair]
         texts = [*turns, case["query"], *([] if case["answer"] is None else [case["answer"]])]
         messages = [(assistant if number % 2 else user)(Text(text)) for number, text in enumerate(texts)]
@@ -68,11 +67,12 @@ def _cases(golden: Path) -> Iterator[tuple[dict[str, Any], Conversation]]:
 
 
 def test_positions_of_the_small_references_follow_from_their_token_types(golden: Path) -> None:
-    for file in sorted((golden / "cogvlm2_video").glob("*/*.npz")):
-        arrays = np.load(file)
-        if not {"token_type_ids", "position_ids"} <= set(arrays.files):
+    folder = golden / "cogvlm2_video"
+    for file in some(sorted(folder.glob("*/*.npz")), "arrays of a small model", folder):
+        stored = arrays(file)
+        if not {"token_type_ids", "position_ids"} <= set(stored):
             continue
-        for types, positions in zip(arrays["token_type_ids"], arrays["position_ids"], strict=True):
+        for types, positions in zip(stored["token_type_ids"], stored["position_ids"], strict=True):
             length = len(np.trim_zeros(np.diff(positions), "b")) + 1  # padding keeps the last position
             found = frame_positions(len(types), _slots(types.tolist()))
             assert found[:length].tolist() == positions[:length].tolist(), file

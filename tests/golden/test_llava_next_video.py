@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from mmdata.schema import Conversation, Image, Media, Part, Text, Video, assista
 from mmdata.templates import IGNORE, Encoded
 from mmdata.templates.llava_next_video import LlavaNextVideo, time_instruction
 from tests.golden.runs import unrolled
+from tests.reference import arrays, cases, files, read
 from tests.vocabularies import published
 
 _PLACEHOLDER = -200  # what LLaVA's code puts for a medium
@@ -78,7 +78,7 @@ def test_separators_of_ours_make_the_text_of_the_source(golden: Path, fixtures: 
 
 
 def test_texts_are_those_of_llava(golden: Path, fixtures: Path) -> None:
-    for case in _read(golden, "prompts.json")["cases"]:
+    for case in _cases_of(golden, "prompts.json", "cases"):
         for name, text in case.items():
             dialect = name.removesuffix("_prompt")
             if dialect == name or not (conversation := _conversation(case["conversations"])):
@@ -90,7 +90,7 @@ def test_texts_are_those_of_llava(golden: Path, fixtures: Path) -> None:
 
 
 def test_prompts_are_those_of_llava(golden: Path, fixtures: Path) -> None:
-    for case in _read(golden, "prompts.json")["predict_prompts"]:
+    for case in _cases_of(golden, "prompts.json", "predict_prompts"):
         picture = Media("image", "any", width=_SIDE, height=_SIDE)
         conversation = Conversation("golden", (user(Image(0), case["question"]),), (picture,))
         for name, wanted in case.items():
@@ -103,7 +103,7 @@ def test_prompts_are_those_of_llava(golden: Path, fixtures: Path) -> None:
 
 
 def test_a_sample_is_cut_where_the_original_cuts_it(golden: Path, fixtures: Path) -> None:
-    for case in _read(golden, "prompts.json")["max_length"]:
+    for case in _cases_of(golden, "prompts.json", "max_length"):
         if case["has_image"]:
             continue  # the original cuts those later, after their media are expanded
         conversation = _conversation(case["conversations"])
@@ -121,7 +121,7 @@ def test_a_sample_is_cut_where_the_original_cuts_it(golden: Path, fixtures: Path
 
 
 def test_ids_and_labels_are_those_of_mindformers(golden: Path, fixtures: Path) -> None:
-    for case in _read(golden, "prompts_mindformers.json")["cases"]:
+    for case in _cases_of(golden, "prompts_mindformers.json", "cases"):
         conversation = _conversation(case["conversations"])
         for name, wanted in case.items():
             if not conversation or not isinstance(wanted, dict) or "error" in wanted:
@@ -145,7 +145,7 @@ def test_ids_and_labels_are_those_of_mindformers(golden: Path, fixtures: Path) -
 
 def test_texts_are_those_of_the_chat_template_of_transformers(golden: Path, fixtures: Path) -> None:
     template = LlavaNextVideo(tokenizer=published("llama2", fixtures), dialect="hf_chat", system="")
-    for case in _read(golden, "hf_chat_template.json"):
+    for case in _cases_of(golden, "hf_chat_template.json"):
         conversation = _from_messages(case["messages"])
         written = template.text(conversation).replace("<video>\n", "")  # which that template leaves out
 
@@ -153,7 +153,7 @@ def test_texts_are_those_of_the_chat_template_of_transformers(golden: Path, fixt
 
 
 def test_images_have_as_many_slots_as_features(golden: Path, fixtures: Path) -> None:
-    for config in _read(golden, "anyres_table.json")["configs"]:
+    for config in _cases_of(golden, "anyres_table.json", "configs"):
         template = LlavaNextVideo(
             tokenizer=published("llama2", fixtures),
             image_size=config["crop"],
@@ -167,28 +167,32 @@ def test_images_have_as_many_slots_as_features(golden: Path, fixtures: Path) -> 
 
 
 def test_videos_have_as_many_slots_as_features(golden: Path, fixtures: Path) -> None:
-    arrays = np.load(golden / "llava_next_video" / "video_pool_newline.npz")
-    for case in _read(golden, "video_pool_newline.json"):
-        (features,) = [arrays[name] for name in arrays.files if case["case"] in name and name.endswith("x")]
-        frames, side = features.shape[0], round(features.shape[1] ** 0.5)
-        clip = Media("video", "any", num_frames=frames, fps=1.0)
-        conversation = Conversation("golden", (user(Video(0), "?"), assistant("!")), (clip,))
-        for newline in ("one_token", "no_token", "frame", "grid"):
-            template = LlavaNextVideo(
-                tokenizer=published("llama2", fixtures),
-                frames="every:1",
-                image_size=side,
-                patch=1,
-                pool=case["mode"],
-                stride=case["stride"],
-                video_newline=newline,
-            )
-            assert [slot.length for slot in template.encode(conversation).slots] == [case[newline]], case
+    for file in files(golden / "llava_next_video", "video_pool_newline.json", "video_pool_newline.npz"):
+        pooled = arrays(file.with_suffix(".npz"))
+        for case in read(file):
+            _check_slots_of_a_video(case, pooled[f"{case['case']}/x"], fixtures)
+
+
+def _check_slots_of_a_video(case: dict[str, Any], features: Any, fixtures: Path) -> None:
+    frames, side = features.shape[0], round(features.shape[1] ** 0.5)
+    clip = Media("video", "any", num_frames=frames, fps=1.0)
+    conversation = Conversation("golden", (user(Video(0), "?"), assistant("!")), (clip,))
+    for newline in ("one_token", "no_token", "frame", "grid"):
+        template = LlavaNextVideo(
+            tokenizer=published("llama2", fixtures),
+            frames="every:1",
+            image_size=side,
+            patch=1,
+            pool=case["mode"],
+            stride=case["stride"],
+            video_newline=newline,
+        )
+        assert [slot.length for slot in template.encode(conversation).slots] == [case[newline]], case
 
 
 def test_the_time_instruction_is_that_of_the_original_where_its_times_are_true(golden: Path, fixtures: Path) -> None:
-    for case in _read(golden, "frame_sampling.json")["video_file"]:
-        wanted = case["llava_next_decord"]
+    for case in _cases_of(golden, "frame_sampling.json", "video_file"):
+        wanted = case["llava_next_decord"] or {}
         count, fps = case["total_frames"], case["fps"]
         if "time_instruction" not in wanted:
             continue
@@ -207,13 +211,13 @@ def test_the_time_instruction_is_that_of_the_original_where_its_times_are_true(g
         assert time_instruction(taken) == wanted["time_instruction"]
 
 
-def _read(golden: Path, name: str) -> Any:
-    return json.loads((golden / "llava_next_video" / name).read_text(encoding="utf-8"))
+def _cases_of(golden: Path, name: str, section: str | None = None) -> list[Any]:
+    return cases(golden / "llava_next_video", name, section)
 
 
 def _cases(golden: Path, fixtures: Path) -> Iterator[tuple[dict[str, Any], str, dict[str, Any], Conversation]]:
     """Give every case and variant with ids that a conversation can express and that the original reads as text."""
-    for case in _read(golden, "prompts.json")["cases"]:
+    for case in _cases_of(golden, "prompts.json", "cases"):
         conversation = _conversation(case["conversations"])
         for variant, wanted in case.items():
             if not conversation or not isinstance(wanted, dict) or "input_ids" not in wanted:

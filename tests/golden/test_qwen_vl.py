@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from mmdata.templates._qwen_markup import decode_spans, encode_spans, parts
 from mmdata.templates.qwen_vl import QwenVL
 from mmdata.tokenizers import TiktokenTokenizer
 from tests.golden.runs import unrolled
+from tests.reference import cases
 from tests.vocabularies import published
 
 _PICTURE = re.compile(r"Picture \d+: <img>(.*?)</img>\n")
@@ -35,7 +35,7 @@ def tokenizer(fixtures: Path) -> TiktokenTokenizer:
 def test_ids_of_text_with_image_references_are_those_of_the_original(
     golden: Path, tokenizer: TiktokenTokenizer
 ) -> None:
-    for case in _read(golden, "tokenizer.json")["cases"]:
+    for case in cases(golden / "qwen_vl", "tokenizer.json", "cases"):
         ids = unrolled(case["ids"]) if case["rle"] else case["ids"]
 
         assert encode_spans(tokenizer, case["text"]) == ids
@@ -48,13 +48,13 @@ def test_ids_of_text_with_image_references_are_those_of_the_original(
 
 
 def test_what_the_original_refuses_is_refused(golden: Path, tokenizer: TiktokenTokenizer) -> None:
-    for case in _read(golden, "tokenizer.json")["errors"]:
+    for case in cases(golden / "qwen_vl", "tokenizer.json", "errors"):
         with pytest.raises(TokenError):
             encode_spans(tokenizer, case["text"])
 
 
 def test_training_ids_and_labels_are_those_of_finetune_py(golden: Path, tokenizer: TiktokenTokenizer) -> None:
-    for case in _read(golden, "preprocess.json"):
+    for case in cases(golden / "qwen_vl", "preprocess.json"):
         template = QwenVL(tokenizer=tokenizer, system=case["system"], span="path", last_image="stay")
 
         for sample, reader in _readings(case["conversations"], template):
@@ -62,7 +62,7 @@ def test_training_ids_and_labels_are_those_of_finetune_py(golden: Path, tokenize
 
 
 def test_training_ids_and_labels_are_those_of_mindformers(golden: Path, tokenizer: TiktokenTokenizer) -> None:
-    for case in _read(golden, "train_transform.json"):
+    for case in cases(golden / "qwen_vl", "train_transform.json"):
         config = case["config"]
         if case["conversations"][0]["from"] == config.get("assistant_role_name", "assistant"):
             continue  # no conversation begins with an answer; MindFormers keeps such turns
@@ -76,7 +76,7 @@ def test_training_ids_and_labels_are_those_of_mindformers(golden: Path, tokenize
 
 
 def test_prompts_are_those_of_make_context(golden: Path, tokenizer: TiktokenTokenizer) -> None:
-    for case in _read(golden, "chat_context.json"):
+    for case in cases(golden / "qwen_vl", "chat_context.json"):
         turns = [turn for pair in case.get("history", []) for turn in pair]
         rows = [{"from": "user", "value": value} for value in [*turns, case["query"]]]
         template = QwenVL(
@@ -95,7 +95,7 @@ def test_prompts_are_those_of_make_context(golden: Path, tokenizer: TiktokenToke
 
 def test_prompts_are_those_of_mindformers_prediction(golden: Path, tokenizer: TiktokenTokenizer) -> None:
     template = QwenVL(tokenizer=tokenizer, layout="raw")
-    for case in _read(golden, "predict_prompt.json"):
+    for case in cases(golden / "qwen_vl", "predict_prompt.json"):
         found = template.prompt(_from_list(case["query"]))
 
         assert found.input_ids.tolist() == unrolled(case["input_ids"])
@@ -104,7 +104,7 @@ def test_prompts_are_those_of_mindformers_prediction(golden: Path, tokenizer: Ti
 
 def test_lists_of_parts_read_as_from_list_format_writes_them(golden: Path, tokenizer: TiktokenTokenizer) -> None:
     template = QwenVL(tokenizer=tokenizer, layout="raw", span="path", picture="Picture {number}:{image}\n")
-    for case in _read(golden, "list_format.json")["from_list"]:
+    for case in cases(golden / "qwen_vl", "list_format.json", "from_list"):
         found = template.prompt(_from_list(case["list"]))
 
         assert found.input_ids.tolist() == encode_spans(tokenizer, case["hf_text"])
@@ -112,7 +112,7 @@ def test_lists_of_parts_read_as_from_list_format_writes_them(golden: Path, token
 
 def test_boxes_in_answers_are_those_of_the_original(golden: Path) -> None:
     grid = GRIDS["floor_1000"]
-    for case in _read(golden, "list_format.json")["to_list"]:
+    for case in cases(golden / "qwen_vl", "list_format.json", "to_list"):
         found = [part for part in parts(case["text"], grid) if isinstance(part, Region)]
         boxes = [[grid.to_grid(value) for value in box] for region in found for box in region.boxes]
         phrases = [text for region in found for text in [region.text.strip(), *[""] * (len(region.boxes) - 1)]]
@@ -123,7 +123,7 @@ def test_boxes_in_answers_are_those_of_the_original(golden: Path) -> None:
 
 
 def test_boxes_are_written_as_the_formulas_say(golden: Path) -> None:
-    for case in _read(golden, "boxes.json"):
+    for case in cases(golden / "qwen_vl", "boxes.json"):
         sides = [case["width"], case["height"]] * 2
         fractions = [min(max(value / side, 0), 1) for value, side in zip(case["xyxy"], sides, strict=True)]
         region = Region("", ((fractions[0], fractions[1], fractions[2], fractions[3]),))
@@ -133,10 +133,6 @@ def test_boxes_are_written_as_the_formulas_say(golden: Path) -> None:
             grid = GRIDS[name]
             wanted = [min(max(value, 0), grid.last) for value in case[name]]
             assert [grid.to_grid(value) for value in region.boxes[0]] == wanted
-
-
-def _read(golden: Path, name: str) -> Any:
-    return json.loads((golden / "qwen_vl" / name).read_text(encoding="utf-8"))
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:

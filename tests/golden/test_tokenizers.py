@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from mmdata.tokenizers import ChatGLMTokenizer, TiktokenTokenizer
+from mmdata.tokenizers import ChatGLMTokenizer, TiktokenTokenizer, Tokenizer
 from tests.golden.runs import unrolled
+from tests.reference import cases, files, read, some
 from tests.vocabularies import published
 
 
@@ -17,7 +14,7 @@ def test_llama3_ids_are_those_of_the_reference(golden: Path, fixtures: Path) -> 
     tokenizer = published("llama3", fixtures)
     assert isinstance(tokenizer, TiktokenTokenizer)
 
-    for case in _cases(golden / "cogvlm2_video" / "llama3_tokenizer_cases.json"):
+    for case in cases(golden / "cogvlm2_video", "llama3_tokenizer_cases.json"):
         assert tokenizer.encode(case["text"]) == case["ids_plain"]
         assert tokenizer.encode_marked(case["text"]) == case["ids_parse_special"]
         assert tokenizer.decode(case["ids_plain"]) == case["text"]
@@ -27,7 +24,7 @@ def test_chatglm_ids_are_those_of_the_reference(golden: Path, fixtures: Path) ->
     tokenizer = published("chatglm", fixtures)
     assert isinstance(tokenizer, ChatGLMTokenizer)
 
-    for case in _cases(golden / "visualglm" / "tokenizer_cases.json"):
+    for case in cases(golden / "visualglm", "tokenizer_cases.json"):
         assert tokenizer.encode(case["text"]) == case["ids_plain"]
         assert tokenizer.decode(case["ids_plain"]) == case["decode_plain"]
         assert tokenizer.decode(case["ids_hf"]) == case["decode_hf"]
@@ -35,8 +32,12 @@ def test_chatglm_ids_are_those_of_the_reference(golden: Path, fixtures: Path) ->
 
 def test_qwen_special_ids_are_those_of_the_reference(golden: Path, fixtures: Path) -> None:
     tokenizer = published("qwen", fixtures)
-    named = json.loads((golden / "qwen_vl" / "tokenizer.json").read_text())["special"]
+    told = [read(path) for path in files(golden / "qwen_vl", "tokenizer.json")]
+    for named in some((each["special"] for each in told if "special" in each), "special tokens", golden):
+        _has(tokenizer, named)
 
+
+def _has(tokenizer: Tokenizer, named: dict[str, int]) -> None:
     marks = {f"<|{name}|>": token for name, token in named.items()}
     marks |= {f"<{name}>": token for name, token in named.items()}
     marks |= {f"</{name.removesuffix('_end')}>": token for name, token in named.items() if name.endswith("_end")}
@@ -51,7 +52,7 @@ def test_qwen_ids_are_those_of_the_reference_where_it_reads_no_image(golden: Pat
     tokenizer = published("qwen", fixtures)
     assert isinstance(tokenizer, TiktokenTokenizer)
 
-    for case in json.loads((golden / "qwen_vl" / "tokenizer.json").read_text())["cases"]:
+    for case in cases(golden / "qwen_vl", "tokenizer.json", "cases"):
         if "<img>" in case["text"]:
             continue
         ids = unrolled(case["ids"]) if case["rle"] else case["ids"]
@@ -63,13 +64,6 @@ def test_qwen_ids_are_those_of_the_reference_where_it_reads_no_image(golden: Pat
 def test_qwen_decodes_as_the_reference(golden: Path, fixtures: Path) -> None:
     tokenizer = published("qwen", fixtures)
 
-    for case in json.loads((golden / "qwen_vl" / "tokenizer.json").read_text())["decode"]:
+    for case in cases(golden / "qwen_vl", "tokenizer.json", "decode"):
         assert tokenizer.decode(case["ids"]) == case["text"]
         assert tokenizer.decode(case["ids"], skip_special=True) == case["text_skip"]
-
-
-def _cases(file: Path) -> list[dict[str, Any]]:
-    cases: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-    if not cases:
-        pytest.fail(f"{file} holds no case")
-    return cases

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mmdata.schema import Conversation, Image, Media, Text, assistant, user
 from mmdata.templates import IGNORE, attention_mask
 from mmdata.templates.visualglm import VisualGLM, cleaned, full_width, prefix_positions
+from tests.reference import arrays, cases, files, read
 from tests.vocabularies import published
 
 _PICTURE = Media("image", "any")
 
 
 def test_training_samples_are_those_of_the_original(golden: Path, fixtures: Path) -> None:
-    for file in sorted((golden / "visualglm").glob("sft_*.json")):
-        case, wanted = json.loads(file.read_text(encoding="utf-8")), np.load(file.with_suffix(".npz"))
+    for file in files(golden / "visualglm", "sft_*.json"):
+        if not file.with_suffix(".npz").exists():
+            continue
+        case, wanted = read(file), arrays(file.with_suffix(".npz"))
         template = VisualGLM(
             tokenizer=published("chatglm", fixtures),
             image_tokens=case["image_length"],
@@ -47,8 +48,8 @@ def test_training_samples_are_those_of_the_original(golden: Path, fixtures: Path
 
 
 def test_lengths_before_any_cut_are_those_of_the_original(golden: Path, fixtures: Path) -> None:
-    for file in sorted((golden / "visualglm").glob("sft_*.json")):
-        case = json.loads(file.read_text(encoding="utf-8"))
+    for file in files(golden / "visualglm", "sft_*.json"):
+        case = read(file)
         template = VisualGLM(tokenizer=published("chatglm", fixtures), image_tokens=case["image_length"])
         sources, targets = case.get("source_len_before_truncation"), case.get("target_len_before_truncation")
         for record, source, target in zip(case["records"], sources or (), targets or (), strict=bool(sources)):
@@ -56,7 +57,7 @@ def test_lengths_before_any_cut_are_those_of_the_original(golden: Path, fixtures
 
 
 def test_prompts_are_those_of_the_original(golden: Path, fixtures: Path) -> None:
-    for case in _read(golden, "chat_prompts.json"):
+    for case in cases(golden / "visualglm", "chat_prompts.json"):
         template = VisualGLM(tokenizer=published("chatglm", fixtures), language="en" if case["english"] else "zh")
         turns = [turn for pair in case["history"] for turn in pair]
 
@@ -67,7 +68,7 @@ def test_prompts_are_those_of_the_original(golden: Path, fixtures: Path) -> None
 
 
 def test_answers_are_cleaned_as_in_the_original(golden: Path) -> None:
-    for case in _read(golden, "response_postprocess.json"):
+    for case in cases(golden / "visualglm", "response_postprocess.json"):
         assert full_width(case["raw"]) == case["processed"]
         assert cleaned(case["raw"], "zh") == case["final_zh"]
         assert cleaned(case["raw"], "en") == case["final_en"]
@@ -80,17 +81,12 @@ def _conversation(texts: list[str], *, image: bool = True) -> Conversation:
     return Conversation("golden", tuple(messages), (_PICTURE,) * image)
 
 
-def _read(golden: Path, name: str) -> Any:
-    return json.loads((golden / "visualglm" / name).read_text(encoding="utf-8"))
-
-
 def test_positions_and_masks_of_the_small_reference_follow_from_its_prefixes(golden: Path) -> None:
-    arrays = np.load(golden / "visualglm" / "model_io.npz")
-    begin = json.loads((golden / "visualglm" / "config.json").read_text())["ids"]["sop"]
-
-    for ids, positions, allowed in zip(
-        arrays["input_ids"], arrays["position_ids"], arrays["attention_mask_allow"], strict=True
-    ):
-        prefix = ids.tolist().index(begin)
-        assert np.array_equal(prefix_positions(prefix, len(ids)), positions)
-        assert np.array_equal(attention_mask(prefix, len(ids)), allowed[0].astype(bool))
+    for file in files(golden / "visualglm", "model_io.npz", "config.json"):
+        stored, begin = arrays(file), read(file.with_name("config.json"))["ids"]["sop"]
+        for ids, positions, allowed in zip(
+            stored["input_ids"], stored["position_ids"], stored["attention_mask_allow"], strict=True
+        ):
+            prefix = ids.tolist().index(begin)
+            assert np.array_equal(prefix_positions(prefix, len(ids)), positions)
+            assert np.array_equal(attention_mask(prefix, len(ids)), allowed[0].astype(bool))

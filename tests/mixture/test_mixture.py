@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ import mmdata
 from mmdata.errors import ConfigError
 from mmdata.mixture import Mixture, write_mixture
 from mmdata.mixture.mixture import apportion
+from tests.reference import files, read
 from tests.stores import numbered
 
 
@@ -149,15 +151,20 @@ def test_the_yaml_of_llava_next_works_unchanged(tmp_path: Path) -> None:
 
 
 def test_several_files_mix_as_in_the_originals(golden: Path, tmp_path: Path) -> None:
-    found = json.loads((golden / "llava_next_video" / "sampling_strategies.json").read_text())
-    for name, count in found["files"].items():
+    for number, file in enumerate(files(golden / "llava_next_video", "sampling_strategies.json")):
+        (tmp_path / str(number)).mkdir()
+        _mixes_as_in_the_originals(read(file), tmp_path / str(number))
+
+
+def _mixes_as_in_the_originals(found: dict[str, Any], tmp_path: Path) -> None:
+    for name, count in found.get("files", {}).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         stem = name.rpartition(".")[0]
         turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
         records = [json.dumps({"id": f"{stem}-{n}", "conversations": turns}) for n in range(count)]
         (tmp_path / name).write_text("\n".join(records) if name.endswith("jsonl") else f"[{','.join(records)}]")
 
-    for case in found["multi_dataset"]:
+    for case in found.get("multi_dataset", ()):
         strategies = [entry.get("sampling_strategy", "all") for entry in case["datasets"]]
         rows = mixture(tmp_path, json.dumps({"datasets": case["datasets"]}))
         expected = case["llava_next"]["ids"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,24 +16,31 @@ from models.cache import drop_caches
 from models.generate import Generator, Prompt
 from models.names import Weight
 from models.weights import import_weights, load_weights, parameter_shapes
+from tests.reference import arrays as arrays
+from tests.reference import references
 
 
-def model_folders(family: str, config: str) -> list[Any]:
-    """Parameters for a test: every folder of the family with weights and a file called `config`."""
-    root = os.environ.get("MMDATA_GOLDEN")
-    if not root:
-        return [pytest.param(None, marks=pytest.mark.skip(reason="MMDATA_GOLDEN is not set: no reference data here"))]
-    folders = sorted({path.parent for path in (Path(root) / family).rglob("*.safetensors")})
-    return [pytest.param(path, id=path.name) for path in folders if (path / config).exists()]
+def model_folders(family: str, *needed: str, any_of: tuple[str, ...] = ()) -> list[Any]:
+    """Parameters for a test: every folder of the family with weights, all files `needed` and one of `any_of`."""
+    roots = [(each.name, each.golden / family) for each in references() if each.golden]
+    found = [
+        pytest.param(folder, id=f"{name}-{folder.name}")
+        for name, root in roots
+        for folder in sorted({path.parent for path in root.rglob("*.safetensors") if "lora" not in path.name})
+        if all((folder / each).exists() for each in needed)
+        if not any_of or any((folder / each).exists() for each in any_of)
+    ]
+    lacking = f"no model with {' and '.join([*needed, *any_of[:1]])} in {', '.join(str(root) for _, root in roots)}"
+    return found or [pytest.param(None, marks=pytest.mark.skip(reason=lacking))]
+
+
+def weights_of(folder: Path) -> Path:
+    """The weights of a model's folder: its one safetensors file that is no adapter."""
+    return next(path for path in sorted(folder.glob("*.safetensors")) if "lora" not in path.name)
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return dict(file)
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def convert(module: ModuleType, config: Any, source: Path, target: Path, **options: Any) -> nn.Cell:

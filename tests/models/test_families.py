@@ -200,6 +200,28 @@ def test_sampling_follows_its_seed_and_its_bounds() -> None:
     assert set(choose(logits, Sampling(), np.random.default_rng(0))) == {0}
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_a_temperature_above_one_draws_more_evenly_and_one_below_less(temperature: float) -> None:
+    shares = np.array([0.4, 0.3, 0.2, 0.1]) ** (1 / temperature)
+    logits = np.log(np.array([[0.4, 0.3, 0.2, 0.1]], np.float32)).repeat(4000, 0)
+
+    found = choose(logits, Sampling(temperature), np.random.default_rng(0))
+
+    np.testing.assert_allclose(np.bincount(found) / 4000, shares / shares.sum(), atol=0.03)
+
+
+def test_top_p_counts_among_those_that_top_k_left() -> None:
+    logits = np.log(np.array([[0.1, 0.3, 0.2, 0.4]], np.float32)).repeat(200, 0)
+
+    def drawn(**options: Any) -> set[int]:
+        return set(choose(logits, Sampling(temperature=1.0, **options), np.random.default_rng(0)))
+
+    assert drawn(top_k=2, top_p=0.5) == {3}  # of these two it has 4 / 7
+    assert drawn(top_p=0.5) == {3, 1}
+    assert drawn(top_k=3, top_p=0.95) == {3, 1, 2}
+    assert drawn(top_p=0.0) == {3}
+
+
 @ALL_FAMILIES
 def test_half_precision_stays_near_full_precision(family: str) -> None:
     full, half = small(family), small(family, dtype="float16")

@@ -20,11 +20,12 @@ from models.lora import LoraConfig, add_lora, lora_delta, merge_lora
 from models.weights import load_weights, merge_lora_file, save_lora, save_weights
 from tests.models import test_model_cogvlm2_video as cog
 from tests.models import test_model_visualglm as glm
-from tests.models.golden import arrays, convert, ints, model_folders, read_json, relative, worst
+from tests.models.golden import arrays, convert, ints, model_folders, read_json, relative, weights_of, worst
 from tests.models.samples import ALL_FAMILIES, batch, sample, small
 
 pytestmark = pytest.mark.mindspore
 
+ADAPTED = ("config.json", "vision.npz", "chat_train.npz", "chat_train_lora.npz", "lora.safetensors")
 COG_LAYERS = {
     "attention.qkv": ["q", "k", "v"],
     "attention.out": ["o"],
@@ -40,10 +41,10 @@ def fill(model: nn.Cell, pairs: dict[str, np.ndarray]) -> None:
         parameters[name].set_data(Tensor(array))
 
 
-@pytest.mark.parametrize("folder", model_folders("cogvlm2_video", "chat_train_lora.npz"))
+@pytest.mark.parametrize("folder", model_folders("cogvlm2_video", *ADAPTED))
 def test_a_cogvlm2_video_model_with_an_adapter_is_the_reference(folder: Path, tmp_path: Path) -> None:
     config = cogvlm2.from_hf(read_json(folder / "config.json"))
-    model = convert(cogvlm2, config, folder / "weights.safetensors", tmp_path / "w")
+    model = convert(cogvlm2, config, weights_of(folder), tmp_path / "w")
     stored = {name: tensor.read() for name, tensor in open_checkpoint(folder / "lora.safetensors").items()}
     case, expected = arrays(folder / "chat_train.npz"), arrays(folder / "chat_train_lora.npz")
     inputs = cog.model_inputs(case, arrays(folder / "vision.npz")["pixel_values"])
@@ -71,7 +72,7 @@ def glm_case(
     folder: Path, tmp_path: Path
 ) -> tuple[visualglm.VisualGLM, dict[str, Tensor], dict[str, np.ndarray], dict]:
     settings = read_json(folder / "config.json")
-    model = convert(visualglm, glm.config_of(settings), folder / "sat_weights.safetensors", tmp_path / "w")
+    model = convert(visualglm, glm.config_of(settings), weights_of(folder), tmp_path / "w")
     case = arrays(folder / "model_io.npz")
     inputs = {**glm.model_inputs(case, settings), "labels": ints(case["labels"])}
     return model, inputs, arrays(folder / "lora_io.npz"), settings
@@ -102,7 +103,7 @@ def mindformers_pairs(io: dict[str, np.ndarray], prefix: str) -> dict[str, np.nd
     }
 
 
-@pytest.mark.parametrize("folder", model_folders("visualglm", "lora_io.npz"))
+@pytest.mark.parametrize("folder", model_folders("visualglm", "config.json", "model_io.npz", "lora_io.npz"))
 @pytest.mark.parametrize("kind", ["sat", "mf"])
 def test_a_visualglm_model_with_an_adapter_is_the_reference(folder: Path, kind: str, tmp_path: Path) -> None:
     model, inputs, io, settings = glm_case(folder, tmp_path)
@@ -121,7 +122,7 @@ def test_a_visualglm_model_with_an_adapter_is_the_reference(folder: Path, kind: 
         assert relative(gradient.asnumpy(), expected[parameter.name]) < 1e-4, parameter.name
 
 
-@pytest.mark.parametrize("folder", model_folders("visualglm", "lora_io.npz"))
+@pytest.mark.parametrize("folder", model_folders("visualglm", "config.json", "model_io.npz", "lora_io.npz"))
 def test_descent_on_a_models_adapter_follows_the_reference(folder: Path, tmp_path: Path) -> None:
     model, inputs, io, settings = glm_case(folder, tmp_path)
     add_lora(model, glm_lora(settings, split=False))

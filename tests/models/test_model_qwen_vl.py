@@ -20,18 +20,19 @@ from tests.models.golden import (
     model_folders,
     read_json,
     relative,
+    weights_of,
     worst,
 )
 
 pytestmark = pytest.mark.mindspore
-FOLDERS = pytest.mark.parametrize("folder", model_folders("qwen_vl", "info.json"), scope="module")
+FOLDERS = pytest.mark.parametrize("folder", model_folders("qwen_vl", "info.json", "io.npz"), scope="module")
 
 
 @pytest.fixture(scope="module")
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> qwen.QwenVL:
     info = read_json(folder / "info.json")
     config = qwen.from_hf({**info["llm"], "visual": info["visual"]})
-    return convert(qwen, config, folder / "weights.safetensors", tmp_path_factory.mktemp("qwen") / "w.safetensors")
+    return convert(qwen, config, weights_of(folder), tmp_path_factory.mktemp("qwen") / "w.safetensors")
 
 
 def model_inputs(case: dict[str, np.ndarray]) -> dict[str, Tensor]:

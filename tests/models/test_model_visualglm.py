@@ -12,10 +12,20 @@ from mindspore import Tensor
 import models.visualglm as visualglm
 from models.cache import attention_mask
 from models.vit import VisionConfig
-from tests.models.golden import arrays, convert, greedy, ints, layer_outputs, model_folders, read_json, worst
+from tests.models.golden import (
+    arrays,
+    convert,
+    greedy,
+    ints,
+    layer_outputs,
+    model_folders,
+    read_json,
+    weights_of,
+    worst,
+)
 
 pytestmark = pytest.mark.mindspore
-FOLDERS = pytest.mark.parametrize("folder", model_folders("visualglm", "model_io.npz"), scope="module")
+FOLDERS = pytest.mark.parametrize("folder", model_folders("visualglm", "config.json", "model_io.npz"), scope="module")
 
 
 def config_of(settings: dict[str, Any]) -> visualglm.VisualGLMConfig:
@@ -50,7 +60,7 @@ def config_of(settings: dict[str, Any]) -> visualglm.VisualGLMConfig:
 @pytest.fixture(scope="module")
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> visualglm.VisualGLM:
     config = config_of(read_json(folder / "config.json"))
-    source = folder / "sat_weights.safetensors"
+    source = weights_of(folder)
     return convert(visualglm, config, source, tmp_path_factory.mktemp("visualglm") / "w.safetensors")
 
 
@@ -114,7 +124,7 @@ def test_every_token_sees_the_prompt_and_what_came_before(model: Any, folder: Pa
     np.testing.assert_array_equal(mask.asnumpy(), case["attention_mask_allow"] == 1)
 
 
-@FOLDERS
+@pytest.mark.parametrize("folder", model_folders("visualglm", "config.json", "qkv_layouts.npz"), scope="module")
 def test_head_first_checkpoints_give_the_same_parameters(model: Any, folder: Path, tmp_path: Path) -> None:
     layouts = arrays(folder / "qkv_layouts.npz")
     weights = visualglm.weight_map(model.config, head_first=True)

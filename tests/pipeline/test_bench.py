@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -7,8 +9,10 @@ import pytest
 from mmdata.errors import ConfigError
 from mmdata.pipeline import Stream
 from mmdata.pipeline.bench import bench, measure
+from mmdata.schema import Conversation
 from tests.pipeline.words import Conversations, WordTemplate, mixed, shown
 from tests.stores import write
+from tests.vocabularies import published_file
 
 
 def test_a_report_says_what_was_supplied_and_what_held_it_up() -> None:
@@ -25,13 +29,40 @@ def test_a_report_says_what_was_supplied_and_what_held_it_up() -> None:
     assert dict(report.rows())["bottleneck"] == report.bottleneck
 
 
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_report_counts_what_is_in_the_batches(packing: bool) -> None:
+    def stream() -> Stream:
+        return Stream(mixed(60), WordTemplate(), seq_length=64, batch_size=4, packing=packing, window=16, workers=0)
+
+    batches = list(islice(stream(), 3))
+    report = measure(stream(), steps=3)
+
+    samples, tokens = sum(len(row) for batch in batches for row in batch.ids), sum(batch.tokens for batch in batches)
+    assert (report.steps, report.samples, report.tokens) == (3, samples, tokens)
+    assert report.bytes == sum(array.nbytes for batch in batches for array in batch.values())
+    assert report.real == pytest.approx(tokens / (3 * 4 * 64))
+    assert report.single == pytest.approx(tokens / (samples * 64))
+
+
+def test_the_first_batch_is_timed_by_itself() -> None:
+    class Slow(Conversations):
+        def located(self, index: int) -> Conversation:
+            time.sleep(0.01)
+            return self[index]
+
+    report = measure(Stream(Slow(map(shown, range(12))), WordTemplate(), seq_length=64, batch_size=1, workers=0), 12)
+
+    assert 0.01 <= report.first < report.seconds / 2
+    assert measure(Stream(mixed(9), WordTemplate(), batch_size=2, workers=0), steps=99).steps == 4
+
+
 def test_a_pipeline_file_is_run(fixtures: Path, tmp_path: Path) -> None:
     write(tmp_path / "store", Conversations(map(shown, range(8))))
     (tmp_path / "pipeline.yaml").write_text(
         f"""
         store: store
         template: {{name: qwen_vl, max_length: 512}}
-        tokenizer: {{name: qwen_vl, path: {fixtures / "vocab" / "qwen.tiktoken"}}}
+        tokenizer: {{name: qwen_vl, path: {published_file("qwen", fixtures)}}}
         stream: {{seq_length: 512, batch_size: 2}}
         """
     )

@@ -1,22 +1,28 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 import mmdata.schema
 import mmdata.video
+from examples.synthetic import write_clip
 from mmdata import image
 from mmdata.errors import SampleError
 from mmdata.pipeline import Stream
 from mmdata.pipeline.encode import decode_views
-from mmdata.schema import Conversation, Image, Media, assistant, user
+from mmdata.pipeline.family import family as shapes
+from mmdata.schema import Conversation, Image, Media, assistant, replace, user
 from mmdata.templates import PixelPlan, get
-from mmdata.tokenizers import load
 from tests.pipeline.words import PER_VIEW, SIDE, Conversations, WordTemplate, filmed, picture, shown, text
+from tests.reference import files
 from tests.stores import write
+from tests.templates.families import FAMILIES, Family
+from tests.vocabularies import published
 
 
 def batch_of(samples: list[Conversation], template: Any = None, **options: Any) -> Any:
@@ -40,6 +46,32 @@ def test_a_row_is_its_sample_and_padding() -> None:
     assert (batch["position_ids"][0, length:] == length - 1).all()
     assert batch["segment_ids"].tolist() == [[1] * length + [0] * (40 - length)]
     assert {array.dtype for name, array in batch.items() if name != "pixel_values"} == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize("layout", ["mmdata", "mindformers"])
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_padding_is_the_pad_id_of_the_family(family: Family, layout: str) -> None:
+    template = family.template()
+    sample = Conversation("c", (user("Why?"), assistant("Because.")))
+    encoded = template.encode(sample)
+
+    batch = batch_of([sample], template, seq_length=3000, layout=layout)
+
+    np.testing.assert_array_equal(batch["input_ids"][0, : len(encoded)], encoded.input_ids)
+    assert set(batch["input_ids"][0, len(encoded) :].tolist()) == {template.pad_id}
+    assert set(batch["labels"][0, len(encoded) :].tolist()) == {-100}
+
+
+def test_pad_ids_can_tell_what_is_padded_with_zeros() -> None:
+    assert len({family.template().pad_id for family in FAMILIES} - {0}) >= 3
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_the_shapes_of_a_family_do_not_depend_on_how_long_a_text_may_be(family: Family) -> None:
+    template = family.template()
+
+    assert shapes(family.template(max_length=3)) == shapes(template)
+    assert shapes(template).size > 0
 
 
 def test_two_axes_of_positions_stay_two() -> None:
@@ -146,6 +178,14 @@ def test_the_columns_of_mindformers() -> None:
     assert positions[2, :, :, 1].tolist() == [[37, 38, 39, 40]] * 3  # no image: the end of the padding
 
 
+def test_an_image_that_is_missing_is_white_for_mindformers() -> None:
+    batch = batch_of([text(1), shown(2)], layout="mindformers", max_views=2)
+
+    white = image.normalize(np.full((1, SIDE, SIDE, 3), 255, np.uint8))[0]
+    np.testing.assert_array_equal(batch["images"][0], [white, white])
+    assert not np.array_equal(batch["images"][1, 0], white)
+
+
 def test_rows_of_mindformers_count_through_the_global_batch() -> None:
     stream = Stream(
         Conversations(map(shown, range(4))), WordTemplate(), seq_length=40, batch_size=2, rank=1, world_size=2,
@@ -163,7 +203,7 @@ def test_a_text_that_mindformers_would_overwrite_is_refused() -> None:
 
 
 def test_clips_and_pictures_of_files_come_as_their_family_resizes_them(fixtures: Path, tmp_path: Path) -> None:
-    file = min((fixtures / "videos").glob("*.mp4"), key=lambda path: path.stat().st_size)
+    file = min(files(fixtures / "videos", "*.mp4"), key=lambda path: path.stat().st_size)
     index = mmdata.video.index(file)
     clip = Media("video", file.name, num_frames=index.num_frames, fps=index.fps)
     sample = Conversation("clip", (user(mmdata.schema.Video(0), "what?"), assistant("this")), (clip,))
@@ -177,7 +217,7 @@ def test_clips_and_pictures_of_files_come_as_their_family_resizes_them(fixtures:
 
 @pytest.mark.parametrize("resize", ["llava_next_video", "qwen_vl"])
 def test_fast_frames_are_nearly_the_exact_ones(fixtures: Path, resize: Any) -> None:
-    file = min((fixtures / "videos").glob("*.mp4"), key=lambda path: path.stat().st_size)
+    file = min(files(fixtures / "videos", "*.mp4"), key=lambda path: path.stat().st_size)
     index = mmdata.video.index(file)
     clip, plan = Media("video", str(file), width=index.width, height=index.height), PixelPlan(0, resize, 112, (0, 3))
 
@@ -187,10 +227,23 @@ def test_fast_frames_are_nearly_the_exact_ones(fixtures: Path, resize: Any) -> N
     assert np.abs(exact - fast).mean() < 8  # whatever the clip; it is 1 to 3 for filmed ones
 
 
+@pytest.mark.parametrize("resize", ["llava_next_video", "cogvlm2_video"])
+@pytest.mark.parametrize(("width", "height"), [(160, 64), (64, 160)])
+def test_fast_frames_show_the_same_part_of_the_picture(width: int, height: int, resize: Any, tmp_path: Path) -> None:
+    bands = np.linspace(0, 250, max(width, height), dtype=np.uint8)
+    frame = np.broadcast_to(bands[None, :, None] if width > height else bands[:, None, None], (height, width, 3))
+    write_clip(tmp_path / "bands.mp4", iter([np.ascontiguousarray(frame)] * 3), rate=5, codec="h264")
+    clip, plan = Media("video", str(tmp_path / "bands.mp4"), width=width, height=height), PixelPlan(0, resize, 56, (0,))
+
+    exact, fast = decode_views(clip, plan).astype(int), decode_views(clip, plan, fast=True)
+
+    assert np.abs(exact - fast).mean() < 8
+    assert np.ptp(exact) < 0.6 * 250  # it is a part, of which there could be others
+
+
 @pytest.fixture(scope="module")
 def llava(fixtures: Path) -> Any:
-    tokenizer = load("llava_next_video", fixtures / "vocab" / "llama2_tokenizer.model")
-    return get("llava_next_video")(tokenizer=tokenizer)
+    return get("llava_next_video")(tokenizer=published("llama2", fixtures))
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (480, 640), (100, 1000), (396, 704), (700, 333)])
@@ -212,6 +265,22 @@ def test_tiles_of_llava_stand_where_the_model_expects_them(llava: Any, height: i
     kept = map_[unpadded(*map_.shape, height, width)]
     lines = np.concatenate([kept, np.full((len(kept), 1), rows - 1)], 1)
     np.testing.assert_array_equal(index[index >= 0], np.concatenate([np.arange(side**2), lines.ravel()]))
+
+
+@pytest.mark.parametrize("size", [(300, 100), (100, 300)])
+def test_a_picture_that_was_not_probed_is_measured(llava: Any, size: tuple[int, int]) -> None:
+    file = io.BytesIO()
+    PIL.Image.new("RGB", size).save(file, "PNG")
+    probed = Media("image", bytes=file.getvalue(), width=size[0], height=size[1])
+    question = (user(Image(0), "what?"), assistant("this"))
+
+    batches = [
+        batch_of([Conversation("p", question, (medium,))], llava, seq_length=4000)
+        for medium in (probed, replace(probed, width=None, height=None))
+    ]
+
+    for name, array in batches[0].items():
+        np.testing.assert_array_equal(batches[1][name], array)
 
 
 @pytest.mark.parametrize("newline", ["no_token", "one_token", "frame", "grid"])

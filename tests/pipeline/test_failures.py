@@ -10,12 +10,15 @@ import time
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from examples.synthetic import write_clip
 from mmdata.errors import SampleError
 from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.decoders import Isolated
+from mmdata.pipeline.encode import decode_views
 from mmdata.schema import Media
 from mmdata.templates import PixelPlan
 from tests.pipeline.words import SIDE, Conversations, WordTemplate, broken, mixed, picture, shown
@@ -61,6 +64,19 @@ def test_batches_of_isolated_decoding_are_the_same_and_its_processes_end() -> No
 
 
 @pytest.mark.slow
+def test_isolated_decoding_is_as_fast_or_exact_as_it_is_asked_to_be(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
+    write_clip(tmp_path / "clip.mp4", iter(frames), rate=5, codec="h264")
+    medium = Media("video", str(tmp_path / "clip.mp4"), width=96, height=64)
+    plan = PixelPlan(0, "llava_next_video", 28, (0, 1))
+    expected = {fast: decode_views(medium, plan, fast=fast).tobytes() for fast in (False, True)}
+
+    for fast in (False, True):
+        with Isolated(deadline=20, memory=4 << 30, fast=fast) as decode:
+            assert decode(medium, plan).tobytes() == expected[fast] != expected[not fast]
+
+
+@pytest.mark.slow
 def test_a_killed_worker_process_is_replaced_and_no_sample_is_lost() -> None:
     killing = stream(Conversations(map(shown, range(40))), prefetch=1)
 
@@ -102,7 +118,7 @@ def test_leaving_early_ends_all_processes_and_threads_at_once() -> None:
 
 
 SCRIPT = textwrap.dedent("""
-    import sys, time
+    import signal, sys, time
     from mmdata.pipeline import Stream, mindspore_dataset
     from tests.pipeline.words import Conversations, WordTemplate, shown
 
@@ -111,6 +127,7 @@ SCRIPT = textwrap.dedent("""
             time.sleep(0.02)
             return self[index]
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests themselves may run where it is ignored
     stream = Stream(Slow(map(shown, range(4000))), WordTemplate(), seq_length=40, isolated={isolated}, workers=2)
     source = {source}
     for number, batch in enumerate(source):

@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdata.pipeline.order import Order
@@ -17,6 +17,7 @@ def whole(order: Order, epoch: int) -> list[int]:
     return [order.index(epoch, position) for position in range(order.count)]
 
 
+@settings(max_examples=30)
 @given(counts, seeds, st.integers(0, 1000))
 def test_every_epoch_takes_each_sample_once(count: int, seed: int, epoch: int) -> None:
     assert sorted(whole(Order(count, seed), epoch)) == list(range(count))
@@ -36,6 +37,14 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     orders = {tuple(whole(Order(50, seed), epoch)) for seed in range(10) for epoch in range(10)}
 
     assert len(orders) == 100
+
+
+def test_late_epochs_of_one_seed_are_not_early_ones_of_another() -> None:
+    epochs = [0, 1, *(2**power for power in range(5, 32, 3))]
+
+    orders = {tuple(whole(Order(30, seed), epoch)) for seed in range(40) for epoch in epochs}
+
+    assert len(orders) == 40 * len(epochs)
 
 
 def test_without_shuffling_samples_come_as_they_are() -> None:

@@ -5,14 +5,17 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdata.pipeline import Stream
 from mmdata.pipeline.encode import Place
 from mmdata.pipeline.packing import packed
-from mmdata.templates import Encoded
+from mmdata.schema import Conversation, assistant, user
+from mmdata.templates import IGNORE, Encoded
 from tests.pipeline.words import Conversations, WordTemplate, mixed, text
+from tests.templates.families import FAMILIES, Family
 
 
 def place(position: int, tokens: int) -> Place:
@@ -35,6 +38,10 @@ def test_no_two_rows_would_fit_into_one(lengths: list[int], room: int) -> None:
 
     fills = sorted(sum(p.tokens for p in row) for row in rows)
     assert len(fills) < 2 or fills[0] + fills[1] > room
+
+
+def packs(family: Family) -> bool:
+    return getattr(family.template(), "packs", True) is not False
 
 
 def packing(samples: Conversations, **options: Any) -> Stream:
@@ -67,6 +74,25 @@ def test_the_first_token_of_a_packed_sample_is_no_target_of_the_one_before() -> 
     for batch in packing(samples):
         starts = np.diff(batch["segment_ids"], prepend=1) > 0
         assert (batch["labels"][starts] == -100).all()
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if packs(family)], ids=str)
+def test_no_first_token_is_a_target_of_the_sample_before_whatever_the_family_trains(family: Family) -> None:
+    template = family.template()
+    samples = [Conversation(f"c{n}", (user(f"Say {n}"), assistant("n" * (n + 1)))) for n in range(4)]
+    encoded = [template.encode(sample) for sample in samples]
+
+    [batch] = Stream(
+        Conversations(samples), template, seq_length=sum(map(len, encoded)), batch_size=1, packing=True, workers=0,
+        shuffle=False,
+    )  # fmt: skip
+
+    expected = np.concatenate([sample.labels for sample in encoded])
+    expected[np.cumsum([len(sample) for sample in encoded])[:-1]] = IGNORE
+    assert batch.ids == (("c0", "c1", "c2", "c3"),)
+    np.testing.assert_array_equal(batch["labels"], [expected])
+    if family.name == "qwen_vl":
+        assert encoded[1].labels[0] != IGNORE  # the original trains it, which is what makes the difference
 
 
 def test_a_row_takes_no_more_pictures_than_it_has_room_for() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmdata.errors import ConfigError, SampleError
 from mmdata.pipeline import Batch, Stream
@@ -16,7 +18,18 @@ from mmdata.pipeline.group import Grouping
 from mmdata.pipeline.order import Order
 from mmdata.pipeline.plan import Cursor, Plan
 from mmdata.pipeline.produce import Outcome, Share, planned
-from tests.pipeline.words import PER_VIEW, SIDE, Conversations, WordTemplate, broken, mixed, shown, text, unspeakable
+from tests.pipeline.words import (
+    PER_VIEW,
+    SIDE,
+    Conversations,
+    WordTemplate,
+    broken,
+    filmed,
+    mixed,
+    shown,
+    text,
+    unspeakable,
+)
 
 TEMPLATE = WordTemplate()
 
@@ -177,23 +190,63 @@ def test_a_sample_longer_than_a_row_is_refused_with_the_mend() -> None:
         list(stream(Conversations([text(0, words=50)] * 4)))
 
 
+def test_a_sample_that_fills_a_row_to_its_last_token_and_view_is_taken() -> None:
+    sample = shown(1, pictures=2)
+    tokens = len(TEMPLATE.encode(sample))
+
+    for packing in (False, True):
+        [batch] = stream(Conversations([sample]), batch_size=1, seq_length=tokens, max_views=2, packing=packing)
+        assert batch.tokens == tokens == batch["input_ids"].size
+        assert batch.media_mask.tolist() == [True, True]
+    with pytest.raises(SampleError, match=f"has {tokens} tokens, a row {tokens - 1}"):
+        list(stream(Conversations([sample]), batch_size=1, seq_length=tokens - 1))
+
+
 def test_a_sample_with_more_pictures_than_a_row_is_refused() -> None:
     with pytest.raises(SampleError, match="has 3 pictures, tiles and frames, a row has room for max_views=2"):
         list(stream(Conversations([shown(0, pictures=3)] * 4), max_views=2))
 
 
-def test_a_sample_that_hangs_is_named_after_its_deadline() -> None:
+def hanging(release: threading.Event) -> Conversations:
+    """Samples the third of which takes as long as it is not released."""
+
     class Hanging(Conversations):
         def located(self, index: int) -> Any:
-            if index == 2 and threading.current_thread().name == "mmdata-worker" and not released.wait(20):
-                raise AssertionError("nobody came")
+            if index == 2 and threading.current_thread().name == "mmdata-worker":
+                release.wait(20)
             return self[index]
 
-    released = threading.Event()
-    samples = Hanging(map(text, range(4)))
+    return Hanging(map(text, range(9)))
+
+
+def test_a_sample_that_hangs_is_named_after_its_deadline() -> None:
+    release = threading.Event()
+
     with pytest.raises(SampleError, match=r"sample 't2' \(row 2\) was not read within 0.3 seconds"):
-        list(stream(samples, shuffle=False, workers=1, deadline=0.3))
-    released.set()
+        list(stream(hanging(release), shuffle=False, workers=1, deadline=0.3))
+    release.set()
+
+
+@pytest.mark.parametrize(("world_size", "rank"), [(2, 0), (2, 1), (4, 3)])
+def test_ranks_that_skip_stop_at_a_late_sample_for_another_may_have_been_in_time(world_size: int, rank: int) -> None:
+    release = threading.Event()
+    skipping = stream(
+        hanging(release), shuffle=False, on_error="skip", workers=1, deadline=0.2, batch_size=4 // world_size,
+        world_size=world_size, rank=rank,
+    )  # fmt: skip
+
+    with pytest.raises(SampleError, match=r"sample 't2' \(row 2\) was not read within 0.2 seconds"):
+        list(skipping)
+    release.set()
+
+
+def test_one_rank_that_skips_leaves_a_late_sample_out() -> None:
+    release = threading.Event()
+    skipping = stream(hanging(release), shuffle=False, on_error="skip", workers=1, deadline=0.2)
+
+    assert ids(skipping) == ["t0", "t1", "t3", "t4", "t5", "t6", "t7", "t8"]
+    assert skipping.state_dict()["left_out"] == {"late": 1}
+    release.set()
 
 
 @pytest.mark.parametrize(("late", "owned"), [((), [True, True]), ((1,), [False, True])])
@@ -220,6 +273,23 @@ def test_modality_groups_never_mix_and_all_ranks_take_as_many_steps() -> None:
     kinds = [{sample[0] for row in batch.ids for sample in row} for batch in batches]
     assert all(len(kind) == 1 for kind in kinds)
     assert {kind.copy().pop() for kind in kinds} == {"t", "p", "v"}
+
+
+@given(st.lists(st.sampled_from([text, shown, filmed]), min_size=1, max_size=40), st.integers(1, 4), st.booleans())
+def test_grouped_batches_come_by_their_earliest_sample(kinds: list[Any], batch: int, packing: bool) -> None:
+    encoded = [TEMPLATE.encode(make(number)) for number, make in enumerate(kinds)]
+    places = [Place(position, position, one) for position, one in enumerate(encoded)]
+
+    batches, rest = Grouping(batch, "modality", (40, None) if packing else None)(places)
+
+    firsts = [min(place.position for row in rows for place in row) for rows in batches]
+    assert firsts == sorted(firsts)
+    assert all(len(rows) == batch for rows in batches)
+    assert all(0 < len(rows) < batch for rows in rest)
+    for rows in (*batches, *rest):
+        assert len({place.modality for row in rows for place in row}) == 1
+    found = [place.position for rows in (*batches, *rest) for row in rows for place in row]
+    assert sorted(found) == list(range(len(kinds)))
 
 
 def test_length_groups_need_less_padding() -> None:

@@ -89,6 +89,60 @@ def test_work_beyond_its_deadline_is_given_up_and_the_rest_goes_on() -> None:
     assert results == [0, 1, -2, -3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("stuck", [{0}, {0, 1}, {1, 3, 4}], ids=str)
+def test_a_single_worker_that_is_stuck_holds_up_none_of_those_behind_it(stuck: set[int]) -> None:
+    release = threading.Event()
+
+    def work(number: int) -> int:
+        if number in stuck:
+            release.wait(30)
+        return number
+
+    results = ordered(work, range(6), workers=1, ahead=4, deadline=0.15, late=lambda number: ~number)
+    found: list[int] = []
+    consumer = threading.Thread(target=lambda: found.extend(results), daemon=True)
+    consumer.start()
+    consumer.join(8)  # it takes 0.15 s for each that is stuck
+    came = list(found)
+    release.set()
+
+    assert came == [~number if number in stuck else number for number in range(6)]
+    assert not alive()
+
+
+def test_what_waits_long_for_its_turn_is_not_late() -> None:
+    def work(number: int) -> int:
+        time.sleep(0.05)
+        return number
+
+    results = ordered(work, range(12), workers=1, ahead=12, deadline=0.4, late=late)  # the last begins after 0.55 s
+
+    assert list(results) == list(range(12))
+
+
+def test_a_thread_that_was_given_up_ends_when_it_lets_go() -> None:
+    release = threading.Event()
+
+    def work(number: int) -> int:
+        if number < 3:
+            release.wait(30)
+        return number
+
+    results = ordered(work, range(9), workers=1, ahead=2, deadline=0.1, late=late)
+    first = [next(results) for _ in range(4)]
+    crew = [thread for thread in threading.enumerate() if thread.name == "mmdata-worker" and thread not in OTHERS]
+    release.set()
+    for thread in crew[:-1]:  # the last one is there for the others
+        thread.join(3)
+    began = time.monotonic()
+    rest = list(results)
+
+    assert [*first, *rest] == [0, -1, -2, 3, 4, 5, 6, 7, 8]
+    assert len(crew) == 4
+    assert sum(thread.is_alive() for thread in crew) == 0
+    assert time.monotonic() - began < 4  # closing waits for nobody
+
+
 def test_the_background_is_no_more_than_its_depth_ahead() -> None:
     made: list[int] = []
 

@@ -20,13 +20,14 @@ PER_VIEW = 4
 
 @dataclass(frozen=True)
 class WordTokenizer:
-    """A word is its checksum."""
+    """A word is its checksum; ``first`` moves them all."""
 
     special: Mapping[str, int] = field(default_factory=lambda: {"<pad>": 0, "<end>": 1, "<picture>": 2})
     vocab_size: int = 1000
+    first: int = 0
 
     def encode(self, text: str) -> list[int]:
-        return [3 + zlib.crc32(word.encode()) % 997 for word in text.split()]
+        return [3 + (self.first + zlib.crc32(word.encode())) % 997 for word in text.split()]
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]

@@ -14,7 +14,7 @@ from models.checkpoint import open_checkpoint, write_checkpoint
 from models.lora import add_lora
 from models.weights import load_weights, save_lora, save_weights
 from recipes import convert_weights, merge_lora
-from tests.models.golden import model_folders
+from tests.models.golden import model_folders, weights_of
 
 pytestmark = pytest.mark.mindspore
 LLAVA = pytest.mark.parametrize("folder", model_folders("llava_next_video", "config.json"))
@@ -32,7 +32,7 @@ def test_a_folder_with_its_config_converts_there_and_back(folder: Path, tmp_path
     assert convert_weights.main(["llava_next_video", str(folder), ours]) == 0
     assert convert_weights.main(["llava_next_video", ours, theirs, "--to", "hf"]) == 0
 
-    assert tensors(tmp_path / "theirs.safetensors") == tensors(folder / "model.safetensors")
+    assert tensors(tmp_path / "theirs.safetensors") == tensors(weights_of(folder))
 
 
 def test_a_clip_and_a_llama_in_one_folder_fill_all_but_the_projector(tmp_path: Path) -> None:

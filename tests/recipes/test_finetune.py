@@ -12,12 +12,14 @@ import pytest
 
 import mmdata
 from examples.synthetic import write_coco, write_videos
+from mmdata.schema import replace
 from models.checkpoint import open_checkpoint
 from models.weights import merge_lora_file
 from recipes import build, finetune, predict
-from recipes.checkpoints import complete
+from recipes.checkpoints import TRAINED, complete
 from recipes.config import FinetuneConfig, read
 from recipes.metrics import read_metrics
+from tests.stores import write
 
 pytestmark = [pytest.mark.mindspore, pytest.mark.slow]
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
@@ -35,11 +37,14 @@ def mode() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A store of pictures and one of clips."""
+    """A store of pictures, one of clips, and the pictures again, every third of them in the split val."""
     folder = tmp_path_factory.mktemp("drawn")
     mmdata.convert("llava", [write_coco(folder / "coco")], folder / "pictures")
     mmdata.convert("video178k", [write_videos(folder / "0_30_s_drawn_v0_1")], folder / "clips")
-    return {name: folder / name for name in ("pictures", "clips")}
+    pictures = mmdata.open(folder / "pictures")
+    rows = [replace(row, split="train" if number % 3 else "val") for number, row in enumerate(pictures)]
+    write(folder / "splits", rows, media_root=str(pictures.media_root))
+    return {name: folder / name for name in ("pictures", "clips", "splits")}
 
 
 def train(config: Path, store: Path, output: Path, *overrides: str) -> list[dict[str, float]]:
@@ -85,25 +90,57 @@ def test_every_tiny_twin_knows_how_many_steps_its_epochs_have(file: Path, stores
     assert steps == 10 * batches // config.run.accumulation > 0
 
 
-@pytest.mark.parametrize("config", [QWEN, VISUALGLM], ids=["whole", "lora"])
+# What a run has to remember besides its weights: Adam's own count of steps; a loss scale that overflows in the first
+# step, grows back after two good ones, and overflows again in the fourth (1.7e38 is just below float32's largest).
+STATES = {
+    "whole": (QWEN, ("optimizer.bias_correction=true", "schedule.start=0")),
+    "lora": (VISUALGLM, ("loss_scale.start=1.7e38", "loss_scale.factor=1048576", "loss_scale.window=2")),
+}
+
+
+@pytest.mark.parametrize(("config", "changes"), STATES.values(), ids=STATES)
 def test_a_run_resumed_after_each_checkpoint_ends_as_if_it_had_never_stopped(
-    config: Path, stores: dict[str, Path], tmp_path: Path
+    config: Path, changes: tuple[str, ...], stores: dict[str, Path], tmp_path: Path
 ) -> None:
-    options = ("run.checkpoint_every=2", "run.accumulation=2", "run.keep=9", "run.graph=false")
+    options = ("run.checkpoint_every=1", "run.accumulation=2", "run.keep=9", "run.graph=false", *changes)
     whole = train(config, stores["pictures"], tmp_path / "whole", "run.steps=6", *options)
+    checkpoints = complete(tmp_path / "whole")
+    assert_rates_are_those_of_the_schedule(config, changes, whole)
+    if config == QWEN:  # a rate of 0 changes nothing, the next one does
+        base = tensors(tmp_path / "whole" / "base.safetensors")
+        first, second = (tensors(folder / TRAINED) for folder in checkpoints[:2])
+        assert all(np.array_equal(base[name], array) for name, array in first.items())
+        assert not any(np.array_equal(base[name], array) for name, array in second.items() if array.ndim > 1)
+    else:
+        overflows = [not np.isfinite(line["gradient_norm"]) for line in whole]
+        assert overflows == [True, False, False, True, False, False]
+        assert len({line["loss_scale"] for line in whole}) == 2
 
     for stop in (2, 4):  # the schedule is that of six steps, so the run is cut and not shortened
         output = tmp_path / f"cut{stop}"
         (output / "checkpoints").mkdir(parents=True)
-        kept = [path for path in complete(tmp_path / "whole") if int(path.name.split("-")[1]) <= stop]
-        for path in kept:
+        for path in checkpoints[:stop]:
             (output / "checkpoints" / path.name).symlink_to(path)
         lines = train(config, stores["pictures"], output, "run.steps=6", "run.resume=true", *options)
 
         assert [line["step"] for line in lines] == list(range(stop + 1, 7))
-        assert [line["loss"] for line in lines] == [line["loss"] for line in whole[stop:]]
-        for name, array in tensors(complete(output)[-1]).items():
-            np.testing.assert_array_equal(array, tensors(complete(tmp_path / "whole")[-1])[name], err_msg=name)
+        for name in ("loss", "gradient_norm", "rate", "loss_scale", "epoch", "samples"):
+            np.testing.assert_equal([line[name] for line in lines], [line[name] for line in whole[stop:]], name)
+        last = complete(output)[-1]
+        for name, array in tensors(last).items():
+            np.testing.assert_array_equal(array, tensors(checkpoints[-1])[name], err_msg=name)
+        assert (last / "state.json").read_text() == (checkpoints[-1] / "state.json").read_text()
+
+
+def assert_rates_are_those_of_the_schedule(
+    config: Path, changes: tuple[str, ...], lines: list[dict[str, float]]
+) -> None:
+    """Step k has the rate at k - 1: the first one is the start of the warm-up, the last one not yet the end."""
+    schedule = build.build_schedule(read(FinetuneConfig, config, changes).schedule, len(lines))
+
+    assert [line["rate"] for line in lines] == [schedule(step) for step in range(len(lines))]
+    assert lines[0]["rate"] == 0 != schedule(1)
+    assert lines[-1]["rate"] != schedule(len(lines))
 
 
 def test_accumulating_two_batches_is_one_step_on_a_batch_of_both(stores: dict[str, Path], tmp_path: Path) -> None:
@@ -118,8 +155,8 @@ def test_accumulating_two_batches_is_one_step_on_a_batch_of_both(stores: dict[st
 
 
 def test_only_the_stage_trains_and_held_out_loss_is_written(stores: dict[str, Path], tmp_path: Path) -> None:
-    held_out = f"data.evaluate={stores['pictures']}"
-    lines = train(QWEN, stores["pictures"], tmp_path, "run.steps=2", "run.graph=false", "stage=[resampler]", held_out)
+    splits = "data.train_split=train", "data.evaluate_split=val"
+    lines = train(QWEN, stores["splits"], tmp_path, "run.steps=2", "run.graph=false", "stage=[resampler]", *splits)
 
     assert 0 < lines[-1]["held_out_loss"] < 10
     before, after = tensors(tmp_path / "base.safetensors"), tensors(tmp_path / "weights.safetensors")
@@ -130,7 +167,14 @@ def test_only_the_stage_trains_and_held_out_loss_is_written(stores: dict[str, Pa
 def test_an_adapter_beside_the_weights_merged_in_memory_and_merged_by_file_say_the_same(
     stores: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(VISUALGLM, stores["pictures"], tmp_path, "run.steps=2", "run.graph=false", "schedule.peak=0.1")
+    train(
+        VISUALGLM,
+        stores["pictures"],
+        tmp_path,
+        "run.steps=2",
+        "run.graph=false",
+        "schedule={name: constant, peak: 0.1}",
+    )
     base, adapter, merged = (tmp_path / f"{name}.safetensors" for name in ("base", "adapter", "merged"))
     merge_lora_file(base, adapter, merged)
     questions = tmp_path / "questions.jsonl"

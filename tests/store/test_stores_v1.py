@@ -17,8 +17,8 @@ from mmdata.schema import SCHEMA_VERSION, replace
 from mmdata.store.decode import BatchView
 from mmdata.store.encode import arrow_schema, encode, flatten, upgrade
 from tests.conversations import plain
-from tests.stores import write
 from tests.store.stores_v1.rows import CLIPS, REJECTS, ROWS
+from tests.stores import write
 from tests.video.clips import numbers_in
 
 FOLDER = Path(__file__).parent / "stores_v1"

@@ -1,4 +1,4 @@
-"""Tests of this folder run with small vocabularies made here, and with the published ones where they are."""
+"""Tests of this folder run with small vocabularies made here, and with those of every folder of reference data."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.reference import references
 from tests.templates.families import Vocabulary
 from tests.vocabularies import published, small
 
+FOLDERS = {each.name: each.fixtures for each in references() if each.fixtures}
 
-@pytest.fixture(scope="session", params=["small", "published"])
+
+@pytest.fixture(scope="session", params=[None, *FOLDERS.values()], ids=["small", *FOLDERS])
 def vocabulary(request: pytest.FixtureRequest) -> Vocabulary:
     """Give the tokenizer of a kind."""
-    if request.param == "small":
-        return small
-    folder: Path = request.getfixturevalue("fixtures")
-    return partial(published, fixtures=folder)
+    folder: Path | None = request.param
+    return partial(published, fixtures=folder) if folder else small

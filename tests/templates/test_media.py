@@ -9,6 +9,7 @@ import pytest
 from mmdata.errors import ImageError, VideoError
 from mmdata.schema import Conversation, Media, Video, user
 from mmdata.templates._media import MediaFiles, clip
+from tests.reference import files
 
 
 def _taken(video: Media, frames: str, clock: object = None) -> tuple[tuple[int, ...], tuple[float, ...], float]:
@@ -67,7 +68,7 @@ def test_a_file_that_is_not_there_is_named() -> None:
 
 
 def test_an_unprobed_video_is_opened_for_its_times_alone(fixtures: Path) -> None:
-    file = sorted((fixtures / "videos").glob("*.mp4"))[0]
+    file = files(fixtures / "videos", "*.mp4")[0]
 
     frames, times, duration = _taken(Media("video", str(file)), "hf_chat")
 
@@ -77,7 +78,7 @@ def test_an_unprobed_video_is_opened_for_its_times_alone(fixtures: Path) -> None
 
 
 def test_the_size_of_an_image_is_in_its_header(fixtures: Path) -> None:
-    file = sorted((fixtures / "fewshot-data").rglob("*.jpg"))[0]
+    file = files(fixtures / "fewshot-data", "*.jpg")[0]
 
     size = MediaFiles(str(file.parent)).size(Media("image", file.name))
 

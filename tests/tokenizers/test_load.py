@@ -7,8 +7,10 @@ import pytest
 from mmdata.errors import TokenError, UnknownNameError, UsageError
 from mmdata.tokenizers import load
 from mmdata.tokenizers._files import FAMILIES, VOCABULARIES
-from tests.vocabularies import FILES, KINDS
+from tests.reference import PACK
+from tests.vocabularies import KINDS, published_file
 
+OURS = PACK / "fixtures" / "vocab"
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_family = pytest.mark.parametrize("family", sorted(FAMILIES))
 
@@ -59,15 +61,26 @@ def test_an_unknown_name_is_answered_with_those_there_are() -> None:
         load("qwenvl", "anywhere")
 
 
-def test_an_option_the_kind_does_not_have_is_refused(fixtures: Path) -> None:
+def test_an_option_the_kind_does_not_have_is_refused() -> None:
     with pytest.raises(UsageError, match="legacy"):
-        load("qwen", fixtures / "vocab" / FILES["qwen"], legacy=True)
+        load("qwen", OURS / "qwen.tiktoken", verify=False, legacy=True)
 
 
 @every_kind
 def test_the_published_file_is_taken(kind: str, fixtures: Path) -> None:
-    assert load(kind, fixtures / "vocab" / FILES[kind]).encode("hello")
+    assert load(kind, published_file(kind, fixtures)).encode("hello")
 
 
-def test_a_folder_stands_for_the_file_in_it(fixtures: Path) -> None:
-    assert load("qwen_vl", fixtures / "vocab").encode("a") == [64]
+@every_kind
+def test_a_vocabulary_of_ones_own_is_taken_unverified_and_refused_otherwise(kind: str) -> None:
+    file = OURS / VOCABULARIES[kind].names[-1]
+
+    assert load(kind, file, verify=False).encode("hello")
+    with pytest.raises(TokenError, match="verify=False"):
+        load(kind, file)
+
+
+def test_a_folder_stands_for_the_file_in_it() -> None:
+    assert load("qwen_vl", OURS, verify=False).encode("a") == load(
+        "qwen_vl", OURS / "qwen.tiktoken", verify=False
+    ).encode("a")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from mmdata.errors import UsageError, VideoError
 from mmdata.video.sampling import RULES, Clock, Strategy, mf_predict_positions
+from tests.reference import cases
 
 
 def clock(count: int, fps: float = 30.0, keyframes: tuple[int, ...] = (0,)) -> Clock:
@@ -183,7 +183,7 @@ def _strategy_of(case: dict[str, Any]) -> Strategy:
 
 
 def test_cogvlm2_video_strategies_take_the_frames_of_the_reference(golden: Path) -> None:
-    for case in json.loads((golden / "cogvlm2_video" / "frame_indices.json").read_text()):
+    for case in cases(golden / "cogvlm2_video", "frame_indices.json"):
         of, strategy = _clock_of(case), _strategy_of(case)
         if not case["indices"]:
             with pytest.raises(VideoError):
@@ -196,14 +196,14 @@ def test_cogvlm2_video_strategies_take_the_frames_of_the_reference(golden: Path)
 
 
 def test_cogvlm2_video_strategies_report_the_seconds_of_the_reference(golden: Path) -> None:
-    for case in json.loads((golden / "cogvlm2_video" / "frame_indices.json").read_text()):
+    for case in cases(golden / "cogvlm2_video", "frame_indices.json"):
         if case["indices"] and "seconds" in case:
             of = _clock_of(case)
             np.testing.assert_allclose(of.times[_strategy_of(case).numbers(of)], case["seconds"], atol=1e-5)
 
 
 def test_llava_next_strategies_take_the_frames_of_the_programs(golden: Path) -> None:
-    for case in json.loads((golden / "llava_next_video" / "frame_sampling.json").read_text())["video_file"]:
+    for case in cases(golden / "llava_next_video", "frame_sampling.json", "video_file"):
         of, rate, bound = clock(case["total_frames"], case["fps"]), float(case["video_fps"]), case["frames_upbound"]
         programs = {
             "llava_next_decord": Strategy("llava_next", (rate, bound, case["force_sample"])),
@@ -211,7 +211,7 @@ def test_llava_next_strategies_take_the_frames_of_the_programs(golden: Path) -> 
             "mindformers_cv2": Strategy("mf_train_average", (bound,)),
         }
         for program, strategy in programs.items():
-            if case[program] is not None:
+            if case.get(program) is not None:
                 _same_or_refused(case[program], strategy, of)
 
 
@@ -224,9 +224,7 @@ def _same_or_refused(expected: dict[str, Any], strategy: Strategy, of: Clock) ->
 
 
 def test_transformers_strategies_take_the_frames_of_the_program(golden: Path) -> None:
-    cases = json.loads((golden / "llava_next_video" / "frame_sampling.json").read_text())
-
-    for case in cases["hf_processor_uniform"]:
+    for case in cases(golden / "llava_next_video", "frame_sampling.json", "hf_processor_uniform"):
         of = clock(case["total_frames"], case["fps"])
         if case["num_frames"] is None and case["target_fps"] is None:
             continue
@@ -236,12 +234,15 @@ def test_transformers_strategies_take_the_frames_of_the_program(golden: Path) ->
         )
         expected = case["indices"]
         _same_or_refused(expected if isinstance(expected, dict) else {"frame_idx": expected}, strategy, of)
-    for case in cases["hf_doc_example_arange"]:
+
+
+def test_the_example_of_transformers_takes_the_frames_that_it_says(golden: Path) -> None:
+    for case in cases(golden / "llava_next_video", "frame_sampling.json", "hf_doc_example_arange"):
         assert numbers(f"hf_doc:{case['num_frames']}", clock(case["total_frames"])) == case["indices"]
 
 
 def test_frame_folders_are_sampled_as_llava_next_does(golden: Path) -> None:
-    for case in json.loads((golden / "llava_next_video" / "frame_sampling.json").read_text())["frame_directory"]:
+    for case in cases(golden / "llava_next_video", "frame_sampling.json", "frame_directory"):
         of = clock(case["total_files"], fps=2.0)
         count = case["frames_upbound"] if case["force_sample"] else 10
         assert numbers(f"mf_train_average:{count}", of) == case["indices"]

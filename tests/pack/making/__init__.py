@@ -1,0 +1,1 @@
+"""What makes the pack: one file a subject."""
