@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,40 @@ def test_cached_is_decoded(clips: Store, tmp_path: Path, strategy: str, codec: C
     assert report.rows == len(kept) > 6
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"snap": "keyframe"},
+        {"size": 24, "resize": "qwen_vl"},
+        {"size": (30, 40)},
+        {"pad": "repeat"},
+        {"pad": "none"},
+        {"on_damage": "keep"},
+        {"limits": Limits(frames=12)},
+    ],
+)
+def test_each_option_of_a_cache_is_that_of_sampling(tmp_path: Path, options: dict[str, Any]) -> None:
+    damaged = bytearray(clip("h264", "mp4", range(60), gop=20))
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 400] = bytes(400)
+    (tmp_path / "0.mp4").write_bytes(clip("h264", "mp4", range(10), gop=4))
+    (tmp_path / "1.mp4").write_bytes(damaged)
+    media = [Media("video", "0.mp4"), Media("video", "1.mp4")]
+    source = write(tmp_path / "store", [about(n, each) for n, each in enumerate(media)], media_root=str(tmp_path))
+
+    cache_frames(source.path, tmp_path / "frames", "uniform:14", codec="webp", workers=1, **options)
+
+    kept = {row.id: cached_frames(row.media[0]) for row in open_store(tmp_path / "frames")}
+    sampled = {}
+    for number, medium in enumerate(media):
+        with suppress(MediaError):
+            sampled[f"c{number}"] = video.sample(tmp_path / str(medium.path), "uniform:14", **options)
+    assert kept.keys() == sampled.keys() >= {"c0"}
+    assert ("c1" in kept) >= (options.get("on_damage") == "keep")
+    for name, frames in kept.items():
+        np.testing.assert_array_equal(frames.pixels, sampled[name].pixels)
+        np.testing.assert_array_equal(frames.times, sampled[name].times)
+
+
 @pytest.mark.parametrize("check", ["exists", "probe"])
 def test_a_cache_says_of_an_avi_that_its_times_are_derived_probed_or_not(tmp_path: Path, check: Check) -> None:
     (tmp_path / "0.avi").write_bytes(clip("mpeg4", "avi", range(10)))
@@ -306,3 +341,49 @@ def test_a_journal_of_anything_else_is_not_resumed(
     assert report.resumed == 0
     assert (report.rows, report.rejects) == (afresh.rows, afresh.rejects)
     assert _rows(tmp_path / "frames") == _rows(tmp_path / "afresh")
+
+
+def test_a_journal_that_is_cut_anywhere_gives_what_a_whole_run_gives(stopped: Store, tmp_path: Path) -> None:
+    """Within the line of a row, within a picture, at an end: what is there whole is used, the rest is made anew."""
+    whole = (stopped.path.parent / ".frames.partial" / "frames.journal").read_bytes()
+    cache_frames(stopped.path, tmp_path / "whole", "uniform:4", workers=1)
+    head = whole.index(b"\n") + 1
+    cuts = {5: 0, head + 1: 0, len(whole) * 2 // 3: 1, len(whole) - 1: 1, len(whole): 2}
+
+    for number, (end, resumed) in enumerate(cuts.items()):
+        target = tmp_path / f"{number}" / "frames"
+        shutil.copytree(stopped.path.parent / ".frames.partial", target.parent / ".frames.partial")
+        (target.parent / ".frames.partial" / "frames.journal").write_bytes(whole[:end])
+        report = cache_frames(stopped.path, target, "uniform:4", resume=True, workers=1)
+        assert report.resumed == resumed
+        assert _rows(target) == _rows(tmp_path / "whole")
+
+
+def test_a_cache_keeps_where_its_store_came_from_and_says_how_far_it_is(store: Store, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    clips = [media.path for row in store for media in row.media]
+
+    cache_frames(
+        store.path, tmp_path / "frames", "uniform:2", progress=lambda done, rejects: told.append((done, rejects))
+    )
+
+    cached, before = open_store(tmp_path / "frames").manifest, store.manifest
+    assert (cached.format, cached.options, cached.media_root) == (before.format, before.options, before.media_root)
+    assert (cached.files, cached.splits.keys()) == (before.files, before.splits.keys())
+    assert (cached.records_in, cached.rows) == (len(store), len(store) - 1)
+    assert told == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1), (6, 1)]
+    assert [m.path for row in open_store(tmp_path / "frames") for m in row.media] == [
+        p for p in clips if p != "broken.mp4"
+    ]
+
+
+def test_a_reject_has_the_place_in_its_own_store_also_after_others(tmp_path: Path) -> None:
+    for number in (0, 2):
+        (tmp_path / f"{number}.mp4").write_bytes(clip("h264", "mp4", range(6)))
+    rows = [about(n, Media("video", f"{n}.mp4")) for n in range(5)]
+    write(tmp_path / "store", rows, media_root=str(tmp_path))
+
+    cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:2", workers=1)
+
+    found = [(line["record"], line["id"], line["file"]) for line in open_store(tmp_path / "frames").rejects()]
+    assert found == [(number, f"c{number}", str(tmp_path / "store")) for number in (1, 3, 4)]
