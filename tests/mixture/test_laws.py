@@ -120,6 +120,17 @@ def test_the_draws_of_a_weighted_part_are_those_of_whole_passes_too(
     _is_passes_and_a_rest(mine, rows.plan()[0].selected, number)
 
 
+def test_the_rest_of_a_pass_is_any_of_the_selected_rows(stores: list[Store]) -> None:
+    """Over many seeds each row is drawn and each is left out: none has a place of its own."""
+    half = [(Dataset(Path("a"), repeat=0.5), stores[2]), (Dataset(Path("b"), repeat=1.5), stores[2])]
+    rests = [[row.id for row in mixed(half, seed=seed)] for seed in range(40)]
+
+    for drawn in ([rest[:4] for rest in rests], [rest[11:] for rest in rests]):
+        counts = Counter(name for rest in drawn for name in rest)
+        assert set(counts) == {f"s2-{row}" for row in range(7)}
+        assert max(counts.values()) < 40
+
+
 def test_without_a_length_an_epoch_of_weights_has_as_many_rows_as_are_selected(stores: list[Store]) -> None:
     parts = [(Dataset(Path("a"), sampling_strategy=Strategy.parse("first:5"), weight=1.0), stores[3])]
 
@@ -173,7 +184,12 @@ def test_whatever_changes_a_row_or_its_place_changes_the_fingerprint(stores: lis
         mixed(_parts(stores, sampling_strategy=Strategy.parse("first:16.6%"))),
         mixed(_parts(stores)[::-1]),
         mixed([(Dataset(Path("a"), sampling_strategy=Strategy.parse("first:5")), stores[2]), _parts(stores)[1]]),
-        mixed([(dataclasses.replace(each, weight=float(len(store))), store) for each, store in _parts(stores)]),
+        mixed(
+            [
+                (dataclasses.replace(each, weight=weight), store)
+                for weight, (each, store) in zip((5.0, 7.0), _parts(stores), strict=True)
+            ]
+        ),
         mixed(
             [(dataclasses.replace(each, weight=float(n)), store) for n, (each, store) in enumerate(_parts(stores), 1)]
         ),
