@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, Literal, Type
 
 from msgspec import Meta
 
+import mmdata
 from mmdata import store as stores
-from mmdata.errors import MediaError
+from mmdata.empty import why_empty
+from mmdata.errors import DataError, MediaError
 from mmdata.image.families import ResizeName
 from mmdata.isolate import Pool
 from mmdata.limits import Limits
@@ -57,6 +59,11 @@ class CacheReport:
     rejects: Mapping[str, int]
     resumed: int
     seconds: float
+
+    @property
+    def why_empty(self) -> str | None:
+        """Why no row was kept and what to do about it, where none was: the most frequent reason with an example."""
+        return None if self.rows else why_empty(self.store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,7 @@ def cache_frames(
     Raises:
         UsageError: an argument is wrong, or there is a store at ``target`` and ``overwrite`` is off.
         StoreError: ``source`` is no store, or another process is writing to ``target``.
+        DataError: ``source`` has no row; nothing is written.
     """
     started = time.monotonic()
     limits = limits or Limits()
@@ -110,6 +118,8 @@ def cache_frames(
     recipe = _Recipe(str(Strategy.parse(strategy)), size, resize, codec, quality, pad, snap, on_damage, limits)
     place = local_path(target, "store")
     opened = stores.open(source, media_root=media_root)
+    if not len(opened):
+        raise DataError(f"{opened.path}: {why_empty(opened.path)}")
     writer = StoreWriter(
         place,
         sources=list(opened.manifest.sources),
@@ -118,7 +128,7 @@ def cache_frames(
         journal=_JOURNAL,
         resume=resume,
     )
-    with writer, _Journal(writer.folder / _JOURNAL, opened.fingerprint, recipe) as journal:
+    with writer, _Journal(writer.folder / _JOURNAL, opened, recipe) as journal:
         for row, found in enumerate(_all_frames(opened, recipe, journal, workers)):
             conversation = opened[row]
             if isinstance(found, _Refused):
@@ -310,9 +320,10 @@ class _Journal:
     last row may be cut; an attempt with other arguments begins anew.
     """
 
-    def __init__(self, path: Path, fingerprint: str, recipe: _Recipe) -> None:
+    def __init__(self, path: Path, opened: stores.Store, recipe: _Recipe) -> None:
         self._path = path
-        self._head = json.dumps({"store": fingerprint, **asdict(recipe)}).encode() + b"\n"
+        source = {"store": opened.fingerprint, "media_root": str(opened.media_root), "version": mmdata.__version__}
+        self._head = json.dumps({**source, **asdict(recipe)}).encode() + b"\n"
         self.resumed = 0
 
     def __enter__(self) -> _Journal:

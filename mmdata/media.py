@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mmdata.errors import MediaError, RecordError
 from mmdata.formats import Format, Record, Spoken
-from mmdata.locate import are_there, find, is_file, is_url
+from mmdata.locate import SizeOf, are_there, find, is_file, is_url, size_of
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, MediaType, replace
 
@@ -32,12 +32,13 @@ Item: TypeAlias = Opened | Spoken
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where media are, whether they are looked for, and whether they are to be embedded."""
+    """Where media are, whether and how they are looked for, and whether they are to be embedded."""
 
     root: str
     look: bool
     allow_outside: bool
     embed: bool = False
+    size_of: SizeOf = size_of
 
 
 def find_media(items: Iterable[Item], reader: Format, place: Place) -> Iterator[Item]:
@@ -55,7 +56,7 @@ def _found_together(spoken: Spoken, reader: Format, place: Place) -> Spoken:
     named = [number for number, path in enumerate(paths) if path]
     likeliest = [next(iter(reader.candidates(paths[number], records[number]))) for number in named]
     urls = "://" in " ".join(paths)
-    if urls or not are_there(place.root, likeliest, spoken.dialogues.type, look=place.look):
+    if urls or not are_there(place.root, likeliest, spoken.dialogues.type, look=place.look, size_of=place.size_of):
         return _found_apart(spoken, reader, place)
     for number, path in zip(named, likeliest, strict=True):
         paths[number] = path
@@ -90,7 +91,7 @@ def _path(path: str, kind: MediaType, record: Record, reader: Format, place: Pla
     if is_url(path):
         return _remote(path, place)
     candidates = reader.candidates(path.removeprefix("file://"), record)
-    return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside)
+    return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside, size_of=place.size_of)
 
 
 def _remote(url: str, place: Place) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from mmdata.errors import StoreError
 from mmdata.layout import partial_path
 
-__all__ = ["partial_directory", "publish", "sync", "write_ahead"]
+__all__ = ["locked", "partial_directory", "publish", "sync", "write_ahead"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -44,6 +44,17 @@ def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iter
             if entry.name not in keep:
                 _remove(entry)
         yield partial
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a directory, made if need be, as soon as nobody else does; of a dead process, nobody does."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder, folder, wait=True)
+    try:
+        yield
     finally:
         os.close(lock)
 
@@ -85,13 +96,13 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _lock(folder: Path, path: Path) -> int:
+def _lock(folder: Path, path: Path, *, wait: bool = False) -> int:
     """Return a descriptor that holds the lock of the directory that is at ``folder`` now, made if need be."""
     while True:
         folder.mkdir(exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             raise StoreError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import Any
 
 __all__ = ["Reason", "Reject"]
 
@@ -65,3 +67,8 @@ class Reject:
     def to_json(self) -> str:
         """Return the line that stands for it in ``rejects.jsonl``, without its newline."""
         return json.dumps(asdict(self), ensure_ascii=True)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Reject:
+        """Return the reject that a line of ``rejects.jsonl`` stands for, as JSON has it."""
+        return cls(**{**values, "reason": Reason.of(values["reason"])})

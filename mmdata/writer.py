@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import mmdata
 from mmdata.columns import arrow_schema, to_batch
 from mmdata.dialogues import Dialogues
-from mmdata.errors import UsageError
+from mmdata.errors import StoreError, UsageError
 from mmdata.layout import MANIFEST, REJECTS, partial_path
 from mmdata.locate import local_path
-from mmdata.manifest import Manifest, Shard, SourceFile, hash_file, write_manifest
+from mmdata.manifest import Manifest, Shard, SourceFile, hash_file, read_manifest, write_manifest
 from mmdata.options import checked
 from mmdata.publish import partial_directory, publish, sync, write_ahead
 from mmdata.rejects import Reject
@@ -203,7 +203,7 @@ class StoreWriter:
 
 
 def check_vacant(path: Path, overwrite: bool) -> None:
-    """Refuse a place that a store cannot take.
+    """Refuse a place that a store cannot take; one that has no row may always be replaced.
 
     Raises:
         UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not a store.
@@ -216,8 +216,15 @@ def check_vacant(path: Path, overwrite: bool) -> None:
         return
     if not (path / MANIFEST).is_file():
         raise UsageError(f"{path} exists and is not a store. Choose another place for the store.")
-    if not overwrite:
+    if not overwrite and not _is_empty(path):
         raise UsageError(f"{path} is a store already. Choose another place, or say --overwrite to replace it.")
+
+
+def _is_empty(store: Path) -> bool:
+    try:
+        return read_manifest(store).rows == 0
+    except StoreError:
+        return False
 
 
 def _count(rows: Conversation | Dialogues) -> int:

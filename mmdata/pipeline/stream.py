@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from mmdata.errors import ConfigError, DroppedSampleError, SampleError
+from mmdata.errors import ConfigError, DataError, DroppedSampleError, SampleError
 from mmdata.options import NonNegativeInt, PositiveFloat, PositiveInt, checked, faults_of_fields
 from mmdata.pipeline import collate, mindformers
 from mmdata.pipeline.batch import Batch
@@ -109,6 +109,11 @@ class Stream:
         """Check the options and stand at the beginning."""
         if faults := list(self._faults()):
             raise ConfigError("; ".join(faults))
+        if not len(self.mixture):
+            raise DataError(
+                f"{self.mixture!r}: there is no row to read. `mmdata info STORE` and `mmdata mix CONFIG --plan` say "
+                "what was not kept, and why."
+            )
         self._family = family(self.template)
         self._facts = self._all_facts()
         self._mark = _Mark(0, Cursor(), {}, {})
