@@ -246,7 +246,7 @@ def convert_media_root(place: Path, request: pytest.FixtureRequest) -> None:
     (place / "root").mkdir()
     (place / "moved").rename(place / "root" / "images")
 
-    assert "missing_media" in run(*CONVERT).stdout
+    assert "missing_media" in run(*CONVERT, code=1).stdout
     assert answer(*CONVERT, "--overwrite", "--media-root", "root")["rows"] == 1
 
 

@@ -25,6 +25,7 @@ from tests.pipeline.words import WordTemplate
 from tests.sources import record, source, write_records
 from tests.stores import write
 from tests.test_frames import about
+from tests.vocabularies import published_anywhere
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -161,7 +162,7 @@ def test_the_most_frequent_reason_comes_with_its_first_example(found: list[Reaso
     assert f"a.json, record {first}, id 'id{first}': detail {first}." in why
 
 
-def test_without_a_row_there_is_nothing_to_stream_or_to_cache_or_to_measure(barren: Path, fixtures: Path) -> None:
+def test_without_a_row_there_is_nothing_to_stream_or_to_cache_or_to_measure(barren: Path) -> None:
     mmdata.convert("llava", barren / "source.json", barren / "out")
 
     with pytest.raises(DataError, match=r"out', 0 rows\): there is no row to read.*mmdata info"):
@@ -172,7 +173,7 @@ def test_without_a_row_there_is_nothing_to_stream_or_to_cache_or_to_measure(barr
     pipeline = {
         "mixture": "mix.yaml",
         "template": {"name": "qwen_vl"},
-        "tokenizer": {"name": "qwen_vl", "path": str(fixtures / "vocab" / "qwen.tiktoken")},
+        "tokenizer": {"name": "qwen_vl", "path": str(published_anywhere("qwen"))},
     }
     (barren / "pipeline.yaml").write_text(json.dumps(pipeline))
     done = command(barren, "bench", "pipeline.yaml")

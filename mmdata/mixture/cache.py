@@ -31,6 +31,7 @@ from mmdata.formats import Format, detect, make
 from mmdata.locate import size_of
 from mmdata.manifest import hash_file, hash_text
 from mmdata.mixture.config import Dataset
+from mmdata.options import checked
 from mmdata.publish import locked
 from mmdata.schema import SCHEMA_VERSION, MediaType
 from mmdata.store import Store
@@ -64,6 +65,7 @@ class Cache:
     folder: Path
 
     @classmethod
+    @checked
     def at(cls, folder: str | Path | None = None) -> Cache:
         """Return the cache at ``folder``, by default ``mmdata/mixtures`` in ``$XDG_CACHE_HOME`` or else ``~/.cache``.
 
