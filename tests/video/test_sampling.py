@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,25 @@ def test_middle_takes_the_centres_of_equal_segments() -> None:
 
 def test_fps_takes_the_frame_nearest_each_tick() -> None:
     assert numbers("fps:2", clock(10, fps=4)) == [0, 2, 4, 6, 8]
+
+
+# A clip that begins at frame 7 of a file has times that are differences of floats; 2.4 and 12.5 make products of floats
+# that fall a hair below whole numbers, and so does a clip's own rate.
+@pytest.mark.parametrize(("rate", "first"), [("3", 7), ("2.4", 0), ("12.5", 0), ("own", 0)])
+@pytest.mark.parametrize("fps", ["24", "25", "29.97", "30"])
+def test_fps_takes_a_frame_for_every_tick_up_to_the_last_frame(fps: str, rate: str, first: int) -> None:
+    rate = fps if rate == "own" else rate
+    strategy = Strategy.parse(f"fps:{rate}")
+    of = clock(2000 + first, float(fps))
+    times = of.times[first:] - of.times[first]
+
+    taken = [len(strategy.numbers(Clock(times[:count], of.fps, of.keyframes))) for count in range(1, 2001)]
+
+    assert taken == [math.floor(last / Fraction(fps) * Fraction(rate)) + 1 for last in range(2000)]
+
+
+def test_fps_of_a_clip_whose_rate_is_a_hair_above_has_no_tick_for_the_last_frame() -> None:
+    assert numbers("fps:29.97", clock(2, 30000 / 1001)) == [0]
 
 
 def test_fps_above_the_clips_own_takes_every_frame_once() -> None:
