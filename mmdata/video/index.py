@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from mmdata.errors import VideoError
@@ -38,8 +39,8 @@ class Index:
 
     ``times`` (frames,) float64 are the presentation times in seconds since the first presented frame; ``keyframes``
     (keyframes,) int64 the numbers of presented frames that decode by themselves. ``width`` and ``height`` are pixels as
-    presented, after rotation; ``fps`` the average rate, see :func:`average_rate`; ``duration`` the end of the frame that
-    is presented last, in seconds. ``times_source`` is "derived" where the container stores no presentation times.
+    presented, after rotation; ``fps`` is :func:`average_rate` and ``duration`` the end of the frame presented last, in
+    seconds. ``times_source`` is "derived" where the container stores no presentation times.
     ``damage`` says in words what the packets already show to be wrong; empty for a sound file.
 
     ``packets`` are all packets in decoding order and ``order`` (packets,) int64 the presentation number of each, -1 if
@@ -93,12 +94,15 @@ def built(container: InputContainer, stream: VideoStream, packets: Packets, *, t
     order: NDArray[np.int64] | None
     if timeless:
         order = coded_order(codec, packets.heads, stream.codec_context.extradata or b"")
+        if container.format.name in TIMELESS:
+            rate = _rate_of_ticks(packets.rows, period) or rate
         times = np.arange(len(packets.rows)) / (rate or _DEFAULT_RATE)
     else:
         order, times = _stored(packets.rows, period)
     if not len(times):
         raise VideoError(f"{name}: the video stream presents no frame", path=name)
-    duration = float(times[-1]) + _last_period(packets.rows, order, period, rate)
+    last = 1 / (rate or _DEFAULT_RATE) if timeless else _last_period(packets.rows, order, period, rate)
+    duration = float(times[-1]) + last
     return Index(
         times=times,
         keyframes=_keyframes(packets.rows, order),
@@ -132,15 +136,10 @@ def confirmed(found: Index, positions: list[int], time_base: float) -> Index:
         positions = list(dict.fromkeys(positions))
         times = found.times[: len(positions)]
     order[positions] = np.arange(len(positions))
-    last = float(times[-1]) if len(times) else 0.0
     rows = list(found.packets)
-    return replace(
-        found,
-        times=times,
-        order=order,
-        keyframes=_keyframes(rows, order),
-        duration=last + _last_period(rows, order, time_base, found.fps),
-    )
+    last = 1 / found.fps if found.times_source == "derived" else _last_period(rows, order, time_base, found.fps)
+    duration = (float(times[-1]) if len(times) else 0.0) + last
+    return replace(found, times=times, order=order, keyframes=_keyframes(rows, order), duration=duration)
 
 
 def average_rate(stated: float, times: Times, duration: float) -> float:
@@ -157,6 +156,17 @@ def average_rate(stated: float, times: Times, duration: float) -> float:
         if (count > 1 and late.max() <= _ROUNDED) or abs(count / stated - duration) <= _ROUNDED:
             return stated
     return count / duration if duration else stated
+
+
+def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
+    """Return the rate of an AVI each of whose frames lasts the same number of ticks, above one; else 0.
+
+    Its header then states the rate of the ticks. Between them are chunks without data, which the demuxer counts.
+    """
+    ticks = [row.dts for row in rows if row.dts is not None]
+    steps = {after - before for before, after in pairwise(ticks)}
+    step = steps.pop() if len(steps) == 1 else 0
+    return 1 / (step * period) if step > 1 else 0.0
 
 
 def _stored(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Times]:

@@ -96,3 +96,12 @@ def test_frames_of_an_avi_come_at_the_rate_of_its_header(rate: Fraction) -> None
     np.testing.assert_allclose(found.times, np.arange(40) / float(rate), rtol=1e-12)
     assert found.fps == float(rate)
     assert found.duration == pytest.approx(40 / float(rate))
+
+
+@pytest.mark.parametrize(("codec", "ticks"), [("h264", 2), ("mpeg4", 2), ("mpeg4", 20), ("mjpeg", 3)])
+def test_frames_of_an_avi_that_last_several_ticks_come_at_their_own_rate(codec: str, ticks: int) -> None:
+    data = clip(codec, "avi", range(0, 30 * ticks, ticks), rate=25 * ticks)
+
+    for found in (video.index(data), decoded(data)):
+        np.testing.assert_allclose(found.times, np.arange(30) / 25, rtol=1e-12)
+        assert (found.fps, found.duration) == (25.0, pytest.approx(30 / 25))
