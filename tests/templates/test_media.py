@@ -87,6 +87,10 @@ def test_the_duration_of_a_video_is_not_counted_from_its_rate_where_it_is_known(
     assert _taken(replace(_variable(), duration=None, fps=20.0), "uniform:2")[2] == pytest.approx(6.0)
 
 
+def test_a_clip_that_is_said_to_end_after_its_file_ends_with_it() -> None:
+    assert _taken(_variable(start=0.6, end=99.0), "uniform:2")[2] == pytest.approx(5.4)
+
+
 def test_a_bound_at_a_frame_takes_it_though_it_was_rounded() -> None:
     for first in range(1, 60):
         video = Media(
