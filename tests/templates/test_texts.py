@@ -12,7 +12,7 @@ from mmdata.templates import Template
 from mmdata.templates._content import joined
 from mmdata.templates._grid import GRIDS, GridName
 from mmdata.templates.cogvlm2_video import CogVLM2Video
-from mmdata.templates.llava_next_video import LlavaNextVideo
+from mmdata.templates.llava_next_video import NOISE, LlavaNextVideo
 from mmdata.templates.qwen_vl import QwenVL
 from mmdata.templates.visualglm import VisualGLM
 from mmdata.tokenizers import SentencePieceTokenizer
@@ -132,6 +132,30 @@ def test_padding_is_the_unknown_token_of_llama_and_the_end_of_text_of_qwen() -> 
     for dialect, name in (("vicuna_v1", "<unk>"), ("qwen_1_5", "<|endoftext|>")):
         template = _llava(dialect)
         assert template.pad_id == template.tokenizer.special[name]
+    elsewhere = SentencePieceTokenizer(_sentencepiece(), added={"<unk>": 32002})
+    assert LlavaNextVideo(tokenizer=elsewhere).pad_id == 32002
+
+
+@pytest.mark.parametrize(
+    ("options", "media", "stays"),
+    [
+        ({}, (_A,), False),
+        ({"placement": "llava_1_5"}, (_A,), True),
+        ({"compat": "mindformers"}, (_A,), True),
+        ({}, (), True),
+    ],
+)
+def test_a_mark_of_noise_is_deleted_where_llava_next_deletes_it(
+    options: dict[str, Any], media: tuple[Media, ...], stays: bool
+) -> None:
+    shown = [Image(number) for number in range(len(media))]
+    conversation = Conversation("c", (user(*shown, f"What {NOISE} now?"), assistant("Yes.")), media)
+
+    text = _llava("vicuna_v1", **options).text(conversation)
+
+    assert (NOISE in text) == stays
+    assert "What " in text
+    assert " now?" in text
 
 
 @pytest.mark.parametrize("pool", ["average", "max", "bilinear"])
