@@ -12,7 +12,7 @@ from mmdata.templates import Template
 from mmdata.templates._content import joined
 from mmdata.templates._grid import GRIDS, GridName
 from mmdata.templates.cogvlm2_video import CogVLM2Video
-from mmdata.templates.llava_next_video import NOISE, LlavaNextVideo
+from mmdata.templates.llava_next_video import LlavaNextVideo
 from mmdata.templates.qwen_vl import QwenVL
 from mmdata.templates.visualglm import VisualGLM
 from mmdata.tokenizers import SentencePieceTokenizer
@@ -27,6 +27,8 @@ _WORDS = (user("Hi?"), assistant("Yes."), user("Why?"), assistant("So."))
 def read(template: Template, conversation: Conversation) -> str:
     return template.tokenizer.decode(template.encode(conversation).input_ids.tolist())
 
+
+NOISE = "QA_GT_caption_based_noisy"
 
 # --- LLaVA-NeXT-Video ------------------------------------------------------------------------------------------------
 

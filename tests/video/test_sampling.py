@@ -246,6 +246,12 @@ def test_llava_next_steps_by_the_rounded_rate_and_is_even_beyond_its_bound(
     assert _or_refused(f"llava_next:{rate}:{bound}:{str(force).lower()}", of) == stepped
 
 
+@pytest.mark.parametrize("rule", ["llava_next", "llava_next_pyav"])
+def test_as_many_frames_as_the_bound_are_not_beyond_it(rule: str) -> None:
+    assert numbers(f"{rule}:1:10", clock(100, 10.0)) == list(range(0, 100, 10))
+    assert numbers(f"{rule}:1:9", clock(100, 10.0)) == [int(x) for x in np.linspace(0, 99, 9)]
+
+
 @given(clips.filter(lambda of: len(of) > 1), st.floats(0.3, 15), st.integers(0, 40))
 def test_llava_next_pyav_takes_the_rate_from_the_last_frame(of: Clock, rate: float, bound: int) -> None:
     rate = round(rate, 2)
