@@ -237,6 +237,16 @@ def test_a_role_is_no_target_where_it_is_read_with_its_text(text: str) -> None:
     assert sample.input_ids.tolist()[-len(whole) - 2 :] == [*whole, *end]
 
 
+def test_an_empty_answer_is_learned_by_its_end() -> None:
+    conversation = Conversation("c", (user("Hi?"), assistant(""), user("Why?"), assistant("So.")))
+    template = QwenVL(tokenizer=small("qwen"))
+    length = template.length(Conversation("c", conversation.messages[:2]))
+
+    cut = QwenVL(tokenizer=small("qwen"), max_length=length, over_long="truncate_right").encode(conversation)
+
+    assert len(cut) == length
+
+
 # --- CogVLM2-Video ---------------------------------------------------------------------------------------------------
 
 
