@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdata import video
+from mmdata.limits import Limits
 from mmdata.video.coded_order import _Bits, _Parameters, _unwrapped, coded_order
+from mmdata.video.reader import reading
 from tests.video.clips import clip, numbers_in
 
 TYPES = {"I": 0, "P": 1, "B": 2}
@@ -94,3 +98,16 @@ def test_the_order_of_a_long_group_in_an_avi_is_read_and_not_decoded(b_frames: i
     assert found.order is not None
     assert sorted(found.order.tolist()) == list(range(200))
     assert numbers_in(video.sample(data, "every:13").pixels) == list(range(0, 200, 13))
+
+
+def test_an_order_that_is_not_that_in_which_frames_come_is_noticed() -> None:
+    data = clip("mjpeg", "avi", range(12))
+    found = video.index(data)
+    assert found.order is not None
+    wrong = found.order.copy()
+    wrong[[5, 8]] = wrong[[8, 5]]
+
+    with reading(data, None, Limits(), known=replace(found, order=wrong)) as reader:
+        numbers = [number for number, _ in reader.frames(range(12))]
+
+    assert numbers == [0, 1, 2, 3, 4, 8]  # and no more, so that all is decoded again
