@@ -34,6 +34,11 @@ def test_what_a_job_raises_is_raised_here(pool: isolate.Pool) -> None:
         pool.run(divmod, 1, 0)
 
 
+def test_a_fault_of_the_system_is_no_limit(pool: isolate.Pool) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        pool.run(os.stat, "/nowhere")
+
+
 def test_an_error_keeps_its_fields_across_the_border(pool: isolate.Pool) -> None:
     with pytest.raises(VideoError, match="cut short") as caught:
         pool.run(_cut_short, 7)
@@ -112,6 +117,18 @@ def test_arguments_are_taken_only_a_little_ahead_of_the_results() -> None:
         assert [next(results) for _ in range(10)] == list(range(10))
 
     assert len(taken) < 20
+
+
+def test_a_worker_runs_only_a_little_ahead_of_one_that_is_slow() -> None:
+    taken: deque[int] = deque()
+    arguments = ((0.5 * (number == 0), taken.append(number) or number) for number in range(200))
+
+    with isolate.Pool(2, deadline=10) as pool:
+        results = pool.map(_slow, arguments)
+
+        assert next(results) == 0
+        assert len(taken) <= 8
+        assert list(results) == list(range(1, 200))
 
 
 def test_workers_are_used_again() -> None:
