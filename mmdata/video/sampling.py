@@ -16,7 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from mmdata.errors import UsageError, VideoError, nearest
-from mmdata.options import PositiveInt, check_fields, checked
+from mmdata.options import NonNegativeFloat, PositiveInt, check_fields, checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -364,7 +364,8 @@ def _each_second(times: NDArray[Any]) -> Numbers:
     return nearest_numbers(times, np.arange(round(float(times[-1])) + 1))
 
 
-def nearest_numbers(times: NDArray[Any], moments: NDArray[Any], *, tie: float = 0.0) -> Numbers:
+@checked
+def nearest_numbers(times: NDArray[Any], moments: NDArray[Any], *, tie: NonNegativeFloat = 0.0) -> Numbers:
     """The lowest number among the frames nearest each moment; ``times`` ascend.
 
     Frames whose distances differ by no more than ``tie`` seconds are equally near. Rules of other programs leave it at

@@ -201,7 +201,7 @@ def test_a_pair_is_in_the_window_if_all_with_it_is_shorter(window: int) -> None:
     """``make_context`` of Qwen: ``if current_context_size < max_window_size``, of the system and the pairs after it."""
     turns = [make(f"{text}{number}") for number in range(4) for make, text in ((user, "q"), (assistant, "a"))]
     conversation = Conversation("c", (*turns, user("last")))
-    none, all_pairs = (len(_prompt(conversation, history)) for history in (0, 10**9))
+    none, all_pairs = (len(_prompt(conversation, history)) for history in (1, 10**9))
     pair = (all_pairs - none) // 4
     words = small("qwen").encode("system\nYou are a helpful assistant.")
     size = 2 + len(words) + window * pair  # the newline after the system is not counted
