@@ -17,6 +17,7 @@ from mmdata.isolate import Pool
 from mmdata.limits import Limits
 from mmdata.locate import is_file
 from mmdata.probe import Level, check
+from mmdata.requirements import processors
 from mmdata.schema import MediaType
 from mmdata.store import Store
 
@@ -71,7 +72,7 @@ class Prober:
         self._level = level
         self._limits = limits or Limits()
         self._path = journal or Path(os.devnull)
-        self._pool = Pool(workers or os.cpu_count() or 1, deadline=self._limits.deadline, memory=self._limits.memory)
+        self._pool = Pool(workers or processors(), deadline=self._limits.deadline, memory=self._limits.memory)
         self._known: dict[str, list[Any]] = {}
 
     def __enter__(self) -> Prober:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from mmdata.errors import MediaError, UsageError
 from mmdata.isolate import Pool
 from mmdata.limits import Limits
 from mmdata.rejects import Reason, Reject
+from mmdata.requirements import processors
 from mmdata.schema import Conversation, Media, TimeSource, replace
 from mmdata.writer import Origin, StoreWriter
 
@@ -256,7 +256,7 @@ def _all_frames(
     yield from journal.earlier()
     rows = range(journal.resumed, len(opened))
     limits = recipe.limits
-    with Pool(workers or os.cpu_count() or 1, deadline=limits.deadline, memory=limits.memory) as pool:
+    with Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory) as pool:
         for outcome in pool.map(_take, ((_videos(opened, row), recipe) for row in rows)):
             if isinstance(outcome, Exception) and not isinstance(outcome, MediaError):
                 raise outcome

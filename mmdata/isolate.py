@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from mmdata.errors import MediaError
+from mmdata.requirements import load_posix
 
 __all__ = ["Pool", "run"]
 
@@ -171,6 +172,7 @@ class _Worker:
         return status
 
     def _start(self) -> None:
+        load_posix("resource", needed_by="reading media in a process of its own")  # which caps its memory there
         self.channel, theirs = Pipe()
         arguments = f"{theirs.fileno()}, {self._deadline + _GRACE}, {self._memory}"
         with theirs:
