@@ -20,6 +20,7 @@ from mmdata.limits import Limits
 from mmdata.locate import is_file, is_url
 from mmdata.options import PositiveInt, checked
 from mmdata.probe import check
+from mmdata.requirements import processors
 from mmdata.schema import Media, MediaType
 from mmdata.store import Store
 
@@ -117,7 +118,7 @@ class Prober:
         self._level = level
         self._limits = limits or Limits()
         self._path = journal or Path(os.devnull)
-        self._pool = Pool(workers or os.cpu_count() or 1, deadline=self._limits.deadline, memory=self._limits.memory)
+        self._pool = Pool(workers or processors(), deadline=self._limits.deadline, memory=self._limits.memory)
         self._known: dict[tuple[str, Fingerprint | None], list[Any]] = {}
 
     def __enter__(self) -> Prober:

@@ -97,7 +97,7 @@ def say(text: str, *, err: bool = False) -> None:
     epilog=EXAMPLE,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(mmdata.__version__, package_name="mmdata")
+@click.version_option(mmdata.__version__)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record accounted for."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from mmdata.limits import Limits
 from mmdata.locate import is_url, local_path
 from mmdata.options import PositiveInt, checked
 from mmdata.rejects import Reason, Reject
+from mmdata.requirements import processors
 from mmdata.schema import Conversation, Media, TimeSource, replace
 from mmdata.video.pixels import Size, scaler
 from mmdata.video.plan import Snap
@@ -275,7 +275,7 @@ def _all_frames(
     yield from journal.earlier()
     rows = range(journal.resumed, len(opened))
     limits = recipe.limits
-    with Pool(workers or os.cpu_count() or 1, deadline=limits.deadline, memory=limits.memory) as pool:
+    with Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory) as pool:
         for outcome in pool.map(_take, ((_videos(opened, row), recipe) for row in rows)):
             if isinstance(outcome, Exception) and not isinstance(outcome, MediaError):
                 raise outcome

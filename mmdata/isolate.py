@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 from mmdata.errors import MediaError
 from mmdata.options import PositiveFloat, PositiveInt, checked
+from mmdata.requirements import load_posix
 
 __all__ = ["Pool", "run"]
 
@@ -176,6 +177,7 @@ class _Worker:
         return status
 
     def _start(self) -> None:
+        load_posix("resource", needed_by="reading media in a process of its own")  # which caps its memory there
         self.channel, theirs = Pipe()
         arguments = f"{theirs.fileno()}, {self._deadline + _GRACE}, {self._memory}"
         with theirs:

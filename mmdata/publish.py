@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from mmdata.errors import StoreError
 from mmdata.layout import partial_path
+from mmdata.requirements import load_posix
 
 __all__ = ["locked", "partial_directory", "publish", "sync", "write_ahead"]
 
@@ -84,11 +84,16 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_ahead(descriptor: int) -> None:
-    """Let the system begin to write an open file to disk, where it can, so that :func:`sync` has little to wait for."""
+def write_ahead(path: Path) -> None:
+    """Let the system begin to write a file to disk, where it can, so that :func:`sync` has little to wait for."""
     libc = _libc()
-    if hasattr(libc, "sync_file_range"):
+    if not hasattr(libc, "sync_file_range"):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
         libc.sync_file_range(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
+    finally:
+        os.close(descriptor)
 
 
 @cache
@@ -98,6 +103,7 @@ def _libc() -> ctypes.CDLL:
 
 def _lock(folder: Path, path: Path, *, wait: bool = False) -> int:
     """Return a descriptor that holds the lock of the directory that is at ``folder`` now, made if need be."""
+    fcntl = load_posix("fcntl", needed_by="writing a store")
     while True:
         folder.mkdir(exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

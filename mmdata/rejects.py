@@ -1,10 +1,9 @@
-"""Why a record was not kept: the codes, and the file that says so."""
+"""Why a record was not kept: the codes, and a line of the file that says so."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -63,10 +62,6 @@ class Reject:
     id: str | None
     reason: Reason
     detail: str
-
-    def to_json(self) -> str:
-        """Return the line that stands for it in ``rejects.jsonl``, without its newline."""
-        return json.dumps(asdict(self), ensure_ascii=True)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Reject:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -91,12 +92,15 @@ class StoreWriter:
 
     def __enter__(self) -> StoreWriter:
         """Take the place."""
+        import jsonlines
+
         arrow_schema()  # its imports come first: C code that is stopped on its way in ends the process at once
         kept = self._journal if self._resume else frozenset()
         self._stack.enter_context(partial_directory(self.path, keep=kept))
         try:
             check_vacant(self.path, self._overwrite)
             self._rejects = (self.folder / REJECTS).open("wb")
+            self._reject_lines = jsonlines.Writer(self._rejects, dumps=json.dumps)
         except BaseException:
             self._leave()
             raise
@@ -129,7 +133,7 @@ class StoreWriter:
 
     def reject(self, reject: Reject) -> None:
         """Add a line to ``rejects.jsonl``."""
-        self._rejects.write(reject.to_json().encode() + b"\n")
+        self._reject_lines.write(dataclasses.asdict(reject))
         self.rejects[reject.reason.value] += 1
 
     def describe(self, **notes: Any) -> None:
@@ -272,7 +276,7 @@ class _ShardWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._writer.write_batch(batch)
-        write_ahead(self._file.fileno())
+        write_ahead(self._path)
         self._batches.append(batch.num_rows)
 
     def close(self) -> Shard:

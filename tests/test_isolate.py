@@ -85,7 +85,7 @@ def test_one_huge_allocation_meets_the_memory_cap(pool: isolate.Pool) -> None:
 def test_allocating_without_end_meets_the_memory_cap() -> None:
     with isolate.Pool(deadline=30, memory=64 << 20) as pool:
         with pytest.raises(MediaError, match="memory") as caught:
-            pool.run(list, itertools.repeat(0))
+            pool.run(_fill_memory)
 
         assert caught.value.reason == "media_limit"
         assert pool.run(len, "next") == 4
@@ -232,6 +232,10 @@ def _cut_off(pool: isolate.Pool) -> _CutOff:
 
 def _cut_short(frames_read: int) -> None:
     raise VideoError("cut short", path="clip.mp4", frames_read=frames_read)
+
+
+def _fill_memory() -> None:
+    list(itertools.repeat(0))
 
 
 def _slow(delay: float, number: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -25,6 +24,7 @@ from mmdata.pipeline.produce import Loaded, Outcome, Share, planned, verified
 from mmdata.pipeline.state import from_json, template_facts, to_json
 from mmdata.pipeline.stopwatch import Stopwatch
 from mmdata.pipeline.workers import background, ordered
+from mmdata.requirements import processors
 from mmdata.templates import Template
 
 __all__ = ["LAYOUTS", "LayoutName", "OnError", "Stream"]
@@ -201,7 +201,7 @@ class Stream:
         )
 
     def _threads(self, workers: int | None) -> int:
-        return next(count for count in (workers, self.workers, _processors()) if count is not None)
+        return next(count for count in (workers, self.workers, processors()) if count is not None)
 
     def _remember(self, mark: _Mark) -> None:
         """Keep the state of a step for those who ask later; steps that are made a second time are known."""
@@ -375,7 +375,3 @@ def _outcome(reader: SampleReader, place: Place) -> Outcome:
 
 def _late(reader: SampleReader, deadline: float, place: Place) -> Outcome:
     return SampleError(f"{reader.name(place.index)} was not read within {deadline:g} seconds", reason=LATE)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0))

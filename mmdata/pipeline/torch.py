@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mmdata.errors import ConfigError
 from mmdata.options import checked
 from mmdata.pipeline.stream import Stream
+from mmdata.requirements import load_optional
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +23,9 @@ def torch_dataset(stream: Stream) -> Any:
 
     Raises:
         ConfigError: when it is iterated over in a worker process of a DataLoader.
+        UsageError: torch is not installed.
     """
-    import torch
+    torch = load_optional("torch", needed_by="torch_dataset")
     from torch.utils.data import IterableDataset, get_worker_info
 
     class Batches(IterableDataset):  # type: ignore[misc]  # torch is not typed for us

@@ -290,6 +290,20 @@ def test_broken_real_clips_and_pictures_end_so_too(fixtures: Path) -> None:
     assert set(outcomes) <= KNOWN, outcomes
 
 
+# --- metadata ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
+def test_a_file_whose_metadata_are_not_utf_8_is_read(container: str) -> None:
+    sound = clip("mpeg4", container, range(4))
+    odd = sound.replace(b"Lavf", b"\xff\xfe\xc3\x28")
+    assert odd != sound, "the muxer signs what it writes"
+
+    np.testing.assert_array_equal(
+        video.sample(odd, "every:1", size=32).pixels, video.sample(sound, "every:1", size=32).pixels
+    )
+
+
 # --- soak --------------------------------------------------------------------------------------------------------
 
 
