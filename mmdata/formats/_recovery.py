@@ -1,14 +1,18 @@
 """Where reading goes on behind a JSON record that cannot be read.
 
 Brackets and strings are followed from the record's start, its words aside: whatever else is wrong with it, a record
-ends where its brackets close. Four things show that a bracket or a quote is itself at fault, and from where on at the
-latest: a bracket closes another than was opened; a bracket opens where only a key can stand; a colon stands outside of
-objects; what follows a string cannot. From there on the next record is looked for among the places that look like the
-start of one, or like the end of their array, and each is tried by following brackets on from it: had it begun inside of
-the broken record, one would close in the end that was never opened.
+ends where its brackets close. Three things show that a bracket or a quote is itself at fault, and from where on at the
+latest: a bracket closes another than was opened; a bracket opens where only a key can stand; what follows a string
+cannot. From there on the next record is looked for among the places that look like the start of one, or like the end
+of their array, and each is tried by following brackets on from it: had it begun inside of the broken record, one would
+close in the end that was never opened.
 
 Where that is not seen, because another fault comes first or because brackets just do not close, a place is taken if it
-begins as records do here: a line with the same indentation, or an object with the same first key.
+begins as records do here: a line with the same indentation, or an object with the same first key. So this much is not
+certain: of a record on one line with others that lacks several closing brackets, inner objects with that first key may
+be taken for records; of records on one line that begin with other keys, some between two such faults may be lost with
+the first; and text inside of a string that a stray quote has opened may close brackets. Where a file is cut, all that
+follows on the last whole record is one reject.
 """
 
 from __future__ import annotations
@@ -233,8 +237,6 @@ class Broken:
                 awaits = "key" if in_object else "value"
                 continue
             elif token == ":":
-                if not in_object:
-                    raise _Fault(place)
                 awaits = "value"
                 continue
             elif token == '"' and (end == place + 1 or not _AFTER_STRING.match(self.text, end)):

@@ -60,11 +60,11 @@ def test_a_box_after_a_picture_that_is_shown_again_speaks_of_that_picture() -> N
     box = "<box>(1,2),(3,4)</box>"
     shown = [f"Picture {number}: <img>{number}.png</img>\n" for number in (1, 2, 3)]
     found = read(
-        "".join(shown), f"{shown[0]}here {box}", f"{box}?", f"{shown[1]}{box}{shown[2]}<ref>it</ref>{box}{box}"
+        "".join(shown), f"{shown[0]}here {box}", f"{box}?", f"{box}{shown[1]}{box}{shown[2]}<ref>it</ref>{box}{box}"
     )
 
     regions = [part for message in found.messages for part in message.content if isinstance(part, Region)]
-    assert [(region.media, len(region.boxes)) for region in regions] == [(0, 1), (0, 1), (1, 1), (2, 2)]
+    assert [(region.media, len(region.boxes)) for region in regions] == [(0, 1), (0, 1), (0, 1), (1, 1), (2, 2)]
     assert len(found.media) == 3
 
 

@@ -266,6 +266,19 @@ def test_objects_one_after_the_other_are_no_worse_off_than_an_array(files: Files
         assert files.read(whole) == [*ITEMS[:place], BROKEN, *ITEMS[place:]], place
 
 
+@pytest.mark.parametrize("layout", ["lines", "printed"])
+def test_an_object_on_the_next_line_is_no_value_of_a_record_that_is_cut_behind_a_key(
+    files: Files, layout: Layout
+) -> None:
+    texts = [spelt(item, layout) for item in ITEMS]
+    for place in range(4):
+        broken = [*texts[:place], '{"id": "a", "s":', *texts[place:]]
+        for array in (False, True):
+            whole = laid_out(broken, layout, array=array)
+
+            assert files.read(whole) == [*ITEMS[:place], BROKEN, *ITEMS[place:]], (place, array)
+
+
 @pytest.mark.parametrize("kind", WRONG)
 def test_in_json_lines_the_line_is_the_record(tmp_path: Path, kind: str) -> None:
     texts = [json.dumps(item) for item in ITEMS]
@@ -306,8 +319,12 @@ def test_a_short_record_behind_a_broken_one_at_the_end_of_the_file_comes_out(fil
 
 def test_a_file_that_is_cut_shows_nothing_from_inside_of_its_last_record(files: Files) -> None:
     last = {"id": "z", "l": [{"id": number, "s": {"id": "s"}} for number in range(20)], "t": "the end"}
-    for layout in LAYOUTS:
-        whole = laid_out([spelt(item, layout) for item in [*ITEMS, last]], layout, array=True)
+    wholes = {layout: [spelt(item, layout) for item in [*ITEMS, last]] for layout in LAYOUTS}
+    unindented = "[\n" + ",\n".join(json.dumps(item, indent=0) for item in [*ITEMS, last]) + "\n]"
+    for layout, whole in [
+        *((layout, laid_out(texts, layout, array=True)) for layout, texts in wholes.items()),
+        ("", unindented),
+    ]:
         for end in range(whole.index('"id": "z"'), len(whole) - 3):
             found = files.read(whole[:end])
             assert found[:5] == [*ITEMS, BROKEN], (layout, end)
@@ -321,7 +338,9 @@ def test_brackets_that_do_not_close_end_where_a_record_begins_as_its_file_has_it
     assert files.read("[" + ", ".join(texts) + "]") == [*ITEMS[:2], BROKEN, *ITEMS[2:]]
     for printed in ("lines", "printed"):
         texts[2] = '{"id": "a", "l": [{"id": 6}, {"id": 7}'
-        assert files.read(laid_out(texts, printed, array=True)) == [*ITEMS[:2], BROKEN, *ITEMS[2:]]
+        for chunk in (16, 1 << 18):
+            found = files.read(laid_out(texts, printed, array=True), chunk=chunk, runs=False)
+            assert found == [*ITEMS[:2], BROKEN, *ITEMS[2:]], chunk
 
 
 def test_lines_that_are_not_indented_are_no_records_of_their_own(files: Files) -> None:
@@ -369,6 +388,24 @@ def test_an_archive_that_is_cut_behind_a_broken_record_says_both(tmp_path: Path)
     assert rejects[0].record == 4
 
 
+def test_an_archive_that_is_cut_anywhere_gives_what_is_whole_and_one_reject_more(tmp_path: Path) -> None:
+    texts = ['{"a": "\\u00e9", "b": false}', '{"a": x}', '{"a":1}', '{"a": -1.5e-3, "b": [null, "c"]}']
+    for whole, start in (("[" + ",".join(texts) + "]", 1), ("\n".join(texts), 0)):
+        packed = gzip.compress(whole.encode(), compresslevel=0)
+        begin = packed.index(whole.encode())
+        ends = [start + sum(map(len, texts[: number + 1])) + number for number in range(len(texts))]
+        for cut in range(len(whole) + 1):
+            (tmp_path / "a.json").write_bytes(packed[: begin + cut])
+
+            found = [
+                item.value if isinstance(item, Record) else item.reason.value for item in records(tmp_path / "a.json")
+            ]
+
+            before = sum(end <= cut for end in ends)
+            outcomes = [json.loads(text) if number != 1 else "bad_json" for number, text in enumerate(texts)]
+            assert found == [*outcomes[:before], "bad_encoding"], (whole, cut)
+
+
 EDGES: Final = json.dumps(
     {
         "id": "é\n\\",
@@ -393,7 +430,10 @@ def test_a_sound_record_reads_the_same_whatever_of_it_stands_at_the_windows_edge
 def test_a_number_that_is_beyond_what_can_be_kept_only_where_the_window_cuts_it_is_read(files: Files) -> None:
     number = "1" * 400 + "e-399"
     for chunk in range(300, 420):
-        assert files.read(f'[{{"a": {number}}}, {{"a": 1}}]', chunk=chunk) == [{"a": float(number)}, {"a": 1}]
+        assert files.read(f'[{{"a": {number}}}, {{"a": 1}}]', chunk=chunk, runs=False) == [
+            {"a": float(number)},
+            {"a": 1},
+        ]
 
 
 @pytest.mark.parametrize("size", [1 << 18, 1 << 19])
