@@ -343,6 +343,16 @@ def test_brackets_that_do_not_close_end_where_a_record_begins_as_its_file_has_it
             assert found == [*ITEMS[:2], BROKEN, *ITEMS[2:]], chunk
 
 
+def test_how_far_a_record_is_indented_is_known_wherever_the_window_begins(files: Files) -> None:
+    broken = '{"id": "a", "l": [{"id": 6}, {"id": 7}'
+    for before in range(20, 60):
+        sound = [{"id": str(number), "t": "x" * 40} for number in range(2 * before)]
+        texts = [spelt(item, "lines") for item in sound]
+        whole = laid_out([*texts[:before], broken, *texts[before:]], "printed", array=True)
+
+        assert files.read(whole, chunk=16, runs=False) == [*sound[:before], BROKEN, *sound[before:]], before
+
+
 def test_lines_that_are_not_indented_are_no_records_of_their_own(files: Files) -> None:
     texts = [json.dumps(item, indent=0) for item in ITEMS]
     texts[2] = texts[2].replace('"l": [', '"n": nope, "l": [')
