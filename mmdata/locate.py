@@ -68,7 +68,7 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
         return path
     if _TOO_ODD.search(path):
         raise RecordError(f"no file can be named {path!r}", reason="bad_encoding")
-    whole = posixpath.normpath(posixpath.join(root, path))
+    whole = "/" + posixpath.normpath(posixpath.join(root, path)).lstrip("/")  # POSIX leaves two slashes be
     if whole == root or whole.startswith(root.rstrip("/") + "/"):
         return whole[len(root.rstrip("/")) + 1 :] or "."
     if allow_outside:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from mmdata.schema import Conversation, assistant, replace
 def asks(text: str, answer: str = "A cup.", **fields: Any) -> dict[str, Any]:
     turns = [{"from": "human", "value": text}, {"from": "gpt", "value": answer}]
     return {"id": "1", "conversations": turns, **fields}
+
+
+def _turn(number: int, text: str) -> dict[str, str]:
+    return {"from": ("human", "gpt")[number % 2], "value": text}
 
 
 def read(value: Any) -> Record:
@@ -95,6 +100,21 @@ def test_whatever_the_records_a_dialogue_says_what_the_conversation_says(found: 
     assert [record for record, _ in rows] == records
     for record, row in rows:
         assert row is None or row == converse(record, "s")
+
+
+@pytest.mark.parametrize("medium", [{}, {"image": "a.jpg"}, {"video": "a.mp4"}])
+def test_a_text_with_placeholders_anywhere_is_read_in_bulk_as_it_is_alone(medium: dict[str, str]) -> None:
+    """Texts of up to four of these, in the question, the answer, and a second question."""
+    texts = [
+        "".join(drawn) for size in range(5) for drawn in product(["<image>", "<video>", "words", " "], repeat=size)
+    ]
+    places = [lambda text: (text, "A."), lambda text: ("<image>Q", text), lambda text: ("<image>Q", "A.", text, "B.")]
+    for place in places:
+        records = [
+            read({"id": "1", "conversations": list(map(_turn, count(), place(text))), **medium}) for text in texts
+        ]
+        for record, row in each(dialogues([records], "s")):
+            assert row is None or row == converse(record, "s"), record.value
 
 
 @given(st.lists(st.sampled_from([asks("<image>\nWhat?", image="a.jpg"), asks("", image="b.jpg")]), max_size=40))
