@@ -7,10 +7,12 @@ from importlib import import_module
 from typing import Any
 
 from mmdata.errors import UsageError
+from mmdata.options import checked
 
 __all__ = ["load_optional", "load_posix", "processors"]
 
 
+@checked
 def load_optional(module: str, *, needed_by: str) -> Any:
     """Return a module of a package that is installed with the extra of its name.
 
@@ -24,6 +26,7 @@ def load_optional(module: str, *, needed_by: str) -> Any:
         raise UsageError(f"{needed_by} needs {package}: pip install 'mmdata-arrow[{package}]' ({error})") from error
 
 
+@checked
 def load_posix(module: str, *, needed_by: str) -> Any:
     """Return a module of the standard library that Windows has not.
 

@@ -226,7 +226,7 @@ class Reader:
 
     def _require_whole(self, value: Value, end: int) -> None:
         text = self._window.text
-        if self._level != "{" and is_cut_short(value, text, end, by_line=self._by_line):
+        if self._level != "{" and is_cut_short(value, text, self._position, end, by_line=self._by_line):
             raise json.JSONDecodeError("Closed before its end", text, end)
 
     def _refusal(self, error: ValueError | RecursionError) -> RecordError:

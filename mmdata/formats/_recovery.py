@@ -28,9 +28,11 @@ MARGIN: Final = 1 << 10
 """So many characters behind a place are seen before anything is said about it, unless the text ends."""
 SHOWN: Final = 1 << 6
 """So many characters before a record are seen; one that is indented further is not known to begin its line."""
-_PATIENCE: Final = 1 << 19
+_PATIENCE: Final = 1 << 22
 """How many tokens are followed; a record of more is taken for one whose brackets do not close."""
 
+_TAIL: Final = 3
+"""By so many of its last characters a key is known whose first ones are lost."""
 _NEAR: Final = 1 << 16
 """So many characters on, an object that begins as records do is preferred to one that may just be inside of one."""
 
@@ -77,18 +79,19 @@ class _Fault(Exception):  # noqa: N818 - what is looked for
         self.opens = opens
 
 
-def is_cut_short(value: object, text: str, end: int, *, by_line: bool) -> bool:
-    """Return whether what follows on a value, which ends there, shows that it is no record, or not the whole of one.
+def is_cut_short(value: object, text: str, start: int, end: int, *, by_line: bool) -> bool:
+    """Return whether what follows on a value, from ``start`` to ``end``, shows that it is not the whole of a record.
 
-    A colon makes it a key. Another member makes it a part, but not one whose key an object has already: that is of the
-    next record, which lacks its bracket.
+    A colon makes it a key. Another member makes it a part, but not one of whose key the end stands in it already as
+    that of a key: such a member is of the next record, which has lost its head.
     """
     found = _MEMBER[by_line].match(text, end)
     if found is None:
         return False
     if found[1] is None:
         return not isinstance(value, (dict, list))
-    return not isinstance(value, dict) or found[1][1:-1] not in value
+    tail = re.escape(found[1][1:-1][-_TAIL:])
+    return not isinstance(value, dict) or re.compile(rf'{tail}"\s*:').search(text, start, end) is None
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ class Broken:
             case "[":
                 return not self.level
             case ",":
-                return self.level == "{" or not is_cut_short({}, self.text, end, by_line=False)
+                return self.level == "{" or not is_cut_short({}, self.text, end, end, by_line=False)
             case "}" | '"':
                 return self.level == "{"
         return False
