@@ -343,6 +343,17 @@ def test_brackets_that_do_not_close_end_where_a_record_begins_as_its_file_has_it
             assert found == [*ITEMS[:2], BROKEN, *ITEMS[2:]], chunk
 
 
+def test_of_several_records_whose_brackets_do_not_close_each_costs_itself(files: Files) -> None:
+    sound = [{"id": str(number), "l": [{"x": 1}, {"x": 2}]} for number in range(40)]
+    texts = [json.dumps(item) for item in sound]
+    for place in (0, 7, 8, 23, 38):
+        texts[place] = texts[place][:-2]
+
+    found = files.read("[" + ", ".join(texts) + "]")
+
+    assert found == [BROKEN if number in (0, 7, 8, 23, 38) else item for number, item in enumerate(sound)]
+
+
 def test_how_far_a_record_is_indented_is_known_wherever_the_window_begins(files: Files) -> None:
     broken = '{"id": "a", "l": [{"id": 6}, {"id": 7}'
     for before in range(20, 60):
