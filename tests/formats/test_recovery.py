@@ -398,6 +398,18 @@ def test_a_reject_says_where_its_record_begins(tmp_path: Path) -> None:
     assert found[4].detail.startswith(f"line 6, character {start}: Expecting value, 7 characters in")
 
 
+@pytest.mark.parametrize("chunk", [16, 4096, 1 << 18])
+def test_a_reject_far_behind_says_where_its_record_begins_too(tmp_path: Path, chunk: int) -> None:
+    texts = [json.dumps({"id": number, "t": "é" * 60}, ensure_ascii=False) for number in range(200)]
+    text = ",\n".join([*texts[:150], '{"id": x}', *texts[150:]])
+    (tmp_path / "a.json").write_text(f"[{text}]")
+    with Window(tmp_path / "a.json", chunk=chunk) as window:
+        found = list(chain.from_iterable(Reader(window, by_line=False, ways=()).runs()))
+
+    start = 1 + text.index('{"id": x}')
+    assert str(found[150]).startswith(f"line 151, character {start}:")
+
+
 def test_an_archive_that_is_cut_behind_a_broken_record_says_both(tmp_path: Path) -> None:
     text = "[" + ", ".join([*map(json.dumps, ITEMS), '{"id": x}', *(f'{{"id": "{n * n}"}}' for n in range(40_000))])
     packed = gzip.compress(text.encode())
