@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mmdata.arrays import joined
 from mmdata.columns import to_batch
 from mmdata.dialogues import Dialogues
-from mmdata.schema import Conversation, Image, Media, Message, assistant, system, user
+from mmdata.schema import Conversation, Image, Media, Message, Video, assistant, system, user
 from tests.conversations import conversations, json_values, plain, texts, words
 
 
@@ -57,6 +57,22 @@ def test_contents_are_alike_where_messages_and_media_are(some: Dialogues) -> Non
     assert alone == [[content] for content in some.contents()]
     for content, what in zip(some.contents(), spoken, strict=True):
         assert [c == content for c in some.contents()] == [w == what for w in spoken]
+
+
+def test_contents_differ_by_where_the_medium_stands_its_type_and_its_path() -> None:
+    question, answer = "What?", "A cup."
+    media = [Media(kind, path) for kind in ("image", "video") for path in ("a", "b")]
+    parts = [Image(0) if medium.type == "image" else Video(0) for medium in media]
+    beside = [
+        Conversation("c", (user(*content), assistant(answer)), (medium,))
+        for medium, part in zip(media, parts, strict=True)
+        for content in ((part, question), (question, part))
+    ]
+    alone = Conversation("c", (user(question), assistant(answer)))
+
+    contents = [one.contents()[0] for said in [*beside, alone] if (one := Dialogues.of(said))]
+
+    assert len(contents) == len(set(contents)) == 9
 
 
 @given(conversations())

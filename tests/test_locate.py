@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mmdata.errors import RecordError
 from mmdata.locate import are_there, find, under
+from mmdata.schema import MediaType
 
 names = st.lists(st.sampled_from(["a", "b1", "_", "-", ".", "..", "/", ":", "é", " ", "\n"]), max_size=5).map("".join)
 
@@ -70,3 +71,12 @@ def test_a_name_that_no_file_can_have_is_refused(path: str) -> None:
         under("/data/images", path, allow_outside=True)
 
     assert caught.value.reason == "bad_encoding"
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_what_has_no_bytes_is_refused_though_another_candidate_may_have(root: Path, kind: MediaType) -> None:
+    with pytest.raises(RecordError) as caught:
+        find(str(root), ["missing", "b1/_", "a"], kind)
+
+    assert caught.value.reason == "empty_media"
+    assert find(str(root), ["missing", "a", "b1/_"], kind) == "a"

@@ -28,7 +28,7 @@ MARGIN: Final = 1 << 10
 """So many characters behind a place are seen before anything is said about it, unless the text ends."""
 SHOWN: Final = 1 << 6
 """So many characters before a record are seen; one that is indented further is not known to begin its line."""
-_PATIENCE: Final = 1 << 22
+_PATIENCE: Final = 1 << 20
 """How many tokens are followed; a record of more is taken for one whose brackets do not close."""
 
 _TAIL: Final = 3
@@ -115,7 +115,7 @@ class Broken:
             MoreTextNeeded: that cannot be told without what follows on the text.
         """
         try:
-            end = next(self._ends(self.start))
+            _, end = next(self._values(self.start))
         except _Fault as fault:
             return self._around(fault)
         return end if self._goes_on_well(end) else self._around(_Fault(end))
@@ -125,7 +125,8 @@ class Broken:
         end = len(self.text)
         if fault.unclosed:
             by_line = self._next_line(fault.place)
-            return by_line or self._first(self.start + 1, fault.place, alike=True, proven=fault.place == end)
+            cut = fault.place == end and not self._ends_whole()
+            return by_line or self._first(self.start + 1, fault.place, alike=True, proven=cut)
         if self.level[-1:] == "[" and self.text[fault.place : fault.place + 1] == "]" and self._try(fault.place)[0]:
             return fault.place
         found = None
@@ -151,26 +152,42 @@ class Broken:
                 continue
             first = found[0][0] == "["
             start = self.text.index("{", found.start()) if first else found.start()
-            place, likely = start + 1, self.alike.match(self.text, start) is not None
-            if likely or not alike:
-                seen, further = self._try(start)
-                if seen or (seen is None and likely and not (proven or first)):
-                    return start
-                place = max(place, further)
+            place = start + 1
+            if alike and not self._is_alike(start):
+                continue
+            seen, places, further = self._try(start)
+            if seen:
+                return start
+            if seen is None and not proven:
+                likely = next(filter(self._is_alike, places[first:]), stop)
+                if likely < stop:
+                    return likely
+            place = max(place, further)
         return None
 
-    def _try(self, start: int) -> tuple[bool | None, int]:
-        """Return whether records go on at ``start``, None if that is not seen, and where to look on if they do not."""
-        first = None
+    def _try(self, start: int) -> tuple[bool | None, list[int], int]:
+        """Return whether records go on at ``start``, None if that is not seen; where they begin then; where to look on.
+
+        Where it is not seen of one, it is not seen of all that follow up to the next fault.
+        """
+        values: list[tuple[int, int]] = []
         try:
-            for end in self._ends(start):
-                first = first or end
+            for value in self._values(start):
+                values.append(value)
         except _Fault as fault:
             if fault.nested:
-                return False, fault.place
+                return False, [], fault.place
             long = fault.unclosed and fault.place < len(self.text)
-            return (first is not None and long) or None, first or start
-        return True, start
+            places = [start, *(begin for begin, _ in values[1:])]
+            return (long and bool(values)) or None, places, values[-1][1] if values else start
+        return True, [start], start
+
+    def _ends_whole(self) -> bool:
+        """Return whether the text ends as a file does that is not cut, which shows in arrays and objects alone."""
+        return self.text[-SHOWN:].rstrip().endswith({"[": "]", "{[": "}"}.get(self.level, "\0"))
+
+    def _is_alike(self, place: int) -> bool:
+        return self.alike.match(self.text, place) is not None
 
     def _next_line(self, stop: int) -> int | None:
         """Return the first object before ``stop`` that begins a line as the record does, if lines are records."""
@@ -201,14 +218,15 @@ class Broken:
                 return self.level == "{"
         return False
 
-    def _ends(self, start: int) -> Iterator[int]:
-        """Yield where the values end that follow one another from ``start`` on, as many as brackets let see.
+    def _values(self, start: int) -> Iterator[tuple[int, int]]:
+        """Yield where the values begin and end that follow one another from ``start`` on, as many as brackets let see.
 
         Raises:
             _Fault: brackets or quotes are at fault.
             MoreTextNeeded: the text does not reach so far.
         """
         opened, outside = list(self.level), len(self.level)
+        begin = start
         awaits = "value"  # in an object: "first" or "key" or "value", or "nothing" behind a value
         held = self._held()
         for number, found in enumerate(_TOKEN.finditer(self.text, start)):
@@ -225,6 +243,7 @@ class Broken:
             if token in "[{":
                 if in_object and awaits in {"key", "nothing"}:
                     raise _Fault(place, opens=True)
+                begin = place if len(opened) <= outside else begin
                 opened.append(token)
                 awaits = "first" if token == "{" else "value"
                 continue
@@ -248,7 +267,7 @@ class Broken:
                 is_key = awaits in {"first", "key"} or (awaits == "nothing" and token == '"')
                 awaits = "value" if is_key else "nothing"
             if len(opened) <= outside:
-                yield end
+                yield begin if token in "]}" else place, end
         if not self.ended:
             raise MoreTextNeeded
         if opened or (outside and awaits != "nothing"):

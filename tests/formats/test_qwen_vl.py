@@ -110,6 +110,7 @@ def test_both_ends_of_both_grids_are_kept() -> None:
         ("</img>", "malformed"),
         ("<img></img>x", "missing_media"),
         ("Picture 7: <img>b.png</img>", "media_mismatch"),
+        ("Picture 0: <img>a.png</img>", "media_mismatch"),
         ("Picture 1: <img>b.png</img>", "media_mismatch"),
         ("Look at <image> there.", "media_mismatch"),
         ("", "empty_turn"),

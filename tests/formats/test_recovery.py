@@ -343,6 +343,17 @@ def test_brackets_that_do_not_close_end_where_a_record_begins_as_its_file_has_it
             assert found == [*ITEMS[:2], BROKEN, *ITEMS[2:]], chunk
 
 
+def test_of_several_records_whose_brackets_do_not_close_each_costs_itself(files: Files) -> None:
+    sound = [{"id": str(number), "l": [{"x": 1}, {"x": 2}]} for number in range(40)]
+    texts = [json.dumps(item) for item in sound]
+    for place in (0, 7, 8, 23, 38):
+        texts[place] = texts[place][:-2]
+
+    found = files.read("[" + ", ".join(texts) + "]")
+
+    assert found == [BROKEN if number in (0, 7, 8, 23, 38) else item for number, item in enumerate(sound)]
+
+
 def test_how_far_a_record_is_indented_is_known_wherever_the_window_begins(files: Files) -> None:
     broken = '{"id": "a", "l": [{"id": 6}, {"id": 7}'
     for before in range(20, 60):
@@ -385,6 +396,18 @@ def test_a_reject_says_where_its_record_begins(tmp_path: Path) -> None:
     assert [item.number if isinstance(item, Record) else item.record for item in found] == list(range(6))
     assert isinstance(found[4], Reject)
     assert found[4].detail.startswith(f"line 6, character {start}: Expecting value, 7 characters in")
+
+
+@pytest.mark.parametrize("chunk", [16, 4096, 1 << 18])
+def test_a_reject_far_behind_says_where_its_record_begins_too(tmp_path: Path, chunk: int) -> None:
+    texts = [json.dumps({"id": number, "t": "é" * 60}, ensure_ascii=False) for number in range(200)]
+    text = ",\n".join([*texts[:150], '{"id": x}', *texts[150:]])
+    (tmp_path / "a.json").write_text(f"[{text}]")
+    with Window(tmp_path / "a.json", chunk=chunk) as window:
+        found = list(chain.from_iterable(Reader(window, by_line=False, ways=()).runs()))
+
+    start = 1 + text.index('{"id": x}')
+    assert str(found[150]).startswith(f"line 151, character {start}:")
 
 
 def test_an_archive_that_is_cut_behind_a_broken_record_says_both(tmp_path: Path) -> None:
