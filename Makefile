@@ -1,16 +1,18 @@
-# make demo   a tour on drawn data, up to a model    make test   lint, types and every test
-# make quick  the tests without the slow ones       make clean  remove what these made
+# make demo   a tour on drawn data, up to a model    make test    lint, types, every test, the smallest matrix
+# make quick  the tests without the slow ones        make matrix  the tests at both ends of every dependency's bounds
+# make clean  remove what these made                 make lock    write constraints.txt anew
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= auto
+EXTRAS := dev,mindspore
 
-.PHONY: demo test quick lint clean
+.PHONY: demo test quick lint matrix lock clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,mindspore]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -26,9 +28,20 @@ test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not mindspore and not alone"
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "mindspore and not alone"
 	$(BIN)/python -m pytest -m alone
+	$(BIN)/python .ci/matrix.py --smallest --jobs $(JOBS)
 
 quick: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not alone"
+
+# The whole of it is for before a release: it takes as long as eight times the tests without MindSpore.
+matrix: $(VENV)/.installed
+	$(BIN)/python .ci/matrix.py --jobs $(JOBS)
+
+# For Linux with Python 3.10 to 3.12, where MindSpore runs; what a CUDA build of torch brings along is its own affair.
+lock: $(VENV)/.installed
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.10 --extra dev --extra mindspore \
+	    --extra bench --no-annotate --no-header --no-strip-extras --output-file constraints.txt
+	sed -i -E '/^(nvidia-|cuda-|triton==)/d' constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,16 +17,19 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, Literal, Type
 
 from msgspec import Meta
 
+import mmdata
 from mmdata import store as stores
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url, local_path
+from mmdata._tools.requirements import processors
 from mmdata.engine.local import Pool
-from mmdata.errors import MediaError
+from mmdata.errors import DataError, MediaError
 from mmdata.image.families import ResizeName
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, TimeSource, replace
 from mmdata.store.builder import BatchBuilder
+from mmdata.store.empty import why_empty
 from mmdata.store.writer import Origin, StoreWriter
 from mmdata.video.pixels import Size, scaler
 from mmdata.video.plan import Snap
@@ -58,6 +60,11 @@ class CacheReport:
     rejects: Mapping[str, int]
     resumed: int
     seconds: float
+
+    @property
+    def why_empty(self) -> str | None:
+        """Why no row was kept and what to do about it, where none was: the most frequent reason with an example."""
+        return None if self.rows else why_empty(self.store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,7 @@ def cache_frames(
     Raises:
         UsageError: an argument is wrong, or there is a store at ``target`` and ``overwrite`` is off.
         StoreError: ``source`` is no store, or another process is writing to ``target``.
+        DataError: ``source`` has no row; nothing is written.
     """
     started = time.monotonic()
     limits = limits or Limits()
@@ -111,6 +119,8 @@ def cache_frames(
     recipe = _Recipe(str(Strategy.parse(strategy)), size, resize, codec, quality, pad, snap, on_damage, limits)
     place = local_path(target, "store")
     opened = stores.open(source, media_root=media_root)
+    if not len(opened):
+        raise DataError(f"{opened.path}: {why_empty(opened.path)}")
     writer = StoreWriter(
         place,
         sources=list(opened.manifest.sources),
@@ -120,7 +130,7 @@ def cache_frames(
         resume=resume,
     )
     builder = BatchBuilder()
-    with writer, _Journal(writer.folder / _JOURNAL, opened.fingerprint, recipe) as journal:
+    with writer, _Journal(writer.folder / _JOURNAL, opened, recipe) as journal:
         for row, found in enumerate(_all_frames(opened, recipe, journal, workers)):
             conversation = opened[row]
             if isinstance(found, _Refused):
@@ -269,7 +279,7 @@ def _all_frames(
     yield from journal.earlier()
     rows = range(journal.resumed, len(opened))
     limits = recipe.limits
-    with Pool(workers or os.cpu_count() or 1, deadline=limits.deadline, memory=limits.memory) as pool:
+    with Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory) as pool:
         for outcome in pool.map(_take, ((_videos(opened, row), recipe) for row in rows)):
             if isinstance(outcome, Exception) and not isinstance(outcome, MediaError):
                 raise outcome
@@ -314,9 +324,10 @@ class _Journal:
     last row may be cut; an attempt with other arguments begins anew.
     """
 
-    def __init__(self, path: Path, fingerprint: str, recipe: _Recipe) -> None:
+    def __init__(self, path: Path, opened: stores.Store, recipe: _Recipe) -> None:
         self._path = path
-        self._head = json.dumps({"store": fingerprint, **asdict(recipe)}).encode() + b"\n"
+        source = {"store": opened.fingerprint, "media_root": str(opened.media_root), "version": mmdata.__version__}
+        self._head = json.dumps({**source, **asdict(recipe)}).encode() + b"\n"
         self.resumed = 0
 
     def __enter__(self) -> _Journal:

@@ -1,10 +1,11 @@
-"""Why a record was not kept: the codes, and the file that says so."""
+"""Why a record was not kept: the codes, and a line of the file that says so."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from mmdata.errors import DataError
 
@@ -71,6 +72,7 @@ class Reject:
         detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
         return cls(record, file, id, reason, detail)
 
-    def to_json(self) -> str:
-        """Return the line that stands for it in ``rejects.jsonl``, without its newline."""
-        return json.dumps(asdict(self), ensure_ascii=True)
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Reject:
+        """Return the reject that a line of ``rejects.jsonl`` stands for, as JSON has it."""
+        return cls(**{**values, "reason": Reason.of(values["reason"])})

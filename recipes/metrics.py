@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import jsonlines
 
 
 class Metrics:
@@ -17,17 +18,21 @@ class Metrics:
     def __init__(self, file: Path, step: int) -> None:
         self.file = file
         kept = [line for line in read_metrics(file) if line["step"] <= step] if step else []
-        file.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        with jsonlines.open(file, "w") as lines:
+            lines.write_all(kept)
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line."""
-        with self.file.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        with jsonlines.open(self.file, "a") as lines:
+            lines.write(line)
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
     """All lines of a metrics file; none if there is no file."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    if not file.exists():
+        return []
+    with jsonlines.open(file) as lines:
+        return list(lines)
 
 
 class Clock:

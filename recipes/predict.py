@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone, not an installation
 
+import jsonlines
 import numpy as np
 
 from mmdata.errors import MMDataError
@@ -158,12 +159,15 @@ def main(line: list[str] | None = None) -> int:
     names = ("prompt", "image", "video", "history")
     records = [{name: getattr(options, name) for name in names}]
     if options.batch is not None:
-        records = [json.loads(text) for text in options.batch.read_text(encoding="utf-8").splitlines() if text]
+        with jsonlines.open(options.batch) as lines:
+            records = list(lines.iter(skip_empty=True))
     try:
         config = read(PredictConfig, options.config, options.overrides, ignore=TRAINING_ONLY)
         for record, answer in zip(records, predict(config, records, options.batch_size), strict=True):
-            said = {**record, "answer": answer}
-            print(answer if options.batch is None else json.dumps(said, ensure_ascii=False), flush=True)
+            if options.batch is None:
+                print(answer, flush=True)
+            else:
+                jsonlines.Writer(sys.stdout, flush=True).write({**record, "answer": answer})
     except MMDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,16 +1,60 @@
-"""What every test may ask for: the folders of reference data, one after the other."""
+"""What every test may ask for, and what holds for all: no skip in CI that is not listed, Ctrl-C where it is sent."""
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.reference import Reference, references
+from tests.skips import is_allowed
 
 settings.register_profile("mmdata", deadline=None, print_blob=True)
 settings.load_profile("mmdata")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fail for unlisted skips where CI runs; let programs that tests start be interrupted.
+
+    A shell lets what it runs in the background (``make test &``) ignore Ctrl-C, and so would all that is started there.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.environ.get("CI") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(UnlistedSkips())
+
+
+class UnlistedSkips:
+    """Fails a run in which a test, or a file of tests, is skipped that :mod:`tests.skips` does not list."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            if not is_allowed(report.nodeid, reason):
+                self._found[report.nodeid] = reason
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._found and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._found:
+            terminalreporter.section("skipped, and not listed in tests/skips.py", red=True)
+            for name, reason in sorted(self._found.items()):
+                terminalreporter.line(f"{name}: {reason}")
 
 
 @pytest.hookimpl(trylast=True)

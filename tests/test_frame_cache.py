@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import mmdata
 from mmdata import video
+from mmdata._tools.limits import Limits
+from mmdata.conversion import Check
 from mmdata.errors import MediaError, UsageError
-from mmdata.frame_cache import cache_frames, cached_frames
+from mmdata.frame_cache import Codec, cache_frames, cached_frames
 from mmdata.schema import Conversation, Image, Media, Video, assistant, replace, user
 from mmdata.store import Store
 from mmdata.store import open as open_store
+from tests.source_files import record, write_records
 from tests.stores import write
 from tests.video.clips import clip, numbers_in
 
@@ -202,3 +209,226 @@ def test_a_run_with_other_arguments_begins_anew(store: Store, tmp_path: Path) ->
 
 def _rows(path: Path) -> Sequence[Conversation]:
     return list(open_store(path))
+
+
+# --- laws ----------------------------------------------------------------------------------------------------------
+
+ODD = [0, 1, 3, 4, 9, 10, 11, 17, 20, 21, 30, 32, 33, 40, 47]
+"""Ticks of 1/25 s at which a clip of no constant rate has its frames: their times are not whole seconds."""
+STRATEGIES = ["uniform:4", "middle:3", "fps:10", "fps:25:6", "seconds", "every:3", "keyframes", "times:0.05,0.2,0.41"]
+BOUNDS = [(None, None), (0.12, None), (None, 0.84), (0.12, 0.84), (0.4, 1.3)]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A clip of a variable rate with B-frames, and one whose container keeps no times; each bounded in several ways."""
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / "odd.mp4").write_bytes(clip("h264", "mp4", ODD, b_frames=2, gop=5))
+    (folder / "plain.avi").write_bytes(clip("mpeg4", "avi", range(30), gop=5))
+    names = ("odd.mp4", "plain.avi")
+    media = [Media("video", name, start=start, end=end) for name in names for start, end in BOUNDS]
+    return write(folder / "store", [about(n, medium) for n, medium in enumerate(media)], media_root=str(folder))
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "webp"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_cached_is_decoded(clips: Store, tmp_path: Path, strategy: str, codec: Codec) -> None:
+    """The frames that a cache gives are those that sampling gives: the same times, numbers and, losslessly, bits."""
+    options: dict[str, Any] = {"pad": "repeat", "size": (48, 64), "resize": "fast"}
+    report = cache_frames(clips.path, tmp_path / "frames", strategy, codec=codec, quality=95, workers=1, **options)
+
+    kept = {row.id: row for row in open_store(tmp_path / "frames")}
+    for row in range(len(clips)):
+        source, [medium] = clips[row], clips.located(row).media
+        try:
+            expected = video.sample(medium.path or "", strategy, start=medium.start, end=medium.end, **options)
+        except MediaError:
+            assert source.id not in kept
+            continue
+        [cached] = kept[source.id].media
+        found = cached_frames(cached)
+        assert (cached.start, cached.end, cached.path) == (medium.start, medium.end, source.media[0].path)
+        assert found.times.tolist() == expected.times.tolist()
+        assert found.times_source == cached.times == expected.times_source
+        assert numbers_in(found.pixels) == numbers_in(expected.pixels)
+        if codec == "webp":
+            np.testing.assert_array_equal(found.pixels, expected.pixels)
+        else:
+            assert np.abs(found.pixels.astype(int) - expected.pixels.astype(int)).mean() < 3
+    assert report.rows == len(kept) > 6
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"snap": "keyframe"},
+        {"size": 24, "resize": "qwen_vl"},
+        {"size": (30, 40)},
+        {"pad": "repeat"},
+        {"pad": "none"},
+        {"on_damage": "keep"},
+        {"limits": Limits(frames=12), "on_damage": "keep"},
+    ],
+)
+def test_each_option_of_a_cache_is_that_of_sampling(tmp_path: Path, options: dict[str, Any]) -> None:
+    damaged = bytearray(clip("h264", "mp4", range(60), gop=20))
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 400] = bytes(400)
+    (tmp_path / "0.mp4").write_bytes(clip("h264", "mp4", range(10), gop=4))
+    (tmp_path / "1.mp4").write_bytes(damaged)
+    media = [Media("video", "0.mp4"), Media("video", "1.mp4")]
+    source = write(tmp_path / "store", [about(n, each) for n, each in enumerate(media)], media_root=str(tmp_path))
+
+    cache_frames(source.path, tmp_path / "frames", "uniform:14", codec="webp", workers=1, **options)
+
+    kept = {row.id: cached_frames(row.media[0]) for row in open_store(tmp_path / "frames")}
+    sampled = {}
+    for number, medium in enumerate(media):
+        with suppress(MediaError):
+            sampled[f"c{number}"] = video.sample(tmp_path / str(medium.path), "uniform:14", **options)
+    assert kept.keys() == sampled.keys() >= {"c0"}
+    assert ("c1" in kept) >= (options == {"on_damage": "keep"})
+    for name, frames in kept.items():
+        np.testing.assert_array_equal(frames.pixels, sampled[name].pixels)
+        np.testing.assert_array_equal(frames.times, sampled[name].times)
+
+
+@pytest.mark.parametrize("check", ["exists", "probe"])
+def test_a_cache_says_of_an_avi_that_its_times_are_derived_probed_or_not(tmp_path: Path, check: Check) -> None:
+    (tmp_path / "0.avi").write_bytes(clip("mpeg4", "avi", range(10)))
+    (tmp_path / "1.mp4").write_bytes(clip("h264", "mp4", range(10)))
+    write_records(
+        tmp_path / "source.json",
+        [record(n, image=None, video=name, conversations=ASKED) for n, name in enumerate(["0.avi", "1.mp4"])],
+    )
+    mmdata.convert("llava", tmp_path / "source.json", tmp_path / "store", check=check)
+
+    cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:3")
+
+    cached, before = open_store(tmp_path / "frames"), open_store(tmp_path / "store")
+    assert [row.media[0].times for row in cached] == ["derived", "stream"]
+    assert cached.manifest.files == before.manifest.files != ()
+
+
+ASKED = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "That."}]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store of three clips, beside what an attempt to cache their frames left that was killed after two."""
+    folder = tmp_path_factory.mktemp("stopped")
+    _clips(folder, 10)
+    store = write(folder / "store", [about(n, Media("video", f"{n}.mp4")) for n in range(3)], media_root=str(folder))
+    _stop_after(2, store, folder / "frames")
+    return store
+
+
+def _clips(folder: Path, frames: int) -> None:
+    for number in range(3):
+        (folder / f"{number}.mp4").write_bytes(clip("h264", "mp4", range(frames + number)))
+
+
+def _swapped(store: Store, folder: Path) -> dict[str, Any]:
+    """Another version of the store: its clips have changed places."""
+    media = [row.media[0] for row in store]
+    rows = [replace(row, media=(medium,)) for row, medium in zip(store, reversed(media), strict=True)]
+    return {"source": write(folder / "store", rows, media_root=str(store.media_root)).path}
+
+
+def _elsewhere(store: Store, folder: Path) -> dict[str, Any]:
+    """The same store with its media in another place, where the clips are others."""
+    _clips(folder, 20)
+    return {"media_root": folder}
+
+
+def _newer(store: Store, folder: Path) -> dict[str, Any]:
+    """The same with another version of the library, which may decode otherwise."""
+    return {"version": "0.0.99"}
+
+
+CHANGED: dict[str, Any] = {
+    "strategy": "uniform:5",
+    "size": 40,
+    "resize": "qwen_vl",
+    "codec": "webp",
+    "quality": 50,
+    "pad": "repeat",
+    "snap": "keyframe",
+    "on_damage": "keep",
+    "limits": Limits(deadline=99),
+}
+
+
+def _attempt(stopped: Store, folder: Path) -> Path:
+    """Where the attempt that was killed can be gone on with."""
+    shutil.copytree(stopped.path.parent / ".frames.partial", folder / ".frames.partial")
+    return folder / "frames"
+
+
+def test_a_journal_of_the_same_is_resumed(stopped: Store, tmp_path: Path) -> None:
+    report = cache_frames(stopped.path, _attempt(stopped, tmp_path), "uniform:4", resume=True, workers=1)
+
+    assert (report.resumed, report.rows) == (2, 3)
+
+
+@pytest.mark.parametrize("change", [_swapped, _elsewhere, _newer, *CHANGED])
+def test_a_journal_of_anything_else_is_not_resumed(
+    stopped: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    """A store that has changed since, media elsewhere, another library, each argument alone: all begin anew."""
+    changed = {change: CHANGED[change]} if isinstance(change, str) else change(stopped, tmp_path)
+    if "version" in changed:
+        monkeypatch.setattr(mmdata, "__version__", changed.pop("version"))
+    arguments = {"source": stopped.path, "strategy": "uniform:4", "workers": 1, **changed}
+
+    report = cache_frames(target=_attempt(stopped, tmp_path), resume=True, **arguments)
+    afresh = cache_frames(target=tmp_path / "afresh", **arguments)
+
+    assert report.resumed == 0
+    assert (report.rows, report.rejects) == (afresh.rows, afresh.rejects)
+    assert _rows(tmp_path / "frames") == _rows(tmp_path / "afresh")
+
+
+def test_a_journal_that_is_cut_anywhere_gives_what_a_whole_run_gives(stopped: Store, tmp_path: Path) -> None:
+    """Within the line of a row, within a picture, at an end: what is there whole is used, the rest is made anew."""
+    whole = (stopped.path.parent / ".frames.partial" / "frames.journal").read_bytes()
+    cache_frames(stopped.path, tmp_path / "whole", "uniform:4", workers=1)
+    head = whole.index(b"\n") + 1
+    cuts = {5: 0, head + 1: 0, len(whole) * 2 // 3: 1, len(whole) - 1: 1, len(whole): 2}
+
+    for number, (end, resumed) in enumerate(cuts.items()):
+        target = tmp_path / f"{number}" / "frames"
+        shutil.copytree(stopped.path.parent / ".frames.partial", target.parent / ".frames.partial")
+        (target.parent / ".frames.partial" / "frames.journal").write_bytes(whole[:end])
+        report = cache_frames(stopped.path, target, "uniform:4", resume=True, workers=1)
+        assert report.resumed == resumed
+        assert _rows(target) == _rows(tmp_path / "whole")
+
+
+def test_a_cache_keeps_where_its_store_came_from_and_says_how_far_it_is(store: Store, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    clips = [media.path for row in store for media in row.media]
+
+    cache_frames(
+        store.path, tmp_path / "frames", "uniform:2", progress=lambda done, rejects: told.append((done, rejects))
+    )
+
+    cached, before = open_store(tmp_path / "frames").manifest, store.manifest
+    assert (cached.format, cached.options, cached.media_root) == (before.format, before.options, before.media_root)
+    assert (cached.files, cached.splits.keys()) == (before.files, before.splits.keys())
+    assert (cached.records_in, cached.rows) == (len(store), len(store) - 1)
+    assert told == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1), (6, 1)]
+    assert [m.path for row in open_store(tmp_path / "frames") for m in row.media] == [
+        p for p in clips if p != "broken.mp4"
+    ]
+
+
+def test_a_reject_has_the_place_in_its_own_store_also_after_others(tmp_path: Path) -> None:
+    for number in (0, 2):
+        (tmp_path / f"{number}.mp4").write_bytes(clip("h264", "mp4", range(6)))
+    rows = [about(n, Media("video", f"{n}.mp4")) for n in range(5)]
+    write(tmp_path / "store", rows, media_root=str(tmp_path))
+
+    cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:2", workers=1)
+
+    found = [(line["record"], line["id"], line["file"]) for line in open_store(tmp_path / "frames").rejects()]
+    assert found == [(number, f"c{number}", str(tmp_path / "store")) for number in (1, 3, 4)]

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,14 @@ import click
 import mmdata
 from mmdata._tools.terminal import json_text, one_line, visible
 from mmdata.cli._options import OptionType
-from mmdata.errors import MMDataError, UsageError
+from mmdata.errors import DataError, MMDataError, UsageError
+from mmdata.store.layout import REJECTS
 
 if TYPE_CHECKING:
     from mmdata.conversion import ConvertReport
     from mmdata.conversion.prober import MediaLevel
     from mmdata.frame_cache import CacheReport
+    from mmdata.mixture import Cache, Mixture
     from mmdata.store import Store
     from mmdata.templates import Template
 
@@ -95,7 +97,7 @@ def say(text: str, *, err: bool = False) -> None:
     epilog=EXAMPLE,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(mmdata.__version__, package_name="mmdata")
+@click.version_option(mmdata.__version__)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record accounted for."""
@@ -166,34 +168,77 @@ def convert(
     with progress(f"converting {format_name}") as update:
         report = run(format_name, sources, store, options=_options(options), progress=update, **settings)
     say(json.dumps(asdict(report), default=str) if as_json else _account(report))
+    _refuse_empty(report.why_empty)
 
 
-@cli.command()
-@click.argument("config", type=STORE)
+@cli.command(
+    epilog="""
+\b
+Annotation files (json_path) are converted into stores first, which are kept in mmdata/mixtures in $XDG_CACHE_HOME, or
+else in ~/.cache, and used again until a file, a medium's presence, the format or mmdata itself has changed.
+\b
+Examples:
+  mmdata mix mix.yaml --plan
+  mmdata mix mix.yaml -o stores/mixed --seed 0
+  mmdata mix --clear-cache
+"""
+)
+@click.argument("config", type=STORE, required=False)
 @click.option("-o", "--output", "store", type=STORE, help="Where the store shall appear.")
 @click.option("--plan", is_flag=True, help="Show what it would take, and write nothing.")
 @click.option("--seed", type=OptionType("mmdata.mixture:Mixture.from_yaml", "seed"), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
 @click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+@click.option("--cache", type=STORE, metavar="DIR", help="Where the stores of annotation files are kept.")
+@click.option("--clear-cache", is_flag=True, help="Remove the stores of annotation files, and do nothing else.")
 @JSON
-def mix(config: Path, store: Path | None, plan: bool, seed: int, overwrite: bool, parquet: bool, as_json: bool) -> None:
+def mix(
+    config: Path | None,
+    store: Path | None,
+    plan: bool,
+    seed: int,
+    overwrite: bool,
+    parquet: bool,
+    cache: Path | None,
+    clear_cache: bool,
+    as_json: bool,
+) -> None:
     """Make one store of a mixing YAML, or show with --plan what it would take."""
     from mmdata._tools.paths import local_path
     from mmdata._tools.progress import progress
-    from mmdata.mixture import Mixture, write_mixture
+    from mmdata.mixture import Cache, Mixture, write_mixture
 
-    if (store is None) != plan:
-        raise UsageError("mmdata mix takes either -o STORE, or --plan to look first")
+    kept = Cache.at(cache)
+    if clear_cache:
+        if config is not None or store is not None or plan:
+            raise UsageError("--clear-cache goes alone, or with --cache DIR")
+        size = kept.clear()
+        gone = {"cache": str(kept.folder), **asdict(size)}
+        say(json.dumps(gone) if as_json else f"removed {size.stores:,} stores, {_size(size.bytes)}: {kept.folder}")
+        return
+    if config is None or (store is None) != plan:
+        raise UsageError("mmdata mix takes a CONFIG and either -o STORE, or --plan to look first")
     if store is not None:
         local_path(store, "store")  # before data sets are converted
-    mixture = Mixture.from_yaml(config, seed=seed)
+    with progress("converting annotation files") as update:
+        mixture = Mixture.from_yaml(config, seed=seed, cache=cache, progress=update)
     if store is not None:
         with progress("mixing", len(mixture)) as update:
             write_mixture(mixture, store, overwrite=overwrite, parquet=parquet, progress=update)
-    rows = mixture.plan()
     if as_json:
-        say(json.dumps([asdict(row) for row in rows]))
-        return
+        say(json.dumps([asdict(row) for row in mixture.plan()], default=str))
+    else:
+        say(_plan(mixture, kept))
+        if store is not None:
+            say(f"wrote {store}")
+    _refuse_empty(mixture.why_empty)
+
+
+def _plan(mixture: Mixture, cache: Cache) -> str:
+    """Return for people what a mixture takes, what was not kept of its data sets, and where the cache is."""
+    from mmdata.rejects import Reason
+
+    rows = mixture.plan()
     header = ("data set", "rows", "rejects", "strategy", "selected", "drawn", "share")
     body = [
         (
@@ -207,9 +252,13 @@ def mix(config: Path, store: Path | None, plan: bool, seed: int, overwrite: bool
         )
         for r in rows
     ]
-    say(_columns([header, *body, ("together", "", "", "", "", f"{len(mixture):,}", "")]))
-    if store is not None:
-        say(f"wrote {store}")
+    lines = [_columns([header, *body, ("together", "", "", "", "", f"{len(mixture):,}", "")])]
+    for row in rows:
+        lines += [f"{row.name}: {n:,} {code}  {Reason.of(code).explanation}" for code, n in row.reasons.items()]
+        lines += [f"{row.name}: all rejects are in {row.store / REJECTS}"] if row.rejects else []
+    size = cache.size()
+    lines.append(f"cache of annotation files: {cache.folder}, {size.stores:,} stores, {_size(size.bytes)}")
+    return "\n".join(lines)
 
 
 @cli.command()
@@ -248,8 +297,16 @@ def _description(store: Store) -> list[tuple[str, str]]:
         *(("source", f"{name}: {count:,}") for name, count in manifest.sources.items()),
         ("records in", f"{manifest.records_in:,} = {manifest.rows:,} rows + {rejects:,} rejects"),
         *(("reject", f"{reason}: {count:,}") for reason, count in manifest.rejects.items()),
+        *_parts(manifest.notes.get("parts", ())),
         ("created", f"{manifest.created} by mmdata {manifest.library_version}"),
     ]
+
+
+def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield for people what a mixture was made of, and where that was."""
+    for part in parts:
+        taken = f"{part['draws']:,} of {part['rows']:,} rows ({part['sampling_strategy']}), {part['rejects']:,} rejects"
+        yield "part", f"{part['name']}: {taken}, {part['store']}"
 
 
 @cli.command(
@@ -358,6 +415,7 @@ def frames(source: Path, store: Path, strategy: str, as_json: bool, **settings: 
     with progress("decoding", len(mmdata.open(source))) as update:
         report = cache_frames(source, store, strategy, progress=update, **settings)
     say(json.dumps(asdict(report), default=str) if as_json else _account(report))
+    _refuse_empty(report.why_empty)
 
 
 @cli.command(
@@ -418,6 +476,12 @@ def _options(pairs: Iterable[str], option: str = "--option") -> dict[str, str]:
     if bad := [key for key, equals, _ in split if not equals]:
         raise UsageError(f"{option} {bad[0]}: it wants KEY=VALUE")
     return {key: value for key, _, value in split}
+
+
+def _refuse_empty(why: str | None) -> None:
+    """Leave with an error where no row was kept, after the account of what was read."""
+    if why is not None:
+        raise DataError(why)
 
 
 def _account(report: ConvertReport | CacheReport) -> str:

@@ -19,14 +19,16 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import local_path
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
+from mmdata.conversion.locate import SizeOf, size_of
 from mmdata.conversion.media import Place, embed_media, find_media, probe_media
-from mmdata.errors import RecordError, UsageError
+from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, detect, make
 from mmdata.formats._batches import read_batches
 from mmdata.rejects import Reject
 from mmdata.schema import Split
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.builder import BATCH_RECORDS
+from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
 from mmdata.store.writer import Origin, StoreWriter, check_vacant
 
@@ -51,6 +53,11 @@ class ConvertReport:
     renamed_ids: int
     seconds: float
 
+    @property
+    def why_empty(self) -> str | None:
+        """Why no row was kept and what to do about it, where none was: the most frequent reason with an example."""
+        return None if self.rows else why_empty(self.store)
+
 
 @checked
 def convert(
@@ -72,6 +79,7 @@ def convert(
     parquet: bool = False,
     duplicate_ids: DuplicateIds = "number",
     progress: Progress = lambda rows, rejects: None,
+    size_of: SizeOf = size_of,
 ) -> ConvertReport:
     """Convert ``sources`` (files or folders) of a format into a new store at ``store``, and return the account.
 
@@ -97,9 +105,13 @@ def convert(
         duplicate_ids: what becomes of a record whose id is taken by one with other content: a number after its id, or a
             reject. A record that repeats both id and content is always a reject.
         progress: called with how many records have been dealt with, and how many of them are rejects.
+        size_of: how large the medium at a path is, or None; whoever keeps the answers can tell when they change.
+
+    A store of which every record is a reject is written like any other, so that its account can be read.
 
     Raises:
-        UsageError: the sources are not there or hold no record, an option is not one, or there is a store already.
+        UsageError: the sources are not there, an option is not one, or there is a store already.
+        DataError: the sources hold no record; nothing is written.
         RecordError: ``strict`` is on and a record was not kept.
         StoreError: another process is writing to the same place.
     """
@@ -111,7 +123,7 @@ def convert(
     reader = make(format, options or {}) if isinstance(format, str) else format
     check_vacant(target, overwrite)  # before hours of hashing
     root = local_path(media_root, "media root") if media_root is not None else reader.media_root(paths)
-    place = Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed)
+    place = Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed, size_of)
     origin = Origin(
         format=format if isinstance(format, str) else type(format).__name__,
         options=dict(options or {}),
@@ -148,7 +160,7 @@ def convert(
             gc.collect(0)
             progress(writer.records_in, writer.records_in - writer.rows)
         if limit != 0 and not writer.records_in:
-            raise UsageError(f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources.")
+            raise DataError(f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources.")
         writer.describe(renamed_ids=ids.renamed)
     return ConvertReport(
         store=target,

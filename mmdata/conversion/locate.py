@@ -7,14 +7,17 @@ import posixpath
 import re
 import stat
 import string
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeAlias
 
 from mmdata._tools.paths import is_url
 from mmdata.errors import RecordError
 from mmdata.schema import Media, MediaType
 
-__all__ = ["are_there", "find", "is_file", "under"]
+__all__ = ["SizeOf", "are_there", "find", "is_file", "size_of", "under"]
+
+SizeOf: TypeAlias = Callable[[str, MediaType], int | None]
+"""How large a medium at a path is; None if nothing usable is there."""
 
 _PLAIN: Final = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
 _OF_PLAIN: Final = f"{string.ascii_letters}{string.digits}_.-/".encode()
@@ -39,7 +42,7 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
         return path
     if _TOO_ODD.search(path):
         raise RecordError(f"no file can be named {path!r}", reason="bad_encoding")
-    whole = posixpath.normpath(posixpath.join(root, path))
+    whole = "/" + posixpath.normpath(posixpath.join(root, path)).lstrip("/")  # POSIX leaves two slashes be
     if whole == root or whole.startswith(root.rstrip("/") + "/"):
         return whole[len(root.rstrip("/")) + 1 :] or "."
     if allow_outside:
@@ -50,8 +53,27 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
     )
 
 
+def size_of(path: str, kind: MediaType) -> int | None:
+    """Return the bytes of a file, or the entries of a folder of frames; None if nothing usable is there."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - called once a record; Path objects would double its cost
+        if stat.S_ISREG(found.st_mode):
+            return found.st_size
+        if stat.S_ISDIR(found.st_mode) and kind == "video":
+            return len(os.listdir(path))  # noqa: PTH208
+    except OSError:
+        return None
+    return None
+
+
 def find(
-    root: str, candidates: Iterable[str], kind: MediaType, *, look: bool = True, allow_outside: bool = False
+    root: str,
+    candidates: Iterable[str],
+    kind: MediaType,
+    *,
+    look: bool = True,
+    allow_outside: bool = False,
+    size_of: SizeOf = size_of,
 ) -> str:
     """Return the first candidate that is there, as :func:`under` spells it: a file, or for a video a folder of frames.
 
@@ -66,7 +88,7 @@ def find(
         if not look:
             return path
         tried.append(path)
-        if (size := _size(posixpath.join(root, path), kind)) is None:
+        if (size := size_of(posixpath.join(root, path), kind)) is None:
             continue
         if size == 0:
             raise RecordError(f"{path} has no bytes", reason="empty_media")
@@ -75,11 +97,13 @@ def find(
     raise RecordError(f"there is no {kind} at {tried[0]!r} under {root}{others}", reason="missing_media")
 
 
-def are_there(root: str, paths: Sequence[str], kind: MediaType, *, look: bool = True) -> bool:
+def are_there(
+    root: str, paths: Sequence[str], kind: MediaType, *, look: bool = True, size_of: SizeOf = size_of
+) -> bool:
     """Return whether all are plain names which :func:`find` would return; not all that it would are plain."""
     if not _all_plain(paths):
         return False
-    return not look or all(_size(f"{root}/{path}", kind) for path in paths)
+    return not look or all(size_of(f"{root}/{path}", kind) for path in paths)
 
 
 def _all_plain(paths: Sequence[str]) -> bool:
@@ -88,16 +112,3 @@ def _all_plain(paths: Sequence[str]) -> bool:
     if not joined.isascii() or joined.encode().translate(None, _OF_PLAIN):
         return False
     return not any(odd in joined for odd in ("//", "/.", "/-"))
-
-
-def _size(path: str, kind: MediaType) -> int | None:
-    """Return the bytes of a file, or the entries of a folder of frames; None if nothing usable is there."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - called once a record; Path objects would double its cost
-        if stat.S_ISREG(found.st_mode):
-            return found.st_size
-        if stat.S_ISDIR(found.st_mode) and kind == "video":
-            return len(os.listdir(path))  # noqa: PTH208
-    except OSError:
-        return None
-    return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmdata._tools.paths import is_url
-from mmdata.conversion.locate import are_there, find
+from mmdata.conversion.locate import SizeOf, are_there, find, size_of
 from mmdata.errors import MediaError, RecordError
 from mmdata.formats import Format, Origin
 from mmdata.schema import MediaType
@@ -33,12 +33,13 @@ _EMBEDDED: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where media are, whether they are looked for, and whether they are to be embedded."""
+    """Where media are, whether and how they are looked for, and whether they are to be embedded."""
 
     root: str
     look: bool
     allow_outside: bool
     embed: bool = False
+    size_of: SizeOf = size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,8 @@ def find_media(batch: ConversationBatch, reader: Format, place: Place) -> Conver
     # Nearly always every medium is at the first place to look. Asking for all at once costs a fraction of asking each.
     likeliest = [next(iter(reader.candidates(media.paths[n] or "", origins[rows[n]]))) for n in named]
     types = {media.types[number] for number in named}
-    some_url = "://" in " ".join(filter(None, media.paths))
-    if not some_url and len(types) == 1 and are_there(place.root, likeliest, types.pop(), look=place.look):
+    together = len(types) == 1 and "://" not in " ".join(filter(None, media.paths))
+    if together and are_there(place.root, likeliest, types.pop(), look=place.look, size_of=place.size_of):
         for number, path in zip(named, likeliest, strict=True):
             found[number] = path
     else:
@@ -116,7 +117,7 @@ def _find_one(path: str, kind: MediaType, reader: Format, origin: Origin, place:
     if is_url(path):
         return _remote(path, place)
     candidates = reader.candidates(path.removeprefix("file://"), origin)
-    return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside)
+    return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside, size_of=place.size_of)
 
 
 def _remote(url: str, place: Place) -> str:

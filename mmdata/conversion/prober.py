@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url
+from mmdata._tools.requirements import processors
 from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import is_file
 from mmdata.conversion.probe import check
@@ -118,7 +119,7 @@ class Prober:
         self._level = level
         self._limits = limits or Limits()
         self._path = journal or Path(os.devnull)
-        self._pool = Pool(workers or os.cpu_count() or 1, deadline=self._limits.deadline, memory=self._limits.memory)
+        self._pool = Pool(workers or processors(), deadline=self._limits.deadline, memory=self._limits.memory)
         self._known: dict[tuple[str, Fingerprint | None], list[Any]] = {}
 
     def __enter__(self) -> Prober:

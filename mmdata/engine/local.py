@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from mmdata._tools.options import PositiveFloat, PositiveInt, checked
+from mmdata._tools.requirements import load_posix
 from mmdata.errors import MediaError
 
 __all__ = ["Pool", "run"]
@@ -176,6 +177,7 @@ class _Worker:
         return status
 
     def _start(self) -> None:
+        load_posix("resource", needed_by="reading media in a process of its own")  # which caps its memory there
         self.channel, theirs = Pipe()
         arguments = f"{theirs.fileno()}, {self._deadline + _GRACE}, {self._memory}"
         with theirs:

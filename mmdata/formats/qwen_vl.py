@@ -125,7 +125,7 @@ class _Pictures:
     def __init__(self, grid: int) -> None:
         self.media: list[Media] = []
         self.grid = grid
-        self.shown = 0  # the image that regions speak of
+        self.shown = 0  # the image that was last met in the text: regions speak of it
 
     def take(self, mark: str) -> Part:
         """Return the part for an image's mark; a number met before with the same file is the same image."""
@@ -139,8 +139,7 @@ class _Pictures:
             self.media.append(Media("image", path))
         elif not 0 < number < new or self.media[number - 1].path != path:
             raise RecordError(f"{mark!r} is picture {new} of the conversation", reason="media_mismatch")
-        self.shown = number - 1
-        return Image(self.shown)
+        return Image(number - 1)
 
 
 def _message(turn: Any, pictures: _Pictures) -> Message:
@@ -149,6 +148,8 @@ def _message(turn: Any, pictures: _Pictures) -> Message:
     role = role_of(turn.get("from"))
     content: list[Part] = []
     for part in fill(turn["value"], _IMAGE, pictures.take):
+        if isinstance(part, Image):
+            pictures.shown = part.media
         content += _regions(part.text, pictures) if isinstance(part, Text) else (part,)
     return Message(role, tuple(content), role == "assistant")
 

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from mmdata.mixture.cache import Cache, CacheSize
 from mmdata.mixture.config import Dataset, MixConfig, read_config
 from mmdata.mixture.mixture import Mixture, PlanRow, write_mixture
 from mmdata.mixture.strategy import Strategy
 
-__all__ = ["Dataset", "MixConfig", "Mixture", "PlanRow", "Strategy", "read_config", "write_mixture"]
+__all__ = [
+    "Cache",
+    "CacheSize",
+    "Dataset",
+    "MixConfig",
+    "Mixture",
+    "PlanRow",
+    "Strategy",
+    "read_config",
+    "write_mixture",
+]

@@ -99,7 +99,7 @@ def _config(values: Any, folder: Path, faults: list[str]) -> MixConfig | None:
     if any(weighted) and not all(weighted):
         faults.append("either every entry has a `weight:` or none has")
     length = values.get("epoch_length")
-    if length is not None and (not isinstance(length, int) or length <= 0 or not any(weighted)):
+    if length is not None and (type(length) is not int or length <= 0 or not any(weighted)):
         faults.append(f"epoch_length {length!r}: it is a number of rows, and goes with weights")
         length = None
     return MixConfig(datasets, length)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bisect
 import os.path
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -13,15 +14,17 @@ from typing import TYPE_CHECKING, overload
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import local_path
 from mmdata._tools.shuffle import choose
-from mmdata.conversion import convert
 from mmdata.conversion.ids import Ids, Seen, content_of, with_own_id
-from mmdata.errors import ConfigError
+from mmdata.errors import ConfigError, DataError, MMDataError
+from mmdata.mixture.cache import Cache
 from mmdata.mixture.config import Dataset, MixConfig, read_config
+from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, replace
 from mmdata.store import Store
 from mmdata.store import open as open_store
 from mmdata.store.builder import BatchBuilder
-from mmdata.store.manifest import hash_file, hash_text
+from mmdata.store.empty import explain_empty, why_empty
+from mmdata.store.manifest import hash_text
 from mmdata.store.writer import Origin, StoreWriter
 
 if TYPE_CHECKING:
@@ -33,7 +36,11 @@ __all__ = ["Mixture", "PlanRow", "write_mixture"]
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """What a mixture takes from one data set: of its ``rows``, ``selected`` ones, ``draws`` times in all."""
+    """What a mixture takes from one data set: of its ``rows``, ``selected`` ones, ``draws`` times in all.
+
+    ``store`` is where they are, in the cache for annotation files; ``reasons`` are the numbers of its ``rejects`` by
+    reason.
+    """
 
     name: str
     rows: int
@@ -42,6 +49,8 @@ class PlanRow:
     selected: int
     draws: int
     share: float
+    store: Path
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,9 @@ class Mixture(Sequence[Conversation]):
         selections = [
             dataset.sampling_strategy.select(len(store), seed + n) for n, (dataset, store) in enumerate(stores)
         ]
+        for (dataset, store), rows in zip(stores, selections, strict=True):
+            if dataset.weight is not None and not len(rows):
+                raise _no_rows(dataset, store)
         draws = _draws([dataset for dataset, _ in stores], [len(rows) for rows in selections], epoch_length)
         self._parts = [
             _part(dataset, store, rows, count, seed + n)
@@ -87,20 +99,35 @@ class Mixture(Sequence[Conversation]):
 
     @classmethod
     @checked
-    def from_yaml(cls, path: str | Path, *, seed: int = 0, cache: str | Path | None = None) -> Mixture:
+    def from_yaml(
+        cls,
+        path: str | Path,
+        *,
+        seed: int = 0,
+        cache: str | Path | None = None,
+        progress: Callable[[int, int], object] = lambda records, rejects: None,
+    ) -> Mixture:
         """Return the mixture that a mixing YAML describes.
 
         Annotation files (``json_path``) are converted into stores in the folder ``cache`` first, by default
-        ``~/.cache/mmdata``, unless a store of the same files is there.
+        ``mmdata/mixtures`` in ``$XDG_CACHE_HOME`` or else in ``~/.cache``; ``progress`` is called as :func:`mmdata.
+        convert` calls it. A store that is there is used again while the files, the format, its options and code, the
+        media root, the library and the presence of every medium are what they were; that is asked anew each time.
+        :meth:`plan` says where each store is.
 
         Raises:
             ConfigError: with every fault of the file.
             StoreError: a store is not there or damaged.
+            DataError: of a data set with a weight no row was kept.
         """
-        folder = Path(cache) if cache is not None else Path.home() / ".cache" / "mmdata"
         config: MixConfig = read_config(path)
-        stores = [(dataset, _open(dataset, folder)) for dataset in config.datasets]
+        kept = Cache.at(cache)
+        stores = [(dataset, _open(dataset, kept, progress)) for dataset in config.datasets]
         return cls(stores, seed=seed, epoch_length=config.epoch_length)
+
+    def __repr__(self) -> str:
+        """Return the numbers of rows and of data sets."""
+        return f"Mixture({len(self)} rows of {len(self._parts)} data sets)"
 
     def __len__(self) -> int:
         """Return how many rows an epoch has."""
@@ -156,9 +183,30 @@ class Mixture(Sequence[Conversation]):
                 selected=len(part.selected),
                 draws=part.draws,
                 share=part.draws / total,
+                store=part.store.path,
+                reasons=part.store.manifest.rejects,
             )
             for part in self._parts
         ]
+
+    def rejects(self) -> Iterator[Reject]:
+        """Yield what was not kept of its data sets, in order; of a store that several of them name, once."""
+        for store in self._stores():
+            yield from map(Reject.of, store.rejects())
+
+    @property
+    def why_empty(self) -> str | None:
+        """Why it has no row and what to do about it, where it has none: the most frequent reason with an example."""
+        if len(self):
+            return None
+        if rows := sum(len(store) for store in self._stores()):
+            return f"no row was kept: of the {rows:,} rows of its data sets, their sampling strategies take none."
+        counts = sum((Counter(store.manifest.rejects) for store in self._stores()), Counter[str]())
+        return explain_empty(counts, self.rejects())
+
+    def _stores(self) -> list[Store]:
+        """Return its stores, each once."""
+        return list({part.store.path: part.store for part in self._parts}.values())
 
     def _place(self, index: int) -> tuple[_Part, int]:
         length = len(self)
@@ -183,7 +231,8 @@ def write_mixture(
     """Copy the rows of a mixture, in its order, into a new store at ``store``, and return it opened.
 
     Ids that stores share, or that a row has again because it repeats, get a number; media paths become relative to
-    the nearest folder that holds all the media.
+    the nearest folder that holds all the media. The rejects of its data sets are those of the new store, which has as
+    many ``records_in`` as rows and rejects; its manifest has the :meth:`Mixture.plan` in its notes, as ``parts``.
 
     Raises:
         UsageError: there is a store already and ``overwrite`` is off.
@@ -206,7 +255,11 @@ def write_mixture(
                 writer.write(builder.build())
                 progress(index, 0)
         writer.write(builder.build())
-        writer.describe(renamed_ids=ids.renamed)
+        for reject in mixture.rejects():
+            writer.reject(reject)
+        progress(len(mixture), writer.records_in - writer.rows)
+        parts = [{**asdict(row), "store": str(row.store)} for row in mixture.plan()]
+        writer.describe(renamed_ids=ids.renamed, parts=parts)
     return open_store(store)
 
 
@@ -216,22 +269,21 @@ def _relative(medium: Media, root: Path | None) -> Media:
     return replace(medium, path=medium.path[len(str(root)) + 1 :])
 
 
-def _open(dataset: Dataset, cache: Path) -> Store:
+def _open(dataset: Dataset, cache: Cache, progress: Callable[[int, int], object]) -> Store:
     if dataset.store is not None:
         return open_store(dataset.store, media_root=dataset.media_root)
-    settings = [dataset.format, str(dataset.media_root), repr(sorted(dataset.options.items()))]
-    contents = [f"{file.absolute()} {hash_file(file)}" for file in dataset.json_path]
-    store = cache / f"{dataset.json_path[0].stem}-{hash_text(*settings, *contents)}"
-    if not store.exists():
-        convert(dataset.format, dataset.json_path, store, options=dataset.options, media_root=dataset.media_root)
-    return open_store(store)
+    return cache.open(dataset, progress)
+
+
+def _no_rows(dataset: Dataset, store: Store) -> MMDataError:
+    """Return the error of a data set that shall have a share of the draws and has no row to draw."""
+    if (why := why_empty(store.path)) is not None:
+        return DataError(f"{dataset.name} has a weight, but {why}")
+    return ConfigError(f"{dataset.name} has a weight but gives no rows: {dataset.sampling_strategy} takes none")
 
 
 def _draws(datasets: Sequence[Dataset], selected: Sequence[int], epoch_length: int | None) -> list[int]:
     """Return how many rows each data set gives to an epoch."""
-    for dataset, count in zip(datasets, selected, strict=True):
-        if count == 0 and dataset.weight is not None:
-            raise ConfigError(f"{dataset.name} has a weight but gives no rows")
     if not any(dataset.weight is not None for dataset in datasets):
         return [round(dataset.repeat * count) for dataset, count in zip(datasets, selected, strict=True)]
     length = epoch_length if epoch_length is not None else sum(selected)

@@ -77,4 +77,5 @@ class Strategy:
 
     def __str__(self) -> str:
         """Return the strategy as the YAML spells it."""
-        return "all" if self.which == "all" else f"{self.which}:{self.amount:g}{'%' if self.percent else ''}"
+        amount = int(self.amount) if float(self.amount).is_integer() else self.amount
+        return "all" if self.which == "all" else f"{self.which}:{amount}{'%' if self.percent else ''}"

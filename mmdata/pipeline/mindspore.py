@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
+from mmdata._tools.requirements import load_optional
 from mmdata.errors import ConfigError
 from mmdata.pipeline.stream import Stream
 
@@ -32,9 +33,9 @@ def mindspore_dataset(
 
     Raises:
         ConfigError: the length of an epoch is not known beforehand, and no ``steps`` are given.
+        UsageError: MindSpore is not installed.
     """
-    import mindspore.dataset as ds
-
+    ds = load_optional("mindspore.dataset", needed_by="mindspore_dataset")
     left = stream.steps_left if steps is None else steps
     if left is None:
         raise ConfigError(

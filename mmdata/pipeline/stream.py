@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -11,7 +10,8 @@ from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from mmdata._tools.options import NonNegativeInt, PositiveFloat, PositiveInt, checked, faults_of_fields
-from mmdata.errors import ConfigError, DroppedSampleError, SampleError
+from mmdata._tools.requirements import processors
+from mmdata.errors import ConfigError, DataError, DroppedSampleError, SampleError
 from mmdata.pipeline import collate, mindformers
 from mmdata.pipeline.batch import Batch
 from mmdata.pipeline.collate import Frame, PixelType
@@ -109,6 +109,11 @@ class Stream:
         """Check the options and stand at the beginning."""
         if faults := list(self._faults()):
             raise ConfigError("; ".join(faults))
+        if not len(self.mixture):
+            raise DataError(
+                f"{self.mixture!r}: there is no row to read. `mmdata info STORE` and `mmdata mix CONFIG --plan` say "
+                "what was not kept, and why."
+            )
         self._family = family(self.template)
         self._facts = self._all_facts()
         self._mark = _Mark(0, Cursor(), {}, {})
@@ -196,7 +201,7 @@ class Stream:
         )
 
     def _threads(self, workers: int | None) -> int:
-        return next(count for count in (workers, self.workers, _processors()) if count is not None)
+        return next(count for count in (workers, self.workers, processors()) if count is not None)
 
     def _remember(self, mark: _Mark) -> None:
         """Keep the state of a step for those who ask later; steps that are made a second time are known."""
@@ -370,7 +375,3 @@ def _outcome(reader: SampleReader, place: Place) -> Outcome:
 
 def _late(reader: SampleReader, deadline: float, place: Place) -> Outcome:
     return SampleError(f"{reader.name(place.index)} was not read within {deadline:g} seconds", reason=LATE)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mmdata._tools.options import checked
+from mmdata._tools.requirements import load_optional
 from mmdata.errors import ConfigError
 from mmdata.pipeline.stream import Stream
 
@@ -22,8 +23,9 @@ def torch_dataset(stream: Stream) -> Any:
 
     Raises:
         ConfigError: when it is iterated over in a worker process of a DataLoader.
+        UsageError: torch is not installed.
     """
-    import torch
+    torch = load_optional("torch", needed_by="torch_dataset")
     from torch.utils.data import IterableDataset, get_worker_info
 
     class Batches(IterableDataset):  # type: ignore[misc]  # torch is not typed for us

@@ -1,8 +1,8 @@
 """The records of a JSON file, one after the other: an array, JSON Lines, or objects printed one below another.
 
 Memory stays flat: one window of text and one record. A record that cannot be read costs itself; reading goes on at the
-next one, which is found by matching brackets outside strings, or, where the damage hides them, by the first key that
-records of the file have. Where nothing is broken, many records are read at once (:mod:`mmdata.sources._run`).
+next one: in JSON Lines on the next line, else where :mod:`mmdata.sources._recovery` sees the record end. Where nothing
+is broken, many records are read at once (:mod:`mmdata.sources._run`).
 
 Stricter than :mod:`json` where that loses or invents data: a key that stands twice in one object, ``NaN`` and the
 infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost: commas between records may be missing
@@ -24,28 +24,21 @@ from msgspec import Struct
 
 from mmdata.errors import RecordError
 from mmdata.rejects import Reject
+from mmdata.sources._recovery import MARGIN, SHOWN, Broken, MoreTextNeeded, is_cut_short
 from mmdata.sources._run import LENGTH, Way, read_run, read_strictly
 from mmdata.sources._window import Window, suspicious
 from mmdata.sources.record import Record
 
 __all__ = ["Value", "has_whole_lines", "identity", "is_clean", "members", "records", "runs"]
 
-_EDGE: Final = 16
-"""A fault nearer than this to the end of the window may be a literal or an escape that is cut there."""
-_LOOKAHEAD: Final = 1 << 20
-"""How many characters of a broken record are searched for its end before the next likely start is taken."""
 _LONGEST: Final = 1 << 26
 """Characters; a longer record is rejected, so that a stray quote cannot fill the memory."""
 _SHOWN: Final = 50
 
 _SEPARATORS: Final = re.compile(r"[ \t\r\n,\ufeff]*")
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
 _FIRST_KEY: Final = re.compile(r'\{\s*("(?:[^"\\\n]|\\.){0,200}")\s*:')
-_STRUCTURE: Final = re.compile(r'["\[\]{}]')
-_IN_STRING: Final = re.compile(r'["\\\n]')
-_NEXT_MEMBER: Final = r'(?<=\})\s*\]\s*,\s*"[^"\\\n]{0,200}"\s*:\s*\['
-"""Where an array of objects ends and the next array of the same object begins."""
-_CLOSERS: Final = {"[": "]", "{": "}"}
+_CUT: Final = re.compile(r'[^\s"\[\]{},:]{0,16}\Z')
+"""What is left of a text that ends within a literal, a number or an escape, or before a sign that is wanted."""
 
 Value: TypeAlias = Any
 """What a JSON value is in Python, or the :class:`RecordError` that stands where one cannot be read."""
@@ -104,29 +97,29 @@ class Reader:
         self._alone = 0 if ways else sys.maxsize  # characters in which no run is tried
         self.size = 0
         self._last: Value = None
-        self._lost = False  # the rest of the file could not be understood, and that has been said
-        self._in_members = False
+        self._level = ""  # the brackets that are open around the value at the position
+        self._lost = False  # the rest of the file may belong to a record that cannot be read
+        self._fault_said = False
 
     def runs(self) -> Iterator[Sequence[Value]]:
         """Yield the values of the file, its arrays opened, in lists of what is read together."""
-        inside = False
         while character := self.peek():
-            if character == "[" and not (inside or self._by_line):
-                inside = True
+            if character == "[" and not (self._level or self._by_line):
+                self._level = "["
                 self._position += 1
             elif character == "]" and not self._by_line:
-                inside = False
+                self._level = ""
                 self._position += 1
             else:
-                yield self.some(in_array=inside)
-        yield from ([error] for error in self.ending(complete=not inside))
+                yield self.some()
+        yield from ([error] for error in self.ending())
 
     def members(self) -> Iterator[tuple[str, Value]]:
         """Yield the members of the file's one object, those of arrays one by one, each with its key."""
         if not self._skip("{"):
             yield "", RecordError(f"an object is wanted, found {_show(self._window.text, 0)}", reason="bad_json")
             return
-        self._in_members = True
+        self._level = "{"
         while self.peek() not in {"", "}"}:
             key = self.value()
             if not isinstance(key, str) or not self._skip(":"):
@@ -135,19 +128,22 @@ class Reader:
             if not self._skip("["):
                 yield key, self.value()
                 continue
+            self._level = "{["
             while self.peek() not in {"", "]"}:
-                for value in self.some(in_array=True):
+                for value in self.some():
                     yield key, value
-            self._skip("]")
-        yield from (("", error) for error in self.ending(complete=self._skip("}")))
+            if self._skip("]"):
+                self._level = "{"
+        if self._skip("}"):
+            self._level = ""
+        yield from (("", error) for error in self.ending())
 
-    def ending(self, *, complete: bool) -> Iterator[RecordError]:
+    def ending(self) -> Iterator[RecordError]:
         """Yield what is wrong with the end of the file, unless it has been said: at most one error."""
-        if self._lost:
-            return
         if self._window.fault:
-            yield RecordError(self._window.fault, reason="bad_encoding")
-        elif not complete:
+            if not self._fault_said:
+                yield RecordError(self._window.fault, reason="bad_encoding")
+        elif self._level and not self._lost:
             yield RecordError("the file ends before its brackets close; was it cut?", reason="bad_json")
 
     def peek(self) -> str:
@@ -161,13 +157,13 @@ class Reader:
                 return ""
             self._slide()
 
-    def some(self, *, in_array: bool) -> Sequence[Value]:
+    def some(self) -> Sequence[Value]:
         """Return the value at the position, or a run of values, and step over it."""
         if self._alone <= 0:
             if len(self._window.text) - self._position < LENGTH and not self._window.ended:
                 self._slide()
             start = self._position
-            text, by_line = self._window.text, self._by_line
+            text, by_line, in_array = self._window.text, self._by_line, self._level.endswith("[")
             values, end = read_run(text, start, in_array=in_array, by_line=by_line, ways=self._ways)
             if values:
                 self._position, self.size, self._last = end, (end - start) // len(values), values[-1]
@@ -179,14 +175,19 @@ class Reader:
 
     def value(self) -> Value:
         """Return the value at the position and step over it; an error in its place where it cannot be read."""
-        try:
-            value, end = self._decode(_DECODER)
-        except RecursionError:
-            return self._refuse("nested deeper than a reader can follow", "too_deep")
-        except json.JSONDecodeError as error:
-            return self._refuse_at(error)
-        except ValueError as error:
-            return self._refuse(str(error), "bad_json")
+        while True:
+            try:
+                value, end = self._decode()
+            except (ValueError, RecursionError) as error:
+                held = len(self._window.text) - self._position
+                further = self._behind(error)
+                if len(self._window.text) - self._position > held:
+                    continue  # it may be whole with what has been read since
+                refusal = self._refusal(error)
+                self._lost = further is None and self._window.ended
+                self._position = len(self._window.text) if further is None else further
+                return refusal
+            break
         text, start = self._window.text, self._position
         self._position, self.size = end, end - start
         if suspicious(text[start:end]) and not is_clean(value):
@@ -202,145 +203,78 @@ class Reader:
         return found
 
     def _slide(self) -> None:
-        self._window.slide(self._position)
-        self._position = 0
+        dropped = max(0, self._position - SHOWN)
+        self._window.slide(dropped)
+        self._position -= dropped
 
-    def _decode(self, decoder: json.JSONDecoder) -> tuple[Value, int]:
+    def _decode(self) -> tuple[Value, int]:
         """Return the value at the position and where it ends, reading on while the window may cut it."""
         window = self._window
         while True:
             try:
-                value, end = decoder.raw_decode(window.text, self._position)
+                value, end = _DECODER.raw_decode(window.text, self._position)
             except json.JSONDecodeError as error:
                 if window.ended or not _may_be_cut(error):
                     raise
                 if len(window.text) - self._position > _LONGEST:
                     raise ValueError(f"the record is longer than {_LONGEST} characters") from error
             else:
-                if end < len(window.text) or window.ended:
+                if end <= len(window.text) - MARGIN or window.ended:
+                    self._require_whole(value, end)
                     return value, end
             self._slide()
 
-    def _refuse_at(self, error: json.JSONDecodeError) -> RecordError:
-        found = error.doc[error.pos : error.pos + 1]
-        unclean = found == "\0" or "\ud800" <= found <= "\udfff"
-        what = f"{error.msg}, {error.pos - self._position} characters in, found {_show(error.doc, error.pos)}"
-        cut = self._window.ended and _may_be_cut(error)
-        if cut and self._window.fault:
-            return self._refuse(self._window.fault, "bad_encoding", cut=True)
-        return self._refuse(what, "bad_encoding" if unclean else "bad_json", cut=cut and not self._by_line)
+    def _require_whole(self, value: Value, end: int) -> None:
+        text = self._window.text
+        if self._level != "{" and is_cut_short(value, text, self._position, end, by_line=self._by_line):
+            raise json.JSONDecodeError("Closed before its end", text, end)
 
-    def _refuse(self, what: str, reason: str, *, cut: bool = False) -> RecordError:
-        refusal = RecordError(f"{self._window.where(self._position)}: {what}", reason=reason)
-        if cut:
-            self._lose_the_rest()
-        elif self._by_line:
-            self._skip_line()
-        else:
-            self._skip_record()
-        return refusal
+    def _refusal(self, error: ValueError | RecursionError) -> RecordError:
+        what, reason = str(error), "bad_json"
+        if isinstance(error, RecursionError):
+            what, reason = "nested deeper than a reader can follow", "too_deep"
+        elif self._is_cut(error) and self._window.fault:
+            what, reason, self._fault_said = self._window.fault, "bad_encoding", True
+        elif isinstance(error, json.JSONDecodeError):
+            found = error.doc[error.pos : error.pos + 1]
+            reason = "bad_encoding" if found == "\0" or "\ud800" <= found <= "\udfff" else "bad_json"
+            what = f"{error.msg}, {error.pos - self._position} characters in, found {_show(error.doc, error.pos)}"
+        return RecordError(f"{self._window.where(self._position)}: {what}", reason=reason)
 
-    def _lose_the_rest(self) -> None:
-        self._position = len(self._window.text)
-        self._lost = True
+    def _is_cut(self, error: Exception) -> bool:
+        return self._window.ended and isinstance(error, json.JSONDecodeError) and _may_be_cut(error)
 
-    def _skip_line(self) -> None:
-        window = self._window
-        while (end := window.text.find("\n", self._position)) < 0:
-            self._position = len(window.text)
-            if window.ended:
-                return
+    def _behind(self, error: Exception) -> int | None:
+        """Return where reading goes on behind the value at the position, which has an error; None if nowhere."""
+        if self._is_cut(error) and self._window.fault:
+            return None
+        return self._end_of_line() if self._by_line else self._end_of_broken()
+
+    def _end_of_line(self) -> int:
+        while (end := self._window.text.find("\n", self._position)) < 0:
+            if self._window.ended:
+                return len(self._window.text)
             self._slide()
-        self._position = end + 1
+        return end + 1
 
-    def _skip_record(self) -> None:
-        """Go to the end of the record at the position: where it would be if we were less strict, else by its look."""
-        try:
-            _, self._position = self._decode(_LAX)
-        except (ValueError, RecursionError):
-            self._skip_broken()
-
-    def _skip_broken(self) -> None:
-        """Go to where the brackets of the record at the position are closed, else to where the next seems to start."""
-        window, start = self._window, self._position
-        starts = self._likely_start()
-        brackets = _Brackets(starts, hopeless=window.text[start] not in _CLOSERS)
-        scanned, searched = start, start + 1
+    def _end_of_broken(self) -> int | None:
+        alike = self._beginning()
         while True:
-            end = brackets.scan(window.text, scanned)
-            if end is not None and _goes_on_well(window.text, end):
-                self._position = end
-                return
-            enough = brackets.hopeless or end is not None or len(window.text) - start >= _LOOKAHEAD
-            found = starts.search(window.text, searched)
-            if found and (enough or window.ended):
-                self._position = found.start()
-                return
-            if window.ended:
-                self._lose_the_rest()
-                return
-            dropped = start if not enough else max(start, len(window.text) - 256)
-            scanned, searched, start = len(window.text) - dropped, max(0, searched - dropped), 0
-            window.slide(dropped)
+            text, start = self._window.text, self._position
+            ended = self._window.ended or len(text) - start > _LONGEST
+            try:
+                return Broken(text, start, self._level, alike, ended).further()
+            except MoreTextNeeded:
+                self._slide()
 
-    def _likely_start(self) -> re.Pattern[str]:
-        """Return the pattern of the start of a record of this file, judged by the last whole one and the broken one."""
+    def _beginning(self) -> re.Pattern[str]:
+        """Return how a record of this file begins, judged by the last whole one and the one at the position."""
         keys = []
         if isinstance(self._last, dict) and self._last:
             keys.append(json.dumps(next(iter(self._last)), ensure_ascii=False))
         if own := _FIRST_KEY.match(self._window.text, self._position):
             keys.append(own[1])
-        start = r"\{\s*(?:" + "|".join(map(re.escape, keys)) + r")\s*:" if keys else r'\{\s*"'
-        return re.compile(f"{start}|{_NEXT_MEMBER}" if self._in_members else start)
-
-
-class _Brackets:
-    """Matches brackets outside strings, over one stretch of text after another, until the first one is closed."""
-
-    def __init__(self, starts: re.Pattern[str], *, hopeless: bool) -> None:
-        self.hopeless = hopeless  # there are none, one closes what it did not open, or a quote is missing
-        self._starts = starts
-        self._open: list[str] = []
-        self._in_string = False
-        self._skip = 0
-
-    def scan(self, text: str, position: int) -> int | None:
-        """Return where the value that starts at the first position ever given ends; None where that is not seen."""
-        position += self._skip
-        self._skip = 0
-        while not self.hopeless:
-            found = (_IN_STRING if self._in_string else _STRUCTURE).search(text, position)
-            if found is None:
-                return None
-            position = found.end()
-            if self._in_string:
-                position = self._string(found[0], text, position)
-            elif self._closes(found[0]):
-                return position
-        return None
-
-    def _string(self, character: str, text: str, position: int) -> int:
-        """Take a quote, a newline (no string goes over one) or a backslash in a string; return where to go on."""
-        if character == "\\":
-            self._skip = max(0, position + 1 - len(text))
-            return min(position + 1, len(text))
-        self._in_string = False
-        brace = text.rfind("{", max(0, position - 32), position)
-        if character == '"' and brace >= 0 and self._starts.match(text, brace, position + 300):
-            self.hopeless = True  # what closes a string here is the first quote of a record
-        return position
-
-    def _closes(self, character: str) -> bool:
-        """Take a quote or a bracket outside strings; return whether it closes the first one."""
-        if character == '"':
-            self._in_string = bool(self._open)
-            self.hopeless = not self._open
-        elif character in _CLOSERS:
-            self._open.append(_CLOSERS[character])
-        else:
-            self.hopeless = not self._open or self._open.pop() != character
-            return not self._open and not self.hopeless
-        return False
+        return re.compile(r"\{\s*(?:" + "|".join(map(re.escape, keys)) + r")\s*:" if keys else r'\{\s*"')
 
 
 def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
@@ -363,18 +297,11 @@ def _float(spelled: str) -> float:
 
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
-_LAX: Final = json.JSONDecoder(strict=False, parse_int=float)
 
 
 def _may_be_cut(error: json.JSONDecodeError) -> bool:
     """Return whether an error may come from the end of the text."""
-    return error.pos >= len(error.doc) - _EDGE or error.msg.startswith("Unterminated string")
-
-
-def _goes_on_well(text: str, end: int) -> bool:
-    """Return whether, after a value, a comma, a bracket, the next object or the end of the text follows."""
-    after = _SPACE.match(text, end).end()  # type: ignore[union-attr]
-    return text[after : after + 1] in {"", ",", "]", "{"}
+    return error.msg.startswith("Unterminated string") or _CUT.match(error.doc, error.pos) is not None
 
 
 def has_whole_lines(text: str) -> bool:

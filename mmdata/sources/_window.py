@@ -29,10 +29,11 @@ class Window:
     """The text of a file from some place on.
 
     ``text`` is what is held, ``ended`` whether nothing follows it, and ``fault`` why the file could not be read to its
-    end, or an empty string.
+    end, or an empty string. It reads ``chunk`` bytes at a time, more where more is held.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, chunk: int = _CHUNK) -> None:
+        self._chunk = chunk
         self.text = ""
         self.ended = False
         self.fault = ""
@@ -52,7 +53,7 @@ class Window:
         """Drop the text before ``start`` and read on: one chunk, or as much as is held where that is more."""
         self._characters += start
         kept = self.text[start:]
-        self.text = kept + self._decode(self._read(max(_CHUNK, len(kept))))
+        self.text = kept + self._decode(self._read(max(self._chunk, len(kept))))
 
     def where(self, position: int) -> str:
         """Return the place of a position of ``text`` in the file, for people."""
@@ -60,7 +61,7 @@ class Window:
         return f"line {line}, character {self._characters + position}"
 
     def _sniff(self) -> None:
-        head = self._read(_CHUNK)
+        head = self._read(max(self._chunk, 4))
         if kind := binary_kind(head):
             self.fault, self.ended = f"the file is {kind}", True
             return

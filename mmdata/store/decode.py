@@ -132,7 +132,7 @@ class _Media:
         self._starts = _starts(column)
         self._type = _Words.of(media.field("type"), get_args(MediaType))
         self._path = _Strings(media.field("path"))
-        fields = zip(media.type.names[2:], media.flatten()[2:], strict=True)
+        fields = zip([field.name for field in media.type][2:], media.flatten()[2:], strict=True)
         self._known = [(name, _scalars(values)) for name, values in fields if values.null_count < len(media)]
 
     def __getitem__(self, row: int) -> tuple[Media, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,10 +16,11 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from mmdata._tools.requirements import load_posix
 from mmdata.errors import StoreError
 from mmdata.store.layout import partial_path
 
-__all__ = ["partial_directory", "publish", "sync", "write_ahead"]
+__all__ = ["locked", "partial_directory", "publish", "sync", "write_ahead"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -44,6 +44,17 @@ def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iter
             if entry.name not in keep:
                 _remove(entry)
         yield partial
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a directory, made if need be, as soon as nobody else does; of a dead process, nobody does."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder, folder, wait=True)
+    try:
+        yield
     finally:
         os.close(lock)
 
@@ -73,11 +84,16 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_ahead(descriptor: int) -> None:
-    """Let the system begin to write an open file to disk, where it can, so that :func:`sync` has little to wait for."""
+def write_ahead(path: Path) -> None:
+    """Let the system begin to write a file to disk, where it can, so that :func:`sync` has little to wait for."""
     libc = _libc()
-    if hasattr(libc, "sync_file_range"):
+    if not hasattr(libc, "sync_file_range"):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
         libc.sync_file_range(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
+    finally:
+        os.close(descriptor)
 
 
 @cache
@@ -85,13 +101,14 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _lock(folder: Path, path: Path) -> int:
+def _lock(folder: Path, path: Path, *, wait: bool = False) -> int:
     """Return a descriptor that holds the lock of the directory that is at ``folder`` now, made if need be."""
+    fcntl = load_posix("fcntl", needed_by="writing a store")
     while True:
         folder.mkdir(exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             raise StoreError(

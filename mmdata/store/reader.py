@@ -7,7 +7,6 @@ byte of it. :mod:`mmdata.store.writer` makes them.
 from __future__ import annotations
 
 import bisect
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -131,8 +130,10 @@ class Store(Sequence[Conversation]):
 
     def rejects(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of ``rejects.jsonl``: record, file, id, reason and detail of what was not kept."""
-        with (self.path / REJECTS).open(encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
+        import jsonlines
+
+        with jsonlines.open(self.path / REJECTS) as lines:
+            yield from lines
 
     def locate(self, media: Media) -> str | None:
         """Return where the file of a medium is: its URL or absolute path, the media root applied; None if embedded."""

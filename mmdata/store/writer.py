@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -16,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 import mmdata
 from mmdata._tools.options import checked
 from mmdata._tools.paths import local_path
-from mmdata.errors import UsageError
+from mmdata.errors import StoreError, UsageError
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from mmdata.store.arrays import canonical, codes_of, dictionary, dictionary_codes
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.encode import arrow_schema
 from mmdata.store.layout import MANIFEST, REJECTS, partial_path
-from mmdata.store.manifest import Manifest, Shard, SourceFile, hash_file, write_manifest
+from mmdata.store.manifest import Manifest, Shard, SourceFile, hash_file, read_manifest, write_manifest
 from mmdata.store.publish import partial_directory, publish, sync, write_ahead
 
 if TYPE_CHECKING:
@@ -93,12 +94,15 @@ class StoreWriter:
 
     def __enter__(self) -> StoreWriter:
         """Take the place."""
+        import jsonlines
+
         arrow_schema()  # its imports come first: C code that is stopped on its way in ends the process at once
         kept = self._journal if self._resume else frozenset()
         self._stack.enter_context(partial_directory(self.path, keep=kept))
         try:
             check_vacant(self.path, self._overwrite)
             self._rejects = (self.folder / REJECTS).open("wb")
+            self._reject_lines = jsonlines.Writer(self._rejects, dumps=json.dumps)
         except BaseException:
             self._leave()
             raise
@@ -124,7 +128,7 @@ class StoreWriter:
 
     def reject(self, reject: Reject) -> None:
         """Add a line to ``rejects.jsonl``."""
-        self._rejects.write(reject.to_json().encode() + b"\n")
+        self._reject_lines.write(dataclasses.asdict(reject))
         self.rejects[reject.reason.value] += 1
 
     def _add(self, piece: pa.RecordBatch) -> None:
@@ -209,7 +213,7 @@ class StoreWriter:
 
 
 def check_vacant(path: Path, overwrite: bool) -> None:
-    """Refuse a place that a store cannot take.
+    """Refuse a place that a store cannot take; one that has no row may always be replaced.
 
     Raises:
         UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not a store.
@@ -222,8 +226,15 @@ def check_vacant(path: Path, overwrite: bool) -> None:
         return
     if not (path / MANIFEST).is_file():
         raise UsageError(f"{path} exists and is not a store. Choose another place for the store.")
-    if not overwrite:
+    if not overwrite and not _is_empty(path):
         raise UsageError(f"{path} is a store already. Choose another place, or say --overwrite to replace it.")
+
+
+def _is_empty(store: Path) -> bool:
+    try:
+        return read_manifest(store).rows == 0
+    except StoreError:
+        return False
 
 
 def _in_lists(conversations: Iterable[Conversation], length: int) -> Iterator[list[Conversation]]:
@@ -308,7 +319,7 @@ class _ShardWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._writer.write_batch(batch)
-        write_ahead(self._file.fileno())
+        write_ahead(self._path)
         self._batches.append(batch.num_rows)
 
     def close(self) -> Shard:

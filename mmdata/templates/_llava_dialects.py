@@ -141,14 +141,20 @@ def _role_and_answer(turn: Turn, *end: Piece) -> Iterator[Segment]:
 
 
 def _hf_chat(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
-    words = f"{system}{system} " if system else ""  # the script writes it twice
+    """Write media first and a blank after each text, the last answer's too; all of it is tokenized as one."""
+    written: list[Piece] = [f"{system}{system} "] if system else []  # the script writes it twice
     for turn in turns:
-        media = [piece for part in turn.question if not isinstance(part, str) for piece in (part, "\n")]
-        texts = [f"{part} " for part in turn.question if isinstance(part, str)]
-        yield Segment([f"{words}USER: ", *media, *texts, "ASSISTANT:"])
-        words = " "
+        written += ["USER: ", *_media_first(turn.question), "ASSISTANT:"]
         if turn.answer is not None:
-            yield Segment(turn.answer, turn.trained, spaced=True)
+            written += [" ", *_media_first(turn.answer)]
+    yield Segment(written)
+
+
+def _media_first(content: Sequence[Piece]) -> Iterator[Piece]:
+    for piece in content:
+        if not isinstance(piece, str):
+            yield from (piece, "\n")
+    yield from (f"{piece} " for piece in content if isinstance(piece, str))
 
 
 _USER_SYSTEM: Final = (

@@ -83,12 +83,13 @@ def clip(
         index = _index(video, clock)
         start, end = (None, None) if whole else (video.start, video.end)
         taken = plan(index, frames, start=start, end=end)
-        first, last = _bounds(index, start, end)
+        first = _first_cached(index, video) if whole else _first(index, start)
     except VideoError as error:
         name = video.path or f"medium {media}"
         raise VideoError(
             f"conversation {conversation.id!r}, {name}: {error}", path=name, reason=error.reason
         ) from error
+    last = index.duration if video.end is None else min(video.end, index.duration)
     times = tuple((taken.times - first).tolist())
     return Clip(PixelPlan(media, resize, size, tuple(taken.numbers.tolist()), times), last - first)
 
@@ -115,16 +116,27 @@ def _derived(video: Media, times: tuple[float, ...] | list[float]) -> Index:
         width=video.width or 0,
         height=video.height or 0,
         fps=fps,
-        duration=len(times) / fps if fps else 0.0,
+        duration=video.duration or times[-1] + (1 / fps if fps else 0.0),
         codec="",
         times_source=video.times or "derived",
         stream=0,
     )
 
 
-def _bounds(index: Index, start: float | None, end: float | None) -> tuple[float, float]:
-    """Return the time of a clip's first frame and the end of its last."""
-    import numpy as np
+def _first(index: Index, start: float | None) -> float:
+    """Return the time of a clip's first frame."""
+    from mmdata.video.plan import first_at
 
-    first = 0.0 if start is None else float(index.times[np.searchsorted(index.times, start - 1e-6)])
-    return first, index.duration if end is None else min(end, index.duration)
+    return 0.0 if start is None else float(index.times[first_at(index, start)])
+
+
+def _first_cached(index: Index, video: Media) -> float:
+    """Return the time of a clip's first frame, of which a cache may hold only later ones.
+
+    Cached frames keep the times that they have in the file. The first of them is the clip's first where it is less than
+    a frame after the bound; else the bound is the nearest to know.
+    """
+    first = float(index.times[0])
+    if video.start is None or first < video.start - 1e-3:  # the latter in caches whose times begin with the clip
+        return 0.0
+    return first if video.fps and (first - video.start) * video.fps < 1 else video.start

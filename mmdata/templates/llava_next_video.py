@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.image import anyres
-from mmdata.schema import Conversation, Image, Message, Part, Region, Video
+from mmdata.schema import Conversation, Image, Message, Part, Region, Text, Video
 from mmdata.templates import registry
 from mmdata.templates._content import Mark, Piece, answered, asked, before_stop, joined, pieces
 from mmdata.templates._encoded import Encoded, PixelPlan
@@ -146,12 +146,17 @@ class LlavaNextVideo:
         return list(self._dialect.style(system, turns))
 
     def _written(self, message: Message, conversation: Conversation) -> list[Piece]:
+        if self.dialect == "hf_chat":
+            return list(_apart(message.content))
         content = joined(pieces(message.content, _bracketed))
-        if not conversation.media or self.dialect == "hf_chat":
+        if not conversation.media:
             return content
-        if self.placement == "llava_next" and self.compat is None:
+        content = joined(self._placed(content))
+        if (
+            self.placement == "llava_next" and self.compat is None
+        ):  # where media stand is settled with the mark in place
             content = [piece.replace(NOISE, "") if isinstance(piece, str) else piece for piece in content]
-        return joined(self._timed(self._placed(content), conversation))
+        return joined(self._timed(content, conversation))
 
     def _placed(self, content: list[Piece]) -> list[Piece]:
         """Put media and words of a turn where the original puts them."""
@@ -245,6 +250,17 @@ def time_instruction(taken: Clip) -> str:
         f"The video lasts for {taken.duration:.2f} seconds, and {len(taken.pixels.times)} frames are uniformly sampled "
         f"from it. These frames are located at {times}.Please answer the following questions related to this video."
     )
+
+
+def _apart(content: Sequence[Part]) -> Iterator[Piece]:
+    """Yield the pieces of a message, of texts that follow one another each by itself."""
+    run: list[Part] = []
+    for part in content:
+        if run and isinstance(part, Text) and isinstance(run[-1], Text):
+            yield from joined(pieces(run, _bracketed))
+            run = []
+        run.append(part)
+    yield from joined(pieces(run, _bracketed))
 
 
 def _bracketed(region: Region) -> Iterator[Piece]:

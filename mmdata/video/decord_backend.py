@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mmdata._tools.requirements import load_optional
 from mmdata.errors import UsageError, VideoError
 from mmdata.image.families import resizer
 from mmdata.video.frames import Frames
@@ -56,11 +57,7 @@ def _refuse_what_it_gets_wrong(found: Index, name: str) -> None:
 
 def _decoded(source: Source, numbers: list[int], size: Size, found: Index) -> NDArray[np.uint8]:
     """(frames, height, width, 3) uint8."""
-    try:
-        import decord
-    except ImportError as error:
-        raise UsageError("backend='decord' needs decord, which is not installed; backend='av' needs nothing") from error
-
+    decord = load_optional("decord", needed_by="backend='decord'")
     name = name_of(source)
     file = io.BytesIO(source) if isinstance(source, bytes) else name
     height, width = (-1, -1) if size is None else (size, size) if isinstance(size, int) else size

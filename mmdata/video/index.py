@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from mmdata._tools.options import checked
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mmdata.schema import TimeSource
     from mmdata.video.sampling import Clock, Numbers, Times
 
-__all__ = ["TIMELESS", "UNSEEN", "Index", "built", "confirmed"]
+__all__ = ["TIMELESS", "UNSEEN", "Index", "average_rate", "built", "confirmed"]
 
 UNSEEN: Final = -1
 """The number of a packet whose frame is never presented (edit lists decode such frames for others to refer to)."""
@@ -27,6 +28,7 @@ UNSEEN: Final = -1
 _MOST_SET_BACK: Final = 1.0  # seconds; writers are a little careless with the times of decoding
 _UNFINISHED: Final = 1 << 30  # frames; what a writer that could not go back leaves in the header of an AVI
 _DEFAULT_RATE: Final = 25.0  # frames a second; what FFmpeg takes a stream without a rate to have
+_ROUNDED: Final = 1e-3  # seconds; Matroska keeps times in whole milliseconds
 
 TIMELESS: Final = frozenset({"avi"})
 """FFmpeg's names of containers that store no presentation times; what it reports for them are guesses."""
@@ -38,9 +40,9 @@ class Index:
 
     ``times`` (frames,) float64 are the presentation times in seconds since the first presented frame; ``keyframes``
     (keyframes,) int64 the numbers of presented frames that decode by themselves. ``width`` and ``height`` are pixels as
-    presented, after rotation; ``fps`` the container's average rate; ``duration`` the end of the last frame in seconds.
-    ``times_source`` is "derived" where the container stores no presentation times. ``damage`` says in words what the
-    packets already show to be wrong; empty for a sound file.
+    presented, after rotation; ``fps`` is :func:`average_rate` and ``duration`` the end of the frame presented last, in
+    seconds. ``times_source`` is "derived" where the container stores no presentation times.
+    ``damage`` says in words what the packets already show to be wrong; empty for a sound file.
 
     ``packets`` are all packets in decoding order and ``order`` (packets,) int64 the presentation number of each, -1 if
     it is never presented; ``order`` is None where only decoding can tell.
@@ -94,18 +96,22 @@ def built(container: InputContainer, stream: VideoStream, packets: Packets, *, t
     order: NDArray[np.int64] | None
     if timeless:
         order = coded_order(codec, packets.heads, stream.codec_context.extradata or b"")
+        if container.format.name in TIMELESS:
+            rate = _rate_of_ticks(packets.rows, period) or rate
         times = np.arange(len(packets.rows)) / (rate or _DEFAULT_RATE)
     else:
         order, times = _stored(packets.rows, period)
     if not len(times):
         raise VideoError(f"{name}: the video stream presents no frame", path=name)
+    last = 1 / (rate or _DEFAULT_RATE) if timeless else _last_period(packets.rows, order, period, rate)
+    duration = float(times[-1]) + last
     return Index(
         times=times,
         keyframes=_keyframes(packets.rows, order),
         width=stream.codec_context.width,
         height=stream.codec_context.height,
-        fps=rate or _mean_rate(times),
-        duration=float(times[-1]) + _last_period(packets.rows, order, period, rate),
+        fps=average_rate(rate, times, duration),
+        duration=duration,
         codec=codec,
         times_source="derived" if timeless else "stream",
         stream=stream.index,
@@ -132,9 +138,37 @@ def confirmed(found: Index, positions: list[int], time_base: float) -> Index:
         positions = list(dict.fromkeys(positions))
         times = found.times[: len(positions)]
     order[positions] = np.arange(len(positions))
-    duration = found.duration - float(found.times[-1]) + (float(times[-1]) if len(times) else 0.0)
-    keyframes = _keyframes(list(found.packets), order)
-    return replace(found, times=times, order=order, keyframes=keyframes, duration=duration)
+    rows = list(found.packets)
+    last = 1 / found.fps if found.times_source == "derived" else _last_period(rows, order, time_base, found.fps)
+    duration = (float(times[-1]) if len(times) else 0.0) + last
+    return replace(found, times=times, order=order, keyframes=_keyframes(rows, order), duration=duration)
+
+
+def average_rate(stated: float, times: Times, duration: float) -> float:
+    """Return the rate that a container states where the times of frames bear it out, else frames over ``duration``.
+
+    What FFmpeg calls the average is a guess for clips of variable rate: in Matroska the default duration of a frame, in
+    MP4 with B-frames a length on the clock of decoding. Where it is right it is exact, which a quotient is not.
+    """
+    import numpy as np
+
+    count = len(times)
+    if stated:
+        late = np.abs(times - np.arange(count) / stated)  # (frames,) seconds from where a constant rate puts a frame
+        if (count > 1 and late.max() <= _ROUNDED) or abs(count / stated - duration) <= _ROUNDED:
+            return stated
+    return count / duration if duration else stated
+
+
+def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
+    """Return the rate of an AVI each of whose frames lasts the same number of ticks, above one; else 0.
+
+    Its header then states the rate of the ticks. Between them are chunks without data, which the demuxer counts.
+    """
+    ticks = [row.dts for row in rows if row.dts is not None]
+    steps = {after - before for before, after in pairwise(ticks)}
+    step = steps.pop() if len(steps) == 1 else 0
+    return 1 / (step * period) if step > 1 else 0.0
 
 
 def _stored(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Times]:
@@ -163,10 +197,6 @@ def _keyframes(rows: list[PacketRow], order: NDArray[np.int64] | None) -> Number
 def _last_period(rows: list[PacketRow], order: NDArray[np.int64] | None, period: float, rate: float) -> float:
     last = -1 if order is None else int(order.argmax())
     return (rows[last].duration or 0) * period or (1 / rate if rate else 0.0)
-
-
-def _mean_rate(times: Times) -> float:
-    return (len(times) - 1) / float(times[-1]) if times[-1] else 0.0
 
 
 def _absent(rows: list[PacketRow], stream: VideoStream, container: str) -> tuple[str, ...]:

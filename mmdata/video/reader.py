@@ -19,7 +19,6 @@ from mmdata.video.pixels import presented_size
 from mmdata.video.source import Source, name_of, opened, plain
 
 if TYPE_CHECKING:
-    from av import FFmpegError
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -246,14 +245,14 @@ class Reader:
                 packet.pts = number  # comes out as the pts of its frame, wherever reordering puts it
             try:
                 frames = self._context.decode(packet)
-            except FFmpegError as error:
+            except (FFmpegError, ValueError) as error:  # the latter is PyAV 19's where the decoder could not be opened
                 self._refused(number, error)
                 continue
             for frame in frames:
                 yield frame.pts, frame  # type: ignore[misc]  # it has one: ours
         self._context.flush_buffers()
 
-    def _refused(self, number: int, error: FFmpegError) -> None:
+    def _refused(self, number: int, error: Exception) -> None:
         if isinstance(error, MemoryError):
             raise VideoError(
                 f"{self.name}: needs more memory than there is", path=self.name, reason="media_limit"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from mmdata._tools.options import PositiveInt, check_fields, checked
+from mmdata._tools.options import NonNegativeFloat, PositiveInt, check_fields, checked
 from mmdata.errors import UsageError, VideoError, nearest
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Numbers: TypeAlias = NDArray[np.int64]  # (frames,)
     Times: TypeAlias = NDArray[np.float64]  # (frames,) seconds
 
-__all__ = ["RULES", "Clock", "Pad", "Strategy", "mf_predict_positions", "nearest_numbers"]
+__all__ = ["HAIR", "RULES", "Clock", "Pad", "Strategy", "mf_predict_positions", "nearest_numbers"]
 
 Pad: TypeAlias = Literal["none", "repeat"]
 
@@ -50,6 +50,8 @@ Rule: TypeAlias = "Callable[..., Numbers]"
 
 RULES: Final[dict[str, Rule]] = {}
 """Every rule by its name in the grammar."""
+
+HAIR: Final = 1e-9  # seconds; what floats may put between times that are equal
 
 _LISTS: Final = {"times": "t1,t2,...", "frames": "n1,n2,..."}  # rules that take any number of arguments
 
@@ -183,8 +185,10 @@ def fps(clock: Clock, rate: float, maximum: int | None = None, *, pad: Pad = "no
     """The frame nearest each tick of a clock of ``rate`` a second; beyond ``maximum``, that many evenly spread."""
     import numpy as np
 
-    ticks = np.arange(math.floor(clock.times[-1] * _positive(rate) + 1e-6) + 1)  # (ticks,) up to the last frame
-    numbers = _unless_padded(nearest_numbers(clock.times, ticks / rate), "none")
+    # A last frame at a tick counts, though its time may be a hair below it: both are quotients of floats.
+    last = math.floor(clock.times[-1] * _positive(rate) + HAIR)
+    ticks = np.arange(last + 1)  # (ticks,)
+    numbers = _unless_padded(nearest_numbers(clock.times, ticks / rate, tie=HAIR), "none")
     return _padded(_spread(numbers, maximum), maximum, pad)
 
 
@@ -219,7 +223,7 @@ def times(clock: Clock, *moments: float) -> Numbers:
     tolerance = 1 / clock.fps if clock.fps > 0 else 0.0
     if late := [moment for moment in moments if moment > last + tolerance]:
         raise VideoError(f"asked for a frame at {late[0]:g} s, but the last one is at {last:.3f} s")
-    return nearest_numbers(clock.times, np.asarray(moments, np.float64))
+    return nearest_numbers(clock.times, np.asarray(moments, np.float64), tie=HAIR)
 
 
 @_rule
@@ -360,8 +364,13 @@ def _each_second(times: NDArray[Any]) -> Numbers:
     return nearest_numbers(times, np.arange(round(float(times[-1])) + 1))
 
 
-def nearest_numbers(times: NDArray[Any], moments: NDArray[Any]) -> Numbers:
-    """The lowest number among the frames nearest each moment; ``times`` ascend."""
+@checked
+def nearest_numbers(times: NDArray[Any], moments: NDArray[Any], *, tie: NonNegativeFloat = 0.0) -> Numbers:
+    """The lowest number among the frames nearest each moment; ``times`` ascend.
+
+    Frames whose distances differ by no more than ``tie`` seconds are equally near. Rules of other programs leave it at
+    0 and the choice to the floats, as the programs do.
+    """
     import numpy as np
 
     if len(times) == 1:
@@ -369,7 +378,7 @@ def nearest_numbers(times: NDArray[Any], moments: NDArray[Any]) -> Numbers:
     moments = moments.astype(times.dtype)
     after = np.searchsorted(times, moments).clip(1, len(times) - 1)  # (moments,)
     before = after - 1
-    numbers = np.where(np.abs(times[after] - moments) < np.abs(times[before] - moments), after, before)
+    numbers = np.where(np.abs(times[after] - moments) < np.abs(times[before] - moments) - tie, after, before)
     first: Numbers = np.searchsorted(times, times[numbers])  # of frames that share a time
     return first
 

@@ -85,11 +85,18 @@ def _container(source: Source, limits: Limits, options: dict[str, str]) -> Input
             file,
             options=_OPTIONS | options | {"max_pixels": str(limits.pixels)},
             buffer_size=_BUFFER,
-            metadata_errors="replace",
+            **_past_bad_metadata(),
         )
     except (av.FFmpegError, MemoryError) as error:
         raise undecodable(source, error) from error
     return container
+
+
+def _past_bad_metadata() -> dict[str, Any]:
+    """Return what lets PyAV open a file whose metadata is not UTF-8; from version 19 on it always does."""
+    import av
+
+    return {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 def _size(path: str) -> int:

@@ -246,7 +246,7 @@ def convert_media_root(place: Path, request: pytest.FixtureRequest) -> None:
     (place / "root").mkdir()
     (place / "moved").rename(place / "root" / "images")
 
-    assert "missing_media" in run(*CONVERT).stdout
+    assert "missing_media" in run(*CONVERT, code=1).stdout
     assert answer(*CONVERT, "--overwrite", "--media-root", "root")["rows"] == 1
 
 
@@ -370,6 +370,9 @@ def convert_json(place: Path, request: pytest.FixtureRequest) -> None:
     assert json.loads(run(*CONVERT, "--json").stdout)["records_in"] == 3
 
 
+SAID = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+
+
 def mixing(place: Path) -> None:
     numbered(place / "a", 10)
     (place / "mix.yaml").write_text("datasets: [{store: a, sampling_strategy: 'random:3'}]")
@@ -421,6 +424,25 @@ def mix_parquet(place: Path, request: pytest.FixtureRequest) -> None:
 
     run("mix", "mix.yaml", "-o", "mixed", "--parquet", "--overwrite")
     assert [file.suffix for file in (place / "mixed").glob("data-*")] == [".parquet"]
+
+
+@case("mix", "--cache")
+def mix_cache(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 4, image=None, conversations=SAID)
+    (place / "mix.yaml").write_text("datasets: [{json_path: source.json}]")
+
+    assert str(place / "kept") in run("mix", "mix.yaml", "--plan", "--cache", "kept").stdout
+    assert list((place / "kept").rglob("data-*.arrow"))
+
+
+@case("mix", "--clear-cache")
+def mix_clear_cache(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 4, image=None, conversations=SAID)
+    (place / "mix.yaml").write_text("datasets: [{json_path: source.json}]")
+    run("mix", "mix.yaml", "--plan", "--cache", "kept")
+
+    assert "removed 1 store" in run("mix", "--clear-cache", "--cache", "kept").stdout
+    assert not list((place / "kept").rglob("data-*.arrow"))
 
 
 @case("mix", "--json")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mmdata
-from mmdata.errors import UsageError
+from mmdata.errors import DataError, UsageError
 from mmdata.rejects import Reason
 from tests.formats.dirt import FORMATS, Layout, assemble, faults, good
 from tests.mangling import mangled
@@ -24,7 +24,7 @@ LINES = ("\n".join(map(json.dumps, GOOD)) + "\n").encode()
 def account(path: Path, store: Path) -> None:
     try:
         report = mmdata.convert("llava", path, store, check="none", overwrite=True)
-    except UsageError as error:
+    except (DataError, UsageError) as error:
         assert "no record was found" in str(error) or "not JSON" in str(error)
         return
 

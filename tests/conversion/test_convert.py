@@ -12,7 +12,7 @@ from PIL import Image as Image_
 
 import mmdata
 from mmdata.conversion import Check
-from mmdata.errors import RecordError, UsageError
+from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Record
 from mmdata.formats.llava import Llava
 from mmdata.schema import Conversation, Image, Text, replace
@@ -385,7 +385,7 @@ def test_wrong_calls_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no source"):
         mmdata.convert("llava", [], tmp_path / "store")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"empty: no record was found"):
+    with pytest.raises(DataError, match=r"empty: no record was found"):
         mmdata.convert("rwf2000", tmp_path / "empty", tmp_path / "store")
     assert not (tmp_path / "store").exists()
 

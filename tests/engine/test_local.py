@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -31,6 +32,11 @@ def test_a_job_gives_back_its_result(pool: isolate.Pool) -> None:
 def test_what_a_job_raises_is_raised_here(pool: isolate.Pool) -> None:
     with pytest.raises(ZeroDivisionError):
         pool.run(divmod, 1, 0)
+
+
+def test_a_fault_of_the_system_is_no_limit(pool: isolate.Pool) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        pool.run(os.stat, "/nowhere")
 
 
 def test_an_error_keeps_its_fields_across_the_border(pool: isolate.Pool) -> None:
@@ -79,7 +85,7 @@ def test_one_huge_allocation_meets_the_memory_cap(pool: isolate.Pool) -> None:
 def test_allocating_without_end_meets_the_memory_cap() -> None:
     with isolate.Pool(deadline=30, memory=64 << 20) as pool:
         with pytest.raises(MediaError, match="memory") as caught:
-            pool.run(list, itertools.repeat(0))
+            pool.run(_fill_memory)
 
         assert caught.value.reason == "media_limit"
         assert pool.run(len, "next") == 4
@@ -113,9 +119,65 @@ def test_arguments_are_taken_only_a_little_ahead_of_the_results() -> None:
     assert len(taken) < 20
 
 
+def test_a_worker_runs_only_a_little_ahead_of_one_that_is_slow() -> None:
+    taken: deque[int] = deque()
+    arguments = ((0.5 * (number == 0), taken.append(number) or number) for number in range(200))
+
+    with isolate.Pool(2, deadline=10) as pool:
+        results = pool.map(_slow, arguments)
+
+        assert next(results) == 0
+        assert len(taken) <= 8
+        assert list(results) == list(range(1, 200))
+
+
 def test_workers_are_used_again() -> None:
     with isolate.Pool(deadline=10) as pool:
         assert len(set(pool.map(os.getpid, [()] * 50))) == 1
+
+
+def test_a_worker_that_was_idle_longer_than_its_deadline_does_its_next_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolate, "_GRACE", 0.1)  # so that the kernel's alarm, were it still set, would come soon
+    with isolate.Pool(deadline=0.2) as pool:
+        worker = pool.run(os.getpid)
+
+        time.sleep(0.5)
+
+        assert pool.run(os.getpid) == worker
+
+
+def test_the_hundredth_job_of_a_worker_has_the_deadline_and_the_reason_of_the_first() -> None:
+    with isolate.Pool(deadline=0.5) as pool:
+        first = _cut_off(pool)
+        assert list(pool.map(abs, [(number,) for number in range(98)])) == list(range(98))
+        hundredth = _cut_off(pool)
+
+    assert hundredth.text == first.text == "no result within 0.5 seconds (a limit: see Limits)"
+    assert hundredth.reason == first.reason == "media_limit"
+    assert 0.5 <= hundredth.seconds < 3
+
+
+def test_an_answer_that_waits_to_be_taken_is_not_late() -> None:
+    with isolate.Pool(deadline=0.2) as pool:
+        results = pool.map(abs, [(-1,), (-2,)])
+        taken = [next(results)]
+
+        time.sleep(0.4)
+
+        assert [*taken, *results] == [1, 2]
+
+
+def test_the_kernel_ends_a_job_that_holds_the_interpreter_and_that_no_parent_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(isolate, "_GRACE", 0.1)
+    with isolate.Pool(deadline=0.2) as pool:
+        identity = pool.run(os.getpid)
+        [worker] = pool._workers
+
+        worker.begin(deque, (itertools.repeat(0), 0))  # and nobody waits for it
+
+        assert _gone_within(identity, seconds=5)
 
 
 def test_workers_are_gone_after_the_pool() -> None:
@@ -153,8 +215,27 @@ def test_importing_the_room_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
+@dataclass(frozen=True)
+class _CutOff:
+    text: str
+    reason: str
+    seconds: float
+
+
+def _cut_off(pool: isolate.Pool) -> _CutOff:
+    """Let a job meet the deadline, and return how it was told."""
+    began = time.monotonic()
+    with pytest.raises(MediaError) as caught:
+        pool.run(time.sleep, 3)
+    return _CutOff(str(caught.value), caught.value.reason, time.monotonic() - began)
+
+
 def _cut_short(frames_read: int) -> None:
     raise VideoError("cut short", path="clip.mp4", frames_read=frames_read)
+
+
+def _fill_memory() -> None:
+    list(itertools.repeat(0))
 
 
 def _slow(delay: float, number: int) -> int:

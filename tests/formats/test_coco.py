@@ -168,6 +168,7 @@ def test_a_broken_annotation_costs_itself_alone(tmp_path: Path) -> None:
         ('"height": 7}]', '"height: 7}]'),
         ('"height": 7}]', '"height" 7}]'),
         ('"height": 7}]', '"height": 7,}]'),
+        ('"height": 7}]', '"height": 7]'),
     ],
 )
 def test_a_broken_last_image_costs_no_annotation_of_others(tmp_path: Path, sound: str, broken: str) -> None:
@@ -184,7 +185,7 @@ def test_a_broken_last_image_costs_no_annotation_of_others(tmp_path: Path, sound
 def test_annotations_behind_what_does_not_close_are_counted(tmp_path: Path) -> None:
     last = {"id": 26, "file_name": "26.jpg", "width": 9, "height": 7}
     file = write(tmp_path, [box(1), box(2, 25)], images=[*IMAGES, last])
-    file.write_text(file.read_text().replace('"height": 7}]', '"height": 7]'))
+    file.write_text(file.read_text().replace('"height": 7}]', '"height": 7}'))
 
     assert read(file) == [(0, "bad_json"), (1, "bad_json"), (2, "bad_json")]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from mmdata.store.encode import encode
 def asks(text: str, answer: str = "A cup.", **fields: Any) -> dict[str, Any]:
     turns = [{"from": "human", "value": text}, {"from": "gpt", "value": answer}]
     return {"id": "1", "conversations": turns, **fields}
+
+
+def _turn(number: int, text: str) -> dict[str, str]:
+    return {"from": ("human", "gpt")[number % 2], "value": text}
 
 
 def read(value: Any) -> Record:
@@ -92,6 +97,20 @@ def test_whatever_the_records_reading_them_at_once_says_what_the_conversations_s
         at_once = flattened(records)
 
         assert not at_once or at_once == [converse(record, "s") for record in records]
+
+
+@pytest.mark.parametrize("medium", [{}, {"image": "a.jpg"}, {"video": "a.mp4"}])
+def test_a_text_with_placeholders_anywhere_is_read_in_bulk_as_it_is_alone(medium: dict[str, str]) -> None:
+    """Texts of up to four of these, in the question, the answer, and a second question."""
+    texts = [
+        "".join(drawn) for size in range(5) for drawn in product(["<image>", "<video>", "words", " "], repeat=size)
+    ]
+    places = [lambda text: (text, "A."), lambda text: ("<image>Q", text), lambda text: ("<image>Q", "A.", text, "B.")]
+    for place in places:
+        for text in texts:
+            record = read({"id": "1", "conversations": list(map(_turn, count(), place(text))), **medium})
+            at_once = flattened([record])
+            assert not at_once or at_once == [converse(record, "s")], record.value
 
 
 @given(st.lists(st.sampled_from([asks("<image>\nWhat?", image="a.jpg"), {"id": "2"}]), max_size=40))

@@ -57,6 +57,18 @@ def test_a_number_met_before_with_the_same_file_is_the_same_picture() -> None:
     assert len(found.media) == 1
 
 
+def test_a_box_after_a_picture_that_is_shown_again_speaks_of_that_picture() -> None:
+    box = "<box>(1,2),(3,4)</box>"
+    shown = [f"Picture {number}: <img>{number}.png</img>\n" for number in (1, 2, 3)]
+    found = read(
+        "".join(shown), f"{shown[0]}here {box}", f"{box}?", f"{box}{shown[1]}{box}{shown[2]}<ref>it</ref>{box}{box}"
+    )
+
+    regions = [part for message in found.messages for part in message.content if isinstance(part, Region)]
+    assert [(region.media, len(region.boxes)) for region in regions] == [(0, 1), (0, 1), (0, 1), (1, 1), (2, 2)]
+    assert len(found.media) == 3
+
+
 def test_phrases_and_boxes_become_regions_and_the_words_between_stay() -> None:
     text = "<ref> Two apples</ref><box>(302,257),(582,671)</box><box>(603, 252),(878,642)</box> and<ref> a bowl</ref>."
 
@@ -98,6 +110,7 @@ def test_both_ends_of_both_grids_are_kept() -> None:
         ("</img>", "malformed"),
         ("<img></img>x", "missing_media"),
         ("Picture 7: <img>b.png</img>", "media_mismatch"),
+        ("Picture 0: <img>a.png</img>", "media_mismatch"),
         ("Picture 1: <img>b.png</img>", "media_mismatch"),
         ("Look at <image> there.", "media_mismatch"),
         ("", "empty_turn"),

@@ -191,6 +191,18 @@ def test_several_sources_share_one_root(tmp_path: Path) -> None:
     assert found == ["a/train/Fight/x_1.avi", "b/train/Fight/x_1.avi"]
 
 
+@pytest.mark.parametrize("above", ["", "Fight", "NonFight", "Fight/train", "NonFight/val/Fight"])
+@pytest.mark.parametrize("named", ["Fight", "NonFight", "Train_NonFight", "fight/more"])
+def test_the_class_folder_nearest_the_clip_decides(tmp_path: Path, above: str, named: str) -> None:
+    root = tmp_path / above
+    root.mkdir(parents=True, exist_ok=True)
+    lay(root, f"train/{named}/a_1.avi")
+
+    (found,) = conversations(root)
+
+    assert found.extra["label"] == ("NonFight" if "non" in named.lower() else "Fight")
+
+
 def test_prompt_and_answers_can_be_chosen(tmp_path: Path) -> None:
     lay(tmp_path, "train/Fight/a_1.avi")
 

@@ -110,6 +110,10 @@ def test_a_limit_is_told_with_the_size_that_was_found() -> None:
         decode(encoded(Image.fromarray(RGB)), limits=Limits(pixels=100))
 
 
+def test_a_picture_of_as_many_pixels_as_the_limit_is_decoded() -> None:
+    assert decode(encoded(Image.fromarray(RGB)), limits=Limits(pixels=24 * 16)).shape == (16, 24, 3)
+
+
 @pytest.mark.parametrize("draft", [(200, 800), (800, 200), (400, 400)])
 def test_a_draft_of_a_picture_on_its_side_is_at_least_as_large_as_asked(draft: tuple[int, int]) -> None:
     file, exif = io.BytesIO(), Image.Exif()

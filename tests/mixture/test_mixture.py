@@ -68,6 +68,35 @@ def test_a_mixture_is_a_function_of_its_seed(stores: Path) -> None:
     assert mixture(stores, text, seed=1).fingerprint != mixture(stores, text, seed=2).fingerprint
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [{"store": "b", "sampling_strategy": "random:5"}],
+        [{"store": "b", "sampling_strategy": "random:25%"}],
+        [{"store": "b", "repeat": 0.5}],
+        [{"store": "b", "repeat": 1.25}],
+        [{"store": "a"}, {"store": "b", "sampling_strategy": "random:5"}],
+        [{"store": "a", "weight": 1}, {"store": "b", "weight": 3, "sampling_strategy": "random:5"}],
+    ],
+)
+def test_whatever_is_drawn_at_random_is_drawn_by_the_seed_alone(stores: Path, entries: list[dict[str, object]]) -> None:
+    """Each drawn part by itself: what another part draws could hide that one does not."""
+    text = json.dumps({"datasets": entries})
+
+    drawn = [tuple(ids(mixture(stores, text, seed=seed))) for seed in range(6)]
+
+    assert drawn == [tuple(ids(mixture(stores, text, seed=seed))) for seed in range(6)]
+    assert len(set(drawn)) > 3
+
+
+def test_data_sets_that_are_the_same_draw_apart(stores: Path) -> None:
+    """Two entries of one store are two draws, not one twice."""
+    for entry in ({"store": "b", "sampling_strategy": "random:10"}, {"store": "b", "repeat": 0.5}):
+        rows = ids(mixture(stores, json.dumps({"datasets": [entry, entry]})))
+        assert len(rows) == 20
+        assert rows[:10] != rows[10:]
+
+
 def test_paths_can_be_opened_wherever_rows_come_from(stores: Path) -> None:
     rows = mixture(stores, f"datasets:\n- store: {stores / 'a'}\n  media_root: {stores}\n- store: b\n")
 

@@ -31,6 +31,24 @@ def test_a_share_is_rounded_up_as_llava_next_does(share: float, rows: int) -> No
     assert strategy.count(rows) == min(rows, math.ceil(float(share) * rows / 100))
 
 
+def test_every_whole_share_of_every_small_data_set_is_that_of_the_upstream_expression() -> None:
+    """Any other order of the operations gives a row more or less somewhere: 55 % of 100 is 55, not 56."""
+    for percent in range(1, 101):
+        strategy = Strategy.parse(f"end:{percent}%")
+        for rows in range(1, 301):
+            count = math.ceil(float(percent) * rows / 100)
+            assert strategy.count(rows) == count, (percent, rows)
+            assert strategy.select(rows) == range(rows - count, rows)
+
+
+@given(st.sampled_from(["first", "end", "random"]), st.integers(1, 10**9) | st.floats(1e-3, 100))
+def test_a_strategy_is_spelled_as_it_was_meant(which: str, amount: float) -> None:
+    """Not rounded: a plan shows it, and a mixture's fingerprint tells two apart by it."""
+    strategy = Strategy(which, amount, isinstance(amount, float))  # type: ignore[arg-type]
+
+    assert Strategy.parse(str(strategy)) == strategy
+
+
 @pytest.mark.parametrize(
     ("text", "rows"), [("all", [0, 1, 2, 3, 4]), ("first:2", [0, 1]), ("end:2", [3, 4]), ("first: 3", [0, 1, 2])]
 )

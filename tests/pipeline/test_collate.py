@@ -246,6 +246,7 @@ def llava(fixtures: Path) -> Any:
     return get("llava_next_video")(tokenizer=published("llama2", fixtures))
 
 
+@pytest.mark.mindspore
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (480, 640), (100, 1000), (396, 704), (700, 333)])
 def test_tiles_of_llava_stand_where_the_model_expects_them(llava: Any, height: int, width: int) -> None:
     from tests.models.anyres import best_resolution, unpadded

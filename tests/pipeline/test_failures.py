@@ -142,11 +142,9 @@ SOURCES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", ["threads", "processes", pytest.param("mindspore", marks=pytest.mark.mindspore)])
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_or_interrupted_program_leaves_nothing_behind(kind: signal.Signals, source: str) -> None:
-    if source == "mindspore":
-        pytest.importorskip("mindspore")
     before, (expression, isolated) = shared_memory(), SOURCES[source]
     script = SCRIPT.format(source=expression, isolated=isolated)
     program = subprocess.Popen(

@@ -47,6 +47,28 @@ def test_the_index_may_be_the_second_of_the_frame() -> None:
     assert template.tokenizer.decode(after) == "024"
 
 
+@pytest.mark.parametrize(
+    ("moments", "seconds"), [("0.4,1.2,2.6,3.6", "0134"), ("0.8,1.4,2.2,4.8", "1125"), ("0.6,1.6,2.4,3.4", "1223")]
+)
+def test_the_second_of_a_frame_is_rounded_and_not_cut(moments: str, seconds: str) -> None:
+    clip = Media("video", "a.avi", num_frames=50, fps=10.0)
+    template = _template(index="second", frames=f"times:{moments}")
+
+    encoded = template.encode(_shown(Video(0), "?", media=(clip,)))
+
+    after = [int(encoded.input_ids[slot.stop]) for slot in encoded.slots]
+    assert template.tokenizer.decode(after) == seconds
+
+
+def test_the_seconds_of_a_clip_are_those_since_its_first_frame() -> None:
+    clip = Media("video", "a.avi", num_frames=100, fps=10.0, start=1.3, end=8.3)
+    template = _template(index="second", frames="times:0,2.6,3.4")
+
+    encoded = template.encode(_shown(Video(0), "?", media=(clip,)))
+
+    assert template.tokenizer.decode([int(encoded.input_ids[slot.stop]) for slot in encoded.slots]) == "033"
+
+
 @pytest.mark.parametrize("options", [{"dialect": "base"}, {"dialect": "vqa"}, {"index": "none"}])
 def test_without_indices_all_frames_touch(options: dict[str, Any]) -> None:
     sample = _template(**options).encode(_shown(Video(0), "?"))

@@ -4,9 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmdata.errors import TokenError
-from mmdata.schema import Conversation, Image, Media, Region, Time, Video, assistant, system, user
+from mmdata.formats import Record
+from mmdata.formats.llava import converse
+from mmdata.schema import Conversation, Image, Media, Region, Text, Time, Video, assistant, system, user
 from mmdata.templates import IGNORE
 from mmdata.templates.llava_next_video import LlavaNextVideo
 from tests.vocabularies import small
@@ -138,3 +142,66 @@ def test_the_dialect_without_an_end_is_for_prompts_only() -> None:
 
 def test_times_in_an_answer_are_read_back() -> None:
     assert _template().parse_answer("From 1.00s to 2.50s.")[1] == Time(1.0, 2.5)
+
+
+def _as_llava_next_has_it(value: str) -> str:
+    """What the original's ``preprocess_multimodal`` makes of a turn."""
+    if value.count("<image>") == 1 and not value.startswith("<image>"):
+        value = "<image>\n" + value.replace("<image>", "").strip()
+        value = value.strip()
+    return value.replace("QA_GT_caption_based_noisy", "")
+
+
+@given(
+    st.lists(st.sampled_from(["QA_GT_caption_based_noisy", " ", "\n", "What?", "cup"]), max_size=6),
+    st.lists(st.sampled_from(["QA_GT_caption_based_noisy", " ", "\n", "What?", "cup"]), max_size=6),
+)
+def test_the_mark_of_noisy_texts_goes_and_the_white_space_around_it_stays(before: list[str], after: list[str]) -> None:
+    value = f"{''.join(before)} cup {''.join(before)}<image>{''.join(after)}"
+    turns = [{"from": "human", "value": value}, {"from": "gpt", "value": " QA_GT_caption_based_noisy It.\n"}]
+    conversation = converse(Record({"image": "a.jpg", "conversations": turns}, "a.json", 0), "s")
+
+    text = _template().text(conversation)
+
+    assert text.split("USER: ")[1] == f"{_as_llava_next_has_it(value)} ASSISTANT:   It.\n</s>"
+    assert "noisy" in _template(compat="mindformers").text(conversation)
+
+
+def _as_the_chat_template_has_it(messages: list[tuple[str, list[str]]], *, add_generation_prompt: bool) -> str:
+    """What transformers' template for LLaVA-NeXT-Video writes; an image is ``<image>``, all else text."""
+    text = ""
+    for role, content in messages:
+        text += f"{role.upper()}: "
+        text += "".join("<image>\n" for part in content if part == "<image>")
+        text += "".join(f"{part} " for part in content if part != "<image>")
+    return text + "ASSISTANT:" * add_generation_prompt
+
+
+@given(st.lists(st.lists(st.sampled_from(["<image>", "What?", " so", "Yes."]), min_size=1, max_size=4), min_size=1))
+def test_hf_chat_writes_what_the_chat_template_writes_to_the_last_blank(contents: list[list[str]]) -> None:
+    roles = ["user", "assistant"]
+    speakers = {"user": user, "assistant": assistant}
+    messages = [(roles[number % 2], content) for number, content in enumerate(contents)]
+    images = sum(content.count("<image>") for content in contents)
+    media = iter(range(images))
+    said = [
+        speakers[role](*[Image(next(media)) if part == "<image>" else Text(part) for part in content])
+        for role, content in messages
+    ]
+    conversation = Conversation("c", tuple(said), (_A,) * images)
+    asks = len(messages) % 2 == 1
+
+    text = _template(dialect="hf_chat", system="").text(conversation)
+
+    assert text == _as_the_chat_template_has_it(messages, add_generation_prompt=asks)
+
+
+def test_hf_chat_is_tokenized_as_one_text() -> None:
+    template = _template(dialect="hf_chat", system="")
+    conversation = Conversation("c", (user("What is it?"), assistant("A cup."), user("Why?")))
+
+    ids = template.prompt(conversation).input_ids.tolist()
+
+    written = template.tokenizer.encode("USER: What is it? ASSISTANT: A cup. USER: Why? ASSISTANT:")
+    assert ids[-len(written) :] == written
+    assert len(ids) - len(written) == 1

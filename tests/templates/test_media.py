@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmdata.errors import ImageError, VideoError
-from mmdata.schema import Conversation, Media, Video, user
+from mmdata.schema import Conversation, Media, Video, replace, user
 from mmdata.templates._media import MediaFiles, clip
 from tests.reference import files
 
@@ -53,6 +54,54 @@ def test_cached_frames_are_the_clip() -> None:
     video = Media("video", "a.mp4", start=2.0, end=4.0, frame_times=(0.0, 1.0), frames=(b"a", b"b"))
 
     assert _taken(video, "every:1")[:2] == ((0, 1), (0.0, 1.0))
+
+
+def _variable(**options: Any) -> Media:
+    """Frames 0.3 s apart, then 0.05 s apart, in a file of 6 s."""
+    times = [0.3 * number for number in range(10)] + [3 + 0.05 * number for number in range(60)]
+    return Media("video", "a.mp4", fps=70 / 6, num_frames=70, duration=6.0, frame_times=tuple(times), **options)
+
+
+# A cache cannot tell how long after its bound a clip begins, where that is more than a frame: 0.3 s at most here.
+@pytest.mark.parametrize(
+    ("start", "end", "off"),
+    [(None, None, 0.0), (0.6, 2.4, 0.0), (None, 3.21, 0.0), (4.02, 5.5, 0.05), (0.65, 4.01, 0.3), (2.8, None, 0.3)],
+)
+@pytest.mark.parametrize("strategy", ["uniform:4", "middle:3", "every:5", "fps:2", "hf_chat"])
+def test_cached_frames_have_the_times_and_the_duration_of_the_clip(
+    strategy: str, start: float | None, end: float | None, off: float
+) -> None:
+    video = _variable(start=start, end=end)
+    assert video.frame_times is not None
+    numbers, times, duration = _taken(video, strategy)
+
+    kept = tuple(video.frame_times[number] for number in numbers)
+    _, same, as_long = _taken(replace(video, frames=(b"",) * len(kept), frame_times=kept), "every:1")
+
+    assert same == pytest.approx(times, abs=off + 1e-9)
+    assert as_long == pytest.approx(duration, abs=off + 1e-9)
+
+
+def test_the_duration_of_a_video_is_not_counted_from_its_rate_where_it_is_known() -> None:
+    assert _taken(_variable(), "uniform:2")[2] == 6.0
+    assert _taken(replace(_variable(), fps=25.0), "uniform:2")[2] == 6.0
+    assert _taken(replace(_variable(), duration=None, fps=20.0), "uniform:2")[2] == pytest.approx(6.0)
+
+
+def test_a_clip_that_is_said_to_end_after_its_file_ends_with_it() -> None:
+    assert _taken(_variable(start=0.6, end=99.0), "uniform:2")[2] == pytest.approx(5.4)
+
+
+def test_a_bound_at_a_frame_takes_it_though_it_was_rounded() -> None:
+    for first in range(1, 60):
+        video = Media(
+            "video", "a.mp4", num_frames=90, fps=30.0, start=round(first / 30, 4), end=round(first / 30 + 1, 4)
+        )
+
+        frames, times, duration = _taken(video, "every:1")
+
+        assert (frames, times[0]) == (tuple(range(first, first + 30)), 0.0)
+        assert duration == pytest.approx(1.0, abs=1e-4)
 
 
 def test_bounds_without_a_frame_name_the_conversation_and_the_file() -> None:

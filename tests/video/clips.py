@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -51,7 +52,7 @@ def clip(
     container: str,
     times: Sequence[int],
     *,
-    rate: int = 25,
+    rate: int | Fraction = 25,
     gop: int = 12,
     b_frames: int = 0,
     size: tuple[int, int] = (HEIGHT, WIDTH),
@@ -61,11 +62,14 @@ def clip(
     muxer: dict[str, str] | None = None,
     rotation: int = 0,
     pix_fmt: str = "",
+    lasting: int | None = None,
 ) -> bytes:
     """The bytes of a clip with a frame at each of ``times`` (in ticks of 1 / ``rate`` s), numbered from ``first``.
 
-    ``audio`` adds that many seconds of silence.
+    ``audio`` adds that many seconds of silence. With ``lasting``, the packets say how long their frames are presented,
+    where the container keeps that: until the next frame, the last one for so many ticks.
     """
+    durations = dict(zip(times, [*np.diff(times).tolist(), lasting], strict=True))
     file = io.BytesIO()
     with av.open(file, "w", format=container, options=muxer or {}) as output:
         stream = output.add_stream(ENCODERS.get(codec, codec), rate=rate)
@@ -86,9 +90,16 @@ def clip(
         for number, time in enumerate(times, first):
             frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24").reformat(format=stream.pix_fmt)
             frame.pts, frame.time_base = time, Fraction(1, rate)
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+            output.mux(_lasting(stream.encode(frame), durations, lasting))
+        output.mux(_lasting(stream.encode(None), durations, lasting))
     return file.getvalue()
+
+
+def _lasting(packets: list[av.Packet], durations: dict[int, int], lasting: int | None) -> list[av.Packet]:
+    for packet in packets:
+        if lasting is not None:
+            packet.duration = durations[packet.pts]
+    return packets
 
 
 def _options(codec: str, b_frames: int, others: dict[str, str]) -> dict[str, str]:
@@ -109,20 +120,24 @@ def _mux_silence(output: av.container.OutputContainer, stream: av.AudioStream, s
     output.mux(stream.encode(None))
 
 
-def cut(source: bytes, container: str, *, keyframe: int, start: int, rate: int = 25) -> bytes:
-    """``source`` stream-copied from its ``keyframe``-th keyframe on, to be presented from tick ``start`` on.
+def cut(
+    source: bytes, container: str, *, keyframe: int, start: int, stop: int | None = None, rate: int | Fraction = 25
+) -> bytes:
+    """``source`` stream-copied from its ``keyframe``-th keyframe on, to be presented from tick ``start`` to ``stop``.
 
-    What comes before ``start`` is kept for others to refer to; only an edit list can hide it.
+    What comes before ``start`` is kept for others to refer to; only an edit list can hide it. What is presented at
+    ``stop`` or later is left out: no frame before it may refer to it.
     """
     file = io.BytesIO()
     with av.open(io.BytesIO(source)) as opened, av.open(file, "w", format=container) as output:
         stream = opened.streams.video[0]
         copy = output.add_stream_from_template(stream)
         ticks = round(start / rate / stream.time_base)
+        end = math.inf if stop is None else round(stop / rate / stream.time_base)
         seen = -1
         for packet in opened.demux(stream):
             seen += packet.size > 0 and packet.is_keyframe
-            if seen >= keyframe and packet.size:
+            if seen >= keyframe and packet.size and packet.pts < end:
                 packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
                 packet.stream = copy
                 output.mux(packet)

@@ -9,6 +9,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -89,6 +90,14 @@ def test_frames_beyond_a_limit_are_refused() -> None:
         assert caught.value.reason == "media_limit"
 
 
+def test_frames_that_stand_twice_in_a_result_count_twice_against_its_limit() -> None:
+    data, limits = clip("h264", "mp4", range(5)), Limits(output_bytes=64 * 48 * 3 * 4)
+
+    assert len(video.sample(data, "frames:0,0,1,1", limits=limits)) == 4
+    with pytest.raises(VideoError, match="5 frames of 64x48 are beyond the limit"):
+        video.sample(data, "frames:0,0,1,1,0", limits=limits)
+
+
 @pytest.mark.parametrize("name", ["a%03d.png", "a:b.png", "-.png", "concat:x|y.png"])
 def test_a_name_means_a_file_and_nothing_else(tmp_path: Path, name: str) -> None:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name, "png")
@@ -146,6 +155,20 @@ def test_what_a_full_decode_finds_to_be_damaged_is_refused_and_kept_as_it_decode
                 video.sample(data, "every:1")
             assert video.sample(data, "every:1", on_damage="keep").damage
     assert damaged > 10
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize("codec", ["h264", "mpeg4"])
+def test_frames_that_follow_a_damaged_keyframe_are_refused(codec: str, number: int) -> None:
+    whole = clip(codec, "matroska", range(50), gop=10)
+    with av.open(io.BytesIO(whole)) as opened:
+        keyframes = [bytes(packet) for packet in opened.demux(video=0) if packet.size and packet.is_keyframe]
+    data = whole.replace(keyframes[number], bytes(len(keyframes[number])))
+
+    for wanted in (10 * number, 10 * number + 3):
+        with pytest.raises(VideoError, match="damaged"):
+            video.sample(data, f"frames:{wanted}")
+    assert numbers_in(video.sample(data, f"frames:{10 * number - 1}").pixels) == [10 * number - 1]
 
 
 def test_a_name_that_no_file_can_have_is_a_missing_one() -> None:
@@ -267,6 +290,20 @@ def test_broken_real_clips_and_pictures_end_so_too(fixtures: Path) -> None:
     outcomes = _fuzzed(some(files, "small clip or picture", fixtures), rounds=2000, seed=2)
 
     assert set(outcomes) <= KNOWN, outcomes
+
+
+# --- metadata ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
+def test_a_file_whose_metadata_are_not_utf_8_is_read(container: str) -> None:
+    sound = clip("mpeg4", container, range(4))
+    odd = sound.replace(b"Lavf", b"\xff\xfe\xc3\x28")
+    assert odd != sound, "the muxer signs what it writes"
+
+    np.testing.assert_array_equal(
+        video.sample(odd, "every:1", size=32).pixels, video.sample(sound, "every:1", size=32).pixels
+    )
 
 
 # --- soak --------------------------------------------------------------------------------------------------------

@@ -94,6 +94,22 @@ def test_stretches_are_in_order_apart_and_hold_every_wanted_frame_once(wanted: s
     assert all(before.stop < after.start for before, after in pairwise(found))
 
 
+@pytest.mark.parametrize("kind", ["h264 open gop, pyramid", "mpeg2"])
+def test_a_stretch_starts_at_a_keyframe_presented_no_later_than_what_is_wanted(kind: str) -> None:
+    """Frames that lead a keyframe in presentation refer to frames before it."""
+    with reading(moving(kind), None, Limits()) as reader:
+        order, rows = reader.index.order, reader.index.packets
+        assert order is not None
+        leading = 0
+        for wanted in range(COUNT):
+            [segment] = segments(reader.index, [wanted])
+            assert rows[segment.start].keyframe
+            assert order[segment.start] <= wanted
+            leading += any(row.keyframe for row in rows[segment.start + 1 : segment.stop])
+
+    assert leading
+
+
 def test_one_late_frame_costs_the_packets_of_its_own_group_alone() -> None:
     with reading(moving("h264 closed gop"), None, Limits()) as reader:
         [segment] = segments(reader.index, [COUNT - 1])

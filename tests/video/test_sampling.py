@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,25 @@ def test_middle_takes_the_centres_of_equal_segments() -> None:
 
 def test_fps_takes_the_frame_nearest_each_tick() -> None:
     assert numbers("fps:2", clock(10, fps=4)) == [0, 2, 4, 6, 8]
+
+
+# A clip that begins at frame 7 of a file has times that are differences of floats; 2.4 and 12.5 make products of floats
+# that fall a hair below whole numbers, and so does a clip's own rate.
+@pytest.mark.parametrize(("rate", "first"), [("3", 7), ("2.4", 0), ("12.5", 0), ("own", 0)])
+@pytest.mark.parametrize("fps", ["24", "25", "29.97", "30"])
+def test_fps_takes_a_frame_for_every_tick_up_to_the_last_frame(fps: str, rate: str, first: int) -> None:
+    rate = fps if rate == "own" else rate
+    strategy = Strategy.parse(f"fps:{rate}")
+    of = clock(2000 + first, float(fps))
+    times = of.times[first:] - of.times[first]
+
+    taken = [len(strategy.numbers(Clock(times[:count], of.fps, of.keyframes))) for count in range(1, 2001)]
+
+    assert taken == [math.floor(last / Fraction(fps) * Fraction(rate)) + 1 for last in range(2000)]
+
+
+def test_fps_of_a_clip_whose_rate_is_a_hair_above_has_no_tick_for_the_last_frame() -> None:
+    assert numbers("fps:29.97", clock(2, 30000 / 1001)) == [0]
 
 
 def test_fps_above_the_clips_own_takes_every_frame_once() -> None:
@@ -160,6 +182,130 @@ def test_seconds_takes_the_frame_that_a_search_of_all_frames_finds(values: np.nd
     expected = [int(np.abs(values - second).argmin()) for second in range(round(values[-1]) + 1)]
 
     assert numbers("seconds", Clock(values, 30.0, np.array([0]))) == expected
+
+
+# --- the rules of other programs, in their own words -----------------------------------------------------------------
+
+clips = st.builds(
+    clock, st.integers(1, 400), st.sampled_from([8.0, 10.0, 12.5, 24000 / 1001, 25.0, 30000 / 1001, 30.0])
+)
+
+
+def _or_refused(text: str, of: Clock) -> list[int] | None:
+    try:
+        return numbers(text, of)
+    except VideoError:
+        return None
+
+
+@given(clips, st.integers(1, 40), st.integers(0, 9), st.integers(1, 20))
+def test_hf_base_is_a_floored_line_between_cut_frames(of: Clock, count: int, start: int, length: int) -> None:
+    start, end = start + 0.7, start + 0.7 + length
+    first, stop = int(start * of.fps), min(len(of), int(end * of.fps))
+    expected = [int(x) for x in np.linspace(first, stop - 1, count)] if stop > first else None
+
+    assert _or_refused(f"hf_base:{count}:{start}:{end}", of) == expected
+
+
+@given(clips, st.integers(1, 40))
+def test_uniform_rules_are_floored_lines_over_the_clip(of: Clock, count: int) -> None:
+    line = [int(x) for x in np.linspace(0, len(of) - 1, count)]
+
+    assert numbers(f"mf_train_average:{count}", of) == line
+    assert numbers(f"uniform:{count}", of) == sorted(set(line))
+    assert numbers(f"middle:{count}", of) == sorted(
+        {int(len(of) * Fraction(2 * k + 1, 2 * count)) for k in range(count)}
+    )
+
+
+@given(clips, st.integers(1, 3), st.integers(1, 30))
+def test_mf_predict_leaves_out_the_last_second_and_cuts_positions(of: Clock, per_second: int, maximum: int) -> None:
+    seconds = [number / of.fps for number in range(len(of))]
+    anchors = [
+        min(range(len(of)), key=lambda number: abs(seconds[number] - second))
+        for second in range(round(seconds[-1]) + 1)
+    ]
+    positions = [
+        one + (other - one) * (step / per_second) for one, other in pairwise(anchors) for step in range(per_second)
+    ]
+
+    expected = [int(position) for position in positions[:maximum]]
+    assert _or_refused(f"mf_predict:{per_second}:{maximum}", of) == (expected or None)
+
+
+@given(clips, st.floats(0.3, 15), st.integers(1, 40), st.booleans())
+def test_llava_next_steps_by_the_rounded_rate_and_is_even_beyond_its_bound(
+    of: Clock, rate: float, bound: int, force: bool
+) -> None:
+    rate = round(rate, 2)
+    step = round(of.fps / rate)
+    stepped = list(range(0, len(of), step)) if step else None
+    if stepped is not None and (force or len(stepped) > bound):
+        stepped = [int(x) for x in np.linspace(0, len(of) - 1, bound)]
+
+    assert _or_refused(f"llava_next:{rate}:{bound}:{str(force).lower()}", of) == stepped
+
+
+@pytest.mark.parametrize("rule", ["llava_next", "llava_next_pyav"])
+def test_as_many_frames_as_the_bound_are_not_beyond_it(rule: str) -> None:
+    assert numbers(f"{rule}:1:10", clock(100, 10.0)) == list(range(0, 100, 10))
+    assert numbers(f"{rule}:1:9", clock(100, 10.0)) == [int(x) for x in np.linspace(0, 99, 9)]
+
+
+@given(clips.filter(lambda of: len(of) > 1), st.floats(0.3, 15), st.integers(0, 40))
+def test_llava_next_pyav_takes_the_rate_from_the_last_frame(of: Clock, rate: float, bound: int) -> None:
+    rate = round(rate, 2)
+    step = round(len(of) / float(of.times[-1]) / rate)
+    stepped = list(range(0, len(of), step)) if step else None
+    if stepped is not None and 0 < bound < len(stepped):
+        stepped = [int(x) for x in np.linspace(0, len(of) - 1, bound)]
+
+    assert _or_refused(f"llava_next_pyav:{rate}:{bound}", of) == stepped
+
+
+@given(clips, st.integers(1, 40), st.floats(0.1, 9))
+def test_transformers_takes_the_starts_of_equal_segments(of: Clock, count: int, rate: float) -> None:
+    rate = round(rate, 2)
+    wanted = max(1, int(len(of) / of.fps * rate))
+
+    assert _or_refused(f"hf_num_frames:{count}", of) == _starts(len(of), count)
+    assert _or_refused(f"hf_fps:{rate}", of) == _starts(len(of), wanted)
+    assert numbers(f"hf_doc:{count}", of) == [int(x) for x in np.arange(0, len(of), len(of) / count)]
+
+
+def _starts(frames: int, count: int) -> list[int] | None:
+    return [int(Fraction(k * frames, count)) for k in range(count)] if count <= frames else None
+
+
+@given(clips, st.integers(1, 30))
+def test_mindie_takes_every_frame_of_the_rounded_rate(of: Clock, maximum: int) -> None:
+    step = round(of.fps)
+
+    assert numbers(f"mindie:{maximum}", of) == list(range(0, min(maximum * step, len(of)), step))
+
+
+@given(st.lists(st.integers(1, 40_000), min_size=1, max_size=60), st.integers(1, 30))
+def test_hf_chat_compares_seconds_in_float32(gaps: list[int], maximum: int) -> None:
+    times = np.cumsum([0, *gaps]) / 30_000
+    of = Clock(times, 30.0, np.array([0]))
+    single = times.astype(np.float32)
+
+    expected = [int(np.abs(single - np.float32(second)).argmin()) for second in range(round(float(single[-1])) + 1)]
+
+    assert numbers(f"hf_chat:{maximum}", of) == expected[:maximum]
+
+
+def test_a_tie_of_seconds_is_one_in_float32() -> None:
+    """Frames as far before a second as after it; in float32 another one of them may be nearer than in float64."""
+    told_apart = 0
+    for number in range(1, 2000):
+        for second in (1, 7, 40):
+            times = np.array([0.0, second - number / 5000, second + number / 5000])
+            single = times.astype(np.float32)
+            told_apart += int(np.abs(times - second).argmin()) != int(np.abs(single - np.float32(second)).argmin())
+            expected = int(np.abs(single - np.float32(second)).argmin())
+            assert numbers(f"hf_chat:{second + 1}", Clock(times, 3 / second, np.array([0])))[second] == expected
+    assert told_apart > 10
 
 
 # --- against the original programs -----------------------------------------------------------------------------------
