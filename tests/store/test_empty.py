@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.test_frames import about
+from tests.test_frame_cache import about
 
 import mmdata
 from mmdata.errors import DataError, UsageError
