@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import local_path
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
-from mmdata.conversion.media import Place, embed_media, find_media, probe_media
+from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats import Format, detect, make
 from mmdata.formats._batches import read_batches
@@ -111,7 +111,7 @@ def convert(
     reader = make(format, options or {}) if isinstance(format, str) else format
     check_vacant(target, overwrite)  # before hours of hashing
     root = local_path(media_root, "media root") if media_root is not None else reader.media_root(paths)
-    place = Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed)
+    place = MediaOptions(posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed)
     origin = Origin(
         format=format if isinstance(format, str) else type(format).__name__,
         options=dict(options or {}),
@@ -121,7 +121,7 @@ def convert(
     )
     writer = StoreWriter(
         target,
-        sources=[reader.source],
+        sources=[reader.dataset_name],
         origin=origin,
         overwrite=overwrite,
         parquet=parquet,
@@ -129,7 +129,7 @@ def convert(
         resume=resume,
     )
     ids = Ids()
-    with writer, _collector_paused(), ExitStack() as stack:
+    with writer, _pause_collector(), ExitStack() as stack:
         records = _PROBED if check in ("probe", "decode") else BATCH_RECORDS
         batches = read_batches(reader, paths, split=split, records=records)
         batches = (find_media(batch, reader, place) for batch in _first(limit, batches))
@@ -192,7 +192,7 @@ def _stop(reject: Reject) -> NoReturn:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def _pause_collector() -> Iterator[None]:
     """Keep Python's cycle collector from walking a batch of young rows again and again: rows hold no cycles."""
     enabled = gc.isenabled()
     gc.disable()

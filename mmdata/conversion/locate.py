@@ -14,7 +14,7 @@ from mmdata._tools.paths import is_url
 from mmdata.errors import RecordError
 from mmdata.schema import Media, MediaType
 
-__all__ = ["are_there", "find", "is_file", "under"]
+__all__ = ["all_exist", "find", "is_file", "under"]
 
 _PLAIN: Final = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
 _OF_PLAIN: Final = f"{string.ascii_letters}{string.digits}_.-/".encode()
@@ -75,7 +75,7 @@ def find(
     raise RecordError(f"there is no {kind} at {tried[0]!r} under {root}{others}", reason="missing_media")
 
 
-def are_there(root: str, paths: Sequence[str], kind: MediaType, *, look: bool = True) -> bool:
+def all_exist(root: str, paths: Sequence[str], kind: MediaType, *, look: bool = True) -> bool:
     """Return whether all are plain names which :func:`find` would return; not all that it would are plain."""
     if not _all_plain(paths):
         return False

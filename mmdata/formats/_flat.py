@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 
 from mmdata.formats._placeholders import fill
-from mmdata.formats._turns import IMAGE, VIDEO, Slots
+from mmdata.formats._turns import IMAGE, VIDEO, MediaCursor
 from mmdata.schema import Image, MediaType, Split, Text
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows, SparseColumn
 
@@ -161,16 +161,16 @@ def _place_media(
         leading += [(_VIDEO_PART, images + number) for number in range(videos)]
         yield first, (*leading, (0, texts[first]))
         return
-    slots, found = Slots(images, videos), 0
+    cursor, found = MediaCursor(images, videos), 0
     for turn in marked:
-        parts = fill(texts[turn], _TAGS[marks], slots.take)
+        parts = fill(texts[turn], _TAGS[marks], cursor.take)
         found += sum(type(part) is not Text for part in parts)
         require(bool(parts))
-        yield turn, tuple([_coded(part) for part in parts])
-    require(found == images + videos and not slots.surplus)
+        yield turn, tuple([_encode_part(part) for part in parts])
+    require(found == images + videos and not cursor.surplus)
 
 
-def _coded(part: Any) -> tuple[int, Any]:
+def _encode_part(part: Any) -> tuple[int, Any]:
     if type(part) is Text:
         return 0, part.text
     return (_IMAGE_PART if type(part) is Image else _VIDEO_PART), part.media

@@ -21,7 +21,7 @@ from mmdata.sources._window import head_of
 from mmdata.sources.record import Record
 from mmdata.store.layout import is_store
 
-__all__ = ["JsonSource", "conversation_id", "homeless", "json_files", "mapping", "with_ours"]
+__all__ = ["JsonSource", "add_fields", "conversation_id", "json_files", "mapping", "unmapped_fields"]
 
 _SUFFIXES: Final = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst"))
 _NO_NAMES: Final = frozenset({"", ".", ".."})
@@ -115,19 +115,29 @@ def mapping(record: Record) -> dict[str, Any]:
     """
     if isinstance(record.value, dict):
         return record.value
-    raise RecordError(f"a record must be a JSON object, found {kind(record.value)}")
+    raise RecordError(f"a record must be a JSON object, found {json_type(record.value)}")
 
 
-def homeless(value: dict[str, Any], record: Record, homed: frozenset[str]) -> dict[str, Any]:
-    """Return the fields in the value of a record that are not ``homed``, and its ``id`` where that is no text."""
-    extra = {} if homed.issuperset(value) else {key: field for key, field in value.items() if key not in homed}
+def unmapped_fields(value: dict[str, Any], record: Record, mapped_fields: frozenset[str]) -> dict[str, Any]:
+    """Return what goes into ``extra``: the fields that are not mapped, and the ``id`` where it is not a string.
+
+    >>> record = Record({"id": "1", "image": "cup.jpg", "license": "MIT"}, "a.json", 0, "1")
+    >>> unmapped_fields(record.value, record, frozenset({"id", "image"}))
+    {'license': 'MIT'}
+    """
+    # Most records have no other field: one comparison of sets is many times faster than a look at each.
+    extra = {} if mapped_fields.issuperset(value) else {k: v for k, v in value.items() if k not in mapped_fields}
     if "id" in value and value["id"] != record.id:
         extra["id"] = value["id"]
     return extra
 
 
-def with_ours(extra: Mapping[str, Any], **ours: Any) -> dict[str, Any]:
-    """Return ``extra`` with values of our own beside its fields: as ``name#2`` or on where a name is taken."""
+def add_fields(extra: Mapping[str, Any], **ours: Any) -> dict[str, Any]:
+    """Return ``extra`` with values of our own beside its fields, as ``name#2``, ``name#3`` … where a name is taken.
+
+    >>> add_fields({"group": "g"}, group=0)
+    {'group': 'g', 'group#2': 0}
+    """
     return {**extra, **{_free(name, extra): value for name, value in ours.items()}}
 
 
@@ -135,7 +145,7 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
     return next(free for free in chain([name], (f"{name}#{n}" for n in count(2))) if free not in taken)
 
 
-def kind(value: object) -> str:
+def json_type(value: object) -> str:
     """Return what a JSON value is, in JSON's words."""
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")

@@ -6,24 +6,24 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mmdata.errors import RecordError
-from mmdata.formats._sources import kind, with_ours
+from mmdata.formats._sources import add_fields, json_type
 from mmdata.schema import Image, Message, Part, Role, Video
 
 __all__ = [
-    "HOMED",
     "IMAGE",
+    "MAPPED_FIELDS",
     "ROLES",
     "VIDEO",
-    "Slots",
-    "lead_in",
+    "MediaCursor",
+    "add_turn_fields",
+    "insert_before_question",
     "leftover_fields",
     "media_paths",
     "require_answer",
     "role_of",
-    "with_turns",
 ]
 
-HOMED: Final = frozenset({"id", "image", "video", "conversations"})
+MAPPED_FIELDS: Final = frozenset({"id", "image", "video", "conversations"})
 """The fields of a record that have a home in a conversation."""
 IMAGE: Final = "<image>"
 VIDEO: Final = "<video>"
@@ -50,7 +50,7 @@ def role_of(speaker: object) -> Role:
         if role := ROLES.get(speaker) or ROLES.get(speaker.strip().lower()):
             return role
         raise RecordError(f"the speaker {speaker!r} is none of {', '.join(ROLES)}", reason="unknown_role")
-    raise RecordError(f"a turn's speaker must be a string, found {kind(speaker)}")
+    raise RecordError(f"a turn's speaker must be a string, found {json_type(speaker)}")
 
 
 def media_paths(record: dict[str, Any], key: str) -> list[str]:
@@ -65,7 +65,7 @@ def media_paths(record: dict[str, Any], key: str) -> list[str]:
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
-        raise RecordError(f"{key!r} must be a path or a list of paths, found {kind(value)}")
+        raise RecordError(f"{key!r} must be a path or a list of paths, found {json_type(value)}")
     if not all(value):
         raise RecordError(f"{key!r} holds an empty path", reason="missing_media")
     return value
@@ -82,12 +82,12 @@ def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def with_turns(extra: Mapping[str, Any], leftovers: Mapping[str, Any]) -> dict[str, Any]:
+def add_turn_fields(extra: Mapping[str, Any], leftovers: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record's fields without a home, and those of its turns under ``turns``."""
-    return with_ours(extra, turns=leftovers) if leftovers else {**extra}
+    return add_fields(extra, turns=leftovers) if leftovers else {**extra}
 
 
-class Slots:
+class MediaCursor:
     """The media of one record, its images and after them its videos, handed out in order to the placeholders.
 
     A placeholder of a kind that the record has none of takes the other: LLaVA-Video writes ``<image>`` for a video.
@@ -125,7 +125,7 @@ class Slots:
         return [*map(Image, images), *map(Video, videos)]
 
 
-def lead_in(messages: list[Message], parts: list[Part]) -> None:
+def insert_before_question(messages: list[Message], parts: list[Part]) -> None:
     """Put parts before what the first user says, in place.
 
     Raises:
