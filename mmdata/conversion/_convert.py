@@ -23,6 +23,7 @@ from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats import Format, detect, make
 from mmdata.formats._batches import read_batches
+from mmdata.formats._plugins import blame_plugin
 from mmdata.rejects import Reject
 from mmdata.schema import Split
 from mmdata.store.batch import ConversationBatch
@@ -102,6 +103,7 @@ def convert(
         UsageError: the sources are not there or hold no record, an option is not one, or there is a store already.
         RecordError: ``strict`` is on and a record was not kept.
         StoreError: another process is writing to the same place.
+        PluginError: a format of another package is at fault, beyond any one record or under ``strict``.
     """
     started = time.monotonic()
     target = local_path(store, "store")
@@ -110,13 +112,15 @@ def convert(
         format = detect(paths)  # noqa: A001
     reader = make(format, options or {}) if isinstance(format, str) else format
     check_vacant(target, overwrite)  # before hours of hashing
-    root = local_path(media_root, "media root") if media_root is not None else reader.media_root(paths)
+    with blame_plugin(reader):
+        files = reader.files(paths)
+        root = local_path(media_root, "media root") if media_root is not None else reader.media_root(paths)
     place = MediaOptions(posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed)
     origin = Origin(
         format=format if isinstance(format, str) else type(format).__name__,
         options=dict(options or {}),
         media_root=place.root,
-        files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in reader.files(paths)),
+        files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in files),
         notes={"check": check},
     )
     writer = StoreWriter(
@@ -131,8 +135,8 @@ def convert(
     ids = Ids()
     with writer, _pause_collector(), ExitStack() as stack:
         records = _PROBED if check in ("probe", "decode") else BATCH_RECORDS
-        batches = read_batches(reader, paths, split=split, records=records)
-        batches = (find_media(batch, reader, place) for batch in _first(limit, batches))
+        batches = read_batches(reader, paths, split=split, records=records, strict=strict)
+        batches = _find_media(reader, place, _first(limit, batches))
         if check == "probe" or check == "decode":
             from mmdata.conversion.prober import Prober
 
@@ -181,6 +185,15 @@ def _first(limit: int | None, batches: Iterable[ConversationBatch]) -> Iterator[
         left -= batch.num_records
         if left <= 0:
             return
+
+
+def _find_media(
+    reader: Format, place: MediaOptions, batches: Iterable[ConversationBatch]
+) -> Iterator[ConversationBatch]:
+    for batch in batches:
+        with blame_plugin(reader):
+            found = find_media(batch, reader, place)
+        yield found
 
 
 def _stop(reject: Reject) -> NoReturn:

@@ -52,7 +52,7 @@ def test_convert_answers_programs_in_json(tmp_path: Path) -> None:
         (["convert", "lava", "source.json", "-o", "store"], 2, "Did you mean 'llava'"),
         (["convert", "llava", "nowhere.json", "-o", "store"], 2, "nowhere.json"),
         (["convert", "llava", "source.json", "-o", "old"], 2, "--overwrite"),
-        (["convert", "llava", "source.json", "-o", "store", "--option", "sorce=x"], 2, "'source'"),
+        (["convert", "llava", "source.json", "-o", "store", "--option", "dataset_nam=x"], 2, "'dataset_name'"),
         (["convert", "llava", "source.json", "-o", "store", "--option", "dataset_name"], 2, "KEY=VALUE"),
         (["convert", "llava", "source.json"], 2, "--output"),
         (["convert", "llava", "source.json", "-o", "store", "--strict"], 1, "record 0"),
