@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ def read_batches(
         PluginError: a format of another package fails outside any one record, or with ``strict`` at all.
     """
     builder = BatchBuilder()
-    for run in _blame(reader, _runs(reader, sources)):
+    for run in _runs(reader, sources):
         for start in range(0, len(run), records):
             some = run[start : start + records]
             if builder.num_records and builder.num_records + len(some) > records:
@@ -130,16 +130,13 @@ def _read_one(record: Record, reader: Format, strict: bool) -> Conversation:
         raise RecordError(f"{type(error).__name__}: {error} in {plugin}; --strict shows its traceback") from error
 
 
-def _blame(reader: Format, runs: Iterable[Sequence[Record | Reject]]) -> Iterator[Sequence[Record | Reject]]:
-    """Yield what the format does; a fault of its code, which ends the reading, names the package it comes from."""
+def _runs(reader: Any, sources: Sequence[Path]) -> Iterator[Sequence[Record | Reject]]:
+    """Yield the records in order; a fault in the code of a format, which ends the reading, names its package."""
     with blame_plugin(reader):
-        yield from runs
-
-
-def _runs(reader: Any, sources: Sequence[Path]) -> Iterable[Sequence[Record | Reject]]:
-    if _flattens(reader):
-        return reader.runs(sources)  # type: ignore[no-any-return]
-    return ([item] for item in reader.records(sources))
+        if _flattens(reader):
+            yield from reader.runs(sources)
+        else:
+            yield from ([item] for item in reader.records(sources))
 
 
 def _flattens(reader: Format) -> bool:
