@@ -18,19 +18,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final
 
+from mmdata.errors import TokenError
 from mmdata.formats import Format, Origin
 from mmdata.formats._batches import read_batches
 from mmdata.formats._parts import KIND_OF, TEXT
 from mmdata.formats._turns import ROLES
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Image, Region, Text, Time, Video
+from mmdata.schema import Conversation, Image, Message, Region, Text, Time, Video, replace
 from mmdata.sources.record import Record
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.builder import BATCH_RECORDS
+from mmdata.templates import IGNORE, Encoded, Template
 
-__all__ = ["LawError", "check_format"]
+if TYPE_CHECKING:
+    from mmdata.pipeline import Batch, Stream
+
+__all__ = ["LawError", "check_format", "check_template"]
 
 _STRUCTURE: Final = frozenset({*ROLES, *KIND_OF, *TEXT})
 """What a record says of its own structure: who speaks, and what a part is."""
@@ -241,3 +247,166 @@ def _words_of(conversation: Conversation) -> Iterator[str]:
 def _name(record: Record | Reject) -> str:
     number = record.number if isinstance(record, Record) else record.record
     return f"record {number} of {record.file} (id {record.id!r})"
+
+
+# --- templates -------------------------------------------------------------------------------------------------------
+
+
+def check_template(template: Template, conversations: Sequence[Conversation]) -> None:
+    """Check that a template keeps the laws of templates with these conversations, two or more, all with answers.
+
+    - *Prefix = prompt*: what a model is asked for an answer is what it was trained to answer, token by token.
+    - *Labels by structure*: the tokens that are trained on are those of the trained answers (of all, or of the last
+      alone) and of what ends them; none stands in a medium's slot, none belongs to a message that is not trained.
+    - *Shape*: the arrays are as long as the sample, slots ascend and do not overlap, the length is known before.
+    - *Determinism*: encoded twice, or after pickling the template, all is the same.
+    - *Resume*: a :class:`mmdata.pipeline.Stream` over it goes on after every step as if it had never stopped.
+
+    Media must be readable: the last law decodes them. Give a template whose options train on answers alone.
+
+    Raises:
+        LawError: a law is broken.
+    """
+    _require(len(conversations) > 1, "resume", "two conversations or more are needed")
+    again = pickle.loads(pickle.dumps(template))
+    for conversation in conversations:
+        sample = _encode(template, conversation)
+        same = _is_same(sample, _encode(template, conversation)) and _is_same(sample, _encode(again, conversation))
+        _require(same, "determinism", f"{conversation.id!r} is encoded otherwise a second time, or after pickling")
+        _check_shape(template, conversation, sample)
+        _check_prefix(template, conversation)
+        _check_labels(template, conversation, sample)
+    _check_resume(template, conversations)
+
+
+def _encode(template: Template, conversation: Conversation) -> Encoded:
+    try:
+        return template.encode(conversation)
+    except TokenError as error:
+        raise LawError(f"labels by structure: {conversation.id!r} cannot be encoded: {error}") from error
+
+
+def _is_same(one: Encoded, other: Encoded) -> bool:
+    import numpy as np
+
+    arrays = ("input_ids", "labels", "position_ids")
+    return (one.slots, one.pixels, one.prefix) == (other.slots, other.pixels, other.prefix) and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays
+    )
+
+
+def _check_shape(template: Template, conversation: Conversation, sample: Encoded) -> None:
+    name, length = repr(conversation.id), len(sample)
+    known = template.length(conversation)
+    _require(known == length + sample.cut, "shape", f"{name} has {length + sample.cut} tokens, length() says {known}")
+    _require(sample.labels.shape == (length,), "shape", f"{name}: labels of the shape {sample.labels.shape}")
+    _require(sample.position_ids.shape[-1] == length, "shape", f"{name}: positions {sample.position_ids.shape}")
+    end = 0
+    for slot in sample.slots:
+        _require(end <= slot.start < slot.stop <= length, "shape", f"{name}: {slot} overlaps or leaves the sample")
+        end = slot.stop
+
+
+def _check_prefix(template: Template, conversation: Conversation) -> None:
+    """Compare, for every answer, the prompt for it with the beginning of the sample that ends with it."""
+    import numpy as np
+
+    for number, message in enumerate(conversation.messages, 1):
+        if message.role != "assistant":
+            continue
+        trained = replace(message, train=True)
+        part = replace(conversation, messages=(*conversation.messages[: number - 1], trained))
+        prompt, sample = template.prompt(part), _encode(template, part)
+        start = len(prompt)
+        same = np.array_equal(sample.input_ids[:start], prompt.input_ids)
+        same = same and np.array_equal(sample.position_ids[..., :start], prompt.position_ids)
+        name = f"{conversation.id!r}, message {number - 1}"
+        _require(same, "prefix = prompt", f"{name}: the prompt of {start} tokens does not begin the sample")
+        _require(
+            prompt.trained == 0, "prefix = prompt", f"{name}: {prompt.trained} tokens of the prompt are trained on"
+        )
+
+
+def _check_labels(template: Template, conversation: Conversation, sample: Encoded) -> None:
+    _check_said(template, conversation, sample)
+
+    # Each answer alone: what another message left in the labels would now be found. Families that learn the last
+    # answer only refuse an earlier one, or learn nothing of it.
+    for number, message in enumerate(conversation.messages):
+        if message.role != "assistant":
+            continue
+        is_last = number == len(conversation.messages) - 1
+        messages = [replace(other, train=other is message) for other in conversation.messages]
+        alone = replace(conversation, messages=tuple(messages))
+        try:
+            encoded = template.encode(alone)
+        except TokenError:
+            _require(not is_last, "labels by structure", f"{conversation.id!r}: its last answer cannot be trained on")
+        else:
+            if is_last or encoded.trained:
+                _check_said(template, alone, encoded)
+
+
+def _check_said(template: Template, conversation: Conversation, sample: Encoded) -> None:
+    name = repr(conversation.id)
+    is_trained = sample.labels != IGNORE
+    own = bool((sample.labels[is_trained] == sample.input_ids[is_trained]).all())
+    _require(own, "labels by structure", f"{name}: a label is not the token at its place")
+    in_slots = any(is_trained[slot.start : slot.stop].any() for slot in sample.slots)
+    _require(not in_slots, "labels by structure", f"{name}: tokens of a medium are trained on")
+
+    said = template.tokenizer.decode(sample.labels[is_trained].tolist(), skip_special=True)
+    answers = [message for message in conversation.messages if message.train]
+    fits = _consists_of(said, answers) or _consists_of(said, answers[-1:])
+    wanted = [message.text for message in answers]
+    _require(fits, "labels by structure", f"{name}: the labels say {said!r}, the trained messages {wanted!r}")
+
+
+def _consists_of(said: str, messages: Sequence[Message]) -> bool:
+    """Return whether a text is that of the messages, one after the other, with white space between them."""
+    for message in messages:
+        text = message.text.strip()
+        said = said.lstrip()
+        if not said.startswith(text):
+            return False
+        said = said[len(text) :]
+    return not said.strip()
+
+
+def _check_resume(template: Template, conversations: Sequence[Conversation]) -> None:
+    from mmdata.pipeline import Stream
+    from mmdata.store import open as open_store
+    from mmdata.store.writer import Origin as StoreOrigin
+    from mmdata.store.writer import StoreWriter
+
+    rows = [replace(conversation, id=f"{number}") for number, conversation in enumerate(conversations)]
+    length = max(len(template.encode(row)) for row in rows)
+    with TemporaryDirectory() as folder:
+        place = Path(folder) / "store"
+        origin = StoreOrigin("testing", {}, media_root=folder)
+        with StoreWriter(place, sources=sorted({row.source for row in rows}), origin=origin) as writer:
+            writer.write_conversations(rows)
+        store = open_store(place)
+
+        def stream() -> Stream:
+            return Stream(store, template, seq_length=length, batch_size=1, workers=0)
+
+        whole = stream()
+        states = [whole.state_dict()]
+        batches: list[Batch] = []
+        for batch in whole:
+            batches.append(batch)
+            states.append(whole.state_dict())
+        _require(len(batches) == len(rows), "resume", f"{len(rows)} conversations make {len(batches)} batches of one")
+        for step, state in enumerate(states[:-1]):
+            resumed = stream()
+            resumed.load_state_dict(state)
+            rest = list(resumed)
+            same = len(rest) == len(batches) - step and all(map(_is_same_batch, rest, batches[step:]))
+            _require(same, "resume", f"what follows step {step} differs after loading its state")
+
+
+def _is_same_batch(one: Batch, other: Batch) -> bool:
+    import numpy as np
+
+    return one.ids == other.ids and all(np.array_equal(one.arrays[name], other.arrays[name]) for name in one.arrays)
