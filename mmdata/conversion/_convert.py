@@ -173,7 +173,7 @@ def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
     if not paths:
         raise UsageError("no source was given: name a file or a folder")
     if absent := [str(path) for path in paths if not path.exists()]:
-        raise UsageError(f"there is no {', '.join(absent)}")
+        raise UsageError(f"file or folder not found: {', '.join(absent)}")
     return paths
 
 

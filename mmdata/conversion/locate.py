@@ -38,7 +38,7 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
     if _PLAIN.fullmatch(path):
         return path
     if _TOO_ODD.search(path):
-        raise RecordError(f"no file can be named {path!r}", reason="bad_encoding")
+        raise RecordError(f"not a possible file name: {path!r}", reason="bad_encoding")
     whole = posixpath.normpath(posixpath.join(root, path))
     if whole == root or whole.startswith(root.rstrip("/") + "/"):
         return whole[len(root.rstrip("/")) + 1 :] or "."
@@ -72,7 +72,7 @@ def find(
             raise RecordError(f"{path} has no bytes", reason="empty_media")
         return path
     others = f" (nor in {len(tried) - 1} other places)" if len(tried) > 1 else ""
-    raise RecordError(f"there is no {kind} at {tried[0]!r} under {root}{others}", reason="missing_media")
+    raise RecordError(f"{kind} not found: {tried[0]!r} under {root}{others}", reason="missing_media")
 
 
 def all_exist(root: str, paths: Sequence[str], kind: MediaType, *, look: bool = True) -> bool:

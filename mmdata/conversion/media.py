@@ -125,7 +125,7 @@ def _remote(url: str, place: MediaOptions) -> str:
         return url
     without = "--check none without --embed" if place.embed else "--check none"
     raise RecordError(
-        f"{url} is a URL: nothing behind URLs is read yet, so nothing can be said of it. {without} keeps it by name; "
+        f"{url} is a URL, and URLs cannot be read yet. {without} keeps it by name; "
         "or download the media and name the files.",
         reason="remote_media",
     )

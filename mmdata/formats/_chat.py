@@ -48,7 +48,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """What a chat record says: its turns, the media beside them, and the fields that have no home."""
+    """What a chat record says: its turns, the media listed beside them, and the unmapped fields as ``extra``."""
 
     turns: Sequence[Turn]
     images: Sequence[Media] = ()
@@ -58,6 +58,11 @@ class Chat:
 
 def converse(chat: Chat, record: Record, dataset_name: str) -> Conversation:
     """Return the conversation of a chat record; its column ``source`` is ``dataset_name``.
+
+    >>> from mmdata.schema import Media
+    >>> chat = Chat([Turn("user", "What is it?"), Turn("assistant", "A cup.")], images=[Media("image", "cup.jpg")])
+    >>> converse(chat, Record({}, "a.json", 0, "1"), "cups").messages[0].content
+    (Image(media=0), Text(text='What is it?'))
 
     Raises:
         RecordError: there are more placeholders than media, audio is asked for, or no assistant speaks.
@@ -87,14 +92,22 @@ def _is_blank_system(turn: Turn) -> bool:
 
 
 def read_turns(value: object, role_key: str, content_key: str) -> list[Turn]:
-    """Return the turns of a list of objects that hold a speaker and a text or list of parts."""
+    """Return the turns of a list of objects that hold a speaker and a text or list of parts.
+
+    >>> read_turns([{"who": "human", "says": "Hi"}], "who", "says")[0].role
+    'user'
+    """
     if not isinstance(value, list):
         raise RecordError(f"the turns must be an array, found {json_type(value)}")
     return [_turn(turn, role_key, content_key) for turn in value]
 
 
 def read_pairs(value: object, user_key: str | int, assistant_key: str | int) -> list[Turn]:
-    """Return the turns of a list of questions and answers; each pair an object or an array."""
+    """Return the turns of a list of questions and answers; each pair an object or an array.
+
+    >>> [turn.content for turn in read_pairs([["Hi", "Hello"]], 0, 1)]
+    ['Hi', 'Hello']
+    """
     if not isinstance(value, list):
         raise RecordError(f"the turns must be an array, found {json_type(value)}")
     found = []

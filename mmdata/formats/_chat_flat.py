@@ -28,7 +28,11 @@ def flatten_with(
     refused: tuple[str, ...] = (IMAGE, VIDEO, "<audio>", "<img>"),
     split: Split = "train",
 ) -> FlatRows | None:
-    """Return the rows of what ``read`` makes of the records' values, or None where not all of them are plain."""
+    """Return the rows of what ``read`` makes of the records' values, or None where not all of them are plain.
+
+    ``read`` may trust nothing but that values are objects: a field that is missing (``KeyError``) or of another type
+    (``TypeError``), and a condition that it has to :func:`require`, are reasons for None as well.
+    """
     values = [record.raw for record in records]
     try:
         require(set(map(type, values)) == {dict})

@@ -54,7 +54,11 @@ def is_object(value: object) -> TypeGuard[dict[str, Any]]:
 
 
 def media_of(value: object, medium: MediaType) -> list[Media]:
-    """Return the media that a field lists: paths, URLs, data URIs or objects that hold one of them; or one such."""
+    """Return the media that a field lists: paths, URLs, data URIs or objects that hold one of them; or one such.
+
+    >>> [medium.path for medium in media_of(["a.jpg", {"url": "b.jpg"}], "image")]
+    ['a.jpg', 'b.jpg']
+    """
     if value is None or value in ("", []):
         return []
     return [medium_of(item, medium) for item in (value if isinstance(value, list) else [value])]
@@ -64,6 +68,9 @@ def medium_of(item: object, medium: MediaType, *, encoded: bool = False) -> Medi
     """Return the medium that a path, a URL, a data URI or an object that holds one of them or bytes stands for.
 
     Text that is ``encoded`` is the medium itself, in base64.
+
+    >>> medium_of("data:image/png;base64,aGk=", "image").bytes
+    b'hi'
     """
     if is_object(item):
         key = _where(item)

@@ -29,7 +29,11 @@ _NO_NAMES: Final = frozenset({"", ".", ".."})
 
 @dataclass(frozen=True)
 class JsonSource:
-    """Reads JSON files, arrays or lines, packed or not; a folder stands for those in it, at any depth."""
+    """Reads JSON files, arrays or lines, compressed or not; a folder stands for those in it, at any depth.
+
+    A format inherits it and adds its options, ``summary``, ``shape`` and ``conversation(record)``. ``id_key`` is the
+    field that holds a record's own id.
+    """
 
     id_key: ClassVar[str] = "id"
 
@@ -62,7 +66,11 @@ class JsonSource:
 
 
 def below_folder(path: str, origin: Origin) -> tuple[str, ...]:
-    """Return ``path`` below the last two and below the last folder of the record's file, for sources side by side."""
+    """Return ``path`` below the last two and below the last folder of the record's file, for sources side by side.
+
+    >>> below_folder("1.mp4", Origin("videos/part1/nextqa/captions.json"))
+    ('part1/nextqa/1.mp4', 'nextqa/1.mp4')
+    """
     if path.startswith("/"):
         return ()
     folders = [folder for folder in origin.file.split("/")[-3:-1] if folder not in _NO_NAMES]
@@ -87,7 +95,7 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
                 raise UsageError(f"{source} is {kind}")
             found.append(source)
         else:
-            raise UsageError(f"there is no file or folder {source}")
+            raise UsageError(f"file or folder not found: {source}")
     if not found:
         raise UsageError(f"no JSON file ({', '.join(_SUFFIXES)}) in {', '.join(map(str, sources))}")
     return list(dict.fromkeys(found))
@@ -98,7 +106,11 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
 
 
 def conversation_id(record: Record) -> str:
-    """Return the record's own id, else the stem of its file and its number."""
+    """Return the record's own id, else the stem of its file and its number.
+
+    >>> conversation_id(Record({}, "data/clips.jsonl.gz", 7))
+    'clips:7'
+    """
     if record.id is not None:
         return record.id
     name = PurePosixPath(record.file).name
@@ -109,6 +121,9 @@ def conversation_id(record: Record) -> str:
 
 def mapping(record: Record) -> dict[str, Any]:
     """Return the record's value, a JSON object.
+
+    >>> mapping(Record({"id": "1"}, "a.json", 0))
+    {'id': '1'}
 
     Raises:
         RecordError: it is something else.
@@ -146,6 +161,10 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def json_type(value: object) -> str:
-    """Return what a JSON value is, in JSON's words."""
+    """Return what a JSON value is, in JSON's words, for a message.
+
+    >>> json_type([]), json_type(None)
+    ('an array', 'null')
+    """
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")

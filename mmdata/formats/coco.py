@@ -187,7 +187,7 @@ class _Index:
     def add(self, key: str, value: Any) -> RecordError | None:
         """Take one item of ``images``, ``categories`` or ``annotations``; return why it cannot be taken, if so."""
         if key != "annotations" and isinstance(value, dict) and "image_id" in value:
-            return RecordError("an annotation stands where none should, behind something broken", reason="bad_json")
+            return RecordError("an annotation outside of 'annotations', after something broken", reason="bad_json")
         try:
             place = self.spill.append(value) if key in {"images", "annotations"} else -1
         except RecursionError:

@@ -136,7 +136,7 @@ class _Pictures:
         path, new = found[2], len(self.media) + 1
         number = int(found[1] or new)
         if not path:
-            raise RecordError(f"{mark!r} names no file", reason="missing_media")
+            raise RecordError(f"{mark!r} has no file name", reason="missing_media")
         if number == new:
             self.media.append(Media("image", path))
         elif not 0 < number < new or self.media[number - 1].path != path:

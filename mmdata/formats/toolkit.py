@@ -25,7 +25,7 @@ from mmdata.formats._chat import Chat, Turn, converse, read_pairs, read_turns
 from mmdata.formats._chat_flat import flatten_with, read_chats, read_media_lists
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._format import Format, Origin, Sample
-from mmdata.formats._parts import media_of, medium_of
+from mmdata.formats._parts import leftovers_of_media, media_of, medium_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import (
     JsonSource,
@@ -39,6 +39,7 @@ from mmdata.formats._sources import (
 )
 from mmdata.formats._turns import (
     IMAGE,
+    MAPPED_FIELDS,
     ROLES,
     VIDEO,
     MediaCursor,
@@ -54,6 +55,7 @@ from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
 __all__ = [
     "IMAGE",
+    "MAPPED_FIELDS",
     "PART_CODES",
     "ROLES",
     "ROLE_CODES",
@@ -81,6 +83,7 @@ __all__ = [
     "json_files",
     "json_type",
     "leftover_fields",
+    "leftovers_of_media",
     "mapping",
     "media_of",
     "media_paths",

@@ -39,5 +39,5 @@ def test_one_that_is_missing_empty_or_odd_is_enough_for_a_no(root: Path, name: s
 
 
 def test_a_missing_file_is_named_by_its_likeliest_place(root: Path) -> None:
-    with pytest.raises(RecordError, match=r"no image at 'c' under .* \(nor in 1 other places\)"):
+    with pytest.raises(RecordError, match=r"image not found: 'c' under .* \(nor in 1 other places\)"):
         find(str(root), ["c", "d"], "image")
