@@ -104,8 +104,6 @@ def _add_one(item: Record | Reject, reader: Format, builder: BatchBuilder, split
         return
     try:
         conversation = _read_one(item, reader, strict)
-        if conversation.extra:
-            encode_extra(conversation.extra).encode()  # here what cannot be written costs its record alone
     except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
         if strict and isinstance(error, PluginError):
             raise
@@ -116,18 +114,24 @@ def _add_one(item: Record | Reject, reader: Format, builder: BatchBuilder, split
     builder.append(conversation, file=item.file, record=item.number, id=item.id)
 
 
-def _read_one(record: Record, reader: Format, strict: bool) -> Conversation:
-    if strict:
-        with blame_plugin(reader):
-            return reader.conversation(record)
+def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
+    """Return the conversation of a record; what a format of another package stumbles over names that package."""
     try:
-        return reader.conversation(record)
+        conversation = reader.conversation(record)
+        if not isinstance(conversation, Conversation):
+            raise TypeError(f"conversation() must return a Conversation, found {type(conversation).__name__}")
+        if conversation.extra:
+            encode_extra(conversation.extra).encode()  # here what cannot be written costs its record alone
+        return conversation
     except DataError:
         raise  # what a format is to raise of a record
     except Exception as error:
         if (plugin := plugin_of(reader)) is None:
             raise
-        raise RecordError(f"{type(error).__name__}: {error} in {plugin}; --strict shows its traceback") from error
+        fault = f"{type(error).__name__}: {error}"
+        if strict:
+            raise PluginError(f"{plugin} is at fault: {fault} ({record.file}, record {record.number})") from error
+        raise RecordError(f"{fault} in {plugin}; --strict shows its traceback") from error
 
 
 def _runs(reader: Any, sources: Sequence[Path]) -> Iterator[Sequence[Record | Reject]]:

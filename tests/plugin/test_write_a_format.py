@@ -155,6 +155,30 @@ def test_a_fault_in_the_package_is_a_counted_reject_that_names_it(project: Path)
     assert reject["detail"].startswith(f"KeyError: 'license' in {PLUGIN}")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "detail"),
+    [
+        ("return toolkit.converse(chat, record, self.dataset_name)", "return None", "must return a Conversation"),
+        (
+            "MAPPED_FIELDS),\n        )\n        return",
+            "MAPPED_FIELDS) | {'x': {1}},\n        )\n        return",
+            "TypeError: ",
+        ),
+    ],
+    ids=["no conversation", "extra that is no JSON"],
+)
+def test_what_a_conversation_cannot_be_names_the_package(project: Path, old: str, new: str, detail: str) -> None:
+    mend(project, "return toolkit.flatten_with(self._read, records, self.dataset_name)", "return None")
+    mend(project, old, new)
+
+    done = run(project, *CONVERT)
+
+    assert done.returncode == 0, done.stderr
+    rejects = [json.loads(line) for line in (project / "store" / "rejects.jsonl").read_text().splitlines()]
+    assert [reject["record"] for reject in rejects] == [0, 1]
+    assert all(detail in reject["detail"] and PLUGIN in reject["detail"] for reject in rejects)
+
+
 def test_under_strict_the_traceback_of_a_fault_in_the_package_is_shown(project: Path) -> None:
     mend(project, *FAULT)
     mend(project, "return toolkit.flatten_with(self._read, records, self.dataset_name)", "return None")
