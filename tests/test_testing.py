@@ -30,17 +30,18 @@ SAID_OTHERWISE: Final = {"qwen_vl": (r"<box>.*?</box>", r"Picture \d+: ")}
 """What a format says in another way than its records do."""
 
 
-def write(folder: Path, name: str) -> Path:
+def write(folder: Path, name: str, *, clean: bool) -> Path:
     file = folder / "source.json"
     records = [good(name, number) for number in range(5)]
-    records[2:2] = [fault.data for fault in faults(name) if fault.reason != "bad_json"][:20]
+    records[2:2] = [] if clean else [fault.data for fault in faults(name) if fault.reason != "bad_json"][:20]
     file.write_bytes(assemble(name, records))
     return file
 
 
+@pytest.mark.parametrize("clean", [True, False], ids=["good records", "broken ones among them"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_our_formats_keep_the_laws_of_formats(tmp_path: Path, name: str) -> None:
-    check_format(make(name), [write(tmp_path, name)], said_otherwise=SAID_OTHERWISE.get(name, ()))
+def test_our_formats_keep_the_laws_of_formats(tmp_path: Path, name: str, clean: bool) -> None:
+    check_format(make(name), [write(tmp_path, name, clean=clean)], said_otherwise=SAID_OTHERWISE.get(name, ()))
 
 
 @dataclass(frozen=True)
