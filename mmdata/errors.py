@@ -4,6 +4,7 @@ MMDataError
 ├── UsageError            the call is at fault (command line exit code 2)
 │   ├── ConfigError       a configuration file or option says something impossible
 │   └── UnknownNameError  no format, template, … of that name
+├── PluginError           a format or a template of another package is at fault (exit code 1)
 └── DataError             the data is at fault (exit code 1)
     ├── RecordError       one source record; becomes a line of ``rejects.jsonl``
     ├── SampleError       one sample on its way into a batch
@@ -31,6 +32,7 @@ __all__ = [
     "ImageError",
     "MMDataError",
     "MediaError",
+    "PluginError",
     "RecordError",
     "SampleError",
     "SchemaError",
@@ -57,6 +59,10 @@ class ConfigError(UsageError):
 
 class UnknownNameError(UsageError):
     """No such name in a registry; the message lists those there are and the nearest."""
+
+
+class PluginError(MMDataError):
+    """A format or a template that another package brings is at fault; its own exception is the ``__cause__``."""
 
 
 class DataError(MMDataError):

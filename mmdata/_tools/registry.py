@@ -12,7 +12,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from mmdata.errors import UnknownNameError, nearest
+from mmdata.errors import PluginError, UnknownNameError, nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -57,16 +57,36 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: no such name; the message lists those there are.
+            PluginError: another package brings it, and it cannot be imported.
         """
         if name not in self._entries:
             self._load(name)
         return self._entries[name]
 
+    def plugin_of(self, entry: object) -> str | None:
+        """Return which package and entry point something that was got here came from; None for what is our own."""
+        names = [name for name, known in self._entries.items() if known is entry and name not in self._ours()]
+        points = self._entry_points()
+        return next((self._describe(points[name]) for name in names if name in points), None)
+
+    def _describe(self, point: EntryPoint) -> str:
+        package = f"the package {point.dist.name} {point.dist.version}" if point.dist else "another package"
+        return f"the {self._kind} {point.name!r} of {package} (entry point {point.value})"
+
+    def _load_plugin(self, point: EntryPoint) -> T:
+        try:
+            return point.load()  # type: ignore[no-any-return]
+        except Exception as error:  # another package's code: whatever it stumbles over is its own fault, and is named
+            raise PluginError(
+                f"{self._describe(point)} cannot be imported: {type(error).__name__}: {error}. "
+                "Mend or uninstall that package."
+            ) from error
+
     def _load(self, name: str) -> None:
         if name in self._ours():
             importlib.import_module(f"{self._package}.{name}")
         elif name in (points := self._entry_points()):
-            self._entries.setdefault(name, points[name].load())
+            self._entries.setdefault(name, self._load_plugin(points[name]))
         else:
             known = self.names()
             raise UnknownNameError(

@@ -18,7 +18,7 @@ import click
 import mmdata
 from mmdata._tools.terminal import json_text, one_line, visible
 from mmdata.cli._options import OptionType
-from mmdata.errors import DataError, MMDataError, UsageError
+from mmdata.errors import DataError, MMDataError, PluginError, UsageError
 from mmdata.store.layout import REJECTS
 
 if TYPE_CHECKING:
@@ -110,12 +110,12 @@ def cli(context: click.Context) -> None:
 @JSON
 def formats(name: str | None, as_json: bool) -> None:
     """List the source formats, or show the shape and the options of one."""
-    from mmdata.formats import describe, registry
+    from mmdata.formats import describe, summaries
 
     if name is not None:
         say(describe(name))
         return
-    known = {each: registry.get(each).summary for each in registry.names()}
+    known = summaries()
     say(json.dumps(known, indent=1) if as_json else _columns(known.items()))
 
 
@@ -166,7 +166,12 @@ def convert(
     from mmdata.conversion import convert as run
 
     with progress(f"converting {format_name}") as update:
-        report = run(format_name, sources, store, options=_options(options), progress=update, **settings)
+        try:
+            report = run(format_name, sources, store, options=_options(options), progress=update, **settings)
+        except PluginError as error:
+            if settings["strict"]:  # whoever writes a format looks for the line
+                say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)
+            raise
     say(json.dumps(asdict(report), default=str) if as_json else _account(report))
     _refuse_empty(report.why_empty)
 

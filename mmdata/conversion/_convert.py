@@ -20,10 +20,11 @@ from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import local_path
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
 from mmdata.conversion.locate import SizeOf, size_of
-from mmdata.conversion.media import Place, embed_media, find_media, probe_media
+from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
 from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, detect, make
 from mmdata.formats._batches import read_batches
+from mmdata.formats._plugins import blame_plugin
 from mmdata.rejects import Reject
 from mmdata.schema import Split
 from mmdata.store.batch import ConversationBatch
@@ -114,6 +115,7 @@ def convert(
         DataError: the sources hold no record; nothing is written.
         RecordError: ``strict`` is on and a record was not kept.
         StoreError: another process is writing to the same place.
+        PluginError: a format of another package is at fault, beyond any one record or under ``strict``.
     """
     started = time.monotonic()
     target = local_path(store, "store")
@@ -122,18 +124,20 @@ def convert(
         format = detect(paths)  # noqa: A001
     reader = make(format, options or {}) if isinstance(format, str) else format
     check_vacant(target, overwrite)  # before hours of hashing
-    root = local_path(media_root, "media root") if media_root is not None else reader.media_root(paths)
-    place = Place(posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed, size_of)
+    with blame_plugin(reader):
+        files = reader.files(paths)
+        root = local_path(media_root, "media root") if media_root is not None else reader.media_root(paths)
+    place = MediaOptions(posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed, size_of)
     origin = Origin(
         format=format if isinstance(format, str) else type(format).__name__,
         options=dict(options or {}),
         media_root=place.root,
-        files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in reader.files(paths)),
+        files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in files),
         notes={"check": check},
     )
     writer = StoreWriter(
         target,
-        sources=[reader.source],
+        sources=[reader.dataset_name],
         origin=origin,
         overwrite=overwrite,
         parquet=parquet,
@@ -141,10 +145,10 @@ def convert(
         resume=resume,
     )
     ids = Ids()
-    with writer, _collector_paused(), ExitStack() as stack:
+    with writer, _pause_collector(), ExitStack() as stack:
         records = _PROBED if check in ("probe", "decode") else BATCH_RECORDS
-        batches = read_batches(reader, paths, split=split, records=records)
-        batches = (find_media(batch, reader, place) for batch in _first(limit, batches))
+        batches = read_batches(reader, paths, split=split, records=records, strict=strict)
+        batches = _find_media(reader, place, _first(limit, batches))
         if check == "probe" or check == "decode":
             from mmdata.conversion.prober import Prober
 
@@ -181,7 +185,7 @@ def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
     if not paths:
         raise UsageError("no source was given: name a file or a folder")
     if absent := [str(path) for path in paths if not path.exists()]:
-        raise UsageError(f"there is no {', '.join(absent)}")
+        raise UsageError(f"file or folder not found: {', '.join(absent)}")
     return paths
 
 
@@ -195,6 +199,15 @@ def _first(limit: int | None, batches: Iterable[ConversationBatch]) -> Iterator[
             return
 
 
+def _find_media(
+    reader: Format, place: MediaOptions, batches: Iterable[ConversationBatch]
+) -> Iterator[ConversationBatch]:
+    for batch in batches:
+        with blame_plugin(reader):
+            found = find_media(batch, reader, place)
+        yield found
+
+
 def _stop(reject: Reject) -> NoReturn:
     raise RecordError(
         f"{reject.file}, record {reject.record}, id {reject.id!r}: {reject.detail} [{reject.reason.value}]. "
@@ -204,7 +217,7 @@ def _stop(reject: Reject) -> NoReturn:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def _pause_collector() -> Iterator[None]:
     """Keep Python's cycle collector from walking a batch of young rows again and again: rows hold no cycles."""
     enabled = gc.isenabled()
     gc.disable()

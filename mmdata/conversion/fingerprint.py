@@ -75,7 +75,11 @@ def compare(source: str | os.PathLike[str] | bytes, kept: Fingerprint) -> None:
     """
     name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
     if not kept.hash.startswith((_WHOLE, _ENDS)):
-        raise MediaError(f"{name}: no way is known to compare it with {kept.hash!r}", path=name, reason="changed_media")
+        raise MediaError(
+            f"{name}: cannot be compared with {kept.hash!r}, a hash of an unknown kind",
+            path=name,
+            reason="changed_media",
+        )
     try:
         found = fingerprint(source, whole=kept.hash.startswith(_WHOLE))
     except (OSError, ValueError) as error:  # the latter of a name that no file can have

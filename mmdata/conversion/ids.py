@@ -14,7 +14,7 @@ from mmdata.store.batch import ConversationBatch
 from mmdata.store.contents import hash_contents
 from mmdata.store.encode import encode_extra
 
-__all__ = ["DuplicateIds", "Ids", "Seen", "content_of", "settle_ids", "with_own_id"]
+__all__ = ["DuplicateIds", "Ids", "Seen", "hash_content", "keep_own_id", "settle_ids"]
 
 DuplicateIds: TypeAlias = Literal["number", "reject"]
 """What becomes of an id that a record with other content has: a number behind it, or the record is a reject."""
@@ -40,7 +40,7 @@ class Ids:
         self._others: set[tuple[int, int]] = set()
         self._numbers: dict[str, int] = {}
 
-    def meet(self, id: str, content: int) -> Seen:  # noqa: A002
+    def add(self, id: str, content: int) -> Seen:  # noqa: A002
         """Return what is known of an id, and remember it."""
         name = hash(id)
         earlier = self._contents.setdefault(name, content)
@@ -51,7 +51,7 @@ class Ids:
         self._others.add((name, content))
         return Seen.TAKEN
 
-    def meet_new(self, ids: Sequence[str], contents: Sequence[int]) -> bool:
+    def add_all_if_new(self, ids: Sequence[str], contents: Sequence[int]) -> bool:
         """Remember ids if all of them are new; return whether they are."""
         names = list(map(hash, ids))
         new = len(set(names)) == len(names) and self._contents.keys().isdisjoint(names)
@@ -59,7 +59,7 @@ class Ids:
             self._contents.update(zip(names, contents, strict=True))
         return new
 
-    def numbered(self, id: str) -> str:  # noqa: A002
+    def add_numbered(self, id: str) -> str:  # noqa: A002
         """Return the first free one of ``id#2``, ``id#3`` …, which is taken then."""
         number = self._numbers.get(id, 2)
         while hash(name := f"{id}#{number}") in self._contents:
@@ -70,12 +70,12 @@ class Ids:
         return name
 
 
-def content_of(conversation: Conversation) -> int:
+def hash_content(conversation: Conversation) -> int:
     """Return the content of a conversation: of the same messages and media the same, within this process."""
     return hash((conversation.messages, conversation.media))
 
 
-def with_own_id(extra: Mapping[str, Any], id: str) -> dict[str, Any]:  # noqa: A002
+def keep_own_id(extra: Mapping[str, Any], id: str) -> dict[str, Any]:  # noqa: A002
     """Return the ``extra`` of a row that has got a number, with the id it had before."""
     return {"id": id, **extra}
 
@@ -86,7 +86,7 @@ def settle_ids(batch: ConversationBatch, ids: Ids, policy: DuplicateIds) -> Conv
     A row that repeats both id and content of an earlier one is a reject; of one with other content ``policy`` says.
     """
     own, contents = batch.columns.column("id").to_pylist(), hash_contents(batch)
-    if ids.meet_new(own, contents):
+    if ids.add_all_if_new(own, contents):
         return batch
 
     settled = [_settle(name, content, ids, policy) for name, content in zip(own, contents, strict=True)]
@@ -95,7 +95,7 @@ def settle_ids(batch: ConversationBatch, ids: Ids, policy: DuplicateIds) -> Conv
     if names != own:
         extras = batch.columns.column("extra").to_pylist()
         changed = [
-            extra if name == before else encode_extra(with_own_id(json.loads(extra), before))
+            extra if name == before else encode_extra(keep_own_id(json.loads(extra), before))
             for name, before, extra in zip(names, own, extras, strict=True)
         ]
         batch = batch.with_columns(id=text(names), extra=text(changed))
@@ -104,10 +104,10 @@ def settle_ids(batch: ConversationBatch, ids: Ids, policy: DuplicateIds) -> Conv
 
 def _settle(own: str, content: int, ids: Ids, policy: DuplicateIds) -> str | RecordError:
     """Return the id that a row gets, its own or that with a number, or why it gets none."""
-    seen = ids.meet(own, content)
+    seen = ids.add(own, content)
     if seen is Seen.NEW:
         return own
     if seen is Seen.TAKEN and policy == "number":
-        return ids.numbered(own)
+        return ids.add_numbered(own)
     what = "id and content" if seen is Seen.REPEATED else "id"
     return RecordError(f"an earlier record has the {what} of {own!r}", reason="duplicate_id")

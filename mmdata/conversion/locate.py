@@ -14,7 +14,7 @@ from mmdata._tools.paths import is_url
 from mmdata.errors import RecordError
 from mmdata.schema import Media, MediaType
 
-__all__ = ["SizeOf", "are_there", "find", "is_file", "size_of", "under"]
+__all__ = ["SizeOf", "all_exist", "find", "is_file", "size_of", "under"]
 
 SizeOf: TypeAlias = Callable[[str, MediaType], int | None]
 """How large a medium at a path is; None if nothing usable is there."""
@@ -41,7 +41,7 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
     if _PLAIN.fullmatch(path):
         return path
     if _TOO_ODD.search(path):
-        raise RecordError(f"no file can be named {path!r}", reason="bad_encoding")
+        raise RecordError(f"not a possible file name: {path!r}", reason="bad_encoding")
     whole = "/" + posixpath.normpath(posixpath.join(root, path)).lstrip("/")  # POSIX leaves two slashes be
     if whole == root or whole.startswith(root.rstrip("/") + "/"):
         return whole[len(root.rstrip("/")) + 1 :] or "."
@@ -94,10 +94,10 @@ def find(
             raise RecordError(f"{path} has no bytes", reason="empty_media")
         return path
     others = f" (nor in {len(tried) - 1} other places)" if len(tried) > 1 else ""
-    raise RecordError(f"there is no {kind} at {tried[0]!r} under {root}{others}", reason="missing_media")
+    raise RecordError(f"{kind} not found: {tried[0]!r} under {root}{others}", reason="missing_media")
 
 
-def are_there(
+def all_exist(
     root: str, paths: Sequence[str], kind: MediaType, *, look: bool = True, size_of: SizeOf = size_of
 ) -> bool:
     """Return whether all are plain names which :func:`find` would return; not all that it would are plain."""

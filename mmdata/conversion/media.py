@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmdata._tools.paths import is_url
-from mmdata.conversion.locate import SizeOf, are_there, find, size_of
+from mmdata.conversion.locate import SizeOf, all_exist, find, size_of
 from mmdata.errors import MediaError, RecordError
 from mmdata.formats import Format, Origin
 from mmdata.schema import MediaType
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from mmdata.conversion.prober import Facts, File, Prober
 
-__all__ = ["Place", "embed_media", "find_media", "probe_media"]
+__all__ = ["MediaOptions", "embed_media", "find_media", "probe_media"]
 
 _EMBEDDED: Final = 16 << 20
 """How many bytes of embedded media a batch holds before the next begins."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MediaOptions:
     """Where media are, whether and how they are looked for, and whether they are to be embedded."""
 
     root: str
@@ -74,7 +74,7 @@ class _Media:
         return [row for row in range(len(self.starts) - 1) for _ in self.of_row(row)]
 
 
-def find_media(batch: ConversationBatch, reader: Format, place: Place) -> ConversationBatch:
+def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) -> ConversationBatch:
     """Return the batch with each medium's path under the media root; a row with one that is not there is a reject."""
     media = _Media.of(batch)
     named = [number for number, path in enumerate(media.paths) if path]
@@ -89,7 +89,7 @@ def find_media(batch: ConversationBatch, reader: Format, place: Place) -> Conver
     likeliest = [next(iter(reader.candidates(media.paths[n] or "", origins[rows[n]]))) for n in named]
     types = {media.types[number] for number in named}
     together = len(types) == 1 and "://" not in " ".join(filter(None, media.paths))
-    if together and are_there(place.root, likeliest, types.pop(), look=place.look, size_of=place.size_of):
+    if together and all_exist(place.root, likeliest, types.pop(), look=place.look, size_of=place.size_of):
         for number, path in zip(named, likeliest, strict=True):
             found[number] = path
     else:
@@ -113,26 +113,28 @@ def _origins(batch: ConversationBatch) -> list[Origin]:
     return list(map(Origin, origins.files, origins.numbers, origins.ids, extras))
 
 
-def _find_one(path: str, kind: MediaType, reader: Format, origin: Origin, place: Place) -> str:
+def _find_one(path: str, kind: MediaType, reader: Format, origin: Origin, place: MediaOptions) -> str:
     if is_url(path):
         return _remote(path, place)
     candidates = reader.candidates(path.removeprefix("file://"), origin)
     return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside, size_of=place.size_of)
 
 
-def _remote(url: str, place: Place) -> str:
+def _remote(url: str, place: MediaOptions) -> str:
     """Return a URL where media are kept by name alone: nobody has read what is behind it."""
     if not (place.look or place.embed):
         return url
     without = "--check none without --embed" if place.embed else "--check none"
     raise RecordError(
-        f"{url} is a URL: nothing behind URLs is read yet, so nothing can be said of it. {without} keeps it by name; "
+        f"{url} is a URL, and URLs cannot be read yet. {without} keeps it by name; "
         "or download the media and name the files.",
         reason="remote_media",
     )
 
 
-def probe_media(batches: Iterable[ConversationBatch], place: Place, prober: Prober) -> Iterator[ConversationBatch]:
+def probe_media(
+    batches: Iterable[ConversationBatch], place: MediaOptions, prober: Prober
+) -> Iterator[ConversationBatch]:
     """Yield the batches with what each medium's file is, looked into on other processes some rows ahead; in order."""
 
     def questions() -> Iterator[_Question]:
@@ -164,13 +166,13 @@ class _Question:
     files: list[File]
 
 
-def _file(media: _Media, number: int, place: Place) -> File:
+def _file(media: _Media, number: int, place: MediaOptions) -> File:
     from mmdata.conversion.prober import File
 
     return File(_path(media, number, place), media.types[number])
 
 
-def _path(media: _Media, number: int, place: Place) -> str:
+def _path(media: _Media, number: int, place: MediaOptions) -> str:
     return posixpath.join(place.root, media.paths[number] or "")
 
 
@@ -203,13 +205,13 @@ def _overlay(column: pa.Array, name: str, facts: dict[int, Facts]) -> pa.Array:
     return sparse([value for value in values if value is not None], there, column.type)
 
 
-def embed_media(batches: Iterable[ConversationBatch], place: Place) -> Iterator[ConversationBatch]:
+def embed_media(batches: Iterable[ConversationBatch], place: MediaOptions) -> Iterator[ConversationBatch]:
     """Yield the batches with the bytes of each medium's file beside its path; many bytes make smaller batches."""
     for batch in batches:
         yield from _embed(batch, place)
 
 
-def _embed(batch: ConversationBatch, place: Place) -> Iterator[ConversationBatch]:
+def _embed(batch: ConversationBatch, place: MediaOptions) -> Iterator[ConversationBatch]:
     media = _Media.of(batch)
     kept = batch.media.field("bytes")
     start, size = 0, 0

@@ -54,7 +54,7 @@ def probe(source: Source, type: MediaType, *, level: Level = "probe", limits: Li
     found = _image(source, level, limits) if type == "image" else _video(source, level, limits)
     if mark is None:
         name = os.fsdecode(source)
-        raise MediaError(f"{name}: was not there to be read when its decoding began", path=name, reason="missing_media")
+        raise MediaError(f"{name}: file not found when decoding began", path=name, reason="missing_media")
     return replace(found, size=mark.size, hash=mark.hash)
 
 

@@ -65,7 +65,7 @@ def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
         _decode_all(source if level != "compare" else (), limits)
         return {}
     if isinstance(source, str) and is_url(source):
-        raise MediaError(f"{source}: is a URL, and nothing behind URLs is read yet", path=source, reason="remote_media")
+        raise MediaError(f"{source}: is a URL; URLs cannot be read yet", path=source, reason="remote_media")
     found: Facts = {}
     if level != "compare":
         found = asdict(check(source, file.type, level=level, limits=limits))

@@ -1,4 +1,4 @@
-"""Source formats, one file each; see :mod:`mmdata.formats._format` for what one is."""
+"""Source formats, one file each; :mod:`mmdata.formats.toolkit` is what they are made of."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 from mmdata._tools.options import defaults, typed
 from mmdata._tools.registry import Registry
+from mmdata.errors import MMDataError, PluginError
 from mmdata.formats import _detect
 from mmdata.formats._format import Format, Origin, Sample
 from mmdata.sources.record import Record
 
-__all__ = ["Format", "Origin", "Record", "Sample", "describe", "detect", "make", "registry"]
+__all__ = ["Format", "Origin", "Record", "Sample", "describe", "detect", "make", "registry", "summaries"]
 
-registry: Registry[type[Format]] = Registry("mmdata.formats", "format", besides=frozenset({"export"}))
+registry: Registry[type[Format]] = Registry("mmdata.formats", "format", besides=frozenset({"export", "toolkit"}))
 
 
 def make(name: str, options: Mapping[str, Any] | None = None) -> Format:
@@ -23,9 +24,18 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Format:
     Raises:
         UnknownNameError: there is no such format.
         UsageError: an option is unknown, or its value is not of its type.
+        PluginError: another package brings the format, and it cannot be imported or made.
     """
     kind = registry.get(name)
-    return kind(**typed(kind, name, options or {}))
+    settings = typed(kind, name, options or {})
+    try:
+        return kind(**settings)
+    except MMDataError:
+        raise
+    except Exception as error:  # of another package's class; ours check their options
+        if (plugin := registry.plugin_of(kind)) is None:
+            raise
+        raise PluginError(f"{plugin} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def describe(name: str) -> str:
@@ -35,8 +45,23 @@ def describe(name: str) -> str:
     return "\n".join([kind.summary, "", kind.shape, "", "options:", *options])
 
 
+def summaries() -> dict[str, str]:
+    """Return one line for every format by its name; of one that cannot be imported the line says why."""
+    return {name: _summary(name) for name in registry.names()}
+
+
+def _summary(name: str) -> str:
+    try:
+        kind = registry.get(name)
+    except PluginError as error:
+        return f"not available: {error}"
+    return kind.summary if hasattr(kind, "summary") else "not available: it declares no `summary` and no `shape`"
+
+
 def detect(sources: Sequence[str | Path]) -> str:
     """Return the name of the one format that recognises the sources, files or folders, by their first records.
+
+    A format of another package that cannot be imported, or fails while it looks, is logged and passed over.
 
     Raises:
         UsageError: there is none, or there are several; the message says what was seen.

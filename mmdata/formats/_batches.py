@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mmdata.errors import DataError, PluginError, RecordError
 from mmdata.formats._format import Format
+from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.rejects import Reject
-from mmdata.schema import Split, replace
+from mmdata.schema import Conversation, Split, replace
 from mmdata.sources.record import Record
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.builder import BATCH_RECORDS, BatchBuilder
@@ -16,16 +19,25 @@ from mmdata.store.encode import FlatRows, encode_extra
 
 __all__ = ["read_batches", "read_records"]
 
+_log: Final = logging.getLogger("mmdata")
 _READS: Final = {"flatten", "conversation"}
 
 
 def read_batches(
-    reader: Format, sources: Sequence[Path], *, split: Split | None = None, records: int = BATCH_RECORDS
+    reader: Format,
+    sources: Sequence[Path],
+    *,
+    split: Split | None = None,
+    records: int = BATCH_RECORDS,
+    strict: bool = False,
 ) -> Iterator[ConversationBatch]:
     """Yield the records of the sources in order, in batches that account for as many ``records`` at the most.
 
     A record that cannot be read as a conversation is a reject in its place. ``split`` is that of every row, where it is
-    given.
+    given. What a format of another package stumbles over is a reject that names it; with ``strict`` it is an error.
+
+    Raises:
+        PluginError: a format of another package fails outside any one record, or with ``strict`` at all.
     """
     builder = BatchBuilder()
     for run in _runs(reader, sources):
@@ -33,7 +45,7 @@ def read_batches(
             some = run[start : start + records]
             if builder.num_records and builder.num_records + len(some) > records:
                 yield builder.build()
-            read_records(some, reader, builder, split=split)
+            read_records(some, reader, builder, split=split, strict=strict)
             if builder.is_full or builder.num_records >= records:
                 yield builder.build()
     if builder.num_records:
@@ -41,22 +53,37 @@ def read_batches(
 
 
 def read_records(
-    run: Sequence[Record | Reject], reader: Format, builder: BatchBuilder, *, split: Split | None = None
+    run: Sequence[Record | Reject],
+    reader: Format,
+    builder: BatchBuilder,
+    *,
+    split: Split | None = None,
+    strict: bool = False,
 ) -> None:
     """Add records to a builder: all at once if they can be, else each half as well as it can be."""
     if not run:
         return
     flat = None
     if _flattens(reader) and all(type(item) is Record for item in run):
-        flat = reader.flatten(run)  # type: ignore[attr-defined]
+        try:
+            with blame_plugin(reader):
+                flat = reader.flatten(run)  # type: ignore[attr-defined]
+        except PluginError as error:
+            if strict:
+                raise
+            # No need to halve: a fault of the code, unlike an odd record, would most likely be met in each half again.
+            _log.warning("%d records are read one by one: flatten() of %s", len(run), error)
+            for item in run:
+                _add_one(item, reader, builder, split, strict)
+            return
     if flat is not None:
         _add_rows(run, flat, builder, split)  # type: ignore[arg-type]  # all are records
     elif len(run) > 1:
         half = len(run) // 2
-        read_records(run[:half], reader, builder, split=split)
-        read_records(run[half:], reader, builder, split=split)
+        read_records(run[:half], reader, builder, split=split, strict=strict)
+        read_records(run[half:], reader, builder, split=split, strict=strict)
     else:
-        _add_one(run[0], reader, builder, split)
+        _add_one(run[0], reader, builder, split, strict)
 
 
 def _add_rows(records: Sequence[Record], rows: FlatRows, builder: BatchBuilder, split: Split | None) -> None:
@@ -71,15 +98,15 @@ def _add_rows(records: Sequence[Record], rows: FlatRows, builder: BatchBuilder, 
     )
 
 
-def _add_one(item: Record | Reject, reader: Format, builder: BatchBuilder, split: Split | None) -> None:
+def _add_one(item: Record | Reject, reader: Format, builder: BatchBuilder, split: Split | None, strict: bool) -> None:
     if isinstance(item, Reject):
         builder.reject(item)
         return
     try:
-        conversation = reader.conversation(item)
-        if conversation.extra:
-            encode_extra(conversation.extra).encode()  # here what cannot be written costs its record alone
+        conversation = _read_one(item, reader, strict)
     except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
+        if strict and isinstance(error, PluginError):
+            raise
         builder.reject(item.rejected(error))
         return
     if split is not None:
@@ -87,10 +114,33 @@ def _add_one(item: Record | Reject, reader: Format, builder: BatchBuilder, split
     builder.append(conversation, file=item.file, record=item.number, id=item.id)
 
 
-def _runs(reader: Any, sources: Sequence[Path]) -> Iterable[Sequence[Record | Reject]]:
-    if _flattens(reader):
-        return reader.runs(sources)  # type: ignore[no-any-return]
-    return ([item] for item in reader.records(sources))
+def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
+    """Return the conversation of a record; what a format of another package stumbles over names that package."""
+    try:
+        conversation = reader.conversation(record)
+        if not isinstance(conversation, Conversation):
+            raise TypeError(f"conversation() must return a Conversation, found {type(conversation).__name__}")
+        if conversation.extra:
+            encode_extra(conversation.extra).encode()  # here what cannot be written costs its record alone
+        return conversation
+    except DataError:
+        raise  # what a format is to raise of a record
+    except Exception as error:
+        if (plugin := plugin_of(reader)) is None:
+            raise
+        fault = f"{type(error).__name__}: {error}"
+        if strict:
+            raise PluginError(f"{plugin} is at fault: {fault} ({record.file}, record {record.number})") from error
+        raise RecordError(f"{fault} in {plugin}; --strict shows its traceback") from error
+
+
+def _runs(reader: Any, sources: Sequence[Path]) -> Iterator[Sequence[Record | Reject]]:
+    """Yield the records in order; a fault in the code of a format, which ends the reading, names its package."""
+    with blame_plugin(reader):
+        if _flattens(reader):
+            yield from reader.runs(sources)
+        else:
+            yield from ([item] for item in reader.records(sources))
 
 
 def _flattens(reader: Format) -> bool:

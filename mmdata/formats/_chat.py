@@ -17,12 +17,20 @@ from typing import Any, Final
 from mmdata.errors import RecordError
 from mmdata.formats._parts import KIND_OF, TEXT, body_of, is_object, leftovers_of_parts, medium_in, medium_of
 from mmdata.formats._placeholders import fill
-from mmdata.formats._sources import conversation_id, kind
-from mmdata.formats._turns import IMAGE, VIDEO, Slots, lead_in, require_answer, role_of, with_turns
+from mmdata.formats._sources import conversation_id, json_type
+from mmdata.formats._turns import (
+    IMAGE,
+    VIDEO,
+    MediaCursor,
+    add_turn_fields,
+    insert_before_question,
+    require_answer,
+    role_of,
+)
 from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Role, Text, Video
 from mmdata.sources.record import Record
 
-__all__ = ["Chat", "Turn", "converse", "pairs", "turns"]
+__all__ = ["Chat", "Turn", "converse", "read_pairs", "read_turns"]
 
 _TAGS: Final = re.compile(r"(<image>|<video>|<audio>|<img>[^<>]+</img>)")
 _TAG_OF: Final[dict[MediaType, str]] = {"image": IMAGE, "video": VIDEO}
@@ -40,7 +48,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """What a chat record says: its turns, the media beside them, and the fields that have no home."""
+    """What a chat record says: its turns, the media listed beside them, and the unmapped fields as ``extra``."""
 
     turns: Sequence[Turn]
     images: Sequence[Media] = ()
@@ -48,8 +56,13 @@ class Chat:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def converse(chat: Chat, record: Record, source: str) -> Conversation:
-    """Return the conversation of a chat record; ``source`` is its data set's name.
+def converse(chat: Chat, record: Record, dataset_name: str) -> Conversation:
+    """Return the conversation of a chat record; its column ``source`` is ``dataset_name``.
+
+    >>> from mmdata.schema import Media
+    >>> chat = Chat([Turn("user", "What is it?"), Turn("assistant", "A cup.")], images=[Media("image", "cup.jpg")])
+    >>> converse(chat, Record({}, "a.json", 0, "1"), "cups").messages[0].content
+    (Image(media=0), Text(text='What is it?'))
 
     Raises:
         RecordError: there are more placeholders than media, audio is asked for, or no assistant speaks.
@@ -61,16 +74,16 @@ def converse(chat: Chat, record: Record, source: str) -> Conversation:
         for turn in chat.turns
         if not _is_blank_system(turn)
     ]
-    if gallery.slots.surplus:
+    if gallery.cursor.surplus:
         listed = len(chat.images) + len(chat.videos)
-        raise RecordError(f"{listed + gallery.slots.surplus} placeholders for {listed} media", reason="media_mismatch")
+        raise RecordError(f"{listed + gallery.cursor.surplus} placeholders for {listed} media", reason="media_mismatch")
     if not messages:
         raise RecordError("the record has no turns", reason="no_conversation")
     require_answer(messages)
     if lead:
-        lead_in(messages, lead)
-    extra = with_turns(chat.extra, {str(number): dict(t.extra) for number, t in enumerate(chat.turns) if t.extra})
-    return Conversation(conversation_id(record), tuple(messages), tuple(gallery.media), source, extra=extra)
+        insert_before_question(messages, lead)
+    extra = add_turn_fields(chat.extra, {str(number): dict(t.extra) for number, t in enumerate(chat.turns) if t.extra})
+    return Conversation(conversation_id(record), tuple(messages), tuple(gallery.media), dataset_name, extra=extra)
 
 
 def _is_blank_system(turn: Turn) -> bool:
@@ -78,28 +91,36 @@ def _is_blank_system(turn: Turn) -> bool:
     return turn.role == "system" and blank
 
 
-def turns(value: object, role_key: str, content_key: str) -> list[Turn]:
-    """Return the turns of a list of objects that hold a speaker and a text or list of parts."""
+def read_turns(value: object, role_key: str, content_key: str) -> list[Turn]:
+    """Return the turns of a list of objects that hold a speaker and a text or list of parts.
+
+    >>> read_turns([{"who": "human", "says": "Hi"}], "who", "says")[0].role
+    'user'
+    """
     if not isinstance(value, list):
-        raise RecordError(f"the turns must be an array, found {kind(value)}")
+        raise RecordError(f"the turns must be an array, found {json_type(value)}")
     return [_turn(turn, role_key, content_key) for turn in value]
 
 
-def pairs(value: object, user_key: str | int, assistant_key: str | int) -> list[Turn]:
-    """Return the turns of a list of questions and answers; each pair an object or an array."""
+def read_pairs(value: object, user_key: str | int, assistant_key: str | int) -> list[Turn]:
+    """Return the turns of a list of questions and answers; each pair an object or an array.
+
+    >>> [turn.content for turn in read_pairs([["Hi", "Hello"]], 0, 1)]
+    ['Hi', 'Hello']
+    """
     if not isinstance(value, list):
-        raise RecordError(f"the turns must be an array, found {kind(value)}")
+        raise RecordError(f"the turns must be an array, found {json_type(value)}")
     found = []
     for pair in value:
         if isinstance(pair, (list, tuple)) and len(pair) != 2:
             raise RecordError(f"a pair of turns has two texts, found {len(pair)}")
         if not isinstance(pair, (list, tuple, dict)):
-            raise RecordError(f"a pair of turns must be an array or an object, found {kind(pair)}")
+            raise RecordError(f"a pair of turns must be an array or an object, found {json_type(pair)}")
         try:
             question, answer = pair[user_key], pair[assistant_key]  # type: ignore[index]
         except (TypeError, KeyError):
             raise RecordError(f"a pair of turns needs {user_key!r} and {assistant_key!r}") from None
-        train, extra = _flag(pair, "assistant", {user_key, assistant_key}) if is_object(pair) else (None, {})
+        train, extra = _read_train_flag(pair, "assistant", {user_key, assistant_key}) if is_object(pair) else (None, {})
         found += [Turn("user", question, extra=leftovers_of_parts(user_key, question))]
         found += [Turn("assistant", answer, train, {**extra, **leftovers_of_parts(assistant_key, answer)})]
     return found
@@ -110,16 +131,16 @@ class _Gallery:
 
     def __init__(self, chat: Chat) -> None:
         self.media = [*chat.images, *chat.videos]
-        self.slots = Slots(len(chat.images), len(chat.videos))
+        self.cursor = MediaCursor(len(chat.images), len(chat.videos))
         self._listed = {IMAGE: len(chat.images), VIDEO: len(chat.videos)}
 
     def without_placeholder(self, turns: Iterable[Turn]) -> list[Part]:
         """Return the parts for the first media, as many as no placeholder in the turns is left for."""
         asked = [tag for turn in turns for tag in _tags(turn.content)]
         if not all(self._listed.values()):  # of one kind: any placeholder will do
-            return self.slots.take_all(IMAGE, max(0, sum(self._listed.values()) - len(asked)))
+            return self.cursor.take_all(IMAGE, max(0, sum(self._listed.values()) - len(asked)))
         missing = {tag: max(0, count - asked.count(tag)) for tag, count in self._listed.items()}
-        return [part for tag, count in missing.items() for part in self.slots.take_all(tag, count)]
+        return [part for tag, count in missing.items() for part in self.cursor.take_all(tag, count)]
 
     def content(self, turn: Turn) -> tuple[Part, ...]:
         """Return the parts of a turn."""
@@ -129,25 +150,25 @@ class _Gallery:
             return _without_edges([part for item in turn.content for part in self._parts(item)])
         if turn.content is None:
             return ()
-        raise RecordError(f"a turn's content must be a string or an array, found {kind(turn.content)}")
+        raise RecordError(f"a turn's content must be a string or an array, found {json_type(turn.content)}")
 
     def _part_for(self, tag: str) -> Part | None:
         if tag == "<audio>":
             raise RecordError("the record asks for audio", reason="unsupported_media")
         if tag.startswith("<img>"):
             return self._add(medium_of(tag.removeprefix("<img>").removesuffix("</img>"), "image"))
-        return self.slots.take(tag)
+        return self.cursor.take(tag)
 
     def _parts(self, item: object) -> tuple[Part, ...]:
         """Return the parts that one item of a list of parts stands for."""
         if isinstance(item, str):
             return self._words(item)
         if not is_object(item):
-            raise RecordError(f"a part must be an object, found {kind(item)}")
+            raise RecordError(f"a part must be an object, found {json_type(item)}")
         what = item.get("type")
         if what in TEXT:
             if not isinstance(words := body_of(item), str):
-                raise RecordError(f"a part's text must be a string, found {kind(words)}")
+                raise RecordError(f"a part's text must be a string, found {json_type(words)}")
             return self._words(words) if any(self._listed.values()) else (Text(words),) if words else ()
         if what not in KIND_OF:
             raise RecordError(f"a part of type {what!r} is neither text, image nor video", reason="unsupported_media")
@@ -194,22 +215,24 @@ def _tags(content: object) -> list[str]:
 
 def _turn(turn: object, role_key: str, content_key: str) -> Turn:
     if not is_object(turn):
-        raise RecordError(f"a turn must be an object, found {kind(turn)}")
+        raise RecordError(f"a turn must be an object, found {json_type(turn)}")
     if role_key not in turn or content_key not in turn:
         raise RecordError(f"a turn needs {role_key!r} and {content_key!r}, found {', '.join(turn) or 'neither'}")
     role = role_of(turn[role_key])
-    train, extra = _flag(turn, role, {role_key, content_key})
+    train, extra = _read_train_flag(turn, role, {role_key, content_key})
     return Turn(role, turn[content_key], train, extra | leftovers_of_parts(content_key, turn[content_key]))
 
 
-def _flag(turn: dict[str, Any], role: Role, homed: Container[object]) -> tuple[bool | None, dict[str, Any]]:
-    """Return whether a turn says it is trained on, and its fields that are not ``homed``.
+def _read_train_flag(
+    turn: dict[str, Any], role: Role, mapped_fields: Container[object]
+) -> tuple[bool | None, dict[str, Any]]:
+    """Return whether a turn says that it is trained on, and its fields that are not mapped.
 
     ``loss`` says so, as ms-swift has it, or else an assistant's ``weight``, as OpenAI has it.
     """
-    extra = {key: found for key, found in turn.items() if key not in homed}
+    extra = {key: found for key, found in turn.items() if key not in mapped_fields}
     if isinstance(loss := turn.get("loss"), (str, list, dict)):
-        raise RecordError(f"a turn's 'loss' must be true, false or a number, found {kind(loss)}")
+        raise RecordError(f"a turn's 'loss' must be true, false or a number, found {json_type(loss)}")
     weighs = loss is None and role == "assistant" and isinstance(turn.get("weight"), (int, float))
     says = "weight" if weighs else "loss"
     flag = turn.get(says)

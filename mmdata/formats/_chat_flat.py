@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
-from mmdata.formats._sources import conversation_id, homeless
+from mmdata.formats._sources import conversation_id, unmapped_fields
 from mmdata.formats._turns import IMAGE, ROLES, VIDEO
 from mmdata.schema import Split
 from mmdata.sources.record import Record
@@ -28,7 +28,11 @@ def flatten_with(
     refused: tuple[str, ...] = (IMAGE, VIDEO, "<audio>", "<img>"),
     split: Split = "train",
 ) -> FlatRows | None:
-    """Return the rows of what ``read`` makes of the records' values, or None where not all of them are plain."""
+    """Return the rows of what ``read`` makes of the records' values, or None where not all of them are plain.
+
+    ``read`` may trust nothing but that values are objects: a field that is missing (``KeyError``) or of another type
+    (``TypeError``), and a condition that it has to :func:`require`, are reasons for None as well.
+    """
     values = [record.raw for record in records]
     try:
         require(set(map(type, values)) == {dict})
@@ -62,11 +66,13 @@ def read_chats(
     said = [turn[content] for turn in turns]
     num_turns = list(map(len, conversations))
     if has_system and any(value.get("system") for value in values):
-        num_turns, speakers, said = _with_system(values, num_turns, speakers, said)
+        num_turns, speakers, said = _prepend_system(values, num_turns, speakers, said)
 
     images, videos = read_media_lists(values, "image"), read_media_lists(values, "video")
     ids = [record.id or conversation_id(record) for record in records]
-    extras = [homeless(value, record, mapped_fields | {field}) for value, record in zip(values, records, strict=True)]
+    extras = [
+        unmapped_fields(value, record, mapped_fields | {field}) for value, record in zip(values, records, strict=True)
+    ]
     kinds = set(map(type, said))
     if kinds == {str}:
         return TurnColumns(ids, num_turns, speakers, said, images, videos, extras)
@@ -75,7 +81,7 @@ def read_chats(
     return TurnColumns(ids, num_turns, speakers, texts, images, videos, extras, placed)
 
 
-def _with_system(
+def _prepend_system(
     values: Sequence[dict[str, Any]], num_turns: Sequence[int], speakers: bytes, said: Sequence[Any]
 ) -> tuple[list[int], bytes, list[Any]]:
     """Return the turns with what the field ``system`` says in front of each record's."""

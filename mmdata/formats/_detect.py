@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mmdata._tools.registry import Registry
-from mmdata.errors import UsageError
+from mmdata.errors import PluginError, UsageError
 from mmdata.formats._format import Format, Sample
 from mmdata.formats._sources import json_files
 from mmdata.sources._json import has_whole_lines, records
@@ -18,6 +19,7 @@ from mmdata.sources.record import Record
 
 __all__ = ["detect"]
 
+_log: Final = logging.getLogger("mmdata")
 _RECORDS: Final = 20
 _HEAD: Final = 1000
 
@@ -30,13 +32,32 @@ def detect(registry: Registry[type[Format]], sources: Sequence[Path]) -> str:
     """
     sample = _sample(sources)
     names = registry.names()
-    found = [name for name in names if getattr(registry.get(name), "recognises", lambda _: False)(sample)]
+    found = [name for name in names if _recognises(registry, name, sample)]
     if len(found) == 1:
         return found[0]
     which = f"could be {' or '.join(found)}" if found else "is none of " + ", ".join(names)
     keys = sorted({key for record in sample.records for key in record})
     seen = f"; its records have the fields {', '.join(keys)[:300]}" if keys else ""
     raise UsageError(f"{', '.join(map(str, sources))} {which}{seen}. Name the format.")
+
+
+def _recognises(registry: Registry[type[Format]], name: str, sample: Sample) -> bool:
+    """Return whether a format recognises a sample; what another package's stumbles over is logged, and counts as no."""
+    try:
+        kind: Any = registry.get(name)
+    except PluginError as error:
+        _log.warning("passed over: %s", error)
+        return False
+    if not hasattr(kind, "recognises"):
+        return False  # a format need not: it is then found by its name alone
+    try:
+        return bool(kind.recognises(sample))
+    except Exception as error:  # another package's code, which must not keep ours from being found
+        plugin = registry.plugin_of(kind)
+        if plugin is None:
+            raise
+        _log.warning("passed over: %s cannot tell whether it recognises the sources: %r", plugin, error)
+        return False
 
 
 def _sample(sources: Sequence[Path]) -> Sample:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 
 from mmdata.formats._placeholders import fill
-from mmdata.formats._turns import IMAGE, VIDEO, Slots
+from mmdata.formats._turns import IMAGE, VIDEO, MediaCursor
 from mmdata.schema import Image, MediaType, Split, Text
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows, SparseColumn
 
@@ -41,7 +41,10 @@ class NotPlainError(Exception):
 
 
 def require(condition: bool) -> None:
-    """Raise :class:`NotPlainError` unless the condition holds."""
+    """Raise :class:`NotPlainError` unless the condition holds: in ``flatten``, what sends a record to be read alone.
+
+    >>> require(1 + 1 == 2)
+    """
     if not condition:
         raise NotPlainError
 
@@ -76,15 +79,32 @@ def flatten_turns(
     ``marks`` stand for media in the texts, that for videos where there are videos. Without marks, media lead. A text in
     which a mark is left, or one of those ``refused``, is not plain.
 
+    >>> columns = TurnColumns(
+    ...     ids=["1"],
+    ...     num_turns=[2],
+    ...     roles=bytes([_USER, _ASSISTANT]),
+    ...     texts=["<image>What is it?", "A cup."],
+    ...     images=[["cup.jpg"]],
+    ...     videos=[[]],
+    ...     extras=[{}],
+    ... )
+    >>> flatten_turns(columns, "cups").texts
+    ['What is it?', 'A cup.']
+
     Raises:
         NotPlainError: not all of the records are plain.
     """
     rows = len(columns.ids)
     starts = list(accumulate(columns.num_turns, initial=0))
+
+    # The roles of a conversation are a slice of bytes: one look into a set says whether speakers take turns.
     require(all(columns.roles[start:end] in _ORDERS for start, end in pairwise(starts)))
     special = columns.placed or list(_special_messages(columns, starts, marks))
     parts = _Assembled(columns.texts, special)
     require(all(parts.texts) and not any(map(str.isspace, parts.texts)))
+
+    # No mark may be left in what is said. One search of all texts joined is many times faster than one of each, and
+    # without any "<" not even that is needed.
     watched = {*refused, *(marks if any(columns.videos) else marks[:1])}
     if watched:
         said = "\n".join(parts.texts)
@@ -161,16 +181,16 @@ def _place_media(
         leading += [(_VIDEO_PART, images + number) for number in range(videos)]
         yield first, (*leading, (0, texts[first]))
         return
-    slots, found = Slots(images, videos), 0
+    cursor, found = MediaCursor(images, videos), 0
     for turn in marked:
-        parts = fill(texts[turn], _TAGS[marks], slots.take)
+        parts = fill(texts[turn], _TAGS[marks], cursor.take)
         found += sum(type(part) is not Text for part in parts)
         require(bool(parts))
-        yield turn, tuple([_coded(part) for part in parts])
-    require(found == images + videos and not slots.surplus)
+        yield turn, tuple([_encode_part(part) for part in parts])
+    require(found == images + videos and not cursor.surplus)
 
 
-def _coded(part: Any) -> tuple[int, Any]:
+def _encode_part(part: Any) -> tuple[int, Any]:
     if type(part) is Text:
         return 0, part.text
     return (_IMAGE_PART if type(part) is Image else _VIDEO_PART), part.media

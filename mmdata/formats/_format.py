@@ -70,7 +70,7 @@ class Format(Protocol):
     """The shape of a source, as a user would sketch it."""
 
     @property
-    def source(self) -> str:
+    def dataset_name(self) -> str:
         """The data set name that rows get in the column ``source``."""
 
     def media_root(self, sources: Sequence[Path]) -> Path:

@@ -11,8 +11,8 @@ from msgspec import UNSET, ValidationError, convert
 
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._plain import Gpt, Human, Plain, read_plainly
-from mmdata.formats._sources import conversation_id, homeless
-from mmdata.formats._turns import HOMED
+from mmdata.formats._sources import conversation_id, unmapped_fields
+from mmdata.formats._turns import MAPPED_FIELDS
 from mmdata.sources._run import Way, read_strictly
 from mmdata.sources.record import Record
 from mmdata.store.encode import ROLE_CODES, FlatRows
@@ -21,7 +21,7 @@ __all__ = ["WAYS", "flatten_llava"]
 
 WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
 """How to read LLaVA's records: the quickest way first."""
-_NEEDED: Final = HOMED - {"id"}
+_NEEDED: Final = MAPPED_FIELDS - {"id"}
 _ROLE_OF: Final[dict[type, int]] = {Human: ROLE_CODES["user"], Gpt: ROLE_CODES["assistant"]}
 
 
@@ -61,7 +61,7 @@ def _extra(record: Record) -> dict[str, Any]:
     """Return what of the record has no home."""
     raw = record.raw
     if type(raw) is not Plain or raw.id == "":
-        return homeless(record.value, record, HOMED)
+        return unmapped_fields(record.value, record, MAPPED_FIELDS)
     if raw.data_source is not UNSET:
         return {"data_source": raw.data_source}
     return {} if raw.model is UNSET else {"model": raw.model}

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final, TypeGuard
 
 from mmdata.errors import RecordError
-from mmdata.formats._sources import kind
+from mmdata.formats._sources import json_type
 from mmdata.schema import Media, MediaType
 
 __all__ = [
@@ -54,7 +54,11 @@ def is_object(value: object) -> TypeGuard[dict[str, Any]]:
 
 
 def media_of(value: object, medium: MediaType) -> list[Media]:
-    """Return the media that a field lists: paths, URLs, data URIs or objects that hold one of them; or one such."""
+    """Return the media that a field lists: paths, URLs, data URIs or objects that hold one of them; or one such.
+
+    >>> [medium.path for medium in media_of(["a.jpg", {"url": "b.jpg"}], "image")]
+    ['a.jpg', 'b.jpg']
+    """
     if value is None or value in ("", []):
         return []
     return [medium_of(item, medium) for item in (value if isinstance(value, list) else [value])]
@@ -64,6 +68,9 @@ def medium_of(item: object, medium: MediaType, *, encoded: bool = False) -> Medi
     """Return the medium that a path, a URL, a data URI or an object that holds one of them or bytes stands for.
 
     Text that is ``encoded`` is the medium itself, in base64.
+
+    >>> medium_of("data:image/png;base64,aGk=", "image").bytes
+    b'hi'
     """
     if is_object(item):
         key = _where(item)
@@ -71,15 +78,15 @@ def medium_of(item: object, medium: MediaType, *, encoded: bool = False) -> Medi
     if isinstance(item, list):
         raise RecordError(f"a {medium} given as a list of files", reason="unsupported_media")
     if not isinstance(item, str):
-        raise RecordError(f"a {medium} must be a path, found {kind(item)}")
+        raise RecordError(f"a {medium} must be a path, found {json_type(item)}")
     if not item:
         raise RecordError(f"the path of a {medium} is empty", reason="missing_media")
     if head := _DATA.match(item):
-        return _decoded(item[head.end() :], medium)
-    return _decoded(item, medium) if encoded else Media(medium, item)
+        return _decode_base64(item[head.end() :], medium)
+    return _decode_base64(item, medium) if encoded else Media(medium, item)
 
 
-def _decoded(text: str, medium: MediaType) -> Media:
+def _decode_base64(text: str, medium: MediaType) -> Media:
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError as error:
@@ -103,12 +110,12 @@ def body_of(item: dict[str, Any]) -> Any:
 
 def leftovers_of_media(value: object) -> dict[str, Any]:
     """Return the fields of listed media besides where each is, by its number, of those that have any."""
-    return _numbered(map(_rest_of_medium, value if isinstance(value, list) else [value]))
+    return _number_nonempty(map(_rest_of_medium, value if isinstance(value, list) else [value]))
 
 
 def leftovers_of_parts(key: object, content: object) -> dict[str, Any]:
     """Return the fields of a turn's parts besides what they say, by the part's number, under the turn's ``key``."""
-    found = _numbered(map(_rest_of_part, content)) if isinstance(content, list) else {}
+    found = _number_nonempty(map(_rest_of_part, content)) if isinstance(content, list) else {}
     return {str(key): found} if found else {}
 
 
@@ -123,7 +130,7 @@ def _where(item: dict[str, Any]) -> str | None:
     return next((key for key in _PLACES if item.get(key)), None)
 
 
-def _numbered(rests: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _number_nonempty(rests: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {str(number): rest for number, rest in enumerate(rests) if rest}
 
 

@@ -6,27 +6,29 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mmdata.errors import RecordError
-from mmdata.formats._sources import kind, with_ours
+from mmdata.formats._sources import add_fields, json_type
 from mmdata.schema import Image, Message, Part, Role, Video
 
 __all__ = [
-    "HOMED",
     "IMAGE",
+    "MAPPED_FIELDS",
     "ROLES",
     "VIDEO",
-    "Slots",
-    "lead_in",
+    "MediaCursor",
+    "add_turn_fields",
+    "insert_before_question",
     "leftover_fields",
     "media_paths",
     "require_answer",
     "role_of",
-    "with_turns",
 ]
 
-HOMED: Final = frozenset({"id", "image", "video", "conversations"})
-"""The fields of a record that have a home in a conversation."""
+MAPPED_FIELDS: Final = frozenset({"id", "image", "video", "conversations"})
+"""The fields of LLaVA's records that become something of a conversation; all others go to ``extra``."""
 IMAGE: Final = "<image>"
+"""The placeholder of an image in a text."""
 VIDEO: Final = "<video>"
+"""The placeholder of a video in a text."""
 
 ROLES: Final[dict[str, Role]] = {
     "human": "user",
@@ -38,10 +40,14 @@ ROLES: Final[dict[str, Role]] = {
     "system": "system",
     "developer": "system",
 }
+"""The role of each name that sources give to speakers."""
 
 
 def role_of(speaker: object) -> Role:
     """Return the role that a speaker's name stands for, whatever its case.
+
+    >>> role_of("GPT")
+    'assistant'
 
     Raises:
         RecordError: the name is none of those the formats know.
@@ -49,12 +55,15 @@ def role_of(speaker: object) -> Role:
     if isinstance(speaker, str):
         if role := ROLES.get(speaker) or ROLES.get(speaker.strip().lower()):
             return role
-        raise RecordError(f"the speaker {speaker!r} is none of {', '.join(ROLES)}", reason="unknown_role")
-    raise RecordError(f"a turn's speaker must be a string, found {kind(speaker)}")
+        raise RecordError(f"unknown speaker {speaker!r}: must be one of {', '.join(ROLES)}", reason="unknown_role")
+    raise RecordError(f"a turn's speaker must be a string, found {json_type(speaker)}")
 
 
 def media_paths(record: dict[str, Any], key: str) -> list[str]:
     """Return the paths that a field holds: a string or a list of strings; none where it is absent or empty.
+
+    >>> media_paths({"image": "a.jpg"}, "image"), media_paths({}, "image")
+    (['a.jpg'], [])
 
     Raises:
         RecordError: it holds something else, or a path is empty.
@@ -65,14 +74,19 @@ def media_paths(record: dict[str, Any], key: str) -> list[str]:
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
-        raise RecordError(f"{key!r} must be a path or a list of paths, found {kind(value)}")
+        raise RecordError(f"{key!r} must be a path or a list of paths, found {json_type(value)}")
     if not all(value):
         raise RecordError(f"{key!r} holds an empty path", reason="missing_media")
     return value
 
 
 def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the fields of turns besides ``from`` and ``value``, by the turn's number, for those that have any."""
+    """Return the fields of turns besides ``from`` and ``value``, by the turn's number, for those that have any.
+
+    >>> leftover_fields([{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So.", "score": 3}])
+    {'1': {'score': 3}}
+    """
+    # One look at the lengths settles nearly every record; the fields are asked for by name only where one is longer.
     if max(map(len, turns)) <= 2:
         return {}
     return {
@@ -82,15 +96,24 @@ def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def with_turns(extra: Mapping[str, Any], leftovers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record's fields without a home, and those of its turns under ``turns``."""
-    return with_ours(extra, turns=leftovers) if leftovers else {**extra}
+def add_turn_fields(extra: Mapping[str, Any], leftovers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's unmapped fields, and those of its turns under ``turns``.
+
+    >>> add_turn_fields({"license": "MIT"}, {"1": {"score": 3}})
+    {'license': 'MIT', 'turns': {'1': {'score': 3}}}
+    """
+    return add_fields(extra, turns=leftovers) if leftovers else {**extra}
 
 
-class Slots:
+class MediaCursor:
     """The media of one record, its images and after them its videos, handed out in order to the placeholders.
 
     A placeholder of a kind that the record has none of takes the other: LLaVA-Video writes ``<image>`` for a video.
+    ``surplus`` counts the placeholders for which no medium was left.
+
+    >>> cursor = MediaCursor(images=1, videos=1)
+    >>> cursor.take("<video>"), cursor.take("<video>"), cursor.surplus, cursor.left()
+    (Video(media=1), None, 1, [Image(media=0)])
     """
 
     __slots__ = ("_image", "_images", "_media", "_video", "surplus")
@@ -125,8 +148,8 @@ class Slots:
         return [*map(Image, images), *map(Video, videos)]
 
 
-def lead_in(messages: list[Message], parts: list[Part]) -> None:
-    """Put parts before what the first user says, in place.
+def insert_before_question(messages: list[Message], parts: list[Part]) -> None:
+    """Put parts before what the first user says; the list is changed.
 
     Raises:
         RecordError: no user speaks.
@@ -135,10 +158,10 @@ def lead_in(messages: list[Message], parts: list[Part]) -> None:
         if message.role == "user":
             messages[index] = Message("user", (*parts, *message.content), message.train)
             return
-    raise RecordError("the record names media, but no user speaks of them", reason="no_conversation")
+    raise RecordError("the record has media, but no message of a user to put them in", reason="no_conversation")
 
 
 def require_answer(messages: list[Message]) -> None:
     """Raise a :class:`RecordError` unless an assistant speaks."""
     if messages[-1].role != "assistant" and all(message.role != "assistant" for message in messages):
-        raise RecordError("no turn is the assistant's: there is no answer to learn from", reason="no_conversation")
+        raise RecordError("the assistant has no turn: there is no answer to learn from", reason="no_conversation")

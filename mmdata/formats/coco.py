@@ -22,8 +22,8 @@ from mmdata.errors import RecordError, SchemaError
 from mmdata.formats import registry
 from mmdata.formats._flat import NotPlainError, require
 from mmdata.formats._format import Origin, Sample
-from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
-from mmdata.formats.llava import elsewhere
+from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping
+from mmdata.formats.llava import fallback_paths
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Box, Conversation, Image, Media, Message, Region, Split, assistant, user
 from mmdata.sources._json import members
@@ -50,7 +50,7 @@ _LARGEST: Final = 1e9  # pixels; nothing beyond it is a coordinate, NaN and the 
 @registry.register("coco")
 @dataclass(frozen=True)
 class Coco(JsonSource):
-    """COCO captions and instances files. ``source`` is the data set name that rows get.
+    """COCO captions and instances files. ``dataset_name`` is what rows have in the column ``source``.
 
     ``caption_prompt`` asks for a caption, ``box_prompt`` for the boxes of ``{category}``. The split is read from the
     file's name, as in ``captions_val2017.json``.
@@ -63,7 +63,7 @@ class Coco(JsonSource):
         '"bbox": [10, 20, 30, 40]}], "categories": [{"id": 47, "name": "cup"}]}'
     )
 
-    source: str = "coco"
+    dataset_name: str = "coco"
     caption_prompt: str = "Describe the image in one sentence."
     box_prompt: str = "Find every {category} in the image."
 
@@ -134,7 +134,7 @@ class Coco(JsonSource):
         count = len(values)
         return {
             "ids": [record.id or conversation_id(record) for record in records],
-            "sources": [self.source] * count,
+            "sources": [self.dataset_name] * count,
             "splits": [_split(records[0].file)] * count,
             "extras": list(map(_extra, values, images)),
             "num_messages": [2] * count,
@@ -157,7 +157,7 @@ class Coco(JsonSource):
         messages: tuple[Message, ...] = (user(Image(0), prompt), assistant(content))
         media = (Media("image", image["file_name"]),)
         return Conversation(
-            conversation_id(record), messages, media, self.source, _split(record.file), _extra(value, image)
+            conversation_id(record), messages, media, self.dataset_name, _split(record.file), _extra(value, image)
         )
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
@@ -167,7 +167,7 @@ class Coco(JsonSource):
             yield f"images/{edition[1]}/{path}"
         yield from JsonSource.candidates(self, path, origin)
         if not path.startswith("/"):
-            yield from elsewhere(path)
+            yield from fallback_paths(path)
 
 
 class _Index:
@@ -187,7 +187,7 @@ class _Index:
     def add(self, key: str, value: Any) -> RecordError | None:
         """Take one item of ``images``, ``categories`` or ``annotations``; return why it cannot be taken, if so."""
         if key != "annotations" and isinstance(value, dict) and "image_id" in value:
-            return RecordError("an annotation stands where none should, behind something broken", reason="bad_json")
+            return RecordError("an annotation outside of 'annotations', after something broken", reason="bad_json")
         try:
             place = self.spill.append(value) if key in {"images", "annotations"} else -1
         except RecursionError:
@@ -241,21 +241,21 @@ def _records(name: str, index: _Index, file: Path) -> Iterator[Record | Reject]:
 
     What is broken outside the annotations comes after them, numbered on.
     """
-    broken, elsewhere_broken = [], []
+    broken, broken_outside = [], []
     for key, value in members(file):
         fault = value if isinstance(value, RecordError) else index.add(key, value)
         if fault and key == "annotations":
             broken.append((index.met, fault))
             index.met += 1
         elif fault:
-            elsewhere_broken.append(fault if not key else RecordError(f"in {key!r}: {fault}", reason=fault.reason))
+            broken_outside.append(fault if not key else RecordError(f"in {key!r}: {fault}", reason=fault.reason))
     rejects = (Reject(number, name, None, Reason.of(fault.reason), str(fault)) for number, fault in broken)
-    yield from heapq.merge(_joined(name, index), rejects, key=_number)
-    for number, fault in enumerate(elsewhere_broken, index.met):
+    yield from heapq.merge(_join(name, index), rejects, key=_number)
+    for number, fault in enumerate(broken_outside, index.met):
         yield Reject(number, name, None, Reason.of(fault.reason), str(fault))
 
 
-def _joined(name: str, index: _Index) -> Iterator[Record | Reject]:
+def _join(name: str, index: _Index) -> Iterator[Record | Reject]:
     for group in index.groups():
         number = index.numbers[group[0]]
         try:
@@ -285,7 +285,9 @@ def _image(value: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(image, dict):
         raise RecordError(f"the image with the id {wanted!r} is not among the file's images")
     if not isinstance(image.get("file_name"), str):
-        raise RecordError(f"the 'file_name' of image {wanted!r} must be a string, found {kind(image.get('file_name'))}")
+        raise RecordError(
+            f"the 'file_name' of image {wanted!r} must be a string, found {json_type(image.get('file_name'))}"
+        )
     if not image["file_name"]:
         raise RecordError(f"the 'file_name' of image {wanted!r} is empty", reason="missing_media")
     return image
@@ -306,7 +308,7 @@ def _extra(value: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
 def _caption(value: dict[str, Any]) -> str:
     caption = value["annotations"][0]["caption"]
     if not isinstance(caption, str):
-        raise RecordError(f"a caption must be a string, found {kind(caption)}")
+        raise RecordError(f"a caption must be a string, found {json_type(caption)}")
     if not caption.strip():
         raise RecordError("the caption is empty", reason="empty_turn")
     return caption

@@ -14,20 +14,20 @@ from mmdata.formats import registry
 from mmdata.formats._chat_flat import flatten_with
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Origin, Sample
-from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping
+from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping
 from mmdata.schema import Conversation, Image, Media, assistant, user
 from mmdata.sources.record import Record
 from mmdata.store.encode import ROLE_CODES, FlatRows
 
 __all__ = ["Fewshot"]
 
-_HOMED: Final = frozenset({"img", "prompt", "label"})
+_MAPPED_FIELDS: Final = frozenset({"img", "prompt", "label"})
 
 
 @registry.register("fewshot")
 @dataclass(frozen=True)
 class Fewshot(JsonSource):
-    """VisualGLM's few-shot data. ``source`` is the data set name that rows get.
+    """VisualGLM's few-shot data. ``dataset_name`` is what rows have in the column ``source``.
 
     Paths in such a file start with the name of the folder it lies in, so they are relative to the folder above.
     """
@@ -35,7 +35,7 @@ class Fewshot(JsonSource):
     summary: ClassVar[str] = "VisualGLM's few-shot data: image, question, answer"
     shape: ClassVar[str] = '[{"img": "fewshot-data/1.jpg", "prompt": "What is it?", "label": "A cup."}]'
 
-    source: str = "fewshot"
+    dataset_name: str = "fewshot"
 
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the folder above the one that holds the files."""
@@ -53,12 +53,12 @@ class Fewshot(JsonSource):
         extra = _extra(value, record)
         media = (Media("image", path),)
         return Conversation(
-            conversation_id(record), (user(Image(0), prompt), assistant(label)), media, self.source, extra=extra
+            conversation_id(record), (user(Image(0), prompt), assistant(label)), media, self.dataset_name, extra=extra
         )
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_with(_read, records, self.source, marks=(), refused=())
+        return flatten_with(_read, records, self.dataset_name, marks=(), refused=())
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path as it is spelt, below its file's folder, and its last name in that folder."""
@@ -84,7 +84,9 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
 def _extra(value: dict[str, Any], record: Record) -> dict[str, Any]:
     """Return the fields of a record that have no column of their own."""
     return {
-        key: field for key, field in value.items() if key not in _HOMED and not (key == "id" and field == record.id)
+        key: field
+        for key, field in value.items()
+        if key not in _MAPPED_FIELDS and not (key == "id" and field == record.id)
     }
 
 
@@ -94,7 +96,7 @@ def _text(value: dict[str, Any], key: str) -> str:
         raise RecordError(f"{key!r} is missing; the record has {', '.join(value) or 'no fields'}")
     found = value[key]
     if not isinstance(found, str):
-        raise RecordError(f"{key!r} must be a string, found {kind(found)}")
+        raise RecordError(f"{key!r} must be a string, found {json_type(found)}")
     if not found or found.isspace():
         raise RecordError(f"{key!r} is empty", reason="missing_media" if key == "img" else "empty_turn")
     return found

@@ -17,17 +17,17 @@ from mmdata.formats import registry
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._llava_flat import WAYS, flatten_llava
 from mmdata.formats._placeholders import fill
-from mmdata.formats._sources import JsonSource, below_folder, conversation_id, homeless, kind, mapping
+from mmdata.formats._sources import JsonSource, below_folder, conversation_id, json_type, mapping, unmapped_fields
 from mmdata.formats._turns import (
-    HOMED,
+    MAPPED_FIELDS,
     ROLES,
-    Slots,
-    lead_in,
+    MediaCursor,
+    add_turn_fields,
+    insert_before_question,
     leftover_fields,
     media_paths,
     require_answer,
     role_of,
-    with_turns,
 )
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Message, Role
@@ -35,7 +35,7 @@ from mmdata.sources._run import Way
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
 
-__all__ = ["Llava", "converse", "elsewhere", "of_human_and_gpt"]
+__all__ = ["Llava", "converse", "fallback_paths", "has_human_and_gpt"]
 
 _IMAGE: Final = re.compile(r"(<image>)")
 _IMAGE_OR_VIDEO: Final = re.compile(r"(<image>|<video>)")
@@ -50,8 +50,8 @@ _COCO_FORMS: Final = ("train2017/", "train2014/COCO_train2014_", "val2017/", "va
 class Llava(JsonSource):
     """LLaVA instruction data.
 
-    ``source`` is the data set name that rows get. With ``fallbacks``, an image that is not where its record says is
-    looked for under other suffixes, and a COCO image under the folders and names of COCO 2014 and 2017.
+    ``dataset_name`` is what rows have in the column ``source``. With ``fallbacks``, an image that is not where its
+    record says is looked for under other suffixes, and a COCO image under the folders and names of COCO 2014 and 2017.
     """
 
     summary: ClassVar[str] = "LLaVA instruction data: mix665k, Instruct-150K, detail_23k, M4-Instruct"
@@ -60,17 +60,17 @@ class Llava(JsonSource):
         '[{"from": "human", "value": "<image>\\nWhat is it?"}, {"from": "gpt", "value": "A cup."}]}]'
     )
 
-    source: str = "llava"
+    dataset_name: str = "llava"
     fallbacks: bool = True
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
         """Return whether the records have ``conversations`` of human and gpt, and some an ``image`` or a ``model``."""
-        return of_human_and_gpt(sample) and sample.some("image", "model") and not sample.some("images", "video")
+        return has_human_and_gpt(sample) and sample.some("image", "model") and not sample.some("images", "video")
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record; one without ``image`` and ``video`` is text alone."""
-        return converse(record, self.source)
+        return converse(record, self.dataset_name)
 
     def runs(self, sources: Sequence[Path], ways: Sequence[Way] = WAYS) -> Iterator[list[Record | Reject]]:
         """Yield the records in order, in lists of what was read together."""
@@ -78,18 +78,18 @@ class Llava(JsonSource):
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_llava(records, self.source)
+        return flatten_llava(records, self.dataset_name)
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path as it is spelt, below the folder of its file, and where else such an image is often kept."""
         yield path
         yield from below_folder(path, origin)
         if self.fallbacks and not path.startswith("/"):
-            yield from elsewhere(path)
+            yield from fallback_paths(path)
 
 
-def converse(record: Record, source: str) -> Conversation:
-    """Return the conversation of a LLaVA record; ``source`` is its data set's name.
+def converse(record: Record, dataset_name: str) -> Conversation:
+    """Return the conversation of a LLaVA record; its column ``source`` is ``dataset_name``.
 
     As many placeholders as media are wanted. Media without any placeholder stand before the first question; a single
     medium whose placeholder is repeated in questions stands where it comes first, as LLaVA's own trainer has it.
@@ -102,17 +102,17 @@ def converse(record: Record, source: str) -> Conversation:
     if not turns:
         raise RecordError("'conversations' is absent or empty", reason="no_conversation")
     if not isinstance(turns, list):
-        raise RecordError(f"'conversations' must be an array, found {kind(turns)}")
+        raise RecordError(f"'conversations' must be an array, found {json_type(turns)}")
     images, videos = media_paths(value, "image"), media_paths(value, "video")
     messages = _messages(turns, len(images), len(videos))
     media = (*[Media("image", path) for path in images], *[Media("video", path) for path in videos])
-    extra = with_turns(homeless(value, record, HOMED), leftover_fields(turns))
-    return Conversation(conversation_id(record), messages, media, source, "train", extra)
+    extra = add_turn_fields(unmapped_fields(value, record, MAPPED_FIELDS), leftover_fields(turns))
+    return Conversation(conversation_id(record), messages, media, dataset_name, "train", extra)
 
 
 def _messages(turns: list[Any], images: int, videos: int) -> tuple[Message, ...]:
-    slots, media = Slots(images, videos), images + videos
-    tags, take = _IMAGE_OR_VIDEO if videos else _IMAGE, slots.take
+    cursor, media = MediaCursor(images, videos), images + videos
+    tags, take = _IMAGE_OR_VIDEO if videos else _IMAGE, cursor.take
     messages: list[Message] = []
     surplus = 0
     for turn in turns:
@@ -121,37 +121,37 @@ def _messages(turns: list[Any], images: int, videos: int) -> tuple[Message, ...]
         except (KeyError, TypeError):
             role, text = _odd_turn(turn)
         if not isinstance(text, str):
-            raise RecordError(f"a turn's 'value' must be a string, found {kind(text)}")
+            raise RecordError(f"a turn's 'value' must be a string, found {json_type(text)}")
         messages.append(Message(role, fill(text, tags, take), role == "assistant"))
-        if slots.surplus > surplus:
-            surplus = slots.surplus
+        if cursor.surplus > surplus:
+            surplus = cursor.surplus
             if role == "assistant" or media != 1:
                 raise RecordError(f"more placeholders than the record's {media} media", reason="media_mismatch")
     require_answer(messages)
-    if left := slots.left():
+    if left := cursor.left():
         if len(left) < media:
             raise RecordError(f"{media - len(left)} placeholders for {media} media", reason="media_mismatch")
-        lead_in(messages, left)
+        insert_before_question(messages, left)
     return tuple(messages)
 
 
 def _odd_turn(turn: Any) -> tuple[Role, str]:
     """Return the role and the text of a turn whose speaker has not one of the usual names."""
     if not isinstance(turn, dict):
-        raise RecordError(f"a turn must be an object, found {kind(turn)}")
+        raise RecordError(f"a turn must be an object, found {json_type(turn)}")
     if "from" not in turn or "value" not in turn:
         raise RecordError(f"a turn needs 'from' and 'value', found {', '.join(turn) or 'neither'}")
     return role_of(turn["from"]), turn["value"]
 
 
-def of_human_and_gpt(sample: Sample) -> bool:
+def has_human_and_gpt(sample: Sample) -> bool:
     """Return whether all records have ``conversations``, and all the speakers of them are LLaVA's."""
     turns = [turn for record in sample.records for turn in record.get("conversations") or ()]
     speakers = {turn.get("from") for turn in turns if isinstance(turn, dict)}
     return sample.every("conversations") and "human" in speakers and speakers <= {"human", "gpt", "system"}
 
 
-def elsewhere(path: str) -> list[str]:
+def fallback_paths(path: str) -> list[str]:
     """Return where an image that is missing may be: under another suffix, or in another edition of COCO."""
     stem, suffix = posixpath.splitext(path)
     places = [stem + other for other in _SUFFIXES if other != suffix]

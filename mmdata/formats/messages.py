@@ -8,17 +8,17 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import Chat, converse, turns
+from mmdata.formats._chat import Chat, converse, read_turns
 from mmdata.formats._chat_flat import flatten_with, read_chats
 from mmdata.formats._flat import TurnColumns
 from mmdata.formats._format import Sample
 from mmdata.formats._parts import leftovers_of_media, media_of
-from mmdata.formats._sources import JsonSource, homeless, mapping
+from mmdata.formats._sources import JsonSource, mapping, unmapped_fields
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
 
-__all__ = ["Messages", "beside"]
+__all__ = ["Messages", "read_media_and_extra"]
 
 _LISTS: Final = ("images", "image", "videos", "video")
 _BESIDE: Final = frozenset({"id", "messages", "images", "videos", "audios", "image", "video", "audio"})
@@ -27,7 +27,7 @@ _BESIDE: Final = frozenset({"id", "messages", "images", "videos", "audios", "ima
 @registry.register("messages")
 @dataclass(frozen=True)
 class Messages(JsonSource):
-    """Chat messages. ``source`` is the data set name that rows get.
+    """Chat messages. ``dataset_name`` is what rows have in the column ``source``.
 
     ``content`` is a string, in which ``<image>`` and ``<video>`` stand for the files that ``images`` and ``videos``
     list, or an array of parts that bring their own. A message's ``loss`` says whether it is trained on.
@@ -39,7 +39,7 @@ class Messages(JsonSource):
         '{"role": "assistant", "content": "A cup."}], "images": ["1.jpg"]}]'
     )
 
-    source: str = "messages"
+    dataset_name: str = "messages"
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
@@ -52,20 +52,22 @@ class Messages(JsonSource):
         if not value.get("messages"):
             raise RecordError("'messages' is absent or empty", reason="no_conversation")
         return converse(
-            Chat(turns(value["messages"], "role", "content"), **beside(value, record, _BESIDE)), record, self.source
+            Chat(read_turns(value["messages"], "role", "content"), **read_media_and_extra(value, record, _BESIDE)),
+            record,
+            self.dataset_name,
         )
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_with(_read, records, self.source)
+        return flatten_with(_read, records, self.dataset_name)
 
 
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
     return read_chats(values, records, turns_fields=("messages",), mapped_fields=_BESIDE, has_system=False)
 
 
-def beside(value: dict[str, Any], record: Record, homed: frozenset[str]) -> dict[str, Any]:
-    """Return the media beside the turns of a record, and the fields but those ``homed`` as extra, to make a Chat of.
+def read_media_and_extra(value: dict[str, Any], record: Record, mapped_fields: frozenset[str]) -> dict[str, Any]:
+    """Return what a Chat takes besides turns: the media that a record lists, and as ``extra`` what is not mapped.
 
     Raises:
         RecordError: audio is among the media.
@@ -77,5 +79,5 @@ def beside(value: dict[str, Any], record: Record, homed: frozenset[str]) -> dict
     return {
         "images": [*media_of(value.get("images"), "image"), *media_of(value.get("image"), "image")],
         "videos": [*media_of(value.get("videos"), "video"), *media_of(value.get("video"), "video")],
-        "extra": {**homeless(value, record, homed), **leftovers},
+        "extra": {**unmapped_fields(value, record, mapped_fields), **leftovers},
     }

@@ -19,8 +19,8 @@ from mmdata.formats._chat_flat import flatten_with
 from mmdata.formats._flat import NotPlainError, TurnColumns, require
 from mmdata.formats._format import Sample
 from mmdata.formats._placeholders import fill
-from mmdata.formats._sources import JsonSource, conversation_id, homeless, kind, mapping
-from mmdata.formats._turns import ROLES, leftover_fields, require_answer, role_of, with_turns
+from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping, unmapped_fields
+from mmdata.formats._turns import ROLES, add_turn_fields, leftover_fields, require_answer, role_of
 from mmdata.schema import Box, Conversation, Image, Media, Message, Part, Region, Text
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
@@ -34,13 +34,13 @@ _BOX: Final = re.compile(r"<box>(.*?)</box>", re.DOTALL)
 _CORNERS: Final = re.compile(r" *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *, *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *")
 _STRAY: Final = re.compile(r"</?(?:img|ref|box|quad)>")
 _OTHER_MARKS: Final = re.compile(r"</?(?:ref|box|quad)>|<image>")
-_HOMED: Final = frozenset({"id", "conversations"})
+_MAPPED_FIELDS: Final = frozenset({"id", "conversations"})
 
 
 @registry.register("qwen_vl")
 @dataclass(frozen=True)
 class QwenVl(JsonSource):
-    """Qwen-VL's conversations. ``source`` is the data set name that rows get.
+    """Qwen-VL's conversations. ``dataset_name`` is what rows have in the column ``source``.
 
     ``grid`` is what the numbers in boxes are divided by: 1000 as Qwen-VL's documentation says, or 999 as ms-swift 2 and
     Qwen-VL's evaluation scripts have it.
@@ -52,7 +52,7 @@ class QwenVl(JsonSource):
         '{"from": "assistant", "value": "<ref>dog</ref><box>(12,30),(480,999)</box>"}]}]'
     )
 
-    source: str = "qwen_vl"
+    dataset_name: str = "qwen_vl"
     grid: Literal["1000", "999"] = "1000"
 
     @staticmethod
@@ -68,16 +68,18 @@ class QwenVl(JsonSource):
         if not turns:
             raise RecordError("'conversations' is absent or empty", reason="no_conversation")
         if not isinstance(turns, list):
-            raise RecordError(f"'conversations' must be an array, found {kind(turns)}")
+            raise RecordError(f"'conversations' must be an array, found {json_type(turns)}")
         pictures = _Pictures(int(self.grid))
         messages = [_message(turn, pictures) for turn in turns]
         require_answer(messages)
-        extra = with_turns(homeless(value, record, _HOMED), leftover_fields(turns))
-        return Conversation(conversation_id(record), tuple(messages), tuple(pictures.media), self.source, extra=extra)
+        extra = add_turn_fields(unmapped_fields(value, record, _MAPPED_FIELDS), leftover_fields(turns))
+        return Conversation(
+            conversation_id(record), tuple(messages), tuple(pictures.media), self.dataset_name, extra=extra
+        )
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain and speak of no boxes."""
-        return flatten_with(_read, records, self.source, marks=(), refused=("<image>", "<img>", "</img>"))
+        return flatten_with(_read, records, self.dataset_name, marks=(), refused=("<image>", "<img>", "</img>"))
 
 
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
@@ -95,7 +97,7 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
             if "<" in texts[turn]:
                 require(not _OTHER_MARKS.search(texts[turn]))
                 if "<img>" in texts[turn]:
-                    placed.append((turn, _coded_parts(texts[turn], pictures)))
+                    placed.append((turn, _encode_parts(texts[turn], pictures)))
         images.append([medium.path or "" for medium in pictures.media])
         start += count
     return TurnColumns(
@@ -105,12 +107,12 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
         texts=texts,
         images=images,
         videos=[()] * len(values),
-        extras=[homeless(value, record, _HOMED) for value, record in zip(values, records, strict=True)],
+        extras=[unmapped_fields(value, record, _MAPPED_FIELDS) for value, record in zip(values, records, strict=True)],
         placed=placed,
     )
 
 
-def _coded_parts(text: str, pictures: _Pictures) -> list[tuple[int, Any]]:
+def _encode_parts(text: str, pictures: _Pictures) -> list[tuple[int, Any]]:
     try:
         parts = fill(text, _IMAGE, pictures.take)
     except RecordError:
@@ -134,7 +136,7 @@ class _Pictures:
         path, new = found[2], len(self.media) + 1
         number = int(found[1] or new)
         if not path:
-            raise RecordError(f"{mark!r} names no file", reason="missing_media")
+            raise RecordError(f"{mark!r} has no file name", reason="missing_media")
         if number == new:
             self.media.append(Media("image", path))
         elif not 0 < number < new or self.media[number - 1].path != path:

@@ -48,7 +48,7 @@ class Rwf2000:
     """The RWF-2000 folder tree; a clip is a record.
 
     ``prompt`` overrides the question of ``language`` (zh, en); ``answers`` are those for a fight and for none;
-    ``source`` is the data set name that rows get.
+    ``dataset_name`` is what rows have in the column ``source``.
     """
 
     summary: ClassVar[str] = "RWF-2000: clips in folders by split and class, to questions about violence"
@@ -57,7 +57,7 @@ class Rwf2000:
     language: Literal["zh", "en"] = "zh"
     prompt: str = ""
     answers: tuple[str, str] = ("1", "0")
-    source: str = "rwf2000"
+    dataset_name: str = "rwf2000"
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -108,7 +108,7 @@ class Rwf2000:
         question = user(Video(0), self.prompt or _PROMPTS[self.language])
         media = (Media("video", str(path)),)
         split = record.value["split"]
-        return Conversation(str(record.id), (question, assistant(answer)), media, self.source, split, extra)
+        return Conversation(str(record.id), (question, assistant(answer)), media, self.dataset_name, split, extra)
 
     def candidates(self, path: str, origin: Origin) -> Sequence[str]:
         """Return the path: it was found by walking."""

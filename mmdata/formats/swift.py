@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import Chat, Turn, converse, pairs
+from mmdata.formats._chat import Chat, Turn, converse, read_pairs
 from mmdata.formats._chat_flat import flatten_with, read_chats, read_media_lists
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Sample
-from mmdata.formats._sources import JsonSource, conversation_id, homeless, kind, mapping
-from mmdata.formats.messages import beside
-from mmdata.formats.sharegpt import TURNS, spoken, turns_field, with_system
+from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping, unmapped_fields
+from mmdata.formats.messages import read_media_and_extra
+from mmdata.formats.sharegpt import TURNS, prepend_system, read_any_turns, turns_field
 from mmdata.schema import Conversation
 from mmdata.sources._json import is_clean
 from mmdata.sources.record import Record
@@ -48,7 +48,7 @@ _LONGEST_LITERAL: Final = 1 << 20
 @registry.register("swift")
 @dataclass(frozen=True)
 class Swift(JsonSource):
-    """ms-swift's records, old and new. ``source`` is the data set name that rows get.
+    """ms-swift's records, old and new. ``dataset_name`` is what rows have in the column ``source``.
 
     Column names may be any of ms-swift's other spellings; where two fields would be the same column, neither is.
     """
@@ -58,7 +58,7 @@ class Swift(JsonSource):
         '{"query": "What is it?", "response": "A cup.", "history": [["Hello", "Hi"]], "videos": ["1.mp4"]}'
     )
 
-    source: str = "swift"
+    dataset_name: str = "swift"
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
@@ -71,19 +71,23 @@ class Swift(JsonSource):
         """Return the conversation of one record."""
         value = mapping(record)
         if field := turns_field(value):
-            value = _renamed(value, _BESIDE)
-            found, homed = spoken(value[field]), frozenset({"id", field, *_BESIDE})
+            value = _rename_columns(value, _BESIDE)
+            found, mapped_fields = read_any_turns(value[field]), frozenset({"id", field, *_BESIDE})
         else:
-            value = _renamed(_alpaca(value), _COLUMNS)
-            found, homed = _rows(value), frozenset({"id", "history", *_COLUMNS})
+            value = _rename_columns(_alpaca(value), _COLUMNS)
+            found, mapped_fields = _rows(value), frozenset({"id", "history", *_COLUMNS})
             if isinstance(value["response"], list):
-                homed -= {"response"}
+                mapped_fields -= {"response"}
         _refuse_marks(found, value)
-        return converse(Chat(with_system(found, value), **beside(value, record, homed)), record, self.source)
+        return converse(
+            Chat(prepend_system(found, value), **read_media_and_extra(value, record, mapped_fields)),
+            record,
+            self.dataset_name,
+        )
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_with(_read, records, self.source)
+        return flatten_with(_read, records, self.dataset_name)
 
 
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
@@ -123,7 +127,7 @@ def _read_queries(values: Sequence[dict[str, Any]], records: Sequence[Record]) -
         texts=texts,
         images=read_media_lists(values, "image"),
         videos=read_media_lists(values, "video"),
-        extras=[homeless(value, record, mapped) for value, record in zip(values, records, strict=True)],
+        extras=[unmapped_fields(value, record, mapped) for value, record in zip(values, records, strict=True)],
     )
 
 
@@ -142,7 +146,7 @@ def _refuse_marks(turns: Iterable[Turn], value: dict[str, Any]) -> None:
         )
 
 
-def _renamed(value: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
+def _rename_columns(value: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
     """Return a record with ms-swift's names for those of ``columns`` that it spells otherwise."""
     column_of = {alias: column for column in columns for alias in _COLUMNS[column]}
     names = [column_of.get(key.lower(), key) for key in value]
@@ -173,8 +177,8 @@ def _rows(value: dict[str, Any]) -> list[Turn]:
     query = _column(value, "query", "")
     for name, text in (("query", query), ("response", answer)):
         if not isinstance(text, str):
-            raise RecordError(f"{name!r} must be a string, found {kind(text)}")
-    return [*pairs(_history(value.get("history")), 0, 1), Turn("user", query), Turn("assistant", answer)]
+            raise RecordError(f"{name!r} must be a string, found {json_type(text)}")
+    return [*read_pairs(_history(value.get("history")), 0, 1), Turn("user", query), Turn("assistant", answer)]
 
 
 def _column(value: dict[str, Any], name: str, default: Any = None) -> Any:

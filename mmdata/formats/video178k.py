@@ -15,7 +15,7 @@ from mmdata.formats import registry
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._llava_flat import WAYS, flatten_llava
 from mmdata.formats._sources import JsonSource, below_folder
-from mmdata.formats.llava import converse, of_human_and_gpt
+from mmdata.formats.llava import converse, has_human_and_gpt
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from mmdata.sources._run import Way
@@ -28,7 +28,10 @@ __all__ = ["Video178k"]
 @registry.register("video178k")
 @dataclass(frozen=True)
 class Video178k(JsonSource):
-    """LLaVA-Video-178K, several files and folders at once. ``source`` is the data set name that rows get."""
+    """LLaVA-Video-178K, several files and folders at once.
+
+    ``dataset_name`` is what rows have in the column ``source``.
+    """
 
     summary: ClassVar[str] = "LLaVA-Video-178K: captions, open-ended and multiple-choice questions about videos"
     shape: ClassVar[str] = (
@@ -37,16 +40,16 @@ class Video178k(JsonSource):
         '"conversations": [{"from": "human", "value": "<image>\\nWhat happens?"}, {"from": "gpt", "value": "Rain."}]}]'
     )
 
-    source: str = "llava_video_178k"
+    dataset_name: str = "llava_video_178k"
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
         """Return whether the records have ``conversations`` of human and gpt and a ``video``."""
-        return of_human_and_gpt(sample) and sample.every("video")
+        return has_human_and_gpt(sample) and sample.every("video")
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""
-        return converse(record, self.source)
+        return converse(record, self.dataset_name)
 
     def runs(self, sources: Sequence[Path], ways: Sequence[Way] = WAYS) -> Iterator[list[Record | Reject]]:
         """Yield the records in order, in lists of what was read together."""
@@ -54,7 +57,7 @@ class Video178k(JsonSource):
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_llava(records, self.source)
+        return flatten_llava(records, self.dataset_name)
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path below the bucket's folder, below the root, and below the folder ``data_source`` names."""

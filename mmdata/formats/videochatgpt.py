@@ -14,7 +14,7 @@ from mmdata.formats import registry
 from mmdata.formats._chat_flat import flatten_with
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Origin, Sample
-from mmdata.formats._sources import JsonSource, conversation_id, kind, mapping, with_ours
+from mmdata.formats._sources import JsonSource, add_fields, conversation_id, json_type, mapping
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, replace, user
 from mmdata.sources._run import Way, read_strictly
@@ -24,7 +24,7 @@ from mmdata.store.encode import ROLE_CODES, FlatRows
 __all__ = ["VideoChatGpt"]
 
 _QUESTIONS: Final = ("question", "question_1", "question_2")
-_HOMED: Final = frozenset({"video_name", "answer", *_QUESTIONS})
+_MAPPED_FIELDS: Final = frozenset({"video_name", "answer", *_QUESTIONS})
 _ABSENT: Final = (None, "", "None")
 _SUFFIXES: Final = (".mp4", ".MP4", ".mkv", ".avi", ".mov", ".webm")
 
@@ -32,16 +32,16 @@ _SUFFIXES: Final = (".mp4", ".MP4", ".mkv", ".avi", ".mov", ".webm")
 @registry.register("videochatgpt")
 @dataclass(frozen=True)
 class VideoChatGpt(JsonSource):
-    """VideoChatGPT's Generic, Temporal and Consistency questions. ``source`` is the data set name that rows get.
+    """VideoChatGPT's Generic, Temporal and Consistency questions.
 
-    ``folder`` is where the videos lie below the media root. A Consistency row gives a record for each paraphrase; both
-    carry the row's number as ``group`` in ``extra``.
+    ``dataset_name`` is what rows have in the column ``source``. ``folder`` is where the videos lie below the media
+    root. A Consistency row gives a record for each paraphrase; both carry the row's number as ``group`` in ``extra``.
     """
 
     summary: ClassVar[str] = "VideoChatGPT's benchmark: questions about videos, paraphrases apart"
     shape: ClassVar[str] = '[{"video_name": "v_abc", "question": "What happens?", "answer": "Rain."}]'
 
-    source: str = "videochatgpt"
+    dataset_name: str = "videochatgpt"
     folder: str = "Test_Videos"
 
     @staticmethod
@@ -55,12 +55,12 @@ class VideoChatGpt(JsonSource):
             number = 0
             for run in super().runs([file], ways):
                 questions = [item for row in run for item in _questions(row)]
-                yield [_renumbered(item, number + place) for place, item in enumerate(questions)]
+                yield [_renumber(item, number + place) for place, item in enumerate(questions)]
                 number += len(questions)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_with(self._read, records, self.source, marks=(), refused=(), split="test")
+        return flatten_with(self._read, records, self.dataset_name, marks=(), refused=(), split="test")
 
     def conversation(self, record: Record) -> Conversation:
         """Return one question about a video and its answer."""
@@ -70,13 +70,13 @@ class VideoChatGpt(JsonSource):
             raise RecordError("the question or the answer is missing", reason="no_conversation")
         for text in (question, value["answer"]):
             if not isinstance(text, str):
-                raise RecordError(f"questions and answers must be strings, found {kind(text)}")
+                raise RecordError(f"questions and answers must be strings, found {json_type(text)}")
             if text.isspace():
                 raise RecordError("the question or the answer is blank", reason="empty_turn")
         media = (Media("video", self._path(value.get("video_name"))),)
-        extra = {key: found for key, found in value.items() if key not in _HOMED}
+        extra = {key: found for key, found in value.items() if key not in _MAPPED_FIELDS}
         messages = (user(Video(0), question), assistant(value["answer"]))
-        return Conversation(conversation_id(record), messages, media, self.source, "test", extra)
+        return Conversation(conversation_id(record), messages, media, self.dataset_name, "test", extra)
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path under the suffixes that the archive has, then without its folder."""
@@ -99,12 +99,12 @@ class VideoChatGpt(JsonSource):
             texts=texts,
             images=[()] * len(values),
             videos=[(self._path(name),) for name in names],
-            extras=[{key: found for key, found in value.items() if key not in _HOMED} for value in values],
+            extras=[{key: found for key, found in value.items() if key not in _MAPPED_FIELDS} for value in values],
         )
 
     def _path(self, name: object) -> str:
         if not isinstance(name, str):
-            raise RecordError(f"'video_name' must be a string, found {kind(name)}")
+            raise RecordError(f"'video_name' must be a string, found {json_type(name)}")
         if not name:
             raise RecordError("'video_name' is empty", reason="missing_media")
         return f"{self.folder}/{name}.mp4"
@@ -113,14 +113,15 @@ class VideoChatGpt(JsonSource):
 def _questions(row: Record | Reject) -> Iterator[Record | Reject]:
     """Yield a row once, or once for each of its two paraphrases."""
     value: Any = row.value if isinstance(row, Record) else None
-    asked = [key for key in _QUESTIONS if value.get(key) not in _ABSENT] if isinstance(value, dict) else []
-    if isinstance(row, Reject) or len(asked) < 2:
+    question_fields = [key for key in _QUESTIONS if value.get(key) not in _ABSENT] if isinstance(value, dict) else []
+    if isinstance(row, Reject) or len(question_fields) < 2:
         yield row
         return
-    for kept in asked:
+    for question_field in question_fields:
         others = {key: found for key, found in value.items() if key not in _QUESTIONS}
-        yield replace(row, raw={kept: value[kept], **with_ours(others, group=row.number, asked_as=kept)})
+        added = add_fields(others, group=row.number, asked_as=question_field)
+        yield replace(row, raw={question_field: value[question_field], **added})
 
 
-def _renumbered(item: Record | Reject, number: int) -> Record | Reject:
+def _renumber(item: Record | Reject, number: int) -> Record | Reject:
     return replace(item, number=number) if isinstance(item, Record) else dataclasses.replace(item, record=number)

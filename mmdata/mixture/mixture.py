@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, overload
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import local_path
 from mmdata._tools.shuffle import choose
-from mmdata.conversion.ids import Ids, Seen, content_of, with_own_id
+from mmdata.conversion.ids import Ids, Seen, hash_content, keep_own_id
 from mmdata.errors import ConfigError, DataError, MMDataError
 from mmdata.mixture.cache import Cache
 from mmdata.mixture.config import Dataset, MixConfig, read_config
@@ -247,9 +247,9 @@ def write_mixture(
             conversation = mixture.located(index)
             media = tuple(_relative(medium, root) for medium in conversation.media)
             conversation, own = replace(conversation, media=media), conversation.id
-            if ids.meet(own, content_of(conversation)) is not Seen.NEW:
-                extra = with_own_id(conversation.extra, own)
-                conversation = replace(conversation, id=ids.numbered(own), extra=extra)
+            if ids.add(own, hash_content(conversation)) is not Seen.NEW:
+                extra = keep_own_id(conversation.extra, own)
+                conversation = replace(conversation, id=ids.add_numbered(own), extra=extra)
             builder.append(conversation, file="", record=index, id=None)
             if builder.is_full:
                 writer.write(builder.build())

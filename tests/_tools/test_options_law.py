@@ -34,6 +34,7 @@ INTERNAL: Final = {
     "mmdata.store.builder": "a call for every row",
     "mmdata.store.contents": "as arrays",
     "mmdata.conversion.ids": "ids of conversations, for conversion alone",
+    "mmdata.formats.toolkit": "what formats are made of: calls for every record",
     "mmdata.store.layout": "names of files",
     "mmdata.conversion.locate": "a call for every medium of a conversion, with what convert was given",
     "mmdata.store.manifest": "read from and written to stores, which vouch for it",

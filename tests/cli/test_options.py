@@ -234,7 +234,7 @@ def convert_output(place: Path, request: pytest.FixtureRequest) -> None:
 @case("convert", "--option")
 def convert_option(place: Path, request: pytest.FixtureRequest) -> None:
     source(place, 1)
-    run(*CONVERT, "--option", "source=mine")
+    run(*CONVERT, "--option", "dataset_name=mine")
 
     assert rows()[0].source == "mine"
 

@@ -60,7 +60,7 @@ def test_what_is_of_no_format_is_said_to_be(tmp_path: Path, value: Any) -> None:
 
 
 def test_a_source_that_is_not_there_is_the_callers_fault(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no file or folder"):
+    with pytest.raises(UsageError, match="file or folder not found"):
         detect([tmp_path / "absent.json"])
 
 

@@ -36,7 +36,7 @@ def read(value: Any) -> Record:
 
 def flattened(records: list[Record]) -> list[Conversation]:
     """Return what is read of records all at once; nothing where that cannot be."""
-    flat = Llava(source="s").flatten(records)
+    flat = Llava(dataset_name="s").flatten(records)
     if flat is None:
         return []
     columns = encode([flat])

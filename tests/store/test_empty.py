@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.test_frame_cache import about
 
 import mmdata
 from mmdata.errors import DataError, UsageError
@@ -25,6 +24,7 @@ from mmdata.store.empty import explain_empty, why_empty
 from tests.pipeline.words import WordTemplate
 from tests.source_files import record, source, write_records
 from tests.stores import write
+from tests.test_frame_cache import about
 from tests.vocabularies import published_anywhere
 
 

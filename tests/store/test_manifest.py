@@ -66,7 +66,7 @@ def test_the_manifest_counts_rows_by_split_and_source_as_they_are_in_the_store(
     for number in range(0, 300, 7):
         (tmp_path / "images" / f"{number}.jpg").unlink()
 
-    mmdata.convert("llava", path, tmp_path / "store", parquet=parquet, split=split, options={"source": "mine"})
+    mmdata.convert("llava", path, tmp_path / "store", parquet=parquet, split=split, options={"dataset_name": "mine"})
 
     store = mmdata.open(tmp_path / "store")
     assert store.manifest.splits == Counter(row.split for row in store) == {split or "train": 257}

@@ -1,0 +1,111 @@
+"""What a format is made of: everything that the formats of this package use, for those who write their own.
+
+A format is a frozen dataclass that follows :class:`Format`. Most formats read JSON: they inherit :class:`JsonSource`,
+which finds files, reads records one by one and accounts for broken ones, and add ``conversation(record)``. The page
+``docs/write_a_format.md`` leads through one from the first line to the installed package;
+:func:`mmdata.testing.check_format` checks it.
+
+Reading a record
+    :func:`mapping`, :func:`conversation_id`, :func:`json_type`, :func:`media_paths`, :func:`media_of`,
+    :func:`medium_of`; what is not read goes to ``extra``: :func:`unmapped_fields`, :func:`add_fields`.
+Turns and their media
+    :func:`role_of`, :class:`Turn`, :class:`Chat` and :func:`converse` for chats; :func:`fill` and
+    :class:`MediaCursor` for placeholders in any text; :func:`insert_before_question`, :func:`require_answer`.
+Many records at once
+    :class:`TurnColumns`, :func:`flatten_with`, :func:`flatten_turns`, :func:`read_chats`, :func:`read_media_lists`,
+    :func:`require`. A format without ``flatten`` is right, too, and takes several times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mmdata.formats import registry
+from mmdata.formats._chat import Chat, Turn, converse, read_pairs, read_turns
+from mmdata.formats._chat_flat import flatten_with, read_chats, read_media_lists
+from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
+from mmdata.formats._format import Format, Origin, Sample
+from mmdata.formats._parts import leftovers_of_media, media_of, medium_of
+from mmdata.formats._placeholders import fill
+from mmdata.formats._sources import (
+    JsonSource,
+    add_fields,
+    below_folder,
+    conversation_id,
+    json_files,
+    json_type,
+    mapping,
+    unmapped_fields,
+)
+from mmdata.formats._turns import (
+    IMAGE,
+    MAPPED_FIELDS,
+    ROLES,
+    VIDEO,
+    MediaCursor,
+    add_turn_fields,
+    insert_before_question,
+    leftover_fields,
+    media_paths,
+    require_answer,
+    role_of,
+)
+from mmdata.sources.record import Record
+from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
+
+__all__ = [
+    "IMAGE",
+    "MAPPED_FIELDS",
+    "PART_CODES",
+    "ROLES",
+    "ROLE_CODES",
+    "VIDEO",
+    "Chat",
+    "FlatRows",
+    "Format",
+    "JsonSource",
+    "MediaCursor",
+    "NotPlainError",
+    "Origin",
+    "Record",
+    "Sample",
+    "Turn",
+    "TurnColumns",
+    "add_fields",
+    "add_turn_fields",
+    "below_folder",
+    "conversation_id",
+    "converse",
+    "fill",
+    "flatten_turns",
+    "flatten_with",
+    "insert_before_question",
+    "json_files",
+    "json_type",
+    "leftover_fields",
+    "leftovers_of_media",
+    "mapping",
+    "media_of",
+    "media_paths",
+    "medium_of",
+    "read_chats",
+    "read_media_lists",
+    "read_pairs",
+    "read_turns",
+    "register",
+    "require",
+    "require_answer",
+    "role_of",
+    "unmapped_fields",
+]
+
+
+def register(name: str) -> Callable[[type[Format]], type[Format]]:
+    """Return a decorator that makes a class the format ``name`` in this process.
+
+    An installed package needs no decorator: its entry point in the group ``mmdata.formats`` says the name.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    return registry.register(name)
