@@ -293,13 +293,13 @@ def _template(template: str | None, tokenizer: Path | None, template_options: Se
     """Return the template that a command was asked to read with, if it was."""
     if template is None:
         return None
-    from mmdata import templates, tokenizers
+    from mmdata import templates
 
-    templates.get(template)
+    kind = templates.registry.get(template)
     if tokenizer is None:
         raise UsageError("--template wants --tokenizer FILE, the vocabulary of the model family")
     options = _options(template_options, "--template-option")
-    return templates.make(template, tokenizers.load(template, tokenizer), options)
+    return templates.make(template, kind.load_tokenizer(tokenizer), options)
 
 
 @cli.command()
@@ -366,7 +366,7 @@ def frames(source: Path, store: Path, strategy: str, as_json: bool, **settings: 
 PIPELINE is a YAML file:
   store: stores/rwf-frames
   template: {name: cogvlm2_video}
-  tokenizer: {name: cogvlm2_video, path: tokenizer.model}
+  tokenizer: {path: tokenizer.model}
   stream: {seq_length: 2048, batch_size: 4}
 """
 )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
+from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Message, Part, Video
 from mmdata.templates import registry
 from mmdata.templates._content import answered, asked, before_stop, media_of, no_region, pieces, without_system
-from mmdata.templates._encoded import Encoded, MediaSlot
+from mmdata.templates._encoded import Encoded, MediaSlot, PixelPlan
+from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._media import FrameClock, clip
 from mmdata.templates._sequence import Item, Medium, Run, arranged, counted
@@ -52,6 +55,10 @@ class CogVLM2Video:
       trains; it predicts with indices.
     """
 
+    position_axes: ClassVar[tuple[int, ...]] = ()
+    packs: ClassVar[bool] = True
+    resizer: ClassVar[str] = "cogvlm2_video"
+
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
     over_long: OverLong = "error"
@@ -68,6 +75,11 @@ class CogVLM2Video:
         check_fields(self)
         Strategy.parse(self._strategy)
 
+    @classmethod
+    def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
+        """Return the ``llama3`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        return tokenizers.load("llama3", path, verify=verify, **options)
+
     @property
     def pad_id(self) -> int:
         """``<|reserved_special_token_0|>``, which is the placeholder of frames too: go by ``token_types``, not ids."""
@@ -82,6 +94,22 @@ class CogVLM2Video:
     def tokens_per_frame(self) -> int:
         """The placeholders of a frame: its pooled patches, one before and one after them."""
         return (self.image_size // self.patch // 2) ** 2 + 2
+
+    @property
+    def view_size(self) -> int:
+        """``image_size``."""
+        return self.image_size
+
+    @property
+    def view_positions(self) -> int:
+        """``tokens_per_frame``."""
+        return self.tokens_per_frame
+
+    def index_features(
+        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
+    ) -> FeatureIndex:
+        """Return the index of all feature rows in order; see :class:`mmdata.templates.Template`."""
+        return index_all_rows(positions, views)
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""

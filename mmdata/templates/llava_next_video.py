@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
-from typing import Final, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
+from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.image import anyres
@@ -14,6 +17,7 @@ from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
 from mmdata.templates._content import Mark, Piece, answered, asked, before_stop, joined, pieces
 from mmdata.templates._encoded import Encoded, PixelPlan
+from mmdata.templates._features import FeatureIndex
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._llava_dialects import DIALECTS, Dialect, DialectName, Segment, Turn, text_of, whole_answers
 from mmdata.templates._media import Clip, FrameClock, ImageSize, MediaFiles, clip
@@ -21,6 +25,12 @@ from mmdata.templates._sequence import Item, Medium, Run, arranged, counted, one
 from mmdata.templates._times import text_and_times
 from mmdata.tokenizers import SentencePieceTokenizer, Tokenizer
 from mmdata.video.sampling import Strategy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Index: TypeAlias = NDArray[np.int64]  # (positions,)
 
 __all__ = ["LlavaNextVideo"]
 
@@ -55,6 +65,10 @@ class LlavaNextVideo:
       MindFormers makes of a conversation is the same.
     """
 
+    position_axes: ClassVar[tuple[int, ...]] = ()
+    packs: ClassVar[bool] = True
+    resizer: ClassVar[str] = "llava_next_video"
+
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
     over_long: OverLong = "error"
@@ -83,6 +97,11 @@ class LlavaNextVideo:
         check_fields(self)
         Strategy.parse(self.frames)
 
+    @classmethod
+    def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
+        """Return the ``llama2`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        return tokenizers.load("llama2", path, verify=verify, **options)
+
     @property
     def pad_id(self) -> int:
         """The unknown token of Llama vocabularies, ``<|endoftext|>`` of Qwen's."""
@@ -94,6 +113,28 @@ class LlavaNextVideo:
         """What ends an answer: ``</s>`` or ``<|im_end|>``; the plain dialect has no such token."""
         stop = self._dialect.stop
         return (self._special(stop),) if stop else ()
+
+    @property
+    def view_size(self) -> int:
+        """``image_size``."""
+        return self.image_size
+
+    @property
+    def view_positions(self) -> int:
+        """0: tiles, pictures and frames take different numbers."""
+        return 0
+
+    def index_features(
+        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
+    ) -> FeatureIndex:
+        """Return the rows of whole views, pooled frames and newline vectors; see :class:`mmdata.templates.Template`."""
+        grid = _FeatureRows(self.image_size // self.patch, self._pooled_side)
+        if plan.frames:
+            return FeatureIndex(grid.count, grid.index_frames(views, positions))
+        if not plan.pinpoints:
+            return FeatureIndex(grid.count, grid.index_picture(positions))
+        assert size is not None, "pictures are measured when they are read"
+        return FeatureIndex(grid.count, grid.index_tiles(size, plan.size, plan.pinpoints))
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
@@ -231,11 +272,66 @@ class LlavaNextVideo:
         count = anyres.num_tokens(size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints)
         return PixelPlan(media, "anyres", self.image_size, pinpoints=self.pinpoints), count
 
-    def _video_tokens(self, frames: int) -> int:
+    @property
+    def _pooled_side(self) -> int:
         grid = self.image_size // self.patch
-        side = -(-grid // self.stride) if self.pool == "bilinear" else grid // self.stride
+        return -(-grid // self.stride) if self.pool == "bilinear" else grid // self.stride
+
+    def _video_tokens(self, frames: int) -> int:
+        side = self._pooled_side
         newlines = {"no_token": 0, "one_token": 1, "frame": frames, "grid": frames * side}
         return frames * side**2 + newlines[self.video_newline]
+
+
+@dataclass(frozen=True, slots=True)
+class _FeatureRows:
+    """The feature rows of a view: a grid of ``side`` x ``side``, the ``pooled`` one, and the newline vector."""
+
+    side: int
+    pooled: int
+
+    @property
+    def count(self) -> int:
+        return self.side**2 + self.pooled**2 + 1
+
+    def index_picture(self, positions: int) -> Index:
+        """The grid of the only view; then the newline, if there is a position for it."""
+        import numpy as np
+
+        index = np.arange(self.side**2)
+        return index if positions == len(index) else np.append(index, self.count - 1)
+
+    def index_frames(self, views: int, positions: int) -> Index:
+        """The pooled grids of all views, with as many newlines as there are positions for.
+
+        That is none, one at the end, one a frame, or one a row of the grid (``video_newline``).
+        """
+        import numpy as np
+
+        first = (np.arange(views) * self.count)[:, None, None]  # (views, 1, 1)
+        grid = first + self.side**2 + np.arange(self.pooled**2).reshape(self.pooled, self.pooled)
+        newline = first + self.count - 1
+        flat, ends = grid.reshape(views, -1), newline.reshape(views, 1)
+        lines = np.concatenate([grid, np.broadcast_to(newline, (views, self.pooled, 1))], 2)
+
+        arrangements = (flat, np.append(flat, ends[-1]), np.concatenate([flat, ends], 1), lines)
+        return next(found.ravel() for found in arrangements if found.size == positions)
+
+    @lru_cache(maxsize=256)  # noqa: B019  # grids are few; pictures of a data set are of few sizes
+    def index_tiles(self, picture: tuple[int, int], size: int, pinpoints: tuple[tuple[int, int], ...]) -> Index:
+        """The first view's grid, then the tiles' as one map without its border, each of its rows ended by a newline."""
+        import numpy as np
+
+        kept = anyres.feature_grid(picture, side=size, patch=size // self.side, pinpoints=pinpoints)
+        down, across = kept.rows // self.side, kept.columns // self.side
+        tile = (1 + np.arange(down * across).reshape(down, 1, across, 1)) * self.count
+        place = np.arange(self.side**2).reshape(1, self.side, 1, self.side)
+        grid = (tile + place).reshape(kept.rows, kept.columns)[kept.top : kept.bottom, kept.left : kept.right]
+        newlines = np.full((len(grid), 1), self.count - 1)
+
+        index: Index = np.concatenate([np.arange(self.side**2), np.concatenate([grid, newlines], 1).ravel()])
+        index.setflags(write=False)
+        return index
 
 
 def time_instruction(taken: Clip) -> str:

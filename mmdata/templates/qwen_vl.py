@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
 
+from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError, UsageError
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
 from mmdata.templates._content import Mark, Piece, asked, before_stop, joined, pieces
 from mmdata.templates._encoded import Encoded, PixelPlan
+from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._grid import GRIDS, GridName
 from mmdata.templates._qwen_markup import parts, reference_ids
@@ -47,6 +50,10 @@ class QwenVL:
       text merge with the role's.
     """
 
+    position_axes: ClassVar[tuple[int, ...]] = ()
+    packs: ClassVar[bool] = True
+    resizer: ClassVar[str] = "qwen_vl"
+
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
     over_long: OverLong = "error"
@@ -73,6 +80,11 @@ class QwenVL:
         if self.picture.count("{image}") != 1:
             raise UsageError(f"QwenVL: picture must say once where the {{image}} is, found {self.picture!r}")
 
+    @classmethod
+    def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
+        """Return the ``qwen`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        return tokenizers.load("qwen", path, verify=verify, **options)
+
     @property
     def pad_id(self) -> int:
         """``<|endoftext|>``."""
@@ -83,6 +95,22 @@ class QwenVL:
         """``<|im_end|>`` and ``<|im_start|>``, or ``<|endoftext|>`` for raw text."""
         names = ("<|im_end|>", "<|im_start|>") if self.layout == "chatml" else ("<|endoftext|>",)
         return tuple(self.tokenizer.special[name] for name in names)
+
+    @property
+    def view_size(self) -> int:
+        """``image_size``."""
+        return self.image_size
+
+    @property
+    def view_positions(self) -> int:
+        """``image_tokens``."""
+        return self.image_tokens
+
+    def index_features(
+        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
+    ) -> FeatureIndex:
+        """Return the index of all feature rows in order; see :class:`mmdata.templates.Template`."""
+        return index_all_rows(positions, views)
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""

@@ -6,14 +6,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Message, Part, Text
 from mmdata.templates import registry
 from mmdata.templates._content import answered, asked, before_stop, media_of, no_region, pieces, without_system
 from mmdata.templates._encoded import Encoded, MediaSlot, PixelPlan
+from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._sequence import Item, Medium, Run, arranged, counted
 from mmdata.tokenizers import Tokenizer
@@ -44,6 +47,10 @@ class VisualGLM:
       ask for an answer stay; or the end of all, ``asking`` included, as in the original.
     """
 
+    position_axes: ClassVar[tuple[int, ...]] = (2,)
+    packs: ClassVar[bool] = True
+    resizer: ClassVar[str] = "visualglm"
+
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
     over_long: OverLong = "error"
@@ -58,6 +65,11 @@ class VisualGLM:
         """Check the options."""
         check_fields(self)
 
+    @classmethod
+    def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
+        """Return the ``chatglm`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        return tokenizers.load("chatglm", path, verify=verify, **options)
+
     @property
     def pad_id(self) -> int:
         """``<pad>``, which stands in an image's slot too."""
@@ -67,6 +79,22 @@ class VisualGLM:
     def stop_ids(self) -> tuple[int, ...]:
         """``<eop>``."""
         return (self.tokenizer.special["<eop>"],)
+
+    @property
+    def view_size(self) -> int:
+        """``image_size``."""
+        return self.image_size
+
+    @property
+    def view_positions(self) -> int:
+        """``image_tokens``."""
+        return self.image_tokens
+
+    def index_features(
+        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
+    ) -> FeatureIndex:
+        """Return the index of all feature rows in order; see :class:`mmdata.templates.Template`."""
+        return index_all_rows(positions, views)
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mmdata.schema
 import mmdata.video
@@ -14,14 +16,13 @@ from examples.synthetic import write_clip
 from mmdata import image
 from mmdata.errors import SampleError
 from mmdata.pipeline import Stream
-from mmdata.pipeline.encode import decode_views
-from mmdata.pipeline.family import family as shapes
+from mmdata.pipeline.encode import decode_views, num_views
 from mmdata.schema import Conversation, Image, Media, assistant, replace, user
 from mmdata.templates import PixelPlan, get
 from tests.pipeline.words import PER_VIEW, SIDE, Conversations, WordTemplate, filmed, picture, shown, text
 from tests.reference import files
 from tests.stores import write
-from tests.templates.families import FAMILIES, Family
+from tests.templates.families import FAMILIES, Family, conversations
 from tests.vocabularies import published
 
 
@@ -67,11 +68,25 @@ def test_pad_ids_can_tell_what_is_padded_with_zeros() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
-def test_the_shapes_of_a_family_do_not_depend_on_how_long_a_text_may_be(family: Family) -> None:
+@given(data=st.data())
+def test_the_shapes_that_a_family_declares_are_those_of_what_it_encodes(family: Family, data: st.DataObject) -> None:
     template = family.template()
 
-    assert shapes(family.template(max_length=3)) == shapes(template)
-    assert shapes(template).size > 0
+    encoded = template.encode(data.draw(conversations(family, turns=2)))
+
+    assert encoded.position_ids.shape[:-1] == template.position_axes
+    for number, plan in enumerate(encoded.pixels):
+        taken = sum(slot.length for slot in encoded.slots if slot.plan == number)
+        assert plan.size == template.view_size > 0
+        assert template.view_positions in (0, taken / num_views(plan))
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_the_shapes_of_a_family_do_not_depend_on_how_long_a_text_may_be(family: Family) -> None:
+    short, template = family.template(max_length=3), family.template()
+
+    for name in ("position_axes", "view_size", "view_positions", "packs", "resizer"):
+        assert getattr(short, name) == getattr(template, name)
 
 
 def test_two_axes_of_positions_stay_two() -> None:
