@@ -82,7 +82,7 @@ def write_frames(folder: Path, clip: Path) -> None:
     import mmdata.video
 
     folder.mkdir()
-    frames = mmdata.video.sample(clip, f"uniform:{FRAMES}", size=SIDE, resize="llava_next_video")
+    frames = mmdata.video.sample(clip, f"uniform:{FRAMES}", size=SIDE, resize="crop")
     for number, pixels in enumerate(frames.pixels):
         fromarray(pixels).save(folder / f"{number:02d}.jpg", quality=90)
 

@@ -338,7 +338,11 @@ Example:
 @click.option("--frames", "strategy", required=True, help="Which frames: uniform:24, fps:1:64, seconds:24 ...")
 @click.option("--size", type=FRAMES("size"), help="Side of a frame in pixels, or height,width.  [default: as it is]")
 @click.option(
-    "--resize", type=FRAMES("resize"), default="fast", show_default=True, help="How: fast, or a family's own way."
+    "--resize",
+    type=FRAMES("resize"),
+    default="fast",
+    show_default=True,
+    help="fast, squeeze, crop, pad, crop_bilinear …",
 )
 @click.option("--codec", type=FRAMES("codec"), default="jpeg", show_default=True, help="webp is lossless.")
 @click.option("--quality", type=FRAMES("quality"), default=90, show_default=True, help="Of JPEG.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmdata._tools.options import typed
 from mmdata._tools.registry import Registry
-from mmdata.templates._encoded import IGNORE, Encoded, MediaSlot, PixelPlan, Resize, attention_mask
+from mmdata.templates._encoded import IGNORE, Encoded, MediaSlot, PixelPlan, attention_mask
 from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._template import Template
 from mmdata.tokenizers import Tokenizer
@@ -18,7 +18,6 @@ __all__ = [
     "FeatureIndex",
     "MediaSlot",
     "PixelPlan",
-    "Resize",
     "Template",
     "attention_mask",
     "get",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mmdata.errors import TokenError, VideoError
 from mmdata.schema import Conversation, Media
-from mmdata.templates._encoded import PixelPlan, Resize
+from mmdata.templates._encoded import PixelPlan
 
 if TYPE_CHECKING:
     from mmdata.video import Index
@@ -65,7 +65,7 @@ class Clip:
 
 
 def clip(
-    conversation: Conversation, media: int, frames: str, clock: FrameClock | None, *, resize: Resize, size: int
+    conversation: Conversation, media: int, frames: str, clock: FrameClock | None, *, resize: str, size: int
 ) -> Clip:
     """Return the frames that the strategy ``frames`` takes of a video, between the bounds of its clip.
 

@@ -57,7 +57,7 @@ class CogVLM2Video:
 
     position_axes: ClassVar[tuple[int, ...]] = ()
     packs: ClassVar[bool] = True
-    resizer: ClassVar[str] = "cogvlm2_video"
+    resizer: ClassVar[str] = "crop_bilinear"
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
@@ -161,7 +161,7 @@ class CogVLM2Video:
 
     def _medium(self, conversation: Conversation, media: int) -> Medium:
         taken = clip(
-            conversation, media, self._strategy, self.frame_clock, resize="cogvlm2_video", size=self.image_size
+            conversation, media, self._strategy, self.frame_clock, resize=self.resizer, size=self.image_size
         ).pixels
         ids: list[int] = []
         slots: list[tuple[int, int]] = []

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Index: TypeAlias = NDArray[np.int64]  # (positions,)
 
-__all__ = ["LlavaNextVideo"]
+__all__ = ["LlavaNextVideo", "num_tokens"]
 
 Pool: TypeAlias = Literal["average", "max", "bilinear"]
 VideoNewline: TypeAlias = Literal["no_token", "one_token", "frame", "grid"]
@@ -67,7 +67,7 @@ class LlavaNextVideo:
 
     position_axes: ClassVar[tuple[int, ...]] = ()
     packs: ClassVar[bool] = True
-    resizer: ClassVar[str] = "llava_next_video"
+    resizer: ClassVar[str] = "crop"
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
@@ -131,7 +131,7 @@ class LlavaNextVideo:
         grid = _FeatureRows(self.image_size // self.patch, self._pooled_side)
         if plan.frames:
             return FeatureIndex(grid.count, grid.index_frames(views, positions))
-        if not plan.pinpoints:
+        if not plan.tiled:
             return FeatureIndex(grid.count, grid.index_picture(positions))
         assert size is not None, "pictures are measured when they are read"
         return FeatureIndex(grid.count, grid.index_tiles(size, plan.size, plan.pinpoints))
@@ -260,17 +260,17 @@ class LlavaNextVideo:
         return Medium(pixels, ids, ((0, len(ids)),))
 
     def _clip(self, conversation: Conversation, media: int) -> Clip:
-        return clip(conversation, media, self.frames, self.frame_clock, resize="llava_next_video", size=self.image_size)
+        return clip(conversation, media, self.frames, self.frame_clock, resize=self.resizer, size=self.image_size)
 
     def _image(self, conversation: Conversation, media: int) -> tuple[PixelPlan, int]:
         images = sum(isinstance(part, Image) for message in conversation.messages for part in message.content)
         if images > 1 and self.several_images == "pad":
             side = self.image_size // self.patch
-            return PixelPlan(media, "llava_pad", self.image_size), side**2 + 1
+            return PixelPlan(media, "pad", self.image_size), side**2 + 1
         image = conversation.media[media]
         size = (image.height, image.width) if image.height and image.width else self.image_size_of(image)
-        count = anyres.num_tokens(size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints)
-        return PixelPlan(media, "anyres", self.image_size, pinpoints=self.pinpoints), count
+        count = num_tokens(size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints)
+        return PixelPlan(media, "squeeze", self.image_size, pinpoints=self.pinpoints), count
 
     @property
     def _pooled_side(self) -> int:
@@ -332,6 +332,18 @@ class _FeatureRows:
         index: Index = np.concatenate([np.arange(self.side**2), np.concatenate([grid, newlines], 1).ravel()])
         index.setflags(write=False)
         return index
+
+
+def num_tokens(
+    size: anyres.Size,
+    *,
+    side: PositiveInt = 336,
+    patch: PositiveInt = 14,
+    pinpoints: Sequence[anyres.Size] = anyres.PINPOINTS,
+) -> int:
+    """Return how many tokens a picture of ``size`` makes: the whole view, the kept features, and a newline a row."""
+    rows, columns = anyres.feature_grid(size, side=side, patch=patch, pinpoints=pinpoints).kept
+    return (side // patch) ** 2 + rows * columns + rows
 
 
 def time_instruction(taken: Clip) -> str:

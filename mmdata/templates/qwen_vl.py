@@ -52,7 +52,7 @@ class QwenVL:
 
     position_axes: ClassVar[tuple[int, ...]] = ()
     packs: ClassVar[bool] = True
-    resizer: ClassVar[str] = "qwen_vl"
+    resizer: ClassVar[str] = "squeeze"
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
@@ -209,7 +209,7 @@ class QwenVL:
         if self.span == "path":
             content = self._reference(conversation, image.media)
         ids = [special["<img>"], *content, special["</img>"]]
-        return Medium(PixelPlan(image.media, "qwen_vl", self.image_size), ids, ((1, self.image_tokens),))
+        return Medium(PixelPlan(image.media, self.resizer, self.image_size), ids, ((1, self.image_tokens),))
 
     def _reference(self, conversation: Conversation, media: int) -> list[int]:
         path = conversation.media[media].path

@@ -49,7 +49,7 @@ class VisualGLM:
 
     position_axes: ClassVar[tuple[int, ...]] = (2,)
     packs: ClassVar[bool] = True
-    resizer: ClassVar[str] = "visualglm"
+    resizer: ClassVar[str] = "squeeze"
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
@@ -143,7 +143,7 @@ class VisualGLM:
             raise TokenError(f"conversation {conversation.id!r} shows {len(shown)} media; VisualGLM reads one image")
         before = self.tokenizer.encode("<img>")
         ids = [*before, *[self.pad_id] * self.image_tokens]
-        plan = PixelPlan(shown.pop().media, "visualglm", self.image_size)
+        plan = PixelPlan(shown.pop().media, self.resizer, self.image_size)
         return [Medium(plan, ids, ((len(before), self.image_tokens),))]
 
     def _asking(self, conversation: Conversation, messages: Sequence[Message]) -> list[int]:

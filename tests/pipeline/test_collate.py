@@ -140,7 +140,7 @@ def test_room_for_more_views_than_there_are_changes_no_view(packing: bool) -> No
 
 
 def test_pixels_are_decoded_to_where_the_batch_has_them() -> None:
-    slab, plan = np.zeros((1, 3, SIDE, SIDE, 3), np.uint8), PixelPlan(0, "qwen_vl", SIDE, (0, 1, 0))
+    slab, plan = np.zeros((1, 3, SIDE, SIDE, 3), np.uint8), PixelPlan(0, "squeeze", SIDE, (0, 1, 0))
     medium = filmed(300).media[0]
 
     views = decode_views(medium, plan, slab[0])
@@ -226,11 +226,11 @@ def test_clips_and_pictures_of_files_come_as_their_family_resizes_them(fixtures:
 
     [batch] = Stream(store, WordTemplate(frames=3), seq_length=40, batch_size=1)
 
-    expected = mmdata.video.sample(file, "frames:0,1,2", size=SIDE, resize="qwen_vl")
+    expected = mmdata.video.sample(file, "frames:0,1,2", size=SIDE, resize="squeeze")
     np.testing.assert_array_equal(batch["pixel_values"], expected.pixels)
 
 
-@pytest.mark.parametrize("resize", ["llava_next_video", "qwen_vl"])
+@pytest.mark.parametrize("resize", ["crop", "squeeze"])
 def test_fast_frames_are_nearly_the_exact_ones(fixtures: Path, resize: Any) -> None:
     file = min(files(fixtures / "videos", "*.mp4"), key=lambda path: path.stat().st_size)
     index = mmdata.video.index(file)
@@ -242,7 +242,7 @@ def test_fast_frames_are_nearly_the_exact_ones(fixtures: Path, resize: Any) -> N
     assert np.abs(exact - fast).mean() < 8  # whatever the clip; it is 1 to 3 for filmed ones
 
 
-@pytest.mark.parametrize("resize", ["llava_next_video", "cogvlm2_video"])
+@pytest.mark.parametrize("resize", ["crop", "crop_bilinear"])
 @pytest.mark.parametrize(("width", "height"), [(160, 64), (64, 160)])
 def test_fast_frames_show_the_same_part_of_the_picture(width: int, height: int, resize: Any, tmp_path: Path) -> None:
     bands = np.linspace(0, 250, max(width, height), dtype=np.uint8)

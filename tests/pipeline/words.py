@@ -50,7 +50,7 @@ class WordTemplate:
     frames: int = 2
 
     packs: ClassVar[bool] = True
-    resizer: ClassVar[str] = "qwen_vl"
+    resizer: ClassVar[str] = "squeeze"
     view_size: ClassVar[int] = SIDE
     view_positions: ClassVar[int] = PER_VIEW
 
@@ -86,7 +86,7 @@ class WordTemplate:
                     frames = tuple(range(self.frames)) if isinstance(part, Video) else ()
                     length = PER_VIEW * max(len(frames), 1)
                     slots.append(MediaSlot(part.media, len(ids), length, len(plans)))
-                    plans.append(PixelPlan(part.media, "qwen_vl", SIDE, frames))
+                    plans.append(PixelPlan(part.media, self.resizer, SIDE, frames))
                     new, trained = [2] * length, False
                 else:
                     assert isinstance(part, Text)

@@ -14,7 +14,7 @@ from tests.reference import files
 
 def _taken(video: Media, frames: str, clock: object = None) -> tuple[tuple[int, ...], tuple[float, ...], float]:
     conversation = Conversation("c", (user(Video(0), "?"),), (video,))
-    found = clip(conversation, 0, frames, clock, resize="cogvlm2_video", size=224)  # type: ignore[arg-type]
+    found = clip(conversation, 0, frames, clock, resize="crop", size=224)  # type: ignore[arg-type]
     return found.pixels.frames, found.pixels.times, found.duration
 
 
