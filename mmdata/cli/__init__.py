@@ -47,7 +47,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pro
 def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - a decorator like its neighbours
     """Add the options of commands that read conversations as a model family does."""
     options = (
-        click.option("--template", metavar="FAMILY", help="Read as a model family does, such as qwen_vl."),
+        click.option("--template", metavar="FAMILY", help="Read as a model family does."),
         click.option("--tokenizer", type=STORE, help="The family's vocabulary file, or its folder."),
         click.option("--template-option", "template_options", multiple=True, metavar="KEY=VALUE"),
     )
@@ -256,7 +256,7 @@ def _description(store: Store) -> list[tuple[str, str]]:
     epilog="""
 \b
 Example:
-  mmdata show stores/rwf 3 --template cogvlm2_video --tokenizer llama3/tokenizer.model
+  mmdata show stores/rwf 3 --template FAMILY --tokenizer tokenizer.model
 """,
     context_settings={"ignore_unknown_options": True},  # -1 is the last row
 )
@@ -369,7 +369,7 @@ def frames(source: Path, store: Path, strategy: str, as_json: bool, **settings: 
 \b
 PIPELINE is a YAML file:
   store: stores/rwf-frames
-  template: {name: cogvlm2_video}
+  template: {name: FAMILY}
   tokenizer: {path: tokenizer.model}
   stream: {seq_length: 2048, batch_size: 4}
 """

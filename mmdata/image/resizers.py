@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from mmdata._tools.options import PositiveInt, checked
+from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata._tools.registry import Registry
 from mmdata.image.transforms import (
     center_crop,
@@ -51,6 +51,10 @@ class Resizer:
     resize: Resize
     shows: Shows = "other"
 
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_fields(self)
+
     def __call__(self, pixels: Pixels, size: int) -> Pixels:
         """Return ``pixels`` as a square of ``size`` x ``size``, (size, size, 3) uint8."""
         return self.resize(pixels, size)
@@ -59,6 +63,7 @@ class Resizer:
 _registry: Registry[Resizer] = Registry(__name__, "way to resize")
 
 
+@checked
 def register(name: str, *, shows: Shows = "other") -> Callable[[Resize], Resize]:
     """Return a decorator that makes a function known as the resizer ``name``; a name taken twice is a ``ValueError``.
 

@@ -353,7 +353,7 @@ class Stream:
             yield "packing fills rows whatever the samples' lengths: leave out group_by='length'"
         if self.packing and self.layout == "mindformers":
             yield "the layout mindformers has no column that tells packed samples apart: leave out packing"
-        if self.packing and not self.template.packs:
+        if self.packing and "packing" not in faults and not self.template.packs:
             yield f"samples of {type(self.template).__name__} cannot be packed: leave out packing"
         if self.dynamic and self.layout == "mindformers":
             yield "the layout mindformers has one shape: leave out dynamic"

@@ -67,7 +67,7 @@ def no_region(region: Region) -> Iterable[Piece]:
     Raises:
         TokenError: always.
     """
-    raise TokenError(f"this model family has no way to write the boxes of {region.text!r}; qwen_vl has")
+    raise TokenError(f"this model family has no way to write the boxes of {region.text!r}; use a family that has")
 
 
 def media_of(content: Iterable[Part]) -> list[Image | Video]:

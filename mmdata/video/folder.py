@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER_RATE", "decode_folder", "index_folder", "is_folder", "sample_folder"]
 
 FOLDER_RATE: Final = 2.0
-"""Frames a second (LLaVA-NeXT spec, 4)."""
+"""Frames a second."""
 
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 

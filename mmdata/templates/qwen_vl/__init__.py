@@ -18,8 +18,8 @@ from mmdata.templates._encoded import Encoded, PixelPlan
 from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._grid import GRIDS, GridName
-from mmdata.templates._qwen_markup import parts, reference_ids
 from mmdata.templates._sequence import Item, Medium, Run, arranged, counted, one_by_one
+from mmdata.templates.qwen_vl._markup import parts, reference_ids
 from mmdata.tokenizers import TiktokenTokenizer, Tokenizer
 
 __all__ = ["QwenVL"]

@@ -19,10 +19,18 @@ from mmdata.templates._content import Mark, Piece, answered, asked, before_stop,
 from mmdata.templates._encoded import Encoded, PixelPlan
 from mmdata.templates._features import FeatureIndex
 from mmdata.templates._fit import OverLong, fitted
-from mmdata.templates._llava_dialects import DIALECTS, Dialect, DialectName, Segment, Turn, text_of, whole_answers
 from mmdata.templates._media import Clip, FrameClock, ImageSize, MediaFiles, clip
 from mmdata.templates._sequence import Item, Medium, Run, arranged, counted, one_by_one
 from mmdata.templates._times import text_and_times
+from mmdata.templates.llava_next_video._dialects import (
+    DIALECTS,
+    Dialect,
+    DialectName,
+    Segment,
+    Turn,
+    text_of,
+    whole_answers,
+)
 from mmdata.tokenizers import SentencePieceTokenizer, Tokenizer
 from mmdata.video.sampling import Strategy
 
