@@ -26,7 +26,7 @@ __all__ = [
     "registry",
 ]
 
-registry: Registry[type[Template]] = Registry("mmdata.templates", "template")
+registry: Registry[type[Template]] = Registry("mmdata.templates", "template", besides=frozenset({"toolkit"}))
 
 
 def get(name: str) -> Callable[..., Template]:

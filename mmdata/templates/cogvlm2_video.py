@@ -13,13 +13,30 @@ from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Message, Part, Video
 from mmdata.templates import registry
-from mmdata.templates._content import answered, asked, before_stop, media_of, no_region, pieces, without_system
-from mmdata.templates._encoded import Encoded, MediaSlot, PixelPlan
-from mmdata.templates._features import FeatureIndex, index_all_rows
-from mmdata.templates._fit import OverLong, fitted
-from mmdata.templates._media import FrameClock, clip
-from mmdata.templates._sequence import Item, Medium, Run, arranged, counted
-from mmdata.templates._times import text_and_times
+from mmdata.templates.toolkit import (
+    Encoded,
+    FeatureIndex,
+    FrameClock,
+    Item,
+    MediaSlot,
+    Medium,
+    OverLong,
+    PixelPlan,
+    Run,
+    build_encoded,
+    cut_at_stop,
+    index_all_rows,
+    media_of,
+    num_tokens,
+    plan_clip,
+    refuse_region,
+    refuse_system,
+    render_content,
+    require_answer,
+    require_question,
+    text_and_times,
+    truncate,
+)
 from mmdata.tokenizers import Tokenizer
 from mmdata.video.sampling import Strategy
 
@@ -113,30 +130,30 @@ class CogVLM2Video:
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
-        items, cut = fitted(self._sample(conversation), self.max_length, self.over_long, conversation.id)
-        return arranged(items, frame_positions, typed=True, cut=cut)
+        items, cut = truncate(self._sample(conversation), self.max_length, self.over_long, conversation.id)
+        return build_encoded(items, frame_positions, typed=True, cut=cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
-        return arranged(self._question(conversation, asked(conversation)), frame_positions, typed=True)
+        return build_encoded(self._question(conversation, require_question(conversation)), frame_positions, typed=True)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
-        return counted(self._sample(conversation))
+        return num_tokens(self._sample(conversation))
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
         """Return an answer's text and times."""
         if not isinstance(answer, str):
-            answer = self.tokenizer.decode(before_stop(answer, self.stop_ids), skip_special=True)
+            answer = self.tokenizer.decode(cut_at_stop(answer, self.stop_ids), skip_special=True)
         return text_and_times(answer.strip())
 
     def _sample(self, conversation: Conversation) -> list[Item]:
-        *messages, answer = answered(conversation)
+        *messages, answer = require_answer(conversation)
         ids = self._encoded(_words([answer])[0])
         return [*self._question(conversation, messages), Run([*ids, *self.stop_ids], answer.train)]
 
     def _question(self, conversation: Conversation, messages: Sequence[Message]) -> list[Item]:
-        prompt = self._encoded(self._prompt(_words(without_system(messages, conversation.id))))
+        prompt = self._encoded(self._prompt(_words(refuse_system(messages, conversation.id))))
         bos = Run([self.tokenizer.special[_BOS]])
         return [bos, *self._video(conversation), Run(prompt)]
 
@@ -160,7 +177,7 @@ class CogVLM2Video:
         yield self._medium(conversation, shown.pop().media)
 
     def _medium(self, conversation: Conversation, media: int) -> Medium:
-        taken = clip(
+        taken = plan_clip(
             conversation, media, self._strategy, self.frame_clock, resize=self.resizer, size=self.image_size
         ).pixels
         ids: list[int] = []
@@ -216,5 +233,6 @@ def _runs(slots: Sequence[MediaSlot]) -> Iterator[tuple[int, int]]:
 def _words(messages: Sequence[Message]) -> list[str]:
     """Return the words of each message; media have no place in the text."""
     return [
-        "".join(piece for piece in pieces(message.content, no_region) if isinstance(piece, str)) for message in messages
+        "".join(piece for piece in render_content(message.content, refuse_region) if isinstance(piece, str))
+        for message in messages
     ]

@@ -14,11 +14,27 @@ from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Message, Part, Text
 from mmdata.templates import registry
-from mmdata.templates._content import answered, asked, before_stop, media_of, no_region, pieces, without_system
-from mmdata.templates._encoded import Encoded, MediaSlot, PixelPlan
-from mmdata.templates._features import FeatureIndex, index_all_rows
-from mmdata.templates._fit import OverLong, fitted
-from mmdata.templates._sequence import Item, Medium, Run, arranged, counted
+from mmdata.templates.toolkit import (
+    Encoded,
+    FeatureIndex,
+    Item,
+    MediaSlot,
+    Medium,
+    OverLong,
+    PixelPlan,
+    Run,
+    build_encoded,
+    cut_at_stop,
+    index_all_rows,
+    media_of,
+    num_tokens,
+    refuse_region,
+    refuse_system,
+    render_content,
+    require_answer,
+    require_question,
+    truncate,
+)
 from mmdata.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -98,35 +114,35 @@ class VisualGLM:
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
-        *messages, answer = answered(conversation)
+        *messages, answer = require_answer(conversation)
         source, over = self._source(conversation, messages)
         target = self._target(answer)
         kept = target if self.max_target is None else target[: self.max_target - 2]
         whole = self._joined(source, [*kept, *self.stop_ids], answer.train)
-        items, cut = fitted(whole, self.max_length, self.over_long, conversation.id)
-        return self._arranged(items, counted(source), over + len(target) - len(kept) + cut)
+        items, cut = truncate(whole, self.max_length, self.over_long, conversation.id)
+        return self._arranged(items, num_tokens(source), over + len(target) - len(kept) + cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
-        source, over = self._source(conversation, asked(conversation))
-        return self._arranged(self._joined(source, [], trained=False), counted(source), over)
+        source, over = self._source(conversation, require_question(conversation))
+        return self._arranged(self._joined(source, [], trained=False), num_tokens(source), over)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
-        *messages, answer = answered(conversation)
+        *messages, answer = require_answer(conversation)
         source = [*self._media(conversation), Run(self._asking(conversation, messages))]
-        return counted(source) + len(self._target(answer)) + 3
+        return num_tokens(source) + len(self._target(answer)) + 3
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
         """Return an answer's text as :func:`cleaned` leaves it."""
         if not isinstance(answer, str):
-            answer = self.tokenizer.decode(before_stop(answer, self.stop_ids), skip_special=True)
+            answer = self.tokenizer.decode(cut_at_stop(answer, self.stop_ids), skip_special=True)
         return (Text(cleaned(answer, self.language)),)
 
     def _source(self, conversation: Conversation, messages: Sequence[Message]) -> tuple[list[Item], int]:
         """Return what is before ``[gMASK]``, and how many tokens of it were left out."""
         media, words = self._media(conversation), self._asking(conversation, messages)
-        room = len(words) if self.max_source is None else self.max_source - 1 - counted(media)
+        room = len(words) if self.max_source is None else self.max_source - 1 - num_tokens(media)
         tail = self.tokenizer.encode(_ASK[self.language][1])[1:] if self.source_cut == "question" else []
         if room < len(tail):
             raise TokenError(f"max_source={self.max_source} has no room for the image and the words that ask")
@@ -148,7 +164,7 @@ class VisualGLM:
 
     def _asking(self, conversation: Conversation, messages: Sequence[Message]) -> list[int]:
         ask, answer = _ASK[self.language]
-        *history, query = map(_words, without_system(messages, conversation.id))
+        *history, query = map(_words, refuse_system(messages, conversation.id))
         pairs = zip(history[::2], history[1::2], strict=True)
         past = "".join(f"{ask}{question}{answer}{reply}\n" for question, reply in pairs)
         end = "</img>" if self._media(conversation) else ""
@@ -163,8 +179,8 @@ class VisualGLM:
         return [*source, Run([special["[gMASK]"]]), begin, Run(target, trained)]
 
     def _arranged(self, items: Sequence[Item], mask: int, cut: int) -> Encoded:
-        prefix = min(mask + 1, counted(items))
-        return arranged(items, partial(_positions, prefix), prefix=prefix, cut=cut)
+        prefix = min(mask + 1, num_tokens(items))
+        return build_encoded(items, partial(_positions, prefix), prefix=prefix, cut=cut)
 
 
 def prefix_positions(prefix: int, length: int) -> Ids:
@@ -199,4 +215,4 @@ def cleaned(text: str, language: Literal["zh", "en"] = "zh") -> str:
 
 
 def _words(message: Message) -> str:
-    return "".join(piece for piece in pieces(message.content, no_region) if isinstance(piece, str))
+    return "".join(piece for piece in render_content(message.content, refuse_region) if isinstance(piece, str))

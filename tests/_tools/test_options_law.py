@@ -51,6 +51,7 @@ INTERNAL: Final = {
     "mmdata.pipeline.plan": "as collate",
     "mmdata.pipeline.produce": "as collate",
     "mmdata.pipeline.workers": "as collate",
+    "mmdata.templates.toolkit": "the steps of a template, which has checked its options",
     "mmdata.video.coded_order": "the steps of sample, which has checked its options",
     "mmdata.video.decord_backend": "as coded_order",
     "mmdata.video.folder": "as coded_order",
@@ -77,7 +78,7 @@ HOT: Final = {
     "mmdata.templates._features.index_all_rows": "a call for every medium of a batch, of what was encoded",
     "mmdata.templates.cogvlm2_video.CogVLM2Video.index_features": "as index_all_rows",
     "mmdata.templates.llava_next_video.LlavaNextVideo.index_features": "as index_all_rows",
-    "mmdata.templates.llava_next_video.num_tokens": "a call for every picture, with the options of the template",
+    "mmdata.templates.llava_next_video.num_image_tokens": "a call for every picture, with the options of the template",
     "mmdata.templates.qwen_vl.QwenVL.index_features": "as index_all_rows",
     "mmdata.templates.visualglm.VisualGLM.index_features": "as index_all_rows",
 }

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmdata.image import anyres, decode, normalize
 from mmdata.image.resizers import crop, get, pad, resize_frames, squeeze
-from mmdata.templates.llava_next_video import num_tokens
+from mmdata.templates.llava_next_video import num_image_tokens
 from tests.reference import arrays, cases, files, read, some
 
 
@@ -152,7 +152,7 @@ def _check_row(row: dict[str, object], side: int, patch: int, pinpoints: list[tu
     assert list(anyres.fit(size, canvas)) == row["resized_hw"], row
     assert [grid.rows, grid.columns] == row["feature_grid"], row
     assert list(grid.kept) == row["unpadded_grid"], row
-    assert num_tokens(size, side=side, patch=patch, pinpoints=pinpoints) == row["image_tokens"], row
+    assert num_image_tokens(size, side=side, patch=patch, pinpoints=pinpoints) == row["image_tokens"], row
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 1), (5, 3)])

@@ -15,7 +15,7 @@ from PIL.Image import fromarray
 from mmdata.errors import DroppedSampleError, TokenError
 from mmdata.schema import Conversation, Image, Media, Part, Text, Video, assistant, user
 from mmdata.templates import IGNORE, Encoded, FeatureIndex, MediaSlot, PixelPlan, index_all_rows
-from mmdata.templates._fit import OverLong
+from mmdata.templates.toolkit import OverLong
 
 SIDE = 8
 PER_VIEW = 4

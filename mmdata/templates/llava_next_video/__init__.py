@@ -15,13 +15,6 @@ from mmdata.errors import TokenError
 from mmdata.image import anyres
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
-from mmdata.templates._content import Mark, Piece, answered, asked, before_stop, joined, pieces
-from mmdata.templates._encoded import Encoded, PixelPlan
-from mmdata.templates._features import FeatureIndex
-from mmdata.templates._fit import OverLong, fitted
-from mmdata.templates._media import Clip, FrameClock, ImageSize, MediaFiles, clip
-from mmdata.templates._sequence import Item, Medium, Run, arranged, counted, one_by_one
-from mmdata.templates._times import text_and_times
 from mmdata.templates.llava_next_video._dialects import (
     DIALECTS,
     Dialect,
@@ -30,6 +23,32 @@ from mmdata.templates.llava_next_video._dialects import (
     Turn,
     text_of,
     whole_answers,
+)
+from mmdata.templates.toolkit import (
+    Clip,
+    Encoded,
+    FeatureIndex,
+    FrameClock,
+    ImageSize,
+    Item,
+    Mark,
+    MediaFiles,
+    Medium,
+    OverLong,
+    Piece,
+    PixelPlan,
+    Run,
+    build_encoded,
+    cut_at_stop,
+    merge_texts,
+    num_tokens,
+    plan_clip,
+    render_content,
+    require_answer,
+    require_question,
+    sequential_positions,
+    text_and_times,
+    truncate,
 )
 from mmdata.tokenizers import SentencePieceTokenizer, Tokenizer
 from mmdata.video.sampling import Strategy
@@ -40,7 +59,7 @@ if TYPE_CHECKING:
 
     Index: TypeAlias = NDArray[np.int64]  # (positions,)
 
-__all__ = ["LlavaNextVideo", "num_tokens"]
+__all__ = ["LlavaNextVideo", "num_image_tokens"]
 
 Pool: TypeAlias = Literal["average", "max", "bilinear"]
 VideoNewline: TypeAlias = Literal["no_token", "one_token", "frame", "grid"]
@@ -146,23 +165,23 @@ class LlavaNextVideo:
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
-        items, cut = fitted(self._sample(conversation), self.max_length, self.over_long, conversation.id)
-        return arranged(items, one_by_one, cut=cut)
+        items, cut = truncate(self._sample(conversation), self.max_length, self.over_long, conversation.id)
+        return build_encoded(items, sequential_positions, cut=cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
-        items = self._items(self._segments(conversation, asked(conversation)), conversation)
+        items = self._items(self._segments(conversation, require_question(conversation)), conversation)
         items = [Run(item.ids) if isinstance(item, Run) else item for item in items]
-        return arranged(items, one_by_one)
+        return build_encoded(items, sequential_positions)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
-        return counted(self._sample(conversation))
+        return num_tokens(self._sample(conversation))
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
         """Return an answer's text and times."""
         if not isinstance(answer, str):
-            answer = self.tokenizer.decode(before_stop(answer, self.stop_ids), skip_special=True)
+            answer = self.tokenizer.decode(cut_at_stop(answer, self.stop_ids), skip_special=True)
         return text_and_times(answer.strip())
 
     def text(self, conversation: Conversation) -> str:
@@ -177,7 +196,7 @@ class LlavaNextVideo:
         if self.dialect == "hf_chat":
             raise TokenError("the dialect hf_chat has no token that ends an answer; it is for prompts only")
         if not self._dialect.role_marks:
-            return self._items(self._segments(conversation, answered(conversation)), conversation)
+            return self._items(self._segments(conversation, require_answer(conversation)), conversation)
         segments = self._segments(conversation, conversation.messages)
         return self._items(segments[:-1] if segments[-1].opening else segments, conversation)
 
@@ -195,12 +214,12 @@ class LlavaNextVideo:
         return list(self._dialect.style(system, turns))
 
     def _written(self, message: Message, conversation: Conversation) -> list[Piece]:
-        content = joined(pieces(message.content, _bracketed))
+        content = merge_texts(render_content(message.content, _bracketed))
         if not conversation.media or self.dialect == "hf_chat":
             return content
         if self.placement == "llava_next" and self.compat is None:
             content = [piece.replace(NOISE, "") if isinstance(piece, str) else piece for piece in content]
-        return joined(self._timed(self._placed(content), conversation))
+        return merge_texts(self._timed(self._placed(content), conversation))
 
     def _placed(self, content: list[Piece]) -> list[Piece]:
         """Put media and words of a turn where the original puts them."""
@@ -233,7 +252,7 @@ class LlavaNextVideo:
         return list(_marks_trained(items, self._role_marks())) if original else items
 
     def _encoded(self, segment: Segment, conversation: Conversation) -> Iterator[Item]:
-        content = joined(segment.pieces)
+        content = merge_texts(segment.pieces)
         if segment.spaced and content and isinstance(content[0], (Image, Video)):
             yield Run(self.tokenizer.encode("\n")[:1], segment.trained)  # the blank before a first word
         for number, piece in enumerate(content):
@@ -268,7 +287,7 @@ class LlavaNextVideo:
         return Medium(pixels, ids, ((0, len(ids)),))
 
     def _clip(self, conversation: Conversation, media: int) -> Clip:
-        return clip(conversation, media, self.frames, self.frame_clock, resize=self.resizer, size=self.image_size)
+        return plan_clip(conversation, media, self.frames, self.frame_clock, resize=self.resizer, size=self.image_size)
 
     def _image(self, conversation: Conversation, media: int) -> tuple[PixelPlan, int]:
         images = sum(isinstance(part, Image) for message in conversation.messages for part in message.content)
@@ -277,7 +296,7 @@ class LlavaNextVideo:
             return PixelPlan(media, "pad", self.image_size), side**2 + 1
         image = conversation.media[media]
         size = (image.height, image.width) if image.height and image.width else self.image_size_of(image)
-        count = num_tokens(size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints)
+        count = num_image_tokens(size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints)
         return PixelPlan(media, "squeeze", self.image_size, pinpoints=self.pinpoints), count
 
     @property
@@ -342,7 +361,7 @@ class _FeatureRows:
         return index
 
 
-def num_tokens(
+def num_image_tokens(
     size: anyres.Size,
     *,
     side: PositiveInt = 336,
