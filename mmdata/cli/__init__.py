@@ -17,7 +17,7 @@ import click
 
 import mmdata
 from mmdata._tools.terminal import json_text, one_line, visible
-from mmdata.cli._options import OptionType
+from mmdata.cli._options import OptionType, ResizeType
 from mmdata.errors import MMDataError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ Example:
 STORE = click.Path(path_type=Path)
 CONVERT = partial(OptionType, "mmdata.conversion:convert")
 FRAMES = partial(OptionType, "mmdata.frame_cache:cache_frames")
+RESIZE = ResizeType("mmdata.frame_cache:cache_frames", "resize")
 WORKERS = click.option("--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -337,13 +338,7 @@ Example:
 @click.option("-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear.")
 @click.option("--frames", "strategy", required=True, help="Which frames: uniform:24, fps:1:64, seconds:24 ...")
 @click.option("--size", type=FRAMES("size"), help="Side of a frame in pixels, or height,width.  [default: as it is]")
-@click.option(
-    "--resize",
-    type=FRAMES("resize"),
-    default="fast",
-    show_default=True,
-    help="fast, squeeze, crop, pad, crop_bilinear …",
-)
+@click.option("--resize", type=RESIZE, default="fast", show_default=True, help="How; all but fast are exact.")
 @click.option("--codec", type=FRAMES("codec"), default="jpeg", show_default=True, help="webp is lossless.")
 @click.option("--quality", type=FRAMES("quality"), default=90, show_default=True, help="Of JPEG.")
 @click.option("--pad", type=FRAMES("pad"), default="none", show_default=True)

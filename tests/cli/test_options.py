@@ -679,7 +679,7 @@ def pipeline(place: Path, request: pytest.FixtureRequest) -> str:
     config = {
         "store": "store",
         "template": {"name": "qwen_vl"},
-        "tokenizer": {"name": "qwen_vl", "path": vocabulary},
+        "tokenizer": {"path": vocabulary},
         "stream": {"seq_length": 64, "batch_size": 2},
     }
     (place / "pipeline.yaml").write_text(json.dumps(config))
