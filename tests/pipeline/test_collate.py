@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmdata.schema
@@ -68,6 +68,7 @@ def test_pad_ids_can_tell_what_is_padded_with_zeros() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_the_shapes_that_a_family_declares_are_those_of_what_it_encodes(family: Family, data: st.DataObject) -> None:
     template = family.template()
