@@ -62,7 +62,7 @@ def main() -> None:
 def beside_transformers(folder: Path, samples: int, runs: int, as_json: bool) -> None:
     """Print conversations a second, ours and those of transformers: text, images without and with their pixels."""
     vocabulary = folder / FILES["llava_next_video"]
-    template = mmdata.templates.get("llava_next_video")(tokenizer=load("llava_next_video", vocabulary, legacy=False))
+    template = mmdata.templates.get("llava_next_video")(tokenizer=load("llama2", vocabulary, legacy=False))
     processor = hugging_face(vocabulary)
     texts = made(samples, template, images=False)
     pictures = made(samples, template, images=True)
@@ -95,7 +95,8 @@ def beside_transformers(folder: Path, samples: int, runs: int, as_json: bool) ->
 def every_family(folder: Path, samples: int, runs: int, as_json: bool) -> None:
     """Print tokens a second of text-only conversations under each family."""
     for family, file in FILES.items():
-        template = mmdata.templates.get(family)(tokenizer=load(family, folder / file))
+        tokenizer = mmdata.templates.registry.get(family).load_tokenizer(folder / file)
+        template = mmdata.templates.get(family)(tokenizer=tokenizer)
         given = made(samples, template, images=False)
         tokens = sum(template.length(sample.conversation) for sample in given)
         (rate,) = rates(given, [lambda sample, template=template: template.encode(sample.conversation)], runs)

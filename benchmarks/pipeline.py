@@ -82,7 +82,7 @@ def write_frames(folder: Path, clip: Path) -> None:
     import mmdata.video
 
     folder.mkdir()
-    frames = mmdata.video.sample(clip, f"uniform:{FRAMES}", size=SIDE, resize="llava_next_video")
+    frames = mmdata.video.sample(clip, f"uniform:{FRAMES}", size=SIDE, resize="crop")
     for number, pixels in enumerate(frames.pixels):
         fromarray(pixels).save(folder / f"{number:02d}.jpg", quality=90)
 
@@ -139,7 +139,7 @@ def medium(kind: str, file: Path) -> Media:
 
 
 def template(vocabulary: Path) -> Any:
-    tokenizer = load("llava_next_video", vocabulary)
+    tokenizer = load("llama2", vocabulary)
     return get("llava_next_video")(tokenizer=tokenizer, frames=f"uniform:{FRAMES}", max_length=4096)
 
 
@@ -306,7 +306,7 @@ def mindformers(data: Data, vocabulary: Path) -> Iterator[Any]:
     """Per-sample Python in a MindSpore map: OpenCV, Pillow a frame, float32, text padded to length + 1."""
     import mindspore.dataset as ds
 
-    tokenizer = load("llava_next_video", vocabulary)
+    tokenizer = load("llama2", vocabulary)
     prepare = padded_tiles if data.kind == "images" else opencv_frames
     slots = 2340 if data.kind == "images" else FRAMES * 144
 

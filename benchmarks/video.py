@@ -111,7 +111,7 @@ def ours(clip: str) -> NDArray[np.uint8]:
 
 
 def as_pillow(clip: str) -> NDArray[np.uint8]:
-    return video.sample(clip, STRATEGY, size=SIDE, resize="qwen_vl", on_damage="keep").pixels
+    return video.sample(clip, STRATEGY, size=SIDE, resize="squeeze", on_damage="keep").pixels
 
 
 def keyframes(clip: str) -> NDArray[np.uint8]:

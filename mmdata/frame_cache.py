@@ -25,7 +25,6 @@ from mmdata._tools.paths import is_url, local_path
 from mmdata._tools.requirements import processors
 from mmdata.engine.local import Pool
 from mmdata.errors import DataError, MediaError
-from mmdata.image.families import ResizeName
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, TimeSource, replace
 from mmdata.store.builder import BatchBuilder
@@ -73,7 +72,7 @@ class _Recipe:
 
     strategy: str
     size: Size
-    resize: ResizeName
+    resize: str
     codec: Codec
     quality: int
     pad: Pad
@@ -89,7 +88,7 @@ def cache_frames(
     strategy: str,
     *,
     size: Size = None,
-    resize: ResizeName = "fast",
+    resize: str = "fast",
     codec: Codec = "jpeg",
     quality: Annotated[int, Meta(ge=1, le=100)] = 90,
     pad: Pad = "none",

@@ -11,7 +11,7 @@ from typing import Any
 
 import mindspore as ms
 
-from mmdata import templates, tokenizers
+from mmdata import templates
 from mmdata.errors import ConfigError
 from mmdata.mixture import Mixture
 from mmdata.pipeline.encode import Samples
@@ -41,7 +41,7 @@ def build_tokenizer(family: str, options: configs.Tokenizer) -> Tokenizer:
     """The tokenizer of the family."""
     if options.path == "bytes":
         return byte_tokenizer(family)
-    return tokenizers.load(family, options.path, verify=options.verify)
+    return templates.registry.get(family).load_tokenizer(options.path, verify=options.verify)
 
 
 def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -> Template:

@@ -2,7 +2,7 @@
 
 A registry belongs to a package of ours (``mmdata.formats``, ``mmdata.templates``). The name ``x`` is looked up in the
 module ``<package>.x``, then among the entry points of the group of the package's name, so that adding a thing adds a
-file (or an entry point) and touches nothing else.
+file (or an entry point) and touches nothing else. One that belongs to a single module has its entries in that file.
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ class Registry(Generic[T]):
             )
 
     def _ours(self) -> set[str]:
-        package = importlib.import_module(self._package)
-        return {module.name for module in pkgutil.iter_modules(package.__path__) if self._is_entry(module.name)}
+        spec = importlib.import_module(self._package).__spec__
+        folders = spec.submodule_search_locations if spec else None  # None for a module, which has none below it
+        return {module.name for module in pkgutil.iter_modules(folders or []) if self._is_entry(module.name)}
 
     def _entry_points(self) -> dict[str, EntryPoint]:
         from importlib.metadata import entry_points  # takes longer than all else here, and is seldom asked

@@ -17,7 +17,7 @@ import click
 
 import mmdata
 from mmdata._tools.terminal import json_text, one_line, visible
-from mmdata.cli._options import OptionType
+from mmdata.cli._options import OptionType, ResizeType
 from mmdata.errors import DataError, MMDataError, PluginError, UsageError
 from mmdata.store.layout import REJECTS
 
@@ -42,6 +42,7 @@ Example:
 STORE = click.Path(path_type=Path)
 CONVERT = partial(OptionType, "mmdata.conversion:convert")
 FRAMES = partial(OptionType, "mmdata.frame_cache:cache_frames")
+RESIZE = ResizeType("mmdata.frame_cache:cache_frames", "resize")
 WORKERS = click.option("--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -49,7 +50,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pro
 def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - a decorator like its neighbours
     """Add the options of commands that read conversations as a model family does."""
     options = (
-        click.option("--template", metavar="FAMILY", help="Read as a model family does, such as qwen_vl."),
+        click.option("--template", metavar="FAMILY", help="Read as a model family does."),
         click.option("--tokenizer", type=STORE, help="The family's vocabulary file, or its folder."),
         click.option("--template-option", "template_options", multiple=True, metavar="KEY=VALUE"),
     )
@@ -318,7 +319,7 @@ def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     epilog="""
 \b
 Example:
-  mmdata show stores/rwf 3 --template cogvlm2_video --tokenizer llama3/tokenizer.model
+  mmdata show stores/rwf 3 --template FAMILY --tokenizer tokenizer.model
 """,
     context_settings={"ignore_unknown_options": True},  # -1 is the last row
 )
@@ -355,13 +356,13 @@ def _template(template: str | None, tokenizer: Path | None, template_options: Se
     """Return the template that a command was asked to read with, if it was."""
     if template is None:
         return None
-    from mmdata import templates, tokenizers
+    from mmdata import templates
 
-    templates.get(template)
+    kind = templates.registry.get(template)
     if tokenizer is None:
         raise UsageError("--template wants --tokenizer FILE, the vocabulary of the model family")
     options = _options(template_options, "--template-option")
-    return templates.make(template, tokenizers.load(template, tokenizer), options)
+    return templates.make(template, kind.load_tokenizer(tokenizer), options)
 
 
 @cli.command()
@@ -399,9 +400,7 @@ Example:
 @click.option("-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear.")
 @click.option("--frames", "strategy", required=True, help="Which frames: uniform:24, fps:1:64, seconds:24 ...")
 @click.option("--size", type=FRAMES("size"), help="Side of a frame in pixels, or height,width.  [default: as it is]")
-@click.option(
-    "--resize", type=FRAMES("resize"), default="fast", show_default=True, help="How: fast, or a family's own way."
-)
+@click.option("--resize", type=RESIZE, default="fast", show_default=True, help="How; all but fast are exact.")
 @click.option("--codec", type=FRAMES("codec"), default="jpeg", show_default=True, help="webp is lossless.")
 @click.option("--quality", type=FRAMES("quality"), default=90, show_default=True, help="Of JPEG.")
 @click.option("--pad", type=FRAMES("pad"), default="none", show_default=True)
@@ -428,8 +427,8 @@ def frames(source: Path, store: Path, strategy: str, as_json: bool, **settings: 
 \b
 PIPELINE is a YAML file:
   store: stores/rwf-frames
-  template: {name: cogvlm2_video}
-  tokenizer: {name: cogvlm2_video, path: tokenizer.model}
+  template: {name: FAMILY}
+  tokenizer: {path: tokenizer.model}
   stream: {seq_length: 2048, batch_size: 4}
 """
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 import click
 from click.shell_completion import CompletionItem
@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from mmdata._tools.options import choices_of, fault_of, from_text, hints_of
 from mmdata.errors import UsageError
 
-__all__ = ["OptionType"]
+__all__ = ["OptionType", "ResizeType"]
 
 
 class OptionType(click.ParamType):  # type: ignore[type-arg]  # generic since 8.4, not before
@@ -59,3 +59,15 @@ class OptionType(click.ParamType):  # type: ignore[type-arg]  # generic since 8.
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the choices that begin as what was typed."""
         return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete)]
+
+
+class ResizeType(OptionType):
+    """The type of an option that takes ``fast`` or the name of a resizer, ours or another package's."""
+
+    @property
+    def hint(self) -> Any:
+        """The names there are, found when the option is used."""
+        from mmdata.image import resizers
+
+        choices = ("fast", *resizers.names())
+        return Literal[choices]

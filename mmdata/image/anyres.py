@@ -1,6 +1,6 @@
-"""LLaVA-NeXT's anyres: a picture as one view of the whole and a grid of tiles, and how many tokens that makes.
+"""Anyres: a picture as one view of the whole and a grid of tiles, and the features that they make.
 
-All but :func:`views` needs sizes alone, (height, width). The arithmetic is that of transformers (spec, 6.1 and 6.2).
+All but :func:`views` needs sizes alone, (height, width). The arithmetic is that of transformers.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     Views: TypeAlias = NDArray[np.uint8]  # (views, side, side, 3)
 
-__all__ = ["PINPOINTS", "FeatureGrid", "best_canvas", "feature_grid", "fitted", "num_tokens", "views"]
+__all__ = ["PINPOINTS", "FeatureGrid", "Size", "best_canvas", "feature_grid", "fit", "views"]
 
 Size: TypeAlias = tuple[PositiveInt, PositiveInt]
 
 PINPOINTS: Final[tuple[Size, ...]] = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
-"""The canvases of the released LLaVA-NeXT models."""
+"""The canvases that were published with this way to cut pictures."""
 
 
 @checked
@@ -49,7 +49,7 @@ def _best_canvas(size: Size, pinpoints: Sequence[Size]) -> Size:
     return max(pinpoints, key=merit)  # the first of equals
 
 
-def fitted(size: Size, canvas: Size) -> Size:
+def fit(size: Size, canvas: Size) -> Size:
     """Return the size at which a picture fills its canvas in one direction and keeps its aspect, rounded up."""
     height, width = size
     across, down = canvas[1] / width, canvas[0] / height
@@ -83,7 +83,7 @@ def views(
     out = np.empty((count, side, side, 3), np.uint8) if out is None else out[:count]
     resized = resize(np.asarray(image)) if fast else partial(bicubic, image)
     out[0] = resized((side, side))
-    whole = resized(fitted(size, canvas))
+    whole = resized(fit(size, canvas))
     top, left = (canvas[0] - len(whole)) // 2, (canvas[1] - whole.shape[1]) // 2
     for number, tile in enumerate(out[1:]):
         _cut(whole, number // columns * side - top, number % columns * side - left, tile)
@@ -140,12 +140,3 @@ def _feature_grid(size: Size, side: int, patch: int, pinpoints: Sequence[Size]) 
         return FeatureGrid(rows, columns, margin, rows - margin, 0, columns)
     margin = (columns - int(round(width * (rows / height), 7))) // 2
     return FeatureGrid(rows, columns, 0, rows, margin, columns - margin)
-
-
-@checked
-def num_tokens(
-    size: Size, *, side: PositiveInt = 336, patch: PositiveInt = 14, pinpoints: Sequence[Size] = PINPOINTS
-) -> int:
-    """Return how many tokens a picture of ``size`` makes: the whole view, the kept features, and a newline a row."""
-    rows, columns = _feature_grid(size, side, patch, pinpoints).kept
-    return (side // patch) ** 2 + rows * columns + rows

@@ -1,4 +1,4 @@
-"""What families do to pictures, step by step: small functions on (height, width, 3) uint8 RGB pixels."""
+"""What models want done to pictures, step by step: small functions on (height, width, 3) uint8 RGB pixels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "shorter_side_to",
 ]
 
-# OpenAI CLIP's statistics, which all four families use.
+# OpenAI CLIP's statistics, which most models with its encoder or a copy of it use.
 CLIP_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 

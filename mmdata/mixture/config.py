@@ -7,7 +7,7 @@
         repeat: 2.5
     epoch_length: 100000                      # with weights only
 
-Files that LLaVA-NeXT and MindFormers read (lists of ``json_path`` and ``sampling_strategy``) are read as they are.
+Files that other training programs read (lists of ``json_path`` and ``sampling_strategy``) are read as they are.
 """
 
 from __future__ import annotations

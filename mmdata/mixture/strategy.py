@@ -1,7 +1,7 @@
 """Which rows of a data set a mixture takes: ``all``, ``first:N``, ``end:P%`` or ``random:N``.
 
-The grammar and the arithmetic of percentages are LLaVA-NeXT's; what upstream takes silently for ``all`` (a name without
-a number, ``end:0``, a misspelt name) is an error here, and ``random`` is seeded.
+The grammar and the arithmetic of percentages are those of the programs that read such files; what they take silently
+for ``all`` (a name without a number, ``end:0``, a misspelt name) is an error here, and ``random`` is seeded.
 """
 
 from __future__ import annotations

@@ -94,9 +94,9 @@ def measure(stream: Stream, steps: int) -> BenchReport:
 def read_pipeline(path: str | Path) -> Stream:
     """Return the stream that a YAML file describes.
 
-    Keys: ``mixture`` (a mixing YAML) or ``store`` with ``media_root``; ``template`` and ``tokenizer``, each ``name``
-    and options, the tokenizer with ``path``; ``stream``, the options of :class:`mmdata.pipeline.Stream`. Paths are
-    relative to the file.
+    Keys: ``mixture`` (a mixing YAML) or ``store`` with ``media_root``; ``template``, its ``name`` and options;
+    ``tokenizer``, its ``path`` and options, by default of the kind that the template reads, else of the kind ``name``;
+    ``stream``, the options of :class:`mmdata.pipeline.Stream`. Paths are relative to the file.
 
     Raises:
         ConfigError: with every fault of the file.
@@ -124,11 +124,9 @@ def _faults(config: Any) -> list[str]:
     faults = [f"unknown key {key!r}.{nearest(str(key), _KEYS)}" for key in config if key not in _KEYS]
     if ("mixture" in config) == ("store" in config):
         faults.append("give either mixture (a mixing YAML) or store")
-    for key in ("template", "tokenizer"):
-        if not isinstance(config.get(key), dict) or "name" not in config[key]:
-            faults.append(f"{key} must be a mapping with a name")
-    if isinstance(config.get("tokenizer"), dict) and "path" not in config["tokenizer"]:
-        faults.append("tokenizer needs the path of its vocabulary")
+    for key, needed in (("template", "name"), ("tokenizer", "path")):
+        if not isinstance(config.get(key), dict) or needed not in config[key]:
+            faults.append(f"{key} must be a mapping with a {needed}")
     stream = config.get("stream") or {}
     if not isinstance(stream, dict):
         return [*faults, f"stream must be a mapping of options, found {stream!r}"]
@@ -150,10 +148,14 @@ def _samples(config: Mapping[str, Any], folder: Path, seed: int) -> Any:
 
 
 def _template(config: Mapping[str, Any], folder: Path) -> Any:
-    from mmdata.templates import make
+    from mmdata.templates import make, registry
     from mmdata.tokenizers import load
 
-    words = dict(config["tokenizer"])
-    tokenizer = load(words.pop("name"), folder / words.pop("path"), **words)
-    options = dict(config["template"])
-    return make(options.pop("name"), tokenizer, options)
+    options, words = dict(config["template"]), dict(config["tokenizer"])
+    name, path = options.pop("name"), folder / words.pop("path")
+
+    if "name" in words:
+        tokenizer = load(words.pop("name"), path, **words)
+    else:
+        tokenizer = registry.get(name).load_tokenizer(path, **words)
+    return make(name, tokenizer, options)

@@ -3,7 +3,7 @@
 All are (rows, length) int32 but for the pixels:
 
 - ``input_ids``; ``labels``, -100 where nothing is trained; not shifted;
-- ``position_ids``, of each sample for itself, the last one repeated in padding; (rows, 2, length) for VisualGLM;
+- ``position_ids``, of each sample for itself, the last one repeated in padding; (rows, 2, length) with two axes;
 - ``segment_ids``, 1, 2 ... for the samples of a row, 0 for padding;
 - ``pixel_values`` (views, size, size, 3) uint8: pictures, tiles and frames of the whole batch one after the other,
   black ones at the end; or (views, 3, size, size) float32, normalised;
@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mmdata.pipeline.encode import Sample
-from mmdata.pipeline.family import Family
-from mmdata.pipeline.features import features
+from mmdata.pipeline.features import index_features
 from mmdata.templates import IGNORE, Template
 
 if TYPE_CHECKING:
@@ -46,7 +45,6 @@ class Frame:
     """
 
     template: Template
-    family: Family
     seq_length: int
     dynamic: bool
     max_views: int | None
@@ -67,7 +65,7 @@ class Frame:
 
         if self.max_views is None:
             return None
-        return np.empty((rows, self.max_views, self.family.size, self.family.size, 3), np.uint8)
+        return np.empty((rows, self.max_views, self.template.view_size, self.template.view_size, 3), np.uint8)
 
 
 def arrays(rows: Rows, frame: Frame, slab: Slab | None = None) -> Arrays:
@@ -109,7 +107,8 @@ def texts(rows: Rows, frame: Frame) -> Arrays:
     ids = np.full(shape, frame.template.pad_id, np.int32)
     labels = np.full(shape, IGNORE, np.int32)
     segments = np.zeros(shape, np.int32)
-    places = np.zeros((shape[0], *frame.family.axes, shape[1]), np.int32)  # (rows, length) or (rows, 2, length)
+    axes = frame.template.position_axes
+    places = np.zeros((shape[0], *axes, shape[1]), np.int32)  # (rows, length) or (rows, 2, length)
     for number, row in enumerate(rows):
         start = 0
         for segment, sample in enumerate(row, 1):
@@ -128,7 +127,7 @@ def texts(rows: Rows, frame: Frame) -> Arrays:
 def _pixels(rows: Rows, frame: Frame, slab: Slab | None) -> NDArray[np.uint8]:
     import numpy as np
 
-    shape = frame.views(rows), frame.family.size, frame.family.size, 3
+    shape = frame.views(rows), frame.template.view_size, frame.template.view_size, 3
     values = np.empty(shape, np.uint8) if slab is None else slab.reshape(shape)
     first = 0
     for views in (views for row in rows for sample in row for views in sample.views):
@@ -154,7 +153,7 @@ def _media_index(rows: Rows, frame: Frame) -> NDArray[np.int32]:
         start = 0
         for sample in row:
             for plan, views in enumerate(sample.views):
-                found = features(sample, plan, frame.template)
+                found = index_features(sample, plan, frame.template)
                 _fill(line[start:], sample, plan, found.index + first * found.rows)
                 first += len(views)
             start += len(sample.encoded)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmdata.image.resizers import Shows
     from mmdata.video import Strategy
 
     Views: TypeAlias = NDArray[np.uint8]  # (views, size, size, 3)
@@ -181,9 +182,9 @@ class SampleReader:
 def num_views(plan: PixelPlan) -> int:
     """Return how many square pictures the model sees of a medium: its frames, or the whole and the tiles, or one.
 
-    Of an ``anyres`` plan it is the most that its canvases allow, for which one it is depends on the picture.
+    Of a tiled plan it is the most that its canvases allow, for which one it is depends on the picture.
     """
-    if plan.resize == "anyres":
+    if plan.tiled:
         return 1 + max((height // plan.size) * (width // plan.size) for height, width in plan.pinpoints)
     return len(plan.frames) or 1
 
@@ -198,16 +199,15 @@ def decode_views(medium: Media, plan: PixelPlan, out: Views | None = None, *, fa
     Raises:
         MediaError: the medium cannot be decoded.
     """
-    from mmdata.image import anyres, decode, load
-    from mmdata.image.families import resizer
+    from mmdata.image import anyres, decode, load, resizers
 
     if medium.frames is not None:
         return _cached_frames(medium.frames, plan, out)
     if medium.type == "video":
         return _placed(_frames(medium, plan, fast), out)
-    if plan.resize == "anyres":
+    if plan.tiled:
         return anyres.views(load(_source(medium)), plan.size, plan.pinpoints, out, fast=fast)
-    return _placed(resizer(plan.resize)(decode(_source(medium)), plan.size)[None], out)
+    return _placed(resizers.get(plan.resize)(decode(_source(medium)), plan.size)[None], out)
 
 
 def _placed(views: Views, out: Views | None) -> Views:
@@ -220,33 +220,33 @@ def _placed(views: Views, out: Views | None) -> Views:
 
 
 def _frames(medium: Media, plan: PixelPlan, fast: bool) -> Views:
+    from mmdata.image import resizers
     from mmdata.video import Strategy, sample
 
-    assert plan.resize != "anyres", "tiles are of pictures"
+    assert not plan.tiled, "tiles are of pictures"
     strategy = Strategy("frames", plan.frames)
-    if fast and medium.height and medium.width:
-        return _fast_frames(_source(medium), strategy, (medium.height, medium.width), plan)
+    shows = resizers.get(plan.resize).shows
+    if fast and shows != "other" and medium.height and medium.width:
+        return _fast_frames(_source(medium), strategy, (medium.height, medium.width), plan.size, shows)
     return sample(_source(medium), strategy, size=plan.size, resize=plan.resize).pixels
 
 
-def _fast_frames(source: Any, strategy: Strategy, size: tuple[int, int], plan: PixelPlan) -> Views:
+def _fast_frames(source: Any, strategy: Strategy, size: tuple[int, int], side: int, shows: Shows) -> Views:
     from mmdata.image.transforms import shorter_side_to
     from mmdata.video import sample
 
-    whole = plan.resize in ("qwen_vl", "visualglm")  # these do not keep the aspect
-    height, width = (plan.size, plan.size) if whole else shorter_side_to(size, plan.size)
-    top, left = (height - plan.size) // 2, (width - plan.size) // 2
+    height, width = (side, side) if shows == "all" else shorter_side_to(size, side)
+    top, left = (height - side) // 2, (width - side) // 2
     pixels = sample(source, strategy, size=(height, width)).pixels
-    return pixels[:, top : top + plan.size, left : left + plan.size]
+    return pixels[:, top : top + side, left : left + side]
 
 
 def _cached_frames(frames: tuple[bytes, ...], plan: PixelPlan, out: Views | None) -> Views:
     import numpy as np
 
-    from mmdata.image import decode
-    from mmdata.image.families import resizer
+    from mmdata.image import decode, resizers
 
-    resize, count = resizer(plan.resize), len(plan.frames)
+    resize, count = resizers.get(plan.resize), len(plan.frames)
     views = np.empty((count, plan.size, plan.size, 3), np.uint8) if out is None else out[:count]
     for view, number in enumerate(plan.frames):
         first = plan.frames.index(number)

@@ -4,8 +4,8 @@
 - ``images`` (rows, max_views, 3, size, size) float32, normalised;
 - ``image_context_pos`` (rows, max_views, positions, 2) int32: for each position that features take, row and position.
 
-Where a row has fewer images, MindFormers repeats the last one at the end of the sequence, over whatever text is there
-(Qwen-VL spec, section 7). Here it is repeated at its own place, which changes nothing; a row without images has a white
+Where a row has fewer images, MindFormers repeats the last one at the end of the sequence, over whatever text is there.
+Here it is repeated at its own place, which changes nothing; a row without images has a white
 one at the end of its padding, and is refused if it has no padding to spare.
 """
 
@@ -41,11 +41,11 @@ def mindformers_arrays(rows: Rows, frame: Frame, first_row: int = 0) -> Arrays:
     words = texts(rows, frame)
     views = frame.max_views or max(num_views([row]) for row in rows) or 1
     length = words["input_ids"].shape[1] + 1
-    places = np.stack([_places(row, frame.family.positions, views, length) for row in rows])
+    places = np.stack([_places(row, frame.template.view_positions, views, length) for row in rows])
     numbers = np.broadcast_to(np.arange(first_row, first_row + len(rows)).reshape(-1, 1, 1), places.shape)
     return {
         "input_ids": _longer(words["input_ids"], frame.template.pad_id),
-        "images": np.stack([prepared(_images(row, frame.family.size, views), "float32") for row in rows]),
+        "images": np.stack([prepared(_images(row, frame.template.view_size, views), "float32") for row in rows]),
         "image_context_pos": np.stack([numbers, places], -1).astype(np.int32),
         "labels": _longer(words["labels"], IGNORE),
     }
@@ -68,7 +68,7 @@ def _places(row: Sequence[Sample], positions: int, count: int, length: int) -> N
     if len(taken) != positions * num_views([row]):
         raise SampleError(
             f"sample {row[0].id!r} has {len(taken)} positions for {num_views([row])} views; the layout mindformers "
-            f"wants {positions} for each, use the layout mmdata"
+            f"wants {positions or 'as many'} for each, use the layout mmdata"
         )
     if not taken:
         return np.tile(_spare(row, positions, length), (count, 1))

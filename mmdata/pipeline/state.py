@@ -59,9 +59,9 @@ def template_facts(template: Template) -> dict[str, str]:
     """Return what decides how a template reads: its class, its options, and what its tokenizer does."""
     kind = type(template)
     facts = {"template": f"{kind.__module__}.{kind.__qualname__}", "template.tokenizer": _tokenizer_hash(template)}
-    for option in getattr(template, "__dataclass_fields__", {}):
-        if option != "tokenizer":
-            facts[f"template.{option}"] = describe(getattr(template, option))
+    for option in dataclasses.fields(template):  # type: ignore[arg-type]  # no protocol can say: a dataclass
+        if option.name != "tokenizer":
+            facts[f"template.{option.name}"] = describe(getattr(template, option.name))
     return facts
 
 

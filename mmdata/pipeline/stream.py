@@ -17,7 +17,6 @@ from mmdata.pipeline.batch import Batch
 from mmdata.pipeline.collate import Frame, PixelType
 from mmdata.pipeline.decoders import Isolated
 from mmdata.pipeline.encode import Decode, Place, SampleReader, Samples, decode_views
-from mmdata.pipeline.family import family
 from mmdata.pipeline.group import GroupBy, Grouping
 from mmdata.pipeline.order import Order
 from mmdata.pipeline.plan import Cursor, Plan
@@ -114,7 +113,6 @@ class Stream:
                 f"{self.mixture!r}: there is no row to read. `mmdata info STORE` and `mmdata mix CONFIG --plan` say "
                 "what was not kept, and why."
             )
-        self._family = family(self.template)
         self._facts = self._all_facts()
         self._mark = _Mark(0, Cursor(), {}, {})
         self._history = deque([self._mark], maxlen=_REMEMBERED)
@@ -299,12 +297,12 @@ class Stream:
 
     @property
     def _looks(self) -> bool:
-        limited = getattr(self.template, "max_length", None) is not None
-        return self._plans_ahead or (limited and getattr(self.template, "over_long", "error") != "error")
+        limited = self.template.max_length is not None
+        return self._plans_ahead or (limited and self.template.over_long != "error")
 
     @property
     def _frame(self) -> Frame:
-        return Frame(self.template, self._family, self.seq_length, self.dynamic, self.max_views, self.pixels)
+        return Frame(self.template, self.seq_length, self.dynamic, self.max_views, self.pixels)
 
     def _reader(self, decode: Decode) -> SampleReader:
         return SampleReader(
@@ -360,7 +358,7 @@ class Stream:
             yield "packing fills rows whatever the samples' lengths: leave out group_by='length'"
         if self.packing and self.layout == "mindformers":
             yield "the layout mindformers has no column that tells packed samples apart: leave out packing"
-        if self.packing and getattr(self.template, "packs", True) is False:
+        if self.packing and "packing" not in faults and not self.template.packs:
             yield f"samples of {type(self.template).__name__} cannot be packed: leave out packing"
         if self.dynamic and self.layout == "mindformers":
             yield "the layout mindformers has one shape: leave out dynamic"

@@ -7,24 +7,26 @@ from typing import Any
 
 from mmdata._tools.options import typed
 from mmdata._tools.registry import Registry
-from mmdata.templates._encoded import IGNORE, Encoded, MediaSlot, PixelPlan, Resize, attention_mask
+from mmdata.templates._encoded import IGNORE, Encoded, MediaSlot, PixelPlan, attention_mask
+from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._template import Template
 from mmdata.tokenizers import Tokenizer
 
 __all__ = [
     "IGNORE",
     "Encoded",
+    "FeatureIndex",
     "MediaSlot",
     "PixelPlan",
-    "Resize",
     "Template",
     "attention_mask",
     "get",
+    "index_all_rows",
     "make",
     "registry",
 ]
 
-registry: Registry[type[Template]] = Registry("mmdata.templates", "template")
+registry: Registry[type[Template]] = Registry("mmdata.templates", "template", besides=frozenset({"toolkit"}))
 
 
 def get(name: str) -> Callable[..., Template]:

@@ -14,14 +14,14 @@ from mmdata.templates._times import time_text
 __all__ = [
     "Mark",
     "Piece",
-    "answered",
-    "asked",
-    "before_stop",
-    "joined",
+    "cut_at_stop",
     "media_of",
-    "no_region",
-    "pieces",
-    "without_system",
+    "merge_texts",
+    "refuse_region",
+    "refuse_system",
+    "render_content",
+    "require_answer",
+    "require_question",
 ]
 
 
@@ -35,7 +35,7 @@ class Mark:
 Piece: TypeAlias = "str | Mark | Image | Video"
 
 
-def pieces(content: Iterable[Part], region: Callable[[Region], Iterable[Piece]]) -> list[Piece]:
+def render_content(content: Iterable[Part], region: Callable[[Region], Iterable[Piece]]) -> list[Piece]:
     """Return the content in pieces; ``region`` writes phrases with boxes. Times are written as ``12.00s``."""
     found: list[Piece] = []
     for part in content:
@@ -50,7 +50,7 @@ def pieces(content: Iterable[Part], region: Callable[[Region], Iterable[Piece]])
     return found
 
 
-def joined(sequence: Iterable[Piece]) -> list[Piece]:
+def merge_texts(sequence: Iterable[Piece]) -> list[Piece]:
     """Return the pieces with neighbouring strings made one, as they are tokenized, and empty ones left out."""
     result: list[Piece] = []
     for is_text, group in groupby(sequence, lambda piece: isinstance(piece, str)):
@@ -61,13 +61,13 @@ def joined(sequence: Iterable[Piece]) -> list[Piece]:
     return result
 
 
-def no_region(region: Region) -> Iterable[Piece]:
+def refuse_region(region: Region) -> Iterable[Piece]:
     """Refuse a region, for families that have no way to write boxes.
 
     Raises:
         TokenError: always.
     """
-    raise TokenError(f"this model family has no way to write the boxes of {region.text!r}; qwen_vl has")
+    raise TokenError(f"this model family has no way to write the boxes of {region.text!r}; use a family that has")
 
 
 def media_of(content: Iterable[Part]) -> list[Image | Video]:
@@ -75,7 +75,7 @@ def media_of(content: Iterable[Part]) -> list[Image | Video]:
     return [part for part in content if isinstance(part, (Image, Video))]
 
 
-def answered(conversation: Conversation) -> Sequence[Message]:
+def require_answer(conversation: Conversation) -> Sequence[Message]:
     """Return the messages up to the last answer; a question without one teaches nothing.
 
     Raises:
@@ -88,7 +88,7 @@ def answered(conversation: Conversation) -> Sequence[Message]:
     return messages
 
 
-def asked(conversation: Conversation) -> Sequence[Message]:
+def require_question(conversation: Conversation) -> Sequence[Message]:
     """Return the messages up to the last question; the answer to it, where there is one, is left off.
 
     Raises:
@@ -101,7 +101,7 @@ def asked(conversation: Conversation) -> Sequence[Message]:
     return messages
 
 
-def without_system(messages: Sequence[Message], conversation: str) -> Sequence[Message]:
+def refuse_system(messages: Sequence[Message], conversation: str) -> Sequence[Message]:
     """Return the messages of a family that knows no system message.
 
     Raises:
@@ -114,6 +114,6 @@ def without_system(messages: Sequence[Message], conversation: str) -> Sequence[M
     return messages
 
 
-def before_stop(ids: Sequence[int], stops: Collection[int]) -> list[int]:
+def cut_at_stop(ids: Sequence[int], stops: Collection[int]) -> list[int]:
     """Return the ids of an answer up to the first that ends it."""
     return [int(token) for token in takewhile(lambda token: token not in stops, ids)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,13 +11,10 @@ if TYPE_CHECKING:
 
     Ids: TypeAlias = NDArray[np.int32]
 
-__all__ = ["IGNORE", "Encoded", "MediaSlot", "PixelPlan", "Resize", "attention_mask"]
+__all__ = ["IGNORE", "Encoded", "MediaSlot", "PixelPlan", "attention_mask"]
 
 IGNORE: Final = -100
 """The label of a token that is not trained on."""
-
-Resize: TypeAlias = Literal["cogvlm2_video", "llava_next_video", "llava_pad", "anyres", "qwen_vl", "visualglm"]
-"""How a picture comes to its size, see :class:`PixelPlan`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +23,22 @@ class PixelPlan:
 
     ``media`` is the index in ``Conversation.media``. For a video, ``frames`` are frame numbers in presentation order
     (of the clip's file, or of its frame cache) and ``times`` their seconds since the first frame; both are empty for an
-    image. ``resize`` leads to ``size`` x ``size`` pixels and is the name of a resizer of :mod:`mmdata.image.families`,
-    but for ``anyres``: the whole picture, then the tiles of the best of ``pinpoints``, (height, width) each
-    (:func:`mmdata.image.anyres.views`).
+    image. ``resize`` leads to ``size`` x ``size`` pixels and is the name of a resizer of :mod:`mmdata.image.resizers`.
+    With ``pinpoints``, (height, width) each, an image is more than one view: the whole, squeezed, and the tiles of the
+    best of these canvases (:func:`mmdata.image.anyres.views`).
     """
 
     media: int
-    resize: Resize
+    resize: str
     size: int
     frames: tuple[int, ...] = ()
     times: tuple[float, ...] = ()
     pinpoints: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def tiled(self) -> bool:
+        """Whether an image comes as the whole and tiles of it."""
+        return bool(self.pinpoints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class MediaSlot:
     """A run of positions that visual features take: ``start`` to ``start + length``.
 
     ``plan`` is the index in :attr:`Encoded.pixels` of the pixels whose features go there; a plan's features fill its
-    slots in order (CogVLM2-Video has a slot a frame, the others one a medium). ``media`` is the plan's medium.
+    slots in order: some models have a slot a frame, others one a medium. ``media`` is the plan's medium.
     """
 
     media: int
@@ -64,10 +66,10 @@ class Encoded:
 
     - ``input_ids`` (length,) int32; placeholders stand in the slots.
     - ``labels`` (length,) int32: the id itself where the token is trained on, else -100; not shifted.
-    - ``position_ids`` (length,) int32, or (2, length) int32 for VisualGLM's two axes.
+    - ``position_ids`` (length,) int32, or (axes, length) int32 for models with several axes of positions.
     - ``slots``: ascending, never overlapping; ``pixels``: what goes into them, in order of first appearance.
     - ``token_types`` (length,) int8, 1 in the slots, for families that read types; else None.
-    - ``prefix``: the number of leading tokens that all tokens may attend to (VisualGLM); 0 for causal attention.
+    - ``prefix``: the number of leading tokens that all tokens may attend to; 0 for causal attention.
     - ``cut``: how many tokens of the conversation were left out at the end, to fit.
     """
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from mmdata.errors import DroppedSampleError, TokenError
-from mmdata.templates._sequence import Item, Medium, Run, counted
+from mmdata.templates._sequence import Item, Medium, Run, num_tokens
 
-__all__ = ["OverLong", "fitted"]
+__all__ = ["OverLong", "truncate"]
 
 OverLong: TypeAlias = Literal["error", "drop", "truncate_right"]
 
 
-def fitted(
+def truncate(
     items: Sequence[Item], max_length: int | None, over_long: OverLong, conversation: str
 ) -> tuple[Sequence[Item], int]:
     """Return what fits of a sequence of ``max_length`` tokens at most, and how many tokens were cut off its end.
@@ -28,7 +28,7 @@ def fitted(
         TokenError: too long under ``error``.
         DroppedSampleError: too long under ``drop``, or nothing left to learn.
     """
-    length = counted(items)
+    length = num_tokens(items)
     if max_length is None or length <= max_length:
         return items, 0
     message = f"conversation {conversation!r} has {length} tokens, the limit is {max_length}"
@@ -39,7 +39,7 @@ def fitted(
     kept = _front(items, max_length)
     if _learns(items) and not _learns(kept):
         raise DroppedSampleError(f"{message}; no word of an answer is before the cut", reason="nothing_to_learn")
-    return kept, length - counted(kept)
+    return kept, length - num_tokens(kept)
 
 
 def _front(items: Sequence[Item], room: int) -> list[Item]:

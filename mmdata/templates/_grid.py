@@ -60,4 +60,4 @@ GRIDS: Final[dict[GridName, Grid]] = {
     "round_1000": Grid(1000, 1000, nearest=True),
     "floor_999": Grid(999, 999),
 }
-"""Qwen-VL's documentation (0..999, rounded down); ms-swift 4 (1000 can occur); ms-swift 2 and Qwen-VL's evaluation."""
+"""0..999, rounded down; as ms-swift 4 writes them, where 1000 can occur; as ms-swift 2 and evaluations write them."""

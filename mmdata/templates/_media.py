@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mmdata.errors import TokenError, VideoError
 from mmdata.schema import Conversation, Media
-from mmdata.templates._encoded import PixelPlan, Resize
+from mmdata.templates._encoded import PixelPlan
 
 if TYPE_CHECKING:
     from mmdata.video import Index
 
-__all__ = ["Clip", "FrameClock", "ImageSize", "MediaFiles", "clip"]
+__all__ = ["Clip", "FrameClock", "ImageSize", "MediaFiles", "plan_clip"]
 
 FrameClock: TypeAlias = Callable[[Media], "Index"]
 """From a video to the presentation times of its frames."""
@@ -64,8 +64,8 @@ class Clip:
     duration: float
 
 
-def clip(
-    conversation: Conversation, media: int, frames: str, clock: FrameClock | None, *, resize: Resize, size: int
+def plan_clip(
+    conversation: Conversation, media: int, frames: str, clock: FrameClock | None, *, resize: str, size: int
 ) -> Clip:
     """Return the frames that the strategy ``frames`` takes of a video, between the bounds of its clip.
 

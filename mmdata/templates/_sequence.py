@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mmdata.templates._encoded import Ids
 
-__all__ = ["Item", "Medium", "Positions", "Run", "arranged", "counted", "one_by_one"]
+__all__ = ["Item", "Medium", "Positions", "Run", "build_encoded", "num_tokens", "sequential_positions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ Positions: TypeAlias = "Callable[[int, Sequence[MediaSlot]], Ids]"
 """From a length and the slots to position ids, (length,) or (axes, length) int32."""
 
 
-def counted(items: Iterable[Item]) -> int:
+def num_tokens(items: Iterable[Item]) -> int:
     """Return the number of tokens."""
     return sum(len(item.ids) for item in items)
 
 
-def arranged(
+def build_encoded(
     items: Sequence[Item], positions: Positions, *, typed: bool = False, prefix: int = 0, cut: int = 0
 ) -> Encoded:
     """Return the arrays of a sequence; ``typed`` adds token types, 1 in the slots."""
@@ -78,7 +78,7 @@ def arranged(
     )
 
 
-def one_by_one(length: int, slots: Sequence[MediaSlot]) -> Ids:
+def sequential_positions(length: int, slots: Sequence[MediaSlot]) -> Ids:
     """Return positions 0, 1, 2 ...; (length,) int32."""
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Times in text: seconds with two decimals and an ``s``, as LLaVA-NeXT's time instruction writes them."""
+"""Times in text: seconds with two decimals and an ``s``, as models that are told times read them."""
 
 from __future__ import annotations
 

@@ -5,18 +5,38 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
+from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Message, Part, Video
 from mmdata.templates import registry
-from mmdata.templates._content import answered, asked, before_stop, media_of, no_region, pieces, without_system
-from mmdata.templates._encoded import Encoded, MediaSlot
-from mmdata.templates._fit import OverLong, fitted
-from mmdata.templates._media import FrameClock, clip
-from mmdata.templates._sequence import Item, Medium, Run, arranged, counted
-from mmdata.templates._times import text_and_times
+from mmdata.templates.toolkit import (
+    Encoded,
+    FeatureIndex,
+    FrameClock,
+    Item,
+    MediaSlot,
+    Medium,
+    OverLong,
+    PixelPlan,
+    Run,
+    build_encoded,
+    cut_at_stop,
+    index_all_rows,
+    media_of,
+    num_tokens,
+    plan_clip,
+    refuse_region,
+    refuse_system,
+    render_content,
+    require_answer,
+    require_question,
+    text_and_times,
+    truncate,
+)
 from mmdata.tokenizers import Tokenizer
 from mmdata.video.sampling import Strategy
 
@@ -52,6 +72,10 @@ class CogVLM2Video:
       trains; it predicts with indices.
     """
 
+    position_axes: ClassVar[tuple[int, ...]] = ()
+    packs: ClassVar[bool] = True
+    resizer: ClassVar[str] = "crop_bilinear"
+
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
     over_long: OverLong = "error"
@@ -68,6 +92,11 @@ class CogVLM2Video:
         check_fields(self)
         Strategy.parse(self._strategy)
 
+    @classmethod
+    def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
+        """Return the ``llama3`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        return tokenizers.load("llama3", path, verify=verify, **options)
+
     @property
     def pad_id(self) -> int:
         """``<|reserved_special_token_0|>``, which is the placeholder of frames too: go by ``token_types``, not ids."""
@@ -83,32 +112,48 @@ class CogVLM2Video:
         """The placeholders of a frame: its pooled patches, one before and one after them."""
         return (self.image_size // self.patch // 2) ** 2 + 2
 
+    @property
+    def view_size(self) -> int:
+        """``image_size``."""
+        return self.image_size
+
+    @property
+    def view_positions(self) -> int:
+        """``tokens_per_frame``."""
+        return self.tokens_per_frame
+
+    def index_features(
+        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
+    ) -> FeatureIndex:
+        """Return the index of all feature rows in order; see :class:`mmdata.templates.Template`."""
+        return index_all_rows(positions, views)
+
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
-        items, cut = fitted(self._sample(conversation), self.max_length, self.over_long, conversation.id)
-        return arranged(items, frame_positions, typed=True, cut=cut)
+        items, cut = truncate(self._sample(conversation), self.max_length, self.over_long, conversation.id)
+        return build_encoded(items, frame_positions, typed=True, cut=cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
-        return arranged(self._question(conversation, asked(conversation)), frame_positions, typed=True)
+        return build_encoded(self._question(conversation, require_question(conversation)), frame_positions, typed=True)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
-        return counted(self._sample(conversation))
+        return num_tokens(self._sample(conversation))
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
         """Return an answer's text and times."""
         if not isinstance(answer, str):
-            answer = self.tokenizer.decode(before_stop(answer, self.stop_ids), skip_special=True)
+            answer = self.tokenizer.decode(cut_at_stop(answer, self.stop_ids), skip_special=True)
         return text_and_times(answer.strip())
 
     def _sample(self, conversation: Conversation) -> list[Item]:
-        *messages, answer = answered(conversation)
+        *messages, answer = require_answer(conversation)
         ids = self._encoded(_words([answer])[0])
         return [*self._question(conversation, messages), Run([*ids, *self.stop_ids], answer.train)]
 
     def _question(self, conversation: Conversation, messages: Sequence[Message]) -> list[Item]:
-        prompt = self._encoded(self._prompt(_words(without_system(messages, conversation.id))))
+        prompt = self._encoded(self._prompt(_words(refuse_system(messages, conversation.id))))
         bos = Run([self.tokenizer.special[_BOS]])
         return [bos, *self._video(conversation), Run(prompt)]
 
@@ -132,8 +177,8 @@ class CogVLM2Video:
         yield self._medium(conversation, shown.pop().media)
 
     def _medium(self, conversation: Conversation, media: int) -> Medium:
-        taken = clip(
-            conversation, media, self._strategy, self.frame_clock, resize="cogvlm2_video", size=self.image_size
+        taken = plan_clip(
+            conversation, media, self._strategy, self.frame_clock, resize=self.resizer, size=self.image_size
         ).pixels
         ids: list[int] = []
         slots: list[tuple[int, int]] = []
@@ -188,5 +233,6 @@ def _runs(slots: Sequence[MediaSlot]) -> Iterator[tuple[int, int]]:
 def _words(messages: Sequence[Message]) -> list[str]:
     """Return the words of each message; media have no place in the text."""
     return [
-        "".join(piece for piece in pieces(message.content, no_region) if isinstance(piece, str)) for message in messages
+        "".join(piece for piece in render_content(message.content, refuse_region) if isinstance(piece, str))
+        for message in messages
     ]

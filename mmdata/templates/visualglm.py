@@ -6,16 +6,35 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Message, Part, Text
 from mmdata.templates import registry
-from mmdata.templates._content import answered, asked, before_stop, media_of, no_region, pieces, without_system
-from mmdata.templates._encoded import Encoded, MediaSlot, PixelPlan
-from mmdata.templates._fit import OverLong, fitted
-from mmdata.templates._sequence import Item, Medium, Run, arranged, counted
+from mmdata.templates.toolkit import (
+    Encoded,
+    FeatureIndex,
+    Item,
+    MediaSlot,
+    Medium,
+    OverLong,
+    PixelPlan,
+    Run,
+    build_encoded,
+    cut_at_stop,
+    index_all_rows,
+    media_of,
+    num_tokens,
+    refuse_region,
+    refuse_system,
+    render_content,
+    require_answer,
+    require_question,
+    truncate,
+)
 from mmdata.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -44,6 +63,10 @@ class VisualGLM:
       ask for an answer stay; or the end of all, ``asking`` included, as in the original.
     """
 
+    position_axes: ClassVar[tuple[int, ...]] = (2,)
+    packs: ClassVar[bool] = True
+    resizer: ClassVar[str] = "squeeze"
+
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
     over_long: OverLong = "error"
@@ -58,6 +81,11 @@ class VisualGLM:
         """Check the options."""
         check_fields(self)
 
+    @classmethod
+    def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
+        """Return the ``chatglm`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        return tokenizers.load("chatglm", path, verify=verify, **options)
+
     @property
     def pad_id(self) -> int:
         """``<pad>``, which stands in an image's slot too."""
@@ -68,37 +96,53 @@ class VisualGLM:
         """``<eop>``."""
         return (self.tokenizer.special["<eop>"],)
 
+    @property
+    def view_size(self) -> int:
+        """``image_size``."""
+        return self.image_size
+
+    @property
+    def view_positions(self) -> int:
+        """``image_tokens``."""
+        return self.image_tokens
+
+    def index_features(
+        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
+    ) -> FeatureIndex:
+        """Return the index of all feature rows in order; see :class:`mmdata.templates.Template`."""
+        return index_all_rows(positions, views)
+
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
-        *messages, answer = answered(conversation)
+        *messages, answer = require_answer(conversation)
         source, over = self._source(conversation, messages)
         target = self._target(answer)
         kept = target if self.max_target is None else target[: self.max_target - 2]
         whole = self._joined(source, [*kept, *self.stop_ids], answer.train)
-        items, cut = fitted(whole, self.max_length, self.over_long, conversation.id)
-        return self._arranged(items, counted(source), over + len(target) - len(kept) + cut)
+        items, cut = truncate(whole, self.max_length, self.over_long, conversation.id)
+        return self._arranged(items, num_tokens(source), over + len(target) - len(kept) + cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
-        source, over = self._source(conversation, asked(conversation))
-        return self._arranged(self._joined(source, [], trained=False), counted(source), over)
+        source, over = self._source(conversation, require_question(conversation))
+        return self._arranged(self._joined(source, [], trained=False), num_tokens(source), over)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
-        *messages, answer = answered(conversation)
+        *messages, answer = require_answer(conversation)
         source = [*self._media(conversation), Run(self._asking(conversation, messages))]
-        return counted(source) + len(self._target(answer)) + 3
+        return num_tokens(source) + len(self._target(answer)) + 3
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
         """Return an answer's text as :func:`cleaned` leaves it."""
         if not isinstance(answer, str):
-            answer = self.tokenizer.decode(before_stop(answer, self.stop_ids), skip_special=True)
+            answer = self.tokenizer.decode(cut_at_stop(answer, self.stop_ids), skip_special=True)
         return (Text(cleaned(answer, self.language)),)
 
     def _source(self, conversation: Conversation, messages: Sequence[Message]) -> tuple[list[Item], int]:
         """Return what is before ``[gMASK]``, and how many tokens of it were left out."""
         media, words = self._media(conversation), self._asking(conversation, messages)
-        room = len(words) if self.max_source is None else self.max_source - 1 - counted(media)
+        room = len(words) if self.max_source is None else self.max_source - 1 - num_tokens(media)
         tail = self.tokenizer.encode(_ASK[self.language][1])[1:] if self.source_cut == "question" else []
         if room < len(tail):
             raise TokenError(f"max_source={self.max_source} has no room for the image and the words that ask")
@@ -115,12 +159,12 @@ class VisualGLM:
             raise TokenError(f"conversation {conversation.id!r} shows {len(shown)} media; VisualGLM reads one image")
         before = self.tokenizer.encode("<img>")
         ids = [*before, *[self.pad_id] * self.image_tokens]
-        plan = PixelPlan(shown.pop().media, "visualglm", self.image_size)
+        plan = PixelPlan(shown.pop().media, self.resizer, self.image_size)
         return [Medium(plan, ids, ((len(before), self.image_tokens),))]
 
     def _asking(self, conversation: Conversation, messages: Sequence[Message]) -> list[int]:
         ask, answer = _ASK[self.language]
-        *history, query = map(_words, without_system(messages, conversation.id))
+        *history, query = map(_words, refuse_system(messages, conversation.id))
         pairs = zip(history[::2], history[1::2], strict=True)
         past = "".join(f"{ask}{question}{answer}{reply}\n" for question, reply in pairs)
         end = "</img>" if self._media(conversation) else ""
@@ -135,8 +179,8 @@ class VisualGLM:
         return [*source, Run([special["[gMASK]"]]), begin, Run(target, trained)]
 
     def _arranged(self, items: Sequence[Item], mask: int, cut: int) -> Encoded:
-        prefix = min(mask + 1, counted(items))
-        return arranged(items, partial(_positions, prefix), prefix=prefix, cut=cut)
+        prefix = min(mask + 1, num_tokens(items))
+        return build_encoded(items, partial(_positions, prefix), prefix=prefix, cut=cut)
 
 
 def prefix_positions(prefix: int, length: int) -> Ids:
@@ -171,4 +215,4 @@ def cleaned(text: str, language: Literal["zh", "en"] = "zh") -> str:
 
 
 def _words(message: Message) -> str:
-    return "".join(piece for piece in pieces(message.content, no_region) if isinstance(piece, str))
+    return "".join(piece for piece in render_content(message.content, refuse_region) if isinstance(piece, str))

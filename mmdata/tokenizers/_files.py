@@ -1,4 +1,4 @@
-"""The vocabulary files of the families: their names, where they are published, and how to know the right one."""
+"""The published vocabulary files: their names, where they are, and how to know the right one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from mmdata.errors import TokenError, UnknownNameError, nearest
 
-__all__ = ["FAMILIES", "VOCABULARIES", "Vocabulary", "vocabulary"]
+__all__ = ["VOCABULARIES", "Vocabulary", "vocabulary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Vocabulary:
         return f"{' or '.join(self.names)} from {self.published}, sha256 {self.sha256}"
 
 
-# Names and hashes: the tokenizer sections of the family specs; hashes of the files themselves.
+# The hashes are of the files themselves, as they are published.
 VOCABULARIES: Final = {
     vocabulary.kind: vocabulary
     for vocabulary in (
@@ -83,23 +83,15 @@ VOCABULARIES: Final = {
 }
 """The vocabularies by kind."""
 
-FAMILIES: Final = {
-    "cogvlm2_video": "llama3",
-    "llava_next_video": "llama2",
-    "qwen_vl": "qwen",
-    "visualglm": "chatglm",
-}
-"""The kind of vocabulary of each model family."""
 
-
-def vocabulary(name: str) -> Vocabulary:
-    """Return the vocabulary of a kind or of a model family.
+def vocabulary(kind: str) -> Vocabulary:
+    """Return the vocabulary of a kind.
 
     Raises:
-        UnknownNameError: neither; the message lists both.
+        UnknownNameError: no such kind; the message lists those there are.
     """
-    kind = FAMILIES.get(name, name)
     if kind not in VOCABULARIES:
-        known = [*FAMILIES, *VOCABULARIES]
-        raise UnknownNameError(f"no tokenizer for {name!r}.{nearest(name, known)} There are: {', '.join(known)}.")
+        raise UnknownNameError(
+            f"no tokenizer of the kind {kind!r}.{nearest(kind, VOCABULARIES)} There are: {', '.join(VOCABULARIES)}."
+        )
     return VOCABULARIES[kind]

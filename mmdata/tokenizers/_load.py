@@ -23,24 +23,25 @@ from mmdata.tokenizers.tiktoken import (
 
 __all__ = ["load"]
 
-_LLAVA_TOKENS: Final[Mapping[str, int]] = MappingProxyType(
-    {"<video>": 32000, "<image>": 32001}
-)  # as llava-hf's checkpoints add them (spec, section 9)
+_MEDIA_TOKENS: Final[Mapping[str, int]] = MappingProxyType({"<video>": 32000, "<image>": 32001})
+"""What the published checkpoints that read media add to Llama 2's vocabulary, with the ids they give it."""
 
 
 @checked
-def load(name: str, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-    """Return the tokenizer of a model family (``qwen_vl``) or kind (``qwen``) from a vocabulary file or its folder.
+def load(kind: str, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
+    """Return the tokenizer of a kind of vocabulary (``llama2``) from the vocabulary's file or its folder.
+
+    A model family says by :meth:`mmdata.templates.Template.load_tokenizer` which kind it reads.
 
     ``options`` are those of the kind: ``legacy`` and ``added`` for ``llama2``, ``num_image_tokens`` for ``chatglm``.
     ``verify=False`` takes a file other than the published one.
 
     Raises:
-        UnknownNameError: no such family or kind.
+        UnknownNameError: no such kind.
         UsageError: an option that the kind does not have.
         TokenError: no such file, or not the published one; the message says which, where it is, and its sha256.
     """
-    wanted = vocabulary(name)
+    wanted = vocabulary(kind)
     reader = _READERS[wanted.kind]
     check_arguments(reader, options)
     file = wanted.find(path)
@@ -48,7 +49,7 @@ def load(name: str, path: str | Path, *, verify: bool = True, **options: Any) ->
     return reader(content, file, **options)
 
 
-def _llama2(content: bytes, path: Path, *, added: Mapping[str, int] = _LLAVA_TOKENS, legacy: bool = True) -> Tokenizer:
+def _llama2(content: bytes, path: Path, *, added: Mapping[str, int] = _MEDIA_TOKENS, legacy: bool = True) -> Tokenizer:
     return SentencePieceTokenizer(content, path=path, added=added, legacy=legacy)
 
 

@@ -19,7 +19,7 @@ _WRITTEN: Final = re.compile(r"<n>|<\|tab\|>|<\|blank_(\d+)\|>")
 
 
 class ChatGLMTokenizer:
-    """The vocabulary of ChatGLM-6B and VisualGLM-6B.
+    """The vocabulary of ChatGLM-6B and the models that were made of it.
 
     ``num_image_tokens`` shifts every id, as early checkpoints with 20,000 image tokens in front have it; 0 for the
     130,528-row checkpoints. A newline, a tab and 2 to 80 blanks in a row are one token each. The same tokens come from

@@ -48,8 +48,8 @@ class SentencePieceTokenizer:
     """A SentencePiece model, and tokens ``added`` after it as models with images or videos have them.
 
     ``legacy`` is the setting of that name in Hugging Face's Llama tokenizers: whether a text that follows a control
-    token gets the blank that SentencePiece puts before the first word (true for Llama-2, Vicuna and all of LLaVA before
-    2024). :meth:`encode` always puts it, :meth:`encode_after_special` as ``legacy`` says.
+    token gets the blank that SentencePiece puts before the first word (true for Llama-2, Vicuna and what was
+    made of them before 2024). :meth:`encode` always puts it, :meth:`encode_after_special` as ``legacy`` says.
     """
 
     @checked

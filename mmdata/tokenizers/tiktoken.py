@@ -24,7 +24,7 @@ __all__ = [
 
 Form: TypeAlias = Literal["NFC"]
 
-# The two patterns differ in how they cut digits: Llama-3 in threes, Qwen one by one (family specs, tokenizer sections).
+# The two patterns differ in how they cut digits: Llama-3 in threes, Qwen one by one.
 _PATTERN: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -52,7 +52,7 @@ QWEN_SPECIAL: Final = (
     *(f"<|extra_{n}|>" for n in range(205)),
     *("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>", "<img>", "</img>", "<imgpad>"),
 )
-"""The control tokens after Qwen's ranks, in order, with those of Qwen-VL at the end."""
+"""The control tokens after Qwen's ranks, in order, with those of boxes and images at the end."""
 
 
 def read_ranks(content: bytes, path: str | Path) -> dict[bytes, int]:

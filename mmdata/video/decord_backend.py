@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmdata._tools.requirements import load_optional
 from mmdata.errors import UsageError, VideoError
-from mmdata.image.families import resizer
+from mmdata.image import resizers
 from mmdata.video.frames import Frames
 from mmdata.video.pixels import Size
 from mmdata.video.reader import index
@@ -76,4 +76,4 @@ def _resized(pixels: NDArray[np.uint8], size: Size, resize: str) -> NDArray[np.u
 
     if not isinstance(size, int):
         raise UsageError(f"resize={resize!r} makes squares: size must be one number of pixels, found {size}")
-    return np.stack([resizer(resize)(frame, size) for frame in pixels])
+    return np.stack([resizers.get(resize)(frame, size) for frame in pixels])

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmdata.errors import ImageError, VideoError
-from mmdata.image import decode, size_of
-from mmdata.image.families import resizer
+from mmdata.image import decode, resizers, size_of
 from mmdata.image.transforms import resize_bicubic
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER_RATE", "decode_folder", "index_folder", "is_folder", "sample_folder"]
 
 FOLDER_RATE: Final = 2.0
-"""Frames a second (LLaVA-NeXT spec, 4)."""
+"""Frames a second."""
 
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
@@ -100,7 +99,7 @@ def _decode(picture: Path, limits: Limits) -> NDArray[np.uint8]:
 
 def _scaler(size: Size, resize: str, found: Index) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
     if isinstance(size, int) and resize != "fast":
-        way, side = resizer(resize), size
+        way, side = resizers.get(resize), size
         return lambda pixels: way(pixels, side)
     height, width = (found.height, found.width) if size is None else checked_size(size)
     return lambda pixels: resize_bicubic(pixels, (height, width))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import UsageError
-from mmdata.image.families import ResizeName, Resizer, resizer
+from mmdata.image import resizers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ def presented_size(frame: VideoFrame) -> tuple[int, int]:
 
 
 @checked
-def scaler(size: Size = None, resize: ResizeName = "fast") -> Scaler:
+def scaler(size: Size = None, resize: str = "fast") -> Scaler:
     """Return the function from a decoded frame to its upright pixels (height, width, 3) uint8.
 
     The result may be a view of memory that lives as long as it does. It is for one thread, and best at frames of one
@@ -81,13 +81,14 @@ def scaler(size: Size = None, resize: ResizeName = "fast") -> Scaler:
     from av.video.reformatter import VideoReformatter
 
     convert = partial(_upright, VideoReformatter())
+    exact = None if resize == "fast" else resizers.get(resize)
     if size is None:
         return convert
-    if resize == "fast":
+    if exact is None:
         return partial(_upright_scaled, VideoReformatter(), VideoReformatter(), checked_size(size))
     if not isinstance(size, int):
         raise UsageError(f"resize={resize!r} makes squares: size must be one number of pixels, found {size}")
-    return partial(_exact, convert, resizer(resize), size)
+    return partial(_exact, convert, exact, size)
 
 
 def _upright(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
@@ -118,8 +119,8 @@ def rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
     return rows[: converted.height, : 3 * converted.width].reshape(converted.height, converted.width, 3)
 
 
-def _exact(convert: Scaler, resizer: Resizer, size: int, frame: VideoFrame) -> NDArray[np.uint8]:
-    return resizer(convert(frame), size)
+def _exact(convert: Scaler, resize: resizers.Resizer, size: int, frame: VideoFrame) -> NDArray[np.uint8]:
+    return resize(convert(frame), size)
 
 
 def checked_size(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeFloat, NonNegativeInt, checked
 from mmdata.errors import UsageError, VideoError
-from mmdata.image.families import ResizeName
 from mmdata.video.folder import is_folder, sample_folder
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
@@ -36,7 +35,7 @@ def sample(
     strategy: str | Strategy,
     *,
     size: Size = None,
-    resize: ResizeName = "fast",
+    resize: str = "fast",
     backend: Backend = "av",
     pad: Pad = "none",
     snap: Snap = "exact",
@@ -50,8 +49,8 @@ def sample(
 
     ``source`` is the path of a file or of a folder of pictures, or the bytes of a file. ``size`` is the side of a
     square or (height, width); None keeps the size as presented. ``resize`` says how: ``"fast"`` (by swscale in the step
-    that makes RGB, aspect not kept) or the name of a family of :mod:`mmdata.image.families`, exactly as that family
-    does it. ``start``, ``end``, ``pad`` and ``snap`` are those of :func:`plan`; ``stream`` is the index of a stream.
+    that makes RGB, aspect not kept) or the name of a resizer of :mod:`mmdata.image.resizers`, such as ``"crop"``.
+    ``start``, ``end``, ``pad`` and ``snap`` are those of :func:`plan`; ``stream`` is the index of a stream.
 
     A damaged video raises; ``on_damage="keep"`` samples instead from the frames that do decode. ``backend="decord"``
     decodes the same frames by decord, where it is installed and can (:mod:`mmdata.video.decord_backend`).

@@ -2,8 +2,8 @@
 
 :class:`Strategy` names one of the rules below with its arguments, as in ``uniform:24`` or ``fps:2:64``. A rule is a
 function of a :class:`Clock` and those arguments that gives back frame numbers, which may repeat.
-The rules of the house come first, then those of the programs whose models we serve (frame-sampling sections of the
-family specs), under the program's name.
+The rules of the house come first, then those of published programs, each under the name that it
+goes by: ``llava_next`` is the spelling of a sampler, whichever model reads what it takes.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def fps(clock: Clock, rate: float, maximum: int | None = None, *, pad: Pad = "no
 
 @_rule
 def seconds(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
-    """The frame nearest each whole second, the first ``maximum`` of them (CogVLM2-Video's chat strategy)."""
+    """The frame nearest each whole second, the first ``maximum`` of them ."""
     return _padded(_each_second(clock.times)[:maximum], maximum, pad)
 
 
@@ -241,7 +241,7 @@ def frames(clock: Clock, *numbers: int) -> Numbers:
 
 @_rule
 def hf_chat(clock: Clock, maximum: int = 24) -> Numbers:
-    """CogVLM2-Video's demo for the chat checkpoint: one frame a second, seconds compared in float32."""
+    """A published demo for a chat checkpoint: one frame a second, seconds compared in float32."""
     import numpy as np
 
     return _each_second(clock.times.astype(np.float32))[:maximum]
@@ -249,7 +249,7 @@ def hf_chat(clock: Clock, maximum: int = 24) -> Numbers:
 
 @_rule
 def hf_base(clock: Clock, count: int = 24, start: float = 0.0, end: float = 60.0) -> Numbers:
-    """CogVLM2-Video's demo for the base checkpoint, and ms-swift: evenly over ``start`` to ``end`` seconds."""
+    """A published demo for a base checkpoint, and ms-swift: evenly over ``start`` to ``end`` seconds."""
     first, stop = int(start * clock.fps), min(len(clock), int(end * clock.fps))
     if stop <= first:
         raise VideoError(f"no frame between {start:g} and {end:g} s at {clock.fps:g} frames a second")
@@ -258,13 +258,13 @@ def hf_base(clock: Clock, count: int = 24, start: float = 0.0, end: float = 60.0
 
 @_rule
 def mf_train_average(clock: Clock, count: int = 24) -> Numbers:
-    """MindFormers, CogVLM2-Video training, and its OpenCV reader for LLaVA-NeXT: evenly, short clips repeat frames."""
+    """MindFormers in training, and its OpenCV reader: evenly, short clips repeat frames."""
     return _evenly(0, len(clock) - 1, _positive(count))
 
 
 @_rule
 def mf_predict(clock: Clock, per_second: int = 1, maximum: int = 24) -> Numbers:
-    """MindFormers, CogVLM2-Video prediction: the last second is left out; fractional positions are cut to frames."""
+    """MindFormers in prediction: the last second is left out; fractional positions are cut to frames."""
     import numpy as np
 
     numbers: Numbers = mf_predict_positions(clock, per_second, maximum).astype(np.int64)
@@ -286,20 +286,20 @@ def mf_predict_positions(clock: Clock, per_second: PositiveInt = 1, maximum: Pos
 
 @_rule
 def mindie(clock: Clock, maximum: int = 24) -> Numbers:
-    """MindIE's port of CogVLM2-Video: every ``round(fps)``-th frame."""
+    """MindIE's reader: every ``round(fps)``-th frame."""
     return _stepped(len(clock), round(clock.fps))[:maximum]
 
 
 @_rule
 def llava_next(clock: Clock, rate: float = 1.0, bound: int = 0, force: bool = False) -> Numbers:
-    """LLaVA-NeXT's decord reader (``video_fps``, ``frames_upbound``, ``force_sample``)."""
+    """The published decord reader of that name (``video_fps``, ``frames_upbound``, ``force_sample``)."""
     numbers = _stepped(len(clock), round(clock.fps / _positive(rate)))
     return _evenly(0, len(clock) - 1, bound) if bound and (force or len(numbers) > bound) else numbers
 
 
 @_rule
 def llava_next_pyav(clock: Clock, rate: float = 1.0, bound: int = 0) -> Numbers:
-    """LLaVA-NeXT's PyAV reader, which takes the rate to be frames over the last frame's time."""
+    """The published PyAV reader of that name, which takes the rate to be frames over the last frame's time."""
     last = float(clock.times[-1])
     if not last:
         raise VideoError("llava_next_pyav divides by the time of the last frame, which is 0; llava_next does not")
@@ -325,7 +325,7 @@ def hf_fps(clock: Clock, rate: float) -> Numbers:
 
 @_rule
 def hf_doc(clock: Clock, count: int = 8) -> Numbers:
-    """The example in the documentation of LLaVA-NeXT-Video in transformers: ``arange(0, n, n / count)``."""
+    """The example in the documentation of transformers: ``arange(0, n, n / count)``."""
     import numpy as np
 
     numbers: Numbers = np.arange(0, len(clock), len(clock) / _positive(count)).astype(np.int64)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,7 +11,8 @@ import mmdata
 from mmdata._tools.options import PositiveInt, check_arguments, check_fields, checked, defaults, from_text, typed
 from mmdata._tools.registry import Registry
 from mmdata.errors import UnknownNameError, UsageError
-from mmdata.image.families import _RESIZERS, ResizeName
+from mmdata.image import resizers
+from mmdata.video.pixels import scaler
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,9 @@ def test_options_that_are_passed_on_are_checked_before_anything_is_touched(tmp_p
     with pytest.raises(UsageError, match="no frame strategy named 'unifrom'"):
         mmdata.video.sample_many(["nowhere.mp4"], "unifrom:2")
     with pytest.raises(UsageError, match="num_image_tokens must be a whole number of at least 0"):
-        mmdata.tokenizers.load("visualglm", tmp_path / "nowhere", num_image_tokens=-1)
+        mmdata.tokenizers.load("chatglm", tmp_path / "nowhere", num_image_tokens=-1)
     with pytest.raises(UsageError, match=r"'legcy'\. Did you mean 'legacy'"):
-        mmdata.tokenizers.load("llava_next_video", tmp_path / "nowhere", legcy=True)
+        mmdata.tokenizers.load("llama2", tmp_path / "nowhere", legcy=True)
 
 
 def test_check_arguments_takes_what_the_function_takes() -> None:
@@ -203,4 +204,7 @@ def test_a_template_refuses_a_frame_strategy_that_is_none() -> None:
 
 
 def test_every_way_to_resize_has_a_name_that_can_be_asked_for() -> None:
-    assert set(get_args(ResizeName)) == {"fast", *_RESIZERS}
+    for name in ("fast", *resizers.names()):
+        scaler(8, name)
+    with pytest.raises(UsageError, match="Did you mean 'squeeze'"):
+        scaler(None, "squeez")

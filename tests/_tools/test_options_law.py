@@ -52,6 +52,7 @@ INTERNAL: Final = {
     "mmdata.pipeline.plan": "as collate",
     "mmdata.pipeline.produce": "as collate",
     "mmdata.pipeline.workers": "as collate",
+    "mmdata.templates.toolkit": "the steps of a template, which has checked its options",
     "mmdata.video.coded_order": "the steps of sample, which has checked its options",
     "mmdata.video.decord_backend": "as coded_order",
     "mmdata.video.folder": "as coded_order",
@@ -64,6 +65,7 @@ RESULTS: Final = {
     "mmdata.conversion.probe.Probe": "what a file was found to be",
     "mmdata.templates._encoded.Encoded": "made by a template, thousands a second",
     "mmdata.templates._encoded.PixelPlan": "as Encoded",
+    "mmdata.templates._features.FeatureIndex": "as Encoded",
     "mmdata.video.frames.Frames": "made by sample",
     "mmdata.video.index.Index": "what a file was found to hold",
     "mmdata.video.reader.Reader": "made by reading",
@@ -74,6 +76,12 @@ HOT: Final = {
     "recipes.config.read": "reads a file, of which it takes what is checked",
     "mmdata._tools.options.read": "reads text as what is checked next",
     "mmdata.store.writer.StoreWriter.write": "a call for every row",
+    "mmdata.templates._features.index_all_rows": "a call for every medium of a batch, of what was encoded",
+    "mmdata.templates.cogvlm2_video.CogVLM2Video.index_features": "as index_all_rows",
+    "mmdata.templates.llava_next_video.LlavaNextVideo.index_features": "as index_all_rows",
+    "mmdata.templates.llava_next_video.num_image_tokens": "a call for every picture, with the options of the template",
+    "mmdata.templates.qwen_vl.QwenVL.index_features": "as index_all_rows",
+    "mmdata.templates.visualglm.VisualGLM.index_features": "as index_all_rows",
 }
 UNBOUNDED: Final = frozenset({"seed"})
 """Whole numbers that may be any."""

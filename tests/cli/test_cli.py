@@ -148,7 +148,7 @@ def test_a_pipeline_is_run_and_its_bottleneck_named(tmp_path: Path, fixtures: Pa
     config = {
         "store": "store",
         "template": {"name": "qwen_vl"},
-        "tokenizer": {"name": "qwen_vl", "path": str(published_file("qwen", fixtures))},
+        "tokenizer": {"path": str(published_file("qwen", fixtures))},
         "stream": {"seq_length": 128, "batch_size": 4},
     }
     (tmp_path / "pipeline.yaml").write_text(json.dumps(config))

@@ -12,7 +12,7 @@ from mmdata.errors import RecordError, SchemaError
 from mmdata.formats import make
 from mmdata.schema import Conversation, Image, Media, Part, Region, Text, assistant, user
 from mmdata.sources.record import Record
-from mmdata.templates._grid import GRIDS
+from mmdata.templates.toolkit import GRIDS
 from tests.reference import cases, files
 
 

@@ -13,9 +13,9 @@ import pytest
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Media, Message, Part, Region, Text, assistant, system, user
 from mmdata.templates import IGNORE
-from mmdata.templates._grid import GRIDS
-from mmdata.templates._qwen_markup import decode_spans, encode_spans, parts
 from mmdata.templates.qwen_vl import QwenVL
+from mmdata.templates.qwen_vl._markup import decode_spans, encode_spans, parts
+from mmdata.templates.toolkit import GRIDS
 from mmdata.tokenizers import TiktokenTokenizer
 from tests.golden.runs import unrolled
 from tests.reference import cases

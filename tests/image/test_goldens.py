@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdata.image import anyres, cogvlm2_video, decode, llava_next, llava_pad, normalize, qwen_vl, visualglm
-from mmdata.image.families import resizer
+from mmdata.image import anyres, decode, normalize
+from mmdata.image.resizers import crop, get, pad, resize_frames, squeeze
+from mmdata.templates.llava_next_video import num_image_tokens
 from tests.reference import arrays, cases, files, read, some
 
 
@@ -20,7 +21,7 @@ def test_cogvlm2_video_prepares_frames_as_the_reference(golden: Path) -> None:
     for stored, case in _preprocessed(golden):
         number, size = case["case"], case["size"]
         expected = stored[f"out_{number}"]
-        prepared = cogvlm2_video(stored[f"in_{number}"], size)
+        prepared = normalize(resize_frames(stored[f"in_{number}"], size))
         assert prepared.dtype == np.float32
         np.testing.assert_allclose(prepared, expected, atol=1e-4)
 
@@ -35,7 +36,7 @@ def test_the_rounded_resize_of_cogvlm2_video_is_half_a_level_off_at_most(golden:
     for stored, case in _preprocessed(golden):
         number, size = case["case"], case["size"]
         for frame, expected in zip(stored[f"in_{number}"], stored[f"out_{number}"], strict=True):
-            rounded = normalize(resizer("cogvlm2_video")(frame, size))
+            rounded = normalize(get("crop_bilinear")(frame, size))
             assert np.abs(rounded - expected).max() <= 0.501 / 255 / 0.26130258
 
 
@@ -46,10 +47,12 @@ def test_qwen_vl_prepares_pictures_as_the_reference(golden: Path) -> None:
         if hashlib.sha256(pixels.tobytes()).hexdigest() != case["rgb_sha256"]:
             assert case["file"].endswith(".jpg"), "only JPEG decoders may differ"
             continue
-        resized = resizer("qwen_vl")(pixels, case["target"])
+        resized = get("squeeze")(pixels, case["target"])
         assert hashlib.sha256(resized.tobytes()).hexdigest() == case["resized_sha256"], case["file"]
         if f"{number}/pixel_values" in stored:
-            np.testing.assert_allclose(qwen_vl(pixels, case["target"]), stored[f"{number}/pixel_values"], atol=1e-5)
+            np.testing.assert_allclose(
+                normalize(squeeze(pixels, case["target"])), stored[f"{number}/pixel_values"], atol=1e-5
+            )
 
 
 def _pictures(golden: Path) -> list[tuple[Path, int, dict[str, Any]]]:
@@ -65,7 +68,7 @@ def test_exif_orientation_is_applied_as_mindformers_does(golden: Path) -> None:
         if "mindformers_exif_transposed_size_wh" in case:
             pixels = decode(path)
             assert [pixels.shape[1], pixels.shape[0]] == case["mindformers_exif_transposed_size_wh"]
-            resized = resizer("qwen_vl")(pixels, case["target"])
+            resized = get("squeeze")(pixels, case["target"])
             assert hashlib.sha256(resized.tobytes()).hexdigest() == case["exif_transposed_resized_sha256"]
 
 
@@ -80,8 +83,8 @@ def test_visualglm_prepares_pictures_as_the_reference(golden: Path, fixtures: Pa
     }
 
     for name, pixels in some(sources.items(), "picture of image_preprocess.npz", fixtures):
-        resized = resizer("visualglm")(pixels, 224).astype(np.int16)
-        prepared = visualglm(pixels)
+        resized = get("squeeze")(pixels, 224).astype(np.int16)
+        prepared = normalize(squeeze(pixels, 224))
 
         allowed = 1 if named.get(name, "").endswith(".jpg") else 0  # JPEG decoders may differ by a level
         assert np.abs(resized - stored[f"{name}_u8"]).max() <= allowed
@@ -100,11 +103,13 @@ def test_llava_next_prepares_frames_and_single_pictures_as_the_reference(golden:
     for case in cases.get("video_frames", ()):
         frames = stored[f"{case['name']}/frames_rgb_uint8"]
         for frame, expected in zip(frames, stored[f"{case['name']}/pixel_values"], strict=True):
-            np.testing.assert_allclose(llava_next(frame, case["crop"]), expected, atol=1e-5)
+            np.testing.assert_allclose(normalize(crop(frame, case["crop"])), expected, atol=1e-5)
     for case in _there(folder, cases, "single"):
         pixels = decode(folder / f"{case['name']}.png")
-        np.testing.assert_allclose(llava_next(pixels, case["crop"]), stored[f"{case['name']}/resize_crop"], atol=1e-5)
-        np.testing.assert_allclose(llava_pad(pixels, case["crop"]), stored[f"{case['name']}/pad"], atol=1e-5)
+        np.testing.assert_allclose(
+            normalize(crop(pixels, case["crop"])), stored[f"{case['name']}/resize_crop"], atol=1e-5
+        )
+        np.testing.assert_allclose(normalize(pad(pixels, case["crop"])), stored[f"{case['name']}/pad"], atol=1e-5)
 
 
 def _processed(golden: Path) -> tuple[Path, Any, dict[str, Any]]:
@@ -144,15 +149,15 @@ def _check_row(row: dict[str, object], side: int, patch: int, pinpoints: list[tu
     grid = anyres.feature_grid(size, side=side, patch=patch, pinpoints=pinpoints)
 
     assert list(canvas) == row["best_hw"], row
-    assert list(anyres.fitted(size, canvas)) == row["resized_hw"], row
+    assert list(anyres.fit(size, canvas)) == row["resized_hw"], row
     assert [grid.rows, grid.columns] == row["feature_grid"], row
     assert list(grid.kept) == row["unpadded_grid"], row
-    assert anyres.num_tokens(size, side=side, patch=patch, pinpoints=pinpoints) == row["image_tokens"], row
+    assert num_image_tokens(size, side=side, patch=patch, pinpoints=pinpoints) == row["image_tokens"], row
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 1), (5, 3)])
 def test_tiny_pictures_are_prepared_like_any_other(size: tuple[int, int]) -> None:
     pixels = np.full((*size, 3), 200, np.uint8)
 
-    assert llava_next(pixels, 28).shape == qwen_vl(pixels, 28).shape == (3, 28, 28)
+    assert crop(pixels, 28).shape == squeeze(pixels, 28).shape == (28, 28, 3)
     assert anyres.views(pixels).shape[1:] == (336, 336, 3)

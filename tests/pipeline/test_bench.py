@@ -62,7 +62,7 @@ def test_a_pipeline_file_is_run(fixtures: Path, tmp_path: Path) -> None:
         f"""
         store: store
         template: {{name: qwen_vl, max_length: 512}}
-        tokenizer: {{name: qwen_vl, path: {published_file("qwen", fixtures)}}}
+        tokenizer: {{path: {published_file("qwen", fixtures)}}}
         stream: {{seq_length: 512, batch_size: 2}}
         """
     )

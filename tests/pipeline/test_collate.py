@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import mmdata.schema
 import mmdata.video
@@ -14,14 +16,13 @@ from examples.synthetic import write_clip
 from mmdata import image
 from mmdata.errors import SampleError
 from mmdata.pipeline import Stream
-from mmdata.pipeline.encode import decode_views
-from mmdata.pipeline.family import family as shapes
+from mmdata.pipeline.encode import decode_views, num_views
 from mmdata.schema import Conversation, Image, Media, assistant, replace, user
 from mmdata.templates import PixelPlan, get
 from tests.pipeline.words import PER_VIEW, SIDE, Conversations, WordTemplate, filmed, picture, shown, text
 from tests.reference import files
 from tests.stores import write
-from tests.templates.families import FAMILIES, Family
+from tests.templates.families import FAMILIES, Family, conversations
 from tests.vocabularies import published
 
 
@@ -67,11 +68,26 @@ def test_pad_ids_can_tell_what_is_padded_with_zeros() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
-def test_the_shapes_of_a_family_do_not_depend_on_how_long_a_text_may_be(family: Family) -> None:
+@settings(max_examples=20)
+@given(data=st.data())
+def test_the_shapes_that_a_family_declares_are_those_of_what_it_encodes(family: Family, data: st.DataObject) -> None:
     template = family.template()
 
-    assert shapes(family.template(max_length=3)) == shapes(template)
-    assert shapes(template).size > 0
+    encoded = template.encode(data.draw(conversations(family, turns=2)))
+
+    assert encoded.position_ids.shape[:-1] == template.position_axes
+    for number, plan in enumerate(encoded.pixels):
+        taken = sum(slot.length for slot in encoded.slots if slot.plan == number)
+        assert plan.size == template.view_size > 0
+        assert template.view_positions in (0, taken / num_views(plan))
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_the_shapes_of_a_family_do_not_depend_on_how_long_a_text_may_be(family: Family) -> None:
+    short, template = family.template(max_length=3), family.template()
+
+    for name in ("position_axes", "view_size", "view_positions", "packs", "resizer"):
+        assert getattr(short, name) == getattr(template, name)
 
 
 def test_two_axes_of_positions_stay_two() -> None:
@@ -125,7 +141,7 @@ def test_room_for_more_views_than_there_are_changes_no_view(packing: bool) -> No
 
 
 def test_pixels_are_decoded_to_where_the_batch_has_them() -> None:
-    slab, plan = np.zeros((1, 3, SIDE, SIDE, 3), np.uint8), PixelPlan(0, "qwen_vl", SIDE, (0, 1, 0))
+    slab, plan = np.zeros((1, 3, SIDE, SIDE, 3), np.uint8), PixelPlan(0, "squeeze", SIDE, (0, 1, 0))
     medium = filmed(300).media[0]
 
     views = decode_views(medium, plan, slab[0])
@@ -211,11 +227,11 @@ def test_clips_and_pictures_of_files_come_as_their_family_resizes_them(fixtures:
 
     [batch] = Stream(store, WordTemplate(frames=3), seq_length=40, batch_size=1)
 
-    expected = mmdata.video.sample(file, "frames:0,1,2", size=SIDE, resize="qwen_vl")
+    expected = mmdata.video.sample(file, "frames:0,1,2", size=SIDE, resize="squeeze")
     np.testing.assert_array_equal(batch["pixel_values"], expected.pixels)
 
 
-@pytest.mark.parametrize("resize", ["llava_next_video", "qwen_vl"])
+@pytest.mark.parametrize("resize", ["crop", "squeeze"])
 def test_fast_frames_are_nearly_the_exact_ones(fixtures: Path, resize: Any) -> None:
     file = min(files(fixtures / "videos", "*.mp4"), key=lambda path: path.stat().st_size)
     index = mmdata.video.index(file)
@@ -227,7 +243,7 @@ def test_fast_frames_are_nearly_the_exact_ones(fixtures: Path, resize: Any) -> N
     assert np.abs(exact - fast).mean() < 8  # whatever the clip; it is 1 to 3 for filmed ones
 
 
-@pytest.mark.parametrize("resize", ["llava_next_video", "cogvlm2_video"])
+@pytest.mark.parametrize("resize", ["crop", "crop_bilinear"])
 @pytest.mark.parametrize(("width", "height"), [(160, 64), (64, 160)])
 def test_fast_frames_show_the_same_part_of_the_picture(width: int, height: int, resize: Any, tmp_path: Path) -> None:
     bands = np.linspace(0, 250, max(width, height), dtype=np.uint8)

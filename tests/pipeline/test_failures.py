@@ -68,7 +68,7 @@ def test_isolated_decoding_is_as_fast_or_exact_as_it_is_asked_to_be(tmp_path: Pa
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
     write_clip(tmp_path / "clip.mp4", iter(frames), rate=5, codec="h264")
     medium = Media("video", str(tmp_path / "clip.mp4"), width=96, height=64)
-    plan = PixelPlan(0, "llava_next_video", 28, (0, 1))
+    plan = PixelPlan(0, "crop", 28, (0, 1))
     expected = {fast: decode_views(medium, plan, fast=fast).tobytes() for fast in (False, True)}
 
     for fast in (False, True):
@@ -93,7 +93,7 @@ def test_a_killed_worker_process_is_replaced_and_no_sample_is_lost() -> None:
 
 @pytest.mark.slow
 def test_after_a_crash_of_the_decoder_the_next_medium_is_decoded() -> None:
-    plan, medium = PixelPlan(0, "qwen_vl", SIDE), Media("image", bytes=picture(1))
+    plan, medium = PixelPlan(0, "squeeze", SIDE), Media("image", bytes=picture(1))
     with Isolated(deadline=20, memory=4 << 30) as decode:
         expected = decode(medium, plan)
         [process] = children()

@@ -41,7 +41,7 @@ def test_no_two_rows_would_fit_into_one(lengths: list[int], room: int) -> None:
 
 
 def packs(family: Family) -> bool:
-    return getattr(family.template(), "packs", True) is not False
+    return family.template().packs
 
 
 def packing(samples: Conversations, **options: Any) -> Stream:

@@ -6,13 +6,16 @@ import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL.Image import fromarray
 
 from mmdata.errors import DroppedSampleError, TokenError
 from mmdata.schema import Conversation, Image, Media, Part, Text, Video, assistant, user
-from mmdata.templates import IGNORE, Encoded, MediaSlot, PixelPlan
+from mmdata.templates import IGNORE, Encoded, FeatureIndex, MediaSlot, PixelPlan, index_all_rows
+from mmdata.templates.toolkit import OverLong
 
 SIDE = 8
 PER_VIEW = 4
@@ -42,9 +45,27 @@ class WordTemplate:
 
     tokenizer: WordTokenizer = field(default_factory=WordTokenizer)
     max_length: int | None = None
-    over_long: str = "error"
+    over_long: OverLong = "error"
     axes: int = 1
     frames: int = 2
+
+    packs: ClassVar[bool] = True
+    resizer: ClassVar[str] = "squeeze"
+    view_size: ClassVar[int] = SIDE
+    view_positions: ClassVar[int] = PER_VIEW
+
+    @classmethod
+    def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> WordTokenizer:
+        return WordTokenizer()
+
+    @property
+    def position_axes(self) -> tuple[int, ...]:
+        return () if self.axes == 1 else (self.axes,)
+
+    def index_features(
+        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
+    ) -> FeatureIndex:
+        return index_all_rows(positions, views)
 
     @property
     def pad_id(self) -> int:
@@ -65,7 +86,7 @@ class WordTemplate:
                     frames = tuple(range(self.frames)) if isinstance(part, Video) else ()
                     length = PER_VIEW * max(len(frames), 1)
                     slots.append(MediaSlot(part.media, len(ids), length, len(plans)))
-                    plans.append(PixelPlan(part.media, "qwen_vl", SIDE, frames))
+                    plans.append(PixelPlan(part.media, self.resizer, SIDE, frames))
                     new, trained = [2] * length, False
                 else:
                     assert isinstance(part, Text)

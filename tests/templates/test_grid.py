@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdata.schema import Region
-from mmdata.templates._grid import GRIDS
+from mmdata.templates.toolkit import GRIDS
 
 every_grid = pytest.mark.parametrize("name", sorted(GRIDS))
 

@@ -9,13 +9,13 @@ import pytest
 
 from mmdata.errors import ImageError, VideoError
 from mmdata.schema import Conversation, Media, Video, replace, user
-from mmdata.templates._media import MediaFiles, clip
+from mmdata.templates.toolkit import MediaFiles, plan_clip
 from tests.reference import files
 
 
 def _taken(video: Media, frames: str, clock: object = None) -> tuple[tuple[int, ...], tuple[float, ...], float]:
     conversation = Conversation("c", (user(Video(0), "?"),), (video,))
-    found = clip(conversation, 0, frames, clock, resize="cogvlm2_video", size=224)  # type: ignore[arg-type]
+    found = plan_clip(conversation, 0, frames, clock, resize="crop", size=224)  # type: ignore[arg-type]
     return found.pixels.frames, found.pixels.times, found.duration
 
 

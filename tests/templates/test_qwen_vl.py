@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Media, Region, Text, Video, assistant, user
-from mmdata.templates._grid import GRIDS
 from mmdata.templates.qwen_vl import QwenVL
+from mmdata.templates.toolkit import GRIDS
 from tests.vocabularies import small
 
 _A, _B = Media("image", "a.jpg"), Media("image", "b.jpg")

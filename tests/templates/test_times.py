@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdata.schema import Text, Time
-from mmdata.templates._times import text_and_times, time_text
+from mmdata.templates.toolkit import text_and_times, time_text
 
 hundredths = st.integers(0, 10**6).map(lambda number: number / 100)
 

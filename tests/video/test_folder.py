@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmdata.image.families import resizer
 from PIL import Image
 
 from mmdata import video
 from mmdata.conversion.probe import check
 from mmdata.errors import UsageError, VideoError
-from mmdata.image.families import resizer
 from tests.video.clips import HEIGHT, WIDTH, numbers_in, picture
 
 
@@ -61,7 +61,7 @@ def test_a_folder_is_indexed_and_checked_like_a_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "resize", "shape"), [(20, "fast", (20, 20)), ((8, 12), "fast", (8, 12)), (30, "qwen_vl", (30, 30))]
+    ("size", "resize", "shape"), [(20, "fast", (20, 20)), ((8, 12), "fast", (8, 12)), (30, "squeeze", (30, 30))]
 )
 def test_pictures_are_resized_as_frames_are(folder: Path, size: int, resize: str, shape: tuple[int, int]) -> None:
     assert video.sample(folder, "uniform:2", size=size, resize=resize).pixels.shape[1:3] == shape

@@ -9,7 +9,7 @@ from typing import Final
 
 from mmdata.errors import SchemaError, TokenError
 from mmdata.schema import Part, Region, Text
-from mmdata.templates._grid import Grid
+from mmdata.templates.toolkit import Grid
 from mmdata.tokenizers import TiktokenTokenizer
 
 __all__ = ["decode_spans", "encode_spans", "parts", "reference_ids"]

@@ -5,18 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
 
+from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError, UsageError
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
-from mmdata.templates._content import Mark, Piece, asked, before_stop, joined, pieces
-from mmdata.templates._encoded import Encoded, PixelPlan
-from mmdata.templates._fit import OverLong, fitted
-from mmdata.templates._grid import GRIDS, GridName
-from mmdata.templates._qwen_markup import parts, reference_ids
-from mmdata.templates._sequence import Item, Medium, Run, arranged, counted, one_by_one
+from mmdata.templates.qwen_vl._markup import parts, reference_ids
+from mmdata.templates.toolkit import (
+    GRIDS,
+    Encoded,
+    FeatureIndex,
+    GridName,
+    Item,
+    Mark,
+    Medium,
+    OverLong,
+    Piece,
+    PixelPlan,
+    Run,
+    build_encoded,
+    cut_at_stop,
+    index_all_rows,
+    merge_texts,
+    num_tokens,
+    render_content,
+    require_question,
+    sequential_positions,
+    truncate,
+)
 from mmdata.tokenizers import TiktokenTokenizer, Tokenizer
 
 __all__ = ["QwenVL"]
@@ -35,7 +54,7 @@ class QwenVL:
     - ``picture``: how an image is written; ``{number}`` counts from 1 through the conversation.
     - ``image_tokens``, ``image_size``: the ids of a span, the pixels of an image.
     - ``span``: between ``<img>`` and ``</img>`` stand ``pads``, or the ``path``'s bytes as the original model wants.
-    - ``grid``: how boxes are rounded, see :data:`mmdata.templates._grid.GRIDS`.
+    - ``grid``: how boxes are rounded, see :data:`mmdata.templates.toolkit.GRIDS`.
     - ``last_image``: an image that is all that follows a turn's words goes to the ``front`` of them, or may ``stay``.
     - ``labels``: ``original`` trains ``<|im_start|>``, ``<|im_end|>`` and the newline of every segment besides the
       answers, as the original does; ``answers`` only the answers with ``<|im_end|>`` and its newline.
@@ -46,6 +65,10 @@ class QwenVL:
     - ``compat="mindformers"``: a role and its text are tokenized as one string, so that newlines at the beginning of a
       text merge with the role's.
     """
+
+    position_axes: ClassVar[tuple[int, ...]] = ()
+    packs: ClassVar[bool] = True
+    resizer: ClassVar[str] = "squeeze"
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
@@ -73,6 +96,11 @@ class QwenVL:
         if self.picture.count("{image}") != 1:
             raise UsageError(f"QwenVL: picture must say once where the {{image}} is, found {self.picture!r}")
 
+    @classmethod
+    def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
+        """Return the ``qwen`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        return tokenizers.load("qwen", path, verify=verify, **options)
+
     @property
     def pad_id(self) -> int:
         """``<|endoftext|>``."""
@@ -84,29 +112,45 @@ class QwenVL:
         names = ("<|im_end|>", "<|im_start|>") if self.layout == "chatml" else ("<|endoftext|>",)
         return tuple(self.tokenizer.special[name] for name in names)
 
+    @property
+    def view_size(self) -> int:
+        """``image_size``."""
+        return self.image_size
+
+    @property
+    def view_positions(self) -> int:
+        """``image_tokens``."""
+        return self.image_tokens
+
+    def index_features(
+        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
+    ) -> FeatureIndex:
+        """Return the index of all feature rows in order; see :class:`mmdata.templates.Template`."""
+        return index_all_rows(positions, views)
+
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
-        items, cut = fitted(self._sample(conversation), self.max_length, self.over_long, conversation.id)
-        return arranged(items, one_by_one, cut=cut)
+        items, cut = truncate(self._sample(conversation), self.max_length, self.over_long, conversation.id)
+        return build_encoded(items, sequential_positions, cut=cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
-        messages = asked(conversation)
+        messages = require_question(conversation)
         segments = [
             [Run(item.ids) if isinstance(item, Run) else item for item in segment]
             for segment in self._segments(conversation, messages)
         ]
         opening = [Run(self._opening(self.assistant))] if self.layout == "chatml" else []
-        return arranged([*chain(*self._recent(segments)), *opening], one_by_one)
+        return build_encoded([*chain(*self._recent(segments)), *opening], sequential_positions)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
-        return counted(self._sample(conversation))
+        return num_tokens(self._sample(conversation))
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
         """Return an answer's text and regions; what follows a stop token is no part of it."""
         if not isinstance(answer, str):
-            answer = self.tokenizer.decode(before_stop(answer, (*self.stop_ids, self.pad_id)))
+            answer = self.tokenizer.decode(cut_at_stop(answer, (*self.stop_ids, self.pad_id)))
         return parts(answer, GRIDS[self.grid])
 
     def _sample(self, conversation: Conversation) -> list[Item]:
@@ -123,7 +167,7 @@ class QwenVL:
     def _message(self, message: Message, conversation: Conversation, images: int) -> list[Item]:
         answer = message.role == "assistant"
         before = {"user": self.user_prompt, "assistant": self.assistant_prompt}.get(message.role, "")
-        content = [before, *self._numbered(pieces(self._placed(message.content), self._region), images)]
+        content = [before, *self._numbered(render_content(self._placed(message.content), self._region), images)]
         trained = answer and message.train
         if self.layout == "chatml":
             role = {"user": self.user, "assistant": self.assistant}.get(message.role, message.role)
@@ -149,7 +193,7 @@ class QwenVL:
 
     def _items(self, content: list[Piece], conversation: Conversation, trained: bool) -> list[Item]:
         items: list[Item] = []
-        for piece in joined(content):
+        for piece in merge_texts(content):
             if isinstance(piece, str):
                 items.append(Run(self._text(piece), trained))
             elif isinstance(piece, Mark):
@@ -181,7 +225,7 @@ class QwenVL:
         if self.span == "path":
             content = self._reference(conversation, image.media)
         ids = [special["<img>"], *content, special["</img>"]]
-        return Medium(PixelPlan(image.media, "qwen_vl", self.image_size), ids, ((1, self.image_tokens),))
+        return Medium(PixelPlan(image.media, self.resizer, self.image_size), ids, ((1, self.image_tokens),))
 
     def _reference(self, conversation: Conversation, media: int) -> list[int]:
         path = conversation.media[media].path
@@ -209,8 +253,8 @@ class QwenVL:
         if self.history is None or self.layout == "raw":
             return segments
         system, *turns, query = segments
-        used, kept = counted(system) - 1, len(turns)
-        while kept and used + (pair := counted(chain(*turns[kept - 2 : kept]))) < self.history:
+        used, kept = num_tokens(system) - 1, len(turns)
+        while kept and used + (pair := num_tokens(chain(*turns[kept - 2 : kept]))) < self.history:
             used, kept = used + pair, kept - 2
         return [system, *turns[kept:], query]
 

@@ -4,25 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
-from typing import Final, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
+from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.image import anyres
 from mmdata.schema import Conversation, Image, Message, Part, Region, Text, Video
 from mmdata.templates import registry
-from mmdata.templates._content import Mark, Piece, answered, asked, before_stop, joined, pieces
-from mmdata.templates._encoded import Encoded, PixelPlan
-from mmdata.templates._fit import OverLong, fitted
-from mmdata.templates._llava_dialects import DIALECTS, Dialect, DialectName, Segment, Turn, text_of, whole_answers
-from mmdata.templates._media import Clip, FrameClock, ImageSize, MediaFiles, clip
-from mmdata.templates._sequence import Item, Medium, Run, arranged, counted, one_by_one
-from mmdata.templates._times import text_and_times
+from mmdata.templates.llava_next_video._dialects import (
+    DIALECTS,
+    Dialect,
+    DialectName,
+    Segment,
+    Turn,
+    text_of,
+    whole_answers,
+)
+from mmdata.templates.toolkit import (
+    Clip,
+    Encoded,
+    FeatureIndex,
+    FrameClock,
+    ImageSize,
+    Item,
+    Mark,
+    MediaFiles,
+    Medium,
+    OverLong,
+    Piece,
+    PixelPlan,
+    Run,
+    build_encoded,
+    cut_at_stop,
+    merge_texts,
+    num_tokens,
+    plan_clip,
+    render_content,
+    require_answer,
+    require_question,
+    sequential_positions,
+    text_and_times,
+    truncate,
+)
 from mmdata.tokenizers import SentencePieceTokenizer, Tokenizer
 from mmdata.video.sampling import Strategy
 
-__all__ = ["LlavaNextVideo"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Index: TypeAlias = NDArray[np.int64]  # (positions,)
+
+__all__ = ["LlavaNextVideo", "num_image_tokens"]
 
 Pool: TypeAlias = Literal["average", "max", "bilinear"]
 VideoNewline: TypeAlias = Literal["no_token", "one_token", "frame", "grid"]
@@ -55,6 +92,10 @@ class LlavaNextVideo:
       MindFormers makes of a conversation is the same.
     """
 
+    position_axes: ClassVar[tuple[int, ...]] = ()
+    packs: ClassVar[bool] = True
+    resizer: ClassVar[str] = "crop"
+
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
     over_long: OverLong = "error"
@@ -83,6 +124,11 @@ class LlavaNextVideo:
         check_fields(self)
         Strategy.parse(self.frames)
 
+    @classmethod
+    def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
+        """Return the ``llama2`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        return tokenizers.load("llama2", path, verify=verify, **options)
+
     @property
     def pad_id(self) -> int:
         """The unknown token of Llama vocabularies, ``<|endoftext|>`` of Qwen's."""
@@ -95,25 +141,47 @@ class LlavaNextVideo:
         stop = self._dialect.stop
         return (self._special(stop),) if stop else ()
 
+    @property
+    def view_size(self) -> int:
+        """``image_size``."""
+        return self.image_size
+
+    @property
+    def view_positions(self) -> int:
+        """0: tiles, pictures and frames take different numbers."""
+        return 0
+
+    def index_features(
+        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
+    ) -> FeatureIndex:
+        """Return the rows of whole views, pooled frames and newline vectors; see :class:`mmdata.templates.Template`."""
+        grid = _FeatureRows(self.image_size // self.patch, self._pooled_side)
+        if plan.frames:
+            return FeatureIndex(grid.count, grid.index_frames(views, positions))
+        if not plan.tiled:
+            return FeatureIndex(grid.count, grid.index_picture(positions))
+        assert size is not None, "pictures are measured when they are read"
+        return FeatureIndex(grid.count, grid.index_tiles(size, plan.size, plan.pinpoints))
+
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
-        items, cut = fitted(self._sample(conversation), self.max_length, self.over_long, conversation.id)
-        return arranged(items, one_by_one, cut=cut)
+        items, cut = truncate(self._sample(conversation), self.max_length, self.over_long, conversation.id)
+        return build_encoded(items, sequential_positions, cut=cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
-        items = self._items(self._segments(conversation, asked(conversation)), conversation)
+        items = self._items(self._segments(conversation, require_question(conversation)), conversation)
         items = [Run(item.ids) if isinstance(item, Run) else item for item in items]
-        return arranged(items, one_by_one)
+        return build_encoded(items, sequential_positions)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
-        return counted(self._sample(conversation))
+        return num_tokens(self._sample(conversation))
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
         """Return an answer's text and times."""
         if not isinstance(answer, str):
-            answer = self.tokenizer.decode(before_stop(answer, self.stop_ids), skip_special=True)
+            answer = self.tokenizer.decode(cut_at_stop(answer, self.stop_ids), skip_special=True)
         return text_and_times(answer.strip())
 
     def text(self, conversation: Conversation) -> str:
@@ -128,7 +196,7 @@ class LlavaNextVideo:
         if self.dialect == "hf_chat":
             raise TokenError("the dialect hf_chat has no token that ends an answer; it is for prompts only")
         if not self._dialect.role_marks:
-            return self._items(self._segments(conversation, answered(conversation)), conversation)
+            return self._items(self._segments(conversation, require_answer(conversation)), conversation)
         segments = self._segments(conversation, conversation.messages)
         return self._items(segments[:-1] if segments[-1].opening else segments, conversation)
 
@@ -148,15 +216,13 @@ class LlavaNextVideo:
     def _written(self, message: Message, conversation: Conversation) -> list[Piece]:
         if self.dialect == "hf_chat":
             return list(_apart(message.content))
-        content = joined(pieces(message.content, _bracketed))
+        content = merge_texts(render_content(message.content, _bracketed))
         if not conversation.media:
             return content
-        content = joined(self._placed(content))
-        if (
-            self.placement == "llava_next" and self.compat is None
-        ):  # where media stand is settled with the mark in place
+        content = merge_texts(self._placed(content))
+        if self.placement == "llava_next" and self.compat is None:  # where media stand is settled with the mark in
             content = [piece.replace(NOISE, "") if isinstance(piece, str) else piece for piece in content]
-        return joined(self._timed(content, conversation))
+        return merge_texts(self._timed(content, conversation))
 
     def _placed(self, content: list[Piece]) -> list[Piece]:
         """Put media and words of a turn where the original puts them."""
@@ -189,7 +255,7 @@ class LlavaNextVideo:
         return list(_marks_trained(items, self._role_marks())) if original else items
 
     def _encoded(self, segment: Segment, conversation: Conversation) -> Iterator[Item]:
-        content = joined(segment.pieces)
+        content = merge_texts(segment.pieces)
         if segment.spaced and content and isinstance(content[0], (Image, Video)):
             yield Run(self.tokenizer.encode("\n")[:1], segment.trained)  # the blank before a first word
         for number, piece in enumerate(content):
@@ -224,23 +290,90 @@ class LlavaNextVideo:
         return Medium(pixels, ids, ((0, len(ids)),))
 
     def _clip(self, conversation: Conversation, media: int) -> Clip:
-        return clip(conversation, media, self.frames, self.frame_clock, resize="llava_next_video", size=self.image_size)
+        return plan_clip(conversation, media, self.frames, self.frame_clock, resize=self.resizer, size=self.image_size)
 
     def _image(self, conversation: Conversation, media: int) -> tuple[PixelPlan, int]:
         images = sum(isinstance(part, Image) for message in conversation.messages for part in message.content)
         if images > 1 and self.several_images == "pad":
             side = self.image_size // self.patch
-            return PixelPlan(media, "llava_pad", self.image_size), side**2 + 1
+            return PixelPlan(media, "pad", self.image_size), side**2 + 1
         image = conversation.media[media]
         size = (image.height, image.width) if image.height and image.width else self.image_size_of(image)
-        count = anyres.num_tokens(size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints)
-        return PixelPlan(media, "anyres", self.image_size, pinpoints=self.pinpoints), count
+        count = num_image_tokens(size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints)
+        return PixelPlan(media, "squeeze", self.image_size, pinpoints=self.pinpoints), count
+
+    @property
+    def _pooled_side(self) -> int:
+        grid = self.image_size // self.patch
+        return -(-grid // self.stride) if self.pool == "bilinear" else grid // self.stride
 
     def _video_tokens(self, frames: int) -> int:
-        grid = self.image_size // self.patch
-        side = -(-grid // self.stride) if self.pool == "bilinear" else grid // self.stride
+        side = self._pooled_side
         newlines = {"no_token": 0, "one_token": 1, "frame": frames, "grid": frames * side}
         return frames * side**2 + newlines[self.video_newline]
+
+
+@dataclass(frozen=True, slots=True)
+class _FeatureRows:
+    """The feature rows of a view: a grid of ``side`` x ``side``, the ``pooled`` one, and the newline vector."""
+
+    side: int
+    pooled: int
+
+    @property
+    def count(self) -> int:
+        return self.side**2 + self.pooled**2 + 1
+
+    def index_picture(self, positions: int) -> Index:
+        """The grid of the only view; then the newline, if there is a position for it."""
+        import numpy as np
+
+        index = np.arange(self.side**2)
+        return index if positions == len(index) else np.append(index, self.count - 1)
+
+    def index_frames(self, views: int, positions: int) -> Index:
+        """The pooled grids of all views, with as many newlines as there are positions for.
+
+        That is none, one at the end, one a frame, or one a row of the grid (``video_newline``).
+        """
+        import numpy as np
+
+        first = (np.arange(views) * self.count)[:, None, None]  # (views, 1, 1)
+        grid = first + self.side**2 + np.arange(self.pooled**2).reshape(self.pooled, self.pooled)
+        newline = first + self.count - 1
+        flat, ends = grid.reshape(views, -1), newline.reshape(views, 1)
+        lines = np.concatenate([grid, np.broadcast_to(newline, (views, self.pooled, 1))], 2)
+
+        arrangements = (flat, np.append(flat, ends[-1]), np.concatenate([flat, ends], 1), lines)
+        return next(found.ravel() for found in arrangements if found.size == positions)
+
+    @lru_cache(maxsize=256)  # noqa: B019  # grids are few; pictures of a data set are of few sizes
+    def index_tiles(self, picture: tuple[int, int], size: int, pinpoints: tuple[tuple[int, int], ...]) -> Index:
+        """The first view's grid, then the tiles' as one map without its border, each of its rows ended by a newline."""
+        import numpy as np
+
+        kept = anyres.feature_grid(picture, side=size, patch=size // self.side, pinpoints=pinpoints)
+        down, across = kept.rows // self.side, kept.columns // self.side
+        tile = (1 + np.arange(down * across).reshape(down, 1, across, 1)) * self.count
+        place = np.arange(self.side**2).reshape(1, self.side, 1, self.side)
+        grid = (tile + place).reshape(kept.rows, kept.columns)[kept.top : kept.bottom, kept.left : kept.right]
+        newlines = np.full((len(grid), 1), self.count - 1)
+
+        index: Index = np.concatenate([np.arange(self.side**2), np.concatenate([grid, newlines], 1).ravel()])
+        index.setflags(write=False)
+        return index
+
+
+def num_image_tokens(
+    size: anyres.Size,
+    *,
+    side: PositiveInt = 336,
+    patch: PositiveInt = 14,
+    pinpoints: Sequence[anyres.Size] = anyres.PINPOINTS,
+) -> int:
+    """Return how many tokens a picture of ``size`` makes: the whole view, the kept features, and a newline a row."""
+    rows, columns = anyres.feature_grid(size, side=side, patch=patch, pinpoints=pinpoints).kept
+    return (side // patch) ** 2 + rows * columns + rows
 
 
 def time_instruction(taken: Clip) -> str:
@@ -257,10 +390,10 @@ def _apart(content: Sequence[Part]) -> Iterator[Piece]:
     run: list[Part] = []
     for part in content:
         if run and isinstance(part, Text) and isinstance(run[-1], Text):
-            yield from joined(pieces(run, _bracketed))
+            yield from merge_texts(render_content(run, _bracketed))
             run = []
         run.append(part)
-    yield from joined(pieces(run, _bracketed))
+    yield from merge_texts(render_content(run, _bracketed))
 
 
 def _bracketed(region: Region) -> Iterator[Piece]:

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import zip_longest
 from typing import Final, Literal, TypeAlias
 
-from mmdata.templates._content import Mark, Piece
+from mmdata.templates.toolkit import Mark, Piece
 
 __all__ = ["DIALECTS", "Dialect", "DialectName", "Segment", "Turn", "text_of", "whole_answers"]
 
