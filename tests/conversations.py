@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 from hypothesis import strategies as st
 
@@ -89,7 +89,7 @@ def media(draw: st.DrawFn) -> Media:
 
 
 def parts(media: tuple[Media, ...]) -> st.SearchStrategy[Part]:
-    """Parts of a message, of all kinds that these media allow; strategies are made once, which is most of their cost."""
+    """Parts of a message, of all kinds that these media allow; making the strategies is most of what they cost."""
     of = {kind: [n for n, medium in enumerate(media) if medium.type == kind] for kind in ("image", "video", "audio")}
     kinds: list[st.SearchStrategy[Part]] = [
         *[st.builds(Text, texts, trains)] * 2,

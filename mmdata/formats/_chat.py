@@ -18,7 +18,7 @@ from mmdata.errors import RecordError
 from mmdata.formats._parts import KIND_OF, TEXT, body_of, is_object, leftovers_of_parts, medium_in, medium_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import conversation_id, kind
-from mmdata.formats._turns import IMAGE, VIDEO, Slots, lead_in, require_answer, role_of, with_turns
+from mmdata.formats._turns import IMAGE, VIDEO, Slots, lead_in, require_answer, require_turns, role_of, with_turns
 from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Role, Text, Video
 from mmdata.sources.record import Record
 
@@ -70,7 +70,9 @@ def converse(chat: Chat, record: Record, source: str) -> Conversation:
     if lead:
         lead_in(messages, lead)
     extra = with_turns(chat.extra, {str(number): dict(t.extra) for number, t in enumerate(chat.turns) if t.extra})
-    return Conversation(conversation_id(record), tuple(messages), tuple(gallery.media), source, extra=extra)
+    name = conversation_id(record)
+    require_turns(messages, name)
+    return Conversation(name, tuple(messages), tuple(gallery.media), source, extra=extra)
 
 
 def _is_blank_system(turn: Turn) -> bool:

@@ -26,6 +26,7 @@ from mmdata.formats._turns import (
     leftover_fields,
     media_paths,
     require_answer,
+    require_turns,
     role_of,
     with_turns,
 )
@@ -107,7 +108,9 @@ def converse(record: Record, source: str) -> Conversation:
     messages = _messages(turns, len(images), len(videos))
     media = (*[Media("image", path) for path in images], *[Media("video", path) for path in videos])
     extra = with_turns(homeless(value, record, HOMED), leftover_fields(turns))
-    return Conversation(conversation_id(record), messages, media, source, "train", extra)
+    name = conversation_id(record)
+    require_turns(messages, name)
+    return Conversation(name, messages, media, source, "train", extra)
 
 
 def _messages(turns: list[Any], images: int, videos: int) -> tuple[Message, ...]:

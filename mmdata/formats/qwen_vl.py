@@ -20,7 +20,7 @@ from mmdata.formats._flat import NotPlainError, TurnColumns, require
 from mmdata.formats._format import Sample
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, conversation_id, homeless, kind, mapping
-from mmdata.formats._turns import ROLES, leftover_fields, require_answer, role_of, with_turns
+from mmdata.formats._turns import ROLES, leftover_fields, require_answer, require_turns, role_of, with_turns
 from mmdata.schema import Box, Conversation, Image, Media, Message, Part, Region, Text
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
@@ -73,7 +73,9 @@ class QwenVl(JsonSource):
         messages = [_message(turn, pictures) for turn in turns]
         require_answer(messages)
         extra = with_turns(homeless(value, record, _HOMED), leftover_fields(turns))
-        return Conversation(conversation_id(record), tuple(messages), tuple(pictures.media), self.source, extra=extra)
+        name = conversation_id(record)
+        require_turns(messages, name)
+        return Conversation(name, tuple(messages), tuple(pictures.media), self.source, extra=extra)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain and speak of no boxes."""

@@ -257,9 +257,9 @@ class _Words:
 
 @cache
 def _telling_letter(words: tuple[str, ...]) -> tuple[int, bytes]:
-    """Return the first place at which no two of the words have the same letter plus length, and a table from it to word.
+    """Return the first place at which letter plus length differ between all words, and a table from that sum to word.
 
-    The sum is that of bytes, so it may pass 255 and begin anew.
+    Sums are of bytes: they begin anew after 255.
     """
     sums = [[(ord(word[place]) + len(word)) % 256 for word in words] for place in range(min(map(len, words)))]
     place, marks = next((place, marks) for place, marks in enumerate(sums) if len(set(marks)) == len(words))

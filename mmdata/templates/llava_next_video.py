@@ -12,7 +12,7 @@ from mmdata.errors import TokenError
 from mmdata.image import anyres
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
-from mmdata.templates._content import Mark, Piece, answered, asked, before_stop, joined, pieces
+from mmdata.templates._content import Mark, Piece, answered, asked, before_stop, joined, pieces, require_plain
 from mmdata.templates._encoded import Encoded, PixelPlan
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._llava_dialects import DIALECTS, Dialect, DialectName, Segment, Turn, text_of, whole_answers
@@ -133,6 +133,7 @@ class LlavaNextVideo:
         return self._items(segments[:-1] if segments[-1].opening else segments, conversation)
 
     def _segments(self, conversation: Conversation, messages: Sequence[Message]) -> list[Segment]:
+        require_plain(conversation)
         system = self._dialect.system if self.system is None else self.system
         if messages and messages[0].role == "system":
             system, messages = messages[0].text, messages[1:]

@@ -11,7 +11,7 @@ from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError, UsageError
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
-from mmdata.templates._content import Mark, Piece, asked, before_stop, joined, pieces
+from mmdata.templates._content import Mark, Piece, asked, before_stop, joined, pieces, require_plain
 from mmdata.templates._encoded import Encoded, PixelPlan
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._grid import GRIDS, GridName
@@ -113,6 +113,7 @@ class QwenVL:
         return [*chain(*self._segments(conversation, conversation.messages))]
 
     def _segments(self, conversation: Conversation, messages: Sequence[Message]) -> Iterator[list[Item]]:
+        require_plain(conversation)
         if self.layout == "chatml" and (not messages or messages[0].role != "system"):
             yield self._chatml("system", [self.system], conversation, answer=False)
         images = 0

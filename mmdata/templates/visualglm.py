@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.errors import TokenError
-from mmdata.schema import Conversation, Image, Message, Part, Text
+from mmdata.schema import Conversation, Image, Message, Part, Text, replace
 from mmdata.templates import registry
-from mmdata.templates._content import answered, asked, before_stop, media_of, no_region, pieces, without_system
+from mmdata.templates._content import (
+    answered,
+    asked,
+    before_stop,
+    media_of,
+    no_region,
+    pieces,
+    without_system,
+)
 from mmdata.templates._encoded import Encoded, MediaSlot, PixelPlan
 from mmdata.templates._fit import OverLong, fitted
 from mmdata.templates._sequence import Item, Medium, Run, arranged, counted
@@ -108,7 +116,7 @@ class VisualGLM:
         return [*media, Run(words)], over
 
     def _media(self, conversation: Conversation) -> list[Item]:
-        shown = {part for message in conversation.messages for part in media_of(message.content)}
+        shown = {replace(part, train=None) for message in conversation.messages for part in media_of(message.content)}
         if not shown:
             return []
         if len(shown) > 1 or not all(isinstance(part, Image) for part in shown):
