@@ -118,7 +118,11 @@ def _coded_parts(text: str, pictures: _Pictures) -> list[tuple[int, Any]]:
     except RecordError:
         raise NotPlainError from None
     require(not any(isinstance(part, Text) and "<img" in part.text for part in parts) and "</img>" in text)
-    return [(0, part.text) if isinstance(part, Text) else (PART_CODES["image"], part.media) for part in parts]
+    found: list[tuple[int, Any]] = []
+    for part in parts:
+        assert isinstance(part, (Text, Image)), "regions are read one by one"
+        found.append((0, part.text) if isinstance(part, Text) else (PART_CODES["image"], part.media))
+    return found
 
 
 class _Pictures:

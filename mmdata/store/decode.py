@@ -60,7 +60,7 @@ class BatchView:
         self._messages = _Messages(batch.column("messages"))
         self._media = _Media(batch.column("media"))
         self._extra = _Strings(batch.column("extra"))
-        self._others: dict[str, _Strings | _Rejected | _Scalars] = {}  # what few rows have, where any has it
+        self._others: dict[str, Any] = {}  # what few rows have, where any has it
         for name, kind in _OTHERS.items():
             column = batch.column(name)
             if column.null_count < len(column):
@@ -298,5 +298,5 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-_OTHERS: Final = {"tools": _Strings, "rejected": _Rejected, "desirable": _Scalars}
+_OTHERS: Final[dict[str, Callable[[pa.Array], Any]]] = {"tools": _Strings, "rejected": _Rejected, "desirable": _Scalars}
 """The columns that most stores have nothing in, and what reads them."""
