@@ -30,6 +30,7 @@ __all__ = [
     "lists",
     "lists_of",
     "sparse",
+    "struct_fields",
     "text",
     "text_of",
     "valid_bytes",
@@ -157,7 +158,7 @@ def canonical(array: pa.Array) -> pa.Array:
         return pa.nulls(len(array), array.type)
     there = valid_bytes(array) if array.null_count else None
     if pa.types.is_struct(array.type):
-        children = [canonical(array.field(number)) for number in range(array.type.num_fields)]
+        children = list(map(canonical, struct_fields(array)))
         valid = None if there is None else _bits(there)
         return pa.Array.from_buffers(array.type, len(array), [valid], children=children)
     if pa.types.is_list(array.type):
@@ -175,6 +176,13 @@ def list_values(array: pa.ListArray) -> pa.Array:
     offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
     first, last = offsets[[0, -1]].tolist()
     return array.values.slice(first, last - first)
+
+
+def struct_fields(array: pa.StructArray) -> list[pa.Array]:
+    """Return the fields of an array of structs, null where a struct is: below one that is, Arrow may hold a zero."""
+    if array.null_count:
+        return list(array.flatten())
+    return [array.field(number) for number in range(array.type.num_fields)]
 
 
 def list_lengths(array: pa.ListArray) -> NDArray[np.int32]:

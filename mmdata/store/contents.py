@@ -10,7 +10,7 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from mmdata.store.arrays import flag_bytes, valid_bytes
+from mmdata.store.arrays import flag_bytes, struct_fields, valid_bytes
 from mmdata.store.batch import ConversationBatch
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def _hash(array: pa.Array, bounds: NDArray[Any], path: str) -> Hashes:
     if array.null_count == len(array):
         return total
     if pa.types.is_struct(array.type):
-        for number, field in enumerate(array.type):
-            total += _hash(array.field(number), bounds, f"{path}.{field.name}")
+        for field, values in zip(array.type, struct_fields(array), strict=True):
+            total += _hash(values, bounds, f"{path}.{field.name}")
         return total
 
     there = np.frombuffer(valid_bytes(array), np.uint8).astype(np.uint64)
