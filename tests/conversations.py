@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import get_args
 
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from mmdata.schema import (
     Conversation,
     Image,
     Media,
+    MediaType,
     Message,
     Part,
     Reasoning,
@@ -88,9 +90,10 @@ def media(draw: st.DrawFn) -> Media:
     )
 
 
-def parts(media: tuple[Media, ...]) -> st.SearchStrategy[Part]:
-    """Parts of a message, of all kinds that these media allow; making the strategies is most of what they cost."""
-    of = {kind: [n for n, medium in enumerate(media) if medium.type == kind] for kind in ("image", "video", "audio")}
+@cache
+def parts(media: tuple[MediaType, ...]) -> st.SearchStrategy[Part]:
+    """Parts of a message, of all kinds that media of these types allow; making strategies is most of their cost."""
+    of = {kind: [n for n, other in enumerate(media) if other == kind] for kind in get_args(MediaType)}
     kinds: list[st.SearchStrategy[Part]] = [
         *[st.builds(Text, texts, trains)] * 2,
         st.builds(Reasoning, texts, trains),
@@ -121,7 +124,7 @@ def messages(draw: st.DrawFn, part: st.SearchStrategy[Part], count: int) -> tupl
 @st.composite
 def conversations(draw: st.DrawFn) -> Conversation:
     pictures = tuple(draw(st.lists(media(), max_size=3)))
-    part = parts(pictures)
+    part = parts(tuple(medium.type for medium in pictures))
     said = draw(messages(part, 4))
     desirable = draw(st.sampled_from([None, True, False]))
     return Conversation(
