@@ -239,6 +239,9 @@ def _take(videos: Sequence[tuple[str | bytes, float | None, float | None]], reci
 
     found = []
     for source, start, end in videos:
+        if not source:
+            what = "a video given as pictures: nothing reads these as one yet"
+            raise MediaError(what, reason="unsupported_media")
         if isinstance(source, str) and is_url(source):
             what = "is a URL, and nothing behind URLs is read yet"
             raise MediaError(f"{source}: {what}", path=source, reason="remote_media")

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from msgspec import Struct, field
+from msgspec import DecodeError, Struct, field
+from msgspec.json import decode as decode_json
 from msgspec.structs import force_setattr, replace
 
 from mmdata._tools.options import checked
@@ -25,31 +26,36 @@ from mmdata.errors import SchemaError
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Audio",
     "Box",
+    "CompactTimes",
     "Conversation",
     "Image",
     "Media",
     "MediaType",
     "Message",
     "Part",
+    "Reasoning",
     "Region",
     "Role",
     "Split",
     "Text",
     "Time",
     "TimeSource",
+    "ToolCall",
     "Video",
     "assistant",
     "replace",
     "system",
+    "tool",
     "user",
 ]
 
 SCHEMA_VERSION: Final = 2
 
-Role: TypeAlias = Literal["system", "user", "assistant"]
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Split: TypeAlias = Literal["train", "val", "test"]
-MediaType: TypeAlias = Literal["image", "video"]
+MediaType: TypeAlias = Literal["image", "video", "audio"]
 TimeSource: TypeAlias = Literal["stream", "derived"]
 Box: TypeAlias = tuple[float, float, float, float]
 
@@ -59,23 +65,35 @@ _MEDIA_TYPES: Final = frozenset(get_args(MediaType))
 _TIME_SOURCES: Final = frozenset(get_args(TimeSource))
 _FLOAT32: Final = struct.Struct("4f")
 
+# Every part has ``train``: whether a model is trained to say it; None for as its message is.
+
 
 class Text(Struct, frozen=True, gc=False, tag_field="type", tag="text"):
     """A run of text. Placeholders such as ``<image>`` never stand in it; they are parts."""
 
     text: str
+    train: bool | None = None
 
 
 class Image(Struct, frozen=True, gc=False, tag_field="type", tag="image"):
     """The place of an image in a message; ``media`` is its index in ``Conversation.media``."""
 
     media: int
+    train: bool | None = None
 
 
 class Video(Struct, frozen=True, gc=False, tag_field="type", tag="video"):
     """The place of a video in a message; ``media`` is its index in ``Conversation.media``."""
 
     media: int
+    train: bool | None = None
+
+
+class Audio(Struct, frozen=True, gc=False, tag_field="type", tag="audio"):
+    """The place of a sound in a message; ``media`` is its index in ``Conversation.media``."""
+
+    media: int
+    train: bool | None = None
 
 
 class Region(Struct, frozen=True, gc=False, tag_field="type", tag="region"):
@@ -87,6 +105,7 @@ class Region(Struct, frozen=True, gc=False, tag_field="type", tag="region"):
     text: str
     boxes: tuple[Box, ...]
     media: int = 0
+    train: bool | None = None
 
     def __post_init__(self) -> None:
         """Check and round the boxes."""
@@ -99,6 +118,7 @@ class Time(Struct, frozen=True, gc=False, tag_field="type", tag="time"):
     start: float
     end: float | None = None
     media: int = 0
+    train: bool | None = None
 
     def __post_init__(self) -> None:
         """Check the order of the two times."""
@@ -107,13 +127,37 @@ class Time(Struct, frozen=True, gc=False, tag_field="type", tag="time"):
             raise SchemaError(f"a time must satisfy 0 <= start <= end, found {self.start} to {self.end}")
 
 
-Part: TypeAlias = Text | Image | Video | Region | Time
+class Reasoning(Struct, frozen=True, gc=False, tag_field="type", tag="reasoning"):
+    """What is thought before something is said; it is no part of what is said."""
+
+    text: str
+    train: bool | None = None
+
+
+class ToolCall(Struct, frozen=True, gc=False, tag_field="type", tag="tool_call"):
+    """A tool that is called: its ``name``, its ``arguments`` as JSON text, and the ``call_id``, where there is one."""
+
+    name: str
+    arguments: str = "{}"
+    call_id: str | None = None
+    train: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check that it says which tool, and that the arguments are JSON."""
+        if not self.name:
+            raise SchemaError("a tool call needs the name of the tool, found an empty one")
+        if self.call_id == "":
+            raise SchemaError(f"the call of {self.name!r} has an empty id; None stands for no id")
+        _check_json(self.arguments, f"the arguments of {self.name!r}")
+
+
+Part: TypeAlias = Text | Image | Video | Region | Time | Audio | Reasoning | ToolCall
 
 
 class Message(Struct, frozen=True, gc=False):
     """One turn: who speaks, what parts, and whether a model is trained to say it.
 
-    :func:`system`, :func:`user` and :func:`assistant` make the usual ones.
+    :func:`system`, :func:`user`, :func:`assistant` and :func:`tool` make the usual ones.
     """
 
     role: Role
@@ -126,11 +170,38 @@ class Message(Struct, frozen=True, gc=False):
         return "".join(part.text for part in self.content if isinstance(part, (Text, Region)))
 
 
+class CompactTimes(Struct, frozen=True, gc=False):
+    """The presentation times of all frames of a file, in seconds since its first presented frame.
+
+    At a constant rate frame ``n`` is at ``start + n * step``, and ``Media.num_frames`` says how many there are. Else it
+    is at ``start + unit * sum(deltas[:n])``: ``deltas`` are the steps from frame to frame, one fewer than frames, in
+    ticks of ``unit`` seconds.
+    """
+
+    start: float = 0.0
+    step: float | None = None
+    deltas: tuple[int, ...] | None = None
+    unit: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check that it is one of the two, and that times do not decrease."""
+        if (self.step is None) == (self.deltas is None) or (self.deltas is None) != (self.unit is None):
+            raise SchemaError("the times of frames are a step, or deltas with their unit")
+        length = self.step if self.unit is None else self.unit
+        if not math.isfinite(self.start) or length is None or not 0 < length < math.inf:
+            raise SchemaError(
+                f"the times of frames need a finite start and a positive step or unit, found {self.start} and {length}"
+            )
+        if not all(0 <= delta < 1 << 31 for delta in self.deltas or ()):
+            raise SchemaError("the times of frames must not decrease, and no step may exceed 2**31 - 1 ticks")
+
+
 class Media(Struct, frozen=True, gc=False):
-    """An image or a video: where it is, and what is known of it.
+    """An image, a video or a sound: where it is, and what is known of it.
 
     ``path`` is a POSIX path relative to the store's media root, an absolute one, or a URL; ``bytes`` the encoded file
-    when it is embedded; ``frames`` the encoded frames of a frame cache. One of the three is there. ``width`` and
+    when it is embedded; ``frame_paths`` the paths of the pictures that a video is given as; ``frames`` the encoded
+    frames of a frame cache. One of the four is there. ``clock`` says when the frames of the file are. ``width`` and
     ``height`` are pixels as presented; ``duration``, ``start``, ``end`` and ``frame_times`` are seconds, ``start`` and
     ``end`` the bounds of a clip in a longer file. ``times`` says where the times of a video come from: its ``stream``,
     or ``derived`` from the frame rate where the container stores none. ``size`` is the bytes of the file and ``hash``
@@ -153,12 +224,14 @@ class Media(Struct, frozen=True, gc=False):
     frames: tuple[builtins.bytes, ...] | None = None
     size: int | None = None
     hash: str | None = None
+    frame_paths: tuple[str, ...] | None = None
+    clock: CompactTimes | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without opening the file."""
         if self.type not in _MEDIA_TYPES:
-            raise SchemaError(f"media type must be 'image' or 'video', found {self.type!r}")
-        if not self.path and self.bytes is None and self.frames is None:
+            raise SchemaError(f"media type must be 'image', 'video' or 'audio', found {self.type!r}")
+        if not self.path and self.bytes is None and self.frames is None and self.frame_paths is None:
             raise SchemaError(f"a medium needs a path, bytes or frames; this {self.type} has none")
         if self.start is not None or self.end is not None:
             Time(self.start or 0.0, self.end)
@@ -166,15 +239,20 @@ class Media(Struct, frozen=True, gc=False):
             raise SchemaError(f"times must be 'stream' or 'derived', found {self.times!r}")
         if self.frame_times is not None:
             _check_frame_times(self.frame_times, self.frames)
+        if self.frame_paths is not None or self.clock is not None:
+            _check_frame_paths(self)
 
 
 class Conversation(Struct, frozen=True):
     """One row of a store.
 
-    ``extra`` holds, as JSON values, the fields of the source that have no other home. Making one checks it:
+    ``tools`` is JSON text: the tools that were declared. ``rejected`` is the worse ending of a preference pair.
+    ``desirable`` says of a judged answer whether it is good. ``extra`` holds, as JSON values, the fields of the source
+    that have no other home. Making one checks it:
 
-    - the first message may be the system's; after it user and assistant take turns, the user first;
-    - every message has content, and every part that names a medium names one that is there and of its kind.
+    - roles come in any order, and several turns of one role stay several;
+    - every message has content, and every part that names a medium names one that is there and of its kind;
+    - ``tools`` is JSON, ``rejected`` has messages where it is given, and an answer judged bad is no training target.
 
     Raises:
         SchemaError: with the rule that is broken, the message's number and the conversation's id.
@@ -190,6 +268,9 @@ class Conversation(Struct, frozen=True):
     source: str = ""
     split: Split = "train"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    tools: str | None = None
+    rejected: tuple[Message, ...] | None = None
+    desirable: bool | None = None
 
     def __post_init__(self) -> None:
         """Check the whole."""
@@ -199,7 +280,15 @@ class Conversation(Struct, frozen=True):
             raise SchemaError(f"conversation {self.id!r}: split must be train, val or test, found {self.split!r}")
         if not self.messages:
             raise SchemaError(f"conversation {self.id!r} has no messages", reason="no_conversation")
-        _check_messages(self)
+        _check_messages(self, self.messages)
+        if self.tools is not None:
+            _check_json(self.tools, f"conversation {self.id!r}: tools")
+        if self.rejected is not None:
+            if not self.rejected:
+                raise SchemaError(f"conversation {self.id!r}: rejected has no messages", reason="no_conversation")
+            _check_messages(self, self.rejected, "rejected message")
+        if self.desirable is False:
+            _check_untrained(self)
 
 
 @checked
@@ -218,6 +307,12 @@ def user(*content: str | Part, train: bool = False) -> Message:
 def assistant(*content: str | Part, train: bool = True) -> Message:
     """Return an assistant message, a training target unless said otherwise; strings become text parts."""
     return Message("assistant", _parts(content), train)
+
+
+@checked
+def tool(*content: str | Part, train: bool = False) -> Message:
+    """Return what a tool gave back; strings become text parts."""
+    return Message("tool", _parts(content), train)
 
 
 def _parts(content: Sequence[str | Part]) -> tuple[Part, ...]:
@@ -243,43 +338,56 @@ def _check_frame_times(times: tuple[float, ...], frames: tuple[bytes, ...] | Non
         raise SchemaError("frame times must not decrease")
 
 
-def _check_messages(conversation: Conversation) -> None:
-    expected = "user"
-    for number, message in enumerate(conversation.messages):
-        role, content = message.role, message.content
-        if role != expected and not (number == 0 and role == "system"):
-            _refuse_role(conversation.id, number, role, expected)
-        expected = "assistant" if role == "user" else "user"
-        if not content:
-            raise SchemaError(f"conversation {conversation.id!r}: message {number} is empty", reason="empty_turn")
-        for part in content:
+def _check_json(text: str, what: str) -> None:
+    try:
+        decode_json(text)
+    except (DecodeError, UnicodeError, RecursionError, TypeError) as error:
+        raise SchemaError(f"{what}: must be JSON text, found {text!r:.80}: {error}") from error
+
+
+def _check_frame_paths(media: Media) -> None:
+    if media.type != "video":
+        raise SchemaError(f"frame_paths and clock are of videos, found them of {media.type}")
+    if media.frame_paths is not None and not (media.frame_paths and all(media.frame_paths)):
+        raise SchemaError("frame_paths must be paths, one at least and none of them empty")
+
+
+def _check_messages(conversation: Conversation, messages: Sequence[Message], what: str = "message") -> None:
+    for number, message in enumerate(messages):
+        if message.role not in _ROLES:
+            raise SchemaError(
+                f"conversation {conversation.id!r}: {what} {number} has the role {message.role!r}; known are "
+                "system, user, assistant and tool",
+                reason="unknown_role",
+            )
+        if not message.content:
+            raise SchemaError(f"conversation {conversation.id!r}: {what} {number} is empty", reason="empty_turn")
+        for part in message.content:
             if type(part) is not Text:
-                _check_reference(conversation, number, part)
+                _check_reference(conversation, what, number, part)
 
 
-def _refuse_role(identity: str, number: int, role: str, expected: str) -> None:
-    if role not in _ROLES:
-        raise SchemaError(
-            f"conversation {identity!r}: message {number} has the role {role!r}; known are system, user and assistant",
-            reason="unknown_role",
-        )
-    raise SchemaError(
-        f"conversation {identity!r}: message {number} should be the {expected}'s, found the {role}'s",
-        reason="role_order",
-    )
+def _check_untrained(conversation: Conversation) -> None:
+    for number, message in enumerate(conversation.messages):
+        if message.train or any(part.train for part in message.content):
+            raise SchemaError(
+                f"conversation {conversation.id!r}: message {number} is to be learned, but the answer was judged bad; "
+                "train must be false"
+            )
 
 
-def _check_reference(conversation: Conversation, number: int, part: Part) -> None:
-    assert not isinstance(part, Text)
+def _check_reference(conversation: Conversation, what: str, number: int, part: Part) -> None:
+    if isinstance(part, (Text, Reasoning, ToolCall)):
+        return
     media, index = conversation.media, part.media
     if not 0 <= index < len(media):
-        what = f"speaks of medium {index} of {len(media)}"
+        fault = f"speaks of medium {index} of {len(media)}"
     elif media[index].type == (wanted := _WANTED.get(type(part), media[index].type)):
         return
     else:
-        what = f"wants medium {index} to be of type {wanted}, found {media[index].type}"
-    raise SchemaError(f"conversation {conversation.id!r}: message {number} {what}", reason="media_mismatch")
+        fault = f"wants medium {index} to be of type {wanted}, found {media[index].type}"
+    raise SchemaError(f"conversation {conversation.id!r}: {what} {number} {fault}", reason="media_mismatch")
 
 
-_WANTED: Final[dict[type, MediaType]] = {Image: "image", Video: "video", Time: "video"}
-"""Which media parts speak of; regions may be of either."""
+_WANTED: Final[dict[type, MediaType]] = {Image: "image", Video: "video", Time: "video", Audio: "audio"}
+"""Which media parts speak of; regions may be of any."""

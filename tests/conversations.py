@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import get_args
 
 from hypothesis import strategies as st
 
-from mmdata.schema import Conversation, Image, Media, Message, Region, Text, Time, Video, assistant, user
+from mmdata.schema import (
+    Audio,
+    CompactTimes,
+    Conversation,
+    Image,
+    Media,
+    MediaType,
+    Message,
+    Part,
+    Reasoning,
+    Region,
+    Role,
+    Text,
+    Time,
+    ToolCall,
+    Video,
+    assistant,
+    replace,
+    user,
+)
+
+USUAL: list[Role] = ["system", "user", "assistant", "user", "assistant"]
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 words = texts.filter(bool)
@@ -32,9 +54,21 @@ def spans(draw: st.DrawFn) -> tuple[float, float | None]:
     return start, draw(st.sampled_from([None, end]))
 
 
+json_texts = st.sampled_from(['{"city": "Z\u00fcrich", "days": [1, 2]}', "{}", "[]", "null", '"\U0001f321"', " 1.50 "])
+any_role: st.SearchStrategy[Role] = st.sampled_from(get_args(Role))
+trains = st.sampled_from([None, None, True, False])
+clocks = st.builds(CompactTimes, seconds, step=seconds.filter(bool)) | st.builds(
+    CompactTimes,
+    seconds,
+    deltas=st.lists(st.integers(0, 2**31 - 1), max_size=3).map(tuple),
+    unit=st.sampled_from([1.0, 1 / 90000, 1001 / 30000]),
+)
+
+
 @st.composite
 def media(draw: st.DrawFn) -> Media:
-    kind = draw(st.sampled_from(["image", "video"]))
+    kind = draw(st.sampled_from(["image", "video", "audio"]))
+    is_video = kind == "video"
     times = sorted(draw(st.lists(seconds, max_size=3)))
     cached = draw(st.booleans())
     return Media(
@@ -51,43 +85,65 @@ def media(draw: st.DrawFn) -> Media:
         frames=tuple(b"frame" for _ in times) if cached else None,
         size=draw(st.none() | st.integers(0, 2**40)),
         hash=draw(st.none() | st.sampled_from(["xxh3:0123456789abcdef", "xxh3-ends:fedcba9876543210"])),
+        frame_paths=draw(st.none() | st.lists(words, min_size=1, max_size=3).map(tuple)) if is_video else None,
+        clock=draw(st.none() | clocks) if is_video else None,
     )
 
 
-@st.composite
-def parts(draw: st.DrawFn, media: tuple[Media, ...]) -> Any:
-    images = [n for n, medium in enumerate(media) if medium.type == "image"]
-    videos = [n for n, medium in enumerate(media) if medium.type == "video"]
-    kinds = [st.builds(Text, texts)]
+@cache
+def parts(media: tuple[MediaType, ...]) -> st.SearchStrategy[Part]:
+    """Parts of a message, of all kinds that media of these types allow; making strategies is most of their cost."""
+    of = {kind: [n for n, other in enumerate(media) if other == kind] for kind in get_args(MediaType)}
+    kinds: list[st.SearchStrategy[Part]] = [
+        *[st.builds(Text, texts, trains)] * 2,
+        st.builds(Reasoning, texts, trains),
+        st.builds(ToolCall, words, json_texts, st.none() | words, trains),
+    ]
     if media:
         anything = st.integers(0, len(media) - 1)
-        kinds.append(st.builds(Region, texts, st.lists(boxes(), max_size=2).map(tuple), anything))
-    if images:
-        kinds.append(st.builds(Image, st.sampled_from(images)))
-    if videos:
-        kinds.append(st.builds(Video, st.sampled_from(videos)))
-        kinds.append(st.builds(lambda span, medium: Time(*span, medium), spans(), st.sampled_from(videos)))
-    return draw(st.one_of(kinds))
+        kinds.append(st.builds(Region, texts, st.lists(boxes(), max_size=2).map(tuple), anything, trains))
+    if of["image"]:
+        kinds.append(st.builds(Image, st.sampled_from(of["image"]), trains))
+    if of["video"]:
+        videos = st.sampled_from(of["video"])
+        kinds.append(st.builds(Video, videos, trains))
+        kinds.append(st.builds(lambda span, medium, train: Time(*span, medium, train), spans(), videos, trains))
+    if of["audio"]:
+        kinds.append(st.builds(Audio, st.sampled_from(of["audio"]), trains))
+    return st.one_of(kinds)
+
+
+@st.composite
+def messages(draw: st.DrawFn, part: st.SearchStrategy[Part], count: int) -> tuple[Message, ...]:
+    """Messages of roles in any order, or as most are: a system's, if any, then user and assistant by turns."""
+    roles = draw(st.sampled_from([USUAL, USUAL[1:], None])) or draw(st.lists(any_role, min_size=4, max_size=4))
+    contents = draw(st.lists(st.lists(part, min_size=1, max_size=3).map(tuple), min_size=1, max_size=count))
+    return tuple(Message(role, content, draw(st.booleans())) for role, content in zip(roles, contents, strict=False))
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> Conversation:
     pictures = tuple(draw(st.lists(media(), max_size=3)))
-    contents = draw(st.lists(st.lists(parts(pictures), min_size=1, max_size=3).map(tuple), min_size=1, max_size=4))
-    roles: list[Any] = ["user", "assistant"] * 2
-    if draw(st.booleans()):
-        roles = ["system", *roles]
-    messages = tuple(
-        Message(role, content, draw(st.booleans())) for role, content in zip(roles, contents, strict=False)
-    )
+    part = parts(tuple(medium.type for medium in pictures))
+    said = draw(messages(part, 4))
+    desirable = draw(st.sampled_from([None, True, False]))
     return Conversation(
         id=draw(words),
-        messages=messages,
+        messages=said if desirable is not False else tuple(map(untrained, said)),
         media=pictures,
         source=draw(texts),
         split=draw(st.sampled_from(["train", "val", "test"])),
         extra=draw(st.dictionaries(texts, json_values, max_size=3)),
+        tools=draw(st.none() | json_texts),
+        rejected=draw(messages(part, 2)) if draw(st.booleans()) else None,
+        desirable=desirable,
     )
+
+
+def untrained(message: Message) -> Message:
+    """Return a message that nothing of is a training target."""
+    content = tuple(replace(part, train=None if part.train is None else False) for part in message.content)
+    return replace(message, content=content, train=False)
 
 
 def plain(number: int, words: int = 4) -> Conversation:

@@ -5,7 +5,25 @@ import math
 import pytest
 
 from mmdata.errors import SchemaError
-from mmdata.schema import Conversation, Image, Media, Message, Region, Text, Time, Video, assistant, system, user
+from mmdata.formats._turns import require_turns
+from mmdata.schema import (
+    Audio,
+    CompactTimes,
+    Conversation,
+    Image,
+    Media,
+    Message,
+    Reasoning,
+    Region,
+    Text,
+    Time,
+    ToolCall,
+    Video,
+    assistant,
+    system,
+    tool,
+    user,
+)
 
 IMAGE = Media("image", "a.jpg")
 VIDEO = Media("video", "a.mp4")
@@ -21,12 +39,8 @@ def test_a_conversation_may_open_with_the_system_and_end_with_either_speaker() -
     ("messages", "reason"),
     [
         ((), "no_conversation"),
-        ((assistant("Hello"),), "role_order"),
-        ((user("a"), user("b")), "role_order"),
-        ((user("a"), system("late")), "role_order"),
-        ((system("a"), system("b")), "role_order"),
-        ((user("a"), assistant("b"), assistant("c")), "role_order"),
-        ((user("a"), Message("tool", (Text("b"),), False)), "unknown_role"),  # type: ignore[arg-type]
+        ((user("a"), Message("judge", (Text("b"),), False)), "unknown_role"),  # type: ignore[arg-type]
+        ((user("a"), assistant(Audio(0))), "media_mismatch"),
         ((user("a"), assistant()), "empty_turn"),
         ((user(Image(0)), assistant("b")), "media_mismatch"),
     ],
@@ -36,6 +50,88 @@ def test_a_conversation_that_breaks_a_rule_says_which(messages: tuple[Message, .
         Conversation("c1", messages)
 
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (assistant("Hello"),),
+        (user("a"), user("b")),
+        (user("a"), system("late")),
+        (system("a"), system("b")),
+        (user("a"), assistant("b"), assistant("c")),
+        (user("a"), assistant(Reasoning("hm"), ToolCall("look")), tool("b"), tool("c"), assistant("d")),
+    ],
+)
+def test_roles_come_in_any_order_but_formats_of_turns_have_theirs(messages: tuple[Message, ...]) -> None:
+    assert Conversation("c1", messages).messages == messages
+    with pytest.raises(SchemaError, match="'c1': message") as caught:
+        require_turns(messages, "c1")
+    assert caught.value.reason == "role_order"
+
+
+@pytest.mark.parametrize("text", ["", "{", "{'a': 1}", "NaN", '{"a": 1} 2', "\udcff", "[" * 10_000])
+def test_tools_and_arguments_are_json(text: str) -> None:
+    with pytest.raises(SchemaError, match="the arguments of 'look': must be JSON"):
+        ToolCall("look", text)
+    with pytest.raises(SchemaError, match="'c1': tools: must be JSON"):
+        Conversation("c1", (user("a"),), tools=text)
+
+
+def test_a_tool_call_says_which_tool_and_its_id_where_it_has_one() -> None:
+    with pytest.raises(SchemaError, match="name of the tool"):
+        ToolCall("")
+    with pytest.raises(SchemaError, match="empty id"):
+        ToolCall("look", call_id="")
+    assert ToolCall("look").call_id is None
+
+
+def test_a_rejected_ending_is_checked_as_messages_are() -> None:
+    with pytest.raises(SchemaError, match="rejected has no messages"):
+        Conversation("c1", (user("a"), assistant("b")), rejected=())
+    with pytest.raises(SchemaError, match="rejected message 0 speaks of medium 1 of 1"):
+        Conversation("c1", (user("a"),), (IMAGE,), rejected=(assistant(Image(1)),))
+
+
+@pytest.mark.parametrize(
+    "answer", [assistant("b"), assistant(Text("b", train=True), train=False), assistant("b", Image(0, train=True))]
+)
+def test_an_answer_judged_bad_is_no_training_target(answer: Message) -> None:
+    with pytest.raises(SchemaError, match="'c1': message 1 is to be learned"):
+        Conversation("c1", (user("a"), answer), (IMAGE,), desirable=False)
+
+    assert Conversation("c1", (user("a"), assistant("b", train=False)), desirable=False).desirable is False
+    assert Conversation("c1", (user("a"), answer), (IMAGE,), desirable=True).desirable is True
+
+
+def test_the_times_of_frames_are_a_step_or_deltas() -> None:
+    assert CompactTimes(0.5, step=0.04).step == 0.04
+    assert CompactTimes(deltas=(), unit=0.001).deltas == ()
+    for wrong in [
+        CompactTimes,
+        lambda: CompactTimes(step=0.0),
+        lambda: CompactTimes(step=math.nan),
+        lambda: CompactTimes(math.inf, step=1.0),
+        lambda: CompactTimes(step=1.0, unit=1.0),
+        lambda: CompactTimes(step=1.0, deltas=(1,), unit=1.0),
+        lambda: CompactTimes(deltas=(1,)),
+        lambda: CompactTimes(deltas=(1,), unit=-1.0),
+        lambda: CompactTimes(deltas=(1, -1), unit=1.0),
+        lambda: CompactTimes(deltas=(2**31,), unit=1.0),
+    ]:
+        with pytest.raises(SchemaError, match="the times of frames"):
+            wrong()
+
+
+def test_pictures_and_clocks_are_of_videos() -> None:
+    assert Media("video", frame_paths=("1.jpg", "2.jpg"), clock=CompactTimes(step=0.5)).path is None
+    for paths in [(), ("1.jpg", "")]:
+        with pytest.raises(SchemaError, match="frame_paths must be paths"):
+            Media("video", frame_paths=paths)
+    with pytest.raises(SchemaError, match="of videos, found them of image"):
+        Media("image", frame_paths=("1.jpg",))
+    with pytest.raises(SchemaError, match="of videos, found them of audio"):
+        Media("audio", "a.wav", clock=CompactTimes(step=0.5))
 
 
 @pytest.mark.parametrize("part", [Image(0), Image(2), Image(-1), Video(1), Time(0.0, None, 1), Region("x", (), 2)])
@@ -74,8 +170,8 @@ def test_times_are_ordered_and_finite(start: float, end: float | None) -> None:
 def test_a_medium_is_somewhere() -> None:
     with pytest.raises(SchemaError, match="needs a path, bytes or frames"):
         Media("image")
-    with pytest.raises(SchemaError, match="'audio'"):
-        Media("audio", "a.wav")  # type: ignore[arg-type]
+    with pytest.raises(SchemaError, match="'sound'"):
+        Media("sound", "a.wav")  # type: ignore[arg-type]
 
 
 def test_cached_frames_and_their_times_correspond() -> None:

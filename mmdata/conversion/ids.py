@@ -71,8 +71,9 @@ class Ids:
 
 
 def hash_content(conversation: Conversation) -> int:
-    """Return the content of a conversation: of the same messages and media the same, within this process."""
-    return hash((conversation.messages, conversation.media))
+    """Return the content of a conversation: the same where the same is said, within this process."""
+    said = conversation.messages, conversation.media, conversation.tools, conversation.rejected, conversation.desirable
+    return hash(said)
 
 
 def keep_own_id(extra: Mapping[str, Any], id: str) -> dict[str, Any]:  # noqa: A002

@@ -76,6 +76,7 @@ class _Media:
 
 def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) -> ConversationBatch:
     """Return the batch with each medium's path under the media root; a row with one that is not there is a reject."""
+    batch = _find_pictures(batch, reader, place)
     media = _Media.of(batch)
     named = [number for number, path in enumerate(media.paths) if path]
     if not named:
@@ -105,6 +106,28 @@ def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) ->
         paths = sparse([path for path in found if path is not None], there, batch.media.type.field("path").type)
         batch = batch.with_media(path=paths)
     return batch.reject(errors)
+
+
+def _find_pictures(batch: ConversationBatch, reader: Format, place: Place) -> ConversationBatch:
+    """Return the batch with the paths of the pictures that videos are given as under the media root."""
+    column = batch.media.field("frame_paths")
+    if column.null_count == len(column):
+        return batch
+    origins, rows = _origins(batch), _Media.of(batch).rows()
+    found: list[list[str] | None] = column.to_pylist()
+    errors: dict[int, Exception] = {}
+    for number, paths in enumerate(found):
+        if paths is None:
+            continue
+        try:
+            if place.embed:
+                what = "a video given as pictures is not embedded yet; without --embed it is kept by name"
+                raise RecordError(what, reason="unsupported_media")
+            found[number] = [_find_one(path, "image", reader, origins[rows[number]], place) for path in paths]
+        except RecordError as error:
+            errors.setdefault(rows[number], error)
+    there = bytes([paths is not None for paths in found])
+    return batch.with_media(frame_paths=sparse([paths for paths in found if paths], there, column.type)).reject(errors)
 
 
 def _origins(batch: ConversationBatch) -> list[Origin]:

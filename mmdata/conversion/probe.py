@@ -50,6 +50,10 @@ def probe(source: Source, type: MediaType, *, level: Level = "probe", limits: Li
         MediaError: with ``path`` and ``reason``; nothing of it can be decoded, or a limit is exceeded.
     """
     limits = limits or Limits()
+    if type == "audio":
+        name = "" if isinstance(source, bytes) else os.fspath(source)
+        what = "is audio, which nothing looks into yet (--check exists keeps it by name)"
+        raise MediaError(f"{name or 'a medium'}: {what}", path=name, reason="unsupported_media")
     mark = _mark(source, level)  # before it is decoded: a file that takes its place meanwhile shall not pass for it
     found = _image(source, level, limits) if type == "image" else _video(source, level, limits)
     if mark is None:

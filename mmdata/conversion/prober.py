@@ -242,8 +242,11 @@ def _media_faults(
 
 def _files(store: Store, row: int) -> Iterator[File]:
     """Yield what there is to look at of a row's media."""
-    for medium in store[row].media:
-        if medium.frames is not None:  # they are what is read, whatever has become of the file
+    for number, medium in enumerate(store[row].media):
+        if medium.frame_paths is not None and medium.path is None and medium.bytes is None and medium.frames is None:
+            for path in store.located(row).media[number].frame_paths or ():
+                yield File(path, "image")
+        elif medium.frames is not None:  # they are what is read, whatever has become of the file
             yield File(medium.frames, medium.type)
         else:
             source = store.locate(medium) if medium.bytes is None else medium.bytes

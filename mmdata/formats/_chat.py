@@ -25,6 +25,7 @@ from mmdata.formats._turns import (
     add_turn_fields,
     insert_before_question,
     require_answer,
+    require_turns,
     role_of,
 )
 from mmdata.schema import Conversation, Image, Media, MediaType, Message, Part, Role, Text, Video
@@ -83,7 +84,9 @@ def converse(chat: Chat, record: Record, dataset_name: str) -> Conversation:
     if lead:
         insert_before_question(messages, lead)
     extra = add_turn_fields(chat.extra, {str(number): dict(t.extra) for number, t in enumerate(chat.turns) if t.extra})
-    return Conversation(conversation_id(record), tuple(messages), tuple(gallery.media), dataset_name, extra=extra)
+    name = conversation_id(record)
+    require_turns(messages, name)
+    return Conversation(name, tuple(messages), tuple(gallery.media), dataset_name, extra=extra)
 
 
 def _is_blank_system(turn: Turn) -> bool:

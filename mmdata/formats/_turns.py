@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from mmdata.errors import RecordError
+from mmdata.errors import RecordError, SchemaError
 from mmdata.formats._sources import add_fields, json_type
 from mmdata.schema import Image, Message, Part, Role, Video
 
@@ -20,6 +20,7 @@ __all__ = [
     "leftover_fields",
     "media_paths",
     "require_answer",
+    "require_turns",
     "role_of",
 ]
 
@@ -165,3 +166,21 @@ def require_answer(messages: list[Message]) -> None:
     """Raise a :class:`RecordError` unless an assistant speaks."""
     if messages[-1].role != "assistant" and all(message.role != "assistant" for message in messages):
         raise RecordError("the assistant has no turn: there is no answer to learn from", reason="no_conversation")
+
+
+def require_turns(messages: Iterable[Message], conversation: str) -> None:
+    """Raise a :class:`SchemaError` unless user and assistant take turns, the user first, after a system message if any.
+
+    A message that says nothing ends the check: it is the nearer fault, which the schema finds.
+    """
+    expected: Role = "user"
+    for number, message in enumerate(messages):
+        role = message.role
+        if role != expected and not (number == 0 and role == "system"):
+            raise SchemaError(
+                f"conversation {conversation!r}: message {number} should be the {expected}'s, found the {role}'s",
+                reason="role_order",
+            )
+        if not message.content:
+            return
+        expected = "assistant" if role == "user" else "user"

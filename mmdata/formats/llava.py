@@ -27,6 +27,7 @@ from mmdata.formats._turns import (
     leftover_fields,
     media_paths,
     require_answer,
+    require_turns,
     role_of,
 )
 from mmdata.rejects import Reject
@@ -107,7 +108,9 @@ def converse(record: Record, dataset_name: str) -> Conversation:
     messages = _messages(turns, len(images), len(videos))
     media = (*[Media("image", path) for path in images], *[Media("video", path) for path in videos])
     extra = add_turn_fields(unmapped_fields(value, record, MAPPED_FIELDS), leftover_fields(turns))
-    return Conversation(conversation_id(record), messages, media, dataset_name, "train", extra)
+    name = conversation_id(record)
+    require_turns(messages, name)
+    return Conversation(name, messages, media, dataset_name, "train", extra)
 
 
 def _messages(turns: list[Any], images: int, videos: int) -> tuple[Message, ...]:

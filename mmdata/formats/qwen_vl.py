@@ -20,7 +20,7 @@ from mmdata.formats._flat import NotPlainError, TurnColumns, require
 from mmdata.formats._format import Sample
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping, unmapped_fields
-from mmdata.formats._turns import ROLES, add_turn_fields, leftover_fields, require_answer, role_of
+from mmdata.formats._turns import ROLES, add_turn_fields, leftover_fields, require_answer, require_turns, role_of
 from mmdata.schema import Box, Conversation, Image, Media, Message, Part, Region, Text
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
@@ -73,9 +73,9 @@ class QwenVl(JsonSource):
         messages = [_message(turn, pictures) for turn in turns]
         require_answer(messages)
         extra = add_turn_fields(unmapped_fields(value, record, _MAPPED_FIELDS), leftover_fields(turns))
-        return Conversation(
-            conversation_id(record), tuple(messages), tuple(pictures.media), self.dataset_name, extra=extra
-        )
+        name = conversation_id(record)
+        require_turns(messages, name)
+        return Conversation(name, tuple(messages), tuple(pictures.media), self.dataset_name, extra=extra)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain and speak of no boxes."""
@@ -118,7 +118,11 @@ def _encode_parts(text: str, pictures: _Pictures) -> list[tuple[int, Any]]:
     except RecordError:
         raise NotPlainError from None
     require(not any(isinstance(part, Text) and "<img" in part.text for part in parts) and "</img>" in text)
-    return [(0, part.text) if isinstance(part, Text) else (PART_CODES["image"], part.media) for part in parts]
+    found: list[tuple[int, Any]] = []
+    for part in parts:
+        assert isinstance(part, (Text, Image)), "regions are read one by one"
+        found.append((0, part.text) if isinstance(part, Text) else (PART_CODES["image"], part.media))
+    return found
 
 
 class _Pictures:

@@ -264,9 +264,13 @@ def write_mixture(
 
 
 def _relative(medium: Media, root: Path | None) -> Media:
-    if medium.path is None or root is None or not medium.path.startswith(f"{root}/"):
+    if root is None:
         return medium
-    return replace(medium, path=medium.path[len(str(root)) + 1 :])
+    if medium.frame_paths is not None:
+        medium = replace(medium, frame_paths=tuple(path.removeprefix(f"{root}/") for path in medium.frame_paths))
+    if medium.path is None:
+        return medium
+    return replace(medium, path=medium.path.removeprefix(f"{root}/"))
 
 
 def _open(dataset: Dataset, cache: Cache, progress: Callable[[int, int], object]) -> Store:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from mmdata.errors import DataError, SampleError
+from mmdata.errors import DataError, MediaError, SampleError
 from mmdata.pipeline.stopwatch import Stopwatch
 from mmdata.schema import Conversation, Media
 from mmdata.templates import Encoded, PixelPlan, Template
@@ -255,6 +255,8 @@ def _cached_frames(frames: tuple[bytes, ...], plan: PixelPlan, out: Views | None
 
 
 def _source(medium: Media) -> Any:
+    if medium.bytes is None and medium.path is None:
+        raise MediaError(f"this {medium.type} has neither path nor bytes, which nothing can read yet")
     return medium.bytes if medium.bytes is not None else medium.path
 
 

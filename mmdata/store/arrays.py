@@ -30,6 +30,7 @@ __all__ = [
     "lists",
     "lists_of",
     "sparse",
+    "struct_fields",
     "text",
     "text_of",
     "valid_bytes",
@@ -52,6 +53,9 @@ def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.A
     if pa.types.is_integer(arrow_type):
         numbers = _spread(np.array(values, f"int{arrow_type.bit_width}"), there)
         return pa.Array.from_buffers(arrow_type, len(there), [_bits(there), pa.py_buffer(numbers)])
+    if pa.types.is_boolean(arrow_type):
+        bits = _bits(_spread(np.array(values, np.uint8), there).tobytes())
+        return pa.Array.from_buffers(arrow_type, len(there), [_bits(there), bits])
     following = iter(values)
     return pa.array([next(following) if here else None for here in there], arrow_type)
 
@@ -130,11 +134,17 @@ def lists(
     return lists_of(lengths_of(items), to_array(list(chain.from_iterable(items)), list_type.value_type), list_type)
 
 
-def lists_of(lengths: NDArray[np.int32], items: pa.Array, list_type: pa.DataType) -> pa.Array:
-    """Return an array of lists of such ``lengths``, (lists,) int32, which hold all the ``items``."""
+def lists_of(
+    lengths: NDArray[np.int32], items: pa.Array, list_type: pa.DataType, there: bytes | None = None
+) -> pa.Array:
+    """Return an array of lists of such ``lengths``, (lists,) int32, which hold all the ``items``.
+
+    One that is not ``there`` is null, and has the length 0.
+    """
     import pyarrow as pa
 
-    return pa.Array.from_buffers(list_type, len(lengths), [None, _starts(lengths)], children=[items])
+    valid = None if there is None else _bits(there)
+    return pa.Array.from_buffers(list_type, len(lengths), [valid, _starts(lengths)], children=[items])
 
 
 def canonical(array: pa.Array) -> pa.Array:
@@ -146,16 +156,18 @@ def canonical(array: pa.Array) -> pa.Array:
 
     if array.null_count == len(array):
         return pa.nulls(len(array), array.type)
-    if pa.types.is_struct(array.type) and not array.null_count:
-        children = [canonical(array.field(number)) for number in range(array.type.num_fields)]
-        return pa.StructArray.from_arrays(children, fields=list(array.type))
-    if pa.types.is_list(array.type) and not array.null_count:
-        return lists_of(list_lengths(array), canonical(list_values(array)), array.type)
+    there = valid_bytes(array) if array.null_count else None
+    if pa.types.is_struct(array.type):
+        children = list(map(canonical, struct_fields(array)))
+        valid = None if there is None else _bits(there)
+        return pa.Array.from_buffers(array.type, len(array), [valid], children=children)
+    if pa.types.is_list(array.type):
+        return lists_of(list_lengths(array), canonical(list_values(array)), array.type, there)
     return array
 
 
 def list_values(array: pa.ListArray) -> pa.Array:
-    """Return the items of all lists of an array without nulls, one after the other.
+    """Return the items of all lists of an array, one after the other; lists that are null have none.
 
     Arrow's own ``flatten`` would import its compute functions, which takes longer than a small conversion.
     """
@@ -164,6 +176,13 @@ def list_values(array: pa.ListArray) -> pa.Array:
     offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
     first, last = offsets[[0, -1]].tolist()
     return array.values.slice(first, last - first)
+
+
+def struct_fields(array: pa.StructArray) -> list[pa.Array]:
+    """Return the fields of an array of structs, null where a struct is: below one that is, Arrow may hold a zero."""
+    if array.null_count:
+        return list(array.flatten())
+    return [array.field(number) for number in range(array.type.num_fields)]
 
 
 def list_lengths(array: pa.ListArray) -> NDArray[np.int32]:

@@ -10,7 +10,7 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from mmdata.store.arrays import flag_bytes, valid_bytes
+from mmdata.store.arrays import flag_bytes, struct_fields, valid_bytes
 from mmdata.store.batch import ConversationBatch
 
 if TYPE_CHECKING:
@@ -25,17 +25,24 @@ __all__ = ["hash_contents"]
 _WORDS: Final = frozenset({"role", "type"})
 """Columns of words which the first four letters tell apart; what else is text is hashed byte for byte."""
 
+_SAID: Final = ("messages", "media", "tools", "rejected", "desirable")
+"""The columns of what a row says; the others say what it is called and where it is from."""
+
 
 def hash_contents(batch: ConversationBatch) -> list[int]:
-    """Return for each row 64 bits that stand for its messages and media, (rows,).
+    """Return for each row 64 bits that stand for what it says and about which media, (rows,).
+
+    That is messages, media, tools, what was rejected, and the judgement.
 
     They depend on the row alone, not on its batch or the process; rows that differ share them by chance alone.
     """
     import numpy as np
 
     bounds = np.arange(len(batch) + 1)
-    messages, media = (_hash(batch.columns.column(name), bounds, name) for name in ("messages", "media"))
-    found: list[int] = _mix(messages + media).tolist()
+    total = np.zeros(len(batch), np.uint64)
+    for name in _SAID:
+        total += _hash(batch.columns.column(name), bounds, name)
+    found: list[int] = _mix(total).tolist()
     return found
 
 
@@ -52,8 +59,8 @@ def _hash(array: pa.Array, bounds: NDArray[Any], path: str) -> Hashes:
     if array.null_count == len(array):
         return total
     if pa.types.is_struct(array.type):
-        for number, field in enumerate(array.type):
-            total += _hash(array.field(number), bounds, f"{path}.{field.name}")
+        for field, values in zip(array.type, struct_fields(array), strict=True):
+            total += _hash(values, bounds, f"{path}.{field.name}")
         return total
 
     there = np.frombuffer(valid_bytes(array), np.uint8).astype(np.uint64)

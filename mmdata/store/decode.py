@@ -15,18 +15,24 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from mmdata.errors import StoreError
 from mmdata.schema import (
+    Audio,
+    CompactTimes,
     Conversation,
     Image,
     Media,
     MediaType,
     Message,
     Part,
+    Reasoning,
     Region,
     Role,
     Text,
     Time,
+    ToolCall,
     Video,
+    replace,
 )
+from mmdata.store.arrays import valid_bytes
 from mmdata.store.encode import PART_TYPES
 
 if TYPE_CHECKING:
@@ -45,7 +51,7 @@ _FLAGS: Final = (False, True)
 class BatchView:
     """Rows of one record batch, decoded on request; the views of its columns are made once."""
 
-    __slots__ = ("_extra", "_id", "_media", "_messages", "_source", "_split")
+    __slots__ = ("_extra", "_id", "_media", "_messages", "_others", "_source", "_split")
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self._id = _Strings(batch.column("id"))
@@ -54,10 +60,16 @@ class BatchView:
         self._messages = _Messages(batch.column("messages"))
         self._media = _Media(batch.column("media"))
         self._extra = _Strings(batch.column("extra"))
+        self._others: dict[str, Any] = {}  # what few rows have, where any has it
+        for name, kind in _OTHERS.items():
+            column = batch.column(name)
+            if column.null_count < len(column):
+                self._others[name] = kind(column)
 
     def __getitem__(self, row: int) -> Conversation:
         """Return the conversation of one row."""
         extra = self._extra[row]
+        others = {name: column[row] for name, column in self._others.items()} if self._others else {}
         return Conversation(
             self._id[row] or "",
             self._messages[row],
@@ -65,6 +77,7 @@ class BatchView:
             self._source[row],
             self._split[row],  # type: ignore[arg-type]  # it is checked there
             {} if extra == "{}" or extra is None else json.loads(extra),
+            **others,
         )
 
 
@@ -92,24 +105,44 @@ class _Messages:
         return tuple(map(Message, self._role.between(first, last), contents, train))
 
 
+class _Rejected:
+    """The rejected messages of each row, or None."""
+
+    __slots__ = ("_messages", "_there")
+
+    def __init__(self, column: pa.ListArray) -> None:
+        self._messages = _Messages(column)
+        self._there = valid_bytes(column)
+
+    def __getitem__(self, row: int) -> tuple[Message, ...] | None:
+        return self._messages[row] if self._there[row] else None
+
+
 class _Parts:
     """Runs of parts."""
 
-    __slots__ = ("_boxes", "_end", "_kind", "_medium", "_start", "_text")
+    __slots__ = ("_boxes", "_call", "_end", "_kind", "_medium", "_start", "_text", "_train")
 
     def __init__(self, parts: pa.StructArray) -> None:
         self._kind = _Words.of(parts.field("type"), _PARTS)
         self._text = _Strings(parts.field("text"))
         self._medium = memoryview(parts.field("media").buffers()[1]).cast("i")[parts.field("media").offset :]
         self._boxes, self._start, self._end = (_scalars(parts.field(name)) for name in ("boxes", "start", "end"))
+        self._call = [_scalars(parts.field(name)) for name in ("name", "arguments", "call_id")]
+        train = parts.field("train")
+        self._train = _scalars(train) if train.null_count < len(train) else None
 
     def between(self, first: int, last: int) -> tuple[Part, ...]:
         texts, codes = self._text.between(first, last), self._kind.codes[first:last]
-        if codes.count(0) == len(codes):  # nothing but text
+        if codes.count(0) == len(codes) and self._train is None:  # nothing but text
             return tuple(map(Text, texts))
-        return tuple(
-            [self._other(first + n, _PARTS[code], texts[n]) if code else Text(texts[n]) for n, code in enumerate(codes)]
-        )
+        found: list[Part] = [
+            self._other(first + n, _PARTS[code], texts[n]) if code else Text(texts[n]) for n, code in enumerate(codes)
+        ]
+        if self._train is not None:
+            train = map(self._train, range(first, last))
+            found = [part if own is None else replace(part, train=own) for part, own in zip(found, train, strict=True)]
+        return tuple(found)
 
     def _other(self, index: int, kind: str, text: str) -> Part:
         medium = self._medium[index]
@@ -117,6 +150,12 @@ class _Parts:
             return Image(medium)
         if kind == "video":
             return Video(medium)
+        if kind == "audio":
+            return Audio(medium)
+        if kind == "reasoning":
+            return Reasoning(text)
+        if kind == "tool_call":
+            return ToolCall(*[value(index) for value in self._call])
         if kind == "region":
             return Region(text, tuple(map(tuple, self._boxes(index))), medium)
         return Time(self._start(index), self._end(index), medium)
@@ -192,7 +231,7 @@ class _Words:
 
     @classmethod
     def of(cls, array: pa.StringArray, words: tuple[str, ...]) -> _Words:
-        """Return the values of a string array that are all among ``words``, told apart by one letter.
+        """Return the values of a string array that are all among ``words``, told apart by one letter and their length.
 
         Raises:
             StoreError: a value is not.
@@ -203,7 +242,7 @@ class _Words:
             return cls(words, b"")
         starts, (letter, code_of) = np.asarray(_starts(array))[: len(array) + 1], _telling_letter(words)
         letters = np.frombuffer(array.buffers()[2], np.uint8).take(starts[:-1] + letter)
-        codes = letters.tobytes().translate(code_of)
+        codes = (letters + (np.diff(starts) << 4).astype(np.uint8)).tobytes().translate(code_of)
         *counts, strange = np.bincount(np.frombuffer(codes, np.uint8), minlength=len(words) + 1).tolist()
         if strange or sum(map(mul, counts, map(len, words))) != starts[-1] - starts[0]:
             raise StoreError(f"a batch holds a word that is none of {', '.join(words)}; `mmdata check` looks further")
@@ -218,11 +257,15 @@ class _Words:
 
 @cache
 def _telling_letter(words: tuple[str, ...]) -> tuple[int, bytes]:
-    """Return the first place at which no two of the words have the same letter, and a table from letter to word."""
-    place = next(place for place in range(min(map(len, words))) if len({word[place] for word in words}) == len(words))
+    """Return the first place at which letter plus 16 lengths differ between all words, and a table from sum to word.
+
+    Sums are of bytes: they begin anew after 255. Times 16, the lengths of our words do not make up for their letters.
+    """
+    sums = [[(ord(word[place]) + 16 * len(word)) % 256 for word in words] for place in range(min(map(len, words)))]
+    place, marks = next((place, marks) for place, marks in enumerate(sums) if len(set(marks)) == len(words))
     table = bytearray([len(words)]) * 256
-    for code, word in enumerate(words):
-        table[ord(word[place])] = code
+    for code, mark in enumerate(marks):
+        table[mark] = code
     return place, bytes(table)
 
 
@@ -235,5 +278,25 @@ def _scalars(array: pa.Array) -> Reader:
     return lambda index: array[index].as_py()
 
 
+class _Scalars:
+    """The values of an array of anything, None where they are null."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: pa.Array) -> None:
+        self._array = array
+
+    def __getitem__(self, index: int) -> Any:
+        return self._array[index].as_py()
+
+
 def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, dict):
+        return CompactTimes(**{name: _frozen(one) for name, one in value.items()})
+    return value
+
+
+_OTHERS: Final[dict[str, Callable[[pa.Array], Any]]] = {"tools": _Strings, "rejected": _Rejected, "desirable": _Scalars}
+"""The columns that most stores have nothing in, and what reads them."""

@@ -15,20 +15,24 @@ from operator import attrgetter, is_not
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import asdict, astuple
 
 from mmdata.schema import (
     SCHEMA_VERSION,
+    Audio,
     Conversation,
     Image,
     Media,
     MediaType,
+    Message,
     Part,
+    Reasoning,
     Region,
     Role,
     Split,
     Text,
     Time,
+    ToolCall,
     Video,
 )
 from mmdata.store.arrays import codes_of, dictionary, flags, lists_of, sparse, text, words
@@ -40,6 +44,7 @@ __all__ = [
     "PART_CODES",
     "PART_TYPES",
     "ROLE_CODES",
+    "FlatMessages",
     "FlatRows",
     "SparseColumn",
     "arrow_schema",
@@ -51,7 +56,16 @@ __all__ = [
     "upgrade",
 ]
 
-PART_TYPES: Final[dict[type, str]] = {Text: "text", Image: "image", Video: "video", Region: "region", Time: "time"}
+PART_TYPES: Final[dict[type, str]] = {
+    Text: "text",
+    Image: "image",
+    Video: "video",
+    Region: "region",
+    Time: "time",
+    Audio: "audio",
+    Reasoning: "reasoning",
+    ToolCall: "tool_call",
+}
 """The kinds of parts, and what a store calls them; text is the first."""
 PART_CODES: Final[dict[str, int]] = {name: code for code, name in enumerate(PART_TYPES.values())}
 """The number that stands for each kind of part in :attr:`FlatRows.part_codes`."""
@@ -60,17 +74,35 @@ ROLE_CODES: Final[dict[str, int]] = {role: code for code, role in enumerate(get_
 
 _CODE_OF: Final = {kind: code for code, kind in enumerate(PART_TYPES)}
 _PART_FIELDS: Final[dict[str, set[type]]] = {
-    "text": {Text, Region},
-    "media": {Image, Video, Region, Time},
+    "text": {Text, Region, Reasoning},
+    "media": {Image, Video, Region, Time, Audio},
     "boxes": {Region},
     "start": {Time},
     "end": {Time},
+    "name": {ToolCall},
+    "arguments": {ToolCall},
+    "call_id": {ToolCall},
 }
 """Which kinds of parts have a value in each column of the parts."""
 _HAS: Final = {
     name: bytes(kind in kinds for kind in PART_TYPES).ljust(256, b"\0") for name, kinds in _PART_FIELDS.items()
 }
 """The same as tables for ``bytes.translate``: from codes of parts to 1 where there is a value."""
+_FLAT_NAMES: Final = {
+    "text": "texts",
+    "media": "part_media",
+    "boxes": "boxes",
+    "start": "starts",
+    "end": "ends",
+    "name": "tool_names",
+    "arguments": "tool_arguments",
+    "call_id": "call_ids",
+}
+"""What the columns of the parts are called in :class:`FlatMessages`."""
+_INHERITS: Final = 2
+"""In :attr:`FlatMessages.part_train`, of a part that is trained on as its message is."""
+_TRAIN_CODES: Final = {False: 0, True: 1, None: _INHERITS}
+_HAS_TRAIN: Final = b"\1\1".ljust(256, b"\0")
 _SPLITS: Final = get_args(Split)
 _MEDIA_TYPES: Final = get_args(MediaType)
 
@@ -102,9 +134,25 @@ def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
             ("boxes", pa.list_(box)),
             ("start", pa.float64()),
             ("end", pa.float64()),
+            *since(
+                2,
+                ("name", pa.string()),
+                ("arguments", pa.string()),
+                ("call_id", pa.string()),
+                ("train", pa.bool_()),
+            ),
         ]
     )
     message = pa.struct([("role", pa.string()), ("content", pa.list_(part)), ("train", pa.bool_())])
+    # the times of a file's frames, in seconds: start + n * step, or start + unit * (the sum of the first n deltas)
+    clock = pa.struct(
+        [
+            ("start", pa.float64()),
+            ("step", pa.float64()),
+            ("deltas", pa.list_(pa.int32())),
+            ("unit", pa.float64()),
+        ]
+    )
     media = pa.struct(
         [
             ("type", pa.string()),
@@ -120,7 +168,13 @@ def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
             ("times", pa.string()),
             ("frame_times", pa.list_(pa.float64())),
             ("frames", pa.list_(pa.binary())),
-            *since(2, ("size", pa.int64()), ("hash", pa.string())),
+            *since(
+                2,
+                ("size", pa.int64()),
+                ("hash", pa.string()),
+                ("frame_paths", pa.list_(pa.string())),
+                ("clock", clock),
+            ),
         ]
     )
     return pa.schema(
@@ -131,6 +185,7 @@ def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
             pa.field("messages", pa.list_(message)),
             pa.field("media", pa.list_(media)),
             pa.field("extra", pa.string()),
+            *since(2, ("tools", pa.string()), ("rejected", pa.list_(message)), ("desirable", pa.bool_())),
         ]
     )
 
@@ -166,14 +221,37 @@ def _upgraded(array: pa.Array | None, length: int, field: pa.Field) -> pa.Array:
     return pa.Array.from_buffers(field.type, len(array), array.buffers()[:2], offset=array.offset, children=[items])
 
 
-class FlatRows(Struct, frozen=True, eq=False):
+class FlatMessages(Struct, frozen=True, eq=False, kw_only=True):
+    """Messages one after the other, column by column.
+
+    Of the messages: ``roles`` and ``train``, a byte each, and how many parts each has. Of all parts: ``part_codes``, a
+    byte each, the ``texts`` of those that have one, the numbers of the ``part_media`` of those that speak of one, and
+    boxes, times, and what tool calls say likewise. ``part_train`` is a byte each, 2 where a part goes by its message;
+    nothing where all of them do.
+    """
+
+    roles: bytes
+    train: bytes
+    num_parts: Sequence[int]
+    part_codes: bytes
+    texts: Sequence[str]
+    part_media: Sequence[int]
+    boxes: Sequence[Any] = ()
+    starts: Sequence[float] = ()
+    ends: Sequence[float | None] = ()
+    tool_names: Sequence[str] = ()
+    tool_arguments: Sequence[str] = ()
+    call_ids: Sequence[str | None] = ()
+    part_train: bytes = b""
+
+
+class FlatRows(FlatMessages, frozen=True, eq=False, kw_only=True):
     """Some conversations, column by column.
 
-    Of the rows: ``ids``, ``sources``, ``splits``, ``extras``, and how many messages and media each has. Of all
-    messages one after the other: ``roles`` and ``train``, a byte each, and how many parts each has. Of all parts:
-    ``part_codes``, a byte each, the ``texts`` of those that have one, the numbers of the ``part_media`` of those that
-    speak of one, and boxes and times likewise. Of all media: columns by name, with gaps; a name that is not there is a
-    column of nothing but gaps.
+    Of the rows: ``ids``, ``sources``, ``splits``, ``extras``, and how many messages and media each has; the messages of
+    all of them. Of all media: columns by name, with gaps; a name that is not there is a column of nothing but gaps.
+    ``tools`` and ``desirable`` are nothing where no row has any, and so are ``num_rejected``, the numbers of messages
+    that were rejected, and the messages themselves in ``rejected``.
     """
 
     ids: Sequence[str]
@@ -182,17 +260,12 @@ class FlatRows(Struct, frozen=True, eq=False):
     extras: Sequence[Mapping[str, Any]]
     num_messages: Sequence[int]
     num_media: Sequence[int]
-    roles: bytes
-    train: bytes
-    num_parts: Sequence[int]
-    part_codes: bytes
-    texts: Sequence[str]
-    part_media: Sequence[int]
     media_types: Sequence[MediaType]
     media: Mapping[str, SparseColumn]
-    boxes: Sequence[Any] = ()
-    starts: Sequence[float] = ()
-    ends: Sequence[float | None] = ()
+    tools: Sequence[str | None] = ()
+    desirable: Sequence[bool | None] = ()
+    num_rejected: Sequence[int | None] = ()
+    rejected: FlatMessages | None = None
 
     def __len__(self) -> int:
         """Return how many rows there are."""
@@ -201,32 +274,54 @@ class FlatRows(Struct, frozen=True, eq=False):
 
 def flatten(rows: Sequence[Conversation]) -> FlatRows:
     """Return conversations column by column."""
-    messages = [message for row in rows for message in row.messages]
-    parts: list[Part] = [part for message in messages for part in message.content]
     media = [medium for row in rows for medium in row.media]
-    codes = bytes(map(_CODE_OF.__getitem__, map(type, parts)))
-    of_parts = {
-        name: list(map(attrgetter(name), compress(parts, codes.translate(_HAS[name])))) for name in _PART_FIELDS
-    }
+    rejected = [row.rejected for row in rows]
+    is_rejecting = any(rejected)
     return FlatRows(
+        **_flat_messages([message for row in rows for message in row.messages]),
         ids=[row.id for row in rows],
         sources=[row.source for row in rows],
         splits=[row.split for row in rows],
         extras=[row.extra for row in rows],
         num_messages=[len(row.messages) for row in rows],
         num_media=[len(row.media) for row in rows],
-        roles=bytes([ROLE_CODES[message.role] for message in messages]),
-        train=bytes([message.train for message in messages]),
-        num_parts=[len(message.content) for message in messages],
-        part_codes=codes,
-        texts=of_parts["text"],
-        part_media=of_parts["media"],
         media_types=[medium.type for medium in media],
         media=media_columns(media),
-        boxes=of_parts["boxes"],
-        starts=of_parts["start"],
-        ends=of_parts["end"],
+        tools=_unless_null([row.tools for row in rows]),
+        desirable=_unless_null([row.desirable for row in rows]),
+        num_rejected=[None if some is None else len(some) for some in rejected] if is_rejecting else (),
+        rejected=FlatMessages(**_flat_messages([one for some in rejected for one in some or ()]))
+        if is_rejecting
+        else None,
     )
+
+
+def _flat_messages(messages: Sequence[Message]) -> dict[str, Any]:
+    """Return the fields of :class:`FlatMessages`."""
+    parts: list[Part] = [part for message in messages for part in message.content]
+    codes = bytes(map(_CODE_OF.__getitem__, map(type, parts)))
+    known = set(codes)
+    columns: dict[str, Any] = {
+        _FLAT_NAMES[name]: list(map(attrgetter(name), compress(parts, codes.translate(has))))
+        for name, has in _HAS.items()
+        if any(has[code] for code in known)
+    }
+    train = bytes([_TRAIN_CODES[part.train] for part in parts])
+    return {
+        "texts": (),
+        "part_media": (),
+        **columns,
+        "roles": bytes([ROLE_CODES[message.role] for message in messages]),
+        "train": bytes([message.train for message in messages]),
+        "num_parts": [len(message.content) for message in messages],
+        "part_codes": codes,
+        "part_train": train if train.strip(bytes([_INHERITS])) else b"",
+    }
+
+
+def _unless_null(values: list[Any]) -> list[Any]:
+    """Return the values of a column, or none where all are null."""
+    return values if values.count(None) < len(values) else []
 
 
 def media_columns(media: Sequence[Media]) -> dict[str, SparseColumn]:
@@ -257,11 +352,39 @@ def encode(pieces: Sequence[FlatRows]) -> pa.RecordBatch:
         lists_of(_counts(pieces, "num_messages"), _messages(pieces), schema.field("messages").type),
         lists_of(_counts(pieces, "num_media"), _media(pieces), schema.field("media").type),
         text([encode_extra(extra) if extra else "{}" for extra in _joined(pieces, "extras")]),
+        _nullable(pieces, "tools", schema.field("tools").type),
+        _rejected(pieces, schema.field("rejected").type),
+        _nullable(pieces, "desirable", schema.field("desirable").type),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _messages(pieces: Sequence[FlatRows]) -> pa.StructArray:
+def _nullable(pieces: Sequence[FlatRows], column: str, arrow_type: pa.DataType) -> pa.Array:
+    """Return a column of the rows that pieces may have nothing of."""
+    values = _filled(pieces, column)
+    there = bytes(map(is_not, values, repeat(None)))
+    return sparse(list(compress(values, there)), there, arrow_type)
+
+
+def _filled(pieces: Sequence[FlatRows], column: str) -> list[Any]:
+    """Return a column of all the pieces, None for the rows of those that have nothing of it."""
+    return list(chain.from_iterable(getattr(piece, column) or repeat(None, len(piece)) for piece in pieces))
+
+
+def _rejected(pieces: Sequence[FlatRows], list_type: pa.DataType) -> pa.ListArray:
+    import numpy as np
+    import pyarrow as pa
+
+    counts = _filled(pieces, "num_rejected")
+    found = [piece.rejected for piece in pieces if piece.rejected is not None]
+    if not found:
+        return pa.nulls(len(counts), list_type)
+    there = bytes(map(is_not, counts, repeat(None)))
+    lengths = np.fromiter((count or 0 for count in counts), np.int32, len(counts))
+    return lists_of(lengths, _messages(found), list_type, there)
+
+
+def _messages(pieces: Sequence[FlatMessages]) -> pa.StructArray:
     struct = arrow_schema().field("messages").type.value_type
     roles = b"".join(piece.roles for piece in pieces)
     return make_structs(
@@ -272,13 +395,24 @@ def _messages(pieces: Sequence[FlatRows]) -> pa.StructArray:
     )
 
 
-def _parts(pieces: Sequence[FlatRows]) -> pa.StructArray:
+def _parts(pieces: Sequence[FlatMessages]) -> pa.StructArray:
     struct = arrow_schema().field("messages").type.value_type.field("content").type.value_type
     codes = b"".join(piece.part_codes for piece in pieces)
     columns = {"type": words(_bytes_as_codes(codes), list(PART_CODES))}
-    fields = {"text": "texts", "media": "part_media", "boxes": "boxes", "start": "starts", "end": "ends"}
-    for name, attribute in fields.items():
-        columns[name] = sparse(_joined(pieces, attribute), codes.translate(_HAS[name]), struct.field(name).type)
+    for name, attribute in _FLAT_NAMES.items():
+        values = _joined(pieces, attribute)
+        if not values:
+            continue
+        there = codes.translate(_HAS[name])
+        if name == "call_id":  # of all of these alone some may have none
+            is_named = iter(value is not None for value in values)
+            there = bytes(next(is_named) if here else 0 for here in there)
+            values = [value for value in values if value is not None]
+        columns[name] = sparse(values, there, struct.field(name).type)
+    if any(piece.part_train for piece in pieces):
+        train = b"".join(piece.part_train or bytes([_INHERITS]) * len(piece.part_codes) for piece in pieces)
+        there = train.translate(_HAS_TRAIN)
+        columns["train"] = sparse(list(compress(train, there)), there, struct.field("train").type)
     return make_structs(struct, **columns)
 
 
@@ -289,6 +423,8 @@ def _media(pieces: Sequence[FlatRows]) -> pa.StructArray:
     for name in dict.fromkeys(chain.from_iterable(piece.media for piece in pieces)):
         found = [piece.media.get(name, (bytes(len(piece.media_types)), ())) for piece in pieces]
         there, values = b"".join(mask for mask, _ in found), list(chain.from_iterable(some for _, some in found))
+        if name == "clock":
+            values = list(map(asdict, values))
         columns[name] = sparse(values, there, struct.field(name).type)
     return make_structs(struct, **columns)
 
@@ -308,13 +444,13 @@ def _bytes_as_codes(codes: bytes) -> Any:
     return np.frombuffer(codes, np.int8)
 
 
-def _counts(pieces: Sequence[FlatRows], column: str) -> Any:
+def _counts(pieces: Sequence[FlatMessages], column: str) -> Any:
     import numpy as np
 
     counts = _joined(pieces, column)
     return np.fromiter(counts, np.int32, len(counts))
 
 
-def _joined(pieces: Iterable[FlatRows], column: str) -> list[Any]:
+def _joined(pieces: Iterable[FlatMessages], column: str) -> list[Any]:
     """Return a column of all the pieces."""
     return list(chain.from_iterable(map(attrgetter(column), pieces)))

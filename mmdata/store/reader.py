@@ -137,9 +137,10 @@ class Store(Sequence[Conversation]):
 
     def locate(self, media: Media) -> str | None:
         """Return where the file of a medium is: its URL or absolute path, the media root applied; None if embedded."""
-        if media.path is None or "://" in media.path or self.media_root is None:
-            return media.path
-        return str(self.media_root / media.path)
+        return None if media.path is None else self._locate(media.path)
+
+    def _locate(self, path: str) -> str:
+        return path if "://" in path or self.media_root is None else str(self.media_root / path)
 
     @checked
     def rows(self, *, located: bool = False) -> Rows:
@@ -149,8 +150,12 @@ class Store(Sequence[Conversation]):
     def located(self, index: int) -> Conversation:
         """Return the conversation ``self[index]`` with the path of each medium as :meth:`locate` gives it."""
         conversation = self[index]
-        media = tuple(replace(medium, path=self.locate(medium)) for medium in conversation.media)
-        return replace(conversation, media=media)
+        return replace(conversation, media=tuple(map(self._located, conversation.media)))
+
+    def _located(self, medium: Media) -> Media:
+        if medium.frame_paths is not None:
+            medium = replace(medium, frame_paths=tuple(map(self._locate, medium.frame_paths)))
+        return replace(medium, path=self.locate(medium))
 
     def _view(self, batch: int) -> BatchView:
         shard, number = self._batches[batch]

@@ -8,7 +8,19 @@ from itertools import groupby, takewhile
 from typing import TypeAlias
 
 from mmdata.errors import TokenError
-from mmdata.schema import Conversation, Image, Message, Part, Region, Text, Time, Video
+from mmdata.schema import (
+    Audio,
+    Conversation,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Region,
+    Text,
+    Time,
+    ToolCall,
+    Video,
+)
 from mmdata.templates._times import time_text
 
 __all__ = [
@@ -21,6 +33,7 @@ __all__ = [
     "refuse_system",
     "render_content",
     "require_answer",
+    "require_plain",
     "require_question",
 ]
 
@@ -36,7 +49,11 @@ Piece: TypeAlias = "str | Mark | Image | Video"
 
 
 def render_content(content: Iterable[Part], region: Callable[[Region], Iterable[Piece]]) -> list[Piece]:
-    """Return the content in pieces; ``region`` writes phrases with boxes. Times are written as ``12.00s``."""
+    """Return the content in pieces; ``region`` writes phrases with boxes. Times are written as ``12.00s``.
+
+    Raises:
+        TokenError: there is a part that no family has a way to write yet.
+    """
     found: list[Piece] = []
     for part in content:
         if isinstance(part, Text):
@@ -45,9 +62,57 @@ def render_content(content: Iterable[Part], region: Callable[[Region], Iterable[
             found.append(time_text(part))
         elif isinstance(part, Region):
             found += region(part)
-        else:
+        elif isinstance(part, (Image, Video)):
             found.append(part)
+        else:
+            raise TokenError(f"this model family has no way to say {_named(part)}")
     return found
+
+
+def require_plain(conversation: Conversation) -> None:
+    """Refuse what a family has no way to say that reads plain turns alone, so that nothing is dropped in silence.
+
+    Plain are a system message, if any, and then the user's and the assistant's by turns; of parts all but sounds,
+    reasoning and tool calls, each trained on as its message is. An ending that was rejected is no part of a sample.
+
+    Raises:
+        TokenError: with the first of what is not plain.
+    """
+    if fault := _not_plain(conversation):
+        raise TokenError(f"conversation {conversation.id!r} has {fault}, which this model family has no way to say")
+
+
+def _not_plain(conversation: Conversation) -> str:
+    """Return the first of what is not plain in a conversation, or nothing."""
+    if conversation.tools is not None:
+        return "tools that were declared"
+    before = "assistant"  # the first is the user's
+    for number, message in enumerate(conversation.messages):
+        role = message.role
+        if role == "tool":
+            return f"a message of a tool (number {number})"
+        if role == "system":
+            if number:
+                return f"a later system message (number {number})"
+        elif role == before:
+            where = f"(number {number})"
+            return f"two messages of the {role} in a row {where}" if number else f"an answer that comes first {where}"
+        else:
+            before = role
+        trained = role == "assistant" and message.train
+        for part in message.content:
+            if isinstance(part, (Audio, Reasoning, ToolCall)):
+                return f"{_named(part)} (in message {number})"
+            if part.train is not None and part.train != trained:
+                return f"a part with a 'train' of its own (in message {number})"
+    return ""
+
+
+def _named(part: Part) -> str:
+    """Return what a part that is not plain is called."""
+    if isinstance(part, ToolCall):
+        return f"a call of the tool {part.name!r}"
+    return "audio" if isinstance(part, Audio) else "reasoning"
 
 
 def merge_texts(sequence: Iterable[Piece]) -> list[Piece]:
@@ -79,8 +144,9 @@ def require_answer(conversation: Conversation) -> Sequence[Message]:
     """Return the messages up to the last answer; a question without one teaches nothing.
 
     Raises:
-        TokenError: there is no answer.
+        TokenError: there is no answer, or not all is plain, see :func:`require_plain`.
     """
+    require_plain(conversation)
     messages = conversation.messages
     messages = messages[:-1] if messages[-1].role == "user" else messages
     if not messages or messages[-1].role != "assistant":
@@ -92,8 +158,9 @@ def require_question(conversation: Conversation) -> Sequence[Message]:
     """Return the messages up to the last question; the answer to it, where there is one, is left off.
 
     Raises:
-        TokenError: there is no question.
+        TokenError: there is no question, or not all is plain, see :func:`require_plain`.
     """
+    require_plain(conversation)
     messages = conversation.messages
     messages = messages[:-1] if messages[-1].role == "assistant" else messages
     if not messages or messages[-1].role != "user":

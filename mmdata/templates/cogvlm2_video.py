@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
-from mmdata.schema import Conversation, Message, Part, Video
+from mmdata.schema import Conversation, Message, Part, Video, replace
 from mmdata.templates import registry
 from mmdata.templates.toolkit import (
     Encoded,
@@ -167,7 +167,7 @@ class CogVLM2Video:
         return f"{past}Question: {query} {ask}"
 
     def _video(self, conversation: Conversation) -> Iterable[Medium]:
-        shown = {part for message in conversation.messages for part in media_of(message.content)}
+        shown = {replace(part, train=None) for message in conversation.messages for part in media_of(message.content)}
         if not shown:
             return
         if len(shown) > 1 or not all(isinstance(part, Video) for part in shown):

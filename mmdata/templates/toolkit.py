@@ -32,6 +32,7 @@ from mmdata.templates._content import (
     refuse_system,
     render_content,
     require_answer,
+    require_plain,
     require_question,
 )
 from mmdata.templates._encoded import IGNORE, Encoded, MediaSlot, PixelPlan, attention_mask
@@ -74,6 +75,7 @@ __all__ = [
     "refuse_system",
     "render_content",
     "require_answer",
+    "require_plain",
     "require_question",
     "sequential_positions",
     "text_and_times",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.errors import TokenError
-from mmdata.schema import Conversation, Image, Message, Part, Text
+from mmdata.schema import Conversation, Image, Message, Part, Text, replace
 from mmdata.templates import registry
 from mmdata.templates.toolkit import (
     Encoded,
@@ -152,7 +152,7 @@ class VisualGLM:
         return [*media, Run(words)], over
 
     def _media(self, conversation: Conversation) -> list[Item]:
-        shown = {part for message in conversation.messages for part in media_of(message.content)}
+        shown = {replace(part, train=None) for message in conversation.messages for part in media_of(message.content)}
         if not shown:
             return []
         if len(shown) > 1 or not all(isinstance(part, Image) for part in shown):

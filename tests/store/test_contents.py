@@ -5,7 +5,21 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdata.schema import Conversation, Image, Media, Message, Region, Text, assistant, replace, user
+from mmdata.schema import (
+    CompactTimes,
+    Conversation,
+    Image,
+    Media,
+    Message,
+    Reasoning,
+    Region,
+    Text,
+    ToolCall,
+    assistant,
+    replace,
+    tool,
+    user,
+)
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.contents import hash_contents
 from tests.conversations import conversations
@@ -29,12 +43,16 @@ def test_a_content_is_the_same_in_a_slice(rows: list[Conversation], data: st.Dat
 
 
 @given(st.lists(conversations(), max_size=6))
-def test_contents_are_alike_just_where_messages_and_media_are(rows: list[Conversation]) -> None:
+def test_contents_are_alike_just_where_the_same_is_said(rows: list[Conversation]) -> None:
     found = hashes(rows)
 
     for row, content in zip(rows, found, strict=True):
-        same = [(row.messages, row.media) == (other.messages, other.media) for other in rows]
+        same = [_said(row) == _said(other) for other in rows]
         assert [content == other for other in found] == same
+
+
+def _said(row: Conversation) -> tuple[object, ...]:
+    return row.messages, row.media, row.tools, row.rejected, row.desirable
 
 
 CUP, BUS = Media("image", "cup.jpg"), Media("image", "bus.jpg")
@@ -65,6 +83,26 @@ def test_whatever_differs_in_a_row_shows_in_its_content() -> None:
         replace(BASE, media=(CUP, replace(BUS, width=3))),
         replace(BASE, media=(replace(CUP, height=3), BUS)),
         replace(BASE, media=(Media("image", bytes=b"cup.jpg"), BUS)),
+        saying(user(Image(0), "ab", Text("c", train=False)), assistant("d")),
+        saying(user(Image(0), "ab", Text("c", train=True)), assistant("d")),
+        saying(user(Image(0), Text("ab", train=True), "c"), assistant("d")),
+        saying(user(Image(0), "ab", Reasoning("c")), assistant("d")),
+        saying(user(Image(0), "ab", ToolCall("c")), assistant("d")),
+        saying(user(Image(0), "ab", ToolCall("c", "[]")), assistant("d")),
+        saying(user(Image(0), "ab", ToolCall("c", "{}", "e")), assistant("d")),
+        saying(user(Image(0), "ab", "c"), tool("d")),
+        replace(BASE, tools="[]"),
+        replace(BASE, tools="{}"),
+        replace(BASE, rejected=(assistant("e"),)),
+        replace(BASE, rejected=(assistant("f"),)),
+        replace(BASE, desirable=True),
+        replace(BASE, messages=(*BASE.messages[:1], assistant("d", train=False)), desirable=False),
+        replace(BASE, media=(CUP, Media("video", "bus.jpg"))),
+        replace(BASE, media=(CUP, Media("audio", "bus.jpg"))),
+        replace(BASE, media=(CUP, Media("video", frame_paths=("bus.jpg",)))),
+        replace(BASE, media=(CUP, Media("video", "bus.jpg", clock=CompactTimes(step=1.0)))),
+        replace(BASE, media=(CUP, Media("video", "bus.jpg", clock=CompactTimes(deltas=(), unit=1.0)))),
+        replace(BASE, media=(CUP, Media("video", "bus.jpg", clock=CompactTimes(deltas=(0,), unit=1.0)))),
     ]
 
     assert len(set(hashes(rows))) == len(rows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdata.errors import DroppedSampleError, TokenError
-from mmdata.schema import Conversation, Message, Text, replace, user
+from mmdata.schema import (
+    Audio,
+    Conversation,
+    Media,
+    Message,
+    Reasoning,
+    Text,
+    ToolCall,
+    assistant,
+    replace,
+    system,
+    tool,
+    user,
+)
 from mmdata.templates import IGNORE, Encoded, Template
 from tests.templates.families import FAMILIES, Family, Vocabulary, conversations, pictures, said
 
@@ -267,3 +282,46 @@ def _same(one: Encoded, other: Encoded) -> bool:
     return (one.slots, one.pixels) == (other.slots, other.pixels) and all(
         np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays
     )
+
+
+_SOUND = (Media("audio", "a.wav"),)
+_UNSAID: dict[str, tuple[tuple[Message, ...], dict[str, Any]]] = {
+    "a message of a tool": ((user("a"), assistant("b"), tool("c")), {}),
+    "a call of the tool 'look'": ((user("a"), assistant(ToolCall("look"))), {}),
+    "reasoning": ((user("a"), assistant(Reasoning("hm"), "b")), {}),
+    "audio": ((user(Audio(0), "a"), assistant("b")), {"media": _SOUND}),
+    "a later system message": ((user("a"), system("b"), user("c"), assistant("d")), {}),
+    "a later system message (number 1)": ((system("a"), system("b"), user("c"), assistant("d")), {}),
+    "two messages of the user in a row": ((user("a"), user("b"), assistant("c")), {}),
+    "two messages of the assistant in a row": ((user("a"), assistant("b"), assistant("c")), {}),
+    "an answer that comes first": ((assistant("a"), user("b"), assistant("c")), {}),
+    "a part with a 'train' of its own": ((user("a"), assistant("b", Text("c", train=False))), {}),
+    "a part with a 'train' of its own (in message 0)": ((user(Text("a", train=True)), assistant("b")), {}),
+    "tools that were declared": ((user("a"), assistant("b")), {"tools": "[]"}),
+}
+
+
+@every_family
+@pytest.mark.parametrize("what", _UNSAID)
+def test_what_a_family_cannot_say_is_refused_by_name(family: Family, vocabulary: Vocabulary, what: str) -> None:
+    messages, others = _UNSAID[what]
+    conversation = Conversation("c1", messages, **others)
+    template = family.template(vocabulary)
+
+    for read in (template.encode, template.prompt, template.length):
+        with pytest.raises(TokenError, match=re.escape(f"'c1' has {what}")):
+            read(conversation)
+
+
+@every_family
+def test_a_part_that_is_trained_as_its_message_is_and_a_rejected_ending_change_no_sample(
+    family: Family, vocabulary: Vocabulary
+) -> None:
+    template = family.template(vocabulary)
+    plain = Conversation("c1", (user("a"), assistant("b")))
+    spelled = Conversation(
+        "c1", (user(Text("a", train=False)), assistant(Text("b", train=True))), rejected=(assistant(Reasoning("c")),)
+    )
+
+    assert np.array_equal(template.encode(plain).input_ids, template.encode(spelled).input_ids)
+    assert np.array_equal(template.encode(plain).labels, template.encode(spelled).labels)

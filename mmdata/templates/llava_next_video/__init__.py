@@ -45,6 +45,7 @@ from mmdata.templates.toolkit import (
     plan_clip,
     render_content,
     require_answer,
+    require_plain,
     require_question,
     sequential_positions,
     text_and_times,
@@ -201,6 +202,7 @@ class LlavaNextVideo:
         return self._items(segments[:-1] if segments[-1].opening else segments, conversation)
 
     def _segments(self, conversation: Conversation, messages: Sequence[Message]) -> list[Segment]:
+        require_plain(conversation)
         system = self._dialect.system if self.system is None else self.system
         if messages and messages[0].role == "system":
             system, messages = messages[0].text, messages[1:]

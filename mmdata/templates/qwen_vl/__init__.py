@@ -32,6 +32,7 @@ from mmdata.templates.toolkit import (
     merge_texts,
     num_tokens,
     render_content,
+    require_plain,
     require_question,
     sequential_positions,
     truncate,
@@ -157,6 +158,7 @@ class QwenVL:
         return [*chain(*self._segments(conversation, conversation.messages))]
 
     def _segments(self, conversation: Conversation, messages: Sequence[Message]) -> Iterator[list[Item]]:
+        require_plain(conversation)
         if self.layout == "chatml" and (not messages or messages[0].role != "system"):
             yield self._chatml("system", [self.system], conversation, answer=False)
         images = 0
