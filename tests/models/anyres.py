@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.llava_next_video import LlavaNextVideoConfig
 
@@ -30,7 +31,7 @@ def unpadded(rows: int, columns: int, height: int, width: int) -> tuple[slice, s
     return slice(0, rows), slice(padding, columns - padding)
 
 
-def picture_rows(config: LlavaNextVideoConfig, pinpoints: list[list[int]], height: int, width: int) -> np.ndarray:
+def picture_rows(config: LlavaNextVideoConfig, pinpoints: list[list[int]], height: int, width: int) -> NDArray[Any]:
     """Media rows of one picture whose first tile is image 0."""
     size, side = config.vision.image_size, config.vision.side
     best = best_resolution(height, width, pinpoints)
@@ -43,17 +44,19 @@ def picture_rows(config: LlavaNextVideoConfig, pinpoints: list[list[int]], heigh
     return np.concatenate([np.arange(side**2), grid.ravel()])
 
 
-def frame_rows(config: LlavaNextVideoConfig, frames: int) -> np.ndarray:
+def frame_rows(config: LlavaNextVideoConfig, frames: int) -> NDArray[Any]:
     """Media rows of a clip whose first frame is image 0."""
     pooled = config.vision.side**2 + np.arange(config.pooled_side**2)
     return (np.arange(frames)[:, None] * config.media_rows + pooled).ravel()
 
 
-def model_inputs(config: LlavaNextVideoConfig, settings: dict[str, Any], case: dict[str, np.ndarray]) -> dict[str, Any]:
+def model_inputs(
+    config: LlavaNextVideoConfig, settings: dict[str, Any], case: dict[str, NDArray[Any]]
+) -> dict[str, Any]:
     """What the model reads for one golden case: numpy arrays by argument name."""
     ids = case["input_ids"]
     index = np.full(ids.shape, -1)
-    images: list[np.ndarray] = []
+    images: list[NDArray[Any]] = []
     if "pixel_values" in case:
         place(index, ids == settings["image_token_index"], pictures(config, settings, case, images))
     if "pixel_values_videos" in case:
@@ -65,7 +68,7 @@ def model_inputs(config: LlavaNextVideoConfig, settings: dict[str, Any], case: d
     return inputs
 
 
-def pictures(config: LlavaNextVideoConfig, settings: dict, case: dict, images: list[np.ndarray]) -> np.ndarray:
+def pictures(config: LlavaNextVideoConfig, settings: dict, case: dict, images: list[NDArray[Any]]) -> NDArray[Any]:
     rows = []
     for tiles, (height, width) in zip(case["pixel_values"], case["image_sizes"], strict=True):
         first = sum(map(len, images))
@@ -74,7 +77,7 @@ def pictures(config: LlavaNextVideoConfig, settings: dict, case: dict, images: l
     return np.concatenate(rows)
 
 
-def clips(config: LlavaNextVideoConfig, case: dict, images: list[np.ndarray]) -> np.ndarray:
+def clips(config: LlavaNextVideoConfig, case: dict, images: list[NDArray[Any]]) -> NDArray[Any]:
     rows = []
     for frames in case["pixel_values_videos"]:
         rows.append(sum(map(len, images)) * config.media_rows + frame_rows(config, len(frames)))
@@ -82,6 +85,6 @@ def clips(config: LlavaNextVideoConfig, case: dict, images: list[np.ndarray]) ->
     return np.concatenate(rows)
 
 
-def place(index: np.ndarray, where: np.ndarray, rows: np.ndarray) -> None:
+def place(index: NDArray[Any], where: NDArray[Any], rows: NDArray[Any]) -> None:
     assert where.sum() == len(rows), "placeholders and features must be as many"
     index[where] = rows

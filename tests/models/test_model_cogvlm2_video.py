@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mindspore import Tensor
+from numpy.typing import NDArray
 
 import models.cogvlm2_video as cogvlm2
 from models.modules import next_token_loss
@@ -45,7 +46,7 @@ def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> cogvlm2.Cog
     return convert(cogvlm2, config, weights_of(folder), tmp_path_factory.mktemp("cog") / "w.safetensors")
 
 
-def model_inputs(case: dict[str, np.ndarray], *clips: np.ndarray) -> dict[str, Tensor]:
+def model_inputs(case: dict[str, NDArray[Any]], *clips: NDArray[Any]) -> dict[str, Tensor]:
     names = {"position_ids": "position_ids", "attention_mask": "segment_ids", "labels": "labels"}
     inputs = {ours: ints(case[name]) for name, ours in names.items() if name in case}
     media = case["token_type_ids"] == 1

@@ -1,4 +1,4 @@
-"""Make the pack anew: ``python tests/pack/make.py``, with FFmpeg and the packages that README.md names.
+"""Make the pack anew: ``python -m tests.pack.make``, with FFmpeg and the packages that README.md names.
 
 What is made depends on nothing but these programs: the same versions give the same bytes.
 """
@@ -11,11 +11,8 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from making import (
+from tests.pack.making import (
     annotations,
     clips,
     cogvlm2,
@@ -28,7 +25,7 @@ from making import (
     visualglm_model,
     vocabularies,
 )
-from making.writing import FIXTURES, GOLDEN, PACK
+from tests.pack.making.writing import FIXTURES, GOLDEN, PACK
 
 _SUBJECTS = (
     vocabularies,

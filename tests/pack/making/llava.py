@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from making.vocabularies import Bytes, pieces, qwen
-from making.writing import GOLDEN, WORDS, runs, write_arrays, write_json
+from tests.pack.making.vocabularies import Bytes, pieces, qwen
+from tests.pack.making.writing import GOLDEN, WORDS, runs, write_arrays, write_json
 
 _FOLDER = GOLDEN / "llava_next_video"
 _IMAGE = -200

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from making.vocabularies import pieces
-from making.writing import GOLDEN, WORDS, write_arrays, write_json
+from tests.pack.making.vocabularies import pieces
+from tests.pack.making.writing import GOLDEN, WORDS, write_arrays, write_json
 
 _FOLDER = GOLDEN / "visualglm"
 _RECORDS = [

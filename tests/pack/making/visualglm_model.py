@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
-from making.writing import GOLDEN, write_arrays, write_json
+from tests.pack.making.writing import GOLDEN, write_arrays, write_json
 
 _FOLDER = GOLDEN / "visualglm" / "tiny"
 _IMAGE, _PATCH = 12, 4
