@@ -6,7 +6,20 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mmdata.schema import Conversation, Image, Media, Message, Region, Text, Time, Video, assistant, user
+from mmdata.schema import (
+    Conversation,
+    Image,
+    Media,
+    MediaType,
+    Message,
+    Part,
+    Region,
+    Text,
+    Time,
+    Video,
+    assistant,
+    user,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 words = texts.filter(bool)
@@ -34,7 +47,8 @@ def spans(draw: st.DrawFn) -> tuple[float, float | None]:
 
 @st.composite
 def media(draw: st.DrawFn) -> Media:
-    kind = draw(st.sampled_from(["image", "video"]))
+    kinds: list[MediaType] = ["image", "video"]
+    kind = draw(st.sampled_from(kinds))
     times = sorted(draw(st.lists(seconds, max_size=3)))
     cached = draw(st.booleans())
     return Media(
@@ -58,7 +72,7 @@ def media(draw: st.DrawFn) -> Media:
 def parts(draw: st.DrawFn, media: tuple[Media, ...]) -> Any:
     images = [n for n, medium in enumerate(media) if medium.type == "image"]
     videos = [n for n, medium in enumerate(media) if medium.type == "video"]
-    kinds = [st.builds(Text, texts)]
+    kinds: list[st.SearchStrategy[Part]] = [st.builds(Text, texts)]
     if media:
         anything = st.integers(0, len(media) - 1)
         kinds.append(st.builds(Region, texts, st.lists(boxes(), max_size=2).map(tuple), anything))
@@ -66,7 +80,7 @@ def parts(draw: st.DrawFn, media: tuple[Media, ...]) -> Any:
         kinds.append(st.builds(Image, st.sampled_from(images)))
     if videos:
         kinds.append(st.builds(Video, st.sampled_from(videos)))
-        kinds.append(st.builds(lambda span, medium: Time(*span, medium), spans(), st.sampled_from(videos)))
+        kinds.append(st.builds(lambda span, medium: Time(span[0], span[1], medium), spans(), st.sampled_from(videos)))
     return draw(st.one_of(kinds))
 
 

@@ -5,6 +5,7 @@ Written from the published algorithm: best resolution, unpadding (rounded to 7 d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ from models.llava_next_video import LlavaNextVideoConfig
 
 
 def best_resolution(height: int, width: int, pinpoints: list[list[int]]) -> tuple[int, int]:
-    def fit(pinpoint: list[int]) -> tuple[int, int]:
+    def fit(pinpoint: Sequence[int]) -> tuple[int, int]:
         rows, columns = pinpoint
         scale = min(columns / width, rows / height)
         effective = min(int(width * scale) * int(height * scale), width * height)
         return effective, effective - rows * columns  # more of the picture, then less waste
 
-    return tuple(max(pinpoints, key=fit))
+    rows, columns = max(pinpoints, key=fit)
+    return rows, columns
 
 
 def unpadded(rows: int, columns: int, height: int, width: int) -> tuple[slice, slice]:
@@ -39,7 +41,7 @@ def picture_rows(config: LlavaNextVideoConfig, pinpoints: list[list[int]], heigh
     tile, row, column = np.meshgrid(np.arange(down * across), np.arange(side), np.arange(side), indexing="ij")
     rows = (tile + 1) * config.media_rows + row * side + column
     grid = rows.reshape(down, across, side, side).transpose(0, 2, 1, 3).reshape(down * side, across * side)
-    grid = grid[unpadded(*grid.shape, height, width)]
+    grid = grid[unpadded(len(grid), grid.shape[1], height, width)]
     grid = np.concatenate([grid, np.full((len(grid), 1), config.media_rows - 1)], 1)
     return np.concatenate([np.arange(side**2), grid.ravel()])
 
@@ -68,7 +70,9 @@ def model_inputs(
     return inputs
 
 
-def pictures(config: LlavaNextVideoConfig, settings: dict, case: dict, images: list[NDArray[Any]]) -> NDArray[Any]:
+def pictures(
+    config: LlavaNextVideoConfig, settings: dict[str, Any], case: dict[str, NDArray[Any]], images: list[NDArray[Any]]
+) -> NDArray[Any]:
     rows = []
     for tiles, (height, width) in zip(case["pixel_values"], case["image_sizes"], strict=True):
         first = sum(map(len, images))
@@ -77,7 +81,7 @@ def pictures(config: LlavaNextVideoConfig, settings: dict, case: dict, images: l
     return np.concatenate(rows)
 
 
-def clips(config: LlavaNextVideoConfig, case: dict, images: list[NDArray[Any]]) -> NDArray[Any]:
+def clips(config: LlavaNextVideoConfig, case: dict[str, NDArray[Any]], images: list[NDArray[Any]]) -> NDArray[Any]:
     rows = []
     for frames in case["pixel_values_videos"]:
         rows.append(sum(map(len, images)) * config.media_rows + frame_rows(config, len(frames)))

@@ -44,7 +44,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def convert(module: ModuleType, config: Any, source: Path, target: Path, **options: Any) -> nn.Cell:
+def convert(module: ModuleType, config: Any, source: Path, target: Path, **options: Any) -> Any:
     """A model of the family, filled from the weights `source` by way of a converted file at `target`."""
     model = module.MODEL(config)
     account = import_weights(source, target, module.weight_map(config), parameter_shapes(model), **options)
@@ -94,7 +94,7 @@ def layer_outputs(model: nn.Cell, inputs: dict[str, Tensor]) -> list[NDArray[Any
 
 def relative(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
     """The difference's norm over the reference's; below 1e-3 that is noise (a key bias has no true gradient)."""
-    return float(np.linalg.norm(ours.astype(np.float64) - theirs) / max(np.linalg.norm(theirs), 1e-3))
+    return float(np.linalg.norm(ours.astype(np.float64) - theirs) / max(float(np.linalg.norm(theirs)), 1e-3))
 
 
 def greedy(model: Any, inputs: dict[str, Any], expected: NDArray[Any], expected_logits: NDArray[Any] | None) -> None:

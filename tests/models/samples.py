@@ -28,7 +28,7 @@ def small(family: str, **changes: Any) -> VisionLanguageModel:
     if family == "visualglm":
         config = replace(config, qformer=replace(config.qformer, queries=4))
     ms.set_seed(0)
-    model = family_module(family).MODEL(config)
+    model: VisionLanguageModel = family_module(family).MODEL(config)
     for name, parameter in model.parameters_and_names():
         if parameter.ndim > 1 and "positions" not in name:  # wide enough to tell tokens apart
             parameter.set_data(parameter * 5)

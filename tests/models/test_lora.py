@@ -71,7 +71,7 @@ def test_a_cogvlm2_video_model_with_an_adapter_is_the_reference(folder: Path, tm
 
 def glm_case(
     folder: Path, tmp_path: Path
-) -> tuple[visualglm.VisualGLM, dict[str, Tensor], dict[str, NDArray[Any]], dict]:
+) -> tuple[visualglm.VisualGLM, dict[str, Tensor], dict[str, NDArray[Any]], dict[str, Any]]:
     settings = read_json(folder / "config.json")
     model = convert(visualglm, glm.config_of(settings), weights_of(folder), tmp_path / "w")
     case = arrays(folder / "model_io.npz")

@@ -43,7 +43,10 @@ TOWERS = pytest.mark.parametrize("tower", model_folders("cogvlm2_video", "config
 @pytest.fixture(scope="module")
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> cogvlm2.CogVLM2Video:
     config = cogvlm2.from_hf(read_json(folder / "config.json"))
-    return convert(cogvlm2, config, weights_of(folder), tmp_path_factory.mktemp("cog") / "w.safetensors")
+    model: cogvlm2.CogVLM2Video = convert(
+        cogvlm2, config, weights_of(folder), tmp_path_factory.mktemp("cog") / "w.safetensors"
+    )
+    return model
 
 
 def model_inputs(case: dict[str, NDArray[Any]], *clips: NDArray[Any]) -> dict[str, Tensor]:

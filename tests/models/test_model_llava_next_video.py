@@ -36,7 +36,10 @@ FOLDERS = pytest.mark.parametrize("folder", model_folders("llava_next_video", "c
 @pytest.fixture(scope="module")
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> llava.LlavaNextVideo:
     config = llava.from_hf(read_json(folder / "config.json"))
-    return convert(llava, config, weights_of(folder), tmp_path_factory.mktemp("llava") / "w.safetensors")
+    model: llava.LlavaNextVideo = convert(
+        llava, config, weights_of(folder), tmp_path_factory.mktemp("llava") / "w.safetensors"
+    )
+    return model
 
 
 def tensors(inputs: dict[str, NDArray[Any]]) -> dict[str, Tensor]:

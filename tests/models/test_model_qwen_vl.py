@@ -34,7 +34,8 @@ FOLDERS = pytest.mark.parametrize("folder", model_folders("qwen_vl", "info.json"
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> qwen.QwenVL:
     info = read_json(folder / "info.json")
     config = qwen.from_hf({**info["llm"], "visual": info["visual"]})
-    return convert(qwen, config, weights_of(folder), tmp_path_factory.mktemp("qwen") / "w.safetensors")
+    model: qwen.QwenVL = convert(qwen, config, weights_of(folder), tmp_path_factory.mktemp("qwen") / "w.safetensors")
+    return model
 
 
 def model_inputs(case: dict[str, NDArray[Any]]) -> dict[str, Tensor]:

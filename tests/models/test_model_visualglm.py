@@ -62,7 +62,10 @@ def config_of(settings: dict[str, Any]) -> visualglm.VisualGLMConfig:
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> visualglm.VisualGLM:
     config = config_of(read_json(folder / "config.json"))
     source = weights_of(folder)
-    return convert(visualglm, config, source, tmp_path_factory.mktemp("visualglm") / "w.safetensors")
+    model: visualglm.VisualGLM = convert(
+        visualglm, config, source, tmp_path_factory.mktemp("visualglm") / "w.safetensors"
+    )
+    return model
 
 
 def model_inputs(case: dict[str, NDArray[Any]], settings: dict[str, Any]) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+from tests.pack.making import annotations as annotation_files
 from tests.pack.making import (
-    annotations,
     clips,
     cogvlm2,
     cogvlm2_model,
@@ -31,7 +31,7 @@ _SUBJECTS = (
     vocabularies,
     pictures,
     clips,
-    annotations,
+    annotation_files,
     llava,
     llava_model,
     cogvlm2,

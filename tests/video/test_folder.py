@@ -11,6 +11,7 @@ from PIL import Image
 from mmdata import video
 from mmdata.conversion.probe import check
 from mmdata.errors import VideoError
+from mmdata.image.families import ResizeName
 from tests.video.clips import HEIGHT, WIDTH, numbers_in, picture
 
 
@@ -41,7 +42,9 @@ def test_a_folder_is_indexed_and_checked_like_a_file(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "resize", "shape"), [(20, "fast", (20, 20)), ((8, 12), "fast", (8, 12)), (30, "qwen_vl", (30, 30))]
 )
-def test_pictures_are_resized_as_frames_are(folder: Path, size: int, resize: str, shape: tuple[int, int]) -> None:
+def test_pictures_are_resized_as_frames_are(
+    folder: Path, size: int | tuple[int, int], resize: ResizeName, shape: tuple[int, int]
+) -> None:
     assert video.sample(folder, "uniform:2", size=size, resize=resize).pixels.shape[1:3] == shape
 
 
@@ -68,4 +71,6 @@ def test_many_clips_come_in_order_and_one_that_fails_costs_itself(folder: Path) 
     assert [isinstance(outcome, VideoError) for outcome in outcomes] == [False, True, False, True, False] * 5
     whole = outcomes[0]
     assert not isinstance(whole, VideoError)
-    assert all(np.array_equal(outcome.pixels, whole.pixels) for outcome in outcomes[::5])
+    sound = [outcome for outcome in outcomes[::5] if not isinstance(outcome, VideoError)]
+    assert len(sound) == 5
+    assert all(np.array_equal(outcome.pixels, whole.pixels) for outcome in sound)

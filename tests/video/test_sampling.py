@@ -21,7 +21,7 @@ def clock(count: int, fps: float = 30.0, keyframes: tuple[int, ...] = (0,)) -> C
 
 
 def numbers(text: str, of: Clock, pad: Any = "none") -> list[int]:
-    return Strategy.parse(text).numbers(of, pad=pad).tolist()
+    return list(map(int, Strategy.parse(text).numbers(of, pad=pad)))
 
 
 def test_uniform_takes_the_first_and_the_last_frame() -> None:

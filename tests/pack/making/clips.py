@@ -184,7 +184,7 @@ def _complaints(path: Path) -> list[str]:
 
 def _sampled(path: Path) -> dict[str, Any]:
     """Return which frames CogVLM2-Video's three rules take, worked from ffprobe's times."""
-    times = np.float32(told(path)["times"])
+    times = np.array(told(path)["times"], np.float32)
     count, even = len(times), path.stem != "uneven"
     seconds = range(round(float(times.max())) + 1)
     chat = [int(np.abs(times - np.float32(second)).argmin()) for second in seconds][:24]

@@ -176,7 +176,7 @@ def _llama(weights: dict[str, Tensor]) -> tuple[LlamaForCausalLM, dict[str, Tens
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
         attn_implementation="eager",
     )
-    state = {}
+    state: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         if name.startswith(_TOWER):
             continue
@@ -263,7 +263,8 @@ def _gradients(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels
 def _adapter(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor) -> None:
     """LoRA on every linear layer of the decoder: the same as adding ``alpha / rank * B A`` to its weights."""
     rank, alpha, keys = 2, 6.0, _KEY_HEADS * _SIZE
-    generator, pairs, adapted = torch.Generator().manual_seed(7), {}, dict(weights)
+    generator, adapted = torch.Generator().manual_seed(7), dict(weights)
+    pairs: dict[str, Tensor] = {}
     qkv, out = "self_attn.language_expert_query_key_value", "self_attn.language_expert_dense"
     rows = {"q": (qkv, 0, _HIDDEN), "k": (qkv, _HIDDEN, keys), "v": (qkv, _HIDDEN + keys, keys)}
     rows |= {"o": (out, 0, _HIDDEN), "down": ("mlp.language_mlp.down_proj", 0, _HIDDEN)}

@@ -118,7 +118,8 @@ def _config(model: LlavaNextVideoForConditionalGeneration) -> dict[str, Any]:
 
 def _ids(rng: np.random.Generator, parts: list[tuple[int, int | None]]) -> NDArray[Any]:
     runs = [np.full(n, token) if token is not None else rng.integers(3, 59, n) for n, token in parts]
-    return np.concatenate(runs)[None]
+    ids: NDArray[np.int64] = np.concatenate(runs)[None]
+    return ids
 
 
 def _pixels(rng: np.random.Generator, *shape: int) -> NDArray[Any]:

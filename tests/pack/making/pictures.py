@@ -33,7 +33,8 @@ def drawn(height: int, width: int, seed: int, *, plain: bool = False) -> NDArray
     for _ in range(4):
         top, left = rng.integers(0, max(height - 3, 1)), rng.integers(0, max(width - 3, 1))
         picture[top : top + 2 + height // 5, left : left + 2 + width // 5] = rng.integers(0, 256, 3)
-    return picture.astype(np.uint8)
+    drawing: NDArray[np.uint8] = picture.astype(np.uint8)
+    return drawing
 
 
 def make() -> None:
@@ -171,7 +172,8 @@ def _qwen_vl() -> None:
         name = f"{mode}_{height}x{width}{'_turned' if turned else ''}.png"
         exif = Image.Exif()
         exif[0x0112] = 6
-        picture.save(folder / name, **({"exif": exif} if turned else {}))
+        options: dict[str, Any] = {"exif": exif} if turned else {}
+        picture.save(folder / name, **options)
         cases.append(_qwen_case(folder / name, 35 if number % 2 else 28, turned))
         arrays[f"{number}/pixel_values"] = normalized(_squeezed(picture, cases[-1]["target"]))
     write_arrays(folder / "expected.npz", arrays)

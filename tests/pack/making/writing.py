@@ -68,5 +68,5 @@ def runs(values: Iterable[Any]) -> list[list[Any]]:
 
 def normalized(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return what CLIP's models read: float32, channels first."""
-    scaled = (np.asarray(pixels, np.float32) / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
+    scaled = (np.asarray(pixels, np.float32) / np.float32(255) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return np.moveaxis(scaled, -1, -3)
