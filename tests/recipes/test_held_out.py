@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace as replace_config
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def test_the_splits_of_a_store_are_disjoint_and_give_what_was_asked_for(store: S
 
     for name, split in splits.items():
         assert {conversation.split for conversation in read[name]} == {name}
-        assert isinstance(split, Sequence)
+        assert isinstance(split, Iterable)
         assert [conversation.id for conversation in split] == [conversation.id for conversation in read[name]]
     ids = [conversation.id for found in read.values() for conversation in found]
     assert sorted(ids) == sorted(conversation.id for conversation in store)
