@@ -1,10 +1,14 @@
-"""Converting a LLaVA-shaped JSON array, and reading rows back at random, beside Hugging Face `datasets`.
+"""Converting every JSON format, beside DuckDB and Hugging Face `datasets`, and reading rows back at random.
 
-    python -m benchmarks.convert [--records 200000] [--json]
+    python -m benchmarks.convert [--each 50000] [--shapes llava …] [--records 200000] [--json]
 
-The file is generated: 200,000 records, some 250 MB. `datasets` loads it with `load_dataset("json")` and brings it to
-the same shape with `.map` (batched); we convert it into a store without looking for the images. One core each. Then an
-epoch's worth of conversations is read in random order, of `datasets` a tenth of it.
+All files are generated. First 200,000 LLaVA-shaped records, some 250 MB: `datasets` loads them with
+`load_dataset("json")` and brings them to the same shape with `.map` (batched); we convert them into a store. We look
+for no images. One core each. Then an epoch's worth of conversations is read in random order, of `datasets` a tenth.
+
+At the end 50,000 conversations, some 61 MB, in the shape of each format of records with turns, and 250,000 captions
+and 84,000 objects as COCO has them; DuckDB brings the LLaVA-shaped file to messages of the same roles, texts and
+media, and the result to an Arrow file. CPU seconds, the start of the interpreter included.
 """
 
 from __future__ import annotations
@@ -18,37 +22,115 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.measure import PYTHON, interleaved, options, print_row, run
-
-WORDS = """the a person image shows standing near table with several objects including cup bottle chair background there
-also large window light coming through seems cozy living room where people gather spend time together enjoying city
-street car traffic bus red blue two men woman child playing ball field green grass sky cloud dog cat on of in and is are
-to visible scene suggests appears while another located left right side front behind various positions""".split()
+from benchmarks.measure import PYTHON, Run, interleaved, options, print_row, run
+from benchmarks.sources import COCO, TURNS, write_turns
 
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--records", type=int, default=200_000, help="beside datasets; 0 leaves this out")
+    parser.add_argument("--each", type=int, default=50_000, help="records of each shape")
+    parser.add_argument("--shapes", nargs="*", default=[*TURNS, *COCO], choices=[*TURNS, *COCO])
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        CHILDREN[arguments.child[0]](*map(Path, arguments.child[1:]))
+        name, *rest = arguments.child
+        CHILDREN[name](*rest)
         return
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), arguments.records, arguments.runs, arguments.json)
+        # A child's peak memory counts what this process held when it was started: first what measures it.
+        if arguments.records:
+            compare(Path(folder), arguments.records, arguments.runs, arguments.json)
+        if arguments.shapes:
+            compare_shapes(Path(folder), arguments.shapes, arguments.each, arguments.runs, arguments.json)
+
+
+def compare_shapes(folder: Path, shapes: Sequence[str], records: int, runs: int, as_json: bool) -> None:
+    """Print a row for each shape of source: CPU seconds, and beside llava's for as many megabytes."""
+    sources = {shape: write_shape(folder, shape, records) for shape in shapes}
+    stores = {shape: folder / f"{shape} store" for shape in shapes}
+    formats = {shape: TURNS[shape][0] if shape in TURNS else "coco" for shape in shapes}
+    children = {shape: child("mmdata", formats[shape], sources[shape], stores[shape]) for shape in shapes}
+    peer = folder / "duckdb.arrow"
+    if "llava" in shapes:
+        children["DuckDB"] = child("duckdb", sources["llava"], peer)
+
+    taken = interleaved(
+        children, runs=runs, cores=1, before=lambda name: shutil.rmtree(stores.get(name, peer), ignore_errors=True)
+    )
+
+    if "llava" in shapes:
+        assert_same_messages(stores["llava"], peer)
+        beside = {"DuckDB": taken["DuckDB"].cpu}
+        print_row(
+            "convert llava, CPU", taken["llava"].cpu, beside, "s", ["duckdb"], more_is_better=False, as_json=as_json
+        )
+    pace = {shape: taken[shape].cpu / sources[shape].stat().st_size for shape in shapes}
+    for shape in shapes:
+        ratio = pace[shape] / pace["llava"] if "llava" in pace else None
+        print_shape(shape, taken[shape], sources[shape], stores[shape], ratio, as_json)
+
+
+def write_shape(folder: Path, shape: str, records: int) -> Path:
+    """Write the source of a shape into a folder of its own, where its format knows it by its name."""
+    name, annotations, write = COCO.get(shape, ("records.json", 1, None))
+    path = folder / shape / name
+    path.parent.mkdir()
+    if write is None:
+        write_turns(path, shape, records)
+    else:
+        write(path, int(annotations * records))
+    return path
+
+
+def print_shape(shape: str, taken: Run, source: Path, store: Path, ratio: float | None, as_json: bool) -> None:
+    """Print what a conversion took; every record must have become a row."""
+    import mmdata
+
+    opened = mmdata.open(store)
+    assert not list(opened.rejects()), f"{shape}: {next(iter(opened.rejects()))}"
+    megabytes, rate = source.stat().st_size / 1e6, len(opened) / taken.cpu
+    if as_json:
+        row = {"name": f"convert {shape}", "cpu": taken.cpu, "megabytes": megabytes, "rows": len(opened)}
+        print(json.dumps(row | {"rows_per_second": rate, "ratio_to_llava_per_megabyte": ratio}))
+        return
+    beside = f"   {ratio:.2f}x llava a megabyte" if ratio is not None else ""
+    print(
+        f"convert {shape}, CPU: {taken.cpu:.2f} s for {megabytes:.1f} MB and {len(opened):,} rows   "
+        f"{rate:,.0f} rows/s{beside}"
+    )
+
+
+def assert_same_messages(store: Path, peer: Path) -> None:
+    """See that DuckDB's first rows have the roles, texts and media of ours."""
+    import pyarrow as pa
+
+    import mmdata
+
+    rows = pa.ipc.open_file(pa.memory_map(str(peer))).get_batch(0).slice(0, 100).to_pylist()
+    for row, ours in zip(rows, mmdata.open(store), strict=False):
+        theirs = [(each["role"], each["train"], [part["text"] for part in each["content"]]) for each in row["messages"]]
+        assert theirs == [
+            (each.role, each.train, [getattr(part, "text", None) for part in each.content]) for each in ours.messages
+        ], row["id"]
+        assert (row["id"], row["media"][0]["path"]) == (ours.id, ours.media[0].path)
 
 
 def compare(folder: Path, records: int, runs: int, as_json: bool) -> None:
     """Print the rows of this benchmark."""
     source, double = folder / "llava.json", folder / "double.json"
-    write_source(source, records)
-    write_source(double, 2 * records)
+    write_turns(source, "llava", records)
+    write_turns(double, "llava", 2 * records)
     megabytes = source.stat().st_size / 1e6
     print(f"{records:,} records, {megabytes:.0f} MB", file=sys.stderr)
     outputs = {"mmdata": folder / "store", "datasets": folder / "datasets"}
     taken = interleaved(
-        {name: child(name, source, output) for name, output in outputs.items()},
+        {
+            "mmdata": child("mmdata", "llava", source, outputs["mmdata"]),
+            "datasets": child("datasets", source, outputs["datasets"]),
+        },
         runs=runs,
         cores=1,
         before=lambda name: shutil.rmtree(outputs[name], ignore_errors=True),
@@ -75,7 +157,7 @@ def compare(folder: Path, records: int, runs: int, as_json: bool) -> None:
         more_is_better=False,
         as_json=as_json,
     )
-    twice = run(child("mmdata", double, folder / "store2"), cores=1)
+    twice = run(child("mmdata", "llava", double, folder / "store2"), cores=1)
     print_row(
         "convert of twice the input, peak memory", twice.peak / 1e6, {}, "MB", [], more_is_better=False, as_json=as_json
     )
@@ -91,45 +173,57 @@ def compare(folder: Path, records: int, runs: int, as_json: bool) -> None:
     )
 
 
-def child(name: str, *paths: Path) -> list[str]:
-    return [PYTHON, "-m", "benchmarks.convert", "--child", name, *map(str, paths)]
+def child(name: str, *arguments: str | Path) -> list[str]:
+    return [PYTHON, "-m", "benchmarks.convert", "--child", name, *map(str, arguments)]
 
 
-def write_source(path: Path, records: int) -> None:
-    """Write a JSON array of records shaped like LLaVA-Instruct's: one image, one to four rounds."""
-    chance = random.Random(0)
-
-    def words(fewest: int, most: int) -> str:
-        return " ".join(chance.choices(WORDS, k=chance.randint(fewest, most)))
-
-    with path.open("w") as file:
-        for number in range(records):
-            rounds = chance.choice([1, 1, 2, 3, 4])
-            turns = []
-            for turn in range(rounds):
-                turns.append({"from": "human", "value": ("<image>\n" if turn == 0 else "") + words(6, 20)})
-                turns.append({"from": "gpt", "value": words(20, 105)})
-            record = {"id": f"{number:012d}", "image": f"coco/train2017/{number:012d}.jpg", "conversations": turns}
-            file.write(("[\n" if number == 0 else ",\n") + json.dumps(record))
-        file.write("\n]\n")
-
-
-def convert_with_mmdata(source: Path, store: Path) -> None:
+def convert_with_mmdata(name: str, source: str, store: str) -> None:
     import mmdata
 
-    mmdata.convert("llava", source, store, check="none")
+    mmdata.convert(name, source, store, check="none")
 
 
-def convert_with_datasets(source: Path, out: Path) -> None:
+NORMALIZE = """
+    SELECT
+        id, 'llava' AS source, 'train' AS split,
+        list_transform(conversations, lambda turn: {
+            'role': CASE turn."from" WHEN 'human' THEN 'user' ELSE 'assistant' END,
+            'content': list_concat(
+                CASE WHEN contains(turn.value, '<image>')
+                    THEN [{'type': 'image', 'text': NULL, 'media': 0}] ELSE [] END,
+                [{'type': 'text', 'text': trim(replace(turn.value, '<image>', ''), e' \\n'), 'media': NULL}]
+            ),
+            'train': turn."from" = 'gpt'
+        }) AS messages,
+        [{'type': 'image', 'path': image}] AS media
+    FROM read_json(?, format = 'array', columns = {
+        id: 'VARCHAR', image: 'VARCHAR', conversations: 'STRUCT("from" VARCHAR, "value" VARCHAR)[]'
+    })
+"""
+
+
+def normalize_with_duckdb(source: str, out: str) -> None:
+    import duckdb
+    import pyarrow as pa
+
+    connection = duckdb.connect(config={"threads": 1})
+    reader = connection.execute(NORMALIZE, [source]).to_arrow_reader(65_536)
+    assert reader is not None
+    with pa.OSFile(out, "wb") as file, pa.ipc.new_file(file, reader.schema) as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+def convert_with_datasets(source: str, out: str) -> None:
     import datasets
 
     datasets.disable_progress_bars()
-    loaded = datasets.load_dataset("json", data_files=str(source), split="train", cache_dir=str(out / "cache"))
+    loaded = datasets.load_dataset("json", data_files=source, split="train", cache_dir=f"{out}/cache")
     mapped = loaded.map(normalised, batched=True, remove_columns=loaded.column_names, features=our_features())
-    mapped.save_to_disk(str(out / "saved"))
+    mapped.save_to_disk(f"{out}/saved")
 
 
-def our_features():
+def our_features() -> Any:
     """Return the columns of a store as `datasets` spells them, dictionaries as strings."""
     import datasets
     import pyarrow as pa
@@ -146,7 +240,7 @@ MEDIUM = dict.fromkeys(
 )
 
 
-def normalised(batch: dict[str, list]) -> dict[str, list]:
+def normalised(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """Bring a batch of LLaVA records to our columns, as a user of `datasets` would."""
     roles = {"human": "user", "gpt": "assistant"}
     messages = []
@@ -172,7 +266,11 @@ def normalised(batch: dict[str, list]) -> dict[str, list]:
 
 
 PARTS = 20
-CHILDREN: dict[str, Callable[..., None]] = {"mmdata": convert_with_mmdata, "datasets": convert_with_datasets}
+CHILDREN: dict[str, Callable[..., None]] = {
+    "mmdata": convert_with_mmdata,
+    "datasets": convert_with_datasets,
+    "duckdb": normalize_with_duckdb,
+}
 
 
 def random_access(store: Path, out: Path) -> tuple[float, float]:

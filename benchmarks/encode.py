@@ -99,7 +99,11 @@ def every_family(folder: Path, samples: int, runs: int, as_json: bool) -> None:
         template = mmdata.templates.get(family)(tokenizer=tokenizer)
         given = made(samples, template, images=False)
         tokens = sum(template.length(sample.conversation) for sample in given)
-        (rate,) = rates(given, [lambda sample, template=template: template.encode(sample.conversation)], runs)
+
+        def encode(sample: Sample, template: Template = template) -> object:
+            return template.encode(sample.conversation)
+
+        (rate,) = rates(given, [encode], runs)
         print_row(
             f"encode, {family}, text",
             rate * tokens / len(given),
@@ -166,11 +170,12 @@ def with_pixels(given: Sequence[Sample]) -> list[Sample]:
     import numpy as np
 
     chance = np.random.default_rng(0)
-    sizes = [(sample.conversation.media[0].height, sample.conversation.media[0].width) for sample in given]
-    return [
-        Sample(sample.conversation, sample.text, chance.integers(0, 256, (*size, 3), dtype=np.uint8))
-        for sample, size in zip(given, sizes, strict=True)
-    ]
+
+    def drawn(image: Media) -> object:
+        assert image.height and image.width, "made() gives every image its size"
+        return chance.integers(0, 256, (image.height, image.width, 3), np.uint8)
+
+    return [Sample(sample.conversation, sample.text, drawn(sample.conversation.media[0])) for sample in given]
 
 
 def tiles(pixels: Any) -> Any:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmdata.pipeline import Stream, mindspore_dataset
 from mmdata.schema import Conversation, Image, Media, Video, assistant, user
@@ -50,12 +51,13 @@ PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 # --- the data --------------------------------------------------------------------------------------------------------
 
 
-def pattern(number: int, height: int, width: int, moment: float) -> np.ndarray:
+def pattern(number: int, height: int, width: int, moment: float) -> NDArray[np.uint8]:
     """A smooth picture with some texture, (height, width, 3) uint8."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     waves = [np.sin((x * (channel + 1) + y * (number % 5 + 1)) / 37 + moment + number) for channel in range(3)]
     grain = np.random.default_rng(number).normal(0, 6, (height, width, 1))
-    return (np.stack(waves, -1) * 90 + 128 + grain).clip(0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = (np.stack(waves, -1) * 90 + 128 + grain).clip(0, 255).astype(np.uint8)
+    return pixels
 
 
 def write_picture(path: Path, number: int) -> None:
@@ -201,7 +203,7 @@ def processor(vocabulary: Path) -> Any:
     )
 
 
-def read_video_pyav(path: Path, indices: set[int]) -> np.ndarray:
+def read_video_pyav(path: Path, indices: set[int]) -> NDArray[Any]:
     """Hugging Face's documented way to the frames of a clip: decode up to the last one, keep those wanted."""
     import av
 
@@ -249,7 +251,7 @@ def torch_hf(data: Data, vocabulary: Path) -> Iterator[Any]:
     from torch.utils.data import DataLoader
 
     loader: Any = DataLoader(
-        HuggingFaceSamples(data, vocabulary),  # type: ignore[arg-type]
+        HuggingFaceSamples(data, vocabulary),
         batch_size=BATCH,
         num_workers=len(os.sched_getaffinity(0)),
         collate_fn=collate,
@@ -262,7 +264,7 @@ def torch_hf(data: Data, vocabulary: Path) -> Iterator[Any]:
 # --- MindFormers' way ------------------------------------------------------------------------------------------------
 
 
-def clip_preprocess(pixels: np.ndarray) -> np.ndarray:
+def clip_preprocess(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """CLIP's way with a picture, alone: shorter side, centre, float32, channels first (spec, section 6)."""
     from PIL import Image as Pillow
 
@@ -272,11 +274,13 @@ def clip_preprocess(pixels: np.ndarray) -> np.ndarray:
     resized = np.asarray(Pillow.fromarray(pixels).resize(size, Pillow.Resampling.BICUBIC))
     top, left = (resized.shape[0] - SIDE) // 2, (resized.shape[1] - SIDE) // 2
     cropped = resized[top : top + SIDE, left : left + SIDE].astype(np.float32) / 255
-    normal = (cropped - np.array((0.48145466, 0.4578275, 0.40821073))) / np.array((0.26862954, 0.26130258, 0.27577711))
+    normal: NDArray[np.float64] = (cropped - np.array((0.48145466, 0.4578275, 0.40821073))) / np.array(
+        (0.26862954, 0.26130258, 0.27577711)
+    )
     return normal.astype(np.float32).transpose(2, 0, 1)
 
 
-def opencv_frames(path: Path) -> np.ndarray:
+def opencv_frames(path: Path) -> NDArray[Any]:
     """``process_video_with_cv2``: seek to each frame of floor(linspace), read it, BGR to RGB (spec, section 4)."""
     import cv2
 
@@ -292,7 +296,7 @@ def opencv_frames(path: Path) -> np.ndarray:
     return np.stack(frames)
 
 
-def padded_tiles(path: Path) -> np.ndarray:
+def padded_tiles(path: Path) -> NDArray[Any]:
     """Stage 2: the whole picture and 3 x 3 tiles, those that the picture does not have in zeros (spec, section 6)."""
     from PIL import Image as Pillow
 
@@ -310,7 +314,7 @@ def mindformers(data: Data, vocabulary: Path) -> Iterator[Any]:
     prepare = padded_tiles if data.kind == "images" else opencv_frames
     slots = 2340 if data.kind == "images" else FRAMES * 144
 
-    def transform(number: np.ndarray) -> tuple[np.ndarray, ...]:
+    def transform(number: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         images = prepare(data.paths[int(number)])
         prompt, answer = tokenizer.encode(f"USER: \n{QUESTION} ASSISTANT:"), tokenizer.encode(ANSWER)
         ids = [1, *prompt[:3], *[32001] * slots, *prompt[3:], *answer, 2]

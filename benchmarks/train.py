@@ -2,7 +2,7 @@
 
     python -m benchmarks.train [--steps 30] [--json]
 
-Ours trains as `recipes/finetune.py` does, on drawn pictures and clips, in graph mode on the CPU; the first steps, in
+Ours trains as `recipes.finetune` does, on drawn pictures and clips, in graph mode on the CPU; the first steps, in
 which it compiles, do not count. Of the four families `transformers` has LLaVA-NeXT-Video; its model is given the same
 sizes, tokens and frames, the same optimizer, and no data pipeline at all.
 """
@@ -13,7 +13,6 @@ import argparse
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -38,7 +37,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         kind, *rest = arguments.child
-        print(json.dumps(peer(arguments.steps) if kind == "peer" else ours(*rest, arguments.steps)))
+        if kind == "peer":
+            print(json.dumps(peer(arguments.steps)))
+        else:
+            family, folder = rest
+            print(json.dumps(ours(family, folder, arguments.steps)))
         return
     with tempfile.TemporaryDirectory() as folder:
         draw(Path(folder))
@@ -154,4 +157,4 @@ def peer_model_and_batch() -> tuple[Any, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

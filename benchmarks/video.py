@@ -135,7 +135,7 @@ def cached(clips: list[str], folder: Path) -> Contestant:
 
 
 def spread(count: int) -> list[int]:
-    return np.unique(np.linspace(0, count - 1, FRAMES).astype(int)).tolist()
+    return list(map(int, np.unique(np.linspace(0, count - 1, FRAMES).astype(int))))
 
 
 def torchcodec(clip: str) -> Any:
@@ -160,7 +160,8 @@ def decord(clip: str) -> NDArray[np.uint8]:
     import decord as package
 
     reader = package.VideoReader(clip, num_threads=1, width=SIDE, height=SIDE)
-    return reader.get_batch(spread(len(reader))).asnumpy()
+    frames: NDArray[np.uint8] = reader.get_batch(spread(len(reader))).asnumpy()
+    return frames
 
 
 def opencv(clip: str) -> NDArray[np.uint8]:

@@ -30,7 +30,8 @@ def write_rwf(root: Path, *, clips: int = 6, seconds: int = 5) -> Path:
 
 def write_videos(root: Path, *, clips: int = 4) -> Path:
     """Write a LLaVA-Video-178K folder: MP4 clips, and a caption and a multiple-choice JSON beside them."""
-    captions, choices = [], []
+    captions: list[dict[str, object]] = []
+    choices: list[dict[str, object]] = []
     for number, colour in zip(range(clips), COLOURS, strict=False):
         video = f"drawn_source/{colour}_{number}.mp4"
         write_clip(root / video, drifting(60, jump=3.0, seed=number, colour=COLOURS[colour]), rate=30, codec="h264")
@@ -48,7 +49,7 @@ def write_videos(root: Path, *, clips: int = 4) -> Path:
 
 def write_coco(root: Path, *, images: int = 8) -> Path:
     """Write LLaVA-Instruct records about COCO-named pictures, and one of them without its picture; return the JSON."""
-    records = []
+    records: list[dict[str, object]] = []
     for number in range(images):
         colour, shape = list(COLOURS)[number % len(COLOURS)], SHAPES[number % 2]
         name = f"{number:012d}.jpg"
@@ -69,7 +70,7 @@ def write_coco(root: Path, *, images: int = 8) -> Path:
 
 def write_fewshot(root: Path, *, images: int = 4) -> Path:
     """Write VisualGLM's few-shot shape: a dataset.json of img, prompt and label; return the JSON."""
-    records = []
+    records: list[dict[str, object]] = []
     for number, colour in zip(range(images), COLOURS, strict=False):
         draw_picture(root / "fewshot-data" / f"{number}.png", colour, "circle")
         records.append(

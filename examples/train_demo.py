@@ -18,14 +18,14 @@ def learn_and_answer(folder: Path, steps: int = 80) -> None:
     output = folder / "trained"
     python(
         folder,
-        f"{RECIPES}/finetune.py {CONFIG} data.train=stores/coco data.batch_size=4 run.output={output} "
+        f"-m recipes.finetune {CONFIG} data.train=stores/coco data.batch_size=4 run.output={output} "
         f"run.steps={steps} run.checkpoint_every=0 schedule.peak=4e-3",
     )
     picture = min((folder / "coco" / "train2017").iterdir())
     weights = output / "weights.safetensors"
     options = "device=CPU generation.length=448 generation.max_new_tokens=24"
     question = ["--image", str(picture), "--prompt", "What is in the picture?"]
-    python(folder, f"{RECIPES}/predict.py {CONFIG} {options} model.weights={weights}", *question)
+    python(folder, f"-m recipes.predict {CONFIG} {options} model.weights={weights}", *question)
 
 
 def python(folder: Path, line: str, *more: str) -> None:

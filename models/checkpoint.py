@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 # https://github.com/huggingface/safetensors: the names of types in a file's header.
 NUMPY_TYPES = {
@@ -40,7 +41,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     offset: int
 
-    def read(self) -> np.ndarray:
+    def read(self) -> NDArray[Any]:
         """The tensor, mapped and not yet in memory; bfloat16 as uint16."""
         if 0 in self.shape:
             return np.zeros(self.shape, NUMPY_TYPES[self.dtype])
@@ -98,7 +99,8 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says about itself."""
-    return _header(path)[0].get("__metadata__", {})
+    metadata: dict[str, str] = _header(path)[0].get("__metadata__", {})
+    return metadata
 
 
 def _stored(path: Path, name: str, entry: dict[str, Any], start: int, size: int) -> StoredTensor:
@@ -113,7 +115,7 @@ def _stored(path: Path, name: str, entry: dict[str, Any], start: int, size: int)
 def write_checkpoint(
     path: Path,
     names: Sequence[str],
-    tensors: Iterable[tuple[str, np.ndarray]],
+    tensors: Iterable[tuple[str, NDArray[Any]]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write `tensors`, pairs of a type name and an array in the order of `names`, holding one at a time.
@@ -138,7 +140,7 @@ def _write(
     room: int,
     header: dict[str, object],
     names: Sequence[str],
-    tensors: Iterable[tuple[str, np.ndarray]],
+    tensors: Iterable[tuple[str, NDArray[Any]]],
 ) -> None:
     offset = 0
     file.seek(8 + room)
@@ -150,7 +152,7 @@ def _write(
     file.write(room.to_bytes(8, "little") + json.dumps(header).encode().ljust(room))
 
 
-def convert_dtype(array: np.ndarray, stored: str, wanted: str) -> np.ndarray:
+def convert_dtype(array: NDArray[Any], stored: str, wanted: str) -> NDArray[Any]:
     """A float array in another type of `NUMPY_TYPES`; bfloat16 is rounded to nearest, ties to even."""
     if stored == wanted:
         return array

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
+from numpy.typing import NDArray
 
 from models.cache import make_caches
 from models.model import VisionLanguageModel
@@ -32,11 +34,11 @@ class Prompt:
     `lengths` (batch,) counts what is not padding. The others are as `VisionLanguageModel.construct` has them.
     """
 
-    input_ids: np.ndarray
-    lengths: np.ndarray
-    position_ids: np.ndarray
-    pixel_values: np.ndarray | None = None
-    media_index: np.ndarray | None = None
+    input_ids: NDArray[Any]
+    lengths: NDArray[Any]
+    position_ids: NDArray[Any]
+    pixel_values: NDArray[Any] | None = None
+    media_index: NDArray[Any] | None = None
 
 
 class NextToken(nn.Cell):
@@ -102,7 +104,7 @@ class Generator:
 
     def steps(
         self, prompt: Prompt, max_new_tokens: int, sampling: Sampling = GREEDY, seed: int = 0
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Token by token: the chosen ids (batch,) int32 and the logits (batch, vocabulary) they were chosen by.
 
         Raises:
@@ -128,7 +130,7 @@ class Generator:
         if longest > self.length:
             raise ValueError(f"prompt and answer need {longest} tokens, the cache holds {self.length}; make it longer")
 
-    def _read(self, prompt: Prompt, lengths: Tensor) -> np.ndarray:
+    def _read(self, prompt: Prompt, lengths: Tensor) -> NDArray[Any]:
         """Fill the caches from the prompts; the logits (batch, vocabulary) of the first token of each answer."""
         width = min(-(-int(prompt.lengths.max()) // self.bucket) * self.bucket, self.length)
         slots = np.broadcast_to(np.arange(width), (self.batch, width))
@@ -141,33 +143,38 @@ class Generator:
             slots.astype(np.int32),
         )
         tensors = [None if array is None else Tensor(array) for array in inputs]
-        return self.next_token(*tensors, lengths, lengths - 1).asnumpy()
+        logits: NDArray[Any] = self.next_token(*tensors, lengths, lengths - 1).asnumpy()
+        return logits
 
-    def _step(self, tokens: np.ndarray, positions: np.ndarray, slots: np.ndarray, lengths: Tensor) -> np.ndarray:
+    def _step(
+        self, tokens: NDArray[Any], positions: NDArray[Any], slots: NDArray[Any], lengths: Tensor
+    ) -> NDArray[Any]:
         ids, positions, slots = (Tensor(array.astype(np.int32)) for array in (tokens[:, None], positions, slots))
-        return self.next_token(ids, positions, None, None, None, slots, lengths, ops.zeros_like(lengths)).asnumpy()
+        last = ops.zeros_like(lengths)
+        logits: NDArray[Any] = self.next_token(ids, positions, None, None, None, slots, lengths, last).asnumpy()
+        return logits
 
 
-def _at(index: np.ndarray, axes: int) -> np.ndarray:
+def _at(index: NDArray[Any], axes: int) -> NDArray[Any]:
     """One index a sample, shaped to pick from the last of `axes` axes."""
     return index.reshape(-1, *[1] * (axes - 1))
 
 
-def _widen(array: np.ndarray, width: int, fill: int) -> np.ndarray:
+def _widen(array: NDArray[Any], width: int, fill: int) -> NDArray[Any]:
     """The last axis cut or padded to `width`, as int32."""
     array = array[..., :width]
     room = [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])]
     return np.pad(array, room, constant_values=fill).astype(np.int32)
 
 
-def choose(logits: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> np.ndarray:
+def choose(logits: NDArray[Any], sampling: Sampling, rng: np.random.Generator) -> NDArray[Any]:
     """One token id a row, (batch,) int32, from logits (batch, vocabulary)."""
     if sampling.temperature == 0:
-        return logits.argmax(-1).astype(np.int32)
+        return np.asarray(logits.argmax(-1), np.int32)
     return np.array([_draw(row / sampling.temperature, sampling, rng) for row in logits], np.int32)
 
 
-def _draw(logits: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> int:
+def _draw(logits: NDArray[Any], sampling: Sampling, rng: np.random.Generator) -> int:
     """A draw among the `top_k` likeliest tokens, of these the fewest that hold `top_p` of the probability."""
     order = np.argsort(-logits, kind="stable")[: sampling.top_k or None]
     weights = np.exp(logits[order] - logits[order[0]], dtype=np.float64)

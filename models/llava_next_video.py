@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn, ops
+from numpy.typing import NDArray
 
 from models.decoder import Decoder, DecoderConfig
 from models.lora import LoraConfig
@@ -117,10 +118,10 @@ class FramePool(nn.Cell):
         return ops.amax(x, 2) if self.mode == "max" else ops.mean(x, 2)
 
 
-def bilinear_weights(size: int, pooled: int) -> np.ndarray:
+def bilinear_weights(size: int, pooled: int) -> NDArray[np.float32]:
     """(pooled, size) float32: bilinear interpolation with half-pixel centres along one axis."""
     centres = np.clip((np.arange(pooled) + 0.5) * size / pooled - 0.5, 0, size - 1)
-    return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(size))).astype(np.float32)
+    return np.asarray(np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(size))), np.float32)
 
 
 class LlavaNextVideo(VisionLanguageModel):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, initializer
+from numpy.typing import NDArray
 
 from models.model import name_by_path
 from models.modules import Linear, constant
@@ -102,7 +104,7 @@ def merge_lora(model: nn.Cell) -> None:
     name_by_path(model)
 
 
-def lora_delta(a: np.ndarray, b: np.ndarray, parts: tuple[int, ...]) -> np.ndarray:
+def lora_delta(a: NDArray[Any], b: NDArray[Any], parts: tuple[int, ...]) -> NDArray[Any]:
     """B A, one block of rows a part: (outputs, inputs) of `a` (parts * rank, inputs) and `b` (outputs, rank)."""
     blocks = zip(np.split(a, len(parts)), np.split(b, np.cumsum(parts)[:-1]), strict=True)
     return np.concatenate([rows @ pair for pair, rows in blocks])

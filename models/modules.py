@@ -7,11 +7,13 @@ stored in; norms, softmax, rotary angles and the loss are computed in float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, initializer
+from numpy.typing import NDArray
 
 IGNORED = -100  # the label of a position that is no target
 
@@ -182,7 +184,7 @@ class GatedMLP(nn.Cell):
         return self.down(ops.silu(self.gate(x)) * self.up(x))
 
 
-def inverse_frequencies(size: int, base: float) -> np.ndarray:
+def inverse_frequencies(size: int, base: float) -> NDArray[Any]:
     """RoPE's angular steps, (size / 2,) float32: base^(-2j / size)."""
     return (base ** (-np.arange(0, size, 2) / size)).astype(np.float32)
 

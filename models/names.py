@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Weight:
     heads: int = 0
     transposed: bool = False
 
-    def join(self, tensors: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    def join(self, tensors: list[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
         """The parameter, of `shape`, from its sources.
 
         Raises:
@@ -37,7 +39,7 @@ class Weight:
         array = array.reshape(shape)
         return _swap_leading(array, (self.heads, 3)) if self.heads else array
 
-    def split(self, array: np.ndarray) -> list[np.ndarray]:
+    def split(self, array: NDArray[Any]) -> list[NDArray[Any]]:
         """The source tensors of a parameter: exactly what `join` was given."""
         array = _swap_leading(array, (3, self.heads)) if self.heads else array
         array = array.reshape(self.shape) if self.shape else array
@@ -45,7 +47,7 @@ class Weight:
         return [part.T if self.transposed else part for part in parts]
 
 
-def _swap_leading(array: np.ndarray, sizes: tuple[int, int]) -> np.ndarray:
+def _swap_leading(array: NDArray[Any], sizes: tuple[int, int]) -> NDArray[Any]:
     """The rows, seen as a table of `sizes`, in the order of its columns."""
     return array.reshape(*sizes, -1, *array.shape[1:]).swapaxes(0, 1).reshape(array.shape)
 

@@ -13,6 +13,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import XavierUniform, initializer
+from numpy.typing import NDArray
 
 from models.decoder import Decoder, DecoderConfig, Turns
 from models.lora import LoraConfig
@@ -109,7 +110,7 @@ LORA = LoraConfig(
 )
 
 
-def bicubic_weights(size: int, resized: int) -> np.ndarray:
+def bicubic_weights(size: int, resized: int) -> NDArray[Any]:
     """(resized, size) float32: bicubic interpolation along one axis (half-pixel centres, a = -0.75, edges repeated)."""
     weights = np.zeros((resized, size))
     for row in range(resized):
@@ -126,12 +127,12 @@ def cubic_kernel(distance: float, a: float = -0.75) -> float:
     return a * distance**3 - 5 * a * distance**2 + 8 * a * distance - 4 * a if distance < 2 else 0.0
 
 
-def sincos_table(side: int, size: int) -> np.ndarray:
+def sincos_table(side: int, size: int) -> NDArray[np.float32]:
     """(side², size) float32: sine and cosine of the column, then of the row; published checkpoints hold it rounded."""
     steps = inverse_frequencies(size // 2, 10000.0)
     angles = np.arange(side)[:, None] * steps
     line = np.concatenate([np.sin(angles), np.cos(angles)], 1)
-    return np.concatenate([np.tile(line, (side, 1)), np.repeat(line, side, 0)], 1).astype(np.float32)
+    return np.asarray(np.concatenate([np.tile(line, (side, 1)), np.repeat(line, side, 0)], 1), np.float32)
 
 
 class QwenVision(VisionTransformer):

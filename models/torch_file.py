@@ -61,7 +61,7 @@ def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
         raise ValueError(f"{path}: {info.filename} is compressed, which torch.save never does")
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)
-        name, extra = struct.unpack("<HH", file.read(4))
+        name, extra = map(int, struct.unpack("<HH", file.read(4)))
     return info.header_offset + 30 + name + extra
 
 
@@ -105,7 +105,9 @@ class _Reader(pickle.Unpickler):
         _, dtype, key, _, _ = pid
         return dtype, self.places[self.folder + key]
 
-    def tensor(self, storage: tuple[str, int], start: int, shape: tuple, strides: tuple, *_: object) -> StoredTensor:
+    def tensor(
+        self, storage: tuple[str, int], start: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
+    ) -> StoredTensor:
         dtype, offset = storage
         size = np.dtype(NUMPY_TYPES[dtype]).itemsize
         dense = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]

@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
+from numpy.typing import NDArray
 
 from models.checkpoint import FLOATS, StoredTensor, convert_dtype, open_checkpoint, read_metadata, write_checkpoint
 from models.lora import lora_delta, lora_metadata
@@ -52,7 +54,7 @@ def import_weights(
         raise ValueError(f"{source}: holds some tensors twice, under the names of two layouts; remove one of them")
     filled = _check_sources(source, tensors, weights)
 
-    def joined() -> Iterator[tuple[str, np.ndarray]]:
+    def joined() -> Iterator[tuple[str, NDArray[Any]]]:
         for weight in filled:
             parts = [tensors[name] for name in weight.sources]
             wanted = FLOATS[dtype] if dtype else parts[0].dtype
@@ -79,7 +81,7 @@ def _check_sources(source: Path, tensors: Mapping[str, StoredTensor], weights: S
     return filled
 
 
-def _pad_rows(array: np.ndarray, dtype: str, rows: int) -> np.ndarray:
+def _pad_rows(array: NDArray[Any], dtype: str, rows: int) -> NDArray[Any]:
     mean = convert_dtype(array, dtype, "F32").mean(0, keepdims=True)
     missing = max(0, rows - len(array))
     return np.concatenate([array, np.repeat(convert_dtype(mean, "F32", dtype), missing, 0)])
@@ -90,7 +92,7 @@ def export_weights(source: Path, target: Path, weights: Sequence[Weight]) -> Acc
     tensors = open_checkpoint(source)
     filled = [weight for weight in weights if weight.name in tensors]
 
-    def split() -> Iterator[tuple[str, np.ndarray]]:
+    def split() -> Iterator[tuple[str, NDArray[Any]]]:
         for weight in filled:
             tensor = tensors[weight.name]
             yield from ((tensor.dtype, part) for part in weight.split(tensor.read()))
@@ -143,7 +145,7 @@ def save_weights(
     parameters = model_parameters(model)
     names = list(parameters) if names is None else names
 
-    def arrays() -> Iterator[tuple[str, np.ndarray]]:
+    def arrays() -> Iterator[tuple[str, NDArray[Any]]]:
         for name in names:
             code = FLOATS[str(parameters[name].dtype).lower()]
             array = parameters[name].astype(ms.float32).asnumpy()
@@ -173,7 +175,7 @@ def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:
     if missing := sorted(path for path in lora["parts"] if f"{path}.weight" not in tensors):
         raise ValueError(f"{base}: no {missing[0]}.weight, which {adapter.name} wants to change; is it of this model?")
 
-    def merged() -> Iterator[tuple[str, np.ndarray]]:
+    def merged() -> Iterator[tuple[str, NDArray[Any]]]:
         for name, tensor in tensors.items():
             array, path = tensor.read(), name.removesuffix(".weight")
             if path in lora["parts"] and name.endswith(".weight"):

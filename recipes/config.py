@@ -246,10 +246,11 @@ def _nested(override: str) -> dict[str, Any]:
     path, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"expected key=value, found {override!r}")
-    value: Any = yaml.safe_load(text) if text else None
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return value
+    *sections, last = path.split(".")
+    nested: dict[str, Any] = {last: yaml.safe_load(text) if text else None}
+    for section in reversed(sections):
+        nested = {section: nested}
+    return nested
 
 
 def changed(original: T, values: Mapping[str, Any], where: str) -> T:
@@ -259,7 +260,7 @@ def changed(original: T, values: Mapping[str, Any], where: str) -> T:
         ConfigError: with every fault; `where` says what was being read.
     """
     faults: list[str] = []
-    result = _changed(original, values, "", faults)
+    result: T = _changed(original, values, "", faults)
     if faults:
         raise ConfigError(f"{where}: " + "; ".join(faults))
     return result

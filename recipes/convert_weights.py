@@ -1,9 +1,9 @@
 """Convert published weights to ours, or ours back, one tensor at a time.
 
-    python recipes/convert_weights.py llava_next_video LLaVA-NeXT-Video-7B-hf/ llava.safetensors
-    python recipes/convert_weights.py visualglm 1/mp_rank_00_model_states.pt visualglm.safetensors
-    python recipes/convert_weights.py llava_next_video clip-vit-large-patch14-336/ vision.safetensors --part vision
-    python recipes/convert_weights.py qwen_vl tuned.safetensors hf/model.safetensors --to hf
+    python -m recipes.convert_weights llava_next_video LLaVA-NeXT-Video-7B-hf/ llava.safetensors
+    python -m recipes.convert_weights visualglm 1/mp_rank_00_model_states.pt visualglm.safetensors
+    python -m recipes.convert_weights llava_next_video clip-vit-large-patch14-336/ vision.safetensors --part vision
+    python -m recipes.convert_weights qwen_vl tuned.safetensors hf/model.safetensors --to hf
 
 A checkpoint of ours fits a model with LoRA as it is: the pairs lie beside weights that keep their names.
 Exit code 1: the source is at fault; or the file is written, but without some parameters, which are listed.
@@ -17,8 +17,6 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone, not an installation
 
 from mindspore.nn.utils import no_init_parameters
 
@@ -83,7 +81,8 @@ def convert(options: argparse.Namespace) -> Account:
         return export_weights(options.source, options.target, weights)
 
     def hf_name(name: str) -> str:
-        return module.canonical_name(name, options.part)
+        found: str = module.canonical_name(name, options.part)
+        return found
 
     with no_init_parameters():
         shapes = parameter_shapes(module.MODEL(config))

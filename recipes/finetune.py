@@ -1,7 +1,7 @@
 """Fine-tune a model: whole, in stages, or by LoRA.
 
-    python recipes/finetune.py recipes/configs/qwen_vl/finetune_tiny.yaml data.train=stores/train run.output=out
-    msrun --worker_num=8 --local_worker_num=8 --join=True recipes/finetune.py CONFIG.yaml run.parallel=true
+    python -m recipes.finetune recipes/configs/qwen_vl/finetune_tiny.yaml data.train=stores/train run.output=out
+    msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune CONFIG.yaml run.parallel=true
 
 The output folder gets config.json, metrics.jsonl, loss.png, checkpoints/, and at the end what was trained:
 adapter.safetensors for LoRA, else weights.safetensors. `run.resume=true` goes on from the last checkpoint.
@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone, not an installation
 
 import mindspore as ms
 

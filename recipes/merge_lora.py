@@ -1,15 +1,12 @@
 """Add a LoRA adapter to the weights it was trained on; the result is a plain checkpoint.
 
-python recipes/merge_lora.py base.safetensors lora.safetensors merged.safetensors
+python -m recipes.merge_lora base.safetensors lora.safetensors merged.safetensors
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone, not an installation
 
 from models.weights import merge_lora_file
 

@@ -1,7 +1,7 @@
 """Ask a model about a picture, a clip, or nothing but words.
 
-    python recipes/predict.py CONFIG.yaml --video clip.avi --prompt "What happens?" model.weights=FILE
-    python recipes/predict.py CONFIG.yaml --batch questions.jsonl generation.temperature=0.8 generation.top_k=50
+    python -m recipes.predict CONFIG.yaml --video clip.avi --prompt "What happens?" model.weights=FILE
+    python -m recipes.predict CONFIG.yaml --batch questions.jsonl generation.temperature=0.8 generation.top_k=50
 
 A line of a batch is {"prompt": …, "image": FILE, "video": FILE, "history": [[question, answer], …]}, of which only the
 prompt is needed. CONFIG.yaml may be the one that the model was fine-tuned with.
@@ -15,12 +15,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone, not an installation
+from typing import Any, cast
 
 import jsonlines
 import numpy as np
+from numpy.typing import NDArray
 
 from mmdata.errors import MMDataError
 from mmdata.pipeline import Batch, Stream
@@ -111,10 +110,11 @@ def answers(
 
 def prompt(batch: Batch) -> Prompt:
     """A batch of encoded prompts as generation wants them."""
-    shown = bool((batch["media_index"] >= 0).any())
+    media, segments = (cast("NDArray[np.int32]", batch[name]) for name in ("media_index", "segment_ids"))
+    shown = bool((media >= 0).any())
     return Prompt(
         input_ids=np.asarray(batch["input_ids"]),
-        lengths=np.asarray((batch["segment_ids"] > 0).sum(1)),
+        lengths=np.asarray((segments > 0).sum(1)),
         position_ids=np.asarray(batch["position_ids"]),
         pixel_values=np.asarray(batch["pixel_values"]) if shown else None,
         media_index=np.asarray(batch["media_index"]) if shown else None,

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn, ops
+from numpy.typing import NDArray
 
 from models.model import VisionLanguageModel
 from recipes.config import LossScale
 from recipes.optimizers import AdamW, clip_by_norm
 
-Arrays = Sequence[np.ndarray]
+Arrays = Sequence[NDArray[Any]]
 Gradients = tuple[Tensor, ...]
 
 
@@ -49,7 +49,9 @@ class Update(nn.Cell):
         self.optimizer, self.clip = optimizer, clip
         self.reduce = ops.AllReduce() if parallel else None
 
-    def construct(self, gradients: Gradients, loss: Tensor, count: Tensor, rate: Tensor, scale: Tensor) -> tuple:
+    def construct(
+        self, gradients: Gradients, loss: Tensor, count: Tensor, rate: Tensor, scale: Tensor
+    ) -> tuple[Tensor, ...]:
         """(mean loss, norm of the gradients, whether they were finite): where not, nothing has changed."""
         if self.reduce is not None:
             gradients = tuple([self.reduce(gradient) for gradient in gradients])

@@ -80,7 +80,7 @@ def test_a_cache_says_where_times_come_from_whether_or_not_the_video_was_probed(
 ) -> None:
     name = f"clip.{container}"
     (tmp_path / name).write_bytes(clip(codec, container, range(10)))
-    known = {"num_frames": 10, "fps": 25.0, "times": times} if probed else {}
+    known: dict[str, Any] = {"num_frames": 10, "fps": 25.0, "times": times} if probed else {}
     write(tmp_path / "store", [about(0, Media("video", name, **known))], media_root=str(tmp_path))
 
     cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:4")
@@ -160,7 +160,7 @@ def test_what_has_no_frames_says_how_to_get_them() -> None:
 
 @pytest.mark.parametrize("wrong", [{"codec": "png"}, {"quality": 0}, {"size": 0}, {"resize": "fats", "size": 8}])
 def test_a_wrong_argument_is_told_before_anything_is_decoded(
-    store: Store, tmp_path: Path, wrong: dict[str, object]
+    store: Store, tmp_path: Path, wrong: dict[str, Any]
 ) -> None:
     with pytest.raises(UsageError):
         cache_frames(store.path, tmp_path / "frames", "uniform:4", **wrong)

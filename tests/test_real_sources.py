@@ -64,7 +64,7 @@ SHAPES = {
 }
 
 
-def annotations(*, audio: bool) -> list[Any]:
+def annotated(*, audio: bool) -> list[Any]:
     """Parameters for a test: every annotation file of the folders, with or without audio, and its format's name."""
     folders = {each.name: each.fixtures / "annotations" for each in references() if each.fixtures}
     found = [
@@ -92,7 +92,7 @@ def records_of(path: Path) -> list[dict[str, Any]]:
     return found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else []
 
 
-@pytest.mark.parametrize(("source", "format_name"), annotations(audio=False))
+@pytest.mark.parametrize(("source", "format_name"), annotated(audio=False))
 def test_real_annotations_convert_without_a_reject(source: Path, tmp_path: Path, format_name: str) -> None:
     report = mmdata.convert(format_name, source, tmp_path / "store", check="none")
 
@@ -127,7 +127,7 @@ def shown_part(part: Part) -> Any:
     return {type(part).__name__.lower(): part.media}
 
 
-@pytest.mark.parametrize(("source", "format_name"), annotations(audio=True))
+@pytest.mark.parametrize(("source", "format_name"), annotated(audio=True))
 def test_records_that_need_audio_are_rejects(source: Path, tmp_path: Path, format_name: str) -> None:
     report = mmdata.convert(format_name, source, tmp_path / "store", check="none")
 

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.json").write_text("[]")
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "ffprobe.json").write_text('{"lost.mp4": {}}')
-    asked = {
+    asked: dict[str, Callable[[], object]] = {
         "has no a.json with a.npz": lambda: files(tmp_path, "a.json", "a.npz"),
         "has no case in empty.json": lambda: cases(tmp_path, "empty.json"),
         "has no vocab/a.model": lambda: file(tmp_path, "vocab", "a.model"),

@@ -108,7 +108,7 @@ def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) ->
     return batch.reject(errors)
 
 
-def _find_pictures(batch: ConversationBatch, reader: Format, place: Place) -> ConversationBatch:
+def _find_pictures(batch: ConversationBatch, reader: Format, place: MediaOptions) -> ConversationBatch:
     """Return the batch with the paths of the pictures that videos are given as under the media root."""
     column = batch.media.field("frame_paths")
     if column.null_count == len(column):

@@ -6,8 +6,9 @@ import io
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from mmdata.schema import Conversation, Part
 from mmdata.store.writer import Origin, StoreWriter
@@ -19,7 +20,7 @@ from recipes.predict import answers
 HERE = Path(__file__).resolve().parent
 
 
-def png(pixels: np.ndarray) -> bytes:
+def png(pixels: NDArray[Any]) -> bytes:
     """The PNG file of pixels (height, width, 3) uint8."""
     from PIL import Image
 

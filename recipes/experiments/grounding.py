@@ -14,8 +14,10 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import mmdata
 from mmdata.schema import Box, Conversation, Image, Media, Part, Region, assistant, user
@@ -56,7 +58,7 @@ def box(chance: np.random.Generator) -> Box:
     return x / CELLS, y / CELLS, (x + size) / CELLS, (y + size) / CELLS
 
 
-def picture(boxes: dict[str, Box]) -> np.ndarray:
+def picture(boxes: dict[str, Box]) -> NDArray[Any]:
     """Boxes filled with their colours on grey, (SIDE, SIDE, 3) uint8."""
     pixels = np.full((SIDE, SIDE, 3), 128, np.uint8)
     for name, corners in boxes.items():

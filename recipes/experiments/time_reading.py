@@ -11,8 +11,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import mmdata
 from mmdata.schema import Conversation, Media, Text, Video, assistant, user
@@ -34,7 +36,7 @@ def clips(count: int, seed: int) -> Iterator[Conversation]:
         yield Conversation(f"clip {seed}-{number}", turns, (media,), "drawn")
 
 
-def square(colour: tuple[int, int, int], chance: np.random.Generator) -> np.ndarray:
+def square(colour: tuple[int, int, int], chance: np.random.Generator) -> NDArray[Any]:
     """A square somewhere on grey, (SIDE, SIDE, 3) uint8."""
     pixels = np.full((SIDE, SIDE, 3), 128, np.uint8)
     x, y = chance.integers(0, SIDE // 3, 2)

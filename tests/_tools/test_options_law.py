@@ -262,7 +262,7 @@ def words(hint: Any) -> Iterator[str]:
 
 
 WORDS: Final = {bool: ["true or false"], int: ["whole number"], float: ["finite number"], str: ["text"]}
-STRANGE: Final = (
+STRANGE: Final[tuple[Any, ...]] = (
     *("no such value", "", "3", b"", None, True, False, 0, -1, 1, 101, 2.5, -0.5, math.nan, math.inf, -math.inf),
     *((), (1,), ("a",), (1, 2), (0, 0), (1, "a"), ("a", "b", "c"), [], [1, 2], {}, object()),
 )

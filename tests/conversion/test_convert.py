@@ -95,7 +95,7 @@ def test_without_a_check_media_need_not_be_there(tmp_path: Path) -> None:
     "name", ["../outside.jpg", "/etc/hostname", "images/../../outside.jpg", "./images/../../outside.jpg"]
 )
 @pytest.mark.parametrize("check", ["none", "exists"])
-def test_a_path_that_leaves_the_media_root_is_a_reject_unless_allowed(tmp_path: Path, name: str, check: str) -> None:
+def test_a_path_that_leaves_the_media_root_is_a_reject_unless_allowed(tmp_path: Path, name: str, check: Check) -> None:
     write_images(tmp_path, ["outside.jpg"])
     path = write_records(tmp_path / "data" / "source.json", [record(0, image=name)])
 

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from mmdata._tools.limits import Limits
-from mmdata.conversion.probe import check, probe
+from mmdata.conversion.probe import Level, check, probe
 from mmdata.engine import local as isolate
 from mmdata.errors import MediaError
+from mmdata.schema import MediaType
 from tests.reference import clips
 
 
@@ -23,15 +24,15 @@ def png(height: int, width: int) -> bytes:
 
 
 @pytest.mark.parametrize("level", ["probe", "decode"])
-def test_an_image_is_its_size(level: str) -> None:
+def test_an_image_is_its_size(level: Level) -> None:
     found = check(png(20, 30), "image", level=level)
 
     assert (found.type, found.height, found.width, found.damage) == ("image", 20, 30, ())
-    assert found.duration is found.fps is found.num_frames is found.times is None
+    assert (found.duration, found.fps, found.num_frames, found.times) == (None,) * 4
 
 
 @pytest.mark.parametrize("level", ["probe", "decode"])
-def test_real_clips_are_what_ffprobe_says(fixtures: Path, level: str) -> None:
+def test_real_clips_are_what_ffprobe_says(fixtures: Path, level: Level) -> None:
     for path, truth in clips(fixtures).items():
         if truth["errors"]:
             continue
@@ -53,7 +54,7 @@ def test_a_damaged_clip_decodes_in_part(fixtures: Path) -> None:
 
 
 @pytest.mark.parametrize("type_", ["image", "video"])
-def test_each_way_to_be_unusable_has_its_reason(tmp_path: Path, type_: str) -> None:
+def test_each_way_to_be_unusable_has_its_reason(tmp_path: Path, type_: MediaType) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty").touch()
     (tmp_path / "text").write_text("not a picture at all\n" * 100)

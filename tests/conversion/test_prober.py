@@ -214,7 +214,7 @@ def test_answers_come_in_order_whatever_is_known_already(mixed: Path, tmp_path: 
     items = [clip if number % 3 == 0 else picture if number % 3 == 1 else None for number in range(900)]
 
     with Prober("probe", workers=2) as prober:
-        answers = list(prober.answers(items, lambda item: [item] if item else []))  # type: ignore[arg-type, list-item]
+        answers = list(prober.answers(items, lambda item: [item] if item else []))  # type: ignore[list-item]
 
     assert [item for item, _ in answers] == items
     widths = [facts[0]["width"] if facts else None for _, facts in answers]  # type: ignore[index]

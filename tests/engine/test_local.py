@@ -112,8 +112,13 @@ def test_one_bad_job_among_many_costs_one_result() -> None:
 def test_arguments_are_taken_only_a_little_ahead_of_the_results() -> None:
     taken: deque[int] = deque()
 
+    def numbered() -> Iterator[tuple[int]]:
+        for number in itertools.count():
+            taken.append(number)
+            yield (-number,)
+
     with isolate.Pool(deadline=10) as pool:
-        results = pool.map(abs, ((taken.append(number) or -number,) for number in itertools.count()))
+        results = pool.map(abs, numbered())
         assert [next(results) for _ in range(10)] == list(range(10))
 
     assert len(taken) < 20
@@ -184,7 +189,7 @@ def test_workers_are_gone_after_the_pool() -> None:
     with isolate.Pool(2, deadline=10) as pool:
         identities = set(pool.map(os.getpid, [()] * 20))
 
-    assert not any(map(_alive, identities))
+    assert all(isinstance(identity, int) and not _alive(identity) for identity in identities)
 
 
 PARENT = """

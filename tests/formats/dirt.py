@@ -194,6 +194,15 @@ def _text_faults(key: str, missing: str = "malformed") -> Iterator[_Change]:
 
 
 _AUDIO: Final[list[_Change]] = [("audio", {"audios": ["a.mp3"]}, "unsupported_media")]
+_BOXES: Final[list[_Change]] = [
+    ("no box", {}, "bad_box"),
+    ("box of three", {"bbox": [1, 2, 3]}, "bad_box"),
+    ("box of strings", {"bbox": ["1", "2", "3", "4"]}, "bad_box"),
+    ("box without area", {"bbox": [1, 2, 0, 4]}, "bad_box"),
+    ("box outside", {"bbox": [1, 2, 700, 4]}, "bad_box"),
+    ("crowd", {"bbox": [1, 2, 3, 4], "iscrowd": 1}, "bad_box"),
+    ("category unknown", {"bbox": [1, 2, 3, 4], "category_id": 404}, "malformed"),
+]
 _FAULTS: Final[dict[str, list[_Change]]] = {
     "llava": [
         *_turn_faults("conversations", "from", "value", ("human", "gpt")),
@@ -267,17 +276,6 @@ _FAULTS: Final[dict[str, list[_Change]]] = {
         ("caption empty", {"caption": ""}, "empty_turn"),
         ("image unknown", {"image_id": 404}, "malformed"),
         ("image missing", {"image_id": _ABSENT}, "malformed"),
-        *(
-            (kind, {"caption": _ABSENT, "category_id": 1, **change}, reason)
-            for kind, change, reason in [
-                ("no box", {}, "bad_box"),
-                ("box of three", {"bbox": [1, 2, 3]}, "bad_box"),
-                ("box of strings", {"bbox": ["1", "2", "3", "4"]}, "bad_box"),
-                ("box without area", {"bbox": [1, 2, 0, 4]}, "bad_box"),
-                ("box outside", {"bbox": [1, 2, 700, 4]}, "bad_box"),
-                ("crowd", {"bbox": [1, 2, 3, 4], "iscrowd": 1}, "bad_box"),
-                ("category unknown", {"bbox": [1, 2, 3, 4], "category_id": 404}, "malformed"),
-            ]
-        ),
+        *((kind, {"caption": _ABSENT, "category_id": 1, **change}, reason) for kind, change, reason in _BOXES),
     ],
 }

@@ -123,8 +123,8 @@ def test_fields_of_listed_media_without_a_home_go_to_extra_by_their_numbers() ->
 
 
 def test_a_records_own_field_turns_is_not_overwritten() -> None:
-    value = {"messages": said("Q", "A"), "turns": 1}
-    value["messages"][0]["name"] = "Ann"
+    question, answer = said("Q", "A")
+    value = {"messages": [question | {"name": "Ann"}, answer], "turns": 1}
 
     assert read("messages", value).extra == {"turns": 1, "turns#2": {"0": {"name": "Ann"}}}
     assert read("messages", value | {"turns#2": 2}).extra["turns#3"] == {"0": {"name": "Ann"}}
@@ -380,6 +380,7 @@ def test_a_record_that_cannot_be_read_says_why(name: str, value: dict[str, Any],
     with pytest.raises((RecordError, SchemaError)) as caught:
         read(name, value)
 
+    assert isinstance(caught.value, RecordError | SchemaError)
     assert caught.value.reason == reason
 
 
@@ -465,6 +466,7 @@ def test_a_history_in_a_literal_is_read_as_strictly_as_json(history: str, reason
     with pytest.raises(RecordError) as caught:
         read("swift", {"query": "q", "response": "r", "history": history})
 
+    assert isinstance(caught.value, RecordError | SchemaError)
     assert caught.value.reason == reason
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdata.errors import RecordError, SchemaError
-from mmdata.formats import make
+from mmdata.formats import Origin, make
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, Region, assistant, user
 from mmdata.sources.record import Record
@@ -203,7 +203,7 @@ def test_the_media_root_is_the_folder_above_annotations(tmp_path: Path) -> None:
     file = write(tmp_path / "annotations", [caption(1)], "captions_val2017.json")
 
     assert COCO.media_root([file]) == tmp_path
-    places = list(COCO.candidates("000000000009.jpg", Record({}, file.as_posix(), 0)))
+    places = list(COCO.candidates("000000000009.jpg", Origin(file.as_posix())))
     assert places[0] == "val2017/000000000009.jpg"
     assert "val2014/COCO_val2014_000000000009.jpg" in places
 

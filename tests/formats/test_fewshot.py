@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mmdata.errors import RecordError
-from mmdata.formats import registry
+from mmdata.formats import Origin, registry
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, assistant, user
 from mmdata.sources.record import Record
@@ -34,7 +34,7 @@ def test_media_are_relative_to_the_folder_above_the_file(tmp_path: Path) -> None
     file.write_text("[]")
 
     assert FEWSHOT.media_root([file]) == tmp_path
-    assert list(FEWSHOT.candidates("fewshot-data/1.jpg", Record({}, file.as_posix(), 0)))[-1] == "fewshot-data/1.jpg"
+    assert list(FEWSHOT.candidates("fewshot-data/1.jpg", Origin(file.as_posix())))[-1] == "fewshot-data/1.jpg"
 
 
 @pytest.mark.parametrize(
@@ -81,5 +81,5 @@ def test_the_real_file_is_read_whole(fixtures: Path) -> None:
         assert len(conversations) == len(found) > 0
         root = FEWSHOT.media_root([file])
         pictures = [path for path in file.parent.iterdir() if path != file]
-        found = {(root / str(each.media[0].path)).resolve() for each in conversations}
-        assert not pictures or found & {path.resolve() for path in pictures}
+        named = {(root / str(each.media[0].path)).resolve() for each in conversations}
+        assert not pictures or named & {path.resolve() for path in pictures}

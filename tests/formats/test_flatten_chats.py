@@ -99,7 +99,7 @@ questions = {
     "question_1": said,
     "answer": said | st.just("None"),
 }
-record = (
+record: st.SearchStrategy[dict[str, Any]] = (
     st.fixed_dictionaries({"messages": usual}, optional=beside)
     | st.fixed_dictionaries({"messages": usual_parts}, optional={"id": beside["id"]})
     | st.fixed_dictionaries({}, optional={**beside, **turns_fields})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mmdata.errors import RecordError, SchemaError
-from mmdata.formats import registry
+from mmdata.formats import Origin, make, registry
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, Message, Text, Video, assistant, system, user
 from mmdata.sources.record import Record
@@ -96,8 +96,8 @@ def test_images_and_videos_of_one_record_go_to_their_own_placeholders() -> None:
 
 
 def test_a_text_record_keeps_every_byte_and_every_field() -> None:
-    record = {"id": "x", "model": "", "conversations": turns("  Hi <video> \n", " Hello. ")}
-    record["conversations"][1] |= {"text": "raw", "markdown": None}
+    said = turns("  Hi <video> \n", " Hello. ")
+    record = {"id": "x", "model": "", "conversations": [said[0], said[1] | {"text": "raw", "markdown": None}]}
 
     found = read(record)
 
@@ -150,6 +150,7 @@ def test_a_record_that_cannot_be_read_says_why(record: dict[str, Any], reason: s
     with pytest.raises((RecordError, SchemaError)) as caught:
         read(record)
 
+    assert isinstance(caught.value, RecordError | SchemaError)
     assert caught.value.reason == reason
 
 
@@ -160,7 +161,7 @@ def test_a_record_that_is_no_object_is_malformed(value: Any) -> None:
 
 
 def test_a_missing_image_is_looked_for_under_other_suffixes_and_in_other_editions_of_coco() -> None:
-    record = Record({}, "data/llava/a.json", 0)
+    record = Origin("data/llava/a.json")
 
     places = tuple(LLAVA.candidates("coco/train2017/000000000009.jpg", record))
 
@@ -175,20 +176,20 @@ def test_a_missing_image_is_looked_for_under_other_suffixes_and_in_other_edition
 
 
 def test_an_image_without_folder_is_found_in_coco_2014() -> None:
-    record = Record({}, "detail_23k.json", 0)
+    record = Origin("detail_23k.json")
 
     assert "train2014/COCO_train2014_000000000009.jpg" in LLAVA.candidates("000000000009.jpg", record)
     assert "train2017/000000000009.jpg" in LLAVA.candidates("COCO_train2014_000000000009.jpg", record)
 
 
 def test_without_fallbacks_only_the_spelt_name_is_looked_for() -> None:
-    strict = registry.get("llava")(fallbacks=False)
+    strict = make("llava", {"fallbacks": False})
 
-    assert tuple(strict.candidates("x/1.jpg", Record({}, "a.json", 0))) == ("x/1.jpg",)
+    assert tuple(strict.candidates("x/1.jpg", Origin("a.json"))) == ("x/1.jpg",)
 
 
 def test_an_absolute_path_stands_alone() -> None:
-    assert tuple(LLAVA.candidates("/data/1.jpg", Record({}, "b/a.json", 0))) == ("/data/1.jpg",)
+    assert tuple(LLAVA.candidates("/data/1.jpg", Origin("b/a.json"))) == ("/data/1.jpg",)
 
 
 def test_files_of_a_folder_are_read_in_order_with_numbers_of_their_own(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdata.errors import RecordError, SchemaError
-from mmdata.formats import make
+from mmdata.formats import Origin, make
 from mmdata.schema import Conversation, Image, Media, Part, Region, Text, assistant, user
 from mmdata.sources.record import Record
 from mmdata.templates.toolkit import GRIDS
@@ -120,6 +120,7 @@ def test_an_answer_that_cannot_be_read_says_why(text: str, reason: str) -> None:
     with pytest.raises((RecordError, SchemaError)) as caught:
         content(text)
 
+    assert isinstance(caught.value, RecordError | SchemaError)
     assert caught.value.reason == reason
 
 
@@ -177,7 +178,9 @@ def test_converted_coco_records_read_as_proposed(golden: Path) -> None:
                     llava.conversation(record)
                 continue
             found = llava.conversation(record)
-            place = next((path for path in llava.candidates(value["image"], record) if path in existing), None)
+            place = next(
+                (path for path in llava.candidates(value["image"], Origin(record.file)) if path in existing), None
+            )
 
             assert (place is None) == (refused.get(value["id"]) == "missing_image")
             if value["id"] in kept:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mmdata.errors import RecordError
-from mmdata.formats import registry
+from mmdata.formats import Origin, registry
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, user
 from mmdata.sources.record import Record
@@ -67,7 +67,7 @@ def test_broken_rows_keep_their_place_in_the_count(tmp_path: Path) -> None:
 
 
 def test_a_video_is_looked_for_under_every_suffix_of_the_archive() -> None:
-    places = tuple(READER.candidates("Test_Videos/v_abc.mp4", Record({}, "a.json", 0)))
+    places = tuple(READER.candidates("Test_Videos/v_abc.mp4", Origin("a.json")))
 
     assert places[:3] == ("Test_Videos/v_abc.mp4", "Test_Videos/v_abc.MP4", "Test_Videos/v_abc.mkv")
     assert "v_abc.mp4" in places

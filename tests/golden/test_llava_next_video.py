@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from mmdata.templates._llava_dialects import DialectName
 
 from mmdata.errors import SchemaError
 from mmdata.schema import Conversation, Image, Media, Part, Text, Video, assistant, system, user
@@ -26,14 +27,16 @@ _VARIANTS = re.compile(r"(?P<dialect>.+?)(?:_llama2tok)?_legacy_(?P<legacy>true|
 def _template(fixtures: Path, variant: str, **options: Any) -> LlavaNextVideo:
     """Return the template that a variant of the reference file names, such as ``vicuna_v1_legacy_true``."""
     if variant.startswith("qwen"):
-        return LlavaNextVideo(tokenizer=_Qwen(published("qwen", fixtures)), dialect=variant, **options)
+        return LlavaNextVideo(
+            tokenizer=_Qwen(published("qwen", fixtures)), dialect=cast("DialectName", variant), **options
+        )
     if variant.startswith("llava15"):
         options = {"placement": "llava_1_5", **options}
         variant = variant.replace("llava15_variant", "vicuna_v1")
     named = _VARIANTS.fullmatch(variant)
     assert named, variant
     tokenizer = published("llama2", fixtures, legacy=named["legacy"] == "true")
-    return LlavaNextVideo(tokenizer=tokenizer, dialect=named["dialect"], **options)
+    return LlavaNextVideo(tokenizer=tokenizer, dialect=cast("DialectName", named["dialect"]), **options)
 
 
 class _Qwen:
@@ -282,7 +285,8 @@ def _from_messages(rows: list[dict[str, Any]]) -> Conversation:
                 content.append(Text(element["text"]))
             else:
                 media.append(Media(element["type"], "any", width=_SIDE, height=_SIDE, num_frames=1, fps=1.0))
-                content.append({"image": Image, "video": Video}[element["type"]](len(media) - 1))
+                part = Image if element["type"] == "image" else Video
+                content.append(part(len(media) - 1))
         messages.append({"user": user, "assistant": assistant, "system": system}[row["role"]](*content))
     return Conversation("golden", tuple(messages), tuple(media))
 

@@ -143,7 +143,7 @@ def test_anyres_counts_tokens_from_sizes_alone_as_the_reference(golden: Path) ->
             _check_row(row, config["crop"], config["patch"], pinpoints)
 
 
-def _check_row(row: dict[str, object], side: int, patch: int, pinpoints: list[tuple[int, int]]) -> None:
+def _check_row(row: dict[str, Any], side: int, patch: int, pinpoints: list[tuple[int, int]]) -> None:
     size = row["h"], row["w"]
     canvas = anyres.best_canvas(size, pinpoints)
     grid = anyres.feature_grid(size, side=side, patch=patch, pinpoints=pinpoints)

@@ -5,21 +5,24 @@ Written from the published algorithm: best resolution, unpadding (rounded to 7 d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.llava_next_video import LlavaNextVideoConfig
 
 
 def best_resolution(height: int, width: int, pinpoints: list[list[int]]) -> tuple[int, int]:
-    def fit(pinpoint: list[int]) -> tuple[int, int]:
+    def fit(pinpoint: Sequence[int]) -> tuple[int, int]:
         rows, columns = pinpoint
         scale = min(columns / width, rows / height)
         effective = min(int(width * scale) * int(height * scale), width * height)
         return effective, effective - rows * columns  # more of the picture, then less waste
 
-    return tuple(max(pinpoints, key=fit))
+    rows, columns = max(pinpoints, key=fit)
+    return rows, columns
 
 
 def unpadded(rows: int, columns: int, height: int, width: int) -> tuple[slice, slice]:
@@ -30,7 +33,7 @@ def unpadded(rows: int, columns: int, height: int, width: int) -> tuple[slice, s
     return slice(0, rows), slice(padding, columns - padding)
 
 
-def picture_rows(config: LlavaNextVideoConfig, pinpoints: list[list[int]], height: int, width: int) -> np.ndarray:
+def picture_rows(config: LlavaNextVideoConfig, pinpoints: list[list[int]], height: int, width: int) -> NDArray[Any]:
     """Media rows of one picture whose first tile is image 0."""
     size, side = config.vision.image_size, config.vision.side
     best = best_resolution(height, width, pinpoints)
@@ -38,22 +41,24 @@ def picture_rows(config: LlavaNextVideoConfig, pinpoints: list[list[int]], heigh
     tile, row, column = np.meshgrid(np.arange(down * across), np.arange(side), np.arange(side), indexing="ij")
     rows = (tile + 1) * config.media_rows + row * side + column
     grid = rows.reshape(down, across, side, side).transpose(0, 2, 1, 3).reshape(down * side, across * side)
-    grid = grid[unpadded(*grid.shape, height, width)]
+    grid = grid[unpadded(len(grid), grid.shape[1], height, width)]
     grid = np.concatenate([grid, np.full((len(grid), 1), config.media_rows - 1)], 1)
     return np.concatenate([np.arange(side**2), grid.ravel()])
 
 
-def frame_rows(config: LlavaNextVideoConfig, frames: int) -> np.ndarray:
+def frame_rows(config: LlavaNextVideoConfig, frames: int) -> NDArray[Any]:
     """Media rows of a clip whose first frame is image 0."""
     pooled = config.vision.side**2 + np.arange(config.pooled_side**2)
     return (np.arange(frames)[:, None] * config.media_rows + pooled).ravel()
 
 
-def model_inputs(config: LlavaNextVideoConfig, settings: dict[str, Any], case: dict[str, np.ndarray]) -> dict[str, Any]:
+def model_inputs(
+    config: LlavaNextVideoConfig, settings: dict[str, Any], case: dict[str, NDArray[Any]]
+) -> dict[str, Any]:
     """What the model reads for one golden case: numpy arrays by argument name."""
     ids = case["input_ids"]
     index = np.full(ids.shape, -1)
-    images: list[np.ndarray] = []
+    images: list[NDArray[Any]] = []
     if "pixel_values" in case:
         place(index, ids == settings["image_token_index"], pictures(config, settings, case, images))
     if "pixel_values_videos" in case:
@@ -65,7 +70,9 @@ def model_inputs(config: LlavaNextVideoConfig, settings: dict[str, Any], case: d
     return inputs
 
 
-def pictures(config: LlavaNextVideoConfig, settings: dict, case: dict, images: list[np.ndarray]) -> np.ndarray:
+def pictures(
+    config: LlavaNextVideoConfig, settings: dict[str, Any], case: dict[str, NDArray[Any]], images: list[NDArray[Any]]
+) -> NDArray[Any]:
     rows = []
     for tiles, (height, width) in zip(case["pixel_values"], case["image_sizes"], strict=True):
         first = sum(map(len, images))
@@ -74,7 +81,7 @@ def pictures(config: LlavaNextVideoConfig, settings: dict, case: dict, images: l
     return np.concatenate(rows)
 
 
-def clips(config: LlavaNextVideoConfig, case: dict, images: list[np.ndarray]) -> np.ndarray:
+def clips(config: LlavaNextVideoConfig, case: dict[str, NDArray[Any]], images: list[NDArray[Any]]) -> NDArray[Any]:
     rows = []
     for frames in case["pixel_values_videos"]:
         rows.append(sum(map(len, images)) * config.media_rows + frame_rows(config, len(frames)))
@@ -82,6 +89,6 @@ def clips(config: LlavaNextVideoConfig, case: dict, images: list[np.ndarray]) ->
     return np.concatenate(rows)
 
 
-def place(index: np.ndarray, where: np.ndarray, rows: np.ndarray) -> None:
+def place(index: NDArray[Any], where: NDArray[Any], rows: NDArray[Any]) -> None:
     assert where.sum() == len(rows), "placeholders and features must be as many"
     index[where] = rows

@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from numpy.typing import NDArray
 
 from models.cache import drop_caches
 from models.generate import Generator, Prompt
@@ -43,7 +44,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def convert(module: ModuleType, config: Any, source: Path, target: Path, **options: Any) -> nn.Cell:
+def convert(module: ModuleType, config: Any, source: Path, target: Path, **options: Any) -> Any:
     """A model of the family, filled from the weights `source` by way of a converted file at `target`."""
     model = module.MODEL(config)
     account = import_weights(source, target, module.weight_map(config), parameter_shapes(model), **options)
@@ -53,11 +54,11 @@ def convert(module: ModuleType, config: Any, source: Path, target: Path, **optio
     return model
 
 
-def ints(array: np.ndarray) -> Tensor:
+def ints(array: NDArray[Any]) -> Tensor:
     return Tensor(array.astype(np.int32))
 
 
-def worst(ours: Tensor | np.ndarray, theirs: np.ndarray) -> float:
+def worst(ours: Tensor | NDArray[Any], theirs: NDArray[Any]) -> float:
     """The largest difference; infinite if the shapes differ."""
     ours = ours.asnumpy() if isinstance(ours, Tensor) else ours
     if ours.shape != theirs.shape:
@@ -65,7 +66,7 @@ def worst(ours: Tensor | np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours.astype(np.float64) - theirs).max(initial=0))
 
 
-def gradients(model: nn.Cell, weights: list[Weight], inputs: dict[str, Tensor]) -> dict[str, np.ndarray]:
+def gradients(model: nn.Cell, weights: list[Weight], inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
     """The loss's gradients under the checkpoint's names."""
     parameters = {name: p for name, p in model.parameters_and_names() if p.requires_grad}
     values = list(parameters.values())
@@ -79,9 +80,9 @@ def gradients(model: nn.Cell, weights: list[Weight], inputs: dict[str, Tensor]) 
     }
 
 
-def layer_outputs(model: nn.Cell, inputs: dict[str, Tensor]) -> list[np.ndarray]:
+def layer_outputs(model: nn.Cell, inputs: dict[str, Tensor]) -> list[NDArray[Any]]:
     """What goes into the first decoder layer and what comes out of each, (batch, length, hidden)."""
-    seen: list[np.ndarray] = []
+    seen: list[NDArray[Any]] = []
     layers = list(model.language.layers)
     hooks = [layer.register_forward_hook(lambda cell, args, out: seen.append(out.asnumpy())) for layer in layers]
     hooks.append(layers[0].register_forward_pre_hook(lambda cell, args: seen.append(args[0].asnumpy())))
@@ -91,12 +92,12 @@ def layer_outputs(model: nn.Cell, inputs: dict[str, Tensor]) -> list[np.ndarray]
     return seen
 
 
-def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
+def relative(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
     """The difference's norm over the reference's; below 1e-3 that is noise (a key bias has no true gradient)."""
-    return float(np.linalg.norm(ours.astype(np.float64) - theirs) / max(np.linalg.norm(theirs), 1e-3))
+    return float(np.linalg.norm(ours.astype(np.float64) - theirs) / max(float(np.linalg.norm(theirs)), 1e-3))
 
 
-def greedy(model: Any, inputs: dict[str, Any], expected: np.ndarray, expected_logits: np.ndarray | None) -> None:
+def greedy(model: Any, inputs: dict[str, Any], expected: NDArray[Any], expected_logits: NDArray[Any] | None) -> None:
     """Check greedy decoding of one prompt with the cache, token for token."""
     ids = inputs["input_ids"].asnumpy()
     positions = inputs.get("position_ids", np.arange(ids.shape[1])[None])

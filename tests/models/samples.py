@@ -9,6 +9,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
+from numpy.typing import NDArray
 
 from models import FAMILIES, family_module
 from models.model import VisionLanguageModel
@@ -27,7 +28,7 @@ def small(family: str, **changes: Any) -> VisionLanguageModel:
     if family == "visualglm":
         config = replace(config, qformer=replace(config.qformer, queries=4))
     ms.set_seed(0)
-    model = family_module(family).MODEL(config)
+    model: VisionLanguageModel = family_module(family).MODEL(config)
     for name, parameter in model.parameters_and_names():
         if parameter.ndim > 1 and "positions" not in name:  # wide enough to tell tokens apart
             parameter.set_data(parameter * 5)
@@ -35,7 +36,7 @@ def small(family: str, **changes: Any) -> VisionLanguageModel:
     return model
 
 
-def sample(model: VisionLanguageModel, seed: int, answer: int = 5, images: int = 1) -> dict[str, np.ndarray]:
+def sample(model: VisionLanguageModel, seed: int, answer: int = 5, images: int = 1) -> dict[str, NDArray[Any]]:
     """One conversation with pictures at its beginning; rows of `media_index` count from its own first picture."""
     rng = np.random.default_rng(seed)
     rows = images * model.config.media_rows
@@ -55,21 +56,21 @@ def sample(model: VisionLanguageModel, seed: int, answer: int = 5, images: int =
     }
 
 
-def positions(model: VisionLanguageModel, prompt: int, length: int) -> np.ndarray:
+def positions(model: VisionLanguageModel, prompt: int, length: int) -> NDArray[Any]:
     index = np.arange(length)
     if model.position_step == 1:
         return index
     return np.stack([np.minimum(index, prompt - 1), np.maximum(0, index - prompt + 1)])
 
 
-def batch(model: VisionLanguageModel, rows: list[list[dict[str, np.ndarray]]], length: int) -> dict[str, Tensor]:
+def batch(model: VisionLanguageModel, rows: list[list[dict[str, NDArray[Any]]]], length: int) -> dict[str, Tensor]:
     """Rows of packed samples, padded to `length`: what a data pipeline would hand over."""
     images = [sample["pixel_values"] for row in rows for sample in row]
     fill = {"input_ids": 0, "labels": -100, "position_ids": 0, "media_index": -1, "segment_ids": 0}
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in fill}
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in fill}
     first = 0
     for row in rows:
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in fill}
+        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in fill}
         for segment, one in enumerate(row, 1):
             shift = first * model.config.media_rows
             index = np.where(one["media_index"] >= 0, one["media_index"] + shift, -1)

@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore.nn.utils import no_init_parameters
+from numpy.typing import NDArray
 
 from models import family_module
 from models.cache import drop_caches
@@ -189,7 +190,7 @@ def test_a_prompt_too_long_for_the_cache_is_refused() -> None:
 def test_sampling_follows_its_seed_and_its_bounds() -> None:
     logits = np.log(np.array([[0.4, 0.3, 0.2, 0.1]], np.float32)).repeat(500, 0)
 
-    def drawn(seed: int, **options: Any) -> np.ndarray:
+    def drawn(seed: int, **options: Any) -> NDArray[Any]:
         return choose(logits, Sampling(temperature=1.0, **options), np.random.default_rng(seed))
 
     assert drawn(0).tolist() == drawn(0).tolist() != drawn(1).tolist()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 from mindspore.nn.utils import no_init_parameters
+from numpy.typing import NDArray
 
 import models.cogvlm2_video as cogvlm2
 import models.visualglm as visualglm
@@ -35,7 +36,7 @@ COG_LAYERS = {
 }
 
 
-def fill(model: nn.Cell, pairs: dict[str, np.ndarray]) -> None:
+def fill(model: nn.Cell, pairs: dict[str, NDArray[Any]]) -> None:
     parameters = dict(model.parameters_and_names())
     for name, array in pairs.items():
         parameters[name].set_data(Tensor(array))
@@ -70,7 +71,7 @@ def test_a_cogvlm2_video_model_with_an_adapter_is_the_reference(folder: Path, tm
 
 def glm_case(
     folder: Path, tmp_path: Path
-) -> tuple[visualglm.VisualGLM, dict[str, Tensor], dict[str, np.ndarray], dict]:
+) -> tuple[visualglm.VisualGLM, dict[str, Tensor], dict[str, NDArray[Any]], dict[str, Any]]:
     settings = read_json(folder / "config.json")
     model = convert(visualglm, glm.config_of(settings), weights_of(folder), tmp_path / "w")
     case = arrays(folder / "model_io.npz")
@@ -85,9 +86,9 @@ def glm_lora(settings: dict[str, Any], split: bool) -> LoraConfig:
     return LoraConfig(rank=rank, alpha=scale * rank, targets=targets, split=split)
 
 
-def sat_pairs(io: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def sat_pairs(io: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     """SwissArmyTransformer's matrices, stacked into ours."""
-    found: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[NDArray[Any]]] = {}
     for name in sorted(name for name in io if name.startswith(f"{prefix}.")):
         layer, part = name.removeprefix(f"{prefix}.transformer.").split(".matrix_")
         path = layer.replace("query_key_value", "qkv").replace("dense", "out")
@@ -95,7 +96,7 @@ def sat_pairs(io: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name: np.concatenate(matrices) for name, matrices in found.items()}
 
 
-def mindformers_pairs(io: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def mindformers_pairs(io: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     renamed = {name.removeprefix(f"{prefix}."): array for name, array in io.items() if name.startswith(f"{prefix}.")}
     return {
         f"language.{name.replace('query_key_value', 'qkv').replace('dense', 'out')}": array

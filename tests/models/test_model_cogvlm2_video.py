@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mindspore import Tensor
+from numpy.typing import NDArray
 
 import models.cogvlm2_video as cogvlm2
 from models.modules import next_token_loss
@@ -42,10 +43,13 @@ TOWERS = pytest.mark.parametrize("tower", model_folders("cogvlm2_video", "config
 @pytest.fixture(scope="module")
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> cogvlm2.CogVLM2Video:
     config = cogvlm2.from_hf(read_json(folder / "config.json"))
-    return convert(cogvlm2, config, weights_of(folder), tmp_path_factory.mktemp("cog") / "w.safetensors")
+    model: cogvlm2.CogVLM2Video = convert(
+        cogvlm2, config, weights_of(folder), tmp_path_factory.mktemp("cog") / "w.safetensors"
+    )
+    return model
 
 
-def model_inputs(case: dict[str, np.ndarray], *clips: np.ndarray) -> dict[str, Tensor]:
+def model_inputs(case: dict[str, NDArray[Any]], *clips: NDArray[Any]) -> dict[str, Tensor]:
     names = {"position_ids": "position_ids", "attention_mask": "segment_ids", "labels": "labels"}
     inputs = {ours: ints(case[name]) for name, ours in names.items() if name in case}
     media = case["token_type_ids"] == 1

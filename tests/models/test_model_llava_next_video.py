@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, load_param_into_net
+from numpy.typing import NDArray
 
 import models.llava_next_video as llava
 from models.modules import normalise_pixels
@@ -35,14 +36,17 @@ FOLDERS = pytest.mark.parametrize("folder", model_folders("llava_next_video", "c
 @pytest.fixture(scope="module")
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> llava.LlavaNextVideo:
     config = llava.from_hf(read_json(folder / "config.json"))
-    return convert(llava, config, weights_of(folder), tmp_path_factory.mktemp("llava") / "w.safetensors")
+    model: llava.LlavaNextVideo = convert(
+        llava, config, weights_of(folder), tmp_path_factory.mktemp("llava") / "w.safetensors"
+    )
+    return model
 
 
-def tensors(inputs: dict[str, np.ndarray]) -> dict[str, Tensor]:
+def tensors(inputs: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
     return {name: Tensor(a) if name == "pixel_values" else ints(a) for name, a in inputs.items()}
 
 
-def cases(model: Any, folder: Path) -> list[tuple[str, dict[str, np.ndarray], dict[str, Tensor]]]:
+def cases(model: Any, folder: Path) -> list[tuple[str, dict[str, NDArray[Any]], dict[str, Tensor]]]:
     settings = read_json(folder / "config.json")
     found = [(path.stem, arrays(path)) for path in sorted(folder.glob("*.npz"))]
     return [(name, case, tensors(model_inputs(model.config, settings, case))) for name, case in found]
@@ -116,7 +120,7 @@ def test_pooling_is_that_of_llava_next(golden: Path) -> None:
         _pools_as_llava_next(arrays(file))
 
 
-def _pools_as_llava_next(cases: dict[str, np.ndarray]) -> None:
+def _pools_as_llava_next(cases: dict[str, NDArray[Any]]) -> None:
     for name, expected in cases.items():
         group, _, variant = name.partition("/")
         mode, _, stride = variant.partition("_s")

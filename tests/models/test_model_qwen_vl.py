@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from mindspore import Tensor
+from numpy.typing import NDArray
 
 import models.qwen_vl as qwen
 from models.model import train_only
@@ -32,10 +34,11 @@ FOLDERS = pytest.mark.parametrize("folder", model_folders("qwen_vl", "info.json"
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> qwen.QwenVL:
     info = read_json(folder / "info.json")
     config = qwen.from_hf({**info["llm"], "visual": info["visual"]})
-    return convert(qwen, config, weights_of(folder), tmp_path_factory.mktemp("qwen") / "w.safetensors")
+    model: qwen.QwenVL = convert(qwen, config, weights_of(folder), tmp_path_factory.mktemp("qwen") / "w.safetensors")
+    return model
 
 
-def model_inputs(case: dict[str, np.ndarray]) -> dict[str, Tensor]:
+def model_inputs(case: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
     index = np.full(case["input_ids"].shape, -1)
     for image, (row, start, end) in enumerate(case["image_spans"]):
         queries = end - start - 1

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mindspore import Tensor
+from numpy.typing import NDArray
 
 import models.visualglm as visualglm
 from models.cache import attention_mask
@@ -61,10 +62,13 @@ def config_of(settings: dict[str, Any]) -> visualglm.VisualGLMConfig:
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> visualglm.VisualGLM:
     config = config_of(read_json(folder / "config.json"))
     source = weights_of(folder)
-    return convert(visualglm, config, source, tmp_path_factory.mktemp("visualglm") / "w.safetensors")
+    model: visualglm.VisualGLM = convert(
+        visualglm, config, source, tmp_path_factory.mktemp("visualglm") / "w.safetensors"
+    )
+    return model
 
 
-def model_inputs(case: dict[str, np.ndarray], settings: dict[str, Any]) -> dict[str, Tensor]:
+def model_inputs(case: dict[str, NDArray[Any]], settings: dict[str, Any]) -> dict[str, Tensor]:
     queries, before = settings["qf"]["queries"], settings["pre_image"]
     index = np.full(case["input_ids"].shape, -1)
     index[:, before : before + queries] = np.arange(len(index) * queries).reshape(len(index), queries)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mindspore import Tensor
+from numpy.typing import NDArray
 
 from models.decoder import Decoder, DecoderConfig
 from models.qwen_vl import PRESETS, QwenDecoder
@@ -26,7 +27,7 @@ def qwen() -> QwenDecoder:
     return decoder
 
 
-def tables(decoder: Any, positions: np.ndarray, length: Tensor | None = None) -> list[np.ndarray]:
+def tables(decoder: Any, positions: NDArray[Any], length: Tensor | None = None) -> list[NDArray[Any]]:
     return [table.asnumpy() for table in decoder.turns(ints(positions), length)]
 
 

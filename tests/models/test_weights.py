@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mindspore.nn.utils import no_init_parameters
+from numpy.typing import NDArray
 
 import models.cogvlm2_video as cogvlm2
 import models.llava_next_video as llava
@@ -59,7 +60,7 @@ def contents(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     return {name: (t.dtype, t.shape, t.read().tobytes()) for name, t in open_checkpoint(path).items()}
 
 
-def write(path: Path, arrays: dict[str, np.ndarray], dtype: str = "F32") -> None:
+def write(path: Path, arrays: dict[str, NDArray[Any]], dtype: str = "F32") -> None:
     write_checkpoint(path, list(arrays), ((dtype, array) for array in arrays.values()))
 
 
@@ -93,7 +94,7 @@ def test_mindformers_names_lead_a_model_there_and_back_too(folder: Path, tmp_pat
     assert contents(tmp_path / "back") == contents(tmp_path / "ours")
 
 
-def exported(folder: Path, tmp_path: Path) -> dict[str, np.ndarray]:
+def exported(folder: Path, tmp_path: Path) -> dict[str, NDArray[Any]]:
     """The golden weights under MindFormers' names, float32."""
     family, config = family_of(folder)
     with no_init_parameters():

@@ -1,4 +1,4 @@
-"""Make the pack anew: ``python tests/pack/make.py``, with FFmpeg and the packages that README.md names.
+"""Make the pack anew: ``python -m tests.pack.make``, with FFmpeg and the packages that README.md names.
 
 What is made depends on nothing but these programs: the same versions give the same bytes.
 """
@@ -11,12 +11,9 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from making import (
-    annotations,
+from tests.pack.making import annotations as annotation_files
+from tests.pack.making import (
     clips,
     cogvlm2,
     cogvlm2_model,
@@ -28,13 +25,13 @@ from making import (
     visualglm_model,
     vocabularies,
 )
-from making.writing import FIXTURES, GOLDEN, PACK
+from tests.pack.making.writing import FIXTURES, GOLDEN, PACK
 
 _SUBJECTS = (
     vocabularies,
     pictures,
     clips,
-    annotations,
+    annotation_files,
     llava,
     llava_model,
     cogvlm2,

@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import mmdata.schema
 import mmdata.video
@@ -129,7 +130,7 @@ def test_pixels_have_one_shape_where_room_is_given_and_at_least_one_view_where_n
 @pytest.mark.parametrize("packing", [False, True])
 def test_room_for_more_views_than_there_are_changes_no_view(packing: bool) -> None:
     samples = [shown(1, pictures=2), text(2), filmed(300), shown(700), shown(5), filmed(8)]
-    options = {"batch_size": 2, "packing": packing, "workers": 2, "shuffle": False}
+    options: dict[str, Any] = {"batch_size": 2, "packing": packing, "workers": 2, "shuffle": False}
 
     tight = list(Stream(Conversations(samples), WordTemplate(), seq_length=40, **options))
     roomy = list(Stream(Conversations(samples), WordTemplate(), seq_length=40, max_views=9, **options))
@@ -275,11 +276,11 @@ def test_tiles_of_llava_stand_where_the_model_expects_them(llava: Any, height: i
     side, rows = 24, 24**2 + 12**2 + 1
     best = best_resolution(height, width, [list(pinpoint) for pinpoint in llava.pinpoints])
     down, across = best[0] // 336, best[1] // 336
-    map_ = np.empty((down * side, across * side), int)
+    map_: NDArray[np.int64] = np.empty((down * side, across * side), np.int64)
     for tile in range(down * across):
         top, left = tile // across * side, tile % across * side
         map_[top : top + side, left : left + side] = (tile + 1) * rows + np.arange(side**2).reshape(side, side)
-    kept = map_[unpadded(*map_.shape, height, width)]
+    kept = map_[unpadded(len(map_), map_.shape[1], height, width)]
     lines = np.concatenate([kept, np.full((len(kept), 1), rows - 1)], 1)
     np.testing.assert_array_equal(index[index >= 0], np.concatenate([np.arange(side**2), lines.ravel()]))
 

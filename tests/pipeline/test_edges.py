@@ -14,7 +14,9 @@ from tests.pipeline.words import WordTemplate, broken, mixed
 
 with warnings.catch_warnings():  # both warn while they load
     warnings.simplefilter("ignore")
-    ms = pytest.importorskip("mindspore")
+    pytest.importorskip("mindspore")
+    import mindspore as ms
+
     DataLoader = pytest.importorskip("torch.utils.data").DataLoader
 
 pytestmark = pytest.mark.mindspore

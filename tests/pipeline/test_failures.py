@@ -36,7 +36,7 @@ def names(batches: list[Batch]) -> list[str]:
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    return list(psutil.Process().children(recursive=True))
 
 
 def shared_memory() -> set[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mmdata.pipeline import Stream
 from tests.pipeline.words import PER_VIEW, SIDE, WordTemplate, mixed
@@ -41,7 +42,7 @@ def glm() -> Any:
     return visualglm.VisualGLM(visualglm.VisualGLMConfig(vision=tower, qformer=qformer, language=language))
 
 
-def logits_by_sample(model: Any, template: WordTemplate, **options: Any) -> dict[str, np.ndarray]:
+def logits_by_sample(model: Any, template: WordTemplate, **options: Any) -> dict[str, NDArray[Any]]:
     stream = Stream(mixed(16), template, seq_length=SEQ_LENGTH, workers=0, shuffle=False, drop_last=False, **options)
     found = {}
     for batch in stream:

@@ -125,7 +125,7 @@ def llava_lengths(count: int) -> list[int]:
     chance, shares = np.random.default_rng(0), np.array([part[0] for part in LLAVA_MIX])
     parts = np.array(LLAVA_MIX)[chance.choice(len(LLAVA_MIX), count, p=shares / shares.sum())]
     texts = 40 + chance.lognormal(np.log(parts[:, 2]), parts[:, 3])
-    return (parts[:, 1] + texts).clip(8, 2048).astype(int).tolist()
+    return list(map(int, (parts[:, 1] + texts).clip(8, 2048)))
 
 
 def test_packed_rows_of_a_llava_shaped_mix_are_full_where_single_ones_are_mostly_empty() -> None:

@@ -35,7 +35,7 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def anonymous_memory() -> int:
     """Bytes of this process that are its own, pages of mapped files left out."""
-    return psutil.Process().memory_full_info().uss
+    return int(psutil.Process().memory_full_info().uss)
 
 
 class Counted:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mmdata.errors import ConfigError, SampleError
 from mmdata.pipeline import Batch, Stream
@@ -258,11 +258,11 @@ def test_a_batch_leaves_memory_that_a_late_decoder_may_still_write_to(late: tupl
             yield SampleError("late") if place.index in late else sample
 
     plan = Plan(Order(4, shuffle=False), Grouping(2, None, None), 2, 2, True, None, lambda _: True)
-    slab = partial(np.empty, dtype=np.uint8)
 
-    loaded = planned(
-        plan, Cursor(), Share(0, 2), read, lambda _: True, slab=lambda rows: slab((rows, 1, SIDE, SIDE, 3))
-    )
+    def slab(rows: int) -> NDArray[np.uint8]:
+        return np.empty((rows, 1, SIDE, SIDE, 3), np.uint8)
+
+    loaded = planned(plan, Cursor(), Share(0, 2), read, lambda _: True, slab=slab)
 
     assert [batch.slab is not None for batch in loaded if batch.rows] == owned
 

@@ -21,9 +21,9 @@ def write(folder: Path, text: str, name: str = "c.yaml") -> Path:
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_yaml_that_ships_is_valid(file: Path) -> None:
-    kind = PredictConfig if file.name.startswith("predict") else FinetuneConfig
+    predicts = file.name.startswith("predict")
 
-    config = read(kind, file)
+    config = read(PredictConfig, file) if predicts else read(FinetuneConfig, file)
 
     assert config.model.family == file.parent.name
     assert config.model.size in family_module(config.model.family).PRESETS

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models import family_module
 from models.checkpoint import open_checkpoint, write_checkpoint
@@ -52,11 +53,11 @@ def test_a_clip_and_a_llama_in_one_folder_fill_all_but_the_projector(tmp_path: P
     assert {name.split(".")[0] for name in account.unfilled} == {"projector", "newline"}
 
 
-def bases(llava: Any, model: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def bases(llava: Any, model: Any) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
     """A CLIP and a Llama checkpoint of the model's shape, under the names these have on their own."""
     parameters = dict(model.parameters_and_names())
-    clip: dict[str, np.ndarray] = {"logit_scale": np.ones((), np.float32)}
-    llama: dict[str, np.ndarray] = {}
+    clip: dict[str, NDArray[Any]] = {"logit_scale": np.ones((), np.float32)}
+    llama: dict[str, NDArray[Any]] = {}
     for weight in llava.weight_map(model.config):
         for name, part in zip(weight.sources, weight.split(parameters[weight.name].asnumpy()), strict=True):
             if name.startswith("vision_tower."):

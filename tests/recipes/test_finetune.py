@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import mmdata
 from examples.synthetic import write_coco, write_videos
@@ -54,7 +56,7 @@ def train(config: Path, store: Path, output: Path, *overrides: str) -> list[dict
     return read_metrics(output / "metrics.jsonl")
 
 
-def tensors(path: Path) -> dict[str, np.ndarray]:
+def tensors(path: Path) -> dict[str, NDArray[Any]]:
     return {name: tensor.read() for name, tensor in open_checkpoint(path).items()}
 
 

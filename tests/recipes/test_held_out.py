@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace as replace_config
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from recipes.config import Data, FinetuneConfig
 from recipes.finetune import evaluate
 from tests.conversations import plain
 from tests.pipeline.test_packed_models import SEQ_LENGTH, qwen
-from tests.pipeline.words import WordTemplate, mixed
+from tests.pipeline.words import Conversations, WordTemplate, mixed
 from tests.stores import write
 
 pytestmark = pytest.mark.mindspore
@@ -51,6 +51,7 @@ def test_the_splits_of_a_store_are_disjoint_and_give_what_was_asked_for(store: S
 
     for name, split in splits.items():
         assert {conversation.split for conversation in read[name]} == {name}
+        assert isinstance(split, Iterable)
         assert [conversation.id for conversation in split] == [conversation.id for conversation in read[name]]
     ids = [conversation.id for found in read.values() for conversation in found]
     assert sorted(ids) == sorted(conversation.id for conversation in store)
@@ -130,8 +131,14 @@ def test_a_recipe_that_would_evaluate_on_what_it_trains_on_ends_before_anything_
     assert not list((tmp_path / "out").iterdir())
 
 
-def held_out_loss(model: Any, samples: Sequence[Conversation], batch_size: int) -> float:
-    options = {"seq_length": SEQ_LENGTH, "max_views": 2, "workers": 0, "shuffle": False, "drop_last": False}
+def held_out_loss(model: Any, samples: Conversations, batch_size: int) -> float:
+    options: dict[str, Any] = {
+        "seq_length": SEQ_LENGTH,
+        "max_views": 2,
+        "workers": 0,
+        "shuffle": False,
+        "drop_last": False,
+    }
     return evaluate(model, Stream(samples, WordTemplate(), batch_size=batch_size, **options))
 
 

@@ -20,12 +20,15 @@ from tests.models.golden import arrays, convert, ints, model_folders, read_json,
 pytestmark = pytest.mark.mindspore
 
 
-def descend(model: nn.Cell, inputs: dict[str, Tensor], steps: int, clip: float | None, **options: Any) -> tuple:
+def descend(
+    model: nn.Cell, inputs: dict[str, Tensor], steps: int, clip: float | None, **options: Any
+) -> tuple[list[float], list[float]]:
     """Loss and gradient norm before each of `steps` steps at rate 1e-3."""
     parameters = model.trainable_params()
     optimizer = AdamW(parameters, **options)
     forward = ms.value_and_grad(lambda: model(**inputs), None, parameters)
-    losses, norms = [], []
+    losses: list[float] = []
+    norms: list[float] = []
     for _ in range(steps):
         loss, gradients = forward()
         clipped, norm = clip_by_norm(gradients, clip or np.inf)
@@ -54,7 +57,7 @@ def test_a_llava_model_trains_as_with_torch(folder: Path, tmp_path: Path) -> Non
         model = convert(llava, config, weights_of(folder), tmp_path / "w")
         train_only(model, STAGES[expected["trainable"]])
         found = test_model_llava_next_video.cases(model, folder)
-        (inputs,) = [inputs for name, _, inputs in found if name == expected["case"]] or [None]
+        inputs = next((inputs for name, _, inputs in found if name == expected["case"]), None)
         if inputs is None:
             continue
         assert expected["lr"] == 1e-3

@@ -21,10 +21,7 @@ from recipes.metrics import read_metrics
 
 pytestmark = [pytest.mark.mindspore, pytest.mark.slow, pytest.mark.alone]
 ROOT = Path(__file__).parents[2]
-SCRIPT, CONFIG = (
-    ROOT / "recipes" / "finetune.py",
-    ROOT / "recipes" / "configs" / "qwen_vl" / "finetune_stage3_tiny.yaml",
-)
+CONFIG = ROOT / "recipes" / "configs" / "qwen_vl" / "finetune_stage3_tiny.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +33,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(pictures: Path, output: Path, *overrides: str) -> list[str]:
     data = [f"data.train={pictures}", f"run.output={output}", "data.workers=0", "run.checkpoint_every=1"]
-    return [str(SCRIPT), str(CONFIG), *data, *overrides]
+    return ["-m", "recipes.finetune", str(CONFIG), *data, *overrides]
 
 
 def alone(pictures: Path, output: Path, *overrides: str) -> subprocess.Popen[str]:
@@ -52,7 +49,7 @@ def in_two(pictures: Path, output: Path, *overrides: str) -> subprocess.Popen[st
         port = probe.getsockname()[1]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     options = ["--worker_num=2", "--local_worker_num=2", f"--master_port={port}", f"--log_dir={output.parent / 'log'}"]
-    line = ["msrun", *options, "--join=True", *command(pictures, output, "run.parallel=true", *overrides)]
+    line = ["msrun", *options, "--join=True", "python", *command(pictures, output, "run.parallel=true", *overrides)]
     return subprocess.Popen(
         line, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -9,7 +9,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from mmdata.schema import Conversation, assistant, user
+from mmdata.schema import Conversation, Image, Video, assistant, user
 from mmdata.templates import Encoded
 from models.cache import drop_caches
 from recipes.config import Generation
@@ -105,5 +105,5 @@ def test_a_question_shows_its_media_first_and_keeps_the_history_in_order() -> No
     assert [message.role for message in asked.messages] == ["user", "assistant"] * 2 + ["user"]
     assert [message.text for message in asked.messages] == ["Who?", "He.", "When?", "Now.", "And why?"]
     assert [medium.path for medium in asked.media] == ["a.png", "b.mp4"]
-    assert [part.media for part in asked.messages[0].content[:2]] == [0, 1]
+    assert asked.messages[0].content[:2] == (Image(0), Video(1))
     assert all(len(message.content) == 1 for message in asked.messages[1:])

@@ -70,4 +70,4 @@ def test_a_schedule_is_built_as_it_is_configured(options: Schedule, expected: Ca
 
 def test_an_unknown_schedule_is_refused() -> None:
     with pytest.raises(ConfigError, match="'cosin': it is constant, cosine, linear or annealing"):
-        build_schedule(Schedule("cosin"), STEPS)
+        build_schedule(Schedule("cosin"), STEPS)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn
+from numpy.typing import NDArray
 
 from recipes.config import LossScale
 from recipes.optimizers import AdamW
@@ -27,7 +28,7 @@ class Line(nn.Cell):
         return (self.weight * pixels.mean()).sum()
 
 
-def batch(value: float, targets: int = 2) -> list[np.ndarray]:
+def batch(value: float, targets: int = 2) -> list[NDArray[Any]]:
     labels = np.where(np.arange(5) <= targets, 7, -100).astype(np.int32)[None]
     same = np.ones((1, 5), np.int32)
     return [same, labels, same, same, np.full((1, 1), value, np.float32), same]

@@ -140,7 +140,7 @@ def test_arrays_have_the_shapes_and_types_that_are_promised(
 ) -> None:
     sample = family.template(vocabulary).encode(data.draw(conversations(family)))
 
-    assert (sample.input_ids.dtype, sample.labels.dtype, sample.position_ids.dtype) == (np.int32,) * 3
+    assert {array.dtype for array in (sample.input_ids, sample.labels, sample.position_ids)} == {np.dtype(np.int32)}
     assert sample.labels.shape == sample.input_ids.shape == (len(sample),)
     assert sample.position_ids.shape[-1] == len(sample)
     if sample.token_types is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ class Made:
     times: NDArray[np.float64]
 
 
-def _made(codec: str, container: str, ticks: list[int], **options: object) -> Made:
+def _made(codec: str, container: str, ticks: list[int], **options: Any) -> Made:
     muxer = {"movflags": "frag_keyframe+delay_moov"} if container == "fragmented mp4" else {}
     name = "mp4" if muxer else container
     data = clip(codec, name, ticks, rate=RATE, muxer=muxer, **options)
@@ -123,7 +124,7 @@ def test_every_strategy_takes_the_right_frames(codec: str, container: str, kind:
             _check(made, strategy)
 
 
-def _check(made: Made, strategy: str, **options: object) -> None:
+def _check(made: Made, strategy: str, **options: Any) -> None:
     frames = video.sample(made.data, strategy, **options)
 
     assert numbers_in(frames.pixels) == [made.shown[number] for number in frames.numbers], strategy

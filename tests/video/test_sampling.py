@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mmdata.errors import UsageError, VideoError
 from mmdata.video.sampling import RULES, Clock, Strategy, mf_predict_positions
@@ -23,7 +24,7 @@ def clock(count: int, fps: float = 30.0, keyframes: tuple[int, ...] = (0,)) -> C
 
 
 def numbers(text: str, of: Clock, pad: Any = "none") -> list[int]:
-    return Strategy.parse(text).numbers(of, pad=pad).tolist()
+    return list(map(int, Strategy.parse(text).numbers(of, pad=pad)))
 
 
 def test_uniform_takes_the_first_and_the_last_frame() -> None:
@@ -155,7 +156,7 @@ house = st.one_of(
 
 
 @given(times, house, st.sampled_from(["none", "repeat"]))
-def test_every_rule_takes_frames_that_exist_in_ascending_order(values: np.ndarray, text: str, pad: str) -> None:
+def test_every_rule_takes_frames_that_exist_in_ascending_order(values: NDArray[Any], text: str, pad: str) -> None:
     of = Clock(values, 30.0, np.arange(0, len(values), 10))
 
     taken = np.array(numbers(text, of, pad))
@@ -167,7 +168,7 @@ def test_every_rule_takes_frames_that_exist_in_ascending_order(values: np.ndarra
 
 
 @given(times, st.integers(1, 99))
-def test_uniform_without_padding_never_repeats_and_with_it_always_fills(values: np.ndarray, count: int) -> None:
+def test_uniform_without_padding_never_repeats_and_with_it_always_fills(values: NDArray[Any], count: int) -> None:
     of = Clock(values, 30.0, np.array([0]))
 
     without, padded = numbers(f"uniform:{count}", of), numbers(f"uniform:{count}", of, "repeat")
@@ -178,7 +179,7 @@ def test_uniform_without_padding_never_repeats_and_with_it_always_fills(values: 
 
 
 @given(times)
-def test_seconds_takes_the_frame_that_a_search_of_all_frames_finds(values: np.ndarray) -> None:
+def test_seconds_takes_the_frame_that_a_search_of_all_frames_finds(values: NDArray[Any]) -> None:
     expected = [int(np.abs(values - second).argmin()) for second in range(round(values[-1]) + 1)]
 
     assert numbers("seconds", Clock(values, 30.0, np.array([0]))) == expected

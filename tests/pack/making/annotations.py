@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from making.writing import FIXTURES, WORDS, write_json, write_lines
+from tests.pack.making.writing import FIXTURES, WORDS, write_json, write_lines
 
 _FOLDER = FIXTURES / "annotations"
 

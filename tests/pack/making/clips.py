@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from making.writing import FIXTURES, GOLDEN, write_json
+from tests.pack.making.writing import FIXTURES, GOLDEN, write_json
 
 VIDEOS = FIXTURES / "videos"
 NUMBERED = GOLDEN / "cogvlm2_video"
@@ -25,7 +26,7 @@ _H264_FRAMES = "keyint=12:min-keyint=12:scenecut=0:bframes=2:b-adapt=0"
 _UNEVEN = "settb=1/1000,setpts='(N*0.04+0.003*N*N)/TB'"  # seconds: 0, 0.043, 0.092, 0.147 ...
 
 
-def soft(count: int, height: int = 64, width: int = 96, seed: int = 0) -> np.ndarray:
+def soft(count: int, height: int = 64, width: int = 96, seed: int = 0) -> NDArray[Any]:
     """Return frames with a disc that moves over a slope, without a sharp edge."""
     rows, columns = np.mgrid[:height, :width].astype(np.float64)
     frames = np.empty((count, height, width, 3), np.uint8)
@@ -37,7 +38,7 @@ def soft(count: int, height: int = 64, width: int = 96, seed: int = 0) -> np.nda
     return frames
 
 
-def numbered(count: int, height: int = 64, width: int = 96) -> np.ndarray:
+def numbered(count: int, height: int = 64, width: int = 96) -> NDArray[Any]:
     """Return frames that carry their number."""
     frames = soft(count, height, width)
     for number, frame in enumerate(frames):
@@ -46,7 +47,7 @@ def numbered(count: int, height: int = 64, width: int = 96) -> np.ndarray:
     return frames
 
 
-def encode(path: Path, frames: np.ndarray, *options: str, rate: str = "25") -> None:
+def encode(path: Path, frames: NDArray[Any], *options: str, rate: str = "25") -> None:
     """Encode frames with FFmpeg."""
     path.parent.mkdir(parents=True, exist_ok=True)
     size = f"{frames.shape[2]}x{frames.shape[1]}"
@@ -183,7 +184,7 @@ def _complaints(path: Path) -> list[str]:
 
 def _sampled(path: Path) -> dict[str, Any]:
     """Return which frames CogVLM2-Video's three rules take, worked from ffprobe's times."""
-    times = np.float32(told(path)["times"])
+    times = np.array(told(path)["times"], np.float32)
     count, even = len(times), path.stem != "uneven"
     seconds = range(round(float(times.max())) + 1)
     chat = [int(np.abs(times - np.float32(second)).argmin()) for second in seconds][:24]

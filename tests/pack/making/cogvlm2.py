@@ -6,9 +6,10 @@ import unicodedata
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from making.vocabularies import llama3
-from making.writing import GOLDEN, WORDS, runs, write_json
+from tests.pack.making.vocabularies import llama3
+from tests.pack.making.writing import GOLDEN, WORDS, runs, write_json
 
 _FOLDER = GOLDEN / "cogvlm2_video"
 _PER_FRAME = 66
@@ -138,23 +139,23 @@ def _frames() -> Any:
     yield {**case, "timestamps": [float(each) for each in uneven], "indices": found, "seconds": seconds}
 
 
-def _chat(times: np.ndarray, fps: float) -> list[int]:
+def _chat(times: NDArray[Any], fps: float) -> list[int]:
     seconds = range(round(float(times.max())) + 1)
     return [int(np.abs(times - np.float32(second)).argmin()) for second in seconds][:24]
 
 
-def _base(times: np.ndarray, fps: float) -> list[int]:
+def _base(times: NDArray[Any], fps: float) -> list[int]:
     end = min(len(times), int(60 * fps))
     return [int(each) for each in np.linspace(0, end - 1, 24)]
 
 
-def _predict(times: np.ndarray, fps: float) -> list[int]:
+def _predict(times: NDArray[Any], fps: float) -> list[int]:
     exact = np.arange(len(times)) / fps
     seconds = range(round(float(exact.max())) + 1)
     return [int(np.abs(exact - second).argmin()) for second in seconds][:-1][:24]
 
 
-def _average(times: np.ndarray, fps: float) -> list[int]:
+def _average(times: NDArray[Any], fps: float) -> list[int]:
     return [int(each) for each in np.linspace(0, len(times) - 1, 24)]
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from making.cogvlm2 import positions
-from making.writing import GOLDEN, write_arrays, write_json
+from tests.pack.making.cogvlm2 import positions
+from tests.pack.making.writing import GOLDEN, write_arrays, write_json
 
 _FOLDER = GOLDEN / "cogvlm2_video" / "tiny"
 _HIDDEN, _LAYERS, _HEADS, _KEY_HEADS, _MLP, _VOCABULARY = 16, 2, 4, 2, 20, 64
@@ -175,7 +176,7 @@ def _llama(weights: dict[str, Tensor]) -> tuple[LlamaForCausalLM, dict[str, Tens
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
         attn_implementation="eager",
     )
-    state = {}
+    state: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         if name.startswith(_TOWER):
             continue
@@ -188,7 +189,7 @@ def _llama(weights: dict[str, Tensor]) -> tuple[LlamaForCausalLM, dict[str, Tens
     return LlamaForCausalLM(config).eval(), state
 
 
-def _run(weights: dict[str, Tensor], case: dict[str, np.ndarray], pixels: Tensor) -> Any:
+def _run(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor) -> Any:
     ids, types = torch.tensor(case["input_ids"]), torch.tensor(case["token_type_ids"]) == 1
     embedded = functional.embedding(ids, weights["model.embed_tokens.weight"])
     if types.any():
@@ -199,13 +200,13 @@ def _run(weights: dict[str, Tensor], case: dict[str, np.ndarray], pixels: Tensor
     return torch.func.functional_call(model, state, (), {**given, "output_hidden_states": True, "use_cache": False})
 
 
-def _loss(logits: Tensor, labels: np.ndarray) -> Tensor:
+def _loss(logits: Tensor, labels: NDArray[Any]) -> Tensor:
     return functional.cross_entropy(
         logits[:, :-1].flatten(0, 1), torch.tensor(labels)[:, 1:].flatten(), ignore_index=-100
     )
 
 
-def _sequence(rng: np.random.Generator, frames: int, answer: int, *, index: bool = True) -> dict[str, np.ndarray]:
+def _sequence(rng: np.random.Generator, frames: int, answer: int, *, index: bool = True) -> dict[str, NDArray[Any]]:
     ids, types = [_BEGIN], [0]
     for number in range(frames):
         ids += [_PAD] * _PER_FRAME + [_INDEX + number] * index
@@ -221,7 +222,7 @@ def _sequence(rng: np.random.Generator, frames: int, answer: int, *, index: bool
 def _write(
     weights: dict[str, Tensor],
     name: str,
-    case: dict[str, np.ndarray],
+    case: dict[str, NDArray[Any]],
     pixels: Tensor,
     *,
     hidden: bool = False,
@@ -239,7 +240,7 @@ def _write(
     write_arrays(_FOLDER / f"{name}.npz", {**case, **results})
 
 
-def _continued(weights: dict[str, Tensor], case: dict[str, np.ndarray], pixels: Tensor, steps: int) -> list[int]:
+def _continued(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor, steps: int) -> list[int]:
     """Greedy decoding, the whole sequence anew at each step."""
     tokens: list[int] = []
     for _ in range(steps):
@@ -249,7 +250,7 @@ def _continued(weights: dict[str, Tensor], case: dict[str, np.ndarray], pixels: 
     return tokens
 
 
-def _gradients(weights: dict[str, Tensor], case: dict[str, np.ndarray], pixels: Tensor) -> None:
+def _gradients(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor) -> None:
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
     _loss(_run(leaves, case, pixels).logits, case["labels"]).backward()
     found = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
@@ -259,10 +260,11 @@ def _gradients(weights: dict[str, Tensor], case: dict[str, np.ndarray], pixels: 
     write_json(_FOLDER / "chat_train_grad_norms.json", norms)
 
 
-def _adapter(weights: dict[str, Tensor], case: dict[str, np.ndarray], pixels: Tensor) -> None:
+def _adapter(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor) -> None:
     """LoRA on every linear layer of the decoder: the same as adding ``alpha / rank * B A`` to its weights."""
     rank, alpha, keys = 2, 6.0, _KEY_HEADS * _SIZE
-    generator, pairs, adapted = torch.Generator().manual_seed(7), {}, dict(weights)
+    generator, adapted = torch.Generator().manual_seed(7), dict(weights)
+    pairs: dict[str, Tensor] = {}
     qkv, out = "self_attn.language_expert_query_key_value", "self_attn.language_expert_dense"
     rows = {"q": (qkv, 0, _HIDDEN), "k": (qkv, _HIDDEN, keys), "v": (qkv, _HIDDEN + keys, keys)}
     rows |= {"o": (out, 0, _HIDDEN), "down": ("mlp.language_mlp.down_proj", 0, _HIDDEN)}
@@ -282,8 +284,8 @@ def _adapter(weights: dict[str, Tensor], case: dict[str, np.ndarray], pixels: Te
 
 def _batch(
     weights: dict[str, Tensor],
-    long: dict[str, np.ndarray],
-    short: dict[str, np.ndarray],
+    long: dict[str, NDArray[Any]],
+    short: dict[str, NDArray[Any]],
     pixels: Tensor,
     rng: np.random.Generator,
 ) -> None:

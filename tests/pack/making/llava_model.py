@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
 
-from making.writing import GOLDEN, write_arrays, write_json
+from tests.pack.making.writing import GOLDEN, write_arrays, write_json
 
 _FOLDER = GOLDEN / "llava_next_video"
 _MODEL = _FOLDER / "model_tiny"
@@ -115,19 +116,20 @@ def _config(model: LlavaNextVideoForConditionalGeneration) -> dict[str, Any]:
     }
 
 
-def _ids(rng: np.random.Generator, parts: list[tuple[int, int | None]]) -> np.ndarray:
+def _ids(rng: np.random.Generator, parts: list[tuple[int, int | None]]) -> NDArray[Any]:
     runs = [np.full(n, token) if token is not None else rng.integers(3, 59, n) for n, token in parts]
-    return np.concatenate(runs)[None]
+    ids: NDArray[np.int64] = np.concatenate(runs)[None]
+    return ids
 
 
-def _pixels(rng: np.random.Generator, *shape: int) -> np.ndarray:
+def _pixels(rng: np.random.Generator, *shape: int) -> NDArray[Any]:
     """Pixel values that are multiples of 1/32."""
     return (rng.integers(-64, 65, (*shape, 3, _SIDE, _SIDE)) / 32).astype(np.float32)
 
 
-def _with_pictures(rng: np.random.Generator, sizes: list[tuple[int, int]]) -> dict[str, np.ndarray]:
+def _with_pictures(rng: np.random.Generator, sizes: list[tuple[int, int]]) -> dict[str, NDArray[Any]]:
     """Tiles and as many placeholders as transformers' processor counts."""
-    from making.pictures import feature_count
+    from tests.pack.making.pictures import feature_count
 
     counted = [feature_count(size, _SIDE, 3, _PINPOINTS) for size in sizes]
     tiles = [count for count, _ in counted]
@@ -140,7 +142,7 @@ def _with_pictures(rng: np.random.Generator, sizes: list[tuple[int, int]]) -> di
     return {"input_ids": _ids(rng, parts), "pixel_values": pixels, "image_sizes": np.array(sizes)}
 
 
-def _inputs(case: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+def _inputs(case: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
     names = ("input_ids", "attention_mask", "pixel_values", "image_sizes", "pixel_values_videos", "labels")
     return {name: torch.from_numpy(np.asarray(case[name])) for name in names if name in case}
 
@@ -148,7 +150,7 @@ def _inputs(case: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
 def _write(
     model: LlavaNextVideoForConditionalGeneration,
     name: str,
-    case: dict[str, np.ndarray],
+    case: dict[str, NDArray[Any]],
     *,
     greedy: int = 0,
     gradients: bool = False,
@@ -169,8 +171,8 @@ def _write(
 
 
 def _continued(
-    model: LlavaNextVideoForConditionalGeneration, case: dict[str, np.ndarray], steps: int
-) -> dict[str, np.ndarray]:
+    model: LlavaNextVideoForConditionalGeneration, case: dict[str, NDArray[Any]], steps: int
+) -> dict[str, NDArray[Any]]:
     """Greedy decoding, the whole sequence anew at each step."""
     given = {name: tensor for name, tensor in _inputs(case).items() if name != "labels"}
     tokens, logits = [], []
@@ -184,7 +186,7 @@ def _continued(
     return {"greedy_ids": np.array([tokens]), "greedy_logits": np.array([logits])}
 
 
-def _gradients(model: LlavaNextVideoForConditionalGeneration) -> dict[str, np.ndarray]:
+def _gradients(model: LlavaNextVideoForConditionalGeneration) -> dict[str, NDArray[Any]]:
     found = {_hub_name(name): p.grad for name, p in model.named_parameters()}
     small = {f"grad::{name}": g.numpy() for name, g in found.items() if g is not None and g.numel() <= 200}
     norm = np.sqrt(sum(float((g.double() ** 2).sum()) for g in found.values() if g is not None))

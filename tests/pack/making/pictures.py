@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_next.processing_llava_next import LlavaNextProcessor
 
-from making.writing import FIXTURES, GOLDEN, normalized, write_arrays, write_json
+from tests.pack.making.writing import FIXTURES, GOLDEN, normalized, write_arrays, write_json
 
 FEWSHOT = FIXTURES / "fewshot-data" / "fewshot-data"
 _LLAVA = GOLDEN / "llava_next_video"
 _RATIOS = [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]  # height, width
 
 
-def drawn(height: int, width: int, seed: int, *, plain: bool = False) -> np.ndarray:
+def drawn(height: int, width: int, seed: int, *, plain: bool = False) -> NDArray[Any]:
     """Return a picture of bands and hard-edged boxes: every way to resize shows, and files stay small."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width] / max(height, width)
@@ -32,7 +33,8 @@ def drawn(height: int, width: int, seed: int, *, plain: bool = False) -> np.ndar
     for _ in range(4):
         top, left = rng.integers(0, max(height - 3, 1)), rng.integers(0, max(width - 3, 1))
         picture[top : top + 2 + height // 5, left : left + 2 + width // 5] = rng.integers(0, 256, 3)
-    return picture.astype(np.uint8)
+    drawing: NDArray[np.uint8] = picture.astype(np.uint8)
+    return drawing
 
 
 def make() -> None:
@@ -78,8 +80,8 @@ def _llava_next() -> None:
     write_json(folder / "index.json", index)
 
 
-def _clip(processor: CLIPImageProcessorPil, picture: np.ndarray) -> np.ndarray:
-    found: np.ndarray = processor(_channels_first(picture), input_data_format="channels_first")["pixel_values"][0]
+def _clip(processor: CLIPImageProcessorPil, picture: NDArray[Any]) -> NDArray[Any]:
+    found: NDArray[Any] = processor(_channels_first(picture), input_data_format="channels_first")["pixel_values"][0]
     return found
 
 
@@ -170,7 +172,8 @@ def _qwen_vl() -> None:
         name = f"{mode}_{height}x{width}{'_turned' if turned else ''}.png"
         exif = Image.Exif()
         exif[0x0112] = 6
-        picture.save(folder / name, **({"exif": exif} if turned else {}))
+        options: dict[str, Any] = {"exif": exif} if turned else {}
+        picture.save(folder / name, **options)
         cases.append(_qwen_case(folder / name, 35 if number % 2 else 28, turned))
         arrays[f"{number}/pixel_values"] = normalized(_squeezed(picture, cases[-1]["target"]))
     write_arrays(folder / "expected.npz", arrays)
@@ -203,7 +206,7 @@ def _few_shot() -> None:
 
 def _visualglm() -> None:
     """By Pillow, as torchvision's transforms of a picture are: bicubic to 224 x 224."""
-    arrays: dict[str, np.ndarray] = {"drawn_src": drawn(30, 70, 60, plain=True)}
+    arrays: dict[str, NDArray[Any]] = {"drawn_src": drawn(30, 70, 60, plain=True)}
     listed = [["called_jpg", "window.jpg", "RGBA"]]
     sources = {"drawn": _image(arrays["drawn_src"])} | {name: Image.open(FEWSHOT / file) for name, file, _ in listed}
     for name, picture in sources.items():
@@ -215,24 +218,24 @@ def _visualglm() -> None:
     write_json(GOLDEN / "visualglm" / "image_preprocess.json", listed)
 
 
-def _squeezed(picture: Image.Image, side: int) -> np.ndarray:
+def _squeezed(picture: Image.Image, side: int) -> NDArray[Any]:
     return np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
 
 
-def _image(pixels: np.ndarray) -> Image.Image:
+def _image(pixels: NDArray[Any]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _channels_first(pixels: np.ndarray) -> np.ndarray:
+def _channels_first(pixels: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _save(path: Path, pixels: np.ndarray) -> None:
+def _save(path: Path, pixels: NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     _image(pixels).save(content, "png", optimize=True)
     path.write_bytes(content.getvalue())
 
 
-def _hash(pixels: np.ndarray) -> str:
+def _hash(pixels: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from typing import Any
 
-from making.vocabularies import Bytes, qwen
-from making.writing import GOLDEN, WORDS, runs, write_json
+from tests.pack.making.vocabularies import Bytes, qwen
+from tests.pack.making.writing import GOLDEN, WORDS, runs, write_json
 
 _FOLDER = GOLDEN / "qwen_vl"
 _SPAN = 256

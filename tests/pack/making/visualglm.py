@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from making.vocabularies import pieces
-from making.writing import GOLDEN, WORDS, write_arrays, write_json
+from tests.pack.making.vocabularies import pieces
+from tests.pack.making.writing import GOLDEN, WORDS, write_arrays, write_json
 
 _FOLDER = GOLDEN / "visualglm"
 _RECORDS = [
@@ -162,13 +162,13 @@ def _rates() -> Any:
 
 
 def _rate(step: int, params: dict[str, Any], defaults: dict[str, Any]) -> float:
-    peak, warm = params["learning_rate"], params["warmup_steps"]
+    peak, warm = float(params["learning_rate"]), float(params["warmup_steps"])
     if step <= defaults["last_iter"] + defaults["auto_warmup_steps"]:
-        return min(defaults["auto_warmup_rate"] * peak, peak * step / warm)
+        return min(float(defaults["auto_warmup_rate"]) * peak, peak * step / warm)
     if step <= warm:
         return peak * step / warm
-    done = (step - warm) / params["num_iters"]
+    done = (step - warm) / float(params["num_iters"])
     if params["decay_style"] == "cosine":
-        low = defaults["decay_ratio"]
+        low = float(defaults["decay_ratio"])
         return peak * (low + (1 - low) * (math.cos(math.pi * min(1.0, done)) + 1) / 2)
     return peak * (1 - done) if params["decay_style"] == "linear" else peak

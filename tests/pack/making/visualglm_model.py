@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
-from making.writing import GOLDEN, write_arrays, write_json
+from tests.pack.making.writing import GOLDEN, write_arrays, write_json
 
 _FOLDER = GOLDEN / "visualglm" / "tiny"
 _IMAGE, _PATCH = 12, 4
@@ -123,8 +123,8 @@ def _tower(weights: dict[str, Tensor], image: Tensor) -> tuple[list[Tensor], Ten
     seen = []
     for layer in range(_TOWER["num_layers"]):
         at = f"transformer.layers.{layer}."
-        fused = part(f"{at}attention.query_key_value", part(f"{at}input_layernorm", x)).chunk(3, -1)
-        x = x + part(f"{at}attention.dense", _attend(*fused, heads))
+        query, key, value = part(f"{at}attention.query_key_value", part(f"{at}input_layernorm", x)).chunk(3, -1)
+        x = x + part(f"{at}attention.dense", _attend(query, key, value, heads))
         inner = functional.gelu(part(f"{at}mlp.dense_h_to_4h", part(f"{at}post_attention_layernorm", x)))
         x = x + part(f"{at}mlp.dense_4h_to_h", inner)
         seen.append(x)
@@ -138,11 +138,11 @@ def _former(weights: dict[str, Tensor], vision: Tensor) -> tuple[list[Tensor], T
     for layer in range(_FORMER["num_layers"]):
         at = f"layers.{layer}."
         a = part(f"{at}input_layernorm", x)
-        fused = part(f"{at}attention.query_key_value", a).chunk(3, -1)
-        m = part(f"{at}post_attention_layernorm", a + part(f"{at}attention.dense", _attend(*fused, heads)))
+        query, key, value = part(f"{at}attention.query_key_value", a).chunk(3, -1)
+        m = part(f"{at}post_attention_layernorm", a + part(f"{at}attention.dense", _attend(query, key, value, heads)))
         if _CROSS[layer]:
-            pair = part(f"{at}cross_attention.key_value", vision).chunk(2, -1)
-            looked = _attend(part(f"{at}cross_attention.query", m), *pair, heads)
+            key, value = part(f"{at}cross_attention.key_value", vision).chunk(2, -1)
+            looked = _attend(part(f"{at}cross_attention.query", m), key, value, heads)
             m = part(f"{at}post_cross_attention_layernorm", m + part(f"{at}cross_attention.dense", looked))
         x = m + part(f"{at}mlp.dense_4h_to_h", functional.gelu(part(f"{at}mlp.dense_h_to_4h", m)))
         seen.append(x)
@@ -301,7 +301,7 @@ def _continued(
 
 def _layouts(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The fused projections as they are, and as ChatGLM's checkpoints have them: head by head."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for layer in range(_GLM["num_layers"]):
         for kind in ("weight", "bias"):
             fused = weights[f"transformer.layers.{layer}.attention.query_key_value.{kind}"]

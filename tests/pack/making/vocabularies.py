@@ -14,7 +14,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer, sentence
 from tiktoken import Encoding
 from tiktoken._educational import SimpleBytePairEncoding, bpe_train
 
-from making.writing import FIXTURES, WORDS
+from tests.pack.making.writing import FIXTURES, WORDS
 
 LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"

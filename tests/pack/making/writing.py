@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 PACK = Path(__file__).resolve().parent.parent
 GOLDEN = PACK / "golden"
@@ -65,7 +66,7 @@ def runs(values: Iterable[Any]) -> list[list[Any]]:
     return [[value, len(list(run))] for value, run in groupby(values)]
 
 
-def normalized(pixels: np.ndarray) -> np.ndarray:
+def normalized(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return what CLIP's models read: float32, channels first."""
-    scaled = (np.asarray(pixels, np.float32) / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
+    scaled = (np.asarray(pixels, np.float32) / np.float32(255) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return np.moveaxis(scaled, -1, -3)

@@ -22,7 +22,8 @@ from tests.video.clips import clip
 
 def main(folder: Path) -> None:
     """Write every store; run in a folder whose absolute name may be kept in them."""
-    assert SCHEMA_VERSION == 1
+    version: int = SCHEMA_VERSION
+    assert version == 1, "the stores of version 1 were made by the code of then"
     writer._BATCH_ROWS = 2  # several batches
     writer._SHARD_BYTES = 2000  # and shards
     (folder / "clip.mp4").write_bytes(clip("h264", "mp4", range(10), b_frames=2))

@@ -1,0 +1,1 @@
+"""A tour on drawn data, from files of annotations to a model that answers."""

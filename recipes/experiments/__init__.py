@@ -1,0 +1,1 @@
+"""Small trainings that show what the data is good for."""
