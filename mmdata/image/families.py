@@ -1,4 +1,7 @@
-"""How each model family prepares a picture or a frame (image sections of the family specs).
+"""How each model family prepares a picture or a frame, as its own code does.
+
+The sizes, the order of resizing and cutting and the constants of normalisation are those of the families'
+published preprocessing; ``tests/image`` compares the pixels with what that code gave.
 
 ``<family>(pixels, size)`` gives what the model reads, normalised float32 with channels first. :func:`resizer` gives the
 part of it before normalisation as a function from uint8 to uint8, for those who keep frames.
