@@ -215,7 +215,7 @@ def choices_of(hint: Any) -> tuple[str, ...]:
     return kind.choices if kind else ()
 
 
-def wordings(owner: type[Any]) -> dict[str, str]:
+def wordings(owner: Any) -> dict[str, str]:
     """Return what the fields of a dataclass admit, in words, by their names; without those that admit anything.
 
     >>> @dataclass
