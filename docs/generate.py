@@ -205,21 +205,15 @@ def reference_index() -> str:
 
 
 def reference_of_package() -> str:
-    """Return the page of the names that stand in ``mmdata`` itself."""
+    """Return the page of the names that stand in ``mmdata`` itself, each with a link to where it is written down."""
     import mmdata
 
-    entries = [f"::: {getattr(mmdata, name).__module__}.{name}" for name in mmdata.__all__]
-    lines = ["# mmdata", "", inspect.getdoc(mmdata) or "", ""]
-    for name, entry in zip(mmdata.__all__, entries, strict=True):
-        lines += [
-            f"## mmdata.{name} {{ data-toc-label='{name}' }}",
-            "",
-            entry,
-            "    options:",
-            "      heading_level: 3",
-            "",
-        ]
-    return "\n".join(lines)
+    rows = []
+    for name in mmdata.__all__:
+        thing = getattr(mmdata, name)
+        room = ".".join(thing.__module__.split(".")[:2])
+        rows.append([f"[`mmdata.{name}`][{room}.{name}]", first_sentence(thing)])
+    return "\n".join(["# mmdata", "", plain(inspect.getdoc(mmdata) or ""), "", *table(["name", "what it is"], rows)])
 
 
 def reference_page(room: str) -> str:
