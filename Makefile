@@ -1,4 +1,4 @@
-# make demo   a tour on drawn data, up to a model    make test   lint, types and every test
+# make demo   a tour on drawn data, up to a model    make test   lint, types, the site, every test
 # make quick  the tests without the slow ones       make clean  remove what these made
 # make docs   the site, into build/site
 

@@ -6,19 +6,19 @@ its own file and nowhere else; a page cannot differ from the code that it descri
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
+import os
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mmdata import formats, templates
+from mmdata import formats, templates, tokenizers
 from mmdata._tools.options import defaults, wordings
-from mmdata.errors import UnknownNameError
+from mmdata.errors import TokenError
 from mmdata.rejects import Reason
-from mmdata.tokenizers._files import vocabulary
 from mmdata.video.sampling import RULES
 
 __all__ = ["ROOMS", "pages", "pages_of_repository"]
@@ -59,7 +59,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/mmdata.md", reference_of_package()
     yield "reference/frames.md", frames_page()
     yield "reference/rejects_by_reason.md", reasons_page()
-    for room in ROOMS:
+    for room in rooms():
         yield f"reference/{room}.md", reference_page(room)
 
 
@@ -167,29 +167,42 @@ def family_page(name: str) -> str:
 
 
 def tokenizer_section(name: str) -> list[str]:
-    """Return what a page says of the vocabulary of a family; nothing where the family brings its own."""
+    """Return what a page says of the vocabulary of a family: what its loader asks for where there is none.
+
+    It is asked, and not a table of ours, so that a family of another package says it in the same way.
+    """
     try:
-        wanted = vocabulary(name)
-    except UnknownNameError:  # a family of another package has a tokenizer of its own
-        return []
-    names = " or ".join(f"`{each}`" for each in wanted.names)
-    return [
-        "## Tokenizer",
-        "",
-        f'`mmdata.tokenizers.load("{name}", PATH)` reads {names}, the file itself or its folder.',
-        "The file is compared with the published one, and refused if it differs; `verify=False` takes it.",
-        "",
-        *table(["kind", "published at", "sha256"], [[wanted.kind, wanted.published, f"`{wanted.sha256}`"]]),
-    ]
+        load_tokenizer(name, Path(os.devnull) / "vocabulary")
+    except TokenError as error:
+        _, _, wanted = str(error).partition("wanted is ")
+        return [
+            "## Tokenizer",
+            "",
+            f"`mmdata show` and `info` read it from `--tokenizer PATH`, the vocabulary file or its folder: {wanted}.",
+            "",
+            "The file is compared with the published one, and refused if it differs; `verify=False` takes it.",
+        ]
+    return []
+
+
+def load_tokenizer(name: str, path: Path) -> object:
+    """Return the tokenizer of a family, as its template loads it, or by its name where that does not say."""
+    kind: Any = templates.registry.get(name)
+    return kind.load_tokenizer(path) if hasattr(kind, "load_tokenizer") else tokenizers.load(name, path)
 
 
 # --- reference ---------------------------------------------------------------------------------------------------
 
 
+def rooms() -> tuple[str, ...]:
+    """Return the rooms of the reference, and what checks formats and templates where it is there."""
+    return (*ROOMS, *(["testing"] if importlib.util.find_spec("mmdata.testing") else []))
+
+
 def reference_index() -> str:
     """Return the page that lists the rooms."""
     rows = [
-        [f"[mmdata.{room}]({room}.md)", first_sentence(importlib.import_module(f"mmdata.{room}"))] for room in ROOMS
+        [f"[mmdata.{room}]({room}.md)", first_sentence(importlib.import_module(f"mmdata.{room}"))] for room in rooms()
     ]
     return "\n".join(
         [

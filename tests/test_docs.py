@@ -137,6 +137,12 @@ def test_every_format_and_family_has_a_page_with_each_of_its_options() -> None:
                 assert re.search(rf"^\| `{option}` \| .+ \| `{re.escape(default)}` \|$", page, re.MULTILINE), option
 
 
+def test_the_page_of_each_family_names_its_vocabulary_file_and_where_it_is_published() -> None:
+    for name in ("cogvlm2_video", "llava_next_video", "qwen_vl", "visualglm"):
+        page = dict(pages())[f"families/{name}.md"]
+        assert re.search(r"^`mmdata show`.* from huggingface.co/.*sha256 [0-9a-f]{64}", page, re.MULTILINE), name
+
+
 def test_every_frame_strategy_is_on_its_page() -> None:
     page = dict(pages())["reference/frames.md"]
 
