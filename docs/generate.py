@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -101,13 +102,13 @@ def format_page(name: str) -> str:
             "",
             f"{kind.summary}.",
             "",
+            *introduction(kind),
             "## The shape of a source",
             "",
             "```text",
-            kind.shape,
+            indent_json(kind.shape),
             "```",
             "",
-            *introduction(kind),
             "## Options",
             "",
             "Given as `--option KEY=VALUE` on the command line, as `options={...}` to `mmdata.convert`.",
@@ -294,6 +295,14 @@ def reasons_page() -> str:
 def introduction(kind: type[Any]) -> list[str]:
     """Return the docstring of a class in Markdown."""
     return [plain(inspect.getdoc(kind) or ""), ""]
+
+
+def indent_json(shape: str) -> str:
+    """Return the shape of a source over several lines where it is JSON, else as it is."""
+    try:
+        return json.dumps(json.loads(shape), ensure_ascii=False, indent=2)
+    except ValueError:
+        return shape
 
 
 def option_table(kind: type[Any]) -> list[str]:
