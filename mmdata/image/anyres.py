@@ -1,16 +1,6 @@
 """LLaVA-NeXT's anyres: a picture as one view of the whole and a grid of tiles, and how many tokens that makes.
 
-All but :func:`views` needs sizes alone, (height, width). The arithmetic is that of transformers 5
-(``LlavaNextImageProcessor``, ``unpad_image``), rounding included:
-
-- Of the grids, the one that keeps the most pixels of the picture is taken; among equals, the one that
-  leaves the least of itself empty; among those, the first.
-- The picture is resized to fit in the grid and padded with black; the odd pixel of the padding goes to
-  the bottom or the right. Releases before 4.49, and MindFormers, pad one pixel less and scale the last
-  tile.
-- The features of the padding are cut off again, by an extent that is rounded to seven decimals first:
-  without that, common sizes such as 396 x 704 lose two rows.
-- One token stands behind each row of features that is left, and the view of the whole comes first.
+All but :func:`views` needs sizes alone, (height, width). The arithmetic is that of transformers (spec, 6.1 and 6.2).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How each model family prepares a picture or a frame, as its own code does.
-
-The sizes, the order of resizing and cutting and the constants of normalisation are those of the families'
-published preprocessing; ``tests/image`` compares the pixels with what that code gave.
+"""How each model family prepares a picture or a frame (image sections of the family specs).
 
 ``<family>(pixels, size)`` gives what the model reads, normalised float32 with channels first. :func:`resizer` gives the
 part of it before normalisation as a function from uint8 to uint8, for those who keep frames.

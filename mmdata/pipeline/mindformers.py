@@ -4,10 +4,9 @@
 - ``images`` (rows, max_views, 3, size, size) float32, normalised;
 - ``image_context_pos`` (rows, max_views, positions, 2) int32: for each position that features take, row and position.
 
-Where a row has fewer images, MindFormers (v1.5.0, ``QwenVLContentTransformTemplate``) repeats the last
-one and gives the copies the last positions of the sequence, over whatever text is there. Here it is
-repeated at its own place, which changes nothing; a row without images has a white one at the end of its
-padding, and is refused if it has no padding to spare.
+Where a row has fewer images, MindFormers repeats the last one at the end of the sequence, over whatever text is there
+(Qwen-VL spec, section 7). Here it is repeated at its own place, which changes nothing; a row without images has a white
+one at the end of its padding, and is refused if it has no padding to spare.
 """
 
 from __future__ import annotations

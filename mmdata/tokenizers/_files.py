@@ -51,7 +51,7 @@ class Vocabulary:
         return f"{' or '.join(self.names)} from {self.published}, sha256 {self.sha256}"
 
 
-# Names are those of the repositories that publish the files, hashes those of the files themselves.
+# Names and hashes: the tokenizer sections of the family specs; hashes of the files themselves.
 VOCABULARIES: Final = {
     vocabulary.kind: vocabulary
     for vocabulary in (

@@ -23,9 +23,9 @@ from mmdata.tokenizers.tiktoken import (
 
 __all__ = ["load"]
 
-# The ids behind Llama-2's 32,000 that transformers' convert_llava_next_video_weights_to_hf.py gives
-# them, and so what the checkpoints of llava-hf were saved with.
-_LLAVA_TOKENS: Final[Mapping[str, int]] = MappingProxyType({"<video>": 32000, "<image>": 32001})
+_LLAVA_TOKENS: Final[Mapping[str, int]] = MappingProxyType(
+    {"<video>": 32000, "<image>": 32001}
+)  # as llava-hf's checkpoints add them (spec, section 9)
 
 
 @checked

@@ -24,8 +24,7 @@ __all__ = [
 
 Form: TypeAlias = Literal["NFC"]
 
-# The two patterns differ in how they cut digits: Llama-3 in threes (llama/tokenizer.py of
-# meta-llama/llama3), Qwen one by one (tokenization_qwen.py of Qwen/Qwen-VL).
+# The two patterns differ in how they cut digits: Llama-3 in threes, Qwen one by one (family specs, tokenizer sections).
 _PATTERN: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER_RATE", "decode_folder", "index_folder", "is_folder", "sample_folder"]
 
 FOLDER_RATE: Final = 2.0
-"""Frames a second, which LLaVA-NeXT takes for granted in folders of frames (its llava/train/train.py)."""
+"""Frames a second (LLaVA-NeXT spec, 4)."""
 
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 

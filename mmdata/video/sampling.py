@@ -2,9 +2,8 @@
 
 :class:`Strategy` names one of the rules below with its arguments, as in ``uniform:24`` or ``fps:2:64``. A rule is a
 function of a :class:`Clock` and those arguments that gives back frame numbers, which may repeat.
-The rules of the house come first, then those of the programs whose models we serve, under the program's
-name: ``hf_`` for the code that a checkpoint was published with or transformers has, ``mf_`` for
-MindFormers, and LLaVA-NeXT's own. Each says in its docstring what it does.
+The rules of the house come first, then those of the programs whose models we serve (frame-sampling sections of the
+family specs), under the program's name.
 """
 
 from __future__ import annotations
