@@ -263,7 +263,7 @@ def torch_hf(data: Data, vocabulary: Path) -> Iterator[Any]:
 
 
 def clip_preprocess(pixels: np.ndarray) -> np.ndarray:
-    """CLIP's way with a picture, alone: shorter side, centre, float32, channels first."""
+    """CLIP's way with a picture, alone: shorter side, centre, float32, channels first (spec, section 6)."""
     from PIL import Image as Pillow
 
     height, width = pixels.shape[:2]
@@ -277,7 +277,7 @@ def clip_preprocess(pixels: np.ndarray) -> np.ndarray:
 
 
 def opencv_frames(path: Path) -> np.ndarray:
-    """``process_video_with_cv2``: seek to each frame of floor(linspace), read it, BGR to RGB."""
+    """``process_video_with_cv2``: seek to each frame of floor(linspace), read it, BGR to RGB (spec, section 4)."""
     import cv2
 
     capture = cv2.VideoCapture(str(path))
@@ -293,7 +293,7 @@ def opencv_frames(path: Path) -> np.ndarray:
 
 
 def padded_tiles(path: Path) -> np.ndarray:
-    """Stage 2: the whole picture and 3 x 3 tiles, those that the picture does not have in zeros."""
+    """Stage 2: the whole picture and 3 x 3 tiles, those that the picture does not have in zeros (spec, section 6)."""
     from PIL import Image as Pillow
 
     from mmdata.image.anyres import views
