@@ -1,14 +1,15 @@
-# make demo   a tour on drawn data, up to a model    make test    lint, types, every test, the smallest matrix
+# make demo   a tour on drawn data, up to a model    make test    lint, types, the site, every test, the smallest matrix
 # make quick  the tests without the slow ones        make matrix  the tests at both ends of every dependency's bounds
 # make clean  remove what these made                 make lock    write constraints.txt anew
+# make docs   the site, into build/site
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= auto
-EXTRAS := dev,mindspore
+EXTRAS := dev,docs,mindspore
 
-.PHONY: demo test quick lint matrix lock clean
+.PHONY: demo test quick lint docs matrix lock clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -24,7 +25,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 # MindSpore's graph engine takes real-time priority where it may; tests with deadlines do not run beside it.
-test: lint
+test: lint docs
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not mindspore and not alone"
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "mindspore and not alone"
 	$(BIN)/python -m pytest -m alone
@@ -33,14 +34,18 @@ test: lint
 quick: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not alone"
 
+# The site, into build/site; a warning is an error.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 # The whole of it is for before a release: it takes as long as eight times the tests without MindSpore.
 matrix: $(VENV)/.installed
 	$(BIN)/python .ci/matrix.py --jobs $(JOBS)
 
 # For Linux with Python 3.10 to 3.12, where MindSpore runs; what a CUDA build of torch brings along is its own affair.
 lock: $(VENV)/.installed
-	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.10 --extra dev --extra mindspore \
-	    --extra bench --no-annotate --no-header --no-strip-extras --output-file constraints.txt
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.10 --extra dev --extra docs \
+	    --extra mindspore --extra bench --no-annotate --no-header --no-strip-extras --output-file constraints.txt
 	sed -i -E '/^(nvidia-|cuda-|triton==)/d' constraints.txt
 
 clean:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mmdata.schema import Conversation
     from mmdata.store import Store, check, open  # noqa: A004
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Conversation", "ConvertReport", "MMDataError", "Mixture", "Store", "check", "convert", "open"]
 

@@ -39,6 +39,7 @@ __all__ = [
     "hints_of",
     "read",
     "typed",
+    "wordings",
 ]
 
 NonNegativeInt: TypeAlias = Annotated[int, Meta(ge=0)]
@@ -212,6 +213,18 @@ def choices_of(hint: Any) -> tuple[str, ...]:
     """Return the choices that an annotation gives, none if it is not about choices."""
     kind = _kind(hint)
     return kind.choices if kind else ()
+
+
+def wordings(owner: Any) -> dict[str, str]:
+    """Return what the fields of a dataclass admit, in words, by their names; without those that admit anything.
+
+    >>> @dataclass
+    ... class Clip:
+    ...     pad: Literal["none", "repeat"] = "none"
+    >>> wordings(Clip)
+    {'pad': 'one of none, repeat'}
+    """
+    return {name: kind.wording for name, kind in _kinds_of_fields(owner)}
 
 
 def _fault(kind: _Kind, value: Any) -> str:

@@ -209,10 +209,11 @@ class CogVLM2Video:
 
 
 def frame_positions(length: int, slots: Sequence[MediaSlot]) -> Ids:
-    """Return (length,) int32 positions: all inner placeholders of a run of frames share one (spec, 5.3).
+    """Return (length,) int32 positions: all inner placeholders of a run of frames share one.
 
-    A position is one above the last for every token of language, for the first and the last placeholder of a run of
-    slots that touch, and for the placeholder after the first.
+    These are CogVLM's own (``build_position_ids`` of its modelling file), which takes the two ends of a run
+    of placeholders for language: a position is one above the last for every token of language, for the first
+    and the last placeholder of a run of slots that touch, and for the placeholder after the first.
     """
     import numpy as np
 

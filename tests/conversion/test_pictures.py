@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmdata.conversion.media import Place, find_media
+from mmdata.conversion.media import MediaOptions, find_media
 from mmdata.conversion.probe import probe
 from mmdata.errors import MediaError
 from mmdata.formats.llava import Llava
@@ -29,7 +29,7 @@ def test_each_picture_of_a_video_is_looked_for_under_the_media_root(tmp_path: Pa
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "000000.jpg").write_bytes(b"picture")
 
-    found = find_media(ConversationBatch.from_conversations(rows), Llava(), Place(str(tmp_path), True, False))
+    found = find_media(ConversationBatch.from_conversations(rows), Llava(), MediaOptions(str(tmp_path), True, False))
 
     assert [row.media[0].frame_paths for row in found.conversations()] == [None, ("1.jpg", "2.jpg")]
     [(position, reject)] = found.rejects

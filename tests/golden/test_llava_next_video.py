@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from mmdata.templates._llava_dialects import DialectName
 
 from mmdata.errors import SchemaError
 from mmdata.schema import Conversation, Image, Media, Part, Text, Video, assistant, system, user
 from mmdata.templates import IGNORE, Encoded
 from mmdata.templates.llava_next_video import LlavaNextVideo, time_instruction
+from mmdata.templates.llava_next_video._dialects import DialectName
 from tests.golden.runs import unrolled
 from tests.reference import arrays, cases, files, read
 from tests.vocabularies import published

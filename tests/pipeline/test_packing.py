@@ -105,7 +105,7 @@ def test_packing_and_modality_can_go_together() -> None:
         assert len({name[0] for name in chain.from_iterable(batch.ids)}) == 1
 
 
-# LLaVA-1.5's mix: thousands of records (spec, section 1.1), tokens of the picture, and, estimated, median and spread
+# LLaVA-1.5's mix: thousands of records (its paper's table), tokens of the picture, and, estimated, median and spread
 # (of the logarithm) of the text: instructions, VQAv2, knowledge, RefCOCO, GQA, OCR-VQA, TextCaps, VG, ShareGPT.
 LLAVA_MIX = [
     (158, 576, 250, 0.5),

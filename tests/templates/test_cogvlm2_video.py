@@ -87,7 +87,7 @@ def test_positions_follow_the_rule_of_the_original(lengths: list[int], gaps: lis
 
 
 def _by_the_rule(types: list[int]) -> list[int]:
-    """Section 5.3 of the family's spec, token by token."""
+    """As ``build_position_ids`` of the family's modelling file gives them, token by token."""
     last = len(types) - 1
     edge = [kind and (n in (0, last) or not types[n - 1] or not types[n + 1]) for n, kind in enumerate(types)]
     language = [not kind or at_edge for kind, at_edge in zip(types, edge, strict=True)]

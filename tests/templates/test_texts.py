@@ -9,11 +9,11 @@ import pytest
 
 from mmdata.schema import Conversation, Image, Media, Text, Video, assistant, system, user
 from mmdata.templates import Template
-from mmdata.templates._content import joined
 from mmdata.templates._grid import GRIDS, GridName
 from mmdata.templates.cogvlm2_video import CogVLM2Video
 from mmdata.templates.llava_next_video import LlavaNextVideo
 from mmdata.templates.qwen_vl import QwenVL
+from mmdata.templates.toolkit import merge_texts
 from mmdata.templates.visualglm import VisualGLM
 from mmdata.tokenizers import SentencePieceTokenizer
 from tests.vocabularies import _sentencepiece, small
@@ -175,7 +175,7 @@ def test_a_video_takes_the_tokens_of_its_pooled_frames_and_newlines(pool: str, n
 
 
 def test_neighbouring_texts_are_one_and_empty_ones_are_none() -> None:
-    assert joined(["", Image(0), "a", "", "b", Image(1), "", ""]) == [Image(0), "ab", Image(1)]
+    assert merge_texts(["", Image(0), "a", "", "b", Image(1), "", ""]) == [Image(0), "ab", Image(1)]
 
 
 # --- Qwen-VL ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from mmdata import video
 from mmdata.errors import UsageError, VideoError
-from mmdata.image.families import resizer
+from mmdata.image import resizers
 from tests.video.clips import clip, cut, numbers_in, picture
 
 TICKS = np.cumsum([0] + [1, 2, 1, 4, 3] * 8)[:30].tolist()
@@ -48,7 +48,7 @@ def test_decord_resizes_by_the_way_of_a_family(made: bytes) -> None:
         for options in ({}, {"size": 30, "resize": "llava_next_video"})
     )
 
-    np.testing.assert_array_equal(resized, resizer("llava_next_video")(whole, 30))
+    np.testing.assert_array_equal(resized, resizers.get("crop")(whole, 30))
     assert np.abs(whole.astype(int) - picture(3)).mean() < 20
 
 

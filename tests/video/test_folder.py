@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmdata.image.families import resizer
 from PIL import Image
 
 from mmdata import video
 from mmdata.conversion.probe import check
 from mmdata.errors import UsageError, VideoError
+from mmdata.image import resizers
 from tests.video.clips import HEIGHT, WIDTH, numbers_in, picture
 
 
@@ -46,7 +46,7 @@ def test_names_are_in_the_order_of_their_characters_whatever_the_order_of_making
 def test_pictures_are_resized_by_the_way_of_a_family(folder: Path) -> None:
     for name in ("qwen_vl", "llava_next_video", "llava_pad", "cogvlm2_video"):
         taken = video.sample(folder, "frames:3", size=30, resize=name).pixels[0]
-        np.testing.assert_array_equal(taken, resizer(name)(picture(3), 30))
+        np.testing.assert_array_equal(taken, resizers.get(name)(picture(3), 30))
 
 
 def test_a_clip_of_a_folder_has_the_bounds_that_are_asked_for(folder: Path) -> None:
