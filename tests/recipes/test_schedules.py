@@ -69,5 +69,5 @@ def test_a_schedule_is_built_as_it_is_configured(options: Schedule, expected: Ca
 
 
 def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(UsageError, match="must be one of constant, cosine, linear, annealing.*Did you mean 'cosine'"):
+    with pytest.raises(UsageError, match=r"must be one of constant, cosine, linear, annealing.*Did you mean 'cosine'"):
         build_schedule(Schedule("cosin"), STEPS)
