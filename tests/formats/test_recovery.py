@@ -483,3 +483,11 @@ def test_a_record_larger_than_the_window_reads_the_same_wherever_it_ends(files: 
     for short in range(0, len(EDGES) + 20, 3):
         large = {"id": "b", "t": "y" * (size - short), "more": json.loads(EDGES)}
         assert files.read(f'[{{"id": "a"}}, {json.dumps(large)}, {{"id": "c"}}]')[1] == large
+
+
+@pytest.mark.parametrize("blank", ["\x0b", "\x0c\x1c", "\u2003", "\x0b\n\x0b"])
+def test_blanks_that_are_none_of_jsons_are_one_reject(tmp_path: Path, blank: str) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(blank)
+
+    assert [item.reason.value for item in records(file) if isinstance(item, Reject)] == ["bad_json"]
