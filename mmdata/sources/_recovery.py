@@ -115,9 +115,11 @@ class Broken:
             MoreTextNeeded: that cannot be told without what follows on the text.
         """
         try:
-            _, end = next(self._values(self.start))
+            _, end = next(self._values(self.start), (0, None))
         except _Fault as fault:
             return self._around(fault)
+        if end is None:  # nothing but blanks that are none of JSON's
+            return None
         return end if self._goes_on_well(end) else self._around(_Fault(end))
 
     def _around(self, fault: _Fault) -> int | None:

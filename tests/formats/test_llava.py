@@ -210,3 +210,23 @@ def test_messages_of_assistants_are_the_training_targets() -> None:
     messages: tuple[Message, ...] = read({"conversations": turns("Q", "A")}).messages
 
     assert [message.train for message in messages] == [False, True]
+
+
+def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text("[]")
+
+    assert LLAVA.files([tmp_path / "b.json", tmp_path, tmp_path / "b.json"]) == [
+        tmp_path / "b.json",
+        tmp_path / "a.json",
+    ]
+
+
+def test_each_field_of_a_turn_besides_what_it_says_is_kept_by_the_turns_number() -> None:
+    said = turns("What?", "A cup.", "Why?", "For tea.")
+    said[1]["score"] = "1"
+    said[2] |= {"a": "b", "c": "d"}
+
+    assert read({"id": "1", "conversations": said}).extra == {"turns": {"1": {"score": "1"}, "2": {"a": "b", "c": "d"}}}
+    said[2] = turns("Why?")[0]
+    assert read({"id": "1", "conversations": said}).extra == {"turns": {"1": {"score": "1"}}}

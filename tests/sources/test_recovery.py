@@ -238,6 +238,7 @@ WRONG: Final = {
     "comment": "// so it is",
     "words": "not [found]",
     "many quotes not escaped": '{"id": "a", "t": "a"b", "l": [{"x": 6}, {"x": 7, "t": "c"d"}, {"x": 8}]}',
+    "two faults around an item": '{"id": "a", "t": "a"b", "l": [{"id": 6}, {"x": "c"d"}, {"x": 8}]}',
     "a nest of its own": '{"id": "a", "l": [[[{"id": 6}], [{"id": 7}]]], "s": {"s": {"s": {"id": 5}}}, "n": NaN}',
 }
 
@@ -300,6 +301,14 @@ def test_the_next_record_is_known_by_its_place_where_its_first_key_is_another(fi
             texts = [*map(json.dumps, sound[:place]), broken, *map(json.dumps, sound[place:])]
 
             assert files.read("[" + ", ".join(texts) + "]") == [*sound[:place], BROKEN, *sound[place:]]
+
+
+def test_between_two_records_with_wrong_quotes_reading_goes_on_at_the_first_key_that_records_have(files: Files) -> None:
+    wrong = '{"id": "a", "t": "x"y"}'
+
+    found = files.read(f'[{wrong}, {{"k": 1}}, {{"id": "b"}}, {{"id": "c"}}, {wrong}, {{"id": "d"}}]')
+
+    assert found == [BROKEN, {"id": "b"}, {"id": "c"}, BROKEN, {"id": "d"}]
 
 
 def test_several_broken_records_on_a_line_are_told_apart(files: Files) -> None:
@@ -474,3 +483,11 @@ def test_a_record_larger_than_the_window_reads_the_same_wherever_it_ends(files: 
     for short in range(0, len(EDGES) + 20, 3):
         large = {"id": "b", "t": "y" * (size - short), "more": json.loads(EDGES)}
         assert files.read(f'[{{"id": "a"}}, {json.dumps(large)}, {{"id": "c"}}]')[1] == large
+
+
+@pytest.mark.parametrize("blank", ["\x0b", "\x0c\x1c", "\u2003", "\x0b\n\x0b"])
+def test_blanks_that_are_none_of_jsons_are_one_reject(tmp_path: Path, blank: str) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(blank)
+
+    assert [item.reason.value for item in records(file) if isinstance(item, Reject)] == ["bad_json"]
