@@ -71,5 +71,5 @@ def test_decord_takes_no_stream_by_its_number(made: bytes) -> None:
 def test_without_decord_the_call_is_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "decord", None)
 
-    with pytest.raises(UsageError, match="not installed"):
+    with pytest.raises(UsageError, match=r"needs decord: pip install 'mmdata-arrow\[decord\]'"):
         video.sample(clip("h264", "mp4", range(10)), "uniform:4", backend="decord")
