@@ -67,7 +67,7 @@ clocks = st.builds(CompactTimes, seconds, step=seconds.filter(bool)) | st.builds
 
 @st.composite
 def media(draw: st.DrawFn) -> Media:
-    kind = draw(st.sampled_from(["image", "video", "audio"]))
+    kind: MediaType = draw(st.sampled_from(get_args(MediaType)))
     is_video = kind == "video"
     times = sorted(draw(st.lists(seconds, max_size=3)))
     cached = draw(st.booleans())
@@ -90,6 +90,11 @@ def media(draw: st.DrawFn) -> Media:
     )
 
 
+def _time(span: tuple[float, float | None], medium: int, train: bool | None) -> Time:
+    start, end = span
+    return Time(start, end, medium, train)
+
+
 @cache
 def parts(media: tuple[MediaType, ...]) -> st.SearchStrategy[Part]:
     """Parts of a message, of all kinds that media of these types allow; making strategies is most of their cost."""
@@ -107,7 +112,7 @@ def parts(media: tuple[MediaType, ...]) -> st.SearchStrategy[Part]:
     if of["video"]:
         videos = st.sampled_from(of["video"])
         kinds.append(st.builds(Video, videos, trains))
-        kinds.append(st.builds(lambda span, medium, train: Time(*span, medium, train), spans(), videos, trains))
+        kinds.append(st.builds(_time, spans(), videos, trains))
     if of["audio"]:
         kinds.append(st.builds(Audio, st.sampled_from(of["audio"]), trains))
     return st.one_of(kinds)

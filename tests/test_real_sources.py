@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import mmdata
-from mmdata.schema import Part, Region, Text
+from mmdata.schema import Part, Reasoning, Region, Text, ToolCall
 from tests.reference import clips, file, files, read, references
 
 
@@ -124,6 +124,7 @@ def shown_part(part: Part) -> Any:
         return part.text
     if isinstance(part, Region):
         return {"region": part.text, "boxes": [list(box) for box in part.boxes], "image": part.media}
+    assert not isinstance(part, Reasoning | ToolCall), part
     return {type(part).__name__.lower(): part.media}
 
 

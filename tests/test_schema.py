@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_an_answer_judged_bad_is_no_training_target(answer: Message) -> None:
 def test_the_times_of_frames_are_a_step_or_deltas() -> None:
     assert CompactTimes(0.5, step=0.04).step == 0.04
     assert CompactTimes(deltas=(), unit=0.001).deltas == ()
-    for wrong in [
+    wrongs: list[Callable[[], CompactTimes]] = [
         CompactTimes,
         lambda: CompactTimes(step=0.0),
         lambda: CompactTimes(step=math.nan),
@@ -118,7 +119,8 @@ def test_the_times_of_frames_are_a_step_or_deltas() -> None:
         lambda: CompactTimes(deltas=(1,), unit=-1.0),
         lambda: CompactTimes(deltas=(1, -1), unit=1.0),
         lambda: CompactTimes(deltas=(2**31,), unit=1.0),
-    ]:
+    ]
+    for wrong in wrongs:
         with pytest.raises(SchemaError, match="the times of frames"):
             wrong()
 

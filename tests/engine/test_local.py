@@ -126,10 +126,14 @@ def test_arguments_are_taken_only_a_little_ahead_of_the_results() -> None:
 
 def test_a_worker_runs_only_a_little_ahead_of_one_that_is_slow() -> None:
     taken: deque[int] = deque()
-    arguments = ((0.5 * (number == 0), taken.append(number) or number) for number in range(200))
+
+    def arguments() -> Iterator[tuple[float, int]]:
+        for number in range(200):
+            taken.append(number)
+            yield 0.5 * (number == 0), number
 
     with isolate.Pool(2, deadline=10) as pool:
-        results = pool.map(_slow, arguments)
+        results = pool.map(_slow, arguments())
 
         assert next(results) == 0
         assert len(taken) <= 8

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count, product
 from pathlib import Path
@@ -105,7 +106,11 @@ def test_a_text_with_placeholders_anywhere_is_read_in_bulk_as_it_is_alone(medium
     texts = [
         "".join(drawn) for size in range(5) for drawn in product(["<image>", "<video>", "words", " "], repeat=size)
     ]
-    places = [lambda text: (text, "A."), lambda text: ("<image>Q", text), lambda text: ("<image>Q", "A.", text, "B.")]
+    places: list[Callable[[str], tuple[str, ...]]] = [
+        lambda text: (text, "A."),
+        lambda text: ("<image>Q", text),
+        lambda text: ("<image>Q", "A.", text, "B."),
+    ]
     for place in places:
         for text in texts:
             record = read({"id": "1", "conversations": list(map(_turn, count(), place(text))), **medium})

@@ -10,11 +10,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from mmdata.errors import SchemaError
+from mmdata.errors import SchemaError, TokenError
 from mmdata.schema import Conversation, Image, Media, Part, Text, Video, assistant, system, user
 from mmdata.templates import IGNORE, Encoded
 from mmdata.templates.llava_next_video import LlavaNextVideo, time_instruction
 from mmdata.templates.llava_next_video._dialects import DialectName
+from mmdata.templates.toolkit import require_plain
 from tests.golden.runs import unrolled
 from tests.reference import arrays, cases, files, read
 from tests.vocabularies import published
@@ -219,7 +220,7 @@ def _cases_of(golden: Path, name: str, section: str | None = None) -> list[Any]:
 
 
 def _cases(golden: Path, fixtures: Path) -> Iterator[tuple[dict[str, Any], str, dict[str, Any], Conversation]]:
-    """Give every case and variant with ids that a conversation can express and that the original reads as text."""
+    """Give every case and variant with ids that this family can express and that the original reads as text."""
     for case in _cases_of(golden, "prompts.json", "cases"):
         conversation = _conversation(case["conversations"])
         for variant, wanted in case.items():
@@ -246,9 +247,11 @@ def _conversation(rows: list[dict[str, str]]) -> Conversation | None:
     makers = {"human": user, "gpt": assistant, "system": system}
     messages = tuple(makers[row["from"]](*_parts(row["value"], media)) for row in rows)
     try:
-        return Conversation("golden", messages, tuple(media))
-    except SchemaError:
+        conversation = Conversation("golden", messages, tuple(media))
+        require_plain(conversation)
+    except (SchemaError, TokenError):
         return None
+    return conversation
 
 
 def _parts(value: str, media: list[Media]) -> Iterator[Part]:

@@ -7,6 +7,7 @@ import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from mmdata.image.transforms import resize_bicubic
@@ -14,7 +15,7 @@ from mmdata.image.transforms import resize_bicubic
 SIDE = st.integers(1, 60)
 
 
-def noise(height: int, width: int) -> np.ndarray:
+def noise(height: int, width: int) -> NDArray[np.uint8]:
     return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3), np.uint8)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import mmdata.video
 from examples.synthetic import write_clip
@@ -24,7 +25,7 @@ OURS = ("crop", "crop_bilinear", "pad", "squeeze")
 SIDES = st.integers(1, 60)
 
 
-def grey(pixels: np.ndarray, size: int) -> np.ndarray:
+def grey(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """A square of the mean colour."""
     return np.full((size, size, 3), pixels.mean(), np.uint8)
 
@@ -46,7 +47,8 @@ GREY = Resizer(grey)
 def test_every_resizer_makes_squares_of_any_picture(name: str, height: int, width: int, size: int) -> None:
     resized = resizers.get(name)(np.full((height, width, 3), 200, np.uint8), size)
 
-    assert (resized.shape, resized.dtype) == ((size, size, 3), np.uint8)
+    assert resized.shape == (size, size, 3)
+    assert resized.dtype == np.uint8
 
 
 def test_all_names_can_be_asked_for() -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -185,18 +186,37 @@ def own_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-CHANGES: dict[str, Callable[[Path, pytest.MonkeyPatch], dict[str, object]]] = {
-    "library version": lambda _, patch: patch.setattr(mmdata, "__version__", "0.0.99") or {},
-    "schema version": lambda _, patch: patch.setattr("mmdata.mixture.cache.SCHEMA_VERSION", 99) or {},
-    "option": lambda *_: {"options": {"source": "other"}},
-    "media root": lambda *_: {"media_root": "elsewhere"},
-    "format": lambda *_: {"format": "llava"},
-    "code of the format": lambda folder, _: (folder / "its_format.py").write_text(f"{FORMAT}\n# edited") and {},
-    "file": lambda folder, _: shutil.copy(folder / "source.json", folder / "b.json") and {"json_path": "b.json"},
-    "files": lambda folder, _: (
-        shutil.copy(folder / "source.json", folder / "b.json") and {"json_path": "{source,b}.json"}
-    ),
+def _change_library(_: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(mmdata, "__version__", "0.0.99")
+
+
+def _change_schema(_: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("mmdata.mixture.cache.SCHEMA_VERSION", 99)
+
+
+def _change_nothing(_: Path, __: pytest.MonkeyPatch) -> None:
+    pass
+
+
+def _edit_format(folder: Path, _: pytest.MonkeyPatch) -> None:
+    (folder / "its_format.py").write_text(f"{FORMAT}\n# edited")
+
+
+def _copy_source(folder: Path, _: pytest.MonkeyPatch) -> None:
+    shutil.copy(folder / "source.json", folder / "b.json")
+
+
+CHANGES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], dict[str, Any]]] = {
+    "library version": (_change_library, {}),
+    "schema version": (_change_schema, {}),
+    "option": (_change_nothing, {"options": {"source": "other"}}),
+    "media root": (_change_nothing, {"media_root": "elsewhere"}),
+    "format": (_change_nothing, {"format": "llava"}),
+    "code of the format": (_edit_format, {}),
+    "file": (_copy_source, {"json_path": "b.json"}),
+    "files": (_copy_source, {"json_path": "{source,b}.json"}),
 }
+"""What is done, and what the entry of the mixture says then."""
 
 
 @pytest.mark.usefixtures("own_format")
@@ -206,12 +226,14 @@ def test_each_thing_that_shapes_a_store_makes_another(
 ) -> None:
     source(tmp_path, 2)
     write_images(tmp_path / "elsewhere", ["images/0.jpg"])
-    entry: dict[str, object] = {"format": "mine"}
+    entry: dict[str, Any] = {"format": "mine"}
     mixture(tmp_path, **entry)
     mixture(tmp_path, **entry)
     assert stores(tmp_path) == 1
 
-    entry |= CHANGES[what](tmp_path, monkeypatch)
+    change, changed = CHANGES[what]
+    change(tmp_path, monkeypatch)
+    entry |= changed
     again = mixture(tmp_path, **entry)
 
     assert stores(tmp_path) == 2

@@ -102,9 +102,9 @@ def test_weights_give_shares_and_each_draw_its_moment(
     for index in range(length):
         part, _ = rows._place(index)
         places.setdefault(next(n for n, each in enumerate(rows._parts) if each is part), []).append(index)
-    for part, at in places.items():
+    for number, at in places.items():
         for draw, index in enumerate(at):
-            assert abs(index + 0.5 - (draw + 0.5) / draws[part] * length) <= len(recipe) / 2
+            assert abs(index + 0.5 - (draw + 0.5) / draws[number] * length) <= len(recipe) / 2
 
 
 @given(recipes(weighted=True), st.integers(0, 9))

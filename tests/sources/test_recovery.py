@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -118,9 +118,13 @@ TAME: Final = st.lists(st.sampled_from(["a", " the ", "x y", '"', "\\", "\n", "Ã
 
 
 def inner_tokens(text: str, kind: str) -> list[re.Match[str]]:
-    wanted = {"word": lambda token: token[0] not in '"[]{}:,', "string": lambda token: token[0] == '"'}
-    is_wanted = wanted.get(kind, lambda token: token[0] in kind)
-    return [found for found in list(TOKEN.finditer(text))[1:-1] if is_wanted(found[0])]
+    wanted: dict[str, Callable[[str], bool]] = {
+        "word": lambda token: token[0] not in '"[]{}:,',
+        "string": lambda token: token[0] == '"',
+    }
+    is_wanted = wanted.get(kind)
+    inner = list(TOKEN.finditer(text))[1:-1]
+    return [found for found in inner if (is_wanted(found[0]) if is_wanted else found[0][0] in kind)]
 
 
 @st.composite

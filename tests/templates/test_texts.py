@@ -211,7 +211,8 @@ def test_a_pair_is_in_the_window_if_all_with_it_is_shorter(window: int) -> None:
 
 
 def _prompt(conversation: Conversation, history: int) -> list[int]:
-    return QwenVL(tokenizer=small("qwen"), history=history).prompt(conversation).input_ids.tolist()
+    prompt = QwenVL(tokenizer=small("qwen"), history=history).prompt(conversation)
+    return [int(token) for token in prompt.input_ids]
 
 
 def test_a_reference_is_brought_to_the_composed_form() -> None:
@@ -270,8 +271,8 @@ def test_mindformers_reads_text_in_the_composed_form() -> None:
     )
     for compat, same in (("mindformers", True), (None, False)):
         template = CogVLM2Video(tokenizer=small("llama3"), compat=compat)  # type: ignore[arg-type]
-        samples = [template.encode(conversation).input_ids for conversation in (composed, apart)]
-        assert np.array_equal(*samples) == same
+        one, other = (template.encode(conversation).input_ids for conversation in (composed, apart))
+        assert np.array_equal(one, other) == same
 
 
 def test_mindformers_repeats_the_frames_of_a_short_clip() -> None:
@@ -299,7 +300,8 @@ def test_what_visualglm_leaves_out_is_counted_of_question_and_answer() -> None:
     conversation = Conversation("c", (user("很" * 50), assistant("是" * 40)))
     whole = VisualGLM(tokenizer=small("chatglm")).encode(conversation)
 
-    for options in ({"max_target": 10}, {"max_source": 40}, {"max_source": 40, "max_target": 10}):
+    limits: list[dict[str, Any]] = [{"max_target": 10}, {"max_source": 40}, {"max_source": 40, "max_target": 10}]
+    for options in limits:
         cut = VisualGLM(tokenizer=small("chatglm"), **options).encode(conversation)
         assert cut.cut == len(whole) - len(cut) > 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmdata.errors import TokenError
+from mmdata.templates.llava_next_video import LlavaNextVideo
 from mmdata.tokenizers import SentencePieceTokenizer, TiktokenTokenizer, load
 from mmdata.tokenizers.tiktoken import LLAMA3_PATTERN, LLAMA3_SPECIAL, QWEN_PATTERN, QWEN_SPECIAL
 from tests.vocabularies import _sentencepiece, small
@@ -94,7 +95,7 @@ def test_the_size_of_a_vocabulary_is_one_more_than_its_last_id() -> None:
 def test_the_tokens_of_llava_are_added_where_its_checkpoints_have_them_unless_others_are_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(_sentencepiece())
 
-    plain = load("llava_next_video", tmp_path, verify=False)
+    plain = LlavaNextVideo.load_tokenizer(tmp_path, verify=False)
     named = load("llama2", tmp_path, verify=False, added={"<x>": 40000})
 
     assert (plain.special["<video>"], plain.special["<image>"]) == (32000, 32001)

@@ -95,9 +95,12 @@ def clip(
     return file.getvalue()
 
 
-def _lasting(packets: list[av.Packet], durations: dict[int, int], lasting: int | None) -> list[av.Packet]:
+def _lasting(
+    packets: list[av.Packet[av.VideoStream]], durations: dict[int, int], lasting: int | None
+) -> list[av.Packet[av.VideoStream]]:
     for packet in packets:
         if lasting is not None:
+            assert packet.pts is not None
             packet.duration = durations[packet.pts]
     return packets
 

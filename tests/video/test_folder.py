@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_many_clips_come_in_order_and_one_that_fails_costs_itself(folder: Path) 
 
 
 def test_many_clips_are_sampled_as_each_alone_is(folder: Path) -> None:
-    options = {"size": (20, 16), "start": 0.5, "end": 3.5, "pad": "repeat", "snap": "keyframe"}
+    options: dict[str, Any] = {"size": (20, 16), "start": 0.5, "end": 3.5, "pad": "repeat", "snap": "keyframe"}
 
     outcomes = list(video.sample_many([folder] * 3, "seconds:6", threads=2, **options))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,8 +50,9 @@ def test_bounds_at_frames_take_these_and_no_others(fps: Fraction, clock: str, de
 
     for first in range(0, 390, 7):
         for stop in (first + 1, first + 2, 397):
-            bounds = {"start": round(float(moments[first]), decimals), "end": round(float(moments[stop]), decimals)}
-            assert video.plan(index, "every:1", **bounds).numbers.tolist() == list(range(first, stop)), bounds
+            start, end = (round(float(moments[number]), decimals) for number in (first, stop))
+            planned = video.plan(index, "every:1", start=start, end=end)
+            assert planned.numbers.tolist() == list(range(first, stop)), (start, end)
 
 
 @pytest.mark.parametrize("fps", [1000, 5000])
@@ -68,7 +70,7 @@ def test_bounds_at_frames_of_a_file_take_these_and_no_others(container: str, rat
     index = video.index(clip("h264", container, range(60), rate=rate, b_frames=2))
 
     for first in range(0, 58):
-        bounds = {
+        bounds: dict[str, Any] = {
             "start": round(float(first / Fraction(rate)), 4),
             "end": round(float((first + 2) / Fraction(rate)), 4),
         }
@@ -106,7 +108,7 @@ def test_every_strategy_takes_of_a_clip_what_it_takes_of_the_file_cut_there(
     ends = [*index.times.tolist(), index.duration]
     inside = index.keyframes[(index.keyframes >= first) & (index.keyframes < stop)]
     alone = index_of(index.times[first:stop] - ends[first], inside - first, last=ends[stop] - ends[stop - 1])
-    options = {"strategy": strategy, "snap": snap, "pad": pad}
+    options: dict[str, Any] = {"strategy": strategy, "snap": snap, "pad": pad}
 
     try:
         expected = video.plan(alone, **options)
@@ -165,7 +167,7 @@ def test_a_clip_is_sampled_as_the_file_cut_there(
 ) -> None:
     whole = clip(codec, container, ticks, gop=GOP, b_frames=b_frames, lasting=4 if ticks is VARIABLE else 1)
     alone = cut(whole, container, keyframe=first // GOP, start=ticks[first], stop=_ticks(ticks, stop))
-    bounds = {"start": ticks[first] / 25, "end": _ticks(ticks, stop) / 25}
+    bounds: dict[str, Any] = {"start": ticks[first] / 25, "end": _ticks(ticks, stop) / 25}
 
     _same_of_both(whole, alone, first, bounds)
 
@@ -181,7 +183,7 @@ def test_a_clip_that_begins_between_keyframes_is_sampled_as_the_file_that_an_edi
     _same_of_both(whole, alone, first, {"start": first / 25, "end": 42 / 25})
 
 
-def _same_of_both(whole: bytes, alone: bytes, first: int, bounds: dict[str, float]) -> None:
+def _same_of_both(whole: bytes, alone: bytes, first: int, bounds: dict[str, Any]) -> None:
     of_whole, of_alone = video.index(whole), video.index(alone)
 
     for strategy in STRATEGIES:

@@ -201,11 +201,11 @@ def _or_refused(text: str, of: Clock) -> list[int] | None:
 
 @given(clips, st.integers(1, 40), st.integers(0, 9), st.integers(1, 20))
 def test_hf_base_is_a_floored_line_between_cut_frames(of: Clock, count: int, start: int, length: int) -> None:
-    start, end = start + 0.7, start + 0.7 + length
-    first, stop = int(start * of.fps), min(len(of), int(end * of.fps))
+    begin, end = start + 0.7, start + 0.7 + length
+    first, stop = int(begin * of.fps), min(len(of), int(end * of.fps))
     expected = [int(x) for x in np.linspace(first, stop - 1, count)] if stop > first else None
 
-    assert _or_refused(f"hf_base:{count}:{start}:{end}", of) == expected
+    assert _or_refused(f"hf_base:{count}:{begin}:{end}", of) == expected
 
 
 @given(clips, st.integers(1, 40))

@@ -1,7 +1,8 @@
-"""How each family resizes, crops and squares a picture, against the arithmetic of the originals written out plainly."""
+"""How pictures are resized, cropped, squared and tiled, against the arithmetic of the originals written out plainly."""
 
 from __future__ import annotations
 
+import io
 import math
 from fractions import Fraction
 
@@ -12,8 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmdata.image import anyres, cogvlm2_video, families, llava_next, llava_pad, normalize, qwen_vl, visualglm
+from mmdata.image import anyres, normalize, resizers
 from mmdata.image.transforms import CLIP_MEAN, CLIP_STD, center_crop, resize_bilinear_without_antialias
+from mmdata.pipeline.encode import decode_views
+from mmdata.schema import Media
+from mmdata.templates import PixelPlan
+from mmdata.templates.llava_next_video import num_image_tokens
 
 SIDE = 224
 sides = st.integers(1, 60)
@@ -23,27 +28,41 @@ few = settings(max_examples=25)
 def ramp(height: int, width: int) -> NDArray[np.uint8]:
     """A picture whose every pixel tells its place, as long as no side has more than 512 pixels."""
     down, across = np.mgrid[:height, :width]
-    return np.stack([down % 256, across % 256, 16 * (down // 256) + 128 * (across // 256)], axis=2).astype(np.uint8)
+    levels = [down % 256, across % 256, 16 * (down // 256) + 128 * (across // 256)]
+    return np.stack([level.astype(np.uint8) for level in levels], axis=2)
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
+def without_black(height: int, width: int) -> NDArray[np.uint8]:
+    return np.bitwise_or(noise(height, width), np.uint8(1))
+
+
+def bicubic(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Pillow's, height first where more than twice as much of it is lost, as Pillow 13 does by itself."""
+    image = Image.fromarray(picture)
+    if 0 < image.height - height > 2 * (image.width - width):
+        image = image.resize((image.width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+
 def pixels_of(prepared: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return (height, width, 3) uint8 from what :func:`normalize` made of it."""
     levels = (prepared.transpose(1, 2, 0) * np.array(CLIP_STD) + np.array(CLIP_MEAN)) * 255
     assert np.abs(levels - np.rint(levels)).max() < 1e-3
-    return np.rint(levels).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(levels).astype(np.uint8)
+    return rounded
 
 
 # --- where the centre is ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("upright", "step"), [(False, 1), (True, 5)])
-def test_cogvlm2_video_crops_as_torchvision_does_for_every_width(upright: bool, step: int) -> None:
+def test_a_bilinear_crop_is_where_torchvision_has_it_for_every_width(upright: bool, step: int) -> None:
     """The offset is ``int(round((width - side) / 2.0))``, and Python rounds a half to the even number: 0.5 to 0."""
-    resize = families.resizer("cogvlm2_video")
+    resize = resizers.get("crop_bilinear")
     for width in range(SIDE + 1, 461, step):
         picture = ramp(SIDE, width)
         columns = math.floor(width / SIDE * SIDE)  # a pixel less for some widths: the floats of the original
@@ -59,15 +78,16 @@ def test_cogvlm2_video_crops_as_torchvision_does_for_every_width(upright: bool, 
 
 def test_a_half_goes_to_the_even_pixel() -> None:
     lefts = {
-        width: int(pixels_of(cogvlm2_video(ramp(16, width)[None], 16)[0])[0, 0, 1]) for width in (17, 19, 21, 23, 18)
+        width: int(pixels_of(normalize(resizers.resize_frames(ramp(16, width)[None], 16))[0])[0, 0, 1])
+        for width in (17, 19, 21, 23, 18)
     }
 
     assert lefts == {17: 0, 19: 2, 21: 2, 23: 4, 18: 1}
 
 
 @pytest.mark.parametrize(("upright", "step"), [(False, 1), (True, 5)])
-def test_llava_next_crops_with_the_larger_half_of_an_odd_margin_after_the_picture(upright: bool, step: int) -> None:
-    resize = families.resizer("llava_next_video")
+def test_a_bicubic_crop_has_the_larger_half_of_an_odd_margin_after_it(upright: bool, step: int) -> None:
+    resize = resizers.get("crop")
     for width in range(SIDE + 1, 461, step):
         picture = ramp(SIDE, width)
         left = (width - SIDE) // 2
@@ -80,7 +100,7 @@ def test_llava_next_crops_with_the_larger_half_of_an_odd_margin_after_the_pictur
 @few
 @given(height=sides, width=sides, side=sides)
 def test_what_is_smaller_than_its_crop_has_a_black_border(height: int, width: int, side: int) -> None:
-    picture = noise(height, width) | 1  # no black in it
+    picture = without_black(height, width)
 
     cropped = center_crop(picture, side)
 
@@ -93,21 +113,25 @@ def test_what_is_smaller_than_its_crop_has_a_black_border(height: int, width: in
 
 @few
 @given(height=st.integers(30, 60), width=st.integers(30, 60), side=st.integers(4, 40))
-def test_llava_next_prepares_the_crop_that_its_resizer_gives(height: int, width: int, side: int) -> None:
-    picture = noise(height, width)
+def test_what_a_sample_shows_of_a_picture_is_what_its_resizer_gives(height: int, width: int, side: int) -> None:
+    picture, file = noise(height, width), io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    medium = Media("image", bytes=file.getvalue())
 
-    for prepare, name in ((llava_next, "llava_next_video"), (llava_pad, "llava_pad")):
-        np.testing.assert_array_equal(prepare(picture, side), normalize(families.resizer(name)(picture, side)))
+    for name, resize in (("squeeze", resizers.squeeze), ("crop", resizers.crop), ("pad", resizers.pad)):
+        [shown] = decode_views(medium, PixelPlan(0, name, side))
+        np.testing.assert_array_equal(shown, resizers.get(name)(picture, side))
+        np.testing.assert_array_equal(normalize(shown), normalize(resize(picture, side)))
 
 
 @few
 @given(height=sides, width=sides)
-def test_llava_squares_a_picture_in_the_mean_colour_with_an_odd_pixel_after_it(height: int, width: int) -> None:
+def test_padding_squares_a_picture_in_the_mean_colour_with_an_odd_pixel_after_it(height: int, width: int) -> None:
     side = max(height, width)
     picture = noise(height, width)
     top, left = (side - height) // 2, (side - width) // 2
 
-    squared = pixels_of(llava_pad(picture, side))
+    squared = pixels_of(normalize(resizers.pad(picture, side)))
 
     inside = np.zeros((side, side), bool)
     inside[top : top + height, left : left + width] = True
@@ -126,23 +150,22 @@ def test_the_shorter_side_becomes_the_side_and_the_longer_one_is_cut_to_a_whole_
     picture = noise(height, width)
     size = (side, int(side * width / height)) if height <= width else (int(side * height / width), side)
 
-    resized = np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
+    resized = bicubic(picture, *size)
 
-    np.testing.assert_array_equal(families.resizer("llava_next_video")(picture, side), center_crop(resized, side))
+    np.testing.assert_array_equal(resizers.crop(picture, side), center_crop(resized, side))
 
 
 @few
 @given(height=sides, width=sides, side=sides)
-def test_qwen_vl_and_visualglm_squeeze_a_picture_by_pillows_bicubic(height: int, width: int, side: int) -> None:
+def test_a_picture_is_squeezed_by_pillows_bicubic(height: int, width: int, side: int) -> None:
     picture = noise(height, width)
 
-    squeezed = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
+    squeezed = bicubic(picture, side, side)
 
-    np.testing.assert_array_equal(pixels_of(qwen_vl(picture, side)), squeezed)
-    np.testing.assert_array_equal(pixels_of(visualglm(picture, side)), squeezed)
+    np.testing.assert_array_equal(pixels_of(normalize(resizers.squeeze(picture, side))), squeezed)
 
 
-def _bilinear(row: NDArray[np.uint8], length: int) -> NDArray[np.float64]:
+def _bilinear(row: NDArray[np.float64], length: int) -> NDArray[np.float64]:
     """A row at another length, pixel by pixel: two samples about each half-pixel centre, which is never below 0."""
     out = []
     for place in range(length):
@@ -158,7 +181,7 @@ def _bilinear(row: NDArray[np.uint8], length: int) -> NDArray[np.float64]:
 def test_bilinear_without_antialias_is_two_samples_an_axis(height: int, width: int, rows: int, columns: int) -> None:
     picture = noise(height, width)
 
-    down = _bilinear(picture.astype(float), rows)
+    down = _bilinear(picture.astype(np.float64), rows)
     expected = _bilinear(down.transpose(1, 0, 2), columns).transpose(1, 0, 2)
 
     resized = resize_bilinear_without_antialias(picture[None], (rows, columns))[0]
@@ -171,13 +194,13 @@ def test_bilinear_without_antialias_is_two_samples_an_axis(height: int, width: i
 
 @few
 @given(height=st.integers(8, 60), width=st.integers(8, 60), side=st.integers(4, 40))
-def test_the_whole_numbers_of_cogvlm2_video_are_its_own_rounded(height: int, width: int, side: int) -> None:
+def test_the_whole_numbers_of_a_bilinear_crop_are_the_exact_ones_rounded(height: int, width: int, side: int) -> None:
     frames = np.stack([noise(height, width, 1), noise(height, width, 2)])
 
-    exact = cogvlm2_video(frames, side)
+    exact = normalize(resizers.resize_frames(frames, side))
 
     for frame, prepared in zip(frames, exact, strict=True):
-        rounded = normalize(families.resizer("cogvlm2_video")(frame, side))
+        rounded = normalize(resizers.crop_bilinear(frame, side))
         assert np.abs(rounded - prepared).max() <= 0.501 / 255 / min(CLIP_STD)
 
 
@@ -220,12 +243,12 @@ def test_the_best_canvas_keeps_most_pixels_then_wastes_least_then_comes_first(
 @few
 @given(size=shapes, fast=st.booleans())
 def test_the_tiles_are_the_canvas_with_the_picture_in_its_middle(size: tuple[int, int], fast: bool) -> None:
-    picture = noise(*size) | 1
+    picture = without_black(*size)
     rows, columns = anyres.best_canvas(size, SMALL)
 
     views = anyres.views(picture, 12, SMALL, fast=fast)
 
-    height, width = anyres.fitted(size, (rows, columns))
+    height, width = anyres.fit(size, (rows, columns))
     tiles = views[1:].reshape(rows // 12, columns // 12, 12, 12, 3)
     canvas = tiles.transpose(0, 2, 1, 3, 4).reshape(rows, columns, 3)
     top, left = (rows - height) // 2, (columns - width) // 2
@@ -234,10 +257,8 @@ def test_the_tiles_are_the_canvas_with_the_picture_in_its_middle(size: tuple[int
     assert not canvas.any()
     assert inside.shape == (height, width, 3)
     if not fast:
-        expected = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
-        np.testing.assert_array_equal(inside, np.asarray(expected))
-        squeezed = Image.fromarray(picture).resize((12, 12), Image.Resampling.BICUBIC)
-        np.testing.assert_array_equal(views[0], np.asarray(squeezed))
+        np.testing.assert_array_equal(inside, bicubic(picture, height, width))
+        np.testing.assert_array_equal(views[0], bicubic(picture, 12, 12))
 
 
 @given(size=st.tuples(st.integers(1, 3000), st.integers(1, 3000)))
@@ -245,7 +266,7 @@ def test_a_picture_fills_its_canvas_in_one_direction_and_its_other_side_is_round
     height, width = size
     rows, columns = anyres.best_canvas(size)
 
-    found = anyres.fitted(size, (rows, columns))
+    found = anyres.fit(size, (rows, columns))
 
     assert found[0] == rows or found[1] == columns
     scale = min(Fraction(rows, height), Fraction(columns, width))
@@ -274,4 +295,4 @@ def test_features_are_unpadded_to_the_aspect_of_the_picture(size: tuple[int, int
     assert grid.kept == expected
     assert (grid.bottom - grid.top, grid.right - grid.left) == expected
     assert (grid.top + grid.bottom, grid.left + grid.right) == (rows, columns)
-    assert anyres.num_tokens(size) == 24 * 24 + expected[0] * expected[1] + expected[0]
+    assert num_image_tokens(size) == 24 * 24 + expected[0] * expected[1] + expected[0]
