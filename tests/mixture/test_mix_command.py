@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.test_empty import command
 
 import mmdata
 from tests.source_files import source
+from tests.store.test_empty import command
 
 
 @pytest.fixture
