@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmdata.errors import ConfigError
+from mmdata.errors import UsageError
 from recipes.build import build_schedule
 from recipes.config import Schedule
 from recipes.schedules import annealing, constant, cosine, linear
@@ -69,5 +69,6 @@ def test_a_schedule_is_built_as_it_is_configured(options: Schedule, expected: Ca
 
 
 def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'cosin': it is constant, cosine, linear or annealing"):
+    choices = r"name must be one of constant, cosine, linear, annealing, found 'cosin'\. Did you mean 'cosine'\?"
+    with pytest.raises(UsageError, match=choices):
         build_schedule(Schedule("cosin"), STEPS)  # type: ignore[arg-type]
