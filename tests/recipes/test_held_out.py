@@ -11,7 +11,7 @@ from typing import Any
 import mindspore as ms
 import pytest
 
-from mmdata.errors import ConfigError
+from mmdata.errors import ConfigError, UsageError
 from mmdata.pipeline import Stream
 from mmdata.schema import Conversation, Media, replace
 from mmdata.store import Store
@@ -68,9 +68,20 @@ def test_a_stream_of_a_split_takes_its_rows_and_no_others(store: Store) -> None:
     assert read == [conversation.id for conversation in store if conversation.split == "train"]
 
 
-def test_a_split_that_no_row_has_is_refused_with_those_there_are(store: Store) -> None:
+def test_a_split_that_no_row_has_is_refused_with_those_there_are(store: Store, tmp_path: Path) -> None:
+    untested = write(tmp_path / "untested", [row for row in rows() if row.split != "test"])
+
+    for splits in ({"train_split": "test"}, {"train_split": "train", "evaluate_split": "test"}):
+        with pytest.raises(ConfigError, match=r"has no split 'test'; it has train, val$"):
+            held_out(train=untested.path, **splits)
+    for name in ("training", "vla"):
+        with pytest.raises(ConfigError, match=rf"has no split '{name}'; it has test, train, val$"):
+            build.open_samples(store.path, name, 0)
+
+
+def test_a_misspelt_split_is_refused_with_those_a_row_may_have(store: Store) -> None:
     for splits in ({"train_split": "training"}, {"train_split": "train", "evaluate_split": "vla"}):
-        with pytest.raises(ConfigError, match=r"has no split '\w+'; it has test, train, val"):
+        with pytest.raises(UsageError, match=r"_split must be one of train, val, test or none, found '\w+'"):
             held_out(train=store.path, **splits)
 
 
