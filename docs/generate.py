@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mmdata import formats, templates, tokenizers
+from mmdata import formats, templates
 from mmdata._tools.options import defaults, wordings
 from mmdata.errors import TokenError
 from mmdata.rejects import Reason
@@ -173,7 +173,7 @@ def tokenizer_section(name: str) -> list[str]:
     It is asked, and not a table of ours, so that a family of another package says it in the same way.
     """
     try:
-        load_tokenizer(name, Path(os.devnull) / "vocabulary")
+        templates.registry.get(name).load_tokenizer(Path(os.devnull) / "vocabulary")
     except TokenError as error:
         _, _, wanted = str(error).partition("wanted is ")
         return [
@@ -184,12 +184,6 @@ def tokenizer_section(name: str) -> list[str]:
             "The file is compared with the published one, and refused if it differs; `verify=False` takes it.",
         ]
     return []
-
-
-def load_tokenizer(name: str, path: Path) -> object:
-    """Return the tokenizer of a family, as its template loads it, or by its name where that does not say."""
-    kind: Any = templates.registry.get(name)
-    return kind.load_tokenizer(path) if hasattr(kind, "load_tokenizer") else tokenizers.load(name, path)
 
 
 # --- reference ---------------------------------------------------------------------------------------------------
