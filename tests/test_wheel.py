@@ -50,7 +50,7 @@ for conversation in store:
     assert_type(conversation.media, tuple[Media, ...])
     assert_type(conversation.messages[0].text, str)
 
-tokenizer = load("qwen_vl", Path("qwen.tiktoken"))
+tokenizer = load("qwen", Path("qwen.tiktoken"))
 assert_type(tokenizer, Tokenizer)
 template = make("qwen_vl", tokenizer, {"train_system": False})
 assert_type(template, Template)
