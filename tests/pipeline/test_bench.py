@@ -56,13 +56,14 @@ def test_the_first_batch_is_timed_by_itself() -> None:
     assert measure(Stream(mixed(9), WordTemplate(), batch_size=2, workers=0), steps=99).steps == 4
 
 
-def test_a_pipeline_file_is_run(fixtures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["", "name: qwen, "], ids=["the template's tokenizer", "a named tokenizer"])
+def test_a_pipeline_file_is_run(kind: str, fixtures: Path, tmp_path: Path) -> None:
     write(tmp_path / "store", Conversations(map(shown, range(8))))
     (tmp_path / "pipeline.yaml").write_text(
         f"""
         store: store
         template: {{name: qwen_vl, max_length: 512}}
-        tokenizer: {{path: {published_file("qwen", fixtures)}}}
+        tokenizer: {{{kind}path: {published_file("qwen", fixtures)}}}
         stream: {{seq_length: 512, batch_size: 2}}
         """
     )
