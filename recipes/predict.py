@@ -94,7 +94,7 @@ def answers(
     generator = Generator(model, batch_size, generation.length)
     stream = Stream(
         Questions(conversations),
-        cast("Template", Asking(template)),  # all that it does not say itself is the template's
+        cast("Template", Asking(template)),  # all but `encode` is the template's own, by `__getattr__`
         seq_length=generation.length - generation.max_new_tokens,
         batch_size=batch_size,
         shuffle=False,
