@@ -28,8 +28,7 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     rows = [Conversation(f"r{n}", (user("tell me"), assistant(f"number {n}"))) for n in range(1000)]
     with StoreWriter(path, sources=[""], origin=Origin("test", {})) as writer:
         for _ in range(ROWS // len(rows)):
-            for row in rows:
-                writer.write_conversations([row])
+            writer.write_conversations(rows)
     yield path
 
 
