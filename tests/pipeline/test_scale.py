@@ -34,7 +34,8 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def anonymous_memory() -> int:
     """Bytes of this process that are its own, pages of mapped files left out."""
-    return int(psutil.Process().memory_full_info().uss)
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
 class Counted:
