@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -399,8 +400,7 @@ def first_batch(path: Path) -> dict[str, Any]:
     """Seconds from a store of a million samples on disk to its first shuffled batch."""
     row = Conversation("number", (user(QUESTION), assistant(ANSWER)))
     with StoreWriter(path, sources=[""], origin=Origin("bench", {})) as writer:
-        for _ in range(1_000_000):
-            writer.write_conversations([row])
+        writer.write_conversations(repeat(row, 1_000_000))
     family = get("llava_next_video")(tokenizer=byte_tokenizer("llava_next_video"))
     began = time.perf_counter()
     next(iter(Stream(open_store(path), family, seq_length=512, batch_size=8)))

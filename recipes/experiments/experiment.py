@@ -32,8 +32,7 @@ def png(pixels: NDArray[Any]) -> bytes:
 def write_store(path: Path, conversations: Iterable[Conversation]) -> Path:
     """Write a store of conversations made here."""
     with StoreWriter(path, sources=("drawn",), origin=Origin("drawn", {}), overwrite=True) as writer:
-        for conversation in conversations:
-            writer.write_conversations([conversation])
+        writer.write_conversations(conversations)
     return path
 
 
