@@ -34,11 +34,11 @@ EXTRA = "test"  # what the tests need besides the core; MindSpore and torch are 
 SHOWN = ("av", "numpy", "pillow", "pyarrow")  # whose versions the table gives
 NEEDS_MINDSPORE = ("pipeline/test_edges.py", "pipeline/test_packed_models.py")  # besides whole folders, which say so
 NEAREST = (  # one room for each dependency: Arrow, Parquet and hashes; FFmpeg; Pillow; JSON; vocabularies; the terminal
-    "test_store.py",
-    "test_store_damage.py",
-    "test_conversion.py",
-    "test_frames.py",
-    "test_cli.py",
+    "store",
+    "conversion/test_convert.py",
+    "sources",
+    "test_frame_cache.py",
+    "cli/test_cli.py",
     "test_imports.py",
     "formats",
     "image",
@@ -76,6 +76,9 @@ def main() -> int:
         print(f"Python {version}: {found.get(version, 'NOT FOUND, left out')}", flush=True)
     if not found:
         print("no Python to run on", file=sys.stderr)
+        return 1
+    if missing := [name for name in (*NEAREST, *NEEDS_MINDSPORE) if not (ROOT / "tests" / name).exists()]:
+        print(f"no such tests: {', '.join(missing)}; correct the names in {__file__}", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="mmdata-matrix-") as folder:
         wheel = build_wheel(Path(folder))

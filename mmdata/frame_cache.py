@@ -129,17 +129,19 @@ def cache_frames(
         resume=resume,
     )
     builder = BatchBuilder()
+    rejected = 0
     with writer, _Journal(writer.folder / _JOURNAL, opened, recipe) as journal:
         for row, found in enumerate(_all_frames(opened, recipe, journal, workers)):
             conversation = opened[row]
             if isinstance(found, _Refused):
+                rejected += 1
                 reason = Reason.of(found.reason)
                 builder.reject(Reject(row, str(opened.path), conversation.id, reason, found.detail))
             else:
                 builder.append(_with_frames(conversation, found), file=str(opened.path), record=row, id=conversation.id)
             if builder.is_full or row == len(opened) - 1:
                 writer.write(builder.build())
-            progress(row + 1, sum(writer.rejects.values()))
+            progress(row + 1, rejected)
     return CacheReport(
         store=place,
         records_in=len(opened),

@@ -262,7 +262,7 @@ def test_cached_is_decoded(clips: Store, tmp_path: Path, strategy: str, codec: C
     "options",
     [
         {"snap": "keyframe"},
-        {"size": 24, "resize": "qwen_vl"},
+        {"size": 24, "resize": "squeeze"},
         {"size": (30, 40)},
         {"pad": "repeat"},
         {"pad": "none"},
@@ -348,7 +348,7 @@ def _newer(store: Store, folder: Path) -> dict[str, Any]:
 CHANGED: dict[str, Any] = {
     "strategy": "uniform:5",
     "size": 40,
-    "resize": "qwen_vl",
+    "resize": "squeeze",
     "codec": "webp",
     "quality": 50,
     "pad": "repeat",

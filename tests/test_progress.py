@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mmdata import progress as module
+from mmdata._tools import progress as module
 from mmdata._tools.progress import progress
 
 

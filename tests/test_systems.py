@@ -90,7 +90,7 @@ def test_without_posix_everything_is_imported_and_stores_are_read(source: Path, 
     assert (done.stdout, done.stderr) == ("5 []\n", "")
 
 
-@pytest.mark.parametrize("call", ["convert('llava', *sys.argv[1:], check='none')", "isolate.run(len, 'four')"])
+@pytest.mark.parametrize("call", ["convert('llava', *sys.argv[1:], check='none')", "engine.local.run(len, 'four')"])
 def test_without_posix_what_needs_it_is_refused_by_name(call: str, source: Path, tmp_path: Path) -> None:
     code = f"""
         import mmdata, mmdata.engine.local

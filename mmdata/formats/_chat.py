@@ -63,7 +63,7 @@ def converse(chat: Chat, record: Record, dataset_name: str) -> Conversation:
     >>> from mmdata.schema import Media
     >>> chat = Chat([Turn("user", "What is it?"), Turn("assistant", "A cup.")], images=[Media("image", "cup.jpg")])
     >>> converse(chat, Record({}, "a.json", 0, "1"), "cups").messages[0].content
-    (Image(media=0), Text(text='What is it?'))
+    (Image(media=0, train=None), Text(text='What is it?', train=None))
 
     Raises:
         RecordError: there are more placeholders than media, audio is asked for, or no assistant speaks.

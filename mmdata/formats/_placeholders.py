@@ -29,7 +29,7 @@ def fill(text: str, tags: re.Pattern[str], part_for: Callable[[str], Part | None
 
     >>> from mmdata.schema import Image
     >>> fill("Look at <image> and say.", re.compile("(<image>)"), lambda tag: Image(0))
-    (Text(text='Look at '), Image(media=0), Text(text=' and say.'))
+    (Text(text='Look at ', train=None), Image(media=0, train=None), Text(text=' and say.', train=None))
     """
     # Most turns have no placeholder. Looking for "<" is far cheaper than splitting by an expression.
     if "<" not in text or len(pieces := tags.split(text)) == 1:

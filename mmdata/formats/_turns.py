@@ -114,7 +114,7 @@ class MediaCursor:
 
     >>> cursor = MediaCursor(images=1, videos=1)
     >>> cursor.take("<video>"), cursor.take("<video>"), cursor.surplus, cursor.left()
-    (Video(media=1), None, 1, [Image(media=0)])
+    (Video(media=1, train=None), None, 1, [Image(media=0, train=None)])
     """
 
     __slots__ = ("_image", "_images", "_media", "_video", "surplus")

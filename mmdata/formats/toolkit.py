@@ -10,7 +10,8 @@ Reading a record
     :func:`medium_of`; what is not read goes to ``extra``: :func:`unmapped_fields`, :func:`add_fields`.
 Turns and their media
     :func:`role_of`, :class:`Turn`, :class:`Chat` and :func:`converse` for chats; :func:`fill` and
-    :class:`MediaCursor` for placeholders in any text; :func:`insert_before_question`, :func:`require_answer`.
+    :class:`MediaCursor` for placeholders in any text; :func:`insert_before_question`, :func:`require_answer`,
+    :func:`require_turns`.
 Many records at once
     :class:`TurnColumns`, :func:`flatten_with`, :func:`flatten_turns`, :func:`read_chats`, :func:`read_media_lists`,
     :func:`require`. A format without ``flatten`` is right, too, and takes several times as long.
@@ -48,6 +49,7 @@ from mmdata.formats._turns import (
     leftover_fields,
     media_paths,
     require_answer,
+    require_turns,
     role_of,
 )
 from mmdata.sources.record import Record
@@ -95,6 +97,7 @@ __all__ = [
     "register",
     "require",
     "require_answer",
+    "require_turns",
     "role_of",
     "unmapped_fields",
 ]

@@ -173,7 +173,9 @@ def test_what_a_conversation_cannot_be_names_the_package(project: Path, old: str
 
     done = run(project, *CONVERT)
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, "no row was kept"
+    assert detail in done.stderr
+    assert PLUGIN in done.stderr
     rejects = [json.loads(line) for line in (project / "store" / "rejects.jsonl").read_text().splitlines()]
     assert [reject["record"] for reject in rejects] == [0, 1]
     assert all(detail in reject["detail"] and PLUGIN in reject["detail"] for reject in rejects)

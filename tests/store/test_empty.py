@@ -173,7 +173,7 @@ def test_without_a_row_there_is_nothing_to_stream_or_to_cache_or_to_measure(barr
     pipeline = {
         "mixture": "mix.yaml",
         "template": {"name": "qwen_vl"},
-        "tokenizer": {"name": "qwen_vl", "path": str(published_anywhere("qwen"))},
+        "tokenizer": {"name": "qwen", "path": str(published_anywhere("qwen"))},
     }
     (barren / "pipeline.yaml").write_text(json.dumps(pipeline))
     done = command(barren, "bench", "pipeline.yaml")

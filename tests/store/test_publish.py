@@ -29,7 +29,7 @@ TRACED = """
 import ctypes, errno, json, os, sys
 from pathlib import Path
 import mmdata
-from mmdata import publish
+from mmdata.store import publish
 from mmdata.store.manifest import read_manifest
 from mmdata.rejects import Reason, Reject
 from mmdata.store.writer import Origin, StoreWriter
