@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from mmdata._tools import progress as module
 from mmdata._tools.progress import progress
 
 
@@ -23,7 +22,7 @@ def test_a_line_now_and_then_says_how_much_is_done(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("mmdata._tools.progress.time.monotonic", lambda: now)
 
     with progress("mixing", 5000) as update:
         for done in (1000, 2000, 3000, 4000):
@@ -37,7 +36,7 @@ def test_every_line_is_as_long_after_the_last(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("mmdata._tools.progress.time.monotonic", lambda: now)
 
     with progress("converting") as update:
         for done in range(1, 61):
