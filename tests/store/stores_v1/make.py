@@ -11,9 +11,9 @@ import os
 import sys
 from pathlib import Path
 
+from mmdata import writer
 from mmdata.frame_cache import cache_frames
 from mmdata.schema import SCHEMA_VERSION
-from mmdata.store import writer
 from mmdata.store.manifest import SourceFile
 from mmdata.store.writer import Origin, StoreWriter
 from tests.store.stores_v1.rows import CLIPS, REJECTS, ROWS
