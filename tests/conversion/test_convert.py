@@ -324,7 +324,12 @@ def test_a_limit_counts_rejects(tmp_path: Path, missing: set[int], limit: int, c
     assert (report.records_in, report.rows) == (limit, limit - rejected)
 
 
-def test_a_limit_counts_what_cannot_even_be_parsed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("records", [1, 2, 4096])
+def test_a_limit_counts_what_cannot_even_be_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: int
+) -> None:
+    """However many records a batch has: a limit may end in one, or many batches on."""
+    monkeypatch.setattr("mmdata.conversion._convert.BATCH_RECORDS", records)
     lines = [json.dumps(record(0)), '{"id": nope}', "]", json.dumps(record(3)), json.dumps(record(4))]
     (tmp_path / "source.jsonl").write_text("\n".join(lines))
 
