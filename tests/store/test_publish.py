@@ -26,7 +26,7 @@ from tests.stores import numbered, write
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is Linux's")
 
 TRACED = """
-import ctypes, errno, json, os, sys
+import ctypes, errno, json, os, pathlib, sys
 from pathlib import Path
 import mmdata
 from mmdata.store import publish
@@ -86,6 +86,8 @@ if fails != "nothing":
             raise OSError(errno.EIO, "refused by the test")
         return rename(*arguments, **named)
     os.rename = failing
+    if hasattr(pathlib, "_NormalAccessor"):  # Python 3.10 keeps the function that it found
+        pathlib._NormalAccessor.rename = staticmethod(failing)
 
 mmdata.store.writer._SHARD_BYTES = 1
 mmdata.store.writer._BATCH_ROWS = 4
