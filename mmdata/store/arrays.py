@@ -6,8 +6,7 @@ records. ``there`` is a byte for each place of a column: 1 where it has a value,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, Sized
-from itertools import chain
+from collections.abc import Collection, Hashable, Iterable, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ __all__ = [
     "lengths_of",
     "list_lengths",
     "list_values",
-    "lists",
     "lists_of",
     "sparse",
     "struct_fields",
@@ -125,13 +123,6 @@ def flags(values: bytes) -> pa.Array:
     import pyarrow as pa
 
     return pa.Array.from_buffers(pa.bool_(), len(values), [None, _bits(values)])
-
-
-def lists(
-    items: Sequence[Sequence[Any]], to_array: Callable[[list[Any], pa.DataType], pa.Array], list_type: pa.DataType
-) -> pa.Array:
-    """Return an array of lists, whose items ``to_array`` makes an array of."""
-    return lists_of(lengths_of(items), to_array(list(chain.from_iterable(items)), list_type.value_type), list_type)
 
 
 def lists_of(
