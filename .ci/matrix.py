@@ -1,11 +1,13 @@
-"""Run the suite without MindSpore at both ends of every core dependency's bounds, on every Python that is supported.
+"""Run the suite without MindSpore at both ends of every core dependency's bounds, on every Python
+that is supported.
 
     python .ci/matrix.py             each Python with the lowest and with the newest releases, the whole suite
     python .ci/matrix.py --smallest  what CI runs: the lowest on the oldest Python, the newest on the newest, and of the
                                      suite what stands nearest to the dependencies
 
-Both build the wheel and use it on each Python as it is installed, from a folder that is not the clone. Pythons are
-looked for on the path, under pyenv and by uv; one that is not there is named and left out. Environments are made by uv.
+Both build the wheel and use it on each Python as it is installed, from a folder that is not the
+clone. Pythons are looked for on the path, under pyenv and by uv; one that is not there is named and
+left out. Environments are made by uv.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 EXTRA = "test"  # what the tests need besides the core; MindSpore and torch are left out
 SHOWN = ("av", "numpy", "pillow", "pyarrow")  # whose versions the table gives
-NEEDS_MINDSPORE = ("pipeline/test_edges.py", "pipeline/test_packed_models.py")  # besides whole folders, which say so
+NEEDS_MINDSPORE = (
+    "pipeline/test_edges.py",
+    "pipeline/test_packed_models.py",
+)  # besides whole folders, which say so
 NEAREST = (  # one room for each dependency: Arrow, Parquet and hashes; FFmpeg; Pillow; JSON; vocabularies; the terminal
     "store",
     "conversion/test_convert.py",
@@ -67,9 +72,13 @@ class Cell:
 
 def main() -> int:
     """Print the table; 1 if a test failed or no Python was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--smallest", action="store_true", help="the part that CI runs")
-    parser.add_argument("--jobs", default="auto", help="processes of tests, as pytest-xdist takes them")
+    parser.add_argument(
+        "--jobs", default="auto", help="processes of tests, as pytest-xdist takes them"
+    )
     options = parser.parse_args()
     found = {version: python for version in PYTHONS if (python := find_python(version)) is not None}
     for version in PYTHONS:
@@ -77,17 +86,34 @@ def main() -> int:
     if not found:
         print("no Python to run on", file=sys.stderr)
         return 1
-    if missing := [name for name in (*NEAREST, *NEEDS_MINDSPORE) if not (ROOT / "tests" / name).exists()]:
-        print(f"no such tests: {', '.join(missing)}; correct the names in {__file__}", file=sys.stderr)
+    if missing := [
+        name for name in (*NEAREST, *NEEDS_MINDSPORE) if not (ROOT / "tests" / name).exists()
+    ]:
+        print(
+            f"no such tests: {', '.join(missing)}; correct the names in {__file__}", file=sys.stderr
+        )
         return 1
     with tempfile.TemporaryDirectory(prefix="mmdata-matrix-") as folder:
         wheel = build_wheel(Path(folder))
-        used = {version: use_wheel(Path(folder), wheel, version, python) for version, python in found.items()}
+        used = {
+            version: use_wheel(Path(folder), wheel, version, python)
+            for version, python in found.items()
+        }
         cells = [
-            run_cell(Path(folder), wheel, version, found[version], end, options.jobs, smallest=options.smallest)
+            run_cell(
+                Path(folder),
+                wheel,
+                version,
+                found[version],
+                end,
+                options.jobs,
+                smallest=options.smallest,
+            )
             for version, end in chosen(list(found), smallest=options.smallest)
         ]
-    print("\n| Python | core dependencies | of them | tests | time |\n| --- | --- | --- | --- | --- |")
+    print(
+        "\n| Python | core dependencies | of them | tests | time |\n| --- | --- | --- | --- | --- |"
+    )
     print("\n".join(cell.row() for cell in cells))
     for version, works in used.items():
         print(f"wheel on Python {version}: {'converts and samples' if works else 'FAILED'}")
@@ -109,21 +135,29 @@ def find_python(version: str) -> str | None:
     """Return the path of an interpreter of this version, or None."""
     selected = [None]
     if shutil.which("pyenv"):  # whose commands refuse to run until one of its versions is selected
-        listed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False).stdout
+        listed = subprocess.run(
+            ["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False
+        ).stdout
         selected += [name for name in listed.split() if name.startswith(f"{version}.")]
     for choice in selected:
         if path := _executable([f"python{version}"], version, choice):
             return path
-    uv_finds = subprocess.run([*UV, "python", "find", version], capture_output=True, text=True, check=False)
+    uv_finds = subprocess.run(
+        [*UV, "python", "find", version], capture_output=True, text=True, check=False
+    )
     return _executable([uv_finds.stdout.strip()], version) if uv_finds.returncode == 0 else None
 
 
 def _executable(command: list[str], version: str, pyenv_version: str | None = None) -> str | None:
     """Return where the Python that a command starts lies, if it starts and is of the version."""
     code = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
-    environment = os.environ if pyenv_version is None else {**os.environ, "PYENV_VERSION": pyenv_version}
+    environment = (
+        os.environ if pyenv_version is None else {**os.environ, "PYENV_VERSION": pyenv_version}
+    )
     try:
-        done = subprocess.run([*command, "-c", code], capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(
+            [*command, "-c", code], capture_output=True, text=True, check=False, env=environment
+        )
     except OSError:
         return None
     is_version, _, path = done.stdout.strip().partition(" ")
@@ -146,25 +180,43 @@ def make_environment(place: Path, python: str, *requirements: str) -> str:
 
 
 def use_wheel(folder: Path, wheel: Path, version: str, python: str) -> bool:
-    """Install the wheel with nothing besides; whether what is installed converts a source and samples clips."""
+    """Install the wheel with nothing besides; whether what is installed converts a source and
+    samples clips.
+    """
     place = folder / f"wheel-{version}"
     installed = make_environment(place, python, str(wheel))
     command = [installed, "-I", str(ROOT / ".ci" / "use_wheel.py"), str(place / "work")]
     return subprocess.run(command, cwd=place, check=False).returncode == 0
 
 
-def run_cell(folder: Path, wheel: Path, version: str, python: str, end: END, jobs: str, *, smallest: bool) -> Cell:
+def run_cell(
+    folder: Path, wheel: Path, version: str, python: str, end: END, jobs: str, *, smallest: bool
+) -> Cell:
     """Run the tests at one end of the bounds."""
     began = time.monotonic()
     bounds = folder / "lowest.txt"
     bounds.write_text("\n".join(lowest(wheel)))
     constraints = ["--constraint", str(bounds)] if end == "lowest" else []
     print(f"\n== Python {version}, the {end} releases", flush=True)
-    installed = make_environment(folder / f"{version}-{end}", python, f"{wheel}[{EXTRA}]", *constraints)
+    installed = make_environment(
+        folder / f"{version}-{end}", python, f"{wheel}[{EXTRA}]", *constraints
+    )
     tests = [f"tests/{name}" for name in NEAREST] if smallest else ["tests"]
     left_out = [f"--ignore=tests/{name}" for name in NEEDS_MINDSPORE]
     markers = "not mindspore and not alone" + (" and not slow" if smallest else "")
-    command = [installed, "-m", "pytest", "-n", jobs, "--dist", "worksteal", "-p", "no:cacheprovider", "-m", markers]
+    command = [
+        installed,
+        "-m",
+        "pytest",
+        "-n",
+        jobs,
+        "--dist",
+        "worksteal",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        markers,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [*command, *left_out, *tests], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
@@ -176,11 +228,15 @@ def run_cell(folder: Path, wheel: Path, version: str, python: str, end: END, job
         last = line.strip("= \n") or last
     outcome = ", ".join(re.findall(r"\d+ (?:passed|failed|skipped|errors?)", last)) or last
     versions = ", ".join(f"{name} {_version(installed, name)}" for name in SHOWN)
-    return Cell(version, end, versions, outcome, time.monotonic() - began, failed=process.wait() != 0)
+    return Cell(
+        version, end, versions, outcome, time.monotonic() - began, failed=process.wait() != 0
+    )
 
 
 def lowest(wheel: Path) -> Iterator[str]:
-    """Yield a constraint to the lower bound of each dependency of the wheel, those of its extras too but for tools."""
+    """Yield a constraint to the lower bound of each dependency of the wheel, those of its extras
+    too but for tools.
+    """
     with ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         metadata = Parser().parsestr(archive.read(name).decode())
@@ -200,7 +256,9 @@ def lower_bound(specifiers: SpecifierSet) -> str | None:
 
 def _version(python: str, name: str) -> str:
     code = f"from importlib.metadata import version; print(version({name!r}))"
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def run(command: Sequence[str]) -> None:

@@ -1,14 +1,17 @@
-"""Converting every JSON format, beside DuckDB and Hugging Face `datasets`, and reading rows back at random.
+"""Converting every JSON format, beside DuckDB and Hugging Face `datasets`, and reading rows back at
+random.
 
     python -m benchmarks.convert [--each 50000] [--shapes llava …] [--records 200000] [--json]
 
 All files are generated. First 200,000 LLaVA-shaped records, some 250 MB: `datasets` loads them with
-`load_dataset("json")` and brings them to the same shape with `.map` (batched); we convert them into a store. We look
-for no images. One core each. Then an epoch's worth of conversations is read in random order, of `datasets` a tenth.
+`load_dataset("json")` and brings them to the same shape with `.map` (batched); we convert them into
+a store. We look for no images. One core each. Then an epoch's worth of conversations is read in
+random order, of `datasets` a tenth.
 
-At the end 50,000 conversations, some 61 MB, in the shape of each format of records with turns, and 250,000 captions
-and 84,000 objects as COCO has them; DuckDB brings the LLaVA-shaped file to messages of the same roles, texts and
-media, and the result to an Arrow file. CPU seconds, the start of the interpreter included.
+At the end 50,000 conversations, some 61 MB, in the shape of each format of records with turns, and
+250,000 captions and 84,000 objects as COCO has them; DuckDB brings the LLaVA-shaped file to
+messages of the same roles, texts and media, and the result to an Arrow file. CPU seconds, the start
+of the interpreter included.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ from benchmarks.sources import COCO, TURNS, write_turns
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--records", type=int, default=200_000, help="beside datasets; 0 leaves this out")
+    parser.add_argument(
+        "--records", type=int, default=200_000, help="beside datasets; 0 leaves this out"
+    )
     parser.add_argument("--each", type=int, default=50_000, help="records of each shape")
     parser.add_argument("--shapes", nargs="*", default=[*TURNS, *COCO], choices=[*TURNS, *COCO])
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
@@ -40,32 +45,50 @@ def main() -> None:
         CHILDREN[name](*rest)
         return
     with tempfile.TemporaryDirectory() as folder:
-        # A child's peak memory counts what this process held when it was started: first what measures it.
+        # A child's peak memory counts what this process held when it was started: first what
+        # measures it.
         if arguments.records:
             compare(Path(folder), arguments.records, arguments.runs, arguments.json)
         if arguments.shapes:
-            compare_shapes(Path(folder), arguments.shapes, arguments.each, arguments.runs, arguments.json)
+            compare_shapes(
+                Path(folder), arguments.shapes, arguments.each, arguments.runs, arguments.json
+            )
 
 
-def compare_shapes(folder: Path, shapes: Sequence[str], records: int, runs: int, as_json: bool) -> None:
-    """Print a row for each shape of source: CPU seconds, and beside llava's for as many megabytes."""
+def compare_shapes(
+    folder: Path, shapes: Sequence[str], records: int, runs: int, as_json: bool
+) -> None:
+    """Print a row for each shape of source: CPU seconds, and beside llava's for as many
+    megabytes.
+    """
     sources = {shape: write_shape(folder, shape, records) for shape in shapes}
     stores = {shape: folder / f"{shape} store" for shape in shapes}
     formats = {shape: TURNS[shape][0] if shape in TURNS else "coco" for shape in shapes}
-    children = {shape: child("mmdata", formats[shape], sources[shape], stores[shape]) for shape in shapes}
+    children = {
+        shape: child("mmdata", formats[shape], sources[shape], stores[shape]) for shape in shapes
+    }
     peer = folder / "duckdb.arrow"
     if "llava" in shapes:
         children["DuckDB"] = child("duckdb", sources["llava"], peer)
 
     taken = interleaved(
-        children, runs=runs, cores=1, before=lambda name: shutil.rmtree(stores.get(name, peer), ignore_errors=True)
+        children,
+        runs=runs,
+        cores=1,
+        before=lambda name: shutil.rmtree(stores.get(name, peer), ignore_errors=True),
     )
 
     if "llava" in shapes:
         assert_same_messages(stores["llava"], peer)
         beside = {"DuckDB": taken["DuckDB"].cpu}
         print_row(
-            "convert llava, CPU", taken["llava"].cpu, beside, "s", ["duckdb"], more_is_better=False, as_json=as_json
+            "convert llava, CPU",
+            taken["llava"].cpu,
+            beside,
+            "s",
+            ["duckdb"],
+            more_is_better=False,
+            as_json=as_json,
         )
     pace = {shape: taken[shape].cpu / sources[shape].stat().st_size for shape in shapes}
     for shape in shapes:
@@ -74,7 +97,9 @@ def compare_shapes(folder: Path, shapes: Sequence[str], records: int, runs: int,
 
 
 def write_shape(folder: Path, shape: str, records: int) -> Path:
-    """Write the source of a shape into a folder of its own, where its format knows it by its name."""
+    """Write the source of a shape into a folder of its own, where its format knows it by its
+    name.
+    """
     name, annotations, write = COCO.get(shape, ("records.json", 1, None))
     path = folder / shape / name
     path.parent.mkdir()
@@ -85,7 +110,9 @@ def write_shape(folder: Path, shape: str, records: int) -> Path:
     return path
 
 
-def print_shape(shape: str, taken: Run, source: Path, store: Path, ratio: float | None, as_json: bool) -> None:
+def print_shape(
+    shape: str, taken: Run, source: Path, store: Path, ratio: float | None, as_json: bool
+) -> None:
     """Print what a conversion took; every record must have become a row."""
     import mmdata
 
@@ -93,7 +120,12 @@ def print_shape(shape: str, taken: Run, source: Path, store: Path, ratio: float 
     assert not list(opened.rejects()), f"{shape}: {next(iter(opened.rejects()))}"
     megabytes, rate = source.stat().st_size / 1e6, len(opened) / taken.cpu
     if as_json:
-        row = {"name": f"convert {shape}", "cpu": taken.cpu, "megabytes": megabytes, "rows": len(opened)}
+        row = {
+            "name": f"convert {shape}",
+            "cpu": taken.cpu,
+            "megabytes": megabytes,
+            "rows": len(opened),
+        }
         print(json.dumps(row | {"rows_per_second": rate, "ratio_to_llava_per_megabyte": ratio}))
         return
     beside = f"   {ratio:.2f}x llava a megabyte" if ratio is not None else ""
@@ -111,9 +143,13 @@ def assert_same_messages(store: Path, peer: Path) -> None:
 
     rows = pa.ipc.open_file(pa.memory_map(str(peer))).get_batch(0).slice(0, 100).to_pylist()
     for row, ours in zip(rows, mmdata.open(store), strict=False):
-        theirs = [(each["role"], each["train"], [part["text"] for part in each["content"]]) for each in row["messages"]]
+        theirs = [
+            (each["role"], each["train"], [part["text"] for part in each["content"]])
+            for each in row["messages"]
+        ]
         assert theirs == [
-            (each.role, each.train, [getattr(part, "text", None) for part in each.content]) for each in ours.messages
+            (each.role, each.train, [getattr(part, "text", None) for part in each.content])
+            for each in ours.messages
         ], row["id"]
         assert (row["id"], row["media"][0]["path"]) == (ours.id, ours.media[0].path)
 
@@ -146,7 +182,13 @@ def compare(folder: Path, records: int, runs: int, as_json: bool) -> None:
         as_json=as_json,
     )
     print_row(
-        "convert, CPU", ours.cpu, {"datasets": theirs.cpu}, "s", ["datasets"], more_is_better=False, as_json=as_json
+        "convert, CPU",
+        ours.cpu,
+        {"datasets": theirs.cpu},
+        "s",
+        ["datasets"],
+        more_is_better=False,
+        as_json=as_json,
     )
     print_row(
         "convert, peak memory",
@@ -159,7 +201,13 @@ def compare(folder: Path, records: int, runs: int, as_json: bool) -> None:
     )
     twice = run(child("mmdata", "llava", double, folder / "store2"), cores=1)
     print_row(
-        "convert of twice the input, peak memory", twice.peak / 1e6, {}, "MB", [], more_is_better=False, as_json=as_json
+        "convert of twice the input, peak memory",
+        twice.peak / 1e6,
+        {},
+        "MB",
+        [],
+        more_is_better=False,
+        as_json=as_json,
     )
     ours_rate, their_rate = random_access(folder / "store", folder / "datasets")
     print_row(
@@ -218,8 +266,12 @@ def convert_with_datasets(source: str, out: str) -> None:
     import datasets
 
     datasets.disable_progress_bars()
-    loaded = datasets.load_dataset("json", data_files=source, split="train", cache_dir=f"{out}/cache")
-    mapped = loaded.map(normalised, batched=True, remove_columns=loaded.column_names, features=our_features())
+    loaded = datasets.load_dataset(
+        "json", data_files=source, split="train", cache_dir=f"{out}/cache"
+    )
+    mapped = loaded.map(
+        normalised, batched=True, remove_columns=loaded.column_names, features=our_features()
+    )
     mapped.save_to_disk(f"{out}/saved")
 
 
@@ -230,7 +282,10 @@ def our_features() -> Any:
 
     from mmdata.store.encode import arrow_schema
 
-    fields = [pa.field(f.name, pa.string()) if pa.types.is_dictionary(f.type) else f for f in arrow_schema()]
+    fields = [
+        pa.field(f.name, pa.string()) if pa.types.is_dictionary(f.type) else f
+        for f in arrow_schema()
+    ]
     return datasets.Features.from_arrow_schema(pa.schema(fields))
 
 
@@ -253,7 +308,9 @@ def normalised(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
                     content.append({**PART, "type": "image", "media": 0})
                 if text.strip():
                     content.append({**PART, "type": "text", "text": text.strip()})
-            rows.append({"role": roles[turn["from"]], "content": content, "train": turn["from"] == "gpt"})
+            rows.append(
+                {"role": roles[turn["from"]], "content": content, "train": turn["from"] == "gpt"}
+            )
         messages.append(rows)
     return {
         "id": batch["id"],
@@ -280,9 +337,9 @@ def random_access(store: Path, out: Path) -> tuple[float, float]:
     import mmdata
 
     ours, theirs = mmdata.open(store), datasets.load_from_disk(str(out / "saved"))
-    assert [ours.table.slice(n, 1).to_pylist() for n in (0, 777)] == [[theirs[n]] for n in (0, 777)], (
-        "not the same rows"
-    )
+    assert [ours.table.slice(n, 1).to_pylist() for n in (0, 777)] == [
+        [theirs[n]] for n in (0, 777)
+    ], "not the same rows"
     places = random.Random(1).sample(range(len(ours)), len(ours))
     for read in (ours.__getitem__, theirs.__getitem__):
         seconds(read, places[:100])

@@ -1,11 +1,13 @@
-"""Conversations to ids and labels, beside the processor of LLaVA-NeXT-Video in transformers, on one core.
+"""Conversations to ids and labels, beside the processor of LLaVA-NeXT-Video in transformers, on one
+core.
 
     python -m benchmarks.encode --vocabularies DIR [--json]
 
-DIR holds the published vocabulary files. The tokenizer of transformers is made from the Llama-2 file among them and
-nothing is fetched. Both sides get the same conversations and the same pixels; transformers gets its prompts as ready
-text and makes no labels, we start from the conversation and do. The ids of both are compared first; they are equal but
-for the blank that LLaVA's own tokenizing has after an image and transformers has not.
+DIR holds the published vocabulary files. The tokenizer of transformers is made from the Llama-2
+file among them and nothing is fetched. Both sides get the same conversations and the same pixels;
+transformers gets its prompts as ready text and makes no labels, we start from the conversation and
+do. The ids of both are compared first; they are equal but for the blank that LLaVA's own tokenizing
+has after an image and transformers has not.
 """
 
 from __future__ import annotations
@@ -35,12 +37,19 @@ FILES = {
     "qwen_vl": "qwen.tiktoken",
     "visualglm": "ice_text.model",
 }
-SIZES = ((480, 640), (427, 640), (640, 480), (1080, 1920))  # (height, width), as COCO and films have them
+SIZES = (
+    (480, 640),
+    (427, 640),
+    (640, 480),
+    (1080, 1920),
+)  # (height, width), as COCO and films have them
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A conversation, the same as text for transformers, and the pixels of its image, if it has one."""
+    """A conversation, the same as text for transformers, and the pixels of its image, if it has
+    one.
+    """
 
     conversation: Conversation
     text: str
@@ -49,7 +58,9 @@ class Sample:
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--vocabularies", type=Path, required=True, help="folder of the published files")
+    parser.add_argument(
+        "--vocabularies", type=Path, required=True, help="folder of the published files"
+    )
     parser.add_argument("--samples", type=int, default=400)
     arguments = parser.parse_args()
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
@@ -60,17 +71,33 @@ def main() -> None:
 
 
 def beside_transformers(folder: Path, samples: int, runs: int, as_json: bool) -> None:
-    """Print conversations a second, ours and those of transformers: text, images without and with their pixels."""
+    """Print conversations a second, ours and those of transformers: text, images without and with
+    their pixels.
+    """
     vocabulary = folder / FILES["llava_next_video"]
-    template = mmdata.templates.get("llava_next_video")(tokenizer=load("llama2", vocabulary, legacy=False))
+    template = mmdata.templates.get("llava_next_video")(
+        tokenizer=load("llama2", vocabulary, legacy=False)
+    )
     processor = hugging_face(vocabulary)
     texts = made(samples, template, images=False)
     pictures = made(samples, template, images=True)
     few = with_pixels(pictures[:8])
     expand = expander(processor)
-    rows: list[tuple[str, Sequence[Sample], Callable[[Sample], object], Callable[[Sample], object]]] = [
-        ("text", texts, lambda s: template.encode(s.conversation), lambda s: processor(text=s.text)),
-        ("image, ids", pictures, lambda s: template.encode(s.conversation), lambda s: processor.tokenizer(expand(s))),
+    rows: list[
+        tuple[str, Sequence[Sample], Callable[[Sample], object], Callable[[Sample], object]]
+    ] = [
+        (
+            "text",
+            texts,
+            lambda s: template.encode(s.conversation),
+            lambda s: processor(text=s.text),
+        ),
+        (
+            "image, ids",
+            pictures,
+            lambda s: template.encode(s.conversation),
+            lambda s: processor.tokenizer(expand(s)),
+        ),
         (
             "image, ids and pixels",
             few,
@@ -115,7 +142,9 @@ def every_family(folder: Path, samples: int, runs: int, as_json: bool) -> None:
         )
 
 
-def rates(given: Sequence[Sample], contestants: Sequence[Callable[[Sample], object]], runs: int) -> list[float]:
+def rates(
+    given: Sequence[Sample], contestants: Sequence[Callable[[Sample], object]], runs: int
+) -> list[float]:
     """Return samples a CPU second of each, the median of runs that take turns."""
     taken: list[list[float]] = [[] for _ in contestants]
     for _ in range(runs + 1):  # the first is to warm up
@@ -127,7 +156,9 @@ def rates(given: Sequence[Sample], contestants: Sequence[Callable[[Sample], obje
     return [len(given) / sorted(seconds[1:])[runs // 2] for seconds in taken]
 
 
-def compare_ids(given: Sequence[Sample], template: Template, theirs: Callable[[Sample], list[int]]) -> None:
+def compare_ids(
+    given: Sequence[Sample], template: Template, theirs: Callable[[Sample], list[int]]
+) -> None:
     """Refuse to time two programs that do not do the same.
 
     Raises:
@@ -143,7 +174,9 @@ def compare_ids(given: Sequence[Sample], template: Template, theirs: Callable[[S
 
 
 def made(samples: int, template: Template, *, images: bool) -> list[Sample]:
-    """Return conversations of one to four rounds, shaped like LLaVA-Instruct's, in the words of Python's manual."""
+    """Return conversations of one to four rounds, shaped like LLaVA-Instruct's, in the words of
+    Python's manual.
+    """
     chance = random.Random(0)
     manual = cycle(" ".join(topics.values()).split())
 
@@ -175,38 +208,59 @@ def with_pixels(given: Sequence[Sample]) -> list[Sample]:
         assert image.height and image.width, "made() gives every image its size"
         return chance.integers(0, 256, (image.height, image.width, 3), np.uint8)
 
-    return [Sample(sample.conversation, sample.text, drawn(sample.conversation.media[0])) for sample in given]
+    return [
+        Sample(sample.conversation, sample.text, drawn(sample.conversation.media[0]))
+        for sample in given
+    ]
 
 
 def tiles(pixels: Any) -> Any:
-    """Return what transformers' image processor returns: normalised float32 tiles, channels first."""
+    """Return what transformers' image processor returns: normalised float32 tiles, channels
+    first.
+    """
     from mmdata.image import anyres, normalize
 
     return normalize(anyres.views(pixels))
 
 
 def expander(processor: Any) -> Callable[[Sample], str]:
-    """Return the processor's own expansion of ``<image>``, for an image of which the size is known."""
+    """Return the processor's own expansion of ``<image>``, for an image of which the size is
+    known.
+    """
 
     def expand(sample: Sample) -> str:
         sizes = [(image.height, image.width) for image in sample.conversation.media]
-        counts = processor._get_num_multimodal_tokens(image_sizes=sizes).num_image_tokens if sizes else [0]
+        counts = (
+            processor._get_num_multimodal_tokens(image_sizes=sizes).num_image_tokens
+            if sizes
+            else [0]
+        )
         return sample.text.replace("<image>", "<image>" * counts[0])
 
     return expand
 
 
 def hugging_face(vocabulary: Path) -> Any:
-    """Return the processor of LLaVA-NeXT-Video over the local Llama-2 vocabulary, for text and images."""
+    """Return the processor of LLaVA-NeXT-Video over the local Llama-2 vocabulary, for text and
+    images.
+    """
     hide_broken_torchvision()
     from transformers import AddedToken, LlamaTokenizer, LlavaNextVideoProcessor
-    from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+    from transformers.models.llava_next.image_processing_pil_llava_next import (
+        LlavaNextImageProcessorPil,
+    )
 
     class WithoutVideo(LlavaNextVideoProcessor):
-        """The same without its video processor, which wants torchvision even where no video is read."""
+        """The same without its video processor, which wants torchvision even where no video is
+        read.
+        """
 
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
-            return None if argument is None else super().check_argument_for_proper_class(argument_name, argument)
+            return (
+                None
+                if argument is None
+                else super().check_argument_for_proper_class(argument_name, argument)
+            )
 
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(vocabulary, Path(folder) / "tokenizer.model")
@@ -229,7 +283,9 @@ def hugging_face(vocabulary: Path) -> Any:
 
 
 def hide_broken_torchvision() -> None:
-    """Let transformers do without a torchvision that was built for another torch, which it would stumble over."""
+    """Let transformers do without a torchvision that was built for another torch, which it would
+    stumble over.
+    """
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError):

@@ -1,4 +1,6 @@
-"""Measuring contestants side by side: each run is a process of its own, the runs interleave, medians are compared."""
+"""Measuring contestants side by side: each run is a process of its own, the runs interleave,
+medians are compared.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,20 @@ def run(command: Sequence[str], *, cores: int | None = None) -> Run:
     Raises:
         RuntimeError: it failed; the message holds what it printed.
     """
-    whole = ["taskset", "-c", ",".join(map(str, range(cores))), *command] if cores else list(command)
+    whole = (
+        ["taskset", "-c", ",".join(map(str, range(cores))), *command] if cores else list(command)
+    )
     started = time.perf_counter()
     process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output = process.stdout.read() if process.stdout else b""
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{output.decode(errors='replace')[-2000:]}")
-    return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        raise RuntimeError(
+            f"{' '.join(command)} failed:\n{output.decode(errors='replace')[-2000:]}"
+        )
+    return Run(
+        time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    )
 
 
 def interleaved(
@@ -87,7 +95,9 @@ def print_row(
     more_is_better: bool,
     as_json: bool,
 ) -> None:
-    """Print one claim: our figure, each peer's, and how many times better ours is than the best of them."""
+    """Print one claim: our figure, each peer's, and how many times better ours is than the best of
+    them.
+    """
     best = (max if more_is_better else min)(peers.values()) if peers else None
     ratio = None if best is None else (ours / best if more_is_better else best / ours)
     if as_json:

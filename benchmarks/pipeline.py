@@ -1,11 +1,13 @@
-"""How fast batches reach MindSpore, beside PyTorch with Hugging Face's processor and beside MindFormers' way.
+"""How fast batches reach MindSpore, beside PyTorch with Hugging Face's processor and beside
+MindFormers' way.
 
     python -m benchmarks.pipeline VOCABULARY [--json] [--only images] [--samples 96]
 
-VOCABULARY is Llama 2's tokenizer.model. All pipelines see the same files, take the same frames at the same size with
-the same vocabulary, and may use all processors. Hugging Face's processors are built here; nothing is downloaded.
-They are the ones that transformers takes where it can choose, which resize by torchvision, faster than Pillow and not
-to the bit: install torchvision 0.28 beside torch 2.13, with or without CUDA (see :func:`load_torchvision`).
+VOCABULARY is Llama 2's tokenizer.model. All pipelines see the same files, take the same frames at
+the same size with the same vocabulary, and may use all processors. Hugging Face's processors are
+built here; nothing is downloaded. They are the ones that transformers takes where it can choose,
+which resize by torchvision, faster than Pillow and not to the bit: install torchvision 0.28 beside
+torch 2.13, with or without CUDA (see :func:`load_torchvision`).
 """
 
 from __future__ import annotations
@@ -39,25 +41,36 @@ from mmdata.tokenizers import load
 from recipes.vocabularies import byte_tokenizer
 
 Run: TypeAlias = "Callable[[Data, Path], Iterator[Any]]"
-"""A pipeline: builds what it needs, gives nothing once, and then the number of samples of each batch."""
+"""A pipeline: builds what it needs, gives nothing once, and then the number of samples of each
+batch.
+"""
 
 FRAMES = 16  # what MindFormers trains LLaVA-NeXT-Video with
 SIDE = 336
 BATCH = 4
-QUESTION, ANSWER = "What happens here?", "A coloured pattern moves over the picture, and then it comes to rest."
+QUESTION, ANSWER = (
+    "What happens here?",
+    "A coloured pattern moves over the picture, and then it comes to rest.",
+)
 DEVICE_TOKENS = 2587  # tokens a second and device, published for Qwen-VL fine-tuning
 PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 
 
-# --- the data --------------------------------------------------------------------------------------------------------
+# --- the data
+# --------------------------------------------------------------------------------------------------------
 
 
 def pattern(number: int, height: int, width: int, moment: float) -> NDArray[np.uint8]:
     """A smooth picture with some texture, (height, width, 3) uint8."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    waves = [np.sin((x * (channel + 1) + y * (number % 5 + 1)) / 37 + moment + number) for channel in range(3)]
+    waves = [
+        np.sin((x * (channel + 1) + y * (number % 5 + 1)) / 37 + moment + number)
+        for channel in range(3)
+    ]
     grain = np.random.default_rng(number).normal(0, 6, (height, width, 1))
-    pixels: NDArray[np.uint8] = (np.stack(waves, -1) * 90 + 128 + grain).clip(0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = (
+        (np.stack(waves, -1) * 90 + 128 + grain).clip(0, 255).astype(np.uint8)
+    )
     return pixels
 
 
@@ -71,10 +84,14 @@ def write_clip(path: Path, number: int) -> None:
     import av
 
     with av.open(str(path), "w") as file:
-        stream: Any = file.add_stream("libx264", rate=30, options={"crf": "23", "preset": "veryfast", "g": "60"})
+        stream: Any = file.add_stream(
+            "libx264", rate=30, options={"crf": "23", "preset": "veryfast", "g": "60"}
+        )
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
         for frame in range(150):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(pattern(number, 360, 640, frame / 9))))
+            file.mux(
+                stream.encode(av.VideoFrame.from_ndarray(pattern(number, 360, 640, frame / 9)))
+            )
         file.mux(stream.encode())
 
 
@@ -119,11 +136,15 @@ def make_data(root: Path, kind: str, samples: int) -> Data:
         if kind == "frames":
             write_frames(files[-1], clip)
     media = [medium(kind, file) for file in files]
-    with StoreWriter(root / "store", sources=["bench"], origin=Origin("bench", {}, str(root))) as writer:
+    with StoreWriter(
+        root / "store", sources=["bench"], origin=Origin("bench", {}, str(root))
+    ) as writer:
         for number in range(samples):
             part = Image(0) if kind == "images" else Video(0)
             turns = (user(part, QUESTION), assistant(ANSWER))
-            writer.write_conversations([Conversation(f"s{number}", turns, (media[number % len(media)],), "bench")])
+            writer.write_conversations(
+                [Conversation(f"s{number}", turns, (media[number % len(media)],), "bench")]
+            )
     return Data(kind, files, open_store(root / "store"), samples)
 
 
@@ -131,14 +152,21 @@ def medium(kind: str, file: Path) -> Media:
     if kind == "images":
         return Media("image", file.name, width=640, height=480)
     if kind == "videos":
-        return Media("video", file.name, width=640, height=360, fps=30.0, num_frames=150, duration=5.0)
+        return Media(
+            "video", file.name, width=640, height=360, fps=30.0, num_frames=150, duration=5.0
+        )
     frames = tuple(picture.read_bytes() for picture in sorted(file.iterdir()))
     return Media(
-        "video", frames=frames, frame_times=tuple(np.linspace(0, 4.967, FRAMES).tolist()), width=640, height=360
+        "video",
+        frames=frames,
+        frame_times=tuple(np.linspace(0, 4.967, FRAMES).tolist()),
+        width=640,
+        height=360,
     )
 
 
-# --- ours ------------------------------------------------------------------------------------------------------------
+# --- ours
+# ------------------------------------------------------------------------------------------------------------
 
 
 def template(vocabulary: Path) -> Any:
@@ -164,14 +192,16 @@ def ours_exact(data: Data, vocabulary: Path, **options: Any) -> Iterator[Any]:
         yield len(row[0])
 
 
-# --- PyTorch and Hugging Face ----------------------------------------------------------------------------------------
+# --- PyTorch and Hugging Face
+# ----------------------------------------------------------------------------------------
 
 
 def load_torchvision() -> None:
-    """Import torchvision also where its compiled operators were built for another torch (PyPI's are for CUDA's).
+    """Import torchvision also where its compiled operators were built for another torch (PyPI's are
+    for CUDA's).
 
-    Its transforms are Python over torch and run as they are. Only the import stops at two operators on boxes, which no
-    processor here asks for; declared without a body they let it pass.
+    Its transforms are Python over torch and run as they are. Only the import stops at two operators
+    on boxes, which no processor here asks for; declared without a body they let it pass.
     """
     import torch
 
@@ -179,7 +209,10 @@ def load_torchvision() -> None:
         import torchvision
     except RuntimeError:
         for name in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            torch.library.define(
+                f"torchvision::{name}",
+                "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+            )
         import torchvision  # noqa: F401
 
 
@@ -205,7 +238,9 @@ def processor(vocabulary: Path) -> Any:
 
 
 def read_video_pyav(path: Path, indices: set[int]) -> NDArray[Any]:
-    """Hugging Face's documented way to the frames of a clip: decode up to the last one, keep those wanted."""
+    """Hugging Face's documented way to the frames of a clip: decode up to the last one, keep those
+    wanted.
+    """
     import av
 
     frames = []
@@ -234,10 +269,16 @@ class HuggingFaceSamples:
         path, kind = self.paths[number], "image" if self.data.kind == "images" else "video"
         text = f"USER: <{kind}>\n{QUESTION} ASSISTANT: {ANSWER}</s>"
         if kind == "image":
-            return self.processor(text=text, images=Pillow.open(path).convert("RGB"), return_tensors="pt")
+            return self.processor(
+                text=text, images=Pillow.open(path).convert("RGB"), return_tensors="pt"
+            )
         if self.data.kind == "videos":
-            return self.processor(text=text, videos=read_video_pyav(path, self.indices), return_tensors="pt")
-        frames = np.stack([np.asarray(Pillow.open(file).convert("RGB")) for file in sorted(path.iterdir())])
+            return self.processor(
+                text=text, videos=read_video_pyav(path, self.indices), return_tensors="pt"
+            )
+        frames = np.stack(
+            [np.asarray(Pillow.open(file).convert("RGB")) for file in sorted(path.iterdir())]
+        )
         return self.processor(text=text, videos=frames, return_tensors="pt")
 
 
@@ -262,11 +303,14 @@ def torch_hf(data: Data, vocabulary: Path) -> Iterator[Any]:
         yield len(batch["input_ids"])
 
 
-# --- MindFormers' way ------------------------------------------------------------------------------------------------
+# --- MindFormers' way
+# ------------------------------------------------------------------------------------------------
 
 
 def clip_preprocess(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """CLIP's way with a picture, alone: shorter side, centre, float32, channels first (spec, section 6)."""
+    """CLIP's way with a picture, alone: shorter side, centre, float32, channels first (spec,
+    section 6).
+    """
     from PIL import Image as Pillow
 
     height, width = pixels.shape[:2]
@@ -275,14 +319,16 @@ def clip_preprocess(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     resized = np.asarray(Pillow.fromarray(pixels).resize(size, Pillow.Resampling.BICUBIC))
     top, left = (resized.shape[0] - SIDE) // 2, (resized.shape[1] - SIDE) // 2
     cropped = resized[top : top + SIDE, left : left + SIDE].astype(np.float32) / 255
-    normal: NDArray[np.float64] = (cropped - np.array((0.48145466, 0.4578275, 0.40821073))) / np.array(
-        (0.26862954, 0.26130258, 0.27577711)
-    )
+    normal: NDArray[np.float64] = (
+        cropped - np.array((0.48145466, 0.4578275, 0.40821073))
+    ) / np.array((0.26862954, 0.26130258, 0.27577711))
     return normal.astype(np.float32).transpose(2, 0, 1)
 
 
 def opencv_frames(path: Path) -> NDArray[Any]:
-    """``process_video_with_cv2``: seek to each frame of floor(linspace), read it, BGR to RGB (spec, section 4)."""
+    """``process_video_with_cv2``: seek to each frame of floor(linspace), read it, BGR to RGB (spec,
+    section 4).
+    """
     import cv2
 
     capture = cv2.VideoCapture(str(path))
@@ -298,7 +344,9 @@ def opencv_frames(path: Path) -> NDArray[Any]:
 
 
 def padded_tiles(path: Path) -> NDArray[Any]:
-    """Stage 2: the whole picture and 3 x 3 tiles, those that the picture does not have in zeros (spec, section 6)."""
+    """Stage 2: the whole picture and 3 x 3 tiles, those that the picture does not have in zeros
+    (spec, section 6).
+    """
     from PIL import Image as Pillow
 
     from mmdata.image.anyres import views
@@ -308,7 +356,9 @@ def padded_tiles(path: Path) -> NDArray[Any]:
 
 
 def mindformers(data: Data, vocabulary: Path) -> Iterator[Any]:
-    """Per-sample Python in a MindSpore map: OpenCV, Pillow a frame, float32, text padded to length + 1."""
+    """Per-sample Python in a MindSpore map: OpenCV, Pillow a frame, float32, text padded to length
+    + 1.
+    """
     import mindspore.dataset as ds
 
     tokenizer = load("llama2", vocabulary)
@@ -317,7 +367,10 @@ def mindformers(data: Data, vocabulary: Path) -> Iterator[Any]:
 
     def transform(number: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         images = prepare(data.paths[int(number)])
-        prompt, answer = tokenizer.encode(f"USER: \n{QUESTION} ASSISTANT:"), tokenizer.encode(ANSWER)
+        prompt, answer = (
+            tokenizer.encode(f"USER: \n{QUESTION} ASSISTANT:"),
+            tokenizer.encode(ANSWER),
+        )
         ids = [1, *prompt[:3], *[32001] * slots, *prompt[3:], *answer, 2]
         labels = [-100] * (len(ids) - len(answer) - 1) + ids[-len(answer) - 1 :]
         place = np.stack([np.zeros(slots), np.arange(4, 4 + slots)], -1).astype(np.int32)
@@ -327,13 +380,16 @@ def mindformers(data: Data, vocabulary: Path) -> Iterator[Any]:
 
     columns = ["input_ids", "images", "image_context_pos", "labels"]
     rows = ds.GeneratorDataset(list(np.arange(data.samples)), ["number"], shuffle=False)
-    rows = rows.map(transform, ["number"], columns, num_parallel_workers=len(os.sched_getaffinity(0)))
+    rows = rows.map(
+        transform, ["number"], columns, num_parallel_workers=len(os.sched_getaffinity(0))
+    )
     yield
     for row in rows.batch(BATCH).create_tuple_iterator(num_epochs=1):
         yield len(row[0])
 
 
-# --- measuring -------------------------------------------------------------------------------------------------------
+# --- measuring
+# -------------------------------------------------------------------------------------------------------
 
 
 def cpu_seconds() -> float:
@@ -343,7 +399,9 @@ def cpu_seconds() -> float:
 
 
 def measure(run: Run, data: Data, vocabulary: Path) -> tuple[float, float]:
-    """Samples a second, and processor seconds a sample, over a whole pass; what is built before it does not count."""
+    """Samples a second, and processor seconds a sample, over a whole pass; what is built before it
+    does not count.
+    """
     batches = run(data, vocabulary)
     next(batches)
     wall, cpu = time.perf_counter(), cpu_seconds()
@@ -352,8 +410,16 @@ def measure(run: Run, data: Data, vocabulary: Path) -> tuple[float, float]:
 
 
 PEERS: dict[str, dict[str, Run]] = {
-    "images": {"ours, exact": ours_exact, "torch + Hugging Face": torch_hf, "MindFormers' way": mindformers},
-    "videos": {"ours, exact": ours_exact, "torch + Hugging Face": torch_hf, "MindFormers' way": mindformers},
+    "images": {
+        "ours, exact": ours_exact,
+        "torch + Hugging Face": torch_hf,
+        "MindFormers' way": mindformers,
+    },
+    "videos": {
+        "ours, exact": ours_exact,
+        "torch + Hugging Face": torch_hf,
+        "MindFormers' way": mindformers,
+    },
     "frames": {"torch + Hugging Face": torch_hf},
 }
 
@@ -376,12 +442,17 @@ def speed(data: Data, vocabulary: Path, repeats: int) -> dict[str, Any]:
         "ratio_to_best": rate["ours"] / max(peers.values()),
         "variants": {name: value for name, value in rate.items() if name.startswith("ours, ")},
         "cpu_seconds_per_sample": cost,
-        "versions": {name: version(name) for name in ("mindspore", "torch", "transformers", "av", "pillow", "numpy")},
+        "versions": {
+            name: version(name)
+            for name in ("mindspore", "torch", "transformers", "av", "pillow", "numpy")
+        },
     }
 
 
 def engine_overhead(data: Data, vocabulary: Path, resize: str) -> dict[str, Any]:
-    """Processor time of the stream that is not reading, encoding or decoding, over that of encoding and decoding."""
+    """Processor time of the stream that is not reading, encoding or decoding, over that of encoding
+    and decoding.
+    """
     shares = []
     for _ in range(3):
         stream = stream_of(data, template(vocabulary), resize=resize)
@@ -404,7 +475,12 @@ def first_batch(path: Path) -> dict[str, Any]:
     family = get("llava_next_video")(tokenizer=byte_tokenizer("llava_next_video"))
     began = time.perf_counter()
     next(iter(Stream(open_store(path), family, seq_length=512, batch_size=8)))
-    return {"name": "first batch of a million", "ours": time.perf_counter() - began, "peers": {}, "unit": "s"}
+    return {
+        "name": "first batch of a million",
+        "ours": time.perf_counter() - began,
+        "peers": {},
+        "unit": "s",
+    }
 
 
 def headroom(data: Data, vocabulary: Path, row: dict[str, Any]) -> dict[str, Any]:
@@ -434,7 +510,9 @@ def show(row: dict[str, Any], as_json: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("vocabulary", type=Path)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", choices=sorted(PEERS))

@@ -1,4 +1,6 @@
-"""Annotation files that say the same in the shapes of all formats of records with turns, and COCO's, all generated."""
+"""Annotation files that say the same in the shapes of all formats of records with turns, and
+COCO's, all generated.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +43,15 @@ def image(number: int) -> str:
     return f"coco/train2017/{number:012d}.jpg"
 
 
-def turns(rounds: Rounds, keys: tuple[str, str], roles: tuple[str, str], mark: str) -> list[dict[str, Any]]:
+def turns(
+    rounds: Rounds, keys: tuple[str, str], roles: tuple[str, str], mark: str
+) -> list[dict[str, Any]]:
     """Return the rounds as a list of turns, with a mark before the first question."""
-    said = [{keys[0]: role, keys[1]: text} for pair in rounds for role, text in zip(roles, pair, strict=True)]
+    said = [
+        {keys[0]: role, keys[1]: text}
+        for pair in rounds
+        for role, text in zip(roles, pair, strict=True)
+    ]
     said[0][keys[1]] = mark + said[0][keys[1]]
     return said
 
@@ -56,7 +64,12 @@ def llava(number: int, rounds: Rounds) -> dict[str, Any]:
 def video178k(number: int, rounds: Rounds) -> dict[str, Any]:
     said = turns(rounds, ("from", "value"), ("human", "gpt"), "<image>\n")
     video = f"academic_source/clips/{number:012d}.mp4"
-    return {"id": f"{number:012d}", "data_source": "0_30_s_academic_v0_1", "video": video, "conversations": said}
+    return {
+        "id": f"{number:012d}",
+        "data_source": "0_30_s_academic_v0_1",
+        "video": video,
+        "conversations": said,
+    }
 
 
 def videochatgpt(number: int, rounds: Rounds) -> dict[str, Any]:
@@ -65,11 +78,17 @@ def videochatgpt(number: int, rounds: Rounds) -> dict[str, Any]:
 
 
 def fewshot(number: int, rounds: Rounds) -> dict[str, Any]:
-    return {"img": image(number), "prompt": rounds[0][0], "label": all_but_the_first_question(rounds)}
+    return {
+        "img": image(number),
+        "prompt": rounds[0][0],
+        "label": all_but_the_first_question(rounds),
+    }
 
 
 def all_but_the_first_question(rounds: Rounds) -> str:
-    """Return one long answer, for formats of one question, so that their files are as large as the others."""
+    """Return one long answer, for formats of one question, so that their files are as large as the
+    others.
+    """
     return " ".join(text for pair in rounds for text in pair).removeprefix(rounds[0][0]).lstrip()
 
 
@@ -80,7 +99,12 @@ def messages(number: int, rounds: Rounds) -> dict[str, Any]:
 
 def swift(number: int, rounds: Rounds) -> dict[str, Any]:
     (query, response), history = rounds[-1], [list(pair) for pair in rounds[:-1]]
-    return {"query": f"<image>{query}", "response": response, "history": history, "images": [image(number)]}
+    return {
+        "query": f"<image>{query}",
+        "response": response,
+        "history": history,
+        "images": [image(number)],
+    }
 
 
 def sharegpt(number: int, rounds: Rounds) -> dict[str, Any]:
@@ -139,10 +163,16 @@ def write_captions(path: Path, count: int) -> None:
     chance = random.Random(0)
     images = max(count // CAPTIONS_AN_IMAGE, 1)
     captions = [
-        {"image_id": number % images, "id": number, "caption": " ".join(chance.choices(WORDS, k=11))}
+        {
+            "image_id": number % images,
+            "id": number,
+            "caption": " ".join(chance.choices(WORDS, k=11)),
+        }
         for number in range(count)
     ]
-    path.write_text(json.dumps({"info": {}, "licenses": [], "images": listed(images), "annotations": captions}))
+    path.write_text(
+        json.dumps({"info": {}, "licenses": [], "images": listed(images), "annotations": captions})
+    )
 
 
 def write_instances(path: Path, count: int) -> None:
@@ -164,8 +194,15 @@ def write_instances(path: Path, count: int) -> None:
                 "id": number,
             }
         )
-    categories = [{"supercategory": "thing", "id": number, "name": f"thing {number}"} for number in range(80)]
-    content = {"info": {}, "images": listed(images), "annotations": objects, "categories": categories}
+    categories = [
+        {"supercategory": "thing", "id": number, "name": f"thing {number}"} for number in range(80)
+    ]
+    content = {
+        "info": {},
+        "images": listed(images),
+        "annotations": objects,
+        "categories": categories,
+    }
     path.write_text(json.dumps(content))
 
 

@@ -1,10 +1,12 @@
-"""One training step of each tiny family, fed by the pipeline; beside `transformers` on torch where it has the model.
+"""One training step of each tiny family, fed by the pipeline; beside `transformers` on torch where
+it has the model.
 
     python -m benchmarks.train [--steps 30] [--json]
 
-Ours trains as `recipes.finetune` does, on drawn pictures and clips, in graph mode on the CPU; the first steps, in
-which it compiles, do not count. Of the four families `transformers` has LLaVA-NeXT-Video; its model is given the same
-sizes, tokens and frames, the same optimizer, and no data pipeline at all.
+Ours trains as `recipes.finetune` does, on drawn pictures and clips, in graph mode on the CPU; the
+first steps, in which it compiles, do not count. Of the four families `transformers` has
+LLaVA-NeXT-Video; its model is given the same sizes, tokens and frames, the same optimizer, and no
+data pipeline at all.
 """
 
 from __future__ import annotations
@@ -69,9 +71,18 @@ def compare(family: str, folder: str, arguments: argparse.Namespace) -> None:
     for _ in range(arguments.runs):
         for name, child in contestants.items():
             taken[name].append(run(child, arguments.steps))
-    steps = {name: 1000 * statistics.median(one["step"] for one in each) for name, each in taken.items()}
+    steps = {
+        name: 1000 * statistics.median(one["step"] for one in each) for name, each in taken.items()
+    }
     row: dict[str, Any] = {"more_is_better": False, "as_json": arguments.json}
-    print_row(f"{family}, a step", steps.pop("ours"), steps, "ms", ["mindspore", "torch", "transformers"], **row)
+    print_row(
+        f"{family}, a step",
+        steps.pop("ours"),
+        steps,
+        "ms",
+        ["mindspore", "torch", "transformers"],
+        **row,
+    )
     waiting = 100 * statistics.median(one["waiting"] for one in taken["ours"])
     print_row(f"{family}, waiting for data", waiting, {}, "% of a step", ["mindspore"], **row)
 
@@ -94,17 +105,26 @@ def ours(family: str, folder: str, steps: int) -> dict[str, float]:
 
     name, kind = TWINS[family]
     output = Path(folder) / family
-    line = [f"data.train={folder}/{kind}.yaml", f"run.output={output}", f"run.steps={steps + COMPILING}"]
+    line = [
+        f"data.train={folder}/{kind}.yaml",
+        f"run.output={output}",
+        f"run.steps={steps + COMPILING}",
+    ]
     line += ["data.train_split=null", "data.evaluate_split=null", "run.checkpoint_every=0"]
     finetune(read(FinetuneConfig, CONFIGS / family / f"{name}.yaml", line))
     lines = read_metrics(output / "metrics.jsonl")[COMPILING:]
     spent = sum(line["seconds"] for line in lines)
     waiting = sum(line["seconds"] * line["data_wait"] for line in lines)
-    return {"step": statistics.median(line["seconds"] for line in lines), "waiting": waiting / spent}
+    return {
+        "step": statistics.median(line["seconds"] for line in lines),
+        "waiting": waiting / spent,
+    }
 
 
 def peer(steps: int) -> dict[str, float]:
-    """Median seconds of a step of `transformers`' LLaVA-NeXT-Video at the size of our tiny one with bytes for words."""
+    """Median seconds of a step of `transformers`' LLaVA-NeXT-Video at the size of our tiny one with
+    bytes for words.
+    """
     import torch
 
     model, batch = peer_model_and_batch()
@@ -123,7 +143,12 @@ def peer(steps: int) -> dict[str, float]:
 def peer_model_and_batch() -> tuple[Any, dict[str, Any]]:
     """The model, and one row of 384 tokens with 4 frames of 4 pooled features each."""
     import torch
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaNextVideoConfig,
+        LlavaNextVideoForConditionalGeneration,
+    )
 
     from recipes.vocabularies import byte_tokenizer
 

@@ -1,12 +1,14 @@
-"""24 frames at 224 x 224 from each clip of a folder: CPU time of ours beside other decoders, each on one thread.
+"""24 frames at 224 x 224 from each clip of a folder: CPU time of ours beside other decoders, each
+on one thread.
 
     python -m benchmarks.video --videos DIR [--runs 5] [--json]
 
-Needs the `bench` extra and FFmpeg's shared libraries (for torchcodec). All contestants take the same 24 frames, evenly
-spread over the frames that they count; runs interleave, and a contestant's figure for a clip is its fastest run. In a
-run each goes over the whole folder, so that none finds a clip in the caches as the one before it left them.
-`torchcodec` scales by its own Resize (which needs no torchvision, or a working one); `torchcodec, torch` gives full
-frames to torch's antialiased bilinear interpolation, `torch aliased` to the one that drops pixels; `opencv` seeks as
+Needs the `bench` extra and FFmpeg's shared libraries (for torchcodec). All contestants take the
+same 24 frames, evenly spread over the frames that they count; runs interleave, and a contestant's
+figure for a clip is its fastest run. In a run each goes over the whole folder, so that none finds a
+clip in the caches as the one before it left them. `torchcodec` scales by its own Resize (which
+needs no torchvision, or a working one); `torchcodec, torch` gives full frames to torch's
+antialiased bilinear interpolation, `torch aliased` to the one that drops pixels; `opencv` seeks as
 MindFormers does; `pyav, all` decodes every frame and keeps those that are wanted.
 """
 
@@ -38,21 +40,27 @@ SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}
 PACKAGES = ("av", "decord", "torchcodec", "torch", "opencv-python-headless")
 
 Contestant: TypeAlias = Callable[[str], Any]
-Seconds: TypeAlias = dict[tuple[str, str], float]  # (contestant, clip) -> CPU seconds; inf if it fails
+Seconds: TypeAlias = dict[
+    tuple[str, str], float
+]  # (contestant, clip) -> CPU seconds; inf if it fails
 
 
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--videos", type=Path, required=True, help="a folder of clips")
     arguments = parser.parse_args()
-    clips = [str(path) for path in sorted(arguments.videos.iterdir()) if path.suffix.lower() in SUFFIXES]
+    clips = [
+        str(path) for path in sorted(arguments.videos.iterdir()) if path.suffix.lower() in SUFFIXES
+    ]
     row = functools.partial(print_row, unit="ms CPU", more_is_better=False, as_json=arguments.json)
     with tempfile.TemporaryDirectory() as folder:
         ways = contestants(clips, Path(folder))
         taken = measured(ways, clips, arguments.runs)
     peers = [name for name in ways if not name.startswith("ours")]
     for clip in clips:
-        figures = {name: 1e3 * taken[name, clip] for name in peers if math.isfinite(taken[name, clip])}
+        figures = {
+            name: 1e3 * taken[name, clip] for name in peers if math.isfinite(taken[name, clip])
+        }
         row(Path(clip).name, 1e3 * taken["ours", clip], figures, packages=PACKAGES)
     for name in ("ours", "ours, as Pillow", "ours, keyframes", "ours, cached"):
         for peer in ("ours", *peers) if name == "ours, cached" else peers:
@@ -63,8 +71,14 @@ def main() -> None:
 
 def both(taken: Seconds, name: str, peer: str, clips: list[str]) -> tuple[float, float]:
     """Return the milliseconds of two contestants over the clips that both can decode."""
-    common = [clip for clip in clips if math.isfinite(taken[name, clip]) and math.isfinite(taken[peer, clip])]
-    return sum(1e3 * taken[name, clip] for clip in common), sum(1e3 * taken[peer, clip] for clip in common)
+    common = [
+        clip
+        for clip in clips
+        if math.isfinite(taken[name, clip]) and math.isfinite(taken[peer, clip])
+    ]
+    return sum(1e3 * taken[name, clip] for clip in common), sum(
+        1e3 * taken[peer, clip] for clip in common
+    )
 
 
 def measured(ways: dict[str, Contestant], clips: list[str], runs: int) -> Seconds:
@@ -73,7 +87,9 @@ def measured(ways: dict[str, Contestant], clips: list[str], runs: int) -> Second
     for run in range(runs + 1):  # the first is to warm up
         for name, way in ways.items():
             for clip in clips:
-                seconds = cpu_seconds(way, clip) if taken.get((name, clip)) != math.inf else math.inf
+                seconds = (
+                    cpu_seconds(way, clip) if taken.get((name, clip)) != math.inf else math.inf
+                )
                 taken[name, clip] = seconds if run < 2 else min(seconds, taken[name, clip])
     return taken
 
@@ -91,12 +107,20 @@ def cpu_seconds(way: Contestant, clip: str) -> float:
 
 def contestants(clips: list[str], folder: Path) -> dict[str, Contestant]:
     """Return every way to take the frames that is installed here."""
-    ways: dict[str, Contestant] = {"ours": ours, "ours, as Pillow": as_pillow, "ours, keyframes": keyframes}
+    ways: dict[str, Contestant] = {
+        "ours": ours,
+        "ours, as Pillow": as_pillow,
+        "ours, keyframes": keyframes,
+    }
     ways["ours, cached"] = cached(clips, folder)
     for name, way, module in (
         ("torchcodec", torchcodec, "torchcodec"),
         ("torchcodec, torch", torchcodec_torch, "torchcodec"),
-        ("torchcodec, torch aliased", functools.partial(torchcodec_torch, antialias=False), "torchcodec"),
+        (
+            "torchcodec, torch aliased",
+            functools.partial(torchcodec_torch, antialias=False),
+            "torchcodec",
+        ),
         ("decord", decord, "decord"),
         ("opencv", opencv, "cv2"),
     ):
@@ -120,10 +144,14 @@ def keyframes(clip: str) -> NDArray[np.uint8]:
 
 def cached(clips: list[str], folder: Path) -> Contestant:
     """Cache the frames of all clips as JPEG, and return the way to read them."""
-    with StoreWriter(folder / "store", sources=[""], origin=Origin("benchmark", {}, media_root="/")) as writer:
+    with StoreWriter(
+        folder / "store", sources=[""], origin=Origin("benchmark", {}, media_root="/")
+    ) as writer:
         for clip in clips:
             media = Media("video", str(Path(clip).resolve()))
-            writer.write_conversations([Conversation(clip, (user(Video(0)), assistant("-")), (media,))])
+            writer.write_conversations(
+                [Conversation(clip, (user(Video(0)), assistant("-")), (media,))]
+            )
     cache_frames(folder / "store", folder / "frames", STRATEGY, size=SIDE, on_damage="keep")
     store = open_store(folder / "frames")
     rows = {row.id: number for number, row in enumerate(store)}
@@ -142,7 +170,9 @@ def torchcodec(clip: str) -> Any:
     from torchcodec.decoders import VideoDecoder
     from torchcodec.transforms import Resize
 
-    decoder = VideoDecoder(clip, num_ffmpeg_threads=1, seek_mode="exact", transforms=[Resize((SIDE, SIDE))])
+    decoder = VideoDecoder(
+        clip, num_ffmpeg_threads=1, seek_mode="exact", transforms=[Resize((SIDE, SIDE))]
+    )
     return decoder.get_frames_at(spread(len(decoder))).data.numpy()
 
 
@@ -153,7 +183,9 @@ def torchcodec_torch(clip: str, *, antialias: bool = True) -> Any:
     torch.set_num_threads(1)
     decoder = VideoDecoder(clip, num_ffmpeg_threads=1, seek_mode="exact")
     frames = decoder.get_frames_at(spread(len(decoder))).data
-    return torch.nn.functional.interpolate(frames, (SIDE, SIDE), mode="bilinear", antialias=antialias).numpy()
+    return torch.nn.functional.interpolate(
+        frames, (SIDE, SIDE), mode="bilinear", antialias=antialias
+    ).numpy()
 
 
 def decord(clip: str) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
-"""The pages that come from the code: one a format, one a family, the reasons of rejects, the reference.
+"""The pages that come from the code: one a format, one a family, the reasons of rejects, the
+reference.
 
-Each function returns the Markdown of a page. What a format or a family is, takes and needs is said in
-its own file and nowhere else; a page cannot differ from the code that it describes.
+Each function returns the Markdown of a page. What a format or a family is, takes and needs is said
+in its own file and nowhere else; a page cannot differ from the code that it describes.
 """
 
 from __future__ import annotations
@@ -70,17 +71,24 @@ def pages_of_repository(root: Path) -> Iterator[tuple[str, str]]:
     sections = re.split(r"^(?=## )", readme, flags=re.MULTILINE)
     wanted = ("## Five minutes", "## From Python")
     taken = [section for section in sections if section.startswith(wanted)]
-    yield "five_minutes.md", "\n".join(["# Five minutes", "", *taken]).replace("## Five minutes\n", "", 1)
+    yield (
+        "five_minutes.md",
+        "\n".join(["# Five minutes", "", *taken]).replace("## Five minutes\n", "", 1),
+    )
     yield "security.md", (root / "SECURITY.md").read_text(encoding="utf-8")
     yield "changes.md", (root / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-# --- formats -----------------------------------------------------------------------------------------------------
+# --- formats
+# -----------------------------------------------------------------------------------------------------
 
 
 def format_index() -> str:
     """Return the page that lists the formats."""
-    rows = [[f"[{name}]({name}.md)", formats.registry.get(name).summary] for name in formats.registry.names()]
+    rows = [
+        [f"[{name}]({name}.md)", formats.registry.get(name).summary]
+        for name in formats.registry.names()
+    ]
     return "\n".join(
         [
             "# Formats",
@@ -124,7 +132,8 @@ def format_page(name: str) -> str:
     )
 
 
-# --- families ----------------------------------------------------------------------------------------------------
+# --- families
+# ----------------------------------------------------------------------------------------------------
 
 
 def family_index() -> str:
@@ -168,9 +177,11 @@ def family_page(name: str) -> str:
 
 
 def tokenizer_section(name: str) -> list[str]:
-    """Return what a page says of the vocabulary of a family: what its loader asks for where there is none.
+    """Return what a page says of the vocabulary of a family: what its loader asks for where there
+    is none.
 
-    It is asked, and not a table of ours, so that a family of another package says it in the same way.
+    It is asked, and not a table of ours, so that a family of another package says it in the same
+    way.
     """
     try:
         templates.registry.get(name).load_tokenizer(Path(os.devnull) / "vocabulary")
@@ -186,18 +197,22 @@ def tokenizer_section(name: str) -> list[str]:
     return []
 
 
-# --- reference ---------------------------------------------------------------------------------------------------
+# --- reference
+# ---------------------------------------------------------------------------------------------------
 
 
 def rooms() -> tuple[str, ...]:
-    """Return the rooms of the reference, and what checks formats and templates where it is there."""
+    """Return the rooms of the reference, and what checks formats and templates where it is
+    there.
+    """
     return (*ROOMS, *(["testing"] if importlib.util.find_spec("mmdata.testing") else []))
 
 
 def reference_index() -> str:
     """Return the page that lists the rooms."""
     rows = [
-        [f"[mmdata.{room}]({room}.md)", first_sentence(importlib.import_module(f"mmdata.{room}"))] for room in rooms()
+        [f"[mmdata.{room}]({room}.md)", first_sentence(importlib.import_module(f"mmdata.{room}"))]
+        for room in rooms()
     ]
     return "\n".join(
         [
@@ -213,7 +228,9 @@ def reference_index() -> str:
 
 
 def reference_of_package() -> str:
-    """Return the page of the names that stand in ``mmdata`` itself, each with a link to where it is written down."""
+    """Return the page of the names that stand in ``mmdata`` itself, each with a link to where it is
+    written down.
+    """
     import mmdata
 
     rows = []
@@ -221,7 +238,15 @@ def reference_of_package() -> str:
         thing = getattr(mmdata, name)
         room = ".".join(thing.__module__.split(".")[:2])
         rows.append([f"[`mmdata.{name}`][{room}.{name}]", first_sentence(thing)])
-    return "\n".join(["# mmdata", "", plain(inspect.getdoc(mmdata) or ""), "", *table(["name", "what it is"], rows)])
+    return "\n".join(
+        [
+            "# mmdata",
+            "",
+            plain(inspect.getdoc(mmdata) or ""),
+            "",
+            *table(["name", "what it is"], rows),
+        ]
+    )
 
 
 def reference_page(room: str) -> str:
@@ -229,13 +254,19 @@ def reference_page(room: str) -> str:
     package = importlib.import_module(f"mmdata.{room}")
     lines = [f"# mmdata.{room}", "", *entry_of(package.__name__, getattr(package, "__all__", ()))]
     for module in submodules(package):
-        names = [name for name in getattr(module, "__all__", ()) if name not in getattr(package, "__all__", ())]
+        names = [
+            name
+            for name in getattr(module, "__all__", ())
+            if name not in getattr(package, "__all__", ())
+        ]
         lines += [f"## {module.__name__}", "", *entry_of(module.__name__, names)]
     return "\n".join(lines)
 
 
 def entry_of(path: str, names: Sequence[str]) -> list[str]:
-    """Return the block by which mkdocstrings writes the docstring of a module and of some of its names."""
+    """Return the block by which mkdocstrings writes the docstring of a module and of some of its
+    names.
+    """
     members = [f"        - {name}" for name in names if not name.startswith("__")]
     return [
         f"::: {path}",
@@ -279,11 +310,18 @@ def reasons_page() -> str:
     """Return the page of reason codes."""
     rows = [[f"`{reason.value}`", reason.explanation] for reason in Reason]
     return "\n".join(
-        ["# Reasons of rejects", "", "The codes in `rejects.jsonl`.", "", *table(["reason", "what it means"], rows)]
+        [
+            "# Reasons of rejects",
+            "",
+            "The codes in `rejects.jsonl`.",
+            "",
+            *table(["reason", "what it means"], rows),
+        ]
     )
 
 
-# --- pieces of pages ---------------------------------------------------------------------------------------------
+# --- pieces of pages
+# ---------------------------------------------------------------------------------------------
 
 
 def introduction(kind: type[Any]) -> list[str]:
@@ -312,7 +350,9 @@ def option_table(kind: type[Any]) -> list[str]:
 def table(header: list[str], rows: list[list[str]]) -> list[str]:
     """Return the lines of a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
-    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
+    return [
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    ]
 
 
 def first_sentence(thing: Any) -> str:

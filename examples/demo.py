@@ -1,4 +1,5 @@
-"""A tour: drawn sources in four shapes, a store of each, a mixture of them, and a tiny model that learns from one.
+"""A tour: drawn sources in four shapes, a store of each, a mixture of them, and a tiny model that
+learns from one.
 
     python -m examples.demo [FOLDER]
 
@@ -44,10 +45,15 @@ def tour(folder: Path) -> None:
     (folder / "mix.yaml").write_text(MIX)
 
     mmdata(folder, "formats")
-    mmdata(folder, "convert rwf2000 RWF-2000 -o stores/rwf --check decode --overwrite --option language=en")
+    mmdata(
+        folder,
+        "convert rwf2000 RWF-2000 -o stores/rwf --check decode --overwrite --option language=en",
+    )
     mmdata(folder, "convert video178k 0_30_s_drawn_v0_1 -o stores/videos --check probe --overwrite")
     mmdata(folder, "convert llava coco/detail_drawn.json -o stores/coco --overwrite")
-    mmdata(folder, "convert fewshot visualglm/fewshot-data/dataset.json -o stores/fewshot --overwrite")
+    mmdata(
+        folder, "convert fewshot visualglm/fewshot-data/dataset.json -o stores/fewshot --overwrite"
+    )
     for store in ("rwf", "videos", "coco", "fewshot"):
         mmdata(folder, f"info stores/{store}")
     mmdata(folder, "mix mix.yaml --plan")
@@ -56,7 +62,10 @@ def tour(folder: Path) -> None:
     mmdata(folder, "show stores/mixed 0")
     mmdata(folder, "check stores/mixed")
 
-    print("\nFine-tuning a tiny model on what was converted, and asking it about a picture …", flush=True)
+    print(
+        "\nFine-tuning a tiny model on what was converted, and asking it about a picture …",
+        flush=True,
+    )
     learn_and_answer(folder.resolve())
 
 

@@ -14,30 +14,54 @@ from PIL import Image, ImageDraw
 
 __all__ = ["write_clip", "write_coco", "write_fewshot", "write_rwf", "write_videos"]
 
-COLOURS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220), "yellow": (230, 200, 40)}
+COLOURS = {
+    "red": (220, 40, 40),
+    "green": (40, 170, 60),
+    "blue": (50, 80, 220),
+    "yellow": (230, 200, 40),
+}
 SHAPES = ("square", "circle")
 
 
 def write_rwf(root: Path, *, clips: int = 6, seconds: int = 5) -> Path:
-    """Write an RWF-2000 tree of AVI clips: in the fights a square jumps about, elsewhere it drifts."""
+    """Write an RWF-2000 tree of AVI clips: in the fights a square jumps about, elsewhere it
+    drifts.
+    """
     for split, count in (("train", clips), ("val", max(2, clips // 3))):
         for label, jump in (("Fight", 40.0), ("NonFight", 2.0)):
             for number in range(count):
                 frames = drifting(seconds * 30, jump=jump, seed=number + 100 * (split == "val"))
-                write_clip(root / split / label / f"drawn_{label.lower()}_{number}.avi", frames, rate=30, codec="mpeg4")
+                write_clip(
+                    root / split / label / f"drawn_{label.lower()}_{number}.avi",
+                    frames,
+                    rate=30,
+                    codec="mpeg4",
+                )
     return root
 
 
 def write_videos(root: Path, *, clips: int = 4) -> Path:
-    """Write a LLaVA-Video-178K folder: MP4 clips, and a caption and a multiple-choice JSON beside them."""
+    """Write a LLaVA-Video-178K folder: MP4 clips, and a caption and a multiple-choice JSON beside
+    them.
+    """
     captions: list[dict[str, object]] = []
     choices: list[dict[str, object]] = []
     for number, colour in zip(range(clips), COLOURS, strict=False):
         video = f"drawn_source/{colour}_{number}.mp4"
-        write_clip(root / video, drifting(60, jump=3.0, seed=number, colour=COLOURS[colour]), rate=30, codec="h264")
+        write_clip(
+            root / video,
+            drifting(60, jump=3.0, seed=number, colour=COLOURS[colour]),
+            rate=30,
+            codec="h264",
+        )
         shared = {"id": f"drawn-{number}", "data_source": root.name, "video": video}
         captions.append(
-            {**shared, "conversations": turns("<image>\nDescribe the video.", f"A {colour} square drifts about.")}
+            {
+                **shared,
+                "conversations": turns(
+                    "<image>\nDescribe the video.", f"A {colour} square drifts about."
+                ),
+            }
         )
         question = "<image>\nWhich colour is the square?\nA. red\nB. green\nC. blue\nD. yellow"
         answer = f"{'ABCD'[list(COLOURS).index(colour)]}. {colour}"
@@ -48,7 +72,9 @@ def write_videos(root: Path, *, clips: int = 4) -> Path:
 
 
 def write_coco(root: Path, *, images: int = 8) -> Path:
-    """Write LLaVA-Instruct records about COCO-named pictures, and one of them without its picture; return the JSON."""
+    """Write LLaVA-Instruct records about COCO-named pictures, and one of them without its picture;
+    return the JSON.
+    """
     records: list[dict[str, object]] = []
     for number in range(images):
         colour, shape = list(COLOURS)[number % len(COLOURS)], SHAPES[number % 2]
@@ -69,12 +95,18 @@ def write_coco(root: Path, *, images: int = 8) -> Path:
 
 
 def write_fewshot(root: Path, *, images: int = 4) -> Path:
-    """Write VisualGLM's few-shot shape: a dataset.json of img, prompt and label; return the JSON."""
+    """Write VisualGLM's few-shot shape: a dataset.json of img, prompt and label; return the
+    JSON.
+    """
     records: list[dict[str, object]] = []
     for number, colour in zip(range(images), COLOURS, strict=False):
         draw_picture(root / "fewshot-data" / f"{number}.png", colour, "circle")
         records.append(
-            {"img": f"fewshot-data/{number}.png", "prompt": "这张图片里有什么?", "label": f"A {colour} circle."}
+            {
+                "img": f"fewshot-data/{number}.png",
+                "prompt": "这张图片里有什么?",
+                "label": f"A {colour} circle.",
+            }
         )
     return write_json(root / "fewshot-data" / "dataset.json", records)
 
@@ -102,7 +134,9 @@ def draw_picture(path: Path, colour: str, shape: str) -> None:
 def drifting(
     count: int, *, jump: float, seed: int, colour: tuple[int, int, int] = (220, 40, 40)
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield ``count`` frames, each (120, 160, 3) uint8, of a square that moves ``jump`` pixels a frame at random."""
+    """Yield ``count`` frames, each (120, 160, 3) uint8, of a square that moves ``jump`` pixels a
+    frame at random.
+    """
     chance = np.random.default_rng(seed)
     place = np.array([60.0, 50.0])
     for _ in range(count):

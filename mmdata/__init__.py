@@ -1,6 +1,8 @@
-"""Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record accounted for.
+"""Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record
+accounted for.
 
-The names below are loaded when they are first used, so that importing the package costs next to nothing.
+The names below are loaded when they are first used, so that importing the package costs next to
+nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +19,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-__all__ = ["Conversation", "ConvertReport", "MMDataError", "Mixture", "Store", "check", "convert", "open"]
+__all__ = [
+    "Conversation",
+    "ConvertReport",
+    "MMDataError",
+    "Mixture",
+    "Store",
+    "check",
+    "convert",
+    "open",
+]
 
 _HOMES: Final = {
     "Conversation": "mmdata.schema",
@@ -29,7 +40,9 @@ _HOMES: Final = {
     "convert": "mmdata.conversion",
     "open": "mmdata.store",
 }
-_ROOMS: Final = frozenset({"formats", "image", "mixture", "pipeline", "schema", "templates", "tokenizers", "video"})
+_ROOMS: Final = frozenset(
+    {"formats", "image", "mixture", "pipeline", "schema", "templates", "tokenizers", "video"}
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -16,8 +16,8 @@ MMDataError
     └── TokenError        a tokenizer file or a conversation that a template cannot encode
         └── DroppedSampleError  too long under a policy that leaves it out; whoever reads on counts it
 
-Each can be built from one string (data loaders of other frameworks rebuild exceptions that way) and carries what is
-known as attributes besides.
+Each can be built from one string (data loaders of other frameworks rebuild exceptions that way) and
+carries what is known as attributes besides.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class UnknownNameError(UsageError):
 
 
 class PluginError(MMDataError):
-    """A format or a template that another package brings is at fault; its own exception is the ``__cause__``."""
+    """A format or a template that another package brings is at fault; its own exception is the
+    ``__cause__``.
+    """
 
 
 class DataError(MMDataError):
@@ -81,7 +83,9 @@ class RecordError(DataError):
 
 
 class SampleError(DataError):
-    """One sample of a stream cannot become part of a batch; ``reason`` is what a count of such samples is kept by."""
+    """One sample of a stream cannot become part of a batch; ``reason`` is what a count of such
+    samples is kept by.
+    """
 
     def __init__(self, message: str, *, reason: str = "unreadable") -> None:
         super().__init__(message)
@@ -89,7 +93,9 @@ class SampleError(DataError):
 
 
 class SchemaError(DataError):
-    """A conversation breaks a rule of the schema; ``reason`` is the code a converter rejects it with."""
+    """A conversation breaks a rule of the schema; ``reason`` is the code a converter rejects it
+    with.
+    """
 
     def __init__(self, message: str, *, reason: str = "malformed") -> None:
         super().__init__(message)
@@ -97,7 +103,9 @@ class SchemaError(DataError):
 
 
 class StoreError(DataError):
-    """A store is damaged, incomplete, of another version, absent, or being written by somebody else."""
+    """A store is damaged, incomplete, of another version, absent, or being written by somebody
+    else.
+    """
 
     def __init__(self, message: str, *, path: str = "") -> None:
         super().__init__(message)
@@ -105,7 +113,9 @@ class StoreError(DataError):
 
 
 class MediaError(DataError):
-    """A media file cannot be used: ``path``, and ``reason`` as a code of :class:`mmdata.rejects.Reason`."""
+    """A media file cannot be used: ``path``, and ``reason`` as a code of
+    :class:`mmdata.rejects.Reason`.
+    """
 
     def __init__(self, message: str, *, path: str = "", reason: str = "unreadable_media") -> None:
         super().__init__(message)
@@ -120,7 +130,14 @@ class ImageError(MediaError):
 class VideoError(MediaError):
     """A video cannot be decoded as asked; ``frames_read`` frames could be."""
 
-    def __init__(self, message: str, *, path: str = "", reason: str = "unreadable_media", frames_read: int = 0) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "",
+        reason: str = "unreadable_media",
+        frames_read: int = 0,
+    ) -> None:
         super().__init__(message, path=path, reason=reason)
         self.frames_read = frames_read
 
@@ -130,10 +147,11 @@ class TokenError(DataError):
 
 
 class DroppedSampleError(TokenError):
-    """A conversation is left out because it does not fit; ``reason`` is what a count of such samples is kept by.
+    """A conversation is left out because it does not fit; ``reason`` is what a count of such
+    samples is kept by.
 
-    ``too_long``: it has more tokens than the limit. ``nothing_to_learn``: it could be cut to the limit, but no word of
-    an answer is before the cut.
+    ``too_long``: it has more tokens than the limit. ``nothing_to_learn``: it could be cut to the
+    limit, but no word of an answer is before the cut.
     """
 
     def __init__(self, message: str, *, reason: str = "too_long") -> None:

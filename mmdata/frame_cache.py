@@ -1,7 +1,8 @@
 """From a store of videos to a store of their frames: decode once, train many times.
 
-Every video gets its sampled frames as encoded pictures, with their true times, beside the facts of the file. Decoding
-runs in worker processes; a video that cannot be decoded costs its record, which becomes a reject.
+Every video gets its sampled frames as encoded pictures, with their true times, beside the facts of
+the file. Decoding runs in worker processes; a video that cannot be decoded costs its record, which
+becomes a reject.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ _JOURNAL: Final = "frames.journal"
 
 @dataclass(frozen=True, slots=True)
 class CacheReport:
-    """What a run did: ``records_in == rows + sum(rejects.values())``; ``resumed`` rows came from an earlier attempt."""
+    """What a run did: ``records_in == rows + sum(rejects.values())``; ``resumed`` rows came from an
+    earlier attempt.
+    """
 
     store: Path
     records_in: int
@@ -62,7 +65,9 @@ class CacheReport:
 
     @property
     def why_empty(self) -> str | None:
-        """Why no row was kept and what to do about it, where none was: the most frequent reason with an example."""
+        """Why no row was kept and what to do about it, where none was: the most frequent reason
+        with an example.
+        """
         return None if self.rows else why_empty(self.store)
 
 
@@ -101,21 +106,26 @@ def cache_frames(
     limits: Limits | None = None,
     progress: Callable[[int, int], object] = lambda rows, rejects: None,
 ) -> CacheReport:
-    """Write the store at ``source`` anew at ``target``, every video with its frames, and return the account.
+    """Write the store at ``source`` anew at ``target``, every video with its frames, and return the
+    account.
 
-    ``strategy``, ``size``, ``resize``, ``pad``, ``snap`` and ``on_damage`` are those of :func:`mmdata.video.sample`.
-    ``codec`` is ``"jpeg"``, of ``quality`` 1 to 100, or ``"webp"``, lossless. ``workers`` are processes, by default as
-    many as there are cores; ``resume`` goes on where an attempt with the same arguments was stopped.
+    ``strategy``, ``size``, ``resize``, ``pad``, ``snap`` and ``on_damage`` are those of
+    :func:`mmdata.video.sample`. ``codec`` is ``"jpeg"``, of ``quality`` 1 to 100, or ``"webp"``,
+    lossless. ``workers`` are processes, by default as many as there are cores; ``resume`` goes on
+    where an attempt with the same arguments was stopped.
 
     Raises:
-        UsageError: an argument is wrong, or there is a store at ``target`` and ``overwrite`` is off.
+        UsageError: an argument is wrong, or there is a store at ``target`` and ``overwrite`` is
+            off.
         StoreError: ``source`` is no store, or another process is writing to ``target``.
         DataError: ``source`` has no row; nothing is written.
     """
     started = time.monotonic()
     limits = limits or Limits()
     scaler(size, resize)
-    recipe = _Recipe(str(Strategy.parse(strategy)), size, resize, codec, quality, pad, snap, on_damage, limits)
+    recipe = _Recipe(
+        str(Strategy.parse(strategy)), size, resize, codec, quality, pad, snap, on_damage, limits
+    )
     place = local_path(target, "store")
     opened = stores.open(source, media_root=media_root)
     if not len(opened):
@@ -138,7 +148,12 @@ def cache_frames(
                 reason = Reason.of(found.reason)
                 builder.reject(Reject(row, str(opened.path), conversation.id, reason, found.detail))
             else:
-                builder.append(_with_frames(conversation, found), file=str(opened.path), record=row, id=conversation.id)
+                builder.append(
+                    _with_frames(conversation, found),
+                    file=str(opened.path),
+                    record=row,
+                    id=conversation.id,
+                )
             if builder.is_full or row == len(opened) - 1:
                 writer.write(builder.build())
             progress(row + 1, rejected)
@@ -153,7 +168,8 @@ def cache_frames(
 
 
 def cached_frames(media: Media) -> Frames:
-    """Return the frames that a cache holds of a video: pixels (frames, height, width, 3) uint8 and their times.
+    """Return the frames that a cache holds of a video: pixels (frames, height, width, 3) uint8 and
+    their times.
 
     Their numbers count the cached frames.
 
@@ -165,13 +181,19 @@ def cached_frames(media: Media) -> Frames:
     from mmdata.video import Frames
 
     if not media.frames or media.frame_times is None:
-        raise MediaError(f"{media.path}: has no cached frames; `mmdata frames` makes them", path=media.path or "")
+        raise MediaError(
+            f"{media.path}: has no cached frames; `mmdata frames` makes them", path=media.path or ""
+        )
     pixels = _decoded(media.frames, media.path or "")
-    return Frames(pixels, np.array(media.frame_times), np.arange(len(pixels)), media.times or "stream")
+    return Frames(
+        pixels, np.array(media.frame_times), np.arange(len(pixels)), media.times or "stream"
+    )
 
 
 def _decoded(frames: Sequence[bytes], name: str) -> NDArray[np.uint8]:
-    """(frames, height, width, 3) uint8. JPEG is FFmpeg's to decode: that takes two thirds of Pillow's time."""
+    """(frames, height, width, 3) uint8. JPEG is FFmpeg's to decode: that takes two thirds of
+    Pillow's time.
+    """
     import numpy as np
 
     from mmdata.image import decode
@@ -194,7 +216,9 @@ def _jpegs(frames: Sequence[bytes], name: str) -> NDArray[np.uint8]:
     pixels = np.empty((len(frames), first.height, first.width, 3), np.uint8)
     for number, picture in enumerate(chain([first], pictures)):
         if (picture.height, picture.width) != (first.height, first.width):
-            raise MediaError(f"{name}: cached frame {number} is of another size; make the cache anew", path=name)
+            raise MediaError(
+                f"{name}: cached frame {number} is of another size; make the cache anew", path=name
+            )
         pixels[number] = rgb(reformatter, picture)
     return pixels
 
@@ -215,7 +239,8 @@ def _pictures(frames: Sequence[bytes], name: str) -> Iterator[VideoFrame]:
         yield picture
 
 
-# --- one video, in a worker ----------------------------------------------------------------------------------------
+# --- one video, in a worker
+# ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +254,17 @@ class _Cached:
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """Why a record has no frames: the code of a :class:`mmdata.rejects.Reason`, and what was found."""
+    """Why a record has no frames: the code of a :class:`mmdata.rejects.Reason`, and what was
+    found.
+    """
 
     reason: str
     detail: str
 
 
-def _take(videos: Sequence[tuple[str | bytes, float | None, float | None]], recipe: _Recipe) -> list[_Cached]:
+def _take(
+    videos: Sequence[tuple[str | bytes, float | None, float | None]], recipe: _Recipe
+) -> list[_Cached]:
     """Sample and encode the videos of one record, each (path or bytes, start, end)."""
     from mmdata.video import sample
 
@@ -267,13 +296,16 @@ def _take(videos: Sequence[tuple[str | bytes, float | None, float | None]], reci
 def _encoded(pixels: NDArray[np.uint8], recipe: _Recipe) -> bytes:
     from PIL import Image
 
-    options: dict[str, Any] = {"lossless": True, "method": 0} if recipe.codec == "webp" else {"quality": recipe.quality}
+    options: dict[str, Any] = (
+        {"lossless": True, "method": 0} if recipe.codec == "webp" else {"quality": recipe.quality}
+    )
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, recipe.codec, **options)
     return file.getvalue()
 
 
-# --- all videos, in order ------------------------------------------------------------------------------------------
+# --- all videos, in order
+# ------------------------------------------------------------------------------------------
 
 
 def _all_frames(
@@ -287,7 +319,11 @@ def _all_frames(
         for outcome in pool.map(_take, ((_videos(opened, row), recipe) for row in rows)):
             if isinstance(outcome, Exception) and not isinstance(outcome, MediaError):
                 raise outcome
-            found = _Refused(outcome.reason, str(outcome)) if isinstance(outcome, MediaError) else outcome
+            found = (
+                _Refused(outcome.reason, str(outcome))
+                if isinstance(outcome, MediaError)
+                else outcome
+            )
             journal.add(found)
             yield found
 
@@ -299,14 +335,18 @@ def _videos(opened: stores.Store, row: int) -> list[tuple[str | bytes, float | N
 
 def _with_frames(conversation: Conversation, found: list[_Cached]) -> Conversation:
     cached = iter(found)
-    return replace(conversation, media=tuple(_filled(medium, cached) for medium in conversation.media))
+    return replace(
+        conversation, media=tuple(_filled(medium, cached) for medium in conversation.media)
+    )
 
 
 def _filled(medium: Media, cached: Iterator[_Cached]) -> Media:
     if medium.type != "video":
         return medium
     found = next(cached)
-    return replace(medium, bytes=None, frames=found.frames, frame_times=found.times, times=found.times_source)
+    return replace(
+        medium, bytes=None, frames=found.frames, frame_times=found.times, times=found.times_source
+    )
 
 
 def _origin(opened: stores.Store, recipe: _Recipe) -> Origin:
@@ -324,13 +364,17 @@ def _origin(opened: stores.Store, recipe: _Recipe) -> Origin:
 class _Journal:
     """What is done, row by row, so that a run that was stopped can go on.
 
-    The file begins with a line that says what the run is; then, for every row, a line of JSON and the pictures. Its
-    last row may be cut; an attempt with other arguments begins anew.
+    The file begins with a line that says what the run is; then, for every row, a line of JSON and
+    the pictures. Its last row may be cut; an attempt with other arguments begins anew.
     """
 
     def __init__(self, path: Path, opened: stores.Store, recipe: _Recipe) -> None:
         self._path = path
-        source = {"store": opened.fingerprint, "media_root": str(opened.media_root), "version": mmdata.__version__}
+        source = {
+            "store": opened.fingerprint,
+            "media_root": str(opened.media_root),
+            "version": mmdata.__version__,
+        }
         self._head = json.dumps({**source, **asdict(recipe)}).encode() + b"\n"
         self.resumed = 0
 
@@ -360,7 +404,8 @@ class _Journal:
         """Note one more row."""
         videos = [] if isinstance(found, _Refused) else found
         facts = [
-            {"times": one.times, "source": one.times_source, "sizes": list(map(len, one.frames))} for one in videos
+            {"times": one.times, "source": one.times_source, "sizes": list(map(len, one.frames))}
+            for one in videos
         ]
         line = asdict(found) if isinstance(found, _Refused) else facts
         self._file.write(json.dumps(line).encode() + b"\n")

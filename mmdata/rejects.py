@@ -30,24 +30,51 @@ class Reason(str, Enum):
         return next((reason for reason in cls if reason.value == code), cls.MALFORMED)
 
     BAD_JSON = "bad_json", "the record is not valid JSON"
-    BAD_ENCODING = "bad_encoding", "the bytes are not UTF-8, or hold what no text may (NUL, lone surrogates)"
+    BAD_ENCODING = (
+        "bad_encoding",
+        "the bytes are not UTF-8, or hold what no text may (NUL, lone surrogates)",
+    )
     TOO_DEEP = "too_deep", "the record is nested deeper than a reader can follow"
-    MALFORMED = "malformed", "the record has not the shape of its format: a field is missing or of another type"
-    NO_CONVERSATION = "no_conversation", "the record holds no conversation, or no answer to learn from"
+    MALFORMED = (
+        "malformed",
+        "the record has not the shape of its format: a field is missing or of another type",
+    )
+    NO_CONVERSATION = (
+        "no_conversation",
+        "the record holds no conversation, or no answer to learn from",
+    )
     EMPTY_TURN = "empty_turn", "a turn says nothing"
-    UNKNOWN_ROLE = "unknown_role", "a turn's speaker is none of system, user and assistant, nor an alias of theirs"
+    UNKNOWN_ROLE = (
+        "unknown_role",
+        "a turn's speaker is none of system, user and assistant, nor an alias of theirs",
+    )
     ROLE_ORDER = "role_order", "the speakers do not take turns, the user first"
-    MEDIA_MISMATCH = "media_mismatch", "the placeholders in the text and the media of the record do not correspond"
-    UNSUPPORTED_MEDIA = "unsupported_media", "the record needs a medium that a store does not hold, such as audio"
+    MEDIA_MISMATCH = (
+        "media_mismatch",
+        "the placeholders in the text and the media of the record do not correspond",
+    )
+    UNSUPPORTED_MEDIA = (
+        "unsupported_media",
+        "the record needs a medium that a store does not hold, such as audio",
+    )
     BAD_BOX = "bad_box", "a box is degenerate, out of the image, or marks a crowd"
     MISSING_MEDIA = "missing_media", "a media file is not there"
     EMPTY_MEDIA = "empty_media", "a media file has no bytes"
     UNREADABLE_MEDIA = "unreadable_media", "a media file cannot be decoded as what it is said to be"
     DAMAGED_MEDIA = "damaged_media", "a media file decodes in part"
     MEDIA_LIMIT = "media_limit", "a media file exceeds a limit of time, memory or size"
-    CHANGED_MEDIA = "changed_media", "a media file is not the one that was looked into: its size or content differs"
-    REMOTE_MEDIA = "remote_media", "a medium is behind a URL, which is not read yet (--check none keeps it by name)"
-    OUTSIDE_MEDIA_ROOT = "outside_media_root", "a path leaves the media root (--allow-outside admits it)"
+    CHANGED_MEDIA = (
+        "changed_media",
+        "a media file is not the one that was looked into: its size or content differs",
+    )
+    REMOTE_MEDIA = (
+        "remote_media",
+        "a medium is behind a URL, which is not read yet (--check none keeps it by name)",
+    )
+    OUTSIDE_MEDIA_ROOT = (
+        "outside_media_root",
+        "a path leaves the media root (--allow-outside admits it)",
+    )
     DUPLICATE_ID = "duplicate_id", "an earlier record has this id and the same content"
 
 
@@ -55,8 +82,8 @@ class Reason(str, Enum):
 class Reject:
     """A record that was not kept.
 
-    ``record`` is its number in ``file``, counted from 0; ``id`` the source's own id, where it has one; ``reason`` why,
-    and ``detail`` what exactly was found.
+    ``record`` is its number in ``file``, counted from 0; ``id`` the source's own id, where it has
+    one; ``reason`` why, and ``detail`` what exactly was found.
     """
 
     record: int
@@ -67,7 +94,9 @@ class Reject:
 
     @classmethod
     def from_error(cls, error: Exception, *, record: int, file: str, id: str | None) -> Reject:  # noqa: A002
-        """Return the reject that a record becomes by an error; an exception that is not ours is named with its type."""
+        """Return the reject that a record becomes by an error; an exception that is not ours is
+        named with its type.
+        """
         reason = Reason.of(getattr(error, "reason", Reason.MALFORMED.value))
         detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
         return cls(record, file, id, reason, detail)

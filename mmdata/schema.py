@@ -1,11 +1,12 @@
 """A conversation: messages made of parts, beside the media they speak of.
 
-This is the currency of the house. Formats make conversations, the store keeps them, templates read them. They are
-checked once, when they are made, and never change; what holds a :class:`Conversation` may trust it. :func:`replace`
-makes a changed copy. The way to Arrow is :mod:`mmdata.store.encode`, the way back :mod:`mmdata.store.decode`.
+This is the currency of the house. Formats make conversations, the store keeps them, templates read
+them. They are checked once, when they are made, and never change; what holds a
+:class:`Conversation` may trust it. :func:`replace` makes a changed copy. The way to Arrow is
+:mod:`mmdata.store.encode`, the way back :mod:`mmdata.store.decode`.
 
-They are ``msgspec`` structs rather than dataclasses: a million conversations are ten million of these objects, and a
-frozen dataclass takes five to twenty times as long to make.
+They are ``msgspec`` structs rather than dataclasses: a million conversations are ten million of
+these objects, and a frozen dataclass takes five to twenty times as long to make.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ class Audio(Struct, frozen=True, gc=False, tag_field="type", tag="audio"):
 
 
 class Region(Struct, frozen=True, gc=False, tag_field="type", tag="region"):
-    """A phrase and the boxes it speaks of: (x1, y1, x2, y2) in 0..1 of the medium at index ``media``.
+    """A phrase and the boxes it speaks of: (x1, y1, x2, y2) in 0..1 of the medium at index
+    ``media``.
 
     Coordinates are rounded to float32 when the region is made, which is how a store keeps them.
     """
@@ -113,7 +115,9 @@ class Region(Struct, frozen=True, gc=False, tag_field="type", tag="region"):
 
 
 class Time(Struct, frozen=True, gc=False, tag_field="type", tag="time"):
-    """A moment (``end`` is None) or a span of the video at index ``media``, in seconds since its first frame."""
+    """A moment (``end`` is None) or a span of the video at index ``media``, in seconds since its
+    first frame.
+    """
 
     start: float
     end: float | None = None
@@ -124,7 +128,9 @@ class Time(Struct, frozen=True, gc=False, tag_field="type", tag="time"):
         """Check the order of the two times."""
         last = self.start if self.end is None else self.end
         if not 0 <= self.start <= last < math.inf:
-            raise SchemaError(f"a time must satisfy 0 <= start <= end, found {self.start} to {self.end}")
+            raise SchemaError(
+                f"a time must satisfy 0 <= start <= end, found {self.start} to {self.end}"
+            )
 
 
 class Reasoning(Struct, frozen=True, gc=False, tag_field="type", tag="reasoning"):
@@ -135,7 +141,9 @@ class Reasoning(Struct, frozen=True, gc=False, tag_field="type", tag="reasoning"
 
 
 class ToolCall(Struct, frozen=True, gc=False, tag_field="type", tag="tool_call"):
-    """A tool that is called: its ``name``, its ``arguments`` as JSON text, and the ``call_id``, where there is one."""
+    """A tool that is called: its ``name``, its ``arguments`` as JSON text, and the ``call_id``,
+    where there is one.
+    """
 
     name: str
     arguments: str = "{}"
@@ -173,9 +181,9 @@ class Message(Struct, frozen=True, gc=False):
 class CompactTimes(Struct, frozen=True, gc=False):
     """The presentation times of all frames of a file, in seconds since its first presented frame.
 
-    At a constant rate frame ``n`` is at ``start + n * step``, and ``Media.num_frames`` says how many there are. Else it
-    is at ``start + unit * sum(deltas[:n])``: ``deltas`` are the steps from frame to frame, one fewer than frames, in
-    ticks of ``unit`` seconds.
+    At a constant rate frame ``n`` is at ``start + n * step``, and ``Media.num_frames`` says how
+    many there are. Else it is at ``start + unit * sum(deltas[:n])``: ``deltas`` are the steps from
+    frame to frame, one fewer than frames, in ticks of ``unit`` seconds.
     """
 
     start: float = 0.0
@@ -185,7 +193,9 @@ class CompactTimes(Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         """Check that it is one of the two, and that times do not decrease."""
-        if (self.step is None) == (self.deltas is None) or (self.deltas is None) != (self.unit is None):
+        if (self.step is None) == (self.deltas is None) or (self.deltas is None) != (
+            self.unit is None
+        ):
             raise SchemaError("the times of frames are a step, or deltas with their unit")
         length = self.step if self.unit is None else self.unit
         if not math.isfinite(self.start) or length is None or not 0 < length < math.inf:
@@ -193,20 +203,24 @@ class CompactTimes(Struct, frozen=True, gc=False):
                 f"the times of frames need a finite start and a positive step or unit, found {self.start} and {length}"
             )
         if not all(0 <= delta < 1 << 31 for delta in self.deltas or ()):
-            raise SchemaError("the times of frames must not decrease, and no step may exceed 2**31 - 1 ticks")
+            raise SchemaError(
+                "the times of frames must not decrease, and no step may exceed 2**31 - 1 ticks"
+            )
 
 
 class Media(Struct, frozen=True, gc=False):
     """An image, a video or a sound: where it is, and what is known of it.
 
-    ``path`` is a POSIX path relative to the store's media root, an absolute one, or a URL; ``bytes`` the encoded file
-    when it is embedded; ``frame_paths`` the paths of the pictures that a video is given as; ``frames`` the encoded
-    frames of a frame cache. One of the four is there. ``clock`` says when the frames of the file are. ``width`` and
-    ``height`` are pixels as presented; ``duration``, ``start``, ``end`` and ``frame_times`` are seconds, ``start`` and
-    ``end`` the bounds of a clip in a longer file. ``times`` says where the times of a video come from: its ``stream``,
-    or ``derived`` from the frame rate where the container stores none. ``size`` is the bytes of the file and ``hash``
-    says what its content was when it was looked into (:mod:`mmdata.conversion.fingerprint`), so that another file in
-    its place is found. What is None has not been probed.
+    ``path`` is a POSIX path relative to the store's media root, an absolute one, or a URL;
+    ``bytes`` the encoded file when it is embedded; ``frame_paths`` the paths of the pictures that a
+    video is given as; ``frames`` the encoded frames of a frame cache. One of the four is there.
+    ``clock`` says when the frames of the file are. ``width`` and ``height`` are pixels as
+    presented; ``duration``, ``start``, ``end`` and ``frame_times`` are seconds, ``start`` and
+    ``end`` the bounds of a clip in a longer file. ``times`` says where the times of a video come
+    from: its ``stream``, or ``derived`` from the frame rate where the container stores none.
+    ``size`` is the bytes of the file and ``hash`` says what its content was when it was looked into
+    (:mod:`mmdata.conversion.fingerprint`), so that another file in its place is found. What is None
+    has not been probed.
     """
 
     type: MediaType
@@ -230,8 +244,15 @@ class Media(Struct, frozen=True, gc=False):
     def __post_init__(self) -> None:
         """Check what can be checked without opening the file."""
         if self.type not in _MEDIA_TYPES:
-            raise SchemaError(f"media type must be 'image', 'video' or 'audio', found {self.type!r}")
-        if not self.path and self.bytes is None and self.frames is None and self.frame_paths is None:
+            raise SchemaError(
+                f"media type must be 'image', 'video' or 'audio', found {self.type!r}"
+            )
+        if (
+            not self.path
+            and self.bytes is None
+            and self.frames is None
+            and self.frame_paths is None
+        ):
             raise SchemaError(f"a medium needs a path, bytes or frames; this {self.type} has none")
         if self.start is not None or self.end is not None:
             Time(self.start or 0.0, self.end)
@@ -246,13 +267,15 @@ class Media(Struct, frozen=True, gc=False):
 class Conversation(Struct, frozen=True):
     """One row of a store.
 
-    ``tools`` is JSON text: the tools that were declared. ``rejected`` is the worse ending of a preference pair.
-    ``desirable`` says of a judged answer whether it is good. ``extra`` holds, as JSON values, the fields of the source
-    that have no other home. Making one checks it:
+    ``tools`` is JSON text: the tools that were declared. ``rejected`` is the worse ending of a
+    preference pair. ``desirable`` says of a judged answer whether it is good. ``extra`` holds, as
+    JSON values, the fields of the source that have no other home. Making one checks it:
 
     - roles come in any order, and several turns of one role stay several;
-    - every message has content, and every part that names a medium names one that is there and of its kind;
-    - ``tools`` is JSON, ``rejected`` has messages where it is given, and an answer judged bad is no training target.
+    - every message has content, and every part that names a medium names one that is there and of
+      its kind;
+    - ``tools`` is JSON, ``rejected`` has messages where it is given, and an answer judged bad is no
+      training target.
 
     Raises:
         SchemaError: with the rule that is broken, the message's number and the conversation's id.
@@ -277,7 +300,9 @@ class Conversation(Struct, frozen=True):
         if not self.id:
             raise SchemaError("a conversation needs an id, found an empty one")
         if self.split not in _SPLITS:
-            raise SchemaError(f"conversation {self.id!r}: split must be train, val or test, found {self.split!r}")
+            raise SchemaError(
+                f"conversation {self.id!r}: split must be train, val or test, found {self.split!r}"
+            )
         if not self.messages:
             raise SchemaError(f"conversation {self.id!r} has no messages", reason="no_conversation")
         _check_messages(self, self.messages)
@@ -285,7 +310,9 @@ class Conversation(Struct, frozen=True):
             _check_json(self.tools, f"conversation {self.id!r}: tools")
         if self.rejected is not None:
             if not self.rejected:
-                raise SchemaError(f"conversation {self.id!r}: rejected has no messages", reason="no_conversation")
+                raise SchemaError(
+                    f"conversation {self.id!r}: rejected has no messages", reason="no_conversation"
+                )
             _check_messages(self, self.rejected, "rejected message")
         if self.desirable is False:
             _check_untrained(self)
@@ -305,7 +332,9 @@ def user(*content: str | Part, train: bool = False) -> Message:
 
 @checked
 def assistant(*content: str | Part, train: bool = True) -> Message:
-    """Return an assistant message, a training target unless said otherwise; strings become text parts."""
+    """Return an assistant message, a training target unless said otherwise; strings become text
+    parts.
+    """
     return Message("assistant", _parts(content), train)
 
 
@@ -333,7 +362,9 @@ def _check_frame_times(times: tuple[float, ...], frames: tuple[bytes, ...] | Non
     if frames is not None and len(frames) != len(times):
         raise SchemaError(f"{len(frames)} cached frames but {len(times)} frame times")
     if not all(map(math.isfinite, times)):
-        raise SchemaError(f"frame times must be finite numbers, found {next(t for t in times if not math.isfinite(t))}")
+        raise SchemaError(
+            f"frame times must be finite numbers, found {next(t for t in times if not math.isfinite(t))}"
+        )
     if any(later < earlier for earlier, later in pairwise(times)):
         raise SchemaError("frame times must not decrease")
 
@@ -352,7 +383,9 @@ def _check_frame_paths(media: Media) -> None:
         raise SchemaError("frame_paths must be paths, one at least and none of them empty")
 
 
-def _check_messages(conversation: Conversation, messages: Sequence[Message], what: str = "message") -> None:
+def _check_messages(
+    conversation: Conversation, messages: Sequence[Message], what: str = "message"
+) -> None:
     for number, message in enumerate(messages):
         if message.role not in _ROLES:
             raise SchemaError(
@@ -361,7 +394,9 @@ def _check_messages(conversation: Conversation, messages: Sequence[Message], wha
                 reason="unknown_role",
             )
         if not message.content:
-            raise SchemaError(f"conversation {conversation.id!r}: {what} {number} is empty", reason="empty_turn")
+            raise SchemaError(
+                f"conversation {conversation.id!r}: {what} {number} is empty", reason="empty_turn"
+            )
         for part in message.content:
             if type(part) is not Text:
                 _check_reference(conversation, what, number, part)
@@ -386,8 +421,15 @@ def _check_reference(conversation: Conversation, what: str, number: int, part: P
         return
     else:
         fault = f"wants medium {index} to be of type {wanted}, found {media[index].type}"
-    raise SchemaError(f"conversation {conversation.id!r}: {what} {number} {fault}", reason="media_mismatch")
+    raise SchemaError(
+        f"conversation {conversation.id!r}: {what} {number} {fault}", reason="media_mismatch"
+    )
 
 
-_WANTED: Final[dict[type, MediaType]] = {Image: "image", Video: "video", Time: "video", Audio: "audio"}
+_WANTED: Final[dict[type, MediaType]] = {
+    Image: "image",
+    Video: "video",
+    Time: "video",
+    Audio: "audio",
+}
 """Which media parts speak of; regions may be of any."""

@@ -1,7 +1,8 @@
 """Laws that every format and every template keeps, for those who write one.
 
-Each function runs what it is given through all of them and raises a :class:`LawError`, an ``AssertionError``, that says
-which law is broken, by which record, and what was found. Call them from a test::
+Each function runs what it is given through all of them and raises a :class:`LawError`, an
+``AssertionError``, that says which law is broken, by which record, and what was found. Call them
+from a test::
 
     from mmdata.testing import check_format
 
@@ -59,18 +60,28 @@ class _Read:
     outcomes: list[Conversation | Reject]
 
 
-def check_format(format: Format, sources: Sequence[str | Path], *, said_otherwise: Sequence[str] = ()) -> None:  # noqa: A002
+def check_format(
+    format: Format,  # noqa: A002
+    sources: Sequence[str | Path],
+    *,
+    said_otherwise: Sequence[str] = (),
+) -> None:
     """Check that a format keeps the laws of formats when it reads the sources.
 
     - *Account*: every record ends as one row or as one reject, in its place.
-    - *Positions*: a record's file is one of the sources' and its number grows from record to record of a file.
-    - *Bulk = single*: what is read of many records at once is what is read of each, whatever the batches.
-    - *Nothing vanishes*: every value in a record is found in its conversation: in texts, paths, or ``extra``.
-    - *Determinism*: read twice, or after pickling the format, all is the same; reading leaves records as they were.
+    - *Positions*: a record's file is one of the sources' and its number grows from record to record
+      of a file.
+    - *Bulk = single*: what is read of many records at once is what is read of each, whatever the
+      batches.
+    - *Nothing vanishes*: every value in a record is found in its conversation: in texts, paths, or
+      ``extra``.
+    - *Determinism*: read twice, or after pickling the format, all is the same; reading leaves
+      records as they were.
     - *Media*: every path has a place to be looked for.
 
-    ``said_otherwise`` are regular expressions of what the format says in another way than the record does, such as
-    ``r"<box>.*?</box>"`` where boxes in a text become regions. They are looked for in the record's texts.
+    ``said_otherwise`` are regular expressions of what the format says in another way than the
+    record does, such as ``r"<box>.*?</box>"`` where boxes in a text become regions. They are looked
+    for in the record's texts.
 
     Raises:
         LawError: a law is broken.
@@ -103,12 +114,16 @@ def _read_one_by_one(reader: Format, sources: Sequence[Path]) -> _Read:
         before = copy.deepcopy(record)
         try:
             outcomes.append(reader.conversation(record))
-        except Exception as error:  # as a conversion does: whatever a format stumbles over costs that record alone
+        except (
+            Exception
+        ) as error:  # as a conversion does: whatever a format stumbles over costs that record alone
             outcomes.append(record.rejected(error))
         _require(record == before, "determinism", f"{_name(record)} was changed while it was read")
 
     kept = [outcome for outcome in outcomes if isinstance(outcome, Conversation)]
-    _require(bool(kept), "account", f"no record became a conversation; the first became {outcomes[0]}")
+    _require(
+        bool(kept), "account", f"no record became a conversation; the first became {outcomes[0]}"
+    )
     return _Read(records, outcomes)
 
 
@@ -122,9 +137,15 @@ def _check_positions(records: Sequence[Record | Reject], sources: Sequence[Path]
         known = any(path == root or root in path.parents for root in roots)
         _require(known, "positions", f"{_name(record)} is in none of the sources")
         if last is not None and last[0] == file:
-            _require(number > last[1], "positions", f"{_name(record)} comes after number {last[1]} of the same file")
+            _require(
+                number > last[1],
+                "positions",
+                f"{_name(record)} comes after number {last[1]} of the same file",
+            )
         else:
-            _require(file not in done, "positions", f"{_name(record)} comes after records of other files")
+            _require(
+                file not in done, "positions", f"{_name(record)} comes after records of other files"
+            )
             done.add(file)
         last = file, number
 
@@ -132,7 +153,8 @@ def _check_positions(records: Sequence[Record | Reject], sources: Sequence[Path]
 def _check_bulk(reader: Format, sources: Sequence[Path], found: _Read) -> None:
     rows = [outcome for outcome in found.outcomes if isinstance(outcome, Conversation)]
     rejects = [outcome for outcome in found.outcomes if isinstance(outcome, Reject)]
-    # Through a batch, as those read at once: both have then been rounded and written as JSON in the same way.
+    # Through a batch, as those read at once: both have then been rounded and written as JSON in the
+    # same way.
     single = list(ConversationBatch.from_conversations(rows).conversations())
     names = [
         _name(record)
@@ -143,27 +165,53 @@ def _check_bulk(reader: Format, sources: Sequence[Path], found: _Read) -> None:
     for size in _BATCH_SIZES:
         batches = list(read_batches(reader, sources, records=size))
         count = sum(batch.num_records for batch in batches)
-        _require(count == len(found.records), "account", f"{len(found.records)} records make {count} rows and rejects")
+        _require(
+            count == len(found.records),
+            "account",
+            f"{len(found.records)} records make {count} rows and rejects",
+        )
 
         many = [conversation for batch in batches for conversation in batch.conversations()]
         for name, one, other in zip(names, single, many, strict=False):
-            _require(one == other, "bulk = single", f"{name} is read alone as {one!r}, and among others as {other!r}")
-        _require(len(many) == len(single), "account", f"{len(single)} rows one by one are {len(many)} in batches")
+            _require(
+                one == other,
+                "bulk = single",
+                f"{name} is read alone as {one!r}, and among others as {other!r}",
+            )
+        _require(
+            len(many) == len(single),
+            "account",
+            f"{len(single)} rows one by one are {len(many)} in batches",
+        )
         refused = [reject for batch in batches for _, reject in batch.rejects]
         places = [(reject.file, reject.record, reject.reason) for reject in refused]
         wanted = [(reject.file, reject.record, reject.reason) for reject in rejects]
-        _require(places == wanted, "bulk = single", f"rejects one by one are {wanted}, and in batches {places}")
+        _require(
+            places == wanted,
+            "bulk = single",
+            f"rejects one by one are {wanted}, and in batches {places}",
+        )
 
 
 def _check_deterministic(reader: Format, sources: Sequence[Path], found: _Read) -> None:
     again = pickle.loads(pickle.dumps(reader))
-    _require(again == reader, "determinism", "the format is another after pickling; make it a frozen dataclass")
+    _require(
+        again == reader,
+        "determinism",
+        "the format is another after pickling; make it a frozen dataclass",
+    )
     for record, other in zip(found.records, again.records(sources), strict=True):
-        _require(record == other, "determinism", f"{_name(record)} was read a second time as {other!r}")
+        _require(
+            record == other, "determinism", f"{_name(record)} was read a second time as {other!r}"
+        )
     for record, outcome in zip(found.records, found.outcomes, strict=True):
         if isinstance(record, Record) and isinstance(outcome, Conversation):
             second = again.conversation(record)
-            _require(outcome == second, "determinism", f"{_name(record)} was read a second time as {second!r}")
+            _require(
+                outcome == second,
+                "determinism",
+                f"{_name(record)} was read a second time as {second!r}",
+            )
 
 
 def _check_candidates(reader: Format, record: Record, conversation: Conversation) -> None:
@@ -171,13 +219,20 @@ def _check_candidates(reader: Format, record: Record, conversation: Conversation
     for medium in conversation.media:
         if medium.path is not None:
             places = list(reader.candidates(medium.path, origin))
-            _require(bool(places), "media", f"{_name(record)}: there is no place to look for {medium.path!r}")
+            _require(
+                bool(places),
+                "media",
+                f"{_name(record)}: there is no place to look for {medium.path!r}",
+            )
 
 
-# --- nothing vanishes ------------------------------------------------------------------------------------------------
+# --- nothing vanishes
+# ------------------------------------------------------------------------------------------------
 
 
-def _check_nothing_vanishes(record: Record, conversation: Conversation, said_otherwise: Sequence[str]) -> None:
+def _check_nothing_vanishes(
+    record: Record, conversation: Conversation, said_otherwise: Sequence[str]
+) -> None:
     told = list(_words_of(conversation))
     text = "\0".join(told)  # which is in no text: nothing is found across the end of one
     exact = Counter(told)
@@ -249,20 +304,27 @@ def _name(record: Record | Reject) -> str:
     return f"record {number} of {record.file} (id {record.id!r})"
 
 
-# --- templates -------------------------------------------------------------------------------------------------------
+# --- templates
+# -------------------------------------------------------------------------------------------------------
 
 
 def check_template(template: Template, conversations: Sequence[Conversation]) -> None:
-    """Check that a template keeps the laws of templates with these conversations, two or more, all with answers.
+    """Check that a template keeps the laws of templates with these conversations, two or more, all
+    with answers.
 
-    - *Prefix = prompt*: what a model is asked for an answer is what it was trained to answer, token by token.
-    - *Labels by structure*: the tokens that are trained on are those of the trained answers (of all, or of the last
-      alone) and of what ends them; none stands in a medium's slot, none belongs to a message that is not trained.
-    - *Shape*: the arrays are as long as the sample, slots ascend and do not overlap, the length is known before.
+    - *Prefix = prompt*: what a model is asked for an answer is what it was trained to answer, token
+      by token.
+    - *Labels by structure*: the tokens that are trained on are those of the trained answers (of
+      all, or of the last alone) and of what ends them; none stands in a medium's slot, none belongs
+      to a message that is not trained.
+    - *Shape*: the arrays are as long as the sample, slots ascend and do not overlap, the length is
+      known before.
     - *Determinism*: encoded twice, or after pickling the template, all is the same.
-    - *Resume*: a :class:`mmdata.pipeline.Stream` over it goes on after every step as if it had never stopped.
+    - *Resume*: a :class:`mmdata.pipeline.Stream` over it goes on after every step as if it had
+      never stopped.
 
-    Media must be readable: the last law decodes them. Give a template whose options train on answers alone.
+    Media must be readable: the last law decodes them. Give a template whose options train on
+    answers alone.
 
     Raises:
         LawError: a law is broken.
@@ -271,8 +333,14 @@ def check_template(template: Template, conversations: Sequence[Conversation]) ->
     again = pickle.loads(pickle.dumps(template))
     for conversation in conversations:
         sample = _encode(template, conversation)
-        same = _is_same(sample, _encode(template, conversation)) and _is_same(sample, _encode(again, conversation))
-        _require(same, "determinism", f"{conversation.id!r} is encoded otherwise a second time, or after pickling")
+        same = _is_same(sample, _encode(template, conversation)) and _is_same(
+            sample, _encode(again, conversation)
+        )
+        _require(
+            same,
+            "determinism",
+            f"{conversation.id!r} is encoded otherwise a second time, or after pickling",
+        )
         _check_shape(template, conversation, sample)
         _check_prefix(template, conversation)
         _check_labels(template, conversation, sample)
@@ -283,7 +351,9 @@ def _encode(template: Template, conversation: Conversation) -> Encoded:
     try:
         return template.encode(conversation)
     except TokenError as error:
-        raise LawError(f"labels by structure: {conversation.id!r} cannot be encoded: {error}") from error
+        raise LawError(
+            f"labels by structure: {conversation.id!r} cannot be encoded: {error}"
+        ) from error
 
 
 def _is_same(one: Encoded, other: Encoded) -> bool:
@@ -298,17 +368,35 @@ def _is_same(one: Encoded, other: Encoded) -> bool:
 def _check_shape(template: Template, conversation: Conversation, sample: Encoded) -> None:
     name, length = repr(conversation.id), len(sample)
     known = template.length(conversation)
-    _require(known == length + sample.cut, "shape", f"{name} has {length + sample.cut} tokens, length() says {known}")
-    _require(sample.labels.shape == (length,), "shape", f"{name}: labels of the shape {sample.labels.shape}")
-    _require(sample.position_ids.shape[-1] == length, "shape", f"{name}: positions {sample.position_ids.shape}")
+    _require(
+        known == length + sample.cut,
+        "shape",
+        f"{name} has {length + sample.cut} tokens, length() says {known}",
+    )
+    _require(
+        sample.labels.shape == (length,),
+        "shape",
+        f"{name}: labels of the shape {sample.labels.shape}",
+    )
+    _require(
+        sample.position_ids.shape[-1] == length,
+        "shape",
+        f"{name}: positions {sample.position_ids.shape}",
+    )
     end = 0
     for slot in sample.slots:
-        _require(end <= slot.start < slot.stop <= length, "shape", f"{name}: {slot} overlaps or leaves the sample")
+        _require(
+            end <= slot.start < slot.stop <= length,
+            "shape",
+            f"{name}: {slot} overlaps or leaves the sample",
+        )
         end = slot.stop
 
 
 def _check_prefix(template: Template, conversation: Conversation) -> None:
-    """Compare, for every answer, the prompt for it with the beginning of the sample that ends with it."""
+    """Compare, for every answer, the prompt for it with the beginning of the sample that ends with
+    it.
+    """
     import numpy as np
 
     for number, message in enumerate(conversation.messages, 1):
@@ -321,17 +409,23 @@ def _check_prefix(template: Template, conversation: Conversation) -> None:
         same = np.array_equal(sample.input_ids[:start], prompt.input_ids)
         same = same and np.array_equal(sample.position_ids[..., :start], prompt.position_ids)
         name = f"{conversation.id!r}, message {number - 1}"
-        _require(same, "prefix = prompt", f"{name}: the prompt of {start} tokens does not begin the sample")
         _require(
-            prompt.trained == 0, "prefix = prompt", f"{name}: {prompt.trained} tokens of the prompt are trained on"
+            same,
+            "prefix = prompt",
+            f"{name}: the prompt of {start} tokens does not begin the sample",
+        )
+        _require(
+            prompt.trained == 0,
+            "prefix = prompt",
+            f"{name}: {prompt.trained} tokens of the prompt are trained on",
         )
 
 
 def _check_labels(template: Template, conversation: Conversation, sample: Encoded) -> None:
     _check_said(template, conversation, sample)
 
-    # Each answer alone: what another message left in the labels would now be found. Families that learn the last
-    # answer only refuse an earlier one, or learn nothing of it.
+    # Each answer alone: what another message left in the labels would now be found. Families that
+    # learn the last answer only refuse an earlier one, or learn nothing of it.
     for number, message in enumerate(conversation.messages):
         if message.role != "assistant":
             continue
@@ -341,7 +435,11 @@ def _check_labels(template: Template, conversation: Conversation, sample: Encode
         try:
             encoded = template.encode(alone)
         except TokenError:
-            _require(not is_last, "labels by structure", f"{conversation.id!r}: its last answer cannot be trained on")
+            _require(
+                not is_last,
+                "labels by structure",
+                f"{conversation.id!r}: its last answer cannot be trained on",
+            )
         else:
             if is_last or encoded.trained:
                 _check_said(template, alone, encoded)
@@ -359,11 +457,17 @@ def _check_said(template: Template, conversation: Conversation, sample: Encoded)
     answers = [message for message in conversation.messages if message.train]
     fits = _consists_of(said, answers) or _consists_of(said, answers[-1:])
     wanted = [message.text for message in answers]
-    _require(fits, "labels by structure", f"{name}: the labels say {said!r}, the trained messages {wanted!r}")
+    _require(
+        fits,
+        "labels by structure",
+        f"{name}: the labels say {said!r}, the trained messages {wanted!r}",
+    )
 
 
 def _consists_of(said: str, messages: Sequence[Message]) -> bool:
-    """Return whether a text is that of the messages, one after the other, with white space between them."""
+    """Return whether a text is that of the messages, one after the other, with white space between
+    them.
+    """
     for message in messages:
         text = message.text.strip()
         said = said.lstrip()
@@ -379,12 +483,16 @@ def _check_resume(template: Template, conversations: Sequence[Conversation]) -> 
     from mmdata.store.writer import Origin as StoreOrigin
     from mmdata.store.writer import StoreWriter
 
-    rows = [replace(conversation, id=f"{number}") for number, conversation in enumerate(conversations)]
+    rows = [
+        replace(conversation, id=f"{number}") for number, conversation in enumerate(conversations)
+    ]
     length = max(len(template.encode(row)) for row in rows)
     with TemporaryDirectory() as folder:
         place = Path(folder) / "store"
         origin = StoreOrigin("testing", {}, media_root=folder)
-        with StoreWriter(place, sources=sorted({row.source for row in rows}), origin=origin) as writer:
+        with StoreWriter(
+            place, sources=sorted({row.source for row in rows}), origin=origin
+        ) as writer:
             writer.write_conversations(rows)
         store = open_store(place)
 
@@ -397,16 +505,24 @@ def _check_resume(template: Template, conversations: Sequence[Conversation]) -> 
         for batch in whole:
             batches.append(batch)
             states.append(whole.state_dict())
-        _require(len(batches) == len(rows), "resume", f"{len(rows)} conversations make {len(batches)} batches of one")
+        _require(
+            len(batches) == len(rows),
+            "resume",
+            f"{len(rows)} conversations make {len(batches)} batches of one",
+        )
         for step, state in enumerate(states[:-1]):
             resumed = stream()
             resumed.load_state_dict(state)
             rest = list(resumed)
-            same = len(rest) == len(batches) - step and all(map(_is_same_batch, rest, batches[step:]))
+            same = len(rest) == len(batches) - step and all(
+                map(_is_same_batch, rest, batches[step:])
+            )
             _require(same, "resume", f"what follows step {step} differs after loading its state")
 
 
 def _is_same_batch(one: Batch, other: Batch) -> bool:
     import numpy as np
 
-    return one.ids == other.ids and all(np.array_equal(one.arrays[name], other.arrays[name]) for name in one.arrays)
+    return one.ids == other.ids and all(
+        np.array_equal(one.arrays[name], other.arrays[name]) for name in one.arrays
+    )

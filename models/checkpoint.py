@@ -1,7 +1,7 @@
 """Checkpoint files: safetensors and torch's zip format, read and written one tensor at a time.
 
-They are read here and not through the `safetensors` package because numpy has no bfloat16: such tensors travel as their
-16 bits, which splitting and stacking leave alone.
+They are read here and not through the `safetensors` package because numpy has no bfloat16: such
+tensors travel as their 16 bits, which splitting and stacking leave alone.
 """
 
 from __future__ import annotations
@@ -68,12 +68,16 @@ def open_checkpoint(path: Path) -> dict[str, StoredTensor]:
     for file in files:
         found = _open_file(file)
         if twice := tensors.keys() & found.keys():
-            raise ValueError(f"{file}: {min(twice)} is in {tensors[min(twice)].path.name} too; keep one of the files")
+            raise ValueError(
+                f"{file}: {min(twice)} is in {tensors[min(twice)].path.name} too; keep one of the files"
+            )
         tensors |= found
     for index in path.glob("*.safetensors.index.json"):
         listed = json.loads(index.read_text())["weight_map"]
         if missing := sorted(listed.keys() - tensors.keys()):
-            raise ValueError(f"{index}: {missing[0]} should be in {listed[missing[0]]}; fetch that shard again")
+            raise ValueError(
+                f"{index}: {missing[0]} should be in {listed[missing[0]]}; fetch that shard again"
+            )
     return tensors
 
 
@@ -90,11 +94,15 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= size - 8:
-            raise ValueError(f"{path}: not a safetensors file, or cut short ({size} bytes); fetch it again")
+            raise ValueError(
+                f"{path}: not a safetensors file, or cut short ({size} bytes); fetch it again"
+            )
         try:
             return json.loads(file.read(length)), 8 + length
         except ValueError as error:
-            raise ValueError(f"{path}: its header is not JSON; this is no safetensors file") from error
+            raise ValueError(
+                f"{path}: its header is not JSON; this is no safetensors file"
+            ) from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -106,8 +114,13 @@ def read_metadata(path: Path) -> dict[str, str]:
 def _stored(path: Path, name: str, entry: dict[str, Any], start: int, size: int) -> StoredTensor:
     dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if dtype not in NUMPY_TYPES:
-        raise ValueError(f"{path}: {name} is {dtype}; known are {', '.join(NUMPY_TYPES)} (no quantised weights)")
-    if end - begin != math.prod(shape) * np.dtype(NUMPY_TYPES[dtype]).itemsize or start + end > size:
+        raise ValueError(
+            f"{path}: {name} is {dtype}; known are {', '.join(NUMPY_TYPES)} (no quantised weights)"
+        )
+    if (
+        end - begin != math.prod(shape) * np.dtype(NUMPY_TYPES[dtype]).itemsize
+        or start + end > size
+    ):
         raise ValueError(f"{path}: {name} does not fit the file ({size} bytes); fetch it again")
     return StoredTensor(path, dtype, shape, start + begin)
 
@@ -118,7 +131,8 @@ def write_checkpoint(
     tensors: Iterable[tuple[str, NDArray[Any]]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `tensors`, pairs of a type name and an array in the order of `names`, holding one at a time.
+    """Write `tensors`, pairs of a type name and an array in the order of `names`, holding one at a
+    time.
 
     The file appears whole or not at all.
     """
@@ -145,7 +159,11 @@ def _write(
     offset = 0
     file.seek(8 + room)
     for name, (dtype, array) in zip(names, tensors, strict=True):
-        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [offset, offset + array.nbytes]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": array.shape,
+            "data_offsets": [offset, offset + array.nbytes],
+        }
         file.write(np.ascontiguousarray(array).data)
         offset += array.nbytes
     file.seek(0)
@@ -153,7 +171,9 @@ def _write(
 
 
 def convert_dtype(array: NDArray[Any], stored: str, wanted: str) -> NDArray[Any]:
-    """A float array in another type of `NUMPY_TYPES`; bfloat16 is rounded to nearest, ties to even."""
+    """A float array in another type of `NUMPY_TYPES`; bfloat16 is rounded to nearest, ties to
+    even.
+    """
     if stored == wanted:
         return array
     if stored == "BF16":

@@ -1,7 +1,7 @@
 """CogVLM2-Video: EVA2-CLIP-E, a 2 x 2 convolution with a gated adapter, Llama-3-8B.
 
-A frame gives `media_rows` rows: begin of image, the adapted patches row by row, end of image. The video model has no
-visual experts; its checkpoint only keeps the names of those of the image model.
+A frame gives `media_rows` rows: begin of image, the adapted patches row by row, end of image. The
+video model has no visual experts; its checkpoint only keeps the names of those of the image model.
 """
 
 from __future__ import annotations
@@ -47,15 +47,32 @@ class CogVLM2VideoConfig:
 
 PRESETS = {
     "tiny": CogVLM2VideoConfig(
-        vision=VisionConfig(image_size=56, patch_size=14, hidden=64, layers=2, heads=4, mlp=128, norm="output"),
+        vision=VisionConfig(
+            image_size=56, patch_size=14, hidden=64, layers=2, heads=4, mlp=128, norm="output"
+        ),
         language=DecoderConfig(
-            vocabulary=128256, hidden=64, layers=2, heads=4, key_heads=2, head_size=16, mlp=128, rope_base=500000.0
+            vocabulary=128256,
+            hidden=64,
+            layers=2,
+            heads=4,
+            key_heads=2,
+            head_size=16,
+            mlp=128,
+            rope_base=500000.0,
         ),
         adapter_mlp=128,
     ),
     # THUDM/cogvlm2-video-llama3-chat
     "13b": CogVLM2VideoConfig(
-        vision=VisionConfig(image_size=224, patch_size=14, hidden=1792, layers=63, heads=16, mlp=15360, norm="output"),
+        vision=VisionConfig(
+            image_size=224,
+            patch_size=14,
+            hidden=1792,
+            layers=63,
+            heads=16,
+            mlp=15360,
+            norm="output",
+        ),
         language=DecoderConfig(
             vocabulary=128256,
             hidden=4096,
@@ -78,7 +95,9 @@ LORA = LoraConfig(rank=8, alpha=32, targets=r"language\.layers\..*", split=True,
 
 
 class Adapter(nn.Cell):
-    """Four neighbouring patches become one token embedding; learned vectors mark begin and end of the frame."""
+    """Four neighbouring patches become one token embedding; learned vectors mark begin and end of
+    the frame.
+    """
 
     def __init__(self, config: CogVLM2VideoConfig) -> None:
         super().__init__()
@@ -92,7 +111,9 @@ class Adapter(nn.Cell):
         self.end = normal(1, hidden)
 
     def convolve(self, patches: Tensor) -> Tensor:
-        """(frames, side², vision hidden) -> (frames, (side / 2)², vision hidden); an odd side loses its last row."""
+        """(frames, side², vision hidden) -> (frames, (side / 2)², vision hidden); an odd side loses
+        its last row.
+        """
         frames, _, size = patches.shape
         grid = patches.reshape(frames, self.side, self.side, size).transpose(0, 3, 1, 2)
         return self.conv(grid)
@@ -106,7 +127,9 @@ class Adapter(nn.Cell):
 
 
 class CogVLM2Video(VisionLanguageModel):
-    """Clips and text in; see `VisionLanguageModel.construct`. Give it positions: a frame's patches share one."""
+    """Clips and text in; see `VisionLanguageModel.construct`. Give it positions: a frame's patches
+    share one.
+    """
 
     def __init__(self, config: CogVLM2VideoConfig) -> None:
         super().__init__(config)
@@ -152,7 +175,9 @@ def from_hf(config: dict[str, Any]) -> CogVLM2VideoConfig:
 
 
 def weight_map(config: CogVLM2VideoConfig) -> list[Weight]:
-    """Our parameters and the tensors of the Hugging Face checkpoint (rotary `inv_freq` buffers are computed anew)."""
+    """Our parameters and the tensors of the Hugging Face checkpoint (rotary `inv_freq` buffers are
+    computed anew).
+    """
     vision, hidden = "model.vision.", config.language.hidden
     embedding, adapter = vision + "patch_embedding.", vision + "linear_proj."
     weights = [
@@ -175,8 +200,12 @@ def weight_map(config: CogVLM2VideoConfig) -> list[Weight]:
             *affine(ours + "attention.out", theirs + "attention.dense"),
             *affine(ours + "mlp.up", theirs + "mlp.fc1"),
             *affine(ours + "mlp.down", theirs + "mlp.fc2"),
-            *affine(ours + "norm1", theirs + "input_layernorm"),  # in spite of its name applied after attention
-            *affine(ours + "norm2", theirs + "post_attention_layernorm"),  # and this one after the MLP
+            *affine(
+                ours + "norm1", theirs + "input_layernorm"
+            ),  # in spite of its name applied after attention
+            *affine(
+                ours + "norm2", theirs + "post_attention_layernorm"
+            ),  # and this one after the MLP
         ]
     for i in range(config.language.layers):
         weights += _language_layer(f"language.layers.{i}.", f"model.layers.{i}.")
@@ -190,7 +219,10 @@ def _adapter(theirs: str) -> list[Weight]:
         "mlp.up": "dense_h_to_4h",
         "mlp.down": "dense_4h_to_h",
     }
-    return [Weight(f"adapter.{name}.weight", (f"{theirs}{their}.weight",)) for name, their in names.items()]
+    return [
+        Weight(f"adapter.{name}.weight", (f"{theirs}{their}.weight",))
+        for name, their in names.items()
+    ]
 
 
 def _language_layer(ours: str, theirs: str) -> list[Weight]:
@@ -203,7 +235,10 @@ def _language_layer(ours: str, theirs: str) -> list[Weight]:
         "norm1": "input_layernorm",
         "norm2": "post_attention_layernorm",
     }
-    return [Weight(f"{ours}{name}.weight", (f"{theirs}{their}.weight",)) for name, their in names.items()]
+    return [
+        Weight(f"{ours}{name}.weight", (f"{theirs}{their}.weight",))
+        for name, their in names.items()
+    ]
 
 
 def canonical_name(name: str, part: str = "full") -> str:

@@ -1,4 +1,6 @@
-"""The Llama-style decoder behind LLaVA-NeXT-Video (Vicuna), CogVLM2-Video (Llama-3) and Qwen-VL (Qwen)."""
+"""The Llama-style decoder behind LLaVA-NeXT-Video (Vicuna), CogVLM2-Video (Llama-3) and Qwen-VL
+(Qwen).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from models.modules import (
     split_heads,
 )
 
-Turns = tuple[Tensor, Tensor, Tensor, Tensor]  # cosine and sine for queries, cosine and sine for keys
+Turns = tuple[
+    Tensor, Tensor, Tensor, Tensor
+]  # cosine and sine for queries, cosine and sine for keys
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,17 @@ class DecoderConfig:
     @property
     def qkv_rows(self) -> tuple[int, int, int]:
         """Rows of the fused projection that make queries, keys and values."""
-        return self.heads * self.head_size, self.key_heads * self.head_size, self.key_heads * self.head_size
+        return (
+            self.heads * self.head_size,
+            self.key_heads * self.head_size,
+            self.key_heads * self.head_size,
+        )
 
 
 class CausalAttention(CachedAttention):
-    """Rotary self-attention with grouped key heads, one fused projection and, when decoding, a cache."""
+    """Rotary self-attention with grouped key heads, one fused projection and, when decoding, a
+    cache.
+    """
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(config.key_heads, config.head_size)
@@ -84,7 +94,9 @@ class DecoderLayer(nn.Cell):
 
 
 class Decoder(nn.Cell):
-    """Token embeddings to final hidden states; `embedding` and `head` stand beside for the model to use."""
+    """Token embeddings to final hidden states; `embedding` and `head` stand beside for the model to
+    use.
+    """
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()

@@ -17,7 +17,9 @@ from models.model import VisionLanguageModel
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose a token: temperature 0 takes the likeliest; top_k 0 and top_p 1 leave all tokens in the draw."""
+    """How to choose a token: temperature 0 takes the likeliest; top_k 0 and top_p 1 leave all
+    tokens in the draw.
+    """
 
     temperature: float = 0.0
     top_k: int = 0
@@ -29,9 +31,11 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True)
 class Prompt:
-    """A batch of prompts as arrays, padded on the right; the first axis is the batch but for `pixel_values`.
+    """A batch of prompts as arrays, padded on the right; the first axis is the batch but for
+    `pixel_values`.
 
-    `lengths` (batch,) counts what is not padding. The others are as `VisionLanguageModel.construct` has them.
+    `lengths` (batch,) counts what is not padding. The others are as `VisionLanguageModel.construct`
+    has them.
     """
 
     input_ids: NDArray[Any]
@@ -64,18 +68,23 @@ class NextToken(nn.Cell):
             input_ids, position_ids, segment_ids, pixel_values, media_index, slots, prompt_length
         )
         index = ops.broadcast_to(last[:, None, None], (hidden.shape[0], 1, hidden.shape[2]))
-        return self.model.language.head(ops.gather_elements(hidden, 1, index))[:, 0].astype(ms.float32)
+        return self.model.language.head(ops.gather_elements(hidden, 1, index))[:, 0].astype(
+            ms.float32
+        )
 
 
 class Generator:
-    """A model ready to answer `batch` prompts at a time, none longer than `length` tokens with its answer.
+    """A model ready to answer `batch` prompts at a time, none longer than `length` tokens with its
+    answer.
 
     Prompts are padded to a multiple of `bucket`, as each new width is compiled once in graph mode.
 
     The model is switched to evaluation and keeps its caches until `models.cache.drop_caches`.
     """
 
-    def __init__(self, model: VisionLanguageModel, batch: int, length: int, bucket: int = 64) -> None:
+    def __init__(
+        self, model: VisionLanguageModel, batch: int, length: int, bucket: int = 64
+    ) -> None:
         model.set_train(False)
         make_caches(model, batch, length, model.dtype)
         self.batch, self.length, self.bucket = batch, length, bucket
@@ -91,7 +100,9 @@ class Generator:
         sampling: Sampling = GREEDY,
         seed: int = 0,
     ) -> list[list[int]]:
-        """The answer to each prompt: at most `max_new_tokens` ids, without the stop id that ended it."""
+        """The answer to each prompt: at most `max_new_tokens` ids, without the stop id that ended
+        it.
+        """
         answers: list[list[int]] = [[] for _ in prompt.input_ids]
         open_answers = set(range(len(answers)))
         for tokens, _ in self.steps(prompt, max_new_tokens, sampling, seed):
@@ -105,16 +116,20 @@ class Generator:
     def steps(
         self, prompt: Prompt, max_new_tokens: int, sampling: Sampling = GREEDY, seed: int = 0
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Token by token: the chosen ids (batch,) int32 and the logits (batch, vocabulary) they were chosen by.
+        """Token by token: the chosen ids (batch,) int32 and the logits (batch, vocabulary) they
+        were chosen by.
 
         Raises:
-            ValueError: if the prompts are not `batch` many, or prompt and answer may grow beyond `length`.
+            ValueError: if the prompts are not `batch` many, or prompt and answer may grow beyond
+                `length`.
         """
         self._check(prompt, max_new_tokens)
         rng = np.random.default_rng(seed)
         lengths = Tensor(prompt.lengths.astype(np.int32))
         logits = self._read(prompt, lengths)
-        positions = np.take_along_axis(prompt.position_ids, _at(prompt.lengths - 1, prompt.position_ids.ndim), -1)
+        positions = np.take_along_axis(
+            prompt.position_ids, _at(prompt.lengths - 1, prompt.position_ids.ndim), -1
+        )
         for done in range(max_new_tokens):
             tokens = choose(logits, sampling, rng)
             yield tokens, logits
@@ -126,12 +141,18 @@ class Generator:
     def _check(self, prompt: Prompt, max_new_tokens: int) -> None:
         longest = int(prompt.lengths.max()) + max_new_tokens
         if len(prompt.input_ids) != self.batch:
-            raise ValueError(f"{len(prompt.input_ids)} prompts for a generator of {self.batch}; fill up the batch")
+            raise ValueError(
+                f"{len(prompt.input_ids)} prompts for a generator of {self.batch}; fill up the batch"
+            )
         if longest > self.length:
-            raise ValueError(f"prompt and answer need {longest} tokens, the cache holds {self.length}; make it longer")
+            raise ValueError(
+                f"prompt and answer need {longest} tokens, the cache holds {self.length}; make it longer"
+            )
 
     def _read(self, prompt: Prompt, lengths: Tensor) -> NDArray[Any]:
-        """Fill the caches from the prompts; the logits (batch, vocabulary) of the first token of each answer."""
+        """Fill the caches from the prompts; the logits (batch, vocabulary) of the first token of
+        each answer.
+        """
         width = min(-(-int(prompt.lengths.max()) // self.bucket) * self.bucket, self.length)
         slots = np.broadcast_to(np.arange(width), (self.batch, width))
         inputs = (
@@ -149,9 +170,13 @@ class Generator:
     def _step(
         self, tokens: NDArray[Any], positions: NDArray[Any], slots: NDArray[Any], lengths: Tensor
     ) -> NDArray[Any]:
-        ids, positions, slots = (Tensor(array.astype(np.int32)) for array in (tokens[:, None], positions, slots))
+        ids, positions, slots = (
+            Tensor(array.astype(np.int32)) for array in (tokens[:, None], positions, slots)
+        )
         last = ops.zeros_like(lengths)
-        logits: NDArray[Any] = self.next_token(ids, positions, None, None, None, slots, lengths, last).asnumpy()
+        logits: NDArray[Any] = self.next_token(
+            ids, positions, None, None, None, slots, lengths, last
+        ).asnumpy()
         return logits
 
 
@@ -175,7 +200,9 @@ def choose(logits: NDArray[Any], sampling: Sampling, rng: np.random.Generator) -
 
 
 def _draw(logits: NDArray[Any], sampling: Sampling, rng: np.random.Generator) -> int:
-    """A draw among the `top_k` likeliest tokens, of these the fewest that hold `top_p` of the probability."""
+    """A draw among the `top_k` likeliest tokens, of these the fewest that hold `top_p` of the
+    probability.
+    """
     order = np.argsort(-logits, kind="stable")[: sampling.top_k or None]
     weights = np.exp(logits[order] - logits[order[0]], dtype=np.float64)
     weights /= weights.sum()

@@ -1,8 +1,10 @@
-"""LLaVA-NeXT-Video: CLIP ViT-L/14-336, a two-layer projector, anyres tiles or pooled video frames, Vicuna.
+"""LLaVA-NeXT-Video: CLIP ViT-L/14-336, a two-layer projector, anyres tiles or pooled video frames,
+Vicuna.
 
-An image here is one tile of a picture or one frame of a clip. It gives `media_rows` rows, from which `media_index`
-takes what a position needs: first the features of the grid, row by row (for pictures); then those of the pooled grid
-(for clips); last the newline vector (which ends each row of an unpadded picture).
+An image here is one tile of a picture or one frame of a clip. It gives `media_rows` rows, from
+which `media_index` takes what a position needs: first the features of the grid, row by row (for
+pictures); then those of the pooled grid (for clips); last the newline vector (which ends each row
+of an unpadded picture).
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ from models.vit import VisionConfig, VisionTransformer
 class LlavaNextVideoConfig:
     """`pool_mode` is average, max or bilinear.
 
-    `pool_before_projector`: True is how the 7B checkpoint was trained and how transformers runs it; LLaVA-NeXT since
-    August 2024 and MindFormers pool after it, which is another function.
+    `pool_before_projector`: True is how the 7B checkpoint was trained and how transformers runs it;
+    LLaVA-NeXT since August 2024 and MindFormers pool after it, which is another function.
     """
 
     vision: VisionConfig
@@ -61,24 +63,49 @@ class LlavaNextVideoConfig:
 
 
 # CLIP's tower.
-clip = partial(VisionConfig, activation="quick_gelu", eps=1e-5, patch_bias=False, norm_embeddings=True)
+clip = partial(
+    VisionConfig, activation="quick_gelu", eps=1e-5, patch_bias=False, norm_embeddings=True
+)
 
 PRESETS = {
     "tiny": LlavaNextVideoConfig(
-        vision=clip(layers=3, layers_used=2, image_size=56, patch_size=14, hidden=64, heads=4, mlp=128),
-        language=DecoderConfig(vocabulary=32064, hidden=64, layers=2, heads=4, key_heads=4, head_size=16, mlp=128),
+        vision=clip(
+            layers=3, layers_used=2, image_size=56, patch_size=14, hidden=64, heads=4, mlp=128
+        ),
+        language=DecoderConfig(
+            vocabulary=32064, hidden=64, layers=2, heads=4, key_heads=4, head_size=16, mlp=128
+        ),
     ),
     # llava-hf/LLaVA-NeXT-Video-7B-hf
     "7b": LlavaNextVideoConfig(
-        vision=clip(layers=24, layers_used=23, image_size=336, patch_size=14, hidden=1024, heads=16, mlp=4096),
+        vision=clip(
+            layers=24,
+            layers_used=23,
+            image_size=336,
+            patch_size=14,
+            hidden=1024,
+            heads=16,
+            mlp=4096,
+        ),
         language=DecoderConfig(
-            vocabulary=32064, hidden=4096, layers=32, heads=32, key_heads=32, head_size=128, mlp=11008
+            vocabulary=32064,
+            hidden=4096,
+            layers=32,
+            heads=32,
+            key_heads=32,
+            head_size=128,
+            mlp=11008,
         ),
     ),
 }
 
 # What a training stage can set free: the beginnings of parameter names.
-PARTS = {"vision": ("vision",), "projector": ("projector.",), "newline": ("newline",), "language": ("language.",)}
+PARTS = {
+    "vision": ("vision",),
+    "projector": ("projector.",),
+    "newline": ("newline",),
+    "language": ("language.",),
+}
 
 # As in LLaVA-1.5's finetune_lora.sh: every linear layer of the language model.
 LORA = LoraConfig(rank=128, alpha=256, targets=r"language\.layers\..*", split=True, dropout=0.05)
@@ -131,7 +158,9 @@ class LlavaNextVideo(VisionLanguageModel):
         super().__init__(config)
         hidden = config.language.hidden
         self.vision = VisionTransformer(config.vision)
-        self.vision_norm = LayerNorm(config.vision.hidden, config.vision.eps)  # in the checkpoint, in no forward pass
+        self.vision_norm = LayerNorm(
+            config.vision.hidden, config.vision.eps
+        )  # in the checkpoint, in no forward pass
         self.projector = Projector(config.vision.hidden, hidden)
         self.newline = normal(hidden, std=hidden**-0.5)
         self.pool = FramePool(config)
@@ -139,10 +168,18 @@ class LlavaNextVideo(VisionLanguageModel):
 
     def media(self, pixels: Tensor) -> Tensor:
         """(images, media rows, hidden): grid, pooled grid and newline of each tile or frame."""
-        features = self.vision(pixels)[:, 1:]  # without the class token: (images, side², vision hidden)
+        features = self.vision(pixels)[
+            :, 1:
+        ]  # without the class token: (images, side², vision hidden)
         grid = self.projector(features)
-        pooled = self.projector(self.pool(features)) if self.config.pool_before_projector else self.pool(grid)
-        newline = ops.broadcast_to(self.newline.astype(grid.dtype), (grid.shape[0], 1, grid.shape[2]))
+        pooled = (
+            self.projector(self.pool(features))
+            if self.config.pool_before_projector
+            else self.pool(grid)
+        )
+        newline = ops.broadcast_to(
+            self.newline.astype(grid.dtype), (grid.shape[0], 1, grid.shape[2])
+        )
         return ops.cat((grid, pooled, newline), 1)
 
 
@@ -150,13 +187,17 @@ MODEL = LlavaNextVideo
 
 
 def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
-    """Our config from the `config.json` of a Hugging Face checkpoint (LlavaNext or LlavaNextVideo)."""
+    """Our config from the `config.json` of a Hugging Face checkpoint (LlavaNext or
+    LlavaNextVideo).
+    """
     vision, text = config["vision_config"], config["text_config"]
     layers, heads = vision["num_hidden_layers"], text["num_attention_heads"]
     return LlavaNextVideoConfig(
         vision=clip(
             layers=layers,
-            layers_used=layers + 1 + config.get("vision_feature_layer", -2),  # -1 is the output of the last layer
+            layers_used=layers
+            + 1
+            + config.get("vision_feature_layer", -2),  # -1 is the output of the last layer
             image_size=vision["image_size"],
             patch_size=vision["patch_size"],
             hidden=vision["hidden_size"],
@@ -181,11 +222,17 @@ def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
 
 
 def weight_map(config: LlavaNextVideoConfig) -> list[Weight]:
-    """Our parameters and the tensors of the Hugging Face checkpoint (as transformers 4.42 to 4.51 name them)."""
+    """Our parameters and the tensors of the Hugging Face checkpoint (as transformers 4.42 to 4.51
+    name them).
+    """
     tower, text = "vision_tower.vision_model.", "language_model."
     weights = [
         Weight("newline", ("image_newline",)),
-        Weight("vision.class_token", (tower + "embeddings.class_embedding",), shape=(config.vision.hidden,)),
+        Weight(
+            "vision.class_token",
+            (tower + "embeddings.class_embedding",),
+            shape=(config.vision.hidden,),
+        ),
         Weight("vision.patch.weight", (tower + "embeddings.patch_embedding.weight",)),
         Weight("vision.positions", (tower + "embeddings.position_embedding.weight",)),
         *affine("vision.norm", tower + "pre_layrnorm"),
@@ -197,9 +244,13 @@ def weight_map(config: LlavaNextVideoConfig) -> list[Weight]:
         Weight("language.head.weight", (text + "lm_head.weight",)),
     ]
     for i in range(config.vision.layers):
-        weights += _vision_layer(f"vision.layers.{i}.", f"{tower}encoder.layers.{i}.", config.vision.hidden)
+        weights += _vision_layer(
+            f"vision.layers.{i}.", f"{tower}encoder.layers.{i}.", config.vision.hidden
+        )
     for i in range(config.language.layers):
-        weights += _language_layer(f"language.layers.{i}.", f"{text}model.layers.{i}.", config.language.qkv_rows)
+        weights += _language_layer(
+            f"language.layers.{i}.", f"{text}model.layers.{i}.", config.language.qkv_rows
+        )
     return weights
 
 
@@ -222,7 +273,10 @@ def _language_layer(ours: str, theirs: str, rows: tuple[int, ...]) -> list[Weigh
         Weight(ours + "attention.out.weight", (theirs + "self_attn.o_proj.weight",)),
         Weight(ours + "norm1.weight", (theirs + "input_layernorm.weight",)),
         Weight(ours + "norm2.weight", (theirs + "post_attention_layernorm.weight",)),
-        *(Weight(f"{ours}mlp.{name}.weight", (f"{theirs}mlp.{name}_proj.weight",)) for name in ("gate", "up", "down")),
+        *(
+            Weight(f"{ours}mlp.{name}.weight", (f"{theirs}mlp.{name}_proj.weight",))
+            for name in ("gate", "up", "down")
+        ),
     ]
 
 
@@ -238,13 +292,21 @@ def canonical_name(name: str, part: str = "full") -> str:
         return f"language_model.{name}"
     if name.startswith("vision_tower.") and not name.startswith("vision_tower.vision_model."):
         return name.replace("vision_tower.", "vision_tower.vision_model.", 1)
-    if name.startswith("language_model.") and not name.startswith(("language_model.model.", "language_model.lm_head.")):
+    if name.startswith("language_model.") and not name.startswith(
+        ("language_model.model.", "language_model.lm_head.")
+    ):
         return name.replace("language_model.", "language_model.model.", 1)
     return f"language_model.{name}" if name.startswith("lm_head.") else name
 
 
-# Transformers from 4.52 on puts `model.` in front of these; a Llama model has `model.layers`, which is another thing.
-WRAPPED = ("model.vision_tower.", "model.multi_modal_projector.", "model.language_model.", "model.image_newline")
+# Transformers from 4.52 on puts `model.` in front of these; a Llama model has `model.layers`, which
+# is another thing.
+WRAPPED = (
+    "model.vision_tower.",
+    "model.multi_modal_projector.",
+    "model.language_model.",
+    "model.image_newline",
+)
 
 
 def mindformers_map(config: LlavaNextVideoConfig) -> list[Weight]:

@@ -1,4 +1,6 @@
-"""The frame that the four families fill in: embed the text, put the media in place, decode, predict."""
+"""The frame that the four families fill in: embed the text, put the media in place, decode,
+predict.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ from models.modules import merge_media, next_token_loss, normalise_pixels, numer
 class VisionLanguageModel(nn.Cell):
     """Text and media in, loss or logits out.
 
-    A family adds `media`, and its decoder as `language`, which has `embedding` and `head`. Its config has `dtype`,
-    `pixel_mean` and `pixel_std`. Positions grow by `position_step` with each token generated.
+    A family adds `media`, and its decoder as `language`, which has `embedding` and `head`. Its
+    config has `dtype`, `pixel_mean` and `pixel_std`. Positions grow by `position_step` with each
+    token generated.
     """
 
     position_step: int | tuple[int, ...] = 1
@@ -40,12 +43,15 @@ class VisionLanguageModel(nn.Cell):
     ) -> Tensor:
         """Final hidden states, (batch, length, hidden).
 
-        For generation, all int32: `slots` (batch, length), where the tokens go in the caches; `prompt_length` (batch,),
-        how long the prompts were. The other arguments are those of `construct`.
+        For generation, all int32: `slots` (batch, length), where the tokens go in the caches;
+        `prompt_length` (batch,), how long the prompts were. The other arguments are those of
+        `construct`.
         """
         x = self.language.embedding(input_ids).astype(self.dtype)
         if pixel_values is not None:
-            pixels = normalise_pixels(pixel_values, self.config.pixel_mean, self.config.pixel_std, self.dtype)
+            pixels = normalise_pixels(
+                pixel_values, self.config.pixel_mean, self.config.pixel_std, self.dtype
+            )
             x = merge_media(x, self.media(pixels), media_index)
         positions = arange_positions(x) if position_ids is None else position_ids
         return self.language(x, positions, segment_ids, slots, prompt_length)
@@ -59,12 +65,14 @@ class VisionLanguageModel(nn.Cell):
         pixel_values: Tensor | None = None,
         media_index: Tensor | None = None,
     ) -> Tensor:
-        """The mean loss, a float32 scalar, if there are labels; else logits (batch, length, vocabulary) in `dtype`.
+        """The mean loss, a float32 scalar, if there are labels; else logits (batch, length,
+        vocabulary) in `dtype`.
 
-        All of (batch, length) int32: `input_ids`; `labels`, -100 where there is no target; `position_ids`, by default
-        0, 1, 2 … (VisualGLM: (batch, 2, length), and no default); `segment_ids`, 1, 2 … for packed samples and 0 for
-        padding, by default all one sample; `media_index`, see `merge_media`.
-        `pixel_values`: (images, height, width, 3) uint8, or (images, 3, height, width) float, normalised already.
+        All of (batch, length) int32: `input_ids`; `labels`, -100 where there is no target;
+        `position_ids`, by default 0, 1, 2 … (VisualGLM: (batch, 2, length), and no default);
+        `segment_ids`, 1, 2 … for packed samples and 0 for padding, by default all one sample;
+        `media_index`, see `merge_media`. `pixel_values`: (images, height, width, 3) uint8, or
+        (images, 3, height, width) float, normalised already.
         """
         hidden = self.hidden(input_ids, position_ids, segment_ids, pixel_values, media_index)
         logits = self.language.head(hidden)
@@ -77,13 +85,16 @@ def arange_positions(x: Tensor) -> Tensor:
 
 
 def name_by_path(model: nn.Cell) -> None:
-    """Give every parameter the path it has in the model: replacing a layer after construction leaves old names."""
+    """Give every parameter the path it has in the model: replacing a layer after construction
+    leaves old names.
+    """
     for path, parameter in model.parameters_and_names():
         parameter.name = path
 
 
 def train_only(model: nn.Cell, prefixes: Sequence[str]) -> list[str]:
-    """Freeze every parameter whose name begins with none of `prefixes`; the names of the others come back.
+    """Freeze every parameter whose name begins with none of `prefixes`; the names of the others
+    come back.
 
     Raises:
         ValueError: if a prefix fits no parameter.
@@ -92,7 +103,9 @@ def train_only(model: nn.Cell, prefixes: Sequence[str]) -> list[str]:
     idle = [prefix for prefix in prefixes if not any(name.startswith(prefix) for name in names)]
     if idle:
         parts = sorted({".".join(name.split(".")[:2]) for name in names})
-        raise ValueError(f"no parameter begins with {', '.join(idle)}; they begin with {', '.join(parts)}")
+        raise ValueError(
+            f"no parameter begins with {', '.join(idle)}; they begin with {', '.join(parts)}"
+        )
     for name, parameter in model.parameters_and_names():
         parameter.requires_grad = name.startswith(tuple(prefixes))
     return [name for name in names if name.startswith(tuple(prefixes))]

@@ -1,7 +1,8 @@
 """The layers that all families share, from small to large.
 
-Linear layers run in the type of their input, so a model computes in the `dtype` of its config whatever its weights are
-stored in; norms, softmax, rotary angles and the loss are computed in float32.
+Linear layers run in the type of their input, so a model computes in the `dtype` of its config
+whatever its weights are stored in; norms, softmax, rotary angles and the loss are computed in
+float32.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def numeric(dtype: str) -> ms.dtype:
         ValueError: for anything but `float32`, `float16` and `bfloat16`.
     """
     if dtype not in ("float32", "float16", "bfloat16"):
-        raise ValueError(f"unknown dtype {dtype!r}: write float32, float16 or bfloat16 (not on CPU)")
+        raise ValueError(
+            f"unknown dtype {dtype!r}: write float32, float16 or bfloat16 (not on CPU)"
+        )
     return getattr(ms, dtype)
 
 
@@ -72,7 +75,12 @@ class Linear(nn.Cell):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, bias: bool = False, rows: tuple[int, ...] | None = None, std: float = 0.02
+        self,
+        inputs: int,
+        outputs: int,
+        bias: bool = False,
+        rows: tuple[int, ...] | None = None,
+        std: float = 0.02,
     ) -> None:
         super().__init__()
         self.rows = (outputs,) if rows is None else rows
@@ -98,7 +106,9 @@ class Embedding(nn.Cell):
 
 
 class PatchConv(nn.Cell):
-    """A convolution whose kernel equals its stride, as one matrix product; a rest that does not fit is left out."""
+    """A convolution whose kernel equals its stride, as one matrix product; a rest that does not fit
+    is left out.
+    """
 
     def __init__(self, channels: int, outputs: int, size: int, bias: bool) -> None:
         super().__init__()
@@ -118,7 +128,9 @@ class PatchConv(nn.Cell):
 
 
 def resize_grid(x: Tensor, weights: Tensor) -> Tensor:
-    """Each grid of `x` (images, side, side, size) resampled along rows and columns by `weights` (new side, side)."""
+    """Each grid of `x` (images, side, side, size) resampled along rows and columns by `weights`
+    (new side, side).
+    """
     images, side, _, size = x.shape
     weights = weights.astype(x.dtype)
     x = ops.matmul(weights, x.reshape(images, side, side * size))
@@ -133,7 +145,9 @@ class LayerNorm(nn.Cell):
         super().__init__()
         self.weight = constant(1, size)
         self.bias = constant(0, size)
-        self.norm = ops.LayerNorm(-1, -1, eps)  # `ops.layer_norm` has no CPU kernel in MindSpore 2.10
+        self.norm = ops.LayerNorm(
+            -1, -1, eps
+        )  # `ops.layer_norm` has no CPU kernel in MindSpore 2.10
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, size), as it came in but normalised."""
@@ -192,7 +206,8 @@ def inverse_frequencies(size: int, base: float) -> NDArray[Any]:
 def rotary_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and sine for `rotate`, each (batch, 1, length, size) float32.
 
-    `positions` is (batch, length); `frequencies` is (size / 2,) or, one row a sample, (batch, 1, size / 2).
+    `positions` is (batch, length); `frequencies` is (size / 2,) or, one row a sample, (batch, 1,
+    size / 2).
     """
     angles = positions.astype(ms.float32).expand_dims(-1) * frequencies
     angles = ops.cat((angles, angles), -1).expand_dims(1)
@@ -200,7 +215,9 @@ def rotary_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tenso
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`x` (batch, heads, length, size) turned by the tables, the first half of a head paired with its second half."""
+    """`x` (batch, heads, length, size) turned by the tables, the first half of a head paired with
+    its second half.
+    """
     wide = x.astype(ms.float32)
     first, second = ops.chunk(wide, 2, -1)
     return (wide * cos + ops.cat((-second, first), -1) * sin).astype(x.dtype)
@@ -219,26 +236,38 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 class Attend(nn.Cell):
-    """Scaled dot-product attention; query heads share key heads in groups when there are fewer of the latter.
+    """Scaled dot-product attention; query heads share key heads in groups when there are fewer of
+    the latter.
 
-    On Ascend, in half precision, MindSpore's fused operator; elsewhere the same in plain operators, softmax in float32.
-    The fused branch has not been run: no Ascend was at hand when this was written.
+    On Ascend, in half precision, MindSpore's fused operator; elsewhere the same in plain operators,
+    softmax in float32. The fused branch has not been run: no Ascend was at hand when this was
+    written.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.fused = ms.get_context("device_target") == "Ascend"
 
-    def construct(self, query: Tensor, key: Tensor, value: Tensor, allow: Tensor | None = None) -> Tensor:
-        """(batch, heads, length, size) from queries of that shape, keys and values (batch, key_heads, keys, size).
+    def construct(
+        self, query: Tensor, key: Tensor, value: Tensor, allow: Tensor | None = None
+    ) -> Tensor:
+        """(batch, heads, length, size) from queries of that shape, keys and values (batch,
+        key_heads, keys, size).
 
-        `allow` is (batch or 1, 1, length, keys) bool: who may look at whom; None lets everyone look everywhere.
+        `allow` is (batch or 1, 1, length, keys) bool: who may look at whom; None lets everyone look
+        everywhere.
         """
         batch, heads, length, size = query.shape
         if self.fused and query.dtype != ms.float32:
             blocked = None if allow is None else ops.logical_not(allow)
             return ops.flash_attention_score(
-                query, key, value, heads, attn_mask=blocked, scalar_value=size**-0.5, input_layout="BNSD"
+                query,
+                key,
+                value,
+                heads,
+                attn_mask=blocked,
+                scalar_value=size**-0.5,
+                input_layout="BNSD",
             )
         key_heads, keys = key.shape[1], key.shape[2]
         grouped = query.reshape(batch, key_heads, heads // key_heads * length, size)
@@ -252,10 +281,12 @@ class Attend(nn.Cell):
 
 
 def causal_mask(length: int, segment_ids: Tensor | None, prefix: Tensor | None = None) -> Tensor:
-    """Who may look at whom, (batch or 1, 1, length, length) bool: earlier tokens and, everywhere, the prefix.
+    """Who may look at whom, (batch or 1, 1, length, length) bool: earlier tokens and, everywhere,
+    the prefix.
 
-    `segment_ids` (batch, length): only tokens of the same packed sample (0 is padding).
-    `prefix` (batch, length) bool: tokens that all tokens of their segment see, the later ones of the prefix included.
+    `segment_ids` (batch, length): only tokens of the same packed sample (0 is padding). `prefix`
+    (batch, length) bool: tokens that all tokens of their segment see, the later ones of the prefix
+    included.
     """
     index = ops.arange(length)
     allow = (index[None, :] <= index[:, None])[None, None]
@@ -267,11 +298,13 @@ def causal_mask(length: int, segment_ids: Tensor | None, prefix: Tensor | None =
     return allow
 
 
-def normalise_pixels(pixels: Tensor, mean: Sequence[float], std: Sequence[float], dtype: ms.dtype) -> Tensor:
+def normalise_pixels(
+    pixels: Tensor, mean: Sequence[float], std: Sequence[float], dtype: ms.dtype
+) -> Tensor:
     """(images, 3, height, width) in `dtype`.
 
-    (images, height, width, 3) uint8 is scaled and normalised here, on the device (a quarter of the bytes to move);
-    float pixels are taken as normalised and channel-first.
+    (images, height, width, 3) uint8 is scaled and normalised here, on the device (a quarter of the
+    bytes to move); float pixels are taken as normalised and channel-first.
     """
     if pixels.dtype != ms.uint8:
         return pixels.astype(dtype)
@@ -283,8 +316,9 @@ def normalise_pixels(pixels: Tensor, mean: Sequence[float], std: Sequence[float]
 def merge_media(text: Tensor, media: Tensor, media_index: Tensor) -> Tensor:
     """Token embeddings (batch, length, hidden) with media rows put in place.
 
-    `media` is (images, rows, hidden); `media_index` (batch, length) int32 holds for each position -1 (text stays) or
-    the row in the flattened media, `image * rows + row`. An image that no position names is padding.
+    `media` is (images, rows, hidden); `media_index` (batch, length) int32 holds for each position
+    -1 (text stays) or the row in the flattened media, `image * rows + row`. An image that no
+    position names is padding.
     """
     rows = media.reshape(-1, media.shape[-1]).astype(text.dtype)
     picked = ops.gather(rows, ops.maximum(media_index, 0), 0)
@@ -292,15 +326,19 @@ def merge_media(text: Tensor, media: Tensor, media_index: Tensor) -> Tensor:
 
 
 def next_token_loss(logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of predicting each label from the position before it; a float32 scalar, 0 without any target.
+    """Mean cross-entropy of predicting each label from the position before it; a float32 scalar, 0
+    without any target.
 
-    Labels of -100 are no targets, nor is the first token of a packed sample: the one before belongs to another.
+    Labels of -100 are no targets, nor is the first token of a packed sample: the one before belongs
+    to another.
     """
     targets = labels[:, 1:]
     if segment_ids is not None:
         targets = ops.where(segment_ids[:, 1:] == segment_ids[:, :-1], targets, IGNORED)
     counted = targets != IGNORED
     scores = ops.log_softmax(logits[:, :-1].astype(ms.float32), -1)
-    picked = ops.gather_elements(scores, -1, ops.where(counted, targets, 0).expand_dims(-1)).squeeze(-1)
+    picked = ops.gather_elements(
+        scores, -1, ops.where(counted, targets, 0).expand_dims(-1)
+    ).squeeze(-1)
     count = ops.maximum(counted.astype(ms.float32).sum(), 1.0)
     return -(picked * counted.astype(ms.float32)).sum() / count

@@ -1,4 +1,6 @@
-"""How the tensors of a checkpoint make up a model's parameters, and back. Arrays only; no files, no MindSpore."""
+"""How the tensors of a checkpoint make up a model's parameters, and back. Arrays only; no files, no
+MindSpore.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ from numpy.typing import NDArray
 class Weight:
     """One parameter and the tensors it is made of, stacked on axis 0 in this order.
 
-    `rows`: rows of each source where there are several. `shape`: the source's shape where it only differs in ones.
-    `heads`: the source interleaves query, key and value rows head by head; the parameter has all queries first.
-    `transposed`: the source is (inputs, outputs).
+    `rows`: rows of each source where there are several. `shape`: the source's shape where it only
+    differs in ones. `heads`: the source interleaves query, key and value rows head by head; the
+    parameter has all queries first. `transposed`: the source is (inputs, outputs).
     """
 
     name: str
@@ -35,7 +37,9 @@ class Weight:
         array = np.concatenate(turned) if len(turned) > 1 else turned[0]
         if array.shape != (self.shape or shape):
             found = ", ".join(str(tuple(t.shape)) for t in tensors)
-            raise ValueError(f"{self.name} should be {shape}, but {', '.join(self.sources)} is {found}")
+            raise ValueError(
+                f"{self.name} should be {shape}, but {', '.join(self.sources)} is {found}"
+            )
         array = array.reshape(shape)
         return _swap_leading(array, (self.heads, 3)) if self.heads else array
 
@@ -61,11 +65,16 @@ def affine(ours: str, theirs: str, norm: bool = False) -> list[Weight]:
 def stacked(ours: str, theirs: tuple[str, ...], rows: tuple[int, ...], bias: bool) -> list[Weight]:
     """A fused layer that the checkpoint keeps as several."""
     parts = ("weight", "bias") if bias else ("weight",)
-    return [Weight(f"{ours}.{part}", tuple(f"{name}.{part}" for name in theirs), rows=rows) for part in parts]
+    return [
+        Weight(f"{ours}.{part}", tuple(f"{name}.{part}" for name in theirs), rows=rows)
+        for part in parts
+    ]
 
 
 def mindformers_name(name: str) -> str:
-    """MindFormers' name of a parameter; a checkpoint made for its LoRA wraps the language model once more."""
+    """MindFormers' name of a parameter; a checkpoint made for its LoRA wraps the language model
+    once more.
+    """
     return name.replace("pet_model.lora_model.", "", 1)
 
 
@@ -78,13 +87,20 @@ def mindformers_llama(layers: int, rows: tuple[int, ...], theirs: str) -> list[W
         *(
             weight
             for i in range(layers)
-            for weight in mindformers_layer(f"language.layers.{i}.", f"{theirs}model.layers.{i}.", rows)
+            for weight in mindformers_layer(
+                f"language.layers.{i}.", f"{theirs}model.layers.{i}.", rows
+            )
         ),
     ]
 
 
 def mindformers_layer(
-    ours: str, theirs: str, rows: tuple[int, ...], qkv_bias: bool = False, gate: str = "w1", up: str = "w3"
+    ours: str,
+    theirs: str,
+    rows: tuple[int, ...],
+    qkv_bias: bool = False,
+    gate: str = "w1",
+    up: str = "w3",
 ) -> list[Weight]:
     """One decoder layer under the same names (for Qwen with gate and up exchanged)."""
     qkv = tuple(f"{theirs}attention.{name}" for name in ("wq", "wk", "wv"))
@@ -98,5 +114,8 @@ def mindformers_layer(
     }
     return [
         *stacked(ours + "attention.qkv", qkv, rows, qkv_bias),
-        *(Weight(f"{ours}{name}.weight", (f"{theirs}{their}.weight",)) for name, their in plain.items()),
+        *(
+            Weight(f"{ours}{name}.weight", (f"{theirs}{their}.weight",))
+            for name, their in plain.items()
+        ),
     ]

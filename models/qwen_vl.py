@@ -40,7 +40,9 @@ POSITION_SIDE = 16  # the position table is always 16 x 16 and is resized to the
 
 @dataclass(frozen=True)
 class QwenVLConfig:
-    """Evaluated on texts beyond `train_length`, it has log-n attention and dynamic NTK frequencies; 0 means never."""
+    """Evaluated on texts beyond `train_length`, it has log-n attention and dynamic NTK frequencies;
+    0 means never.
+    """
 
     vision: VisionConfig
     language: DecoderConfig
@@ -58,7 +60,13 @@ class QwenVLConfig:
 
 
 # OpenCLIP's ViT-bigG: no class token, no bias in the patch layer.
-bigg = partial(VisionConfig, position_side=POSITION_SIDE, patch_bias=False, class_token=False, norm_embeddings=True)
+bigg = partial(
+    VisionConfig,
+    position_side=POSITION_SIDE,
+    patch_bias=False,
+    class_token=False,
+    norm_embeddings=True,
+)
 
 PRESETS = {
     "tiny": QwenVLConfig(
@@ -93,7 +101,8 @@ PRESETS = {
     ),
 }
 
-# What a training stage can set free: the beginnings of parameter names. The resampler's position table never trains.
+# What a training stage can set free: the beginnings of parameter names. The resampler's position
+# table never trains.
 PARTS = {
     "vision": ("vision",),
     "resampler": tuple(f"resampler.{name}" for name in ("query", "kv.", "qkv_", "out.", "norm_")),
@@ -111,7 +120,9 @@ LORA = LoraConfig(
 
 
 def bicubic_weights(size: int, resized: int) -> NDArray[Any]:
-    """(resized, size) float32: bicubic interpolation along one axis (half-pixel centres, a = -0.75, edges repeated)."""
+    """(resized, size) float32: bicubic interpolation along one axis (half-pixel centres, a = -0.75,
+    edges repeated).
+    """
     weights = np.zeros((resized, size))
     for row in range(resized):
         centre = (row + 0.5) * size / resized - 0.5
@@ -128,11 +139,15 @@ def cubic_kernel(distance: float, a: float = -0.75) -> float:
 
 
 def sincos_table(side: int, size: int) -> NDArray[np.float32]:
-    """(side², size) float32: sine and cosine of the column, then of the row; published checkpoints hold it rounded."""
+    """(side², size) float32: sine and cosine of the column, then of the row; published checkpoints
+    hold it rounded.
+    """
     steps = inverse_frequencies(size // 2, 10000.0)
     angles = np.arange(side)[:, None] * steps
     line = np.concatenate([np.sin(angles), np.cos(angles)], 1)
-    return np.asarray(np.concatenate([np.tile(line, (side, 1)), np.repeat(line, side, 0)], 1), np.float32)
+    return np.asarray(
+        np.concatenate([np.tile(line, (side, 1)), np.repeat(line, side, 0)], 1), np.float32
+    )
 
 
 class QwenVision(VisionTransformer):
@@ -140,7 +155,9 @@ class QwenVision(VisionTransformer):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__(config)
-        self.positions = normal(POSITION_SIDE**2, config.hidden, std=config.hidden**-0.5)  # else patches drown it
+        self.positions = normal(
+            POSITION_SIDE**2, config.hidden, std=config.hidden**-0.5
+        )  # else patches drown it
         self.resize = Tensor(bicubic_weights(POSITION_SIDE, config.side))
 
     def position_table(self) -> Tensor:
@@ -161,7 +178,8 @@ class Resampler(nn.Cell):
         self.positions = Parameter(Tensor(sincos_table(self.side, size)), requires_grad=False)
         self.resize = Tensor(bicubic_weights(self.side, vision.side))
         self.kv = Linear(vision.hidden, size, std=std) if vision.hidden != size else None
-        # Xavier, as torch draws it: at 0.02 a narrow model's queries see every patch alike and learn next to nothing.
+        # Xavier, as torch draws it: at 0.02 a narrow model's queries see every patch alike and
+        # learn next to nothing.
         self.qkv_weight = Parameter(initializer(XavierUniform(), (3 * size, size), ms.float32))
         self.qkv_bias = constant(0, 3 * size)
         self.out = Linear(size, size, bias=True, std=std)
@@ -174,7 +192,9 @@ class Resampler(nn.Cell):
         value = self.norm_kv(patches if self.kv is None else self.kv(patches))
         queries, size = self.positions.shape
         table = self.positions.astype(value.dtype)
-        key = value + resize_grid(table.reshape(1, self.side, self.side, size), self.resize).reshape(1, -1, size)
+        key = value + resize_grid(
+            table.reshape(1, self.side, self.side, size), self.resize
+        ).reshape(1, -1, size)
         query = self.norm_query(self.query.astype(value.dtype)) + table
         query = ops.broadcast_to(query, (value.shape[0], queries, size))
         query, key, value = self.project(query, 0), self.project(key, 1), self.project(value, 2)
@@ -198,7 +218,9 @@ class QwenDecoder(Decoder):
         self.ntk_lengths = Tensor((config.train_length * 2 ** np.arange(12)).astype(np.int32))
 
     def turns(self, positions: Tensor, prompt_length: Tensor | None) -> Turns:
-        """The rotary tables for positions (batch, length); those of the queries carry the log-n factor."""
+        """The rotary tables for positions (batch, length); those of the queries carry the log-n
+        factor.
+        """
         if self.training or not self.train_length:
             return super().turns(positions, prompt_length)
         if prompt_length is None:
@@ -208,17 +230,21 @@ class QwenDecoder(Decoder):
         return cos * scale, sin * scale, cos, sin
 
     def ntk_frequencies(self, length: Tensor) -> Tensor:
-        """Slower angular steps for prompts beyond the training length: (batch, 1, head size / 2) for `length` (batch,).
+        """Slower angular steps for prompts beyond the training length: (batch, 1, head size / 2)
+        for `length` (batch,).
 
-        The base grows by alpha^(size / (size - 2)), alpha = 2^ceil(log2(length / train length) + 1) - 1; the exponent
-        is counted in whole numbers, since a rounded logarithm can fall on the wrong side of a power of two.
+        The base grows by alpha^(size / (size - 2)), alpha = 2^ceil(log2(length / train length) + 1)
+        - 1; the exponent is counted in whole numbers, since a rounded logarithm can fall on the
+        wrong side of a power of two.
         """
         doublings = (length[:, None] > self.ntk_lengths).astype(ms.float32).sum(-1)
         alpha = ops.pow(2.0, doublings + 1) - 1
         return self.frequencies * ops.pow(alpha[:, None, None], self.ntk_powers)
 
     def log_n(self, positions: Tensor) -> Tensor:
-        """Log-n attention: what queries beyond the training length are multiplied with, (batch, 1, length, 1)."""
+        """Log-n attention: what queries beyond the training length are multiplied with, (batch, 1,
+        length, 1).
+        """
         count = positions.astype(ms.float32) + 1
         scale = ops.log(count) / float(np.log(self.train_length))
         return ops.where(count > self.train_length, scale, ops.ones_like(scale))[:, None, :, None]
@@ -302,7 +328,11 @@ def weight_map(config: QwenVLConfig) -> list[Weight]:
         ours, theirs = f"vision.layers.{i}.", f"{visual}transformer.resblocks.{i}."
         weights += [
             *(
-                Weight(f"{ours}attention.qkv.{part}", (f"{theirs}attn.in_proj.{part}",), heads=config.vision.heads)
+                Weight(
+                    f"{ours}attention.qkv.{part}",
+                    (f"{theirs}attn.in_proj.{part}",),
+                    heads=config.vision.heads,
+                )
                 for part in ("weight", "bias")
             ),
             *affine(ours + "attention.out", theirs + "attn.out_proj"),
@@ -326,7 +356,9 @@ def weight_map(config: QwenVLConfig) -> list[Weight]:
 
 
 def canonical_name(name: str, part: str = "full") -> str:
-    """The name that `weight_map` uses; `part` says whether the checkpoint is the whole model, a ViT or a Qwen alone."""
+    """The name that `weight_map` uses; `part` says whether the checkpoint is the whole model, a ViT
+    or a Qwen alone.
+    """
     return f"transformer.visual.{name.removeprefix('visual.')}" if part == "vision" else name
 
 
@@ -355,7 +387,10 @@ def mindformers_map(config: QwenVLConfig) -> list[Weight]:
         ours, theirs = f"vision.layers.{i}.", f"{visual}transformer.resblocks.{i}."
         weights += [
             *_mindformers_attention(
-                f"{ours}attention.qkv.", f"{ours}attention.out.", theirs + "attn.", (config.vision.hidden,) * 3
+                f"{ours}attention.qkv.",
+                f"{ours}attention.out.",
+                theirs + "attn.",
+                (config.vision.hidden,) * 3,
             ),
             *affine(ours + "norm1", theirs + "ln_1", norm=True),
             *affine(ours + "norm2", theirs + "ln_2", norm=True),
@@ -364,14 +399,19 @@ def mindformers_map(config: QwenVLConfig) -> list[Weight]:
         ]
     for i in range(config.language.layers):
         ours, theirs = f"language.layers.{i}.", f"{text}layers.{i}."
-        weights += mindformers_layer(ours, theirs, config.language.qkv_rows, qkv_bias=True, gate="w3", up="w1")
+        weights += mindformers_layer(
+            ours, theirs, config.language.qkv_rows, qkv_bias=True, gate="w3", up="w1"
+        )
     return weights
 
 
 def _mindformers_attention(qkv: str, out: str, theirs: str, rows: tuple[int, ...]) -> list[Weight]:
     parts = ("weight", "bias")
     return [
-        *(Weight(qkv + part, tuple(f"{theirs}dense{n}.{part}" for n in (1, 2, 3)), rows=rows) for part in parts),
+        *(
+            Weight(qkv + part, tuple(f"{theirs}dense{n}.{part}" for n in (1, 2, 3)), rows=rows)
+            for part in parts
+        ),
         Weight(out + "weight", (theirs + "projection.weight",), transposed=True),
         Weight(out + "bias", (theirs + "projection.bias",)),
     ]

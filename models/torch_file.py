@@ -1,7 +1,7 @@
 """Torch's zip checkpoints without torch, and without running what is in them.
 
-Only the names, shapes and places of tensors are taken from the pickle; every class and function that it asks for, but
-the few that describe tensors, is replaced by one that does nothing.
+Only the names, shapes and places of tensors are taken from the pickle; every class and function
+that it asks for, but the few that describe tensors, is replaced by one that does nothing.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ STORAGES = {
 
 
 def open_torch_file(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a file that `torch.save` wrote, by name; those under `module` where there is such a key.
+    """The tensors of a file that `torch.save` wrote, by name; those under `module` where there is
+    such a key.
 
     Raises:
-        ValueError: if it is not torch's zip format (torch 1.6 and later), or a tensor is a view with gaps.
+        ValueError: if it is not torch's zip format (torch 1.6 and later), or a tensor is a view
+            with gaps.
     """
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: not a zip file; save it again with torch 1.6 or later, or as safetensors")
+        raise ValueError(
+            f"{path}: not a zip file; save it again with torch 1.6 or later, or as safetensors"
+        )
     with zipfile.ZipFile(path) as archive:
         (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         places = {info.filename: _data_offset(path, info) for info in archive.infolist()}
@@ -56,7 +60,9 @@ def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, StoredTensor]]:
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Where an entry's bytes begin: after its local header, whose extra field only that header knows."""
+    """Where an entry's bytes begin: after its local header, whose extra field only that header
+    knows.
+    """
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{path}: {info.filename} is compressed, which torch.save never does")
     with path.open("rb") as file:
@@ -106,11 +112,22 @@ class _Reader(pickle.Unpickler):
         return dtype, self.places[self.folder + key]
 
     def tensor(
-        self, storage: tuple[str, int], start: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
+        self,
+        storage: tuple[str, int],
+        start: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        *_: object,
     ) -> StoredTensor:
         dtype, offset = storage
         size = np.dtype(NUMPY_TYPES[dtype]).itemsize
         dense = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-        if any(own != full for own, full, length in zip(strides, dense, shape, strict=True) if length > 1):
-            raise ValueError(f"{self.path}: a tensor of shape {shape} lies there with strides {strides}; save it whole")
+        if any(
+            own != full
+            for own, full, length in zip(strides, dense, shape, strict=True)
+            if length > 1
+        ):
+            raise ValueError(
+                f"{self.path}: a tensor of shape {shape} lies there with strides {strides}; save it whole"
+            )
         return StoredTensor(self.path, dtype, tuple(shape), offset + start * size)

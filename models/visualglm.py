@@ -1,7 +1,8 @@
 """VisualGLM: EVA-CLIP-g, a Q-Former with 32 queries, ChatGLM-6B.
 
-A picture gives `queries` media rows. Positions are (batch, 2, length): the first row counts through the prompt and
-stays at its end, the second is 0 in the prompt and counts through the answer. All tokens see the whole prompt.
+A picture gives `queries` media rows. Positions are (batch, 2, length): the first row counts through
+the prompt and stays at its end, the second is 0 in the prompt and counts through the answer. All
+tokens see the whole prompt.
 """
 
 from __future__ import annotations
@@ -86,8 +87,12 @@ PRESETS = {
     ),
     # THUDM/visualglm-6b
     "6b": VisualGLMConfig(
-        vision=VisionConfig(image_size=224, patch_size=14, hidden=1408, layers=39, heads=16, mlp=6144),
-        qformer=QFormerConfig(queries=32, hidden=768, layers=12, heads=12, mlp=3072, cross_layers=(0, 2, 4, 6, 8, 10)),
+        vision=VisionConfig(
+            image_size=224, patch_size=14, hidden=1408, layers=39, heads=16, mlp=6144
+        ),
+        qformer=QFormerConfig(
+            queries=32, hidden=768, layers=12, heads=12, mlp=3072, cross_layers=(0, 2, 4, 6, 8, 10)
+        ),
         language=GLMConfig(vocabulary=130528, hidden=4096, layers=28, heads=32, mlp=16384),
     ),
 }
@@ -100,8 +105,11 @@ PARTS = {
     "language": ("language.",),
 }
 
-# As MindFormers has it: layer_range [0, 14] names two layers. SwissArmyTransformer splits and has alpha 1.
-LORA = LoraConfig(rank=10, alpha=128, targets=r"language\.layers\.(0|14)\.attention\.(qkv|out)", split=False)
+# As MindFormers has it: layer_range [0, 14] names two layers. SwissArmyTransformer splits and has
+# alpha 1.
+LORA = LoraConfig(
+    rank=10, alpha=128, targets=r"language\.layers\.(0|14)\.attention\.(qkv|out)", split=False
+)
 
 
 class CrossAttention(nn.Cell):
@@ -116,10 +124,16 @@ class CrossAttention(nn.Cell):
         self.attend = Attend()
 
     def construct(self, x: Tensor, source: Tensor) -> Tensor:
-        """(images, queries, hidden) from queries of that shape and patches (images, patches, source)."""
+        """(images, queries, hidden) from queries of that shape and patches (images, patches,
+        source).
+        """
         key, value = ops.chunk(self.key_value(source), 2, -1)
         query = split_heads(self.query(x), self.heads)
-        return self.out(join_heads(self.attend(query, split_heads(key, self.heads), split_heads(value, self.heads))))
+        return self.out(
+            join_heads(
+                self.attend(query, split_heads(key, self.heads), split_heads(value, self.heads))
+            )
+        )
 
 
 class QFormerLayer(nn.Cell):
@@ -151,7 +165,10 @@ class QFormer(nn.Cell):
         super().__init__()
         self.query = normal(config.queries, config.hidden)
         self.layers = nn.CellList(
-            [QFormerLayer(config, source, cross=i in config.cross_layers) for i in range(config.layers)]
+            [
+                QFormerLayer(config, source, cross=i in config.cross_layers)
+                for i in range(config.layers)
+            ]
         )
         self.norm = LayerNorm(config.hidden, QFORMER_EPS)
 
@@ -165,7 +182,9 @@ class QFormer(nn.Cell):
 
 
 class GLMAttention(CachedAttention):
-    """Self-attention whose heads turn by the first position in one half, by the second in the other."""
+    """Self-attention whose heads turn by the first position in one half, by the second in the
+    other.
+    """
 
     def __init__(self, config: GLMConfig) -> None:
         super().__init__(config.heads, config.hidden // config.heads)
@@ -173,9 +192,13 @@ class GLMAttention(CachedAttention):
         self.out = Linear(config.hidden, config.hidden, bias=True)
         self.attend = Attend()
 
-    def construct(self, x: Tensor, turns: tuple[Tensor, ...], allow: Tensor, slots: Tensor | None) -> Tensor:
+    def construct(
+        self, x: Tensor, turns: tuple[Tensor, ...], allow: Tensor, slots: Tensor | None
+    ) -> Tensor:
         """(batch, length, hidden) -> the same."""
-        query, key, value = [split_heads(part, self.key_heads) for part in ops.chunk(self.qkv(x), 3, -1)]
+        query, key, value = [
+            split_heads(part, self.key_heads) for part in ops.chunk(self.qkv(x), 3, -1)
+        ]
         key, value = self.remember(rotate_twice(key, turns), value, slots)
         return self.out(join_heads(self.attend(rotate_twice(query, turns), key, value, allow)))
 
@@ -197,7 +220,9 @@ class GLMLayer(nn.Cell):
         self.norm2 = LayerNorm(config.hidden, GLM_EPS)
         self.mlp = MLP(config.hidden, config.mlp, "gelu_tanh")
 
-    def construct(self, x: Tensor, turns: tuple[Tensor, ...], allow: Tensor, slots: Tensor | None) -> Tensor:
+    def construct(
+        self, x: Tensor, turns: tuple[Tensor, ...], allow: Tensor, slots: Tensor | None
+    ) -> Tensor:
         """(batch, length, hidden) -> the same."""
         x = self.norm1(x)
         x = self.norm2(x * self.alpha + self.attention(x, turns, allow, slots))
@@ -205,7 +230,9 @@ class GLMLayer(nn.Cell):
 
 
 class ChatGLM(nn.Cell):
-    """Token embeddings to final hidden states; `embedding` and `head` stand beside for the model to use."""
+    """Token embeddings to final hidden states; `embedding` and `head` stand beside for the model to
+    use.
+    """
 
     def __init__(self, config: GLMConfig) -> None:
         super().__init__()
@@ -223,20 +250,26 @@ class ChatGLM(nn.Cell):
         slots: Tensor | None,
         prompt_length: Tensor | None,
     ) -> Tensor:
-        """Final hidden states (batch, length, hidden) of embeddings of that shape; `positions` (batch, 2, length)."""
+        """Final hidden states (batch, length, hidden) of embeddings of that shape; `positions`
+        (batch, 2, length).
+        """
         turns = (
             *rotary_tables(positions[:, 0], self.frequencies),
             *rotary_tables(positions[:, 1], self.frequencies),
         )
         prompt = positions[:, 1] == 0
-        allow = attention_mask(x.shape[1], segment_ids, slots, self.layers[0].attention, prefix=prompt)
+        allow = attention_mask(
+            x.shape[1], segment_ids, slots, self.layers[0].attention, prefix=prompt
+        )
         for layer in self.layers:
             x = layer(x, turns, allow, slots)
         return self.norm(x)
 
 
 class VisualGLM(VisionLanguageModel):
-    """Pictures and text in; see `VisionLanguageModel.construct`. `position_ids` are not optional here."""
+    """Pictures and text in; see `VisionLanguageModel.construct`. `position_ids` are not optional
+    here.
+    """
 
     position_step = (0, 1)
 
@@ -257,10 +290,12 @@ MODEL = VisualGLM
 
 
 def weight_map(config: VisualGLMConfig, head_first: bool = False) -> list[Weight]:
-    """Our parameters and the tensors of the SwissArmyTransformer checkpoint (`module` of the .pt file).
+    """Our parameters and the tensors of the SwissArmyTransformer checkpoint (`module` of the .pt
+    file).
 
-    `head_first`: the language model's fused projections hold query, key and value head by head, as the Hugging Face
-    code of ChatGLM wants them. Names and shapes are the same, so a wrong choice loads and yields noise.
+    `head_first`: the language model's fused projections hold query, key and value head by head, as
+    the Hugging Face code of ChatGLM wants them. Names and shapes are the same, so a wrong choice
+    loads and yields noise.
     """
     image = "mixins.eva.model."
     weights = [
@@ -276,7 +311,9 @@ def weight_map(config: VisualGLMConfig, head_first: bool = False) -> list[Weight
         Weight("language.head.weight", ("mixins.chatglm-final.lm_head.weight",)),
     ]
     for i in range(config.vision.layers):
-        weights += _sat_layer(f"vision.layers.{i}.", f"{image}vit.transformer.layers.{i}.", ("norm1", "norm2"))
+        weights += _sat_layer(
+            f"vision.layers.{i}.", f"{image}vit.transformer.layers.{i}.", ("norm1", "norm2")
+        )
     for i in range(config.qformer.layers):
         ours, theirs = f"qformer.layers.{i}.", f"{image}qformer.transformer.layers.{i}."
         weights += _sat_layer(ours, theirs, ("norm_input", "norm_attention"))
@@ -289,14 +326,19 @@ def weight_map(config: VisualGLMConfig, head_first: bool = False) -> list[Weight
             ]
     heads = config.language.heads if head_first else 0
     for i in range(config.language.layers):
-        weights += _sat_layer(f"language.layers.{i}.", f"transformer.layers.{i}.", ("norm1", "norm2"), heads)
+        weights += _sat_layer(
+            f"language.layers.{i}.", f"transformer.layers.{i}.", ("norm1", "norm2"), heads
+        )
     return weights
 
 
 def _sat_layer(ours: str, theirs: str, norms: tuple[str, str], heads: int = 0) -> list[Weight]:
     qkv = "attention.query_key_value"
     return [
-        *(Weight(f"{ours}attention.qkv.{p}", (f"{theirs}{qkv}.{p}",), heads=heads) for p in ("weight", "bias")),
+        *(
+            Weight(f"{ours}attention.qkv.{p}", (f"{theirs}{qkv}.{p}",), heads=heads)
+            for p in ("weight", "bias")
+        ),
         *affine(ours + "attention.out", theirs + "attention.dense"),
         *affine(ours + norms[0], theirs + "input_layernorm"),
         *affine(ours + norms[1], theirs + "post_attention_layernorm"),
@@ -309,18 +351,34 @@ def canonical_name(name: str, part: str = "full") -> str:
     """The name that `weight_map` uses, from the Hugging Face variant of the checkpoint too."""
     if name == "lm_head.weight":
         return "mixins.chatglm-final.lm_head.weight"
-    return name.replace("image_encoder.", "mixins.eva.model.", 1) if name.startswith("image_encoder.") else name
+    return (
+        name.replace("image_encoder.", "mixins.eva.model.", 1)
+        if name.startswith("image_encoder.")
+        else name
+    )
 
 
 def mindformers_map(config: VisualGLMConfig) -> list[Weight]:
-    """Our parameters and the names in the three files that MindFormers' research/visualglm writes."""
+    """Our parameters and the names in the three files that MindFormers' research/visualglm
+    writes.
+    """
     tokens = config.vision.side**2 + 1
     weights = [
-        Weight("vision.class_token", ("visual_encoder.cls_tokens",), shape=(1, 1, config.vision.hidden)),
-        Weight("vision.positions", ("visual_encoder.pos_embed",), shape=(1, tokens, config.vision.hidden)),
+        Weight(
+            "vision.class_token", ("visual_encoder.cls_tokens",), shape=(1, 1, config.vision.hidden)
+        ),
+        Weight(
+            "vision.positions",
+            ("visual_encoder.pos_embed",),
+            shape=(1, tokens, config.vision.hidden),
+        ),
         *affine("vision.patch", "visual_encoder.patch_embed.proj"),
         *affine("vision_norm", "ln_vision", norm=True),
-        Weight("qformer.query", ("query_tokens",), shape=(1, config.qformer.queries, config.qformer.hidden)),
+        Weight(
+            "qformer.query",
+            ("query_tokens",),
+            shape=(1, config.qformer.queries, config.qformer.hidden),
+        ),
         *affine("qformer.norm", "qformer.bert.encoder.final_layernorm", norm=True),
         *affine("projector", "llm_proj"),
         Weight("language.embedding.weight", ("transformer.word_embeddings.embedding_table",)),
@@ -328,10 +386,14 @@ def mindformers_map(config: VisualGLMConfig) -> list[Weight]:
         Weight("language.head.weight", ("lm_head.weight",)),
     ]
     for i in range(config.vision.layers):
-        weights += _mindformers_vision_layer(f"vision.layers.{i}.", f"visual_encoder.blocks.{i}.", config.vision.hidden)
+        weights += _mindformers_vision_layer(
+            f"vision.layers.{i}.", f"visual_encoder.blocks.{i}.", config.vision.hidden
+        )
     for i in range(config.qformer.layers):
         ours, theirs = f"qformer.layers.{i}.", f"qformer.bert.encoder.layer.{i}."
-        weights += _mindformers_qformer_layer(ours, theirs, config.qformer.hidden, i in config.qformer.cross_layers)
+        weights += _mindformers_qformer_layer(
+            ours, theirs, config.qformer.hidden, i in config.qformer.cross_layers
+        )
     for i in range(config.language.layers):
         ours, theirs = f"language.layers.{i}.", f"transformer.layers.{i}."
         weights += [
@@ -356,7 +418,10 @@ def _mindformers_vision_layer(ours: str, theirs: str, hidden: int) -> list[Weigh
         *stacked(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
         *affine(ours + "norm1", theirs + "layernorm1", norm=True),
         *affine(ours + "norm2", theirs + "layernorm2", norm=True),
-        *(Weight(f"{ours}{n}.weight", (f"{theirs}{t}.weight",), transposed=True) for n, t in flipped.items()),
+        *(
+            Weight(f"{ours}{n}.weight", (f"{theirs}{t}.weight",), transposed=True)
+            for n, t in flipped.items()
+        ),
         *(Weight(f"{ours}{n}.bias", (f"{theirs}{t}.bias",)) for n, t in flipped.items()),
     ]
 

@@ -6,12 +6,23 @@ from dataclasses import dataclass
 
 from mindspore import Tensor, nn, ops
 
-from models.modules import MLP, Attend, LayerNorm, Linear, PatchConv, join_heads, normal, split_heads
+from models.modules import (
+    MLP,
+    Attend,
+    LayerNorm,
+    Linear,
+    PatchConv,
+    join_heads,
+    normal,
+    split_heads,
+)
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A tower's shape. A block normalises the `input` of its branches (CLIP) or their `output` (EVA2)."""
+    """A tower's shape. A block normalises the `input` of its branches (CLIP) or their `output`
+    (EVA2).
+    """
 
     image_size: int
     patch_size: int
@@ -25,8 +36,12 @@ class VisionConfig:
     patch_bias: bool = True
     norm: str = "input"
     norm_embeddings: bool = False
-    position_side: int | None = None  # side of the stored position grid, when it is not that of the image
-    layers_used: int | None = None  # features are taken after this layer; the others are kept for the checkpoint's sake
+    position_side: int | None = (
+        None  # side of the stored position grid, when it is not that of the image
+    )
+    layers_used: int | None = (
+        None  # features are taken after this layer; the others are kept for the checkpoint's sake
+    )
     initializer_range: float = 0.02  # standard deviation of the linear layers before any training
 
     @property
@@ -36,7 +51,9 @@ class VisionConfig:
 
 
 class SelfAttention(nn.Cell):
-    """Attention of all tokens to all tokens, with one fused projection: all queries, all keys, all values."""
+    """Attention of all tokens to all tokens, with one fused projection: all queries, all keys, all
+    values.
+    """
 
     def __init__(self, hidden: int, heads: int, std: float = 0.02) -> None:
         super().__init__()
@@ -47,7 +64,9 @@ class SelfAttention(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """(batch, tokens, hidden) -> the same."""
-        query, key, value = [split_heads(part, self.heads) for part in ops.chunk(self.qkv(x), 3, -1)]
+        query, key, value = [
+            split_heads(part, self.heads) for part in ops.chunk(self.qkv(x), 3, -1)
+        ]
         return self.out(join_heads(self.attend(query, key, value)))
 
 
@@ -72,7 +91,9 @@ class Block(nn.Cell):
 
 
 class VisionTransformer(nn.Cell):
-    """Pixels to one vector a patch (and one for the class token, first, where the tower has one)."""
+    """Pixels to one vector a patch (and one for the class token, first, where the tower has
+    one).
+    """
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()

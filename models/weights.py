@@ -13,7 +13,14 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
-from models.checkpoint import FLOATS, StoredTensor, convert_dtype, open_checkpoint, read_metadata, write_checkpoint
+from models.checkpoint import (
+    FLOATS,
+    StoredTensor,
+    convert_dtype,
+    open_checkpoint,
+    read_metadata,
+    write_checkpoint,
+)
 from models.lora import lora_delta, lora_metadata
 from models.names import Weight
 
@@ -22,7 +29,9 @@ VOCABULARY = ("language.embedding.weight", "language.head.weight")  # one row a 
 
 @dataclass(frozen=True)
 class Account:
-    """What became of a conversion: every tensor of the source and every parameter of the model is in here once."""
+    """What became of a conversion: every tensor of the source and every parameter of the model is
+    in here once.
+    """
 
     written: tuple[str, ...]
     unused: tuple[str, ...]  # tensors of the source that nothing was made of
@@ -41,17 +50,21 @@ def import_weights(
 ) -> Account:
     """Make a checkpoint in our names from one in the names of `weights`.
 
-    `shapes` are those of the model (`parameter_shapes`); parameters of which the source holds nothing are left out and
-    named in the account. `dtype` (float32, float16, bfloat16) casts; None keeps each tensor's own type.
-    `pad_vocabulary` gives the tokens that the source does not know the mean of those that it does.
+    `shapes` are those of the model (`parameter_shapes`); parameters of which the source holds
+    nothing are left out and named in the account. `dtype` (float32, float16, bfloat16) casts; None
+    keeps each tensor's own type. `pad_vocabulary` gives the tokens that the source does not know
+    the mean of those that it does.
 
     Raises:
-        ValueError: if a tensor has the wrong shape, is quantised, or lacks others that its parameter is made of.
+        ValueError: if a tensor has the wrong shape, is quantised, or lacks others that its
+            parameter is made of.
     """
     stored = open_checkpoint(source)
     tensors = {canonical_name(name): tensor for name, tensor in stored.items()}
     if len(tensors) < len(stored):
-        raise ValueError(f"{source}: holds some tensors twice, under the names of two layouts; remove one of them")
+        raise ValueError(
+            f"{source}: holds some tensors twice, under the names of two layouts; remove one of them"
+        )
     filled = _check_sources(source, tensors, weights)
 
     def joined() -> Iterator[tuple[str, NDArray[Any]]]:
@@ -70,14 +83,20 @@ def import_weights(
     return Account(tuple(names), tuple(unused), tuple(sorted(shapes.keys() - set(names))))
 
 
-def _check_sources(source: Path, tensors: Mapping[str, StoredTensor], weights: Sequence[Weight]) -> list[Weight]:
+def _check_sources(
+    source: Path, tensors: Mapping[str, StoredTensor], weights: Sequence[Weight]
+) -> list[Weight]:
     """The weights that `tensors` can fill."""
     if quantised := sorted(name for name in tensors if name.endswith(".qweight")):
-        raise ValueError(f"{source}: {quantised[0]} is quantised; take the float16 or bfloat16 checkpoint")
+        raise ValueError(
+            f"{source}: {quantised[0]} is quantised; take the float16 or bfloat16 checkpoint"
+        )
     filled = [weight for weight in weights if any(name in tensors for name in weight.sources)]
     for weight in filled:
         if missing := [name for name in weight.sources if name not in tensors]:
-            raise ValueError(f"{source}: {missing[0]} is missing; {weight.name} is made of {', '.join(weight.sources)}")
+            raise ValueError(
+                f"{source}: {missing[0]} is missing; {weight.name} is made of {', '.join(weight.sources)}"
+            )
     return filled
 
 
@@ -88,7 +107,9 @@ def _pad_rows(array: NDArray[Any], dtype: str, rows: int) -> NDArray[Any]:
 
 
 def export_weights(source: Path, target: Path, weights: Sequence[Weight]) -> Account:
-    """Make a checkpoint in the names of `weights` from one in ours: the inverse of `import_weights`, bit for bit."""
+    """Make a checkpoint in the names of `weights` from one in ours: the inverse of
+    `import_weights`, bit for bit.
+    """
     tensors = open_checkpoint(source)
     filled = [weight for weight in weights if weight.name in tensors]
 
@@ -106,16 +127,21 @@ def export_weights(source: Path, target: Path, weights: Sequence[Weight]) -> Acc
 
 def model_parameters(model: nn.Cell) -> dict[str, Parameter]:
     """The parameters by name, without the caches that `models.generate` adds."""
-    return {name: parameter for name, parameter in model.parameters_and_names() if ".cache." not in name}
+    return {
+        name: parameter for name, parameter in model.parameters_and_names() if ".cache." not in name
+    }
 
 
 def parameter_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter; a model built under `no_init_parameters()` costs no memory for it."""
+    """Name and shape of every parameter; a model built under `no_init_parameters()` costs no memory
+    for it.
+    """
     return {name: tuple(parameter.shape) for name, parameter in model_parameters(model).items()}
 
 
 def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Account:
-    """Fill the model's parameters from a checkpoint in our names; `dtype` is how to keep them (None: as stored).
+    """Fill the model's parameters from a checkpoint in our names; `dtype` is how to keep them
+    (None: as stored).
 
     Raises:
         ValueError: if a tensor's shape is not the parameter's.
@@ -126,8 +152,12 @@ def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Acco
     for name in filled:
         tensor, parameter = tensors[name], parameters[name]
         if tensor.shape != tuple(parameter.shape):
-            raise ValueError(f"{tensor.path}: {name} is {tensor.shape}, the model's is {tuple(parameter.shape)}")
-        array = convert_dtype(tensor.read(), tensor.dtype, "F32" if tensor.dtype == "BF16" else tensor.dtype)
+            raise ValueError(
+                f"{tensor.path}: {name} is {tensor.shape}, the model's is {tuple(parameter.shape)}"
+            )
+        array = convert_dtype(
+            tensor.read(), tensor.dtype, "F32" if tensor.dtype == "BF16" else tensor.dtype
+        )
         kept = dtype or {code: name for name, code in FLOATS.items()}[tensor.dtype]
         parameter.set_dtype(getattr(ms, kept))
         parameter.set_data(Tensor(np.array(array)).astype(getattr(ms, kept)))
@@ -161,7 +191,8 @@ def save_lora(model: nn.Cell, target: Path) -> None:
 
 
 def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:
-    """Write the checkpoint `base` with the adapter of `save_lora` added in; the paths of the changed layers come back.
+    """Write the checkpoint `base` with the adapter of `save_lora` added in; the paths of the
+    changed layers come back.
 
     Sums are in float32, stored as `base` is; one layer is in memory at a time.
 
@@ -169,11 +200,15 @@ def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:
         ValueError: if `adapter` was not written by `save_lora`, or does not fit `base`.
     """
     if "lora" not in (metadata := read_metadata(adapter)):
-        raise ValueError(f"{adapter}: not a LoRA file of ours (nothing about its rank and scale in it)")
+        raise ValueError(
+            f"{adapter}: not a LoRA file of ours (nothing about its rank and scale in it)"
+        )
     lora = json.loads(metadata["lora"])
     tensors, pairs = open_checkpoint(base), open_checkpoint(adapter)
     if missing := sorted(path for path in lora["parts"] if f"{path}.weight" not in tensors):
-        raise ValueError(f"{base}: no {missing[0]}.weight, which {adapter.name} wants to change; is it of this model?")
+        raise ValueError(
+            f"{base}: no {missing[0]}.weight, which {adapter.name} wants to change; is it of this model?"
+        )
 
     def merged() -> Iterator[tuple[str, NDArray[Any]]]:
         for name, tensor in tensors.items():
@@ -181,7 +216,9 @@ def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:
             if path in lora["parts"] and name.endswith(".weight"):
                 a, b = pairs[f"{path}.lora_a"].read(), pairs[f"{path}.lora_b"].read()
                 delta = lora_delta(a, b, tuple(lora["parts"][path])) * np.float32(lora["scale"])
-                array = convert_dtype(convert_dtype(array, tensor.dtype, "F32") + delta, "F32", tensor.dtype)
+                array = convert_dtype(
+                    convert_dtype(array, tensor.dtype, "F32") + delta, "F32", tensor.dtype
+                )
             yield tensor.dtype, array
 
     write_checkpoint(target, list(tensors), merged())

@@ -32,7 +32,10 @@ from recipes.vocabularies import byte_tokenizer
 
 def start_mindspore(device: str | None, graph: bool) -> None:
     """Choose the device and graph mode or PyNative, once and before anything else."""
-    if device not in (None, ms.get_context("device_target")):  # once an operator has run, not even the same may be set
+    if device not in (
+        None,
+        ms.get_context("device_target"),
+    ):  # once an operator has run, not even the same may be set
         ms.set_device(device)
     ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
 
@@ -54,7 +57,8 @@ def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -
 
 
 def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> VisionLanguageModel:
-    """The model with its weights; without any it is a pure function of the seed. `vocabulary` is the tokenizer's size.
+    """The model with its weights; without any it is a pure function of the seed. `vocabulary` is
+    the tokenizer's size.
 
     Raises:
         ConfigError: for an unknown size or change.
@@ -62,19 +66,25 @@ def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> Visio
     """
     module = family_module(options.family)
     if options.size not in module.PRESETS:
-        raise ConfigError(f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}")
+        raise ConfigError(
+            f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}"
+        )
     shape = configs.changed(module.PRESETS[options.size], options.changes, "model.changes")
     if options.vocabulary == "tokenizer":
         shape = replace(shape, language=replace(shape.language, vocabulary=vocabulary))
     if vocabulary > shape.language.vocabulary:
-        raise ConfigError(f"the tokenizer has {vocabulary} tokens, the model {shape.language.vocabulary}")
+        raise ConfigError(
+            f"the tokenizer has {vocabulary} tokens, the model {shape.language.vocabulary}"
+        )
     ms.set_seed(seed)
     model: VisionLanguageModel = module.MODEL(replace(shape, dtype=options.dtype))
     if options.weights is not None:
         account = load_weights(model, options.weights, options.parameters)
         if account.unused or account.unfilled:
             wrong = f"unused {list(account.unused[:3])}, not filled {list(account.unfilled[:3])}"
-            raise ValueError(f"{options.weights} and {options.family} {options.size} differ: {wrong} …")
+            raise ValueError(
+                f"{options.weights} and {options.family} {options.size} differ: {wrong} …"
+            )
     return model
 
 
@@ -94,7 +104,8 @@ def add_adapter(model: VisionLanguageModel, adapter: Path) -> None:
 
 
 def choose_trained(model: VisionLanguageModel, config: configs.FinetuneConfig) -> list[str]:
-    """Freeze what does not train, add LoRA pairs if any; the names of the trained parameters come back.
+    """Freeze what does not train, add LoRA pairs if any; the names of the trained parameters come
+    back.
 
     Raises:
         ConfigError: for a part that the family does not have.
@@ -116,7 +127,9 @@ def lora_config(module: ModuleType, options: configs.Lora) -> LoraConfig:
     """The family's LoRA with what the configuration says otherwise."""
     said = {name: getattr(options, name) for name in ("rank", "alpha", "dropout", "split")}
     said["targets"] = None if options.targets == "default" else options.targets
-    lora: LoraConfig = replace(module.LORA, **{name: value for name, value in said.items() if value is not None})
+    lora: LoraConfig = replace(
+        module.LORA, **{name: value for name, value in said.items() if value is not None}
+    )
     return lora
 
 
@@ -132,17 +145,22 @@ def build_schedule(options: configs.Schedule, steps: int) -> Schedule:
 
 
 def open_samples(place: Path, split: str | None, seed: int) -> Samples:
-    """The conversations of a store, or of a split of it, or of the mixture that a YAML describes."""
+    """The conversations of a store, or of a split of it, or of the mixture that a YAML
+    describes.
+    """
     if place.suffix in (".yaml", ".yml"):
         if split is not None:
-            raise ConfigError(f"{place} is a mixture; splits are those of a store ({split} was asked for)")
+            raise ConfigError(
+                f"{place} is a mixture; splits are those of a store ({split} was asked for)"
+            )
         return Mixture.from_yaml(place, seed=seed)
     store = open_store(place)
     return store if split is None else Split.of(store, split)
 
 
 def refuse_shared_rows(training: Samples, held_out: Samples) -> None:
-    """See that what is evaluated on is not trained on: by no split, nor through a copy of the store or a mixture of it.
+    """See that what is evaluated on is not trained on: by no split, nor through a copy of the store
+    or a mixture of it.
 
     Raises:
         ConfigError: rows of the same id, messages and media are in both.
@@ -176,9 +194,13 @@ def _rows(samples: Samples) -> Iterator[tuple[Store, str, int]]:
 
 
 def _said(store: Store, row: int) -> int:
-    """A number for what a row says about which media, wherever it is stored and whatever is known of them besides."""
+    """A number for what a row says about which media, wherever it is stored and whatever is known
+    of them besides.
+    """
     conversation = store.located(row)
-    media = tuple((one.path or one.bytes or one.frames, one.start, one.end) for one in conversation.media)
+    media = tuple(
+        (one.path or one.bytes or one.frames, one.start, one.end) for one in conversation.media
+    )
     return hash((conversation.messages, media))
 
 
@@ -204,7 +226,9 @@ class Split:
         values = store.table["split"].to_pylist()
         rows = tuple(row for row, value in enumerate(values) if value == name)
         if not rows:
-            raise ConfigError(f"{store.path} has no split {name!r}; it has {', '.join(_splits(store))}")
+            raise ConfigError(
+                f"{store.path} has no split {name!r}; it has {', '.join(_splits(store))}"
+            )
         return cls(store, name, rows)
 
     def __len__(self) -> int:

@@ -1,7 +1,8 @@
 """What a recipe can be told, as typed sections; the defaults are here and nowhere else.
 
-A YAML names the values that differ, a `base:` YAML those it builds on, the command line (`key=value`) the last word.
-Paths are relative to where the recipe is started, `base:` to its own file.
+A YAML names the values that differ, a `base:` YAML those it builds on, the command line
+(`key=value`) the last word. Paths are relative to where the recipe is started, `base:` to its own
+file.
 """
 
 from __future__ import annotations
@@ -48,10 +49,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Model(Section):
-    """`size` names a preset of the family, `changes` what differs from it; `vocabulary: tokenizer` makes it as small.
+    """`size` names a preset of the family, `changes` what differs from it; `vocabulary: tokenizer`
+    makes it as small.
 
-    `weights` and `adapter` are files of convert_weights.py and finetune.py. Without weights the model is drawn at
-    random. `dtype` is what it computes in, `parameters` what weights are kept in (None: as stored).
+    `weights` and `adapter` are files of convert_weights.py and finetune.py. Without weights the
+    model is drawn at random. `dtype` is what it computes in, `parameters` what weights are kept in
+    (None: as stored).
     """
 
     family: str = ""
@@ -66,7 +69,9 @@ class Model(Section):
 
 @dataclass(frozen=True)
 class Tokenizer(Section):
-    """`path` of the family's vocabulary file, or `bytes` for a small one of single bytes, made on the spot."""
+    """`path` of the family's vocabulary file, or `bytes` for a small one of single bytes, made on
+    the spot.
+    """
 
     path: str = "bytes"
     verify: bool = True
@@ -74,7 +79,9 @@ class Tokenizer(Section):
 
 @dataclass(frozen=True)
 class Lora(Section):
-    """`targets`: `default` (the family's own), `all`, or a pattern of paths; empty for no LoRA. None: the family's."""
+    """`targets`: `default` (the family's own), `all`, or a pattern of paths; empty for no LoRA.
+    None: the family's.
+    """
 
     targets: str = ""
     rank: PositiveInt | None = None
@@ -85,7 +92,8 @@ class Lora(Section):
 
 @dataclass(frozen=True)
 class Data(Section):
-    """`train` and `evaluate` are stores or mixing YAMLs; of a store, a split can be taken. They must share no row.
+    """`train` and `evaluate` are stores or mixing YAMLs; of a store, a split can be taken. They
+    must share no row.
 
     The other options are those of `mmdata.pipeline.Stream`; `batch_size` is that of one device.
     """
@@ -118,7 +126,8 @@ class Optimizer(Section):
 
 @dataclass(frozen=True)
 class Schedule(Section):
-    """`name`: constant, cosine, linear or annealing (`recipes.schedules`); a warm-up of steps or of a share of them.
+    """`name`: constant, cosine, linear or annealing (`recipes.schedules`); a warm-up of steps or of
+    a share of them.
 
     `decay_steps` is annealing's alone; the others end with the run.
     """
@@ -136,7 +145,8 @@ class Schedule(Section):
 class LossScale(Section):
     """What the loss is multiplied with for half precision.
 
-    Halved (divided by `factor`) when gradients overflow, grown after `window` good steps; window 0 keeps it.
+    Halved (divided by `factor`) when gradients overflow, grown after `window` good steps; window 0
+    keeps it.
     """
 
     start: PositiveFloat = 1.0
@@ -146,7 +156,9 @@ class LossScale(Section):
 
 @dataclass(frozen=True)
 class Run(Section):
-    """How long, where to, how often. `steps` goes before `epochs`; 0 for `checkpoint_every` and the like is never."""
+    """How long, where to, how often. `steps` goes before `epochs`; 0 for `checkpoint_every` and the
+    like is never.
+    """
 
     output: Path = Path("output")
     epochs: PositiveInt = 1
@@ -164,7 +176,9 @@ class Run(Section):
 
 @dataclass(frozen=True)
 class FinetuneConfig(Section):
-    """All of a fine-tuning run. `stage`: the parts of the model that train (`all`, or names of the family's PARTS)."""
+    """All of a fine-tuning run. `stage`: the parts of the model that train (`all`, or names of the
+    family's PARTS).
+    """
 
     model: Model = field(default_factory=Model)
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
@@ -180,7 +194,9 @@ class FinetuneConfig(Section):
 
 @dataclass(frozen=True)
 class Generation(Section):
-    """How to answer; temperature 0 is greedy. `length`: tokens of prompt and answer that the cache has room for."""
+    """How to answer; temperature 0 is greedy. `length`: tokens of prompt and answer that the cache
+    has room for.
+    """
 
     max_new_tokens: PositiveInt = 128
     length: PositiveInt = 2048
@@ -206,11 +222,16 @@ class PredictConfig(Section):
     graph: bool = True
 
 
-TRAINING_ONLY = frozenset(FinetuneConfig.__dataclass_fields__) - frozenset(PredictConfig.__dataclass_fields__)
+TRAINING_ONLY = frozenset(FinetuneConfig.__dataclass_fields__) - frozenset(
+    PredictConfig.__dataclass_fields__
+)
 
 
-def read(kind: type[T], file: Path, overrides: Sequence[str] = (), *, ignore: Collection[str] = ()) -> T:
-    """The configuration of a YAML file, with `key.key=value` overrides; `ignore` names sections to leave aside.
+def read(
+    kind: type[T], file: Path, overrides: Sequence[str] = (), *, ignore: Collection[str] = ()
+) -> T:
+    """The configuration of a YAML file, with `key.key=value` overrides; `ignore` names sections to
+    leave aside.
 
     Raises:
         ConfigError: with every unknown key (and what it may mean) and every value of a wrong type.
@@ -218,7 +239,9 @@ def read(kind: type[T], file: Path, overrides: Sequence[str] = (), *, ignore: Co
     values = read_yaml(file)
     for override in overrides:
         values = merged(values, _nested(override))
-    return changed(kind(), {key: value for key, value in values.items() if key not in ignore}, str(file))
+    return changed(
+        kind(), {key: value for key, value in values.items() if key not in ignore}, str(file)
+    )
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -238,7 +261,9 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
-        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        result[key] = (
+            merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        )
     return result
 
 
@@ -276,7 +301,9 @@ def _changed(original: Any, values: Mapping[str, Any], path: str, faults: list[s
             if isinstance(value, Mapping):
                 news[key] = _changed(old, value, f"{path}{key}.", faults)
             else:
-                faults.append(f"{path}{key} is a section of {', '.join(get_type_hints(type(old)))}, found {value!r}")
+                faults.append(
+                    f"{path}{key} is a section of {', '.join(get_type_hints(type(old)))}, found {value!r}"
+                )
         else:
             read = read_value(value, hints[key])
             news[key] = read.expanduser() if isinstance(read, Path) else read

@@ -2,11 +2,13 @@
 
     python -m recipes.convert_weights llava_next_video LLaVA-NeXT-Video-7B-hf/ llava.safetensors
     python -m recipes.convert_weights visualglm 1/mp_rank_00_model_states.pt visualglm.safetensors
-    python -m recipes.convert_weights llava_next_video clip-vit-large-patch14-336/ vision.safetensors --part vision
-    python -m recipes.convert_weights qwen_vl tuned.safetensors hf/model.safetensors --to hf
+    python -m recipes.convert_weights llava_next_video clip-vit-large-patch14-336/
+    vision.safetensors --part vision python -m recipes.convert_weights qwen_vl tuned.safetensors
+    hf/model.safetensors --to hf
 
-A checkpoint of ours fits a model with LoRA as it is: the pairs lie beside weights that keep their names.
-Exit code 1: the source is at fault; or the file is written, but without some parameters, which are listed.
+A checkpoint of ours fits a model with LoRA as it is: the pairs lie beside weights that keep their
+names. Exit code 1: the source is at fault; or the file is written, but without some parameters,
+which are listed.
 """
 
 from __future__ import annotations
@@ -27,29 +29,57 @@ from models.weights import Account, export_weights, import_weights, parameter_sh
 
 def arguments(line: list[str] | None) -> argparse.Namespace:
     """What the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("family", choices=FAMILIES)
     add("source", type=Path, help="a .safetensors or .pt file, or a folder of shards")
     add("target", type=Path, help="the .safetensors file to write")
-    add("--from", dest="origin", choices=("hf", "mindformers"), default="hf", help="whose names the source has")
-    add("--to", choices=("mmdata", "hf", "mindformers"), default="mmdata", help="whose names the target gets")
+    add(
+        "--from",
+        dest="origin",
+        choices=("hf", "mindformers"),
+        default="hf",
+        help="whose names the source has",
+    )
+    add(
+        "--to",
+        choices=("mmdata", "hf", "mindformers"),
+        default="mmdata",
+        help="whose names the target gets",
+    )
     add("--part", choices=("full", "vision", "language"), default="full")
-    add("--size", help="a preset's name; default: config.json beside the source, else the published size")
+    add(
+        "--size",
+        help="a preset's name; default: config.json beside the source, else the published size",
+    )
     add("--dtype", choices=("float32", "float16", "bfloat16"), help="cast; default: as stored")
-    add("--pad-vocabulary", action="store_true", help="give tokens unknown to the source the mean of the others")
-    add("--head-first", action="store_true", help="VisualGLM: fused projections are stored head by head")
+    add(
+        "--pad-vocabulary",
+        action="store_true",
+        help="give tokens unknown to the source the mean of the others",
+    )
+    add(
+        "--head-first",
+        action="store_true",
+        help="VisualGLM: fused projections are stored head by head",
+    )
     options = parser.parse_args(line)
     presets = family_module(options.family).PRESETS
     if options.size and options.size not in presets:
-        parser.error(f"{options.family} has no size {options.size!r}; there are {', '.join(presets)}")
+        parser.error(
+            f"{options.family} has no size {options.size!r}; there are {', '.join(presets)}"
+        )
     if options.head_first and options.family != "visualglm":
         parser.error("--head-first is for visualglm; the other families have one layout each")
     return options
 
 
 def model_config(module: ModuleType, options: argparse.Namespace) -> Any:
-    """The preset that was named, or what `config.json` beside the weights says, or the published size."""
+    """The preset that was named, or what `config.json` beside the weights says, or the published
+    size.
+    """
     if options.size:
         return module.PRESETS[options.size]
     folder = options.source if options.source.is_dir() else options.source.parent
@@ -59,7 +89,9 @@ def model_config(module: ModuleType, options: argparse.Namespace) -> Any:
 
 
 def names(module: ModuleType, config: Any, options: argparse.Namespace) -> list[Weight]:
-    """The map between our names and those of the other side, cut down to the part that was asked for."""
+    """The map between our names and those of the other side, cut down to the part that was asked
+    for.
+    """
     other = options.origin if options.to == "mmdata" else options.to
     if other == "mindformers":
         weights = module.mindformers_map(config)

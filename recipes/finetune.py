@@ -1,10 +1,12 @@
 """Fine-tune a model: whole, in stages, or by LoRA.
 
-    python -m recipes.finetune recipes/configs/qwen_vl/finetune_tiny.yaml data.train=stores/train run.output=out
-    msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune CONFIG.yaml run.parallel=true
+    python -m recipes.finetune recipes/configs/qwen_vl/finetune_tiny.yaml data.train=stores/train
+    run.output=out msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune
+    CONFIG.yaml run.parallel=true
 
-The output folder gets config.json, metrics.jsonl, loss.png, checkpoints/, and at the end what was trained:
-adapter.safetensors for LoRA, else weights.safetensors. `run.resume=true` goes on from the last checkpoint.
+The output folder gets config.json, metrics.jsonl, loss.png, checkpoints/, and at the end what was
+trained: adapter.safetensors for LoRA, else weights.safetensors. `run.resume=true` goes on from the
+last checkpoint.
 """
 
 from __future__ import annotations
@@ -61,7 +63,11 @@ def finetune(config: FinetuneConfig) -> Path:
     trained = build.choose_trained(model, config)
     options = config.optimizer
     optimizer = AdamW(
-        model.trainable_params(), options.betas, options.eps, options.weight_decay, options.bias_correction
+        model.trainable_params(),
+        options.betas,
+        options.eps,
+        options.weight_decay,
+        options.bias_correction,
     )
     trainer = Trainer(model, optimizer, options.clip, config.loss_scale, place.world_size > 1)
     done = resume(config, model, trained, trainer, stream) if config.run.resume else 0
@@ -78,9 +84,22 @@ def finetune(config: FinetuneConfig) -> Path:
         loss, norm = trainer.step([list(batch.values()) for batch in taken], rate)
         seconds, waiting = clock.lap()
         tokens = sum(batch.tokens for batch in taken) * place.world_size
-        line = {"step": step, "epoch": taken[-1].epoch, "loss": loss, "gradient_norm": norm, "rate": rate}
-        line |= {"loss_scale": trainer.scale, "seconds": seconds, "tokens_per_second": tokens / seconds}
-        line |= {"data_wait": waiting, "samples": sum(len(batch.ids) for batch in taken) * place.world_size}
+        line = {
+            "step": step,
+            "epoch": taken[-1].epoch,
+            "loss": loss,
+            "gradient_norm": norm,
+            "rate": rate,
+        }
+        line |= {
+            "loss_scale": trainer.scale,
+            "seconds": seconds,
+            "tokens_per_second": tokens / seconds,
+        }
+        line |= {
+            "data_wait": waiting,
+            "samples": sum(len(batch.ids) for batch in taken) * place.world_size,
+        }
         if held_out and is_due(step, config.run.evaluate_every, steps):
             line["held_out_loss"] = evaluate(model, held_out)
         if metrics is not None:
@@ -89,7 +108,9 @@ def finetune(config: FinetuneConfig) -> Path:
             if config.run.checkpoint_every and is_due(step, config.run.checkpoint_every, steps):
                 state = {"step": step, "scale": trainer.scale, "good_steps": trainer.good_steps}
                 folder = checkpoints.checkpoint_folder(config.run.output, step)
-                checkpoints.save(folder, model, trained, optimizer, state | {"stream": stream.state_dict()})
+                checkpoints.save(
+                    folder, model, trained, optimizer, state | {"stream": stream.state_dict()}
+                )
                 checkpoints.prune(config.run.output, config.run.keep)
     if place.rank == 0:
         write_results(config, model)
@@ -97,7 +118,9 @@ def finetune(config: FinetuneConfig) -> Path:
 
 
 def join_devices() -> Place:
-    """Find the other processes that msrun has started; all draw or load the same weights, so none are sent."""
+    """Find the other processes that msrun has started; all draw or load the same weights, so none
+    are sent.
+    """
     from mindspore.communication import get_group_size, get_rank, init
 
     init()
@@ -139,7 +162,8 @@ def held_out_stream(config: FinetuneConfig, template: Template, training: Sample
 
 
 def total_steps(config: FinetuneConfig, stream: Stream) -> int:
-    """How many updates the run makes; samples that the template drops as too long are counted as if they were there.
+    """How many updates the run makes; samples that the template drops as too long are counted as if
+    they were there.
 
     Raises:
         ConfigError: if only reading all samples could tell.
@@ -147,7 +171,9 @@ def total_steps(config: FinetuneConfig, stream: Stream) -> int:
     if config.run.steps is not None:
         return config.run.steps
     if config.data.packing or config.data.on_error == "skip":
-        raise ConfigError("with packing or on_error: skip, an epoch has no known number of batches; give run.steps")
+        raise ConfigError(
+            "with packing or on_error: skip, an epoch has no known number of batches; give run.steps"
+        )
     steps = stream.steps_per_epoch or len(stream.mixture) // (stream.batch_size * stream.world_size)
     return max(1, steps * config.run.epochs // config.run.accumulation)
 
@@ -164,7 +190,9 @@ def is_due(step: int, every: int, last: int) -> bool:
 
 
 def evaluate(model: VisionLanguageModel, held_out: Stream) -> float:
-    """The mean loss over all targets of an epoch; rows that only fill the last batch do not count."""
+    """The mean loss over all targets of an epoch; rows that only fill the last batch do not
+    count.
+    """
     model.set_train(False)
     total, targets = 0.0, 0
     for batch in held_out:
@@ -179,7 +207,11 @@ def evaluate(model: VisionLanguageModel, held_out: Stream) -> float:
 
 
 def resume(
-    config: FinetuneConfig, model: VisionLanguageModel, trained: list[str], trainer: Trainer, stream: Stream
+    config: FinetuneConfig,
+    model: VisionLanguageModel,
+    trained: list[str],
+    trainer: Trainer,
+    stream: Stream,
 ) -> int:
     """Go back to the last checkpoint; the number of steps that it had made."""
     found = checkpoints.complete(config.run.output)
@@ -191,12 +223,19 @@ def resume(
     return int(state["step"])
 
 
-def describe(config: FinetuneConfig, model: VisionLanguageModel, trained: list[str], steps: int, done: int) -> None:
+def describe(
+    config: FinetuneConfig, model: VisionLanguageModel, trained: list[str], steps: int, done: int
+) -> None:
     """Write the configuration down and say what will happen."""
-    (config.run.output / "config.json").write_text(json.dumps(asdict(config), default=str, indent=1))
+    (config.run.output / "config.json").write_text(
+        json.dumps(asdict(config), default=str, indent=1)
+    )
     sizes = {parameter.name: math.prod(parameter.shape) for parameter in model.get_parameters()}
     share = f"{sum(sizes[name] for name in trained):,} of {sum(sizes.values()):,} parameters train"
-    print(f"{config.model.family} {config.model.size}: {share}; steps {done + 1} to {steps}", file=sys.stderr)
+    print(
+        f"{config.model.family} {config.model.size}: {share}; steps {done + 1} to {steps}",
+        file=sys.stderr,
+    )
 
 
 def write_results(config: FinetuneConfig, model: VisionLanguageModel) -> None:
@@ -211,9 +250,13 @@ def write_results(config: FinetuneConfig, model: VisionLanguageModel) -> None:
 
 def main(line: list[str] | None = None) -> int:
     """Run from a shell; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("config", type=Path, help="a YAML of recipes/configs")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that go before the YAML's")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="values that go before the YAML's"
+    )
     options = parser.parse_args(line)
     try:
         output = finetune(read(FinetuneConfig, options.config, options.overrides))

@@ -13,7 +13,9 @@ from models.weights import merge_lora_file
 
 def main(line: list[str] | None = None) -> None:
     """Merge, and say how many layers changed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("base", type=Path, help="weights in our names (convert_weights.py)")
     parser.add_argument("adapter", type=Path, help="the adapter that finetune.py wrote")
     parser.add_argument("target", type=Path, help="the .safetensors file to write")

@@ -13,7 +13,9 @@ import jsonlines
 
 
 class Metrics:
-    """Appends to a JSON Lines file; lines of steps after `step`, which will be made again, are taken out."""
+    """Appends to a JSON Lines file; lines of steps after `step`, which will be made again, are
+    taken out.
+    """
 
     def __init__(self, file: Path, step: int) -> None:
         self.file = file
@@ -91,7 +93,14 @@ def plot_loss(file: Path, target: Path) -> None:
     for name, style in (("loss", "-"), ("held_out_loss", "o-")):
         lines = [line for line in read_metrics(file) if name in line]
         if lines:
-            axes.plot([line["step"] for line in lines], [line[name] for line in lines], style, label=name, lw=1, ms=3)
+            axes.plot(
+                [line["step"] for line in lines],
+                [line[name] for line in lines],
+                style,
+                label=name,
+                lw=1,
+                ms=3,
+            )
     axes.set(xlabel="step", ylabel="mean loss of a target token")
     axes.legend()
     figure.savefig(target, dpi=110)

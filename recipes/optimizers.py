@@ -12,8 +12,9 @@ from mindspore.common.initializer import initializer
 class AdamW(nn.Cell):
     """Adam with decoupled weight decay.
 
-    With `bias_correction` it is torch's AdamW, without it MindSpore's AdamWeightDecay (the recipes of MindFormers),
-    whose first steps are some three times as long. `decay_matrices_only` spares norms and biases.
+    With `bias_correction` it is torch's AdamW, without it MindSpore's AdamWeightDecay (the recipes
+    of MindFormers), whose first steps are some three times as long. `decay_matrices_only` spares
+    norms and biases.
     """
 
     def __init__(
@@ -29,17 +30,21 @@ class AdamW(nn.Cell):
         self.parameters = ParameterTuple(parameters)
         self.beta1, self.beta2 = betas
         self.eps, self.bias_correction = eps, bias_correction
-        self.decays = [weight_decay if p.ndim > 1 or not decay_matrices_only else 0.0 for p in parameters]
+        self.decays = [
+            weight_decay if p.ndim > 1 or not decay_matrices_only else 0.0 for p in parameters
+        ]
         self.first = ParameterTuple([_moment(p, "first") for p in parameters])
         self.second = ParameterTuple([_moment(p, "second") for p in parameters])
         self.step = Parameter(Tensor(0.0, ms.float32), name="optimizer.step", requires_grad=False)
         self.update = ops.AdamWeightDecay()  # one fused kernel a parameter
 
     def construct(self, gradients: tuple[Tensor, ...], rate: Tensor) -> Tensor:
-        """Change the parameters by one step of `rate`, a float32 scalar; the number of steps made so far, float32.
+        """Change the parameters by one step of `rate`, a float32 scalar; the number of steps made
+        so far, float32.
 
-        The kernel knows no bias correction, but rate, epsilon and decay can carry it: with c1 = 1 - beta1^step and
-        c2 = 1 - beta2^step they become rate * sqrt(c2) / c1, eps * sqrt(c2) and decay * c1 / sqrt(c2).
+        The kernel knows no bias correction, but rate, epsilon and decay can carry it: with c1 = 1 -
+        beta1^step and c2 = 1 - beta2^step they become rate * sqrt(c2) / c1, eps * sqrt(c2) and
+        decay * c1 / sqrt(c2).
         """
         step = self.step + 1
         ops.assign(self.step, step)
@@ -69,9 +74,13 @@ def _moment(parameter: Parameter, kind: str) -> Parameter:
 
 
 def clip_by_norm(gradients: tuple[Tensor, ...], limit: float) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The gradients, shortened together so that their joint norm is at most `limit`; and that norm before, float32."""
+    """The gradients, shortened together so that their joint norm is at most `limit`; and that norm
+    before, float32.
+    """
     norm = global_norm(gradients)
-    factor = ops.minimum(limit / (norm + 1e-6), ops.ones_like(norm))  # as torch.nn.utils.clip_grad_norm_
+    factor = ops.minimum(
+        limit / (norm + 1e-6), ops.ones_like(norm)
+    )  # as torch.nn.utils.clip_grad_norm_
     return tuple([(gradient * factor).astype(gradient.dtype) for gradient in gradients]), norm
 
 

@@ -1,10 +1,12 @@
 """Ask a model about a picture, a clip, or nothing but words.
 
-    python -m recipes.predict CONFIG.yaml --video clip.avi --prompt "What happens?" model.weights=FILE
-    python -m recipes.predict CONFIG.yaml --batch questions.jsonl generation.temperature=0.8 generation.top_k=50
+    python -m recipes.predict CONFIG.yaml --video clip.avi --prompt "What happens?"
+    model.weights=FILE python -m recipes.predict CONFIG.yaml --batch questions.jsonl
+    generation.temperature=0.8 generation.top_k=50
 
-A line of a batch is {"prompt": …, "image": FILE, "video": FILE, "history": [[question, answer], …]}, of which only the
-prompt is needed. CONFIG.yaml may be the one that the model was fine-tuned with.
+A line of a batch is {"prompt": …, "image": FILE, "video": FILE, "history": [[question, answer],
+…]}, of which only the prompt is needed. CONFIG.yaml may be the one that the model was fine-tuned
+with.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ from recipes.config import TRAINING_ONLY, Generation, PredictConfig, read
 
 @dataclass(frozen=True)
 class Questions:
-    """Conversations that end with a question (an answer after it is not looked at), as a stream reads them."""
+    """Conversations that end with a question (an answer after it is not looked at), as a stream
+    reads them.
+    """
 
     conversations: Sequence[Conversation]
     fingerprint: str = ""
@@ -48,7 +52,9 @@ class Questions:
 
 
 class Asking:
-    """A template that encodes prompts, so that they come the very way that training samples come."""
+    """A template that encodes prompts, so that they come the very way that training samples
+    come.
+    """
 
     def __init__(self, template: Template) -> None:
         self.template = template
@@ -67,8 +73,12 @@ def question(record: Mapping[str, Any], number: int = 0) -> Conversation:
     Raises:
         KeyError: if there is no prompt.
     """
-    media = tuple(Media(kind, path=str(record[kind])) for kind in ("image", "video") if record.get(kind))
-    shown: tuple[Part, ...] = tuple(Image(n) if one.type == "image" else Video(n) for n, one in enumerate(media))
+    media = tuple(
+        Media(kind, path=str(record[kind])) for kind in ("image", "video") if record.get(kind)
+    )
+    shown: tuple[Part, ...] = tuple(
+        Image(n) if one.type == "image" else Video(n) for n, one in enumerate(media)
+    )
     messages: list[Message] = []
     for asked, answered in record.get("history") or ():
         messages += [user(asked), assistant(answered)]
@@ -85,7 +95,8 @@ def answers(
     generation: Generation,
     batch_size: int = 1,
 ) -> Iterator[list[int]]:
-    """The answer to each conversation, as ids without the stop token; the last one may be asked again to fill a batch.
+    """The answer to each conversation, as ids without the stop token; the last one may be asked
+    again to fill a batch.
 
     Raises:
         SampleError: for a question that cannot be encoded, or that leaves no room for an answer.
@@ -94,7 +105,9 @@ def answers(
     generator = Generator(model, batch_size, generation.length)
     stream = Stream(
         Questions(conversations),
-        cast("Template", Asking(template)),  # all but `encode` is the template's own, by `__getattr__`
+        cast(
+            "Template", Asking(template)
+        ),  # all but `encode` is the template's own, by `__getattr__`
         seq_length=generation.length - generation.max_new_tokens,
         batch_size=batch_size,
         shuffle=False,
@@ -103,14 +116,20 @@ def answers(
     )
     for number, batch in enumerate(stream):
         found = generator.generate(
-            prompt(batch), generation.max_new_tokens, template.stop_ids, sampling, generation.seed + number
+            prompt(batch),
+            generation.max_new_tokens,
+            template.stop_ids,
+            sampling,
+            generation.seed + number,
         )
         yield from found[: batch_size - batch.repeated]
 
 
 def prompt(batch: Batch) -> Prompt:
     """A batch of encoded prompts as generation wants them."""
-    media, segments = (cast("NDArray[np.int32]", batch[name]) for name in ("media_index", "segment_ids"))
+    media, segments = (
+        cast("NDArray[np.int32]", batch[name]) for name in ("media_index", "segment_ids")
+    )
     shown = bool((media >= 0).any())
     return Prompt(
         input_ids=np.asarray(batch["input_ids"]),
@@ -121,7 +140,9 @@ def prompt(batch: Batch) -> Prompt:
     )
 
 
-def predict(config: PredictConfig, records: Sequence[Mapping[str, Any]], batch_size: int = 1) -> Iterator[str]:
+def predict(
+    config: PredictConfig, records: Sequence[Mapping[str, Any]], batch_size: int = 1
+) -> Iterator[str]:
     """The answer to each record in words."""
     build.start_mindspore(config.device, config.graph)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
@@ -138,15 +159,28 @@ def predict(config: PredictConfig, records: Sequence[Mapping[str, Any]], batch_s
 
 def arguments(line: list[str] | None) -> argparse.Namespace:
     """What the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("config", type=Path, help="a YAML of recipes/configs")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that go before the YAML's")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="values that go before the YAML's"
+    )
     parser.add_argument("--prompt", help="the question")
     parser.add_argument("--image", help="a picture to ask about")
     parser.add_argument("--video", help="a clip to ask about")
-    parser.add_argument("--history", type=json.loads, metavar="JSON", help='earlier turns: [["question", "answer"], …]')
-    parser.add_argument("--batch", type=Path, help="questions as JSON Lines, instead of the options above")
-    parser.add_argument("--batch-size", type=int, default=1, help="how many questions are answered together")
+    parser.add_argument(
+        "--history",
+        type=json.loads,
+        metavar="JSON",
+        help='earlier turns: [["question", "answer"], …]',
+    )
+    parser.add_argument(
+        "--batch", type=Path, help="questions as JSON Lines, instead of the options above"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="how many questions are answered together"
+    )
     options = parser.parse_intermixed_args(line)
     if (options.batch is None) == (options.prompt is None):
         parser.error("give either --prompt or --batch")
@@ -163,7 +197,9 @@ def main(line: list[str] | None = None) -> int:
             records = list(lines.iter(skip_empty=True))
     try:
         config = read(PredictConfig, options.config, options.overrides, ignore=TRAINING_ONLY)
-        for record, answer in zip(records, predict(config, records, options.batch_size), strict=True):
+        for record, answer in zip(
+            records, predict(config, records, options.batch_size), strict=True
+        ):
             if options.batch is None:
                 print(answer, flush=True)
             else:

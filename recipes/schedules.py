@@ -13,8 +13,11 @@ def constant(peak: float) -> Schedule:
     return lambda step: peak
 
 
-def cosine(peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0, start: float = 0.0) -> Schedule:
-    """Straight up from `start` during the warm-up, then half a cosine down to `end`, where it stays.
+def cosine(
+    peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0, start: float = 0.0
+) -> Schedule:
+    """Straight up from `start` during the warm-up, then half a cosine down to `end`, where it
+    stays.
 
     As in MindFormers' and transformers' warm-up cosine (LLaVA-NeXT-Video, CogVLM2-Video, Qwen-VL).
     """
@@ -30,7 +33,9 @@ def cosine(peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.
     return rate
 
 
-def linear(peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0, start: float = 0.0) -> Schedule:
+def linear(
+    peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0, start: float = 0.0
+) -> Schedule:
     """Straight up from `start` during the warm-up, then straight down to `end`, where it stays."""
 
     def rate(step: int) -> float:
@@ -55,9 +60,10 @@ def annealing(
 ) -> Schedule:
     """SwissArmyTransformer's AnnealingLR, with which VisualGLM was tuned.
 
-    For `slow_steps` after the start (or, when resuming, after `last_step`) no more than `slow_rate` of the peak; then
-    the rest of the warm-up; then `decay_steps` of `cosine` decay to `decay_ratio` of the peak. Its `linear` decay is
-    not stopped at zero: the rate becomes negative, as upstream. Any other `decay` keeps the peak.
+    For `slow_steps` after the start (or, when resuming, after `last_step`) no more than `slow_rate`
+    of the peak; then the rest of the warm-up; then `decay_steps` of `cosine` decay to `decay_ratio`
+    of the peak. Its `linear` decay is not stopped at zero: the rate becomes negative, as upstream.
+    Any other `decay` keeps the peak.
     """
 
     def rate(step: int) -> float:
@@ -70,7 +76,9 @@ def annealing(
         if decay == "linear":
             return peak * (1 - done)
         if decay == "cosine":
-            return peak * (decay_ratio + (1 - decay_ratio) * (math.cos(math.pi * min(1.0, done)) + 1) / 2)
+            return peak * (
+                decay_ratio + (1 - decay_ratio) * (math.cos(math.pi * min(1.0, done)) + 1) / 2
+            )
         return peak
 
     return rate

@@ -1,7 +1,8 @@
-"""One training step: the gradient of the mean loss over all targets of the global batch, and the update.
+"""One training step: the gradient of the mean loss over all targets of the global batch, and the
+update.
 
-The mean is over targets and not over rows, devices or accumulated batches, so that the same global batch gives the same
-step however it is divided.
+The mean is over targets and not over rows, devices or accumulated batches, so that the same global
+batch gives the same step however it is divided.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Update(nn.Cell):
     def construct(
         self, gradients: Gradients, loss: Tensor, count: Tensor, rate: Tensor, scale: Tensor
     ) -> tuple[Tensor, ...]:
-        """(mean loss, norm of the gradients, whether they were finite): where not, nothing has changed."""
+        """(mean loss, norm of the gradients, whether they were finite): where not, nothing has
+        changed.
+        """
         if self.reduce is not None:
             gradients = tuple([self.reduce(gradient) for gradient in gradients])
             loss, count = self.reduce(loss), self.reduce(count)
@@ -69,7 +72,12 @@ class Trainer:
     """A model with its optimizer; `scale` and `good_steps` are the loss scale's state."""
 
     def __init__(
-        self, model: VisionLanguageModel, optimizer: AdamW, clip: float, loss_scale: LossScale, parallel: bool
+        self,
+        model: VisionLanguageModel,
+        optimizer: AdamW,
+        clip: float,
+        loss_scale: LossScale,
+        parallel: bool,
     ) -> None:
         self.optimizer, self.loss_scale = optimizer, loss_scale
         self.scale, self.good_steps = loss_scale.start, 0
@@ -83,7 +91,8 @@ class Trainer:
     def step(self, batches: Sequence[Arrays], rate: float) -> tuple[float, float]:
         """Train on the batches together, each in the order of `mmdata.pipeline.collate.COLUMNS`.
 
-        The mean loss and the norm of the gradients come back; the norm is infinite or NaN if the step was left out.
+        The mean loss and the norm of the gradients come back; the norm is infinite or NaN if the
+        step was left out.
         """
         scale = Tensor(self.scale, ms.float32)
         loss, gradients = self._gradient(batches[0], scale)
@@ -91,7 +100,9 @@ class Trainer:
             more, others = self._gradient(batch, scale)
             loss, gradients = loss + more, self.add(ms.mutable(gradients), ms.mutable(others))
         count = Tensor(sum(count_targets(batch) for batch in batches), ms.float32)
-        gradients = ms.mutable(gradients)  # else they are constants to the compiler, and every step compiles anew
+        gradients = ms.mutable(
+            gradients
+        )  # else they are constants to the compiler, and every step compiles anew
         mean, norm, finite = self.update(gradients, loss, count, Tensor(rate, ms.float32), scale)
         self._adapt_scale(bool(finite))
         return float(mean), float(norm)

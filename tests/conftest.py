@@ -1,4 +1,6 @@
-"""What every test may ask for, and what holds for all: no skip in CI that is not listed, Ctrl-C where it is sent."""
+"""What every test may ask for, and what holds for all: no skip in CI that is not listed, Ctrl-C
+where it is sent.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ settings.load_profile("mmdata")
 def pytest_configure(config: pytest.Config) -> None:
     """Fail for unlisted skips where CI runs; let programs that tests start be interrupted.
 
-    A shell lets what it runs in the background (``make test &``) ignore Ctrl-C, and so would all that is started there.
+    A shell lets what it runs in the background (``make test &``) ignore Ctrl-C, and so would all
+    that is started there.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,7 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class UnlistedSkips:
-    """Fails a run in which a test, or a file of tests, is skipped that :mod:`tests.skips` does not list."""
+    """Fails a run in which a test, or a file of tests, is skipped that :mod:`tests.skips` does not
+    list.
+    """
 
     def __init__(self) -> None:
         self._found: dict[str, str] = {}
@@ -41,13 +46,18 @@ class UnlistedSkips:
 
     def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         if report.skipped and not hasattr(report, "wasxfail"):
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            reason = (
+                report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            )
             if not is_allowed(report.nodeid, reason):
                 self._found[report.nodeid] = reason
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._found and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        if self._found and session.exitstatus in {
+            pytest.ExitCode.OK,
+            pytest.ExitCode.NO_TESTS_COLLECTED,
+        }:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -59,7 +69,9 @@ class UnlistedSkips:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slow tests first, so that no process is left alone with one at the end; else keep the random order."""
+    """Run the slow tests first, so that no process is left alone with one at the end; else keep the
+    random order.
+    """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

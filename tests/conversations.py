@@ -1,4 +1,6 @@
-"""Arbitrary conversations, as hypothesis strategies, and a plain one for tests that only need some."""
+"""Arbitrary conversations, as hypothesis strategies, and a plain one for tests that only need
+some.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ words = texts.filter(bool)
 seconds = st.floats(0, 1e6)
 fractions = st.floats(0, 1, width=32)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=5,
 )
@@ -54,7 +60,9 @@ def spans(draw: st.DrawFn) -> tuple[float, float | None]:
     return start, draw(st.sampled_from([None, end]))
 
 
-json_texts = st.sampled_from(['{"city": "Z\u00fcrich", "days": [1, 2]}', "{}", "[]", "null", '"\U0001f321"', " 1.50 "])
+json_texts = st.sampled_from(
+    ['{"city": "Z\u00fcrich", "days": [1, 2]}', "{}", "[]", "null", '"\U0001f321"', " 1.50 "]
+)
 any_role: st.SearchStrategy[Role] = st.sampled_from(get_args(Role))
 trains = st.sampled_from([None, None, True, False])
 clocks = st.builds(CompactTimes, seconds, step=seconds.filter(bool)) | st.builds(
@@ -84,8 +92,12 @@ def media(draw: st.DrawFn) -> Media:
         frame_times=tuple(times) if cached else None,
         frames=tuple(b"frame" for _ in times) if cached else None,
         size=draw(st.none() | st.integers(0, 2**40)),
-        hash=draw(st.none() | st.sampled_from(["xxh3:0123456789abcdef", "xxh3-ends:fedcba9876543210"])),
-        frame_paths=draw(st.none() | st.lists(words, min_size=1, max_size=3).map(tuple)) if is_video else None,
+        hash=draw(
+            st.none() | st.sampled_from(["xxh3:0123456789abcdef", "xxh3-ends:fedcba9876543210"])
+        ),
+        frame_paths=draw(st.none() | st.lists(words, min_size=1, max_size=3).map(tuple))
+        if is_video
+        else None,
         clock=draw(st.none() | clocks) if is_video else None,
     )
 
@@ -97,8 +109,12 @@ def _time(span: tuple[float, float | None], medium: int, train: bool | None) -> 
 
 @cache
 def parts(media: tuple[MediaType, ...]) -> st.SearchStrategy[Part]:
-    """Parts of a message, of all kinds that media of these types allow; making strategies is most of their cost."""
-    of = {kind: [n for n, other in enumerate(media) if other == kind] for kind in get_args(MediaType)}
+    """Parts of a message, of all kinds that media of these types allow; making strategies is most
+    of their cost.
+    """
+    of = {
+        kind: [n for n, other in enumerate(media) if other == kind] for kind in get_args(MediaType)
+    }
     kinds: list[st.SearchStrategy[Part]] = [
         *[st.builds(Text, texts, trains)] * 2,
         st.builds(Reasoning, texts, trains),
@@ -106,7 +122,9 @@ def parts(media: tuple[MediaType, ...]) -> st.SearchStrategy[Part]:
     ]
     if media:
         anything = st.integers(0, len(media) - 1)
-        kinds.append(st.builds(Region, texts, st.lists(boxes(), max_size=2).map(tuple), anything, trains))
+        kinds.append(
+            st.builds(Region, texts, st.lists(boxes(), max_size=2).map(tuple), anything, trains)
+        )
     if of["image"]:
         kinds.append(st.builds(Image, st.sampled_from(of["image"]), trains))
     if of["video"]:
@@ -120,10 +138,19 @@ def parts(media: tuple[MediaType, ...]) -> st.SearchStrategy[Part]:
 
 @st.composite
 def messages(draw: st.DrawFn, part: st.SearchStrategy[Part], count: int) -> tuple[Message, ...]:
-    """Messages of roles in any order, or as most are: a system's, if any, then user and assistant by turns."""
-    roles = draw(st.sampled_from([USUAL, USUAL[1:], None])) or draw(st.lists(any_role, min_size=4, max_size=4))
-    contents = draw(st.lists(st.lists(part, min_size=1, max_size=3).map(tuple), min_size=1, max_size=count))
-    return tuple(Message(role, content, draw(st.booleans())) for role, content in zip(roles, contents, strict=False))
+    """Messages of roles in any order, or as most are: a system's, if any, then user and assistant
+    by turns.
+    """
+    roles = draw(st.sampled_from([USUAL, USUAL[1:], None])) or draw(
+        st.lists(any_role, min_size=4, max_size=4)
+    )
+    contents = draw(
+        st.lists(st.lists(part, min_size=1, max_size=3).map(tuple), min_size=1, max_size=count)
+    )
+    return tuple(
+        Message(role, content, draw(st.booleans()))
+        for role, content in zip(roles, contents, strict=False)
+    )
 
 
 @st.composite
@@ -147,7 +174,9 @@ def conversations(draw: st.DrawFn) -> Conversation:
 
 def untrained(message: Message) -> Message:
     """Return a message that nothing of is a training target."""
-    content = tuple(replace(part, train=None if part.train is None else False) for part in message.content)
+    content = tuple(
+        replace(part, train=None if part.train is None else False) for part in message.content
+    )
     return replace(message, content=content, train=False)
 
 
@@ -155,4 +184,9 @@ def plain(number: int, words: int = 4) -> Conversation:
     """Return an ordinary conversation that says its number."""
     answer = " ".join(f"word{number}" for _ in range(words))
     picture = Media("image", f"images/{number:06d}.jpg")
-    return Conversation(f"c{number}", (user(Image(0), f"What is {number}?"), assistant(answer)), (picture,), "numbers")
+    return Conversation(
+        f"c{number}",
+        (user(Image(0), f"What is {number}?"), assistant(answer)),
+        (picture,),
+        "numbers",
+    )

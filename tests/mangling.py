@@ -23,7 +23,8 @@ def mangled(draw: st.DrawFn, whole: bytes) -> bytes:
                 data[place] ^= 1 << draw(st.integers(0, 7))
             case "insert":
                 data[place:place] = draw(
-                    st.binary(min_size=1, max_size=8) | st.sampled_from([b'"', b"}", b"{", b",", b"\\"])
+                    st.binary(min_size=1, max_size=8)
+                    | st.sampled_from([b'"', b"}", b"{", b",", b"\\"])
                 )
             case "double":
                 data[place:place] = data[place : place + length]

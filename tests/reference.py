@@ -1,7 +1,8 @@
 """The folders of reference data: our own pack, always there, and those that the environment names.
 
-All have one layout and each may lack any file, so what a test needs it asks for here: where a folder does not have it,
-the test is skipped and says what is missing. Nothing here knows the name of a case, a clip or a model.
+All have one layout and each may lack any file, so what a test needs it asks for here: where a
+folder does not have it, the test is skipped and says what is missing. Nothing here knows the name
+of a case, a clip or a model.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Reference:
-    """One set of reference data: ``golden`` (inputs and outputs), ``fixtures`` (clips, annotations, vocabularies)."""
+    """One set of reference data: ``golden`` (inputs and outputs), ``fixtures`` (clips, annotations,
+    vocabularies).
+    """
 
     name: str
     golden: Path | None
@@ -54,9 +57,15 @@ def some(found: Iterable[Item], what: object, folder: Path) -> list[Item]:
 
 
 def files(folder: Path, *names: str) -> list[Path]:
-    """Return the files called ``names[0]`` under ``folder`` that have the others beside them, or skip the test."""
+    """Return the files called ``names[0]`` under ``folder`` that have the others beside them, or
+    skip the test.
+    """
     first, *others = names
-    found = (path for path in sorted(folder.rglob(first)) if all((path.parent / name).is_file() for name in others))
+    found = (
+        path
+        for path in sorted(folder.rglob(first))
+        if all((path.parent / name).is_file() for name in others)
+    )
     return some(found, " with ".join(names), folder)
 
 
@@ -72,7 +81,9 @@ def read(path: Path) -> Any:
 
 
 def arrays(path: Path) -> dict[str, Any]:
-    """Return the arrays of an ``.npz`` file, and leave no file open whatever becomes of the test."""
+    """Return the arrays of an ``.npz`` file, and leave no file open whatever becomes of the
+    test.
+    """
     import numpy as np
 
     with np.load(path) as file:
@@ -80,14 +91,24 @@ def arrays(path: Path) -> dict[str, Any]:
 
 
 def cases(folder: Path, name: str, section: str | None = None) -> list[Any]:
-    """Return the cases of every file ``name`` under ``folder``, or of one of their sections, or skip the test."""
+    """Return the cases of every file ``name`` under ``folder``, or of one of their sections, or
+    skip the test.
+    """
     contents = (read(path) for path in files(folder, name))
     lists: list[Sequence[Any]] = [each.get(section, ()) if section else each for each in contents]
-    return some((case for each in lists for case in each), f"case in {name}, {section or ''}".rstrip(", "), folder)
+    return some(
+        (case for each in lists for case in each),
+        f"case in {name}, {section or ''}".rstrip(", "),
+        folder,
+    )
 
 
 def clips(fixtures: Path) -> dict[Path, dict[str, Any]]:
     """Return ffprobe's word on every clip that is in the folder, by its path, or skip the test."""
     told = read(file(fixtures, "videos", "ffprobe.json"))
-    found = {path: truth for name, truth in told.items() if (path := fixtures / "videos" / name).is_file()}
+    found = {
+        path: truth
+        for name, truth in told.items()
+        if (path := fixtures / "videos" / name).is_file()
+    }
     return found or lacking("clip that videos/ffprobe.json names", fixtures)

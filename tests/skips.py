@@ -1,4 +1,6 @@
-"""Which tests may be skipped where CI runs, and why; any other skip fails the run (`tests/conftest.py`)."""
+"""Which tests may be skipped where CI runs, and why; any other skip fails the run
+(`tests/conftest.py`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ __all__ = ["ALLOWED", "AllowedSkip", "is_allowed"]
 
 @dataclass(frozen=True)
 class AllowedSkip:
-    """Skips of the tests that ``tests`` matches, for what ``reason`` matches; ``because`` is for people."""
+    """Skips of the tests that ``tests`` matches, for what ``reason`` matches; ``because`` is for
+    people.
+    """
 
     tests: str
     reason: str
@@ -49,4 +53,6 @@ ALLOWED: Final = (
 
 def is_allowed(test: str, reason: str) -> bool:
     """Whether the skip of a test, or of a file of them, is listed."""
-    return any(fnmatchcase(test, each.tests) and fnmatchcase(reason, each.reason) for each in ALLOWED)
+    return any(
+        fnmatchcase(test, each.tests) and fnmatchcase(reason, each.reason) for each in ALLOWED
+    )

@@ -22,12 +22,16 @@ def write_records(path: Path, records: Sequence[Any], *, lines: bool = False) ->
     """Write records as a JSON array or as JSON Lines, and a file for each image they name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     dumped = [json.dumps(each, ensure_ascii=False) for each in records]
-    path.write_text("\n".join(dumped) if lines else "[" + ",\n".join(dumped) + "]", encoding="utf-8")
+    path.write_text(
+        "\n".join(dumped) if lines else "[" + ",\n".join(dumped) + "]", encoding="utf-8"
+    )
     return path
 
 
 def write_images(folder: Path, names: Sequence[str]) -> None:
-    """Write small files that are there; their content is nobody's business where only that is checked."""
+    """Write small files that are there; their content is nobody's business where only that is
+    checked.
+    """
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"\xff\xd8\xff an image")
@@ -36,4 +40,6 @@ def write_images(folder: Path, names: Sequence[str]) -> None:
 def source(folder: Path, count: int, **changes: Any) -> Path:
     """Write ``count`` good records and their images; return the JSON."""
     write_images(folder, [f"images/{number}.jpg" for number in range(count)])
-    return write_records(folder / "source.json", [record(number, **changes) for number in range(count)])
+    return write_records(
+        folder / "source.json", [record(number, **changes) for number in range(count)]
+    )

@@ -25,7 +25,9 @@ def write(
     """Write rows into a store and return it opened."""
     origin = Origin("test", {}, media_root=media_root)
     sources = sorted({row.source for row in rows})
-    with StoreWriter(path, sources=sources, origin=origin, parquet=parquet, overwrite=overwrite) as writer:
+    with StoreWriter(
+        path, sources=sources, origin=origin, parquet=parquet, overwrite=overwrite
+    ) as writer:
         writer.write_conversations(rows)
         for reject in rejects:
             writer.reject(reject)

@@ -64,9 +64,13 @@ def folder(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return place
 
 
-@pytest.mark.parametrize("page", [each for each in written_pages() if blocks_to_run(each)], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [each for each in written_pages() if blocks_to_run(each)], ids=lambda page: page.stem
+)
 def test_every_command_and_example_of_a_page_runs_in_its_order(page: Path, folder: Path) -> None:
-    """A page's YAML is ``mix.yaml`` or ``pipeline.yaml``; what needs the published vocabulary waits for it."""
+    """A page's YAML is ``mix.yaml`` or ``pipeline.yaml``; what needs the published vocabulary waits
+    for it.
+    """
     ran = 0
     for language, text in blocks_to_run(page):
         if language == "yaml":
@@ -85,7 +89,9 @@ def test_every_command_and_example_of_a_page_runs_in_its_order(page: Path, folde
 
 
 def run_command(words: list[str], folder: Path) -> bool:
-    """Run a line of a page; False where it needs the published vocabulary, and that is not there."""
+    """Run a line of a page; False where it needs the published vocabulary, and that is not
+    there.
+    """
     if not words:
         return False
     if {"--tokenizer", "bench"} & set(words) and not (folder / "llama3").exists():
@@ -97,7 +103,11 @@ def run_command(words: list[str], folder: Path) -> bool:
 
 
 def test_the_test_that_holds_each_promise_is_there() -> None:
-    rows = [line for line in (DOCS / "guarantees.md").read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
+    rows = [
+        line
+        for line in (DOCS / "guarantees.md").read_text(encoding="utf-8").splitlines()
+        if line[:2] == "| "
+    ]
     promises = [row for row in rows if row not in {"| promise | held by |", "| --- | --- |"}]
 
     assert len(promises) > 20
@@ -109,7 +119,9 @@ def test_the_test_that_holds_each_promise_is_there() -> None:
 
 
 def test_the_promises_of_the_readme_are_among_the_guarantees() -> None:
-    readme = re.findall(r"^\| (.*?) \| `tests/", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    readme = re.findall(
+        r"^\| (.*?) \| `tests/", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     guarantees = (DOCS / "guarantees.md").read_text(encoding="utf-8")
 
     assert readme
@@ -133,13 +145,17 @@ def test_every_format_and_family_has_a_page_with_each_of_its_options() -> None:
             page = generated[f"{folder}/{name}.md"]
             assert f"[{name}]({name}.md)" in generated[f"{folder}/index.md"]
             for option, default in defaults(registry.get(name)).items():
-                assert re.search(rf"^\| `{option}` \| .+ \| `{re.escape(default)}` \|$", page, re.MULTILINE), option
+                assert re.search(
+                    rf"^\| `{option}` \| .+ \| `{re.escape(default)}` \|$", page, re.MULTILINE
+                ), option
 
 
 def test_the_page_of_each_family_names_its_vocabulary_file_and_where_it_is_published() -> None:
     for name in ("cogvlm2_video", "llava_next_video", "qwen_vl", "visualglm"):
         page = dict(pages())[f"families/{name}.md"]
-        assert re.search(r"^`mmdata show`.* from huggingface.co/.*sha256 [0-9a-f]{64}", page, re.MULTILINE), name
+        assert re.search(
+            r"^`mmdata show`.* from huggingface.co/.*sha256 [0-9a-f]{64}", page, re.MULTILINE
+        ), name
 
 
 def test_every_frame_strategy_is_on_its_page() -> None:

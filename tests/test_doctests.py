@@ -15,7 +15,9 @@ ROOT = Path(mmdata.__file__).parent
 
 def modules_with_examples() -> list[str]:
     """Return the names of the modules in which a docstring has an example."""
-    paths = [path for path in sorted(ROOT.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+    paths = [
+        path for path in sorted(ROOT.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")
+    ]
     relative = [path.relative_to(ROOT.parent).with_suffix("") for path in paths]
     return [".".join(path.parts).removesuffix(".__init__") for path in relative]
 

@@ -28,15 +28,22 @@ from tests.video.clips import clip, numbers_in
 
 
 def about(number: int, *media: Media) -> Conversation:
-    places = [Video(place) if medium.type == "video" else Image(place) for place, medium in enumerate(media)]
+    places = [
+        Video(place) if medium.type == "video" else Image(place)
+        for place, medium in enumerate(media)
+    ]
     return Conversation(f"c{number}", (user(*places, "What?"), assistant("That.")), media=media)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Six records: four clips, one of them bounded and one embedded, a text, and a file that is no clip."""
+    """Six records: four clips, one of them bounded and one embedded, a text, and a file that is no
+    clip.
+    """
     for number in range(4):
-        (tmp_path / f"{number}.mp4").write_bytes(clip("h264", "mp4", range(10 + number), b_frames=2))
+        (tmp_path / f"{number}.mp4").write_bytes(
+            clip("h264", "mp4", range(10 + number), b_frames=2)
+        )
     (tmp_path / "broken.mp4").write_text("not a clip")
     rows = [
         about(0, Media("video", "0.mp4")),
@@ -74,7 +81,9 @@ def _same_frames(cached: Media, source: Media, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("probed", [False, True])
-@pytest.mark.parametrize(("container", "codec", "times"), [("avi", "mpeg4", "derived"), ("mp4", "h264", "stream")])
+@pytest.mark.parametrize(
+    ("container", "codec", "times"), [("avi", "mpeg4", "derived"), ("mp4", "h264", "stream")]
+)
 def test_a_cache_says_where_times_come_from_whether_or_not_the_video_was_probed(
     tmp_path: Path, probed: bool, container: str, codec: str, times: str
 ) -> None:
@@ -100,13 +109,27 @@ def test_a_cache_resumed_says_where_times_come_from(tmp_path: Path) -> None:
     report = cache_frames(store.path, tmp_path / "frames", "uniform:4", resume=True)
 
     assert report.resumed
-    assert [medium.times for row in open_store(tmp_path / "frames") for medium in row.media] == ["derived"] * 3
+    assert [medium.times for row in open_store(tmp_path / "frames") for medium in row.media] == [
+        "derived"
+    ] * 3
 
 
 def test_a_cache_keeps_what_is_known_of_the_files(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(clip("h264", "mp4", range(10)))
     medium = Media(
-        "video", "a.mp4", None, 64, 48, 0.4, 25.0, 10, 0.04, 0.3, "stream", size=999, hash="xxh3:0123456789abcdef"
+        "video",
+        "a.mp4",
+        None,
+        64,
+        48,
+        0.4,
+        25.0,
+        10,
+        0.04,
+        0.3,
+        "stream",
+        size=999,
+        hash="xxh3:0123456789abcdef",
     )
     write(tmp_path / "store", [about(0, medium)], media_root=str(tmp_path))
 
@@ -116,7 +139,9 @@ def test_a_cache_keeps_what_is_known_of_the_files(tmp_path: Path) -> None:
     assert replace(cached, frames=None, frame_times=None) == medium
 
 
-def test_cached_frames_that_are_damaged_or_of_two_sizes_are_refused_by_number(store: Store, tmp_path: Path) -> None:
+def test_cached_frames_that_are_damaged_or_of_two_sizes_are_refused_by_number(
+    store: Store, tmp_path: Path
+) -> None:
     for size in (32, 48):
         cache_frames(store.path, tmp_path / f"{size}", "uniform:3", size=size)
     small, large = (open_store(tmp_path / f"{size}")[0].media[0] for size in (32, 48))
@@ -137,7 +162,9 @@ def test_a_reject_names_the_record_and_the_file(store: Store, tmp_path: Path) ->
     assert "broken.mp4" in reject["detail"]
 
 
-def test_jpeg_frames_show_what_they_should_and_are_of_the_size_asked_for(store: Store, tmp_path: Path) -> None:
+def test_jpeg_frames_show_what_they_should_and_are_of_the_size_asked_for(
+    store: Store, tmp_path: Path
+) -> None:
     cache_frames(store.path, tmp_path / "frames", "uniform:4", size=(96, 128), quality=95)
 
     [medium] = open_store(tmp_path / "frames")[0].media
@@ -158,7 +185,9 @@ def test_what_has_no_frames_says_how_to_get_them() -> None:
         cached_frames(Media("video", "clip.mp4"))
 
 
-@pytest.mark.parametrize("wrong", [{"codec": "png"}, {"quality": 0}, {"size": 0}, {"resize": "fats", "size": 8}])
+@pytest.mark.parametrize(
+    "wrong", [{"codec": "png"}, {"quality": 0}, {"size": 0}, {"resize": "fats", "size": 8}]
+)
 def test_a_wrong_argument_is_told_before_anything_is_decoded(
     store: Store, tmp_path: Path, wrong: dict[str, Any]
 ) -> None:
@@ -180,12 +209,16 @@ cache_frames(sys.argv[1], sys.argv[2], "uniform:4", workers=1, progress=stop)
 
 
 def _stop_after(rows: int, store: Store, target: Path) -> None:
-    subprocess.run([sys.executable, "-c", STOPPED, str(store.path), str(target), str(rows)], check=False)
+    subprocess.run(
+        [sys.executable, "-c", STOPPED, str(store.path), str(target), str(rows)], check=False
+    )
     assert not target.exists()
 
 
 @pytest.mark.parametrize("rows", [1, 4, 5])
-def test_a_run_that_was_killed_goes_on_where_it_was(store: Store, tmp_path: Path, rows: int) -> None:
+def test_a_run_that_was_killed_goes_on_where_it_was(
+    store: Store, tmp_path: Path, rows: int
+) -> None:
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     cache_frames(store.path, whole, "uniform:4")
     _stop_after(rows, store, resumed)
@@ -211,43 +244,71 @@ def _rows(path: Path) -> Sequence[Conversation]:
     return list(open_store(path))
 
 
-# --- laws ----------------------------------------------------------------------------------------------------------
+# --- laws
+# ----------------------------------------------------------------------------------------------------------
 
 ODD = [0, 1, 3, 4, 9, 10, 11, 17, 20, 21, 30, 32, 33, 40, 47]
-"""Ticks of 1/25 s at which a clip of no constant rate has its frames: their times are not whole seconds."""
-STRATEGIES = ["uniform:4", "middle:3", "fps:10", "fps:25:6", "seconds", "every:3", "keyframes", "times:0.05,0.2,0.41"]
+"""Ticks of 1/25 s at which a clip of no constant rate has its frames: their times are not whole
+seconds.
+"""
+STRATEGIES = [
+    "uniform:4",
+    "middle:3",
+    "fps:10",
+    "fps:25:6",
+    "seconds",
+    "every:3",
+    "keyframes",
+    "times:0.05,0.2,0.41",
+]
 BOUNDS = [(None, None), (0.12, None), (None, 0.84), (0.12, 0.84), (0.4, 1.3)]
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A clip of a variable rate with B-frames, and one whose container keeps no times; each bounded in several ways."""
+    """A clip of a variable rate with B-frames, and one whose container keeps no times; each bounded
+    in several ways.
+    """
     folder = tmp_path_factory.mktemp("clips")
     (folder / "odd.mp4").write_bytes(clip("h264", "mp4", ODD, b_frames=2, gop=5))
     (folder / "plain.avi").write_bytes(clip("mpeg4", "avi", range(30), gop=5))
     names = ("odd.mp4", "plain.avi")
     media = [Media("video", name, start=start, end=end) for name in names for start, end in BOUNDS]
-    return write(folder / "store", [about(n, medium) for n, medium in enumerate(media)], media_root=str(folder))
+    return write(
+        folder / "store",
+        [about(n, medium) for n, medium in enumerate(media)],
+        media_root=str(folder),
+    )
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "webp"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_cached_is_decoded(clips: Store, tmp_path: Path, strategy: str, codec: Codec) -> None:
-    """The frames that a cache gives are those that sampling gives: the same times, numbers and, losslessly, bits."""
+    """The frames that a cache gives are those that sampling gives: the same times, numbers and,
+    losslessly, bits.
+    """
     options: dict[str, Any] = {"pad": "repeat", "size": (48, 64), "resize": "fast"}
-    report = cache_frames(clips.path, tmp_path / "frames", strategy, codec=codec, quality=95, workers=1, **options)
+    report = cache_frames(
+        clips.path, tmp_path / "frames", strategy, codec=codec, quality=95, workers=1, **options
+    )
 
     kept = {row.id: row for row in open_store(tmp_path / "frames")}
     for row in range(len(clips)):
         source, [medium] = clips[row], clips.located(row).media
         try:
-            expected = video.sample(medium.path or "", strategy, start=medium.start, end=medium.end, **options)
+            expected = video.sample(
+                medium.path or "", strategy, start=medium.start, end=medium.end, **options
+            )
         except MediaError:
             assert source.id not in kept
             continue
         [cached] = kept[source.id].media
         found = cached_frames(cached)
-        assert (cached.start, cached.end, cached.path) == (medium.start, medium.end, source.media[0].path)
+        assert (cached.start, cached.end, cached.path) == (
+            medium.start,
+            medium.end,
+            source.media[0].path,
+        )
         assert found.times.tolist() == expected.times.tolist()
         assert found.times_source == cached.times == expected.times_source
         assert numbers_in(found.pixels) == numbers_in(expected.pixels)
@@ -270,13 +331,19 @@ def test_cached_is_decoded(clips: Store, tmp_path: Path, strategy: str, codec: C
         {"limits": Limits(frames=12), "on_damage": "keep"},
     ],
 )
-def test_each_option_of_a_cache_is_that_of_sampling(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_each_option_of_a_cache_is_that_of_sampling(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
     damaged = bytearray(clip("h264", "mp4", range(60), gop=20))
     damaged[len(damaged) // 2 : len(damaged) // 2 + 400] = bytes(400)
     (tmp_path / "0.mp4").write_bytes(clip("h264", "mp4", range(10), gop=4))
     (tmp_path / "1.mp4").write_bytes(damaged)
     media = [Media("video", "0.mp4"), Media("video", "1.mp4")]
-    source = write(tmp_path / "store", [about(n, each) for n, each in enumerate(media)], media_root=str(tmp_path))
+    source = write(
+        tmp_path / "store",
+        [about(n, each) for n, each in enumerate(media)],
+        media_root=str(tmp_path),
+    )
 
     cache_frames(source.path, tmp_path / "frames", "uniform:14", codec="webp", workers=1, **options)
 
@@ -284,7 +351,9 @@ def test_each_option_of_a_cache_is_that_of_sampling(tmp_path: Path, options: dic
     sampled = {}
     for number, medium in enumerate(media):
         with suppress(MediaError):
-            sampled[f"c{number}"] = video.sample(tmp_path / str(medium.path), "uniform:14", **options)
+            sampled[f"c{number}"] = video.sample(
+                tmp_path / str(medium.path), "uniform:14", **options
+            )
     assert kept.keys() == sampled.keys() >= {"c0"}
     assert ("c1" in kept) >= (options == {"on_damage": "keep"})
     for name, frames in kept.items():
@@ -293,12 +362,17 @@ def test_each_option_of_a_cache_is_that_of_sampling(tmp_path: Path, options: dic
 
 
 @pytest.mark.parametrize("check", ["exists", "probe"])
-def test_a_cache_says_of_an_avi_that_its_times_are_derived_probed_or_not(tmp_path: Path, check: Check) -> None:
+def test_a_cache_says_of_an_avi_that_its_times_are_derived_probed_or_not(
+    tmp_path: Path, check: Check
+) -> None:
     (tmp_path / "0.avi").write_bytes(clip("mpeg4", "avi", range(10)))
     (tmp_path / "1.mp4").write_bytes(clip("h264", "mp4", range(10)))
     write_records(
         tmp_path / "source.json",
-        [record(n, image=None, video=name, conversations=ASKED) for n, name in enumerate(["0.avi", "1.mp4"])],
+        [
+            record(n, image=None, video=name, conversations=ASKED)
+            for n, name in enumerate(["0.avi", "1.mp4"])
+        ],
     )
     mmdata.convert("llava", tmp_path / "source.json", tmp_path / "store", check=check)
 
@@ -314,10 +388,16 @@ ASKED = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": 
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store of three clips, beside what an attempt to cache their frames left that was killed after two."""
+    """A store of three clips, beside what an attempt to cache their frames left that was killed
+    after two.
+    """
     folder = tmp_path_factory.mktemp("stopped")
     _clips(folder, 10)
-    store = write(folder / "store", [about(n, Media("video", f"{n}.mp4")) for n in range(3)], media_root=str(folder))
+    store = write(
+        folder / "store",
+        [about(n, Media("video", f"{n}.mp4")) for n in range(3)],
+        media_root=str(folder),
+    )
     _stop_after(2, store, folder / "frames")
     return store
 
@@ -330,7 +410,9 @@ def _clips(folder: Path, frames: int) -> None:
 def _swapped(store: Store, folder: Path) -> dict[str, Any]:
     """Another version of the store: its clips have changed places."""
     media = [row.media[0] for row in store]
-    rows = [replace(row, media=(medium,)) for row, medium in zip(store, reversed(media), strict=True)]
+    rows = [
+        replace(row, media=(medium,)) for row, medium in zip(store, reversed(media), strict=True)
+    ]
     return {"source": write(folder / "store", rows, media_root=str(store.media_root)).path}
 
 
@@ -365,7 +447,9 @@ def _attempt(stopped: Store, folder: Path) -> Path:
 
 
 def test_a_journal_of_the_same_is_resumed(stopped: Store, tmp_path: Path) -> None:
-    report = cache_frames(stopped.path, _attempt(stopped, tmp_path), "uniform:4", resume=True, workers=1)
+    report = cache_frames(
+        stopped.path, _attempt(stopped, tmp_path), "uniform:4", resume=True, workers=1
+    )
 
     assert (report.resumed, report.rows) == (2, 3)
 
@@ -374,7 +458,9 @@ def test_a_journal_of_the_same_is_resumed(stopped: Store, tmp_path: Path) -> Non
 def test_a_journal_of_anything_else_is_not_resumed(
     stopped: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
-    """A store that has changed since, media elsewhere, another library, each argument alone: all begin anew."""
+    """A store that has changed since, media elsewhere, another library, each argument alone: all
+    begin anew.
+    """
     changed = {change: CHANGED[change]} if isinstance(change, str) else change(stopped, tmp_path)
     if "version" in changed:
         monkeypatch.setattr(mmdata, "__version__", changed.pop("version"))
@@ -388,8 +474,12 @@ def test_a_journal_of_anything_else_is_not_resumed(
     assert _rows(tmp_path / "frames") == _rows(tmp_path / "afresh")
 
 
-def test_a_journal_that_is_cut_anywhere_gives_what_a_whole_run_gives(stopped: Store, tmp_path: Path) -> None:
-    """Within the line of a row, within a picture, at an end: what is there whole is used, the rest is made anew."""
+def test_a_journal_that_is_cut_anywhere_gives_what_a_whole_run_gives(
+    stopped: Store, tmp_path: Path
+) -> None:
+    """Within the line of a row, within a picture, at an end: what is there whole is used, the rest
+    is made anew.
+    """
     whole = (stopped.path.parent / ".frames.partial" / "frames.journal").read_bytes()
     cache_frames(stopped.path, tmp_path / "whole", "uniform:4", workers=1)
     head = whole.index(b"\n") + 1
@@ -404,16 +494,25 @@ def test_a_journal_that_is_cut_anywhere_gives_what_a_whole_run_gives(stopped: St
         assert _rows(target) == _rows(tmp_path / "whole")
 
 
-def test_a_cache_keeps_where_its_store_came_from_and_says_how_far_it_is(store: Store, tmp_path: Path) -> None:
+def test_a_cache_keeps_where_its_store_came_from_and_says_how_far_it_is(
+    store: Store, tmp_path: Path
+) -> None:
     told: list[tuple[int, int]] = []
     clips = [media.path for row in store for media in row.media]
 
     cache_frames(
-        store.path, tmp_path / "frames", "uniform:2", progress=lambda done, rejects: told.append((done, rejects))
+        store.path,
+        tmp_path / "frames",
+        "uniform:2",
+        progress=lambda done, rejects: told.append((done, rejects)),
     )
 
     cached, before = open_store(tmp_path / "frames").manifest, store.manifest
-    assert (cached.format, cached.options, cached.media_root) == (before.format, before.options, before.media_root)
+    assert (cached.format, cached.options, cached.media_root) == (
+        before.format,
+        before.options,
+        before.media_root,
+    )
     assert (cached.files, cached.splits.keys()) == (before.files, before.splits.keys())
     assert (cached.records_in, cached.rows) == (len(store), len(store) - 1)
     assert told == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1), (6, 1)]
@@ -430,5 +529,8 @@ def test_a_reject_has_the_place_in_its_own_store_also_after_others(tmp_path: Pat
 
     cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:2", workers=1)
 
-    found = [(line["record"], line["id"], line["file"]) for line in open_store(tmp_path / "frames").rejects()]
+    found = [
+        (line["record"], line["id"], line["file"])
+        for line in open_store(tmp_path / "frames").rejects()
+    ]
     assert found == [(number, f"c{number}", str(tmp_path / "store")) for number in (1, 3, 4)]

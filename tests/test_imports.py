@@ -34,8 +34,12 @@ HEAVY = {
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(code: str) -> None:
-    report = "\nimport sys; print('modules:', *sorted({name.partition('.')[0] for name in sys.modules}))"
-    printed = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True).stdout
+    report = (
+        "\nimport sys; print('modules:', *sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code + report], capture_output=True, text=True, check=True
+    ).stdout
 
     loaded = set(printed.rpartition("modules:")[2].split())
     assert "mmdata" in loaded
@@ -55,7 +59,9 @@ def test_a_conversion_imports_no_more_than_it_needs(tmp_path: Path) -> None:
 
 
 def test_importing_costs_little() -> None:
-    """Well under the promised 0.3 s, the interpreter's own start left out; the best of five, for busy machines."""
+    """Well under the promised 0.3 s, the interpreter's own start left out; the best of five, for
+    busy machines.
+    """
     code = "import time; start = time.perf_counter(); import mmdata; print(time.perf_counter() - start)"
     taken = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(5)]
 

@@ -20,7 +20,9 @@ def test_the_pack_holds_the_files_that_its_list_names_and_no_other() -> None:
 
 
 def test_the_pack_is_small_enough_for_a_repository() -> None:
-    sizes = [path.stat().st_size for path in PACK.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    sizes = [
+        path.stat().st_size for path in PACK.rglob("*") if path.is_file() and path.suffix != ".pyc"
+    ]
 
     assert sum(sizes) < 900_000
     assert max(sizes) < 100_000
@@ -29,6 +31,13 @@ def test_the_pack_is_small_enough_for_a_repository() -> None:
 def test_the_pack_says_which_programs_made_it() -> None:
     made_with = read(PACK / "contents.json")["made_with"]
 
-    assert {"ffmpeg", "torch", "transformers", "sentencepiece", "tiktoken", "pillow"} <= made_with.keys()
+    assert {
+        "ffmpeg",
+        "torch",
+        "transformers",
+        "sentencepiece",
+        "tiktoken",
+        "pillow",
+    } <= made_with.keys()
     told = (PACK / "README.md").read_text(encoding="utf-8")
     assert all(f"{name} {version}" in told for name, version in made_with.items())

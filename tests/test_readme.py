@@ -49,7 +49,9 @@ def run(folder: Path, *command: str) -> None:
 
 
 def test_every_command_of_the_readme_runs_in_its_order(folder: Path, vocabulary: bool) -> None:
-    commands = [line.partition("#")[0].split() for block in blocks("sh") for line in block.splitlines()]
+    commands = [
+        line.partition("#")[0].split() for block in blocks("sh") for line in block.splitlines()
+    ]
 
     ran = 0
     for command in filter(None, commands):
@@ -64,7 +66,9 @@ def test_every_command_of_the_readme_runs_in_its_order(folder: Path, vocabulary:
 
 
 def test_every_python_example_of_the_readme_runs(folder: Path, vocabulary: bool) -> None:
-    run(folder, sys.executable, "-m", "mmdata", "convert", "rwf2000", "RWF-2000", "-o", "stores/rwf")
+    run(
+        folder, sys.executable, "-m", "mmdata", "convert", "rwf2000", "RWF-2000", "-o", "stores/rwf"
+    )
     for code in blocks("python"):
         if "tokenizers.load" in code and not vocabulary:
             continue

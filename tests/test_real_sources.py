@@ -1,4 +1,6 @@
-"""Real annotation files, real few-shot data and an RWF-2000 tree of real clips, from source to store."""
+"""Real annotation files, real few-shot data and an RWF-2000 tree of real clips, from source to
+store.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ SHAPES = {
 
 
 def annotated(*, audio: bool) -> list[Any]:
-    """Parameters for a test: every annotation file of the folders, with or without audio, and its format's name."""
+    """Parameters for a test: every annotation file of the folders, with or without audio, and its
+    format's name.
+    """
     folders = {each.name: each.fixtures / "annotations" for each in references() if each.fixtures}
     found = [
         pytest.param(path, name, id=f"{place}-{path.parent.name}/{path.name}")
@@ -73,7 +77,8 @@ def annotated(*, audio: bool) -> list[Any]:
         for pattern, name in SHAPES.items()
         for path in sorted(folder.glob(pattern))
         if (records := records_of(path)) and any("audios" in record for record in records) == audio
-        if name == "swift" or all({"messages", "conversations"} & record.keys() for record in records)
+        if name == "swift"
+        or all({"messages", "conversations"} & record.keys() for record in records)
     ]
     skipped = pytest.mark.skip(
         reason=f"no annotation file {'with' if audio else 'without'} audio in {', '.join(map(str, folders.values()))}"
@@ -89,11 +94,15 @@ def records_of(path: Path) -> list[dict[str, Any]]:
         found = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in lines]
     except ValueError:
         return []
-    return found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else []
+    return (
+        found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else []
+    )
 
 
 @pytest.mark.parametrize(("source", "format_name"), annotated(audio=False))
-def test_real_annotations_convert_without_a_reject(source: Path, tmp_path: Path, format_name: str) -> None:
+def test_real_annotations_convert_without_a_reject(
+    source: Path, tmp_path: Path, format_name: str
+) -> None:
     report = mmdata.convert(format_name, source, tmp_path / "store", check="none")
 
     assert report.rejects == {}
@@ -101,7 +110,9 @@ def test_real_annotations_convert_without_a_reject(source: Path, tmp_path: Path,
 
 
 def test_annotations_of_our_own_say_what_their_words_say(fixtures: Path, tmp_path: Path) -> None:
-    for number, (name, expected) in enumerate(read(file(fixtures, "annotations", "expected.json")).items()):
+    for number, (name, expected) in enumerate(
+        read(file(fixtures, "annotations", "expected.json")).items()
+    ):
         source, target = fixtures / "annotations" / name, tmp_path / str(number)
         mmdata.convert(expected["format"], source, target, check="none")
         store = mmdata.open(target)
@@ -110,12 +121,16 @@ def test_annotations_of_our_own_say_what_their_words_say(fixtures: Path, tmp_pat
         assert [line["reason"] for line in store.rejects()] == [
             each["reason"] for each in wanted if "reason" in each
         ], name
-        assert [shown(row) for row in store] == [each for each in wanted if "reason" not in each], name
+        assert [shown(row) for row in store] == [each for each in wanted if "reason" not in each], (
+            name
+        )
 
 
 def shown(row: mmdata.Conversation) -> dict[str, Any]:
     """A row as ``expected.json`` writes it."""
-    turns = [[message.role, [shown_part(part) for part in message.content]] for message in row.messages]
+    turns = [
+        [message.role, [shown_part(part) for part in message.content]] for message in row.messages
+    ]
     return {"turns": turns, "media": [[medium.type, medium.path] for medium in row.media]}
 
 
@@ -123,13 +138,21 @@ def shown_part(part: Part) -> Any:
     if isinstance(part, Text):
         return part.text
     if isinstance(part, Region):
-        return {"region": part.text, "boxes": [list(box) for box in part.boxes], "image": part.media}
+        return {
+            "region": part.text,
+            "boxes": [list(box) for box in part.boxes],
+            "image": part.media,
+        }
     assert not isinstance(part, Reasoning | ToolCall), part
     return {type(part).__name__.lower(): part.media}
 
 
 @pytest.mark.parametrize(("source", "format_name"), annotated(audio=True))
-def test_records_that_need_audio_are_rejects(source: Path, tmp_path: Path, format_name: str) -> None:
+def test_records_that_need_audio_are_rejects(
+    source: Path, tmp_path: Path, format_name: str
+) -> None:
     report = mmdata.convert(format_name, source, tmp_path / "store", check="none")
 
-    assert report.rejects == {"unsupported_media": sum("audios" in record for record in records_of(source))}
+    assert report.rejects == {
+        "unsupported_media": sum("audios" in record for record in records_of(source))
+    }

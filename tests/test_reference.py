@@ -1,4 +1,6 @@
-"""The folders of reference data may lack anything: then tests are skipped, and say what is missing."""
+"""The folders of reference data may lack anything: then tests are skipped, and say what is
+missing.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,32 @@ import pytest
 from tests.reference import PACK, cases, clips, file, files, references
 
 ROOT = Path(__file__).parents[1]
-USERS = ("golden", "image/test_goldens.py", "formats", "video/test_real_clips.py", "test_real_sources.py")
+USERS = (
+    "golden",
+    "image/test_goldens.py",
+    "formats",
+    "video/test_real_clips.py",
+    "test_real_sources.py",
+)
 
 
 def run(folder: Path, *chosen: str) -> subprocess.CompletedProcess[str]:
     """Run tests over the folder's own golden and fixtures."""
     named = {f"MMDATA_{name.upper()}": str(folder / name) for name in ("golden", "fixtures")}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "-k", "named", *chosen]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | named, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-rs",
+        "-k",
+        "named",
+        *chosen,
+    ]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | named, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.slow
@@ -41,10 +61,14 @@ def test_no_test_fails_for_what_a_folder_lacks(tmp_path: Path) -> None:
     assert f"{tmp_path}" in done.stdout  # a reason for each test that is skipped
 
 
-def test_a_folder_that_is_not_there_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_not_there_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MMDATA_GOLDEN", str(tmp_path / "nowhere"))
 
-    with pytest.raises(pytest.UsageError, match=r"MMDATA_GOLDEN names .*nowhere, which is not a folder"):
+    with pytest.raises(
+        pytest.UsageError, match=r"MMDATA_GOLDEN names .*nowhere, which is not a folder"
+    ):
         references()
 
 

@@ -55,8 +55,16 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
     """Yield what a module imports of mmdata, wherever in it: the line and the dotted name."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names if alias.name.split(".")[0] == "mmdata")
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mmdata":
+            yield from (
+                (node.lineno, alias.name)
+                for alias in node.names
+                if alias.name.split(".")[0] == "mmdata"
+            )
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.split(".")[0] == "mmdata"
+        ):
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 yield node.lineno, (inner if inner in names() else node.module)
@@ -74,7 +82,9 @@ def room_of(dotted: str) -> str:
 
 def test_every_room_has_its_place() -> None:
     found = {
-        entry.stem if entry.suffix == ".py" else entry.name for entry in ROOT.iterdir() if entry.name != "py.typed"
+        entry.stem if entry.suffix == ".py" else entry.name
+        for entry in ROOT.iterdir()
+        if entry.name != "py.typed"
     }
 
     assert found - {"__pycache__"} - FACES - {"testing"} == set(ROOMS)
@@ -92,13 +102,17 @@ def test_a_room_imports_only_rooms_to_its_left(path: Path) -> None:
     allowed = ROOMS if room == "testing" else ROOMS[: ROOMS.index(room) + 1]
 
     wrong = [
-        f"line {line}: {name}" for line, name in imports(path) if name != "mmdata" and room_of(name) not in allowed
+        f"line {line}: {name}"
+        for line, name in imports(path)
+        if name != "mmdata" and room_of(name) not in allowed
     ]
     assert not wrong
 
 
 def test_no_modules_import_one_another_in_a_circle() -> None:
-    """A package and a module in it may know each other; everyone may ask the whole for its version."""
+    """A package and a module in it may know each other; everyone may ask the whole for its
+    version.
+    """
     arrows = {
         name_of(path): {
             found
@@ -110,7 +124,9 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
     done: set[str] = set()
 
     def visit(name: str, above: tuple[str, ...]) -> None:
-        assert name not in above or name == above[-1], " -> ".join((*above[above.index(name) :], name))
+        assert name not in above or name == above[-1], " -> ".join(
+            (*above[above.index(name) :], name)
+        )
         if name not in done:
             for following in sorted(arrows[name]):
                 visit(following, (*above, name))
@@ -133,7 +149,10 @@ def test_frameworks_stay_at_the_edge(framework: str) -> None:
         name_of(path)
         for path in modules()
         for node in ast.walk(ast.parse(path.read_text()))
-        if (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == framework for alias in node.names))
+        if (
+            isinstance(node, ast.Import)
+            and any(alias.name.split(".")[0] == framework for alias in node.names)
+        )
         or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == framework)
     }
 

@@ -46,7 +46,9 @@ def test_a_conversation_may_open_with_the_system_and_end_with_either_speaker() -
         ((user(Image(0)), assistant("b")), "media_mismatch"),
     ],
 )
-def test_a_conversation_that_breaks_a_rule_says_which(messages: tuple[Message, ...], reason: str) -> None:
+def test_a_conversation_that_breaks_a_rule_says_which(
+    messages: tuple[Message, ...], reason: str
+) -> None:
     with pytest.raises(SchemaError, match="'c1'") as caught:
         Conversation("c1", messages)
 
@@ -61,10 +63,18 @@ def test_a_conversation_that_breaks_a_rule_says_which(messages: tuple[Message, .
         (user("a"), system("late")),
         (system("a"), system("b")),
         (user("a"), assistant("b"), assistant("c")),
-        (user("a"), assistant(Reasoning("hm"), ToolCall("look")), tool("b"), tool("c"), assistant("d")),
+        (
+            user("a"),
+            assistant(Reasoning("hm"), ToolCall("look")),
+            tool("b"),
+            tool("c"),
+            assistant("d"),
+        ),
     ],
 )
-def test_roles_come_in_any_order_but_formats_of_turns_have_theirs(messages: tuple[Message, ...]) -> None:
+def test_roles_come_in_any_order_but_formats_of_turns_have_theirs(
+    messages: tuple[Message, ...],
+) -> None:
     assert Conversation("c1", messages).messages == messages
     with pytest.raises(SchemaError, match="'c1': message") as caught:
         require_turns(messages, "c1")
@@ -95,13 +105,21 @@ def test_a_rejected_ending_is_checked_as_messages_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [assistant("b"), assistant(Text("b", train=True), train=False), assistant("b", Image(0, train=True))]
+    "answer",
+    [
+        assistant("b"),
+        assistant(Text("b", train=True), train=False),
+        assistant("b", Image(0, train=True)),
+    ],
 )
 def test_an_answer_judged_bad_is_no_training_target(answer: Message) -> None:
     with pytest.raises(SchemaError, match="'c1': message 1 is to be learned"):
         Conversation("c1", (user("a"), answer), (IMAGE,), desirable=False)
 
-    assert Conversation("c1", (user("a"), assistant("b", train=False)), desirable=False).desirable is False
+    assert (
+        Conversation("c1", (user("a"), assistant("b", train=False)), desirable=False).desirable
+        is False
+    )
     assert Conversation("c1", (user("a"), answer), (IMAGE,), desirable=True).desirable is True
 
 
@@ -136,8 +154,12 @@ def test_pictures_and_clocks_are_of_videos() -> None:
         Media("audio", "a.wav", clock=CompactTimes(step=0.5))
 
 
-@pytest.mark.parametrize("part", [Image(0), Image(2), Image(-1), Video(1), Time(0.0, None, 1), Region("x", (), 2)])
-def test_a_part_names_a_medium_that_is_there_and_of_its_kind(part: Image | Video | Time | Region) -> None:
+@pytest.mark.parametrize(
+    "part", [Image(0), Image(2), Image(-1), Video(1), Time(0.0, None, 1), Region("x", (), 2)]
+)
+def test_a_part_names_a_medium_that_is_there_and_of_its_kind(
+    part: Image | Video | Time | Region,
+) -> None:
     with pytest.raises(SchemaError, match="medium") as caught:
         Conversation("c1", (user(part),), media=(VIDEO, IMAGE))
 
@@ -145,7 +167,8 @@ def test_a_part_names_a_medium_that_is_there_and_of_its_kind(part: Image | Video
 
 
 @pytest.mark.parametrize(
-    "box", [(0.5, 0, 0.4, 1), (0, 0.5, 1, 0.4), (-0.1, 0, 1, 1), (0, 0, 1.1, 1), (math.nan, 0, 1, 1)]
+    "box",
+    [(0.5, 0, 0.4, 1), (0, 0.5, 1, 0.4), (-0.1, 0, 1, 1), (0, 0, 1.1, 1), (math.nan, 0, 1, 1)],
 )
 def test_a_box_is_ordered_and_within_the_image(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(SchemaError, match="box") as caught:
@@ -186,7 +209,9 @@ def test_cached_frames_and_their_times_correspond() -> None:
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("place", range(4))
 @pytest.mark.parametrize("count", range(1, 5))
-def test_frame_times_that_hold_what_is_no_time_are_refused(odd: float, place: int, count: int) -> None:
+def test_frame_times_that_hold_what_is_no_time_are_refused(
+    odd: float, place: int, count: int
+) -> None:
     times = [float(n) for n in range(count)]
     times[min(place, count - 1)] = odd
 

@@ -1,4 +1,6 @@
-"""A skip where CI runs is a failure unless it is listed with its reason; Ctrl-C reaches what tests start."""
+"""A skip where CI runs is a failure unless it is listed with its reason; Ctrl-C reaches what tests
+start.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ import pytest
 from tests.skips import ALLOWED, is_allowed
 
 ROOT = Path(__file__).parents[1]
-CONFTEST = "from tests.conftest import *  # noqa: F403\nfrom tests.conftest import pytest_configure\n"
+CONFTEST = (
+    "from tests.conftest import *  # noqa: F403\nfrom tests.conftest import pytest_configure\n"
+)
 SOURCES = {
     "a test": "import pytest\ndef test_one():\n    pytest.skip('no reason')\n",
     "a mark": "import pytest\n@pytest.mark.skip(reason='no reason')\ndef test_one():\n    pass\n",
@@ -21,14 +25,33 @@ SOURCES = {
 }
 
 
-def run(folder: Path, source: str, *options: str, ci: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, source: str, *options: str, ci: bool = True
+) -> subprocess.CompletedProcess[str]:
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(source + "def test_two():\n    pass\n")
-    environment = {key: value for key, value in os.environ.items() if key not in ("CI", "PYTEST_XDIST_WORKER")}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("CI", "PYTEST_XDIST_WORKER")
+    }
     environment |= {"PYTHONPATH": str(ROOT)} | ({"CI": "true"} if ci else {})
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(folder),
+    ]
     return subprocess.run(
-        [*command, *options, str(folder)], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [*command, *options, str(folder)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -54,7 +77,9 @@ def test_elsewhere_a_skip_is_a_skip(tmp_path: Path) -> None:
 
 def test_a_listed_skip_fails_nothing(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
-    source = SOURCES["a test"].replace("no reason", "MMDATA_GOLDEN is not set: no reference data here")
+    source = SOURCES["a test"].replace(
+        "no reason", "MMDATA_GOLDEN is not set: no reference data here"
+    )
 
     found = run(tmp_path / "tests", source, "--rootdir", str(tmp_path))
 
@@ -64,15 +89,20 @@ def test_a_listed_skip_fails_nothing(tmp_path: Path) -> None:
 def test_a_reason_is_listed_for_its_tests_alone() -> None:
     reason = "Skipped: mounts of one's own are not allowed here: no"
 
-    assert is_allowed("tests/pipeline/test_failures.py::test_a_full_shared_memory_changes_nothing", reason)
+    assert is_allowed(
+        "tests/pipeline/test_failures.py::test_a_full_shared_memory_changes_nothing", reason
+    )
     assert not is_allowed(
-        "tests/pipeline/test_failures.py::test_a_full_shared_memory_changes_nothing", "Skipped: tired"
+        "tests/pipeline/test_failures.py::test_a_full_shared_memory_changes_nothing",
+        "Skipped: tired",
     )
     assert not is_allowed("tests/store/test_store.py::test_the_table_is_the_store", reason)
     assert all(each.because for each in ALLOWED)
 
 
-def test_programs_of_tests_are_interrupted_though_the_shell_lets_the_tests_ignore_it(tmp_path: Path) -> None:
+def test_programs_of_tests_are_interrupted_though_the_shell_lets_the_tests_ignore_it(
+    tmp_path: Path,
+) -> None:
     source = (
         "import signal, subprocess, sys\n"
         "def test_one():\n"
@@ -82,7 +112,9 @@ def test_programs_of_tests_are_interrupted_though_the_shell_lets_the_tests_ignor
         "    program.send_signal(signal.SIGINT)\n"
         "    assert program.wait(timeout=30) == -signal.SIGINT\n"
     )
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what runs in its background
+    before = signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # as a shell does for what runs in its background
     try:
         found = run(tmp_path, source, "-p", "no:unraisableexception")
     finally:

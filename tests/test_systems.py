@@ -1,4 +1,6 @@
-"""What runs where Linux's own calls are missing, as on macOS, and what is refused where POSIX's are, as on Windows."""
+"""What runs where Linux's own calls are missing, as on macOS, and what is refused where POSIX's
+are, as on Windows.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def source(tmp_path: Path) -> Path:
     return write_records(tmp_path / "source.json", [record(number) for number in range(5)])
 
 
-def test_without_what_only_linux_has_a_store_is_written_replaced_and_read(source: Path, tmp_path: Path) -> None:
+def test_without_what_only_linux_has_a_store_is_written_replaced_and_read(
+    source: Path, tmp_path: Path
+) -> None:
     code = """
         import mmdata, sys
         for _ in range(2):
@@ -61,7 +65,9 @@ def test_without_what_only_linux_has_a_store_is_written_replaced_and_read(source
 def test_without_what_only_linux_has_media_are_decoded_and_streams_read(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(clip("h264", "mp4", range(8)))
     turns = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "A clip."}]
-    (tmp_path / "source.json").write_text(json.dumps([{"id": "a", "video": "clip.mp4", "conversations": turns}]))
+    (tmp_path / "source.json").write_text(
+        json.dumps([{"id": "a", "video": "clip.mp4", "conversations": turns}])
+    )
     code = """
         import mmdata, sys
         from mmdata.pipeline import Stream
@@ -75,7 +81,9 @@ def test_without_what_only_linux_has_media_are_decoded_and_streams_read(tmp_path
     assert (done.stdout, done.stderr) == ("8\n2\n", "")
 
 
-def test_without_posix_everything_is_imported_and_stores_are_read(source: Path, tmp_path: Path) -> None:
+def test_without_posix_everything_is_imported_and_stores_are_read(
+    source: Path, tmp_path: Path
+) -> None:
     import mmdata
 
     mmdata.convert("llava", source, tmp_path / "store", check="none")
@@ -90,8 +98,12 @@ def test_without_posix_everything_is_imported_and_stores_are_read(source: Path, 
     assert (done.stdout, done.stderr) == ("5 []\n", "")
 
 
-@pytest.mark.parametrize("call", ["convert('llava', *sys.argv[1:], check='none')", "engine.local.run(len, 'four')"])
-def test_without_posix_what_needs_it_is_refused_by_name(call: str, source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "call", ["convert('llava', *sys.argv[1:], check='none')", "engine.local.run(len, 'four')"]
+)
+def test_without_posix_what_needs_it_is_refused_by_name(
+    call: str, source: Path, tmp_path: Path
+) -> None:
     code = f"""
         import mmdata, mmdata.engine.local
         from mmdata.errors import UsageError
@@ -107,8 +119,12 @@ def test_without_posix_what_needs_it_is_refused_by_name(call: str, source: Path,
     assert not (tmp_path / "store").exists()
 
 
-def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_not_installed_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "decord", None)
 
-    with pytest.raises(UsageError, match=r"backend='decord' needs decord: pip install 'mmdata-arrow\[decord\]'"):
+    with pytest.raises(
+        UsageError, match=r"backend='decord' needs decord: pip install 'mmdata-arrow\[decord\]'"
+    ):
         load_optional("decord", needed_by="backend='decord'")

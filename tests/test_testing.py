@@ -1,4 +1,6 @@
-"""The laws that `mmdata.testing` holds formats and templates to: ours keep them, and one that breaks one is found."""
+"""The laws that `mmdata.testing` holds formats and templates to: ours keep them, and one that
+breaks one is found.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ SAID_OTHERWISE: Final = {"qwen_vl": (r"<box>.*?</box>", r"Picture \d+: ")}
 def write(folder: Path, name: str, *, clean: bool) -> Path:
     file = folder / "source.json"
     records = [good(name, number) for number in range(5)]
-    records[2:2] = [] if clean else [fault.data for fault in faults(name) if fault.reason != "bad_json"][:20]
+    records[2:2] = (
+        [] if clean else [fault.data for fault in faults(name) if fault.reason != "bad_json"][:20]
+    )
     file.write_bytes(assemble(name, records))
     return file
 
@@ -41,7 +45,11 @@ def write(folder: Path, name: str, *, clean: bool) -> Path:
 @pytest.mark.parametrize("clean", [True, False], ids=["good records", "broken ones among them"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_our_formats_keep_the_laws_of_formats(tmp_path: Path, name: str, clean: bool) -> None:
-    check_format(make(name), [write(tmp_path, name, clean=clean)], said_otherwise=SAID_OTHERWISE.get(name, ()))
+    check_format(
+        make(name),
+        [write(tmp_path, name, clean=clean)],
+        said_otherwise=SAID_OTHERWISE.get(name, ()),
+    )
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,9 @@ class LosesARecord(Messages):
         for run in super().runs(sources):
             yield from run
 
-    def runs(self, sources: Sequence[Path], ways: Sequence[Way] = ()) -> Iterator[list[Record | Reject]]:
+    def runs(
+        self, sources: Sequence[Path], ways: Sequence[Way] = ()
+    ) -> Iterator[list[Record | Reject]]:
         yield [*self.records(sources)][1:]
 
 
@@ -121,8 +131,15 @@ class LooksNowhere(Messages):
 
 
 def answer(number: int) -> dict[str, Any]:
-    turns = [{"role": role, "content": "Yes."} for role in ("user", "assistant", "user", "assistant")]
-    return {"id": f"r{number}", "messages": turns, "images": ["a.jpg"], "license": {"name": "MIT", "version": number}}
+    turns = [
+        {"role": role, "content": "Yes."} for role in ("user", "assistant", "user", "assistant")
+    ]
+    return {
+        "id": f"r{number}",
+        "messages": turns,
+        "images": ["a.jpg"],
+        "license": {"name": "MIT", "version": number},
+    }
 
 
 @pytest.mark.parametrize(
@@ -156,7 +173,8 @@ def test_a_source_of_which_nothing_can_be_read_shows_nothing(tmp_path: Path) -> 
         check_format(Messages(), [file])
 
 
-# --- templates --------------------------------------------------------------------------------------------------
+# --- templates
+# --------------------------------------------------------------------------------------------------
 
 
 def picture() -> Media:
@@ -167,7 +185,11 @@ def picture() -> Media:
 
 def conversations(family: Family) -> list[Conversation]:
     turns = (user("What is it?"), assistant("A cup."), user("And that?"), assistant("Two dogs."))
-    found = [Conversation("one", turns[:2]), Conversation("two", turns), Conversation("same", (turns[0], turns[1]) * 2)]
+    found = [
+        Conversation("one", turns[:2]),
+        Conversation("two", turns),
+        Conversation("same", (turns[0], turns[1]) * 2),
+    ]
     if family.system:
         found.append(Conversation("led", (system("Be short."), *turns)))
     if family.media != "video":
@@ -254,7 +276,9 @@ class DrawsTokens(Altered):
 )
 def test_a_template_that_breaks_a_law_is_found(broken: type[Altered], law: str) -> None:
     family = FAMILIES[0]
-    template = cast("Template", broken(family.template(**dict(family.answers_only))))  # the rest is that of a template
+    template = cast(
+        "Template", broken(family.template(**dict(family.answers_only)))
+    )  # the rest is that of a template
 
     with pytest.raises(LawError, match=f"^{law}: "):
         check_template(template, conversations(family))

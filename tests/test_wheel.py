@@ -1,4 +1,6 @@
-"""The package as it is installed: what the wheel holds, and that its types reach a user's program."""
+"""The package as it is installed: what the wheel holds, and that its types reach a user's
+program.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,14 @@ class Installation:
         """Read a program with mypy, as a user of the environment does."""
         (folder / "program.py").write_text(program)
         options = ["--strict", "--config-file=", f"--cache-dir={self.wheel.parent / 'cache'}"]
-        command = [sys.executable, "-m", "mypy", *options, f"--python-executable={self.python}", "program.py"]
+        command = [
+            sys.executable,
+            "-m",
+            "mypy",
+            *options,
+            f"--python-executable={self.python}",
+            "program.py",
+        ]
         return run(command, folder)
 
 
@@ -96,24 +105,55 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """The wheel of this tree in a fresh environment, which reads all other packages from that of the tests."""
+    """The wheel of this tree in a fresh environment, which reads all other packages from that of
+    the tests.
+    """
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    build = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "--target",
+        "wheel",
+        "--directory",
+        str(folder),
+    ]
     subprocess.run(build, cwd=ROOT, check=True)
     [wheel] = folder.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], check=True)
     python = folder / "env" / "bin" / "python"
     [site] = (folder / "env").glob("lib/python*/site-packages")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(site),
+    ]
     subprocess.run([*pip, str(wheel)], check=True)
-    # Files named *.pth in a folder that a *.pth file names are not read: an editable installation stays out of sight.
+    # Files named *.pth in a folder that a *.pth file names are not read: an editable installation
+    # stays out of sight.
     (site / "needed.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     return Installation(wheel, python)
 
 
-def test_the_wheel_holds_every_module_and_recipe_and_says_that_it_is_typed(installed: Installation) -> None:
-    held = {name for name in zipfile.ZipFile(installed.wheel).namelist() if ".dist-info/" not in name}
-    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".yaml")]
+def test_the_wheel_holds_every_module_and_recipe_and_says_that_it_is_typed(
+    installed: Installation,
+) -> None:
+    held = {
+        name for name in zipfile.ZipFile(installed.wheel).namelist() if ".dist-info/" not in name
+    }
+    files = [
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.suffix in (".py", ".yaml")
+    ]
 
     assert {path.relative_to(ROOT).as_posix() for path in files} <= held
     assert {f"{package}/py.typed" for package in PACKAGES} <= held

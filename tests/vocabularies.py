@@ -1,4 +1,6 @@
-"""Small vocabularies of each kind, made here, and the published ones from the folder of fixtures."""
+"""Small vocabularies of each kind, made here, and the published ones from the folder of
+fixtures.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,13 @@ import hashlib
 import io
 from pathlib import Path
 
-from mmdata.tokenizers import ChatGLMTokenizer, SentencePieceTokenizer, TiktokenTokenizer, Tokenizer, load
+from mmdata.tokenizers import (
+    ChatGLMTokenizer,
+    SentencePieceTokenizer,
+    TiktokenTokenizer,
+    Tokenizer,
+    load,
+)
 from mmdata.tokenizers._files import VOCABULARIES
 from mmdata.tokenizers.tiktoken import LLAMA3_PATTERN, LLAMA3_SPECIAL, QWEN_PATTERN, QWEN_SPECIAL
 from tests.reference import PACK, file, lacking, references
@@ -34,20 +42,30 @@ def small(kind: str) -> Tokenizer:
 
 @functools.cache
 def published(kind: str, fixtures: Path, **options: bool) -> Tokenizer:
-    """Return the tokenizer of the published vocabulary, of our own one for our pack; skip where there is none."""
+    """Return the tokenizer of the published vocabulary, of our own one for our pack; skip where
+    there is none.
+    """
     if fixtures == PACK / "fixtures":
-        return load(kind, file(fixtures, "vocab", VOCABULARIES[kind].names[-1]), verify=False, **options)
+        return load(
+            kind, file(fixtures, "vocab", VOCABULARIES[kind].names[-1]), verify=False, **options
+        )
     return load(kind, published_file(kind, fixtures), **options)
 
 
 def published_file(kind: str, fixtures: Path) -> Path:
-    """Return the published vocabulary file of ``kind``, whatever it is called; skip the test where there is none."""
+    """Return the published vocabulary file of ``kind``, whatever it is called; skip the test where
+    there is none.
+    """
     found = find_published(kind, fixtures)
-    return found or lacking(f"{kind} vocabulary (sha256 {VOCABULARIES[kind].sha256}) in vocab", fixtures)
+    return found or lacking(
+        f"{kind} vocabulary (sha256 {VOCABULARIES[kind].sha256}) in vocab", fixtures
+    )
 
 
 def published_anywhere(kind: str) -> Path:
-    """Return the published vocabulary file of ``kind`` from whatever folder has it; skip the test where none has."""
+    """Return the published vocabulary file of ``kind`` from whatever folder has it; skip the test
+    where none has.
+    """
     folders = [each.fixtures for each in references() if each.fixtures]
     found = [path for folder in folders if (path := find_published(kind, folder))]
     return found[0] if found else lacking(f"{kind} vocabulary in vocab", folders[-1])
@@ -55,7 +73,9 @@ def published_anywhere(kind: str) -> Path:
 
 @functools.cache
 def find_published(kind: str, fixtures: Path) -> Path | None:
-    """Return the file in ``vocab`` that is the published vocabulary of ``kind``, if there is one."""
+    """Return the file in ``vocab`` that is the published vocabulary of ``kind``, if there is
+    one.
+    """
     for path in sorted(each for each in (fixtures / "vocab").glob("*") if each.is_file()):
         if hashlib.sha256(path.read_bytes()).hexdigest() == VOCABULARIES[kind].sha256:
             return path

@@ -13,10 +13,11 @@ __all__ = ["Limits"]
 class Limits:
     """What one file may cost; beyond it the file is refused with the reason ``media_limit``.
 
-    ``pixels``: width times height of one picture, by default Pillow's own limit (8K video has 33 million);
-    ``frames``: frames of a video; ``output_bytes``: decoded pixels that one call may give back; ``packet_bytes``: the
-    encoded stream up to which it is kept in memory between indexing and decoding (a larger one is read twice instead);
-    ``deadline`` (seconds) and ``memory`` (bytes): what a process that decodes may take (:mod:`mmdata.engine.local`).
+    ``pixels``: width times height of one picture, by default Pillow's own limit (8K video has 33
+    million); ``frames``: frames of a video; ``output_bytes``: decoded pixels that one call may give
+    back; ``packet_bytes``: the encoded stream up to which it is kept in memory between indexing and
+    decoding (a larger one is read twice instead); ``deadline`` (seconds) and ``memory`` (bytes):
+    what a process that decodes may take (:mod:`mmdata.engine.local`).
     """
 
     pixels: PositiveInt = 89_478_485

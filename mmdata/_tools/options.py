@@ -1,8 +1,9 @@
 """Options take what their annotations say, from Python, from text and from a configuration alike.
 
-The annotation is the only place that says it: ``Literal`` for choices, ``Annotated[int, Meta(ge=1)]`` for bounds,
-``bool``, ``int``, ``float``, ``str``, ``bytes``, paths, tuples, dataclasses, and unions of them. :func:`checked` holds
-a function to its annotations, :func:`check_fields` a dataclass; :func:`typed` reads the options of one by name, and
+The annotation is the only place that says it: ``Literal`` for choices, ``Annotated[int,
+Meta(ge=1)]`` for bounds, ``bool``, ``int``, ``float``, ``str``, ``bytes``, paths, tuples,
+dataclasses, and unions of them. :func:`checked` holds a function to its annotations,
+:func:`check_fields` a dataclass; :func:`typed` reads the options of one by name, and
 :mod:`mmdata.cli._options` gives them to the command line. What has another annotation is let by.
 """
 
@@ -17,7 +18,18 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from msgspec import Meta
 
@@ -71,14 +83,17 @@ class _Option:
     default: Any
 
 
-# --- functions and dataclasses -----------------------------------------------------------------------------------
+# --- functions and dataclasses
+# -----------------------------------------------------------------------------------
 
 
 def checked(function: F) -> F:
-    """Return ``function``, which refuses arguments that its annotations do not admit before it does anything.
+    """Return ``function``, which refuses arguments that its annotations do not admit before it does
+    anything.
 
     Raises:
-        UsageError: by the function returned; the message has every argument at fault, and what it must be.
+        UsageError: by the function returned; the message has every argument at fault, and what it
+            must be.
 
     >>> @checked
     ... def sample(*, pad: Literal["none", "repeat"] = "none") -> None: ...
@@ -90,7 +105,8 @@ def checked(function: F) -> F:
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         positional, named = _options_of(function)
-        # Argument by argument and not by Signature.bind, which takes ten times as long as most calls allow.
+        # Argument by argument and not by Signature.bind, which takes ten times as long as most
+        # calls allow.
         for option, value in zip(positional, args):  # noqa: B905 - the rest of args is *args
             if option is not None and value is not option.default and not option.kind.admits(value):
                 raise _refused(function, args, kwargs)
@@ -104,21 +120,29 @@ def checked(function: F) -> F:
 
 
 def check_arguments(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse ``options`` that are to be given to ``function`` later, where it has none of that name or of that value.
+    """Refuse ``options`` that are to be given to ``function`` later, where it has none of that name
+    or of that value.
 
     Raises:
         UsageError: the message has the nearest name, or every option at fault and what it must be.
     """
     _, named = _options_of(inspect.unwrap(function))
-    known = [name for name, each in inspect.signature(function).parameters.items() if each.kind is each.KEYWORD_ONLY]
+    known = [
+        name
+        for name, each in inspect.signature(function).parameters.items()
+        if each.kind is each.KEYWORD_ONLY
+    ]
     if unknown := [f"{name!r}.{nearest(name, known)}" for name in options if name not in known]:
-        raise UsageError(f"there is no option {' or '.join(unknown)} There are: {', '.join(known) or 'none'}.")
+        raise UsageError(
+            f"there is no option {' or '.join(unknown)} There are: {', '.join(known) or 'none'}."
+        )
     if faults := _faults(named, options):
         raise UsageError("; ".join(faults))
 
 
 def check_fields(instance: Any) -> None:
-    """Refuse a dataclass with values that the annotations of its fields do not admit; for its ``__post_init__``.
+    """Refuse a dataclass with values that the annotations of its fields do not admit; for its
+    ``__post_init__``.
 
     Raises:
         UsageError: the message has every field at fault, and what it must be.
@@ -131,10 +155,16 @@ def faults_of_fields(instance: Any) -> dict[str, str]:
     """Return what is wrong with the fields of a dataclass, in words, by their names."""
     owner: Any = type(instance)
     values = ((name, kind, getattr(instance, name)) for name, kind in _kinds_of_fields(owner))
-    return {name: f"{name} {_fault(kind, value)}" for name, kind, value in values if not kind.admits(value)}
+    return {
+        name: f"{name} {_fault(kind, value)}"
+        for name, kind, value in values
+        if not kind.admits(value)
+    }
 
 
-def _refused(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> UsageError:
+def _refused(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> UsageError:
     _, named = _options_of(function)
     values = {**dict(zip(inspect.signature(function).parameters, args, strict=False)), **kwargs}
     called = function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]
@@ -142,12 +172,22 @@ def _refused(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappin
 
 
 def _faults(options: Mapping[str, _Option | None], values: Mapping[str, Any]) -> list[str]:
-    known = ((name, option.kind) for name, option in options.items() if option is not None and name in values)
-    return [f"{name} {_fault(kind, values[name])}" for name, kind in known if not kind.admits(values[name])]
+    known = (
+        (name, option.kind)
+        for name, option in options.items()
+        if option is not None and name in values
+    )
+    return [
+        f"{name} {_fault(kind, values[name])}"
+        for name, kind in known
+        if not kind.admits(values[name])
+    ]
 
 
 @cache
-def _options_of(function: Callable[..., Any]) -> tuple[tuple[_Option | None, ...], Mapping[str, _Option | None]]:
+def _options_of(
+    function: Callable[..., Any],
+) -> tuple[tuple[_Option | None, ...], Mapping[str, _Option | None]]:
     """Return the options of a function by position, and by name; None for what has no kind."""
     positional: list[_Option | None] = []
     named: dict[str, _Option | None] = {}
@@ -163,12 +203,16 @@ def _options_of(function: Callable[..., Any]) -> tuple[tuple[_Option | None, ...
 
 @cache
 def _kinds_of_fields(owner: type[Any]) -> tuple[tuple[str, _Kind], ...]:
-    kinds = ((field.name, _kind(_field_hint(owner, field.name))) for field in fields(owner) if field.init)
+    kinds = (
+        (field.name, _kind(_field_hint(owner, field.name))) for field in fields(owner) if field.init
+    )
     return tuple((name, kind) for name, kind in kinds if kind is not None)
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a function's parameters; ``Any`` for types that only type checkers know."""
+    """Return the annotations of a function's parameters; ``Any`` for types that only type checkers
+    know.
+    """
     parameters = inspect.signature(function).parameters.items()
     namespace = inspect.unwrap(function).__globals__
     return {name: _resolved(parameter.annotation, namespace) for name, parameter in parameters}
@@ -183,8 +227,8 @@ def _field_hint(owner: type, name: str) -> Any:
 def _resolved(annotation: Any, namespace: Mapping[str, Any]) -> Any:
     """Return what an annotation in source text means.
 
-    ``typing.get_type_hints`` resolves all of a function's or none, and here some have types imported for type checkers
-    alone: those are left open.
+    ``typing.get_type_hints`` resolves all of a function's or none, and here some have types
+    imported for type checkers alone: those are left open.
     """
     if annotation is inspect.Parameter.empty:
         return Any
@@ -196,11 +240,13 @@ def _resolved(annotation: Any, namespace: Mapping[str, Any]) -> Any:
     return annotation
 
 
-# --- what annotations admit --------------------------------------------------------------------------------------
+# --- what annotations admit
+# --------------------------------------------------------------------------------------
 
 
 def fault_of(hint: Any, value: Any) -> str | None:
-    """Return what is wrong with a value for an annotation, as in ``must be true or false, found 1``; None if nothing.
+    """Return what is wrong with a value for an annotation, as in ``must be true or false, found
+    1``; None if nothing.
 
     >>> fault_of(PositiveInt, 0)
     'must be a whole number of at least 1, found 0'
@@ -216,7 +262,8 @@ def choices_of(hint: Any) -> tuple[str, ...]:
 
 
 def wordings(owner: Any) -> dict[str, str]:
-    """Return what the fields of a dataclass admit, in words, by their names; without those that admit anything.
+    """Return what the fields of a dataclass admit, in words, by their names; without those that
+    admit anything.
 
     >>> @dataclass
     ... class Clip:
@@ -239,7 +286,11 @@ def _kind(hint: Any) -> _Kind | None:
     """Return what an annotation admits; None where that is anything."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
-        return _Kind(lambda value: isinstance(value, str) and value in arguments, _one_of(arguments), arguments)
+        return _Kind(
+            lambda value: isinstance(value, str) and value in arguments,
+            _one_of(arguments),
+            arguments,
+        )
     if origin is Annotated:
         return _bounded(arguments[0], [each for each in arguments[1:] if isinstance(each, Meta)])
     if origin in (Union, types.UnionType):
@@ -255,12 +306,16 @@ def _kind(hint: Any) -> _Kind | None:
     if _is_path(origin or hint):
         return _Kind(lambda value: isinstance(value, os.PathLike), "a path")
     if isinstance(hint, type) and is_dataclass(hint):
-        return _Kind(lambda value: isinstance(value, hint), f"{_article(hint.__name__)} {hint.__name__}")
+        return _Kind(
+            lambda value: isinstance(value, hint), f"{_article(hint.__name__)} {hint.__name__}"
+        )
     return None
 
 
 def _is_int(value: Any) -> bool:
-    return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))  # numpy's too
+    return type(value) is int or (
+        isinstance(value, Integral) and not isinstance(value, bool)
+    )  # numpy's too
 
 
 def _is_float(value: Any) -> bool:
@@ -295,8 +350,16 @@ def _bounded(base: Any, bounds: list[Meta]) -> _Kind | None:
             and (below is None or value < below)
         )
 
-    lower = f"of at least {least}" if least is not None else f"above {above}" if above is not None else ""
-    upper = f"of at most {most}" if most is not None else f"below {below}" if below is not None else ""
+    lower = (
+        f"of at least {least}"
+        if least is not None
+        else f"above {above}"
+        if above is not None
+        else ""
+    )
+    upper = (
+        f"of at most {most}" if most is not None else f"below {below}" if below is not None else ""
+    )
     return _Kind(admits, f"{kind.wording} {' and '.join(filter(None, (lower, upper)))}")
 
 
@@ -330,7 +393,11 @@ def _each(kind: _Kind | None) -> _Kind | None:
         return None
 
     def admits(value: Any) -> bool:
-        return isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and all(map(kind.admits, value))
+        return (
+            isinstance(value, Sequence)
+            and not isinstance(value, (str, bytes))
+            and all(map(kind.admits, value))
+        )
 
     return _Kind(admits, f"a sequence, each of it {kind.wording}")
 
@@ -347,16 +414,21 @@ def _article(name: str) -> str:
     return "an" if name[0] in "AEIOU" else "a"
 
 
-# --- options by name, and as text --------------------------------------------------------------------------------
+# --- options by name, and as text
+# --------------------------------------------------------------------------------
 
 
-def typed(kind: Any, name: str, options: Mapping[str, Any], *, besides: Collection[str] = ()) -> dict[str, Any]:
-    """Return ``options`` of the dataclass ``kind``, which people call ``name``: text and lists as the types of fields.
+def typed(
+    kind: Any, name: str, options: Mapping[str, Any], *, besides: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return ``options`` of the dataclass ``kind``, which people call ``name``: text and lists as
+    the types of fields.
 
     Fields ``besides`` are not options.
 
     Raises:
-        UsageError: options are unknown, or their values are not admitted; the message has all of them.
+        UsageError: options are unknown, or their values are not admitted; the message has all of
+            them.
     """
     known = {field.name for field in fields(kind) if field.init and field.name not in besides}
     if unknown := [f"{key!r}.{nearest(str(key), known)}" for key in options if key not in known]:
@@ -371,12 +443,15 @@ def typed(kind: Any, name: str, options: Mapping[str, Any], *, besides: Collecti
 
 
 def from_text(text: str, hint: Any) -> Any:
-    """Return the value that ``text`` spells for an annotation; ``none`` is None where the annotation has it.
+    """Return the value that ``text`` spells for an annotation; ``none`` is None where the
+    annotation has it.
 
-    Values of a tuple have commas between them, those of a tuple in it an ``x``, as in ``336x672,672x336``.
+    Values of a tuple have commas between them, those of a tuple in it an ``x``, as in
+    ``336x672,672x336``.
 
     Raises:
-        UsageError: it spells none that is admitted; the message goes on after the name of the option.
+        UsageError: it spells none that is admitted; the message goes on after the name of the
+            option.
     """
     value = read(text, hint)
     if (fault := fault_of(hint, value)) is not None:
@@ -386,18 +461,23 @@ def from_text(text: str, hint: Any) -> Any:
 
 def defaults(kind: Any) -> dict[str, str]:
     """Return the options of a dataclass that have a default, as text."""
-    return {field.name: repr(field.default) for field in fields(kind) if field.default is not MISSING}
+    return {
+        field.name: repr(field.default) for field in fields(kind) if field.default is not MISSING
+    }
 
 
 def read(value: Any, hint: Any, depth: NonNegativeInt = 0) -> Any:
-    """Return a value from text or a configuration as the annotation wants it, where it can be read so; else as it is.
+    """Return a value from text or a configuration as the annotation wants it, where it can be read
+    so; else as it is.
 
     ``depth`` says how many tuples the value is in, see :func:`from_text`.
     """
     if get_origin(hint) is Annotated:
         return read(value, get_args(hint)[0], depth)
     if get_origin(hint) in (Union, types.UnionType):
-        readings = (read(value, each, depth) for each in get_args(hint) if each is not types.NoneType)
+        readings = (
+            read(value, each, depth) for each in get_args(hint) if each is not types.NoneType
+        )
         if value == "none" and types.NoneType in get_args(hint):
             return None
         return next((reading for reading in readings if fault_of(hint, reading) is None), value)
@@ -406,7 +486,9 @@ def read(value: Any, hint: Any, depth: NonNegativeInt = 0) -> Any:
     return _read_plain(value, hint) if isinstance(value, str) else value
 
 
-def _read_several(value: str | list[Any] | tuple[Any, ...], hints: tuple[Any, ...], depth: int) -> tuple[Any, ...]:
+def _read_several(
+    value: str | list[Any] | tuple[Any, ...], hints: tuple[Any, ...], depth: int
+) -> tuple[Any, ...]:
     if isinstance(value, str):
         value = value.split(_SEPARATORS[min(depth, len(_SEPARATORS) - 1)])
     each = hints[:1] * len(value) if hints[-1:] == (Ellipsis,) else hints
@@ -426,5 +508,7 @@ def _read_plain(text: str, hint: Any) -> Any:
     if isinstance(hint, type) and issubclass(hint, Path):
         return hint(text)
     if _kind(hint) is None:
-        raise UsageError(f"an option of the type {getattr(hint, '__name__', hint)} cannot be given as text: {text!r}")
+        raise UsageError(
+            f"an option of the type {getattr(hint, '__name__', hint)} cannot be given as text: {text!r}"
+        )
     return text

@@ -18,8 +18,12 @@ _SECONDS_BETWEEN_LINES: Final = 10.0
 
 @checked
 @contextmanager
-def progress(what: str, total: NonNegativeInt | None = None) -> Iterator[Callable[[int, int], None]]:
-    """Show work named ``what`` on standard error; the function given takes how much is done, and how many rejects."""
+def progress(
+    what: str, total: NonNegativeInt | None = None
+) -> Iterator[Callable[[int, int], None]]:
+    """Show work named ``what`` on standard error; the function given takes how much is done, and
+    how many rejects.
+    """
     what = one_line(what)
     with _bar(what, total) if sys.stderr.isatty() else _lines(what, total) as update:
         yield update
@@ -39,7 +43,9 @@ def _bar(what: str, total: int | None) -> Iterator[Callable[[int, int], None]]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total, note="")
-        yield lambda done, rejects: bar.update(task, completed=done, note=f"{rejects:,} rejected" if rejects else "")
+        yield lambda done, rejects: bar.update(
+            task, completed=done, note=f"{rejects:,} rejected" if rejects else ""
+        )
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Names to things: one file a thing, found on first use, open to other packages.
 
-A registry belongs to a package of ours (``mmdata.formats``, ``mmdata.templates``). The name ``x`` is looked up in the
-module ``<package>.x``, then among the entry points of the group of the package's name, so that adding a thing adds a
-file (or an entry point) and touches nothing else. One that belongs to a single module has its entries in that file.
+A registry belongs to a package of ours (``mmdata.formats``, ``mmdata.templates``). The name ``x``
+is looked up in the module ``<package>.x``, then among the entry points of the group of the
+package's name, so that adding a thing adds a file (or an entry point) and touches nothing else. One
+that belongs to a single module has its entries in that file.
 """
 
 from __future__ import annotations
@@ -31,14 +32,18 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, package: str, kind: str, *, besides: frozenset[str] = frozenset()) -> None:
-        """``besides`` names the public modules of the package that are not entries; private ones never are."""
+        """``besides`` names the public modules of the package that are not entries; private ones
+        never are.
+        """
         self._package = package
         self._kind = kind
         self._besides = besides
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that records what it decorates under ``name``; a name taken twice is a ``ValueError``."""
+        """Return a decorator that records what it decorates under ``name``; a name taken twice is a
+        ``ValueError``.
+        """
 
         def record(entry: T) -> T:
             if name in self._entries:
@@ -49,7 +54,9 @@ class Registry(Generic[T]):
         return record
 
     def names(self) -> list[str]:
-        """Return every name, ours and the entry points', sorted; nothing is imported but our own package."""
+        """Return every name, ours and the entry points', sorted; nothing is imported but our own
+        package.
+        """
         return sorted(self._ours() | self._entry_points().keys() | self._entries.keys())
 
     def get(self, name: str) -> T:
@@ -64,13 +71,23 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def plugin_of(self, entry: object) -> str | None:
-        """Return which package and entry point something that was got here came from; None for what is our own."""
-        names = [name for name, known in self._entries.items() if known is entry and name not in self._ours()]
+        """Return which package and entry point something that was got here came from; None for what
+        is our own.
+        """
+        names = [
+            name
+            for name, known in self._entries.items()
+            if known is entry and name not in self._ours()
+        ]
         points = self._entry_points()
         return next((self._describe(points[name]) for name in names if name in points), None)
 
     def _describe(self, point: EntryPoint) -> str:
-        package = f"the package {point.dist.name} {point.dist.version}" if point.dist else "another package"
+        package = (
+            f"the package {point.dist.name} {point.dist.version}"
+            if point.dist
+            else "another package"
+        )
         return f"the {self._kind} {point.name!r} of {package} (entry point {point.value})"
 
     def _load_plugin(self, point: EntryPoint) -> T:
@@ -95,11 +112,19 @@ class Registry(Generic[T]):
 
     def _ours(self) -> set[str]:
         spec = importlib.import_module(self._package).__spec__
-        folders = spec.submodule_search_locations if spec else None  # None for a module, which has none below it
-        return {module.name for module in pkgutil.iter_modules(folders or []) if self._is_entry(module.name)}
+        folders = (
+            spec.submodule_search_locations if spec else None
+        )  # None for a module, which has none below it
+        return {
+            module.name
+            for module in pkgutil.iter_modules(folders or [])
+            if self._is_entry(module.name)
+        }
 
     def _entry_points(self) -> dict[str, EntryPoint]:
-        from importlib.metadata import entry_points  # takes longer than all else here, and is seldom asked
+        from importlib.metadata import (
+            entry_points,
+        )  # takes longer than all else here, and is seldom asked
 
         return {point.name: point for point in entry_points(group=self._package)}
 

@@ -1,4 +1,6 @@
-"""What an installation may lack: the packages of extras, and what Linux has and other systems have not."""
+"""What an installation may lack: the packages of extras, and what Linux has and other systems have
+not.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def load_optional(module: str, *, needed_by: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise UsageError(f"{needed_by} needs {package}: pip install 'mmdata-arrow[{package}]' ({error})") from error
+        raise UsageError(
+            f"{needed_by} needs {package}: pip install 'mmdata-arrow[{package}]' ({error})"
+        ) from error
 
 
 @checked
@@ -36,7 +40,9 @@ def load_posix(module: str, *, needed_by: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise UsageError(f"{needed_by} needs Linux: this system has no {module}. Under Windows, use WSL.") from error
+        raise UsageError(
+            f"{needed_by} needs Linux: this system has no {module}. Under Windows, use WSL."
+        ) from error
 
 
 def processors() -> int:

@@ -1,7 +1,8 @@
 """Chance that is the same everywhere: random keys as a pure function of a seed and an index.
 
-The keys are SplitMix64 outputs (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014),
-which no version of any library changes. :func:`permuted` builds permutations from them that take no memory.
+The keys are SplitMix64 outputs (Steele, Lea and Flood, "Fast splittable pseudorandom number
+generators", OOPSLA 2014), which no version of any library changes. :func:`permuted` builds
+permutations from them that take no memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _LEAST_HALF: Final = 4  # bits; in a smaller network few permutations are reache
 
 
 def keys(seed: int, count: int) -> NDArray[np.uint64]:
-    """Return ``count`` random keys, (count,) uint64; the key of an index depends on it and the seed alone."""
+    """Return ``count`` random keys, (count,) uint64; the key of an index depends on it and the seed
+    alone.
+    """
     import numpy as np
 
     start = np.uint64((seed * 0xD1342543DE82EF95 + _GAMMA) % 2**64)
@@ -32,7 +35,9 @@ def keys(seed: int, count: int) -> NDArray[np.uint64]:
 
 
 def choose(seed: int, count: int, total: int) -> NDArray[np.int64]:
-    """Return ``count`` of the indices 0..total-1, without replacement, ascending, (count,) int64."""
+    """Return ``count`` of the indices 0..total-1, without replacement, ascending, (count,)
+    int64.
+    """
     import numpy as np
 
     if count >= total:
@@ -42,10 +47,12 @@ def choose(seed: int, count: int, total: int) -> NDArray[np.int64]:
 
 
 def permuted(seed: int, count: int, index: int) -> int:
-    """Return where ``index`` goes in a random permutation of 0..count-1, in constant time and memory.
+    """Return where ``index`` goes in a random permutation of 0..count-1, in constant time and
+    memory.
 
-    A Feistel network permutes the next larger square of a power of two; what falls outside is sent through it again
-    until it falls inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
+    A Feistel network permutes the next larger square of a power of two; what falls outside is sent
+    through it again until it falls inside (Black and Rogaway, "Ciphers with arbitrary finite
+    domains", 2002).
 
     >>> sorted(permuted(7, 5, index) for index in range(5))
     [0, 1, 2, 3, 4]

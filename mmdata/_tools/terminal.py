@@ -18,7 +18,8 @@ _IN_LINE: Final = re.compile(f"[{_CONTROLS}\\n\\t]")
 
 
 def visible(text: str) -> str:
-    r"""Return ``text`` with control characters, overrides of direction and lone surrogates as escapes.
+    r"""Return ``text`` with control characters, overrides of direction and lone surrogates as
+    escapes.
 
     Newlines and tabs stay. A text without any of these is returned as it is.
 
@@ -29,12 +30,15 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` as :func:`visible` does, newlines and tabs escaped too: ids, names, the cells of a table."""
+    """Return ``text`` as :func:`visible` does, newlines and tabs escaped too: ids, names, the cells
+    of a table.
+    """
     return _IN_LINE.sub(_escape, text)
 
 
 def json_text(text: str) -> str:
-    """Return a JSON text that means the same, with escapes of JSON for what :func:`visible` escapes.
+    """Return a JSON text that means the same, with escapes of JSON for what :func:`visible`
+    escapes.
 
     Outside its strings JSON has none of these characters but newlines, which are left.
     """
@@ -43,4 +47,6 @@ def json_text(text: str) -> str:
 
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
-    return {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}.get(code, f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+    return {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}.get(
+        code, f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    )

@@ -43,7 +43,9 @@ STORE = click.Path(path_type=Path)
 CONVERT = partial(OptionType, "mmdata.conversion:convert")
 FRAMES = partial(OptionType, "mmdata.frame_cache:cache_frames")
 RESIZE = ResizeType("mmdata.frame_cache:cache_frames", "resize")
-WORKERS = click.option("--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]")
+WORKERS = click.option(
+    "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -51,7 +53,9 @@ def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802
     """Add the options of commands that read conversations as a model family does."""
     options = (
         click.option("--template", metavar="FAMILY", help="Read as a model family does."),
-        click.option("--tokenizer", type=STORE, help="The family's vocabulary file, or its folder."),
+        click.option(
+            "--tokenizer", type=STORE, help="The family's vocabulary file, or its folder."
+        ),
         click.option("--template-option", "template_options", multiple=True, metavar="KEY=VALUE"),
     )
     for option in reversed(options):
@@ -60,7 +64,9 @@ def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802
 
 
 def main() -> None:
-    """Run the command and leave with its exit code: 0 done, 1 the data is at fault, 2 the call is."""
+    """Run the command and leave with its exit code: 0 done, 1 the data is at fault, 2 the
+    call is.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
@@ -78,9 +84,14 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:
-        say(f"mmdata: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
+        say(
+            f"mmdata: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
+            err=True,
+        )
         sys.exit(1)
-    except Exception:  # the last line: what has no name of ours is a fault of ours, and its text may be anybody's
+    except (
+        Exception
+    ):  # the last line: what has no name of ours is a fault of ours, and its text may be anybody's
         say(
             f"{traceback.format_exc()}mmdata: this is a fault in mmdata itself; please report it with the lines above",
             err=True,
@@ -89,7 +100,9 @@ def main() -> None:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print for people and programs: the one way out, where nothing that others wrote can steer a terminal."""
+    """Print for people and programs: the one way out, where nothing that others wrote can steer a
+    terminal.
+    """
     click.echo(visible(text), err=err)
 
 
@@ -101,7 +114,9 @@ def say(text: str, *, err: bool = False) -> None:
 @click.version_option(mmdata.__version__)
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record accounted for."""
+    """Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record
+    accounted for.
+    """
     if context.invoked_subcommand is None:
         say(context.get_help())
 
@@ -130,9 +145,15 @@ Examples:
 )
 @click.argument("format_name", metavar="FORMAT")
 @click.argument("sources", nargs=-1, required=True, type=STORE)
-@click.option("-o", "--output", "store", required=True, type=STORE, help="Where the store shall appear.")
 @click.option(
-    "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the format (`mmdata formats FORMAT`)."
+    "-o", "--output", "store", required=True, type=STORE, help="Where the store shall appear."
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the format (`mmdata formats FORMAT`).",
 )
 @click.option("--media-root", type=STORE, help="The folder that media paths are relative to.")
 @click.option("--split", type=CONVERT("split"), help="The split of every row.")
@@ -160,7 +181,12 @@ Examples:
 )
 @JSON
 def convert(
-    format_name: str, sources: Sequence[Path], store: Path, options: Sequence[str], as_json: bool, **settings: Any
+    format_name: str,
+    sources: Sequence[Path],
+    store: Path,
+    options: Sequence[str],
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Convert SOURCES of a FORMAT into a store."""
     from mmdata._tools.progress import progress
@@ -168,7 +194,9 @@ def convert(
 
     with progress(f"converting {format_name}") as update:
         try:
-            report = run(format_name, sources, store, options=_options(options), progress=update, **settings)
+            report = run(
+                format_name, sources, store, options=_options(options), progress=update, **settings
+            )
         except PluginError as error:
             if settings["strict"]:  # whoever writes a format looks for the line
                 say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)
@@ -192,11 +220,22 @@ Examples:
 @click.argument("config", type=STORE, required=False)
 @click.option("-o", "--output", "store", type=STORE, help="Where the store shall appear.")
 @click.option("--plan", is_flag=True, help="Show what it would take, and write nothing.")
-@click.option("--seed", type=OptionType("mmdata.mixture:Mixture.from_yaml", "seed"), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=OptionType("mmdata.mixture:Mixture.from_yaml", "seed"),
+    default=0,
+    show_default=True,
+)
 @click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
 @click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
-@click.option("--cache", type=STORE, metavar="DIR", help="Where the stores of annotation files are kept.")
-@click.option("--clear-cache", is_flag=True, help="Remove the stores of annotation files, and do nothing else.")
+@click.option(
+    "--cache", type=STORE, metavar="DIR", help="Where the stores of annotation files are kept."
+)
+@click.option(
+    "--clear-cache",
+    is_flag=True,
+    help="Remove the stores of annotation files, and do nothing else.",
+)
 @JSON
 def mix(
     config: Path | None,
@@ -220,7 +259,11 @@ def mix(
             raise UsageError("--clear-cache goes alone, or with --cache DIR")
         size = kept.clear()
         gone = {"cache": str(kept.folder), **asdict(size)}
-        say(json.dumps(gone) if as_json else f"removed {size.stores:,} stores, {_size(size.bytes)}: {kept.folder}")
+        say(
+            json.dumps(gone)
+            if as_json
+            else f"removed {size.stores:,} stores, {_size(size.bytes)}: {kept.folder}"
+        )
         return
     if config is None or (store is None) != plan:
         raise UsageError("mmdata mix takes a CONFIG and either -o STORE, or --plan to look first")
@@ -241,7 +284,9 @@ def mix(
 
 
 def _plan(mixture: Mixture, cache: Cache) -> str:
-    """Return for people what a mixture takes, what was not kept of its data sets, and where the cache is."""
+    """Return for people what a mixture takes, what was not kept of its data sets, and where the
+    cache is.
+    """
     from mmdata.rejects import Reason
 
     rows = mixture.plan()
@@ -260,10 +305,15 @@ def _plan(mixture: Mixture, cache: Cache) -> str:
     ]
     lines = [_columns([header, *body, ("together", "", "", "", "", f"{len(mixture):,}", "")])]
     for row in rows:
-        lines += [f"{row.name}: {n:,} {code}  {Reason.of(code).explanation}" for code, n in row.reasons.items()]
+        lines += [
+            f"{row.name}: {n:,} {code}  {Reason.of(code).explanation}"
+            for code, n in row.reasons.items()
+        ]
         lines += [f"{row.name}: all rejects are in {row.store / REJECTS}"] if row.rejects else []
     size = cache.size()
-    lines.append(f"cache of annotation files: {cache.folder}, {size.stores:,} stores, {_size(size.bytes)}")
+    lines.append(
+        f"cache of annotation files: {cache.folder}, {size.stores:,} stores, {_size(size.bytes)}"
+    )
     return "\n".join(lines)
 
 
@@ -277,7 +327,9 @@ def _plan(mixture: Mixture, cache: Cache) -> str:
 )
 @JSON
 def info(store: Path, max_length: int | None, as_json: bool, **reading: Any) -> None:
-    """Show what a store holds and what was not kept; with --template, how long its conversations are for a model."""
+    """Show what a store holds and what was not kept; with --template, how long its conversations
+    are for a model.
+    """
     opened = mmdata.open(store)
     if template := _template(**reading):
         from mmdata.report.lengths import measured
@@ -293,11 +345,17 @@ def info(store: Path, max_length: int | None, as_json: bool, **reading: Any) -> 
 
 def _description(store: Store) -> list[tuple[str, str]]:
     manifest = store.manifest
-    size, rejects = sum(shard.bytes for shard in manifest.shards), manifest.records_in - manifest.rows
+    size, rejects = (
+        sum(shard.bytes for shard in manifest.shards),
+        manifest.records_in - manifest.rows,
+    )
     return [
         ("store", str(store.path)),
         ("rows", f"{manifest.rows:,} in {len(manifest.shards)} shards, {_size(size)}"),
-        ("format", f"{manifest.format} {json.dumps(dict(manifest.options)) if manifest.options else ''}".strip()),
+        (
+            "format",
+            f"{manifest.format} {json.dumps(dict(manifest.options)) if manifest.options else ''}".strip(),
+        ),
         ("media root", str(store.media_root or "none")),
         *(("split", f"{name}: {count:,}") for name, count in manifest.splits.items()),
         *(("source", f"{name}: {count:,}") for name, count in manifest.sources.items()),
@@ -326,11 +384,19 @@ Example:
 @click.argument("store", type=STORE)
 @click.argument("index", type=int, default=0)
 @TEMPLATE
-@click.option("--prompt", is_flag=True, help="With --template: the prompt of its last question, for prediction.")
+@click.option(
+    "--prompt",
+    is_flag=True,
+    help="With --template: the prompt of its last question, for prediction.",
+)
 @click.option("--color/--no-color", default=None, help="Colours.  [default: on a terminal]")
 @JSON
-def show(store: Path, index: int, prompt: bool, color: bool | None, as_json: bool, **reading: Any) -> None:
-    """Show one conversation of a store; with --template, its tokens and which of them are trained on."""
+def show(
+    store: Path, index: int, prompt: bool, color: bool | None, as_json: bool, **reading: Any
+) -> None:
+    """Show one conversation of a store; with --template, its tokens and which of them are trained
+    on.
+    """
     import msgspec
 
     from mmdata.report.text import conversation_text
@@ -343,7 +409,9 @@ def show(store: Path, index: int, prompt: bool, color: bool | None, as_json: boo
 
         from mmdata.report.tokens import shown
 
-        Console(force_terminal=color, soft_wrap=True).print(shown(opened.located(index), template, prompt=prompt))
+        Console(force_terminal=color, soft_wrap=True).print(
+            shown(opened.located(index), template, prompt=prompt)
+        )
         return
     conversation = opened[index]
     if as_json:
@@ -352,7 +420,9 @@ def show(store: Path, index: int, prompt: bool, color: bool | None, as_json: boo
     say(conversation_text(conversation))
 
 
-def _template(template: str | None, tokenizer: Path | None, template_options: Sequence[str]) -> Template | None:
+def _template(
+    template: str | None, tokenizer: Path | None, template_options: Sequence[str]
+) -> Template | None:
     """Return the template that a command was asked to read with, if it was."""
     if template is None:
         return None
@@ -367,11 +437,17 @@ def _template(template: str | None, tokenizer: Path | None, template_options: Se
 
 @cli.command()
 @click.argument("store", type=STORE)
-@click.option("--media", is_flag=True, help="Compare every media file with the size and hash that the store keeps.")
+@click.option(
+    "--media",
+    is_flag=True,
+    help="Compare every media file with the size and hash that the store keeps.",
+)
 @click.option("--decode", is_flag=True, help="Compare and decode every medium too.")
 @WORKERS
 def check(store: Path, media: bool, decode: bool, workers: int | None) -> None:
-    """Read every byte of a store and say whether it is whole; with --media or --decode, its media too."""
+    """Read every byte of a store and say whether it is whole; with --media or --decode, its media
+    too.
+    """
     from mmdata._tools.paths import local_path
     from mmdata.store import check as run
 
@@ -397,11 +473,23 @@ Example:
 """
 )
 @click.argument("source", metavar="STORE", type=STORE)
-@click.option("-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear.")
-@click.option("--frames", "strategy", required=True, help="Which frames: uniform:24, fps:1:64, seconds:24 ...")
-@click.option("--size", type=FRAMES("size"), help="Side of a frame in pixels, or height,width.  [default: as it is]")
-@click.option("--resize", type=RESIZE, default="fast", show_default=True, help="How; all but fast are exact.")
-@click.option("--codec", type=FRAMES("codec"), default="jpeg", show_default=True, help="webp is lossless.")
+@click.option(
+    "-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear."
+)
+@click.option(
+    "--frames", "strategy", required=True, help="Which frames: uniform:24, fps:1:64, seconds:24 ..."
+)
+@click.option(
+    "--size",
+    type=FRAMES("size"),
+    help="Side of a frame in pixels, or height,width.  [default: as it is]",
+)
+@click.option(
+    "--resize", type=RESIZE, default="fast", show_default=True, help="How; all but fast are exact."
+)
+@click.option(
+    "--codec", type=FRAMES("codec"), default="jpeg", show_default=True, help="webp is lossless."
+)
 @click.option("--quality", type=FRAMES("quality"), default=90, show_default=True, help="Of JPEG.")
 @click.option("--pad", type=FRAMES("pad"), default="none", show_default=True)
 @click.option("--snap", type=FRAMES("snap"), default="exact", show_default=True)
@@ -446,7 +534,11 @@ def bench(pipeline: Path, steps: int, as_json: bool) -> None:
     from mmdata.pipeline.bench import bench as run
 
     report = run(pipeline, steps=steps)
-    say(json.dumps({**asdict(report), "bottleneck": report.bottleneck}) if as_json else _columns(report.rows()))
+    say(
+        json.dumps({**asdict(report), "bottleneck": report.bottleneck})
+        if as_json
+        else _columns(report.rows())
+    )
 
 
 def _say_uncompared(store: Path) -> None:
@@ -466,12 +558,16 @@ def _media_faults(store: Path, level: MediaLevel, workers: int | None) -> list[s
     opened = mmdata.open(store)
     with progress("decoding" if level == "decode" else "comparing", len(opened)) as update:
         found = media_faults(opened, level, workers=workers, progress=update)
-        return [f"row {fault.row}, id {fault.id!r}: {fault.detail} [{fault.reason}]" for fault in found]
+        return [
+            f"row {fault.row}, id {fault.id!r}: {fault.detail} [{fault.reason}]" for fault in found
+        ]
 
 
 def _size(size: int) -> str:
     """Return a number of bytes in the unit that suits it."""
-    unit, divisor = next((pair for pair in (("GB", 1e9), ("MB", 1e6)) if size >= pair[1]), ("kB", 1e3))
+    unit, divisor = next(
+        (pair for pair in (("GB", 1e9), ("MB", 1e6)) if size >= pair[1]), ("kB", 1e3)
+    )
     return f"{size / divisor:,.1f} {unit}"
 
 
@@ -497,7 +593,10 @@ def _account(report: ConvertReport | CacheReport) -> str:
         ("records in", f"{report.records_in:,}"),
         ("rows", f"{report.rows:,}"),
         ("rejects", f"{rejected:,}"),
-        *((f"  {reason}", f"{count:,}  {Reason.of(reason).explanation}") for reason, count in report.rejects.items()),
+        *(
+            (f"  {reason}", f"{count:,}  {Reason.of(reason).explanation}")
+            for reason, count in report.rejects.items()
+        ),
     ]
     if renamed := getattr(report, "renamed_ids", 0):
         lines.append(("numbered ids", f"{renamed:,}"))
@@ -514,5 +613,6 @@ def _columns(rows: Iterable[Sequence[str]]) -> str:
     table = [tuple(map(one_line, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
     )

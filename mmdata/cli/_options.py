@@ -1,4 +1,6 @@
-"""Options of commands that are those of functions: their choices and bounds are read from the function itself."""
+"""Options of commands that are those of functions: their choices and bounds are read from the
+function itself.
+"""
 
 from __future__ import annotations
 
@@ -56,13 +58,17 @@ class OptionType(click.ParamType):  # type: ignore[type-arg]  # generic since 8.
             return f"[{'|'.join(self.choices)}]"
         return "INTEGER" if fault_of(self.hint, 1) is None else None
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         """Return the choices that begin as what was typed."""
         return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete)]
 
 
 class ResizeType(OptionType):
-    """The type of an option that takes ``fast`` or the name of a resizer, ours or another package's."""
+    """The type of an option that takes ``fast`` or the name of a resizer, ours or another
+    package's.
+    """
 
     @property
     def hint(self) -> Any:

@@ -1,7 +1,8 @@
 """From a source to a store, with an account of every record.
 
-Three steps, one generator each: the format reads records as conversations; their media are found, and checked as far as
-was asked; ids are made unique and the rows written. What fails on the way is a reject in its record's place.
+Three steps, one generator each: the format reads records as conversations; their media are found,
+and checked as far as was asked; ids are made unique and the rows written. What fails on the way is
+a reject in its record's place.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class ConvertReport:
 
     @property
     def why_empty(self) -> str | None:
-        """Why no row was kept and what to do about it, where none was: the most frequent reason with an example."""
+        """Why no row was kept and what to do about it, where none was: the most frequent reason
+        with an example.
+        """
         return None if self.rows else why_empty(self.store)
 
 
@@ -82,19 +85,21 @@ def convert(
     progress: Progress = lambda rows, rejects: None,
     size_of: SizeOf = size_of,
 ) -> ConvertReport:
-    """Convert ``sources`` (files or folders) of a format into a new store at ``store``, and return the account.
+    """Convert ``sources`` (files or folders) of a format into a new store at ``store``, and return
+    the account.
 
     Args:
-        format: the name of a format (``mmdata formats`` lists them), ``auto`` for the one that recognises the sources,
-            or one that has been made.
+        format: the name of a format (``mmdata formats`` lists them), ``auto`` for the one that
+            recognises the sources, or one that has been made.
         sources: a file or folder, or several.
         store: where the store shall appear.
         options: options of the format, by name.
         media_root: the folder that media paths are relative to; the format knows the usual one.
         split: the split of every row; without it the format's own.
-        check: how hard to look at media: not at all, whether they are there, what they are, whether they decode whole.
-            The last two keep the size and a hash of each file, which ``mmdata check --media`` compares. URLs cannot be
-            looked at yet: a record that has one is a reject but under ``none``.
+        check: how hard to look at media: not at all, whether they are there, what they are, whether
+            they decode whole. The last two keep the size and a hash of each file, which ``mmdata
+            check --media`` compares. URLs cannot be looked at yet: a record that has one is a
+            reject but under ``none``.
         embed: put the media's bytes into the store.
         workers: processes that check media; as many as there are cores by default.
         limit: read only so many records.
@@ -103,19 +108,24 @@ def convert(
         overwrite: replace the store that is there.
         allow_outside: admit media outside the media root.
         parquet: write Parquet instead of Arrow files.
-        duplicate_ids: what becomes of a record whose id is taken by one with other content: a number after its id, or a
-            reject. A record that repeats both id and content is always a reject.
-        progress: called with how many records have been dealt with, and how many of them are rejects.
-        size_of: how large the medium at a path is, or None; whoever keeps the answers can tell when they change.
+        duplicate_ids: what becomes of a record whose id is taken by one with other content: a
+            number after its id, or a reject. A record that repeats both id and content is always a
+            reject.
+        progress: called with how many records have been dealt with, and how many of them are
+            rejects.
+        size_of: how large the medium at a path is, or None; whoever keeps the answers can tell when
+            they change.
 
-    A store of which every record is a reject is written like any other, so that its account can be read.
+    A store of which every record is a reject is written like any other, so that its account can be
+    read.
 
     Raises:
         UsageError: the sources are not there, an option is not one, or there is a store already.
         DataError: the sources hold no record; nothing is written.
         RecordError: ``strict`` is on and a record was not kept.
         StoreError: another process is writing to the same place.
-        PluginError: a format of another package is at fault, beyond any one record or under ``strict``.
+        PluginError: a format of another package is at fault, beyond any one record or under
+            ``strict``.
     """
     started = time.monotonic()
     target = local_path(store, "store")
@@ -126,8 +136,14 @@ def convert(
     check_vacant(target, overwrite)  # before hours of hashing
     with blame_plugin(reader):
         files = reader.files(paths)
-        root = local_path(media_root, "media root") if media_root is not None else reader.media_root(paths)
-    place = MediaOptions(posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed, size_of)
+        root = (
+            local_path(media_root, "media root")
+            if media_root is not None
+            else reader.media_root(paths)
+        )
+    place = MediaOptions(
+        posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed, size_of
+    )
     origin = Origin(
         format=format if isinstance(format, str) else type(format).__name__,
         options=dict(options or {}),
@@ -164,7 +180,9 @@ def convert(
             gc.collect(0)
             progress(writer.records_in, writer.records_in - writer.rows)
         if limit != 0 and not writer.records_in:
-            raise DataError(f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources.")
+            raise DataError(
+                f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources."
+            )
         writer.describe(renamed_ids=ids.renamed)
     return ConvertReport(
         store=target,
@@ -177,11 +195,16 @@ def convert(
 
 
 def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+    return ", ".join(map(str, paths[:3])) + (
+        f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    )
 
 
 def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
-    paths = [local_path(source, "source") for source in ([sources] if isinstance(sources, (str, Path)) else sources)]
+    paths = [
+        local_path(source, "source")
+        for source in ([sources] if isinstance(sources, (str, Path)) else sources)
+    ]
     if not paths:
         raise UsageError("no source was given: name a file or a folder")
     if absent := [str(path) for path in paths if not path.exists()]:
@@ -218,7 +241,9 @@ def _stop(reject: Reject) -> NoReturn:
 
 @contextmanager
 def _pause_collector() -> Iterator[None]:
-    """Keep Python's cycle collector from walking a batch of young rows again and again: rows hold no cycles."""
+    """Keep Python's cycle collector from walking a batch of young rows again and again: rows hold
+    no cycles.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,9 +1,10 @@
 """What the content of a media file is, in few words: enough to tell another file in its place.
 
-A hash says how it was made: ``xxh3:<16 hexadecimal digits>`` is the xxh3 (64 bits) of all bytes of a file, and
-``xxh3-ends:<…>`` that of its first and its last 64 KiB, one after the other; of a file no longer than both it is all
-bytes, once. A video that is a folder of pictures has the size of all its files together and, as its hash, the xxh3 of
-the name, size and hash of each in the order of their names. Hidden files and folders below are none of it.
+A hash says how it was made: ``xxh3:<16 hexadecimal digits>`` is the xxh3 (64 bits) of all bytes of
+a file, and ``xxh3-ends:<…>`` that of its first and its last 64 KiB, one after the other; of a file
+no longer than both it is all bytes, once. A video that is a folder of pictures has the size of all
+its files together and, as its hash, the xxh3 of the name, size and hash of each in the order of
+their names. Hidden files and folders below are none of it.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def compare(source: str | os.PathLike[str] | bytes, kept: Fingerprint) -> None:
     """Refuse a file that is not the one of which ``kept`` is the fingerprint.
 
     Raises:
-        MediaError: with the reason ``changed_media``; the message says what differs. As ``missing_media``, it is gone.
+        MediaError: with the reason ``changed_media``; the message says what differs. As
+            ``missing_media``, it is gone.
     """
     name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
     if not kept.hash.startswith((_WHOLE, _ENDS)):
@@ -111,7 +113,9 @@ def _of_folder(folder: str, whole: bool) -> Fingerprint:
 
 def _names(folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
-        files = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+        files = [
+            entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()
+        ]
     yield from sorted(files)
 
 

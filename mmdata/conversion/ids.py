@@ -17,11 +17,15 @@ from mmdata.store.encode import encode_extra
 __all__ = ["DuplicateIds", "Ids", "Seen", "hash_content", "keep_own_id", "settle_ids"]
 
 DuplicateIds: TypeAlias = Literal["number", "reject"]
-"""What becomes of an id that a record with other content has: a number behind it, or the record is a reject."""
+"""What becomes of an id that a record with other content has: a number behind it, or the record is
+a reject.
+"""
 
 
 class Seen(Enum):
-    """What is known of a conversation's id: never met, met with other content, met with this very content."""
+    """What is known of a conversation's id: never met, met with other content, met with this very
+    content.
+    """
 
     NEW = auto()
     TAKEN = auto()
@@ -71,8 +75,16 @@ class Ids:
 
 
 def hash_content(conversation: Conversation) -> int:
-    """Return the content of a conversation: the same where the same is said, within this process."""
-    said = conversation.messages, conversation.media, conversation.tools, conversation.rejected, conversation.desirable
+    """Return the content of a conversation: the same where the same is said, within this
+    process.
+    """
+    said = (
+        conversation.messages,
+        conversation.media,
+        conversation.tools,
+        conversation.rejected,
+        conversation.desirable,
+    )
     return hash(said)
 
 
@@ -84,15 +96,20 @@ def keep_own_id(extra: Mapping[str, Any], id: str) -> dict[str, Any]:  # noqa: A
 def settle_ids(batch: ConversationBatch, ids: Ids, policy: DuplicateIds) -> ConversationBatch:
     """Return the batch with every id unique among all that ``ids`` has met; it remembers them.
 
-    A row that repeats both id and content of an earlier one is a reject; of one with other content ``policy`` says.
+    A row that repeats both id and content of an earlier one is a reject; of one with other content
+    ``policy`` says.
     """
     own, contents = batch.columns.column("id").to_pylist(), hash_contents(batch)
     if ids.add_all_if_new(own, contents):
         return batch
 
-    settled = [_settle(name, content, ids, policy) for name, content in zip(own, contents, strict=True)]
+    settled = [
+        _settle(name, content, ids, policy) for name, content in zip(own, contents, strict=True)
+    ]
     errors = {row: to for row, to in enumerate(settled) if isinstance(to, RecordError)}
-    names = [name if isinstance(to, RecordError) else to for to, name in zip(settled, own, strict=True)]
+    names = [
+        name if isinstance(to, RecordError) else to for to, name in zip(settled, own, strict=True)
+    ]
     if names != own:
         extras = batch.columns.column("extra").to_pylist()
         changed = [

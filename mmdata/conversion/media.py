@@ -1,6 +1,7 @@
 """The media of records on their way to a store: found under the media root, looked into, embedded.
 
-Each step is one function over batches. A row whose media fail becomes a reject in its record's place.
+Each step is one function over batches. A row whose media fail becomes a reject in its record's
+place.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class MediaOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Media:
-    """The media of a batch: types and paths one after the other, and where each row's begin and end."""
+    """The media of a batch: types and paths one after the other, and where each row's begin and
+    end.
+    """
 
     types: Sequence[MediaType]
     paths: Sequence[str | None]
@@ -58,9 +61,13 @@ class _Media:
         is_kept = [False] * len(paths)
         for name in ("bytes", "frames"):
             if (kept := media.field(name)).null_count < len(kept):
-                is_kept = [bool(one or other) for one, other in zip(is_kept, valid_bytes(kept), strict=True)]
+                is_kept = [
+                    bool(one or other)
+                    for one, other in zip(is_kept, valid_bytes(kept), strict=True)
+                ]
         are_files = [
-            path is not None and not kept and not is_url(path) for path, kept in zip(paths, is_kept, strict=True)
+            path is not None and not kept and not is_url(path)
+            for path, kept in zip(paths, is_kept, strict=True)
         ]
         starts = list(accumulate(batch.num_media.tolist(), initial=0))
         return cls(media.field("type").to_pylist(), paths, are_files, starts)
@@ -75,7 +82,9 @@ class _Media:
 
 
 def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) -> ConversationBatch:
-    """Return the batch with each medium's path under the media root; a row with one that is not there is a reject."""
+    """Return the batch with each medium's path under the media root; a row with one that is not
+    there is a reject.
+    """
     batch = _find_pictures(batch, reader, place)
     media = _Media.of(batch)
     named = [number for number, path in enumerate(media.paths) if path]
@@ -86,30 +95,43 @@ def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) ->
     found = list(media.paths)
     errors: dict[int, Exception] = {}
 
-    # Nearly always every medium is at the first place to look. Asking for all at once costs a fraction of asking each.
-    likeliest = [next(iter(reader.candidates(media.paths[n] or "", origins[rows[n]]))) for n in named]
+    # Nearly always every medium is at the first place to look. Asking for all at once costs a
+    # fraction of asking each.
+    likeliest = [
+        next(iter(reader.candidates(media.paths[n] or "", origins[rows[n]]))) for n in named
+    ]
     types = {media.types[number] for number in named}
     together = len(types) == 1 and "://" not in " ".join(filter(None, media.paths))
-    if together and all_exist(place.root, likeliest, types.pop(), look=place.look, size_of=place.size_of):
+    if together and all_exist(
+        place.root, likeliest, types.pop(), look=place.look, size_of=place.size_of
+    ):
         for number, path in zip(named, likeliest, strict=True):
             found[number] = path
     else:
         for number in named:
             try:
                 path = media.paths[number] or ""
-                found[number] = _find_one(path, media.types[number], reader, origins[rows[number]], place)
+                found[number] = _find_one(
+                    path, media.types[number], reader, origins[rows[number]], place
+                )
             except RecordError as error:
                 errors.setdefault(rows[number], error)
 
     if found != media.paths:
         there = bytes([path is not None for path in found])
-        paths = sparse([path for path in found if path is not None], there, batch.media.type.field("path").type)
+        paths = sparse(
+            [path for path in found if path is not None], there, batch.media.type.field("path").type
+        )
         batch = batch.with_media(path=paths)
     return batch.reject(errors)
 
 
-def _find_pictures(batch: ConversationBatch, reader: Format, place: MediaOptions) -> ConversationBatch:
-    """Return the batch with the paths of the pictures that videos are given as under the media root."""
+def _find_pictures(
+    batch: ConversationBatch, reader: Format, place: MediaOptions
+) -> ConversationBatch:
+    """Return the batch with the paths of the pictures that videos are given as under the media
+    root.
+    """
     column = batch.media.field("frame_paths")
     if column.null_count == len(column):
         return batch
@@ -123,11 +145,15 @@ def _find_pictures(batch: ConversationBatch, reader: Format, place: MediaOptions
             if place.embed:
                 what = "a video given as pictures is not embedded yet; without --embed it is kept by name"
                 raise RecordError(what, reason="unsupported_media")
-            found[number] = [_find_one(path, "image", reader, origins[rows[number]], place) for path in paths]
+            found[number] = [
+                _find_one(path, "image", reader, origins[rows[number]], place) for path in paths
+            ]
         except RecordError as error:
             errors.setdefault(rows[number], error)
     there = bytes([paths is not None for paths in found])
-    return batch.with_media(frame_paths=sparse([paths for paths in found if paths], there, column.type)).reject(errors)
+    return batch.with_media(
+        frame_paths=sparse([paths for paths in found if paths], there, column.type)
+    ).reject(errors)
 
 
 def _origins(batch: ConversationBatch) -> list[Origin]:
@@ -136,11 +162,20 @@ def _origins(batch: ConversationBatch) -> list[Origin]:
     return list(map(Origin, origins.files, origins.numbers, origins.ids, extras))
 
 
-def _find_one(path: str, kind: MediaType, reader: Format, origin: Origin, place: MediaOptions) -> str:
+def _find_one(
+    path: str, kind: MediaType, reader: Format, origin: Origin, place: MediaOptions
+) -> str:
     if is_url(path):
         return _remote(path, place)
     candidates = reader.candidates(path.removeprefix("file://"), origin)
-    return find(place.root, candidates, kind, look=place.look, allow_outside=place.allow_outside, size_of=place.size_of)
+    return find(
+        place.root,
+        candidates,
+        kind,
+        look=place.look,
+        allow_outside=place.allow_outside,
+        size_of=place.size_of,
+    )
 
 
 def _remote(url: str, place: MediaOptions) -> str:
@@ -158,13 +193,19 @@ def _remote(url: str, place: MediaOptions) -> str:
 def probe_media(
     batches: Iterable[ConversationBatch], place: MediaOptions, prober: Prober
 ) -> Iterator[ConversationBatch]:
-    """Yield the batches with what each medium's file is, looked into on other processes some rows ahead; in order."""
+    """Yield the batches with what each medium's file is, looked into on other processes some rows
+    ahead; in order.
+    """
 
     def questions() -> Iterator[_Question]:
         for batch in batches:
             media = _Media.of(batch)
             files = [
-                [_file(media, number, place) for number in media.of_row(row) if media.are_files[number]]
+                [
+                    _file(media, number, place)
+                    for number in media.of_row(row)
+                    if media.are_files[number]
+                ]
                 for row in range(len(batch))
             ]
             yield from (_Question(batch, media, row, asked) for row, asked in enumerate(files))
@@ -202,7 +243,9 @@ def _path(media: _Media, number: int, place: MediaOptions) -> str:
 def _with_facts(
     batch: ConversationBatch, media: _Media, found: Sequence[list[Facts] | MediaError]
 ) -> ConversationBatch:
-    """Return the batch with the facts that were found of each row's files, and a reject for each row with an error."""
+    """Return the batch with the facts that were found of each row's files, and a reject for each
+    row with an error.
+    """
     errors: dict[int, Exception] = {}
     facts: dict[int, Facts] = {}
     for row in range(len(batch)):
@@ -215,21 +258,31 @@ def _with_facts(
     if facts:
         struct = batch.media
         names = sorted({name for known in facts.values() for name in known})
-        batch = batch.with_media(**{name: _overlay(struct.field(name), name, facts) for name in names})
+        batch = batch.with_media(
+            **{name: _overlay(struct.field(name), name, facts) for name in names}
+        )
     return batch.reject(errors)
 
 
 def _overlay(column: pa.Array, name: str, facts: dict[int, Facts]) -> pa.Array:
-    """Return a column of media with what is known of some of them in the place of what was there."""
-    values: list[Any] = [None] * len(column) if column.null_count == len(column) else column.to_pylist()
+    """Return a column of media with what is known of some of them in the place of what was
+    there.
+    """
+    values: list[Any] = (
+        [None] * len(column) if column.null_count == len(column) else column.to_pylist()
+    )
     for number, known in facts.items():
         values[number] = known.get(name, values[number])
     there = bytes([value is not None for value in values])
     return sparse([value for value in values if value is not None], there, column.type)
 
 
-def embed_media(batches: Iterable[ConversationBatch], place: MediaOptions) -> Iterator[ConversationBatch]:
-    """Yield the batches with the bytes of each medium's file beside its path; many bytes make smaller batches."""
+def embed_media(
+    batches: Iterable[ConversationBatch], place: MediaOptions
+) -> Iterator[ConversationBatch]:
+    """Yield the batches with the bytes of each medium's file beside its path; many bytes make
+    smaller batches.
+    """
     for batch in batches:
         yield from _embed(batch, place)
 
@@ -250,7 +303,9 @@ def _embed(batch: ConversationBatch, place: MediaOptions) -> Iterator[Conversati
             errors[row - start] = MediaError(f"cannot read {error.filename}: {error.strerror}")
         if size >= _EMBEDDED or row == len(batch) - 1:
             first = media.starts[start]
-            some: dict[int, Facts] = {number - first: {"bytes": one} for number, one in data.items()}
+            some: dict[int, Facts] = {
+                number - first: {"bytes": one} for number, one in data.items()
+            }
             piece = batch.slice(start, row + 1)
             column = _overlay(kept.slice(first, media.starts[row + 1] - first), "bytes", some)
             yield piece.with_media(bytes=column).reject(errors)

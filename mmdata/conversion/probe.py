@@ -22,9 +22,10 @@ Level: TypeAlias = Literal["probe", "decode"]
 class Probe:
     """What a media file is, in the terms of :class:`mmdata.schema.Media`.
 
-    ``width`` and ``height`` are pixels as presented; ``duration`` seconds, ``fps``, ``num_frames`` and ``times`` are
-    None for an image. ``size`` and ``hash`` are the file's (:mod:`mmdata.conversion.fingerprint`). ``damage`` says in
-    words what is wrong with a file that decodes in part; empty if it is sound.
+    ``width`` and ``height`` are pixels as presented; ``duration`` seconds, ``fps``, ``num_frames``
+    and ``times`` are None for an image. ``size`` and ``hash`` are the file's
+    (:mod:`mmdata.conversion.fingerprint`). ``damage`` says in words what is wrong with a file that
+    decodes in part; empty if it is sound.
     """
 
     type: MediaType
@@ -40,34 +41,53 @@ class Probe:
 
 
 @checked
-def probe(source: Source, type: MediaType, *, level: Level = "probe", limits: Limits | None = None) -> Probe:  # noqa: A002
+def probe(
+    source: Source,
+    type: MediaType,  # noqa: A002
+    *,
+    level: Level = "probe",
+    limits: Limits | None = None,
+) -> Probe:
     """Return what a media file is, damaged or not.
 
-    ``level="probe"`` reads the headers and packets of it and decodes the first frame of a video, and hashes its two
-    ends; ``"decode"`` decodes it to the end, and hashes all of it. ``source`` is a path or the bytes of a file.
+    ``level="probe"`` reads the headers and packets of it and decodes the first frame of a video,
+    and hashes its two ends; ``"decode"`` decodes it to the end, and hashes all of it. ``source`` is
+    a path or the bytes of a file.
 
     Raises:
-        MediaError: with ``path`` and ``reason``; nothing of it can be decoded, or a limit is exceeded.
+        MediaError: with ``path`` and ``reason``; nothing of it can be decoded, or a limit is
+            exceeded.
     """
     limits = limits or Limits()
     if type == "audio":
         name = "" if isinstance(source, bytes) else os.fspath(source)
         what = "is audio, which nothing looks into yet (--check exists keeps it by name)"
         raise MediaError(f"{name or 'a medium'}: {what}", path=name, reason="unsupported_media")
-    mark = _mark(source, level)  # before it is decoded: a file that takes its place meanwhile shall not pass for it
+    mark = _mark(
+        source, level
+    )  # before it is decoded: a file that takes its place meanwhile shall not pass for it
     found = _image(source, level, limits) if type == "image" else _video(source, level, limits)
     if mark is None:
         name = os.fsdecode(source)
-        raise MediaError(f"{name}: file not found when decoding began", path=name, reason="missing_media")
+        raise MediaError(
+            f"{name}: file not found when decoding began", path=name, reason="missing_media"
+        )
     return replace(found, size=mark.size, hash=mark.hash)
 
 
 @checked
-def check(source: Source, type: MediaType, *, level: Level = "probe", limits: Limits | None = None) -> Probe:  # noqa: A002
+def check(
+    source: Source,
+    type: MediaType,  # noqa: A002
+    *,
+    level: Level = "probe",
+    limits: Limits | None = None,
+) -> Probe:
     """Return what a sound media file is; arguments as :func:`probe`.
 
     Raises:
-        MediaError: as :func:`probe`, and with the reason ``damaged_media`` for a file that decodes in part.
+        MediaError: as :func:`probe`, and with the reason ``damaged_media`` for a file that decodes
+            in part.
     """
     found = probe(source, type, level=level, limits=limits)
     if found.damage:
@@ -82,7 +102,9 @@ def check(source: Source, type: MediaType, *, level: Level = "probe", limits: Li
 
 
 def _mark(source: Source, level: Level) -> Fingerprint | None:
-    """Return the fingerprint of a file; None where it cannot be read, which a decoder says better."""
+    """Return the fingerprint of a file; None where it cannot be read, which a decoder says
+    better.
+    """
     try:
         return fingerprint(source, whole=level == "decode")
     except (OSError, ValueError):  # the latter of a name that no file can have

@@ -1,4 +1,6 @@
-"""Looking into media on other processes, with a journal so that hours of it are not lost to a kill."""
+"""Looking into media on other processes, with a journal so that hours of it are not lost to a
+kill.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,24 @@ from mmdata.errors import MediaError
 from mmdata.schema import Media, MediaType
 from mmdata.store import Store
 
-__all__ = ["Facts", "File", "MediaFault", "MediaLevel", "Prober", "look", "media_faults", "uncompared"]
+__all__ = [
+    "Facts",
+    "File",
+    "MediaFault",
+    "MediaLevel",
+    "Prober",
+    "look",
+    "media_faults",
+    "uncompared",
+]
 
 T = TypeVar("T")
 Facts: TypeAlias = Mapping[str, Any]
 """What was found: fields of :class:`mmdata.schema.Media`."""
 MediaLevel: TypeAlias = Literal["compare", "probe", "decode"]
-"""How hard the media of a store are looked at: compared with what was kept of them, and looked into besides."""
+"""How hard the media of a store are looked at: compared with what was kept of them, and looked into
+besides.
+"""
 
 
 class File(NamedTuple):
@@ -65,7 +78,9 @@ def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
         _decode_all(source if level != "compare" else (), limits)
         return {}
     if isinstance(source, str) and is_url(source):
-        raise MediaError(f"{source}: is a URL; URLs cannot be read yet", path=source, reason="remote_media")
+        raise MediaError(
+            f"{source}: is a URL; URLs cannot be read yet", path=source, reason="remote_media"
+        )
     found: Facts = {}
     if level != "compare":
         found = asdict(check(source, file.type, level=level, limits=limits))
@@ -83,12 +98,16 @@ def _decode_all(frames: Sequence[bytes], limits: Limits) -> None:
         try:
             image.decode(frame, limits=limits)
         except MediaError as error:
-            raise MediaError(f"cached frame {number} is damaged: {error}", reason=error.reason) from error
+            raise MediaError(
+                f"cached frame {number} is damaged: {error}", reason=error.reason
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[T]):
-    """An item whose turn has not come: what is known of its files already, and whether a worker was asked."""
+    """An item whose turn has not come: what is known of its files already, and whether a worker was
+    asked.
+    """
 
     item: T
     files: list[File]
@@ -103,8 +122,8 @@ class _Waiting(Generic[T]):
 class Prober:
     """Answers what media are, several records at a time and in order; use it in a ``with`` block.
 
-    ``journal`` is a file of answers: what an earlier attempt left there is believed of files that have kept their size
-    and time, and new answers are added. Without one nothing is kept.
+    ``journal`` is a file of answers: what an earlier attempt left there is believed of files that
+    have kept their size and time, and new answers are added. Without one nothing is kept.
     """
 
     @checked
@@ -119,7 +138,9 @@ class Prober:
         self._level = level
         self._limits = limits or Limits()
         self._path = journal or Path(os.devnull)
-        self._pool = Pool(workers or processors(), deadline=self._limits.deadline, memory=self._limits.memory)
+        self._pool = Pool(
+            workers or processors(), deadline=self._limits.deadline, memory=self._limits.memory
+        )
         self._known: dict[tuple[str, Fingerprint | None], list[Any]] = {}
 
     def __enter__(self) -> Prober:
@@ -130,7 +151,10 @@ class Prober:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Stop the workers."""
         self._journal.close()
@@ -139,7 +163,8 @@ class Prober:
     def answers(
         self, items: Iterable[T], files_of: Callable[[T], Sequence[File]]
     ) -> Iterator[tuple[T, list[Facts] | MediaError]]:
-        """Yield each item with what its files are, or with why one of them cannot be used; in order.
+        """Yield each item with what its files are, or with why one of them cannot be used; in
+        order.
 
         Workers are some items ahead of the one that is yielded.
         """
@@ -149,7 +174,9 @@ class Prober:
             for item in items:
                 files = [File(*file) for file in files_of(item)]
                 known = self._recall(files)
-                asked = known is None or len(waiting) >= _AHEAD  # a question now and then lets the known be yielded
+                asked = (
+                    known is None or len(waiting) >= _AHEAD
+                )  # a question now and then lets the known be yielded
                 waiting.append(_Waiting(item, files, known, asked))
                 if asked:
                     yield files if known is None else [], self._level, self._limits
@@ -158,7 +185,10 @@ class Prober:
             while not waiting[0].asked:
                 yield waiting[0].item, waiting.popleft().answer()
             first = waiting.popleft()
-            yield first.item, self._remember(first.files, found) if first.known is None else first.known
+            yield (
+                first.item,
+                self._remember(first.files, found) if first.known is None else first.known,
+            )
         for one in waiting:
             yield one.item, one.answer()
 
@@ -174,7 +204,9 @@ class Prober:
             facts.append(known[1])
         return facts
 
-    def _remember(self, files: Sequence[File], found: list[Facts] | Exception) -> list[Facts] | MediaError:
+    def _remember(
+        self, files: Sequence[File], found: list[Facts] | Exception
+    ) -> list[Facts] | MediaError:
         if isinstance(found, MediaError):
             culprit = next((file for file in files if file.source == found.path), files[0])
             self._note(culprit, {"message": str(found), "reason": found.reason})
@@ -214,9 +246,10 @@ def media_faults(
 ) -> Iterator[MediaFault]:
     """Yield the rows of a store whose media are not sound, in order.
 
-    Every file is compared with the size and the hash that the store keeps of it, where it keeps them. ``"compare"``
-    does no more; ``"probe"`` and ``"decode"`` look into it besides, and into embedded media and cached frames. What is
-    behind a URL cannot be read, which is a fault. ``progress`` is called with the numbers of rows and faults so far.
+    Every file is compared with the size and the hash that the store keeps of it, where it keeps
+    them. ``"compare"`` does no more; ``"probe"`` and ``"decode"`` look into it besides, and into
+    embedded media and cached frames. What is behind a URL cannot be read, which is a fault.
+    ``progress`` is called with the numbers of rows and faults so far.
 
     Raises:
         UsageError: ``level`` is none of those.
@@ -243,7 +276,12 @@ def _media_faults(
 def _files(store: Store, row: int) -> Iterator[File]:
     """Yield what there is to look at of a row's media."""
     for number, medium in enumerate(store[row].media):
-        if medium.frame_paths is not None and medium.path is None and medium.bytes is None and medium.frames is None:
+        if (
+            medium.frame_paths is not None
+            and medium.path is None
+            and medium.bytes is None
+            and medium.frames is None
+        ):
             for path in store.located(row).media[number].frame_paths or ():
                 yield File(path, "image")
         elif medium.frames is not None:  # they are what is read, whatever has become of the file
@@ -254,23 +292,33 @@ def _files(store: Store, row: int) -> Iterator[File]:
 
 
 def _kept(medium: Media) -> Fingerprint | None:
-    return None if medium.size is None or medium.hash is None else Fingerprint(medium.size, medium.hash)
+    return (
+        None
+        if medium.size is None or medium.hash is None
+        else Fingerprint(medium.size, medium.hash)
+    )
 
 
 def uncompared(store: Store) -> int:
-    """Return of how many media files a store keeps no hash: nothing tells whether others have taken their places."""
+    """Return of how many media files a store keeps no hash: nothing tells whether others have taken
+    their places.
+    """
     return sum(is_file(medium) and _kept(medium) is None for row in store for medium in row.media)
 
 
 def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the answers of one level in a journal, by path; not a last line that was cut, nor one that lacks a hash."""
+    """Yield the answers of one level in a journal, by path; not a last line that was cut, nor one
+    that lacks a hash.
+    """
     if not journal.exists():
         return
     with journal.open(encoding="utf-8") as lines:
         for line in lines:
             with suppress(ValueError):
                 found, path, stamp, facts = json.loads(line)
-                if found == level and ("reason" in facts or "hash" in facts):  # it may be of an earlier version
+                if found == level and (
+                    "reason" in facts or "hash" in facts
+                ):  # it may be of an earlier version
                     yield path, [stamp, facts]
 
 
@@ -280,8 +328,13 @@ def _stamp(path: str) -> list[int] | None:
         found = os.stat(path)  # noqa: PTH116
         if not stat.S_ISDIR(found.st_mode):
             return [found.st_size, found.st_mtime_ns]
-        with os.scandir(path) as entries:  # of a folder of pictures nothing but names is told by its own
+        with os.scandir(
+            path
+        ) as entries:  # of a folder of pictures nothing but names is told by its own
             pictures = [entry.stat() for entry in entries]
     except OSError:
         return None
-    return [sum(one.st_size for one in pictures), max(one.st_mtime_ns for one in (found, *pictures))]
+    return [
+        sum(one.st_size for one in pictures),
+        max(one.st_mtime_ns for one in (found, *pictures)),
+    ]

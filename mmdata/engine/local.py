@@ -1,8 +1,10 @@
-"""Run a job in another process, under a deadline and a memory cap, so that what hangs or crashes costs one job.
+"""Run a job in another process, under a deadline and a memory cap, so that what hangs or crashes
+costs one job.
 
-Workers are started once and used for many jobs. A job is a function that can be imported; its arguments and its result
-can be pickled. No worker outlives its parent: it ends when the pipe between them closes, and a job that does not let go
-of the interpreter is ended by the kernel's alarm soon after its deadline.
+Workers are started once and used for many jobs. A job is a function that can be imported; its
+arguments and its result can be pickled. No worker outlives its parent: it ends when the pipe
+between them closes, and a job that does not let go of the interpreter is ended by the kernel's
+alarm soon after its deadline.
 """
 
 from __future__ import annotations
@@ -27,13 +29,18 @@ __all__ = ["Pool", "run"]
 
 T = TypeVar("T")
 
-_GRACE: Final = 2.0  # seconds past its deadline after which the kernel ends a job whose parent is gone
+_GRACE: Final = (
+    2.0  # seconds past its deadline after which the kernel ends a job whose parent is gone
+)
 _AHEAD: Final = 4  # jobs a worker that may be done before the first result is taken
 
 
 @checked
-def run(job: Callable[..., T], *args: Any, deadline: PositiveFloat = 60.0, memory: PositiveInt = 4 << 30) -> T:
-    """Return ``job(*args)``, computed in a process of its own; for more than a few jobs, make one :class:`Pool`.
+def run(
+    job: Callable[..., T], *args: Any, deadline: PositiveFloat = 60.0, memory: PositiveInt = 4 << 30
+) -> T:
+    """Return ``job(*args)``, computed in a process of its own; for more than a few jobs, make one
+    :class:`Pool`.
 
     Raises:
         MediaError: as :meth:`Pool.run`.
@@ -43,7 +50,8 @@ def run(job: Callable[..., T], *args: Any, deadline: PositiveFloat = 60.0, memor
 
 
 class Pool:
-    """Worker processes for jobs on untrusted files: ``deadline`` seconds a job, ``memory`` bytes a worker.
+    """Worker processes for jobs on untrusted files: ``deadline`` seconds a job, ``memory`` bytes a
+    worker.
 
     Use it as a context manager, from one thread at a time.
 
@@ -54,7 +62,11 @@ class Pool:
 
     @checked
     def __init__(
-        self, workers: PositiveInt = 1, *, deadline: PositiveFloat = 60.0, memory: PositiveInt = 4 << 30
+        self,
+        workers: PositiveInt = 1,
+        *,
+        deadline: PositiveFloat = 60.0,
+        memory: PositiveInt = 4 << 30,
     ) -> None:
         self._workers = [_Worker(deadline, memory) for _ in range(workers)]
 
@@ -62,25 +74,33 @@ class Pool:
         """Return ``job(*args)``; what the job raises is raised here.
 
         Raises:
-            MediaError: with the reason ``media_limit`` if the job met its deadline or the memory cap, and with
-                ``unreadable_media`` if its process died.
+            MediaError: with the reason ``media_limit`` if the job met its deadline or the memory
+                cap, and with ``unreadable_media`` if its process died.
         """
         [outcome] = self.map(job, [args])
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    def map(self, job: Callable[..., T], arguments: Iterable[tuple[Any, ...]]) -> Iterator[T | Exception]:
-        """Yield, in order, ``job(*args)`` for each of ``arguments``, or the exception that :meth:`run` would raise.
+    def map(
+        self, job: Callable[..., T], arguments: Iterable[tuple[Any, ...]]
+    ) -> Iterator[T | Exception]:
+        """Yield, in order, ``job(*args)`` for each of ``arguments``, or the exception that
+        :meth:`run` would raise.
 
-        Arguments are taken as workers come free, a few jobs ahead of the result that is wanted next.
+        Arguments are taken as workers come free, a few jobs ahead of the result that is wanted
+        next.
         """
         pending: deque[_Task] = deque()  # started and not yet yielded, in order
         waiting = iter(arguments)
         most = _AHEAD * len(self._workers)
         while True:
             for worker in self._workers:
-                if not worker.busy and len(pending) < most and (args := next(waiting, None)) is not None:
+                if (
+                    not worker.busy
+                    and len(pending) < most
+                    and (args := next(waiting, None)) is not None
+                ):
                     pending.append(worker.begin(job, args))
             if not pending:
                 return
@@ -109,7 +129,10 @@ class Pool:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -177,12 +200,18 @@ class _Worker:
         return status
 
     def _start(self) -> None:
-        load_posix("resource", needed_by="reading media in a process of its own")  # which caps its memory there
+        load_posix(
+            "resource", needed_by="reading media in a process of its own"
+        )  # which caps its memory there
         self.channel, theirs = Pipe()
         arguments = f"{theirs.fileno()}, {self._deadline + _GRACE}, {self._memory}"
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", f"from mmdata.engine.local import _serve; _serve({arguments})"],
+                [
+                    sys.executable,
+                    "-c",
+                    f"from mmdata.engine.local import _serve; _serve({arguments})",
+                ],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 stdin=subprocess.DEVNULL,
@@ -191,7 +220,9 @@ class _Worker:
         try:
             self.channel.recv_bytes()  # the process is ready: what it needed to start counts for no deadline
         except EOFError:
-            raise RuntimeError(f"a worker process ended at its start with status {self.kill()}") from None
+            raise RuntimeError(
+                f"a worker process ended at its start with status {self.kill()}"
+            ) from None
 
     def _died(self) -> None:
         assert self._process is not None
@@ -213,7 +244,8 @@ def _limit(what: str) -> MediaError:
     return MediaError(f"{what} (a limit: see Limits)", reason="media_limit")
 
 
-# --- in the worker process ---------------------------------------------------------------------------------------
+# --- in the worker process
+# ---------------------------------------------------------------------------------------
 
 
 def _serve(descriptor: int, alarm: float, memory: int) -> None:
@@ -230,7 +262,9 @@ def _serve(descriptor: int, alarm: float, memory: int) -> None:
             message = channel.recv_bytes()
         except EOFError:
             return
-        signal.setitimer(signal.ITIMER_REAL, alarm)  # SIGALRM's default is to end the process, whatever it does
+        signal.setitimer(
+            signal.ITIMER_REAL, alarm
+        )  # SIGALRM's default is to end the process, whatever it does
         answer = _answer(message, memory)
         signal.setitimer(signal.ITIMER_REAL, 0)
         channel.send_bytes(answer)

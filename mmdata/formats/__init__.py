@@ -13,9 +13,21 @@ from mmdata.formats import _detect
 from mmdata.formats._format import Format, Origin, Sample
 from mmdata.sources.record import Record
 
-__all__ = ["Format", "Origin", "Record", "Sample", "describe", "detect", "make", "registry", "summaries"]
+__all__ = [
+    "Format",
+    "Origin",
+    "Record",
+    "Sample",
+    "describe",
+    "detect",
+    "make",
+    "registry",
+    "summaries",
+]
 
-registry: Registry[type[Format]] = Registry("mmdata.formats", "format", besides=frozenset({"export", "toolkit"}))
+registry: Registry[type[Format]] = Registry(
+    "mmdata.formats", "format", besides=frozenset({"export", "toolkit"})
+)
 
 
 def make(name: str, options: Mapping[str, Any] | None = None) -> Format:
@@ -39,14 +51,18 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Format:
 
 
 def describe(name: str) -> str:
-    """Return what a format is, the shape of its sources, and its options with their defaults, as text."""
+    """Return what a format is, the shape of its sources, and its options with their defaults, as
+    text.
+    """
     kind = registry.get(name)
     options = [f"  {option}={default}" for option, default in defaults(kind).items()]
     return "\n".join([kind.summary, "", kind.shape, "", "options:", *options])
 
 
 def summaries() -> dict[str, str]:
-    """Return one line for every format by its name; of one that cannot be imported the line says why."""
+    """Return one line for every format by its name; of one that cannot be imported the line says
+    why.
+    """
     return {name: _summary(name) for name in registry.names()}
 
 
@@ -55,13 +71,19 @@ def _summary(name: str) -> str:
         kind = registry.get(name)
     except PluginError as error:
         return f"not available: {error}"
-    return kind.summary if hasattr(kind, "summary") else "not available: it declares no `summary` and no `shape`"
+    return (
+        kind.summary
+        if hasattr(kind, "summary")
+        else "not available: it declares no `summary` and no `shape`"
+    )
 
 
 def detect(sources: Sequence[str | Path]) -> str:
-    """Return the name of the one format that recognises the sources, files or folders, by their first records.
+    """Return the name of the one format that recognises the sources, files or folders, by their
+    first records.
 
-    A format of another package that cannot be imported, or fails while it looks, is logged and passed over.
+    A format of another package that cannot be imported, or fails while it looks, is logged and
+    passed over.
 
     Raises:
         UsageError: there is none, or there are several; the message says what was seen.

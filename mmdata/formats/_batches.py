@@ -1,4 +1,6 @@
-"""The records of a source as batches of conversations: many at once where the format can, else one by one."""
+"""The records of a source as batches of conversations: many at once where the format can, else one
+by one.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,16 @@ def read_batches(
     records: int = BATCH_RECORDS,
     strict: bool = False,
 ) -> Iterator[ConversationBatch]:
-    """Yield the records of the sources in order, in batches that account for as many ``records`` at the most.
+    """Yield the records of the sources in order, in batches that account for as many ``records`` at
+    the most.
 
-    A record that cannot be read as a conversation is a reject in its place. ``split`` is that of every row, where it is
-    given. What a format of another package stumbles over is a reject that names it; with ``strict`` it is an error.
+    A record that cannot be read as a conversation is a reject in its place. ``split`` is that of
+    every row, where it is given. What a format of another package stumbles over is a reject that
+    names it; with ``strict`` it is an error.
 
     Raises:
-        PluginError: a format of another package fails outside any one record, or with ``strict`` at all.
+        PluginError: a format of another package fails outside any one record, or with ``strict`` at
+            all.
     """
     builder = BatchBuilder()
     for run in _runs(reader, sources):
@@ -71,7 +76,8 @@ def read_records(
         except PluginError as error:
             if strict:
                 raise
-            # No need to halve: a fault of the code, unlike an odd record, would most likely be met in each half again.
+            # No need to halve: a fault of the code, unlike an odd record, would most likely be met
+            # in each half again.
             _log.warning("%d records are read one by one: flatten() of %s", len(run), error)
             for item in run:
                 _add_one(item, reader, builder, split, strict)
@@ -86,7 +92,9 @@ def read_records(
         _add_one(run[0], reader, builder, split, strict)
 
 
-def _add_rows(records: Sequence[Record], rows: FlatRows, builder: BatchBuilder, split: Split | None) -> None:
+def _add_rows(
+    records: Sequence[Record], rows: FlatRows, builder: BatchBuilder, split: Split | None
+) -> None:
     if split is not None:
         rows = replace(rows, splits=[split] * len(rows))
     builder.extend(
@@ -98,13 +106,17 @@ def _add_rows(records: Sequence[Record], rows: FlatRows, builder: BatchBuilder, 
     )
 
 
-def _add_one(item: Record | Reject, reader: Format, builder: BatchBuilder, split: Split | None, strict: bool) -> None:
+def _add_one(
+    item: Record | Reject, reader: Format, builder: BatchBuilder, split: Split | None, strict: bool
+) -> None:
     if isinstance(item, Reject):
         builder.reject(item)
         return
     try:
         conversation = _read_one(item, reader, strict)
-    except Exception as error:  # one record's border: whatever a format stumbles over costs that record alone
+    except (
+        Exception
+    ) as error:  # one record's border: whatever a format stumbles over costs that record alone
         if strict and isinstance(error, PluginError):
             raise
         builder.reject(item.rejected(error))
@@ -115,13 +127,19 @@ def _add_one(item: Record | Reject, reader: Format, builder: BatchBuilder, split
 
 
 def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
-    """Return the conversation of a record; what a format of another package stumbles over names that package."""
+    """Return the conversation of a record; what a format of another package stumbles over names
+    that package.
+    """
     try:
         conversation = reader.conversation(record)
         if not isinstance(conversation, Conversation):
-            raise TypeError(f"conversation() must return a Conversation, found {type(conversation).__name__}")
+            raise TypeError(
+                f"conversation() must return a Conversation, found {type(conversation).__name__}"
+            )
         if conversation.extra:
-            encode_extra(conversation.extra).encode()  # here what cannot be written costs its record alone
+            encode_extra(
+                conversation.extra
+            ).encode()  # here what cannot be written costs its record alone
         return conversation
     except DataError:
         raise  # what a format is to raise of a record
@@ -130,12 +148,16 @@ def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
             raise
         fault = f"{type(error).__name__}: {error}"
         if strict:
-            raise PluginError(f"{plugin} is at fault: {fault} ({record.file}, record {record.number})") from error
+            raise PluginError(
+                f"{plugin} is at fault: {fault} ({record.file}, record {record.number})"
+            ) from error
         raise RecordError(f"{fault} in {plugin}; --strict shows its traceback") from error
 
 
 def _runs(reader: Any, sources: Sequence[Path]) -> Iterator[Sequence[Record | Reject]]:
-    """Yield the records in order; a fault in the code of a format, which ends the reading, names its package."""
+    """Yield the records in order; a fault in the code of a format, which ends the reading, names
+    its package.
+    """
     with blame_plugin(reader):
         if _flattens(reader):
             yield from reader.runs(sources)
@@ -144,6 +166,10 @@ def _runs(reader: Any, sources: Sequence[Path]) -> Iterator[Sequence[Record | Re
 
 
 def _flattens(reader: Format) -> bool:
-    """Return whether the format flattens, and no class between has since changed what its conversations are."""
-    nearest = next(kind for kind in type(reader).__mro__ if kind is object or _READS & vars(kind).keys())
+    """Return whether the format flattens, and no class between has since changed what its
+    conversations are.
+    """
+    nearest = next(
+        kind for kind in type(reader).__mro__ if kind is object or _READS & vars(kind).keys()
+    )
     return "flatten" in vars(nearest)

@@ -1,9 +1,9 @@
-"""Chat records: turns whose text or parts speak of media that stand beside them, as ms-swift, LLaMA-Factory and OpenAI
-write them.
+"""Chat records: turns whose text or parts speak of media that stand beside them, as ms-swift,
+LLaMA-Factory and OpenAI write them.
 
-Media listed beside the turns go to their placeholders in order. Where there are fewer placeholders than media, the
-first media stand before what the first user says, which is ms-swift's rule; where there are more, the record is
-refused.
+Media listed beside the turns go to their placeholders in order. Where there are fewer placeholders
+than media, the first media stand before what the first user says, which is ms-swift's rule; where
+there are more, the record is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from itertools import groupby
 from typing import Any, Final
 
 from mmdata.errors import RecordError
-from mmdata.formats._parts import KIND_OF, TEXT, body_of, is_object, leftovers_of_parts, medium_in, medium_of
+from mmdata.formats._parts import (
+    KIND_OF,
+    TEXT,
+    body_of,
+    is_object,
+    leftovers_of_parts,
+    medium_in,
+    medium_of,
+)
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import conversation_id, json_type
 from mmdata.formats._turns import (
@@ -39,7 +47,9 @@ _TAG_OF: Final[dict[MediaType, str]] = {"image": IMAGE, "video": VIDEO}
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of the source: its role, its text or list of parts, whether it is trained on, and its other fields."""
+    """One turn of the source: its role, its text or list of parts, whether it is trained on, and
+    its other fields.
+    """
 
     role: Role
     content: Any
@@ -49,7 +59,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """What a chat record says: its turns, the media listed beside them, and the unmapped fields as ``extra``."""
+    """What a chat record says: its turns, the media listed beside them, and the unmapped fields as
+    ``extra``.
+    """
 
     turns: Sequence[Turn]
     images: Sequence[Media] = ()
@@ -66,24 +78,34 @@ def converse(chat: Chat, record: Record, dataset_name: str) -> Conversation:
     (Image(media=0, train=None), Text(text='What is it?', train=None))
 
     Raises:
-        RecordError: there are more placeholders than media, audio is asked for, or no assistant speaks.
+        RecordError: there are more placeholders than media, audio is asked for, or no assistant
+            speaks.
     """
     gallery = _Gallery(chat)
     lead = gallery.without_placeholder(chat.turns)
     messages = [
-        Message(turn.role, gallery.content(turn), turn.role == "assistant" if turn.train is None else turn.train)
+        Message(
+            turn.role,
+            gallery.content(turn),
+            turn.role == "assistant" if turn.train is None else turn.train,
+        )
         for turn in chat.turns
         if not _is_blank_system(turn)
     ]
     if gallery.cursor.surplus:
         listed = len(chat.images) + len(chat.videos)
-        raise RecordError(f"{listed + gallery.cursor.surplus} placeholders for {listed} media", reason="media_mismatch")
+        raise RecordError(
+            f"{listed + gallery.cursor.surplus} placeholders for {listed} media",
+            reason="media_mismatch",
+        )
     if not messages:
         raise RecordError("the record has no turns", reason="no_conversation")
     require_answer(messages)
     if lead:
         insert_before_question(messages, lead)
-    extra = add_turn_fields(chat.extra, {str(number): dict(t.extra) for number, t in enumerate(chat.turns) if t.extra})
+    extra = add_turn_fields(
+        chat.extra, {str(number): dict(t.extra) for number, t in enumerate(chat.turns) if t.extra}
+    )
     name = conversation_id(record)
     require_turns(messages, name)
     return Conversation(name, tuple(messages), tuple(gallery.media), dataset_name, extra=extra)
@@ -118,14 +140,22 @@ def read_pairs(value: object, user_key: str | int, assistant_key: str | int) -> 
         if isinstance(pair, (list, tuple)) and len(pair) != 2:
             raise RecordError(f"a pair of turns has two texts, found {len(pair)}")
         if not isinstance(pair, (list, tuple, dict)):
-            raise RecordError(f"a pair of turns must be an array or an object, found {json_type(pair)}")
+            raise RecordError(
+                f"a pair of turns must be an array or an object, found {json_type(pair)}"
+            )
         try:
             question, answer = pair[user_key], pair[assistant_key]  # type: ignore[index]
         except (TypeError, KeyError):
             raise RecordError(f"a pair of turns needs {user_key!r} and {assistant_key!r}") from None
-        train, extra = _read_train_flag(pair, "assistant", {user_key, assistant_key}) if is_object(pair) else (None, {})
+        train, extra = (
+            _read_train_flag(pair, "assistant", {user_key, assistant_key})
+            if is_object(pair)
+            else (None, {})
+        )
         found += [Turn("user", question, extra=leftovers_of_parts(user_key, question))]
-        found += [Turn("assistant", answer, train, {**extra, **leftovers_of_parts(assistant_key, answer)})]
+        found += [
+            Turn("assistant", answer, train, {**extra, **leftovers_of_parts(assistant_key, answer)})
+        ]
     return found
 
 
@@ -138,7 +168,9 @@ class _Gallery:
         self._listed = {IMAGE: len(chat.images), VIDEO: len(chat.videos)}
 
     def without_placeholder(self, turns: Iterable[Turn]) -> list[Part]:
-        """Return the parts for the first media, as many as no placeholder in the turns is left for."""
+        """Return the parts for the first media, as many as no placeholder in the turns is
+        left for.
+        """
         asked = [tag for turn in turns for tag in _tags(turn.content)]
         if not all(self._listed.values()):  # of one kind: any placeholder will do
             return self.cursor.take_all(IMAGE, max(0, sum(self._listed.values()) - len(asked)))
@@ -153,7 +185,9 @@ class _Gallery:
             return _without_edges([part for item in turn.content for part in self._parts(item)])
         if turn.content is None:
             return ()
-        raise RecordError(f"a turn's content must be a string or an array, found {json_type(turn.content)}")
+        raise RecordError(
+            f"a turn's content must be a string or an array, found {json_type(turn.content)}"
+        )
 
     def _part_for(self, tag: str) -> Part | None:
         if tag == "<audio>":
@@ -172,15 +206,26 @@ class _Gallery:
         if what in TEXT:
             if not isinstance(words := body_of(item), str):
                 raise RecordError(f"a part's text must be a string, found {json_type(words)}")
-            return self._words(words) if any(self._listed.values()) else (Text(words),) if words else ()
+            return (
+                self._words(words)
+                if any(self._listed.values())
+                else (Text(words),)
+                if words
+                else ()
+            )
         if what not in KIND_OF:
-            raise RecordError(f"a part of type {what!r} is neither text, image nor video", reason="unsupported_media")
+            raise RecordError(
+                f"a part of type {what!r} is neither text, image nor video",
+                reason="unsupported_media",
+            )
         medium = medium_in(item, KIND_OF[what])
         part = self._part_for(_TAG_OF[KIND_OF[what]]) if medium is None else self._add(medium)
         return (part,) if part else ()
 
     def _words(self, text: str) -> tuple[Part, ...]:
-        """Return the parts of a text in a list of parts; white space alone, too, may stand between words."""
+        """Return the parts of a text in a list of parts; white space alone, too, may stand between
+        words.
+        """
         return (Text(text),) if text.isspace() else fill(text, _TAGS, self._part_for)
 
     def _add(self, medium: Media) -> Part:
@@ -220,10 +265,14 @@ def _turn(turn: object, role_key: str, content_key: str) -> Turn:
     if not is_object(turn):
         raise RecordError(f"a turn must be an object, found {json_type(turn)}")
     if role_key not in turn or content_key not in turn:
-        raise RecordError(f"a turn needs {role_key!r} and {content_key!r}, found {', '.join(turn) or 'neither'}")
+        raise RecordError(
+            f"a turn needs {role_key!r} and {content_key!r}, found {', '.join(turn) or 'neither'}"
+        )
     role = role_of(turn[role_key])
     train, extra = _read_train_flag(turn, role, {role_key, content_key})
-    return Turn(role, turn[content_key], train, extra | leftovers_of_parts(content_key, turn[content_key]))
+    return Turn(
+        role, turn[content_key], train, extra | leftovers_of_parts(content_key, turn[content_key])
+    )
 
 
 def _read_train_flag(
@@ -235,7 +284,9 @@ def _read_train_flag(
     """
     extra = {key: found for key, found in turn.items() if key not in mapped_fields}
     if isinstance(loss := turn.get("loss"), (str, list, dict)):
-        raise RecordError(f"a turn's 'loss' must be true, false or a number, found {json_type(loss)}")
+        raise RecordError(
+            f"a turn's 'loss' must be true, false or a number, found {json_type(loss)}"
+        )
     weighs = loss is None and role == "assistant" and isinstance(turn.get("weight"), (int, float))
     says = "weight" if weighs else "loss"
     flag = turn.get(says)

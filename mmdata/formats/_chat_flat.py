@@ -1,4 +1,6 @@
-"""Chat records column by column: what ``converse`` of :mod:`mmdata.formats._chat` says of each, where all are plain."""
+"""Chat records column by column: what ``converse`` of :mod:`mmdata.formats._chat` says of each,
+where all are plain.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +30,19 @@ def flatten_with(
     refused: tuple[str, ...] = (IMAGE, VIDEO, "<audio>", "<img>"),
     split: Split = "train",
 ) -> FlatRows | None:
-    """Return the rows of what ``read`` makes of the records' values, or None where not all of them are plain.
+    """Return the rows of what ``read`` makes of the records' values, or None where not all of them
+    are plain.
 
-    ``read`` may trust nothing but that values are objects: a field that is missing (``KeyError``) or of another type
-    (``TypeError``), and a condition that it has to :func:`require`, are reasons for None as well.
+    ``read`` may trust nothing but that values are objects: a field that is missing (``KeyError``)
+    or of another type (``TypeError``), and a condition that it has to :func:`require`, are reasons
+    for None as well.
     """
     values = [record.raw for record in records]
     try:
         require(set(map(type, values)) == {dict})
-        return flatten_turns(read(values, records), dataset_name, marks=marks, refused=refused, split=split)
+        return flatten_turns(
+            read(values, records), dataset_name, marks=marks, refused=refused, split=split
+        )
     except (NotPlainError, KeyError, TypeError):  # the last two from one of another shape
         return None
 
@@ -51,8 +57,8 @@ def read_chats(
 ) -> TurnColumns:
     """Return the columns of records whose turns are objects, in one of ``turns_fields``.
 
-    ``mapped_fields`` are those that are not kept in ``extra``, that of the turns aside; with ``has_system`` the field
-    ``system`` holds what the system says first.
+    ``mapped_fields`` are those that are not kept in ``extra``, that of the turns aside; with
+    ``has_system`` the field ``system`` holds what the system says first.
     """
     field = next((field for field in turns_fields if field in values[0]), "")
     others = [other for other in turns_fields if other != field]
@@ -71,7 +77,8 @@ def read_chats(
     images, videos = read_media_lists(values, "image"), read_media_lists(values, "video")
     ids = [record.id or conversation_id(record) for record in records]
     extras = [
-        unmapped_fields(value, record, mapped_fields | {field}) for value, record in zip(values, records, strict=True)
+        unmapped_fields(value, record, mapped_fields | {field})
+        for value, record in zip(values, records, strict=True)
     ]
     kinds = set(map(type, said))
     if kinds == {str}:
@@ -102,12 +109,16 @@ def _prepend_system(
 
 
 def read_media_lists(values: Sequence[dict[str, Any]], kind: str) -> list[Sequence[str]]:
-    """Return the paths of each record's media of a kind: for images those of ``images``, then those of ``image``."""
+    """Return the paths of each record's media of a kind: for images those of ``images``, then those
+    of ``image``.
+    """
     several, one = f"{kind}s", kind
     require(not any(value.get("audios") or value.get("audio") for value in values))
     found = [_paths(value.get(several)) for value in values]
     if any(one in value for value in values):
-        found = [[*paths, *_paths(value.get(one))] for paths, value in zip(found, values, strict=True)]
+        found = [
+            [*paths, *_paths(value.get(one))] for paths, value in zip(found, values, strict=True)
+        ]
     return found
 
 
@@ -124,8 +135,8 @@ def _paths(value: object) -> Sequence[str]:
 def _read_parts(
     said: Sequence[Any], num_turns: Sequence[int]
 ) -> tuple[list[str], list[tuple[int, Sequence[tuple[int, Any]]]], list[Sequence[str]]]:
-    """Return what turns say that are texts or lists of parts: the text of each turn that has but one, the parts of the
-    others by the turn's number, and the images of each record.
+    """Return what turns say that are texts or lists of parts: the text of each turn that has but
+    one, the parts of the others by the turn's number, and the images of each record.
     """
     texts: list[str] = []
     placed: list[tuple[int, Sequence[tuple[int, Any]]]] = []
@@ -148,7 +159,9 @@ def _read_parts(
 
 
 def _read_part(item: dict[str, Any], shown: list[str]) -> tuple[int, Any]:
-    """Return the code of a part, and its text or the number of its image, which is added to those ``shown``."""
+    """Return the code of a part, and its text or the number of its image, which is added to those
+    ``shown``.
+    """
     require(len(item) == 2)
     kind = item["type"]
     body = item[kind]

@@ -42,7 +42,9 @@ def detect(registry: Registry[type[Format]], sources: Sequence[Path]) -> str:
 
 
 def _recognises(registry: Registry[type[Format]], name: str, sample: Sample) -> bool:
-    """Return whether a format recognises a sample; what another package's stumbles over is logged, and counts as no."""
+    """Return whether a format recognises a sample; what another package's stumbles over is logged,
+    and counts as no.
+    """
     try:
         kind: Any = registry.get(name)
     except PluginError as error:
@@ -56,7 +58,9 @@ def _recognises(registry: Registry[type[Format]], name: str, sample: Sample) -> 
         plugin = registry.plugin_of(kind)
         if plugin is None:
             raise
-        _log.warning("passed over: %s cannot tell whether it recognises the sources: %r", plugin, error)
+        _log.warning(
+            "passed over: %s cannot tell whether it recognises the sources: %r", plugin, error
+        )
         return False
 
 
@@ -69,12 +73,18 @@ def _sample(sources: Sequence[Path]) -> Sample:
         return Sample(sources)
     with Window(file) as window:
         head, whole = window.text[:_HEAD], _first_is_whole(window.text)
-    first = (item.value for item in islice(records(file), _RECORDS if whole else 0) if isinstance(item, Record))
+    first = (
+        item.value
+        for item in islice(records(file), _RECORDS if whole else 0)
+        if isinstance(item, Record)
+    )
     return Sample(sources, [value for value in first if isinstance(value, dict)], head)
 
 
 def _first_is_whole(text: str) -> bool:
-    """Return whether the file's records are smaller than the window: one object as large as a file is no record."""
+    """Return whether the file's records are smaller than the window: one object as large as a file
+    is no record.
+    """
     if not text.lstrip().startswith("{") or has_whole_lines(text):
         return True
     try:

@@ -1,9 +1,10 @@
 """Records with turns, many at a time, column by column.
 
-:class:`TurnColumns` is what a format reads of some records; :func:`flatten_turns` makes rows of it. Each step goes over
-all the records at once, which is many times faster than one by one, and is right only where all of them are plain:
-speakers who take turns, texts that say something, and a mark in the text for each medium, or none for all. Whoever
-meets a record that is not plain raises :class:`NotPlainError`; its half is then read again without it.
+:class:`TurnColumns` is what a format reads of some records; :func:`flatten_turns` makes rows of it.
+Each step goes over all the records at once, which is many times faster than one by one, and is
+right only where all of them are plain: speakers who take turns, texts that say something, and a
+mark in the text for each medium, or none for all. Whoever meets a record that is not plain raises
+:class:`NotPlainError`; its half is then read again without it.
 """
 
 from __future__ import annotations
@@ -30,10 +31,15 @@ _TURNS: Final = [bytes([_USER, _ASSISTANT] * 64)[:length] for length in range(2,
 _ORDERS: Final = frozenset([*_TURNS, *(bytes([_SYSTEM]) + turns for turns in _TURNS)])
 """The speakers of a plain conversation, for every length up to 128 turns."""
 _MARK_LENGTH: Final = len(IMAGE)  # and of VIDEO
-_TAGS: Final = {(IMAGE,): re.compile(f"({IMAGE})"), (IMAGE, VIDEO): re.compile(f"({IMAGE}|{VIDEO})")}
+_TAGS: Final = {
+    (IMAGE,): re.compile(f"({IMAGE})"),
+    (IMAGE, VIDEO): re.compile(f"({IMAGE}|{VIDEO})"),
+}
 
 _Parts: TypeAlias = Sequence[tuple[int, Any]]
-"""The parts of a message that has not just a text: the code of each, and its text or the number of its medium."""
+"""The parts of a message that has not just a text: the code of each, and its text or the number of
+its medium.
+"""
 
 
 class NotPlainError(Exception):
@@ -41,7 +47,8 @@ class NotPlainError(Exception):
 
 
 def require(condition: bool) -> None:
-    """Raise :class:`NotPlainError` unless the condition holds: in ``flatten``, what sends a record to be read alone.
+    """Raise :class:`NotPlainError` unless the condition holds: in ``flatten``, what sends a record
+    to be read alone.
 
     >>> require(1 + 1 == 2)
     """
@@ -50,9 +57,11 @@ def require(condition: bool) -> None:
 
 
 class TurnColumns(Struct, frozen=True, eq=False):
-    """What some records say: of each its id, how many turns it has, its media beside them, and its other fields.
+    """What some records say: of each its id, how many turns it has, its media beside them, and its
+    other fields.
 
-    ``roles`` holds the code of each turn's role, ``texts`` what is said, marks of media and all, one after the other.
+    ``roles`` holds the code of each turn's role, ``texts`` what is said, marks of media and all,
+    one after the other.
     """
 
     ids: Sequence[str]
@@ -76,8 +85,8 @@ def flatten_turns(
 ) -> FlatRows:
     """Return the rows that the records are.
 
-    ``marks`` stand for media in the texts, that for videos where there are videos. Without marks, media lead. A text in
-    which a mark is left, or one of those ``refused``, is not plain.
+    ``marks`` stand for media in the texts, that for videos where there are videos. Without marks,
+    media lead. A text in which a mark is left, or one of those ``refused``, is not plain.
 
     >>> columns = TurnColumns(
     ...     ids=["1"],
@@ -97,20 +106,24 @@ def flatten_turns(
     rows = len(columns.ids)
     starts = list(accumulate(columns.num_turns, initial=0))
 
-    # The roles of a conversation are a slice of bytes: one look into a set says whether speakers take turns.
+    # The roles of a conversation are a slice of bytes: one look into a set says whether speakers
+    # take turns.
     require(all(columns.roles[start:end] in _ORDERS for start, end in pairwise(starts)))
     special = columns.placed or list(_special_messages(columns, starts, marks))
     parts = _Assembled(columns.texts, special)
     require(all(parts.texts) and not any(map(str.isspace, parts.texts)))
 
-    # No mark may be left in what is said. One search of all texts joined is many times faster than one of each, and
-    # without any "<" not even that is needed.
+    # No mark may be left in what is said. One search of all texts joined is many times faster than
+    # one of each, and without any "<" not even that is needed.
     watched = {*refused, *(marks if any(columns.videos) else marks[:1])}
     if watched:
         said = "\n".join(parts.texts)
         require("<" not in said or not any(mark in said for mark in watched))
 
-    num_media = [len(images) + len(videos) for images, videos in zip(columns.images, columns.videos, strict=True)]
+    num_media = [
+        len(images) + len(videos)
+        for images, videos in zip(columns.images, columns.videos, strict=True)
+    ]
     types, paths = _list_media(columns)
     media: dict[str, SparseColumn] = {"path": (b"\1" * len(paths), paths)} if paths else {}
     return FlatRows(
@@ -168,13 +181,17 @@ def _special_messages(
             if text.endswith(tags) and (words := text[:-_MARK_LENGTH].rstrip()):
                 yield first, ((0, words), (code, 0))
                 continue
-        yield from _place_media(texts, range(starts[row], starts[row + 1]), first, len(images), len(videos), tags)
+        yield from _place_media(
+            texts, range(starts[row], starts[row + 1]), first, len(images), len(videos), tags
+        )
 
 
 def _place_media(
     texts: Sequence[str], turns: range, first: int, images: int, videos: int, marks: tuple[str, ...]
 ) -> Iterator[tuple[int, _Parts]]:
-    """Yield the messages of one record that its media stand in: where their marks are, or before the first question."""
+    """Yield the messages of one record that its media stand in: where their marks are, or before
+    the first question.
+    """
     marked = [turn for turn in turns if any(mark in texts[turn] for mark in marks)]
     if not marked:
         leading = [(_IMAGE_PART, number) for number in range(images)]

@@ -1,4 +1,6 @@
-"""What a source format is: a way to find the records of a source, and a way to read one as a conversation."""
+"""What a source format is: a way to find the records of a source, and a way to read one as a
+conversation.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ __all__ = ["Format", "Origin", "Sample"]
 
 
 class Origin(Struct, frozen=True, gc=False):
-    """Where a row came from: the source ``file`` as POSIX text, its record's ``number`` in it, the record's own ``id``.
+    """Where a row came from: the source ``file`` as POSIX text, its record's ``number`` in it, the
+    record's own ``id``.
 
     ``extra_json`` is the row's column ``extra``.
     """
@@ -36,8 +39,8 @@ class Origin(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a format is told from: the ``sources``, and of their first JSON file, if there is one, the first
-    ``records`` that are objects and the ``head``, its first characters.
+    """What a format is told from: the ``sources``, and of their first JSON file, if there is one,
+    the first ``records`` that are objects and the ``head``, its first characters.
     """
 
     sources: Sequence[Path]
@@ -54,13 +57,15 @@ class Sample:
 
 
 class Format(Protocol):
-    """A source format. An implementation is a frozen dataclass whose fields are its options, each with a default.
+    """A source format. An implementation is a frozen dataclass whose fields are its options, each
+    with a default.
 
-    The two halves are apart so that a record that cannot be read costs itself alone: :meth:`records` goes on after it.
-    A format that :func:`mmdata.formats.detect` shall know has a static method ``recognises(sample)`` besides. One that
-    can read many records faster than one by one has ``runs(sources)``, which yields what :meth:`records` does in lists,
-    and ``flatten(records)``, which returns what :meth:`conversation` would say of each of some records, column by
-    column, or None where it cannot tell: :meth:`conversation` reads those.
+    The two halves are apart so that a record that cannot be read costs itself alone:
+    :meth:`records` goes on after it. A format that :func:`mmdata.formats.detect` shall know has a
+    static method ``recognises(sample)`` besides. One that can read many records faster than one by
+    one has ``runs(sources)``, which yields what :meth:`records` does in lists, and
+    ``flatten(records)``, which returns what :meth:`conversation` would say of each of some records,
+    column by column, or None where it cannot tell: :meth:`conversation` reads those.
     """
 
     summary: ClassVar[str]
@@ -80,7 +85,9 @@ class Format(Protocol):
         """Return the files whose size and hash the manifest records, sorted; not the media."""
 
     def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
-        """Yield every record of the sources in order; what cannot even be parsed comes as a reject in its place."""
+        """Yield every record of the sources in order; what cannot even be parsed comes as a reject
+        in its place.
+        """
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record, its media paths as the source spells them.
@@ -91,4 +98,6 @@ class Format(Protocol):
         """
 
     def candidates(self, path: str, origin: Origin) -> Iterable[str]:
-        """Return where a media path of a row may be found under the media root, likeliest first; at least one."""
+        """Return where a media path of a row may be found under the media root, likeliest first; at
+        least one.
+        """

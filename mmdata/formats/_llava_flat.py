@@ -1,4 +1,6 @@
-"""LLaVA's records column by column: what ``converse`` of :mod:`mmdata.formats.llava` says of each."""
+"""LLaVA's records column by column: what ``converse`` of :mod:`mmdata.formats.llava` says of
+each.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,12 @@ def flatten_llava(records: Sequence[Record], dataset_name: str) -> FlatRows | No
     """Return the records as rows, or None where not all of them are plain."""
     try:
         return flatten_turns(_columns(records), dataset_name)
-    except (NotPlainError, ValidationError, AttributeError, KeyError):  # the last three from one of another shape
+    except (
+        NotPlainError,
+        ValidationError,
+        AttributeError,
+        KeyError,
+    ):  # the last three from one of another shape
         return None
 
 
@@ -37,8 +44,13 @@ def _columns(records: Sequence[Record]) -> TurnColumns:
     plain = [_plain(record.raw) for record in records]
     conversations = list(map(attrgetter("conversations"), plain))
     turns = list(chain.from_iterable(conversations))
-    images, videos = ([(path,) if path else () for path in map(attrgetter(kind), plain)] for kind in ("image", "video"))
-    require(not any(map(bool, images)) or not any(map(bool, videos)))  # images first, and no row of both
+    images, videos = (
+        [(path,) if path else () for path in map(attrgetter(kind), plain)]
+        for kind in ("image", "video")
+    )
+    require(
+        not any(map(bool, images)) or not any(map(bool, videos))
+    )  # images first, and no row of both
     return TurnColumns(
         ids=[record.id or conversation_id(record) for record in records],
         num_turns=list(map(len, conversations)),
@@ -51,7 +63,9 @@ def _columns(records: Sequence[Record]) -> TurnColumns:
 
 
 def _plain(raw: Any) -> Plain:
-    """Return a record, plain or an object with whatever fields, as a plain one without those that it does not need."""
+    """Return a record, plain or an object with whatever fields, as a plain one without those that
+    it does not need.
+    """
     if type(raw) is Plain:
         return raw
     return convert({key: field for key, field in raw.items() if key in _NEEDED and field}, Plain)

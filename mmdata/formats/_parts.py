@@ -1,4 +1,5 @@
-"""The objects of a chat record: parts of a turn, and media listed beside the turns; what they say, and what besides.
+"""The objects of a chat record: parts of a turn, and media listed beside the turns; what they say,
+and what besides.
 
 A medium is a path, a URL, a data URI, or an object that holds one of them or its bytes.
 """
@@ -43,7 +44,18 @@ _ENCODED: Final = ("data", "base64", "bytes")
 """What may hold a medium itself, in base64."""
 _PLACES: Final = ("url", "path", *_ENCODED, "image", "video")
 """What may hold the place of a medium, or itself."""
-_SHOWN: Final = ("image", "image_url", "video", "video_url", "value", "url", "path", "source", *_ENCODED, "frames")
+_SHOWN: Final = (
+    "image",
+    "image_url",
+    "video",
+    "video_url",
+    "value",
+    "url",
+    "path",
+    "source",
+    *_ENCODED,
+    "frames",
+)
 """What of a part may hold a medium, besides the field that is called as its type."""
 _SPELLINGS: Final = frozenset({*KIND_OF, *_WORDS, *_PLACES, *_SHOWN})
 
@@ -54,7 +66,8 @@ def is_object(value: object) -> TypeGuard[dict[str, Any]]:
 
 
 def media_of(value: object, medium: MediaType) -> list[Media]:
-    """Return the media that a field lists: paths, URLs, data URIs or objects that hold one of them; or one such.
+    """Return the media that a field lists: paths, URLs, data URIs or objects that hold one of them;
+    or one such.
 
     >>> [medium.path for medium in media_of(["a.jpg", {"url": "b.jpg"}], "image")]
     ['a.jpg', 'b.jpg']
@@ -65,7 +78,8 @@ def media_of(value: object, medium: MediaType) -> list[Media]:
 
 
 def medium_of(item: object, medium: MediaType, *, encoded: bool = False) -> Media:
-    """Return the medium that a path, a URL, a data URI or an object that holds one of them or bytes stands for.
+    """Return the medium that a path, a URL, a data URI or an object that holds one of them or bytes
+    stands for.
 
     Text that is ``encoded`` is the medium itself, in base64.
 
@@ -90,7 +104,9 @@ def _decode_base64(text: str, medium: MediaType) -> Media:
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise RecordError(f"a {medium} in the record is not base64: {error}", reason="unreadable_media") from error
+        raise RecordError(
+            f"a {medium} in the record is not base64: {error}", reason="unreadable_media"
+        ) from error
     if not data:
         raise RecordError(f"a {medium} in the record has no bytes", reason="empty_media")
     return Media(medium, bytes=data)
@@ -109,12 +125,16 @@ def body_of(item: dict[str, Any]) -> Any:
 
 
 def leftovers_of_media(value: object) -> dict[str, Any]:
-    """Return the fields of listed media besides where each is, by its number, of those that have any."""
+    """Return the fields of listed media besides where each is, by its number, of those that have
+    any.
+    """
     return _number_nonempty(map(_rest_of_medium, value if isinstance(value, list) else [value]))
 
 
 def leftovers_of_parts(key: object, content: object) -> dict[str, Any]:
-    """Return the fields of a turn's parts besides what they say, by the part's number, under the turn's ``key``."""
+    """Return the fields of a turn's parts besides what they say, by the part's number, under the
+    turn's ``key``.
+    """
     found = _number_nonempty(map(_rest_of_part, content)) if isinstance(content, list) else {}
     return {str(key): found} if found else {}
 
@@ -122,7 +142,10 @@ def leftovers_of_parts(key: object, content: object) -> dict[str, Any]:
 def _body_key(item: dict[str, Any]) -> str | None:
     """Return the field of a part that holds its body."""
     what = item.get("type", "")
-    return next((key for key in (what, *(_WORDS if what in TEXT else _SHOWN)) if item.get(key) is not None), None)
+    return next(
+        (key for key in (what, *(_WORDS if what in TEXT else _SHOWN)) if item.get(key) is not None),
+        None,
+    )
 
 
 def _where(item: dict[str, Any]) -> str | None:
@@ -138,7 +161,11 @@ def _rest_of_part(item: object) -> dict[str, Any]:
     if not is_object(item):
         return {}
     said = _body_key(item)
-    rest = {key: found for key, found in item.items() if key not in {"type", said} and not _is_unused(key, found)}
+    rest = {
+        key: found
+        for key, found in item.items()
+        if key not in {"type", said} and not _is_unused(key, found)
+    }
     inner = {} if said is None else {said: _rest_of_medium(item[said])}
     return rest | {key: found for key, found in inner.items() if found}
 
@@ -147,9 +174,13 @@ def _rest_of_medium(item: object) -> dict[str, Any]:
     if not is_object(item):
         return {}
     where = _where(item)
-    return {key: found for key, found in item.items() if key != where and not _is_unused(key, found)}
+    return {
+        key: found for key, found in item.items() if key != where and not _is_unused(key, found)
+    }
 
 
 def _is_unused(key: str, found: object) -> bool:
-    """Return whether a field is one of those that say what a part is, and empty: tables give every part all of them."""
+    """Return whether a field is one of those that say what a part is, and empty: tables give every
+    part all of them.
+    """
     return key in _SPELLINGS and found in (None, "")

@@ -1,9 +1,9 @@
 r"""Placeholders in text, such as ``<image>``, become parts.
 
-The white space rule, the same for every format: in a turn with placeholders, white space before the first of its words
-that follows a placeholder, white space after the last of them that a placeholder follows, and white space between two
-placeholders only keep them apart and are no part of the words; templates put separators of their own. All other text
-stays as it is, byte for byte::
+The white space rule, the same for every format: in a turn with placeholders, white space before the
+first of its words that follows a placeholder, white space after the last of them that a placeholder
+follows, and white space between two placeholders only keep them apart and are no part of the words;
+templates put separators of their own. All other text stays as it is, byte for byte::
 
     "<image>\nWhat is it?"     ->  Image, "What is it?"
     "What is it?\n<image>"     ->  "What is it?", Image
@@ -22,16 +22,20 @@ from mmdata.schema import Part, Text
 __all__ = ["fill"]
 
 
-def fill(text: str, tags: re.Pattern[str], part_for: Callable[[str], Part | None]) -> tuple[Part, ...]:
+def fill(
+    text: str, tags: re.Pattern[str], part_for: Callable[[str], Part | None]
+) -> tuple[Part, ...]:
     """Return the parts of a turn; none where it says nothing.
 
-    ``tags`` matches a placeholder as its one group; ``part_for`` says which part takes its place, None for none.
+    ``tags`` matches a placeholder as its one group; ``part_for`` says which part takes its place,
+    None for none.
 
     >>> from mmdata.schema import Image
     >>> fill("Look at <image> and say.", re.compile("(<image>)"), lambda tag: Image(0))
     (Text(text='Look at ', train=None), Image(media=0, train=None), Text(text=' and say.', train=None))
     """
-    # Most turns have no placeholder. Looking for "<" is far cheaper than splitting by an expression.
+    # Most turns have no placeholder. Looking for "<" is far cheaper than splitting by an
+    # expression.
     if "<" not in text or len(pieces := tags.split(text)) == 1:
         return (Text(text),) if text and not text.isspace() else ()
     first = pieces[0]
@@ -57,7 +61,9 @@ def fill(text: str, tags: re.Pattern[str], part_for: Callable[[str], Part | None
 
 
 def _strip_last(parts: list[Part], words: str) -> str:
-    """Return ``words`` without the white space at its end; where it is all, take that off the last text, in place."""
+    """Return ``words`` without the white space at its end; where it is all, take that off the last
+    text, in place.
+    """
     if words := words.rstrip():
         return words
     for index in range(len(parts) - 1, -1, -1):

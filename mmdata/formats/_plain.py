@@ -1,4 +1,6 @@
-"""Records of the commonest shape of LLaVA, read as what they are: faster than as dictionaries, and as strictly."""
+"""Records of the commonest shape of LLaVA, read as what they are: faster than as dictionaries, and
+as strictly.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Gpt(Turn, frozen=True, gc=False, tag="gpt"):
 
 
 class Plain(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A record that has none but these fields, and of the last two one at most; what it lacks is unset."""
+    """A record that has none but these fields, and of the last two one at most; what it lacks is
+    unset.
+    """
 
     conversations: list[Human | Gpt]
     id: str | UnsetType = UNSET
@@ -45,9 +49,11 @@ _array: Final = msgspec.json.Decoder(list[Plain])
 
 
 def read_plainly(data: bytes, in_array: bool) -> list[Plain]:
-    """Return the records that JSON text consists of, one after the other; none of them unless all are plain.
+    """Return the records that JSON text consists of, one after the other; none of them unless all
+    are plain.
 
-    The decoder would let NUL by, and a key that stands twice; the latter shows in the count of strings.
+    The decoder would let NUL by, and a key that stands twice; the latter shows in the count of
+    strings.
     """
     records = decoded(data, _array if in_array else _one, in_array=in_array)
     turns = list(chain.from_iterable(map(attrgetter("conversations"), records)))

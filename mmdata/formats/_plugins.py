@@ -1,4 +1,6 @@
-"""Faults in formats that other packages bring: they are told apart from ours, and name the package."""
+"""Faults in formats that other packages bring: they are told apart from ours, and name the
+package.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ def plugin_of(reader: Format) -> str | None:
     kind = type(reader)
     if kind.__module__.partition(".")[0] == "mmdata":
         return None
-    return registry.plugin_of(kind) or f"the format {kind.__qualname__} of the module {kind.__module__}"
+    return (
+        registry.plugin_of(kind)
+        or f"the format {kind.__qualname__} of the module {kind.__module__}"
+    )
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""What all formats whose sources are JSON files have in common: which files they are, and where media may be."""
+"""What all formats whose sources are JSON files have in common: which files they are, and where
+media may be.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +23,28 @@ from mmdata.sources._window import head_of
 from mmdata.sources.record import Record
 from mmdata.store.layout import is_store
 
-__all__ = ["JsonSource", "add_fields", "conversation_id", "json_files", "mapping", "unmapped_fields"]
+__all__ = [
+    "JsonSource",
+    "add_fields",
+    "conversation_id",
+    "json_files",
+    "mapping",
+    "unmapped_fields",
+]
 
-_SUFFIXES: Final = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst"))
+_SUFFIXES: Final = tuple(
+    f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst")
+)
 _NO_NAMES: Final = frozenset({"", ".", ".."})
 
 
 @dataclass(frozen=True)
 class JsonSource:
-    """Reads JSON files, arrays or lines, compressed or not; a folder stands for those in it, at any depth.
+    """Reads JSON files, arrays or lines, compressed or not; a folder stands for those in it, at any
+    depth.
 
-    A format inherits it and adds its options, ``summary``, ``shape`` and ``conversation(record)``. ``id_key`` is the
-    field that holds a record's own id.
+    A format inherits it and adds its options, ``summary``, ``shape`` and ``conversation(record)``.
+    ``id_key`` is the field that holds a record's own id.
     """
 
     id_key: ClassVar[str] = "id"
@@ -54,8 +66,12 @@ class JsonSource:
         """Yield the records of the files in order."""
         return chain.from_iterable(self.runs(sources))
 
-    def runs(self, sources: Sequence[Path], ways: Sequence[Way] = (read_strictly,)) -> Iterator[list[Record | Reject]]:
-        """Yield what :meth:`records` does, in lists of what was read together, in the first of the ways that can."""
+    def runs(
+        self, sources: Sequence[Path], ways: Sequence[Way] = (read_strictly,)
+    ) -> Iterator[list[Record | Reject]]:
+        """Yield what :meth:`records` does, in lists of what was read together, in the first of the
+        ways that can.
+        """
         for file in self.files(sources):
             yield from runs(file, id_key=self.id_key, ways=ways)
 
@@ -66,7 +82,8 @@ class JsonSource:
 
 
 def below_folder(path: str, origin: Origin) -> tuple[str, ...]:
-    """Return ``path`` below the last two and below the last folder of the record's file, for sources side by side.
+    """Return ``path`` below the last two and below the last folder of the record's file, for
+    sources side by side.
 
     >>> below_folder("1.mp4", Origin("videos/part1/nextqa/captions.json"))
     ('part1/nextqa/1.mp4', 'nextqa/1.mp4')
@@ -78,7 +95,8 @@ def below_folder(path: str, origin: Origin) -> tuple[str, ...]:
 
 
 def json_files(sources: Sequence[Path]) -> list[Path]:
-    """Return the sources in their order: files as they are, for a folder the JSON files below it, sorted; each once.
+    """Return the sources in their order: files as they are, for a folder the JSON files below it,
+    sorted; each once.
 
     What we wrote below a folder ourselves, or are writing now, is none of its sources.
 
@@ -89,7 +107,9 @@ def json_files(sources: Sequence[Path]) -> list[Path]:
     for source in sources:
         if source.is_dir():
             files = map(Path, walk(os.fspath(source), skip=_is_ours))
-            found += [file for file in files if file.name.lower().endswith(_SUFFIXES) and file.is_file()]
+            found += [
+                file for file in files if file.name.lower().endswith(_SUFFIXES) and file.is_file()
+            ]
         elif source.is_file():
             if kind := binary_kind(head_of(source)):
                 raise UsageError(f"{source} is {kind}")
@@ -114,7 +134,9 @@ def conversation_id(record: Record) -> str:
     if record.id is not None:
         return record.id
     name = PurePosixPath(record.file).name
-    stem = next((name[: -len(suffix)] for suffix in _SUFFIXES if name.lower().endswith(suffix)), name)
+    stem = next(
+        (name[: -len(suffix)] for suffix in _SUFFIXES if name.lower().endswith(suffix)), name
+    )
     printable = os.fsencode(stem).decode(errors="backslashreplace")
     return f"{printable}:{record.number}"
 
@@ -133,22 +155,31 @@ def mapping(record: Record) -> dict[str, Any]:
     raise RecordError(f"a record must be a JSON object, found {json_type(record.value)}")
 
 
-def unmapped_fields(value: dict[str, Any], record: Record, mapped_fields: frozenset[str]) -> dict[str, Any]:
-    """Return what goes into ``extra``: the fields that are not mapped, and the ``id`` where it is not a string.
+def unmapped_fields(
+    value: dict[str, Any], record: Record, mapped_fields: frozenset[str]
+) -> dict[str, Any]:
+    """Return what goes into ``extra``: the fields that are not mapped, and the ``id`` where it is
+    not a string.
 
     >>> record = Record({"id": "1", "image": "cup.jpg", "license": "MIT"}, "a.json", 0, "1")
     >>> unmapped_fields(record.value, record, frozenset({"id", "image"}))
     {'license': 'MIT'}
     """
-    # Most records have no other field: one comparison of sets is many times faster than a look at each.
-    extra = {} if mapped_fields.issuperset(value) else {k: v for k, v in value.items() if k not in mapped_fields}
+    # Most records have no other field: one comparison of sets is many times faster than a look at
+    # each.
+    extra = (
+        {}
+        if mapped_fields.issuperset(value)
+        else {k: v for k, v in value.items() if k not in mapped_fields}
+    )
     if "id" in value and value["id"] != record.id:
         extra["id"] = value["id"]
     return extra
 
 
 def add_fields(extra: Mapping[str, Any], **ours: Any) -> dict[str, Any]:
-    """Return ``extra`` with values of our own beside its fields, as ``name#2``, ``name#3`` … where a name is taken.
+    """Return ``extra`` with values of our own beside its fields, as ``name#2``, ``name#3`` … where
+    a name is taken.
 
     >>> add_fields({"group": "g"}, group=0)
     {'group': 'g', 'group#2': 0}
@@ -157,7 +188,9 @@ def add_fields(extra: Mapping[str, Any], **ours: Any) -> dict[str, Any]:
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
-    return next(free for free in chain([name], (f"{name}#{n}" for n in count(2))) if free not in taken)
+    return next(
+        free for free in chain([name], (f"{name}#{n}" for n in count(2))) if free not in taken
+    )
 
 
 def json_type(value: object) -> str:
@@ -166,5 +199,11 @@ def json_type(value: object) -> str:
     >>> json_type([]), json_type(None)
     ('an array', 'null')
     """
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "null",
+    }
     return names.get(type(value), "a number")

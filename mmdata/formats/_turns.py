@@ -25,7 +25,9 @@ __all__ = [
 ]
 
 MAPPED_FIELDS: Final = frozenset({"id", "image", "video", "conversations"})
-"""The fields of LLaVA's records that become something of a conversation; all others go to ``extra``."""
+"""The fields of LLaVA's records that become something of a conversation; all others go to
+``extra``.
+"""
 IMAGE: Final = "<image>"
 """The placeholder of an image in a text."""
 VIDEO: Final = "<video>"
@@ -56,12 +58,15 @@ def role_of(speaker: object) -> Role:
     if isinstance(speaker, str):
         if role := ROLES.get(speaker) or ROLES.get(speaker.strip().lower()):
             return role
-        raise RecordError(f"unknown speaker {speaker!r}: must be one of {', '.join(ROLES)}", reason="unknown_role")
+        raise RecordError(
+            f"unknown speaker {speaker!r}: must be one of {', '.join(ROLES)}", reason="unknown_role"
+        )
     raise RecordError(f"a turn's speaker must be a string, found {json_type(speaker)}")
 
 
 def media_paths(record: dict[str, Any], key: str) -> list[str]:
-    """Return the paths that a field holds: a string or a list of strings; none where it is absent or empty.
+    """Return the paths that a field holds: a string or a list of strings; none where it is absent
+    or empty.
 
     >>> media_paths({"image": "a.jpg"}, "image"), media_paths({}, "image")
     (['a.jpg'], [])
@@ -82,12 +87,14 @@ def media_paths(record: dict[str, Any], key: str) -> list[str]:
 
 
 def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the fields of turns besides ``from`` and ``value``, by the turn's number, for those that have any.
+    """Return the fields of turns besides ``from`` and ``value``, by the turn's number, for those
+    that have any.
 
     >>> leftover_fields([{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So.", "score": 3}])
     {'1': {'score': 3}}
     """
-    # One look at the lengths settles nearly every record; the fields are asked for by name only where one is longer.
+    # One look at the lengths settles nearly every record; the fields are asked for by name only
+    # where one is longer.
     if max(map(len, turns)) <= 2:
         return {}
     return {
@@ -107,10 +114,11 @@ def add_turn_fields(extra: Mapping[str, Any], leftovers: Mapping[str, Any]) -> d
 
 
 class MediaCursor:
-    """The media of one record, its images and after them its videos, handed out in order to the placeholders.
+    """The media of one record, its images and after them its videos, handed out in order to the
+    placeholders.
 
-    A placeholder of a kind that the record has none of takes the other: LLaVA-Video writes ``<image>`` for a video.
-    ``surplus`` counts the placeholders for which no medium was left.
+    A placeholder of a kind that the record has none of takes the other: LLaVA-Video writes
+    ``<image>`` for a video. ``surplus`` counts the placeholders for which no medium was left.
 
     >>> cursor = MediaCursor(images=1, videos=1)
     >>> cursor.take("<video>"), cursor.take("<video>"), cursor.surplus, cursor.left()
@@ -159,17 +167,24 @@ def insert_before_question(messages: list[Message], parts: list[Part]) -> None:
         if message.role == "user":
             messages[index] = Message("user", (*parts, *message.content), message.train)
             return
-    raise RecordError("the record has media, but no message of a user to put them in", reason="no_conversation")
+    raise RecordError(
+        "the record has media, but no message of a user to put them in", reason="no_conversation"
+    )
 
 
 def require_answer(messages: list[Message]) -> None:
     """Raise a :class:`RecordError` unless an assistant speaks."""
-    if messages[-1].role != "assistant" and all(message.role != "assistant" for message in messages):
-        raise RecordError("the assistant has no turn: there is no answer to learn from", reason="no_conversation")
+    if messages[-1].role != "assistant" and all(
+        message.role != "assistant" for message in messages
+    ):
+        raise RecordError(
+            "the assistant has no turn: there is no answer to learn from", reason="no_conversation"
+        )
 
 
 def require_turns(messages: Iterable[Message], conversation: str) -> None:
-    """Raise a :class:`SchemaError` unless user and assistant take turns, the user first, after a system message if any.
+    """Raise a :class:`SchemaError` unless user and assistant take turns, the user first, after a
+    system message if any.
 
     A message that says nothing ends the check: it is the nearer fault, which the schema finds.
     """

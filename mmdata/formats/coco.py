@@ -1,9 +1,11 @@
-"""COCO's own annotation files: captions become descriptions of images, boxes become phrases grounded in them.
+"""COCO's own annotation files: captions become descriptions of images, boxes become phrases
+grounded in them.
 
-A record is one caption, or all boxes of one category in one image; an annotation that marks a crowd, whose box has no
-area, or that cannot be joined with its image is a record of its own, which ends as a reject. A record's number is the
-place of its first annotation among the file's ``annotations``. Annotations and images are joined through a temporary
-file about as large as the source; memory holds some 150 bytes an annotation.
+A record is one caption, or all boxes of one category in one image; an annotation that marks a
+crowd, whose box has no area, or that cannot be joined with its image is a record of its own, which
+ends as a reject. A record's number is the place of its first annotation among the file's
+``annotations``. Annotations and images are joined through a temporary file about as large as the
+source; memory holds some 150 bytes an annotation.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ __all__ = ["Coco"]
 _EDITION: Final = re.compile(r"(?:^|[_.-])((train|val|test)(?:20\d\d)?)(?=[_.-]|$)")
 _HEAD: Final = re.compile(r'\s*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:')
 _TOLERANCE: Final = 1.0
-"""Pixels by which a box may overrun the image and is clipped; COCO's own boxes overrun by rounding alone."""
+"""Pixels by which a box may overrun the image and is clipped; COCO's own boxes overrun by rounding
+alone.
+"""
 
 _TOGETHER: Final = 512
 """How many records are read at once."""
@@ -50,13 +54,16 @@ _LARGEST: Final = 1e9  # pixels; nothing beyond it is a coordinate, NaN and the 
 @registry.register("coco")
 @dataclass(frozen=True)
 class Coco(JsonSource):
-    """COCO captions and instances files. ``dataset_name`` is what rows have in the column ``source``.
+    """COCO captions and instances files. ``dataset_name`` is what rows have in the column
+    ``source``.
 
-    ``caption_prompt`` asks for a caption, ``box_prompt`` for the boxes of ``{category}``. The split is read from the
-    file's name, as in ``captions_val2017.json``.
+    ``caption_prompt`` asks for a caption, ``box_prompt`` for the boxes of ``{category}``. The split
+    is read from the file's name, as in ``captions_val2017.json``.
     """
 
-    summary: ClassVar[str] = "COCO annotations: captions to descriptions, instances to grounded phrases"
+    summary: ClassVar[str] = (
+        "COCO annotations: captions to descriptions, instances to grounded phrases"
+    )
     shape: ClassVar[str] = (
         '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": 480}], "annotations": '
         '[{"id": 1, "image_id": 9, "caption": "A cup."}, {"id": 2, "image_id": 9, "category_id": 47, '
@@ -70,10 +77,14 @@ class Coco(JsonSource):
     @staticmethod
     def recognises(sample: Sample) -> bool:
         """Return whether the file is one object of COCO's parts."""
-        return sample.every("images", "annotations") or (not sample.records and _HEAD.match(sample.head) is not None)
+        return sample.every("images", "annotations") or (
+            not sample.records and _HEAD.match(sample.head) is not None
+        )
 
     def media_root(self, sources: Sequence[Path]) -> Path:
-        """Return the folder of the files, or the one above if it is called annotations, as COCO's is."""
+        """Return the folder of the files, or the one above if it is called annotations, as COCO's
+        is.
+        """
         root = super().media_root(sources)
         return root.parent if root.name == "annotations" else root
 
@@ -83,17 +94,24 @@ class Coco(JsonSource):
             with Spill() as spill:
                 yield from _records(file.as_posix(), _Index(spill), file)
 
-    def runs(self, sources: Sequence[Path], ways: Sequence[Way] = ()) -> Iterator[list[Record | Reject]]:
+    def runs(
+        self, sources: Sequence[Path], ways: Sequence[Way] = ()
+    ) -> Iterator[list[Record | Reject]]:
         """Yield the records of the files in lists."""
         left = self.records(sources)
         while run := list(islice(left, _TOGETHER)):
             yield run
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
-        """Return the captions, or the boxes, of records column by column, where all are sound and of one file."""
+        """Return the captions, or the boxes, of records column by column, where all are sound and
+        of one file.
+        """
         values = [record.raw for record in records]
         try:
-            require(all(type(value) is dict for value in values) and len({record.file for record in records}) == 1)
+            require(
+                all(type(value) is dict for value in values)
+                and len({record.file for record in records}) == 1
+            )
             images = [_image(value) for value in values]
             if all("caption" in value["annotations"][0] for value in values):
                 return self._flatten_captions(values, images, records)
@@ -102,7 +120,10 @@ class Coco(JsonSource):
             return None
 
     def _flatten_captions(
-        self, values: Sequence[dict[str, Any]], images: Sequence[dict[str, Any]], records: Sequence[Record]
+        self,
+        values: Sequence[dict[str, Any]],
+        images: Sequence[dict[str, Any]],
+        records: Sequence[Record],
     ) -> FlatRows:
         require(not any("category" in value for value in values))
         captions = [_caption(value) for value in values]
@@ -114,13 +135,20 @@ class Coco(JsonSource):
         )
 
     def _flatten_boxes(
-        self, values: Sequence[dict[str, Any]], images: Sequence[dict[str, Any]], records: Sequence[Record]
+        self,
+        values: Sequence[dict[str, Any]],
+        images: Sequence[dict[str, Any]],
+        records: Sequence[Record],
     ) -> FlatRows:
         require(not any("caption" in value["annotations"][0] for value in values))
         regions = [_boxes(value, image) for value, image in zip(values, images, strict=True)]
         prompts = [self.box_prompt.replace("{category}", region.text) for region in regions]
         return FlatRows(
-            texts=[text for prompt, region in zip(prompts, regions, strict=True) for text in (prompt, region.text)],
+            texts=[
+                text
+                for prompt, region in zip(prompts, regions, strict=True)
+                for text in (prompt, region.text)
+            ],
             part_codes=_BOX_PARTS * len(values),
             part_media=[0, 0] * len(values),
             boxes=[region.boxes for region in regions],
@@ -128,9 +156,14 @@ class Coco(JsonSource):
         )
 
     def _common_columns(
-        self, values: Sequence[dict[str, Any]], images: Sequence[dict[str, Any]], records: Sequence[Record]
+        self,
+        values: Sequence[dict[str, Any]],
+        images: Sequence[dict[str, Any]],
+        records: Sequence[Record],
     ) -> dict[str, Any]:
-        """Return the columns that captions and boxes share: an image and a question, and an answer of one part."""
+        """Return the columns that captions and boxes share: an image and a question, and an answer
+        of one part.
+        """
         count = len(values)
         return {
             "ids": [record.id or conversation_id(record) for record in records],
@@ -153,15 +186,26 @@ class Coco(JsonSource):
         content = _caption(value) if "caption" in value["annotations"][0] else _boxes(value, image)
         category = value.get("category")
         name = str(category.get("name")) if isinstance(category, dict) else ""
-        prompt = self.caption_prompt if isinstance(content, str) else self.box_prompt.replace("{category}", name)
+        prompt = (
+            self.caption_prompt
+            if isinstance(content, str)
+            else self.box_prompt.replace("{category}", name)
+        )
         messages: tuple[Message, ...] = (user(Image(0), prompt), assistant(content))
         media = (Media("image", image["file_name"]),)
         return Conversation(
-            conversation_id(record), messages, media, self.dataset_name, _split(record.file), _extra(value, image)
+            conversation_id(record),
+            messages,
+            media,
+            self.dataset_name,
+            _split(record.file),
+            _extra(value, image),
         )
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path in the folder of its edition, as it is spelt, and where such an image is often kept."""
+        """Yield the path in the folder of its edition, as it is spelt, and where such an image is
+        often kept.
+        """
         if edition := _EDITION.search(_stem(origin.file)):
             yield f"{edition[1]}/{path}"
             yield f"images/{edition[1]}/{path}"
@@ -171,7 +215,9 @@ class Coco(JsonSource):
 
 
 class _Index:
-    """What of a file is kept in memory: where its parts are in the spill, and which belong together."""
+    """What of a file is kept in memory: where its parts are in the spill, and which belong
+    together.
+    """
 
     def __init__(self, spill: Spill) -> None:
         self.spill = spill
@@ -180,14 +226,20 @@ class _Index:
         self.met = 0  # annotations, broken ones too
         self.numbers = array("q")  # of the annotations in the file
         self.places = array("q")  # of the annotations in the spill
-        self.image_of = array("q")  # the number of each annotation's image id; -1: it is a record of its own
+        self.image_of = array(
+            "q"
+        )  # the number of each annotation's image id; -1: it is a record of its own
         self.category_of = array("q")  # the number of its category id
         self._numbers: dict[Hashable, int] = {}
 
     def add(self, key: str, value: Any) -> RecordError | None:
-        """Take one item of ``images``, ``categories`` or ``annotations``; return why it cannot be taken, if so."""
+        """Take one item of ``images``, ``categories`` or ``annotations``; return why it cannot be
+        taken, if so.
+        """
         if key != "annotations" and isinstance(value, dict) and "image_id" in value:
-            return RecordError("an annotation outside of 'annotations', after something broken", reason="bad_json")
+            return RecordError(
+                "an annotation outside of 'annotations', after something broken", reason="bad_json"
+            )
         try:
             place = self.spill.append(value) if key in {"images", "annotations"} else -1
         except RecursionError:
@@ -197,7 +249,9 @@ class _Index:
             self.places.append(place)
             self.numbers.append(self.met)
             self.image_of.append(-1 if alone else self._number("image", value.get("image_id")))
-            self.category_of.append(-1 if alone else self._number("category", value.get("category_id")))
+            self.category_of.append(
+                -1 if alone else self._number("category", value.get("category_id"))
+            )
             self.met += 1
         elif isinstance(value, dict) and key == "images":
             self.images.setdefault(self._number("image", value.get("id")), place)
@@ -227,7 +281,9 @@ class _Index:
         image = self.images.get(self._number("image", first.get("image_id")))
         value = {"image": None if image is None else self.spill[image], "annotations": annotations}
         if "caption" not in first:
-            value["category"] = self.categories.get(self._number("category", first.get("category_id")))
+            value["category"] = self.categories.get(
+                self._number("category", first.get("category_id"))
+            )
         return value
 
     def _number(self, what: str, identity: object) -> int:
@@ -237,7 +293,8 @@ class _Index:
 
 
 def _records(name: str, index: _Index, file: Path) -> Iterator[Record | Reject]:
-    """Read a file into the index, then yield the records it makes; a broken annotation as a reject in its place.
+    """Read a file into the index, then yield the records it makes; a broken annotation as a reject
+    in its place.
 
     What is broken outside the annotations comes after them, numbered on.
     """
@@ -248,8 +305,12 @@ def _records(name: str, index: _Index, file: Path) -> Iterator[Record | Reject]:
             broken.append((index.met, fault))
             index.met += 1
         elif fault:
-            broken_outside.append(fault if not key else RecordError(f"in {key!r}: {fault}", reason=fault.reason))
-    rejects = (Reject(number, name, None, Reason.of(fault.reason), str(fault)) for number, fault in broken)
+            broken_outside.append(
+                fault if not key else RecordError(f"in {key!r}: {fault}", reason=fault.reason)
+            )
+    rejects = (
+        Reject(number, name, None, Reason.of(fault.reason), str(fault)) for number, fault in broken
+    )
     yield from heapq.merge(_join(name, index), rejects, key=_number)
     for number, fault in enumerate(broken_outside, index.met):
         yield Reject(number, name, None, Reason.of(fault.reason), str(fault))
@@ -261,7 +322,9 @@ def _join(name: str, index: _Index) -> Iterator[Record | Reject]:
         try:
             value = index.value(group)
         except RecursionError:
-            yield Reject(number, name, None, Reason.TOO_DEEP, "nested deeper than a reader can follow")
+            yield Reject(
+                number, name, None, Reason.TOO_DEEP, "nested deeper than a reader can follow"
+            )
         else:
             yield Record(value, name, number, _id(value))
 
@@ -300,7 +363,8 @@ def _extra(value: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
         "image": {key: found for key, found in image.items() if key != "file_name"},
         **({"category": category} if category is not None else {}),
         "annotations": [
-            {key: found for key, found in annotation.items() if key != "caption"} for annotation in value["annotations"]
+            {key: found for key, found in annotation.items() if key != "caption"}
+            for annotation in value["annotations"]
         ],
     }
 
@@ -318,22 +382,39 @@ def _boxes(value: dict[str, Any], image: dict[str, Any]) -> Region:
     if fault := _fault(value["annotations"][0]):
         raise RecordError(fault, reason="bad_box")
     category = value["category"]
-    if not isinstance(category, dict) or not isinstance(category.get("name"), str) or not category["name"]:
+    if (
+        not isinstance(category, dict)
+        or not isinstance(category.get("name"), str)
+        or not category["name"]
+    ):
         wanted = value["annotations"][0].get("category_id")
-        raise RecordError(f"the category with the id {wanted!r} is not among the file's categories, or has no name")
+        raise RecordError(
+            f"the category with the id {wanted!r} is not among the file's categories, or has no name"
+        )
     width, height = image.get("width"), image.get("height")
     if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
         raise RecordError(f"boxes need the image's size in pixels, found {width!r} x {height!r}")
-    return Region(category["name"], tuple(_box(one["bbox"], width, height) for one in value["annotations"]))
+    return Region(
+        category["name"], tuple(_box(one["bbox"], width, height) for one in value["annotations"])
+    )
 
 
 def _box(bbox: list[float], width: float, height: float) -> Box:
-    """Return the fractions of a box of x, y, width and height in pixels, clipped by :data:`_TOLERANCE` at most."""
+    """Return the fractions of a box of x, y, width and height in pixels, clipped by
+    :data:`_TOLERANCE` at most.
+    """
     x, y, w, h = bbox
     overrun = max(-x, -y, x + w - width, y + h - height)
     if overrun > _TOLERANCE:
-        raise RecordError(f"the box {bbox} leaves the image of {width} x {height} pixels", reason="bad_box")
-    return max(x, 0) / width, max(y, 0) / height, min((x + w) / width, 1.0), min((y + h) / height, 1.0)
+        raise RecordError(
+            f"the box {bbox} leaves the image of {width} x {height} pixels", reason="bad_box"
+        )
+    return (
+        max(x, 0) / width,
+        max(y, 0) / height,
+        min((x + w) / width, 1.0),
+        min((y + h) / height, 1.0),
+    )
 
 
 def _fault(annotation: dict[str, Any]) -> str:
@@ -349,7 +430,11 @@ def _fault(annotation: dict[str, Any]) -> str:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and -_LARGEST < value < _LARGEST
+    )
 
 
 def _stem(file: str) -> str:

@@ -29,11 +29,14 @@ _MAPPED_FIELDS: Final = frozenset({"img", "prompt", "label"})
 class Fewshot(JsonSource):
     """VisualGLM's few-shot data. ``dataset_name`` is what rows have in the column ``source``.
 
-    Paths in such a file start with the name of the folder it lies in, so they are relative to the folder above.
+    Paths in such a file start with the name of the folder it lies in, so they are relative to the
+    folder above.
     """
 
     summary: ClassVar[str] = "VisualGLM's few-shot data: image, question, answer"
-    shape: ClassVar[str] = '[{"img": "fewshot-data/1.jpg", "prompt": "What is it?", "label": "A cup."}]'
+    shape: ClassVar[str] = (
+        '[{"img": "fewshot-data/1.jpg", "prompt": "What is it?", "label": "A cup."}]'
+    )
 
     dataset_name: str = "fewshot"
 
@@ -53,7 +56,11 @@ class Fewshot(JsonSource):
         extra = _extra(value, record)
         media = (Media("image", path),)
         return Conversation(
-            conversation_id(record), (user(Image(0), prompt), assistant(label)), media, self.dataset_name, extra=extra
+            conversation_id(record),
+            (user(Image(0), prompt), assistant(label)),
+            media,
+            self.dataset_name,
+            extra=extra,
         )
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
@@ -61,7 +68,9 @@ class Fewshot(JsonSource):
         return flatten_with(_read, records, self.dataset_name, marks=(), refused=())
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path as it is spelt, below its file's folder, and its last name in that folder."""
+        """Yield the path as it is spelt, below its file's folder, and its last name in that
+        folder.
+        """
         yield from JsonSource.candidates(self, path, origin)
         yield from JsonSource.candidates(self, posixpath.basename(path), origin)
 
@@ -98,5 +107,7 @@ def _text(value: dict[str, Any], key: str) -> str:
     if not isinstance(found, str):
         raise RecordError(f"{key!r} must be a string, found {json_type(found)}")
     if not found or found.isspace():
-        raise RecordError(f"{key!r} is empty", reason="missing_media" if key == "img" else "empty_turn")
+        raise RecordError(
+            f"{key!r} is empty", reason="missing_media" if key == "img" else "empty_turn"
+        )
     return found

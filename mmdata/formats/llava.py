@@ -1,4 +1,5 @@
-"""LLaVA instruction data: ``conversations`` of ``from`` and ``value``, with ``image`` or ``video`` beside them.
+"""LLaVA instruction data: ``conversations`` of ``from`` and ``value``, with ``image`` or ``video``
+beside them.
 
 llava_v1_5_mix665k.json, LLaVA-Instruct-150K, detail_23k.json, pretraining chat files, M4-Instruct.
 """
@@ -17,7 +18,14 @@ from mmdata.formats import registry
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._llava_flat import WAYS, flatten_llava
 from mmdata.formats._placeholders import fill
-from mmdata.formats._sources import JsonSource, below_folder, conversation_id, json_type, mapping, unmapped_fields
+from mmdata.formats._sources import (
+    JsonSource,
+    below_folder,
+    conversation_id,
+    json_type,
+    mapping,
+    unmapped_fields,
+)
 from mmdata.formats._turns import (
     MAPPED_FIELDS,
     ROLES,
@@ -43,7 +51,12 @@ _IMAGE_OR_VIDEO: Final = re.compile(r"(<image>|<video>)")
 _SUFFIXES: Final = (".jpg", ".png", ".jpeg", ".gif", ".JPG", ".webp")
 _COCO: Final = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{12}\.jpg)")
 _COCO_FOLDER: Final = re.compile(r"(?:train|val)20\d\d")
-_COCO_FORMS: Final = ("train2017/", "train2014/COCO_train2014_", "val2017/", "val2014/COCO_val2014_")
+_COCO_FORMS: Final = (
+    "train2017/",
+    "train2014/COCO_train2014_",
+    "val2017/",
+    "val2014/COCO_val2014_",
+)
 
 
 @registry.register("llava")
@@ -51,11 +64,14 @@ _COCO_FORMS: Final = ("train2017/", "train2014/COCO_train2014_", "val2017/", "va
 class Llava(JsonSource):
     """LLaVA instruction data.
 
-    ``dataset_name`` is what rows have in the column ``source``. With ``fallbacks``, an image that is not where its
-    record says is looked for under other suffixes, and a COCO image under the folders and names of COCO 2014 and 2017.
+    ``dataset_name`` is what rows have in the column ``source``. With ``fallbacks``, an image that
+    is not where its record says is looked for under other suffixes, and a COCO image under the
+    folders and names of COCO 2014 and 2017.
     """
 
-    summary: ClassVar[str] = "LLaVA instruction data: mix665k, Instruct-150K, detail_23k, M4-Instruct"
+    summary: ClassVar[str] = (
+        "LLaVA instruction data: mix665k, Instruct-150K, detail_23k, M4-Instruct"
+    )
     shape: ClassVar[str] = (
         '[{"id": "1", "image": "coco/train2017/000000000009.jpg", "conversations": '
         '[{"from": "human", "value": "<image>\\nWhat is it?"}, {"from": "gpt", "value": "A cup."}]}]'
@@ -66,14 +82,24 @@ class Llava(JsonSource):
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
-        """Return whether the records have ``conversations`` of human and gpt, and some an ``image`` or a ``model``."""
-        return has_human_and_gpt(sample) and sample.some("image", "model") and not sample.some("images", "video")
+        """Return whether the records have ``conversations`` of human and gpt, and some an ``image``
+        or a ``model``.
+        """
+        return (
+            has_human_and_gpt(sample)
+            and sample.some("image", "model")
+            and not sample.some("images", "video")
+        )
 
     def conversation(self, record: Record) -> Conversation:
-        """Return the conversation of one record; one without ``image`` and ``video`` is text alone."""
+        """Return the conversation of one record; one without ``image`` and ``video`` is text
+        alone.
+        """
         return converse(record, self.dataset_name)
 
-    def runs(self, sources: Sequence[Path], ways: Sequence[Way] = WAYS) -> Iterator[list[Record | Reject]]:
+    def runs(
+        self, sources: Sequence[Path], ways: Sequence[Way] = WAYS
+    ) -> Iterator[list[Record | Reject]]:
         """Yield the records in order, in lists of what was read together."""
         return super().runs(sources, ways)
 
@@ -82,7 +108,9 @@ class Llava(JsonSource):
         return flatten_llava(records, self.dataset_name)
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path as it is spelt, below the folder of its file, and where else such an image is often kept."""
+        """Yield the path as it is spelt, below the folder of its file, and where else such an image
+        is often kept.
+        """
         yield path
         yield from below_folder(path, origin)
         if self.fallbacks and not path.startswith("/"):
@@ -92,8 +120,9 @@ class Llava(JsonSource):
 def converse(record: Record, dataset_name: str) -> Conversation:
     """Return the conversation of a LLaVA record; its column ``source`` is ``dataset_name``.
 
-    As many placeholders as media are wanted. Media without any placeholder stand before the first question; a single
-    medium whose placeholder is repeated in questions stands where it comes first, as LLaVA's own trainer has it.
+    As many placeholders as media are wanted. Media without any placeholder stand before the first
+    question; a single medium whose placeholder is repeated in questions stands where it comes
+    first, as LLaVA's own trainer has it.
 
     Raises:
         RecordError: the record is not of the shape, or its placeholders do not fit its media.
@@ -129,11 +158,15 @@ def _messages(turns: list[Any], images: int, videos: int) -> tuple[Message, ...]
         if cursor.surplus > surplus:
             surplus = cursor.surplus
             if role == "assistant" or media != 1:
-                raise RecordError(f"more placeholders than the record's {media} media", reason="media_mismatch")
+                raise RecordError(
+                    f"more placeholders than the record's {media} media", reason="media_mismatch"
+                )
     require_answer(messages)
     if left := cursor.left():
         if len(left) < media:
-            raise RecordError(f"{media - len(left)} placeholders for {media} media", reason="media_mismatch")
+            raise RecordError(
+                f"{media - len(left)} placeholders for {media} media", reason="media_mismatch"
+            )
         insert_before_question(messages, left)
     return tuple(messages)
 
@@ -148,14 +181,22 @@ def _odd_turn(turn: Any) -> tuple[Role, str]:
 
 
 def has_human_and_gpt(sample: Sample) -> bool:
-    """Return whether all records have ``conversations``, and all the speakers of them are LLaVA's."""
+    """Return whether all records have ``conversations``, and all the speakers of them are
+    LLaVA's.
+    """
     turns = [turn for record in sample.records for turn in record.get("conversations") or ()]
     speakers = {turn.get("from") for turn in turns if isinstance(turn, dict)}
-    return sample.every("conversations") and "human" in speakers and speakers <= {"human", "gpt", "system"}
+    return (
+        sample.every("conversations")
+        and "human" in speakers
+        and speakers <= {"human", "gpt", "system"}
+    )
 
 
 def fallback_paths(path: str) -> list[str]:
-    """Return where an image that is missing may be: under another suffix, or in another edition of COCO."""
+    """Return where an image that is missing may be: under another suffix, or in another edition of
+    COCO.
+    """
     stem, suffix = posixpath.splitext(path)
     places = [stem + other for other in _SUFFIXES if other != suffix]
     folder, name = posixpath.split(path)

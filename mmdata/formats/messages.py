@@ -1,4 +1,6 @@
-"""Chat messages as OpenAI, Hugging Face and LLaMA-Factory write them: ``messages`` of ``role`` and ``content``."""
+"""Chat messages as OpenAI, Hugging Face and LLaMA-Factory write them: ``messages`` of ``role`` and
+``content``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from mmdata.store.encode import FlatRows
 __all__ = ["Messages", "read_media_and_extra"]
 
 _LISTS: Final = ("images", "image", "videos", "video")
-_BESIDE: Final = frozenset({"id", "messages", "images", "videos", "audios", "image", "video", "audio"})
+_BESIDE: Final = frozenset(
+    {"id", "messages", "images", "videos", "audios", "image", "video", "audio"}
+)
 
 
 @registry.register("messages")
@@ -29,11 +33,14 @@ _BESIDE: Final = frozenset({"id", "messages", "images", "videos", "audios", "ima
 class Messages(JsonSource):
     """Chat messages. ``dataset_name`` is what rows have in the column ``source``.
 
-    ``content`` is a string, in which ``<image>`` and ``<video>`` stand for the files that ``images`` and ``videos``
-    list, or an array of parts that bring their own. A message's ``loss`` says whether it is trained on.
+    ``content`` is a string, in which ``<image>`` and ``<video>`` stand for the files that
+    ``images`` and ``videos`` list, or an array of parts that bring their own. A message's ``loss``
+    says whether it is trained on.
     """
 
-    summary: ClassVar[str] = "chat messages with role and content: OpenAI, Hugging Face, LLaMA-Factory, ms-swift 3"
+    summary: ClassVar[str] = (
+        "chat messages with role and content: OpenAI, Hugging Face, LLaMA-Factory, ms-swift 3"
+    )
     shape: ClassVar[str] = (
         '[{"messages": [{"role": "user", "content": "<image>What is it?"}, '
         '{"role": "assistant", "content": "A cup."}], "images": ["1.jpg"]}]'
@@ -52,7 +59,10 @@ class Messages(JsonSource):
         if not value.get("messages"):
             raise RecordError("'messages' is absent or empty", reason="no_conversation")
         return converse(
-            Chat(read_turns(value["messages"], "role", "content"), **read_media_and_extra(value, record, _BESIDE)),
+            Chat(
+                read_turns(value["messages"], "role", "content"),
+                **read_media_and_extra(value, record, _BESIDE),
+            ),
             record,
             self.dataset_name,
         )
@@ -63,11 +73,16 @@ class Messages(JsonSource):
 
 
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
-    return read_chats(values, records, turns_fields=("messages",), mapped_fields=_BESIDE, has_system=False)
+    return read_chats(
+        values, records, turns_fields=("messages",), mapped_fields=_BESIDE, has_system=False
+    )
 
 
-def read_media_and_extra(value: dict[str, Any], record: Record, mapped_fields: frozenset[str]) -> dict[str, Any]:
-    """Return what a Chat takes besides turns: the media that a record lists, and as ``extra`` what is not mapped.
+def read_media_and_extra(
+    value: dict[str, Any], record: Record, mapped_fields: frozenset[str]
+) -> dict[str, Any]:
+    """Return what a Chat takes besides turns: the media that a record lists, and as ``extra`` what
+    is not mapped.
 
     Raises:
         RecordError: audio is among the media.

@@ -1,9 +1,9 @@
 r"""Qwen-VL's own conversations: images, phrases and boxes are marked inside the text.
 
-``Picture 1: <img>a.jpg</img>\n`` is an image; the label and the newline after it are the mark's. A phrase and its
-boxes, ``<ref>dog</ref><box>(1,2),(3,4)</box>``, are a region of the image last shown; a phrase without box is a region
-without boxes, a box without phrase one without words. Four-cornered ``<quad>`` areas have no place in the schema and
-are refused.
+``Picture 1: <img>a.jpg</img>\n`` is an image; the label and the newline after it are the mark's. A
+phrase and its boxes, ``<ref>dog</ref><box>(1,2),(3,4)</box>``, are a region of the image last
+shown; a phrase without box is a region without boxes, a box without phrase one without words.
+Four-cornered ``<quad>`` areas have no place in the schema and are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from mmdata.formats._flat import NotPlainError, TurnColumns, require
 from mmdata.formats._format import Sample
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping, unmapped_fields
-from mmdata.formats._turns import ROLES, add_turn_fields, leftover_fields, require_answer, require_turns, role_of
+from mmdata.formats._turns import (
+    ROLES,
+    add_turn_fields,
+    leftover_fields,
+    require_answer,
+    require_turns,
+    role_of,
+)
 from mmdata.schema import Box, Conversation, Image, Media, Message, Part, Region, Text
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
@@ -29,9 +36,13 @@ __all__ = ["QwenVl"]
 
 _IMAGE: Final = re.compile(r"((?:Picture [0-9]{1,6}: ?)?<img>.*?</img>\n?)", re.DOTALL)
 _REFERENCE: Final = re.compile(r"(?:Picture ([0-9]{1,6}): ?)?<img>(.*?)</img>\n?", re.DOTALL)
-_REGION: Final = re.compile(r"<ref>(.*?)</ref>((?:<box>.*?</box>)*)|((?:<box>.*?</box>)+)", re.DOTALL)
+_REGION: Final = re.compile(
+    r"<ref>(.*?)</ref>((?:<box>.*?</box>)*)|((?:<box>.*?</box>)+)", re.DOTALL
+)
 _BOX: Final = re.compile(r"<box>(.*?)</box>", re.DOTALL)
-_CORNERS: Final = re.compile(r" *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *, *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *")
+_CORNERS: Final = re.compile(
+    r" *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *, *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *"
+)
 _STRAY: Final = re.compile(r"</?(?:img|ref|box|quad)>")
 _OTHER_MARKS: Final = re.compile(r"</?(?:ref|box|quad)>|<image>")
 _MAPPED_FIELDS: Final = frozenset({"id", "conversations"})
@@ -42,11 +53,13 @@ _MAPPED_FIELDS: Final = frozenset({"id", "conversations"})
 class QwenVl(JsonSource):
     """Qwen-VL's conversations. ``dataset_name`` is what rows have in the column ``source``.
 
-    ``grid`` is what the numbers in boxes are divided by: 1000 as Qwen-VL's documentation says, or 999 as ms-swift 2 and
-    Qwen-VL's evaluation scripts have it.
+    ``grid`` is what the numbers in boxes are divided by: 1000 as Qwen-VL's documentation says, or
+    999 as ms-swift 2 and Qwen-VL's evaluation scripts have it.
     """
 
-    summary: ClassVar[str] = "Qwen-VL conversations with images, phrases and boxes marked in the text"
+    summary: ClassVar[str] = (
+        "Qwen-VL conversations with images, phrases and boxes marked in the text"
+    )
     shape: ClassVar[str] = (
         '[{"id": "1", "conversations": [{"from": "user", "value": "Picture 1: <img>1.jpg</img>\\nFind the dog."}, '
         '{"from": "assistant", "value": "<ref>dog</ref><box>(12,30),(480,999)</box>"}]}]'
@@ -72,14 +85,22 @@ class QwenVl(JsonSource):
         pictures = _Pictures(int(self.grid))
         messages = [_message(turn, pictures) for turn in turns]
         require_answer(messages)
-        extra = add_turn_fields(unmapped_fields(value, record, _MAPPED_FIELDS), leftover_fields(turns))
+        extra = add_turn_fields(
+            unmapped_fields(value, record, _MAPPED_FIELDS), leftover_fields(turns)
+        )
         name = conversation_id(record)
         require_turns(messages, name)
-        return Conversation(name, tuple(messages), tuple(pictures.media), self.dataset_name, extra=extra)
+        return Conversation(
+            name, tuple(messages), tuple(pictures.media), self.dataset_name, extra=extra
+        )
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
-        """Return the conversations of records column by column, where all of them are plain and speak of no boxes."""
-        return flatten_with(_read, records, self.dataset_name, marks=(), refused=("<image>", "<img>", "</img>"))
+        """Return the conversations of records column by column, where all of them are plain and
+        speak of no boxes.
+        """
+        return flatten_with(
+            _read, records, self.dataset_name, marks=(), refused=("<image>", "<img>", "</img>")
+        )
 
 
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
@@ -107,7 +128,10 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
         texts=texts,
         images=images,
         videos=[()] * len(values),
-        extras=[unmapped_fields(value, record, _MAPPED_FIELDS) for value, record in zip(values, records, strict=True)],
+        extras=[
+            unmapped_fields(value, record, _MAPPED_FIELDS)
+            for value, record in zip(values, records, strict=True)
+        ],
         placed=placed,
     )
 
@@ -117,11 +141,16 @@ def _encode_parts(text: str, pictures: _Pictures) -> list[tuple[int, Any]]:
         parts = fill(text, _IMAGE, pictures.take)
     except RecordError:
         raise NotPlainError from None
-    require(not any(isinstance(part, Text) and "<img" in part.text for part in parts) and "</img>" in text)
+    require(
+        not any(isinstance(part, Text) and "<img" in part.text for part in parts)
+        and "</img>" in text
+    )
     found: list[tuple[int, Any]] = []
     for part in parts:
         assert isinstance(part, (Text, Image)), "regions are read one by one"
-        found.append((0, part.text) if isinstance(part, Text) else (PART_CODES["image"], part.media))
+        found.append(
+            (0, part.text) if isinstance(part, Text) else (PART_CODES["image"], part.media)
+        )
     return found
 
 
@@ -134,7 +163,9 @@ class _Pictures:
         self.shown = 0  # the image that was last met in the text: regions speak of it
 
     def take(self, mark: str) -> Part:
-        """Return the part for an image's mark; a number met before with the same file is the same image."""
+        """Return the part for an image's mark; a number met before with the same file is the same
+        image.
+        """
         found = _REFERENCE.fullmatch(mark)
         assert found
         path, new = found[2], len(self.media) + 1
@@ -144,7 +175,9 @@ class _Pictures:
         if number == new:
             self.media.append(Media("image", path))
         elif not 0 < number < new or self.media[number - 1].path != path:
-            raise RecordError(f"{mark!r} is picture {new} of the conversation", reason="media_mismatch")
+            raise RecordError(
+                f"{mark!r} is picture {new} of the conversation", reason="media_mismatch"
+            )
         return Image(number - 1)
 
 
@@ -165,7 +198,9 @@ def _regions(text: str, pictures: _Pictures) -> Iterator[Part]:
     done = 0
     for found in _REGION.finditer(text):
         yield from _words(text[done : found.start()])
-        boxes = tuple(_box(numbers, pictures.grid) for numbers in _BOX.findall(found[2] or found[3] or ""))
+        boxes = tuple(
+            _box(numbers, pictures.grid) for numbers in _BOX.findall(found[2] or found[3] or "")
+        )
         yield Region(found[1] or "", boxes, pictures.shown)
         done = found.end()
     yield from _words(text[done:])
@@ -174,9 +209,14 @@ def _regions(text: str, pictures: _Pictures) -> Iterator[Part]:
 def _words(text: str) -> Iterator[Text]:
     if stray := _STRAY.search(text):
         reason = "malformed" if "img" in stray[0] or "ref" in stray[0] else "bad_box"
-        raise RecordError(f"{stray[0]} stands alone or is not supported: {text[stray.start() :][:60]!r}", reason=reason)
+        raise RecordError(
+            f"{stray[0]} stands alone or is not supported: {text[stray.start() :][:60]!r}",
+            reason=reason,
+        )
     if "<image>" in text:
-        raise RecordError("an <image> placeholder was left unconverted in the text", reason="media_mismatch")
+        raise RecordError(
+            "an <image> placeholder was left unconverted in the text", reason="media_mismatch"
+        )
     if text:
         yield Text(text)
 
@@ -184,6 +224,8 @@ def _words(text: str) -> Iterator[Text]:
 def _box(numbers: str, grid: int) -> Box:
     corners = _CORNERS.fullmatch(numbers)
     if corners is None:
-        raise RecordError(f"a box is written (x1,y1),(x2,y2), found {numbers[:60]!r}", reason="bad_box")
+        raise RecordError(
+            f"a box is written (x1,y1),(x2,y2), found {numbers[:60]!r}", reason="bad_box"
+        )
     x1, y1, x2, y2 = (int(number) / grid for number in corners.groups())
     return x1, y1, x2, y2

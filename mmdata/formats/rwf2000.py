@@ -1,8 +1,8 @@
 """RWF-2000: surveillance clips in folders that say whether they show a fight.
 
-Label and split come from the names of folders alone, in both namings in use: ``train/Fight`` (the Kaggle mirror) and
-``train/Train_NonFight`` (the authors' archive), whatever their case. The prompt and the answers are those of
-MindFormers' ``rwf2000_process.py``.
+Label and split come from the names of folders alone, in both namings in use: ``train/Fight`` (the
+Kaggle mirror) and ``train/Train_NonFight`` (the authors' archive), whatever their case. The prompt
+and the answers are those of MindFormers' ``rwf2000_process.py``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _PROMPTS: Final = {
     "en": "Decide whether the video contains violence. Output 1 if it does, and 0 if it does not.",
 }
 _CONTAINERS: Final = re.compile(
-    r".*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)", re.IGNORECASE | re.DOTALL
+    r".*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)",
+    re.IGNORECASE | re.DOTALL,
 )
 _SPLITS: Final[dict[str, Split]] = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
@@ -47,11 +48,13 @@ _CLIP: Final = re.compile(r"(.*)_([0-9]+)", re.DOTALL)
 class Rwf2000:
     """The RWF-2000 folder tree; a clip is a record.
 
-    ``prompt`` overrides the question of ``language`` (zh, en); ``answers`` are those for a fight and for none;
-    ``dataset_name`` is what rows have in the column ``source``.
+    ``prompt`` overrides the question of ``language`` (zh, en); ``answers`` are those for a fight
+    and for none; ``dataset_name`` is what rows have in the column ``source``.
     """
 
-    summary: ClassVar[str] = "RWF-2000: clips in folders by split and class, to questions about violence"
+    summary: ClassVar[str] = (
+        "RWF-2000: clips in folders by split and class, to questions about violence"
+    )
     shape: ClassVar[str] = "RWF-2000/{train,val}/{Fight,NonFight}/<source video>_<clip number>.avi"
 
     language: Literal["zh", "en"] = "zh"
@@ -65,8 +68,15 @@ class Rwf2000:
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
-        """Return whether the sources are folders without JSON files, with a class folder below them."""
-        folders = (path for source in sample.sources for path in [source, *source.rglob("*")] if path.is_dir())
+        """Return whether the sources are folders without JSON files, with a class folder below
+        them.
+        """
+        folders = (
+            path
+            for source in sample.sources
+            for path in [source, *source.rglob("*")]
+            if path.is_dir()
+        )
         return not sample.head and any(_CLASS.fullmatch(folder.name) for folder in folders)
 
     def media_root(self, sources: Sequence[Path]) -> Path:
@@ -78,9 +88,11 @@ class Rwf2000:
         return []
 
     def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
-        """Yield a record for each clip of the folders, sorted by path; what is no clip of a known class is a reject.
+        """Yield a record for each clip of the folders, sorted by path; what is no clip of a known
+        class is a reject.
 
-        Files of an operating system, hidden files and files outside class folders that are no videos are passed over.
+        Files of an operating system, hidden files and files outside class folders that are no
+        videos are passed over.
 
         Raises:
             UsageError: a source is no folder.
@@ -108,7 +120,9 @@ class Rwf2000:
         question = user(Video(0), self.prompt or _PROMPTS[self.language])
         media = (Media("video", str(path)),)
         split = record.value["split"]
-        return Conversation(str(record.id), (question, assistant(answer)), media, self.dataset_name, split, extra)
+        return Conversation(
+            str(record.id), (question, assistant(answer)), media, self.dataset_name, split, extra
+        )
 
     def candidates(self, path: str, origin: Origin) -> Sequence[str]:
         """Return the path: it was found by walking."""
@@ -122,7 +136,8 @@ def _is_of_a_system(entry: os.DirEntry[str]) -> bool:
 def _item(path: str, relative: str, placed: str) -> Record | Reject | None:
     """Return the record or the reject that a file is; None for a file that is not of the data.
 
-    ``placed`` is the relative path below the root's own name, which may be that of a split or a class.
+    ``placed`` is the relative path below the root's own name, which may be that of a split or a
+    class.
     """
     *folders, name = placed.split("/")
     is_clip = _CONTAINERS.fullmatch(name) is not None
@@ -131,7 +146,9 @@ def _item(path: str, relative: str, placed: str) -> Record | Reject | None:
         return None
     if not _is_text(path):
         printable = os.fsencode(path).decode(errors="backslashreplace")
-        return Reject(0, printable, None, Reason.BAD_ENCODING, "the file's name is not UTF-8; rename it")
+        return Reject(
+            0, printable, None, Reason.BAD_ENCODING, "the file's name is not UTF-8; rename it"
+        )
     if not is_clip or name.startswith("."):
         detail = f"{name!r} is {'a hidden file' if is_clip else 'no video'}"
         return Reject(0, path, relative, Reason.UNSUPPORTED_MEDIA, detail)
@@ -153,11 +170,15 @@ def _label(folders: Sequence[str]) -> str | None:
 
 
 def _split(folders: Sequence[str]) -> Split | None:
-    """Return the split that the innermost split folder and the prefix of the class folder say; None if they differ."""
+    """Return the split that the innermost split folder and the prefix of the class folder say; None
+    if they differ.
+    """
     named = [_SPLITS[folder.lower()] for folder in folders if folder.lower() in _SPLITS][-1:]
-    prefixed = [_SPLITS[found[1].lower()] for folder in folders if (found := _CLASS.fullmatch(folder)) and found[1]][
-        -1:
-    ]
+    prefixed = [
+        _SPLITS[found[1].lower()]
+        for folder in folders
+        if (found := _CLASS.fullmatch(folder)) and found[1]
+    ][-1:]
     said = {*named, *prefixed}
     return said.pop() if len(said) == 1 else None
 

@@ -1,4 +1,6 @@
-"""ShareGPT conversations: ``conversations`` of ``from`` and ``value``, or ``conversation`` of question and answer."""
+"""ShareGPT conversations: ``conversations`` of ``from`` and ``value``, or ``conversation`` of
+question and answer.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ __all__ = ["TURNS", "ShareGpt", "prepend_system", "read_any_turns", "turns_field
 
 TURNS: Final = ("messages", "conversations", "conversation")
 """The fields that may hold the turns; the first that does is read."""
-_BESIDE: Final = frozenset({"id", "system", "images", "videos", "audios", "image", "video", "audio"})
+_BESIDE: Final = frozenset(
+    {"id", "system", "images", "videos", "audios", "image", "video", "audio"}
+)
 
 
 @registry.register("sharegpt")
@@ -33,7 +37,9 @@ class ShareGpt(JsonSource):
     ``dataset_name`` is what rows have in the column ``source``.
     """
 
-    summary: ClassVar[str] = "ShareGPT conversations, LLaMA-Factory's and ms-swift's, with or without media"
+    summary: ClassVar[str] = (
+        "ShareGPT conversations, LLaMA-Factory's and ms-swift's, with or without media"
+    )
     shape: ClassVar[str] = (
         '[{"conversations": [{"from": "human", "value": "<image>What is it?"}, '
         '{"from": "gpt", "value": "A cup."}], "images": ["1.jpg"]}]'
@@ -43,11 +49,15 @@ class ShareGpt(JsonSource):
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
-        """Return whether the records have ``conversation``, or ``conversations`` without fields and marks of others."""
+        """Return whether the records have ``conversation``, or ``conversations`` without fields and
+        marks of others.
+        """
         if sample.every("conversation"):
             return True
         others = (
-            sample.some("image", "model", "video") or "<img>" in str(sample.records) or "<box>" in str(sample.records)
+            sample.some("image", "model", "video")
+            or "<img>" in str(sample.records)
+            or "<box>" in str(sample.records)
         )
         return sample.every("conversations") and not others
 
@@ -59,7 +69,9 @@ class ShareGpt(JsonSource):
             raise RecordError("'conversations' is absent or empty", reason="no_conversation")
         found = prepend_system(read_any_turns(value[field]), value)
         return converse(
-            Chat(found, **read_media_and_extra(value, record, _BESIDE | {field})), record, self.dataset_name
+            Chat(found, **read_media_and_extra(value, record, _BESIDE | {field})),
+            record,
+            self.dataset_name,
         )
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
@@ -77,11 +89,17 @@ def turns_field(value: dict[str, Any]) -> str | None:
 
 
 def read_any_turns(value: object) -> list[Turn]:
-    """Return the turns of a list of messages or of question and answer pairs, whichever spelling they have."""
+    """Return the turns of a list of messages or of question and answer pairs, whichever spelling
+    they have.
+    """
     first = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
     if "human" in first and "assistant" in first:
         return read_pairs(value, "human", "assistant")
-    return read_turns(value, "role", "content") if "role" in first else read_turns(value, "from", "value")
+    return (
+        read_turns(value, "role", "content")
+        if "role" in first
+        else read_turns(value, "from", "value")
+    )
 
 
 def prepend_system(found: list[Turn], value: dict[str, Any]) -> list[Turn]:
@@ -92,5 +110,7 @@ def prepend_system(found: list[Turn], value: dict[str, Any]) -> list[Turn]:
     if not isinstance(text, str):
         raise RecordError(f"'system' must be a string, found {json_type(text)}")
     if found[0].role == "system":
-        raise RecordError("the record has a field 'system' and a turn of the system's", reason="role_order")
+        raise RecordError(
+            "the record has a field 'system' and a turn of the system's", reason="role_order"
+        )
     return [Turn("system", text), *found]

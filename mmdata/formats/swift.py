@@ -1,4 +1,6 @@
-"""ms-swift's records: ``query``, ``response`` and ``history`` with media beside them, and all spellings it converts."""
+"""ms-swift's records: ``query``, ``response`` and ``history`` with media beside them, and all
+spellings it converts.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +52,13 @@ _LONGEST_LITERAL: Final = 1 << 20
 class Swift(JsonSource):
     """ms-swift's records, old and new. ``dataset_name`` is what rows have in the column ``source``.
 
-    Column names may be any of ms-swift's other spellings; where two fields would be the same column, neither is.
+    Column names may be any of ms-swift's other spellings; where two fields would be the same
+    column, neither is.
     """
 
-    summary: ClassVar[str] = "ms-swift: query, response, history and media; also its messages and ShareGPT forms"
+    summary: ClassVar[str] = (
+        "ms-swift: query, response, history and media; also its messages and ShareGPT forms"
+    )
     shape: ClassVar[str] = (
         '{"query": "What is it?", "response": "A cup.", "history": [["Hello", "Hi"]], "videos": ["1.mp4"]}'
     )
@@ -62,10 +67,16 @@ class Swift(JsonSource):
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
-        """Return whether the records have a query and a response by ms-swift's names, and are of no other format."""
+        """Return whether the records have a query and a response by ms-swift's names, and are of no
+        other format.
+        """
         keys = {key.lower() for record in sample.records for key in record}
         others = {"img", "video_name", *TURNS}
-        return bool(keys & {*_COLUMNS["query"]}) and bool(keys & {*_COLUMNS["response"]}) and not keys & others
+        return (
+            bool(keys & {*_COLUMNS["query"]})
+            and bool(keys & {*_COLUMNS["response"]})
+            and not keys & others
+        )
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""
@@ -80,7 +91,9 @@ class Swift(JsonSource):
                 mapped_fields -= {"response"}
         _refuse_marks(found, value)
         return converse(
-            Chat(prepend_system(found, value), **read_media_and_extra(value, record, mapped_fields)),
+            Chat(
+                prepend_system(found, value), **read_media_and_extra(value, record, mapped_fields)
+            ),
             record,
             self.dataset_name,
         )
@@ -91,16 +104,24 @@ class Swift(JsonSource):
 
 
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
-    """Return the columns of records whose fields have ms-swift's own names, none of the other spellings."""
+    """Return the columns of records whose fields have ms-swift's own names, none of the other
+    spellings.
+    """
     names = set().union(*values)
     is_turns = any(field in names for field in TURNS)
     columns = _BESIDE if is_turns else _COLUMNS
     spellings = {name for column in columns for name in _COLUMNS[column]} - {*columns}
-    require(not any(name in spellings or (name != name.lower() and name.lower() in _ALL) for name in names))
+    require(
+        not any(
+            name in spellings or (name != name.lower() and name.lower() in _ALL) for name in names
+        )
+    )
     require("objects" not in names and "audios" not in names)
     if is_turns:
         mapped = frozenset({"id", *_BESIDE})
-        return read_chats(values, records, turns_fields=TURNS, mapped_fields=mapped, has_system=True)
+        return read_chats(
+            values, records, turns_fields=TURNS, mapped_fields=mapped, has_system=True
+        )
     return _read_queries(values, records)
 
 
@@ -127,7 +148,10 @@ def _read_queries(values: Sequence[dict[str, Any]], records: Sequence[Record]) -
         texts=texts,
         images=read_media_lists(values, "image"),
         videos=read_media_lists(values, "video"),
-        extras=[unmapped_fields(value, record, mapped) for value, record in zip(values, records, strict=True)],
+        extras=[
+            unmapped_fields(value, record, mapped)
+            for value, record in zip(values, records, strict=True)
+        ],
     )
 
 
@@ -137,8 +161,15 @@ def _two(pair: object) -> list[Any]:
 
 
 def _refuse_marks(turns: Iterable[Turn], value: dict[str, Any]) -> None:
-    """Refuse a record whose words are left open for its ``objects``: a model would learn to say the marks."""
-    open_words = [mark for turn in turns for mark in _MARKS if isinstance(turn.content, str) and mark in turn.content]
+    """Refuse a record whose words are left open for its ``objects``: a model would learn to say the
+    marks.
+    """
+    open_words = [
+        mark
+        for turn in turns
+        for mark in _MARKS
+        if isinstance(turn.content, str) and mark in turn.content
+    ]
     if value.get("objects") and open_words:
         raise RecordError(
             f"{open_words[0]} stands for one of 'objects', which are not read; the format qwen_vl reads boxes in text",
@@ -151,12 +182,15 @@ def _rename_columns(value: dict[str, Any], columns: Iterable[str]) -> dict[str, 
     column_of = {alias: column for column in columns for alias in _COLUMNS[column]}
     names = [column_of.get(key.lower(), key) for key in value]
     return {
-        name if names.count(name) == 1 else key: found for name, (key, found) in zip(names, value.items(), strict=True)
+        name if names.count(name) == 1 else key: found
+        for name, (key, found) in zip(names, value.items(), strict=True)
     }
 
 
 def _alpaca(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with Alpaca's ``instruction`` and ``input`` as one query; any other as it is."""
+    """Return a record with Alpaca's ``instruction`` and ``input`` as one query; any other as
+    it is.
+    """
     task, text, answer = value.get("instruction"), value.get("input") or "", value.get("output")
     others = {key.lower() for key in value} & {*_COLUMNS["query"]} - {"instruction", "input"}
     if not isinstance(task, str) or not isinstance(text, str) or "input" not in value or others:
@@ -169,22 +203,32 @@ def _alpaca(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(value: dict[str, Any]) -> list[Turn]:
-    """Return the turns of ``history``, ``query`` and ``response``; of several responses the first."""
+    """Return the turns of ``history``, ``query`` and ``response``; of several responses the
+    first.
+    """
     response = _column(value, "response")
     answer = response[0] if isinstance(response, list) and response else response
     if answer is None or answer == []:
-        raise RecordError("'response' is missing: there is no answer to learn from", reason="no_conversation")
+        raise RecordError(
+            "'response' is missing: there is no answer to learn from", reason="no_conversation"
+        )
     query = _column(value, "query", "")
     for name, text in (("query", query), ("response", answer)):
         if not isinstance(text, str):
             raise RecordError(f"{name!r} must be a string, found {json_type(text)}")
-    return [*read_pairs(_history(value.get("history")), 0, 1), Turn("user", query), Turn("assistant", answer)]
+    return [
+        *read_pairs(_history(value.get("history")), 0, 1),
+        Turn("user", query),
+        Turn("assistant", answer),
+    ]
 
 
 def _column(value: dict[str, Any], name: str, default: Any = None) -> Any:
     """Return the field that is a column; several that could be are none of them."""
     if name not in value and (several := [key for key in value if key.lower() in _COLUMNS[name]]):
-        raise RecordError(f"{' and '.join(map(repr, several))} could all be the {name}; keep one of them")
+        raise RecordError(
+            f"{' and '.join(map(repr, several))} could all be the {name}; keep one of them"
+        )
     return value.get(name, default)
 
 
@@ -195,13 +239,17 @@ def _history(history: object) -> object:
     if not isinstance(history, str):
         return history
     if len(history) > _LONGEST_LITERAL:
-        raise RecordError(f"'history' is a literal of {len(history)} characters, more than {_LONGEST_LITERAL}")
+        raise RecordError(
+            f"'history' is a literal of {len(history)} characters, more than {_LONGEST_LITERAL}"
+        )
     try:
         found = _as_json(ast.literal_eval(history))
         if not isinstance(found, list) or not all(isinstance(pair, list) for pair in found):
             raise ValueError("something else")
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise RecordError(f"'history' is a string but no list of pairs: {history[:60]!r}") from error
+        raise RecordError(
+            f"'history' is a string but no list of pairs: {history[:60]!r}"
+        ) from error
     if not is_clean(found):
         raise RecordError("'history' holds a NUL or a lone surrogate", reason="bad_encoding")
     return found
@@ -211,7 +259,8 @@ def _as_json(value: Any) -> Any:
     """Return a literal's value as JSON would have it.
 
     Raises:
-        ValueError: JSON has none such: bytes, sets, complex numbers, keys that are no strings, numbers without end.
+        ValueError: JSON has none such: bytes, sets, complex numbers, keys that are no strings,
+            numbers without end.
     """
     if isinstance(value, (list, tuple)):
         return [_as_json(item) for item in value]

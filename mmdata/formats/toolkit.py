@@ -1,19 +1,25 @@
-"""What a format is made of: everything that the formats of this package use, for those who write their own.
+"""What a format is made of: everything that the formats of this package use, for those who write
+their own.
 
-A format is a frozen dataclass that follows :class:`Format`. Most formats read JSON: they inherit :class:`JsonSource`,
-which finds files, reads records one by one and accounts for broken ones, and add ``conversation(record)``. The page
-``docs/write_a_format.md`` leads through one from the first line to the installed package;
+A format is a frozen dataclass that follows :class:`Format`. Most formats read JSON: they inherit
+:class:`JsonSource`, which finds files, reads records one by one and accounts for broken ones, and
+add ``conversation(record)``. The page ``docs/write_a_format.md`` leads through one from the first
+line to the installed package;
 :func:`mmdata.testing.check_format` checks it.
 
 Reading a record
-    :func:`mapping`, :func:`conversation_id`, :func:`json_type`, :func:`media_paths`, :func:`media_of`,
-    :func:`medium_of`; what is not read goes to ``extra``: :func:`unmapped_fields`, :func:`add_fields`.
+    :func:`mapping`, :func:`conversation_id`, :func:`json_type`, :func:`media_paths`,
+    :func:`media_of`,
+    :func:`medium_of`; what is not read goes to ``extra``: :func:`unmapped_fields`,
+    :func:`add_fields`.
 Turns and their media
     :func:`role_of`, :class:`Turn`, :class:`Chat` and :func:`converse` for chats; :func:`fill` and
-    :class:`MediaCursor` for placeholders in any text; :func:`insert_before_question`, :func:`require_answer`,
+    :class:`MediaCursor` for placeholders in any text; :func:`insert_before_question`,
+    :func:`require_answer`,
     :func:`require_turns`.
 Many records at once
-    :class:`TurnColumns`, :func:`flatten_with`, :func:`flatten_turns`, :func:`read_chats`, :func:`read_media_lists`,
+    :class:`TurnColumns`, :func:`flatten_with`, :func:`flatten_turns`, :func:`read_chats`,
+    :func:`read_media_lists`,
     :func:`require`. A format without ``flatten`` is right, too, and takes several times as long.
 """
 
@@ -106,7 +112,8 @@ __all__ = [
 def register(name: str) -> Callable[[type[Format]], type[Format]]:
     """Return a decorator that makes a class the format ``name`` in this process.
 
-    An installed package needs no decorator: its entry point in the group ``mmdata.formats`` says the name.
+    An installed package needs no decorator: its entry point in the group ``mmdata.formats`` says
+    the name.
 
     Raises:
         ValueError: the name is taken.

@@ -1,7 +1,8 @@
-"""LLaVA-Video-178K: captions, open-ended and multiple-choice questions about videos, in buckets by length and source.
+"""LLaVA-Video-178K: captions, open-ended and multiple-choice questions about videos, in buckets by
+length and source.
 
-The records are LLaVA's; the placeholder of a video is ``<image>``, its path is relative to the bucket's folder, and in
-the ``llava_hound`` part it names a folder of frames.
+The records are LLaVA's; the placeholder of a video is ``<image>``, its path is relative to the
+bucket's folder, and in the ``llava_hound`` part it names a folder of frames.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class Video178k(JsonSource):
     ``dataset_name`` is what rows have in the column ``source``.
     """
 
-    summary: ClassVar[str] = "LLaVA-Video-178K: captions, open-ended and multiple-choice questions about videos"
+    summary: ClassVar[str] = (
+        "LLaVA-Video-178K: captions, open-ended and multiple-choice questions about videos"
+    )
     shape: ClassVar[str] = (
         "0_30_s_academic_v0_1/0_30_s_academic_v0_1_cap_processed.json: "
         '[{"id": "RW587", "data_source": "0_30_s_academic_v0_1", "video": "academic_source/Charades/RW587.mp4", '
@@ -51,7 +54,9 @@ class Video178k(JsonSource):
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""
         return converse(record, self.dataset_name)
 
-    def runs(self, sources: Sequence[Path], ways: Sequence[Way] = WAYS) -> Iterator[list[Record | Reject]]:
+    def runs(
+        self, sources: Sequence[Path], ways: Sequence[Way] = WAYS
+    ) -> Iterator[list[Record | Reject]]:
         """Yield the records in order, in lists of what was read together."""
         return super().runs(sources, ways)
 
@@ -60,7 +65,9 @@ class Video178k(JsonSource):
         return flatten_llava(records, self.dataset_name)
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path below the bucket's folder, below the root, and below the folder ``data_source`` names."""
+        """Yield the path below the bucket's folder, below the root, and below the folder
+        ``data_source`` names.
+        """
         yield from below_folder(path, origin)
         yield path
         bucket = origin.extra.get("data_source")

@@ -1,4 +1,6 @@
-"""VideoChatGPT's benchmark questions: ``video_name``, a question or two paraphrases of one, and an answer."""
+"""VideoChatGPT's benchmark questions: ``video_name``, a question or two paraphrases of one, and an
+answer.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,15 @@ _SUFFIXES: Final = (".mp4", ".MP4", ".mkv", ".avi", ".mov", ".webm")
 class VideoChatGpt(JsonSource):
     """VideoChatGPT's Generic, Temporal and Consistency questions.
 
-    ``dataset_name`` is what rows have in the column ``source``. ``folder`` is where the videos lie below the media
-    root. A Consistency row gives a record for each paraphrase; both carry the row's number as ``group`` in ``extra``.
+    ``dataset_name`` is what rows have in the column ``source``. ``folder`` is where the videos lie
+    below the media root. A Consistency row gives a record for each paraphrase; both carry the row's
+    number as ``group`` in ``extra``.
     """
 
     summary: ClassVar[str] = "VideoChatGPT's benchmark: questions about videos, paraphrases apart"
-    shape: ClassVar[str] = '[{"video_name": "v_abc", "question": "What happens?", "answer": "Rain."}]'
+    shape: ClassVar[str] = (
+        '[{"video_name": "v_abc", "question": "What happens?", "answer": "Rain."}]'
+    )
 
     dataset_name: str = "videochatgpt"
     folder: str = "Test_Videos"
@@ -49,8 +54,12 @@ class VideoChatGpt(JsonSource):
         """Return whether the records have a ``video_name`` and an ``answer``."""
         return sample.every("video_name", "answer")
 
-    def runs(self, sources: Sequence[Path], ways: Sequence[Way] = (read_strictly,)) -> Iterator[list[Record | Reject]]:
-        """Yield a record for each question of each row, numbered through, in lists of what was read together."""
+    def runs(
+        self, sources: Sequence[Path], ways: Sequence[Way] = (read_strictly,)
+    ) -> Iterator[list[Record | Reject]]:
+        """Yield a record for each question of each row, numbered through, in lists of what was read
+        together.
+        """
         for file in self.files(sources):
             number = 0
             for run in super().runs([file], ways):
@@ -60,7 +69,9 @@ class VideoChatGpt(JsonSource):
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_with(self._read, records, self.dataset_name, marks=(), refused=(), split="test")
+        return flatten_with(
+            self._read, records, self.dataset_name, marks=(), refused=(), split="test"
+        )
 
     def conversation(self, record: Record) -> Conversation:
         """Return one question about a video and its answer."""
@@ -76,7 +87,9 @@ class VideoChatGpt(JsonSource):
         media = (Media("video", self._path(value.get("video_name"))),)
         extra = {key: found for key, found in value.items() if key not in _MAPPED_FIELDS}
         messages = (user(Video(0), question), assistant(value["answer"]))
-        return Conversation(conversation_id(record), messages, media, self.dataset_name, "test", extra)
+        return Conversation(
+            conversation_id(record), messages, media, self.dataset_name, "test", extra
+        )
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path under the suffixes that the archive has, then without its folder."""
@@ -99,7 +112,10 @@ class VideoChatGpt(JsonSource):
             texts=texts,
             images=[()] * len(values),
             videos=[(self._path(name),) for name in names],
-            extras=[{key: found for key, found in value.items() if key not in _MAPPED_FIELDS} for value in values],
+            extras=[
+                {key: found for key, found in value.items() if key not in _MAPPED_FIELDS}
+                for value in values
+            ],
         )
 
     def _path(self, name: object) -> str:
@@ -113,7 +129,11 @@ class VideoChatGpt(JsonSource):
 def _questions(row: Record | Reject) -> Iterator[Record | Reject]:
     """Yield a row once, or once for each of its two paraphrases."""
     value: Any = row.value if isinstance(row, Record) else None
-    question_fields = [key for key in _QUESTIONS if value.get(key) not in _ABSENT] if isinstance(value, dict) else []
+    question_fields = (
+        [key for key in _QUESTIONS if value.get(key) not in _ABSENT]
+        if isinstance(value, dict)
+        else []
+    )
     if isinstance(row, Reject) or len(question_fields) < 2:
         yield row
         return
@@ -124,4 +144,8 @@ def _questions(row: Record | Reject) -> Iterator[Record | Reject]:
 
 
 def _renumber(item: Record | Reject, number: int) -> Record | Reject:
-    return replace(item, number=number) if isinstance(item, Record) else dataclasses.replace(item, record=number)
+    return (
+        replace(item, number=number)
+        if isinstance(item, Record)
+        else dataclasses.replace(item, record=number)
+    )

@@ -34,7 +34,9 @@ PINPOINTS: Final[tuple[Size, ...]] = ((336, 672), (672, 336), (672, 672), (1008,
 
 @checked
 def best_canvas(size: Size, pinpoints: Sequence[Size] = PINPOINTS) -> Size:
-    """Return the canvas that keeps most of a picture's pixels; among equals the least waste, then the first."""
+    """Return the canvas that keeps most of a picture's pixels; among equals the least waste, then
+    the first.
+    """
     return _best_canvas(size, pinpoints)
 
 
@@ -50,7 +52,9 @@ def _best_canvas(size: Size, pinpoints: Sequence[Size]) -> Size:
 
 
 def fit(size: Size, canvas: Size) -> Size:
-    """Return the size at which a picture fills its canvas in one direction and keeps its aspect, rounded up."""
+    """Return the size at which a picture fills its canvas in one direction and keeps its aspect,
+    rounded up.
+    """
     height, width = size
     across, down = canvas[1] / width, canvas[0] / height
     if across < down:
@@ -67,10 +71,12 @@ def views(
     *,
     fast: bool = False,
 ) -> Views:
-    """Return the whole picture squeezed to a square, then its tiles row by row: (views, side, side, 3) uint8.
+    """Return the whole picture squeezed to a square, then its tiles row by row: (views, side, side,
+    3) uint8.
 
-    The picture stands in the middle of its canvas, in black; an odd pixel of border goes below or to the right. The
-    views are the first ones of ``out``, where that is given. ``fast`` resizes by FFmpeg, see :mod:`mmdata.image.fast`.
+    The picture stands in the middle of its canvas, in black; an odd pixel of border goes below or
+    to the right. The views are the first ones of ``out``, where that is given. ``fast`` resizes by
+    FFmpeg, see :mod:`mmdata.image.fast`.
     """
     import numpy as np
     from PIL import Image
@@ -91,7 +97,9 @@ def views(
 
 
 def _cut(pixels: Pixels, y: int, x: int, tile: Pixels) -> None:
-    """Write to ``tile`` what of ``pixels`` is below ``y`` and right of ``x``; what is beyond them is black."""
+    """Write to ``tile`` what of ``pixels`` is below ``y`` and right of ``x``; what is beyond them
+    is black.
+    """
     height, width = tile.shape[:2]
     part = pixels[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
     tile[...] = 0
@@ -102,8 +110,8 @@ def _cut(pixels: Pixels, y: int, x: int, tile: Pixels) -> None:
 class FeatureGrid:
     """The features of a canvas and the part of them that is the picture.
 
-    ``rows`` and ``columns`` are those of the canvas; the picture is in ``top`` to ``bottom`` and ``left`` to ``right``
-    (ends not included), which may be empty for extreme shapes.
+    ``rows`` and ``columns`` are those of the canvas; the picture is in ``top`` to ``bottom`` and
+    ``left`` to ``right`` (ends not included), which may be empty for extreme shapes.
     """
 
     rows: int
@@ -121,11 +129,17 @@ class FeatureGrid:
 
 @checked
 def feature_grid(
-    size: Size, *, side: PositiveInt = 336, patch: PositiveInt = 14, pinpoints: Sequence[Size] = PINPOINTS
+    size: Size,
+    *,
+    side: PositiveInt = 336,
+    patch: PositiveInt = 14,
+    pinpoints: Sequence[Size] = PINPOINTS,
 ) -> FeatureGrid:
-    """Return the grid of a picture of ``size`` before and after unpadding, in features of ``patch`` pixels.
+    """Return the grid of a picture of ``size`` before and after unpadding, in features of ``patch``
+    pixels.
 
-    The rounding to 7 decimals is transformers' (since 4.49); without it common sizes lose two rows or columns.
+    The rounding to 7 decimals is transformers' (since 4.49); without it common sizes lose two rows
+    or columns.
     """
     return _feature_grid(size, side, patch, pinpoints)
 

@@ -24,8 +24,21 @@ __all__ = ["Source", "decode", "load", "size_of"]
 
 Source: TypeAlias = str | os.PathLike[str] | bytes
 
-# What data sets hold. Others stay closed: some of Pillow's readers start programs (EPS) or open further files.
-_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA")
+# What data sets hold. Others stay closed: some of Pillow's readers start programs (EPS) or open
+# further files.
+_FORMATS: Final = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+    "JPEG2000",
+    "PPM",
+    "ICO",
+    "TGA",
+)
 _ORIENTATION: Final = 0x0112  # EXIF tag
 _SIDEWAYS: Final = range(5, 9)  # its values that exchange width and height
 # What Pillow's readers raise on bytes that are not what they claim to be.
@@ -44,12 +57,14 @@ def decode(
 ) -> NDArray[np.uint8]:
     """Return the pixels of an image, (height, width, 3) uint8 RGB; of an animation its first frame.
 
-    Alpha is dropped, palettes, grey and CMYK are converted, 16-bit samples keep their high byte. ``draft`` (height,
-    width) lets a JPEG be decoded at a half, a quarter or an eighth while it stays at least that large.
-    ``upright=False`` leaves the EXIF orientation out, as some upstream programs do.
+    Alpha is dropped, palettes, grey and CMYK are converted, 16-bit samples keep their high byte.
+    ``draft`` (height, width) lets a JPEG be decoded at a half, a quarter or an eighth while it
+    stays at least that large. ``upright=False`` leaves the EXIF orientation out, as some upstream
+    programs do.
 
     Raises:
-        ImageError: with ``path`` and ``reason``: missing, empty, unreadable, cut short, or beyond ``limits``.
+        ImageError: with ``path`` and ``reason``: missing, empty, unreadable, cut short, or beyond
+            ``limits``.
     """
     import numpy as np
 
@@ -109,12 +124,16 @@ def _opened(source: Source, limits: Limits) -> Iterator[Image]:
     except Image.DecompressionBombError as error:
         raise _too_large(name, str(error), limits) from error
     except MemoryError as error:
-        raise ImageError(f"{name}: needs more memory than there is", path=name, reason="media_limit") from error
+        raise ImageError(
+            f"{name}: needs more memory than there is", path=name, reason="media_limit"
+        ) from error
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file", path=name, reason="missing_media") from error
     except _BROKEN as error:
         reason = "damaged_media" if "truncated" in str(error) else "unreadable_media"
-        raise ImageError(f"{name}: cannot be decoded as an image: {error}", path=name, reason=reason) from error
+        raise ImageError(
+            f"{name}: cannot be decoded as an image: {error}", path=name, reason=reason
+        ) from error
 
 
 def _file(source: Source, name: str) -> io.BytesIO | Path:
@@ -129,7 +148,9 @@ def _rgb(image: Image) -> Image:
 
     if not image.mode.startswith("I"):
         return image.convert("RGB")
-    high = np.asarray(image).astype(np.uint32) >> 8  # 16-bit grey, which Pillow's own conversion would clip at 255
+    high = (
+        np.asarray(image).astype(np.uint32) >> 8
+    )  # 16-bit grey, which Pillow's own conversion would clip at 255
     return fromarray(high.astype(np.uint8)).convert("RGB")
 
 

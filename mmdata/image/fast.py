@@ -1,4 +1,6 @@
-"""Resizing by FFmpeg: half of Pillow's time; on photographs a quarter of a grey level off on average, 20 at most."""
+"""Resizing by FFmpeg: half of Pillow's time; on photographs a quarter of a grey level off on
+average, 20 at most.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ __all__ = ["resize"]
 def resize(pixels: Pixels) -> Callable[[tuple[int, int]], Pixels]:
     """Return the function from a size (height, width) to ``pixels`` at that size.
 
-    The three colours are taken apart once, for all sizes: that is how FFmpeg has vector code to scale them.
+    The three colours are taken apart once, for all sizes: that is how FFmpeg has vector code to
+    scale them.
     """
     from av import VideoFrame
     from av.video.reformatter import VideoReformatter
@@ -31,4 +34,6 @@ def _resized(planes: VideoFrame, size: tuple[int, int]) -> Pixels:
 
     height, width = size
     scaled = VideoReformatter().reformat(planes, width, height, interpolation="BICUBIC", threads=1)
-    return cast("Pixels", VideoReformatter().reformat(scaled, format="rgb24", threads=1).to_ndarray())
+    return cast(
+        "Pixels", VideoReformatter().reformat(scaled, format="rgb24", threads=1).to_ndarray()
+    )

@@ -1,8 +1,9 @@
 """Ways to bring a picture or a frame to the square that a model sees, by name and open to others.
 
-Each is a function from (height, width, 3) uint8 pixels and a side to (side, side, 3) uint8; normalisation comes after.
-A template names the one that its model wants. Another package adds its own by :func:`register`, and by an entry point
-of the group ``mmdata.image.resizers`` makes it known by name to every process:
+Each is a function from (height, width, 3) uint8 pixels and a side to (side, side, 3) uint8;
+normalisation comes after. A template names the one that its model wants. Another package adds its
+own by :func:`register`, and by an entry point of the group ``mmdata.image.resizers`` makes it known
+by name to every process:
 
 >>> import numpy as np
 >>> get("squeeze")(np.zeros((20, 40, 3), np.uint8), 8).shape
@@ -32,21 +33,39 @@ if TYPE_CHECKING:
 
     from mmdata.image.transforms import Pixels
 
-__all__ = ["Resizer", "Shows", "crop", "crop_bilinear", "get", "names", "pad", "register", "resize_frames", "squeeze"]
+__all__ = [
+    "Resizer",
+    "Shows",
+    "crop",
+    "crop_bilinear",
+    "get",
+    "names",
+    "pad",
+    "register",
+    "resize_frames",
+    "squeeze",
+]
 
 Resize: TypeAlias = "Callable[[Pixels, int], Pixels]"
 Shows: TypeAlias = Literal["all", "center", "other"]
-"""What a square shows: ``all`` of the picture, squeezed; its ``center`` in its own aspect; or something ``other``.
+"""What a square shows: ``all`` of the picture, squeezed; its ``center`` in its own aspect; or
+something ``other``.
 
 FFmpeg can do the first two by itself, which is how frames are resized fast.
 """
 
-_MEAN_COLOR: Final = (122, 116, 104)  # int(255 * CLIP's mean), so that after normalisation the border is about zero
+_MEAN_COLOR: Final = (
+    122,
+    116,
+    104,
+)  # int(255 * CLIP's mean), so that after normalisation the border is about zero
 
 
 @dataclass(frozen=True, slots=True)
 class Resizer:
-    """A way to resize: ``resize`` from pixels and a side to a square, and what of the picture that ``shows``."""
+    """A way to resize: ``resize`` from pixels and a side to a square, and what of the picture that
+    ``shows``.
+    """
 
     resize: Resize
     shows: Shows = "other"
@@ -65,7 +84,8 @@ _registry: Registry[Resizer] = Registry(__name__, "way to resize")
 
 @checked
 def register(name: str, *, shows: Shows = "other") -> Callable[[Resize], Resize]:
-    """Return a decorator that makes a function known as the resizer ``name``; a name taken twice is a ``ValueError``.
+    """Return a decorator that makes a function known as the resizer ``name``; a name taken twice is
+    a ``ValueError``.
 
     An entry point names a :class:`Resizer` instead.
     """
@@ -101,7 +121,9 @@ def squeeze(pixels: Pixels, size: PositiveInt) -> Pixels:
 @register("crop", shows="center")
 @checked
 def crop(pixels: Pixels, size: PositiveInt) -> Pixels:
-    """Return the central square after the shorter side came to ``size`` by Pillow's bicubic, as CLIP does."""
+    """Return the central square after the shorter side came to ``size`` by Pillow's bicubic, as
+    CLIP does.
+    """
     height, width = pixels.shape[:2]
     return center_crop(resize_bicubic(pixels, shorter_side_to((height, width), size)), size)
 
@@ -109,14 +131,18 @@ def crop(pixels: Pixels, size: PositiveInt) -> Pixels:
 @register("pad")
 @checked
 def pad(pixels: Pixels, size: PositiveInt) -> Pixels:
-    """Return the whole picture in its own aspect, squared with CLIP's mean colour and then brought to ``size``."""
+    """Return the whole picture in its own aspect, squared with CLIP's mean colour and then brought
+    to ``size``.
+    """
     return crop(pad_to_square(pixels, _MEAN_COLOR), size)
 
 
 @register("crop_bilinear", shows="center")
 @checked
 def crop_bilinear(pixels: Pixels, size: PositiveInt) -> Pixels:
-    """Return :func:`resize_frames` of one picture, rounded to uint8: that is half a grey level off at most."""
+    """Return :func:`resize_frames` of one picture, rounded to uint8: that is half a grey level off
+    at most.
+    """
     import numpy as np
 
     rounded: Pixels = np.rint(resize_frames(pixels[None], size)[0]).astype(np.uint8)
@@ -125,11 +151,12 @@ def crop_bilinear(pixels: Pixels, size: PositiveInt) -> Pixels:
 
 @checked
 def resize_frames(frames: NDArray[np.uint8], size: PositiveInt) -> NDArray[np.float32]:
-    """Return frames (frames, height, width, 3) as squares, (frames, size, size, 3) float32, not rounded.
+    """Return frames (frames, height, width, 3) as squares, (frames, size, size, 3) float32, not
+    rounded.
 
-    Shorter side to ``size`` (the other one floored), bilinear without antialias, then the central square with its
-    offset rounded half to even: torchvision's resize of tensors. Programs that normalise before they resize get the
-    same, since both are affine.
+    Shorter side to ``size`` (the other one floored), bilinear without antialias, then the central
+    square with its offset rounded half to even: torchvision's resize of tensors. Programs that
+    normalise before they resize get the same, since both are affine.
     """
     height, width = frames.shape[1:3]
     rows = math.floor(height / width * size) if width < height else size

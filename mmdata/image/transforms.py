@@ -1,4 +1,6 @@
-"""What models want done to pictures, step by step: small functions on (height, width, 3) uint8 RGB pixels."""
+"""What models want done to pictures, step by step: small functions on (height, width, 3) uint8 RGB
+pixels.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 
 
 def resize_bicubic(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Return ``pixels`` at ``size`` (height, width): Pillow's bicubic, antialiased, rounded to uint8."""
+    """Return ``pixels`` at ``size`` (height, width): Pillow's bicubic, antialiased, rounded to
+    uint8.
+    """
     from PIL.Image import fromarray
 
     return pixels if pixels.shape[:2] == size else bicubic(fromarray(pixels), size)
@@ -41,8 +45,9 @@ def resize_bicubic(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 def bicubic(picture: Image, size: tuple[int, int]) -> Pixels:
     """Return the same as :func:`resize_bicubic` of a picture that is in Pillow's hands.
 
-    A picture that loses more than twice as much height as width loses its height first, as in Pillow 13, which takes
-    the order that costs less; Pillow before it took width first always, and the pixels differ.
+    A picture that loses more than twice as much height as width loses its height first, as in
+    Pillow 13, which takes the order that costs less; Pillow before it took width first always, and
+    the pixels differ.
     """
     import numpy as np
     from PIL.Image import Resampling
@@ -55,7 +60,9 @@ def bicubic(picture: Image, size: tuple[int, int]) -> Pixels:
 
 
 def shorter_side_to(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Return (height, width) scaled so that the shorter one is ``side`` and the longer one is cut to a whole number."""
+    """Return (height, width) scaled so that the shorter one is ``side`` and the longer one is cut
+    to a whole number.
+    """
     height, width = size
     if height <= width:
         return side, int(side * width / height)
@@ -63,7 +70,8 @@ def shorter_side_to(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def center_crop(pixels: Pixels, side: int) -> Pixels:
-    """Return the central square of ``pixels``, (side, side, 3); what is smaller gets a black border.
+    """Return the central square of ``pixels``, (side, side, 3); what is smaller gets a black
+    border.
 
     An odd margin leaves its larger half below and to the right.
     """
@@ -80,7 +88,9 @@ def center_crop(pixels: Pixels, side: int) -> Pixels:
 
 
 def pad_to_square(pixels: Pixels, color: tuple[int, int, int]) -> Pixels:
-    """Return ``pixels`` in the middle of a square of ``color``; an odd pixel of border goes below or to the right."""
+    """Return ``pixels`` in the middle of a square of ``color``; an odd pixel of border goes below
+    or to the right.
+    """
     import numpy as np
 
     height, width = pixels.shape[:2]
@@ -98,26 +108,40 @@ def normalize(
     mean: tuple[float, float, float] = CLIP_MEAN,
     std: tuple[float, float, float] = CLIP_STD,
 ) -> NDArray[np.float32]:
-    """Return (pixels / 255 - mean) / std with channels first: (..., height, width, 3) to (..., 3, height, width)."""
+    """Return (pixels / 255 - mean) / std with channels first: (..., height, width, 3) to (..., 3,
+    height, width).
+    """
     import numpy as np
 
-    scale = 1 / (255 * np.asarray(std))  # in float64; one multiplication and one addition a sample in float32
+    scale = 1 / (
+        255 * np.asarray(std)
+    )  # in float64; one multiplication and one addition a sample in float32
     shift = -np.asarray(mean) / np.asarray(std)
-    out = np.empty((*pixels.shape[:-3], 3, *pixels.shape[-3:-1]), np.float32)  # (..., 3, height, width)
+    out = np.empty(
+        (*pixels.shape[:-3], 3, *pixels.shape[-3:-1]), np.float32
+    )  # (..., 3, height, width)
     for channel in range(3):
-        np.multiply(pixels[..., channel], np.float32(scale[channel]), out=out[..., channel, :, :], dtype=np.float32)
+        np.multiply(
+            pixels[..., channel],
+            np.float32(scale[channel]),
+            out=out[..., channel, :, :],
+            dtype=np.float32,
+        )
         out[..., channel, :, :] += np.float32(shift[channel])
     return out
 
 
 @checked
 def resize_bilinear_without_antialias(
-    pixels: NDArray[np.uint8], size: tuple[int, int], window: tuple[slice, slice] = (slice(None), slice(None))
+    pixels: NDArray[np.uint8],
+    size: tuple[int, int],
+    window: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> NDArray[np.float32]:
     """Return frames (frames, height, width, 3) at ``size`` (height, width) as float32, not rounded.
 
-    Half-pixel centres and two samples an axis, as ``torch.nn.functional.interpolate(mode="bilinear")`` takes them
-    without antialias. Only the ``window`` of rows and columns of the result is computed.
+    Half-pixel centres and two samples an axis, as
+    ``torch.nn.functional.interpolate(mode="bilinear")`` takes them without antialias. Only the
+    ``window`` of rows and columns of the result is computed.
     """
     import numpy as np
 
@@ -131,7 +155,9 @@ def resize_bilinear_without_antialias(
     return west + (east - west) * along
 
 
-def _taps(old: int, new: int, window: slice) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+def _taps(
+    old: int, new: int, window: slice
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """The two samples that each new one lies between, and how far it is from the first."""
     import numpy as np
 

@@ -1,14 +1,16 @@
 """The stores that a mixture makes of annotation files, kept to be used again.
 
-For each data set a folder, whose name is a hash of all that shapes its store but the media: the bytes of its files, the
-format with its code and options, the media root, the versions of the library and of the schema. In it::
+For each data set a folder, whose name is a hash of all that shapes its store but the media: the
+bytes of its files, the format with its code and options, the media root, the versions of the
+library and of the schema. In it::
 
     about.json      what it is made of, for people
     1/              a store
     1.media.json    what the conversion found wherever it looked for a medium
 
-A store is used again as long as all those places answer as they did then: one look at each, nothing is read. Else the
-next one is made beside it, so that whoever reads the old one is not disturbed; the last few are kept.
+A store is used again as long as all those places answer as they did then: one look at each, nothing
+is read. Else the next one is made beside it, so that whoever reads the old one is not disturbed;
+the last few are kept.
 """
 
 from __future__ import annotations
@@ -47,12 +49,15 @@ _ABOUT: Final = "about.json"
 _MEDIA: Final = ".media.json"
 _CLEARED: Final = ".cleared"
 _KEPT: Final = 3
-"""How many stores of one data set stay: the newest, and those that somebody may still be reading."""
+"""How many stores of one data set stay: the newest, and those that somebody may still be reading.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """How many ``stores`` a cache holds, and how many ``bytes`` they and what belongs to them take."""
+    """How many ``stores`` a cache holds, and how many ``bytes`` they and what belongs to them
+    take.
+    """
 
     stores: int
     bytes: int
@@ -67,7 +72,8 @@ class Cache:
     @classmethod
     @checked
     def at(cls, folder: str | Path | None = None) -> Cache:
-        """Return the cache at ``folder``, by default ``mmdata/mixtures`` in ``$XDG_CACHE_HOME`` or else ``~/.cache``.
+        """Return the cache at ``folder``, by default ``mmdata/mixtures`` in ``$XDG_CACHE_HOME`` or
+        else ``~/.cache``.
 
         Raises:
             UsageError: there is no home folder to look in.
@@ -76,17 +82,23 @@ class Cache:
             return cls(Path(folder).expanduser().absolute())
         base = Path(os.environ.get("XDG_CACHE_HOME", ""))
         try:
-            return cls((base if base.is_absolute() else Path.home() / ".cache") / "mmdata" / "mixtures")
+            return cls(
+                (base if base.is_absolute() else Path.home() / ".cache") / "mmdata" / "mixtures"
+            )
         except RuntimeError as error:
-            raise UsageError(f"{error} Set XDG_CACHE_HOME, or name a folder for the cache of mixtures.") from error
+            raise UsageError(
+                f"{error} Set XDG_CACHE_HOME, or name a folder for the cache of mixtures."
+            ) from error
 
     def open(self, dataset: Dataset, progress: Progress = lambda records, rejects: None) -> Store:
-        """Return the store of a data set of annotation files, made now if none is there that holds still.
+        """Return the store of a data set of annotation files, made now if none is there that holds
+        still.
 
         Processes that want the same store at once wait for the one that makes it.
 
         Raises:
-            UsageError: the data set cannot be read as it says, or the folder is not one to write to.
+            UsageError: the data set cannot be read as it says, or the folder is not one to write
+                to.
             StoreError: a file changed while it was read.
         """
         dataset = _absolute(dataset)
@@ -121,7 +133,9 @@ class Cache:
 
     def _entries(self) -> list[Path]:
         folders = [folder for folder in self.folder.glob("*") if folder.is_dir()]
-        return sorted(each for each in folders if (each / _ABOUT).exists() or each.suffix == _CLEARED)
+        return sorted(
+            each for each in folders if (each / _ABOUT).exists() or each.suffix == _CLEARED
+        )
 
     @contextmanager
     def _locked(self, entry: Path) -> Iterator[None]:
@@ -138,9 +152,13 @@ class Cache:
 
 
 def _absolute(dataset: Dataset) -> Dataset:
-    """Return a data set that reads the same from whatever folder: formats look at the names of their files."""
+    """Return a data set that reads the same from whatever folder: formats look at the names of
+    their files.
+    """
     root = dataset.media_root and dataset.media_root.absolute()
-    return replace(dataset, json_path=tuple(file.absolute() for file in dataset.json_path), media_root=root)
+    return replace(
+        dataset, json_path=tuple(file.absolute() for file in dataset.json_path), media_root=root
+    )
 
 
 def _format(dataset: Dataset) -> tuple[str, Format]:
@@ -158,14 +176,18 @@ def _key(dataset: Dataset, name: str, reader: Format) -> str:
 
 
 def _code(reader: Format) -> list[str]:
-    """Return the hashes of the files that the format's classes are written in: it may be somebody's own."""
+    """Return the hashes of the files that the format's classes are written in: it may be somebody's
+    own.
+    """
     modules = [sys.modules.get(kind.__module__) for kind in type(reader).__mro__]
     names = [getattr(module, "__file__", None) for module in modules]
     return [hash_file(Path(name)) for name in names if name and Path(name).is_file()]
 
 
 def _numbers(entry: Path) -> list[int]:
-    """Return the numbers of the stores that are whole, ascending: what their media were is written last."""
+    """Return the numbers of the stores that are whole, ascending: what their media were is written
+    last.
+    """
     return sorted(int(file.name.removesuffix(_MEDIA)) for file in entry.glob(f"[0-9]*{_MEDIA}"))
 
 
@@ -178,7 +200,9 @@ def _usable(entry: Path, numbers: list[int]) -> Store | None:
     return None
 
 
-def _made(entry: Path, known: list[int], dataset: Dataset, name: str, key: str, progress: Progress) -> Store:
+def _made(
+    entry: Path, known: list[int], dataset: Dataset, name: str, key: str, progress: Progress
+) -> Store:
     """Make the next store of an entry whose lock is held."""
     number = max(known, default=0) + 1
     about = {
@@ -202,7 +226,10 @@ def _made(entry: Path, known: list[int], dataset: Dataset, name: str, key: str, 
         size_of=witness,
     )
     if _key(dataset, *_format(dataset)) != key:
-        raise StoreError(f"{dataset.name} changed while it was read. Run again when it is complete.", path=str(store))
+        raise StoreError(
+            f"{dataset.name} changed while it was read. Run again when it is complete.",
+            path=str(store),
+        )
     _write(entry / f"{number}{_MEDIA}", witness.answers())
     for old in known[: 1 - _KEPT]:
         (entry / f"{old}{_MEDIA}").unlink(missing_ok=True)
@@ -213,7 +240,8 @@ def _made(entry: Path, known: list[int], dataset: Dataset, name: str, key: str, 
 class _Witness:
     """Says how large media are, as a conversion asks, and keeps what the answers were.
 
-    Where the folder of a medium is not there either, that is the answer: one, instead of one for each file in it.
+    Where the folder of a medium is not there either, that is the answer: one, instead of one for
+    each file in it.
     """
 
     def __init__(self) -> None:
@@ -269,7 +297,10 @@ def _hold(file: Path) -> bool:
     except (OSError, msgspec.MsgspecError):
         return False
     return all(
-        _ask(path, kind) == answer for kind, found in answers.items() for answer in found for path in found[answer]
+        _ask(path, kind) == answer
+        for kind, found in answers.items()
+        for answer in found
+        for path in found[answer]
     )
 
 

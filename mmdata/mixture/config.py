@@ -7,7 +7,8 @@
         repeat: 2.5
     epoch_length: 100000                      # with weights only
 
-Files that other training programs read (lists of ``json_path`` and ``sampling_strategy``) are read as they are.
+Files that other training programs read (lists of ``json_path`` and ``sampling_strategy``) are read
+as they are.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ _BRACES: Final = re.compile(r"(.*)\{(.*)\}(.*)")
 class Dataset:
     """One entry: a store or annotation files, and how much of it.
 
-    ``repeat`` is a number of passes over the rows taken (the fraction of a pass is drawn at random), ``weight`` a share
-    of the draws of an epoch. ``format``, ``media_root`` and ``options`` say how annotation files are read.
+    ``repeat`` is a number of passes over the rows taken (the fraction of a pass is drawn at
+    random), ``weight`` a share of the draws of an epoch. ``format``, ``media_root`` and ``options``
+    say how annotation files are read.
     """
 
     store: Path | None = None
@@ -89,11 +91,19 @@ def read_config(path: str | Path) -> MixConfig:
 
 
 def _config(values: Any, folder: Path, faults: list[str]) -> MixConfig | None:
-    if not isinstance(values, dict) or not isinstance(values.get("datasets"), list) or not values["datasets"]:
-        faults.append("it needs a list `datasets:` with at least one entry of `json_path:` or `store:`")
+    if (
+        not isinstance(values, dict)
+        or not isinstance(values.get("datasets"), list)
+        or not values["datasets"]
+    ):
+        faults.append(
+            "it needs a list `datasets:` with at least one entry of `json_path:` or `store:`"
+        )
         return None
     _refuse_unknown(values, MixConfig, "the file", faults)
-    entries = [_dataset(entry, number, folder, faults) for number, entry in enumerate(values["datasets"])]
+    entries = [
+        _dataset(entry, number, folder, faults) for number, entry in enumerate(values["datasets"])
+    ]
     datasets = tuple(entry for entry in entries if entry is not None)
     weighted = [entry.weight is not None for entry in datasets]
     if any(weighted) and not all(weighted):
@@ -108,7 +118,9 @@ def _config(values: Any, folder: Path, faults: list[str]) -> MixConfig | None:
 def _refuse_unknown(values: Mapping[str, Any], kind: type, where: str, faults: list[str]) -> None:
     known = [f.name for f in fields(kind)]
     faults.extend(
-        f"{where} has an unknown key {key!r}.{nearest(str(key), known)}" for key in values if key not in known
+        f"{where} has an unknown key {key!r}.{nearest(str(key), known)}"
+        for key in values
+        if key not in known
     )
 
 

@@ -36,10 +36,11 @@ __all__ = ["Mixture", "PlanRow", "write_mixture"]
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """What a mixture takes from one data set: of its ``rows``, ``selected`` ones, ``draws`` times in all.
+    """What a mixture takes from one data set: of its ``rows``, ``selected`` ones, ``draws`` times
+    in all.
 
-    ``store`` is where they are, in the cache for annotation files; ``reasons`` are the numbers of its ``rejects`` by
-    reason.
+    ``store`` is where they are, in the cache for annotation files; ``reasons`` are the numbers of
+    its ``rejects`` by reason.
     """
 
     name: str
@@ -64,34 +65,46 @@ class _Part:
     rest: Sequence[int]
 
     def row(self, draw: int) -> int:
-        """Return the row of a draw: whole passes over the selected rows first, then a random part of them."""
+        """Return the row of a draw: whole passes over the selected rows first, then a random part
+        of them.
+        """
         whole = self.draws - len(self.rest)
         place = draw % len(self.selected) if draw < whole else self.rest[draw - whole]
         return int(self.selected[place])
 
 
 class Mixture(Sequence[Conversation]):
-    """Rows of several stores in mixture order: data set after data set, or evenly interleaved where they have weights.
+    """Rows of several stores in mixture order: data set after data set, or evenly interleaved where
+    they have weights.
 
-    It is a pure function of the stores, the configuration and the seed; nothing is copied. :func:`write_mixture`
-    makes a store of it.
+    It is a pure function of the stores, the configuration and the seed; nothing is copied.
+    :func:`write_mixture` makes a store of it.
     """
 
     @checked
     def __init__(
-        self, stores: Sequence[tuple[Dataset, Store]], *, seed: int = 0, epoch_length: PositiveInt | None = None
+        self,
+        stores: Sequence[tuple[Dataset, Store]],
+        *,
+        seed: int = 0,
+        epoch_length: PositiveInt | None = None,
     ) -> None:
         self.seed = seed
         selections = [
-            dataset.sampling_strategy.select(len(store), seed + n) for n, (dataset, store) in enumerate(stores)
+            dataset.sampling_strategy.select(len(store), seed + n)
+            for n, (dataset, store) in enumerate(stores)
         ]
         for (dataset, store), rows in zip(stores, selections, strict=True):
             if dataset.weight is not None and not len(rows):
                 raise _no_rows(dataset, store)
-        draws = _draws([dataset for dataset, _ in stores], [len(rows) for rows in selections], epoch_length)
+        draws = _draws(
+            [dataset for dataset, _ in stores], [len(rows) for rows in selections], epoch_length
+        )
         self._parts = [
             _part(dataset, store, rows, count, seed + n)
-            for n, ((dataset, store), rows, count) in enumerate(zip(stores, selections, draws, strict=True))
+            for n, ((dataset, store), rows, count) in enumerate(
+                zip(stores, selections, draws, strict=True)
+            )
         ]
         self._starts = list(accumulate(draws, initial=0))
         weighted = any(dataset.weight is not None for dataset, _ in stores)
@@ -109,10 +122,11 @@ class Mixture(Sequence[Conversation]):
     ) -> Mixture:
         """Return the mixture that a mixing YAML describes.
 
-        Annotation files (``json_path``) are converted into stores in the folder ``cache`` first, by default
-        ``mmdata/mixtures`` in ``$XDG_CACHE_HOME`` or else in ``~/.cache``; ``progress`` is called as :func:`mmdata.
-        convert` calls it. A store that is there is used again while the files, the format, its options and code, the
-        media root, the library and the presence of every medium are what they were; that is asked anew each time.
+        Annotation files (``json_path``) are converted into stores in the folder ``cache`` first, by
+        default ``mmdata/mixtures`` in ``$XDG_CACHE_HOME`` or else in ``~/.cache``; ``progress`` is
+        called as :func:`mmdata. convert` calls it. A store that is there is used again while the
+        files, the format, its options and code, the media root, the library and the presence of
+        every medium are what they were; that is asked anew each time.
         :meth:`plan` says where each store is.
 
         Raises:
@@ -145,14 +159,19 @@ class Mixture(Sequence[Conversation]):
         return part.store[row]
 
     def located(self, index: int) -> Conversation:
-        """Return the conversation ``self[index]`` with media paths that can be opened: absolute, or URLs."""
+        """Return the conversation ``self[index]`` with media paths that can be opened: absolute, or
+        URLs.
+        """
         part, row = self._place(index)
         return part.store.located(row)
 
     @property
     def fingerprint(self) -> str:
         """A hash of everything that decides which rows come in which order."""
-        parts = (f"{part.store.fingerprint} {part.dataset.sampling_strategy} {part.draws}" for part in self._parts)
+        parts = (
+            f"{part.store.fingerprint} {part.dataset.sampling_strategy} {part.draws}"
+            for part in self._parts
+        )
         return hash_text(str(self.seed), str(self._order is not None), *parts)
 
     @property
@@ -163,7 +182,9 @@ class Mixture(Sequence[Conversation]):
     @property
     def media_root(self) -> Path | None:
         """The nearest folder that holds the media roots of all its stores."""
-        roots = [str(part.store.media_root) for part in self._parts if part.store.media_root is not None]
+        roots = [
+            str(part.store.media_root) for part in self._parts if part.store.media_root is not None
+        ]
         return Path(os.path.commonpath(roots)) if roots else None
 
     @property
@@ -190,13 +211,17 @@ class Mixture(Sequence[Conversation]):
         ]
 
     def rejects(self) -> Iterator[Reject]:
-        """Yield what was not kept of its data sets, in order; of a store that several of them name, once."""
+        """Yield what was not kept of its data sets, in order; of a store that several of them name,
+        once.
+        """
         for store in self._stores():
             yield from map(Reject.of, store.rejects())
 
     @property
     def why_empty(self) -> str | None:
-        """Why it has no row and what to do about it, where it has none: the most frequent reason with an example."""
+        """Why it has no row and what to do about it, where it has none: the most frequent reason
+        with an example.
+        """
         if len(self):
             return None
         if rows := sum(len(store) for store in self._stores()):
@@ -228,20 +253,26 @@ def write_mixture(
     options: Mapping[str, object] | None = None,
     progress: Callable[[int, int], object] = lambda rows, rejects: None,
 ) -> Store:
-    """Copy the rows of a mixture, in its order, into a new store at ``store``, and return it opened.
+    """Copy the rows of a mixture, in its order, into a new store at ``store``, and return it
+    opened.
 
-    Ids that stores share, or that a row has again because it repeats, get a number; media paths become relative to
-    the nearest folder that holds all the media. The rejects of its data sets are those of the new store, which has as
-    many ``records_in`` as rows and rejects; its manifest has the :meth:`Mixture.plan` in its notes, as ``parts``.
+    Ids that stores share, or that a row has again because it repeats, get a number; media paths
+    become relative to the nearest folder that holds all the media. The rejects of its data sets are
+    those of the new store, which has as many ``records_in`` as rows and rejects; its manifest has
+    the :meth:`Mixture.plan` in its notes, as ``parts``.
 
     Raises:
         UsageError: there is a store already and ``overwrite`` is off.
     """
     root = mixture.media_root
-    origin = Origin("mixture", {"seed": mixture.seed, **(options or {})}, str(root) if root else None)
+    origin = Origin(
+        "mixture", {"seed": mixture.seed, **(options or {})}, str(root) if root else None
+    )
     ids, builder = Ids(), BatchBuilder()
     target = local_path(store, "store")
-    writer = StoreWriter(target, sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet)
+    writer = StoreWriter(
+        target, sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet
+    )
     with writer:
         for index in range(len(mixture)):
             conversation = mixture.located(index)
@@ -267,7 +298,9 @@ def _relative(medium: Media, root: Path | None) -> Media:
     if root is None:
         return medium
     if medium.frame_paths is not None:
-        medium = replace(medium, frame_paths=tuple(path.removeprefix(f"{root}/") for path in medium.frame_paths))
+        medium = replace(
+            medium, frame_paths=tuple(path.removeprefix(f"{root}/") for path in medium.frame_paths)
+        )
     if medium.path is None:
         return medium
     return replace(medium, path=medium.path.removeprefix(f"{root}/"))
@@ -280,22 +313,31 @@ def _open(dataset: Dataset, cache: Cache, progress: Callable[[int, int], object]
 
 
 def _no_rows(dataset: Dataset, store: Store) -> MMDataError:
-    """Return the error of a data set that shall have a share of the draws and has no row to draw."""
+    """Return the error of a data set that shall have a share of the draws and has no row to
+    draw.
+    """
     if (why := why_empty(store.path)) is not None:
         return DataError(f"{dataset.name} has a weight, but {why}")
-    return ConfigError(f"{dataset.name} has a weight but gives no rows: {dataset.sampling_strategy} takes none")
+    return ConfigError(
+        f"{dataset.name} has a weight but gives no rows: {dataset.sampling_strategy} takes none"
+    )
 
 
-def _draws(datasets: Sequence[Dataset], selected: Sequence[int], epoch_length: int | None) -> list[int]:
+def _draws(
+    datasets: Sequence[Dataset], selected: Sequence[int], epoch_length: int | None
+) -> list[int]:
     """Return how many rows each data set gives to an epoch."""
     if not any(dataset.weight is not None for dataset in datasets):
-        return [round(dataset.repeat * count) for dataset, count in zip(datasets, selected, strict=True)]
+        return [
+            round(dataset.repeat * count) for dataset, count in zip(datasets, selected, strict=True)
+        ]
     length = epoch_length if epoch_length is not None else sum(selected)
     return apportion(length, [(dataset.weight or 0) for dataset in datasets])
 
 
 def apportion(total: int, weights: Sequence[float]) -> list[int]:
-    """Return whole numbers that sum to ``total`` and are nearest to the weights' shares (largest remainders).
+    """Return whole numbers that sum to ``total`` and are nearest to the weights' shares (largest
+    remainders).
 
     >>> apportion(10, [1, 1, 1])
     [4, 3, 3]
@@ -314,7 +356,9 @@ def _part(dataset: Dataset, store: Store, selected: Sequence[int], draws: int, s
 
 
 def _interleaved(draws: Sequence[int]) -> NDArray[np.int64]:
-    """Return positions in an order that spreads each data set's draws evenly over the epoch, (rows,) int64."""
+    """Return positions in an order that spreads each data set's draws evenly over the epoch,
+    (rows,) int64.
+    """
     import numpy as np
 
     moments = np.concatenate([(np.arange(count) + 0.5) / max(count, 1) for count in draws])

@@ -1,7 +1,8 @@
 """Which rows of a data set a mixture takes: ``all``, ``first:N``, ``end:P%`` or ``random:N``.
 
-The grammar and the arithmetic of percentages are those of the programs that read such files; what they take silently
-for ``all`` (a name without a number, ``end:0``, a misspelt name) is an error here, and ``random`` is seeded.
+The grammar and the arithmetic of percentages are those of the programs that read such files; what
+they take silently for ``all`` (a name without a number, ``end:0``, a misspelt name) is an error
+here, and ``random`` is seeded.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _GRAMMAR: Final = re.compile(r"\s*(first|end|random)\s*:\s*(\d+(?:\.\d+)?)\s*(%?
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """Rows to take: ``amount`` of them, or per cent of them, from the front, from the end, or at random.
+    """Rows to take: ``amount`` of them, or per cent of them, from the front, from the end, or at
+    random.
 
     >>> list(Strategy.parse("end:20%").select(10))
     [8, 9]
@@ -55,13 +57,19 @@ class Strategy:
             )
         which, amount, percent = match.groups()
         if not percent and "." in amount:
-            raise ConfigError(f"sampling_strategy {text!r}: a number of rows is whole; a share ends in %")
+            raise ConfigError(
+                f"sampling_strategy {text!r}: a number of rows is whole; a share ends in %"
+            )
         if which == "end" and float(amount) == 0:
-            raise ConfigError(f"sampling_strategy {text!r} takes nothing (elsewhere it means all rows: say which)")
+            raise ConfigError(
+                f"sampling_strategy {text!r} takes nothing (elsewhere it means all rows: say which)"
+            )
         return cls(cast(Which, which), float(amount), bool(percent))
 
     def count(self, rows: int) -> int:
-        """Return how many of ``rows`` rows are taken: ceil(P * rows / 100) for a share, at most all of them."""
+        """Return how many of ``rows`` rows are taken: ceil(P * rows / 100) for a share, at most all
+        of them.
+        """
         wanted = math.ceil(self.amount * rows / 100) if self.percent else int(self.amount)
         return min(rows, wanted)
 
@@ -78,4 +86,6 @@ class Strategy:
     def __str__(self) -> str:
         """Return the strategy as the YAML spells it."""
         amount = int(self.amount) if float(self.amount).is_integer() else self.amount
-        return "all" if self.which == "all" else f"{self.which}:{amount}{'%' if self.percent else ''}"
+        return (
+            "all" if self.which == "all" else f"{self.which}:{amount}{'%' if self.percent else ''}"
+        )

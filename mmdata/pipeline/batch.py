@@ -15,11 +15,13 @@ __all__ = ["Batch"]
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Batch(Mapping[str, "NDArray[np.generic]"]):
-    """A rank's rows of a global batch: its arrays by name, as :mod:`mmdata.pipeline.collate` lays them out.
+    """A rank's rows of a global batch: its arrays by name, as :mod:`mmdata.pipeline.collate` lays
+    them out.
 
-    ``ids`` are the samples of each row. The last ``repeated`` rows are there a second time, to fill the last batch of
-    an epoch. ``tokens`` counts what is not padding; ``media_mask`` (views,) bool says which of the pixels are not.
-    ``epoch`` counts from 0, ``step`` the batches since the beginning of training, this one included.
+    ``ids`` are the samples of each row. The last ``repeated`` rows are there a second time, to fill
+    the last batch of an epoch. ``tokens`` counts what is not padding; ``media_mask`` (views,) bool
+    says which of the pixels are not. ``epoch`` counts from 0, ``step`` the batches since the
+    beginning of training, this one included.
     """
 
     arrays: Mapping[str, NDArray[np.generic]]
@@ -45,5 +47,7 @@ class Batch(Mapping[str, "NDArray[np.generic]"]):
         return sum(array.nbytes for array in self.arrays.values())
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}={array.shape} {array.dtype}" for name, array in self.arrays.items())
+        shapes = ", ".join(
+            f"{name}={array.shape} {array.dtype}" for name, array in self.arrays.items()
+        )
         return f"Batch(epoch {self.epoch}, step {self.step}, {self.tokens} tokens, {shapes})"

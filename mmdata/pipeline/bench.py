@@ -23,10 +23,10 @@ _GIVEN: Final = frozenset({"mixture", "template"})
 class BenchReport:
     """What ``steps`` batches took ``seconds`` for.
 
-    ``samples``, ``tokens`` (padding left out) and ``bytes`` (of all arrays) are sums. ``real`` is the share of
-    positions that are not padding, ``single`` what it would be with one sample a row. ``stages`` are processor seconds:
-    ``read`` (the store), ``encode`` (the template), ``decode`` (media), ``collate``. ``first`` is the time to the first
-    batch.
+    ``samples``, ``tokens`` (padding left out) and ``bytes`` (of all arrays) are sums. ``real`` is
+    the share of positions that are not padding, ``single`` what it would be with one sample a row.
+    ``stages`` are processor seconds: ``read`` (the store), ``encode`` (the template), ``decode``
+    (media), ``collate``. ``first`` is the time to the first batch.
     """
 
     steps: int
@@ -59,13 +59,16 @@ class BenchReport:
             ("first batch", f"{self.first:.2f} s"),
             ("real tokens", f"{self.real:.1%} (one sample a row: {self.single:.1%})"),
         ]
-        stages = [(f"processor time: {name}", f"{share:.1%}") for name, share in self.shares.items()]
+        stages = [
+            (f"processor time: {name}", f"{share:.1%}") for name, share in self.shares.items()
+        ]
         return [*speed, *stages, ("bottleneck", self.bottleneck)]
 
 
 @checked
 def bench(pipeline: str | Path, *, steps: PositiveInt = 100) -> BenchReport:
-    """Run ``steps`` batches of the pipeline that a YAML file describes, fewer if an epoch has fewer.
+    """Run ``steps`` batches of the pipeline that a YAML file describes, fewer if an epoch has
+    fewer.
 
     Raises:
         ConfigError: with every fault of the file.
@@ -88,15 +91,18 @@ def measure(stream: Stream, steps: int) -> BenchReport:
     seconds = time.perf_counter() - began
     single = tokens / (max(samples, 1) * stream.seq_length)
     real = tokens / max(positions, 1)
-    return BenchReport(made, samples, tokens, size, seconds, first, real, single, stream.watch.seconds)
+    return BenchReport(
+        made, samples, tokens, size, seconds, first, real, single, stream.watch.seconds
+    )
 
 
 def read_pipeline(path: str | Path) -> Stream:
     """Return the stream that a YAML file describes.
 
-    Keys: ``mixture`` (a mixing YAML) or ``store`` with ``media_root``; ``template``, its ``name`` and options;
-    ``tokenizer``, its ``path`` and options, by default of the kind that the template reads, else of the kind ``name``;
-    ``stream``, the options of :class:`mmdata.pipeline.Stream`. Paths are relative to the file.
+    Keys: ``mixture`` (a mixing YAML) or ``store`` with ``media_root``; ``template``, its ``name``
+    and options; ``tokenizer``, its ``path`` and options, by default of the kind that the template
+    reads, else of the kind ``name``; ``stream``, the options of :class:`mmdata.pipeline.Stream`.
+    Paths are relative to the file.
 
     Raises:
         ConfigError: with every fault of the file.
@@ -121,7 +127,9 @@ def read_pipeline(path: str | Path) -> Stream:
 def _faults(config: Any) -> list[str]:
     if not isinstance(config, dict):
         return [f"a pipeline is a mapping of {', '.join(_KEYS)}"]
-    faults = [f"unknown key {key!r}.{nearest(str(key), _KEYS)}" for key in config if key not in _KEYS]
+    faults = [
+        f"unknown key {key!r}.{nearest(str(key), _KEYS)}" for key in config if key not in _KEYS
+    ]
     if ("mixture" in config) == ("store" in config):
         faults.append("give either mixture (a mixing YAML) or store")
     for key, needed in (("template", "name"), ("tokenizer", "path")):

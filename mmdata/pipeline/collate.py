@@ -3,11 +3,13 @@
 All are (rows, length) int32 but for the pixels:
 
 - ``input_ids``; ``labels``, -100 where nothing is trained; not shifted;
-- ``position_ids``, of each sample for itself, the last one repeated in padding; (rows, 2, length) with two axes;
+- ``position_ids``, of each sample for itself, the last one repeated in padding; (rows, 2, length)
+  with two axes;
 - ``segment_ids``, 1, 2 ... for the samples of a row, 0 for padding;
-- ``pixel_values`` (views, size, size, 3) uint8: pictures, tiles and frames of the whole batch one after the other,
-  black ones at the end; or (views, 3, size, size) float32, normalised;
-- ``media_index``, -1 for text, else the row in the flattened media features, see :mod:`mmdata.pipeline.features`.
+- ``pixel_values`` (views, size, size, 3) uint8: pictures, tiles and frames of the whole batch one
+  after the other, black ones at the end; or (views, 3, size, size) float32, normalised;
+- ``media_index``, -1 for text, else the row in the flattened media features, see
+  :mod:`mmdata.pipeline.features`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,17 @@ if TYPE_CHECKING:
 
     Arrays: TypeAlias = dict[str, NDArray[np.generic]]
 
-__all__ = ["COLUMNS", "Frame", "PixelType", "Rows", "arrays", "media_mask", "num_views", "prepared", "texts"]
+__all__ = [
+    "COLUMNS",
+    "Frame",
+    "PixelType",
+    "Rows",
+    "arrays",
+    "media_mask",
+    "num_views",
+    "prepared",
+    "texts",
+]
 
 PixelType: TypeAlias = Literal["uint8", "float32"]
 Rows: TypeAlias = Sequence[Sequence[Sample]]
@@ -40,8 +52,8 @@ COLUMNS = ("input_ids", "labels", "position_ids", "segment_ids", "pixel_values",
 class Frame:
     """What shapes a batch has.
 
-    Rows have ``seq_length`` tokens, or, if it is ``dynamic``, as many as the longest one. A row has room for
-    ``max_views`` views; None gives the batch as many as there are, and one at least.
+    Rows have ``seq_length`` tokens, or, if it is ``dynamic``, as many as the longest one. A row has
+    room for ``max_views`` views; None gives the batch as many as there are, and one at least.
     """
 
     template: Template
@@ -60,18 +72,23 @@ class Frame:
         return max(num_views(rows), 1) if self.max_views is None else self.max_views * len(rows)
 
     def slab(self, rows: int) -> Slab | None:
-        """Return memory for the pixels of some rows, (rows, views, size, size, 3), if their number is known."""
+        """Return memory for the pixels of some rows, (rows, views, size, size, 3), if their number
+        is known.
+        """
         import numpy as np
 
         if self.max_views is None:
             return None
-        return np.empty((rows, self.max_views, self.template.view_size, self.template.view_size, 3), np.uint8)
+        return np.empty(
+            (rows, self.max_views, self.template.view_size, self.template.view_size, 3), np.uint8
+        )
 
 
 def arrays(rows: Rows, frame: Frame, slab: Slab | None = None) -> Arrays:
     """Return the arrays of a batch; a row without samples is all padding.
 
-    ``slab`` is memory that the batch may have for its own, with pixels of the samples in it; these may be moved.
+    ``slab`` is memory that the batch may have for its own, with pixels of the samples in it; these
+    may be moved.
     """
     return {
         **texts(rows, frame),
@@ -88,7 +105,9 @@ def media_mask(rows: Rows, frame: Frame) -> NDArray[np.bool_]:
 
 
 def prepared(views: NDArray[np.uint8], pixels: PixelType) -> NDArray[np.generic]:
-    """Return views (views, size, size, 3) uint8 as they are, or normalised, (views, 3, size, size) float32."""
+    """Return views (views, size, size, 3) uint8 as they are, or normalised, (views, 3, size, size)
+    float32.
+    """
     from mmdata.image import normalize
 
     return views if pixels == "uint8" else normalize(views)

@@ -21,10 +21,12 @@ __all__ = ["Isolated"]
 
 
 class Isolated:
-    """Decodes in processes, one for each thread that asks: ``deadline`` seconds a medium, ``memory`` bytes a process.
+    """Decodes in processes, one for each thread that asks: ``deadline`` seconds a medium,
+    ``memory`` bytes a process.
 
-    Call it as :func:`mmdata.pipeline.encode.decode_views`; use it as a context manager. Pixels come through a pipe, so
-    that nothing is left anywhere. A process that was killed is replaced, and what it did is done again, once.
+    Call it as :func:`mmdata.pipeline.encode.decode_views`; use it as a context manager. Pixels come
+    through a pipe, so that nothing is left anywhere. A process that was killed is replaced, and
+    what it did is done again, once.
     """
 
     def __init__(self, deadline: float, memory: int, *, fast: bool = False) -> None:
@@ -35,7 +37,9 @@ class Isolated:
         self._pools: list[Pool] = []
 
     def __call__(self, medium: Media, plan: PixelPlan, out: Views | None = None) -> Views:
-        """Return the pixels that ``plan`` asks for, as they come through the pipe and never in ``out``."""
+        """Return the pixels that ``plan`` asks for, as they come through the pipe and never in
+        ``out``.
+        """
         began = monotonic()
         try:
             return self._pool().run(self._job, medium, plan)
@@ -56,7 +60,10 @@ class Isolated:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for pool in self._pools:
             pool.close()

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Decode", "Place", "Sample", "SampleReader", "Samples", "decode_views"]
 
 Decode: TypeAlias = "Callable[[Media, PixelPlan, Views | None], Views]"
-"""From a medium, what is wanted of it, and room for it, to its pixels, which need not be in that room."""
+"""From a medium, what is wanted of it, and room for it, to its pixels, which need not be in that
+room.
+"""
 
 
 class Samples(Protocol):
@@ -42,9 +44,11 @@ class Samples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A sample's ``position`` in the order and its ``index`` in the mixture; ``encoded`` where planning had to look.
+    """A sample's ``position`` in the order and its ``index`` in the mixture; ``encoded`` where
+    planning had to look.
 
-    ``room`` (views, size, size, 3) uint8 is where the batch wants its pixels, if that is known before they are decoded.
+    ``room`` (views, size, size, 3) uint8 is where the batch wants its pixels, if that is known
+    before they are decoded.
     """
 
     position: int
@@ -76,9 +80,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What a batch is made of: ``views`` are the pixels of each of ``encoded.pixels``, ``sizes`` their media's sizes.
+    """What a batch is made of: ``views`` are the pixels of each of ``encoded.pixels``, ``sizes``
+    their media's sizes.
 
-    A size is (height, width) in pixels as presented; of a video that has not been probed it is None.
+    A size is (height, width) in pixels as presented; of a video that has not been probed it is
+    None.
     """
 
     id: str
@@ -89,9 +95,11 @@ class Sample:
 
 
 class SampleReader:
-    """Reads samples of ``samples`` as ``template`` encodes them, refusing what has no room in a row of a batch.
+    """Reads samples of ``samples`` as ``template`` encodes them, refusing what has no room in a row
+    of a batch.
 
-    ``max_tokens`` and ``max_views`` (None for no limit) are that room; ``decode`` makes pixels of a medium.
+    ``max_tokens`` and ``max_views`` (None for no limit) are that room; ``decode`` makes pixels of a
+    medium.
     """
 
     def __init__(
@@ -144,7 +152,9 @@ class SampleReader:
         except DataError:
             return f"sample {index}"
 
-    def _views(self, media: Sequence[Media], plans: Sequence[PixelPlan], room: Views | None) -> Iterator[Views]:
+    def _views(
+        self, media: Sequence[Media], plans: Sequence[PixelPlan], room: Views | None
+    ) -> Iterator[Views]:
         for medium, plan in zip(media, plans, strict=True):
             views = self._decode(medium, plan, room)
             yield views
@@ -180,21 +190,28 @@ class SampleReader:
 
 
 def num_views(plan: PixelPlan) -> int:
-    """Return how many square pictures the model sees of a medium: its frames, or the whole and the tiles, or one.
+    """Return how many square pictures the model sees of a medium: its frames, or the whole and the
+    tiles, or one.
 
-    Of a tiled plan it is the most that its canvases allow, for which one it is depends on the picture.
+    Of a tiled plan it is the most that its canvases allow, for which one it is depends on the
+    picture.
     """
     if plan.tiled:
-        return 1 + max((height // plan.size) * (width // plan.size) for height, width in plan.pinpoints)
+        return 1 + max(
+            (height // plan.size) * (width // plan.size) for height, width in plan.pinpoints
+        )
     return len(plan.frames) or 1
 
 
-def decode_views(medium: Media, plan: PixelPlan, out: Views | None = None, *, fast: bool = False) -> Views:
-    """Return the pixels that ``plan`` asks for, (views, size, size, 3) uint8 RGB: the first of ``out``, if it is given.
+def decode_views(
+    medium: Media, plan: PixelPlan, out: Views | None = None, *, fast: bool = False
+) -> Views:
+    """Return the pixels that ``plan`` asks for, (views, size, size, 3) uint8 RGB: the first of
+    ``out``, if it is given.
 
-    ``fast`` lets FFmpeg resize the frames of a video whose size is known, in a third of the time: on real clips that is
-    1 to 3 grey levels off on average, and more at sharp edges of colour. Of pictures it makes anyres' views, in half of
-    the time, a quarter of a grey level off on average.
+    ``fast`` lets FFmpeg resize the frames of a video whose size is known, in a third of the time:
+    on real clips that is 1 to 3 grey levels off on average, and more at sharp edges of colour. Of
+    pictures it makes anyres' views, in half of the time, a quarter of a grey level off on average.
 
     Raises:
         MediaError: the medium cannot be decoded.
@@ -227,11 +244,15 @@ def _frames(medium: Media, plan: PixelPlan, fast: bool) -> Views:
     strategy = Strategy("frames", plan.frames)
     shows = resizers.get(plan.resize).shows
     if fast and shows != "other" and medium.height and medium.width:
-        return _fast_frames(_source(medium), strategy, (medium.height, medium.width), plan.size, shows)
+        return _fast_frames(
+            _source(medium), strategy, (medium.height, medium.width), plan.size, shows
+        )
     return sample(_source(medium), strategy, size=plan.size, resize=plan.resize).pixels
 
 
-def _fast_frames(source: Any, strategy: Strategy, size: tuple[int, int], side: int, shows: Shows) -> Views:
+def _fast_frames(
+    source: Any, strategy: Strategy, size: tuple[int, int], side: int, shows: Shows
+) -> Views:
     from mmdata.image.transforms import shorter_side_to
     from mmdata.video import sample
 
@@ -256,7 +277,9 @@ def _cached_frames(frames: tuple[bytes, ...], plan: PixelPlan, out: Views | None
 
 def _source(medium: Media) -> Any:
     if medium.bytes is None and medium.path is None:
-        raise MediaError(f"this {medium.type} has neither path nor bytes, which nothing can read yet")
+        raise MediaError(
+            f"this {medium.type} has neither path nor bytes, which nothing can read yet"
+        )
     return medium.bytes if medium.bytes is not None else medium.path
 
 

@@ -18,9 +18,11 @@ Rows: TypeAlias = Sequence[Row]
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Global batches of ``batch`` rows, made of what is alike under ``by``; ``room`` (tokens, views) packs samples.
+    """Global batches of ``batch`` rows, made of what is alike under ``by``; ``room`` (tokens,
+    views) packs samples.
 
-    Whatever the grouping, batches come by their earliest sample, so that the order stays as random as it was.
+    Whatever the grouping, batches come by their earliest sample, so that the order stays as random
+    as it was.
     """
 
     batch: int
@@ -41,7 +43,9 @@ class Grouping:
         rows = [(place,) for place in places] if self.room is None else packed(places, *self.room)
         whole = len(rows) // self.batch * self.batch
         chosen = sorted(rows[:whole], key=_length if self.by == "length" else _position)
-        return [chosen[start : start + self.batch] for start in range(0, whole, self.batch)], rows[whole:]
+        return [chosen[start : start + self.batch] for start in range(0, whole, self.batch)], rows[
+            whole:
+        ]
 
 
 def _alike(places: Sequence[Place]) -> list[list[Place]]:

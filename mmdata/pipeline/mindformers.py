@@ -1,12 +1,15 @@
-"""The columns of MindFormers' multimodal data sets: ``input_ids, images, image_context_pos, labels``.
+"""The columns of MindFormers' multimodal data sets: ``input_ids, images, image_context_pos,
+labels``.
 
-- ``input_ids`` and ``labels`` (rows, length + 1) int32, which the network shortens by one at either end;
+- ``input_ids`` and ``labels`` (rows, length + 1) int32, which the network shortens by one at either
+  end;
 - ``images`` (rows, max_views, 3, size, size) float32, normalised;
-- ``image_context_pos`` (rows, max_views, positions, 2) int32: for each position that features take, row and position.
+- ``image_context_pos`` (rows, max_views, positions, 2) int32: for each position that features take,
+  row and position.
 
-Where a row has fewer images, MindFormers repeats the last one at the end of the sequence, over whatever text is there.
-Here it is repeated at its own place, which changes nothing; a row without images has a white
-one at the end of its padding, and is refused if it has no padding to spare.
+Where a row has fewer images, MindFormers repeats the last one at the end of the sequence, over
+whatever text is there. Here it is repeated at its own place, which changes nothing; a row without
+images has a white one at the end of its padding, and is refused if it has no padding to spare.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ def mindformers_arrays(rows: Rows, frame: Frame, first_row: int = 0) -> Arrays:
     """Return the four arrays; ``first_row`` is the number of the first row in the global batch.
 
     Raises:
-        SampleError: a sample's views take unequal positions, or there is no room for a missing image.
+        SampleError: a sample's views take unequal positions, or there is no room for a missing
+            image.
     """
     import numpy as np
 
@@ -42,10 +46,14 @@ def mindformers_arrays(rows: Rows, frame: Frame, first_row: int = 0) -> Arrays:
     views = frame.max_views or max(num_views([row]) for row in rows) or 1
     length = words["input_ids"].shape[1] + 1
     places = np.stack([_places(row, frame.template.view_positions, views, length) for row in rows])
-    numbers = np.broadcast_to(np.arange(first_row, first_row + len(rows)).reshape(-1, 1, 1), places.shape)
+    numbers = np.broadcast_to(
+        np.arange(first_row, first_row + len(rows)).reshape(-1, 1, 1), places.shape
+    )
     return {
         "input_ids": _longer(words["input_ids"], frame.template.pad_id),
-        "images": np.stack([prepared(_images(row, frame.template.view_size, views), "float32") for row in rows]),
+        "images": np.stack(
+            [prepared(_images(row, frame.template.view_size, views), "float32") for row in rows]
+        ),
         "image_context_pos": np.stack([numbers, places], -1).astype(np.int32),
         "labels": _longer(words["labels"], IGNORE),
     }
@@ -64,7 +72,12 @@ def _places(row: Sequence[Sample], positions: int, count: int, length: int) -> N
     """The positions of each view of a row, the last view's repeated: (count, positions)."""
     import numpy as np
 
-    taken = [position for sample in row for slot in sample.encoded.slots for position in range(slot.start, slot.stop)]
+    taken = [
+        position
+        for sample in row
+        for slot in sample.encoded.slots
+        for position in range(slot.start, slot.stop)
+    ]
     if len(taken) != positions * num_views([row]):
         raise SampleError(
             f"sample {row[0].id!r} has {len(taken)} positions for {num_views([row])} views; the layout mindformers "

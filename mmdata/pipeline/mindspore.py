@@ -21,15 +21,18 @@ __all__ = ["mindspore_dataset"]
 def mindspore_dataset(
     stream: Stream, *, num_workers: NonNegativeInt | None = None, steps: PositiveInt | None = None
 ) -> Any:
-    """Return a ``mindspore.dataset.GeneratorDataset`` of the batches of ``stream``, one column for each array.
+    """Return a ``mindspore.dataset.GeneratorDataset`` of the batches of ``stream``, one column for
+    each array.
 
-    Use it as it is: ``create_dict_iterator``, ``Model.train``; it is batched, shuffled, sharded and read ahead already.
-    One pass over it is ``steps`` batches, by default what is left of the epoch; passes go on where the last one ended,
-    over the end of an epoch too, and a pass that is left early is made again. ``num_workers`` is the number of decoding
-    threads, by default that of the stream.
+    Use it as it is: ``create_dict_iterator``, ``Model.train``; it is batched, shuffled, sharded and
+    read ahead already. One pass over it is ``steps`` batches, by default what is left of the epoch;
+    passes go on where the last one ended, over the end of an epoch too, and a pass that is left
+    early is made again. ``num_workers`` is the number of decoding threads, by default that of the
+    stream.
 
-    MindSpore's engine takes batches before they are trained on: ask for ``stream.state_dict(step=...)`` with the number
-    of steps that were. ``mindspore.dataset.config.set_prefetch_size(2)`` bounds the memory of what it holds.
+    MindSpore's engine takes batches before they are trained on: ask for
+    ``stream.state_dict(step=...)`` with the number of steps that were.
+    ``mindspore.dataset.config.set_prefetch_size(2)`` bounds the memory of what it holds.
 
     Raises:
         ConfigError: the length of an epoch is not known beforehand, and no ``steps`` are given.
@@ -43,7 +46,10 @@ def mindspore_dataset(
             "over_long='drop'): say by steps=... how many batches one pass over the data set has"
         )
     return ds.GeneratorDataset(
-        _Passes(stream, left, num_workers), list(stream.columns), shuffle=False, num_parallel_workers=1
+        _Passes(stream, left, num_workers),
+        list(stream.columns),
+        shuffle=False,
+        num_parallel_workers=1,
     )
 
 

@@ -35,11 +35,14 @@ class _Row:
         return min(place.position for place in self.places)
 
 
-def packed(places: Sequence[Place], max_tokens: int, max_views: int | None) -> list[tuple[Place, ...]]:
+def packed(
+    places: Sequence[Place], max_tokens: int, max_views: int | None
+) -> list[tuple[Place, ...]]:
     """Return rows of at most ``max_tokens`` tokens and ``max_views`` pictures, the fullest first.
 
-    First-fit decreasing: the longest sample first, each into the first row with room; it needs at most 11/9 of the best
-    number of rows (Johnson, 1973). Every place is in one row; the places of a row stand as they come in the order.
+    First-fit decreasing: the longest sample first, each into the first row with room; it needs at
+    most 11/9 of the best number of rows (Johnson, 1973). Every place is in one row; the places of a
+    row stand as they come in the order.
     """
     rows: list[_Row] = []
     for place in sorted(places, key=lambda place: (-place.tokens, place.position)):

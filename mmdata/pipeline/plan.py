@@ -1,7 +1,8 @@
 """Which samples make up each global batch: the order cut into windows, the windows into batches.
 
-A plan is made without decoding and is the same on every rank. Where all samples are alike to it, a window is a batch
-and nothing is looked at; packing and grouping look at (read and tokenize) every sample of a window, on every rank.
+A plan is made without decoding and is the same on every rank. Where all samples are alike to it, a
+window is a batch and nothing is looked at; packing and grouping look at (read and tokenize) every
+sample of a window, on every rank.
 """
 
 from __future__ import annotations
@@ -22,15 +23,19 @@ DROPPED_LAST: Final = "dropped_last"
 REPEATED: Final = "repeated"
 
 Arrange: TypeAlias = Callable[[Sequence[Place]], tuple[list[Rows], list[Rows]]]
-"""From the places of a window to whole global batches, and to the rows that make none, those alike together."""
+"""From the places of a window to whole global batches, and to the rows that make none, those alike
+together.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a stream stands: ``within`` steps into the window that begins at ``position`` of ``epoch``.
+    """Where a stream stands: ``within`` steps into the window that begins at ``position`` of
+    ``epoch``.
 
-    ``carry`` are positions before it that are still to come (from windows before), and ``counts`` the samples that were
-    left out before it, by reason, with those dropped (``dropped_last``) or repeated at the end of an epoch.
+    ``carry`` are positions before it that are still to come (from windows before), and ``counts``
+    the samples that were left out before it, by reason, with those dropped (``dropped_last``) or
+    repeated at the end of an epoch.
     """
 
     epoch: int = 0
@@ -42,9 +47,11 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A global batch: its rows, how many at their end repeat others, and where the stream stands after it.
+    """A global batch: its rows, how many at their end repeat others, and where the stream stands
+    after it.
 
-    ``counts`` are those of the cursor and what was left out in the window so far. A step without rows ends an epoch.
+    ``counts`` are those of the cursor and what was left out in the window so far. A step without
+    rows ends an epoch.
     """
 
     rows: Rows
@@ -57,8 +64,9 @@ class Step:
 class Plan:
     """The steps of an epoch.
 
-    ``look`` encodes a sample to see what it is, and is None where nothing depends on it; of what it raises, the sample
-    is left out and counted where ``skips`` says so. ``window`` is the number of samples that are arranged together.
+    ``look`` encodes a sample to see what it is, and is None where nothing depends on it; of what it
+    raises, the sample is left out and counted where ``skips`` says so. ``window`` is the number of
+    samples that are arranged together.
     """
 
     order: Order
@@ -87,8 +95,12 @@ class Plan:
             cursor = after
         yield Step((), 0, Cursor(cursor.epoch + 1, counts=cursor.counts), cursor.counts)
 
-    def leftover(self, rows: Rows, counts: Mapping[str, int]) -> tuple[list[tuple[Rows, int]], Mapping[str, int]]:
-        """Return what becomes of rows that make no whole batch at the end of an epoch, and the counts after it."""
+    def leftover(
+        self, rows: Rows, counts: Mapping[str, int]
+    ) -> tuple[list[tuple[Rows, int]], Mapping[str, int]]:
+        """Return what becomes of rows that make no whole batch at the end of an epoch, and the
+        counts after it.
+        """
         if not rows:
             return [], counts
         if self.drop_last:
@@ -108,7 +120,9 @@ class Plan:
         return batches, replace(after, carry=(), counts=counts)
 
     def _window(self, cursor: Cursor) -> tuple[list[tuple[Rows, int]], list[Rows], Cursor]:
-        """Return the batches of the window at ``cursor``, the rows that are left, and the cursor after it."""
+        """Return the batches of the window at ``cursor``, the rows that are left, and the cursor
+        after it.
+        """
         counts = Counter(cursor.counts)
         places = [self._place(cursor.epoch, position) for position in cursor.carry]
         position, size = cursor.position, 0

@@ -43,10 +43,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loaded:
-    """A rank's rows of a global batch, no rows at the end of an epoch, and where the stream stands after it.
+    """A rank's rows of a global batch, no rows at the end of an epoch, and where the stream stands
+    after it.
 
-    ``left_out`` counts the samples that had no place in a batch until then, by reason; ``empty`` those of this batch
-    whose place stays empty. ``slab`` is the memory that the samples' pixels were decoded to, if it is theirs alone.
+    ``left_out`` counts the samples that had no place in a batch until then, by reason; ``empty``
+    those of this batch whose place stays empty. ``slab`` is the memory that the samples' pixels
+    were decoded to, if it is theirs alone.
     """
 
     rows: Sequence[Sequence[Sample]]
@@ -68,10 +70,12 @@ def planned(
 ) -> Iterator[Loaded]:
     """Yield the rank's rows of the steps of an epoch after ``cursor``; only these are read.
 
-    ``slab`` makes room for the pixels of a number of rows, so that they are decoded where a batch has them.
+    ``slab`` makes room for the pixels of a number of rows, so that they are decoded where a batch
+    has them.
 
     Raises:
-        SampleError: of a sample whose error is not to be tolerated; otherwise its place stays empty.
+        SampleError: of a sample whose error is not to be tolerated; otherwise its place stays
+            empty.
     """
     steps: deque[tuple[Step, Slab | None]] = deque()
 
@@ -96,13 +100,17 @@ def planned(
 
 
 def _roomed(row: Sequence[Place], room: NDArray[np.uint8]) -> Iterator[Place]:
-    """Give each place of a row the room after those before it; of several in a row the plan knows the views."""
+    """Give each place of a row the room after those before it; of several in a row the plan knows
+    the views.
+    """
     for place in row:
         yield replace(place, room=room)
         room = room[place.views :] if len(row) > 1 else room
 
 
-def _loaded(step: Step, slab: Slab | None, outcomes: Sequence[Outcome], share: Share, batch: int) -> Loaded:
+def _loaded(
+    step: Step, slab: Slab | None, outcomes: Sequence[Outcome], share: Share, batch: int
+) -> Loaded:
     rows, rest = [], iter(outcomes)
     for row in step.rows[share.rows]:
         rows.append([found for _ in row if isinstance(found := next(rest), Sample)])
@@ -112,8 +120,11 @@ def _loaded(step: Step, slab: Slab | None, outcomes: Sequence[Outcome], share: S
     return Loaded(rows, share.repeated(step.repeated, batch), step.after, step.counts, empty, slab)
 
 
-def verified(plan: Plan, cursor: Cursor, share: Share, read: Read, tolerates: Tolerates) -> Iterator[Loaded]:
-    """Yield the rank's rows of the global batches of an epoch after ``cursor``, made of samples that could be read.
+def verified(
+    plan: Plan, cursor: Cursor, share: Share, read: Read, tolerates: Tolerates
+) -> Iterator[Loaded]:
+    """Yield the rank's rows of the global batches of an epoch after ``cursor``, made of samples
+    that could be read.
 
     Every rank reads all samples, so that all leave out the same ones.
 
@@ -140,7 +151,9 @@ def verified(plan: Plan, cursor: Cursor, share: Share, read: Read, tolerates: To
     yield from _rest(plan, cursor.epoch, share, found, counts)
 
 
-def _rest(plan: Plan, epoch: int, share: Share, found: Sequence[Sample], counts: Mapping[str, int]) -> Iterator[Loaded]:
+def _rest(
+    plan: Plan, epoch: int, share: Share, found: Sequence[Sample], counts: Mapping[str, int]
+) -> Iterator[Loaded]:
     samples = {sample.place.position: sample for sample in found}
     batches, counts = plan.leftover([(sample.place,) for sample in found], counts)
     for rows, repeated in batches:

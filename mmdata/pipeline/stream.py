@@ -1,4 +1,6 @@
-"""The stream: batches of a mixture, in an order that is a pure function of data, configuration and seed."""
+"""The stream: batches of a mixture, in an order that is a pure function of data, configuration and
+seed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from mmdata._tools.options import NonNegativeInt, PositiveFloat, PositiveInt, checked, faults_of_fields
+from mmdata._tools.options import (
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    checked,
+    faults_of_fields,
+)
 from mmdata._tools.requirements import processors
 from mmdata.errors import ConfigError, DataError, DroppedSampleError, SampleError
 from mmdata.pipeline import collate, mindformers
@@ -55,28 +63,35 @@ class _Mark(NamedTuple):
 
 @dataclass(eq=False)
 class Stream:
-    """Batches of ``mixture`` (a Mixture or a Store) as ``template`` reads them; iterate over it once for each epoch.
+    """Batches of ``mixture`` (a Mixture or a Store) as ``template`` reads them; iterate over it
+    once for each epoch.
 
-    What a batch holds, a :class:`mmdata.pipeline.batch.Batch` says. The global batch of step k is ``batch_size *
-    world_size`` rows; it is the same whatever the number of ranks, workers and restarts, and rank r has the r-th part.
+    What a batch holds, a :class:`mmdata.pipeline.batch.Batch` says. The global batch of step k is
+    ``batch_size * world_size`` rows; it is the same whatever the number of ranks, workers and
+    restarts, and rank r has the r-th part.
 
-    - ``seq_length``: tokens of a row; ``dynamic`` gives batches the length of their longest row instead.
-    - ``packing``: several samples in a row, as ``segment_ids`` tell them apart (first-fit decreasing over ``window``
-      samples).
-    - ``group_by``: global batches of samples of like ``length``, or of one ``modality`` (text, pictures, clips).
-    - ``drop_last``: an epoch's last rows that make no global batch are left out, or else repeated to fill one.
-    - ``on_error``: ``raise`` stops at a sample that cannot be encoded or decoded. ``skip`` leaves it out and the next
-      in order moves up, on every rank alike; for this every rank decodes all of the global batch. ``mask`` leaves its
-      place empty, nothing is trained there; it costs nothing. So does ``skip`` with packing or grouping, whose plans
-      are made before anything is decoded.
+    - ``seq_length``: tokens of a row; ``dynamic`` gives batches the length of their longest row
+      instead.
+    - ``packing``: several samples in a row, as ``segment_ids`` tell them apart (first-fit
+      decreasing over ``window`` samples).
+    - ``group_by``: global batches of samples of like ``length``, or of one ``modality`` (text,
+      pictures, clips).
+    - ``drop_last``: an epoch's last rows that make no global batch are left out, or else repeated
+      to fill one.
+    - ``on_error``: ``raise`` stops at a sample that cannot be encoded or decoded. ``skip`` leaves
+      it out and the next in order moves up, on every rank alike; for this every rank decodes all of
+      the global batch. ``mask`` leaves its place empty, nothing is trained there; it costs nothing.
+      So does ``skip`` with packing or grouping, whose plans are made before anything is decoded.
     - ``layout``: how the arrays are called and laid out, see :data:`LAYOUTS`.
-    - ``max_views``: how many pictures, tiles and frames a row has room for, so that all batches have one shape.
+    - ``max_views``: how many pictures, tiles and frames a row has room for, so that all batches
+      have one shape.
     - ``pixels``: ``uint8`` as decoded, for the device to normalise, or ``float32``, normalised.
-    - ``resize``: ``exact`` as the family does, or ``fast``, where FFmpeg resizes the frames of videos, 1 to 3 grey
-      levels off on average, and anyres' pictures, a quarter.
-    - ``workers``: threads that decode, by default one a processor; 0 does all where it is asked for. ``prefetch``:
-      batches made ahead. ``isolated``: each of these threads decodes in a process of its own, so that a file that
-      crashes the decoder costs one sample. ``deadline``: seconds that a sample may take.
+    - ``resize``: ``exact`` as the family does, or ``fast``, where FFmpeg resizes the frames of
+      videos, 1 to 3 grey levels off on average, and anyres' pictures, a quarter.
+    - ``workers``: threads that decode, by default one a processor; 0 does all where it is asked
+      for. ``prefetch``: batches made ahead. ``isolated``: each of these threads decodes in a
+      process of its own, so that a file that crashes the decoder costs one sample. ``deadline``:
+      seconds that a sample may take.
     """
 
     mixture: Samples
@@ -117,7 +132,8 @@ class Stream:
         self._mark = _Mark(0, Cursor(), {}, {})
         self._history = deque([self._mark], maxlen=_REMEMBERED)
 
-    # --- iteration ---------------------------------------------------------------------------------------------
+    # --- iteration
+    # ---------------------------------------------------------------------------------------------
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -139,7 +155,9 @@ class Stream:
 
     @property
     def steps_left(self) -> int | None:
-        """How many batches are left of the epoch, of the next one if none is; None where ``steps_per_epoch`` is."""
+        """How many batches are left of the epoch, of the next one if none is; None where
+        ``steps_per_epoch`` is.
+        """
         if self.steps_per_epoch is None:
             return None
         cursor = self._mark.cursor
@@ -160,11 +178,14 @@ class Stream:
                 yield batch
 
     @checked
-    def take(self, steps: NonNegativeInt, *, workers: NonNegativeInt | None = None) -> Iterator[Batch]:
-        """Yield the next ``steps`` batches, over the ends of epochs; the stream stands after them when all are taken.
+    def take(
+        self, steps: NonNegativeInt, *, workers: NonNegativeInt | None = None
+    ) -> Iterator[Batch]:
+        """Yield the next ``steps`` batches, over the ends of epochs; the stream stands after them
+        when all are taken.
 
-        Whoever leaves early finds the stream where it was, so that others may look ahead without harm. ``workers``
-        takes the place of the stream's own number.
+        Whoever leaves early finds the stream where it was, so that others may look ahead without
+        harm. ``workers`` takes the place of the stream's own number.
 
         Raises:
             SampleError, ConfigError: as iteration does.
@@ -183,13 +204,19 @@ class Stream:
                     return
 
     def _epoch(self, start: _Mark, workers: int) -> Iterator[tuple[Batch | None, _Mark]]:
-        """Yield what is left of the epoch, or the next one, with where the stream stands; no batch ends an epoch."""
+        """Yield what is left of the epoch, or the next one, with where the stream stands; no batch
+        ends an epoch.
+        """
         mark = start
         for _ in range(2):
-            with closing(background(self._loaded(mark, workers), self.prefetch if workers else 0)) as made:
+            with closing(
+                background(self._loaded(mark, workers), self.prefetch if workers else 0)
+            ) as made:
                 for loaded, batch in made:
                     empty = Counter(mark.empty) + Counter(loaded.empty)
-                    mark = _Mark(mark.step + (batch is not None), loaded.after, loaded.left_out, empty)
+                    mark = _Mark(
+                        mark.step + (batch is not None), loaded.after, loaded.left_out, empty
+                    )
                     yield batch, mark
             if mark.step > start.step:
                 return
@@ -202,11 +229,15 @@ class Stream:
         return next(count for count in (workers, self.workers, processors()) if count is not None)
 
     def _remember(self, mark: _Mark) -> None:
-        """Keep the state of a step for those who ask later; steps that are made a second time are known."""
+        """Keep the state of a step for those who ask later; steps that are made a second time are
+        known.
+        """
         if mark.step >= self._history[-1].step:
             self._history.append(mark)
 
-    def _loaded(self, start: _Mark, workers: int) -> Generator[tuple[Loaded, Batch | None], None, None]:
+    def _loaded(
+        self, start: _Mark, workers: int
+    ) -> Generator[tuple[Loaded, Batch | None], None, None]:
         with ExitStack() as stack:
             fast = self.resize == "fast"
             decode: Decode = partial(decode_views, fast=fast)
@@ -219,11 +250,18 @@ class Stream:
             for step, loaded in enumerate(steps, start.step + 1):
                 yield loaded, self._batch(loaded, start.cursor.epoch, step) if loaded.rows else None
 
-    def _outcomes(self, reader: SampleReader, workers: int, places: Iterator[Place]) -> Iterator[Outcome]:
+    def _outcomes(
+        self, reader: SampleReader, workers: int, places: Iterator[Place]
+    ) -> Iterator[Outcome]:
         ahead = max(2 * workers, self.batch_size)
         late = partial(_late, reader, self.deadline)
         return ordered(
-            partial(_outcome, reader), places, workers=workers, ahead=ahead, deadline=self.deadline, late=late
+            partial(_outcome, reader),
+            places,
+            workers=workers,
+            ahead=ahead,
+            deadline=self.deadline,
+            late=late,
         )
 
     def _batch(self, loaded: Loaded, epoch: int, step: int) -> Batch:
@@ -243,24 +281,30 @@ class Stream:
                 step=step,
             )
 
-    # --- state -------------------------------------------------------------------------------------------------
+    # --- state
+    # -------------------------------------------------------------------------------------------------
 
     @checked
     def state_dict(self, *, step: NonNegativeInt | None = None) -> dict[str, Any]:
         """Return where the stream stands after the batches taken so far, as small JSON.
 
-        ``step`` asks for the state after that many batches since the beginning of training, for those whose batches are
-        taken ahead of them (MindSpore's engine does); the last thousand are known. Any rank's state serves all ranks,
-        and any number of ranks with the same global batch. ``left_out`` counts samples that had no place, by reason, on
-        all ranks alike; ``empty`` those of this rank whose place stayed empty.
+        ``step`` asks for the state after that many batches since the beginning of training, for
+        those whose batches are taken ahead of them (MindSpore's engine does); the last thousand are
+        known. Any rank's state serves all ranks, and any number of ranks with the same global
+        batch. ``left_out`` counts samples that had no place, by reason, on all ranks alike;
+        ``empty`` those of this rank whose place stayed empty.
 
         Raises:
             ConfigError: that step is not known.
         """
-        known = [self._mark] if step is None else [mark for mark in self._history if mark.step == step]
+        known = (
+            [self._mark] if step is None else [mark for mark in self._history if mark.step == step]
+        )
         if not known:
             steps = f"{self._history[0].step} to {self._history[-1].step}"
-            raise ConfigError(f"the state after step {step} is not known; known are those after steps {steps}")
+            raise ConfigError(
+                f"the state after step {step} is not known; known are those after steps {steps}"
+            )
         mark = known[-1]
         return to_json(mark.cursor, mark.step, mark.left_out, mark.empty, self._facts)
 
@@ -277,7 +321,8 @@ class Stream:
         self._history.clear()
         self._history.append(self._mark)
 
-    # --- what the options mean ---------------------------------------------------------------------------------
+    # --- what the options mean
+    # ---------------------------------------------------------------------------------
 
     @property
     def _global_batch(self) -> int:
@@ -320,14 +365,18 @@ class Stream:
             order=Order(len(self.mixture), self.seed, self.shuffle),
             arrange=Grouping(self._global_batch, self.group_by, room),
             batch=self._global_batch,
-            window=max(self.window, 2 * self._global_batch) if self._plans_ahead else self._global_batch,
+            window=max(self.window, 2 * self._global_batch)
+            if self._plans_ahead
+            else self._global_batch,
             drop_last=self.drop_last,
             look=reader.look if self._looks else None,
             skips=self._leaves_out,
         )
 
     def _leaves_out(self, error: SampleError) -> bool:
-        """Whether a sample that was looked at in planning is left out; the template's own limit always leaves out."""
+        """Whether a sample that was looked at in planning is left out; the template's own limit
+        always leaves out.
+        """
         return self.on_error != "raise" or isinstance(error.__cause__, DroppedSampleError)
 
     def _tolerates(self, error: SampleError) -> bool:
@@ -338,7 +387,16 @@ class Stream:
 
     def _all_facts(self) -> dict[str, Any]:
         """All that decides what is in which global batch."""
-        options = ("seq_length", "seed", "shuffle", "packing", "group_by", "window", "drop_last", "on_error")
+        options = (
+            "seq_length",
+            "seed",
+            "shuffle",
+            "packing",
+            "group_by",
+            "window",
+            "drop_last",
+            "on_error",
+        )
         frame = ("layout", "dynamic", "max_views", "pixels", "resize")
         return {
             "samples": len(self.mixture),
@@ -372,4 +430,6 @@ def _outcome(reader: SampleReader, place: Place) -> Outcome:
 
 
 def _late(reader: SampleReader, deadline: float, place: Place) -> Outcome:
-    return SampleError(f"{reader.name(place.index)} was not read within {deadline:g} seconds", reason=LATE)
+    return SampleError(
+        f"{reader.name(place.index)} was not read within {deadline:g} seconds", reason=LATE
+    )

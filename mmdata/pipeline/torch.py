@@ -17,9 +17,11 @@ __all__ = ["torch_dataset"]
 
 @checked
 def torch_dataset(stream: Stream) -> Any:
-    """Return a ``torch.utils.data.IterableDataset`` that yields the batches of ``stream`` as dicts of tensors.
+    """Return a ``torch.utils.data.IterableDataset`` that yields the batches of ``stream`` as dicts
+    of tensors.
 
-    Iterate over it, or give it to ``DataLoader(..., batch_size=None)`` without workers: the stream has its own.
+    Iterate over it, or give it to ``DataLoader(..., batch_size=None)`` without workers: the stream
+    has its own.
 
     Raises:
         ConfigError: when it is iterated over in a worker process of a DataLoader.
@@ -33,7 +35,9 @@ def torch_dataset(stream: Stream) -> Any:
 
         def __iter__(self) -> Iterator[dict[str, Any]]:
             if get_worker_info() is not None:
-                raise ConfigError("the stream has workers of its own: use DataLoader(..., num_workers=0)")
+                raise ConfigError(
+                    "the stream has workers of its own: use DataLoader(..., num_workers=0)"
+                )
             for batch in stream:
                 yield {name: torch.from_numpy(array) for name, array in batch.arrays.items()}
 

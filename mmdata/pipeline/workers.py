@@ -1,8 +1,8 @@
 """Threads that work ahead: results in order, a bounded number of them, and a deadline for each.
 
-Threads, because decoders and resizers let go of the interpreter: on two cores they measure 2.0 times one thread,
-worker processes 1.4 to 1.8 times, and nothing has to be copied. All threads are daemons, so that one that is stuck in a
-decoder keeps no program from ending.
+Threads, because decoders and resizers let go of the interpreter: on two cores they measure 2.0
+times one thread, worker processes 1.4 to 1.8 times, and nothing has to be copied. All threads are
+daemons, so that one that is stuck in a decoder keeps no program from ending.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ def ordered(
     deadline: float,
     late: Callable[[T], R],
 ) -> Generator[R, None, None]:
-    """Yield ``work(item)`` for each item, in order; ``workers`` threads are up to ``ahead`` items ahead.
+    """Yield ``work(item)`` for each item, in order; ``workers`` threads are up to ``ahead`` items
+    ahead.
 
-    Items are taken one by one, on the caller's thread, as there is room. An item that takes more than ``deadline``
-    seconds gives ``late(item)`` instead, and its thread is replaced. Without workers, the caller's thread does it all.
+    Items are taken one by one, on the caller's thread, as there is room. An item that takes more
+    than ``deadline`` seconds gives ``late(item)`` instead, and its thread is replaced. Without
+    workers, the caller's thread does it all.
     """
     if workers == 0:
         yield from map(work, items)
@@ -57,9 +59,11 @@ def ordered(
 
 
 class _Job(Generic[T, R]):
-    """An item on its way. Two locks are held until it is begun and done; events cost ten times as much.
+    """An item on its way. Two locks are held until it is begun and done; events cost ten times as
+    much.
 
-    The third is taken by whoever comes first, the end of the work or the end of the patience with it.
+    The third is taken by whoever comes first, the end of the work or the end of the patience with
+    it.
     """
 
     def __init__(self, item: T) -> None:
@@ -86,7 +90,9 @@ class _Job(Generic[T, R]):
         return in_time
 
     def wait(self, deadline: float) -> bool:
-        """Wait for the end of the work, but give it up at its deadline; say whether it has ended. To be called once."""
+        """Wait for the end of the work, but give it up at its deadline; say whether it has ended.
+        To be called once.
+        """
         self._not_begun.acquire()
         ended = self._not_done.acquire(timeout=max(0.0, self.began + deadline - monotonic()))
         return ended or not self._decided.acquire(blocking=False)
@@ -140,13 +146,17 @@ class _Crew(Generic[T, R]):
 
 
 def background(items: Iterator[T], depth: int) -> Generator[T, None, None]:
-    """Yield what ``items`` yields, made on a thread of its own that is up to ``depth`` items ahead."""
+    """Yield what ``items`` yields, made on a thread of its own that is up to ``depth`` items
+    ahead.
+    """
     if depth == 0:
         yield from items
         return
     ready: Queue[tuple[T | None, BaseException | None]] = Queue(depth)
     closed = threading.Event()
-    thread = threading.Thread(target=_fill, args=(ready, items, closed), name="mmdata-pipeline", daemon=True)
+    thread = threading.Thread(
+        target=_fill, args=(ready, items, closed), name="mmdata-pipeline", daemon=True
+    )
     thread.start()
     try:
         while True:
@@ -162,7 +172,9 @@ def background(items: Iterator[T], depth: int) -> Generator[T, None, None]:
             _drain(ready)
 
 
-def _fill(ready: Queue[tuple[T | None, BaseException | None]], items: Iterator[T], closed: threading.Event) -> None:
+def _fill(
+    ready: Queue[tuple[T | None, BaseException | None]], items: Iterator[T], closed: threading.Event
+) -> None:
     try:
         for item in items:
             ready.put((item, None))

@@ -1,4 +1,6 @@
-"""How long the conversations of a store are under a template, and how much of them is trained on."""
+"""How long the conversations of a store are under a template, and how much of them is trained
+on.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ __all__ = ["Lengths", "measured"]
 class Lengths:
     """Token counts of conversations before any cut.
 
-    ``tokens``, ``trained`` and ``visual`` (samples,) int64: all tokens of a sample, those trained on, those in slots of
-    media. ``failed`` are the indices of conversations that the template cannot encode, with the reason.
+    ``tokens``, ``trained`` and ``visual`` (samples,) int64: all tokens of a sample, those trained
+    on, those in slots of media. ``failed`` are the indices of conversations that the template
+    cannot encode, with the reason.
     """
 
     tokens: NDArray[np.int64]
@@ -42,7 +45,9 @@ class Lengths:
 
     @checked
     def histogram(self, bins: PositiveInt = 10) -> list[tuple[int, int, int]]:
-        """Return (shortest, longest, samples) of ``bins`` equal ranges of lengths, both ends included."""
+        """Return (shortest, longest, samples) of ``bins`` equal ranges of lengths, both ends
+        included.
+        """
         import numpy as np
 
         if not len(self.tokens):
@@ -50,14 +55,20 @@ class Lengths:
         low, high = int(self.tokens.min()), int(self.tokens.max())
         width = max(-(-(high - low + 1) // bins), 1)
         counts = np.bincount((self.tokens - low) // width)
-        return [(low + n * width, low + (n + 1) * width - 1, int(count)) for n, count in enumerate(counts)]
+        return [
+            (low + n * width, low + (n + 1) * width - 1, int(count))
+            for n, count in enumerate(counts)
+        ]
 
     @checked
     def as_text(self, limit: PositiveInt | None = None, width: PositiveInt = 40) -> str:
         """Return a histogram in lines of at most ``width`` blocks, and the sums below it."""
         rows = self.histogram()
         most = max((count for _, _, count in rows), default=1)
-        lines = [f"{low:>8} - {high:<8} {count:>9} {'█' * round(width * count / most)}" for low, high, count in rows]
+        lines = [
+            f"{low:>8} - {high:<8} {count:>9} {'█' * round(width * count / most)}"
+            for low, high, count in rows
+        ]
         lines.append(
             f"{len(self.tokens)} samples, {int(self.tokens.sum())} tokens, {self.trained_share:.1%} trained on, "
             f"{self.visual.sum() / max(self.tokens.sum(), 1):.1%} in slots of media"
@@ -66,7 +77,9 @@ class Lengths:
             lines.append(f"{self.over(limit)} samples have more than {limit} tokens")
         if self.failed:
             index, reason = self.failed[0]
-            lines.append(f"{len(self.failed)} cannot be encoded; the first is number {index}: {reason}")
+            lines.append(
+                f"{len(self.failed)} cannot be encoded; the first is number {index}: {reason}"
+            )
         return "\n".join(lines)
 
 
@@ -83,6 +96,8 @@ def measured(conversations: Sequence[Conversation], template: Template) -> Lengt
         except (TokenError, MediaError) as error:
             failed.append((index, str(error)))
         else:
-            counts.append((len(encoded), encoded.trained, sum(slot.length for slot in encoded.slots)))
+            counts.append(
+                (len(encoded), encoded.trained, sum(slot.length for slot in encoded.slots))
+            )
     columns = np.array(counts, np.int64).reshape(-1, 3).T
     return Lengths(columns[0], columns[1], columns[2], tuple(failed))

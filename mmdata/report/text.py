@@ -24,17 +24,31 @@ __all__ = ["conversation_text"]
 
 
 def conversation_text(conversation: Conversation) -> str:
-    """Return a conversation as plain text: its id and media, then each turn with its parts spelled out.
+    """Return a conversation as plain text: its id and media, then each turn with its parts spelled
+    out.
 
     What would steer a terminal is shown as escapes; in the texts, newlines and tabs stay.
     """
     head = [one_line(f"{conversation.id}  ({conversation.source}, {conversation.split})")]
-    media = [one_line(f"  [{number}] {_medium(medium)}") for number, medium in enumerate(conversation.media)]
+    media = [
+        one_line(f"  [{number}] {_medium(medium)}")
+        for number, medium in enumerate(conversation.media)
+    ]
     turns = list(map(_turn, conversation.messages))
-    rejected = ["", "rejected:", *map(_turn, conversation.rejected)] if conversation.rejected else []
+    rejected = (
+        ["", "rejected:", *map(_turn, conversation.rejected)] if conversation.rejected else []
+    )
     tools = [f"tools: {conversation.tools}"] if conversation.tools is not None else []
-    judged = [] if conversation.desirable is None else [f"desirable: {'yes' if conversation.desirable else 'no'}"]
-    extra = [f"extra: {json.dumps(dict(conversation.extra), ensure_ascii=False)}"] if conversation.extra else []
+    judged = (
+        []
+        if conversation.desirable is None
+        else [f"desirable: {'yes' if conversation.desirable else 'no'}"]
+    )
+    extra = (
+        [f"extra: {json.dumps(dict(conversation.extra), ensure_ascii=False)}"]
+        if conversation.extra
+        else []
+    )
     said = [*tools, *turns, *rejected, *judged]
     return visible("\n".join([*head, *media, "", *said, *extra, "", "* a training target"]))
 
@@ -68,7 +82,11 @@ def _said(part: Part) -> str:
             boxes = " ".join("(" + ", ".join(f"{x:.3f}" for x in box) + ")" for box in part.boxes)
             return f"<{part.text} {boxes}>"
         case Time():
-            return f"<{part.start:.2f} s>" if part.end is None else f"<{part.start:.2f} to {part.end:.2f} s>"
+            return (
+                f"<{part.start:.2f} s>"
+                if part.end is None
+                else f"<{part.start:.2f} to {part.end:.2f} s>"
+            )
         case Reasoning():
             return f"<thinks: {part.text}>\n"
         case ToolCall():

@@ -1,4 +1,6 @@
-"""A conversation as a model reads it: its tokens, those that are trained on, the slots of its media, in colours."""
+"""A conversation as a model reads it: its tokens, those that are trained on, the slots of its
+media, in colours.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,15 @@ __all__ = ["colored", "shown", "spelled"]
 _TRAINED: Final = ("black on green", "black on bright_green")
 _UNTRAINED: Final = ("dim", "default")
 _SLOT: Final = "white on blue"
-_LONGEST_CHARACTER: Final = 12  # tokens that may share a character; past that, broken UTF-8 is shown as such
+_LONGEST_CHARACTER: Final = (
+    12  # tokens that may share a character; past that, broken UTF-8 is shown as such
+)
 
 
 @checked
 def shown(conversation: Conversation, template: Template, *, prompt: bool = False) -> Text:
-    """Return a conversation as ``template`` reads it, as a training sample or as the ``prompt`` of its last question.
+    """Return a conversation as ``template`` reads it, as a training sample or as the ``prompt`` of
+    its last question.
 
     Raises:
         TokenError: the template cannot encode it.
@@ -37,11 +42,15 @@ def shown(conversation: Conversation, template: Template, *, prompt: bool = Fals
 
 
 def colored(encoded: Encoded, tokenizer: Tokenizer) -> Text:
-    """Return the tokens as text for a terminal: green is trained on, plain is not, blue are slots of media."""
+    """Return the tokens as text for a terminal: green is trained on, plain is not, blue are slots
+    of media.
+    """
     from rich.text import Text
 
     slots = sum(slot.length for slot in encoded.slots)
-    head = f"{len(encoded)} tokens, {encoded.trained} trained, {slots} in {len(encoded.slots)} slots"
+    head = (
+        f"{len(encoded)} tokens, {encoded.trained} trained, {slots} in {len(encoded.slots)} slots"
+    )
     text = Text(f"{head}; green: trained on, blue: media\n\n")
     for style, piece in _pieces(encoded, tokenizer):
         text.append(visible(piece), style)
@@ -49,9 +58,11 @@ def colored(encoded: Encoded, tokenizer: Tokenizer) -> Text:
 
 
 def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Give the text of each token with the number of tokens it stands for, more than one where they share a character.
+    """Give the text of each token with the number of tokens it stands for, more than one where they
+    share a character.
 
-    Control tokens have their names. A token's text is what it adds to the text before it, leading blank included.
+    Control tokens have their names. A token's text is what it adds to the text before it, leading
+    blank included.
     """
     names = {token: name for name, token in tokenizer.special.items()}
     before: list[int] = []
@@ -79,7 +90,9 @@ def _pieces(encoded: Encoded, tokenizer: Tokenizer) -> Iterator[tuple[str, str]]
     yield from _words(encoded, tokenizer, done, len(encoded))
 
 
-def _words(encoded: Encoded, tokenizer: Tokenizer, start: int, stop: int) -> Iterator[tuple[str, str]]:
+def _words(
+    encoded: Encoded, tokenizer: Tokenizer, start: int, stop: int
+) -> Iterator[tuple[str, str]]:
     shades = {True: cycle(_TRAINED), False: cycle(_UNTRAINED)}
     trained = (encoded.labels[start:stop] != IGNORE).tolist()
     done = 0

@@ -1,12 +1,15 @@
-"""The records of a JSON file, one after the other: an array, JSON Lines, or objects printed one below another.
+"""The records of a JSON file, one after the other: an array, JSON Lines, or objects printed one
+below another.
 
-Memory stays flat: one window of text and one record. A record that cannot be read costs itself; reading goes on at the
-next one: in JSON Lines on the next line, else where :mod:`mmdata.sources._recovery` sees the record end. Where nothing
-is broken, many records are read at once (:mod:`mmdata.sources._run`).
+Memory stays flat: one window of text and one record. A record that cannot be read costs itself;
+reading goes on at the next one: in JSON Lines on the next line, else where
+:mod:`mmdata.sources._recovery` sees the record end. Where nothing is broken, many records are read
+at once (:mod:`mmdata.sources._run`).
 
-Stricter than :mod:`json` where that loses or invents data: a key that stands twice in one object, ``NaN`` and the
-infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost: commas between records may be missing
-or doubled, and arrays may follow one another, each with a byte order mark.
+Stricter than :mod:`json` where that loses or invents data: a key that stands twice in one object,
+``NaN`` and the infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost:
+commas between records may be missing or doubled, and arrays may follow one another, each with a
+byte order mark.
 """
 
 from __future__ import annotations
@@ -38,10 +41,13 @@ _SHOWN: Final = 50
 _SEPARATORS: Final = re.compile(r"[ \t\r\n,\ufeff]*")
 _FIRST_KEY: Final = re.compile(r'\{\s*("(?:[^"\\\n]|\\.){0,200}")\s*:')
 _CUT: Final = re.compile(r'[^\s"\[\]{},:]{0,16}\Z')
-"""What is left of a text that ends within a literal, a number or an escape, or before a sign that is wanted."""
+"""What is left of a text that ends within a literal, a number or an escape, or before a sign that
+is wanted.
+"""
 
 Value: TypeAlias = Any
-"""What a JSON value is in Python, or the :class:`RecordError` that stands where one cannot be read."""
+"""What a JSON value is in Python, or the :class:`RecordError` that stands where one cannot be read.
+"""
 
 
 def records(file: Path, *, id_key: str = "id") -> Iterator[Record | Reject]:
@@ -52,8 +58,11 @@ def records(file: Path, *, id_key: str = "id") -> Iterator[Record | Reject]:
     return chain.from_iterable(runs(file, id_key=id_key))
 
 
-def runs(file: Path, *, id_key: str = "id", ways: Sequence[Way] = (read_strictly,)) -> Iterator[list[Record | Reject]]:
-    """Yield what :func:`records` does, in lists of what was read together: large records and rejects are alone.
+def runs(
+    file: Path, *, id_key: str = "id", ways: Sequence[Way] = (read_strictly,)
+) -> Iterator[list[Record | Reject]]:
+    """Yield what :func:`records` does, in lists of what was read together: large records and
+    rejects are alone.
 
     What can be read together is read in the first of the ``ways`` that can.
     """
@@ -68,7 +77,9 @@ def runs(file: Path, *, id_key: str = "id", ways: Sequence[Way] = (read_strictly
 
 
 def members(file: Path) -> Iterator[tuple[str, Value]]:
-    """Yield what the one object of a JSON file holds: its keys with their values, the items of arrays one by one."""
+    """Yield what the one object of a JSON file holds: its keys with their values, the items of
+    arrays one by one.
+    """
     with Window(file) as window:
         yield from Reader(window, by_line=False).members()
 
@@ -84,12 +95,16 @@ def identity(value: object, key: str) -> str | None:
 
 
 class Reader:
-    """Reads the values of a window in order; ``size`` is how many characters the last of them has, or a mean of a run.
+    """Reads the values of a window in order; ``size`` is how many characters the last of them has,
+    or a mean of a run.
 
-    It reads runs in the first of the ``ways`` that can; without any, every value by itself, which gives the same.
+    It reads runs in the first of the ``ways`` that can; without any, every value by itself, which
+    gives the same.
     """
 
-    def __init__(self, window: Window, *, by_line: bool, ways: Sequence[Way] = (read_strictly,)) -> None:
+    def __init__(
+        self, window: Window, *, by_line: bool, ways: Sequence[Way] = (read_strictly,)
+    ) -> None:
         self._window = window
         self._position = 0
         self._by_line = by_line
@@ -115,15 +130,27 @@ class Reader:
         yield from ([error] for error in self.ending())
 
     def members(self) -> Iterator[tuple[str, Value]]:
-        """Yield the members of the file's one object, those of arrays one by one, each with its key."""
+        """Yield the members of the file's one object, those of arrays one by one, each with its
+        key.
+        """
         if not self._skip("{"):
-            yield "", RecordError(f"an object is wanted, found {_show(self._window.text, 0)}", reason="bad_json")
+            yield (
+                "",
+                RecordError(
+                    f"an object is wanted, found {_show(self._window.text, 0)}", reason="bad_json"
+                ),
+            )
             return
         self._level = "{"
         while self.peek() not in {"", "}"}:
             key = self.value()
             if not isinstance(key, str) or not self._skip(":"):
-                yield "", RecordError(f"{self._window.where(self._position)}: a key is wanted", reason="bad_json")
+                yield (
+                    "",
+                    RecordError(
+                        f"{self._window.where(self._position)}: a key is wanted", reason="bad_json"
+                    ),
+                )
                 return
             if not self._skip("["):
                 yield key, self.value()
@@ -139,15 +166,21 @@ class Reader:
         yield from (("", error) for error in self.ending())
 
     def ending(self) -> Iterator[RecordError]:
-        """Yield what is wrong with the end of the file, unless it has been said: at most one error."""
+        """Yield what is wrong with the end of the file, unless it has been said: at most one
+        error.
+        """
         if self._window.fault:
             if not self._fault_said:
                 yield RecordError(self._window.fault, reason="bad_encoding")
         elif self._level and not self._lost:
-            yield RecordError("the file ends before its brackets close; was it cut?", reason="bad_json")
+            yield RecordError(
+                "the file ends before its brackets close; was it cut?", reason="bad_json"
+            )
 
     def peek(self) -> str:
-        """Step over blanks and commas; return the next character, or an empty string at the end of the file."""
+        """Step over blanks and commas; return the next character, or an empty string at the end of
+        the file.
+        """
         while True:
             text = self._window.text
             self._position = position = _SEPARATORS.match(text, self._position).end()  # type: ignore[union-attr]
@@ -166,7 +199,11 @@ class Reader:
             text, by_line, in_array = self._window.text, self._by_line, self._level.endswith("[")
             values, end = read_run(text, start, in_array=in_array, by_line=by_line, ways=self._ways)
             if values:
-                self._position, self.size, self._last = end, (end - start) // len(values), values[-1]
+                self._position, self.size, self._last = (
+                    end,
+                    (end - start) // len(values),
+                    values[-1],
+                )
                 return values
             self._alone = end - start
         value = self.value()
@@ -174,7 +211,9 @@ class Reader:
         return [value]
 
     def value(self) -> Value:
-        """Return the value at the position and step over it; an error in its place where it cannot be read."""
+        """Return the value at the position and step over it; an error in its place where it cannot
+        be read.
+        """
         while True:
             try:
                 value, end = self._decode()
@@ -192,7 +231,10 @@ class Reader:
         self._position, self.size = end, end - start
         if suspicious(text[start:end]) and not is_clean(value):
             where = self._window.where(start)
-            return RecordError(f"{where}: bytes that are not UTF-8, a NUL or a lone surrogate", reason="bad_encoding")
+            return RecordError(
+                f"{where}: bytes that are not UTF-8, a NUL or a lone surrogate",
+                reason="bad_encoding",
+            )
         self._last = value
         return value
 
@@ -208,7 +250,9 @@ class Reader:
         self._position -= dropped
 
     def _decode(self) -> tuple[Value, int]:
-        """Return the value at the position and where it ends, reading on while the window may cut it."""
+        """Return the value at the position and where it ends, reading on while the window may cut
+        it.
+        """
         window = self._window
         while True:
             try:
@@ -226,7 +270,9 @@ class Reader:
 
     def _require_whole(self, value: Value, end: int) -> None:
         text = self._window.text
-        if self._level != "{" and is_cut_short(value, text, self._position, end, by_line=self._by_line):
+        if self._level != "{" and is_cut_short(
+            value, text, self._position, end, by_line=self._by_line
+        ):
             raise json.JSONDecodeError("Closed before its end", text, end)
 
     def _refusal(self, error: ValueError | RecursionError) -> RecordError:
@@ -237,7 +283,9 @@ class Reader:
             what, reason, self._fault_said = self._window.fault, "bad_encoding", True
         elif isinstance(error, json.JSONDecodeError):
             found = error.doc[error.pos : error.pos + 1]
-            reason = "bad_encoding" if found == "\0" or "\ud800" <= found <= "\udfff" else "bad_json"
+            reason = (
+                "bad_encoding" if found == "\0" or "\ud800" <= found <= "\udfff" else "bad_json"
+            )
             what = f"{error.msg}, {error.pos - self._position} characters in, found {_show(error.doc, error.pos)}"
         return RecordError(f"{self._window.where(self._position)}: {what}", reason=reason)
 
@@ -245,7 +293,9 @@ class Reader:
         return self._window.ended and isinstance(error, json.JSONDecodeError) and _may_be_cut(error)
 
     def _behind(self, error: Exception) -> int | None:
-        """Return where reading goes on behind the value at the position, which has an error; None if nowhere."""
+        """Return where reading goes on behind the value at the position, which has an error; None
+        if nowhere.
+        """
         if self._is_cut(error) and self._window.fault:
             return None
         return self._end_of_line() if self._by_line else self._end_of_broken()
@@ -268,13 +318,17 @@ class Reader:
                 self._slide()
 
     def _beginning(self) -> re.Pattern[str]:
-        """Return how a record of this file begins, judged by the last whole one and the one at the position."""
+        """Return how a record of this file begins, judged by the last whole one and the one at the
+        position.
+        """
         keys = []
         if isinstance(self._last, dict) and self._last:
             keys.append(json.dumps(next(iter(self._last)), ensure_ascii=False))
         if own := _FIRST_KEY.match(self._window.text, self._position):
             keys.append(own[1])
-        return re.compile(r"\{\s*(?:" + "|".join(map(re.escape, keys)) + r")\s*:" if keys else r'\{\s*"')
+        return re.compile(
+            r"\{\s*(?:" + "|".join(map(re.escape, keys)) + r")\s*:" if keys else r'\{\s*"'
+        )
 
 
 def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
@@ -296,16 +350,22 @@ def _float(spelled: str) -> float:
     return number
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
+)
 
 
 def _may_be_cut(error: json.JSONDecodeError) -> bool:
     """Return whether an error may come from the end of the text."""
-    return error.msg.startswith("Unterminated string") or _CUT.match(error.doc, error.pos) is not None
+    return (
+        error.msg.startswith("Unterminated string") or _CUT.match(error.doc, error.pos) is not None
+    )
 
 
 def has_whole_lines(text: str) -> bool:
-    """Return whether a text is JSON Lines: among its first lines, an object fills one from its first column on."""
+    """Return whether a text is JSON Lines: among its first lines, an object fills one from its
+    first column on.
+    """
     return not text.lstrip().startswith("[") and any(map(_is_object, text.split("\n", 100)[:100]))
 
 

@@ -47,17 +47,23 @@ _WIDE: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _BLANK: Final = b" \t\r\n,\0"
 _CONTROLS: Final = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))
 _FEW: Final = 16
-"""Of random bytes one in nine is a control character, of damaged text far fewer than one in so many, and these."""
+"""Of random bytes one in nine is a control character, of damaged text far fewer than one in so
+many, and these.
+"""
 
 
 def binary_kind(head: bytes) -> str | None:
-    """Return what a file is that begins with ``head`` (unpacked, :data:`HEAD` bytes of it), or None if it may be JSON.
+    """Return what a file is that begins with ``head`` (unpacked, :data:`HEAD` bytes of it), or None
+    if it may be JSON.
 
-    What begins as JSON does is JSON, however it goes on. Else a known signature says what a file is, and it is binary
-    where too much of it is no text: damaged text stays text, and so does text in another encoding.
+    What begins as JSON does is JSON, however it goes on. Else a known signature says what a file
+    is, and it is binary where too much of it is no text: damaged text stays text, and so does text
+    in another encoding.
     """
     head = head[:HEAD]
-    if head.startswith(_WIDE) or head.removeprefix(codecs.BOM_UTF8).lstrip(_BLANK).startswith((b"[", b"{")):
+    if head.startswith(_WIDE) or head.removeprefix(codecs.BOM_UTF8).lstrip(_BLANK).startswith(
+        (b"[", b"{")
+    ):
         return None  # wide text is for the reader to name
     for place, magic, kind, mend in _MAGIC:
         if head.startswith(magic, place):
@@ -65,5 +71,9 @@ def binary_kind(head: bytes) -> str | None:
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls <= max(_FEW, len(head) // _FEW):
         return None
-    begins = repr(head[:8]) if head.strip(b"\0") else "nothing but zero bytes: was its writing cut short?"
+    begins = (
+        repr(head[:8])
+        if head.strip(b"\0")
+        else "nothing but zero bytes: was its writing cut short?"
+    )
     return f"a binary file, not JSON (it begins with {begins})"

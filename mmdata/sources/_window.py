@@ -1,7 +1,8 @@
 """A window that slides over the text of a file: plain, gzip or Zstandard, read once, front to back.
 
-What the file is shows in its first bytes, never in its name. Bytes that are not UTF-8 arrive as lone surrogates
-(``surrogateescape``), so that they cost the record that holds them and not the file.
+What the file is shows in its first bytes, never in its name. Bytes that are not UTF-8 arrive as
+lone surrogates (``surrogateescape``), so that they cost the record that holds them and not the
+file.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ _WIDE: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x00\x00\xfe\xff")
 class Window:
     """The text of a file from some place on.
 
-    ``text`` is what is held, ``ended`` whether nothing follows it, and ``fault`` why the file could not be read to its
-    end, or an empty string. It reads ``chunk`` bytes at a time, more where more is held.
+    ``text`` is what is held, ``ended`` whether nothing follows it, and ``fault`` why the file could
+    not be read to its end, or an empty string. It reads ``chunk`` bytes at a time, more where more
+    is held.
     """
 
     def __init__(self, file: Path, *, chunk: int = _CHUNK) -> None:
@@ -50,7 +52,9 @@ class Window:
         self._bytes.close()
 
     def slide(self, start: int) -> None:
-        """Drop the text before ``start`` and read on: one chunk, or as much as is held where that is more."""
+        """Drop the text before ``start`` and read on: one chunk, or as much as is held where that
+        is more.
+        """
         self._characters += start
         kept = self.text[start:]
         self.text = kept + self._decode(self._read(max(self._chunk, len(kept))))
@@ -86,12 +90,16 @@ class Window:
     def _decode(self, data: bytes) -> str:
         import numpy as np
 
-        self._lines += int(np.count_nonzero(np.frombuffer(data, np.uint8) == _NEWLINE))  # five times faster than count
+        self._lines += int(
+            np.count_nonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
+        )  # five times faster than count
         return self._decoder.decode(data, final=self.ended)
 
 
 def head_of(file: Path) -> bytes:
-    """Return the first bytes of what is in a file, packed or not; none where they cannot be read."""
+    """Return the first bytes of what is in a file, packed or not; none where they cannot be
+    read.
+    """
     opened = _open(file)
     try:
         return opened.read1(HEAD)
@@ -102,14 +110,18 @@ def head_of(file: Path) -> bytes:
 
 
 def suspicious(text: str) -> bool:
-    """Return whether ``text`` may hold a NUL or a lone surrogate, raw or as a JSON escape; paired ones count too."""
+    """Return whether ``text`` may hold a NUL or a lone surrogate, raw or as a JSON escape; paired
+    ones count too.
+    """
     if _may_hold_escapes(text) and ("\\u0000" in text or "\\ud" in text or "\\uD" in text):
         return True
     return not _encodable(text)
 
 
 def _may_hold_escapes(text: str) -> bool:
-    r"""Return False only if ``text`` holds no ``\u``: a search for one character is many times faster than for two."""
+    r"""Return False only if ``text`` holds no ``\u``: a search for one character is many times
+    faster than for two.
+    """
     position = text.find("\\")
     for _ in range(len(text) // 64):
         if position < 0:

@@ -14,8 +14,9 @@ __all__ = ["Record"]
 class Record(Struct, frozen=True, gc=False):
     """One record of a source: its ``raw`` value, which may be typed, and where it stands.
 
-    ``file`` is the source file as POSIX text, ``number`` the record's number in it counted from 0, ``id`` the record's
-    own id as text, or None; ``size`` how many characters its text has, or None where nobody has counted.
+    ``file`` is the source file as POSIX text, ``number`` the record's number in it counted from 0,
+    ``id`` the record's own id as text, or None; ``size`` how many characters its text has, or None
+    where nobody has counted.
     """
 
     raw: Any

@@ -1,7 +1,8 @@
 """Arrow arrays from buffers.
 
-Given a list or a numpy array, ``pa.array`` imports pandas first, which takes longer than converting ten thousand
-records. ``there`` is a byte for each place of a column: 1 where it has a value, 0 where it is null.
+Given a list or a numpy array, ``pa.array`` imports pandas first, which takes longer than converting
+ten thousand records. ``there`` is a byte for each place of a column: 1 where it has a value, 0
+where it is null.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ __all__ = [
 ]
 
 _TOGETHER: Final = 512
-"""How many texts are joined at a time: larger blocks of memory come from the system and go back to it each time."""
+"""How many texts are joined at a time: larger blocks of memory come from the system and go back to
+it each time.
+"""
 
 
 def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.Array:
@@ -60,11 +63,17 @@ def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.A
 
 def text(values: Sequence[str], there: bytes | None = None) -> pa.Array:
     """Return a string array of ``values``; nulls are between them where one is not there."""
-    return text_of((joined(values[n : n + _TOGETHER]) for n in range(0, len(values), _TOGETHER)), there)
+    return text_of(
+        (joined(values[n : n + _TOGETHER]) for n in range(0, len(values), _TOGETHER)), there
+    )
 
 
-def text_of(blocks: Iterable[tuple[bytes, NDArray[np.int32]]], there: bytes | None = None) -> pa.Array:
-    """Return a string array of the texts that :func:`joined` has made blocks of; nulls where one is not there."""
+def text_of(
+    blocks: Iterable[tuple[bytes, NDArray[np.int32]]], there: bytes | None = None
+) -> pa.Array:
+    """Return a string array of the texts that :func:`joined` has made blocks of; nulls where one is
+    not there.
+    """
     import numpy as np
     import pyarrow as pa
 
@@ -90,7 +99,9 @@ def words(codes: NDArray[np.int8], known: Collection[str]) -> pa.Array:
     import pyarrow as pa
 
     spelled = [word.encode() for word in known]
-    data = np.take(np.array(spelled), codes).tobytes().translate(None, b"\0")  # shorter words are filled up with NUL
+    data = (
+        np.take(np.array(spelled), codes).tobytes().translate(None, b"\0")
+    )  # shorter words are filled up with NUL
     starts = _starts(np.take(lengths_of(spelled), codes))
     return pa.StringArray.from_buffers(len(codes), starts, pa.py_buffer(data))
 
@@ -99,7 +110,9 @@ def integers(values: NDArray[np.signedinteger[Any]]) -> pa.Array:
     """Return an array of integers of the type that they have."""
     import pyarrow as pa
 
-    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+    return pa.Array.from_buffers(
+        pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)]
+    )
 
 
 def dictionary(codes: NDArray[np.signedinteger[Any]], known: Collection[str]) -> pa.Array:
@@ -115,7 +128,9 @@ def dictionary_codes(array: pa.DictionaryArray) -> NDArray[np.signedinteger[Any]
 
     indices = array.indices
     width = indices.type.bit_width // 8
-    return np.frombuffer(indices.buffers()[1], f"i{width}")[indices.offset : indices.offset + len(indices)]
+    return np.frombuffer(indices.buffers()[1], f"i{width}")[
+        indices.offset : indices.offset + len(indices)
+    ]
 
 
 def flags(values: bytes) -> pa.Array:
@@ -135,13 +150,17 @@ def lists_of(
     import pyarrow as pa
 
     valid = None if there is None else _bits(there)
-    return pa.Array.from_buffers(list_type, len(lengths), [valid, _starts(lengths)], children=[items])
+    return pa.Array.from_buffers(
+        list_type, len(lengths), [valid, _starts(lengths)], children=[items]
+    )
 
 
 def canonical(array: pa.Array) -> pa.Array:
-    """Return an array laid out as one that was made at once: equal values are equal bytes of a file, however they came.
+    """Return an array laid out as one that was made at once: equal values are equal bytes of a
+    file, however they came.
 
-    Arrays that were sliced, taken or joined may hold offsets that do not start at 0, or bitmaps of nothing but ones.
+    Arrays that were sliced, taken or joined may hold offsets that do not start at 0, or bitmaps of
+    nothing but ones.
     """
     import pyarrow as pa
 
@@ -158,19 +177,25 @@ def canonical(array: pa.Array) -> pa.Array:
 
 
 def list_values(array: pa.ListArray) -> pa.Array:
-    """Return the items of all lists of an array, one after the other; lists that are null have none.
+    """Return the items of all lists of an array, one after the other; lists that are null have
+    none.
 
-    Arrow's own ``flatten`` would import its compute functions, which takes longer than a small conversion.
+    Arrow's own ``flatten`` would import its compute functions, which takes longer than a small
+    conversion.
     """
     import numpy as np
 
-    offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+    offsets = np.frombuffer(array.buffers()[1], np.int32)[
+        array.offset : array.offset + len(array) + 1
+    ]
     first, last = offsets[[0, -1]].tolist()
     return array.values.slice(first, last - first)
 
 
 def struct_fields(array: pa.StructArray) -> list[pa.Array]:
-    """Return the fields of an array of structs, null where a struct is: below one that is, Arrow may hold a zero."""
+    """Return the fields of an array of structs, null where a struct is: below one that is, Arrow
+    may hold a zero.
+    """
     if array.null_count:
         return list(array.flatten())
     return [array.field(number) for number in range(array.type.num_fields)]
@@ -180,7 +205,9 @@ def list_lengths(array: pa.ListArray) -> NDArray[np.int32]:
     """Return how many items each list has, (lists,) int32."""
     import numpy as np
 
-    offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+    offsets = np.frombuffer(array.buffers()[1], np.int32)[
+        array.offset : array.offset + len(array) + 1
+    ]
     return np.diff(offsets)
 
 
@@ -200,10 +227,14 @@ def _unpack(bits: pa.Buffer, array: pa.Array) -> bytes:
     import numpy as np
 
     end = array.offset + len(array)
-    return np.unpackbits(np.frombuffer(bits, np.uint8), count=end, bitorder="little")[array.offset :].tobytes()
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=end, bitorder="little")[
+        array.offset :
+    ].tobytes()
 
 
-def codes_of(values: Sequence[Hashable], known: Iterable[Hashable], dtype: str = "int8") -> NDArray[Any]:
+def codes_of(
+    values: Sequence[Hashable], known: Iterable[Hashable], dtype: str = "int8"
+) -> NDArray[Any]:
     """Return the place of each value among those ``known``, (values,) of ``dtype``."""
     import numpy as np
 

@@ -1,7 +1,9 @@
-"""A batch of conversations: what formats hand to a conversion, and what every step of it takes and gives back.
+"""A batch of conversations: what formats hand to a conversion, and what every step of it takes and
+gives back.
 
-The rows are Arrow columns as a store keeps them. Beside them stands where each row came from and, in their places among
-the records, the rejects that other records have become, so that one object carries the whole account.
+The rows are Arrow columns as a store keeps them. Beside them stands where each row came from and,
+in their places among the records, the rejects that other records have become, so that one object
+carries the whole account.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ __all__ = ["ConversationBatch", "Origins"]
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Where rows came from: the source file of each, its record's number in it, and the record's own id or None."""
+    """Where rows came from: the source file of each, its record's number in it, and the record's
+    own id or None.
+    """
 
     files: Sequence[str]
     numbers: Sequence[int]
@@ -46,15 +50,19 @@ class Origins:
     def select(self, rows: Sequence[int]) -> Origins:
         """Return those of some rows."""
         files, numbers, ids = self.files, self.numbers, self.ids
-        return Origins([files[row] for row in rows], [numbers[row] for row in rows], [ids[row] for row in rows])
+        return Origins(
+            [files[row] for row in rows], [numbers[row] for row in rows], [ids[row] for row in rows]
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConversationBatch:
-    """Rows of :func:`mmdata.store.encode.arrow_schema`, where they came from, and the rejects among them.
+    """Rows of :func:`mmdata.store.encode.arrow_schema`, where they came from, and the rejects among
+    them.
 
-    The batch accounts for ``num_records`` records: ``positions`` are the places of the rows among them, ascending, and
-    each reject comes with its own. A batch never changes: what works on one returns another.
+    The batch accounts for ``num_records`` records: ``positions`` are the places of the rows among
+    them, ascending, and each reject comes with its own. A batch never changes: what works on one
+    returns another.
     """
 
     columns: pa.RecordBatch
@@ -128,13 +136,15 @@ class ConversationBatch:
         if records >= self.num_records:
             return self
         places = sorted([*self.positions, *(position for position, _ in self.rejects)])
-        return self._between(0, bisect_left(self.positions, places[records]), places[0], places[records])
+        return self._between(
+            0, bisect_left(self.positions, places[records]), places[0], places[records]
+        )
 
     def slice(self, start: int, stop: int) -> ConversationBatch:
         """Return the rows ``start`` to ``stop``, the last left out, without a copy.
 
-        Rejects go with the row before them, those before the first row with the first, so that slices which follow one
-        another account for all records once.
+        Rejects go with the row before them, those before the first row with the first, so that
+        slices which follow one another account for all records once.
         """
         first = self.positions[start] if 0 < start < len(self) else -1
         last = self.positions[stop] if stop < len(self) else sys.maxsize
@@ -142,7 +152,9 @@ class ConversationBatch:
 
     def _between(self, start: int, stop: int, first: int, last: int) -> ConversationBatch:
         rows = slice(start, stop)
-        rejects = [(position, reject) for position, reject in self.rejects if first <= position < last]
+        rejects = [
+            (position, reject) for position, reject in self.rejects if first <= position < last
+        ]
         columns = self.columns.slice(start, stop - start)
         return ConversationBatch(columns, self.origins[rows], self.positions[rows], rejects)
 
@@ -157,12 +169,17 @@ class ConversationBatch:
         return ConversationBatch(columns, self.origins.select(rows), positions, self.rejects)
 
     def reject(self, errors: Mapping[int, Exception]) -> ConversationBatch:
-        """Return the batch with some of its rows turned into rejects: by their numbers, why they are."""
+        """Return the batch with some of its rows turned into rejects: by their numbers, why they
+        are.
+        """
         if not errors:
             return self
         files, numbers, ids = self.origins.files, self.origins.numbers, self.origins.ids
         new = [
-            (self.positions[row], Reject.from_error(error, record=numbers[row], file=files[row], id=ids[row]))
+            (
+                self.positions[row],
+                Reject.from_error(error, record=numbers[row], file=files[row], id=ids[row]),
+            )
             for row, error in errors.items()
         ]
         kept = self.select([row for row in range(len(self)) if row not in errors])
@@ -180,7 +197,9 @@ class ConversationBatch:
         """Return the batch with other values in these fields of its media, (media,) each."""
         old, list_type = self.media, arrow_schema().field("media").type
         arrays = {field.name: fields.get(field.name, old.field(field.name)) for field in old.type}
-        return self.with_columns(media=lists_of(self.num_media, make_structs(old.type, **arrays), list_type))
+        return self.with_columns(
+            media=lists_of(self.num_media, make_structs(old.type, **arrays), list_type)
+        )
 
 
 def _position(reject: tuple[int, Reject]) -> int:

@@ -1,4 +1,6 @@
-"""Making batches: conversations one by one, or many already column by column, and the rejects among them."""
+"""Making batches: conversations one by one, or many already column by column, and the rejects among
+them.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from mmdata.store.encode import FlatRows, encode, flatten
 __all__ = ["BATCH_RECORDS", "BatchBuilder"]
 
 BATCH_RECORDS: Final = 4096
-"""How many records a batch accounts for at the most: reading at random is the faster, the fewer batches a store has."""
+"""How many records a batch accounts for at the most: reading at random is the faster, the fewer
+batches a store has.
+"""
 _BATCH_BYTES: Final = 16 << 20
 """About how many bytes the rows of a batch take at the most, one of them aside."""
 
 
 class BatchBuilder:
-    """Gathers rows and rejects in the order of their records; :meth:`build` returns them as a batch and starts anew.
+    """Gathers rows and rejects in the order of their records; :meth:`build` returns them as a batch
+    and starts anew.
 
     ``num_records`` and ``nbytes`` (about) say how much has been gathered.
     """
@@ -40,19 +45,31 @@ class BatchBuilder:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to build: a batch of this size is written well, and its memory is small."""
+        """Whether it is time to build: a batch of this size is written well, and its memory is
+        small.
+        """
         return self.num_records >= BATCH_RECORDS or self.nbytes >= _BATCH_BYTES
 
     def append(self, conversation: Conversation, *, file: str, record: int, id: str | None) -> None:  # noqa: A002
-        """Add one conversation, of the record with this number in a file, and this id of its own."""
+        """Add one conversation, of the record with this number in a file, and this id of its
+        own.
+        """
         self._rows.append(conversation)
         self._add_origins([file], [record], [id])
         self.nbytes += _size(conversation)
 
     def extend(
-        self, rows: FlatRows, *, files: Sequence[str], records: Sequence[int], ids: Sequence[str | None], nbytes: int
+        self,
+        rows: FlatRows,
+        *,
+        files: Sequence[str],
+        records: Sequence[int],
+        ids: Sequence[str | None],
+        nbytes: int,
     ) -> None:
-        """Add many conversations that stand column by column already; ``nbytes`` is about what they take."""
+        """Add many conversations that stand column by column already; ``nbytes`` is about what they
+        take.
+        """
         self._rows.append(rows)
         self._add_origins(files, records, ids)
         self.nbytes += nbytes
@@ -69,11 +86,15 @@ class BatchBuilder:
             rows: list[Any] = list(group)
             pieces += rows if kind is FlatRows else [flatten(rows)]
         origins = Origins(self._files, self._numbers, self._ids)
-        batch = ConversationBatch(encode(pieces or [flatten([])]), origins, self._positions, self._rejects)
+        batch = ConversationBatch(
+            encode(pieces or [flatten([])]), origins, self._positions, self._rejects
+        )
         self._start()
         return batch
 
-    def _add_origins(self, files: Sequence[str], records: Sequence[int], ids: Sequence[str | None]) -> None:
+    def _add_origins(
+        self, files: Sequence[str], records: Sequence[int], ids: Sequence[str | None]
+    ) -> None:
         self._files += files
         self._numbers += records
         self._ids += ids
@@ -83,6 +104,14 @@ class BatchBuilder:
 
 def _size(conversation: Conversation) -> int:
     """Return about how many bytes a row takes."""
-    words = [len(part.text) for message in conversation.messages for part in message.content if type(part) is Text]
-    files = [len(medium.bytes or b"") + sum(map(len, medium.frames or ())) for medium in conversation.media]
+    words = [
+        len(part.text)
+        for message in conversation.messages
+        for part in message.content
+        if type(part) is Text
+    ]
+    files = [
+        len(medium.bytes or b"") + sum(map(len, medium.frames or ()))
+        for medium in conversation.media
+    ]
     return sum(words) + sum(files)

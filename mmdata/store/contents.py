@@ -1,7 +1,7 @@
 """What rows say, as one number each: the same where the same is said about the same media.
 
-Hashing a million rows object by object would take longer than reading them. Here numbers are hashed by numpy, a whole
-column at once, and only the bytes of texts row by row.
+Hashing a million rows object by object would take longer than reading them. Here numbers are hashed
+by numpy, a whole column at once, and only the bytes of texts row by row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["hash_contents"]
 
 _WORDS: Final = frozenset({"role", "type"})
-"""Columns of words which the first four letters tell apart; what else is text is hashed byte for byte."""
+"""Columns of words which the first four letters tell apart; what else is text is hashed byte for
+byte.
+"""
 
 _SAID: Final = ("messages", "media", "tools", "rejected", "desirable")
 """The columns of what a row says; the others say what it is called and where it is from."""
@@ -34,7 +36,8 @@ def hash_contents(batch: ConversationBatch) -> list[int]:
 
     That is messages, media, tools, what was rejected, and the judgement.
 
-    They depend on the row alone, not on its batch or the process; rows that differ share them by chance alone.
+    They depend on the row alone, not on its batch or the process; rows that differ share them by
+    chance alone.
     """
     import numpy as np
 
@@ -47,10 +50,11 @@ def hash_contents(batch: ConversationBatch) -> list[int]:
 
 
 def _hash(array: pa.Array, bounds: NDArray[Any], path: str) -> Hashes:
-    """Return a hash of what an array holds for each row: of its elements ``bounds[row]`` to ``bounds[row + 1]``.
+    """Return a hash of what an array holds for each row: of its elements ``bounds[row]`` to
+    ``bounds[row + 1]``.
 
-    Nulls add nothing, so that a column which is not there counts as one of nulls. ``path`` is what the column is
-    called, with what holds it: the same values hash to others in another column.
+    Nulls add nothing, so that a column which is not there counts as one of nulls. ``path`` is what
+    the column is called, with what holds it: the same values hash to others in another column.
     """
     import numpy as np
     import pyarrow as pa
@@ -64,8 +68,14 @@ def _hash(array: pa.Array, bounds: NDArray[Any], path: str) -> Hashes:
         return total
 
     there = np.frombuffer(valid_bytes(array), np.uint8).astype(np.uint64)
-    if pa.types.is_list(array.type) or pa.types.is_string(array.type) or pa.types.is_binary(array.type):
-        starts = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+    if (
+        pa.types.is_list(array.type)
+        or pa.types.is_string(array.type)
+        or pa.types.is_binary(array.type)
+    ):
+        starts = np.frombuffer(array.buffers()[1], np.int32)[
+            array.offset : array.offset + len(array) + 1
+        ]
         lengths = np.diff(starts).astype(np.uint64)
         if path.rpartition(".")[2] in _WORDS:
             return _sum(lengths + _first_letters(array, starts[:-1]), there, bounds, path)
@@ -89,12 +99,16 @@ def _salt(path: str) -> int:
 
 
 def _sum(values: Hashes, there: Hashes, bounds: NDArray[Any], path: str) -> Hashes:
-    """Return for each row the sum of hashes of its values, each hashed with its place in the row."""
+    """Return for each row the sum of hashes of its values, each hashed with its place in the
+    row.
+    """
     import numpy as np
 
     counts = np.diff(bounds)
     places = np.arange(bounds[0], bounds[-1]) - np.repeat(bounds[:-1], counts)
-    salted = _mix(values[bounds[0] : bounds[-1]] + np.uint64(_salt(path))) + places.astype(np.uint64)
+    salted = _mix(values[bounds[0] : bounds[-1]] + np.uint64(_salt(path))) + places.astype(
+        np.uint64
+    )
     hashes = _mix(salted) * there[bounds[0] : bounds[-1]]
     ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
     found: Hashes = np.diff(ends[bounds - bounds[0]])
@@ -102,14 +116,18 @@ def _sum(values: Hashes, there: Hashes, bounds: NDArray[Any], path: str) -> Hash
 
 
 def _hash_bytes(array: pa.Array, inside: NDArray[Any], path: str) -> Hashes:
-    """Return a hash of the bytes of each row, those of all its texts one after the other; 0 where there are none."""
+    """Return a hash of the bytes of each row, those of all its texts one after the other; 0 where
+    there are none.
+    """
     import numpy as np
     import xxhash
 
     digest, places = xxhash.xxh3_64_intdigest, inside.tolist()
     data = memoryview(array.buffers()[2] or b"")
     hashes = [digest(data[start:end]) for start, end in pairwise(places)]
-    found: Hashes = _mix(np.array(hashes, np.uint64) + np.uint64(_salt(path))) * (np.diff(inside) > 0)
+    found: Hashes = _mix(np.array(hashes, np.uint64) + np.uint64(_salt(path))) * (
+        np.diff(inside) > 0
+    )
     return found
 
 
@@ -125,7 +143,9 @@ def _first_letters(array: pa.Array, starts: NDArray[Any]) -> Hashes:
 
 
 def _as_numbers(array: pa.Array) -> Hashes:
-    """Return the values of an array whose values are all of one width, (elements, numbers of each) uint64."""
+    """Return the values of an array whose values are all of one width, (elements, numbers of each)
+    uint64.
+    """
     import numpy as np
     import pyarrow as pa
 
@@ -141,7 +161,9 @@ def _as_numbers(array: pa.Array) -> Hashes:
 
 
 def _mix(values: Hashes) -> Hashes:
-    """Return values scattered over all 64 bits: the finalizer of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    """Return values scattered over all 64 bits: the finalizer of SplitMix64 (Steele, Lea and Flood,
+    2014).
+    """
     import numpy as np
 
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,7 +1,7 @@
 """Rows of a record batch as conversations, decoded one at a time.
 
-They are read straight from Arrow's buffers: going through Arrow's own scalars costs ten times as much, and reading at
-random is what training does.
+They are read straight from Arrow's buffers: going through Arrow's own scalars costs ten times as
+much, and reading at random is what training does.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class BatchView:
     def __getitem__(self, row: int) -> Conversation:
         """Return the conversation of one row."""
         extra = self._extra[row]
-        others = {name: column[row] for name, column in self._others.items()} if self._others else {}
+        others = (
+            {name: column[row] for name, column in self._others.items()} if self._others else {}
+        )
         return Conversation(
             self._id[row] or "",
             self._messages[row],
@@ -126,8 +128,12 @@ class _Parts:
     def __init__(self, parts: pa.StructArray) -> None:
         self._kind = _Words.of(parts.field("type"), _PARTS)
         self._text = _Strings(parts.field("text"))
-        self._medium = memoryview(parts.field("media").buffers()[1]).cast("i")[parts.field("media").offset :]
-        self._boxes, self._start, self._end = (_scalars(parts.field(name)) for name in ("boxes", "start", "end"))
+        self._medium = memoryview(parts.field("media").buffers()[1]).cast("i")[
+            parts.field("media").offset :
+        ]
+        self._boxes, self._start, self._end = (
+            _scalars(parts.field(name)) for name in ("boxes", "start", "end")
+        )
         self._call = [_scalars(parts.field(name)) for name in ("name", "arguments", "call_id")]
         train = parts.field("train")
         self._train = _scalars(train) if train.null_count < len(train) else None
@@ -137,11 +143,15 @@ class _Parts:
         if codes.count(0) == len(codes) and self._train is None:  # nothing but text
             return tuple(map(Text, texts))
         found: list[Part] = [
-            self._other(first + n, _PARTS[code], texts[n]) if code else Text(texts[n]) for n, code in enumerate(codes)
+            self._other(first + n, _PARTS[code], texts[n]) if code else Text(texts[n])
+            for n, code in enumerate(codes)
         ]
         if self._train is not None:
             train = map(self._train, range(first, last))
-            found = [part if own is None else replace(part, train=own) for part, own in zip(found, train, strict=True)]
+            found = [
+                part if own is None else replace(part, train=own)
+                for part, own in zip(found, train, strict=True)
+            ]
         return tuple(found)
 
     def _other(self, index: int, kind: str, text: str) -> Part:
@@ -172,10 +182,14 @@ class _Media:
         self._type = _Words.of(media.field("type"), get_args(MediaType))
         self._path = _Strings(media.field("path"))
         fields = zip([field.name for field in media.type][2:], media.flatten()[2:], strict=True)
-        self._known = [(name, _scalars(values)) for name, values in fields if values.null_count < len(media)]
+        self._known = [
+            (name, _scalars(values)) for name, values in fields if values.null_count < len(media)
+        ]
 
     def __getitem__(self, row: int) -> tuple[Media, ...]:
-        return tuple([self._medium(index) for index in range(self._starts[row], self._starts[row + 1])])
+        return tuple(
+            [self._medium(index) for index in range(self._starts[row], self._starts[row + 1])]
+        )
 
     def _medium(self, index: int) -> Media:
         kind, path = self._type[index], self._path[index]
@@ -202,7 +216,9 @@ class _Strings:
         return str(self._data[self._starts[index] : self._starts[index + 1]], "utf-8")
 
     def between(self, first: int, last: int) -> list[str]:
-        """Return the values ``first`` to ``last``, the last left out; empty ones where they are null."""
+        """Return the values ``first`` to ``last``, the last left out; empty ones where they are
+        null.
+        """
         bounds = self._starts[first : last + 1].tolist()
         start = bounds[0]
         whole = str(self._data[start : bounds[-1]], "utf-8")
@@ -212,7 +228,9 @@ class _Strings:
 
 
 class _Words:
-    """The values of a string array that has few different ones, as ``codes``: one byte, or a number, a value."""
+    """The values of a string array that has few different ones, as ``codes``: one byte, or a
+    number, a value.
+    """
 
     __slots__ = ("_words", "codes")
 
@@ -227,11 +245,15 @@ class _Words:
 
         codes = np.asarray(array.indices)
         few = len(array.dictionary) <= 256
-        return cls(array.dictionary.to_pylist(), codes.astype(np.uint8).tobytes() if few else codes.tolist())
+        return cls(
+            array.dictionary.to_pylist(),
+            codes.astype(np.uint8).tobytes() if few else codes.tolist(),
+        )
 
     @classmethod
     def of(cls, array: pa.StringArray, words: tuple[str, ...]) -> _Words:
-        """Return the values of a string array that are all among ``words``, told apart by one letter and their length.
+        """Return the values of a string array that are all among ``words``, told apart by one
+        letter and their length.
 
         Raises:
             StoreError: a value is not.
@@ -240,12 +262,19 @@ class _Words:
 
         if not len(array):
             return cls(words, b"")
-        starts, (letter, code_of) = np.asarray(_starts(array))[: len(array) + 1], _telling_letter(words)
+        starts, (letter, code_of) = (
+            np.asarray(_starts(array))[: len(array) + 1],
+            _telling_letter(words),
+        )
         letters = np.frombuffer(array.buffers()[2], np.uint8).take(starts[:-1] + letter)
         codes = (letters + (np.diff(starts) << 4).astype(np.uint8)).tobytes().translate(code_of)
-        *counts, strange = np.bincount(np.frombuffer(codes, np.uint8), minlength=len(words) + 1).tolist()
+        *counts, strange = np.bincount(
+            np.frombuffer(codes, np.uint8), minlength=len(words) + 1
+        ).tolist()
         if strange or sum(map(mul, counts, map(len, words))) != starts[-1] - starts[0]:
-            raise StoreError(f"a batch holds a word that is none of {', '.join(words)}; `mmdata check` looks further")
+            raise StoreError(
+                f"a batch holds a word that is none of {', '.join(words)}; `mmdata check` looks further"
+            )
         return cls(words, codes)
 
     def __getitem__(self, index: int) -> str:
@@ -257,12 +286,19 @@ class _Words:
 
 @cache
 def _telling_letter(words: tuple[str, ...]) -> tuple[int, bytes]:
-    """Return the first place at which letter plus 16 lengths differ between all words, and a table from sum to word.
+    """Return the first place at which letter plus 16 lengths differ between all words, and a table
+    from sum to word.
 
-    Sums are of bytes: they begin anew after 255. Times 16, the lengths of our words do not make up for their letters.
+    Sums are of bytes: they begin anew after 255. Times 16, the lengths of our words do not make up
+    for their letters.
     """
-    sums = [[(ord(word[place]) + 16 * len(word)) % 256 for word in words] for place in range(min(map(len, words)))]
-    place, marks = next((place, marks) for place, marks in enumerate(sums) if len(set(marks)) == len(words))
+    sums = [
+        [(ord(word[place]) + 16 * len(word)) % 256 for word in words]
+        for place in range(min(map(len, words)))
+    ]
+    place, marks = next(
+        (place, marks) for place, marks in enumerate(sums) if len(set(marks)) == len(words)
+    )
     table = bytearray([len(words)]) * 256
     for code, mark in enumerate(marks):
         table[mark] = code
@@ -298,5 +334,9 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-_OTHERS: Final[dict[str, Callable[[pa.Array], Any]]] = {"tools": _Strings, "rejected": _Rejected, "desirable": _Scalars}
+_OTHERS: Final[dict[str, Callable[[pa.Array], Any]]] = {
+    "tools": _Strings,
+    "rejected": _Rejected,
+    "desirable": _Scalars,
+}
 """The columns that most stores have nothing in, and what reads them."""

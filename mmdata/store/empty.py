@@ -1,4 +1,6 @@
-"""Why a store has no row: in words, the most frequent reason first, with an example and what to do about it."""
+"""Why a store has no row: in words, the most frequent reason first, with an example and what to do
+about it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from mmdata.store.manifest import read_manifest
 
 __all__ = ["explain_empty", "why_empty"]
 
-_SHAPE: Final = "`mmdata formats` lists the formats, `mmdata formats NAME` shows the records that one wants"
+_SHAPE: Final = (
+    "`mmdata formats` lists the formats, `mmdata formats NAME` shows the records that one wants"
+)
 _FETCH: Final = "fetch the files again, or remove their records"
 _MENDS: Final[Mapping[Reason, str]] = {
     Reason.MISSING_MEDIA: "put the files there, or name the folder that their paths are relative to: --media-root, or "
@@ -50,7 +54,9 @@ def why_empty(store: Path) -> str | None:
 
 
 def explain_empty(counts: Mapping[str, int], rejects: Iterable[Reject]) -> str:
-    """Return why no row was kept, from the numbers of rejects by reason and the rejects in order."""
+    """Return why no row was kept, from the numbers of rejects by reason and the rejects in
+    order.
+    """
     if not counts:
         return "no row was kept: there was no record to keep."
     code = max(counts, key=lambda each: counts[each])
@@ -58,7 +64,9 @@ def explain_empty(counts: Mapping[str, int], rejects: Iterable[Reject]) -> str:
     total = sum(counts.values())
     first = next((reject for reject in rejects if reject.reason is reason), None)
     whose = f", id {first.id!r}" if first and first.id is not None else ""
-    example = f" The first: {first.file}, record {first.record}{whose}: {first.detail}." if first else ""
+    example = (
+        f" The first: {first.file}, record {first.record}{whose}: {first.detail}." if first else ""
+    )
     mend = f" What to do: {_MENDS[reason]}." if reason in _MENDS else ""
     share = f"{counts[code]:,} of {total:,} records were rejected as {code}"
     return f"no row was kept: {share} ({reason.explanation}).{example}{mend}"

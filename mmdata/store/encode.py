@@ -1,8 +1,9 @@
 """Conversations as Arrow columns; :mod:`mmdata.store.decode` is the way back.
 
-Between the two stand :class:`FlatRows`: plain sequences, one a column, in which nothing is nested. Conversations are
-flattened into them, and formats that read many records at once fill them directly; they become Arrow arrays together,
-because making twenty-five arrays for four thousand rows costs what making them for one does.
+Between the two stand :class:`FlatRows`: plain sequences, one a column, in which nothing is nested.
+Conversations are flattened into them, and formats that read many records at once fill them
+directly; they become Arrow arrays together, because making twenty-five arrays for four thousand
+rows costs what making them for one does.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ _PART_FIELDS: Final[dict[str, set[type]]] = {
 }
 """Which kinds of parts have a value in each column of the parts."""
 _HAS: Final = {
-    name: bytes(kind in kinds for kind in PART_TYPES).ljust(256, b"\0") for name, kinds in _PART_FIELDS.items()
+    name: bytes(kind in kinds for kind in PART_TYPES).ljust(256, b"\0")
+    for name, kinds in _PART_FIELDS.items()
 }
 """The same as tables for ``bytes.translate``: from codes of parts to 1 where there is a value."""
 _FLAT_NAMES: Final = {
@@ -106,19 +108,25 @@ _HAS_TRAIN: Final = b"\1\1".ljust(256, b"\0")
 _SPLITS: Final = get_args(Split)
 _MEDIA_TYPES: Final = get_args(MediaType)
 
-encode_extra: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-"""How a store spells what a row has besides; TypeError or ValueError where JSON has no such value."""
+encode_extra: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":")
+).encode
+"""How a store spells what a row has besides; TypeError or ValueError where JSON has no such value.
+"""
 
 SparseColumn: TypeAlias = tuple[bytes, Sequence[Any]]
-"""A column with gaps: a byte for each place, 1 where there is a value, and the values that are there."""
+"""A column with gaps: a byte for each place, 1 where there is a value, and the values that are
+there.
+"""
 
 
 @cache
 def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
     """Return the Arrow schema of a store of a version.
 
-    A later version only adds fields, after those that were there, to a struct or to the columns. :func:`upgrade` makes
-    a batch of an earlier version one of this, so a field is added here and nowhere else.
+    A later version only adds fields, after those that were there, to a struct or to the columns.
+    :func:`upgrade` makes a batch of an earlier version one of this, so a field is added here and
+    nowhere else.
     """
     import pyarrow as pa
 
@@ -144,7 +152,8 @@ def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
         ]
     )
     message = pa.struct([("role", pa.string()), ("content", pa.list_(part)), ("train", pa.bool_())])
-    # the times of a file's frames, in seconds: start + n * step, or start + unit * (the sum of the first n deltas)
+    # the times of a file's frames, in seconds: start + n * step, or start + unit * (the sum of the
+    # first n deltas)
     clock = pa.struct(
         [
             ("start", pa.float64()),
@@ -185,24 +194,35 @@ def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
             pa.field("messages", pa.list_(message)),
             pa.field("media", pa.list_(media)),
             pa.field("extra", pa.string()),
-            *since(2, ("tools", pa.string()), ("rejected", pa.list_(message)), ("desirable", pa.bool_())),
+            *since(
+                2,
+                ("tools", pa.string()),
+                ("rejected", pa.list_(message)),
+                ("desirable", pa.bool_()),
+            ),
         ]
     )
 
 
 def upgrade(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch of an earlier version as one of :func:`arrow_schema`: what it does not have is null."""
+    """Return a batch of an earlier version as one of :func:`arrow_schema`: what it does not have is
+    null.
+    """
     import pyarrow as pa
 
     schema = arrow_schema()
     if batch.schema.equals(schema):
         return batch
-    columns = [_upgraded(batch.column(f.name) if f.name in batch.schema.names else None, len(batch), f) for f in schema]
+    columns = [
+        _upgraded(batch.column(f.name) if f.name in batch.schema.names else None, len(batch), f)
+        for f in schema
+    ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _upgraded(array: pa.Array | None, length: int, field: pa.Field) -> pa.Array:
-    """Return an array as one of the type of ``field``, of the fields of whose structs it may lack some; or nulls.
+    """Return an array as one of the type of ``field``, of the fields of whose structs it may lack
+    some; or nulls.
 
     Arrow's own cast does this too, but only in later releases than some that we run with.
     """
@@ -214,20 +234,26 @@ def _upgraded(array: pa.Array | None, length: int, field: pa.Field) -> pa.Array:
         return array
     if pa.types.is_struct(field.type):
         names = {child.name for child in array.type}
-        children = [_upgraded(array.field(f.name) if f.name in names else None, len(array), f) for f in field.type]
+        children = [
+            _upgraded(array.field(f.name) if f.name in names else None, len(array), f)
+            for f in field.type
+        ]
         return pa.StructArray.from_arrays(children, fields=list(field.type))
     items = _upgraded(array.values, len(array.values), field.type.value_field)
-    # the buffers as they are: offsets of a batch that was sliced do not begin at 0, and lists may be null
-    return pa.Array.from_buffers(field.type, len(array), array.buffers()[:2], offset=array.offset, children=[items])
+    # the buffers as they are: offsets of a batch that was sliced do not begin at 0, and lists may
+    # be null
+    return pa.Array.from_buffers(
+        field.type, len(array), array.buffers()[:2], offset=array.offset, children=[items]
+    )
 
 
 class FlatMessages(Struct, frozen=True, eq=False, kw_only=True):
     """Messages one after the other, column by column.
 
-    Of the messages: ``roles`` and ``train``, a byte each, and how many parts each has. Of all parts: ``part_codes``, a
-    byte each, the ``texts`` of those that have one, the numbers of the ``part_media`` of those that speak of one, and
-    boxes, times, and what tool calls say likewise. ``part_train`` is a byte each, 2 where a part goes by its message;
-    nothing where all of them do.
+    Of the messages: ``roles`` and ``train``, a byte each, and how many parts each has. Of all
+    parts: ``part_codes``, a byte each, the ``texts`` of those that have one, the numbers of the
+    ``part_media`` of those that speak of one, and boxes, times, and what tool calls say likewise.
+    ``part_train`` is a byte each, 2 where a part goes by its message; nothing where all of them do.
     """
 
     roles: bytes
@@ -248,10 +274,11 @@ class FlatMessages(Struct, frozen=True, eq=False, kw_only=True):
 class FlatRows(FlatMessages, frozen=True, eq=False, kw_only=True):
     """Some conversations, column by column.
 
-    Of the rows: ``ids``, ``sources``, ``splits``, ``extras``, and how many messages and media each has; the messages of
-    all of them. Of all media: columns by name, with gaps; a name that is not there is a column of nothing but gaps.
-    ``tools`` and ``desirable`` are nothing where no row has any, and so are ``num_rejected``, the numbers of messages
-    that were rejected, and the messages themselves in ``rejected``.
+    Of the rows: ``ids``, ``sources``, ``splits``, ``extras``, and how many messages and media each
+    has; the messages of all of them. Of all media: columns by name, with gaps; a name that is not
+    there is a column of nothing but gaps. ``tools`` and ``desirable`` are nothing where no row has
+    any, and so are ``num_rejected``, the numbers of messages that were rejected, and the messages
+    themselves in ``rejected``.
     """
 
     ids: Sequence[str]
@@ -289,7 +316,9 @@ def flatten(rows: Sequence[Conversation]) -> FlatRows:
         media=media_columns(media),
         tools=_unless_null([row.tools for row in rows]),
         desirable=_unless_null([row.desirable for row in rows]),
-        num_rejected=[None if some is None else len(some) for some in rejected] if is_rejecting else (),
+        num_rejected=[None if some is None else len(some) for some in rejected]
+        if is_rejecting
+        else (),
         rejected=FlatMessages(**_flat_messages([one for some in rejected for one in some or ()]))
         if is_rejecting
         else None,
@@ -325,7 +354,9 @@ def _unless_null(values: list[Any]) -> list[Any]:
 
 
 def media_columns(media: Sequence[Media]) -> dict[str, SparseColumn]:
-    """Return what is known of media besides their types, column by column, with gaps where it is None."""
+    """Return what is known of media besides their types, column by column, with gaps where it is
+    None.
+    """
     if not media:
         return {}
     names = Media.__struct_fields__[1:]
@@ -368,7 +399,9 @@ def _nullable(pieces: Sequence[FlatRows], column: str, arrow_type: pa.DataType) 
 
 def _filled(pieces: Sequence[FlatRows], column: str) -> list[Any]:
     """Return a column of all the pieces, None for the rows of those that have nothing of it."""
-    return list(chain.from_iterable(getattr(piece, column) or repeat(None, len(piece)) for piece in pieces))
+    return list(
+        chain.from_iterable(getattr(piece, column) or repeat(None, len(piece)) for piece in pieces)
+    )
 
 
 def _rejected(pieces: Sequence[FlatRows], list_type: pa.DataType) -> pa.ListArray:
@@ -390,7 +423,9 @@ def _messages(pieces: Sequence[FlatMessages]) -> pa.StructArray:
     return make_structs(
         struct,
         role=words(_bytes_as_codes(roles), list(ROLE_CODES)),
-        content=lists_of(_counts(pieces, "num_parts"), _parts(pieces), struct.field("content").type),
+        content=lists_of(
+            _counts(pieces, "num_parts"), _parts(pieces), struct.field("content").type
+        ),
         train=flags(b"".join(piece.train for piece in pieces)),
     )
 
@@ -410,7 +445,9 @@ def _parts(pieces: Sequence[FlatMessages]) -> pa.StructArray:
             values = [value for value in values if value is not None]
         columns[name] = sparse(values, there, struct.field(name).type)
     if any(piece.part_train for piece in pieces):
-        train = b"".join(piece.part_train or bytes([_INHERITS]) * len(piece.part_codes) for piece in pieces)
+        train = b"".join(
+            piece.part_train or bytes([_INHERITS]) * len(piece.part_codes) for piece in pieces
+        )
         there = train.translate(_HAS_TRAIN)
         columns["train"] = sparse(list(compress(train, there)), there, struct.field("train").type)
     return make_structs(struct, **columns)
@@ -422,7 +459,10 @@ def _media(pieces: Sequence[FlatRows]) -> pa.StructArray:
     columns = {"type": words(codes_of(types, _MEDIA_TYPES), _MEDIA_TYPES)}
     for name in dict.fromkeys(chain.from_iterable(piece.media for piece in pieces)):
         found = [piece.media.get(name, (bytes(len(piece.media_types)), ())) for piece in pieces]
-        there, values = b"".join(mask for mask, _ in found), list(chain.from_iterable(some for _, some in found))
+        there, values = (
+            b"".join(mask for mask, _ in found),
+            list(chain.from_iterable(some for _, some in found)),
+        )
         if name == "clock":
             values = list(map(asdict, values))
         columns[name] = sparse(values, there, struct.field(name).type)
@@ -434,7 +474,10 @@ def make_structs(struct_type: pa.DataType, **columns: pa.Array) -> pa.StructArra
     import pyarrow as pa
 
     length = len(next(iter(columns.values())))
-    arrays = [columns[field.name] if field.name in columns else pa.nulls(length, field.type) for field in struct_type]
+    arrays = [
+        columns[field.name] if field.name in columns else pa.nulls(length, field.type)
+        for field in struct_type
+    ]
     return pa.StructArray.from_arrays(arrays, fields=list(struct_type))
 
 

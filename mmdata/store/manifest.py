@@ -1,7 +1,7 @@
 """The manifest of a store: what is in it, where it came from, and what was not kept.
 
-It vouches for itself: its last field is the hash of all the others as they are spelled, so that no bit of it can change
-unseen.
+It vouches for itself: its last field is the hash of all the others as they are spelled, so that no
+bit of it can change unseen.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _CHUNK: Final = 1 << 19
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One data file: its name, rows, bytes, xxh3 (64 bits, hexadecimal) and the rows of each record batch in it."""
+    """One data file: its name, rows, bytes, xxh3 (64 bits, hexadecimal) and the rows of each record
+    batch in it.
+    """
 
     name: str
     rows: int
@@ -106,20 +108,29 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         UsageError: there is nothing at ``folder``.
-        StoreError: there is no manifest, it is damaged, or it is of a version this library does not know.
+        StoreError: there is no manifest, it is damaged, or it is of a version this library does not
+            know.
     """
     path = folder / MANIFEST
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         if not folder.is_dir():
-            raise UsageError(f"there is no store at {folder}; `mmdata convert` makes stores") from None
-        raise StoreError(f"{folder} is not a store: it has no {MANIFEST}", path=str(folder)) from None
+            raise UsageError(
+                f"there is no store at {folder}; `mmdata convert` makes stores"
+            ) from None
+        raise StoreError(
+            f"{folder} is not a store: it has no {MANIFEST}", path=str(folder)
+        ) from None
     try:
-        values = json.loads(data.decode("utf-8", "surrogateescape"))  # names of files may be no text
+        values = json.loads(
+            data.decode("utf-8", "surrogateescape")
+        )  # names of files may be no text
         values.pop("xxh3")
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise StoreError(f"{path} is damaged: it is not what a store writes. Convert again.", path=str(path)) from None
+        raise StoreError(
+            f"{path} is damaged: it is not what a store writes. Convert again.", path=str(path)
+        ) from None
     return _parse(values, data, path)
 
 
@@ -131,8 +142,13 @@ def _parse(values: dict[str, Any], data: bytes, path: Path) -> Manifest:
             path=str(path),
         )
     if _spell(values) != data:
-        raise StoreError(f"{path} is damaged: its content does not match its own hash. Convert again.", path=str(path))
-    values["shards"] = tuple(Shard(**{**shard, "batches": tuple(shard["batches"])}) for shard in values["shards"])
+        raise StoreError(
+            f"{path} is damaged: its content does not match its own hash. Convert again.",
+            path=str(path),
+        )
+    values["shards"] = tuple(
+        Shard(**{**shard, "batches": tuple(shard["batches"])}) for shard in values["shards"]
+    )
     values["files"] = tuple(SourceFile(**file) for file in values["files"])
     return Manifest(**values)
 

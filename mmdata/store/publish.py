@@ -1,8 +1,8 @@
 """Directories that appear whole or not at all.
 
-A directory is filled beside its final name, under ``.<name>.partial``, synced to disk and moved into place in one step.
-The partial directory is locked while somebody fills it; one that a killed process left behind is nobody's, and the next
-writer of the same name takes it over.
+A directory is filled beside its final name, under ``.<name>.partial``, synced to disk and moved
+into place in one step. The partial directory is locked while somebody fills it; one that a killed
+process left behind is nobody's, and the next writer of the same name takes it over.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 @contextmanager
 def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Hold the partial directory of ``path``, emptied but for the names in ``keep``, locked against other writers.
+    """Hold the partial directory of ``path``, emptied but for the names in ``keep``, locked against
+    other writers.
 
     It is the caller's to :func:`publish` or to remove; on leaving the block only the lock goes.
 
@@ -50,7 +51,9 @@ def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iter
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a directory, made if need be, as soon as nobody else does; of a dead process, nobody does."""
+    """Hold the lock of a directory, made if need be, as soon as nobody else does; of a dead
+    process, nobody does.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder, folder, wait=True)
     try:
@@ -60,13 +63,17 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Move a finished partial directory to ``path``, in place of what was there, each step on disk before the next."""
+    """Move a finished partial directory to ``path``, in place of what was there, each step on disk
+    before the next.
+    """
     sync(partial)
     if not path.exists():
         partial.rename(path)
         sync(path.parent)
         return
-    replaced = _lock(path, path)  # the next writer must not take up the old directory while it is removed
+    replaced = _lock(
+        path, path
+    )  # the next writer must not take up the old directory while it is removed
     try:
         _exchange(partial, path)
         sync(path.parent)
@@ -85,13 +92,17 @@ def sync(path: Path) -> None:
 
 
 def write_ahead(path: Path) -> None:
-    """Let the system begin to write a file to disk, where it can, so that :func:`sync` has little to wait for."""
+    """Let the system begin to write a file to disk, where it can, so that :func:`sync` has little
+    to wait for.
+    """
     libc = _libc()
     if not hasattr(libc, "sync_file_range"):
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        libc.sync_file_range(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
+        libc.sync_file_range(
+            descriptor, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE
+        )
     finally:
         os.close(descriptor)
 
@@ -102,7 +113,9 @@ def _libc() -> ctypes.CDLL:
 
 
 def _lock(folder: Path, path: Path, *, wait: bool = False) -> int:
-    """Return a descriptor that holds the lock of the directory that is at ``folder`` now, made if need be."""
+    """Return a descriptor that holds the lock of the directory that is at ``folder`` now, made if
+    need be.
+    """
     fcntl = load_posix("fcntl", needed_by="writing a store")
     while True:
         folder.mkdir(exist_ok=True)
@@ -128,7 +141,9 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _exchange(partial: Path, path: Path) -> None:
-    """Swap two directories in one step where the system can, else in three, of which none lets go of either."""
+    """Swap two directories in one step where the system can, else in three, of which none lets go
+    of either.
+    """
     libc = _libc()
     if hasattr(libc, "renameat2"):
         names = os.fsencode(partial), os.fsencode(path)

@@ -1,7 +1,7 @@
 """The conversation store: a directory of Arrow shards that vouches for itself.
 
-:func:`open` gives one back memory-mapped, refusing one that is not what its manifest says; :func:`check` reads every
-byte of it. :mod:`mmdata.store.writer` makes them.
+:func:`open` gives one back memory-mapped, refusing one that is not what its manifest says;
+:func:`check` reads every byte of it. :mod:`mmdata.store.writer` makes them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ _PARQUET_BATCHES_KEPT: Final = 8
 
 
 class Rows(Sequence[Conversation]):
-    """Some rows of a store, decoded when they are asked for; ``located`` ones have media paths that can be opened."""
+    """Some rows of a store, decoded when they are asked for; ``located`` ones have media paths that
+    can be opened.
+    """
 
     @checked
     def __init__(self, store: Store, indices: range, *, located: bool = False) -> None:
@@ -63,21 +65,27 @@ class Rows(Sequence[Conversation]):
 class Store(Sequence[Conversation]):
     """A store that has been opened: a sequence of conversations, memory-mapped; read-only.
 
-    ``store[i]`` takes constant time, ``store[a:b]`` gives :class:`Rows` without decoding them. Media paths come as they
-    are stored; :meth:`locate` gives the file. Stores travel to other processes as their path.
+    ``store[i]`` takes constant time, ``store[a:b]`` gives :class:`Rows` without decoding them.
+    Media paths come as they are stored; :meth:`locate` gives the file. Stores travel to other
+    processes as their path.
     """
 
     @checked
     def __init__(self, path: Path, media_root: Path | None = None) -> None:
         self.path = path.absolute()
         self.manifest = read_manifest(self.path)
-        self.media_root = media_root or (Path(self.manifest.media_root) if self.manifest.media_root else None)
+        self.media_root = media_root or (
+            Path(self.manifest.media_root) if self.manifest.media_root else None
+        )
         _check_listing(self.path, self.manifest)
         version = self.manifest.schema_version
         self._shards = [
-            _open_shard(self.path, shard, number, version) for number, shard in enumerate(self.manifest.shards)
+            _open_shard(self.path, shard, number, version)
+            for number, shard in enumerate(self.manifest.shards)
         ]
-        self._batches = [(shard, number) for shard in self._shards for number in range(shard.num_batches)]
+        self._batches = [
+            (shard, number) for shard in self._shards for number in range(shard.num_batches)
+        ]
         rows = (rows for shard in self.manifest.shards for rows in shard.batches)
         self._starts = list(accumulate(rows, initial=0))
 
@@ -90,7 +98,9 @@ class Store(Sequence[Conversation]):
     @overload
     def __getitem__(self, index: slice) -> Rows: ...
     def __getitem__(self, index: int | slice) -> Conversation | Rows:
-        """Return one conversation, or :class:`Rows` for a slice; negative indices count from the end."""
+        """Return one conversation, or :class:`Rows` for a slice; negative indices count from the
+        end.
+        """
         if isinstance(index, slice):
             return Rows(self, range(len(self))[index])
         length = self.manifest.rows
@@ -129,14 +139,18 @@ class Store(Sequence[Conversation]):
         return hash_text(*(shard.xxh3 for shard in self.manifest.shards))
 
     def rejects(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of ``rejects.jsonl``: record, file, id, reason and detail of what was not kept."""
+        """Yield the lines of ``rejects.jsonl``: record, file, id, reason and detail of what was not
+        kept.
+        """
         import jsonlines
 
         with jsonlines.open(self.path / REJECTS) as lines:
             yield from lines
 
     def locate(self, media: Media) -> str | None:
-        """Return where the file of a medium is: its URL or absolute path, the media root applied; None if embedded."""
+        """Return where the file of a medium is: its URL or absolute path, the media root applied;
+        None if embedded.
+        """
         return None if media.path is None else self._locate(media.path)
 
     def _locate(self, path: str) -> str:
@@ -144,11 +158,15 @@ class Store(Sequence[Conversation]):
 
     @checked
     def rows(self, *, located: bool = False) -> Rows:
-        """Return all rows, with media paths that can be opened where they are wanted ``located``."""
+        """Return all rows, with media paths that can be opened where they are wanted
+        ``located``.
+        """
         return Rows(self, range(len(self)), located=located)
 
     def located(self, index: int) -> Conversation:
-        """Return the conversation ``self[index]`` with the path of each medium as :meth:`locate` gives it."""
+        """Return the conversation ``self[index]`` with the path of each medium as :meth:`locate`
+        gives it.
+        """
         conversation = self[index]
         return replace(conversation, media=tuple(map(self._located, conversation.media)))
 
@@ -163,7 +181,9 @@ class Store(Sequence[Conversation]):
 
 
 class _ArrowShard:
-    """A shard in Arrow's file format, memory-mapped; every view that was made is kept, they are small."""
+    """A shard in Arrow's file format, memory-mapped; every view that was made is kept, they are
+    small.
+    """
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -191,7 +211,9 @@ class _ParquetShard:
         self.schema = self._file.schema_arrow
         self.num_batches = self._file.num_row_groups
         self._lock = Lock()  # Arrow's reader of Parquet files is for one thread at a time
-        self.view = lru_cache(maxsize=_PARQUET_BATCHES_KEPT)(lambda number: BatchView(self.batch(number)))
+        self.view = lru_cache(maxsize=_PARQUET_BATCHES_KEPT)(
+            lambda number: BatchView(self.batch(number))
+        )
 
     def batch(self, number: int) -> pa.RecordBatch:
         with self._lock:
@@ -203,9 +225,13 @@ def _check_listing(path: Path, manifest: Manifest) -> None:
     listed = {shard.name for shard in manifest.shards}
     found = {entry.name for entry in path.iterdir() if entry.name.startswith("data-")}
     if missing := sorted(listed - found):
-        raise StoreError(f"{path}: {', '.join(missing)} is missing. Restore it or convert again.", path=str(path))
+        raise StoreError(
+            f"{path}: {', '.join(missing)} is missing. Restore it or convert again.", path=str(path)
+        )
     if stray := sorted(found - listed):
-        raise StoreError(f"{path}: {', '.join(stray)} does not belong to this store. Remove it.", path=str(path))
+        raise StoreError(
+            f"{path}: {', '.join(stray)} does not belong to this store. Remove it.", path=str(path)
+        )
 
 
 def _open_shard(path: Path, shard: Shard, number: int, version: int) -> _ArrowShard | _ParquetShard:
@@ -232,9 +258,11 @@ def _damaged(file: Path, what: str) -> StoreError:
 
 @checked
 def open(path: str | Path, *, media_root: str | Path | None = None) -> Store:  # noqa: A001
-    """Return the store at ``path``, memory-mapped; every shard is there, of the right size and in its place.
+    """Return the store at ``path``, memory-mapped; every shard is there, of the right size and in
+    its place.
 
-    ``media_root`` says where the media are now, if they have moved. What only reading every byte can tell is
+    ``media_root`` says where the media are now, if they have moved. What only reading every byte
+    can tell is
     :func:`check`'s.
 
     Raises:
@@ -245,8 +273,11 @@ def open(path: str | Path, *, media_root: str | Path | None = None) -> Store:  #
     return Store(local_path(path, "store"), root)
 
 
-def check(path: str | Path, *, progress: Callable[[int], object] = lambda _: None) -> list[StoreError]:
-    """Return what is wrong with the store at ``path``, after reading every byte of it; nothing, if it is whole.
+def check(
+    path: str | Path, *, progress: Callable[[int], object] = lambda _: None
+) -> list[StoreError]:
+    """Return what is wrong with the store at ``path``, after reading every byte of it; nothing, if
+    it is whole.
 
     ``progress`` is called with the bytes of each file as it is done.
     """
@@ -254,7 +285,9 @@ def check(path: str | Path, *, progress: Callable[[int], object] = lambda _: Non
         store = open(path)
     except StoreError as error:
         return [error]
-    expected = {shard.name: shard.xxh3 for shard in store.manifest.shards} | {REJECTS: store.manifest.rejects_xxh3}
+    expected = {shard.name: shard.xxh3 for shard in store.manifest.shards} | {
+        REJECTS: store.manifest.rejects_xxh3
+    }
     faults = []
     for name, digest in expected.items():
         file = store.path / name

@@ -24,7 +24,14 @@ from mmdata.store.arrays import canonical, codes_of, dictionary, dictionary_code
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.encode import arrow_schema
 from mmdata.store.layout import MANIFEST, REJECTS, partial_path
-from mmdata.store.manifest import Manifest, Shard, SourceFile, hash_file, read_manifest, write_manifest
+from mmdata.store.manifest import (
+    Manifest,
+    Shard,
+    SourceFile,
+    hash_file,
+    read_manifest,
+    write_manifest,
+)
 from mmdata.store.publish import partial_directory, publish, sync, write_ahead
 
 if TYPE_CHECKING:
@@ -52,13 +59,14 @@ class Origin:
 class StoreWriter:
     """Writes a store; use it in a ``with`` block, at whose end the store appears at ``path`` whole.
 
-    A block that ends in an exception leaves nothing there and what was there before untouched. ``sources`` are the
-    values that the column ``source`` may take. ``journal`` names a file in the partial directory :attr:`folder` that
-    the caller keeps notes in: it outlives an attempt that fails or is killed, ``resume`` hands it to the next one, and
-    it is not published.
+    A block that ends in an exception leaves nothing there and what was there before untouched.
+    ``sources`` are the values that the column ``source`` may take. ``journal`` names a file in the
+    partial directory :attr:`folder` that the caller keeps notes in: it outlives an attempt that
+    fails or is killed, ``resume`` hands it to the next one, and it is not published.
 
     Raises:
-        UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not a store.
+        UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not
+            a store.
         StoreError: another process is writing to ``path``.
     """
 
@@ -144,10 +152,15 @@ class StoreWriter:
 
     def describe(self, **notes: Any) -> None:
         """Add notes to the manifest, for people."""
-        self._origin = dataclasses.replace(self._origin, notes={**(self._origin.notes or {}), **notes})
+        self._origin = dataclasses.replace(
+            self._origin, notes={**(self._origin.notes or {}), **notes}
+        )
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Publish, or leave nothing."""
         try:
@@ -216,7 +229,8 @@ def check_vacant(path: Path, overwrite: bool) -> None:
     """Refuse a place that a store cannot take; one that has no row may always be replaced.
 
     Raises:
-        UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not a store.
+        UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not
+            a store.
     """
     if not path.exists():
         if path.is_symlink():
@@ -227,7 +241,9 @@ def check_vacant(path: Path, overwrite: bool) -> None:
     if not (path / MANIFEST).is_file():
         raise UsageError(f"{path} exists and is not a store. Choose another place for the store.")
     if not overwrite and not _is_empty(path):
-        raise UsageError(f"{path} is a store already. Choose another place, or say --overwrite to replace it.")
+        raise UsageError(
+            f"{path} is a store already. Choose another place, or say --overwrite to replace it."
+        )
 
 
 def _is_empty(store: Path) -> bool:
@@ -254,9 +270,11 @@ def _small_pieces(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.RecordBatch:
-    """Return the rows of all pieces as one batch whose column ``source`` has the dictionary ``sources``.
+    """Return the rows of all pieces as one batch whose column ``source`` has the dictionary
+    ``sources``.
 
-    Every batch of a file shares that dictionary; and a batch is laid out the same however its rows came together.
+    Every batch of a file shares that dictionary; and a batch is laid out the same however its rows
+    came together.
     """
     import numpy as np
     import pyarrow as pa
@@ -266,9 +284,14 @@ def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.Record
     for number, field in enumerate(schema):
         columns = [piece.column(number) for piece in pieces]
         if field.name == "source":
-            places = [codes_of(column.dictionary.to_pylist(), sources, "int32") for column in columns]
+            places = [
+                codes_of(column.dictionary.to_pylist(), sources, "int32") for column in columns
+            ]
             codes = np.concatenate(
-                [place[dictionary_codes(column)] for place, column in zip(places, columns, strict=True)]
+                [
+                    place[dictionary_codes(column)]
+                    for place, column in zip(places, columns, strict=True)
+                ]
             )
             arrays.append(dictionary(codes, sources))
         elif len(columns) == 1:
@@ -288,7 +311,9 @@ def _count_words(column: pa.DictionaryArray) -> dict[str, int]:
 
 
 def _empty(folder: Path, keep: frozenset[str]) -> None:
-    """Remove what an attempt left in its partial directory, and the directory unless something in it is kept."""
+    """Remove what an attempt left in its partial directory, and the directory unless something in
+    it is kept.
+    """
     if not folder.exists():
         return
     kept = False
@@ -310,7 +335,11 @@ class _ShardWriter:
         self._path = folder / f"data-{number:05d}.{suffix}"
         self._file = pa.OSFile(str(self._path), "wb")
         schema = arrow_schema().with_metadata({"mmdata.shard": str(number)})
-        self._writer = _parquet_writer(self._file, schema) if suffix == "parquet" else _ipc_writer(self._file, schema)
+        self._writer = (
+            _parquet_writer(self._file, schema)
+            if suffix == "parquet"
+            else _ipc_writer(self._file, schema)
+        )
         self._batches: list[int] = []
 
     @property

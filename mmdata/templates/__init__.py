@@ -1,4 +1,6 @@
-"""What each model family reads, one file a family; see :class:`mmdata.templates.Template` for what one is."""
+"""What each model family reads, one file a family; see :class:`mmdata.templates.Template` for what
+one is.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,14 @@ __all__ = [
     "registry",
 ]
 
-registry: Registry[type[Template]] = Registry("mmdata.templates", "template", besides=frozenset({"toolkit"}))
+registry: Registry[type[Template]] = Registry(
+    "mmdata.templates", "template", besides=frozenset({"toolkit"})
+)
 
 
 def get(name: str) -> Callable[..., Template]:
-    """Return the template class of a model family, to be called with ``tokenizer`` and the family's options.
+    """Return the template class of a model family, to be called with ``tokenizer`` and the family's
+    options.
 
     Raises:
         UnknownNameError: no such family; the message lists those there are.
@@ -39,7 +44,8 @@ def get(name: str) -> Callable[..., Template]:
 
 
 def make(name: str, tokenizer: Tokenizer, options: Mapping[str, Any] | None = None) -> Template:
-    """Return the template of a model family with ``options``; text and lists are read as the types that options have.
+    """Return the template of a model family with ``options``; text and lists are read as the types
+    that options have.
 
     Raises:
         UnknownNameError: no such family; the message lists those there are.

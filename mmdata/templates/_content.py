@@ -1,4 +1,6 @@
-"""The content of a message as the pieces that families have in common: strings, control tokens, media."""
+"""The content of a message as the pieces that families have in common: strings, control tokens,
+media.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,11 @@ class Mark:
 Piece: TypeAlias = "str | Mark | Image | Video"
 
 
-def render_content(content: Iterable[Part], region: Callable[[Region], Iterable[Piece]]) -> list[Piece]:
-    """Return the content in pieces; ``region`` writes phrases with boxes. Times are written as ``12.00s``.
+def render_content(
+    content: Iterable[Part], region: Callable[[Region], Iterable[Piece]]
+) -> list[Piece]:
+    """Return the content in pieces; ``region`` writes phrases with boxes. Times are written as
+    ``12.00s``.
 
     Raises:
         TokenError: there is a part that no family has a way to write yet.
@@ -70,16 +75,20 @@ def render_content(content: Iterable[Part], region: Callable[[Region], Iterable[
 
 
 def require_plain(conversation: Conversation) -> None:
-    """Refuse what a family has no way to say that reads plain turns alone, so that nothing is dropped in silence.
+    """Refuse what a family has no way to say that reads plain turns alone, so that nothing is
+    dropped in silence.
 
-    Plain are a system message, if any, and then the user's and the assistant's by turns; of parts all but sounds,
-    reasoning and tool calls, each trained on as its message is. An ending that was rejected is no part of a sample.
+    Plain are a system message, if any, and then the user's and the assistant's by turns; of parts
+    all but sounds, reasoning and tool calls, each trained on as its message is. An ending that was
+    rejected is no part of a sample.
 
     Raises:
         TokenError: with the first of what is not plain.
     """
     if fault := _not_plain(conversation):
-        raise TokenError(f"conversation {conversation.id!r} has {fault}, which this model family has no way to say")
+        raise TokenError(
+            f"conversation {conversation.id!r} has {fault}, which this model family has no way to say"
+        )
 
 
 def _not_plain(conversation: Conversation) -> str:
@@ -96,7 +105,11 @@ def _not_plain(conversation: Conversation) -> str:
                 return f"a later system message (number {number})"
         elif role == before:
             where = f"(number {number})"
-            return f"two messages of the {role} in a row {where}" if number else f"an answer that comes first {where}"
+            return (
+                f"two messages of the {role} in a row {where}"
+                if number
+                else f"an answer that comes first {where}"
+            )
         else:
             before = role
         trained = role == "assistant" and message.train
@@ -116,7 +129,9 @@ def _named(part: Part) -> str:
 
 
 def merge_texts(sequence: Iterable[Piece]) -> list[Piece]:
-    """Return the pieces with neighbouring strings made one, as they are tokenized, and empty ones left out."""
+    """Return the pieces with neighbouring strings made one, as they are tokenized, and empty ones
+    left out.
+    """
     result: list[Piece] = []
     for is_text, group in groupby(sequence, lambda piece: isinstance(piece, str)):
         if not is_text:
@@ -132,7 +147,9 @@ def refuse_region(region: Region) -> Iterable[Piece]:
     Raises:
         TokenError: always.
     """
-    raise TokenError(f"this model family has no way to write the boxes of {region.text!r}; use a family that has")
+    raise TokenError(
+        f"this model family has no way to write the boxes of {region.text!r}; use a family that has"
+    )
 
 
 def media_of(content: Iterable[Part]) -> list[Image | Video]:
@@ -150,12 +167,15 @@ def require_answer(conversation: Conversation) -> Sequence[Message]:
     messages = conversation.messages
     messages = messages[:-1] if messages[-1].role == "user" else messages
     if not messages or messages[-1].role != "assistant":
-        raise TokenError(f"conversation {conversation.id!r} has no answer to train on; a prompt can be made of it")
+        raise TokenError(
+            f"conversation {conversation.id!r} has no answer to train on; a prompt can be made of it"
+        )
     return messages
 
 
 def require_question(conversation: Conversation) -> Sequence[Message]:
-    """Return the messages up to the last question; the answer to it, where there is one, is left off.
+    """Return the messages up to the last question; the answer to it, where there is one, is left
+    off.
 
     Raises:
         TokenError: there is no question, or not all is plain, see :func:`require_plain`.
@@ -164,7 +184,9 @@ def require_question(conversation: Conversation) -> Sequence[Message]:
     messages = conversation.messages
     messages = messages[:-1] if messages[-1].role == "assistant" else messages
     if not messages or messages[-1].role != "user":
-        raise TokenError(f"conversation {conversation.id!r} asks nothing; a prompt needs a message of the user")
+        raise TokenError(
+            f"conversation {conversation.id!r} asks nothing; a prompt needs a message of the user"
+        )
     return messages
 
 

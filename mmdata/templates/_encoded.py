@@ -21,11 +21,12 @@ IGNORE: Final = -100
 class PixelPlan:
     """Which pixels a model reads for one medium; nothing has been decoded.
 
-    ``media`` is the index in ``Conversation.media``. For a video, ``frames`` are frame numbers in presentation order
-    (of the clip's file, or of its frame cache) and ``times`` their seconds since the first frame; both are empty for an
-    image. ``resize`` leads to ``size`` x ``size`` pixels and is the name of a resizer of :mod:`mmdata.image.resizers`.
-    With ``pinpoints``, (height, width) each, an image is more than one view: the whole, squeezed, and the tiles of the
-    best of these canvases (:func:`mmdata.image.anyres.views`).
+    ``media`` is the index in ``Conversation.media``. For a video, ``frames`` are frame numbers in
+    presentation order (of the clip's file, or of its frame cache) and ``times`` their seconds since
+    the first frame; both are empty for an image. ``resize`` leads to ``size`` x ``size`` pixels and
+    is the name of a resizer of :mod:`mmdata.image.resizers`. With ``pinpoints``, (height, width)
+    each, an image is more than one view: the whole, squeezed, and the tiles of the best of these
+    canvases (:func:`mmdata.image.anyres.views`).
     """
 
     media: int
@@ -45,8 +46,9 @@ class PixelPlan:
 class MediaSlot:
     """A run of positions that visual features take: ``start`` to ``start + length``.
 
-    ``plan`` is the index in :attr:`Encoded.pixels` of the pixels whose features go there; a plan's features fill its
-    slots in order: some models have a slot a frame, others one a medium. ``media`` is the plan's medium.
+    ``plan`` is the index in :attr:`Encoded.pixels` of the pixels whose features go there; a plan's
+    features fill its slots in order: some models have a slot a frame, others one a medium.
+    ``media`` is the plan's medium.
     """
 
     media: int
@@ -65,11 +67,15 @@ class Encoded:
     """One conversation as a model family reads it.
 
     - ``input_ids`` (length,) int32; placeholders stand in the slots.
-    - ``labels`` (length,) int32: the id itself where the token is trained on, else -100; not shifted.
-    - ``position_ids`` (length,) int32, or (axes, length) int32 for models with several axes of positions.
-    - ``slots``: ascending, never overlapping; ``pixels``: what goes into them, in order of first appearance.
+    - ``labels`` (length,) int32: the id itself where the token is trained on, else -100; not
+      shifted.
+    - ``position_ids`` (length,) int32, or (axes, length) int32 for models with several axes of
+      positions.
+    - ``slots``: ascending, never overlapping; ``pixels``: what goes into them, in order of first
+      appearance.
     - ``token_types`` (length,) int8, 1 in the slots, for families that read types; else None.
-    - ``prefix``: the number of leading tokens that all tokens may attend to; 0 for causal attention.
+    - ``prefix``: the number of leading tokens that all tokens may attend to; 0 for causal
+      attention.
     - ``cut``: how many tokens of the conversation were left out at the end, to fit.
     """
 
@@ -100,7 +106,8 @@ class Encoded:
 def attention_mask(prefix: int, length: int) -> NDArray[np.bool_]:
     """Return (length, length) bool: whether token ``i`` (row) may attend to token ``j`` (column).
 
-    The first ``prefix`` tokens are seen by all, the others by themselves and what follows; 0 gives the causal mask.
+    The first ``prefix`` tokens are seen by all, the others by themselves and what follows; 0 gives
+    the causal mask.
     """
     import numpy as np
 

@@ -1,7 +1,7 @@
 """Which row of a model's media features each position of a medium takes.
 
-A model turns every view (a picture, a tile, a frame) into the same number of feature rows, and lays those of a batch
-one after the other: row ``r`` of view ``v`` has the index ``v * rows + r``.
+A model turns every view (a picture, a tile, a frame) into the same number of feature rows, and lays
+those of a batch one after the other: row ``r`` of view ``v`` has the index ``v * rows + r``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ __all__ = ["FeatureIndex", "index_all_rows"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureIndex:
-    """How many ``rows`` a view gives, and the ``index`` of the row for each position of a medium, (positions,) int64.
+    """How many ``rows`` a view gives, and the ``index`` of the row for each position of a medium,
+    (positions,) int64.
 
     The index counts from the medium's own first view.
     """
@@ -40,5 +41,7 @@ def index_all_rows(positions: int, views: int) -> FeatureIndex:
     import numpy as np
 
     if positions % views:
-        raise ConfigError(f"{positions} positions for {views} views: these features have no known arrangement")
+        raise ConfigError(
+            f"{positions} positions for {views} views: these features have no known arrangement"
+        )
     return FeatureIndex(positions // views, np.arange(positions))

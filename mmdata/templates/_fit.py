@@ -17,12 +17,14 @@ OverLong: TypeAlias = Literal["error", "drop", "truncate_right"]
 def truncate(
     items: Sequence[Item], max_length: int | None, over_long: OverLong, conversation: str
 ) -> tuple[Sequence[Item], int]:
-    """Return what fits of a sequence of ``max_length`` tokens at most, and how many tokens were cut off its end.
+    """Return what fits of a sequence of ``max_length`` tokens at most, and how many tokens were cut
+    off its end.
 
     - ``error``: nothing is cut; too long a sequence is an error that stops the run;
-    - ``drop``: nothing is cut; too long a sequence is an error of its own kind, which the caller counts;
-    - ``truncate_right``: the end goes; a medium that would be cut goes as a whole, with all that follows it. A sequence
-      that had an answer to learn and has nothing left of it is dropped.
+    - ``drop``: nothing is cut; too long a sequence is an error of its own kind, which the caller
+      counts;
+    - ``truncate_right``: the end goes; a medium that would be cut goes as a whole, with all that
+      follows it. A sequence that had an answer to learn and has nothing left of it is dropped.
 
     Raises:
         TokenError: too long under ``error``.
@@ -33,12 +35,16 @@ def truncate(
         return items, 0
     message = f"conversation {conversation!r} has {length} tokens, the limit is {max_length}"
     if over_long == "error":
-        raise TokenError(f"{message}; over_long='truncate_right' cuts such samples, 'drop' leaves them out and counts")
+        raise TokenError(
+            f"{message}; over_long='truncate_right' cuts such samples, 'drop' leaves them out and counts"
+        )
     if over_long == "drop":
         raise DroppedSampleError(message, reason="too_long")
     kept = _front(items, max_length)
     if _learns(items) and not _learns(kept):
-        raise DroppedSampleError(f"{message}; no word of an answer is before the cut", reason="nothing_to_learn")
+        raise DroppedSampleError(
+            f"{message}; no word of an answer is before the cut", reason="nothing_to_learn"
+        )
     return kept, length - num_tokens(kept)
 
 
@@ -57,4 +63,6 @@ def _front(items: Sequence[Item], room: int) -> list[Item]:
 
 
 def _learns(items: Sequence[Item]) -> bool:
-    return any(isinstance(item, Run) and item.trained and not item.mark and item.ids for item in items)
+    return any(
+        isinstance(item, Run) and item.trained and not item.mark and item.ids for item in items
+    )

@@ -1,4 +1,6 @@
-"""Boxes between fractions of an image and a grid of whole numbers, in the conventions that are in use."""
+"""Boxes between fractions of an image and a grid of whole numbers, in the conventions that are in
+use.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _FLOAT32: Final = struct.Struct("f")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A fraction ``f`` is written as ``f * scale``, rounded down or to the nearest, ``last`` at most."""
+    """A fraction ``f`` is written as ``f * scale``, rounded down or to the nearest, ``last`` at
+    most.
+    """
 
     scale: int
     last: int
@@ -27,8 +31,9 @@ class Grid:
     def to_grid(self, fraction: float) -> int:
         """Return the number for a fraction in 0..1.
 
-        A store keeps fractions as float32. One that is the float32 of a grid point gives that point again, which plain
-        rounding down would miss for half of them: floor(float32(0.005) * 1000) is 4.
+        A store keeps fractions as float32. One that is the float32 of a grid point gives that point
+        again, which plain rounding down would miss for half of them: floor(float32(0.005) * 1000)
+        is 4.
         """
         point = round(fraction * self.scale)
         if not self.nearest and _float32(point / self.scale) != _float32(fraction):
@@ -60,4 +65,6 @@ GRIDS: Final[dict[GridName, Grid]] = {
     "round_1000": Grid(1000, 1000, nearest=True),
     "floor_999": Grid(999, 999),
 }
-"""0..999, rounded down; as ms-swift 4 writes them, where 1000 can occur; as ms-swift 2 and evaluations write them."""
+"""0..999, rounded down; as ms-swift 4 writes them, where 1000 can occur; as ms-swift 2 and
+evaluations write them.
+"""

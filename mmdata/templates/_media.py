@@ -1,4 +1,6 @@
-"""What a template has to know of media before any pixel is decoded: when frames are, how large images are."""
+"""What a template has to know of media before any pixel is decoded: when frames are, how large
+images are.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ ImageSize: TypeAlias = Callable[[Media], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class MediaFiles:
-    """Opens media below ``root`` for what a store does not say of them: one pass over packets, or a header."""
+    """Opens media below ``root`` for what a store does not say of them: one pass over packets, or a
+    header.
+    """
 
     root: str = ""
 
@@ -52,25 +56,37 @@ class MediaFiles:
         if media.bytes is not None:
             return media.bytes
         if media.path is None:
-            raise TokenError(f"this {media.type} has neither path nor bytes, and its times are not in the store")
+            raise TokenError(
+                f"this {media.type} has neither path nor bytes, and its times are not in the store"
+            )
         return posixpath.join(self.root, media.path)
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """The frames that a strategy takes, and the ``duration`` in seconds of what it took them from."""
+    """The frames that a strategy takes, and the ``duration`` in seconds of what it took them
+    from.
+    """
 
     pixels: PixelPlan
     duration: float
 
 
 def plan_clip(
-    conversation: Conversation, media: int, frames: str, clock: FrameClock | None, *, resize: str, size: int
+    conversation: Conversation,
+    media: int,
+    frames: str,
+    clock: FrameClock | None,
+    *,
+    resize: str,
+    size: int,
 ) -> Clip:
-    """Return the frames that the strategy ``frames`` takes of a video, between the bounds of its clip.
+    """Return the frames that the strategy ``frames`` takes of a video, between the bounds of its
+    clip.
 
-    Presentation times are the store's ``frame_times`` where it has them, else what ``clock`` says, where one is given;
-    else they are derived from ``num_frames`` and ``fps``, and where these have not been probed the file is opened.
+    Presentation times are the store's ``frame_times`` where it has them, else what ``clock`` says,
+    where one is given; else they are derived from ``num_frames`` and ``fps``, and where these have
+    not been probed the file is opened.
 
     Raises:
         VideoError: there is no frame to take; the message names the conversation and the file.
@@ -109,7 +125,11 @@ def _derived(video: Media, times: tuple[float, ...] | list[float]) -> Index:
 
     from mmdata.video import Index
 
-    fps = video.fps or ((len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0)
+    fps = video.fps or (
+        (len(times) - 1) / (times[-1] - times[0])
+        if len(times) > 1 and times[-1] > times[0]
+        else 0.0
+    )
     return Index(
         times=np.asarray(times, np.float64),
         keyframes=np.zeros(0, np.int64),
@@ -133,10 +153,12 @@ def _first(index: Index, start: float | None) -> float:
 def _first_cached(index: Index, video: Media) -> float:
     """Return the time of a clip's first frame, of which a cache may hold only later ones.
 
-    Cached frames keep the times that they have in the file. The first of them is the clip's first where it is less than
-    a frame after the bound; else the bound is the nearest to know.
+    Cached frames keep the times that they have in the file. The first of them is the clip's first
+    where it is less than a frame after the bound; else the bound is the nearest to know.
     """
     first = float(index.times[0])
-    if video.start is None or first < video.start - 1e-3:  # the latter in caches whose times begin with the clip
+    if (
+        video.start is None or first < video.start - 1e-3
+    ):  # the latter in caches whose times begin with the clip
         return 0.0
     return first if video.fps and (first - video.start) * video.fps < 1 else video.start

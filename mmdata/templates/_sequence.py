@@ -1,4 +1,6 @@
-"""A sequence as a template builds it: runs of text and media in order, and the arrays they become."""
+"""A sequence as a template builds it: runs of text and media in order, and the arrays they
+become.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,22 @@ if TYPE_CHECKING:
 
     from mmdata.templates._encoded import Ids
 
-__all__ = ["Item", "Medium", "Positions", "Run", "build_encoded", "num_tokens", "sequential_positions"]
+__all__ = [
+    "Item",
+    "Medium",
+    "Positions",
+    "Run",
+    "build_encoded",
+    "num_tokens",
+    "sequential_positions",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Ids that share one fate: trained on, or not; ``mark`` if they are the dialect's own, and no answer."""
+    """Ids that share one fate: trained on, or not; ``mark`` if they are the dialect's own, and no
+    answer.
+    """
 
     ids: Sequence[int]
     trained: bool = False
@@ -30,8 +42,8 @@ class Run:
 class Medium:
     """What one medium takes in a sequence, whole or not at all.
 
-    ``ids`` are its placeholders and the marks around and between them, never trained on; ``slots`` the (offset,
-    length) among them of the runs that the features of ``pixels`` fill.
+    ``ids`` are its placeholders and the marks around and between them, never trained on; ``slots``
+    the (offset, length) among them of the runs that the features of ``pixels`` fill.
     """
 
     pixels: PixelPlan
@@ -50,7 +62,12 @@ def num_tokens(items: Iterable[Item]) -> int:
 
 
 def build_encoded(
-    items: Sequence[Item], positions: Positions, *, typed: bool = False, prefix: int = 0, cut: int = 0
+    items: Sequence[Item],
+    positions: Positions,
+    *,
+    typed: bool = False,
+    prefix: int = 0,
+    cut: int = 0,
 ) -> Encoded:
     """Return the arrays of a sequence; ``typed`` adds token types, 1 in the slots."""
     import numpy as np
@@ -86,7 +103,10 @@ def sequential_positions(length: int, slots: Sequence[MediaSlot]) -> Ids:
 
 
 def _slots(medium: Medium, start: int, plan: int) -> Iterable[MediaSlot]:
-    return (MediaSlot(medium.pixels.media, start + offset, length, plan) for offset, length in medium.slots)
+    return (
+        MediaSlot(medium.pixels.media, start + offset, length, plan)
+        for offset, length in medium.slots
+    )
 
 
 def _types(length: int, slots: Sequence[MediaSlot]) -> NDArray[np.int8]:

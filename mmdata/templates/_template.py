@@ -21,15 +21,17 @@ __all__ = ["Template"]
 class Template(Protocol):
     """How one model family reads a conversation; a frozen dataclass, so two alike read alike.
 
-    Every family takes ``tokenizer``, ``max_length`` and ``over_long``; its own options are the fields of its class.
-    What a family does not have it declares too: the pipeline asks no template for what is not named here.
+    Every family takes ``tokenizer``, ``max_length`` and ``over_long``; its own options are the
+    fields of its class. What a family does not have it declares too: the pipeline asks no template
+    for what is not named here.
     """
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
         """Return the tokenizer of the family from its vocabulary file or the folder of it.
 
-        ``verify=False`` takes a file other than the published one; ``options`` are those of the tokenizer's kind.
+        ``verify=False`` takes a file other than the published one; ``options`` are those of the
+        tokenizer's kind.
 
         Raises:
             TokenError: no such file, or not the published one.
@@ -66,7 +68,9 @@ class Template(Protocol):
 
     @property
     def view_positions(self) -> int:
-        """How many positions each view takes; 0 where this depends on the medium, or there are no media."""
+        """How many positions each view takes; 0 where this depends on the medium, or there are no
+        media.
+        """
 
     @property
     def packs(self) -> bool:
@@ -74,14 +78,17 @@ class Template(Protocol):
 
     @property
     def resizer(self) -> str:
-        """The name in :mod:`mmdata.image.resizers` of how frames, or pictures where there are none, come to size."""
+        """The name in :mod:`mmdata.image.resizers` of how frames, or pictures where there are none,
+        come to size.
+        """
 
     def index_features(
         self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
     ) -> FeatureIndex:
         """Return which feature row each of the ``positions`` of a medium takes.
 
-        ``views`` is how many were decoded for ``plan``, ``size`` the medium's (height, width), None if not known.
+        ``views`` is how many were decoded for ``plan``, ``size`` the medium's (height, width), None
+        if not known.
         """
 
     def encode(self, conversation: Conversation) -> Encoded:
@@ -93,7 +100,8 @@ class Template(Protocol):
         """
 
     def prompt(self, conversation: Conversation) -> Encoded:
-        """Return all up to the answer to the last user message, which the model is to give; nothing is trained on.
+        """Return all up to the answer to the last user message, which the model is to give; nothing
+        is trained on.
 
         Raises:
             TokenError: as :meth:`encode`, or the last message is not the user's.
@@ -103,4 +111,6 @@ class Template(Protocol):
         """Return the number of tokens of the training sample before any cut."""
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
-        """Return the parts of an answer, given as text or as ids; boxes become regions, times become times."""
+        """Return the parts of an answer, given as text or as ids; boxes become regions, times
+        become times.
+        """

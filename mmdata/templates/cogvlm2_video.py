@@ -1,4 +1,6 @@
-"""CogVLM2-Video: the video after the first token, each frame followed by its index, one position a frame's patches."""
+"""CogVLM2-Video: the video after the first token, each frame followed by its index, one position a
+frame's patches.
+"""
 
 from __future__ import annotations
 
@@ -55,21 +57,24 @@ _MINDFORMERS_PAD: Final = "<|reserved_special_token_2|>"
 @registry.register("cogvlm2_video")
 @dataclass(frozen=True, kw_only=True)
 class CogVLM2Video:
-    r"""How CogVLM2-Video reads a conversation (``build_conversation_input_ids`` of its modelling file).
+    r"""How CogVLM2-Video reads a conversation (``build_conversation_input_ids`` of its modelling
+    file).
 
-    One sample trains the last answer; earlier turns are history. There is one video at most, and it comes first
-    whichever turn speaks of it.
+    One sample trains the last answer; earlier turns are history. There is one video at most, and it
+    comes first whichever turn speaks of it.
 
-    - ``dialect``: ``chat`` and ``vqa`` write ``Question: ... Answer:`` (``Short answer:``) and the history; ``base``
-      the last question alone.
-    - ``frames``: the strategy by which frames are taken; None for the one of the dialect's demo, ``hf_chat`` or
-      ``hf_base``.
-    - ``index``: what follows a frame's placeholders: its ``ordinal``, the ``second`` it is at, or ``none``; None for
-      the dialect's own, which is ``ordinal`` for chat. With one frame a second the first two are equal.
-    - ``image_size``, ``patch``: in pixels; a frame takes (size / patch / 2) squared tokens, and two more.
+    - ``dialect``: ``chat`` and ``vqa`` write ``Question: ... Answer:`` (``Short answer:``) and the
+      history; ``base`` the last question alone.
+    - ``frames``: the strategy by which frames are taken; None for the one of the dialect's demo,
+      ``hf_chat`` or ``hf_base``.
+    - ``index``: what follows a frame's placeholders: its ``ordinal``, the ``second`` it is at, or
+      ``none``; None for the dialect's own, which is ``ordinal`` for chat. With one frame a second
+      the first two are equal.
+    - ``image_size``, ``patch``: in pixels; a frame takes (size / patch / 2) squared tokens, and two
+      more.
     - ``frame_clock``: what says when the frames of a video are where the store does not.
-    - ``compat="mindformers"``: 24 frames evenly, no index, another placeholder, text in normal form C, as MindFormers
-      trains; it predicts with indices.
+    - ``compat="mindformers"``: 24 frames evenly, no index, another placeholder, text in normal form
+      C, as MindFormers trains; it predicts with indices.
     """
 
     position_axes: ClassVar[tuple[int, ...]] = ()
@@ -94,12 +99,16 @@ class CogVLM2Video:
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``llama3`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        """Return the ``llama3`` tokenizer of a vocabulary file; see
+        :class:`mmdata.templates.Template`.
+        """
         return tokenizers.load("llama3", path, verify=verify, **options)
 
     @property
     def pad_id(self) -> int:
-        """``<|reserved_special_token_0|>``, which is the placeholder of frames too: go by ``token_types``, not ids."""
+        """``<|reserved_special_token_0|>``, which is the placeholder of frames too: go by
+        ``token_types``, not ids.
+        """
         return self.tokenizer.special[_PAD]
 
     @property
@@ -130,12 +139,18 @@ class CogVLM2Video:
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
-        items, cut = truncate(self._sample(conversation), self.max_length, self.over_long, conversation.id)
+        items, cut = truncate(
+            self._sample(conversation), self.max_length, self.over_long, conversation.id
+        )
         return build_encoded(items, frame_positions, typed=True, cut=cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
-        return build_encoded(self._question(conversation, require_question(conversation)), frame_positions, typed=True)
+        return build_encoded(
+            self._question(conversation, require_question(conversation)),
+            frame_positions,
+            typed=True,
+        )
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
@@ -167,7 +182,11 @@ class CogVLM2Video:
         return f"{past}Question: {query} {ask}"
 
     def _video(self, conversation: Conversation) -> Iterable[Medium]:
-        shown = {replace(part, train=None) for message in conversation.messages for part in media_of(message.content)}
+        shown = {
+            replace(part, train=None)
+            for message in conversation.messages
+            for part in media_of(message.content)
+        }
         if not shown:
             return
         if len(shown) > 1 or not all(isinstance(part, Video) for part in shown):
@@ -178,7 +197,12 @@ class CogVLM2Video:
 
     def _medium(self, conversation: Conversation, media: int) -> Medium:
         taken = plan_clip(
-            conversation, media, self._strategy, self.frame_clock, resize=self.resizer, size=self.image_size
+            conversation,
+            media,
+            self._strategy,
+            self.frame_clock,
+            resize=self.resizer,
+            size=self.image_size,
         ).pixels
         ids: list[int] = []
         slots: list[tuple[int, int]] = []
@@ -205,15 +229,18 @@ class CogVLM2Video:
         return self.tokenizer.special[_MINDFORMERS_PAD if self.compat == "mindformers" else _PAD]
 
     def _encoded(self, text: str) -> list[int]:
-        return self.tokenizer.encode(unicodedata.normalize("NFC", text) if self.compat == "mindformers" else text)
+        return self.tokenizer.encode(
+            unicodedata.normalize("NFC", text) if self.compat == "mindformers" else text
+        )
 
 
 def frame_positions(length: int, slots: Sequence[MediaSlot]) -> Ids:
     """Return (length,) int32 positions: all inner placeholders of a run of frames share one.
 
-    These are CogVLM's own (``build_position_ids`` of its modelling file), which takes the two ends of a run
-    of placeholders for language: a position is one above the last for every token of language, for the first
-    and the last placeholder of a run of slots that touch, and for the placeholder after the first.
+    These are CogVLM's own (``build_position_ids`` of its modelling file), which takes the two ends
+    of a run of placeholders for language: a position is one above the last for every token of
+    language, for the first and the last placeholder of a run of slots that touch, and for the
+    placeholder after the first.
     """
     import numpy as np
 
@@ -234,6 +261,10 @@ def _runs(slots: Sequence[MediaSlot]) -> Iterator[tuple[int, int]]:
 def _words(messages: Sequence[Message]) -> list[str]:
     """Return the words of each message; media have no place in the text."""
     return [
-        "".join(piece for piece in render_content(message.content, refuse_region) if isinstance(piece, str))
+        "".join(
+            piece
+            for piece in render_content(message.content, refuse_region)
+            if isinstance(piece, str)
+        )
         for message in messages
     ]

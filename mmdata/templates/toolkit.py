@@ -1,18 +1,24 @@
 """What a template is made of, ours and others'.
 
-A template turns a conversation into a sequence of :class:`Run` (ids of text that share one fate) and :class:`Medium`
-(the placeholders of one picture or clip, and its :class:`PixelPlan`), and the sequence into arrays:
+A template turns a conversation into a sequence of :class:`Run` (ids of text that share one fate)
+and :class:`Medium` (the placeholders of one picture or clip, and its :class:`PixelPlan`), and the
+sequence into arrays:
 
-1. :func:`require_answer` or :func:`require_question` give the messages that a sample or a prompt is made of;
-2. :func:`render_content` and :func:`merge_texts` give their content in pieces: strings, control tokens, media;
-3. :func:`plan_clip` says which frames of a video are taken and when they are, before anything is decoded;
+1. :func:`require_answer` or :func:`require_question` give the messages that a sample or a prompt is
+made of;
+2. :func:`render_content` and :func:`merge_texts` give their content in pieces: strings, control
+tokens, media;
+3. :func:`plan_clip` says which frames of a video are taken and when they are, before anything is
+decoded;
 4. :func:`truncate` cuts what is too long, as ``max_length`` and ``over_long`` of the template say;
-5. :func:`build_encoded` makes the arrays, with :func:`sequential_positions` or positions of the family's own.
+5. :func:`build_encoded` makes the arrays, with :func:`sequential_positions` or positions of the
+family's own.
 
-Of an answer, :func:`cut_at_stop` takes what is before its end, :func:`text_and_times` reads times, and a grid of
+Of an answer, :func:`cut_at_stop` takes what is before its end, :func:`text_and_times` reads times,
+and a grid of
 :data:`GRIDS` reads boxes. A template declares the rest that the pipeline asks for, see
-:class:`mmdata.templates.Template`; where positions take all rows of all views in order, :func:`index_all_rows` is the
-index of its features.
+:class:`mmdata.templates.Template`; where positions take all rows of all views in order,
+:func:`index_all_rows` is the index of its features.
 
 >>> items = [Run([1, 2]), Run([3, 4], trained=True)]
 >>> kept, cut = truncate(items, max_length=3, over_long="truncate_right", conversation="one")
@@ -40,7 +46,15 @@ from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._fit import OverLong, truncate
 from mmdata.templates._grid import GRIDS, Grid, GridName
 from mmdata.templates._media import Clip, FrameClock, ImageSize, MediaFiles, plan_clip
-from mmdata.templates._sequence import Item, Medium, Positions, Run, build_encoded, num_tokens, sequential_positions
+from mmdata.templates._sequence import (
+    Item,
+    Medium,
+    Positions,
+    Run,
+    build_encoded,
+    num_tokens,
+    sequential_positions,
+)
 from mmdata.templates._times import text_and_times, time_text
 
 __all__ = [

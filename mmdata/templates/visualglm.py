@@ -1,4 +1,6 @@
-"""VisualGLM-6B: an image before the first question, two axes of positions, a prefix that all tokens see."""
+"""VisualGLM-6B: an image before the first question, two axes of positions, a prefix that all tokens
+see.
+"""
 
 from __future__ import annotations
 
@@ -50,17 +52,20 @@ _HAN: Final = "[\u4e00-\u9fff]"
 @registry.register("visualglm")
 @dataclass(frozen=True, kw_only=True)
 class VisualGLM:
-    """How VisualGLM-6B reads a conversation (``THUDM/VisualGLM-6B``: ``finetune_visualglm.py``, ``chat.py``).
+    """How VisualGLM-6B reads a conversation (``THUDM/VisualGLM-6B``: ``finetune_visualglm.py``,
+    ``chat.py``).
 
-    One sample trains the last answer; earlier turns are history. There is one image at most, and it comes first
-    whichever turn speaks of it. The first token trained on is ``<sop>``, as in the original.
+    One sample trains the last answer; earlier turns are history. There is one image at most, and it
+    comes first whichever turn speaks of it. The first token trained on is ``<sop>``, as in the
+    original.
 
     - ``language``: ``zh`` or ``en``, of the words around questions and answers.
     - ``image_tokens``, ``image_size``: the placeholders and the pixels of an image.
-    - ``max_source``, ``max_target``: the original's two limits on question and answer, with their control tokens; None
-      for none. ``max_length`` is one limit on both together.
-    - ``source_cut``: what goes of a source beyond its limit: the end of the last ``question``, so that the words that
-      ask for an answer stay; or the end of all, ``asking`` included, as in the original.
+    - ``max_source``, ``max_target``: the original's two limits on question and answer, with their
+      control tokens; None for none. ``max_length`` is one limit on both together.
+    - ``source_cut``: what goes of a source beyond its limit: the end of the last ``question``, so
+      that the words that ask for an answer stay; or the end of all, ``asking`` included, as in the
+      original.
     """
 
     position_axes: ClassVar[tuple[int, ...]] = (2,)
@@ -83,7 +88,9 @@ class VisualGLM:
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``chatglm`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        """Return the ``chatglm`` tokenizer of a vocabulary file; see
+        :class:`mmdata.templates.Template`.
+        """
         return tokenizers.load("chatglm", path, verify=verify, **options)
 
     @property
@@ -139,24 +146,38 @@ class VisualGLM:
             answer = self.tokenizer.decode(cut_at_stop(answer, self.stop_ids), skip_special=True)
         return (Text(cleaned(answer, self.language)),)
 
-    def _source(self, conversation: Conversation, messages: Sequence[Message]) -> tuple[list[Item], int]:
+    def _source(
+        self, conversation: Conversation, messages: Sequence[Message]
+    ) -> tuple[list[Item], int]:
         """Return what is before ``[gMASK]``, and how many tokens of it were left out."""
         media, words = self._media(conversation), self._asking(conversation, messages)
         room = len(words) if self.max_source is None else self.max_source - 1 - num_tokens(media)
-        tail = self.tokenizer.encode(_ASK[self.language][1])[1:] if self.source_cut == "question" else []
+        tail = (
+            self.tokenizer.encode(_ASK[self.language][1])[1:]
+            if self.source_cut == "question"
+            else []
+        )
         if room < len(tail):
-            raise TokenError(f"max_source={self.max_source} has no room for the image and the words that ask")
+            raise TokenError(
+                f"max_source={self.max_source} has no room for the image and the words that ask"
+            )
         over = max(len(words) - room, 0)
         if over:
             words = [*words[: room - len(tail)], *tail]
         return [*media, Run(words)], over
 
     def _media(self, conversation: Conversation) -> list[Item]:
-        shown = {replace(part, train=None) for message in conversation.messages for part in media_of(message.content)}
+        shown = {
+            replace(part, train=None)
+            for message in conversation.messages
+            for part in media_of(message.content)
+        }
         if not shown:
             return []
         if len(shown) > 1 or not all(isinstance(part, Image) for part in shown):
-            raise TokenError(f"conversation {conversation.id!r} shows {len(shown)} media; VisualGLM reads one image")
+            raise TokenError(
+                f"conversation {conversation.id!r} shows {len(shown)} media; VisualGLM reads one image"
+            )
         before = self.tokenizer.encode("<img>")
         ids = [*before, *[self.pad_id] * self.image_tokens]
         plan = PixelPlan(shown.pop().media, self.resizer, self.image_size)
@@ -184,9 +205,11 @@ class VisualGLM:
 
 
 def prefix_positions(prefix: int, length: int) -> Ids:
-    """Return (2, length) int32: the place in the prefix, then that of its last token; and the place after it.
+    """Return (2, length) int32: the place in the prefix, then that of its last token; and the place
+    after it.
 
-    The axes are the original's: ``[gMASK]`` is the last token of the prefix, ``<sop>`` the first after it.
+    The axes are the original's: ``[gMASK]`` is the last token of the prefix, ``<sop>`` the first
+    after it.
     """
     import numpy as np
 
@@ -199,7 +222,9 @@ def _positions(prefix: int, length: int, slots: Sequence[MediaSlot]) -> Ids:
 
 
 def full_width(text: str) -> str:
-    """Return an answer's text as the original leaves it: wide marks beside Chinese characters, the year of training."""
+    """Return an answer's text as the original leaves it: wide marks beside Chinese characters, the
+    year of training.
+    """
     text = text.strip().replace("[[训练时间]]", "2023年")
     for mark, wide in _FULL_WIDTH.items():
         text = re.sub(f"({_HAN}){re.escape(mark)}", rf"\1{wide}", text)
@@ -209,10 +234,14 @@ def full_width(text: str) -> str:
 
 @checked
 def cleaned(text: str, language: Literal["zh", "en"] = "zh") -> str:
-    """Return what stands after the last words that ask for an answer, as :func:`full_width` writes it."""
+    """Return what stands after the last words that ask for an answer, as :func:`full_width` writes
+    it.
+    """
     asking = _ASK[language][1].strip()
     return full_width(text).split(asking)[-1].strip()
 
 
 def _words(message: Message) -> str:
-    return "".join(piece for piece in render_content(message.content, refuse_region) if isinstance(piece, str))
+    return "".join(
+        piece for piece in render_content(message.content, refuse_region) if isinstance(piece, str)
+    )

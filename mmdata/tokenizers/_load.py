@@ -24,22 +24,26 @@ from mmdata.tokenizers.tiktoken import (
 __all__ = ["load"]
 
 _MEDIA_TOKENS: Final[Mapping[str, int]] = MappingProxyType({"<video>": 32000, "<image>": 32001})
-"""What the published checkpoints that read media add to Llama 2's vocabulary, with the ids they give it."""
+"""What the published checkpoints that read media add to Llama 2's vocabulary, with the ids they
+give it.
+"""
 
 
 @checked
 def load(kind: str, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-    """Return the tokenizer of a kind of vocabulary (``llama2``) from the vocabulary's file or its folder.
+    """Return the tokenizer of a kind of vocabulary (``llama2``) from the vocabulary's file or its
+    folder.
 
     A model family says by :meth:`mmdata.templates.Template.load_tokenizer` which kind it reads.
 
-    ``options`` are those of the kind: ``legacy`` and ``added`` for ``llama2``, ``num_image_tokens`` for ``chatglm``.
-    ``verify=False`` takes a file other than the published one.
+    ``options`` are those of the kind: ``legacy`` and ``added`` for ``llama2``, ``num_image_tokens``
+    for ``chatglm``. ``verify=False`` takes a file other than the published one.
 
     Raises:
         UnknownNameError: no such kind.
         UsageError: an option that the kind does not have.
-        TokenError: no such file, or not the published one; the message says which, where it is, and its sha256.
+        TokenError: no such file, or not the published one; the message says which, where it is, and
+            its sha256.
     """
     wanted = vocabulary(kind)
     reader = _READERS[wanted.kind]
@@ -49,16 +53,22 @@ def load(kind: str, path: str | Path, *, verify: bool = True, **options: Any) ->
     return reader(content, file, **options)
 
 
-def _llama2(content: bytes, path: Path, *, added: Mapping[str, int] = _MEDIA_TOKENS, legacy: bool = True) -> Tokenizer:
+def _llama2(
+    content: bytes, path: Path, *, added: Mapping[str, int] = _MEDIA_TOKENS, legacy: bool = True
+) -> Tokenizer:
     return SentencePieceTokenizer(content, path=path, added=added, legacy=legacy)
 
 
 def _llama3(content: bytes, path: Path) -> Tokenizer:
-    return TiktokenTokenizer(read_ranks(content, path), pattern=LLAMA3_PATTERN, special=LLAMA3_SPECIAL)
+    return TiktokenTokenizer(
+        read_ranks(content, path), pattern=LLAMA3_PATTERN, special=LLAMA3_SPECIAL
+    )
 
 
 def _qwen(content: bytes, path: Path) -> Tokenizer:
-    return TiktokenTokenizer(read_ranks(content, path), pattern=QWEN_PATTERN, special=QWEN_SPECIAL, form="NFC")
+    return TiktokenTokenizer(
+        read_ranks(content, path), pattern=QWEN_PATTERN, special=QWEN_SPECIAL, form="NFC"
+    )
 
 
 def _chatglm(content: bytes, path: Path, *, num_image_tokens: NonNegativeInt = 0) -> Tokenizer:

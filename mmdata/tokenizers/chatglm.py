@@ -1,4 +1,6 @@
-"""ChatGLM's ``ice_text.model``: SentencePiece with tokens of its own for newlines, tabs and runs of blanks."""
+"""ChatGLM's ``ice_text.model``: SentencePiece with tokens of its own for newlines, tabs and runs of
+blanks.
+"""
 
 from __future__ import annotations
 
@@ -21,42 +23,59 @@ _WRITTEN: Final = re.compile(r"<n>|<\|tab\|>|<\|blank_(\d+)\|>")
 class ChatGLMTokenizer:
     """The vocabulary of ChatGLM-6B and the models that were made of it.
 
-    ``num_image_tokens`` shifts every id, as early checkpoints with 20,000 image tokens in front have it; 0 for the
-    130,528-row checkpoints. A newline, a tab and 2 to 80 blanks in a row are one token each. The same tokens come from
-    ``<n>``, ``<|tab|>`` and ``<|blank_n|>`` in a text: they are spellings of white space, not control tokens.
+    ``num_image_tokens`` shifts every id, as early checkpoints with 20,000 image tokens in front
+    have it; 0 for the 130,528-row checkpoints. A newline, a tab and 2 to 80 blanks in a row are one
+    token each. The same tokens come from ``<n>``, ``<|tab|>`` and ``<|blank_n|>`` in a text: they
+    are spellings of white space, not control tokens.
     """
 
     @checked
-    def __init__(self, model: bytes, *, path: str | Path = "", num_image_tokens: NonNegativeInt = 0) -> None:
+    def __init__(
+        self, model: bytes, *, path: str | Path = "", num_image_tokens: NonNegativeInt = 0
+    ) -> None:
         self._model = processor(model, path)
         self._offset = num_image_tokens
         found = ((name, self._model.piece_to_id(name)) for name in _CONTROL)
         unknown = self._model.unk_id()
-        self._special = {name: token + num_image_tokens for name, token in found if token != unknown}
+        self._special = {
+            name: token + num_image_tokens for name, token in found if token != unknown
+        }
 
     @property
     def special(self) -> Mapping[str, int]:
-        """``<pad>``, the three masks, ``<sop>``, ``<eop>`` and what else of control tokens the model file has."""
+        """``<pad>``, the three masks, ``<sop>``, ``<eop>`` and what else of control tokens the
+        model file has.
+        """
         return self._special
 
     @property
     def vocab_size(self) -> int:
-        """The pieces of the model and the image tokens; the embedding of the checkpoints has some more rows."""
+        """The pieces of the model and the image tokens; the embedding of the checkpoints has some
+        more rows.
+        """
         return self._model.vocab_size() + self._offset
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text``, none of them a control token; full-width forms come out as their plain ones."""
+        """Return the ids of ``text``, none of them a control token; full-width forms come out as
+        their plain ones.
+        """
         return self._shifted(self._model.encode(_spelled(text)))
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """Return the ids of each text."""
-        return [self._shifted(ids) for ids in self._model.encode([_spelled(text) for text in texts])]
+        return [
+            self._shifted(ids) for ids in self._model.encode([_spelled(text) for text in texts])
+        ]
 
     @checked
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
-        """Return the text of ``ids``; control tokens have none in this vocabulary, whatever ``skip_special`` says."""
+        """Return the text of ``ids``; control tokens have none in this vocabulary, whatever
+        ``skip_special`` says.
+        """
         pieces = (int(token) - self._offset for token in ids)
-        text = self._model.decode([piece for piece in pieces if 0 <= piece < self._model.vocab_size()])
+        text = self._model.decode(
+            [piece for piece in pieces if 0 <= piece < self._model.vocab_size()]
+        )
         return _WRITTEN.sub(_unspelled, text)
 
     def _shifted(self, ids: list[int]) -> list[int]:

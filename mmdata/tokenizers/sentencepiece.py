@@ -22,7 +22,9 @@ _LONGEST_WORD: Final = 64  # characters
 
 
 def processor(model: bytes, path: str | Path) -> SentencePieceProcessor:
-    """Return the SentencePiece processor of the bytes of a model file; ``path`` only names it in errors."""
+    """Return the SentencePiece processor of the bytes of a model file; ``path`` only names it in
+    errors.
+    """
     from sentencepiece import SentencePieceProcessor
 
     try:
@@ -34,22 +36,28 @@ def processor(model: bytes, path: str | Path) -> SentencePieceProcessor:
 def _by_words(model: SentencePieceProcessor) -> bool:
     """Return whether the ids of a text are those of its words one by one.
 
-    So it is where text is taken as it is and no piece goes on after the blank that follows a character, as in Llama-2's
-    vocabulary: no merge can then cross a blank. Words are worth remembering, since their ids are found by a search.
+    So it is where text is taken as it is and no piece goes on after the blank that follows a
+    character, as in Llama-2's vocabulary: no merge can then cross a blank. Words are worth
+    remembering, since their ids are found by a search.
     """
     odd = f"a{_BLANK}ﬁ①"
-    if model.normalize(odd.replace(_BLANK, " ")) != _BLANK + odd or model.encode("\n")[:1] != model.encode("\t")[:1]:
+    if (
+        model.normalize(odd.replace(_BLANK, " ")) != _BLANK + odd
+        or model.encode("\n")[:1] != model.encode("\t")[:1]
+    ):
         return False
     pieces = (model.id_to_piece(token) for token in range(model.vocab_size()))
     return not any(_BLANK in piece.lstrip(_BLANK) for piece in pieces)
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model, and tokens ``added`` after it as models with images or videos have them.
+    """A SentencePiece model, and tokens ``added`` after it as models with images or videos have
+    them.
 
-    ``legacy`` is the setting of that name in Hugging Face's Llama tokenizers: whether a text that follows a control
-    token gets the blank that SentencePiece puts before the first word (true for Llama-2, Vicuna and what was
-    made of them before 2024). :meth:`encode` always puts it, :meth:`encode_after_special` as ``legacy`` says.
+    ``legacy`` is the setting of that name in Hugging Face's Llama tokenizers: whether a text that
+    follows a control token gets the blank that SentencePiece puts before the first word (true for
+    Llama-2, Vicuna and what was made of them before 2024). :meth:`encode` always puts it,
+    :meth:`encode_after_special` as ``legacy`` says.
     """
 
     @checked
@@ -63,7 +71,9 @@ class SentencePieceTokenizer:
     ) -> None:
         self._model = processor(model, path)
         controls = (self._model.unk_id(), self._model.bos_id(), self._model.eos_id())
-        self._special = {self._model.id_to_piece(token): token for token in controls if token >= 0} | dict(added)
+        self._special = {
+            self._model.id_to_piece(token): token for token in controls if token >= 0
+        } | dict(added)
         self._names = {token: name for name, token in added.items()}
         self._newline = self._model.encode("\n")
         self._words: dict[str, list[int]] | None = {} if _by_words(self._model) else None
@@ -107,7 +117,9 @@ class SentencePieceTokenizer:
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of ``ids``; the blank before the first word of a run of text goes."""
         return "".join(
-            self._model.decode(list(run)) if ordinary else "".join(() if skip_special else map(self._name, run))
+            self._model.decode(list(run))
+            if ordinary
+            else "".join(() if skip_special else map(self._name, run))
             for ordinary, run in groupby(ids, self._is_ordinary)
         )
 
@@ -124,7 +136,11 @@ class SentencePieceTokenizer:
         return ids
 
     def _is_ordinary(self, token: int) -> bool:
-        return token < self._model.vocab_size() and not self._model.is_control(token) and token not in self._names
+        return (
+            token < self._model.vocab_size()
+            and not self._model.is_control(token)
+            and token not in self._names
+        )
 
     def _name(self, token: int) -> str:
         if token in self._names or token >= self._model.vocab_size():

@@ -25,9 +25,7 @@ __all__ = [
 Form: TypeAlias = Literal["NFC"]
 
 # The two patterns differ in how they cut digits: Llama-3 in threes, Qwen one by one.
-_PATTERN: Final = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_PATTERN: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3_PATTERN: Final = _PATTERN.replace("DIGITS", r"\p{N}{1,3}")
 """How Llama-3 cuts text into words before merging bytes."""
 QWEN_PATTERN: Final = _PATTERN.replace("DIGITS", r"\p{N}")
@@ -59,7 +57,8 @@ def read_ranks(content: bytes, path: str | Path) -> dict[bytes, int]:
     """Return the ranks by their bytes from the lines ``base64 rank`` of a vocabulary file.
 
     Raises:
-        TokenError: a line is not of this form, or the ranks are not 0, 1, 2 ...; the message has its number.
+        TokenError: a line is not of this form, or the ranks are not 0, 1, 2 ...; the message has
+            its number.
     """
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(content.splitlines()):
@@ -67,7 +66,9 @@ def read_ranks(content: bytes, path: str | Path) -> dict[bytes, int]:
             token, rank = line.split()
             ranks[base64.b64decode(token)] = int(rank)
         except (ValueError, binascii.Error) as error:
-            raise TokenError(f"{path}, line {number + 1}: {error}; expected a base64 string and a number") from error
+            raise TokenError(
+                f"{path}, line {number + 1}: {error}; expected a base64 string and a number"
+            ) from error
         if int(rank) != number:
             raise TokenError(f"{path}, line {number + 1}: rank {int(rank)}, expected {number}")
     return ranks
@@ -76,18 +77,26 @@ def read_ranks(content: bytes, path: str | Path) -> dict[bytes, int]:
 class TiktokenTokenizer:
     """Byte-level BPE over ``ranks``, with the ``special`` tokens after them in order.
 
-    ``form`` is the Unicode normal form that text is brought to first, None for none (Qwen: NFC, Llama-3: none).
+    ``form`` is the Unicode normal form that text is brought to first, None for none (Qwen: NFC,
+    Llama-3: none).
     """
 
     @checked
     def __init__(
-        self, ranks: Mapping[bytes, int], *, pattern: str, special: Sequence[str], form: Form | None = None
+        self,
+        ranks: Mapping[bytes, int],
+        *,
+        pattern: str,
+        special: Sequence[str],
+        form: Form | None = None,
     ) -> None:
         from tiktoken import Encoding
 
         self._special = {name: len(ranks) + number for number, name in enumerate(special)}
         self._form: Form | None = form
-        self._bpe = Encoding("mmdata", pat_str=pattern, mergeable_ranks=dict(ranks), special_tokens=self._special)
+        self._bpe = Encoding(
+            "mmdata", pat_str=pattern, mergeable_ranks=dict(ranks), special_tokens=self._special
+        )
         self._names = {token: name for name, token in self._special.items()}
 
     @property
@@ -105,9 +114,11 @@ class TiktokenTokenizer:
         return self._bpe.encode_ordinary(self._normal(text))
 
     def encode_marked(self, text: str, marks: Iterable[str] | None = None) -> list[int]:
-        """Return the ids of ``text`` that we wrote, in which the names ``marks`` are control tokens (None: all names).
+        """Return the ids of ``text`` that we wrote, in which the names ``marks`` are control tokens
+        (None: all names).
 
-        For compatibility with programs that read control tokens from text; never for text from a user.
+        For compatibility with programs that read control tokens from text; never for text from a
+        user.
         """
         allowed = set(self._special if marks is None else marks)
         return self._bpe.encode(self._normal(text), allowed_special=allowed, disallowed_special=())

@@ -1,7 +1,7 @@
 """Video: pixels and times, nothing else.
 
-:func:`sample` takes the frames of a clip and :func:`sample_many` those of many on threads; :func:`index` says what a
-file holds, :func:`plan` which of its frames a strategy would take.
+:func:`sample` takes the frames of a clip and :func:`sample_many` those of many on threads;
+:func:`index` says what a file holds, :func:`plan` which of its frames a strategy would take.
 """
 
 from __future__ import annotations
@@ -15,4 +15,15 @@ from mmdata.video.reader import index
 from mmdata.video.sample import sample
 from mmdata.video.sampling import Clock, Strategy
 
-__all__ = ["Clock", "Frames", "Index", "Limits", "Plan", "Strategy", "index", "plan", "sample", "sample_many"]
+__all__ = [
+    "Clock",
+    "Frames",
+    "Index",
+    "Limits",
+    "Plan",
+    "Strategy",
+    "index",
+    "plan",
+    "sample",
+    "sample_many",
+]

@@ -1,7 +1,8 @@
-"""The order of presentation, read from the coded frames themselves where a container stores no times (AVI).
+"""The order of presentation, read from the coded frames themselves where a container stores no
+times (AVI).
 
-What is read here decides only which packets are decoded for which frame. The reader checks it against the order in
-which frames come out, and falls back on a full decode where the two differ.
+What is read here decides only which packets are decoded for which frame. The reader checks it
+against the order in which frames come out, and falls back on a full decode where the two differ.
 """
 
 from __future__ import annotations
@@ -19,23 +20,40 @@ __all__ = ["coded_order"]
 
 # Codecs that present frames in the order in which they code them.
 _IN_ORDER: Final = frozenset(
-    {"av1", "cinepak", "dvvideo", "ffv1", "flv1", "h263", "huffyuv", "mjpeg", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3"}
+    {
+        "av1",
+        "cinepak",
+        "dvvideo",
+        "ffv1",
+        "flv1",
+        "h263",
+        "huffyuv",
+        "mjpeg",
+        "msmpeg4v1",
+        "msmpeg4v2",
+        "msmpeg4v3",
+    }
     | {"png", "rawvideo", "utvideo", "vp8", "vp9"}
 )
-_SMALLEST_VOP: Final = 16  # bytes; what is smaller may be a frame that is not coded, and so never presented
+_SMALLEST_VOP: Final = (
+    16  # bytes; what is smaller may be a frame that is not coded, and so never presented
+)
 _VOP: Final = b"\x00\x00\x01\xb6"
 _BIDIRECTIONAL: Final = 2  # vop_coding_type of MPEG-4 part 2
-_PACKED: Final = re.compile(rb"DivX\d+[bB]\d+p")  # user data of streams that put two frames into one packet
+_PACKED: Final = re.compile(
+    rb"DivX\d+[bB]\d+p"
+)  # user data of streams that put two frames into one packet
 _SLICE, _IDR, _PARAMETERS = 1, 5, 7  # nal_unit_type of H.264
 # H.264 profiles whose parameter sets describe the format of samples (ITU-T H.264, 7.3.2.1.1).
 _HIGH_PROFILES: Final = frozenset({44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244})
 
 
 def coded_order(codec: str, coded: list[bytes], header: bytes) -> NDArray[np.int64] | None:
-    """Return the presentation number of each packet, (packets,) int64, or None where only decoding can tell.
+    """Return the presentation number of each packet, (packets,) int64, or None where only decoding
+    can tell.
 
-    ``coded`` are the packets, or as much of each as holds its headers, and ``header`` what the container says of the
-    codec's parameters.
+    ``coded`` are the packets, or as much of each as holds its headers, and ``header`` what the
+    container says of the codec's parameters.
     """
     import numpy as np
 
@@ -56,7 +74,9 @@ def coded_order(codec: str, coded: list[bytes], header: bytes) -> NDArray[np.int
 
 
 def _mpeg4_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
-    """What ascends in presentation order: B-frames come right before the reference that was coded before them."""
+    """What ascends in presentation order: B-frames come right before the reference that was coded
+    before them.
+    """
     ranks = []
     references = 0
     for number, data in enumerate(coded):
@@ -72,7 +92,9 @@ def _mpeg4_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
 
 
 def _h264_ranks(coded: list[bytes], header: bytes) -> list[tuple[int, int]] | None:
-    """What ascends in presentation order: the picture order counts between one instant refresh and the next (8.2.1)."""
+    """What ascends in presentation order: the picture order counts between one instant refresh and
+    the next (8.2.1).
+    """
     ranks = []
     refreshes, count = 0, 0
     width, parameters = _configuration(header)
@@ -88,7 +110,11 @@ def _h264_ranks(coded: list[bytes], header: bytes) -> list[tuple[int, int]] | No
             return None
         if kind == _IDR:
             refreshes, count = refreshes + 1, 0
-        count = number if parameters.in_order else _unwrapped(parameters.order_count(unit, kind), count, parameters)
+        count = (
+            number
+            if parameters.in_order
+            else _unwrapped(parameters.order_count(unit, kind), count, parameters)
+        )
         ranks.append((refreshes, count))
     return ranks
 
@@ -119,13 +145,19 @@ def _unwrapped(low: int, before: int, parameters: _Parameters) -> int:
 
 
 def _parameters(unit: bytes) -> _Parameters | None:
-    """Read a sequence parameter set (7.3.2.1.1); None for what this file does not follow, such as fields."""
+    """Read a sequence parameter set (7.3.2.1.1); None for what this file does not follow, such as
+    fields.
+    """
     bits = _Bits(unit)
     profile = bits.take(24) >> 16
     bits.golomb()  # seq_parameter_set_id
     if profile in _HIGH_PROFILES:
         separate_planes = bits.golomb() == 3 and bits.take(1)
-        bits.golomb(), bits.golomb(), bits.take(1)  # bit depths, qpprime_y_zero_transform_bypass_flag
+        (
+            bits.golomb(),
+            bits.golomb(),
+            bits.take(1),
+        )  # bit depths, qpprime_y_zero_transform_bypass_flag
         if bits.take(1) or separate_planes:  # scaling matrices
             return None
     frame_number_width = bits.golomb() + 4
@@ -139,17 +171,22 @@ def _parameters(unit: bytes) -> _Parameters | None:
 
 
 def _configuration(header: bytes) -> tuple[int, _Parameters | None]:
-    """How many bytes tell the length of a unit, and the parameters; 0 and None for the byte stream format (annex B).
+    """How many bytes tell the length of a unit, and the parameters; 0 and None for the byte stream
+    format (annex B).
 
     The header is an AVCDecoderConfigurationRecord (ISO 14496-15, 5.3.3.1.2) or a few units.
     """
     if header[:1] != b"\1":
-        return 0, next((_parameters(unit) for kind, unit in _units(header, 0) if kind == _PARAMETERS), None)
+        return 0, next(
+            (_parameters(unit) for kind, unit in _units(header, 0) if kind == _PARAMETERS), None
+        )
     return (header[4] & 3) + 1, _parameters(header[9:])
 
 
 def _units(data: bytes, width: int) -> Iterator[tuple[int, bytes]]:
-    """The (nal_unit_type, payload) of a packet whose units are led by ``width`` bytes of length, or by start codes."""
+    """The (nal_unit_type, payload) of a packet whose units are led by ``width`` bytes of length, or
+    by start codes.
+    """
     for unit in _lengthed(data, width) if width else re.split(rb"\x00\x00\x01", data)[1:]:
         if unit:
             yield unit[0] & 31, unit[1:].replace(b"\x00\x00\x03", b"\x00\x00")

@@ -28,11 +28,13 @@ __all__ = ["sample_by_decord"]
 def sample_by_decord(
     source: Source, wanted: Callable[[Index], Plan], size: Size, resize: str, limits: Limits
 ) -> Frames:
-    """Return the frames that ``wanted`` plans; numbers and times are those of our index, pixels are decord's.
+    """Return the frames that ``wanted`` plans; numbers and times are those of our index, pixels are
+    decord's.
 
     Raises:
-        VideoError: also for what decord gets wrong: containers that store no times (AVI: other frames than asked for),
-            damaged files, and files in which it counts other frames than there are (edit lists).
+        VideoError: also for what decord gets wrong: containers that store no times (AVI: other
+            frames than asked for), damaged files, and files in which it counts other frames than
+            there are (edit lists).
         UsageError: decord is not installed.
     """
     found = index(source, limits=limits)
@@ -64,10 +66,14 @@ def _decoded(source: Source, numbers: list[int], size: Size, found: Index) -> ND
     try:
         reader: Any = decord.VideoReader(file, num_threads=1, height=height, width=width)
         if len(reader) != found.num_frames:
-            raise VideoError(f"{name}: decord counts {len(reader)} of {found.num_frames} frames", path=name)
+            raise VideoError(
+                f"{name}: decord counts {len(reader)} of {found.num_frames} frames", path=name
+            )
         pixels: NDArray[np.uint8] = reader.get_batch(numbers).asnumpy()
     except (RuntimeError, decord.DECORDError) as error:
-        raise VideoError(f"{name}: decord cannot decode it; backend='av' may: {error}", path=name) from error
+        raise VideoError(
+            f"{name}: decord cannot decode it; backend='av' may: {error}", path=name
+        ) from error
     return pixels
 
 
@@ -75,5 +81,7 @@ def _resized(pixels: NDArray[np.uint8], size: Size, resize: str) -> NDArray[np.u
     import numpy as np
 
     if not isinstance(size, int):
-        raise UsageError(f"resize={resize!r} makes squares: size must be one number of pixels, found {size}")
+        raise UsageError(
+            f"resize={resize!r} makes squares: size must be one number of pixels, found {size}"
+        )
     return np.stack([resizers.get(resize)(frame, size) for frame in pixels])

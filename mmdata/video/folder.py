@@ -1,4 +1,6 @@
-"""A folder of pictures as a video: LLaVA-Hound keeps its clips so, two frames to the second, in the order of names."""
+"""A folder of pictures as a video: LLaVA-Hound keeps its clips so, two frames to the second, in the
+order of names.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def decode_folder(source: Source, limits: Limits) -> Index:
     return found
 
 
-def sample_folder(source: Source, wanted: Callable[[Index], Plan], size: Size, resize: str, limits: Limits) -> Frames:
+def sample_folder(
+    source: Source, wanted: Callable[[Index], Plan], size: Size, resize: str, limits: Limits
+) -> Frames:
     """Return the pictures that ``wanted`` plans, as frames.
 
     Raises:
@@ -86,7 +90,9 @@ def sample_folder(source: Source, wanted: Callable[[Index], Plan], size: Size, r
     planned = wanted(found)
     pictures = _pictures(source)
     scale = _scaler(size, resize, found)
-    pixels = np.stack([scale(_decode(pictures[number], limits)) for number in planned.numbers.tolist()])
+    pixels = np.stack(
+        [scale(_decode(pictures[number], limits)) for number in planned.numbers.tolist()]
+    )
     return Frames(pixels, planned.times, planned.numbers, "derived")
 
 
@@ -97,7 +103,9 @@ def _decode(picture: Path, limits: Limits) -> NDArray[np.uint8]:
         raise VideoError(str(error), path=error.path, reason=error.reason) from error
 
 
-def _scaler(size: Size, resize: str, found: Index) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+def _scaler(
+    size: Size, resize: str, found: Index
+) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
     if isinstance(size, int) and resize != "fast":
         way, side = resizers.get(resize), size
         return lambda pixels: way(pixels, side)

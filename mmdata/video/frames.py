@@ -18,9 +18,10 @@ __all__ = ["Frames"]
 class Frames:
     """Frames of one video, in presentation order unless a strategy names another.
 
-    ``pixels`` (frames, height, width, 3) uint8 are upright RGB; ``times`` (frames,) float64 seconds since the first
-    presented frame; ``numbers`` (frames,) int64 the place of each in presentation order. ``times_source`` is "derived"
-    where the container stores no times. ``damage`` says what was found to be wrong on the way, if that was let pass.
+    ``pixels`` (frames, height, width, 3) uint8 are upright RGB; ``times`` (frames,) float64 seconds
+    since the first presented frame; ``numbers`` (frames,) int64 the place of each in presentation
+    order. ``times_source`` is "derived" where the container stores no times. ``damage`` says what
+    was found to be wrong on the way, if that was let pass.
     """
 
     pixels: NDArray[np.uint8]
@@ -33,9 +34,13 @@ class Frames:
         """Check that the three arrays speak of the same frames."""
         pixels, count = self.pixels, len(self.pixels)
         if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != "uint8":
-            raise ValueError(f"pixels must be (frames, height, width, 3) uint8, found {pixels.shape} {pixels.dtype}")
+            raise ValueError(
+                f"pixels must be (frames, height, width, 3) uint8, found {pixels.shape} {pixels.dtype}"
+            )
         if self.times.shape != (count,) or self.numbers.shape != (count,):
-            raise ValueError(f"{count} frames, but times {self.times.shape} and numbers {self.numbers.shape}")
+            raise ValueError(
+                f"{count} frames, but times {self.times.shape} and numbers {self.numbers.shape}"
+            )
         if count and not (self.times >= 0).all():
             raise ValueError("times are seconds since the first presented frame, and never below 0")
 

@@ -1,4 +1,6 @@
-"""What a video holds, from one pass over its packets: when each frame is presented, and where decoding can start."""
+"""What a video holds, from one pass over its packets: when each frame is presented, and where
+decoding can start.
+"""
 
 from __future__ import annotations
 
@@ -23,29 +25,36 @@ if TYPE_CHECKING:
 __all__ = ["TIMELESS", "UNSEEN", "Index", "average_rate", "built", "confirmed"]
 
 UNSEEN: Final = -1
-"""The number of a packet whose frame is never presented (edit lists decode such frames for others to refer to)."""
+"""The number of a packet whose frame is never presented (edit lists decode such frames for others
+to refer to).
+"""
 
 _MOST_SET_BACK: Final = 1.0  # seconds; writers are a little careless with the times of decoding
-_UNFINISHED: Final = 1 << 30  # frames; what a writer that could not go back leaves in the header of an AVI
+_UNFINISHED: Final = (
+    1 << 30
+)  # frames; what a writer that could not go back leaves in the header of an AVI
 _DEFAULT_RATE: Final = 25.0  # frames a second; what FFmpeg takes a stream without a rate to have
 _ROUNDED: Final = 1e-3  # seconds; Matroska keeps times in whole milliseconds
 
 TIMELESS: Final = frozenset({"avi"})
-"""FFmpeg's names of containers that store no presentation times; what it reports for them are guesses."""
+"""FFmpeg's names of containers that store no presentation times; what it reports for them are
+guesses.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Index:
     """What a video holds.
 
-    ``times`` (frames,) float64 are the presentation times in seconds since the first presented frame; ``keyframes``
-    (keyframes,) int64 the numbers of presented frames that decode by themselves. ``width`` and ``height`` are pixels as
-    presented, after rotation; ``fps`` is :func:`average_rate` and ``duration`` the end of the frame presented last, in
-    seconds. ``times_source`` is "derived" where the container stores no presentation times.
-    ``damage`` says in words what the packets already show to be wrong; empty for a sound file.
+    ``times`` (frames,) float64 are the presentation times in seconds since the first presented
+    frame; ``keyframes`` (keyframes,) int64 the numbers of presented frames that decode by
+    themselves. ``width`` and ``height`` are pixels as presented, after rotation; ``fps`` is
+    :func:`average_rate` and ``duration`` the end of the frame presented last, in seconds.
+    ``times_source`` is "derived" where the container stores no presentation times. ``damage`` says
+    in words what the packets already show to be wrong; empty for a sound file.
 
-    ``packets`` are all packets in decoding order and ``order`` (packets,) int64 the presentation number of each, -1 if
-    it is never presented; ``order`` is None where only decoding can tell.
+    ``packets`` are all packets in decoding order and ``order`` (packets,) int64 the presentation
+    number of each, -1 if it is never presented; ``order`` is None where only decoding can tell.
     """
 
     times: Times
@@ -82,8 +91,11 @@ class Index:
 
 
 @checked
-def built(container: InputContainer, stream: VideoStream, packets: Packets, *, timeless: bool, name: str) -> Index:
-    """Return the index of an open stream; width and height are as coded, for rotation is not known yet.
+def built(
+    container: InputContainer, stream: VideoStream, packets: Packets, *, timeless: bool, name: str
+) -> Index:
+    """Return the index of an open stream; width and height are as coded, for rotation is not known
+    yet.
 
     Raises:
         VideoError: no frame is ever presented.
@@ -103,7 +115,9 @@ def built(container: InputContainer, stream: VideoStream, packets: Packets, *, t
         order, times = _stored(packets.rows, period)
     if not len(times):
         raise VideoError(f"{name}: the video stream presents no frame", path=name)
-    last = 1 / (rate or _DEFAULT_RATE) if timeless else _last_period(packets.rows, order, period, rate)
+    last = (
+        1 / (rate or _DEFAULT_RATE) if timeless else _last_period(packets.rows, order, period, rate)
+    )
     duration = float(times[-1]) + last
     return Index(
         times=times,
@@ -131,7 +145,9 @@ def confirmed(found: Index, positions: list[int], time_base: float) -> Index:
 
     order = np.full(len(found.packets), UNSEEN)
     if found.times_source == "stream":
-        positions = sorted(dict.fromkeys(positions), key=lambda position: found.packets[position].pts or 0)
+        positions = sorted(
+            dict.fromkeys(positions), key=lambda position: found.packets[position].pts or 0
+        )
         pts = np.array([found.packets[position].pts for position in positions], np.int64)
         times = (pts - pts[:1]) * time_base
     else:
@@ -139,31 +155,43 @@ def confirmed(found: Index, positions: list[int], time_base: float) -> Index:
         times = found.times[: len(positions)]
     order[positions] = np.arange(len(positions))
     rows = list(found.packets)
-    last = 1 / found.fps if found.times_source == "derived" else _last_period(rows, order, time_base, found.fps)
+    last = (
+        1 / found.fps
+        if found.times_source == "derived"
+        else _last_period(rows, order, time_base, found.fps)
+    )
     duration = (float(times[-1]) if len(times) else 0.0) + last
-    return replace(found, times=times, order=order, keyframes=_keyframes(rows, order), duration=duration)
+    return replace(
+        found, times=times, order=order, keyframes=_keyframes(rows, order), duration=duration
+    )
 
 
 def average_rate(stated: float, times: Times, duration: float) -> float:
-    """Return the rate that a container states where the times of frames bear it out, else frames over ``duration``.
+    """Return the rate that a container states where the times of frames bear it out, else frames
+    over ``duration``.
 
-    What FFmpeg calls the average is a guess for clips of variable rate: in Matroska the default duration of a frame, in
-    MP4 with B-frames a length on the clock of decoding. Where it is right it is exact, which a quotient is not.
+    What FFmpeg calls the average is a guess for clips of variable rate: in Matroska the default
+    duration of a frame, in MP4 with B-frames a length on the clock of decoding. Where it is right
+    it is exact, which a quotient is not.
     """
     import numpy as np
 
     count = len(times)
     if stated:
-        late = np.abs(times - np.arange(count) / stated)  # (frames,) seconds from where a constant rate puts a frame
+        late = np.abs(
+            times - np.arange(count) / stated
+        )  # (frames,) seconds from where a constant rate puts a frame
         if (count > 1 and late.max() <= _ROUNDED) or abs(count / stated - duration) <= _ROUNDED:
             return stated
     return count / duration if duration else stated
 
 
 def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
-    """Return the rate of an AVI each of whose frames lasts the same number of ticks, above one; else 0.
+    """Return the rate of an AVI each of whose frames lasts the same number of ticks, above one;
+    else 0.
 
-    Its header then states the rate of the ticks. Between them are chunks without data, which the demuxer counts.
+    Its header then states the rate of the ticks. Between them are chunks without data, which the
+    demuxer counts.
     """
     ticks = [row.dts for row in rows if row.dts is not None]
     steps = {after - before for before, after in pairwise(ticks)}
@@ -172,10 +200,14 @@ def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
 
 
 def _stored(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Times]:
-    """The presentation number of each packet, by its time, and the times of the frames; a tick lasts ``period``."""
+    """The presentation number of each packet, by its time, and the times of the frames; a tick
+    lasts ``period``.
+    """
     import numpy as np
 
-    presented = np.array([number for number, row in enumerate(rows) if not row.discard], np.int64)  # packets
+    presented = np.array(
+        [number for number, row in enumerate(rows) if not row.discard], np.int64
+    )  # packets
     pts = np.array([row.pts for row in rows if not row.discard], np.int64)
     by_time = np.argsort(pts, kind="stable")
     order = np.full(len(rows), UNSEEN)
@@ -194,7 +226,9 @@ def _keyframes(rows: list[PacketRow], order: NDArray[np.int64] | None) -> Number
     return numbers[np.searchsorted(numbers, 0) :]  # the unseen stand before 0
 
 
-def _last_period(rows: list[PacketRow], order: NDArray[np.int64] | None, period: float, rate: float) -> float:
+def _last_period(
+    rows: list[PacketRow], order: NDArray[np.int64] | None, period: float, rate: float
+) -> float:
     last = -1 if order is None else int(order.argmax())
     return (rows[last].duration or 0) * period or (1 / rate if rate else 0.0)
 
@@ -208,14 +242,22 @@ def _absent(rows: list[PacketRow], stream: VideoStream, container: str) -> tuple
         found = len(rows)
     else:
         return ()
-    return (f"{found} of {stream.frames} frames are there",) if found < stream.frames < _UNFINISHED else ()
+    return (
+        (f"{found} of {stream.frames} frames are there",)
+        if found < stream.frames < _UNFINISHED
+        else ()
+    )
 
 
 def _set_back(rows: list[PacketRow], period: float) -> tuple[str, ...]:
-    """Whether the clock is set back on the way, as where files were joined end to end: times are then no order."""
+    """Whether the clock is set back on the way, as where files were joined end to end: times are
+    then no order.
+    """
     import numpy as np
 
     steps = np.diff(np.array([row.dts for row in rows if row.dts is not None], np.int64)) * period
     if not len(steps) or steps.min() >= -_MOST_SET_BACK:
         return ()
-    return (f"the times go back by {-steps.min():.3f} s at packet {steps.argmin() + 1}; were files joined?",)
+    return (
+        f"the times go back by {-steps.min():.3f} s at packet {steps.argmin() + 1}; were files joined?",
+    )

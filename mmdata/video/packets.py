@@ -1,4 +1,6 @@
-"""The packets of a video stream: read once without decoding, and given out again by their number."""
+"""The packets of a video stream: read once without decoding, and given out again by their
+number.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "PacketRow", "Packets", "Supply", "read_packets", "tick", "without_leading"]
 
-HEAD: Final = 256  # bytes looked at of each packet that is no keyframe, where its order must be read from it
+HEAD: Final = (
+    256  # bytes looked at of each packet that is no keyframe, where its order must be read from it
+)
 _NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
 
 
 class PacketRow(Struct, frozen=True, gc=False):
-    """One packet: ``pts``, ``dts`` and ``duration`` in ticks of the time base, ``pos`` its place in the file."""
+    """One packet: ``pts``, ``dts`` and ``duration`` in ticks of the time base, ``pos`` its place in
+    the file.
+    """
 
     pts: int | None
     dts: int | None
@@ -52,7 +58,8 @@ class Supply(Protocol):
 class Packets:
     """All packets of a stream in decoding order: ``rows`` about them, and a ``supply`` of them.
 
-    ``damage`` says what was wrong with them; ``heads`` are the packets as far as their headers go, if asked for.
+    ``damage`` says what was wrong with them; ``heads`` are the packets as far as their headers go,
+    if asked for.
     """
 
     rows: list[PacketRow]
@@ -62,7 +69,12 @@ class Packets:
 
 
 def read_packets(
-    container: InputContainer, stream: VideoStream, source: Source, limits: Limits, *, heads: bool = False
+    container: InputContainer,
+    stream: VideoStream,
+    source: Source,
+    limits: Limits,
+    *,
+    heads: bool = False,
 ) -> Packets:
     """Read every packet of ``stream``; a fault ends the reading and is told in ``damage``.
 
@@ -82,7 +94,9 @@ def read_packets(
             if packet.is_corrupt:
                 corrupt.append(len(rows))
             if heads:
-                first_bytes.append(bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD]))
+                first_bytes.append(
+                    bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD])
+                )
             rows.append(PacketRow(*_row(packet)))
             size += packet.size
             if size <= limits.packet_bytes:
@@ -95,7 +109,11 @@ def read_packets(
         damage.append(f"reading stopped after packet {len(rows)}: {plain(error)}")
     if corrupt:
         damage.append(f"{len(corrupt)} corrupt packets, the first is number {corrupt[0]}")
-    supply = _Held(held) if size <= limits.packet_bytes else _Reread(container, stream, rows, name_of(source))
+    supply = (
+        _Held(held)
+        if size <= limits.packet_bytes
+        else _Reread(container, stream, rows, name_of(source))
+    )
     return Packets(rows, tuple(damage), first_bytes, supply)
 
 
@@ -112,10 +130,13 @@ class _Held:
 class _Reread:
     """Packets read again, each known by when it is presented and where it stands in the file.
 
-    A seek may come out anywhere, and parsers make up packets where they begin in the middle: these are passed over.
+    A seek may come out anywhere, and parsers make up packets where they begin in the middle: these
+    are passed over.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, rows: list[PacketRow], name: str) -> None:
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, rows: list[PacketRow], name: str
+    ) -> None:
         self._container = container
         self._stream = stream
         self._rows = rows
@@ -161,7 +182,9 @@ class _Reread:
         )
 
     def _sought(self, target: int) -> Packet[VideoStream] | None:
-        """Return the packet that a seek to packet ``target`` comes out at; None where there is no seeking."""
+        """Return the packet that a seek to packet ``target`` comes out at; None where there is no
+        seeking.
+        """
         from av import FFmpegError
 
         row = self._rows[target]
@@ -185,15 +208,23 @@ def _demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[
 def without_leading(rows: list[PacketRow]) -> list[PacketRow]:
     """Mark as discarded what follows the first keyframe but would be presented before it.
 
-    Such frames refer to others that a cut has left out; decoders drop them, and Matroska gives them no time at all.
+    Such frames refer to others that a cut has left out; decoders drop them, and Matroska gives them
+    no time at all.
     """
     first = rows[0] if rows else None
     if first is None or first.pts is None or not first.keyframe:
         return rows
     start, before = first.pts, first.pts - 1
-    after = (number for number, row in enumerate(rows) if number and row.pts is not None and row.pts >= start)
+    after = (
+        number
+        for number, row in enumerate(rows)
+        if number and row.pts is not None and row.pts >= start
+    )
     stop = next(after, 1)
-    leading = (replace(row, pts=before if row.pts is None else row.pts, discard=True) for row in rows[1:stop])
+    leading = (
+        replace(row, pts=before if row.pts is None else row.pts, discard=True)
+        for row in rows[1:stop]
+    )
     return [first, *leading, *rows[stop:]]
 
 

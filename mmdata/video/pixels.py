@@ -27,7 +27,9 @@ _VECTOR_FORMATS: Final = frozenset({"yuv420p", "yuvj420p"})
 
 
 class Turn(NamedTuple):
-    """How a coded frame becomes upright: first transposed, then flipped left-right, then top-bottom."""
+    """How a coded frame becomes upright: first transposed, then flipped left-right, then
+    top-bottom.
+    """
 
     transpose: bool
     flip_x: bool
@@ -40,19 +42,24 @@ class Turn(NamedTuple):
 
 
 def turn_of(frame: VideoFrame) -> Turn:
-    """Return how ``frame`` is to be turned: the display matrix of its container, to the nearest quarter turn or flip.
+    """Return how ``frame`` is to be turned: the display matrix of its container, to the nearest
+    quarter turn or flip.
 
-    The matrix maps a coded point (x, y) to (a x + c y, b x + d y), in 16.16 fixed point (ISO 14496-12, 8.3.2).
+    The matrix maps a coded point (x, y) to (a x + c y, b x + d y), in 16.16 fixed point (ISO
+    14496-12, 8.3.2).
     """
     a, b, c, d = _matrix(frame)
-    return Turn(True, c < 0, b < 0) if abs(b) + abs(c) > abs(a) + abs(d) else Turn(False, a < 0, d < 0)
+    return (
+        Turn(True, c < 0, b < 0) if abs(b) + abs(c) > abs(a) + abs(d) else Turn(False, a < 0, d < 0)
+    )
 
 
 def _matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
     from av.sidedata.sidedata import SideDataContainer
 
     try:
-        # Not frame.side_data: the two would hold each other, and so the pixels, until the garbage collector comes by.
+        # Not frame.side_data: the two would hold each other, and so the pixels, until the garbage
+        # collector comes by.
         matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]  # its stub is bare
     except ValueError:  # beside it is what PyAV has no name for, as the EXIF of a still
         angle = math.radians(frame.rotation)  # counterclockwise; all that is told then
@@ -72,8 +79,8 @@ def presented_size(frame: VideoFrame) -> tuple[int, int]:
 def scaler(size: Size = None, resize: str = "fast") -> Scaler:
     """Return the function from a decoded frame to its upright pixels (height, width, 3) uint8.
 
-    The result may be a view of memory that lives as long as it does. It is for one thread, and best at frames of one
-    size. ``resize`` is as in :func:`mmdata.video.sample`.
+    The result may be a view of memory that lives as long as it does. It is for one thread, and best
+    at frames of one size. ``resize`` is as in :func:`mmdata.video.sample`.
 
     Raises:
         UsageError: a size that is none, or no such way to resize.
@@ -87,7 +94,9 @@ def scaler(size: Size = None, resize: str = "fast") -> Scaler:
     if exact is None:
         return partial(_upright_scaled, VideoReformatter(), VideoReformatter(), checked_size(size))
     if not isinstance(size, int):
-        raise UsageError(f"resize={resize!r} makes squares: size must be one number of pixels, found {size}")
+        raise UsageError(
+            f"resize={resize!r} makes squares: size must be one number of pixels, found {size}"
+        )
     return partial(_exact, convert, exact, size)
 
 
@@ -98,7 +107,8 @@ def _upright(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uin
 def _upright_scaled(
     scaler: VideoReformatter, converter: VideoReformatter, size: tuple[int, int], frame: VideoFrame
 ) -> NDArray[np.uint8]:
-    """Scale, then make RGB: where swscale has vector code for the second step, that is half the work of one step.
+    """Scale, then make RGB: where swscale has vector code for the second step, that is half the
+    work of one step.
 
     Of swscale's ways, AREA is the cheapest, and as near Pillow's bicubic as the dear ones.
     """
@@ -110,16 +120,22 @@ def _upright_scaled(
 
 
 def rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
-    """Return the pixels of ``frame`` as coded, (height, width, 3) uint8: a view of where swscale writes them."""
+    """Return the pixels of ``frame`` as coded, (height, width, 3) uint8: a view of where swscale
+    writes them.
+    """
     import numpy as np
 
     converted = reformatter.reformat(frame, format="rgb24", threads=1)
     plane = converted.planes[0]  # whose rows may be padded to a width the machine likes
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    return rows[: converted.height, : 3 * converted.width].reshape(converted.height, converted.width, 3)
+    return rows[: converted.height, : 3 * converted.width].reshape(
+        converted.height, converted.width, 3
+    )
 
 
-def _exact(convert: Scaler, resize: resizers.Resizer, size: int, frame: VideoFrame) -> NDArray[np.uint8]:
+def _exact(
+    convert: Scaler, resize: resizers.Resizer, size: int, frame: VideoFrame
+) -> NDArray[np.uint8]:
     return resize(convert(frame), size)
 
 

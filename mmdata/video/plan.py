@@ -16,12 +16,15 @@ __all__ = ["Plan", "Snap", "first_at", "plan"]
 
 Snap: TypeAlias = Literal["exact", "keyframe"]
 
-# Seconds: bounds are often the times of frames, written with four decimals; Matroska keeps times in milliseconds.
+# Seconds: bounds are often the times of frames, written with four decimals; Matroska keeps times in
+# milliseconds.
 _ROUNDED: Final = 0.5e-4 + 0.5e-3
 
 
 class Plan(NamedTuple):
-    """Which frames: their ``numbers`` (wanted,) int64 in presentation order and their ``times`` (wanted,) seconds."""
+    """Which frames: their ``numbers`` (wanted,) int64 in presentation order and their ``times``
+    (wanted,) seconds.
+    """
 
     numbers: Numbers
     times: Times
@@ -39,8 +42,9 @@ def plan(
 ) -> Plan:
     """Return the frames that ``strategy`` takes of an indexed video; nothing is decoded.
 
-    ``start`` and ``end`` (seconds, the end not included) bound the clip that the strategy sees. With
-    ``snap="keyframe"`` each frame is replaced by the clip's keyframe nearest in time, whose own time is reported.
+    ``start`` and ``end`` (seconds, the end not included) bound the clip that the strategy sees.
+    With ``snap="keyframe"`` each frame is replaced by the clip's keyframe nearest in time, whose
+    own time is reported.
 
     Raises:
         VideoError: the bounds or the strategy leave no frame.
@@ -48,7 +52,9 @@ def plan(
     first = 0 if start is None else first_at(index, start)
     stop = index.num_frames if end is None else first_at(index, end)
     if first >= stop:
-        raise VideoError(f"no frame from {start} to {end} s; the video lasts {index.duration:.3f} s")
+        raise VideoError(
+            f"no frame from {start} to {end} s; the video lasts {index.duration:.3f} s"
+        )
     window = _window(index, first, stop)
     numbers = Strategy.parse(strategy).numbers(window, pad=pad)
     if snap == "keyframe":
@@ -58,7 +64,8 @@ def plan(
 
 
 def first_at(index: Index, moment: float) -> int:
-    """Return the number of the first frame at or after ``moment`` in seconds; the number of frames if there is none.
+    """Return the number of the first frame at or after ``moment`` in seconds; the number of frames
+    if there is none.
 
     A frame that is before it by no more than the rounding of its time, or of the moment, is at it.
     """
@@ -69,7 +76,9 @@ def first_at(index: Index, moment: float) -> int:
 
 
 def _window(index: Index, first: int, stop: int) -> Clock:
-    """Return the clock of the frames ``first`` to ``stop`` as a file of these alone would have it."""
+    """Return the clock of the frames ``first`` to ``stop`` as a file of these alone would
+    have it.
+    """
     clock = index.clock
     if first == 0 and stop == len(clock):
         return clock
@@ -83,4 +92,6 @@ def _window(index: Index, first: int, stop: int) -> Clock:
 def _snapped(clock: Clock, numbers: Numbers) -> Numbers:
     if not len(clock.keyframes):
         raise VideoError("no keyframe among the presented frames; use snap='exact'")
-    return clock.keyframes[nearest_numbers(clock.times[clock.keyframes], clock.times[numbers], tie=HAIR)]
+    return clock.keyframes[
+        nearest_numbers(clock.times[clock.keyframes], clock.times[numbers], tie=HAIR)
+    ]

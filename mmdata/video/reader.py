@@ -1,4 +1,6 @@
-"""Exact frames for less work: decode only from the keyframes that matter, and only what the wanted frames need."""
+"""Exact frames for less work: decode only from the keyframes that matter, and only what the wanted
+frames need.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _SKIPPING: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
-"""Codecs whose decoders can be told before each packet to leave out a frame that no other refers to."""
+"""Codecs whose decoders can be told before each packet to leave out a frame that no other refers
+to.
+"""
 
 _MOST_REORDERED: Final = 15
 """How many frames the H.264 decoder can hold back at most."""
@@ -33,11 +37,14 @@ __all__ = ["Fault", "Reader", "Segment", "decoded", "index", "reading", "segment
 
 
 @checked
-def index(source: Source, *, stream: NonNegativeInt | None = None, limits: Limits | None = None) -> Index:
-    """Return the index of a video: one pass over its packets, and its first frame decoded to learn how it is turned.
+def index(
+    source: Source, *, stream: NonNegativeInt | None = None, limits: Limits | None = None
+) -> Index:
+    """Return the index of a video: one pass over its packets, and its first frame decoded to learn
+    how it is turned.
 
-    ``source`` is the path of a file or of a folder of pictures, or the bytes of a file; ``stream`` is the index of a
-    stream in it, by default the best one.
+    ``source`` is the path of a file or of a folder of pictures, or the bytes of a file; ``stream``
+    is the index of a stream in it, by default the best one.
 
     Raises:
         VideoError: with a reason code; nothing can be read, or a limit is exceeded.
@@ -46,17 +53,23 @@ def index(source: Source, *, stream: NonNegativeInt | None = None, limits: Limit
     if is_folder(source):
         return index_folder(source, limits)
     with reading(source, stream, limits) as reader:
-        return _upright(reader.index, next((frame for _, frame in reader.everything()), None), reader.name)
+        return _upright(
+            reader.index, next((frame for _, frame in reader.everything()), None), reader.name
+        )
 
 
 @checked
 def decoded(
-    source: Source, *, stream: NonNegativeInt | None = None, limits: Limits | None = None, strict: bool = False
+    source: Source,
+    *,
+    stream: NonNegativeInt | None = None,
+    limits: Limits | None = None,
+    strict: bool = False,
 ) -> Index:
     """Return the index of a video as a full decode finds it: only frames that decode are in it.
 
-    Every packet that the decoder refuses, and every frame that it marks as corrupt, is told in ``damage``. A ``strict``
-    decoder refuses what it would otherwise conceal.
+    Every packet that the decoder refuses, and every frame that it marks as corrupt, is told in
+    ``damage``. A ``strict`` decoder refuses what it would otherwise conceal.
 
     Raises:
         VideoError: as :func:`index`.
@@ -95,8 +108,9 @@ def reading(
 ) -> Iterator[Reader]:
     """Open a video, read its packets and give a reader of its frames.
 
-    A ``thorough`` reader decodes everything on its way, as FFmpeg does by itself. With a ``known`` index, which a full
-    decode has confirmed, the reader goes by it. The other arguments are those of :func:`mmdata.video.source.opened`.
+    A ``thorough`` reader decodes everything on its way, as FFmpeg does by itself. With a ``known``
+    index, which a full decode has confirmed, the reader goes by it. The other arguments are those
+    of :func:`mmdata.video.source.opened`.
     """
     name = name_of(source)
     with opened(source, stream, limits, strict=strict, thorough=thorough) as (container, video):
@@ -110,14 +124,18 @@ def reading(
 
 
 class Fault(NamedTuple):
-    """A packet that the decoder refused or had to guess at: its number in decoding order, and what was said of it."""
+    """A packet that the decoder refused or had to guess at: its number in decoding order, and what
+    was said of it.
+    """
 
     packet: int
     message: str
 
 
 class Segment(NamedTuple):
-    """Packets ``start`` to ``stop`` (included, in decoding order); ``wanted`` are those whose frames are."""
+    """Packets ``start`` to ``stop`` (included, in decoding order); ``wanted`` are those whose
+    frames are.
+    """
 
     start: int
     stop: int
@@ -125,10 +143,11 @@ class Segment(NamedTuple):
 
 
 def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
-    """Return the stretches of packets to decode for the ``wanted`` frame numbers, in order and without overlap.
+    """Return the stretches of packets to decode for the ``wanted`` frame numbers, in order and
+    without overlap.
 
-    A stretch starts at the last keyframe that comes before its first wanted frame both in decoding and in
-    presentation order, and goes on as long as no later keyframe saves work.
+    A stretch starts at the last keyframe that comes before its first wanted frame both in decoding
+    and in presentation order, and goes on as long as no later keyframe saves work.
     """
     import numpy as np
 
@@ -150,14 +169,20 @@ def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
 
 
 class Reader:
-    """Decodes frames of an open stream; ``faults`` are the packets that the decoder refused on the way."""
+    """Decodes frames of an open stream; ``faults`` are the packets that the decoder refused on the
+    way.
+    """
 
-    def __init__(self, stream: VideoStream, index: Index, supply: Supply, name: str, *, thorough: bool) -> None:
+    def __init__(
+        self, stream: VideoStream, index: Index, supply: Supply, name: str, *, thorough: bool
+    ) -> None:
         self._context = stream.codec_context
         self._supply = supply
         self._thorough = thorough
         self._skips = index.codec in _SKIPPING
-        if index.codec == "h264" and not thorough:  # its decoder drops the frames that come later than it thought
+        if (
+            index.codec == "h264" and not thorough
+        ):  # its decoder drops the frames that come later than it thought
             self._context.options |= {"has_b_frames": str(_reordered(index))}
         self.tick = tick(stream)
         self.index = index
@@ -170,17 +195,23 @@ class Reader:
         if not self.faults:
             return ()
         first = self.faults[0]
-        return (f"{len(self.faults)} packets cannot be decoded, the first is number {first.packet}: {first.message}",)
+        return (
+            f"{len(self.faults)} packets cannot be decoded, the first is number {first.packet}: {first.message}",
+        )
 
     def frames(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield (number, decoded frame) for the ``wanted`` numbers that decode, not always in order."""
+        """Yield (number, decoded frame) for the ``wanted`` numbers that decode, not always in
+        order.
+        """
         if self._thorough or self.index.order is None:
             yield from self._among_everything(wanted)
             return
         latest, order = -1, self.index.order.tolist()
         for segment in segments(self.index, wanted):
             packets = enumerate(self._supply.between(segment.start, segment.stop), segment.start)
-            for packet, frame in self._decoded(self._marked(packets, segment) if self._skips else packets):
+            for packet, frame in self._decoded(
+                self._marked(packets, segment) if self._skips else packets
+            ):
                 if frame.is_corrupt:
                     self.faults.append(Fault(packet, "its frame is marked corrupt"))
                 number = order[packet]
@@ -199,7 +230,8 @@ class Reader:
     def _among_everything(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from the first packet on and leave nothing out.
 
-        So it must be where the order is unknown, or where damage makes frames depend on all that came before.
+        So it must be where the order is unknown, or where damage makes frames depend on all that
+        came before.
         """
         left, order = set(wanted), self.index.order
         for place, (packet, frame) in enumerate(self.everything()):
@@ -218,7 +250,9 @@ class Reader:
         if self.faults and self.index.order is not None:
             ranks = _ranks(self.index)
             self.faults = [
-                fault for fault in self.faults if fault.packet < start or ranks[fault.packet] >= ranks[start]
+                fault
+                for fault in self.faults
+                if fault.packet < start or ranks[fault.packet] >= ranks[start]
             ]
 
     def _marked(
@@ -235,17 +269,26 @@ class Reader:
                 skipping = skip
             yield number, packet
 
-    def _decoded(self, packets: Iterable[tuple[int, Packet[VideoStream]]]) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode ``packets`` and, at their end, what the decoder still holds; each frame with its packet's number."""
+    def _decoded(
+        self, packets: Iterable[tuple[int, Packet[VideoStream]]]
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        """Decode ``packets`` and, at their end, what the decoder still holds; each frame with its
+        packet's number.
+        """
         from av import FFmpegError
 
         end = (len(self.index.packets) - 1, None)
         for number, packet in chain(packets, [end]):
             if packet is not None:
-                packet.pts = number  # comes out as the pts of its frame, wherever reordering puts it
+                packet.pts = (
+                    number  # comes out as the pts of its frame, wherever reordering puts it
+                )
             try:
                 frames = self._context.decode(packet)
-            except (FFmpegError, ValueError) as error:  # the latter is PyAV 19's where the decoder could not be opened
+            except (
+                FFmpegError,
+                ValueError,
+            ) as error:  # the latter is PyAV 19's where the decoder could not be opened
                 self._refused(number, error)
                 continue
             for frame in frames:
@@ -255,23 +298,31 @@ class Reader:
     def _refused(self, number: int, error: Exception) -> None:
         if isinstance(error, MemoryError):
             raise VideoError(
-                f"{self.name}: needs more memory than there is", path=self.name, reason="media_limit"
+                f"{self.name}: needs more memory than there is",
+                path=self.name,
+                reason="media_limit",
             ) from error
         self.faults.append(Fault(number, plain(error)))
 
 
 def _reordered(index: Index) -> int:
-    """How many frames at most come before another in decoding order and after it in presentation order."""
+    """How many frames at most come before another in decoding order and after it in presentation
+    order.
+    """
     import numpy as np
 
     if index.order is None:
         return _MOST_REORDERED
-    in_order = np.argsort(np.array(_ranks(index)), kind="stable")  # (packets,) of each frame, unseen ones too
+    in_order = np.argsort(
+        np.array(_ranks(index)), kind="stable"
+    )  # (packets,) of each frame, unseen ones too
     return min(_MOST_REORDERED, int((in_order - np.arange(len(in_order))).max()))
 
 
 def _ranks(index: Index) -> list[int]:
-    """When each packet's frame is presented, in any unit; also for frames that are decoded and never presented."""
+    """When each packet's frame is presented, in any unit; also for frames that are decoded and
+    never presented.
+    """
     if index.times_source == "stream":
         return [row.pts or 0 for row in index.packets]  # without a pts the times would be derived
     assert index.order is not None

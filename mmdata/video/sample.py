@@ -47,23 +47,28 @@ def sample(
 ) -> Frames:
     """Return the frames that ``strategy`` takes of a video.
 
-    ``source`` is the path of a file or of a folder of pictures, or the bytes of a file. ``size`` is the side of a
-    square or (height, width); None keeps the size as presented. ``resize`` says how: ``"fast"`` (by swscale in the step
-    that makes RGB, aspect not kept) or the name of a resizer of :mod:`mmdata.image.resizers`, such as ``"crop"``.
-    ``start``, ``end``, ``pad`` and ``snap`` are those of :func:`plan`; ``stream`` is the index of a stream.
+    ``source`` is the path of a file or of a folder of pictures, or the bytes of a file. ``size`` is
+    the side of a square or (height, width); None keeps the size as presented. ``resize`` says how:
+    ``"fast"`` (by swscale in the step that makes RGB, aspect not kept) or the name of a resizer of
+    :mod:`mmdata.image.resizers`, such as ``"crop"``. ``start``, ``end``, ``pad`` and ``snap`` are
+    those of :func:`plan`; ``stream`` is the index of a stream.
 
-    A damaged video raises; ``on_damage="keep"`` samples instead from the frames that do decode. ``backend="decord"``
-    decodes the same frames by decord, where it is installed and can (:mod:`mmdata.video.decord_backend`).
+    A damaged video raises; ``on_damage="keep"`` samples instead from the frames that do decode.
+    ``backend="decord"`` decodes the same frames by decord, where it is installed and can
+    (:mod:`mmdata.video.decord_backend`).
 
     Raises:
-        VideoError: with ``reason`` and ``frames_read``; missing, undecodable, damaged, or beyond the ``limits``.
+        VideoError: with ``reason`` and ``frames_read``; missing, undecodable, damaged, or beyond
+            the ``limits``.
         UsageError: an option or a strategy that does not exist.
 
     >>> sample("clip.mp4", "uniform:24", size=224)                                          # doctest: +SKIP
     Frames(pixels=(24, 224, 224, 3) uint8, times=0.000..4.967 s, times_source='stream')
     """
     limits = limits or Limits()
-    planner = partial(plan, strategy=Strategy.parse(strategy), pad=pad, snap=snap, start=start, end=end)
+    planner = partial(
+        plan, strategy=Strategy.parse(strategy), pad=pad, snap=snap, start=start, end=end
+    )
     wanted = partial(_planned, planner, name_of(source))
     scale = scaler(size, resize)
     if is_folder(source):
@@ -72,21 +77,29 @@ def sample(
         from mmdata.video.decord_backend import sample_by_decord
 
         if stream is not None:
-            raise UsageError("decord takes the stream that FFmpeg holds to be the best; name another to backend='av'")
+            raise UsageError(
+                "decord takes the stream that FFmpeg holds to be the best; name another to backend='av'"
+            )
         return sample_by_decord(source, wanted, size, resize, limits)
     strict = on_damage == "raise"
-    with reading(source, stream, limits, strict=True) as reader:  # to notice damage; what is kept is decoded below
+    with reading(
+        source, stream, limits, strict=True
+    ) as reader:  # to notice damage; what is kept is decoded below
         if not reader.index.damage:
             pixels = _pixels(reader, wanted(reader.index), scale, limits)
             if pixels.complete and not reader.faults:
                 return pixels.frames(reader.index)
-    found = decoded(source, stream=stream, limits=limits, strict=strict)  # the packets promised what there is not
+    found = decoded(
+        source, stream=stream, limits=limits, strict=strict
+    )  # the packets promised what there is not
     if found.damage and on_damage == "raise":
         raise _damaged(reader.name, found.damage, found.num_frames)
     with reading(source, stream, limits, thorough=True, known=found) as reader:
         pixels = _pixels(reader, wanted(found), scale, limits)
     if not pixels.complete:
-        raise _damaged(reader.name, ("what decodes in one pass does not in another",), len(pixels.found))
+        raise _damaged(
+            reader.name, ("what decodes in one pass does not in another",), len(pixels.found)
+        )
     return pixels.frames(found)
 
 
@@ -106,14 +119,18 @@ def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> _Pi
 
 
 class _Pixels:
-    """The planned frames as they are decoded, in one array of the size of the first; ``found`` are their numbers."""
+    """The planned frames as they are decoded, in one array of the size of the first; ``found`` are
+    their numbers.
+    """
 
     def __init__(self, planned: Plan, limits: Limits, name: str) -> None:
         self._planned = planned
         self._limits = limits
         self._name = name
         self._array: NDArray[np.uint8] | None = None
-        self.places = {number: place for place, number in enumerate(dict.fromkeys(planned.numbers.tolist()))}
+        self.places = {
+            number: place for place, number in enumerate(dict.fromkeys(planned.numbers.tolist()))
+        }
         self.found: set[int] = set()
 
     def add(self, number: int, pixels: NDArray[np.uint8]) -> None:
@@ -122,7 +139,8 @@ class _Pixels:
             self._array = self._allocated(pixels)
         if pixels.shape != self._array.shape[1:]:
             raise VideoError(
-                f"{self._name}: the size of frames changes at frame {number}; give a size", path=self._name
+                f"{self._name}: the size of frames changes at frame {number}; give a size",
+                path=self._name,
             )
         self._array[self.places[number]] = pixels
         self.found.add(number)

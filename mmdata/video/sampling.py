@@ -1,9 +1,10 @@
 """Which frames to take: pure functions of a clip's presentation times.
 
-:class:`Strategy` names one of the rules below with its arguments, as in ``uniform:24`` or ``fps:2:64``. A rule is a
-function of a :class:`Clock` and those arguments that gives back frame numbers, which may repeat.
-The rules of the house come first, then those of published programs, each under the name that it
-goes by: ``llava_next`` is the spelling of a sampler, whichever model reads what it takes.
+:class:`Strategy` names one of the rules below with its arguments, as in ``uniform:24`` or
+``fps:2:64``. A rule is a function of a :class:`Clock` and those arguments that gives back frame
+numbers, which may repeat. The rules of the house come first, then those of published programs, each
+under the name that it goes by: ``llava_next`` is the spelling of a sampler, whichever model reads
+what it takes.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ Pad: TypeAlias = Literal["none", "repeat"]
 class Clock:
     """What a rule may know of a clip.
 
-    ``times`` are its presentation times (frames,) float64, seconds, ascending from 0; ``fps`` is its average rate;
-    ``keyframes`` (keyframes,) int64 the numbers of frames that decode by themselves.
+    ``times`` are its presentation times (frames,) float64, seconds, ascending from 0; ``fps`` is
+    its average rate; ``keyframes`` (keyframes,) int64 the numbers of frames that decode by
+    themselves.
     """
 
     times: Times
@@ -53,7 +55,10 @@ RULES: Final[dict[str, Rule]] = {}
 
 HAIR: Final = 1e-9  # seconds; what floats may put between times that are equal
 
-_LISTS: Final = {"times": "t1,t2,...", "frames": "n1,n2,..."}  # rules that take any number of arguments
+_LISTS: Final = {
+    "times": "t1,t2,...",
+    "frames": "n1,n2,...",
+}  # rules that take any number of arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +96,9 @@ class Strategy:
     def numbers(self, clock: Clock, *, pad: Pad = "none") -> Numbers:
         """Return the numbers of the frames to take, (wanted,) int64, never empty.
 
-        ``pad="none"`` drops repeats from rules that ask a short clip for more frames than it has; ``"repeat"`` keeps
-        them, and repeats the last frame up to the maximum of rules that have one. Program rules are left as they are.
+        ``pad="none"`` drops repeats from rules that ask a short clip for more frames than it has;
+        ``"repeat"`` keeps them, and repeats the last frame up to the maximum of rules that have
+        one. Program rules are left as they are.
 
         Raises:
             VideoError: the clip has no frame, or the rule finds none in it.
@@ -104,7 +110,11 @@ class Strategy:
 
     def __str__(self) -> str:
         separator = "," if self.name in _LISTS else ":"
-        return ":".join([self.name, separator.join(map(_word, self.arguments))]) if self.arguments else self.name
+        return (
+            ":".join([self.name, separator.join(map(_word, self.arguments))])
+            if self.arguments
+            else self.name
+        )
 
 
 @cache
@@ -119,14 +129,20 @@ def _arguments(name: str, words: list[str]) -> tuple[Any, ...]:
     parameters = _parameters(name)
     try:
         if parameters[:1] and parameters[0].kind is parameters[0].VAR_POSITIONAL:
-            return _at_least_one(tuple(_number(word, str(parameters[0].annotation)) for word in words))
+            return _at_least_one(
+                tuple(_number(word, str(parameters[0].annotation)) for word in words)
+            )
         positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         required = sum(p.default is p.empty for p in positional)
         if not required <= len(words) <= len(positional):
             raise ValueError(f"{len(words)} arguments")
-        return tuple(_number(word, str(p.annotation)) for word, p in zip(words, positional, strict=False))
+        return tuple(
+            _number(word, str(p.annotation)) for word, p in zip(words, positional, strict=False)
+        )
     except ValueError as error:
-        raise UsageError(f"{':'.join([name, *words])!r}: {error}; it is written {_usage(name, parameters)}") from error
+        raise UsageError(
+            f"{':'.join([name, *words])!r}: {error}; it is written {_usage(name, parameters)}"
+        ) from error
 
 
 def _at_least_one(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -154,7 +170,9 @@ def _usage(name: str, parameters: tuple[inspect.Parameter, ...]) -> str:
     if name in _LISTS:
         return f"{name}:{_LISTS[name]}"
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    return name + "".join(f":{p.name}" if p.default is p.empty else f"[:{p.name}]" for p in positional)
+    return name + "".join(
+        f":{p.name}" if p.default is p.empty else f"[:{p.name}]" for p in positional
+    )
 
 
 def _rule(function: Rule) -> Rule:
@@ -162,7 +180,8 @@ def _rule(function: Rule) -> Rule:
     return function
 
 
-# --- the rules of the house --------------------------------------------------------------------------------------
+# --- the rules of the house
+# --------------------------------------------------------------------------------------
 
 
 @_rule
@@ -182,10 +201,13 @@ def middle(clock: Clock, count: int, *, pad: Pad = "none") -> Numbers:
 
 @_rule
 def fps(clock: Clock, rate: float, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
-    """The frame nearest each tick of a clock of ``rate`` a second; beyond ``maximum``, that many evenly spread."""
+    """The frame nearest each tick of a clock of ``rate`` a second; beyond ``maximum``, that many
+    evenly spread.
+    """
     import numpy as np
 
-    # A last frame at a tick counts, though its time may be a hair below it: both are quotients of floats.
+    # A last frame at a tick counts, though its time may be a hair below it: both are quotients of
+    # floats.
     last = math.floor(clock.times[-1] * _positive(rate) + HAIR)
     ticks = np.arange(last + 1)  # (ticks,)
     numbers = _unless_padded(nearest_numbers(clock.times, ticks / rate, tie=HAIR), "none")
@@ -200,7 +222,9 @@ def seconds(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") -> N
 
 @_rule
 def every(clock: Clock, step: int, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
-    """Every ``step``-th frame from the first on; beyond ``maximum``, that many evenly spread among them."""
+    """Every ``step``-th frame from the first on; beyond ``maximum``, that many evenly spread among
+    them.
+    """
     import numpy as np
 
     return _padded(_spread(np.arange(0, len(clock), _positive(step)), maximum), maximum, pad)
@@ -208,9 +232,13 @@ def every(clock: Clock, step: int, maximum: int | None = None, *, pad: Pad = "no
 
 @_rule
 def keyframes(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
-    """The frames that decode by themselves; beyond ``maximum``, that many evenly spread among them."""
+    """The frames that decode by themselves; beyond ``maximum``, that many evenly spread among
+    them.
+    """
     if not len(clock.keyframes):
-        raise VideoError("no keyframe among the presented frames; sample by another strategy, such as uniform:N")
+        raise VideoError(
+            "no keyframe among the presented frames; sample by another strategy, such as uniform:N"
+        )
     return _padded(_spread(clock.keyframes, maximum), maximum, pad)
 
 
@@ -236,7 +264,8 @@ def frames(clock: Clock, *numbers: int) -> Numbers:
     return np.asarray(numbers, np.int64)
 
 
-# --- the rules of other programs ---------------------------------------------------------------------------------
+# --- the rules of other programs
+# ---------------------------------------------------------------------------------
 
 
 @_rule
@@ -249,10 +278,14 @@ def hf_chat(clock: Clock, maximum: int = 24) -> Numbers:
 
 @_rule
 def hf_base(clock: Clock, count: int = 24, start: float = 0.0, end: float = 60.0) -> Numbers:
-    """A published demo for a base checkpoint, and ms-swift: evenly over ``start`` to ``end`` seconds."""
+    """A published demo for a base checkpoint, and ms-swift: evenly over ``start`` to ``end``
+    seconds.
+    """
     first, stop = int(start * clock.fps), min(len(clock), int(end * clock.fps))
     if stop <= first:
-        raise VideoError(f"no frame between {start:g} and {end:g} s at {clock.fps:g} frames a second")
+        raise VideoError(
+            f"no frame between {start:g} and {end:g} s at {clock.fps:g} frames a second"
+        )
     return _evenly(first, stop - 1, _positive(count))
 
 
@@ -264,18 +297,26 @@ def mf_train_average(clock: Clock, count: int = 24) -> Numbers:
 
 @_rule
 def mf_predict(clock: Clock, per_second: int = 1, maximum: int = 24) -> Numbers:
-    """MindFormers in prediction: the last second is left out; fractional positions are cut to frames."""
+    """MindFormers in prediction: the last second is left out; fractional positions are cut to
+    frames.
+    """
     import numpy as np
 
     numbers: Numbers = mf_predict_positions(clock, per_second, maximum).astype(np.int64)
     if not len(numbers):
-        raise VideoError("mf_predict finds no frame in a clip shorter than half a second; hf_chat finds one")
+        raise VideoError(
+            "mf_predict finds no frame in a clip shorter than half a second; hf_chat finds one"
+        )
     return numbers
 
 
 @checked
-def mf_predict_positions(clock: Clock, per_second: PositiveInt = 1, maximum: PositiveInt = 24) -> Times:
-    """MindFormers' positions in frames, (wanted,) float64, before they are cut to whole numbers; may be empty."""
+def mf_predict_positions(
+    clock: Clock, per_second: PositiveInt = 1, maximum: PositiveInt = 24
+) -> Times:
+    """MindFormers' positions in frames, (wanted,) float64, before they are cut to whole numbers;
+    may be empty.
+    """
     import numpy as np
 
     anchors = _each_second(np.arange(len(clock)) / clock.fps)  # (seconds,)
@@ -292,28 +333,40 @@ def mindie(clock: Clock, maximum: int = 24) -> Numbers:
 
 @_rule
 def llava_next(clock: Clock, rate: float = 1.0, bound: int = 0, force: bool = False) -> Numbers:
-    """The published decord reader of that name (``video_fps``, ``frames_upbound``, ``force_sample``)."""
+    """The published decord reader of that name (``video_fps``, ``frames_upbound``,
+    ``force_sample``).
+    """
     numbers = _stepped(len(clock), round(clock.fps / _positive(rate)))
-    return _evenly(0, len(clock) - 1, bound) if bound and (force or len(numbers) > bound) else numbers
+    return (
+        _evenly(0, len(clock) - 1, bound) if bound and (force or len(numbers) > bound) else numbers
+    )
 
 
 @_rule
 def llava_next_pyav(clock: Clock, rate: float = 1.0, bound: int = 0) -> Numbers:
-    """The published PyAV reader of that name, which takes the rate to be frames over the last frame's time."""
+    """The published PyAV reader of that name, which takes the rate to be frames over the last
+    frame's time.
+    """
     last = float(clock.times[-1])
     if not last:
-        raise VideoError("llava_next_pyav divides by the time of the last frame, which is 0; llava_next does not")
+        raise VideoError(
+            "llava_next_pyav divides by the time of the last frame, which is 0; llava_next does not"
+        )
     numbers = _stepped(len(clock), round(len(clock) / last / _positive(rate)))
     return _evenly(0, len(clock) - 1, bound) if 0 < bound < len(numbers) else numbers
 
 
 @_rule
 def hf_num_frames(clock: Clock, count: int) -> Numbers:
-    """Transformers' video processors with ``num_frames``: the starts of ``count`` equal segments."""
+    """Transformers' video processors with ``num_frames``: the starts of ``count`` equal
+    segments.
+    """
     import numpy as np
 
     if count > len(clock):
-        raise VideoError(f"hf_num_frames:{count} of a clip of {len(clock)} frames; uniform:{count} takes what there is")
+        raise VideoError(
+            f"hf_num_frames:{count} of a clip of {len(clock)} frames; uniform:{count} takes what there is"
+        )
     return np.arange(_positive(count)) * len(clock) // count
 
 
@@ -332,7 +385,8 @@ def hf_doc(clock: Clock, count: int = 8) -> Numbers:
     return numbers
 
 
-# --- arithmetic --------------------------------------------------------------------------------------------------
+# --- arithmetic
+# --------------------------------------------------------------------------------------------------
 
 
 def _positive(value: float) -> Any:
@@ -342,7 +396,9 @@ def _positive(value: float) -> Any:
 
 
 def _evenly(first: int, last: int, count: int) -> Numbers:
-    """Floor of ``count`` points from ``first`` to ``last``, in floats as numpy's linspace: the programs do the same."""
+    """Floor of ``count`` points from ``first`` to ``last``, in floats as numpy's linspace: the
+    programs do the same.
+    """
     import numpy as np
 
     numbers: Numbers = np.floor(np.linspace(first, last, count)).astype(np.int64)
@@ -353,7 +409,9 @@ def _stepped(count: int, step: int) -> Numbers:
     import numpy as np
 
     if step <= 0:
-        raise VideoError("the clip has fewer frames a second than are asked for; ask for fewer, or use uniform:N")
+        raise VideoError(
+            "the clip has fewer frames a second than are asked for; ask for fewer, or use uniform:N"
+        )
     return np.arange(0, count, step)
 
 
@@ -365,11 +423,13 @@ def _each_second(times: NDArray[Any]) -> Numbers:
 
 
 @checked
-def nearest_numbers(times: NDArray[Any], moments: NDArray[Any], *, tie: NonNegativeFloat = 0.0) -> Numbers:
+def nearest_numbers(
+    times: NDArray[Any], moments: NDArray[Any], *, tie: NonNegativeFloat = 0.0
+) -> Numbers:
     """The lowest number among the frames nearest each moment; ``times`` ascend.
 
-    Frames whose distances differ by no more than ``tie`` seconds are equally near. Rules of other programs leave it at
-    0 and the choice to the floats, as the programs do.
+    Frames whose distances differ by no more than ``tie`` seconds are equally near. Rules of other
+    programs leave it at 0 and the choice to the floats, as the programs do.
     """
     import numpy as np
 
@@ -378,7 +438,9 @@ def nearest_numbers(times: NDArray[Any], moments: NDArray[Any], *, tie: NonNegat
     moments = moments.astype(times.dtype)
     after = np.searchsorted(times, moments).clip(1, len(times) - 1)  # (moments,)
     before = after - 1
-    numbers = np.where(np.abs(times[after] - moments) < np.abs(times[before] - moments) - tie, after, before)
+    numbers = np.where(
+        np.abs(times[after] - moments) < np.abs(times[before] - moments) - tie, after, before
+    )
     first: Numbers = np.searchsorted(times, times[numbers])  # of frames that share a time
     return first
 

@@ -1,4 +1,6 @@
-"""Opening a video: a path or bytes become a container and a stream to read, or an error that says why not."""
+"""Opening a video: a path or bytes become a container and a stream to read, or an error that says
+why not.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ Source: TypeAlias = str | os.PathLike[str] | bytes
 
 # Nothing but the file itself is read: no network, no playlist, no numbered series of stills.
 _OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none"}
-_QUICK: Final = {"codec_whitelist": "none"}  # opens no decoder: what headers say is enough for most files
+_QUICK: Final = {
+    "codec_whitelist": "none"
+}  # opens no decoder: what headers say is enough for most files
 _THOROUGH: Final = {"skip_loop_filter": "all"}  # the frames are thrown away, so they need no finish
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
@@ -32,16 +36,24 @@ _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 @checked
 @contextmanager
 def opened(
-    source: Source, stream: NonNegativeInt | None, limits: Limits, *, strict: bool = False, thorough: bool = False
+    source: Source,
+    stream: NonNegativeInt | None,
+    limits: Limits,
+    *,
+    strict: bool = False,
+    thorough: bool = False,
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open ``source`` and give the container and its video stream, decoding on the caller's thread alone.
+    """Open ``source`` and give the container and its video stream, decoding on the caller's thread
+    alone.
 
-    ``stream`` is the index of a stream in the file; None takes the one that FFmpeg holds to be the best. A ``strict``
-    decoder refuses what it would otherwise conceal. A ``thorough`` opening lets FFmpeg decode the first frames of every
-    stream, from which it guesses what the headers leave out.
+    ``stream`` is the index of a stream in the file; None takes the one that FFmpeg holds to be the
+    best. A ``strict`` decoder refuses what it would otherwise conceal. A ``thorough`` opening lets
+    FFmpeg decode the first frames of every stream, from which it guesses what the headers leave
+    out.
 
     Raises:
-        VideoError: missing, empty, not a video, without such a stream, or of a frame size beyond ``limits``.
+        VideoError: missing, empty, not a video, without such a stream, or of a frame size beyond
+            ``limits``.
     """
     container = _container(source, limits, _THOROUGH if thorough else _QUICK)
     if not thorough and not _is_plain(container):
@@ -69,7 +81,9 @@ def undecodable(source: Source, error: Exception) -> VideoError:
 def _is_plain(container: InputContainer) -> bool:
     """Whether there is one video stream, and of a size that is known without a decoder."""
     streams = container.streams.video
-    return len(streams) == 1 and getattr(streams[0].codec_context, "width", 0) > 0  # no decoder, no context
+    return (
+        len(streams) == 1 and getattr(streams[0].codec_context, "width", 0) > 0
+    )  # no decoder, no context
 
 
 def _container(source: Source, limits: Limits, options: dict[str, str]) -> InputContainer:
@@ -93,7 +107,9 @@ def _container(source: Source, limits: Limits, options: dict[str, str]) -> Input
 
 
 def _past_bad_metadata() -> dict[str, Any]:
-    """Return what lets PyAV open a file whose metadata is not UTF-8; from version 19 on it always does."""
+    """Return what lets PyAV open a file whose metadata is not UTF-8; from version 19 on it always
+    does.
+    """
     import av
 
     return {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
@@ -120,7 +136,9 @@ def _video_stream(container: InputContainer, wanted: int | None, source: Source)
         if stream.index == wanted:
             return stream
     indices = [stream.index for stream in container.streams.video]
-    raise UsageError(f"{name}: stream {wanted} is not a video stream; the video streams are {indices}")
+    raise UsageError(
+        f"{name}: stream {wanted} is not a video stream; the video streams are {indices}"
+    )
 
 
 def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
@@ -146,7 +164,9 @@ def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
 def _configure(stream: VideoStream, limits: Limits, strict: bool) -> None:
     context = stream.codec_context
     context.thread_count = 1
-    context.options = {"max_pixels": str(limits.pixels)} | ({"err_detect": "explode"} if strict else {})
+    context.options = {"max_pixels": str(limits.pixels)} | (
+        {"err_detect": "explode"} if strict else {}
+    )
 
 
 def _leave_out_others(container: InputContainer, stream: VideoStream) -> None:

@@ -1,4 +1,6 @@
-"""What the experiments share: a store of drawn conversations, training on it, and answers to its held-out questions."""
+"""What the experiments share: a store of drawn conversations, training on it, and answers to its
+held-out questions.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def png(pixels: NDArray[Any]) -> bytes:
 
 def write_store(path: Path, conversations: Iterable[Conversation]) -> Path:
     """Write a store of conversations made here."""
-    with StoreWriter(path, sources=("drawn",), origin=Origin("drawn", {}), overwrite=True) as writer:
+    with StoreWriter(
+        path, sources=("drawn",), origin=Origin("drawn", {}), overwrite=True
+    ) as writer:
         writer.write_conversations(conversations)
     return path
 
@@ -45,7 +49,10 @@ def train(name: str, store: Path, output: Path, *overrides: str) -> FinetuneConf
 
 
 def ask(
-    config: FinetuneConfig, conversations: list[Conversation], max_new_tokens: int, batch_size: int = 32
+    config: FinetuneConfig,
+    conversations: list[Conversation],
+    max_new_tokens: int,
+    batch_size: int = 32,
 ) -> list[tuple[Part, ...]]:
     """What the model that was trained says to the last question of each conversation."""
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
@@ -56,6 +63,8 @@ def ask(
     model = build.build_model(replace(config.model, weights=weights), tokenizer.vocab_size)
     if lora:
         build.add_adapter(model, output / "adapter.safetensors")
-    generation = Generation(length=config.data.seq_length + max_new_tokens, max_new_tokens=max_new_tokens)
+    generation = Generation(
+        length=config.data.seq_length + max_new_tokens, max_new_tokens=max_new_tokens
+    )
     found = answers(model, template, conversations, generation, batch_size)
     return [template.parse_answer(ids) for ids in found]

@@ -2,10 +2,11 @@
 
     python -m recipes.experiments.grounding build/grounding
 
-A scene has two squares of different colours and of two sizes, anywhere on a grid of sixths (the patches of the picture)
-but not one over the other. No two pictures are the same, so those held out are new. As the published model comes to its
-pictures with a language model that can write, so does this one: its language part alone has some steps to learn the
-form of an answer; else what tells the pictures apart dies away while the form is learnt.
+A scene has two squares of different colours and of two sizes, anywhere on a grid of sixths (the
+patches of the picture) but not one over the other. No two pictures are the same, so those held out
+are new. As the published model comes to its pictures with a language model that can write, so does
+this one: its language part alone has some steps to learn the form of an answer; else what tells the
+pictures apart dies away while the form is learnt.
 """
 
 from __future__ import annotations
@@ -93,7 +94,11 @@ def run(folder: Path, *overrides: str) -> float:
     config = train("grounding", train_store, folder / "run", weights, *overrides)
     said = ask(config, held_out, max_new_tokens=24)
     pairs = zip(said, held_out, strict=True)
-    return float(np.mean([overlap(box_of(answer), box_of(scene.messages[1].content)) for answer, scene in pairs]))
+    return float(
+        np.mean(
+            [overlap(box_of(answer), box_of(scene.messages[1].content)) for answer, scene in pairs]
+        )
+    )
 
 
 def main(folder: Path, *overrides: str) -> None:

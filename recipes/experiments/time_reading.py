@@ -2,8 +2,9 @@
 
     python -m recipes.experiments.time_reading build/time
 
-Six frames lie at random times, half a second to eight seconds apart; in one of them the square has turned from blue to
-red, and the model is to say the second. It is right when it is within one second.
+Six frames lie at random times, half a second to eight seconds apart; in one of them the square has
+turned from blue to red, and the model is to say the second. It is right when it is within one
+second.
 """
 
 from __future__ import annotations
@@ -51,10 +52,14 @@ def second_of(parts: tuple[object, ...]) -> float:
 
 
 def run(folder: Path, index: str, *overrides: str) -> float:
-    """The share of held-out clips of which the model that reads `index` (second or none) names the right second."""
+    """The share of held-out clips of which the model that reads `index` (second or none) names the
+    right second.
+    """
     train_store = write_store(folder / "train", clips(4096, seed=0))
     held_out = list(mmdata.open(write_store(folder / "held_out", clips(256, seed=1))))
-    config = train("time_reading", train_store, folder / index, f"template.index={index}", *overrides)
+    config = train(
+        "time_reading", train_store, folder / index, f"template.index={index}", *overrides
+    )
     said = np.array([second_of(parts) for parts in ask(config, held_out, max_new_tokens=3)])
     true = np.array([second_of(clip.messages[1].content) for clip in held_out])
     return float((np.abs(said - true) <= 1).mean())

@@ -1,10 +1,11 @@
-"""Does something violent happen? Clips in the shape of RWF-2000: a square that drifts, or one that jumps about.
+"""Does something violent happen? Clips in the shape of RWF-2000: a square that drifts, or one that
+jumps about.
 
     python -m recipes.experiments.violence build/violence
 
-The clips are drawn as AVI files in RWF-2000's folders and converted. The whole of one model is trained on them from
-scratch. LoRA pairs are trained beside a model that has learned from other clips to tell red squares from blue ones,
-whether they drift or jump.
+The clips are drawn as AVI files in RWF-2000's folders and converted. The whole of one model is
+trained on them from scratch. LoRA pairs are trained beside a model that has learned from other
+clips to tell red squares from blue ones, whether they drift or jump.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def coloured(count: int) -> Iterator[Conversation]:
         colour, jump = ("red", "blue")[number % 2], (40.0, 2.0)[number // 2 % 2]
         frames = drifting(30, jump=jump, seed=1000 + number, colour=COLOURS[colour])
         taken = tuple(map(png, islice(frames, 0, None, 5)))
-        media = Media("video", frames=taken, frame_times=tuple(k / 6 for k in range(6)), num_frames=6)
+        media = Media(
+            "video", frames=taken, frame_times=tuple(k / 6 for k in range(6)), num_frames=6
+        )
         turns = (user(Video(0), "Red?"), assistant("1" if colour == "red" else "0"))
         yield Conversation(f"clip {number}", turns, (media,), "drawn", "train")
 
@@ -55,7 +58,10 @@ def run(folder: Path, mode: str, *overrides: str) -> float:
     split = build.Split.of(mmdata.open(store), "val")
     held_out = [split.located(number) for number in range(len(split))]
     said = ask(config, held_out, max_new_tokens=2)
-    right = [words(answer) == words(clip.messages[1].content) for answer, clip in zip(said, held_out, strict=True)]
+    right = [
+        words(answer) == words(clip.messages[1].content)
+        for answer, clip in zip(said, held_out, strict=True)
+    ]
     return sum(right) / len(right)
 
 
@@ -67,7 +73,10 @@ def words(parts: tuple[Part, ...]) -> str:
 def main(folder: Path, *overrides: str) -> None:
     """Train both and print their figures."""
     for mode in ("full", "lora"):
-        print(f"{mode}: {run(folder, mode, *overrides):.1%} of held-out clips judged rightly", flush=True)
+        print(
+            f"{mode}: {run(folder, mode, *overrides):.1%} of held-out clips judged rightly",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

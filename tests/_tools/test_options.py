@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 import mmdata
-from mmdata._tools.options import PositiveInt, check_arguments, check_fields, checked, defaults, from_text, typed
+from mmdata._tools.options import (
+    PositiveInt,
+    check_arguments,
+    check_fields,
+    checked,
+    defaults,
+    from_text,
+    typed,
+)
 from mmdata._tools.registry import Registry
 from mmdata.errors import UnknownNameError, UsageError
 from mmdata.image import resizers
@@ -33,14 +41,24 @@ def made(options: dict[str, Any]) -> Several:
 
 
 def test_text_is_read_as_the_type_an_option_has() -> None:
-    texts = {"mode": "b", "prompt": "1", "count": "3", "limit": "9", "share": "0.25", "strict": "yes", "answers": "y,n"}
+    texts = {
+        "mode": "b",
+        "prompt": "1",
+        "count": "3",
+        "limit": "9",
+        "share": "0.25",
+        "strict": "yes",
+        "answers": "y,n",
+    }
 
     assert made(texts) == Several("b", "1", 3, 9, 0.25, True, ("y", "n"))
     assert made({"limit": "none"}) == Several()
 
 
 def test_values_that_are_typed_already_are_taken_as_they_are() -> None:
-    assert made({"count": 3, "answers": ("a", "b"), "limit": None}) == Several(count=3, answers=("a", "b"))
+    assert made({"count": 3, "answers": ("a", "b"), "limit": None}) == Several(
+        count=3, answers=("a", "b")
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +117,14 @@ def test_text_is_read_as_any_type_that_an_option_may_have(text: str, hint: Any, 
 
 @pytest.mark.parametrize(
     ("text", "hint"),
-    [("nan", float), ("inf", float), ("1,2", tuple[int]), ("1,x", tuple[int, ...]), ("0", PositiveInt), ("1.0", int)],
+    [
+        ("nan", float),
+        ("inf", float),
+        ("1,2", tuple[int]),
+        ("1,x", tuple[int, ...]),
+        ("0", PositiveInt),
+        ("1.0", int),
+    ],
 )
 def test_text_that_spells_no_value_of_the_type_is_refused(text: str, hint: Any) -> None:
     with pytest.raises(UsageError, match=f"must be .*, found .*{text[-1]}"):
@@ -113,15 +138,20 @@ def test_lists_of_a_configuration_are_tuples() -> None:
 
 
 def test_all_faults_are_told_at_once() -> None:
-    with pytest.raises(UsageError, match=r"mode must be .*; option count must be .*; option strict must be "):
+    with pytest.raises(
+        UsageError, match=r"mode must be .*; option count must be .*; option strict must be "
+    ):
         made({"mode": "c", "count": 1.5, "limit": None, "strict": 1})
 
 
-# --- functions ----------------------------------------------------------------------------------------------------
+# --- functions
+# ----------------------------------------------------------------------------------------------------
 
 
 @checked
-def called(source: Any, count: PositiveInt = 1, *rest: int, mode: Literal["a", "b"] = "a", **others: Any) -> Any:
+def called(
+    source: Any, count: PositiveInt = 1, *rest: int, mode: Literal["a", "b"] = "a", **others: Any
+) -> Any:
     """What it was called with."""
     return source, count, rest, mode, others
 
@@ -140,7 +170,11 @@ def test_what_is_admitted_is_passed_on_as_it_is() -> None:
         (["s", 0], {}, r"called\(\): count must be a whole number of at least 1, found 0"),
         (["s"], {"count": np.int64(0)}, "count must be"),
         (["s"], {"count": True}, "count must be"),
-        (["s"], {"mode": "c", "count": -1}, "count must be .*; mode must be one of a, b, found 'c'"),
+        (
+            ["s"],
+            {"mode": "c", "count": -1},
+            "count must be .*; mode must be one of a, b, found 'c'",
+        ),
         (["s", "x" * 500], {}, r"found 'x{70,80}\.\.\.$"),
     ],
 )
@@ -176,7 +210,8 @@ def test_a_dataclass_is_held_to_its_types_also_when_it_is_replaced_or_derived_fr
         replace(Derived(), count=0)
 
 
-# --- options that are passed on -----------------------------------------------------------------------------------
+# --- options that are passed on
+# -----------------------------------------------------------------------------------
 
 
 def test_options_that_are_passed_on_are_checked_before_anything_is_touched(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The law of options: whatever is public refuses a value that an option cannot have, and says what it can have.
+"""The law of options: whatever is public refuses a value that an option cannot have, and says what
+it can have.
 
-Nothing here lists the functions it is about: they are found by walking what is public, so that a new one is held too.
-What needs no options is listed instead, with the reason.
+Nothing here lists the functions it is about: they are found by walking what is public, so that a
+new one is held too. What needs no options is listed instead, with the reason.
 """
 
 from __future__ import annotations
@@ -102,21 +103,31 @@ class Option:
     def refusal(self, value: object) -> str:
         """What is said to the value; all other arguments are nothing anybody could use."""
         parameters = inspect.signature(self.call).parameters.values()
-        needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        needed = [
+            p
+            for p in parameters
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
         positional = [p.name for p in needed if p.kind is p.POSITIONAL_ONLY]
-        named = {p.name: object() for p in needed if p.kind is not p.POSITIONAL_ONLY} | {self.name: value}
+        named = {p.name: object() for p in needed if p.kind is not p.POSITIONAL_ONLY} | {
+            self.name: value
+        }
         with pytest.raises(UsageError) as raised:
             self.call(*(object() for _ in positional), **named)
         return str(raised.value)
 
 
-# --- what is public -----------------------------------------------------------------------------------------------
+# --- what is public
+# -----------------------------------------------------------------------------------------------
 
 
 def public_modules() -> Iterator[types.ModuleType]:
     yield mmdata
     for found in pkgutil.walk_packages(mmdata.__path__, "mmdata."):
-        if not any(part.startswith("_") for part in found.name.split(".")) and found.name not in INTERNAL:
+        if (
+            not any(part.startswith("_") for part in found.name.split("."))
+            and found.name not in INTERNAL
+        ):
             yield import_module(found.name)
     yield import_module("recipes.config")
 
@@ -125,15 +136,21 @@ def public_things() -> dict[str, Any]:
     """Every function and class by the name of the place where it is made."""
     found: dict[str, Any] = {}
     for module in public_modules():
-        for name in getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")]):
+        for name in getattr(
+            module, "__all__", [name for name in vars(module) if not name.startswith("_")]
+        ):
             thing = getattr(module, name)
             if inspect.isroutine(thing) or inspect.isclass(thing):
                 found[f"{thing.__module__}.{thing.__qualname__}"] = thing
-    return {name: thing for name, thing in found.items() if name.startswith(("mmdata.", "recipes."))}
+    return {
+        name: thing for name, thing in found.items() if name.startswith(("mmdata.", "recipes."))
+    }
 
 
 def has_no_options(name: str, thing: Any) -> bool:
-    """Errors; conversations, which are checked as data; protocols; tuples, enumerations and results that we make."""
+    """Errors; conversations, which are checked as data; protocols; tuples, enumerations and results
+    that we make.
+    """
     if not inspect.isclass(thing):
         return False
     return (
@@ -178,17 +195,23 @@ def options() -> Iterator[Option]:
     for owner, call in calls():
         names = namespace_of(sys.modules[inspect.unwrap(call).__module__])
         for parameter in inspect.signature(call).parameters.values():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name == "self":
+            if (
+                parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+                or parameter.name == "self"
+            ):
                 continue
             hint = parameter.annotation
             while isinstance(hint, str):
                 hint = eval(hint, dict(names))
-            optional = parameter.default is not parameter.empty or parameter.kind is parameter.KEYWORD_ONLY
+            optional = (
+                parameter.default is not parameter.empty or parameter.kind is parameter.KEYWORD_ONLY
+            )
             if is_judged(hint) and (optional or choices(hint)):
                 yield Option(owner, call, parameter.name, hint)
 
 
-# --- what a type admits, told a second time ----------------------------------------------------------------------
+# --- what a type admits, told a second time
+# ----------------------------------------------------------------------
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:
@@ -196,11 +219,18 @@ def alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def choices(hint: Any) -> tuple[str, ...]:
-    return tuple(choice for each in alternatives(hint) if get_origin(each) is Literal for choice in get_args(each))
+    return tuple(
+        choice
+        for each in alternatives(hint)
+        if get_origin(each) is Literal
+        for choice in get_args(each)
+    )
 
 
 def is_judged(hint: Any) -> bool:
-    """Whether all that the type may be is choices, numbers, text, truth, paths, tuples, or our dataclasses."""
+    """Whether all that the type may be is choices, numbers, text, truth, paths, tuples, or our
+    dataclasses.
+    """
     return all(map(is_plain, alternatives(hint))) and hint is not type(None)
 
 
@@ -246,7 +276,12 @@ def within(bound: msgspec.Meta, value: float) -> bool:
 
 
 def bounds(hint: Any) -> list[msgspec.Meta]:
-    return [meta for each in alternatives(hint) if get_origin(each) is Annotated for meta in get_args(each)[1:]]
+    return [
+        meta
+        for each in alternatives(hint)
+        if get_origin(each) is Annotated
+        for meta in get_args(each)[1:]
+    ]
 
 
 def words(hint: Any) -> Iterator[str]:
@@ -254,16 +289,43 @@ def words(hint: Any) -> Iterator[str]:
     for each in alternatives(hint):
         yield from choices(each)
         base = get_args(each)[0] if get_origin(each) is Annotated else each
-        yield from {bool: ["true or false"], int: ["whole number"], float: ["finite number"], str: ["text"]}.get(
-            base, []
-        )
+        yield from {
+            bool: ["true or false"],
+            int: ["whole number"],
+            float: ["finite number"],
+            str: ["text"],
+        }.get(base, [])
         for meta in bounds(each):
-            yield from (str(bound) for bound in (meta.ge, meta.gt, meta.le, meta.lt) if bound is not None)
+            yield from (
+                str(bound) for bound in (meta.ge, meta.gt, meta.le, meta.lt) if bound is not None
+            )
 
 
-WORDS: Final = {bool: ["true or false"], int: ["whole number"], float: ["finite number"], str: ["text"]}
+WORDS: Final = {
+    bool: ["true or false"],
+    int: ["whole number"],
+    float: ["finite number"],
+    str: ["text"],
+}
 STRANGE: Final[tuple[Any, ...]] = (
-    *("no such value", "", "3", b"", None, True, False, 0, -1, 1, 101, 2.5, -0.5, math.nan, math.inf, -math.inf),
+    *(
+        "no such value",
+        "",
+        "3",
+        b"",
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        101,
+        2.5,
+        -0.5,
+        math.nan,
+        math.inf,
+        -math.inf,
+    ),
     *((), (1,), ("a",), (1, 2), (0, 0), (1, "a"), ("a", "b", "c"), [], [1, 2], {}, object()),
 )
 
@@ -272,7 +334,8 @@ def near_misses(hint: Any) -> list[str]:
     return [choice[:-1] for choice in choices(hint) if choice[:-1] not in choices(hint)]
 
 
-# --- the laws ----------------------------------------------------------------------------------------------------
+# --- the laws
+# ----------------------------------------------------------------------------------------------------
 
 
 OPTIONS: Final = list(options())
@@ -280,7 +343,9 @@ OPTIONS: Final = list(options())
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_a_value_that_an_option_cannot_have_is_refused_with_what_it_can(option: Option) -> None:
-    wrong = [value for value in (*STRANGE, *near_misses(option.hint)) if not admits(option.hint, value)]
+    wrong = [
+        value for value in (*STRANGE, *near_misses(option.hint)) if not admits(option.hint, value)
+    ]
     assert wrong
 
     for value in wrong:
@@ -290,7 +355,9 @@ def test_a_value_that_an_option_cannot_have_is_refused_with_what_it_can(option: 
         assert all(word in said for word in words(option.hint)), said
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if near_misses(option.hint)], ids=str)
+@pytest.mark.parametrize(
+    "option", [option for option in OPTIONS if near_misses(option.hint)], ids=str
+)
 def test_a_choice_that_is_misspelt_is_answered_with_the_nearest(option: Option) -> None:
     for value in near_misses(option.hint):
         assert "Did you mean '" in option.refusal(value)
@@ -303,15 +370,22 @@ def test_every_number_says_its_bounds() -> None:
 
 
 def test_the_default_of_an_option_is_a_value_that_it_can_have() -> None:
-    defaults = [(option, inspect.signature(option.call).parameters[option.name].default) for option in OPTIONS]
+    defaults = [
+        (option, inspect.signature(option.call).parameters[option.name].default)
+        for option in OPTIONS
+    ]
     given = [(option, value) for option, value in defaults if value is not inspect.Parameter.empty]
 
     factories = "<factory>"  # of a dataclass: each has a default of its own
-    assert [str(o) for o, value in given if repr(value) != factories and not admits(o.hint, value)] == []
+    assert [
+        str(o) for o, value in given if repr(value) != factories and not admits(o.hint, value)
+    ] == []
 
 
 def test_the_law_sees_what_people_call() -> None:
-    """It finds by itself what the documentation is about, so that it cannot pass by finding nothing."""
+    """It finds by itself what the documentation is about, so that it cannot pass by finding
+    nothing.
+    """
     owners = {option.owner for option in OPTIONS}
 
     for name in (
@@ -329,9 +403,21 @@ def test_the_law_sees_what_people_call() -> None:
             "pipeline.stream.Stream.take",
             "engine.local.Pool",
         ),
-        *("mixture.mixture.Mixture", "mixture.mixture.Mixture.from_yaml", "mixture.mixture.write_mixture"),
-        *("templates.qwen_vl.QwenVL", "templates.visualglm.VisualGLM", "templates.cogvlm2_video.CogVLM2Video"),
-        *("templates.llava_next_video.LlavaNextVideo", "formats.rwf2000.Rwf2000", "tokenizers._load.load"),
+        *(
+            "mixture.mixture.Mixture",
+            "mixture.mixture.Mixture.from_yaml",
+            "mixture.mixture.write_mixture",
+        ),
+        *(
+            "templates.qwen_vl.QwenVL",
+            "templates.visualglm.VisualGLM",
+            "templates.cogvlm2_video.CogVLM2Video",
+        ),
+        *(
+            "templates.llava_next_video.LlavaNextVideo",
+            "formats.rwf2000.Rwf2000",
+            "tokenizers._load.load",
+        ),
     ):
         assert f"mmdata.{name}" in owners
     assert "recipes.config.Data" in owners

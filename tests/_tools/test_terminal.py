@@ -1,4 +1,6 @@
-"""Nothing that others wrote steers the terminal of who looks at it: it is shown as escapes, wherever it is shown."""
+"""Nothing that others wrote steers the terminal of who looks at it: it is shown as escapes,
+wherever it is shown.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +49,15 @@ def steers(text: str, *, allowed: str = "\n\t") -> list[str]:
         if character not in allowed
         and (
             unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-            or unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+            or unicodedata.bidirectional(character)
+            in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
             or character in "\u200e\u200f\u061c"
         )
     ]
 
 
-# --- the function -------------------------------------------------------------------------------------------------
+# --- the function
+# -------------------------------------------------------------------------------------------------
 
 
 @given(anything)
@@ -75,7 +79,9 @@ def test_every_character_is_still_told(text: str) -> None:
     """As an escape that Python reads."""
     without = text.replace("\\", "")
 
-    shown = "".join(each if ord(each) < 0x7F else f"\\U{ord(each):08x}" for each in one_line(without))
+    shown = "".join(
+        each if ord(each) < 0x7F else f"\\U{ord(each):08x}" for each in one_line(without)
+    )
     assert shown.encode().decode("unicode_escape") == without
 
 
@@ -87,7 +93,8 @@ def test_json_means_the_same_and_steers_nothing(value: Any) -> None:
     assert not steers(text)
 
 
-# --- the command --------------------------------------------------------------------------------------------------
+# --- the command
+# --------------------------------------------------------------------------------------------------
 
 
 class Shell:
@@ -131,7 +138,9 @@ def nasty_store(folder: Path) -> Path:
     return write(folder / "store", rows, rejects=rejects, media_root=f"/media/{TITLE}").path
 
 
-def test_a_store_is_shown_with_its_texts_in_lines_and_its_names_in_one(tmp_path: Path, run: Shell) -> None:
+def test_a_store_is_shown_with_its_texts_in_lines_and_its_names_in_one(
+    tmp_path: Path, run: Shell
+) -> None:
     nasty_store(tmp_path)
 
     for number, bad in enumerate(NASTY):
@@ -175,7 +184,9 @@ def test_what_a_check_finds_is_told_with_escapes(tmp_path: Path, run: Shell) -> 
 
 def test_an_account_and_errors_name_files_with_escapes(tmp_path: Path, run: Shell) -> None:
     folder = tmp_path / f"{TITLE}{RED}"
-    write_records(folder / "source.json", [record(0, id=f"x{TITLE}", image=f"images/{REVERSED}.jpg")])
+    write_records(
+        folder / "source.json", [record(0, id=f"x{TITLE}", image=f"images/{REVERSED}.jpg")]
+    )
 
     _, account, _ = run(folder, "convert", "llava", "source.json", "-o", f"store{REVERSED}")
     assert one_line(REVERSED) in account
@@ -201,7 +212,9 @@ def test_a_name_that_is_no_text_is_told_with_escapes(tmp_path: Path, run: Shell)
 
 
 def test_whatever_goes_wrong_in_the_end_is_told_with_escapes(tmp_path: Path) -> None:
-    """The last line of the command: what no part of it foresaw, with words that may be anybody's."""
+    """The last line of the command: what no part of it foresaw, with words that may be
+    anybody's.
+    """
     code = f"""
 import sys
 from mmdata import cli
@@ -211,7 +224,9 @@ def fail():
 sys.argv = ["mmdata", "fail"]
 cli.main()
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False
+    )
 
     assert done.returncode == 1
     assert visible(TITLE) in done.stderr.decode()
@@ -263,4 +278,6 @@ def test_a_real_vocabulary_shows_them_with_escapes(tmp_path: Path, run: Shell) -
 
 def test_the_store_is_as_it_was_written(tmp_path: Path) -> None:
     """Escapes are for those who look; what is kept is what was given."""
-    assert [row.id for row in mmdata.open(nasty_store(tmp_path))] == [f"{n}{bad}" for n, bad in enumerate(NASTY)]
+    assert [row.id for row in mmdata.open(nasty_store(tmp_path))] == [
+        f"{n}{bad}" for n, bad in enumerate(NASTY)
+    ]

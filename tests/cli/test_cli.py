@@ -52,8 +52,16 @@ def test_convert_answers_programs_in_json(tmp_path: Path) -> None:
         (["convert", "lava", "source.json", "-o", "store"], 2, "Did you mean 'llava'"),
         (["convert", "llava", "nowhere.json", "-o", "store"], 2, "nowhere.json"),
         (["convert", "llava", "source.json", "-o", "old"], 2, "--overwrite"),
-        (["convert", "llava", "source.json", "-o", "store", "--option", "dataset_nam=x"], 2, "'dataset_name'"),
-        (["convert", "llava", "source.json", "-o", "store", "--option", "dataset_name"], 2, "KEY=VALUE"),
+        (
+            ["convert", "llava", "source.json", "-o", "store", "--option", "dataset_nam=x"],
+            2,
+            "'dataset_name'",
+        ),
+        (
+            ["convert", "llava", "source.json", "-o", "store", "--option", "dataset_name"],
+            2,
+            "KEY=VALUE",
+        ),
         (["convert", "llava", "source.json"], 2, "--output"),
         (["convert", "llava", "source.json", "-o", "store", "--strict"], 1, "record 0"),
         (["info", "nowhere"], 2, "no store"),
@@ -85,7 +93,11 @@ def test_a_store_is_shown_in_words_and_in_json(tmp_path: Path) -> None:
 
     assert "word3" in mmdata(tmp_path, "show", "store", "3").stdout
     assert json.loads(mmdata(tmp_path, "show", "store", "3", "--json").stdout)["id"] == "c3"
-    assert mmdata(tmp_path, "show", "store", "-1").stdout == mmdata(tmp_path, "show", "store", "--", "-1").stdout != ""
+    assert (
+        mmdata(tmp_path, "show", "store", "-1").stdout
+        == mmdata(tmp_path, "show", "store", "--", "-1").stdout
+        != ""
+    )
     assert "numbers: 5" in mmdata(tmp_path, "info", "store").stdout
     assert json.loads(mmdata(tmp_path, "info", "store", "--json").stdout)["rows"] == 5
     assert "is whole: 5 rows" in mmdata(tmp_path, "check", "store").stdout
@@ -96,7 +108,9 @@ def test_a_mixture_is_planned_and_written(tmp_path: Path) -> None:
     (tmp_path / "mix.yaml").write_text("datasets: [{store: a, sampling_strategy: 'first:30%'}]")
 
     assert "first:30%" in mmdata(tmp_path, "mix", "mix.yaml", "--plan").stdout
-    assert json.loads(mmdata(tmp_path, "mix", "mix.yaml", "--plan", "--json").stdout)[0]["draws"] == 3
+    assert (
+        json.loads(mmdata(tmp_path, "mix", "mix.yaml", "--plan", "--json").stdout)[0]["draws"] == 3
+    )
     assert mmdata(tmp_path, "mix", "mix.yaml", "-o", "mixed").returncode == 0
     assert "is whole: 3 rows" in mmdata(tmp_path, "check", "mixed").stdout
 
@@ -104,9 +118,17 @@ def test_a_mixture_is_planned_and_written(tmp_path: Path) -> None:
 def test_every_format_is_listed_with_its_line_and_shown_with_its_shape(tmp_path: Path) -> None:
     known = json.loads(mmdata(tmp_path, "formats", "--json").stdout)
 
-    assert {"llava", "rwf2000", "video178k", "coco", "fewshot", "qwen_vl", "swift", "sharegpt", "messages"} <= set(
-        known
-    )
+    assert {
+        "llava",
+        "rwf2000",
+        "video178k",
+        "coco",
+        "fewshot",
+        "qwen_vl",
+        "swift",
+        "sharegpt",
+        "messages",
+    } <= set(known)
     shown = mmdata(tmp_path, "formats", "rwf2000").stdout
     assert "Fight" in shown
     assert "language" in shown
@@ -133,7 +155,9 @@ def test_a_conversation_is_shown_as_a_model_reads_it(tmp_path: Path, fixtures: P
         (["--template", "qwen_vl", "--tokenizer", "nowhere.tiktoken"], "nowhere.tiktoken"),
     ],
 )
-def test_a_template_that_cannot_be_made_says_why(tmp_path: Path, arguments: list[str], words: str) -> None:
+def test_a_template_that_cannot_be_made_says_why(
+    tmp_path: Path, arguments: list[str], words: str
+) -> None:
     numbered(tmp_path / "store", 1)
 
     done = mmdata(tmp_path, "show", "store", "0", *arguments)
@@ -143,7 +167,12 @@ def test_a_template_that_cannot_be_made_says_why(tmp_path: Path, arguments: list
 
 
 def test_a_pipeline_is_run_and_its_bottleneck_named(tmp_path: Path, fixtures: Path) -> None:
-    source(tmp_path, 20, image=None, conversations=[{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}])
+    source(
+        tmp_path,
+        20,
+        image=None,
+        conversations=[{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+    )
     mmdata(tmp_path, "convert", "llava", "source.json", "-o", "store")
     config = {
         "store": "store",
@@ -162,7 +191,9 @@ def test_a_pipeline_is_run_and_its_bottleneck_named(tmp_path: Path, fixtures: Pa
 
 
 def test_a_pipeline_that_cannot_be_meant_says_every_fault(tmp_path: Path) -> None:
-    (tmp_path / "pipeline.yaml").write_text('{"store": "s", "templat": {}, "stream": {"seq_len": 3}}')
+    (tmp_path / "pipeline.yaml").write_text(
+        '{"store": "s", "templat": {}, "stream": {"seq_len": 3}}'
+    )
 
     done = mmdata(tmp_path, "bench", "pipeline.yaml")
 

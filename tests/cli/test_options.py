@@ -1,7 +1,7 @@
 """Every option of every command changes what it says it changes.
 
-The options are those that the commands themselves list: one that has no case here fails. A case runs the command
-without the option and with it, and looks at what it says.
+The options are those that the commands themselves list: one that has no case here fails. A case
+runs the command without the option and with it, and looks at what it says.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ def listed() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("command", "option"), listed())
 def test_every_option_changes_what_it_says(
-    command: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    command: str,
+    option: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -66,7 +70,9 @@ def test_no_case_is_about_an_option_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize(("command", "option"), listed())
-def test_choices_and_bounds_of_a_command_are_those_of_its_function(command: str, option: str) -> None:
+def test_choices_and_bounds_of_a_command_are_those_of_its_function(
+    command: str, option: str
+) -> None:
     """Whoever writes them down a second time has to keep them the same, and will not."""
     parameters = cli.commands[command].params if command else cli.params
     [kind] = [parameter.type for parameter in parameters if parameter.opts[-1] == option]
@@ -88,7 +94,9 @@ def test_a_value_that_an_option_cannot_have_is_refused_with_what_it_can(
     command: str, option: str, kind: OptionType
 ) -> None:
     wrong = [choice[:-1] for choice in kind.choices] or ["no such value", "nan", "-1.5"]
-    positional = {"convert": ["llava", "nowhere.json"], "check": ["nowhere"]}.get(command, ["nowhere"])
+    positional = {"convert": ["llava", "nowhere.json"], "check": ["nowhere"]}.get(
+        command, ["nowhere"]
+    )
 
     for value in wrong:
         said = run(command, *positional, option, value, code=2).stderr
@@ -106,9 +114,18 @@ def test_a_value_that_an_option_cannot_have_is_refused_with_what_it_can(
             ["convert", "rwf2000", ".", "-o", "s", "--option", "language=cn"],
             "language must be one of zh, en, found 'cn'",
         ),
-        (["convert", "rwf2000", ".", "-o", "s", "--option", "langage=en"], "Did you mean 'language'"),
-        (["convert", "rwf2000", ".", "-o", "s", "--option", "answers=1"], "answers must be a tuple of 2 values"),
-        (["convert", "llava", ".", "-o", "s", "--option", "fallbacks=perhaps"], "fallbacks must be true or false"),
+        (
+            ["convert", "rwf2000", ".", "-o", "s", "--option", "langage=en"],
+            "Did you mean 'language'",
+        ),
+        (
+            ["convert", "rwf2000", ".", "-o", "s", "--option", "answers=1"],
+            "answers must be a tuple of 2 values",
+        ),
+        (
+            ["convert", "llava", ".", "-o", "s", "--option", "fallbacks=perhaps"],
+            "fallbacks must be true or false",
+        ),
     ],
 )
 def test_an_option_of_a_format_is_checked_as_others_are(
@@ -122,14 +139,19 @@ def test_an_option_of_a_format_is_checked_as_others_are(
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("over_long=dropp", "over_long must be one of error, drop, truncate_right, found 'dropp'. Did you mean 'drop'"),
+        (
+            "over_long=dropp",
+            "over_long must be one of error, drop, truncate_right, found 'dropp'. Did you mean 'drop'",
+        ),
         ("max_length=0", "max_length must be a whole number of at least 1"),
         ("max_lenght=9", "Did you mean 'max_length'"),
         ("tokenizer=x", "has no option 'tokenizer'"),
         ("picture=no place", "picture must say once where the {image} is"),
     ],
 )
-def test_an_option_of_a_template_is_checked_as_others_are(tmp_path: Path, option: str, words: str) -> None:
+def test_an_option_of_a_template_is_checked_as_others_are(
+    tmp_path: Path, option: str, words: str
+) -> None:
     numbered(tmp_path / "store", 1)
     reading = ["--template", "qwen_vl", "--tokenizer", published_anywhere("qwen")]
 
@@ -147,11 +169,14 @@ def test_a_store_with_a_broken_clip_is_not_sound(tmp_path: Path) -> None:
     assert "1.mp4" in run("check", tmp_path / "store", "--decode", code=1).stderr
 
 
-# --- what cases are made of ---------------------------------------------------------------------------------------
+# --- what cases are made of
+# ---------------------------------------------------------------------------------------
 
 
 def run(command: str, *arguments: Any, code: int = 0) -> Result:
-    """Run a command in this process; ``code`` is what it should exit with, 2 for whatever says so."""
+    """Run a command in this process; ``code`` is what it should exit with, 2 for whatever
+    says so.
+    """
     words = [command, *map(str, arguments)] if command else list(map(str, arguments))
     result = CliRunner().invoke(cli, words)
     expected = isinstance(result.exception, mmdata.MMDataError) and code
@@ -170,9 +195,13 @@ def rows(path: str | Path = "store") -> list[Conversation]:
 def clips(folder: Path, count: int = 3) -> Path:
     """A store of clips of ten frames."""
     for number in range(count):
-        (folder / f"{number}.mp4").write_bytes(clip("h264", "mp4", range(10), first=10 * number, size=(48, 96)))
+        (folder / f"{number}.mp4").write_bytes(
+            clip("h264", "mp4", range(10), first=10 * number, size=(48, 96))
+        )
     videos = [
-        Conversation(f"c{n}", (user(Video(0), "What?"), assistant("That.")), (Media("video", f"{n}.mp4"),))
+        Conversation(
+            f"c{n}", (user(Video(0), "What?"), assistant("That.")), (Media("video", f"{n}.mp4"),)
+        )
         for n in range(count)
     ]
     return write(folder / "store", videos, media_root=str(folder)).path
@@ -181,7 +210,9 @@ def clips(folder: Path, count: int = 3) -> Path:
 def pictures(folder: Path, count: int) -> None:
     for number in range(count):
         (folder / "images").mkdir(exist_ok=True)
-        Pictures.fromarray(np.full((8, 8, 3), number, np.uint8)).save(folder / "images" / f"{number}.jpg")
+        Pictures.fromarray(np.full((8, 8, 3), number, np.uint8)).save(
+            folder / "images" / f"{number}.jpg"
+        )
     write_records(folder / "source.json", [record(number) for number in range(count)])
 
 
@@ -205,12 +236,15 @@ FRAMES: Final = ("frames", "store", "-o", "cached", "--workers", "1")
 
 
 def cached(*options: Any, row: int = 0) -> Any:
-    """The frames of a row of a cache made with some options, which takes the place of the one that was there."""
+    """The frames of a row of a cache made with some options, which takes the place of the one that
+    was there.
+    """
     run(*FRAMES, "--overwrite", *options)
     return cached_frames(mmdata.open("cached")[row].media[0])
 
 
-# --- the cases ----------------------------------------------------------------------------------------------------
+# --- the cases
+# ----------------------------------------------------------------------------------------------------
 
 
 @case("", "--version")
@@ -265,7 +299,10 @@ def convert_check(place: Path, request: pytest.FixtureRequest) -> None:
     whole = (place / "images" / "1.jpg").read_bytes()
     (place / "images" / "1.jpg").write_bytes(whole[:-40])
 
-    kept = {level: answer(*CONVERT, "--overwrite", "--check", level)["rows"] for level in ("none", "exists", "decode")}
+    kept = {
+        level: answer(*CONVERT, "--overwrite", "--check", level)["rows"]
+        for level in ("none", "exists", "decode")
+    }
     assert kept == {"none": 3, "exists": 2, "decode": 1}
     run(*CONVERT, "--overwrite", "--check", "probe")
     assert rows()[0].media[0].width == 8
@@ -285,7 +322,12 @@ def convert_workers(place: Path, request: pytest.FixtureRequest) -> None:
     patch = request.getfixturevalue("monkeypatch")
 
     for workers in (1, 2):
-        assert workers_started(patch, *CONVERT, "--overwrite", "--check", "probe", "--workers", workers) == workers
+        assert (
+            workers_started(
+                patch, *CONVERT, "--overwrite", "--check", "probe", "--workers", workers
+            )
+            == workers
+        )
 
 
 @case("convert", "--limit")
@@ -311,7 +353,9 @@ def convert_resume(place: Path, request: pytest.FixtureRequest) -> None:
     write_records(place / "source.json", [record(0), record(1), {"id": "no conversation"}])
 
     def attempt(*options: str) -> int | None:
-        """Stop at the last record, falsify what was found out about the first picture, and convert all but the last."""
+        """Stop at the last record, falsify what was found out about the first picture, and convert
+        all but the last.
+        """
         write_records(place / "source.json", [record(0), record(1), {"id": "no conversation"}])
         run(*CONVERT, "--check", "probe", "--strict", "--overwrite", code=1)
         [journal] = place.glob(".store.partial/checks.jsonl")
@@ -360,7 +404,9 @@ def convert_duplicate_ids(place: Path, request: pytest.FixtureRequest) -> None:
     source(place, 2, id="same")
 
     assert answer(*CONVERT)["renamed_ids"] == 1
-    assert answer(*CONVERT, "--overwrite", "--duplicate-ids", "reject")["rejects"] == {"duplicate_id": 1}
+    assert answer(*CONVERT, "--overwrite", "--duplicate-ids", "reject")["rejects"] == {
+        "duplicate_id": 1
+    }
 
 
 @case("convert", "--json")
@@ -473,14 +519,19 @@ def info_template(place: Path, request: pytest.FixtureRequest) -> None:
 def info_template_option(place: Path, request: pytest.FixtureRequest) -> None:
     options = reading(place, request)
 
-    assert run("info", *options).stdout != run("info", *options, "--template-option", "image_tokens=9").stdout
+    assert (
+        run("info", *options).stdout
+        != run("info", *options, "--template-option", "image_tokens=9").stdout
+    )
 
 
 @case("info", "--max-length")
 def info_max_length(place: Path, request: pytest.FixtureRequest) -> None:
     options = reading(place, request)
 
-    assert "0 samples have more than 9999 tokens" in run("info", *options, "--max-length", 9999).stdout
+    assert (
+        "0 samples have more than 9999 tokens" in run("info", *options, "--max-length", 9999).stdout
+    )
     assert "5 samples have more than 9 tokens" in run("info", *options, "--max-length", 9).stdout
 
 
@@ -505,7 +556,10 @@ def show_template(place: Path, request: pytest.FixtureRequest) -> None:
 def show_template_option(place: Path, request: pytest.FixtureRequest) -> None:
     options = reading(place, request)
 
-    assert "Speak like a sailor." in run("show", *options, "--template-option", "system=Speak like a sailor.").stdout
+    assert (
+        "Speak like a sailor."
+        in run("show", *options, "--template-option", "system=Speak like a sailor.").stdout
+    )
 
 
 @case("show", "--prompt")
@@ -572,7 +626,9 @@ def frames_strategy(place: Path, request: pytest.FixtureRequest) -> None:
 
     for count in (2, 3):
         frames = cached("--frames", f"uniform:{count}")
-        np.testing.assert_array_equal(frames.times, sample(place / "0.mp4", f"uniform:{count}").times)
+        np.testing.assert_array_equal(
+            frames.times, sample(place / "0.mp4", f"uniform:{count}").times
+        )
 
 
 @case("frames", "--size")
@@ -637,7 +693,9 @@ def frames_on_damage(place: Path, request: pytest.FixtureRequest) -> None:
     (place / "1.mp4").write_bytes(whole[: len(whole) * 2 // 3])
 
     assert answer(*FRAMES, "--frames", "uniform:4")["rejects"] == {"damaged_media": 1}
-    assert answer(*FRAMES, "--frames", "uniform:4", "--on-damage", "keep", "--overwrite")["rows"] == 3
+    assert (
+        answer(*FRAMES, "--frames", "uniform:4", "--on-damage", "keep", "--overwrite")["rows"] == 3
+    )
 
 
 @case("frames", "--media-root")

@@ -94,7 +94,9 @@ def test_every_kind_of_dirt_at_once_is_accounted_for_and_costs_no_good_row(
 ) -> None:
     bad = list(faults(name))
     goods = [good(name, number) for number in range(len(bad))]
-    mixed = [each for pair in zip(goods, (fault.data for fault in bad), strict=True) for each in pair]
+    mixed = [
+        each for pair in zip(goods, (fault.data for fault in bad), strict=True) for each in pair
+    ]
     (tmp_path / "clean.json").write_bytes(assemble(name, goods, layout))
     (tmp_path / "mixed.json").write_bytes(assemble(name, mixed, layout))
 
@@ -107,13 +109,17 @@ def test_every_kind_of_dirt_at_once_is_accounted_for_and_costs_no_good_row(
         (2 * number + 1, fault.reason) for number, fault in enumerate(bad)
     ]
     assert report.records_in == len(mixed)
-    assert [row.messages for row in store] == [row.messages for row in mmdata.open(tmp_path / "clean")]
+    assert [row.messages for row in store] == [
+        row.messages for row in mmdata.open(tmp_path / "clean")
+    ]
 
 
 def test_a_record_may_be_fifty_megabytes_long(tmp_path: Path) -> None:
     write_images(tmp_path, ["images/0.jpg", "images/2.jpg"])
     turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a" * 50_000_000}]
-    path = write_records(tmp_path / "s.json", [record(0), record(1, image=None, conversations=turns), record(2)])
+    path = write_records(
+        tmp_path / "s.json", [record(0), record(1, image=None, conversations=turns), record(2)]
+    )
 
     report = mmdata.convert("llava", path, tmp_path / "store")
 

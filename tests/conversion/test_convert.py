@@ -66,7 +66,9 @@ def test_the_manifest_notes_how_media_were_looked_at_and_how_many_ids_were_numbe
     tmp_path: Path, check: Check
 ) -> None:
     Image_.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    path = write_records(tmp_path / "a.json", [{**record(n, image="a.png"), "id": "x"} for n in range(3)])
+    path = write_records(
+        tmp_path / "a.json", [{**record(n, image="a.png"), "id": "x"} for n in range(3)]
+    )
 
     mmdata.convert("llava", path, tmp_path / "store", check=check)
 
@@ -92,10 +94,13 @@ def test_without_a_check_media_need_not_be_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.jpg", "/etc/hostname", "images/../../outside.jpg", "./images/../../outside.jpg"]
+    "name",
+    ["../outside.jpg", "/etc/hostname", "images/../../outside.jpg", "./images/../../outside.jpg"],
 )
 @pytest.mark.parametrize("check", ["none", "exists"])
-def test_a_path_that_leaves_the_media_root_is_a_reject_unless_allowed(tmp_path: Path, name: str, check: Check) -> None:
+def test_a_path_that_leaves_the_media_root_is_a_reject_unless_allowed(
+    tmp_path: Path, name: str, check: Check
+) -> None:
     write_images(tmp_path, ["outside.jpg"])
     path = write_records(tmp_path / "data" / "source.json", [record(0, image=name)])
 
@@ -109,16 +114,21 @@ def test_a_path_that_leaves_the_media_root_is_a_reject_unless_allowed(tmp_path: 
 
 def test_an_absolute_path_inside_the_media_root_becomes_relative(tmp_path: Path) -> None:
     write_images(tmp_path, ["images/0.jpg"])
-    path = write_records(tmp_path / "source.json", [record(0, image=str(tmp_path / "images" / "0.jpg"))])
+    path = write_records(
+        tmp_path / "source.json", [record(0, image=str(tmp_path / "images" / "0.jpg"))]
+    )
 
     mmdata.convert("llava", path, tmp_path / "store")
 
     assert mmdata.open(tmp_path / "store")[0].media[0].path == "images/0.jpg"
 
 
-@pytest.mark.parametrize("url", ["https://host.invalid/a.jpg", "s3://bucket/a.jpg", "hf://datasets/a/b.jpg"])
 @pytest.mark.parametrize(
-    ("check", "embed"), [("none", True), ("exists", False), ("probe", False), ("decode", False), ("decode", True)]
+    "url", ["https://host.invalid/a.jpg", "s3://bucket/a.jpg", "hf://datasets/a/b.jpg"]
+)
+@pytest.mark.parametrize(
+    ("check", "embed"),
+    [("none", True), ("exists", False), ("probe", False), ("decode", False), ("decode", True)],
 )
 def test_what_is_behind_a_url_is_refused_where_it_would_have_to_be_seen(
     tmp_path: Path, url: str, check: Check, embed: bool
@@ -145,8 +155,13 @@ def test_without_a_check_urls_are_kept_by_name_and_never_fetched(tmp_path: Path)
 
 def test_a_file_url_is_a_path(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
-    turns = [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A cup."}]
-    (tmp_path / "a.json").write_text(json.dumps([{"messages": turns, "images": [f"file://{tmp_path}/a.jpg"]}]))
+    turns = [
+        {"role": "user", "content": "<image>What?"},
+        {"role": "assistant", "content": "A cup."},
+    ]
+    (tmp_path / "a.json").write_text(
+        json.dumps([{"messages": turns, "images": [f"file://{tmp_path}/a.jpg"]}])
+    )
 
     mmdata.convert("messages", tmp_path / "a.json", tmp_path / "store")
 
@@ -185,16 +200,26 @@ def test_a_repeated_id_gets_a_number_and_keeps_its_own_in_extra(tmp_path: Path) 
     assert mmdata.open(tmp_path / "store")[3].extra["id"] == "x"
 
 
-@pytest.mark.parametrize("question", ["<image>\nWhat?", "What is <image> here?"], ids=["plain", "read one by one"])
+@pytest.mark.parametrize(
+    "question", ["<image>\nWhat?", "What is <image> here?"], ids=["plain", "read one by one"]
+)
 def test_every_row_whose_id_was_taken_keeps_its_own_in_extra(tmp_path: Path, question: str) -> None:
-    turns = [[{"from": "human", "value": question}, {"from": "gpt", "value": f"It is {n}."}] for n in range(4)]
+    turns = [
+        [{"from": "human", "value": question}, {"from": "gpt", "value": f"It is {n}."}]
+        for n in range(4)
+    ]
     records = [record(n, id="x", score=n, conversations=turns[n]) for n in range(4)]
 
-    mmdata.convert("llava", write_records(tmp_path / "source.json", records), tmp_path / "store", check="none")
+    mmdata.convert(
+        "llava", write_records(tmp_path / "source.json", records), tmp_path / "store", check="none"
+    )
 
     rows = list(mmdata.open(tmp_path / "store"))
     assert [row.id for row in rows] == ["x", "x#2", "x#3", "x#4"]
-    assert [row.extra for row in rows] == [{"score": 0}, *({"id": "x", "score": n} for n in (1, 2, 3))]
+    assert [row.extra for row in rows] == [
+        {"score": 0},
+        *({"id": "x", "score": n} for n in (1, 2, 3)),
+    ]
 
 
 def test_a_record_that_repeats_id_and_content_is_a_reject(tmp_path: Path) -> None:
@@ -215,7 +240,10 @@ def test_a_record_that_repeats_a_numbered_one_is_a_reject_too(tmp_path: Path) ->
 
 
 def test_what_we_wrote_below_a_source_is_none_of_it(tmp_path: Path) -> None:
-    good, bad = [record(number) for number in range(3)], [{"id": f"b{number}"} for number in range(3000)]
+    good, bad = (
+        [record(number) for number in range(3)],
+        [{"id": f"b{number}"} for number in range(3000)],
+    )
     write_records(tmp_path / "a.json", good + bad)
 
     for name in ("one", "two"):
@@ -270,7 +298,9 @@ def test_a_source_may_be_named_from_below(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "bucket" / "a.mp4").write_bytes(b"a clip")
     monkeypatch.chdir(tmp_path / "bucket" / "below")
     turns = record(0)["conversations"]
-    Path("../cap.json").write_text(json.dumps([{"id": "1", "video": "a.mp4", "conversations": turns}]))
+    Path("../cap.json").write_text(
+        json.dumps([{"id": "1", "video": "a.mp4", "conversations": turns}])
+    )
 
     assert mmdata.convert("video178k", "../cap.json", tmp_path / "store").rows == 1
 
@@ -305,15 +335,22 @@ def test_repeated_ids_are_rejects_when_that_is_asked_for(tmp_path: Path) -> None
 def test_media_can_be_embedded(tmp_path: Path) -> None:
     mmdata.convert("llava", source(tmp_path, 2), tmp_path / "store", embed=True)
 
-    assert mmdata.open(tmp_path / "store")[1].media[0].bytes == (tmp_path / "images" / "1.jpg").read_bytes()
+    assert (
+        mmdata.open(tmp_path / "store")[1].media[0].bytes
+        == (tmp_path / "images" / "1.jpg").read_bytes()
+    )
 
 
 @pytest.mark.parametrize("missing", [set(), {0}, {1, 2}, {3}, {0, 1, 2, 3, 4, 5}])
 @pytest.mark.parametrize("limit", [1, 3, 4, 8])
 @pytest.mark.parametrize("check", ["exists", "probe"])
-def test_a_limit_counts_rejects(tmp_path: Path, missing: set[int], limit: int, check: Check) -> None:
+def test_a_limit_counts_rejects(
+    tmp_path: Path, missing: set[int], limit: int, check: Check
+) -> None:
     broken = {**record(7), "conversations": "none"}
-    path = write_records(tmp_path / "source.json", [*(record(n) for n in range(7)), broken, record(8)])
+    path = write_records(
+        tmp_path / "source.json", [*(record(n) for n in range(7)), broken, record(8)]
+    )
     (tmp_path / "images").mkdir()
     for number in {*range(9)} - missing:
         Image_.new("RGB", (8, 8)).save(tmp_path / "images" / f"{number}.jpg")
@@ -330,12 +367,23 @@ def test_a_limit_counts_what_cannot_even_be_parsed(
 ) -> None:
     """However many records a batch has: a limit may end in one, or many batches on."""
     monkeypatch.setattr("mmdata.conversion._convert.BATCH_RECORDS", records)
-    lines = [json.dumps(record(0)), '{"id": nope}', "]", json.dumps(record(3)), json.dumps(record(4))]
+    lines = [
+        json.dumps(record(0)),
+        '{"id": nope}',
+        "]",
+        json.dumps(record(3)),
+        json.dumps(record(4)),
+    ]
     (tmp_path / "source.jsonl").write_text("\n".join(lines))
 
     for limit in range(1, 6):
         report = mmdata.convert(
-            "llava", tmp_path / "source.jsonl", tmp_path / "store", limit=limit, check="none", overwrite=True
+            "llava",
+            tmp_path / "source.jsonl",
+            tmp_path / "store",
+            limit=limit,
+            check="none",
+            overwrite=True,
         )
         assert report.records_in == limit
 
@@ -405,7 +453,17 @@ def test_a_symlink_loop_is_a_missing_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a b.jpg", "it's.jpg", 'say "hi".jpg', "图片.jpg", "😀.jpg", "new\nline.jpg", "#1.jpg", "100%.jpg", "-o.jpg"],
+    [
+        "a b.jpg",
+        "it's.jpg",
+        'say "hi".jpg',
+        "图片.jpg",
+        "😀.jpg",
+        "new\nline.jpg",
+        "#1.jpg",
+        "100%.jpg",
+        "-o.jpg",
+    ],
 )
 def test_odd_names_are_found_and_kept(tmp_path: Path, name: str) -> None:
     write_images(tmp_path, [name])
@@ -418,7 +476,9 @@ def test_odd_names_are_found_and_kept(tmp_path: Path, name: str) -> None:
 
 def test_names_that_differ_only_in_case_stay_apart(tmp_path: Path) -> None:
     write_images(tmp_path, ["A.jpg", "a.jpg"])
-    path = write_records(tmp_path / "source.json", [record(0, image="A.jpg"), record(1, image="a.jpg")])
+    path = write_records(
+        tmp_path / "source.json", [record(0, image="A.jpg"), record(1, image="a.jpg")]
+    )
 
     mmdata.convert("llava", path, tmp_path / "store")
 
@@ -435,7 +495,8 @@ def test_a_full_disk_leaves_the_old_store_and_nothing_else(tmp_path: Path) -> No
     mmdata.convert("llava", source(tmp_path, 3), tmp_path / "store")
     before = sorted(tmp_path.iterdir())
     large = write_records(
-        tmp_path / "source.json", [record(n, image=None, conversations=long_turns()) for n in range(3000)]
+        tmp_path / "source.json",
+        [record(n, image=None, conversations=long_turns()) for n in range(3000)],
     )
 
     with small_files(1 << 20), pytest.raises(OSError) as caught:

@@ -13,7 +13,19 @@ from mmdata.conversion.fingerprint import Fingerprint, compare, fingerprint
 from mmdata.errors import MediaError
 
 END = 1 << 16
-LENGTHS = [0, 1, END - 1, END, END + 1, 2 * END - 1, 2 * END, 2 * END + 1, 5 * END + 3, (1 << 20) + 1, (1 << 21) + 7]
+LENGTHS = [
+    0,
+    1,
+    END - 1,
+    END,
+    END + 1,
+    2 * END - 1,
+    2 * END,
+    2 * END + 1,
+    5 * END + 3,
+    (1 << 20) + 1,
+    (1 << 21) + 7,
+]
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -25,7 +37,10 @@ def test_a_file_and_its_bytes_have_the_hash_that_the_words_say(tmp_path: Path, l
 
     for source in (file, str(file), data):
         assert fingerprint(source, whole=True) == (length, f"xxh3:{xxhash.xxh3_64_hexdigest(data)}")
-        assert fingerprint(source, whole=False) == (length, f"xxh3-ends:{xxhash.xxh3_64_hexdigest(ends)}")
+        assert fingerprint(source, whole=False) == (
+            length,
+            f"xxh3-ends:{xxhash.xxh3_64_hexdigest(ends)}",
+        )
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -52,7 +67,9 @@ def test_a_folder_is_its_pictures_by_name_size_and_content(tmp_path: Path, whole
 
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("change", ["first", "last", "longer", "shorter"])
-def test_another_file_in_its_place_is_named_with_what_differs(tmp_path: Path, whole: bool, change: str) -> None:
+def test_another_file_in_its_place_is_named_with_what_differs(
+    tmp_path: Path, whole: bool, change: str
+) -> None:
     file = tmp_path / "clip.mp4"
     data = bytearray(random.Random(0).randbytes(3 * END))
     file.write_bytes(data)
@@ -70,7 +87,9 @@ def test_another_file_in_its_place_is_named_with_what_differs(tmp_path: Path, wh
             del data[-1]
     file.write_bytes(data)
 
-    differs = "hash" if change in {"first", "last"} else f"it has {len(data)} bytes, and had {3 * END}"
+    differs = (
+        "hash" if change in {"first", "last"} else f"it has {len(data)} bytes, and had {3 * END}"
+    )
     with pytest.raises(MediaError, match=rf"clip\.mp4: .*{differs}") as caught:
         compare(file, kept)
     assert (caught.value.reason, caught.value.path) == ("changed_media", str(file))

@@ -1,4 +1,6 @@
-"""A conversion that is killed at any moment leaves the old store, the new one or none; always whole."""
+"""A conversion that is killed at any moment leaves the old store, the new one or none; always
+whole.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,23 @@ ROWS = 12_000
 
 
 def command(source: Path, store: Path) -> list[str]:
-    arguments = ["convert", "llava", str(source), "-o", str(store), "--check", "none", "--overwrite"]
+    arguments = [
+        "convert",
+        "llava",
+        str(source),
+        "-o",
+        str(store),
+        "--check",
+        "none",
+        "--overwrite",
+    ]
     return [sys.executable, "-m", "mmdata", *arguments]
 
 
 def start(source: Path, store: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command(source, store), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command(source, store), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +53,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def duration(large: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
     started = time.monotonic()
-    subprocess.run(command(large, tmp_path_factory.mktemp("timed") / "store"), check=True, capture_output=True)
+    subprocess.run(
+        command(large, tmp_path_factory.mktemp("timed") / "store"), check=True, capture_output=True
+    )
     return time.monotonic() - started
 
 
@@ -48,7 +63,12 @@ def duration(large: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
 @pytest.mark.parametrize("over_an_existing_store", [False, True])
 @pytest.mark.parametrize("seed", range(5))
 def test_sigkill_at_any_moment_leaves_a_whole_store_or_none(
-    seed: int, over_an_existing_store: bool, large: Path, small: Path, duration: float, tmp_path: Path
+    seed: int,
+    over_an_existing_store: bool,
+    large: Path,
+    small: Path,
+    duration: float,
+    tmp_path: Path,
 ) -> None:
     chance = random.Random(seed)
     store = tmp_path / "store"

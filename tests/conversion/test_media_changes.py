@@ -1,4 +1,6 @@
-"""A media file that another has taken the place of is found, by whatever way its conversion looked at it."""
+"""A media file that another has taken the place of is found, by whatever way its conversion looked
+at it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ def source(tmp_path: Path) -> Path:
         record(0, image=None, video="clip.mp4"),
         record(1, image="picture.png"),
         record(2, image=None, video="folder"),
-        record(3, image=None, conversations=[{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]),
+        record(
+            3,
+            image=None,
+            conversations=[{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}],
+        ),
     ]
     return write_records(tmp_path / "source.json", records)
 
@@ -45,7 +51,9 @@ def faults(store: Store, level: str) -> list[MediaFault]:
 
 
 @pytest.mark.parametrize("check", ["probe", "decode"])
-def test_probing_keeps_the_size_and_a_hash_of_every_file(source: Path, tmp_path: Path, check: Check) -> None:
+def test_probing_keeps_the_size_and_a_hash_of_every_file(
+    source: Path, tmp_path: Path, check: Check
+) -> None:
     mmdata.convert("llava", source, tmp_path / "store", check=check)
 
     store = mmdata.open(tmp_path / "store")
@@ -61,13 +69,17 @@ def test_without_probing_no_file_is_read(source: Path, tmp_path: Path, check: Ch
     mmdata.convert("llava", source, tmp_path / "store", check=check)
 
     store = mmdata.open(tmp_path / "store")
-    assert [(medium.size, medium.hash) for row in store for medium in row.media] == [(None, None)] * 3
+    assert [(medium.size, medium.hash) for row in store for medium in row.media] == [
+        (None, None)
+    ] * 3
     assert uncompared(store) == 3
     assert faults(store, "compare") == []
 
 
 @pytest.mark.parametrize("check", ["probe", "decode"])
-def test_a_sound_file_in_the_place_of_another_is_found(source: Path, tmp_path: Path, check: Check) -> None:
+def test_a_sound_file_in_the_place_of_another_is_found(
+    source: Path, tmp_path: Path, check: Check
+) -> None:
     mmdata.convert("llava", source, tmp_path / "store", check=check)
     names = ("clip.mp4", "picture.png", "folder")
     (tmp_path / "clip.mp4").write_bytes(clip("h264", "mp4", range(10), first=20))
@@ -83,7 +95,9 @@ def test_a_sound_file_in_the_place_of_another_is_found(source: Path, tmp_path: P
             assert f"{tmp_path / name}: is not the file that was converted: it" in fault.detail
 
 
-def test_a_file_that_is_gone_is_found_also_where_no_hash_is_kept(source: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_found_also_where_no_hash_is_kept(
+    source: Path, tmp_path: Path
+) -> None:
     mmdata.convert("llava", source, tmp_path / "store")
     (tmp_path / "picture.png").unlink()
 
@@ -92,7 +106,9 @@ def test_a_file_that_is_gone_is_found_also_where_no_hash_is_kept(source: Path, t
         assert (fault.row, fault.reason) == (1, "missing_media")
 
 
-def test_two_rows_that_keep_different_hashes_of_one_file_are_both_answered(source: Path, tmp_path: Path) -> None:
+def test_two_rows_that_keep_different_hashes_of_one_file_are_both_answered(
+    source: Path, tmp_path: Path
+) -> None:
     mmdata.convert("llava", source, tmp_path / "old", check="probe")
     (tmp_path / "clip.mp4").write_bytes(clip("h264", "mp4", range(10), first=20))
     mmdata.convert("llava", source, tmp_path / "new", check="decode")
@@ -100,10 +116,14 @@ def test_two_rows_that_keep_different_hashes_of_one_file_are_both_answered(sourc
     mixed = write_mixture(Mixture.from_yaml(tmp_path / "mix.yaml"), tmp_path / "mixed")
 
     for level in LEVELS:
-        assert [(fault.row, fault.reason) for fault in faults(mixed, level)] == [(0, "changed_media")]
+        assert [(fault.row, fault.reason) for fault in faults(mixed, level)] == [
+            (0, "changed_media")
+        ]
 
 
-def test_a_mixture_and_a_frame_cache_keep_what_is_known_of_files(source: Path, tmp_path: Path) -> None:
+def test_a_mixture_and_a_frame_cache_keep_what_is_known_of_files(
+    source: Path, tmp_path: Path
+) -> None:
     mmdata.convert("llava", source, tmp_path / "store", check="decode")
     store = mmdata.open(tmp_path / "store")
     (tmp_path / "mix.yaml").write_text("datasets: [{store: store}]")
@@ -113,18 +133,30 @@ def test_a_mixture_and_a_frame_cache_keep_what_is_known_of_files(source: Path, t
 
     kept = [facts(medium) for row in store for medium in row.media]
     assert [facts(medium) for row in mixed for medium in row.media] == kept
-    assert [facts(medium) for row in mmdata.open(tmp_path / "frames") for medium in row.media] == kept
+    assert [
+        facts(medium) for row in mmdata.open(tmp_path / "frames") for medium in row.media
+    ] == kept
 
 
 def facts(medium: Media) -> tuple[object, ...]:
-    return medium.width, medium.height, medium.duration, medium.fps, medium.num_frames, medium.size, medium.hash
+    return (
+        medium.width,
+        medium.height,
+        medium.duration,
+        medium.fps,
+        medium.num_frames,
+        medium.size,
+        medium.hash,
+    )
 
 
 def test_embedded_media_and_cached_frames_are_decoded_too(tmp_path: Path) -> None:
     for name in ("sound.png", "cut.png"):
         Image.effect_noise((64, 64), 50).save(tmp_path / name)
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:-100])
-    path = write_records(tmp_path / "source.json", [record(0, image="sound.png"), record(1, image="cut.png")])
+    path = write_records(
+        tmp_path / "source.json", [record(0, image="sound.png"), record(1, image="cut.png")]
+    )
     mmdata.convert("llava", path, tmp_path / "store", embed=True)
 
     assert uncompared(mmdata.open(tmp_path / "store")) == 0
@@ -132,10 +164,16 @@ def test_embedded_media_and_cached_frames_are_decoded_too(tmp_path: Path) -> Non
     assert faults(mmdata.open(tmp_path / "store"), "compare") == []
 
 
-def test_embedded_bytes_are_compared_with_the_hash_of_their_file(source: Path, tmp_path: Path) -> None:
+def test_embedded_bytes_are_compared_with_the_hash_of_their_file(
+    source: Path, tmp_path: Path
+) -> None:
     records = [record(1, image="picture.png")]
     mmdata.convert(
-        "llava", write_records(tmp_path / "one.json", records), tmp_path / "store", check="probe", embed=True
+        "llava",
+        write_records(tmp_path / "one.json", records),
+        tmp_path / "store",
+        check="probe",
+        embed=True,
     )
 
     [medium] = mmdata.open(tmp_path / "store")[0].media
@@ -154,14 +192,24 @@ def test_what_is_behind_a_url_is_not_said_to_be_sound(tmp_path: Path) -> None:
 
 
 def test_a_frame_cache_of_what_is_behind_a_url_has_a_reject_that_says_so(tmp_path: Path) -> None:
-    path = write_records(tmp_path / "source.json", [record(0, image=None, video="s3://bucket/a.mp4"), *text_only()])
+    path = write_records(
+        tmp_path / "source.json", [record(0, image=None, video="s3://bucket/a.mp4"), *text_only()]
+    )
     mmdata.convert("llava", path, tmp_path / "store", check="none")
 
-    assert cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:2").rejects == {"remote_media": 1}
+    assert cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:2").rejects == {
+        "remote_media": 1
+    }
 
 
 def text_only() -> list[dict[str, object]]:
-    return [record(9, image=None, conversations=[{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}])]
+    return [
+        record(
+            9,
+            image=None,
+            conversations=[{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}],
+        )
+    ]
 
 
 def test_a_level_that_is_none_is_refused(source: Path, tmp_path: Path) -> None:
@@ -172,7 +220,9 @@ def test_a_level_that_is_none_is_refused(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--media", "--decode"])
-def test_the_command_names_the_file_and_what_differs(source: Path, tmp_path: Path, option: str) -> None:
+def test_the_command_names_the_file_and_what_differs(
+    source: Path, tmp_path: Path, option: str
+) -> None:
     mmdata.convert("llava", source, tmp_path / "store", check="decode")
     assert "is whole: 4 rows" in command(tmp_path, option).stdout
     (tmp_path / "clip.mp4").write_bytes(clip("h264", "mp4", range(11)))

@@ -25,7 +25,11 @@ def sound(number: int) -> dict[str, Any]:
 
 
 def text(number: int) -> dict[str, Any]:
-    return record(number, image=None, conversations=[{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}])
+    return record(
+        number,
+        image=None,
+        conversations=[{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+    )
 
 
 KINDS: dict[str, Any] = {
@@ -57,7 +61,9 @@ def write_media(folder: Path) -> None:
 
 def write_lines(file: Path, kinds: Sequence[str]) -> None:
     records = [KINDS[kind](number) for number, kind in enumerate(kinds)]
-    file.write_text("".join(json.dumps(each) + "\n" if each else '{"id": nope}\n' for each in records))
+    file.write_text(
+        "".join(json.dumps(each) + "\n" if each else '{"id": nope}\n' for each in records)
+    )
 
 
 @pytest.mark.parametrize("known", [TOGETHER, [*KINDS]], ids=["together", "one by one"])
@@ -72,26 +78,40 @@ def test_rejects_and_rows_are_in_the_order_of_the_records(
     for file in files:
         write_lines(file, kinds)
 
-    mmdata.convert("llava", files, tmp_path / "store", check=check, embed=embed, duplicate_ids="reject")
+    mmdata.convert(
+        "llava", files, tmp_path / "store", check=check, embed=embed, duplicate_ids="reject"
+    )
 
-    accounted(tmp_path / "store", [(file, number, kind) for file in files for number, kind in enumerate(kinds)])
+    accounted(
+        tmp_path / "store",
+        [(file, number, kind) for file in files for number, kind in enumerate(kinds)],
+    )
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kinds=LINES, check=st.sampled_from(["none", "exists"]), embed=st.booleans())
-def test_any_mixture_of_records_keeps_its_order(tmp_path: Path, kinds: list[str], check: Check, embed: bool) -> None:
+def test_any_mixture_of_records_keeps_its_order(
+    tmp_path: Path, kinds: list[str], check: Check, embed: bool
+) -> None:
     write_media(tmp_path)
     file = tmp_path / "source.jsonl"
     write_lines(file, kinds)
 
-    options: dict[str, Any] = {"check": check, "embed": embed, "duplicate_ids": "reject", "overwrite": True}
+    options: dict[str, Any] = {
+        "check": check,
+        "embed": embed,
+        "duplicate_ids": "reject",
+        "overwrite": True,
+    }
     mmdata.convert("llava", file, tmp_path / "store", **options)
 
     accounted(tmp_path / "store", [(file, number, kind) for number, kind in enumerate(kinds)])
 
 
 def accounted(path: Path, records: Sequence[tuple[Path, int, str]]) -> None:
-    """Check that each record is a row or a reject, once, and that both come in the order of the records."""
+    """Check that each record is a row or a reject, once, and that both come in the order of the
+    records.
+    """
     store = mmdata.open(path)
     rejected = [(line["file"], line["record"]) for line in store.rejects()]
     order = [(str(file), number) for file, number, _ in records]
@@ -99,4 +119,6 @@ def accounted(path: Path, records: Sequence[tuple[Path, int, str]]) -> None:
 
     assert rejected == [place for place in order if place in rejected]
     assert len(rejected) + len(store) == len(records) == store.manifest.records_in
-    assert [row.id for row in store] == [own for own, place in zip(ids, order, strict=True) if place not in rejected]
+    assert [row.id for row in store] == [
+        own for own, place in zip(ids, order, strict=True) if place not in rejected
+    ]

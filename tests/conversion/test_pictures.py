@@ -1,4 +1,6 @@
-"""Videos that are given as pictures, and sounds, on their way through the rooms that do not read them yet."""
+"""Videos that are given as pictures, and sounds, on their way through the rooms that do not read
+them yet.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ def test_each_picture_of_a_video_is_looked_for_under_the_media_root(tmp_path: Pa
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "000000.jpg").write_bytes(b"picture")
 
-    found = find_media(ConversationBatch.from_conversations(rows), Llava(), MediaOptions(str(tmp_path), True, False))
+    found = find_media(
+        ConversationBatch.from_conversations(rows),
+        Llava(),
+        MediaOptions(str(tmp_path), True, False),
+    )
 
     assert [row.media[0].frame_paths for row in found.conversations()] == [None, ("1.jpg", "2.jpg")]
     [(position, reject)] = found.rejects

@@ -19,7 +19,9 @@ from tests.reference import clips
 
 def png(height: int, width: int) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)).save(file, "png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)).save(
+        file, "png"
+    )
     return file.getvalue()
 
 
@@ -38,8 +40,14 @@ def test_real_clips_are_what_ffprobe_says(fixtures: Path, level: Level) -> None:
             continue
         found = check(path, "video", level=level)
         turned = truth["rotation"] % 180 != 0
-        width, height = (truth["height"], truth["width"]) if turned else (truth["width"], truth["height"])
-        assert (found.width, found.height, found.num_frames) == (width, height, truth["decoded_frames"]), path
+        width, height = (
+            (truth["height"], truth["width"]) if turned else (truth["width"], truth["height"])
+        )
+        assert (found.width, found.height, found.num_frames) == (
+            width,
+            height,
+            truth["decoded_frames"],
+        ), path
 
 
 def test_a_damaged_clip_decodes_in_part(fixtures: Path) -> None:

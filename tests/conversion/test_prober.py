@@ -33,7 +33,11 @@ def mixed(tmp_path: Path) -> Path:
         record(2, image=None, video="page.mp4"),
         record(3, image="text.jpg"),
         record(4, image="cut.png"),
-        record(5, image=None, conversations=[{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]),
+        record(
+            5,
+            image=None,
+            conversations=[{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}],
+        ),
     ]
     return write_records(tmp_path / "source.json", records)
 
@@ -43,13 +47,21 @@ def test_probing_fills_in_what_media_are(mixed: Path, tmp_path: Path) -> None:
 
     store = mmdata.open(tmp_path / "store")
     clip, picture = store[0].media[0], store[1].media[0]
-    assert (clip.width, clip.height, clip.num_frames, clip.fps, clip.times) == (160, 120, 12, 10.0, "stream")
+    assert (clip.width, clip.height, clip.num_frames, clip.fps, clip.times) == (
+        160,
+        120,
+        12,
+        10.0,
+        "stream",
+    )
     assert clip.duration == pytest.approx(1.2)
     assert (picture.width, picture.height, picture.num_frames) == (60, 40, None)
 
 
 @pytest.mark.parametrize("check", ["probe", "decode"])
-def test_media_that_are_not_what_they_are_called_are_rejects(mixed: Path, tmp_path: Path, check: Check) -> None:
+def test_media_that_are_not_what_they_are_called_are_rejects(
+    mixed: Path, tmp_path: Path, check: Check
+) -> None:
     mmdata.convert("llava", mixed, tmp_path / "store", check=check)
 
     store = mmdata.open(tmp_path / "store")
@@ -59,15 +71,31 @@ def test_media_that_are_not_what_they_are_called_are_rejects(mixed: Path, tmp_pa
     assert [row.id for row in store] == [f"r{n}" for n in (0, 1, 5)]
 
 
-def test_what_a_stopped_attempt_found_out_is_believed_on_resume(mixed: Path, tmp_path: Path) -> None:
+def test_what_a_stopped_attempt_found_out_is_believed_on_resume(
+    mixed: Path, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     partial = partial_path(store)
     partial.mkdir()
     clip = tmp_path / "sound.mp4"
     stamp = [clip.stat().st_size, clip.stat().st_mtime_ns]
     lines = [
-        json.dumps(["decode", str(clip), stamp, {"width": 7777, "size": 11, "hash": "xxh3:0011223344556677"}]),
-        json.dumps(["decode", str(tmp_path / "png_by_content.jpg"), [1, 2], {"width": 8888, "size": 1, "hash": "x"}]),
+        json.dumps(
+            [
+                "decode",
+                str(clip),
+                stamp,
+                {"width": 7777, "size": 11, "hash": "xxh3:0011223344556677"},
+            ]
+        ),
+        json.dumps(
+            [
+                "decode",
+                str(tmp_path / "png_by_content.jpg"),
+                [1, 2],
+                {"width": 8888, "size": 1, "hash": "x"},
+            ]
+        ),
         '["decode", "cut li',
     ]
     (partial / "checks.jsonl").write_text("\n".join(lines))
@@ -93,12 +121,16 @@ def test_without_resume_an_earlier_journal_is_not_read(mixed: Path, tmp_path: Pa
     assert mmdata.open(tmp_path / "store")[0].media[0].width == 160
 
 
-def test_an_answer_of_a_library_that_kept_no_hashes_is_asked_for_again(mixed: Path, tmp_path: Path) -> None:
+def test_an_answer_of_a_library_that_kept_no_hashes_is_asked_for_again(
+    mixed: Path, tmp_path: Path
+) -> None:
     partial = partial_path(tmp_path / "store")
     partial.mkdir()
     clip = tmp_path / "sound.mp4"
     stamp = [clip.stat().st_size, clip.stat().st_mtime_ns]
-    (partial / "checks.jsonl").write_text(json.dumps(["probe", str(clip), stamp, {"width": 7777}]) + "\n")
+    (partial / "checks.jsonl").write_text(
+        json.dumps(["probe", str(clip), stamp, {"width": 7777}]) + "\n"
+    )
 
     mmdata.convert("llava", mixed, tmp_path / "store", check="probe", resume=True)
 
@@ -106,9 +138,15 @@ def test_an_answer_of_a_library_that_kept_no_hashes_is_asked_for_again(mixed: Pa
     assert (found.width, found.size) == (160, clip.stat().st_size)
 
 
-def test_the_journal_gives_what_was_found_out_and_no_file_is_read_again(mixed: Path, tmp_path: Path) -> None:
+def test_the_journal_gives_what_was_found_out_and_no_file_is_read_again(
+    mixed: Path, tmp_path: Path
+) -> None:
     clip, picture = (tmp_path / name for name in ("sound.mp4", "png_by_content.jpg"))
-    items = [[File(str(clip), "video")], [File(str(picture), "image")], [File(str(tmp_path / "page.mp4"), "video")]]
+    items = [
+        [File(str(clip), "video")],
+        [File(str(picture), "image")],
+        [File(str(tmp_path / "page.mp4"), "video")],
+    ]
     with Prober("decode", journal=tmp_path / "journal", workers=1) as first:
         before = [found for _, found in first.answers(items, lambda item: item)]
     stamps = {path: path.stat() for path in (clip, picture)}
@@ -137,7 +175,9 @@ def test_the_journal_of_a_lighter_look_is_not_believed_by_a_harder_one(tmp_path:
     assert isinstance(after, MediaError)
 
 
-def test_a_file_of_the_same_size_written_later_is_looked_at_again(mixed: Path, tmp_path: Path) -> None:
+def test_a_file_of_the_same_size_written_later_is_looked_at_again(
+    mixed: Path, tmp_path: Path
+) -> None:
     clip = tmp_path / "sound.mp4"
     with Prober("probe", journal=tmp_path / "journal", workers=1) as first:
         [(_, before)] = first.answers([File(str(clip), "video")], lambda item: [item])
@@ -155,7 +195,10 @@ def test_a_file_of_the_same_size_written_later_is_looked_at_again(mixed: Path, t
 def test_of_a_record_of_several_files_the_faulty_one_is_noted_and_each_has_its_own_facts(
     mixed: Path, tmp_path: Path
 ) -> None:
-    clip, picture = File(str(tmp_path / "sound.mp4"), "video"), File(str(tmp_path / "png_by_content.jpg"), "image")
+    clip, picture = (
+        File(str(tmp_path / "sound.mp4"), "video"),
+        File(str(tmp_path / "png_by_content.jpg"), "image"),
+    )
     page = File(str(tmp_path / "page.mp4"), "video")
     items = [[clip, page, picture], [clip, picture], [clip], [picture], [page]]
 
@@ -189,7 +232,10 @@ def test_a_conversion_that_fails_leaves_its_journal_for_the_next(
         mmdata.convert("llava", mixed, store, check="decode", strict=True)
 
     lines = (partial_path(store) / "checks.jsonl").read_text().splitlines()
-    assert [Path(json.loads(line)[1]).name for line in lines][:2] == ["sound.mp4", "png_by_content.jpg"]
+    assert [Path(json.loads(line)[1]).name for line in lines][:2] == [
+        "sound.mp4",
+        "png_by_content.jpg",
+    ]
     assert not store.exists()
 
 
@@ -211,7 +257,9 @@ def test_a_picture_of_a_folder_that_was_rewritten_is_looked_at_again(tmp_path: P
 def test_answers_come_in_order_whatever_is_known_already(mixed: Path, tmp_path: Path) -> None:
     clip = (str(tmp_path / "sound.mp4"), "video")
     picture = (str(tmp_path / "png_by_content.jpg"), "image")
-    items = [clip if number % 3 == 0 else picture if number % 3 == 1 else None for number in range(900)]
+    items = [
+        clip if number % 3 == 0 else picture if number % 3 == 1 else None for number in range(900)
+    ]
 
     with Prober("probe", workers=2) as prober:
         answers = list(prober.answers(items, lambda item: [item] if item else []))  # type: ignore[list-item]

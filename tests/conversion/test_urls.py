@@ -18,7 +18,14 @@ from mmdata.store import Store
 from tests.source_files import source
 from tests.stores import numbered
 
-URLS = ["s3://bucket/x", "gs://bucket/x", "hf://datasets/x/y", "http://host/x", "https://host/x.json", "S3://bucket/x"]
+URLS = [
+    "s3://bucket/x",
+    "gs://bucket/x",
+    "hf://datasets/x/y",
+    "http://host/x",
+    "https://host/x.json",
+    "S3://bucket/x",
+]
 
 
 @pytest.fixture
@@ -34,8 +41,12 @@ CALLS: dict[str, Callable[[str], object]] = {
     "convert: one of the sources": lambda url: mmdata.convert("llava", ["source.json", url], "new"),
     "convert: source, format to be told": lambda url: mmdata.convert("auto", url, "new"),
     "convert: store": lambda url: mmdata.convert("llava", "source.json", url),
-    "convert: store, replaced": lambda url: mmdata.convert("llava", "source.json", url, overwrite=True),
-    "convert: media root": lambda url: mmdata.convert("llava", "source.json", "new", media_root=url),
+    "convert: store, replaced": lambda url: mmdata.convert(
+        "llava", "source.json", url, overwrite=True
+    ),
+    "convert: media root": lambda url: mmdata.convert(
+        "llava", "source.json", "new", media_root=url
+    ),
     "mix: store": lambda url: write_mixture(Mixture.from_yaml("mix.yaml"), url),
     "frames: source": lambda url: cache_frames(url, "new", "uniform:4"),
     "frames: store": lambda url: cache_frames("store", url, "uniform:4"),
@@ -50,7 +61,9 @@ CALLS: dict[str, Callable[[str], object]] = {
 @pytest.mark.parametrize("kind", [str, Path])
 @pytest.mark.parametrize("url", URLS)
 @pytest.mark.usefixtures("store")
-def test_a_url_is_refused_wherever_a_call_wants_a_path(call: str, kind: type, url: str, tmp_path: Path) -> None:
+def test_a_url_is_refused_wherever_a_call_wants_a_path(
+    call: str, kind: type, url: str, tmp_path: Path
+) -> None:
     before = sorted(tmp_path.rglob("*"))
 
     with pytest.raises(UsageError) as caught:
@@ -61,7 +74,9 @@ def test_a_url_is_refused_wherever_a_call_wants_a_path(call: str, kind: type, ur
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("entry", ["{store: %s}", "{json_path: %s.json}", "{store: store, media_root: %s}"])
+@pytest.mark.parametrize(
+    "entry", ["{store: %s}", "{json_path: %s.json}", "{store: store, media_root: %s}"]
+)
 @pytest.mark.usefixtures("store")
 def test_a_url_in_a_mixing_file_is_refused(entry: str, tmp_path: Path) -> None:
     (tmp_path / "mix.yaml").write_text(f"datasets: [{entry % 's3://bucket/x'}]")
@@ -80,7 +95,9 @@ def test_a_url_in_a_mixing_file_is_refused(entry: str, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.usefixtures("store")
-def test_the_command_refuses_a_url_as_a_call_that_is_at_fault(arguments: str, tmp_path: Path) -> None:
+def test_the_command_refuses_a_url_as_a_call_that_is_at_fault(
+    arguments: str, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "mmdata", *arguments.split()]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
@@ -94,6 +111,8 @@ def test_a_url_of_a_file_says_which_path_it_is() -> None:
         local_path("file:///data/x", "store")
 
 
-@pytest.mark.parametrize("path", ["x", "/x", "./a:b/c", "a b/c", "C:/x", "a/b://c", "10:30/x", "data:x", "s3/x", ""])
+@pytest.mark.parametrize(
+    "path", ["x", "/x", "./a:b/c", "a b/c", "C:/x", "a/b://c", "10:30/x", "data:x", "s3/x", ""]
+)
 def test_a_path_is_not_taken_for_a_url(path: str) -> None:
     assert local_path(path, "store") == Path(path)

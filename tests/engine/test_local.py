@@ -145,8 +145,12 @@ def test_workers_are_used_again() -> None:
         assert len(set(pool.map(os.getpid, [()] * 50))) == 1
 
 
-def test_a_worker_that_was_idle_longer_than_its_deadline_does_its_next_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolate, "_GRACE", 0.1)  # so that the kernel's alarm, were it still set, would come soon
+def test_a_worker_that_was_idle_longer_than_its_deadline_does_its_next_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        isolate, "_GRACE", 0.1
+    )  # so that the kernel's alarm, were it still set, would come soon
     with isolate.Pool(deadline=0.2) as pool:
         worker = pool.run(os.getpid)
 
@@ -206,8 +210,12 @@ pool.run(time.sleep, 60)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_worker_in_the_middle_of_a_job_does_not_outlive_its_parent(ending: signal.Signals) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+def test_a_worker_in_the_middle_of_a_job_does_not_outlive_its_parent(
+    ending: signal.Signals,
+) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     assert parent.stdout is not None
     with parent.stdout:
         worker = int(parent.stdout.readline())
@@ -221,7 +229,12 @@ def test_a_worker_in_the_middle_of_a_job_does_not_outlive_its_parent(ending: sig
 
 def test_importing_the_room_is_light() -> None:
     code = "import sys, mmdata.engine.local; print('numpy' in sys.modules or 'av' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )
 
 
 @dataclass(frozen=True)

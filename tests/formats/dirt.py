@@ -1,4 +1,6 @@
-"""Good records of every JSON format, and every kind of bad one with the reason it must be refused for."""
+"""Good records of every JSON format, and every kind of bad one with the reason it must be refused
+for.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,13 @@ class Fault:
     reason: str
 
 
-def _spoken(number: int, speaker: str, text: str, names: tuple[str, str], lead: str = "") -> list[dict[str, str]]:
-    return [{speaker: names[0], text: f"{lead}What is {number}?"}, {speaker: names[1], text: f"It is {number}."}]
+def _spoken(
+    number: int, speaker: str, text: str, names: tuple[str, str], lead: str = ""
+) -> list[dict[str, str]]:
+    return [
+        {speaker: names[0], text: f"{lead}What is {number}?"},
+        {speaker: names[1], text: f"It is {number}."},
+    ]
 
 
 def _llava(number: int) -> dict[str, Any]:
@@ -32,11 +39,21 @@ def _llava(number: int) -> dict[str, Any]:
 
 def _video178k(number: int) -> dict[str, Any]:
     turns = _spoken(number, "from", "value", ("human", "gpt"), "<image>\n")
-    return {"id": f"r{number}", "conversations": turns, "data_source": "0_30_s", "video": f"media/{number}.mp4"}
+    return {
+        "id": f"r{number}",
+        "conversations": turns,
+        "data_source": "0_30_s",
+        "video": f"media/{number}.mp4",
+    }
 
 
 def _fewshot(number: int) -> dict[str, Any]:
-    return {"id": f"r{number}", "img": f"media/{number}.jpg", "prompt": "What?", "label": f"It is {number}."}
+    return {
+        "id": f"r{number}",
+        "img": f"media/{number}.jpg",
+        "prompt": "What?",
+        "label": f"It is {number}.",
+    }
 
 
 def _messages(number: int) -> dict[str, Any]:
@@ -50,7 +67,12 @@ def _sharegpt(number: int) -> dict[str, Any]:
 
 
 def _swift(number: int) -> dict[str, Any]:
-    return {"id": f"r{number}", "query": "<image>What?", "response": f"It is {number}.", "images": [f"{number}.jpg"]}
+    return {
+        "id": f"r{number}",
+        "query": "<image>What?",
+        "response": f"It is {number}.",
+        "images": [f"{number}.jpg"],
+    }
 
 
 def _qwen_vl(number: int) -> dict[str, Any]:
@@ -60,7 +82,12 @@ def _qwen_vl(number: int) -> dict[str, Any]:
 
 
 def _videochatgpt(number: int) -> dict[str, Any]:
-    return {"id": f"r{number}", "video_name": f"v{number}", "question": "What?", "answer": f"It is {number}."}
+    return {
+        "id": f"r{number}",
+        "video_name": f"v{number}",
+        "question": "What?",
+        "answer": f"It is {number}.",
+    }
 
 
 def _coco(number: int) -> dict[str, Any]:
@@ -102,10 +129,20 @@ def assemble(name: str, records: Sequence[bytes], layout: Layout = "array") -> b
 def faults(name: str) -> Iterator[Fault]:
     """Yield every kind of bad record of a format."""
     yield from _broken_json(GOOD[name](999))
-    for kind, value in {"null": None, "a number": 3, "a string": "text", "a boolean": True, "an array": [1, 2]}.items():
+    for kind, value in {
+        "null": None,
+        "a number": 3,
+        "a string": "text",
+        "a boolean": True,
+        "an array": [1, 2],
+    }.items():
         yield Fault(f"{kind} for a record", json.dumps(value).encode(), "malformed")
     for kind, change, reason in _FAULTS[name]:
-        record = {key: value for key, value in {**GOOD[name](999), **change}.items() if value is not _ABSENT}
+        record = {
+            key: value
+            for key, value in {**GOOD[name](999), **change}.items()
+            if value is not _ABSENT
+        }
         yield Fault(kind, json.dumps(record).encode(), reason)
 
 
@@ -119,7 +156,9 @@ def _broken_json(record: dict[str, Any]) -> Iterator[Fault]:
 
     yield fault("comma after the last field", whole[:-1] + ",}")
     yield fault("brace missing at the end", whole[:-1])
-    yield fault("quote missing", whole.replace('": "', '": ', 1) if '": "' in whole else start + '"}')
+    yield fault(
+        "quote missing", whole.replace('": "', '": ', 1) if '": "' in whole else start + '"}'
+    )
     yield fault("colon missing", whole.replace(":", " ", 1))
     yield fault("comma missing", whole.replace(", ", " ", 1))
     yield fault("single quotes", whole.replace('"', "'"))
@@ -224,7 +263,11 @@ _FAULTS: Final[dict[str, list[_Change]]] = {
         *_turn_faults("messages", "role", "content", ("user", "assistant")),
         *_media_faults("images", several=True),
         *_AUDIO,
-        ("part unknown", {"messages": [{"role": "user", "content": [{"type": "smell"}]}]}, "unsupported_media"),
+        (
+            "part unknown",
+            {"messages": [{"role": "user", "content": [{"type": "smell"}]}]},
+            "unsupported_media",
+        ),
         ("part a number", {"messages": [{"role": "user", "content": [3]}]}, "malformed"),
     ],
     "sharegpt": [
@@ -248,7 +291,16 @@ _FAULTS: Final[dict[str, list[_Change]]] = {
     "qwen_vl": [
         *_turn_faults("conversations", "from", "value", ("user", "assistant")),
         *(
-            (kind, {"conversations": [{"from": "user", "value": text}, {"from": "assistant", "value": "A"}]}, reason)
+            (
+                kind,
+                {
+                    "conversations": [
+                        {"from": "user", "value": text},
+                        {"from": "assistant", "value": "A"},
+                    ]
+                },
+                reason,
+            )
             for kind, text, reason in [
                 ("image not closed", "<img>a.jpg", "malformed"),
                 ("phrase not closed", "<img>a</img><ref>dog", "malformed"),
@@ -276,6 +328,9 @@ _FAULTS: Final[dict[str, list[_Change]]] = {
         ("caption empty", {"caption": ""}, "empty_turn"),
         ("image unknown", {"image_id": 404}, "malformed"),
         ("image missing", {"image_id": _ABSENT}, "malformed"),
-        *((kind, {"caption": _ABSENT, "category_id": 1, **change}, reason) for kind, change, reason in _BOXES),
+        *(
+            (kind, {"caption": _ABSENT, "category_id": 1, **change}, reason)
+            for kind, change, reason in _BOXES
+        ),
     ],
 }

@@ -25,11 +25,17 @@ def read(name: str, value: Any) -> Conversation:
 
 
 def said(*texts: str, speaker: str = "role", text: str = "content") -> list[dict[str, Any]]:
-    return [{speaker: ("user", "assistant")[index % 2], text: words} for index, words in enumerate(texts)]
+    return [
+        {speaker: ("user", "assistant")[index % 2], text: words}
+        for index, words in enumerate(texts)
+    ]
 
 
 def test_messages_with_placeholders_take_the_media_beside_them() -> None:
-    value = {"messages": said("<image>Who?", "Kane.", "Where?<image>", "There."), "images": ["1.jpg", "1.jpg"]}
+    value = {
+        "messages": said("<image>Who?", "Kane.", "Where?<image>", "There."),
+        "images": ["1.jpg", "1.jpg"],
+    }
 
     found = read("messages", value)
 
@@ -55,7 +61,10 @@ def test_messages_with_placeholders_take_the_media_beside_them() -> None:
 )
 def test_parts_bring_their_own_media(part: dict[str, Any]) -> None:
     value = {
-        "messages": [{"role": "user", "content": [part, {"type": "text", "text": " Who?\n"}]}, *said("", "He.")[1:]]
+        "messages": [
+            {"role": "user", "content": [part, {"type": "text", "text": " Who?\n"}]},
+            *said("", "He.")[1:],
+        ]
     }
 
     found = read("messages", value)
@@ -66,7 +75,10 @@ def test_parts_bring_their_own_media(part: dict[str, Any]) -> None:
 
 def test_a_part_without_a_reference_takes_the_next_medium_beside_the_turns() -> None:
     content = [{"type": "video"}, {"type": "text", "text": "What?"}]
-    value = {"messages": [{"role": "user", "content": content}, *said("", "It.")[1:]], "videos": ["1.mp4"]}
+    value = {
+        "messages": [{"role": "user", "content": content}, *said("", "It.")[1:]],
+        "videos": ["1.mp4"],
+    }
 
     assert read("messages", value).messages[0].content == (Video(0), Text("What?"))
 
@@ -107,11 +119,17 @@ def test_fields_of_parts_without_a_home_go_to_extra_by_turn_and_part() -> None:
         {"type": "image_url", "image_url": {"url": "1.jpg", "detail": "high"}},
         {"type": "image", "path": "2.jpg", "bytes": None, "width": 3},
     ]
-    value = {"messages": [{"role": "user", "content": content, "name": "Ann"}, *said("", "He.")[1:]]}
+    value = {
+        "messages": [{"role": "user", "content": content, "name": "Ann"}, *said("", "He.")[1:]]
+    }
 
     found = read("messages", value)
 
-    parts = {"0": {"cache_control": {"type": "ephemeral"}}, "1": {"image_url": {"detail": "high"}}, "2": {"width": 3}}
+    parts = {
+        "0": {"cache_control": {"type": "ephemeral"}},
+        "1": {"image_url": {"detail": "high"}},
+        "2": {"width": 3},
+    }
     assert found.extra == {"turns": {"0": {"name": "Ann", "content": parts}}}
 
 
@@ -130,8 +148,12 @@ def test_a_records_own_field_turns_is_not_overwritten() -> None:
     assert read("messages", value | {"turns#2": 2}).extra["turns#3"] == {"0": {"name": "Ann"}}
 
 
-@pytest.mark.parametrize(("flag", "train"), [({"weight": 0}, False), ({"weight": 1}, True), ({"loss": 0}, False)])
-def test_a_flag_of_openai_or_ms_swift_says_whether_an_answer_is_trained_on(flag: dict[str, Any], train: bool) -> None:
+@pytest.mark.parametrize(
+    ("flag", "train"), [({"weight": 0}, False), ({"weight": 1}, True), ({"loss": 0}, False)]
+)
+def test_a_flag_of_openai_or_ms_swift_says_whether_an_answer_is_trained_on(
+    flag: dict[str, Any], train: bool
+) -> None:
     value = {"messages": said("Q", "A")}
     value["messages"][1] |= flag
 
@@ -157,7 +179,10 @@ def test_a_loss_that_is_text_is_refused() -> None:
 
 
 def parted(*content: Any, **beside: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": list(content)}, *said("", "He.")[1:]], **beside}
+    return {
+        "messages": [{"role": "user", "content": list(content)}, *said("", "He.")[1:]],
+        **beside,
+    }
 
 
 def test_white_space_between_words_is_kept_and_none_at_their_edges() -> None:
@@ -166,13 +191,18 @@ def test_white_space_between_words_is_kept_and_none_at_their_edges() -> None:
     found = read("messages", parted({"type": "image", "image": "1.jpg"}, *texts))
 
     assert found.messages[0].content == (Image(0), *map(Text, ("A", "\n", " ", "B")))
-    assert read("messages", parted("A", "\n\n", "B")).messages[0].content == tuple(map(Text, ("A", "\n\n", "B")))
+    assert read("messages", parted("A", "\n\n", "B")).messages[0].content == tuple(
+        map(Text, ("A", "\n\n", "B"))
+    )
 
 
 def test_placeholders_in_the_text_of_parts_stand_for_the_media_beside_the_turns() -> None:
     text = {"type": "text", "text": "<image>\nWho?"}
 
-    assert read("messages", parted(text, images=["1.jpg"])).messages[0].content == (Image(0), Text("Who?"))
+    assert read("messages", parted(text, images=["1.jpg"])).messages[0].content == (
+        Image(0),
+        Text("Who?"),
+    )
     assert read("messages", parted(text)).messages[0].content == (Text("<image>\nWho?"),)
 
 
@@ -186,7 +216,9 @@ def test_placeholders_in_the_text_of_parts_stand_for_the_media_beside_the_turns(
     ],
 )
 def test_a_medium_may_be_in_the_record_itself(part: dict[str, Any]) -> None:
-    assert read("messages", parted(part, "Who?")).media == (Media("image", bytes=b"not really an image"),)
+    assert read("messages", parted(part, "Who?")).media == (
+        Media("image", bytes=b"not really an image"),
+    )
 
 
 def test_a_part_that_names_its_own_picture_gets_no_other() -> None:
@@ -208,7 +240,10 @@ def test_a_system_that_says_nothing_is_none() -> None:
 
     found = read("messages", value)
 
-    assert (found.messages, found.extra) == ((user("Q"), assistant("A")), {"turns": {"0": {"name": "S"}}})
+    assert (found.messages, found.extra) == (
+        (user("Q"), assistant("A")),
+        {"turns": {"0": {"name": "S"}}},
+    )
 
 
 @pytest.mark.parametrize("name", ["sharegpt", "swift"])
@@ -238,19 +273,27 @@ def test_fewer_placeholders_than_media_put_the_first_media_first() -> None:
 
 
 def test_media_of_both_kinds_without_placeholder_stand_first_images_before_videos() -> None:
-    found = read("swift", {"query": "<video>q", "response": "r", "images": ["1.jpg"], "videos": ["1.mp4", "2.mp4"]})
+    found = read(
+        "swift",
+        {"query": "<video>q", "response": "r", "images": ["1.jpg"], "videos": ["1.mp4", "2.mp4"]},
+    )
 
     assert found.messages[0].content == (Image(0), Video(1), Video(2), Text("q"))
 
 
 def test_an_image_placeholder_may_mean_a_video() -> None:
-    found = read("sharegpt", {"conversations": said("<image>\nq", "r", speaker="from", text="value"), "video": "1.mp4"})
+    found = read(
+        "sharegpt",
+        {"conversations": said("<image>\nq", "r", speaker="from", text="value"), "video": "1.mp4"},
+    )
 
     assert found.messages[0].content == (Video(0), Text("q"))
 
 
 def test_a_pair_of_speakers_is_two_turns() -> None:
-    found = read("sharegpt", {"system": "S", "conversation": [{"human": "Q", "assistant": "A", "n": 1}]})
+    found = read(
+        "sharegpt", {"system": "S", "conversation": [{"human": "Q", "assistant": "A", "n": 1}]}
+    )
 
     assert found.messages == (system("S"), user("Q"), assistant("A"))
     assert found.extra == {"turns": {"2": {"n": 1}}}
@@ -323,12 +366,18 @@ def test_a_literal_history_holds_what_json_could(found: str) -> None:
 
 
 def test_alpacas_instruction_and_input_are_one_question() -> None:
-    assert read("swift", {"instruction": "Add", "input": "1 2", "output": "3"}).messages[0] == user("Add\n1 2")
-    assert read("swift", {"instruction": "Hi", "input": "", "output": "Ho"}).messages[0] == user("Hi")
+    assert read("swift", {"instruction": "Add", "input": "1 2", "output": "3"}).messages[0] == user(
+        "Add\n1 2"
+    )
+    assert read("swift", {"instruction": "Hi", "input": "", "output": "Ho"}).messages[0] == user(
+        "Hi"
+    )
 
 
 def test_images_inside_a_query_stand_where_they_are() -> None:
-    found = read("swift", {"query": "<img>http://x/a.jpg</img>5 or\n<img>b.jpg</img>", "response": "6"})
+    found = read(
+        "swift", {"query": "<img>http://x/a.jpg</img>5 or\n<img>b.jpg</img>", "response": "6"}
+    )
 
     assert found.messages[0].content == (Image(0), Text("5 or"), Image(1))
     assert [medium.path for medium in found.media] == ["http://x/a.jpg", "b.jpg"]
@@ -351,7 +400,11 @@ MESSAGES = {"messages": said("q", "r")}
         ("messages", {"messages": [{"role": "tool", "content": "x"}]}, "unknown_role"),
         ("messages", {"messages": said("q")}, "no_conversation"),
         ("messages", {"messages": said("q", "")}, "empty_turn"),
-        ("messages", {"messages": [{"role": "user", "content": None}, *said("", "r")[1:]]}, "empty_turn"),
+        (
+            "messages",
+            {"messages": [{"role": "user", "content": None}, *said("", "r")[1:]]},
+            "empty_turn",
+        ),
         ("messages", {"messages": said("q", "r")[::-1]}, "role_order"),
         ("messages", {"messages": said("<image>q", "r")}, "media_mismatch"),
         ("messages", {"messages": said("<audio>q", "r")}, "unsupported_media"),
@@ -360,11 +413,19 @@ MESSAGES = {"messages": said("q", "r")}
         ("messages", MESSAGES | {"images": [""]}, "missing_media"),
         ("messages", MESSAGES | {"videos": [["1.jpg", "2.jpg"]]}, "unsupported_media"),
         ("messages", MESSAGES | {"images": ["data:image/png;base64,@@"]}, "unreadable_media"),
-        ("messages", {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "unsupported_media"),
+        (
+            "messages",
+            {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+            "unsupported_media",
+        ),
         ("sharegpt", {"conversation": [["q"]]}, "malformed"),
         ("sharegpt", {"conversation": [{"human": "q"}]}, "malformed"),
         ("sharegpt", {"conversation": ["ab"]}, "malformed"),
-        ("sharegpt", {"system": 3, "conversation": [{"human": "q", "assistant": "r"}]}, "malformed"),
+        (
+            "sharegpt",
+            {"system": 3, "conversation": [{"human": "q", "assistant": "r"}]},
+            "malformed",
+        ),
         ("swift", {"query": "q"}, "no_conversation"),
         ("swift", {"query": "q", "response": []}, "no_conversation"),
         ("swift", {"query": "q", "response": 3}, "malformed"),
@@ -376,7 +437,9 @@ MESSAGES = {"messages": said("q", "r")}
         ("swift", {"query": "q", "response": "r", "history": [["a", None]]}, "empty_turn"),
     ],
 )
-def test_a_record_that_cannot_be_read_says_why(name: str, value: dict[str, Any], reason: str) -> None:
+def test_a_record_that_cannot_be_read_says_why(
+    name: str, value: dict[str, Any], reason: str
+) -> None:
     with pytest.raises((RecordError, SchemaError)) as caught:
         read(name, value)
 
@@ -391,14 +454,25 @@ def test_ms_swifts_own_rows_read_as_ms_swift_reads_them(golden: Path) -> None:
             if name not in registry.names() or "error" in case:
                 continue
             found = _first(name, case["input"])
-            turns = [[message.role, _plain(message.content)] for message in found.messages if message.role != "system"]
-            lead = "".join(f"<{tag}>" * count for tag, count in case["default_tags_prepended_to_first_message"].items())
+            turns = [
+                [message.role, _plain(message.content)]
+                for message in found.messages
+                if message.role != "system"
+            ]
+            lead = "".join(
+                f"<{tag}>" * count
+                for tag, count in case["default_tags_prepended_to_first_message"].items()
+            )
             expected = [list(turn) for turn in case["turns"]]
             expected[0][1] = lead + expected[0][1]
 
             assert turns == expected
-            assert [medium.path for medium in found.media if medium.type == "video"] == case["videos"]
-            assert [medium.path for medium in found.media if medium.type == "image"] == case["images"]
+            assert [medium.path for medium in found.media if medium.type == "video"] == case[
+                "videos"
+            ]
+            assert [medium.path for medium in found.media if medium.type == "image"] == case[
+                "images"
+            ]
             assert (case["system"] is None) == (found.messages[0].role != "system")
 
 
@@ -416,7 +490,10 @@ def _first(name: str, value: dict[str, Any]) -> Conversation:
 
 
 def _plain(content: tuple[Any, ...]) -> str:
-    return "".join(part.text if isinstance(part, Text) else f"<{type(part).__name__.lower()}>" for part in content)
+    return "".join(
+        part.text if isinstance(part, Text) else f"<{type(part).__name__.lower()}>"
+        for part in content
+    )
 
 
 @pytest.mark.parametrize(
@@ -447,7 +524,12 @@ def test_a_placeholder_part_may_say_more_than_its_type() -> None:
         {"type": "text", "text": "What?"},
         {"type": "text", "text": " "},
     ]
-    record = {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "A cup."}]}
+    record = {
+        "messages": [
+            {"role": "user", "content": content},
+            {"role": "assistant", "content": "A cup."},
+        ]
+    }
 
     found = read("messages", {**record, "images": ["a.jpg"]})
 
@@ -473,6 +555,14 @@ def test_a_history_in_a_literal_is_read_as_strictly_as_json(history: str, reason
 def test_an_embedded_image_without_bytes_is_refused() -> None:
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
     with pytest.raises(RecordError) as caught:
-        read("messages", {"messages": [{"role": "user", "content": [part]}, {"role": "assistant", "content": "!"}]})
+        read(
+            "messages",
+            {
+                "messages": [
+                    {"role": "user", "content": [part]},
+                    {"role": "assistant", "content": "!"},
+                ]
+            },
+        )
 
     assert caught.value.reason == "empty_media"

@@ -23,23 +23,40 @@ IMAGES = [
 CATEGORIES = [{"id": 1, "name": "person", "supercategory": "person"}, {"id": 47, "name": "cup"}]
 
 
-def box(number: int, image: int = 9, category: int = 1, bbox: Any = (64, 48, 64, 48), **more: Any) -> dict[str, Any]:
-    return {"id": number, "image_id": image, "category_id": category, "bbox": list(bbox), "iscrowd": 0} | more
+def box(
+    number: int, image: int = 9, category: int = 1, bbox: Any = (64, 48, 64, 48), **more: Any
+) -> dict[str, Any]:
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": list(bbox),
+        "iscrowd": 0,
+    } | more
 
 
 def caption(number: int, text: Any = "A cup.", image: Any = 9) -> dict[str, Any]:
     return {"id": number, "image_id": image, "caption": text}
 
 
-def write(folder: Path, annotations: list[Any], name: str = "instances_val2017.json", **more: Any) -> Path:
+def write(
+    folder: Path, annotations: list[Any], name: str = "instances_val2017.json", **more: Any
+) -> Path:
     file = folder / name
-    whole = {"info": {"year": 2017}, "images": IMAGES, "annotations": annotations, "categories": CATEGORIES} | more
+    whole = {
+        "info": {"year": 2017},
+        "images": IMAGES,
+        "annotations": annotations,
+        "categories": CATEGORIES,
+    } | more
     file.write_text(json.dumps(whole))
     return file
 
 
 def read(file: Path) -> list[Conversation | tuple[int, str]]:
-    """What becomes of the records: conversations, or a record's number and the reason it is refused for."""
+    """What becomes of the records: conversations, or a record's number and the reason it is refused
+    for.
+    """
     found: list[Conversation | tuple[int, str]] = []
     for item in COCO.records([file]):
         if isinstance(item, Reject):
@@ -81,7 +98,12 @@ def test_a_caption_becomes_the_description_of_its_image(tmp_path: Path) -> None:
 
 
 def test_all_boxes_of_a_category_in_an_image_are_one_record(tmp_path: Path) -> None:
-    annotations = [box(1), box(2, 25, bbox=(0, 0, 50, 50)), box(3, category=47), box(4, bbox=(0, 0, 640, 480), area=1)]
+    annotations = [
+        box(1),
+        box(2, 25, bbox=(0, 0, 50, 50)),
+        box(3, category=47),
+        box(4, bbox=(0, 0, 640, 480), area=1),
+    ]
 
     found = read(write(tmp_path, annotations))
 
@@ -99,7 +121,12 @@ def test_all_boxes_of_a_category_in_an_image_are_one_record(tmp_path: Path) -> N
 
 
 def test_a_crowd_and_a_box_without_area_cost_themselves_alone(tmp_path: Path) -> None:
-    bad = [box(1, iscrowd=1), box(2, bbox=(1, 1, 0, 5)), box(3, bbox=(1, 1, 5, -1)), box(4, bbox=[1, 2, 3])]
+    bad = [
+        box(1, iscrowd=1),
+        box(2, bbox=(1, 1, 0, 5)),
+        box(3, bbox=(1, 1, 5, -1)),
+        box(4, bbox=[1, 2, 3]),
+    ]
     worse = [box(5, bbox=["1", 2, 3, 4]), box(6) | {"bbox": None}, box(7, bbox=[True, 1, 1, 1])]
 
     found = read(write(tmp_path, [box(0), *bad, *worse, box(8)]))
@@ -124,7 +151,15 @@ def test_a_box_that_leaves_the_image_is_refused(tmp_path: Path, bbox: tuple[floa
 
 
 def test_annotations_that_cannot_be_joined_are_refused(tmp_path: Path) -> None:
-    strange = [box(1, image=404), box(2, category=404), caption(3, image=404), caption(4, image=None), 5, "six", None]
+    strange = [
+        box(1, image=404),
+        box(2, category=404),
+        caption(3, image=404),
+        caption(4, image=None),
+        5,
+        "six",
+        None,
+    ]
 
     assert read(write(tmp_path, strange)) == [(number, "malformed") for number in range(7)]
 
@@ -142,7 +177,10 @@ def test_the_order_of_the_parts_of_the_file_does_not_matter(tmp_path: Path) -> N
     first = read(write(tmp_path, annotations))
     whole = json.loads((tmp_path / "instances_val2017.json").read_text())
 
-    for order in (["annotations", "categories", "images", "info"], ["categories", "annotations", "info", "images"]):
+    for order in (
+        ["annotations", "categories", "images", "info"],
+        ["categories", "annotations", "info", "images"],
+    ):
         file = tmp_path / "instances_val2017.json"
         file.write_text(json.dumps({key: whole[key] for key in order}))
 
@@ -151,11 +189,17 @@ def test_the_order_of_the_parts_of_the_file_does_not_matter(tmp_path: Path) -> N
 
 def test_a_broken_annotation_costs_itself_alone(tmp_path: Path) -> None:
     file = write(tmp_path, [box(1), {"id": "BROKEN"}, box(3, 25, bbox=(1, 1, 2, 2))])
-    file.write_text(file.read_text().replace('{"id": "BROKEN"}', '{"id": 2, "image_id": 9, "bbox": [1,, 2]}'))
+    file.write_text(
+        file.read_text().replace('{"id": "BROKEN"}', '{"id": 2, "image_id": 9, "bbox": [1,, 2]}')
+    )
 
     found = read(file)
 
-    assert [one if isinstance(one, tuple) else one.id for one in found] == ["9:1", (1, "bad_json"), "25:1"]
+    assert [one if isinstance(one, tuple) else one.id for one in found] == [
+        "9:1",
+        (1, "bad_json"),
+        "25:1",
+    ]
     assert [item.number for item in COCO.records([file]) if isinstance(item, Record)] == [0, 2]
 
 
@@ -171,7 +215,9 @@ def test_a_broken_annotation_costs_itself_alone(tmp_path: Path) -> None:
         ('"height": 7}]', '"height": 7]'),
     ],
 )
-def test_a_broken_last_image_costs_no_annotation_of_others(tmp_path: Path, sound: str, broken: str) -> None:
+def test_a_broken_last_image_costs_no_annotation_of_others(
+    tmp_path: Path, sound: str, broken: str
+) -> None:
     last = {"id": 26, "file_name": "26.jpg", "width": 9, "height": 7}
     file = write(tmp_path, [box(1), box(2, 25, bbox=(1, 1, 2, 2))], images=[*IMAGES, last])
     file.write_text(file.read_text().replace(sound, broken))
@@ -190,7 +236,9 @@ def test_annotations_behind_what_does_not_close_are_counted(tmp_path: Path) -> N
     assert read(file) == [(0, "bad_json"), (1, "bad_json"), (2, "bad_json")]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", '{"images": [], "annotations": [', '{"images"', "{3: 4}"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", '{"images": [], "annotations": [', '{"images"', "{3: 4}"]
+)
 def test_a_file_of_another_shape_says_so_once(tmp_path: Path, text: str) -> None:
     file = tmp_path / "a.json"
     file.write_text(text)
@@ -208,8 +256,14 @@ def test_the_media_root_is_the_folder_above_annotations(tmp_path: Path) -> None:
     assert "val2014/COCO_val2014_000000000009.jpg" in places
 
 
-@given(st.lists(st.tuples(st.sampled_from([9, 25]), st.sampled_from([1, 47]), st.booleans()), max_size=30))
-def test_every_annotation_is_in_one_record(tmp_path_factory: Any, drawn: list[tuple[int, int, bool]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([9, 25]), st.sampled_from([1, 47]), st.booleans()), max_size=30
+    )
+)
+def test_every_annotation_is_in_one_record(
+    tmp_path_factory: Any, drawn: list[tuple[int, int, bool]]
+) -> None:
     annotations = [
         box(number, image, category, (1, 1, 2, 2), iscrowd=int(crowd))
         for number, (image, category, crowd) in enumerate(drawn)
@@ -218,7 +272,9 @@ def test_every_annotation_is_in_one_record(tmp_path_factory: Any, drawn: list[tu
 
     found = [item for item in COCO.records([file]) if isinstance(item, Record)]
 
-    assert sorted(one["id"] for item in found for one in item.value["annotations"]) == list(range(len(drawn)))
+    assert sorted(one["id"] for item in found for one in item.value["annotations"]) == list(
+        range(len(drawn))
+    )
     assert [item.number for item in found] == sorted(item.number for item in found)
     assert all(item.number == item.value["annotations"][0]["id"] for item in found)
 

@@ -27,7 +27,9 @@ def test_the_good_records_of_a_format_are_recognised_as_its(tmp_path: Path, name
     assert detect([file]) == name
 
 
-@pytest.mark.parametrize("name", [name for name in registry.names() if name not in {"rwf2000", "export"}])
+@pytest.mark.parametrize(
+    "name", [name for name in registry.names() if name not in {"rwf2000", "export"}]
+)
 def test_the_shape_that_a_format_shows_is_recognised(tmp_path: Path, name: str) -> None:
     shape = re.sub(r"^[\w/]+\.json: ", "", registry.get(name).shape)
 
@@ -35,7 +37,9 @@ def test_the_shape_that_a_format_shows_is_recognised(tmp_path: Path, name: str) 
 
 
 def test_json_lines_and_folders_are_recognised(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(GOOD["llava"](number)) for number in range(3)))
+    (tmp_path / "a.jsonl").write_text(
+        "\n".join(json.dumps(GOOD["llava"](number)) for number in range(3))
+    )
 
     assert detect([tmp_path]) == "llava"
 
@@ -43,7 +47,9 @@ def test_json_lines_and_folders_are_recognised(tmp_path: Path) -> None:
 def test_a_coco_file_is_recognised_without_reading_it_whole(tmp_path: Path) -> None:
     annotations = [{"id": number, "caption": "words " * 20} for number in range(10_000)]
 
-    assert detect([write(tmp_path, {"info": {}, "images": [], "annotations": annotations})]) == "coco"
+    assert (
+        detect([write(tmp_path, {"info": {}, "images": [], "annotations": annotations})]) == "coco"
+    )
 
 
 @pytest.mark.parametrize("tree", ["RWF-2000/train/Fight", "val/Val_NonFight"])

@@ -20,7 +20,9 @@ CASES = [(name, fault) for name in FORMATS for fault in faults(name)]
 
 
 def outcomes(name: str, file: Path) -> list[Outcome]:
-    """What becomes of each record: its conversation, or its number and the reason it is refused for."""
+    """What becomes of each record: its conversation, or its number and the reason it is refused
+    for.
+    """
     reader = make(name)
     found: list[Outcome] = []
     for item in reader.records([file]):
@@ -48,8 +50,12 @@ def test_there_are_thirty_kinds_of_bad_record(name: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["array", "lines"])
-@pytest.mark.parametrize(("name", "fault"), CASES, ids=[f"{name}-{fault.kind}" for name, fault in CASES])
-def test_a_bad_record_costs_itself_alone(tmp_path: Path, name: str, fault: Fault, layout: Layout) -> None:
+@pytest.mark.parametrize(
+    ("name", "fault"), CASES, ids=[f"{name}-{fault.kind}" for name, fault in CASES]
+)
+def test_a_bad_record_costs_itself_alone(
+    tmp_path: Path, name: str, fault: Fault, layout: Layout
+) -> None:
     records = [good(name, number) for number in range(4)]
     clean = convert(name, tmp_path, records, layout)
 
@@ -63,7 +69,14 @@ def test_a_bad_record_costs_itself_alone(tmp_path: Path, name: str, fault: Fault
 def test_all_kinds_at_once_are_all_accounted_for(tmp_path: Path, name: str, layout: Layout) -> None:
     bad = list(faults(name))
     whole = [good(name, number) for number in range(len(bad) + 1)]
-    records = [whole[0], *(data for fault, after in zip(bad, whole[1:], strict=True) for data in (fault.data, after))]
+    records = [
+        whole[0],
+        *(
+            data
+            for fault, after in zip(bad, whole[1:], strict=True)
+            for data in (fault.data, after)
+        ),
+    ]
 
     found = convert(name, tmp_path, records, layout)
 
@@ -73,7 +86,9 @@ def test_all_kinds_at_once_are_all_accounted_for(tmp_path: Path, name: str, layo
 
 def _mangled_file(name: str) -> st.SearchStrategy[tuple[str, bytes]]:
     layouts: tuple[Layout, ...] = ("array", "lines")
-    files = [assemble(name, [good(name, number) for number in range(5)], layout) for layout in layouts]
+    files = [
+        assemble(name, [good(name, number) for number in range(5)], layout) for layout in layouts
+    ]
     return st.tuples(st.just(name), st.sampled_from(files).flatmap(mangled))
 
 
@@ -86,6 +101,9 @@ def test_whatever_is_done_to_a_file_its_records_are_numbered_and_end(
     file = tmp_path_factory.mktemp("dirt") / "source.json"
     file.write_bytes(data)
 
-    numbers = [item.record if isinstance(item, Reject) else item.number for item in make(name).records([file])]
+    numbers = [
+        item.record if isinstance(item, Reject) else item.number
+        for item in make(name).records([file])
+    ]
 
     assert numbers == sorted(set(numbers))

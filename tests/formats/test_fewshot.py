@@ -16,7 +16,11 @@ FEWSHOT = registry.get("fewshot")()
 
 
 def test_a_record_becomes_a_question_about_an_image_and_its_answer_byte_for_byte() -> None:
-    value = {"label": "雨。 ", "img": "fewshot-data/2p.png", "prompt": "这张图片的背景里有什么内容？"}
+    value = {
+        "label": "雨。 ",
+        "img": "fewshot-data/2p.png",
+        "prompt": "这张图片的背景里有什么内容？",
+    }
 
     found = FEWSHOT.conversation(Record(value, "fewshot-data/dataset.json", 3))
 
@@ -34,7 +38,10 @@ def test_media_are_relative_to_the_folder_above_the_file(tmp_path: Path) -> None
     file.write_text("[]")
 
     assert FEWSHOT.media_root([file]) == tmp_path
-    assert list(FEWSHOT.candidates("fewshot-data/1.jpg", Origin(file.as_posix())))[-1] == "fewshot-data/1.jpg"
+    assert (
+        list(FEWSHOT.candidates("fewshot-data/1.jpg", Origin(file.as_posix())))[-1]
+        == "fewshot-data/1.jpg"
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +83,9 @@ def test_fields_without_a_home_are_kept() -> None:
 def test_the_real_file_is_read_whole(fixtures: Path) -> None:
     for file in files(fixtures / "fewshot-data", "dataset.json"):
         found = list(FEWSHOT.records([file]))
-        conversations = [FEWSHOT.conversation(item) for item in found if not isinstance(item, Reject)]
+        conversations = [
+            FEWSHOT.conversation(item) for item in found if not isinstance(item, Reject)
+        ]
 
         assert len(conversations) == len(found) > 0
         root = FEWSHOT.media_root([file])

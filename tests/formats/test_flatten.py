@@ -66,11 +66,14 @@ def test_a_plain_record_is_read_as_a_dialogue_that_says_the_same(value: dict[str
     assert flattened([read(value)]) == [converse(read(value), "s")]
 
 
-sayings = st.lists(st.sampled_from(["<image>", "<video>", "\n", " ", "What?", "<", ">", "é"]), max_size=4).map(
-    "".join
-) | st.just("Why?")
+sayings = st.lists(
+    st.sampled_from(["<image>", "<video>", "\n", " ", "What?", "<", ">", "é"]), max_size=4
+).map("".join) | st.just("Why?")
 turns = st.fixed_dictionaries(
-    {"from": st.sampled_from(["human", "gpt", "Human", "system", "user", 5]), "value": sayings | st.none()},
+    {
+        "from": st.sampled_from(["human", "gpt", "Human", "system", "user", 5]),
+        "value": sayings | st.none(),
+    },
     optional={"weight": st.integers()},
 )
 speakers = st.sampled_from([("human", "gpt"), ("human", "gpt"), ("Human", "GPT")])
@@ -93,7 +96,9 @@ values = st.fixed_dictionaries(
 
 
 @given(st.lists(values | st.sampled_from([None, [], "text", 1]), max_size=8))
-def test_whatever_the_records_reading_them_at_once_says_what_the_conversations_say(found: list[Any]) -> None:
+def test_whatever_the_records_reading_them_at_once_says_what_the_conversations_say(
+    found: list[Any],
+) -> None:
     for records in ([read(value) for value in found], *([read(value)] for value in found)):
         at_once = flattened(records)
 
@@ -101,10 +106,14 @@ def test_whatever_the_records_reading_them_at_once_says_what_the_conversations_s
 
 
 @pytest.mark.parametrize("medium", [{}, {"image": "a.jpg"}, {"video": "a.mp4"}])
-def test_a_text_with_placeholders_anywhere_is_read_in_bulk_as_it_is_alone(medium: dict[str, str]) -> None:
+def test_a_text_with_placeholders_anywhere_is_read_in_bulk_as_it_is_alone(
+    medium: dict[str, str],
+) -> None:
     """Texts of up to four of these, in the question, the answer, and a second question."""
     texts = [
-        "".join(drawn) for size in range(5) for drawn in product(["<image>", "<video>", "words", " "], repeat=size)
+        "".join(drawn)
+        for size in range(5)
+        for drawn in product(["<image>", "<video>", "words", " "], repeat=size)
     ]
     places: list[Callable[[str], tuple[str, ...]]] = [
         lambda text: (text, "A."),
@@ -113,7 +122,9 @@ def test_a_text_with_placeholders_anywhere_is_read_in_bulk_as_it_is_alone(medium
     ]
     for place in places:
         for text in texts:
-            record = read({"id": "1", "conversations": list(map(_turn, count(), place(text))), **medium})
+            record = read(
+                {"id": "1", "conversations": list(map(_turn, count(), place(text))), **medium}
+            )
             at_once = flattened([record])
             assert not at_once or at_once == [converse(record, "s")], record.value
 
@@ -127,7 +138,9 @@ def test_a_record_that_is_not_well_keeps_no_other_from_being_read(found: list[An
     batch = builder.build()
     well = [place for place, value in enumerate(found) if "image" in value]
     assert [*batch.positions] == well
-    assert [position for position, _ in batch.rejects] == [n for n in range(len(found)) if n not in well]
+    assert [position for position, _ in batch.rejects] == [
+        n for n in range(len(found)) if n not in well
+    ]
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,11 @@ class OneByOne(Llava):
 
 plain = st.fixed_dictionaries(
     {"conversations": usual},
-    optional={"id": st.sampled_from(["1", "", "2"]), "image": st.just("a.jpg"), "model": st.sampled_from(["", "m"])},
+    optional={
+        "id": st.sampled_from(["1", "", "2"]),
+        "image": st.just("a.jpg"),
+        "model": st.sampled_from(["", "m"]),
+    },
 )
 
 
@@ -150,7 +167,11 @@ def test_a_source_read_many_at_a_time_becomes_the_store_of_one_read_one_by_one(
 ) -> None:
     folder = tmp_path_factory.mktemp("llava")
     (folder / "llava.json").write_text(
-        json.dumps(data.draw(st.lists(values, min_size=1, max_size=30) | st.lists(plain, min_size=2, max_size=30)))
+        json.dumps(
+            data.draw(
+                st.lists(values, min_size=1, max_size=30) | st.lists(plain, min_size=2, max_size=30)
+            )
+        )
     )
 
     options: dict[str, Any] = {
@@ -170,7 +191,10 @@ def test_a_source_read_many_at_a_time_becomes_the_store_of_one_read_one_by_one(
 
 def test_a_record_repeated_beside_other_media_is_known_again(tmp_path: Path) -> None:
     for kind, file in (("image", "a.jpg"), ("video", "a.mp4")):
-        beside = [{**asks("<image>\nWhat?", **{kind: file}), "id": f"{kind} {number}"} for number in range(2)]
+        beside = [
+            {**asks("<image>\nWhat?", **{kind: file}), "id": f"{kind} {number}"}
+            for number in range(2)
+        ]
         (tmp_path / f"{kind}.json").write_text(json.dumps([beside[0], asks("Who?"), beside[1]]))
 
     report = mmdata.convert("llava", tmp_path, tmp_path / "store", check="none")
@@ -180,16 +204,22 @@ def test_a_record_repeated_beside_other_media_is_known_again(tmp_path: Path) -> 
 
 def test_large_records_are_read_alone(tmp_path: Path) -> None:
     source = tmp_path / "llava.json"
-    source.write_text(json.dumps([{**asks("Hm?", "a" * 140_000), "id": str(number)} for number in range(5)]))
+    source.write_text(
+        json.dumps([{**asks("Hm?", "a" * 140_000), "id": str(number)} for number in range(5)])
+    )
 
     assert [len(run) for run in Llava().runs([source])] == [1] * 5
 
 
-def test_a_format_that_changes_the_conversations_of_another_is_not_passed_over(tmp_path: Path) -> None:
+def test_a_format_that_changes_the_conversations_of_another_is_not_passed_over(
+    tmp_path: Path,
+) -> None:
     class Shouting(Llava):
         def conversation(self, record: Record) -> Conversation:
             said = super().conversation(record)
-            return replace(said, messages=(said.messages[0], assistant(said.messages[1].text.upper())))
+            return replace(
+                said, messages=(said.messages[0], assistant(said.messages[1].text.upper()))
+            )
 
     (tmp_path / "llava.json").write_text(json.dumps([asks("Who are you?")]))
     mmdata.convert(Shouting(), tmp_path / "llava.json", tmp_path / "store", check="none")

@@ -17,11 +17,16 @@ from mmdata.store.encode import encode
 
 
 def read(values: list[Any]) -> list[Record]:
-    return [Record(value, "sources/chat.json", number, identity(value, "id")) for number, value in enumerate(values)]
+    return [
+        Record(value, "sources/chat.json", number, identity(value, "id"))
+        for number, value in enumerate(values)
+    ]
 
 
 def at_once(name: str, values: list[Any]) -> list[Conversation] | None:
-    """Return what a format reads of records together; None where it leaves them to be read one by one."""
+    """Return what a format reads of records together; None where it leaves them to be read one by
+    one.
+    """
     flat = make(name).flatten(read(values))  # type: ignore[attr-defined]
     if flat is None:
         return None
@@ -42,32 +47,58 @@ def one_by_one(name: str, values: list[Any]) -> list[Conversation | str]:
 
 
 words = st.lists(
-    st.sampled_from(["<image>", "<video>", "\n", " ", "What?", "<", "é", "<audio>", "<img>a.jpg</img>", "Picture 1: "]),
+    st.sampled_from(
+        [
+            "<image>",
+            "<video>",
+            "\n",
+            " ",
+            "What?",
+            "<",
+            "é",
+            "<audio>",
+            "<img>a.jpg</img>",
+            "Picture 1: ",
+        ]
+    ),
     max_size=4,
 ).map("".join)
 said = words | st.just("Why?") | st.none()
 parts = st.lists(
     st.fixed_dictionaries({"type": st.just("text"), "text": said})
     | st.fixed_dictionaries(
-        {"type": st.just("image_url"), "image_url": st.sampled_from([{"url": "a.jpg"}, "b.jpg", "", {}])}
+        {
+            "type": st.just("image_url"),
+            "image_url": st.sampled_from([{"url": "a.jpg"}, "b.jpg", "", {}]),
+        }
     )
     | st.fixed_dictionaries(
-        {"type": st.just("image"), "image": st.sampled_from(["a.jpg", "data:image/png;base64,aGk="])}
+        {
+            "type": st.just("image"),
+            "image": st.sampled_from(["a.jpg", "data:image/png;base64,aGk="]),
+        }
     )
     | st.sampled_from(["text", {"type": "image"}, {"type": "video", "video": "a.mp4"}, 3]),
     max_size=3,
 )
 speakers = st.sampled_from(["user", "assistant", "system", "human", "gpt", "User", 5])
 turn = st.fixed_dictionaries(
-    {"role": speakers, "content": said | parts}, optional={"loss": st.booleans(), "name": st.just("n")}
+    {"role": speakers, "content": said | parts},
+    optional={"loss": st.booleans(), "name": st.just("n")},
 ) | st.fixed_dictionaries({"from": speakers, "value": said})
 usual = st.lists(words | st.just("Why?"), min_size=2, max_size=4).map(
-    lambda texts: [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+    lambda texts: [
+        {"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)
+    ]
 )
 usual_parts = st.lists(parts, min_size=2, max_size=3).map(
-    lambda texts: [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+    lambda texts: [
+        {"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)
+    ]
 )
-paths = st.sampled_from(["a.jpg", "", None, ["a.jpg"], ["a.jpg", "b.jpg"], [""], [{"path": "a.jpg"}], 3, "data:x"])
+paths = st.sampled_from(
+    ["a.jpg", "", None, ["a.jpg"], ["a.jpg", "b.jpg"], [""], [{"path": "a.jpg"}], 3, "data:x"]
+)
 beside = {
     "id": st.sampled_from(["1", "", 1, None]),
     "images": paths,
@@ -79,13 +110,18 @@ beside = {
     "objects": st.sampled_from([{}, {"ref": ["a"]}]),
 }
 turns_fields = {
-    field: st.lists(turn, max_size=3) | usual | usual_parts | st.sampled_from([None, "text", [], [3]])
+    field: st.lists(turn, max_size=3)
+    | usual
+    | usual_parts
+    | st.sampled_from([None, "text", [], [3]])
     for field in ("messages", "conversations", "conversation")
 }
 queries = {
     "query": said,
     "response": said | st.just(["a", "b"]),
-    "history": st.sampled_from([None, "", [], [["Hi", "Hello"]], [["Hi"]], [{"a": 1}], "[('a', 'b')]", [["", "b"]]]),
+    "history": st.sampled_from(
+        [None, "", [], [["Hi", "Hello"]], [["Hi"]], [{"a": 1}], "[('a', 'b')]", [["", "b"]]]
+    ),
     "instruction": said,
     "answer": said,
     "System": said,
@@ -105,7 +141,8 @@ record: st.SearchStrategy[dict[str, Any]] = (
     | st.fixed_dictionaries({}, optional={**beside, **turns_fields})
     | st.fixed_dictionaries({}, optional={**beside, **queries})
     | st.fixed_dictionaries(
-        {"query": words, "response": words}, optional={"images": paths, "history": queries["history"]}
+        {"query": words, "response": words},
+        optional={"images": paths, "history": queries["history"]},
     )
     | st.fixed_dictionaries({}, optional={"id": beside["id"], **questions})
     | st.sampled_from([None, [], "text", 1])
@@ -140,7 +177,12 @@ PLAIN: dict[str, list[dict[str, Any]]] = {
     ],
     "sharegpt": [chat("from", "value", "human", images=["a.jpg"], system="Be brief.")],
     "swift": [
-        {"query": "<image>What?", "response": "A cup.", "history": [["Hi", "Hello"]], "images": ["a.jpg"]},
+        {
+            "query": "<image>What?",
+            "response": "A cup.",
+            "history": [["Hi", "Hello"]],
+            "images": ["a.jpg"],
+        },
         {"query": "Who?", "response": "Me.", "system": "Be brief."},
     ],
     "qwen_vl": [
@@ -163,8 +205,18 @@ def test_plain_records_are_read_at_once(name: str) -> None:
 
 
 def test_parts_that_bring_their_images_are_read_at_once() -> None:
-    question = [{"type": "text", "text": "What is"}, {"type": "image_url", "image_url": {"url": "a.jpg"}}]
+    question = [
+        {"type": "text", "text": "What is"},
+        {"type": "image_url", "image_url": {"url": "a.jpg"}},
+    ]
     answer = [{"type": "text", "text": "A cup."}]
-    values = [{"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}] * 2
+    values = [
+        {
+            "messages": [
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": answer},
+            ]
+        }
+    ] * 2
 
     assert at_once("messages", values) == one_by_one("messages", values)

@@ -16,12 +16,16 @@ LLAVA = registry.get("llava")()
 
 
 def turns(*texts: str) -> list[dict[str, str]]:
-    return [{"from": ("human", "gpt")[index % 2], "value": text} for index, text in enumerate(texts)]
+    return [
+        {"from": ("human", "gpt")[index % 2], "value": text} for index, text in enumerate(texts)
+    ]
 
 
 def read(value: Any, number: int = 0) -> Conversation:
     identity = value.get("id")
-    return LLAVA.conversation(Record(value, "data/a.json", number, None if identity is None else str(identity)))
+    return LLAVA.conversation(
+        Record(value, "data/a.json", number, None if identity is None else str(identity))
+    )
 
 
 def test_a_record_of_mix665k_becomes_a_conversation() -> None:
@@ -32,7 +36,12 @@ def test_a_record_of_mix665k_becomes_a_conversation() -> None:
 
     assert found == Conversation(
         "000000033471",
-        (user(Image(0), "What colour is the bus?"), assistant("Red."), user("And the sky?"), assistant("Blue.")),
+        (
+            user(Image(0), "What colour is the bus?"),
+            assistant("Red."),
+            user("And the sky?"),
+            assistant("Blue."),
+        ),
         (Media("image", "coco/train2017/000000033471.jpg"),),
         "llava",
     )
@@ -55,12 +64,20 @@ def test_a_record_of_mix665k_becomes_a_conversation() -> None:
         ("No placeholder.", (Image(0), Text("No placeholder."))),
     ],
 )
-def test_the_place_of_the_image_is_kept_and_only_separating_space_is_dropped(text: str, content: tuple[Any]) -> None:
-    assert read({"image": "a.jpg", "conversations": turns(text, "Yes.")}).messages[0].content == content
+def test_the_place_of_the_image_is_kept_and_only_separating_space_is_dropped(
+    text: str, content: tuple[Any]
+) -> None:
+    assert (
+        read({"image": "a.jpg", "conversations": turns(text, "Yes.")}).messages[0].content
+        == content
+    )
 
 
 def test_several_images_stand_where_their_placeholders_do() -> None:
-    record = {"image": ["a.jpg", "b.jpg"], "conversations": turns("<image>\n<image>\nWhat changed?", "The cup.")}
+    record = {
+        "image": ["a.jpg", "b.jpg"],
+        "conversations": turns("<image>\n<image>\nWhat changed?", "The cup."),
+    }
 
     found = read(record)
 
@@ -77,7 +94,10 @@ def test_an_image_in_a_later_turn_and_in_an_answer_stays_there() -> None:
 
 
 def test_images_without_any_placeholder_stand_before_the_first_question() -> None:
-    record = {"image": ["a.jpg", "b.jpg"], "conversations": [{"from": "system", "value": "S"}, *turns("Q", "A")]}
+    record = {
+        "image": ["a.jpg", "b.jpg"],
+        "conversations": [{"from": "system", "value": "S"}, *turns("Q", "A")],
+    }
 
     assert read(record).messages == (system("S"), user(Image(0), Image(1), "Q"), assistant("A"))
 
@@ -90,14 +110,22 @@ def test_an_image_placeholder_of_a_video_record_is_a_video() -> None:
 
 
 def test_images_and_videos_of_one_record_go_to_their_own_placeholders() -> None:
-    record = {"image": "a.jpg", "video": "a.mp4", "conversations": turns("<video> and <image>", "Yes.")}
+    record = {
+        "image": "a.jpg",
+        "video": "a.mp4",
+        "conversations": turns("<video> and <image>", "Yes."),
+    }
 
     assert read(record).messages[0].content == (Video(1), Text("and"), Image(0))
 
 
 def test_a_text_record_keeps_every_byte_and_every_field() -> None:
     said = turns("  Hi <video> \n", " Hello. ")
-    record = {"id": "x", "model": "", "conversations": [said[0], said[1] | {"text": "raw", "markdown": None}]}
+    record = {
+        "id": "x",
+        "model": "",
+        "conversations": [said[0], said[1] | {"text": "raw", "markdown": None}],
+    }
 
     found = read(record)
 
@@ -137,9 +165,18 @@ def test_a_record_without_id_is_named_after_its_file_and_number() -> None:
         ({"conversations": turns("Q", "A")[::-1]}, "role_order"),
         ({"conversations": turns("Q", "A")[:1] * 2 + turns("Q", "A")[1:]}, "role_order"),
         ({"conversations": turns("<image>\nQ", "A")}, "media_mismatch"),
-        ({"image": ["a.jpg", "b.jpg"], "conversations": turns("<image>\nQ", "A")}, "media_mismatch"),
-        ({"image": ["a.jpg", "b.jpg"], "conversations": turns("<image><image><image>", "A")}, "media_mismatch"),
-        ({"image": "a.jpg", "conversations": turns("<image>\nShow it", "It is:\n<image>")}, "media_mismatch"),
+        (
+            {"image": ["a.jpg", "b.jpg"], "conversations": turns("<image>\nQ", "A")},
+            "media_mismatch",
+        ),
+        (
+            {"image": ["a.jpg", "b.jpg"], "conversations": turns("<image><image><image>", "A")},
+            "media_mismatch",
+        ),
+        (
+            {"image": "a.jpg", "conversations": turns("<image>\nShow it", "It is:\n<image>")},
+            "media_mismatch",
+        ),
         ({"image": 7, "conversations": turns("Q", "A")}, "malformed"),
         ({"image": [7], "conversations": turns("Q", "A")}, "malformed"),
         ({"image": {"a": 1}, "conversations": turns("Q", "A")}, "malformed"),
@@ -178,8 +215,12 @@ def test_a_missing_image_is_looked_for_under_other_suffixes_and_in_other_edition
 def test_an_image_without_folder_is_found_in_coco_2014() -> None:
     record = Origin("detail_23k.json")
 
-    assert "train2014/COCO_train2014_000000000009.jpg" in LLAVA.candidates("000000000009.jpg", record)
-    assert "train2017/000000000009.jpg" in LLAVA.candidates("COCO_train2014_000000000009.jpg", record)
+    assert "train2014/COCO_train2014_000000000009.jpg" in LLAVA.candidates(
+        "000000000009.jpg", record
+    )
+    assert "train2017/000000000009.jpg" in LLAVA.candidates(
+        "COCO_train2014_000000000009.jpg", record
+    )
 
 
 def test_without_fallbacks_only_the_spelt_name_is_looked_for() -> None:
@@ -227,6 +268,8 @@ def test_each_field_of_a_turn_besides_what_it_says_is_kept_by_the_turns_number()
     said[1]["score"] = "1"
     said[2] |= {"a": "b", "c": "d"}
 
-    assert read({"id": "1", "conversations": said}).extra == {"turns": {"1": {"score": "1"}, "2": {"a": "b", "c": "d"}}}
+    assert read({"id": "1", "conversations": said}).extra == {
+        "turns": {"1": {"score": "1"}, "2": {"a": "b", "c": "d"}}
+    }
     said[2] = turns("Why?")[0]
     assert read({"id": "1", "conversations": said}).extra == {"turns": {"1": {"score": "1"}}}

@@ -17,8 +17,13 @@ from tests.reference import cases, files
 
 
 def read(*texts: str, **options: Any) -> Conversation:
-    turns = [{"from": ("user", "assistant")[index % 2], "value": text} for index, text in enumerate(texts)]
-    return make("qwen_vl", options).conversation(Record({"id": "1", "conversations": turns}, "a.json", 0, "1"))
+    turns = [
+        {"from": ("user", "assistant")[index % 2], "value": text}
+        for index, text in enumerate(texts)
+    ]
+    return make("qwen_vl", options).conversation(
+        Record({"id": "1", "conversations": turns}, "a.json", 0, "1")
+    )
 
 
 def content(text: str) -> tuple[Part, ...]:
@@ -37,14 +42,22 @@ def test_a_record_becomes_a_conversation() -> None:
     )
 
 
-@pytest.mark.parametrize("mark", ["Picture 1: <img>a</img>\n", "Picture 1:<img>a</img>\n", "<img>a</img>"])
+@pytest.mark.parametrize(
+    "mark", ["Picture 1: <img>a</img>\n", "Picture 1:<img>a</img>\n", "<img>a</img>"]
+)
 def test_every_spelling_of_the_mark_is_an_image(mark: str) -> None:
     assert read(f"{mark}Describe it:", "A.").messages[0].content == (Image(0), Text("Describe it:"))
-    assert read(f"Like {mark}this?", "A.").messages[0].content == (Text("Like "), Image(0), Text("this?"))
+    assert read(f"Like {mark}this?", "A.").messages[0].content == (
+        Text("Like "),
+        Image(0),
+        Text("this?"),
+    )
 
 
 def test_pictures_are_counted_over_the_whole_conversation() -> None:
-    found = read("Picture 1: <img>a</img>\nQ", "A", "Picture 2: <img>b</img>\nR", "<box>(1,2),(3,4)</box>")
+    found = read(
+        "Picture 1: <img>a</img>\nQ", "A", "Picture 2: <img>b</img>\nR", "<box>(1,2),(3,4)</box>"
+    )
 
     assert found.messages[2].content == (Image(1), Text("R"))
     assert found.messages[3].content == (Region("", ((0.001, 0.002, 0.003, 0.004),), 1),)
@@ -61,11 +74,22 @@ def test_a_box_after_a_picture_that_is_shown_again_speaks_of_that_picture() -> N
     box = "<box>(1,2),(3,4)</box>"
     shown = [f"Picture {number}: <img>{number}.png</img>\n" for number in (1, 2, 3)]
     found = read(
-        "".join(shown), f"{shown[0]}here {box}", f"{box}?", f"{box}{shown[1]}{box}{shown[2]}<ref>it</ref>{box}{box}"
+        "".join(shown),
+        f"{shown[0]}here {box}",
+        f"{box}?",
+        f"{box}{shown[1]}{box}{shown[2]}<ref>it</ref>{box}{box}",
     )
 
-    regions = [part for message in found.messages for part in message.content if isinstance(part, Region)]
-    assert [(region.media, len(region.boxes)) for region in regions] == [(0, 1), (0, 1), (0, 1), (1, 1), (2, 2)]
+    regions = [
+        part for message in found.messages for part in message.content if isinstance(part, Region)
+    ]
+    assert [(region.media, len(region.boxes)) for region in regions] == [
+        (0, 1),
+        (0, 1),
+        (0, 1),
+        (1, 1),
+        (2, 2),
+    ]
     assert len(found.media) == 3
 
 
@@ -80,7 +104,10 @@ def test_phrases_and_boxes_become_regions_and_the_words_between_stay() -> None:
     )
 
 
-@given(st.lists(st.integers(0, 999), min_size=2, max_size=2), st.lists(st.integers(0, 999), min_size=2, max_size=2))
+@given(
+    st.lists(st.integers(0, 999), min_size=2, max_size=2),
+    st.lists(st.integers(0, 999), min_size=2, max_size=2),
+)
 def test_every_box_on_the_grid_is_written_back_as_it_was(x: list[int], y: list[int]) -> None:
     (x1, x2), (y1, y2) = sorted(x), sorted(y)
     (region,) = content(f"<box>({x1},{y1}),({x2},{y2})</box>")
@@ -93,7 +120,9 @@ def test_both_ends_of_both_grids_are_kept() -> None:
     ends = "<box>(0,0),(999,999)</box>"
 
     assert content(ends) == (Region("", ((0, 0, 0.999, 0.999),)),)
-    assert read("<img>a</img>Q", ends, grid="999").messages[1].content == (Region("", ((0, 0, 1, 1),)),)
+    assert read("<img>a</img>Q", ends, grid="999").messages[1].content == (
+        Region("", ((0, 0, 1, 1),)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +195,9 @@ def test_boxes_that_the_original_refuses_are_refused(golden: Path) -> None:
 def test_converted_coco_records_read_as_proposed(golden: Path) -> None:
     """LLaVA's detail_23k through our ``llava`` format gives what Qwen-VL should have been given."""
     llava, beside = make("llava"), ("existing_images.json", "input.json")
-    for folder in [path.parent for path in files(golden, "data_convert/proposal_output.json", *beside)]:
+    for folder in [
+        path.parent for path in files(golden, "data_convert/proposal_output.json", *beside)
+    ]:
         existing = set(json.loads((folder / "existing_images.json").read_text()))
         proposal = json.loads((folder / "proposal_output.json").read_text())
         kept = {record["id"]: record["conversations"] for record in proposal["kept"]}
@@ -179,7 +210,12 @@ def test_converted_coco_records_read_as_proposed(golden: Path) -> None:
                 continue
             found = llava.conversation(record)
             place = next(
-                (path for path in llava.candidates(value["image"], Origin(record.file)) if path in existing), None
+                (
+                    path
+                    for path in llava.candidates(value["image"], Origin(record.file))
+                    if path in existing
+                ),
+                None,
             )
 
             assert (place is None) == (refused.get(value["id"]) == "missing_image")

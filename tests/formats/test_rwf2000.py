@@ -30,7 +30,9 @@ def lay(root: Path, *paths: str) -> Path:
 
 def conversations(root: Path, **options: Any) -> list[Conversation]:
     reader = registry.get("rwf2000")(**options)
-    return [reader.conversation(item) for item in reader.records([root]) if isinstance(item, Record)]
+    return [
+        reader.conversation(item) for item in reader.records([root]) if isinstance(item, Record)
+    ]
 
 
 def rejects(root: Path) -> list[Reject]:
@@ -47,12 +49,19 @@ def test_a_clip_becomes_a_question_about_a_video(tmp_path: Path) -> None:
             (Media("video", "train/Fight/0_DzLlklZa0_3.avi"),),
             "rwf2000",
             "train",
-            {"label": "Fight", "source_id": "0_DzLlklZa0", "clip_index": 3, "name": "0_DzLlklZa0_3.avi"},
+            {
+                "label": "Fight",
+                "source_id": "0_DzLlklZa0",
+                "clip_index": 3,
+                "name": "0_DzLlklZa0_3.avi",
+            },
         )
     ]
 
 
-def test_every_path_of_the_reference_is_taken_or_refused_as_it_says(golden: Path, tmp_path: Path) -> None:
+def test_every_path_of_the_reference_is_taken_or_refused_as_it_says(
+    golden: Path, tmp_path: Path
+) -> None:
     for number, file in enumerate(files(golden, "rwf2000_paths.json")):
         for index, case in enumerate(json.loads(file.read_text())):
             name = case["path"]
@@ -70,7 +79,10 @@ def test_every_path_of_the_reference_is_taken_or_refused_as_it_says(golden: Path
                 (one,) = found
                 assert one.messages[-1].text == case["response"]
                 assert (one.split, one.extra["label"]) == (case["split"], case["label"])
-                assert (one.extra["source_id"], one.extra["clip_index"]) == (case["source_id"], case["clip_index"])
+                assert (one.extra["source_id"], one.extra["clip_index"]) == (
+                    case["source_id"],
+                    case["clip_index"],
+                )
 
 
 HOSTILE = [
@@ -101,7 +113,11 @@ def test_hostile_names_are_kept_as_they_are(tmp_path: Path) -> None:
     assert rejects(tmp_path) == []
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1, max_size=60))
+@given(
+    st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1, max_size=60
+    )
+)
 @settings(max_examples=100)
 def test_any_name_that_a_file_may_have_is_kept(tmp_path_factory: Any, name: str) -> None:
     root = tmp_path_factory.mktemp("rwf")
@@ -136,11 +152,20 @@ def test_links_that_lead_back_do_not_hang(tmp_path: Path) -> None:
     (tmp_path / "train" / "Fight" / "self").symlink_to(".", target_is_directory=True)
     (tmp_path / "val").symlink_to("train", target_is_directory=True)
 
-    assert [one.id for one in conversations(tmp_path)] == ["train/Fight/a_1.avi", "val/Fight/a_1.avi"]
+    assert [one.id for one in conversations(tmp_path)] == [
+        "train/Fight/a_1.avi",
+        "val/Fight/a_1.avi",
+    ]
 
 
 def test_what_is_no_clip_in_a_class_folder_is_a_reject(tmp_path: Path) -> None:
-    lay(tmp_path, "train/Fight/readme.txt", "train/Fight/._a_1.avi", "train/Fight/a_1.avi", "train/Fight/noise")
+    lay(
+        tmp_path,
+        "train/Fight/readme.txt",
+        "train/Fight/._a_1.avi",
+        "train/Fight/a_1.avi",
+        "train/Fight/noise",
+    )
 
     assert [(Path(found.file).name, found.reason.value) for found in rejects(tmp_path)] == [
         ("._a_1.avi", "unsupported_media"),
@@ -149,15 +174,21 @@ def test_what_is_no_clip_in_a_class_folder_is_a_reject(tmp_path: Path) -> None:
     ]
 
 
-def test_files_of_operating_systems_and_files_beside_the_tree_are_passed_over(tmp_path: Path) -> None:
+def test_files_of_operating_systems_and_files_beside_the_tree_are_passed_over(
+    tmp_path: Path,
+) -> None:
     lay(tmp_path, "README.md", "train/list.txt", "train/Fight/Thumbs.db", "train/Fight/.DS_Store")
     lay(tmp_path, "__MACOSX/train/Fight/._a_1.avi", "train/Fight/a_1.avi")
 
     assert (len(conversations(tmp_path)), rejects(tmp_path)) == (1, [])
 
 
-@pytest.mark.parametrize("path", ["train/Other/x_1.avi", "train/x_1.avi", "Fight/x_1.avi", "train/Val_Fight/x_1.avi"])
-def test_a_clip_whose_folders_do_not_tell_class_and_split_is_a_reject(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["train/Other/x_1.avi", "train/x_1.avi", "Fight/x_1.avi", "train/Val_Fight/x_1.avi"]
+)
+def test_a_clip_whose_folders_do_not_tell_class_and_split_is_a_reject(
+    tmp_path: Path, path: str
+) -> None:
     (found,) = rejects(lay(tmp_path, path))
 
     assert (found.reason.value, found.id) == ("malformed", path)
@@ -165,7 +196,10 @@ def test_a_clip_whose_folders_do_not_tell_class_and_split_is_a_reject(tmp_path: 
 
 def test_the_label_comes_from_the_folder_and_never_from_the_name(tmp_path: Path) -> None:
     lay(
-        tmp_path, "train/NonFight/Fight_clip_2.avi", "val/val_Fight/NonFight_1.avi", "train/Train_NonFight/valley_1.avi"
+        tmp_path,
+        "train/NonFight/Fight_clip_2.avi",
+        "val/val_Fight/NonFight_1.avi",
+        "train/Train_NonFight/valley_1.avi",
     )
 
     assert [(one.split, one.messages[1].text) for one in conversations(tmp_path)] == [
@@ -186,7 +220,11 @@ def test_the_source_may_be_one_split(tmp_path: Path) -> None:
 def test_several_sources_share_one_root(tmp_path: Path) -> None:
     lay(tmp_path, "a/train/Fight/x_1.avi", "b/train/Fight/x_1.avi")
 
-    found = [item.id for item in RWF.records([tmp_path / "a", tmp_path / "b"]) if isinstance(item, Record)]
+    found = [
+        item.id
+        for item in RWF.records([tmp_path / "a", tmp_path / "b"])
+        if isinstance(item, Record)
+    ]
 
     assert found == ["a/train/Fight/x_1.avi", "b/train/Fight/x_1.avi"]
 

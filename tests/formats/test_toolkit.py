@@ -14,7 +14,11 @@ import pytest
 import mmdata.formats
 from mmdata.formats import registry, toolkit
 
-PRIVATE = [f"mmdata.formats.{m.name}" for m in pkgutil.iter_modules(mmdata.formats.__path__) if m.name.startswith("_")]
+PRIVATE = [
+    f"mmdata.formats.{m.name}"
+    for m in pkgutil.iter_modules(mmdata.formats.__path__)
+    if m.name.startswith("_")
+]
 
 
 def test_everything_in_the_toolkit_is_documented() -> None:
@@ -44,7 +48,12 @@ def test_the_toolkit_is_no_format() -> None:
     assert "toolkit" not in registry.names()
 
 
-OTHERS = {"mmdata.formats._llava_flat", "mmdata.formats._plain", "mmdata.formats._detect", "mmdata.formats._batches"}
+OTHERS = {
+    "mmdata.formats._llava_flat",
+    "mmdata.formats._plain",
+    "mmdata.formats._detect",
+    "mmdata.formats._batches",
+}
 """Private modules that are not what formats in general are made of."""
 
 

@@ -38,8 +38,13 @@ def test_a_caption_becomes_a_question_about_a_video() -> None:
 
 
 def test_options_of_a_multiple_choice_question_stay_byte_for_byte() -> None:
-    question = "What next?\nOptions:\nA. Sleep\nB. Run\nPlease provide your answer by stating the letter."
-    turns = [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": "A. Sleep"}]
+    question = (
+        "What next?\nOptions:\nA. Sleep\nB. Run\nPlease provide your answer by stating the letter."
+    )
+    turns = [
+        {"from": "human", "value": f"<image>\n{question}"},
+        {"from": "gpt", "value": "A. Sleep"},
+    ]
 
     found = VIDEO178K.conversation(Record(caption(conversations=turns), "x.json", 0, "RW587"))
 
@@ -69,12 +74,17 @@ def test_a_folder_of_frames_is_a_video_too() -> None:
 def test_several_buckets_are_read_at_once(tmp_path: Path) -> None:
     for bucket in ("0_30_s_academic_v0_1", "1_2_m_nextqa"):
         (tmp_path / bucket).mkdir()
-        (tmp_path / bucket / f"{bucket}_cap_processed.json").write_text(json.dumps([caption(data_source=bucket)]))
+        (tmp_path / bucket / f"{bucket}_cap_processed.json").write_text(
+            json.dumps([caption(data_source=bucket)])
+        )
 
     found = [item for item in VIDEO178K.records([tmp_path]) if isinstance(item, Record)]
 
     assert [item.value["data_source"] for item in found] == ["0_30_s_academic_v0_1", "1_2_m_nextqa"]
-    assert VIDEO178K.media_root([tmp_path / "0_30_s_academic_v0_1", tmp_path / "1_2_m_nextqa"]) == tmp_path
+    assert (
+        VIDEO178K.media_root([tmp_path / "0_30_s_academic_v0_1", tmp_path / "1_2_m_nextqa"])
+        == tmp_path
+    )
 
 
 def test_what_mindformers_loses_is_a_row_or_a_reject_here(golden: Path, tmp_path: Path) -> None:

@@ -18,11 +18,19 @@ READER = registry.get("videochatgpt")()
 def read(tmp_path: Path, *rows: Any) -> list[Conversation]:
     file = tmp_path / "rows.json"
     file.write_text(json.dumps(rows))
-    return [READER.conversation(item) for item in READER.records([file]) if isinstance(item, Record)]
+    return [
+        READER.conversation(item) for item in READER.records([file]) if isinstance(item, Record)
+    ]
 
 
 def test_a_row_becomes_a_question_about_a_video(tmp_path: Path) -> None:
-    row = {"video_name": "v_abc", "question": "What?", "question_1": "None", "question_2": None, "answer": "That."}
+    row = {
+        "video_name": "v_abc",
+        "question": "What?",
+        "question_1": "None",
+        "question_2": None,
+        "answer": "That.",
+    }
 
     assert read(tmp_path, row) == [
         Conversation(
@@ -37,7 +45,14 @@ def test_a_row_becomes_a_question_about_a_video(tmp_path: Path) -> None:
 
 def test_paraphrases_become_two_conversations_of_one_group(tmp_path: Path) -> None:
     single = {"video_name": "v", "question": "Q?", "answer": "A."}
-    double = {"video_name": "v", "question": "None", "question_1": "Q1?", "question_2": "Q2?", "answer": "A.", "n": 1}
+    double = {
+        "video_name": "v",
+        "question": "None",
+        "question_1": "Q1?",
+        "question_2": "Q2?",
+        "answer": "A.",
+        "n": 1,
+    }
 
     found = read(tmp_path, single, double, single)
 
@@ -50,7 +65,13 @@ def test_paraphrases_become_two_conversations_of_one_group(tmp_path: Path) -> No
 
 
 def test_a_rows_own_group_is_kept_beside_ours(tmp_path: Path) -> None:
-    row = {"video_name": "v", "question_1": "Q1?", "question_2": "Q2?", "answer": "A.", "group": "g"}
+    row = {
+        "video_name": "v",
+        "question_1": "Q1?",
+        "question_2": "Q2?",
+        "answer": "A.",
+        "group": "g",
+    }
 
     assert read(tmp_path, row)[0].extra == {"group": "g", "group#2": 0, "asked_as": "question_1"}
 
@@ -62,7 +83,13 @@ def test_broken_rows_keep_their_place_in_the_count(tmp_path: Path) -> None:
 
     found = list(READER.records([file]))
 
-    assert [item.record if isinstance(item, Reject) else item.number for item in found] == [0, 1, 2, 3, 4]
+    assert [item.record if isinstance(item, Reject) else item.number for item in found] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
     assert isinstance(found[2], Reject)
 
 

@@ -24,16 +24,24 @@ def test_sequences_are_those_of_the_original(golden: Path, fixtures: Path) -> No
     for case, conversation in _cases(golden):
         if case["template"] == _MINDFORMERS:
             continue
-        template = CogVLM2Video(tokenizer=published("llama3", fixtures), dialect=case["template"], frames="every:1")
+        template = CogVLM2Video(
+            tokenizer=published("llama3", fixtures), dialect=case["template"], frames="every:1"
+        )
 
-        found = template.prompt(conversation) if case["answer"] is None else template.encode(conversation)
+        found = (
+            template.prompt(conversation)
+            if case["answer"] is None
+            else template.encode(conversation)
+        )
 
         assert len(found) == case["length"]
         assert found.input_ids.tolist() == case["input_ids"], case["id"]
         assert found.position_ids.tolist() == case["position_ids"], case["id"]
         assert found.token_types is not None
         assert found.token_types.tolist() == unrolled(case["token_type_ids_rle"]), case["id"]
-        wanted = [IGNORE] * len(found) if case["labels_rle"] is None else unrolled(case["labels_rle"])
+        wanted = (
+            [IGNORE] * len(found) if case["labels_rle"] is None else unrolled(case["labels_rle"])
+        )
         assert found.labels.tolist() == wanted, case["id"]
 
 
@@ -41,7 +49,9 @@ def test_sequences_are_those_of_mindformers(golden: Path, fixtures: Path) -> Non
     for case, conversation in _cases(golden):
         if case["template"] != _MINDFORMERS:
             continue
-        template = CogVLM2Video(tokenizer=published("llama3", fixtures), frames="every:1", compat="mindformers")
+        template = CogVLM2Video(
+            tokenizer=published("llama3", fixtures), frames="every:1", compat="mindformers"
+        )
 
         found = template.encode(conversation)
 
@@ -57,7 +67,9 @@ def _cases(golden: Path) -> Iterator[tuple[dict[str, Any], Conversation]]:
     for case in cases(golden / "cogvlm2_video", "token_sequences.json"):
         turns = [turn for pair in case["history"] for turn in pair]
         texts = [*turns, case["query"], *([] if case["answer"] is None else [case["answer"]])]
-        messages = [(assistant if number % 2 else user)(Text(text)) for number, text in enumerate(texts)]
+        messages = [
+            (assistant if number % 2 else user)(Text(text)) for number, text in enumerate(texts)
+        ]
         media: list[Media] = []
         if case["num_frames"]:
             times = tuple(number * _SECOND_PER_FRAME for number in range(case["num_frames"]))
@@ -73,7 +85,9 @@ def test_positions_of_the_small_references_follow_from_their_token_types(golden:
         if not {"token_type_ids", "position_ids"} <= set(stored):
             continue
         for types, positions in zip(stored["token_type_ids"], stored["position_ids"], strict=True):
-            length = len(np.trim_zeros(np.diff(positions), "b")) + 1  # padding keeps the last position
+            length = (
+                len(np.trim_zeros(np.diff(positions), "b")) + 1
+            )  # padding keeps the last position
             found = frame_positions(len(types), _slots(types.tolist()))
             assert found[:length].tolist() == positions[:length].tolist(), file
 

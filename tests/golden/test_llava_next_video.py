@@ -26,10 +26,14 @@ _VARIANTS = re.compile(r"(?P<dialect>.+?)(?:_llama2tok)?_legacy_(?P<legacy>true|
 
 
 def _template(fixtures: Path, variant: str, **options: Any) -> LlavaNextVideo:
-    """Return the template that a variant of the reference file names, such as ``vicuna_v1_legacy_true``."""
+    """Return the template that a variant of the reference file names, such as
+    ``vicuna_v1_legacy_true``.
+    """
     if variant.startswith("qwen"):
         return LlavaNextVideo(
-            tokenizer=_Qwen(published("qwen", fixtures)), dialect=cast("DialectName", variant), **options
+            tokenizer=_Qwen(published("qwen", fixtures)),
+            dialect=cast("DialectName", variant),
+            **options,
         )
     if variant.startswith("llava15"):
         options = {"placement": "llava_1_5", **options}
@@ -37,11 +41,15 @@ def _template(fixtures: Path, variant: str, **options: Any) -> LlavaNextVideo:
     named = _VARIANTS.fullmatch(variant)
     assert named, variant
     tokenizer = published("llama2", fixtures, legacy=named["legacy"] == "true")
-    return LlavaNextVideo(tokenizer=tokenizer, dialect=cast("DialectName", named["dialect"]), **options)
+    return LlavaNextVideo(
+        tokenizer=tokenizer, dialect=cast("DialectName", named["dialect"]), **options
+    )
 
 
 class _Qwen:
-    """The Qwen vocabulary with ``<image>`` after its first three control tokens, as the reference run had it."""
+    """The Qwen vocabulary with ``<image>`` after its first three control tokens, as the reference
+    run had it.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -61,12 +69,19 @@ def test_ids_and_labels_are_those_of_llava(golden: Path, fixtures: Path) -> None
             assert ids == wanted["input_ids"], (case["name"], variant)
         if "warning" not in wanted:  # else the original masks the whole sample
             slots = np.array(ids) == _PLACEHOLDER
-            assert np.array_equal(trained, np.array(unrolled(wanted["labels_rle"])) & ~slots), (case["name"], variant)
+            assert np.array_equal(trained, np.array(unrolled(wanted["labels_rle"])) & ~slots), (
+                case["name"],
+                variant,
+            )
 
 
 def test_separators_of_ours_make_the_text_of_the_source(golden: Path, fixtures: Path) -> None:
     for case, variant, wanted, conversation in _cases(golden, fixtures):
-        if not all(row["value"].startswith("<image>\n") for row in case["conversations"] if "<image>" in row["value"]):
+        if not all(
+            row["value"].startswith("<image>\n")
+            for row in case["conversations"]
+            if "<image>" in row["value"]
+        ):
             continue
         stripped = Conversation(
             "golden",
@@ -90,7 +105,10 @@ def test_texts_are_those_of_llava(golden: Path, fixtures: Path) -> None:
             if all(message.text or message.content[1:] for message in conversation.messages):
                 template = _template(fixtures, f"{dialect}_legacy_true", separator="")
                 written = template.text(conversation)
-                assert written.removesuffix("ASSISTANT:").rstrip() == text.rstrip(), (case["name"], dialect)
+                assert written.removesuffix("ASSISTANT:").rstrip() == text.rstrip(), (
+                    case["name"],
+                    dialect,
+                )
 
 
 def test_prompts_are_those_of_llava(golden: Path, fixtures: Path) -> None:
@@ -103,7 +121,9 @@ def test_prompts_are_those_of_llava(golden: Path, fixtures: Path) -> None:
                 assert _collapsed(found)[0] == wanted, name
             elif name not in ("question", "plain"):  # plain throws the question away in training
                 tokenizer = published("llama2", fixtures)
-                assert LlavaNextVideo(tokenizer=tokenizer, dialect=name).text(conversation) == wanted, name
+                assert (
+                    LlavaNextVideo(tokenizer=tokenizer, dialect=name).text(conversation) == wanted
+                ), name
 
 
 def test_a_sample_is_cut_where_the_original_cuts_it(golden: Path, fixtures: Path) -> None:
@@ -132,13 +152,18 @@ def test_ids_and_labels_are_those_of_mindformers(golden: Path, fixtures: Path) -
                 continue
             tokenizer = published("llama2", fixtures, legacy=name == "legacy_true")
             template = LlavaNextVideo(tokenizer=tokenizer, separator="", compat="mindformers")
-            if not _reads_as_text(conversation, template) or conversation.messages[-1].role == "user":
+            if (
+                not _reads_as_text(conversation, template)
+                or conversation.messages[-1].role == "user"
+            ):
                 continue
             found = template.encode(conversation)
 
             ids, _ = _collapsed(found)
             placeholder, context = tokenizer.special["<image>"], case["context_length"]
-            kept = slice(None) if case["has_media"] else slice(len(ids))  # MindFormers adds an empty picture to text
+            kept = (
+                slice(None) if case["has_media"] else slice(len(ids))
+            )  # MindFormers adds an empty picture to text
             collapsed = _runs_collapsed(unrolled(wanted["input_ids_rle"]), placeholder, context)
             assert collapsed[kept] == ids, (case["name"], name)
             if "warning" not in wanted:  # else the original masks the whole sample
@@ -151,9 +176,13 @@ def test_texts_are_those_of_the_chat_template_of_transformers(golden: Path, fixt
     template = LlavaNextVideo(tokenizer=published("llama2", fixtures), dialect="hf_chat", system="")
     for case in _cases_of(golden, "hf_chat_template.json"):
         conversation = _from_messages(case["messages"])
-        written = template.text(conversation).replace("<video>\n", "")  # which that template leaves out
+        written = template.text(conversation).replace(
+            "<video>\n", ""
+        )  # which that template leaves out
 
-        assert (written if case["add_generation_prompt"] else written.removesuffix("ASSISTANT:")) == case["text"]
+        assert (
+            written if case["add_generation_prompt"] else written.removesuffix("ASSISTANT:")
+        ) == case["text"]
 
 
 def test_images_have_as_many_slots_as_features(golden: Path, fixtures: Path) -> None:
@@ -166,12 +195,16 @@ def test_images_have_as_many_slots_as_features(golden: Path, fixtures: Path) -> 
         )
         for row in config["rows"]:
             picture = Media("image", "any", width=row["w"], height=row["h"])
-            found = template.encode(Conversation("golden", (user(Image(0), "?"), assistant("!")), (picture,)))
+            found = template.encode(
+                Conversation("golden", (user(Image(0), "?"), assistant("!")), (picture,))
+            )
             assert [slot.length for slot in found.slots] == [row["image_tokens"]], row
 
 
 def test_videos_have_as_many_slots_as_features(golden: Path, fixtures: Path) -> None:
-    for file in files(golden / "llava_next_video", "video_pool_newline.json", "video_pool_newline.npz"):
+    for file in files(
+        golden / "llava_next_video", "video_pool_newline.json", "video_pool_newline.npz"
+    ):
         pooled = arrays(file.with_suffix(".npz"))
         for case in read(file):
             _check_slots_of_a_video(case, pooled[f"{case['case']}/x"], fixtures)
@@ -191,10 +224,14 @@ def _check_slots_of_a_video(case: dict[str, Any], features: Any, fixtures: Path)
             stride=case["stride"],
             video_newline=newline,
         )
-        assert [slot.length for slot in template.encode(conversation).slots] == [case[newline]], case
+        assert [slot.length for slot in template.encode(conversation).slots] == [case[newline]], (
+            case
+        )
 
 
-def test_the_time_instruction_is_that_of_the_original_where_its_times_are_true(golden: Path, fixtures: Path) -> None:
+def test_the_time_instruction_is_that_of_the_original_where_its_times_are_true(
+    golden: Path, fixtures: Path
+) -> None:
     for case in _cases_of(golden, "frame_sampling.json", "video_file"):
         wanted = case["llava_next_decord"] or {}
         count, fps = case["total_frames"], case["fps"]
@@ -219,8 +256,12 @@ def _cases_of(golden: Path, name: str, section: str | None = None) -> list[Any]:
     return cases(golden / "llava_next_video", name, section)
 
 
-def _cases(golden: Path, fixtures: Path) -> Iterator[tuple[dict[str, Any], str, dict[str, Any], Conversation]]:
-    """Give every case and variant with ids that this family can express and that the original reads as text."""
+def _cases(
+    golden: Path, fixtures: Path
+) -> Iterator[tuple[dict[str, Any], str, dict[str, Any], Conversation]]:
+    """Give every case and variant with ids that this family can express and that the original reads
+    as text.
+    """
     for case in _cases_of(golden, "prompts.json", "cases"):
         conversation = _conversation(case["conversations"])
         for variant, wanted in case.items():
@@ -233,10 +274,15 @@ def _cases(golden: Path, fixtures: Path) -> Iterator[tuple[dict[str, Any], str, 
 def _reads_as_text(conversation: Conversation, template: LlavaNextVideo) -> bool:
     """Say whether the original reads every text as text, and closes every turn.
 
-    It reads the names of control tokens in text as these tokens, and gives empty answers no ``</s>``, by which rounds
-    are told apart in some dialects.
+    It reads the names of control tokens in text as these tokens, and gives empty answers no
+    ``</s>``, by which rounds are told apart in some dialects.
     """
-    texts = [part.text for message in conversation.messages for part in message.content if isinstance(part, Text)]
+    texts = [
+        part.text
+        for message in conversation.messages
+        for part in message.content
+        if isinstance(part, Text)
+    ]
     closed = all(texts) or template.tokenizer.special.get("</s>") not in template.stop_ids
     return closed and not any(mark in text for text in texts for mark in template.tokenizer.special)
 
@@ -287,10 +333,14 @@ def _from_messages(rows: list[dict[str, Any]]) -> Conversation:
             if element["type"] == "text":
                 content.append(Text(element["text"]))
             else:
-                media.append(Media(element["type"], "any", width=_SIDE, height=_SIDE, num_frames=1, fps=1.0))
+                media.append(
+                    Media(element["type"], "any", width=_SIDE, height=_SIDE, num_frames=1, fps=1.0)
+                )
                 part = Image if element["type"] == "image" else Video
                 content.append(part(len(media) - 1))
-        messages.append({"user": user, "assistant": assistant, "system": system}[row["role"]](*content))
+        messages.append(
+            {"user": user, "assistant": assistant, "system": system}[row["role"]](*content)
+        )
     return Conversation("golden", tuple(messages), tuple(media))
 
 

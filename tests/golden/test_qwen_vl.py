@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 from mmdata.errors import TokenError
-from mmdata.schema import Conversation, Image, Media, Message, Part, Region, Text, assistant, system, user
+from mmdata.schema import (
+    Conversation,
+    Image,
+    Media,
+    Message,
+    Part,
+    Region,
+    Text,
+    assistant,
+    system,
+    user,
+)
 from mmdata.templates import IGNORE
 from mmdata.templates.qwen_vl import QwenVL
 from mmdata.templates.qwen_vl._markup import decode_spans, encode_spans, parts
@@ -53,20 +64,28 @@ def test_what_the_original_refuses_is_refused(golden: Path, tokenizer: TiktokenT
             encode_spans(tokenizer, case["text"])
 
 
-def test_training_ids_and_labels_are_those_of_finetune_py(golden: Path, tokenizer: TiktokenTokenizer) -> None:
+def test_training_ids_and_labels_are_those_of_finetune_py(
+    golden: Path, tokenizer: TiktokenTokenizer
+) -> None:
     for case in cases(golden / "qwen_vl", "preprocess.json"):
-        template = QwenVL(tokenizer=tokenizer, system=case["system"], span="path", last_image="stay")
+        template = QwenVL(
+            tokenizer=tokenizer, system=case["system"], span="path", last_image="stay"
+        )
 
         for sample, reader in _readings(case["conversations"], template):
             _same_up_to_the_limit(case, sample, reader, case["max_len"])
 
 
-def test_training_ids_and_labels_are_those_of_mindformers(golden: Path, tokenizer: TiktokenTokenizer) -> None:
+def test_training_ids_and_labels_are_those_of_mindformers(
+    golden: Path, tokenizer: TiktokenTokenizer
+) -> None:
     for case in cases(golden / "qwen_vl", "train_transform.json"):
         config = case["config"]
         if case["conversations"][0]["from"] == config.get("assistant_role_name", "assistant"):
             continue  # no conversation begins with an answer; MindFormers keeps such turns
-        template = QwenVL(tokenizer=tokenizer, compat="mindformers", last_image="stay", **_options(config))
+        template = QwenVL(
+            tokenizer=tokenizer, compat="mindformers", last_image="stay", **_options(config)
+        )
 
         for sample, reader in _readings(case["conversations"], template):
             _same_up_to_the_limit(case, sample, reader, case["ids_shape"][0])
@@ -93,7 +112,9 @@ def test_prompts_are_those_of_make_context(golden: Path, tokenizer: TiktokenToke
         assert found.input_ids.tolist() == unrolled(case["ids"])
 
 
-def test_prompts_are_those_of_mindformers_prediction(golden: Path, tokenizer: TiktokenTokenizer) -> None:
+def test_prompts_are_those_of_mindformers_prediction(
+    golden: Path, tokenizer: TiktokenTokenizer
+) -> None:
     template = QwenVL(tokenizer=tokenizer, layout="raw")
     for case in cases(golden / "qwen_vl", "predict_prompt.json"):
         found = template.prompt(_from_list(case["query"]))
@@ -102,8 +123,12 @@ def test_prompts_are_those_of_mindformers_prediction(golden: Path, tokenizer: Ti
         assert [[0, slot.start, slot.stop - 1] for slot in found.slots] == case["img_pos_ranges"]
 
 
-def test_lists_of_parts_read_as_from_list_format_writes_them(golden: Path, tokenizer: TiktokenTokenizer) -> None:
-    template = QwenVL(tokenizer=tokenizer, layout="raw", span="path", picture="Picture {number}:{image}\n")
+def test_lists_of_parts_read_as_from_list_format_writes_them(
+    golden: Path, tokenizer: TiktokenTokenizer
+) -> None:
+    template = QwenVL(
+        tokenizer=tokenizer, layout="raw", span="path", picture="Picture {number}:{image}\n"
+    )
     for case in cases(golden / "qwen_vl", "list_format.json", "from_list"):
         found = template.prompt(_from_list(case["list"]))
 
@@ -115,7 +140,11 @@ def test_boxes_in_answers_are_those_of_the_original(golden: Path) -> None:
     for case in cases(golden / "qwen_vl", "list_format.json", "to_list"):
         found = [part for part in parts(case["text"], grid) if isinstance(part, Region)]
         boxes = [[grid.to_grid(value) for value in box] for region in found for box in region.boxes]
-        phrases = [text for region in found for text in [region.text.strip(), *[""] * (len(region.boxes) - 1)]]
+        phrases = [
+            text
+            for region in found
+            for text in [region.text.strip(), *[""] * (len(region.boxes) - 1)]
+        ]
         wanted = [box for box in case.get("boxes", []) if _in_order(box["box"])]
 
         assert boxes == [box["box"] for box in wanted]
@@ -125,7 +154,9 @@ def test_boxes_in_answers_are_those_of_the_original(golden: Path) -> None:
 def test_boxes_are_written_as_the_formulas_say(golden: Path) -> None:
     for case in cases(golden / "qwen_vl", "boxes.json"):
         sides = [case["width"], case["height"]] * 2
-        fractions = [min(max(value / side, 0), 1) for value, side in zip(case["xyxy"], sides, strict=True)]
+        fractions = [
+            min(max(value / side, 0), 1) for value, side in zip(case["xyxy"], sides, strict=True)
+        ]
         region = Region("", ((fractions[0], fractions[1], fractions[2], fractions[3]),))
 
         assert f"<box>{GRIDS['floor_1000'].box_text(region.boxes[0])}</box>" == case["text"]
@@ -160,7 +191,9 @@ def _conversation(
     return Conversation("golden", tuple(messages), tuple(media))
 
 
-def _parts(value: str, media: list[Media], pattern: re.Pattern[str], grounded: bool) -> Iterator[Part]:
+def _parts(
+    value: str, media: list[Media], pattern: re.Pattern[str], grounded: bool
+) -> Iterator[Part]:
     for number, piece in enumerate(pattern.split(value)):
         if number % 2:
             media.append(Media("image", piece))
@@ -185,19 +218,31 @@ def _from_list(elements: list[dict[str, Any]]) -> Conversation:
     return Conversation("golden", (user(*content),), tuple(media))
 
 
-def _readings(rows: list[dict[str, str]], template: QwenVL) -> Iterator[tuple[Conversation, QwenVL]]:
-    """Give the conversation with boxes in its text, read as the original does, and with regions, read as we do."""
+def _readings(
+    rows: list[dict[str, str]], template: QwenVL
+) -> Iterator[tuple[Conversation, QwenVL]]:
+    """Give the conversation with boxes in its text, read as the original does, and with regions,
+    read as we do.
+    """
     yield _conversation(rows, grounded=False), replace(template, marks="all")
     ours = _conversation(rows)
-    if not any(name in message.text for message in ours.messages for name in template.tokenizer.special):
+    if not any(
+        name in message.text for message in ours.messages for name in template.tokenizer.special
+    ):
         yield ours, template
 
 
-def _same_up_to_the_limit(case: dict[str, Any], sample: Conversation, template: QwenVL, limit: int) -> None:
+def _same_up_to_the_limit(
+    case: dict[str, Any], sample: Conversation, template: QwenVL, limit: int
+) -> None:
     found = template.encode(sample)
     room = limit - len(found)
-    assert (found.input_ids.tolist() + [template.pad_id] * room)[:limit] == unrolled(case["input_ids"]), case["name"]
-    assert (found.labels.tolist() + [IGNORE] * room)[:limit] == unrolled(case["labels"]), case["name"]
+    assert (found.input_ids.tolist() + [template.pad_id] * room)[:limit] == unrolled(
+        case["input_ids"]
+    ), case["name"]
+    assert (found.labels.tolist() + [IGNORE] * room)[:limit] == unrolled(case["labels"]), case[
+        "name"
+    ]
     answers = replace(template, labels="answers").encode(sample).labels
     if (answers[:limit] == IGNORE).all() and (answers != IGNORE).any():
         return  # nothing to learn is before the limit, such samples are dropped

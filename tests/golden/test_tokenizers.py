@@ -33,14 +33,20 @@ def test_chatglm_ids_are_those_of_the_reference(golden: Path, fixtures: Path) ->
 def test_qwen_special_ids_are_those_of_the_reference(golden: Path, fixtures: Path) -> None:
     tokenizer = published("qwen", fixtures)
     told = [read(path) for path in files(golden / "qwen_vl", "tokenizer.json")]
-    for named in some((each["special"] for each in told if "special" in each), "special tokens", golden):
+    for named in some(
+        (each["special"] for each in told if "special" in each), "special tokens", golden
+    ):
         _has(tokenizer, named)
 
 
 def _has(tokenizer: Tokenizer, named: dict[str, int]) -> None:
     marks = {f"<|{name}|>": token for name, token in named.items()}
     marks |= {f"<{name}>": token for name, token in named.items()}
-    marks |= {f"</{name.removesuffix('_end')}>": token for name, token in named.items() if name.endswith("_end")}
+    marks |= {
+        f"</{name.removesuffix('_end')}>": token
+        for name, token in named.items()
+        if name.endswith("_end")
+    }
 
     found = [name for name in marks if name in tokenizer.special]
     assert len(found) >= len([token for token in named.values() if token < named["n_vocab"]])
@@ -48,7 +54,9 @@ def _has(tokenizer: Tokenizer, named: dict[str, int]) -> None:
     assert tokenizer.vocab_size == named["n_vocab"]
 
 
-def test_qwen_ids_are_those_of_the_reference_where_it_reads_no_image(golden: Path, fixtures: Path) -> None:
+def test_qwen_ids_are_those_of_the_reference_where_it_reads_no_image(
+    golden: Path, fixtures: Path
+) -> None:
     tokenizer = published("qwen", fixtures)
     assert isinstance(tokenizer, TiktokenTokenizer)
 

@@ -35,11 +35,15 @@ def test_training_samples_are_those_of_the_original(golden: Path, fixtures: Path
             pad = (0, length - len(found))
             ids = np.pad(found.input_ids, pad, constant_values=template.pad_id)
             assert np.array_equal(ids, wanted["input_ids"][row]), (file, row)
-            assert np.array_equal(np.pad(found.labels, pad, constant_values=IGNORE), wanted["labels"][row])
+            assert np.array_equal(
+                np.pad(found.labels, pad, constant_values=IGNORE), wanted["labels"][row]
+            )
             assert found.prefix == wanted["context_length"][row]
             assert found.slots[0].start == wanted["pre_image"]
             assert np.array_equal(found.position_ids, wanted["position_ids"][row][:, : len(found)])
-            assert np.array_equal(prefix_positions(found.prefix, length), wanted["position_ids"][row])
+            assert np.array_equal(
+                prefix_positions(found.prefix, length), wanted["position_ids"][row]
+            )
             blocked = ~attention_mask(found.prefix, length)[None]
             bits = np.packbits(blocked.astype(np.uint8)).tobytes()
             assert hashlib.sha256(bits).hexdigest() == wanted["attention_mask_sha256"][row]
@@ -50,15 +54,27 @@ def test_training_samples_are_those_of_the_original(golden: Path, fixtures: Path
 def test_lengths_before_any_cut_are_those_of_the_original(golden: Path, fixtures: Path) -> None:
     for file in files(golden / "visualglm", "sft_*.json"):
         case = read(file)
-        template = VisualGLM(tokenizer=published("chatglm", fixtures), image_tokens=case["image_length"])
-        sources, targets = case.get("source_len_before_truncation"), case.get("target_len_before_truncation")
-        for record, source, target in zip(case["records"], sources or (), targets or (), strict=bool(sources)):
-            assert template.length(_conversation([record["prompt"], record["label"]])) == source + target + 3
+        template = VisualGLM(
+            tokenizer=published("chatglm", fixtures), image_tokens=case["image_length"]
+        )
+        sources, targets = (
+            case.get("source_len_before_truncation"),
+            case.get("target_len_before_truncation"),
+        )
+        for record, source, target in zip(
+            case["records"], sources or (), targets or (), strict=bool(sources)
+        ):
+            assert (
+                template.length(_conversation([record["prompt"], record["label"]]))
+                == source + target + 3
+            )
 
 
 def test_prompts_are_those_of_the_original(golden: Path, fixtures: Path) -> None:
     for case in cases(golden / "visualglm", "chat_prompts.json"):
-        template = VisualGLM(tokenizer=published("chatglm", fixtures), language="en" if case["english"] else "zh")
+        template = VisualGLM(
+            tokenizer=published("chatglm", fixtures), language="en" if case["english"] else "zh"
+        )
         turns = [turn for pair in case["history"] for turn in pair]
 
         found = template.prompt(_conversation([*turns, case["query"]], image=case["image"]))
@@ -75,7 +91,9 @@ def test_answers_are_cleaned_as_in_the_original(golden: Path) -> None:
 
 
 def _conversation(texts: list[str], *, image: bool = True) -> Conversation:
-    messages = [(assistant if number % 2 else user)(Text(text)) for number, text in enumerate(texts)]
+    messages = [
+        (assistant if number % 2 else user)(Text(text)) for number, text in enumerate(texts)
+    ]
     if image:
         messages[0] = user(Image(0), *messages[0].content)
     return Conversation("golden", tuple(messages), (_PICTURE,) * image)

@@ -44,7 +44,9 @@ def test_alpha_is_dropped_and_not_blended() -> None:
 def test_sixteen_bit_grey_keeps_its_high_byte() -> None:
     deep = COLORS.astype(np.uint16) * 256 + 7
 
-    np.testing.assert_array_equal(decode(encoded(Image.fromarray(deep))), np.repeat(COLORS[:, :, None], 3, axis=2))
+    np.testing.assert_array_equal(
+        decode(encoded(Image.fromarray(deep))), np.repeat(COLORS[:, :, None], 3, axis=2)
+    )
 
 
 def test_of_an_animation_the_first_frame_is_given() -> None:
@@ -115,7 +117,9 @@ def test_a_picture_of_as_many_pixels_as_the_limit_is_decoded() -> None:
 
 
 @pytest.mark.parametrize("draft", [(200, 800), (800, 200), (400, 400)])
-def test_a_draft_of_a_picture_on_its_side_is_at_least_as_large_as_asked(draft: tuple[int, int]) -> None:
+def test_a_draft_of_a_picture_on_its_side_is_at_least_as_large_as_asked(
+    draft: tuple[int, int],
+) -> None:
     file, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (1600, 800)).save(file, "jpeg", exif=exif)

@@ -51,15 +51,21 @@ def test_qwen_vl_prepares_pictures_as_the_reference(golden: Path) -> None:
         assert hashlib.sha256(resized.tobytes()).hexdigest() == case["resized_sha256"], case["file"]
         if f"{number}/pixel_values" in stored:
             np.testing.assert_allclose(
-                normalize(squeeze(pixels, case["target"])), stored[f"{number}/pixel_values"], atol=1e-5
+                normalize(squeeze(pixels, case["target"])),
+                stored[f"{number}/pixel_values"],
+                atol=1e-5,
             )
 
 
 def _pictures(golden: Path) -> list[tuple[Path, int, dict[str, Any]]]:
     """Every picture that is there, its number in the list and what was made of it."""
     told = files(golden / "qwen_vl", "images/expected.json")
-    named = [(file.parent / case["file"], n, case) for file in told for n, case in enumerate(read(file))]
-    there = [each for each in named if each[0].is_file() and each[0].with_name("expected.npz").is_file()]
+    named = [
+        (file.parent / case["file"], n, case) for file in told for n, case in enumerate(read(file))
+    ]
+    there = [
+        each for each in named if each[0].is_file() and each[0].with_name("expected.npz").is_file()
+    ]
     return some(there, "picture of images/expected.json with expected.npz", golden)
 
 
@@ -69,7 +75,10 @@ def test_exif_orientation_is_applied_as_mindformers_does(golden: Path) -> None:
             pixels = decode(path)
             assert [pixels.shape[1], pixels.shape[0]] == case["mindformers_exif_transposed_size_wh"]
             resized = get("squeeze")(pixels, case["target"])
-            assert hashlib.sha256(resized.tobytes()).hexdigest() == case["exif_transposed_resized_sha256"]
+            assert (
+                hashlib.sha256(resized.tobytes()).hexdigest()
+                == case["exif_transposed_resized_sha256"]
+            )
 
 
 def test_visualglm_prepares_pictures_as_the_reference(golden: Path, fixtures: Path) -> None:
@@ -79,18 +88,24 @@ def test_visualglm_prepares_pictures_as_the_reference(golden: Path, fixtures: Pa
     pictures = {path.name: path for path in fixtures.rglob("*") if path.name in named.values()}
     sources = {name: stored[f"{name}_src"] for name in _names(stored) if f"{name}_src" in stored}
     sources |= {
-        name: decode(pictures[file]) for name, file in named.items() if name in _names(stored) and file in pictures
+        name: decode(pictures[file])
+        for name, file in named.items()
+        if name in _names(stored) and file in pictures
     }
 
     for name, pixels in some(sources.items(), "picture of image_preprocess.npz", fixtures):
         resized = get("squeeze")(pixels, 224).astype(np.int16)
         prepared = normalize(squeeze(pixels, 224))
 
-        allowed = 1 if named.get(name, "").endswith(".jpg") else 0  # JPEG decoders may differ by a level
+        allowed = (
+            1 if named.get(name, "").endswith(".jpg") else 0
+        )  # JPEG decoders may differ by a level
         assert np.abs(resized - stored[f"{name}_u8"]).max() <= allowed
         corner = stored[f"{name}_norm_corner"]
         np.testing.assert_allclose(prepared[:, :8, :8], corner, atol=1e-5 + allowed / 255 / 0.26)
-        np.testing.assert_allclose(prepared.mean((1, 2)), stored[f"{name}_norm_mean"], atol=1e-5 + allowed / 255)
+        np.testing.assert_allclose(
+            prepared.mean((1, 2)), stored[f"{name}_norm_mean"], atol=1e-5 + allowed / 255
+        )
 
 
 def _names(stored: Any) -> list[str]:
@@ -109,7 +124,9 @@ def test_llava_next_prepares_frames_and_single_pictures_as_the_reference(golden:
         np.testing.assert_allclose(
             normalize(crop(pixels, case["crop"])), stored[f"{case['name']}/resize_crop"], atol=1e-5
         )
-        np.testing.assert_allclose(normalize(pad(pixels, case["crop"])), stored[f"{case['name']}/pad"], atol=1e-5)
+        np.testing.assert_allclose(
+            normalize(pad(pixels, case["crop"])), stored[f"{case['name']}/pad"], atol=1e-5
+        )
 
 
 def _processed(golden: Path) -> tuple[Path, Any, dict[str, Any]]:
@@ -143,7 +160,9 @@ def test_anyres_counts_tokens_from_sizes_alone_as_the_reference(golden: Path) ->
             _check_row(row, config["crop"], config["patch"], pinpoints)
 
 
-def _check_row(row: dict[str, Any], side: int, patch: int, pinpoints: list[tuple[int, int]]) -> None:
+def _check_row(
+    row: dict[str, Any], side: int, patch: int, pinpoints: list[tuple[int, int]]
+) -> None:
     size = row["h"], row["w"]
     canvas = anyres.best_canvas(size, pinpoints)
     grid = anyres.feature_grid(size, side=side, patch=patch, pinpoints=pinpoints)
@@ -152,7 +171,9 @@ def _check_row(row: dict[str, Any], side: int, patch: int, pinpoints: list[tuple
     assert list(anyres.fit(size, canvas)) == row["resized_hw"], row
     assert [grid.rows, grid.columns] == row["feature_grid"], row
     assert list(grid.kept) == row["unpadded_grid"], row
-    assert num_image_tokens(size, side=side, patch=patch, pinpoints=pinpoints) == row["image_tokens"], row
+    assert (
+        num_image_tokens(size, side=side, patch=patch, pinpoints=pinpoints) == row["image_tokens"]
+    ), row
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 1), (5, 3)])

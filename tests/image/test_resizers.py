@@ -34,7 +34,9 @@ def grey(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def of_another_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A resizer that an installed package brings with an entry point."""
     point = EntryPoint("grey", "tests.image.test_resizers:GREY", "mmdata.image.resizers")
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points", lambda group: [point] if group == point.group else []
+    )
     yield "grey"
     resizers._registry._entries.pop("grey", None)
 
@@ -44,7 +46,9 @@ GREY = Resizer(grey)
 
 @pytest.mark.parametrize("name", OURS)
 @given(height=SIDES, width=SIDES, size=SIDES)
-def test_every_resizer_makes_squares_of_any_picture(name: str, height: int, width: int, size: int) -> None:
+def test_every_resizer_makes_squares_of_any_picture(
+    name: str, height: int, width: int, size: int
+) -> None:
     resized = resizers.get(name)(np.full((height, width, 3), 200, np.uint8), size)
 
     assert resized.shape == (size, size, 3)
@@ -72,12 +76,16 @@ def test_a_resizer_of_another_package_is_found_by_its_entry_point(of_another_pac
     assert resizers.get(of_another_package) is GREY
 
 
-def test_a_resizer_of_another_package_is_never_replaced_by_a_fast_one(of_another_package: str, tmp_path: Path) -> None:
+def test_a_resizer_of_another_package_is_never_replaced_by_a_fast_one(
+    of_another_package: str, tmp_path: Path
+) -> None:
     ramp = np.broadcast_to(np.linspace(0, 250, 64, dtype=np.uint8)[None, :, None], (48, 64, 3))
     write_clip(tmp_path / "ramp.mp4", iter([np.ascontiguousarray(ramp)] * 3), rate=5, codec="h264")
     clip = Media("video", str(tmp_path / "ramp.mp4"), width=64, height=48)
 
-    exact = mmdata.video.sample(tmp_path / "ramp.mp4", "frames:0,2", size=16, resize=of_another_package).pixels
+    exact = mmdata.video.sample(
+        tmp_path / "ramp.mp4", "frames:0,2", size=16, resize=of_another_package
+    ).pixels
     fast = decode_views(clip, PixelPlan(0, of_another_package, 16, (0, 2)), fast=True)
 
     np.testing.assert_array_equal(fast, exact)

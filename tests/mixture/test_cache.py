@@ -44,7 +44,8 @@ def stores(folder: Path, cache: str = "cache") -> int:
     return Cache.at(folder / cache).size().stores
 
 
-# --- the media -----------------------------------------------------------------------------------------------------
+# --- the media
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_images_that_are_put_in_place_come_and_those_that_are_removed_go(tmp_path: Path) -> None:
@@ -85,7 +86,10 @@ def test_a_file_that_was_empty_counts_as_soon_as_it_is_written(tmp_path: Path) -
 
 
 def test_a_folder_of_frames_counts_while_it_has_frames(tmp_path: Path) -> None:
-    write_records(tmp_path / "source.json", [record(0, image=None, video="clip", conversations=_asked("<video>"))])
+    write_records(
+        tmp_path / "source.json",
+        [record(0, image=None, video="clip", conversations=_asked("<video>"))],
+    )
     (tmp_path / "clip").mkdir()
     assert ids(mixture(tmp_path)) == []
 
@@ -102,7 +106,9 @@ STATES = ("absent", "empty", "there", "other suffix", "link to nothing")
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
 @given(st.lists(st.lists(st.sampled_from(STATES), min_size=3, max_size=3), min_size=2, max_size=4))
-def test_through_the_cache_is_afresh_whatever_becomes_of_the_media(tmp_path: Path, states: list[list[str]]) -> None:
+def test_through_the_cache_is_afresh_whatever_becomes_of_the_media(
+    tmp_path: Path, states: list[list[str]]
+) -> None:
     shutil.rmtree(tmp_path)
     write_records(tmp_path / "source.json", [record(number) for number in (0, 1, 2, 1)])
 
@@ -121,13 +127,17 @@ def _put(place: Path, what: str) -> None:
     if what == "link to nothing":
         place.symlink_to("nowhere")
     elif what != "absent":
-        (place.with_suffix(".png") if what == "other suffix" else place).write_bytes(b"" if what == "empty" else b"x")
+        (place.with_suffix(".png") if what == "other suffix" else place).write_bytes(
+            b"" if what == "empty" else b"x"
+        )
 
 
 def test_a_medium_that_comes_while_others_are_looked_for_is_looked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first record finds no image, the second, which names the same, does: no later state is that of both."""
+    """The first record finds no image, the second, which names the same, does: no later state is
+    that of both.
+    """
     write_records(tmp_path / "source.json", [record(0), record(1, image="images/0.jpg")])
     (tmp_path / "images").mkdir()
     image, stat = str(tmp_path / "images" / "0.jpg"), os.stat
@@ -144,7 +154,8 @@ def test_a_medium_that_comes_while_others_are_looked_for_is_looked_for_again(
     assert ids(mixture(tmp_path)) == ["r0", "r1"]
 
 
-# --- everything else that shapes a store ---------------------------------------------------------------------------
+# --- everything else that shapes a store
+# ---------------------------------------------------------------------------
 
 
 def test_an_annotation_file_that_is_edited_in_place_gives_its_new_rows(tmp_path: Path) -> None:
@@ -152,7 +163,9 @@ def test_an_annotation_file_that_is_edited_in_place_gives_its_new_rows(tmp_path:
     before, kept = ids(mixture(tmp_path)), path.stat()
 
     path.write_text(path.read_text().replace('"r1"', '"q1"'))
-    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))  # of the same size and time: only its bytes tell
+    os.utime(
+        path, ns=(kept.st_atime_ns, kept.st_mtime_ns)
+    )  # of the same size and time: only its bytes tell
 
     assert path.stat().st_size == kept.st_size
     assert before == ["r0", "r1", "r2"]
@@ -256,8 +269,12 @@ def test_a_store_is_used_again_while_nothing_has_changed(tmp_path: Path) -> None
     assert mixture(tmp_path).plan()[0].store == first.store  # as it was before
 
 
-def test_the_folder_that_one_stands_in_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Formats look at the names of a file's folders too: `data/source.json` finds `data/images`, `source.json` not."""
+def test_the_folder_that_one_stands_in_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Formats look at the names of a file's folders too: `data/source.json` finds `data/images`,
+    `source.json` not.
+    """
     source(tmp_path / "data", 2)
     text = json.dumps({"datasets": [{"json_path": "source.json", "media_root": ".."}]})
     (tmp_path / "data" / "mix.yaml").write_text(text)
@@ -265,7 +282,9 @@ def test_the_folder_that_one_stands_in_changes_nothing(tmp_path: Path, monkeypat
     for place, name in ((tmp_path / "data", "mix.yaml"), (tmp_path, "data/mix.yaml")):
         monkeypatch.chdir(place)
         found.append(Mixture.from_yaml(name, cache=tmp_path / "cache"))
-        assert list(Mixture.from_yaml(name, cache=tmp_path / "afresh" / place.name)) == list(found[-1])
+        assert list(Mixture.from_yaml(name, cache=tmp_path / "afresh" / place.name)) == list(
+            found[-1]
+        )
 
     assert ids(found[0]) == ids(found[1]) == ["r0", "r1"]
 
@@ -293,7 +312,8 @@ def test_what_is_damaged_in_the_cache_is_made_anew(tmp_path: Path, what: str) ->
     assert mixture(tmp_path).plan()[0].store.name == "2"
 
 
-# --- who reads, who clears -----------------------------------------------------------------------------------------
+# --- who reads, who clears
+# -----------------------------------------------------------------------------------------
 
 
 def test_whoever_reads_a_store_reads_on_when_the_next_is_made(tmp_path: Path) -> None:
@@ -329,13 +349,18 @@ def test_clearing_removes_what_is_the_caches_and_nothing_else(tmp_path: Path) ->
 
     assert removed.stores == 1
     assert removed.bytes > 1000
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["mine", "own-0123456789abcdef"]
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [
+        "mine",
+        "own-0123456789abcdef",
+    ]
     assert ids(rows) == ["r0", "r1"]  # whoever has it open reads on
     assert Cache.at(tmp_path / "cache").clear().stores == 0
     assert ids(mixture(tmp_path)) == ["r0", "r1"]
 
 
-def test_the_cache_is_where_the_system_keeps_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_where_the_system_keeps_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert Cache.at().folder == tmp_path / "xdg" / "mmdata" / "mixtures"
@@ -354,11 +379,15 @@ def test_a_place_that_cannot_be_written_says_how_to_name_another(tmp_path: Path)
     source(tmp_path, 1)
     (tmp_path / "cache").write_text("a file")
 
-    with pytest.raises(UsageError, match=r"cache: no store can be kept there \(.*\)\. --cache DIR, or XDG_CACHE_HOME"):
+    with pytest.raises(
+        UsageError,
+        match=r"cache: no store can be kept there \(.*\)\. --cache DIR, or XDG_CACHE_HOME",
+    ):
         mixture(tmp_path)
 
 
-# --- several processes ---------------------------------------------------------------------------------------------
+# --- several processes
+# ---------------------------------------------------------------------------------------------
 
 READ = """
 import sys, time
@@ -401,7 +430,9 @@ def test_processes_that_start_together_have_the_same_rows_of_one_store(tmp_path:
 
 
 @pytest.mark.parametrize("dies", [True, False])
-def test_whoever_waits_uses_the_store_that_is_made_or_makes_it_where_the_maker_dies(tmp_path: Path, dies: bool) -> None:
+def test_whoever_waits_uses_the_store_that_is_made_or_makes_it_where_the_maker_dies(
+    tmp_path: Path, dies: bool
+) -> None:
     source(tmp_path, 3)
     (tmp_path / "mix.yaml").write_text("datasets: [{json_path: source.json}]")
     holder = _start(HOLD, str(tmp_path))
@@ -422,7 +453,8 @@ def test_whoever_waits_uses_the_store_that_is_made_or_makes_it_where_the_maker_d
     assert stores(tmp_path) == 1
 
 
-# --- rejects -------------------------------------------------------------------------------------------------------
+# --- rejects
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_a_mixed_store_accounts_for_the_rejects_of_its_parts_each_once(tmp_path: Path) -> None:
@@ -467,11 +499,15 @@ def test_a_mixture_without_a_row_says_why(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "images")
 
     assert "3 of 3 records were rejected as missing_media" in str(mixture(tmp_path).why_empty)
-    with pytest.raises(DataError, match=r"source\.json has a weight, but no row was kept: 3 of 3 .* missing_media"):
+    with pytest.raises(
+        DataError, match=r"source\.json has a weight, but no row was kept: 3 of 3 .* missing_media"
+    ):
         mixture(tmp_path, weight=1)
 
     write_images(tmp_path, ["images/0.jpg"])
     assert mixture(tmp_path).why_empty is None
-    assert "sampling strategies take none" in str(mixture(tmp_path, sampling_strategy="first:0").why_empty)
+    assert "sampling strategies take none" in str(
+        mixture(tmp_path, sampling_strategy="first:0").why_empty
+    )
     with pytest.raises(UsageError, match=r"has a weight but gives no rows: first:0 takes none"):
         mixture(tmp_path, sampling_strategy="first:0", weight=1)

@@ -1,4 +1,6 @@
-"""What holds of every mixture: which rows, how often, where; what tells two apart; what a store made of one keeps."""
+"""What holds of every mixture: which rows, how often, where; what tells two apart; what a store
+made of one keeps.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def mixed(parts: Sequence[tuple[Dataset, Store]], **options: Any) -> Mixture:
     return Mixture(parts, **options)
 
 
-strategies = st.sampled_from(["all", "first:1", "first:5", "end:40%", "random:3", "random:70%"]).map(Strategy.parse)
+strategies = st.sampled_from(
+    ["all", "first:1", "first:5", "end:40%", "random:3", "random:70%"]
+).map(Strategy.parse)
 repeats = st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.25])
 
 
@@ -50,9 +54,15 @@ def recipes(draw: st.DrawFn, *, weighted: bool) -> list[tuple[int, Dataset]]:
     numbers = draw(st.lists(st.integers(0, len(COUNTS) - 1), min_size=1, max_size=5))
     weights = st.floats(0.1, 9)
     return [
-        (number, Dataset(Path(f"s{number}"), sampling_strategy=draw(strategies), weight=draw(weights)))
+        (
+            number,
+            Dataset(Path(f"s{number}"), sampling_strategy=draw(strategies), weight=draw(weights)),
+        )
         if weighted
-        else (number, Dataset(Path(f"s{number}"), sampling_strategy=draw(strategies), repeat=draw(repeats)))
+        else (
+            number,
+            Dataset(Path(f"s{number}"), sampling_strategy=draw(strategies), repeat=draw(repeats)),
+        )
         for number in numbers
     ]
 
@@ -87,8 +97,12 @@ def _is_passes_and_a_rest(drawn: list[str], selected: int, number: int) -> None:
 def test_weights_give_shares_and_each_draw_its_moment(
     stores: list[Store], recipe: list[tuple[int, Dataset]], length: int, seed: int
 ) -> None:
-    """The j-th of n draws of a part comes at (j + 1/2) / n of the epoch, but for the others that are due then too."""
-    rows = mixed([(dataset, stores[number]) for number, dataset in recipe], seed=seed, epoch_length=length)
+    """The j-th of n draws of a part comes at (j + 1/2) / n of the epoch, but for the others that
+    are due then too.
+    """
+    rows = mixed(
+        [(dataset, stores[number]) for number, dataset in recipe], seed=seed, epoch_length=length
+    )
 
     draws = [plan.draws for plan in rows.plan()]
     total = sum(dataset.weight or 0 for _, dataset in recipe)
@@ -101,7 +115,9 @@ def test_weights_give_shares_and_each_draw_its_moment(
     places: dict[int, list[int]] = {}
     for index in range(length):
         part, _ = rows._place(index)
-        places.setdefault(next(n for n, each in enumerate(rows._parts) if each is part), []).append(index)
+        places.setdefault(next(n for n, each in enumerate(rows._parts) if each is part), []).append(
+            index
+        )
     for number, at in places.items():
         for draw, index in enumerate(at):
             assert abs(index + 0.5 - (draw + 0.5) / draws[number] * length) <= len(recipe) / 2
@@ -113,7 +129,11 @@ def test_the_draws_of_a_weighted_part_are_those_of_whole_passes_too(
 ) -> None:
     number, dataset = recipe[0]
     other = Dataset(Path("other"), weight=1.0)
-    rows = mixed([(dataset, stores[number]), (other, stores[(number + 1) % len(COUNTS)])], seed=seed, epoch_length=60)
+    rows = mixed(
+        [(dataset, stores[number]), (other, stores[(number + 1) % len(COUNTS)])],
+        seed=seed,
+        epoch_length=60,
+    )
 
     mine = [row.id for row in rows if row.id.startswith(f"s{number}-")]
     assert len(mine) == rows.plan()[0].draws
@@ -122,7 +142,10 @@ def test_the_draws_of_a_weighted_part_are_those_of_whole_passes_too(
 
 def test_the_rest_of_a_pass_is_any_of_the_selected_rows(stores: list[Store]) -> None:
     """Over many seeds each row is drawn and each is left out: none has a place of its own."""
-    half = [(Dataset(Path("a"), repeat=0.5), stores[2]), (Dataset(Path("b"), repeat=1.5), stores[2])]
+    half = [
+        (Dataset(Path("a"), repeat=0.5), stores[2]),
+        (Dataset(Path("b"), repeat=1.5), stores[2]),
+    ]
     rests = [[row.id for row in mixed(half, seed=seed)] for seed in range(40)]
 
     for drawn in ([rest[:4] for rest in rests], [rest[11:] for rest in rests]):
@@ -131,14 +154,20 @@ def test_the_rest_of_a_pass_is_any_of_the_selected_rows(stores: list[Store]) -> 
         assert max(counts.values()) < 40
 
 
-def test_without_a_length_an_epoch_of_weights_has_as_many_rows_as_are_selected(stores: list[Store]) -> None:
-    parts = [(Dataset(Path("a"), sampling_strategy=Strategy.parse("first:5"), weight=1.0), stores[3])]
+def test_without_a_length_an_epoch_of_weights_has_as_many_rows_as_are_selected(
+    stores: list[Store],
+) -> None:
+    parts = [
+        (Dataset(Path("a"), sampling_strategy=Strategy.parse("first:5"), weight=1.0), stores[3])
+    ]
 
     assert len(mixed([*parts, (Dataset(Path("b"), weight=2.0), stores[2])])) == 12
 
 
 @given(st.integers(0, 10**6), st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=8))
-def test_apportioned_numbers_are_the_shares_but_for_the_rounding(total: int, weights: list[float]) -> None:
+def test_apportioned_numbers_are_the_shares_but_for_the_rounding(
+    total: int, weights: list[float]
+) -> None:
     counts = apportion(total, weights)
 
     exact = [total * weight / sum(weights) for weight in weights]
@@ -168,11 +197,14 @@ def test_a_mixture_is_a_sequence(
             rows.located(outside)
 
 
-# --- what tells two mixtures apart ---------------------------------------------------------------------------------
+# --- what tells two mixtures apart
+# ---------------------------------------------------------------------------------
 
 
 def _parts(stores: list[Store], **changes: Any) -> list[tuple[Dataset, Store]]:
-    first = dataclasses.replace(Dataset(Path("a"), sampling_strategy=Strategy.parse("first:5")), **changes)
+    first = dataclasses.replace(
+        Dataset(Path("a"), sampling_strategy=Strategy.parse("first:5")), **changes
+    )
     return [(first, stores[3]), (Dataset(Path("b")), stores[2])]
 
 
@@ -183,7 +215,12 @@ def test_whatever_changes_a_row_or_its_place_changes_the_fingerprint(stores: lis
         mixed(_parts(stores, sampling_strategy=Strategy.parse("end:5"))),
         mixed(_parts(stores, sampling_strategy=Strategy.parse("first:16.6%"))),
         mixed(_parts(stores)[::-1]),
-        mixed([(Dataset(Path("a"), sampling_strategy=Strategy.parse("first:5")), stores[2]), _parts(stores)[1]]),
+        mixed(
+            [
+                (Dataset(Path("a"), sampling_strategy=Strategy.parse("first:5")), stores[2]),
+                _parts(stores)[1],
+            ]
+        ),
         mixed(
             [
                 (dataclasses.replace(each, weight=weight), store)
@@ -191,7 +228,10 @@ def test_whatever_changes_a_row_or_its_place_changes_the_fingerprint(stores: lis
             ]
         ),
         mixed(
-            [(dataclasses.replace(each, weight=float(n)), store) for n, (each, store) in enumerate(_parts(stores), 1)]
+            [
+                (dataclasses.replace(each, weight=float(n)), store)
+                for n, (each, store) in enumerate(_parts(stores), 1)
+            ]
         ),
     ]
 
@@ -205,14 +245,17 @@ def test_shares_that_differ_in_the_seventh_digit_are_told_apart(tmp_path: Path) 
     store = numbered(tmp_path / "a", 10)
     shares = [Strategy.parse(f"random:{share}%") for share in ("40.0000001", "40.0000002")]
 
-    first, second = (mixed([(Dataset(Path("a"), sampling_strategy=share), store)]) for share in shares)
+    first, second = (
+        mixed([(Dataset(Path("a"), sampling_strategy=share), store)]) for share in shares
+    )
 
     assert first.plan()[0].draws == second.plan()[0].draws
     assert first.fingerprint != second.fingerprint
     assert "40.0000001" in first.plan()[0].sampling_strategy
 
 
-# --- a store of a mixture ------------------------------------------------------------------------------------------
+# --- a store of a mixture
+# ------------------------------------------------------------------------------------------
 
 
 def _with_media(number: int, *paths: str) -> Conversation:
@@ -220,7 +263,9 @@ def _with_media(number: int, *paths: str) -> Conversation:
 
 
 def test_every_medium_of_a_mixed_store_is_found_where_it_was(tmp_path: Path) -> None:
-    """Under one root, under several, outside of them beside a folder of a like name, behind a URL, in the store."""
+    """Under one root, under several, outside of them beside a folder of a like name, behind a URL,
+    in the store.
+    """
     first = [
         _with_media(0, "x.jpg"),
         _with_media(1, f"{tmp_path}/media-private/x.jpg"),
@@ -235,7 +280,9 @@ def test_every_medium_of_a_mixed_store_is_found_where_it_was(tmp_path: Path) -> 
     store = write_mixture(rows, tmp_path / "mixed")
 
     assert store.media_root == tmp_path / "media"
-    assert [store.located(index) for index in range(5)] == [rows.located(index) for index in range(5)]
+    assert [store.located(index) for index in range(5)] == [
+        rows.located(index) for index in range(5)
+    ]
     assert [row.media[0].path for row in store] == [
         "a/x.jpg",
         f"{tmp_path}/media-private/x.jpg",
@@ -253,26 +300,39 @@ def test_a_mixed_store_keeps_all_of_a_row_but_the_id_that_is_taken(tmp_path: Pat
     rows = Mixture.from_yaml(tmp_path / "mix.yaml")
     told: list[tuple[int, int]] = []
 
-    store = write_mixture(rows, tmp_path / "mixed", progress=lambda done, rejects: told.append((done, rejects)))
+    store = write_mixture(
+        rows, tmp_path / "mixed", progress=lambda done, rejects: told.append((done, rejects))
+    )
 
     assert [each.id for each in store] == ["c0", "c0#2", "c0#3", "c0#4"]
-    assert [each.extra for each in store] == [{"difficulty": 3}] + [{"difficulty": 3, "id": "c0"}] * 3
-    assert [(each.split, each.source) for each in store] == [("val", "here")] * 3 + [("val", "there")]
+    assert [each.extra for each in store] == [{"difficulty": 3}] + [
+        {"difficulty": 3, "id": "c0"}
+    ] * 3
+    assert [(each.split, each.source) for each in store] == [("val", "here")] * 3 + [
+        ("val", "there")
+    ]
     assert all(each.messages == row.messages for each in store)
     manifest = store.manifest
-    assert (manifest.format, manifest.options["seed"], manifest.notes["renamed_ids"]) == ("mixture", 0, 3)
+    assert (manifest.format, manifest.options["seed"], manifest.notes["renamed_ids"]) == (
+        "mixture",
+        0,
+        3,
+    )
     assert manifest.sources == {"here": 3, "there": 1}
     assert told[-1] == (4, 0)
     assert mmdata.check(store.path) == []
 
 
-# --- the file ------------------------------------------------------------------------------------------------------
+# --- the file
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_a_relative_path_starts_at_the_files_own_folder_before_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the folder that one stands in has the same name; only what is not there is looked for here."""
+    """Also where the folder that one stands in has the same name; only what is not there is looked
+    for here.
+    """
     for folder, first in (("there", 0), ("here", 100)):
         numbered(tmp_path / folder / "a", 2, first=first)
     numbered(tmp_path / "here" / "b", 1, first=200)
@@ -327,4 +387,6 @@ def test_an_entry_says_everything_that_is_read_of_it(tmp_path: Path) -> None:
             options={"source": "mine"},
         ),
     )
-    assert Counter(field.name for field in dataclasses.fields(Dataset)) == Counter([*entry, "store"])
+    assert Counter(field.name for field in dataclasses.fields(Dataset)) == Counter(
+        [*entry, "store"]
+    )

@@ -1,4 +1,6 @@
-"""The command `mmdata mix`: what it says of the cache and of rejects, and that each of its options does its work."""
+"""The command `mmdata mix`: what it says of the cache and of rejects, and that each of its options
+does its work.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def folder(tmp_path: Path) -> Path:
     """A mixing YAML of six records, of which one has no image."""
     source(tmp_path, 6)
     (tmp_path / "images" / "2.jpg").unlink()
-    (tmp_path / "mix.yaml").write_text("datasets: [{json_path: source.json, sampling_strategy: 'random:3'}]")
+    (tmp_path / "mix.yaml").write_text(
+        "datasets: [{json_path: source.json, sampling_strategy: 'random:3'}]"
+    )
     return tmp_path
 
 
@@ -26,9 +30,14 @@ def test_the_plan_shows_rejects_and_the_place_of_the_cache(folder: Path) -> None
 
     assert done.returncode == 0, done.stderr
     assert "source.json: 1 missing_media  a media file is not there" in done.stdout
-    [named] = [line.rpartition(" ")[2] for line in done.stdout.splitlines() if "all rejects are in" in line]
+    [named] = [
+        line.rpartition(" ")[2] for line in done.stdout.splitlines() if "all rejects are in" in line
+    ]
     assert "images/2.jpg" in Path(named).read_text()
-    assert f"cache of annotation files: {folder / 'xdg' / 'mmdata' / 'mixtures'}, 1 stores" in done.stdout
+    assert (
+        f"cache of annotation files: {folder / 'xdg' / 'mmdata' / 'mixtures'}, 1 stores"
+        in done.stdout
+    )
 
 
 def test_help_names_the_place_of_the_cache(tmp_path: Path) -> None:
@@ -49,7 +58,9 @@ def test_a_mixed_store_says_its_rejects_and_its_parts(folder: Path) -> None:
 
 
 def test_a_cache_of_ones_own_is_used_and_cleared(folder: Path) -> None:
-    row = json.loads(command(folder, "mix", "mix.yaml", "--plan", "--json", "--cache", "own").stdout)[0]
+    row = json.loads(
+        command(folder, "mix", "mix.yaml", "--plan", "--json", "--cache", "own").stdout
+    )[0]
 
     assert Path(row["store"]).is_relative_to(folder / "own")
     assert row["reasons"] == {"missing_media": 1}
@@ -73,7 +84,9 @@ def test_a_cache_of_ones_own_is_used_and_cleared(folder: Path) -> None:
         (["mix", "--clear-cache", "--plan"], "alone"),
     ],
 )
-def test_a_call_that_cannot_be_meant_is_refused(folder: Path, arguments: list[str], words: str) -> None:
+def test_a_call_that_cannot_be_meant_is_refused(
+    folder: Path, arguments: list[str], words: str
+) -> None:
     done = command(folder, *arguments)
 
     assert done.returncode == 2

@@ -33,7 +33,8 @@ def ids(rows: Mixture) -> list[str]:
 
 def test_data_sets_follow_one_another_in_the_order_of_the_file(stores: Path) -> None:
     rows = mixture(
-        stores, "datasets:\n- {store: b, sampling_strategy: 'end:10%'}\n- {store: a, sampling_strategy: 'first:3'}\n"
+        stores,
+        "datasets:\n- {store: b, sampling_strategy: 'end:10%'}\n- {store: a, sampling_strategy: 'first:3'}\n",
     )
 
     assert ids(rows) == ["c118", "c119", "c0", "c1", "c2"]
@@ -50,7 +51,9 @@ def test_repeats_are_whole_passes_and_a_random_rest(stores: Path) -> None:
 
 
 def test_weights_share_an_epoch_and_spread_evenly(stores: Path) -> None:
-    rows = mixture(stores, "epoch_length: 40\ndatasets:\n- {store: a, weight: 3}\n- {store: b, weight: 1}\n")
+    rows = mixture(
+        stores, "epoch_length: 40\ndatasets:\n- {store: a, weight: 3}\n- {store: b, weight: 1}\n"
+    )
 
     first = ["a" if int(row.id[1:]) < 100 else "b" for row in rows]
     assert Counter(first) == {"a": 30, "b": 10}
@@ -79,7 +82,9 @@ def test_a_mixture_is_a_function_of_its_seed(stores: Path) -> None:
         [{"store": "a", "weight": 1}, {"store": "b", "weight": 3, "sampling_strategy": "random:5"}],
     ],
 )
-def test_whatever_is_drawn_at_random_is_drawn_by_the_seed_alone(stores: Path, entries: list[dict[str, object]]) -> None:
+def test_whatever_is_drawn_at_random_is_drawn_by_the_seed_alone(
+    stores: Path, entries: list[dict[str, object]]
+) -> None:
     """Each drawn part by itself: what another part draws could hide that one does not."""
     text = json.dumps({"datasets": entries})
 
@@ -98,28 +103,41 @@ def test_data_sets_that_are_the_same_draw_apart(stores: Path) -> None:
 
 
 def test_paths_can_be_opened_wherever_rows_come_from(stores: Path) -> None:
-    rows = mixture(stores, f"datasets:\n- store: {stores / 'a'}\n  media_root: {stores}\n- store: b\n")
+    rows = mixture(
+        stores, f"datasets:\n- store: {stores / 'a'}\n  media_root: {stores}\n- store: b\n"
+    )
 
     assert rows.located(0).media[0].path == f"{stores}/images/000000.jpg"
     assert rows.located(10).media[0].path == "/media/images/000100.jpg"
 
 
 def test_a_written_mixture_holds_its_rows_under_unique_ids(stores: Path) -> None:
-    rows = mixture(stores, "datasets:\n- {store: a, repeat: 2}\n- {store: a, sampling_strategy: 'first:1'}\n")
+    rows = mixture(
+        stores, "datasets:\n- {store: a, repeat: 2}\n- {store: a, sampling_strategy: 'first:1'}\n"
+    )
 
     store = write_mixture(rows, stores / "mixed")
 
-    assert [row.id for row in store] == [f"c{n}" for n in range(10)] + [f"c{n}#2" for n in range(10)] + ["c0#3"]
+    assert [row.id for row in store] == [f"c{n}" for n in range(10)] + [
+        f"c{n}#2" for n in range(10)
+    ] + ["c0#3"]
     assert store[10].extra == {"id": "c0"}
     assert store.located(0) == rows.located(0)
     assert mmdata.check(store.path) == []
 
 
 def test_a_plan_says_what_is_taken(stores: Path) -> None:
-    rows = mixture(stores, "datasets:\n- {store: a, sampling_strategy: 'first:50%', repeat: 3}\n- {store: b}\n")
+    rows = mixture(
+        stores, "datasets:\n- {store: a, sampling_strategy: 'first:50%', repeat: 3}\n- {store: b}\n"
+    )
 
     first, second = rows.plan()
-    assert (first.rows, first.selected, first.draws, first.sampling_strategy) == (10, 5, 15, "first:50%")
+    assert (first.rows, first.selected, first.draws, first.sampling_strategy) == (
+        10,
+        5,
+        15,
+        "first:50%",
+    )
     assert (second.rows, second.draws) == (20, 20)
     assert first.share + second.share == pytest.approx(1)
 
@@ -162,7 +180,13 @@ def test_a_file_of_another_shape_says_what_is_wanted(tmp_path: Path, text: str) 
 def test_the_yaml_of_llava_next_works_unchanged(tmp_path: Path) -> None:
     for name, count in (("a", 4), ("b", 5)):
         records = [
-            {"id": f"{name}-{n}", "conversations": [{"from": "human", "value": f"q{n}"}, {"from": "gpt", "value": "a"}]}
+            {
+                "id": f"{name}-{n}",
+                "conversations": [
+                    {"from": "human", "value": f"q{n}"},
+                    {"from": "gpt", "value": "a"},
+                ],
+            }
             for n in range(count)
         ]
         (tmp_path / f"{name}.json").write_text(json.dumps(records))
@@ -191,7 +215,9 @@ def _mixes_as_in_the_originals(found: dict[str, Any], tmp_path: Path) -> None:
         stem = name.rpartition(".")[0]
         turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
         records = [json.dumps({"id": f"{stem}-{n}", "conversations": turns}) for n in range(count)]
-        (tmp_path / name).write_text("\n".join(records) if name.endswith("jsonl") else f"[{','.join(records)}]")
+        (tmp_path / name).write_text(
+            "\n".join(records) if name.endswith("jsonl") else f"[{','.join(records)}]"
+        )
 
     for case in found.get("multi_dataset", ()):
         strategies = [entry.get("sampling_strategy", "all") for entry in case["datasets"]]

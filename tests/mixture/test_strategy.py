@@ -16,8 +16,12 @@ from tests.reference import cases, lacking
 amounts = st.integers(1, 200) | st.floats(0.01, 100).map(lambda share: f"{share:.3f}%")
 
 
-@given(st.sampled_from(["first", "end", "random"]), amounts, st.integers(0, 300), st.integers(0, 99))
-def test_a_strategy_takes_distinct_rows_in_order(which: str, amount: object, rows: int, seed: int) -> None:
+@given(
+    st.sampled_from(["first", "end", "random"]), amounts, st.integers(0, 300), st.integers(0, 99)
+)
+def test_a_strategy_takes_distinct_rows_in_order(
+    which: str, amount: object, rows: int, seed: int
+) -> None:
     taken = list(Strategy.parse(f"{which}:{amount}").select(rows, seed))
 
     assert taken == sorted(set(taken))
@@ -26,13 +30,19 @@ def test_a_strategy_takes_distinct_rows_in_order(which: str, amount: object, row
 
 @given(st.floats(0.01, 100), st.integers(1, 10**6))
 def test_a_share_is_rounded_up_as_llava_next_does(share: float, rows: int) -> None:
-    strategy = Strategy.parse(f"first:{share!r}%") if "e" not in repr(share) else Strategy("first", share, True)
+    strategy = (
+        Strategy.parse(f"first:{share!r}%")
+        if "e" not in repr(share)
+        else Strategy("first", share, True)
+    )
 
     assert strategy.count(rows) == min(rows, math.ceil(float(share) * rows / 100))
 
 
 def test_every_whole_share_of_every_small_data_set_is_that_of_the_upstream_expression() -> None:
-    """Any other order of the operations gives a row more or less somewhere: 55 % of 100 is 55, not 56."""
+    """Any other order of the operations gives a row more or less somewhere: 55 % of 100 is 55, not
+    56.
+    """
     for percent in range(1, 101):
         strategy = Strategy.parse(f"end:{percent}%")
         for rows in range(1, 301):
@@ -50,7 +60,8 @@ def test_a_strategy_is_spelled_as_it_was_meant(which: str, amount: float) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "rows"), [("all", [0, 1, 2, 3, 4]), ("first:2", [0, 1]), ("end:2", [3, 4]), ("first: 3", [0, 1, 2])]
+    ("text", "rows"),
+    [("all", [0, 1, 2, 3, 4]), ("first:2", [0, 1]), ("end:2", [3, 4]), ("first: 3", [0, 1, 2])],
 )
 def test_the_front_and_the_end_are_what_they_say(text: str, rows: list[int]) -> None:
     assert list(Strategy.parse(text).select(5)) == rows
@@ -65,7 +76,19 @@ def test_random_rows_are_a_function_of_the_seed() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["first", "end:0", "end:0%", "First:3", "first:-2", "middle:3", "first:1.5", "random:", "", "all:3", "first:3:4"],
+    [
+        "first",
+        "end:0",
+        "end:0%",
+        "First:3",
+        "first:-2",
+        "middle:3",
+        "first:1.5",
+        "random:",
+        "",
+        "all:3",
+        "first:3:4",
+    ],
 )
 def test_what_elsewhere_silently_means_all_is_an_error_here(text: str) -> None:
     with pytest.raises(ConfigError, match="sampling_strategy"):
@@ -78,10 +101,14 @@ def test_braces_expand_in_order() -> None:
 
 
 def test_rows_taken_equal_the_originals(golden: Path) -> None:
-    """Where both originals keep rows by rule, we keep the same; what they draw at random we draw by seed."""
+    """Where both originals keep rows by rule, we keep the same; what they draw at random we draw by
+    seed.
+    """
     compared = 0
     for case in cases(golden / "llava_next_video", "sampling_strategies.json", "single_dataset"):
-        kept = {json.dumps(case[program].get("indices")) for program in ("llava_next", "mindformers")}
+        kept = {
+            json.dumps(case[program].get("indices")) for program in ("llava_next", "mindformers")
+        }
         try:
             strategy = Strategy.parse(case["strategy"])
         except ConfigError:

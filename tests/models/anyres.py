@@ -1,6 +1,8 @@
-"""Which media rows stand where in a LLaVA-NeXT(-Video) sequence: the reference that the model tests feed from.
+"""Which media rows stand where in a LLaVA-NeXT(-Video) sequence: the reference that the model tests
+feed from.
 
-Written from the published algorithm: best resolution, unpadding (rounded to 7 decimals), newline after each row.
+Written from the published algorithm: best resolution, unpadding (rounded to 7 decimals), newline
+after each row.
 """
 
 from __future__ import annotations
@@ -33,14 +35,22 @@ def unpadded(rows: int, columns: int, height: int, width: int) -> tuple[slice, s
     return slice(0, rows), slice(padding, columns - padding)
 
 
-def picture_rows(config: LlavaNextVideoConfig, pinpoints: list[list[int]], height: int, width: int) -> NDArray[Any]:
+def picture_rows(
+    config: LlavaNextVideoConfig, pinpoints: list[list[int]], height: int, width: int
+) -> NDArray[Any]:
     """Media rows of one picture whose first tile is image 0."""
     size, side = config.vision.image_size, config.vision.side
     best = best_resolution(height, width, pinpoints)
     down, across = best[0] // size, best[1] // size
-    tile, row, column = np.meshgrid(np.arange(down * across), np.arange(side), np.arange(side), indexing="ij")
+    tile, row, column = np.meshgrid(
+        np.arange(down * across), np.arange(side), np.arange(side), indexing="ij"
+    )
     rows = (tile + 1) * config.media_rows + row * side + column
-    grid = rows.reshape(down, across, side, side).transpose(0, 2, 1, 3).reshape(down * side, across * side)
+    grid = (
+        rows.reshape(down, across, side, side)
+        .transpose(0, 2, 1, 3)
+        .reshape(down * side, across * side)
+    )
     grid = grid[unpadded(len(grid), grid.shape[1], height, width)]
     grid = np.concatenate([grid, np.full((len(grid), 1), config.media_rows - 1)], 1)
     return np.concatenate([np.arange(side**2), grid.ravel()])
@@ -71,17 +81,25 @@ def model_inputs(
 
 
 def pictures(
-    config: LlavaNextVideoConfig, settings: dict[str, Any], case: dict[str, NDArray[Any]], images: list[NDArray[Any]]
+    config: LlavaNextVideoConfig,
+    settings: dict[str, Any],
+    case: dict[str, NDArray[Any]],
+    images: list[NDArray[Any]],
 ) -> NDArray[Any]:
     rows = []
     for tiles, (height, width) in zip(case["pixel_values"], case["image_sizes"], strict=True):
         first = sum(map(len, images))
-        rows.append(first * config.media_rows + picture_rows(config, settings["image_grid_pinpoints"], height, width))
+        rows.append(
+            first * config.media_rows
+            + picture_rows(config, settings["image_grid_pinpoints"], height, width)
+        )
         images.append(tiles)
     return np.concatenate(rows)
 
 
-def clips(config: LlavaNextVideoConfig, case: dict[str, NDArray[Any]], images: list[NDArray[Any]]) -> NDArray[Any]:
+def clips(
+    config: LlavaNextVideoConfig, case: dict[str, NDArray[Any]], images: list[NDArray[Any]]
+) -> NDArray[Any]:
     rows = []
     for frames in case["pixel_values_videos"]:
         rows.append(sum(map(len, images)) * config.media_rows + frame_rows(config, len(frames)))

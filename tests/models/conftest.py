@@ -1,4 +1,6 @@
-"""MindSpore, imported once and quietly: its own modules warn while they load (deprecated calls), ours may not."""
+"""MindSpore, imported once and quietly: its own modules warn while they load (deprecated calls),
+ours may not.
+"""
 
 from __future__ import annotations
 

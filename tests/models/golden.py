@@ -1,4 +1,6 @@
-"""Reference cases, found by looking through the folder of golden data, and a model filled with their weights."""
+"""Reference cases, found by looking through the folder of golden data, and a model filled with
+their weights.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,16 @@ from tests.reference import references
 
 
 def model_folders(family: str, *needed: str, any_of: tuple[str, ...] = ()) -> list[Any]:
-    """Parameters for a test: every folder of the family with weights, all files `needed` and one of `any_of`."""
+    """Parameters for a test: every folder of the family with weights, all files `needed` and one of
+    `any_of`.
+    """
     roots = [(each.name, each.golden / family) for each in references() if each.golden]
     found = [
         pytest.param(folder, id=f"{name}-{folder.name}")
         for name, root in roots
-        for folder in sorted({path.parent for path in root.rglob("*.safetensors") if "lora" not in path.name})
+        for folder in sorted(
+            {path.parent for path in root.rglob("*.safetensors") if "lora" not in path.name}
+        )
         if all((folder / each).exists() for each in needed)
         if not any_of or any((folder / each).exists() for each in any_of)
     ]
@@ -45,9 +51,13 @@ def read_json(path: Path) -> Any:
 
 
 def convert(module: ModuleType, config: Any, source: Path, target: Path, **options: Any) -> Any:
-    """A model of the family, filled from the weights `source` by way of a converted file at `target`."""
+    """A model of the family, filled from the weights `source` by way of a converted file at
+    `target`.
+    """
     model = module.MODEL(config)
-    account = import_weights(source, target, module.weight_map(config), parameter_shapes(model), **options)
+    account = import_weights(
+        source, target, module.weight_map(config), parameter_shapes(model), **options
+    )
     assert not account.unfilled
     assert not load_weights(model, target, "float32").unfilled
     model.set_train(False)
@@ -66,7 +76,9 @@ def worst(ours: Tensor | NDArray[Any], theirs: NDArray[Any]) -> float:
     return float(np.abs(ours.astype(np.float64) - theirs).max(initial=0))
 
 
-def gradients(model: nn.Cell, weights: list[Weight], inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+def gradients(
+    model: nn.Cell, weights: list[Weight], inputs: dict[str, Tensor]
+) -> dict[str, NDArray[Any]]:
     """The loss's gradients under the checkpoint's names."""
     parameters = {name: p for name, p in model.parameters_and_names() if p.requires_grad}
     values = list(parameters.values())
@@ -81,11 +93,18 @@ def gradients(model: nn.Cell, weights: list[Weight], inputs: dict[str, Tensor]) 
 
 
 def layer_outputs(model: nn.Cell, inputs: dict[str, Tensor]) -> list[NDArray[Any]]:
-    """What goes into the first decoder layer and what comes out of each, (batch, length, hidden)."""
+    """What goes into the first decoder layer and what comes out of each, (batch, length,
+    hidden).
+    """
     seen: list[NDArray[Any]] = []
     layers = list(model.language.layers)
-    hooks = [layer.register_forward_hook(lambda cell, args, out: seen.append(out.asnumpy())) for layer in layers]
-    hooks.append(layers[0].register_forward_pre_hook(lambda cell, args: seen.append(args[0].asnumpy())))
+    hooks = [
+        layer.register_forward_hook(lambda cell, args, out: seen.append(out.asnumpy()))
+        for layer in layers
+    ]
+    hooks.append(
+        layers[0].register_forward_pre_hook(lambda cell, args: seen.append(args[0].asnumpy()))
+    )
     model.hidden(**inputs)
     for hook in hooks:
         hook.remove()
@@ -93,11 +112,17 @@ def layer_outputs(model: nn.Cell, inputs: dict[str, Tensor]) -> list[NDArray[Any
 
 
 def relative(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    """The difference's norm over the reference's; below 1e-3 that is noise (a key bias has no true gradient)."""
-    return float(np.linalg.norm(ours.astype(np.float64) - theirs) / max(float(np.linalg.norm(theirs)), 1e-3))
+    """The difference's norm over the reference's; below 1e-3 that is noise (a key bias has no true
+    gradient).
+    """
+    return float(
+        np.linalg.norm(ours.astype(np.float64) - theirs) / max(float(np.linalg.norm(theirs)), 1e-3)
+    )
 
 
-def greedy(model: Any, inputs: dict[str, Any], expected: NDArray[Any], expected_logits: NDArray[Any] | None) -> None:
+def greedy(
+    model: Any, inputs: dict[str, Any], expected: NDArray[Any], expected_logits: NDArray[Any] | None
+) -> None:
     """Check greedy decoding of one prompt with the cache, token for token."""
     ids = inputs["input_ids"].asnumpy()
     positions = inputs.get("position_ids", np.arange(ids.shape[1])[None])

@@ -20,7 +20,9 @@ MEDIA_AT = 2  # where the picture's rows begin in a sample
 
 
 def small(family: str, **changes: Any) -> VisionLanguageModel:
-    """A freshly drawn model, the tiny preset with few words (and few queries), in evaluation mode."""
+    """A freshly drawn model, the tiny preset with few words (and few queries), in evaluation
+    mode.
+    """
     config = family_module(family).PRESETS["tiny"]
     config = replace(config, language=replace(config.language, vocabulary=VOCABULARY), **changes)
     if family == "qwen_vl":
@@ -36,8 +38,12 @@ def small(family: str, **changes: Any) -> VisionLanguageModel:
     return model
 
 
-def sample(model: VisionLanguageModel, seed: int, answer: int = 5, images: int = 1) -> dict[str, NDArray[Any]]:
-    """One conversation with pictures at its beginning; rows of `media_index` count from its own first picture."""
+def sample(
+    model: VisionLanguageModel, seed: int, answer: int = 5, images: int = 1
+) -> dict[str, NDArray[Any]]:
+    """One conversation with pictures at its beginning; rows of `media_index` count from its own
+    first picture.
+    """
     rng = np.random.default_rng(seed)
     rows = images * model.config.media_rows
     prompt = MEDIA_AT + rows + int(rng.integers(2, 5))
@@ -63,7 +69,9 @@ def positions(model: VisionLanguageModel, prompt: int, length: int) -> NDArray[A
     return np.stack([np.minimum(index, prompt - 1), np.maximum(0, index - prompt + 1)])
 
 
-def batch(model: VisionLanguageModel, rows: list[list[dict[str, NDArray[Any]]]], length: int) -> dict[str, Tensor]:
+def batch(
+    model: VisionLanguageModel, rows: list[list[dict[str, NDArray[Any]]]], length: int
+) -> dict[str, Tensor]:
     """Rows of packed samples, padded to `length`: what a data pipeline would hand over."""
     images = [sample["pixel_values"] for row in rows for sample in row]
     fill = {"input_ids": 0, "labels": -100, "position_ids": 0, "media_index": -1, "segment_ids": 0}
@@ -74,7 +82,11 @@ def batch(model: VisionLanguageModel, rows: list[list[dict[str, NDArray[Any]]]],
         for segment, one in enumerate(row, 1):
             shift = first * model.config.media_rows
             index = np.where(one["media_index"] >= 0, one["media_index"] + shift, -1)
-            whole = {**one, "media_index": index, "segment_ids": np.full_like(one["input_ids"], segment)}
+            whole = {
+                **one,
+                "media_index": index,
+                "segment_ids": np.full_like(one["input_ids"], segment),
+            }
             for name in fill:
                 parts[name].append(whole[name])
             first += len(one["pixel_values"])

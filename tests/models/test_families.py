@@ -22,7 +22,8 @@ from tests.models.samples import ALL_FAMILIES, batch, sample, small
 
 pytestmark = pytest.mark.mindspore
 
-# Parameters of the published checkpoints, computed from their shapes (for CogVLM2-Video without inv_freq buffers).
+# Parameters of the published checkpoints, computed from their shapes (for CogVLM2-Video without
+# inv_freq buffers).
 PUBLISHED = {
     ("llava_next_video", "7b"): 7_063_431_168,
     ("qwen_vl", "9.6b"): 9_656_935_168,
@@ -46,8 +47,12 @@ def test_the_published_size_has_the_published_number_of_parameters(family: str, 
     shapes = parameter_shapes(model)
 
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == PUBLISHED[family, size]
-    assert shapes.keys() == {weight.name for weight in family_module(family).weight_map(model.config)}
-    assert shapes.keys() == {weight.name for weight in family_module(family).mindformers_map(model.config)}
+    assert shapes.keys() == {
+        weight.name for weight in family_module(family).weight_map(model.config)
+    }
+    assert shapes.keys() == {
+        weight.name for weight in family_module(family).mindformers_map(model.config)
+    }
 
 
 def without_labels(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +78,9 @@ def test_packed_samples_do_not_see_each_other(family: str) -> None:
 
     begin = len(first["input_ids"])
     for one, found in ((first, packed[0]), (second, packed[0, begin:]), (third, packed[1])):
-        expected = model(**without_labels(batch(model, [[one]], len(one["input_ids"])))).asnumpy()[0]
+        expected = model(**without_labels(batch(model, [[one]], len(one["input_ids"])))).asnumpy()[
+            0
+        ]
         assert worst(found[: len(expected)], expected) < 1e-4
 
 
@@ -104,7 +111,10 @@ def test_a_batch_without_targets_has_loss_zero(family: str) -> None:
 def test_a_picture_that_no_position_names_changes_nothing(family: str) -> None:
     model = small(family)
     inputs = batch(model, [[sample(model, 0)]], 80)
-    more = {**inputs, "pixel_values": ms.ops.cat((inputs["pixel_values"], 255 - inputs["pixel_values"]))}
+    more = {
+        **inputs,
+        "pixel_values": ms.ops.cat((inputs["pixel_values"], 255 - inputs["pixel_values"])),
+    }
 
     assert worst(model(**without_labels(more)), model(**without_labels(inputs)).asnumpy()) < 1e-4
 
@@ -246,4 +256,6 @@ def test_only_the_named_parts_train(family: str) -> None:
 
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown dtype 'fp16'"):
-        family_module("qwen_vl").MODEL(replace(family_module("qwen_vl").PRESETS["tiny"], dtype="fp16"))
+        family_module("qwen_vl").MODEL(
+            replace(family_module("qwen_vl").PRESETS["tiny"], dtype="fp16")
+        )

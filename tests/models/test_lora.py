@@ -21,7 +21,16 @@ from models.lora import LoraConfig, add_lora, lora_delta, merge_lora
 from models.weights import load_weights, merge_lora_file, save_lora, save_weights
 from tests.models import test_model_cogvlm2_video as cog
 from tests.models import test_model_visualglm as glm
-from tests.models.golden import arrays, convert, ints, model_folders, read_json, relative, weights_of, worst
+from tests.models.golden import (
+    arrays,
+    convert,
+    ints,
+    model_folders,
+    read_json,
+    relative,
+    weights_of,
+    worst,
+)
 from tests.models.samples import ALL_FAMILIES, batch, sample, small
 
 pytestmark = pytest.mark.mindspore
@@ -43,15 +52,22 @@ def fill(model: nn.Cell, pairs: dict[str, NDArray[Any]]) -> None:
 
 
 @pytest.mark.parametrize("folder", model_folders("cogvlm2_video", *ADAPTED))
-def test_a_cogvlm2_video_model_with_an_adapter_is_the_reference(folder: Path, tmp_path: Path) -> None:
+def test_a_cogvlm2_video_model_with_an_adapter_is_the_reference(
+    folder: Path, tmp_path: Path
+) -> None:
     config = cogvlm2.from_hf(read_json(folder / "config.json"))
     model = convert(cogvlm2, config, weights_of(folder), tmp_path / "w")
-    stored = {name: tensor.read() for name, tensor in open_checkpoint(folder / "lora.safetensors").items()}
+    stored = {
+        name: tensor.read() for name, tensor in open_checkpoint(folder / "lora.safetensors").items()
+    }
     case, expected = arrays(folder / "chat_train.npz"), arrays(folder / "chat_train_lora.npz")
     inputs = cog.model_inputs(case, arrays(folder / "vision.npz")["pixel_values"])
     said = read_metadata(folder / "lora.safetensors")
 
-    add_lora(model, replace(cogvlm2.LORA, rank=int(said["rank"]), alpha=float(said["alpha"]), dropout=0.0))
+    add_lora(
+        model,
+        replace(cogvlm2.LORA, rank=int(said["rank"]), alpha=float(said["alpha"]), dropout=0.0),
+    )
     for i in range(config.language.layers):
         for ours, theirs in COG_LAYERS.items():
             pairs = {
@@ -97,16 +113,24 @@ def sat_pairs(io: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any
 
 
 def mindformers_pairs(io: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    renamed = {name.removeprefix(f"{prefix}."): array for name, array in io.items() if name.startswith(f"{prefix}.")}
+    renamed = {
+        name.removeprefix(f"{prefix}."): array
+        for name, array in io.items()
+        if name.startswith(f"{prefix}.")
+    }
     return {
         f"language.{name.replace('query_key_value', 'qkv').replace('dense', 'out')}": array
         for name, array in renamed.items()
     }
 
 
-@pytest.mark.parametrize("folder", model_folders("visualglm", "config.json", "model_io.npz", "lora_io.npz"))
+@pytest.mark.parametrize(
+    "folder", model_folders("visualglm", "config.json", "model_io.npz", "lora_io.npz")
+)
 @pytest.mark.parametrize("kind", ["sat", "mf"])
-def test_a_visualglm_model_with_an_adapter_is_the_reference(folder: Path, kind: str, tmp_path: Path) -> None:
+def test_a_visualglm_model_with_an_adapter_is_the_reference(
+    folder: Path, kind: str, tmp_path: Path
+) -> None:
     model, inputs, io, settings = glm_case(folder, tmp_path)
     pairs = sat_pairs if kind == "sat" else mindformers_pairs
     add_lora(model, glm_lora(settings, split=kind == "sat"))
@@ -123,7 +147,9 @@ def test_a_visualglm_model_with_an_adapter_is_the_reference(folder: Path, kind: 
         assert relative(gradient.asnumpy(), expected[parameter.name]) < 1e-4, parameter.name
 
 
-@pytest.mark.parametrize("folder", model_folders("visualglm", "config.json", "model_io.npz", "lora_io.npz"))
+@pytest.mark.parametrize(
+    "folder", model_folders("visualglm", "config.json", "model_io.npz", "lora_io.npz")
+)
 def test_descent_on_a_models_adapter_follows_the_reference(folder: Path, tmp_path: Path) -> None:
     model, inputs, io, settings = glm_case(folder, tmp_path)
     add_lora(model, glm_lora(settings, split=False))
@@ -160,13 +186,18 @@ def test_a_new_adapter_changes_nothing_and_only_it_trains(family: str, targets: 
     names = {name for name, _ in model.parameters_and_names()}
     lora = family_module(family).LORA
 
-    add_lora(model, replace(lora, rank=2) if targets == "default" else replace(lora, rank=2, targets="all"))
+    add_lora(
+        model,
+        replace(lora, rank=2) if targets == "default" else replace(lora, rank=2, targets="all"),
+    )
 
     parameters = dict(model.parameters_and_names())
     assert worst(model(**inputs), before) == 0
     assert names < parameters.keys()  # a checkpoint of the plain model fits
     assert all(path == parameter.name for path, parameter in parameters.items())
-    assert all(parameter.name.endswith((".lora_a", ".lora_b")) for parameter in model.trainable_params())
+    assert all(
+        parameter.name.endswith((".lora_a", ".lora_b")) for parameter in model.trainable_params()
+    )
 
 
 @ALL_FAMILIES
@@ -175,7 +206,9 @@ def test_merged_and_unmerged_are_equal(family: str, tmp_path: Path) -> None:
     inputs = batch(model, [[sample(model, 0)]], 64)
     del inputs["labels"]
     plain = {name for name, _ in model.parameters_and_names()}
-    with_pairs(model, replace(family_module(family).LORA, rank=4, alpha=8, targets="all", dropout=0.0))
+    with_pairs(
+        model, replace(family_module(family).LORA, rank=4, alpha=8, targets="all", dropout=0.0)
+    )
     save_weights(model, tmp_path / "base", sorted(plain))
     save_lora(model, tmp_path / "lora")
     unmerged = model(**inputs).asnumpy()
@@ -214,7 +247,9 @@ def test_an_adapter_trains_in_graph_mode_as_in_pynative() -> None:
 
     ms.set_context(mode=ms.GRAPH_MODE)
     order = ("input_ids", "labels", "position_ids", "segment_ids", "pixel_values", "media_index")
-    loss, found = ms.value_and_grad(model, None, model.trainable_params())(*(inputs[name] for name in order))
+    loss, found = ms.value_and_grad(model, None, model.trainable_params())(
+        *(inputs[name] for name in order)
+    )
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)

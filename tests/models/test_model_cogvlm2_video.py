@@ -37,7 +37,9 @@ def folders(*needed: str, any_of: tuple[str, ...] = ()) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("folder", found, scope="module")
 
 
-TOWERS = pytest.mark.parametrize("tower", model_folders("cogvlm2_video", "config.json", "vision.npz"))
+TOWERS = pytest.mark.parametrize(
+    "tower", model_folders("cogvlm2_video", "config.json", "vision.npz")
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +62,16 @@ def model_inputs(case: dict[str, NDArray[Any]], *clips: NDArray[Any]) -> dict[st
 
 
 @TOWERS
-def test_every_stage_of_the_vision_tower_is_that_of_the_reference(tower: Path, tmp_path: Path) -> None:
+def test_every_stage_of_the_vision_tower_is_that_of_the_reference(
+    tower: Path, tmp_path: Path
+) -> None:
     settings, case = read_json(tower / "config.json"), arrays(tower / "vision.npz")
-    text = {"vocab_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_multi_query_heads": 1}
+    text = {
+        "vocab_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_multi_query_heads": 1,
+    }
     config = cogvlm2.from_hf({"rms_norm_eps": 1e-5, **text, **settings})
     model = cogvlm2.MODEL(config)
     weights = cogvlm2.weight_map(config)
@@ -110,7 +119,9 @@ def test_hidden_states_are_those_of_the_reference(model: Any, folder: Path) -> N
 
     layers, final = layer_outputs(model, inputs), model.hidden(**inputs)
 
-    for i, layer in enumerate(layers[:-1]):  # the reference puts the last one through the final norm
+    for i, layer in enumerate(
+        layers[:-1]
+    ):  # the reference puts the last one through the final norm
         assert worst(layer, case[f"hidden_{i}"]) < 1e-4, i
     assert worst(final, case[f"hidden_{len(layers) - 1}"]) < 1e-4
 
@@ -118,7 +129,9 @@ def test_hidden_states_are_those_of_the_reference(model: Any, folder: Path) -> N
 @folders("batch2_padded.npz")
 def test_a_padded_batch_gives_each_sample_what_it_gets_alone(model: Any, folder: Path) -> None:
     case = arrays(folder / "batch2_padded.npz")
-    inputs = model_inputs(case, arrays(folder / "vision.npz")["pixel_values"], case["pixel_values_1"])
+    inputs = model_inputs(
+        case, arrays(folder / "vision.npz")["pixel_values"], case["pixel_values_1"]
+    )
     labels = inputs.pop("labels")
 
     logits = model(**inputs)

@@ -27,14 +27,18 @@ from tests.models.golden import (
 )
 
 pytestmark = pytest.mark.mindspore
-FOLDERS = pytest.mark.parametrize("folder", model_folders("qwen_vl", "info.json", "io.npz"), scope="module")
+FOLDERS = pytest.mark.parametrize(
+    "folder", model_folders("qwen_vl", "info.json", "io.npz"), scope="module"
+)
 
 
 @pytest.fixture(scope="module")
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> qwen.QwenVL:
     info = read_json(folder / "info.json")
     config = qwen.from_hf({**info["llm"], "visual": info["visual"]})
-    model: qwen.QwenVL = convert(qwen, config, weights_of(folder), tmp_path_factory.mktemp("qwen") / "w.safetensors")
+    model: qwen.QwenVL = convert(
+        qwen, config, weights_of(folder), tmp_path_factory.mktemp("qwen") / "w.safetensors"
+    )
     return model
 
 
@@ -52,7 +56,9 @@ def model_inputs(case: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
 
 
 @FOLDERS
-def test_every_stage_of_the_vision_tower_is_that_of_the_reference(model: qwen.QwenVL, folder: Path) -> None:
+def test_every_stage_of_the_vision_tower_is_that_of_the_reference(
+    model: qwen.QwenVL, folder: Path
+) -> None:
     case = arrays(folder / "io.npz")
     pixels = Tensor(case["pixel_values"])
 
@@ -65,7 +71,9 @@ def test_every_stage_of_the_vision_tower_is_that_of_the_reference(model: qwen.Qw
 
 
 @FOLDERS
-def test_training_and_evaluation_are_those_of_the_reference(model: qwen.QwenVL, folder: Path) -> None:
+def test_training_and_evaluation_are_those_of_the_reference(
+    model: qwen.QwenVL, folder: Path
+) -> None:
     case = arrays(folder / "io.npz")
     inputs, labels, real = model_inputs(case), ints(case["labels"]), case["attention_mask"] > 0
     for mode in ("train", "eval"):
@@ -96,7 +104,9 @@ def test_gradients_are_those_of_the_reference(model: qwen.QwenVL, folder: Path) 
     train_only(model, qwen.PARTS["resampler"] + qwen.PARTS["language"])
     model.set_train(True)
 
-    found = gradients(model, qwen.weight_map(model.config), {"labels": ints(case["labels"]), **model_inputs(case)})
+    found = gradients(
+        model, qwen.weight_map(model.config), {"labels": ints(case["labels"]), **model_inputs(case)}
+    )
 
     assert found.keys() == info["grad_norms"].keys()
     for name, norm in info["grad_norms"].items():
@@ -112,4 +122,9 @@ def test_greedy_answers_are_those_of_the_reference(model: qwen.QwenVL, folder: P
     inputs, length = model_inputs(case), int(case["greedy_prompt_len"])
     prompt = {name: inputs[name][-1:, :length] for name in ("input_ids", "media_index")}
 
-    greedy(model, {**prompt, "pixel_values": inputs["pixel_values"]}, case["greedy_tokens"], case["greedy_logits"])
+    greedy(
+        model,
+        {**prompt, "pixel_values": inputs["pixel_values"]},
+        case["greedy_tokens"],
+        case["greedy_logits"],
+    )

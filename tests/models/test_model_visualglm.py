@@ -26,7 +26,9 @@ from tests.models.golden import (
 )
 
 pytestmark = pytest.mark.mindspore
-FOLDERS = pytest.mark.parametrize("folder", model_folders("visualglm", "config.json", "model_io.npz"), scope="module")
+FOLDERS = pytest.mark.parametrize(
+    "folder", model_folders("visualglm", "config.json", "model_io.npz"), scope="module"
+)
 
 
 def config_of(settings: dict[str, Any]) -> visualglm.VisualGLMConfig:
@@ -71,7 +73,9 @@ def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> visualglm.V
 def model_inputs(case: dict[str, NDArray[Any]], settings: dict[str, Any]) -> dict[str, Tensor]:
     queries, before = settings["qf"]["queries"], settings["pre_image"]
     index = np.full(case["input_ids"].shape, -1)
-    index[:, before : before + queries] = np.arange(len(index) * queries).reshape(len(index), queries)
+    index[:, before : before + queries] = np.arange(len(index) * queries).reshape(
+        len(index), queries
+    )
     return {
         "input_ids": ints(case["input_ids"]),
         "position_ids": ints(case["position_ids"]),
@@ -106,7 +110,9 @@ def test_logits_and_loss_are_those_of_the_reference(model: Any, folder: Path) ->
 
     assert worst(model(**inputs), case["logits"]) < 1e-4
     assert worst(model(**text), case["logits_text_only"]) < 1e-4
-    assert model(labels=ints(case["labels"]), **inputs).asnumpy() == pytest.approx(case["loss"], rel=1e-5)
+    assert model(labels=ints(case["labels"]), **inputs).asnumpy() == pytest.approx(
+        case["loss"], rel=1e-5
+    )
 
 
 @FOLDERS
@@ -123,18 +129,26 @@ def test_every_token_sees_the_prompt_and_what_came_before(model: Any, folder: Pa
     case = arrays(folder / "model_io.npz")
     prompt = Tensor(case["position_ids"][:, 1] == 0)
 
-    mask = attention_mask(prompt.shape[1], None, None, model.language.layers[0].attention, prefix=prompt)
+    mask = attention_mask(
+        prompt.shape[1], None, None, model.language.layers[0].attention, prefix=prompt
+    )
 
     np.testing.assert_array_equal(mask.asnumpy(), case["attention_mask_allow"] == 1)
 
 
-@pytest.mark.parametrize("folder", model_folders("visualglm", "config.json", "qkv_layouts.npz"), scope="module")
-def test_head_first_checkpoints_give_the_same_parameters(model: Any, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "folder", model_folders("visualglm", "config.json", "qkv_layouts.npz"), scope="module"
+)
+def test_head_first_checkpoints_give_the_same_parameters(
+    model: Any, folder: Path, tmp_path: Path
+) -> None:
     layouts = arrays(folder / "qkv_layouts.npz")
     weights = visualglm.weight_map(model.config, head_first=True)
     for i in range(model.config.language.layers):
         for part in ("weight", "bias"):
-            weight = next(w for w in weights if w.name == f"language.layers.{i}.attention.qkv.{part}")
+            weight = next(
+                w for w in weights if w.name == f"language.layers.{i}.attention.qkv.{part}"
+            )
             ours, theirs = layouts[f"contiguous.{i}.{part}"], layouts[f"headfirst.{i}.{part}"]
 
             np.testing.assert_array_equal(weight.join([theirs], ours.shape), ours)
@@ -146,7 +160,11 @@ def test_greedy_answers_are_those_of_the_reference(model: Any, folder: Path) -> 
     case = arrays(folder / "model_io.npz")
     prompt, output = case["greedy_prompt"], case["greedy_output"]
     inputs = model_inputs(case, read_json(folder / "config.json"))
-    inputs = {name: tensor[:1, ..., : len(prompt)] for name, tensor in inputs.items() if name != "pixel_values"}
+    inputs = {
+        name: tensor[:1, ..., : len(prompt)]
+        for name, tensor in inputs.items()
+        if name != "pixel_values"
+    }
     inputs |= {"pixel_values": Tensor(case["image"][:1])}
 
     assert inputs["input_ids"].asnumpy()[0].tolist() == prompt.tolist()

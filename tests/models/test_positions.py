@@ -27,7 +27,9 @@ def qwen() -> QwenDecoder:
     return decoder
 
 
-def tables(decoder: Any, positions: NDArray[Any], length: Tensor | None = None) -> list[NDArray[Any]]:
+def tables(
+    decoder: Any, positions: NDArray[Any], length: Tensor | None = None
+) -> list[NDArray[Any]]:
     return [table.asnumpy() for table in decoder.turns(ints(positions), length)]
 
 
@@ -36,13 +38,26 @@ def test_a_rope_factor_draws_positions_together(factor: float) -> None:
     plain, scaled = Decoder(SMALL), Decoder(replace(SMALL, rope_factor=factor))
     positions = np.arange(9)[None]
 
-    for ours, theirs in zip(tables(scaled, positions * int(factor)), tables(plain, positions), strict=True):
+    for ours, theirs in zip(
+        tables(scaled, positions * int(factor)), tables(plain, positions), strict=True
+    ):
         assert worst(ours, theirs) < 1e-6
     assert worst(tables(scaled, positions)[0], tables(plain, positions)[0]) > 0.1
 
 
-def test_frequencies_slow_down_with_each_doubling_of_the_length_and_not_before(qwen: QwenDecoder) -> None:
-    lengths = [1, TRAINED - 1, TRAINED, TRAINED + 1, 2 * TRAINED, 2 * TRAINED + 1, 4 * TRAINED, 4 * TRAINED + 1]
+def test_frequencies_slow_down_with_each_doubling_of_the_length_and_not_before(
+    qwen: QwenDecoder,
+) -> None:
+    lengths = [
+        1,
+        TRAINED - 1,
+        TRAINED,
+        TRAINED + 1,
+        2 * TRAINED,
+        2 * TRAINED + 1,
+        4 * TRAINED,
+        4 * TRAINED + 1,
+    ]
     alphas = [1, 1, 1, 3, 3, 7, 7, 15]  # 2^ceil(log2(length / trained) + 1) - 1
 
     found = qwen.ntk_frequencies(ints(np.array(lengths))).asnumpy()
@@ -52,14 +67,26 @@ def test_frequencies_slow_down_with_each_doubling_of_the_length_and_not_before(q
         np.testing.assert_allclose(row, [base ** (-2 * j / 8) for j in range(4)], rtol=1e-5)
 
 
-def test_queries_beyond_the_trained_length_are_sharpened_and_keys_are_not(qwen: QwenDecoder) -> None:
+def test_queries_beyond_the_trained_length_are_sharpened_and_keys_are_not(
+    qwen: QwenDecoder,
+) -> None:
     positions = np.array([[0, TRAINED - 2, TRAINED - 1, TRAINED, 3 * TRAINED]])
-    scales = [1, 1, 1, math.log(TRAINED + 1) / math.log(TRAINED), math.log(3 * TRAINED + 1) / math.log(TRAINED)]
+    scales = [
+        1,
+        1,
+        1,
+        math.log(TRAINED + 1) / math.log(TRAINED),
+        math.log(3 * TRAINED + 1) / math.log(TRAINED),
+    ]
 
     cos, sin, key_cos, key_sin = tables(qwen, positions, ints(np.array([9])))
 
-    np.testing.assert_allclose(cos, key_cos * np.array(scales)[None, None, :, None], rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(sin, key_sin * np.array(scales)[None, None, :, None], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        cos, key_cos * np.array(scales)[None, None, :, None], rtol=1e-5, atol=1e-7
+    )
+    np.testing.assert_allclose(
+        sin, key_sin * np.array(scales)[None, None, :, None], rtol=1e-5, atol=1e-7
+    )
 
 
 def test_while_training_nothing_is_stretched(qwen: QwenDecoder) -> None:

@@ -25,7 +25,9 @@ def test_tensors_of_every_type_are_found_in_place(tmp_path: Path) -> None:
         "row": torch.arange(12).reshape(3, 4)[1],
         "scalar": torch.tensor(2.5),
     }
-    torch.save({"module": tensors, "args": Namespace(lr=1.0), "iteration": 3}, tmp_path / "states.pt")
+    torch.save(
+        {"module": tensors, "args": Namespace(lr=1.0), "iteration": 3}, tmp_path / "states.pt"
+    )
 
     found = open_checkpoint(tmp_path / "states.pt")
 

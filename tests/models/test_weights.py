@@ -22,7 +22,13 @@ from models import family_module
 from models.cache import make_caches
 from models.checkpoint import convert_dtype, open_checkpoint, write_checkpoint
 from models.names import Weight, mindformers_name
-from models.weights import export_weights, import_weights, load_weights, parameter_shapes, save_weights
+from models.weights import (
+    export_weights,
+    import_weights,
+    load_weights,
+    parameter_shapes,
+    save_weights,
+)
 from tests.models.golden import model_folders, read_json, weights_of
 from tests.models.samples import ALL_FAMILIES, small
 from tests.models.test_model_cogvlm2_video import CASES
@@ -51,13 +57,17 @@ def whole_models() -> list[Any]:
     return [
         *model_folders("llava_next_video", "config.json"),
         *model_folders("qwen_vl", "info.json"),
-        *model_folders("cogvlm2_video", "config.json", any_of=tuple(f"{name}.npz" for name in CASES)),
+        *model_folders(
+            "cogvlm2_video", "config.json", any_of=tuple(f"{name}.npz" for name in CASES)
+        ),
         *model_folders("visualglm", "config.json"),
     ]
 
 
 def contents(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
-    return {name: (t.dtype, t.shape, t.read().tobytes()) for name, t in open_checkpoint(path).items()}
+    return {
+        name: (t.dtype, t.shape, t.read().tobytes()) for name, t in open_checkpoint(path).items()
+    }
 
 
 def write(path: Path, arrays: dict[str, NDArray[Any]], dtype: str = "F32") -> None:
@@ -88,7 +98,9 @@ def test_mindformers_names_lead_a_model_there_and_back_too(folder: Path, tmp_pat
     import_weights(weights_of(folder), tmp_path / "ours", family.weight_map(config), shapes)
 
     export_weights(tmp_path / "ours", tmp_path / "theirs", family.mindformers_map(config))
-    back = import_weights(tmp_path / "theirs", tmp_path / "back", family.mindformers_map(config), shapes)
+    back = import_weights(
+        tmp_path / "theirs", tmp_path / "back", family.mindformers_map(config), shapes
+    )
 
     assert not back.unused
     assert contents(tmp_path / "back") == contents(tmp_path / "ours")
@@ -102,11 +114,16 @@ def exported(folder: Path, tmp_path: Path) -> dict[str, NDArray[Any]]:
     weights = family.weight_map(config)
     import_weights(weights_of(folder), tmp_path / "ours", weights, shapes, dtype="float32")
     export_weights(tmp_path / "ours", tmp_path / "theirs", family.mindformers_map(config))
-    return {name: np.ascontiguousarray(t.read()) for name, t in open_checkpoint(tmp_path / "theirs").items()}
+    return {
+        name: np.ascontiguousarray(t.read())
+        for name, t in open_checkpoint(tmp_path / "theirs").items()
+    }
 
 
 @pytest.mark.parametrize("folder", model_folders("llava_next_video", "config.json"))
-def test_a_llava_model_becomes_what_mindformers_converter_writes(folder: Path, tmp_path: Path) -> None:
+def test_a_llava_model_becomes_what_mindformers_converter_writes(
+    folder: Path, tmp_path: Path
+) -> None:
     found = exported(folder, tmp_path)
     told = folder.parent / "weight_conversion.json"
     converted = read_json(told).get(folder.name) if told.exists() else None
@@ -114,14 +131,22 @@ def test_a_llava_model_becomes_what_mindformers_converter_writes(folder: Path, t
         pytest.skip(f"{folder.parent} has no weight_conversion.json that tells of {folder.name}")
 
     assert "full" not in converted or found.keys() == converted["full"].keys()
-    for kind, expected in converted.items():  # the whole model, its tower alone, its language model alone
+    for (
+        kind,
+        expected,
+    ) in converted.items():  # the whole model, its tower alone, its language model alone
         for name, entry in expected.items():
             assert list(found[name].shape) == entry["shape"], (kind, name)
-            assert hashlib.sha256(found[name].tobytes()).hexdigest() == entry["sha256_f32_le"], (kind, name)
+            assert hashlib.sha256(found[name].tobytes()).hexdigest() == entry["sha256_f32_le"], (
+                kind,
+                name,
+            )
 
 
 @pytest.mark.parametrize("folder", model_folders("qwen_vl", "info.json", "mindformers_names.json"))
-def test_a_qwen_model_becomes_what_mindformers_converter_writes(folder: Path, tmp_path: Path) -> None:
+def test_a_qwen_model_becomes_what_mindformers_converter_writes(
+    folder: Path, tmp_path: Path
+) -> None:
     found = exported(folder, tmp_path)
     expected = read_json(folder / "mindformers_names.json")
 
@@ -135,7 +160,9 @@ def test_a_qwen_model_becomes_what_mindformers_converter_writes(folder: Path, tm
 
 
 @pytest.mark.parametrize("folder", model_folders("visualglm", "config.json", "weight_map.json"))
-def test_a_visualglm_model_becomes_what_mindformers_converter_writes(folder: Path, tmp_path: Path) -> None:
+def test_a_visualglm_model_becomes_what_mindformers_converter_writes(
+    folder: Path, tmp_path: Path
+) -> None:
     found = exported(folder, tmp_path)
     expected = [entry for entry in read_json(folder / "weight_map.json") if entry["op"] != "skip"]
 
@@ -143,27 +170,39 @@ def test_a_visualglm_model_becomes_what_mindformers_converter_writes(folder: Pat
     for entry in expected:
         array = found[entry["target"]]
         assert list(array.shape) == entry["shape"], entry["target"]
-        assert array.sum(dtype=np.float64) == pytest.approx(entry["sum"], rel=1e-6, abs=1e-5), entry["target"]
-        assert (array.ravel()[0], array.ravel()[-1]) == (entry["first"], entry["last"]), entry["target"]
+        assert array.sum(dtype=np.float64) == pytest.approx(entry["sum"], rel=1e-6, abs=1e-5), (
+            entry["target"]
+        )
+        assert (array.ravel()[0], array.ravel()[-1]) == (entry["first"], entry["last"]), entry[
+            "target"
+        ]
 
 
 def test_the_cogvlm2_models_names_at_full_size_are_those_of_mindformers(golden: Path) -> None:
     config = cogvlm2.PRESETS["13b"]
     theirs = {weight.name: weight.sources for weight in cogvlm2.mindformers_map(config)}
-    pairs = {name: theirs[weight.name] for weight in cogvlm2.weight_map(config) for name in weight.sources}
+    pairs = {
+        name: theirs[weight.name]
+        for weight in cogvlm2.weight_map(config)
+        for name in weight.sources
+    }
 
     for entry in cases(golden / "cogvlm2_video", "weight_map.json"):
         if entry["hf"].endswith("inv_freq"):
             continue
         layers = config.vision.layers if "vision" in entry["hf"] else config.language.layers
         for i in range(layers if "{i}" in entry["hf"] else 1):
-            names, wrapped = (as_tuple(entry[key], i) for key in ("mindformers", "mindformers_lora"))
+            names, wrapped = (
+                as_tuple(entry[key], i) for key in ("mindformers", "mindformers_lora")
+            )
             assert pairs[entry["hf"].replace("{i}", str(i))] == names
             assert tuple(map(mindformers_name, wrapped)) == names
 
 
 def as_tuple(names: str | list[str], layer: int) -> tuple[str, ...]:
-    return tuple(name.replace("{i}", str(layer)) for name in ([names] if isinstance(names, str) else names))
+    return tuple(
+        name.replace("{i}", str(layer)) for name in ([names] if isinstance(names, str) else names)
+    )
 
 
 @ALL_FAMILIES
@@ -172,7 +211,10 @@ def test_shards_in_any_cut_give_the_same_file(family: str, tmp_path: Path) -> No
     weights, shapes = family_module(family).weight_map(model.config), parameter_shapes(model)
     save_weights(model, tmp_path / "ours")
     export_weights(tmp_path / "ours", tmp_path / "theirs.safetensors", weights)
-    tensors = {name: tensor.read() for name, tensor in open_checkpoint(tmp_path / "theirs.safetensors").items()}
+    tensors = {
+        name: tensor.read()
+        for name, tensor in open_checkpoint(tmp_path / "theirs.safetensors").items()
+    }
     (tmp_path / "shards").mkdir()
     for shard in range(3):
         part = dict(list(tensors.items())[shard::3])
@@ -187,7 +229,10 @@ def test_shards_in_any_cut_give_the_same_file(family: str, tmp_path: Path) -> No
 def test_memory_is_bounded_by_a_tensor_and_not_by_the_model(tmp_path: Path) -> None:
     size = 1 << 20
     names = [f"tensor{i}" for i in range(32)]
-    write(tmp_path / "big.safetensors", {name: np.full((size // 4,), 1.0, np.float32) for name in names})
+    write(
+        tmp_path / "big.safetensors",
+        {name: np.full((size // 4,), 1.0, np.float32) for name in names},
+    )
     weights = [Weight(f"ours{i}", (name,)) for i, name in enumerate(names)]
     tracemalloc.start()
 
@@ -207,10 +252,18 @@ def test_each_layout_of_transformers_leads_to_the_same_names() -> None:
     full = "vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight"
     assert llava.canonical_name("model.vision_tower.encoder.layers.0.mlp.fc1.weight") == full
     assert llava.canonical_name("vision_tower.encoder.layers.0.mlp.fc1.weight") == full
-    assert llava.canonical_name("model.vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight") == full
+    assert (
+        llava.canonical_name("model.vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight")
+        == full
+    )
     assert llava.canonical_name("vision_model.encoder.layers.0.mlp.fc1.weight", "vision") == full
-    assert llava.canonical_name("model.language_model.norm.weight") == "language_model.model.norm.weight"
-    assert llava.canonical_name("model.norm.weight", "language") == "language_model.model.norm.weight"
+    assert (
+        llava.canonical_name("model.language_model.norm.weight")
+        == "language_model.model.norm.weight"
+    )
+    assert (
+        llava.canonical_name("model.norm.weight", "language") == "language_model.model.norm.weight"
+    )
     assert llava.canonical_name("lm_head.weight", "language") == "language_model.lm_head.weight"
     assert llava.canonical_name("lm_head.weight") == "language_model.lm_head.weight"
     assert llava.canonical_name("model.image_newline") == "image_newline"
@@ -220,7 +273,10 @@ def test_the_account_names_what_is_unused_and_what_is_unfilled(tmp_path: Path) -
     write(tmp_path / "in", {"a": np.ones(2, np.float32), "stray": np.ones(3, np.float32)})
 
     account = import_weights(
-        tmp_path / "in", tmp_path / "out", [Weight("x", ("a",)), Weight("y", ("b",))], {"x": (2,), "y": (2,)}
+        tmp_path / "in",
+        tmp_path / "out",
+        [Weight("x", ("a",)), Weight("y", ("b",))],
+        {"x": (2,), "y": (2,)},
     )
 
     assert account.written == ("x",)
@@ -232,23 +288,45 @@ def test_a_tensor_under_two_names_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "in", {"norm": np.ones(2, np.float32), "model.norm": np.ones(2, np.float32)})
 
     with pytest.raises(ValueError, match="twice"):
-        import_weights(tmp_path / "in", tmp_path / "out", [], {}, canonical_name=lambda n: n.removeprefix("model."))
+        import_weights(
+            tmp_path / "in",
+            tmp_path / "out",
+            [],
+            {},
+            canonical_name=lambda n: n.removeprefix("model."),
+        )
 
 
 def test_new_tokens_get_the_mean_of_the_old(tmp_path: Path) -> None:
     name = "language.embedding.weight"
     write(tmp_path / "in", {"wte": np.array([[1, 2], [3, 4]], np.float32)})
 
-    import_weights(tmp_path / "in", tmp_path / "out", [Weight(name, ("wte",))], {name: (4, 2)}, pad_vocabulary=True)
+    import_weights(
+        tmp_path / "in",
+        tmp_path / "out",
+        [Weight(name, ("wte",))],
+        {name: (4, 2)},
+        pad_vocabulary=True,
+    )
 
-    assert open_checkpoint(tmp_path / "out")[name].read().tolist() == [[1, 2], [3, 4], [2, 3], [2, 3]]
+    assert open_checkpoint(tmp_path / "out")[name].read().tolist() == [
+        [1, 2],
+        [3, 4],
+        [2, 3],
+        [2, 3],
+    ]
 
 
 def test_faults_of_a_checkpoint_are_named(tmp_path: Path) -> None:
     one = np.ones(2, np.float32)
     write(tmp_path / "half", {"q": one})
     with pytest.raises(ValueError, match="k is missing; qkv is made of q, k"):
-        import_weights(tmp_path / "half", tmp_path / "out", [Weight("qkv", ("q", "k"), rows=(2, 2))], {"qkv": (4,)})
+        import_weights(
+            tmp_path / "half",
+            tmp_path / "out",
+            [Weight("qkv", ("q", "k"), rows=(2, 2))],
+            {"qkv": (4,)},
+        )
     with pytest.raises(ValueError, match=r"x should be \(3,\), but q is \(2,\)"):
         import_weights(tmp_path / "half", tmp_path / "out", [Weight("x", ("q",))], {"x": (3,)})
     write(tmp_path / "int4", {"h.0.qweight": one})
@@ -281,7 +359,9 @@ def test_no_nan_becomes_a_number_in_bfloat16() -> None:
 
     assert np.isnan(convert_dtype(there, "BF16", "F32")).all()
     infinite = np.array([np.inf, -np.inf], np.float32)
-    np.testing.assert_array_equal(convert_dtype(convert_dtype(infinite, "F32", "BF16"), "BF16", "F32"), infinite)
+    np.testing.assert_array_equal(
+        convert_dtype(convert_dtype(infinite, "F32", "BF16"), "BF16", "F32"), infinite
+    )
 
 
 def test_bfloat16_rounds_to_nearest_even() -> None:
@@ -318,12 +398,19 @@ def test_caches_are_no_weights(tmp_path: Path) -> None:
 
     save_weights(model, tmp_path / "saved")
 
-    assert open_checkpoint(tmp_path / "saved").keys() == before.keys() == parameter_shapes(model).keys()
+    assert (
+        open_checkpoint(tmp_path / "saved").keys()
+        == before.keys()
+        == parameter_shapes(model).keys()
+    )
 
 
 def test_the_safetensors_package_reads_what_we_write(tmp_path: Path) -> None:
     numpy_files = pytest.importorskip("safetensors.numpy")
-    arrays = {"a.b": np.arange(6, dtype=np.float32).reshape(2, 3), "empty": np.zeros((0, 4), np.float32)}
+    arrays = {
+        "a.b": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "empty": np.zeros((0, 4), np.float32),
+    }
     write(tmp_path / "ours", arrays)
 
     found = numpy_files.load_file(tmp_path / "ours")

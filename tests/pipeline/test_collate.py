@@ -20,7 +20,16 @@ from mmdata.pipeline import Stream
 from mmdata.pipeline.encode import decode_views, num_views
 from mmdata.schema import Conversation, Image, Media, assistant, replace, user
 from mmdata.templates import PixelPlan, get
-from tests.pipeline.words import PER_VIEW, SIDE, Conversations, WordTemplate, filmed, picture, shown, text
+from tests.pipeline.words import (
+    PER_VIEW,
+    SIDE,
+    Conversations,
+    WordTemplate,
+    filmed,
+    picture,
+    shown,
+    text,
+)
 from tests.reference import files
 from tests.stores import write
 from tests.templates.families import FAMILIES, Family, conversations
@@ -47,7 +56,9 @@ def test_a_row_is_its_sample_and_padding() -> None:
     assert (batch["labels"][0, length:] == -100).all()
     assert (batch["position_ids"][0, length:] == length - 1).all()
     assert batch["segment_ids"].tolist() == [[1] * length + [0] * (40 - length)]
-    assert {array.dtype for name, array in batch.items() if name != "pixel_values"} == {np.dtype(np.int32)}
+    assert {array.dtype for name, array in batch.items() if name != "pixel_values"} == {
+        np.dtype(np.int32)
+    }
 
 
 @pytest.mark.parametrize("layout", ["mmdata", "mindformers"])
@@ -71,7 +82,9 @@ def test_pad_ids_can_tell_what_is_padded_with_zeros() -> None:
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 @settings(max_examples=20)
 @given(data=st.data())
-def test_the_shapes_that_a_family_declares_are_those_of_what_it_encodes(family: Family, data: st.DataObject) -> None:
+def test_the_shapes_that_a_family_declares_are_those_of_what_it_encodes(
+    family: Family, data: st.DataObject
+) -> None:
     template = family.template()
 
     encoded = template.encode(data.draw(conversations(family, turns=2)))
@@ -103,14 +116,22 @@ def test_every_slot_finds_the_features_of_its_own_picture() -> None:
 
     batch = batch_of(samples)
 
-    rows = np.repeat(batch["pixel_values"][:, 0, 0], PER_VIEW, 0)  # one row of features for each position: its colour
+    rows = np.repeat(
+        batch["pixel_values"][:, 0, 0], PER_VIEW, 0
+    )  # one row of features for each position: its colour
     for number, sample in enumerate(samples):
         index = batch["media_index"][number]
         colors = [tuple(rows[place].tolist()) for place in index[index >= 0]]
         shows = int(sample.id[1:])
         wanted = {"p": [shows] * len(sample.media), "v": [shows, shows + 1], "t": []}[sample.id[0]]
-        assert colors == [(color // 256, color % 256, 7) for color in wanted for _ in range(PER_VIEW)]
-        slots = [position for slot in WordTemplate().encode(sample).slots for position in range(slot.start, slot.stop)]
+        assert colors == [
+            (color // 256, color % 256, 7) for color in wanted for _ in range(PER_VIEW)
+        ]
+        slots = [
+            position
+            for slot in WordTemplate().encode(sample).slots
+            for position in range(slot.start, slot.stop)
+        ]
         assert np.flatnonzero(index >= 0).tolist() == slots
 
 
@@ -133,10 +154,14 @@ def test_room_for_more_views_than_there_are_changes_no_view(packing: bool) -> No
     options: dict[str, Any] = {"batch_size": 2, "packing": packing, "workers": 2, "shuffle": False}
 
     tight = list(Stream(Conversations(samples), WordTemplate(), seq_length=40, **options))
-    roomy = list(Stream(Conversations(samples), WordTemplate(), seq_length=40, max_views=9, **options))
+    roomy = list(
+        Stream(Conversations(samples), WordTemplate(), seq_length=40, max_views=9, **options)
+    )
 
     for some, most in zip(tight, roomy, strict=True):
-        np.testing.assert_array_equal(some["pixel_values"], most["pixel_values"][: len(some["pixel_values"])])
+        np.testing.assert_array_equal(
+            some["pixel_values"], most["pixel_values"][: len(some["pixel_values"])]
+        )
         assert not most["pixel_values"][len(some["pixel_values"]) :].any()
         np.testing.assert_array_equal(some["media_index"], most["media_index"])
 
@@ -165,7 +190,9 @@ def test_float32_pixels_are_normalised_and_channels_first() -> None:
 
 
 def test_arrays_of_one_batch_are_never_those_of_another() -> None:
-    stream = Stream(Conversations(map(shown, range(8))), WordTemplate(), seq_length=40, batch_size=2)
+    stream = Stream(
+        Conversations(map(shown, range(8))), WordTemplate(), seq_length=40, batch_size=2
+    )
     batches = list(stream)
     copies = [{name: array.copy() for name, array in batch.items()} for batch in batches]
 
@@ -190,9 +217,15 @@ def test_the_columns_of_mindformers() -> None:
     positions = batch["image_context_pos"]
     assert positions.shape == (3, 3, PER_VIEW, 2)
     assert (positions[..., 0] == np.arange(3)[:, None, None]).all()
-    assert positions[0, :, :, 1].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5, 6, 7]]  # the last one, repeated
+    assert positions[0, :, :, 1].tolist() == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [4, 5, 6, 7],
+    ]  # the last one, repeated
     np.testing.assert_array_equal(batch["images"][0, 1], batch["images"][0, 2])
-    assert positions[2, :, :, 1].tolist() == [[37, 38, 39, 40]] * 3  # no image: the end of the padding
+    assert (
+        positions[2, :, :, 1].tolist() == [[37, 38, 39, 40]] * 3
+    )  # no image: the end of the padding
 
 
 def test_an_image_that_is_missing_is_white_for_mindformers() -> None:
@@ -215,15 +248,22 @@ def test_rows_of_mindformers_count_through_the_global_batch() -> None:
 
 
 def test_a_text_that_mindformers_would_overwrite_is_refused() -> None:
-    with pytest.raises(SampleError, match="sample 't1' has no image and 39 tokens: MindFormers overwrites 4 positions"):
+    with pytest.raises(
+        SampleError,
+        match="sample 't1' has no image and 39 tokens: MindFormers overwrites 4 positions",
+    ):
         batch_of([text(1, words=37)], layout="mindformers")
 
 
-def test_clips_and_pictures_of_files_come_as_their_family_resizes_them(fixtures: Path, tmp_path: Path) -> None:
+def test_clips_and_pictures_of_files_come_as_their_family_resizes_them(
+    fixtures: Path, tmp_path: Path
+) -> None:
     file = min(files(fixtures / "videos", "*.mp4"), key=lambda path: path.stat().st_size)
     index = mmdata.video.index(file)
     clip = Media("video", file.name, num_frames=index.num_frames, fps=index.fps)
-    sample = Conversation("clip", (user(mmdata.schema.Video(0), "what?"), assistant("this")), (clip,))
+    sample = Conversation(
+        "clip", (user(mmdata.schema.Video(0), "what?"), assistant("this")), (clip,)
+    )
     store = write(tmp_path / "store", [sample], media_root=str(file.parent))
 
     [batch] = Stream(store, WordTemplate(frames=3), seq_length=40, batch_size=1)
@@ -236,7 +276,10 @@ def test_clips_and_pictures_of_files_come_as_their_family_resizes_them(fixtures:
 def test_fast_frames_are_nearly_the_exact_ones(fixtures: Path, resize: Any) -> None:
     file = min(files(fixtures / "videos", "*.mp4"), key=lambda path: path.stat().st_size)
     index = mmdata.video.index(file)
-    clip, plan = Media("video", str(file), width=index.width, height=index.height), PixelPlan(0, resize, 112, (0, 3))
+    clip, plan = (
+        Media("video", str(file), width=index.width, height=index.height),
+        PixelPlan(0, resize, 112, (0, 3)),
+    )
 
     exact, fast = decode_views(clip, plan).astype(int), decode_views(clip, plan, fast=True)
 
@@ -246,11 +289,20 @@ def test_fast_frames_are_nearly_the_exact_ones(fixtures: Path, resize: Any) -> N
 
 @pytest.mark.parametrize("resize", ["crop", "crop_bilinear"])
 @pytest.mark.parametrize(("width", "height"), [(160, 64), (64, 160)])
-def test_fast_frames_show_the_same_part_of_the_picture(width: int, height: int, resize: Any, tmp_path: Path) -> None:
+def test_fast_frames_show_the_same_part_of_the_picture(
+    width: int, height: int, resize: Any, tmp_path: Path
+) -> None:
     bands = np.linspace(0, 250, max(width, height), dtype=np.uint8)
-    frame = np.broadcast_to(bands[None, :, None] if width > height else bands[:, None, None], (height, width, 3))
-    write_clip(tmp_path / "bands.mp4", iter([np.ascontiguousarray(frame)] * 3), rate=5, codec="h264")
-    clip, plan = Media("video", str(tmp_path / "bands.mp4"), width=width, height=height), PixelPlan(0, resize, 56, (0,))
+    frame = np.broadcast_to(
+        bands[None, :, None] if width > height else bands[:, None, None], (height, width, 3)
+    )
+    write_clip(
+        tmp_path / "bands.mp4", iter([np.ascontiguousarray(frame)] * 3), rate=5, codec="h264"
+    )
+    clip, plan = (
+        Media("video", str(tmp_path / "bands.mp4"), width=width, height=height),
+        PixelPlan(0, resize, 56, (0,)),
+    )
 
     exact, fast = decode_views(clip, plan).astype(int), decode_views(clip, plan, fast=True)
 
@@ -264,8 +316,12 @@ def llava(fixtures: Path) -> Any:
 
 
 @pytest.mark.mindspore
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (480, 640), (100, 1000), (396, 704), (700, 333)])
-def test_tiles_of_llava_stand_where_the_model_expects_them(llava: Any, height: int, width: int) -> None:
+@pytest.mark.parametrize(
+    ("height", "width"), [(8, 8), (480, 640), (100, 1000), (396, 704), (700, 333)]
+)
+def test_tiles_of_llava_stand_where_the_model_expects_them(
+    llava: Any, height: int, width: int
+) -> None:
     from tests.models.anyres import best_resolution, unpadded
 
     media = (Media("image", bytes=picture(3), width=width, height=height),)
@@ -279,10 +335,14 @@ def test_tiles_of_llava_stand_where_the_model_expects_them(llava: Any, height: i
     map_: NDArray[np.int64] = np.empty((down * side, across * side), np.int64)
     for tile in range(down * across):
         top, left = tile // across * side, tile % across * side
-        map_[top : top + side, left : left + side] = (tile + 1) * rows + np.arange(side**2).reshape(side, side)
+        map_[top : top + side, left : left + side] = (tile + 1) * rows + np.arange(side**2).reshape(
+            side, side
+        )
     kept = map_[unpadded(len(map_), map_.shape[1], height, width)]
     lines = np.concatenate([kept, np.full((len(kept), 1), rows - 1)], 1)
-    np.testing.assert_array_equal(index[index >= 0], np.concatenate([np.arange(side**2), lines.ravel()]))
+    np.testing.assert_array_equal(
+        index[index >= 0], np.concatenate([np.arange(side**2), lines.ravel()])
+    )
 
 
 @pytest.mark.parametrize("size", [(300, 100), (100, 300)])
@@ -302,7 +362,9 @@ def test_a_picture_that_was_not_probed_is_measured(llava: Any, size: tuple[int, 
 
 
 @pytest.mark.parametrize("newline", ["no_token", "one_token", "frame", "grid"])
-def test_frames_of_llava_take_the_pooled_grid_and_newlines_where_there_are_any(llava: Any, newline: str) -> None:
+def test_frames_of_llava_take_the_pooled_grid_and_newlines_where_there_are_any(
+    llava: Any, newline: str
+) -> None:
     import dataclasses
 
     template = dataclasses.replace(llava, video_newline=newline, frames="uniform:2")
@@ -313,4 +375,6 @@ def test_frames_of_llava_take_the_pooled_grid_and_newlines_where_there_are_any(l
     rows, pooled = 24**2 + 12**2 + 1, 24**2 + np.arange(144)
     grid = index[~np.isin(index % rows, [rows - 1])]
     np.testing.assert_array_equal(grid, np.concatenate([pooled, rows + pooled]))
-    assert len(index) - len(grid) == {"no_token": 0, "one_token": 1, "frame": 2, "grid": 24}[newline]
+    assert (
+        len(index) - len(grid) == {"no_token": 0, "one_token": 1, "frame": 2, "grid": 24}[newline]
+    )

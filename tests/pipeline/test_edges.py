@@ -23,13 +23,19 @@ pytestmark = pytest.mark.mindspore
 
 
 def stream(**options: Any) -> Stream:
-    return Stream(mixed(40), WordTemplate(), **{"seq_length": 40, "batch_size": 4, "max_views": 2, **options})
+    return Stream(
+        mixed(40), WordTemplate(), **{"seq_length": 40, "batch_size": 4, "max_views": 2, **options}
+    )
 
 
 def test_a_mindspore_pass_gives_the_batches_of_an_epoch_column_by_column() -> None:
     expected = list(stream())
 
-    rows = list(mindspore_dataset(stream(), num_workers=2).create_dict_iterator(num_epochs=1, output_numpy=True))
+    rows = list(
+        mindspore_dataset(stream(), num_workers=2).create_dict_iterator(
+            num_epochs=1, output_numpy=True
+        )
+    )
 
     assert len(rows) == len(expected) == 10
     for row, batch in zip(rows, expected, strict=True):
@@ -57,7 +63,9 @@ def test_a_new_iterator_for_each_epoch_loses_nothing() -> None:
 
     for epoch in epochs:
         rows = list(dataset.create_dict_iterator(num_epochs=1, output_numpy=True))
-        np.testing.assert_array_equal([row["input_ids"] for row in rows], [batch["input_ids"] for batch in epoch])
+        np.testing.assert_array_equal(
+            [row["input_ids"] for row in rows], [batch["input_ids"] for batch in epoch]
+        )
 
 
 def test_looking_at_sizes_shapes_and_types_takes_no_batch() -> None:
@@ -84,7 +92,9 @@ def test_a_resumed_mindspore_dataset_gives_the_rest() -> None:
     rest = list(dataset.create_dict_iterator(num_epochs=1, output_numpy=True))
 
     assert dataset.get_dataset_size() == len(rest) == 7
-    np.testing.assert_array_equal([row["labels"] for row in rest], [batch["labels"] for batch in expected[3:]])
+    np.testing.assert_array_equal(
+        [row["labels"] for row in rest], [batch["labels"] for batch in expected[3:]]
+    )
 
 
 def test_where_the_length_of_an_epoch_is_unknown_steps_are_asked_for() -> None:

@@ -58,7 +58,9 @@ def test_batches_of_isolated_decoding_are_the_same_and_its_processes_end() -> No
 
     isolated, plain = list(stream(mixed(24))), list(stream(mixed(24), isolated=False))
 
-    assert [batch["pixel_values"].tobytes() for batch in isolated] == [b["pixel_values"].tobytes() for b in plain]
+    assert [batch["pixel_values"].tobytes() for batch in isolated] == [
+        b["pixel_values"].tobytes() for b in plain
+    ]
     assert not children()
     assert not left_in_shared_memory(before)
 
@@ -142,13 +144,20 @@ SOURCES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", ["threads", "processes", pytest.param("mindspore", marks=pytest.mark.mindspore)])
+@pytest.mark.parametrize(
+    "source", ["threads", "processes", pytest.param("mindspore", marks=pytest.mark.mindspore)]
+)
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_or_interrupted_program_leaves_nothing_behind(kind: signal.Signals, source: str) -> None:
+def test_a_killed_or_interrupted_program_leaves_nothing_behind(
+    kind: signal.Signals, source: str
+) -> None:
     before, (expression, isolated) = shared_memory(), SOURCES[source]
     script = SCRIPT.format(source=expression, isolated=isolated)
     program = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-W", "ignore", "-c", script],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert program.stdout is not None
     assert program.stdout.readline() == b"running\n"
@@ -189,7 +198,9 @@ def test_a_full_shared_memory_changes_nothing() -> None:
         script,
     ]
     try:
-        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+        found = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        )
     except FileNotFoundError:
         pytest.skip("there is no unshare here")
     if "unshare" in found.stderr or "mount" in found.stderr:

@@ -24,7 +24,9 @@ def test_every_epoch_takes_each_sample_once(count: int, seed: int, epoch: int) -
 
 
 @given(st.integers(1, 10**12), seeds, st.data())
-def test_positions_of_huge_epochs_stay_inside_and_differ(count: int, seed: int, data: st.DataObject) -> None:
+def test_positions_of_huge_epochs_stay_inside_and_differ(
+    count: int, seed: int, data: st.DataObject
+) -> None:
     positions = data.draw(st.lists(st.integers(0, count - 1), unique=True, max_size=20))
 
     indices = [Order(count, seed).index(0, position) for position in positions]
@@ -55,12 +57,16 @@ def test_without_shuffling_samples_come_as_they_are() -> None:
 def test_every_sample_is_as_likely_at_every_position(count: int) -> None:
     draws = 1000
     seen = Counter(
-        (position, index) for seed in range(draws) for position, index in enumerate(whole(Order(count, seed), 0))
+        (position, index)
+        for seed in range(draws)
+        for position, index in enumerate(whole(Order(count, seed), 0))
     )
 
     expected = draws / count
     chi_square = sum(
-        (seen[position, index] - expected) ** 2 / expected for position in range(count) for index in range(count)
+        (seen[position, index] - expected) ** 2 / expected
+        for position in range(count)
+        for index in range(count)
     )
 
     freedom = (count - 1) ** 2

@@ -30,20 +30,39 @@ SEQ_LENGTH = 64
 def qwen() -> Any:
     tower = qwen_vl.bigg(image_size=SIDE, patch_size=4, hidden=32, layers=1, heads=2, mlp=64)
     language = DecoderConfig(
-        vocabulary=1000, hidden=128, layers=2, heads=4, key_heads=4, head_size=32, mlp=128, qkv_bias=True
+        vocabulary=1000,
+        hidden=128,
+        layers=2,
+        heads=4,
+        key_heads=4,
+        head_size=32,
+        mlp=128,
+        qkv_bias=True,
     )
     return qwen_vl.QwenVL(qwen_vl.QwenVLConfig(vision=tower, language=language, queries=PER_VIEW))
 
 
 def glm() -> Any:
     tower = VisionConfig(image_size=SIDE, patch_size=4, hidden=32, layers=1, heads=2, mlp=64)
-    qformer = visualglm.QFormerConfig(queries=PER_VIEW, hidden=32, layers=1, heads=2, mlp=64, cross_layers=(0,))
+    qformer = visualglm.QFormerConfig(
+        queries=PER_VIEW, hidden=32, layers=1, heads=2, mlp=64, cross_layers=(0,)
+    )
     language = visualglm.GLMConfig(vocabulary=1000, hidden=64, layers=2, heads=2, mlp=128)
-    return visualglm.VisualGLM(visualglm.VisualGLMConfig(vision=tower, qformer=qformer, language=language))
+    return visualglm.VisualGLM(
+        visualglm.VisualGLMConfig(vision=tower, qformer=qformer, language=language)
+    )
 
 
 def logits_by_sample(model: Any, template: WordTemplate, **options: Any) -> dict[str, NDArray[Any]]:
-    stream = Stream(mixed(16), template, seq_length=SEQ_LENGTH, workers=0, shuffle=False, drop_last=False, **options)
+    stream = Stream(
+        mixed(16),
+        template,
+        seq_length=SEQ_LENGTH,
+        workers=0,
+        shuffle=False,
+        drop_last=False,
+        **options,
+    )
     found = {}
     for batch in stream:
         inputs = {name: ms.Tensor(array) for name, array in batch.items() if name != "labels"}
@@ -75,13 +94,18 @@ def test_the_loss_of_packed_rows_is_the_mean_over_all_their_targets() -> None:
 
     def losses(**options: Any) -> tuple[float, int]:
         total, targets = 0.0, 0
-        for batch in Stream(mixed(16), template, seq_length=SEQ_LENGTH, workers=0, shuffle=False, **options):
+        for batch in Stream(
+            mixed(16), template, seq_length=SEQ_LENGTH, workers=0, shuffle=False, **options
+        ):
             count = int((batch["labels"][:, 1:] != -100).sum())
             total += float(model(*map(ms.Tensor, batch.values())).asnumpy()) * count
             targets += count
         return total / targets, targets
 
-    alone, packed = losses(batch_size=8, max_views=2), losses(batch_size=1, packing=True, max_views=4)
+    alone, packed = (
+        losses(batch_size=8, max_views=2),
+        losses(batch_size=1, packing=True, max_views=4),
+    )
 
     assert alone[1] == packed[1]
     assert alone[0] == pytest.approx(packed[0], rel=1e-5)

@@ -45,7 +45,14 @@ def packs(family: Family) -> bool:
 
 
 def packing(samples: Conversations, **options: Any) -> Stream:
-    settings = {"seq_length": 64, "batch_size": 2, "packing": True, "window": 32, "drop_last": False, "workers": 0}
+    settings = {
+        "seq_length": 64,
+        "batch_size": 2,
+        "packing": True,
+        "window": 32,
+        "drop_last": False,
+        "workers": 0,
+    }
     return Stream(samples, WordTemplate(), **{**settings, **options})
 
 
@@ -61,9 +68,13 @@ def test_no_token_is_lost_or_doubled(count: int, seed: int, window: int) -> None
                 expected = template.encode(next(s for s in samples if s.id == name))
                 np.testing.assert_array_equal(batch["input_ids"][row][here], expected.input_ids)
                 np.testing.assert_array_equal(batch["labels"][row][here][1:], expected.labels[1:])
-                np.testing.assert_array_equal(batch["position_ids"][row][here], expected.position_ids)
+                np.testing.assert_array_equal(
+                    batch["position_ids"][row][here], expected.position_ids
+                )
                 tokens[name] += int(here.sum())
-            assert (batch["input_ids"][row][batch["segment_ids"][row] == 0] == template.pad_id).all()
+            assert (
+                batch["input_ids"][row][batch["segment_ids"][row] == 0] == template.pad_id
+            ).all()
 
     assert tokens == {sample.id: len(template.encode(sample)) for sample in samples}
 
@@ -77,9 +88,13 @@ def test_the_first_token_of_a_packed_sample_is_no_target_of_the_one_before() -> 
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if packs(family)], ids=str)
-def test_no_first_token_is_a_target_of_the_sample_before_whatever_the_family_trains(family: Family) -> None:
+def test_no_first_token_is_a_target_of_the_sample_before_whatever_the_family_trains(
+    family: Family,
+) -> None:
     template = family.template()
-    samples = [Conversation(f"c{n}", (user(f"Say {n}"), assistant("n" * (n + 1)))) for n in range(4)]
+    samples = [
+        Conversation(f"c{n}", (user(f"Say {n}"), assistant("n" * (n + 1)))) for n in range(4)
+    ]
     encoded = [template.encode(sample) for sample in samples]
 
     [batch] = Stream(
@@ -92,7 +107,9 @@ def test_no_first_token_is_a_target_of_the_sample_before_whatever_the_family_tra
     assert batch.ids == (("c0", "c1", "c2", "c3"),)
     np.testing.assert_array_equal(batch["labels"], [expected])
     if family.name == "qwen_vl":
-        assert encoded[1].labels[0] != IGNORE  # the original trains it, which is what makes the difference
+        assert (
+            encoded[1].labels[0] != IGNORE
+        )  # the original trains it, which is what makes the difference
 
 
 def test_a_row_takes_no_more_pictures_than_it_has_room_for() -> None:
@@ -105,8 +122,9 @@ def test_packing_and_modality_can_go_together() -> None:
         assert len({name[0] for name in chain.from_iterable(batch.ids)}) == 1
 
 
-# LLaVA-1.5's mix: thousands of records (its paper's table), tokens of the picture, and, estimated, median and spread
-# (of the logarithm) of the text: instructions, VQAv2, knowledge, RefCOCO, GQA, OCR-VQA, TextCaps, VG, ShareGPT.
+# LLaVA-1.5's mix: thousands of records (its paper's table), tokens of the picture, and, estimated,
+# median and spread (of the logarithm) of the text: instructions, VQAv2, knowledge, RefCOCO, GQA,
+# OCR-VQA, TextCaps, VG, ShareGPT.
 LLAVA_MIX = [
     (158, 576, 250, 0.5),
     (83, 576, 130, 0.5),
@@ -129,10 +147,14 @@ def llava_lengths(count: int) -> list[int]:
 
 
 def test_packed_rows_of_a_llava_shaped_mix_are_full_where_single_ones_are_mostly_empty() -> None:
-    samples = Conversations(text(n, words=length - 2) for n, length in enumerate(llava_lengths(4000)))
+    samples = Conversations(
+        text(n, words=length - 2) for n, length in enumerate(llava_lengths(4000))
+    )
 
     batches = list(packing(samples, seq_length=4096, batch_size=8, window=1024, drop_last=True))
-    real = sum(batch.tokens for batch in batches) / sum(batch["input_ids"].size for batch in batches)
+    real = sum(batch.tokens for batch in batches) / sum(
+        batch["input_ids"].size for batch in batches
+    )
     single = sum(llava_lengths(4000)) / (4096 * len(samples))
 
     assert real >= 0.95, real

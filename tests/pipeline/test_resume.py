@@ -12,7 +12,16 @@ import pytest
 
 from mmdata.errors import ConfigError
 from mmdata.pipeline import Batch, Stream
-from tests.pipeline.words import PER_VIEW, Conversations, WordTemplate, WordTokenizer, broken, mixed, text, unspeakable
+from tests.pipeline.words import (
+    PER_VIEW,
+    Conversations,
+    WordTemplate,
+    WordTokenizer,
+    broken,
+    mixed,
+    text,
+    unspeakable,
+)
 
 GLOBAL_BATCH = 12
 EPOCHS = 2
@@ -38,7 +47,9 @@ def samples(options: dict[str, Any]) -> Conversations:
     return found
 
 
-def make(found: Conversations, options: dict[str, Any], ranks: int, rank: int, workers: int) -> Stream:
+def make(
+    found: Conversations, options: dict[str, Any], ranks: int, rank: int, workers: int
+) -> Stream:
     return Stream(
         found,
         WordTemplate(),
@@ -59,9 +70,14 @@ def rows(batch: Batch) -> list[tuple[Any, ...]]:
     for number, samples_of_row in enumerate(batch.ids):
         index = batch["media_index"][number]
         pixels = [next(views).tobytes() for _ in range(len(index[index >= 0]) // PER_VIEW)]
-        texts = [batch[name][number].tobytes() for name in ("input_ids", "labels", "position_ids", "segment_ids")]
+        texts = [
+            batch[name][number].tobytes()
+            for name in ("input_ids", "labels", "position_ids", "segment_ids")
+        ]
         offset = index[index >= 0].min(initial=1 << 30)
-        local = np.where(index >= 0, index - offset, -1).tobytes()  # a rank counts the views of its own rows
+        local = np.where(
+            index >= 0, index - offset, -1
+        ).tobytes()  # a rank counts the views of its own rows
         found.append((samples_of_row, *texts, local, *pixels))
     return found
 
@@ -108,7 +124,9 @@ def test_every_state_that_a_stream_had_leads_to_the_same_rest(name: str) -> None
     options = CONFIGS[name]
     found = samples(options)
     stream = make(found, options, 1, 0, 0)
-    passes = [[(batch.step, rows(batch), stream.state_dict()) for batch in stream] for _ in range(2)]
+    passes = [
+        [(batch.step, rows(batch), stream.state_dict()) for batch in stream] for _ in range(2)
+    ]
     batches = list(chain.from_iterable(passes))
 
     for step, _, state in batches:
@@ -135,14 +153,19 @@ def test_the_state_of_an_earlier_step_can_be_had_by_those_who_read_ahead() -> No
     states = [stream.state_dict() for _ in stream]
 
     assert stream.state_dict(step=4) == states[3]
-    with pytest.raises(ConfigError, match="the state after step 400 is not known; known are those after steps 0 to 10"):
+    with pytest.raises(
+        ConfigError,
+        match="the state after step 400 is not known; known are those after steps 0 to 10",
+    ):
         stream.state_dict(step=400)
 
 
 @pytest.mark.parametrize(
     ("count", "drop_last", "whole"), [(60, True, 5), (60, False, 5), (70, True, 5), (70, False, 6)]
 )
-def test_the_steps_that_are_left_are_those_that_come(count: int, drop_last: bool, whole: int) -> None:
+def test_the_steps_that_are_left_are_those_that_come(
+    count: int, drop_last: bool, whole: int
+) -> None:
     stream = make(mixed(count), {"drop_last": drop_last}, 1, 0, 0)
 
     for left in [*range(whole, 0, -1)] * 2:
@@ -165,7 +188,11 @@ def test_counts_go_on_after_a_restart() -> None:
     list(second)
 
     assert first.state_dict() == second.state_dict()
-    assert first.state_dict()["left_out"] == {"unreadable_media": 5, "not_encodable": 1, "dropped_last": 4}
+    assert first.state_dict()["left_out"] == {
+        "unreadable_media": 5,
+        "not_encodable": 1,
+        "dropped_last": 4,
+    }
 
 
 @pytest.mark.parametrize(
@@ -175,14 +202,25 @@ def test_counts_go_on_after_a_restart() -> None:
         ({"seq_length": 50}, "seq_length was 48 and is 50"),
         ({"batch_size": 3}, "global_batch was 12 and is 3"),
         ({"template": WordTemplate(frames=3)}, "template.frames was '2' and is '3'"),
-        ({"template": WordTemplate(tokenizer=WordTokenizer(vocab_size=7))}, "template.tokenizer was"),
+        (
+            {"template": WordTemplate(tokenizer=WordTokenizer(vocab_size=7))},
+            "template.tokenizer was",
+        ),
         ({"mixture": Conversations(map(text, range(130)))}, "fingerprint was"),
         ({"mixture": mixed(131)}, "samples was 130 and is 131"),
     ],
 )
-def test_the_state_of_another_stream_is_refused_with_what_differs(changes: dict[str, Any], told: str) -> None:
+def test_the_state_of_another_stream_is_refused_with_what_differs(
+    changes: dict[str, Any], told: str
+) -> None:
     stream = make(mixed(130), {}, 1, 0, 0)
-    options = {"seq_length": 48, "batch_size": 12, "seed": 5, "mixture": mixed(130), "template": WordTemplate()}
+    options = {
+        "seq_length": 48,
+        "batch_size": 12,
+        "seed": 5,
+        "mixture": mixed(130),
+        "template": WordTemplate(),
+    }
     other = Stream(**{**options, **changes})
 
     with pytest.raises(ConfigError, match=f"belongs to another stream: .*{told}"):
@@ -239,7 +277,9 @@ def test_a_state_is_refused_by_a_stream_that_differs_in_a_single_option(option: 
     ],
     ids=["control tokens", "words", "max_length", "over_long", "axes"],
 )
-def test_a_state_is_refused_by_a_template_that_differs_in_a_single_option(template: WordTemplate) -> None:
+def test_a_state_is_refused_by_a_template_that_differs_in_a_single_option(
+    template: WordTemplate,
+) -> None:
     state = make(mixed(130), {}, 1, 0, 0).state_dict()
     other = Stream(mixed(130), template, seq_length=48, batch_size=GLOBAL_BATCH, seed=5)
 
@@ -276,7 +316,14 @@ def test_a_fact_that_this_library_does_not_know_is_refused() -> None:
 def test_ranks_workers_and_prefetch_are_no_part_of_the_state() -> None:
     one = make(mixed(130), {}, 1, 0, 0)
     other = Stream(
-        mixed(130), replace(WordTemplate()), seq_length=48, batch_size=4, rank=2, world_size=3, seed=5, prefetch=9
+        mixed(130),
+        replace(WordTemplate()),
+        seq_length=48,
+        batch_size=4,
+        rank=2,
+        world_size=3,
+        seed=5,
+        prefetch=9,
     )
 
     other.load_state_dict(one.state_dict())

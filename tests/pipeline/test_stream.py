@@ -105,14 +105,25 @@ def test_the_global_batch_is_the_same_whatever_the_ranks(options: dict[str, Any]
 
     for world_size in (2, 3, 6):
         ranks = [
-            list(stream(samples, batch_size=6 // world_size, rank=rank, world_size=world_size, **options))
+            list(
+                stream(
+                    samples, batch_size=6 // world_size, rank=rank, world_size=world_size, **options
+                )
+            )
             for rank in range(world_size)
         ]
-        joined = [tuple(chain.from_iterable(batch.ids for batch in parts)) for parts in zip(*ranks, strict=True)]
+        joined = [
+            tuple(chain.from_iterable(batch.ids for batch in parts))
+            for parts in zip(*ranks, strict=True)
+        ]
         assert joined == [batch.ids for batch in whole]
-        assert [sum(b.repeated for b in parts) for parts in zip(*ranks, strict=True)] == [b.repeated for b in whole]
+        assert [sum(b.repeated for b in parts) for parts in zip(*ranks, strict=True)] == [
+            b.repeated for b in whole
+        ]
         for parts, batch in zip(zip(*ranks, strict=True), whole, strict=True):
-            np.testing.assert_array_equal(np.concatenate([part["input_ids"] for part in parts]), batch["input_ids"])
+            np.testing.assert_array_equal(
+                np.concatenate([part["input_ids"] for part in parts]), batch["input_ids"]
+            )
 
 
 def test_the_last_rows_of_an_epoch_are_left_out_and_counted() -> None:
@@ -134,20 +145,28 @@ def test_the_last_batch_is_filled_with_repeats_that_are_told() -> None:
 
 def test_the_length_of_an_epoch_is_known_where_it_can_be() -> None:
     assert stream(mixed(10)).steps_per_epoch == len(list(stream(mixed(10)))) == 2
-    assert stream(mixed(10), drop_last=False).steps_per_epoch == len(list(stream(mixed(10), drop_last=False))) == 3
+    assert (
+        stream(mixed(10), drop_last=False).steps_per_epoch
+        == len(list(stream(mixed(10), drop_last=False)))
+        == 3
+    )
     assert stream(mixed(10), packing=True).steps_per_epoch is None
 
 
 def test_a_sample_that_fails_stops_the_stream_with_its_name() -> None:
     samples = Conversations([*map(shown, range(6)), broken(6), shown(7)])
 
-    with pytest.raises(SampleError, match=r"sample 'b6' of pictures \(row 6\): <40 bytes>: cannot be decoded"):
+    with pytest.raises(
+        SampleError, match=r"sample 'b6' of pictures \(row 6\): <40 bytes>: cannot be decoded"
+    ):
         list(stream(samples, shuffle=False))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_sample_that_fails_is_left_out_and_the_next_moves_up(workers: int) -> None:
-    samples = Conversations([shown(0), broken(1), shown(2), unspeakable(3), *map(shown, range(4, 10))])
+    samples = Conversations(
+        [shown(0), broken(1), shown(2), unspeakable(3), *map(shown, range(4, 10))]
+    )
     skipping = stream(samples, shuffle=False, on_error="skip", workers=workers)
 
     assert ids(skipping) == ["p0", "p2", "p4", "p5", "p6", "p7", "p8", "p9"]
@@ -163,7 +182,9 @@ def test_a_masked_sample_keeps_its_place_and_trains_nothing() -> None:
     assert batch.ids == (("p0",), (), ("p2",), ("p3",))
     assert (batch["labels"][1] == -100).all()
     assert (batch["segment_ids"][1] == 0).all()
-    assert batch["media_index"][2].max() == 2 * PER_VIEW - 1  # two of three views are there; the second view there is
+    assert (
+        batch["media_index"][2].max() == 2 * PER_VIEW - 1
+    )  # two of three views are there; the second view there is
     assert masking.state_dict()["empty"] == {"unreadable_media": 1}
 
 
@@ -177,7 +198,13 @@ def test_a_packed_row_goes_on_without_a_sample_that_fails() -> None:
 
 def test_what_the_templates_limit_drops_is_left_out_on_every_rank_alike() -> None:
     samples = Conversations([text(0), text(1, words=50), *map(text, range(2, 9))])
-    dropping = Stream(samples, WordTemplate(max_length=20, over_long="drop"), batch_size=4, shuffle=False, workers=0)
+    dropping = Stream(
+        samples,
+        WordTemplate(max_length=20, over_long="drop"),
+        batch_size=4,
+        shuffle=False,
+        workers=0,
+    )
 
     assert ids(dropping) == ["t0", *(f"t{n}" for n in range(2, 9))]
     assert dropping.state_dict()["left_out"] == {"too_long": 1}
@@ -185,7 +212,8 @@ def test_what_the_templates_limit_drops_is_left_out_on_every_rank_alike() -> Non
 
 def test_a_sample_longer_than_a_row_is_refused_with_the_mend() -> None:
     with pytest.raises(
-        SampleError, match=r"sample 't0' \(row \d\) has 52 tokens, a row 40; give the template max_length=40"
+        SampleError,
+        match=r"sample 't0' \(row \d\) has 52 tokens, a row 40; give the template max_length=40",
     ):
         list(stream(Conversations([text(0, words=50)] * 4)))
 
@@ -195,7 +223,9 @@ def test_a_sample_that_fills_a_row_to_its_last_token_and_view_is_taken() -> None
     tokens = len(TEMPLATE.encode(sample))
 
     for packing in (False, True):
-        [batch] = stream(Conversations([sample]), batch_size=1, seq_length=tokens, max_views=2, packing=packing)
+        [batch] = stream(
+            Conversations([sample]), batch_size=1, seq_length=tokens, max_views=2, packing=packing
+        )
         assert batch.tokens == tokens == batch["input_ids"].size
         assert batch.media_mask.tolist() == [True, True]
     with pytest.raises(SampleError, match=f"has {tokens} tokens, a row {tokens - 1}"):
@@ -203,7 +233,9 @@ def test_a_sample_that_fills_a_row_to_its_last_token_and_view_is_taken() -> None
 
 
 def test_a_sample_with_more_pictures_than_a_row_is_refused() -> None:
-    with pytest.raises(SampleError, match="has 3 pictures, tiles and frames, a row has room for max_views=2"):
+    with pytest.raises(
+        SampleError, match="has 3 pictures, tiles and frames, a row has room for max_views=2"
+    ):
         list(stream(Conversations([shown(0, pictures=3)] * 4), max_views=2))
 
 
@@ -228,7 +260,9 @@ def test_a_sample_that_hangs_is_named_after_its_deadline() -> None:
 
 
 @pytest.mark.parametrize(("world_size", "rank"), [(2, 0), (2, 1), (4, 3)])
-def test_ranks_that_skip_stop_at_a_late_sample_for_another_may_have_been_in_time(world_size: int, rank: int) -> None:
+def test_ranks_that_skip_stop_at_a_late_sample_for_another_may_have_been_in_time(
+    world_size: int, rank: int
+) -> None:
     release = threading.Event()
     skipping = stream(
         hanging(release), shuffle=False, on_error="skip", workers=1, deadline=0.2, batch_size=4 // world_size,
@@ -250,7 +284,9 @@ def test_one_rank_that_skips_leaves_a_late_sample_out() -> None:
 
 
 @pytest.mark.parametrize(("late", "owned"), [((), [True, True]), ((1,), [False, True])])
-def test_a_batch_leaves_memory_that_a_late_decoder_may_still_write_to(late: tuple[int, ...], owned: list[bool]) -> None:
+def test_a_batch_leaves_memory_that_a_late_decoder_may_still_write_to(
+    late: tuple[int, ...], owned: list[bool]
+) -> None:
     def read(places: Iterable[Place]) -> Iterator[Outcome]:
         for place in places:
             assert place.room is not None
@@ -275,8 +311,14 @@ def test_modality_groups_never_mix_and_all_ranks_take_as_many_steps() -> None:
     assert {kind.copy().pop() for kind in kinds} == {"t", "p", "v"}
 
 
-@given(st.lists(st.sampled_from([text, shown, filmed]), min_size=1, max_size=40), st.integers(1, 4), st.booleans())
-def test_grouped_batches_come_by_their_earliest_sample(kinds: list[Any], batch: int, packing: bool) -> None:
+@given(
+    st.lists(st.sampled_from([text, shown, filmed]), min_size=1, max_size=40),
+    st.integers(1, 4),
+    st.booleans(),
+)
+def test_grouped_batches_come_by_their_earliest_sample(
+    kinds: list[Any], batch: int, packing: bool
+) -> None:
     encoded = [TEMPLATE.encode(make(number)) for number, make in enumerate(kinds)]
     places = [Place(position, position, one) for position, one in enumerate(encoded)]
 
@@ -295,7 +337,9 @@ def test_grouped_batches_come_by_their_earliest_sample(kinds: list[Any], batch: 
 def test_length_groups_need_less_padding() -> None:
     def padding(**options: Any) -> float:
         batches = list(stream(mixed(400), dynamic=True, batch_size=8, **options))
-        return 1 - sum(batch.tokens for batch in batches) / sum(batch["input_ids"].size for batch in batches)
+        return 1 - sum(batch.tokens for batch in batches) / sum(
+            batch["input_ids"].size for batch in batches
+        )
 
     assert padding(group_by="length", window=200) < 0.5 * padding()
 
@@ -307,7 +351,20 @@ def test_an_epoch_that_makes_no_batch_is_refused() -> None:
 
 def test_all_faults_of_the_options_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        stream(mixed(4), rank=2, world_size=2, seq_length=0, on_error="ignore", packing=True, layout="mindformers")
+        stream(
+            mixed(4),
+            rank=2,
+            world_size=2,
+            seq_length=0,
+            on_error="ignore",
+            packing=True,
+            layout="mindformers",
+        )
 
-    for fault in ("rank must be 0 to 1", "seq_length must be", "on_error must be one of", "mindformers"):
+    for fault in (
+        "rank must be 0 to 1",
+        "seq_length must be",
+        "on_error must be one of",
+        "mindformers",
+    ):
         assert fault in str(caught.value)

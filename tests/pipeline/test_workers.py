@@ -32,7 +32,11 @@ def _others() -> Iterator[None]:
 
 def alive() -> bool:
     """Whether threads of this test are left, but for those that are about to end."""
-    left = [thread for thread in threading.enumerate() if thread.name.startswith("mmdata") and thread not in OTHERS]
+    left = [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("mmdata") and thread not in OTHERS
+    ]
     for thread in left:
         thread.join(1)
     return any(thread.is_alive() for thread in left)
@@ -98,7 +102,9 @@ def test_a_single_worker_that_is_stuck_holds_up_none_of_those_behind_it(stuck: s
             release.wait(30)
         return number
 
-    results = ordered(work, range(6), workers=1, ahead=4, deadline=0.15, late=lambda number: ~number)
+    results = ordered(
+        work, range(6), workers=1, ahead=4, deadline=0.15, late=lambda number: ~number
+    )
     found: list[int] = []
     consumer = threading.Thread(target=lambda: found.extend(results), daemon=True)
     consumer.start()
@@ -115,7 +121,9 @@ def test_what_waits_long_for_its_turn_is_not_late() -> None:
         time.sleep(0.05)
         return number
 
-    results = ordered(work, range(12), workers=1, ahead=12, deadline=0.4, late=late)  # the last begins after 0.55 s
+    results = ordered(
+        work, range(12), workers=1, ahead=12, deadline=0.4, late=late
+    )  # the last begins after 0.55 s
 
     assert list(results) == list(range(12))
 
@@ -130,7 +138,11 @@ def test_a_thread_that_was_given_up_ends_when_it_lets_go() -> None:
 
     results = ordered(work, range(9), workers=1, ahead=2, deadline=0.1, late=late)
     first = [next(results) for _ in range(4)]
-    crew = [thread for thread in threading.enumerate() if thread.name == "mmdata-worker" and thread not in OTHERS]
+    crew = [
+        thread
+        for thread in threading.enumerate()
+        if thread.name == "mmdata-worker" and thread not in OTHERS
+    ]
     release.set()
     for thread in crew[:-1]:  # the last one is there for the others
         thread.join(3)

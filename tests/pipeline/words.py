@@ -1,4 +1,6 @@
-"""A small template and small samples for the tests of the pipeline: words of a store of pictures."""
+"""A small template and small samples for the tests of the pipeline: words of a store of
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ PER_VIEW = 4
 class WordTokenizer:
     """A word is its checksum; ``first`` moves them all."""
 
-    special: Mapping[str, int] = field(default_factory=lambda: {"<pad>": 0, "<end>": 1, "<picture>": 2})
+    special: Mapping[str, int] = field(
+        default_factory=lambda: {"<pad>": 0, "<end>": 1, "<picture>": 2}
+    )
     vocab_size: int = 1000
     first: int = 0
 
@@ -41,7 +45,9 @@ class WordTokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class WordTemplate:
-    """Words one after the other, four positions a picture or frame; answers and their end are trained."""
+    """Words one after the other, four positions a picture or frame; answers and their end are
+    trained.
+    """
 
     tokenizer: WordTokenizer = field(default_factory=WordTokenizer)
     max_length: int | None = None
@@ -55,7 +61,9 @@ class WordTemplate:
     view_positions: ClassVar[int] = PER_VIEW
 
     @classmethod
-    def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> WordTokenizer:
+    def load_tokenizer(
+        cls, path: str | Path, *, verify: bool = True, **options: Any
+    ) -> WordTokenizer:
         return WordTokenizer()
 
     @property
@@ -99,12 +107,20 @@ class WordTemplate:
         labels.append(1)
         if self.max_length is not None and len(ids) > self.max_length:
             error = DroppedSampleError if self.over_long == "drop" else TokenError
-            raise error(f"conversation {conversation.id!r} has {len(ids)} tokens, the limit is {self.max_length}")
+            raise error(
+                f"conversation {conversation.id!r} has {len(ids)} tokens, the limit is {self.max_length}"
+            )
         answer = next(n for n, label in enumerate(labels) if label != IGNORE)
         positions = np.arange(len(ids), dtype=np.int32)
         if self.axes == 2:  # as ChatGLM counts them
             positions = np.stack([positions.clip(max=answer - 1), (positions - answer + 1).clip(0)])
-        return Encoded(np.array(ids, np.int32), np.array(labels, np.int32), positions, tuple(slots), tuple(plans))
+        return Encoded(
+            np.array(ids, np.int32),
+            np.array(labels, np.int32),
+            positions,
+            tuple(slots),
+            tuple(plans),
+        )
 
     def prompt(self, conversation: Conversation) -> Encoded:
         raise NotImplementedError
@@ -141,21 +157,29 @@ def text(number: int, words: int = 3) -> Conversation:
 
 def shown(number: int, words: int = 3, pictures: int = 1) -> Conversation:
     """A sample with pictures, each of the sample's colour."""
-    media = tuple(Media("image", bytes=picture(number), width=SIDE, height=SIDE) for _ in range(pictures))
+    media = tuple(
+        Media("image", bytes=picture(number), width=SIDE, height=SIDE) for _ in range(pictures)
+    )
     content = tuple(Image(n) for n in range(pictures))
-    return Conversation(f"p{number}", (user(*content, "see"), assistant(f"w{number} " * words)), media, "pictures")
+    return Conversation(
+        f"p{number}", (user(*content, "see"), assistant(f"w{number} " * words)), media, "pictures"
+    )
 
 
 def filmed(number: int, words: int = 3) -> Conversation:
     """A sample with a clip of two cached frames."""
     clip = Media("video", frames=(picture(number), picture(number + 1)), frame_times=(0.0, 1.0))
-    return Conversation(f"v{number}", (user(Video(0), "watch"), assistant(f"w{number} " * words)), (clip,), "clips")
+    return Conversation(
+        f"v{number}", (user(Video(0), "watch"), assistant(f"w{number} " * words)), (clip,), "clips"
+    )
 
 
 def broken(number: int) -> Conversation:
     """A sample whose picture cannot be decoded."""
     media = (Media("image", bytes=picture(number)[:40], width=SIDE, height=SIDE),)
-    return Conversation(f"b{number}", (user(Image(0), "see"), assistant("nothing")), media, "pictures")
+    return Conversation(
+        f"b{number}", (user(Image(0), "see"), assistant("nothing")), media, "pictures"
+    )
 
 
 def unspeakable(number: int) -> Conversation:

@@ -1,4 +1,6 @@
-"""The page on writing a format, run as it stands, as a package from outside; and what its faults are said to be."""
+"""The page on writing a format, run as it stands, as a package from outside; and what its faults
+are said to be.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +23,25 @@ _COMMAND: Final = re.compile(r"^\$ mmdata (.+)$", re.MULTILINE)
 
 
 def install(site: Path, project: Path) -> None:
-    """Do what pip does with the package, without a network: its module, its metadata and its entry points."""
+    """Do what pip does with the package, without a network: its module, its metadata and its entry
+    points.
+    """
     text = (project / "pyproject.toml").read_text()
     group, point = re.findall(r'\[project\.entry-points\."([\w.]+)"\]\n(\w+ = "[\w:]+")', text)[0]
     info = site / "acme_formats-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-formats\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[{group}]\n{point}\n".replace('"', ""))
-    (project / "acme_formats.py").rename(site / "acme_formats.py")  # the working folder is searched before all others
+    (project / "acme_formats.py").rename(
+        site / "acme_formats.py"
+    )  # the working folder is searched before all others
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The files of the page, and the pictures that it speaks of; the package is installed in ``site``."""
+    """The files of the page, and the pictures that it speaks of; the package is installed in
+    ``site``.
+    """
     files = _FILE.findall(PAGE.read_text())
     for name, text in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -49,7 +57,9 @@ def run(project: Path, *arguments: str, module: str = "mmdata") -> subprocess.Co
     paths = [str(project / "site"), str(PAGE.parent.parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def mend(project: Path, old: str, new: str) -> None:
@@ -80,13 +90,30 @@ def test_the_commands_of_the_page_do_what_they_say(project: Path) -> None:
     assert [row.source for row in mine] == ["mine", "mine"]
     assert [row.source for row in found] == ["acme", "acme"]
     assert [row.id for row in mine] == ["q1", "q2"]
-    assert [medium.path for row in mine for medium in row.media] == ["pictures/cup.jpg", "pictures/dog.jpg"]
+    assert [medium.path for row in mine for medium in row.media] == [
+        "pictures/cup.jpg",
+        "pictures/dog.jpg",
+    ]
     assert mine[0].extra == {"license": "MIT"}
-    assert [message.text for message in mine[0].messages] == ["What is it?", "A cup.", "What colour?", "Blue."]
+    assert [message.text for message in mine[0].messages] == [
+        "What is it?",
+        "A cup.",
+        "What colour?",
+        "Blue.",
+    ]
 
 
 def test_the_test_of_the_page_passes(project: Path) -> None:
-    done = run(project, "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "test_acme.py", module="pytest")
+    done = run(
+        project,
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "test_acme.py",
+        module="pytest",
+    )
 
     assert done.returncode == 0, done.stdout
 
@@ -108,7 +135,9 @@ def test_a_wrong_option_of_the_package_is_answered_as_one_of_ours(project: Path)
     assert "Did you mean 'folder'?" in done.stderr
 
 
-def test_a_package_that_cannot_be_imported_is_named_and_breaks_no_other_format(project: Path) -> None:
+def test_a_package_that_cannot_be_imported_is_named_and_breaks_no_other_format(
+    project: Path,
+) -> None:
     mend(project, "from mmdata.formats import toolkit", "import no_such_module")
     (project / "llava.json").write_text(
         '[{"model": "", "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}]}]'
@@ -143,7 +172,11 @@ def test_a_package_whose_recogniser_fails_breaks_no_detection(project: Path) -> 
 
 def test_a_fault_in_the_package_is_a_counted_reject_that_names_it(project: Path) -> None:
     mend(project, *FAULT)
-    mend(project, "return toolkit.flatten_with(self._read, records, self.dataset_name)", "return None")
+    mend(
+        project,
+        "return toolkit.flatten_with(self._read, records, self.dataset_name)",
+        "return None",
+    )
     mend(project, "value['oops']", "value['license']")
 
     done = run(project, *CONVERT)
@@ -158,7 +191,11 @@ def test_a_fault_in_the_package_is_a_counted_reject_that_names_it(project: Path)
 @pytest.mark.parametrize(
     ("old", "new", "detail"),
     [
-        ("return toolkit.converse(chat, record, self.dataset_name)", "return None", "must return a Conversation"),
+        (
+            "return toolkit.converse(chat, record, self.dataset_name)",
+            "return None",
+            "must return a Conversation",
+        ),
         (
             "MAPPED_FIELDS),\n        )\n        return",
             "MAPPED_FIELDS) | {'x': {1}},\n        )\n        return",
@@ -167,8 +204,14 @@ def test_a_fault_in_the_package_is_a_counted_reject_that_names_it(project: Path)
     ],
     ids=["no conversation", "extra that is no JSON"],
 )
-def test_what_a_conversation_cannot_be_names_the_package(project: Path, old: str, new: str, detail: str) -> None:
-    mend(project, "return toolkit.flatten_with(self._read, records, self.dataset_name)", "return None")
+def test_what_a_conversation_cannot_be_names_the_package(
+    project: Path, old: str, new: str, detail: str
+) -> None:
+    mend(
+        project,
+        "return toolkit.flatten_with(self._read, records, self.dataset_name)",
+        "return None",
+    )
     mend(project, old, new)
 
     done = run(project, *CONVERT)
@@ -176,14 +219,20 @@ def test_what_a_conversation_cannot_be_names_the_package(project: Path, old: str
     assert done.returncode == 1, "no row was kept"
     assert detail in done.stderr
     assert PLUGIN in done.stderr
-    rejects = [json.loads(line) for line in (project / "store" / "rejects.jsonl").read_text().splitlines()]
+    rejects = [
+        json.loads(line) for line in (project / "store" / "rejects.jsonl").read_text().splitlines()
+    ]
     assert [reject["record"] for reject in rejects] == [0, 1]
     assert all(detail in reject["detail"] and PLUGIN in reject["detail"] for reject in rejects)
 
 
 def test_under_strict_the_traceback_of_a_fault_in_the_package_is_shown(project: Path) -> None:
     mend(project, *FAULT)
-    mend(project, "return toolkit.flatten_with(self._read, records, self.dataset_name)", "return None")
+    mend(
+        project,
+        "return toolkit.flatten_with(self._read, records, self.dataset_name)",
+        "return None",
+    )
 
     done = run(project, *CONVERT, "--strict")
 
@@ -217,7 +266,11 @@ def test_a_fault_outside_of_records_names_the_package(project: Path, method: str
 
 
 def test_a_fault_in_reading_many_at_once_costs_no_record(project: Path) -> None:
-    mend(project, "return toolkit.flatten_with(self._read, records, self.dataset_name)", "raise KeyError('oops')")
+    mend(
+        project,
+        "return toolkit.flatten_with(self._read, records, self.dataset_name)",
+        "raise KeyError('oops')",
+    )
 
     done = run(project, *CONVERT)
     strict = run(project, "convert", "acme", "data/questions.json", "-o", "other", "--strict")

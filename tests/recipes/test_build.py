@@ -20,12 +20,16 @@ pytestmark = pytest.mark.mindspore
 
 @ALL_FAMILIES
 @pytest.mark.parametrize("split", [False, True])
-def test_an_adapter_from_its_file_says_what_it_said_when_it_was_saved(family: str, split: bool, tmp_path: Path) -> None:
+def test_an_adapter_from_its_file_says_what_it_said_when_it_was_saved(
+    family: str, split: bool, tmp_path: Path
+) -> None:
     trained, model = small(family), small(family)
     inputs = batch(model, [[sample(model, 0)]], 64)
     del inputs["labels"]
     plain = model(**inputs).asnumpy()
-    with_pairs(trained, replace(family_module(family).LORA, rank=2, alpha=6, split=split, dropout=0.3))
+    with_pairs(
+        trained, replace(family_module(family).LORA, rank=2, alpha=6, split=split, dropout=0.3)
+    )
     save_lora(trained, tmp_path / "adapter")
 
     add_adapter(model, tmp_path / "adapter")

@@ -1,4 +1,6 @@
-"""Checkpoints and metrics as files: which are whole, which are kept, and what a resumed run writes on."""
+"""Checkpoints and metrics as files: which are whole, which are kept, and what a resumed run writes
+on.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def checkpoints(output: Path, *steps: int) -> list[Path]:
     return folders
 
 
-def test_checkpoints_come_by_their_steps_and_one_that_was_being_written_is_none(tmp_path: Path) -> None:
+def test_checkpoints_come_by_their_steps_and_one_that_was_being_written_is_none(
+    tmp_path: Path,
+) -> None:
     second, tenth, first = checkpoints(tmp_path, 2, 10, 1)
     (part,) = checkpoints(tmp_path, 11)
     part.rename(part.with_name(part.name + ".part"))
@@ -41,7 +45,9 @@ def test_the_last_checkpoints_are_kept(keep: int, left: list[int], tmp_path: Pat
 
 
 @pytest.mark.parametrize("done", [0, 1, 3, 5])
-def test_a_resumed_run_writes_on_after_the_step_of_its_checkpoint(done: int, tmp_path: Path) -> None:
+def test_a_resumed_run_writes_on_after_the_step_of_its_checkpoint(
+    done: int, tmp_path: Path
+) -> None:
     file = tmp_path / "metrics.jsonl"
     before = Metrics(file, 0)
     for step in range(1, 6):
@@ -51,7 +57,9 @@ def test_a_resumed_run_writes_on_after_the_step_of_its_checkpoint(done: int, tmp
     for step in range(done + 1, 7):
         after.write({"step": step, "run": 2})
 
-    assert read_metrics(file) == [{"step": step, "run": 1 if step <= done else 2} for step in range(1, 7)]
+    assert read_metrics(file) == [
+        {"step": step, "run": 1 if step <= done else 2} for step in range(1, 7)
+    ]
 
 
 def test_the_clock_tells_each_step_its_own_time_and_waiting() -> None:

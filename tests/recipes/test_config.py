@@ -33,7 +33,11 @@ def test_overrides_go_before_the_file_and_the_file_before_its_base(tmp_path: Pat
     write(tmp_path, "model: {family: qwen_vl, size: big}\nrun: {steps: 1, seed: 1}", "base.yaml")
     file = write(tmp_path, "base: base.yaml\nrun: {steps: 2}\ndata: {batch_size: 3}")
 
-    config = read(FinetuneConfig, file, ["run.steps=3", "data.train=a/b", "schedule.peak=1e-4", "stage=[language]"])
+    config = read(
+        FinetuneConfig,
+        file,
+        ["run.steps=3", "data.train=a/b", "schedule.peak=1e-4", "stage=[language]"],
+    )
 
     assert (config.model.family, config.model.size) == ("qwen_vl", "big")
     assert (config.run.steps, config.run.seed, config.data.batch_size) == (3, 1, 3)
@@ -56,7 +60,9 @@ def test_all_faults_are_told_at_once_with_the_near_miss(tmp_path: Path) -> None:
     assert "model is a section" in message
 
 
-@pytest.mark.parametrize("override", ["steps", "run.steps=many", "run.stesp=1", "optimizer.betas=[0.9]"])
+@pytest.mark.parametrize(
+    "override", ["steps", "run.steps=many", "run.stesp=1", "optimizer.betas=[0.9]"]
+)
 def test_a_wrong_override_is_refused(tmp_path: Path, override: str) -> None:
     with pytest.raises(ConfigError):
         read(FinetuneConfig, write(tmp_path, "{}"), [override])

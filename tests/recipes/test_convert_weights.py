@@ -54,12 +54,16 @@ def test_a_clip_and_a_llama_in_one_folder_fill_all_but_the_projector(tmp_path: P
 
 
 def bases(llava: Any, model: Any) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """A CLIP and a Llama checkpoint of the model's shape, under the names these have on their own."""
+    """A CLIP and a Llama checkpoint of the model's shape, under the names these have on their
+    own.
+    """
     parameters = dict(model.parameters_and_names())
     clip: dict[str, NDArray[Any]] = {"logit_scale": np.ones((), np.float32)}
     llama: dict[str, NDArray[Any]] = {}
     for weight in llava.weight_map(model.config):
-        for name, part in zip(weight.sources, weight.split(parameters[weight.name].asnumpy()), strict=True):
+        for name, part in zip(
+            weight.sources, weight.split(parameters[weight.name].asnumpy()), strict=True
+        ):
             if name.startswith("vision_tower."):
                 clip[name.removeprefix("vision_tower.")] = np.ascontiguousarray(part)
             if name.startswith("language_model."):
@@ -67,7 +71,9 @@ def bases(llava: Any, model: Any) -> tuple[dict[str, NDArray[Any]], dict[str, ND
     return clip, llama
 
 
-def test_missing_parameters_are_listed_and_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_parameters_are_listed_and_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / "some.safetensors"
     write_checkpoint(source, ["stray"], [("F32", np.ones(2, np.float32))])
 
@@ -79,9 +85,13 @@ def test_missing_parameters_are_listed_and_fail(tmp_path: Path, capsys: pytest.C
     assert "language.head.weight" in printed
 
 
-def test_an_adapter_is_merged_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_adapter_is_merged_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     qwen = family_module("qwen_vl")
-    model = qwen.MODEL(replace(qwen.PRESETS["tiny"], language=replace(qwen.PRESETS["tiny"].language, vocabulary=8)))
+    model = qwen.MODEL(
+        replace(qwen.PRESETS["tiny"], language=replace(qwen.PRESETS["tiny"].language, vocabulary=8))
+    )
     save_weights(model, tmp_path / "base")
     paths = add_lora(model, replace(qwen.LORA, rank=2))
     save_lora(model, tmp_path / "lora")
@@ -103,7 +113,9 @@ def test_calls_that_make_no_sense_are_refused(line: list[str]) -> None:
 def test_a_damaged_source_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
 
-    code = convert_weights.main(["qwen_vl", str(tmp_path / "bad.safetensors"), str(tmp_path / "out"), "--size", "tiny"])
+    code = convert_weights.main(
+        ["qwen_vl", str(tmp_path / "bad.safetensors"), str(tmp_path / "out"), "--size", "tiny"]
+    )
 
     assert code == 1
     assert "bad.safetensors: not a safetensors file" in capsys.readouterr().err

@@ -39,19 +39,29 @@ def mode() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A store of pictures, one of clips, and the pictures again, every third of them in the split val."""
+    """A store of pictures, one of clips, and the pictures again, every third of them in the split
+    val.
+    """
     folder = tmp_path_factory.mktemp("drawn")
     mmdata.convert("llava", [write_coco(folder / "coco")], folder / "pictures")
     mmdata.convert("video178k", [write_videos(folder / "0_30_s_drawn_v0_1")], folder / "clips")
     pictures = mmdata.open(folder / "pictures")
-    rows = [replace(row, split="train" if number % 3 else "val") for number, row in enumerate(pictures)]
+    rows = [
+        replace(row, split="train" if number % 3 else "val") for number, row in enumerate(pictures)
+    ]
     write(folder / "splits", rows, media_root=str(pictures.media_root))
     return {name: folder / name for name in ("pictures", "clips", "splits")}
 
 
 def train(config: Path, store: Path, output: Path, *overrides: str) -> list[dict[str, float]]:
     """Run and return the lines of metrics."""
-    line = [str(config), f"data.train={store}", f"run.output={output}", "data.workers=0", *overrides]
+    line = [
+        str(config),
+        f"data.train={store}",
+        f"run.output={output}",
+        "data.workers=0",
+        *overrides,
+    ]
     assert finetune.main(line) == 0
     return read_metrics(output / "metrics.jsonl")
 
@@ -61,13 +71,17 @@ def tensors(path: Path) -> dict[str, NDArray[Any]]:
 
 
 @pytest.mark.parametrize("config", TWINS, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_every_tiny_twin_trains_and_answers(config: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+def test_every_tiny_twin_trains_and_answers(
+    config: Path, stores: dict[str, Path], tmp_path: Path
+) -> None:
     clips = "video" in config.stem or "rwf" in config.stem
     store = stores["clips" if clips else "pictures"]
     output = tmp_path / "out"
     splits = ("data.train_split=null", "data.evaluate_split=null")
 
-    first, last = train(config, store, output, "run.steps=2", "run.graph=false", "run.checkpoint_every=0", *splits)
+    first, last = train(
+        config, store, output, "run.steps=2", "run.graph=false", "run.checkpoint_every=0", *splits
+    )
 
     assert 0 < last["loss"] < 10 and np.isfinite(first["gradient_norm"])
     assert (output / "loss.png").stat().st_size > 0
@@ -76,27 +90,42 @@ def test_every_tiny_twin_trains_and_answers(config: Path, stores: dict[str, Path
     medium = mmdata.open(store).located(0).media[0]
     line = [str(config), f"--{medium.type}", str(medium.path), "--prompt", "What?", "graph=false"]
     line += [f"model.weights={weights}", "generation.length=448", "generation.max_new_tokens=3"]
-    assert predict.main([*line, *([f"model.adapter={output / 'adapter.safetensors'}"] if lora else [])]) == 0
+    assert (
+        predict.main(
+            [*line, *([f"model.adapter={output / 'adapter.safetensors'}"] if lora else [])]
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("file", TWINS, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_every_tiny_twin_knows_how_many_steps_its_epochs_have(file: Path, stores: dict[str, Path]) -> None:
+def test_every_tiny_twin_knows_how_many_steps_its_epochs_have(
+    file: Path, stores: dict[str, Path]
+) -> None:
     store = stores["clips" if "video" in file.stem else "pictures"]
-    config = read(FinetuneConfig, file, [f"data.train={store}", "data.train_split=null", "run.epochs=10"])
+    config = read(
+        FinetuneConfig, file, [f"data.train={store}", "data.train_split=null", "run.epochs=10"]
+    )
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
 
-    steps = finetune.total_steps(config, finetune.training_stream(config, template, finetune.Place()))
+    steps = finetune.total_steps(
+        config, finetune.training_stream(config, template, finetune.Place())
+    )
 
     batches = len(mmdata.open(store)) // config.data.batch_size
     assert steps == 10 * batches // config.run.accumulation > 0
 
 
-# What a run has to remember besides its weights: Adam's own count of steps; a loss scale that overflows in the first
-# step, grows back after two good ones, and overflows again in the fourth (1.7e38 is just below float32's largest).
+# What a run has to remember besides its weights: Adam's own count of steps; a loss scale that
+# overflows in the first step, grows back after two good ones, and overflows again in the fourth
+# (1.7e38 is just below float32's largest).
 STATES = {
     "whole": (QWEN, ("optimizer.bias_correction=true", "schedule.start=0")),
-    "lora": (VISUALGLM, ("loss_scale.start=1.7e38", "loss_scale.factor=1048576", "loss_scale.window=2")),
+    "lora": (
+        VISUALGLM,
+        ("loss_scale.start=1.7e38", "loss_scale.factor=1048576", "loss_scale.window=2"),
+    ),
 }
 
 
@@ -104,7 +133,13 @@ STATES = {
 def test_a_run_resumed_after_each_checkpoint_ends_as_if_it_had_never_stopped(
     config: Path, changes: tuple[str, ...], stores: dict[str, Path], tmp_path: Path
 ) -> None:
-    options = ("run.checkpoint_every=1", "run.accumulation=2", "run.keep=9", "run.graph=false", *changes)
+    options = (
+        "run.checkpoint_every=1",
+        "run.accumulation=2",
+        "run.keep=9",
+        "run.graph=false",
+        *changes,
+    )
     whole = train(config, stores["pictures"], tmp_path / "whole", "run.steps=6", *options)
     checkpoints = complete(tmp_path / "whole")
     assert_rates_are_those_of_the_schedule(config, changes, whole)
@@ -112,7 +147,9 @@ def test_a_run_resumed_after_each_checkpoint_ends_as_if_it_had_never_stopped(
         base = tensors(tmp_path / "whole" / "base.safetensors")
         first, second = (tensors(folder / TRAINED) for folder in checkpoints[:2])
         assert all(np.array_equal(base[name], array) for name, array in first.items())
-        assert not any(np.array_equal(base[name], array) for name, array in second.items() if array.ndim > 1)
+        assert not any(
+            np.array_equal(base[name], array) for name, array in second.items() if array.ndim > 1
+        )
     else:
         overflows = [not np.isfinite(line["gradient_norm"]) for line in whole]
         assert overflows == [True, False, False, True, False, False]
@@ -123,11 +160,15 @@ def test_a_run_resumed_after_each_checkpoint_ends_as_if_it_had_never_stopped(
         (output / "checkpoints").mkdir(parents=True)
         for path in checkpoints[:stop]:
             (output / "checkpoints" / path.name).symlink_to(path)
-        lines = train(config, stores["pictures"], output, "run.steps=6", "run.resume=true", *options)
+        lines = train(
+            config, stores["pictures"], output, "run.steps=6", "run.resume=true", *options
+        )
 
         assert [line["step"] for line in lines] == list(range(stop + 1, 7))
         for name in ("loss", "gradient_norm", "rate", "loss_scale", "epoch", "samples"):
-            np.testing.assert_equal([line[name] for line in lines], [line[name] for line in whole[stop:]], name)
+            np.testing.assert_equal(
+                [line[name] for line in lines], [line[name] for line in whole[stop:]], name
+            )
         last = complete(output)[-1]
         for name, array in tensors(last).items():
             np.testing.assert_array_equal(array, tensors(checkpoints[-1])[name], err_msg=name)
@@ -137,7 +178,9 @@ def test_a_run_resumed_after_each_checkpoint_ends_as_if_it_had_never_stopped(
 def assert_rates_are_those_of_the_schedule(
     config: Path, changes: tuple[str, ...], lines: list[dict[str, float]]
 ) -> None:
-    """Step k has the rate at k - 1: the first one is the start of the warm-up, the last one not yet the end."""
+    """Step k has the rate at k - 1: the first one is the start of the warm-up, the last one not yet
+    the end.
+    """
     schedule = build.build_schedule(read(FinetuneConfig, config, changes).schedule, len(lines))
 
     assert [line["rate"] for line in lines] == [schedule(step) for step in range(len(lines))]
@@ -145,24 +188,43 @@ def assert_rates_are_those_of_the_schedule(
     assert lines[-1]["rate"] != schedule(len(lines))
 
 
-def test_accumulating_two_batches_is_one_step_on_a_batch_of_both(stores: dict[str, Path], tmp_path: Path) -> None:
+def test_accumulating_two_batches_is_one_step_on_a_batch_of_both(
+    stores: dict[str, Path], tmp_path: Path
+) -> None:
     options = ("run.steps=2", "run.graph=false", "data.train=" + str(stores["pictures"]))
     large = train(QWEN, stores["pictures"], tmp_path / "large", "data.batch_size=4", *options)
     small = train(QWEN, stores["pictures"], tmp_path / "small", "run.accumulation=2", *options)
 
-    assert [line["loss"] for line in small] == pytest.approx([line["loss"] for line in large], rel=1e-5)
+    assert [line["loss"] for line in small] == pytest.approx(
+        [line["loss"] for line in large], rel=1e-5
+    )
     ours, theirs = (tensors(tmp_path / name / "weights.safetensors") for name in ("small", "large"))
     for name, array in ours.items():
         np.testing.assert_allclose(array, theirs[name], atol=2e-5, err_msg=name)
 
 
-def test_only_the_stage_trains_and_held_out_loss_is_written(stores: dict[str, Path], tmp_path: Path) -> None:
+def test_only_the_stage_trains_and_held_out_loss_is_written(
+    stores: dict[str, Path], tmp_path: Path
+) -> None:
     splits = "data.train_split=train", "data.evaluate_split=val"
-    lines = train(QWEN, stores["splits"], tmp_path, "run.steps=2", "run.graph=false", "stage=[resampler]", *splits)
+    lines = train(
+        QWEN,
+        stores["splits"],
+        tmp_path,
+        "run.steps=2",
+        "run.graph=false",
+        "stage=[resampler]",
+        *splits,
+    )
 
     assert 0 < lines[-1]["held_out_loss"] < 10
-    before, after = tensors(tmp_path / "base.safetensors"), tensors(tmp_path / "weights.safetensors")
-    changed = {name.split(".")[0] for name in before if not np.array_equal(before[name], after[name])}
+    before, after = (
+        tensors(tmp_path / "base.safetensors"),
+        tensors(tmp_path / "weights.safetensors"),
+    )
+    changed = {
+        name.split(".")[0] for name in before if not np.array_equal(before[name], after[name])
+    }
     assert changed == {"resampler"}
 
 
@@ -177,11 +239,16 @@ def test_an_adapter_beside_the_weights_merged_in_memory_and_merged_by_file_say_t
         "run.graph=false",
         "schedule={name: constant, peak: 0.1}",
     )
-    base, adapter, merged = (tmp_path / f"{name}.safetensors" for name in ("base", "adapter", "merged"))
+    base, adapter, merged = (
+        tmp_path / f"{name}.safetensors" for name in ("base", "adapter", "merged")
+    )
     merge_lora_file(base, adapter, merged)
     questions = tmp_path / "questions.jsonl"
     picture = str(mmdata.open(stores["pictures"]).located(0).media[0].path)
-    records = [{"prompt": "What?", "image": picture}, {"prompt": "And why?", "history": [["Who?", "He."]]}]
+    records = [
+        {"prompt": "What?", "image": picture},
+        {"prompt": "And why?", "history": [["Who?", "He."]]},
+    ]
     questions.write_text("\n".join(map(json.dumps, records)))
     common = [str(VISUALGLM), "--batch", str(questions), "graph=false", "generation.length=192"]
     common.append("generation.max_new_tokens=6")

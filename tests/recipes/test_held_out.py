@@ -29,7 +29,9 @@ SPLITS = ("train", "val", "train", "test", "val")
 
 
 def rows(count: int = 10, first: int = 0) -> list[Conversation]:
-    return [replace(plain(number), split=SPLITS[number % 5]) for number in range(first, first + count)]
+    return [
+        replace(plain(number), split=SPLITS[number % 5]) for number in range(first, first + count)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +49,17 @@ def held_out(**options: Any) -> Stream | None:
 def test_the_splits_of_a_store_are_disjoint_and_give_what_was_asked_for(store: Store) -> None:
     splits = {name: build.open_samples(store.path, name, 0) for name in ("train", "val", "test")}
 
-    read = {name: [split.located(index) for index in range(len(split))] for name, split in splits.items()}
+    read = {
+        name: [split.located(index) for index in range(len(split))]
+        for name, split in splits.items()
+    }
 
     for name, split in splits.items():
         assert {conversation.split for conversation in read[name]} == {name}
         assert isinstance(split, Iterable)
-        assert [conversation.id for conversation in split] == [conversation.id for conversation in read[name]]
+        assert [conversation.id for conversation in split] == [
+            conversation.id for conversation in read[name]
+        ]
     ids = [conversation.id for found in read.values() for conversation in found]
     assert sorted(ids) == sorted(conversation.id for conversation in store)
     assert len({split.fingerprint for split in splits.values()}) == 3
@@ -68,7 +75,9 @@ def test_a_stream_of_a_split_takes_its_rows_and_no_others(store: Store) -> None:
     assert read == [conversation.id for conversation in store if conversation.split == "train"]
 
 
-def test_a_split_that_no_row_has_is_refused_with_those_there_are(store: Store, tmp_path: Path) -> None:
+def test_a_split_that_no_row_has_is_refused_with_those_there_are(
+    store: Store, tmp_path: Path
+) -> None:
     untested = write(tmp_path / "untested", [row for row in rows() if row.split != "test"])
 
     for splits in ({"train_split": "test"}, {"train_split": "train", "evaluate_split": "test"}):
@@ -81,13 +90,17 @@ def test_a_split_that_no_row_has_is_refused_with_those_there_are(store: Store, t
 
 def test_a_misspelt_split_is_refused_with_those_a_row_may_have(store: Store) -> None:
     for splits in ({"train_split": "training"}, {"train_split": "train", "evaluate_split": "vla"}):
-        with pytest.raises(UsageError, match=r"_split must be one of train, val, test or none, found '\w+'"):
+        with pytest.raises(
+            UsageError, match=r"_split must be one of train, val, test or none, found '\w+'"
+        ):
             held_out(train=store.path, **splits)
 
 
 def test_other_splits_and_other_stores_are_held_out(store: Store, tmp_path: Path) -> None:
     other = write(tmp_path / "other", rows(first=10))
-    same_ids = write(tmp_path / "ids", [replace(row, media=(Media("image", "elsewhere.jpg"),)) for row in rows()])
+    same_ids = write(
+        tmp_path / "ids", [replace(row, media=(Media("image", "elsewhere.jpg"),)) for row in rows()]
+    )
 
     assert held_out(train=store.path) is None
     for options in (
@@ -104,12 +117,20 @@ WAYS: dict[str, tuple[dict[str, Any], int, int]] = {
     "no split to train on": ({"evaluate_split": "val"}, 4, 4),
     "one split twice": ({"train_split": "val", "evaluate_split": "val"}, 4, 4),
     "the store itself": ({"evaluate": "split"}, 10, 10),
-    "the store, of which a split is trained on": ({"train_split": "train", "evaluate": "split"}, 4, 10),
+    "the store, of which a split is trained on": (
+        {"train_split": "train", "evaluate": "split"},
+        4,
+        10,
+    ),
     "the store by another name": ({"evaluate": "link"}, 10, 10),
     "a copy of the store": ({"evaluate": "copy", "evaluate_split": "test"}, 2, 2),
     "some of its rows in another store": ({"evaluate": "part"}, 3, 6),
     "a mixture of it": ({"train_split": "train", "evaluate": "mixture.yaml"}, 2, 5),
-    "trained on in a mixture": ({"train": "mixture.yaml", "evaluate": "split", "evaluate_split": "val"}, 2, 4),
+    "trained on in a mixture": (
+        {"train": "mixture.yaml", "evaluate": "split", "evaluate_split": "val"},
+        2,
+        4,
+    ),
 }
 
 
@@ -120,11 +141,17 @@ def test_rows_that_are_trained_on_are_no_held_out_ones_whatever_way_they_come(
     (tmp_path / "split").symlink_to(store.path)
     (tmp_path / "link").symlink_to(store.path)
     shutil.copytree(store.path, tmp_path / "copy")
-    write(tmp_path / "part", [replace(row, split="train", source="else") for row in rows(6, first=7)])
-    (tmp_path / "mixture.yaml").write_text("datasets: [{store: split, sampling_strategy: 'first:5'}]")
+    write(
+        tmp_path / "part", [replace(row, split="train", source="else") for row in rows(6, first=7)]
+    )
+    (tmp_path / "mixture.yaml").write_text(
+        "datasets: [{store: split, sampling_strategy: 'first:5'}]"
+    )
     places = {key: tmp_path / value for key, value in options.items() if "split" not in key}
 
-    with pytest.raises(ConfigError, match=f"^{shared} of {total} rows to evaluate on are trained on too") as refused:
+    with pytest.raises(
+        ConfigError, match=f"^{shared} of {total} rows to evaluate on are trained on too"
+    ) as refused:
         held_out(**{"train": tmp_path / "split", **options, **places})
 
     assert "data.train_split and data.evaluate_split" in str(refused.value)
@@ -134,11 +161,19 @@ def test_a_recipe_that_would_evaluate_on_what_it_trains_on_ends_before_anything_
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = Path(finetune.__file__).parent / "configs" / "qwen_vl" / "finetune_stage3_tiny.yaml"
-    line = [f"data.train={store.path}", "data.evaluate_split=val", f"run.output={tmp_path / 'out'}", "run.graph=false"]
+    line = [
+        f"data.train={store.path}",
+        "data.evaluate_split=val",
+        f"run.output={tmp_path / 'out'}",
+        "run.graph=false",
+    ]
 
     assert finetune.main([str(config), *line]) == 2
 
-    assert "error: 4 of 4 rows to evaluate on are trained on too ('c1' for one)" in capsys.readouterr().err
+    assert (
+        "error: 4 of 4 rows to evaluate on are trained on too ('c1' for one)"
+        in capsys.readouterr().err
+    )
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -163,16 +198,22 @@ def test_the_held_out_loss_is_the_same_whatever_the_batch_size() -> None:
     alone = {sample.id: held_out_loss(model, type(samples)([sample]), 1) for sample in samples}
 
     assert all(loss == pytest.approx(losses[1], rel=1e-5) for loss in losses.values()), losses
-    assert max(alone.values()) - min(alone.values()) > 0.01 * losses[1]  # so that it matters which of them count
+    assert (
+        max(alone.values()) - min(alone.values()) > 0.01 * losses[1]
+    )  # so that it matters which of them count
     assert model.training
 
 
 def test_the_held_out_loss_is_that_of_the_model_in_evaluation() -> None:
     drawn = qwen()
     ms.set_seed(0)
-    model = QwenVL(replace_config(drawn.config, train_length=8))  # a model that reads on differently than it trained
+    model = QwenVL(
+        replace_config(drawn.config, train_length=8)
+    )  # a model that reads on differently than it trained
     samples = mixed(3)
-    [batch] = Stream(samples, WordTemplate(), batch_size=3, seq_length=SEQ_LENGTH, workers=0, shuffle=False)
+    [batch] = Stream(
+        samples, WordTemplate(), batch_size=3, seq_length=SEQ_LENGTH, workers=0, shuffle=False
+    )
     model.set_train(False)
     evaluated = float(model(*map(ms.Tensor, batch.values())))
     model.set_train(True)

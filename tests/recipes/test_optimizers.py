@@ -1,4 +1,6 @@
-"""Optimizers against torch's and MindSpore's, step by step, on whole models and on single tensors."""
+"""Optimizers against torch's and MindSpore's, step by step, on whole models and on single
+tensors.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ STAGES = {
 def test_a_llava_model_trains_as_with_torch(folder: Path, tmp_path: Path) -> None:
     config = llava.from_hf(read_json(folder / "config.json"))
     told = folder.parent / "train_trajectory.json"
-    trajectories = [each for each in read_json(told) if each["model"] == folder.name] if told.exists() else []
+    trajectories = (
+        [each for each in read_json(told) if each["model"] == folder.name] if told.exists() else []
+    )
     if not trajectories:
         pytest.skip(f"{folder.parent} has no train_trajectory.json that tells of {folder.name}")
     for expected in trajectories:
@@ -79,7 +83,9 @@ def test_a_llava_model_trains_as_with_torch(folder: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("rule", ["adamw_bias_corrected", "adam_weight_decay_no_bias_correction"])
 @pytest.mark.parametrize("folder", model_folders("qwen_vl", "info.json", "io.npz"))
-def test_a_qwen_model_trains_as_with_torch_and_as_with_mindformers(folder: Path, rule: str, tmp_path: Path) -> None:
+def test_a_qwen_model_trains_as_with_torch_and_as_with_mindformers(
+    folder: Path, rule: str, tmp_path: Path
+) -> None:
     info, case = read_json(folder / "info.json"), arrays(folder / "io.npz")
     expected = info["trajectories"]
     config = qwen.from_hf({**info["llm"], "visual": info["visual"]})
@@ -107,9 +113,14 @@ def test_a_qwen_model_trains_as_with_torch_and_as_with_mindformers(folder: Path,
 @pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE])
 def test_a_step_is_the_formula(corrected: bool, mode: int) -> None:
     rng = np.random.default_rng(0)
-    start, gradients = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(5, 3, 4)).astype(np.float32)
+    start, gradients = (
+        rng.normal(size=(3, 4)).astype(np.float32),
+        rng.normal(size=(5, 3, 4)).astype(np.float32),
+    )
     parameter = Parameter(Tensor(start.copy()), name="x")
-    optimizer = AdamW([parameter], betas=(0.8, 0.9), eps=1e-3, weight_decay=0.1, bias_correction=corrected)
+    optimizer = AdamW(
+        [parameter], betas=(0.8, 0.9), eps=1e-3, weight_decay=0.1, bias_correction=corrected
+    )
 
     ms.set_context(mode=mode)
     for gradient in gradients:
@@ -125,10 +136,16 @@ def test_a_step_is_the_formula(corrected: bool, mode: int) -> None:
 
 
 def test_norms_and_biases_do_not_decay() -> None:
-    vector, matrix = (Parameter(Tensor(np.ones(shape, np.float32)), name=f"p{len(shape)}") for shape in ((2,), (2, 2)))
+    vector, matrix = (
+        Parameter(Tensor(np.ones(shape, np.float32)), name=f"p{len(shape)}")
+        for shape in ((2,), (2, 2))
+    )
     optimizer = AdamW([vector, matrix], weight_decay=0.5)
 
-    optimizer((Tensor(np.zeros(2, np.float32)), Tensor(np.zeros((2, 2), np.float32))), Tensor(0.1, ms.float32))
+    optimizer(
+        (Tensor(np.zeros(2, np.float32)), Tensor(np.zeros((2, 2), np.float32))),
+        Tensor(0.1, ms.float32),
+    )
 
     np.testing.assert_array_equal(vector.asnumpy(), 1)
     np.testing.assert_allclose(matrix.asnumpy(), 0.95, rtol=1e-6)

@@ -32,7 +32,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(pictures: Path, output: Path, *overrides: str) -> list[str]:
-    data = [f"data.train={pictures}", f"run.output={output}", "data.workers=0", "run.checkpoint_every=1"]
+    data = [
+        f"data.train={pictures}",
+        f"run.output={output}",
+        "data.workers=0",
+        "run.checkpoint_every=1",
+    ]
     return ["-m", "recipes.finetune", str(CONFIG), *data, *overrides]
 
 
@@ -43,15 +48,32 @@ def alone(pictures: Path, output: Path, *overrides: str) -> subprocess.Popen[str
 
 
 def in_two(pictures: Path, output: Path, *overrides: str) -> subprocess.Popen[str]:
-    """Start msrun with two workers on half the batch each; it calls the `python` that is first on the path."""
+    """Start msrun with two workers on half the batch each; it calls the `python` that is first on
+    the path.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    options = ["--worker_num=2", "--local_worker_num=2", f"--master_port={port}", f"--log_dir={output.parent / 'log'}"]
-    line = ["msrun", *options, "--join=True", "python", *command(pictures, output, "run.parallel=true", *overrides)]
+    options = [
+        "--worker_num=2",
+        "--local_worker_num=2",
+        f"--master_port={port}",
+        f"--log_dir={output.parent / 'log'}",
+    ]
+    line = [
+        "msrun",
+        *options,
+        "--join=True",
+        "python",
+        *command(pictures, output, "run.parallel=true", *overrides),
+    ]
     return subprocess.Popen(
-        line, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        line,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -59,7 +81,9 @@ def assert_same(ours: Path, theirs: Path) -> None:
     first, second = (open_checkpoint(path / "weights.safetensors") for path in (ours, theirs))
     for name, tensor in first.items():
         np.testing.assert_allclose(tensor.read(), second[name].read(), atol=1e-5, err_msg=name)
-    losses = [[line["loss"] for line in read_metrics(path / "metrics.jsonl")] for path in (ours, theirs)]
+    losses = [
+        [line["loss"] for line in read_metrics(path / "metrics.jsonl")] for path in (ours, theirs)
+    ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
@@ -67,7 +91,10 @@ def test_two_workers_train_as_one_process_and_a_killed_one_costs_only_the_steps_
     pictures: Path, tmp_path: Path
 ) -> None:
     options = "run.steps=6", "schedule.peak=1e-3"
-    jobs = [start(pictures, tmp_path / name, *options) for start, name in ((alone, "one"), (in_two, "two"))]
+    jobs = [
+        start(pictures, tmp_path / name, *options)
+        for start, name in ((alone, "one"), (in_two, "two"))
+    ]
     for job in jobs:
         said, _ = job.communicate(timeout=400)
         assert job.returncode == 0, said

@@ -35,7 +35,11 @@ class Questions(WordTemplate):
         whole = self.encode(conversation)
         asked = int(np.flatnonzero(whole.labels >= 0)[0])
         return Encoded(
-            whole.input_ids[:asked], whole.labels[:asked], whole.position_ids[:asked], whole.slots, whole.pixels
+            whole.input_ids[:asked],
+            whole.labels[:asked],
+            whole.position_ids[:asked],
+            whole.slots,
+            whole.pixels,
         )
 
 
@@ -54,7 +58,9 @@ SHORT = Conversation("short", (user("who"), assistant("me")))
 ASKED = [shown(1), text(2), filmed(300), shown(700, pictures=2), SHORT]
 
 
-def answered(model: Any, count: int = 5, batch_size: int = 1, stops: tuple[int, ...] = ()) -> list[list[int]]:
+def answered(
+    model: Any, count: int = 5, batch_size: int = 1, stops: tuple[int, ...] = ()
+) -> list[list[int]]:
     found = list(answers(model, Questions(stops=stops), ASKED[:count], GENERATION, batch_size))
     drop_caches(model)
     return found
@@ -98,12 +104,23 @@ def test_each_batch_is_sampled_anew_and_a_seed_says_how(model: Any) -> None:
 
 
 def test_a_question_shows_its_media_first_and_keeps_the_history_in_order() -> None:
-    record = {"prompt": "And why?", "image": "a.png", "video": "b.mp4", "history": [["Who?", "He."], ["When?", "Now."]]}
+    record = {
+        "prompt": "And why?",
+        "image": "a.png",
+        "video": "b.mp4",
+        "history": [["Who?", "He."], ["When?", "Now."]],
+    }
 
     asked = question(record, 7)
 
     assert [message.role for message in asked.messages] == ["user", "assistant"] * 2 + ["user"]
-    assert [message.text for message in asked.messages] == ["Who?", "He.", "When?", "Now.", "And why?"]
+    assert [message.text for message in asked.messages] == [
+        "Who?",
+        "He.",
+        "When?",
+        "Now.",
+        "And why?",
+    ]
     assert [medium.path for medium in asked.media] == ["a.png", "b.mp4"]
     assert asked.messages[0].content[:2] == (Image(0), Video(1))
     assert all(len(message.content) == 1 for message in asked.messages[1:])

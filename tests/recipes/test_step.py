@@ -24,7 +24,9 @@ class Line(nn.Cell):
         super().__init__()
         self.weight = Parameter(Tensor(np.ones(1, np.float32)), name="weight")
 
-    def construct(self, ids: Any, labels: Any, positions: Any, segments: Any, pixels: Any, index: Any) -> Any:
+    def construct(
+        self, ids: Any, labels: Any, positions: Any, segments: Any, pixels: Any, index: Any
+    ) -> Any:
         return (self.weight * pixels.mean()).sum()
 
 
@@ -36,7 +38,9 @@ def batch(value: float, targets: int = 2) -> list[NDArray[Any]]:
 
 def trainer(**options: Any) -> Trainer:
     model = Line()
-    return Trainer(model, AdamW(model.trainable_params()), 1e9, LossScale(**options), parallel=False)
+    return Trainer(
+        model, AdamW(model.trainable_params()), 1e9, LossScale(**options), parallel=False
+    )
 
 
 def test_targets_are_labels_that_a_token_of_their_own_sample_comes_before() -> None:
@@ -53,7 +57,9 @@ def test_the_loss_of_batches_together_is_the_mean_over_their_targets() -> None:
     assert norm == pytest.approx(2.0)
 
 
-def test_the_loss_scale_grows_after_so_many_good_steps_and_shrinks_at_once_but_not_below_one() -> None:
+def test_the_loss_scale_grows_after_so_many_good_steps_and_shrinks_at_once_but_not_below_one() -> (
+    None
+):
     scaled = trainer(start=4.0, factor=4.0, window=2)
     good, bad = batch(1.0), batch(np.inf)
 
@@ -77,7 +83,12 @@ def test_a_loss_scale_without_a_window_stays() -> None:
 
 def test_a_step_that_overflows_changes_neither_weights_nor_moments_nor_their_count() -> None:
     scaled = trainer(start=2.0, window=5)
-    state = [*scaled.optimizer.parameters, *scaled.optimizer.first, *scaled.optimizer.second, scaled.optimizer.step]
+    state = [
+        *scaled.optimizer.parameters,
+        *scaled.optimizer.first,
+        *scaled.optimizer.second,
+        scaled.optimizer.step,
+    ]
     scaled.step([batch(1.0)], 0.1)
     before = [parameter.asnumpy().copy() for parameter in state]
 
@@ -88,7 +99,8 @@ def test_a_step_that_overflows_changes_neither_weights_nor_moments_nor_their_cou
         np.testing.assert_array_equal(parameter.asnumpy(), earlier)
     scaled.step([batch(1.0)], 0.1)
     assert all(
-        not np.array_equal(parameter.asnumpy(), earlier) for parameter, earlier in zip(state, before, strict=True)
+        not np.array_equal(parameter.asnumpy(), earlier)
+        for parameter, earlier in zip(state, before, strict=True)
     )
 
 

@@ -23,7 +23,9 @@ def test_lengths_are_those_of_the_samples(family: Family, data: st.DataObject) -
     samples = [template.encode(conversation) for conversation in store]
     assert found.tokens.tolist() == [len(sample) for sample in samples]
     assert found.trained.tolist() == [sample.trained for sample in samples]
-    assert found.visual.tolist() == [sum(slot.length for slot in sample.slots) for sample in samples]
+    assert found.visual.tolist() == [
+        sum(slot.length for slot in sample.slots) for sample in samples
+    ]
     assert sum(count for _, _, count in found.histogram()) == len(store)
     assert not found.failed
 

@@ -1,7 +1,17 @@
 from __future__ import annotations
 
 from mmdata.report.text import conversation_text
-from mmdata.schema import Audio, Conversation, Media, Reasoning, Text, ToolCall, assistant, tool, user
+from mmdata.schema import (
+    Audio,
+    Conversation,
+    Media,
+    Reasoning,
+    Text,
+    ToolCall,
+    assistant,
+    tool,
+    user,
+)
 
 
 def test_all_that_a_conversation_says_is_shown() -> None:
@@ -10,7 +20,14 @@ def test_all_that_a_conversation_says_is_shown() -> None:
     answer = assistant("A cup", Text(", no more.", train=False))
     said = (user(Audio(0), "What?"), call, tool("cup"), answer)
     row = Conversation(
-        "c1", said, media, "s", tools='["look"]', rejected=(assistant("A bus."),), desirable=True, extra={"a": 1}
+        "c1",
+        said,
+        media,
+        "s",
+        tools='["look"]',
+        rejected=(assistant("A bus."),),
+        desirable=True,
+        extra={"a": 1},
     )
 
     assert conversation_text(row).splitlines() == [

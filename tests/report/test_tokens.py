@@ -31,7 +31,9 @@ def test_what_is_trained_on_is_green_and_nothing_else(family: Family) -> None:
 
     text = shown(said("the cat sat"), template)
 
-    green = "".join(text.plain[span.start : span.end] for span in text.spans if "green" in str(span.style))
+    green = "".join(
+        text.plain[span.start : span.end] for span in text.spans if "green" in str(span.style)
+    )
     assert "the cat sat" in green
     assert "What?" not in green
     assert "What?" in text.plain or "plain" in str(family)

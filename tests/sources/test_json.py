@@ -23,7 +23,13 @@ from mmdata.sources.record import Record
 
 TRICKY = 'q [ { " \\ }] , {"id": 7} 中文 🐱 \n\t end'
 GOOD = [
-    {"id": f"r{number}", "conversations": [{"from": "human", "value": TRICKY}, {"from": "gpt", "value": "x" * number}]}
+    {
+        "id": f"r{number}",
+        "conversations": [
+            {"from": "human", "value": TRICKY},
+            {"from": "gpt", "value": "x" * number},
+        ],
+    }
     for number in range(6)
 ]
 
@@ -63,7 +69,9 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("how", ["plain", "gzip", "zstandard"])
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_every_spelling_of_the_same_records_reads_the_same(tmp_path: Path, spelling: str, how: str) -> None:
+def test_every_spelling_of_the_same_records_reads_the_same(
+    tmp_path: Path, spelling: str, how: str
+) -> None:
     found = read(tmp_path / "a.txt", compress(SPELLINGS[spelling].encode(), how))
 
     assert [(item.number, item.id, item.value) for item in found if isinstance(item, Record)] == [
@@ -78,19 +86,40 @@ def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
 
 BROKEN = {
     "trailing comma": ('{"id": "r2", "turns": [],}', "bad_json"),
-    "quote missing": ('{"id": "r2, "conversations": [{"from": "human", "value": "v"}]}', "bad_json"),
-    "quote too many": ('{"id": "r"2", "conversations": [{"from": "human", "value": "v"}]}', "bad_json"),
-    "brace missing": ('{"id": "r2", "conversations": [{"from": "human", "value": "v"}]', "bad_json"),
-    "bracket missing": ('{"id": "r2", "conversations": [{"from": "human", "value": "v"}}', "bad_json"),
-    "bracket too many": ('{"id": "r2", "conversations": [{"from": "human", "value": "v"}]]}', "bad_json"),
+    "quote missing": (
+        '{"id": "r2, "conversations": [{"from": "human", "value": "v"}]}',
+        "bad_json",
+    ),
+    "quote too many": (
+        '{"id": "r"2", "conversations": [{"from": "human", "value": "v"}]}',
+        "bad_json",
+    ),
+    "brace missing": (
+        '{"id": "r2", "conversations": [{"from": "human", "value": "v"}]',
+        "bad_json",
+    ),
+    "bracket missing": (
+        '{"id": "r2", "conversations": [{"from": "human", "value": "v"}}',
+        "bad_json",
+    ),
+    "bracket too many": (
+        '{"id": "r2", "conversations": [{"from": "human", "value": "v"}]]}',
+        "bad_json",
+    ),
     "single quotes": ("{'id': 'r2', 'turns': []}", "bad_json"),
     "bad escape": ('{"id": "r2", "turns": "\\x"}', "bad_json"),
     "bare word": ("nonsense", "bad_json"),
     "comment": ("// nothing here", "bad_json"),
     "NaN": ('{"id": "r2", "score": NaN}', "bad_json"),
     "infinity": ('{"id": "r2", "score": -Infinity}', "bad_json"),
-    "NaN behind what starts as records do": ('{"id": "r2", "turns": [{"id": "x"}, {"id": "y"}], "n": NaN}', "bad_json"),
-    "key twice behind such": ('{"id": "r2", "turns": [{"id": "x"}, {"id": "y"}], "n": 1, "n": 1}', "bad_json"),
+    "NaN behind what starts as records do": (
+        '{"id": "r2", "turns": [{"id": "x"}, {"id": "y"}], "n": NaN}',
+        "bad_json",
+    ),
+    "key twice behind such": (
+        '{"id": "r2", "turns": [{"id": "x"}, {"id": "y"}], "n": 1, "n": 1}',
+        "bad_json",
+    ),
     "control character": ('{"id": "r2", "turns": "a\tb"}', "bad_json"),
     "key twice": ('{"id": "r2", "id": "r2"}', "bad_json"),
     "number too long": ('{"id": "r2", "n": ' + "9" * 5000 + "}", "bad_json"),
@@ -102,7 +131,9 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("joint", [", ", ",\n", "\n"], ids=["one line", "array a line a record", "lines"])
+@pytest.mark.parametrize(
+    "joint", [", ", ",\n", "\n"], ids=["one line", "array a line a record", "lines"]
+)
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_record_costs_itself_alone(tmp_path: Path, kind: str, joint: str) -> None:
     text, reason = BROKEN[kind]
@@ -120,7 +151,11 @@ def test_bytes_that_are_not_utf8_cost_their_record(tmp_path: Path) -> None:
     parts = [json.dumps(good, ensure_ascii=False).encode() for good in GOOD]
     parts[2] = b'{"id": "caf\xe9"}'
 
-    assert values(read(tmp_path / "a.json", b"[" + b",".join(parts) + b"]")) == [*GOOD[:2], "bad_encoding", *GOOD[3:]]
+    assert values(read(tmp_path / "a.json", b"[" + b",".join(parts) + b"]")) == [
+        *GOOD[:2],
+        "bad_encoding",
+        *GOOD[3:],
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
@@ -132,7 +167,9 @@ def test_a_file_in_another_unicode_form_says_so_once(tmp_path: Path, encoding: s
 
 
 def test_a_paired_surrogate_is_a_character(tmp_path: Path) -> None:
-    assert values(read(tmp_path / "a.json", '[{"a": "\\ud83d\\ude00 \\\\ud800"}]')) == [{"a": "😀 \\ud800"}]
+    assert values(read(tmp_path / "a.json", '[{"a": "\\ud83d\\ude00 \\\\ud800"}]')) == [
+        {"a": "😀 \\ud800"}
+    ]
 
 
 def test_a_file_cut_anywhere_gives_the_records_before_and_one_reject(tmp_path: Path) -> None:
@@ -152,9 +189,13 @@ def test_a_file_cut_anywhere_gives_the_records_before_and_one_reject(tmp_path: P
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.67, 0.99])
 @pytest.mark.parametrize("how", ["gzip", "zstandard"])
-def test_a_cut_archive_gives_what_is_whole_and_one_reject(tmp_path: Path, how: str, share: float) -> None:
+def test_a_cut_archive_gives_what_is_whole_and_one_reject(
+    tmp_path: Path, how: str, share: float
+) -> None:
     draw = random.Random(0)
-    text = "".join(json.dumps({"id": str(number), "x": draw.random()}) + "\n" for number in range(30_000))
+    text = "".join(
+        json.dumps({"id": str(number), "x": draw.random()}) + "\n" for number in range(30_000)
+    )
     packed = compress(text.encode(), how)
 
     found = read(tmp_path / "a.jsonl", packed[: int(len(packed) * share)])
@@ -176,7 +217,9 @@ def test_a_record_of_fifty_megabytes_is_read_and_its_neighbours_too(tmp_path: Pa
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         file = tmp_path / f"{count}.json"
-        file.write_text(json.dumps([{"id": str(number), "text": "word " * 200} for number in range(count)]))
+        file.write_text(
+            json.dumps([{"id": str(number), "text": "word " * 200} for number in range(count)])
+        )
         tracemalloc.start()
         assert sum(1 for _ in records(file)) == count
         _, most = tracemalloc.get_traced_memory()
@@ -189,7 +232,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 def test_a_long_broken_record_is_passed_over(tmp_path: Path) -> None:
     broken = '{"id": "x", "objects": [' + ", ".join(['{"id": "inner", "n": 1}'] * 100_000) + "],,}"
 
-    found = values(read(tmp_path / "a.json", f"[{json.dumps(GOOD[0])}, {broken}, {json.dumps(GOOD[1])}]"))
+    found = values(
+        read(tmp_path / "a.json", f"[{json.dumps(GOOD[0])}, {broken}, {json.dumps(GOOD[1])}]")
+    )
 
     assert found[0] == GOOD[0]
     assert found[-1] == GOOD[1]
@@ -206,9 +251,14 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["id", "a", "b"]), JSON, min_size=1), max_size=6), st.booleans())
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["id", "a", "b"]), JSON, min_size=1), max_size=6),
+    st.booleans(),
+)
 @settings(max_examples=60)
-def test_what_is_written_is_what_is_read(tmp_path_factory: Any, objects: list[Any], ascii_only: bool) -> None:
+def test_what_is_written_is_what_is_read(
+    tmp_path_factory: Any, objects: list[Any], ascii_only: bool
+) -> None:
     file = tmp_path_factory.mktemp("json") / "a.json"
     lines = "\n".join(json.dumps(item, ensure_ascii=ascii_only) for item in objects)
 
@@ -221,11 +271,15 @@ def test_what_is_written_is_what_is_read(tmp_path_factory: Any, objects: list[An
 def test_damage_leaves_every_record_before_it_and_the_same_answer_twice(
     tmp_path_factory: Any, data: st.DataObject
 ) -> None:
-    spelling = data.draw(st.sampled_from([name for name in SPELLINGS if "CRLF" not in name and "mark" not in name]))
+    spelling = data.draw(
+        st.sampled_from([name for name in SPELLINGS if "CRLF" not in name and "mark" not in name])
+    )
     whole = SPELLINGS[spelling].encode()
     start = data.draw(st.integers(0, len(whole) - 1))
     length = data.draw(st.integers(0, 30))
-    garbage = data.draw(st.binary(max_size=30) | st.sampled_from([b'"', b"{", b"}", b"[", b"]", b",", b"\\", b"\n"]))
+    garbage = data.draw(
+        st.binary(max_size=30) | st.sampled_from([b'"', b"{", b"}", b"[", b"]", b",", b"\\", b"\n"])
+    )
     mangled = whole[:start] + garbage + whole[start + length :]
     file = tmp_path_factory.mktemp("json") / "a.json"
 
@@ -234,7 +288,9 @@ def test_damage_leaves_every_record_before_it_and_the_same_answer_twice(
     untouched = sum(position <= start for position in _ends(whole))
     assert values(first)[:untouched] == GOOD[:untouched]
     assert first == second
-    assert [item.number if isinstance(item, Record) else item.record for item in first] == list(range(len(first)))
+    assert [item.number if isinstance(item, Record) else item.record for item in first] == list(
+        range(len(first))
+    )
 
 
 WAYS: list[tuple[Way, ...]] = [(read_strictly,), (read_plainly, read_strictly)]
@@ -243,7 +299,10 @@ WAYS: list[tuple[Way, ...]] = [(read_strictly,), (read_plainly, read_strictly)]
 def _read_by(path: Path, *ways: Way, by_line: bool) -> list[Any]:
     with Window(path) as window:
         found = list(chain.from_iterable(Reader(window, by_line=by_line, ways=ways).runs()))
-    return [(value.reason, str(value)) if isinstance(value, RecordError) else to_builtins(value) for value in found]
+    return [
+        (value.reason, str(value)) if isinstance(value, RecordError) else to_builtins(value)
+        for value in found
+    ]
 
 
 SAID = '"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "I."}]'
@@ -289,19 +348,28 @@ def test_records_read_in_runs_are_those_read_one_by_one(
 
 
 @pytest.mark.parametrize("ways", WAYS)
-def test_an_array_among_objects_is_opened_however_it_is_read(tmp_path: Path, ways: tuple[Way, ...]) -> None:
-    (tmp_path / "a.json").write_text("\n".join(json.dumps(found, indent=1) for found in (*GOOD[:3], GOOD[3:], GOOD[0])))
+def test_an_array_among_objects_is_opened_however_it_is_read(
+    tmp_path: Path, ways: tuple[Way, ...]
+) -> None:
+    (tmp_path / "a.json").write_text(
+        "\n".join(json.dumps(found, indent=1) for found in (*GOOD[:3], GOOD[3:], GOOD[0]))
+    )
 
     assert _read_by(tmp_path / "a.json", *ways, by_line=False) == [*GOOD, GOOD[0]]
 
 
 @given(st.data())
 @settings(max_examples=300)
-def test_a_damaged_file_read_in_runs_is_one_read_value_by_value(tmp_path_factory: Any, data: st.DataObject) -> None:
+def test_a_damaged_file_read_in_runs_is_one_read_value_by_value(
+    tmp_path_factory: Any, data: st.DataObject
+) -> None:
     spelling = data.draw(st.sampled_from(sorted(SPELLINGS)))
     whole = SPELLINGS[spelling].encode()
     start = data.draw(st.integers(0, len(whole)))
-    garbage = data.draw(st.binary(max_size=8) | st.sampled_from([b'"', b'"a":1,', b"\\", b"]", b"},{", b",,", b"\n"]))
+    garbage = data.draw(
+        st.binary(max_size=8)
+        | st.sampled_from([b'"', b'"a":1,', b"\\", b"]", b"},{", b",,", b"\n"])
+    )
     file = tmp_path_factory.mktemp("json") / "a.json"
     file.write_bytes(whole[:start] + garbage + whole[start + data.draw(st.integers(0, 20)) :])
     by_line = data.draw(st.booleans())
@@ -313,7 +381,10 @@ def test_a_damaged_file_read_in_runs_is_one_read_value_by_value(tmp_path_factory
 @pytest.mark.parametrize("text", ["a", "中文", '"', "\\", '\\"', "\n", ""])
 @pytest.mark.parametrize("field", ["id", "image", "video", "model", "data_source"])
 def test_a_plain_record_is_read_as_one(field: str, text: str) -> None:
-    record = {"conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": "I."}], field: text}
+    record = {
+        "conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": "I."}],
+        field: text,
+    }
     data = json.dumps(record).encode()
 
     for in_array, spelling in ((True, data + b", " + data), (False, data + b"\n" + data)):

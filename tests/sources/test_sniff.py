@@ -111,7 +111,11 @@ def test_a_binary_source_is_named_as_what_it_is_and_nothing_is_written(
     binaries: dict[str, bytes], tmp_path: Path
 ) -> None:
     for kind, data in binaries.items():
-        for name, packed in (("x.json", data), ("x.jsonl.gz", gzip.compress(data)), ("x", zstandard.compress(data))):
+        for name, packed in (
+            ("x.json", data),
+            ("x.jsonl.gz", gzip.compress(data)),
+            ("x", zstandard.compress(data)),
+        ):
             (tmp_path / name).write_bytes(packed)
             with pytest.raises(UsageError, match=rf"{name} is .*not JSON") as caught:
                 mmdata.convert("llava", tmp_path / name, tmp_path / "store", check="none")
@@ -119,7 +123,9 @@ def test_a_binary_source_is_named_as_what_it_is_and_nothing_is_written(
             assert not (tmp_path / "store").exists()
 
 
-def test_every_format_that_reads_json_refuses_it(binaries: dict[str, bytes], tmp_path: Path) -> None:
+def test_every_format_that_reads_json_refuses_it(
+    binaries: dict[str, bytes], tmp_path: Path
+) -> None:
     (tmp_path / "x.json").write_bytes(binaries["a Parquet file"])
 
     for name in sorted({*registry.names(), "auto"} - {"rwf2000"}):
@@ -127,7 +133,9 @@ def test_every_format_that_reads_json_refuses_it(binaries: dict[str, bytes], tmp
             mmdata.convert(name, tmp_path / "x.json", tmp_path / "store", check="none")
 
 
-def test_a_binary_file_in_a_folder_costs_one_reject_that_names_it(binaries: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_binary_file_in_a_folder_costs_one_reject_that_names_it(
+    binaries: dict[str, bytes], tmp_path: Path
+) -> None:
     folder = tmp_path / "source"
     folder.mkdir()
     (folder / "sound.json").write_bytes(TEXT)
@@ -143,7 +151,11 @@ def test_a_binary_file_in_a_folder_costs_one_reject_that_names_it(binaries: dict
 
 @given(st.data())
 def test_damaged_json_stays_json(data: st.DataObject) -> None:
-    text = bytearray(json.dumps(RECORDS[:3], ensure_ascii=False).encode(data.draw(st.sampled_from(["utf-8", "gbk"]))))
+    text = bytearray(
+        json.dumps(RECORDS[:3], ensure_ascii=False).encode(
+            data.draw(st.sampled_from(["utf-8", "gbk"]))
+        )
+    )
     for place in data.draw(st.lists(st.integers(0, len(text) - 1), max_size=16, unique=True)):
         text[place] = data.draw(st.integers(0, 255))
 
@@ -151,10 +163,12 @@ def test_damaged_json_stays_json(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "gbk", "latin-1"]
+    "encoding",
+    ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "gbk", "latin-1"],
 )
 @pytest.mark.parametrize(
-    "text", ["[]", "", " ", '\n [{"a": 1}]', '{"a": "\\u0000"}', "hello", '[ {"ftyp": 1}]', "{}\n{}"]
+    "text",
+    ["[]", "", " ", '\n [{"a": 1}]', '{"a": "\\u0000"}', "hello", '[ {"ftyp": 1}]', "{}\n{}"],
 )
 def test_text_in_any_encoding_is_not_binary(text: str, encoding: str) -> None:
     assert binary_kind(text.encode(encoding)) is None

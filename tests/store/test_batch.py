@@ -12,7 +12,9 @@ from tests.conversations import conversations
 
 
 @given(st.lists(st.lists(conversations(), max_size=3), min_size=1, max_size=4))
-def test_batches_joined_say_what_they_said_and_account_for_all(groups: list[list[Conversation]]) -> None:
+def test_batches_joined_say_what_they_said_and_account_for_all(
+    groups: list[list[Conversation]],
+) -> None:
     missing = Reject(0, "a.json", None, Reason.MISSING_MEDIA, "there is none")
     batches = [ConversationBatch.from_conversations(rows) for rows in groups]
     batches = [replace(batch, rejects=[(len(batch), missing)]) for batch in batches]

@@ -101,8 +101,12 @@ def test_whatever_differs_in_a_row_shows_in_its_content() -> None:
         replace(BASE, media=(CUP, Media("audio", "bus.jpg"))),
         replace(BASE, media=(CUP, Media("video", frame_paths=("bus.jpg",)))),
         replace(BASE, media=(CUP, Media("video", "bus.jpg", clock=CompactTimes(step=1.0)))),
-        replace(BASE, media=(CUP, Media("video", "bus.jpg", clock=CompactTimes(deltas=(), unit=1.0)))),
-        replace(BASE, media=(CUP, Media("video", "bus.jpg", clock=CompactTimes(deltas=(0,), unit=1.0)))),
+        replace(
+            BASE, media=(CUP, Media("video", "bus.jpg", clock=CompactTimes(deltas=(), unit=1.0)))
+        ),
+        replace(
+            BASE, media=(CUP, Media("video", "bus.jpg", clock=CompactTimes(deltas=(0,), unit=1.0)))
+        ),
     ]
 
     assert len(set(hashes(rows))) == len(rows)

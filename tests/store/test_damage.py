@@ -26,7 +26,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         for number in range(2048 + 300):
             writer.write_conversations([plain(number, words=8)])
         for number in range(5):
-            writer.reject(Reject(number, "source.json", f"r{number}", Reason.MISSING_MEDIA, "there is none"))
+            writer.reject(
+                Reject(number, "source.json", f"r{number}", Reason.MISSING_MEDIA, "there is none")
+            )
     opened = mmdata.open(tmp_path / "store")
     assert len(opened.manifest.shards) >= 3
     return opened
@@ -82,7 +84,9 @@ def test_an_added_shard_is_found_when_the_store_is_opened(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (0, 2), (1, 2)])
-def test_swapped_and_doubled_shards_are_found_when_the_store_is_opened(store: Store, first: int, second: int) -> None:
+def test_swapped_and_doubled_shards_are_found_when_the_store_is_opened(
+    store: Store, first: int, second: int
+) -> None:
     one, other = (store.path / f"data-{n:05d}.arrow" for n in (first, second))
     contents = one.read_bytes(), other.read_bytes()
 
@@ -92,7 +96,9 @@ def test_swapped_and_doubled_shards_are_found_when_the_store_is_opened(store: St
     assert "damaged" in refused(store.path)
 
 
-def test_shards_of_one_size_that_were_swapped_are_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_of_one_size_that_were_swapped_are_found_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mmdata.store.writer._SHARD_BYTES", 1)
     monkeypatch.setattr("mmdata.store.writer._BATCH_ROWS", 512)
     with StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("test", {})) as writer:
@@ -107,7 +113,9 @@ def test_shards_of_one_size_that_were_swapped_are_found_too(tmp_path: Path, monk
     assert "does not say that it is shard 0" in refused(tmp_path / "store")
 
 
-@pytest.mark.parametrize("name", ["data-00000.arrow", "data-00002.arrow", "manifest.json", "rejects.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["data-00000.arrow", "data-00002.arrow", "manifest.json", "rejects.jsonl"]
+)
 def test_a_flipped_bit_in_any_file_of_a_store_is_found_by_check(store: Store, name: str) -> None:
     chance = random.Random(2)
     file = store.path / name
@@ -122,7 +130,9 @@ def test_a_flipped_bit_in_any_file_of_a_store_is_found_by_check(store: Store, na
 
 
 @pytest.mark.parametrize("change", [b"", b"x", None])
-def test_rejects_that_are_cut_longer_or_gone_are_found_by_check(store: Store, change: bytes | None) -> None:
+def test_rejects_that_are_cut_longer_or_gone_are_found_by_check(
+    store: Store, change: bytes | None
+) -> None:
     rejects = store.path / "rejects.jsonl"
     if change is None:
         rejects.unlink()
@@ -144,7 +154,9 @@ def test_every_file_of_a_store_has_bytes_that_check_reads(store: Store) -> None:
 
 def test_every_flipped_bit_is_found_by_check(store: Store) -> None:
     chance = random.Random(1)
-    contents = {file: file.read_bytes() for file in sorted(store.path.iterdir()) if file.stat().st_size}
+    contents = {
+        file: file.read_bytes() for file in sorted(store.path.iterdir()) if file.stat().st_size
+    }
 
     for _ in range(1000):
         file, whole = chance.choice(list(contents.items()))
@@ -166,11 +178,16 @@ def test_check_names_every_damaged_file(store: Store) -> None:
         data[len(data) // 2] ^= 1
         (store.path / name).write_bytes(data)
 
-    assert [Path(fault.path).name for fault in mmdata.check(store.path)] == ["data-00000.arrow", "data-00002.arrow"]
+    assert [Path(fault.path).name for fault in mmdata.check(store.path)] == [
+        "data-00000.arrow",
+        "data-00002.arrow",
+    ]
 
 
 @pytest.mark.parametrize("spelled", [b"xser", b"sser", b"\xff\xff\xff\xff"])
-def test_a_word_that_no_store_holds_is_refused_when_its_row_is_read(store: Store, spelled: bytes) -> None:
+def test_a_word_that_no_store_holds_is_refused_when_its_row_is_read(
+    store: Store, spelled: bytes
+) -> None:
     shard = store.path / "data-00000.arrow"
     data = shard.read_bytes()
     place = data.index(b"userassistant")

@@ -1,4 +1,6 @@
-"""What keeps no row says why: the most frequent reason first, with an example and the mend; the command exits 1."""
+"""What keeps no row says why: the most frequent reason first, with an example and the mend; the
+command exits 1.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,16 @@ from tests.vocabularies import published_anywhere
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "xdg")}
     whole = [sys.executable, "-m", "mmdata", *arguments]
-    return subprocess.run(whole, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(
+        whole, cwd=folder, capture_output=True, text=True, check=False, env=environment
+    )
 
 
 @pytest.fixture
 def barren(tmp_path: Path) -> Path:
-    """Sources and stores that keep no row: most images are missing, a record has no answer, a clip is none."""
+    """Sources and stores that keep no row: most images are missing, a record has no answer, a clip
+    is none.
+    """
     records = [record(0, conversations=[]), record(1), record(2), record(3)]
     write_records(tmp_path / "source.json", records)
     (tmp_path / "clip.mp4").write_text("no clip")
@@ -53,13 +59,30 @@ WHY = "3 of 4 records were rejected as missing_media (a media file is not there)
     [
         (
             ["convert", "llava", "source.json", "-o", "out"],
-            [WHY, "source.json, record 1, id 'r1'", "'images/1.jpg'", "--media-root", "out/rejects.jsonl"],
+            [
+                WHY,
+                "source.json, record 1, id 'r1'",
+                "'images/1.jpg'",
+                "--media-root",
+                "out/rejects.jsonl",
+            ],
         ),
-        (["mix", "mix.yaml", "--plan"], [WHY, "source.json, record 1, id 'r1'", "'images/1.jpg'", "media_root:"]),
-        (["mix", "mix.yaml", "-o", "out"], [WHY, "source.json, record 1, id 'r1'", "'images/1.jpg'", "media_root:"]),
+        (
+            ["mix", "mix.yaml", "--plan"],
+            [WHY, "source.json, record 1, id 'r1'", "'images/1.jpg'", "media_root:"],
+        ),
+        (
+            ["mix", "mix.yaml", "-o", "out"],
+            [WHY, "source.json, record 1, id 'r1'", "'images/1.jpg'", "media_root:"],
+        ),
         (
             ["frames", "clips", "-o", "out", "--frames", "uniform:2"],
-            ["1 of 1 records were rejected as unreadable_media", "clips, record 0, id 'c7'", "clip.mp4", "fetch"],
+            [
+                "1 of 1 records were rejected as unreadable_media",
+                "clips, record 0, id 'c7'",
+                "clip.mp4",
+                "fetch",
+            ],
         ),
     ],
 )
@@ -93,7 +116,9 @@ def test_a_command_that_keeps_no_row_says_why_and_exits_1(
         ("odd.json", '[{"a": 1}]', "rejected as no_conversation"),
     ],
 )
-def test_a_source_that_is_really_empty_keeps_no_row_either(tmp_path: Path, name: str, text: str, words: str) -> None:
+def test_a_source_that_is_really_empty_keeps_no_row_either(
+    tmp_path: Path, name: str, text: str, words: str
+) -> None:
     (tmp_path / name).write_text(text)
 
     done = command(tmp_path, "convert", "llava", name, "-o", "out")
@@ -105,7 +130,10 @@ def test_a_source_that_is_really_empty_keeps_no_row_either(tmp_path: Path, name:
 
 
 def test_one_row_is_enough_and_strictness_still_stops_at_the_first_reject(barren: Path) -> None:
-    assert "record 0" in command(barren, "convert", "llava", "source.json", "-o", "strict", "--strict").stderr
+    assert (
+        "record 0"
+        in command(barren, "convert", "llava", "source.json", "-o", "strict", "--strict").stderr
+    )
     assert not (barren / "strict").exists()
 
     source(barren, 2)
@@ -127,7 +155,9 @@ def test_from_python_the_report_says_why(barren: Path) -> None:
     assert why_empty(barren / "kept") is None
 
 
-def test_a_store_without_a_row_gives_way_to_the_next_and_one_with_rows_does_not(barren: Path) -> None:
+def test_a_store_without_a_row_gives_way_to_the_next_and_one_with_rows_does_not(
+    barren: Path,
+) -> None:
     mmdata.convert("llava", barren / "source.json", barren / "out")
     source(barren, 4)
 
@@ -150,7 +180,9 @@ reasons = st.lists(st.sampled_from(list(Reason)), min_size=1, max_size=12)
 
 @given(reasons)
 def test_the_most_frequent_reason_comes_with_its_first_example(found: list[Reason]) -> None:
-    rejects = [Reject(n, "a.json", f"id{n}", reason, f"detail {n}") for n, reason in enumerate(found)]
+    rejects = [
+        Reject(n, "a.json", f"id{n}", reason, f"detail {n}") for n, reason in enumerate(found)
+    ]
     counts = Counter(reason.value for reason in found)
 
     why = explain_empty(counts, rejects)

@@ -19,7 +19,9 @@ def test_any_conversation_survives_arrow_unchanged(rows: list[Conversation]) -> 
 
 
 @given(st.lists(conversations(), min_size=2, max_size=5), st.data())
-def test_a_slice_of_a_batch_reads_as_the_rows_it_slices(rows: list[Conversation], data: st.DataObject) -> None:
+def test_a_slice_of_a_batch_reads_as_the_rows_it_slices(
+    rows: list[Conversation], data: st.DataObject
+) -> None:
     start = data.draw(st.integers(0, len(rows) - 1))
     batch = encode([flatten(rows)]).slice(start)
 

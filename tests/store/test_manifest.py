@@ -40,14 +40,18 @@ def test_the_manifest_holds_the_xxh3_and_the_bytes_of_every_file(tmp_path: Path)
         data = (store.path / shard.name).read_bytes()
         assert (shard.bytes, shard.xxh3) == (len(data), xxhash.xxh3_64_hexdigest(data))
         assert shard.rows == sum(shard.batches)
-    assert manifest.rejects_xxh3 == xxhash.xxh3_64_hexdigest((store.path / "rejects.jsonl").read_bytes())
+    assert manifest.rejects_xxh3 == xxhash.xxh3_64_hexdigest(
+        (store.path / "rejects.jsonl").read_bytes()
+    )
     assert sum(shard.rows for shard in manifest.shards) == manifest.rows == len(store)
 
 
 def test_a_conversion_names_its_sources_by_their_xxh3(tmp_path: Path) -> None:
     file = tmp_path / "source.jsonl"
     turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a" * 1000}]
-    file.write_text("\n".join(json.dumps({"id": str(n), "conversations": turns}) for n in range(600)))
+    file.write_text(
+        "\n".join(json.dumps({"id": str(n), "conversations": turns}) for n in range(600))
+    )
     assert file.stat().st_size > CHUNK
 
     mmdata.convert("llava", file, tmp_path / "store")
@@ -66,12 +70,23 @@ def test_the_manifest_counts_rows_by_split_and_source_as_they_are_in_the_store(
     for number in range(0, 300, 7):
         (tmp_path / "images" / f"{number}.jpg").unlink()
 
-    mmdata.convert("llava", path, tmp_path / "store", parquet=parquet, split=split, options={"dataset_name": "mine"})
+    mmdata.convert(
+        "llava",
+        path,
+        tmp_path / "store",
+        parquet=parquet,
+        split=split,
+        options={"dataset_name": "mine"},
+    )
 
     store = mmdata.open(tmp_path / "store")
     assert store.manifest.splits == Counter(row.split for row in store) == {split or "train": 257}
     assert store.manifest.sources == Counter(row.source for row in store) == {"mine": 257}
-    assert store.manifest.rejects == Counter(line["reason"] for line in store.rejects()) == {"missing_media": 43}
+    assert (
+        store.manifest.rejects
+        == Counter(line["reason"] for line in store.rejects())
+        == {"missing_media": 43}
+    )
     assert (store.manifest.records_in, store.manifest.rows) == (300, 257)
 
 
@@ -98,7 +113,9 @@ def test_a_manifest_whose_field_was_edited_is_refused(tmp_path: Path, field: str
 
 
 @pytest.mark.parametrize("change", [{"rows": 2}, {"records_in": 0}, {"rejects": {"bad_json": 1}}])
-def test_an_account_that_does_not_balance_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+def test_an_account_that_does_not_balance_is_refused(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
     manifest = write(tmp_path / "store", [plain(0)]).manifest
 
     with pytest.raises(StoreError, match="does not balance"):
@@ -108,7 +125,10 @@ def test_an_account_that_does_not_balance_is_refused(tmp_path: Path, change: dic
 def test_a_manifest_that_vouches_for_itself_but_does_not_balance_is_refused(tmp_path: Path) -> None:
     manifest = write(tmp_path / "store", [plain(0)]).manifest
     unbalanced = object.__new__(Manifest)
-    for name, value in {**{f: getattr(manifest, f) for f in asdict(manifest)}, "records_in": 7}.items():
+    for name, value in {
+        **{f: getattr(manifest, f) for f in asdict(manifest)},
+        "records_in": 7,
+    }.items():
         object.__setattr__(unbalanced, name, value)
     write_manifest(unbalanced, tmp_path / "store")
 

@@ -1,7 +1,8 @@
-"""What a writer asks of the file system, call by call: each step is on disk before the next, and none loses a store.
+"""What a writer asks of the file system, call by call: each step is on disk before the next, and
+none loses a store.
 
-Renames and removals are seen by an audit hook, which stays for the life of a process; so a store is written in one of
-its own, that prints what it did.
+Renames and removals are seen by an audit hook, which stays for the life of a process; so a store is
+written in one of its own, that prints what it did.
 """
 
 from __future__ import annotations
@@ -104,7 +105,9 @@ finally:
 
 
 def trace(folder: Path, *, exchange: str = "done", fails: str = "nothing") -> list[dict[str, Any]]:
-    """Write a new store at ``store`` in ``folder`` and return what was asked of the file system, in order."""
+    """Write a new store at ``store`` in ``folder`` and return what was asked of the file system, in
+    order.
+    """
     command = [sys.executable, "-c", TRACED, str(folder), exchange, fails]
     here = Path(__file__).parents[1]  # whose tests the process imports too
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
@@ -122,8 +125,13 @@ WAYS = [(False, "done"), (True, "done"), (True, "refused")]
 
 
 @pytest.mark.parametrize(("replaces", "exchange"), WAYS)
-def test_each_step_of_a_publication_is_on_disk_before_the_next(tmp_path: Path, replaces: bool, exchange: str) -> None:
-    old = [inode(file) for file in (*numbered(tmp_path / "store", 3).path.iterdir(), tmp_path / "store")]
+def test_each_step_of_a_publication_is_on_disk_before_the_next(
+    tmp_path: Path, replaces: bool, exchange: str
+) -> None:
+    old = [
+        inode(file)
+        for file in (*numbered(tmp_path / "store", 3).path.iterdir(), tmp_path / "store")
+    ]
     if not replaces:
         old = []
         for file in (tmp_path / "store").iterdir():
@@ -136,26 +144,42 @@ def test_each_step_of_a_publication_is_on_disk_before_the_next(tmp_path: Path, r
     [moved] = [
         n
         for n, event in enumerate(events)
-        if event["kind"] in ("rename", "exchange") and event["inode"] == inode(new) and event["target"] == str(new)
+        if event["kind"] in ("rename", "exchange")
+        and event["inode"] == inode(new)
+        and event["target"] == str(new)
     ]
     files = sorted(new.iterdir())
-    assert [file.name for file in files][:3] == ["data-00000.arrow", "data-00001.arrow", "data-00002.arrow"]
+    assert [file.name for file in files][:3] == [
+        "data-00000.arrow",
+        "data-00001.arrow",
+        "data-00002.arrow",
+    ]
     for file in files:
         assert ("fsync", file.stat().st_size) in [
-            (event["kind"], event.get("size")) for event in events[:moved] if event["inode"] == inode(file)
+            (event["kind"], event.get("size"))
+            for event in events[:moved]
+            if event["inode"] == inode(file)
         ], f"{file.name} was not on disk whole before it was published"
     assert inode(new) in [event["inode"] for event in events[:moved] if event["kind"] == "fsync"]
     last = max(n for n, event in enumerate(events) if event["kind"] in ("rename", "exchange"))
-    synced = [n for n, event in enumerate(events) if event["kind"] == "fsync" and event["inode"] == inode(tmp_path)]
+    synced = [
+        n
+        for n, event in enumerate(events)
+        if event["kind"] == "fsync" and event["inode"] == inode(tmp_path)
+    ]
     assert synced
     assert synced[-1] > last >= moved
-    removed = [n for n, event in enumerate(events) if event["kind"] == "remove" and event["inode"] in old]
+    removed = [
+        n for n, event in enumerate(events) if event["kind"] == "remove" and event["inode"] in old
+    ]
     assert len(removed) == len(old)
     assert all(n > synced[-1] for n in removed)
 
 
 @pytest.mark.parametrize("exchange", ["done", "refused"])
-def test_a_whole_store_is_on_disk_at_every_step_of_a_replacement(tmp_path: Path, exchange: str) -> None:
+def test_a_whole_store_is_on_disk_at_every_step_of_a_replacement(
+    tmp_path: Path, exchange: str
+) -> None:
     numbered(tmp_path / "store", 3)
 
     events = trace(tmp_path, exchange=exchange)
@@ -167,7 +191,9 @@ def test_a_whole_store_is_on_disk_at_every_step_of_a_replacement(tmp_path: Path,
 
 
 @pytest.mark.parametrize("failing", ["0", "1", "2"])
-def test_a_rename_that_fails_leaves_the_old_store_or_the_new_one(tmp_path: Path, failing: str) -> None:
+def test_a_rename_that_fails_leaves_the_old_store_or_the_new_one(
+    tmp_path: Path, failing: str
+) -> None:
     numbered(tmp_path / "store", 3)
 
     events = trace(tmp_path, exchange="refused", fails=failing)
@@ -188,7 +214,9 @@ def test_what_a_killed_replacement_left_aside_is_no_hindrance(tmp_path: Path) ->
     assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
 
 
-def test_the_place_is_held_until_the_old_store_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_place_is_held_until_the_old_store_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "store", [plain(0)])
     refused: list[StoreError] = []
 
@@ -207,11 +235,15 @@ def test_the_place_is_held_until_the_old_store_is_gone(tmp_path: Path, monkeypat
     assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
 
 
-def test_a_lock_is_of_the_folder_that_is_there_when_it_is_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_is_of_the_folder_that_is_there_when_it_is_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fcntl = pytest.importorskip("fcntl")
     moved: list[Path] = []
 
-    def flock(descriptor: int, operation: int, lock: Callable[[int, int], None] = fcntl.flock) -> None:
+    def flock(
+        descriptor: int, operation: int, lock: Callable[[int, int], None] = fcntl.flock
+    ) -> None:
         lock(descriptor, operation)
         if not moved:  # another writer publishes the folder and a third one begins, between opening and locking
             moved.append(partial_path(tmp_path / "store").rename(tmp_path / "published"))
@@ -220,6 +252,9 @@ def test_a_lock_is_of_the_folder_that_is_there_when_it_is_had(tmp_path: Path, mo
     monkeypatch.setattr(fcntl, "flock", flock)
     with partial_directory(tmp_path / "store") as first:
         assert moved
-        with pytest.raises(StoreError, match="another process is writing"), partial_directory(tmp_path / "store"):
+        with (
+            pytest.raises(StoreError, match="another process is writing"),
+            partial_directory(tmp_path / "store"),
+        ):
             pass
         assert first.is_dir()

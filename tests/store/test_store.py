@@ -20,7 +20,9 @@ from tests.conversations import conversations, plain
 from tests.stores import numbered, write
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
+)
 @given(st.lists(conversations(), max_size=6), st.booleans())
 def test_any_conversations_come_back_from_a_store_unchanged(
     tmp_path: Path, rows: list[Conversation], parquet: bool
@@ -78,15 +80,23 @@ def test_a_store_that_travels_keeps_where_its_media_are_now(tmp_path: Path) -> N
         store = mmdata.open(tmp_path / "store", media_root=root)
         travelled = pickle.loads(pickle.dumps(store))
         [medium] = store[0].media
-        assert travelled.locate(medium) == store.locate(medium) == str(Path(root or "/media") / str(medium.path))
+        assert (
+            travelled.locate(medium)
+            == store.locate(medium)
+            == str(Path(root or "/media") / str(medium.path))
+        )
         assert travelled.located(0) == store.located(0)
         assert travelled.media_root == store.media_root
 
 
 @pytest.mark.parametrize("parquet", [False, True])
-def test_a_store_that_travels_has_the_same_rows_rejects_and_fingerprint(tmp_path: Path, parquet: bool) -> None:
+def test_a_store_that_travels_has_the_same_rows_rejects_and_fingerprint(
+    tmp_path: Path, parquet: bool
+) -> None:
     reject = Reject(3, "a.json", "x", Reason.MISSING_MEDIA, "there is no image")
-    store = write(tmp_path / "store", [plain(n) for n in range(5)], rejects=[reject], parquet=parquet)
+    store = write(
+        tmp_path / "store", [plain(n) for n in range(5)], rejects=[reject], parquet=parquet
+    )
 
     travelled = pickle.loads(pickle.dumps(store))
 
@@ -111,7 +121,10 @@ def test_media_are_located_under_the_media_root_or_where_they_have_moved(tmp_pat
     assert store.located(0).media[0].path == "/media/images/000001.jpg"
     assert store.locate(Media("image", "/elsewhere/a.jpg")) == "/elsewhere/a.jpg"
     assert store.locate(Media("image", "https://host/a.jpg")) == "https://host/a.jpg"
-    assert mmdata.open(store.path, media_root="/moved").located(0).media[0].path == "/moved/images/000001.jpg"
+    assert (
+        mmdata.open(store.path, media_root="/moved").located(0).media[0].path
+        == "/moved/images/000001.jpg"
+    )
 
 
 def test_large_rows_are_written_in_small_batches(tmp_path: Path) -> None:
@@ -124,10 +137,15 @@ def test_large_rows_are_written_in_small_batches(tmp_path: Path) -> None:
 
 
 def test_rows_with_large_media_are_written_in_small_batches(tmp_path: Path) -> None:
-    rows = [replace(plain(n), media=(Media("image", bytes=bytes([n]) * (3 << 20)),)) for n in range(12)]
+    rows = [
+        replace(plain(n), media=(Media("image", bytes=bytes([n]) * (3 << 20)),)) for n in range(12)
+    ]
     frames = tuple(b"frame" * (1 << 17) for _ in range(5))
     cached = [Media("video", frames=frames, frame_times=(0.0, 1.0, 2.0, 3.0, 4.0))]
-    clips = [Conversation(f"v{n}", (user("What?"), assistant("That.")), tuple(cached), "numbers") for n in range(12)]
+    clips = [
+        Conversation(f"v{n}", (user("What?"), assistant("That.")), tuple(cached), "numbers")
+        for n in range(12)
+    ]
 
     store = write(tmp_path / "store", [*rows, *clips])
 
@@ -160,7 +178,9 @@ def test_a_store_of_nothing_is_a_store(tmp_path: Path) -> None:
 def test_a_failed_writer_leaves_nothing_and_the_old_store_untouched(tmp_path: Path) -> None:
     write(tmp_path / "store", [plain(0)])
 
-    writer = StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("t", {}), overwrite=True)
+    writer = StoreWriter(
+        tmp_path / "store", sources=["numbers"], origin=Origin("t", {}), overwrite=True
+    )
     with pytest.raises(ZeroDivisionError), writer:
         writer.write_conversations([plain(1)])
         raise ZeroDivisionError
@@ -245,7 +265,10 @@ def test_hugging_face_datasets_reads_a_store_as_it_is(tmp_path: Path) -> None:
 
     store = numbered(tmp_path / "store", 700)
     loaded = datasets.load_dataset(
-        "arrow", data_files=str(store.path / "*.arrow"), cache_dir=str(tmp_path / "cache"), split="train"
+        "arrow",
+        data_files=str(store.path / "*.arrow"),
+        cache_dir=str(tmp_path / "cache"),
+        split="train",
     )
 
     assert loaded.num_rows == 700
@@ -260,7 +283,9 @@ def test_threads_may_read_a_store_at_once(tmp_path: Path, parquet: bool) -> None
     for _ in range(50):
         store, start = mmdata.open(path), threading.Barrier(4)
 
-        def first_rows(number: int, store: Store = store, start: threading.Barrier = start) -> list[Conversation]:
+        def first_rows(
+            number: int, store: Store = store, start: threading.Barrier = start
+        ) -> list[Conversation]:
             start.wait()
             return [store[number], store[number + 4]]
 

@@ -1,4 +1,6 @@
-"""Stores that an earlier version of the library wrote open as before; ``stores_v1/make.py`` made those of this test."""
+"""Stores that an earlier version of the library wrote open as before; ``stores_v1/make.py`` made
+those of this test.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,11 @@ def test_an_earlier_frame_cache_gives_its_frames() -> None:
 def test_earlier_stores_are_mixed_with_new_ones_into_a_new_one(tmp_path: Path) -> None:
     new = [plain(number) for number in range(3)]
     write(tmp_path / "new", new)
-    datasets = [f"{{store: {FOLDER / 'arrow'}}}", "{store: new}", f"{{store: {FOLDER / 'parquet'}}}"]
+    datasets = [
+        f"{{store: {FOLDER / 'arrow'}}}",
+        "{store: new}",
+        f"{{store: {FOLDER / 'parquet'}}}",
+    ]
     (tmp_path / "mix.yaml").write_text(f"datasets: [{', '.join(datasets)}]")
 
     mixed = write_mixture(Mixture.from_yaml(tmp_path / "mix.yaml"), tmp_path / "mixed")
@@ -91,24 +97,34 @@ def test_frames_of_an_earlier_store_are_cached(tmp_path: Path) -> None:
     earlier = mmdata.open(FOLDER / "frames")
     assert cached.manifest.schema_version == SCHEMA_VERSION
     for new, old in zip(cached, earlier, strict=True):
-        assert [medium.frame_times for medium in new.media] == [medium.frame_times for medium in old.media]
+        assert [medium.frame_times for medium in new.media] == [
+            medium.frame_times for medium in old.media
+        ]
 
 
 def test_a_cache_of_an_earlier_cache_is_one_again(tmp_path: Path) -> None:
     cache_frames(FOLDER / "frames", tmp_path / "frames", "uniform:2", media_root=FOLDER, workers=1)
 
-    assert [len(medium.frames or ()) for row in mmdata.open(tmp_path / "frames") for medium in row.media] == [2, 2]
+    assert [
+        len(medium.frames or ()) for row in mmdata.open(tmp_path / "frames") for medium in row.media
+    ] == [2, 2]
 
 
 def test_the_media_of_an_earlier_store_are_looked_at_with_no_hash_to_compare() -> None:
     store = mmdata.open(FOLDER / "clips", media_root=FOLDER)
 
-    assert list(media_faults(store, "compare", workers=1)) == list(media_faults(store, "decode", workers=1)) == []
+    assert (
+        list(media_faults(store, "compare", workers=1))
+        == list(media_faults(store, "decode", workers=1))
+        == []
+    )
     assert uncompared(store) == 2
 
 
 @pytest.mark.parametrize("version", [0, -1, SCHEMA_VERSION + 1, "1", None])
-def test_a_version_that_is_none_of_ours_is_refused_with_those_that_are(tmp_path: Path, version: object) -> None:
+def test_a_version_that_is_none_of_ours_is_refused_with_those_that_are(
+    tmp_path: Path, version: object
+) -> None:
     from dataclasses import replace as changed
 
     from mmdata.store.manifest import read_manifest, write_manifest
@@ -128,12 +144,16 @@ def test_a_shard_is_of_the_version_that_its_manifest_says(tmp_path: Path, versio
     from mmdata.store.manifest import read_manifest, write_manifest
 
     write(tmp_path / "store", [plain(0)])
-    write_manifest(changed(read_manifest(tmp_path / "store"), schema_version=version), tmp_path / "store")
+    write_manifest(
+        changed(read_manifest(tmp_path / "store"), schema_version=version), tmp_path / "store"
+    )
 
     if version == SCHEMA_VERSION:
         assert list(mmdata.open(tmp_path / "store")) == [plain(0)]
     else:
-        with pytest.raises(StoreError, match="its columns or batches are not what the manifest says"):
+        with pytest.raises(
+            StoreError, match="its columns or batches are not what the manifest says"
+        ):
             mmdata.open(tmp_path / "store")
 
 
@@ -156,7 +176,9 @@ def test_a_slice_of_an_earlier_batch_is_upgraded_as_the_whole_is() -> None:
 def _without_new(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     known = {field.name for field in arrow_schema(1).field("media").type.value_type}
     for row in rows:
-        row["media"] = [{key: value for key, value in medium.items() if key in known} for medium in row["media"]]  # type: ignore[attr-defined]
+        row["media"] = [
+            {key: value for key, value in medium.items() if key in known} for medium in row["media"]
+        ]  # type: ignore[attr-defined]
     return rows
 
 
@@ -165,7 +187,11 @@ def test_every_version_adds_to_the_one_before_and_takes_nothing() -> None:
 
     def fields(kind: pa.DataType, path: str = "") -> list[tuple[str, str]]:
         if pa.types.is_struct(kind):
-            return [found for f in kind for found in [(f"{path}.{f.name}", ""), *fields(f.type, f"{path}.{f.name}")]]
+            return [
+                found
+                for f in kind
+                for found in [(f"{path}.{f.name}", ""), *fields(f.type, f"{path}.{f.name}")]
+            ]
         if pa.types.is_list(kind):
             return fields(kind.value_type, path + "[]")
         return [(path, str(kind))]

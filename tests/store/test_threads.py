@@ -14,7 +14,9 @@ from mmdata.store.writer import Origin, StoreWriter
 def test_threads_that_read_first_at_the_same_moment_read_the_same(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "s", sources=("drawn",), origin=Origin("drawn", {})) as writer:
         for number in range(20):
-            writer.write_conversations([Conversation(str(number), (user("a"), assistant("b")), (), "drawn")])
+            writer.write_conversations(
+                [Conversation(str(number), (user("a"), assistant("b")), (), "drawn")]
+            )
     start = Barrier(8)
 
     def read(store: mmdata.Store, row: int) -> str:

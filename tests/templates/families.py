@@ -9,7 +9,18 @@ from typing import Any
 from hypothesis import strategies as st
 
 import mmdata.templates
-from mmdata.schema import Conversation, Image, Media, Message, Part, Text, Video, assistant, system, user
+from mmdata.schema import (
+    Conversation,
+    Image,
+    Media,
+    Message,
+    Part,
+    Text,
+    Video,
+    assistant,
+    system,
+    user,
+)
 from mmdata.templates import Template
 from mmdata.tokenizers import Tokenizer
 from tests.vocabularies import small
@@ -20,7 +31,9 @@ Vocabulary = Callable[[str], Tokenizer]
 
 @dataclass(frozen=True)
 class Family:
-    """A family and a dialect of it: its vocabulary, what it reads, and the ids that it trains for an answer."""
+    """A family and a dialect of it: its vocabulary, what it reads, and the ids that it trains for
+    an answer.
+    """
 
     name: str
     kind: str
@@ -37,7 +50,9 @@ class Family:
 
     def template(self, vocabulary: Vocabulary = small, **options: Any) -> Template:
         """Return the family's template."""
-        return mmdata.templates.get(self.name)(tokenizer=vocabulary(self.kind), **{**dict(self.options), **options})
+        return mmdata.templates.get(self.name)(
+            tokenizer=vocabulary(self.kind), **{**dict(self.options), **options}
+        )
 
 
 def _with(*names: str, before: str = "", after: str = "", newline: bool = False) -> Answer:
@@ -55,7 +70,9 @@ _QWEN_MEDIA = (("image_token", "<|extra_0|>"), ("video_token", "<|extra_1|>"))
 _ONLY = (("labels", "answers"),)
 
 FAMILIES = [
-    Family("qwen_vl", "qwen", "image", _CHATML, several_media=True, system=True, answers_only=_ONLY),
+    Family(
+        "qwen_vl", "qwen", "image", _CHATML, several_media=True, system=True, answers_only=_ONLY
+    ),
     Family("llava_next_video", "llama2", "both", _with("</s>"), several_media=True, system=True),
     Family(
         "llava_next_video",
@@ -66,7 +83,14 @@ FAMILIES = [
         several_media=True,
         system=True,
     ),
-    Family("llava_next_video", "llama2", "image", _with(after="\n"), options=(("dialect", "plain"),), system=True),
+    Family(
+        "llava_next_video",
+        "llama2",
+        "image",
+        _with(after="\n"),
+        options=(("dialect", "plain"),),
+        system=True,
+    ),
     Family(
         "llava_next_video",
         "qwen",
@@ -87,8 +111,22 @@ FAMILIES = [
         system=True,
     ),
     Family("cogvlm2_video", "llama3", "video", _with("<|end_of_text|>"), every_turn=False),
-    Family("cogvlm2_video", "llama3", "video", _with("<|end_of_text|>"), (("dialect", "base"),), every_turn=False),
-    Family("cogvlm2_video", "llama3", "video", _with("<|end_of_text|>"), (("dialect", "vqa"),), every_turn=False),
+    Family(
+        "cogvlm2_video",
+        "llama3",
+        "video",
+        _with("<|end_of_text|>"),
+        (("dialect", "base"),),
+        every_turn=False,
+    ),
+    Family(
+        "cogvlm2_video",
+        "llama3",
+        "video",
+        _with("<|end_of_text|>"),
+        (("dialect", "vqa"),),
+        every_turn=False,
+    ),
     Family("visualglm", "chatglm", "image", _with("<eop>", before="<sop>"), every_turn=False),
 ]
 
@@ -96,7 +134,9 @@ _letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
 def texts(family: Family) -> st.SearchStrategy[str]:
-    """Give arbitrary text, some of it empty, some of it like control tokens or the family's own words."""
+    """Give arbitrary text, some of it empty, some of it like control tokens or the family's own
+    words.
+    """
     control = sorted(small(family.kind).special)[:12]
     words = [
         *control,
@@ -117,8 +157,14 @@ def texts(family: Family) -> st.SearchStrategy[str]:
 def pictures(family: Family) -> st.SearchStrategy[Media]:
     """Give images with sizes and videos with times, probed, so that no file is opened."""
     side = st.integers(1, 3000)
-    image = st.builds(lambda width, height: Media("image", "a.jpg", width=width, height=height), side, side)
-    video = st.builds(lambda count, fps: Media("video", "a.mp4", num_frames=count, fps=fps), st.integers(1, 60), side)
+    image = st.builds(
+        lambda width, height: Media("image", "a.jpg", width=width, height=height), side, side
+    )
+    video = st.builds(
+        lambda count, fps: Media("video", "a.mp4", num_frames=count, fps=fps),
+        st.integers(1, 60),
+        side,
+    )
     return {"image": image, "video": video, "both": image | video}[family.media]
 
 
@@ -129,9 +175,17 @@ def conversations(draw: st.DrawFn, family: Family, *, turns: int = 20) -> Conver
     messages: list[Message] = []
     if family.system and draw(st.booleans()):
         messages.append(system(draw(texts(family))))
-    for _ in range(draw(st.sampled_from([number for number in (1, 2, 3, 5, 20) if number <= turns]))):
+    for _ in range(
+        draw(st.sampled_from([number for number in (1, 2, 3, 5, 20) if number <= turns]))
+    ):
         messages.append(user(*draw(_question(family, media))))
-        messages.append(Message("assistant", (Text(draw(texts(family))),), draw(st.sampled_from([True, True, False]))))
+        messages.append(
+            Message(
+                "assistant",
+                (Text(draw(texts(family))),),
+                draw(st.sampled_from([True, True, False])),
+            )
+        )
     return Conversation("c", tuple(messages), tuple(media))
 
 
@@ -147,5 +201,7 @@ def _question(draw: st.DrawFn, family: Family, media: list[Media]) -> list[Part]
 
 def said(text: str, question: str = "What?", *media: Media) -> Conversation:
     """Return a conversation of one question, shown ``media`` first, and the answer ``text``."""
-    shown = [(Image if medium.type == "image" else Video)(number) for number, medium in enumerate(media)]
+    shown = [
+        (Image if medium.type == "image" else Video)(number) for number, medium in enumerate(media)
+    ]
     return Conversation("c", (user(*shown, question), assistant(text)), media)

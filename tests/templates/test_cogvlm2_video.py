@@ -48,7 +48,8 @@ def test_the_index_may_be_the_second_of_the_frame() -> None:
 
 
 @pytest.mark.parametrize(
-    ("moments", "seconds"), [("0.4,1.2,2.6,3.6", "0134"), ("0.8,1.4,2.2,4.8", "1125"), ("0.6,1.6,2.4,3.4", "1223")]
+    ("moments", "seconds"),
+    [("0.4,1.2,2.6,3.6", "0134"), ("0.8,1.4,2.2,4.8", "1125"), ("0.6,1.6,2.4,3.4", "1223")],
 )
 def test_the_second_of_a_frame_is_rounded_and_not_cut(moments: str, seconds: str) -> None:
     clip = Media("video", "a.avi", num_frames=50, fps=10.0)
@@ -66,17 +67,25 @@ def test_the_seconds_of_a_clip_are_those_since_its_first_frame() -> None:
 
     encoded = template.encode(_shown(Video(0), "?", media=(clip,)))
 
-    assert template.tokenizer.decode([int(encoded.input_ids[slot.stop]) for slot in encoded.slots]) == "033"
+    assert (
+        template.tokenizer.decode([int(encoded.input_ids[slot.stop]) for slot in encoded.slots])
+        == "033"
+    )
 
 
 @pytest.mark.parametrize("options", [{"dialect": "base"}, {"dialect": "vqa"}, {"index": "none"}])
 def test_without_indices_all_frames_touch(options: dict[str, Any]) -> None:
     sample = _template(**options).encode(_shown(Video(0), "?"))
 
-    assert all(one.stop == other.start for one, other in zip(sample.slots, sample.slots[1:], strict=False))
+    assert all(
+        one.stop == other.start for one, other in zip(sample.slots, sample.slots[1:], strict=False)
+    )
 
 
-@given(lengths=st.lists(st.integers(1, 6), max_size=5), gaps=st.lists(st.integers(0, 2), min_size=6, max_size=6))
+@given(
+    lengths=st.lists(st.integers(1, 6), max_size=5),
+    gaps=st.lists(st.integers(0, 2), min_size=6, max_size=6),
+)
 def test_positions_follow_the_rule_of_the_original(lengths: list[int], gaps: list[int]) -> None:
     slots, types = [], [0] * gaps[0]
     for length, gap in zip(lengths, gaps[1:], strict=False):
@@ -89,7 +98,10 @@ def test_positions_follow_the_rule_of_the_original(lengths: list[int], gaps: lis
 def _by_the_rule(types: list[int]) -> list[int]:
     """As ``build_position_ids`` of the family's modelling file gives them, token by token."""
     last = len(types) - 1
-    edge = [kind and (n in (0, last) or not types[n - 1] or not types[n + 1]) for n, kind in enumerate(types)]
+    edge = [
+        kind and (n in (0, last) or not types[n - 1] or not types[n + 1])
+        for n, kind in enumerate(types)
+    ]
     language = [not kind or at_edge for kind, at_edge in zip(types, edge, strict=True)]
     positions: list[int] = []
     for n, speaks in enumerate(language):

@@ -47,6 +47,8 @@ def test_the_nearest_number_is_at_most_half_a_step_off(fraction: float) -> None:
     assert abs(GRIDS["round_1000"].to_grid(fraction) - fraction * 1000) <= 0.5 + 1e-4
 
 
-@pytest.mark.parametrize(("name", "last"), [("floor_1000", 999), ("floor_999", 999), ("round_1000", 1000)])
+@pytest.mark.parametrize(
+    ("name", "last"), [("floor_1000", 999), ("floor_999", 999), ("round_1000", 1000)]
+)
 def test_the_far_corner_is_the_last_number(name: GridName, last: int) -> None:
     assert GRIDS[name].box_text((0.0, 0.0, 1.0, 1.0)) == f"(0,0),({last},{last})"

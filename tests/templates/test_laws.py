@@ -45,7 +45,9 @@ def test_the_training_prefix_of_every_turn_is_its_prompt(
     family: Family, vocabulary: Vocabulary, data: st.DataObject
 ) -> None:
     conversation = data.draw(conversations(family, turns=6))
-    template = family.template(vocabulary, **dict(family.answers_only))  # LLaVA's Qwen dialects join newlines else
+    template = family.template(
+        vocabulary, **dict(family.answers_only)
+    )  # LLaVA's Qwen dialects join newlines else
     first = 1 if conversation.messages[0].role == "system" else 0
 
     for stop in range(first + 2, len(conversation.messages) + 1, 2):
@@ -81,11 +83,15 @@ def test_the_prompt_of_every_turn_begins_the_whole_sample_where_every_turn_is_tr
 @every_family
 @few
 @given(data=st.data())
-def test_labels_are_the_answers_and_their_ends(family: Family, vocabulary: Vocabulary, data: st.DataObject) -> None:
+def test_labels_are_the_answers_and_their_ends(
+    family: Family, vocabulary: Vocabulary, data: st.DataObject
+) -> None:
     conversation = data.draw(conversations(family))
     tokenizer = vocabulary(family.kind)
     answers = [message for message in conversation.messages if message.role == "assistant"]
-    answers = [message for message in (answers if family.every_turn else answers[-1:]) if message.train]
+    answers = [
+        message for message in (answers if family.every_turn else answers[-1:]) if message.train
+    ]
 
     sample = family.template(vocabulary, **dict(family.answers_only)).encode(conversation)
 
@@ -96,7 +102,9 @@ def test_labels_are_the_answers_and_their_ends(family: Family, vocabulary: Vocab
 @every_family
 @few
 @given(data=st.data())
-def test_a_label_is_the_id_at_its_place(family: Family, vocabulary: Vocabulary, data: st.DataObject) -> None:
+def test_a_label_is_the_id_at_its_place(
+    family: Family, vocabulary: Vocabulary, data: st.DataObject
+) -> None:
     sample = family.template(vocabulary).encode(data.draw(conversations(family)))
 
     trained = sample.labels != IGNORE
@@ -124,12 +132,16 @@ def test_slots_are_apart_and_every_medium_has_its_own(
     sample = family.template(vocabulary).encode(conversation)
 
     ends = [0, *(slot.stop for slot in sample.slots)]
-    assert all(slot.start >= end and slot.length > 0 for slot, end in zip(sample.slots, ends, strict=False))
+    assert all(
+        slot.start >= end and slot.length > 0 for slot, end in zip(sample.slots, ends, strict=False)
+    )
     assert ends[-1] <= len(sample)
     assert sorted(plan.media for plan in sample.pixels) == list(range(len(conversation.media)))
     assert {slot.plan for slot in sample.slots} == set(range(len(sample.pixels)))
     assert all(sample.pixels[slot.plan].media == slot.media for slot in sample.slots)
-    assert all(len({*sample.input_ids[slot.start : slot.stop].tolist()}) == 1 for slot in sample.slots)
+    assert all(
+        len({*sample.input_ids[slot.start : slot.stop].tolist()}) == 1 for slot in sample.slots
+    )
 
 
 @every_family
@@ -140,7 +152,9 @@ def test_arrays_have_the_shapes_and_types_that_are_promised(
 ) -> None:
     sample = family.template(vocabulary).encode(data.draw(conversations(family)))
 
-    assert {array.dtype for array in (sample.input_ids, sample.labels, sample.position_ids)} == {np.dtype(np.int32)}
+    assert {array.dtype for array in (sample.input_ids, sample.labels, sample.position_ids)} == {
+        np.dtype(np.int32)
+    }
     assert sample.labels.shape == sample.input_ids.shape == (len(sample),)
     assert sample.position_ids.shape[-1] == len(sample)
     if sample.token_types is not None:
@@ -156,22 +170,31 @@ def test_encoding_is_a_function_of_the_conversation(
 ) -> None:
     conversation = data.draw(conversations(family))
 
-    assert _same(family.template(vocabulary).encode(conversation), family.template(vocabulary).encode(conversation))
+    assert _same(
+        family.template(vocabulary).encode(conversation),
+        family.template(vocabulary).encode(conversation),
+    )
 
 
 @every_family
 @few
 @given(data=st.data())
-def test_the_length_is_known_before(family: Family, vocabulary: Vocabulary, data: st.DataObject) -> None:
+def test_the_length_is_known_before(
+    family: Family, vocabulary: Vocabulary, data: st.DataObject
+) -> None:
     conversation = data.draw(conversations(family))
 
-    assert family.template(vocabulary).length(conversation) == len(family.template(vocabulary).encode(conversation))
+    assert family.template(vocabulary).length(conversation) == len(
+        family.template(vocabulary).encode(conversation)
+    )
 
 
 @every_family
 @few
 @given(data=st.data())
-def test_text_of_users_adds_no_control_token(family: Family, vocabulary: Vocabulary, data: st.DataObject) -> None:
+def test_text_of_users_adds_no_control_token(
+    family: Family, vocabulary: Vocabulary, data: st.DataObject
+) -> None:
     conversation = data.draw(conversations(family, turns=4))
     template = family.template(vocabulary)
     harmless = replace(conversation, messages=tuple(map(_harmless, conversation.messages)))
@@ -182,7 +205,9 @@ def test_text_of_users_adds_no_control_token(family: Family, vocabulary: Vocabul
 @every_family
 @few
 @given(data=st.data())
-def test_a_cut_never_goes_through_a_medium(family: Family, vocabulary: Vocabulary, data: st.DataObject) -> None:
+def test_a_cut_never_goes_through_a_medium(
+    family: Family, vocabulary: Vocabulary, data: st.DataObject
+) -> None:
     conversation = data.draw(conversations(family, turns=3))
     whole = family.template(vocabulary).encode(conversation)
     limit = data.draw(st.integers(1, len(whole)))
@@ -215,17 +240,23 @@ def test_a_cut_that_leaves_nothing_to_learn_is_a_dropped_sample(
     options = dict(family.answers_only)
 
     with pytest.raises(DroppedSampleError) as caught:
-        family.template(vocabulary, max_length=room, over_long="truncate_right", **options).encode(conversation)
+        family.template(vocabulary, max_length=room, over_long="truncate_right", **options).encode(
+            conversation
+        )
 
     assert caught.value.reason == "nothing_to_learn"
 
 
 @every_family
-def test_too_long_a_sample_is_dropped_or_an_error_as_asked(family: Family, vocabulary: Vocabulary) -> None:
+def test_too_long_a_sample_is_dropped_or_an_error_as_asked(
+    family: Family, vocabulary: Vocabulary
+) -> None:
     conversation = said("Yes.")
     length = family.template(vocabulary).length(conversation)
 
-    with pytest.raises(DroppedSampleError, match=f"'c' has {length} tokens, the limit is {length - 1}") as dropped:
+    with pytest.raises(
+        DroppedSampleError, match=f"'c' has {length} tokens, the limit is {length - 1}"
+    ) as dropped:
         family.template(vocabulary, max_length=length - 1, over_long="drop").encode(conversation)
     with pytest.raises(TokenError, match="over_long='truncate_right'") as refused:
         family.template(vocabulary, max_length=length - 1).encode(conversation)
@@ -238,7 +269,9 @@ def test_too_long_a_sample_is_dropped_or_an_error_as_asked(family: Family, vocab
 @every_family
 @few
 @given(answer=st.text("abc \n", max_size=20))
-def test_an_answer_is_read_back_from_its_ids(family: Family, vocabulary: Vocabulary, answer: str) -> None:
+def test_an_answer_is_read_back_from_its_ids(
+    family: Family, vocabulary: Vocabulary, answer: str
+) -> None:
     template = family.template(vocabulary)
     words = template.tokenizer.encode(answer)
     ids = [*words, *template.stop_ids[:1], *(words if template.stop_ids else ())]
@@ -264,17 +297,25 @@ def test_a_question_alone_has_a_prompt_and_is_no_sample_but_where_marks_are_trai
 
 
 def _images(conversation: Conversation) -> int:
-    return sum(type(part).__name__ == "Image" for message in conversation.messages for part in message.content)
+    return sum(
+        type(part).__name__ == "Image"
+        for message in conversation.messages
+        for part in message.content
+    )
 
 
 def _harmless(message: Message) -> Message:
-    content = tuple(Text("a" * bool(part.text)) if isinstance(part, Text) else part for part in message.content)
+    content = tuple(
+        Text("a" * bool(part.text)) if isinstance(part, Text) else part for part in message.content
+    )
     return replace(message, content=content)
 
 
 def _controls(template: Template, conversation: Conversation) -> Counter[int]:
     special = set(template.tokenizer.special.values()) - {template.tokenizer.special.get("<unk>")}
-    return Counter(token for token in template.encode(conversation).input_ids.tolist() if token in special)
+    return Counter(
+        token for token in template.encode(conversation).input_ids.tolist() if token in special
+    )
 
 
 def _same(one: Encoded, other: Encoded) -> bool:
@@ -291,19 +332,27 @@ _UNSAID: dict[str, tuple[tuple[Message, ...], dict[str, Any]]] = {
     "reasoning": ((user("a"), assistant(Reasoning("hm"), "b")), {}),
     "audio": ((user(Audio(0), "a"), assistant("b")), {"media": _SOUND}),
     "a later system message": ((user("a"), system("b"), user("c"), assistant("d")), {}),
-    "a later system message (number 1)": ((system("a"), system("b"), user("c"), assistant("d")), {}),
+    "a later system message (number 1)": (
+        (system("a"), system("b"), user("c"), assistant("d")),
+        {},
+    ),
     "two messages of the user in a row": ((user("a"), user("b"), assistant("c")), {}),
     "two messages of the assistant in a row": ((user("a"), assistant("b"), assistant("c")), {}),
     "an answer that comes first": ((assistant("a"), user("b"), assistant("c")), {}),
     "a part with a 'train' of its own": ((user("a"), assistant("b", Text("c", train=False))), {}),
-    "a part with a 'train' of its own (in message 0)": ((user(Text("a", train=True)), assistant("b")), {}),
+    "a part with a 'train' of its own (in message 0)": (
+        (user(Text("a", train=True)), assistant("b")),
+        {},
+    ),
     "tools that were declared": ((user("a"), assistant("b")), {"tools": "[]"}),
 }
 
 
 @every_family
 @pytest.mark.parametrize("what", _UNSAID)
-def test_what_a_family_cannot_say_is_refused_by_name(family: Family, vocabulary: Vocabulary, what: str) -> None:
+def test_what_a_family_cannot_say_is_refused_by_name(
+    family: Family, vocabulary: Vocabulary, what: str
+) -> None:
     messages, others = _UNSAID[what]
     conversation = Conversation("c1", messages, **others)
     template = family.template(vocabulary)
@@ -320,7 +369,9 @@ def test_a_part_that_is_trained_as_its_message_is_and_a_rejected_ending_change_n
     template = family.template(vocabulary)
     plain = Conversation("c1", (user("a"), assistant("b")))
     spelled = Conversation(
-        "c1", (user(Text("a", train=False)), assistant(Text("b", train=True))), rejected=(assistant(Reasoning("c")),)
+        "c1",
+        (user(Text("a", train=False)), assistant(Text("b", train=True))),
+        rejected=(assistant(Reasoning("c")),),
     )
 
     assert np.array_equal(template.encode(plain).input_ids, template.encode(spelled).input_ids)

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from mmdata.errors import TokenError
 from mmdata.formats import Record
 from mmdata.formats.llava import converse
-from mmdata.schema import Conversation, Image, Media, Region, Text, Time, Video, assistant, system, user
+from mmdata.schema import (
+    Conversation,
+    Image,
+    Media,
+    Region,
+    Text,
+    Time,
+    Video,
+    assistant,
+    system,
+    user,
+)
 from mmdata.templates import IGNORE
 from mmdata.templates.llava_next_video import LlavaNextVideo
 from tests.vocabularies import small
@@ -55,7 +66,9 @@ def test_a_system_message_takes_the_place_of_the_dialects_words() -> None:
 
 
 def test_the_time_instruction_is_the_same_in_training_and_in_prompts() -> None:
-    conversation = Conversation("c", (user(Video(0), "What happens?"), assistant("A man cooks.")), (_CLIP,))
+    conversation = Conversation(
+        "c", (user(Video(0), "What happens?"), assistant("A man cooks.")), (_CLIP,)
+    )
     template = _template(time_instruction=True, frames="uniform:3")
 
     text = template.text(conversation)
@@ -72,20 +85,24 @@ def test_the_time_instruction_is_the_same_in_training_and_in_prompts() -> None:
 
 
 def test_several_images_are_squared_or_tiled() -> None:
-    conversation = Conversation("c", (user(Image(0), Image(1), "What?"), assistant("Yes.")), (_A, _B))
+    conversation = Conversation(
+        "c", (user(Image(0), Image(1), "What?"), assistant("Yes.")), (_A, _B)
+    )
 
     squared = _template().encode(conversation)
     tiled = _template(several_images="anyres").encode(conversation)
 
-    assert [(slot.length, plan.resize) for slot, plan in zip(squared.slots, squared.pixels, strict=True)] == [
-        (577, "pad")
-    ] * 2
+    assert [
+        (slot.length, plan.resize) for slot, plan in zip(squared.slots, squared.pixels, strict=True)
+    ] == [(577, "pad")] * 2
     assert [slot.length for slot in tiled.slots] == [2340, 2352]
     assert all(plan.tiled for plan in tiled.pixels)
 
 
 def test_images_and_videos_have_placeholders_of_their_own() -> None:
-    conversation = Conversation("c", (user(Image(0), Video(1), "What?"), assistant("Yes.")), (_A, _CLIP))
+    conversation = Conversation(
+        "c", (user(Image(0), Video(1), "What?"), assistant("Yes.")), (_A, _CLIP)
+    )
     template = _template(frames="uniform:2")
 
     sample = template.encode(conversation)
@@ -128,7 +145,9 @@ def test_a_question_that_waits_for_its_answer_is_not_trained() -> None:
 
 
 def test_a_dialect_of_another_vocabulary_says_which_token_is_missing() -> None:
-    with pytest.raises(TokenError, match=r"no token <\|im_start\|>, which the dialect qwen_1_5 needs"):
+    with pytest.raises(
+        TokenError, match=r"no token <\|im_start\|>, which the dialect qwen_1_5 needs"
+    ):
         _template(dialect="qwen_1_5").encode(Conversation("c", (user("Hi"), assistant("Yes."))))
 
 
@@ -156,9 +175,14 @@ def _as_llava_next_has_it(value: str) -> str:
     st.lists(st.sampled_from(["QA_GT_caption_based_noisy", " ", "\n", "What?", "cup"]), max_size=6),
     st.lists(st.sampled_from(["QA_GT_caption_based_noisy", " ", "\n", "What?", "cup"]), max_size=6),
 )
-def test_the_mark_of_noisy_texts_goes_and_the_white_space_around_it_stays(before: list[str], after: list[str]) -> None:
+def test_the_mark_of_noisy_texts_goes_and_the_white_space_around_it_stays(
+    before: list[str], after: list[str]
+) -> None:
     value = f"{''.join(before)} cup {''.join(before)}<image>{''.join(after)}"
-    turns = [{"from": "human", "value": value}, {"from": "gpt", "value": " QA_GT_caption_based_noisy It.\n"}]
+    turns = [
+        {"from": "human", "value": value},
+        {"from": "gpt", "value": " QA_GT_caption_based_noisy It.\n"},
+    ]
     conversation = converse(Record({"image": "a.jpg", "conversations": turns}, "a.json", 0), "s")
 
     text = _template().text(conversation)
@@ -167,8 +191,12 @@ def test_the_mark_of_noisy_texts_goes_and_the_white_space_around_it_stays(before
     assert "noisy" in _template(compat="mindformers").text(conversation)
 
 
-def _as_the_chat_template_has_it(messages: list[tuple[str, list[str]]], *, add_generation_prompt: bool) -> str:
-    """What transformers' template for LLaVA-NeXT-Video writes; an image is ``<image>``, all else text."""
+def _as_the_chat_template_has_it(
+    messages: list[tuple[str, list[str]]], *, add_generation_prompt: bool
+) -> str:
+    """What transformers' template for LLaVA-NeXT-Video writes; an image is ``<image>``, all else
+    text.
+    """
     text = ""
     for role, content in messages:
         text += f"{role.upper()}: "
@@ -177,15 +205,24 @@ def _as_the_chat_template_has_it(messages: list[tuple[str, list[str]]], *, add_g
     return text + "ASSISTANT:" * add_generation_prompt
 
 
-@given(st.lists(st.lists(st.sampled_from(["<image>", "What?", " so", "Yes."]), min_size=1, max_size=4), min_size=1))
-def test_hf_chat_writes_what_the_chat_template_writes_to_the_last_blank(contents: list[list[str]]) -> None:
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["<image>", "What?", " so", "Yes."]), min_size=1, max_size=4),
+        min_size=1,
+    )
+)
+def test_hf_chat_writes_what_the_chat_template_writes_to_the_last_blank(
+    contents: list[list[str]],
+) -> None:
     roles = ["user", "assistant"]
     speakers = {"user": user, "assistant": assistant}
     messages = [(roles[number % 2], content) for number, content in enumerate(contents)]
     images = sum(content.count("<image>") for content in contents)
     media = iter(range(images))
     said = [
-        speakers[role](*[Image(next(media)) if part == "<image>" else Text(part) for part in content])
+        speakers[role](
+            *[Image(next(media)) if part == "<image>" else Text(part) for part in content]
+        )
         for role, content in messages
     ]
     conversation = Conversation("c", tuple(said), (_A,) * images)

@@ -13,14 +13,20 @@ from mmdata.templates.toolkit import MediaFiles, plan_clip
 from tests.reference import files
 
 
-def _taken(video: Media, frames: str, clock: object = None) -> tuple[tuple[int, ...], tuple[float, ...], float]:
+def _taken(
+    video: Media, frames: str, clock: object = None
+) -> tuple[tuple[int, ...], tuple[float, ...], float]:
     conversation = Conversation("c", (user(Video(0), "?"),), (video,))
     found = plan_clip(conversation, 0, frames, clock, resize="crop", size=224)  # type: ignore[arg-type]
     return found.pixels.frames, found.pixels.times, found.duration
 
 
 def test_times_of_a_probed_video_are_arithmetic() -> None:
-    assert _taken(Media("video", "nowhere.mp4", num_frames=10, fps=5.0), "every:5") == ((0, 5), (0.0, 1.0), 2.0)
+    assert _taken(Media("video", "nowhere.mp4", num_frames=10, fps=5.0), "every:5") == (
+        (0, 5),
+        (0.0, 1.0),
+        2.0,
+    )
 
 
 def test_times_in_the_store_come_before_all_else() -> None:
@@ -59,13 +65,29 @@ def test_cached_frames_are_the_clip() -> None:
 def _variable(**options: Any) -> Media:
     """Frames 0.3 s apart, then 0.05 s apart, in a file of 6 s."""
     times = [0.3 * number for number in range(10)] + [3 + 0.05 * number for number in range(60)]
-    return Media("video", "a.mp4", fps=70 / 6, num_frames=70, duration=6.0, frame_times=tuple(times), **options)
+    return Media(
+        "video",
+        "a.mp4",
+        fps=70 / 6,
+        num_frames=70,
+        duration=6.0,
+        frame_times=tuple(times),
+        **options,
+    )
 
 
-# A cache cannot tell how long after its bound a clip begins, where that is more than a frame: 0.3 s at most here.
+# A cache cannot tell how long after its bound a clip begins, where that is more than a frame: 0.3 s
+# at most here.
 @pytest.mark.parametrize(
     ("start", "end", "off"),
-    [(None, None, 0.0), (0.6, 2.4, 0.0), (None, 3.21, 0.0), (4.02, 5.5, 0.05), (0.65, 4.01, 0.3), (2.8, None, 0.3)],
+    [
+        (None, None, 0.0),
+        (0.6, 2.4, 0.0),
+        (None, 3.21, 0.0),
+        (4.02, 5.5, 0.05),
+        (0.65, 4.01, 0.3),
+        (2.8, None, 0.3),
+    ],
 )
 @pytest.mark.parametrize("strategy", ["uniform:4", "middle:3", "every:5", "fps:2", "hf_chat"])
 def test_cached_frames_have_the_times_and_the_duration_of_the_clip(
@@ -76,7 +98,9 @@ def test_cached_frames_have_the_times_and_the_duration_of_the_clip(
     numbers, times, duration = _taken(video, strategy)
 
     kept = tuple(video.frame_times[number] for number in numbers)
-    _, same, as_long = _taken(replace(video, frames=(b"",) * len(kept), frame_times=kept), "every:1")
+    _, same, as_long = _taken(
+        replace(video, frames=(b"",) * len(kept), frame_times=kept), "every:1"
+    )
 
     assert same == pytest.approx(times, abs=off + 1e-9)
     assert as_long == pytest.approx(duration, abs=off + 1e-9)
@@ -85,7 +109,9 @@ def test_cached_frames_have_the_times_and_the_duration_of_the_clip(
 def test_the_duration_of_a_video_is_not_counted_from_its_rate_where_it_is_known() -> None:
     assert _taken(_variable(), "uniform:2")[2] == 6.0
     assert _taken(replace(_variable(), fps=25.0), "uniform:2")[2] == 6.0
-    assert _taken(replace(_variable(), duration=None, fps=20.0), "uniform:2")[2] == pytest.approx(6.0)
+    assert _taken(replace(_variable(), duration=None, fps=20.0), "uniform:2")[2] == pytest.approx(
+        6.0
+    )
 
 
 def test_a_clip_that_is_said_to_end_after_its_file_ends_with_it() -> None:
@@ -95,7 +121,12 @@ def test_a_clip_that_is_said_to_end_after_its_file_ends_with_it() -> None:
 def test_a_bound_at_a_frame_takes_it_though_it_was_rounded() -> None:
     for first in range(1, 60):
         video = Media(
-            "video", "a.mp4", num_frames=90, fps=30.0, start=round(first / 30, 4), end=round(first / 30 + 1, 4)
+            "video",
+            "a.mp4",
+            num_frames=90,
+            fps=30.0,
+            start=round(first / 30, 4),
+            end=round(first / 30 + 1, 4),
         )
 
         frames, times, duration = _taken(video, "every:1")
@@ -121,7 +152,9 @@ def test_an_unprobed_video_is_opened_for_its_times_alone(fixtures: Path) -> None
 
     frames, times, duration = _taken(Media("video", str(file)), "hf_chat")
 
-    assert (frames, times) == _taken(Media("video", file.name), "hf_chat", MediaFiles(str(file.parent)).index)[:2]
+    assert (frames, times) == _taken(
+        Media("video", file.name), "hf_chat", MediaFiles(str(file.parent)).index
+    )[:2]
     assert len(frames) == len(times)
     assert duration > 0
 

@@ -15,7 +15,9 @@ from mmdata.video.sampling import RULES
 ROOT = Path(mmdata.__file__).parent
 
 DATA = {"formats"}
-"""Rooms that speak of data sets and their formats, some of which have the name of the model they were made for."""
+"""Rooms that speak of data sets and their formats, some of which have the name of the model they
+were made for.
+"""
 
 ADDRESS = re.compile(r"huggingface\.co/\S+")
 SAMPLER = re.compile(rf"\b({'|'.join(RULES)})\b")
@@ -23,7 +25,9 @@ SAMPLER = re.compile(rf"\b({'|'.join(RULES)})\b")
 
 
 def spellings(family: str) -> re.Pattern[str]:
-    """What finds a family however it is written, the model of the family that reads no videos among them."""
+    """What finds a family however it is written, the model of the family that reads no videos among
+    them.
+    """
     words = family.removesuffix("_video").split("_")
     return re.compile("[-_. ]?".join(map(re.escape, words)), re.IGNORECASE)
 
@@ -43,7 +47,9 @@ def others_lines(family: str) -> Iterator[tuple[str, str]]:
 def test_no_file_but_a_familys_own_names_it(family: str) -> None:
     pattern = spellings(family)
 
-    assert [f"{place}: {line}" for place, line in others_lines(family) if pattern.search(line)] == []
+    assert [
+        f"{place}: {line}" for place, line in others_lines(family) if pattern.search(line)
+    ] == []
 
 
 @pytest.mark.parametrize(

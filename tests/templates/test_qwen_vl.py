@@ -44,7 +44,9 @@ def test_pictures_are_counted_through_the_conversation() -> None:
     assert "user\nPicture 2: <img></img>\nAnd?" in text
 
 
-@pytest.mark.parametrize(("option", "text"), [("front", "Picture 1: <img></img>\nWhat?"), ("stay", "What?Picture 1: ")])
+@pytest.mark.parametrize(
+    ("option", "text"), [("front", "Picture 1: <img></img>\nWhat?"), ("stay", "What?Picture 1: ")]
+)
 def test_an_image_after_the_words_goes_in_front_of_them_or_stays(option: str, text: str) -> None:
     conversation = Conversation("c", (user("What?", Image(0)), assistant("A.")), (_A,))
 
@@ -54,7 +56,9 @@ def test_an_image_after_the_words_goes_in_front_of_them_or_stays(option: str, te
 def test_the_label_of_a_picture_is_an_option() -> None:
     conversation = Conversation("c", (user(Image(0), "What?"), assistant("A.")), (_A,))
 
-    assert "user\nPicture 1:<img></img>\nWhat?" in _text(conversation, picture="Picture {number}:{image}\n")
+    assert "user\nPicture 1:<img></img>\nWhat?" in _text(
+        conversation, picture="Picture {number}:{image}\n"
+    )
 
 
 def test_regions_are_written_with_control_tokens() -> None:
@@ -64,7 +68,10 @@ def test_regions_are_written_with_control_tokens() -> None:
 
     ids = template.encode(conversation).input_ids.tolist()
 
-    assert "<ref>the dog</ref><box>(100,200),(300,400)</box><box>(0,0),(999,999)</box> there" in _text(conversation)
+    assert (
+        "<ref>the dog</ref><box>(100,200),(300,400)</box><box>(0,0),(999,999)</box> there"
+        in _text(conversation)
+    )
     assert ids.count(template.tokenizer.special["<box>"]) == 2
 
 
@@ -88,7 +95,14 @@ def test_regions_are_read_back_from_the_ids_of_an_answer(data: st.DataObject) ->
 
 @pytest.mark.parametrize(
     "text",
-    ["<box>(1,2)</box>", "<box>(9,8),(7,6)</box>", "<box>(a,b),(c,d)</box>", "<ref>x</ref>", "<box></box>", "</box>"],
+    [
+        "<box>(1,2)</box>",
+        "<box>(9,8),(7,6)</box>",
+        "<box>(a,b),(c,d)</box>",
+        "<ref>x</ref>",
+        "<box></box>",
+        "</box>",
+    ],
 )
 def test_a_malformed_box_stays_text(text: str) -> None:
     assert _template().parse_answer(text) == (Text(text),)
@@ -111,7 +125,9 @@ def test_a_reference_that_the_model_cannot_read_is_refused() -> None:
 
 
 def test_a_reference_is_its_bytes_by_value() -> None:
-    conversation = Conversation("c", (user(Image(0), "What?"), assistant("A.")), (Media("image", "é.png"),))
+    conversation = Conversation(
+        "c", (user(Image(0), "What?"), assistant("A.")), (Media("image", "é.png"),)
+    )
 
     sample = _template(span="path").encode(conversation)
 
@@ -130,15 +146,23 @@ def test_a_video_is_refused() -> None:
 def test_raw_text_ends_with_the_end_of_text() -> None:
     conversation = Conversation("c", (user(Image(0), "Describe:"), assistant(" A cat.")), (_A,))
 
-    assert _text(conversation, layout="raw") == "Picture 1: <img></img>\nDescribe: A cat.<|endoftext|>"
+    assert (
+        _text(conversation, layout="raw") == "Picture 1: <img></img>\nDescribe: A cat.<|endoftext|>"
+    )
 
 
 @pytest.mark.parametrize("window", range(20, 90, 7))
 def test_a_window_leaves_out_the_oldest_pairs_whole(window: int) -> None:
-    turns = [make(text) for number in range(4) for make, text in ((user, f"q{number}"), (assistant, f"a{number}"))]
+    turns = [
+        make(text)
+        for number in range(4)
+        for make, text in ((user, f"q{number}"), (assistant, f"a{number}"))
+    ]
     conversation = Conversation("c", (*turns, user("last")))
 
-    text = _template().tokenizer.decode(_template(history=window).prompt(conversation).input_ids.tolist())
+    text = _template().tokenizer.decode(
+        _template(history=window).prompt(conversation).input_ids.tolist()
+    )
 
     kept = [number for number in range(4) if f"q{number}" in text]
     assert kept == list(range(4 - len(kept), 4))

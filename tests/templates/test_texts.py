@@ -18,7 +18,10 @@ from mmdata.templates.visualglm import VisualGLM
 from mmdata.tokenizers import SentencePieceTokenizer
 from tests.vocabularies import _sentencepiece, small
 
-_A, _B = Media("image", "a.jpg", width=640, height=480), Media("image", "b.jpg", width=640, height=480)
+_A, _B = (
+    Media("image", "a.jpg", width=640, height=480),
+    Media("image", "b.jpg", width=640, height=480),
+)
 _CLIP = Media("video", "a.mp4", num_frames=100, fps=10.0)
 _TURNS = (user(Image(0), "Hi?"), assistant("Yes."), user("Why?"), assistant("So."))
 _WORDS = (user("Hi?"), assistant("Yes."), user("Why?"), assistant("So."))
@@ -30,7 +33,8 @@ def read(template: Template, conversation: Conversation) -> str:
 
 NOISE = "QA_GT_caption_based_noisy"
 
-# --- LLaVA-NeXT-Video ------------------------------------------------------------------------------------------------
+# --- LLaVA-NeXT-Video
+# ------------------------------------------------------------------------------------------------
 
 _CHATML = (
     "<|im_start|>system\nSYSTEM<|im_end|>\n<|im_start|>user\n<image>\nHi?<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n"
@@ -54,9 +58,15 @@ TEXTS = {
     "plain": "<image>Yes.\nSo.\n",
     "qwen_1_5": _CHATML.replace("SYSTEM", "You are a helpful assistant."),
     "qwen_2": _CHATML.replace("SYSTEM", "You are a helpful assistant."),
-    "qwen_2_5": _CHATML.replace("SYSTEM", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
-    "chatml_direct": _CHATML.replace("SYSTEM", "Answer the questions.").replace("<|im_end|>\n", "<|im_end|>"),
-    "mistral_direct": _CHATML.replace("SYSTEM", "Answer the questions.").replace("<|im_end|>\n", "<|im_end|>"),
+    "qwen_2_5": _CHATML.replace(
+        "SYSTEM", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    ),
+    "chatml_direct": _CHATML.replace("SYSTEM", "Answer the questions.").replace(
+        "<|im_end|>\n", "<|im_end|>"
+    ),
+    "mistral_direct": _CHATML.replace("SYSTEM", "Answer the questions.").replace(
+        "<|im_end|>\n", "<|im_end|>"
+    ),
 }
 
 
@@ -73,7 +83,9 @@ def test_a_dialect_of_llava_reads_word_for_word(dialect: str) -> None:
 
 @pytest.mark.parametrize("dialect", TEXTS)
 def test_the_ids_of_a_dialect_of_llava_are_those_of_its_text(dialect: str) -> None:
-    """In pieces between control tokens, media and turns, for which only the blanks at their edges differ."""
+    """In pieces between control tokens, media and turns, for which only the blanks at their edges
+    differ.
+    """
     template = _llava(dialect)
     names = (template.image_token, template.video_token, "<s>")
 
@@ -95,7 +107,9 @@ def test_the_script_of_hugging_face_says_the_system_twice() -> None:
 def test_words_around_a_medium_that_moves_are_stripped() -> None:
     turns = (user(" What? ", Image(0), "\n"), assistant("Yes."))
 
-    assert " USER: <image>\nWhat? ASSISTANT:" in _llava("vicuna_v1").text(Conversation("c", turns, (_A,)))
+    assert " USER: <image>\nWhat? ASSISTANT:" in _llava("vicuna_v1").text(
+        Conversation("c", turns, (_A,))
+    )
 
 
 def test_the_plain_dialect_shows_the_first_medium_alone() -> None:
@@ -104,8 +118,12 @@ def test_the_plain_dialect_shows_the_first_medium_alone() -> None:
     assert _llava("plain").text(Conversation("c", turns, (_A, _B))) == "<image>Yes.\n"
 
 
-@pytest.mark.parametrize(("dialect", "later"), [("vicuna_v1", "USER"), ("mistral_instruct", "[INST]")])
-def test_text_after_an_answer_has_no_blank_before_it_unless_the_tokenizer_is_legacy(dialect: str, later: str) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "later"), [("vicuna_v1", "USER"), ("mistral_instruct", "[INST]")]
+)
+def test_text_after_an_answer_has_no_blank_before_it_unless_the_tokenizer_is_legacy(
+    dialect: str, later: str
+) -> None:
     added = {"<video>": 32000, "<image>": 32001}
     ids = {}
     for legacy in (True, False):
@@ -163,11 +181,19 @@ def test_a_mark_of_noise_is_deleted_where_llava_next_deletes_it(
 @pytest.mark.parametrize("pool", ["average", "max", "bilinear"])
 @pytest.mark.parametrize("newline", ["no_token", "one_token", "frame", "grid"])
 @pytest.mark.parametrize("stride", [1, 2, 5, 7])
-def test_a_video_takes_the_tokens_of_its_pooled_frames_and_newlines(pool: str, newline: str, stride: int) -> None:
-    """Bilinear pooling rounds the side of a frame up, the others down; a newline ends rows, frames or the video."""
-    template = _llava("vicuna_v1", pool=pool, stride=stride, video_newline=newline, frames="uniform:3")
+def test_a_video_takes_the_tokens_of_its_pooled_frames_and_newlines(
+    pool: str, newline: str, stride: int
+) -> None:
+    """Bilinear pooling rounds the side of a frame up, the others down; a newline ends rows, frames
+    or the video.
+    """
+    template = _llava(
+        "vicuna_v1", pool=pool, stride=stride, video_newline=newline, frames="uniform:3"
+    )
 
-    [slot] = template.encode(Conversation("c", (user(Video(0), "?"), assistant("!")), (_CLIP,))).slots
+    [slot] = template.encode(
+        Conversation("c", (user(Video(0), "?"), assistant("!")), (_CLIP,))
+    ).slots
 
     side = {"bilinear": {1: 24, 2: 12, 5: 5, 7: 4}}.get(pool, {1: 24, 2: 12, 5: 4, 7: 3})[stride]
     newlines = {"no_token": 0, "one_token": 1, "frame": 3, "grid": 3 * side}[newline]
@@ -178,7 +204,8 @@ def test_neighbouring_texts_are_one_and_empty_ones_are_none() -> None:
     assert merge_texts(["", Image(0), "a", "", "b", Image(1), "", ""]) == [Image(0), "ab", Image(1)]
 
 
-# --- Qwen-VL ---------------------------------------------------------------------------------------------------------
+# --- Qwen-VL
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_prompts_of_roles_stand_before_the_texts_of_their_own() -> None:
@@ -189,7 +216,9 @@ def test_prompts_of_roles_stand_before_the_texts_of_their_own() -> None:
 
 
 def test_the_last_of_several_images_stays_where_it_is() -> None:
-    conversation = Conversation("c", (user(Image(0), "One, two: ", Image(1)), assistant("Yes.")), (_A, _B))
+    conversation = Conversation(
+        "c", (user(Image(0), "One, two: ", Image(1)), assistant("Yes.")), (_A, _B)
+    )
 
     text = read(QwenVL(tokenizer=small("qwen")), conversation).replace("<imgpad>", "")
 
@@ -198,8 +227,14 @@ def test_the_last_of_several_images_stays_where_it_is() -> None:
 
 @pytest.mark.parametrize("window", range(1, 5))
 def test_a_pair_is_in_the_window_if_all_with_it_is_shorter(window: int) -> None:
-    """``make_context`` of Qwen: ``if current_context_size < max_window_size``, of the system and the pairs after it."""
-    turns = [make(f"{text}{number}") for number in range(4) for make, text in ((user, "q"), (assistant, "a"))]
+    """``make_context`` of Qwen: ``if current_context_size < max_window_size``, of the system and
+    the pairs after it.
+    """
+    turns = [
+        make(f"{text}{number}")
+        for number in range(4)
+        for make, text in ((user, "q"), (assistant, "a"))
+    ]
     conversation = Conversation("c", (*turns, user("last")))
     none, all_pairs = (len(_prompt(conversation, history)) for history in (1, 10**9))
     pair = (all_pairs - none) // 4
@@ -216,7 +251,9 @@ def _prompt(conversation: Conversation, history: int) -> list[int]:
 
 
 def test_a_reference_is_brought_to_the_composed_form() -> None:
-    conversation = Conversation("c", (user(Image(0), "?"), assistant("!")), (Media("image", "e\u0301.png"),))
+    conversation = Conversation(
+        "c", (user(Image(0), "?"), assistant("!")), (Media("image", "e\u0301.png"),)
+    )
 
     sample = QwenVL(tokenizer=small("qwen"), span="path").encode(conversation)
 
@@ -243,12 +280,15 @@ def test_an_empty_answer_is_learned_by_its_end() -> None:
     template = QwenVL(tokenizer=small("qwen"))
     length = template.length(Conversation("c", conversation.messages[:2]))
 
-    cut = QwenVL(tokenizer=small("qwen"), max_length=length, over_long="truncate_right").encode(conversation)
+    cut = QwenVL(tokenizer=small("qwen"), max_length=length, over_long="truncate_right").encode(
+        conversation
+    )
 
     assert len(cut) == length
 
 
-# --- CogVLM2-Video ---------------------------------------------------------------------------------------------------
+# --- CogVLM2-Video
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -267,7 +307,8 @@ def test_a_dialect_of_cogvlm2_video_reads_word_for_word(dialect: str, text: str)
 
 def test_mindformers_reads_text_in_the_composed_form() -> None:
     composed, apart = (
-        Conversation("c", (user(f"{letter}?"), assistant(f"{letter}!"))) for letter in ("\u00e9", "e\u0301")
+        Conversation("c", (user(f"{letter}?"), assistant(f"{letter}!")))
+        for letter in ("\u00e9", "e\u0301")
     )
     for compat, same in (("mindformers", True), (None, False)):
         template = CogVLM2Video(tokenizer=small("llama3"), compat=compat)  # type: ignore[arg-type]
@@ -279,12 +320,15 @@ def test_mindformers_repeats_the_frames_of_a_short_clip() -> None:
     clip = Media("video", "a.mp4", num_frames=7, fps=25.0)
     template = CogVLM2Video(tokenizer=small("llama3"), compat="mindformers")
 
-    [plan] = template.encode(Conversation("c", (user(Video(0), "?"), assistant("!")), (clip,))).pixels
+    [plan] = template.encode(
+        Conversation("c", (user(Video(0), "?"), assistant("!")), (clip,))
+    ).pixels
 
     assert plan.frames == tuple(6 * number // 23 for number in range(24))
 
 
-# --- VisualGLM -------------------------------------------------------------------------------------------------------
+# --- VisualGLM
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("language", "ask", "answer"), [("zh", "问:", "答:"), ("en", "Q:", "A:")])
@@ -300,7 +344,11 @@ def test_what_visualglm_leaves_out_is_counted_of_question_and_answer() -> None:
     conversation = Conversation("c", (user("很" * 50), assistant("是" * 40)))
     whole = VisualGLM(tokenizer=small("chatglm")).encode(conversation)
 
-    limits: list[dict[str, Any]] = [{"max_target": 10}, {"max_source": 40}, {"max_source": 40, "max_target": 10}]
+    limits: list[dict[str, Any]] = [
+        {"max_target": 10},
+        {"max_source": 40},
+        {"max_source": 40, "max_target": 10},
+    ]
     for options in limits:
         cut = VisualGLM(tokenizer=small("chatglm"), **options).encode(conversation)
         assert cut.cut == len(whole) - len(cut) > 0
@@ -321,17 +369,28 @@ def test_an_answer_has_wide_marks_on_either_side_of_chinese(answer: str, text: s
     assert VisualGLM(tokenizer=small("chatglm")).parse_answer(answer) == (Text(text),)
 
 
-# --- boxes -----------------------------------------------------------------------------------------------------------
+# --- boxes
+# -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "scale"), [("floor_1000", 1000), ("round_1000", 1000), ("floor_999", 999)])
-def test_a_number_of_the_grid_stands_for_its_fraction_of_the_scale(name: GridName, scale: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "scale"), [("floor_1000", 1000), ("round_1000", 1000), ("floor_999", 999)]
+)
+def test_a_number_of_the_grid_stands_for_its_fraction_of_the_scale(
+    name: GridName, scale: int
+) -> None:
     grid = GRIDS[name]
 
-    assert [grid.from_grid(number) for number in range(grid.last + 1)] == [n / scale for n in range(grid.last + 1)]
+    assert [grid.from_grid(number) for number in range(grid.last + 1)] == [
+        n / scale for n in range(grid.last + 1)
+    ]
 
 
 @pytest.mark.parametrize("fraction", [0.0625, 0.1875, 0.3125, 0.4375, 0.5625])
 def test_a_half_of_the_rounded_grid_goes_to_the_even_number(fraction: float) -> None:
-    """``int(round(x / size * 1000))`` of ms-swift, in Python's arithmetic; all of these are exact as floats."""
-    assert GRIDS["round_1000"].to_grid(fraction) == round(fraction * 1000) == 2 * round(fraction * 500)
+    """``int(round(x / size * 1000))`` of ms-swift, in Python's arithmetic; all of these are exact
+    as floats.
+    """
+    assert (
+        GRIDS["round_1000"].to_grid(fraction) == round(fraction * 1000) == 2 * round(fraction * 500)
+    )

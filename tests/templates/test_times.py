@@ -18,13 +18,16 @@ def test_a_time_is_read_back_as_it_was_written(start: float, length: float | Non
 
 
 @pytest.mark.parametrize(
-    ("text", "time"), [("3s", Time(3.0)), ("1s to 2.5s", Time(1.0, 2.5)), ("1.00s-2.00s", Time(1.0, 2.0))]
+    ("text", "time"),
+    [("3s", Time(3.0)), ("1s to 2.5s", Time(1.0, 2.5)), ("1.00s-2.00s", Time(1.0, 2.0))],
 )
 def test_what_reads_as_a_time_is_one(text: str, time: Time) -> None:
     assert text_and_times(text) == (time,)
 
 
-@pytest.mark.parametrize("text", ["", "5 seconds", "x3s", "3sec", "1.2.3s", "3.00s-1.00s", "NaNs", "s"])
+@pytest.mark.parametrize(
+    "text", ["", "5 seconds", "x3s", "3sec", "1.2.3s", "3.00s-1.00s", "NaNs", "s"]
+)
 def test_what_does_not_stays_text(text: str) -> None:
     assert "".join(part.text for part in text_and_times(text) if isinstance(part, Text)) == text
 

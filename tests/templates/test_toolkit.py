@@ -14,7 +14,11 @@ ROOT = Path(mmdata.templates.__file__).parent
 
 
 def files_of(family: str) -> list[Path]:
-    return [ROOT / f"{family}.py"] if (ROOT / f"{family}.py").exists() else sorted((ROOT / family).glob("*.py"))
+    return (
+        [ROOT / f"{family}.py"]
+        if (ROOT / f"{family}.py").exists()
+        else sorted((ROOT / family).glob("*.py"))
+    )
 
 
 def test_all_tools_are_there_and_documented() -> None:
@@ -28,7 +32,9 @@ def test_our_families_are_made_of_public_tools_alone(family: str) -> None:
     """But for the types of arrays, which exist for type checkers only."""
     for file in files_of(family):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mmdata.templates._"):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                "mmdata.templates._"
+            ):
                 pytest.fail(f"{file.name}, line {node.lineno}: {node.module}")
 
 

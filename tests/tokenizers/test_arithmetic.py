@@ -1,4 +1,6 @@
-"""Where the ids of control tokens are, how text is cut before it is merged, and which file is taken."""
+"""Where the ids of control tokens are, how text is cut before it is merged, and which file is
+taken.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ MERGES = [b"12", b"123", b"1234", b"Sx", b"'Sx", b"\n\n", b" \n", b"ab", b"b\n",
 
 def merging(pattern: str) -> TiktokenTokenizer:
     """A tokenizer that merges across every place where the patterns are to cut."""
-    ranks = {bytes([value]): value for value in range(256)} | {word: 256 + n for n, word in enumerate(MERGES)}
+    ranks = {bytes([value]): value for value in range(256)} | {
+        word: 256 + n for n, word in enumerate(MERGES)
+    }
     return TiktokenTokenizer(ranks, pattern=pattern, special=["<|end|>", "<|other|>"])
 
 
@@ -43,18 +47,36 @@ def test_control_tokens_of_llama_3_have_the_places_of_its_checkpoints() -> None:
     places = {name: number for number, name in enumerate(LLAMA3_SPECIAL)}
 
     assert len(LLAMA3_SPECIAL) == len(places) == 256
-    assert [places[name] for name in ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>")] == [0, 1, 6]
+    assert [
+        places[name] for name in ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>")
+    ] == [0, 1, 6]
     assert [places[name] for name in ("<|end_header_id|>", "<|eot_id|>")] == [7, 9]
-    assert [places[f"<|reserved_special_token_{n}|>"] for n in (0, 3, 4, 5, 250)] == [2, 5, 8, 10, 255]
+    assert [places[f"<|reserved_special_token_{n}|>"] for n in (0, 3, 4, 5, 250)] == [
+        2,
+        5,
+        8,
+        10,
+        255,
+    ]
 
 
 def test_control_tokens_of_qwen_have_the_places_of_its_checkpoints() -> None:
-    names = ["<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>", "<img>", "</img>", "<imgpad>"]
+    names = [
+        "<ref>",
+        "</ref>",
+        "<box>",
+        "</box>",
+        "<quad>",
+        "</quad>",
+        "<img>",
+        "</img>",
+        "<imgpad>",
+    ]
     ids = {name: 151643 + number for number, name in enumerate(QWEN_SPECIAL)}
 
-    assert [ids[name] for name in ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|extra_0|>")] == [
-        *range(151643, 151647)
-    ]
+    assert [
+        ids[name] for name in ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|extra_0|>")
+    ] == [*range(151643, 151647)]
     assert [ids[name] for name in names] == [*range(151851, 151860)]
 
 
@@ -92,7 +114,9 @@ def test_the_size_of_a_vocabulary_is_one_more_than_its_last_id() -> None:
     assert shifted.vocab_size == plain.vocab_size + 20000
 
 
-def test_the_tokens_of_llava_are_added_where_its_checkpoints_have_them_unless_others_are_named(tmp_path: Path) -> None:
+def test_the_tokens_of_llava_are_added_where_its_checkpoints_have_them_unless_others_are_named(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "tokenizer.model").write_bytes(_sentencepiece())
 
     plain = LlavaNextVideo.load_tokenizer(tmp_path, verify=False)

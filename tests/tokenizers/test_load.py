@@ -14,7 +14,12 @@ from tests.vocabularies import KINDS, published_file
 OURS = PACK / "fixtures" / "vocab"
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_family = pytest.mark.parametrize("family", registry.names())
-READ = {"cogvlm2_video": "llama3", "llava_next_video": "llama2", "qwen_vl": "qwen", "visualglm": "chatglm"}
+READ = {
+    "cogvlm2_video": "llama3",
+    "llava_next_video": "llama2",
+    "qwen_vl": "qwen",
+    "visualglm": "chatglm",
+}
 
 
 @every_family
@@ -84,4 +89,6 @@ def test_a_vocabulary_of_ones_own_is_taken_unverified_and_refused_otherwise(kind
 
 def test_a_folder_stands_for_the_file_in_it() -> None:
     read = registry.get("qwen_vl").load_tokenizer
-    assert read(OURS, verify=False).encode("a") == read(OURS / "qwen.tiktoken", verify=False).encode("a")
+    assert read(OURS, verify=False).encode("a") == read(
+        OURS / "qwen.tiktoken", verify=False
+    ).encode("a")

@@ -82,12 +82,20 @@ def test_control_tokens_decode_to_their_names_or_to_nothing(kind: str) -> None:
     assert tokenizer.decode(ids, skip_special=True) == "thecat"
 
 
-@given(text=st.lists(st.sampled_from([" ", "\u2581", "a", "the", "\n", "\t", "你", "́", "ﬁ"]) | texts).map("".join))
+@given(
+    text=st.lists(
+        st.sampled_from([" ", "\u2581", "a", "the", "\n", "\t", "你", "́", "ﬁ"]) | texts
+    ).map("".join)
+)
 def test_words_that_are_remembered_give_the_ids_that_the_whole_text_has(text: str) -> None:
     _same_as_without_memory(small("llama2"), text)
 
 
-@given(text=st.lists(st.sampled_from([" ", "\u2581", "a", "the", "\n", "\t", "你", "́", "ﬁ"]) | texts).map("".join))
+@given(
+    text=st.lists(
+        st.sampled_from([" ", "\u2581", "a", "the", "\n", "\t", "你", "́", "ﬁ"]) | texts
+    ).map("".join)
+)
 def test_words_that_are_remembered_give_the_published_ids(fixtures: Path, text: str) -> None:
     _same_as_without_memory(published("llama2", fixtures), text)
 

@@ -12,9 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 BITS = 8
-HEIGHT, WIDTH = 48, 64  # a bit is a block of 8 x 24 pixels; two rows of blocks, the lower one inverted
+HEIGHT, WIDTH = (
+    48,
+    64,
+)  # a bit is a block of 8 x 24 pixels; two rows of blocks, the lower one inverted
 
-ENCODERS = {"h264": "libx264", "hevc": "libx265", "mpeg4": "mpeg4", "vp9": "libvpx-vp9", "mjpeg": "mjpeg"}
+ENCODERS = {
+    "h264": "libx264",
+    "hevc": "libx265",
+    "mpeg4": "mpeg4",
+    "vp9": "libvpx-vp9",
+    "mjpeg": "mjpeg",
+}
 _OPTIONS = {
     "h264": {"preset": "ultrafast", "qp": "18"},
     "hevc": {"preset": "ultrafast", "x265-params": "log-level=none:pools=1:frame-threads=1"},
@@ -64,10 +73,12 @@ def clip(
     pix_fmt: str = "",
     lasting: int | None = None,
 ) -> bytes:
-    """The bytes of a clip with a frame at each of ``times`` (in ticks of 1 / ``rate`` s), numbered from ``first``.
+    """The bytes of a clip with a frame at each of ``times`` (in ticks of 1 / ``rate`` s), numbered
+    from ``first``.
 
-    ``audio`` adds that many seconds of silence. With ``lasting``, the packets say how long their frames are presented,
-    where the container keeps that: until the next frame, the last one for so many ticks.
+    ``audio`` adds that many seconds of silence. With ``lasting``, the packets say how long their
+    frames are presented, where the container keeps that: until the next frame, the last one for so
+    many ticks.
     """
     durations = dict(zip(times, [*np.diff(times).tolist(), lasting], strict=True))
     file = io.BytesIO()
@@ -84,11 +95,17 @@ def clip(
             context.max_b_frames = b_frames
         if rotation:
             stream.set_display_rotation(rotation)
-        sound = output.add_stream("mp3" if container == "avi" else "aac", rate=44100) if audio else None
-        if sound is not None:  # before the pictures, so that the muxer knows what delay of the sound to make up for
+        sound = (
+            output.add_stream("mp3" if container == "avi" else "aac", rate=44100) if audio else None
+        )
+        if (
+            sound is not None
+        ):  # before the pictures, so that the muxer knows what delay of the sound to make up for
             _mux_silence(output, sound, audio)
         for number, time in enumerate(times, first):
-            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24").reformat(format=stream.pix_fmt)
+            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24").reformat(
+                format=stream.pix_fmt
+            )
             frame.pts, frame.time_base = time, Fraction(1, rate)
             output.mux(_lasting(stream.encode(frame), durations, lasting))
         output.mux(_lasting(stream.encode(None), durations, lasting))
@@ -114,22 +131,33 @@ def _options(codec: str, b_frames: int, others: dict[str, str]) -> dict[str, str
     return options | others
 
 
-def _mux_silence(output: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
+def _mux_silence(
+    output: av.container.OutputContainer, stream: av.AudioStream, seconds: float
+) -> None:
     size = stream.codec_context.frame_size or 1024
     for start in range(0, int(seconds * 44100), size):
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, size), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, size), np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate, frame.pts = 44100, start
         output.mux(stream.encode(frame))
     output.mux(stream.encode(None))
 
 
 def cut(
-    source: bytes, container: str, *, keyframe: int, start: int, stop: int | None = None, rate: int | Fraction = 25
+    source: bytes,
+    container: str,
+    *,
+    keyframe: int,
+    start: int,
+    stop: int | None = None,
+    rate: int | Fraction = 25,
 ) -> bytes:
-    """``source`` stream-copied from its ``keyframe``-th keyframe on, to be presented from tick ``start`` to ``stop``.
+    """``source`` stream-copied from its ``keyframe``-th keyframe on, to be presented from tick
+    ``start`` to ``stop``.
 
-    What comes before ``start`` is kept for others to refer to; only an edit list can hide it. What is presented at
-    ``stop`` or later is left out: no frame before it may refer to it.
+    What comes before ``start`` is kept for others to refer to; only an edit list can hide it. What
+    is presented at ``stop`` or later is left out: no frame before it may refer to it.
     """
     file = io.BytesIO()
     with av.open(io.BytesIO(source)) as opened, av.open(file, "w", format=container) as output:

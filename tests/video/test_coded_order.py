@@ -19,7 +19,9 @@ TYPES = {"I": 0, "P": 1, "B": 2}
 
 
 def vop(kind: str, size: int = 40, user_data: bytes = b"") -> bytes:
-    """A frame of MPEG-4 part 2 as far as its order is read from it: the start code and the two bits of its type."""
+    """A frame of MPEG-4 part 2 as far as its order is read from it: the start code and the two bits
+    of its type.
+    """
     return (user_data + b"\x00\x00\x01\xb6" + bytes([TYPES[kind] << 6])).ljust(size, b"\x55")
 
 
@@ -37,7 +39,9 @@ def order(kinds: str, **options: object) -> list[int] | None:
         ("IPPBIPB", [0, 1, 3, 2, 4, 6, 5]),
     ],
 )
-def test_b_frames_come_before_the_reference_that_is_coded_before_them(coded: str, presented: list[int]) -> None:
+def test_b_frames_come_before_the_reference_that_is_coded_before_them(
+    coded: str, presented: list[int]
+) -> None:
     assert order(coded) == presented
 
 
@@ -66,7 +70,11 @@ def test_codecs_without_b_frames_present_as_they_code() -> None:
         assert found.tolist() == [0, 1, 2, 3, 4]
 
 
-@given(start=st.integers(0, 1000), steps=st.lists(st.integers(-7, 7), max_size=60), width=st.integers(4, 8))
+@given(
+    start=st.integers(0, 1000),
+    steps=st.lists(st.integers(-7, 7), max_size=60),
+    width=st.integers(4, 8),
+)
 def test_a_count_of_which_the_lowest_bits_are_kept_is_known_by_the_one_before(
     start: int, steps: list[int], width: int
 ) -> None:
@@ -83,7 +91,9 @@ def test_a_count_of_which_the_lowest_bits_are_kept_is_known_by_the_one_before(
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=12))
 def test_numbers_of_exponential_golomb_are_read_back(numbers: list[int]) -> None:
     coded = "".join("0" * ((number + 1).bit_length() - 1) + f"{number + 1:b}" for number in numbers)
-    bits = _Bits(int(coded.ljust(-(-len(coded) // 8) * 8, "0"), 2).to_bytes(-(-len(coded) // 8), "big"))
+    bits = _Bits(
+        int(coded.ljust(-(-len(coded) // 8) * 8, "0"), 2).to_bytes(-(-len(coded) // 8), "big")
+    )
 
     assert [bits.golomb() for _ in numbers] == numbers
 

@@ -28,7 +28,10 @@ from tests.video.clips import clip, numbers_in, picture
 DEADLINE, MEMORY = 10.0, 1 << 30
 
 
-MUXERS = {"mp4": {"moov_size": "20000"}, "fragmented": {"movflags": "frag_keyframe+empty_moov"}}  # index first
+MUXERS = {
+    "mp4": {"moov_size": "20000"},
+    "fragmented": {"movflags": "frag_keyframe+empty_moov"},
+}  # index first
 
 
 def _cut_short(container: str) -> bytes:
@@ -46,7 +49,9 @@ def test_a_clip_cut_short_is_damaged_or_gives_what_it_has(container: str) -> Non
 
     assert 20 < len(kept) < 60
     shown = numbers_in(kept.pixels)
-    assert shown[:-1] == list(range(len(kept) - 1))  # the last one may be the frame that was cut through
+    assert shown[:-1] == list(
+        range(len(kept) - 1)
+    )  # the last one may be the frame that was cut through
 
 
 @pytest.mark.parametrize("container", ["mp4", "fragmented", "avi"])
@@ -69,7 +74,9 @@ def test_a_clip_without_its_index_is_not_decodable() -> None:
 
 @pytest.mark.parametrize("side", [20_000, 100_000])
 def test_a_bomb_is_refused_before_it_takes_memory(side: int) -> None:
-    data = clip("rawvideo", "avi", range(3)).replace(struct.pack("<ii", 64, 48), struct.pack("<ii", side, side))
+    data = clip("rawvideo", "avi", range(3)).replace(
+        struct.pack("<ii", 64, 48), struct.pack("<ii", side, side)
+    )
 
     with isolate.Pool(deadline=DEADLINE, memory=256 << 20) as pool:
         for on_damage in ("raise", "keep"):
@@ -110,7 +117,11 @@ def test_a_strategy_that_finds_no_frame_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "short.mp4"
     path.write_bytes(clip("h264", "mp4", range(3)))
 
-    for options in ({"strategy": "times:99"}, {"strategy": "uniform:2", "start": 5.0}, {"strategy": "mf_predict"}):
+    for options in (
+        {"strategy": "times:99"},
+        {"strategy": "uniform:2", "start": 5.0},
+        {"strategy": "mf_predict"},
+    ):
         with pytest.raises(VideoError, match=r"short\.mp4: ") as caught:
             video.sample(path, **options)
         assert caught.value.path == str(path)
@@ -162,7 +173,9 @@ def test_what_a_full_decode_finds_to_be_damaged_is_refused_and_kept_as_it_decode
 def test_frames_that_follow_a_damaged_keyframe_are_refused(codec: str, number: int) -> None:
     whole = clip(codec, "matroska", range(50), gop=10)
     with av.open(io.BytesIO(whole)) as opened:
-        keyframes = [bytes(packet) for packet in opened.demux(video=0) if packet.size and packet.is_keyframe]
+        keyframes = [
+            bytes(packet) for packet in opened.demux(video=0) if packet.size and packet.is_keyframe
+        ]
     data = whole.replace(keyframes[number], bytes(len(keyframes[number])))
 
     for wanted in (10 * number, 10 * number + 3):
@@ -189,17 +202,22 @@ def test_files_joined_end_to_end_are_refused_for_their_times_are_no_order() -> N
 
 
 @pytest.mark.parametrize("header", [None, 1 << 30])
-def test_an_avi_whose_frames_last_two_ticks_or_whose_writer_could_not_go_back_is_sound(header: int | None) -> None:
+def test_an_avi_whose_frames_last_two_ticks_or_whose_writer_could_not_go_back_is_sound(
+    header: int | None,
+) -> None:
     data = clip("mpeg4", "avi", range(0, 60, 2), rate=50)
     if header:
         data = data[:48] + struct.pack("<I", header) + data[52:]  # dwTotalFrames of the main header
         place = data.index(b"strh") + 40
-        data = data[:place] + struct.pack("<I", header) + data[place + 4 :]  # dwLength of the stream's
+        data = (
+            data[:place] + struct.pack("<I", header) + data[place + 4 :]
+        )  # dwLength of the stream's
 
     assert numbers_in(video.sample(data, "every:1").pixels) == list(range(30))
 
 
-# --- fuzz --------------------------------------------------------------------------------------------------------
+# --- fuzz
+# --------------------------------------------------------------------------------------------------------
 
 
 def _broken(data: bytes, random: np.random.Generator) -> bytes:
@@ -281,10 +299,16 @@ def test_broken_bytes_end_in_frames_or_in_an_error_with_its_reason() -> None:
 @pytest.mark.slow
 def test_broken_real_clips_and_pictures_end_so_too(fixtures: Path) -> None:
     clips = [
-        path for path in sorted((fixtures / "videos").glob("*")) if path.suffix in {".mp4", ".avi", ".mov", ".mkv"}
+        path
+        for path in sorted((fixtures / "videos").glob("*"))
+        if path.suffix in {".mp4", ".avi", ".mov", ".mkv"}
     ]
     files = [("video", path.read_bytes()) for path in clips if path.stat().st_size < 100_000]
-    pictures = [path for path in sorted((fixtures / "fewshot-data").rglob("*.jpg")) if path.stat().st_size < 300_000]
+    pictures = [
+        path
+        for path in sorted((fixtures / "fewshot-data").rglob("*.jpg"))
+        if path.stat().st_size < 300_000
+    ]
     files += [("image", path.read_bytes()) for path in pictures]
 
     outcomes = _fuzzed(some(files, "small clip or picture", fixtures), rounds=2000, seed=2)
@@ -292,7 +316,8 @@ def test_broken_real_clips_and_pictures_end_so_too(fixtures: Path) -> None:
     assert set(outcomes) <= KNOWN, outcomes
 
 
-# --- metadata ----------------------------------------------------------------------------------------------------
+# --- metadata
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
@@ -306,7 +331,8 @@ def test_a_file_whose_metadata_are_not_utf_8_is_read(container: str) -> None:
     )
 
 
-# --- soak --------------------------------------------------------------------------------------------------------
+# --- soak
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -17,14 +17,18 @@ TICKS = np.cumsum([0] + [1, 2, 1, 4, 3] * 8)[:30].tolist()
 
 @pytest.fixture
 def made() -> bytes:
-    """A clip of variable rate with B-frames and several keyframes; a skip where decord is not installed."""
+    """A clip of variable rate with B-frames and several keyframes; a skip where decord is not
+    installed.
+    """
     pytest.importorskip("decord")
     return clip("h264", "mp4", TICKS, gop=8, b_frames=2)
 
 
 @pytest.mark.parametrize("strategy", ["every:1", "frames:7,2,2,29", "fps:3", "keyframes"])
 def test_decord_shows_the_frames_of_our_numbers_at_our_times(made: bytes, strategy: str) -> None:
-    by_decord, by_av = (video.sample(made, strategy, backend=backend) for backend in ("decord", "av"))
+    by_decord, by_av = (
+        video.sample(made, strategy, backend=backend) for backend in ("decord", "av")
+    )
 
     assert numbers_in(by_decord.pixels) == by_decord.numbers.tolist() == by_av.numbers.tolist()
     np.testing.assert_array_equal(by_decord.times, by_av.times)
@@ -32,13 +36,20 @@ def test_decord_shows_the_frames_of_our_numbers_at_our_times(made: bytes, strate
 
 
 def test_decord_takes_a_clip_between_bounds(made: bytes) -> None:
-    frames = video.sample(made, "every:1", backend="decord", start=TICKS[9] / 25, end=TICKS[14] / 25)
+    frames = video.sample(
+        made, "every:1", backend="decord", start=TICKS[9] / 25, end=TICKS[14] / 25
+    )
 
     assert numbers_in(frames.pixels) == list(range(9, 14))
 
 
 def test_decord_gives_height_and_width_as_asked_for(made: bytes) -> None:
-    assert video.sample(made, "uniform:2", backend="decord", size=(96, 64)).pixels.shape == (2, 96, 64, 3)
+    assert video.sample(made, "uniform:2", backend="decord", size=(96, 64)).pixels.shape == (
+        2,
+        96,
+        64,
+        3,
+    )
     assert video.sample(made, "uniform:2", backend="decord", size=20).pixels.shape == (2, 20, 20, 3)
 
 

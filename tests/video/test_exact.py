@@ -1,4 +1,6 @@
-"""Pixels are those of a plain full decode, bit for bit, whatever was left out to get them cheaply."""
+"""Pixels are those of a plain full decode, bit for bit, whatever was left out to get them
+cheaply.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,26 @@ from mmdata._tools.limits import Limits
 from mmdata.video.reader import reading, segments
 
 COUNT = 48
-X264, X265 = "keyint=10:min-keyint=10:b-adapt=0", "keyint=10:min-keyint=10:log-level=none:pools=1:frame-threads=1"
+X264, X265 = (
+    "keyint=10:min-keyint=10:b-adapt=0",
+    "keyint=10:min-keyint=10:log-level=none:pools=1:frame-threads=1",
+)
 KINDS = {
-    "h264 open gop, pyramid": ("libx264", "mp4", {"x264-params": f"{X264}:open-gop=1:bframes=3:b-pyramid=2"}),
-    "h264 closed gop": ("libx264", "matroska", {"x264-params": f"{X264}:bframes=2:ref=3:b-pyramid=1"}),
-    "h264 intra refresh": ("libx264", "mp4", {"x264-params": "intra-refresh=1:keyint=12:bframes=0"}),
+    "h264 open gop, pyramid": (
+        "libx264",
+        "mp4",
+        {"x264-params": f"{X264}:open-gop=1:bframes=3:b-pyramid=2"},
+    ),
+    "h264 closed gop": (
+        "libx264",
+        "matroska",
+        {"x264-params": f"{X264}:bframes=2:ref=3:b-pyramid=1"},
+    ),
+    "h264 intra refresh": (
+        "libx264",
+        "mp4",
+        {"x264-params": "intra-refresh=1:keyint=12:bframes=0"},
+    ),
     "h264 in avi": ("libx264", "avi", {"x264-params": f"{X264}:bframes=3:b-pyramid=2"}),
     "hevc open gop": ("libx265", "mp4", {"x265-params": f"{X265}:open-gop=1:bframes=4"}),
     "hevc closed gop": ("libx265", "matroska", {"x265-params": f"{X265}:open-gop=0:bframes=3"}),
@@ -32,7 +49,11 @@ KINDS = {
     "mpeg2": ("mpeg2video", "mpegts", {"bf": "2", "g": "9"}),
     "mpeg2 in a program stream": ("mpeg2video", "mpeg", {"bf": "2", "g": "9"}),
     "vp9": ("libvpx-vp9", "webm", {"deadline": "realtime", "cpu-used": "8", "g": "12"}),
-    "vp9, hidden frames": ("libvpx-vp9", "webm", {"cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"}),
+    "vp9, hidden frames": (
+        "libvpx-vp9",
+        "webm",
+        {"cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"},
+    ),
     "vp8": ("libvpx", "webm", {"deadline": "realtime", "cpu-used": "8", "g": "12"}),
     "av1": ("libsvtav1", "mp4", {"preset": "12", "g": "16", "svtav1-params": "lp=1"}),
 }
@@ -51,9 +72,9 @@ def moving(kind: str) -> bytes:
         for number in range(COUNT):
             window = np.roll(texture, (number, 3 * number), (0, 1))[:64, :96].astype(np.uint16)
             grey = (window * (40 - number % 17) // 40).astype(np.uint8)
-            frame = av.VideoFrame.from_ndarray(np.repeat(grey[:, :, None], 3, 2), format="rgb24").reformat(
-                format="yuv420p"
-            )
+            frame = av.VideoFrame.from_ndarray(
+                np.repeat(grey[:, :, None], 3, 2), format="rgb24"
+            ).reformat(format="yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
@@ -74,7 +95,9 @@ def fully_decoded(kind: str) -> NDArray[np.uint8]:
 def test_any_frames_are_those_of_a_full_decode(kind: str, held: int, wanted: list[int]) -> None:
     full = fully_decoded(kind)
 
-    frames = video.sample(moving(kind), f"frames:{','.join(map(str, wanted))}", limits=Limits(packet_bytes=held))
+    frames = video.sample(
+        moving(kind), f"frames:{','.join(map(str, wanted))}", limits=Limits(packet_bytes=held)
+    )
 
     assert len(full) == COUNT
     assert frames.numbers.tolist() == wanted
@@ -89,8 +112,13 @@ def test_stretches_are_in_order_apart_and_hold_every_wanted_frame_once(wanted: s
         order = reader.index.order
 
     assert order is not None
-    assert sorted(int(order[packet]) for segment in found for packet in segment.wanted) == sorted(wanted)
-    assert all(segment.start <= min(segment.wanted) <= max(segment.wanted) <= segment.stop for segment in found)
+    assert sorted(int(order[packet]) for segment in found for packet in segment.wanted) == sorted(
+        wanted
+    )
+    assert all(
+        segment.start <= min(segment.wanted) <= max(segment.wanted) <= segment.stop
+        for segment in found
+    )
     assert all(before.stop < after.start for before, after in pairwise(found))
 
 

@@ -33,7 +33,9 @@ def test_pictures_are_frames_in_the_order_of_their_names(folder: Path) -> None:
     assert frames.times_source == "derived"
 
 
-def test_names_are_in_the_order_of_their_characters_whatever_the_order_of_making(tmp_path: Path) -> None:
+def test_names_are_in_the_order_of_their_characters_whatever_the_order_of_making(
+    tmp_path: Path,
+) -> None:
     names = ["b.png", "a10.JPG", "a9.png", "A.Png", "c.JPEG", "10.png", "9.webp", "0.bmp"]
     for number, name in enumerate(sorted(names)):
         form = Path(name).suffix[1:].lower().replace("jpg", "jpeg")
@@ -62,7 +64,8 @@ def test_a_folder_is_indexed_and_checked_like_a_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "resize", "shape"), [(20, "fast", (20, 20)), ((8, 12), "fast", (8, 12)), (30, "squeeze", (30, 30))]
+    ("size", "resize", "shape"),
+    [(20, "fast", (20, 20)), ((8, 12), "fast", (8, 12)), (30, "squeeze", (30, 30))],
 )
 def test_pictures_are_resized_as_frames_are(
     folder: Path, size: int | tuple[int, int], resize: str, shape: tuple[int, int]
@@ -90,7 +93,13 @@ def test_many_clips_come_in_order_and_one_that_fails_costs_itself(folder: Path) 
 
     outcomes = list(video.sample_many(iter(sources), "uniform:3", threads=2, size=16))
 
-    assert [isinstance(outcome, VideoError) for outcome in outcomes] == [False, True, False, True, False] * 5
+    assert [isinstance(outcome, VideoError) for outcome in outcomes] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ] * 5
     whole = outcomes[0]
     assert not isinstance(whole, VideoError)
     sound = [outcome for outcome in outcomes[::5] if not isinstance(outcome, VideoError)]
@@ -99,7 +108,13 @@ def test_many_clips_come_in_order_and_one_that_fails_costs_itself(folder: Path) 
 
 
 def test_many_clips_are_sampled_as_each_alone_is(folder: Path) -> None:
-    options: dict[str, Any] = {"size": (20, 16), "start": 0.5, "end": 3.5, "pad": "repeat", "snap": "keyframe"}
+    options: dict[str, Any] = {
+        "size": (20, 16),
+        "start": 0.5,
+        "end": 3.5,
+        "pad": "repeat",
+        "snap": "keyframe",
+    }
 
     outcomes = list(video.sample_many([folder] * 3, "seconds:6", threads=2, **options))
 

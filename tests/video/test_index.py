@@ -1,4 +1,6 @@
-"""How long a clip lasts and how many frames a second it has: of its frames, not of what a header guesses."""
+"""How long a clip lasts and how many frames a second it has: of its frames, not of what a header
+guesses.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,12 @@ from tests.video.clips import clip
 RATE = 25
 few = settings(max_examples=8)
 gaps = st.lists(st.integers(1, 5), min_size=12, max_size=30)  # ticks from a frame to the next
-SAYS_HOW_LONG = [("h264", "matroska", 3), ("hevc", "matroska", 2), ("vp9", "webm", 0), ("h264", "mp4", 0)]
+SAYS_HOW_LONG = [
+    ("h264", "matroska", 3),
+    ("hevc", "matroska", 2),
+    ("vp9", "webm", 0),
+    ("h264", "mp4", 0),
+]
 
 
 @pytest.mark.parametrize(("codec", "container", "b_frames"), SAYS_HOW_LONG)
@@ -37,7 +44,9 @@ def test_the_duration_is_the_end_of_the_frame_presented_last(
 @pytest.mark.parametrize("container", ["mp4", "mov", "mpegts", "matroska"])
 @few
 @given(gaps=gaps)
-def test_the_duration_is_what_the_packet_of_the_frame_presented_last_says(container: str, gaps: list[int]) -> None:
+def test_the_duration_is_what_the_packet_of_the_frame_presented_last_says(
+    container: str, gaps: list[int]
+) -> None:
     ticks = np.cumsum([0, *gaps]).tolist()
     data = clip("mpeg4", container, ticks, rate=RATE, gop=6, b_frames=2, lasting=4)
 
@@ -82,8 +91,12 @@ def test_the_rate_of_a_clip_of_variable_rate_is_its_frames_over_its_duration(
 @pytest.mark.parametrize("count", [1, 2, 3, 50])
 @pytest.mark.parametrize("rate", [24, 25, Fraction(30000, 1001), 30, 50], ids=str)
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts", "avi"])
-def test_the_rate_of_a_clip_of_constant_rate_is_exactly_its_own(container: str, rate: Fraction, count: int) -> None:
-    frames = range(count + 40 if container == "mpegts" else count)  # FFmpeg does not know a shorter one for what it is
+def test_the_rate_of_a_clip_of_constant_rate_is_exactly_its_own(
+    container: str, rate: Fraction, count: int
+) -> None:
+    frames = range(
+        count + 40 if container == "mpegts" else count
+    )  # FFmpeg does not know a shorter one for what it is
     data = clip("h264", container, frames, rate=rate, b_frames=2)
 
     assert video.index(data).fps == float(rate)
@@ -98,8 +111,12 @@ def test_frames_of_an_avi_come_at_the_rate_of_its_header(rate: Fraction) -> None
     assert found.duration == pytest.approx(40 / float(rate))
 
 
-@pytest.mark.parametrize(("codec", "ticks"), [("h264", 2), ("mpeg4", 2), ("mpeg4", 20), ("mjpeg", 3)])
-def test_frames_of_an_avi_that_last_several_ticks_come_at_their_own_rate(codec: str, ticks: int) -> None:
+@pytest.mark.parametrize(
+    ("codec", "ticks"), [("h264", 2), ("mpeg4", 2), ("mpeg4", 20), ("mjpeg", 3)]
+)
+def test_frames_of_an_avi_that_last_several_ticks_come_at_their_own_rate(
+    codec: str, ticks: int
+) -> None:
     data = clip(codec, "avi", range(0, 30 * ticks, ticks), rate=25 * ticks)
 
     for found in (video.index(data), decoded(data)):

@@ -1,4 +1,6 @@
-"""Clips whose frames carry their own number: every codec, container and oddity, every strategy, the right frames."""
+"""Clips whose frames carry their own number: every codec, container and oddity, every strategy, the
+right frames.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,34 @@ RATE = 25
 COUNT = 40
 CONTAINERS = ("mp4", "fragmented mp4", "mov", "matroska", "webm", "avi")
 STRATEGIES = (
-    *("uniform:24", "uniform:5", "middle:4", "fps:7", "fps:3:2", "seconds", "every:7", "keyframes", "times:0.4,0.1"),
-    *("hf_chat", "hf_base", "mf_train_average:9", "mf_predict:3", "llava_next:5", "hf_num_frames:6", "mindie"),
+    *(
+        "uniform:24",
+        "uniform:5",
+        "middle:4",
+        "fps:7",
+        "fps:3:2",
+        "seconds",
+        "every:7",
+        "keyframes",
+        "times:0.4,0.1",
+    ),
+    *(
+        "hf_chat",
+        "hf_base",
+        "mf_train_average:9",
+        "mf_predict:3",
+        "llava_next:5",
+        "hf_num_frames:6",
+        "mindie",
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Made:
-    """A clip and the truth about it: the number that each presented frame shows, and its time in seconds."""
+    """A clip and the truth about it: the number that each presented frame shows, and its time in
+    seconds.
+    """
 
     data: bytes
     shown: list[int]
@@ -78,7 +100,9 @@ def one_frame(codec: str, container: str) -> Made:
 
 
 def cut_between_keyframes(codec: str, container: str) -> Made:
-    """Stream-copied from the keyframe at 12, to be presented from 17 on where an edit list can say so."""
+    """Stream-copied from the keyframe at 12, to be presented from 17 on where an edit list can say
+    so.
+    """
     whole = clip(codec, container, range(COUNT), rate=RATE, b_frames=2, gop=12)
     start = 17
     data = cut(whole, container, keyframe=start if codec == "mjpeg" else 1, start=start, rate=RATE)
@@ -87,7 +111,17 @@ def cut_between_keyframes(codec: str, container: str) -> Made:
 
 
 KINDS: tuple[Callable[[str, str], Made], ...] = (
-    *(constant_rate, variable_rate, b_frames, long_gop, short_gop, start_offset, odd_size, audio_longer, one_frame),
+    *(
+        constant_rate,
+        variable_rate,
+        b_frames,
+        long_gop,
+        short_gop,
+        start_offset,
+        odd_size,
+        audio_longer,
+        one_frame,
+    ),
     cut_between_keyframes,
 )
 
@@ -102,7 +136,9 @@ def _possible(codec: str, container: str, kind: Callable[[str, str], Made]) -> b
 
 
 CASES = [
-    pytest.param(codec, container, kind, id=f"{codec}-{container.replace(' ', '_')}-{kind.__name__}")
+    pytest.param(
+        codec, container, kind, id=f"{codec}-{container.replace(' ', '_')}-{kind.__name__}"
+    )
     for codec in ENCODERS
     for container in CONTAINERS
     for kind in KINDS
@@ -111,7 +147,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("codec", "container", "kind"), CASES)
-def test_every_strategy_takes_the_right_frames(codec: str, container: str, kind: Callable[[str, str], Made]) -> None:
+def test_every_strategy_takes_the_right_frames(
+    codec: str, container: str, kind: Callable[[str, str], Made]
+) -> None:
     made = kind(codec, container)
 
     found = video.index(made.data)
@@ -128,7 +166,9 @@ def _check(made: Made, strategy: str, **options: Any) -> None:
     frames = video.sample(made.data, strategy, **options)
 
     assert numbers_in(frames.pixels) == [made.shown[number] for number in frames.numbers], strategy
-    np.testing.assert_allclose(frames.times, made.times[frames.numbers], atol=1e-3, err_msg=strategy)
+    np.testing.assert_allclose(
+        frames.times, made.times[frames.numbers], atol=1e-3, err_msg=strategy
+    )
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
@@ -179,4 +219,7 @@ def test_a_turned_clip_is_presented_upright(container: str, rotation: int, back:
     assert (found.height, found.width) == ((WIDTH, HEIGHT) if rotation % 180 else (HEIGHT, WIDTH))
     assert numbers_in(np.rot90(frames.pixels, back, axes=(1, 2))) == frames.numbers.tolist()
     scaled = video.sample(made.data, "uniform:7", size=(2 * found.height, 2 * found.width))
-    assert numbers_in(np.rot90(scaled.pixels, back, axes=(1, 2))[:, ::2, ::2]) == frames.numbers.tolist()
+    assert (
+        numbers_in(np.rot90(scaled.pixels, back, axes=(1, 2))[:, ::2, ::2])
+        == frames.numbers.tolist()
+    )

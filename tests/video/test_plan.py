@@ -1,4 +1,6 @@
-"""A clip in a longer file is read as the file of these frames alone: none lost or gained at its bounds."""
+"""A clip in a longer file is read as the file of these frames alone: none lost or gained at its
+bounds.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,35 @@ from mmdata.video.sampling import RULES
 from tests.video.clips import clip, cut, numbers_in
 
 STRATEGIES = (
-    *("uniform:5", "uniform:24", "middle:4", "fps:3", "fps:7:4", "seconds", "every:3", "keyframes", "keyframes:2"),
-    *("times:0.4,0.1", "frames:3,0", "hf_chat", "hf_base:4", "hf_base:4:0.2:0.9", "mf_train_average:9", "mf_predict:3"),
-    *("mindie", "llava_next:5", "llava_next:3:4:true", "llava_next_pyav:4", "hf_num_frames:6", "hf_fps:4", "hf_doc:5"),
+    *(
+        "uniform:5",
+        "uniform:24",
+        "middle:4",
+        "fps:3",
+        "fps:7:4",
+        "seconds",
+        "every:3",
+        "keyframes",
+        "keyframes:2",
+    ),
+    *(
+        "times:0.4,0.1",
+        "frames:3,0",
+        "hf_chat",
+        "hf_base:4",
+        "hf_base:4:0.2:0.9",
+        "mf_train_average:9",
+        "mf_predict:3",
+    ),
+    *(
+        "mindie",
+        "llava_next:5",
+        "llava_next:3:4:true",
+        "llava_next_pyav:4",
+        "hf_num_frames:6",
+        "hf_fps:4",
+        "hf_doc:5",
+    ),
 )
 
 
@@ -30,22 +58,33 @@ def test_every_rule_is_among_the_strategies() -> None:
 
 
 def index_of(
-    times: NDArray[np.float64], keyframes: NDArray[np.int64], *, fps: float = 0.0, last: float = 0.04
+    times: NDArray[np.float64],
+    keyframes: NDArray[np.int64],
+    *,
+    fps: float = 0.0,
+    last: float = 0.04,
 ) -> Index:
     """An index of frames at ``times``, the last of which is presented for ``last`` seconds."""
     duration = float(times[-1]) + last
-    return Index(times, keyframes, 64, 48, fps or len(times) / duration, duration, "h264", "stream", 0)
+    return Index(
+        times, keyframes, 64, 48, fps or len(times) / duration, duration, "h264", "stream", 0
+    )
 
 
-# --- bounds ----------------------------------------------------------------------------------------------------------
+# --- bounds
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decimals", [4, 5, 6, 15])
 @pytest.mark.parametrize("clock", ["exact", "in milliseconds"])
 @pytest.mark.parametrize("fps", [24, 25, Fraction(30000, 1001), 30, 60, 240], ids=str)
-def test_bounds_at_frames_take_these_and_no_others(fps: Fraction, clock: str, decimals: int) -> None:
+def test_bounds_at_frames_take_these_and_no_others(
+    fps: Fraction, clock: str, decimals: int
+) -> None:
     moments = [number / Fraction(fps) for number in range(400)]
-    times = np.array([float(moment) if clock == "exact" else round(float(moment), 3) for moment in moments])
+    times = np.array(
+        [float(moment) if clock == "exact" else round(float(moment), 3) for moment in moments]
+    )
     index = index_of(times, np.arange(1), fps=float(fps))
 
     for first in range(0, 390, 7):
@@ -60,13 +99,17 @@ def test_frames_that_are_less_than_a_millisecond_apart_are_told_from_each_other(
     index = index_of(np.arange(100) / fps, np.arange(1), fps=fps)
 
     for first in range(90):
-        planned = video.plan(index, "every:1", start=round(first / fps, 4), end=round((first + 2) / fps, 4))
+        planned = video.plan(
+            index, "every:1", start=round(first / fps, 4), end=round((first + 2) / fps, 4)
+        )
         assert planned.numbers.tolist() == [first, first + 1]
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts", "avi"])
 @pytest.mark.parametrize("rate", [24, Fraction(30000, 1001), 30], ids=str)
-def test_bounds_at_frames_of_a_file_take_these_and_no_others(container: str, rate: Fraction) -> None:
+def test_bounds_at_frames_of_a_file_take_these_and_no_others(
+    container: str, rate: Fraction
+) -> None:
     index = video.index(clip("h264", container, range(60), rate=rate, b_frames=2))
 
     for first in range(0, 58):
@@ -80,16 +123,23 @@ def test_bounds_at_frames_of_a_file_take_these_and_no_others(container: str, rat
 def test_bounds_between_frames_take_what_is_between_them() -> None:
     index = index_of(np.arange(100) / 25, np.arange(1), fps=25)
 
-    assert video.plan(index, "every:1", start=0.41, end=0.79).numbers.tolist() == list(range(11, 20))
-    assert video.plan(index, "every:1", start=0.401, end=0.801).numbers.tolist() == list(range(11, 21))
+    assert video.plan(index, "every:1", start=0.41, end=0.79).numbers.tolist() == list(
+        range(11, 20)
+    )
+    assert video.plan(index, "every:1", start=0.401, end=0.801).numbers.tolist() == list(
+        range(11, 21)
+    )
 
 
-# --- a clip in a longer file -----------------------------------------------------------------------------------------
+# --- a clip in a longer file
+# -----------------------------------------------------------------------------------------
 
 
 @st.composite
 def clips(draw: st.DrawFn) -> tuple[Index, int, int]:
-    """An index of variable rate with several keyframes, and the first and the last + 1 of some of its frames."""
+    """An index of variable rate with several keyframes, and the first and the last + 1 of some of
+    its frames.
+    """
     gaps = draw(st.lists(st.sampled_from([0.02, 0.033, 0.04, 0.21, 1.3]), min_size=3, max_size=60))
     times = np.cumsum([0.0, *gaps])
     keyframes = draw(st.lists(st.integers(0, len(gaps)), unique=True, max_size=9))
@@ -99,7 +149,10 @@ def clips(draw: st.DrawFn) -> tuple[Index, int, int]:
 
 
 @given(
-    clips(), st.sampled_from(STRATEGIES), st.sampled_from(["exact", "keyframe"]), st.sampled_from(["none", "repeat"])
+    clips(),
+    st.sampled_from(STRATEGIES),
+    st.sampled_from(["exact", "keyframe"]),
+    st.sampled_from(["none", "repeat"]),
 )
 def test_every_strategy_takes_of_a_clip_what_it_takes_of_the_file_cut_there(
     made: tuple[Index, int, int], strategy: str, snap: str, pad: str
@@ -107,7 +160,9 @@ def test_every_strategy_takes_of_a_clip_what_it_takes_of_the_file_cut_there(
     index, first, stop = made
     ends = [*index.times.tolist(), index.duration]
     inside = index.keyframes[(index.keyframes >= first) & (index.keyframes < stop)]
-    alone = index_of(index.times[first:stop] - ends[first], inside - first, last=ends[stop] - ends[stop - 1])
+    alone = index_of(
+        index.times[first:stop] - ends[first], inside - first, last=ends[stop] - ends[stop - 1]
+    )
     options: dict[str, Any] = {"strategy": strategy, "snap": snap, "pad": pad}
 
     try:
@@ -128,7 +183,9 @@ def test_a_clip_of_constant_rate_has_the_rate_of_its_file_exactly() -> None:
     index = index_of(times, np.arange(1), fps=30000 / 1001)
 
     for first in range(0, 900, 11):
-        planned = video.plan(index, "hf_base:2:0:60", start=float(times[first]), end=float(times[first + 2000]))
+        planned = video.plan(
+            index, "hf_base:2:0:60", start=float(times[first]), end=float(times[first + 2000])
+        )
         assert planned.numbers.tolist() == [first, first + 1797]  # int(60 * 30000 / 1001) - 1
 
 
@@ -137,7 +194,11 @@ def test_a_clip_without_a_keyframe_is_not_snapped_to_one_outside() -> None:
 
     with pytest.raises(VideoError, match="snap='exact'"):
         video.plan(index, "uniform:3", snap="keyframe", start=0.4, end=1.2)
-    assert video.plan(index, "uniform:3", snap="keyframe", start=0.4, end=2.4).numbers.tolist() == [50, 50, 50]
+    assert video.plan(index, "uniform:3", snap="keyframe", start=0.4, end=2.4).numbers.tolist() == [
+        50,
+        50,
+        50,
+    ]
 
 
 GAPS = [1, 2, 1, 4, 3, 1, 1, 5]  # ticks of 1/25 s
@@ -165,12 +226,18 @@ def _ticks(ticks: list[int], frame: int) -> int:
 def test_a_clip_is_sampled_as_the_file_cut_there(
     codec: str, container: str, ticks: list[int], b_frames: int, first: int, stop: int
 ) -> None:
-    whole = clip(codec, container, ticks, gop=GOP, b_frames=b_frames, lasting=4 if ticks is VARIABLE else 1)
-    alone = cut(whole, container, keyframe=first // GOP, start=ticks[first], stop=_ticks(ticks, stop))
+    whole = clip(
+        codec, container, ticks, gop=GOP, b_frames=b_frames, lasting=4 if ticks is VARIABLE else 1
+    )
+    alone = cut(
+        whole, container, keyframe=first // GOP, start=ticks[first], stop=_ticks(ticks, stop)
+    )
     bounds: dict[str, Any] = {"start": ticks[first] / 25, "end": _ticks(ticks, stop) / 25}
     said = video.index(alone).duration
     if container == "matroska" and said != pytest.approx(bounds["end"] - bounds["start"]):
-        pytest.skip("this FFmpeg does not write how long the last frame of a cut lasts: it is not the same clip")
+        pytest.skip(
+            "this FFmpeg does not write how long the last frame of a cut lasts: it is not the same clip"
+        )
 
     _same_of_both(whole, alone, first, bounds)
 

@@ -13,7 +13,16 @@ from mmdata import video
 from mmdata.errors import VideoError
 from tests.reference import PACK, clips, files, lacking, read, some
 
-STRATEGIES = ("uniform:24", "middle:5", "fps:2", "seconds:4", "every:11", "keyframes", "hf_base", "mf_train_average:3")
+STRATEGIES = (
+    "uniform:24",
+    "middle:5",
+    "fps:2",
+    "seconds:4",
+    "every:11",
+    "keyframes",
+    "hf_base",
+    "mf_train_average:3",
+)
 
 
 def _fully_decoded(path: Path) -> NDArray[np.uint8]:
@@ -49,7 +58,9 @@ def test_every_frame_is_that_of_a_full_decode_at_the_time_of_ffprobe(fixtures: P
         for strategy in STRATEGIES:
             frames = video.sample(path, strategy, on_damage="keep")
             assert np.array_equal(frames.pixels, full[frames.numbers]), (path, strategy)
-            np.testing.assert_allclose(frames.times, times[frames.numbers], atol=1e-3, err_msg=path.name)
+            np.testing.assert_allclose(
+                frames.times, times[frames.numbers], atol=1e-3, err_msg=path.name
+            )
 
 
 def test_what_is_damaged_is_refused_unless_it_is_to_be_kept(fixtures: Path) -> None:
@@ -75,7 +86,9 @@ def test_decord_gives_the_frames_that_it_gives_in_a_row_or_is_refused(fixtures: 
         reader = decord.VideoReader(str(path), num_threads=1)
         in_a_row = [reader.next().asnumpy() for _ in range(len(reader))]
         assert np.array_equal(frames.pixels, np.stack(in_a_row)[frames.numbers]), path
-        np.testing.assert_allclose(frames.times, np.array(truth["times"])[frames.numbers], atol=1e-3)
+        np.testing.assert_allclose(
+            frames.times, np.array(truth["times"])[frames.numbers], atol=1e-3
+        )
         agreed += 1
     if not agreed and fixtures != PACK / "fixtures":
         lacking("clip that decord reads", fixtures)
@@ -86,7 +99,9 @@ def test_another_stream_can_be_picked(fixtures: Path) -> None:
     for path, truth in clips(fixtures).items():
         if truth["video_streams"] > 1:
             with av.open(str(path)) as container:
-                others = [stream for stream in container.streams.video if stream.index != truth["stream"]]
+                others = [
+                    stream for stream in container.streams.video if stream.index != truth["stream"]
+                ]
                 sizes = {stream.index: (stream.height, stream.width) for stream in others}
             for index, size in sizes.items():
                 assert video.sample(path, "uniform:2", stream=index).pixels.shape[1:3] == size
@@ -103,7 +118,11 @@ def test_bytes_are_read_as_the_file_is(fixtures: Path) -> None:
 def test_clips_with_a_barcode_show_the_frames_of_the_reference(golden: Path) -> None:
     told = files(golden / "cogvlm2_video", "video_frames.json")
     there = [(file.parent / case["file"], case) for file in told for case in read(file)]
-    there = some(((path, case) for path, case in there if path.is_file()), "clip of video_frames.json", golden)
+    there = some(
+        ((path, case) for path, case in there if path.is_file()),
+        "clip of video_frames.json",
+        golden,
+    )
     for path, case in there:
         found = video.index(path)
         assert found.num_frames == case["frames"]
@@ -113,7 +132,9 @@ def test_clips_with_a_barcode_show_the_frames_of_the_reference(golden: Path) -> 
                 frames = video.sample(path, strategy)
                 assert frames.numbers.tolist() == case[strategy], (case["file"], strategy)
                 assert [_barcode(pixels) for pixels in frames.pixels] == case[strategy]
-        np.testing.assert_allclose(video.sample(path, "hf_chat").times, case["hf_chat_seconds"], atol=1e-3)
+        np.testing.assert_allclose(
+            video.sample(path, "hf_chat").times, case["hf_chat_seconds"], atol=1e-3
+        )
 
 
 def _barcode(pixels: NDArray[np.uint8]) -> int:
@@ -127,7 +148,9 @@ def test_the_two_ways_to_resize_differ_by_little(fixtures: Path) -> None:
     differences = []
     for path in clips(fixtures):
         fast, exact = (
-            video.sample(path, "uniform:2", size=224, resize=way, on_damage="keep").pixels.astype(np.int16)
+            video.sample(path, "uniform:2", size=224, resize=way, on_damage="keep").pixels.astype(
+                np.int16
+            )
             for way in ("fast", "squeeze")
         )
         differences.append(np.abs(fast - exact).mean())

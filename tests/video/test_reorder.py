@@ -1,4 +1,6 @@
-"""H.264 streams that do not say how many frames they reorder, in containers that do not either: no frame is lost."""
+"""H.264 streams that do not say how many frames they reorder, in containers that do not either: no
+frame is lost.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ def _golomb(bits: str, start: int) -> int:
 
 
 def _without_vui(parameters: bytes) -> bytes:
-    """A sequence parameter set of a frames-only High profile without its VUI, which tells how many are reordered.
+    """A sequence parameter set of a frames-only High profile without its VUI, which tells how many
+    are reordered.
 
     ITU-T H.264, 7.3.2.1.1.
     """
@@ -58,7 +61,9 @@ def silent(container: str) -> bytes:
         end = 8 + int.from_bytes(header[6:8], "big")
         shortened = _without_vui(header[8:end])
         copy = output.add_stream_from_template(stream)
-        copy.codec_context.extradata = header[:6] + len(shortened).to_bytes(2, "big") + shortened + header[end:]
+        copy.codec_context.extradata = (
+            header[:6] + len(shortened).to_bytes(2, "big") + shortened + header[end:]
+        )
         for packet in itertools.takewhile(lambda packet: packet.size, source.demux(stream)):
             packet.stream = copy
             output.mux(packet)
@@ -66,7 +71,9 @@ def silent(container: str) -> bytes:
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_every_frame_comes_out_of_a_stream_that_does_not_say_how_many_it_reorders(container: str) -> None:
+def test_every_frame_comes_out_of_a_stream_that_does_not_say_how_many_it_reorders(
+    container: str,
+) -> None:
     frames = video.sample(silent(container), "every:1")
 
     assert len(frames) == COUNT

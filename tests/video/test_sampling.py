@@ -39,17 +39,22 @@ def test_fps_takes_the_frame_nearest_each_tick() -> None:
     assert numbers("fps:2", clock(10, fps=4)) == [0, 2, 4, 6, 8]
 
 
-# A clip that begins at frame 7 of a file has times that are differences of floats; 2.4 and 12.5 make products of floats
-# that fall a hair below whole numbers, and so does a clip's own rate.
+# A clip that begins at frame 7 of a file has times that are differences of floats; 2.4 and 12.5
+# make products of floats that fall a hair below whole numbers, and so does a clip's own rate.
 @pytest.mark.parametrize(("rate", "first"), [("3", 7), ("2.4", 0), ("12.5", 0), ("own", 0)])
 @pytest.mark.parametrize("fps", ["24", "25", "29.97", "30"])
-def test_fps_takes_a_frame_for_every_tick_up_to_the_last_frame(fps: str, rate: str, first: int) -> None:
+def test_fps_takes_a_frame_for_every_tick_up_to_the_last_frame(
+    fps: str, rate: str, first: int
+) -> None:
     rate = fps if rate == "own" else rate
     strategy = Strategy.parse(f"fps:{rate}")
     of = clock(2000 + first, float(fps))
     times = of.times[first:] - of.times[first]
 
-    taken = [len(strategy.numbers(Clock(times[:count], of.fps, of.keyframes))) for count in range(1, 2001)]
+    taken = [
+        len(strategy.numbers(Clock(times[:count], of.fps, of.keyframes)))
+        for count in range(1, 2001)
+    ]
 
     assert taken == [math.floor(last / Fraction(fps) * Fraction(rate)) + 1 for last in range(2000)]
 
@@ -106,7 +111,17 @@ def test_a_short_clip_repeats_frames_only_if_asked_to() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["unifrom:24", "uniform", "uniform:x", "uniform:1:2", "fps:-1", "times:", "frames:1.5", "fps:nan"]
+    "text",
+    [
+        "unifrom:24",
+        "uniform",
+        "uniform:x",
+        "uniform:1:2",
+        "fps:-1",
+        "times:",
+        "frames:1.5",
+        "fps:nan",
+    ],
 )
 def test_what_is_no_strategy_is_refused_with_the_way_it_is_written(text: str) -> None:
     with pytest.raises(UsageError, match=r"Did you mean|it is written"):
@@ -156,7 +171,9 @@ house = st.one_of(
 
 
 @given(times, house, st.sampled_from(["none", "repeat"]))
-def test_every_rule_takes_frames_that_exist_in_ascending_order(values: NDArray[Any], text: str, pad: str) -> None:
+def test_every_rule_takes_frames_that_exist_in_ascending_order(
+    values: NDArray[Any], text: str, pad: str
+) -> None:
     of = Clock(values, 30.0, np.arange(0, len(values), 10))
 
     taken = np.array(numbers(text, of, pad))
@@ -168,7 +185,9 @@ def test_every_rule_takes_frames_that_exist_in_ascending_order(values: NDArray[A
 
 
 @given(times, st.integers(1, 99))
-def test_uniform_without_padding_never_repeats_and_with_it_always_fills(values: NDArray[Any], count: int) -> None:
+def test_uniform_without_padding_never_repeats_and_with_it_always_fills(
+    values: NDArray[Any], count: int
+) -> None:
     of = Clock(values, 30.0, np.array([0]))
 
     without, padded = numbers(f"uniform:{count}", of), numbers(f"uniform:{count}", of, "repeat")
@@ -185,10 +204,13 @@ def test_seconds_takes_the_frame_that_a_search_of_all_frames_finds(values: NDArr
     assert numbers("seconds", Clock(values, 30.0, np.array([0]))) == expected
 
 
-# --- the rules of other programs, in their own words -----------------------------------------------------------------
+# --- the rules of other programs, in their own words
+# -----------------------------------------------------------------
 
 clips = st.builds(
-    clock, st.integers(1, 400), st.sampled_from([8.0, 10.0, 12.5, 24000 / 1001, 25.0, 30000 / 1001, 30.0])
+    clock,
+    st.integers(1, 400),
+    st.sampled_from([8.0, 10.0, 12.5, 24000 / 1001, 25.0, 30000 / 1001, 30.0]),
 )
 
 
@@ -200,7 +222,9 @@ def _or_refused(text: str, of: Clock) -> list[int] | None:
 
 
 @given(clips, st.integers(1, 40), st.integers(0, 9), st.integers(1, 20))
-def test_hf_base_is_a_floored_line_between_cut_frames(of: Clock, count: int, start: int, length: int) -> None:
+def test_hf_base_is_a_floored_line_between_cut_frames(
+    of: Clock, count: int, start: int, length: int
+) -> None:
     begin, end = start + 0.7, start + 0.7 + length
     first, stop = int(begin * of.fps), min(len(of), int(end * of.fps))
     expected = [int(x) for x in np.linspace(first, stop - 1, count)] if stop > first else None
@@ -220,14 +244,18 @@ def test_uniform_rules_are_floored_lines_over_the_clip(of: Clock, count: int) ->
 
 
 @given(clips, st.integers(1, 3), st.integers(1, 30))
-def test_mf_predict_leaves_out_the_last_second_and_cuts_positions(of: Clock, per_second: int, maximum: int) -> None:
+def test_mf_predict_leaves_out_the_last_second_and_cuts_positions(
+    of: Clock, per_second: int, maximum: int
+) -> None:
     seconds = [number / of.fps for number in range(len(of))]
     anchors = [
         min(range(len(of)), key=lambda number: abs(seconds[number] - second))
         for second in range(round(seconds[-1]) + 1)
     ]
     positions = [
-        one + (other - one) * (step / per_second) for one, other in pairwise(anchors) for step in range(per_second)
+        one + (other - one) * (step / per_second)
+        for one, other in pairwise(anchors)
+        for step in range(per_second)
     ]
 
     expected = [int(position) for position in positions[:maximum]]
@@ -254,7 +282,9 @@ def test_as_many_frames_as_the_bound_are_not_beyond_it(rule: str) -> None:
 
 
 @given(clips.filter(lambda of: len(of) > 1), st.floats(0.3, 15), st.integers(0, 40))
-def test_llava_next_pyav_takes_the_rate_from_the_last_frame(of: Clock, rate: float, bound: int) -> None:
+def test_llava_next_pyav_takes_the_rate_from_the_last_frame(
+    of: Clock, rate: float, bound: int
+) -> None:
     rate = round(rate, 2)
     step = round(len(of) / float(of.times[-1]) / rate)
     stepped = list(range(0, len(of), step)) if step else None
@@ -265,13 +295,17 @@ def test_llava_next_pyav_takes_the_rate_from_the_last_frame(of: Clock, rate: flo
 
 
 @given(clips, st.integers(1, 40), st.floats(0.1, 9))
-def test_transformers_takes_the_starts_of_equal_segments(of: Clock, count: int, rate: float) -> None:
+def test_transformers_takes_the_starts_of_equal_segments(
+    of: Clock, count: int, rate: float
+) -> None:
     rate = round(rate, 2)
     wanted = max(1, int(len(of) / of.fps * rate))
 
     assert _or_refused(f"hf_num_frames:{count}", of) == _starts(len(of), count)
     assert _or_refused(f"hf_fps:{rate}", of) == _starts(len(of), wanted)
-    assert numbers(f"hf_doc:{count}", of) == [int(x) for x in np.arange(0, len(of), len(of) / count)]
+    assert numbers(f"hf_doc:{count}", of) == [
+        int(x) for x in np.arange(0, len(of), len(of) / count)
+    ]
 
 
 def _starts(frames: int, count: int) -> list[int] | None:
@@ -291,38 +325,55 @@ def test_hf_chat_compares_seconds_in_float32(gaps: list[int], maximum: int) -> N
     of = Clock(times, 30.0, np.array([0]))
     single = times.astype(np.float32)
 
-    expected = [int(np.abs(single - np.float32(second)).argmin()) for second in range(round(float(single[-1])) + 1)]
+    expected = [
+        int(np.abs(single - np.float32(second)).argmin())
+        for second in range(round(float(single[-1])) + 1)
+    ]
 
     assert numbers(f"hf_chat:{maximum}", of) == expected[:maximum]
 
 
 def test_a_tie_of_seconds_is_one_in_float32() -> None:
-    """Frames as far before a second as after it; in float32 another one of them may be nearer than in float64."""
+    """Frames as far before a second as after it; in float32 another one of them may be nearer than
+    in float64.
+    """
     told_apart = 0
     for number in range(1, 2000):
         for second in (1, 7, 40):
             times = np.array([0.0, second - number / 5000, second + number / 5000])
             single = times.astype(np.float32)
-            told_apart += int(np.abs(times - second).argmin()) != int(np.abs(single - np.float32(second)).argmin())
+            told_apart += int(np.abs(times - second).argmin()) != int(
+                np.abs(single - np.float32(second)).argmin()
+            )
             expected = int(np.abs(single - np.float32(second)).argmin())
-            assert numbers(f"hf_chat:{second + 1}", Clock(times, 3 / second, np.array([0])))[second] == expected
+            assert (
+                numbers(f"hf_chat:{second + 1}", Clock(times, 3 / second, np.array([0])))[second]
+                == expected
+            )
     assert told_apart > 10
 
 
-# --- against the original programs -----------------------------------------------------------------------------------
+# --- against the original programs
+# -----------------------------------------------------------------------------------
 
 
 def _clock_of(case: dict[str, Any]) -> Clock:
     fps = case["fps_num"] / case["fps_den"]
     stamps = case.get("timestamps")
-    values = np.arange(case["total_frames"]) * case["fps_den"] / case["fps_num"] if stamps is None else stamps
+    values = (
+        np.arange(case["total_frames"]) * case["fps_den"] / case["fps_num"]
+        if stamps is None
+        else stamps
+    )
     return Clock(np.array(values, np.float32).astype(np.float64), fps, np.array([0]))
 
 
 def _strategy_of(case: dict[str, Any]) -> Strategy:
     count, name = case["num_frames"], case["strategy"]
     if name == "hf_base":
-        return Strategy(name, (count, float(case["clip_start_sec"] or 0), float(case["clip_end_sec"] or 1e9)))
+        return Strategy(
+            name, (count, float(case["clip_start_sec"] or 0), float(case["clip_end_sec"] or 1e9))
+        )
     if name.startswith("mf_predict"):
         per_second = int(name.removeprefix("mf_predict_k")) if "_k" in name else 1
         return Strategy("mf_predict", (per_second, count))
@@ -336,7 +387,9 @@ def test_cogvlm2_video_strategies_take_the_frames_of_the_reference(golden: Path)
             with pytest.raises(VideoError):
                 strategy.numbers(of)
         elif strategy.name == "mf_predict":
-            np.testing.assert_allclose(mf_predict_positions(of, *strategy.arguments), case["indices"])
+            np.testing.assert_allclose(
+                mf_predict_positions(of, *strategy.arguments), case["indices"]
+            )
             assert strategy.numbers(of).tolist() == [int(position) for position in case["indices"]]
         else:
             assert strategy.numbers(of).tolist() == case["indices"], case["id"]
@@ -346,12 +399,18 @@ def test_cogvlm2_video_strategies_report_the_seconds_of_the_reference(golden: Pa
     for case in cases(golden / "cogvlm2_video", "frame_indices.json"):
         if case["indices"] and "seconds" in case:
             of = _clock_of(case)
-            np.testing.assert_allclose(of.times[_strategy_of(case).numbers(of)], case["seconds"], atol=1e-5)
+            np.testing.assert_allclose(
+                of.times[_strategy_of(case).numbers(of)], case["seconds"], atol=1e-5
+            )
 
 
 def test_llava_next_strategies_take_the_frames_of_the_programs(golden: Path) -> None:
     for case in cases(golden / "llava_next_video", "frame_sampling.json", "video_file"):
-        of, rate, bound = clock(case["total_frames"], case["fps"]), float(case["video_fps"]), case["frames_upbound"]
+        of, rate, bound = (
+            clock(case["total_frames"], case["fps"]),
+            float(case["video_fps"]),
+            case["frames_upbound"],
+        )
         programs = {
             "llava_next_decord": Strategy("llava_next", (rate, bound, case["force_sample"])),
             "llava_next_pyav": Strategy("llava_next_pyav", (rate, bound)),
@@ -377,15 +436,21 @@ def test_transformers_strategies_take_the_frames_of_the_program(golden: Path) ->
             continue
         by_count = case["num_frames"] is not None
         strategy = (
-            Strategy("hf_num_frames", (case["num_frames"],)) if by_count else Strategy("hf_fps", (case["target_fps"],))
+            Strategy("hf_num_frames", (case["num_frames"],))
+            if by_count
+            else Strategy("hf_fps", (case["target_fps"],))
         )
         expected = case["indices"]
-        _same_or_refused(expected if isinstance(expected, dict) else {"frame_idx": expected}, strategy, of)
+        _same_or_refused(
+            expected if isinstance(expected, dict) else {"frame_idx": expected}, strategy, of
+        )
 
 
 def test_the_example_of_transformers_takes_the_frames_that_it_says(golden: Path) -> None:
     for case in cases(golden / "llava_next_video", "frame_sampling.json", "hf_doc_example_arange"):
-        assert numbers(f"hf_doc:{case['num_frames']}", clock(case["total_frames"])) == case["indices"]
+        assert (
+            numbers(f"hf_doc:{case['num_frames']}", clock(case["total_frames"])) == case["indices"]
+        )
 
 
 def test_frame_folders_are_sampled_as_llava_next_does(golden: Path) -> None:

@@ -1,4 +1,6 @@
-"""LLaVA-NeXT and LLaVA-NeXT-Video: the dialects of ``llava/conversation.py``, anyres images, pooled frames."""
+"""LLaVA-NeXT and LLaVA-NeXT-Video: the dialects of ``llava/conversation.py``, anyres images, pooled
+frames.
+"""
 
 from __future__ import annotations
 
@@ -71,26 +73,29 @@ NOISE: Final = "QA_GT_caption_based_noisy"  # a mark in LLaVA-Hound's texts that
 @registry.register("llava_next_video")
 @dataclass(frozen=True, kw_only=True)
 class LlavaNextVideo:
-    """How LLaVA-NeXT-Video reads a conversation (``LLaVA-VL/LLaVA-NeXT``: ``llava/train/train.py``).
+    """How LLaVA-NeXT-Video reads a conversation (``LLaVA-VL/LLaVA-NeXT``:
+    ``llava/train/train.py``).
 
     - ``dialect``: the conversation template; ``vicuna_v1`` is that of the 7B checkpoints.
-    - ``system``: what the system says instead of the dialect's words; a system message in the conversation comes first.
+    - ``system``: what the system says instead of the dialect's words; a system message in the
+      conversation comes first.
     - ``image_token``, ``video_token``: the names of the placeholders in the tokenizer.
-    - ``placement``: where a turn's only medium goes: in front of its words with a newline (``llava_next``; several stay
-      where they are), or the first of any number (``llava_1_5``).
+    - ``placement``: where a turn's only medium goes: in front of its words with a newline
+      (``llava_next``; several stay where they are), or the first of any number (``llava_1_5``).
     - ``separator``: what stands between leading or trailing media and the words of a turn.
     - ``image_size``, ``patch``, ``pinpoints``: sides in pixels, canvases as (height, width).
-    - ``several_images``: ``pad`` squares each image of a conversation with several, as LLaVA-NeXT trains; ``anyres``
-      tiles each, as Hugging Face's processor does.
-    - ``frames``: the strategy by which frames are taken; ``pool``, ``stride``, ``video_newline``: how their features
-      are pooled and laid out.
-    - ``time_instruction``: the sentence that says how long a video is and when its frames are, in training and in
-      prompts alike.
-    - ``labels``: for the Qwen dialects, ``original`` also trains role marks and every newline token, as the original
-      does; ``answers`` trains answers and their ends alone.
-    - ``frame_clock``, ``image_size_of``: what says when frames are and how large images are where the store does not.
-    - ``compat="mindformers"``: a mark of LLaVA-Hound's texts, which LLaVA-NeXT deletes, stays. All else that
-      MindFormers makes of a conversation is the same.
+    - ``several_images``: ``pad`` squares each image of a conversation with several, as LLaVA-NeXT
+      trains; ``anyres`` tiles each, as Hugging Face's processor does.
+    - ``frames``: the strategy by which frames are taken; ``pool``, ``stride``, ``video_newline``:
+      how their features are pooled and laid out.
+    - ``time_instruction``: the sentence that says how long a video is and when its frames are, in
+      training and in prompts alike.
+    - ``labels``: for the Qwen dialects, ``original`` also trains role marks and every newline
+      token, as the original does; ``answers`` trains answers and their ends alone.
+    - ``frame_clock``, ``image_size_of``: what says when frames are and how large images are where
+      the store does not.
+    - ``compat="mindformers"``: a mark of LLaVA-Hound's texts, which LLaVA-NeXT deletes, stays. All
+      else that MindFormers makes of a conversation is the same.
     """
 
     position_axes: ClassVar[tuple[int, ...]] = ()
@@ -127,7 +132,9 @@ class LlavaNextVideo:
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``llama2`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        """Return the ``llama2`` tokenizer of a vocabulary file; see
+        :class:`mmdata.templates.Template`.
+        """
         return tokenizers.load("llama2", path, verify=verify, **options)
 
     @property
@@ -155,7 +162,9 @@ class LlavaNextVideo:
     def index_features(
         self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
     ) -> FeatureIndex:
-        """Return the rows of whole views, pooled frames and newline vectors; see :class:`mmdata.templates.Template`."""
+        """Return the rows of whole views, pooled frames and newline vectors; see
+        :class:`mmdata.templates.Template`.
+        """
         grid = _FeatureRows(self.image_size // self.patch, self._pooled_side)
         if plan.frames:
             return FeatureIndex(grid.count, grid.index_frames(views, positions))
@@ -166,12 +175,16 @@ class LlavaNextVideo:
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
-        items, cut = truncate(self._sample(conversation), self.max_length, self.over_long, conversation.id)
+        items, cut = truncate(
+            self._sample(conversation), self.max_length, self.over_long, conversation.id
+        )
         return build_encoded(items, sequential_positions, cut=cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
-        items = self._items(self._segments(conversation, require_question(conversation)), conversation)
+        items = self._items(
+            self._segments(conversation, require_question(conversation)), conversation
+        )
         items = [Run(item.ids) if isinstance(item, Run) else item for item in items]
         return build_encoded(items, sequential_positions)
 
@@ -186,7 +199,9 @@ class LlavaNextVideo:
         return text_and_times(answer.strip())
 
     def text(self, conversation: Conversation) -> str:
-        """Return the conversation as the text that is tokenized, media as ``<image>`` and ``<video>``."""
+        """Return the conversation as the text that is tokenized, media as ``<image>`` and
+        ``<video>``.
+        """
         return text_of(self._segments(conversation, conversation.messages))
 
     @property
@@ -195,9 +210,13 @@ class LlavaNextVideo:
 
     def _sample(self, conversation: Conversation) -> list[Item]:
         if self.dialect == "hf_chat":
-            raise TokenError("the dialect hf_chat has no token that ends an answer; it is for prompts only")
+            raise TokenError(
+                "the dialect hf_chat has no token that ends an answer; it is for prompts only"
+            )
         if not self._dialect.role_marks:
-            return self._items(self._segments(conversation, require_answer(conversation)), conversation)
+            return self._items(
+                self._segments(conversation, require_answer(conversation)), conversation
+            )
         segments = self._segments(conversation, conversation.messages)
         return self._items(segments[:-1] if segments[-1].opening else segments, conversation)
 
@@ -209,7 +228,9 @@ class LlavaNextVideo:
         written = [self._written(message, conversation) for message in messages]
         turns = [
             Turn(question, answer, message.train)
-            for question, answer, message in zip(written[::2], written[1::2], messages[1::2], strict=False)
+            for question, answer, message in zip(
+                written[::2], written[1::2], messages[1::2], strict=False
+            )
         ]
         if len(written) % 2:
             turns.append(Turn(written[-1], None, trained=False))
@@ -222,8 +243,12 @@ class LlavaNextVideo:
         if not conversation.media:
             return content
         content = merge_texts(self._placed(content))
-        if self.placement == "llava_next" and self.compat is None:  # where media stand is settled with the mark in
-            content = [piece.replace(NOISE, "") if isinstance(piece, str) else piece for piece in content]
+        if (
+            self.placement == "llava_next" and self.compat is None
+        ):  # where media stand is settled with the mark in
+            content = [
+                piece.replace(NOISE, "") if isinstance(piece, str) else piece for piece in content
+            ]
         return merge_texts(self._timed(content, conversation))
 
     def _placed(self, content: list[Piece]) -> list[Piece]:
@@ -233,8 +258,13 @@ class LlavaNextVideo:
         if media and (moved or self.placement == "llava_1_5"):
             words = "".join(piece for piece in content if isinstance(piece, str)).strip()
             return [media[0], "\n", words] if words else media[:1]
-        first = next((n for n, piece in enumerate(content) if isinstance(piece, str)), len(content) - 1)
-        last = next((n for n, piece in reversed(list(enumerate(content))) if isinstance(piece, str)), len(content))
+        first = next(
+            (n for n, piece in enumerate(content) if isinstance(piece, str)), len(content) - 1
+        )
+        last = next(
+            (n for n, piece in reversed(list(enumerate(content))) if isinstance(piece, str)),
+            len(content),
+        )
         placed: list[Piece] = []
         for number, piece in enumerate(content):
             leads, trails = number < first, number > last
@@ -259,11 +289,16 @@ class LlavaNextVideo:
     def _encoded(self, segment: Segment, conversation: Conversation) -> Iterator[Item]:
         content = merge_texts(segment.pieces)
         if segment.spaced and content and isinstance(content[0], (Image, Video)):
-            yield Run(self.tokenizer.encode("\n")[:1], segment.trained)  # the blank before a first word
+            yield Run(
+                self.tokenizer.encode("\n")[:1], segment.trained
+            )  # the blank before a first word
         for number, piece in enumerate(content):
             if isinstance(piece, str):
                 after = segment.after_token and number == 0
-                yield Run(self._after_token(piece) if after else self.tokenizer.encode(piece), segment.trained)
+                yield Run(
+                    self._after_token(piece) if after else self.tokenizer.encode(piece),
+                    segment.trained,
+                )
             elif isinstance(piece, Mark):
                 yield Run([self._special(piece.name)], segment.trained)
             else:
@@ -276,11 +311,17 @@ class LlavaNextVideo:
 
     def _special(self, name: str) -> int:
         if name not in self.tokenizer.special:
-            raise TokenError(f"the tokenizer has no token {name}, which the dialect {self.dialect} needs")
+            raise TokenError(
+                f"the tokenizer has no token {name}, which the dialect {self.dialect} needs"
+            )
         return self.tokenizer.special[name]
 
     def _role_marks(self) -> set[int]:
-        return {self._special("<|im_start|>"), self._special("<|im_end|>"), *self.tokenizer.encode("\n")}
+        return {
+            self._special("<|im_start|>"),
+            self._special("<|im_end|>"),
+            *self.tokenizer.encode("\n"),
+        }
 
     def _medium(self, part: Image | Video, conversation: Conversation) -> Medium:
         if isinstance(part, Video):
@@ -292,16 +333,31 @@ class LlavaNextVideo:
         return Medium(pixels, ids, ((0, len(ids)),))
 
     def _clip(self, conversation: Conversation, media: int) -> Clip:
-        return plan_clip(conversation, media, self.frames, self.frame_clock, resize=self.resizer, size=self.image_size)
+        return plan_clip(
+            conversation,
+            media,
+            self.frames,
+            self.frame_clock,
+            resize=self.resizer,
+            size=self.image_size,
+        )
 
     def _image(self, conversation: Conversation, media: int) -> tuple[PixelPlan, int]:
-        images = sum(isinstance(part, Image) for message in conversation.messages for part in message.content)
+        images = sum(
+            isinstance(part, Image) for message in conversation.messages for part in message.content
+        )
         if images > 1 and self.several_images == "pad":
             side = self.image_size // self.patch
             return PixelPlan(media, "pad", self.image_size), side**2 + 1
         image = conversation.media[media]
-        size = (image.height, image.width) if image.height and image.width else self.image_size_of(image)
-        count = num_image_tokens(size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints)
+        size = (
+            (image.height, image.width)
+            if image.height and image.width
+            else self.image_size_of(image)
+        )
+        count = num_image_tokens(
+            size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints
+        )
         return PixelPlan(media, "squeeze", self.image_size, pinpoints=self.pinpoints), count
 
     @property
@@ -317,7 +373,9 @@ class LlavaNextVideo:
 
 @dataclass(frozen=True, slots=True)
 class _FeatureRows:
-    """The feature rows of a view: a grid of ``side`` x ``side``, the ``pooled`` one, and the newline vector."""
+    """The feature rows of a view: a grid of ``side`` x ``side``, the ``pooled`` one, and the
+    newline vector.
+    """
 
     side: int
     pooled: int
@@ -350,18 +408,26 @@ class _FeatureRows:
         return next(found.ravel() for found in arrangements if found.size == positions)
 
     @lru_cache(maxsize=256)  # noqa: B019  # grids are few; pictures of a data set are of few sizes
-    def index_tiles(self, picture: tuple[int, int], size: int, pinpoints: tuple[tuple[int, int], ...]) -> Index:
-        """The first view's grid, then the tiles' as one map without its border, each of its rows ended by a newline."""
+    def index_tiles(
+        self, picture: tuple[int, int], size: int, pinpoints: tuple[tuple[int, int], ...]
+    ) -> Index:
+        """The first view's grid, then the tiles' as one map without its border, each of its rows
+        ended by a newline.
+        """
         import numpy as np
 
         kept = anyres.feature_grid(picture, side=size, patch=size // self.side, pinpoints=pinpoints)
         down, across = kept.rows // self.side, kept.columns // self.side
         tile = (1 + np.arange(down * across).reshape(down, 1, across, 1)) * self.count
         place = np.arange(self.side**2).reshape(1, self.side, 1, self.side)
-        grid = (tile + place).reshape(kept.rows, kept.columns)[kept.top : kept.bottom, kept.left : kept.right]
+        grid = (tile + place).reshape(kept.rows, kept.columns)[
+            kept.top : kept.bottom, kept.left : kept.right
+        ]
         newlines = np.full((len(grid), 1), self.count - 1)
 
-        index: Index = np.concatenate([np.arange(self.side**2), np.concatenate([grid, newlines], 1).ravel()])
+        index: Index = np.concatenate(
+            [np.arange(self.side**2), np.concatenate([grid, newlines], 1).ravel()]
+        )
         index.setflags(write=False)
         return index
 
@@ -373,13 +439,17 @@ def num_image_tokens(
     patch: PositiveInt = 14,
     pinpoints: Sequence[anyres.Size] = anyres.PINPOINTS,
 ) -> int:
-    """Return how many tokens a picture of ``size`` makes: the whole view, the kept features, and a newline a row."""
+    """Return how many tokens a picture of ``size`` makes: the whole view, the kept features, and a
+    newline a row.
+    """
     rows, columns = anyres.feature_grid(size, side=side, patch=patch, pinpoints=pinpoints).kept
     return (side // patch) ** 2 + rows * columns + rows
 
 
 def time_instruction(taken: Clip) -> str:
-    """Return LLaVA-NeXT's sentence on the length of a video and the times of its frames, in seconds."""
+    """Return LLaVA-NeXT's sentence on the length of a video and the times of its frames, in
+    seconds.
+    """
     times = ",".join(f"{time:.2f}s" for time in taken.pixels.times)
     return (
         f"The video lasts for {taken.duration:.2f} seconds, and {len(taken.pixels.times)} frames are uniformly sampled "
@@ -411,4 +481,7 @@ def _marks_trained(items: Iterable[Item], marks: set[int]) -> Iterator[Item]:
         if isinstance(item, Medium) or item.trained:
             yield item
         else:
-            yield from (Run(list(run), trained, mark=True) for trained, run in groupby(item.ids, marks.__contains__))
+            yield from (
+                Run(list(run), trained, mark=True)
+                for trained, run in groupby(item.ids, marks.__contains__)
+            )

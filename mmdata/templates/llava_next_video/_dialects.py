@@ -1,7 +1,8 @@
-"""The conversation templates of LLaVA: which words and control tokens stand between questions and answers.
+"""The conversation templates of LLaVA: which words and control tokens stand between questions and
+answers.
 
-Constants are those of ``LLaVA-VL/LLaVA-NeXT:llava/conversation.py`` and, for ``hf_chat``, of transformers' conversion
-script for LLaVA-NeXT-Video.
+Constants are those of ``LLaVA-VL/LLaVA-NeXT:llava/conversation.py`` and, for ``hf_chat``, of
+transformers' conversion script for LLaVA-NeXT-Video.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Turn:
 class Segment:
     """Pieces with one fate, ``trained`` or not.
 
-    They stand after a blank (``spaced``), right ``after_token`` of control, or anywhere. ``opening`` pieces open an
-    answer, which follows as the next segment if it is there.
+    They stand after a blank (``spaced``), right ``after_token`` of control, or anywhere.
+    ``opening`` pieces open an answer, which follows as the next segment if it is there.
     """
 
     pieces: Sequence[Piece]
@@ -60,7 +61,9 @@ Style: TypeAlias = "Callable[[str, Sequence[Turn]], Iterator[Segment]]"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a conversation is written: the default ``system`` words, and the control token that ends an answer."""
+    """How a conversation is written: the default ``system`` words, and the control token that ends
+    an answer.
+    """
 
     style: Style
     system: str = ""
@@ -71,7 +74,10 @@ class Dialect:
 
 def text_of(segments: Sequence[Segment]) -> str:
     """Return what is tokenized, as one string, media as ``<image>`` and ``<video>``."""
-    return "".join((" " if segment.spaced else "") + "".join(map(_written, segment.pieces)) for segment in segments)
+    return "".join(
+        (" " if segment.spaced else "") + "".join(map(_written, segment.pieces))
+        for segment in segments
+    )
 
 
 def whole_answers(segments: Sequence[Segment]) -> Iterator[Segment]:
@@ -98,7 +104,9 @@ def _vicuna(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
         yield from _answer(turn, Mark("</s>"))
 
 
-def _llama_2(system: str, turns: Sequence[Turn], *, start: Sequence[Piece] = ()) -> Iterator[Segment]:
+def _llama_2(
+    system: str, turns: Sequence[Turn], *, start: Sequence[Piece] = ()
+) -> Iterator[Segment]:
     for number, turn in enumerate(turns):
         words = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system and not number else ""
         if number and start:
@@ -113,7 +121,9 @@ def _answer(turn: Turn, *end: Piece) -> Iterator[Segment]:
 
 
 def _plain(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
-    """Write the first medium and the answer, as for pretraining on captions; the question is thrown away."""
+    """Write the first medium and the answer, as for pretraining on captions; the question is thrown
+    away.
+    """
     for turn in turns:
         yield Segment([piece for piece in turn.question if not isinstance(piece, str)][:1])
         if turn.answer is not None:
@@ -141,7 +151,9 @@ def _role_and_answer(turn: Turn, *end: Piece) -> Iterator[Segment]:
 
 
 def _hf_chat(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
-    """Write media first and a blank after each text, the last answer's too; all of it is tokenized as one."""
+    """Write media first and a blank after each text, the last answer's too; all of it is tokenized
+    as one.
+    """
     written: list[Piece] = [f"{system}{system} "] if system else []  # the script writes it twice
     for turn in turns:
         written += ["USER: ", *_media_first(turn.question), "ASSISTANT:"]

@@ -41,30 +41,38 @@ from mmdata.tokenizers import TiktokenTokenizer, Tokenizer
 
 __all__ = ["QwenVL"]
 
-_LONGEST_REFERENCE: Final = 254  # bytes; the original model reads 255 ids of a span and needs a pad among them
+_LONGEST_REFERENCE: Final = (
+    254  # bytes; the original model reads 255 ids of a span and needs a pad among them
+)
 
 
 @registry.register("qwen_vl")
 @dataclass(frozen=True, kw_only=True)
 class QwenVL:
-    r"""How Qwen-VL and Qwen-VL-Chat read a conversation (``QwenLM/Qwen-VL``: ``finetune.py``, ``make_context``).
+    r"""How Qwen-VL and Qwen-VL-Chat read a conversation (``QwenLM/Qwen-VL``: ``finetune.py``,
+    ``make_context``).
 
     - ``layout``: ``chatml`` (chat, fine-tuning) or ``raw`` (base model: texts as they are, ended by
       ``<|endoftext|>``).
     - ``system``: what the system says where the conversation has no system message.
     - ``picture``: how an image is written; ``{number}`` counts from 1 through the conversation.
     - ``image_tokens``, ``image_size``: the ids of a span, the pixels of an image.
-    - ``span``: between ``<img>`` and ``</img>`` stand ``pads``, or the ``path``'s bytes as the original model wants.
+    - ``span``: between ``<img>`` and ``</img>`` stand ``pads``, or the ``path``'s bytes as the
+      original model wants.
     - ``grid``: how boxes are rounded, see :data:`mmdata.templates.toolkit.GRIDS`.
-    - ``last_image``: an image that is all that follows a turn's words goes to the ``front`` of them, or may ``stay``.
-    - ``labels``: ``original`` trains ``<|im_start|>``, ``<|im_end|>`` and the newline of every segment besides the
-      answers, as the original does; ``answers`` only the answers with ``<|im_end|>`` and its newline.
-    - ``user``, ``assistant``: role names; ``user_prompt``, ``assistant_prompt`` stand before every text of a role.
-    - ``marks="all"``: control tokens written in a text are control tokens, as the original reads every text; safe only
-      for text that no user wrote. By default they are spelled out.
-    - ``history``: in prompts, the oldest pairs beyond so many tokens are left out (``max_window_size``).
-    - ``compat="mindformers"``: a role and its text are tokenized as one string, so that newlines at the beginning of a
-      text merge with the role's.
+    - ``last_image``: an image that is all that follows a turn's words goes to the ``front`` of
+      them, or may ``stay``.
+    - ``labels``: ``original`` trains ``<|im_start|>``, ``<|im_end|>`` and the newline of every
+      segment besides the answers, as the original does; ``answers`` only the answers with
+      ``<|im_end|>`` and its newline.
+    - ``user``, ``assistant``: role names; ``user_prompt``, ``assistant_prompt`` stand before every
+      text of a role.
+    - ``marks="all"``: control tokens written in a text are control tokens, as the original reads
+      every text; safe only for text that no user wrote. By default they are spelled out.
+    - ``history``: in prompts, the oldest pairs beyond so many tokens are left out
+      (``max_window_size``).
+    - ``compat="mindformers"``: a role and its text are tokenized as one string, so that newlines at
+      the beginning of a text merge with the role's.
     """
 
     position_axes: ClassVar[tuple[int, ...]] = ()
@@ -95,11 +103,15 @@ class QwenVL:
         """Check the options."""
         check_fields(self)
         if self.picture.count("{image}") != 1:
-            raise UsageError(f"QwenVL: picture must say once where the {{image}} is, found {self.picture!r}")
+            raise UsageError(
+                f"QwenVL: picture must say once where the {{image}} is, found {self.picture!r}"
+            )
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``qwen`` tokenizer of a vocabulary file; see :class:`mmdata.templates.Template`."""
+        """Return the ``qwen`` tokenizer of a vocabulary file; see
+        :class:`mmdata.templates.Template`.
+        """
         return tokenizers.load("qwen", path, verify=verify, **options)
 
     @property
@@ -131,7 +143,9 @@ class QwenVL:
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
-        items, cut = truncate(self._sample(conversation), self.max_length, self.over_long, conversation.id)
+        items, cut = truncate(
+            self._sample(conversation), self.max_length, self.over_long, conversation.id
+        )
         return build_encoded(items, sequential_positions, cut=cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
@@ -157,7 +171,9 @@ class QwenVL:
     def _sample(self, conversation: Conversation) -> list[Item]:
         return [*chain(*self._segments(conversation, conversation.messages))]
 
-    def _segments(self, conversation: Conversation, messages: Sequence[Message]) -> Iterator[list[Item]]:
+    def _segments(
+        self, conversation: Conversation, messages: Sequence[Message]
+    ) -> Iterator[list[Item]]:
         require_plain(conversation)
         if self.layout == "chatml" and (not messages or messages[0].role != "system"):
             yield self._chatml("system", [self.system], conversation, answer=False)
@@ -168,8 +184,13 @@ class QwenVL:
 
     def _message(self, message: Message, conversation: Conversation, images: int) -> list[Item]:
         answer = message.role == "assistant"
-        before = {"user": self.user_prompt, "assistant": self.assistant_prompt}.get(message.role, "")
-        content = [before, *self._numbered(render_content(self._placed(message.content), self._region), images)]
+        before = {"user": self.user_prompt, "assistant": self.assistant_prompt}.get(
+            message.role, ""
+        )
+        content = [
+            before,
+            *self._numbered(render_content(self._placed(message.content), self._region), images),
+        ]
         trained = answer and message.train
         if self.layout == "chatml":
             role = {"user": self.user, "assistant": self.assistant}.get(message.role, message.role)
@@ -177,7 +198,9 @@ class QwenVL:
         items = self._items(content, conversation, trained)
         return [*items, Run(self.stop_ids, trained)] if answer else items
 
-    def _chatml(self, role: str, content: list[Piece], conversation: Conversation, *, answer: bool) -> list[Item]:
+    def _chatml(
+        self, role: str, content: list[Piece], conversation: Conversation, *, answer: bool
+    ) -> list[Item]:
         special = self.tokenizer.special
         marks = answer or self.labels == "original"
         start = Run([special["<|im_start|>"]], self.labels == "original", mark=True)
@@ -221,13 +244,17 @@ class QwenVL:
 
     def _image(self, image: Image | Video, conversation: Conversation) -> Medium:
         if isinstance(image, Video):
-            raise TokenError(f"conversation {conversation.id!r} shows a video; Qwen-VL reads images only")
+            raise TokenError(
+                f"conversation {conversation.id!r} shows a video; Qwen-VL reads images only"
+            )
         special = self.tokenizer.special
         content = [special["<imgpad>"]] * self.image_tokens
         if self.span == "path":
             content = self._reference(conversation, image.media)
         ids = [special["<img>"], *content, special["</img>"]]
-        return Medium(PixelPlan(image.media, self.resizer, self.image_size), ids, ((1, self.image_tokens),))
+        return Medium(
+            PixelPlan(image.media, self.resizer, self.image_size), ids, ((1, self.image_tokens),)
+        )
 
     def _reference(self, conversation: Conversation, media: int) -> list[int]:
         path = conversation.media[media].path
@@ -240,7 +267,11 @@ class QwenVL:
 
     def _placed(self, content: tuple[Part, ...]) -> tuple[Part, ...]:
         *words, last = content
-        if self.last_image == "front" and isinstance(last, Image) and not any(isinstance(p, Image) for p in words):
+        if (
+            self.last_image == "front"
+            and isinstance(last, Image)
+            and not any(isinstance(p, Image) for p in words)
+        ):
             return (last, *words)
         return content
 
@@ -251,7 +282,9 @@ class QwenVL:
             yield from (Mark("<box>"), GRIDS[self.grid].box_text(box), Mark("</box>"))
 
     def _recent(self, segments: list[list[Item]]) -> list[list[Item]]:
-        """Leave out the oldest pairs: newest first, a pair is kept while all that is kept is below ``history``."""
+        """Leave out the oldest pairs: newest first, a pair is kept while all that is kept is below
+        ``history``.
+        """
         if self.history is None or self.layout == "raw":
             return segments
         system, *turns, query = segments

@@ -1,7 +1,7 @@
 """Annotation files in every source shape, in our words, and by hand what each record says.
 
-A row is its turns and its media; in a turn a text is a string and a medium its number, ``{"image": 0}``. A record that
-says what we do not read (sound) has a reason instead.
+A row is its turns and its media; in a turn a text is a string and a medium its number, ``{"image":
+0}``. A record that says what we do not read (sound) has a reason instead.
 """
 
 from __future__ import annotations
@@ -26,12 +26,18 @@ def make() -> None:
 _FEW_SHOT = [
     {"img": "fewshot-data/desk.jpg", "prompt": "What is on the desk?", "label": WORDS[0]},
     {"img": "fewshot-data/window.jpg", "prompt": "窗台上有什么？", "label": WORDS[6]},
-    {"img": "fewshot-data/lost.jpg", "prompt": "What is lost?", "label": "This picture: it is not there."},
+    {
+        "img": "fewshot-data/lost.jpg",
+        "prompt": "What is lost?",
+        "label": "This picture: it is not there.",
+    },
     {"img": "fewshot-data/boats.png", "prompt": WORDS[3], "label": "It says OPEN. "},
 ]
 
 
-def _row(*turns: Any, media: tuple[str, ...] = (), kind: str = "image", system: str | None = None) -> dict[str, Any]:
+def _row(
+    *turns: Any, media: tuple[str, ...] = (), kind: str = "image", system: str | None = None
+) -> dict[str, Any]:
     said = [
         [("user", "assistant")[number % 2], turn if isinstance(turn, list) else [turn]]
         for number, turn in enumerate(turns)
@@ -41,12 +47,18 @@ def _row(*turns: Any, media: tuple[str, ...] = (), kind: str = "image", system: 
 
 
 def _llava(*texts: str, **more: Any) -> dict[str, Any]:
-    return more | {"conversations": [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(texts)]}
+    return more | {
+        "conversations": [
+            {"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(texts)
+        ]
+    }
 
 
 def _chat(*texts: Any, **more: Any) -> dict[str, Any]:
     return {
-        "messages": [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+        "messages": [
+            {"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)
+        ]
     } | more
 
 
@@ -57,13 +69,31 @@ _SOURCES: dict[str, tuple[str, list[Any] | dict[str, Any], list[dict[str, Any]]]
         "llava",
         [
             _llava("<image>\nWhat is on the desk?", WORDS[0], id="desk", image="rooms/desk.jpg"),
-            _llava("Describe it.\n<image>", "A sign.", "What does it say?", "OPEN", id=7, image="sign.png"),
-            _llava("<image> or <image>: which is nearer?", "The left.", id="two", image=["a.png", "b.png"]),
+            _llava(
+                "Describe it.\n<image>",
+                "A sign.",
+                "What does it say?",
+                "OPEN",
+                id=7,
+                image="sign.png",
+            ),
+            _llava(
+                "<image> or <image>: which is nearer?",
+                "The left.",
+                id="two",
+                image=["a.png", "b.png"],
+            ),
             _llava(WORDS[6], WORDS[7], id="text", model=""),
         ],
         [
             _row([{"image": 0}, "What is on the desk?"], WORDS[0], media=("rooms/desk.jpg",)),
-            _row(["Describe it.", {"image": 0}], "A sign.", "What does it say?", "OPEN", media=("sign.png",)),
+            _row(
+                ["Describe it.", {"image": 0}],
+                "A sign.",
+                "What does it say?",
+                "OPEN",
+                media=("sign.png",),
+            ),
             _row(
                 [{"image": 0}, "or ", {"image": 1}, ": which is nearer?"],
                 "The left.",
@@ -79,7 +109,10 @@ _SOURCES: dict[str, tuple[str, list[Any] | dict[str, Any], list[dict[str, Any]]]
                 "id": "lamp",
                 "conversations": [
                     {"from": "user", "value": "Picture 1: <img>desk.jpg</img>\nFind the lamp."},
-                    {"from": "assistant", "value": "Here: <ref>the lamp</ref><box>(125,250),(500,750)</box>"},
+                    {
+                        "from": "assistant",
+                        "value": "Here: <ref>the lamp</ref><box>(125,250),(500,750)</box>",
+                    },
                 ],
             }
         ],
@@ -109,7 +142,9 @@ _SOURCES: dict[str, tuple[str, list[Any] | dict[str, Any], list[dict[str, Any]]]
         "coco",
         {
             "images": [{"id": 4, "file_name": "000000000004.jpg", "width": 64, "height": 32}],
-            "annotations": [{"id": 12, "image_id": 4, "category_id": 9, "bbox": [16, 8, 32, 16], "iscrowd": 0}],
+            "annotations": [
+                {"id": 12, "image_id": 4, "category_id": 9, "bbox": [16, 8, 32, 16], "iscrowd": 0}
+            ],
             "categories": [{"id": 9, "name": "boat"}],
         },
         [
@@ -143,7 +178,12 @@ _SOURCES: dict[str, tuple[str, list[Any] | dict[str, Any], list[dict[str, Any]]]
     "videochatgpt/generic.json": (
         "videochatgpt",
         [
-            {"video_name": "door", "question": "What does he open?", "question_1": None, "answer": "The door."},
+            {
+                "video_name": "door",
+                "question": "What does he open?",
+                "question_1": None,
+                "answer": "The door.",
+            },
             {
                 "video_name": "ball",
                 "question": "None",
@@ -153,15 +193,36 @@ _SOURCES: dict[str, tuple[str, list[Any] | dict[str, Any], list[dict[str, Any]]]
             },
         ],
         [
-            _row([{"video": 0}, "What does he open?"], "The door.", media=("Test_Videos/door.mp4",), kind="video"),
-            _row([{"video": 0}, "Who catches it?"], "His sister.", media=("Test_Videos/ball.mp4",), kind="video"),
-            _row([{"video": 0}, "Who gets the ball?"], "His sister.", media=("Test_Videos/ball.mp4",), kind="video"),
+            _row(
+                [{"video": 0}, "What does he open?"],
+                "The door.",
+                media=("Test_Videos/door.mp4",),
+                kind="video",
+            ),
+            _row(
+                [{"video": 0}, "Who catches it?"],
+                "His sister.",
+                media=("Test_Videos/ball.mp4",),
+                kind="video",
+            ),
+            _row(
+                [{"video": 0}, "Who gets the ball?"],
+                "His sister.",
+                media=("Test_Videos/ball.mp4",),
+                kind="video",
+            ),
         ],
     ),
     "llama_factory/mllm_pictures.json": (
         "sharegpt",
         [
-            _chat("<image>What is it?", "A lamp.", "And <image>", "A chair.", images=["lamp.png", "chair.png"]),
+            _chat(
+                "<image>What is it?",
+                "A lamp.",
+                "And <image>",
+                "A chair.",
+                images=["lamp.png", "chair.png"],
+            ),
             _chat("Which is nearer?<image>", "The left one.", images=["boats.png"]),
         ],
         [
@@ -178,7 +239,11 @@ _SOURCES: dict[str, tuple[str, list[Any] | dict[str, Any], list[dict[str, Any]]]
     "llama_factory/mllm_clips.json": (
         "sharegpt",
         [_chat("<video>What does he open?", "The door.", videos=["door.mp4"])],
-        [_row([{"video": 0}, "What does he open?"], "The door.", media=("door.mp4",), kind="video")],
+        [
+            _row(
+                [{"video": 0}, "What does he open?"], "The door.", media=("door.mp4",), kind="video"
+            )
+        ],
     ),
     "llama_factory/mllm_sound.json": (
         "sharegpt",
@@ -189,7 +254,10 @@ _SOURCES: dict[str, tuple[str, list[Any] | dict[str, Any], list[dict[str, Any]]]
         "messages",
         [
             _chat(
-                [{"type": "image_url", "value": "sign.png"}, {"type": "text", "value": "What does it say?"}],
+                [
+                    {"type": "image_url", "value": "sign.png"},
+                    {"type": "text", "value": "What does it say?"},
+                ],
                 [{"type": "text", "value": "OPEN"}],
             )
         ],
@@ -198,7 +266,12 @@ _SOURCES: dict[str, tuple[str, list[Any] | dict[str, Any], list[dict[str, Any]]]
     "data_juicer/ours-chatml.jsonl": (
         "messages",
         [
-            {"messages": [{"role": "system", "content": "Be brief."}, *_chat("还有几把椅子？", "四把。")["messages"]]},
+            {
+                "messages": [
+                    {"role": "system", "content": "Be brief."},
+                    *_chat("还有几把椅子？", "四把。")["messages"],
+                ]
+            },
         ],
         [_row("还有几把椅子？", "四把。", system="Be brief.")],
     ),
@@ -206,12 +279,21 @@ _SOURCES: dict[str, tuple[str, list[Any] | dict[str, Any], list[dict[str, Any]]]
         "swift",
         [
             {"query": "And the stool?", "response": "One.", "history": [[WORDS[1], "4"]]},
-            {"query": "What does he open?", "response": "The door.", "videos": ["door.mp4"], "system": "Be brief."},
+            {
+                "query": "What does he open?",
+                "response": "The door.",
+                "videos": ["door.mp4"],
+                "system": "Be brief.",
+            },
         ],
         [
             _row(WORDS[1], "4", "And the stool?", "One."),
             _row(
-                [{"video": 0}, "What does he open?"], "The door.", media=("door.mp4",), kind="video", system="Be brief."
+                [{"video": 0}, "What does he open?"],
+                "The door.",
+                media=("door.mp4",),
+                kind="video",
+                system="Be brief.",
             ),
         ],
     ),
@@ -227,7 +309,14 @@ _SOURCES: dict[str, tuple[str, list[Any] | dict[str, Any], list[dict[str, Any]]]
     ),
     "ms_swift/conversations.jsonl": (
         "swift",
-        [{"conversations": [{"from": "user", "value": "Hello."}, {"from": "assistant", "value": "Hi."}]}],
+        [
+            {
+                "conversations": [
+                    {"from": "user", "value": "Hello."},
+                    {"from": "assistant", "value": "Hi."},
+                ]
+            }
+        ],
         [_row("Hello.", "Hi.")],
     ),
     "ms_swift/chatml_swift.jsonl": ("swift", [_chat("Hello.", "Hi.")], [_row("Hello.", "Hi.")]),

@@ -1,7 +1,8 @@
 """Clips drawn here and encoded by FFmpeg, and ffprobe's word on every frame of them.
 
-Those of the fixtures show a soft disc that moves; those of the golden folder carry the number of each frame as a
-barcode of twelve bits, eight pixels wide and 32 high, the most significant first, white for one.
+Those of the fixtures show a soft disc that moves; those of the golden folder carry the number of
+each frame as a barcode of twelve bits, eight pixels wide and 32 high, the most significant first,
+white for one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ from tests.pack.making.writing import FIXTURES, GOLDEN, write_json
 VIDEOS = FIXTURES / "videos"
 NUMBERED = GOLDEN / "cogvlm2_video"
 _EXACT = ("-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1", "-threads", "1")
-_H264 = ("-c:v", "libx264", "-preset", "veryslow", "-crf", "30", "-pix_fmt", "yuv420p", "-x264-params")
+_H264 = (
+    "-c:v",
+    "libx264",
+    "-preset",
+    "veryslow",
+    "-crf",
+    "30",
+    "-pix_fmt",
+    "yuv420p",
+    "-x264-params",
+)
 _H264_FRAMES = "keyint=12:min-keyint=12:scenecut=0:bframes=2:b-adapt=0"
 _UNEVEN = "settb=1/1000,setpts='(N*0.04+0.003*N*N)/TB'"  # seconds: 0, 0.043, 0.092, 0.147 ...
 
@@ -31,7 +42,10 @@ def soft(count: int, height: int = 64, width: int = 96, seed: int = 0) -> NDArra
     rows, columns = np.mgrid[:height, :width].astype(np.float64)
     frames = np.empty((count, height, width, 3), np.uint8)
     for number in range(count):
-        x, y = width * (0.2 + 0.6 * number / count), height * (0.5 + 0.3 * np.sin(number / 3 + seed))
+        x, y = (
+            width * (0.2 + 0.6 * number / count),
+            height * (0.5 + 0.3 * np.sin(number / 3 + seed)),
+        )
         disc = 1 / (1 + np.exp((np.hypot(columns - x, rows - y) - height / 5) / 3))
         slope = (rows / height + columns / width) / 2
         frames[number] = np.stack([60 + 120 * disc, 90 + 80 * slope, 160 - 70 * disc * slope], -1)
@@ -60,11 +74,40 @@ def make() -> None:
     h264 = (*_H264, _H264_FRAMES)
     encode(VIDEOS / "steady.mp4", soft(30), *h264)
     encode(
-        VIDEOS / "uneven.mp4", soft(24, seed=1), "-vf", _UNEVEN, "-vsync", "passthrough", "-enc_time_base", "-1", *h264
+        VIDEOS / "uneven.mp4",
+        soft(24, seed=1),
+        "-vf",
+        _UNEVEN,
+        "-vsync",
+        "passthrough",
+        "-enc_time_base",
+        "-1",
+        *h264,
     )
     encode(VIDEOS / "film.mkv", soft(26, seed=2), *h264, rate="24000/1001")
-    encode(VIDEOS / "reordered.avi", soft(20, seed=3), "-c:v", "mpeg4", "-bf", "2", "-q:v", "9", "-g", "10")
-    encode(VIDEOS / "stills.avi", soft(8, seed=4), "-c:v", "mjpeg", "-q:v", "9", "-pix_fmt", "yuvj420p", rate="10")
+    encode(
+        VIDEOS / "reordered.avi",
+        soft(20, seed=3),
+        "-c:v",
+        "mpeg4",
+        "-bf",
+        "2",
+        "-q:v",
+        "9",
+        "-g",
+        "10",
+    )
+    encode(
+        VIDEOS / "stills.avi",
+        soft(8, seed=4),
+        "-c:v",
+        "mjpeg",
+        "-q:v",
+        "9",
+        "-pix_fmt",
+        "yuvj420p",
+        rate="10",
+    )
     encode(
         VIDEOS / "vp9.webm",
         soft(16, seed=5),
@@ -100,7 +143,9 @@ def make() -> None:
         "-1",
         *h264,
     )
-    write_json(NUMBERED / "video_frames.json", [_sampled(path) for path in _clips(NUMBERED / "videos")])
+    write_json(
+        NUMBERED / "video_frames.json", [_sampled(path) for path in _clips(NUMBERED / "videos")]
+    )
 
 
 def _clips(folder: Path) -> list[Path]:
@@ -108,7 +153,9 @@ def _clips(folder: Path) -> list[Path]:
 
 
 def _cut(source: Path, target: Path) -> None:
-    """Copy from the middle of a group of pictures on: the container hides what comes before (an edit list)."""
+    """Copy from the middle of a group of pictures on: the container hides what comes before (an
+    edit list).
+    """
     _run(["ffmpeg", "-y", "-ss", "0.6", "-i", str(source), "-c", "copy", *_EXACT, str(target)])
 
 
@@ -117,12 +164,28 @@ def _join(source: Path, target: Path) -> None:
     small = target.with_name("small.mp4")
     encode(small, soft(10, 32, 48), *_H264, _H264_FRAMES, rate="10")
     streams = ["-map", "0:v", "-map", "1:v", "-disposition:v:0", "0", "-disposition:v:1", "default"]
-    _run(["ffmpeg", "-y", "-i", str(small), "-i", str(source), *streams, "-c", "copy", *_EXACT, str(target)])
+    _run(
+        [
+            "ffmpeg",
+            "-y",
+            "-i",
+            str(small),
+            "-i",
+            str(source),
+            *streams,
+            "-c",
+            "copy",
+            *_EXACT,
+            str(target),
+        ]
+    )
     small.unlink()
 
 
 def _turn(path: Path, width: int) -> None:
-    """Say in an MP4 or MOV file of one track that its pictures are shown turned by a quarter, ``width`` pixels wide."""
+    """Say in an MP4 or MOV file of one track that its pictures are shown turned by a quarter,
+    ``width`` pixels wide.
+    """
     content = bytearray(path.read_bytes())
     start = content.index(b"tkhd") + 44
     matrix = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, width << 16, 0, 1 << 30)
@@ -140,12 +203,18 @@ def _spoil(path: Path) -> None:
 
 def told(path: Path) -> dict[str, Any]:
     """Return what ffprobe says of the stream that is played."""
-    streams = [each for each in _probe(path, "-show_streams")["streams"] if each["codec_type"] == "video"]
+    streams = [
+        each for each in _probe(path, "-show_streams")["streams"] if each["codec_type"] == "video"
+    ]
     stream = max(streams, key=lambda each: each["width"] * each["height"])
     index = stream["index"]
-    frames = _probe(path, "-select_streams", str(index), "-show_frames", "-show_entries", _FRAME)["frames"]
+    frames = _probe(path, "-select_streams", str(index), "-show_frames", "-show_entries", _FRAME)[
+        "frames"
+    ]
     times = _times(path, stream, frames)
-    rotation = next((each["rotation"] for each in stream.get("side_data_list", ()) if "rotation" in each), 0)
+    rotation = next(
+        (each["rotation"] for each in stream.get("side_data_list", ()) if "rotation" in each), 0
+    )
     return {
         "codec": stream["codec_name"],
         "width": stream["width"],
@@ -166,7 +235,9 @@ _FRAME = "frame=best_effort_timestamp_time,key_frame"
 
 
 def _times(path: Path, stream: dict[str, Any], frames: Sequence[dict[str, Any]]) -> list[float]:
-    """Return seconds since the first frame; AVI says no time of a frame, but its rate is that of the file."""
+    """Return seconds since the first frame; AVI says no time of a frame, but its rate is that of
+    the file.
+    """
     if path.suffix == ".avi":
         above, below = map(int, stream["r_frame_rate"].split("/"))
         return [number * below / above for number in range(len(frames))]
@@ -176,7 +247,10 @@ def _times(path: Path, stream: dict[str, Any], frames: Sequence[dict[str, Any]])
 
 def _complaints(path: Path) -> list[str]:
     done = subprocess.run(
-        ["ffmpeg", "-v", "error", "-i", str(path), "-f", "null", "-"], capture_output=True, text=True, check=False
+        ["ffmpeg", "-v", "error", "-i", str(path), "-f", "null", "-"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     lines = (line.partition("] ")[2] or line for line in done.stderr.splitlines())
     return [line for line in lines if "NAL" in line][:1]
@@ -201,7 +275,9 @@ def _sampled(path: Path) -> dict[str, Any]:
 
 
 def _probe(path: Path, *options: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_run(["ffprobe", "-v", "quiet", "-of", "json", *options, str(path)]))
+    found: dict[str, Any] = json.loads(
+        _run(["ffprobe", "-v", "quiet", "-of", "json", *options, str(path)])
+    )
     return found
 
 

@@ -1,4 +1,6 @@
-"""CogVLM2-Video: ids, token types, positions and labels, frames and records, from the published rules."""
+"""CogVLM2-Video: ids, token types, positions and labels, frames and records, from the published
+rules.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ _QUESTION = "视频里的人在做什么？输出1为开门，输出0为其他�
 
 def make() -> None:
     """Write all that needs no clip and no model."""
-    write_json(_FOLDER / "llama3_tokenizer_cases.json", [_tokenized(text) for text in (*WORDS, "", _MARKED)])
+    write_json(
+        _FOLDER / "llama3_tokenizer_cases.json",
+        [_tokenized(text) for text in (*WORDS, "", _MARKED)],
+    )
     write_json(_FOLDER / "token_sequences.json", [*_sequences(), _of_mindformers()])
     write_json(_FOLDER / "frame_indices.json", list(_frames()))
     write_json(_FOLDER / "rwf2000_paths.json", list(_paths()))
@@ -47,7 +52,12 @@ def _sequences() -> list[dict[str, Any]]:
 
 
 def _sequence(
-    name: str, template: str, frames: int, query: str, answer: str | None, history: list[list[str]] | None = None
+    name: str,
+    template: str,
+    frames: int,
+    query: str,
+    answer: str | None,
+    history: list[list[str]] | None = None,
 ) -> dict[str, Any]:
     tokenizer = llama3()
     mark = {"chat": "Answer:", "vqa": "Short answer:"}.get(template)
@@ -86,9 +96,14 @@ _CONTROL = ("<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|
 
 
 def positions(types: list[int]) -> list[int]:
-    """Count tokens; of a run of video tokens only the two ends and what follows the first of them."""
+    """Count tokens; of a run of video tokens only the two ends and what follows the first of
+    them.
+    """
     last = len(types) - 1
-    ends = [kind and (at in (0, last) or not types[at - 1] or not types[at + 1]) for at, kind in enumerate(types)]
+    ends = [
+        kind and (at in (0, last) or not types[at - 1] or not types[at + 1])
+        for at, kind in enumerate(types)
+    ]
     video = [bool(kind) and not end for kind, end in zip(types, ends, strict=True)]
     found = [0]
     for at in range(1, len(types)):
@@ -117,7 +132,13 @@ def _of_mindformers() -> dict[str, Any]:
         "valid_length": len(ids),
         "input_ids_rle": runs(ids + [pad] * rest),
         "labels_rle": runs(labels + [-100] * rest),
-        "position_ids_rle": [[0, 1], [1, 1], [2, frames * _PER_FRAME - 2], [3, 1], ["then one more a token", 1]],
+        "position_ids_rle": [
+            [0, 1],
+            [1, 1],
+            [2, frames * _PER_FRAME - 2],
+            [3, 1],
+            ["then one more a token", 1],
+        ],
     }
 
 
@@ -127,16 +148,33 @@ def _frames() -> Any:
         times = (np.arange(count) * below / above).astype(np.float32)
         for strategy, rule in _RULES.items():
             found = rule(times, above / below)
-            case = {"id": f"{strategy}-{number}", "strategy": strategy, "fps_num": above, "fps_den": below}
+            case = {
+                "id": f"{strategy}-{number}",
+                "strategy": strategy,
+                "fps_num": above,
+                "fps_den": below,
+            }
             bounds = {"clip_start_sec": 0, "clip_end_sec": 60} if strategy == "hf_base" else {}
             told = {"indices": found} if found else {"indices": None, "error": "no frame is left"}
             yield {**case, "total_frames": count, "num_frames": 24, **bounds, **told}
     uneven = np.cumsum(0.03 + 0.05 * (np.arange(50) % 7)).astype(np.float32)
     uneven -= uneven[0]
     found = _chat(uneven, 0)
-    case = {"id": "uneven", "strategy": "hf_chat", "fps_num": 50, "fps_den": 9, "total_frames": 50, "num_frames": 24}
+    case = {
+        "id": "uneven",
+        "strategy": "hf_chat",
+        "fps_num": 50,
+        "fps_den": 9,
+        "total_frames": 50,
+        "num_frames": 24,
+    }
     seconds = [float(uneven[each]) for each in found]
-    yield {**case, "timestamps": [float(each) for each in uneven], "indices": found, "seconds": seconds}
+    yield {
+        **case,
+        "timestamps": [float(each) for each in uneven],
+        "indices": found,
+        "seconds": seconds,
+    }
 
 
 def _chat(times: NDArray[Any], fps: float) -> list[int]:
@@ -163,7 +201,9 @@ _RULES = {"hf_chat": _chat, "hf_base": _base, "mf_predict": _predict, "mf_train_
 
 
 def _paths() -> Any:
-    """Class and split are names of folders; the number of a clip is what follows the last underscore."""
+    """Class and split are names of folders; the number of a clip is what follows the last
+    underscore.
+    """
     taken = [
         ("train/Fight/street_12.avi", "train", "Fight", "street", 12),
         ("train/NonFight/a_b_0.avi", "train", "NonFight", "a_b", 0),
@@ -174,18 +214,33 @@ def _paths() -> Any:
     ]
     for path, split, label, source, number in taken:
         response = "1" if label == "Fight" else "0"
-        told = {"split": split, "label": label, "response": response, "source_id": source, "clip_index": number}
+        told = {
+            "split": split,
+            "label": label,
+            "response": response,
+            "source_id": source,
+            "clip_index": number,
+        }
         yield {"path": path, "accept": True, **told}
     for path in ("train/Fight/notes.txt", "train/Other/clip_1.avi"):
         yield {"path": path, "accept": False}
 
 
 def _record(
-    given: dict[str, Any], *turns: str, videos: tuple[str, ...] = (), images: tuple[str, ...] = (), **lead: int
+    given: dict[str, Any],
+    *turns: str,
+    videos: tuple[str, ...] = (),
+    images: tuple[str, ...] = (),
+    **lead: int,
 ) -> dict[str, Any]:
     spoken = [[("user", "assistant")[number % 2], text] for number, text in enumerate(turns)]
     media = {"videos": list(videos), "images": list(images), "system": given.get("system")}
-    return {"input": given, "turns": spoken, **media, "default_tags_prepended_to_first_message": lead}
+    return {
+        "input": given,
+        "turns": spoken,
+        **media,
+        "default_tags_prepended_to_first_message": lead,
+    }
 
 
 _ASKED = {"query": "What does he open?", "response": "The door."}
@@ -193,18 +248,29 @@ _RECORDS = [
     _record({**_ASKED, "videos": ["door.mp4"]}, *_ASKED.values(), videos=("door.mp4",), video=1),
     _record({**_ASKED, "history": []}, *_ASKED.values()),
     _record(
-        {**_ASKED, "history": [["Hello.", "Hi."]], "images": ["a.png", "b.png"], "system": "Be brief."},
+        {
+            **_ASKED,
+            "history": [["Hello.", "Hi."]],
+            "images": ["a.png", "b.png"],
+            "system": "Be brief.",
+        },
         *("Hello.", "Hi.", *_ASKED.values()),
         images=("a.png", "b.png"),
         image=2,
     ),
     _record(
         {
-            "messages": [{"role": "user", "content": "Look: <image> who?"}, {"role": "assistant", "content": "A boy."}],
+            "messages": [
+                {"role": "user", "content": "Look: <image> who?"},
+                {"role": "assistant", "content": "A boy."},
+            ],
             "images": ["boy.png"],
         },
         *("Look: <image> who?", "A boy."),
         images=("boy.png",),
     ),
-    {"input": {"query": "What does he open?", "response": None, "videos": ["door.mp4"]}, "error": "no response"},
+    {
+        "input": {"query": "What does he open?", "response": None, "videos": ["door.mp4"]},
+        "error": "no response",
+    },
 ]

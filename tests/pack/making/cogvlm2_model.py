@@ -1,4 +1,6 @@
-"""A tiny CogVLM2-Video with random weights: its tower in torch, its language model by transformers' Llama."""
+"""A tiny CogVLM2-Video with random weights: its tower in torch, its language model by transformers'
+Llama.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def make() -> None:
     torch.set_num_threads(1)
     weights = _weights()
     _FOLDER.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.half() for name, tensor in weights.items()}, _FOLDER / "weights.safetensors")
+    save_file(
+        {name: tensor.half() for name, tensor in weights.items()}, _FOLDER / "weights.safetensors"
+    )
     write_json(_FOLDER / "config.json", _CONFIG)
     rng = np.random.default_rng(2)
     pixels = torch.tensor(rng.integers(-64, 65, (2, 3, _IMAGE, _IMAGE)) / 32, dtype=torch.float32)
@@ -142,7 +146,9 @@ def _tower(weights: dict[str, Tensor], pixels: Tensor) -> dict[str, Tensor]:
         pixels, of("patch_embedding.proj.weight"), of("patch_embedding.proj.bias"), stride=_PATCH
     )
     first = of("patch_embedding.cls_embedding").expand(len(pixels), 1, _WIDTH)
-    x = torch.cat([first, patches.flatten(2).transpose(1, 2)], 1) + of("patch_embedding.position_embedding.weight")
+    x = torch.cat([first, patches.flatten(2).transpose(1, 2)], 1) + of(
+        "patch_embedding.position_embedding.weight"
+    )
     stages = {"patch_embed": x}
     for layer in range(_TOWER_LAYERS):
         at = f"transformer.layers.{layer}."
@@ -157,7 +163,10 @@ def _tower(weights: dict[str, Tensor], pixels: Tensor) -> dict[str, Tensor]:
     conv = functional.conv2d(grid, of("conv.weight"), of("conv.bias"), stride=2)
     y = functional.linear(conv.flatten(2).transpose(1, 2), of("linear_proj.linear_proj.weight"))
     y = functional.gelu(norm(y, "linear_proj.norm1", 1e-5))
-    gate, up = (functional.linear(y, of(f"linear_proj.{name}.weight")) for name in ("gate_proj", "dense_h_to_4h"))
+    gate, up = (
+        functional.linear(y, of(f"linear_proj.{name}.weight"))
+        for name in ("gate_proj", "dense_h_to_4h")
+    )
     glu = functional.linear(functional.silu(gate) * up, of("linear_proj.dense_4h_to_h.weight"))
     edge = [of(name).expand(len(pixels), 1, _HIDDEN) for name in ("boi", "eoi")]
     return {**stages, "conv": conv, "glu": glu, "output": torch.cat([edge[0], glu, edge[1]], 1)}
@@ -183,9 +192,13 @@ def _llama(weights: dict[str, Tensor]) -> tuple[LlamaForCausalLM, dict[str, Tens
         if "query_key_value" in name:
             at = name.partition("language_expert")[0]
             cut = tensor.split([_HIDDEN, _KEY_HEADS * _SIZE, _KEY_HEADS * _SIZE])
-            state |= {f"{at}{part}_proj.weight": each for part, each in zip("qkv", cut, strict=True)}
+            state |= {
+                f"{at}{part}_proj.weight": each for part, each in zip("qkv", cut, strict=True)
+            }
         else:
-            state[name.replace("language_expert_dense", "o_proj").replace("language_mlp.", "")] = tensor
+            state[name.replace("language_expert_dense", "o_proj").replace("language_mlp.", "")] = (
+                tensor
+            )
     return LlamaForCausalLM(config).eval(), state
 
 
@@ -196,8 +209,12 @@ def _run(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tens
         embedded = embedded.masked_scatter(types[..., None], _tower(weights, pixels)["output"])
     model, state = _llama(weights)
     given = {"inputs_embeds": embedded, "position_ids": torch.tensor(case["position_ids"])}
-    given["attention_mask"] = torch.ones_like(ids)  # without it positions that repeat count as packed sequences
-    return torch.func.functional_call(model, state, (), {**given, "output_hidden_states": True, "use_cache": False})
+    given["attention_mask"] = torch.ones_like(
+        ids
+    )  # without it positions that repeat count as packed sequences
+    return torch.func.functional_call(
+        model, state, (), {**given, "output_hidden_states": True, "use_cache": False}
+    )
 
 
 def _loss(logits: Tensor, labels: NDArray[Any]) -> Tensor:
@@ -206,7 +223,9 @@ def _loss(logits: Tensor, labels: NDArray[Any]) -> Tensor:
     )
 
 
-def _sequence(rng: np.random.Generator, frames: int, answer: int, *, index: bool = True) -> dict[str, NDArray[Any]]:
+def _sequence(
+    rng: np.random.Generator, frames: int, answer: int, *, index: bool = True
+) -> dict[str, NDArray[Any]]:
     ids, types = [_BEGIN], [0]
     for number in range(frames):
         ids += [_PAD] * _PER_FRAME + [_INDEX + number] * index
@@ -240,12 +259,18 @@ def _write(
     write_arrays(_FOLDER / f"{name}.npz", {**case, **results})
 
 
-def _continued(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor, steps: int) -> list[int]:
+def _continued(
+    weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor, steps: int
+) -> list[int]:
     """Greedy decoding, the whole sequence anew at each step."""
     tokens: list[int] = []
     for _ in range(steps):
         tokens.append(int(_run(weights, case, pixels).logits[0, -1].argmax()))
-        more = {"input_ids": tokens[-1], "token_type_ids": 0, "position_ids": case["position_ids"][0, -1] + 1}
+        more = {
+            "input_ids": tokens[-1],
+            "token_type_ids": 0,
+            "position_ids": case["position_ids"][0, -1] + 1,
+        }
         case = {name: np.append(case[name], [[value]], 1) for name, value in more.items()}
     return tokens
 
@@ -261,7 +286,9 @@ def _gradients(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels
 
 
 def _adapter(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor) -> None:
-    """LoRA on every linear layer of the decoder: the same as adding ``alpha / rank * B A`` to its weights."""
+    """LoRA on every linear layer of the decoder: the same as adding ``alpha / rank * B A`` to its
+    weights.
+    """
     rank, alpha, keys = 2, 6.0, _KEY_HEADS * _SIZE
     generator, adapted = torch.Generator().manual_seed(7), dict(weights)
     pairs: dict[str, Tensor] = {}
@@ -289,7 +316,9 @@ def _batch(
     pixels: Tensor,
     rng: np.random.Generator,
 ) -> None:
-    """Two samples, each run alone, and as a batch would hold them: the shorter one padded on the right."""
+    """Two samples, each run alone, and as a batch would hold them: the shorter one padded on the
+    right.
+    """
     own = torch.tensor(rng.integers(-64, 65, (1, 3, _IMAGE, _IMAGE)) / 32, dtype=torch.float32)
     length, count = long["input_ids"].shape[1], short["input_ids"].shape[1]
     last = int(short["position_ids"][0, -1])
@@ -302,6 +331,10 @@ def _batch(
     rows["attention_mask"] = (np.arange(length) < np.array([[length], [count]])).astype(np.int64)
     with torch.no_grad():
         first, second = _run(weights, long, pixels).logits, _run(weights, short, own).logits
-    losses = [float(_loss(logits, case["labels"])) for logits, case in ((first, long), (second, short))]
+    losses = [
+        float(_loss(logits, case["labels"])) for logits, case in ((first, long), (second, short))
+    ]
     results = {"pixel_values_1": own, "logits_0": first[0], "logits_1_valid": second[0]}
-    write_arrays(_FOLDER / "batch2_padded.npz", {**rows, **results, "loss_per_sample": np.array(losses)})
+    write_arrays(
+        _FOLDER / "batch2_padded.npz", {**rows, **results, "loss_per_sample": np.array(losses)}
+    )

@@ -1,6 +1,7 @@
 """LLaVA-NeXT-Video: prompts, ids and labels, frames and mixing, worked as LLaVA's programs do.
 
-Labels are found as LLaVA finds them: by writing the whole text, cutting it into rounds and counting ids.
+Labels are found as LLaVA finds them: by writing the whole text, cutting it into rounds and counting
+ids.
 """
 
 from __future__ import annotations
@@ -35,18 +36,27 @@ def make() -> None:
 
 
 def _turns(*texts: str) -> list[dict[str, str]]:
-    return [{"from": ("human", "gpt")[number % 2], "value": text} for number, text in enumerate(texts)]
+    return [
+        {"from": ("human", "gpt")[number % 2], "value": text} for number, text in enumerate(texts)
+    ]
 
 
 _CONVERSATIONS = {
     "one_picture": _turns("<image>\nWhat is on the desk?", WORDS[0]),
-    "three_rounds": _turns("<image>\nHow many chairs?", "4", WORDS[3], WORDS[4], "And the stool?", "There is 1 stool."),
+    "three_rounds": _turns(
+        "<image>\nHow many chairs?", "4", WORDS[3], WORDS[4], "And the stool?", "There is 1 stool."
+    ),
     "text_alone": _turns(WORDS[6], WORDS[7]),
     "text_in_rounds": _turns("Hello!", WORDS[5], "12.5 + 30?", "42.5"),
     "picture_without_newline": _turns("<image>Describe it.", "A boat."),
-    "pictures_in_the_words": _turns("Left: <image> right: <image> which is nearer?", "The left one."),
+    "pictures_in_the_words": _turns(
+        "Left: <image> right: <image> which is nearer?", "The left one."
+    ),
     "picture_in_the_second_round": _turns("Hello.", "Hi.", "<image>\nWhat is it?", "A lamp."),
-    "answer_first": [{"from": "gpt", "value": "Welcome."}, *_turns("<image>\nWhat is it?", "A sign.")],
+    "answer_first": [
+        {"from": "gpt", "value": "Welcome."},
+        *_turns("<image>\nWhat is it?", "A sign."),
+    ],
     "unanswered": _turns("<image>\nWhat is it?", "A lamp.", "Are you sure?"),
     "white_space": _turns("<image>\nWhat is it?  ", "  A lamp,\n\tgreen."),
     "many_scripts": _turns(f"<image>\n{WORDS[8]}", WORDS[6]),
@@ -62,7 +72,9 @@ class Llama:
         self._later = self._first if legacy else pieces("llama2_tokenizer.model", prefix=False)
 
     def __call__(self, text: str) -> list[int]:
-        """Return the ids of a text, bos first; what follows ``</s>`` has no blank before it unless legacy."""
+        """Return the ids of a text, bos first; what follows ``</s>`` has no blank before it unless
+        legacy.
+        """
         ids = [self._first.bos_id()]
         for number, piece in enumerate(text.split("</s>")):
             ids += [self._first.eos_id()] * (number > 0)
@@ -70,7 +82,9 @@ class Llama:
         return ids
 
     def with_images(self, text: str) -> list[int]:
-        """Return ids with -200 for ``<image>``: each piece begins as a text does, and has lost its bos."""
+        """Return ids with -200 for ``<image>``: each piece begins as a text does, and has lost its
+        bos.
+        """
         first, *others = (self(piece) for piece in text.split("<image>"))
         return first + [token for piece in others for token in (_IMAGE, *piece[1:])]
 
@@ -78,12 +92,19 @@ class Llama:
 def _vicuna(turns: list[dict[str, str]], speaker: str = "user") -> str:
     text = f"{_VICUNA.format(speaker)} "
     for turn in turns:
-        text += f"USER: {turn['value']} " if turn["from"] == "human" else f"ASSISTANT: {turn['value']}</s>"
+        text += (
+            f"USER: {turn['value']} "
+            if turn["from"] == "human"
+            else f"ASSISTANT: {turn['value']}</s>"
+        )
     return text if turns[-1]["from"] == "gpt" else text.rstrip(" ")
 
 
 def _mistral(turns: list[dict[str, str]]) -> str:
-    texts = (f"[INST] {t['value']} [/INST]" if t["from"] == "human" else f" {t['value']} </s>" for t in turns)
+    texts = (
+        f"[INST] {t['value']} [/INST]" if t["from"] == "human" else f" {t['value']} </s>"
+        for t in turns
+    )
     return "".join(texts)
 
 
@@ -108,11 +129,16 @@ def _counted(tokenizer: Llama, text: str, mark: str, *, corrected: bool) -> dict
 
 
 def _chatml(tokenizer: Bytes, turns: list[dict[str, str]]) -> dict[str, Any]:
-    marks = {name: tokenizer.special[name] for name in ("<|im_start|>", "<|im_end|>")} | {"<image>": _IMAGE}
+    marks = {name: tokenizer.special[name] for name in ("<|im_start|>", "<|im_end|>")} | {
+        "<image>": _IMAGE
+    }
     always = {*tokenizer.encode("\n"), marks["<|im_start|>"], marks["<|im_end|>"]}
     ids: list[int] = []
     trained: list[int] = []
-    for role, value in [("system", _HELPFUL), *((_ROLES[turn["from"]], turn["value"]) for turn in turns)]:
+    for role, value in [
+        ("system", _HELPFUL),
+        *((_ROLES[turn["from"]], turn["value"]) for turn in turns),
+    ]:
         text = f"<|im_start|>{role}\n{value}<|im_end|>\n"
         found = [
             token
@@ -131,10 +157,16 @@ def _prompts() -> None:
     cases = []
     for name, said in _CONVERSATIONS.items():
         turns = said[1:] if said[0]["from"] == "gpt" else said
-        case: dict[str, Any] = {"name": name, "has_image": "<image>" in str(said), "conversations": said}
+        case: dict[str, Any] = {
+            "name": name,
+            "has_image": "<image>" in str(said),
+            "conversations": said,
+        }
         for legacy in (True, False):
             tokenizer, tail = Llama(legacy), f"_legacy_{str(legacy).lower()}"
-            case[f"vicuna_v1{tail}"] = _counted(tokenizer, _vicuna(turns), " ASSISTANT: ", corrected=True)
+            case[f"vicuna_v1{tail}"] = _counted(
+                tokenizer, _vicuna(turns), " ASSISTANT: ", corrected=True
+            )
         mistral = _counted(Llama(legacy=True), _mistral(turns), "[/INST] ", corrected=False)
         case["mistral_instruct_llama2tok_legacy_true"] = mistral
         if len(turns) == 2 and turns[0]["value"].startswith("<image>\n"):
@@ -143,7 +175,8 @@ def _prompts() -> None:
         case["vicuna_v1_prompt"], case["mistral_instruct_prompt"] = _vicuna(turns), _mistral(turns)
         cases.append(case)
     write_json(
-        _FOLDER / "prompts.json", {"cases": cases, "predict_prompts": list(_asked()), "max_length": list(_cut())}
+        _FOLDER / "prompts.json",
+        {"cases": cases, "predict_prompts": list(_asked()), "max_length": list(_cut())},
     )
 
 
@@ -176,16 +209,26 @@ def _cut() -> Iterator[dict[str, Any]]:
     for limit in (40, 90, 130, 400):
         whole = _counted(Llama(legacy=False), _vicuna(turns), " ASSISTANT: ", corrected=True)
         labels = [each for each, count in whole["labels_rle"] for _ in range(count)][:limit]
-        cut = {"input_ids": whole["input_ids"][:limit], "labels_rle": runs(labels), "num_target": sum(labels)}
+        cut = {
+            "input_ids": whole["input_ids"][:limit],
+            "labels_rle": runs(labels),
+            "num_target": sum(labels),
+        }
         yield {**case, "model_max_length": limit, "vicuna_v1_legacy_false": cut}
 
 
 def _chat_template() -> None:
-    """The chat template of transformers' conversion script for Vicuna: pictures of a turn before its words."""
+    """The chat template of transformers' conversion script for Vicuna: pictures of a turn before
+    its words.
+    """
     cases = []
     for name, turns in {
         "picture_last": [("user", ["What is shown?", "<image>"])],
-        "rounds": [("user", ["<image>", WORDS[3]]), ("assistant", [WORDS[4]]), ("user", ["And 4 chairs?"])],
+        "rounds": [
+            ("user", ["<image>", WORDS[3]]),
+            ("assistant", [WORDS[4]]),
+            ("user", ["And 4 chairs?"]),
+        ],
         "two_pictures": [("user", ["<image>", "Compare", "<image>", "them."])],
     }.items():
         text = ""
@@ -195,11 +238,21 @@ def _chat_template() -> None:
         messages = [
             {
                 "role": role,
-                "content": [{"type": "image"} if p == "<image>" else {"type": "text", "text": p} for p in parts],
+                "content": [
+                    {"type": "image"} if p == "<image>" else {"type": "text", "text": p}
+                    for p in parts
+                ],
             }
             for role, parts in turns
         ]
-        cases.append({"name": name, "messages": messages, "add_generation_prompt": True, "text": f"{text}ASSISTANT:"})
+        cases.append(
+            {
+                "name": name,
+                "messages": messages,
+                "add_generation_prompt": True,
+                "text": f"{text}ASSISTANT:",
+            }
+        )
     write_json(_FOLDER / "hf_chat_template.json", cases)
 
 
@@ -218,15 +271,35 @@ def _frames() -> None:
         ]
     ]
     uniform = [
-        {"total_frames": n, "fps": f, "num_frames": k, "target_fps": r, "indices": _or_error(_transformers, n, f, k, r)}
-        for n, f, k, r in [(75, 25.0, 8, None), (10, 30.0, 7, None), (91, 29.97, None, 2.0), (5, 30.0, 8, None)]
+        {
+            "total_frames": n,
+            "fps": f,
+            "num_frames": k,
+            "target_fps": r,
+            "indices": _or_error(_transformers, n, f, k, r),
+        }
+        for n, f, k, r in [
+            (75, 25.0, 8, None),
+            (10, 30.0, 7, None),
+            (91, 29.97, None, 2.0),
+            (5, 30.0, 8, None),
+        ]
     ]
     example = [
-        {"total_frames": n, "num_frames": 8, "indices": [int(each) for each in np.arange(0, n, n / 8)]}
+        {
+            "total_frames": n,
+            "num_frames": 8,
+            "indices": [int(each) for each in np.arange(0, n, n / 8)],
+        }
         for n in (5, 8, 75, 91)
     ]
     folders = [
-        {"total_files": n, "frames_upbound": k, "force_sample": force, "indices": _spread(n, k if force else 10)}
+        {
+            "total_files": n,
+            "frames_upbound": k,
+            "force_sample": force,
+            "indices": _spread(n, k if force else 10),
+        }
         for n, k, force in [(23, 0, False), (23, 6, True), (4, 9, True)]
     ]
     write_json(
@@ -245,7 +318,13 @@ def _spread(count: int, wanted: int) -> list[int]:
 
 
 def _file_case(count: int, fps: float, rate: int, bound: int, force: bool) -> dict[str, Any]:
-    case = {"total_frames": count, "fps": fps, "video_fps": rate, "frames_upbound": bound, "force_sample": force}
+    case = {
+        "total_frames": count,
+        "fps": fps,
+        "video_fps": rate,
+        "frames_upbound": bound,
+        "force_sample": force,
+    }
     found = _or_error(_decord, count, fps, rate, bound, force)
     if isinstance(found, list):
         stepped = not (bound and (len(range(0, count, max(round(fps / rate), 1))) > bound or force))
@@ -303,11 +382,20 @@ def _strategies() -> None:
         )
     ]
     files = {"lamps.json": 6, "boats.jsonl": 5, "below/chairs.json": 9}
-    entries = [("lamps.json", "first:2"), ("boats.jsonl", "end:60%"), ("below/chairs.json", "first:15%")]
-    ids = [f"{name.rpartition('.')[0]}-{n}" for name, text in entries for n in _kept(text, files[name])]
+    entries = [
+        ("lamps.json", "first:2"),
+        ("boats.jsonl", "end:60%"),
+        ("below/chairs.json", "first:15%"),
+    ]
+    ids = [
+        f"{name.rpartition('.')[0]}-{n}" for name, text in entries for n in _kept(text, files[name])
+    ]
     datasets = [{"json_path": name, "sampling_strategy": text} for name, text in entries]
     mixed = [{"datasets": datasets, "llava_next": {"ids": ids}}]
-    write_json(_FOLDER / "sampling_strategies.json", {"single_dataset": single, "files": files, "multi_dataset": mixed})
+    write_json(
+        _FOLDER / "sampling_strategies.json",
+        {"single_dataset": single, "files": files, "multi_dataset": mixed},
+    )
 
 
 def _kept(text: str, count: int) -> list[int]:
@@ -331,10 +419,14 @@ def _pooling() -> None:
                 "average": lambda each: torch.nn.functional.avg_pool2d(each, 2),
                 "max": lambda each: torch.nn.functional.max_pool2d(each, 2),
                 "bilinear": lambda each: torch.nn.functional.interpolate(
-                    each, (math.ceil(each.shape[2] / 2), math.ceil(each.shape[3] / 2)), mode="bilinear"
+                    each,
+                    (math.ceil(each.shape[2] / 2), math.ceil(each.shape[3] / 2)),
+                    mode="bilinear",
                 ),
             }[mode](grid)
-            arrays[f"{name}/{mode}_s2"] = pooled.permute(0, 2, 3, 1).reshape(frames, -1, width).numpy()
+            arrays[f"{name}/{mode}_s2"] = (
+                pooled.permute(0, 2, 3, 1).reshape(frames, -1, width).numpy()
+            )
             rows, tokens = pooled.shape[2], pooled.shape[2] * pooled.shape[3]
             counts = {
                 "no_token": frames * tokens,

@@ -1,4 +1,6 @@
-"""A tiny LLaVA-NeXT-Video of transformers with random weights, and what it makes of pictures, clips and text."""
+"""A tiny LLaVA-NeXT-Video of transformers with random weights, and what it makes of pictures, clips
+and text.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaNextVideoConfig,
+    LlavaNextVideoForConditionalGeneration,
+)
 
 from tests.pack.making.writing import GOLDEN, write_arrays, write_json
 
@@ -55,7 +62,9 @@ def _model() -> LlavaNextVideoForConditionalGeneration:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             spread = 0.1 if "norm" in name or "lrnorm" in name else 0.25
-            drawn = torch.randn(parameter.shape) * spread + ("norm" in name and name.endswith("weight"))
+            drawn = torch.randn(parameter.shape) * spread + (
+                "norm" in name and name.endswith("weight")
+            )
             parameter.copy_(drawn.half())
     return model
 
@@ -65,14 +74,19 @@ def make() -> None:
     torch.set_num_threads(1)
     model = _model()
     _MODEL.mkdir(parents=True, exist_ok=True)
-    weights = {_hub_name(name): tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {
+        _hub_name(name): tensor.half().contiguous() for name, tensor in model.state_dict().items()
+    }
     save_file(weights, _MODEL / "model.safetensors")
     write_json(_MODEL / "config.json", _config(model))
     rng = np.random.default_rng(5)
     _write(model, "text_only", {"input_ids": _ids(rng, [(9, None)])})
     _write(model, "picture_13x30", _with_pictures(rng, [(13, 30)]), greedy=4, gradients=True)
     _write(model, "pictures_in_one_sequence", _with_pictures(rng, [(25, 11), (12, 12)]))
-    clip = {"input_ids": _ids(rng, [(4, None), (3 * 4, _VIDEO), (7, None)]), "pixel_values_videos": _pixels(rng, 1, 3)}
+    clip = {
+        "input_ids": _ids(rng, [(4, None), (3 * 4, _VIDEO), (7, None)]),
+        "pixel_values_videos": _pixels(rng, 1, 3),
+    }
     _write(model, "clip_of_3_frames", clip, greedy=4, gradients=True)
     write_json(_FOLDER / "train_trajectory.json", _trajectories())
 
@@ -90,12 +104,33 @@ def _hub_name(name: str) -> str:
 
 
 def _config(model: LlavaNextVideoForConditionalGeneration) -> dict[str, Any]:
-    """The configuration as transformers writes it, but for what says of the machine and the version."""
+    """The configuration as transformers writes it, but for what says of the machine and the
+    version.
+    """
     found: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
     found["image_token_index"], found["video_token_index"] = _IMAGE, _VIDEO
-    kept = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    text = (*kept, "num_key_value_heads", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings")
-    vision = (*kept[1:], "image_size", "patch_size", "hidden_act", "layer_norm_eps", "projection_dim")
+    kept = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+    )
+    text = (
+        *kept,
+        "num_key_value_heads",
+        "rms_norm_eps",
+        "max_position_embeddings",
+        "tie_word_embeddings",
+    )
+    vision = (
+        *kept[1:],
+        "image_size",
+        "patch_size",
+        "hidden_act",
+        "layer_norm_eps",
+        "projection_dim",
+    )
     top = (
         "image_token_index",
         "video_token_index",
@@ -110,14 +145,18 @@ def _config(model: LlavaNextVideoForConditionalGeneration) -> dict[str, Any]:
     return {
         "model_type": "llava_next_video",
         **{name: found[name] for name in top if name in found},
-        "vision_config": {name: found["vision_config"][name] for name in vision if name in found["vision_config"]},
+        "vision_config": {
+            name: found["vision_config"][name] for name in vision if name in found["vision_config"]
+        },
         "text_config": {"rope_theta": 10000.0}
         | {name: found["text_config"][name] for name in text if name in found["text_config"]},
     }
 
 
 def _ids(rng: np.random.Generator, parts: list[tuple[int, int | None]]) -> NDArray[Any]:
-    runs = [np.full(n, token) if token is not None else rng.integers(3, 59, n) for n, token in parts]
+    runs = [
+        np.full(n, token) if token is not None else rng.integers(3, 59, n) for n, token in parts
+    ]
     ids: NDArray[np.int64] = np.concatenate(runs)[None]
     return ids
 
@@ -127,7 +166,9 @@ def _pixels(rng: np.random.Generator, *shape: int) -> NDArray[Any]:
     return (rng.integers(-64, 65, (*shape, 3, _SIDE, _SIDE)) / 32).astype(np.float32)
 
 
-def _with_pictures(rng: np.random.Generator, sizes: list[tuple[int, int]]) -> dict[str, NDArray[Any]]:
+def _with_pictures(
+    rng: np.random.Generator, sizes: list[tuple[int, int]]
+) -> dict[str, NDArray[Any]]:
     """Tiles and as many placeholders as transformers' processor counts."""
     from tests.pack.making.pictures import feature_count
 
@@ -143,7 +184,14 @@ def _with_pictures(rng: np.random.Generator, sizes: list[tuple[int, int]]) -> di
 
 
 def _inputs(case: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
-    names = ("input_ids", "attention_mask", "pixel_values", "image_sizes", "pixel_values_videos", "labels")
+    names = (
+        "input_ids",
+        "attention_mask",
+        "pixel_values",
+        "image_sizes",
+        "pixel_values_videos",
+        "labels",
+    )
     return {name: torch.from_numpy(np.asarray(case[name])) for name in names if name in case}
 
 
@@ -188,7 +236,11 @@ def _continued(
 
 def _gradients(model: LlavaNextVideoForConditionalGeneration) -> dict[str, NDArray[Any]]:
     found = {_hub_name(name): p.grad for name, p in model.named_parameters()}
-    small = {f"grad::{name}": g.numpy() for name, g in found.items() if g is not None and g.numel() <= 200}
+    small = {
+        f"grad::{name}": g.numpy()
+        for name, g in found.items()
+        if g is not None and g.numel() <= 200
+    }
     norm = np.sqrt(sum(float((g.double() ** 2).sum()) for g in found.values() if g is not None))
     without = [name for name, g in found.items() if g is None or not g.any()]
     return {**small, "grad_global_norm": np.array(norm), "params_without_grad": np.array(without)}
@@ -202,7 +254,9 @@ def _trajectories() -> list[dict[str, Any]]:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(any(part in name for part in parts))
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+        optimizer = torch.optim.AdamW(
+            parameters, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1
+        )
         case = dict(np.load(_MODEL / "clip_of_3_frames.npz"))
         losses, norms = [], []
         for _ in range(4):
@@ -212,7 +266,13 @@ def _trajectories() -> list[dict[str, Any]]:
             norms.append(float(torch.nn.utils.clip_grad_norm_(parameters, 1.0)))
             losses.append(float(loss.detach()))
             optimizer.step()
-        settings = {"lr": 1e-3, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1, "clip_global_norm": 1.0}
+        settings = {
+            "lr": 1e-3,
+            "betas": [0.9, 0.95],
+            "eps": 1e-8,
+            "weight_decay": 0.1,
+            "clip_global_norm": 1.0,
+        }
         which = {"model": _MODEL.name, "case": "clip_of_3_frames", "trainable": trained}
         told.append({**which, **settings, "loss": losses, "grad_norm_before_clip": norms})
     return told

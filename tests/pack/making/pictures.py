@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers.models.llava_next.image_processing_pil_llava_next import (
+    LlavaNextImageProcessorPil,
+)
 from transformers.models.llava_next.processing_llava_next import LlavaNextProcessor
 
 from tests.pack.making.writing import FIXTURES, GOLDEN, normalized, write_arrays, write_json
@@ -24,10 +26,17 @@ _RATIOS = [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]  # height, width
 
 
 def drawn(height: int, width: int, seed: int, *, plain: bool = False) -> NDArray[Any]:
-    """Return a picture of bands and hard-edged boxes: every way to resize shows, and files stay small."""
+    """Return a picture of bands and hard-edged boxes: every way to resize shows, and files stay
+    small.
+    """
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width] / max(height, width)
-    picture = np.stack([rows, columns, np.sin(5 * (rows + columns) + seed) / 2 + 0.5], -1) * 255 // 32 * 32
+    picture = (
+        np.stack([rows, columns, np.sin(5 * (rows + columns) + seed) / 2 + 0.5], -1)
+        * 255
+        // 32
+        * 32
+    )
     if plain:
         picture[...] = rng.integers(0, 256, 3)
     for _ in range(4):
@@ -60,15 +69,21 @@ def _llava_next() -> None:
             crop_size={"height": 28, "width": 28},
             image_grid_pinpoints=[[rows * 28, columns * 28] for rows, columns in _RATIOS],
         )
-        arrays[name] = processor(_channels_first(picture), input_data_format="channels_first")["pixel_values"][0]
-        index["anyres"].append({"name": name, "h": height, "w": width, "crop": 28, "num_patches": len(arrays[name])})
+        arrays[name] = processor(_channels_first(picture), input_data_format="channels_first")[
+            "pixel_values"
+        ][0]
+        index["anyres"].append(
+            {"name": name, "h": height, "w": width, "crop": 28, "num_patches": len(arrays[name])}
+        )
     for number, (height, width) in enumerate([(35, 60), (58, 30)]):
         name, picture = f"single_{height}x{width}", drawn(height, width, 10 + number)
         _save(folder / f"{name}.png", picture)
         arrays[f"{name}/resize_crop"] = _clip(clip, picture)
         mean = (122, 116, 104)  # CLIP's mean colour, cut to whole levels
         side = max(height, width)
-        arrays[f"{name}/pad"] = _clip(clip, np.asarray(ImageOps.pad(_image(picture), (side, side), color=mean)))
+        arrays[f"{name}/pad"] = _clip(
+            clip, np.asarray(ImageOps.pad(_image(picture), (side, side), color=mean))
+        )
         index["single"].append({"name": name, "h": height, "w": width, "crop": 28})
     for number, (height, width) in enumerate([(40, 62), (49, 33)]):
         name = f"frames_{height}x{width}"
@@ -81,7 +96,9 @@ def _llava_next() -> None:
 
 
 def _clip(processor: CLIPImageProcessorPil, picture: NDArray[Any]) -> NDArray[Any]:
-    found: NDArray[Any] = processor(_channels_first(picture), input_data_format="channels_first")["pixel_values"][0]
+    found: NDArray[Any] = processor(_channels_first(picture), input_data_format="channels_first")[
+        "pixel_values"
+    ][0]
     return found
 
 
@@ -115,14 +132,18 @@ def _counting(patch: int, pinpoints: list[list[int]]) -> LlavaNextProcessor:
     return processor
 
 
-def feature_count(size: tuple[int, int], crop: int, patch: int, pinpoints: list[list[int]]) -> tuple[int, int]:
+def feature_count(
+    size: tuple[int, int], crop: int, patch: int, pinpoints: list[list[int]]
+) -> tuple[int, int]:
     """Return how many tiles and how many features a picture of height and width ``size`` has."""
     best = select_best_resolution(size, pinpoints)
     tiles = 1 + (best[0] // crop) * (best[1] // crop)
     return tiles, _counting(patch, pinpoints)._get_number_of_features(*size, crop, crop)
 
 
-def _anyres_row(processor: LlavaNextProcessor, height: int, width: int, crop: int) -> dict[str, Any]:
+def _anyres_row(
+    processor: LlavaNextProcessor, height: int, width: int, crop: int
+) -> dict[str, Any]:
     pinpoints = processor.image_processor.image_grid_pinpoints
     best = select_best_resolution((height, width), pinpoints)
     resized = get_patch_output_size(np.zeros((3, height, width), np.uint8), best, "channels_first")
@@ -143,14 +164,24 @@ def _anyres_row(processor: LlavaNextProcessor, height: int, width: int, crop: in
 def _cogvlm2_video() -> None:
     """By torch's interpolation; the crop's offset is Python's round, half to even."""
     arrays, cases = {}, []
-    shapes = [(2, 40, 66, 28), (1, 61, 30, 28), (1, 33, 33, 21), (1, 28, 91, 14), (1, 42, 67, 14), (1, 50, 31, 28)]
+    shapes = [
+        (2, 40, 66, 28),
+        (1, 61, 30, 28),
+        (1, 33, 33, 21),
+        (1, 28, 91, 14),
+        (1, 42, 67, 14),
+        (1, 50, 31, 28),
+    ]
     for number, (count, height, width, size) in enumerate(shapes):
         frames = np.stack([drawn(height, width, 30 + number + each) for each in range(count)])
         short = min(height, width)
         rows = size if short == height else int(height / width * size)
         columns = size if short == width else int(width / height * size)
         scaled = torch.nn.functional.interpolate(
-            torch.from_numpy(normalized(frames)), (rows, columns), mode="bilinear", align_corners=False
+            torch.from_numpy(normalized(frames)),
+            (rows, columns),
+            mode="bilinear",
+            align_corners=False,
         )
         top, left = round((rows - size) / 2), round((columns - size) / 2)
         arrays[f"in_{number}"] = frames
@@ -165,7 +196,14 @@ def _qwen_vl() -> None:
     folder, arrays, cases = GOLDEN / "qwen_vl" / "images", {}, []
     folder.mkdir(parents=True, exist_ok=True)
     for number, (mode, height, width) in enumerate(
-        [("RGB", 40, 60), ("RGBA", 33, 21), ("L", 50, 50), ("P", 30, 45), ("RGB", 1, 37), ("RGB", 64, 48)]
+        [
+            ("RGB", 40, 60),
+            ("RGBA", 33, 21),
+            ("L", 50, 50),
+            ("P", 30, 45),
+            ("RGB", 1, 37),
+            ("RGB", 64, 48),
+        ]
     ):
         picture = _image(drawn(height, width, 40 + number)).convert(mode)
         turned = number == 5
@@ -208,7 +246,9 @@ def _visualglm() -> None:
     """By Pillow, as torchvision's transforms of a picture are: bicubic to 224 x 224."""
     arrays: dict[str, NDArray[Any]] = {"drawn_src": drawn(30, 70, 60, plain=True)}
     listed = [["called_jpg", "window.jpg", "RGBA"]]
-    sources = {"drawn": _image(arrays["drawn_src"])} | {name: Image.open(FEWSHOT / file) for name, file, _ in listed}
+    sources = {"drawn": _image(arrays["drawn_src"])} | {
+        name: Image.open(FEWSHOT / file) for name, file, _ in listed
+    }
     for name, picture in sources.items():
         resized = _squeezed(picture, 224)
         arrays[f"{name}_u8"] = resized

@@ -1,4 +1,6 @@
-"""Qwen-VL: ids, labels, prompts, lists and boxes, as the published tokenizer and training script make them."""
+"""Qwen-VL: ids, labels, prompts, lists and boxes, as the published tokenizer and training script
+make them.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,14 @@ _PLACES = ("desk.jpg", "图/窗 台.png")
 def make() -> None:
     """Write all that needs no picture."""
     write_json(_FOLDER / "tokenizer.json", _tokenizer())
-    write_json(_FOLDER / "preprocess.json", [_trained(name, *said) for name, said in _CONVERSATIONS.items()])
-    write_json(_FOLDER / "train_transform.json", [_by_mindformers(*each) for each in _CONVERSATIONS.items()])
+    write_json(
+        _FOLDER / "preprocess.json",
+        [_trained(name, *said) for name, said in _CONVERSATIONS.items()],
+    )
+    write_json(
+        _FOLDER / "train_transform.json",
+        [_by_mindformers(*each) for each in _CONVERSATIONS.items()],
+    )
     write_json(_FOLDER / "chat_context.json", list(_asked()))
     write_json(_FOLDER / "predict_prompt.json", list(_predicted()))
     write_json(_FOLDER / "list_format.json", {"from_list": _lists(), "to_list": _texts()})
@@ -27,7 +35,9 @@ def make() -> None:
 
 
 class Spans:
-    """The published tokenizer: control tokens are read from text, a reference becomes 256 ids of its bytes."""
+    """The published tokenizer: control tokens are read from text, a reference becomes 256 ids of
+    its bytes.
+    """
 
     def __init__(self) -> None:
         self.bytes: Bytes = qwen()
@@ -36,7 +46,9 @@ class Spans:
     def __call__(self, text: str, *, filled: bool = True) -> list[int]:
         """Return the ids of a text; with ``filled`` false a span holds no path."""
         ids: list[int] = []
-        for number, piece in enumerate(re.split(r"<img>(.*?)</img>", unicodedata.normalize("NFC", text), flags=re.S)):
+        for number, piece in enumerate(
+            re.split(r"<img>(.*?)</img>", unicodedata.normalize("NFC", text), flags=re.S)
+        ):
             if number % 2:
                 path = list(piece.encode()) if filled else []
                 if len(path) > _SPAN:
@@ -59,15 +71,35 @@ def _tokenizer() -> dict[str, Any]:
         f"Picture 1: <img>{_PLACES[1]}</img>\n{WORDS[6]}",
         "<ref>lamp</ref><box>(1,2),(3,4)</box>",
     ]
-    named = {name.strip("<|>").replace("/", ""): token for name, token in spans.special.items() if "/" not in name}
-    named |= {f"{name.strip('</>')}_end": token for name, token in spans.special.items() if "/" in name}
-    kept = ("endoftext", "im_start", "im_end", "extra_0", "extra_204", "ref", "ref_end", "box", "box_end")
+    named = {
+        name.strip("<|>").replace("/", ""): token
+        for name, token in spans.special.items()
+        if "/" not in name
+    }
+    named |= {
+        f"{name.strip('</>')}_end": token for name, token in spans.special.items() if "/" in name
+    }
+    kept = (
+        "endoftext",
+        "im_start",
+        "im_end",
+        "extra_0",
+        "extra_204",
+        "ref",
+        "ref_end",
+        "box",
+        "box_end",
+    )
     named = {name: named[name] for name in (*kept, "quad", "quad_end", "img", "img_end", "imgpad")}
     return {
         "special": {**named, "n_vocab": spans.bytes.fast.n_vocab},
         "cases": [_case(spans, text) for text in texts],
-        "errors": [{"text": text, "error": "ValueError"} for text in ("<img>unclosed", f"<img>{'窗' * 90}</img>")],
-        "decode": [_decoded(spans, text) for text in (WORDS[0], WORDS[7])] + [_cut_character(spans)],
+        "errors": [
+            {"text": text, "error": "ValueError"}
+            for text in ("<img>unclosed", f"<img>{'窗' * 90}</img>")
+        ],
+        "decode": [_decoded(spans, text) for text in (WORDS[0], WORDS[7])]
+        + [_cut_character(spans)],
     }
 
 
@@ -86,12 +118,17 @@ def _decoded(spans: Spans, text: str) -> dict[str, Any]:
 
 def _cut_character(spans: Spans) -> dict[str, Any]:
     ids = spans("\U0001f6b2")[:-1]
-    text = b"".join(spans.bytes.fast.decode_single_token_bytes(token) for token in ids).decode(errors="replace")
+    text = b"".join(spans.bytes.fast.decode_single_token_bytes(token) for token in ids).decode(
+        errors="replace"
+    )
     return {"ids": ids, "text": text, "text_skip": text}
 
 
 def _turns(*texts: str) -> list[dict[str, str]]:
-    return [{"from": ("user", "assistant")[number % 2], "value": text} for number, text in enumerate(texts)]
+    return [
+        {"from": ("user", "assistant")[number % 2], "value": text}
+        for number, text in enumerate(texts)
+    ]
 
 
 _PICTURE = f"Picture 1: <img>{_PLACES[0]}</img>\n"
@@ -140,7 +177,9 @@ def _padded(values: list[int], pad: int, length: int) -> list[int]:
 
 
 def _by_mindformers(name: str, said: tuple[list[dict[str, str]], int, str]) -> dict[str, Any]:
-    """What MindFormers' transform does: a turn is tokenized at once, spans hold no path, one id more than the limit."""
+    """What MindFormers' transform does: a turn is tokenized at once, spans hold no path, one id
+    more than the limit.
+    """
     turns, limit, system = said
     spans = Spans()
     ids: list[int] = []
@@ -173,7 +212,11 @@ def _asked() -> Any:
 
     history = [[WORDS[1], "4"], [WORDS[6], WORDS[7]], ["And the stool?", "1"]]
     picture = f"<img>{_PLACES[1]}</img>{WORDS[3]}"
-    for query, pairs, window in [(picture, [], 6144), (WORDS[0], history, 6144), (WORDS[0], history, 110)]:
+    for query, pairs, window in [
+        (picture, [], 6144),
+        (WORDS[0], history, 6144),
+        (WORDS[0], history, 110),
+    ]:
         system = turn("system", _HELPFUL)
         context: list[int] = []
         for asked, said in reversed(pairs):
@@ -196,7 +239,11 @@ def _predicted() -> Any:
         texts, number = [], 0
         for part in parts:
             number += "image" in part
-            texts.append(f"Picture {number}: <img>{part['image']}</img>\n" if "image" in part else part["text"])
+            texts.append(
+                f"Picture {number}: <img>{part['image']}</img>\n"
+                if "image" in part
+                else part["text"]
+            )
         ids = spans("".join(texts), filled=False)
         first = [at + 1 for at, token in enumerate(ids) if token == spans.special["<img>"]]
         ranges = [[0, at, at + _SPAN - 1] for at in first]
@@ -214,7 +261,10 @@ def _lists() -> list[dict[str, Any]]:
             "hf_text": "Picture 1:<img>a.png</img>\nPicture 2:<img>b.png</img>\n哪个近？",
         },
         {
-            "list": [{"text": "find "}, {"ref": "a chair", "box": [[11, 22, 333, 444], [500, 22, 999, 444]]}],
+            "list": [
+                {"text": "find "},
+                {"ref": "a chair", "box": [[11, 22, 333, 444], [500, 22, 999, 444]]},
+            ],
             "hf_text": "find <ref>a chair</ref><box>(11,22),(333,444)</box><box>(500,22),(999,444)</box>",
         },
     ]
@@ -223,7 +273,10 @@ def _lists() -> list[dict[str, Any]]:
 def _texts() -> list[dict[str, Any]]:
     return [
         {"text": "<ref> the lamp</ref><box>(1,20),(300,4)</box>", "boxes": []},
-        {"text": "<ref>灯</ref><box>(536,59),(588,602)</box>。", "boxes": [{"box": [536, 59, 588, 602], "ref": "灯"}]},
+        {
+            "text": "<ref>灯</ref><box>(536,59),(588,602)</box>。",
+            "boxes": [{"box": [536, 59, 588, 602], "ref": "灯"}],
+        },
         {
             "text": "<ref>two boats</ref><box>(2,3),(40,50)</box><box>(60, 7),(80,90)</box>",
             "boxes": [{"box": [2, 3, 40, 50], "ref": "two boats"}, {"box": [60, 7, 80, 90]}],
@@ -251,7 +304,9 @@ def _boxes() -> Any:
             "height": height,
             "xyxy": corners,
             "floor_1000": floored,
-            "round_1000": [round(value * 1000 / side) for value, side in zip(corners, sides, strict=True)],
+            "round_1000": [
+                round(value * 1000 / side) for value, side in zip(corners, sides, strict=True)
+            ],
             "floor_999": [value * 999 // side for value, side in zip(corners, sides, strict=True)],
             "text": f"<box>({x1},{y1}),({x2},{y2})</box>",
         }

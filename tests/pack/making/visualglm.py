@@ -1,4 +1,6 @@
-"""VisualGLM: ids, labels, positions, masks, prompts and learning rates, from the published rules."""
+"""VisualGLM: ids, labels, positions, masks, prompts and learning rates, from the published
+rules.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _RECORDS = [
 
 def make() -> None:
     """Write all that needs no picture."""
-    write_json(_FOLDER / "tokenizer_cases.json", [_tokenized(text) for text in (*_ROUND_TRIPS, *WORDS[:8])])
+    write_json(
+        _FOLDER / "tokenizer_cases.json", [_tokenized(text) for text in (*_ROUND_TRIPS, *WORDS[:8])]
+    )
     for image, source, target in [(6, 24, 14), (32, 80, 90)]:
         _samples(image, source, target)
     write_json(_FOLDER / "chat_prompts.json", list(_prompts()))
@@ -35,7 +39,9 @@ _ROUND_TRIPS = ("问：窗台？\n答：三盆花。", "a  b     c\td\n\ne", "",
 
 
 class ChatGLM:
-    """The published tokenizer in plain mode: newlines, tabs and runs of blanks have tokens of their own."""
+    """The published tokenizer in plain mode: newlines, tabs and runs of blanks have tokens of their
+    own.
+    """
 
     def __init__(self) -> None:
         self.model = pieces("ice_text.model")
@@ -89,11 +95,17 @@ def _samples(slots: int, source: int, target: int) -> None:
     sizes = {"max_source_length": source, "max_target_length": target, "image_length": slots}
     write_json(_FOLDER / f"{name}.json", {**sizes, "records": _RECORDS, **lengths})
     arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    write_arrays(_FOLDER / f"{name}.npz", {**arrays, "pre_image": np.array(len(tokenizer("<img>")))})
+    write_arrays(
+        _FOLDER / f"{name}.npz", {**arrays, "pre_image": np.array(len(tokenizer("<img>")))}
+    )
 
 
-def _sample(tokenizer: ChatGLM, asked: list[int], said: list[int], source: int, target: int) -> dict[str, Any]:
-    mask, begin, end, pad = (tokenizer.token(name) for name in ("[gMASK]", "<sop>", "<eop>", "<pad>"))
+def _sample(
+    tokenizer: ChatGLM, asked: list[int], said: list[int], source: int, target: int
+) -> dict[str, Any]:
+    mask, begin, end, pad = (
+        tokenizer.token(name) for name in ("[gMASK]", "<sop>", "<eop>", "<pad>")
+    )
     ids = [*asked[: source - 1], mask, begin, *said[: target - 2], end]
     length, context = source + target, ids.index(begin)
     labels = [-100] * context + ids[context:]
@@ -149,7 +161,12 @@ def _cleaned(raw: str) -> dict[str, str]:
 
 
 def _rates() -> Any:
-    defaults = {"last_iter": -1, "decay_ratio": 0.1, "auto_warmup_steps": 20, "auto_warmup_rate": 0.05}
+    defaults = {
+        "last_iter": -1,
+        "decay_ratio": 0.1,
+        "auto_warmup_steps": 20,
+        "auto_warmup_rate": 0.05,
+    }
     steps = [0, 1, 2, 7, 19, 20, 21, 39, 40, 41, 90, 200, 239, 240, 241, 400]
     for style in ("cosine", "linear", "exponential"):
         params = {"learning_rate": 3e-4, "warmup_steps": 40, "num_iters": 200, "decay_style": style}

@@ -1,6 +1,8 @@
-"""A tiny VisualGLM with random weights under SwissArmyTransformer's names, worked from the published equations.
+"""A tiny VisualGLM with random weights under SwissArmyTransformer's names, worked from the
+published equations.
 
-Its Q-Former is checked against the one of transformers' BLIP-2, which is the same but for where a layer begins.
+Its Q-Former is checked against the one of transformers' BLIP-2, which is the same but for where a
+layer begins.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ _IMAGE, _PATCH = 12, 4
 _TOWER = {"num_layers": 2, "hidden_size": 12, "num_attention_heads": 2, "inner_hidden_size": 18}
 _FORMER = {"num_layers": 3, "hidden_size": 8, "num_attention_heads": 2, "inner_hidden_size": 14}
 _QUERIES, _CROSS = 3, [True, False, True]
-_GLM = {"num_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "inner_hidden_size": 20, "vocab_size": 48}
+_GLM = {
+    "num_layers": 2,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "inner_hidden_size": 20,
+    "vocab_size": 48,
+}
 _PAD, _MASK, _BEGIN, _END = 3, 40, 41, 42
 _BEFORE = 2
 _AT_TOWER, _AT_FORMER = "mixins.eva.model.vit.", "mixins.eva.model.qformer."
@@ -33,7 +41,10 @@ def make() -> None:
     torch.set_num_threads(1)
     weights = _weights()
     _FOLDER.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.half() for name, tensor in weights.items()}, _FOLDER / "sat_weights.safetensors")
+    save_file(
+        {name: tensor.half() for name, tensor in weights.items()},
+        _FOLDER / "sat_weights.safetensors",
+    )
     qformer = {**_FORMER, "queries": _QUERIES, "is_decoder": _CROSS}
     ids = {"gmask": _MASK, "sop": _BEGIN, "eop": _END, "pad": _PAD}
     sizes = {"image_size": _IMAGE, "patch": _PATCH, "vit": _TOWER, "qf": qformer, "glm": _GLM}
@@ -56,7 +67,10 @@ def _shapes() -> dict[str, tuple[int, ...]]:
         f"{_AT_TOWER}mixins.patch_embedding.proj.bias": (tower,),
         f"{_AT_FORMER}transformer.word_embeddings.weight": (_QUERIES, former),
     }
-    norms = {f"{_AT_TOWER}mixins.cls.ln_vision": tower, f"{_AT_FORMER}transformer.final_layernorm": former}
+    norms = {
+        f"{_AT_TOWER}mixins.cls.ln_vision": tower,
+        f"{_AT_FORMER}transformer.final_layernorm": former,
+    }
     norms["transformer.final_layernorm"] = glm
     for at, sizes in ((_AT_TOWER, _TOWER), (_AT_FORMER, _FORMER), ("", _GLM)):
         hidden, inner = sizes["hidden_size"], sizes["inner_hidden_size"]
@@ -105,9 +119,15 @@ class _Part:
         )
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, allowed: Tensor | None = None) -> Tensor:
-    """Softmax attention over heads that are contiguous chunks; what is not allowed counts -10000."""
-    query, key, value = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (query, key, value))
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, allowed: Tensor | None = None
+) -> Tensor:
+    """Softmax attention over heads that are contiguous chunks; what is not allowed counts
+    -10000.
+    """
+    query, key, value = (
+        each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (query, key, value)
+    )
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -10000.0)
@@ -116,16 +136,25 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, allowed: Tens
 
 def _tower(weights: dict[str, Tensor], image: Tensor) -> tuple[list[Tensor], Tensor]:
     part, heads = _Part(weights, _AT_TOWER, 1e-6), _TOWER["num_attention_heads"]
-    kernel, bias = (weights[f"{_AT_TOWER}mixins.patch_embedding.proj.{each}"] for each in ("weight", "bias"))
+    kernel, bias = (
+        weights[f"{_AT_TOWER}mixins.patch_embedding.proj.{each}"] for each in ("weight", "bias")
+    )
     patches = functional.conv2d(image, kernel, bias, stride=_PATCH).flatten(2).transpose(1, 2)
     first = weights[f"{_AT_TOWER}transformer.word_embeddings.weight"].expand(len(image), 1, -1)
-    x = torch.cat([first, patches], 1) + weights[f"{_AT_TOWER}transformer.position_embeddings.weight"]
+    x = (
+        torch.cat([first, patches], 1)
+        + weights[f"{_AT_TOWER}transformer.position_embeddings.weight"]
+    )
     seen = []
     for layer in range(_TOWER["num_layers"]):
         at = f"transformer.layers.{layer}."
-        query, key, value = part(f"{at}attention.query_key_value", part(f"{at}input_layernorm", x)).chunk(3, -1)
+        query, key, value = part(
+            f"{at}attention.query_key_value", part(f"{at}input_layernorm", x)
+        ).chunk(3, -1)
         x = x + part(f"{at}attention.dense", _attend(query, key, value, heads))
-        inner = functional.gelu(part(f"{at}mlp.dense_h_to_4h", part(f"{at}post_attention_layernorm", x)))
+        inner = functional.gelu(
+            part(f"{at}mlp.dense_h_to_4h", part(f"{at}post_attention_layernorm", x))
+        )
         x = x + part(f"{at}mlp.dense_4h_to_h", inner)
         seen.append(x)
     return seen, _Part(weights, _AT_TOWER, 1e-5)("mixins.cls.ln_vision", x)
@@ -139,11 +168,17 @@ def _former(weights: dict[str, Tensor], vision: Tensor) -> tuple[list[Tensor], T
         at = f"layers.{layer}."
         a = part(f"{at}input_layernorm", x)
         query, key, value = part(f"{at}attention.query_key_value", a).chunk(3, -1)
-        m = part(f"{at}post_attention_layernorm", a + part(f"{at}attention.dense", _attend(query, key, value, heads)))
+        m = part(
+            f"{at}post_attention_layernorm",
+            a + part(f"{at}attention.dense", _attend(query, key, value, heads)),
+        )
         if _CROSS[layer]:
             key, value = part(f"{at}cross_attention.key_value", vision).chunk(2, -1)
             looked = _attend(part(f"{at}cross_attention.query", m), key, value, heads)
-            m = part(f"{at}post_cross_attention_layernorm", m + part(f"{at}cross_attention.dense", looked))
+            m = part(
+                f"{at}post_cross_attention_layernorm",
+                m + part(f"{at}cross_attention.dense", looked),
+            )
         x = m + part(f"{at}mlp.dense_4h_to_h", functional.gelu(part(f"{at}mlp.dense_h_to_4h", m)))
         seen.append(x)
     out = part("final_layernorm", x)
@@ -152,7 +187,9 @@ def _former(weights: dict[str, Tensor], vision: Tensor) -> tuple[list[Tensor], T
 
 
 def _by_blip2(weights: dict[str, Tensor], vision: Tensor) -> Tensor:
-    """Return the same by transformers: a norm at the start of a layer is there one at the end of the layer before."""
+    """Return the same by transformers: a norm at the start of a layer is there one at the end of
+    the layer before.
+    """
     config = Blip2QFormerConfig(
         hidden_size=_FORMER["hidden_size"],
         num_hidden_layers=_FORMER["num_layers"],
@@ -165,8 +202,14 @@ def _by_blip2(weights: dict[str, Tensor], vision: Tensor) -> Tensor:
     model = Blip2QFormerModel(config).eval()
     state = dict(model.state_dict())
     at = f"{_AT_FORMER}transformer."
-    norms = ["layernorm", *(f"encoder.layer.{n}.output_query.LayerNorm" for n in range(_FORMER["num_layers"]))]
-    ours = [*(f"layers.{n}.input_layernorm" for n in range(_FORMER["num_layers"])), "final_layernorm"]
+    norms = [
+        "layernorm",
+        *(f"encoder.layer.{n}.output_query.LayerNorm" for n in range(_FORMER["num_layers"])),
+    ]
+    ours = [
+        *(f"layers.{n}.input_layernorm" for n in range(_FORMER["num_layers"])),
+        "final_layernorm",
+    ]
     names = dict(zip(norms, ours, strict=True))
     fused: dict[str, tuple[str, int, int]] = {}
     for n in range(_FORMER["num_layers"]):
@@ -178,7 +221,11 @@ def _by_blip2(weights: dict[str, Tensor], vision: Tensor) -> Tensor:
             f"{there}output_query.dense": f"{here}mlp.dense_4h_to_h",
         }
         for number, each in enumerate(("query", "key", "value")):
-            fused[f"{there}attention.attention.{each}"] = (f"{here}attention.query_key_value", number, 3)
+            fused[f"{there}attention.attention.{each}"] = (
+                f"{here}attention.query_key_value",
+                number,
+                3,
+            )
         if _CROSS[n]:
             names |= {
                 f"{there}crossattention.attention.query": f"{here}cross_attention.query",
@@ -186,7 +233,11 @@ def _by_blip2(weights: dict[str, Tensor], vision: Tensor) -> Tensor:
                 f"{there}crossattention.output.LayerNorm": f"{here}post_cross_attention_layernorm",
             }
             for number, each in enumerate(("key", "value")):
-                fused[f"{there}crossattention.attention.{each}"] = (f"{here}cross_attention.key_value", number, 2)
+                fused[f"{there}crossattention.attention.{each}"] = (
+                    f"{here}cross_attention.key_value",
+                    number,
+                    2,
+                )
     for kind in ("weight", "bias"):
         state |= {f"{name}.{kind}": weights[f"{at}{own}.{kind}"] for name, own in names.items()}
         for name, (own, number, parts) in fused.items():
@@ -215,13 +266,18 @@ def _language(
         at = f"layers.{layer}."
         a = part(f"{at}input_layernorm", x)
         query, key, value = part(f"{at}attention.query_key_value", a).chunk(3, -1)
-        query, key = (_by_both_rows(each.unflatten(-1, (heads, -1)), positions).flatten(2) for each in (query, key))
+        query, key = (
+            _by_both_rows(each.unflatten(-1, (heads, -1)), positions).flatten(2)
+            for each in (query, key)
+        )
         h = alpha * a + part(f"{at}attention.dense", _attend(query, key, value, heads, allowed))
         m = part(f"{at}post_attention_layernorm", h)
         inner = functional.gelu(part(f"{at}mlp.dense_h_to_4h", m), approximate="tanh")
         x = alpha * m + part(f"{at}mlp.dense_4h_to_h", inner)
         seen.append(x)
-    return seen, functional.linear(part("final_layernorm", x), weights["mixins.chatglm-final.lm_head.weight"])
+    return seen, functional.linear(
+        part("final_layernorm", x), weights["mixins.chatglm-final.lm_head.weight"]
+    )
 
 
 def _by_both_rows(x: Tensor, positions: Tensor) -> Tensor:
@@ -230,10 +286,14 @@ def _by_both_rows(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def _places(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return positions (batch, 2, length) and what each token may look at (batch, 1, length, length)."""
+    """Return positions (batch, 2, length) and what each token may look at (batch, 1, length,
+    length).
+    """
     at = torch.arange(ids.shape[1])
     begin = (ids == _BEGIN).int().argmax(1)[:, None]
-    positions = torch.stack([torch.minimum(at[None], begin - 1), (at[None] - begin + 1).clamp(min=0)], 1)
+    positions = torch.stack(
+        [torch.minimum(at[None], begin - 1), (at[None] - begin + 1).clamp(min=0)], 1
+    )
     allowed = (at[None, None, :] < begin[..., None]) | (at[None, None, :] <= at[None, :, None])
     return positions, allowed[:, None]
 
@@ -247,13 +307,17 @@ def _cases(weights: dict[str, Tensor]) -> dict[str, Any]:
     vit, vision = _tower(weights, image)
     former, queries = _former(weights, vision)
     rows_of_image = functional.linear(
-        queries, weights["mixins.eva.model.glm_proj.weight"], weights["mixins.eva.model.glm_proj.bias"]
+        queries,
+        weights["mixins.eva.model.glm_proj.weight"],
+        weights["mixins.eva.model.glm_proj.bias"],
     )
     text = functional.embedding(ids, weights["transformer.word_embeddings.weight"])
     embedded = text.clone()
     embedded[:, _BEFORE : _BEFORE + _QUERIES] = rows_of_image
     hidden, logits = _language(weights, embedded, positions, allowed)
-    loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+    loss = functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
+    )
     prompt = rows[0][0][: rows[0][0].index(_BEGIN) + 1]
     output, steps = _continued(weights, prompt, rows_of_image[:1], 4)
     return {
@@ -277,9 +341,15 @@ def _cases(weights: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _sample(rng: np.random.Generator, asked: int, said: int, length: int) -> tuple[list[int], list[int]]:
+def _sample(
+    rng: np.random.Generator, asked: int, said: int, length: int
+) -> tuple[list[int], list[int]]:
     words = rng.integers(5, 40, _BEFORE + asked + said).tolist()
-    before, after, answer = words[:_BEFORE], words[_BEFORE : _BEFORE + asked], words[_BEFORE + asked :]
+    before, after, answer = (
+        words[:_BEFORE],
+        words[_BEFORE : _BEFORE + asked],
+        words[_BEFORE + asked :],
+    )
     ids = [*before, *[_PAD] * _QUERIES, *after, _MASK, _BEGIN, *answer, _END]
     labels = [-100] * ids.index(_BEGIN) + ids[ids.index(_BEGIN) :]
     rest = length - len(ids)
@@ -292,7 +362,9 @@ def _continued(
     """Greedy decoding, the whole sequence anew at each step."""
     ids, seen = list(prompt), []
     for _ in range(steps):
-        embedded = functional.embedding(torch.tensor([ids]), weights["transformer.word_embeddings.weight"])
+        embedded = functional.embedding(
+            torch.tensor([ids]), weights["transformer.word_embeddings.weight"]
+        )
         embedded[:, _BEFORE : _BEFORE + _QUERIES] = rows_of_image
         seen.append(_language(weights, embedded, *_places(torch.tensor([ids])))[1][0, -1])
         ids.append(int(seen[-1].argmax()))
@@ -305,6 +377,13 @@ def _layouts(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for layer in range(_GLM["num_layers"]):
         for kind in ("weight", "bias"):
             fused = weights[f"transformer.layers.{layer}.attention.query_key_value.{kind}"]
-            by_head = fused.unflatten(0, (3, _GLM["num_attention_heads"], -1)).transpose(0, 1).flatten(0, 2)
-            found |= {f"contiguous.{layer}.{kind}": fused, f"headfirst.{layer}.{kind}": by_head.contiguous()}
+            by_head = (
+                fused.unflatten(0, (3, _GLM["num_attention_heads"], -1))
+                .transpose(0, 1)
+                .flatten(0, 2)
+            )
+            found |= {
+                f"contiguous.{layer}.{kind}": fused,
+                f"headfirst.{layer}.{kind}": by_head.contiguous(),
+            }
     return found

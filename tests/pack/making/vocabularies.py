@@ -1,6 +1,8 @@
-"""Small vocabularies of the four kinds, trained on our words by sentencepiece and by tiktoken's teaching code.
+"""Small vocabularies of the four kinds, trained on our words by sentencepiece and by tiktoken's
+teaching code.
 
-The single bytes of the tiktoken files have shuffled ids, as in Qwen's: a byte taken for an id is found.
+The single bytes of the tiktoken files have shuffled ids, as in Qwen's: a byte taken for an id is
+found.
 """
 
 from __future__ import annotations
@@ -74,12 +76,26 @@ def _llama2() -> bytes:
 
 
 def _chatglm() -> bytes:
-    """A unigram model with ChatGLM's control and written tokens; of its folding of characters, what we need."""
-    folded = {0xFF0C: ",", 0xFF01: "!", 0xFF1A: ":", 0xFF1B: ";", 0xFF1F: "?", 0xFF21: "A", 0xFB01: "fi", 0x0D: " "}
+    """A unigram model with ChatGLM's control and written tokens; of its folding of characters, what
+    we need.
+    """
+    folded = {
+        0xFF0C: ",",
+        0xFF01: "!",
+        0xFF1A: ":",
+        0xFF1B: ";",
+        0xFF1F: "?",
+        0xFF21: "A",
+        0xFB01: "fi",
+        0x0D: " ",
+    }
     model = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
         rules = Path(folder) / "rules.tsv"
-        lines = (f"{code:X}\t{' '.join(f'{ord(each):X}' for each in to)}\n" for code, to in folded.items())
+        lines = (
+            f"{code:X}\t{' '.join(f'{ord(each):X}' for each in to)}\n"
+            for code, to in folded.items()
+        )
         rules.write_text("".join(lines), encoding="utf-8")
         SentencePieceTrainer.train(
             sentence_iterator=iter(_lines()),
@@ -102,9 +118,14 @@ def _chatglm() -> bytes:
 
 def _write_ranks(path: Path, size: int, step: int) -> None:
     """Learn tokens, runs of digits among them: in Qwen's vocabulary too, which never uses these."""
-    learnt = list(bpe_train(f"{_TEXT}\n{_SYSTEM}{_NUMBERS * 5}", size, LLAMA3_PATTERN, visualise=None))
+    learnt = list(
+        bpe_train(f"{_TEXT}\n{_SYSTEM}{_NUMBERS * 5}", size, LLAMA3_PATTERN, visualise=None)
+    )
     single = [bytes([number * step % 256]) for number in range(256)]
-    lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate([*single, *learnt[256:]]))
+    lines = (
+        f"{base64.b64encode(token).decode()} {rank}\n"
+        for rank, token in enumerate([*single, *learnt[256:]])
+    )
     path.write_text("".join(lines), encoding="ascii")
 
 
@@ -120,7 +141,9 @@ class Bytes:
     def __init__(self, name: str, pattern: str, special: list[str]) -> None:
         found = ranks(name)
         self.special = {each: len(found) + number for number, each in enumerate(special)}
-        self.fast = Encoding(name, pat_str=pattern, mergeable_ranks=found, special_tokens=self.special)
+        self.fast = Encoding(
+            name, pat_str=pattern, mergeable_ranks=found, special_tokens=self.special
+        )
         self._slow = SimpleBytePairEncoding(pat_str=pattern, mergeable_ranks=found)
 
     def encode(self, text: str) -> list[int]:
@@ -141,7 +164,9 @@ def qwen() -> Bytes:
 
 
 def pieces(name: str, *, prefix: bool = True) -> SentencePieceProcessor:
-    """Return a SentencePiece model, without the blank that it puts before a text if ``prefix`` is false."""
+    """Return a SentencePiece model, without the blank that it puts before a text if ``prefix`` is
+    false.
+    """
     content = (VOCABULARIES / name).read_bytes()
     if prefix:
         return SentencePieceProcessor(model_proto=content)

@@ -40,7 +40,9 @@ def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if isinstance(value, list):
-        lines = ",\n".join(json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in value)
+        lines = ",\n".join(
+            json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in value
+        )
         text = f"[\n{lines}\n]"
     path.write_text(f"{text}\n", encoding="utf-8")
 
@@ -48,7 +50,9 @@ def write_json(path: Path, value: Any) -> None:
 def write_lines(path: Path, values: Iterable[Any]) -> None:
     """Write a JSON Lines file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in values), encoding="utf-8")
+    path.write_text(
+        "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in values), encoding="utf-8"
+    )
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -58,7 +62,9 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         for name, array in arrays.items():
             content = io.BytesIO()
             np.save(content, np.asarray(array))
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, 9)
+            archive.writestr(
+                zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, 9
+            )
 
 
 def runs(values: Iterable[Any]) -> list[list[Any]]:
@@ -68,5 +74,7 @@ def runs(values: Iterable[Any]) -> list[list[Any]]:
 
 def normalized(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return what CLIP's models read: float32, channels first."""
-    scaled = (np.asarray(pixels, np.float32) / np.float32(255) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    scaled = (
+        np.asarray(pixels, np.float32) / np.float32(255) - np.array(MEAN, np.float32)
+    ) / np.array(STD, np.float32)
     return np.moveaxis(scaled, -1, -3)

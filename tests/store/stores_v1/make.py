@@ -1,8 +1,10 @@
-"""Makes the stores of this folder. It was run once, by the last library that wrote schema version 1.
+"""Makes the stores of this folder. It was run once, by the last library that wrote schema version
+1.
 
     python -m tests.store.stores_v1.make FOLDER
 
-``FOLDER`` gets what lies beside this file: stores as they are on people's disks, which later versions must open.
+``FOLDER`` gets what lies beside this file: stores as they are on people's disks, which later
+versions must open.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ def _write(path: Path, rows: tuple[object, ...], rejects: tuple[object, ...]) ->
         files=(SourceFile("/data/source.json", 1234, "0123456789abcdef"),),
         notes={"check": "none", "renamed_ids": 0},
     )
-    store = StoreWriter(path, sources=["a", "b", "clips"], origin=origin, parquet=path.name == "parquet")
+    store = StoreWriter(
+        path, sources=["a", "b", "clips"], origin=origin, parquet=path.name == "parquet"
+    )
     with store:
         for row in rows:
             store.write(row)  # type: ignore[arg-type]

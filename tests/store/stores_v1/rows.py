@@ -8,7 +8,12 @@ from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Image, Media, Region, Time, Video, assistant, system, user
 
 ROWS: Final = (
-    Conversation("plain-0", (user(Image(0), "What is 0?"), assistant("It is 0.")), (Media("image", "p/0.png"),), "a"),
+    Conversation(
+        "plain-0",
+        (user(Image(0), "What is 0?"), assistant("It is 0.")),
+        (Media("image", "p/0.png"),),
+        "a",
+    ),
     Conversation("plain-1", (user("Hi"), assistant("Hello"), user("Bye")), source="a", split="val"),
     Conversation(
         "regions",
@@ -56,7 +61,13 @@ ROWS: Final = (
 """The rows of ``arrow`` and ``parquet``, in this order."""
 
 REJECTS: Final = (
-    Reject(1, "/data/source.json", "r1", Reason.MISSING_MEDIA, "there is no image at 'p/1.png' under /data"),
+    Reject(
+        1,
+        "/data/source.json",
+        "r1",
+        Reason.MISSING_MEDIA,
+        "there is no image at 'p/1.png' under /data",
+    ),
     Reject(4, "/data/source.json", None, Reason.BAD_JSON, "line 9, character 99: Expecting value"),
 )
 """The rejects of ``arrow`` and ``parquet``."""
@@ -65,12 +76,28 @@ CLIPS: Final = (
     Conversation(
         "whole",
         (user(Video(0), "What is shown?"), assistant("Numbers.")),
-        (Media("video", "clip.mp4", width=64, height=48, duration=0.4, fps=25.0, num_frames=10, times="stream"),),
+        (
+            Media(
+                "video",
+                "clip.mp4",
+                width=64,
+                height=48,
+                duration=0.4,
+                fps=25.0,
+                num_frames=10,
+                times="stream",
+            ),
+        ),
         "clips",
     ),
     Conversation(
-        "part", (user(Video(0), "And here?"), assistant("Some.")), (Media("video", "clip.mp4", start=0.16),), "clips"
+        "part",
+        (user(Video(0), "And here?"), assistant("Some.")),
+        (Media("video", "clip.mp4", start=0.16),),
+        "clips",
     ),
     Conversation("none", (user("No clip?"), assistant("None.")), (), "clips"),
 )
-"""The rows that the frame cache ``frames`` was made from: the frames 0, 3, 6, 9 of ``clip.mp4``, and 4, 5, 7, 9."""
+"""The rows that the frame cache ``frames`` was made from: the frames 0, 3, 6, 9 of ``clip.mp4``,
+and 4, 5, 7, 9.
+"""
