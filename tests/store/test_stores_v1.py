@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,12 +174,12 @@ def test_a_slice_of_an_earlier_batch_is_upgraded_as_the_whole_is() -> None:
         assert tuple(view[n] for n in range(len(ROWS) - start)) == ROWS[start:]
 
 
-def _without_new(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+def _without_new(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     known = {field.name for field in arrow_schema(1).field("media").type.value_type}
     for row in rows:
         row["media"] = [
             {key: value for key, value in medium.items() if key in known} for medium in row["media"]
-        ]  # type: ignore[attr-defined]
+        ]
     return rows
 
 
