@@ -1,9 +1,11 @@
 """Run the suite without MindSpore at both ends of every core dependency's bounds, on every Python
 that is supported.
 
-    python .ci/matrix.py             each Python with the lowest and with the newest releases, the whole suite
-    python .ci/matrix.py --smallest  what CI runs: the lowest on the oldest Python, the newest on the newest, and of the
-                                     suite what stands nearest to the dependencies
+    python .ci/matrix.py             each Python with the lowest and with the newest releases, the
+                                     whole suite
+    python .ci/matrix.py --smallest  what CI runs: the lowest on the oldest Python, the newest on
+                                     the newest, and of the suite what stands nearest to the
+                                     dependencies
 
 Both build the wheel and use it on each Python as it is installed, from a folder that is not the
 clone. Pythons are looked for on the path, under pyenv and by uv; one that is not there is named and
@@ -34,11 +36,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 EXTRA = "test"  # what the tests need besides the core; MindSpore and torch are left out
 SHOWN = ("av", "numpy", "pillow", "pyarrow")  # whose versions the table gives
-NEEDS_MINDSPORE = (
-    "pipeline/test_edges.py",
-    "pipeline/test_packed_models.py",
-)  # besides whole folders, which say so
-NEAREST = (  # one room for each dependency: Arrow, Parquet and hashes; FFmpeg; Pillow; JSON; vocabularies; the terminal
+# Besides whole folders, which say so.
+NEEDS_MINDSPORE = ("pipeline/test_edges.py", "pipeline/test_packed_models.py")
+# One room for each dependency: Arrow, Parquet and hashes; FFmpeg; Pillow; JSON; vocabularies; the
+# terminal.
+NEAREST = (
     "store",
     "conversion/test_convert.py",
     "sources",
@@ -67,7 +69,8 @@ class Cell:
 
     def row(self) -> str:
         """Return the cell as a row of a Markdown table."""
-        return f"| {self.python} | {self.end} | {self.versions} | {self.outcome} | {self.seconds:.0f} s |"
+        seconds = f"{self.seconds:.0f} s"
+        return f"| {self.python} | {self.end} | {self.versions} | {self.outcome} | {seconds} |"
 
 
 def main() -> int:

@@ -130,8 +130,8 @@ def print_shape(
         return
     beside = f"   {ratio:.2f}x llava a megabyte" if ratio is not None else ""
     print(
-        f"convert {shape}, CPU: {taken.cpu:.2f} s for {megabytes:.1f} MB and {len(opened):,} rows   "
-        f"{rate:,.0f} rows/s{beside}"
+        f"convert {shape}, CPU: {taken.cpu:.2f} s for {megabytes:.1f} MB and {len(opened):,} rows"
+        f"   {rate:,.0f} rows/s{beside}"
     )
 
 
@@ -239,7 +239,11 @@ NORMALIZE = """
             'content': list_concat(
                 CASE WHEN contains(turn.value, '<image>')
                     THEN [{'type': 'image', 'text': NULL, 'media': 0}] ELSE [] END,
-                [{'type': 'text', 'text': trim(replace(turn.value, '<image>', ''), e' \\n'), 'media': NULL}]
+                [{
+                    'type': 'text',
+                    'text': trim(replace(turn.value, '<image>', ''), e' \\n'),
+                    'media': NULL
+                }]
             ),
             'train': turn."from" = 'gpt'
         }) AS messages,
@@ -291,7 +295,8 @@ def our_features() -> Any:
 
 PART = {"type": None, "text": None, "media": None, "boxes": None, "start": None, "end": None}
 MEDIUM = dict.fromkeys(
-    "type path bytes width height duration fps num_frames start end times frame_times frames".split()
+    "type path bytes width height duration fps num_frames start end times frame_times "
+    "frames".split()
 )
 
 

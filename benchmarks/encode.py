@@ -37,12 +37,8 @@ FILES = {
     "qwen_vl": "qwen.tiktoken",
     "visualglm": "ice_text.model",
 }
-SIZES = (
-    (480, 640),
-    (427, 640),
-    (640, 480),
-    (1080, 1920),
-)  # (height, width), as COCO and films have them
+# (height, width), as COCO and films have them
+SIZES = ((480, 640), (427, 640), (640, 480), (1080, 1920))
 
 
 @dataclass(frozen=True, slots=True)

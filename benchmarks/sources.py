@@ -16,11 +16,11 @@ Rounds: TypeAlias = list[tuple[str, str]]
 """The questions and answers of one conversation."""
 
 WORDS: Final = (
-    "the a person image shows standing near table with several objects including cup bottle chair background there "
-    "also large window light coming through seems cozy living room where people gather spend time together enjoying "
-    "city street car traffic bus red blue two men woman child playing ball field green grass sky cloud dog cat on of "
-    "in and is are to visible scene suggests appears while another located left right side front behind various "
-    "positions"
+    "the a person image shows standing near table with several objects including cup bottle chair "
+    "background there also large window light coming through seems cozy living room where people "
+    "gather spend time together enjoying city street car traffic bus red blue two men woman child "
+    "playing ball field green grass sky cloud dog cat on of in and is are to visible scene "
+    "suggests appears while another located left right side front behind various positions"
 ).split()
 CAPTIONS_AN_IMAGE: Final = 5
 WIDTH, HEIGHT = 640, 480

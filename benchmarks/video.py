@@ -40,9 +40,8 @@ SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}
 PACKAGES = ("av", "decord", "torchcodec", "torch", "opencv-python-headless")
 
 Contestant: TypeAlias = Callable[[str], Any]
-Seconds: TypeAlias = dict[
-    tuple[str, str], float
-]  # (contestant, clip) -> CPU seconds; inf if it fails
+# (contestant, clip) -> CPU seconds; inf if it fails
+Seconds: TypeAlias = dict[tuple[str, str], float]
 
 
 def main() -> None:

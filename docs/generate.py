@@ -80,7 +80,7 @@ def pages_of_repository(root: Path) -> Iterator[tuple[str, str]]:
 
 
 # --- formats
-# -----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def format_index() -> str:
@@ -93,8 +93,8 @@ def format_index() -> str:
         [
             "# Formats",
             "",
-            "What `mmdata convert FORMAT SOURCE` reads. `mmdata convert auto SOURCE` finds the format by the",
-            "first records of the source.",
+            "What `mmdata convert FORMAT SOURCE` reads. `mmdata convert auto SOURCE` finds the",
+            "format by the first records of the source.",
             "",
             *table(["format", "what it is"], rows),
         ]
@@ -119,7 +119,8 @@ def format_page(name: str) -> str:
             "",
             "## Options",
             "",
-            "Given as `--option KEY=VALUE` on the command line, as `options={...}` to `mmdata.convert`.",
+            "Given as `--option KEY=VALUE` on the command line, as `options={...}` to",
+            "`mmdata.convert`.",
             "",
             *option_table(kind),
             "",
@@ -133,7 +134,7 @@ def format_page(name: str) -> str:
 
 
 # --- families
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def family_index() -> str:
@@ -146,8 +147,9 @@ def family_index() -> str:
         [
             "# Model families",
             "",
-            "A template makes of a conversation what its model family reads. `mmdata show STORE ROW --template",
-            "FAMILY --tokenizer FILE` shows the tokens, and which of them are trained on.",
+            "A template makes of a conversation what its model family reads.",
+            "`mmdata show STORE ROW --template FAMILY --tokenizer FILE` shows the tokens, and",
+            "which of them are trained on.",
             "",
             *table(["family", "what its template does"], rows),
         ]
@@ -190,15 +192,17 @@ def tokenizer_section(name: str) -> list[str]:
         return [
             "## Tokenizer",
             "",
-            f"`mmdata show` and `info` read it from `--tokenizer PATH`, the vocabulary file or its folder: {wanted}.",
+            "`mmdata show` and `info` read it from `--tokenizer PATH`, the vocabulary file or its",
+            f"folder: {wanted}.",
             "",
-            "The file is compared with the published one, and refused if it differs; `verify=False` takes it.",
+            "The file is compared with the published one, and refused if it differs;",
+            "`verify=False` takes it.",
         ]
     return []
 
 
 # --- reference
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def rooms() -> tuple[str, ...]:
@@ -218,9 +222,9 @@ def reference_index() -> str:
         [
             "# Reference",
             "",
-            "Written from the docstrings. What has no underscore is public. [mmdata](mmdata.md) itself has the",
-            "names that most programs need; [frame strategies](frames.md) and [reasons](rejects_by_reason.md)",
-            "are tables of their own.",
+            "Written from the docstrings. What has no underscore is public. [mmdata](mmdata.md)",
+            "itself has the names that most programs need; [frame strategies](frames.md) and",
+            "[reasons](rejects_by_reason.md) are tables of their own.",
             "",
             *table(["room", "what is in it"], rows),
         ]
@@ -298,8 +302,9 @@ def frames_page() -> str:
         [
             "# Frame strategies",
             "",
-            "What `--frames`, `frames=` and `mmdata.video.sample` take. Arguments follow the name after colons;",
-            "those of the reference's signatures that have a default may be left out.",
+            "What `--frames`, `frames=` and `mmdata.video.sample` take. Arguments follow the",
+            "name after colons; those of the reference's signatures that have a default may be",
+            "left out.",
             "",
             *table(["strategy", "frames"], rows),
         ]

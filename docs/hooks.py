@@ -11,9 +11,8 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-sys.path.insert(
-    0, str(Path(__file__).parents[1])
-)  # a hook is loaded as a file, not as part of a package
+# A hook is loaded as a file, not as part of a package.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from docs.generate import pages, pages_of_repository
 

@@ -21,8 +21,8 @@ def learn_and_answer(folder: Path, steps: int = 80) -> None:
     output = folder / "trained"
     python(
         folder,
-        f"-m recipes.finetune {CONFIG} data.train=stores/coco data.batch_size=4 run.output={output} "
-        f"run.steps={steps} run.checkpoint_every=0 schedule.peak=4e-3",
+        f"-m recipes.finetune {CONFIG} data.train=stores/coco data.batch_size=4 "
+        f"run.output={output} run.steps={steps} run.checkpoint_every=0 schedule.peak=4e-3",
     )
     picture = min((folder / "coco" / "train2017").iterdir())
     weights = output / "weights.safetensors"

@@ -14,7 +14,7 @@ MMDataError
     │   ├── ImageError
     │   └── VideoError
     └── TokenError        a tokenizer file or a conversation that a template cannot encode
-        └── DroppedSampleError  too long under a policy that leaves it out; whoever reads on counts it
+        └── DroppedSampleError  too long under a policy that leaves it out; the reader counts it
 
 Each can be built from one string (data loaders of other frameworks rebuild exceptions that way) and
 carries what is known as attributes besides.

@@ -114,9 +114,8 @@ def _read_one_by_one(reader: Format, sources: Sequence[Path]) -> _Read:
         before = copy.deepcopy(record)
         try:
             outcomes.append(reader.conversation(record))
-        except (
-            Exception
-        ) as error:  # as a conversion does: whatever a format stumbles over costs that record alone
+        except Exception as error:
+            # As a conversion does: whatever a format stumbles over costs that record alone.
             outcomes.append(record.rejected(error))
         _require(record == before, "determinism", f"{_name(record)} was changed while it was read")
 
@@ -249,7 +248,8 @@ def _check_nothing_vanishes(
         _require(
             times >= count,
             "nothing vanishes",
-            f"{_name(record)} says {piece!r} {count} times, its conversation {times} times: {conversation!r}",
+            f"{_name(record)} says {piece!r} {count} times, "
+            f"its conversation {times} times: {conversation!r}",
         )
 
 
@@ -305,7 +305,7 @@ def _name(record: Record | Reject) -> str:
 
 
 # --- templates
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def check_template(template: Template, conversations: Sequence[Conversation]) -> None:

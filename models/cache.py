@@ -56,9 +56,8 @@ class CachedAttention(nn.Cell):
         keys, values = self.cache(key, value, slots)
         if key.shape[2] == 1:
             return keys, values
-        return ops.depend(key, keys), ops.depend(
-            value, values
-        )  # else graph mode drops the writing as unused
+        # Else graph mode drops the writing as unused.
+        return ops.depend(key, keys), ops.depend(value, values)
 
 
 def make_caches(model: nn.Cell, batch: int, length: int, dtype: ms.dtype) -> None:

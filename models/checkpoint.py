@@ -69,7 +69,8 @@ def open_checkpoint(path: Path) -> dict[str, StoredTensor]:
         found = _open_file(file)
         if twice := tensors.keys() & found.keys():
             raise ValueError(
-                f"{file}: {min(twice)} is in {tensors[min(twice)].path.name} too; keep one of the files"
+                f"{file}: {min(twice)} is in {tensors[min(twice)].path.name} too; "
+                "keep one of the files"
             )
         tensors |= found
     for index in path.glob("*.safetensors.index.json"):

@@ -200,12 +200,9 @@ def weight_map(config: CogVLM2VideoConfig) -> list[Weight]:
             *affine(ours + "attention.out", theirs + "attention.dense"),
             *affine(ours + "mlp.up", theirs + "mlp.fc1"),
             *affine(ours + "mlp.down", theirs + "mlp.fc2"),
-            *affine(
-                ours + "norm1", theirs + "input_layernorm"
-            ),  # in spite of its name applied after attention
-            *affine(
-                ours + "norm2", theirs + "post_attention_layernorm"
-            ),  # and this one after the MLP
+            # In spite of the names, one is applied after attention, the other after the MLP.
+            *affine(ours + "norm1", theirs + "input_layernorm"),
+            *affine(ours + "norm2", theirs + "post_attention_layernorm"),
         ]
     for i in range(config.language.layers):
         weights += _language_layer(f"language.layers.{i}.", f"model.layers.{i}.")

@@ -23,9 +23,8 @@ from models.modules import (
     split_heads,
 )
 
-Turns = tuple[
-    Tensor, Tensor, Tensor, Tensor
-]  # cosine and sine for queries, cosine and sine for keys
+# cosine and sine for queries, cosine and sine for keys
+Turns = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)

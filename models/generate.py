@@ -142,11 +142,13 @@ class Generator:
         longest = int(prompt.lengths.max()) + max_new_tokens
         if len(prompt.input_ids) != self.batch:
             raise ValueError(
-                f"{len(prompt.input_ids)} prompts for a generator of {self.batch}; fill up the batch"
+                f"{len(prompt.input_ids)} prompts for a generator of {self.batch}; "
+                "fill up the batch"
             )
         if longest > self.length:
             raise ValueError(
-                f"prompt and answer need {longest} tokens, the cache holds {self.length}; make it longer"
+                f"prompt and answer need {longest} tokens, the cache holds {self.length}; "
+                "make it longer"
             )
 
     def _read(self, prompt: Prompt, lengths: Tensor) -> NDArray[Any]:

@@ -158,9 +158,8 @@ class LlavaNextVideo(VisionLanguageModel):
         super().__init__(config)
         hidden = config.language.hidden
         self.vision = VisionTransformer(config.vision)
-        self.vision_norm = LayerNorm(
-            config.vision.hidden, config.vision.eps
-        )  # in the checkpoint, in no forward pass
+        # In the checkpoint, in no forward pass.
+        self.vision_norm = LayerNorm(config.vision.hidden, config.vision.eps)
         self.projector = Projector(config.vision.hidden, hidden)
         self.newline = normal(hidden, std=hidden**-0.5)
         self.pool = FramePool(config)
@@ -168,9 +167,8 @@ class LlavaNextVideo(VisionLanguageModel):
 
     def media(self, pixels: Tensor) -> Tensor:
         """(images, media rows, hidden): grid, pooled grid and newline of each tile or frame."""
-        features = self.vision(pixels)[
-            :, 1:
-        ]  # without the class token: (images, side², vision hidden)
+        # Without the class token: (images, side², vision hidden).
+        features = self.vision(pixels)[:, 1:]
         grid = self.projector(features)
         pooled = (
             self.projector(self.pool(features))

@@ -61,9 +61,8 @@ class LoraLinear(Linear):
         """(…, inputs) -> (…, outputs)."""
         y = super().construct(x)
         x = x if self.dropout is None else self.dropout(x)
-        narrow = ops.split(
-            ops.dense(x, self.lora_a.astype(x.dtype)), self.rank, -1
-        )  # a part: (…, rank)
+        # A part: (…, rank).
+        narrow = ops.split(ops.dense(x, self.lora_a.astype(x.dtype)), self.rank, -1)
         rows = ops.split(self.lora_b.astype(x.dtype), self.parts, 0)
         wide = [ops.dense(narrow[i], rows[i]) for i in range(len(self.parts))]
         return y + (wide[0] if len(self.parts) == 1 else ops.cat(wide, -1)) * self.scale

@@ -145,9 +145,8 @@ class LayerNorm(nn.Cell):
         super().__init__()
         self.weight = constant(1, size)
         self.bias = constant(0, size)
-        self.norm = ops.LayerNorm(
-            -1, -1, eps
-        )  # `ops.layer_norm` has no CPU kernel in MindSpore 2.10
+        # `ops.layer_norm` has no CPU kernel in MindSpore 2.10
+        self.norm = ops.LayerNorm(-1, -1, eps)
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, size), as it came in but normalised."""

@@ -155,9 +155,8 @@ class QwenVision(VisionTransformer):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__(config)
-        self.positions = normal(
-            POSITION_SIDE**2, config.hidden, std=config.hidden**-0.5
-        )  # else patches drown it
+        # Else the patches drown them.
+        self.positions = normal(POSITION_SIDE**2, config.hidden, std=config.hidden**-0.5)
         self.resize = Tensor(bicubic_weights(POSITION_SIDE, config.side))
 
     def position_table(self) -> Tensor:

@@ -128,6 +128,7 @@ class _Reader(pickle.Unpickler):
             if length > 1
         ):
             raise ValueError(
-                f"{self.path}: a tensor of shape {shape} lies there with strides {strides}; save it whole"
+                f"{self.path}: a tensor of shape {shape} lies there with strides {strides}; "
+                "save it whole"
             )
         return StoredTensor(self.path, dtype, tuple(shape), offset + start * size)

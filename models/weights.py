@@ -63,7 +63,8 @@ def import_weights(
     tensors = {canonical_name(name): tensor for name, tensor in stored.items()}
     if len(tensors) < len(stored):
         raise ValueError(
-            f"{source}: holds some tensors twice, under the names of two layouts; remove one of them"
+            f"{source}: holds some tensors twice, under the names of two layouts; "
+            "remove one of them"
         )
     filled = _check_sources(source, tensors, weights)
 
@@ -95,7 +96,8 @@ def _check_sources(
     for weight in filled:
         if missing := [name for name in weight.sources if name not in tensors]:
             raise ValueError(
-                f"{source}: {missing[0]} is missing; {weight.name} is made of {', '.join(weight.sources)}"
+                f"{source}: {missing[0]} is missing; "
+                f"{weight.name} is made of {', '.join(weight.sources)}"
             )
     return filled
 
@@ -207,7 +209,8 @@ def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:
     tensors, pairs = open_checkpoint(base), open_checkpoint(adapter)
     if missing := sorted(path for path in lora["parts"] if f"{path}.weight" not in tensors):
         raise ValueError(
-            f"{base}: no {missing[0]}.weight, which {adapter.name} wants to change; is it of this model?"
+            f"{base}: no {missing[0]}.weight, which {adapter.name} wants to change; "
+            "is it of this model?"
         )
 
     def merged() -> Iterator[tuple[str, NDArray[Any]]]:

@@ -32,10 +32,8 @@ from recipes.vocabularies import byte_tokenizer
 
 def start_mindspore(device: str | None, graph: bool) -> None:
     """Choose the device and graph mode or PyNative, once and before anything else."""
-    if device not in (
-        None,
-        ms.get_context("device_target"),
-    ):  # once an operator has run, not even the same may be set
+    # Once an operator has run, not even the same may be set.
+    if device not in (None, ms.get_context("device_target")):
         ms.set_device(device)
     ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
 
@@ -117,7 +115,8 @@ def choose_trained(model: VisionLanguageModel, config: configs.FinetuneConfig) -
         parts = list(module.PARTS) if "all" in config.stage else config.stage
         if unknown := [part for part in parts if part not in module.PARTS]:
             raise ConfigError(
-                f"stage: no part {unknown[0]!r} in {config.model.family}; it has {', '.join(module.PARTS)}"
+                f"stage: no part {unknown[0]!r} in {config.model.family}; "
+                f"it has {', '.join(module.PARTS)}"
             )
         train_only(model, [prefix for part in parts for prefix in module.PARTS[part]])
     return [parameter.name for parameter in model.trainable_params()]
@@ -171,8 +170,9 @@ def refuse_shared_rows(training: Samples, held_out: Samples) -> None:
     if shared := sorted({row for row in trained if row in held}):
         name, store = shared[0][0], held[shared[0]]
         raise ConfigError(
-            f"{len(shared):,} of {len(held):,} rows to evaluate on are trained on too ({name!r} for one), so that they "
-            f"are not held out. Give data.train_split and data.evaluate_split different splits ({store.path} has "
+            f"{len(shared):,} of {len(held):,} rows to evaluate on are trained on too ({name!r} "
+            "for one), so that they are not held out. "
+            f"Give data.train_split and data.evaluate_split different splits ({store.path} has "
             f"{', '.join(_splits(store))}), or data.evaluate another store."
         )
 

@@ -52,7 +52,8 @@ def restore(
     known = open_checkpoint(folder / TRAINED).keys()
     if differing := sorted(set(trained) ^ known | moments.keys() ^ stored.keys()):
         raise UsageError(
-            f"{folder} trained other parameters than this run ({differing[0]}, …); choose another output"
+            f"{folder} trained other parameters than this run ({differing[0]}, …); "
+            "choose another output"
         )
     load_weights(model, folder / TRAINED)
     for name, moment in moments.items():

@@ -302,7 +302,8 @@ def _changed(original: Any, values: Mapping[str, Any], path: str, faults: list[s
                 news[key] = _changed(old, value, f"{path}{key}.", faults)
             else:
                 faults.append(
-                    f"{path}{key} is a section of {', '.join(get_type_hints(type(old)))}, found {value!r}"
+                    f"{path}{key} is a section of {', '.join(get_type_hints(type(old)))}, "
+                    f"found {value!r}"
                 )
         else:
             read = read_value(value, hints[key])

@@ -172,7 +172,8 @@ def total_steps(config: FinetuneConfig, stream: Stream) -> int:
         return config.run.steps
     if config.data.packing or config.data.on_error == "skip":
         raise ConfigError(
-            "with packing or on_error: skip, an epoch has no known number of batches; give run.steps"
+            "with packing or on_error: skip, an epoch has no known number of batches; "
+            "give run.steps"
         )
     steps = stream.steps_per_epoch or len(stream.mixture) // (stream.batch_size * stream.world_size)
     return max(1, steps * config.run.epochs // config.run.accumulation)

@@ -78,9 +78,8 @@ def clip_by_norm(gradients: tuple[Tensor, ...], limit: float) -> tuple[tuple[Ten
     before, float32.
     """
     norm = global_norm(gradients)
-    factor = ops.minimum(
-        limit / (norm + 1e-6), ops.ones_like(norm)
-    )  # as torch.nn.utils.clip_grad_norm_
+    # As torch.nn.utils.clip_grad_norm_.
+    factor = ops.minimum(limit / (norm + 1e-6), ops.ones_like(norm))
     return tuple([(gradient * factor).astype(gradient.dtype) for gradient in gradients]), norm
 
 

@@ -105,9 +105,8 @@ def answers(
     generator = Generator(model, batch_size, generation.length)
     stream = Stream(
         Questions(conversations),
-        cast(
-            "Template", Asking(template)
-        ),  # all but `encode` is the template's own, by `__getattr__`
+        # All but `encode` is the template's own, by `__getattr__`.
+        cast("Template", Asking(template)),
         seq_length=generation.length - generation.max_new_tokens,
         batch_size=batch_size,
         shuffle=False,

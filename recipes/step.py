@@ -100,9 +100,8 @@ class Trainer:
             more, others = self._gradient(batch, scale)
             loss, gradients = loss + more, self.add(ms.mutable(gradients), ms.mutable(others))
         count = Tensor(sum(count_targets(batch) for batch in batches), ms.float32)
-        gradients = ms.mutable(
-            gradients
-        )  # else they are constants to the compiler, and every step compiles anew
+        # Else they are constants to the compiler, and every step compiles anew.
+        gradients = ms.mutable(gradients)
         mean, norm, finite = self.update(gradients, loss, count, Tensor(rate, ms.float32), scale)
         self._adapt_scale(bool(finite))
         return float(mean), float(norm)

@@ -26,12 +26,14 @@ ALLOWED: Final = (
     AllowedSkip(
         "tests/*",
         "*MMDATA_* is not set: no reference data here",
-        "the reference data are not ours to publish; where a folder is named, nothing is skipped for want of it",
+        "the reference data are not ours to publish; "
+        "where a folder is named, nothing is skipped for want of it",
     ),
     AllowedSkip(
         "tests/*",
         "* has no *",
-        "a folder may lack any file (tests/reference.py); what our own pack lacks is checked over others",
+        "a folder may lack any file (tests/reference.py); "
+        "what our own pack lacks is checked over others",
     ),
     AllowedSkip(
         "tests/image/test_bicubic.py::test_it_is_what_pillow_13_does",

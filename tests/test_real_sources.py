@@ -80,8 +80,9 @@ def annotated(*, audio: bool) -> list[Any]:
         if name == "swift"
         or all({"messages", "conversations"} & record.keys() for record in records)
     ]
+    places = ", ".join(map(str, folders.values()))
     skipped = pytest.mark.skip(
-        reason=f"no annotation file {'with' if audio else 'without'} audio in {', '.join(map(str, folders.values()))}"
+        reason=f"no annotation file {'with' if audio else 'without'} audio in {places}"
     )
     return found or [pytest.param(None, None, marks=skipped)]
 

@@ -26,10 +26,12 @@ MACOS = """
 """
 WINDOWS = """
     import ctypes, multiprocessing.connection, os, select, signal, subprocess, sys
-    def no_library(name, *args, **options): raise TypeError("LoadLibrary() argument 1 must be str, not None")
+    def no_library(name, *args, **options):
+        raise TypeError("LoadLibrary() argument 1 must be str, not None")
     ctypes.CDLL = no_library
     for module in ("fcntl", "resource"): sys.modules[module] = None
-    for name in ("sched_getaffinity", "O_DIRECTORY", "pread", "fork", "register_at_fork"): delattr(os, name)
+    for name in ("sched_getaffinity", "O_DIRECTORY", "pread", "fork", "register_at_fork"):
+        delattr(os, name)
     for name in ("SIGKILL", "SIGALRM", "setitimer", "ITIMER_REAL"): delattr(signal, name)
     del select.poll
 """

@@ -21,7 +21,10 @@ PACKAGES = ("mmdata", "models", "recipes")
 pytestmark = pytest.mark.slow
 
 PROGRAM = '''
-"""What a user writes; `assert_type` is an error also where a type is Any, as it is without py.typed."""
+"""What a user writes.
+
+`assert_type` is an error also where a type is Any, as it is without py.typed.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -21,7 +21,10 @@ from mmdata.tokenizers.tiktoken import LLAMA3_PATTERN, LLAMA3_SPECIAL, QWEN_PATT
 from tests.reference import PACK, file, lacking, references
 
 KINDS = ("chatglm", "llama2", "llama3", "qwen")
-_WORDS = "the cat sat on a mat and what is it that you see in this picture of two dogs question answer 你好 世界 问 答"
+_WORDS = (
+    "the cat sat on a mat and what is it that you see in this picture of two dogs "
+    "question answer 你好 世界 问 答"
+)
 _BLANKS = [f"<|blank_{n}|>" for n in range(2, 81)]
 
 

@@ -96,10 +96,10 @@ def checked(function: F) -> F:
             must be.
 
     >>> @checked
-    ... def sample(*, pad: Literal["none", "repeat"] = "none") -> None: ...
-    >>> sample(pad="repeet")
+    ... def take(*, pad: Literal["no", "yes"] = "no") -> None: ...
+    >>> take(pad="yess")
     Traceback (most recent call last):
-    mmdata.errors.UsageError: sample(): pad must be one of none, repeat, found 'repeet'. Did you mean 'repeat'?
+    mmdata.errors.UsageError: take(): pad must be one of no, yes, found 'yess'. Did you mean 'yes'?
     """
 
     @wraps(function)
@@ -313,9 +313,8 @@ def _kind(hint: Any) -> _Kind | None:
 
 
 def _is_int(value: Any) -> bool:
-    return type(value) is int or (
-        isinstance(value, Integral) and not isinstance(value, bool)
-    )  # numpy's too
+    # numpy's integers too, which are registered as Integral; a bool is an int by inheritance.
+    return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
 
 
 def _is_float(value: Any) -> bool:
@@ -433,7 +432,8 @@ def typed(
     known = {field.name for field in fields(kind) if field.init and field.name not in besides}
     if unknown := [f"{key!r}.{nearest(str(key), known)}" for key in options if key not in known]:
         raise UsageError(
-            f"{name} has no option {' or '.join(unknown)} There are: {', '.join(sorted(known)) or 'none'}."
+            f"{name} has no option {' or '.join(unknown)} "
+            f"There are: {', '.join(sorted(known)) or 'none'}."
         )
     values = {key: read(value, _field_hint(kind, key)) for key, value in options.items()}
     faults = [(key, fault_of(_field_hint(kind, key), value)) for key, value in values.items()]
@@ -509,6 +509,7 @@ def _read_plain(text: str, hint: Any) -> Any:
         return hint(text)
     if _kind(hint) is None:
         raise UsageError(
-            f"an option of the type {getattr(hint, '__name__', hint)} cannot be given as text: {text!r}"
+            f"an option of the type {getattr(hint, '__name__', hint)} "
+            f"cannot be given as text: {text!r}"
         )
     return text

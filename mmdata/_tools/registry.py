@@ -93,7 +93,8 @@ class Registry(Generic[T]):
     def _load_plugin(self, point: EntryPoint) -> T:
         try:
             return point.load()  # type: ignore[no-any-return]
-        except Exception as error:  # another package's code: whatever it stumbles over is its own fault, and is named
+        except Exception as error:
+            # Another package's code: whatever it stumbles over is its own fault, and is named.
             raise PluginError(
                 f"{self._describe(point)} cannot be imported: {type(error).__name__}: {error}. "
                 "Mend or uninstall that package."
@@ -107,14 +108,14 @@ class Registry(Generic[T]):
         else:
             known = self.names()
             raise UnknownNameError(
-                f"no {self._kind} named {name!r}.{nearest(name, known)} There are: {', '.join(known)}."
+                f"no {self._kind} named {name!r}.{nearest(name, known)} "
+                f"There are: {', '.join(known)}."
             )
 
     def _ours(self) -> set[str]:
         spec = importlib.import_module(self._package).__spec__
-        folders = (
-            spec.submodule_search_locations if spec else None
-        )  # None for a module, which has none below it
+        # None for a module, which has none below it.
+        folders = spec.submodule_search_locations if spec else None
         return {
             module.name
             for module in pkgutil.iter_modules(folders or [])
@@ -122,9 +123,8 @@ class Registry(Generic[T]):
         }
 
     def _entry_points(self) -> dict[str, EntryPoint]:
-        from importlib.metadata import (
-            entry_points,
-        )  # takes longer than all else here, and is seldom asked
+        # Imported here: it takes longer than all else in this module, and is seldom needed.
+        from importlib.metadata import entry_points
 
         return {point.name: point for point in entry_points(group=self._package)}
 

@@ -9,7 +9,7 @@ __all__ = ["json_text", "one_line", "visible"]
 
 _CONTROLS: Final = (
     r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but for tab and newline, DEL, C1
-    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks, embeddings, overrides and isolates of direction
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks, overrides, … of direction
     r"\u2028\u2029"  # separators of lines and paragraphs
     r"\ud800-\udfff"  # halves of characters, which no output encodes
 )

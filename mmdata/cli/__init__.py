@@ -89,11 +89,11 @@ def main() -> None:
             err=True,
         )
         sys.exit(1)
-    except (
-        Exception
-    ):  # the last line: what has no name of ours is a fault of ours, and its text may be anybody's
+    except Exception:
+        # The last line: what has no name of ours is a fault of ours, and its text may be anybody's.
         say(
-            f"{traceback.format_exc()}mmdata: this is a fault in mmdata itself; please report it with the lines above",
+            f"{traceback.format_exc()}mmdata: this is a fault in mmdata itself; "
+            "please report it with the lines above",
             err=True,
         )
         sys.exit(1)
@@ -140,7 +140,7 @@ def formats(name: str | None, as_json: bool) -> None:
 \b
 Examples:
   mmdata convert rwf2000 RWF-2000/ -o stores/rwf --option language=en
-  mmdata convert video178k 0_30_s_academic_v0_1/ 1_2_m_nextqa/ -o stores/videos --check decode --workers 8
+  mmdata convert video178k 0_30_s_academic_v0_1/ 1_2_m_nextqa/ -o stores/videos --check decode
 """
 )
 @click.argument("format_name", metavar="FORMAT")
@@ -208,8 +208,9 @@ def convert(
 @cli.command(
     epilog="""
 \b
-Annotation files (json_path) are converted into stores first, which are kept in mmdata/mixtures in $XDG_CACHE_HOME, or
-else in ~/.cache, and used again until a file, a medium's presence, the format or mmdata itself has changed.
+Annotation files (json_path) are converted into stores first, which are kept in mmdata/mixtures in
+$XDG_CACHE_HOME, or else in ~/.cache, and used again until a file, a medium's presence, the format
+or mmdata itself has changed.
 \b
 Examples:
   mmdata mix mix.yaml --plan
@@ -349,13 +350,11 @@ def _description(store: Store) -> list[tuple[str, str]]:
         sum(shard.bytes for shard in manifest.shards),
         manifest.records_in - manifest.rows,
     )
+    options = json.dumps(dict(manifest.options)) if manifest.options else ""
     return [
         ("store", str(store.path)),
         ("rows", f"{manifest.rows:,} in {len(manifest.shards)} shards, {_size(size)}"),
-        (
-            "format",
-            f"{manifest.format} {json.dumps(dict(manifest.options)) if manifest.options else ''}".strip(),
-        ),
+        ("format", f"{manifest.format} {options}".strip()),
         ("media root", str(store.media_root or "none")),
         *(("split", f"{name}: {count:,}") for name, count in manifest.splits.items()),
         *(("source", f"{name}: {count:,}") for name, count in manifest.sources.items()),
@@ -369,8 +368,8 @@ def _description(store: Store) -> list[tuple[str, str]]:
 def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Yield for people what a mixture was made of, and where that was."""
     for part in parts:
-        taken = f"{part['draws']:,} of {part['rows']:,} rows ({part['sampling_strategy']}), {part['rejects']:,} rejects"
-        yield "part", f"{part['name']}: {taken}, {part['store']}"
+        taken = f"{part['draws']:,} of {part['rows']:,} rows ({part['sampling_strategy']})"
+        yield "part", f"{part['name']}: {taken}, {part['rejects']:,} rejects, {part['store']}"
 
 
 @cli.command(
@@ -546,7 +545,8 @@ def _say_uncompared(store: Path) -> None:
 
     if count := uncompared(mmdata.open(store)):
         say(
-            f"of {count:,} media files it keeps no hash, so another file in the place of one is not found: "
+            f"of {count:,} media files it keeps no hash, "
+            "so another file in the place of one is not found: "
             "`mmdata convert --check probe` or `decode` keeps hashes"
         )
 

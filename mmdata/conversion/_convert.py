@@ -181,7 +181,8 @@ def convert(
             progress(writer.records_in, writer.records_in - writer.rows)
         if limit != 0 and not writer.records_in:
             raise DataError(
-                f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources."
+                f"{_names(paths)}: no record was found. "
+                "`mmdata formats` shows the shapes of sources."
             )
         writer.describe(renamed_ids=ids.renamed)
     return ConvertReport(
@@ -233,8 +234,9 @@ def _find_media(
 
 def _stop(reject: Reject) -> NoReturn:
     raise RecordError(
-        f"{reject.file}, record {reject.record}, id {reject.id!r}: {reject.detail} [{reject.reason.value}]. "
-        "Nothing was written; without --strict the record is rejected and the others are kept.",
+        f"{reject.file}, record {reject.record}, id {reject.id!r}: "
+        f"{reject.detail} [{reject.reason.value}]. Nothing was written; "
+        "without --strict the record is rejected and the others are kept.",
         reason=reject.reason.value,
     )
 

@@ -45,15 +45,15 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
         return path
     if _TOO_ODD.search(path):
         raise RecordError(f"not a possible file name: {path!r}", reason="bad_encoding")
-    whole = "/" + posixpath.normpath(posixpath.join(root, path)).lstrip(
-        "/"
-    )  # POSIX leaves two slashes be
+    # `normpath` keeps two leading slashes, to which POSIX gives a meaning of their own.
+    whole = "/" + posixpath.normpath(posixpath.join(root, path)).lstrip("/")
     if whole == root or whole.startswith(root.rstrip("/") + "/"):
         return whole[len(root.rstrip("/")) + 1 :] or "."
     if allow_outside:
         return whole
     raise RecordError(
-        f"{path!r} leaves the media root {root!r}; --allow-outside admits such paths, --media-root names another root",
+        f"{path!r} leaves the media root {root!r}; --allow-outside admits such paths, "
+        "--media-root names another root",
         reason="outside_media_root",
     )
 

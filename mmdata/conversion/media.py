@@ -143,8 +143,11 @@ def _find_pictures(
             continue
         try:
             if place.embed:
-                what = "a video given as pictures is not embedded yet; without --embed it is kept by name"
-                raise RecordError(what, reason="unsupported_media")
+                raise RecordError(
+                    "a video given as pictures is not embedded yet; without --embed it is kept "
+                    "by name",
+                    reason="unsupported_media",
+                )
             found[number] = [
                 _find_one(path, "image", reader, origins[rows[number]], place) for path in paths
             ]

@@ -63,9 +63,8 @@ def probe(
         name = "" if isinstance(source, bytes) else os.fspath(source)
         what = "is audio, which nothing looks into yet (--check exists keeps it by name)"
         raise MediaError(f"{name or 'a medium'}: {what}", path=name, reason="unsupported_media")
-    mark = _mark(
-        source, level
-    )  # before it is decoded: a file that takes its place meanwhile shall not pass for it
+    # Taken before it is decoded: a file that takes its place meanwhile must not pass for it.
+    mark = _mark(source, level)
     found = _image(source, level, limits) if type == "image" else _video(source, level, limits)
     if mark is None:
         name = os.fsdecode(source)

@@ -174,9 +174,8 @@ class Prober:
             for item in items:
                 files = [File(*file) for file in files_of(item)]
                 known = self._recall(files)
-                asked = (
-                    known is None or len(waiting) >= _AHEAD
-                )  # a question now and then lets the known be yielded
+                # Asked now and then only: meanwhile those that are known can be yielded.
+                asked = known is None or len(waiting) >= _AHEAD
                 waiting.append(_Waiting(item, files, known, asked))
                 if asked:
                     yield files if known is None else [], self._level, self._limits
@@ -316,9 +315,8 @@ def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:
         for line in lines:
             with suppress(ValueError):
                 found, path, stamp, facts = json.loads(line)
-                if found == level and (
-                    "reason" in facts or "hash" in facts
-                ):  # it may be of an earlier version
+                # A line without either may be of an earlier version.
+                if found == level and ("reason" in facts or "hash" in facts):
                     yield path, [stamp, facts]
 
 
@@ -328,9 +326,8 @@ def _stamp(path: str) -> list[int] | None:
         found = os.stat(path)  # noqa: PTH116
         if not stat.S_ISDIR(found.st_mode):
             return [found.st_size, found.st_mtime_ns]
-        with os.scandir(
-            path
-        ) as entries:  # of a folder of pictures nothing but names is told by its own
+        # The folder's own times tell of names alone, not of what its pictures hold.
+        with os.scandir(path) as entries:
             pictures = [entry.stat() for entry in entries]
     except OSError:
         return None

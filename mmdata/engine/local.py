@@ -200,9 +200,8 @@ class _Worker:
         return status
 
     def _start(self) -> None:
-        load_posix(
-            "resource", needed_by="reading media in a process of its own"
-        )  # which caps its memory there
+        # `resource` caps the memory of the process.
+        load_posix("resource", needed_by="reading media in a process of its own")
         self.channel, theirs = Pipe()
         arguments = f"{theirs.fileno()}, {self._deadline + _GRACE}, {self._memory}"
         with theirs:
@@ -218,7 +217,8 @@ class _Worker:
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
         try:
-            self.channel.recv_bytes()  # the process is ready: what it needed to start counts for no deadline
+            # the process is ready: what it needed to start counts for no deadline
+            self.channel.recv_bytes()
         except EOFError:
             raise RuntimeError(
                 f"a worker process ended at its start with status {self.kill()}"
@@ -262,9 +262,8 @@ def _serve(descriptor: int, alarm: float, memory: int) -> None:
             message = channel.recv_bytes()
         except EOFError:
             return
-        signal.setitimer(
-            signal.ITIMER_REAL, alarm
-        )  # SIGALRM's default is to end the process, whatever it does
+        # SIGALRM's default is to end the process, whatever it does.
+        signal.setitimer(signal.ITIMER_REAL, alarm)
         answer = _answer(message, memory)
         signal.setitimer(signal.ITIMER_REAL, 0)
         channel.send_bytes(answer)

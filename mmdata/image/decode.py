@@ -43,7 +43,8 @@ _ORIENTATION: Final = 0x0112  # EXIF tag
 _SIDEWAYS: Final = range(5, 9)  # its values that exchange width and height
 # What Pillow's readers raise on bytes that are not what they claim to be.
 _BROKEN: Final = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
+    struct.error, zlib.error,
 )  # fmt: skip
 
 
@@ -148,15 +149,15 @@ def _rgb(image: Image) -> Image:
 
     if not image.mode.startswith("I"):
         return image.convert("RGB")
-    high = (
-        np.asarray(image).astype(np.uint32) >> 8
-    )  # 16-bit grey, which Pillow's own conversion would clip at 255
+    # 16-bit grey, which Pillow's own conversion would clip at 255.
+    high = np.asarray(image).astype(np.uint32) >> 8
     return fromarray(high.astype(np.uint8)).convert("RGB")
 
 
 def _too_large(name: str, found: str, limits: Limits) -> ImageError:
     return ImageError(
-        f"{name}: {found} are beyond the limit of {limits.pixels} pixels; raise Limits(pixels=...) if it is meant",
+        f"{name}: {found} are beyond the limit of {limits.pixels} pixels; "
+        "raise Limits(pixels=...) if it is meant",
         path=name,
         reason="media_limit",
     )

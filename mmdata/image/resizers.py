@@ -54,11 +54,8 @@ something ``other``.
 FFmpeg can do the first two by itself, which is how frames are resized fast.
 """
 
-_MEAN_COLOR: Final = (
-    122,
-    116,
-    104,
-)  # int(255 * CLIP's mean), so that after normalisation the border is about zero
+# int(255 * CLIP's mean), so that after normalisation the border is about zero.
+_MEAN_COLOR: Final = (122, 116, 104)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,13 +113,11 @@ def normalize(
     """
     import numpy as np
 
-    scale = 1 / (
-        255 * np.asarray(std)
-    )  # in float64; one multiplication and one addition a sample in float32
+    # In float64; one multiplication and one addition a sample in float32.
+    scale = 1 / (255 * np.asarray(std))
     shift = -np.asarray(mean) / np.asarray(std)
-    out = np.empty(
-        (*pixels.shape[:-3], 3, *pixels.shape[-3:-1]), np.float32
-    )  # (..., 3, height, width)
+    # (..., 3, height, width)
+    out = np.empty((*pixels.shape[:-3], 3, *pixels.shape[-3:-1]), np.float32)
     for channel in range(3):
         np.multiply(
             pixels[..., channel],

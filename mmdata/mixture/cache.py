@@ -145,8 +145,9 @@ class Cache:
                 stack.enter_context(locked(entry))
             except OSError as error:
                 raise UsageError(
-                    f"{self.folder}: no store can be kept there ({error.strerror}). --cache DIR, or XDG_CACHE_HOME in "
-                    "the environment, names another place for the stores that are made of annotation files."
+                    f"{self.folder}: no store can be kept there ({error.strerror}). "
+                    "--cache DIR, or XDG_CACHE_HOME in the environment, "
+                    "names another place for the stores that are made of annotation files."
                 ) from error
             yield
 

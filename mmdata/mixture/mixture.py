@@ -225,7 +225,10 @@ class Mixture(Sequence[Conversation]):
         if len(self):
             return None
         if rows := sum(len(store) for store in self._stores()):
-            return f"no row was kept: of the {rows:,} rows of its data sets, their sampling strategies take none."
+            return (
+                f"no row was kept: of the {rows:,} rows of its data sets, "
+                "their sampling strategies take none."
+            )
         counts = sum((Counter(store.manifest.rejects) for store in self._stores()), Counter[str]())
         return explain_empty(counts, self.rejects())
 

@@ -53,7 +53,8 @@ class Strategy:
         match = _GRAMMAR.fullmatch(text)
         if match is None:
             raise ConfigError(
-                f"sampling_strategy {text!r} is none of all, first:N, first:P%, end:N, end:P%, random:N, random:P%"
+                f"sampling_strategy {text!r} is none of "
+                "all, first:N, first:P%, end:N, end:P%, random:N, random:P%"
             )
         which, amount, percent = match.groups()
         if not percent and "." in amount:

@@ -175,15 +175,16 @@ class SampleReader:
             raise _named(error, conversation, index) from error
         if len(encoded) > self._max_tokens:
             raise SampleError(
-                f"{_name(conversation, index)} has {len(encoded)} tokens, a row {self._max_tokens}; give the template "
-                f"max_length={self._max_tokens} and say by over_long what becomes of longer ones",
+                f"{_name(conversation, index)} has {len(encoded)} tokens, "
+                f"a row {self._max_tokens}; give the template max_length={self._max_tokens} "
+                "and say by over_long what becomes of longer ones",
                 reason="too_long",
             )
         views = sum(map(num_views, encoded.pixels))
         if self._max_views is not None and views > self._max_views:
             raise SampleError(
-                f"{_name(conversation, index)} has {views} pictures, tiles and frames, a row has room for "
-                f"max_views={self._max_views}",
+                f"{_name(conversation, index)} has {views} pictures, tiles and frames, "
+                f"a row has room for max_views={self._max_views}",
                 reason="too_many_views",
             )
         return encoded

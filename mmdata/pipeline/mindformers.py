@@ -80,8 +80,9 @@ def _places(row: Sequence[Sample], positions: int, count: int, length: int) -> N
     ]
     if len(taken) != positions * num_views([row]):
         raise SampleError(
-            f"sample {row[0].id!r} has {len(taken)} positions for {num_views([row])} views; the layout mindformers "
-            f"wants {positions or 'as many'} for each, use the layout mmdata"
+            f"sample {row[0].id!r} has {len(taken)} positions for {num_views([row])} views; "
+            f"the layout mindformers wants {positions or 'as many'} for each, "
+            "use the layout mmdata"
         )
     if not taken:
         return np.tile(_spare(row, positions, length), (count, 1))
@@ -96,8 +97,9 @@ def _spare(row: Sequence[Sample], positions: int, length: int) -> NDArray[np.int
     tokens = sum(len(sample.encoded) for sample in row)
     if tokens + positions > length:
         raise SampleError(
-            f"sample {row[0].id!r} has no image and {tokens} tokens: MindFormers overwrites {positions} positions at "
-            f"the end of {length}; leave text this long out, or use the layout mmdata"
+            f"sample {row[0].id!r} has no image and {tokens} tokens: MindFormers overwrites "
+            f"{positions} positions at the end of {length}; leave text this long out, "
+            "or use the layout mmdata"
         )
     return np.arange(length - positions, length)
 

@@ -42,8 +42,9 @@ def mindspore_dataset(
     left = stream.steps_left if steps is None else steps
     if left is None:
         raise ConfigError(
-            "how many steps an epoch has is not known before its samples are read (packing, grouping, on_error='skip', "
-            "over_long='drop'): say by steps=... how many batches one pass over the data set has"
+            "how many steps an epoch has is not known before its samples are read "
+            "(packing, grouping, on_error='skip', over_long='drop'): "
+            "say by steps=... how many batches one pass over the data set has"
         )
     return ds.GeneratorDataset(
         _Passes(stream, left, num_workers),

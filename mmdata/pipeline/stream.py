@@ -125,8 +125,8 @@ class Stream:
             raise ConfigError("; ".join(faults))
         if not len(self.mixture):
             raise DataError(
-                f"{self.mixture!r}: there is no row to read. `mmdata info STORE` and `mmdata mix CONFIG --plan` say "
-                "what was not kept, and why."
+                f"{self.mixture!r}: there is no row to read. "
+                "`mmdata info STORE` and `mmdata mix CONFIG --plan` say what was not kept, and why."
             )
         self._facts = self._all_facts()
         self._mark = _Mark(0, Cursor(), {}, {})
@@ -282,7 +282,7 @@ class Stream:
             )
 
     # --- state
-    # -------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
 
     @checked
     def state_dict(self, *, step: NonNegativeInt | None = None) -> dict[str, Any]:
@@ -411,11 +411,17 @@ class Stream:
         faults = faults_of_fields(self)
         yield from faults.values()
         if not {"rank", "world_size"} & faults.keys() and self.rank >= self.world_size:
-            yield f"rank must be 0 to {self.world_size - 1} of world_size {self.world_size}, found {self.rank}"
+            yield (
+                f"rank must be 0 to {self.world_size - 1} of world_size {self.world_size}, "
+                f"found {self.rank}"
+            )
         if self.packing and self.group_by == "length":
             yield "packing fills rows whatever the samples' lengths: leave out group_by='length'"
         if self.packing and self.layout == "mindformers":
-            yield "the layout mindformers has no column that tells packed samples apart: leave out packing"
+            yield (
+                "the layout mindformers has no column that tells packed samples apart: "
+                "leave out packing"
+            )
         if self.packing and "packing" not in faults and not self.template.packs:
             yield f"samples of {type(self.template).__name__} cannot be packed: leave out packing"
         if self.dynamic and self.layout == "mindformers":

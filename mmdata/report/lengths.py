@@ -70,7 +70,8 @@ class Lengths:
             for low, high, count in rows
         ]
         lines.append(
-            f"{len(self.tokens)} samples, {int(self.tokens.sum())} tokens, {self.trained_share:.1%} trained on, "
+            f"{len(self.tokens)} samples, {int(self.tokens.sum())} tokens, "
+            f"{self.trained_share:.1%} trained on, "
             f"{self.visual.sum() / max(self.tokens.sum(), 1):.1%} in slots of media"
         )
         if limit is not None:

@@ -286,7 +286,8 @@ class Reader:
             reason = (
                 "bad_encoding" if found == "\0" or "\ud800" <= found <= "\udfff" else "bad_json"
             )
-            what = f"{error.msg}, {error.pos - self._position} characters in, found {_show(error.doc, error.pos)}"
+            where = f"{error.pos - self._position} characters in"
+            what = f"{error.msg}, {where}, found {_show(error.doc, error.pos)}"
         return RecordError(f"{self._window.where(self._position)}: {what}", reason=reason)
 
     def _is_cut(self, error: Exception) -> bool:

@@ -88,9 +88,8 @@ def has_strings(data: bytes, count: int) -> bool:
     import numpy as np
 
     quotes = np.count_nonzero(np.frombuffer(data, np.uint8) == _QUOTE)
-    return (
-        bool(quotes == 2 * count) or _spelling(data)[0] == 2 * count
-    )  # the first sees to text without escaped quotes
+    # The first is cheap, and enough for text without escaped quotes.
+    return bool(quotes == 2 * count) or _spelling(data)[0] == 2 * count
 
 
 def _last_start(text: str, start: int, by_line: bool) -> int:

@@ -90,9 +90,8 @@ class Window:
     def _decode(self, data: bytes) -> str:
         import numpy as np
 
-        self._lines += int(
-            np.count_nonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
-        )  # five times faster than count
+        # Five times faster than count.
+        self._lines += int(np.count_nonzero(np.frombuffer(data, np.uint8) == _NEWLINE))
         return self._decoder.decode(data, final=self.ended)
 
 

@@ -99,9 +99,8 @@ def words(codes: NDArray[np.int8], known: Collection[str]) -> pa.Array:
     import pyarrow as pa
 
     spelled = [word.encode() for word in known]
-    data = (
-        np.take(np.array(spelled), codes).tobytes().translate(None, b"\0")
-    )  # shorter words are filled up with NUL
+    # Shorter words are filled up with NUL.
+    data = np.take(np.array(spelled), codes).tobytes().translate(None, b"\0")
     starts = _starts(np.take(lengths_of(spelled), codes))
     return pa.StringArray.from_buffers(len(codes), starts, pa.py_buffer(data))
 

@@ -273,7 +273,8 @@ class _Words:
         ).tolist()
         if strange or sum(map(mul, counts, map(len, words))) != starts[-1] - starts[0]:
             raise StoreError(
-                f"a batch holds a word that is none of {', '.join(words)}; `mmdata check` looks further"
+                f"a batch holds a word that is none of {', '.join(words)}; "
+                "`mmdata check` looks further"
             )
         return cls(words, codes)
 

@@ -20,14 +20,16 @@ _SHAPE: Final = (
 )
 _FETCH: Final = "fetch the files again, or remove their records"
 _MENDS: Final[Mapping[Reason, str]] = {
-    Reason.MISSING_MEDIA: "put the files there, or name the folder that their paths are relative to: --media-root, or "
-    "media_root: in a mixing YAML",
-    Reason.OUTSIDE_MEDIA_ROOT: "name a folder that holds all the media: --media-root, or media_root: in a mixing YAML",
+    Reason.MISSING_MEDIA: "put the files there, or name the folder that their paths are relative "
+    "to: --media-root, or media_root: in a mixing YAML",
+    Reason.OUTSIDE_MEDIA_ROOT: "name a folder that holds all the media: --media-root, "
+    "or media_root: in a mixing YAML",
     Reason.EMPTY_MEDIA: _FETCH,
     Reason.UNREADABLE_MEDIA: _FETCH,
     Reason.DAMAGED_MEDIA: _FETCH,
     Reason.CHANGED_MEDIA: "restore the files, or convert the source again",
-    Reason.REMOTE_MEDIA: "download the media and name the files, or keep the URLs by name: --check none",
+    Reason.REMOTE_MEDIA: "download the media and name the files, "
+    "or keep the URLs by name: --check none",
     Reason.MEDIA_LIMIT: "make the files smaller, or remove their records",
     Reason.BAD_JSON: _SHAPE,
     Reason.MALFORMED: _SHAPE,

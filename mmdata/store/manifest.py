@@ -123,9 +123,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} is not a store: it has no {MANIFEST}", path=str(folder)
         ) from None
     try:
-        values = json.loads(
-            data.decode("utf-8", "surrogateescape")
-        )  # names of files may be no text
+        # Names of files may be bytes that are no UTF-8.
+        values = json.loads(data.decode("utf-8", "surrogateescape"))
         values.pop("xxh3")
     except (ValueError, KeyError, AttributeError, TypeError):
         raise StoreError(
@@ -137,8 +136,8 @@ def read_manifest(folder: Path) -> Manifest:
 def _parse(values: dict[str, Any], data: bytes, path: Path) -> Manifest:
     if values.get("schema_version") not in range(1, SCHEMA_VERSION + 1):
         raise StoreError(
-            f"{path}: schema version {values.get('schema_version')!r}; this library reads versions 1 to "
-            f"{SCHEMA_VERSION}. A later one may read it.",
+            f"{path}: schema version {values.get('schema_version')!r}; "
+            f"this library reads versions 1 to {SCHEMA_VERSION}. A later one may read it.",
             path=str(path),
         )
     if _spell(values) != data:

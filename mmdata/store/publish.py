@@ -71,9 +71,8 @@ def publish(partial: Path, path: Path) -> None:
         partial.rename(path)
         sync(path.parent)
         return
-    replaced = _lock(
-        path, path
-    )  # the next writer must not take up the old directory while it is removed
+    # The next writer must not take up the old directory while it is removed.
+    replaced = _lock(path, path)
     try:
         _exchange(partial, path)
         sync(path.parent)
@@ -125,7 +124,8 @@ def _lock(folder: Path, path: Path, *, wait: bool = False) -> int:
         except BlockingIOError:
             os.close(descriptor)
             raise StoreError(
-                f"{path}: another process is writing this store now. Wait for it, or choose another place.",
+                f"{path}: another process is writing this store now. "
+                "Wait for it, or choose another place.",
                 path=str(path),
             ) from None
         if _is_at(descriptor, folder):
@@ -153,9 +153,9 @@ def _exchange(partial: Path, path: Path) -> None:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(path))
     aside = path.with_name(f".{path.name}.old")
-    _remove(
-        aside
-    )  # of a process that was killed between the steps below, and since then ``path`` has been written again
+    # It is there if a process was killed between the steps below; since then ``path`` has been
+    # written again.
+    _remove(aside)
     try:
         path.rename(aside)
         partial.rename(path)

@@ -191,7 +191,8 @@ class _ArrowShard:
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self.schema = self._reader.schema
         self.num_batches = self._reader.num_record_batches
-        self._lock = Lock()  # Arrow reads the dictionaries with the first batch, and two threads would read them twice
+        # Arrow reads the dictionaries with the first batch, and two threads would read them twice
+        self._lock = Lock()
         self.view = lru_cache(maxsize=None)(lambda number: BatchView(self.batch(number)))
 
     def batch(self, number: int) -> pa.RecordBatch:

@@ -104,7 +104,8 @@ class StoreWriter:
         """Take the place."""
         import jsonlines
 
-        arrow_schema()  # its imports come first: C code that is stopped on its way in ends the process at once
+        # its imports come first: C code that is stopped on its way in ends the process at once
+        arrow_schema()
         kept = self._journal if self._resume else frozenset()
         self._stack.enter_context(partial_directory(self.path, keep=kept))
         try:

@@ -87,7 +87,8 @@ def require_plain(conversation: Conversation) -> None:
     """
     if fault := _not_plain(conversation):
         raise TokenError(
-            f"conversation {conversation.id!r} has {fault}, which this model family has no way to say"
+            f"conversation {conversation.id!r} has {fault}, "
+            "which this model family has no way to say"
         )
 
 
@@ -168,7 +169,8 @@ def require_answer(conversation: Conversation) -> Sequence[Message]:
     messages = messages[:-1] if messages[-1].role == "user" else messages
     if not messages or messages[-1].role != "assistant":
         raise TokenError(
-            f"conversation {conversation.id!r} has no answer to train on; a prompt can be made of it"
+            f"conversation {conversation.id!r} has no answer to train on; "
+            "a prompt can be made of it"
         )
     return messages
 
@@ -198,7 +200,8 @@ def refuse_system(messages: Sequence[Message], conversation: str) -> Sequence[Me
     """
     if messages and messages[0].role == "system":
         raise TokenError(
-            f"conversation {conversation!r} has a system message, for which this model family has no place"
+            f"conversation {conversation!r} has a system message, "
+            "for which this model family has no place"
         )
     return messages
 

@@ -36,7 +36,8 @@ def truncate(
     message = f"conversation {conversation!r} has {length} tokens, the limit is {max_length}"
     if over_long == "error":
         raise TokenError(
-            f"{message}; over_long='truncate_right' cuts such samples, 'drop' leaves them out and counts"
+            f"{message}; over_long='truncate_right' cuts such samples, "
+            "'drop' leaves them out and counts"
         )
     if over_long == "drop":
         raise DroppedSampleError(message, reason="too_long")

@@ -157,8 +157,7 @@ def _first_cached(index: Index, video: Media) -> float:
     where it is less than a frame after the bound; else the bound is the nearest to know.
     """
     first = float(index.times[0])
-    if (
-        video.start is None or first < video.start - 1e-3
-    ):  # the latter in caches whose times begin with the clip
+    # The latter holds in caches whose times begin with the clip.
+    if video.start is None or first < video.start - 1e-3:
         return 0.0
     return first if video.fps and (first - video.start) * video.fps < 1 else video.start

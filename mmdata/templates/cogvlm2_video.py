@@ -191,7 +191,8 @@ class CogVLM2Video:
             return
         if len(shown) > 1 or not all(isinstance(part, Video) for part in shown):
             raise TokenError(
-                f"conversation {conversation.id!r} shows {len(shown)} media; CogVLM2-Video reads one video"
+                f"conversation {conversation.id!r} shows {len(shown)} media; "
+                "CogVLM2-Video reads one video"
             )
         yield self._medium(conversation, shown.pop().media)
 

@@ -176,7 +176,8 @@ class VisualGLM:
             return []
         if len(shown) > 1 or not all(isinstance(part, Image) for part in shown):
             raise TokenError(
-                f"conversation {conversation.id!r} shows {len(shown)} media; VisualGLM reads one image"
+                f"conversation {conversation.id!r} shows {len(shown)} media; "
+                "VisualGLM reads one image"
             )
         before = self.tokenizer.encode("<img>")
         ids = [*before, *[self.pad_id] * self.image_tokens]

@@ -44,8 +44,8 @@ class Vocabulary:
         content = path.read_bytes()
         if (found := hashlib.sha256(content).hexdigest()) != self.sha256:
             raise TokenError(
-                f"{path} ({len(content)} bytes, sha256 {found}) is not the {self.kind} vocabulary; wanted is {self}. "
-                "A vocabulary of your own is loaded with verify=False."
+                f"{path} ({len(content)} bytes, sha256 {found}) is not the {self.kind} vocabulary; "
+                f"wanted is {self}. A vocabulary of your own is loaded with verify=False."
             )
         return content
 
@@ -94,6 +94,7 @@ def vocabulary(kind: str) -> Vocabulary:
     """
     if kind not in VOCABULARIES:
         raise UnknownNameError(
-            f"no tokenizer of the kind {kind!r}.{nearest(kind, VOCABULARIES)} There are: {', '.join(VOCABULARIES)}."
+            f"no tokenizer of the kind {kind!r}.{nearest(kind, VOCABULARIES)} "
+            f"There are: {', '.join(VOCABULARIES)}."
         )
     return VOCABULARIES[kind]

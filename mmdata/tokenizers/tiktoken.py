@@ -25,7 +25,10 @@ __all__ = [
 Form: TypeAlias = Literal["NFC"]
 
 # The two patterns differ in how they cut digits: Llama-3 in threes, Qwen one by one.
-_PATTERN: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_PATTERN: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 LLAMA3_PATTERN: Final = _PATTERN.replace("DIGITS", r"\p{N}{1,3}")
 """How Llama-3 cuts text into words before merging bytes."""
 QWEN_PATTERN: Final = _PATTERN.replace("DIGITS", r"\p{N}")

@@ -40,9 +40,8 @@ _SMALLEST_VOP: Final = (
 )
 _VOP: Final = b"\x00\x00\x01\xb6"
 _BIDIRECTIONAL: Final = 2  # vop_coding_type of MPEG-4 part 2
-_PACKED: Final = re.compile(
-    rb"DivX\d+[bB]\d+p"
-)  # user data of streams that put two frames into one packet
+# User data of streams that put two frames into one packet.
+_PACKED: Final = re.compile(rb"DivX\d+[bB]\d+p")
 _SLICE, _IDR, _PARAMETERS = 1, 5, 7  # nal_unit_type of H.264
 # H.264 profiles whose parameter sets describe the format of samples (ITU-T H.264, 7.3.2.1.1).
 _HIGH_PROFILES: Final = frozenset({44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244})
@@ -153,11 +152,8 @@ def _parameters(unit: bytes) -> _Parameters | None:
     bits.golomb()  # seq_parameter_set_id
     if profile in _HIGH_PROFILES:
         separate_planes = bits.golomb() == 3 and bits.take(1)
-        (
-            bits.golomb(),
-            bits.golomb(),
-            bits.take(1),
-        )  # bit depths, qpprime_y_zero_transform_bypass_flag
+        # Bit depths, qpprime_y_zero_transform_bypass_flag.
+        (bits.golomb(), bits.golomb(), bits.take(1))
         if bits.take(1) or separate_planes:  # scaling matrices
             return None
     frame_number_width = bits.golomb() + 4

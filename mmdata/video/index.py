@@ -30,9 +30,8 @@ to refer to).
 """
 
 _MOST_SET_BACK: Final = 1.0  # seconds; writers are a little careless with the times of decoding
-_UNFINISHED: Final = (
-    1 << 30
-)  # frames; what a writer that could not go back leaves in the header of an AVI
+# Frames; what a writer that could not go back leaves in the header of an AVI.
+_UNFINISHED: Final = 1 << 30
 _DEFAULT_RATE: Final = 25.0  # frames a second; what FFmpeg takes a stream without a rate to have
 _ROUNDED: Final = 1e-3  # seconds; Matroska keeps times in whole milliseconds
 
@@ -72,9 +71,9 @@ class Index:
 
     def __repr__(self) -> str:
         return (
-            f"Index({self.codec}, {self.num_frames} frames of {self.width}x{self.height}, {self.duration:.3f} s at "
-            f"{self.fps:g} fps, {len(self.keyframes)} keyframes, times_source={self.times_source!r}, "
-            f"damage={self.damage})"
+            f"Index({self.codec}, {self.num_frames} frames of {self.width}x{self.height}, "
+            f"{self.duration:.3f} s at {self.fps:g} fps, {len(self.keyframes)} keyframes, "
+            f"times_source={self.times_source!r}, damage={self.damage})"
         )
 
     @property
@@ -178,9 +177,8 @@ def average_rate(stated: float, times: Times, duration: float) -> float:
 
     count = len(times)
     if stated:
-        late = np.abs(
-            times - np.arange(count) / stated
-        )  # (frames,) seconds from where a constant rate puts a frame
+        # (frames,) seconds from where a constant rate puts a frame
+        late = np.abs(times - np.arange(count) / stated)
         if (count > 1 and late.max() <= _ROUNDED) or abs(count / stated - duration) <= _ROUNDED:
             return stated
     return count / duration if duration else stated
@@ -205,9 +203,8 @@ def _stored(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Ti
     """
     import numpy as np
 
-    presented = np.array(
-        [number for number, row in enumerate(rows) if not row.discard], np.int64
-    )  # packets
+    # (presented packets,)
+    presented = np.array([number for number, row in enumerate(rows) if not row.discard], np.int64)
     pts = np.array([row.pts for row in rows if not row.discard], np.int64)
     by_time = np.argsort(pts, kind="stable")
     order = np.full(len(rows), UNSEEN)
@@ -259,5 +256,6 @@ def _set_back(rows: list[PacketRow], period: float) -> tuple[str, ...]:
     if not len(steps) or steps.min() >= -_MOST_SET_BACK:
         return ()
     return (
-        f"the times go back by {-steps.min():.3f} s at packet {steps.argmin() + 1}; were files joined?",
+        f"the times go back by {-steps.min():.3f} s at packet {steps.argmin() + 1}; "
+        "were files joined?",
     )

@@ -176,8 +176,8 @@ class _Reread:
                 self._next = number
                 return
         raise VideoError(
-            f"{self._name}: cannot go back to packet {start}; the file cannot be sought in. It is read again because "
-            "its packets are beyond Limits(packet_bytes=...)",
+            f"{self._name}: cannot go back to packet {start}; the file cannot be sought in. "
+            "It is read again because its packets are beyond Limits(packet_bytes=...)",
             path=self._name,
         )
 

@@ -180,9 +180,8 @@ class Reader:
         self._supply = supply
         self._thorough = thorough
         self._skips = index.codec in _SKIPPING
-        if (
-            index.codec == "h264" and not thorough
-        ):  # its decoder drops the frames that come later than it thought
+        # FFmpeg's H.264 decoder drops the frames that come later than it expected.
+        if index.codec == "h264" and not thorough:
             self._context.options |= {"has_b_frames": str(_reordered(index))}
         self.tick = tick(stream)
         self.index = index
@@ -196,7 +195,8 @@ class Reader:
             return ()
         first = self.faults[0]
         return (
-            f"{len(self.faults)} packets cannot be decoded, the first is number {first.packet}: {first.message}",
+            f"{len(self.faults)} packets cannot be decoded, "
+            f"the first is number {first.packet}: {first.message}",
         )
 
     def frames(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
@@ -216,7 +216,8 @@ class Reader:
                     self.faults.append(Fault(packet, "its frame is marked corrupt"))
                 number = order[packet]
                 if self.index.times_source == "derived" and number < latest:
-                    return  # the order that was read from the coded frames is not the order in which they come
+                    # The order that was read from the coded frames is not that in which they come.
+                    return
                 latest = number
                 if packet in segment.wanted:
                     yield number, frame
@@ -285,10 +286,8 @@ class Reader:
                 )
             try:
                 frames = self._context.decode(packet)
-            except (
-                FFmpegError,
-                ValueError,
-            ) as error:  # the latter is PyAV 19's where the decoder could not be opened
+            except (FFmpegError, ValueError) as error:
+                # The latter is PyAV 19's where the decoder could not be opened.
                 self._refused(number, error)
                 continue
             for frame in frames:
@@ -313,9 +312,8 @@ def _reordered(index: Index) -> int:
 
     if index.order is None:
         return _MOST_REORDERED
-    in_order = np.argsort(
-        np.array(_ranks(index)), kind="stable"
-    )  # (packets,) of each frame, unseen ones too
+    # (packets,) of each frame, unseen ones too
+    in_order = np.argsort(np.array(_ranks(index)), kind="stable")
     return min(_MOST_REORDERED, int((in_order - np.arange(len(in_order))).max()))
 
 

@@ -62,7 +62,7 @@ def sample(
             the ``limits``.
         UsageError: an option or a strategy that does not exist.
 
-    >>> sample("clip.mp4", "uniform:24", size=224)                                          # doctest: +SKIP
+    >>> sample("clip.mp4", "uniform:24", size=224)  # doctest: +SKIP
     Frames(pixels=(24, 224, 224, 3) uint8, times=0.000..4.967 s, times_source='stream')
     """
     limits = limits or Limits()
@@ -78,20 +78,19 @@ def sample(
 
         if stream is not None:
             raise UsageError(
-                "decord takes the stream that FFmpeg holds to be the best; name another to backend='av'"
+                "decord takes the stream that FFmpeg holds to be the best; "
+                "name another to backend='av'"
             )
         return sample_by_decord(source, wanted, size, resize, limits)
     strict = on_damage == "raise"
-    with reading(
-        source, stream, limits, strict=True
-    ) as reader:  # to notice damage; what is kept is decoded below
+    # Strictly, to notice damage; what is kept of a damaged file is decoded below.
+    with reading(source, stream, limits, strict=True) as reader:
         if not reader.index.damage:
             pixels = _pixels(reader, wanted(reader.index), scale, limits)
             if pixels.complete and not reader.faults:
                 return pixels.frames(reader.index)
-    found = decoded(
-        source, stream=stream, limits=limits, strict=strict
-    )  # the packets promised what there is not
+    # The packets promised what there is not: only decoding all of them tells what there is.
+    found = decoded(source, stream=stream, limits=limits, strict=strict)
     if found.damage and on_damage == "raise":
         raise _damaged(reader.name, found.damage, found.num_frames)
     with reading(source, stream, limits, thorough=True, known=found) as reader:
@@ -167,8 +166,9 @@ class _Pixels:
         count, most = len(self._planned.numbers), self._limits.output_bytes
         if first.nbytes * count > most:
             raise VideoError(
-                f"{self._name}: {count} frames of {first.shape[1]}x{first.shape[0]} are beyond the limit of {most} "
-                "bytes; ask for fewer or smaller ones, or raise Limits(output_bytes=...)",
+                f"{self._name}: {count} frames of {first.shape[1]}x{first.shape[0]} are beyond "
+                f"the limit of {most} bytes; ask for fewer or smaller ones, "
+                "or raise Limits(output_bytes=...)",
                 path=self._name,
                 reason="media_limit",
             )
@@ -177,7 +177,8 @@ class _Pixels:
 
 def _damaged(name: str, damage: tuple[str, ...], frames_read: int) -> VideoError:
     return VideoError(
-        f"{name}: damaged: {'; '.join(damage)}; {frames_read} frames could be read, on_damage='keep' takes them",
+        f"{name}: damaged: {'; '.join(damage)}; "
+        f"{frames_read} frames could be read, on_damage='keep' takes them",
         path=name,
         reason="damaged_media",
         frames_read=frames_read,

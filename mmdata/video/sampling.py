@@ -55,10 +55,8 @@ RULES: Final[dict[str, Rule]] = {}
 
 HAIR: Final = 1e-9  # seconds; what floats may put between times that are equal
 
-_LISTS: Final = {
-    "times": "t1,t2,...",
-    "frames": "n1,n2,...",
-}  # rules that take any number of arguments
+# Rules that take any number of arguments.
+_LISTS: Final = {"times": "t1,t2,...", "frames": "n1,n2,..."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,8 @@ class Strategy:
         name, *words = text.split(":")
         if name not in RULES:
             raise UsageError(
-                f"no frame strategy named {name!r} (in {text!r}).{nearest(name, RULES)} There are: {', '.join(RULES)}."
+                f"no frame strategy named {name!r} (in {text!r}).{nearest(name, RULES)} "
+                f"There are: {', '.join(RULES)}."
             )
         return cls(name, _arguments(name, words))
 
@@ -365,7 +364,8 @@ def hf_num_frames(clock: Clock, count: int) -> Numbers:
 
     if count > len(clock):
         raise VideoError(
-            f"hf_num_frames:{count} of a clip of {len(clock)} frames; uniform:{count} takes what there is"
+            f"hf_num_frames:{count} of a clip of {len(clock)} frames; "
+            f"uniform:{count} takes what there is"
         )
     return np.arange(_positive(count)) * len(clock) // count
 

@@ -26,9 +26,8 @@ Source: TypeAlias = str | os.PathLike[str] | bytes
 
 # Nothing but the file itself is read: no network, no playlist, no numbered series of stills.
 _OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none"}
-_QUICK: Final = {
-    "codec_whitelist": "none"
-}  # opens no decoder: what headers say is enough for most files
+# Opens no decoder: what headers say is enough for most files.
+_QUICK: Final = {"codec_whitelist": "none"}
 _THOROUGH: Final = {"skip_loop_filter": "all"}  # the frames are thrown away, so they need no finish
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
@@ -81,9 +80,8 @@ def undecodable(source: Source, error: Exception) -> VideoError:
 def _is_plain(container: InputContainer) -> bool:
     """Whether there is one video stream, and of a size that is known without a decoder."""
     streams = container.streams.video
-    return (
-        len(streams) == 1 and getattr(streams[0].codec_context, "width", 0) > 0
-    )  # no decoder, no context
+    # A stream without a decoder has no codec context, and so no width.
+    return len(streams) == 1 and getattr(streams[0].codec_context, "width", 0) > 0
 
 
 def _container(source: Source, limits: Limits, options: dict[str, str]) -> InputContainer:
@@ -148,14 +146,14 @@ def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
         raise VideoError(f"{name}: FFmpeg has no decoder for this video stream", path=name)
     if not context.width or not context.height:
         raise VideoError(
-            f"{name}: cannot be decoded as video: the size of its frames is not to be found, or beyond the limit of "
-            f"{limits.pixels} pixels (Limits(pixels=...))",
+            f"{name}: cannot be decoded as video: the size of its frames is not to be found, "
+            f"or beyond the limit of {limits.pixels} pixels (Limits(pixels=...))",
             path=name,
         )
     if context.width * context.height > limits.pixels:
         raise VideoError(
-            f"{name}: a frame of {context.width}x{context.height} is beyond the limit of {limits.pixels} pixels; "
-            "raise Limits(pixels=...) if it is meant",
+            f"{name}: a frame of {context.width}x{context.height} is beyond the limit of "
+            f"{limits.pixels} pixels; raise Limits(pixels=...) if it is meant",
             path=name,
             reason="media_limit",
         )

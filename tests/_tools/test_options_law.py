@@ -31,13 +31,13 @@ INTERNAL: Final = {
     "mmdata.store.arrays": "columns of values that were checked when they became conversations",
     "mmdata.cli": "the commands; tests/cli/test_options.py",
     "mmdata.store.encode": "as arrays",
-    "mmdata.store.batch": "the currency of the house, made by builders and by steps of a conversion",
+    "mmdata.store.batch": "the currency of the house, made by builders and steps of a conversion",
     "mmdata.store.builder": "a call for every row",
     "mmdata.store.contents": "as arrays",
     "mmdata.conversion.ids": "ids of conversations, for conversion alone",
     "mmdata.formats.toolkit": "what formats are made of: calls for every record",
     "mmdata.store.layout": "names of files",
-    "mmdata.conversion.locate": "a call for every medium of a conversion, with what convert was given",
+    "mmdata.conversion.locate": "a call for every medium, with what convert was given",
     "mmdata.store.manifest": "read from and written to stores, which vouch for it",
     "mmdata.conversion.media": "the steps of a conversion",
     "mmdata.store.publish": "the steps of writing a store",
@@ -77,10 +77,11 @@ HOT: Final = {
     "recipes.config.read": "reads a file, of which it takes what is checked",
     "mmdata._tools.options.read": "reads text as what is checked next",
     "mmdata.store.writer.StoreWriter.write": "a call for every row",
-    "mmdata.templates._features.index_all_rows": "a call for every medium of a batch, of what was encoded",
+    "mmdata.templates._features.index_all_rows": "a call for every medium, of what was encoded",
     "mmdata.templates.cogvlm2_video.CogVLM2Video.index_features": "as index_all_rows",
     "mmdata.templates.llava_next_video.LlavaNextVideo.index_features": "as index_all_rows",
-    "mmdata.templates.llava_next_video.num_image_tokens": "a call for every picture, with the options of the template",
+    "mmdata.templates.llava_next_video.num_image_tokens": "a call for every picture, with the "
+    "options of the template",
     "mmdata.templates.qwen_vl.QwenVL.index_features": "as index_all_rows",
     "mmdata.templates.visualglm.VisualGLM.index_features": "as index_all_rows",
 }
@@ -335,7 +336,7 @@ def near_misses(hint: Any) -> list[str]:
 
 
 # --- the laws
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 OPTIONS: Final = list(options())

@@ -141,7 +141,8 @@ def test_an_option_of_a_format_is_checked_as_others_are(
     [
         (
             "over_long=dropp",
-            "over_long must be one of error, drop, truncate_right, found 'dropp'. Did you mean 'drop'",
+            "over_long must be one of error, drop, truncate_right, found 'dropp'. "
+            "Did you mean 'drop'",
         ),
         ("max_length=0", "max_length must be a whole number of at least 1"),
         ("max_lenght=9", "Did you mean 'max_length'"),
@@ -244,7 +245,7 @@ def cached(*options: Any, row: int = 0) -> Any:
 
 
 # --- the cases
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @case("", "--version")

@@ -85,9 +85,8 @@ def test_positions_of_the_small_references_follow_from_their_token_types(golden:
         if not {"token_type_ids", "position_ids"} <= set(stored):
             continue
         for types, positions in zip(stored["token_type_ids"], stored["position_ids"], strict=True):
-            length = (
-                len(np.trim_zeros(np.diff(positions), "b")) + 1
-            )  # padding keeps the last position
+            # Padding keeps the last position.
+            length = len(np.trim_zeros(np.diff(positions), "b")) + 1
             found = frame_positions(len(types), _slots(types.tolist()))
             assert found[:length].tolist() == positions[:length].tolist(), file
 

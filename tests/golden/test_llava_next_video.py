@@ -161,9 +161,8 @@ def test_ids_and_labels_are_those_of_mindformers(golden: Path, fixtures: Path) -
 
             ids, _ = _collapsed(found)
             placeholder, context = tokenizer.special["<image>"], case["context_length"]
-            kept = (
-                slice(None) if case["has_media"] else slice(len(ids))
-            )  # MindFormers adds an empty picture to text
+            # MindFormers adds an empty picture to text.
+            kept = slice(None) if case["has_media"] else slice(len(ids))
             collapsed = _runs_collapsed(unrolled(wanted["input_ids_rle"]), placeholder, context)
             assert collapsed[kept] == ids, (case["name"], name)
             if "warning" not in wanted:  # else the original masks the whole sample
@@ -176,9 +175,8 @@ def test_texts_are_those_of_the_chat_template_of_transformers(golden: Path, fixt
     template = LlavaNextVideo(tokenizer=published("llama2", fixtures), dialect="hf_chat", system="")
     for case in _cases_of(golden, "hf_chat_template.json"):
         conversation = _from_messages(case["messages"])
-        written = template.text(conversation).replace(
-            "<video>\n", ""
-        )  # which that template leaves out
+        # That template leaves `<video>` out.
+        written = template.text(conversation).replace("<video>\n", "")
 
         assert (
             written if case["add_generation_prompt"] else written.removesuffix("ASSISTANT:")

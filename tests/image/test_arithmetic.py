@@ -79,9 +79,8 @@ def test_a_bilinear_crop_is_where_torchvision_has_it_for_every_width(
     resize = resizers.get("crop_bilinear")
     for width in range(SIDE + 1, 461, step):
         picture = ramp(SIDE, width)
-        columns = math.floor(
-            width / SIDE * SIDE
-        )  # a pixel less for some widths: the floats of the original
+        # A pixel less for some widths: the floats of the original.
+        columns = math.floor(width / SIDE * SIDE)
         left = round((columns - SIDE) / 2)
 
         cropped = (
@@ -180,7 +179,7 @@ def test_padding_squares_a_picture_in_the_mean_colour_with_an_odd_pixel_after_it
 
 
 # --- resizing
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @few
@@ -271,7 +270,7 @@ def test_normalizing_is_the_formula_of_clip() -> None:
 
 
 # --- anyres
-# ----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 shapes = st.tuples(st.integers(1, 90), st.integers(1, 90))
 SMALL = tuple(
@@ -342,9 +341,8 @@ def test_a_picture_fills_its_canvas_in_one_direction_and_its_other_side_is_round
 
 
 @given(size=st.tuples(st.integers(1, 3000), st.integers(1, 3000)))
-@example(
-    size=(748, 352)
-)  # 48 features of height are 50.99999999999999 in floats, where 51 are meant
+# (748, 352): 48 features of height are 50.99999999999999 in floats, where 51 are meant.
+@example(size=(748, 352))
 @example(size=(376, 893))
 @example(size=(1128, 235))
 def test_features_are_unpadded_to_the_aspect_of_the_picture(size: tuple[int, int]) -> None:

@@ -45,7 +45,7 @@ def stores(folder: Path, cache: str = "cache") -> int:
 
 
 # --- the media
-# -----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_images_that_are_put_in_place_come_and_those_that_are_removed_go(tmp_path: Path) -> None:
@@ -163,9 +163,8 @@ def test_an_annotation_file_that_is_edited_in_place_gives_its_new_rows(tmp_path:
     before, kept = ids(mixture(tmp_path)), path.stat()
 
     path.write_text(path.read_text().replace('"r1"', '"q1"'))
-    os.utime(
-        path, ns=(kept.st_atime_ns, kept.st_mtime_ns)
-    )  # of the same size and time: only its bytes tell
+    # Of the same size and time: only its bytes tell.
+    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
 
     assert path.stat().st_size == kept.st_size
     assert before == ["r0", "r1", "r2"]
@@ -454,7 +453,7 @@ def test_whoever_waits_uses_the_store_that_is_made_or_makes_it_where_the_maker_d
 
 
 # --- rejects
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_mixed_store_accounts_for_the_rejects_of_its_parts_each_once(tmp_path: Path) -> None:

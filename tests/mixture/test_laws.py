@@ -324,7 +324,7 @@ def test_a_mixed_store_keeps_all_of_a_row_but_the_id_that_is_taken(tmp_path: Pat
 
 
 # --- the file
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_relative_path_starts_at_the_files_own_folder_before_any_other(

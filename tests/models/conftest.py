@@ -16,4 +16,5 @@ else:
         warnings.simplefilter("ignore")
         import mindspore as ms
 
-    ms.runtime.launch_blocking()  # errors where they happen; also twice as fast for models this small
+    # errors where they happen; also twice as fast for models this small
+    ms.runtime.launch_blocking()

@@ -37,7 +37,8 @@ def model_folders(family: str, *needed: str, any_of: tuple[str, ...] = ()) -> li
         if all((folder / each).exists() for each in needed)
         if not any_of or any((folder / each).exists() for each in any_of)
     ]
-    lacking = f"no model with {' and '.join([*needed, *any_of[:1]])} in {', '.join(str(root) for _, root in roots)}"
+    places = ", ".join(str(root) for _, root in roots)
+    lacking = f"no model with {' and '.join([*needed, *any_of[:1]])} in {places}"
     return found or [pytest.param(None, marks=pytest.mark.skip(reason=lacking))]
 
 

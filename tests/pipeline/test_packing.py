@@ -98,8 +98,8 @@ def test_no_first_token_is_a_target_of_the_sample_before_whatever_the_family_tra
     encoded = [template.encode(sample) for sample in samples]
 
     [batch] = Stream(
-        Conversations(samples), template, seq_length=sum(map(len, encoded)), batch_size=1, packing=True, workers=0,
-        shuffle=False,
+        Conversations(samples), template, seq_length=sum(map(len, encoded)), batch_size=1,
+        packing=True, workers=0, shuffle=False,
     )  # fmt: skip
 
     expected = np.concatenate([sample.labels for sample in encoded])
@@ -107,9 +107,8 @@ def test_no_first_token_is_a_target_of_the_sample_before_whatever_the_family_tra
     assert batch.ids == (("c0", "c1", "c2", "c3"),)
     np.testing.assert_array_equal(batch["labels"], [expected])
     if family.name == "qwen_vl":
-        assert (
-            encoded[1].labels[0] != IGNORE
-        )  # the original trains it, which is what makes the difference
+        # The original trains it, which is what makes the difference.
+        assert encoded[1].labels[0] != IGNORE
 
 
 def test_a_row_takes_no_more_pictures_than_it_has_room_for() -> None:

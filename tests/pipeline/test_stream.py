@@ -182,9 +182,8 @@ def test_a_masked_sample_keeps_its_place_and_trains_nothing() -> None:
     assert batch.ids == (("p0",), (), ("p2",), ("p3",))
     assert (batch["labels"][1] == -100).all()
     assert (batch["segment_ids"][1] == 0).all()
-    assert (
-        batch["media_index"][2].max() == 2 * PER_VIEW - 1
-    )  # two of three views are there; the second view there is
+    # Two of three views are there; the second view there is.
+    assert batch["media_index"][2].max() == 2 * PER_VIEW - 1
     assert masking.state_dict()["empty"] == {"unreadable_media": 1}
 
 
@@ -265,8 +264,8 @@ def test_ranks_that_skip_stop_at_a_late_sample_for_another_may_have_been_in_time
 ) -> None:
     release = threading.Event()
     skipping = stream(
-        hanging(release), shuffle=False, on_error="skip", workers=1, deadline=0.2, batch_size=4 // world_size,
-        world_size=world_size, rank=rank,
+        hanging(release), shuffle=False, on_error="skip", workers=1, deadline=0.2,
+        batch_size=4 // world_size, world_size=world_size, rank=rank,
     )  # fmt: skip
 
     with pytest.raises(SampleError, match=r"sample 't2' \(row 2\) was not read within 0.2 seconds"):

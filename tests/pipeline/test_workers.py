@@ -121,9 +121,8 @@ def test_what_waits_long_for_its_turn_is_not_late() -> None:
         time.sleep(0.05)
         return number
 
-    results = ordered(
-        work, range(12), workers=1, ahead=12, deadline=0.4, late=late
-    )  # the last begins after 0.55 s
+    # The last begins after 0.55 s.
+    results = ordered(work, range(12), workers=1, ahead=12, deadline=0.4, late=late)
 
     assert list(results) == list(range(12))
 

@@ -108,7 +108,8 @@ class WordTemplate:
         if self.max_length is not None and len(ids) > self.max_length:
             error = DroppedSampleError if self.over_long == "drop" else TokenError
             raise error(
-                f"conversation {conversation.id!r} has {len(ids)} tokens, the limit is {self.max_length}"
+                f"conversation {conversation.id!r} has {len(ids)} tokens, "
+                f"the limit is {self.max_length}"
             )
         answer = next(n for n, label in enumerate(labels) if label != IGNORE)
         positions = np.arange(len(ids), dtype=np.int32)

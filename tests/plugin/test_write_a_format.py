@@ -32,9 +32,8 @@ def install(site: Path, project: Path) -> None:
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-formats\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[{group}]\n{point}\n".replace('"', ""))
-    (project / "acme_formats.py").rename(
-        site / "acme_formats.py"
-    )  # the working folder is searched before all others
+    # The working folder is searched before all others.
+    (project / "acme_formats.py").rename(site / "acme_formats.py")
 
 
 @pytest.fixture
@@ -140,7 +139,8 @@ def test_a_package_that_cannot_be_imported_is_named_and_breaks_no_other_format(
 ) -> None:
     mend(project, "from mmdata.formats import toolkit", "import no_such_module")
     (project / "llava.json").write_text(
-        '[{"model": "", "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}]}]'
+        '[{"model": "", "conversations": '
+        '[{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}]}]'
     )
 
     listed = run(project, "formats")
@@ -161,7 +161,8 @@ def test_a_package_that_cannot_be_imported_is_named_and_breaks_no_other_format(
 def test_a_package_whose_recogniser_fails_breaks_no_detection(project: Path) -> None:
     mend(project, 'return sample.every("picture", "qa")', "raise KeyError('oops')")
     (project / "llava.json").write_text(
-        '[{"model": "", "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}]}]'
+        '[{"model": "", "conversations": '
+        '[{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}]}]'
     )
 
     detected = run(project, "convert", "auto", "llava.json", "-o", "other")

@@ -198,18 +198,16 @@ def test_the_held_out_loss_is_the_same_whatever_the_batch_size() -> None:
     alone = {sample.id: held_out_loss(model, type(samples)([sample]), 1) for sample in samples}
 
     assert all(loss == pytest.approx(losses[1], rel=1e-5) for loss in losses.values()), losses
-    assert (
-        max(alone.values()) - min(alone.values()) > 0.01 * losses[1]
-    )  # so that it matters which of them count
+    # So that it matters which of them count.
+    assert max(alone.values()) - min(alone.values()) > 0.01 * losses[1]
     assert model.training
 
 
 def test_the_held_out_loss_is_that_of_the_model_in_evaluation() -> None:
     drawn = qwen()
     ms.set_seed(0)
-    model = QwenVL(
-        replace_config(drawn.config, train_length=8)
-    )  # a model that reads on differently than it trained
+    # A model that reads on differently than it trained.
+    model = QwenVL(replace_config(drawn.config, train_length=8))
     samples = mixed(3)
     [batch] = Stream(
         samples, WordTemplate(), batch_size=3, seq_length=SEQ_LENGTH, workers=0, shuffle=False

@@ -283,9 +283,12 @@ WRONG: Final = {
     "single quotes": "{'id': 'a', 's': {'id': 5}, 'l': [{'id': 6}, {'id': 7}]}",
     "comment": "// so it is",
     "words": "not [found]",
-    "many quotes not escaped": '{"id": "a", "t": "a"b", "l": [{"x": 6}, {"x": 7, "t": "c"d"}, {"x": 8}]}',
-    "two faults around an item": '{"id": "a", "t": "a"b", "l": [{"id": 6}, {"x": "c"d"}, {"x": 8}]}',
-    "a nest of its own": '{"id": "a", "l": [[[{"id": 6}], [{"id": 7}]]], "s": {"s": {"s": {"id": 5}}}, "n": NaN}',
+    "many quotes not escaped": '{"id": "a", "t": "a"b", '
+    '"l": [{"x": 6}, {"x": 7, "t": "c"d"}, {"x": 8}]}',
+    "two faults around an item": '{"id": "a", "t": "a"b", '
+    '"l": [{"id": 6}, {"x": "c"d"}, {"x": 8}]}',
+    "a nest of its own": '{"id": "a", "l": [[[{"id": 6}], [{"id": 7}]]], '
+    '"s": {"s": {"s": {"id": 5}}}, "n": NaN}',
 }
 
 

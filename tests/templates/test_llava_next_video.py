@@ -75,8 +75,10 @@ def test_the_time_instruction_is_the_same_in_training_and_in_prompts() -> None:
     sample, prompt = template.encode(conversation), template.prompt(conversation)
 
     assert (
-        "USER: <video>\nThe video lasts for 10.00 seconds, and 3 frames are uniformly sampled from it. These frames "
-        "are located at 0.00s,4.90s,9.90s.Please answer the following questions related to this video.\n\n"
+        "USER: <video>\nThe video lasts for 10.00 seconds, "
+        "and 3 frames are uniformly sampled from it. "
+        "These frames are located at 0.00s,4.90s,9.90s."
+        "Please answer the following questions related to this video.\n\n"
         "What happens? "
     ) in text
     assert sample.pixels == prompt.pixels

@@ -41,19 +41,22 @@ _CHATML = (
     "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nSo.<|im_end|>\n"
 )
 _CHAT = (
-    "A chat between a curious HUMAN and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-    "and polite answers to the HUMAN's questions. USER: <image>\nHi? ASSISTANT: Yes.</s>USER: Why? ASSISTANT: So.</s>"
+    "A chat between a curious HUMAN and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the HUMAN's questions. "
+    "USER: <image>\nHi? ASSISTANT: Yes.</s>USER: Why? ASSISTANT: So.</s>"
 )
 _LLAMA = (
-    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
-    "provides, and assist the user with a variety of tasks using natural language."
+    "You are a helpful language and vision assistant. "
+    "You are able to understand the visual content that the user provides, "
+    "and assist the user with a variety of tasks using natural language."
 )
 TEXTS = {
     "vicuna_v1": _CHAT.replace("HUMAN", "user"),
     "llava_v1": _CHAT.replace("HUMAN", "human"),
     "mistral_instruct": "[INST] <image>\nHi? [/INST] Yes. </s>[INST] Why? [/INST] So. </s>",
     "llava_llama_2": (
-        f"[INST] <<SYS>>\n{_LLAMA}\n<</SYS>>\n\n<image>\nHi? [/INST] Yes. </s><s>[INST] Why? [/INST] So. </s>"
+        f"[INST] <<SYS>>\n{_LLAMA}\n<</SYS>>\n\n<image>\nHi? [/INST] Yes. </s>"
+        "<s>[INST] Why? [/INST] So. </s>"
     ),
     "plain": "<image>Yes.\nSo.\n",
     "qwen_1_5": _CHATML.replace("SYSTEM", "You are a helpful assistant."),
@@ -205,7 +208,7 @@ def test_neighbouring_texts_are_one_and_empty_ones_are_none() -> None:
 
 
 # --- Qwen-VL
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_prompts_of_roles_stand_before_the_texts_of_their_own() -> None:
@@ -288,7 +291,7 @@ def test_an_empty_answer_is_learned_by_its_end() -> None:
 
 
 # --- CogVLM2-Video
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -328,7 +331,7 @@ def test_mindformers_repeats_the_frames_of_a_short_clip() -> None:
 
 
 # --- VisualGLM
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("language", "ask", "answer"), [("zh", "问:", "答:"), ("en", "Q:", "A:")])
@@ -370,7 +373,7 @@ def test_an_answer_has_wide_marks_on_either_side_of_chinese(answer: str, text: s
 
 
 # --- boxes
-# -----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

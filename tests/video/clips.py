@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BITS = 8
-HEIGHT, WIDTH = (
-    48,
-    64,
-)  # a bit is a block of 8 x 24 pixels; two rows of blocks, the lower one inverted
+# A bit is a block of 8 x 24 pixels; two rows of blocks, the lower one inverted.
+HEIGHT, WIDTH = 48, 64
 
 ENCODERS = {
     "h264": "libx264",
@@ -98,9 +96,8 @@ def clip(
         sound = (
             output.add_stream("mp3" if container == "avi" else "aac", rate=44100) if audio else None
         )
-        if (
-            sound is not None
-        ):  # before the pictures, so that the muxer knows what delay of the sound to make up for
+        # Before the pictures, so that the muxer knows what delay of the sound to make up for.
+        if sound is not None:
             _mux_silence(output, sound, audio)
         for number, time in enumerate(times, first):
             frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24").reformat(

@@ -94,9 +94,8 @@ def test_the_rate_of_a_clip_of_variable_rate_is_its_frames_over_its_duration(
 def test_the_rate_of_a_clip_of_constant_rate_is_exactly_its_own(
     container: str, rate: Fraction, count: int
 ) -> None:
-    frames = range(
-        count + 40 if container == "mpegts" else count
-    )  # FFmpeg does not know a shorter one for what it is
+    # FFmpeg does not know a shorter one for what it is.
+    frames = range(count + 40 if container == "mpegts" else count)
     data = clip("h264", container, frames, rate=rate, b_frames=2)
 
     assert video.index(data).fps == float(rate)

@@ -72,7 +72,7 @@ def index_of(
 
 
 # --- bounds
-# ----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decimals", [4, 5, 6, 15])
@@ -236,7 +236,8 @@ def test_a_clip_is_sampled_as_the_file_cut_there(
     said = video.index(alone).duration
     if container == "matroska" and said != pytest.approx(bounds["end"] - bounds["start"]):
         pytest.skip(
-            "this FFmpeg does not write how long the last frame of a cut lasts: it is not the same clip"
+            "this FFmpeg does not write how long the last frame of a cut lasts: "
+            "it is not the same clip"
         )
 
     _same_of_both(whole, alone, first, bounds)

@@ -67,7 +67,8 @@ __all__ = ["LlavaNextVideo", "num_image_tokens"]
 Pool: TypeAlias = Literal["average", "max", "bilinear"]
 VideoNewline: TypeAlias = Literal["no_token", "one_token", "frame", "grid"]
 
-NOISE: Final = "QA_GT_caption_based_noisy"  # a mark in LLaVA-Hound's texts that LLaVA-NeXT deletes before training
+# a mark in LLaVA-Hound's texts that LLaVA-NeXT deletes before training
+NOISE: Final = "QA_GT_caption_based_noisy"
 
 
 @registry.register("llava_next_video")
@@ -243,9 +244,8 @@ class LlavaNextVideo:
         if not conversation.media:
             return content
         content = merge_texts(self._placed(content))
-        if (
-            self.placement == "llava_next" and self.compat is None
-        ):  # where media stand is settled with the mark in
+        # Where media stand has to be settled with the mark still in the text.
+        if self.placement == "llava_next" and self.compat is None:
             content = [
                 piece.replace(NOISE, "") if isinstance(piece, str) else piece for piece in content
             ]
@@ -289,9 +289,8 @@ class LlavaNextVideo:
     def _encoded(self, segment: Segment, conversation: Conversation) -> Iterator[Item]:
         content = merge_texts(segment.pieces)
         if segment.spaced and content and isinstance(content[0], (Image, Video)):
-            yield Run(
-                self.tokenizer.encode("\n")[:1], segment.trained
-            )  # the blank before a first word
+            # The blank before a first word.
+            yield Run(self.tokenizer.encode("\n")[:1], segment.trained)
         for number, piece in enumerate(content):
             if isinstance(piece, str):
                 after = segment.after_token and number == 0
@@ -452,8 +451,10 @@ def time_instruction(taken: Clip) -> str:
     """
     times = ",".join(f"{time:.2f}s" for time in taken.pixels.times)
     return (
-        f"The video lasts for {taken.duration:.2f} seconds, and {len(taken.pixels.times)} frames are uniformly sampled "
-        f"from it. These frames are located at {times}.Please answer the following questions related to this video."
+        f"The video lasts for {taken.duration:.2f} seconds, "
+        f"and {len(taken.pixels.times)} frames are uniformly sampled from it. "
+        f"These frames are located at {times}."
+        "Please answer the following questions related to this video."
     )
 
 

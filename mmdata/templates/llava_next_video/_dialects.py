@@ -174,8 +174,9 @@ _USER_SYSTEM: Final = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 _LLAMA_SYSTEM: Final = (
-    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
-    "provides, and assist the user with a variety of tasks using natural language."
+    "You are a helpful language and vision assistant. "
+    "You are able to understand the visual content that the user provides, "
+    "and assist the user with a variety of tasks using natural language."
 )
 
 DIALECTS: Final[dict[DialectName, Dialect]] = {

@@ -260,8 +260,9 @@ class QwenVL:
         path = conversation.media[media].path
         if path is None or len(path.encode()) > min(_LONGEST_REFERENCE, self.image_tokens):
             raise TokenError(
-                f"conversation {conversation.id!r}: span='path' needs a path of at most {_LONGEST_REFERENCE} bytes for "
-                f"image {media}, found {path!r}; span='pads' needs none"
+                f"conversation {conversation.id!r}: span='path' needs a path of at most "
+                f"{_LONGEST_REFERENCE} bytes for image {media}, found {path!r}; "
+                "span='pads' needs none"
             )
         return reference_ids(path, self.image_tokens, self.tokenizer.special["<imgpad>"])
 

@@ -33,7 +33,8 @@ def reference_ids(reference: str, length: int, pad: int) -> list[int]:
     content = unicodedata.normalize("NFC", reference).encode()
     if len(content) > length:
         raise TokenError(
-            f"the image reference {reference!r} has {len(content)} bytes; {length} fit between <img> marks"
+            f"the image reference {reference!r} has {len(content)} bytes; "
+            f"{length} fit between <img> marks"
         )
     return [*content, *[pad] * (length - len(content))]
 

@@ -209,9 +209,8 @@ def _run(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tens
         embedded = embedded.masked_scatter(types[..., None], _tower(weights, pixels)["output"])
     model, state = _llama(weights)
     given = {"inputs_embeds": embedded, "position_ids": torch.tensor(case["position_ids"])}
-    given["attention_mask"] = torch.ones_like(
-        ids
-    )  # without it positions that repeat count as packed sequences
+    # Without it positions that repeat count as packed sequences.
+    given["attention_mask"] = torch.ones_like(ids)
     return torch.func.functional_call(
         model, state, (), {**given, "output_hidden_states": True, "use_cache": False}
     )

@@ -331,8 +331,10 @@ def _file_case(count: int, fps: float, rate: int, bound: int, force: bool) -> di
         step = round(fps / rate)
         times = ",".join(f"{number / step if stepped else number / fps:.2f}s" for number in found)
         sentence = (
-            f"The video lasts for {count / fps:.2f} seconds, and {len(found)} frames are uniformly sampled from it. "
-            f"These frames are located at {times}.Please answer the following questions related to this video."
+            f"The video lasts for {count / fps:.2f} seconds, "
+            f"and {len(found)} frames are uniformly sampled from it. "
+            f"These frames are located at {times}."
+            "Please answer the following questions related to this video."
         )
         found = {"frame_idx": found, "frame_time": times, "time_instruction": sentence}
     average = {"frame_idx": _spread(count, bound)} if bound else None

@@ -265,7 +265,8 @@ def _lists() -> list[dict[str, Any]]:
                 {"text": "find "},
                 {"ref": "a chair", "box": [[11, 22, 333, 444], [500, 22, 999, 444]]},
             ],
-            "hf_text": "find <ref>a chair</ref><box>(11,22),(333,444)</box><box>(500,22),(999,444)</box>",
+            "hf_text": "find <ref>a chair</ref>"
+            "<box>(11,22),(333,444)</box><box>(500,22),(999,444)</box>",
         },
     ]
 

@@ -38,9 +38,9 @@ VOCABULARIES = FIXTURES / "vocab"
 _TEXT = "\n".join(WORDS)
 _NUMBERS = " 100 125 198 250 1000 1250"
 _SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-    "and polite answers to the user's questions. (USER) ASSISTANT: Question: Answer: "
-    "问：答：system user assistant <img></img>"
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions. "
+    "(USER) ASSISTANT: Question: Answer: 问：答：system user assistant <img></img>"
 )
 
 
