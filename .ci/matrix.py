@@ -1,5 +1,5 @@
-"""Run the suite without MindSpore at both ends of every core dependency's bounds, on every Python
-that is supported.
+"""Run the suite without MindSpore at both ends of every core dependency's bounds,
+on every Python that is supported.
 
     python .ci/matrix.py             each Python with the lowest and with the newest releases, the
                                      whole suite
@@ -183,8 +183,8 @@ def make_environment(place: Path, python: str, *requirements: str) -> str:
 
 
 def use_wheel(folder: Path, wheel: Path, version: str, python: str) -> bool:
-    """Install the wheel with nothing besides; whether what is installed converts a source and
-    samples clips.
+    """Install the wheel with nothing besides;
+    whether what is installed converts a source and samples clips.
     """
     place = folder / f"wheel-{version}"
     installed = make_environment(place, python, str(wheel))
@@ -237,8 +237,8 @@ def run_cell(
 
 
 def lowest(wheel: Path) -> Iterator[str]:
-    """Yield a constraint to the lower bound of each dependency of the wheel, those of its extras
-    too but for tools.
+    """Yield a constraint to the lower bound of each dependency of the wheel,
+    those of its extras too but for tools.
     """
     with ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]

@@ -1,5 +1,5 @@
-"""Converting every JSON format, beside DuckDB and Hugging Face `datasets`, and reading rows back at
-random.
+"""Converting every JSON format, beside DuckDB and Hugging Face `datasets`,
+and reading rows back at random.
 
     python -m benchmarks.convert [--each 50000] [--shapes llava …] [--records 200000] [--json]
 
@@ -58,8 +58,8 @@ def main() -> None:
 def compare_shapes(
     folder: Path, shapes: Sequence[str], records: int, runs: int, as_json: bool
 ) -> None:
-    """Print a row for each shape of source: CPU seconds, and beside llava's for as many
-    megabytes.
+    """Print a row for each shape of source:
+    CPU seconds, and beside llava's for as many megabytes.
     """
     sources = {shape: write_shape(folder, shape, records) for shape in shapes}
     stores = {shape: folder / f"{shape} store" for shape in shapes}
@@ -97,8 +97,8 @@ def compare_shapes(
 
 
 def write_shape(folder: Path, shape: str, records: int) -> Path:
-    """Write the source of a shape into a folder of its own, where its format knows it by its
-    name.
+    """Write the source of a shape into a folder of its own,
+    where its format knows it by its name.
     """
     name, annotations, write = COCO.get(shape, ("records.json", 1, None))
     path = folder / shape / name

@@ -1,5 +1,5 @@
-"""Conversations to ids and labels, beside the processor of LLaVA-NeXT-Video in transformers, on one
-core.
+"""Conversations to ids and labels, beside the processor
+of LLaVA-NeXT-Video in transformers, on one core.
 
     python -m benchmarks.encode --vocabularies DIR [--json]
 
@@ -43,8 +43,8 @@ SIZES = ((480, 640), (427, 640), (640, 480), (1080, 1920))
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A conversation, the same as text for transformers, and the pixels of its image, if it has
-    one.
+    """A conversation, the same as text for transformers,
+    and the pixels of its image, if it has one.
     """
 
     conversation: Conversation
@@ -67,8 +67,8 @@ def main() -> None:
 
 
 def beside_transformers(folder: Path, samples: int, runs: int, as_json: bool) -> None:
-    """Print conversations a second, ours and those of transformers: text, images without and with
-    their pixels.
+    """Print conversations a second, ours and those of transformers:
+    text, images without and with their pixels.
     """
     vocabulary = folder / FILES["llava_next_video"]
     template = mmdata.templates.get("llava_next_video")(
@@ -170,8 +170,8 @@ def compare_ids(
 
 
 def made(samples: int, template: Template, *, images: bool) -> list[Sample]:
-    """Return conversations of one to four rounds, shaped like LLaVA-Instruct's, in the words of
-    Python's manual.
+    """Return conversations of one to four rounds,
+    shaped like LLaVA-Instruct's, in the words of Python's manual.
     """
     chance = random.Random(0)
     manual = cycle(" ".join(topics.values()).split())
@@ -211,8 +211,8 @@ def with_pixels(given: Sequence[Sample]) -> list[Sample]:
 
 
 def tiles(pixels: Any) -> Any:
-    """Return what transformers' image processor returns: normalised float32 tiles, channels
-    first.
+    """Return what transformers' image processor returns:
+    normalised float32 tiles, channels first.
     """
     from mmdata.image import anyres, normalize
 
@@ -220,8 +220,8 @@ def tiles(pixels: Any) -> Any:
 
 
 def expander(processor: Any) -> Callable[[Sample], str]:
-    """Return the processor's own expansion of ``<image>``, for an image of which the size is
-    known.
+    """Return the processor's own expansion of ``<image>``,
+    for an image of which the size is known.
     """
 
     def expand(sample: Sample) -> str:
@@ -237,8 +237,8 @@ def expander(processor: Any) -> Callable[[Sample], str]:
 
 
 def hugging_face(vocabulary: Path) -> Any:
-    """Return the processor of LLaVA-NeXT-Video over the local Llama-2 vocabulary, for text and
-    images.
+    """Return the processor of LLaVA-NeXT-Video over the local Llama-2 vocabulary,
+    for text and images.
     """
     hide_broken_torchvision()
     from transformers import AddedToken, LlamaTokenizer, LlavaNextVideoProcessor
@@ -247,8 +247,8 @@ def hugging_face(vocabulary: Path) -> Any:
     )
 
     class WithoutVideo(LlavaNextVideoProcessor):
-        """The same without its video processor, which wants torchvision even where no video is
-        read.
+        """The same without its video processor,
+        which wants torchvision even where no video is read.
         """
 
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
@@ -279,8 +279,8 @@ def hugging_face(vocabulary: Path) -> Any:
 
 
 def hide_broken_torchvision() -> None:
-    """Let transformers do without a torchvision that was built for another torch, which it would
-    stumble over.
+    """Let transformers do without a torchvision that was built
+    for another torch, which it would stumble over.
     """
     try:
         import torchvision  # noqa: F401

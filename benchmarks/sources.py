@@ -1,5 +1,5 @@
-"""Annotation files that say the same in the shapes of all formats of records with turns, and
-COCO's, all generated.
+"""Annotation files that say the same in the shapes of all formats
+of records with turns, and COCO's, all generated.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def fewshot(number: int, rounds: Rounds) -> dict[str, Any]:
 
 
 def all_but_the_first_question(rounds: Rounds) -> str:
-    """Return one long answer, for formats of one question, so that their files are as large as the
-    others.
+    """Return one long answer, for formats of one question,
+    so that their files are as large as the others.
     """
     return " ".join(text for pair in rounds for text in pair).removeprefix(rounds[0][0]).lstrip()
 

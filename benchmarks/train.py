@@ -1,5 +1,5 @@
-"""One training step of each tiny family, fed by the pipeline; beside `transformers` on torch where
-it has the model.
+"""One training step of each tiny family, fed by the pipeline;
+beside `transformers` on torch where it has the model.
 
     python -m benchmarks.train [--steps 30] [--json]
 
@@ -122,8 +122,8 @@ def ours(family: str, folder: str, steps: int) -> dict[str, float]:
 
 
 def peer(steps: int) -> dict[str, float]:
-    """Median seconds of a step of `transformers`' LLaVA-NeXT-Video at the size of our tiny one with
-    bytes for words.
+    """Median seconds of a step of `transformers`' LLaVA-NeXT-Video
+    at the size of our tiny one with bytes for words.
     """
     import torch
 

@@ -1,5 +1,5 @@
-"""24 frames at 224 x 224 from each clip of a folder: CPU time of ours beside other decoders, each
-on one thread.
+"""24 frames at 224 x 224 from each clip of a folder:
+CPU time of ours beside other decoders, each on one thread.
 
     python -m benchmarks.video --videos DIR [--runs 5] [--json]
 

@@ -1,5 +1,5 @@
-"""The pages that come from the code: one a format, one a family, the reasons of rejects, the
-reference.
+"""The pages that come from the code:
+one a format, one a family, the reasons of rejects, the reference.
 
 Each function returns the Markdown of a page. What a format or a family is, takes and needs is said
 in its own file and nowhere else; a page cannot differ from the code that it describes.
@@ -179,8 +179,8 @@ def family_page(name: str) -> str:
 
 
 def tokenizer_section(name: str) -> list[str]:
-    """Return what a page says of the vocabulary of a family: what its loader asks for where there
-    is none.
+    """Return what a page says of the vocabulary of a family:
+    what its loader asks for where there is none.
 
     It is asked, and not a table of ours, so that a family of another package says it in the same
     way.
@@ -206,8 +206,8 @@ def tokenizer_section(name: str) -> list[str]:
 
 
 def rooms() -> tuple[str, ...]:
-    """Return the rooms of the reference, and what checks formats and templates where it is
-    there.
+    """Return the rooms of the reference,
+    and what checks formats and templates where it is there.
     """
     return (*ROOMS, *(["testing"] if importlib.util.find_spec("mmdata.testing") else []))
 
@@ -232,8 +232,8 @@ def reference_index() -> str:
 
 
 def reference_of_package() -> str:
-    """Return the page of the names that stand in ``mmdata`` itself, each with a link to where it is
-    written down.
+    """Return the page of the names that stand in ``mmdata`` itself,
+    each with a link to where it is written down.
     """
     import mmdata
 
@@ -268,8 +268,8 @@ def reference_page(room: str) -> str:
 
 
 def entry_of(path: str, names: Sequence[str]) -> list[str]:
-    """Return the block by which mkdocstrings writes the docstring of a module and of some of its
-    names.
+    """Return the block by which mkdocstrings writes the docstring
+    of a module and of some of its names.
     """
     members = [f"        - {name}" for name in names if not name.startswith("__")]
     return [

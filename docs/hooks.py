@@ -1,5 +1,5 @@
-"""What MkDocs asks while it builds the site: the pages that come from the code, and their place in
-the navigation.
+"""What MkDocs asks while it builds the site:
+the pages that come from the code, and their place in the navigation.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A tour: drawn sources in four shapes, a store of each, a mixture of them, and a tiny model that
-learns from one.
+"""A tour: drawn sources in four shapes, a store of each,
+a mixture of them, and a tiny model that learns from one.
 
     python -m examples.demo [FOLDER]
 

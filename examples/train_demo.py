@@ -1,5 +1,5 @@
-"""The end of the tour: a tiny model learns from the demo's pictures for some steps and answers one
-question.
+"""The end of the tour:
+a tiny model learns from the demo's pictures for some steps and answers one question.
 
 python -m examples.train_demo FOLDER        (after python -m examples.demo FOLDER)
 """
@@ -15,8 +15,8 @@ CONFIG = RECIPES / "configs" / "llava_next_video" / "finetune_stage2_images_tiny
 
 
 def learn_and_answer(folder: Path, steps: int = 80) -> None:
-    """Train on ``folder/stores/coco`` and ask about one of its pictures; both commands are
-    shown.
+    """Train on ``folder/stores/coco`` and ask about one of its pictures;
+    both commands are shown.
     """
     output = folder / "trained"
     python(

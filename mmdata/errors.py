@@ -62,8 +62,8 @@ class UnknownNameError(UsageError):
 
 
 class PluginError(MMDataError):
-    """A format or a template that another package brings is at fault; its own exception is the
-    ``__cause__``.
+    """A format or a template that another package brings is at fault;
+    its own exception is the ``__cause__``.
     """
 
 
@@ -83,8 +83,8 @@ class RecordError(DataError):
 
 
 class SampleError(DataError):
-    """One sample of a stream cannot become part of a batch; ``reason`` is what a count of such
-    samples is kept by.
+    """One sample of a stream cannot become part of a batch;
+    ``reason`` is what a count of such samples is kept by.
     """
 
     def __init__(self, message: str, *, reason: str = "unreadable") -> None:
@@ -93,8 +93,8 @@ class SampleError(DataError):
 
 
 class SchemaError(DataError):
-    """A conversation breaks a rule of the schema; ``reason`` is the code a converter rejects it
-    with.
+    """A conversation breaks a rule of the schema;
+    ``reason`` is the code a converter rejects it with.
     """
 
     def __init__(self, message: str, *, reason: str = "malformed") -> None:
@@ -103,8 +103,8 @@ class SchemaError(DataError):
 
 
 class StoreError(DataError):
-    """A store is damaged, incomplete, of another version, absent, or being written by somebody
-    else.
+    """A store is damaged, incomplete, of another version,
+    absent, or being written by somebody else.
     """
 
     def __init__(self, message: str, *, path: str = "") -> None:
@@ -113,8 +113,8 @@ class StoreError(DataError):
 
 
 class MediaError(DataError):
-    """A media file cannot be used: ``path``, and ``reason`` as a code of
-    :class:`mmdata.rejects.Reason`.
+    """A media file cannot be used:
+    ``path``, and ``reason`` as a code of :class:`mmdata.rejects.Reason`.
     """
 
     def __init__(self, message: str, *, path: str = "", reason: str = "unreadable_media") -> None:
@@ -147,8 +147,8 @@ class TokenError(DataError):
 
 
 class DroppedSampleError(TokenError):
-    """A conversation is left out because it does not fit; ``reason`` is what a count of such
-    samples is kept by.
+    """A conversation is left out because it does not fit;
+    ``reason`` is what a count of such samples is kept by.
 
     ``too_long``: it has more tokens than the limit. ``nothing_to_learn``: it could be cut to the
     limit, but no word of an answer is before the cut.

@@ -52,8 +52,8 @@ _JOURNAL: Final = "frames.journal"
 
 @dataclass(frozen=True, slots=True)
 class CacheReport:
-    """What a run did: ``records_in == rows + sum(rejects.values())``; ``resumed`` rows came from an
-    earlier attempt.
+    """What a run did: ``records_in == rows + sum(rejects.values())``;
+    ``resumed`` rows came from an earlier attempt.
     """
 
     store: Path
@@ -65,8 +65,8 @@ class CacheReport:
 
     @property
     def why_empty(self) -> str | None:
-        """Why no row was kept and what to do about it, where none was: the most frequent reason
-        with an example.
+        """Why no row was kept and what to do about it, where none was:
+        the most frequent reason with an example.
         """
         return None if self.rows else why_empty(self.store)
 
@@ -106,8 +106,8 @@ def cache_frames(
     limits: Limits | None = None,
     progress: Callable[[int, int], object] = lambda rows, rejects: None,
 ) -> CacheReport:
-    """Write the store at ``source`` anew at ``target``, every video with its frames, and return the
-    account.
+    """Write the store at ``source`` anew at ``target``,
+    every video with its frames, and return the account.
 
     ``strategy``, ``size``, ``resize``, ``pad``, ``snap`` and ``on_damage`` are those of
     :func:`mmdata.video.sample`. ``codec`` is ``"jpeg"``, of ``quality`` 1 to 100, or ``"webp"``,
@@ -168,8 +168,8 @@ def cache_frames(
 
 
 def cached_frames(media: Media) -> Frames:
-    """Return the frames that a cache holds of a video: pixels (frames, height, width, 3) uint8 and
-    their times.
+    """Return the frames that a cache holds of a video:
+    pixels (frames, height, width, 3) uint8 and their times.
 
     Their numbers count the cached frames.
 
@@ -191,8 +191,8 @@ def cached_frames(media: Media) -> Frames:
 
 
 def _decoded(frames: Sequence[bytes], name: str) -> NDArray[np.uint8]:
-    """(frames, height, width, 3) uint8. JPEG is FFmpeg's to decode: that takes two thirds of
-    Pillow's time.
+    """(frames, height, width, 3) uint8. JPEG is FFmpeg's to decode:
+    that takes two thirds of Pillow's time.
     """
     import numpy as np
 
@@ -254,8 +254,8 @@ class _Cached:
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """Why a record has no frames: the code of a :class:`mmdata.rejects.Reason`, and what was
-    found.
+    """Why a record has no frames:
+    the code of a :class:`mmdata.rejects.Reason`, and what was found.
     """
 
     reason: str

@@ -98,8 +98,8 @@ class Audio(Struct, frozen=True, gc=False, tag_field="type", tag="audio"):
 
 
 class Region(Struct, frozen=True, gc=False, tag_field="type", tag="region"):
-    """A phrase and the boxes it speaks of: (x1, y1, x2, y2) in 0..1 of the medium at index
-    ``media``.
+    """A phrase and the boxes it speaks of:
+    (x1, y1, x2, y2) in 0..1 of the medium at index ``media``.
 
     Coordinates are rounded to float32 when the region is made, which is how a store keeps them.
     """
@@ -115,8 +115,8 @@ class Region(Struct, frozen=True, gc=False, tag_field="type", tag="region"):
 
 
 class Time(Struct, frozen=True, gc=False, tag_field="type", tag="time"):
-    """A moment (``end`` is None) or a span of the video at index ``media``, in seconds since its
-    first frame.
+    """A moment (``end`` is None) or a span of the video at index ``media``,
+    in seconds since its first frame.
     """
 
     start: float
@@ -141,8 +141,8 @@ class Reasoning(Struct, frozen=True, gc=False, tag_field="type", tag="reasoning"
 
 
 class ToolCall(Struct, frozen=True, gc=False, tag_field="type", tag="tool_call"):
-    """A tool that is called: its ``name``, its ``arguments`` as JSON text, and the ``call_id``,
-    where there is one.
+    """A tool that is called: its ``name``, its ``arguments`` as JSON text,
+    and the ``call_id``, where there is one.
     """
 
     name: str
@@ -334,8 +334,8 @@ def user(*content: str | Part, train: bool = False) -> Message:
 
 @checked
 def assistant(*content: str | Part, train: bool = True) -> Message:
-    """Return an assistant message, a training target unless said otherwise; strings become text
-    parts.
+    """Return an assistant message, a training target unless said otherwise;
+    strings become text parts.
     """
     return Message("assistant", _parts(content), train)
 

@@ -309,8 +309,8 @@ def _name(record: Record | Reject) -> str:
 
 
 def check_template(template: Template, conversations: Sequence[Conversation]) -> None:
-    """Check that a template keeps the laws of templates with these conversations, two or more, all
-    with answers.
+    """Check that a template keeps the laws of templates with these conversations,
+    two or more, all with answers.
 
     - *Prefix = prompt*: what a model is asked for an answer is what it was trained to answer, token
       by token.
@@ -394,8 +394,8 @@ def _check_shape(template: Template, conversation: Conversation, sample: Encoded
 
 
 def _check_prefix(template: Template, conversation: Conversation) -> None:
-    """Compare, for every answer, the prompt for it with the beginning of the sample that ends with
-    it.
+    """Compare, for every answer, the prompt for it
+    with the beginning of the sample that ends with it.
     """
     import numpy as np
 
@@ -465,8 +465,8 @@ def _check_said(template: Template, conversation: Conversation, sample: Encoded)
 
 
 def _consists_of(said: str, messages: Sequence[Message]) -> bool:
-    """Return whether a text is that of the messages, one after the other, with white space between
-    them.
+    """Return whether a text is that of the messages,
+    one after the other, with white space between them.
     """
     for message in messages:
         text = message.text.strip()

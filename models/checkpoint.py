@@ -132,8 +132,8 @@ def write_checkpoint(
     tensors: Iterable[tuple[str, NDArray[Any]]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `tensors`, pairs of a type name and an array in the order of `names`, holding one at a
-    time.
+    """Write `tensors`, pairs of a type name and an array
+    in the order of `names`, holding one at a time.
 
     The file appears whole or not at all.
     """
@@ -172,8 +172,8 @@ def _write(
 
 
 def convert_dtype(array: NDArray[Any], stored: str, wanted: str) -> NDArray[Any]:
-    """A float array in another type of `NUMPY_TYPES`; bfloat16 is rounded to nearest, ties to
-    even.
+    """A float array in another type of `NUMPY_TYPES`;
+    bfloat16 is rounded to nearest, ties to even.
     """
     if stored == wanted:
         return array

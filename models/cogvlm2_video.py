@@ -95,8 +95,8 @@ LORA = LoraConfig(rank=8, alpha=32, targets=r"language\.layers\..*", split=True,
 
 
 class Adapter(nn.Cell):
-    """Four neighbouring patches become one token embedding; learned vectors mark begin and end of
-    the frame.
+    """Four neighbouring patches become one token embedding;
+    learned vectors mark begin and end of the frame.
     """
 
     def __init__(self, config: CogVLM2VideoConfig) -> None:
@@ -111,8 +111,8 @@ class Adapter(nn.Cell):
         self.end = normal(1, hidden)
 
     def convolve(self, patches: Tensor) -> Tensor:
-        """(frames, side², vision hidden) -> (frames, (side / 2)², vision hidden); an odd side loses
-        its last row.
+        """(frames, side², vision hidden) -> (frames, (side / 2)², vision hidden);
+        an odd side loses its last row.
         """
         frames, _, size = patches.shape
         grid = patches.reshape(frames, self.side, self.side, size).transpose(0, 3, 1, 2)
@@ -127,8 +127,8 @@ class Adapter(nn.Cell):
 
 
 class CogVLM2Video(VisionLanguageModel):
-    """Clips and text in; see `VisionLanguageModel.construct`. Give it positions: a frame's patches
-    share one.
+    """Clips and text in; see `VisionLanguageModel.construct`.
+    Give it positions: a frame's patches share one.
     """
 
     def __init__(self, config: CogVLM2VideoConfig) -> None:
@@ -175,8 +175,8 @@ def from_hf(config: dict[str, Any]) -> CogVLM2VideoConfig:
 
 
 def weight_map(config: CogVLM2VideoConfig) -> list[Weight]:
-    """Our parameters and the tensors of the Hugging Face checkpoint (rotary `inv_freq` buffers are
-    computed anew).
+    """Our parameters and the tensors of the Hugging Face checkpoint
+    (rotary `inv_freq` buffers are computed anew).
     """
     vision, hidden = "model.vision.", config.language.hidden
     embedding, adapter = vision + "patch_embedding.", vision + "linear_proj."

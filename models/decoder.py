@@ -1,5 +1,5 @@
-"""The Llama-style decoder behind LLaVA-NeXT-Video (Vicuna), CogVLM2-Video (Llama-3) and Qwen-VL
-(Qwen).
+"""The Llama-style decoder behind LLaVA-NeXT-Video (Vicuna),
+CogVLM2-Video (Llama-3) and Qwen-VL (Qwen).
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class DecoderConfig:
 
 
 class CausalAttention(CachedAttention):
-    """Rotary self-attention with grouped key heads, one fused projection and, when decoding, a
-    cache.
+    """Rotary self-attention with grouped key heads,
+    one fused projection and, when decoding, a cache.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -93,8 +93,8 @@ class DecoderLayer(nn.Cell):
 
 
 class Decoder(nn.Cell):
-    """Token embeddings to final hidden states; `embedding` and `head` stand beside for the model to
-    use.
+    """Token embeddings to final hidden states;
+    `embedding` and `head` stand beside for the model to use.
     """
 
     def __init__(self, config: DecoderConfig) -> None:

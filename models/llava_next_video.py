@@ -1,5 +1,5 @@
-"""LLaVA-NeXT-Video: CLIP ViT-L/14-336, a two-layer projector, anyres tiles or pooled video frames,
-Vicuna.
+"""LLaVA-NeXT-Video: CLIP ViT-L/14-336, a two-layer projector,
+anyres tiles or pooled video frames, Vicuna.
 
 An image here is one tile of a picture or one frame of a clip. It gives `media_rows` rows, from
 which `media_index` takes what a position needs: first the features of the grid, row by row (for
@@ -185,8 +185,8 @@ MODEL = LlavaNextVideo
 
 
 def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
-    """Our config from the `config.json` of a Hugging Face checkpoint (LlavaNext or
-    LlavaNextVideo).
+    """Our config from the `config.json` of a Hugging
+    Face checkpoint (LlavaNext or LlavaNextVideo).
     """
     vision, text = config["vision_config"], config["text_config"]
     layers, heads = vision["num_hidden_layers"], text["num_attention_heads"]
@@ -220,8 +220,8 @@ def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
 
 
 def weight_map(config: LlavaNextVideoConfig) -> list[Weight]:
-    """Our parameters and the tensors of the Hugging Face checkpoint (as transformers 4.42 to 4.51
-    name them).
+    """Our parameters and the tensors of the Hugging Face
+    checkpoint (as transformers 4.42 to 4.51 name them).
     """
     tower, text = "vision_tower.vision_model.", "language_model."
     weights = [

@@ -106,8 +106,8 @@ class Embedding(nn.Cell):
 
 
 class PatchConv(nn.Cell):
-    """A convolution whose kernel equals its stride, as one matrix product; a rest that does not fit
-    is left out.
+    """A convolution whose kernel equals its stride, as one matrix product;
+    a rest that does not fit is left out.
     """
 
     def __init__(self, channels: int, outputs: int, size: int, bias: bool) -> None:
@@ -128,8 +128,8 @@ class PatchConv(nn.Cell):
 
 
 def resize_grid(x: Tensor, weights: Tensor) -> Tensor:
-    """Each grid of `x` (images, side, side, size) resampled along rows and columns by `weights`
-    (new side, side).
+    """Each grid of `x` (images, side, side, size) resampled along rows
+    and columns by `weights` (new side, side).
     """
     images, side, _, size = x.shape
     weights = weights.astype(x.dtype)
@@ -214,8 +214,8 @@ def rotary_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tenso
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`x` (batch, heads, length, size) turned by the tables, the first half of a head paired with
-    its second half.
+    """`x` (batch, heads, length, size) turned by the tables,
+    the first half of a head paired with its second half.
     """
     wide = x.astype(ms.float32)
     first, second = ops.chunk(wide, 2, -1)
@@ -235,8 +235,8 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 class Attend(nn.Cell):
-    """Scaled dot-product attention; query heads share key heads in groups when there are fewer of
-    the latter.
+    """Scaled dot-product attention;
+    query heads share key heads in groups when there are fewer of the latter.
 
     On Ascend, in half precision, MindSpore's fused operator; elsewhere the same in plain operators,
     softmax in float32. The fused branch has not been run: no Ascend was at hand when this was
@@ -250,8 +250,8 @@ class Attend(nn.Cell):
     def construct(
         self, query: Tensor, key: Tensor, value: Tensor, allow: Tensor | None = None
     ) -> Tensor:
-        """(batch, heads, length, size) from queries of that shape, keys and values (batch,
-        key_heads, keys, size).
+        """(batch, heads, length, size) from queries of that shape,
+        keys and values (batch, key_heads, keys, size).
 
         `allow` is (batch or 1, 1, length, keys) bool: who may look at whom; None lets everyone look
         everywhere.
@@ -280,8 +280,8 @@ class Attend(nn.Cell):
 
 
 def causal_mask(length: int, segment_ids: Tensor | None, prefix: Tensor | None = None) -> Tensor:
-    """Who may look at whom, (batch or 1, 1, length, length) bool: earlier tokens and, everywhere,
-    the prefix.
+    """Who may look at whom, (batch or 1, 1, length, length) bool:
+    earlier tokens and, everywhere, the prefix.
 
     `segment_ids` (batch, length): only tokens of the same packed sample (0 is padding). `prefix`
     (batch, length) bool: tokens that all tokens of their segment see, the later ones of the prefix
@@ -325,8 +325,8 @@ def merge_media(text: Tensor, media: Tensor, media_index: Tensor) -> Tensor:
 
 
 def next_token_loss(logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of predicting each label from the position before it; a float32 scalar, 0
-    without any target.
+    """Mean cross-entropy of predicting each label from the position before it;
+    a float32 scalar, 0 without any target.
 
     Labels of -100 are no targets, nor is the first token of a packed sample: the one before belongs
     to another.

@@ -1,5 +1,5 @@
-"""How the tensors of a checkpoint make up a model's parameters, and back. Arrays only; no files, no
-MindSpore.
+"""How the tensors of a checkpoint make up a model's parameters, and back.
+Arrays only; no files, no MindSpore.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def stacked(ours: str, theirs: tuple[str, ...], rows: tuple[int, ...], bias: boo
 
 
 def mindformers_name(name: str) -> str:
-    """MindFormers' name of a parameter; a checkpoint made for its LoRA wraps the language model
-    once more.
+    """MindFormers' name of a parameter;
+    a checkpoint made for its LoRA wraps the language model once more.
     """
     return name.replace("pet_model.lora_model.", "", 1)
 

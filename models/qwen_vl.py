@@ -40,8 +40,8 @@ POSITION_SIDE = 16  # the position table is always 16 x 16 and is resized to the
 
 @dataclass(frozen=True)
 class QwenVLConfig:
-    """Evaluated on texts beyond `train_length`, it has log-n attention and dynamic NTK frequencies;
-    0 means never.
+    """Evaluated on texts beyond `train_length`,
+    it has log-n attention and dynamic NTK frequencies; 0 means never.
     """
 
     vision: VisionConfig
@@ -120,8 +120,8 @@ LORA = LoraConfig(
 
 
 def bicubic_weights(size: int, resized: int) -> NDArray[Any]:
-    """(resized, size) float32: bicubic interpolation along one axis (half-pixel centres, a = -0.75,
-    edges repeated).
+    """(resized, size) float32:
+    bicubic interpolation along one axis (half-pixel centres, a = -0.75, edges repeated).
     """
     weights = np.zeros((resized, size))
     for row in range(resized):
@@ -139,8 +139,8 @@ def cubic_kernel(distance: float, a: float = -0.75) -> float:
 
 
 def sincos_table(side: int, size: int) -> NDArray[np.float32]:
-    """(side², size) float32: sine and cosine of the column, then of the row; published checkpoints
-    hold it rounded.
+    """(side², size) float32: sine and cosine of the column, then of the row;
+    published checkpoints hold it rounded.
     """
     steps = inverse_frequencies(size // 2, 10000.0)
     angles = np.arange(side)[:, None] * steps
@@ -217,8 +217,8 @@ class QwenDecoder(Decoder):
         self.ntk_lengths = Tensor((config.train_length * 2 ** np.arange(12)).astype(np.int32))
 
     def turns(self, positions: Tensor, prompt_length: Tensor | None) -> Turns:
-        """The rotary tables for positions (batch, length); those of the queries carry the log-n
-        factor.
+        """The rotary tables for positions (batch, length);
+        those of the queries carry the log-n factor.
         """
         if self.training or not self.train_length:
             return super().turns(positions, prompt_length)
@@ -229,8 +229,8 @@ class QwenDecoder(Decoder):
         return cos * scale, sin * scale, cos, sin
 
     def ntk_frequencies(self, length: Tensor) -> Tensor:
-        """Slower angular steps for prompts beyond the training length: (batch, 1, head size / 2)
-        for `length` (batch,).
+        """Slower angular steps for prompts beyond the training length:
+        (batch, 1, head size / 2) for `length` (batch,).
 
         The base grows by alpha^(size / (size - 2)), alpha = 2^ceil(log2(length / train length) + 1)
         - 1; the exponent is counted in whole numbers, since a rounded logarithm can fall on the
@@ -241,8 +241,8 @@ class QwenDecoder(Decoder):
         return self.frequencies * ops.pow(alpha[:, None, None], self.ntk_powers)
 
     def log_n(self, positions: Tensor) -> Tensor:
-        """Log-n attention: what queries beyond the training length are multiplied with, (batch, 1,
-        length, 1).
+        """Log-n attention:
+        what queries beyond the training length are multiplied with, (batch, 1, length, 1).
         """
         count = positions.astype(ms.float32) + 1
         scale = ops.log(count) / float(np.log(self.train_length))
@@ -355,8 +355,8 @@ def weight_map(config: QwenVLConfig) -> list[Weight]:
 
 
 def canonical_name(name: str, part: str = "full") -> str:
-    """The name that `weight_map` uses; `part` says whether the checkpoint is the whole model, a ViT
-    or a Qwen alone.
+    """The name that `weight_map` uses;
+    `part` says whether the checkpoint is the whole model, a ViT or a Qwen alone.
     """
     return f"transformer.visual.{name.removeprefix('visual.')}" if part == "vision" else name
 

@@ -124,8 +124,8 @@ class CrossAttention(nn.Cell):
         self.attend = Attend()
 
     def construct(self, x: Tensor, source: Tensor) -> Tensor:
-        """(images, queries, hidden) from queries of that shape and patches (images, patches,
-        source).
+        """(images, queries, hidden) from queries of that shape
+        and patches (images, patches, source).
         """
         key, value = ops.chunk(self.key_value(source), 2, -1)
         query = split_heads(self.query(x), self.heads)
@@ -182,8 +182,8 @@ class QFormer(nn.Cell):
 
 
 class GLMAttention(CachedAttention):
-    """Self-attention whose heads turn by the first position in one half, by the second in the
-    other.
+    """Self-attention whose heads turn by the first position in one half,
+    by the second in the other.
     """
 
     def __init__(self, config: GLMConfig) -> None:
@@ -230,8 +230,8 @@ class GLMLayer(nn.Cell):
 
 
 class ChatGLM(nn.Cell):
-    """Token embeddings to final hidden states; `embedding` and `head` stand beside for the model to
-    use.
+    """Token embeddings to final hidden states;
+    `embedding` and `head` stand beside for the model to use.
     """
 
     def __init__(self, config: GLMConfig) -> None:
@@ -250,8 +250,8 @@ class ChatGLM(nn.Cell):
         slots: Tensor | None,
         prompt_length: Tensor | None,
     ) -> Tensor:
-        """Final hidden states (batch, length, hidden) of embeddings of that shape; `positions`
-        (batch, 2, length).
+        """Final hidden states (batch, length, hidden) of embeddings of that shape;
+        `positions` (batch, 2, length).
         """
         turns = (
             *rotary_tables(positions[:, 0], self.frequencies),
@@ -267,8 +267,8 @@ class ChatGLM(nn.Cell):
 
 
 class VisualGLM(VisionLanguageModel):
-    """Pictures and text in; see `VisionLanguageModel.construct`. `position_ids` are not optional
-    here.
+    """Pictures and text in; see `VisionLanguageModel.construct`.
+    `position_ids` are not optional here.
     """
 
     position_step = (0, 1)
@@ -290,8 +290,8 @@ MODEL = VisualGLM
 
 
 def weight_map(config: VisualGLMConfig, head_first: bool = False) -> list[Weight]:
-    """Our parameters and the tensors of the SwissArmyTransformer checkpoint (`module` of the .pt
-    file).
+    """Our parameters and the tensors of the SwissArmyTransformer
+    checkpoint (`module` of the .pt file).
 
     `head_first`: the language model's fused projections hold query, key and value head by head, as
     the Hugging Face code of ChatGLM wants them. Names and shapes are the same, so a wrong choice
@@ -359,8 +359,8 @@ def canonical_name(name: str, part: str = "full") -> str:
 
 
 def mindformers_map(config: VisualGLMConfig) -> list[Weight]:
-    """Our parameters and the names in the three files that MindFormers' research/visualglm
-    writes.
+    """Our parameters and the names in the three files
+    that MindFormers' research/visualglm writes.
     """
     tokens = config.vision.side**2 + 1
     weights = [

@@ -20,8 +20,8 @@ from models.modules import (
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A tower's shape. A block normalises the `input` of its branches (CLIP) or their `output`
-    (EVA2).
+    """A tower's shape.
+    A block normalises the `input` of its branches (CLIP) or their `output` (EVA2).
     """
 
     image_size: int
@@ -51,8 +51,8 @@ class VisionConfig:
 
 
 class SelfAttention(nn.Cell):
-    """Attention of all tokens to all tokens, with one fused projection: all queries, all keys, all
-    values.
+    """Attention of all tokens to all tokens, with one fused projection:
+    all queries, all keys, all values.
     """
 
     def __init__(self, hidden: int, heads: int, std: float = 0.02) -> None:
@@ -91,8 +91,8 @@ class Block(nn.Cell):
 
 
 class VisionTransformer(nn.Cell):
-    """Pixels to one vector a patch (and one for the class token, first, where the tower has
-    one).
+    """Pixels to one vector a patch
+    (and one for the class token, first, where the tower has one).
     """
 
     def __init__(self, config: VisionConfig) -> None:

@@ -29,8 +29,8 @@ VOCABULARY = ("language.embedding.weight", "language.head.weight")  # one row a 
 
 @dataclass(frozen=True)
 class Account:
-    """What became of a conversion: every tensor of the source and every parameter of the model is
-    in here once.
+    """What became of a conversion:
+    every tensor of the source and every parameter of the model is in here once.
     """
 
     written: tuple[str, ...]
@@ -135,15 +135,15 @@ def model_parameters(model: nn.Cell) -> dict[str, Parameter]:
 
 
 def parameter_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter; a model built under `no_init_parameters()` costs no memory
-    for it.
+    """Name and shape of every parameter;
+    a model built under `no_init_parameters()` costs no memory for it.
     """
     return {name: tuple(parameter.shape) for name, parameter in model_parameters(model).items()}
 
 
 def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Account:
-    """Fill the model's parameters from a checkpoint in our names; `dtype` is how to keep them
-    (None: as stored).
+    """Fill the model's parameters from a checkpoint in our names;
+    `dtype` is how to keep them (None: as stored).
 
     Raises:
         ValueError: if a tensor's shape is not the parameter's.

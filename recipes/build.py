@@ -55,8 +55,8 @@ def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -
 
 
 def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> VisionLanguageModel:
-    """The model with its weights; without any it is a pure function of the seed. `vocabulary` is
-    the tokenizer's size.
+    """The model with its weights; without any it is a pure function of the seed.
+    `vocabulary` is the tokenizer's size.
 
     Raises:
         ConfigError: for an unknown size or change.
@@ -102,8 +102,8 @@ def add_adapter(model: VisionLanguageModel, adapter: Path) -> None:
 
 
 def choose_trained(model: VisionLanguageModel, config: configs.FinetuneConfig) -> list[str]:
-    """Freeze what does not train, add LoRA pairs if any; the names of the trained parameters come
-    back.
+    """Freeze what does not train, add LoRA pairs if any;
+    the names of the trained parameters come back.
 
     Raises:
         ConfigError: for a part that the family does not have.
@@ -144,8 +144,8 @@ def build_schedule(options: configs.Schedule, steps: int) -> Schedule:
 
 
 def open_samples(place: Path, split: str | None, seed: int) -> Samples:
-    """The conversations of a store, or of a split of it, or of the mixture that a YAML
-    describes.
+    """The conversations of a store, or of a split of it,
+    or of the mixture that a YAML describes.
     """
     if place.suffix in (".yaml", ".yml"):
         if split is not None:
@@ -158,8 +158,8 @@ def open_samples(place: Path, split: str | None, seed: int) -> Samples:
 
 
 def refuse_shared_rows(training: Samples, held_out: Samples) -> None:
-    """See that what is evaluated on is not trained on: by no split, nor through a copy of the store
-    or a mixture of it.
+    """See that what is evaluated on is not trained on:
+    by no split, nor through a copy of the store or a mixture of it.
 
     Raises:
         ConfigError: rows of the same id, messages and media are in both.
@@ -194,8 +194,8 @@ def _rows(samples: Samples) -> Iterator[tuple[Store, str, int]]:
 
 
 def _said(store: Store, row: int) -> int:
-    """A number for what a row says about which media, wherever it is stored and whatever is known
-    of them besides.
+    """A number for what a row says about which media,
+    wherever it is stored and whatever is known of them besides.
     """
     conversation = store.located(row)
     media = tuple(

@@ -49,8 +49,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Model(Section):
-    """`size` names a preset of the family, `changes` what differs from it; `vocabulary: tokenizer`
-    makes it as small.
+    """`size` names a preset of the family, `changes` what differs from it;
+    `vocabulary: tokenizer` makes it as small.
 
     `weights` and `adapter` are files of convert_weights.py and finetune.py. Without weights the
     model is drawn at random. `dtype` is what it computes in, `parameters` what weights are kept in
@@ -69,8 +69,8 @@ class Model(Section):
 
 @dataclass(frozen=True)
 class Tokenizer(Section):
-    """`path` of the family's vocabulary file, or `bytes` for a small one of single bytes, made on
-    the spot.
+    """`path` of the family's vocabulary file,
+    or `bytes` for a small one of single bytes, made on the spot.
     """
 
     path: str = "bytes"
@@ -79,8 +79,8 @@ class Tokenizer(Section):
 
 @dataclass(frozen=True)
 class Lora(Section):
-    """`targets`: `default` (the family's own), `all`, or a pattern of paths; empty for no LoRA.
-    None: the family's.
+    """`targets`: `default` (the family's own), `all`, or a pattern of paths;
+    empty for no LoRA. None: the family's.
     """
 
     targets: str = ""
@@ -92,8 +92,8 @@ class Lora(Section):
 
 @dataclass(frozen=True)
 class Data(Section):
-    """`train` and `evaluate` are stores or mixing YAMLs; of a store, a split can be taken. They
-    must share no row.
+    """`train` and `evaluate` are stores or mixing YAMLs;
+    of a store, a split can be taken. They must share no row.
 
     The other options are those of `mmdata.pipeline.Stream`; `batch_size` is that of one device.
     """
@@ -126,8 +126,8 @@ class Optimizer(Section):
 
 @dataclass(frozen=True)
 class Schedule(Section):
-    """`name`: constant, cosine, linear or annealing (`recipes.schedules`); a warm-up of steps or of
-    a share of them.
+    """`name`: constant, cosine, linear or annealing (`recipes.schedules`);
+    a warm-up of steps or of a share of them.
 
     `decay_steps` is annealing's alone; the others end with the run.
     """
@@ -156,8 +156,8 @@ class LossScale(Section):
 
 @dataclass(frozen=True)
 class Run(Section):
-    """How long, where to, how often. `steps` goes before `epochs`; 0 for `checkpoint_every` and the
-    like is never.
+    """How long, where to, how often. `steps` goes before `epochs`;
+    0 for `checkpoint_every` and the like is never.
     """
 
     output: Path = Path("output")
@@ -176,8 +176,8 @@ class Run(Section):
 
 @dataclass(frozen=True)
 class FinetuneConfig(Section):
-    """All of a fine-tuning run. `stage`: the parts of the model that train (`all`, or names of the
-    family's PARTS).
+    """All of a fine-tuning run. `stage`:
+    the parts of the model that train (`all`, or names of the family's PARTS).
     """
 
     model: Model = field(default_factory=Model)
@@ -194,8 +194,8 @@ class FinetuneConfig(Section):
 
 @dataclass(frozen=True)
 class Generation(Section):
-    """How to answer; temperature 0 is greedy. `length`: tokens of prompt and answer that the cache
-    has room for.
+    """How to answer; temperature 0 is greedy. `length`:
+    tokens of prompt and answer that the cache has room for.
     """
 
     max_new_tokens: PositiveInt = 128
@@ -230,8 +230,8 @@ TRAINING_ONLY = frozenset(FinetuneConfig.__dataclass_fields__) - frozenset(
 def read(
     kind: type[T], file: Path, overrides: Sequence[str] = (), *, ignore: Collection[str] = ()
 ) -> T:
-    """The configuration of a YAML file, with `key.key=value` overrides; `ignore` names sections to
-    leave aside.
+    """The configuration of a YAML file, with `key.key=value` overrides;
+    `ignore` names sections to leave aside.
 
     Raises:
         ConfigError: with every unknown key (and what it may mean) and every value of a wrong type.

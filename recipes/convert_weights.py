@@ -77,8 +77,8 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
 
 
 def model_config(module: ModuleType, options: argparse.Namespace) -> Any:
-    """The preset that was named, or what `config.json` beside the weights says, or the published
-    size.
+    """The preset that was named, or what `config.json`
+    beside the weights says, or the published size.
     """
     if options.size:
         return module.PRESETS[options.size]
@@ -89,8 +89,8 @@ def model_config(module: ModuleType, options: argparse.Namespace) -> Any:
 
 
 def names(module: ModuleType, config: Any, options: argparse.Namespace) -> list[Weight]:
-    """The map between our names and those of the other side, cut down to the part that was asked
-    for.
+    """The map between our names and those of the other side,
+    cut down to the part that was asked for.
     """
     other = options.origin if options.to == "mmdata" else options.to
     if other == "mindformers":

@@ -118,8 +118,8 @@ def finetune(config: FinetuneConfig) -> Path:
 
 
 def join_devices() -> Place:
-    """Find the other processes that msrun has started; all draw or load the same weights, so none
-    are sent.
+    """Find the other processes that msrun has started;
+    all draw or load the same weights, so none are sent.
     """
     from mindspore.communication import get_group_size, get_rank, init
 
@@ -162,8 +162,8 @@ def held_out_stream(config: FinetuneConfig, template: Template, training: Sample
 
 
 def total_steps(config: FinetuneConfig, stream: Stream) -> int:
-    """How many updates the run makes; samples that the template drops as too long are counted as if
-    they were there.
+    """How many updates the run makes;
+    samples that the template drops as too long are counted as if they were there.
 
     Raises:
         ConfigError: if only reading all samples could tell.
@@ -191,8 +191,8 @@ def is_due(step: int, every: int, last: int) -> bool:
 
 
 def evaluate(model: VisionLanguageModel, held_out: Stream) -> float:
-    """The mean loss over all targets of an epoch; rows that only fill the last batch do not
-    count.
+    """The mean loss over all targets of an epoch;
+    rows that only fill the last batch do not count.
     """
     model.set_train(False)
     total, targets = 0.0, 0

@@ -13,8 +13,8 @@ import jsonlines
 
 
 class Metrics:
-    """Appends to a JSON Lines file; lines of steps after `step`, which will be made again, are
-    taken out.
+    """Appends to a JSON Lines file;
+    lines of steps after `step`, which will be made again, are taken out.
     """
 
     def __init__(self, file: Path, step: int) -> None:

@@ -16,8 +16,8 @@ def constant(peak: float) -> Schedule:
 def cosine(
     peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0, start: float = 0.0
 ) -> Schedule:
-    """Straight up from `start` during the warm-up, then half a cosine down to `end`, where it
-    stays.
+    """Straight up from `start` during the warm-up,
+    then half a cosine down to `end`, where it stays.
 
     As in MindFormers' and transformers' warm-up cosine (LLaVA-NeXT-Video, CogVLM2-Video, Qwen-VL).
     """

@@ -1,5 +1,5 @@
-"""One training step: the gradient of the mean loss over all targets of the global batch, and the
-update.
+"""One training step:
+the gradient of the mean loss over all targets of the global batch, and the update.
 
 The mean is over targets and not over rows, devices or accumulated batches, so that the same global
 batch gives the same step however it is divided.
@@ -53,8 +53,8 @@ class Update(nn.Cell):
     def construct(
         self, gradients: Gradients, loss: Tensor, count: Tensor, rate: Tensor, scale: Tensor
     ) -> tuple[Tensor, ...]:
-        """(mean loss, norm of the gradients, whether they were finite): where not, nothing has
-        changed.
+        """(mean loss, norm of the gradients, whether they were finite):
+        where not, nothing has changed.
         """
         if self.reduce is not None:
             gradients = tuple([self.reduce(gradient) for gradient in gradients])

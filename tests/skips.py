@@ -1,5 +1,5 @@
-"""Which tests may be skipped where CI runs, and why; any other skip fails the run
-(`tests/conftest.py`).
+"""Which tests may be skipped where CI runs, and why;
+any other skip fails the run (`tests/conftest.py`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ __all__ = ["ALLOWED", "AllowedSkip", "is_allowed"]
 
 @dataclass(frozen=True)
 class AllowedSkip:
-    """Skips of the tests that ``tests`` matches, for what ``reason`` matches; ``because`` is for
-    people.
+    """Skips of the tests that ``tests`` matches, for what ``reason`` matches;
+    ``because`` is for people.
     """
 
     tests: str

@@ -64,8 +64,8 @@ def test_a_conversion_imports_no_more_than_it_needs(tmp_path: Path) -> None:
 
 
 def test_importing_costs_little() -> None:
-    """Well under the promised 0.3 s, the interpreter's own start left out; the best of five, for
-    busy machines.
+    """Well under the promised 0.3 s, the interpreter's own start left out;
+    the best of five, for busy machines.
     """
     code = (
         "import time; start = time.perf_counter(); import mmdata; "

@@ -1,5 +1,5 @@
-"""Real annotation files, real few-shot data and an RWF-2000 tree of real clips, from source to
-store.
+"""Real annotation files, real few-shot data
+and an RWF-2000 tree of real clips, from source to store.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ SHAPES = {
 
 
 def annotated(*, audio: bool) -> list[Any]:
-    """Parameters for a test: every annotation file of the folders, with or without audio, and its
-    format's name.
+    """Parameters for a test: every annotation file of the folders,
+    with or without audio, and its format's name.
     """
     folders = {each.name: each.fixtures / "annotations" for each in references() if each.fixtures}
     found = [

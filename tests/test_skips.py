@@ -1,5 +1,5 @@
-"""A skip where CI runs is a failure unless it is listed with its reason; Ctrl-C reaches what tests
-start.
+"""A skip where CI runs is a failure unless it is listed with its reason;
+Ctrl-C reaches what tests start.
 """
 
 from __future__ import annotations

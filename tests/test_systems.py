@@ -1,5 +1,5 @@
-"""What runs where Linux's own calls are missing, as on macOS, and what is refused where POSIX's
-are, as on Windows.
+"""What runs where Linux's own calls are missing, as on macOS,
+and what is refused where POSIX's are, as on Windows.
 """
 
 from __future__ import annotations

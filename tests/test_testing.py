@@ -1,5 +1,5 @@
-"""The laws that `mmdata.testing` holds formats and templates to: ours keep them, and one that
-breaks one is found.
+"""The laws that `mmdata.testing` holds formats and templates to:
+ours keep them, and one that breaks one is found.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The package as it is installed: what the wheel holds, and that its types reach a user's
-program.
+"""The package as it is installed:
+what the wheel holds, and that its types reach a user's program.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """The wheel of this tree in a fresh environment, which reads all other packages from that of
-    the tests.
+    """The wheel of this tree in a fresh environment,
+    which reads all other packages from that of the tests.
     """
     folder = tmp_path_factory.mktemp("wheel")
     build = [

@@ -88,8 +88,8 @@ class _Option:
 
 
 def checked(function: F) -> F:
-    """Return ``function``, which refuses arguments that its annotations do not admit before it does
-    anything.
+    """Return ``function``, which refuses arguments
+    that its annotations do not admit before it does anything.
 
     Raises:
         UsageError: by the function returned; the message has every argument at fault, and what it
@@ -120,8 +120,8 @@ def checked(function: F) -> F:
 
 
 def check_arguments(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse ``options`` that are to be given to ``function`` later, where it has none of that name
-    or of that value.
+    """Refuse ``options`` that are to be given to ``function`` later,
+    where it has none of that name or of that value.
 
     Raises:
         UsageError: the message has the nearest name, or every option at fault and what it must be.
@@ -141,8 +141,8 @@ def check_arguments(function: Callable[..., Any], options: Mapping[str, Any]) ->
 
 
 def check_fields(instance: Any) -> None:
-    """Refuse a dataclass with values that the annotations of its fields do not admit; for its
-    ``__post_init__``.
+    """Refuse a dataclass with values that the annotations of its fields do not admit;
+    for its ``__post_init__``.
 
     Raises:
         UsageError: the message has every field at fault, and what it must be.
@@ -210,8 +210,8 @@ def _kinds_of_fields(owner: type[Any]) -> tuple[tuple[str, _Kind], ...]:
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a function's parameters; ``Any`` for types that only type checkers
-    know.
+    """Return the annotations of a function's parameters;
+    ``Any`` for types that only type checkers know.
     """
     parameters = inspect.signature(function).parameters.items()
     namespace = inspect.unwrap(function).__globals__
@@ -245,8 +245,8 @@ def _resolved(annotation: Any, namespace: Mapping[str, Any]) -> Any:
 
 
 def fault_of(hint: Any, value: Any) -> str | None:
-    """Return what is wrong with a value for an annotation, as in ``must be true or false, found
-    1``; None if nothing.
+    """Return what is wrong with a value for an annotation,
+    as in ``must be true or false, found 1``; None if nothing.
 
     >>> fault_of(PositiveInt, 0)
     'must be a whole number of at least 1, found 0'
@@ -262,8 +262,8 @@ def choices_of(hint: Any) -> tuple[str, ...]:
 
 
 def wordings(owner: Any) -> dict[str, str]:
-    """Return what the fields of a dataclass admit, in words, by their names; without those that
-    admit anything.
+    """Return what the fields of a dataclass admit, in words, by their names;
+    without those that admit anything.
 
     >>> @dataclass
     ... class Clip:
@@ -420,8 +420,8 @@ def _article(name: str) -> str:
 def typed(
     kind: Any, name: str, options: Mapping[str, Any], *, besides: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return ``options`` of the dataclass ``kind``, which people call ``name``: text and lists as
-    the types of fields.
+    """Return ``options`` of the dataclass ``kind``, which people call ``name``:
+    text and lists as the types of fields.
 
     Fields ``besides`` are not options.
 
@@ -443,8 +443,8 @@ def typed(
 
 
 def from_text(text: str, hint: Any) -> Any:
-    """Return the value that ``text`` spells for an annotation; ``none`` is None where the
-    annotation has it.
+    """Return the value that ``text`` spells for an annotation;
+    ``none`` is None where the annotation has it.
 
     Values of a tuple have commas between them, those of a tuple in it an ``x``, as in
     ``336x672,672x336``.
@@ -467,8 +467,8 @@ def defaults(kind: Any) -> dict[str, str]:
 
 
 def read(value: Any, hint: Any, depth: NonNegativeInt = 0) -> Any:
-    """Return a value from text or a configuration as the annotation wants it, where it can be read
-    so; else as it is.
+    """Return a value from text or a configuration as the annotation wants it,
+    where it can be read so; else as it is.
 
     ``depth`` says how many tuples the value is in, see :func:`from_text`.
     """

@@ -32,8 +32,8 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, package: str, kind: str, *, besides: frozenset[str] = frozenset()) -> None:
-        """``besides`` names the public modules of the package that are not entries; private ones
-        never are.
+        """``besides`` names the public modules of the package that are not entries;
+        private ones never are.
         """
         self._package = package
         self._kind = kind
@@ -41,8 +41,8 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that records what it decorates under ``name``; a name taken twice is a
-        ``ValueError``.
+        """Return a decorator that records what it decorates under ``name``;
+        a name taken twice is a ``ValueError``.
         """
 
         def record(entry: T) -> T:
@@ -54,8 +54,8 @@ class Registry(Generic[T]):
         return record
 
     def names(self) -> list[str]:
-        """Return every name, ours and the entry points', sorted; nothing is imported but our own
-        package.
+        """Return every name, ours and the entry points', sorted;
+        nothing is imported but our own package.
         """
         return sorted(self._ours() | self._entry_points().keys() | self._entries.keys())
 
@@ -71,8 +71,8 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def plugin_of(self, entry: object) -> str | None:
-        """Return which package and entry point something that was got here came from; None for what
-        is our own.
+        """Return which package and entry point something that was got here came from;
+        None for what is our own.
         """
         names = [
             name

@@ -1,5 +1,5 @@
-"""What an installation may lack: the packages of extras, and what Linux has and other systems have
-not.
+"""What an installation may lack: the packages of extras,
+and what Linux has and other systems have not.
 """
 
 from __future__ import annotations

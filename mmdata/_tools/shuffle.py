@@ -22,8 +22,8 @@ _LEAST_HALF: Final = 4  # bits; in a smaller network few permutations are reache
 
 
 def keys(seed: int, count: int) -> NDArray[np.uint64]:
-    """Return ``count`` random keys, (count,) uint64; the key of an index depends on it and the seed
-    alone.
+    """Return ``count`` random keys, (count,) uint64;
+    the key of an index depends on it and the seed alone.
     """
     import numpy as np
 
@@ -35,8 +35,8 @@ def keys(seed: int, count: int) -> NDArray[np.uint64]:
 
 
 def choose(seed: int, count: int, total: int) -> NDArray[np.int64]:
-    """Return ``count`` of the indices 0..total-1, without replacement, ascending, (count,)
-    int64.
+    """Return ``count`` of the indices 0..total-1,
+    without replacement, ascending, (count,) int64.
     """
     import numpy as np
 
@@ -47,8 +47,8 @@ def choose(seed: int, count: int, total: int) -> NDArray[np.int64]:
 
 
 def permuted(seed: int, count: int, index: int) -> int:
-    """Return where ``index`` goes in a random permutation of 0..count-1, in constant time and
-    memory.
+    """Return where ``index`` goes in a random permutation of 0..count-1,
+    in constant time and memory.
 
     A Feistel network permutes the next larger square of a power of two; what falls outside is sent
     through it again until it falls inside (Black and Rogaway, "Ciphers with arbitrary finite

@@ -18,8 +18,8 @@ _IN_LINE: Final = re.compile(f"[{_CONTROLS}\\n\\t]")
 
 
 def visible(text: str) -> str:
-    r"""Return ``text`` with control characters, overrides of direction and lone surrogates as
-    escapes.
+    r"""Return ``text`` with control characters,
+    overrides of direction and lone surrogates as escapes.
 
     Newlines and tabs stay. A text without any of these is returned as it is.
 
@@ -30,15 +30,15 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` as :func:`visible` does, newlines and tabs escaped too: ids, names, the cells
-    of a table.
+    """Return ``text`` as :func:`visible` does, newlines and tabs escaped too:
+    ids, names, the cells of a table.
     """
     return _IN_LINE.sub(_escape, text)
 
 
 def json_text(text: str) -> str:
-    """Return a JSON text that means the same, with escapes of JSON for what :func:`visible`
-    escapes.
+    """Return a JSON text that means the same,
+    with escapes of JSON for what :func:`visible` escapes.
 
     Outside its strings JSON has none of these characters but newlines, which are left.
     """

@@ -64,8 +64,8 @@ def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802
 
 
 def main() -> None:
-    """Run the command and leave with its exit code: 0 done, 1 the data is at fault, 2 the
-    call is.
+    """Run the command and leave with its exit code:
+    0 done, 1 the data is at fault, 2 the call is.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -100,8 +100,8 @@ def main() -> None:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print for people and programs: the one way out, where nothing that others wrote can steer a
-    terminal.
+    """Print for people and programs:
+    the one way out, where nothing that others wrote can steer a terminal.
     """
     click.echo(visible(text), err=err)
 
@@ -114,8 +114,8 @@ def say(text: str, *, err: bool = False) -> None:
 @click.version_option(mmdata.__version__)
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record
-    accounted for.
+    """Multimodal fine-tuning data:
+    any source in, one Arrow conversation store out, every record accounted for.
     """
     if context.invoked_subcommand is None:
         say(context.get_help())
@@ -285,8 +285,8 @@ def mix(
 
 
 def _plan(mixture: Mixture, cache: Cache) -> str:
-    """Return for people what a mixture takes, what was not kept of its data sets, and where the
-    cache is.
+    """Return for people what a mixture takes,
+    what was not kept of its data sets, and where the cache is.
     """
     from mmdata.rejects import Reason
 
@@ -328,8 +328,8 @@ def _plan(mixture: Mixture, cache: Cache) -> str:
 )
 @JSON
 def info(store: Path, max_length: int | None, as_json: bool, **reading: Any) -> None:
-    """Show what a store holds and what was not kept; with --template, how long its conversations
-    are for a model.
+    """Show what a store holds and what was not kept;
+    with --template, how long its conversations are for a model.
     """
     opened = mmdata.open(store)
     if template := _template(**reading):
@@ -393,8 +393,8 @@ Example:
 def show(
     store: Path, index: int, prompt: bool, color: bool | None, as_json: bool, **reading: Any
 ) -> None:
-    """Show one conversation of a store; with --template, its tokens and which of them are trained
-    on.
+    """Show one conversation of a store;
+    with --template, its tokens and which of them are trained on.
     """
     import msgspec
 
@@ -444,8 +444,8 @@ def _template(
 @click.option("--decode", is_flag=True, help="Compare and decode every medium too.")
 @WORKERS
 def check(store: Path, media: bool, decode: bool, workers: int | None) -> None:
-    """Read every byte of a store and say whether it is whole; with --media or --decode, its media
-    too.
+    """Read every byte of a store and say whether it is whole;
+    with --media or --decode, its media too.
     """
     from mmdata._tools.paths import local_path
     from mmdata.store import check as run

@@ -57,8 +57,8 @@ class ConvertReport:
 
     @property
     def why_empty(self) -> str | None:
-        """Why no row was kept and what to do about it, where none was: the most frequent reason
-        with an example.
+        """Why no row was kept and what to do about it, where none was:
+        the most frequent reason with an example.
         """
         return None if self.rows else why_empty(self.store)
 
@@ -85,8 +85,8 @@ def convert(
     progress: Progress = lambda rows, rejects: None,
     size_of: SizeOf = size_of,
 ) -> ConvertReport:
-    """Convert ``sources`` (files or folders) of a format into a new store at ``store``, and return
-    the account.
+    """Convert ``sources`` (files or folders) of a format into
+    a new store at ``store``, and return the account.
 
     Args:
         format: the name of a format (``mmdata formats`` lists them), ``auto`` for the one that
@@ -243,8 +243,8 @@ def _stop(reject: Reject) -> NoReturn:
 
 @contextmanager
 def _pause_collector() -> Iterator[None]:
-    """Keep Python's cycle collector from walking a batch of young rows again and again: rows hold
-    no cycles.
+    """Keep Python's cycle collector from walking a batch of young rows again and again:
+    rows hold no cycles.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -25,16 +25,16 @@ _TOO_ODD: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def is_file(medium: Media) -> bool:
-    """Return whether a medium is a file of its own: not embedded, nor cached as frames, nor behind
-    a URL.
+    """Return whether a medium is a file of its own:
+    not embedded, nor cached as frames, nor behind a URL.
     """
     kept = medium.bytes is not None or medium.frames is not None
     return medium.path is not None and not kept and not is_url(medium.path)
 
 
 def under(root: str, path: str, *, allow_outside: bool = False) -> str:
-    """Return ``path`` relative to the absolute folder ``root``, normalised; absolute if it is
-    outside and may be.
+    """Return ``path`` relative to the absolute folder ``root``, normalised;
+    absolute if it is outside and may be.
 
     The comparison is of names: links below the root are its owner's business and are followed.
 
@@ -59,8 +59,8 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
 
 
 def size_of(path: str, kind: MediaType) -> int | None:
-    """Return the bytes of a file, or the entries of a folder of frames; None if nothing usable is
-    there.
+    """Return the bytes of a file, or the entries of a folder of frames;
+    None if nothing usable is there.
     """
     try:
         found = os.stat(path)  # noqa: PTH116 - called once a record; Path objects would double its cost
@@ -82,8 +82,8 @@ def find(
     allow_outside: bool = False,
     size_of: SizeOf = size_of,
 ) -> str:
-    """Return the first candidate that is there, as :func:`under` spells it: a file, or for a video
-    a folder of frames.
+    """Return the first candidate that is there, as :func:`under` spells it:
+    a file, or for a video a folder of frames.
 
     Without ``look`` the first is believed to be there.
 
@@ -116,8 +116,8 @@ def all_exist(
     look: bool = True,
     size_of: SizeOf = size_of,
 ) -> bool:
-    """Return whether all are plain names which :func:`find` would return; not all that it would are
-    plain.
+    """Return whether all are plain names which :func:`find` would return;
+    not all that it would are plain.
     """
     if not _all_plain(paths):
         return False

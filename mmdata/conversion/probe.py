@@ -101,8 +101,8 @@ def check(
 
 
 def _mark(source: Source, level: Level) -> Fingerprint | None:
-    """Return the fingerprint of a file; None where it cannot be read, which a decoder says
-    better.
+    """Return the fingerprint of a file;
+    None where it cannot be read, which a decoder says better.
     """
     try:
         return fingerprint(source, whole=level == "decode")

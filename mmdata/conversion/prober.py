@@ -1,5 +1,5 @@
-"""Looking into media on other processes, with a journal so that hours of it are not lost to a
-kill.
+"""Looking into media on other processes,
+with a journal so that hours of it are not lost to a kill.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ T = TypeVar("T")
 Facts: TypeAlias = Mapping[str, Any]
 """What was found: fields of :class:`mmdata.schema.Media`."""
 MediaLevel: TypeAlias = Literal["compare", "probe", "decode"]
-"""How hard the media of a store are looked at: compared with what was kept of them, and looked into
-besides.
+"""How hard the media of a store are looked at:
+compared with what was kept of them, and looked into besides.
 """
 
 
@@ -105,8 +105,8 @@ def _decode_all(frames: Sequence[bytes], limits: Limits) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[T]):
-    """An item whose turn has not come: what is known of its files already, and whether a worker was
-    asked.
+    """An item whose turn has not come:
+    what is known of its files already, and whether a worker was asked.
     """
 
     item: T
@@ -163,8 +163,8 @@ class Prober:
     def answers(
         self, items: Iterable[T], files_of: Callable[[T], Sequence[File]]
     ) -> Iterator[tuple[T, list[Facts] | MediaError]]:
-        """Yield each item with what its files are, or with why one of them cannot be used; in
-        order.
+        """Yield each item with what its files are,
+        or with why one of them cannot be used; in order.
 
         Workers are some items ahead of the one that is yielded.
         """
@@ -299,15 +299,15 @@ def _kept(medium: Media) -> Fingerprint | None:
 
 
 def uncompared(store: Store) -> int:
-    """Return of how many media files a store keeps no hash: nothing tells whether others have taken
-    their places.
+    """Return of how many media files a store keeps no hash:
+    nothing tells whether others have taken their places.
     """
     return sum(is_file(medium) and _kept(medium) is None for row in store for medium in row.media)
 
 
 def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the answers of one level in a journal, by path; not a last line that was cut, nor one
-    that lacks a hash.
+    """Yield the answers of one level in a journal, by path;
+    not a last line that was cut, nor one that lacks a hash.
     """
     if not journal.exists():
         return

@@ -1,5 +1,5 @@
-"""Run a job in another process, under a deadline and a memory cap, so that what hangs or crashes
-costs one job.
+"""Run a job in another process, under a deadline and a memory cap,
+so that what hangs or crashes costs one job.
 
 Workers are started once and used for many jobs. A job is a function that can be imported; its
 arguments and its result can be pickled. No worker outlives its parent: it ends when the pipe
@@ -39,8 +39,8 @@ _AHEAD: Final = 4  # jobs a worker that may be done before the first result is t
 def run(
     job: Callable[..., T], *args: Any, deadline: PositiveFloat = 60.0, memory: PositiveInt = 4 << 30
 ) -> T:
-    """Return ``job(*args)``, computed in a process of its own; for more than a few jobs, make one
-    :class:`Pool`.
+    """Return ``job(*args)``, computed in a process of its own;
+    for more than a few jobs, make one :class:`Pool`.
 
     Raises:
         MediaError: as :meth:`Pool.run`.
@@ -50,8 +50,8 @@ def run(
 
 
 class Pool:
-    """Worker processes for jobs on untrusted files: ``deadline`` seconds a job, ``memory`` bytes a
-    worker.
+    """Worker processes for jobs on untrusted files:
+    ``deadline`` seconds a job, ``memory`` bytes a worker.
 
     Use it as a context manager, from one thread at a time.
 
@@ -85,8 +85,8 @@ class Pool:
     def map(
         self, job: Callable[..., T], arguments: Iterable[tuple[Any, ...]]
     ) -> Iterator[T | Exception]:
-        """Yield, in order, ``job(*args)`` for each of ``arguments``, or the exception that
-        :meth:`run` would raise.
+        """Yield, in order, ``job(*args)`` for each of ``arguments``,
+        or the exception that :meth:`run` would raise.
 
         Arguments are taken as workers come free, a few jobs ahead of the result that is wanted
         next.

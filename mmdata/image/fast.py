@@ -1,5 +1,5 @@
-"""Resizing by FFmpeg: half of Pillow's time; on photographs a quarter of a grey level off on
-average, 20 at most.
+"""Resizing by FFmpeg: half of Pillow's time;
+on photographs a quarter of a grey level off on average, 20 at most.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ __all__ = [
 
 Resize: TypeAlias = "Callable[[Pixels, int], Pixels]"
 Shows: TypeAlias = Literal["all", "center", "other"]
-"""What a square shows: ``all`` of the picture, squeezed; its ``center`` in its own aspect; or
-something ``other``.
+"""What a square shows: ``all`` of the picture, squeezed;
+its ``center`` in its own aspect; or something ``other``.
 
 FFmpeg can do the first two by itself, which is how frames are resized fast.
 """
@@ -60,8 +60,8 @@ _MEAN_COLOR: Final = (122, 116, 104)
 
 @dataclass(frozen=True, slots=True)
 class Resizer:
-    """A way to resize: ``resize`` from pixels and a side to a square, and what of the picture that
-    ``shows``.
+    """A way to resize: ``resize`` from pixels and a side to a square,
+    and what of the picture that ``shows``.
     """
 
     resize: Resize
@@ -81,8 +81,8 @@ _registry: Registry[Resizer] = Registry(__name__, "way to resize")
 
 @checked
 def register(name: str, *, shows: Shows = "other") -> Callable[[Resize], Resize]:
-    """Return a decorator that makes a function known as the resizer ``name``; a name taken twice is
-    a ``ValueError``.
+    """Return a decorator that makes a function known as the resizer ``name``;
+    a name taken twice is a ``ValueError``.
 
     An entry point names a :class:`Resizer` instead.
     """
@@ -118,8 +118,8 @@ def squeeze(pixels: Pixels, size: PositiveInt) -> Pixels:
 @register("crop", shows="center")
 @checked
 def crop(pixels: Pixels, size: PositiveInt) -> Pixels:
-    """Return the central square after the shorter side came to ``size`` by Pillow's bicubic, as
-    CLIP does.
+    """Return the central square after the shorter side came
+    to ``size`` by Pillow's bicubic, as CLIP does.
     """
     height, width = pixels.shape[:2]
     return center_crop(resize_bicubic(pixels, shorter_side_to((height, width), size)), size)
@@ -128,8 +128,8 @@ def crop(pixels: Pixels, size: PositiveInt) -> Pixels:
 @register("pad")
 @checked
 def pad(pixels: Pixels, size: PositiveInt) -> Pixels:
-    """Return the whole picture in its own aspect, squared with CLIP's mean colour and then brought
-    to ``size``.
+    """Return the whole picture in its own aspect,
+    squared with CLIP's mean colour and then brought to ``size``.
     """
     return crop(pad_to_square(pixels, _MEAN_COLOR), size)
 
@@ -137,8 +137,8 @@ def pad(pixels: Pixels, size: PositiveInt) -> Pixels:
 @register("crop_bilinear", shows="center")
 @checked
 def crop_bilinear(pixels: Pixels, size: PositiveInt) -> Pixels:
-    """Return :func:`resize_frames` of one picture, rounded to uint8: that is half a grey level off
-    at most.
+    """Return :func:`resize_frames` of one picture, rounded to uint8:
+    that is half a grey level off at most.
     """
     import numpy as np
 
@@ -148,8 +148,8 @@ def crop_bilinear(pixels: Pixels, size: PositiveInt) -> Pixels:
 
 @checked
 def resize_frames(frames: NDArray[np.uint8], size: PositiveInt) -> NDArray[np.float32]:
-    """Return frames (frames, height, width, 3) as squares, (frames, size, size, 3) float32, not
-    rounded.
+    """Return frames (frames, height, width, 3) as squares,
+    (frames, size, size, 3) float32, not rounded.
 
     Shorter side to ``size`` (the other one floored), bilinear without antialias, then the central
     square with its offset rounded half to even: torchvision's resize of tensors. Programs that

@@ -55,8 +55,8 @@ _KEPT: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """How many ``stores`` a cache holds, and how many ``bytes`` they and what belongs to them
-    take.
+    """How many ``stores`` a cache holds,
+    and how many ``bytes`` they and what belongs to them take.
     """
 
     stores: int
@@ -72,8 +72,8 @@ class Cache:
     @classmethod
     @checked
     def at(cls, folder: str | Path | None = None) -> Cache:
-        """Return the cache at ``folder``, by default ``mmdata/mixtures`` in ``$XDG_CACHE_HOME`` or
-        else ``~/.cache``.
+        """Return the cache at ``folder``, by default ``mmdata/mixtures``
+        in ``$XDG_CACHE_HOME`` or else ``~/.cache``.
 
         Raises:
             UsageError: there is no home folder to look in.
@@ -91,8 +91,8 @@ class Cache:
             ) from error
 
     def open(self, dataset: Dataset, progress: Progress = lambda records, rejects: None) -> Store:
-        """Return the store of a data set of annotation files, made now if none is there that holds
-        still.
+        """Return the store of a data set of annotation files,
+        made now if none is there that holds still.
 
         Processes that want the same store at once wait for the one that makes it.
 
@@ -153,8 +153,8 @@ class Cache:
 
 
 def _absolute(dataset: Dataset) -> Dataset:
-    """Return a data set that reads the same from whatever folder: formats look at the names of
-    their files.
+    """Return a data set that reads the same from whatever folder:
+    formats look at the names of their files.
     """
     root = dataset.media_root and dataset.media_root.absolute()
     return replace(
@@ -177,8 +177,8 @@ def _key(dataset: Dataset, name: str, reader: Format) -> str:
 
 
 def _code(reader: Format) -> list[str]:
-    """Return the hashes of the files that the format's classes are written in: it may be somebody's
-    own.
+    """Return the hashes of the files that the format's classes are written in:
+    it may be somebody's own.
     """
     modules = [sys.modules.get(kind.__module__) for kind in type(reader).__mro__]
     names = [getattr(module, "__file__", None) for module in modules]
@@ -186,8 +186,8 @@ def _code(reader: Format) -> list[str]:
 
 
 def _numbers(entry: Path) -> list[int]:
-    """Return the numbers of the stores that are whole, ascending: what their media were is written
-    last.
+    """Return the numbers of the stores that are whole, ascending:
+    what their media were is written last.
     """
     return sorted(int(file.name.removesuffix(_MEDIA)) for file in entry.glob(f"[0-9]*{_MEDIA}"))
 

@@ -36,8 +36,8 @@ __all__ = ["Mixture", "PlanRow", "write_mixture"]
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """What a mixture takes from one data set: of its ``rows``, ``selected`` ones, ``draws`` times
-    in all.
+    """What a mixture takes from one data set:
+    of its ``rows``, ``selected`` ones, ``draws`` times in all.
 
     ``store`` is where they are, in the cache for annotation files; ``reasons`` are the numbers of
     its ``rejects`` by reason.
@@ -65,8 +65,8 @@ class _Part:
     rest: Sequence[int]
 
     def row(self, draw: int) -> int:
-        """Return the row of a draw: whole passes over the selected rows first, then a random part
-        of them.
+        """Return the row of a draw:
+        whole passes over the selected rows first, then a random part of them.
         """
         whole = self.draws - len(self.rest)
         place = draw % len(self.selected) if draw < whole else self.rest[draw - whole]
@@ -74,8 +74,8 @@ class _Part:
 
 
 class Mixture(Sequence[Conversation]):
-    """Rows of several stores in mixture order: data set after data set, or evenly interleaved where
-    they have weights.
+    """Rows of several stores in mixture order:
+    data set after data set, or evenly interleaved where they have weights.
 
     It is a pure function of the stores, the configuration and the seed; nothing is copied.
     :func:`write_mixture` makes a store of it.
@@ -159,8 +159,8 @@ class Mixture(Sequence[Conversation]):
         return part.store[row]
 
     def located(self, index: int) -> Conversation:
-        """Return the conversation ``self[index]`` with media paths that can be opened: absolute, or
-        URLs.
+        """Return the conversation ``self[index]`` with media paths that can be opened:
+        absolute, or URLs.
         """
         part, row = self._place(index)
         return part.store.located(row)
@@ -211,16 +211,16 @@ class Mixture(Sequence[Conversation]):
         ]
 
     def rejects(self) -> Iterator[Reject]:
-        """Yield what was not kept of its data sets, in order; of a store that several of them name,
-        once.
+        """Yield what was not kept of its data sets, in order;
+        of a store that several of them name, once.
         """
         for store in self._stores():
             yield from map(Reject.of, store.rejects())
 
     @property
     def why_empty(self) -> str | None:
-        """Why it has no row and what to do about it, where it has none: the most frequent reason
-        with an example.
+        """Why it has no row and what to do about it, where it has none:
+        the most frequent reason with an example.
         """
         if len(self):
             return None
@@ -256,8 +256,8 @@ def write_mixture(
     options: Mapping[str, object] | None = None,
     progress: Callable[[int, int], object] = lambda rows, rejects: None,
 ) -> Store:
-    """Copy the rows of a mixture, in its order, into a new store at ``store``, and return it
-    opened.
+    """Copy the rows of a mixture, in its order,
+    into a new store at ``store``, and return it opened.
 
     Ids that stores share, or that a row has again because it repeats, get a number; media paths
     become relative to the nearest folder that holds all the media. The rejects of its data sets are
@@ -316,8 +316,8 @@ def _open(dataset: Dataset, cache: Cache, progress: Callable[[int, int], object]
 
 
 def _no_rows(dataset: Dataset, store: Store) -> MMDataError:
-    """Return the error of a data set that shall have a share of the draws and has no row to
-    draw.
+    """Return the error of a data set that shall have
+    a share of the draws and has no row to draw.
     """
     if (why := why_empty(store.path)) is not None:
         return DataError(f"{dataset.name} has a weight, but {why}")
@@ -339,8 +339,8 @@ def _draws(
 
 
 def apportion(total: int, weights: Sequence[float]) -> list[int]:
-    """Return whole numbers that sum to ``total`` and are nearest to the weights' shares (largest
-    remainders).
+    """Return whole numbers that sum to ``total`` and are nearest
+    to the weights' shares (largest remainders).
 
     >>> apportion(10, [1, 1, 1])
     [4, 3, 3]
@@ -359,8 +359,8 @@ def _part(dataset: Dataset, store: Store, selected: Sequence[int], draws: int, s
 
 
 def _interleaved(draws: Sequence[int]) -> NDArray[np.int64]:
-    """Return positions in an order that spreads each data set's draws evenly over the epoch,
-    (rows,) int64.
+    """Return positions in an order that spreads each data set's draws
+    evenly over the epoch, (rows,) int64.
     """
     import numpy as np
 

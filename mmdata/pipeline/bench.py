@@ -67,8 +67,8 @@ class BenchReport:
 
 @checked
 def bench(pipeline: str | Path, *, steps: PositiveInt = 100) -> BenchReport:
-    """Run ``steps`` batches of the pipeline that a YAML file describes, fewer if an epoch has
-    fewer.
+    """Run ``steps`` batches of the pipeline that a YAML file describes,
+    fewer if an epoch has fewer.
 
     Raises:
         ConfigError: with every fault of the file.

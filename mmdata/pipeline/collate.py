@@ -72,8 +72,8 @@ class Frame:
         return max(num_views(rows), 1) if self.max_views is None else self.max_views * len(rows)
 
     def slab(self, rows: int) -> Slab | None:
-        """Return memory for the pixels of some rows, (rows, views, size, size, 3), if their number
-        is known.
+        """Return memory for the pixels of some rows,
+        (rows, views, size, size, 3), if their number is known.
         """
         import numpy as np
 
@@ -105,8 +105,8 @@ def media_mask(rows: Rows, frame: Frame) -> NDArray[np.bool_]:
 
 
 def prepared(views: NDArray[np.uint8], pixels: PixelType) -> NDArray[np.generic]:
-    """Return views (views, size, size, 3) uint8 as they are, or normalised, (views, 3, size, size)
-    float32.
+    """Return views (views, size, size, 3) uint8 as they are,
+    or normalised, (views, 3, size, size) float32.
     """
     from mmdata.image import normalize
 

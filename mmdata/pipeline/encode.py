@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Decode", "Place", "Sample", "SampleReader", "Samples", "decode_views"]
 
 Decode: TypeAlias = "Callable[[Media, PixelPlan, Views | None], Views]"
-"""From a medium, what is wanted of it, and room for it, to its pixels, which need not be in that
-room.
+"""From a medium, what is wanted of it, and room for it,
+to its pixels, which need not be in that room.
 """
 
 
@@ -44,8 +44,8 @@ class Samples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A sample's ``position`` in the order and its ``index`` in the mixture; ``encoded`` where
-    planning had to look.
+    """A sample's ``position`` in the order and its ``index`` in the mixture;
+    ``encoded`` where planning had to look.
 
     ``room`` (views, size, size, 3) uint8 is where the batch wants its pixels, if that is known
     before they are decoded.
@@ -80,8 +80,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What a batch is made of: ``views`` are the pixels of each of ``encoded.pixels``, ``sizes``
-    their media's sizes.
+    """What a batch is made of:
+    ``views`` are the pixels of each of ``encoded.pixels``, ``sizes`` their media's sizes.
 
     A size is (height, width) in pixels as presented; of a video that has not been probed it is
     None.
@@ -95,8 +95,8 @@ class Sample:
 
 
 class SampleReader:
-    """Reads samples of ``samples`` as ``template`` encodes them, refusing what has no room in a row
-    of a batch.
+    """Reads samples of ``samples`` as ``template`` encodes them,
+    refusing what has no room in a row of a batch.
 
     ``max_tokens`` and ``max_views`` (None for no limit) are that room; ``decode`` makes pixels of a
     medium.
@@ -191,8 +191,8 @@ class SampleReader:
 
 
 def num_views(plan: PixelPlan) -> int:
-    """Return how many square pictures the model sees of a medium: its frames, or the whole and the
-    tiles, or one.
+    """Return how many square pictures the model sees of a medium:
+    its frames, or the whole and the tiles, or one.
 
     Of a tiled plan it is the most that its canvases allow, for which one it is depends on the
     picture.
@@ -207,8 +207,8 @@ def num_views(plan: PixelPlan) -> int:
 def decode_views(
     medium: Media, plan: PixelPlan, out: Views | None = None, *, fast: bool = False
 ) -> Views:
-    """Return the pixels that ``plan`` asks for, (views, size, size, 3) uint8 RGB: the first of
-    ``out``, if it is given.
+    """Return the pixels that ``plan`` asks for, (views, size, size, 3) uint8 RGB:
+    the first of ``out``, if it is given.
 
     ``fast`` lets FFmpeg resize the frames of a video whose size is known, in a third of the time:
     on real clips that is 1 to 3 grey levels off on average, and more at sharp edges of colour. Of

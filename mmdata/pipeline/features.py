@@ -1,5 +1,5 @@
-"""Which row of a model's media features each position of a sample takes, as its template declares
-it.
+"""Which row of a model's media features each position
+of a sample takes, as its template declares it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ __all__ = ["index_features"]
 
 
 def index_features(sample: Sample, plan: int, template: Template) -> FeatureIndex:
-    """Return the features that the positions of one medium take, ``plan`` in
-    ``sample.encoded.pixels``.
+    """Return the features that the positions of one medium take,
+    ``plan`` in ``sample.encoded.pixels``.
     """
     encoded = sample.encoded
     positions = sum(slot.length for slot in encoded.slots if slot.plan == plan)

@@ -18,8 +18,8 @@ Rows: TypeAlias = Sequence[Row]
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Global batches of ``batch`` rows, made of what is alike under ``by``; ``room`` (tokens,
-    views) packs samples.
+    """Global batches of ``batch`` rows, made of what is alike under ``by``;
+    ``room`` (tokens, views) packs samples.
 
     Whatever the grouping, batches come by their earliest sample, so that the order stays as random
     as it was.

@@ -1,5 +1,5 @@
-"""The columns of MindFormers' multimodal data sets: ``input_ids, images, image_context_pos,
-labels``.
+"""The columns of MindFormers' multimodal data sets:
+``input_ids, images, image_context_pos, labels``.
 
 - ``input_ids`` and ``labels`` (rows, length + 1) int32, which the network shortens by one at either
   end;

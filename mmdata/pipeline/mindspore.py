@@ -21,8 +21,8 @@ __all__ = ["mindspore_dataset"]
 def mindspore_dataset(
     stream: Stream, *, num_workers: NonNegativeInt | None = None, steps: PositiveInt | None = None
 ) -> Any:
-    """Return a ``mindspore.dataset.GeneratorDataset`` of the batches of ``stream``, one column for
-    each array.
+    """Return a ``mindspore.dataset.GeneratorDataset``
+    of the batches of ``stream``, one column for each array.
 
     Use it as it is: ``create_dict_iterator``, ``Model.train``; it is batched, shuffled, sharded and
     read ahead already. One pass over it is ``steps`` batches, by default what is left of the epoch;

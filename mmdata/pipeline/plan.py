@@ -23,15 +23,15 @@ DROPPED_LAST: Final = "dropped_last"
 REPEATED: Final = "repeated"
 
 Arrange: TypeAlias = Callable[[Sequence[Place]], tuple[list[Rows], list[Rows]]]
-"""From the places of a window to whole global batches, and to the rows that make none, those alike
-together.
+"""From the places of a window to whole global batches,
+and to the rows that make none, those alike together.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a stream stands: ``within`` steps into the window that begins at ``position`` of
-    ``epoch``.
+    """Where a stream stands:
+    ``within`` steps into the window that begins at ``position`` of ``epoch``.
 
     ``carry`` are positions before it that are still to come (from windows before), and ``counts``
     the samples that were left out before it, by reason, with those dropped (``dropped_last``) or
@@ -47,8 +47,8 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A global batch: its rows, how many at their end repeat others, and where the stream stands
-    after it.
+    """A global batch: its rows, how many at their end repeat others,
+    and where the stream stands after it.
 
     ``counts`` are those of the cursor and what was left out in the window so far. A step without
     rows ends an epoch.
@@ -98,8 +98,8 @@ class Plan:
     def leftover(
         self, rows: Rows, counts: Mapping[str, int]
     ) -> tuple[list[tuple[Rows, int]], Mapping[str, int]]:
-        """Return what becomes of rows that make no whole batch at the end of an epoch, and the
-        counts after it.
+        """Return what becomes of rows that make no whole batch
+        at the end of an epoch, and the counts after it.
         """
         if not rows:
             return [], counts
@@ -120,8 +120,8 @@ class Plan:
         return batches, replace(after, carry=(), counts=counts)
 
     def _window(self, cursor: Cursor) -> tuple[list[tuple[Rows, int]], list[Rows], Cursor]:
-        """Return the batches of the window at ``cursor``, the rows that are left, and the cursor
-        after it.
+        """Return the batches of the window at ``cursor``,
+        the rows that are left, and the cursor after it.
         """
         counts = Counter(cursor.counts)
         places = [self._place(cursor.epoch, position) for position in cursor.carry]

@@ -43,8 +43,8 @@ class Share:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loaded:
-    """A rank's rows of a global batch, no rows at the end of an epoch, and where the stream stands
-    after it.
+    """A rank's rows of a global batch, no rows at the end of an epoch,
+    and where the stream stands after it.
 
     ``left_out`` counts the samples that had no place in a batch until then, by reason; ``empty``
     those of this batch whose place stays empty. ``slab`` is the memory that the samples' pixels
@@ -100,8 +100,8 @@ def planned(
 
 
 def _roomed(row: Sequence[Place], room: NDArray[np.uint8]) -> Iterator[Place]:
-    """Give each place of a row the room after those before it; of several in a row the plan knows
-    the views.
+    """Give each place of a row the room after those before it;
+    of several in a row the plan knows the views.
     """
     for place in row:
         yield replace(place, room=room)
@@ -123,8 +123,8 @@ def _loaded(
 def verified(
     plan: Plan, cursor: Cursor, share: Share, read: Read, tolerates: Tolerates
 ) -> Iterator[Loaded]:
-    """Yield the rank's rows of the global batches of an epoch after ``cursor``, made of samples
-    that could be read.
+    """Yield the rank's rows of the global batches of an epoch after ``cursor``,
+    made of samples that could be read.
 
     Every rank reads all samples, so that all leave out the same ones.
 

@@ -1,5 +1,5 @@
-"""The stream: batches of a mixture, in an order that is a pure function of data, configuration and
-seed.
+"""The stream: batches of a mixture,
+in an order that is a pure function of data, configuration and seed.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class _Mark(NamedTuple):
 
 @dataclass(eq=False)
 class Stream:
-    """Batches of ``mixture`` (a Mixture or a Store) as ``template`` reads them; iterate over it
-    once for each epoch.
+    """Batches of ``mixture`` (a Mixture or a Store) as ``template`` reads them;
+    iterate over it once for each epoch.
 
     What a batch holds, a :class:`mmdata.pipeline.batch.Batch` says. The global batch of step k is
     ``batch_size * world_size`` rows; it is the same whatever the number of ranks, workers and
@@ -155,8 +155,8 @@ class Stream:
 
     @property
     def steps_left(self) -> int | None:
-        """How many batches are left of the epoch, of the next one if none is; None where
-        ``steps_per_epoch`` is.
+        """How many batches are left of the epoch, of the next one if none is;
+        None where ``steps_per_epoch`` is.
         """
         if self.steps_per_epoch is None:
             return None
@@ -181,8 +181,8 @@ class Stream:
     def take(
         self, steps: NonNegativeInt, *, workers: NonNegativeInt | None = None
     ) -> Iterator[Batch]:
-        """Yield the next ``steps`` batches, over the ends of epochs; the stream stands after them
-        when all are taken.
+        """Yield the next ``steps`` batches, over the ends of epochs;
+        the stream stands after them when all are taken.
 
         Whoever leaves early finds the stream where it was, so that others may look ahead without
         harm. ``workers`` takes the place of the stream's own number.
@@ -204,8 +204,8 @@ class Stream:
                     return
 
     def _epoch(self, start: _Mark, workers: int) -> Iterator[tuple[Batch | None, _Mark]]:
-        """Yield what is left of the epoch, or the next one, with where the stream stands; no batch
-        ends an epoch.
+        """Yield what is left of the epoch, or the next one,
+        with where the stream stands; no batch ends an epoch.
         """
         mark = start
         for _ in range(2):
@@ -229,8 +229,8 @@ class Stream:
         return next(count for count in (workers, self.workers, processors()) if count is not None)
 
     def _remember(self, mark: _Mark) -> None:
-        """Keep the state of a step for those who ask later; steps that are made a second time are
-        known.
+        """Keep the state of a step for those who ask later;
+        steps that are made a second time are known.
         """
         if mark.step >= self._history[-1].step:
             self._history.append(mark)
@@ -374,8 +374,8 @@ class Stream:
         )
 
     def _leaves_out(self, error: SampleError) -> bool:
-        """Whether a sample that was looked at in planning is left out; the template's own limit
-        always leaves out.
+        """Whether a sample that was looked at in planning is left out;
+        the template's own limit always leaves out.
         """
         return self.on_error != "raise" or isinstance(error.__cause__, DroppedSampleError)
 

@@ -32,8 +32,8 @@ def ordered(
     deadline: float,
     late: Callable[[T], R],
 ) -> Generator[R, None, None]:
-    """Yield ``work(item)`` for each item, in order; ``workers`` threads are up to ``ahead`` items
-    ahead.
+    """Yield ``work(item)`` for each item, in order;
+    ``workers`` threads are up to ``ahead`` items ahead.
 
     Items are taken one by one, on the caller's thread, as there is room. An item that takes more
     than ``deadline`` seconds gives ``late(item)`` instead, and its thread is replaced. Without
@@ -59,8 +59,8 @@ def ordered(
 
 
 class _Job(Generic[T, R]):
-    """An item on its way. Two locks are held until it is begun and done; events cost ten times as
-    much.
+    """An item on its way. Two locks are held until it is begun and done;
+    events cost ten times as much.
 
     The third is taken by whoever comes first, the end of the work or the end of the patience with
     it.
@@ -90,8 +90,8 @@ class _Job(Generic[T, R]):
         return in_time
 
     def wait(self, deadline: float) -> bool:
-        """Wait for the end of the work, but give it up at its deadline; say whether it has ended.
-        To be called once.
+        """Wait for the end of the work, but give it up at its deadline;
+        say whether it has ended. To be called once.
         """
         self._not_begun.acquire()
         ended = self._not_done.acquire(timeout=max(0.0, self.began + deadline - monotonic()))
@@ -146,8 +146,8 @@ class _Crew(Generic[T, R]):
 
 
 def background(items: Iterator[T], depth: int) -> Generator[T, None, None]:
-    """Yield what ``items`` yields, made on a thread of its own that is up to ``depth`` items
-    ahead.
+    """Yield what ``items`` yields, made on a thread
+    of its own that is up to ``depth`` items ahead.
     """
     if depth == 0:
         yield from items

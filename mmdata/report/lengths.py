@@ -1,5 +1,5 @@
-"""How long the conversations of a store are under a template, and how much of them is trained
-on.
+"""How long the conversations of a store are under a template,
+and how much of them is trained on.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Lengths:
 
     @checked
     def histogram(self, bins: PositiveInt = 10) -> list[tuple[int, int, int]]:
-        """Return (shortest, longest, samples) of ``bins`` equal ranges of lengths, both ends
-        included.
+        """Return (shortest, longest, samples) of ``bins``
+        equal ranges of lengths, both ends included.
         """
         import numpy as np
 

@@ -24,8 +24,8 @@ __all__ = ["conversation_text"]
 
 
 def conversation_text(conversation: Conversation) -> str:
-    """Return a conversation as plain text: its id and media, then each turn with its parts spelled
-    out.
+    """Return a conversation as plain text:
+    its id and media, then each turn with its parts spelled out.
 
     What would steer a terminal is shown as escapes; in the texts, newlines and tabs stay.
     """

@@ -1,5 +1,5 @@
-"""A conversation as a model reads it: its tokens, those that are trained on, the slots of its
-media, in colours.
+"""A conversation as a model reads it:
+its tokens, those that are trained on, the slots of its media, in colours.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _LONGEST_CHARACTER: Final = (
 
 @checked
 def shown(conversation: Conversation, template: Template, *, prompt: bool = False) -> Text:
-    """Return a conversation as ``template`` reads it, as a training sample or as the ``prompt`` of
-    its last question.
+    """Return a conversation as ``template`` reads it,
+    as a training sample or as the ``prompt`` of its last question.
 
     Raises:
         TokenError: the template cannot encode it.
@@ -42,8 +42,8 @@ def shown(conversation: Conversation, template: Template, *, prompt: bool = Fals
 
 
 def colored(encoded: Encoded, tokenizer: Tokenizer) -> Text:
-    """Return the tokens as text for a terminal: green is trained on, plain is not, blue are slots
-    of media.
+    """Return the tokens as text for a terminal:
+    green is trained on, plain is not, blue are slots of media.
     """
     from rich.text import Text
 
@@ -58,8 +58,8 @@ def colored(encoded: Encoded, tokenizer: Tokenizer) -> Text:
 
 
 def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Give the text of each token with the number of tokens it stands for, more than one where they
-    share a character.
+    """Give the text of each token with the number of tokens it stands for,
+    more than one where they share a character.
 
     Control tokens have their names. A token's text is what it adds to the text before it, leading
     blank included.

@@ -47,14 +47,14 @@ _WIDE: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _BLANK: Final = b" \t\r\n,\0"
 _CONTROLS: Final = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))
 _FEW: Final = 16
-"""Of random bytes one in nine is a control character, of damaged text far fewer than one in so
-many, and these.
+"""Of random bytes one in nine is a control character,
+of damaged text far fewer than one in so many, and these.
 """
 
 
 def binary_kind(head: bytes) -> str | None:
-    """Return what a file is that begins with ``head`` (unpacked, :data:`HEAD` bytes of it), or None
-    if it may be JSON.
+    """Return what a file is that begins with ``head`` (unpacked, :data:`HEAD` bytes of it),
+    or None if it may be JSON.
 
     What begins as JSON does is JSON, however it goes on. Else a known signature says what a file
     is, and it is binary where too much of it is no text: damaged text stays text, and so does text

@@ -52,8 +52,8 @@ class Window:
         self._bytes.close()
 
     def slide(self, start: int) -> None:
-        """Drop the text before ``start`` and read on: one chunk, or as much as is held where that
-        is more.
+        """Drop the text before ``start`` and read on:
+        one chunk, or as much as is held where that is more.
         """
         self._characters += start
         kept = self.text[start:]
@@ -96,8 +96,8 @@ class Window:
 
 
 def head_of(file: Path) -> bytes:
-    """Return the first bytes of what is in a file, packed or not; none where they cannot be
-    read.
+    """Return the first bytes of what is in a file, packed or not;
+    none where they cannot be read.
     """
     opened = _open(file)
     try:
@@ -109,8 +109,8 @@ def head_of(file: Path) -> bytes:
 
 
 def suspicious(text: str) -> bool:
-    """Return whether ``text`` may hold a NUL or a lone surrogate, raw or as a JSON escape; paired
-    ones count too.
+    """Return whether ``text`` may hold a NUL or a lone surrogate,
+    raw or as a JSON escape; paired ones count too.
     """
     if _may_hold_escapes(text) and ("\\u0000" in text or "\\ud" in text or "\\uD" in text):
         return True
@@ -118,8 +118,8 @@ def suspicious(text: str) -> bool:
 
 
 def _may_hold_escapes(text: str) -> bool:
-    r"""Return False only if ``text`` holds no ``\u``: a search for one character is many times
-    faster than for two.
+    r"""Return False only if ``text`` holds no ``\u``:
+    a search for one character is many times faster than for two.
     """
     position = text.find("\\")
     for _ in range(len(text) // 64):

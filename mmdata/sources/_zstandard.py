@@ -11,8 +11,8 @@ _PIECE: Final = 1 << 14
 
 
 class ZstandardFile:
-    """The bytes of a Zstandard file of one or more frames; what is whole before a cut comes before
-    the error.
+    """The bytes of a Zstandard file of one or more frames;
+    what is whole before a cut comes before the error.
     """
 
     def __init__(self, path: Path) -> None:

@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 _TOGETHER: Final = 512
-"""How many texts are joined at a time: larger blocks of memory come from the system and go back to
-it each time.
+"""How many texts are joined at a time:
+larger blocks of memory come from the system and go back to it each time.
 """
 
 
@@ -71,8 +71,8 @@ def text(values: Sequence[str], there: bytes | None = None) -> pa.Array:
 def text_of(
     blocks: Iterable[tuple[bytes, NDArray[np.int32]]], there: bytes | None = None
 ) -> pa.Array:
-    """Return a string array of the texts that :func:`joined` has made blocks of; nulls where one is
-    not there.
+    """Return a string array of the texts that :func:`joined` has made blocks of;
+    nulls where one is not there.
     """
     import numpy as np
     import pyarrow as pa
@@ -155,8 +155,8 @@ def lists_of(
 
 
 def canonical(array: pa.Array) -> pa.Array:
-    """Return an array laid out as one that was made at once: equal values are equal bytes of a
-    file, however they came.
+    """Return an array laid out as one that was made at once:
+    equal values are equal bytes of a file, however they came.
 
     Arrays that were sliced, taken or joined may hold offsets that do not start at 0, or bitmaps of
     nothing but ones.
@@ -176,8 +176,8 @@ def canonical(array: pa.Array) -> pa.Array:
 
 
 def list_values(array: pa.ListArray) -> pa.Array:
-    """Return the items of all lists of an array, one after the other; lists that are null have
-    none.
+    """Return the items of all lists of an array, one after the other;
+    lists that are null have none.
 
     Arrow's own ``flatten`` would import its compute functions, which takes longer than a small
     conversion.
@@ -192,8 +192,8 @@ def list_values(array: pa.ListArray) -> pa.Array:
 
 
 def struct_fields(array: pa.StructArray) -> list[pa.Array]:
-    """Return the fields of an array of structs, null where a struct is: below one that is, Arrow
-    may hold a zero.
+    """Return the fields of an array of structs, null where a struct is:
+    below one that is, Arrow may hold a zero.
     """
     if array.null_count:
         return list(array.flatten())

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["hash_contents"]
 
 _WORDS: Final = frozenset({"role", "type"})
-"""Columns of words which the first four letters tell apart; what else is text is hashed byte for
-byte.
+"""Columns of words which the first four letters tell apart;
+what else is text is hashed byte for byte.
 """
 
 _SAID: Final = ("messages", "media", "tools", "rejected", "desirable")
@@ -50,8 +50,8 @@ def hash_contents(batch: ConversationBatch) -> list[int]:
 
 
 def _hash(array: pa.Array, bounds: NDArray[Any], path: str) -> Hashes:
-    """Return a hash of what an array holds for each row: of its elements ``bounds[row]`` to
-    ``bounds[row + 1]``.
+    """Return a hash of what an array holds for each row:
+    of its elements ``bounds[row]`` to ``bounds[row + 1]``.
 
     Nulls add nothing, so that a column which is not there counts as one of nulls. ``path`` is what
     the column is called, with what holds it: the same values hash to others in another column.
@@ -99,8 +99,8 @@ def _salt(path: str) -> int:
 
 
 def _sum(values: Hashes, there: Hashes, bounds: NDArray[Any], path: str) -> Hashes:
-    """Return for each row the sum of hashes of its values, each hashed with its place in the
-    row.
+    """Return for each row the sum of hashes of its values,
+    each hashed with its place in the row.
     """
     import numpy as np
 
@@ -116,8 +116,8 @@ def _sum(values: Hashes, there: Hashes, bounds: NDArray[Any], path: str) -> Hash
 
 
 def _hash_bytes(array: pa.Array, inside: NDArray[Any], path: str) -> Hashes:
-    """Return a hash of the bytes of each row, those of all its texts one after the other; 0 where
-    there are none.
+    """Return a hash of the bytes of each row, those of all its texts one after the other;
+    0 where there are none.
     """
     import numpy as np
     import xxhash
@@ -143,8 +143,8 @@ def _first_letters(array: pa.Array, starts: NDArray[Any]) -> Hashes:
 
 
 def _as_numbers(array: pa.Array) -> Hashes:
-    """Return the values of an array whose values are all of one width, (elements, numbers of each)
-    uint64.
+    """Return the values of an array whose values are all of one width,
+    (elements, numbers of each) uint64.
     """
     import numpy as np
     import pyarrow as pa
@@ -161,8 +161,8 @@ def _as_numbers(array: pa.Array) -> Hashes:
 
 
 def _mix(values: Hashes) -> Hashes:
-    """Return values scattered over all 64 bits: the finalizer of SplitMix64 (Steele, Lea and Flood,
-    2014).
+    """Return values scattered over all 64 bits:
+    the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
     """
     import numpy as np
 

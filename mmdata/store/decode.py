@@ -216,8 +216,8 @@ class _Strings:
         return str(self._data[self._starts[index] : self._starts[index + 1]], "utf-8")
 
     def between(self, first: int, last: int) -> list[str]:
-        """Return the values ``first`` to ``last``, the last left out; empty ones where they are
-        null.
+        """Return the values ``first`` to ``last``, the last left out;
+        empty ones where they are null.
         """
         bounds = self._starts[first : last + 1].tolist()
         start = bounds[0]
@@ -228,8 +228,8 @@ class _Strings:
 
 
 class _Words:
-    """The values of a string array that has few different ones, as ``codes``: one byte, or a
-    number, a value.
+    """The values of a string array that has few different ones, as ``codes``:
+    one byte, or a number, a value.
     """
 
     __slots__ = ("_words", "codes")
@@ -252,8 +252,8 @@ class _Words:
 
     @classmethod
     def of(cls, array: pa.StringArray, words: tuple[str, ...]) -> _Words:
-        """Return the values of a string array that are all among ``words``, told apart by one
-        letter and their length.
+        """Return the values of a string array that are all among ``words``,
+        told apart by one letter and their length.
 
         Raises:
             StoreError: a value is not.
@@ -287,8 +287,8 @@ class _Words:
 
 @cache
 def _telling_letter(words: tuple[str, ...]) -> tuple[int, bytes]:
-    """Return the first place at which letter plus 16 lengths differ between all words, and a table
-    from sum to word.
+    """Return the first place at which letter plus 16 lengths differ between all words,
+    and a table from sum to word.
 
     Sums are of bytes: they begin anew after 255. Times 16, the lengths of our words do not make up
     for their letters.

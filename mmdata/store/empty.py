@@ -1,5 +1,5 @@
-"""Why a store has no row: in words, the most frequent reason first, with an example and what to do
-about it.
+"""Why a store has no row: in words, the most frequent reason first,
+with an example and what to do about it.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def why_empty(store: Path) -> str | None:
 
 
 def explain_empty(counts: Mapping[str, int], rejects: Iterable[Reject]) -> str:
-    """Return why no row was kept, from the numbers of rejects by reason and the rejects in
-    order.
+    """Return why no row was kept, from the numbers
+    of rejects by reason and the rejects in order.
     """
     if not counts:
         return "no row was kept: there was no record to keep."

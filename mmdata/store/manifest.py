@@ -31,8 +31,8 @@ _CHUNK: Final = 1 << 19
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One data file: its name, rows, bytes, xxh3 (64 bits, hexadecimal) and the rows of each record
-    batch in it.
+    """One data file: its name, rows, bytes,
+    xxh3 (64 bits, hexadecimal) and the rows of each record batch in it.
     """
 
     name: str

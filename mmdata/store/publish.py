@@ -29,8 +29,8 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 @contextmanager
 def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Hold the partial directory of ``path``, emptied but for the names in ``keep``, locked against
-    other writers.
+    """Hold the partial directory of ``path``,
+    emptied but for the names in ``keep``, locked against other writers.
 
     It is the caller's to :func:`publish` or to remove; on leaving the block only the lock goes.
 
@@ -51,8 +51,8 @@ def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iter
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a directory, made if need be, as soon as nobody else does; of a dead
-    process, nobody does.
+    """Hold the lock of a directory, made if need be, as soon as nobody else does;
+    of a dead process, nobody does.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder, folder, wait=True)
@@ -63,8 +63,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Move a finished partial directory to ``path``, in place of what was there, each step on disk
-    before the next.
+    """Move a finished partial directory to ``path``,
+    in place of what was there, each step on disk before the next.
     """
     sync(partial)
     if not path.exists():
@@ -91,8 +91,8 @@ def sync(path: Path) -> None:
 
 
 def write_ahead(path: Path) -> None:
-    """Let the system begin to write a file to disk, where it can, so that :func:`sync` has little
-    to wait for.
+    """Let the system begin to write a file to disk, where it can,
+    so that :func:`sync` has little to wait for.
     """
     libc = _libc()
     if not hasattr(libc, "sync_file_range"):
@@ -112,8 +112,8 @@ def _libc() -> ctypes.CDLL:
 
 
 def _lock(folder: Path, path: Path, *, wait: bool = False) -> int:
-    """Return a descriptor that holds the lock of the directory that is at ``folder`` now, made if
-    need be.
+    """Return a descriptor that holds the lock of the directory
+    that is at ``folder`` now, made if need be.
     """
     fcntl = load_posix("fcntl", needed_by="writing a store")
     while True:
@@ -141,8 +141,8 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _exchange(partial: Path, path: Path) -> None:
-    """Swap two directories in one step where the system can, else in three, of which none lets go
-    of either.
+    """Swap two directories in one step where the system can,
+    else in three, of which none lets go of either.
     """
     libc = _libc()
     if hasattr(libc, "renameat2"):

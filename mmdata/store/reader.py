@@ -32,8 +32,8 @@ _PARQUET_BATCHES_KEPT: Final = 8
 
 
 class Rows(Sequence[Conversation]):
-    """Some rows of a store, decoded when they are asked for; ``located`` ones have media paths that
-    can be opened.
+    """Some rows of a store, decoded when they are asked for;
+    ``located`` ones have media paths that can be opened.
     """
 
     @checked
@@ -98,8 +98,8 @@ class Store(Sequence[Conversation]):
     @overload
     def __getitem__(self, index: slice) -> Rows: ...
     def __getitem__(self, index: int | slice) -> Conversation | Rows:
-        """Return one conversation, or :class:`Rows` for a slice; negative indices count from the
-        end.
+        """Return one conversation, or :class:`Rows` for a slice;
+        negative indices count from the end.
         """
         if isinstance(index, slice):
             return Rows(self, range(len(self))[index])
@@ -139,8 +139,8 @@ class Store(Sequence[Conversation]):
         return hash_text(*(shard.xxh3 for shard in self.manifest.shards))
 
     def rejects(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of ``rejects.jsonl``: record, file, id, reason and detail of what was not
-        kept.
+        """Yield the lines of ``rejects.jsonl``:
+        record, file, id, reason and detail of what was not kept.
         """
         import jsonlines
 
@@ -148,8 +148,8 @@ class Store(Sequence[Conversation]):
             yield from lines
 
     def locate(self, media: Media) -> str | None:
-        """Return where the file of a medium is: its URL or absolute path, the media root applied;
-        None if embedded.
+        """Return where the file of a medium is:
+        its URL or absolute path, the media root applied; None if embedded.
         """
         return None if media.path is None else self._locate(media.path)
 
@@ -158,14 +158,14 @@ class Store(Sequence[Conversation]):
 
     @checked
     def rows(self, *, located: bool = False) -> Rows:
-        """Return all rows, with media paths that can be opened where they are wanted
-        ``located``.
+        """Return all rows, with media paths that can be opened
+        where they are wanted ``located``.
         """
         return Rows(self, range(len(self)), located=located)
 
     def located(self, index: int) -> Conversation:
-        """Return the conversation ``self[index]`` with the path of each medium as :meth:`locate`
-        gives it.
+        """Return the conversation ``self[index]`` with the path
+        of each medium as :meth:`locate` gives it.
         """
         conversation = self[index]
         return replace(conversation, media=tuple(map(self._located, conversation.media)))
@@ -181,8 +181,8 @@ class Store(Sequence[Conversation]):
 
 
 class _ArrowShard:
-    """A shard in Arrow's file format, memory-mapped; every view that was made is kept, they are
-    small.
+    """A shard in Arrow's file format, memory-mapped;
+    every view that was made is kept, they are small.
     """
 
     def __init__(self, path: Path) -> None:
@@ -259,8 +259,8 @@ def _damaged(file: Path, what: str) -> StoreError:
 
 @checked
 def open(path: str | Path, *, media_root: str | Path | None = None) -> Store:  # noqa: A001
-    """Return the store at ``path``, memory-mapped; every shard is there, of the right size and in
-    its place.
+    """Return the store at ``path``, memory-mapped;
+    every shard is there, of the right size and in its place.
 
     ``media_root`` says where the media are now, if they have moved. What only reading every byte
     can tell is
@@ -277,8 +277,8 @@ def open(path: str | Path, *, media_root: str | Path | None = None) -> Store:  #
 def check(
     path: str | Path, *, progress: Callable[[int], object] = lambda _: None
 ) -> list[StoreError]:
-    """Return what is wrong with the store at ``path``, after reading every byte of it; nothing, if
-    it is whole.
+    """Return what is wrong with the store at ``path``,
+    after reading every byte of it; nothing, if it is whole.
 
     ``progress`` is called with the bytes of each file as it is done.
     """

@@ -271,8 +271,8 @@ def _small_pieces(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.RecordBatch:
-    """Return the rows of all pieces as one batch whose column ``source`` has the dictionary
-    ``sources``.
+    """Return the rows of all pieces as one batch whose
+    column ``source`` has the dictionary ``sources``.
 
     Every batch of a file shares that dictionary; and a batch is laid out the same however its rows
     came together.
@@ -312,8 +312,8 @@ def _count_words(column: pa.DictionaryArray) -> dict[str, int]:
 
 
 def _empty(folder: Path, keep: frozenset[str]) -> None:
-    """Remove what an attempt left in its partial directory, and the directory unless something in
-    it is kept.
+    """Remove what an attempt left in its partial directory,
+    and the directory unless something in it is kept.
     """
     if not folder.exists():
         return

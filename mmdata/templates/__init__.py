@@ -1,5 +1,5 @@
-"""What each model family reads, one file a family; see :class:`mmdata.templates.Template` for what
-one is.
+"""What each model family reads, one file a family;
+see :class:`mmdata.templates.Template` for what one is.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ registry: Registry[type[Template]] = Registry(
 
 
 def get(name: str) -> Callable[..., Template]:
-    """Return the template class of a model family, to be called with ``tokenizer`` and the family's
-    options.
+    """Return the template class of a model family,
+    to be called with ``tokenizer`` and the family's options.
 
     Raises:
         UnknownNameError: no such family; the message lists those there are.
@@ -44,8 +44,8 @@ def get(name: str) -> Callable[..., Template]:
 
 
 def make(name: str, tokenizer: Tokenizer, options: Mapping[str, Any] | None = None) -> Template:
-    """Return the template of a model family with ``options``; text and lists are read as the types
-    that options have.
+    """Return the template of a model family with ``options``;
+    text and lists are read as the types that options have.
 
     Raises:
         UnknownNameError: no such family; the message lists those there are.

@@ -1,5 +1,5 @@
-"""The content of a message as the pieces that families have in common: strings, control tokens,
-media.
+"""The content of a message as the pieces that families have in common:
+strings, control tokens, media.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ Piece: TypeAlias = "str | Mark | Image | Video"
 def render_content(
     content: Iterable[Part], region: Callable[[Region], Iterable[Piece]]
 ) -> list[Piece]:
-    """Return the content in pieces; ``region`` writes phrases with boxes. Times are written as
-    ``12.00s``.
+    """Return the content in pieces; ``region`` writes phrases with boxes.
+    Times are written as ``12.00s``.
 
     Raises:
         TokenError: there is a part that no family has a way to write yet.
@@ -75,8 +75,8 @@ def render_content(
 
 
 def require_plain(conversation: Conversation) -> None:
-    """Refuse what a family has no way to say that reads plain turns alone, so that nothing is
-    dropped in silence.
+    """Refuse what a family has no way to say that reads plain turns alone,
+    so that nothing is dropped in silence.
 
     Plain are a system message, if any, and then the user's and the assistant's by turns; of parts
     all but sounds, reasoning and tool calls, each trained on as its message is. An ending that was
@@ -130,8 +130,8 @@ def _named(part: Part) -> str:
 
 
 def merge_texts(sequence: Iterable[Piece]) -> list[Piece]:
-    """Return the pieces with neighbouring strings made one, as they are tokenized, and empty ones
-    left out.
+    """Return the pieces with neighbouring strings made one,
+    as they are tokenized, and empty ones left out.
     """
     result: list[Piece] = []
     for is_text, group in groupby(sequence, lambda piece: isinstance(piece, str)):
@@ -176,8 +176,8 @@ def require_answer(conversation: Conversation) -> Sequence[Message]:
 
 
 def require_question(conversation: Conversation) -> Sequence[Message]:
-    """Return the messages up to the last question; the answer to it, where there is one, is left
-    off.
+    """Return the messages up to the last question;
+    the answer to it, where there is one, is left off.
 
     Raises:
         TokenError: there is no question, or not all is plain, see :func:`require_plain`.

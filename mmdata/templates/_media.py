@@ -1,5 +1,5 @@
-"""What a template has to know of media before any pixel is decoded: when frames are, how large
-images are.
+"""What a template has to know of media before any pixel is decoded:
+when frames are, how large images are.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ ImageSize: TypeAlias = Callable[[Media], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class MediaFiles:
-    """Opens media below ``root`` for what a store does not say of them: one pass over packets, or a
-    header.
+    """Opens media below ``root`` for what a store does not say of them:
+    one pass over packets, or a header.
     """
 
     root: str = ""
@@ -64,8 +64,8 @@ class MediaFiles:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """The frames that a strategy takes, and the ``duration`` in seconds of what it took them
-    from.
+    """The frames that a strategy takes,
+    and the ``duration`` in seconds of what it took them from.
     """
 
     pixels: PixelPlan
@@ -81,8 +81,8 @@ def plan_clip(
     resize: str,
     size: int,
 ) -> Clip:
-    """Return the frames that the strategy ``frames`` takes of a video, between the bounds of its
-    clip.
+    """Return the frames that the strategy ``frames`` takes of a video,
+    between the bounds of its clip.
 
     Presentation times are the store's ``frame_times`` where it has them, else what ``clock`` says,
     where one is given; else they are derived from ``num_frames`` and ``fps``, and where these have

@@ -1,5 +1,5 @@
-"""CogVLM2-Video: the video after the first token, each frame followed by its index, one position a
-frame's patches.
+"""CogVLM2-Video: the video after the first token,
+each frame followed by its index, one position a frame's patches.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ _MINDFORMERS_PAD: Final = "<|reserved_special_token_2|>"
 @registry.register("cogvlm2_video")
 @dataclass(frozen=True, kw_only=True)
 class CogVLM2Video:
-    r"""How CogVLM2-Video reads a conversation (``build_conversation_input_ids`` of its modelling
-    file).
+    r"""How CogVLM2-Video reads a conversation
+    (``build_conversation_input_ids`` of its modelling file).
 
     One sample trains the last answer; earlier turns are history. There is one video at most, and it
     comes first whichever turn speaks of it.
@@ -99,15 +99,15 @@ class CogVLM2Video:
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``llama3`` tokenizer of a vocabulary file; see
-        :class:`mmdata.templates.Template`.
+        """Return the ``llama3`` tokenizer of a vocabulary file;
+        see :class:`mmdata.templates.Template`.
         """
         return tokenizers.load("llama3", path, verify=verify, **options)
 
     @property
     def pad_id(self) -> int:
-        """``<|reserved_special_token_0|>``, which is the placeholder of frames too: go by
-        ``token_types``, not ids.
+        """``<|reserved_special_token_0|>``, which is the placeholder of frames too:
+        go by ``token_types``, not ids.
         """
         return self.tokenizer.special[_PAD]
 

@@ -1,5 +1,5 @@
-"""VisualGLM-6B: an image before the first question, two axes of positions, a prefix that all tokens
-see.
+"""VisualGLM-6B: an image before the first question,
+two axes of positions, a prefix that all tokens see.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ _HAN: Final = "[\u4e00-\u9fff]"
 @registry.register("visualglm")
 @dataclass(frozen=True, kw_only=True)
 class VisualGLM:
-    """How VisualGLM-6B reads a conversation (``THUDM/VisualGLM-6B``: ``finetune_visualglm.py``,
-    ``chat.py``).
+    """How VisualGLM-6B reads a conversation (``THUDM/VisualGLM-6B``:
+    ``finetune_visualglm.py``, ``chat.py``).
 
     One sample trains the last answer; earlier turns are history. There is one image at most, and it
     comes first whichever turn speaks of it. The first token trained on is ``<sop>``, as in the
@@ -88,8 +88,8 @@ class VisualGLM:
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``chatglm`` tokenizer of a vocabulary file; see
-        :class:`mmdata.templates.Template`.
+        """Return the ``chatglm`` tokenizer of a vocabulary file;
+        see :class:`mmdata.templates.Template`.
         """
         return tokenizers.load("chatglm", path, verify=verify, **options)
 
@@ -206,8 +206,8 @@ class VisualGLM:
 
 
 def prefix_positions(prefix: int, length: int) -> Ids:
-    """Return (2, length) int32: the place in the prefix, then that of its last token; and the place
-    after it.
+    """Return (2, length) int32: the place in the prefix,
+    then that of its last token; and the place after it.
 
     The axes are the original's: ``[gMASK]`` is the last token of the prefix, ``<sop>`` the first
     after it.
@@ -223,8 +223,8 @@ def _positions(prefix: int, length: int, slots: Sequence[MediaSlot]) -> Ids:
 
 
 def full_width(text: str) -> str:
-    """Return an answer's text as the original leaves it: wide marks beside Chinese characters, the
-    year of training.
+    """Return an answer's text as the original leaves it:
+    wide marks beside Chinese characters, the year of training.
     """
     text = text.strip().replace("[[训练时间]]", "2023年")
     for mark, wide in _FULL_WIDTH.items():
@@ -235,8 +235,8 @@ def full_width(text: str) -> str:
 
 @checked
 def cleaned(text: str, language: Literal["zh", "en"] = "zh") -> str:
-    """Return what stands after the last words that ask for an answer, as :func:`full_width` writes
-    it.
+    """Return what stands after the last words that ask for an answer,
+    as :func:`full_width` writes it.
     """
     asking = _ASK[language][1].strip()
     return full_width(text).split(asking)[-1].strip()

@@ -14,8 +14,8 @@ __all__ = ["VOCABULARIES", "Vocabulary", "vocabulary"]
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """A published vocabulary file: the ``names`` it goes by, where it is ``published``, the
-    ``sha256`` of its bytes.
+    """A published vocabulary file: the ``names`` it goes by,
+    where it is ``published``, the ``sha256`` of its bytes.
     """
 
     kind: str

@@ -24,15 +24,15 @@ from mmdata.tokenizers.tiktoken import (
 __all__ = ["load"]
 
 _MEDIA_TOKENS: Final[Mapping[str, int]] = MappingProxyType({"<video>": 32000, "<image>": 32001})
-"""What the published checkpoints that read media add to Llama 2's vocabulary, with the ids they
-give it.
+"""What the published checkpoints that read media add
+to Llama 2's vocabulary, with the ids they give it.
 """
 
 
 @checked
 def load(kind: str, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-    """Return the tokenizer of a kind of vocabulary (``llama2``) from the vocabulary's file or its
-    folder.
+    """Return the tokenizer of a kind of vocabulary (``llama2``)
+    from the vocabulary's file or its folder.
 
     A model family says by :meth:`mmdata.templates.Template.load_tokenizer` which kind it reads.
 

@@ -1,5 +1,5 @@
-"""ChatGLM's ``ice_text.model``: SentencePiece with tokens of its own for newlines, tabs and runs of
-blanks.
+"""ChatGLM's ``ice_text.model``:
+SentencePiece with tokens of its own for newlines, tabs and runs of blanks.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ class ChatGLMTokenizer:
 
     @property
     def special(self) -> Mapping[str, int]:
-        """``<pad>``, the three masks, ``<sop>``, ``<eop>`` and what else of control tokens the
-        model file has.
+        """``<pad>``, the three masks, ``<sop>``,
+        ``<eop>`` and what else of control tokens the model file has.
         """
         return self._special
 
     @property
     def vocab_size(self) -> int:
-        """The pieces of the model and the image tokens; the embedding of the checkpoints has some
-        more rows.
+        """The pieces of the model and the image tokens;
+        the embedding of the checkpoints has some more rows.
         """
         return self._model.vocab_size() + self._offset
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text``, none of them a control token; full-width forms come out as
-        their plain ones.
+        """Return the ids of ``text``, none of them a control token;
+        full-width forms come out as their plain ones.
         """
         return self._shifted(self._model.encode(_spelled(text)))
 
@@ -69,8 +69,8 @@ class ChatGLMTokenizer:
 
     @checked
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
-        """Return the text of ``ids``; control tokens have none in this vocabulary, whatever
-        ``skip_special`` says.
+        """Return the text of ``ids``;
+        control tokens have none in this vocabulary, whatever ``skip_special`` says.
         """
         pieces = (int(token) - self._offset for token in ids)
         text = self._model.decode(

@@ -22,8 +22,8 @@ _LONGEST_WORD: Final = 64  # characters
 
 
 def processor(model: bytes, path: str | Path) -> SentencePieceProcessor:
-    """Return the SentencePiece processor of the bytes of a model file; ``path`` only names it in
-    errors.
+    """Return the SentencePiece processor of the bytes of a model file;
+    ``path`` only names it in errors.
     """
     from sentencepiece import SentencePieceProcessor
 
@@ -51,8 +51,8 @@ def _by_words(model: SentencePieceProcessor) -> bool:
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model, and tokens ``added`` after it as models with images or videos have
-    them.
+    """A SentencePiece model, and tokens ``added`` after it
+    as models with images or videos have them.
 
     ``legacy`` is the setting of that name in Hugging Face's Llama tokenizers: whether a text that
     follows a control token gets the blank that SentencePiece puts before the first word (true for

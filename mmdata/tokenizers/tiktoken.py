@@ -117,8 +117,8 @@ class TiktokenTokenizer:
         return self._bpe.encode_ordinary(self._normal(text))
 
     def encode_marked(self, text: str, marks: Iterable[str] | None = None) -> list[int]:
-        """Return the ids of ``text`` that we wrote, in which the names ``marks`` are control tokens
-        (None: all names).
+        """Return the ids of ``text`` that we wrote,
+        in which the names ``marks`` are control tokens (None: all names).
 
         For compatibility with programs that read control tokens from text; never for text from a
         user.

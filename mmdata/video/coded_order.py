@@ -1,5 +1,5 @@
-"""The order of presentation, read from the coded frames themselves where a container stores no
-times (AVI).
+"""The order of presentation, read from the coded frames
+themselves where a container stores no times (AVI).
 
 What is read here decides only which packets are decoded for which frame. The reader checks it
 against the order in which frames come out, and falls back on a full decode where the two differ.
@@ -48,8 +48,8 @@ _HIGH_PROFILES: Final = frozenset({44, 83, 86, 100, 110, 118, 122, 128, 134, 135
 
 
 def coded_order(codec: str, coded: list[bytes], header: bytes) -> NDArray[np.int64] | None:
-    """Return the presentation number of each packet, (packets,) int64, or None where only decoding
-    can tell.
+    """Return the presentation number of each packet,
+    (packets,) int64, or None where only decoding can tell.
 
     ``coded`` are the packets, or as much of each as holds its headers, and ``header`` what the
     container says of the codec's parameters.
@@ -73,8 +73,8 @@ def coded_order(codec: str, coded: list[bytes], header: bytes) -> NDArray[np.int
 
 
 def _mpeg4_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
-    """What ascends in presentation order: B-frames come right before the reference that was coded
-    before them.
+    """What ascends in presentation order:
+    B-frames come right before the reference that was coded before them.
     """
     ranks = []
     references = 0
@@ -91,8 +91,8 @@ def _mpeg4_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
 
 
 def _h264_ranks(coded: list[bytes], header: bytes) -> list[tuple[int, int]] | None:
-    """What ascends in presentation order: the picture order counts between one instant refresh and
-    the next (8.2.1).
+    """What ascends in presentation order:
+    the picture order counts between one instant refresh and the next (8.2.1).
     """
     ranks = []
     refreshes, count = 0, 0
@@ -144,8 +144,8 @@ def _unwrapped(low: int, before: int, parameters: _Parameters) -> int:
 
 
 def _parameters(unit: bytes) -> _Parameters | None:
-    """Read a sequence parameter set (7.3.2.1.1); None for what this file does not follow, such as
-    fields.
+    """Read a sequence parameter set (7.3.2.1.1);
+    None for what this file does not follow, such as fields.
     """
     bits = _Bits(unit)
     profile = bits.take(24) >> 16
@@ -167,8 +167,8 @@ def _parameters(unit: bytes) -> _Parameters | None:
 
 
 def _configuration(header: bytes) -> tuple[int, _Parameters | None]:
-    """How many bytes tell the length of a unit, and the parameters; 0 and None for the byte stream
-    format (annex B).
+    """How many bytes tell the length of a unit, and the parameters;
+    0 and None for the byte stream format (annex B).
 
     The header is an AVCDecoderConfigurationRecord (ISO 14496-15, 5.3.3.1.2) or a few units.
     """
@@ -180,8 +180,8 @@ def _configuration(header: bytes) -> tuple[int, _Parameters | None]:
 
 
 def _units(data: bytes, width: int) -> Iterator[tuple[int, bytes]]:
-    """The (nal_unit_type, payload) of a packet whose units are led by ``width`` bytes of length, or
-    by start codes.
+    """The (nal_unit_type, payload) of a packet whose units are led
+    by ``width`` bytes of length, or by start codes.
     """
     for unit in _lengthed(data, width) if width else re.split(rb"\x00\x00\x01", data)[1:]:
         if unit:

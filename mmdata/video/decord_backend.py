@@ -28,8 +28,8 @@ __all__ = ["sample_by_decord"]
 def sample_by_decord(
     source: Source, wanted: Callable[[Index], Plan], size: Size, resize: str, limits: Limits
 ) -> Frames:
-    """Return the frames that ``wanted`` plans; numbers and times are those of our index, pixels are
-    decord's.
+    """Return the frames that ``wanted`` plans;
+    numbers and times are those of our index, pixels are decord's.
 
     Raises:
         VideoError: also for what decord gets wrong: containers that store no times (AVI: other

@@ -1,5 +1,5 @@
-"""What a video holds, from one pass over its packets: when each frame is presented, and where
-decoding can start.
+"""What a video holds, from one pass over its packets:
+when each frame is presented, and where decoding can start.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["TIMELESS", "UNSEEN", "Index", "average_rate", "built", "confirmed"]
 
 UNSEEN: Final = -1
-"""The number of a packet whose frame is never presented (edit lists decode such frames for others
-to refer to).
+"""The number of a packet whose frame is never presented
+(edit lists decode such frames for others to refer to).
 """
 
 _MOST_SET_BACK: Final = 1.0  # seconds; writers are a little careless with the times of decoding
@@ -36,8 +36,8 @@ _DEFAULT_RATE: Final = 25.0  # frames a second; what FFmpeg takes a stream witho
 _ROUNDED: Final = 1e-3  # seconds; Matroska keeps times in whole milliseconds
 
 TIMELESS: Final = frozenset({"avi"})
-"""FFmpeg's names of containers that store no presentation times; what it reports for them are
-guesses.
+"""FFmpeg's names of containers that store no presentation times;
+what it reports for them are guesses.
 """
 
 
@@ -93,8 +93,8 @@ class Index:
 def built(
     container: InputContainer, stream: VideoStream, packets: Packets, *, timeless: bool, name: str
 ) -> Index:
-    """Return the index of an open stream; width and height are as coded, for rotation is not known
-    yet.
+    """Return the index of an open stream;
+    width and height are as coded, for rotation is not known yet.
 
     Raises:
         VideoError: no frame is ever presented.
@@ -166,8 +166,8 @@ def confirmed(found: Index, positions: list[int], time_base: float) -> Index:
 
 
 def average_rate(stated: float, times: Times, duration: float) -> float:
-    """Return the rate that a container states where the times of frames bear it out, else frames
-    over ``duration``.
+    """Return the rate that a container states where the times
+    of frames bear it out, else frames over ``duration``.
 
     What FFmpeg calls the average is a guess for clips of variable rate: in Matroska the default
     duration of a frame, in MP4 with B-frames a length on the clock of decoding. Where it is right
@@ -198,8 +198,8 @@ def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
 
 
 def _stored(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Times]:
-    """The presentation number of each packet, by its time, and the times of the frames; a tick
-    lasts ``period``.
+    """The presentation number of each packet, by its time,
+    and the times of the frames; a tick lasts ``period``.
     """
     import numpy as np
 
@@ -247,8 +247,8 @@ def _absent(rows: list[PacketRow], stream: VideoStream, container: str) -> tuple
 
 
 def _set_back(rows: list[PacketRow], period: float) -> tuple[str, ...]:
-    """Whether the clock is set back on the way, as where files were joined end to end: times are
-    then no order.
+    """Whether the clock is set back on the way, as where files were joined end to end:
+    times are then no order.
     """
     import numpy as np
 

@@ -1,5 +1,5 @@
-"""The packets of a video stream: read once without decoding, and given out again by their
-number.
+"""The packets of a video stream:
+read once without decoding, and given out again by their number.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _NEAR: Final = 32  # packets that are read past rather than jumped over; a seek 
 
 
 class PacketRow(Struct, frozen=True, gc=False):
-    """One packet: ``pts``, ``dts`` and ``duration`` in ticks of the time base, ``pos`` its place in
-    the file.
+    """One packet: ``pts``, ``dts`` and ``duration`` in ticks
+    of the time base, ``pos`` its place in the file.
     """
 
     pts: int | None
@@ -182,8 +182,8 @@ class _Reread:
         )
 
     def _sought(self, target: int) -> Packet[VideoStream] | None:
-        """Return the packet that a seek to packet ``target`` comes out at; None where there is no
-        seeking.
+        """Return the packet that a seek to packet ``target`` comes out at;
+        None where there is no seeking.
         """
         from av import FFmpegError
 

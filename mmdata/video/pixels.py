@@ -27,8 +27,8 @@ _VECTOR_FORMATS: Final = frozenset({"yuv420p", "yuvj420p"})
 
 
 class Turn(NamedTuple):
-    """How a coded frame becomes upright: first transposed, then flipped left-right, then
-    top-bottom.
+    """How a coded frame becomes upright:
+    first transposed, then flipped left-right, then top-bottom.
     """
 
     transpose: bool
@@ -42,8 +42,8 @@ class Turn(NamedTuple):
 
 
 def turn_of(frame: VideoFrame) -> Turn:
-    """Return how ``frame`` is to be turned: the display matrix of its container, to the nearest
-    quarter turn or flip.
+    """Return how ``frame`` is to be turned:
+    the display matrix of its container, to the nearest quarter turn or flip.
 
     The matrix maps a coded point (x, y) to (a x + c y, b x + d y), in 16.16 fixed point (ISO
     14496-12, 8.3.2).
@@ -107,8 +107,8 @@ def _upright(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uin
 def _upright_scaled(
     scaler: VideoReformatter, converter: VideoReformatter, size: tuple[int, int], frame: VideoFrame
 ) -> NDArray[np.uint8]:
-    """Scale, then make RGB: where swscale has vector code for the second step, that is half the
-    work of one step.
+    """Scale, then make RGB:
+    where swscale has vector code for the second step, that is half the work of one step.
 
     Of swscale's ways, AREA is the cheapest, and as near Pillow's bicubic as the dear ones.
     """
@@ -120,8 +120,8 @@ def _upright_scaled(
 
 
 def rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
-    """Return the pixels of ``frame`` as coded, (height, width, 3) uint8: a view of where swscale
-    writes them.
+    """Return the pixels of ``frame`` as coded, (height, width, 3) uint8:
+    a view of where swscale writes them.
     """
     import numpy as np
 

@@ -22,8 +22,8 @@ _ROUNDED: Final = 0.5e-4 + 0.5e-3
 
 
 class Plan(NamedTuple):
-    """Which frames: their ``numbers`` (wanted,) int64 in presentation order and their ``times``
-    (wanted,) seconds.
+    """Which frames: their ``numbers`` (wanted,) int64
+    in presentation order and their ``times`` (wanted,) seconds.
     """
 
     numbers: Numbers
@@ -64,8 +64,8 @@ def plan(
 
 
 def first_at(index: Index, moment: float) -> int:
-    """Return the number of the first frame at or after ``moment`` in seconds; the number of frames
-    if there is none.
+    """Return the number of the first frame at or after ``moment`` in seconds;
+    the number of frames if there is none.
 
     A frame that is before it by no more than the rounding of its time, or of the moment, is at it.
     """
@@ -76,8 +76,8 @@ def first_at(index: Index, moment: float) -> int:
 
 
 def _window(index: Index, first: int, stop: int) -> Clock:
-    """Return the clock of the frames ``first`` to ``stop`` as a file of these alone would
-    have it.
+    """Return the clock of the frames ``first`` to ``stop``
+    as a file of these alone would have it.
     """
     clock = index.clock
     if first == 0 and stop == len(clock):

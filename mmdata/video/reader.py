@@ -1,5 +1,5 @@
-"""Exact frames for less work: decode only from the keyframes that matter, and only what the wanted
-frames need.
+"""Exact frames for less work:
+decode only from the keyframes that matter, and only what the wanted frames need.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _SKIPPING: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
-"""Codecs whose decoders can be told before each packet to leave out a frame that no other refers
-to.
+"""Codecs whose decoders can be told before each packet
+to leave out a frame that no other refers to.
 """
 
 _MOST_REORDERED: Final = 15
@@ -40,8 +40,8 @@ __all__ = ["Fault", "Reader", "Segment", "decoded", "index", "reading", "segment
 def index(
     source: Source, *, stream: NonNegativeInt | None = None, limits: Limits | None = None
 ) -> Index:
-    """Return the index of a video: one pass over its packets, and its first frame decoded to learn
-    how it is turned.
+    """Return the index of a video: one pass over its packets,
+    and its first frame decoded to learn how it is turned.
 
     ``source`` is the path of a file or of a folder of pictures, or the bytes of a file; ``stream``
     is the index of a stream in it, by default the best one.
@@ -124,8 +124,8 @@ def reading(
 
 
 class Fault(NamedTuple):
-    """A packet that the decoder refused or had to guess at: its number in decoding order, and what
-    was said of it.
+    """A packet that the decoder refused or had to guess at:
+    its number in decoding order, and what was said of it.
     """
 
     packet: int
@@ -133,8 +133,8 @@ class Fault(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Packets ``start`` to ``stop`` (included, in decoding order); ``wanted`` are those whose
-    frames are.
+    """Packets ``start`` to ``stop`` (included, in decoding order);
+    ``wanted`` are those whose frames are.
     """
 
     start: int
@@ -143,8 +143,8 @@ class Segment(NamedTuple):
 
 
 def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
-    """Return the stretches of packets to decode for the ``wanted`` frame numbers, in order and
-    without overlap.
+    """Return the stretches of packets to decode for the ``wanted`` frame numbers,
+    in order and without overlap.
 
     A stretch starts at the last keyframe that comes before its first wanted frame both in decoding
     and in presentation order, and goes on as long as no later keyframe saves work.
@@ -169,8 +169,8 @@ def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
 
 
 class Reader:
-    """Decodes frames of an open stream; ``faults`` are the packets that the decoder refused on the
-    way.
+    """Decodes frames of an open stream;
+    ``faults`` are the packets that the decoder refused on the way.
     """
 
     def __init__(
@@ -200,8 +200,8 @@ class Reader:
         )
 
     def frames(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield (number, decoded frame) for the ``wanted`` numbers that decode, not always in
-        order.
+        """Yield (number, decoded frame) for the ``wanted`` numbers that decode,
+        not always in order.
         """
         if self._thorough or self.index.order is None:
             yield from self._among_everything(wanted)
@@ -273,8 +273,8 @@ class Reader:
     def _decoded(
         self, packets: Iterable[tuple[int, Packet[VideoStream]]]
     ) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode ``packets`` and, at their end, what the decoder still holds; each frame with its
-        packet's number.
+        """Decode ``packets`` and, at their end, what the decoder still holds;
+        each frame with its packet's number.
         """
         from av import FFmpegError
 
@@ -305,8 +305,8 @@ class Reader:
 
 
 def _reordered(index: Index) -> int:
-    """How many frames at most come before another in decoding order and after it in presentation
-    order.
+    """How many frames at most come before another
+    in decoding order and after it in presentation order.
     """
     import numpy as np
 
@@ -318,8 +318,8 @@ def _reordered(index: Index) -> int:
 
 
 def _ranks(index: Index) -> list[int]:
-    """When each packet's frame is presented, in any unit; also for frames that are decoded and
-    never presented.
+    """When each packet's frame is presented, in any unit;
+    also for frames that are decoded and never presented.
     """
     if index.times_source == "stream":
         return [row.pts or 0 for row in index.packets]  # without a pts the times would be derived

@@ -118,8 +118,8 @@ def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> _Pi
 
 
 class _Pixels:
-    """The planned frames as they are decoded, in one array of the size of the first; ``found`` are
-    their numbers.
+    """The planned frames as they are decoded, in one array of the size of the first;
+    ``found`` are their numbers.
     """
 
     def __init__(self, planned: Plan, limits: Limits, name: str) -> None:

@@ -200,8 +200,8 @@ def middle(clock: Clock, count: int, *, pad: Pad = "none") -> Numbers:
 
 @_rule
 def fps(clock: Clock, rate: float, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
-    """The frame nearest each tick of a clock of ``rate`` a second; beyond ``maximum``, that many
-    evenly spread.
+    """The frame nearest each tick of a clock of ``rate`` a second;
+    beyond ``maximum``, that many evenly spread.
     """
     import numpy as np
 
@@ -221,8 +221,8 @@ def seconds(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") -> N
 
 @_rule
 def every(clock: Clock, step: int, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
-    """Every ``step``-th frame from the first on; beyond ``maximum``, that many evenly spread among
-    them.
+    """Every ``step``-th frame from the first on;
+    beyond ``maximum``, that many evenly spread among them.
     """
     import numpy as np
 
@@ -231,8 +231,8 @@ def every(clock: Clock, step: int, maximum: int | None = None, *, pad: Pad = "no
 
 @_rule
 def keyframes(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
-    """The frames that decode by themselves; beyond ``maximum``, that many evenly spread among
-    them.
+    """The frames that decode by themselves;
+    beyond ``maximum``, that many evenly spread among them.
     """
     if not len(clock.keyframes):
         raise VideoError(
@@ -277,8 +277,8 @@ def hf_chat(clock: Clock, maximum: int = 24) -> Numbers:
 
 @_rule
 def hf_base(clock: Clock, count: int = 24, start: float = 0.0, end: float = 60.0) -> Numbers:
-    """A published demo for a base checkpoint, and ms-swift: evenly over ``start`` to ``end``
-    seconds.
+    """A published demo for a base checkpoint, and ms-swift:
+    evenly over ``start`` to ``end`` seconds.
     """
     first, stop = int(start * clock.fps), min(len(clock), int(end * clock.fps))
     if stop <= first:
@@ -296,8 +296,8 @@ def mf_train_average(clock: Clock, count: int = 24) -> Numbers:
 
 @_rule
 def mf_predict(clock: Clock, per_second: int = 1, maximum: int = 24) -> Numbers:
-    """MindFormers in prediction: the last second is left out; fractional positions are cut to
-    frames.
+    """MindFormers in prediction: the last second is left out;
+    fractional positions are cut to frames.
     """
     import numpy as np
 
@@ -313,8 +313,8 @@ def mf_predict(clock: Clock, per_second: int = 1, maximum: int = 24) -> Numbers:
 def mf_predict_positions(
     clock: Clock, per_second: PositiveInt = 1, maximum: PositiveInt = 24
 ) -> Times:
-    """MindFormers' positions in frames, (wanted,) float64, before they are cut to whole numbers;
-    may be empty.
+    """MindFormers' positions in frames, (wanted,) float64,
+    before they are cut to whole numbers; may be empty.
     """
     import numpy as np
 
@@ -332,8 +332,8 @@ def mindie(clock: Clock, maximum: int = 24) -> Numbers:
 
 @_rule
 def llava_next(clock: Clock, rate: float = 1.0, bound: int = 0, force: bool = False) -> Numbers:
-    """The published decord reader of that name (``video_fps``, ``frames_upbound``,
-    ``force_sample``).
+    """The published decord reader of that name
+    (``video_fps``, ``frames_upbound``, ``force_sample``).
     """
     numbers = _stepped(len(clock), round(clock.fps / _positive(rate)))
     return (
@@ -343,8 +343,8 @@ def llava_next(clock: Clock, rate: float = 1.0, bound: int = 0, force: bool = Fa
 
 @_rule
 def llava_next_pyav(clock: Clock, rate: float = 1.0, bound: int = 0) -> Numbers:
-    """The published PyAV reader of that name, which takes the rate to be frames over the last
-    frame's time.
+    """The published PyAV reader of that name,
+    which takes the rate to be frames over the last frame's time.
     """
     last = float(clock.times[-1])
     if not last:
@@ -357,8 +357,8 @@ def llava_next_pyav(clock: Clock, rate: float = 1.0, bound: int = 0) -> Numbers:
 
 @_rule
 def hf_num_frames(clock: Clock, count: int) -> Numbers:
-    """Transformers' video processors with ``num_frames``: the starts of ``count`` equal
-    segments.
+    """Transformers' video processors with ``num_frames``:
+    the starts of ``count`` equal segments.
     """
     import numpy as np
 
@@ -396,8 +396,8 @@ def _positive(value: float) -> Any:
 
 
 def _evenly(first: int, last: int, count: int) -> Numbers:
-    """Floor of ``count`` points from ``first`` to ``last``, in floats as numpy's linspace: the
-    programs do the same.
+    """Floor of ``count`` points from ``first`` to ``last``,
+    in floats as numpy's linspace: the programs do the same.
     """
     import numpy as np
 

@@ -1,5 +1,5 @@
-"""Opening a video: a path or bytes become a container and a stream to read, or an error that says
-why not.
+"""Opening a video: a path or bytes become a container
+and a stream to read, or an error that says why not.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def opened(
     strict: bool = False,
     thorough: bool = False,
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open ``source`` and give the container and its video stream, decoding on the caller's thread
-    alone.
+    """Open ``source`` and give the container and its video stream,
+    decoding on the caller's thread alone.
 
     ``stream`` is the index of a stream in the file; None takes the one that FFmpeg holds to be the
     best. A ``strict`` decoder refuses what it would otherwise conceal. A ``thorough`` opening lets
@@ -105,8 +105,8 @@ def _container(source: Source, limits: Limits, options: dict[str, str]) -> Input
 
 
 def _past_bad_metadata() -> dict[str, Any]:
-    """Return what lets PyAV open a file whose metadata is not UTF-8; from version 19 on it always
-    does.
+    """Return what lets PyAV open a file whose metadata is not UTF-8;
+    from version 19 on it always does.
     """
     import av
 

@@ -1,5 +1,5 @@
-"""Does something violent happen? Clips in the shape of RWF-2000: a square that drifts, or one that
-jumps about.
+"""Does something violent happen? Clips in the shape of RWF-2000:
+a square that drifts, or one that jumps about.
 
     python -m recipes.experiments.violence build/violence
 

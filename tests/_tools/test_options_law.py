@@ -1,5 +1,5 @@
-"""The law of options: whatever is public refuses a value that an option cannot have, and says what
-it can have.
+"""The law of options: whatever is public refuses a value
+that an option cannot have, and says what it can have.
 
 Nothing here lists the functions it is about: they are found by walking what is public, so that a
 new one is held too. What needs no options is listed instead, with the reason.
@@ -149,8 +149,8 @@ def public_things() -> dict[str, Any]:
 
 
 def has_no_options(name: str, thing: Any) -> bool:
-    """Errors; conversations, which are checked as data; protocols; tuples, enumerations and results
-    that we make.
+    """Errors; conversations, which are checked as data; protocols;
+    tuples, enumerations and results that we make.
     """
     if not inspect.isclass(thing):
         return False
@@ -229,8 +229,8 @@ def choices(hint: Any) -> tuple[str, ...]:
 
 
 def is_judged(hint: Any) -> bool:
-    """Whether all that the type may be is choices, numbers, text, truth, paths, tuples, or our
-    dataclasses.
+    """Whether all that the type may be is choices, numbers,
+    text, truth, paths, tuples, or our dataclasses.
     """
     return all(map(is_plain, alternatives(hint))) and hint is not type(None)
 
@@ -384,8 +384,8 @@ def test_the_default_of_an_option_is_a_value_that_it_can_have() -> None:
 
 
 def test_the_law_sees_what_people_call() -> None:
-    """It finds by itself what the documentation is about, so that it cannot pass by finding
-    nothing.
+    """It finds by itself what the documentation is about,
+    so that it cannot pass by finding nothing.
     """
     owners = {option.owner for option in OPTIONS}
 

@@ -1,5 +1,5 @@
-"""Nothing that others wrote steers the terminal of who looks at it: it is shown as escapes,
-wherever it is shown.
+"""Nothing that others wrote steers the terminal of who looks at it:
+it is shown as escapes, wherever it is shown.
 """
 
 from __future__ import annotations
@@ -212,8 +212,8 @@ def test_a_name_that_is_no_text_is_told_with_escapes(tmp_path: Path, run: Shell)
 
 
 def test_whatever_goes_wrong_in_the_end_is_told_with_escapes(tmp_path: Path) -> None:
-    """The last line of the command: what no part of it foresaw, with words that may be
-    anybody's.
+    """The last line of the command:
+    what no part of it foresaw, with words that may be anybody's.
     """
     code = f"""
 import sys

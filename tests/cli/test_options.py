@@ -175,8 +175,8 @@ def test_a_store_with_a_broken_clip_is_not_sound(tmp_path: Path) -> None:
 
 
 def run(command: str, *arguments: Any, code: int = 0) -> Result:
-    """Run a command in this process; ``code`` is what it should exit with, 2 for whatever
-    says so.
+    """Run a command in this process;
+    ``code`` is what it should exit with, 2 for whatever says so.
     """
     words = [command, *map(str, arguments)] if command else list(map(str, arguments))
     result = CliRunner().invoke(cli, words)
@@ -237,8 +237,8 @@ FRAMES: Final = ("frames", "store", "-o", "cached", "--workers", "1")
 
 
 def cached(*options: Any, row: int = 0) -> Any:
-    """The frames of a row of a cache made with some options, which takes the place of the one that
-    was there.
+    """The frames of a row of a cache made with some options,
+    which takes the place of the one that was there.
     """
     run(*FRAMES, "--overwrite", *options)
     return cached_frames(mmdata.open("cached")[row].media[0])
@@ -354,8 +354,8 @@ def convert_resume(place: Path, request: pytest.FixtureRequest) -> None:
     write_records(place / "source.json", [record(0), record(1), {"id": "no conversation"}])
 
     def attempt(*options: str) -> int | None:
-        """Stop at the last record, falsify what was found out about the first picture, and convert
-        all but the last.
+        """Stop at the last record, falsify what was found out about the first picture,
+        and convert all but the last.
         """
         write_records(place / "source.json", [record(0), record(1), {"id": "no conversation"}])
         run(*CONVERT, "--check", "probe", "--strict", "--overwrite", code=1)

@@ -1,5 +1,5 @@
-"""A media file that another has taken the place of is found, by whatever way its conversion looked
-at it.
+"""A media file that another has taken the place of is found,
+by whatever way its conversion looked at it.
 """
 
 from __future__ import annotations

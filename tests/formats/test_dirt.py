@@ -20,8 +20,8 @@ CASES = [(name, fault) for name in FORMATS for fault in faults(name)]
 
 
 def outcomes(name: str, file: Path) -> list[Outcome]:
-    """What becomes of each record: its conversation, or its number and the reason it is refused
-    for.
+    """What becomes of each record:
+    its conversation, or its number and the reason it is refused for.
     """
     reader = make(name)
     found: list[Outcome] = []

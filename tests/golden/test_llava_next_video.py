@@ -26,8 +26,8 @@ _VARIANTS = re.compile(r"(?P<dialect>.+?)(?:_llama2tok)?_legacy_(?P<legacy>true|
 
 
 def _template(fixtures: Path, variant: str, **options: Any) -> LlavaNextVideo:
-    """Return the template that a variant of the reference file names, such as
-    ``vicuna_v1_legacy_true``.
+    """Return the template that a variant of the reference file names,
+    such as ``vicuna_v1_legacy_true``.
     """
     if variant.startswith("qwen"):
         return LlavaNextVideo(
@@ -47,8 +47,8 @@ def _template(fixtures: Path, variant: str, **options: Any) -> LlavaNextVideo:
 
 
 class _Qwen:
-    """The Qwen vocabulary with ``<image>`` after its first three control tokens, as the reference
-    run had it.
+    """The Qwen vocabulary with ``<image>`` after its first three control tokens,
+    as the reference run had it.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -257,8 +257,8 @@ def _cases_of(golden: Path, name: str, section: str | None = None) -> list[Any]:
 def _cases(
     golden: Path, fixtures: Path
 ) -> Iterator[tuple[dict[str, Any], str, dict[str, Any], Conversation]]:
-    """Give every case and variant with ids that this family can express and that the original reads
-    as text.
+    """Give every case and variant with ids that this family
+    can express and that the original reads as text.
     """
     for case in _cases_of(golden, "prompts.json", "cases"):
         conversation = _conversation(case["conversations"])

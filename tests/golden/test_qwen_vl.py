@@ -221,8 +221,8 @@ def _from_list(elements: list[dict[str, Any]]) -> Conversation:
 def _readings(
     rows: list[dict[str, str]], template: QwenVL
 ) -> Iterator[tuple[Conversation, QwenVL]]:
-    """Give the conversation with boxes in its text, read as the original does, and with regions,
-    read as we do.
+    """Give the conversation with boxes in its text,
+    read as the original does, and with regions, read as we do.
     """
     yield _conversation(rows, grounded=False), replace(template, marks="all")
     ours = _conversation(rows)

@@ -135,8 +135,8 @@ def _put(place: Path, what: str) -> None:
 def test_a_medium_that_comes_while_others_are_looked_for_is_looked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first record finds no image, the second, which names the same, does: no later state is
-    that of both.
+    """The first record finds no image, the second, which names the same, does:
+    no later state is that of both.
     """
     write_records(tmp_path / "source.json", [record(0), record(1, image="images/0.jpg")])
     (tmp_path / "images").mkdir()
@@ -271,8 +271,8 @@ def test_a_store_is_used_again_while_nothing_has_changed(tmp_path: Path) -> None
 def test_the_folder_that_one_stands_in_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Formats look at the names of a file's folders too: `data/source.json` finds `data/images`,
-    `source.json` not.
+    """Formats look at the names of a file's folders too:
+    `data/source.json` finds `data/images`, `source.json` not.
     """
     source(tmp_path / "data", 2)
     text = json.dumps({"datasets": [{"json_path": "source.json", "media_root": ".."}]})

@@ -1,5 +1,5 @@
-"""Which media rows stand where in a LLaVA-NeXT(-Video) sequence: the reference that the model tests
-feed from.
+"""Which media rows stand where in a LLaVA-NeXT(-Video) sequence:
+the reference that the model tests feed from.
 
 Written from the published algorithm: best resolution, unpadding (rounded to 7 decimals), newline
 after each row.

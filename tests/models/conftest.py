@@ -1,5 +1,5 @@
-"""MindSpore, imported once and quietly: its own modules warn while they load (deprecated calls),
-ours may not.
+"""MindSpore, imported once and quietly:
+its own modules warn while they load (deprecated calls), ours may not.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A small template and small samples for the tests of the pipeline: words of a store of
-pictures.
+"""A small template and small samples for the tests of the pipeline:
+words of a store of pictures.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class WordTokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class WordTemplate:
-    """Words one after the other, four positions a picture or frame; answers and their end are
-    trained.
+    """Words one after the other, four positions a picture or frame;
+    answers and their end are trained.
     """
 
     tokenizer: WordTokenizer = field(default_factory=WordTokenizer)

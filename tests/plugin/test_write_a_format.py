@@ -1,5 +1,5 @@
-"""The page on writing a format, run as it stands, as a package from outside; and what its faults
-are said to be.
+"""The page on writing a format, run as it stands, as a package from outside;
+and what its faults are said to be.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _COMMAND: Final = re.compile(r"^\$ mmdata (.+)$", re.MULTILINE)
 
 
 def install(site: Path, project: Path) -> None:
-    """Do what pip does with the package, without a network: its module, its metadata and its entry
-    points.
+    """Do what pip does with the package, without a network:
+    its module, its metadata and its entry points.
     """
     text = (project / "pyproject.toml").read_text()
     group, point = re.findall(r'\[project\.entry-points\."([\w.]+)"\]\n(\w+ = "[\w:]+")', text)[0]
@@ -38,8 +38,8 @@ def install(site: Path, project: Path) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The files of the page, and the pictures that it speaks of; the package is installed in
-    ``site``.
+    """The files of the page, and the pictures that it speaks of;
+    the package is installed in ``site``.
     """
     files = _FILE.findall(PAGE.read_text())
     for name, text in files:

@@ -1,5 +1,5 @@
-"""Checkpoints and metrics as files: which are whole, which are kept, and what a resumed run writes
-on.
+"""Checkpoints and metrics as files: which are whole,
+which are kept, and what a resumed run writes on.
 """
 
 from __future__ import annotations

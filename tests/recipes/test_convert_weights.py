@@ -54,8 +54,8 @@ def test_a_clip_and_a_llama_in_one_folder_fill_all_but_the_projector(tmp_path: P
 
 
 def bases(llava: Any, model: Any) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """A CLIP and a Llama checkpoint of the model's shape, under the names these have on their
-    own.
+    """A CLIP and a Llama checkpoint of the model's shape,
+    under the names these have on their own.
     """
     parameters = dict(model.parameters_and_names())
     clip: dict[str, NDArray[Any]] = {"logit_scale": np.ones((), np.float32)}

@@ -48,8 +48,8 @@ def alone(pictures: Path, output: Path, *overrides: str) -> subprocess.Popen[str
 
 
 def in_two(pictures: Path, output: Path, *overrides: str) -> subprocess.Popen[str]:
-    """Start msrun with two workers on half the batch each; it calls the `python` that is first on
-    the path.
+    """Start msrun with two workers on half the batch each;
+    it calls the `python` that is first on the path.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,5 +1,5 @@
-"""What a writer asks of the file system, call by call: each step is on disk before the next, and
-none loses a store.
+"""What a writer asks of the file system, call by call:
+each step is on disk before the next, and none loses a store.
 
 Renames and removals are seen by an audit hook, which stays for the life of a process; so a store is
 written in one of its own, that prints what it did.
@@ -109,8 +109,8 @@ finally:
 
 
 def trace(folder: Path, *, exchange: str = "done", fails: str = "nothing") -> list[dict[str, Any]]:
-    """Write a new store at ``store`` in ``folder`` and return what was asked of the file system, in
-    order.
+    """Write a new store at ``store`` in ``folder``
+    and return what was asked of the file system, in order.
     """
     command = [sys.executable, "-c", TRACED, str(folder), exchange, fails]
     here = Path(__file__).parents[1]  # whose tests the process imports too

@@ -1,5 +1,5 @@
-"""Stores that an earlier version of the library wrote open as before; ``stores_v1/make.py`` made
-those of this test.
+"""Stores that an earlier version of the library wrote open as before;
+``stores_v1/make.py`` made those of this test.
 """
 
 from __future__ import annotations

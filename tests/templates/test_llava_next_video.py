@@ -196,8 +196,8 @@ def test_the_mark_of_noisy_texts_goes_and_the_white_space_around_it_stays(
 def _as_the_chat_template_has_it(
     messages: list[tuple[str, list[str]]], *, add_generation_prompt: bool
 ) -> str:
-    """What transformers' template for LLaVA-NeXT-Video writes; an image is ``<image>``, all else
-    text.
+    """What transformers' template for LLaVA-NeXT-Video writes;
+    an image is ``<image>``, all else text.
     """
     text = ""
     for role, content in messages:

@@ -15,8 +15,8 @@ from mmdata.video.sampling import RULES
 ROOT = Path(mmdata.__file__).parent
 
 DATA = {"formats"}
-"""Rooms that speak of data sets and their formats, some of which have the name of the model they
-were made for.
+"""Rooms that speak of data sets and their formats,
+some of which have the name of the model they were made for.
 """
 
 ADDRESS = re.compile(r"huggingface\.co/\S+")
@@ -25,8 +25,8 @@ SAMPLER = re.compile(rf"\b({'|'.join(RULES)})\b")
 
 
 def spellings(family: str) -> re.Pattern[str]:
-    """What finds a family however it is written, the model of the family that reads no videos among
-    them.
+    """What finds a family however it is written,
+    the model of the family that reads no videos among them.
     """
     words = family.removesuffix("_video").split("_")
     return re.compile("[-_. ]?".join(map(re.escape, words)), re.IGNORECASE)

@@ -71,8 +71,8 @@ def clip(
     pix_fmt: str = "",
     lasting: int | None = None,
 ) -> bytes:
-    """The bytes of a clip with a frame at each of ``times`` (in ticks of 1 / ``rate`` s), numbered
-    from ``first``.
+    """The bytes of a clip with a frame at each of ``times``
+    (in ticks of 1 / ``rate`` s), numbered from ``first``.
 
     ``audio`` adds that many seconds of silence. With ``lasting``, the packets say how long their
     frames are presented, where the container keeps that: until the next frame, the last one for so
@@ -150,8 +150,8 @@ def cut(
     stop: int | None = None,
     rate: int | Fraction = 25,
 ) -> bytes:
-    """``source`` stream-copied from its ``keyframe``-th keyframe on, to be presented from tick
-    ``start`` to ``stop``.
+    """``source`` stream-copied from its ``keyframe``-th keyframe on,
+    to be presented from tick ``start`` to ``stop``.
 
     What comes before ``start`` is kept for others to refer to; only an edit list can hide it. What
     is presented at ``stop`` or later is left out: no frame before it may refer to it.

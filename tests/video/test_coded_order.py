@@ -19,8 +19,8 @@ TYPES = {"I": 0, "P": 1, "B": 2}
 
 
 def vop(kind: str, size: int = 40, user_data: bytes = b"") -> bytes:
-    """A frame of MPEG-4 part 2 as far as its order is read from it: the start code and the two bits
-    of its type.
+    """A frame of MPEG-4 part 2 as far as its order is read from it:
+    the start code and the two bits of its type.
     """
     return (user_data + b"\x00\x00\x01\xb6" + bytes([TYPES[kind] << 6])).ljust(size, b"\x55")
 

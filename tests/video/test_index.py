@@ -1,5 +1,5 @@
-"""How long a clip lasts and how many frames a second it has: of its frames, not of what a header
-guesses.
+"""How long a clip lasts and how many frames a second it has:
+of its frames, not of what a header guesses.
 """
 
 from __future__ import annotations

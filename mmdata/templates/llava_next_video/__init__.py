@@ -1,5 +1,5 @@
-"""LLaVA-NeXT and LLaVA-NeXT-Video: the dialects of ``llava/conversation.py``, anyres images, pooled
-frames.
+"""LLaVA-NeXT and LLaVA-NeXT-Video:
+the dialects of ``llava/conversation.py``, anyres images, pooled frames.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ NOISE: Final = "QA_GT_caption_based_noisy"
 @registry.register("llava_next_video")
 @dataclass(frozen=True, kw_only=True)
 class LlavaNextVideo:
-    """How LLaVA-NeXT-Video reads a conversation (``LLaVA-VL/LLaVA-NeXT``:
-    ``llava/train/train.py``).
+    """How LLaVA-NeXT-Video reads a conversation
+    (``LLaVA-VL/LLaVA-NeXT``: ``llava/train/train.py``).
 
     - ``dialect``: the conversation template; ``vicuna_v1`` is that of the 7B checkpoints.
     - ``system``: what the system says instead of the dialect's words; a system message in the
@@ -133,8 +133,8 @@ class LlavaNextVideo:
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``llama2`` tokenizer of a vocabulary file; see
-        :class:`mmdata.templates.Template`.
+        """Return the ``llama2`` tokenizer of a vocabulary file;
+        see :class:`mmdata.templates.Template`.
         """
         return tokenizers.load("llama2", path, verify=verify, **options)
 
@@ -163,8 +163,8 @@ class LlavaNextVideo:
     def index_features(
         self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
     ) -> FeatureIndex:
-        """Return the rows of whole views, pooled frames and newline vectors; see
-        :class:`mmdata.templates.Template`.
+        """Return the rows of whole views, pooled frames and newline vectors;
+        see :class:`mmdata.templates.Template`.
         """
         grid = _FeatureRows(self.image_size // self.patch, self._pooled_side)
         if plan.frames:
@@ -200,8 +200,8 @@ class LlavaNextVideo:
         return text_and_times(answer.strip())
 
     def text(self, conversation: Conversation) -> str:
-        """Return the conversation as the text that is tokenized, media as ``<image>`` and
-        ``<video>``.
+        """Return the conversation as the text that is tokenized,
+        media as ``<image>`` and ``<video>``.
         """
         return text_of(self._segments(conversation, conversation.messages))
 
@@ -372,8 +372,8 @@ class LlavaNextVideo:
 
 @dataclass(frozen=True, slots=True)
 class _FeatureRows:
-    """The feature rows of a view: a grid of ``side`` x ``side``, the ``pooled`` one, and the
-    newline vector.
+    """The feature rows of a view: a grid of ``side`` x ``side``,
+    the ``pooled`` one, and the newline vector.
     """
 
     side: int
@@ -410,8 +410,8 @@ class _FeatureRows:
     def index_tiles(
         self, picture: tuple[int, int], size: int, pinpoints: tuple[tuple[int, int], ...]
     ) -> Index:
-        """The first view's grid, then the tiles' as one map without its border, each of its rows
-        ended by a newline.
+        """The first view's grid, then the tiles' as one map without its border,
+        each of its rows ended by a newline.
         """
         import numpy as np
 
@@ -438,16 +438,16 @@ def num_image_tokens(
     patch: PositiveInt = 14,
     pinpoints: Sequence[anyres.Size] = anyres.PINPOINTS,
 ) -> int:
-    """Return how many tokens a picture of ``size`` makes: the whole view, the kept features, and a
-    newline a row.
+    """Return how many tokens a picture of ``size`` makes:
+    the whole view, the kept features, and a newline a row.
     """
     rows, columns = anyres.feature_grid(size, side=side, patch=patch, pinpoints=pinpoints).kept
     return (side // patch) ** 2 + rows * columns + rows
 
 
 def time_instruction(taken: Clip) -> str:
-    """Return LLaVA-NeXT's sentence on the length of a video and the times of its frames, in
-    seconds.
+    """Return LLaVA-NeXT's sentence on the length of a video
+    and the times of its frames, in seconds.
     """
     times = ",".join(f"{time:.2f}s" for time in taken.pixels.times)
     return (

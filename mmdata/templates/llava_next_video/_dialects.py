@@ -1,5 +1,5 @@
-"""The conversation templates of LLaVA: which words and control tokens stand between questions and
-answers.
+"""The conversation templates of LLaVA:
+which words and control tokens stand between questions and answers.
 
 Constants are those of ``LLaVA-VL/LLaVA-NeXT:llava/conversation.py`` and, for ``hf_chat``, of
 transformers' conversion script for LLaVA-NeXT-Video.
@@ -61,8 +61,8 @@ Style: TypeAlias = "Callable[[str, Sequence[Turn]], Iterator[Segment]]"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a conversation is written: the default ``system`` words, and the control token that ends
-    an answer.
+    """How a conversation is written:
+    the default ``system`` words, and the control token that ends an answer.
     """
 
     style: Style
@@ -121,8 +121,8 @@ def _answer(turn: Turn, *end: Piece) -> Iterator[Segment]:
 
 
 def _plain(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
-    """Write the first medium and the answer, as for pretraining on captions; the question is thrown
-    away.
+    """Write the first medium and the answer, as for pretraining on captions;
+    the question is thrown away.
     """
     for turn in turns:
         yield Segment([piece for piece in turn.question if not isinstance(piece, str)][:1])
@@ -151,8 +151,8 @@ def _role_and_answer(turn: Turn, *end: Piece) -> Iterator[Segment]:
 
 
 def _hf_chat(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
-    """Write media first and a blank after each text, the last answer's too; all of it is tokenized
-    as one.
+    """Write media first and a blank after each text, the last answer's too;
+    all of it is tokenized as one.
     """
     written: list[Piece] = [f"{system}{system} "] if system else []  # the script writes it twice
     for turn in turns:

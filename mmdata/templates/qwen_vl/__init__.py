@@ -49,8 +49,8 @@ _LONGEST_REFERENCE: Final = (
 @registry.register("qwen_vl")
 @dataclass(frozen=True, kw_only=True)
 class QwenVL:
-    r"""How Qwen-VL and Qwen-VL-Chat read a conversation (``QwenLM/Qwen-VL``: ``finetune.py``,
-    ``make_context``).
+    r"""How Qwen-VL and Qwen-VL-Chat read a conversation
+    (``QwenLM/Qwen-VL``: ``finetune.py``, ``make_context``).
 
     - ``layout``: ``chatml`` (chat, fine-tuning) or ``raw`` (base model: texts as they are, ended by
       ``<|endoftext|>``).
@@ -109,8 +109,8 @@ class QwenVL:
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``qwen`` tokenizer of a vocabulary file; see
-        :class:`mmdata.templates.Template`.
+        """Return the ``qwen`` tokenizer of a vocabulary file;
+        see :class:`mmdata.templates.Template`.
         """
         return tokenizers.load("qwen", path, verify=verify, **options)
 
@@ -283,8 +283,8 @@ class QwenVL:
             yield from (Mark("<box>"), GRIDS[self.grid].box_text(box), Mark("</box>"))
 
     def _recent(self, segments: list[list[Item]]) -> list[list[Item]]:
-        """Leave out the oldest pairs: newest first, a pair is kept while all that is kept is below
-        ``history``.
+        """Leave out the oldest pairs:
+        newest first, a pair is kept while all that is kept is below ``history``.
         """
         if self.history is None or self.layout == "raw":
             return segments

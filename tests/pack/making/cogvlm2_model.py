@@ -1,5 +1,5 @@
-"""A tiny CogVLM2-Video with random weights: its tower in torch, its language model by transformers'
-Llama.
+"""A tiny CogVLM2-Video with random weights:
+its tower in torch, its language model by transformers' Llama.
 """
 
 from __future__ import annotations
@@ -285,8 +285,8 @@ def _gradients(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels
 
 
 def _adapter(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor) -> None:
-    """LoRA on every linear layer of the decoder: the same as adding ``alpha / rank * B A`` to its
-    weights.
+    """LoRA on every linear layer of the decoder:
+    the same as adding ``alpha / rank * B A`` to its weights.
     """
     rank, alpha, keys = 2, 6.0, _KEY_HEADS * _SIZE
     generator, adapted = torch.Generator().manual_seed(7), dict(weights)
@@ -315,8 +315,8 @@ def _batch(
     pixels: Tensor,
     rng: np.random.Generator,
 ) -> None:
-    """Two samples, each run alone, and as a batch would hold them: the shorter one padded on the
-    right.
+    """Two samples, each run alone, and as a batch would hold them:
+    the shorter one padded on the right.
     """
     own = torch.tensor(rng.integers(-64, 65, (1, 3, _IMAGE, _IMAGE)) / 32, dtype=torch.float32)
     length, count = long["input_ids"].shape[1], short["input_ids"].shape[1]

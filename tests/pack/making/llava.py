@@ -72,8 +72,8 @@ class Llama:
         self._later = self._first if legacy else pieces("llama2_tokenizer.model", prefix=False)
 
     def __call__(self, text: str) -> list[int]:
-        """Return the ids of a text, bos first; what follows ``</s>`` has no blank before it unless
-        legacy.
+        """Return the ids of a text, bos first;
+        what follows ``</s>`` has no blank before it unless legacy.
         """
         ids = [self._first.bos_id()]
         for number, piece in enumerate(text.split("</s>")):
@@ -82,8 +82,8 @@ class Llama:
         return ids
 
     def with_images(self, text: str) -> list[int]:
-        """Return ids with -200 for ``<image>``: each piece begins as a text does, and has lost its
-        bos.
+        """Return ids with -200 for ``<image>``:
+        each piece begins as a text does, and has lost its bos.
         """
         first, *others = (self(piece) for piece in text.split("<image>"))
         return first + [token for piece in others for token in (_IMAGE, *piece[1:])]
@@ -218,8 +218,8 @@ def _cut() -> Iterator[dict[str, Any]]:
 
 
 def _chat_template() -> None:
-    """The chat template of transformers' conversion script for Vicuna: pictures of a turn before
-    its words.
+    """The chat template of transformers' conversion script for Vicuna:
+    pictures of a turn before its words.
     """
     cases = []
     for name, turns in {

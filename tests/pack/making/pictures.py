@@ -26,8 +26,8 @@ _RATIOS = [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]  # height, width
 
 
 def drawn(height: int, width: int, seed: int, *, plain: bool = False) -> NDArray[Any]:
-    """Return a picture of bands and hard-edged boxes: every way to resize shows, and files stay
-    small.
+    """Return a picture of bands and hard-edged boxes:
+    every way to resize shows, and files stay small.
     """
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width] / max(height, width)

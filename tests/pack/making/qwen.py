@@ -1,5 +1,5 @@
-"""Qwen-VL: ids, labels, prompts, lists and boxes, as the published tokenizer and training script
-make them.
+"""Qwen-VL: ids, labels, prompts, lists and boxes,
+as the published tokenizer and training script make them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def make() -> None:
 
 
 class Spans:
-    """The published tokenizer: control tokens are read from text, a reference becomes 256 ids of
-    its bytes.
+    """The published tokenizer: control tokens are read from text,
+    a reference becomes 256 ids of its bytes.
     """
 
     def __init__(self) -> None:
@@ -177,8 +177,8 @@ def _padded(values: list[int], pad: int, length: int) -> list[int]:
 
 
 def _by_mindformers(name: str, said: tuple[list[dict[str, str]], int, str]) -> dict[str, Any]:
-    """What MindFormers' transform does: a turn is tokenized at once, spans hold no path, one id
-    more than the limit.
+    """What MindFormers' transform does: a turn is tokenized at once,
+    spans hold no path, one id more than the limit.
     """
     turns, limit, system = said
     spans = Spans()

@@ -1,5 +1,5 @@
-"""VisualGLM: ids, labels, positions, masks, prompts and learning rates, from the published
-rules.
+"""VisualGLM: ids, labels, positions, masks,
+prompts and learning rates, from the published rules.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _ROUND_TRIPS = ("问：窗台？\n答：三盆花。", "a  b     c\td\n\ne", "",
 
 
 class ChatGLM:
-    """The published tokenizer in plain mode: newlines, tabs and runs of blanks have tokens of their
-    own.
+    """The published tokenizer in plain mode:
+    newlines, tabs and runs of blanks have tokens of their own.
     """
 
     def __init__(self) -> None:

@@ -1,5 +1,5 @@
-"""A tiny VisualGLM with random weights under SwissArmyTransformer's names, worked from the
-published equations.
+"""A tiny VisualGLM with random weights under SwissArmyTransformer's names,
+worked from the published equations.
 
 Its Q-Former is checked against the one of transformers' BLIP-2, which is the same but for where a
 layer begins.
@@ -122,8 +122,8 @@ class _Part:
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, heads: int, allowed: Tensor | None = None
 ) -> Tensor:
-    """Softmax attention over heads that are contiguous chunks; what is not allowed counts
-    -10000.
+    """Softmax attention over heads that are contiguous chunks;
+    what is not allowed counts -10000.
     """
     query, key, value = (
         each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (query, key, value)
@@ -187,8 +187,8 @@ def _former(weights: dict[str, Tensor], vision: Tensor) -> tuple[list[Tensor], T
 
 
 def _by_blip2(weights: dict[str, Tensor], vision: Tensor) -> Tensor:
-    """Return the same by transformers: a norm at the start of a layer is there one at the end of
-    the layer before.
+    """Return the same by transformers:
+    a norm at the start of a layer is there one at the end of the layer before.
     """
     config = Blip2QFormerConfig(
         hidden_size=_FORMER["hidden_size"],
@@ -286,8 +286,8 @@ def _by_both_rows(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def _places(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return positions (batch, 2, length) and what each token may look at (batch, 1, length,
-    length).
+    """Return positions (batch, 2, length) and what each
+    token may look at (batch, 1, length, length).
     """
     at = torch.arange(ids.shape[1])
     begin = (ids == _BEGIN).int().argmax(1)[:, None]

@@ -1,5 +1,5 @@
-"""Small vocabularies of the four kinds, trained on our words by sentencepiece and by tiktoken's
-teaching code.
+"""Small vocabularies of the four kinds, trained on our words
+by sentencepiece and by tiktoken's teaching code.
 
 The single bytes of the tiktoken files have shuffled ids, as in Qwen's: a byte taken for an id is
 found.
@@ -76,8 +76,8 @@ def _llama2() -> bytes:
 
 
 def _chatglm() -> bytes:
-    """A unigram model with ChatGLM's control and written tokens; of its folding of characters, what
-    we need.
+    """A unigram model with ChatGLM's control and written tokens;
+    of its folding of characters, what we need.
     """
     folded = {
         0xFF0C: ",",
@@ -164,8 +164,8 @@ def qwen() -> Bytes:
 
 
 def pieces(name: str, *, prefix: bool = True) -> SentencePieceProcessor:
-    """Return a SentencePiece model, without the blank that it puts before a text if ``prefix`` is
-    false.
+    """Return a SentencePiece model, without the blank
+    that it puts before a text if ``prefix`` is false.
     """
     content = (VOCABULARIES / name).read_bytes()
     if prefix:
