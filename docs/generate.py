@@ -192,7 +192,7 @@ def tokenizer_section(name: str) -> list[str]:
         return [
             "## Tokenizer",
             "",
-            "`mmdata show` and `info` read it from `--tokenizer PATH`, the vocabulary file or its",
+            "`mmdata show` and `info` read it from `--tokenizer PATH`, the vocabulary file or its "
             f"folder: {wanted}.",
             "",
             "The file is compared with the published one, and refused if it differs;",
