@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -130,3 +131,13 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(
         UsageError, match=r"backend='decord' needs decord: pip install 'mmdata-arrow\[decord\]'"
     ):
         load_optional("decord", needed_by="backend='decord'")
+
+
+def test_mindspore_is_not_imported_into_a_process_that_decord_would_make_it_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "decord", ModuleType("decord"))
+    monkeypatch.delitem(sys.modules, "mindspore", raising=False)
+
+    with pytest.raises(UsageError, match="import mindspore before decord is used"):
+        load_optional("mindspore.dataset", needed_by="mindspore_dataset")

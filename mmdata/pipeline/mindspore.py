@@ -36,7 +36,7 @@ def mindspore_dataset(
 
     Raises:
         ConfigError: the length of an epoch is not known beforehand, and no ``steps`` are given.
-        UsageError: MindSpore is not installed.
+        UsageError: MindSpore is not installed, or decord has been imported before it.
     """
     ds = load_optional("mindspore.dataset", needed_by="mindspore_dataset")
     left = stream.steps_left if steps is None else steps

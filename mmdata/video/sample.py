@@ -55,7 +55,8 @@ def sample(
 
     A damaged video raises; ``on_damage="keep"`` samples instead from the frames that do decode.
     ``backend="decord"`` decodes the same frames by decord, where it is installed and can
-    (:mod:`mmdata.video.decord_backend`).
+    (:mod:`mmdata.video.decord_backend`). In a process that uses MindSpore too, import ``mindspore``
+    first: imported after decord, it ends the interpreter.
 
     Raises:
         VideoError: with ``reason`` and ``frames_read``; missing, undecodable, damaged, or beyond
