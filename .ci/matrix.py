@@ -112,7 +112,7 @@ def main() -> int:
                 options.jobs,
                 smallest=options.smallest,
             )
-            for version, end in chosen(list(found), smallest=options.smallest)
+            for version, end in choose_versions(list(found), smallest=options.smallest)
         ]
     print(
         "\n| Python | core dependencies | of them | tests | time |\n| --- | --- | --- | --- | --- |"
@@ -123,7 +123,7 @@ def main() -> int:
     return int(any(cell.failed for cell in cells) or not all(used.values()))
 
 
-def chosen(versions: Sequence[str], *, smallest: bool) -> Iterator[tuple[str, END]]:
+def choose_versions(versions: Sequence[str], *, smallest: bool) -> Iterator[tuple[str, END]]:
     """Yield the Pythons and the ends of the bounds to run them with."""
     if smallest:
         yield versions[0], "lowest"

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import PYTHON, Run, interleaved, options, print_row, run
+from benchmarks.measure import PYTHON, Run, interleave, options, print_row, run
 from benchmarks.sources import COCO, TURNS, write_turns
 
 
@@ -71,7 +71,7 @@ def compare_shapes(
     if "llava" in shapes:
         children["DuckDB"] = child("duckdb", sources["llava"], peer)
 
-    taken = interleaved(
+    taken = interleave(
         children,
         runs=runs,
         cores=1,
@@ -162,7 +162,7 @@ def compare(folder: Path, records: int, runs: int, as_json: bool) -> None:
     megabytes = source.stat().st_size / 1e6
     print(f"{records:,} records, {megabytes:.0f} MB", file=sys.stderr)
     outputs = {"mmdata": folder / "store", "datasets": folder / "datasets"}
-    taken = interleaved(
+    taken = interleave(
         {
             "mmdata": child("mmdata", "llava", source, outputs["mmdata"]),
             "datasets": child("datasets", source, outputs["datasets"]),
@@ -274,7 +274,7 @@ def convert_with_datasets(source: str, out: str) -> None:
         "json", data_files=source, split="train", cache_dir=f"{out}/cache"
     )
     mapped = loaded.map(
-        normalised, batched=True, remove_columns=loaded.column_names, features=our_features()
+        normalize, batched=True, remove_columns=loaded.column_names, features=our_features()
     )
     mapped.save_to_disk(f"{out}/saved")
 
@@ -300,7 +300,7 @@ MEDIUM = dict.fromkeys(
 )
 
 
-def normalised(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def normalize(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """Bring a batch of LLaVA records to our columns, as a user of `datasets` would."""
     roles = {"human": "user", "gpt": "assistant"}
     messages = []

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-__all__ = ["Run", "interleaved", "options", "print_row", "run"]
+__all__ = ["Run", "interleave", "options", "print_row", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def run(command: Sequence[str], *, cores: int | None = None) -> Run:
     )
 
 
-def interleaved(
+def interleave(
     contestants: Mapping[str, Sequence[str]],
     *,
     runs: int,

@@ -54,7 +54,7 @@ def main() -> None:
     row = functools.partial(print_row, unit="ms CPU", more_is_better=False, as_json=arguments.json)
     with tempfile.TemporaryDirectory() as folder:
         ways = contestants(clips, Path(folder))
-        taken = measured(ways, clips, arguments.runs)
+        taken = measure_all(ways, clips, arguments.runs)
     peers = [name for name in ways if not name.startswith("ours")]
     for clip in clips:
         figures = {
@@ -80,7 +80,7 @@ def both(taken: Seconds, name: str, peer: str, clips: list[str]) -> tuple[float,
     )
 
 
-def measured(ways: dict[str, Contestant], clips: list[str], runs: int) -> Seconds:
+def measure_all(ways: dict[str, Contestant], clips: list[str], runs: int) -> Seconds:
     """Return the fastest of so many runs of every contestant on every clip."""
     taken: Seconds = {}
     for run in range(runs + 1):  # the first is to warm up

@@ -62,8 +62,8 @@ class UnknownNameError(UsageError):
 
 
 class PluginError(MMDataError):
-    """A format or a template that another package brings is at fault;
-    its own exception is the ``__cause__``.
+    """A format or a template that another package brings is at fault; its own exception is the
+    ``__cause__``.
     """
 
 

@@ -130,6 +130,7 @@ def _check_positions(records: Sequence[Record | Reject], sources: Sequence[Path]
     roots = [source.absolute() for source in sources]
     last: tuple[str, int] | None = None
     done: set[str] = set()
+
     for record in records:
         file, number = record.file, record.number if isinstance(record, Record) else record.record
         path = Path(file).absolute()
@@ -203,6 +204,7 @@ def _check_deterministic(reader: Format, sources: Sequence[Path], found: _Read) 
         _require(
             record == other, "determinism", f"{_name(record)} was read a second time as {other!r}"
         )
+
     for record, outcome in zip(found.records, found.outcomes, strict=True):
         if isinstance(record, Record) and isinstance(outcome, Conversation):
             second = again.conversation(record)
@@ -331,6 +333,7 @@ def check_template(template: Template, conversations: Sequence[Conversation]) ->
     """
     _require(len(conversations) > 1, "resume", "two conversations or more are needed")
     again = pickle.loads(pickle.dumps(template))
+
     for conversation in conversations:
         sample = _encode(template, conversation)
         same = _is_same(sample, _encode(template, conversation)) and _is_same(
@@ -344,6 +347,7 @@ def check_template(template: Template, conversations: Sequence[Conversation]) ->
         _check_shape(template, conversation, sample)
         _check_prefix(template, conversation)
         _check_labels(template, conversation, sample)
+
     _check_resume(template, conversations)
 
 
@@ -384,6 +388,7 @@ def _check_shape(template: Template, conversation: Conversation, sample: Encoded
         f"{name}: positions {sample.position_ids.shape}",
     )
     end = 0
+
     for slot in sample.slots:
         _require(
             end <= slot.start < slot.stop <= length,

@@ -11,8 +11,8 @@ FAMILIES = ("cogvlm2_video", "llava_next_video", "qwen_vl", "visualglm")
 
 
 def family_module(family: str) -> ModuleType:
-    """The file of a family: `MODEL`, `PRESETS`, `PARTS`, `LORA`,
-    `weight_map`, `mindformers_map`, `canonical_name`.
+    """The file of a family: `MODEL`, `PRESETS`, `PARTS`, `LORA`, `weight_map`, `mindformers_map`,
+    `canonical_name`.
 
     Raises:
         ValueError: if there is no such family.

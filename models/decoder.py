@@ -1,5 +1,5 @@
-"""The Llama-style decoder behind LLaVA-NeXT-Video (Vicuna),
-CogVLM2-Video (Llama-3) and Qwen-VL (Qwen).
+"""The Llama-style decoder behind LLaVA-NeXT-Video (Vicuna), CogVLM2-Video (Llama-3) and Qwen-VL
+(Qwen).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.modules import (
 )
 
 # cosine and sine for queries, cosine and sine for keys
-Turns = tuple[Tensor, Tensor, Tensor, Tensor]
+RopeTables = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class DecoderConfig:
     hidden: int
     layers: int
     heads: int
-    key_heads: int
+    kv_heads: int
     head_size: int
     mlp: int
     eps: float = 1e-5
@@ -49,8 +49,8 @@ class DecoderConfig:
         """Rows of the fused projection that make queries, keys and values."""
         return (
             self.heads * self.head_size,
-            self.key_heads * self.head_size,
-            self.key_heads * self.head_size,
+            self.kv_heads * self.head_size,
+            self.kv_heads * self.head_size,
         )
 
 
@@ -60,20 +60,20 @@ class CausalAttention(CachedAttention):
     """
 
     def __init__(self, config: DecoderConfig) -> None:
-        super().__init__(config.key_heads, config.head_size)
+        super().__init__(config.kv_heads, config.head_size)
         self.heads = config.heads
         rows, std = config.qkv_rows, config.initializer_range
         self.qkv = Linear(config.hidden, sum(rows), config.qkv_bias, rows, std)
         self.out = Linear(config.heads * config.head_size, config.hidden, std=std)
         self.attend = Attend()
 
-    def construct(self, x: Tensor, turns: Turns, allow: Tensor, slots: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Tensor | None) -> Tensor:
         """(batch, length, hidden) -> the same."""
         query, key, value = ops.split(self.qkv(x), self.qkv.rows, -1)
-        query = rotate(split_heads(query, self.heads), turns[0], turns[1])
-        key = rotate(split_heads(key, self.key_heads), turns[2], turns[3])
-        key, value = self.remember(key, split_heads(value, self.key_heads), slots)
-        return self.out(join_heads(self.attend(query, key, value, allow)))
+        query = rotate(split_heads(query, self.heads), rope[0], rope[1])
+        key = rotate(split_heads(key, self.kv_heads), rope[2], rope[3])
+        key, value = self.remember(key, split_heads(value, self.kv_heads), slots)
+        return self.out(join_heads(self.attend(query, key, value, mask)))
 
 
 class DecoderLayer(nn.Cell):
@@ -86,9 +86,9 @@ class DecoderLayer(nn.Cell):
         self.norm1 = RMSNorm(config.hidden, config.eps)
         self.norm2 = RMSNorm(config.hidden, config.eps)
 
-    def construct(self, x: Tensor, turns: Turns, allow: Tensor, slots: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Tensor | None) -> Tensor:
         """(batch, length, hidden) -> the same."""
-        x = x + self.attention(self.norm1(x), turns, allow, slots)
+        x = x + self.attention(self.norm1(x), rope, mask, slots)
         return x + self.mlp(self.norm2(x))
 
 
@@ -115,13 +115,13 @@ class Decoder(nn.Cell):
         prompt_length: Tensor | None,
     ) -> Tensor:
         """Final hidden states (batch, length, hidden) of embeddings of that shape."""
-        turns = self.turns(positions, prompt_length)
-        allow = attention_mask(x.shape[1], segment_ids, slots, self.layers[0].attention)
+        rope = self.rope(positions, prompt_length)
+        mask = attention_mask(x.shape[1], segment_ids, slots, self.layers[0].attention)
         for layer in self.layers:
-            x = layer(x, turns, allow, slots)
+            x = layer(x, rope, mask, slots)
         return self.norm(x)
 
-    def turns(self, positions: Tensor, prompt_length: Tensor | None) -> Turns:
+    def rope(self, positions: Tensor, prompt_length: Tensor | None) -> RopeTables:
         """The rotary tables for positions (batch, length)."""
         cos, sin = rotary_tables(positions.astype(ms.float32) / self.rope_factor, self.frequencies)
         return cos, sin, cos, sin

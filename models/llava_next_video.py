@@ -29,7 +29,7 @@ from models.modules import (
     normal,
     resize_grid,
 )
-from models.names import Weight, affine, mindformers_llama, stacked
+from models.names import Weight, affine, mindformers_llama, stack_rows
 from models.vit import VisionConfig, VisionTransformer
 
 
@@ -73,7 +73,7 @@ PRESETS = {
             layers=3, layers_used=2, image_size=56, patch_size=14, hidden=64, heads=4, mlp=128
         ),
         language=DecoderConfig(
-            vocabulary=32064, hidden=64, layers=2, heads=4, key_heads=4, head_size=16, mlp=128
+            vocabulary=32064, hidden=64, layers=2, heads=4, kv_heads=4, head_size=16, mlp=128
         ),
     ),
     # llava-hf/LLaVA-NeXT-Video-7B-hf
@@ -92,7 +92,7 @@ PRESETS = {
             hidden=4096,
             layers=32,
             heads=32,
-            key_heads=32,
+            kv_heads=32,
             head_size=128,
             mlp=11008,
         ),
@@ -207,7 +207,7 @@ def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
             hidden=text["hidden_size"],
             layers=text["num_hidden_layers"],
             heads=heads,
-            key_heads=text.get("num_key_value_heads", heads),
+            kv_heads=text.get("num_key_value_heads", heads),
             head_size=text.get("head_dim") or text["hidden_size"] // heads,
             mlp=text["intermediate_size"],
             eps=text.get("rms_norm_eps", 1e-5),
@@ -255,7 +255,7 @@ def weight_map(config: LlavaNextVideoConfig) -> list[Weight]:
 def _vision_layer(ours: str, theirs: str, hidden: int) -> list[Weight]:
     qkv = tuple(f"{theirs}self_attn.{name}_proj" for name in "qkv")
     return [
-        *stacked(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
+        *stack_rows(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
         *affine(ours + "attention.out", theirs + "self_attn.out_proj"),
         *affine(ours + "norm1", theirs + "layer_norm1"),
         *affine(ours + "norm2", theirs + "layer_norm2"),
@@ -267,7 +267,7 @@ def _vision_layer(ours: str, theirs: str, hidden: int) -> list[Weight]:
 def _language_layer(ours: str, theirs: str, rows: tuple[int, ...]) -> list[Weight]:
     qkv = tuple(f"{theirs}self_attn.{name}_proj" for name in "qkv")
     return [
-        *stacked(ours + "attention.qkv", qkv, rows=rows, bias=False),
+        *stack_rows(ours + "attention.qkv", qkv, rows=rows, bias=False),
         Weight(ours + "attention.out.weight", (theirs + "self_attn.o_proj.weight",)),
         Weight(ours + "norm1.weight", (theirs + "input_layernorm.weight",)),
         Weight(ours + "norm2.weight", (theirs + "post_attention_layernorm.weight",)),

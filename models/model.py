@@ -1,5 +1,5 @@
-"""The frame that the four families fill in:
-embed the text, put the media in place, decode, predict.
+"""The frame that the four families fill in: embed the text, put the media in place, decode,
+predict.
 """
 
 from __future__ import annotations

@@ -248,17 +248,17 @@ class Attend(nn.Cell):
         self.fused = ms.get_context("device_target") == "Ascend"
 
     def construct(
-        self, query: Tensor, key: Tensor, value: Tensor, allow: Tensor | None = None
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     ) -> Tensor:
         """(batch, heads, length, size) from queries of that shape,
-        keys and values (batch, key_heads, keys, size).
+        keys and values (batch, kv_heads, keys, size).
 
-        `allow` is (batch or 1, 1, length, keys) bool: who may look at whom; None lets everyone look
+        `mask` is (batch or 1, 1, length, keys) bool: who may look at whom; None lets everyone look
         everywhere.
         """
         batch, heads, length, size = query.shape
         if self.fused and query.dtype != ms.float32:
-            blocked = None if allow is None else ops.logical_not(allow)
+            blocked = None if mask is None else ops.logical_not(mask)
             return ops.flash_attention_score(
                 query,
                 key,
@@ -268,14 +268,14 @@ class Attend(nn.Cell):
                 scalar_value=size**-0.5,
                 input_layout="BNSD",
             )
-        key_heads, keys = key.shape[1], key.shape[2]
-        grouped = query.reshape(batch, key_heads, heads // key_heads * length, size)
+        kv_heads, keys = key.shape[1], key.shape[2]
+        grouped = query.reshape(batch, kv_heads, heads // kv_heads * length, size)
         scores = ops.matmul(grouped * size**-0.5, key.swapaxes(-1, -2)).astype(ms.float32)
         scores = scores.reshape(batch, heads, length, keys)
-        if allow is not None:
-            scores = ops.where(allow, scores, Tensor(-3e38, ms.float32))
+        if mask is not None:
+            scores = ops.where(mask, scores, Tensor(-3e38, ms.float32))
         weights = ops.softmax(scores, -1).astype(value.dtype)
-        weights = weights.reshape(batch, key_heads, heads // key_heads * length, keys)
+        weights = weights.reshape(batch, kv_heads, heads // kv_heads * length, keys)
         return ops.matmul(weights, value).reshape(batch, heads, length, size)
 
 
@@ -288,13 +288,13 @@ def causal_mask(length: int, segment_ids: Tensor | None, prefix: Tensor | None =
     included.
     """
     index = ops.arange(length)
-    allow = (index[None, :] <= index[:, None])[None, None]
+    mask = (index[None, :] <= index[:, None])[None, None]
     if prefix is not None:
-        allow = ops.logical_or(allow, prefix[:, None, None, :])
+        mask = ops.logical_or(mask, prefix[:, None, None, :])
     if segment_ids is not None:
         same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
-        allow = ops.logical_and(allow, same)
-    return allow
+        mask = ops.logical_and(mask, same)
+    return mask
 
 
 def normalise_pixels(

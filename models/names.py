@@ -62,7 +62,9 @@ def affine(ours: str, theirs: str, norm: bool = False) -> list[Weight]:
     return [Weight(f"{ours}.{part}", (f"{theirs}.{their}",)) for part, their in parts.items()]
 
 
-def stacked(ours: str, theirs: tuple[str, ...], rows: tuple[int, ...], bias: bool) -> list[Weight]:
+def stack_rows(
+    ours: str, theirs: tuple[str, ...], rows: tuple[int, ...], bias: bool
+) -> list[Weight]:
     """A fused layer that the checkpoint keeps as several."""
     parts = ("weight", "bias") if bias else ("weight",)
     return [
@@ -113,7 +115,7 @@ def mindformers_layer(
         "norm2": "ffn_norm",
     }
     return [
-        *stacked(ours + "attention.qkv", qkv, rows, qkv_bias),
+        *stack_rows(ours + "attention.qkv", qkv, rows, qkv_bias),
         *(
             Weight(f"{ours}{name}.weight", (f"{theirs}{their}.weight",))
             for name, their in plain.items()

@@ -15,7 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import XavierUniform, initializer
 from numpy.typing import NDArray
 
-from models.decoder import Decoder, DecoderConfig, Turns
+from models.decoder import Decoder, DecoderConfig, RopeTables
 from models.lora import LoraConfig
 from models.model import VisionLanguageModel
 from models.modules import (
@@ -76,7 +76,7 @@ PRESETS = {
             hidden=128,
             layers=2,
             heads=4,
-            key_heads=4,
+            kv_heads=4,
             head_size=32,
             mlp=256,
             eps=1e-6,
@@ -92,7 +92,7 @@ PRESETS = {
             hidden=4096,
             layers=32,
             heads=32,
-            key_heads=32,
+            kv_heads=32,
             head_size=128,
             mlp=11008,
             eps=1e-6,
@@ -216,12 +216,12 @@ class QwenDecoder(Decoder):
         self.ntk_powers = Tensor((-np.arange(0, size, 2) / (size - 2)).astype(np.float32))
         self.ntk_lengths = Tensor((config.train_length * 2 ** np.arange(12)).astype(np.int32))
 
-    def turns(self, positions: Tensor, prompt_length: Tensor | None) -> Turns:
+    def rope(self, positions: Tensor, prompt_length: Tensor | None) -> RopeTables:
         """The rotary tables for positions (batch, length);
         those of the queries carry the log-n factor.
         """
         if self.training or not self.train_length:
-            return super().turns(positions, prompt_length)
+            return super().rope(positions, prompt_length)
         if prompt_length is None:
             prompt_length = ops.full((positions.shape[0],), positions.shape[1], dtype=ms.int32)
         cos, sin = rotary_tables(positions, self.ntk_frequencies(prompt_length))
@@ -288,7 +288,7 @@ def from_hf(config: dict[str, Any]) -> QwenVLConfig:
             hidden=config["hidden_size"],
             layers=config["num_hidden_layers"],
             heads=config["num_attention_heads"],
-            key_heads=config["num_attention_heads"],
+            kv_heads=config["num_attention_heads"],
             head_size=config["kv_channels"],
             mlp=config["intermediate_size"] // 2,  # it counts both projections upwards
             eps=config["layer_norm_epsilon"],

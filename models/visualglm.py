@@ -31,7 +31,7 @@ from models.modules import (
     rotate,
     split_heads,
 )
-from models.names import Weight, affine, stacked
+from models.names import Weight, affine, stack_rows
 from models.vit import SelfAttention, VisionConfig, VisionTransformer
 
 VISION_NORM_EPS = 1e-5  # the tower's last norm, unlike the 1e-6 inside it
@@ -193,20 +193,20 @@ class GLMAttention(CachedAttention):
         self.attend = Attend()
 
     def construct(
-        self, x: Tensor, turns: tuple[Tensor, ...], allow: Tensor, slots: Tensor | None
+        self, x: Tensor, rope: tuple[Tensor, ...], mask: Tensor, slots: Tensor | None
     ) -> Tensor:
         """(batch, length, hidden) -> the same."""
         query, key, value = [
-            split_heads(part, self.key_heads) for part in ops.chunk(self.qkv(x), 3, -1)
+            split_heads(part, self.kv_heads) for part in ops.chunk(self.qkv(x), 3, -1)
         ]
-        key, value = self.remember(rotate_twice(key, turns), value, slots)
-        return self.out(join_heads(self.attend(rotate_twice(query, turns), key, value, allow)))
+        key, value = self.remember(rotate_twice(key, rope), value, slots)
+        return self.out(join_heads(self.attend(rotate_twice(query, rope), key, value, mask)))
 
 
-def rotate_twice(x: Tensor, turns: tuple[Tensor, ...]) -> Tensor:
+def rotate_twice(x: Tensor, rope: tuple[Tensor, ...]) -> Tensor:
     """`x` (batch, heads, length, size), each half turned by its own cosine and sine."""
     first, second = ops.chunk(x, 2, -1)
-    return ops.cat((rotate(first, turns[0], turns[1]), rotate(second, turns[2], turns[3])), -1)
+    return ops.cat((rotate(first, rope[0], rope[1]), rotate(second, rope[2], rope[3])), -1)
 
 
 class GLMLayer(nn.Cell):
@@ -221,11 +221,11 @@ class GLMLayer(nn.Cell):
         self.mlp = MLP(config.hidden, config.mlp, "gelu_tanh")
 
     def construct(
-        self, x: Tensor, turns: tuple[Tensor, ...], allow: Tensor, slots: Tensor | None
+        self, x: Tensor, rope: tuple[Tensor, ...], mask: Tensor, slots: Tensor | None
     ) -> Tensor:
         """(batch, length, hidden) -> the same."""
         x = self.norm1(x)
-        x = self.norm2(x * self.alpha + self.attention(x, turns, allow, slots))
+        x = self.norm2(x * self.alpha + self.attention(x, rope, mask, slots))
         return x * self.alpha + self.mlp(x)
 
 
@@ -253,16 +253,16 @@ class ChatGLM(nn.Cell):
         """Final hidden states (batch, length, hidden) of embeddings of that shape;
         `positions` (batch, 2, length).
         """
-        turns = (
+        rope = (
             *rotary_tables(positions[:, 0], self.frequencies),
             *rotary_tables(positions[:, 1], self.frequencies),
         )
         prompt = positions[:, 1] == 0
-        allow = attention_mask(
+        mask = attention_mask(
             x.shape[1], segment_ids, slots, self.layers[0].attention, prefix=prompt
         )
         for layer in self.layers:
-            x = layer(x, turns, allow, slots)
+            x = layer(x, rope, mask, slots)
         return self.norm(x)
 
 
@@ -415,7 +415,7 @@ def _mindformers_vision_layer(ours: str, theirs: str, hidden: int) -> list[Weigh
         "mlp.down": "output.projection",
     }
     return [
-        *stacked(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
+        *stack_rows(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
         *affine(ours + "norm1", theirs + "layernorm1", norm=True),
         *affine(ours + "norm2", theirs + "layernorm2", norm=True),
         *(
@@ -429,7 +429,7 @@ def _mindformers_vision_layer(ours: str, theirs: str, hidden: int) -> list[Weigh
 def _mindformers_qformer_layer(ours: str, theirs: str, hidden: int, cross: bool) -> list[Weight]:
     qkv = tuple(f"{theirs}attention.self_att.{name}" for name in ("query", "key", "value"))
     weights = [
-        *stacked(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
+        *stack_rows(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
         *affine(ours + "attention.out", theirs + "attention.output.dense"),
         *affine(ours + "norm_input", theirs + "input_layernorm", norm=True),
         *affine(ours + "norm_attention", theirs + "attention.output.layernorm", norm=True),
@@ -442,7 +442,7 @@ def _mindformers_qformer_layer(ours: str, theirs: str, hidden: int, cross: bool)
     return [
         *weights,
         *affine(ours + "cross.query", theirs + "crossattention.self_att.query"),
-        *stacked(ours + "cross.key_value", kv, rows=(hidden,) * 2, bias=True),
+        *stack_rows(ours + "cross.key_value", kv, rows=(hidden,) * 2, bias=True),
         *affine(ours + "cross.out", theirs + "crossattention.output.dense"),
         *affine(ours + "norm_cross", theirs + "crossattention.output.layernorm", norm=True),
     ]

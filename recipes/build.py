@@ -67,7 +67,7 @@ def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> Visio
         raise ConfigError(
             f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}"
         )
-    shape = configs.changed(module.PRESETS[options.size], options.changes, "model.changes")
+    shape = configs.change_fields(module.PRESETS[options.size], options.changes, "model.changes")
     if options.vocabulary == "tokenizer":
         shape = replace(shape, language=replace(shape.language, vocabulary=vocabulary))
     if vocabulary > shape.language.vocabulary:

@@ -238,8 +238,8 @@ def read(
     """
     values = read_yaml(file)
     for override in overrides:
-        values = merged(values, _nested(override))
-    return changed(
+        values = merge(values, _nest(override))
+    return change_fields(
         kind(), {key: value for key, value in values.items() if key not in ignore}, str(file)
     )
 
@@ -253,21 +253,21 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected `key: value` lines, found {values!r}")
     base = values.pop("base", None)
-    return values if base is None else merged(read_yaml(file.parent / base), values)
+    return values if base is None else merge(read_yaml(file.parent / base), values)
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Both, sections merged key by key; where both have a value, that from `above`."""
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
         result[key] = (
-            merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+            merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
         )
     return result
 
 
-def _nested(override: str) -> dict[str, Any]:
+def _nest(override: str) -> dict[str, Any]:
     path, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"expected key=value, found {override!r}")
@@ -278,20 +278,20 @@ def _nested(override: str) -> dict[str, Any]:
     return nested
 
 
-def changed(original: T, values: Mapping[str, Any], where: str) -> T:
+def change_fields(original: T, values: Mapping[str, Any], where: str) -> T:
     """The dataclass `original` with other values, sections inside it included.
 
     Raises:
         ConfigError: with every fault; `where` says what was being read.
     """
     faults: list[str] = []
-    result: T = _changed(original, values, "", faults)
+    result: T = _change_fields(original, values, "", faults)
     if faults:
         raise ConfigError(f"{where}: " + "; ".join(faults))
     return result
 
 
-def _changed(original: Any, values: Mapping[str, Any], path: str, faults: list[str]) -> Any:
+def _change_fields(original: Any, values: Mapping[str, Any], path: str, faults: list[str]) -> Any:
     hints = get_type_hints(type(original), include_extras=True)
     news = {}
     for key, value in values.items():
@@ -299,7 +299,7 @@ def _changed(original: Any, values: Mapping[str, Any], path: str, faults: list[s
             faults.append(f"unknown key {path}{key}.{nearest(str(key), hints)}")
         elif dataclasses.is_dataclass(old := getattr(original, key)):
             if isinstance(value, Mapping):
-                news[key] = _changed(old, value, f"{path}{key}.", faults)
+                news[key] = _change_fields(old, value, f"{path}{key}.", faults)
             else:
                 faults.append(
                     f"{path}{key} is a section of {', '.join(get_type_hints(type(old)))}, "

@@ -31,7 +31,7 @@ from models.model import VisionLanguageModel
 from models.weights import save_lora, save_weights
 from recipes import build, checkpoints
 from recipes.config import FinetuneConfig, read
-from recipes.metrics import Clock, Metrics, Screen, plot_loss
+from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
 from recipes.optimizers import AdamW
 from recipes.step import Trainer, count_targets
 
@@ -75,7 +75,7 @@ def finetune(config: FinetuneConfig) -> Path:
         describe(config, model, trained, steps, done)
 
     metrics = Metrics(config.run.output / "metrics.jsonl", done) if place.rank == 0 else None
-    screen, clock = Screen(steps), Clock()
+    screen, clock = Screen(steps), StepTimer()
     batches = endless(stream)
     for step in range(done + 1, steps + 1):
         with clock.wait():

@@ -37,7 +37,7 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
         return list(lines)
 
 
-class Clock:
+class StepTimer:
     """Where the time of steps goes; `waiting` seconds were spent on waiting for data."""
 
     def __init__(self) -> None:

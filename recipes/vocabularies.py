@@ -1,5 +1,5 @@
-"""Small vocabularies of single bytes in the form of each family,
-for models that are to be small themselves.
+"""Small vocabularies of single bytes in the form of each family, for models that are to be small
+themselves.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ CHATGLM_WRITTEN = ("<n>", "<|tab|>", *(f"<|blank_{n}|>" for n in range(2, 81)))
 
 
 def byte_tokenizer(family: str) -> Tokenizer:
-    """A tokenizer of a few hundred tokens:
-    the 256 bytes and the control tokens of the family's own.
+    """A tokenizer of a few hundred tokens: the 256 bytes and the control tokens of the family's
+    own.
 
     As in Llama-3, numbers of two digits are one token for CogVLM2-Video; elsewhere numbers come
     apart into digits.

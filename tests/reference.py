@@ -34,12 +34,12 @@ class Reference:
 
 def references() -> list[Reference]:
     """Return our pack, and what MMDATA_GOLDEN and MMDATA_FIXTURES name."""
-    golden, fixtures = (_named(variable) for variable in ("MMDATA_GOLDEN", "MMDATA_FIXTURES"))
+    golden, fixtures = (_folder_of(variable) for variable in ("MMDATA_GOLDEN", "MMDATA_FIXTURES"))
     named = [Reference("named", golden, fixtures)] if golden or fixtures else []
     return [Reference("pack", PACK / "golden", PACK / "fixtures"), *named]
 
 
-def _named(variable: str) -> Path | None:
+def _folder_of(variable: str) -> Path | None:
     value = os.environ.get(variable)
     if value and not Path(value).is_dir():
         raise pytest.UsageError(f"{variable} names {value}, which is not a folder")

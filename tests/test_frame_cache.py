@@ -407,7 +407,7 @@ def _clips(folder: Path, frames: int) -> None:
         (folder / f"{number}.mp4").write_bytes(clip("h264", "mp4", range(frames + number)))
 
 
-def _swapped(store: Store, folder: Path) -> dict[str, Any]:
+def _swap(store: Store, folder: Path) -> dict[str, Any]:
     """Another version of the store: its clips have changed places."""
     media = [row.media[0] for row in store]
     rows = [
@@ -454,7 +454,7 @@ def test_a_journal_of_the_same_is_resumed(stopped: Store, tmp_path: Path) -> Non
     assert (report.resumed, report.rows) == (2, 3)
 
 
-@pytest.mark.parametrize("change", [_swapped, _elsewhere, _newer, *CHANGED])
+@pytest.mark.parametrize("change", [_swap, _elsewhere, _newer, *CHANGED])
 def test_a_journal_of_anything_else_is_not_resumed(
     stopped: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:

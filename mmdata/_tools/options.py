@@ -109,11 +109,11 @@ def checked(function: F) -> F:
         # calls allow.
         for option, value in zip(positional, args):  # noqa: B905 - the rest of args is *args
             if option is not None and value is not option.default and not option.kind.admits(value):
-                raise _refused(function, args, kwargs)
+                raise _usage_error(function, args, kwargs)
         for name, value in kwargs.items():
             option = named.get(name)
             if option is not None and value is not option.default and not option.kind.admits(value):
-                raise _refused(function, args, kwargs)
+                raise _usage_error(function, args, kwargs)
         return function(*args, **kwargs)
 
     return cast(F, call)
@@ -162,7 +162,7 @@ def faults_of_fields(instance: Any) -> dict[str, str]:
     }
 
 
-def _refused(
+def _usage_error(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> UsageError:
     _, named = _options_of(function)
@@ -192,7 +192,7 @@ def _options_of(
     positional: list[_Option | None] = []
     named: dict[str, _Option | None] = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        kind = _kind(_resolved(parameter.annotation, inspect.unwrap(function).__globals__))
+        kind = _kind(_resolve(parameter.annotation, inspect.unwrap(function).__globals__))
         option = None if kind is None else _Option(kind, parameter.default)
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             positional.append(option)
@@ -215,16 +215,16 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """
     parameters = inspect.signature(function).parameters.items()
     namespace = inspect.unwrap(function).__globals__
-    return {name: _resolved(parameter.annotation, namespace) for name, parameter in parameters}
+    return {name: _resolve(parameter.annotation, namespace) for name, parameter in parameters}
 
 
 def _field_hint(owner: type, name: str) -> Any:
     home = next(base for base in owner.__mro__ if name in inspect.get_annotations(base))
     module = inspect.getmodule(home)
-    return _resolved(inspect.get_annotations(home)[name], vars(module) if module else {})
+    return _resolve(inspect.get_annotations(home)[name], vars(module) if module else {})
 
 
-def _resolved(annotation: Any, namespace: Mapping[str, Any]) -> Any:
+def _resolve(annotation: Any, namespace: Mapping[str, Any]) -> Any:
     """Return what an annotation in source text means.
 
     ``typing.get_type_hints`` resolves all of a function's or none, and here some have types
@@ -292,7 +292,7 @@ def _kind(hint: Any) -> _Kind | None:
             arguments,
         )
     if origin is Annotated:
-        return _bounded(arguments[0], [each for each in arguments[1:] if isinstance(each, Meta)])
+        return _bound(arguments[0], [each for each in arguments[1:] if isinstance(each, Meta)])
     if origin in (Union, types.UnionType):
         return _any_of([_kind(each) for each in arguments])
     if origin is tuple:
@@ -309,6 +309,7 @@ def _kind(hint: Any) -> _Kind | None:
         return _Kind(
             lambda value: isinstance(value, hint), f"{_article(hint.__name__)} {hint.__name__}"
         )
+
     return None
 
 
@@ -331,7 +332,7 @@ _PLAIN: Final[Mapping[Any, _Kind]] = {
 }
 
 
-def _bounded(base: Any, bounds: list[Meta]) -> _Kind | None:
+def _bound(base: Any, bounds: list[Meta]) -> _Kind | None:
     kind = _kind(base)
     if kind is None or not bounds:
         return kind
@@ -500,11 +501,13 @@ def _read_several(
 def _read_plain(text: str, hint: Any) -> Any:
     if hint is bool:
         return _TRUTH.get(text.lower(), text)
+
     if hint in (int, float):
         try:
             return hint(text)
         except ValueError:
             return text
+
     if isinstance(hint, type) and issubclass(hint, Path):
         return hint(text)
     if _kind(hint) is None:
@@ -512,4 +515,5 @@ def _read_plain(text: str, hint: Any) -> Any:
             f"an option of the type {getattr(hint, '__name__', hint)} "
             f"cannot be given as text: {text!r}"
         )
+
     return text

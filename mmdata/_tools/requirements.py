@@ -30,6 +30,7 @@ def load_optional(module: str, *, needed_by: str) -> Any:
             f"{needed_by} cannot import mindspore in a process that has imported decord, which "
             "would end it: import mindspore before decord is used, or decode by backend='av'"
         )
+
     try:
         return import_module(module)
     except ImportError as error:

@@ -328,8 +328,8 @@ def _plan(mixture: Mixture, cache: Cache) -> str:
 )
 @JSON
 def info(store: Path, max_length: int | None, as_json: bool, **reading: Any) -> None:
-    """Show what a store holds and what was not kept;
-    with --template, how long its conversations are for a model.
+    """Show what a store holds and what was not kept; with --template, how long its conversations
+    are for a model.
     """
     opened = mmdata.open(store)
     if template := _template(**reading):
@@ -461,7 +461,7 @@ def check(store: Path, media: bool, decode: bool, workers: int | None) -> None:
         sys.exit(1)
     say(f"{store} is whole: {len(mmdata.open(store)):,} rows")
     if media or decode:
-        _say_uncompared(store)
+        _say_without_hash(store)
 
 
 @cli.command(
@@ -540,10 +540,10 @@ def bench(pipeline: Path, steps: int, as_json: bool) -> None:
     )
 
 
-def _say_uncompared(store: Path) -> None:
-    from mmdata.conversion.prober import uncompared
+def _say_without_hash(store: Path) -> None:
+    from mmdata.conversion.prober import count_without_hash
 
-    if count := uncompared(mmdata.open(store)):
+    if count := count_without_hash(mmdata.open(store)):
         say(
             f"of {count:,} media files it keeps no hash, "
             "so another file in the place of one is not found: "

@@ -88,17 +88,20 @@ def compare(
             path=name,
             reason="changed_media",
         )
+
     try:
         found = fingerprint(source, whole=kept.hash.startswith(_WHOLE))
     except (OSError, ValueError) as error:  # the latter of a name that no file can have
         why = getattr(error, "strerror", None) or str(error)
         raise MediaError(f"{name}: {why}", path=name, reason="missing_media") from error
+
     if found.size != kept.size:
         differs = f"it has {found.size} bytes, and had {kept.size}"
     elif found.hash != kept.hash:
         differs = f"its content has the hash {found.hash}, and had {kept.hash}"
     else:
         return
+
     raise MediaError(
         f"{name}: is not the file that was converted: {differs}. Restore it or convert again.",
         path=name,

@@ -45,12 +45,14 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
         return path
     if _TOO_ODD.search(path):
         raise RecordError(f"not a possible file name: {path!r}", reason="bad_encoding")
+
     # `normpath` keeps two leading slashes, to which POSIX gives a meaning of their own.
     whole = "/" + posixpath.normpath(posixpath.join(root, path)).lstrip("/")
     if whole == root or whole.startswith(root.rstrip("/") + "/"):
         return whole[len(root.rstrip("/")) + 1 :] or "."
     if allow_outside:
         return whole
+
     raise RecordError(
         f"{path!r} leaves the media root {root!r}; --allow-outside admits such paths, "
         "--media-root names another root",
@@ -102,6 +104,7 @@ def find(
         if size == 0:
             raise RecordError(f"{path} has no bytes", reason="empty_media")
         return path
+
     others = f" (nor in {len(tried) - 1} other places)" if len(tried) > 1 else ""
     raise RecordError(
         f"{kind} not found: {tried[0]!r} under {root}{others}", reason="missing_media"

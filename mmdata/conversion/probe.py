@@ -63,6 +63,7 @@ def probe(
         name = "" if isinstance(source, bytes) else os.fspath(source)
         what = "is audio, which nothing looks into yet (--check exists keeps it by name)"
         raise MediaError(f"{name or 'a medium'}: {what}", path=name, reason="unsupported_media")
+
     # Taken before it is decoded: a file that takes its place meanwhile must not pass for it.
     mark = _mark(source, level)
     found = _image(source, level, limits) if type == "image" else _video(source, level, limits)
@@ -71,6 +72,7 @@ def probe(
         raise MediaError(
             f"{name}: file not found when decoding began", path=name, reason="missing_media"
         )
+
     return replace(found, size=mark.size, hash=mark.hash)
 
 

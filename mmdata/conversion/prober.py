@@ -33,9 +33,9 @@ __all__ = [
     "MediaFault",
     "MediaLevel",
     "Prober",
+    "count_without_hash",
     "look",
     "media_faults",
-    "uncompared",
 ]
 
 T = TypeVar("T")
@@ -81,6 +81,7 @@ def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
         raise MediaError(
             f"{source}: is a URL; URLs cannot be read yet", path=source, reason="remote_media"
         )
+
     found: Facts = {}
     if level != "compare":
         found = asdict(check(source, file.type, level=level, limits=limits))
@@ -88,6 +89,7 @@ def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
         compare(source, file.kept)
     elif level == "compare" and isinstance(source, str) and not os.path.exists(source):  # noqa: PTH110
         raise MediaError(f"{source}: no such file", path=source, reason="missing_media")
+
     return {key: value for key, value in found.items() if key in _KEPT}
 
 
@@ -287,10 +289,10 @@ def _files(store: Store, row: int) -> Iterator[File]:
             yield File(medium.frames, medium.type)
         else:
             source = store.locate(medium) if medium.bytes is None else medium.bytes
-            yield File(source or "", medium.type, _kept(medium))
+            yield File(source or "", medium.type, _fingerprint_of(medium))
 
 
-def _kept(medium: Media) -> Fingerprint | None:
+def _fingerprint_of(medium: Media) -> Fingerprint | None:
     return (
         None
         if medium.size is None or medium.hash is None
@@ -298,11 +300,13 @@ def _kept(medium: Media) -> Fingerprint | None:
     )
 
 
-def uncompared(store: Store) -> int:
+def count_without_hash(store: Store) -> int:
     """Return of how many media files a store keeps no hash:
     nothing tells whether others have taken their places.
     """
-    return sum(is_file(medium) and _kept(medium) is None for row in store for medium in row.media)
+    return sum(
+        is_file(medium) and _fingerprint_of(medium) is None for row in store for medium in row.media
+    )
 
 
 def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:

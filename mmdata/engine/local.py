@@ -94,6 +94,7 @@ class Pool:
         pending: deque[_Task] = deque()  # started and not yet yielded, in order
         waiting = iter(arguments)
         most = _AHEAD * len(self._workers)
+
         while True:
             for worker in self._workers:
                 if (
@@ -173,7 +174,7 @@ class _Worker:
         try:
             self.channel.send_bytes(message)
         except (BrokenPipeError, ConnectionResetError):
-            self._died()
+            self._report_death()
         self.expires = monotonic() + self._deadline
         return task
 
@@ -182,7 +183,7 @@ class _Worker:
         try:
             self._settle(pickle.loads(self.channel.recv_bytes()))
         except (EOFError, ConnectionResetError):
-            self._died()
+            self._report_death()
 
     def expire(self) -> None:
         """End the process: its job met the deadline."""
@@ -204,6 +205,7 @@ class _Worker:
         load_posix("resource", needed_by="reading media in a process of its own")
         self.channel, theirs = Pipe()
         arguments = f"{theirs.fileno()}, {self._deadline + _GRACE}, {self._memory}"
+
         with theirs:
             self._process = subprocess.Popen(
                 [
@@ -216,15 +218,16 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
+
         try:
-            # the process is ready: what it needed to start counts for no deadline
+            # The process is ready: what it needed to start counts for no deadline.
             self.channel.recv_bytes()
         except EOFError:
             raise RuntimeError(
                 f"a worker process ended at its start with status {self.kill()}"
             ) from None
 
-    def _died(self) -> None:
+    def _report_death(self) -> None:
         assert self._process is not None
         status = self._process.wait()  # it closed its end of the pipe, so it is about to end
         self.kill()
@@ -277,10 +280,10 @@ def _answer(message: bytes, memory: int) -> bytes:
     except MemoryError:
         return pickle.dumps(_limit(f"needs more than {memory} bytes of memory"))
     except Exception as error:
-        return _pickled(error)
+        return _pickle(error)
 
 
-def _pickled(error: Exception) -> bytes:
+def _pickle(error: Exception) -> bytes:
     try:
         answer = pickle.dumps(error)
         pickle.loads(answer)

@@ -87,7 +87,7 @@ def load(
     """
     from PIL import ImageOps
 
-    with _opened(source, limits or Limits()) as image:
+    with _open(source, limits or Limits()) as image:
         if draft is not None:
             image.draft("RGB", draft if upright and _is_sideways(image) else (draft[1], draft[0]))
         image.load()
@@ -103,7 +103,7 @@ def size_of(source: Source, *, limits: Limits | None = None) -> tuple[int, int]:
     Raises:
         ImageError: as :func:`decode`, as far as the header shows it.
     """
-    with _opened(source, limits or Limits()) as image:
+    with _open(source, limits or Limits()) as image:
         return (image.width, image.height) if _is_sideways(image) else (image.height, image.width)
 
 
@@ -112,7 +112,7 @@ def _is_sideways(image: Image) -> bool:
 
 
 @contextmanager
-def _opened(source: Source, limits: Limits) -> Iterator[Image]:
+def _open(source: Source, limits: Limits) -> Iterator[Image]:
     """Open an image; whatever fails in the body becomes an :class:`ImageError`."""
     from PIL import Image
 

@@ -231,10 +231,12 @@ def _made(
             f"{dataset.name} changed while it was read. Run again when it is complete.",
             path=str(store),
         )
+
     _write(entry / f"{number}{_MEDIA}", witness.answers())
     for old in known[: 1 - _KEPT]:
         (entry / f"{old}{_MEDIA}").unlink(missing_ok=True)
         shutil.rmtree(entry / str(old), ignore_errors=True)
+
     return open_store(store)
 
 

@@ -97,18 +97,16 @@ class Mixture(Sequence[Conversation]):
         for (dataset, store), rows in zip(stores, selections, strict=True):
             if dataset.weight is not None and not len(rows):
                 raise _no_rows(dataset, store)
+
         draws = _draws(
             [dataset for dataset, _ in stores], [len(rows) for rows in selections], epoch_length
         )
-        self._parts = [
-            _part(dataset, store, rows, count, seed + n)
-            for n, ((dataset, store), rows, count) in enumerate(
-                zip(stores, selections, draws, strict=True)
-            )
-        ]
+        self._parts = []
+        for n, ((dataset, store), rows) in enumerate(zip(stores, selections, strict=True)):
+            self._parts.append(_part(dataset, store, rows, draws[n], seed + n))
         self._starts = list(accumulate(draws, initial=0))
         weighted = any(dataset.weight is not None for dataset, _ in stores)
-        self._order = _interleaved(draws) if weighted else None
+        self._order = _interleave(draws) if weighted else None
 
     @classmethod
     @checked
@@ -276,6 +274,7 @@ def write_mixture(
     writer = StoreWriter(
         target, sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet
     )
+
     with writer:
         for index in range(len(mixture)):
             conversation = mixture.located(index)
@@ -294,6 +293,7 @@ def write_mixture(
         progress(len(mixture), writer.records_in - writer.rows)
         parts = [{**asdict(row), "store": str(row.store)} for row in mixture.plan()]
         writer.describe(renamed_ids=ids.renamed, parts=parts)
+
     return open_store(store)
 
 
@@ -347,6 +347,7 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
     """
     exact = [total * weight / sum(weights) for weight in weights]
     counts = [int(share) for share in exact]
+    # Ascending, for the difference is minus the remainder; of equal ones the first goes first.
     by_remainder = sorted(range(len(weights)), key=lambda n: (counts[n] - exact[n], n))
     for n in by_remainder[: total - sum(counts)]:
         counts[n] += 1
@@ -354,15 +355,18 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
 
 
 def _part(dataset: Dataset, store: Store, selected: Sequence[int], draws: int, seed: int) -> _Part:
+    # The strategy has drawn by `seed`; `~seed` is a chance of its own for the rest of an epoch.
     rest = choose(~seed, draws % len(selected), len(selected)).tolist() if len(selected) else []
     return _Part(dataset, store, selected, draws, rest)
 
 
-def _interleaved(draws: Sequence[int]) -> NDArray[np.int64]:
+def _interleave(draws: Sequence[int]) -> NDArray[np.int64]:
     """Return positions in an order that spreads each data set's draws
     evenly over the epoch, (rows,) int64.
     """
     import numpy as np
 
+    # Draw i of n stands at the moment (i + 1/2) / n of the epoch. Sorted stably, equal moments come
+    # in the order of the data sets, on every machine.
     moments = np.concatenate([(np.arange(count) + 0.5) / max(count, 1) for count in draws])
     return np.argsort(moments, kind="stable")

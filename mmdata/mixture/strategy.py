@@ -50,12 +50,14 @@ class Strategy:
         """
         if text.strip() == "all":
             return cls()
+
         match = _GRAMMAR.fullmatch(text)
         if match is None:
             raise ConfigError(
                 f"sampling_strategy {text!r} is none of "
                 "all, first:N, first:P%, end:N, end:P%, random:N, random:P%"
             )
+
         which, amount, percent = match.groups()
         if not percent and "." in amount:
             raise ConfigError(
@@ -65,6 +67,7 @@ class Strategy:
             raise ConfigError(
                 f"sampling_strategy {text!r} takes nothing (elsewhere it means all rows: say which)"
             )
+
         return cls(cast(Which, which), float(amount), bool(percent))
 
     def count(self, rows: int) -> int:

@@ -191,8 +191,8 @@ class SampleReader:
 
 
 def num_views(plan: PixelPlan) -> int:
-    """Return how many square pictures the model sees of a medium:
-    its frames, or the whole and the tiles, or one.
+    """Return how many square pictures the model sees of a medium: its frames, or the whole and the
+    tiles, or one.
 
     Of a tiled plan it is the most that its canvases allow, for which one it is depends on the
     picture.

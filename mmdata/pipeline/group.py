@@ -43,9 +43,10 @@ class Grouping:
         rows = [(place,) for place in places] if self.room is None else packed(places, *self.room)
         whole = len(rows) // self.batch * self.batch
         chosen = sorted(rows[:whole], key=_length if self.by == "length" else _position)
-        return [chosen[start : start + self.batch] for start in range(0, whole, self.batch)], rows[
-            whole:
+        batches: list[Rows] = [
+            chosen[start : start + self.batch] for start in range(0, whole, self.batch)
         ]
+        return batches, rows[whole:]
 
 
 def _alike(places: Sequence[Place]) -> list[list[Place]]:

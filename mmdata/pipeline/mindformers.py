@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mmdata.errors import SampleError
-from mmdata.pipeline.collate import Frame, Rows, num_views, prepared, texts
+from mmdata.pipeline.collate import BatchShape, Rows, num_views, prepare_views, texts
 from mmdata.pipeline.encode import Sample
 from mmdata.templates import IGNORE
 
@@ -33,7 +33,7 @@ __all__ = ["COLUMNS", "mindformers_arrays"]
 COLUMNS = ("input_ids", "images", "image_context_pos", "labels")
 
 
-def mindformers_arrays(rows: Rows, frame: Frame, first_row: int = 0) -> Arrays:
+def mindformers_arrays(rows: Rows, batch: BatchShape, first_row: int = 0) -> Arrays:
     """Return the four arrays; ``first_row`` is the number of the first row in the global batch.
 
     Raises:
@@ -42,18 +42,17 @@ def mindformers_arrays(rows: Rows, frame: Frame, first_row: int = 0) -> Arrays:
     """
     import numpy as np
 
-    words = texts(rows, frame)
-    views = frame.max_views or max(num_views([row]) for row in rows) or 1
+    words = texts(rows, batch)
+    size = batch.template.view_size
+    views = batch.max_views or max(num_views([row]) for row in rows) or 1
     length = words["input_ids"].shape[1] + 1
-    places = np.stack([_places(row, frame.template.view_positions, views, length) for row in rows])
+    places = np.stack([_places(row, batch.template.view_positions, views, length) for row in rows])
     numbers = np.broadcast_to(
         np.arange(first_row, first_row + len(rows)).reshape(-1, 1, 1), places.shape
     )
     return {
-        "input_ids": _longer(words["input_ids"], frame.template.pad_id),
-        "images": np.stack(
-            [prepared(_images(row, frame.template.view_size, views), "float32") for row in rows]
-        ),
+        "input_ids": _longer(words["input_ids"], batch.template.pad_id),
+        "images": np.stack([prepare_views(_images(row, size, views), "float32") for row in rows]),
         "image_context_pos": np.stack([numbers, places], -1).astype(np.int32),
         "labels": _longer(words["labels"], IGNORE),
     }

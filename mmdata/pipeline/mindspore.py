@@ -46,6 +46,7 @@ def mindspore_dataset(
             "(packing, grouping, on_error='skip', over_long='drop'): "
             "say by steps=... how many batches one pass over the data set has"
         )
+
     return ds.GeneratorDataset(
         _Passes(stream, left, num_workers),
         list(stream.columns),

@@ -46,8 +46,10 @@ def packed(
     """
     rows: list[_Row] = []
     for place in sorted(places, key=lambda place: (-place.tokens, place.position)):
+        # `any` stops at the first row that has taken it.
         if not any(row.add(place) for row in rows):
             rows.append(_Row(max_tokens, _NO_LIMIT if max_views is None else max_views))
             rows[-1].add(place)
+    # The fullest rows make whole batches; what is left over, the emptiest, is packed again.
     rows.sort(key=lambda row: (row.tokens, row.first))
     return [tuple(sorted(row.places, key=lambda place: place.position)) for row in rows]

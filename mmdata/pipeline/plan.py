@@ -17,7 +17,7 @@ from mmdata.pipeline.encode import Place
 from mmdata.pipeline.group import Rows
 from mmdata.pipeline.order import Order
 
-__all__ = ["DROPPED_LAST", "REPEATED", "Cursor", "Plan", "Step"]
+__all__ = ["DROPPED_LAST", "REPEATED", "Cursor", "EpochPlan", "Step"]
 
 DROPPED_LAST: Final = "dropped_last"
 REPEATED: Final = "repeated"
@@ -61,7 +61,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EpochPlan:
     """The steps of an epoch.
 
     ``look`` encodes a sample to see what it is, and is None where nothing depends on it; of what it
@@ -126,19 +126,21 @@ class Plan:
         counts = Counter(cursor.counts)
         places = [self._place(cursor.epoch, position) for position in cursor.carry]
         position, size = cursor.position, 0
+
         while True:
             size += self.window
             while len(places) < size and position < self.order.count:
-                places += self._looked(cursor.epoch, position, counts)
+                places += self._look_at(cursor.epoch, position, counts)
                 position += 1
             batches, rest = self.arrange(places)
             if batches or position == self.order.count:
                 break
+
         carry = tuple(sorted(place.position for rows in rest for row in rows for place in row))
         after = Cursor(cursor.epoch, position, 0, carry, counts)
         return [(rows, 0) for rows in batches], rest, after
 
-    def _looked(self, epoch: int, position: int, counts: Counter[str]) -> list[Place]:
+    def _look_at(self, epoch: int, position: int, counts: Counter[str]) -> list[Place]:
         try:
             return [self._place(epoch, position)]
         except SampleError as error:

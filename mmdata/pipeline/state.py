@@ -53,6 +53,7 @@ def from_json(state: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Curso
         raise ConfigError(
             f"a pipeline state of version {state.get('version')!r}; this library reads {VERSION}"
         )
+
     theirs = state["facts"]
     differing = [name for name in sorted({*facts, *theirs}) if facts.get(name) != theirs.get(name)]
     if differing:
@@ -62,6 +63,7 @@ def from_json(state: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Curso
         raise ConfigError(
             f"this state belongs to another stream: {found}. Go on with what it was, or start anew."
         )
+
     cursor = Cursor(
         int(state["epoch"]),
         int(state["position"]),

@@ -22,16 +22,16 @@ from mmdata._tools.requirements import processors
 from mmdata.errors import ConfigError, DataError, DroppedSampleError, SampleError
 from mmdata.pipeline import collate, mindformers
 from mmdata.pipeline.batch import Batch
-from mmdata.pipeline.collate import Frame, PixelType
+from mmdata.pipeline.collate import BatchShape, PixelType
 from mmdata.pipeline.decoders import Isolated
 from mmdata.pipeline.encode import Decode, Place, SampleReader, Samples, decode_views
 from mmdata.pipeline.group import GroupBy, Grouping
 from mmdata.pipeline.order import Order
-from mmdata.pipeline.plan import Cursor, Plan
-from mmdata.pipeline.produce import Loaded, Outcome, Share, planned, verified
+from mmdata.pipeline.plan import Cursor, EpochPlan
+from mmdata.pipeline.produce import Outcome, RankRows, RankSlice, read_steps, read_whole_epoch
 from mmdata.pipeline.state import from_json, template_facts, to_json
 from mmdata.pipeline.stopwatch import Stopwatch
-from mmdata.pipeline.workers import background, ordered
+from mmdata.pipeline.workers import background, map_in_order
 from mmdata.templates import Template
 
 __all__ = ["LAYOUTS", "LayoutName", "OnError", "Stream"]
@@ -210,7 +210,7 @@ class Stream:
         mark = start
         for _ in range(2):
             with closing(
-                background(self._loaded(mark, workers), self.prefetch if workers else 0)
+                background(self._load(mark, workers), self.prefetch if workers else 0)
             ) as made:
                 for loaded, batch in made:
                     empty = Counter(mark.empty) + Counter(loaded.empty)
@@ -220,6 +220,7 @@ class Stream:
                     yield batch, mark
             if mark.step > start.step:
                 return
+
         raise ConfigError(
             f"an epoch of {len(self.mixture)} samples makes no batch of {self._global_batch} rows "
             f"({dict(mark.left_out)}); take smaller batches or drop_last=False"
@@ -235,16 +236,17 @@ class Stream:
         if mark.step >= self._history[-1].step:
             self._history.append(mark)
 
-    def _loaded(
+    def _load(
         self, start: _Mark, workers: int
-    ) -> Generator[tuple[Loaded, Batch | None], None, None]:
+    ) -> Generator[tuple[RankRows, Batch | None], None, None]:
         with ExitStack() as stack:
             fast = self.resize == "fast"
             decode: Decode = partial(decode_views, fast=fast)
             if self.isolated and workers:
                 decode = stack.enter_context(Isolated(self.deadline, _MEMORY, fast=fast))
             reader = self._reader(decode)
-            source = verified if self._verifies else partial(planned, slab=self._frame.slab)
+            slab = self._batch_shape.slab
+            source = read_whole_epoch if self._verifies else partial(read_steps, slab=slab)
             read = partial(self._outcomes, reader, workers)
             steps = source(self._plan(reader), start.cursor, self._share, read, self._tolerates)
             for step, loaded in enumerate(steps, start.step + 1):
@@ -255,7 +257,7 @@ class Stream:
     ) -> Iterator[Outcome]:
         ahead = max(2 * workers, self.batch_size)
         late = partial(_late, reader, self.deadline)
-        return ordered(
+        return map_in_order(
             partial(_outcome, reader),
             places,
             workers=workers,
@@ -264,9 +266,9 @@ class Stream:
             late=late,
         )
 
-    def _batch(self, loaded: Loaded, epoch: int, step: int) -> Batch:
+    def _batch(self, loaded: RankRows, epoch: int, step: int) -> Batch:
         with self.watch.stage("collate"):
-            frame = self._frame
+            frame = self._batch_shape
             if self.layout == "mindformers":
                 arrays = mindformers.mindformers_arrays(loaded.rows, frame, self._share.first)
             else:
@@ -329,8 +331,8 @@ class Stream:
         return self.batch_size * self.world_size
 
     @property
-    def _share(self) -> Share:
-        return Share(self.rank * self.batch_size, self.batch_size)
+    def _share(self) -> RankSlice:
+        return RankSlice(self.rank * self.batch_size, self.batch_size)
 
     @property
     def _plans_ahead(self) -> bool:
@@ -346,8 +348,8 @@ class Stream:
         return self._plans_ahead or (limited and self.template.over_long != "error")
 
     @property
-    def _frame(self) -> Frame:
-        return Frame(self.template, self.seq_length, self.dynamic, self.max_views, self.pixels)
+    def _batch_shape(self) -> BatchShape:
+        return BatchShape(self.template, self.seq_length, self.dynamic, self.max_views, self.pixels)
 
     def _reader(self, decode: Decode) -> SampleReader:
         return SampleReader(
@@ -359,9 +361,9 @@ class Stream:
             watch=self.watch,
         )
 
-    def _plan(self, reader: SampleReader) -> Plan:
+    def _plan(self, reader: SampleReader) -> EpochPlan:
         room = (self.seq_length, self.max_views) if self.packing else None
-        return Plan(
+        return EpochPlan(
             order=Order(len(self.mixture), self.seed, self.shuffle),
             arrange=Grouping(self._global_batch, self.group_by, room),
             batch=self._global_batch,
@@ -415,6 +417,7 @@ class Stream:
                 f"rank must be 0 to {self.world_size - 1} of world_size {self.world_size}, "
                 f"found {self.rank}"
             )
+
         if self.packing and self.group_by == "length":
             yield "packing fills rows whatever the samples' lengths: leave out group_by='length'"
         if self.packing and self.layout == "mindformers":
@@ -422,6 +425,7 @@ class Stream:
                 "the layout mindformers has no column that tells packed samples apart: "
                 "leave out packing"
             )
+
         if self.packing and "packing" not in faults and not self.template.packs:
             yield f"samples of {type(self.template).__name__} cannot be packed: leave out packing"
         if self.dynamic and self.layout == "mindformers":

@@ -14,7 +14,7 @@ from queue import Empty, Queue, SimpleQueue
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["background", "ordered"]
+__all__ = ["background", "map_in_order"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,7 +23,7 @@ _POLL: Final = 0.05  # seconds between looks at whether a thread has let go
 _PATIENCE: Final = 5.0  # seconds that closing waits for work in progress
 
 
-def ordered(
+def map_in_order(
     work: Callable[[T], R],
     items: Iterable[T],
     *,
@@ -42,9 +42,11 @@ def ordered(
     if workers == 0:
         yield from map(work, items)
         return
+
     crew = _Crew(work, workers)
     waiting: deque[_Job[T, R]] = deque()
     source = iter(items)
+
     try:
         while True:
             while len(waiting) < ahead and (job := _next_job(source)) is not None:
@@ -152,12 +154,14 @@ def background(items: Iterator[T], depth: int) -> Generator[T, None, None]:
     if depth == 0:
         yield from items
         return
+
     ready: Queue[tuple[T | None, BaseException | None]] = Queue(depth)
     closed = threading.Event()
     thread = threading.Thread(
         target=_fill, args=(ready, items, closed), name="mmdata-pipeline", daemon=True
     )
     thread.start()
+
     try:
         while True:
             item, error = ready.get()

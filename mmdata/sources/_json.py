@@ -77,8 +77,8 @@ def runs(
 
 
 def members(file: Path) -> Iterator[tuple[str, Value]]:
-    """Yield what the one object of a JSON file holds:
-    its keys with their values, the items of arrays one by one.
+    """Yield what the one object of a JSON file holds: its keys with their values, the items of
+    arrays one by one.
     """
     with Window(file) as window:
         yield from Reader(window, by_line=False).members()
@@ -130,8 +130,8 @@ class Reader:
         yield from ([error] for error in self.ending())
 
     def members(self) -> Iterator[tuple[str, Value]]:
-        """Yield the members of the file's one object,
-        those of arrays one by one, each with its key.
+        """Yield the members of the file's one object, those of arrays one by one, each with its
+        key.
         """
         if not self._skip("{"):
             yield (

@@ -153,11 +153,13 @@ class Broken:
             and self._try(fault.place)[0]
         ):
             return fault.place
+
         found = None
         if fault.opens:
             found = self._first(
                 fault.place, self._require(min(end, fault.place + _NEAR)), alike=True
             )
+
         if found is None:
             found = self._first(fault.place, end)
         by_line = self._next_line(end if found is None else found)
@@ -192,6 +194,7 @@ class Broken:
                 if likely < stop:
                     return likely
             place = max(place, further)
+
         return None
 
     def _try(self, start: int) -> tuple[bool | None, list[int], int]:
@@ -229,13 +232,16 @@ class Broken:
         _, newline, indentation = head.rpartition("\n")
         if indentation.strip(" \t,") or not (newline or self.start < SHOWN):
             return None
+
         line = "\n" + re.escape(indentation)
         own = re.compile(r"\n[^\n]*").search(self.text, self.start, stop)
         if own and re.match(line + r"[^\s{]", own[0]):
             return None  # the lines of the record itself are indented no further
+
         for found in re.compile(rf"{line}(?=\{{\s*{_KEY})").finditer(self.text, self.start, stop):
             if self._try(found.end())[0] is not False:
                 return found.end()
+
         return None
 
     def _goes_on_well(self, end: int) -> bool:
@@ -264,6 +270,7 @@ class Broken:
         begin = start
         awaits = "value"  # in an object: "first" or "key" or "value", or "nothing" behind a value
         held = self._held()
+
         for number, found in enumerate(_TOKEN.finditer(self.text, start)):
             place, end = found.span()
             token = self.text[place]
@@ -303,6 +310,7 @@ class Broken:
                 awaits = "value" if is_key else "nothing"
             if len(opened) <= outside:
                 yield begin if token in "]}" else place, end
+
         if not self.ended:
             raise MoreTextNeeded
         if opened or (outside and awaits != "nothing"):

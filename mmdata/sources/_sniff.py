@@ -53,8 +53,8 @@ of damaged text far fewer than one in so many, and these.
 
 
 def binary_kind(head: bytes) -> str | None:
-    """Return what a file is that begins with ``head`` (unpacked, :data:`HEAD` bytes of it),
-    or None if it may be JSON.
+    """Return what a file is that begins with ``head`` (unpacked, :data:`HEAD` bytes of it), or None
+    if it may be JSON.
 
     What begins as JSON does is JSON, however it goes on. Else a known signature says what a file
     is, and it is binary where too much of it is no text: damaged text stays text, and so does text
@@ -65,12 +65,14 @@ def binary_kind(head: bytes) -> str | None:
         (b"[", b"{")
     ):
         return None  # wide text is for the reader to name
+
     for place, magic, kind, mend in _MAGIC:
         if head.startswith(magic, place):
             return f"{kind}, not JSON{mend and f': {mend}'}"
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls <= max(_FEW, len(head) // _FEW):
         return None
+
     begins = (
         repr(head[:8])
         if head.strip(b"\0")

@@ -1,5 +1,5 @@
-"""A list of JSON values that lives in a temporary file,
-so that it may be longer than the memory.
+"""A list of JSON values that lives in a temporary file, so that it may be longer than the
+memory.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 class Spill:
-    """Values by number. They are appended first and read,
-    in any order, after the last one is there.
+    """Values by number. They are appended first and read, in any order, after the last one is
+    there.
     """
 
     def __init__(self) -> None:

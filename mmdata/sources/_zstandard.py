@@ -39,8 +39,10 @@ class ZstandardFile:
             except self._error as error:
                 raise OSError(str(error)) from error
             self._packed = self._frame.unused_data
+
         if not self._ready and not self._frame.eof:
             raise EOFError("the last Zstandard frame is cut")
+
         data, self._ready = self._ready[:size], self._ready[size:]
         return data
 

@@ -16,8 +16,8 @@ from mmdata.store.encode import FlatRows, encode, flatten
 __all__ = ["BATCH_RECORDS", "BatchBuilder"]
 
 BATCH_RECORDS: Final = 4096
-"""How many records a batch accounts for at the most:
-reading at random is the faster, the fewer batches a store has.
+"""How many records a batch accounts for at the most: reading at random is the faster, the fewer
+batches a store has.
 """
 _BATCH_BYTES: Final = 16 << 20
 """About how many bytes the rows of a batch take at the most, one of them aside."""

@@ -61,6 +61,7 @@ def explain_empty(counts: Mapping[str, int], rejects: Iterable[Reject]) -> str:
     """
     if not counts:
         return "no row was kept: there was no record to keep."
+
     code = max(counts, key=lambda each: counts[each])
     reason = Reason.of(code)
     total = sum(counts.values())

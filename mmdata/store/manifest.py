@@ -122,6 +122,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(
             f"{folder} is not a store: it has no {MANIFEST}", path=str(folder)
         ) from None
+
     try:
         # Names of files may be bytes that are no UTF-8.
         values = json.loads(data.decode("utf-8", "surrogateescape"))
@@ -130,6 +131,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(
             f"{path} is damaged: it is not what a store writes. Convert again.", path=str(path)
         ) from None
+
     return _parse(values, data, path)
 
 
@@ -145,6 +147,7 @@ def _parse(values: dict[str, Any], data: bytes, path: Path) -> Manifest:
             f"{path} is damaged: its content does not match its own hash. Convert again.",
             path=str(path),
         )
+
     values["shards"] = tuple(
         Shard(**{**shard, "batches": tuple(shard["batches"])}) for shard in values["shards"]
     )

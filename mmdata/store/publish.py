@@ -71,8 +71,10 @@ def publish(partial: Path, path: Path) -> None:
         partial.rename(path)
         sync(path.parent)
         return
+
     # The next writer must not take up the old directory while it is removed.
     replaced = _lock(path, path)
+
     try:
         _exchange(partial, path)
         sync(path.parent)
@@ -152,10 +154,12 @@ def _exchange(partial: Path, path: Path) -> None:
         if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS):
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(path))
+
     aside = path.with_name(f".{path.name}.old")
     # It is there if a process was killed between the steps below; since then ``path`` has been
     # written again.
     _remove(aside)
+
     try:
         path.rename(aside)
         partial.rename(path)
@@ -163,6 +167,7 @@ def _exchange(partial: Path, path: Path) -> None:
         if not path.exists():  # stopped, or refused, halfway
             aside.rename(path)
         raise
+
     aside.rename(partial)
 
 

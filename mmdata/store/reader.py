@@ -168,9 +168,9 @@ class Store(Sequence[Conversation]):
         of each medium as :meth:`locate` gives it.
         """
         conversation = self[index]
-        return replace(conversation, media=tuple(map(self._located, conversation.media)))
+        return replace(conversation, media=tuple(map(self._locate_medium, conversation.media)))
 
-    def _located(self, medium: Media) -> Media:
+    def _locate_medium(self, medium: Media) -> Media:
         if medium.frame_paths is not None:
             medium = replace(medium, frame_paths=tuple(map(self._locate, medium.frame_paths)))
         return replace(medium, path=self.locate(medium))
@@ -241,19 +241,19 @@ def _open_shard(path: Path, shard: Shard, number: int, version: int) -> _ArrowSh
     file = path / shard.name
     size = file.stat().st_size
     if size != shard.bytes:
-        raise _damaged(file, f"it has {size} bytes of {shard.bytes}")
+        raise _damage_error(file, f"it has {size} bytes of {shard.bytes}")
     try:
         opened = _ParquetShard(file, version) if file.suffix == ".parquet" else _ArrowShard(file)
     except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, str(error)) from error
+        raise _damage_error(file, str(error)) from error
     if (opened.schema.metadata or {}).get(b"mmdata.shard") != str(number).encode():
-        raise _damaged(file, f"its header does not say that it is shard {number}")
+        raise _damage_error(file, f"its header does not say that it is shard {number}")
     if not opened.schema.equals(arrow_schema(version)) or opened.num_batches != len(shard.batches):
-        raise _damaged(file, "its columns or batches are not what the manifest says")
+        raise _damage_error(file, "its columns or batches are not what the manifest says")
     return opened
 
 
-def _damaged(file: Path, what: str) -> StoreError:
+def _damage_error(file: Path, what: str) -> StoreError:
     return StoreError(f"{file} is damaged: {what}. Restore it or convert again.", path=str(file))
 
 
@@ -286,16 +286,19 @@ def check(
         store = open(path)
     except StoreError as error:
         return [error]
+
     expected = {shard.name: shard.xxh3 for shard in store.manifest.shards} | {
         REJECTS: store.manifest.rejects_xxh3
     }
     faults = []
+
     for name, digest in expected.items():
         file = store.path / name
         try:
             if hash_file(file) != digest:
-                faults.append(_damaged(file, "its bytes do not match their hash"))
+                faults.append(_damage_error(file, "its bytes do not match their hash"))
             progress(file.stat().st_size)
         except OSError as error:
-            faults.append(_damaged(file, str(error)))
+            faults.append(_damage_error(file, str(error)))
+
     return faults

@@ -59,13 +59,11 @@ class ChatGLMTokenizer:
         """Return the ids of ``text``, none of them a control token;
         full-width forms come out as their plain ones.
         """
-        return self._shifted(self._model.encode(_spelled(text)))
+        return self._shift(self._model.encode(_spell(text)))
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """Return the ids of each text."""
-        return [
-            self._shifted(ids) for ids in self._model.encode([_spelled(text) for text in texts])
-        ]
+        return [self._shift(ids) for ids in self._model.encode([_spell(text) for text in texts])]
 
     @checked
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
@@ -76,18 +74,18 @@ class ChatGLMTokenizer:
         text = self._model.decode(
             [piece for piece in pieces if 0 <= piece < self._model.vocab_size()]
         )
-        return _WRITTEN.sub(_unspelled, text)
+        return _WRITTEN.sub(_unspell, text)
 
-    def _shifted(self, ids: list[int]) -> list[int]:
+    def _shift(self, ids: list[int]) -> list[int]:
         return [piece + self._offset for piece in ids] if self._offset else ids
 
 
-def _spelled(text: str) -> str:
+def _spell(text: str) -> str:
     text = text.replace("\n", "<n>").replace("\t", "<|tab|>")
     return _BLANKS.sub(lambda blanks: f"<|blank_{len(blanks[0])}|>", text) if "  " in text else text
 
 
-def _unspelled(written: re.Match[str]) -> str:
+def _unspell(written: re.Match[str]) -> str:
     if written[1]:
         return " " * int(written[1])
     return "\n" if written[0] == "<n>" else "\t"

@@ -74,6 +74,7 @@ def read_ranks(content: bytes, path: str | Path) -> dict[bytes, int]:
             ) from error
         if int(rank) != number:
             raise TokenError(f"{path}, line {number + 1}: rank {int(rank)}, expected {number}")
+
     return ranks
 
 
@@ -133,9 +134,9 @@ class TiktokenTokenizer:
     @checked
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of ``ids``; cut UTF-8 becomes U+FFFD."""
-        return "".join(self._decoded(ids, skip_special))
+        return "".join(self._decode(ids, skip_special))
 
-    def _decoded(self, ids: Sequence[int], skip_special: bool) -> Iterator[str]:
+    def _decode(self, ids: Sequence[int], skip_special: bool) -> Iterator[str]:
         for special, run in groupby(map(int, ids), self._names.__contains__):
             if not special:
                 yield self._bpe.decode(list(run), errors="replace")

@@ -78,6 +78,7 @@ def _mpeg4_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
     """
     ranks = []
     references = 0
+
     for number, data in enumerate(coded):
         start = data.find(_VOP)
         if start < 0 or len(data) < max(_SMALLEST_VOP, start + 5) or _PACKED.search(data):
@@ -87,6 +88,7 @@ def _mpeg4_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
             return None
         references += not bidirectional
         ranks.append((references - 1, number) if bidirectional else (references, -1))
+
     return ranks
 
 
@@ -97,6 +99,7 @@ def _h264_ranks(coded: list[bytes], header: bytes) -> list[tuple[int, int]] | No
     ranks = []
     refreshes, count = 0, 0
     width, parameters = _configuration(header)
+
     for number, data in enumerate(coded):
         for kind, unit in _units(data, width):
             if kind in (_SLICE, _IDR):
@@ -112,9 +115,10 @@ def _h264_ranks(coded: list[bytes], header: bytes) -> list[tuple[int, int]] | No
         count = (
             number
             if parameters.in_order
-            else _unwrapped(parameters.order_count(unit, kind), count, parameters)
+            else _unwrap(parameters.order_count(unit, kind), count, parameters)
         )
         ranks.append((refreshes, count))
+
     return ranks
 
 
@@ -137,7 +141,7 @@ class _Parameters:
         return bits.take(self.order_count_width)
 
 
-def _unwrapped(low: int, before: int, parameters: _Parameters) -> int:
+def _unwrap(low: int, before: int, parameters: _Parameters) -> int:
     """The count nearest the one before whose lowest bits are ``low``."""
     period = 1 << parameters.order_count_width
     return low + round((before - low) / period) * period
@@ -156,11 +160,13 @@ def _parameters(unit: bytes) -> _Parameters | None:
         (bits.golomb(), bits.golomb(), bits.take(1))
         if bits.take(1) or separate_planes:  # scaling matrices
             return None
+
     frame_number_width = bits.golomb() + 4
     kind = bits.golomb()
     order_count_width = bits.golomb() + 4 if kind == 0 else 0
     if kind == 1:
         return None
+
     bits.golomb(), bits.take(1), bits.golomb(), bits.golomb()  # references, gaps, width, height
     frames_only = bits.take(1)
     return _Parameters(frame_number_width, order_count_width, kind == 2) if frames_only else None
@@ -183,12 +189,12 @@ def _units(data: bytes, width: int) -> Iterator[tuple[int, bytes]]:
     """The (nal_unit_type, payload) of a packet whose units are led
     by ``width`` bytes of length, or by start codes.
     """
-    for unit in _lengthed(data, width) if width else re.split(rb"\x00\x00\x01", data)[1:]:
+    for unit in _units_by_length(data, width) if width else re.split(rb"\x00\x00\x01", data)[1:]:
         if unit:
             yield unit[0] & 31, unit[1:].replace(b"\x00\x00\x03", b"\x00\x00")
 
 
-def _lengthed(data: bytes, width: int) -> Iterator[bytes]:
+def _units_by_length(data: bytes, width: int) -> Iterator[bytes]:
     place = 0
     while place + width < len(data):
         end = place + width + int.from_bytes(data[place : place + width], "big")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mmdata.schema import TimeSource
     from mmdata.video.sampling import Clock, Numbers, Times
 
-__all__ = ["TIMELESS", "UNSEEN", "Index", "average_rate", "built", "confirmed"]
+__all__ = ["TIMELESS", "UNSEEN", "Index", "average_rate", "built", "confirm"]
 
 UNSEEN: Final = -1
 """The number of a packet whose frame is never presented
@@ -104,6 +104,7 @@ def built(
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     codec = stream.codec_context.codec.canonical_name
     period = tick(stream)
+
     order: NDArray[np.int64] | None
     if timeless:
         order = coded_order(codec, packets.heads, stream.codec_context.extradata or b"")
@@ -111,13 +112,15 @@ def built(
             rate = _rate_of_ticks(packets.rows, period) or rate
         times = np.arange(len(packets.rows)) / (rate or _DEFAULT_RATE)
     else:
-        order, times = _stored(packets.rows, period)
+        order, times = _stored_order(packets.rows, period)
     if not len(times):
         raise VideoError(f"{name}: the video stream presents no frame", path=name)
-    last = (
-        1 / (rate or _DEFAULT_RATE) if timeless else _last_period(packets.rows, order, period, rate)
-    )
+
+    last = 1 / (rate or _DEFAULT_RATE)
+    if not timeless:
+        last = _last_period(packets.rows, order, period, rate)
     duration = float(times[-1]) + last
+
     return Index(
         times=times,
         keyframes=_keyframes(packets.rows, order),
@@ -138,27 +141,25 @@ def built(
     )
 
 
-def confirmed(found: Index, positions: list[int], time_base: float) -> Index:
+def confirm(found: Index, positions: list[int], time_base: float) -> Index:
     """The index of the frames that came out, given the packets they came from in output order."""
     import numpy as np
 
-    order = np.full(len(found.packets), UNSEEN)
-    if found.times_source == "stream":
-        positions = sorted(
-            dict.fromkeys(positions), key=lambda position: found.packets[position].pts or 0
-        )
-        pts = np.array([found.packets[position].pts for position in positions], np.int64)
-        times = (pts - pts[:1]) * time_base
-    else:
-        positions = list(dict.fromkeys(positions))
-        times = found.times[: len(positions)]
-    order[positions] = np.arange(len(positions))
     rows = list(found.packets)
-    last = (
-        1 / found.fps
-        if found.times_source == "derived"
-        else _last_period(rows, order, time_base, found.fps)
-    )
+    positions = list(dict.fromkeys(positions))  # a packet may give more than one frame
+    if found.times_source == "stream":
+        positions.sort(key=lambda position: rows[position].pts or 0)
+        pts = np.array([rows[position].pts for position in positions], np.int64)
+        times = (pts - pts[:1]) * time_base  # [:1], for there may be none
+    else:
+        times = found.times[: len(positions)]
+    order = np.full(len(rows), UNSEEN)
+    order[positions] = np.arange(len(positions))
+
+    if found.times_source == "stream":
+        last = _last_period(rows, order, time_base, found.fps)
+    else:
+        last = 1 / found.fps
     duration = (float(times[-1]) if len(times) else 0.0) + last
     return replace(
         found, times=times, order=order, keyframes=_keyframes(rows, order), duration=duration
@@ -197,7 +198,7 @@ def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
     return 1 / (step * period) if step > 1 else 0.0
 
 
-def _stored(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Times]:
+def _stored_order(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Times]:
     """The presentation number of each packet, by its time,
     and the times of the frames; a tick lasts ``period``.
     """
@@ -206,9 +207,12 @@ def _stored(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Ti
     # (presented packets,)
     presented = np.array([number for number, row in enumerate(rows) if not row.discard], np.int64)
     pts = np.array([row.pts for row in rows if not row.discard], np.int64)
+    # Stably: frames of one time keep the order of their packets, on every machine.
     by_time = np.argsort(pts, kind="stable")
     order = np.full(len(rows), UNSEEN)
     order[presented[by_time]] = np.arange(len(pts))
+
+    # Differences of whole ticks are exact; a file's first time may be anything.
     ordered = pts[by_time]
     return order, (ordered - ordered[:1]) * period
 

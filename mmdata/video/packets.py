@@ -90,7 +90,7 @@ def read_packets(
     corrupt: list[int] = []
     damage: list[str] = []
     try:
-        for packet in _demuxed(container, stream):
+        for packet in _demux(container, stream):
             if packet.is_corrupt:
                 corrupt.append(len(rows))
             if heads:
@@ -193,15 +193,17 @@ class _Reread:
             self._container.seek(time or 0, stream=self._stream)
         except FFmpegError:
             return None
-        self._ahead = _demuxed(self._container, self._stream)
+        self._ahead = _demux(self._container, self._stream)
         return self._read()
 
 
 def _identity(packet: Packet[VideoStream] | PacketRow) -> tuple[int | None, int | None]:
+    # Either may be missing or shared by several; together they have told packets apart.
     return packet.pts, packet.pos
 
 
-def _demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+def _demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    # PyAV ends a stream with an empty packet, which is for flushing a decoder.
     return filter(attrgetter("size"), container.demux(stream))
 
 
@@ -214,6 +216,7 @@ def without_leading(rows: list[PacketRow]) -> list[PacketRow]:
     first = rows[0] if rows else None
     if first is None or first.pts is None or not first.keyframe:
         return rows
+
     start, before = first.pts, first.pts - 1
     after = (
         number

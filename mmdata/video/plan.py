@@ -55,10 +55,11 @@ def plan(
         raise VideoError(
             f"no frame from {start} to {end} s; the video lasts {index.duration:.3f} s"
         )
+
     window = _window(index, first, stop)
     numbers = Strategy.parse(strategy).numbers(window, pad=pad)
     if snap == "keyframe":
-        numbers = _snapped(window, numbers)
+        numbers = _snap(window, numbers)
     numbers = numbers + first
     return Plan(numbers, index.times[numbers])
 
@@ -89,7 +90,7 @@ def _window(index: Index, first: int, stop: int) -> Clock:
     return Clock(times, rate, clock.keyframes[inside] - first)
 
 
-def _snapped(clock: Clock, numbers: Numbers) -> Numbers:
+def _snap(clock: Clock, numbers: Numbers) -> Numbers:
     if not len(clock.keyframes):
         raise VideoError("no keyframe among the presented frames; use snap='exact'")
     return clock.keyframes[

@@ -15,7 +15,7 @@ from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
 from mmdata.video.folder import decode_folder, index_folder, is_folder
-from mmdata.video.index import TIMELESS, Index, built, confirmed
+from mmdata.video.index import TIMELESS, Index, built, confirm
 from mmdata.video.packets import Supply, read_packets, tick, without_leading
 from mmdata.video.pixels import presented_size
 from mmdata.video.source import Source, name_of, opened, plain
@@ -77,13 +77,14 @@ def decoded(
     limits = limits or Limits()
     if is_folder(source):
         return decode_folder(source, limits)
+
     with reading(source, stream, limits, strict=strict, thorough=True) as reader:
         first, packets, corrupt = None, [], 0
         for packet, frame in reader.everything():
             first = first or frame
             packets.append(packet)
             corrupt += frame.is_corrupt
-        found = _upright(confirmed(reader.index, packets, reader.tick), first, reader.name)
+        found = _upright(confirm(reader.index, packets, reader.tick), first, reader.name)
         marked = (f"{corrupt} frames are marked corrupt",) if corrupt else ()
         return replace(found, damage=found.damage + reader.damage + marked)
 
@@ -152,6 +153,7 @@ def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
     import numpy as np
 
     assert index.order is not None, "without an order there are no stretches"
+    # Frames that are never presented have the number -1, so that their packets sort first.
     unseen = len(index.order) - index.num_frames
     packets = np.argsort(index.order, kind="stable")[unseen:].tolist()  # the packet of each frame
     ranks = _ranks(index)
@@ -180,9 +182,10 @@ class Reader:
         self._supply = supply
         self._thorough = thorough
         self._skips = index.codec in _SKIPPING
-        # FFmpeg's H.264 decoder drops the frames that come later than it expected.
+        # FFmpeg's H.264 decoder guesses how far frames are out of order and drops those that come
+        # later than that. The index knows; a thorough reader does as FFmpeg does by itself.
         if index.codec == "h264" and not thorough:
-            self._context.options |= {"has_b_frames": str(_reordered(index))}
+            self._context.options |= {"has_b_frames": str(_reorder_depth(index))}
         self.tick = tick(stream)
         self.index = index
         self.name = name
@@ -206,11 +209,13 @@ class Reader:
         if self._thorough or self.index.order is None:
             yield from self._among_everything(wanted)
             return
+
         latest, order = -1, self.index.order.tolist()
+
         for segment in segments(self.index, wanted):
             packets = enumerate(self._supply.between(segment.start, segment.stop), segment.start)
-            for packet, frame in self._decoded(
-                self._marked(packets, segment) if self._skips else packets
+            for packet, frame in self._decode(
+                self._mark(packets, segment) if self._skips else packets
             ):
                 if frame.is_corrupt:
                     self.faults.append(Fault(packet, "its frame is marked corrupt"))
@@ -225,7 +230,7 @@ class Reader:
 
     def everything(self) -> Iterator[tuple[int, VideoFrame]]:
         """Yield (packet number, decoded frame) for every frame that decodes, in output order."""
-        yield from self._decoded(enumerate(self._supply.between(0, len(self.index.packets) - 1)))
+        yield from self._decode(enumerate(self._supply.between(0, len(self.index.packets) - 1)))
         self._forgive(0)
 
     def _among_everything(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
@@ -256,7 +261,7 @@ class Reader:
                 if fault.packet < start or ranks[fault.packet] >= ranks[start]
             ]
 
-    def _marked(
+    def _mark(
         self, packets: Iterable[tuple[int, Packet[VideoStream]]], segment: Segment
     ) -> Iterator[tuple[int, Packet[VideoStream]]]:
         """Before each packet, tell the decoder whether its frame may be left out.
@@ -270,7 +275,7 @@ class Reader:
                 skipping = skip
             yield number, packet
 
-    def _decoded(
+    def _decode(
         self, packets: Iterable[tuple[int, Packet[VideoStream]]]
     ) -> Iterator[tuple[int, VideoFrame]]:
         """Decode ``packets`` and, at their end, what the decoder still holds;
@@ -278,23 +283,24 @@ class Reader:
         """
         from av import FFmpegError
 
+        # None makes the decoder give what it holds; after that it takes no packet until its buffers
+        # are flushed.
         end = (len(self.index.packets) - 1, None)
         for number, packet in chain(packets, [end]):
             if packet is not None:
-                packet.pts = (
-                    number  # comes out as the pts of its frame, wherever reordering puts it
-                )
+                # It comes out as the pts of its frame, wherever reordering puts that.
+                packet.pts = number
             try:
                 frames = self._context.decode(packet)
             except (FFmpegError, ValueError) as error:
                 # The latter is PyAV 19's where the decoder could not be opened.
-                self._refused(number, error)
+                self._note_fault(number, error)
                 continue
             for frame in frames:
                 yield frame.pts, frame  # type: ignore[misc]  # it has one: ours
         self._context.flush_buffers()
 
-    def _refused(self, number: int, error: Exception) -> None:
+    def _note_fault(self, number: int, error: Exception) -> None:
         if isinstance(error, MemoryError):
             raise VideoError(
                 f"{self.name}: needs more memory than there is",
@@ -304,7 +310,7 @@ class Reader:
         self.faults.append(Fault(number, plain(error)))
 
 
-def _reordered(index: Index) -> int:
+def _reorder_depth(index: Index) -> int:
     """How many frames at most come before another
     in decoding order and after it in presentation order.
     """

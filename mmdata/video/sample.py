@@ -70,7 +70,7 @@ def sample(
     planner = partial(
         plan, strategy=Strategy.parse(strategy), pad=pad, snap=snap, start=start, end=end
     )
-    wanted = partial(_planned, planner, name_of(source))
+    wanted = partial(_plan_for, planner, name_of(source))
     scale = scaler(size, resize)
     if is_folder(source):
         return sample_folder(source, wanted, size, resize, limits)
@@ -93,17 +93,17 @@ def sample(
     # The packets promised what there is not: only decoding all of them tells what there is.
     found = decoded(source, stream=stream, limits=limits, strict=strict)
     if found.damage and on_damage == "raise":
-        raise _damaged(reader.name, found.damage, found.num_frames)
+        raise _damage_error(reader.name, found.damage, found.num_frames)
     with reading(source, stream, limits, thorough=True, known=found) as reader:
         pixels = _pixels(reader, wanted(found), scale, limits)
     if not pixels.complete:
-        raise _damaged(
+        raise _damage_error(
             reader.name, ("what decodes in one pass does not in another",), len(pixels.found)
         )
     return pixels.frames(found)
 
 
-def _planned(planner: Planner, name: str, found: Index) -> Plan:
+def _plan_for(planner: Planner, name: str, found: Index) -> Plan:
     """Plan, and let an error name the file."""
     try:
         return planner(found)
@@ -136,7 +136,7 @@ class _Pixels:
     def add(self, number: int, pixels: NDArray[np.uint8]) -> None:
         """Keep the pixels of a frame, (height, width, 3) uint8."""
         if self._array is None:
-            self._array = self._allocated(pixels)
+            self._array = self._allocate(pixels)
         if pixels.shape != self._array.shape[1:]:
             raise VideoError(
                 f"{self._name}: the size of frames changes at frame {number}; give a size",
@@ -161,7 +161,7 @@ class _Pixels:
             pixels = pixels[np.array([self.places[number] for number in numbers.tolist()])]
         return Frames(pixels, times, numbers, found.times_source, found.damage)
 
-    def _allocated(self, first: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _allocate(self, first: NDArray[np.uint8]) -> NDArray[np.uint8]:
         import numpy as np
 
         count, most = len(self._planned.numbers), self._limits.output_bytes
@@ -176,7 +176,7 @@ class _Pixels:
         return np.empty((len(self.places), *first.shape), np.uint8)
 
 
-def _damaged(name: str, damage: tuple[str, ...], frames_read: int) -> VideoError:
+def _damage_error(name: str, damage: tuple[str, ...], frames_read: int) -> VideoError:
     return VideoError(
         f"{name}: damaged: {'; '.join(damage)}; "
         f"{frames_read} frames could be read, on_damage='keep' takes them",

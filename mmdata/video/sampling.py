@@ -126,6 +126,7 @@ def _arguments(name: str, words: list[str]) -> tuple[Any, ...]:
     if name in _LISTS:
         words = words[0].split(",") if len(words) == 1 else []
     parameters = _parameters(name)
+
     try:
         if parameters[:1] and parameters[0].kind is parameters[0].VAR_POSITIONAL:
             return _at_least_one(
@@ -186,7 +187,7 @@ def _rule(function: Rule) -> Rule:
 @_rule
 def uniform(clock: Clock, count: int, *, pad: Pad = "none") -> Numbers:
     """``count`` frames over the whole clip, evenly by number, first and last included."""
-    return _unless_padded(_evenly(0, len(clock) - 1, _positive(count)), pad)
+    return _drop_repeats(_evenly(0, len(clock) - 1, _positive(count)), pad)
 
 
 @_rule
@@ -195,7 +196,7 @@ def middle(clock: Clock, count: int, *, pad: Pad = "none") -> Numbers:
     import numpy as np
 
     segments = np.arange(_positive(count))
-    return _unless_padded((2 * segments + 1) * len(clock) // (2 * count), pad)
+    return _drop_repeats((2 * segments + 1) * len(clock) // (2 * count), pad)
 
 
 @_rule
@@ -209,14 +210,14 @@ def fps(clock: Clock, rate: float, maximum: int | None = None, *, pad: Pad = "no
     # floats.
     last = math.floor(clock.times[-1] * _positive(rate) + HAIR)
     ticks = np.arange(last + 1)  # (ticks,)
-    numbers = _unless_padded(nearest_numbers(clock.times, ticks / rate, tie=HAIR), "none")
-    return _padded(_spread(numbers, maximum), maximum, pad)
+    numbers = _drop_repeats(nearest_numbers(clock.times, ticks / rate, tie=HAIR), "none")
+    return _pad(_spread(numbers, maximum), maximum, pad)
 
 
 @_rule
 def seconds(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
     """The frame nearest each whole second, the first ``maximum`` of them ."""
-    return _padded(_each_second(clock.times)[:maximum], maximum, pad)
+    return _pad(_each_second(clock.times)[:maximum], maximum, pad)
 
 
 @_rule
@@ -226,7 +227,7 @@ def every(clock: Clock, step: int, maximum: int | None = None, *, pad: Pad = "no
     """
     import numpy as np
 
-    return _padded(_spread(np.arange(0, len(clock), _positive(step)), maximum), maximum, pad)
+    return _pad(_spread(np.arange(0, len(clock), _positive(step)), maximum), maximum, pad)
 
 
 @_rule
@@ -238,7 +239,7 @@ def keyframes(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") ->
         raise VideoError(
             "no keyframe among the presented frames; sample by another strategy, such as uniform:N"
         )
-    return _padded(_spread(clock.keyframes, maximum), maximum, pad)
+    return _pad(_spread(clock.keyframes, maximum), maximum, pad)
 
 
 @_rule
@@ -327,7 +328,7 @@ def mf_predict_positions(
 @_rule
 def mindie(clock: Clock, maximum: int = 24) -> Numbers:
     """MindIE's reader: every ``round(fps)``-th frame."""
-    return _stepped(len(clock), round(clock.fps))[:maximum]
+    return _steps(len(clock), round(clock.fps))[:maximum]
 
 
 @_rule
@@ -335,7 +336,7 @@ def llava_next(clock: Clock, rate: float = 1.0, bound: int = 0, force: bool = Fa
     """The published decord reader of that name
     (``video_fps``, ``frames_upbound``, ``force_sample``).
     """
-    numbers = _stepped(len(clock), round(clock.fps / _positive(rate)))
+    numbers = _steps(len(clock), round(clock.fps / _positive(rate)))
     return (
         _evenly(0, len(clock) - 1, bound) if bound and (force or len(numbers) > bound) else numbers
     )
@@ -351,7 +352,7 @@ def llava_next_pyav(clock: Clock, rate: float = 1.0, bound: int = 0) -> Numbers:
         raise VideoError(
             "llava_next_pyav divides by the time of the last frame, which is 0; llava_next does not"
         )
-    numbers = _stepped(len(clock), round(len(clock) / last / _positive(rate)))
+    numbers = _steps(len(clock), round(len(clock) / last / _positive(rate)))
     return _evenly(0, len(clock) - 1, bound) if 0 < bound < len(numbers) else numbers
 
 
@@ -405,7 +406,7 @@ def _evenly(first: int, last: int, count: int) -> Numbers:
     return numbers
 
 
-def _stepped(count: int, step: int) -> Numbers:
+def _steps(count: int, step: int) -> Numbers:
     import numpy as np
 
     if step <= 0:
@@ -451,13 +452,13 @@ def _spread(numbers: Numbers, maximum: int | None) -> Numbers:
     return numbers[_evenly(0, len(numbers) - 1, _positive(maximum))]
 
 
-def _unless_padded(numbers: Numbers, pad: Pad) -> Numbers:
+def _drop_repeats(numbers: Numbers, pad: Pad) -> Numbers:
     import numpy as np
 
     return np.unique(numbers) if pad == "none" else numbers
 
 
-def _padded(numbers: Numbers, maximum: int | None, pad: Pad) -> Numbers:
+def _pad(numbers: Numbers, maximum: int | None, pad: Pad) -> Numbers:
     import numpy as np
 
     if pad == "none" or maximum is None or len(numbers) >= maximum:

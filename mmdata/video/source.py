@@ -130,9 +130,11 @@ def _video_stream(container: InputContainer, wanted: int | None, source: Source)
         if best is None:
             raise VideoError(f"{name}: holds no video stream", path=name)
         return best  # type: ignore[return-value]  # of type "video", as asked
+
     for stream in container.streams.video:
         if stream.index == wanted:
             return stream
+
     indices = [stream.index for stream in container.streams.video]
     raise UsageError(
         f"{name}: stream {wanted} is not a video stream; the video streams are {indices}"

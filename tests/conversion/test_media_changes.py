@@ -16,7 +16,7 @@ import mmdata
 from mmdata.conversion import Check
 from mmdata.conversion.fingerprint import fingerprint
 from mmdata.conversion.media import MediaOptions, embed_media, probe_media
-from mmdata.conversion.prober import MediaFault, Prober, media_faults, uncompared
+from mmdata.conversion.prober import MediaFault, Prober, count_without_hash, media_faults
 from mmdata.errors import UsageError
 from mmdata.frame_cache import cache_frames
 from mmdata.mixture import Mixture, write_mixture
@@ -65,7 +65,7 @@ def test_probing_keeps_the_size_and_a_hash_of_every_file(
     for row, name in enumerate(("clip.mp4", "picture.png", "folder")):
         [medium] = store[row].media
         assert (medium.size, medium.hash) == fingerprint(tmp_path / name, whole=check == "decode")
-    assert uncompared(store) == 0
+    assert count_without_hash(store) == 0
     assert [faults(store, level) for level in LEVELS] == [[]] * 3
 
 
@@ -77,7 +77,7 @@ def test_without_probing_no_file_is_read(source: Path, tmp_path: Path, check: Ch
     assert [(medium.size, medium.hash) for row in store for medium in row.media] == [
         (None, None)
     ] * 3
-    assert uncompared(store) == 3
+    assert count_without_hash(store) == 3
     assert faults(store, "compare") == []
 
 
@@ -164,7 +164,7 @@ def test_embedded_media_and_cached_frames_are_decoded_too(tmp_path: Path) -> Non
     )
     mmdata.convert("llava", path, tmp_path / "store", embed=True)
 
-    assert uncompared(mmdata.open(tmp_path / "store")) == 0
+    assert count_without_hash(mmdata.open(tmp_path / "store")) == 0
     assert [fault.row for fault in faults(mmdata.open(tmp_path / "store"), "decode")] == [1]
     assert faults(mmdata.open(tmp_path / "store"), "compare") == []
 

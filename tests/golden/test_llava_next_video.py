@@ -16,7 +16,7 @@ from mmdata.templates import IGNORE, Encoded
 from mmdata.templates.llava_next_video import LlavaNextVideo, time_instruction
 from mmdata.templates.llava_next_video._dialects import DialectName
 from mmdata.templates.toolkit import require_plain
-from tests.golden.runs import unrolled
+from tests.golden.runs import unroll
 from tests.reference import arrays, cases, files, read
 from tests.vocabularies import published
 
@@ -69,7 +69,7 @@ def test_ids_and_labels_are_those_of_llava(golden: Path, fixtures: Path) -> None
             assert ids == wanted["input_ids"], (case["name"], variant)
         if "warning" not in wanted:  # else the original masks the whole sample
             slots = np.array(ids) == _PLACEHOLDER
-            assert np.array_equal(trained, np.array(unrolled(wanted["labels_rle"])) & ~slots), (
+            assert np.array_equal(trained, np.array(unroll(wanted["labels_rle"])) & ~slots), (
                 case["name"],
                 variant,
             )
@@ -137,7 +137,7 @@ def test_a_sample_is_cut_where_the_original_cuts_it(golden: Path, fixtures: Path
                 whole = _template(fixtures, variant).encode(conversation)
                 limit = case["model_max_length"]
                 assert whole.input_ids[:limit].tolist() == wanted["input_ids"]
-                assert (whole.labels[:limit] != IGNORE).tolist() == unrolled(wanted["labels_rle"])
+                assert (whole.labels[:limit] != IGNORE).tolist() == unroll(wanted["labels_rle"])
                 if wanted["num_target"]:
                     options: Any = {"max_length": limit, "over_long": "truncate_right"}
                     cut = _template(fixtures, variant, **options).encode(conversation)
@@ -163,12 +163,12 @@ def test_ids_and_labels_are_those_of_mindformers(golden: Path, fixtures: Path) -
             placeholder, context = tokenizer.special["<image>"], case["context_length"]
             # MindFormers adds an empty picture to text.
             kept = slice(None) if case["has_media"] else slice(len(ids))
-            collapsed = _runs_collapsed(unrolled(wanted["input_ids_rle"]), placeholder, context)
+            collapsed = _runs_collapsed(unroll(wanted["input_ids_rle"]), placeholder, context)
             assert collapsed[kept] == ids, (case["name"], name)
             if "warning" not in wanted:  # else the original masks the whole sample
                 targets = found.input_ids[found.labels != IGNORE].tolist()
                 assert targets == wanted["target_ids"], (case["name"], name)
-                assert len(targets) == sum(unrolled(wanted["labels_rle"]))
+                assert len(targets) == sum(unroll(wanted["labels_rle"]))
 
 
 def test_texts_are_those_of_the_chat_template_of_transformers(golden: Path, fixtures: Path) -> None:

@@ -317,7 +317,7 @@ def llava(fixtures: Path) -> Any:
 def test_tiles_of_llava_stand_where_the_model_expects_them(
     llava: Any, height: int, width: int
 ) -> None:
-    from tests.models.anyres import best_resolution, unpadded
+    from tests.models.anyres import best_resolution, unpad
 
     media = (Media("image", bytes=picture(3), width=width, height=height),)
     sample = Conversation("c", (user(Image(0), "what?"), assistant("this")), media)
@@ -333,7 +333,7 @@ def test_tiles_of_llava_stand_where_the_model_expects_them(
         map_[top : top + side, left : left + side] = (tile + 1) * rows + np.arange(side**2).reshape(
             side, side
         )
-    kept = map_[unpadded(len(map_), map_.shape[1], height, width)]
+    kept = map_[unpad(len(map_), map_.shape[1], height, width)]
     lines = np.concatenate([kept, np.full((len(kept), 1), rows - 1)], 1)
     np.testing.assert_array_equal(
         index[index >= 0], np.concatenate([np.arange(side**2), lines.ravel()])

@@ -16,8 +16,8 @@ from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.encode import Place, Sample
 from mmdata.pipeline.group import Grouping
 from mmdata.pipeline.order import Order
-from mmdata.pipeline.plan import Cursor, Plan
-from mmdata.pipeline.produce import Outcome, Share, planned
+from mmdata.pipeline.plan import Cursor, EpochPlan
+from mmdata.pipeline.produce import Outcome, RankSlice, read_steps
 from tests.pipeline.words import (
     PER_VIEW,
     SIDE,
@@ -292,12 +292,13 @@ def test_a_batch_leaves_memory_that_a_late_decoder_may_still_write_to(
             sample = Sample(str(place.index), place, TEMPLATE.encode(text(0)), (), ())
             yield SampleError("late") if place.index in late else sample
 
-    plan = Plan(Order(4, shuffle=False), Grouping(2, None, None), 2, 2, True, None, lambda _: True)
+    order = Order(4, shuffle=False)
+    plan = EpochPlan(order, Grouping(2, None, None), 2, 2, True, None, lambda _: True)
 
     def slab(rows: int) -> NDArray[np.uint8]:
         return np.empty((rows, 1, SIDE, SIDE, 3), np.uint8)
 
-    loaded = planned(plan, Cursor(), Share(0, 2), read, lambda _: True, slab=slab)
+    loaded = read_steps(plan, Cursor(), RankSlice(0, 2), read, lambda _: True, slab=slab)
 
     assert [batch.slab is not None for batch in loaded if batch.rows] == owned
 

@@ -144,7 +144,7 @@ def make() -> None:
         *h264,
     )
     write_json(
-        NUMBERED / "video_frames.json", [_sampled(path) for path in _clips(NUMBERED / "videos")]
+        NUMBERED / "video_frames.json", [_sample(path) for path in _clips(NUMBERED / "videos")]
     )
 
 
@@ -256,7 +256,7 @@ def _complaints(path: Path) -> list[str]:
     return [line for line in lines if "NAL" in line][:1]
 
 
-def _sampled(path: Path) -> dict[str, Any]:
+def _sample(path: Path) -> dict[str, Any]:
     """Return which frames CogVLM2-Video's three rules take, worked from ffprobe's times."""
     times = np.array(told(path)["times"], np.float32)
     count, even = len(times), path.stem != "uneven"

@@ -22,7 +22,7 @@ def make() -> None:
     """Write all that needs no clip and no model."""
     write_json(
         _FOLDER / "llama3_tokenizer_cases.json",
-        [_tokenized(text) for text in (*WORDS, "", _MARKED)],
+        [_tokenize(text) for text in (*WORDS, "", _MARKED)],
     )
     write_json(_FOLDER / "token_sequences.json", [*_sequences(), _of_mindformers()])
     write_json(_FOLDER / "frame_indices.json", list(_frames()))
@@ -33,7 +33,7 @@ def make() -> None:
 _MARKED = "He typed <|end_of_text|> and <|reserved_special_token_0|>, then left."
 
 
-def _tokenized(text: str) -> dict[str, Any]:
+def _tokenize(text: str) -> dict[str, Any]:
     tokenizer = llama3()
     marked = tokenizer.fast.encode(text, allowed_special="all")
     return {"text": text, "ids_plain": tokenizer.encode(text), "ids_parse_special": marked}

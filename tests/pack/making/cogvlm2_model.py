@@ -254,11 +254,11 @@ def _write(
         if hidden:
             results |= {f"hidden_{number}": each for number, each in enumerate(out.hidden_states)}
         if greedy:
-            results["greedy_ids"] = np.array(_continued(weights, case, pixels, greedy))
+            results["greedy_ids"] = np.array(_continue(weights, case, pixels, greedy))
     write_arrays(_FOLDER / f"{name}.npz", {**case, **results})
 
 
-def _continued(
+def _continue(
     weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor, steps: int
 ) -> list[int]:
     """Greedy decoding, the whole sequence anew at each step."""

@@ -108,7 +108,7 @@ def _mistral(turns: list[dict[str, str]]) -> str:
     return "".join(texts)
 
 
-def _counted(tokenizer: Llama, text: str, mark: str, *, corrected: bool) -> dict[str, Any]:
+def _count(tokenizer: Llama, text: str, mark: str, *, corrected: bool) -> dict[str, Any]:
     """Return ids and labels; the warning where the count of the rounds is not that of the whole."""
     ids = tokenizer.with_images(text)
     trained = np.ones(len(ids), bool)
@@ -164,10 +164,10 @@ def _prompts() -> None:
         }
         for legacy in (True, False):
             tokenizer, tail = Llama(legacy), f"_legacy_{str(legacy).lower()}"
-            case[f"vicuna_v1{tail}"] = _counted(
+            case[f"vicuna_v1{tail}"] = _count(
                 tokenizer, _vicuna(turns), " ASSISTANT: ", corrected=True
             )
-        mistral = _counted(Llama(legacy=True), _mistral(turns), "[/INST] ", corrected=False)
+        mistral = _count(Llama(legacy=True), _mistral(turns), "[/INST] ", corrected=False)
         case["mistral_instruct_llama2tok_legacy_true"] = mistral
         if len(turns) == 2 and turns[0]["value"].startswith("<image>\n"):
             case["plain_legacy_false"] = _plain(Llama(legacy=False), turns)
@@ -207,7 +207,7 @@ def _cut() -> Iterator[dict[str, Any]]:
     turns = _CONVERSATIONS["text_in_rounds"]
     case: dict[str, Any] = {"name": "text_in_rounds", "has_image": False, "conversations": turns}
     for limit in (40, 90, 130, 400):
-        whole = _counted(Llama(legacy=False), _vicuna(turns), " ASSISTANT: ", corrected=True)
+        whole = _count(Llama(legacy=False), _vicuna(turns), " ASSISTANT: ", corrected=True)
         labels = [each for each, count in whole["labels_rle"] for _ in range(count)][:limit]
         cut = {
             "input_ids": whole["input_ids"][:limit],

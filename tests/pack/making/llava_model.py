@@ -211,14 +211,14 @@ def _write(
     out = model(**_inputs(case))
     results = {"logits": out.logits.detach().numpy(), "loss": out.loss.detach().numpy()}
     if greedy:
-        results |= _continued(model, case, greedy)
+        results |= _continue(model, case, greedy)
     if gradients:
         out.loss.backward()
         results |= _gradients(model)
     write_arrays(_MODEL / f"{name}.npz", {**case, **results})
 
 
-def _continued(
+def _continue(
     model: LlavaNextVideoForConditionalGeneration, case: dict[str, NDArray[Any]], steps: int
 ) -> dict[str, NDArray[Any]]:
     """Greedy decoding, the whole sequence anew at each step."""

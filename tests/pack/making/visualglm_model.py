@@ -248,7 +248,7 @@ def _by_blip2(weights: dict[str, Tensor], vision: Tensor) -> Tensor:
     return found
 
 
-def _rotated(x: Tensor, positions: Tensor) -> Tensor:
+def _rotate(x: Tensor, positions: Tensor) -> Tensor:
     """Turn a half of a head by one row of positions; angles are repeated, not interleaved."""
     size = x.shape[-1]
     angles = positions[..., None].float() * 10000 ** (-torch.arange(0, size, 2).float() / size)
@@ -282,7 +282,7 @@ def _language(
 
 def _by_both_rows(x: Tensor, positions: Tensor) -> Tensor:
     halves = x.chunk(2, -1)
-    return torch.cat([_rotated(half, positions[:, row]) for row, half in enumerate(halves)], -1)
+    return torch.cat([_rotate(half, positions[:, row]) for row, half in enumerate(halves)], -1)
 
 
 def _places(ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -319,7 +319,7 @@ def _cases(weights: dict[str, Tensor]) -> dict[str, Any]:
         logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
     )
     prompt = rows[0][0][: rows[0][0].index(_BEGIN) + 1]
-    output, steps = _continued(weights, prompt, rows_of_image[:1], 4)
+    output, steps = _continue(weights, prompt, rows_of_image[:1], 4)
     return {
         "image": image,
         "input_ids": ids,
@@ -356,7 +356,7 @@ def _sample(
     return ids + [_PAD] * rest, labels + [-100] * rest
 
 
-def _continued(
+def _continue(
     weights: dict[str, Tensor], prompt: list[int], rows_of_image: Tensor, steps: int
 ) -> tuple[list[int], list[Tensor]]:
     """Greedy decoding, the whole sequence anew at each step."""
