@@ -36,12 +36,10 @@ class VisionConfig:
     patch_bias: bool = True
     norm: str = "input"
     norm_embeddings: bool = False
-    position_side: int | None = (
-        None  # side of the stored position grid, when it is not that of the image
-    )
-    layers_used: int | None = (
-        None  # features are taken after this layer; the others are kept for the checkpoint's sake
-    )
+    # Side of the stored position grid, when it is not that of the image.
+    position_side: int | None = None
+    # Features are taken after this layer; the others are kept for the checkpoint's sake.
+    layers_used: int | None = None
     initializer_range: float = 0.02  # standard deviation of the linear layers before any training
 
     @property

@@ -333,9 +333,9 @@ def info(store: Path, max_length: int | None, as_json: bool, **reading: Any) -> 
     """
     opened = mmdata.open(store)
     if template := _template(**reading):
-        from mmdata.report.lengths import measured
+        from mmdata.report.lengths import measure_lengths
 
-        say(measured(opened.rows(located=True), template).as_text(limit=max_length))
+        say(measure_lengths(opened.rows(located=True), template).as_text(limit=max_length))
         return
     manifest = opened.manifest
     if as_json:
@@ -406,10 +406,10 @@ def show(
     if template := _template(**reading):
         from rich.console import Console
 
-        from mmdata.report.tokens import shown
+        from mmdata.report.tokens import conversation_tokens
 
         Console(force_terminal=color, soft_wrap=True).print(
-            shown(opened.located(index), template, prompt=prompt)
+            conversation_tokens(opened.located(index), template, prompt=prompt)
         )
         return
     conversation = opened[index]

@@ -123,9 +123,9 @@ def _image(source: Source, level: Level, limits: Limits) -> Probe:
 
 
 def _video(source: Source, level: Level, limits: Limits) -> Probe:
-    from mmdata.video.reader import decoded, index
+    from mmdata.video.reader import index, index_by_decoding
 
-    found = (decoded if level == "decode" else index)(source, limits=limits)
+    found = (index_by_decoding if level == "decode" else index)(source, limits=limits)
     return Probe(
         "video",
         found.width,

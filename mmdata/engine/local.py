@@ -29,9 +29,8 @@ __all__ = ["Pool", "run"]
 
 T = TypeVar("T")
 
-_GRACE: Final = (
-    2.0  # seconds past its deadline after which the kernel ends a job whose parent is gone
-)
+# Seconds past its deadline after which the kernel ends a job whose parent is gone.
+_GRACE: Final = 2.0
 _AHEAD: Final = 4  # jobs a worker that may be done before the first result is taken
 
 

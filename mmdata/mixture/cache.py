@@ -111,7 +111,7 @@ class Cache:
                 return store
             with self._locked(entry):
                 if _numbers(entry) == known:  # else somebody has made one since: look again
-                    return _made(entry, known, dataset, name, key, progress)
+                    return _make_store(entry, known, dataset, name, key, progress)
 
     def size(self) -> CacheSize:
         """Return how much is in it."""
@@ -201,7 +201,7 @@ def _usable(entry: Path, numbers: list[int]) -> Store | None:
     return None
 
 
-def _made(
+def _make_store(
     entry: Path, known: list[int], dataset: Dataset, name: str, key: str, progress: Progress
 ) -> Store:
     """Make the next store of an entry whose lock is held."""
@@ -299,12 +299,12 @@ def _hold(file: Path) -> bool:
         answers = msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, list[str]]])
     except (OSError, msgspec.MsgspecError):
         return False
-    return all(
-        _ask(path, kind) == answer
-        for kind, found in answers.items()
-        for answer in found
-        for path in found[answer]
-    )
+
+    for kind, paths_of in answers.items():
+        for answer, paths in paths_of.items():
+            if any(_ask(path, kind) != answer for path in paths):
+                return False
+    return True
 
 
 def _ask(path: str, kind: str) -> _Answer:

@@ -126,7 +126,7 @@ class SampleReader:
             SampleError: the template cannot encode it, or it has no room.
         """
         conversation = self._conversation(index)
-        return Place(position, index, self._encoded(conversation, index))
+        return Place(position, index, self._encode(conversation, index))
 
     def read(self, place: Place) -> Sample:
         """Return the sample at ``place``.
@@ -135,14 +135,14 @@ class SampleReader:
             SampleError: with the sample's id and index, and what is wrong with it.
         """
         conversation = self._conversation(place.index)
-        encoded = place.encoded or self._encoded(conversation, place.index)
+        encoded = place.encoded or self._encode(conversation, place.index)
         media = [conversation.media[plan.media] for plan in encoded.pixels]
         try:
             with self._watch.stage("decode"):
                 views = tuple(self._views(media, encoded.pixels, place.room))
                 sizes = tuple(map(_size, media))
         except DataError as error:
-            raise _named(error, conversation, place.index) from error
+            raise _sample_error(error, conversation, place.index) from error
         return Sample(conversation.id, place, encoded, views, sizes)
 
     def name(self, index: int) -> str:
@@ -167,12 +167,12 @@ class SampleReader:
         except DataError as error:
             raise SampleError(f"sample {index} cannot be read: {error}") from error
 
-    def _encoded(self, conversation: Conversation, index: int) -> Encoded:
+    def _encode(self, conversation: Conversation, index: int) -> Encoded:
         try:
             with self._watch.stage("encode"):
                 encoded = self._template.encode(conversation)
         except DataError as error:
-            raise _named(error, conversation, index) from error
+            raise _sample_error(error, conversation, index) from error
         if len(encoded) > self._max_tokens:
             raise SampleError(
                 f"{_name(conversation, index)} has {len(encoded)} tokens, "
@@ -222,13 +222,13 @@ def decode_views(
     if medium.frames is not None:
         return _cached_frames(medium.frames, plan, out)
     if medium.type == "video":
-        return _placed(_frames(medium, plan, fast), out)
+        return _copy_to(_frames(medium, plan, fast), out)
     if plan.tiled:
         return anyres.views(load(_source(medium)), plan.size, plan.pinpoints, out, fast=fast)
-    return _placed(resizers.get(plan.resize)(decode(_source(medium)), plan.size)[None], out)
+    return _copy_to(resizers.get(plan.resize)(decode(_source(medium)), plan.size)[None], out)
 
 
-def _placed(views: Views, out: Views | None) -> Views:
+def _copy_to(views: Views, out: Views | None) -> Views:
     import numpy as np
 
     if out is None:
@@ -297,6 +297,6 @@ def _name(conversation: Conversation, index: int) -> str:
     return f"sample {conversation.id!r}{source} (row {index})"
 
 
-def _named(error: DataError, conversation: Conversation, index: int) -> SampleError:
+def _sample_error(error: DataError, conversation: Conversation, index: int) -> SampleError:
     reason = getattr(error, "reason", "not_encodable")
     return SampleError(f"{_name(conversation, index)}: {error}", reason=reason)

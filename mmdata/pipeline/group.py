@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from mmdata.pipeline.encode import Place
-from mmdata.pipeline.packing import packed
+from mmdata.pipeline.packing import pack
 
 __all__ = ["GroupBy", "Grouping", "Row", "Rows"]
 
@@ -40,7 +40,7 @@ class Grouping:
         return sorted(batches, key=_first), rest
 
     def _batches(self, places: Sequence[Place]) -> tuple[list[Rows], Rows]:
-        rows = [(place,) for place in places] if self.room is None else packed(places, *self.room)
+        rows = [(place,) for place in places] if self.room is None else pack(places, *self.room)
         whole = len(rows) // self.batch * self.batch
         chosen = sorted(rows[:whole], key=_length if self.by == "length" else _position)
         batches: list[Rows] = [

@@ -8,7 +8,7 @@ from typing import Final
 
 from mmdata.pipeline.encode import Place
 
-__all__ = ["packed"]
+__all__ = ["pack"]
 
 _NO_LIMIT: Final = 1 << 62
 
@@ -35,7 +35,7 @@ class _Row:
         return min(place.position for place in self.places)
 
 
-def packed(
+def pack(
     places: Sequence[Place], max_tokens: int, max_views: int | None
 ) -> list[tuple[Place, ...]]:
     """Return rows of at most ``max_tokens`` tokens and ``max_views`` pictures, the fullest first.

@@ -136,8 +136,9 @@ class EpochPlan:
             if batches or position == self.order.count:
                 break
 
-        carry = tuple(sorted(place.position for rows in rest for row in rows for place in row))
-        after = Cursor(cursor.epoch, position, 0, carry, counts)
+        # What made no batch comes first in the next window, so that no sample waits for ever.
+        left = [place.position for rows in rest for row in rows for place in row]
+        after = Cursor(cursor.epoch, position, 0, tuple(sorted(left)), counts)
         return [(rows, 0) for rows in batches], rest, after
 
     def _look_at(self, epoch: int, position: int, counts: Counter[str]) -> list[Place]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Lengths", "measured"]
+__all__ = ["Lengths", "measure_lengths"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +84,7 @@ class Lengths:
         return "\n".join(lines)
 
 
-def measured(conversations: Sequence[Conversation], template: Template) -> Lengths:
+def measure_lengths(conversations: Sequence[Conversation], template: Template) -> Lengths:
     """Return the lengths of conversations, a store's or any other's; no pixel is decoded."""
     import numpy as np
 

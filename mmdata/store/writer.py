@@ -359,11 +359,15 @@ class _ShardWriter:
         self._path = folder / f"data-{number:05d}.{suffix}"
         self._file = pa.OSFile(str(self._path), "wb")
         schema = arrow_schema().with_metadata({"mmdata.shard": str(number)})
-        self._writer = (
-            _parquet_writer(self._file, schema)
-            if suffix == "parquet"
-            else _ipc_writer(self._file, schema)
-        )
+        self._writer: Any
+        if suffix == "parquet":
+            import pyarrow.parquet as pq
+
+            self._writer = pq.ParquetWriter(
+                self._file, schema, compression="zstd", store_schema=True
+            )
+        else:
+            self._writer = pa.ipc.new_file(self._file, schema)
         self._batches: list[int] = []
 
     @property
@@ -385,15 +389,3 @@ class _ShardWriter:
         with suppress(OSError, ValueError):
             self._writer.close()
         self._file.close()
-
-
-def _ipc_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:
-    import pyarrow as pa
-
-    return pa.ipc.new_file(file, schema)
-
-
-def _parquet_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:
-    import pyarrow.parquet as pq
-
-    return pq.ParquetWriter(file, schema, compression="zstd", store_schema=True)

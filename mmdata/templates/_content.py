@@ -70,7 +70,7 @@ def render_content(
         elif isinstance(part, (Image, Video)):
             found.append(part)
         else:
-            raise TokenError(f"this model family has no way to say {_named(part)}")
+            raise TokenError(f"this model family has no way to say {_name_of(part)}")
     return found
 
 
@@ -116,13 +116,13 @@ def _not_plain(conversation: Conversation) -> str:
         trained = role == "assistant" and message.train
         for part in message.content:
             if isinstance(part, (Audio, Reasoning, ToolCall)):
-                return f"{_named(part)} (in message {number})"
+                return f"{_name_of(part)} (in message {number})"
             if part.train is not None and part.train != trained:
                 return f"a part with a 'train' of its own (in message {number})"
     return ""
 
 
-def _named(part: Part) -> str:
+def _name_of(part: Part) -> str:
     """Return what a part that is not plain is called."""
     if isinstance(part, ToolCall):
         return f"a call of the tool {part.name!r}"

@@ -112,15 +112,15 @@ def plan_clip(
 
 def _index(video: Media, clock: FrameClock | None) -> Index:
     if video.frame_times is not None:
-        return _derived(video, video.frame_times)
+        return _derive_index(video, video.frame_times)
     if clock is not None:
         return clock(video)
     if video.num_frames and video.fps:
-        return _derived(video, [number / video.fps for number in range(video.num_frames)])
+        return _derive_index(video, [number / video.fps for number in range(video.num_frames)])
     return MediaFiles().index(video)
 
 
-def _derived(video: Media, times: tuple[float, ...] | list[float]) -> Index:
+def _derive_index(video: Media, times: tuple[float, ...] | list[float]) -> Index:
     import numpy as np
 
     from mmdata.video import Index

@@ -164,11 +164,11 @@ class CogVLM2Video:
 
     def _sample(self, conversation: Conversation) -> list[Item]:
         *messages, answer = require_answer(conversation)
-        ids = self._encoded(_words([answer])[0])
+        ids = self._encode(_words([answer])[0])
         return [*self._question(conversation, messages), Run([*ids, *self.stop_ids], answer.train)]
 
     def _question(self, conversation: Conversation, messages: Sequence[Message]) -> list[Item]:
-        prompt = self._encoded(self._prompt(_words(refuse_system(messages, conversation.id))))
+        prompt = self._encode(self._prompt(_words(refuse_system(messages, conversation.id))))
         bos = Run([self.tokenizer.special[_BOS]])
         return [bos, *self._video(conversation), Run(prompt)]
 
@@ -229,7 +229,7 @@ class CogVLM2Video:
     def _placeholder(self) -> int:
         return self.tokenizer.special[_MINDFORMERS_PAD if self.compat == "mindformers" else _PAD]
 
-    def _encoded(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(
             unicodedata.normalize("NFC", text) if self.compat == "mindformers" else text
         )

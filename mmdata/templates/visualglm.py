@@ -42,7 +42,7 @@ from mmdata.tokenizers import Tokenizer
 if TYPE_CHECKING:
     from mmdata.templates._encoded import Ids
 
-__all__ = ["VisualGLM", "cleaned", "full_width", "prefix_positions"]
+__all__ = ["VisualGLM", "clean_answer", "full_width", "prefix_positions"]
 
 _ASK: Final = {"zh": ("问：", "\n答："), "en": ("Q:", "\nA:")}
 _FULL_WIDTH: Final = {",": "，", "!": "！", ":": "：", ";": "；", "?": "？"}
@@ -125,14 +125,14 @@ class VisualGLM:
         source, over = self._source(conversation, messages)
         target = self._target(answer)
         kept = target if self.max_target is None else target[: self.max_target - 2]
-        whole = self._joined(source, [*kept, *self.stop_ids], answer.train)
+        whole = self._join(source, [*kept, *self.stop_ids], answer.train)
         items, cut = truncate(whole, self.max_length, self.over_long, conversation.id)
-        return self._arranged(items, num_tokens(source), over + len(target) - len(kept) + cut)
+        return self._arrange(items, num_tokens(source), over + len(target) - len(kept) + cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
         source, over = self._source(conversation, require_question(conversation))
-        return self._arranged(self._joined(source, [], trained=False), num_tokens(source), over)
+        return self._arrange(self._join(source, [], trained=False), num_tokens(source), over)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
@@ -141,10 +141,10 @@ class VisualGLM:
         return num_tokens(source) + len(self._target(answer)) + 3
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
-        """Return an answer's text as :func:`cleaned` leaves it."""
+        """Return an answer's text as :func:`clean_answer` leaves it."""
         if not isinstance(answer, str):
             answer = self.tokenizer.decode(cut_at_stop(answer, self.stop_ids), skip_special=True)
-        return (Text(cleaned(answer, self.language)),)
+        return (Text(clean_answer(answer, self.language)),)
 
     def _source(
         self, conversation: Conversation, messages: Sequence[Message]
@@ -195,12 +195,12 @@ class VisualGLM:
     def _target(self, answer: Message) -> list[int]:
         return self.tokenizer.encode(_words(answer))
 
-    def _joined(self, source: list[Item], target: list[int], trained: bool) -> list[Item]:
+    def _join(self, source: list[Item], target: list[int], trained: bool) -> list[Item]:
         special = self.tokenizer.special
         begin = Run([special["<sop>"]], trained, mark=True)
         return [*source, Run([special["[gMASK]"]]), begin, Run(target, trained)]
 
-    def _arranged(self, items: Sequence[Item], mask: int, cut: int) -> Encoded:
+    def _arrange(self, items: Sequence[Item], mask: int, cut: int) -> Encoded:
         prefix = min(mask + 1, num_tokens(items))
         return build_encoded(items, partial(_positions, prefix), prefix=prefix, cut=cut)
 
@@ -234,7 +234,7 @@ def full_width(text: str) -> str:
 
 
 @checked
-def cleaned(text: str, language: Literal["zh", "en"] = "zh") -> str:
+def clean_answer(text: str, language: Literal["zh", "en"] = "zh") -> str:
     """Return what stands after the last words that ask for an answer,
     as :func:`full_width` writes it.
     """

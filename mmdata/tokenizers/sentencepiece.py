@@ -116,12 +116,13 @@ class SentencePieceTokenizer:
     @checked
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of ``ids``; the blank before the first word of a run of text goes."""
-        return "".join(
-            self._model.decode(list(run))
-            if ordinary
-            else "".join(() if skip_special else map(self._name, run))
-            for ordinary, run in groupby(ids, self._is_ordinary)
-        )
+        text: list[str] = []
+        for is_ordinary, run in groupby(ids, self._is_ordinary):
+            if is_ordinary:
+                text.append(self._model.decode(list(run)))
+            elif not skip_special:
+                text += map(self._name, run)
+        return "".join(text)
 
     def _whole(self, text: str) -> list[int]:
         ids: list[int] = self._model.encode(text)

@@ -35,9 +35,8 @@ _IN_ORDER: Final = frozenset(
     }
     | {"png", "rawvideo", "utvideo", "vp8", "vp9"}
 )
-_SMALLEST_VOP: Final = (
-    16  # bytes; what is smaller may be a frame that is not coded, and so never presented
-)
+# Bytes; what is smaller may be a frame that is not coded, and so never presented.
+_SMALLEST_VOP: Final = 16
 _VOP: Final = b"\x00\x00\x01\xb6"
 _BIDIRECTIONAL: Final = 2  # vop_coding_type of MPEG-4 part 2
 # User data of streams that put two frames into one packet.

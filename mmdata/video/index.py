@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mmdata.schema import TimeSource
     from mmdata.video.sampling import Clock, Numbers, Times
 
-__all__ = ["TIMELESS", "UNSEEN", "Index", "average_rate", "built", "confirm"]
+__all__ = ["TIMELESS", "UNSEEN", "Index", "average_rate", "build_index", "confirm"]
 
 UNSEEN: Final = -1
 """The number of a packet whose frame is never presented
@@ -90,7 +90,7 @@ class Index:
 
 
 @checked
-def built(
+def build_index(
     container: InputContainer, stream: VideoStream, packets: Packets, *, timeless: bool, name: str
 ) -> Index:
     """Return the index of an open stream;

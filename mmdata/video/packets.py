@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "PacketRow", "Packets", "Supply", "read_packets", "tick", "without_leading"]
 
-HEAD: Final = (
-    256  # bytes looked at of each packet that is no keyframe, where its order must be read from it
-)
+# Bytes looked at of each packet that is no keyframe, where its order must be read from it.
+HEAD: Final = 256
 _NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
 
 
@@ -169,7 +168,7 @@ class _Reread:
     def _jump(self, start: int) -> None:
         """Go to packet ``start`` or to one before it."""
         for target in (start, 0):
-            first = self._sought(target)
+            first = self._seek(target)
             number = None if first is None else self._numbers.get(_identity(first))
             if first is not None and number is not None and number <= start:
                 self._ahead = chain([first], self._ahead)
@@ -181,7 +180,7 @@ class _Reread:
             path=self._name,
         )
 
-    def _sought(self, target: int) -> Packet[VideoStream] | None:
+    def _seek(self, target: int) -> Packet[VideoStream] | None:
         """Return the packet that a seek to packet ``target`` comes out at;
         None where there is no seeking.
         """

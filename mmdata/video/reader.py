@@ -15,10 +15,10 @@ from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
 from mmdata.video.folder import decode_folder, index_folder, is_folder
-from mmdata.video.index import TIMELESS, Index, built, confirm
+from mmdata.video.index import TIMELESS, Index, build_index, confirm
 from mmdata.video.packets import Supply, read_packets, tick, without_leading
 from mmdata.video.pixels import presented_size
-from mmdata.video.source import Source, name_of, opened, plain
+from mmdata.video.source import Source, name_of, open_video, plain
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -33,7 +33,7 @@ to leave out a frame that no other refers to.
 _MOST_REORDERED: Final = 15
 """How many frames the H.264 decoder can hold back at most."""
 
-__all__ = ["Fault", "Reader", "Segment", "decoded", "index", "reading", "segments"]
+__all__ = ["Fault", "PacketRange", "Reader", "index", "index_by_decoding", "reading", "segments"]
 
 
 @checked
@@ -59,7 +59,7 @@ def index(
 
 
 @checked
-def decoded(
+def index_by_decoding(
     source: Source,
     *,
     stream: NonNegativeInt | None = None,
@@ -111,16 +111,16 @@ def reading(
 
     A ``thorough`` reader decodes everything on its way, as FFmpeg does by itself. With a ``known``
     index, which a full decode has confirmed, the reader goes by it. The other arguments are those
-    of :func:`mmdata.video.source.opened`.
+    of :func:`mmdata.video.source.open_video`.
     """
     name = name_of(source)
-    with opened(source, stream, limits, strict=strict, thorough=thorough) as (container, video):
+    with open_video(source, stream, limits, strict=strict, thorough=thorough) as (container, video):
         timeless = container.format.name in TIMELESS
         packets = read_packets(container, video, source, limits, heads=timeless)
         if not timeless:
             packets = replace(packets, rows=without_leading(packets.rows))
             timeless = any(row.pts is None for row in packets.rows)
-        found = known or built(container, video, packets, timeless=timeless, name=name)
+        found = known or build_index(container, video, packets, timeless=timeless, name=name)
         yield Reader(video, found, packets.supply, name, thorough=thorough)
 
 
@@ -133,7 +133,7 @@ class Fault(NamedTuple):
     message: str
 
 
-class Segment(NamedTuple):
+class PacketRange(NamedTuple):
     """Packets ``start`` to ``stop`` (included, in decoding order);
     ``wanted`` are those whose frames are.
     """
@@ -143,7 +143,7 @@ class Segment(NamedTuple):
     wanted: frozenset[int]
 
 
-def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
+def segments(index: Index, wanted: Collection[int]) -> list[PacketRange]:
     """Return the stretches of packets to decode for the ``wanted`` frame numbers,
     in order and without overlap.
 
@@ -158,15 +158,15 @@ def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
     packets = np.argsort(index.order, kind="stable")[unseen:].tolist()  # the packet of each frame
     ranks = _ranks(index)
     keys = [number for number, row in enumerate(index.packets) if row.keyframe]
-    found: list[Segment] = []
+    found: list[PacketRange] = []
     for packet in map(packets.__getitem__, sorted(wanted)):
         before = reversed(keys[: bisect_right(keys, packet)])
         start = next((key for key in before if ranks[key] <= ranks[packet]), 0)
         if found and start <= found[-1].stop:
             last = found.pop()
-            found.append(Segment(last.start, max(last.stop, packet), last.wanted | {packet}))
+            found.append(PacketRange(last.start, max(last.stop, packet), last.wanted | {packet}))
         else:
-            found.append(Segment(start, packet, frozenset({packet})))
+            found.append(PacketRange(start, packet, frozenset({packet})))
     return found
 
 
@@ -262,7 +262,7 @@ class Reader:
             ]
 
     def _mark(
-        self, packets: Iterable[tuple[int, Packet[VideoStream]]], segment: Segment
+        self, packets: Iterable[tuple[int, Packet[VideoStream]]], segment: PacketRange
     ) -> Iterator[tuple[int, Packet[VideoStream]]]:
         """Before each packet, tell the decoder whether its frame may be left out.
 

@@ -14,7 +14,7 @@ from mmdata.video.frames import Frames
 from mmdata.video.index import Index
 from mmdata.video.pixels import Scaler, Size, scaler
 from mmdata.video.plan import Plan, Snap, plan
-from mmdata.video.reader import Reader, decoded, reading
+from mmdata.video.reader import Reader, index_by_decoding, reading
 from mmdata.video.sampling import Pad, Strategy
 from mmdata.video.source import Source, name_of
 
@@ -91,7 +91,7 @@ def sample(
             if pixels.complete and not reader.faults:
                 return pixels.frames(reader.index)
     # The packets promised what there is not: only decoding all of them tells what there is.
-    found = decoded(source, stream=stream, limits=limits, strict=strict)
+    found = index_by_decoding(source, stream=stream, limits=limits, strict=strict)
     if found.damage and on_damage == "raise":
         raise _damage_error(reader.name, found.damage, found.num_frames)
     with reading(source, stream, limits, thorough=True, known=found) as reader:

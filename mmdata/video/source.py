@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mmdata._tools.limits import Limits
 
-__all__ = ["Source", "name_of", "opened", "plain", "undecodable"]
+__all__ = ["Source", "name_of", "open_video", "plain", "undecodable"]
 
 Source: TypeAlias = str | os.PathLike[str] | bytes
 
@@ -34,7 +34,7 @@ _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
 @checked
 @contextmanager
-def opened(
+def open_video(
     source: Source,
     stream: NonNegativeInt | None,
     limits: Limits,

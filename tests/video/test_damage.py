@@ -20,7 +20,7 @@ from mmdata._tools.limits import Limits
 from mmdata.conversion import probe
 from mmdata.engine import local as isolate
 from mmdata.errors import MediaError, VideoError
-from mmdata.video.reader import decoded
+from mmdata.video.reader import index_by_decoding
 from tests.reference import some
 from tests.video.clips import clip, numbers_in, picture
 
@@ -154,7 +154,7 @@ def test_what_a_full_decode_finds_to_be_damaged_is_refused_and_kept_as_it_decode
         place = int(random.integers(len(whole) // 8, len(whole) // 2))
         data = whole[:place] + random.bytes(8) + whole[place + 8 :]
         try:
-            found = decoded(data, strict=True)
+            found = index_by_decoding(data, strict=True)
         except VideoError:
             continue
         if found.damage:

@@ -226,7 +226,7 @@ class LlavaNextVideo:
         system = self._dialect.system if self.system is None else self.system
         if messages and messages[0].role == "system":
             system, messages = messages[0].text, messages[1:]
-        written = [self._written(message, conversation) for message in messages]
+        written = [self._write(message, conversation) for message in messages]
         turns = [
             Turn(question, answer, message.train)
             for question, answer, message in zip(
@@ -237,21 +237,21 @@ class LlavaNextVideo:
             turns.append(Turn(written[-1], None, trained=False))
         return list(self._dialect.style(system, turns))
 
-    def _written(self, message: Message, conversation: Conversation) -> list[Piece]:
+    def _write(self, message: Message, conversation: Conversation) -> list[Piece]:
         if self.dialect == "hf_chat":
             return list(_apart(message.content))
-        content = merge_texts(render_content(message.content, _bracketed))
+        content = merge_texts(render_content(message.content, _bracket))
         if not conversation.media:
             return content
-        content = merge_texts(self._placed(content))
+        content = merge_texts(self._place_media(content))
         # Where media stand has to be settled with the mark still in the text.
         if self.placement == "llava_next" and self.compat is None:
             content = [
                 piece.replace(NOISE, "") if isinstance(piece, str) else piece for piece in content
             ]
-        return merge_texts(self._timed(content, conversation))
+        return merge_texts(self._insert_times(content, conversation))
 
-    def _placed(self, content: list[Piece]) -> list[Piece]:
+    def _place_media(self, content: list[Piece]) -> list[Piece]:
         """Put media and words of a turn where the original puts them."""
         media: list[Piece] = [piece for piece in content if not isinstance(piece, str)]
         moved = len(media) == 1 and content[0] is not media[0]
@@ -271,7 +271,7 @@ class LlavaNextVideo:
             placed += [self.separator] * trails + [piece] + [self.separator] * leads
         return placed
 
-    def _timed(self, content: list[Piece], conversation: Conversation) -> Iterator[Piece]:
+    def _insert_times(self, content: list[Piece], conversation: Conversation) -> Iterator[Piece]:
         """Say after each video how long it is and when its frames are, where this is wanted."""
         for piece in content:
             yield piece
@@ -283,10 +283,10 @@ class LlavaNextVideo:
         begin = [] if self._dialect.role_marks else [self.tokenizer.special.get("<s>")]
         items: list[Item] = [Run([token]) for token in begin if token is not None]
         for segment in whole_answers(segments) if original else segments:
-            items += self._encoded(segment, conversation)
-        return list(_marks_trained(items, self._role_marks())) if original else items
+            items += self._encode_segment(segment, conversation)
+        return list(_train_marks(items, self._role_marks())) if original else items
 
-    def _encoded(self, segment: Segment, conversation: Conversation) -> Iterator[Item]:
+    def _encode_segment(self, segment: Segment, conversation: Conversation) -> Iterator[Item]:
         content = merge_texts(segment.pieces)
         if segment.spaced and content and isinstance(content[0], (Image, Video)):
             # The blank before a first word.
@@ -463,13 +463,13 @@ def _apart(content: Sequence[Part]) -> Iterator[Piece]:
     run: list[Part] = []
     for part in content:
         if run and isinstance(part, Text) and isinstance(run[-1], Text):
-            yield from merge_texts(render_content(run, _bracketed))
+            yield from merge_texts(render_content(run, _bracket))
             run = []
         run.append(part)
-    yield from merge_texts(render_content(run, _bracketed))
+    yield from merge_texts(render_content(run, _bracket))
 
 
-def _bracketed(region: Region) -> Iterator[Piece]:
+def _bracket(region: Region) -> Iterator[Piece]:
     """Write boxes as LLaVA-1.5's data do: fractions with two decimals."""
     yield region.text
     for number, box in enumerate(region.boxes):
@@ -477,7 +477,7 @@ def _bracketed(region: Region) -> Iterator[Piece]:
         yield f"{blank}[{', '.join(f'{side:.2f}' for side in box)}]"
 
 
-def _marks_trained(items: Iterable[Item], marks: set[int]) -> Iterator[Item]:
+def _train_marks(items: Iterable[Item], marks: set[int]) -> Iterator[Item]:
     for item in items:
         if isinstance(item, Medium) or item.trained:
             yield item

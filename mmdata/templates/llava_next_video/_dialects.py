@@ -75,7 +75,7 @@ class Dialect:
 def text_of(segments: Sequence[Segment]) -> str:
     """Return what is tokenized, as one string, media as ``<image>`` and ``<video>``."""
     return "".join(
-        (" " if segment.spaced else "") + "".join(map(_written, segment.pieces))
+        (" " if segment.spaced else "") + "".join(map(_write, segment.pieces))
         for segment in segments
     )
 
@@ -91,7 +91,7 @@ def whole_answers(segments: Sequence[Segment]) -> Iterator[Segment]:
             opened = ()
 
 
-def _written(piece: Piece) -> str:
+def _write(piece: Piece) -> str:
     if isinstance(piece, str):
         return piece
     return piece.name if isinstance(piece, Mark) else f"<{type(piece).__name__.lower()}>"

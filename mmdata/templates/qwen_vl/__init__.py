@@ -41,9 +41,8 @@ from mmdata.tokenizers import TiktokenTokenizer, Tokenizer
 
 __all__ = ["QwenVL"]
 
-_LONGEST_REFERENCE: Final = (
-    254  # bytes; the original model reads 255 ids of a span and needs a pad among them
-)
+# Bytes; the original model reads 255 ids of a span and needs a pad among them.
+_LONGEST_REFERENCE: Final = 254
 
 
 @registry.register("qwen_vl")
@@ -189,7 +188,9 @@ class QwenVL:
         )
         content = [
             before,
-            *self._numbered(render_content(self._placed(message.content), self._region), images),
+            *self._number_images(
+                render_content(self._place_media(message.content), self._region), images
+            ),
         ]
         trained = answer and message.train
         if self.layout == "chatml":
@@ -232,7 +233,7 @@ class QwenVL:
             return self.tokenizer.encode_marked(text)
         return self.tokenizer.encode(text)
 
-    def _numbered(self, content: list[Piece], images: int) -> Iterator[Piece]:
+    def _number_images(self, content: list[Piece], images: int) -> Iterator[Piece]:
         """Write each image as ``picture`` says, its number counted on from ``images``."""
         for piece in content:
             if isinstance(piece, Image):
@@ -266,7 +267,7 @@ class QwenVL:
             )
         return reference_ids(path, self.image_tokens, self.tokenizer.special["<imgpad>"])
 
-    def _placed(self, content: tuple[Part, ...]) -> tuple[Part, ...]:
+    def _place_media(self, content: tuple[Part, ...]) -> tuple[Part, ...]:
         *words, last = content
         if (
             self.last_image == "front"
