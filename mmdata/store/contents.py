@@ -104,12 +104,14 @@ def _sum(values: Hashes, there: Hashes, bounds: NDArray[Any], path: str) -> Hash
     """
     import numpy as np
 
+    # Without its place, a value would count the same wherever in its row it stands.
     counts = np.diff(bounds)
     places = np.arange(bounds[0], bounds[-1]) - np.repeat(bounds[:-1], counts)
-    salted = _mix(values[bounds[0] : bounds[-1]] + np.uint64(_salt(path))) + places.astype(
-        np.uint64
-    )
-    hashes = _mix(salted) * there[bounds[0] : bounds[-1]]
+    salted = _mix(values[bounds[0] : bounds[-1]] + np.uint64(_salt(path)))
+    salted += places.astype(np.uint64)
+    hashes = _mix(salted) * there[bounds[0] : bounds[-1]]  # nulls add nothing
+
+    # Running sums overflow, and so do their differences: modulo 2**64 these are the rows' sums.
     ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
     found: Hashes = np.diff(ends[bounds - bounds[0]])
     return found
@@ -137,6 +139,7 @@ def _first_letters(array: pa.Array, starts: NDArray[Any]) -> Hashes:
 
     data = np.frombuffer(array.buffers()[2], np.uint8)
     found = np.zeros(len(starts), np.uint64)
+    # A null at the end begins behind the data; what is read for it counts nothing.
     for letter in range(4):
         found = found << np.uint64(8) | data[np.minimum(starts + letter, len(data) - 1)]
     return found << np.uint64(8)

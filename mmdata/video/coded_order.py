@@ -82,6 +82,7 @@ def _mpeg4_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
         start = data.find(_VOP)
         if start < 0 or len(data) < max(_SMALLEST_VOP, start + 5) or _PACKED.search(data):
             return None
+        # The two bits behind the start code are vop_coding_type (ISO 14496-2, 6.2.5).
         bidirectional = data[start + 4] >> 6 == _BIDIRECTIONAL
         if bidirectional and references < 2:
             return None
@@ -111,11 +112,10 @@ def _h264_ranks(coded: list[bytes], header: bytes) -> list[tuple[int, int]] | No
             return None
         if kind == _IDR:
             refreshes, count = refreshes + 1, 0
-        count = (
-            number
-            if parameters.in_order
-            else _unwrap(parameters.order_count(unit, kind), count, parameters)
-        )
+        if parameters.in_order:
+            count = number
+        else:
+            count = _unwrap(parameters.order_count(unit, kind), count, parameters)
         ranks.append((refreshes, count))
 
     return ranks
@@ -190,6 +190,7 @@ def _units(data: bytes, width: int) -> Iterator[tuple[int, bytes]]:
     """
     for unit in _units_by_length(data, width) if width else re.split(rb"\x00\x00\x01", data)[1:]:
         if unit:
+            # Encoders put a 3 behind two zeros, so that no payload holds a start code (7.4.1).
             yield unit[0] & 31, unit[1:].replace(b"\x00\x00\x03", b"\x00\x00")
 
 
