@@ -154,7 +154,7 @@ def open_samples(place: Path, split: str | None, seed: int) -> Samples:
             )
         return Mixture.from_yaml(place, seed=seed)
     store = open_store(place)
-    return store if split is None else Split.of(store, split)
+    return store if split is None else StoreSplit.of(store, split)
 
 
 def refuse_shared_rows(training: Samples, held_out: Samples) -> None:
@@ -181,7 +181,7 @@ def stores_of(samples: Samples) -> list[tuple[Store, Sequence[int]]]:
     """The stores that samples are read from, and which rows of them."""
     if isinstance(samples, Mixture):
         return samples.selections
-    if isinstance(samples, Split):
+    if isinstance(samples, StoreSplit):
         return [(samples.store, samples.rows)]
     return [(samples, range(len(samples)))] if isinstance(samples, Store) else []
 
@@ -209,7 +209,7 @@ def _splits(store: Store) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class StoreSplit:
     """The rows of a store that belong to one split."""
 
     store: Store
@@ -217,7 +217,7 @@ class Split:
     rows: tuple[int, ...]
 
     @classmethod
-    def of(cls, store: Store, name: str) -> Split:
+    def of(cls, store: Store, name: str) -> StoreSplit:
         """The split called `name`.
 
         Raises:

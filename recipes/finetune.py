@@ -37,7 +37,7 @@ from recipes.step import Trainer, count_targets
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessRank:
     """Which of how many devices this process trains on."""
 
     rank: int = 0
@@ -47,7 +47,7 @@ class Place:
 def finetune(config: FinetuneConfig) -> Path:
     """Train as the configuration says; the folder with the results comes back."""
     build.start_mindspore(config.run.device, config.run.graph)
-    place = join_devices() if config.run.parallel else Place()
+    place = join_devices() if config.run.parallel else ProcessRank()
     config.run.output.mkdir(parents=True, exist_ok=True)
 
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
@@ -117,17 +117,17 @@ def finetune(config: FinetuneConfig) -> Path:
     return config.run.output
 
 
-def join_devices() -> Place:
+def join_devices() -> ProcessRank:
     """Find the other processes that msrun has started;
     all draw or load the same weights, so none are sent.
     """
     from mindspore.communication import get_group_size, get_rank, init
 
     init()
-    return Place(get_rank(), get_group_size())
+    return ProcessRank(get_rank(), get_group_size())
 
 
-def training_stream(config: FinetuneConfig, template: Template, place: Place) -> Stream:
+def training_stream(config: FinetuneConfig, template: Template, place: ProcessRank) -> Stream:
     """The batches to train on, those of this device."""
     data = config.data
     options: dict[str, Any] = {name: getattr(data, name) for name in SHAPES}

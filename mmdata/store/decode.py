@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchView"]
 
-Reader: TypeAlias = Callable[[int], Any]
+ValueReader: TypeAlias = Callable[[int], Any]
 """Returns the value of a column at an index."""
 
 
@@ -318,7 +318,7 @@ def _starts(array: pa.Array) -> memoryview:
     return memoryview(array.buffers()[1]).cast("i")[array.offset :]
 
 
-def _scalars(array: pa.Array) -> Reader:
+def _scalars(array: pa.Array) -> ValueReader:
     return lambda index: array[index].as_py()
 
 

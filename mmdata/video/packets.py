@@ -22,10 +22,18 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["HEAD", "PacketRow", "Packets", "Supply", "read_packets", "tick", "without_leading"]
+__all__ = [
+    "HEAD_BYTES",
+    "PacketRow",
+    "Packets",
+    "Supply",
+    "read_packets",
+    "tick",
+    "without_leading",
+]
 
 # Bytes looked at of each packet that is no keyframe, where its order must be read from it.
-HEAD: Final = 256
+HEAD_BYTES: Final = 256
 _NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
 
 
@@ -94,7 +102,7 @@ def read_packets(
                 corrupt.append(len(rows))
             if heads:
                 first_bytes.append(
-                    bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD])
+                    bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD_BYTES])
                 )
             rows.append(PacketRow(*_row(packet)))
             size += packet.size

@@ -55,7 +55,7 @@ def run(folder: Path, mode: str, *overrides: str) -> float:
         train("violence", colours, folder / "base", "run.steps=150")
         overrides = (*LORA, f"model.weights={folder / 'base' / 'weights.safetensors'}", *overrides)
     config = train("violence", store, folder / mode, *overrides)
-    split = build.Split.of(mmdata.open(store), "val")
+    split = build.StoreSplit.of(mmdata.open(store), "val")
     held_out = [split.located(number) for number in range(len(split))]
     said = ask(config, held_out, max_new_tokens=2)
     right = [

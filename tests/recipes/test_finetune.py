@@ -110,7 +110,7 @@ def test_every_tiny_twin_knows_how_many_steps_its_epochs_have(
     template = build.build_template(config.model.family, tokenizer, config.template)
 
     steps = finetune.total_steps(
-        config, finetune.training_stream(config, template, finetune.Place())
+        config, finetune.training_stream(config, template, finetune.ProcessRank())
     )
 
     batches = len(mmdata.open(store)) // config.data.batch_size

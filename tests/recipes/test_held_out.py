@@ -42,7 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def held_out(**options: Any) -> Stream | None:
     config, template = FinetuneConfig(data=Data(batch_size=1, workers=0, **options)), WordTemplate()
-    stream = finetune.training_stream(config, template, finetune.Place())
+    stream = finetune.training_stream(config, template, finetune.ProcessRank())
     return finetune.held_out_stream(config, template, stream.mixture)
 
 
@@ -68,7 +68,7 @@ def test_the_splits_of_a_store_are_disjoint_and_give_what_was_asked_for(store: S
 
 def test_a_stream_of_a_split_takes_its_rows_and_no_others(store: Store) -> None:
     config = FinetuneConfig(data=Data(train=store.path, train_split="train", workers=0))
-    stream = finetune.training_stream(config, WordTemplate(), finetune.Place())
+    stream = finetune.training_stream(config, WordTemplate(), finetune.ProcessRank())
 
     read = [stream.mixture.located(index).id for index in range(len(stream.mixture))]
 

@@ -21,8 +21,8 @@ from mmdata.templates.llava_next_video._dialects import (
     DIALECTS,
     Dialect,
     DialectName,
+    Exchange,
     Segment,
-    Turn,
     text_of,
     whole_answers,
 )
@@ -228,13 +228,13 @@ class LlavaNextVideo:
             system, messages = messages[0].text, messages[1:]
         written = [self._write(message, conversation) for message in messages]
         turns = [
-            Turn(question, answer, message.train)
+            Exchange(question, answer, message.train)
             for question, answer, message in zip(
                 written[::2], written[1::2], messages[1::2], strict=False
             )
         ]
         if len(written) % 2:
-            turns.append(Turn(written[-1], None, trained=False))
+            turns.append(Exchange(written[-1], None, trained=False))
         return list(self._dialect.style(system, turns))
 
     def _write(self, message: Message, conversation: Conversation) -> list[Piece]:
