@@ -86,7 +86,7 @@ def _open_file(path: Path) -> dict[str, StoredTensor]:
     header, start = _header(path)
     header.pop("__metadata__", None)
     size = path.stat().st_size
-    return {name: _stored(path, name, entry, start, size) for name, entry in header.items()}
+    return {name: _stored_tensor(path, name, entry, start, size) for name, entry in header.items()}
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
@@ -112,7 +112,9 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def _stored(path: Path, name: str, entry: dict[str, Any], start: int, size: int) -> StoredTensor:
+def _stored_tensor(
+    path: Path, name: str, entry: dict[str, Any], start: int, size: int
+) -> StoredTensor:
     dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if dtype not in NUMPY_TYPES:
         raise ValueError(

@@ -68,7 +68,7 @@ def import_weights(
         )
     filled = _check_sources(source, tensors, weights)
 
-    def joined() -> Iterator[tuple[str, NDArray[Any]]]:
+    def join() -> Iterator[tuple[str, NDArray[Any]]]:
         for weight in filled:
             parts = [tensors[name] for name in weight.sources]
             wanted = FLOATS[dtype] if dtype else parts[0].dtype
@@ -78,7 +78,7 @@ def import_weights(
             yield wanted, weight.join(arrays, shapes[weight.name])
 
     names = [weight.name for weight in filled]
-    write_checkpoint(target, names, joined())
+    write_checkpoint(target, names, join())
     used = {name for weight in filled for name in weight.sources}
     unused = sorted(name for name in stored if canonical_name(name) not in used)
     return Account(tuple(names), tuple(unused), tuple(sorted(shapes.keys() - set(names))))
@@ -213,7 +213,7 @@ def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:
             "is it of this model?"
         )
 
-    def merged() -> Iterator[tuple[str, NDArray[Any]]]:
+    def merge() -> Iterator[tuple[str, NDArray[Any]]]:
         for name, tensor in tensors.items():
             array, path = tensor.read(), name.removesuffix(".weight")
             if path in lora["parts"] and name.endswith(".weight"):
@@ -224,5 +224,5 @@ def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:
                 )
             yield tensor.dtype, array
 
-    write_checkpoint(target, list(tensors), merged())
+    write_checkpoint(target, list(tensors), merge())
     return sorted(lora["parts"])

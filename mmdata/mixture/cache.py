@@ -37,7 +37,7 @@ from mmdata.schema import SCHEMA_VERSION, MediaType
 from mmdata.store import Store
 from mmdata.store import open as open_store
 from mmdata.store.manifest import hash_file, hash_text
-from mmdata.store.publish import locked
+from mmdata.store.publish import hold_lock
 
 __all__ = ["Cache", "CacheSize"]
 
@@ -109,7 +109,7 @@ class Cache:
             known = _numbers(entry)
             if (store := _usable(entry, known)) is not None:
                 return store
-            with self._locked(entry):
+            with self._hold_lock(entry):
                 if _numbers(entry) == known:  # else somebody has made one since: look again
                     return _make_store(entry, known, dataset, name, key, progress)
 
@@ -126,7 +126,7 @@ class Cache:
         size = self.size()
         for entry in self._entries():
             aside = entry.with_name(f".{entry.name.lstrip('.')}.{os.getpid()}{_CLEARED}")
-            with self._locked(entry):
+            with self._hold_lock(entry):
                 entry.rename(aside)
             shutil.rmtree(aside)
         return size
@@ -138,11 +138,11 @@ class Cache:
         )
 
     @contextmanager
-    def _locked(self, entry: Path) -> Iterator[None]:
+    def _hold_lock(self, entry: Path) -> Iterator[None]:
         """Hold the lock of an entry; only getting it is turned into words here."""
         with ExitStack() as stack:
             try:
-                stack.enter_context(locked(entry))
+                stack.enter_context(hold_lock(entry))
             except OSError as error:
                 raise UsageError(
                     f"{self.folder}: no store can be kept there ({error.strerror}). "

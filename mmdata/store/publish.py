@@ -20,7 +20,7 @@ from mmdata._tools.requirements import load_posix
 from mmdata.errors import StoreError
 from mmdata.store.layout import partial_path
 
-__all__ = ["locked", "partial_directory", "publish", "sync", "write_ahead"]
+__all__ = ["hold_lock", "partial_directory", "publish", "sync", "write_ahead"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -50,7 +50,7 @@ def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iter
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a directory, made if need be, as soon as nobody else does;
     of a dead process, nobody does.
     """

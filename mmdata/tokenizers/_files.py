@@ -35,7 +35,7 @@ class Vocabulary:
                 return candidate
         raise TokenError(f"no {self.kind} vocabulary at {place}; wanted is {self}")
 
-    def verified(self, path: Path) -> bytes:
+    def read_verified(self, path: Path) -> bytes:
         """Return the bytes of the file at ``path``.
 
         Raises:

@@ -49,7 +49,7 @@ def load(kind: str, path: str | Path, *, verify: bool = True, **options: Any) ->
     reader = _READERS[wanted.kind]
     check_arguments(reader, options)
     file = wanted.find(path)
-    content = wanted.verified(file) if verify else file.read_bytes()
+    content = wanted.read_verified(file) if verify else file.read_bytes()
     return reader(content, file, **options)
 
 
