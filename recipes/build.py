@@ -44,7 +44,7 @@ def build_tokenizer(family: str, options: configs.Tokenizer) -> Tokenizer:
     """The tokenizer of the family."""
     if options.path == "bytes":
         return byte_tokenizer(family)
-    return templates.registry.get(family).load_tokenizer(options.path, verify=options.verify)
+    return templates.load_tokenizer(family, options.path, verify=options.verify)
 
 
 def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -> Template:

@@ -10,6 +10,7 @@ from mmdata.errors import DataError, MediaError, SampleError
 from mmdata.pipeline.stopwatch import Stopwatch
 from mmdata.schema import Conversation, Media
 from mmdata.templates import Encoded, PixelPlan, Template
+from mmdata.templates._plugins import encode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +171,7 @@ class SampleReader:
     def _encoded(self, conversation: Conversation, index: int) -> Encoded:
         try:
             with self._watch.stage("encode"):
-                encoded = self._template.encode(conversation)
+                encoded = encode(self._template, conversation)
         except DataError as error:
             raise _named(error, conversation, index) from error
         if len(encoded) > self._max_tokens:

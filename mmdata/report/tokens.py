@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from mmdata._tools.options import checked
 from mmdata._tools.terminal import visible
-from mmdata.templates import IGNORE, Encoded, Template
+from mmdata.templates import IGNORE, Encoded, Template, registry
+from mmdata.templates._plugins import encode
 from mmdata.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ def shown(conversation: Conversation, template: Template, *, prompt: bool = Fals
     Raises:
         TokenError: the template cannot encode it.
     """
-    encoded = template.prompt(conversation) if prompt else template.encode(conversation)
-    return colored(encoded, template.tokenizer)
+    encoded = encode(template, conversation, prompt=prompt)
+    with registry.blame_plugin(type(template)):
+        return colored(encoded, template.tokenizer)
 
 
 def colored(encoded: Encoded, tokenizer: Tokenizer) -> Text:
