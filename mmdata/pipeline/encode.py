@@ -191,16 +191,16 @@ class SampleReader:
 
 
 def num_views(plan: PixelPlan) -> int:
-    """Return how many square pictures the model sees of a medium: its frames, or the whole and the
-    tiles, or one.
+    """Return how many square pictures the model sees of a medium: its frames, or what its tiling
+    makes, or one.
 
     Of a tiled plan it is the most that its canvases allow, for which one it is depends on the
     picture.
     """
+    from mmdata.image import tilings
+
     if plan.tiled:
-        return 1 + max(
-            (height // plan.size) * (width // plan.size) for height, width in plan.pinpoints
-        )
+        return tilings.get(plan.resize).max_views(plan.size, plan.canvases)
     return len(plan.frames) or 1
 
 
@@ -217,14 +217,15 @@ def decode_views(
     Raises:
         MediaError: the medium cannot be decoded.
     """
-    from mmdata.image import anyres, decode, load, resizers
+    from mmdata.image import decode, load, resizers, tilings
 
     if medium.frames is not None:
         return _cached_frames(medium.frames, plan, out)
     if medium.type == "video":
         return _placed(_frames(medium, plan, fast), out)
     if plan.tiled:
-        return anyres.views(load(_source(medium)), plan.size, plan.pinpoints, out, fast=fast)
+        tile = tilings.get(plan.resize)
+        return tile(load(_source(medium)), plan.size, plan.canvases, out, fast=fast)
     return _placed(resizers.get(plan.resize)(decode(_source(medium)), plan.size)[None], out)
 
 

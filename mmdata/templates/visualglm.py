@@ -73,6 +73,7 @@ class VisualGLM:
     position_axes: ClassVar[tuple[int, ...]] = (2,)
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "squeeze"
+    tiling: ClassVar[str] = ""
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
