@@ -43,7 +43,7 @@ def start_mindspore(device: str | None, graph: bool) -> None:
 def build_tokenizer(family: str, options: configs.Tokenizer) -> Tokenizer:
     """The tokenizer of the family."""
     if options.path == "bytes":
-        return byte_tokenizer(family)
+        return byte_tokenizer(family_module(family).VOCABULARY)
     return templates.load_tokenizer(family, options.path, verify=options.verify)
 
 
