@@ -530,7 +530,7 @@ def said_of_a_fault(request: pytest.FixtureRequest, *command: Any) -> tuple[str,
     plain, strict = run(*command, code=1), run(*command, "--strict", code=1)
     assert "the template 'faulty'" in str(plain.exception)
     assert str(strict.exception) == str(plain.exception)
-    return plain.stderr, strict.stderr
+    return plain.output, strict.output
 
 
 @case("info", "--strict")
