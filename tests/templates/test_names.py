@@ -1,5 +1,5 @@
 """A family is one file or folder of templates and one of models: nothing else of the library, the
-models and the recipes knows it by name.
+models, the recipes and the examples knows it by name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from mmdata.templates import registry
 from mmdata.video.sampling import RULES
 
 ROOT = Path(mmdata.__file__).parent
-ROOMS = (ROOT, ROOT.parent / "models", ROOT.parent / "recipes")
+ROOMS = (ROOT, *(ROOT.parent / name for name in ("models", "recipes", "examples")))
+"""Benchmarks are left out: they name what a family is measured beside."""
 
 DATA = {"formats"}
 """Rooms that speak of data sets and their formats, some of which have the name of the model they
@@ -23,6 +24,8 @@ were made for.
 """
 
 ADDRESS = re.compile(r"huggingface\.co/\S+")
+CONFIG = re.compile(r'"configs" / "\w+"')
+"""A recipe's configurations are in the folder of the family."""
 SAMPLER = re.compile(rf"\b({'|'.join(RULES)})\b")
 """Published samplers of frames go by the names that they were published under."""
 
@@ -36,8 +39,8 @@ def spellings(family: str) -> re.Pattern[str]:
 
 
 def others_lines(family: str) -> Iterator[tuple[str, str]]:
-    """Every line of the library, the models and the recipes that is not the family's own, addresses
-    and samplers taken out.
+    """Every line of the library, the models, the recipes and the examples that is not the family's
+    own, addresses, configurations and samplers taken out.
     """
     own = {ROOT / "templates" / family, ROOT.parent / "models" / family}
     for path in sorted(path for room in ROOMS for path in room.rglob("*.py")):
@@ -46,7 +49,7 @@ def others_lines(family: str) -> Iterator[tuple[str, str]]:
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             place = f"{path.relative_to(ROOT.parent)}:{number}"
-            yield place, SAMPLER.sub("", ADDRESS.sub("", line))
+            yield place, SAMPLER.sub("", CONFIG.sub("", ADDRESS.sub("", line)))
 
 
 @pytest.mark.parametrize("family", registry.names())
