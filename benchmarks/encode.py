@@ -31,14 +31,12 @@ from mmdata.schema import Conversation, Image, Media, Message, assistant, user
 from mmdata.templates import Template
 from mmdata.tokenizers import load
 
-FILES = {
-    "cogvlm2_video": "llama3_tokenizer.model",
-    "llava_next_video": "llama2_tokenizer.model",
-    "qwen_vl": "qwen.tiktoken",
-    "visualglm": "ice_text.model",
-}
-# (height, width), as COCO and films have them
-SIZES = ((480, 640), (427, 640), (640, 480), (1080, 1920))
+SIZES = (
+    (480, 640),
+    (427, 640),
+    (640, 480),
+    (1080, 1920),
+)  # (height, width), as COCO and films have them
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def beside_transformers(folder: Path, samples: int, runs: int, as_json: bool) ->
     """Print conversations a second, ours and those of transformers:
     text, images without and with their pixels.
     """
-    vocabulary = folder / FILES["llava_next_video"]
+    vocabulary = folder / "llama2_tokenizer.model"
     template = mmdata.templates.get("llava_next_video")(
         tokenizer=load("llama2", vocabulary, legacy=False)
     )
@@ -117,9 +115,9 @@ def beside_transformers(folder: Path, samples: int, runs: int, as_json: bool) ->
 
 def every_family(folder: Path, samples: int, runs: int, as_json: bool) -> None:
     """Print tokens a second of text-only conversations under each family."""
-    for family, file in FILES.items():
-        tokenizer = mmdata.templates.registry.get(family).load_tokenizer(folder / file)
-        template = mmdata.templates.get(family)(tokenizer=tokenizer)
+    for family in mmdata.templates.registry.names():
+        tokenizer = mmdata.templates.load_tokenizer(family, folder)
+        template = mmdata.templates.make(family, tokenizer)
         given = made(samples, template, images=False)
         tokens = sum(template.length(sample.conversation) for sample in given)
 

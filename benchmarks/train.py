@@ -152,7 +152,7 @@ def peer_model_and_batch() -> tuple[Any, dict[str, Any]]:
 
     from recipes.vocabularies import byte_tokenizer
 
-    vocabulary = byte_tokenizer("llava_next_video").vocab_size
+    vocabulary = byte_tokenizer("llama2").vocab_size
     vision = CLIPVisionConfig(
         image_size=56,
         patch_size=14,

@@ -95,8 +95,8 @@ def write_coco(root: Path, *, images: int = 8) -> Path:
 
 
 def write_fewshot(root: Path, *, images: int = 4) -> Path:
-    """Write VisualGLM's few-shot shape:
-    a dataset.json of img, prompt and label; return the JSON.
+    """Write the shape of few-shot sources: a dataset.json of img, prompt and label; return the
+    JSON.
     """
     records: list[dict[str, object]] = []
     for number, colour in zip(range(images), COLOURS, strict=False):

@@ -4,7 +4,7 @@ MMDataError
 ├── UsageError            the call is at fault (command line exit code 2)
 │   ├── ConfigError       a configuration file or option says something impossible
 │   └── UnknownNameError  no format, template, … of that name
-├── PluginError           a format or a template of another package is at fault (exit code 1)
+├── PluginError           a format, template or resizer of another package is at fault (exit code 1)
 └── DataError             the data is at fault (exit code 1)
     ├── RecordError       one source record; becomes a line of ``rejects.jsonl``
     ├── SampleError       one sample on its way into a batch
@@ -62,8 +62,8 @@ class UnknownNameError(UsageError):
 
 
 class PluginError(MMDataError):
-    """A format or a template that another package brings is at fault; its own exception is the
-    ``__cause__``.
+    """A format, a template or a resizer that another package brings is at fault; its own exception
+    is the ``__cause__``.
     """
 
 

@@ -45,6 +45,9 @@ class CogVLM2VideoConfig:
         return (self.vision.side // 2) ** 2 + 2
 
 
+# The kind of vocabulary whose tokens it reads.
+VOCABULARY = "llama3"
+
 PRESETS = {
     "tiny": CogVLM2VideoConfig(
         vision=VisionConfig(
@@ -207,6 +210,10 @@ def weight_map(config: CogVLM2VideoConfig) -> list[Weight]:
     for i in range(config.language.layers):
         weights += _language_layer(f"language.layers.{i}.", f"model.layers.{i}.")
     return weights
+
+
+# How checkpoints lay out their tensors.
+LAYOUTS = {"published": weight_map}
 
 
 def _adapter(theirs: str) -> list[Weight]:

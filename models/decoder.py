@@ -1,6 +1,4 @@
-"""The Llama-style decoder behind LLaVA-NeXT-Video (Vicuna), CogVLM2-Video (Llama-3) and Qwen-VL
-(Qwen).
-"""
+"""The Llama-style decoder behind the families whose language model is a Llama, Vicuna or Qwen."""
 
 from __future__ import annotations
 

@@ -67,6 +67,9 @@ clip = partial(
     VisionConfig, activation="quick_gelu", eps=1e-5, patch_bias=False, norm_embeddings=True
 )
 
+# The kind of vocabulary whose tokens it reads.
+VOCABULARY = "llama2"
+
 PRESETS = {
     "tiny": LlavaNextVideoConfig(
         vision=clip(
@@ -250,6 +253,10 @@ def weight_map(config: LlavaNextVideoConfig) -> list[Weight]:
             f"language.layers.{i}.", f"{text}model.layers.{i}.", config.language.qkv_rows
         )
     return weights
+
+
+# How checkpoints lay out their tensors.
+LAYOUTS = {"published": weight_map}
 
 
 def _vision_layer(ours: str, theirs: str, hidden: int) -> list[Weight]:

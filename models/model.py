@@ -1,4 +1,4 @@
-"""The frame that the four families fill in: embed the text, put the media in place, decode,
+"""The frame that every family fills in: embed the text, put the media in place, decode,
 predict.
 """
 
@@ -69,7 +69,8 @@ class VisionLanguageModel(nn.Cell):
         else logits (batch, length, vocabulary) in `dtype`.
 
         All of (batch, length) int32: `input_ids`; `labels`, -100 where there is no target;
-        `position_ids`, by default 0, 1, 2 … (VisualGLM: (batch, 2, length), and no default);
+        `position_ids`, by default 0, 1, 2 … ((batch, axes, length) and no default for families with
+        several axes of positions);
         `segment_ids`, 1, 2 … for packed samples and 0 for padding, by default all one sample;
         `media_index`, see `merge_media`. `pixel_values`: (images, height, width, 3) uint8, or
         (images, 3, height, width) float, normalised already.

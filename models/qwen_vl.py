@@ -68,6 +68,9 @@ bigg = partial(
     norm_embeddings=True,
 )
 
+# The kind of vocabulary whose tokens it reads.
+VOCABULARY = "qwen"
+
 PRESETS = {
     "tiny": QwenVLConfig(
         vision=bigg(image_size=112, patch_size=14, hidden=64, layers=2, heads=4, mlp=256),
@@ -352,6 +355,10 @@ def weight_map(config: QwenVLConfig) -> list[Weight]:
             Weight(ours + "mlp.down.weight", (theirs + "mlp.c_proj.weight",)),
         ]
     return weights
+
+
+# How checkpoints lay out their tensors.
+LAYOUTS = {"published": weight_map}
 
 
 def canonical_name(name: str, part: str = "full") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mindspore import Tensor, nn, ops
@@ -78,6 +79,9 @@ class VisualGLMConfig:
         """Rows that one picture gives."""
         return self.qformer.queries
 
+
+# The kind of vocabulary whose tokens it reads.
+VOCABULARY = "chatglm"
 
 PRESETS = {
     "tiny": VisualGLMConfig(
@@ -330,6 +334,10 @@ def weight_map(config: VisualGLMConfig, head_first: bool = False) -> list[Weight
             f"language.layers.{i}.", f"transformer.layers.{i}.", ("norm1", "norm2"), heads
         )
     return weights
+
+
+# How checkpoints lay out the same tensors under the same names; the file does not tell which.
+LAYOUTS = {"published": weight_map, "head_first": partial(weight_map, head_first=True)}
 
 
 def _sat_layer(ours: str, theirs: str, norms: tuple[str, str], heads: int = 0) -> list[Weight]:

@@ -41,8 +41,8 @@ def start_mindspore(device: str | None, graph: bool) -> None:
 def build_tokenizer(family: str, options: configs.Tokenizer) -> Tokenizer:
     """The tokenizer of the family."""
     if options.path == "bytes":
-        return byte_tokenizer(family)
-    return templates.registry.get(family).load_tokenizer(options.path, verify=options.verify)
+        return byte_tokenizer(family_module(family).VOCABULARY)
+    return templates.load_tokenizer(family, options.path, verify=options.verify)
 
 
 def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -> Template:

@@ -1,8 +1,10 @@
-"""Fine-tune a model: whole, in stages, or by LoRA.
+r"""Fine-tune a model: whole, in stages, or by LoRA.
 
-    python -m recipes.finetune recipes/configs/qwen_vl/finetune_tiny.yaml data.train=stores/train
-    run.output=out msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune
-    CONFIG.yaml run.parallel=true
+    python -m recipes.finetune CONFIG.yaml data.train=stores/train run.output=out
+    msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune CONFIG.yaml \
+        run.parallel=true
+
+`recipes/configs` has a folder of CONFIG.yaml files a model family.
 
 The output folder gets config.json, metrics.jsonl, loss.png, checkpoints/, and at the end what was
 trained: adapter.safetensors for LoRA, else weights.safetensors. `run.resume=true` goes on from the

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from mmdata.errors import PluginError, UnknownNameError, nearest
+from mmdata.errors import MMDataError, PluginError, UnknownNameError, nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -81,6 +82,26 @@ class Registry(Generic[T]):
         ]
         points = self._entry_points()
         return next((self._describe(points[name]) for name in names if name in points), None)
+
+    @contextmanager
+    def blame_plugin(self, entry: object) -> Iterator[None]:
+        """Turn what an entry of another package stumbles over into an error that names it.
+
+        Raises:
+            PluginError: with the entry's own exception as its cause.
+        """
+        try:
+            yield
+        except (MMDataError, OSError):
+            raise  # it says already what is wrong, and where
+        except Exception as error:  # another package's code: whatever it stumbles over is its fault
+            plugin = self.plugin_of(entry)
+            if plugin is None:
+                raise
+            raise PluginError(
+                f"{plugin} is at fault: {type(error).__name__}: {error}. "
+                "--strict shows its traceback."
+            ) from error
 
     def _describe(self, point: EntryPoint) -> str:
         package = (

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,9 @@ WORKERS = click.option(
     "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+STRICT = click.option(
+    "--strict", is_flag=True, help="Show the traceback of a fault in another package's template."
+)
 
 
 def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - a decorator like its neighbours
@@ -57,6 +61,7 @@ def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802
             "--tokenizer", type=STORE, help="The family's vocabulary file, or its folder."
         ),
         click.option("--template-option", "template_options", multiple=True, metavar="KEY=VALUE"),
+        STRICT,
     )
     for option in reversed(options):
         command = option(command)
@@ -97,6 +102,17 @@ def main() -> None:
             err=True,
         )
         sys.exit(1)
+
+
+@contextmanager
+def _plugin_traceback(strict: bool) -> Iterator[None]:
+    """Show under ``strict`` where another package's code is at fault, to whoever writes it."""
+    try:
+        yield
+    except PluginError as error:
+        if strict and error.__cause__ is not None:  # which does not come out of another process
+            say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)
+        raise
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -192,15 +208,10 @@ def convert(
     from mmdata._tools.progress import progress
     from mmdata.conversion import convert as run
 
-    with progress(f"converting {format_name}") as update:
-        try:
-            report = run(
-                format_name, sources, store, options=_options(options), progress=update, **settings
-            )
-        except PluginError as error:
-            if settings["strict"]:  # whoever writes a format looks for the line
-                say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)
-            raise
+    with progress(f"converting {format_name}") as update, _plugin_traceback(settings["strict"]):
+        report = run(
+            format_name, sources, store, options=_options(options), progress=update, **settings
+        )
     say(json.dumps(asdict(report), default=str) if as_json else _account(report))
     _refuse_empty(report.why_empty)
 
@@ -327,16 +338,17 @@ def _plan(mixture: Mixture, cache: Cache) -> str:
     help="With --template: count the samples that are longer.",
 )
 @JSON
-def info(store: Path, max_length: int | None, as_json: bool, **reading: Any) -> None:
+def info(store: Path, max_length: int | None, strict: bool, as_json: bool, **reading: Any) -> None:
     """Show what a store holds and what was not kept; with --template, how long its conversations
     are for a model.
     """
     opened = mmdata.open(store)
-    if template := _template(**reading):
-        from mmdata.report.lengths import measure_lengths
+    with _plugin_traceback(strict):
+        if template := _template(**reading):
+            from mmdata.report.lengths import measure_lengths
 
-        say(measure_lengths(opened.rows(located=True), template).as_text(limit=max_length))
-        return
+            say(measure_lengths(opened.rows(located=True), template).as_text(limit=max_length))
+            return
     manifest = opened.manifest
     if as_json:
         say(json.dumps(asdict(manifest)))
@@ -391,7 +403,13 @@ Example:
 @click.option("--color/--no-color", default=None, help="Colours.  [default: on a terminal]")
 @JSON
 def show(
-    store: Path, index: int, prompt: bool, color: bool | None, as_json: bool, **reading: Any
+    store: Path,
+    index: int,
+    prompt: bool,
+    color: bool | None,
+    strict: bool,
+    as_json: bool,
+    **reading: Any,
 ) -> None:
     """Show one conversation of a store;
     with --template, its tokens and which of them are trained on.
@@ -403,15 +421,16 @@ def show(
     opened = mmdata.open(store)
     if not -len(opened) <= index < len(opened):
         raise UsageError(f"{store} has {len(opened)} rows; there is no row {index}")
-    if template := _template(**reading):
-        from rich.console import Console
+    with _plugin_traceback(strict):
+        if template := _template(**reading):
+            from rich.console import Console
 
-        from mmdata.report.tokens import conversation_tokens
+            from mmdata.report.tokens import conversation_tokens
 
-        Console(force_terminal=color, soft_wrap=True).print(
-            conversation_tokens(opened.located(index), template, prompt=prompt)
-        )
-        return
+            Console(force_terminal=color, soft_wrap=True).print(
+                conversation_tokens(opened.located(index), template, prompt=prompt)
+            )
+            return
     conversation = opened[index]
     if as_json:
         say(json_text(msgspec.json.encode(conversation).decode()))
@@ -427,11 +446,11 @@ def _template(
         return None
     from mmdata import templates
 
-    kind = templates.registry.get(template)
+    templates.registry.get(template)  # an unknown name is said first
     if tokenizer is None:
         raise UsageError("--template wants --tokenizer FILE, the vocabulary of the model family")
     options = _options(template_options, "--template-option")
-    return templates.make(template, kind.load_tokenizer(tokenizer), options)
+    return templates.make(template, templates.load_tokenizer(template, tokenizer), options)
 
 
 @cli.command()
@@ -527,12 +546,14 @@ PIPELINE is a YAML file:
     show_default=True,
     help="Batches to run.",
 )
+@STRICT
 @JSON
-def bench(pipeline: Path, steps: int, as_json: bool) -> None:
+def bench(pipeline: Path, steps: int, strict: bool, as_json: bool) -> None:
     """Run the PIPELINE of a YAML file and say how fast it is, and which stage holds it up."""
     from mmdata.pipeline.bench import bench as run
 
-    report = run(pipeline, steps=steps)
+    with _plugin_traceback(strict):
+        report = run(pipeline, steps=steps)
     say(
         json.dumps({**asdict(report), "bottleneck": report.bottleneck})
         if as_json

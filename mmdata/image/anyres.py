@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
     Views: TypeAlias = NDArray[np.uint8]  # (views, side, side, 3)
 
-__all__ = ["PINPOINTS", "FeatureGrid", "Size", "best_canvas", "feature_grid", "fit", "views"]
+__all__ = [
+    "PINPOINTS",
+    "FeatureGrid",
+    "Size",
+    "best_canvas",
+    "feature_grid",
+    "fit",
+    "max_views",
+    "views",
+]
 
 Size: TypeAlias = tuple[PositiveInt, PositiveInt]
 
@@ -94,6 +103,12 @@ def views(
     for number, tile in enumerate(out[1:]):
         _cut(whole, number // columns * side - top, number % columns * side - left, tile)
     return out
+
+
+@checked
+def max_views(side: PositiveInt = 336, pinpoints: Sequence[Size] = PINPOINTS) -> int:
+    """Return how many views a picture can have: the whole, and the tiles of the largest canvas."""
+    return 1 + max((height // side) * (width // side) for height, width in pinpoints)
 
 
 def _cut(pixels: Pixels, y: int, x: int, tile: Pixels) -> None:

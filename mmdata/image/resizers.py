@@ -72,8 +72,20 @@ class Resizer:
         check_fields(self)
 
     def __call__(self, pixels: Pixels, size: int) -> Pixels:
-        """Return ``pixels`` as a square of ``size`` x ``size``, (size, size, 3) uint8."""
-        return self.resize(pixels, size)
+        """Return ``pixels`` as a square of ``size`` x ``size``, (size, size, 3) uint8.
+
+        Raises:
+            PluginError: the resizer is another package's, and at fault.
+        """
+        with _registry.blame_plugin(self):
+            square = self.resize(pixels, size)
+
+            if square.shape != (size, size, 3) or square.dtype != "uint8":
+                raise ValueError(
+                    f"a resizer must return ({size}, {size}, 3) uint8, "
+                    f"found {square.shape} {square.dtype}"
+                )
+            return square
 
 
 _registry: Registry[Resizer] = Registry(__name__, "way to resize")

@@ -10,6 +10,7 @@ from mmdata.errors import DataError, MediaError, SampleError
 from mmdata.pipeline.stopwatch import Stopwatch
 from mmdata.schema import Conversation, Media
 from mmdata.templates import Encoded, PixelPlan, Template
+from mmdata.templates._plugins import encode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +171,7 @@ class SampleReader:
     def _encode(self, conversation: Conversation, index: int) -> Encoded:
         try:
             with self._watch.stage("encode"):
-                encoded = self._template.encode(conversation)
+                encoded = encode(self._template, conversation)
         except DataError as error:
             raise _sample_error(error, conversation, index) from error
         if len(encoded) > self._max_tokens:
@@ -191,16 +192,16 @@ class SampleReader:
 
 
 def num_views(plan: PixelPlan) -> int:
-    """Return how many square pictures the model sees of a medium: its frames, or the whole and the
-    tiles, or one.
+    """Return how many square pictures the model sees of a medium: its frames, or what its tiling
+    makes, or one.
 
     Of a tiled plan it is the most that its canvases allow, for which one it is depends on the
     picture.
     """
+    from mmdata.image import tilings
+
     if plan.tiled:
-        return 1 + max(
-            (height // plan.size) * (width // plan.size) for height, width in plan.pinpoints
-        )
+        return tilings.get(plan.resize).max_views(plan.size, plan.canvases)
     return len(plan.frames) or 1
 
 
@@ -217,14 +218,15 @@ def decode_views(
     Raises:
         MediaError: the medium cannot be decoded.
     """
-    from mmdata.image import anyres, decode, load, resizers
+    from mmdata.image import decode, load, resizers, tilings
 
     if medium.frames is not None:
         return _cached_frames(medium.frames, plan, out)
     if medium.type == "video":
         return _copy_to(_frames(medium, plan, fast), out)
     if plan.tiled:
-        return anyres.views(load(_source(medium)), plan.size, plan.pinpoints, out, fast=fast)
+        tile = tilings.get(plan.resize)
+        return tile(load(_source(medium)), plan.size, plan.canvases, out, fast=fast)
     return _copy_to(resizers.get(plan.resize)(decode(_source(medium)), plan.size)[None], out)
 
 

@@ -12,6 +12,7 @@ from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import MediaError, TokenError
 from mmdata.schema import Conversation
 from mmdata.templates import Template
+from mmdata.templates._plugins import encode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,7 +94,7 @@ def measure_lengths(conversations: Sequence[Conversation], template: Template) -
     failed: list[tuple[int, str]] = []
     for index in range(len(conversations)):
         try:
-            encoded = whole.encode(conversations[index])
+            encoded = encode(whole, conversations[index])
         except (TokenError, MediaError) as error:
             failed.append((index, str(error)))
         else:

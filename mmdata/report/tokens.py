@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from mmdata._tools.options import checked
 from mmdata._tools.terminal import visible
-from mmdata.templates import IGNORE, Encoded, Template
+from mmdata.templates import IGNORE, Encoded, Template, registry
+from mmdata.templates._plugins import encode
 from mmdata.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ def conversation_tokens(
     Raises:
         TokenError: the template cannot encode it.
     """
-    encoded = template.prompt(conversation) if prompt else template.encode(conversation)
-    return color_tokens(encoded, template.tokenizer)
+    encoded = encode(template, conversation, prompt=prompt)
+    with registry.blame_plugin(type(template)):
+        return color_tokens(encoded, template.tokenizer)
 
 
 def color_tokens(encoded: Encoded, tokenizer: Tokenizer) -> Text:

@@ -82,6 +82,12 @@ class Template(Protocol):
         or pictures where there are none, come to size.
         """
 
+    @property
+    def tiling(self) -> str:
+        """The name in :mod:`mmdata.image.tilings` of how pictures are cut into several views; empty
+        where they never are.
+        """
+
     def index_features(
         self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
     ) -> FeatureIndex:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from mmdata import tokenizers
-from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Message, Part, Video, replace
 from mmdata.templates import registry
@@ -24,8 +23,10 @@ from mmdata.templates.toolkit import (
     Medium,
     OverLong,
     PixelPlan,
+    PositiveInt,
     Run,
     build_encoded,
+    check_fields,
     cut_at_stop,
     index_all_rows,
     media_of,
@@ -80,6 +81,7 @@ class CogVLM2Video:
     position_axes: ClassVar[tuple[int, ...]] = ()
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "crop_bilinear"
+    tiling: ClassVar[str] = ""
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None

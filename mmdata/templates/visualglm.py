@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from mmdata import tokenizers
-from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Message, Part, Text, replace
 from mmdata.templates import registry
@@ -24,8 +23,11 @@ from mmdata.templates.toolkit import (
     Medium,
     OverLong,
     PixelPlan,
+    PositiveInt,
     Run,
     build_encoded,
+    check_fields,
+    checked,
     cut_at_stop,
     index_all_rows,
     media_of,
@@ -71,6 +73,7 @@ class VisualGLM:
     position_axes: ClassVar[tuple[int, ...]] = (2,)
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "squeeze"
+    tiling: ClassVar[str] = ""
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +21,14 @@ from click.testing import CliRunner, Result
 from PIL import Image as Pictures
 
 import mmdata
+from mmdata import templates
 from mmdata.cli import cli
 from mmdata.cli._options import OptionType
 from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.schema import Conversation, Media, Video, assistant, user
+from mmdata.templates import Encoded
 from mmdata.video import sample
+from tests.pipeline.words import WordTemplate
 from tests.source_files import record, source, write_records
 from tests.stores import numbered, write
 from tests.video.clips import clip
@@ -506,6 +511,41 @@ def reading(place: Path, request: pytest.FixtureRequest) -> tuple[Any, ...]:
     return "store", "--template", "qwen_vl", "--tokenizer", vocabulary
 
 
+@dataclass(frozen=True, kw_only=True)
+class Faulty(WordTemplate):
+    """A template that another package brings, and that stumbles over whatever it reads."""
+
+    def encode(self, conversation: Conversation) -> Encoded:
+        raise KeyError("oops")
+
+
+def said_of_a_fault(request: pytest.FixtureRequest, *command: Any) -> tuple[str, str]:
+    """What a command that reads by a faulty template says, and what it says under --strict."""
+    point = EntryPoint("faulty", "tests.cli.test_options:Faulty", "mmdata.templates")
+    patch = request.getfixturevalue("monkeypatch")
+    patch.setattr(
+        "importlib.metadata.entry_points", lambda group: [point] if group == point.group else []
+    )
+    patch.setattr(templates.registry, "_entries", dict(templates.registry._entries))
+
+    plain, strict = run(*command, code=1), run(*command, "--strict", code=1)
+    assert "the template 'faulty'" in str(plain.exception)
+    assert str(strict.exception) == str(plain.exception)
+    return plain.output, strict.output
+
+
+@case("info", "--strict")
+@case("show", "--strict")
+def reading_strict(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    options = ("store", "--template", "faulty", "--tokenizer", "nowhere")
+
+    for command in ("info", "show"):
+        plain, strict = said_of_a_fault(request, command, *options)
+        assert "Traceback" not in plain
+        assert 'raise KeyError("oops")' in strict
+
+
 @case("info", "--template")
 @case("info", "--tokenizer")
 def info_template(place: Path, request: pytest.FixtureRequest) -> None:
@@ -774,3 +814,15 @@ def bench_steps(place: Path, request: pytest.FixtureRequest) -> None:
 
     assert answer("bench", config, "--steps", 3)["samples"] == 6
     assert answer("bench", config, "--steps", 5)["samples"] == 10
+
+
+@case("bench", "--strict")
+def bench_strict(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    config = {"store": "store", "template": {"name": "faulty"}, "tokenizer": {"path": "nowhere"}}
+    (place / "pipeline.yaml").write_text(json.dumps(config))
+
+    plain, strict = said_of_a_fault(request, "bench", "pipeline.yaml")
+
+    assert "Traceback" not in plain
+    assert 'raise KeyError("oops")' in strict

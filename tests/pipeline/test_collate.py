@@ -100,7 +100,7 @@ def test_the_shapes_that_a_family_declares_are_those_of_what_it_encodes(
 def test_the_shapes_of_a_family_do_not_depend_on_how_long_a_text_may_be(family: Family) -> None:
     short, template = family.template(max_length=3), family.template()
 
-    for name in ("position_axes", "view_size", "view_positions", "packs", "resizer"):
+    for name in ("position_axes", "view_size", "view_positions", "packs", "resizer", "tiling"):
         assert getattr(short, name) == getattr(template, name)
 
 

@@ -57,6 +57,7 @@ class WordTemplate:
 
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "squeeze"
+    tiling: ClassVar[str] = ""
     view_size: ClassVar[int] = SIDE
     view_positions: ClassVar[int] = PER_VIEW
 

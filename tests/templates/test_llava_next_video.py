@@ -99,6 +99,7 @@ def test_several_images_are_squared_or_tiled() -> None:
     ] == [(577, "pad")] * 2
     assert [slot.length for slot in tiled.slots] == [2340, 2352]
     assert all(plan.tiled for plan in tiled.pixels)
+    assert [plan.resize for plan in tiled.pixels] == [_template().tiling] * 2 == ["anyres"] * 2
 
 
 def test_images_and_videos_have_placeholders_of_their_own() -> None:

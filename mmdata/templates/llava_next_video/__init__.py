@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from mmdata import tokenizers
-from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.image import anyres
 from mmdata.schema import Conversation, Image, Message, Part, Region, Text, Video
@@ -39,8 +38,10 @@ from mmdata.templates.toolkit import (
     OverLong,
     Piece,
     PixelPlan,
+    PositiveInt,
     Run,
     build_encoded,
+    check_fields,
     cut_at_stop,
     merge_texts,
     num_tokens,
@@ -102,6 +103,7 @@ class LlavaNextVideo:
     position_axes: ClassVar[tuple[int, ...]] = ()
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "crop"
+    tiling: ClassVar[str] = "anyres"
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
@@ -172,7 +174,7 @@ class LlavaNextVideo:
         if not plan.tiled:
             return FeatureIndex(grid.count, grid.index_picture(positions))
         assert size is not None, "pictures are measured when they are read"
-        return FeatureIndex(grid.count, grid.index_tiles(size, plan.size, plan.pinpoints))
+        return FeatureIndex(grid.count, grid.index_tiles(size, plan.size, plan.canvases))
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
@@ -357,7 +359,7 @@ class LlavaNextVideo:
         count = num_image_tokens(
             size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints
         )
-        return PixelPlan(media, "squeeze", self.image_size, pinpoints=self.pinpoints), count
+        return PixelPlan(media, self.tiling, self.image_size, canvases=self.pinpoints), count
 
     @property
     def _pooled_side(self) -> int:

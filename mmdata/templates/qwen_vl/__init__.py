@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from mmdata import tokenizers
-from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError, UsageError
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
@@ -25,8 +24,10 @@ from mmdata.templates.toolkit import (
     OverLong,
     Piece,
     PixelPlan,
+    PositiveInt,
     Run,
     build_encoded,
+    check_fields,
     cut_at_stop,
     index_all_rows,
     merge_texts,
@@ -77,6 +78,7 @@ class QwenVL:
     position_axes: ClassVar[tuple[int, ...]] = ()
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "squeeze"
+    tiling: ClassVar[str] = ""
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
