@@ -81,4 +81,6 @@ _MAKERS: Final[Mapping[str, Callable[[], Tokenizer]]] = {
     "qwen": _qwen,
     "chatglm": _chatglm,
 }
-"""By the kinds of vocabulary of `mmdata.tokenizers.load`; a model file says which its family reads."""
+"""By the kinds of vocabulary of `mmdata.tokenizers.load`;
+a model file says which its family reads.
+"""
