@@ -10,17 +10,18 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import Chat, Turn, converse, read_pairs, read_turns
+from mmdata.formats._chat import converse
 from mmdata.formats._chat_flat import flatten_with, read_chats
+from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import TurnColumns
 from mmdata.formats._format import Sample
-from mmdata.formats._sources import JsonSource, json_type, mapping
-from mmdata.formats.messages import read_media_and_extra
+from mmdata.formats._sources import JsonSource, mapping
+from mmdata.formats._turn_reader import read_any_turns
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
 
-__all__ = ["TURNS", "ShareGpt", "prepend_system", "read_any_turns", "turns_field"]
+__all__ = ["TURNS", "ShareGpt", "turns_field"]
 
 TURNS: Final = ("messages", "conversations", "conversation")
 """The fields that may hold the turns; the first that does is read."""
@@ -67,12 +68,8 @@ class ShareGpt(JsonSource):
         field = turns_field(value)
         if field is None:
             raise RecordError("'conversations' is absent or empty", reason="no_conversation")
-        found = prepend_system(read_any_turns(value[field]), value)
-        return converse(
-            Chat(found, **read_media_and_extra(value, record, _BESIDE | {field})),
-            record,
-            self.dataset_name,
-        )
+        chat = read_chat(value, record, read_any_turns(value[field]), frozenset({field}))
+        return converse(chat, record, self.dataset_name)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
@@ -86,31 +83,3 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
 def turns_field(value: dict[str, Any]) -> str | None:
     """Return the field of a record that its turns are in; None where all are empty or absent."""
     return next((field for field in TURNS if value.get(field)), None)
-
-
-def read_any_turns(value: object) -> list[Turn]:
-    """Return the turns of a list of messages or of question and answer pairs, whichever spelling
-    they have.
-    """
-    first = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
-    if "human" in first and "assistant" in first:
-        return read_pairs(value, "human", "assistant")
-    return (
-        read_turns(value, "role", "content")
-        if "role" in first
-        else read_turns(value, "from", "value")
-    )
-
-
-def prepend_system(found: list[Turn], value: dict[str, Any]) -> list[Turn]:
-    """Return the turns, first of them the text of the record's field ``system`` if it has one."""
-    text = value.get("system")
-    if not text:
-        return found
-    if not isinstance(text, str):
-        raise RecordError(f"'system' must be a string, found {json_type(text)}")
-    if found[0].role == "system":
-        raise RecordError(
-            "the record has a field 'system' and a turn of the system's", reason="role_order"
-        )
-    return [Turn("system", text), *found]

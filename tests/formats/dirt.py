@@ -208,9 +208,6 @@ def _turn_faults(key: str, speaker: str, text: str, names: tuple[str, str]) -> I
     yield "answer empty", turns(question, {speaker: assistant, text: ""}), "empty_turn"
     yield "answer blank", turns(question, {speaker: assistant, text: " \n\t"}), "empty_turn"
     yield "answer first", turns(answer, question), "role_order"
-    yield "question twice", turns(question, question, answer), "role_order"
-    yield "answer twice", turns(question, answer, answer), "role_order"
-    yield "system last", turns(question, answer, {speaker: "system", text: "S"}), "role_order"
 
 
 def _media_faults(key: str, *, several: bool) -> Iterator[_Change]:
