@@ -80,6 +80,7 @@ def read_records(
     if not run:
         return
     flat = None
+    harmless = options.allowed_fields | _harmless_fields(reader)
     if _flattens(reader) and all(type(item) is Record for item in run):
         try:
             with blame_plugin(reader):
@@ -93,7 +94,7 @@ def read_records(
             for item in run:
                 _add_one(item, reader, builder, options)
             return
-    if flat is not None and not may_change_meaning(flat.extras):
+    if flat is not None and not may_change_meaning(flat.extras, harmless):
         _add_rows(run, flat, builder, options.split)  # type: ignore[arg-type]  # all are records
     elif len(run) > 1:
         half = len(run) // 2
@@ -101,6 +102,11 @@ def read_records(
         read_records(run[half:], reader, builder, options)
     else:
         _add_one(run[0], reader, builder, options)
+
+
+def _harmless_fields(reader: Format) -> frozenset[str]:
+    """Return the fields that a format keeps in ``extra`` and knows to be harmless; it need not say."""
+    return getattr(reader, "harmless_fields", frozenset())
 
 
 def _add_rows(
@@ -125,7 +131,7 @@ def _add_one(
         return
     try:
         conversation = _read_one(item, reader, options.strict)
-        check_heard(conversation, options.allowed_fields)
+        check_heard(conversation, options.allowed_fields | _harmless_fields(reader))
     except Exception as error:  # one record's border: what a format stumbles over costs it alone
         if options.strict and isinstance(error, PluginError):
             raise

@@ -89,7 +89,7 @@ def is_said(value: object) -> bool:
     return value is not None and value == value  # NaN is no value
 
 
-def may_change_meaning(extras: Iterable[Mapping[str, Any]]) -> bool:
+def may_change_meaning(extras: Iterable[Mapping[str, Any]], allowed: Collection[str] = ()) -> bool:
     """Return whether one of many rows has a field in ``extra`` that could change what it means: a
     quick look at the names alone, for rows that are read many at a time.
 
@@ -97,7 +97,10 @@ def may_change_meaning(extras: Iterable[Mapping[str, Any]]) -> bool:
     (False, True)
     """
     names = set().union(*extras)
-    return any(spell(name) in MEANING_FIELDS or name.startswith(_TURNS) for name in names)
+    return any(
+        (spell(name) in MEANING_FIELDS and spell(name) not in allowed) or name.startswith(_TURNS)
+        for name in names
+    )
 
 
 def unheard_fields(extra: Mapping[str, Any], allowed: Collection[str] = ()) -> Iterator[str]:

@@ -22,6 +22,8 @@ from mmdata.formats._sources import json_type
 from mmdata.schema import CompactTimes, Media, MediaType, Reasoning, ToolCall, replace
 
 __all__ = [
+    "KIND_OF",
+    "TEXT",
     "Piece",
     "Place",
     "ToolResult",
@@ -35,7 +37,7 @@ __all__ = [
     "read_tool_call",
 ]
 
-_KIND_OF: Final[dict[str, MediaType]] = {
+KIND_OF: Final[dict[str, MediaType]] = {
     "image": "image",
     "image_url": "image",
     "input_image": "image",
@@ -44,7 +46,7 @@ _KIND_OF: Final[dict[str, MediaType]] = {
     "input_video": "video",
 }
 """What a part's type says it is, where it is a medium."""
-_TEXT: Final = frozenset({"text", "input_text", "output_text"})
+TEXT: Final = frozenset({"text", "input_text", "output_text"})
 """What a part's type says it is, where it is words."""
 _REASONING: Final = frozenset({"thinking", "reasoning"})
 _DATA: Final = re.compile(r"data:[\w.+/;=-]*;base64,", re.ASCII | re.IGNORECASE)
@@ -61,7 +63,7 @@ _SHOWN: Final = (
     "image", "image_url", "video", "video_url", "value", "url", "path", "source", *_ENCODED, "frames",
 )  # fmt: skip
 """What of a part may hold a medium, besides the field that is called as its type."""
-_SPELLINGS: Final = frozenset({*_KIND_OF, *_WORDS, *_PLACES, *_SHOWN})
+_SPELLINGS: Final = frozenset({*KIND_OF, *_WORDS, *_PLACES, *_SHOWN})
 _BOUNDS: Final = (
     ("start", "end"),
     ("video_start", "video_end"),
@@ -113,7 +115,7 @@ def read_part(item: object) -> Piece:
     if not is_object(item):
         raise RecordError(f"a part must be an object, found {json_type(item)}")
     what = _type_of(item)
-    if what in _TEXT:
+    if what in TEXT:
         if not isinstance(words := _body_of(item, what), str):
             raise RecordError(f"a part's text must be a string, found {json_type(words)}")
         return words
@@ -125,11 +127,11 @@ def read_part(item: object) -> Piece:
         return _read_tool_result(item, what)
     if what in ("fileData", "inlineData", "file_data", "inline_data"):
         return _read_gemini_medium(item[what])
-    if what not in _KIND_OF:
+    if what not in KIND_OF:
         raise RecordError(
             f"a part of type {what!r} is neither text, image nor video", reason="unsupported_media"
         )
-    kind = _KIND_OF[what]
+    kind = KIND_OF[what]
     key = _body_key(item, what)
     if key is not None:
         medium = medium_of(item[key], kind, encoded=key in _ENCODED)
@@ -387,7 +389,7 @@ def _body_of(item: dict[str, Any], what: str) -> Any:
 
 def _body_key(item: dict[str, Any], what: str) -> str | None:
     """Return the field of a part that holds its body."""
-    others = _WORDS if what in _TEXT else _SHOWN
+    others = _WORDS if what in TEXT else _SHOWN
     return next((key for key in (what, *others) if item.get(key) is not None), None)
 
 
@@ -406,9 +408,9 @@ def _rest_of_part(item: object) -> dict[str, Any]:
     what = _type_of(item)
     if what in ("tool_use", "tool_result", "functionCall", "functionResponse"):
         return {}  # a call refuses what it does not understand
-    said = what if what not in _KIND_OF and what in item else _body_key(item, what)
+    said = what if what not in KIND_OF and what in item else _body_key(item, what)
     heard = {"type", said} | ({"index"} if said is None else set())
-    if what in _KIND_OF:
+    if what in KIND_OF:
         heard |= _heard_of_video(item, what)
     rest = {
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
@@ -429,7 +431,7 @@ def _rest_of_medium(item: object) -> dict[str, Any]:
 
 def _heard_of_video(item: dict[str, Any], what: str) -> frozenset[str]:
     """Return the fields of a video that say when it is."""
-    if _KIND_OF[what] != "video":
+    if KIND_OF[what] != "video":
         return frozenset()
     return clip_fields(item)[1]
 

@@ -4,7 +4,7 @@ question and answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -55,8 +55,9 @@ class ShareGpt(JsonSource):
         """
         if sample.every("conversation"):
             return True
+        is_chat = all(_has_roles(record) for record in sample.records)  # MiniCPM-V's
         others = (
-            sample.some("image", "model", "video")
+            (sample.some("image", "model", "video") and not is_chat)
             or "<img>" in str(sample.records)
             or "<box>" in str(sample.records)
         )
@@ -83,3 +84,9 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
 def turns_field(value: dict[str, Any]) -> str | None:
     """Return the field of a record that its turns are in; None where all are empty or absent."""
     return next((field for field in TURNS if value.get(field)), None)
+
+
+def _has_roles(record: Mapping[str, Any]) -> bool:
+    """Return whether a record's turns say ``role`` and ``content``, as no LLaVA record does."""
+    turns = record.get("conversations")
+    return isinstance(turns, list) and bool(turns) and all("role" in turn for turn in turns)

@@ -73,6 +73,7 @@ class Swift(JsonSource):
             bool(keys & {*_COLUMNS["query"]})
             and bool(keys & {*_COLUMNS["response"]})
             and not keys & others
+            and not any(isinstance(record.get("prompt"), list) for record in sample.records)
         )
 
     def conversation(self, record: Record) -> Conversation:
