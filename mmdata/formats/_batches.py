@@ -153,9 +153,8 @@ def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
                 f"conversation() must return a Conversation, found {type(conversation).__name__}"
             )
         if conversation.extra:
-            encode_extra(
-                conversation.extra
-            ).encode()  # here what cannot be written costs its record alone
+            # Encoded here, what cannot be written costs its record alone.
+            encode_extra(conversation.extra).encode()
         return conversation
     except DataError:
         raise  # what a format is to raise of a record
