@@ -105,7 +105,7 @@ def read_records(
 
 
 def _harmless_fields(reader: Format) -> frozenset[str]:
-    """Return the fields that a format keeps in ``extra`` and knows to be harmless; it need not say."""
+    """Return the fields that a format knows to be harmless; it need not say any."""
     return getattr(reader, "harmless_fields", frozenset())
 
 
