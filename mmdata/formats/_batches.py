@@ -15,8 +15,8 @@ from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split, replace
 from mmdata.sources.record import Record
-from mmdata.store.batch import ConversationBatch
-from mmdata.store.builder import BATCH_RECORDS, BatchBuilder
+from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
+from mmdata.store.builder import BatchBuilder
 from mmdata.store.encode import FlatRows, encode_extra
 
 __all__ = ["read_batches", "read_records"]

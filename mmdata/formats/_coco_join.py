@@ -1,0 +1,370 @@
+"""The records of one COCO file: its annotations, joined with their images and categories.
+
+The parts of a file come in any order, and an annotation may come long before its image. So
+everything is written to a temporary file first, as the JSON text that a store keeps of it, and read
+back record by record. Memory holds where things are: some 150 bytes an annotation.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from array import array
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from mmdata.errors import RecordError
+from mmdata.formats._coco_boxes import are_boxes, box_fault
+from mmdata.rejects import Reason, Reject
+from mmdata.sources._json import members
+from mmdata.sources._run import Spelled
+from mmdata.sources._spill import Spill
+from mmdata.sources.record import Record, Unread
+from mmdata.store.encode import encode_json_lines
+
+__all__ = ["Joined", "join_file"]
+
+_RUN: Final = 512
+"""How many records are handed out at once."""
+_GROUPED, _CAPTION, _ALONE, _NO_OBJECT = range(4)
+"""The kinds of annotations: those of an image and a category are one record, the others are records
+of their own.
+"""
+
+_decode: Final = msgspec.json.Decoder().decode
+
+
+class Joined(Unread, frozen=True, gc=False):
+    """A record that is still JSON text: an image, its annotations, and the category of its boxes.
+
+    The text of an image is without its ``file_name``, that of an annotation without its
+    ``caption``; these are texts of their own, each in an array, which is empty where there is none.
+    """
+
+    image: bytes
+    file_name: bytes
+    annotations: tuple[bytes, ...]
+    caption: bytes
+    category: bytes | None = None
+    category_name: str = ""
+    is_alone: bool = False
+    boxes: bytes = b""
+    """Of annotations that have boxes: x, y, width and height of each, as float64."""
+
+    def read(self) -> Any:
+        """Return the record as JSON has it.
+
+        Raises:
+            RecordError: it is nested deeper than can be read.
+        """
+        try:
+            first, *others = map(_read, self.annotations)
+            annotations = [_put(first, "caption", self.caption), *others]
+            value = {
+                "image": _put(_read(self.image), "file_name", self.file_name),
+                "annotations": annotations,
+            }
+            if self.category is not None:
+                value["category"] = _read(self.category)
+        except RecursionError as error:
+            what = "nested deeper than a reader can follow"
+            raise RecordError(what, reason="too_deep") from error
+        return value
+
+    def extra(self) -> str:
+        """Return as JSON text what of the record has no column of its own."""
+        category = b"" if self.category is None else b',"category":%b' % self.category
+        parts = self.image, category, b",".join(self.annotations)
+        return (b'{"image":%b%b,"annotations":[%b]}' % parts).decode()
+
+
+class _Category(NamedTuple):
+    text: bytes
+    name: str
+
+
+class _Own(Struct, frozen=True, gc=False):
+    """What of an annotation is asked for by itself; the decoder steps over all other fields."""
+
+    id: Any = None
+
+
+_NO_BOX: Final = (0.0, 0.0, 0.0, 0.0)
+_NO_CATEGORY: Final = _Category(b"null", "")
+
+
+class _Boxed(Struct, frozen=True, gc=False):
+    """An annotation of one box; the decoder steps over all other fields."""
+
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    iscrowd: int = 0
+    caption: UnsetType = UNSET
+
+
+_decode_boxes: Final = msgspec.json.Decoder(_Boxed).decode_lines
+_decode_own: Final = msgspec.json.Decoder(_Own).decode
+
+
+def join_file(file: Path) -> Iterator[list[Record | Reject]]:
+    """Yield the records of a file in lists, by their first annotation; what is broken as a reject
+    in its place.
+
+    A caption is a record of its own, and so is an annotation whose box has a fault; all others of
+    one image and one category are one record. What is broken outside the annotations comes after
+    them, numbered on.
+    """
+    name = file.as_posix()
+    with Spill() as spill:
+        index = _Index(spill)
+        for key, values in members(file):
+            index.add(key, values)
+
+        broken = [_reject(number, name, fault) for number, fault in index.broken]
+        runs: Iterator[list[Record | Reject]] = index.runs(name)
+        if broken:
+            one_by_one = (item for run in runs for item in run)
+            runs = ([item] for item in heapq.merge(one_by_one, broken, key=_number))
+        yield from runs
+        for number, fault in enumerate(index.broken_outside, index.num_met):
+            yield [_reject(number, name, fault)]
+
+
+class _Index:
+    """Where the parts of a file are in the spill, and which of them belong together."""
+
+    def __init__(self, spill: Spill) -> None:
+        self.num_met = 0  # annotations, broken ones too
+        self.broken: list[tuple[int, RecordError]] = []
+        self.broken_outside: list[RecordError] = []
+        self._spill = spill
+        spill.extend([None, []])  # what an image that is not there is read as
+        self._images: dict[int, int] = {}  # number of an image's id -> place in the spill
+        self._categories: dict[int, _Category] = {}  # number of a category's id -> category
+        self._numbers: dict[Hashable, int] = {}  # of the ids of images and categories
+        self._ids: list[Any] = []  # the ids by number
+
+        # Of each annotation: its number in the file, its place in the spill, the numbers of the ids
+        # of its image and its category, what kind it is, and its box in pixels, where it has one.
+        self._number_of = array("q")
+        self._place_of = array("q")
+        self._image_of = array("q")
+        self._category_of = array("q")
+        self._kind_of = bytearray()
+        self._box_of = array("d")
+
+    def add(self, key: str, values: Sequence[Any]) -> None:
+        """Take items of ``images``, ``categories`` or ``annotations``, or what else is in the
+        file; note those that cannot be taken.
+        """
+        try:
+            if isinstance(values[0], RecordError):  # errors come alone
+                self._add_fault(key, values[0])
+            elif key == "annotations":
+                self._add_annotations(values)
+            elif any(isinstance(value, dict) and "image_id" in value for value in values):
+                self._add_beside_annotations(key, values)
+            elif key == "images":
+                self._add_images(values)
+            elif key == "categories":
+                self._add_categories(values)
+        except RecursionError:
+            if len(values) > 1:
+                for value in values:
+                    self.add(key, [value])
+                return
+            what = "nested deeper than can be written"
+            self._add_fault(key, RecordError(what, reason="too_deep"))
+
+    def runs(self, name: str) -> Iterator[list[Record | Reject]]:
+        """Yield the records in lists; ``name`` is that of the file."""
+        import numpy as np
+
+        image, category = (np.array(of, np.int64) for of in (self._image_of, self._category_of))
+        is_alone = np.frombuffer(self._kind_of, np.uint8) > 0
+        own_keys = -1 - np.arange(len(image))  # that no other annotation has
+        keys = np.where(is_alone, own_keys, image * (category.max(initial=0) + 1) + category)
+
+        # Sorted by key, and stably, a group is what has the same key: in the order of the file.
+        order = np.argsort(keys, kind="stable")
+        starts = np.flatnonzero(np.diff(keys[order], prepend=np.iinfo(np.int64).min))
+        ends = np.append(starts[1:], len(order))
+        by_first = np.argsort(order[starts], kind="stable")
+        for begin in range(0, len(by_first), _RUN):
+            groups = by_first[begin : begin + _RUN]
+            bounds = zip(starts[groups].tolist(), ends[groups].tolist(), strict=True)
+            yield self._records(name, [order[start:end].tolist() for start, end in bounds])
+
+    def _records(self, name: str, groups: Sequence[list[int]]) -> list[Record | Reject]:
+        """Return the records that groups of annotations make."""
+        # All texts of one kind together: a call for each would take longer than reading it.
+        spill, places, images = self._spill, self._place_of, self._images
+        firsts = [group[0] for group in groups]
+        texts = iter(spill.texts([places[one] for group in groups for one in group]))
+        image_places = [images.get(self._image_of[first], 0) for first in firsts]
+        image_texts = spill.texts(image_places)
+        file_names = spill.texts([place + 1 for place in image_places])
+
+        records: list[Record | Reject] = []
+        joined = zip(groups, firsts, image_texts, file_names, strict=True)
+        for group, first, image, file_name in joined:
+            number, kind = self._number_of[first], self._kind_of[first]
+            annotations = tuple(islice(texts, len(group)))
+            if kind == _NO_OBJECT:
+                records.append(Record(_read(annotations[0]), name, number))
+                continue
+            if kind == _CAPTION:
+                (caption,) = spill.texts([places[first] + 1])
+                raw = Joined(image, file_name, annotations, caption)
+                records.append(Record(raw, name, number, _own_id(annotations[0])))
+                continue
+            category = self._categories.get(self._category_of[first], _NO_CATEGORY)
+            if kind == _ALONE:
+                raw = Joined(image, file_name, annotations, b"[]", *category, is_alone=True)
+                records.append(Record(raw, name, number, _own_id(annotations[0])))
+                continue
+            boxes = b"".join([self._box_of[4 * one : 4 * one + 4].tobytes() for one in group])
+            raw = Joined(image, file_name, annotations, b"[]", *category, boxes=boxes)
+            image_id = self._ids[self._image_of[first]]
+            category_id = self._ids[self._category_of[first]]
+            records.append(Record(raw, name, number, f"{image_id}:{category_id}"))
+        return records
+
+    def _add_annotations(self, values: Sequence[Any]) -> None:
+        count = len(values)
+        if not self._add_boxes(values):
+            self._add_one_by_one(values)
+        self._number_of.extend(range(self.num_met, self.num_met + count))
+        self.num_met += count
+
+    def _add_boxes(self, values: Sequence[Any]) -> bool:
+        """Take annotations if all of them have a box, and ids and all as COCO has them; return
+        whether they have.
+        """
+        import numpy as np
+
+        if not isinstance(values, Spelled):
+            return False
+        try:
+            found = _decode_boxes(values.lines)
+        except msgspec.DecodeError:
+            return False
+        boxes = np.array([one.bbox for one in found])  # (annotations, 4) float64
+        is_crowd = np.array([one.iscrowd for one in found]) != 0
+        is_alone = is_crowd | ~are_boxes(boxes)
+
+        first = self._spill.extend(values)
+        self._place_of.extend(range(first, first + len(values)))
+        self._image_of.extend([self._number("image", one.image_id) for one in found])
+        self._category_of.extend([self._number("category", one.category_id) for one in found])
+        self._kind_of += np.where(is_alone, _ALONE, _GROUPED).astype(np.uint8).tobytes()
+        self._box_of.frombytes(boxes.tobytes())
+        return True
+
+    def _add_one_by_one(self, values: Sequence[Any]) -> None:
+        first = self._append(values, "caption")
+        self._place_of.extend(range(first, first + 2 * len(values), 2))
+        for value in values:
+            if not isinstance(value, dict):
+                self._kind_of.append(_NO_OBJECT)
+                self._image_of.append(-1)
+                self._category_of.append(-1)
+                self._box_of.extend(_NO_BOX)
+                continue
+            kind = _CAPTION if "caption" in value else _ALONE if box_fault(value) else _GROUPED
+            self._kind_of.append(kind)
+            self._image_of.append(self._number("image", value.get("image_id")))
+            self._category_of.append(self._number("category", value.get("category_id")))
+            self._box_of.extend(value["bbox"] if kind == _GROUPED else _NO_BOX)
+
+    def _add_images(self, values: Sequence[Any]) -> None:
+        first = self._append(values, "file_name")
+        for place, value in enumerate(values):
+            if isinstance(value, dict):
+                number = self._number("image", value.get("id"))
+                self._images.setdefault(number, first + 2 * place)
+
+    def _add_categories(self, values: Sequence[Any]) -> None:
+        for value in values:
+            if isinstance(value, dict):
+                name = value.get("name")
+                text = encode_json_lines([value]).rstrip()
+                number = self._number("category", value.get("id"))
+                named = _Category(text, name if isinstance(name, str) else "")
+                self._categories.setdefault(number, named)
+
+    def _append(self, values: Sequence[Any], apart: str) -> int:
+        """Write each of some items as two values: the item, and the field of it that stands
+        ``apart`` in an array; return the place of the first.
+        """
+        lines: list[Any] = []
+        for value in values:
+            if isinstance(value, dict) and apart in value:
+                rest = {key: field for key, field in value.items() if key != apart}
+                lines += rest, [value[apart]]
+            else:
+                lines += value, []
+        return self._spill.extend(lines)
+
+    def _add_beside_annotations(self, key: str, values: Sequence[Any]) -> None:
+        """Take items of another part of the file, annotations among them."""
+        what = "an annotation outside of 'annotations', after something broken"
+        for value in values:
+            if isinstance(value, dict) and "image_id" in value:
+                self._add_fault(key, RecordError(what, reason="bad_json"))
+            else:
+                self.add(key, [value])
+
+    def _add_fault(self, key: str, fault: RecordError) -> None:
+        if key == "annotations":
+            self.broken.append((self.num_met, fault))
+            self.num_met += 1
+        else:
+            where = f"in {key!r}: " if key else ""
+            self.broken_outside.append(RecordError(f"{where}{fault}", reason=fault.reason))
+
+    def _number(self, what: str, identity: object) -> int:
+        """Return a number for an id; what is no id of JSON's has one of its own."""
+        known = type(identity) is int or type(identity) is str
+        key = (what, identity if known else (repr(identity),))
+        number = self._numbers.setdefault(key, len(self._ids))
+        if number == len(self._ids):
+            self._ids.append(identity)
+        return number
+
+
+def _reject(number: int, file: str, fault: RecordError) -> Reject:
+    return Reject(number, file, None, Reason.of(fault.reason), str(fault))
+
+
+def _number(item: Record | Reject) -> int:
+    return item.number if isinstance(item, Record) else item.record
+
+
+def _own_id(annotation: bytes) -> str | None:
+    try:
+        own = _decode_own(annotation).id
+    except RecursionError:  # whoever reads the whole of it says so
+        return None
+    except msgspec.DecodeError:
+        own = json.loads(annotation).get("id")
+    return None if own is None else str(own)
+
+
+def _read(text: bytes) -> Any:
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:  # an integer of more than 64 bits
+        return json.loads(text)
+
+
+def _put(item: Any, field: str, value: bytes) -> Any:
+    """Return an item with the field that was written apart from it, if it has one."""
+    found = _read(value)
+    return {**item, field: found[0]} if found else item
