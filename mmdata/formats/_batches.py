@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from mmdata.errors import DataError, PluginError, RecordError
-from mmdata.formats._format import Format
+from mmdata.formats._format import FlatFormat, Format
 from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split, replace
@@ -22,7 +23,6 @@ from mmdata.store.encode import FlatRows, encode_extra
 __all__ = ["read_batches", "read_records"]
 
 _log: Final = logging.getLogger("mmdata")
-_READS: Final = {"flatten", "conversation"}
 
 
 def read_batches(
@@ -69,7 +69,7 @@ def read_records(
     if not run:
         return
     flat = None
-    if _flattens(reader) and all(type(item) is Record for item in run):
+    if _flattens(type(reader)) and all(type(item) is Record for item in run):
         try:
             with blame_plugin(reader):
                 flat = reader.flatten(run)  # type: ignore[attr-defined]
@@ -154,22 +154,17 @@ def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
         raise RecordError(f"{fault} in {plugin}; --strict shows its traceback") from error
 
 
-def _runs(reader: Any, sources: Sequence[Path]) -> Iterator[Sequence[Record | Reject]]:
+def _runs(reader: Format, sources: Sequence[Path]) -> Iterator[Sequence[Record | Reject]]:
     """Yield the records in order; a fault in the code of a format, which ends the reading, names
     its package.
     """
     with blame_plugin(reader):
-        if _flattens(reader):
-            yield from reader.runs(sources)
+        if _flattens(type(reader)):
+            yield from reader.runs(sources)  # type: ignore[attr-defined]
         else:
             yield from ([item] for item in reader.records(sources))
 
 
-def _flattens(reader: Format) -> bool:
-    """Return whether the format flattens, and no class between has since changed what its
-    conversations are.
-    """
-    nearest = next(
-        kind for kind in type(reader).__mro__ if kind is object or _READS & vars(kind).keys()
-    )
-    return "flatten" in vars(nearest)
+@cache  # asked of every run, and a protocol takes its time
+def _flattens(kind: type[Format]) -> bool:
+    return issubclass(kind, FlatFormat)
