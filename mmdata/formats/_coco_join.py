@@ -11,7 +11,7 @@ import heapq
 import json
 from array import array
 from collections.abc import Hashable, Iterator, Sequence
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -95,6 +95,7 @@ class _Own(Struct, frozen=True, gc=False):
 
 
 _NO_BOX: Final = (0.0, 0.0, 0.0, 0.0)
+_BOX_BYTES: Final = 32  # four float64
 _NO_CATEGORY: Final = _Category(b"null", "")
 
 
@@ -147,8 +148,8 @@ class _Index:
         spill.extend([None, []])  # what an image that is not there is read as
         self._images: dict[int, int] = {}  # number of an image's id -> place in the spill
         self._categories: dict[int, _Category] = {}  # number of a category's id -> category
-        self._numbers: dict[Hashable, int] = {}  # of the ids of images and categories
-        self._ids: list[Any] = []  # the ids by number
+        self._image_ids: dict[Hashable, int] = {}  # id -> its number
+        self._category_ids: dict[Hashable, int] = {}
 
         # Of each annotation: its number in the file, its place in the spill, the numbers of the ids
         # of its image and its category, what kind it is, and its box in pixels, where it has one.
@@ -196,45 +197,69 @@ class _Index:
         starts = np.flatnonzero(np.diff(keys[order], prepend=np.iinfo(np.int64).min))
         ends = np.append(starts[1:], len(order))
         by_first = np.argsort(order[starts], kind="stable")
+        ids = list(map(str, self._image_ids)), list(map(str, self._category_ids))
         for begin in range(0, len(by_first), _RUN):
             groups = by_first[begin : begin + _RUN]
             bounds = zip(starts[groups].tolist(), ends[groups].tolist(), strict=True)
-            yield self._records(name, [order[start:end].tolist() for start, end in bounds])
+            yield self._records(name, [order[start:end].tolist() for start, end in bounds], *ids)
 
-    def _records(self, name: str, groups: Sequence[list[int]]) -> list[Record | Reject]:
+    def _records(
+        self,
+        name: str,
+        groups: Sequence[list[int]],
+        image_ids: Sequence[str],
+        category_ids: Sequence[str],
+    ) -> list[Record | Reject]:
         """Return the records that groups of annotations make."""
-        # All texts of one kind together: a call for each would take longer than reading it.
-        spill, places, images = self._spill, self._place_of, self._images
-        firsts = [group[0] for group in groups]
-        texts = iter(spill.texts([places[one] for group in groups for one in group]))
-        image_places = [images.get(self._image_of[first], 0) for first in firsts]
+        import numpy as np
+
+        # What all annotations have is taken of all together: a call for each would take longer than
+        # the reading.
+        members = list(chain.from_iterable(groups))
+        place_of, images, spill = self._place_of, self._images, self._spill
+        texts = spill.texts([place_of[one] for one in members])
+        boxes = np.frombuffer(self._box_of).reshape(-1, 4)[members].tobytes()
+        image_of = [self._image_of[group[0]] for group in groups]
+        image_places = [images.get(image, 0) for image in image_of]
         image_texts = spill.texts(image_places)
         file_names = spill.texts([place + 1 for place in image_places])
 
         records: list[Record | Reject] = []
-        joined = zip(groups, firsts, image_texts, file_names, strict=True)
-        for group, first, image, file_name in joined:
-            number, kind = self._number_of[first], self._kind_of[first]
-            annotations = tuple(islice(texts, len(group)))
-            if kind == _NO_OBJECT:
+        start = 0
+        joined = zip(groups, image_of, image_texts, file_names, strict=True)
+        for group, image, image_text, file_name in joined:
+            first, end = group[0], start + len(group)
+            kind, number = self._kind_of[first], self._number_of[first]
+            annotations = tuple(texts[start:end])
+            if kind == _GROUPED:
+                category = self._category_of[first]
+                raw = Joined(
+                    image_text,
+                    file_name,
+                    annotations,
+                    b"[]",
+                    *self._categories.get(category, _NO_CATEGORY),
+                    boxes=boxes[_BOX_BYTES * start : _BOX_BYTES * end],
+                )
+                own_id = f"{image_ids[image]}:{category_ids[category]}"
+                records.append(Record(raw, name, number, own_id))
+            elif kind == _NO_OBJECT:
                 records.append(Record(_read(annotations[0]), name, number))
-                continue
-            if kind == _CAPTION:
-                (caption,) = spill.texts([places[first] + 1])
-                raw = Joined(image, file_name, annotations, caption)
+            else:
+                raw = self._read_alone(first, image_text, file_name, annotations)
                 records.append(Record(raw, name, number, _own_id(annotations[0])))
-                continue
-            category = self._categories.get(self._category_of[first], _NO_CATEGORY)
-            if kind == _ALONE:
-                raw = Joined(image, file_name, annotations, b"[]", *category, is_alone=True)
-                records.append(Record(raw, name, number, _own_id(annotations[0])))
-                continue
-            boxes = b"".join([self._box_of[4 * one : 4 * one + 4].tobytes() for one in group])
-            raw = Joined(image, file_name, annotations, b"[]", *category, boxes=boxes)
-            image_id = self._ids[self._image_of[first]]
-            category_id = self._ids[self._category_of[first]]
-            records.append(Record(raw, name, number, f"{image_id}:{category_id}"))
+            start = end
         return records
+
+    def _read_alone(
+        self, annotation: int, image: bytes, file_name: bytes, texts: tuple[bytes, ...]
+    ) -> Joined:
+        """Return a caption, or an annotation whose box has a fault."""
+        if self._kind_of[annotation] == _CAPTION:
+            (caption,) = self._spill.texts([self._place_of[annotation] + 1])
+            return Joined(image, file_name, texts, caption)
+        category = self._categories.get(self._category_of[annotation], _NO_CATEGORY)
+        return Joined(image, file_name, texts, b"[]", *category, is_alone=True)
 
     def _add_annotations(self, values: Sequence[Any]) -> None:
         count = len(values)
@@ -261,8 +286,11 @@ class _Index:
 
         first = self._spill.extend(values)
         self._place_of.extend(range(first, first + len(values)))
-        self._image_of.extend([self._number("image", one.image_id) for one in found])
-        self._category_of.extend([self._number("category", one.category_id) for one in found])
+        images, categories = self._image_ids, self._category_ids
+        self._image_of.extend([images.setdefault(one.image_id, len(images)) for one in found])
+        self._category_of.extend(
+            [categories.setdefault(one.category_id, len(categories)) for one in found]
+        )
         self._kind_of += np.where(is_alone, _ALONE, _GROUPED).astype(np.uint8).tobytes()
         self._box_of.frombytes(boxes.tobytes())
         return True
@@ -279,15 +307,15 @@ class _Index:
                 continue
             kind = _CAPTION if "caption" in value else _ALONE if box_fault(value) else _GROUPED
             self._kind_of.append(kind)
-            self._image_of.append(self._number("image", value.get("image_id")))
-            self._category_of.append(self._number("category", value.get("category_id")))
+            self._image_of.append(_number_of(value.get("image_id"), self._image_ids))
+            self._category_of.append(_number_of(value.get("category_id"), self._category_ids))
             self._box_of.extend(value["bbox"] if kind == _GROUPED else _NO_BOX)
 
     def _add_images(self, values: Sequence[Any]) -> None:
         first = self._append(values, "file_name")
         for place, value in enumerate(values):
             if isinstance(value, dict):
-                number = self._number("image", value.get("id"))
+                number = _number_of(value.get("id"), self._image_ids)
                 self._images.setdefault(number, first + 2 * place)
 
     def _add_categories(self, values: Sequence[Any]) -> None:
@@ -295,7 +323,7 @@ class _Index:
             if isinstance(value, dict):
                 name = value.get("name")
                 text = encode_json_lines([value]).rstrip()
-                number = self._number("category", value.get("id"))
+                number = _number_of(value.get("id"), self._category_ids)
                 named = _Category(text, name if isinstance(name, str) else "")
                 self._categories.setdefault(number, named)
 
@@ -329,15 +357,6 @@ class _Index:
             where = f"in {key!r}: " if key else ""
             self.broken_outside.append(RecordError(f"{where}{fault}", reason=fault.reason))
 
-    def _number(self, what: str, identity: object) -> int:
-        """Return a number for an id; what is no id of JSON's has one of its own."""
-        known = type(identity) is int or type(identity) is str
-        key = (what, identity if known else (repr(identity),))
-        number = self._numbers.setdefault(key, len(self._ids))
-        if number == len(self._ids):
-            self._ids.append(identity)
-        return number
-
 
 def _reject(number: int, file: str, fault: RecordError) -> Reject:
     return Reject(number, file, None, Reason.of(fault.reason), str(fault))
@@ -345,6 +364,29 @@ def _reject(number: int, file: str, fault: RecordError) -> Reject:
 
 def _number(item: Record | Reject) -> int:
     return item.number if isinstance(item, Record) else item.record
+
+
+def _number_of(identity: object, known: dict[Hashable, int]) -> int:
+    """Return the number of an id among those that are known, as one of which it is then."""
+    if type(identity) is not int and type(identity) is not str:
+        identity = _NoId(identity)
+    return known.setdefault(identity, len(known))
+
+
+class _NoId:
+    """What stands for an id and is none of JSON's: known by how it is written."""
+
+    def __init__(self, value: object) -> None:
+        self._text = str(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _NoId) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __str__(self) -> str:
+        return self._text
 
 
 def _own_id(annotation: bytes) -> str | None:
