@@ -14,11 +14,13 @@ from collections.abc import Hashable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from mmdata.errors import RecordError
+from mmdata.formats._coco_answers import is_about_region, is_whole_record
 from mmdata.formats._coco_boxes import are_boxes, box_fault
 from mmdata.rejects import Reason, Reject
 from mmdata.sources._json import members
@@ -31,9 +33,10 @@ __all__ = ["Joined", "join_file"]
 
 _RUN: Final = 512
 """How many records are handed out at once."""
-_GROUPED, _CAPTION, _ALONE, _NO_OBJECT = range(4)
-"""The kinds of annotations: those of an image and a category are one record, the others are records
-of their own.
+_BOX, _MARKED, _CAPTION, _WORDS, _FAULTY, _NO_OBJECT = range(6)
+"""The kinds of annotations: boxes, of which those of an image and a category are one record, and
+so those that mark words of their image's caption; and those that are records of their own: captions
+of whole images, what else says something in words, boxes with a fault, and what is no object.
 """
 
 _decode: Final = msgspec.json.Decoder().decode
@@ -52,7 +55,7 @@ class Joined(Unread, frozen=True, gc=False):
     caption: bytes
     category: bytes | None = None
     category_name: str = ""
-    is_alone: bool = False
+    is_plain: bool = True
     boxes: bytes = b""
     """Of annotations that have boxes: x, y, width and height of each, as float64."""
 
@@ -92,21 +95,32 @@ class _Own(Struct, frozen=True, gc=False):
     """What of an annotation is asked for by itself; the decoder steps over all other fields."""
 
     id: Any = None
+    ref_id: Any = None
 
 
+_NO_IMAGE: Final = (0,)  # the places of an image that is not there
 _NO_BOX: Final = (0.0, 0.0, 0.0, 0.0)
 _BOX_BYTES: Final = 32  # four float64
 _NO_CATEGORY: Final = _Category(b"null", "")
 
 
 class _Boxed(Struct, frozen=True, gc=False):
-    """An annotation of one box; the decoder steps over all other fields."""
+    """An annotation of one box that says nothing in words; the decoder steps over all other
+    fields.
+    """
 
     image_id: int
     category_id: int
     bbox: tuple[float, float, float, float]
     iscrowd: int = 0
     caption: UnsetType = UNSET
+    segments_info: UnsetType = UNSET
+    sentences: UnsetType = UNSET
+    expressions: UnsetType = UNSET
+    expression: UnsetType = UNSET
+    phrases: UnsetType = UNSET
+    phrase: UnsetType = UNSET
+    tokens_positive: UnsetType = UNSET
 
 
 _decode_boxes: Final = msgspec.json.Decoder(_Boxed).decode_lines
@@ -117,9 +131,9 @@ def join_file(file: Path) -> Iterator[list[Record | Reject]]:
     """Yield the records of a file in lists, by their first annotation; what is broken as a reject
     in its place.
 
-    A caption is a record of its own, and so is an annotation whose box has a fault; all others of
-    one image and one category are one record. What is broken outside the annotations comes after
-    them, numbered on.
+    What says something in words is a record of its own, and so is an annotation whose box has a
+    fault; all other boxes of one image and one category are one record. What is broken outside the
+    annotations comes after them, numbered on.
     """
     name = file.as_posix()
     with Spill() as spill:
@@ -146,7 +160,7 @@ class _Index:
         self.broken_outside: list[RecordError] = []
         self._spill = spill
         spill.extend([None, []])  # what an image that is not there is read as
-        self._images: dict[int, int] = {}  # number of an image's id -> place in the spill
+        self._images: dict[int, list[int]] = {}  # number of an image's id -> places in the spill
         self._categories: dict[int, _Category] = {}  # number of a category's id -> category
         self._image_ids: dict[Hashable, int] = {}  # id -> its number
         self._category_ids: dict[Hashable, int] = {}
@@ -188,7 +202,7 @@ class _Index:
         import numpy as np
 
         image, category = (np.array(of, np.int64) for of in (self._image_of, self._category_of))
-        is_alone = np.frombuffer(self._kind_of, np.uint8) > 0
+        is_alone = np.frombuffer(self._kind_of, np.uint8) > _MARKED
         own_keys = -1 - np.arange(len(image))  # that no other annotation has
         keys = np.where(is_alone, own_keys, image * (category.max(initial=0) + 1) + category)
 
@@ -216,13 +230,16 @@ class _Index:
         # What all annotations have is taken of all together: a call for each would take longer than
         # the reading.
         members = list(chain.from_iterable(groups))
-        place_of, images, spill = self._place_of, self._images, self._spill
+        place_of, spill = self._place_of, self._spill
         texts = spill.texts([place_of[one] for one in members])
         boxes = np.frombuffer(self._box_of).reshape(-1, 4)[members].tobytes()
         image_of = [self._image_of[group[0]] for group in groups]
-        image_places = [images.get(image, 0) for image in image_of]
-        image_texts = spill.texts(image_places)
-        file_names = spill.texts([place + 1 for place in image_places])
+        images = [self._images.get(image, _NO_IMAGE) for image in image_of]
+        image_texts = spill.texts([places[0] for places in images])
+        file_names = spill.texts([places[0] + 1 for places in images])
+        for row, places in enumerate(images):
+            if len(places) > 1:
+                image_texts[row], file_names[row] = self._merge_images(places)
 
         records: list[Record | Reject] = []
         start = 0
@@ -231,7 +248,7 @@ class _Index:
             first, end = group[0], start + len(group)
             kind, number = self._kind_of[first], self._number_of[first]
             annotations = tuple(texts[start:end])
-            if kind == _GROUPED:
+            if kind <= _MARKED:
                 category = self._category_of[first]
                 raw = Joined(
                     image_text,
@@ -239,6 +256,7 @@ class _Index:
                     annotations,
                     b"[]",
                     *self._categories.get(category, _NO_CATEGORY),
+                    is_plain=not any(map(self._kind_of.__getitem__, group)),
                     boxes=boxes[_BOX_BYTES * start : _BOX_BYTES * end],
                 )
                 own_id = f"{image_ids[image]}:{category_ids[category]}"
@@ -251,15 +269,52 @@ class _Index:
             start = end
         return records
 
+    def _merge_images(self, places: Sequence[int]) -> tuple[bytes, bytes]:
+        """Return the image that stands in several places, or an array of those that differ and have
+        one id.
+        """
+        texts = zip(
+            self._spill.texts(places),
+            self._spill.texts([place + 1 for place in places]),
+            strict=True,
+        )
+        different = list(dict.fromkeys(texts))
+        if len(different) == 1:
+            return different[0]
+        whole = [_put(_read(text), "file_name", name) for text, name in different]
+        return encode_json_lines([whole]).rstrip(), b"[]"
+
     def _read_alone(
         self, annotation: int, image: bytes, file_name: bytes, texts: tuple[bytes, ...]
-    ) -> Joined:
-        """Return a caption, or an annotation whose box has a fault."""
-        if self._kind_of[annotation] == _CAPTION:
+    ) -> Any:
+        """Return a record of one annotation that is no box, or one with a fault."""
+        kind = self._kind_of[annotation]
+        caption = b"[]"
+        if kind != _FAULTY:
             (caption,) = self._spill.texts([self._place_of[annotation] + 1])
+        if kind == _CAPTION:
             return Joined(image, file_name, texts, caption)
+
         category = self._categories.get(self._category_of[annotation], _NO_CATEGORY)
-        return Joined(image, file_name, texts, b"[]", *category, is_alone=True)
+        joined = Joined(image, file_name, texts, caption, *category, is_plain=False)
+        if kind == _FAULTY or b'"segments_info"' not in texts[0]:
+            return joined
+        return self._with_categories(joined)
+
+    def _with_categories(self, joined: Joined) -> Any:
+        """Return a panoptic record with the category of each of its segments."""
+        try:
+            value = joined.read()
+        except RecordError:  # whoever reads it says so
+            return joined
+        segments = value["annotations"][0].get("segments_info")
+        categories = []
+        for segment in segments if isinstance(segments, list) else ():
+            identity = segment.get("category_id") if isinstance(segment, dict) else None
+            number = _number_of(identity, self._category_ids)
+            categories.append(_read(self._categories.get(number, _NO_CATEGORY).text))
+        del value["category"]
+        return {**value, "categories": categories}
 
     def _add_annotations(self, values: Sequence[Any]) -> None:
         count = len(values)
@@ -282,7 +337,7 @@ class _Index:
             return False
         boxes = np.array([one.bbox for one in found])  # (annotations, 4) float64
         is_crowd = np.array([one.iscrowd for one in found]) != 0
-        is_alone = is_crowd | ~are_boxes(boxes)
+        is_faulty = is_crowd | ~are_boxes(boxes)
 
         first = self._spill.extend(values)
         self._place_of.extend(range(first, first + len(values)))
@@ -291,7 +346,7 @@ class _Index:
         self._category_of.extend(
             [categories.setdefault(one.category_id, len(categories)) for one in found]
         )
-        self._kind_of += np.where(is_alone, _ALONE, _GROUPED).astype(np.uint8).tobytes()
+        self._kind_of += np.where(is_faulty, _FAULTY, _BOX).astype(np.uint8).tobytes()
         self._box_of.frombytes(boxes.tobytes())
         return True
 
@@ -305,18 +360,18 @@ class _Index:
                 self._category_of.append(-1)
                 self._box_of.extend(_NO_BOX)
                 continue
-            kind = _CAPTION if "caption" in value else _ALONE if box_fault(value) else _GROUPED
+            kind = _kind_of(value)
             self._kind_of.append(kind)
             self._image_of.append(_number_of(value.get("image_id"), self._image_ids))
             self._category_of.append(_number_of(value.get("category_id"), self._category_ids))
-            self._box_of.extend(value["bbox"] if kind == _GROUPED else _NO_BOX)
+            self._box_of.extend(value["bbox"] if kind <= _MARKED else _NO_BOX)
 
     def _add_images(self, values: Sequence[Any]) -> None:
-        first = self._append(values, "file_name")
+        first = self._append([_with_file_name(value) for value in values], "file_name")
         for place, value in enumerate(values):
             if isinstance(value, dict):
                 number = _number_of(value.get("id"), self._image_ids)
-                self._images.setdefault(number, first + 2 * place)
+                self._images.setdefault(number, []).append(first + 2 * place)
 
     def _add_categories(self, values: Sequence[Any]) -> None:
         for value in values:
@@ -325,7 +380,7 @@ class _Index:
                 text = encode_json_lines([value]).rstrip()
                 number = _number_of(value.get("id"), self._category_ids)
                 named = _Category(text, name if isinstance(name, str) else "")
-                self._categories.setdefault(number, named)
+                self._categories[number] = _merge(self._categories.get(number, named), named)
 
     def _append(self, values: Sequence[Any], apart: str) -> int:
         """Write each of some items as two values: the item, and the field of it that stands
@@ -358,12 +413,47 @@ class _Index:
             self.broken_outside.append(RecordError(f"{where}{fault}", reason=fault.reason))
 
 
+def _kind_of(annotation: dict[str, Any]) -> int:
+    if is_whole_record(annotation):
+        return _WORDS
+    if "caption" in annotation:
+        is_plain = not is_about_region(annotation) and "split" not in annotation
+        return _CAPTION if is_plain else _WORDS
+    if box_fault(annotation):
+        return _FAULTY
+    return _MARKED if "tokens_positive" in annotation else _BOX
+
+
 def _reject(number: int, file: str, fault: RecordError) -> Reject:
     return Reject(number, file, None, Reason.of(fault.reason), str(fault))
 
 
 def _number(item: Record | Reject) -> int:
     return item.number if isinstance(item, Record) else item.record
+
+
+def _with_file_name(image: Any) -> Any:
+    """Return an image with the name that its ``coco_url`` gives it, where it has no other: LVIS has
+    only the URL, which ends in the folder and the name.
+    """
+    if not isinstance(image, dict) or image.get("file_name") is not None:
+        return image
+    url = image.get("coco_url")
+    if not isinstance(url, str) or "://" not in url:
+        return image
+    return {**image, "file_name": "/".join(urlsplit(url).path.lstrip("/").split("/")[-2:])}
+
+
+def _merge(earlier: _Category, later: _Category) -> _Category:
+    """Return the first of two categories with one id, or both where they have other names: such a
+    one has no name.
+    """
+    if earlier.name == later.name and earlier.name:
+        return earlier
+    if earlier.text == later.text:
+        return earlier
+    several = earlier.text[1:-1] if earlier.text.startswith(b"[") else earlier.text
+    return _Category(b"[%b,%b]" % (several, later.text), "")
 
 
 def _number_of(identity: object, known: dict[Hashable, int]) -> int:
@@ -391,7 +481,8 @@ class _NoId:
 
 def _own_id(annotation: bytes) -> str | None:
     try:
-        own = _decode_own(annotation).id
+        found = _decode_own(annotation)
+        own = found.ref_id if found.id is None else found.id
     except RecursionError:  # whoever reads the whole of it says so
         return None
     except msgspec.DecodeError:

@@ -1,11 +1,11 @@
-"""COCO's own annotation files: captions become descriptions of images, boxes become phrases
-grounded in them.
+"""COCO's annotation files and those of its shape: captions become descriptions of images, boxes
+become phrases grounded in them.
 
-A record is one caption, or all boxes of one category in one image; an annotation that marks a
-crowd, whose box has no area, or that cannot be joined with its image is a record of its own, which
-ends as a reject. A record's number is the place of its first annotation among the file's
-``annotations``. Annotations and images are joined through a temporary file about as large as the
-source; memory holds some 150 bytes an annotation.
+A record is one annotation that says something in words, or all boxes of one category in one image;
+an annotation that marks a crowd, whose box has no area, or that cannot be joined with its image is
+a record of its own, which ends as a reject. A record's number is the place of its first annotation
+among the file's ``annotations``. Annotations and images are joined through a temporary file about
+as large as the source; memory holds some 150 bytes an annotation.
 """
 
 from __future__ import annotations
@@ -17,28 +17,43 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct, ValidationError
 
-from mmdata.errors import RecordError
+from mmdata.errors import RecordError, UsageError
 from mmdata.formats import registry
-from mmdata.formats._coco_boxes import box_fault, fractions_of_all, image_size, to_fractions
+from mmdata.formats._coco_answers import Prompts, exchanges, is_whole_record
+from mmdata.formats._coco_boxes import fractions_of_all
 from mmdata.formats._coco_join import Joined, join_file
 from mmdata.formats._flat import NotPlainError, require
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping
 from mmdata.formats.llava import fallback_paths
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Image, Media, Message, Region, Split, assistant, user
+from mmdata.schema import Conversation, Image, Media, Message, Split, assistant, user
 from mmdata.sources._run import Way
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
 __all__ = ["Coco"]
 
-_EDITION: Final = re.compile(r"(?:^|[_.-])((train|val|test)(?:20\d\d)?)(?=[_.-]|$)")
+_EDITION: Final = re.compile(
+    r"(?:^|[_.-])((train|val|valid|validation|test)(?:20\d\d)?)(?=[_.-]|$)"
+)
+_SPLITS: Final[dict[str, Split]] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testA": "test",
+    "testB": "test",
+}
+"""What files, folders and RefCOCO call the splits."""
+_ROBOFLOW: Final = "_annotations.coco.json"
+_PICKLES: Final = (".p", ".pkl", ".pickle")
 _HEAD: Final = re.compile(r'\s*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:')
 _CAPTION_PARTS: Final = bytes(PART_CODES[part] for part in ("image", "text", "text"))
 _BOX_PARTS: Final = bytes(PART_CODES[part] for part in ("image", "text", "region"))
@@ -49,6 +64,7 @@ class _Size(Struct, frozen=True, gc=False):
 
     width: float
     height: float
+    not_exhaustive_category_ids: list[Any] = []
 
 
 _decode_text: Final = msgspec.json.Decoder(tuple[str]).decode
@@ -58,25 +74,47 @@ _decode_size: Final = msgspec.json.Decoder(_Size).decode
 @registry.register("coco")
 @dataclass(frozen=True)
 class Coco(JsonSource):
-    """COCO captions and instances files. ``dataset_name`` is what rows have in the column
-    ``source``.
+    """COCO's annotations: what they say of an image, as prompts and answers.
+    ``dataset_name`` is what rows have in the column ``source``.
 
-    ``caption_prompt`` asks for a caption, ``box_prompt`` for the boxes of ``{category}``. The split
-    is read from the file's name, as in ``captions_val2017.json``.
+    - A ``caption`` is the answer to ``caption_prompt``, a record each.
+    - Boxes of one category in one image are the answer to ``box_prompt``, which names the
+      ``{category}``, a record of them all; keypoints and masks stay in ``extra``.
+    - A ``caption`` with a ``bbox`` (Visual Genome, GRiT), and ``sentences``, ``expressions`` or
+      ``phrase`` of one (RefCOCO), are about that box alone: the answer to ``phrase_prompt``, which
+      names the ``{phrase}``, is the box. Several phrases of one box are several turns.
+    - Boxes with ``tokens_positive`` (MDETR) are those of words in the caption of their image.
+    - ``segments_info`` (panoptic) is a turn for each category, with the boxes of its segments.
+
+    A crowd, a box that leaves its image, and an id that two images or categories share are rejects,
+    and so are boxes of a category of which the image may have more (LVIS's
+    ``not_exhaustive_category_ids``).
+
+    The split is read from the file's name, as in ``captions_val2017.json``, or from that of its
+    folder, as in ``valid/_annotations.coco.json`` (Roboflow), and of referring expressions from
+    ``split``. An image without ``file_name`` is found by its ``coco_url`` (LVIS).
     """
 
     summary: ClassVar[str] = (
-        "COCO annotations: captions to descriptions, instances to grounded phrases"
+        "COCO annotations: captions to descriptions, instances and phrases to grounded boxes"
     )
     shape: ClassVar[str] = (
-        '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": 480}], "annotations": '
-        '[{"id": 1, "image_id": 9, "caption": "A cup."}, {"id": 2, "image_id": 9, "category_id": 47, '
-        '"bbox": [10, 20, 30, 40]}], "categories": [{"id": 47, "name": "cup"}]}'
+        '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": 480}], '
+        '"annotations": ['
+        '{"id": 1, "image_id": 9, "caption": "A cup."}, '
+        '{"id": 2, "image_id": 9, "category_id": 47, "bbox": [10, 20, 30, 40], "iscrowd": 0}, '
+        '{"id": 3, "image_id": 9, "bbox": [10, 20, 30, 40], "caption": "the red cup"}, '
+        '{"id": 4, "image_id": 9, "category_id": 47, "bbox": [10, 20, 30, 40], '
+        '"sentences": [{"sent": "the cup on the left"}, {"sent": "the full one"}]}, '
+        '{"image_id": 9, "file_name": "000000000009.png", "segments_info": '
+        '[{"id": 5, "category_id": 47, "bbox": [10, 20, 30, 40], "iscrowd": 0}]}], '
+        '"categories": [{"id": 47, "name": "cup"}]}'
     )
 
     dataset_name: str = "coco"
     caption_prompt: str = "Describe the image in one sentence."
     box_prompt: str = "Find every {category} in the image."
+    phrase_prompt: str = "Find this in the image: {phrase}"
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
@@ -87,10 +125,34 @@ class Coco(JsonSource):
 
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the folder of the files, or the one above if it is called annotations, as COCO's
-        is.
+        is; of Roboflow's files the one that holds the folders of the splits.
         """
+        files = [posixpath.abspath(file.as_posix()) for file in self.files(sources)]
+        if all(map(_is_roboflow, files)):
+            splits = map(posixpath.dirname, files)
+            return Path(posixpath.commonpath(list(map(posixpath.dirname, splits))))
         root = super().media_root(sources)
         return root.parent if root.name == "annotations" else root
+
+    def files(self, sources: Sequence[Path]) -> list[Path]:
+        """Return the JSON files of the sources.
+
+        Raises:
+            UsageError: referring expressions are in a pickle, as RefCOCO's are, which is not read:
+                whoever reads a pickle runs what is in it.
+        """
+        pickles = [source for source in sources if source.suffix in _PICKLES]
+        found = [] if pickles else super().files(sources)
+        for file in found:
+            if file.name == "instances.json" and file not in sources:
+                pickles += sorted(file.parent.glob("refs(*).p"))
+        if pickles:
+            raise UsageError(
+                f"{pickles[0]} is a pickle, which may run any code and is not read. Load it "
+                "yourself, and add to each annotation of instances.json the 'sentences' and the "
+                "'split' of the ref with its id as 'ann_id'."
+            )
+        return found
 
     def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
         """Yield the records of the files, by their first annotation."""
@@ -110,7 +172,7 @@ class Coco(JsonSource):
         try:
             require(len({record.file for record in records}) == 1)
             joined = [record.raw for record in records]
-            require(all(type(one) is Joined and not one.is_alone for one in joined))
+            require(all(type(one) is Joined and one.is_plain for one in joined))
             if all(one.category is None for one in joined):
                 return self._flatten_captions(joined, records)
             require(not any(one.category is None for one in joined))
@@ -155,7 +217,7 @@ class Coco(JsonSource):
         return {
             "ids": [record.id or conversation_id(record) for record in records],
             "sources": [self.dataset_name] * count,
-            "splits": [_split(records[0].file)] * count,
+            "splits": [_home(records[0].file).split] * count,
             "extras": [one.extra() for one in joined],
             "num_messages": [2] * count,
             "num_media": [1] * count,
@@ -167,25 +229,20 @@ class Coco(JsonSource):
         }
 
     def conversation(self, record: Record) -> Conversation:
-        """Return the caption of an image, or the boxes of a category in one."""
+        """Return the caption of an image, or phrases and the boxes of each."""
         value = mapping(record)
         image = _image(value)
-        content = _caption(value) if "caption" in value["annotations"][0] else _boxes(value, image)
-        category = value.get("category")
-        name = str(category.get("name")) if isinstance(category, dict) else ""
-        prompt = (
-            self.caption_prompt
-            if isinstance(content, str)
-            else self.box_prompt.replace("{category}", name)
-        )
-        messages: tuple[Message, ...] = (user(Image(0), prompt), assistant(content))
-        media = (Media("image", image["file_name"]),)
+        prompts = Prompts(self.caption_prompt, self.box_prompt, self.phrase_prompt)
+        messages: list[Message] = []
+        for prompt, answer in exchanges(value, image, prompts):
+            question = (prompt,) if messages else (Image(0), prompt)
+            messages += user(*question), assistant(answer)
         return Conversation(
             conversation_id(record),
-            messages,
-            media,
+            tuple(messages),
+            (Media("image", image["file_name"]),),
             self.dataset_name,
-            _split(record.file),
+            _SPLITS.get(str(_referred_split(value))) or _home(record.file).split,
             _extra(value, image),
         )
 
@@ -193,22 +250,27 @@ class Coco(JsonSource):
         """Yield the path in the folder of its edition, as it is spelt, and where such an image is
         often kept.
         """
-        if edition := _edition(origin.file):
-            yield f"{edition[0]}/{path}"
-            yield f"images/{edition[0]}/{path}"
+        home = _home(origin.file)
+        in_edition = [f"{home.folder}/{path}", f"images/{home.folder}/{path}"]
+        if home.folder and "/" not in path:
+            yield from in_edition
         yield from JsonSource.candidates(self, path, origin)
+        if home.folder and "/" in path:
+            yield from in_edition
         if not path.startswith("/"):
             yield from fallback_paths(path)
 
 
 def _image(value: dict[str, Any]) -> dict[str, Any]:
     image, wanted = value.get("image"), value["annotations"][0].get("image_id")
+    if isinstance(image, list):
+        names = ", ".join(str(one.get("file_name")) for one in image)
+        raise RecordError(f"the file has {len(image)} images with the id {wanted!r}: {names}")
     if not isinstance(image, dict):
         raise RecordError(f"the image with the id {wanted!r} is not among the file's images")
     if not isinstance(image.get("file_name"), str):
-        raise RecordError(
-            f"the 'file_name' of image {wanted!r} must be a string, found {json_type(image.get('file_name'))}"
-        )
+        found = json_type(image.get("file_name"))
+        raise RecordError(f"the 'file_name' of image {wanted!r} must be a string, found {found}")
     if not image["file_name"]:
         raise RecordError(f"the 'file_name' of image {wanted!r} is empty", reason="missing_media")
     return image
@@ -216,10 +278,10 @@ def _image(value: dict[str, Any]) -> dict[str, Any]:
 
 def _extra(value: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
     """Return what of a record has no column of its own."""
-    category = value.get("category")
+    told = {key: value[key] for key in ("category", "categories") if value.get(key) is not None}
     return {
         "image": {key: found for key, found in image.items() if key != "file_name"},
-        **({"category": category} if category is not None else {}),
+        **told,
         "annotations": [
             {key: found for key, found in annotation.items() if key != "caption"}
             for annotation in value["annotations"]
@@ -227,56 +289,51 @@ def _extra(value: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _caption(value: dict[str, Any]) -> str:
-    caption = value["annotations"][0]["caption"]
-    if not isinstance(caption, str):
-        raise RecordError(f"a caption must be a string, found {json_type(caption)}")
-    if not caption.strip():
-        raise RecordError("the caption is empty", reason="empty_turn")
-    return caption
-
-
-def _boxes(value: dict[str, Any], image: dict[str, Any]) -> Region:
-    if fault := box_fault(value["annotations"][0]):
-        raise RecordError(fault, reason="bad_box")
-    category = value["category"]
-    if (
-        not isinstance(category, dict)
-        or not isinstance(category.get("name"), str)
-        or not category["name"]
-    ):
-        wanted = value["annotations"][0].get("category_id")
-        raise RecordError(
-            f"the category with the id {wanted!r} is not among the file's categories, or has no name"
-        )
-    width, height = image_size(image)
-    return Region(
-        category["name"],
-        tuple(to_fractions(one["bbox"], width, height) for one in value["annotations"]),
-    )
-
-
 def _fractions(joined: Sequence[Joined]) -> list[list[list[float]]]:
-    """Return for each record its boxes, as :func:`_boxes` does."""
+    """Return for each record the fractions of its boxes."""
     import numpy as np
 
     counts = [len(one.annotations) for one in joined]
-    sizes = [(size.width, size.height) for size in (_decode_size(one.image) for one in joined)]
+    images = [_decode_size(one.image) for one in joined]
+    require(not any(image.not_exhaustive_category_ids for image in images))
+    sizes = [(image.width, image.height) for image in images]
     boxes = np.frombuffer(b"".join([one.boxes for one in joined])).reshape(-1, 4)  # (boxes, 4)
     fractions = fractions_of_all(boxes, np.repeat(np.array(sizes), counts, axis=0))
     left = iter(fractions.tolist())
     return [list(islice(left, count)) for count in counts]
 
 
-@lru_cache(maxsize=16)  # it is asked of every record, and of few files
-def _edition(file: str) -> tuple[str, Split] | None:
-    """Return the edition and the split that a file's name tells: of ``instances_val2017.json``,
-    ``("val2017", "val")``.
+def _referred_split(value: dict[str, Any]) -> object:
+    """Return the split that a referring expression names, as RefCOCO's do."""
+    first = value["annotations"][0]
+    return first.get("split") if is_whole_record(first) or "caption" in first else None
+
+
+class _Home(NamedTuple):
+    """What a file's place tells of its images: the folder that they are in, below the media root,
+    or an empty string, and their split.
     """
-    found = _EDITION.search(posixpath.basename(file).split(".json")[0])
-    return (found[1], found[2]) if found else None  # type: ignore[return-value]
+
+    folder: str
+    split: Split
 
 
-def _split(file: str) -> Split:
-    edition = _edition(file)
-    return edition[1] if edition else "train"
+@lru_cache(maxsize=16)  # it is asked of every record, and of few files
+def _home(file: str) -> _Home:
+    """Return what the name of a file tells, or else that of its folder: of
+    ``instances_val2017.json``, ``("val2017", "val")``, of ``valid/_annotations.coco.json``,
+    ``("valid", "val")``.
+    """
+    name = posixpath.basename(file)
+    if found := _EDITION.search(name.split(".json")[0]):
+        return _Home(found[1], _SPLITS[found[2]])
+    folder = posixpath.basename(posixpath.dirname(posixpath.abspath(file)))
+    return _Home(folder if _is_roboflow(file) else "", _SPLITS.get(folder, "train"))
+
+
+def _is_roboflow(file: str) -> bool:
+    """Return whether a file is one of those that Roboflow writes: in the folder of a split, beside
+    its images.
+    """
+    folder = posixpath.basename(posixpath.dirname(posixpath.abspath(file)))
+    return posixpath.basename(file) == _ROBOFLOW and folder in _SPLITS

@@ -53,6 +53,7 @@ OTHERS = {
     "mmdata.formats._plain",
     "mmdata.formats._detect",
     "mmdata.formats._batches",
+    "mmdata.formats._coco_answers",
     "mmdata.formats._coco_boxes",
     "mmdata.formats._coco_join",
 }
