@@ -29,8 +29,7 @@ from mmdata.formats._meaning import spell
 from mmdata.formats._plugins import blame_plugin
 from mmdata.rejects import Reject
 from mmdata.schema import Split
-from mmdata.store.batch import ConversationBatch
-from mmdata.store.builder import BATCH_RECORDS
+from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
 from mmdata.store.writer import Origin, StoreWriter, check_vacant
