@@ -395,6 +395,18 @@ def convert_allow_outside(place: Path, request: pytest.FixtureRequest) -> None:
     assert answer(*convert, "--allow-outside")["rows"] == 2
 
 
+@case("convert", "--allow-fields")
+def convert_allow_fields(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 2, score=3, boxes=[1, 2, 3, 4])
+
+    assert json.loads(run(*CONVERT, "--json", code=1).stdout)["rejects"] == {
+        "unsupported_field": 2
+    }
+    admitted = answer(*CONVERT, "--overwrite", "--allow-fields", "score,Boxes")
+    assert admitted["rows"] == 2
+    assert answer("info", "store", "--json")["notes"]["allow_fields"] == ["score", "Boxes"]
+
+
 @case("convert", "--parquet")
 def convert_parquet(place: Path, request: pytest.FixtureRequest) -> None:
     source(place, 1)
