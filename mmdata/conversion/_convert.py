@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
-from mmdata._tools.paths import local_path
+from mmdata._tools.paths import local_path, real_path
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
 from mmdata.conversion.locate import SizeOf, size_of
 from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
@@ -136,13 +136,15 @@ def convert(
     check_vacant(target, overwrite)  # before hours of hashing
     with blame_plugin(reader):
         files = reader.files(paths)
-        root = (
-            local_path(media_root, "media root")
-            if media_root is not None
-            else reader.media_root(paths)
-        )
+        home = reader.media_root(paths)
+    root = home if media_root is None else local_path(media_root, "media root")
     place = MediaOptions(
-        posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed, size_of
+        posixpath.abspath(root.as_posix()),
+        look=check != "none",
+        allow_outside=allow_outside,
+        embed=embed,
+        size_of=size_of,
+        home=None if media_root is None else home.as_posix(),
     )
     origin = Origin(
         format=format if isinstance(format, str) else type(format).__name__,
@@ -201,6 +203,9 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Return the sources as their real paths: what is found shall not depend on how they are
+    spelt.
+    """
     paths = [
         local_path(source, "source")
         for source in ([sources] if isinstance(sources, (str, Path)) else sources)
@@ -209,7 +214,7 @@ def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
         raise UsageError("no source was given: name a file or a folder")
     if absent := [str(path) for path in paths if not path.exists()]:
         raise UsageError(f"file or folder not found: {', '.join(absent)}")
-    return paths
+    return [real_path(path) for path in paths]
 
 
 def _first(limit: int | None, batches: Iterable[ConversationBatch]) -> Iterator[ConversationBatch]:

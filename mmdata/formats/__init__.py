@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdata._tools.options import defaults, typed
+from mmdata._tools.paths import real_path
 from mmdata._tools.registry import Registry
 from mmdata.errors import MMDataError, PluginError
 from mmdata.formats import _detect
@@ -88,4 +89,4 @@ def detect(sources: Sequence[str | Path]) -> str:
     Raises:
         UsageError: there is none, or there are several; the message says what was seen.
     """
-    return _detect.detect(registry, [Path(source) for source in sources])
+    return _detect.detect(registry, [real_path(Path(source)) for source in sources])

@@ -23,13 +23,15 @@ class Origin(Struct, frozen=True, gc=False):
     """Where a row came from: the source ``file`` as POSIX text, its record's ``number`` in it, the
     record's own ``id``.
 
-    ``extra_json`` is the row's column ``extra``.
+    ``extra_json`` is the row's column ``extra``. ``folders`` are those below the media root which a
+    relative path may start from, in the order in which they are tried; ``""`` is the root itself.
     """
 
     file: str
     number: int = 0
     id: str | None = None
     extra_json: str = "{}"
+    folders: tuple[str, ...] = ("",)
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -100,4 +102,6 @@ class Format(Protocol):
     def candidates(self, path: str, origin: Origin) -> Iterable[str]:
         """Return where a media path of a row may be found under the media root, likeliest first; at
         least one.
+
+        Each is a place that the format documents, never a file of a like name.
         """

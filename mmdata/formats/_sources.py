@@ -35,7 +35,6 @@ __all__ = [
 _SUFFIXES: Final = tuple(
     f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst")
 )
-_NO_NAMES: Final = frozenset({"", ".", ".."})
 
 
 @dataclass(frozen=True)
@@ -76,22 +75,21 @@ class JsonSource:
             yield from runs(file, id_key=self.id_key, ways=ways)
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path as the source spells it, then below the folder of the record's file."""
-        yield path
-        yield from below_folder(path, origin)
+        """Yield the path below each folder that it may start from: that of the record's file, and
+        the media root.
+        """
+        yield from below_folders(path, origin)
 
 
-def below_folder(path: str, origin: Origin) -> tuple[str, ...]:
-    """Return ``path`` below the last two and below the last folder of the record's file, for
-    sources side by side.
+def below_folders(path: str, origin: Origin) -> tuple[str, ...]:
+    """Return ``path`` below each of the folders that it may start from; an absolute one as it is.
 
-    >>> below_folder("1.mp4", Origin("videos/part1/nextqa/captions.json"))
-    ('part1/nextqa/1.mp4', 'nextqa/1.mp4')
+    >>> below_folders("1.mp4", Origin("videos/part1/captions.json", folders=("part1", "")))
+    ('part1/1.mp4', '1.mp4')
     """
     if path.startswith("/"):
-        return ()
-    folders = [folder for folder in origin.file.split("/")[-3:-1] if folder not in _NO_NAMES]
-    return tuple("/".join((*folders[first:], path)) for first in range(len(folders)))
+        return (path,)
+    return tuple(f"{folder}/{path}" if folder else path for folder in origin.folders)
 
 
 def json_files(sources: Sequence[Path]) -> list[Path]:
