@@ -68,6 +68,10 @@ class Format(Protocol):
     one has ``runs(sources)``, which yields what :meth:`records` does in lists, and
     ``flatten(records)``, which returns what :meth:`conversation` would say of each of some records,
     column by column, or None where it cannot tell: :meth:`conversation` reads those.
+
+    A format whose ``splits_by_name`` is true has its rows put into the split that the names of
+    their files say. One that refuses records which say no split has ``without_splits()``, which
+    returns the format for those that have none, because the user says the split.
     """
 
     summary: ClassVar[str]

@@ -43,10 +43,12 @@ class JsonSource:
     depth.
 
     A format inherits it and adds its options, ``summary``, ``shape`` and ``conversation(record)``.
-    ``id_key`` is the field that holds a record's own id.
+    ``id_key`` is the field that holds a record's own id. ``splits_by_name`` says that rows of the
+    split "train" are in the one that the name of their file or folder says, if it says one.
     """
 
     id_key: ClassVar[str] = "id"
+    splits_by_name: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the options, those of the format that this is."""
