@@ -35,7 +35,7 @@ from mmdata.conversion.split import (
     split_named,
 )
 from mmdata.errors import DataError, RecordError, UsageError
-from mmdata.formats import Format, detect, make
+from mmdata.formats import Format, look_into, make
 from mmdata.formats._batches import read_batches
 from mmdata.formats._plugins import blame_plugin
 from mmdata.rejects import Reject
@@ -156,8 +156,11 @@ def convert(
     started = time.monotonic()
     target = local_path(store, "store")
     paths = _source_paths(sources)
+    notes: dict[str, Any] = {"check": check}
     if format == "auto":
-        format = detect(paths)  # noqa: A001
+        detection = look_into(paths)
+        format = detection.format  # noqa: A001
+        notes["detected"] = f"{format}, by {detection.seen}"
     reader = make(format, options or {}) if isinstance(format, str) else format
     rule = HeldOut(cast(Any, split), split_by, seed) if isinstance(split, Mapping) else None
     if split is not None and hasattr(reader, "without_splits"):
@@ -180,7 +183,7 @@ def convert(
         options=dict(options or {}),
         media_root=place.root,
         files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in files),
-        notes={"check": check},
+        notes=notes,
     )
     writer = StoreWriter(
         target,

@@ -41,8 +41,9 @@ class Origin(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a format is told from: the ``sources``, and of their first JSON file, if there is one,
-    the first ``records`` that are objects and the ``head``, its first characters.
+    """What a format is told from: the ``sources``, and of their JSON files, if there are any,
+    ``records`` that are objects, from all over them, and the ``head``, the first characters of the
+    first.
     """
 
     sources: Sequence[Path]

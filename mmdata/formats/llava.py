@@ -86,14 +86,13 @@ class Llava(JsonSource):
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
-        """Return whether the records have ``conversations`` of human and gpt, and some an ``image``
-        or a ``model``.
+        """Return whether the records have ``conversations`` of human and gpt, and some an
+        ``image``, whatever media others have, or a ``model`` and no media.
         """
-        return (
-            has_human_and_gpt(sample)
-            and sample.some("image", "model")
-            and not sample.some("images", "video")
-        )
+        if not has_human_and_gpt(sample):
+            return False
+        without_media = not sample.some("images", "video", "videos")
+        return sample.some("image") or (sample.some("model") and without_media)
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record; one without ``image`` and ``video`` is text
