@@ -106,10 +106,12 @@ def _values_within(text: str, by_line: bool) -> list[Any]:
 def _starts(text: str) -> list[int]:
     """Return where objects start that are nested least of those in a stretch of an array.
 
-    Brackets are counted from the first place that looks like the start of an object. If it is in a
-    string after all, what follows is no JSON, and nothing is taken.
+    Brackets are counted from the first object that can be read. What looks like one in a string
+    cannot be: its quotes are escaped there.
     """
-    opening = _OPENING.search(text)
+    opening = next(
+        (each for each in _OPENING.finditer(text) if _decoded_from(text, each.end())), None
+    )
     if opening is None:
         return []
     depth = 0

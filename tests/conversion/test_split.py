@@ -89,11 +89,11 @@ def test_no_image_is_in_two_splits_whatever_rows_hold_it(tmp_path: Path) -> None
     convert("llava", file, tmp_path / "store", split={"train": 0.6, "val": 0.4})
 
     homes: dict[Any, set[str]] = {}
-    for row in mmdata.open(tmp_path / "store"):
-        for medium in row.media:
-            homes.setdefault(medium.path, set()).add(row.split)
-    assert all(len(found) == 1 for found in homes.values())
-    assert {split for found in homes.values() for split in found} == {"train", "val"}
+    for found in mmdata.open(tmp_path / "store"):
+        for medium in found.media:
+            homes.setdefault(medium.path, set()).add(found.split)
+    assert all(len(names) == 1 for names in homes.values())
+    assert {split for names in homes.values() for split in names} == {"train", "val"}
 
 
 def test_rows_without_an_id_go_by_what_they_say(tmp_path: Path) -> None:
