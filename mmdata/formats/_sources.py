@@ -77,21 +77,24 @@ class JsonSource:
             yield from runs(file, id_key=self.id_key, ways=ways)
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path below each folder that it may start from: that of the record's file, and
+        """Return the path below each folder that it may start from: that of the record's file, and
         the media root.
         """
-        yield from below_folders(path, origin)
+        return below_folders(path, origin)
 
 
-def below_folders(path: str, origin: Origin) -> tuple[str, ...]:
-    """Return ``path`` below each of the folders that it may start from; an absolute one as it is.
+def below_folders(path: str, origin: Origin) -> Iterator[str]:
+    """Yield ``path`` below each of the folders that it may start from; an absolute one as it is.
 
-    >>> below_folders("1.mp4", Origin("videos/part1/captions.json", folders=("part1", "")))
-    ('part1/1.mp4', '1.mp4')
+    >>> list(below_folders("1.mp4", Origin("videos/part1/captions.json", folders=("part1", ""))))
+    ['part1/1.mp4', '1.mp4']
     """
+    # A conversion asks for the first place of every medium, and hardly ever for the second.
     if path.startswith("/"):
-        return (path,)
-    return tuple(f"{folder}/{path}" if folder else path for folder in origin.folders)
+        yield path
+        return
+    for folder in origin.folders:
+        yield f"{folder}/{path}" if folder else path
 
 
 def json_files(sources: Sequence[Path]) -> list[Path]:

@@ -114,9 +114,13 @@ class Llava(JsonSource):
         """Yield the path below each folder that it may start from, and where COCO keeps the same
         picture.
         """
-        yield from below_folders(path, origin)
+        # Nearly always the first place alone is asked for, once a record: nothing comes before it.
         if path.startswith("/"):
+            yield path
             return
+        for folder in origin.folders:
+            yield f"{folder}/{path}" if folder else path
+
         if self.fallbacks:
             for other in fallback_paths(path):
                 yield from below_folders(other, origin)
