@@ -93,8 +93,8 @@ def format_index() -> str:
         [
             "# Formats",
             "",
-            "What `mmdata convert FORMAT SOURCE` reads. `mmdata convert auto SOURCE` finds the format by the",
-            "first records of the source.",
+            "What `mmdata convert FORMAT SOURCE` reads. `mmdata convert auto SOURCE` finds the format by",
+            "records from all over the source.",
             "",
             *table(["format", "what it is"], rows),
         ]

@@ -47,9 +47,9 @@ WORKERS = click.option(
     "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
 )
 _MEDIA_NOTES = {
-    "without_media": "rows have none, and others have",
-    "unplaced": "are named and stand nowhere in the words",
-    "doubled": "stand twice in a row",
+    "without_media": "rows without any, among others that have some",
+    "unplaced": "named, but nowhere in the words",
+    "doubled": "again in a row that has them already",
 }
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -393,7 +393,7 @@ def _description(store: Store) -> list[tuple[str, str]]:
 def _notes(notes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield for people how splits were found, and what of the rows they may not expect."""
     if "detected" in notes:
-        yield "recognised", notes["detected"]
+        yield "format found", notes["detected"]
     if division := notes.get("split"):
         shares = ",".join(f"{name}={share:g}" for name, share in division["shares"].items())
         yield "held out", f"{shares} by {division['by']}, seed {division['seed']}"
@@ -401,7 +401,7 @@ def _notes(notes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         files = f"{found['files']:,} files, the first" if found["files"] > 1 else "the name of"
         yield "split by name", f"{split}: {files} {found['first']}"
     for name, count in notes.get("extra", {}).items():
-        yield "extra", f"{name}: {count:,} rows"
+        yield "in extra", f"{name}: {count:,}"
     for note, words in _MEDIA_NOTES.items():
         if count := notes.get(note):
             yield "media", f"{count:,} {words}"

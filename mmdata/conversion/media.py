@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,11 +176,12 @@ def _find_one(
     if is_url(path):
         return _remote(path, place)
     path = path.removeprefix("file://")
-    candidates = reader.candidates(path, origin)
-    if "\\" in path or path[1:3] == ":/":
-        # Here a backslash may be part of a name: a file of the very name comes first.
-        exact = candidates if place.look else ()
-        candidates = chain(exact, reader.candidates(slashed(path), origin))
+    is_of_windows = "\\" in path or path[1:3] == ":/"
+    candidates = (
+        _candidates_of_windows(path, reader, origin, place)
+        if is_of_windows
+        else reader.candidates(path, origin)
+    )
     return find(
         place.root,
         candidates,
@@ -189,6 +190,17 @@ def _find_one(
         allow_outside=place.allow_outside,
         size_of=place.size_of,
     )
+
+
+def _candidates_of_windows(
+    path: str, reader: Format, origin: Origin, place: MediaOptions
+) -> Iterator[str]:
+    """Yield where a path with backslashes may lead to; here they may be part of a name, and a file
+    of the very name comes first.
+    """
+    if place.look:
+        yield from reader.candidates(path, origin)
+    yield from reader.candidates(slashed(path), origin)
 
 
 def _remote(url: str, place: MediaOptions) -> str:

@@ -107,9 +107,10 @@ def _objects(sample: FileSample) -> list[dict[str, Any]]:
 def _describe(samples: dict[Path, FileSample], records: int, total: int) -> str:
     """Return what was looked at, for people."""
     places = sorted({", ".join(sample.places) for sample in samples.values()})
-    of_files = f"{len(samples):,} of {total:,} files" if total > len(samples) else f"{total:,} file"
-    plural = "s" if total > 1 and total == len(samples) else ""
-    return f"{records:,} records ({'; '.join(places)}) of {of_files}{plural}"
+    of_files = "1 file" if total == 1 else f"{total:,} files"
+    if total > len(samples):
+        of_files = f"{len(samples):,} of {of_files}"
+    return f"{records:,} record{'s' * (records != 1)} ({'; '.join(places)}) of {of_files}"
 
 
 def _look_at_each(

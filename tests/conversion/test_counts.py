@@ -121,10 +121,10 @@ def test_convert_and_info_print_it(tmp_path: Path) -> None:
 
     for output in printed:
         for words in (
-            "licence: 2 rows",
-            "turns.score: 2 rows",
-            "1 rows have none",
-            "1 stand twice",
+            "licence: 2",
+            "turns.score: 2",
+            "1 rows without any",
+            "1 again in a row",
         ):
             assert words in output
         assert "train=0.5,val=0.5 by media, seed 0" in output
@@ -141,7 +141,7 @@ def test_convert_and_info_print_the_format_that_was_found_and_names_that_were_be
     for arguments in (["convert", "auto", str(file), "-o", store], ["info", store]):
         output = CliRunner().invoke(cli, arguments).output
 
-        assert "llava, by 1 records" in output
+        assert "llava, by 1 record " in output
         assert f"val: the name of {file}" in output
 
 

@@ -194,4 +194,4 @@ def test_a_conversion_says_what_was_seen(tmp_path: Path) -> None:
 
     report = convert("auto", file, tmp_path / "store", check="none")
 
-    assert report.notes["detected"] == "llava, by 1 records (head, middle, end) of 1 file"
+    assert report.notes["detected"] == "llava, by 1 record (head, middle, end) of 1 file"
