@@ -109,7 +109,7 @@ def words_of(row: Conversation, *, trained: bool = False) -> list[str]:
 def is_right(outcome: Outcome, wanted: dict[str, Any]) -> bool:
     """Return whether an outcome is one of those that an expectation allows."""
     if outcome.refused or wanted.get("refused"):
-        return outcome.refused == wanted.get("refused", False)
+        return outcome.refused == bool(wanted.get("refused"))
     rows = outcome.rows
     words = [text for row in rows for text in words_of(row)]
     trained = [text for row in rows for text in words_of(row, trained=True)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmdata._tools.paths import is_url
 from mmdata.conversion.fingerprint import Fingerprint, compare
-from mmdata.conversion.locate import SizeOf, all_exist, find, size_of
+from mmdata.conversion.locate import SizeOf, all_exist, find, folders_of, size_of, slashed
 from mmdata.errors import MediaError, RecordError
 from mmdata.formats import Format, Origin
 from mmdata.schema import MediaType
@@ -35,13 +35,18 @@ _EMBEDDED: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class MediaOptions:
-    """Where media are, whether and how they are looked for, and whether they are to be embedded."""
+    """Where media are, whether and how they are looked for, and whether they are to be embedded.
+
+    ``home`` is the folder that holds all the source files, where the ``root`` was named by the user
+    and is not found from it.
+    """
 
     root: str
     look: bool
     allow_outside: bool
     embed: bool = False
     size_of: SizeOf = size_of
+    home: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) ->
     named = [number for number, path in enumerate(media.paths) if path]
     if not named:
         return batch
-    origins = _origins(batch)
+    origins = _origins(batch, place)
     rows = media.rows()
     found = list(media.paths)
     errors: dict[int, Exception] = {}
@@ -140,7 +145,7 @@ def _find_pictures(
     column = batch.media.field("frame_paths")
     if column.null_count == len(column):
         return batch
-    origins, rows = _origins(batch), _Media.of(batch).rows()
+    origins, rows = _origins(batch, place), _Media.of(batch).rows()
     found: list[list[str] | None] = column.to_pylist()
     errors: dict[int, Exception] = {}
     for number, paths in enumerate(found):
@@ -164,10 +169,13 @@ def _find_pictures(
     ).reject(errors)
 
 
-def _origins(batch: ConversationBatch) -> list[Origin]:
+def _origins(batch: ConversationBatch, place: MediaOptions) -> list[Origin]:
     extras = batch.columns.column("extra").to_pylist()
     origins = batch.origins
-    return list(map(Origin, origins.files, origins.numbers, origins.ids, extras))
+    root = posixpath.realpath(place.root)
+    folders = {file: folders_of(file, root, place.home) for file in set(origins.files)}
+    each = [folders[file] for file in origins.files]
+    return list(map(Origin, origins.files, origins.numbers, origins.ids, extras, each))
 
 
 def _find_one(
@@ -175,7 +183,13 @@ def _find_one(
 ) -> str:
     if is_url(path):
         return _remote(path, place)
-    candidates = reader.candidates(path.removeprefix("file://"), origin)
+    path = path.removeprefix("file://")
+    is_of_windows = "\\" in path or path[1:3] == ":/"
+    candidates = (
+        _candidates_of_windows(path, reader, origin, place)
+        if is_of_windows
+        else reader.candidates(path, origin)
+    )
     return find(
         place.root,
         candidates,
@@ -184,6 +198,17 @@ def _find_one(
         allow_outside=place.allow_outside,
         size_of=place.size_of,
     )
+
+
+def _candidates_of_windows(
+    path: str, reader: Format, origin: Origin, place: MediaOptions
+) -> Iterator[str]:
+    """Yield where a path with backslashes may lead to; here they may be part of a name, and a file
+    of the very name comes first.
+    """
+    if place.look:
+        yield from reader.candidates(path, origin)
+    yield from reader.candidates(slashed(path), origin)
 
 
 def _remote(url: str, place: MediaOptions) -> str:

@@ -11,7 +11,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Final, Literal
 
@@ -51,7 +51,8 @@ class Rwf2000:
     """The RWF-2000 folder tree; a clip is a record.
 
     ``prompt`` overrides the question of ``language`` (zh, en); ``answers`` are those for a fight
-    and for none; ``dataset_name`` is what rows have in the column ``source``.
+    and for none; ``dataset_name`` is what rows have in the column ``source``. Without
+    ``require_split`` a clip whose folders name no split, or two, is of the split train.
     """
 
     harmless_fields: ClassVar[frozenset[str]] = frozenset({"label"})
@@ -64,6 +65,7 @@ class Rwf2000:
     prompt: str = ""
     answers: tuple[str, str] = ("1", "0")
     dataset_name: str = "rwf2000"
+    require_split: bool = True
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -81,6 +83,10 @@ class Rwf2000:
             if path.is_dir()
         )
         return not sample.head and any(_CLASS.fullmatch(folder.name) for folder in folders)
+
+    def without_splits(self) -> Rwf2000:
+        """Return the format for clips whose folders need not name a split."""
+        return replace(self, require_split=False)
 
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the source folder, or the deepest folder that holds all of several."""
@@ -101,12 +107,15 @@ class Rwf2000:
             UsageError: a source is no folder.
         """
         root = self.media_root(sources)
+        # A source that is a class of one split has the split's folder above it.
+        above = root.parts[-2:] if _CLASS.fullmatch(root.name) else root.parts[-1:]
         for source in sources:
             if not source.is_dir():
                 raise UsageError(f"an RWF-2000 source is a folder, found {source}")
             for path in walk(os.path.abspath(source), skip=_is_of_a_system):  # noqa: PTH100
                 relative = posixpath.relpath(path, root)
-                if (item := _item(path, relative, posixpath.join(root.name, relative))) is not None:
+                item = _item(path, relative, posixpath.join(*above, relative), self.require_split)
+                if item is not None:
                     yield item
 
     def conversation(self, record: Record) -> Conversation:
@@ -136,7 +145,7 @@ def _is_of_a_system(entry: os.DirEntry[str]) -> bool:
     return entry.name in _SYSTEM
 
 
-def _item(path: str, relative: str, placed: str) -> Record | Reject | None:
+def _item(path: str, relative: str, placed: str, require_split: bool) -> Record | Reject | None:
     """Return the record or the reject that a file is; None for a file that is not of the data.
 
     ``placed`` is the relative path below the root's own name, which may be that of a split or a
@@ -158,10 +167,10 @@ def _item(path: str, relative: str, placed: str) -> Record | Reject | None:
     if label is None:
         detail = f"none of the folders {'/'.join(folders)!r} is Fight or NonFight"
         return Reject(0, path, relative, Reason.MALFORMED, detail)
-    if split is None:
-        detail = f"the folders {'/'.join(folders)!r} name no split or two: train, val or test"
+    if split is None and require_split:
+        detail = f"the folders {'/'.join(folders)!r} name no split or two: train, val or test; --split says it"
         return Reject(0, path, relative, Reason.MALFORMED, detail)
-    return Record({"path": relative, "label": label, "split": split}, path, 0, relative)
+    return Record({"path": relative, "label": label, "split": split or "train"}, path, 0, relative)
 
 
 def _label(folders: Sequence[str]) -> str | None:

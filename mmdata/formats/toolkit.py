@@ -41,7 +41,7 @@ from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import (
     JsonSource,
     add_fields,
-    below_folder,
+    below_folders,
     conversation_id,
     json_files,
     json_type,
@@ -86,7 +86,7 @@ __all__ = [
     "TurnColumns",
     "add_fields",
     "add_turn_fields",
-    "below_folder",
+    "below_folders",
     "conversation_id",
     "converse",
     "fill",

@@ -29,6 +29,8 @@ _QUESTIONS: Final = ("question", "question_1", "question_2")
 _MAPPED_FIELDS: Final = frozenset({"video_name", "answer", *_QUESTIONS})
 _ABSENT: Final = (None, "", "None")
 _SUFFIXES: Final = (".mp4", ".MP4", ".mkv", ".avi", ".mov", ".webm")
+"""Those that the archive of the benchmark has, likeliest first; its ``video_name`` has none."""
+_ENDINGS: Final = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 
 
 @registry.register("videochatgpt")
@@ -85,17 +87,22 @@ class VideoChatGpt(JsonSource):
             if text.isspace():
                 raise RecordError("the question or the answer is blank", reason="empty_turn")
         media = (Media("video", self._path(value.get("video_name"))),)
-        extra = {key: found for key, found in value.items() if key not in _MAPPED_FIELDS}
+        extra = _extra(value)
         messages = (user(Video(0), question), assistant(value["answer"]))
         return Conversation(
             conversation_id(record), messages, media, self.dataset_name, "test", extra
         )
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path under the suffixes that the archive has, then without its folder."""
-        stem = path.removesuffix(".mp4")
-        yield from (stem + suffix for suffix in _SUFFIXES)
-        yield from (stem.removeprefix(f"{self.folder}/") + suffix for suffix in _SUFFIXES)
+        """Yield the path below the folder of videos, then without it; a name that has no suffix of
+        its own, under each that the archive has.
+        """
+        places = (path, path.removeprefix(f"{self.folder}/"))
+        if "video_name" in origin.extra:
+            yield from places
+            return
+        for place in places:
+            yield from (place.removesuffix(".mp4") + suffix for suffix in _SUFFIXES)
 
     def _read(self, values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
         texts: list[str] = []
@@ -112,10 +119,7 @@ class VideoChatGpt(JsonSource):
             texts=texts,
             images=[()] * len(values),
             videos=[(self._path(name),) for name in names],
-            extras=[
-                {key: found for key, found in value.items() if key not in _MAPPED_FIELDS}
-                for value in values
-            ],
+            extras=list(map(_extra, values)),
         )
 
     def _path(self, name: object) -> str:
@@ -123,7 +127,23 @@ class VideoChatGpt(JsonSource):
             raise RecordError(f"'video_name' must be a string, found {json_type(name)}")
         if not name:
             raise RecordError("'video_name' is empty", reason="missing_media")
-        return f"{self.folder}/{name}.mp4"
+        return f"{self.folder}/{name}" if _has_suffix(name) else f"{self.folder}/{name}.mp4"
+
+
+def _has_suffix(name: object) -> bool:
+    """Return whether a ``video_name`` is the name of a file, as ActivityNet-QA has it."""
+    return isinstance(name, str) and name.lower().endswith(_ENDINGS)
+
+
+def _extra(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a row that have no column of their own.
+
+    A name with its suffix stays among them: its file is no other than that.
+    """
+    extra = {key: found for key, found in value.items() if key not in _MAPPED_FIELDS}
+    if _has_suffix(name := value.get("video_name")):
+        extra["video_name"] = name
+    return extra
 
 
 def _questions(row: Record | Reject) -> Iterator[Record | Reject]:
