@@ -28,6 +28,7 @@ from mmdata.formats._batches import read_batches
 from mmdata.formats._plugins import blame_plugin
 from mmdata.rejects import Reject
 from mmdata.schema import Split
+from mmdata.sources.files import expand_braces
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.builder import BATCH_RECORDS
 from mmdata.store.empty import why_empty
@@ -202,8 +203,9 @@ def _names(paths: Sequence[Path]) -> str:
 
 def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
     paths = [
-        local_path(source, "source")
+        path
         for source in ([sources] if isinstance(sources, (str, Path)) else sources)
+        for path in expand_braces(local_path(source, "source"))
     ]
     if not paths:
         raise UsageError("no source was given: name a file or a folder")

@@ -5,7 +5,7 @@ by one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from mmdata.store.batch import ConversationBatch
 from mmdata.store.builder import BATCH_RECORDS, BatchBuilder
 from mmdata.store.encode import FlatRows, encode_extra
 
-__all__ = ["read_batches", "read_records"]
+__all__ = ["attach_files", "read_batches", "read_records"]
 
 _log: Final = logging.getLogger("mmdata")
 _READS: Final = {"flatten", "conversation"}
@@ -69,7 +69,7 @@ def read_records(
     if not run:
         return
     flat = None
-    if _flattens(reader) and all(type(item) is Record for item in run):
+    if _flattens(reader) and all(type(item) is Record and not item.files for item in run):
         try:
             with blame_plugin(reader):
                 flat = reader.flatten(run)  # type: ignore[attr-defined]
@@ -97,6 +97,10 @@ def _add_rows(
 ) -> None:
     if split is not None:
         rows = replace(rows, splits=[split] * len(rows))
+    elif any(record.split for record in records):
+        said = [record.split for record in records]
+        own = [one or other for one, other in zip(said, rows.splits, strict=True)]
+        rows = replace(rows, splits=own)
     builder.extend(
         rows,
         files=[record.file for record in records],
@@ -121,8 +125,8 @@ def _add_one(
             raise
         builder.reject(item.rejected(error))
         return
-    if split is not None:
-        conversation = replace(conversation, split=split)
+    if said := split or item.split:
+        conversation = replace(conversation, split=said)
     builder.append(conversation, file=item.file, record=item.number, id=item.id)
 
 
@@ -136,6 +140,8 @@ def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
             raise TypeError(
                 f"conversation() must return a Conversation, found {type(conversation).__name__}"
             )
+        if record.files:
+            conversation = attach_files(conversation, record.files)
         if conversation.extra:
             encode_extra(
                 conversation.extra
@@ -152,6 +158,26 @@ def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
                 f"{plugin} is at fault: {fault} ({record.file}, record {record.number})"
             ) from error
         raise RecordError(f"{fault} in {plugin}; --strict shows its traceback") from error
+
+
+def attach_files(conversation: Conversation, files: Mapping[str, bytes]) -> Conversation:
+    """Return a conversation with the bytes of those of its media that came with its record.
+
+    Raises:
+        RecordError: a medium came with it that it has no place for.
+    """
+    media = [
+        replace(medium, bytes=files[medium.path])
+        if medium.bytes is None and medium.path is not None and medium.path in files
+        else medium
+        for medium in conversation.media
+    ]
+    placed = {id(medium.bytes) for medium in media}
+    if left := [name for name, data in files.items() if id(data) not in placed]:
+        raise RecordError(
+            f"{left[0]} came with the record, which has no place for it", reason="media_mismatch"
+        )
+    return replace(conversation, media=tuple(media))
 
 
 def _runs(reader: Any, sources: Sequence[Path]) -> Iterator[Sequence[Record | Reject]]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
 from mmdata._tools.registry import Registry
 from mmdata.errors import PluginError, UsageError
 from mmdata.formats._format import Format, Sample
-from mmdata.formats._sources import json_files
 from mmdata.sources._json import has_whole_lines, records
 from mmdata.sources._window import Window
+from mmdata.sources.files import find_files
+from mmdata.sources.read import read_runs
 from mmdata.sources.record import Record
 
 __all__ = ["detect"]
@@ -66,17 +67,18 @@ def _recognises(registry: Registry[type[Format]], name: str, sample: Sample) -> 
 
 def _sample(sources: Sequence[Path]) -> Sample:
     try:
-        file = json_files(sources)[0]
+        file = find_files(sources)[0]
     except UsageError:
         if not all(source.is_dir() for source in sources):
             raise
         return Sample(sources)
-    with Window(file) as window:
-        head, whole = window.text[:_HEAD], _first_is_whole(window.text)
+    head, whole = "", True
+    if file.kind == "json":
+        with Window(file.path) as window:
+            head, whole = window.text[:_HEAD], _first_is_whole(window.text)
+    read = chain.from_iterable(read_runs(file)) if file.kind != "json" else records(file.path)
     first = (
-        item.value
-        for item in islice(records(file), _RECORDS if whole else 0)
-        if isinstance(item, Record)
+        item.value for item in islice(read, _RECORDS if whole else 0) if isinstance(item, Record)
     )
     return Sample(sources, [value for value in first if isinstance(value, dict)], head)
 

@@ -89,6 +89,8 @@ def medium_of(item: object, medium: MediaType, *, encoded: bool = False) -> Medi
     if is_object(item):
         key = _where(item)
         item, encoded = (None if key is None else item[key]), key in _ENCODED
+    if isinstance(item, bytes):
+        return Media(medium, bytes=item)
     if isinstance(item, list):
         raise RecordError(f"a {medium} given as a list of files", reason="unsupported_media")
     if not isinstance(item, str):
@@ -149,8 +151,11 @@ def _body_key(item: dict[str, Any]) -> str | None:
 
 
 def _where(item: dict[str, Any]) -> str | None:
-    """Return the field of an object that says where a medium is, or holds it."""
-    return next((key for key in _PLACES if item.get(key)), None)
+    """Return the field of an object that holds a medium, or else says where it is.
+
+    Its bytes come first: the path beside them is that of a file which somebody else had.
+    """
+    return next((key for key in (*_ENCODED, *_PLACES) if item.get(key)), None)
 
 
 def _number_nonempty(rests: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from mmdata.schema import Box, Conversation, Image, Media, Message, Region, Spli
 from mmdata.sources._json import members
 from mmdata.sources._run import Way
 from mmdata.sources._spill import Spill
+from mmdata.sources.kinds import Kind
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
@@ -69,6 +70,8 @@ class Coco(JsonSource):
         '[{"id": 1, "image_id": 9, "caption": "A cup."}, {"id": 2, "image_id": 9, "category_id": 47, '
         '"bbox": [10, 20, 30, 40]}], "categories": [{"id": 47, "name": "cup"}]}'
     )
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"json"})
 
     dataset_name: str = "coco"
     caption_prompt: str = "Describe the image in one sentence."

@@ -17,6 +17,7 @@ from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._llava_flat import WAYS, flatten_llava
+from mmdata.formats._parts import leftovers_of_media, media_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import (
     JsonSource,
@@ -39,7 +40,7 @@ from mmdata.formats._turns import (
     role_of,
 )
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Media, Message, Role
+from mmdata.schema import Conversation, Media, MediaType, Message, Role
 from mmdata.sources._run import Way
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
@@ -133,13 +134,24 @@ def converse(record: Record, dataset_name: str) -> Conversation:
         raise RecordError("'conversations' is absent or empty", reason="no_conversation")
     if not isinstance(turns, list):
         raise RecordError(f"'conversations' must be an array, found {json_type(turns)}")
-    images, videos = media_paths(value, "image"), media_paths(value, "video")
+    images, videos = _media(value, "image"), _media(value, "video")
     messages = _messages(turns, len(images), len(videos))
-    media = (*[Media("image", path) for path in images], *[Media("video", path) for path in videos])
+    media = (*images, *videos)
     extra = add_turn_fields(unmapped_fields(value, record, MAPPED_FIELDS), leftover_fields(turns))
+    for key in ("image", "video"):
+        if leftovers := leftovers_of_media(value.get(key)):
+            extra[key] = leftovers
     name = conversation_id(record)
     require_turns(messages, name)
     return Conversation(name, messages, media, dataset_name, "train", extra)
+
+
+def _media(value: dict[str, Any], kind: MediaType) -> list[Media]:
+    """Return the media of a field: paths, or objects with their bytes as tables hold them."""
+    found = value.get(kind)
+    if any(isinstance(item, dict) for item in (found if isinstance(found, list) else [found])):
+        return media_of(found, kind)
+    return [Media(kind, path) for path in media_paths(value, kind)]
 
 
 def _messages(turns: list[Any], images: int, videos: int) -> tuple[Message, ...]:

@@ -1,9 +1,9 @@
 """What a format is made of: everything that the formats of this package use, for those who write
 their own.
 
-A format is a frozen dataclass that follows :class:`Format`. Most formats read JSON: they inherit
-:class:`JsonSource`, which finds files, reads records one by one and accounts for broken ones, and
-add ``conversation(record)``. The page ``docs/write_a_format.md`` leads through one from the first
+A format is a frozen dataclass that follows :class:`Format`. Most formats read records: they inherit
+:class:`RecordSource`, which finds files of any kind, JSON, tables or tars, reads records one by one
+and accounts for broken ones, and add ``conversation(record)``. The page ``docs/write_a_format.md`` leads through one from the first
 line to the installed package;
 :func:`mmdata.testing.check_format` checks it.
 
@@ -36,6 +36,7 @@ from mmdata.formats._parts import leftovers_of_media, media_of, medium_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import (
     JsonSource,
+    RecordSource,
     add_fields,
     below_folder,
     conversation_id,
@@ -76,6 +77,7 @@ __all__ = [
     "NotPlainError",
     "Origin",
     "Record",
+    "RecordSource",
     "Sample",
     "Turn",
     "TurnColumns",
