@@ -45,8 +45,8 @@ class MediaOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Media:
-    """The media of a batch: types and paths one after the other, whether each is in the batch itself
-    or in a file, and where each row's begin and end.
+    """The media of a batch: types and paths one after the other, whether each is in the batch or in
+    a file, and where each row's begin and end.
     """
 
     types: Sequence[MediaType]

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, converse, read_pairs
-from mmdata.formats._chat_flat import flatten_with, read_media_lists
+from mmdata.formats._chat_flat import flatten_with, read_extras, read_media_lists
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Sample
-from mmdata.formats._sources import RecordSource, conversation_id, mapping, unmapped_fields
+from mmdata.formats._sources import RecordSource, conversation_id, mapping
 from mmdata.formats._turns import add_turn_fields
 from mmdata.formats.messages import read_media_and_extra
 from mmdata.schema import Conversation
@@ -36,8 +36,8 @@ class Cauldron(RecordSource):
     ``source``.
 
     Most are Parquet files with the pictures in them. What a pair of texts has besides, such as its
-    ``source``, goes to ``extra`` by the number of its answer among the turns, and so do FineVision's
-    ratings.
+    ``source``, goes to ``extra`` by the number of its answer among the turns. FineVision's ratings go
+    there, too.
     """
 
     summary: ClassVar[str] = "images and texts of user and assistant: The Cauldron, FineVision"
@@ -92,8 +92,8 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
         images=images,
         videos=videos,
         extras=[
-            add_turn_fields(unmapped_fields(value, record, _READ), _besides(value["texts"]))
-            for value, record in zip(values, records, strict=True)
+            add_turn_fields(extra, _besides(value["texts"]))
+            for value, extra in zip(values, read_extras(values, records, _READ), strict=True)
         ],
     )
 

@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, Turn, converse, read_pairs
-from mmdata.formats._chat_flat import flatten_with, read_chats, read_media_lists
+from mmdata.formats._chat_flat import flatten_with, read_chats, read_extras, read_media_lists
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Sample
-from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping, unmapped_fields
+from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping
 from mmdata.formats.messages import read_media_and_extra
 from mmdata.formats.sharegpt import TURNS, prepend_system, read_any_turns, turns_field
 from mmdata.schema import Conversation
@@ -148,10 +148,7 @@ def _read_queries(values: Sequence[dict[str, Any]], records: Sequence[Record]) -
         texts=texts,
         images=read_media_lists(values, "image"),
         videos=read_media_lists(values, "video"),
-        extras=[
-            unmapped_fields(value, record, mapped)
-            for value, record in zip(values, records, strict=True)
-        ],
+        extras=read_extras(values, records, mapped),
     )
 
 

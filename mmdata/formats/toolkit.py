@@ -3,9 +3,9 @@ their own.
 
 A format is a frozen dataclass that follows :class:`Format`. Most formats read records: they inherit
 :class:`RecordSource`, which finds files of any kind, JSON, tables or tars, reads records one by one
-and accounts for broken ones, and add ``conversation(record)``. The page ``docs/write_a_format.md`` leads through one from the first
-line to the installed package;
-:func:`mmdata.testing.check_format` checks it.
+and accounts for broken ones, and add ``conversation(record)``. The page ``docs/write_a_format.md``
+leads through one from the first line to the installed package; :func:`mmdata.testing.check_format`
+checks it.
 
 Reading a record
     :func:`mapping`, :func:`conversation_id`, :func:`json_type`, :func:`media_paths`,
@@ -19,7 +19,7 @@ Turns and their media
     :func:`require_turns`.
 Many records at once
     :class:`TurnColumns`, :func:`flatten_with`, :func:`flatten_turns`, :func:`read_chats`,
-    :func:`read_media_lists`,
+    :func:`read_media_lists`, :func:`read_extras`,
     :func:`require`. A format without ``flatten`` is right, too, and takes several times as long.
 """
 
@@ -29,7 +29,7 @@ from collections.abc import Callable
 
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, Turn, converse, read_pairs, read_turns
-from mmdata.formats._chat_flat import flatten_with, read_chats, read_media_lists
+from mmdata.formats._chat_flat import flatten_with, read_chats, read_extras, read_media_lists
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._format import Format, Origin, Sample
 from mmdata.formats._parts import leftovers_of_media, media_of, medium_of
@@ -99,6 +99,7 @@ __all__ = [
     "media_paths",
     "medium_of",
     "read_chats",
+    "read_extras",
     "read_media_lists",
     "read_pairs",
     "read_turns",

@@ -109,9 +109,8 @@ def parse_value(data: bytes) -> Value:
     Raises:
         RecordError: they are not JSON, or hold what no text may.
     """
-    if values := read_strictly(data, True):
-        if len(values) == 1:
-            return values[0]
+    if len(values := read_strictly(data, True)) == 1:
+        return values[0]
     try:
         text = data.decode("utf-8-sig")
         value, end = _DECODER.raw_decode(text, _SEPARATORS.match(text).end())  # type: ignore[union-attr]

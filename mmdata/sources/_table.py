@@ -66,7 +66,7 @@ def pieces_of(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def bad_source(file: str, number: int, what: str) -> Reject:
-    """Return the reject that stands for what of a file cannot be read, from record ``number`` on."""
+    """Return the reject that stands for what of a file cannot be read, at record ``number``."""
     return Reject(number, file, None, Reason.BAD_SOURCE, what)
 
 
@@ -114,10 +114,6 @@ def _column(batch: pa.RecordBatch, name: str) -> list[Any]:
         return _values(batch.column(name))
     except RecordError as error:
         raise RecordError(f"the column {name!r}: {error}", reason=error.reason) from error
-    except UnicodeDecodeError as error:
-        raise RecordError(
-            f"the column {name!r}: bytes that are not UTF-8", reason="bad_encoding"
-        ) from error
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise RecordError(f"the column {name!r}: {error}") from error
 
@@ -155,8 +151,13 @@ def _values(array: pa.Array) -> list[Any]:
 
 
 def _texts(array: pa.Array) -> list[Any]:
+    import pyarrow as pa
+
     # Through an array of objects: numpy's way out of Arrow is many times faster than its own.
-    texts: list[Any] = array.to_numpy(zero_copy_only=False).tolist()
+    try:
+        texts: list[Any] = array.to_numpy(zero_copy_only=False).tolist()
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise RecordError("bytes that are not UTF-8", reason="bad_encoding") from error
     if "\0" in "\n".join(filter(None, texts)):
         raise RecordError("a text with a NUL", reason="bad_encoding")
     return texts

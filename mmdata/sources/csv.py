@@ -102,7 +102,7 @@ class _Rows:
             self.fault = f"line 1: the column {twice[0]!r} stands twice"
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | csv.Error]]:
-        """Yield the rows, each with the line that it begins on, an error where one cannot be read."""
+        """Yield the rows by the line that each begins on, an error where one cannot be read."""
         while True:
             line = self._reader.line_num + 1
             try:
@@ -139,12 +139,12 @@ def _value(names: Sequence[str], row: list[str] | csv.Error, line: int) -> dict[
     Raises:
         RecordError: it is none; the message names the line.
     """
-    if isinstance(row, csv.Error):
-        raise RecordError(f"line {line}: {row}", reason="malformed")
+    if isinstance(row, csv.Error) and "NUL" not in str(row):  # Python 3.10 reads none
+        raise RecordError(f"line {line}: {row}")
+    if isinstance(row, csv.Error) or not is_clean(row):
+        raise RecordError(f"line {line}: bytes that are not UTF-8, or a NUL", reason="bad_encoding")
     if len(row) != len(names):
         raise RecordError(f"line {line} has {len(row)} cells, the first line {len(names)}")
-    if not is_clean(row):
-        raise RecordError(f"line {line}: bytes that are not UTF-8, or a NUL", reason="bad_encoding")
     return {name: _read_cell(name, cell) for name, cell in zip(names, row, strict=True) if cell}
 
 

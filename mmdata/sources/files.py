@@ -154,7 +154,7 @@ def _walked(folder: Path, kinds: Collection[Kind]) -> Iterator[SourceFile]:
 
 
 def _split_below(path: Path, folder: Path) -> Split | None:
-    """Return the split that a file's name says, or else that of the nearest folder that says one."""
+    """Return the split that a file's name says, or else the nearest folder that says one."""
     names = reversed(path.relative_to(folder).parts)
     return next(filter(None, map(split_of, names)), None)
 

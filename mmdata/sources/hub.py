@@ -20,6 +20,7 @@ _log: Final = logging.getLogger("mmdata")
 
 _STATE: Final = "state.json"
 _INFO: Final = "dataset_info.json"
+_DICT: Final = "dataset_dict.json"
 _README: Final = "README.md"
 _HEADER: Final = re.compile(r"\A---[ \t]*\r?\n(.*?\n)---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _WORDS: Final[dict[Split, tuple[str, ...]]] = {
@@ -39,8 +40,8 @@ class SplitFile(NamedTuple):
 
 
 def split_of(name: str) -> Split | None:
-    """Return the split that the name of a file, of a folder or of a split itself says, or None where
-    it says none, or several.
+    """Return the split that the name of a file, of a folder or of a split itself says, or None
+    where it says none, or several.
 
     The words are those that ``datasets`` knows.
 
@@ -61,7 +62,8 @@ def saved_files(folder: Path) -> list[SplitFile]:
     """Return the files of a data set that ``save_to_disk`` wrote, in the order of its rows.
 
     Raises:
-        UsageError: what the folder says of itself cannot be read, or names a file that is not there.
+        UsageError: what the folder says of itself cannot be read, or names a file that is not
+            there.
     """
     place = folder / _STATE
     try:
@@ -76,8 +78,10 @@ def saved_files(folder: Path) -> list[SplitFile]:
         )
     _require_files(files, place)
     said = state.get("_split")
+    if (folder.parent / _DICT).is_file():  # whose folders are called as its splits
+        said = folder.name
     split = split_of(said) if isinstance(said, str) else None
-    return [SplitFile(file, split or split_of(folder.name)) for file in files]
+    return [SplitFile(file, split) for file in files]
 
 
 def configured_files(folder: Path) -> list[SplitFile] | None:
@@ -135,8 +139,8 @@ def _choose_config(configs: Sequence[dict[str, Any]], readme: Path) -> dict[str,
             _log.warning("%s: %s is read, not %s", readme, name, ", ".join(others))
             return config
     raise UsageError(
-        f"{readme}: holds {len(names)} data sets ({', '.join(names)[:300]}): name the files, or the "
-        "folder, of one of them"
+        f"{readme}: holds {len(names)} data sets ({', '.join(names)[:300]}): name the files, "
+        "or the folder, of one of them"
     )
 
 

@@ -1,5 +1,5 @@
-"""The records of a WebDataset: a tar archive, plain or gzip, in which the members of a sample follow
-one another and share a name up to its first dot.
+"""The records of a WebDataset: a tar archive, plain or gzip, in which the members of a sample
+follow one another and share a name up to its first dot.
 
 Of a sample ``0001``:
 
@@ -81,17 +81,15 @@ def tar_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject
     What cannot be made a record is a reject in its place. Where an archive is damaged or cut, what
     is whole before comes, and one reject stands for the rest.
     """
-    name, number = file.as_posix(), 0
+    name, size = file.as_posix(), 0
     run: list[Record | Reject] = []
-    size = 0
-    for key, members in _samples(file):
+    for number, (key, members) in enumerate(_samples(file)):
         if isinstance(members, Exception):
             what = f"the archive cannot be read to its end, from sample {key!r} on: {members}"
             run.append(bad_source(name, number, what))
         else:
             run.append(_record(key, members, name, number, id_key))
             size += sum(len(member.data) for member in members)
-        number += 1
         if size >= _TOGETHER_BYTES or len(run) >= _TOGETHER:
             yield run
             run, size = [], 0

@@ -119,8 +119,8 @@ def _spell_bytes(value: object) -> str:
 encode_extra: Final = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_spell_bytes
 ).encode
-"""How a store spells what a row has besides, bytes in base64; TypeError or ValueError where JSON has
-no such value.
+"""How a store spells what a row has besides, bytes in base64; TypeError or ValueError where JSON
+has no such value.
 """
 
 SparseColumn: TypeAlias = tuple[bytes, Sequence[Any]]
