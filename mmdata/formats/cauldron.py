@@ -36,8 +36,8 @@ class Cauldron(RecordSource):
     ``source``.
 
     Most are Parquet files with the pictures in them. What a pair of texts has besides, such as its
-    ``source``, goes to ``extra`` by the number of its answer among the turns. FineVision's ratings go
-    there, too.
+    ``source``, goes to ``extra`` by the number of its answer among the turns. So do
+    FineVision's ratings.
     """
 
     summary: ClassVar[str] = "images and texts of user and assistant: The Cauldron, FineVision"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mmdata._tools.options import checked
 from mmdata.errors import RecordError
 from mmdata.rejects import Reject
 from mmdata.sources._table import bad_source, pieces_of, read_rows, require_unique_names
@@ -24,6 +25,7 @@ _MAGIC: Final = b"ARROW1\0\0"
 _END_OF_STREAM: Final = b"\xff\xff\xff\xff\0\0\0\0"
 
 
+@checked
 def arrow_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
     """Yield the rows of an Arrow file or stream as records, in lists of what was read together.
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mmdata._tools.options import checked
 from mmdata.errors import RecordError
 from mmdata.rejects import Reject
 from mmdata.sources._json import identity, is_clean, parse_value
@@ -44,6 +45,7 @@ _LONGEST_LITERAL: Final = 1 << 20
 """Characters; Python's parser takes hundreds of times as many bytes."""
 
 
+@checked
 def csv_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
     """Yield the rows of a CSV file as records, in lists of what was read together.
 

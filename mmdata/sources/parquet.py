@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mmdata._tools.options import checked
 from mmdata.errors import RecordError
 from mmdata.rejects import Reject
 from mmdata.sources._table import (
@@ -31,6 +32,7 @@ _TOGETHER: Final = 1024
 """How many rejects of one row group come in a list."""
 
 
+@checked
 def parquet_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
     """Yield the rows of a Parquet file as records, in lists of what was read together.
 

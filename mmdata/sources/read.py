@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from mmdata._tools.options import checked
 from mmdata.rejects import Reject
 from mmdata.schema import replace
 from mmdata.sources import _json
@@ -18,6 +19,7 @@ from mmdata.sources.tar import tar_runs
 __all__ = ["read_runs"]
 
 
+@checked
 def read_runs(
     file: SourceFile, *, id_key: str = "id", ways: Sequence[Way] = (read_strictly,)
 ) -> Iterator[list[Record | Reject]]:

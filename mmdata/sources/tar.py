@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
+from mmdata._tools.options import checked
 from mmdata.errors import RecordError
 from mmdata.rejects import Reject
 from mmdata.sources._json import identity, parse_value
@@ -75,6 +76,7 @@ class _StrictHeader(tarfile.TarInfo):
             raise tarfile.ReadError(f"{error}; was it cut?") from error
 
 
+@checked
 def tar_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
     """Yield the samples of a tar as records, in lists of what was read together.
 
