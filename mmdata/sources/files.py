@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from mmdata.errors import UsageError
 from mmdata.schema import Split
 from mmdata.sources._walk import is_folder, walk
-from mmdata.sources.hub import configured_files, is_saved, saved_files, split_of
+from mmdata.sources.hub import configured_files, is_saved, saved_files
 from mmdata.sources.kinds import KINDS, SUFFIXES, Kind, kind_of, suffix_kind
 from mmdata.sources.tar import has_records
 from mmdata.store.layout import is_store
@@ -32,7 +32,7 @@ _MOST_FILES: Final = 1_000_000
 
 
 class SourceFile(NamedTuple):
-    """A file of records: where it is, its kind, and the split that the source says it is."""
+    """A file of records: where it is, its kind, and the split that its folder declares it to be."""
 
     path: Path
     kind: Kind
@@ -115,7 +115,7 @@ def _named_file(path: Path, kinds: Collection[Kind]) -> SourceFile:
         raise UsageError(
             f"{path} is {kind}, and this format reads {', '.join(sorted(kinds))} alone"
         )
-    return SourceFile(path, kind, None if kind == "json" else split_of(path.name))
+    return SourceFile(path, kind)
 
 
 def _files_of(folder: Path, kinds: Collection[Kind]) -> list[SourceFile]:
@@ -150,13 +150,7 @@ def _walked(folder: Path, kinds: Collection[Kind]) -> Iterator[SourceFile]:
             continue
         if kind == "tar" and not holds_records.setdefault(parent, has_records(path)):
             continue
-        yield SourceFile(path, kind, None if kind == "json" else _split_below(path, folder))
-
-
-def _split_below(path: Path, folder: Path) -> Split | None:
-    """Return the split that a file's name says, or else the nearest folder that says one."""
-    names = reversed(path.relative_to(folder).parts)
-    return next(filter(None, map(split_of, names)), None)
+        yield SourceFile(path, kind)
 
 
 def _one_kind(files: Sequence[SourceFile], folder: Path) -> list[SourceFile]:

@@ -25,31 +25,31 @@ _README: Final = "README.md"
 _HEADER: Final = re.compile(r"\A---[ \t]*\r?\n(.*?\n)---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _WORDS: Final[dict[Split, tuple[str, ...]]] = {
     "train": ("train", "training"),
-    "val": ("validation", "valid", "val", "dev", "eval", "evaluation"),
-    "test": ("test", "testing"),
+    "val": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
 }
 _SPLIT_OF: Final = {word: split for split, words in _WORDS.items() for word in words}
 _WORD: Final = re.compile(r"[^\W\d_]+")
 
 
 class SplitFile(NamedTuple):
-    """A file, and the split that its folder says it is; None where that is none of ours."""
+    """A file, and the split that its folder declares it to be, if any."""
 
     path: Path
     split: Split | None
 
 
 def split_of(name: str) -> Split | None:
-    """Return the split that the name of a file, of a folder or of a split itself says, or None
-    where it says none, or several.
+    """Return the split that a declared name stands for, or None where it is none of ours, or
+    several.
 
-    The words are those that ``datasets`` knows.
+    The words are those that ``datasets`` knows (``datasets/data_files.py``, SPLIT_KEYWORDS).
 
-    >>> split_of("train-00000-of-00003.parquet"), split_of("human_val"), split_of("trained.csv")
+    >>> split_of("train"), split_of("human_val"), split_of("trained")
     ('train', 'val', None)
     """
-    stem = PurePosixPath(name).name.split(".")[0].lower()
-    found = {_SPLIT_OF[word] for word in _WORD.findall(stem) if word in _SPLIT_OF}
+    words = _WORD.findall(name.lower())
+    found = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
     return found.pop() if len(found) == 1 else None
 
 
@@ -110,7 +110,7 @@ def configured_files(folder: Path) -> list[SplitFile] | None:
         if not files:
             raise UsageError(f"{readme}: no file is called {pattern!r}; was it fetched?")
         for file in files:
-            found.setdefault(file, SplitFile(file, split or split_of(file.name)))
+            found.setdefault(file, SplitFile(file, split))
     return list(found.values())
 
 
