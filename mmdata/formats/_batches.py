@@ -69,10 +69,12 @@ def read_records(
     if not run:
         return
     flat = None
-    if _flattens(reader) and all(type(item) is Record and not item.files for item in run):
+    if _flattens(reader) and all(type(item) is Record for item in run):
         try:
             with blame_plugin(reader):
                 flat = reader.flatten(run)  # type: ignore[attr-defined]
+            if flat is not None:
+                flat = _attach_to_rows(flat, run)  # type: ignore[arg-type]  # all are records
         except PluginError as error:
             if strict:
                 raise
@@ -158,6 +160,28 @@ def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
                 f"{plugin} is at fault: {fault} ({record.file}, record {record.number})"
             ) from error
         raise RecordError(f"{fault} in {plugin}; --strict shows its traceback") from error
+
+
+def _attach_to_rows(rows: FlatRows, records: Sequence[Record]) -> FlatRows | None:
+    """Return rows with the bytes of the media that came with their records; None where those are
+    not just the media of each row.
+    """
+    if not any(record.files for record in records):
+        return rows
+    named, paths = rows.media.get("path", (b"", ()))
+    if len(named) != len(rows.media_types) or not all(named):
+        return None
+    found: list[bytes | None] = []
+    start = 0
+    for record, count in zip(records, rows.num_media, strict=True):
+        media = [record.files.get(path) for path in paths[start : start + count]]
+        if {id(data) for data in record.files.values()} - set(map(id, media)):
+            return None
+        found += media
+        start += count
+    there = bytes([data is not None for data in found])
+    embedded = [data for data in found if data is not None]
+    return replace(rows, media={**rows.media, "bytes": (there, embedded)})
 
 
 def attach_files(conversation: Conversation, files: Mapping[str, bytes]) -> Conversation:

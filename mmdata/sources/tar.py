@@ -29,6 +29,7 @@ from mmdata._tools.options import checked
 from mmdata.errors import RecordError
 from mmdata.rejects import Reject
 from mmdata.sources._json import identity, parse_value
+from mmdata.sources._run import read_strictly
 from mmdata.sources._table import bad_source
 from mmdata.sources.record import Record
 
@@ -83,20 +84,24 @@ def tar_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject
     What cannot be made a record is a reject in its place. Where an archive is damaged or cut, what
     is whole before comes, and one reject stands for the rest.
     """
-    name, size = file.as_posix(), 0
-    run: list[Record | Reject] = []
-    for number, (key, members) in enumerate(_samples(file)):
+    name, number, size = file.as_posix(), 0, 0
+    some: list[tuple[str, Sequence[_Member]]] = []
+    for key, members in _samples(file):
         if isinstance(members, Exception):
             what = f"the archive cannot be read to its end, from sample {key!r} on: {members}"
-            run.append(bad_source(name, number, what))
-        else:
-            run.append(_record(key, members, name, number, id_key))
-            size += sum(len(member.data) for member in members)
-        if size >= _TOGETHER_BYTES or len(run) >= _TOGETHER:
-            yield run
-            run, size = [], 0
-    if run:
-        yield run
+            yield [
+                *_records(some, name, number, id_key),
+                bad_source(name, number + len(some), what),
+            ]
+            return
+        some.append((key, members))
+        size += sum(len(member.data) for member in members)
+        if size >= _TOGETHER_BYTES or len(some) >= _TOGETHER:
+            yield _records(some, name, number, id_key)
+            number += len(some)
+            some, size = [], 0
+    if some:
+        yield _records(some, name, number, id_key)
 
 
 def has_records(file: Path) -> bool:
@@ -145,12 +150,31 @@ def _members(file: Path) -> Iterator[tuple[str, _Member | Exception]]:
         yield "", error
 
 
+def _records(
+    samples: Sequence[tuple[str, Sequence[_Member]]], file: str, number: int, id_key: str
+) -> list[Record | Reject]:
+    """Return the records that samples are; the first of them has the ``number``."""
+    # Read strictly, one by one takes ten times as long as all of them as one array.
+    texts = [_json_of(members) for _, members in samples]
+    values = read_strictly(b",".join(text for text in texts if text is not None), True)
+    read = iter(values if len(values) == sum(text is not None for text in texts) else ())
+    return [
+        _record(key, members, None if text is None else next(read, None), file, place, id_key)
+        for place, ((key, members), text) in enumerate(zip(samples, texts, strict=True), number)
+    ]
+
+
+def _json_of(members: Sequence[_Member]) -> bytes | None:
+    """Return the text of the record of a sample, None where it has none."""
+    return next((member.data for member in members if member.suffix == "json"), None)
+
+
 def _record(
-    key: str, members: Sequence[_Member], file: str, number: int, id_key: str
+    key: str, members: Sequence[_Member], read: Any, file: str, number: int, id_key: str
 ) -> Record | Reject:
-    """Return the record that a sample is."""
+    """Return the record that a sample is; what has been ``read`` of it, if anything has."""
     try:
-        value = _read_value(members)
+        value = _read_value(members, read)
         files = _name_media(value, [member for member in members if _kind_of(member)])
     except RecordError as error:
         return Record(None, file, number, key).rejected(error)
@@ -163,7 +187,7 @@ def _kind_of(member: _Member) -> str | None:
     return _KIND_OF.get(member.suffix.rpartition(".")[2])
 
 
-def _read_value(members: Sequence[_Member]) -> Any:
+def _read_value(members: Sequence[_Member], read: Any) -> Any:
     """Return the record of a sample without its media."""
     others = [member for member in members if _kind_of(member) is None]
     main = next((member for member in others if member.suffix == "json"), None)
@@ -173,7 +197,7 @@ def _read_value(members: Sequence[_Member]) -> Any:
             reason="no_conversation",
         )
     if main is not None:
-        value = parse_value(main.data)
+        value = parse_value(main.data) if read is None else read
         others.remove(main)
     else:
         value = {}
