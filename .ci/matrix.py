@@ -34,10 +34,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 EXTRA = "test"  # what the tests need besides the core; MindSpore and torch are left out
 SHOWN = ("av", "numpy", "pillow", "pyarrow")  # whose versions the table gives
-NEEDS_MINDSPORE = (
+NEEDS_MINDSPORE = (  # besides whole folders, which say so
     "pipeline/test_edges.py",
     "pipeline/test_packed_models.py",
-)  # besides whole folders, which say so
+)
+NEEDS_TOOLS = ("test_wheel.py",)  # what builds a wheel and checks types; the wheel is used below
 NEAREST = (  # one room for each dependency: Arrow, Parquet and hashes; FFmpeg; Pillow; JSON; vocabularies; the terminal
     "store",
     "conversion/test_convert.py",
@@ -87,7 +88,9 @@ def main() -> int:
         print("no Python to run on", file=sys.stderr)
         return 1
     if missing := [
-        name for name in (*NEAREST, *NEEDS_MINDSPORE) if not (ROOT / "tests" / name).exists()
+        name
+        for name in (*NEAREST, *NEEDS_MINDSPORE, *NEEDS_TOOLS)
+        if not (ROOT / "tests" / name).exists()
     ]:
         print(
             f"no such tests: {', '.join(missing)}; correct the names in {__file__}", file=sys.stderr
@@ -202,7 +205,7 @@ def run_cell(
         folder / f"{version}-{end}", python, f"{wheel}[{EXTRA}]", *constraints
     )
     tests = [f"tests/{name}" for name in NEAREST] if smallest else ["tests"]
-    left_out = [f"--ignore=tests/{name}" for name in NEEDS_MINDSPORE]
+    left_out = [f"--ignore=tests/{name}" for name in (*NEEDS_MINDSPORE, *NEEDS_TOOLS)]
     markers = "not mindspore and not alone" + (" and not slow" if smallest else "")
     command = [
         installed,

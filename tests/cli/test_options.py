@@ -99,7 +99,7 @@ def test_a_value_that_an_option_cannot_have_is_refused_with_what_it_can(
     )
 
     for value in wrong:
-        said = run(command, *positional, option, value, code=2).stderr
+        said = run(command, *positional, option, value, code=2).output
 
         assert "must be" in said
         assert option in said
@@ -166,7 +166,7 @@ def test_a_store_with_a_broken_clip_is_not_sound(tmp_path: Path) -> None:
     (tmp_path / "1.mp4").write_bytes((tmp_path / "1.mp4").read_bytes()[:-1000])
 
     assert run("check", tmp_path / "store").exit_code == 0
-    assert "1.mp4" in run("check", tmp_path / "store", "--decode", code=1).stderr
+    assert "1.mp4" in run("check", tmp_path / "store", "--decode", code=1).output
 
 
 # --- what cases are made of
@@ -591,7 +591,7 @@ def check_decode(place: Path, request: pytest.FixtureRequest) -> None:
     (place / "1.mp4").write_text("not a clip")
 
     assert "3 rows" in run("check", "store").stdout
-    assert "1.mp4" in run("check", "store", "--decode", code=1).stderr
+    assert "1.mp4" in run("check", "store", "--decode", code=1).output
 
 
 @case("check", "--media")
@@ -600,7 +600,7 @@ def check_media(place: Path, request: pytest.FixtureRequest) -> None:
     (place / "1.mp4").unlink()
 
     assert "3 rows" in run("check", "store").stdout
-    assert "1.mp4" in run("check", "store", "--media", code=1).stderr
+    assert "1.mp4" in run("check", "store", "--media", code=1).output
 
 
 @case("check", "--workers")
