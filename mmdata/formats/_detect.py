@@ -14,7 +14,7 @@ from mmdata.errors import PluginError, UsageError
 from mmdata.formats._format import Format, Sample
 from mmdata.sources._json import has_whole_lines, records
 from mmdata.sources._window import Window
-from mmdata.sources.files import find_files
+from mmdata.sources.files import list_files
 from mmdata.sources.read import read_runs
 from mmdata.sources.record import Record
 
@@ -66,12 +66,10 @@ def _recognises(registry: Registry[type[Format]], name: str, sample: Sample) -> 
 
 
 def _sample(sources: Sequence[Path]) -> Sample:
-    try:
-        file = find_files(sources)[0]
-    except UsageError:
-        if not all(source.is_dir() for source in sources):
-            raise
+    files = list_files(sources)
+    if not files:
         return Sample(sources)
+    file = files[0]
     head, whole = "", True
     if file.kind == "json":
         with Window(file.path) as window:

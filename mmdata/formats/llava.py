@@ -149,7 +149,8 @@ def converse(record: Record, dataset_name: str) -> Conversation:
 def _media(value: dict[str, Any], kind: MediaType) -> list[Media]:
     """Return the media of a field: paths, or objects with their bytes as tables hold them."""
     found = value.get(kind)
-    if any(isinstance(item, dict) for item in (found if isinstance(found, list) else [found])):
+    items = found if isinstance(found, list) else [found]
+    if any(isinstance(item, (dict, bytes)) for item in items):
         return media_of(found, kind)
     return [Media(kind, path) for path in media_paths(value, kind)]
 

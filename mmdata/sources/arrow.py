@@ -14,6 +14,7 @@ from mmdata._tools.options import checked
 from mmdata.errors import RecordError
 from mmdata.rejects import Reject
 from mmdata.sources._table import bad_source, pieces_of, read_rows, require_unique_names
+from mmdata.sources.kinds import describe_fault
 from mmdata.sources.record import Record
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def arrow_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reje
     name, number = file.as_posix(), 0
     for batch in _batches(file):
         if isinstance(batch, Exception):
-            yield [bad_source(name, number, f"not a whole Arrow file: {batch}")]
+            yield [
+                bad_source(name, number, f"not a whole Arrow file: {describe_fault(file, batch)}")
+            ]
             number += 1
             continue
         for piece in pieces_of(batch):

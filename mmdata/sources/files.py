@@ -18,7 +18,7 @@ from mmdata.sources.kinds import KINDS, SUFFIXES, Kind, kind_of, suffix_kind
 from mmdata.sources.tar import has_records
 from mmdata.store.layout import is_store
 
-__all__ = ["SourceFile", "expand_braces", "find_files"]
+__all__ = ["SourceFile", "expand_braces", "find_files", "list_files"]
 
 _log: Final = logging.getLogger("mmdata")
 
@@ -73,7 +73,19 @@ def _choices(inside: str) -> list[str]:
 
 
 def find_files(sources: Sequence[Path], kinds: Collection[Kind] = KINDS) -> list[SourceFile]:
-    """Return the files of the sources in their order, each once.
+    """Return the files of the sources in their order, each once, as :func:`list_files` does.
+
+    Raises:
+        UsageError: there is none, or :func:`list_files` refuses the sources.
+    """
+    if found := list_files(sources, kinds):
+        return found
+    suffixes = ", ".join(suffix for kind in SUFFIXES if kind in kinds for suffix in SUFFIXES[kind])
+    raise UsageError(f"no file of records ({suffixes}) in {', '.join(map(str, sources))}")
+
+
+def list_files(sources: Sequence[Path], kinds: Collection[Kind] = KINDS) -> list[SourceFile]:
+    """Return the files of the sources in their order, each once; none for folders without any.
 
     A file is taken as it is, and so are those that a name with braces stands for. For a folder come
     the files that its own description names (:mod:`mmdata.sources.hub`), or else all below it that
@@ -94,11 +106,6 @@ def find_files(sources: Sequence[Path], kinds: Collection[Kind] = KINDS) -> list
                 found.append(_named_file(path, kinds))
             else:
                 raise UsageError(f"file or folder not found: {path}")
-    if not found:
-        suffixes = ", ".join(
-            suffix for kind in SUFFIXES for suffix in SUFFIXES[kind] if kind in kinds
-        )
-        raise UsageError(f"no file of records ({suffixes}) in {', '.join(map(str, sources))}")
     return _each_once(found)
 
 

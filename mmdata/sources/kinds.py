@@ -9,7 +9,15 @@ from mmdata.errors import UsageError
 from mmdata.sources._sniff import binary_kind
 from mmdata.sources._window import head_of
 
-__all__ = ["KINDS", "SUFFIXES", "Kind", "kind_of", "suffix_kind"]
+__all__ = [
+    "KINDS",
+    "SUFFIXES",
+    "Kind",
+    "describe_fault",
+    "is_pointer",
+    "kind_of",
+    "suffix_kind",
+]
 
 Kind: TypeAlias = Literal["json", "parquet", "arrow", "tar", "csv"]
 
@@ -87,6 +95,13 @@ def kind_of(file: Path) -> Kind:
 def is_pointer(file: Path) -> bool:
     """Return whether a file is what Git LFS leaves in the place of one that was not fetched."""
     return head_of(file).startswith(b"version https://git-lfs")
+
+
+def describe_fault(file: Path, fault: Exception) -> str:
+    """Return why a file cannot be read, for people: that it was never fetched, where it was not."""
+    if is_pointer(file):
+        return f"the file is {binary_kind(head_of(file), wanted='the file itself')}"
+    return str(fault)
 
 
 def _signed_kind(file: Path) -> Kind | None:

@@ -20,6 +20,7 @@ from mmdata.sources._table import (
     read_rows,
     require_unique_names,
 )
+from mmdata.sources.kinds import describe_fault
 from mmdata.sources.record import Record
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def parquet_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Re
         # `pre_buffer` would fetch whole row groups, and so would a buffer of no size.
         opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
     except (pa.ArrowException, OSError) as error:
-        yield [bad_source(name, 0, f"not a whole Parquet file: {error}")]
+        yield [bad_source(name, 0, f"not a whole Parquet file: {describe_fault(file, error)}")]
         return
     with opened:
         try:

@@ -31,6 +31,7 @@ from mmdata.rejects import Reject
 from mmdata.sources._json import identity, parse_value
 from mmdata.sources._run import read_strictly
 from mmdata.sources._table import bad_source
+from mmdata.sources.kinds import describe_fault
 from mmdata.sources.record import Record
 
 __all__ = ["has_records", "tar_runs"]
@@ -88,7 +89,8 @@ def tar_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject
     some: list[tuple[str, Sequence[_Member]]] = []
     for key, members in _samples(file):
         if isinstance(members, Exception):
-            what = f"the archive cannot be read to its end, from sample {key!r} on: {members}"
+            what = f"the archive cannot be read to its end, from sample {key!r} on: "
+            what += describe_fault(file, members)
             yield [
                 *_records(some, name, number, id_key),
                 bad_source(name, number + len(some), what),

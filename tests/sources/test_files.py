@@ -57,6 +57,27 @@ def test_a_pointer_of_git_lfs_is_named_with_what_fetches_the_file(
         mmdata.convert("messages", pointer, tmp_path / "store")
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".tar"])
+def test_a_pointer_in_a_folder_costs_one_reject_that_says_so(suffix: str, tmp_path: Path) -> None:
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    pointer = folder / f"train{suffix}"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+    report = mmdata.convert("messages", folder, tmp_path / "store")
+
+    assert report.rejects == {"bad_source": 1}
+    assert "git lfs pull" in str(report.why_empty)
+
+
+def test_auto_says_why_a_folder_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", "parquet", RECORDS)
+    write_lines(tmp_path / "b.jsonl", RECORDS)
+
+    with pytest.raises(UsageError, match="files of several kinds"):
+        mmdata.formats.detect([tmp_path])
+
+
 def test_a_folder_has_the_files_of_one_kind_at_any_depth(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
