@@ -171,6 +171,12 @@ Examples:
 @click.option("--resume", is_flag=True, help="Use what a stopped attempt found out about media.")
 @click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
 @click.option("--allow-outside", is_flag=True, help="Admit media outside the media root.")
+@click.option(
+    "--allow-fields",
+    multiple=True,
+    metavar="NAME[,NAME…]",
+    help="Keep fields in `extra` that change what a record means and are not understood.",
+)
 @click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
 @click.option(
     "--duplicate-ids",
@@ -185,6 +191,7 @@ def convert(
     sources: Sequence[Path],
     store: Path,
     options: Sequence[str],
+    allow_fields: Sequence[str],
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -195,7 +202,13 @@ def convert(
     with progress(f"converting {format_name}") as update:
         try:
             report = run(
-                format_name, sources, store, options=_options(options), progress=update, **settings
+                format_name,
+                sources,
+                store,
+                options=_options(options),
+                allow_fields=[name for names in allow_fields for name in names.split(",")],
+                progress=update,
+                **settings,
             )
         except PluginError as error:
             if settings["strict"]:  # whoever writes a format looks for the line

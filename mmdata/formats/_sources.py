@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 from mmdata._tools.options import check_fields
 from mmdata.errors import RecordError
 from mmdata.formats._format import Origin
+from mmdata.formats._nested import unpack
 from mmdata.rejects import Reject
 from mmdata.sources._run import Way, read_strictly
 from mmdata.sources.files import find_files
@@ -72,7 +73,8 @@ class RecordSource:
         ways that can.
         """
         for file in find_files(sources, self.kinds):
-            yield from read_runs(file, id_key=self.id_key, ways=ways)
+            read = read_runs(file, id_key=self.id_key, ways=ways)
+            yield from unpack(read, self.id_key) if file.kind == "json" else read
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path as the source spells it, then below the folder of the record's file."""

@@ -12,13 +12,14 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import Chat, converse, read_pairs
+from mmdata.formats._chat import converse
 from mmdata.formats._chat_flat import flatten_with, read_extras, read_media_lists
+from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Sample
 from mmdata.formats._sources import RecordSource, conversation_id, mapping
+from mmdata.formats._turn_reader import read_pairs
 from mmdata.formats._turns import add_turn_fields
-from mmdata.formats.messages import read_media_and_extra
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
 from mmdata.store.encode import ROLE_CODES, FlatRows
@@ -62,8 +63,8 @@ class Cauldron(RecordSource):
         if not value.get("texts"):
             raise RecordError("'texts' is absent or empty", reason="no_conversation")
         turns = read_pairs(value["texts"], "user", "assistant")
-        beside = read_media_and_extra(value, record, _READ)
-        return converse(Chat(turns, **beside), record, self.dataset_name)
+        chat = read_chat(value, record, turns, frozenset({"texts"}))
+        return converse(chat, record, self.dataset_name)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""

@@ -62,6 +62,7 @@ class Coco(JsonSource):
     is read from the file's name, as in ``captions_val2017.json``.
     """
 
+    harmless_fields: ClassVar[frozenset[str]] = frozenset({"image"})
     summary: ClassVar[str] = (
         "COCO annotations: captions to descriptions, instances to grounded phrases"
     )

@@ -52,6 +52,7 @@ class Rwf2000:
     and for none; ``dataset_name`` is what rows have in the column ``source``.
     """
 
+    harmless_fields: ClassVar[frozenset[str]] = frozenset({"label"})
     summary: ClassVar[str] = (
         "RWF-2000: clips in folders by split and class, to questions about violence"
     )

@@ -7,9 +7,9 @@ reading goes on at the next one: in JSON Lines on the next line, else where
 at once (:mod:`mmdata.sources._run`).
 
 Stricter than :mod:`json` where that loses or invents data: a key that stands twice in one object,
-``NaN`` and the infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost:
-commas between records may be missing or doubled, and arrays may follow one another, each with a
-byte order mark.
+the infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost: commas
+between records may be missing or doubled, arrays may follow one another, each with a byte order
+mark, and ``NaN``, which pandas writes where a table has no value, is null.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain, count, repeat
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
@@ -373,7 +373,9 @@ def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     return found
 
 
-def _constant(name: str) -> NoReturn:
+def _constant(name: str) -> None:
+    if name == "NaN":
+        return
     raise ValueError(f"{name} is not JSON")
 
 

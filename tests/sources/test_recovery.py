@@ -160,7 +160,7 @@ def with_wrong_words(draw: st.DrawFn, text: str) -> str:
     found = draw(st.sampled_from(places))
     start, end = found.span()
     if kind == "word" and found[0] != ":":
-        words = ["nope", "tru", "-", "1.", ".5", "01", "None", "+1", "NaN", "-Infinity", "9" * 5000]
+        words = ["nope", "tru", "-", "1.", ".5", "01", "None", "+1", "-Infinity", "9" * 5000]
         return text[:start] + draw(st.sampled_from(words)) + text[end:]
     if kind == "string" and found[0] != ":":
         spoilt = draw(
@@ -285,7 +285,7 @@ WRONG: Final = {
     "words": "not [found]",
     "many quotes not escaped": '{"id": "a", "t": "a"b", "l": [{"x": 6}, {"x": 7, "t": "c"d"}, {"x": 8}]}',
     "two faults around an item": '{"id": "a", "t": "a"b", "l": [{"id": 6}, {"x": "c"d"}, {"x": 8}]}',
-    "a nest of its own": '{"id": "a", "l": [[[{"id": 6}], [{"id": 7}]]], "s": {"s": {"s": {"id": 5}}}, "n": NaN}',
+    "a nest of its own": '{"id": "a", "l": [[[{"id": 6}], [{"id": 7}]]], "s": {"s": {"s": {"id": 5}}}, "n": Infinity}',
 }
 
 
