@@ -141,7 +141,6 @@ def _files_of(folder: Path, kinds: Collection[Kind]) -> list[SourceFile]:
 def _walked(folder: Path, kinds: Collection[Kind]) -> Iterator[SourceFile]:
     """Yield the files below a folder that have a suffix of one of the kinds."""
     is_described: dict[Path, bool] = {}
-    holds_records: dict[Path, bool] = {}
     for name in walk(os.fspath(folder), skip=_is_ours):
         path = Path(name)
         kind = suffix_kind(path.name)
@@ -155,7 +154,7 @@ def _walked(folder: Path, kinds: Collection[Kind]) -> Iterator[SourceFile]:
                 yield from (SourceFile(file.path, "arrow", file.split) for file in saved)
         if is_described[parent] or path.name in _ABOUT:
             continue
-        if kind == "tar" and not holds_records.setdefault(parent, has_records(path)):
+        if kind == "tar" and not has_records(path):
             continue
         yield SourceFile(path, kind)
 

@@ -48,6 +48,8 @@ _CAPTION: Final = {"txt": "caption"}
 """What the field is called that a text becomes in a sample without record."""
 _LONGEST_PATH: Final = 1024
 _GZIP: Final = b"\x1f\x8b"
+_FAULTS: Final = (tarfile.TarError, OSError, EOFError, zlib.error)
+"""What is raised of an archive that is damaged."""
 _TOGETHER_BYTES: Final = 4 << 20
 _TOGETHER: Final = 256
 
@@ -58,6 +60,7 @@ class _Member(NamedTuple):
     name: str
     suffix: str
     data: bytes
+    is_link: bool = False
 
 
 class _StrictHeader(tarfile.TarInfo):
@@ -107,10 +110,21 @@ def tar_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject
 
 
 def has_records(file: Path) -> bool:
-    """Return whether the first sample of a tar holds a record or a text, not media alone."""
-    for _, members in _samples(file):
-        return isinstance(members, Exception) or any(_kind_of(member) is None for member in members)
-    return True
+    """Return whether the first sample of a tar holds a record or a text, not media alone; of a tar
+    that cannot be read, too, so that somebody says why.
+    """
+    first: str | None = None
+    try:
+        with _open(file) as archive:
+            for _, key, suffix in _headers(archive):
+                if first is not None and key != first:
+                    return False
+                if _kind_of(suffix) is None:
+                    return True
+                first = key
+    except _FAULTS:
+        return True
+    return first is None
 
 
 def _samples(file: Path) -> Iterator[tuple[str, Sequence[_Member] | Exception]]:
@@ -136,20 +150,32 @@ def _members(file: Path) -> Iterator[tuple[str, _Member | Exception]]:
     """Yield the files in an archive by the keys of their samples; last why it cannot be read to its
     end.
     """
+    try:
+        with _open(file) as archive:
+            for found, key, suffix in _headers(archive):
+                content = archive.extractfile(found) if found.isfile() else None
+                data = b"" if content is None else content.read()
+                yield key, _Member(found.name, suffix, data, is_link=content is None)
+    except _FAULTS as error:
+        yield "", error
+
+
+def _open(file: Path) -> tarfile.TarFile:
     with file.open("rb") as opened:
         mode: Any = "r:gz" if opened.read(2) == _GZIP else "r:"
-    try:
-        with tarfile.open(file, mode, tarinfo=_StrictHeader) as archive:
-            while (found := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # else it grows with the archive
-                if not found.isfile() or PurePosixPath(found.name).name.startswith("."):
-                    continue
-                parts = _NAME.fullmatch(found.name)
-                key, suffix = (parts[1], parts[2].lower()) if parts else (found.name, "")
-                content = archive.extractfile(found)
-                yield key, _Member(found.name, suffix, content.read() if content else b"")
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        yield "", error
+    return tarfile.open(file, mode, tarinfo=_StrictHeader)
+
+
+def _headers(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
+    """Yield the headers of the files in an archive, each with the key of its sample and its
+    suffix.
+    """
+    while (found := archive.next()) is not None:
+        archive.members = []  # type: ignore[attr-defined]  # else it grows with the archive
+        if found.isdir() or PurePosixPath(found.name).name.startswith("."):
+            continue
+        parts = _NAME.fullmatch(found.name)
+        yield (found, parts[1], parts[2].lower()) if parts else (found, found.name, "")
 
 
 def _records(
@@ -177,21 +203,23 @@ def _record(
     """Return the record that a sample is; what has been ``read`` of it, if anything has."""
     try:
         value = _read_value(members, read)
-        files = _name_media(value, [member for member in members if _kind_of(member)])
+        files = _name_media(value, [member for member in members if _kind_of(member.suffix)])
     except RecordError as error:
         return Record(None, file, number, key).rejected(error)
     size = sum(len(member.data) for member in members)
     return Record(value, file, number, identity(value, id_key) or key, size, None, files)
 
 
-def _kind_of(member: _Member) -> str | None:
-    """Return what kind of medium a member is, or None where it is none."""
-    return _KIND_OF.get(member.suffix.rpartition(".")[2])
+def _kind_of(suffix: str) -> str | None:
+    """Return what kind of medium a member with this suffix is, or None where it is none."""
+    return _KIND_OF.get(suffix.rpartition(".")[2])
 
 
 def _read_value(members: Sequence[_Member], read: Any) -> Any:
     """Return the record of a sample without its media."""
-    others = [member for member in members if _kind_of(member) is None]
+    if links := [member.name for member in members if member.is_link]:
+        raise RecordError(f"{links[0]} is a link, and links in archives are not followed")
+    others = [member for member in members if _kind_of(member.suffix) is None]
     main = next((member for member in others if member.suffix == "json"), None)
     if not others:
         raise RecordError(
@@ -233,7 +261,9 @@ def _name_media(value: Any, media: Sequence[_Member]) -> Mapping[str, bytes]:
     said = set(_texts(value))
     for kind in _KINDS:
         unnamed = [
-            member for member in media if _kind_of(member) == kind and not said & names[member]
+            member
+            for member in media
+            if _kind_of(member.suffix) == kind and not said & names[member]
         ]
         if not unnamed:
             continue

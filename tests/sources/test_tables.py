@@ -12,7 +12,9 @@ import pytest
 import mmdata
 from mmdata.conversion import ConvertReport
 from mmdata.errors import RecordError
+from mmdata.formats import make
 from mmdata.schema import Conversation
+from mmdata.testing import check_format
 from tests.sources.tables import SUFFIX, as_json, chat, picture, write, write_lines
 
 RECORDS = [chat(number) for number in range(10)]
@@ -66,6 +68,32 @@ def test_a_limit_ends_the_reading_and_strict_stops_at_the_first_reject(
     with pytest.raises(RecordError, match="record 4, id 'r4'"):
         convert(source, tmp_path / "strict", strict=True)
     assert not (tmp_path / "strict").exists()
+
+
+@pytest.mark.parametrize("kind", SUFFIX)
+def test_a_conversion_that_was_stopped_and_resumed_gives_the_rows_of_one_that_was_not(
+    kind: str, tmp_path: Path
+) -> None:
+    source = write(tmp_path / f"source{SUFFIX[kind]}", kind, RECORDS)
+    convert(source, tmp_path / "whole")
+
+    def stop(rows: int, rejects: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, tmp_path / "store", progress=stop)
+    assert not (tmp_path / "store").exists()
+    convert(source, tmp_path / "store", resume=True)
+
+    assert list(mmdata.open(tmp_path / "store")) == list(mmdata.open(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow file", "csv", "tar"])
+def test_a_format_keeps_its_laws_with_a_source_of_any_kind(kind: str, tmp_path: Path) -> None:
+    """Bulk = single among them: what is read column by column is what is read one by one."""
+    records = [*RECORDS[:3], chat(3, messages=[]), chat(4, license="MIT"), *RECORDS[5:]]
+
+    check_format(make("messages"), [write(tmp_path / f"source{SUFFIX[kind]}", kind, records)])
 
 
 @pytest.mark.parametrize("kind", SUFFIX)

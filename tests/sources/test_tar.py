@@ -103,6 +103,21 @@ def test_what_is_no_record_is_a_reject_in_its_place(tmp_path: Path) -> None:
     assert [item.id for item in found] == ["a", "b", "c", "README", "e"]
 
 
+def test_a_link_costs_its_sample(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        link = tarfile.TarInfo("a.jpg")
+        link.type, link.linkname = tarfile.LNKTYPE, "b.jpg"
+        archive.addfile(link)
+        text = tarfile.TarInfo("a.txt")
+        text.size = 5
+        archive.addfile(text, io.BytesIO(b"words"))
+
+    [[reject]] = tar_runs(tmp_path / "s.tar")
+
+    assert isinstance(reject, Reject)
+    assert "a.jpg is a link" in reject.detail
+
+
 def test_a_header_that_is_damaged_is_not_taken_for_the_end(tmp_path: Path) -> None:
     source = tmp_path / "s.tar"
     write_tar(source, [sample(chat(number)) for number in range(4)])
