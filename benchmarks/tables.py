@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.convert import our_features
-from benchmarks.measure import PYTHON, Run, interleaved, options, print_row
+from benchmarks.measure import PYTHON, Run, interleave, options, print_row
 from benchmarks.sources import conversations
 
 GROUP = 1000
@@ -67,7 +67,7 @@ def compare(kind: str, source: Path, name: str, peer: str | None, runs: int, as_
     if peer is not None:
         calls[peer] = child(peer, source, outputs[peer])
 
-    taken = interleaved(
+    taken = interleave(
         calls,
         runs=runs,
         cores=1,

@@ -7,24 +7,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from mmdata.errors import DataError, PluginError, RecordError
-from mmdata.formats._format import Format
+from mmdata.formats._format import FlatFormat, Format
 from mmdata.formats._meaning import check_heard, may_change_meaning
 from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split, replace
 from mmdata.sources.record import Record
-from mmdata.store.batch import ConversationBatch
-from mmdata.store.builder import BATCH_RECORDS, BatchBuilder
+from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
+from mmdata.store.builder import BatchBuilder
 from mmdata.store.encode import FlatRows, encode_extra
 
 __all__ = ["ReadOptions", "attach_files", "read_batches", "read_records"]
 
 _log: Final = logging.getLogger("mmdata")
-_READS: Final = {"flatten", "conversation"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def read_records(
         return
     flat = None
     harmless = options.allowed_fields | _harmless_fields(reader)
-    if _flattens(reader) and all(type(item) is Record for item in run):
+    if _flattens(type(reader)) and all(type(item) is Record for item in run):
         try:
             with blame_plugin(reader):
                 flat = reader.flatten(run)  # type: ignore[attr-defined]
@@ -107,7 +107,7 @@ def read_records(
 
 
 def _harmless_fields(reader: Format) -> frozenset[str]:
-    """Return the fields that a format keeps in ``extra`` and knows to be harmless; it need not say."""
+    """Return the fields that a format knows to be harmless; it need not say any."""
     return getattr(reader, "harmless_fields", frozenset())
 
 
@@ -161,9 +161,8 @@ def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
         if record.files:
             conversation = attach_files(conversation, record.files)
         if conversation.extra:
-            encode_extra(
-                conversation.extra
-            ).encode()  # here what cannot be written costs its record alone
+            # Encoded here, what cannot be written costs its record alone.
+            encode_extra(conversation.extra).encode()
         return conversation
     except DataError:
         raise  # what a format is to raise of a record
@@ -220,22 +219,17 @@ def attach_files(conversation: Conversation, files: Mapping[str, bytes]) -> Conv
     return replace(conversation, media=tuple(media))
 
 
-def _runs(reader: Any, sources: Sequence[Path]) -> Iterator[Sequence[Record | Reject]]:
+def _runs(reader: Format, sources: Sequence[Path]) -> Iterator[Sequence[Record | Reject]]:
     """Yield the records in order; a fault in the code of a format, which ends the reading, names
     its package.
     """
     with blame_plugin(reader):
-        if _flattens(reader):
-            yield from reader.runs(sources)
+        if _flattens(type(reader)):
+            yield from reader.runs(sources)  # type: ignore[attr-defined]
         else:
             yield from ([item] for item in reader.records(sources))
 
 
-def _flattens(reader: Format) -> bool:
-    """Return whether the format flattens, and no class between has since changed what its
-    conversations are.
-    """
-    nearest = next(
-        kind for kind in type(reader).__mro__ if kind is object or _READS & vars(kind).keys()
-    )
-    return "flatten" in vars(nearest)
+@cache  # asked of every run, and a protocol takes its time
+def _flattens(kind: type[Format]) -> bool:
+    return issubclass(kind, FlatFormat)

@@ -89,9 +89,8 @@ def converse(
     :func:`mmdata.formats._placement.place_media`.
 
     >>> from mmdata.schema import Media
-    >>> chat = Chat(
-    ...     [Turn("user", "What is it?"), Turn("assistant", "A cup.")], [Media("image", "cup.jpg")]
-    ... )
+    >>> turns = [Turn("user", "What is it?"), Turn("assistant", "A cup.")]
+    >>> chat = Chat(turns, images=[Media("image", "cup.jpg")])
     >>> converse(chat, Record({}, "a.json", 0, "1"), "cups").messages[0].content
     (Image(media=0, train=None), Text(text='What is it?', train=None))
 

@@ -80,7 +80,8 @@ def read_chat(
     ``mapped_fields``.
 
     >>> value = {"messages": [], "system": "Be brief.", "kto_tag": True, "license": "MIT"}
-    >>> chat = read_chat(value, Record(value, "a.json", 0), [Turn("user", "Hi")], frozenset({"messages"}))
+    >>> record, turns = Record(value, "a.json", 0), [Turn("user", "Hi")]
+    >>> chat = read_chat(value, record, turns, frozenset({"messages"}))
     >>> [turn.role for turn in chat.turns], chat.desirable, dict(chat.extra)
     (['system', 'user'], True, {'license': 'MIT'})
 
@@ -129,8 +130,9 @@ def _prepend_system(fields: _Fields, turns: list[Turn]) -> list[Turn]:
 def _apply_loss_mask(fields: _Fields, turns: list[Turn]) -> list[Turn]:
     """Return the turns with what a list beside them says of each: whether it is trained on."""
     mask = fields.value.get("loss_mask")
-    flags = isinstance(mask, list) and all(flag in (0, 1) for flag in mask)
-    if not flags or len(mask) != len(turns):
+    if not isinstance(mask, list) or len(mask) != len(turns):
+        return turns
+    if not all(flag in (0, 1) for flag in mask):
         return turns
     fields.hear("loss_mask")
     return [replace(turn, train=bool(flag)) for turn, flag in zip(turns, mask, strict=True)]

@@ -35,7 +35,8 @@ _WITH_PATH: Final = (
     rf"<img>{_PATH}</img>",  # Qwen-VL, ms-swift 2
     rf"<(?:image|video|audio)>{_FILE}</(?:image|video|audio)>",  # ms-swift 2
     rf"<\|vision_start\|>{_FILE}<\|vision_end\|>",  # Qwen2-VL
-    rf"<\|reserved_special_token_3\|>{_PATH}<\|reserved_special_token_4\|>(?:<text>)?",  # MindFormers
+    # MindFormers' CogVLM2
+    rf"<\|reserved_special_token_3\|>{_PATH}<\|reserved_special_token_4\|>(?:<text>)?",
 )
 _NUMBERED: Final = (
     r"<(?:image|video|audio)[ _-]?[0-9]{1,4}>",  # MMMU, Mantis, MiniCPM-V

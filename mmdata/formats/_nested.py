@@ -1,8 +1,8 @@
 """Records inside records: a file that is one object around its records, and packs of several.
 
-``{"version": "1", "data": [record, …]}`` is a file of those records, and an array in an array of records,
-as Qwen's tools pack short ones, is its records one after the other. A file that names other files is no
-source, and is refused by name.
+``{"version": "1", "data": [record, …]}`` is a file of those records, and an array in an array of
+records, as Qwen's tools pack short ones, is its records one after the other. A file that names
+other files is no source, and is refused by name.
 """
 
 from __future__ import annotations

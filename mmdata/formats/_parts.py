@@ -60,7 +60,8 @@ _PLACES: Final = (
 )  # fmt: skip
 """What may hold the place of a medium, or itself."""
 _SHOWN: Final = (
-    "image", "image_url", "video", "video_url", "value", "url", "path", "source", *_ENCODED, "frames",
+    "image", "image_url", "video", "video_url", "value", "url", "path", "source", *_ENCODED,
+    "frames",
 )  # fmt: skip
 """What of a part may hold a medium, besides the field that is called as its type."""
 _SPELLINGS: Final = frozenset({*KIND_OF, *_WORDS, *_PLACES, *_SHOWN})
@@ -247,8 +248,8 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
         }
         found.append((times, frozenset({"clip"})))
     if len(found) > 1:
-        names = sorted(name for _, some in found for name in some)
-        raise RecordError(f"{', '.join(names)} all say when a clip begins; keep one pair of them")
+        fields = sorted(name for _, some in found for name in some)
+        raise RecordError(f"{', '.join(fields)} all say when a clip begins; keep one pair of them")
     return found[0] if found else ({}, frozenset())
 
 
@@ -273,7 +274,8 @@ def _a(medium: MediaType) -> str:
 
 def _type_of(item: dict[str, Any]) -> str:
     """Return what a part says it is; one without a type is what its only field is called."""
-    if isinstance(what := item.get("type"), str):
+    what = item.get("type")
+    if isinstance(what, str):
         return what
     said = [key for key, value in item.items() if value is not None]
     if "type" not in item and (known := [key for key in said if key in _TYPELESS]):
@@ -289,7 +291,9 @@ _TYPELESS: Final = (
 
 
 def _text_of(item: dict[str, Any], what: str) -> str:
-    words = next((item[key] for key in (what, *_WORDS) if isinstance(item.get(key), str)), None)
+    words: str | None = next(
+        (item[key] for key in (what, *_WORDS) if isinstance(item.get(key), str)), None
+    )
     if words is None:
         raise RecordError(f"a part of type {what!r} needs text, found none")
     return words

@@ -49,6 +49,14 @@ class RecordSource:
     id_key: ClassVar[str] = "id"
     kinds: ClassVar[frozenset[Kind]] = KINDS
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Take ``flatten`` from a format that says what a conversation is and not how to flatten
+        some: what it may have inherited reads records as another format does.
+        """
+        super().__init_subclass__(**options)
+        if "conversation" in vars(cls) and "flatten" not in vars(cls):
+            cls.flatten = None  # type: ignore[attr-defined]
+
     def __post_init__(self) -> None:
         """Check the options, those of the format that this is."""
         check_fields(self)

@@ -177,14 +177,14 @@ def _read_turn(turn: object, role_key: str, content_key: str) -> list[Turn]:
     if not is_object(turn):
         raise RecordError(f"a turn must be an object, found {json_type(turn)}")
     speaker = turn.get(role_key)
-    calls = _read_calls(turn)
-    if role_key not in turn or (content_key not in turn and not calls):
+    called = _read_calls(turn)
+    if role_key not in turn or (content_key not in turn and not called):
         raise RecordError(
             f"a turn needs {role_key!r} and {content_key!r}, found {', '.join(turn) or 'neither'}"
         )
     content = turn.get(content_key)
-    heard = {role_key, content_key, *calls}
-    after: list[Part] = [call for some in calls.values() for call in some]
+    heard = {role_key, content_key, *called}
+    after: list[Part] = [call for some in called.values() for call in some]
     if isinstance(speaker, str) and speaker.strip().lower() in _CALLS:
         role: Role = "assistant"
         after = [*_read_called(content), *after]
@@ -217,10 +217,12 @@ def _read_called(content: object) -> list[ToolCall]:
     """Return the calls that the words of a turn are: an object, a list of them, or JSON text."""
     if isinstance(content, str):
         try:
-            content = json.loads(content)
+            found = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise RecordError(f"a tool call must be JSON, found {content[:60]!r}") from error
-    return list(map(read_tool_call, content if isinstance(content, list) else [content]))
+    else:
+        found = content
+    return list(map(read_tool_call, found if isinstance(found, list) else [found]))
 
 
 def _read_reasoning(turn: dict[str, Any], role: Role) -> tuple[list[Part], frozenset[str]]:

@@ -95,7 +95,8 @@ def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the fields of turns besides ``from`` and ``value``, by the turn's number, for those
     that have any.
 
-    >>> leftover_fields([{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So.", "score": 3}])
+    >>> answer = {"from": "gpt", "value": "So.", "score": 3}
+    >>> leftover_fields([{"from": "human", "value": "Why?"}, answer])
     {'1': {'score': 3}}
     """
     # One look at the lengths settles nearly every record; the fields are asked for by name only

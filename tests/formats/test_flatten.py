@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import mmdata
 from mmdata.formats import Record
-from mmdata.formats._batches import read_records
+from mmdata.formats._batches import read_batches, read_records
 from mmdata.formats.llava import Llava, converse_llava
 from mmdata.schema import Conversation, assistant, replace
 from mmdata.sources._json import identity
@@ -225,3 +225,21 @@ def test_a_format_that_changes_the_conversations_of_another_is_not_passed_over(
     mmdata.convert(Shouting(), tmp_path / "llava.json", tmp_path / "store", check="none")
 
     assert mmdata.open(tmp_path / "store")[0].messages[1].text == "A CUP."
+
+
+def test_a_format_that_says_anew_what_a_conversation_is_does_not_flatten_as_the_old_one(
+    tmp_path: Path,
+) -> None:
+    @dataclass(frozen=True)
+    class Shouted(Llava):
+        def conversation(self, record: Record) -> Conversation:
+            return replace(super().conversation(record), source="shouted")
+
+    source = tmp_path / "a.json"
+    source.write_text(json.dumps([asks("<image>\nWhat?", image="a.jpg"), asks("Why?")]))
+
+    for kind, name in ((Llava, "llava"), (Shouted, "shouted")):
+        (batch,) = read_batches(kind(), [source])
+
+        assert [row.source for row in batch.conversations()] == [name, name]
+    assert Shouted.flatten is None
