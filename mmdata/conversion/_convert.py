@@ -41,6 +41,7 @@ from mmdata.formats._meaning import spell
 from mmdata.formats._plugins import blame_plugin
 from mmdata.rejects import Reject
 from mmdata.schema import Split
+from mmdata.sources.files import expand_braces
 from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
@@ -268,8 +269,9 @@ def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
     spelt.
     """
     paths = [
-        local_path(source, "source")
+        path
         for source in ([sources] if isinstance(sources, (str, Path)) else sources)
+        for path in expand_braces(local_path(source, "source"))
     ]
     if not paths:
         raise UsageError("no source was given: name a file or a folder")

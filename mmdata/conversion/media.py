@@ -51,12 +51,13 @@ class MediaOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Media:
-    """The media of a batch: types and paths one after the other, and where each row's begin and
-    end.
+    """The media of a batch: types and paths one after the other, whether each is in the batch or in
+    a file, and where each row's begin and end.
     """
 
     types: Sequence[MediaType]
     paths: Sequence[str | None]
+    are_kept: Sequence[bool]
     are_files: Sequence[bool]
     starts: Sequence[int]
 
@@ -76,7 +77,7 @@ class _Media:
             for path, kept in zip(paths, is_kept, strict=True)
         ]
         starts = list(accumulate(batch.num_media.tolist(), initial=0))
-        return cls(media.field("type").to_pylist(), paths, are_files, starts)
+        return cls(media.field("type").to_pylist(), paths, is_kept, are_files, starts)
 
     def of_row(self, row: int) -> range:
         """Return the numbers of a row's media."""
@@ -97,7 +98,10 @@ def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) ->
     """
     batch = _find_pictures(batch, reader, place)
     media = _Media.of(batch)
-    named = [number for number, path in enumerate(media.paths) if path]
+    # What has its bytes already is called by its path, and not looked for.
+    named = [
+        number for number, path in enumerate(media.paths) if path and not media.are_kept[number]
+    ]
     if not named:
         return batch
     origins = _origins(batch, place)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
 from mmdata._tools.registry import Registry
 from mmdata.errors import PluginError, UsageError
 from mmdata.formats._format import Format, Sample
-from mmdata.formats._sources import json_files
+from mmdata.sources.files import SourceFile, list_files
+from mmdata.sources.read import read_runs
+from mmdata.sources.record import Record
 from mmdata.sources.sample import FileSample, sample_file
 
 __all__ = ["Detection", "detect"]
@@ -57,7 +60,7 @@ def detect(registry: Registry[type[Format]], sources: Sequence[Path]) -> Detecti
         return Detection(_only(registry, _recognise(registry, sample), sample), "its folders")
 
     count = _RECORDS if len(files) <= _FEW_FILES else _RECORDS_OF_MANY
-    samples = {file: sample_file(file, count) for file in files}
+    samples = {file.path: _sample(file, count) for file in files}
     objects = [value for found in samples.values() for value in _objects(found)]
     whole = Sample(sources, objects, next(iter(samples.values())).head)
     seen = _describe(samples, len(objects), total)
@@ -84,16 +87,20 @@ def detect(registry: Registry[type[Format]], sources: Sequence[Path]) -> Detecti
     return Detection(_only(registry, found, whole), seen)
 
 
-def _choose_files(sources: Sequence[Path]) -> tuple[list[Path], int]:
+def _sample(file: SourceFile, count: int) -> FileSample:
+    """Return records of a file: of JSON from all over it, of others from its head."""
+    if file.kind == "json":
+        return sample_file(file.path, count)
+    read = chain.from_iterable(read_runs(file))
+    first = islice((item.value for item in read if isinstance(item, Record)), count)
+    return FileSample("", tuple(first), ("the head",))
+
+
+def _choose_files(sources: Sequence[Path]) -> tuple[list[SourceFile], int]:
     """Return the files to look into, and how many there are: of many, some that lie evenly spread
     among them.
     """
-    try:
-        files = json_files(sources)
-    except UsageError:
-        if not all(source.is_dir() for source in sources):
-            raise
-        return [], 0
+    files = list_files(sources)
     count = min(len(files), _MOST_FILES)
     # The first and the last are among them.
     places = [number * (len(files) - 1) // max(1, count - 1) for number in range(count)]

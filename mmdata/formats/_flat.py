@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, compress, pairwise
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
@@ -70,8 +70,9 @@ class TurnColumns(Struct, frozen=True, eq=False):
     num_turns: Sequence[int]
     roles: bytes
     texts: Sequence[str]
-    images: Sequence[Sequence[str]]
-    videos: Sequence[Sequence[str]]
+    images: Sequence[Sequence[str | bytes]]
+    """Of each record where its images are, or themselves."""
+    videos: Sequence[Sequence[str | bytes]]
     extras: Sequence[Mapping[str, Any]]
     placed: Sequence[tuple[int, _Parts]] = ()
     """The turns that bring their media with them: the number of each among all, and its parts."""
@@ -126,8 +127,12 @@ def flatten_turns(
         len(images) + len(videos)
         for images, videos in zip(columns.images, columns.videos, strict=True)
     ]
-    types, paths = _list_media(columns)
-    media: dict[str, SparseColumn] = {"path": (b"\1" * len(paths), paths)} if paths else {}
+    types, found = _list_media(columns)
+    media: dict[str, SparseColumn] = {}
+    for name, kind in (("path", str), ("bytes", bytes)):
+        there = bytes([type(medium) is kind for medium in found])
+        if any(there):
+            media[name] = there, list(compress(found, there))
     return FlatRows(
         ids=columns.ids,
         sources=[dataset_name] * rows,
@@ -146,10 +151,12 @@ def flatten_turns(
     )
 
 
-def _list_media(columns: TurnColumns) -> tuple[list[MediaType], list[str]]:
-    """Return the types and the paths of all media: of each record its images, then its videos."""
+def _list_media(columns: TurnColumns) -> tuple[list[MediaType], list[str | bytes]]:
+    """Return the types of all media, and their paths or bytes: of each record its images, then its
+    videos.
+    """
     types: list[MediaType] = []
-    paths: list[str] = []
+    paths: list[str | bytes] = []
     for images, videos in zip(columns.images, columns.videos, strict=True):
         if images:
             types += ["image"] * len(images)

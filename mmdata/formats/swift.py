@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Turn, converse
-from mmdata.formats._chat_flat import flatten_with, read_chats, read_media_lists
+from mmdata.formats._chat_flat import flatten_with, read_chats, read_extras, read_media_lists
 from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Sample
 from mmdata.formats._meaning import is_said
-from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping, unmapped_fields
+from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping
 from mmdata.formats._turn_reader import read_any_turns, read_literal, read_pairs
 from mmdata.formats.sharegpt import TURNS, turns_field
 from mmdata.schema import Conversation
@@ -141,10 +141,7 @@ def _read_queries(values: Sequence[dict[str, Any]], records: Sequence[Record]) -
         texts=texts,
         images=read_media_lists(values, "image"),
         videos=read_media_lists(values, "video"),
-        extras=[
-            unmapped_fields(value, record, mapped)
-            for value, record in zip(values, records, strict=True)
-        ],
+        extras=read_extras(values, records, mapped),
     )
 
 

@@ -1,11 +1,11 @@
 """What a format is made of: everything that the formats of this package use, for those who write
 their own.
 
-A format is a frozen dataclass that follows :class:`Format`. Most formats read JSON: they inherit
-:class:`JsonSource`, which finds files, reads records one by one and accounts for broken ones, and
-add ``conversation(record)``. The page ``docs/write_a_format.md`` leads through one from the first
-line to the installed package;
-:func:`mmdata.testing.check_format` checks it.
+A format is a frozen dataclass that follows :class:`Format`. Most formats read records: they inherit
+:class:`RecordSource`, which finds files of any kind, JSON, tables or tars, reads records one by one
+and accounts for broken ones, and add ``conversation(record)``. The page ``docs/write_a_format.md``
+leads through one from the first line to the installed package; :func:`mmdata.testing.check_format`
+checks it.
 
 Reading a record
     :func:`mapping`, :func:`conversation_id`, :func:`json_type`, :func:`media_paths`,
@@ -21,7 +21,7 @@ Turns and their media
     :func:`require_turns`.
 Many records at once
     :class:`TurnColumns`, :func:`flatten_with`, :func:`flatten_turns`, :func:`read_chats`,
-    :func:`read_media_lists`,
+    :func:`read_media_lists`, :func:`read_extras`,
     :func:`require`. A format without ``flatten`` is right, too, and takes several times as long.
 """
 
@@ -31,7 +31,7 @@ from collections.abc import Callable
 
 from mmdata.formats import registry
 from mmdata.formats._chat import Chat, Turn, converse
-from mmdata.formats._chat_flat import flatten_with, read_chats, read_media_lists
+from mmdata.formats._chat_flat import flatten_with, read_chats, read_extras, read_media_lists
 from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._format import Format, Origin, Sample
@@ -40,6 +40,7 @@ from mmdata.formats._parts import leftovers_of_media, media_of, medium_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import (
     JsonSource,
+    RecordSource,
     add_fields,
     below_folders,
     conversation_id,
@@ -81,6 +82,7 @@ __all__ = [
     "NotPlainError",
     "Origin",
     "Record",
+    "RecordSource",
     "Sample",
     "Turn",
     "TurnColumns",
@@ -105,6 +107,7 @@ __all__ = [
     "read_any_turns",
     "read_chat",
     "read_chats",
+    "read_extras",
     "read_literal",
     "read_media_lists",
     "read_pairs",

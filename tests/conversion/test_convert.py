@@ -176,7 +176,7 @@ def test_what_cannot_be_written_costs_its_record_alone(tmp_path: Path) -> None:
     class Odd(Llava):
         def conversation(self, record: Record) -> Conversation:
             said = super().conversation(record)
-            return replace(said, extra={"odd": b"bytes"}) if record.number == 1 else said
+            return replace(said, extra={"odd": {1, 2}}) if record.number == 1 else said
 
     report = mmdata.convert(Odd(), source(tmp_path, 3), tmp_path / "store")
 
