@@ -33,12 +33,19 @@ def detect(registry: Registry[type[Format]], sources: Sequence[Path]) -> str:
     sample = _sample(sources)
     names = registry.names()
     found = [name for name in names if _recognises(registry, name, sample)]
+    refined = {general for name in found for general in _refined_by(registry.get(name))}
+    found = [name for name in found if name not in refined]
     if len(found) == 1:
         return found[0]
     which = f"could be {' or '.join(found)}" if found else "is none of " + ", ".join(names)
     keys = sorted({key for record in sample.records for key in record})
     seen = f"; its records have the fields {', '.join(keys)[:300]}" if keys else ""
     raise UsageError(f"{', '.join(map(str, sources))} {which}{seen}. Name the format.")
+
+
+def _refined_by(kind: Any) -> frozenset[str]:
+    """Return the formats of which one is a special case, which recognise what it recognises."""
+    return kind.refines if hasattr(kind, "refines") else frozenset()
 
 
 def _recognises(registry: Registry[type[Format]], name: str, sample: Sample) -> bool:

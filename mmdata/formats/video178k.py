@@ -47,8 +47,10 @@ class Video178k(JsonSource):
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
-        """Return whether the records have ``conversations`` of human and gpt and a ``video``."""
-        return has_human_and_gpt(sample) and sample.every("video")
+        """Return whether the records have ``conversations`` of human and gpt, and some a ``video``:
+        tuning sets of video models mix videos with images and text.
+        """
+        return has_human_and_gpt(sample) and sample.some("video") and not sample.some("videos")
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mmdata.errors import RecordError
-from mmdata.formats import Origin, detect, registry
+from mmdata.formats import Origin, detect, make, registry
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, user
 from mmdata.sources.record import Record
@@ -92,7 +92,7 @@ def test_a_name_gets_the_suffix_that_it_lacks(tmp_path: Path, name: str, path: s
 
 
 def test_without_a_folder_videos_are_in_the_media_root() -> None:
-    reader = registry.get("videochatgpt")(folder="")
+    reader = make("videochatgpt", {"folder": ""})
 
     assert reader.conversation(Record(INSTRUCT, "a.json", 0)).media[0].path == "v_abc.mp4"
     assert "v_abc.mkv" in reader.candidates("v_abc.mp4", Origin("a.json"))
