@@ -13,11 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
+from typing import Any, Final, Literal, NoReturn, TypeAlias
 
-from mmdata._tools.options import NonNegativeInt, PositiveInt, checked, defaults
+from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import local_path
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
 from mmdata.conversion.locate import SizeOf, size_of
@@ -133,7 +133,8 @@ def convert(
     if format == "auto":
         format = detect(paths)  # noqa: A001
     reader = make(format, options or {}) if isinstance(format, str) else format
-    reader = _with_split(reader, split)
+    if split is not None and hasattr(reader, "without_splits"):
+        reader = reader.without_splits()
     check_vacant(target, overwrite)  # before hours of hashing
     with blame_plugin(reader):
         files = reader.files(paths)
@@ -193,18 +194,6 @@ def convert(
         renamed_ids=ids.renamed,
         seconds=time.monotonic() - started,
     )
-
-
-def _with_split(reader: Format, split: Split | None) -> Format:
-    """Return a format that reads splits from its sources with the one that was asked for.
-
-    What its sources say of splits, or do not say, is then no reason to refuse a record.
-    """
-    kind: Any = type(reader)
-    if split is None or not is_dataclass(kind) or "split" not in defaults(kind):
-        return reader
-    changed: Format = replace(cast(Any, reader), split=split)
-    return changed
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -63,12 +63,13 @@ class Format(Protocol):
     The two halves are apart so that a record that cannot be read costs itself alone:
     :meth:`records` goes on after it. A format that :func:`mmdata.formats.detect` shall know has a
     static method ``recognises(sample)`` besides, and, where it is a special case of formats that
-    recognise its sources too, their names in the class variable ``refines``. One whose sources say
-    the splits of rows may have an option ``split``, which is set where the caller names the split
-    of every row. One that can read many records faster than one by one has ``runs(sources)``, which
-    yields what :meth:`records` does in lists, and ``flatten(records)``, which returns what
-    :meth:`conversation` would say of each of some records, column by column, or None where it
-    cannot tell: :meth:`conversation` reads those.
+    recognise its sources too, their names in the class variable ``refines``. One that can read many
+    records faster than one by one has ``runs(sources)``, which yields what :meth:`records` does in
+    lists, and ``flatten(records)``, which returns what :meth:`conversation` would say of each of
+    some records, column by column, or None where it cannot tell: :meth:`conversation` reads those.
+
+    One that refuses records which say no split has ``without_splits()``, which returns the format
+    for those that have none, because the user says the split.
     """
 
     summary: ClassVar[str]

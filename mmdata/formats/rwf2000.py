@@ -12,7 +12,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Final, Literal
 
@@ -51,9 +51,10 @@ class Rwf2000:
     """The RWF-2000 folder tree; a clip is a record.
 
     ``prompt`` overrides the question of ``language`` (zh, en); ``answers`` are those for a fight
-    and for none; ``split`` is that of every clip, whatever its folders say; ``frame_rate`` is how
-    many frames of a clip given as pictures are a second, by default that of the data set's clips
-    (5 seconds of 30 frames each); ``dataset_name`` is what rows have in the column ``source``.
+    and for none; ``frame_rate`` is how many frames of a clip given as pictures are a second, by
+    default that of the data set's clips (5 seconds of 30 frames each); ``dataset_name`` is what
+    rows have in the column ``source``. Without ``require_split`` a clip whose folders name no
+    split, or two, is of the split train.
     """
 
     summary: ClassVar[str] = (
@@ -67,7 +68,7 @@ class Rwf2000:
     language: Literal["zh", "en"] = "zh"
     prompt: str = ""
     answers: tuple[str, str] = ("1", "0")
-    split: Split | None = None
+    require_split: bool = True
     frame_rate: PositiveFloat = 30.0
     dataset_name: str = "rwf2000"
 
@@ -87,6 +88,10 @@ class Rwf2000:
             if path.is_dir()
         )
         return not sample.head and any(_CLASS.fullmatch(folder.name) for folder in folders)
+
+    def without_splits(self) -> Rwf2000:
+        """Return the format for clips whose folders need not name a split."""
+        return replace(self, require_split=False)
 
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the source folder, or the deepest folder that holds all of several."""
@@ -117,10 +122,10 @@ class Rwf2000:
             for path in walk(os.path.abspath(source), skip=_is_of_a_system):  # noqa: PTH100
                 placed = [*above, *posixpath.relpath(path, root).split("/")]
                 if not _is_frame(placed):
-                    item = _item(path, root, placed, self.split)
+                    item = _item(path, root, placed, self.require_split)
                 elif (folder := posixpath.dirname(path)) not in clips:
                     clips.add(folder)
-                    item = _item(folder, root, placed[:-1], self.split, is_folder=True)
+                    item = _item(folder, root, placed[:-1], self.require_split, is_folder=True)
                 else:
                     continue  # a further frame of a clip that has its record
 
@@ -175,18 +180,18 @@ def _is_frame(placed: Sequence[str]) -> bool:
 
 
 def _item(
-    path: str, root: Path, placed: Sequence[str], split: Split | None, *, is_folder: bool = False
+    path: str, root: Path, placed: Sequence[str], require_split: bool, *, is_folder: bool = False
 ) -> Record | Reject | None:
     """Return the record or the reject that a file is, or a folder of frames; None for a file that
     is not of the data.
 
     ``placed`` are the folders that it is in, below the root and as far above as these may say split
-    and class, and its name. ``split`` goes before what folders say.
+    and class, and its name.
     """
     relative = posixpath.relpath(path, root)
     *folders, name = placed
     is_clip = is_folder or _CONTAINERS.fullmatch(name) is not None
-    label, split = _label(folders), split or _split(folders)
+    label, split = _label(folders), _split(folders)
     if not is_clip and (label is None or name.startswith(".")):
         return None
     if not _is_text(path):
@@ -200,13 +205,13 @@ def _item(
     if label is None:
         detail = f"none of the folders {'/'.join(folders)!r} is Fight or NonFight"
         return Reject(0, path, relative, Reason.MALFORMED, detail)
-    if split is None:
+    if split is None and require_split:
         detail = (
             f"the folders {'/'.join(folders)!r} name no split or two: train, val or test; "
             "--split names that of every clip"
         )
         return Reject(0, path, relative, Reason.MALFORMED, detail)
-    value = {"path": relative, "label": label, "split": split}
+    value = {"path": relative, "label": label, "split": split or "train"}
     if is_folder:
         value["given_as"] = "pictures"
     return Record(value, path, 0, relative)

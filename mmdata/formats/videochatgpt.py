@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, TypeGuard
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
@@ -47,6 +47,8 @@ _BENCHMARK: Final = _Dialect(
 _INSTRUCT: Final = _Dialect("video_id", ("q",), "a", "train")
 _ABSENT: Final = (None, "", "None")
 _SUFFIXES: Final = (".mp4", ".MP4", ".mkv", ".avi", ".mov", ".webm")
+"""Those that the archive of the benchmark has, likeliest first; its names of videos have none."""
+_ENDINGS: Final = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 
 
 @registry.register("videochatgpt")
@@ -118,22 +120,23 @@ class VideoChatGpt(JsonSource):
             if text.isspace():
                 raise RecordError("the question or the answer is blank", reason="empty_turn")
         media = (Media("video", self._path(value.get(dialect.video), dialect.video)),)
-        extra = {key: found for key, found in value.items() if key not in dialect.fields}
+        extra = _extra(value, dialect)
         messages = (user(Video(0), question), assistant(answer))
         return Conversation(
             conversation_id(record), messages, media, self.dataset_name, dialect.split, extra
         )
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path under the suffixes that the archive has, then without its folder; a path
-        with another suffix than ``.mp4`` as it is alone.
+        """Yield the path below the folder of videos, then without it; a name that has no suffix of
+        its own, under each that the archive has.
         """
-        bare = path.removeprefix(f"{self.folder}/")
-        if not path.endswith(".mp4"):
-            yield from (path, bare)
+        places = (path, path.removeprefix(f"{self.folder}/"))
+        names = (origin.extra.get(field) for field in (_BENCHMARK.video, _INSTRUCT.video))
+        if any(_has_suffix(name) and path.endswith(name) for name in names):
+            yield from places
             return
-        yield from (path.removesuffix(".mp4") + suffix for suffix in _SUFFIXES)
-        yield from (bare.removesuffix(".mp4") + suffix for suffix in _SUFFIXES)
+        for place in places:
+            yield from (place.removesuffix(".mp4") + suffix for suffix in _SUFFIXES)
 
     def _read(
         self, dialect: _Dialect, values: Sequence[dict[str, Any]], records: Sequence[Record]
@@ -153,10 +156,7 @@ class VideoChatGpt(JsonSource):
             texts=texts,
             images=[()] * len(values),
             videos=[(self._path(name, dialect.video),) for name in names],
-            extras=[
-                {key: found for key, found in value.items() if key not in dialect.fields}
-                for value in values
-            ],
+            extras=[_extra(value, dialect) for value in values],
         )
 
     def _path(self, name: object, field: str) -> str:
@@ -164,8 +164,23 @@ class VideoChatGpt(JsonSource):
             raise RecordError(f"{field!r} must be a string, found {json_type(name)}")
         if not name:
             raise RecordError(f"{field!r} is empty", reason="missing_media")
-        has_suffix = posixpath.splitext(name)[1] in _SUFFIXES
-        return posixpath.join(self.folder, name if has_suffix else f"{name}.mp4")
+        return posixpath.join(self.folder, name if _has_suffix(name) else f"{name}.mp4")
+
+
+def _has_suffix(name: object) -> TypeGuard[str]:
+    """Return whether the name of a video is that of its file, as ActivityNet-QA has it."""
+    return isinstance(name, str) and name.lower().endswith(_ENDINGS)
+
+
+def _extra(value: dict[str, Any], dialect: _Dialect) -> dict[str, Any]:
+    """Return the fields of a row that have no column of their own.
+
+    A name with its suffix stays among them: its file is no other than that.
+    """
+    extra = {key: found for key, found in value.items() if key not in dialect.fields}
+    if _has_suffix(name := value.get(dialect.video)):
+        extra[dialect.video] = name
+    return extra
 
 
 def _dialect_of(value: object) -> _Dialect:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from mmdata._tools.limits import Limits
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
+from mmdata.video.pictures import Pictures
 from mmdata.video.plan import Plan, plan
 from mmdata.video.prefetch import sample_many
 from mmdata.video.reader import index
@@ -20,6 +21,7 @@ __all__ = [
     "Frames",
     "Index",
     "Limits",
+    "Pictures",
     "Plan",
     "Strategy",
     "index",

@@ -279,6 +279,7 @@ def test_what_is_no_frame_is_a_reject_beside_the_clip(tmp_path: Path) -> None:
 def test_a_split_that_is_asked_for_needs_no_folder(tmp_path: Path) -> None:
     lay(tmp_path / "data", "Fight/a_1.avi", "train/Fight/b_1.avi", "val/Train_Fight/c_1.avi")
 
+    # The split of b_1 is said by its folders, and of c_1 by two that differ; what is asked for wins.
     asked = mmdata.convert("rwf2000", tmp_path / "data", tmp_path / "asked", split="test")
     unasked = mmdata.convert("rwf2000", tmp_path / "data", tmp_path / "unasked")
 

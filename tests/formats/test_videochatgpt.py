@@ -98,10 +98,14 @@ def test_without_a_folder_videos_are_in_the_media_root() -> None:
     assert "v_abc.mkv" in reader.candidates("v_abc.mp4", Origin("a.json"))
 
 
-def test_a_name_with_another_suffix_is_looked_for_as_it_is() -> None:
-    places = tuple(READER.candidates("Test_Videos/v.mkv", Origin("a.json")))
+def test_a_name_with_its_suffix_is_looked_for_as_it_is() -> None:
+    for name in ("v.mp4", "v.MKV"):
+        row = READER.conversation(Record(INSTRUCT | {"video_id": name}, "a.json", 0))
+        origin = Origin("a.json", extra_json=json.dumps(row.extra))
 
-    assert places == ("Test_Videos/v.mkv", "v.mkv")
+        places = tuple(READER.candidates(str(row.media[0].path), origin))
+
+        assert places == (f"Test_Videos/{name}", name)
 
 
 def test_paraphrases_become_two_conversations_of_one_group(tmp_path: Path) -> None:
