@@ -31,7 +31,6 @@ from tests.templates.families import FAMILIES, Family
 SAID_OTHERWISE: Final = {
     "qwen_vl": (r"<box>.*?</box>", r"Picture \d+: "),
     "sharegpt4video": (r"^-1$",),
-    "minicpm_v": (r"<image_\d+>",),
 }
 """What a format says in another way than its records do."""
 

@@ -15,12 +15,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError, UsageError
-from mmdata.formats import registry
-from mmdata.formats._chat import Chat, Turn, converse, read_turns
-from mmdata.formats._format import Origin, Sample
-from mmdata.formats._sources import JsonSource, json_type, mapping, unmapped_fields
+from mmdata.formats.toolkit import (
+    Chat,
+    JsonSource,
+    Origin,
+    Record,
+    Sample,
+    Turn,
+    converse,
+    json_type,
+    mapping,
+    read_turns,
+    register,
+    unmapped_fields,
+)
 from mmdata.schema import Conversation, Media
-from mmdata.sources.record import Record
 
 __all__ = ["CogVlmSft"]
 
@@ -31,7 +40,7 @@ _PACKED: Final = frozenset({".gz", ".zst"})
 _SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 
 
-@registry.register("cogvlm_sft")
+@register("cogvlm_sft")
 @dataclass(frozen=True)
 class CogVlmSft(JsonSource):
     """CogVLM-SFT-311K, or one of its folders, or a folder of labels in it.

@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
-from mmdata.formats import registry
-from mmdata.formats._chat import Chat, Turn, converse
-from mmdata.formats._format import Sample
-from mmdata.formats._sources import (
+from mmdata.formats.toolkit import (
+    Chat,
     JsonSource,
+    Record,
+    Sample,
+    Turn,
     add_fields,
+    converse,
     json_type,
     mapping,
+    media_paths,
+    register,
     unmapped_fields,
 )
-from mmdata.formats._turns import media_paths
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, MediaType, replace
 from mmdata.sources._run import Way, read_strictly
-from mmdata.sources.record import Record
 
 __all__ = ["Lavis"]
 
@@ -32,7 +34,7 @@ _MAPPED_FIELDS: Final = frozenset({"id", "image", "video"})
 _OF_OTHERS: Final = ("conversations", "messages", "QA", "annotations", "question", "query")
 
 
-@registry.register("lavis")
+@register("lavis")
 @dataclass(frozen=True)
 class Lavis(JsonSource):
     """Lists of captions. ``dataset_name`` is what rows have in the column ``source``.

@@ -11,18 +11,21 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
-from mmdata.formats import registry
-from mmdata.formats._chat import Chat, Turn, converse
-from mmdata.formats._format import Origin, Sample
-from mmdata.formats._sources import (
+from mmdata.formats.toolkit import (
+    Chat,
     JsonSource,
+    Origin,
+    Record,
+    Sample,
+    Turn,
     add_fields,
+    converse,
     json_type,
     mapping,
+    register,
     unmapped_fields,
 )
 from mmdata.schema import Conversation, Media
-from mmdata.sources.record import Record
 
 __all__ = ["ShareGpt4Video"]
 
@@ -31,7 +34,7 @@ _WHOLE: Final = "-1"
 """What a caption of the whole video has as ``idx``; those of keyframes count from 1."""
 
 
-@registry.register("sharegpt4video")
+@register("sharegpt4video")
 @dataclass(frozen=True)
 class ShareGpt4Video(JsonSource):
     """ShareGPT4Video's captions. ``dataset_name`` is what rows have in the column ``source``.

@@ -9,20 +9,28 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
-from mmdata.formats import registry
-from mmdata.formats._chat import Chat, Turn, converse, read_pairs
-from mmdata.formats._format import Sample
-from mmdata.formats._parts import media_of
-from mmdata.formats._sources import JsonSource, json_type, mapping, unmapped_fields
+from mmdata.formats.toolkit import (
+    Chat,
+    JsonSource,
+    Record,
+    Sample,
+    Turn,
+    converse,
+    json_type,
+    mapping,
+    media_of,
+    read_pairs,
+    register,
+    unmapped_fields,
+)
 from mmdata.schema import Conversation, Media, replace
-from mmdata.sources.record import Record
 
 __all__ = ["VideoChat2"]
 
 _MAPPED_FIELDS: Final = frozenset({"id", "video", "image", "QA", "start", "end"})
 
 
-@registry.register("videochat2")
+@register("videochat2")
 @dataclass(frozen=True)
 class VideoChat2(JsonSource):
     """VideoChat2-IT. ``dataset_name`` is what rows have in the column ``source``.

@@ -109,12 +109,6 @@ def _lavis(number: int) -> dict[str, Any]:
     return {"id": f"r{number}", "image": f"media/{number}.jpg", "caption": f"It is {number}."}
 
 
-def _minicpm_v(number: int) -> dict[str, Any]:
-    turns = _spoken(number, "role", "content", ("user", "assistant"), "<image_01> <image_00>\n")
-    images = {"<image_00>": f"media/{number}.jpg", "<image_01>": "media/other.jpg"}
-    return {"id": f"r{number}", "image": images, "conversations": turns}
-
-
 def _coco(number: int) -> dict[str, Any]:
     return {"id": number, "image_id": 9, "caption": f"It is {number}."}
 
@@ -132,7 +126,6 @@ GOOD: Final[dict[str, Callable[[int], dict[str, Any]]]] = {
     "videochat2": _videochat2,
     "sharegpt4video": _sharegpt4video,
     "lavis": _lavis,
-    "minicpm_v": _minicpm_v,
 }
 """A good record of each format by its number; the id of its conversation is its own."""
 
@@ -400,21 +393,5 @@ _FAULTS: Final[dict[str, list[_Change]]] = {
         ("caption an object", {"caption": {"a": 1}}, "malformed"),
         ("caption blank", {"caption": " "}, "empty_turn"),
         ("of an image and a video", {"video": "a.mp4"}, "media_mismatch"),
-    ],
-    "minicpm_v": [
-        *(
-            (kind, {"image": _ABSENT, **change}, reason)
-            for kind, change, reason in _turn_faults(
-                "conversations", "role", "content", ("user", "assistant")
-            )
-        ),
-        (
-            "image not called",
-            {"image": {"<image_00>": "a", "<image_01>": "b", "<image_02>": "c"}},
-            "media_mismatch",
-        ),
-        ("mark without image", {"image": {"<image_00>": "a"}}, "media_mismatch"),
-        ("image a number", {"image": {"<image_00>": 3, "<image_01>": "b"}}, "malformed"),
-        ("path empty", {"image": {"<image_00>": "", "<image_01>": "b"}}, "missing_media"),
     ],
 }

@@ -1,5 +1,5 @@
-"""Lists of captions and pairs about media: LAVIS, ShareGPT4Video, VideoChat2-IT, and MiniCPM-V's
-marks.
+"""Lists of captions and pairs about media: LAVIS, ShareGPT4Video, VideoChat2-IT; and files that mix
+images and videos.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from mmdata.errors import RecordError
 from mmdata.formats import Origin, detect, make
 from mmdata.schema import Conversation, Image, Media, Text, Video, assistant, system, user
 from mmdata.sources.record import Record
@@ -177,54 +176,6 @@ def test_one_bound_is_enough(bounds: dict[str, float]) -> None:
     found = read("videochat2", {"video": "v.mp4", "QA": [pair("A?", "A.")], **bounds})
 
     assert found.media[0] == Media("video", "v.mp4", **bounds)  # type: ignore[arg-type]
-
-
-# --- MiniCPM-V
-# -------------------------------------------------------------------------------------------
-
-
-def calls(*texts: str, **images: str) -> dict[str, Any]:
-    turns = [
-        {"role": ("user", "assistant")[number % 2], "content": text}
-        for number, text in enumerate(texts)
-    ]
-    shown = {f"<image_{name[1:]}>": path for name, path in images.items()}
-    return {"image": shown, "conversations": turns}
-
-
-def test_marks_call_their_images_in_any_order_and_turn() -> None:
-    value = calls("From <image_1> to <image_0>?", "Red.", "<image_2>\nThis?", "No.",
-                  i0="a.jpg", i1="b.jpg", i2="c.jpg")  # fmt: skip
-
-    found = read("minicpm_v", value)
-
-    assert [medium.path for medium in found.media] == ["b.jpg", "a.jpg", "c.jpg"]
-    assert found.messages[0].content == (Text("From "), Image(0), Text(" to "), Image(1), Text("?"))
-    assert found.messages[2].content == (Image(2), Text("This?"))
-
-
-def test_an_image_that_is_called_twice_is_shown_twice() -> None:
-    found = read("minicpm_v", calls("<image_0>A?", "A.", "<image_0>B?", "B.", i0="a.jpg"))
-
-    assert [medium.path for medium in found.media] == ["a.jpg", "a.jpg"]
-
-
-def test_a_single_image_by_its_path_is_read_too_where_a_file_mixes_both(tmp_path: Path) -> None:
-    single = {**calls("<image>\nA?", "A."), "image": "a.jpg"}
-    file = write(tmp_path, single, calls("<image_0>B?", "B.", i0="b.jpg"))
-
-    assert detect([file]) == "minicpm_v"
-    assert [one.messages[0].content[0] for one in all_of("minicpm_v", file)] == [Image(0)] * 2
-
-
-@pytest.mark.parametrize(
-    "value", [calls("<image_1>", "A.", i0="a.jpg"), calls("B?", "A.", i0="a.jpg")]
-)
-def test_marks_and_images_that_do_not_fit_are_refused(value: Any) -> None:
-    with pytest.raises(RecordError) as caught:
-        read("minicpm_v", value)
-
-    assert caught.value.reason == "media_mismatch"
 
 
 # --- LLaVA's records with images and videos
