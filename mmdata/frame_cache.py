@@ -264,8 +264,7 @@ class _Refused:
 
 def _take(videos: Sequence[Media], recipe: _Recipe) -> list[_Cached]:
     """Sample and encode the videos of one record."""
-    from mmdata.video import sample
-    from mmdata.video.folder import source_of
+    from mmdata.video import sample, source_of
 
     found = []
     for video in videos:

@@ -238,8 +238,7 @@ def _placed(views: Views, out: Views | None) -> Views:
 
 def _frames(medium: Media, plan: PixelPlan, fast: bool) -> Views:
     from mmdata.image import resizers
-    from mmdata.video import Strategy, sample
-    from mmdata.video.folder import source_of
+    from mmdata.video import Strategy, sample, source_of
 
     assert not plan.tiled, "tiles are of pictures"
     strategy = Strategy("frames", plan.frames)

@@ -38,8 +38,7 @@ class MediaFiles:
         Raises:
             VideoError: the file cannot be read.
         """
-        from mmdata.video import index
-        from mmdata.video.folder import source_of
+        from mmdata.video import index, source_of
 
         return index(source_of(media, self.root))
 

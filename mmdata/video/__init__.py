@@ -2,11 +2,14 @@
 
 :func:`sample` takes the frames of a clip and :func:`sample_many` those of many on threads;
 :func:`index` says what a file holds, :func:`plan` which of its frames a strategy would take.
+A source is the path or the bytes of a file, a folder of pictures, or :class:`Pictures`;
+:func:`source_of` is that of a video in a store.
 """
 
 from __future__ import annotations
 
 from mmdata._tools.limits import Limits
+from mmdata.video.folder import source_of
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
 from mmdata.video.pictures import Pictures
@@ -28,4 +31,5 @@ __all__ = [
     "plan",
     "sample",
     "sample_many",
+    "source_of",
 ]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from mmdata._tools.options import checked
 from mmdata.errors import VideoError
 from mmdata.schema import CompactTimes, Media
 from mmdata.video.pictures import UNSAID, Pictures, VideoSource
@@ -43,8 +44,15 @@ def with_clock(source: VideoSource, clock: CompactTimes | None) -> VideoSource:
     return pictures_in(source, clock)
 
 
+@checked
 def source_of(video: Media, root: str = "") -> VideoSource:
-    """Return what to read a video of a store from; relative paths are below ``root``.
+    """Return what to sample a video of a store from: its file, its bytes, or its pictures with the
+    times that the store knows.
+
+    Relative paths are below ``root``.
+
+    >>> source_of(Media("video", frame_paths=("1.jpg", "2.jpg")), "/media").name
+    '/media/1.jpg to /media/2.jpg'
 
     Raises:
         VideoError: it is kept as the frames of a cache alone.

@@ -1,7 +1,7 @@
 """A video that is given as pictures, one a frame: listed by a record, or the files of a folder.
 
 When each of them is shown is what its clock says. Where nobody says it, pictures are two to the
-second: so LLaVA-Hound keeps its clips, and so qwen-vl-utils takes a list of frames.
+second, which is what those take them to be who train on such videos (docs/sources.md).
 """
 
 from __future__ import annotations
