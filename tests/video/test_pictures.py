@@ -177,13 +177,12 @@ def test_a_template_is_told_the_times_of_the_clock(
 
 
 def test_a_probed_store_needs_no_file_to_know_when_frames_are() -> None:
-    facts = {"clock": TEN_A_SECOND, "fps": 10.0, "num_frames": 3, "duration": 0.3}
-    conversation = shown(["absent/1.png", "absent/2.png", "absent/3.png"], **facts)
+    facts = {"clock": UNEVEN, "fps": 10.0, "num_frames": COUNT, "duration": 3.25}
+    conversation = shown([f"absent/{number}.png" for number in range(COUNT)], **facts)
 
-    assert plan_clip(conversation, 0, "every:2", None, resize="crop", size=16).pixels.times == (
-        0.0,
-        0.2,
-    )
+    clip = plan_clip(conversation, 0, "every:3", None, resize="crop", size=16)
+
+    assert clip.pixels.times == (0.5, 2.0, 2.75)
 
 
 def test_the_pixels_of_a_plan_are_those_of_its_pictures(paths: tuple[str, ...]) -> None:
