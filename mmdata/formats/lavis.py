@@ -88,8 +88,8 @@ class Lavis(JsonSource):
         question = self.prompt.replace("{medium}", kind)
         turns = [Turn("user", question), Turn("assistant", _caption(value[field]))]
         extra = unmapped_fields(value, record, _MAPPED_FIELDS | {field})
-        shown = {"images" if kind == "image" else "videos": media}
-        return converse(Chat(turns, extra=extra, **shown), record, self.dataset_name)
+        images, videos = (media, []) if kind == "image" else ([], media)
+        return converse(Chat(turns, images, videos, extra), record, self.dataset_name)
 
 
 def _caption_field(value: dict[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 
 import mmdata
 from mmdata import video
+from mmdata.conversion.media import MediaOptions, embed_media
 from mmdata.conversion.probe import probe
 from mmdata.conversion.prober import media_faults, uncompared
 from mmdata.errors import UsageError, VideoError
@@ -22,6 +23,7 @@ from mmdata.formats.toolkit import JsonSource, Origin, Record, mapping
 from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.pipeline.encode import decode_views
 from mmdata.schema import CompactTimes, Conversation, Media, Video, assistant, user
+from mmdata.store.batch import ConversationBatch
 from mmdata.templates import PixelPlan
 from mmdata.templates._media import MediaFiles, plan_clip
 from mmdata.video import Pictures
@@ -279,6 +281,22 @@ def test_embedded_pictures_are_frames_with_their_times(
     assert medium.frame_times == pytest.approx([number / (rate or 2) for number in numbers])
     assert medium.times == "derived"
     assert numbers_in(cached_frames(medium).pixels) == numbers
+
+
+def test_pictures_that_changed_since_they_were_probed_are_not_embedded(
+    paths: tuple[str, ...],
+) -> None:
+    known = probe(Pictures(paths), "video")
+    row = shown(paths, size=known.size, hash=known.hash)
+    batches = [ConversationBatch.from_conversations([row])]
+    place = MediaOptions("/", look=True, allow_outside=False, embed=True)
+    [kept] = embed_media(batches, place)
+    Path(paths[2]).write_bytes(Path(paths[3]).read_bytes())
+
+    [refused] = embed_media(batches, place)
+
+    assert (len(kept), len(refused)) == (1, 0)
+    assert [reject.reason.value for _, reject in refused.rejects] == ["changed_media"]
 
 
 def test_an_embedded_store_needs_no_pictures(tmp_path: Path, paths: tuple[str, ...]) -> None:
