@@ -10,17 +10,23 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats.toolkit import (
+    ROLE_CODES,
     Chat,
+    FlatRows,
     JsonSource,
     Record,
     Sample,
     Turn,
+    TurnColumns,
     add_fields,
+    conversation_id,
     converse,
+    flatten_with,
     json_type,
     mapping,
     media_paths,
     register,
+    require,
     unmapped_fields,
 )
 from mmdata.rejects import Reject
@@ -70,6 +76,30 @@ class Lavis(JsonSource):
                 captions = [item for row in run for item in _captions(row)]
                 yield [_renumber(item, number + place) for place, item in enumerate(captions)]
                 number += len(captions)
+
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return the conversations of records column by column, where all of them are plain."""
+        return flatten_with(self._read, records, self.dataset_name)
+
+    def _read(self, values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
+        texts: list[str] = []
+        extras: list[dict[str, Any]] = []
+        for value, record in zip(values, records, strict=True):
+            field = _caption_field(value) or ""  # which no record has: what lacks one is not plain
+            kind = "video" if value.get("video") else "image"
+            require(type(value[field]) is str and type(value[kind]) is str)
+            require(bool(value.get("image")) != bool(value.get("video")))
+            texts += (self.prompt.replace("{medium}", kind), value[field])
+            extras.append(unmapped_fields(value, record, _MAPPED_FIELDS | {field}))
+        return TurnColumns(
+            ids=[conversation_id(record) for record in records],
+            num_turns=[2] * len(values),
+            roles=bytes([ROLE_CODES["user"], ROLE_CODES["assistant"]]) * len(values),
+            texts=texts,
+            images=[(value["image"],) if value.get("image") else () for value in values],
+            videos=[(value["video"],) if value.get("video") else () for value in values],
+            extras=extras,
+        )
 
     def conversation(self, record: Record) -> Conversation:
         """Return the question for a caption, and the caption."""

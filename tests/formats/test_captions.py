@@ -75,6 +75,31 @@ def test_several_captions_become_conversations_of_one_group(tmp_path: Path) -> N
     check_format(make("lavis"), [file])
 
 
+def test_odd_records_are_read_alone_as_they_are_among_others(tmp_path: Path) -> None:
+    plain = {"id": 7, "image": "a.jpg", "caption": "A cup.", "license": None}
+    odd: list[dict[str, Any]] = [
+        {"caption": "A <image> in words."},
+        {"caption": "<image>"},
+        {"caption": "  Blank at its ends. "},
+        {"caption": ""},
+        {"caption": ["One."]},
+        {"caption": [["One."]]},
+        {"caption": "", "captions": "Two."},
+        {"caption": {"text": "A cup."}},
+        {"image": ""},
+        {"image": " "},
+        {"image": ["a.jpg"]},
+        {"image": ["a.jpg", "b.jpg"]},
+        {"image": None, "video": "a.mp4"},
+        {"video": "a.mp4"},
+        {"video": 3},
+    ]
+
+    file = write(tmp_path, plain, *({**plain, **change} for change in odd), plain)
+
+    check_format(make("lavis"), [file])
+
+
 def test_captions_are_recognised_but_not_beside_turns(tmp_path: Path) -> None:
     image = {"image": "a.jpg", "caption": "A."}
     video = {"video": "b.mp4", "captions": ["B."]}

@@ -17,8 +17,8 @@ import mmdata
 from mmdata import video
 from mmdata.conversion.media import MediaOptions, embed_media
 from mmdata.conversion.probe import probe
-from mmdata.conversion.prober import media_faults, uncompared
-from mmdata.errors import UsageError, VideoError
+from mmdata.conversion.prober import File, Prober, media_faults, uncompared
+from mmdata.errors import MediaError, UsageError, VideoError
 from mmdata.formats.toolkit import JsonSource, Origin, Record, mapping
 from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.pipeline.encode import decode_views
@@ -233,6 +233,18 @@ def test_a_record_with_a_picture_that_is_none_is_a_reject(
     report = mmdata.convert(Shots(), tmp_path / "shots.json", tmp_path / "s", check="decode")
 
     assert report.rejects == {"unreadable_media": 1}
+
+
+def test_a_fault_of_pictures_is_not_remembered_of_a_file_beside_them(
+    tmp_path: Path, paths: tuple[str, ...]
+) -> None:
+    Path(paths[3]).write_text("no picture")
+    good, bad = File(paths[0], "image"), File(Pictures(paths[3:4]), "video")
+
+    for files, is_refused in [([good, bad], True), ([good], False)]:
+        with Prober("probe", journal=tmp_path / "journal", workers=1) as prober:
+            [(_, found)] = prober.answers([files], lambda files: files)
+        assert isinstance(found, MediaError) == is_refused
 
 
 @pytest.mark.parametrize("level", ["compare", "probe"])
