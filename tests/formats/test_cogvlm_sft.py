@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -142,10 +143,19 @@ def test_labels_keep_the_laws_of_formats(tmp_path: Path) -> None:
     check_format(make("cogvlm_sft"), [data], said_otherwise=(r"^caption$",))
 
 
-def test_the_name_of_a_packed_label_is_that_of_its_image() -> None:
-    reader = make("cogvlm_sft")
+def test_the_name_of_a_packed_label_is_that_of_its_image(tmp_path: Path) -> None:
+    data = lay(tmp_path / "ds", {"labels/1.json": TALK}, "images/1.jpeg")
+    label = data / "labels" / "1.json"
+    (data / "labels" / "1.json.gz").write_bytes(gzip.compress(label.read_bytes()))
+    label.unlink()
 
-    places = list(reader.candidates("images/1.jpg", Origin("/data/ds/labels/1.json.gz")))
+    report = mmdata.convert("cogvlm_sft", data, tmp_path / "store")
+
+    assert media(report.store) == ["images/1.jpeg"]
+
+
+def test_an_image_is_below_the_folder_of_its_labels_then_below_the_media_root() -> None:
+    places = list(make("cogvlm_sft").candidates("images/1.jpg", Origin("/data/ds/labels/1.json")))
 
     assert places[:2] == ["ds/images/1.jpg", "ds/images/1.jpeg"]
-    assert "images/1.png" in places
+    assert places[3:] == ["images/1.jpg", "images/1.jpeg", "images/1.png"]

@@ -276,6 +276,13 @@ def test_what_is_no_frame_is_a_reject_beside_the_clip(tmp_path: Path) -> None:
     ]
 
 
+def test_pictures_in_a_class_folder_below_another_are_no_clip(tmp_path: Path) -> None:
+    lay(tmp_path, "Fight/train/NonFight/cover.jpg", "Fight/train/NonFight/a_0/1.jpg")
+
+    assert [one.id for one in conversations(tmp_path)] == ["Fight/train/NonFight/a_0"]
+    assert [one.id for one in rejects(tmp_path)] == ["Fight/train/NonFight/cover.jpg"]
+
+
 def test_a_split_that_is_asked_for_needs_no_folder(tmp_path: Path) -> None:
     lay(tmp_path / "data", "Fight/a_1.avi", "train/Fight/b_1.avi", "val/Train_Fight/c_1.avi")
 
