@@ -94,8 +94,8 @@ class Reject:
 
     @classmethod
     def from_error(cls, error: Exception, *, record: int, file: str, id: str | None) -> Reject:  # noqa: A002
-        """Return the reject that a record becomes by an error; an exception that is not ours is
-        named with its type.
+        """Return the reject that a record becomes by an error;
+        an exception that is not ours is named with its type.
         """
         reason = Reason.of(getattr(error, "reason", Reason.MALFORMED.value))
         detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"

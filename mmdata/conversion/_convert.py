@@ -57,8 +57,8 @@ class ConvertReport:
 
     @property
     def why_empty(self) -> str | None:
-        """Why no row was kept and what to do about it, where none was: the most frequent reason
-        with an example.
+        """Why no row was kept and what to do about it, where none was:
+        the most frequent reason with an example.
         """
         return None if self.rows else why_empty(self.store)
 
@@ -85,8 +85,8 @@ def convert(
     progress: Progress = lambda rows, rejects: None,
     size_of: SizeOf = size_of,
 ) -> ConvertReport:
-    """Convert ``sources`` (files or folders) of a format into a new store at ``store``, and return
-    the account.
+    """Convert ``sources`` (files or folders) of a format into
+    a new store at ``store``, and return the account.
 
     Args:
         format: the name of a format (``mmdata formats`` lists them), ``auto`` for the one that
@@ -183,7 +183,8 @@ def convert(
             progress(writer.records_in, writer.records_in - writer.rows)
         if limit != 0 and not writer.records_in:
             raise DataError(
-                f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources."
+                f"{_names(paths)}: no record was found. "
+                "`mmdata formats` shows the shapes of sources."
             )
         writer.describe(renamed_ids=ids.renamed)
     return ConvertReport(
@@ -235,16 +236,17 @@ def _find_media(
 
 def _stop(reject: Reject) -> NoReturn:
     raise RecordError(
-        f"{reject.file}, record {reject.record}, id {reject.id!r}: {reject.detail} [{reject.reason.value}]. "
-        "Nothing was written; without --strict the record is rejected and the others are kept.",
+        f"{reject.file}, record {reject.record}, id {reject.id!r}: "
+        f"{reject.detail} [{reject.reason.value}]. Nothing was written; "
+        "without --strict the record is rejected and the others are kept.",
         reason=reject.reason.value,
     )
 
 
 @contextmanager
 def _pause_collector() -> Iterator[None]:
-    """Keep Python's cycle collector from walking a batch of young rows again and again: rows hold
-    no cycles.
+    """Keep Python's cycle collector from walking a batch of young rows again and again:
+    rows hold no cycles.
     """
     enabled = gc.isenabled()
     gc.disable()

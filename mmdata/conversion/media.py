@@ -360,17 +360,22 @@ def _read(media: _Media, number: int, place: MediaOptions, known: Facts) -> Fact
     """Return the bytes of a medium's file; or the frames of a video that is given as pictures, and
     when they are, of the clip that is ``known`` to be wanted.
     """
+    # What was probed is known by its fingerprint. Another file may have taken its place since: its
+    # bytes would be stored with the facts of the first.
+    kept = None if known["hash"] is None else Fingerprint(known["size"], known["hash"])
+
     path = _path(media, number, place)
     if media.paths[number] is not None and not Path(path).is_dir():
-        return {"bytes": Path(path).read_bytes()}
+        data = Path(path).read_bytes()
+        if kept is not None:
+            compare(data, kept, path=path)
+        return {"bytes": data}
 
     from mmdata.video import index, plan
 
     pictures = _pictures(media, number, place)
-    if known["hash"] is not None:  # others may have taken their places since they were probed
-        content = pictures.paths if media.paths[number] is None else path
-        compare(content, Fingerprint(known["size"], known["hash"]))
-
+    if kept is not None:
+        compare(pictures.paths if media.paths[number] is None else path, kept)
     found = index(pictures)
     taken = plan(found, "every:1", start=known["start"], end=known["end"])
     frames = [Path(pictures.paths[one]).read_bytes() for one in taken.numbers.tolist()]

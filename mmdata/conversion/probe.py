@@ -71,9 +71,9 @@ def probe(
         name = "" if isinstance(source, bytes) else _name(source)
         what = "is audio, which nothing looks into yet (--check exists keeps it by name)"
         raise MediaError(f"{name or 'a medium'}: {what}", path=name, reason="unsupported_media")
-    mark = _mark(
-        source, level
-    )  # before it is decoded: a file that takes its place meanwhile shall not pass for it
+
+    # Taken before it is decoded: a file that takes its place meanwhile must not pass for it.
+    mark = _mark(source, level)
     if type == "image" and not isinstance(source, Pictures):
         found = _image(source, level, limits)
     else:
@@ -83,6 +83,7 @@ def probe(
         raise MediaError(
             f"{name}: file not found when decoding began", path=name, reason="missing_media"
         )
+
     return replace(found, size=mark.size, hash=mark.hash)
 
 
@@ -119,8 +120,8 @@ def _name(source: Source) -> str:
 
 
 def _mark(source: Source, level: Level) -> Fingerprint | None:
-    """Return the fingerprint of a file; None where it cannot be read, which a decoder says
-    better.
+    """Return the fingerprint of a file;
+    None where it cannot be read, which a decoder says better.
     """
     try:
         content = source.paths if isinstance(source, Pictures) else source
@@ -140,9 +141,9 @@ def _image(source: File, level: Level, limits: Limits) -> Probe:
 
 
 def _video(source: VideoSource, level: Level, limits: Limits) -> Probe:
-    from mmdata.video.reader import decoded, index
+    from mmdata.video.reader import index, index_by_decoding
 
-    found = (decoded if level == "decode" else index)(source, limits=limits)
+    found = (index_by_decoding if level == "decode" else index)(source, limits=limits)
     return Probe(
         "video",
         found.width,

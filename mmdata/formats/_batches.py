@@ -114,9 +114,8 @@ def _add_one(
         return
     try:
         conversation = _read_one(item, reader, strict)
-    except (
-        Exception
-    ) as error:  # one record's border: whatever a format stumbles over costs that record alone
+    except Exception as error:
+        # One record's border: whatever a format stumbles over costs that record alone.
         if strict and isinstance(error, PluginError):
             raise
         builder.reject(item.rejected(error))
@@ -137,9 +136,8 @@ def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
                 f"conversation() must return a Conversation, found {type(conversation).__name__}"
             )
         if conversation.extra:
-            encode_extra(
-                conversation.extra
-            ).encode()  # here what cannot be written costs its record alone
+            # Encoded here, what cannot be written costs its record alone.
+            encode_extra(conversation.extra).encode()
         return conversation
     except DataError:
         raise  # what a format is to raise of a record

@@ -73,7 +73,8 @@ def converse(chat: Chat, record: Record, dataset_name: str) -> Conversation:
     """Return the conversation of a chat record; its column ``source`` is ``dataset_name``.
 
     >>> from mmdata.schema import Media
-    >>> chat = Chat([Turn("user", "What is it?"), Turn("assistant", "A cup.")], images=[Media("image", "cup.jpg")])
+    >>> turns = [Turn("user", "What is it?"), Turn("assistant", "A cup.")]
+    >>> chat = Chat(turns, images=[Media("image", "cup.jpg")])
     >>> converse(chat, Record({}, "a.json", 0, "1"), "cups").messages[0].content
     (Image(media=0, train=None), Text(text='What is it?', train=None))
 

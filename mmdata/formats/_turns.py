@@ -90,7 +90,8 @@ def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the fields of turns besides ``from`` and ``value``, by the turn's number, for those
     that have any.
 
-    >>> leftover_fields([{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So.", "score": 3}])
+    >>> answer = {"from": "gpt", "value": "So.", "score": 3}
+    >>> leftover_fields([{"from": "human", "value": "Why?"}, answer])
     {'1': {'score': 3}}
     """
     # One look at the lengths settles nearly every record; the fields are asked for by name only
@@ -193,7 +194,8 @@ def require_turns(messages: Iterable[Message], conversation: str) -> None:
         role = message.role
         if role != expected and not (number == 0 and role == "system"):
             raise SchemaError(
-                f"conversation {conversation!r}: message {number} should be the {expected}'s, found the {role}'s",
+                f"conversation {conversation!r}: message {number} should be the {expected}'s, "
+                f"found the {role}'s",
                 reason="role_order",
             )
         if not message.content:

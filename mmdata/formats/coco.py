@@ -65,9 +65,10 @@ class Coco(JsonSource):
         "COCO annotations: captions to descriptions, instances to grounded phrases"
     )
     shape: ClassVar[str] = (
-        '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": 480}], "annotations": '
-        '[{"id": 1, "image_id": 9, "caption": "A cup."}, {"id": 2, "image_id": 9, "category_id": 47, '
-        '"bbox": [10, 20, 30, 40]}], "categories": [{"id": 47, "name": "cup"}]}'
+        '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": 480}], '
+        '"annotations": [{"id": 1, "image_id": 9, "caption": "A cup."}, '
+        '{"id": 2, "image_id": 9, "category_id": 47, "bbox": [10, 20, 30, 40]}], '
+        '"categories": [{"id": 47, "name": "cup"}]}'
     )
 
     dataset_name: str = "coco"
@@ -226,9 +227,8 @@ class _Index:
         self.met = 0  # annotations, broken ones too
         self.numbers = array("q")  # of the annotations in the file
         self.places = array("q")  # of the annotations in the spill
-        self.image_of = array(
-            "q"
-        )  # the number of each annotation's image id; -1: it is a record of its own
+        # The number of each annotation's image id; -1: it is a record of its own.
+        self.image_of = array("q")
         self.category_of = array("q")  # the number of its category id
         self._numbers: dict[Hashable, int] = {}
 
@@ -349,7 +349,8 @@ def _image(value: dict[str, Any]) -> dict[str, Any]:
         raise RecordError(f"the image with the id {wanted!r} is not among the file's images")
     if not isinstance(image.get("file_name"), str):
         raise RecordError(
-            f"the 'file_name' of image {wanted!r} must be a string, found {json_type(image.get('file_name'))}"
+            f"the 'file_name' of image {wanted!r} must be a string, "
+            f"found {json_type(image.get('file_name'))}"
         )
     if not image["file_name"]:
         raise RecordError(f"the 'file_name' of image {wanted!r} is empty", reason="missing_media")
@@ -389,7 +390,8 @@ def _boxes(value: dict[str, Any], image: dict[str, Any]) -> Region:
     ):
         wanted = value["annotations"][0].get("category_id")
         raise RecordError(
-            f"the category with the id {wanted!r} is not among the file's categories, or has no name"
+            f"the category with the id {wanted!r} is not among the file's categories, "
+            "or has no name"
         )
     width, height = image.get("width"), image.get("height")
     if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):

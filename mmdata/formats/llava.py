@@ -74,7 +74,8 @@ class Llava(JsonSource):
     )
     shape: ClassVar[str] = (
         '[{"id": "1", "image": "coco/train2017/000000000009.jpg", "conversations": '
-        '[{"from": "human", "value": "<image>\\nWhat is it?"}, {"from": "gpt", "value": "A cup."}]}]'
+        '[{"from": "human", "value": "<image>\\nWhat is it?"}, '
+        '{"from": "gpt", "value": "A cup."}]}]'
     )
 
     dataset_name: str = "llava"

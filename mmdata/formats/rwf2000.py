@@ -37,7 +37,9 @@ _CONTAINERS: Final = re.compile(
 )
 _PICTURES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 _SPLITS: Final[dict[str, Split]] = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test",
 }  # fmt: skip
 _LABELS: Final = {"fight": "Fight", "nonfight": "NonFight"}
 _CLASS: Final = re.compile(r"(?:(train|val|test)[_ -])?(fight|non[_ -]?fight)", re.IGNORECASE)

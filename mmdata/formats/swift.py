@@ -31,8 +31,8 @@ _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "system": ("system", "system_prompt"),
     "query": ("query", "prompt", "input", "instruction", "question", "problem"),
     "response": (
-        "response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text",
-        "completion", "content",
+        "response", "answer", "output", "targets", "target", "answer_key", "answers", "solution",
+        "text", "completion", "content",
     ),
     "images": ("images", "image"),
     "videos": ("videos", "video"),
@@ -60,7 +60,8 @@ class Swift(JsonSource):
         "ms-swift: query, response, history and media; also its messages and ShareGPT forms"
     )
     shape: ClassVar[str] = (
-        '{"query": "What is it?", "response": "A cup.", "history": [["Hello", "Hi"]], "videos": ["1.mp4"]}'
+        '{"query": "What is it?", "response": "A cup.", "history": [["Hello", "Hi"]], '
+        '"videos": ["1.mp4"]}'
     )
 
     dataset_name: str = "swift"
@@ -172,7 +173,8 @@ def _refuse_marks(turns: Iterable[Turn], value: dict[str, Any]) -> None:
     ]
     if value.get("objects") and open_words:
         raise RecordError(
-            f"{open_words[0]} stands for one of 'objects', which are not read; the format qwen_vl reads boxes in text",
+            f"{open_words[0]} stands for one of 'objects', which are not read; "
+            "the format qwen_vl reads boxes in text",
             reason="media_mismatch",
         )
 

@@ -39,8 +39,10 @@ class Video178k(JsonSource):
     )
     shape: ClassVar[str] = (
         "0_30_s_academic_v0_1/0_30_s_academic_v0_1_cap_processed.json: "
-        '[{"id": "RW587", "data_source": "0_30_s_academic_v0_1", "video": "academic_source/Charades/RW587.mp4", '
-        '"conversations": [{"from": "human", "value": "<image>\\nWhat happens?"}, {"from": "gpt", "value": "Rain."}]}]'
+        '[{"id": "RW587", "data_source": "0_30_s_academic_v0_1", '
+        '"video": "academic_source/Charades/RW587.mp4", "conversations": '
+        '[{"from": "human", "value": "<image>\\nWhat happens?"}, '
+        '{"from": "gpt", "value": "Rain."}]}]'
     )
 
     dataset_name: str = "llava_video_178k"

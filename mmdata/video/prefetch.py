@@ -1,5 +1,5 @@
-"""Several clips at a time on threads, in order: the decoder lets go of the interpreter while it
-works.
+"""Several clips at a time on threads, in order:
+the decoder lets go of the interpreter while it works.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from mmdata._tools.options import PositiveInt, check_arguments, checked
 from mmdata.errors import VideoError
 from mmdata.video.frames import Frames
+from mmdata.video.pictures import VideoSource
 from mmdata.video.sample import sample
 from mmdata.video.sampling import Strategy
-from mmdata.video.pictures import VideoSource
 
 __all__ = ["sample_many"]
 
@@ -29,8 +29,8 @@ def sample_many(
     threads: PositiveInt = 4,
     **options: Any,
 ) -> Iterator[Frames | VideoError]:
-    """Yield for every source, in order, what :func:`mmdata.video.sample` gives or the error that it
-    raises.
+    """Yield for every source, in order,
+    what :func:`mmdata.video.sample` gives or the error that it raises.
 
     ``options`` are those of ``sample``. At most ``2 * threads`` results wait to be taken.
     """

@@ -1,5 +1,5 @@
-"""Good records of every JSON format, and every kind of bad one with the reason it must be refused
-for.
+"""Good records of every JSON format,
+and every kind of bad one with the reason it must be refused for.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def write(
 
 
 def read(file: Path) -> list[Conversation | tuple[int, str]]:
-    """What becomes of the records: conversations, or a record's number and the reason it is refused
-    for.
+    """What becomes of the records:
+    conversations, or a record's number and the reason it is refused for.
     """
     found: list[Conversation | tuple[int, str]] = []
     for item in COCO.records([file]):

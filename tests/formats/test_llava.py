@@ -29,8 +29,11 @@ def read(value: Any, number: int = 0) -> Conversation:
 
 
 def test_a_record_of_mix665k_becomes_a_conversation() -> None:
-    record = {"id": "000000033471", "image": "coco/train2017/000000033471.jpg", "conversations": turns(
-        "<image>\nWhat colour is the bus?", "Red.", "And the sky?", "Blue.")}  # fmt: skip
+    record = {
+        "id": "000000033471",
+        "image": "coco/train2017/000000033471.jpg",
+        "conversations": turns("<image>\nWhat colour is the bus?", "Red.", "And the sky?", "Blue."),
+    }
 
     found = read(record)
 

@@ -286,7 +286,7 @@ def test_pictures_in_a_class_folder_below_another_are_no_clip(tmp_path: Path) ->
 def test_a_split_that_is_asked_for_needs_no_folder(tmp_path: Path) -> None:
     lay(tmp_path / "data", "Fight/a_1.avi", "train/Fight/b_1.avi", "val/Train_Fight/c_1.avi")
 
-    # The split of b_1 is said by its folders, and of c_1 by two that differ; what is asked for wins.
+    # The folders of b_1 say a split, and those of c_1 two; what is asked for wins.
     asked = mmdata.convert("rwf2000", tmp_path / "data", tmp_path / "asked", split="test")
     unasked = mmdata.convert("rwf2000", tmp_path / "data", tmp_path / "unasked")
 

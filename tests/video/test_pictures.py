@@ -17,7 +17,7 @@ import mmdata
 from mmdata import video
 from mmdata.conversion.media import MediaOptions, embed_media
 from mmdata.conversion.probe import probe
-from mmdata.conversion.prober import File, Prober, media_faults, uncompared
+from mmdata.conversion.prober import File, Prober, count_without_hash, media_faults
 from mmdata.errors import MediaError, UsageError, VideoError
 from mmdata.formats.toolkit import JsonSource, Origin, Record, mapping
 from mmdata.frame_cache import cache_frames, cached_frames
@@ -253,7 +253,7 @@ def test_another_picture_in_the_place_of_one_is_found(
 ) -> None:
     store = mmdata.open(convert(tmp_path, paths, check="probe"))
     assert list(media_faults(store, level, workers=1)) == []
-    assert uncompared(store) == 0
+    assert count_without_hash(store) == 0
 
     Path(paths[2]).write_bytes(Path(paths[3]).read_bytes())
 
@@ -265,7 +265,7 @@ def test_a_store_that_was_not_probed_knows_only_whether_they_are_there(
     tmp_path: Path, paths: tuple[str, ...]
 ) -> None:
     store = mmdata.open(convert(tmp_path, paths))
-    assert uncompared(store) == 1
+    assert count_without_hash(store) == 1
     assert list(media_faults(store, "compare", workers=1)) == []
 
     Path(paths[2]).unlink()
