@@ -28,6 +28,7 @@ from mmdata.templates import PixelPlan
 from mmdata.templates._media import MediaFiles, plan_clip
 from mmdata.video import Pictures
 from mmdata.video.pictures import VideoSource, times_of
+from tests.templates.families import FAMILIES, Family
 from tests.video.clips import HEIGHT, WIDTH, numbers_in, picture
 
 COUNT = 8
@@ -342,6 +343,26 @@ def test_a_folder_of_pictures_is_embedded_in_the_same_way(
     assert row.media[0].fps == pytest.approx(30)
     assert row.media[0].num_frames == COUNT
     assert numbers_in(cached_frames(row.media[0]).pixels) == list(range(COUNT))
+
+
+@pytest.mark.parametrize("family", [one for one in FAMILIES if one.media != "image"], ids=str)
+def test_a_family_reads_pictures_as_it_reads_their_frames(
+    tmp_path: Path, paths: tuple[str, ...], family: Family
+) -> None:
+    named = mmdata.open(convert(tmp_path, paths, rate=4, check="probe"))
+    embedded = mmdata.open(convert(tmp_path, paths, to="e", rate=4, check="probe", embed=True))
+    template = family.template()
+
+    (row, encoded), (other, wanted) = (
+        (store.located(0), template.encode(store.located(0))) for store in (named, embedded)
+    )
+
+    np.testing.assert_array_equal(encoded.input_ids, wanted.input_ids)
+    assert encoded.pixels == wanted.pixels
+    np.testing.assert_array_equal(
+        decode_views(row.media[0], encoded.pixels[0]),
+        decode_views(other.media[0], wanted.pixels[0]),
+    )
 
 
 # --- the frame cache
