@@ -65,7 +65,7 @@ def test_records_of_both_dialects_keep_the_laws_of_formats(tmp_path: Path) -> No
     file.write_text(json.dumps(rows))
 
     check_format(READER, [file])
-    file.write_text(json.dumps([benchmark, {**benchmark, **INSTRUCT}]))
+    file.write_text(json.dumps([benchmark, {**benchmark, **INSTRUCT}] * 20))
     check_format(READER, [file])
 
     assert [row.split for row in read(tmp_path, INSTRUCT, benchmark)] == ["train", "test"]
