@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from msgspec import DecodeError, Struct, field
 from msgspec.json import decode as decode_json
+from msgspec.json import encode as encode_json
 from msgspec.structs import force_setattr, replace
 
 from mmdata._tools.options import checked
@@ -149,6 +150,10 @@ class ToolCall(Struct, frozen=True, gc=False, tag_field="type", tag="tool_call")
     arguments: str = "{}"
     call_id: str | None = None
     train: bool | None = None
+
+    def __str__(self) -> str:
+        """Return the call as JSON, as most models are taught to write it."""
+        return f'{{"name": {encode_json(self.name).decode()}, "arguments": {self.arguments}}}'
 
     def __post_init__(self) -> None:
         """Check that it says which tool, and that the arguments are JSON."""

@@ -30,8 +30,7 @@ from mmdata.formats._turns import ROLES
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Message, Region, Text, Time, Video, replace
 from mmdata.sources.record import Record
-from mmdata.store.batch import ConversationBatch
-from mmdata.store.builder import BATCH_RECORDS
+from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.templates import IGNORE, Encoded, Template
 
 if TYPE_CHECKING:

@@ -187,6 +187,12 @@ Examples:
 @click.option("--resume", is_flag=True, help="Use what a stopped attempt found out about media.")
 @click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
 @click.option("--allow-outside", is_flag=True, help="Admit media outside the media root.")
+@click.option(
+    "--allow-fields",
+    multiple=True,
+    metavar="NAME[,NAME…]",
+    help="Keep fields in `extra` that change what a record means and are not understood.",
+)
 @click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
 @click.option(
     "--duplicate-ids",
@@ -201,6 +207,7 @@ def convert(
     sources: Sequence[Path],
     store: Path,
     options: Sequence[str],
+    allow_fields: Sequence[str],
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -208,9 +215,16 @@ def convert(
     from mmdata._tools.progress import progress
     from mmdata.conversion import convert as run
 
+    allowed = [name for names in allow_fields for name in names.split(",")]
     with progress(f"converting {format_name}") as update, _plugin_traceback(settings["strict"]):
         report = run(
-            format_name, sources, store, options=_options(options), progress=update, **settings
+            format_name,
+            sources,
+            store,
+            options=_options(options),
+            allow_fields=allowed,
+            progress=update,
+            **settings,
         )
     say(json.dumps(asdict(report), default=str) if as_json else _account(report))
     _refuse_empty(report.why_empty)

@@ -24,12 +24,12 @@ from mmdata.conversion.locate import SizeOf, size_of
 from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
 from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, detect, make
-from mmdata.formats._batches import read_batches
+from mmdata.formats._batches import ReadOptions, read_batches
+from mmdata.formats._meaning import spell
 from mmdata.formats._plugins import blame_plugin
 from mmdata.rejects import Reject
 from mmdata.schema import Split
-from mmdata.store.batch import ConversationBatch
-from mmdata.store.builder import BATCH_RECORDS
+from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
 from mmdata.store.writer import Origin, StoreWriter, check_vacant
@@ -80,6 +80,7 @@ def convert(
     resume: bool = False,
     overwrite: bool = False,
     allow_outside: bool = False,
+    allow_fields: str | Sequence[str] = (),
     parquet: bool = False,
     duplicate_ids: DuplicateIds = "number",
     progress: Progress = lambda rows, rejects: None,
@@ -107,6 +108,8 @@ def convert(
         resume: use what an earlier attempt, which was stopped, found out about media.
         overwrite: replace the store that is there.
         allow_outside: admit media outside the media root.
+        allow_fields: names of fields that change what a record means and that its format does not
+            understand, but which may go to ``extra``; the record is a reject without.
         parquet: write Parquet instead of Arrow files.
         duplicate_ids: what becomes of a record whose id is taken by one with other content: a
             number after its id, or a reject. A record that repeats both id and content is always a
@@ -143,6 +146,7 @@ def convert(
             if media_root is not None
             else reader.media_root(paths)
         )
+    allowed = [allow_fields] if isinstance(allow_fields, str) else list(allow_fields)
     place = MediaOptions(
         posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed, size_of
     )
@@ -151,7 +155,7 @@ def convert(
         options=dict(options or {}),
         media_root=place.root,
         files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in files),
-        notes={"check": check},
+        notes={"check": check, **({"allow_fields": allowed} if allowed else {})},
     )
     writer = StoreWriter(
         target,
@@ -165,7 +169,8 @@ def convert(
     ids = Ids()
     with writer, _pause_collector(), ExitStack() as stack:
         records = _PROBED if check in ("probe", "decode") else BATCH_RECORDS
-        batches = read_batches(reader, paths, split=split, records=records, strict=strict)
+        reading = ReadOptions(split, strict, frozenset(map(spell, allowed)))
+        batches = read_batches(reader, paths, reading, records=records)
         batches = _find_media(reader, place, _first(limit, batches))
         if check == "probe" or check == "decode":
             from mmdata.conversion.prober import Prober

@@ -89,7 +89,11 @@ class _Media:
 
     def rows(self) -> list[int]:
         """Return for each medium the number of its row."""
-        return [row for row in range(len(self.starts) - 1) for _ in self.of_row(row)]
+        import numpy as np
+
+        rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        found: list[int] = rows.tolist()
+        return found
 
 
 def _filled(column: pa.Array) -> dict[int, Any]:

@@ -59,6 +59,7 @@ class Rwf2000:
     split, or two, is of the split train.
     """
 
+    harmless_fields: ClassVar[frozenset[str]] = frozenset({"label"})
     summary: ClassVar[str] = (
         "RWF-2000: clips in folders by split and class, to questions about violence"
     )

@@ -7,9 +7,9 @@ reading goes on at the next one: in JSON Lines on the next line, else where
 at once (:mod:`mmdata.sources._run`).
 
 Stricter than :mod:`json` where that loses or invents data: a key that stands twice in one object,
-``NaN`` and the infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost:
-commas between records may be missing or doubled, and arrays may follow one another, each with a
-byte order mark.
+the infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost: commas
+between records may be missing or doubled, arrays may follow one another, each with a byte order
+mark, and ``NaN``, which pandas writes where a table has no value, is null.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain, count, repeat
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
@@ -76,9 +76,9 @@ def runs(
             number += len(values)
 
 
-def members(file: Path) -> Iterator[tuple[str, Value]]:
-    """Yield what the one object of a JSON file holds: its keys with their values, the items of
-    arrays one by one.
+def members(file: Path) -> Iterator[tuple[str, Sequence[Value]]]:
+    """Yield what the one object of a JSON file holds: its keys, each with its value in a list, or
+    with items of its array in lists of what was read together.
     """
     with Window(file) as window:
         yield from Reader(window, by_line=False).members()
@@ -129,41 +129,32 @@ class Reader:
                 yield self.some()
         yield from ([error] for error in self.ending())
 
-    def members(self) -> Iterator[tuple[str, Value]]:
-        """Yield the members of the file's one object, those of arrays one by one, each with its
-        key.
+    def members(self) -> Iterator[tuple[str, Sequence[Value]]]:
+        """Yield the members of the file's one object, those of arrays in lists of what was read
+        together, each with its key.
         """
         if not self._skip("{"):
-            yield (
-                "",
-                RecordError(
-                    f"an object is wanted, found {_show(self._window.text, 0)}", reason="bad_json"
-                ),
-            )
+            found = _show(self._window.text, 0)
+            yield "", [RecordError(f"an object is wanted, found {found}", reason="bad_json")]
             return
         self._level = "{"
         while self.peek() not in {"", "}"}:
             key = self.value()
             if not isinstance(key, str) or not self._skip(":"):
-                yield (
-                    "",
-                    RecordError(
-                        f"{self._window.where(self._position)}: a key is wanted", reason="bad_json"
-                    ),
-                )
+                where = self._window.where(self._position)
+                yield "", [RecordError(f"{where}: a key is wanted", reason="bad_json")]
                 return
             if not self._skip("["):
-                yield key, self.value()
+                yield key, [self.value()]
                 continue
             self._level = "{["
             while self.peek() not in {"", "]"}:
-                for value in self.some():
-                    yield key, value
+                yield key, self.some()
             if self._skip("]"):
                 self._level = "{"
         if self._skip("}"):
             self._level = ""
-        yield from (("", error) for error in self.ending())
+        yield from (("", [error]) for error in self.ending())
 
     def ending(self) -> Iterator[RecordError]:
         """Yield what is wrong with the end of the file,
@@ -341,7 +332,9 @@ def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     return found
 
 
-def _constant(name: str) -> NoReturn:
+def _constant(name: str) -> None:
+    if name == "NaN":
+        return
     raise ValueError(f"{name} is not JSON")
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-__all__ = ["LENGTH", "Run", "Way", "decoded", "has_strings", "read_run", "read_strictly"]
+__all__ = ["LENGTH", "Run", "Spelled", "Way", "decoded", "has_strings", "read_run", "read_strictly"]
 
 LENGTH: Final = 1 << 17
 """How many characters a run has at the most;
@@ -43,6 +43,18 @@ class Run(NamedTuple):
     end: int
 
 
+class Spelled(list[Any]):
+    """Values with lines of JSON that msgspec has written of them: whoever keeps them as text need
+    not write it again.
+    """
+
+    __slots__ = ("lines",)
+
+    def __init__(self, values: Sequence[Any], lines: bytes) -> None:
+        super().__init__(values)
+        self.lines = lines
+
+
 def read_run(text: str, start: int, *, in_array: bool, by_line: bool, ways: Sequence[Way]) -> Run:
     """Return the values from ``start`` on that a later one
     follows within :data:`LENGTH`, all of them or none.
@@ -68,7 +80,10 @@ def read_strictly(data: bytes, in_array: bool) -> list[Any]:
     unless it is not well or has doubled keys or NUL.
     """
     values = decoded(data, _decoder, in_array=in_array)
-    return values if values and _nothing_lost(data, _encoder.encode(values)) else []
+    if not values:
+        return []
+    lines = _encoder.encode_lines(values)
+    return Spelled(values, lines) if _nothing_lost(data, lines) else []
 
 
 def decoded(data: bytes, decoder: msgspec.json.Decoder[Any], *, in_array: bool) -> list[Any]:

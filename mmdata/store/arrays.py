@@ -8,6 +8,7 @@ where it is null.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Sequence, Sized
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -58,9 +59,25 @@ def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.A
     if pa.types.is_boolean(arrow_type):
         bits = _bits(_spread(np.array(values, np.uint8), there).tobytes())
         return pa.Array.from_buffers(arrow_type, len(there), [_bits(there), bits])
-
+    if pa.types.is_list(arrow_type) and pa.types.is_fixed_size_list(arrow_type.value_type):
+        return _lists_of_rows(values, there, arrow_type)
     following = iter(values)
     return pa.array([next(following) if here else None for here in there], arrow_type)
+
+
+def _lists_of_rows(values: Sequence[Any], there: bytes, list_type: pa.DataType) -> pa.Array:
+    """Return an array with the next of ``values``, lists of as many float32 numbers each, wherever
+    one is there.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    row_type, lengths = list_type.value_type, lengths_of(values)
+    numbers = np.fromiter(chain.from_iterable(chain.from_iterable(values)), np.float32)
+    children = [pa.Array.from_buffers(pa.float32(), len(numbers), [None, pa.py_buffer(numbers)])]
+    count = int(lengths.sum())
+    rows = pa.Array.from_buffers(row_type, count, [None], children=children)
+    return lists_of(_spread(lengths, there), rows, list_type, there)
 
 
 def text(values: Sequence[str], there: bytes | None = None) -> pa.Array:

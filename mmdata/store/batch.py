@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["ConversationBatch", "Origins"]
+__all__ = ["BATCH_BYTES", "BATCH_RECORDS", "ConversationBatch", "Origins"]
+
+BATCH_RECORDS: Final = 4096
+"""How many records a batch accounts for at the most, and how many rows one of a store has: reading
+at random is the faster, the fewer batches a store has.
+"""
+BATCH_BYTES: Final = 16 << 20
+"""About how many bytes the rows of a batch take at the most, one of them aside."""
 
 
 @dataclass(frozen=True, slots=True)

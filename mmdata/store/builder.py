@@ -6,21 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import Any
 
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Text
-from mmdata.store.batch import ConversationBatch, Origins
+from mmdata.store.batch import BATCH_BYTES, BATCH_RECORDS, ConversationBatch, Origins
 from mmdata.store.encode import FlatRows, encode, flatten
 
-__all__ = ["BATCH_RECORDS", "BatchBuilder"]
-
-BATCH_RECORDS: Final = 4096
-"""How many records a batch accounts for at the most: reading at random is the faster, the fewer
-batches a store has.
-"""
-_BATCH_BYTES: Final = 16 << 20
-"""About how many bytes the rows of a batch take at the most, one of them aside."""
+__all__ = ["BatchBuilder"]
 
 
 class BatchBuilder:
@@ -48,7 +41,7 @@ class BatchBuilder:
         """Whether it is time to build:
         a batch of this size is written well, and its memory is small.
         """
-        return self.num_records >= BATCH_RECORDS or self.nbytes >= _BATCH_BYTES
+        return self.num_records >= BATCH_RECORDS or self.nbytes >= BATCH_BYTES
 
     def append(self, conversation: Conversation, *, file: str, record: int, id: str | None) -> None:  # noqa: A002
         """Add one conversation, of the record with this number in a file,

@@ -21,7 +21,7 @@ from mmdata.errors import SchemaError, StoreError, UsageError
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from mmdata.store.arrays import canonical, dictionary, dictionary_codes
-from mmdata.store.batch import ConversationBatch
+from mmdata.store.batch import BATCH_BYTES, BATCH_RECORDS, ConversationBatch
 from mmdata.store.encode import arrow_schema
 from mmdata.store.layout import MANIFEST, REJECTS, partial_path
 from mmdata.store.manifest import (
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Origin", "StoreWriter", "check_vacant"]
 
-_BATCH_ROWS: Final = 4096
-"""How many rows a batch has: reading at random is the faster, the fewer batches there are."""
-_BATCH_BYTES: Final = 16 << 20
 _SHARD_BYTES: Final = 256 << 20
 
 
@@ -139,7 +136,7 @@ class StoreWriter:
 
     def write_conversations(self, conversations: Iterable[Conversation]) -> None:
         """Add conversations as rows."""
-        for some in _in_lists(conversations, _BATCH_ROWS):
+        for some in _in_lists(conversations, BATCH_RECORDS):
             self.write(ConversationBatch.from_conversations(some))
 
     def reject(self, reject: Reject) -> None:
@@ -163,12 +160,12 @@ class StoreWriter:
     def _add(self, piece: pa.RecordBatch) -> None:
         """Put rows behind those that wait for a full batch, and write the batch when it is full."""
         while piece.num_rows:
-            fitting = piece.slice(0, _BATCH_ROWS - self._pending_rows)
+            fitting = piece.slice(0, BATCH_RECORDS - self._pending_rows)
             piece = piece.slice(len(fitting))
             self._pending.append(fitting)
             self._pending_rows += len(fitting)
             self._pending_bytes += fitting.nbytes
-            if self._pending_rows == _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
+            if self._pending_rows == BATCH_RECORDS or self._pending_bytes >= BATCH_BYTES:
                 self._flush()
 
     def describe(self, **notes: Any) -> None:
@@ -282,7 +279,7 @@ def _in_lists(conversations: Iterable[Conversation], length: int) -> Iterator[li
 
 def _small_pieces(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Yield the rows in pieces that a batch can hold; a single row may be larger."""
-    if rows.num_rows < 2 or rows.nbytes <= _BATCH_BYTES:
+    if rows.num_rows < 2 or rows.nbytes <= BATCH_BYTES:
         yield rows
         return
     half = rows.num_rows // 2

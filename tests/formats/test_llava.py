@@ -166,7 +166,6 @@ def test_a_record_without_id_is_named_after_its_file_and_number() -> None:
         ({"conversations": turns(" \n", "A")}, "empty_turn"),
         ({"conversations": [{"from": "narrator", "value": "Q"}]}, "unknown_role"),
         ({"conversations": turns("Q", "A")[::-1]}, "role_order"),
-        ({"conversations": turns("Q", "A")[:1] * 2 + turns("Q", "A")[1:]}, "role_order"),
         ({"conversations": turns("<image>\nQ", "A")}, "media_mismatch"),
         (
             {"image": ["a.jpg", "b.jpg"], "conversations": turns("<image>\nQ", "A")},

@@ -160,7 +160,7 @@ def with_wrong_words(draw: st.DrawFn, text: str) -> str:
     found = draw(st.sampled_from(places))
     start, end = found.span()
     if kind == "word" and found[0] != ":":
-        words = ["nope", "tru", "-", "1.", ".5", "01", "None", "+1", "NaN", "-Infinity", "9" * 5000]
+        words = ["nope", "tru", "-", "1.", ".5", "01", "None", "+1", "-Infinity", "9" * 5000]
         return text[:start] + draw(st.sampled_from(words)) + text[end:]
     if kind == "string" and found[0] != ":":
         spoilt = draw(
@@ -288,7 +288,7 @@ WRONG: Final = {
     "two faults around an item": '{"id": "a", "t": "a"b", '
     '"l": [{"id": 6}, {"x": "c"d"}, {"x": 8}]}',
     "a nest of its own": '{"id": "a", "l": [[[{"id": 6}], [{"id": 7}]]], '
-    '"s": {"s": {"s": {"id": 5}}}, "n": NaN}',
+    '"s": {"s": {"s": {"id": 5}}}, "n": Infinity}',
 }
 
 

@@ -93,7 +93,7 @@ if fails != "nothing":
         pathlib._NormalAccessor.rename = staticmethod(failing)
 
 mmdata.store.writer._SHARD_BYTES = 1
-mmdata.store.writer._BATCH_ROWS = 4
+mmdata.store.writer.BATCH_RECORDS = 4
 try:
     with StoreWriter(
         folder / "store", sources=["numbers"], origin=Origin("test", {}), overwrite=True

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmdata.errors import TokenError
 from mmdata.formats import Record
-from mmdata.formats.llava import converse
+from mmdata.formats.llava import converse_llava
 from mmdata.schema import (
     Conversation,
     Image,
@@ -186,7 +186,9 @@ def test_the_mark_of_noisy_texts_goes_and_the_white_space_around_it_stays(
         {"from": "human", "value": value},
         {"from": "gpt", "value": " QA_GT_caption_based_noisy It.\n"},
     ]
-    conversation = converse(Record({"image": "a.jpg", "conversations": turns}, "a.json", 0), "s")
+    conversation = converse_llava(
+        Record({"image": "a.jpg", "conversations": turns}, "a.json", 0), "s"
+    )
 
     text = _template().text(conversation)
 
