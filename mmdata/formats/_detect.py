@@ -163,8 +163,15 @@ def _only(registry: Registry[type[Format]], found: Sequence[str], sample: Sample
 
 
 def _recognise(registry: Registry[type[Format]], sample: Sample) -> list[str]:
-    """Return the formats that recognise a sample."""
-    return [name for name in registry.names() if _recognises(registry, name, sample)]
+    """Return the formats that recognise a sample, but for those of which one is a special case."""
+    found = [name for name in registry.names() if _recognises(registry, name, sample)]
+    refined = {general for name in found for general in _refined_by(registry.get(name))}
+    return [name for name in found if name not in refined]
+
+
+def _refined_by(kind: Any) -> frozenset[str]:
+    """Return the formats of which one is a special case, which recognise what it recognises."""
+    return kind.refines if hasattr(kind, "refines") else frozenset()
 
 
 def _recognises(registry: Registry[type[Format]], name: str, sample: Sample) -> bool:

@@ -69,8 +69,9 @@ class Format(Protocol):
 
     The two halves are apart so that a record that cannot be read costs itself alone:
     :meth:`records` goes on after it. A format that :func:`mmdata.formats.detect` shall know has a
-    static method ``recognises(sample)`` besides. One that can read many records faster than one by
-    one is a :class:`FlatFormat`.
+    static method ``recognises(sample)`` besides, and, where it is a special case of formats that
+    recognise its sources too, their names in the class variable ``refines``. One that can read many
+    records faster than one by one is a :class:`FlatFormat`.
 
     A format whose ``splits_by_name`` is true has its rows put into the split that the names of
     their files say. One that refuses records which say no split has ``without_splits()``, which

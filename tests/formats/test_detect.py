@@ -29,7 +29,7 @@ def test_the_good_records_of_a_format_are_recognised_as_its(tmp_path: Path, name
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in registry.names() if name not in {"rwf2000", "export"}]
+    "name", [name for name in registry.names() if name not in {"rwf2000", "cogvlm_sft"}]
 )
 def test_the_shape_that_a_format_shows_is_recognised(tmp_path: Path, name: str) -> None:
     shape = re.sub(r"^[\w/]+\.json: ", "", registry.get(name).shape)
