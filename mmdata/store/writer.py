@@ -122,7 +122,18 @@ class StoreWriter:
         return self.rows + sum(self.rejects.values())
 
     def write(self, batch: ConversationBatch) -> None:
-        """Add the rows of a batch, and its rejects as lines of ``rejects.jsonl``."""
+        """Add the rows of a batch, and its rejects as lines of ``rejects.jsonl``.
+
+        Raises:
+            StoreError: boxes of a row are in pixels still; a store holds fractions.
+        """
+        for row, waiting in enumerate(batch.pixel_boxes):
+            if waiting:
+                raise StoreError(
+                    f"{batch.origins.files[row] or 'a conversation'}, "
+                    f"record {batch.origins.numbers[row]}: its boxes are in pixels; "
+                    "mmdata.conversion.boxes.scale_boxes() makes fractions of them"
+                )
         for _, reject in batch.rejects:
             self.reject(reject)
         self.rows += len(batch)
