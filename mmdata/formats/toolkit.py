@@ -17,10 +17,14 @@ Turns and their media
     :class:`MediaCursor` for placeholders in any text; :func:`insert_before_question`,
     :func:`require_answer`,
     :func:`require_turns`.
+Phrases and boxes
+    :func:`ground` makes regions of what is marked in texts, and of ms-swift's objects, which
+    :func:`read_objects` reads; :func:`read_sizes` reads the sizes that a record says its pictures
+    have. :func:`parse_corners` and :func:`scale_pixels` are for boxes that a format finds itself.
 Many records at once
     :class:`TurnColumns`, :func:`flatten_with`, :func:`flatten_turns`, :func:`read_chats`,
-    :func:`read_media_lists`,
-    :func:`require`. A format without ``flatten`` is right, too, and takes several times as long.
+    :func:`read_media_lists`, :func:`require`; :func:`may_have_boxes` for texts that :func:`ground`
+    must see. A format without ``flatten`` is right, too, and takes several times as long.
 """
 
 from __future__ import annotations
@@ -28,10 +32,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmdata.formats import registry
+from mmdata.formats._boxes import Size, parse_corners, read_sizes, scale_pixels
 from mmdata.formats._chat import Chat, Turn, converse, read_pairs, read_turns
 from mmdata.formats._chat_flat import flatten_with, read_chats, read_media_lists
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._format import Format, Origin, Sample
+from mmdata.formats._grounding import BoxStyle, ground, may_have_boxes
+from mmdata.formats._objects import Objects, read_objects
 from mmdata.formats._parts import leftovers_of_media, media_of, medium_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import (
@@ -68,15 +75,18 @@ __all__ = [
     "ROLES",
     "ROLE_CODES",
     "VIDEO",
+    "BoxStyle",
     "Chat",
     "FlatRows",
     "Format",
     "JsonSource",
     "MediaCursor",
     "NotPlainError",
+    "Objects",
     "Origin",
     "Record",
     "Sample",
+    "Size",
     "Turn",
     "TurnColumns",
     "add_fields",
@@ -87,24 +97,30 @@ __all__ = [
     "fill",
     "flatten_turns",
     "flatten_with",
+    "ground",
     "insert_before_question",
     "json_files",
     "json_type",
     "leftover_fields",
     "leftovers_of_media",
     "mapping",
+    "may_have_boxes",
     "media_of",
     "media_paths",
     "medium_of",
+    "parse_corners",
     "read_chats",
     "read_media_lists",
+    "read_objects",
     "read_pairs",
+    "read_sizes",
     "read_turns",
     "register",
     "require",
     "require_answer",
     "require_turns",
     "role_of",
+    "scale_pixels",
     "unmapped_fields",
 ]
 
