@@ -168,6 +168,40 @@ def test_every_box_becomes_the_fractions_that_it_is_and_nothing_else_changes(
     assert not any(part.pixel_boxes)
 
 
+def test_each_box_is_scaled_by_its_own_picture_in_a_part_of_a_batch() -> None:
+    pictures = sized(10, 10), sized(100, 100)
+    region = Region("cup", ((1, 2, 3, 4),), 1, unit="pixel")
+    rows = [
+        Conversation(
+            str(number),
+            (user(*[Image(0)] * (9 - number)), assistant(region)),
+            pictures,
+            "numbers",
+        )
+        for number in range(3)
+    ]
+
+    part = scale_boxes(ConversationBatch.from_conversations(rows).slice(1, 3), BELIEVE)
+
+    assert [row.messages[1] for row in part.conversations()] == [
+        assistant(Region("cup", ((0.01, 0.02, 0.03, 0.04),), 1))
+    ] * 2
+
+
+def test_boxes_of_a_rejected_ending_are_scaled_too() -> None:
+    chosen = pointing((0, 0, 32, 24), media=sized(), id="pair")
+    region = Region("mug", ((32, 24, 64, 48),), unit="pixel")
+    rows = [replace(chosen, id="lone"), replace(chosen, rejected=(assistant(region),))]
+
+    found = list(scale_boxes(ConversationBatch.from_conversations(rows), BELIEVE).conversations())
+
+    assert [row.messages[1] for row in found] == [assistant(Region("cup", ((0, 0, 0.5, 0.5),)))] * 2
+    assert [row.rejected for row in found] == [
+        None,
+        (assistant(Region("mug", ((0.5, 0.5, 1, 1),))),),
+    ]
+
+
 def test_a_row_that_a_box_leaves_is_a_reject_in_its_place() -> None:
     rows = [
         pointing((0, 0, WIDTH + 0.5, HEIGHT), media=sized(), id="clipped"),

@@ -30,6 +30,7 @@ from mmdata.schema import (
     tool,
     user,
 )
+from mmdata.templates.toolkit import GRIDS
 
 CUP = (Media("image", "cup.jpg"),)
 TWO = (Media("image", "a.jpg"), Media("image", "b.jpg"))
@@ -334,6 +335,29 @@ def test_what_is_malformed_in_them_is_a_bad_box(text: str, boxes: BoxStyle) -> N
     assert text[-12:] in str(caught.value)
 
 
+# --- the way back
+
+
+@given(corners(), sides, sides)
+def test_the_numbers_of_every_spelling_are_had_back(
+    box: tuple[int, int, int, int], width: int, height: int
+) -> None:
+    """What a family that spells boxes so would write of the fractions that a store keeps."""
+    x1, y1, x2, y2 = box
+    grid_1000 = GRIDS["round_1000"]
+
+    for spell in (qwen_vl, internvl, qwen2_vl):
+        (region,) = answer(spell("cup", [box]))
+        assert isinstance(region, Region)
+        assert grid_1000.box_text(region.boxes[0]) == f"({x1},{y1}),({x2},{y2})"
+
+    (said,) = answer(json.dumps({"bbox_2d": box}), "qwen2_5", sizes=[(width + 1000, height + 1000)])
+    assert isinstance(said, Region)
+    x1, y1, x2, y2 = said.boxes[0]  # type: ignore[assignment]
+    pixels = (x1 * (width + 1000), y1 * (height + 1000), x2 * (width + 1000), y2 * (height + 1000))
+    assert tuple(map(round, pixels)) == box
+
+
 # --- ms-swift's objects
 
 
@@ -431,6 +455,15 @@ def test_each_box_is_of_the_image_that_it_names() -> None:
     )
 
 
+def test_images_are_counted_apart_from_other_media() -> None:
+    said = [user(Video(0), Image(1), "Q"), assistant("<bbox>")]
+    objects = read_objects({"bbox": [[1, 1, 2, 2]], "image_id": [0]})
+
+    found = ground(said, (*CLIP, *CUP), objects=objects, sizes=[(4, 4)])[1].content
+
+    assert found == (Region("", ((0.25, 0.25, 0.5, 0.5),), 1),)
+
+
 def test_a_box_that_names_no_image_is_of_the_first() -> None:
     said = [user(Image(0), Image(1), "Q"), assistant("<bbox>")]
     objects = read_objects({"bbox": [[0, 0, 1, 1]], "bbox_type": "norm1"})
@@ -503,6 +536,7 @@ def test_marks_and_objects_correspond_or_are_refused(
         ({"bbox": [[0, 0, 1, 1]], "image_id": [-1]}, "media_mismatch"),
         ({"bbox": [[0, 0, 1, 1]], "image_id": ["0"]}, "malformed"),
         ({"bbox": [[0, 0, 1, 1]], "depth": [3]}, "unsupported_field"),
+        ([{"caption": "cup", "bbox": [0, 0, 1, 1], "depth": 3}], "unsupported_field"),
         ({"bbox": "here"}, "malformed"),
         ({"ref": [3], "bbox": []}, "malformed"),
         ("{bbox: 1}", "malformed"),
@@ -561,6 +595,10 @@ def test_pixels_become_fractions_or_leave_the_picture(
     else:
         with pytest.raises(RecordError, match="leaves the picture"):
             scale_pixels(box, (width, height))
+
+
+def test_a_box_that_leaves_the_picture_by_a_pixel_is_clipped() -> None:
+    assert scale_pixels((-1, -1, 65, 49), (64, 48)) == (0, 0, 1, 1)
 
 
 @pytest.mark.parametrize(
