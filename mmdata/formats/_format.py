@@ -8,15 +8,16 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct
 
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
+from mmdata.store.encode import FlatRows
 
-__all__ = ["Format", "Origin", "Sample"]
+__all__ = ["FlatFormat", "Format", "Origin", "Sample"]
 
 
 class Origin(Struct, frozen=True, gc=False):
@@ -60,12 +61,13 @@ class Format(Protocol):
     """A source format. An implementation is a frozen dataclass whose fields are its options, each
     with a default.
 
+    A row that keeps a field in ``extra`` which could change what its record means is a reject, but
+    for those in ``harmless_fields``, a set of names, where a format has it.
+
     The two halves are apart so that a record that cannot be read costs itself alone:
     :meth:`records` goes on after it. A format that :func:`mmdata.formats.detect` shall know has a
     static method ``recognises(sample)`` besides. One that can read many records faster than one by
-    one has ``runs(sources)``, which yields what :meth:`records` does in lists, and
-    ``flatten(records)``, which returns what :meth:`conversation` would say of each of some records,
-    column by column, or None where it cannot tell: :meth:`conversation` reads those.
+    one is a :class:`FlatFormat`.
     """
 
     summary: ClassVar[str]
@@ -100,4 +102,22 @@ class Format(Protocol):
     def candidates(self, path: str, origin: Origin) -> Iterable[str]:
         """Return where a media path of a row may be found under the media root, likeliest first; at
         least one.
+        """
+
+
+@runtime_checkable
+class FlatFormat(Protocol):
+    """What a format has besides that can read many records faster than one by one.
+
+    A class without it may say so: ``flatten = None``. A format that inherits from one that flattens
+    and says anew what a conversation is must do that or flatten anew; of a
+    :class:`~mmdata.formats._sources.JsonSource` it is done for it.
+    """
+
+    def runs(self, sources: Sequence[Path]) -> Iterator[list[Record | Reject]]:
+        """Yield what :meth:`Format.records` does, in lists."""
+
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return what :meth:`Format.conversation` would say of each of some records, column by
+        column, or None where it cannot tell; ``conversation`` reads those.
         """

@@ -1,78 +1,121 @@
-"""COCO's own annotation files: captions become descriptions of images, boxes become phrases
-grounded in them.
+"""COCO's annotation files and those of its shape: captions become descriptions of images, boxes
+become phrases grounded in them.
 
-A record is one caption, or all boxes of one category in one image; an annotation that marks a
-crowd, whose box has no area, or that cannot be joined with its image is a record of its own, which
-ends as a reject. A record's number is the place of its first annotation among the file's
-``annotations``. Annotations and images are joined through a temporary file about as large as the
-source; memory holds some 150 bytes an annotation.
+A record is one annotation that says something in words, or all boxes of one category in one image;
+an annotation that marks a crowd, whose box has no area, or that cannot be joined with its image is
+a record of its own, which ends as a reject. A record's number is the place of its first annotation
+among the file's ``annotations``. Annotations and images are joined through a temporary file about
+as large as the source; memory holds some 150 bytes an annotation.
 """
 
 from __future__ import annotations
 
-import heapq
 import posixpath
 import re
-from array import array
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeGuard
+from typing import Any, ClassVar, Final, NamedTuple
 
-from mmdata.errors import RecordError, SchemaError
+import msgspec
+from msgspec import Struct, ValidationError
+
+from mmdata.errors import RecordError, UsageError
 from mmdata.formats import registry
+from mmdata.formats._coco_answers import Prompts, exchanges, is_whole_record
+from mmdata.formats._coco_boxes import fractions_of_all
+from mmdata.formats._coco_join import Joined, join_file
 from mmdata.formats._flat import NotPlainError, require
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping
 from mmdata.formats.llava import fallback_paths
-from mmdata.rejects import Reason, Reject
-from mmdata.schema import Box, Conversation, Image, Media, Message, Region, Split, assistant, user
-from mmdata.sources._json import members
+from mmdata.rejects import Reject
+from mmdata.schema import Conversation, Image, Media, Message, Split, assistant, user
 from mmdata.sources._run import Way
-from mmdata.sources._spill import Spill
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
 __all__ = ["Coco"]
 
-_EDITION: Final = re.compile(r"(?:^|[_.-])((train|val|test)(?:20\d\d)?)(?=[_.-]|$)")
+_EDITION: Final = re.compile(
+    r"(?:^|[_.-])((train|val|valid|validation|test)(?:20\d\d)?)(?=[_.-]|$)"
+)
+_SPLITS: Final[dict[str, Split]] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testA": "test",
+    "testB": "test",
+}
+"""What files, folders and RefCOCO call the splits."""
+_ROBOFLOW: Final = "_annotations.coco.json"
+_PICKLES: Final = (".p", ".pkl", ".pickle")
 _HEAD: Final = re.compile(r'\s*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:')
-_TOLERANCE: Final = 1.0
-"""Pixels by which a box may overrun the image and is clipped; COCO's own boxes overrun by rounding
-alone.
-"""
-
-_TOGETHER: Final = 512
-"""How many records are read at once."""
 _CAPTION_PARTS: Final = bytes(PART_CODES[part] for part in ("image", "text", "text"))
 _BOX_PARTS: Final = bytes(PART_CODES[part] for part in ("image", "text", "region"))
 
-_LARGEST: Final = 1e9  # pixels; nothing beyond it is a coordinate, NaN and the infinities included
+
+class _Size(Struct, frozen=True, gc=False):
+    """What of an image boxes need; the decoder steps over all other fields."""
+
+    width: float
+    height: float
+    not_exhaustive_category_ids: list[Any] = []
+
+
+_decode_text: Final = msgspec.json.Decoder(tuple[str]).decode
+_decode_size: Final = msgspec.json.Decoder(_Size).decode
 
 
 @registry.register("coco")
 @dataclass(frozen=True)
 class Coco(JsonSource):
-    """COCO captions and instances files. ``dataset_name`` is what rows have in the column
-    ``source``.
+    """COCO's annotations: what they say of an image, as prompts and answers.
+    ``dataset_name`` is what rows have in the column ``source``.
 
-    ``caption_prompt`` asks for a caption, ``box_prompt`` for the boxes of ``{category}``. The split
-    is read from the file's name, as in ``captions_val2017.json``.
+    - A ``caption`` is the answer to ``caption_prompt``, a record each.
+    - Boxes of one category in one image are the answer to ``box_prompt``, which names the
+      ``{category}``, a record of them all; keypoints and masks stay in ``extra``.
+    - A ``caption`` with a ``bbox`` (Visual Genome, GRiT), and ``sentences``, ``expressions`` or
+      ``phrase`` of one (RefCOCO), are about that box alone: the answer to ``phrase_prompt``, which
+      names the ``{phrase}``, is the box. Several phrases of one box are several turns.
+    - Boxes with ``tokens_positive`` (MDETR) are those of words in the caption of their image.
+    - ``segments_info`` (panoptic) is a turn for each category, with the boxes of its segments.
+
+    A crowd, a box that leaves its image, and an id that two images or categories share are rejects,
+    and so are boxes of a category of which the image may have more (LVIS's
+    ``not_exhaustive_category_ids``).
+
+    The split is read from the file's name, as in ``captions_val2017.json``, or from that of its
+    folder, as in ``valid/_annotations.coco.json`` (Roboflow), and of referring expressions from
+    ``split``. An image without ``file_name`` is found by its ``coco_url`` (LVIS).
     """
 
+    harmless_fields: ClassVar[frozenset[str]] = frozenset({"image"})
     summary: ClassVar[str] = (
-        "COCO annotations: captions to descriptions, instances to grounded phrases"
+        "COCO annotations: captions to descriptions, instances and phrases to grounded boxes"
     )
     shape: ClassVar[str] = (
-        '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": 480}], "annotations": '
-        '[{"id": 1, "image_id": 9, "caption": "A cup."}, {"id": 2, "image_id": 9, "category_id": 47, '
-        '"bbox": [10, 20, 30, 40]}], "categories": [{"id": 47, "name": "cup"}]}'
+        '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": 480}], '
+        '"annotations": ['
+        '{"id": 1, "image_id": 9, "caption": "A cup."}, '
+        '{"id": 2, "image_id": 9, "category_id": 47, "bbox": [10, 20, 30, 40], "iscrowd": 0}, '
+        '{"id": 3, "image_id": 9, "bbox": [10, 20, 30, 40], "caption": "the red cup"}, '
+        '{"id": 4, "image_id": 9, "category_id": 47, "bbox": [10, 20, 30, 40], '
+        '"sentences": [{"sent": "the cup on the left"}, {"sent": "the full one"}]}, '
+        '{"image_id": 9, "file_name": "000000000009.png", "segments_info": '
+        '[{"id": 5, "category_id": 47, "bbox": [10, 20, 30, 40], "iscrowd": 0}]}], '
+        '"categories": [{"id": 47, "name": "cup"}]}'
     )
 
     dataset_name: str = "coco"
     caption_prompt: str = "Describe the image in one sentence."
     box_prompt: str = "Find every {category} in the image."
+    phrase_prompt: str = "Find this in the image: {phrase}"
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
@@ -83,122 +126,124 @@ class Coco(JsonSource):
 
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the folder of the files, or the one above if it is called annotations, as COCO's
-        is.
+        is; of Roboflow's files the one that holds the folders of the splits.
         """
+        files = [posixpath.abspath(file.as_posix()) for file in self.files(sources)]
+        if all(map(_is_roboflow, files)):
+            splits = map(posixpath.dirname, files)
+            return Path(posixpath.commonpath(list(map(posixpath.dirname, splits))))
         root = super().media_root(sources)
         return root.parent if root.name == "annotations" else root
 
+    def files(self, sources: Sequence[Path]) -> list[Path]:
+        """Return the JSON files of the sources.
+
+        Raises:
+            UsageError: referring expressions are in a pickle, as RefCOCO's are, which is not read:
+                whoever reads a pickle runs what is in it.
+        """
+        pickles = [source for source in sources if source.suffix in _PICKLES]
+        found = [] if pickles else super().files(sources)
+        for file in found:
+            if file.name == "instances.json" and file not in sources:
+                pickles += sorted(file.parent.glob("refs(*).p"))
+        if pickles:
+            raise UsageError(
+                f"{pickles[0]} is a pickle, which may run any code and is not read. Load it "
+                "yourself, and add to each annotation of instances.json the 'sentences' and the "
+                "'split' of the ref with its id as 'ann_id'."
+            )
+        return found
+
     def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
         """Yield the records of the files, by their first annotation."""
-        for file in self.files(sources):
-            with Spill() as spill:
-                yield from _records(file.as_posix(), _Index(spill), file)
+        return chain.from_iterable(self.runs(sources))
 
     def runs(
         self, sources: Sequence[Path], ways: Sequence[Way] = ()
     ) -> Iterator[list[Record | Reject]]:
         """Yield the records of the files in lists."""
-        left = self.records(sources)
-        while run := list(islice(left, _TOGETHER)):
-            yield run
+        for file in self.files(sources):
+            yield from join_file(file)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the captions, or the boxes, of records column by column, where all are sound and
         of one file.
         """
-        values = [record.raw for record in records]
         try:
-            require(
-                all(type(value) is dict for value in values)
-                and len({record.file for record in records}) == 1
-            )
-            images = [_image(value) for value in values]
-            if all("caption" in value["annotations"][0] for value in values):
-                return self._flatten_captions(values, images, records)
-            return self._flatten_boxes(values, images, records)
-        except (NotPlainError, RecordError, SchemaError):
+            require(len({record.file for record in records}) == 1)
+            joined = [record.raw for record in records]
+            require(all(type(one) is Joined and one.is_plain for one in joined))
+            if all(one.category is None for one in joined):
+                return self._flatten_captions(joined, records)
+            require(not any(one.category is None for one in joined))
+            return self._flatten_boxes(joined, records)
+        except (NotPlainError, RecursionError, ValidationError):
             return None
 
-    def _flatten_captions(
-        self,
-        values: Sequence[dict[str, Any]],
-        images: Sequence[dict[str, Any]],
-        records: Sequence[Record],
-    ) -> FlatRows:
-        require(not any("category" in value for value in values))
-        captions = [_caption(value) for value in values]
+    def _flatten_captions(self, joined: Sequence[Joined], records: Sequence[Record]) -> FlatRows:
+        captions = [_decode_text(one.caption)[0] for one in joined]
+        require(all(captions) and not any(map(str.isspace, captions)))
         return FlatRows(
             texts=[text for caption in captions for text in (self.caption_prompt, caption)],
-            part_codes=_CAPTION_PARTS * len(values),
-            part_media=[0] * len(values),
-            **self._common_columns(values, images, records),
+            part_codes=_CAPTION_PARTS * len(joined),
+            part_media=[0] * len(joined),
+            **self._common_columns(joined, records),
         )
 
-    def _flatten_boxes(
-        self,
-        values: Sequence[dict[str, Any]],
-        images: Sequence[dict[str, Any]],
-        records: Sequence[Record],
-    ) -> FlatRows:
-        require(not any("caption" in value["annotations"][0] for value in values))
-        regions = [_boxes(value, image) for value, image in zip(values, images, strict=True)]
-        prompts = [self.box_prompt.replace("{category}", region.text) for region in regions]
+    def _flatten_boxes(self, joined: Sequence[Joined], records: Sequence[Record]) -> FlatRows:
+        names = [one.category_name for one in joined]
+        require(all(names))
+        prompts = [self.box_prompt.replace("{category}", name) for name in names]
+        require(all(prompts) and not any(map(str.isspace, prompts)))
         return FlatRows(
             texts=[
-                text
-                for prompt, region in zip(prompts, regions, strict=True)
-                for text in (prompt, region.text)
+                text for prompt, name in zip(prompts, names, strict=True) for text in (prompt, name)
             ],
-            part_codes=_BOX_PARTS * len(values),
-            part_media=[0, 0] * len(values),
-            boxes=[region.boxes for region in regions],
-            **self._common_columns(values, images, records),
+            part_codes=_BOX_PARTS * len(joined),
+            part_media=[0, 0] * len(joined),
+            boxes=_fractions(joined),
+            **self._common_columns(joined, records),
         )
 
     def _common_columns(
-        self,
-        values: Sequence[dict[str, Any]],
-        images: Sequence[dict[str, Any]],
-        records: Sequence[Record],
+        self, joined: Sequence[Joined], records: Sequence[Record]
     ) -> dict[str, Any]:
         """Return the columns that captions and boxes share: an image and a question, and an answer
         of one part.
         """
-        count = len(values)
+        count = len(joined)
+        file_names = [_decode_text(one.file_name)[0] for one in joined]
+        require(all(file_names))
         return {
             "ids": [record.id or conversation_id(record) for record in records],
             "sources": [self.dataset_name] * count,
-            "splits": [_split(records[0].file)] * count,
-            "extras": list(map(_extra, values, images)),
+            "splits": [_home(records[0].file).split] * count,
+            "extras": [one.extra() for one in joined],
             "num_messages": [2] * count,
             "num_media": [1] * count,
             "roles": bytes([ROLE_CODES["user"], ROLE_CODES["assistant"]]) * count,
             "train": b"\0\1" * count,
             "num_parts": [2, 1] * count,
             "media_types": ["image"] * count,
-            "media": {"path": (b"\1" * count, [image["file_name"] for image in images])},
+            "media": {"path": (b"\1" * count, file_names)},
         }
 
     def conversation(self, record: Record) -> Conversation:
-        """Return the caption of an image, or the boxes of a category in one."""
+        """Return the caption of an image, or phrases and the boxes of each."""
         value = mapping(record)
         image = _image(value)
-        content = _caption(value) if "caption" in value["annotations"][0] else _boxes(value, image)
-        category = value.get("category")
-        name = str(category.get("name")) if isinstance(category, dict) else ""
-        prompt = (
-            self.caption_prompt
-            if isinstance(content, str)
-            else self.box_prompt.replace("{category}", name)
-        )
-        messages: tuple[Message, ...] = (user(Image(0), prompt), assistant(content))
-        media = (Media("image", image["file_name"]),)
+        prompts = Prompts(self.caption_prompt, self.box_prompt, self.phrase_prompt)
+        messages: list[Message] = []
+        for prompt, answer in exchanges(value, image, prompts):
+            question = (prompt,) if messages else (Image(0), prompt)
+            messages += user(*question), assistant(answer)
         return Conversation(
             conversation_id(record),
-            messages,
-            media,
+            tuple(messages),
+            (Media("image", image["file_name"]),),
             self.dataset_name,
-            _split(record.file),
+            _SPLITS.get(str(_referred_split(value))) or _home(record.file).split,
             _extra(value, image),
         )
 
@@ -206,151 +251,27 @@ class Coco(JsonSource):
         """Yield the path in the folder of its edition, as it is spelt, and where such an image is
         often kept.
         """
-        if edition := _EDITION.search(_stem(origin.file)):
-            yield f"{edition[1]}/{path}"
-            yield f"images/{edition[1]}/{path}"
+        home = _home(origin.file)
+        in_edition = [f"{home.folder}/{path}", f"images/{home.folder}/{path}"]
+        if home.folder and "/" not in path:
+            yield from in_edition
         yield from JsonSource.candidates(self, path, origin)
+        if home.folder and "/" in path:
+            yield from in_edition
         if not path.startswith("/"):
             yield from fallback_paths(path)
 
 
-class _Index:
-    """What of a file is kept in memory: where its parts are in the spill, and which belong
-    together.
-    """
-
-    def __init__(self, spill: Spill) -> None:
-        self.spill = spill
-        self.images: dict[int, int] = {}  # number of an image's id -> place in the spill
-        self.categories: dict[int, Any] = {}  # number of a category's id -> category
-        self.met = 0  # annotations, broken ones too
-        self.numbers = array("q")  # of the annotations in the file
-        self.places = array("q")  # of the annotations in the spill
-        self.image_of = array(
-            "q"
-        )  # the number of each annotation's image id; -1: it is a record of its own
-        self.category_of = array("q")  # the number of its category id
-        self._numbers: dict[Hashable, int] = {}
-
-    def add(self, key: str, value: Any) -> RecordError | None:
-        """Take one item of ``images``, ``categories`` or ``annotations``; return why it cannot be
-        taken, if so.
-        """
-        if key != "annotations" and isinstance(value, dict) and "image_id" in value:
-            return RecordError(
-                "an annotation outside of 'annotations', after something broken", reason="bad_json"
-            )
-        try:
-            place = self.spill.append(value) if key in {"images", "annotations"} else -1
-        except RecursionError:
-            return RecordError("nested deeper than can be written", reason="too_deep")
-        if key == "annotations":
-            alone = not isinstance(value, dict) or "caption" in value or _fault(value)
-            self.places.append(place)
-            self.numbers.append(self.met)
-            self.image_of.append(-1 if alone else self._number("image", value.get("image_id")))
-            self.category_of.append(
-                -1 if alone else self._number("category", value.get("category_id"))
-            )
-            self.met += 1
-        elif isinstance(value, dict) and key == "images":
-            self.images.setdefault(self._number("image", value.get("id")), place)
-        elif isinstance(value, dict) and key == "categories":
-            self.categories.setdefault(self._number("category", value.get("id")), value)
-        return None
-
-    def groups(self) -> Iterator[list[int]]:
-        """Yield the annotations that make a record, as their numbers, by the first of them."""
-        import numpy as np
-
-        image, category = np.array(self.image_of, np.int64), np.array(self.category_of, np.int64)
-        alone = -1 - np.arange(len(image))  # a key that no other annotation has
-        keys = np.where(image < 0, alone, image * (category.max(initial=0) + 1) + category)
-        order = np.argsort(keys, kind="stable")
-        starts = np.flatnonzero(np.diff(keys[order], prepend=np.iinfo(np.int64).min))
-        ends = np.append(starts[1:], len(order))
-        for group in np.argsort(order[starts], kind="stable"):
-            yield order[starts[group] : ends[group]].tolist()
-
-    def value(self, group: list[int]) -> Any:
-        """Return the value of the record that a group of annotations makes."""
-        annotations = [self.spill[self.places[number]] for number in group]
-        first = annotations[0]
-        if not isinstance(first, dict):
-            return first
-        image = self.images.get(self._number("image", first.get("image_id")))
-        value = {"image": None if image is None else self.spill[image], "annotations": annotations}
-        if "caption" not in first:
-            value["category"] = self.categories.get(
-                self._number("category", first.get("category_id"))
-            )
-        return value
-
-    def _number(self, what: str, identity: object) -> int:
-        """Return a number for an id; what is no id of JSON's has one of its own."""
-        key = (what, identity if isinstance(identity, (int, str)) else repr(identity))
-        return self._numbers.setdefault(key, len(self._numbers))
-
-
-def _records(name: str, index: _Index, file: Path) -> Iterator[Record | Reject]:
-    """Read a file into the index, then yield the records it makes; a broken annotation as a reject
-    in its place.
-
-    What is broken outside the annotations comes after them, numbered on.
-    """
-    broken, broken_outside = [], []
-    for key, value in members(file):
-        fault = value if isinstance(value, RecordError) else index.add(key, value)
-        if fault and key == "annotations":
-            broken.append((index.met, fault))
-            index.met += 1
-        elif fault:
-            broken_outside.append(
-                fault if not key else RecordError(f"in {key!r}: {fault}", reason=fault.reason)
-            )
-    rejects = (
-        Reject(number, name, None, Reason.of(fault.reason), str(fault)) for number, fault in broken
-    )
-    yield from heapq.merge(_join(name, index), rejects, key=_number)
-    for number, fault in enumerate(broken_outside, index.met):
-        yield Reject(number, name, None, Reason.of(fault.reason), str(fault))
-
-
-def _join(name: str, index: _Index) -> Iterator[Record | Reject]:
-    for group in index.groups():
-        number = index.numbers[group[0]]
-        try:
-            value = index.value(group)
-        except RecursionError:
-            yield Reject(
-                number, name, None, Reason.TOO_DEEP, "nested deeper than a reader can follow"
-            )
-        else:
-            yield Record(value, name, number, _id(value))
-
-
-def _number(item: Record | Reject) -> int:
-    return item.number if isinstance(item, Record) else item.record
-
-
-def _id(value: Any) -> str | None:
-    """Return the id of a record: its annotation's, or for boxes its image's and its category's."""
-    if not isinstance(value, dict):
-        return None
-    first = value["annotations"][0]
-    if "caption" in first or _fault(first):
-        return None if first.get("id") is None else str(first["id"])
-    return f"{first.get('image_id')}:{first.get('category_id')}"
-
-
 def _image(value: dict[str, Any]) -> dict[str, Any]:
     image, wanted = value.get("image"), value["annotations"][0].get("image_id")
+    if isinstance(image, list):
+        names = ", ".join(str(one.get("file_name")) for one in image)
+        raise RecordError(f"the file has {len(image)} images with the id {wanted!r}: {names}")
     if not isinstance(image, dict):
         raise RecordError(f"the image with the id {wanted!r} is not among the file's images")
     if not isinstance(image.get("file_name"), str):
-        raise RecordError(
-            f"the 'file_name' of image {wanted!r} must be a string, found {json_type(image.get('file_name'))}"
-        )
+        found = json_type(image.get("file_name"))
+        raise RecordError(f"the 'file_name' of image {wanted!r} must be a string, found {found}")
     if not image["file_name"]:
         raise RecordError(f"the 'file_name' of image {wanted!r} is empty", reason="missing_media")
     return image
@@ -358,10 +279,10 @@ def _image(value: dict[str, Any]) -> dict[str, Any]:
 
 def _extra(value: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
     """Return what of a record has no column of its own."""
-    category = value.get("category")
+    told = {key: value[key] for key in ("category", "categories") if value.get(key) is not None}
     return {
         "image": {key: found for key, found in image.items() if key != "file_name"},
-        **({"category": category} if category is not None else {}),
+        **told,
         "annotations": [
             {key: found for key, found in annotation.items() if key != "caption"}
             for annotation in value["annotations"]
@@ -369,78 +290,51 @@ def _extra(value: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _caption(value: dict[str, Any]) -> str:
-    caption = value["annotations"][0]["caption"]
-    if not isinstance(caption, str):
-        raise RecordError(f"a caption must be a string, found {json_type(caption)}")
-    if not caption.strip():
-        raise RecordError("the caption is empty", reason="empty_turn")
-    return caption
+def _fractions(joined: Sequence[Joined]) -> list[list[list[float]]]:
+    """Return for each record the fractions of its boxes."""
+    import numpy as np
+
+    counts = [len(one.annotations) for one in joined]
+    images = [_decode_size(one.image) for one in joined]
+    require(not any(image.not_exhaustive_category_ids for image in images))
+    sizes = [(image.width, image.height) for image in images]
+    boxes = np.frombuffer(b"".join([one.boxes for one in joined])).reshape(-1, 4)  # (boxes, 4)
+    fractions = fractions_of_all(boxes, np.repeat(np.array(sizes), counts, axis=0))
+    left = iter(fractions.tolist())
+    return [list(islice(left, count)) for count in counts]
 
 
-def _boxes(value: dict[str, Any], image: dict[str, Any]) -> Region:
-    if fault := _fault(value["annotations"][0]):
-        raise RecordError(fault, reason="bad_box")
-    category = value["category"]
-    if (
-        not isinstance(category, dict)
-        or not isinstance(category.get("name"), str)
-        or not category["name"]
-    ):
-        wanted = value["annotations"][0].get("category_id")
-        raise RecordError(
-            f"the category with the id {wanted!r} is not among the file's categories, or has no name"
-        )
-    width, height = image.get("width"), image.get("height")
-    if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
-        raise RecordError(f"boxes need the image's size in pixels, found {width!r} x {height!r}")
-    return Region(
-        category["name"], tuple(_box(one["bbox"], width, height) for one in value["annotations"])
-    )
+def _referred_split(value: dict[str, Any]) -> object:
+    """Return the split that a referring expression names, as RefCOCO's do."""
+    first = value["annotations"][0]
+    return first.get("split") if is_whole_record(first) or "caption" in first else None
 
 
-def _box(bbox: list[float], width: float, height: float) -> Box:
-    """Return the fractions of a box of x, y, width and height in pixels, clipped by
-    :data:`_TOLERANCE` at most.
+class _Home(NamedTuple):
+    """What a file's place tells of its images: the folder that they are in, below the media root,
+    or an empty string, and their split.
     """
-    x, y, w, h = bbox
-    overrun = max(-x, -y, x + w - width, y + h - height)
-    if overrun > _TOLERANCE:
-        raise RecordError(
-            f"the box {bbox} leaves the image of {width} x {height} pixels", reason="bad_box"
-        )
-    return (
-        max(x, 0) / width,
-        max(y, 0) / height,
-        min((x + w) / width, 1.0),
-        min((y + h) / height, 1.0),
-    )
+
+    folder: str
+    split: Split
 
 
-def _fault(annotation: dict[str, Any]) -> str:
-    """Return why an annotation's box cannot be one, as text; empty where it can."""
-    bbox = annotation.get("bbox")
-    if annotation.get("iscrowd"):
-        return "the annotation marks a crowd"
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
-        return f"'bbox' must be four numbers x, y, width, height, found {str(bbox)[:60]}"
-    if bbox[2] <= 0 or bbox[3] <= 0:
-        return f"the box {bbox} has no area"
-    return ""
+@lru_cache(maxsize=16)  # it is asked of every record, and of few files
+def _home(file: str) -> _Home:
+    """Return what the name of a file tells, or else that of its folder: of
+    ``instances_val2017.json``, ``("val2017", "val")``, of ``valid/_annotations.coco.json``,
+    ``("valid", "val")``.
+    """
+    name = posixpath.basename(file)
+    if found := _EDITION.search(name.split(".json")[0]):
+        return _Home(found[1], _SPLITS[found[2]])
+    folder = posixpath.basename(posixpath.dirname(posixpath.abspath(file)))
+    return _Home(folder if _is_roboflow(file) else "", _SPLITS.get(folder, "train"))
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and -_LARGEST < value < _LARGEST
-    )
-
-
-def _stem(file: str) -> str:
-    return posixpath.basename(file).split(".json")[0]
-
-
-def _split(file: str) -> Split:
-    found = _EDITION.search(_stem(file))
-    return found[2] if found else "train"  # type: ignore[return-value]
+def _is_roboflow(file: str) -> bool:
+    """Return whether a file is one of those that Roboflow writes: in the folder of a split, beside
+    its images.
+    """
+    folder = posixpath.basename(posixpath.dirname(posixpath.abspath(file)))
+    return posixpath.basename(file) == _ROBOFLOW and folder in _SPLITS

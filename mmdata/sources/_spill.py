@@ -1,31 +1,29 @@
-"""A list of JSON values that lives in a temporary file, so that it may be longer than the
-memory.
-"""
+"""Lines of JSON that live in a temporary file, so that they may be more than the memory holds."""
 
 from __future__ import annotations
 
-import json
 import mmap
 import tempfile
 from array import array
+from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
+from mmdata.sources._run import Spelled
+from mmdata.store.encode import encode_json_lines
 
 __all__ = ["Spill"]
 
-_encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder().decode
+_NEWLINE: Final = ord("\n")
 
 
 class Spill:
-    """Values by number. They are appended first and read, in any order, after the last one is
-    there.
+    """Values by number, as JSON text. They are appended first and read, in any order, after the
+    last one is there.
     """
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="mmdata-")  # noqa: SIM115 - closed by this object's own exit
-        self._ends = array("Q", [0])
+        self._ends = array("q", [0])
         self._map: mmap.mmap | None = None
 
     def __enter__(self) -> Spill:
@@ -39,28 +37,29 @@ class Spill:
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    def append(self, value: Any) -> int:
-        """Store a value; return its number."""
-        self._ends.append(self._ends[-1] + self._file.write(_to_json(value)))
-        return len(self) - 1
+    def extend(self, values: Sequence[Any]) -> int:
+        """Store values that were read from JSON; return the number of the first.
 
-    def __getitem__(self, number: int) -> Any:
+        Raises:
+            RecursionError: one of them is nested deeper than can be written; none is stored.
+        """
+        import numpy as np
+
+        written = values.lines if isinstance(values, Spelled) else b""
+        first, lines = len(self), encode_json_lines(values, written)
+        self._file.write(lines)
+
+        # JSON text has no line break of its own, so that each one is the end of a value.
+        breaks = np.flatnonzero(np.frombuffer(lines, np.uint8) == _NEWLINE) + 1
+        self._ends.frombytes((breaks + self._ends[-1]).astype(np.int64).tobytes())
+        return first
+
+    def texts(self, numbers: Sequence[int]) -> list[bytes]:
+        """Return the values with these numbers, as JSON text."""
+        if not numbers:
+            return []
         if self._map is None:
             self._file.flush()
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        start, end = self._ends[number : number + 2]
-        return _from_json(self._map[start:end])
-
-
-def _to_json(value: Any) -> bytes:
-    try:
-        return _encode(value)
-    except (OverflowError, msgspec.MsgspecError):  # an integer of more than 64 bits
-        return json.dumps(value).encode()
-
-
-def _from_json(data: bytes) -> Any:
-    try:
-        return _decode(data)
-    except msgspec.DecodeError:
-        return json.loads(data)
+        data, ends = self._map, self._ends
+        return [data[ends[number] : ends[number + 1] - 1] for number in numbers]

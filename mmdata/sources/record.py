@@ -8,7 +8,17 @@ from msgspec import Struct, to_builtins
 
 from mmdata.rejects import Reject
 
-__all__ = ["Record"]
+__all__ = ["Record", "Unread"]
+
+
+class Unread(Struct, frozen=True, gc=False):
+    """The raw value of a record that is read only where somebody asks for it: its text, as the
+    format that yields it keeps it.
+    """
+
+    def read(self) -> Any:
+        """Return the record as JSON has it."""
+        raise NotImplementedError
 
 
 class Record(Struct, frozen=True, gc=False):
@@ -28,6 +38,8 @@ class Record(Struct, frozen=True, gc=False):
     @property
     def value(self) -> Any:
         """The record as JSON has it: dictionaries, lists, text, numbers."""
+        if isinstance(self.raw, Unread):
+            return self.raw.read()
         return to_builtins(self.raw) if isinstance(self.raw, Struct) else self.raw
 
     def rejected(self, error: Exception) -> Reject:

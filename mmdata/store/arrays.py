@@ -8,6 +8,7 @@ where it is null.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Sequence, Sized
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ __all__ = [
 ]
 
 _TOGETHER: Final = 512
-"""How many texts are joined at a time: larger blocks of memory come from the system and go back to
-it each time.
+"""How many texts are joined at a time:
+larger blocks of memory come from the system and go back to it each time.
 """
 
 
@@ -49,6 +50,7 @@ def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.A
 
     if not values:
         return pa.nulls(len(there), arrow_type)
+
     if pa.types.is_string(arrow_type):
         return text(values, there)
     if pa.types.is_integer(arrow_type):
@@ -57,8 +59,25 @@ def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.A
     if pa.types.is_boolean(arrow_type):
         bits = _bits(_spread(np.array(values, np.uint8), there).tobytes())
         return pa.Array.from_buffers(arrow_type, len(there), [_bits(there), bits])
+    if pa.types.is_list(arrow_type) and pa.types.is_fixed_size_list(arrow_type.value_type):
+        return _lists_of_rows(values, there, arrow_type)
     following = iter(values)
     return pa.array([next(following) if here else None for here in there], arrow_type)
+
+
+def _lists_of_rows(values: Sequence[Any], there: bytes, list_type: pa.DataType) -> pa.Array:
+    """Return an array with the next of ``values``, lists of as many float32 numbers each, wherever
+    one is there.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    row_type, lengths = list_type.value_type, lengths_of(values)
+    numbers = np.fromiter(chain.from_iterable(chain.from_iterable(values)), np.float32)
+    children = [pa.Array.from_buffers(pa.float32(), len(numbers), [None, pa.py_buffer(numbers)])]
+    count = int(lengths.sum())
+    rows = pa.Array.from_buffers(row_type, count, [None], children=children)
+    return lists_of(_spread(lengths, there), rows, list_type, there)
 
 
 def text(values: Sequence[str], there: bytes | None = None) -> pa.Array:
@@ -71,13 +90,14 @@ def text(values: Sequence[str], there: bytes | None = None) -> pa.Array:
 def text_of(
     blocks: Iterable[tuple[bytes, NDArray[np.int32]]], there: bytes | None = None
 ) -> pa.Array:
-    """Return a string array of the texts that :func:`joined` has made blocks of; nulls where one is
-    not there.
+    """Return a string array of the texts that :func:`joined` has made blocks of;
+    nulls where one is not there.
     """
     import numpy as np
     import pyarrow as pa
 
-    stream, sizes = pa.BufferOutputStream(), [np.zeros(0, np.int32)]
+    # Arrow's stream grows where it stands; blocks joined in Python would be held twice.
+    stream, sizes = pa.BufferOutputStream(), [np.zeros(0, np.int32)]  # none: there may be no block
     for data, lengths_of_block in blocks:
         stream.write(data)
         sizes.append(lengths_of_block)
@@ -90,6 +110,7 @@ def joined(texts: Sequence[str]) -> tuple[bytes, NDArray[np.int32]]:
     """Return texts end to end in UTF-8, and how many bytes of it each has, (texts,) int32."""
     text = "".join(texts)
     data = text.encode()
+    # As many bytes as characters: it is ASCII, and lengths in bytes are those that strings know.
     return data, lengths_of(texts if len(data) == len(text) else [each.encode() for each in texts])
 
 
@@ -99,9 +120,9 @@ def words(codes: NDArray[np.int8], known: Collection[str]) -> pa.Array:
     import pyarrow as pa
 
     spelled = [word.encode() for word in known]
-    data = (
-        np.take(np.array(spelled), codes).tobytes().translate(None, b"\0")
-    )  # shorter words are filled up with NUL
+    # numpy's array of bytes has one width, to which it fills shorter words up with NUL; none of
+    # ours has one of its own, so that taking out every NUL leaves the words end to end.
+    data = np.take(np.array(spelled), codes).tobytes().translate(None, b"\0")
     starts = _starts(np.take(lengths_of(spelled), codes))
     return pa.StringArray.from_buffers(len(codes), starts, pa.py_buffer(data))
 
@@ -126,6 +147,7 @@ def dictionary_codes(array: pa.DictionaryArray) -> NDArray[np.signedinteger[Any]
     """Return the place of each value in the dictionary of an array without nulls, (values,)."""
     import numpy as np
 
+    # A slice shares the buffers of the whole: it begins at its offset.
     indices = array.indices
     width = indices.type.bit_width // 8
     return np.frombuffer(indices.buffers()[1], f"i{width}")[
@@ -156,8 +178,8 @@ def lists_of(
 
 
 def canonical(array: pa.Array) -> pa.Array:
-    """Return an array laid out as one that was made at once: equal values are equal bytes of a
-    file, however they came.
+    """Return an array laid out as one that was made at once:
+    equal values are equal bytes of a file, however they came.
 
     Arrays that were sliced, taken or joined may hold offsets that do not start at 0, or bitmaps of
     nothing but ones.
@@ -166,6 +188,7 @@ def canonical(array: pa.Array) -> pa.Array:
 
     if array.null_count == len(array):
         return pa.nulls(len(array), array.type)
+
     there = valid_bytes(array) if array.null_count else None
     if pa.types.is_struct(array.type):
         children = list(map(canonical, struct_fields(array)))
@@ -177,8 +200,8 @@ def canonical(array: pa.Array) -> pa.Array:
 
 
 def list_values(array: pa.ListArray) -> pa.Array:
-    """Return the items of all lists of an array, one after the other; lists that are null have
-    none.
+    """Return the items of all lists of an array, one after the other;
+    lists that are null have none.
 
     Arrow's own ``flatten`` would import its compute functions, which takes longer than a small
     conversion.
@@ -193,8 +216,8 @@ def list_values(array: pa.ListArray) -> pa.Array:
 
 
 def struct_fields(array: pa.StructArray) -> list[pa.Array]:
-    """Return the fields of an array of structs, null where a struct is: below one that is, Arrow
-    may hold a zero.
+    """Return the fields of an array of structs, null where a struct is:
+    below one that is, Arrow may hold a zero.
     """
     if array.null_count:
         return list(array.flatten())
@@ -226,6 +249,7 @@ def flag_bytes(array: pa.BooleanArray) -> bytes:
 def _unpack(bits: pa.Buffer, array: pa.Array) -> bytes:
     import numpy as np
 
+    # Bits are counted from the start of the buffer: an offset may lie within a byte.
     end = array.offset + len(array)
     return np.unpackbits(np.frombuffer(bits, np.uint8), count=end, bitorder="little")[
         array.offset :

@@ -1,5 +1,5 @@
-"""A batch of conversations: what formats hand to a conversion, and what every step of it takes and
-gives back.
+"""A batch of conversations: what formats hand to a conversion,
+and what every step of it takes and gives back.
 
 The rows are Arrow columns as a store keeps them. Beside them stands where each row came from and,
 in their places among the records, the rejects that other records have become, so that one object
@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mmdata.rejects import Reject
 from mmdata.schema import Box, Conversation, Message, Part, Region
@@ -27,16 +27,30 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["ConversationBatch", "Origins", "PixelBoxes", "pixel_boxes_of"]
+__all__ = [
+    "BATCH_BYTES",
+    "BATCH_RECORDS",
+    "ConversationBatch",
+    "Origins",
+    "PixelBoxes",
+    "pixel_boxes_of",
+]
 
 PixelBoxes: TypeAlias = Mapping[int, tuple[Box, ...]]
 """Boxes in pixels, by the number of their region in the row."""
 
+BATCH_RECORDS: Final = 4096
+"""How many records a batch accounts for at the most, and how many rows one of a store has: reading
+at random is the faster, the fewer batches a store has.
+"""
+BATCH_BYTES: Final = 16 << 20
+"""About how many bytes the rows of a batch take at the most, one of them aside."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Where rows came from: the source file of each, its record's number in it, and the record's
-    own id or None.
+    """Where rows came from: the source file of each,
+    its record's number in it, and the record's own id or None.
     """
 
     files: Sequence[str]
@@ -61,8 +75,8 @@ class Origins:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConversationBatch:
-    """Rows of :func:`mmdata.store.encode.arrow_schema`, where they came from, and the rejects among
-    them.
+    """Rows of :func:`mmdata.store.encode.arrow_schema`,
+    where they came from, and the rejects among them.
 
     The batch accounts for ``num_records`` records: ``positions`` are the places of the rows among
     them, ascending, and each reject comes with its own. A batch never changes: what works on one
@@ -194,8 +208,8 @@ class ConversationBatch:
         )
 
     def reject(self, errors: Mapping[int, Exception]) -> ConversationBatch:
-        """Return the batch with some of its rows turned into rejects: by their numbers, why they
-        are.
+        """Return the batch with some of its rows turned into rejects:
+        by their numbers, why they are.
         """
         if not errors:
             return self

@@ -1,31 +1,31 @@
-"""Making batches: conversations one by one, or many already column by column, and the rejects among
-them.
+"""Making batches: conversations one by one,
+or many already column by column, and the rejects among them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import Any
 
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Text
-from mmdata.store.batch import ConversationBatch, Origins, PixelBoxes, pixel_boxes_of
+from mmdata.store.batch import (
+    BATCH_BYTES,
+    BATCH_RECORDS,
+    ConversationBatch,
+    Origins,
+    PixelBoxes,
+    pixel_boxes_of,
+)
 from mmdata.store.encode import FlatRows, encode, flatten
 
-__all__ = ["BATCH_RECORDS", "BatchBuilder"]
-
-BATCH_RECORDS: Final = 4096
-"""How many records a batch accounts for at the most: reading at random is the faster, the fewer
-batches a store has.
-"""
-_BATCH_BYTES: Final = 16 << 20
-"""About how many bytes the rows of a batch take at the most, one of them aside."""
+__all__ = ["BatchBuilder"]
 
 
 class BatchBuilder:
-    """Gathers rows and rejects in the order of their records; :meth:`build` returns them as a batch
-    and starts anew.
+    """Gathers rows and rejects in the order of their records;
+    :meth:`build` returns them as a batch and starts anew.
 
     ``num_records`` and ``nbytes`` (about) say how much has been gathered.
     """
@@ -46,14 +46,14 @@ class BatchBuilder:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to build: a batch of this size is written well, and its memory is
-        small.
+        """Whether it is time to build:
+        a batch of this size is written well, and its memory is small.
         """
-        return self.num_records >= BATCH_RECORDS or self.nbytes >= _BATCH_BYTES
+        return self.num_records >= BATCH_RECORDS or self.nbytes >= BATCH_BYTES
 
     def append(self, conversation: Conversation, *, file: str, record: int, id: str | None) -> None:  # noqa: A002
-        """Add one conversation, of the record with this number in a file, and this id of its
-        own.
+        """Add one conversation, of the record with this number in a file,
+        and this id of its own.
         """
         if waiting := pixel_boxes_of(conversation):
             self._pixel_boxes[len(self._positions)] = waiting
@@ -70,8 +70,8 @@ class BatchBuilder:
         ids: Sequence[str | None],
         nbytes: int,
     ) -> None:
-        """Add many conversations that stand column by column already; ``nbytes`` is about what they
-        take.
+        """Add many conversations that stand column by column already;
+        ``nbytes`` is about what they take.
         """
         self._rows.append(rows)
         self._add_origins(files, records, ids)

@@ -9,12 +9,14 @@ rows costs what making them for one does.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain, compress, repeat
 from operator import attrgetter, is_not
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, astuple
 
@@ -51,6 +53,7 @@ __all__ = [
     "arrow_schema",
     "encode",
     "encode_extra",
+    "encode_json_lines",
     "flatten",
     "make_structs",
     "media_columns",
@@ -113,6 +116,10 @@ encode_extra: Final = json.JSONEncoder(
 ).encode
 """How a store spells what a row has besides; TypeError or ValueError where JSON has no such value.
 """
+
+_encoder: Final = msgspec.json.Encoder()
+_EXPONENT: Final = re.compile(rb"\de-?\d+[\]},\n]")
+_ZERO, _NINE, _E = b"09e"
 
 SparseColumn: TypeAlias = tuple[bytes, Sequence[Any]]
 """A column with gaps: a byte for each place, 1 where there is a value, and the values that are
@@ -247,6 +254,40 @@ def _upgraded(array: pa.Array | None, length: int, field: pa.Field) -> pa.Array:
     )
 
 
+def encode_json_lines(values: Sequence[Any], lines: bytes = b"") -> bytes:
+    """Return values that were read from JSON as lines of JSON, each as :data:`encode_extra` spells
+    it.
+
+    ``lines`` are what msgspec has written of them already, if it has.
+
+    >>> encode_json_lines([{"id": 1, "area": 0.5}, ["é"]]).decode().splitlines()
+    ['{"id":1,"area":0.5}', '["é"]']
+
+    Raises:
+        RecursionError: a value is nested deeper than can be written.
+    """
+    # msgspec writes many times faster than json does, and the same but for very small and very
+    # large numbers: 0.00001 is 1e-05 to json, 1e16 is 1e+16.
+    try:
+        lines = lines or _encoder.encode_lines(values)
+    except (OverflowError, msgspec.MsgspecError):  # an integer of more than 64 bits
+        lines = b""
+    if lines and b"0.0000" not in lines and not _has_exponent(lines):
+        return lines
+    return "".join([f"{encode_extra(value)}\n" for value in values]).encode()
+
+
+def _has_exponent(text: bytes) -> bool:
+    """Return whether a number in JSON text seems to have an exponent; a string may look like it."""
+    import numpy as np
+
+    # Every "e" that follows a digit, found by numpy: a regular expression would stop at each digit.
+    spelled = np.frombuffer(text, np.uint8)
+    before = spelled[np.maximum(places := np.flatnonzero(spelled == _E), 1) - 1]
+    behind_digit = places[(before >= _ZERO) & (before <= _NINE)].tolist()
+    return any(_EXPONENT.match(text, place - 1) for place in behind_digit)
+
+
 class FlatMessages(Struct, frozen=True, eq=False, kw_only=True):
     """Messages one after the other, column by column.
 
@@ -278,13 +319,13 @@ class FlatRows(FlatMessages, frozen=True, eq=False, kw_only=True):
     has; the messages of all of them. Of all media: columns by name, with gaps; a name that is not
     there is a column of nothing but gaps. ``tools`` and ``desirable`` are nothing where no row has
     any, and so are ``num_rejected``, the numbers of messages that were rejected, and the messages
-    themselves in ``rejected``.
+    themselves in ``rejected``. An extra that is a string is one that is encoded already.
     """
 
     ids: Sequence[str]
     sources: Sequence[str]
     splits: Sequence[Split]
-    extras: Sequence[Mapping[str, Any]]
+    extras: Sequence[Mapping[str, Any] | str]
     num_messages: Sequence[int]
     num_media: Sequence[int]
     media_types: Sequence[MediaType]
@@ -363,6 +404,8 @@ def media_columns(media: Sequence[Media]) -> dict[str, SparseColumn]:
     """
     if not media:
         return {}
+    # Media turned on their side: `astuple` and `zip` run in C, and so does what follows for each
+    # value. The first field is the type.
     names = Media.__struct_fields__[1:]
     columns = list(zip(*map(astuple, media), strict=True))[1:]
     found: dict[str, SparseColumn] = {}
@@ -386,7 +429,7 @@ def encode(pieces: Sequence[FlatRows]) -> pa.RecordBatch:
         dictionary(codes_of(_joined(pieces, "splits"), _SPLITS), _SPLITS),
         lists_of(_counts(pieces, "num_messages"), _messages(pieces), schema.field("messages").type),
         lists_of(_counts(pieces, "num_media"), _media(pieces), schema.field("media").type),
-        text([encode_extra(extra) if extra else "{}" for extra in _joined(pieces, "extras")]),
+        text([_as_json(extra) for extra in _joined(pieces, "extras")]),
         _nullable(pieces, "tools", schema.field("tools").type),
         _rejected(pieces, schema.field("rejected").type),
         _nullable(pieces, "desirable", schema.field("desirable").type),
@@ -394,8 +437,18 @@ def encode(pieces: Sequence[FlatRows]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
+def _as_json(extra: Mapping[str, Any] | str) -> str:
+    if type(extra) is str:
+        return extra
+    return encode_extra(extra) if extra else "{}"
+
+
 def _nullable(pieces: Sequence[FlatRows], column: str, arrow_type: pa.DataType) -> pa.Array:
     """Return a column of the rows that pieces may have nothing of."""
+    import pyarrow as pa
+
+    if not any(getattr(piece, column) for piece in pieces):
+        return pa.nulls(sum(map(len, pieces)), arrow_type)
     values = _filled(pieces, column)
     there = bytes(map(is_not, values, repeat(None)))
     return sparse(list(compress(values, there)), there, arrow_type)
@@ -412,10 +465,10 @@ def _rejected(pieces: Sequence[FlatRows], list_type: pa.DataType) -> pa.ListArra
     import numpy as np
     import pyarrow as pa
 
-    counts = _filled(pieces, "num_rejected")
     found = [piece.rejected for piece in pieces if piece.rejected is not None]
     if not found:
-        return pa.nulls(len(counts), list_type)
+        return pa.nulls(sum(map(len, pieces)), list_type)
+    counts = _filled(pieces, "num_rejected")
     there = bytes(map(is_not, counts, repeat(None)))
     lengths = np.fromiter((count or 0 for count in counts), np.int32, len(counts))
     return lists_of(lengths, _messages(found), list_type, there)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 import mmdata
 from mmdata._tools.options import checked
 from mmdata._tools.paths import local_path
-from mmdata.errors import StoreError, UsageError
+from mmdata.errors import SchemaError, StoreError, UsageError
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
-from mmdata.store.arrays import canonical, codes_of, dictionary, dictionary_codes
-from mmdata.store.batch import ConversationBatch
+from mmdata.store.arrays import canonical, dictionary, dictionary_codes
+from mmdata.store.batch import BATCH_BYTES, BATCH_RECORDS, ConversationBatch
 from mmdata.store.encode import arrow_schema
 from mmdata.store.layout import MANIFEST, REJECTS, partial_path
 from mmdata.store.manifest import (
@@ -35,13 +35,12 @@ from mmdata.store.manifest import (
 from mmdata.store.publish import partial_directory, publish, sync, write_ahead
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 __all__ = ["Origin", "StoreWriter", "check_vacant"]
 
-_BATCH_ROWS: Final = 4096
-"""How many rows a batch has: reading at random is the faster, the fewer batches there are."""
-_BATCH_BYTES: Final = 16 << 20
 _SHARD_BYTES: Final = 256 << 20
 
 
@@ -104,7 +103,8 @@ class StoreWriter:
         """Take the place."""
         import jsonlines
 
-        arrow_schema()  # its imports come first: C code that is stopped on its way in ends the process at once
+        # its imports come first: C code that is stopped on its way in ends the process at once
+        arrow_schema()
         kept = self._journal if self._resume else frozenset()
         self._stack.enter_context(partial_directory(self.path, keep=kept))
         try:
@@ -125,8 +125,10 @@ class StoreWriter:
         """Add the rows of a batch, and its rejects as lines of ``rejects.jsonl``.
 
         Raises:
+            SchemaError: a row has a ``source`` that was not declared.
             StoreError: boxes of a row are in pixels still; a store holds fractions.
         """
+        self._check_sources(batch.columns)
         for row, waiting in enumerate(batch.pixel_boxes):
             if waiting:
                 raise StoreError(
@@ -142,7 +144,7 @@ class StoreWriter:
 
     def write_conversations(self, conversations: Iterable[Conversation]) -> None:
         """Add conversations as rows."""
-        for some in _in_lists(conversations, _BATCH_ROWS):
+        for some in _in_lists(conversations, BATCH_RECORDS):
             self.write(ConversationBatch.from_conversations(some))
 
     def reject(self, reject: Reject) -> None:
@@ -150,15 +152,28 @@ class StoreWriter:
         self._reject_lines.write(dataclasses.asdict(reject))
         self.rejects[reject.reason.value] += 1
 
+    def _check_sources(self, rows: pa.RecordBatch) -> None:
+        column = rows.column("source")
+        if set(column.dictionary.to_pylist()) <= set(self._sources):
+            return
+        # Names that no row is left of may stay in the dictionary of a batch.
+        if unknown := sorted(_count_words(column).keys() - set(self._sources)):
+            row = column.to_pylist().index(unknown[0])
+            raise SchemaError(
+                f"conversation {rows.column('id')[row].as_py()!r}: its source {unknown[0]!r} was "
+                f"not declared, only {', '.join(map(repr, self._sources))}. The format "
+                f"{self._origin.format} must give its rows the dataset_name that it declares."
+            )
+
     def _add(self, piece: pa.RecordBatch) -> None:
         """Put rows behind those that wait for a full batch, and write the batch when it is full."""
         while piece.num_rows:
-            fitting = piece.slice(0, _BATCH_ROWS - self._pending_rows)
+            fitting = piece.slice(0, BATCH_RECORDS - self._pending_rows)
             piece = piece.slice(len(fitting))
             self._pending.append(fitting)
             self._pending_rows += len(fitting)
             self._pending_bytes += fitting.nbytes
-            if self._pending_rows == _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
+            if self._pending_rows == BATCH_RECORDS or self._pending_bytes >= BATCH_BYTES:
                 self._flush()
 
     def describe(self, **notes: Any) -> None:
@@ -272,7 +287,7 @@ def _in_lists(conversations: Iterable[Conversation], length: int) -> Iterator[li
 
 def _small_pieces(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Yield the rows in pieces that a batch can hold; a single row may be larger."""
-    if rows.num_rows < 2 or rows.nbytes <= _BATCH_BYTES:
+    if rows.num_rows < 2 or rows.nbytes <= BATCH_BYTES:
         yield rows
         return
     half = rows.num_rows // 2
@@ -281,8 +296,8 @@ def _small_pieces(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.RecordBatch:
-    """Return the rows of all pieces as one batch whose column ``source`` has the dictionary
-    ``sources``.
+    """Return the rows of all pieces as one batch whose
+    column ``source`` has the dictionary ``sources``.
 
     Every batch of a file shares that dictionary; and a batch is laid out the same however its rows
     came together.
@@ -295,21 +310,24 @@ def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.Record
     for number, field in enumerate(schema):
         columns = [piece.column(number) for piece in pieces]
         if field.name == "source":
-            places = [
-                codes_of(column.dictionary.to_pylist(), sources, "int32") for column in columns
-            ]
-            codes = np.concatenate(
-                [
-                    place[dictionary_codes(column)]
-                    for place, column in zip(places, columns, strict=True)
-                ]
-            )
-            arrays.append(dictionary(codes, sources))
+            codes = [_source_codes(column, sources) for column in columns]
+            arrays.append(dictionary(np.concatenate(codes), sources))
         elif len(columns) == 1:
             arrays.append(canonical(columns[0]))
         else:
             arrays.append(canonical(pa.concat_arrays(columns)))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _source_codes(column: pa.DictionaryArray, sources: Sequence[str]) -> NDArray[np.int32]:
+    """Return the place of each row's source among ``sources``, (rows,) int32."""
+    import numpy as np
+
+    place = {source: number for number, source in enumerate(sources)}
+    # -1 stands for names that no row has: `write` has refused the others.
+    words = column.dictionary.to_pylist()
+    places = np.fromiter((place.get(word, -1) for word in words), np.int32, len(words))
+    return np.take(places, dictionary_codes(column))
 
 
 def _count_words(column: pa.DictionaryArray) -> dict[str, int]:
@@ -322,8 +340,8 @@ def _count_words(column: pa.DictionaryArray) -> dict[str, int]:
 
 
 def _empty(folder: Path, keep: frozenset[str]) -> None:
-    """Remove what an attempt left in its partial directory, and the directory unless something in
-    it is kept.
+    """Remove what an attempt left in its partial directory,
+    and the directory unless something in it is kept.
     """
     if not folder.exists():
         return
@@ -346,11 +364,15 @@ class _ShardWriter:
         self._path = folder / f"data-{number:05d}.{suffix}"
         self._file = pa.OSFile(str(self._path), "wb")
         schema = arrow_schema().with_metadata({"mmdata.shard": str(number)})
-        self._writer = (
-            _parquet_writer(self._file, schema)
-            if suffix == "parquet"
-            else _ipc_writer(self._file, schema)
-        )
+        self._writer: Any
+        if suffix == "parquet":
+            import pyarrow.parquet as pq
+
+            self._writer = pq.ParquetWriter(
+                self._file, schema, compression="zstd", store_schema=True
+            )
+        else:
+            self._writer = pa.ipc.new_file(self._file, schema)
         self._batches: list[int] = []
 
     @property
@@ -372,15 +394,3 @@ class _ShardWriter:
         with suppress(OSError, ValueError):
             self._writer.close()
         self._file.close()
-
-
-def _ipc_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:
-    import pyarrow as pa
-
-    return pa.ipc.new_file(file, schema)
-
-
-def _parquet_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:
-    import pyarrow.parquet as pq
-
-    return pq.ParquetWriter(file, schema, compression="zstd", store_schema=True)

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdata.errors import RecordError, SchemaError
+import mmdata
+from mmdata.errors import RecordError, SchemaError, UsageError
 from mmdata.formats import Origin, make
+from mmdata.formats._batches import read_batches
+from mmdata.formats.coco import Coco
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, Region, assistant, user
 from mmdata.sources.record import Record
@@ -54,8 +57,8 @@ def write(
 
 
 def read(file: Path) -> list[Conversation | tuple[int, str]]:
-    """What becomes of the records: conversations, or a record's number and the reason it is refused
-    for.
+    """What becomes of the records:
+    conversations, or a record's number and the reason it is refused for.
     """
     found: list[Conversation | tuple[int, str]] = []
     for item in COCO.records([file]):
@@ -206,7 +209,7 @@ def test_a_broken_annotation_costs_itself_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sound", "broken"),
     [
-        ('"height": 7}]', '"height": NaN}]'),
+        ('"height": 7}]', '"height": Infinity}]'),
         ('"height": 7}]', '"height": 7, "height": 7}]'),
         ('"height": 7}]', '"height": 7}}]'),
         ('"height": 7}]', '"height: 7}]'),
@@ -292,3 +295,300 @@ def test_memory_is_small_beside_the_file(tmp_path: Path) -> None:
     tracemalloc.stop()
 
     assert most < file.stat().st_size
+
+
+def exchanges(item: Conversation | tuple[int, str]) -> list[tuple[Any, ...]]:
+    """The prompts of a conversation and the answers to them."""
+    assert isinstance(item, Conversation), item
+    said = [
+        message.content[1:] if not number else message.content
+        for number, message in enumerate(item.messages)
+    ]
+    return [
+        (getattr(prompt, "text", None), getattr(answer, "text", None), getattr(answer, "boxes", ()))
+        for (prompt,), (answer,) in zip(said[::2], said[1::2], strict=True)
+    ]
+
+
+TENTH = ((0.1, 0.1, 0.2, 0.2),)
+"""The box of :func:`box` where nothing else is said."""
+
+
+def boxes_are(found: Any, wanted: tuple[tuple[float, ...], ...]) -> bool:
+    return all(
+        x == pytest.approx(y) for one, other in zip(found, wanted, strict=True)
+        for x, y in zip(one, other, strict=True)
+    )  # fmt: skip
+
+
+def test_the_words_of_a_region_stay_about_their_region(tmp_path: Path) -> None:
+    (found,) = read(write(tmp_path, [{**caption(1, "the corner"), "bbox": [64, 48, 64, 48]}]))
+
+    ((prompt, answer, boxes),) = exchanges(found)
+    assert (prompt, answer) == ("Find this in the image: the corner", "the corner")
+    assert boxes_are(boxes, TENTH)
+
+
+@pytest.mark.parametrize("nothing", [{"bbox": None}, {"bbox": []}, {"segmentation": []}])
+def test_a_caption_without_any_region_is_about_the_image(
+    tmp_path: Path, nothing: dict[str, Any]
+) -> None:
+    (found,) = read(write(tmp_path, [caption(1) | nothing]))
+
+    assert exchanges(found) == [("Describe the image in one sentence.", "A cup.", ())]
+
+
+@pytest.mark.parametrize(
+    "region",
+    [{"bbox": [1, 2, 3]}, {"segmentation": [[1, 2, 3, 4, 5, 6]]}, {"bbox": [0, 0, 9000, 9000]}],
+)
+def test_a_region_that_has_no_sound_box_never_becomes_the_whole_image(
+    tmp_path: Path, region: dict[str, Any]
+) -> None:
+    assert read(write(tmp_path, [caption(1) | region])) == [(0, "bad_box")]
+
+
+SENTENCES = [{"sent": "the man", "raw": "The man!"}, {"sent": "left one"}, {"sent": "the man"}]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "phrases"),
+    [
+        ("sentences", SENTENCES, ["the man", "left one"]),
+        ("sentences", ["the man"], ["the man"]),
+        ("expressions", ["the man", "left one"], ["the man", "left one"]),
+        ("expression", "the man", ["the man"]),
+        ("phrase", "the man", ["the man"]),
+    ],
+)
+def test_referring_expressions_are_about_one_box_each_in_a_turn(
+    tmp_path: Path, field: str, value: Any, phrases: list[str]
+) -> None:
+    """Two boxes of one category, and the words of one: the other is no answer to them."""
+    referred = box(2, **{field: value, "ref_id": 5})
+
+    plain, found = read(write(tmp_path, [box(1, bbox=(0, 0, 64, 48)), referred]))
+
+    assert exchanges(plain)[0][:2] == ("Find every person in the image.", "person")
+    assert [(prompt, answer) for prompt, answer, _ in exchanges(found)] == [
+        (f"Find this in the image: {phrase}", phrase) for phrase in phrases
+    ]
+    assert all(boxes_are(boxes, TENTH) for _, _, boxes in exchanges(found))
+    assert isinstance(found, Conversation)
+    assert found.extra["annotations"][0][field] == value
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"sentences": []}, "empty_turn"),
+        ({"sentences": [""]}, "empty_turn"),
+        ({"sentences": [{"words": "?"}]}, "malformed"),
+        ({"sentences": 5}, "malformed"),
+        ({"sentences": ["a"], "caption": "b"}, "malformed"),
+        ({"sentences": ["a"], "bbox": None}, "bad_box"),
+        ({"segments_info": [], "bbox": None}, "no_conversation"),
+        ({"segments_info": "?"}, "malformed"),
+        ({"tokens_positive": [[0, 3]]}, "malformed"),
+    ],
+)
+def test_words_that_cannot_be_told_are_refused(
+    tmp_path: Path, fields: dict[str, Any], reason: str
+) -> None:
+    assert read(write(tmp_path, [box(1) | fields])) == [(0, reason)]
+
+
+@pytest.mark.parametrize(
+    ("split", "wanted"), [("testA", "test"), ("val", "val"), ("train", "train"), ("?", "val")]
+)
+def test_a_referring_expression_is_in_the_split_that_it_names(
+    tmp_path: Path, split: str, wanted: str
+) -> None:
+    (found,) = read(write(tmp_path, [box(1, phrase="the man", split=split)]))
+
+    assert isinstance(found, Conversation)
+    assert found.split == wanted
+
+
+def test_boxes_that_mark_words_of_a_caption_are_of_these_words(tmp_path: Path) -> None:
+    """MDETR's files: the caption of an image is in the image; annotations mark words of it."""
+    images = [
+        {**IMAGES[0], "caption": "a man in a hat"},
+        {**IMAGES[1], "caption": "the man on the left"},
+    ]
+    annotations = [
+        box(1, tokens_positive=[[0, 5]]),
+        box(2, tokens_positive=[[9, 14]]),
+        box(3, 25, bbox=(10, 5, 10, 5), tokens_positive=[[4, 7]]),
+    ]
+
+    phrases, referred = read(write(tmp_path, annotations, images=images))
+
+    assert [answer for _, answer, _ in exchanges(phrases)] == ["a man", "a hat"]
+    assert [answer for _, answer, _ in exchanges(referred)] == ["the man on the left"]
+
+
+def test_the_segments_of_a_panorama_are_a_turn_for_each_category(tmp_path: Path) -> None:
+    segments = [box(5), box(6, category=47), box(7, bbox=(0, 0, 64, 48))]
+    annotation = {"image_id": 9, "file_name": "9.png", "segments_info": segments}
+
+    (found,) = read(write(tmp_path, [annotation]))
+
+    assert [(prompt, answer, len(boxes)) for prompt, answer, boxes in exchanges(found)] == [
+        ("Find every person in the image.", "person", 2),
+        ("Find every cup in the image.", "cup", 1),
+    ]
+    assert isinstance(found, Conversation)
+    assert found.extra["annotations"] == [annotation]
+
+
+@pytest.mark.parametrize(
+    ("segment", "reason"),
+    [({"iscrowd": 1}, "bad_box"), ({"category_id": 404}, "malformed"), ({"bbox": 1}, "bad_box")],
+)
+def test_a_segment_that_is_no_box_costs_its_image(
+    tmp_path: Path, segment: dict[str, Any], reason: str
+) -> None:
+    annotation = {"image_id": 9, "segments_info": [box(5), box(6) | segment]}
+
+    assert read(write(tmp_path, [annotation, caption(1)]))[0] == (0, reason)
+
+
+@pytest.mark.parametrize("other", [{"file_name": "b.jpg"}, {"width": 9}])
+def test_two_images_with_one_id_are_never_mixed(tmp_path: Path, other: dict[str, Any]) -> None:
+    images = [*IMAGES, IMAGES[0] | other]
+
+    found = read(write(tmp_path, [caption(1), box(2), caption(3, image=25)], images=images))
+
+    assert found[:2] == [(0, "malformed"), (1, "malformed")]
+    assert isinstance(found[2], Conversation)
+
+
+def test_an_image_that_is_there_twice_is_one(tmp_path: Path) -> None:
+    found = read(write(tmp_path, [caption(1), box(2)], images=[*IMAGES, IMAGES[0]]))
+
+    assert all(isinstance(one, Conversation) for one in found)
+
+
+def test_two_categories_with_one_id_are_never_mixed(tmp_path: Path) -> None:
+    categories = [*CATEGORIES, {"id": 1, "name": "dog"}]
+
+    assert read(write(tmp_path, [box(1)], categories=categories)) == [(0, "malformed")]
+
+
+def test_an_image_is_found_by_the_end_of_its_url(tmp_path: Path) -> None:
+    image = {"id": 9, "width": 640, "height": 480, "coco_url": "http://x.org/z/val2017/9.jpg"}
+    file = write(tmp_path, [box(1), caption(2)], "lvis_v1_val.json", images=[image])
+
+    assert [one.media[0].path for one in read(file) if isinstance(one, Conversation)] == [
+        "val2017/9.jpg",
+        "val2017/9.jpg",
+    ]
+    assert next(iter(COCO.candidates("val2017/9.jpg", Origin(file.as_posix())))) == "val2017/9.jpg"
+
+
+def test_boxes_of_which_there_may_be_more_answer_no_prompt_for_every_one(tmp_path: Path) -> None:
+    images = [IMAGES[0] | {"not_exhaustive_category_ids": [1]}]
+
+    first, second = read(write(tmp_path, [box(1), box(2, category=47)], images=images))
+
+    assert first == (0, "malformed")
+    assert exchanges(second)[0][1] == "cup"
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("folders", [["train", "valid", "test"], ["valid"]])
+def test_the_folders_of_roboflow_are_splits_with_their_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool, folders: list[str]
+) -> None:
+    """Images have one name in every folder: each is that beside its own file."""
+    for folder in folders:
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        write(tmp_path / "set" / folder, [caption(1)], "_annotations.coco.json")
+        (tmp_path / "set" / folder / "000000000009.jpg").write_bytes(b"?")
+    sources = [tmp_path / "set" / folder for folder in folders]
+    if relative:
+        monkeypatch.chdir(sources[0])
+        sources = [Path("_annotations.coco.json"), *sources[1:]]
+
+    mmdata.convert("coco", sources, tmp_path / "store")
+
+    names = {"train": "train", "valid": "val", "test": "test"}
+    assert [(row.split, row.media[0].path) for row in mmdata.open(tmp_path / "store")] == [
+        (names[folder], f"{folder}/000000000009.jpg") for folder in folders
+    ]
+
+
+def test_the_pickles_of_refcoco_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "refs(unc).p").write_bytes(b"(lp1\n.")
+    file = write(tmp_path, [box(1)], "instances.json")
+
+    for source in (tmp_path, tmp_path / "refs(unc).p"):
+        with pytest.raises(UsageError, match=r"refs\(unc\).p is a pickle"):
+            COCO.files([source])
+    assert COCO.files([file]) == [file]
+
+
+def test_every_shape_that_is_shown_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "shape.json"
+    file.write_text(Coco.shape)
+
+    found = read(file)
+
+    assert [[answer for _, answer, _ in exchanges(one)] for one in found] == [
+        ["A cup."],
+        ["cup"],
+        ["the red cup"],
+        ["the cup on the left", "the full one"],
+        ["cup"],
+    ]
+
+
+numbers = st.sampled_from([1, 2.5, 0, -0.0, -0.5, 1e-5, 639.5, 700, 1e10])
+drawn_boxes = st.lists(numbers, min_size=4, max_size=4) | st.sampled_from([None, [], [1], "?"])
+drawn_annotations = st.fixed_dictionaries(
+    {"image_id": st.sampled_from([9, 25, 26, 27, "9", 404])},
+    optional={
+        "id": st.sampled_from([1, "1", None, 1.5, 2**70]),
+        "category_id": st.sampled_from([1, 47, 5, 404]),
+        "bbox": drawn_boxes,
+        "iscrowd": st.sampled_from([0, 1, False]),
+        "caption": st.sampled_from(["A cup.", "", " ", None, "\u00e9"]),
+        "split": st.sampled_from(["testA", "?", None]),
+        "sentences": st.sampled_from([["the man"], [{"sent": "a"}, {"sent": "b"}], []]),
+        "segments_info": st.just([{"id": 1, "category_id": 47, "bbox": [1, 2, 3, 4]}]),
+        "tokens_positive": st.just([[0, 5]]),
+        "area": st.sampled_from([1e-7, 2**70, 1.5e20, 3]),
+    },
+)
+MORE_IMAGES = [
+    {"id": 26, "file_name": "a.jpg", "width": 64, "height": 48, "caption": "a man"},
+    {"id": 27, "coco_url": "http://x.org/val2017/b.jpg", "width": 64.5, "height": 0.00001},
+    {"id": 25, "file_name": "another.jpg"},
+]
+
+
+@given(
+    st.lists(drawn_annotations, max_size=8),
+    st.lists(st.sampled_from(MORE_IMAGES), max_size=3),
+    st.integers(0, 4),
+)
+def test_what_is_read_at_once_says_what_is_read_one_by_one(
+    tmp_path_factory: Any, drawn: list[dict[str, Any]], more: list[dict[str, Any]], sound: int
+) -> None:
+    annotations = [*drawn, *(box(100 + number, image=9) for number in range(sound))]
+    annotations += [caption(200 + number) for number in range(sound)]
+    file = write(
+        tmp_path_factory.mktemp("coco"), annotations, images=[*IMAGES, *more],
+        categories=[*CATEGORIES, {"id": 5}],
+    )  # fmt: skip
+
+    batches = list(read_batches(COCO, [file]))
+
+    one_by_one = read(file)
+    assert [
+        (reject.record, reject.reason.value) for batch in batches for _, reject in batch.rejects
+    ] == [one for one in one_by_one if isinstance(one, tuple)]
+    assert [row for batch in batches for row in batch.conversations()] == [
+        one for one in one_by_one if isinstance(one, Conversation)
+    ]

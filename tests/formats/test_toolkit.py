@@ -53,6 +53,9 @@ OTHERS = {
     "mmdata.formats._plain",
     "mmdata.formats._detect",
     "mmdata.formats._batches",
+    "mmdata.formats._coco_answers",
+    "mmdata.formats._coco_boxes",
+    "mmdata.formats._coco_join",
 }
 """Private modules that are not what formats in general are made of."""
 

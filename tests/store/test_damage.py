@@ -21,7 +21,7 @@ from tests.conversations import plain
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of three shards and some rejects."""
     monkeypatch.setattr("mmdata.store.writer._SHARD_BYTES", 100_000)
-    monkeypatch.setattr("mmdata.store.writer._BATCH_ROWS", 512)
+    monkeypatch.setattr("mmdata.store.writer.BATCH_RECORDS", 512)
     with StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("test", {})) as writer:
         for number in range(2048 + 300):
             writer.write_conversations([plain(number, words=8)])
@@ -100,7 +100,7 @@ def test_shards_of_one_size_that_were_swapped_are_found_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mmdata.store.writer._SHARD_BYTES", 1)
-    monkeypatch.setattr("mmdata.store.writer._BATCH_ROWS", 512)
+    monkeypatch.setattr("mmdata.store.writer.BATCH_RECORDS", 512)
     with StoreWriter(tmp_path / "store", sources=["numbers"], origin=Origin("test", {})) as writer:
         for number in range(10_000, 10_000 + 2 * 512):
             writer.write_conversations([plain(number)])
