@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import local_path, real_path
 from mmdata.conversion.account import NOTHING, count_batch
+from mmdata.conversion.boxes import scale_boxes
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
 from mmdata.conversion.locate import SizeOf, size_of
 from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
@@ -216,6 +217,7 @@ def convert(
 
             prober = Prober(check, journal=writer.folder / _JOURNAL, workers=workers)
             batches = probe_media(batches, place, stack.enter_context(prober))
+        batches = (scale_boxes(batch, place) for batch in batches)
         if embed:
             batches = embed_media(batches, place)
         believes = split is None and getattr(reader, "splits_by_name", False)

@@ -136,8 +136,16 @@ class StoreWriter:
 
         Raises:
             SchemaError: a row has a ``source`` that was not declared.
+            StoreError: boxes of a row are in pixels still; a store holds fractions.
         """
         self._check_sources(batch.columns)
+        for row, waiting in enumerate(batch.pixel_boxes):
+            if waiting:
+                raise StoreError(
+                    f"{batch.origins.files[row] or 'a conversation'}, "
+                    f"record {batch.origins.numbers[row]}: its boxes are in pixels; "
+                    "mmdata.conversion.boxes.scale_boxes() makes fractions of them"
+                )
         for _, reject in batch.rejects:
             self.reject(reject)
         self.rows += len(batch)
