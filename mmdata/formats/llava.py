@@ -15,9 +15,10 @@ from typing import ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import converse
+from mmdata.formats._chat import Thoughts, converse
 from mmdata.formats._chat_record import read_chat
 from mmdata.formats._format import Origin, Sample
+from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._llava_flat import WAYS, flatten_llava
 from mmdata.formats._sources import JsonSource, below_folders, json_type, mapping
 from mmdata.formats._turn_reader import read_any_turns
@@ -52,6 +53,10 @@ class Llava(JsonSource):
     2017, whose numbers are the same pictures. With ``other_suffixes``, an image that is not there
     may be the one of the same name with another suffix, as in copies of OCR-VQA; nothing tells
     whether it is the same picture.
+
+    ``boxes`` says which boxes in texts become regions ([phrases and boxes](../tasks/boxes.md)),
+    ``thoughts`` whether ``<think>…</think>`` before an answer stays text or becomes a ``reasoning``
+    part.
     """
 
     summary: ClassVar[str] = (
@@ -64,6 +69,8 @@ class Llava(JsonSource):
     )
 
     dataset_name: str = "llava"
+    boxes: BoxStyle = "auto"
+    thoughts: Thoughts = "text"
     fallbacks: bool = True
     other_suffixes: bool = False
 
@@ -81,7 +88,7 @@ class Llava(JsonSource):
         """Return the conversation of one record; one without ``image`` and ``video`` is text
         alone.
         """
-        return converse_llava(record, self.dataset_name)
+        return converse_llava(record, self.dataset_name, thoughts=self.thoughts, boxes=self.boxes)
 
     def runs(
         self, sources: Sequence[Path], ways: Sequence[Way] = WAYS
@@ -91,7 +98,9 @@ class Llava(JsonSource):
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_llava(records, self.dataset_name)
+        if self.thoughts != "text":
+            return None
+        return flatten_llava(records, self.dataset_name, self.boxes)
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path below each folder that it may start from, and where COCO keeps the same
@@ -114,7 +123,13 @@ class Llava(JsonSource):
                     yield from below_folders(stem + another, origin)
 
 
-def converse_llava(record: Record, dataset_name: str) -> Conversation:
+def converse_llava(
+    record: Record,
+    dataset_name: str,
+    *,
+    thoughts: Thoughts = "text",
+    boxes: BoxStyle = "auto",
+) -> Conversation:
     """Return the conversation of a LLaVA record; its column ``source`` is ``dataset_name``.
 
     As many marks as media are wanted. Media without any mark stand before the first question; a
@@ -132,7 +147,7 @@ def converse_llava(record: Record, dataset_name: str) -> Conversation:
     if odd := [turn for turn in found if not isinstance(turn.content, str) and not turn.after]:
         raise RecordError(f"a turn's 'value' must be a string, found {json_type(odd[0].content)}")
     chat = read_chat(value, record, found, _MAPPED_FIELDS)
-    return converse(chat, record, dataset_name, missing="refuse")
+    return converse(chat, record, dataset_name, missing="refuse", thoughts=thoughts, boxes=boxes)
 
 
 def has_human_and_gpt(sample: Sample) -> bool:
@@ -144,7 +159,7 @@ def has_human_and_gpt(sample: Sample) -> bool:
     return (
         sample.every("conversations")
         and "human" in speakers
-        and speakers <= {"human", "gpt", "system"}
+        and speakers <= {"human", "gpt", "bot", "system"}
     )
 
 

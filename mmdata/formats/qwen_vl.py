@@ -71,7 +71,8 @@ class QwenVl(JsonSource):
     def recognises(sample: Sample) -> bool:
         """Return whether the records have ``conversations`` with Qwen-VL's marks in them."""
         text = str(sample.records)
-        return sample.every("conversations") and ("<img>" in text or "<box>" in text)
+        is_marked = "<img>" in text or ("<box>" in text and not sample.some("image", "images"))
+        return sample.every("conversations") and is_marked
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""
