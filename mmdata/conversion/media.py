@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmdata._tools.paths import is_url
 from mmdata.conversion.fingerprint import Fingerprint, compare
-from mmdata.conversion.locate import SizeOf, all_exist, find, size_of
+from mmdata.conversion.locate import SizeOf, all_exist, find, folders_of, size_of, slashed
 from mmdata.errors import MediaError, RecordError
 from mmdata.formats import Format, Origin
 from mmdata.schema import CompactTimes, MediaType
@@ -36,19 +36,24 @@ _EMBEDDED: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class MediaOptions:
-    """Where media are, whether and how they are looked for, and whether they are to be embedded."""
+    """Where media are, whether and how they are looked for, and whether they are to be embedded.
+
+    ``home`` is the folder that holds all the source files, where the ``root`` was named by the user
+    and is not found from it.
+    """
 
     root: str
     look: bool
     allow_outside: bool
     embed: bool = False
     size_of: SizeOf = size_of
+    home: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Media:
-    """The media of a batch: types and paths one after the other, and where each row's begin and
-    end.
+    """The media of a batch: types and paths one after the other, whether each is in the batch, and
+    where each row's begin and end.
 
     ``pictures`` are the paths of those that are given as pictures, ``clocks`` the times of frames
     where they are known, by the numbers of media. ``are_outside`` says which are not in the batch
@@ -57,6 +62,7 @@ class _Media:
 
     types: Sequence[MediaType]
     paths: Sequence[str | None]
+    are_kept: Sequence[bool]
     pictures: Mapping[int, Sequence[str]]
     clocks: Mapping[int, CompactTimes]
     are_outside: Sequence[bool]
@@ -81,7 +87,7 @@ class _Media:
         clocks = {number: _clock(one) for number, one in _filled(media.field("clock")).items()}
         starts = list(accumulate(batch.num_media.tolist(), initial=0))
         types = media.field("type").to_pylist()
-        return cls(types, paths, pictures, clocks, are_outside, starts)
+        return cls(types, paths, is_kept, pictures, clocks, are_outside, starts)
 
     def of_row(self, row: int) -> range:
         """Return the numbers of a row's media."""
@@ -114,10 +120,13 @@ def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) ->
     """
     batch = _find_pictures(batch, reader, place)
     media = _Media.of(batch)
-    named = [number for number, path in enumerate(media.paths) if path]
+    # What has its bytes already is called by its path, and not looked for.
+    named = [
+        number for number, path in enumerate(media.paths) if path and not media.are_kept[number]
+    ]
     if not named:
         return batch
-    origins = _origins(batch)
+    origins = _origins(batch, place)
     rows = media.rows()
     found = list(media.paths)
     errors: dict[int, Exception] = {}
@@ -162,7 +171,7 @@ def _find_pictures(
     column = batch.media.field("frame_paths")
     if column.null_count == len(column):
         return batch
-    origins, rows = _origins(batch), _Media.of(batch).rows()
+    origins, rows = _origins(batch, place), _Media.of(batch).rows()
     found: list[list[str] | None] = column.to_pylist()
     errors: dict[int, Exception] = {}
     for number, paths in enumerate(found):
@@ -180,10 +189,13 @@ def _find_pictures(
     ).reject(errors)
 
 
-def _origins(batch: ConversationBatch) -> list[Origin]:
+def _origins(batch: ConversationBatch, place: MediaOptions) -> list[Origin]:
     extras = batch.columns.column("extra").to_pylist()
     origins = batch.origins
-    return list(map(Origin, origins.files, origins.numbers, origins.ids, extras))
+    root = posixpath.realpath(place.root)
+    folders = {file: folders_of(file, root, place.home) for file in set(origins.files)}
+    each = [folders[file] for file in origins.files]
+    return list(map(Origin, origins.files, origins.numbers, origins.ids, extras, each))
 
 
 def _find_one(
@@ -191,7 +203,13 @@ def _find_one(
 ) -> str:
     if is_url(path):
         return _remote(path, place)
-    candidates = reader.candidates(path.removeprefix("file://"), origin)
+    path = path.removeprefix("file://")
+    is_of_windows = "\\" in path or path[1:3] == ":/"
+    candidates = (
+        _candidates_of_windows(path, reader, origin, place)
+        if is_of_windows
+        else reader.candidates(path, origin)
+    )
     return find(
         place.root,
         candidates,
@@ -200,6 +218,17 @@ def _find_one(
         allow_outside=place.allow_outside,
         size_of=place.size_of,
     )
+
+
+def _candidates_of_windows(
+    path: str, reader: Format, origin: Origin, place: MediaOptions
+) -> Iterator[str]:
+    """Yield where a path with backslashes may lead to; here they may be part of a name, and a file
+    of the very name comes first.
+    """
+    if place.look:
+        yield from reader.candidates(path, origin)
+    yield from reader.candidates(slashed(path), origin)
 
 
 def _remote(url: str, place: MediaOptions) -> str:

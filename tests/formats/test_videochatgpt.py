@@ -167,6 +167,17 @@ def test_a_video_is_looked_for_under_every_suffix_of_the_archive() -> None:
     assert "v_abc.mp4" in places
 
 
+def test_a_name_with_its_suffix_is_that_file_and_no_other(tmp_path: Path) -> None:
+    [found] = read(tmp_path, {"video_name": "v_abc.avi", "question": "What?", "answer": "That."})
+    origin = Origin("a.json", extra_json=json.dumps(dict(found.extra)))
+
+    assert found.media == (Media("video", "Test_Videos/v_abc.avi"),)
+    assert tuple(READER.candidates("Test_Videos/v_abc.avi", origin)) == (
+        "Test_Videos/v_abc.avi",
+        "v_abc.avi",
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
