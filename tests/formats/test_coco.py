@@ -16,6 +16,7 @@ from mmdata.formats._batches import read_batches
 from mmdata.formats.coco import Coco
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, Region, assistant, user
+from mmdata.sources._run import LENGTH
 from mmdata.sources.record import Record
 
 COCO = make("coco")
@@ -24,6 +25,11 @@ IMAGES = [
     {"id": 25, "file_name": "000000000025.jpg", "width": 100, "height": 50, "coco_url": "http://x"},
 ]
 CATEGORIES = [{"id": 1, "name": "person", "supercategory": "person"}, {"id": 47, "name": "cup"}]
+
+PADDING = {"id": "padding", "file_name": "x" * LENGTH}
+"""An image after which annotations are read at once: no stretch of text has them and what is before
+them.
+"""
 
 
 def box(
@@ -48,9 +54,9 @@ def write(
     file = folder / name
     whole = {
         "info": {"year": 2017},
+        "categories": CATEGORIES,
         "images": IMAGES,
         "annotations": annotations,
-        "categories": CATEGORIES,
     } | more
     file.write_text(json.dumps(whole))
     return file
@@ -58,8 +64,20 @@ def write(
 
 def read(file: Path) -> list[Conversation | tuple[int, str]]:
     """What becomes of the records: conversations, or a record's number and the reason it is refused
-    for.
+    for; the same read one by one and at once.
     """
+    found = read_one_by_one(file)
+    batches = list(read_batches(COCO, [file]))
+    assert [
+        (reject.record, reject.reason.value) for batch in batches for _, reject in batch.rejects
+    ] == [one for one in found if isinstance(one, tuple)]
+    assert [row for batch in batches for row in batch.conversations()] == [
+        one for one in found if isinstance(one, Conversation)
+    ]
+    return found
+
+
+def read_one_by_one(file: Path) -> list[Conversation | tuple[int, str]]:
     found: list[Conversation | tuple[int, str]] = []
     for item in COCO.records([file]):
         if isinstance(item, Reject):
@@ -77,7 +95,7 @@ def test_an_annotation_however_deep_costs_itself_at_the_most(tmp_path: Path, dep
     file = write(tmp_path, [{**caption(1), "x": "?"}, caption(2)], "captions_train2014.json")
     file.write_text(file.read_text().replace('"?"', "[" * depth + "]" * depth))
 
-    first, second = read(file)
+    first, second = read_one_by_one(file)
     assert isinstance(first, Conversation) or first == (0, "too_deep")
     assert isinstance(second, Conversation)
 
@@ -544,6 +562,55 @@ def test_every_shape_that_is_shown_is_read(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"caption": "the corner"},
+        {"caption": None},
+        {"sentences": SENTENCES},
+        {"expressions": ["the man"]},
+        {"expression": "the man"},
+        {"phrases": ["the man"]},
+        {"phrase": "the man"},
+        {"segments_info": [box(5)]},
+        {"tokens_positive": [[0, 5]]},
+        {"iscrowd": 1},
+        {"bbox": [1, 2, 0, 4]},
+        {"bbox": [1, 2, 3]},
+        {"bbox": [1, 2, 3, 1e10]},
+        {"bbox": [600, 0, 100, 10]},
+        {"category_id": "47"},
+        {"category_id": None},
+        {"image_id": 404},
+        {"image_id": 1.5},
+    ],
+)
+def test_an_odd_annotation_among_many_boxes_is_read_as_it_is_alone(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    images = [IMAGES[0] | {"caption": "a man in a hat"}, IMAGES[1], PADDING]
+    annotation = box(2, category=47) | odd
+    (alone,) = read(write(tmp_path, [annotation], images=images))
+
+    many = [box(1), annotation, box(3, 25, bbox=(1, 1, 2, 2)), box(4, 25, 47, (1, 1, 2, 2))]
+    found = read(write(tmp_path, many, images=images))
+
+    assert found[1] == (alone if isinstance(alone, Conversation) else (1, alone[1]))
+    assert len(found) == len(many)
+
+
+@pytest.mark.parametrize(
+    "bbox", [(-0.5, 0, 10, 10), (-0.0, 1, 10, 10), (630, 470, 10.5, 10.5), (0.1, 0.3, 1e-9, 1e-9)]
+)
+@pytest.mark.parametrize("more", [{}, {"area": 1e-7}, {"area": 2**70}, {"note": "8e5"}])
+def test_a_box_at_an_edge_and_odd_numbers_are_read_at_once_as_one_by_one(
+    tmp_path: Path, bbox: tuple[float, ...], more: dict[str, Any]
+) -> None:
+    (found,) = read(write(tmp_path, [box(1, bbox=bbox, **more)]))
+
+    assert isinstance(found, Conversation)
+
+
 numbers = st.sampled_from([1, 2.5, 0, -0.0, -0.5, 1e-5, 639.5, 700, 1e10])
 drawn_boxes = st.lists(numbers, min_size=4, max_size=4) | st.sampled_from([None, [], [1], "?"])
 drawn_annotations = st.fixed_dictionaries(
@@ -579,16 +646,8 @@ def test_what_is_read_at_once_says_what_is_read_one_by_one(
     annotations = [*drawn, *(box(100 + number, image=9) for number in range(sound))]
     annotations += [caption(200 + number) for number in range(sound)]
     file = write(
-        tmp_path_factory.mktemp("coco"), annotations, images=[*IMAGES, *more],
+        tmp_path_factory.mktemp("coco"), annotations, images=[*IMAGES, *more, PADDING],
         categories=[*CATEGORIES, {"id": 5}],
     )  # fmt: skip
 
-    batches = list(read_batches(COCO, [file]))
-
-    one_by_one = read(file)
-    assert [
-        (reject.record, reject.reason.value) for batch in batches for _, reject in batch.rejects
-    ] == [one for one in one_by_one if isinstance(one, tuple)]
-    assert [row for batch in batches for row in batch.conversations()] == [
-        one for one in one_by_one if isinstance(one, Conversation)
-    ]
+    read(file)
