@@ -241,12 +241,20 @@ class _Index:
             if len(places) > 1:
                 image_texts[row], file_names[row] = self._merge_images(places)
 
+        kinds = [self._kind_of[group[0]] for group in groups]
+        with_captions = [
+            place_of[group[0]] + 1
+            for group, kind in zip(groups, kinds, strict=True)
+            if kind == _CAPTION
+        ]
+        captions = iter(spill.texts(with_captions))
+
         records: list[Record | Reject] = []
         start = 0
-        joined = zip(groups, image_of, image_texts, file_names, strict=True)
-        for group, image, image_text, file_name in joined:
+        joined = zip(groups, kinds, image_of, image_texts, file_names, strict=True)
+        for group, kind, image, image_text, file_name in joined:
             first, end = group[0], start + len(group)
-            kind, number = self._kind_of[first], self._number_of[first]
+            number = self._number_of[first]
             annotations = tuple(texts[start:end])
             if kind <= _MARKED:
                 category = self._category_of[first]
@@ -261,6 +269,9 @@ class _Index:
                 )
                 own_id = f"{image_ids[image]}:{category_ids[category]}"
                 records.append(Record(raw, name, number, own_id))
+            elif kind == _CAPTION:
+                raw = Joined(image_text, file_name, annotations, next(captions))
+                records.append(Record(raw, name, number, _own_id(annotations[0])))
             elif kind == _NO_OBJECT:
                 records.append(Record(_read(annotations[0]), name, number))
             else:
@@ -287,14 +298,10 @@ class _Index:
     def _read_alone(
         self, annotation: int, image: bytes, file_name: bytes, texts: tuple[bytes, ...]
     ) -> Any:
-        """Return a record of one annotation that is no box, or one with a fault."""
-        kind = self._kind_of[annotation]
-        caption = b"[]"
-        if kind != _FAULTY:
+        """Return a record of one annotation that says something of a region, or has a fault."""
+        kind, caption = self._kind_of[annotation], b"[]"
+        if kind == _WORDS:
             (caption,) = self._spill.texts([self._place_of[annotation] + 1])
-        if kind == _CAPTION:
-            return Joined(image, file_name, texts, caption)
-
         category = self._categories.get(self._category_of[annotation], _NO_CATEGORY)
         joined = Joined(image, file_name, texts, caption, *category, is_plain=False)
         if kind == _FAULTY or b'"segments_info"' not in texts[0]:

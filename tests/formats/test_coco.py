@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -537,12 +538,13 @@ def test_the_folders_of_roboflow_are_splits_with_their_images(
     ]
 
 
-def test_the_pickles_of_refcoco_are_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "refs(unc).p").write_bytes(b"(lp1\n.")
+@pytest.mark.parametrize("name", ["refs(unc).p", "refs(google).json"])
+def test_expressions_in_a_file_of_their_own_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"[]")
     file = write(tmp_path, [box(1)], "instances.json")
 
-    for source in (tmp_path, tmp_path / "refs(unc).p"):
-        with pytest.raises(UsageError, match=r"refs\(unc\).p is a pickle"):
+    for source in (tmp_path, tmp_path / name):
+        with pytest.raises(UsageError, match=re.escape(f"{tmp_path / name} is not read")):
             COCO.files([source])
     assert COCO.files([file]) == [file]
 
