@@ -1,9 +1,11 @@
-"""Run the suite without MindSpore at both ends of every core dependency's bounds, on every Python
-that is supported.
+"""Run the suite without MindSpore at both ends of every core dependency's bounds,
+on every Python that is supported.
 
-    python .ci/matrix.py             each Python with the lowest and with the newest releases, the whole suite
-    python .ci/matrix.py --smallest  what CI runs: the lowest on the oldest Python, the newest on the newest, and of the
-                                     suite what stands nearest to the dependencies
+    python .ci/matrix.py             each Python with the lowest and with the newest releases, the
+                                     whole suite
+    python .ci/matrix.py --smallest  what CI runs: the lowest on the oldest Python, the newest on
+                                     the newest, and of the suite what stands nearest to the
+                                     dependencies
 
 Both build the wheel and use it on each Python as it is installed, from a folder that is not the
 clone. Pythons are looked for on the path, under pyenv and by uv; one that is not there is named and
@@ -34,11 +36,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 EXTRA = "test"  # what the tests need besides the core; MindSpore and torch are left out
 SHOWN = ("av", "numpy", "pillow", "pyarrow")  # whose versions the table gives
-NEEDS_MINDSPORE = (
+NEEDS_MINDSPORE = (  # besides whole folders, which say so
     "pipeline/test_edges.py",
     "pipeline/test_packed_models.py",
-)  # besides whole folders, which say so
-NEAREST = (  # one room for each dependency: Arrow, Parquet and hashes; FFmpeg; Pillow; JSON; vocabularies; the terminal
+)
+NEEDS_TOOLS = ("test_wheel.py",)  # what builds a wheel and checks types; the wheel is used below
+# One room for each dependency: Arrow, Parquet and hashes; FFmpeg; Pillow; JSON; vocabularies; the
+# terminal.
+NEAREST = (
     "store",
     "conversion/test_convert.py",
     "sources",
@@ -67,7 +72,8 @@ class Cell:
 
     def row(self) -> str:
         """Return the cell as a row of a Markdown table."""
-        return f"| {self.python} | {self.end} | {self.versions} | {self.outcome} | {self.seconds:.0f} s |"
+        seconds = f"{self.seconds:.0f} s"
+        return f"| {self.python} | {self.end} | {self.versions} | {self.outcome} | {seconds} |"
 
 
 def main() -> int:
@@ -87,7 +93,9 @@ def main() -> int:
         print("no Python to run on", file=sys.stderr)
         return 1
     if missing := [
-        name for name in (*NEAREST, *NEEDS_MINDSPORE) if not (ROOT / "tests" / name).exists()
+        name
+        for name in (*NEAREST, *NEEDS_MINDSPORE, *NEEDS_TOOLS)
+        if not (ROOT / "tests" / name).exists()
     ]:
         print(
             f"no such tests: {', '.join(missing)}; correct the names in {__file__}", file=sys.stderr
@@ -109,7 +117,7 @@ def main() -> int:
                 options.jobs,
                 smallest=options.smallest,
             )
-            for version, end in chosen(list(found), smallest=options.smallest)
+            for version, end in choose_versions(list(found), smallest=options.smallest)
         ]
     print(
         "\n| Python | core dependencies | of them | tests | time |\n| --- | --- | --- | --- | --- |"
@@ -120,7 +128,7 @@ def main() -> int:
     return int(any(cell.failed for cell in cells) or not all(used.values()))
 
 
-def chosen(versions: Sequence[str], *, smallest: bool) -> Iterator[tuple[str, END]]:
+def choose_versions(versions: Sequence[str], *, smallest: bool) -> Iterator[tuple[str, END]]:
     """Yield the Pythons and the ends of the bounds to run them with."""
     if smallest:
         yield versions[0], "lowest"
@@ -180,8 +188,8 @@ def make_environment(place: Path, python: str, *requirements: str) -> str:
 
 
 def use_wheel(folder: Path, wheel: Path, version: str, python: str) -> bool:
-    """Install the wheel with nothing besides; whether what is installed converts a source and
-    samples clips.
+    """Install the wheel with nothing besides;
+    whether what is installed converts a source and samples clips.
     """
     place = folder / f"wheel-{version}"
     installed = make_environment(place, python, str(wheel))
@@ -202,7 +210,7 @@ def run_cell(
         folder / f"{version}-{end}", python, f"{wheel}[{EXTRA}]", *constraints
     )
     tests = [f"tests/{name}" for name in NEAREST] if smallest else ["tests"]
-    left_out = [f"--ignore=tests/{name}" for name in NEEDS_MINDSPORE]
+    left_out = [f"--ignore=tests/{name}" for name in (*NEEDS_MINDSPORE, *NEEDS_TOOLS)]
     markers = "not mindspore and not alone" + (" and not slow" if smallest else "")
     command = [
         installed,
@@ -234,8 +242,8 @@ def run_cell(
 
 
 def lowest(wheel: Path) -> Iterator[str]:
-    """Yield a constraint to the lower bound of each dependency of the wheel, those of its extras
-    too but for tools.
+    """Yield a constraint to the lower bound of each dependency of the wheel,
+    those of its extras too but for tools.
     """
     with ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]

@@ -1,5 +1,5 @@
-"""Use an installed mmdata as a stranger would: convert drawn clips, sample them, and sample the
-fixture clips, if any.
+"""Use an installed mmdata as a stranger would:
+convert drawn clips, sample them, and sample the fixture clips, if any.
 
     python -I .ci/use_wheel.py FOLDER
 
@@ -76,8 +76,8 @@ def write_clip(path: Path) -> None:
 
 
 def sample_all(fixtures: Path) -> tuple[int, int]:
-    """Sample every clip; return how many gave frames and how many were refused for what they
-    are.
+    """Sample every clip;
+    return how many gave frames and how many were refused for what they are.
     """
     clips = [path for path in sorted((fixtures / "videos").iterdir()) if path.suffix in SUFFIXES]
     refused = 0

@@ -1,5 +1,5 @@
-"""Converting every JSON format, beside DuckDB and Hugging Face `datasets`, and reading rows back at
-random.
+"""Converting every JSON format, beside DuckDB and Hugging Face `datasets`,
+and reading rows back at random.
 
     python -m benchmarks.convert [--each 50000] [--shapes llava …] [--records 200000] [--json]
 
@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import PYTHON, Run, interleaved, options, print_row, run
+from benchmarks.measure import PYTHON, Run, interleave, options, print_row, run
 from benchmarks.sources import COCO, TURNS, write_turns
 
 
@@ -58,8 +58,8 @@ def main() -> None:
 def compare_shapes(
     folder: Path, shapes: Sequence[str], records: int, runs: int, as_json: bool
 ) -> None:
-    """Print a row for each shape of source: CPU seconds, and beside llava's for as many
-    megabytes.
+    """Print a row for each shape of source:
+    CPU seconds, and beside llava's for as many megabytes.
     """
     sources = {shape: write_shape(folder, shape, records) for shape in shapes}
     stores = {shape: folder / f"{shape} store" for shape in shapes}
@@ -71,7 +71,7 @@ def compare_shapes(
     if "llava" in shapes:
         children["DuckDB"] = child("duckdb", sources["llava"], peer)
 
-    taken = interleaved(
+    taken = interleave(
         children,
         runs=runs,
         cores=1,
@@ -97,8 +97,8 @@ def compare_shapes(
 
 
 def write_shape(folder: Path, shape: str, records: int) -> Path:
-    """Write the source of a shape into a folder of its own, where its format knows it by its
-    name.
+    """Write the source of a shape into a folder of its own,
+    where its format knows it by its name.
     """
     name, annotations, write = COCO.get(shape, ("records.json", 1, None))
     path = folder / shape / name
@@ -130,8 +130,8 @@ def print_shape(
         return
     beside = f"   {ratio:.2f}x llava a megabyte" if ratio is not None else ""
     print(
-        f"convert {shape}, CPU: {taken.cpu:.2f} s for {megabytes:.1f} MB and {len(opened):,} rows   "
-        f"{rate:,.0f} rows/s{beside}"
+        f"convert {shape}, CPU: {taken.cpu:.2f} s for {megabytes:.1f} MB and {len(opened):,} rows"
+        f"   {rate:,.0f} rows/s{beside}"
     )
 
 
@@ -162,7 +162,7 @@ def compare(folder: Path, records: int, runs: int, as_json: bool) -> None:
     megabytes = source.stat().st_size / 1e6
     print(f"{records:,} records, {megabytes:.0f} MB", file=sys.stderr)
     outputs = {"mmdata": folder / "store", "datasets": folder / "datasets"}
-    taken = interleaved(
+    taken = interleave(
         {
             "mmdata": child("mmdata", "llava", source, outputs["mmdata"]),
             "datasets": child("datasets", source, outputs["datasets"]),
@@ -239,7 +239,11 @@ NORMALIZE = """
             'content': list_concat(
                 CASE WHEN contains(turn.value, '<image>')
                     THEN [{'type': 'image', 'text': NULL, 'media': 0}] ELSE [] END,
-                [{'type': 'text', 'text': trim(replace(turn.value, '<image>', ''), e' \\n'), 'media': NULL}]
+                [{
+                    'type': 'text',
+                    'text': trim(replace(turn.value, '<image>', ''), e' \\n'),
+                    'media': NULL
+                }]
             ),
             'train': turn."from" = 'gpt'
         }) AS messages,
@@ -270,7 +274,7 @@ def convert_with_datasets(source: str, out: str) -> None:
         "json", data_files=source, split="train", cache_dir=f"{out}/cache"
     )
     mapped = loaded.map(
-        normalised, batched=True, remove_columns=loaded.column_names, features=our_features()
+        normalize, batched=True, remove_columns=loaded.column_names, features=our_features()
     )
     mapped.save_to_disk(f"{out}/saved")
 
@@ -291,11 +295,12 @@ def our_features() -> Any:
 
 PART = {"type": None, "text": None, "media": None, "boxes": None, "start": None, "end": None}
 MEDIUM = dict.fromkeys(
-    "type path bytes width height duration fps num_frames start end times frame_times frames".split()
+    "type path bytes width height duration fps num_frames start end times frame_times "
+    "frames".split()
 )
 
 
-def normalised(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def normalize(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """Bring a batch of LLaVA records to our columns, as a user of `datasets` would."""
     roles = {"human": "user", "gpt": "assistant"}
     messages = []

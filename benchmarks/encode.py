@@ -1,5 +1,5 @@
-"""Conversations to ids and labels, beside the processor of LLaVA-NeXT-Video in transformers, on one
-core.
+"""Conversations to ids and labels, beside the processor
+of LLaVA-NeXT-Video in transformers, on one core.
 
     python -m benchmarks.encode --vocabularies DIR [--json]
 
@@ -31,12 +31,6 @@ from mmdata.schema import Conversation, Image, Media, Message, assistant, user
 from mmdata.templates import Template
 from mmdata.tokenizers import load
 
-FILES = {
-    "cogvlm2_video": "llama3_tokenizer.model",
-    "llava_next_video": "llama2_tokenizer.model",
-    "qwen_vl": "qwen.tiktoken",
-    "visualglm": "ice_text.model",
-}
 SIZES = (
     (480, 640),
     (427, 640),
@@ -47,8 +41,8 @@ SIZES = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A conversation, the same as text for transformers, and the pixels of its image, if it has
-    one.
+    """A conversation, the same as text for transformers,
+    and the pixels of its image, if it has one.
     """
 
     conversation: Conversation
@@ -71,10 +65,10 @@ def main() -> None:
 
 
 def beside_transformers(folder: Path, samples: int, runs: int, as_json: bool) -> None:
-    """Print conversations a second, ours and those of transformers: text, images without and with
-    their pixels.
+    """Print conversations a second, ours and those of transformers:
+    text, images without and with their pixels.
     """
-    vocabulary = folder / FILES["llava_next_video"]
+    vocabulary = folder / "llama2_tokenizer.model"
     template = mmdata.templates.get("llava_next_video")(
         tokenizer=load("llama2", vocabulary, legacy=False)
     )
@@ -121,9 +115,9 @@ def beside_transformers(folder: Path, samples: int, runs: int, as_json: bool) ->
 
 def every_family(folder: Path, samples: int, runs: int, as_json: bool) -> None:
     """Print tokens a second of text-only conversations under each family."""
-    for family, file in FILES.items():
-        tokenizer = mmdata.templates.registry.get(family).load_tokenizer(folder / file)
-        template = mmdata.templates.get(family)(tokenizer=tokenizer)
+    for family in mmdata.templates.registry.names():
+        tokenizer = mmdata.templates.load_tokenizer(family, folder)
+        template = mmdata.templates.make(family, tokenizer)
         given = made(samples, template, images=False)
         tokens = sum(template.length(sample.conversation) for sample in given)
 
@@ -174,8 +168,8 @@ def compare_ids(
 
 
 def made(samples: int, template: Template, *, images: bool) -> list[Sample]:
-    """Return conversations of one to four rounds, shaped like LLaVA-Instruct's, in the words of
-    Python's manual.
+    """Return conversations of one to four rounds,
+    shaped like LLaVA-Instruct's, in the words of Python's manual.
     """
     chance = random.Random(0)
     manual = cycle(" ".join(topics.values()).split())
@@ -215,8 +209,8 @@ def with_pixels(given: Sequence[Sample]) -> list[Sample]:
 
 
 def tiles(pixels: Any) -> Any:
-    """Return what transformers' image processor returns: normalised float32 tiles, channels
-    first.
+    """Return what transformers' image processor returns:
+    normalised float32 tiles, channels first.
     """
     from mmdata.image import anyres, normalize
 
@@ -224,8 +218,8 @@ def tiles(pixels: Any) -> Any:
 
 
 def expander(processor: Any) -> Callable[[Sample], str]:
-    """Return the processor's own expansion of ``<image>``, for an image of which the size is
-    known.
+    """Return the processor's own expansion of ``<image>``,
+    for an image of which the size is known.
     """
 
     def expand(sample: Sample) -> str:
@@ -241,8 +235,8 @@ def expander(processor: Any) -> Callable[[Sample], str]:
 
 
 def hugging_face(vocabulary: Path) -> Any:
-    """Return the processor of LLaVA-NeXT-Video over the local Llama-2 vocabulary, for text and
-    images.
+    """Return the processor of LLaVA-NeXT-Video over the local Llama-2 vocabulary,
+    for text and images.
     """
     hide_broken_torchvision()
     from transformers import AddedToken, LlamaTokenizer, LlavaNextVideoProcessor
@@ -251,8 +245,8 @@ def hugging_face(vocabulary: Path) -> Any:
     )
 
     class WithoutVideo(LlavaNextVideoProcessor):
-        """The same without its video processor, which wants torchvision even where no video is
-        read.
+        """The same without its video processor,
+        which wants torchvision even where no video is read.
         """
 
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
@@ -283,8 +277,8 @@ def hugging_face(vocabulary: Path) -> Any:
 
 
 def hide_broken_torchvision() -> None:
-    """Let transformers do without a torchvision that was built for another torch, which it would
-    stumble over.
+    """Let transformers do without a torchvision that was built
+    for another torch, which it would stumble over.
     """
     try:
         import torchvision  # noqa: F401

@@ -1,5 +1,5 @@
-"""Measuring contestants side by side: each run is a process of its own, the runs interleave,
-medians are compared.
+"""Measuring contestants side by side:
+each run is a process of its own, the runs interleave, medians are compared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-__all__ = ["Run", "interleaved", "options", "print_row", "run"]
+__all__ = ["Run", "interleave", "options", "print_row", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def run(command: Sequence[str], *, cores: int | None = None) -> Run:
     )
 
 
-def interleaved(
+def interleave(
     contestants: Mapping[str, Sequence[str]],
     *,
     runs: int,
@@ -95,8 +95,8 @@ def print_row(
     more_is_better: bool,
     as_json: bool,
 ) -> None:
-    """Print one claim: our figure, each peer's, and how many times better ours is than the best of
-    them.
+    """Print one claim: our figure, each peer's,
+    and how many times better ours is than the best of them.
     """
     best = (max if more_is_better else min)(peers.values()) if peers else None
     ratio = None if best is None else (ours / best if more_is_better else best / ours)

@@ -1,5 +1,5 @@
-"""How fast batches reach MindSpore, beside PyTorch with Hugging Face's processor and beside
-MindFormers' way.
+"""How fast batches reach MindSpore,
+beside PyTorch with Hugging Face's processor and beside MindFormers' way.
 
     python -m benchmarks.pipeline VOCABULARY [--json] [--only images] [--samples 96]
 
@@ -41,8 +41,8 @@ from mmdata.tokenizers import load
 from recipes.vocabularies import byte_tokenizer
 
 Run: TypeAlias = "Callable[[Data, Path], Iterator[Any]]"
-"""A pipeline: builds what it needs, gives nothing once, and then the number of samples of each
-batch.
+"""A pipeline: builds what it needs, gives nothing once,
+and then the number of samples of each batch.
 """
 
 FRAMES = 16  # what MindFormers trains LLaVA-NeXT-Video with
@@ -57,7 +57,7 @@ PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 
 
 # --- the data
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def pattern(number: int, height: int, width: int, moment: float) -> NDArray[np.uint8]:
@@ -166,7 +166,7 @@ def medium(kind: str, file: Path) -> Media:
 
 
 # --- ours
-# ------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def template(vocabulary: Path) -> Any:
@@ -197,8 +197,8 @@ def ours_exact(data: Data, vocabulary: Path, **options: Any) -> Iterator[Any]:
 
 
 def load_torchvision() -> None:
-    """Import torchvision also where its compiled operators were built for another torch (PyPI's are
-    for CUDA's).
+    """Import torchvision also where its compiled operators were built
+    for another torch (PyPI's are for CUDA's).
 
     Its transforms are Python over torch and run as they are. Only the import stops at two operators
     on boxes, which no processor here asks for; declared without a body they let it pass.
@@ -238,8 +238,8 @@ def processor(vocabulary: Path) -> Any:
 
 
 def read_video_pyav(path: Path, indices: set[int]) -> NDArray[Any]:
-    """Hugging Face's documented way to the frames of a clip: decode up to the last one, keep those
-    wanted.
+    """Hugging Face's documented way to the frames of a clip:
+    decode up to the last one, keep those wanted.
     """
     import av
 
@@ -308,8 +308,8 @@ def torch_hf(data: Data, vocabulary: Path) -> Iterator[Any]:
 
 
 def clip_preprocess(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """CLIP's way with a picture, alone: shorter side, centre, float32, channels first (spec,
-    section 6).
+    """CLIP's way with a picture, alone:
+    shorter side, centre, float32, channels first (spec, section 6).
     """
     from PIL import Image as Pillow
 
@@ -326,8 +326,8 @@ def clip_preprocess(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def opencv_frames(path: Path) -> NDArray[Any]:
-    """``process_video_with_cv2``: seek to each frame of floor(linspace), read it, BGR to RGB (spec,
-    section 4).
+    """``process_video_with_cv2``:
+    seek to each frame of floor(linspace), read it, BGR to RGB (spec, section 4).
     """
     import cv2
 
@@ -344,8 +344,8 @@ def opencv_frames(path: Path) -> NDArray[Any]:
 
 
 def padded_tiles(path: Path) -> NDArray[Any]:
-    """Stage 2: the whole picture and 3 x 3 tiles, those that the picture does not have in zeros
-    (spec, section 6).
+    """Stage 2: the whole picture and 3 x 3 tiles,
+    those that the picture does not have in zeros (spec, section 6).
     """
     from PIL import Image as Pillow
 
@@ -356,8 +356,8 @@ def padded_tiles(path: Path) -> NDArray[Any]:
 
 
 def mindformers(data: Data, vocabulary: Path) -> Iterator[Any]:
-    """Per-sample Python in a MindSpore map: OpenCV, Pillow a frame, float32, text padded to length
-    + 1.
+    """Per-sample Python in a MindSpore map:
+    OpenCV, Pillow a frame, float32, text padded to length + 1.
     """
     import mindspore.dataset as ds
 
@@ -389,7 +389,7 @@ def mindformers(data: Data, vocabulary: Path) -> Iterator[Any]:
 
 
 # --- measuring
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def cpu_seconds() -> float:
@@ -399,8 +399,8 @@ def cpu_seconds() -> float:
 
 
 def measure(run: Run, data: Data, vocabulary: Path) -> tuple[float, float]:
-    """Samples a second, and processor seconds a sample, over a whole pass; what is built before it
-    does not count.
+    """Samples a second, and processor seconds a sample, over a whole pass;
+    what is built before it does not count.
     """
     batches = run(data, vocabulary)
     next(batches)
@@ -450,8 +450,8 @@ def speed(data: Data, vocabulary: Path, repeats: int) -> dict[str, Any]:
 
 
 def engine_overhead(data: Data, vocabulary: Path, resize: str) -> dict[str, Any]:
-    """Processor time of the stream that is not reading, encoding or decoding, over that of encoding
-    and decoding.
+    """Processor time of the stream that is not reading,
+    encoding or decoding, over that of encoding and decoding.
     """
     shares = []
     for _ in range(3):
@@ -472,7 +472,7 @@ def first_batch(path: Path) -> dict[str, Any]:
     row = Conversation("number", (user(QUESTION), assistant(ANSWER)))
     with StoreWriter(path, sources=[""], origin=Origin("bench", {})) as writer:
         writer.write_conversations(repeat(row, 1_000_000))
-    family = get("llava_next_video")(tokenizer=byte_tokenizer("llava_next_video"))
+    family = get("llava_next_video")(tokenizer=byte_tokenizer("llama2"))
     began = time.perf_counter()
     next(iter(Stream(open_store(path), family, seq_length=512, batch_size=8)))
     return {

@@ -1,5 +1,5 @@
-"""Annotation files that say the same in the shapes of all formats of records with turns, and
-COCO's, all generated.
+"""Annotation files that say the same in the shapes of all formats
+of records with turns, and COCO's, all generated.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Rounds: TypeAlias = list[tuple[str, str]]
 """The questions and answers of one conversation."""
 
 WORDS: Final = (
-    "the a person image shows standing near table with several objects including cup bottle chair background there "
-    "also large window light coming through seems cozy living room where people gather spend time together enjoying "
-    "city street car traffic bus red blue two men woman child playing ball field green grass sky cloud dog cat on of "
-    "in and is are to visible scene suggests appears while another located left right side front behind various "
-    "positions"
+    "the a person image shows standing near table with several objects including cup bottle chair "
+    "background there also large window light coming through seems cozy living room where people "
+    "gather spend time together enjoying city street car traffic bus red blue two men woman child "
+    "playing ball field green grass sky cloud dog cat on of in and is are to visible scene "
+    "suggests appears while another located left right side front behind various positions"
 ).split()
 CAPTIONS_AN_IMAGE: Final = 5
 WIDTH, HEIGHT = 640, 480
@@ -86,8 +86,8 @@ def fewshot(number: int, rounds: Rounds) -> dict[str, Any]:
 
 
 def all_but_the_first_question(rounds: Rounds) -> str:
-    """Return one long answer, for formats of one question, so that their files are as large as the
-    others.
+    """Return one long answer, for formats of one question,
+    so that their files are as large as the others.
     """
     return " ".join(text for pair in rounds for text in pair).removeprefix(rounds[0][0]).lstrip()
 

@@ -1,5 +1,5 @@
-"""One training step of each tiny family, fed by the pipeline; beside `transformers` on torch where
-it has the model.
+"""One training step of each tiny family, fed by the pipeline;
+beside `transformers` on torch where it has the model.
 
     python -m benchmarks.train [--steps 30] [--json]
 
@@ -122,8 +122,8 @@ def ours(family: str, folder: str, steps: int) -> dict[str, float]:
 
 
 def peer(steps: int) -> dict[str, float]:
-    """Median seconds of a step of `transformers`' LLaVA-NeXT-Video at the size of our tiny one with
-    bytes for words.
+    """Median seconds of a step of `transformers`' LLaVA-NeXT-Video
+    at the size of our tiny one with bytes for words.
     """
     import torch
 
@@ -152,7 +152,7 @@ def peer_model_and_batch() -> tuple[Any, dict[str, Any]]:
 
     from recipes.vocabularies import byte_tokenizer
 
-    vocabulary = byte_tokenizer("llava_next_video").vocab_size
+    vocabulary = byte_tokenizer("llama2").vocab_size
     vision = CLIPVisionConfig(
         image_size=56,
         patch_size=14,

@@ -1,5 +1,5 @@
-"""24 frames at 224 x 224 from each clip of a folder: CPU time of ours beside other decoders, each
-on one thread.
+"""24 frames at 224 x 224 from each clip of a folder:
+CPU time of ours beside other decoders, each on one thread.
 
     python -m benchmarks.video --videos DIR [--runs 5] [--json]
 
@@ -40,9 +40,8 @@ SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}
 PACKAGES = ("av", "decord", "torchcodec", "torch", "opencv-python-headless")
 
 Contestant: TypeAlias = Callable[[str], Any]
-Seconds: TypeAlias = dict[
-    tuple[str, str], float
-]  # (contestant, clip) -> CPU seconds; inf if it fails
+# (contestant, clip) -> CPU seconds; inf if it fails
+Seconds: TypeAlias = dict[tuple[str, str], float]
 
 
 def main() -> None:
@@ -55,7 +54,7 @@ def main() -> None:
     row = functools.partial(print_row, unit="ms CPU", more_is_better=False, as_json=arguments.json)
     with tempfile.TemporaryDirectory() as folder:
         ways = contestants(clips, Path(folder))
-        taken = measured(ways, clips, arguments.runs)
+        taken = measure_all(ways, clips, arguments.runs)
     peers = [name for name in ways if not name.startswith("ours")]
     for clip in clips:
         figures = {
@@ -81,7 +80,7 @@ def both(taken: Seconds, name: str, peer: str, clips: list[str]) -> tuple[float,
     )
 
 
-def measured(ways: dict[str, Contestant], clips: list[str], runs: int) -> Seconds:
+def measure_all(ways: dict[str, Contestant], clips: list[str], runs: int) -> Seconds:
     """Return the fastest of so many runs of every contestant on every clip."""
     taken: Seconds = {}
     for run in range(runs + 1):  # the first is to warm up

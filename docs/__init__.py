@@ -1,3 +1,3 @@
-"""The site: pages written by hand, and `generate.py`, which writes those that come from the
-code.
+"""The site: pages written by hand, and `generate.py`,
+which writes those that come from the code.
 """

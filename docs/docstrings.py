@@ -21,8 +21,8 @@ class MarkdownDocstrings(griffe.Extension):
 
 
 def as_markdown(text: str) -> str:
-    """Return a docstring with roles as code and each example in a fence, with a blank line before
-    it.
+    """Return a docstring with roles as code and each example in a fence,
+    with a blank line before it.
     """
     text = _ROLE.sub(r"`\1`", text)
     return _EXAMPLE.sub(lambda found: f"\n```pycon\n{found[0].rstrip()}\n```\n", text)

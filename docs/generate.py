@@ -1,5 +1,5 @@
-"""The pages that come from the code: one a format, one a family, the reasons of rejects, the
-reference.
+"""The pages that come from the code:
+one a format, one a family, the reasons of rejects, the reference.
 
 Each function returns the Markdown of a page. What a format or a family is, takes and needs is said
 in its own file and nowhere else; a page cannot differ from the code that it describes.
@@ -80,7 +80,7 @@ def pages_of_repository(root: Path) -> Iterator[tuple[str, str]]:
 
 
 # --- formats
-# -----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def format_index() -> str:
@@ -93,8 +93,8 @@ def format_index() -> str:
         [
             "# Formats",
             "",
-            "What `mmdata convert FORMAT SOURCE` reads. `mmdata convert auto SOURCE` finds the format by the",
-            "first records of the source.",
+            "What `mmdata convert FORMAT SOURCE` reads. `mmdata convert auto SOURCE` finds the",
+            "format by the first records of the source.",
             "",
             *table(["format", "what it is"], rows),
         ]
@@ -119,7 +119,8 @@ def format_page(name: str) -> str:
             "",
             "## Options",
             "",
-            "Given as `--option KEY=VALUE` on the command line, as `options={...}` to `mmdata.convert`.",
+            "Given as `--option KEY=VALUE` on the command line, as `options={...}` to",
+            "`mmdata.convert`.",
             "",
             *option_table(kind),
             "",
@@ -133,7 +134,7 @@ def format_page(name: str) -> str:
 
 
 # --- families
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def family_index() -> str:
@@ -146,8 +147,9 @@ def family_index() -> str:
         [
             "# Model families",
             "",
-            "A template makes of a conversation what its model family reads. `mmdata show STORE ROW --template",
-            "FAMILY --tokenizer FILE` shows the tokens, and which of them are trained on.",
+            "A template makes of a conversation what its model family reads.",
+            "`mmdata show STORE ROW --template FAMILY --tokenizer FILE` shows the tokens, and",
+            "which of them are trained on.",
             "",
             *table(["family", "what its template does"], rows),
         ]
@@ -177,8 +179,8 @@ def family_page(name: str) -> str:
 
 
 def tokenizer_section(name: str) -> list[str]:
-    """Return what a page says of the vocabulary of a family: what its loader asks for where there
-    is none.
+    """Return what a page says of the vocabulary of a family:
+    what its loader asks for where there is none.
 
     It is asked, and not a table of ours, so that a family of another package says it in the same
     way.
@@ -190,20 +192,22 @@ def tokenizer_section(name: str) -> list[str]:
         return [
             "## Tokenizer",
             "",
-            f"`mmdata show` and `info` read it from `--tokenizer PATH`, the vocabulary file or its folder: {wanted}.",
+            "`mmdata show` and `info` read it from `--tokenizer PATH`, the vocabulary file or its "
+            f"folder: {wanted}.",
             "",
-            "The file is compared with the published one, and refused if it differs; `verify=False` takes it.",
+            "The file is compared with the published one, and refused if it differs;",
+            "`verify=False` takes it.",
         ]
     return []
 
 
 # --- reference
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def rooms() -> tuple[str, ...]:
-    """Return the rooms of the reference, and what checks formats and templates where it is
-    there.
+    """Return the rooms of the reference,
+    and what checks formats and templates where it is there.
     """
     return (*ROOMS, *(["testing"] if importlib.util.find_spec("mmdata.testing") else []))
 
@@ -218,9 +222,9 @@ def reference_index() -> str:
         [
             "# Reference",
             "",
-            "Written from the docstrings. What has no underscore is public. [mmdata](mmdata.md) itself has the",
-            "names that most programs need; [frame strategies](frames.md) and [reasons](rejects_by_reason.md)",
-            "are tables of their own.",
+            "Written from the docstrings. What has no underscore is public. [mmdata](mmdata.md)",
+            "itself has the names that most programs need; [frame strategies](frames.md) and",
+            "[reasons](rejects_by_reason.md) are tables of their own.",
             "",
             *table(["room", "what is in it"], rows),
         ]
@@ -228,8 +232,8 @@ def reference_index() -> str:
 
 
 def reference_of_package() -> str:
-    """Return the page of the names that stand in ``mmdata`` itself, each with a link to where it is
-    written down.
+    """Return the page of the names that stand in ``mmdata`` itself,
+    each with a link to where it is written down.
     """
     import mmdata
 
@@ -264,8 +268,8 @@ def reference_page(room: str) -> str:
 
 
 def entry_of(path: str, names: Sequence[str]) -> list[str]:
-    """Return the block by which mkdocstrings writes the docstring of a module and of some of its
-    names.
+    """Return the block by which mkdocstrings writes the docstring
+    of a module and of some of its names.
     """
     members = [f"        - {name}" for name in names if not name.startswith("__")]
     return [
@@ -298,8 +302,9 @@ def frames_page() -> str:
         [
             "# Frame strategies",
             "",
-            "What `--frames`, `frames=` and `mmdata.video.sample` take. Arguments follow the name after colons;",
-            "those of the reference's signatures that have a default may be left out.",
+            "What `--frames`, `frames=` and `mmdata.video.sample` take. Arguments follow the",
+            "name after colons; those of the reference's signatures that have a default may be",
+            "left out.",
             "",
             *table(["strategy", "frames"], rows),
         ]

@@ -1,5 +1,5 @@
-"""What MkDocs asks while it builds the site: the pages that come from the code, and their place in
-the navigation.
+"""What MkDocs asks while it builds the site:
+the pages that come from the code, and their place in the navigation.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-sys.path.insert(
-    0, str(Path(__file__).parents[1])
-)  # a hook is loaded as a file, not as part of a package
+# A hook is loaded as a file, not as part of a package.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from docs.generate import pages, pages_of_repository
 

@@ -1,5 +1,5 @@
-"""A tour: drawn sources in four shapes, a store of each, a mixture of them, and a tiny model that
-learns from one.
+"""A tour: drawn sources in four shapes, a store of each,
+a mixture of them, and a tiny model that learns from one.
 
     python -m examples.demo [FOLDER]
 
@@ -41,7 +41,7 @@ def tour(folder: Path) -> None:
     write_rwf(folder / "RWF-2000")
     write_videos(folder / "0_30_s_drawn_v0_1")
     write_coco(folder / "coco")
-    write_fewshot(folder / "visualglm")
+    write_fewshot(folder / "drawn")
     (folder / "mix.yaml").write_text(MIX)
 
     mmdata(folder, "formats")
@@ -51,9 +51,7 @@ def tour(folder: Path) -> None:
     )
     mmdata(folder, "convert video178k 0_30_s_drawn_v0_1 -o stores/videos --check probe --overwrite")
     mmdata(folder, "convert llava coco/detail_drawn.json -o stores/coco --overwrite")
-    mmdata(
-        folder, "convert fewshot visualglm/fewshot-data/dataset.json -o stores/fewshot --overwrite"
-    )
+    mmdata(folder, "convert fewshot drawn/fewshot-data/dataset.json -o stores/fewshot --overwrite")
     for store in ("rwf", "videos", "coco", "fewshot"):
         mmdata(folder, f"info stores/{store}")
     mmdata(folder, "mix mix.yaml --plan")

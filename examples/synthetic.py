@@ -24,8 +24,8 @@ SHAPES = ("square", "circle")
 
 
 def write_rwf(root: Path, *, clips: int = 6, seconds: int = 5) -> Path:
-    """Write an RWF-2000 tree of AVI clips: in the fights a square jumps about, elsewhere it
-    drifts.
+    """Write an RWF-2000 tree of AVI clips:
+    in the fights a square jumps about, elsewhere it drifts.
     """
     for split, count in (("train", clips), ("val", max(2, clips // 3))):
         for label, jump in (("Fight", 40.0), ("NonFight", 2.0)):
@@ -41,8 +41,8 @@ def write_rwf(root: Path, *, clips: int = 6, seconds: int = 5) -> Path:
 
 
 def write_videos(root: Path, *, clips: int = 4) -> Path:
-    """Write a LLaVA-Video-178K folder: MP4 clips, and a caption and a multiple-choice JSON beside
-    them.
+    """Write a LLaVA-Video-178K folder:
+    MP4 clips, and a caption and a multiple-choice JSON beside them.
     """
     captions: list[dict[str, object]] = []
     choices: list[dict[str, object]] = []
@@ -72,8 +72,8 @@ def write_videos(root: Path, *, clips: int = 4) -> Path:
 
 
 def write_coco(root: Path, *, images: int = 8) -> Path:
-    """Write LLaVA-Instruct records about COCO-named pictures, and one of them without its picture;
-    return the JSON.
+    """Write LLaVA-Instruct records about COCO-named pictures,
+    and one of them without its picture; return the JSON.
     """
     records: list[dict[str, object]] = []
     for number in range(images):
@@ -95,7 +95,7 @@ def write_coco(root: Path, *, images: int = 8) -> Path:
 
 
 def write_fewshot(root: Path, *, images: int = 4) -> Path:
-    """Write VisualGLM's few-shot shape: a dataset.json of img, prompt and label; return the
+    """Write the shape of few-shot sources: a dataset.json of img, prompt and label; return the
     JSON.
     """
     records: list[dict[str, object]] = []
@@ -134,8 +134,8 @@ def draw_picture(path: Path, colour: str, shape: str) -> None:
 def drifting(
     count: int, *, jump: float, seed: int, colour: tuple[int, int, int] = (220, 40, 40)
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield ``count`` frames, each (120, 160, 3) uint8, of a square that moves ``jump`` pixels a
-    frame at random.
+    """Yield ``count`` frames, each (120, 160, 3) uint8,
+    of a square that moves ``jump`` pixels a frame at random.
     """
     chance = np.random.default_rng(seed)
     place = np.array([60.0, 50.0])

@@ -1,5 +1,5 @@
-"""The end of the tour: a tiny model learns from the demo's pictures for some steps and answers one
-question.
+"""The end of the tour:
+a tiny model learns from the demo's pictures for some steps and answers one question.
 
 python -m examples.train_demo FOLDER        (after python -m examples.demo FOLDER)
 """
@@ -15,14 +15,14 @@ CONFIG = RECIPES / "configs" / "llava_next_video" / "finetune_stage2_images_tiny
 
 
 def learn_and_answer(folder: Path, steps: int = 80) -> None:
-    """Train on ``folder/stores/coco`` and ask about one of its pictures; both commands are
-    shown.
+    """Train on ``folder/stores/coco`` and ask about one of its pictures;
+    both commands are shown.
     """
     output = folder / "trained"
     python(
         folder,
-        f"-m recipes.finetune {CONFIG} data.train=stores/coco data.batch_size=4 run.output={output} "
-        f"run.steps={steps} run.checkpoint_every=0 schedule.peak=4e-3",
+        f"-m recipes.finetune {CONFIG} data.train=stores/coco data.batch_size=4 "
+        f"run.output={output} run.steps={steps} run.checkpoint_every=0 schedule.peak=4e-3",
     )
     picture = min((folder / "coco" / "train2017").iterdir())
     weights = output / "weights.safetensors"

@@ -1,5 +1,5 @@
-"""Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record
-accounted for.
+"""Multimodal fine-tuning data:
+any source in, one Arrow conversation store out, every record accounted for.
 
 The names below are loaded when they are first used, so that importing the package costs next to
 nothing.

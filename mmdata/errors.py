@@ -4,7 +4,7 @@ MMDataError
 ├── UsageError            the call is at fault (command line exit code 2)
 │   ├── ConfigError       a configuration file or option says something impossible
 │   └── UnknownNameError  no format, template, … of that name
-├── PluginError           a format or a template of another package is at fault (exit code 1)
+├── PluginError           a format, template or resizer of another package is at fault (exit code 1)
 └── DataError             the data is at fault (exit code 1)
     ├── RecordError       one source record; becomes a line of ``rejects.jsonl``
     ├── SampleError       one sample on its way into a batch
@@ -14,7 +14,7 @@ MMDataError
     │   ├── ImageError
     │   └── VideoError
     └── TokenError        a tokenizer file or a conversation that a template cannot encode
-        └── DroppedSampleError  too long under a policy that leaves it out; whoever reads on counts it
+        └── DroppedSampleError  too long under a policy that leaves it out; the reader counts it
 
 Each can be built from one string (data loaders of other frameworks rebuild exceptions that way) and
 carries what is known as attributes besides.
@@ -62,8 +62,8 @@ class UnknownNameError(UsageError):
 
 
 class PluginError(MMDataError):
-    """A format or a template that another package brings is at fault; its own exception is the
-    ``__cause__``.
+    """A format, a template or a resizer that another package brings is at fault; its own exception
+    is the ``__cause__``.
     """
 
 
@@ -83,8 +83,8 @@ class RecordError(DataError):
 
 
 class SampleError(DataError):
-    """One sample of a stream cannot become part of a batch; ``reason`` is what a count of such
-    samples is kept by.
+    """One sample of a stream cannot become part of a batch;
+    ``reason`` is what a count of such samples is kept by.
     """
 
     def __init__(self, message: str, *, reason: str = "unreadable") -> None:
@@ -93,8 +93,8 @@ class SampleError(DataError):
 
 
 class SchemaError(DataError):
-    """A conversation breaks a rule of the schema; ``reason`` is the code a converter rejects it
-    with.
+    """A conversation breaks a rule of the schema;
+    ``reason`` is the code a converter rejects it with.
     """
 
     def __init__(self, message: str, *, reason: str = "malformed") -> None:
@@ -103,8 +103,8 @@ class SchemaError(DataError):
 
 
 class StoreError(DataError):
-    """A store is damaged, incomplete, of another version, absent, or being written by somebody
-    else.
+    """A store is damaged, incomplete, of another version,
+    absent, or being written by somebody else.
     """
 
     def __init__(self, message: str, *, path: str = "") -> None:
@@ -113,8 +113,8 @@ class StoreError(DataError):
 
 
 class MediaError(DataError):
-    """A media file cannot be used: ``path``, and ``reason`` as a code of
-    :class:`mmdata.rejects.Reason`.
+    """A media file cannot be used:
+    ``path``, and ``reason`` as a code of :class:`mmdata.rejects.Reason`.
     """
 
     def __init__(self, message: str, *, path: str = "", reason: str = "unreadable_media") -> None:
@@ -147,8 +147,8 @@ class TokenError(DataError):
 
 
 class DroppedSampleError(TokenError):
-    """A conversation is left out because it does not fit; ``reason`` is what a count of such
-    samples is kept by.
+    """A conversation is left out because it does not fit;
+    ``reason`` is what a count of such samples is kept by.
 
     ``too_long``: it has more tokens than the limit. ``nothing_to_learn``: it could be cut to the
     limit, but no word of an answer is before the cut.

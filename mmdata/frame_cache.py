@@ -52,8 +52,8 @@ _JOURNAL: Final = "frames.journal"
 
 @dataclass(frozen=True, slots=True)
 class CacheReport:
-    """What a run did: ``records_in == rows + sum(rejects.values())``; ``resumed`` rows came from an
-    earlier attempt.
+    """What a run did: ``records_in == rows + sum(rejects.values())``;
+    ``resumed`` rows came from an earlier attempt.
     """
 
     store: Path
@@ -65,8 +65,8 @@ class CacheReport:
 
     @property
     def why_empty(self) -> str | None:
-        """Why no row was kept and what to do about it, where none was: the most frequent reason
-        with an example.
+        """Why no row was kept and what to do about it, where none was:
+        the most frequent reason with an example.
         """
         return None if self.rows else why_empty(self.store)
 
@@ -106,8 +106,8 @@ def cache_frames(
     limits: Limits | None = None,
     progress: Callable[[int, int], object] = lambda rows, rejects: None,
 ) -> CacheReport:
-    """Write the store at ``source`` anew at ``target``, every video with its frames, and return the
-    account.
+    """Write the store at ``source`` anew at ``target``,
+    every video with its frames, and return the account.
 
     ``strategy``, ``size``, ``resize``, ``pad``, ``snap`` and ``on_damage`` are those of
     :func:`mmdata.video.sample`. ``codec`` is ``"jpeg"``, of ``quality`` 1 to 100, or ``"webp"``,
@@ -130,6 +130,7 @@ def cache_frames(
     opened = stores.open(source, media_root=media_root)
     if not len(opened):
         raise DataError(f"{opened.path}: {why_empty(opened.path)}")
+
     writer = StoreWriter(
         place,
         sources=list(opened.manifest.sources),
@@ -140,6 +141,7 @@ def cache_frames(
     )
     builder = BatchBuilder()
     rejected = 0
+
     with writer, _Journal(writer.folder / _JOURNAL, opened, recipe) as journal:
         for row, found in enumerate(_all_frames(opened, recipe, journal, workers)):
             conversation = opened[row]
@@ -157,6 +159,7 @@ def cache_frames(
             if builder.is_full or row == len(opened) - 1:
                 writer.write(builder.build())
             progress(row + 1, rejected)
+
     return CacheReport(
         store=place,
         records_in=len(opened),
@@ -168,8 +171,8 @@ def cache_frames(
 
 
 def cached_frames(media: Media) -> Frames:
-    """Return the frames that a cache holds of a video: pixels (frames, height, width, 3) uint8 and
-    their times.
+    """Return the frames that a cache holds of a video:
+    pixels (frames, height, width, 3) uint8 and their times.
 
     Their numbers count the cached frames.
 
@@ -184,15 +187,15 @@ def cached_frames(media: Media) -> Frames:
         raise MediaError(
             f"{media.path}: has no cached frames; `mmdata frames` makes them", path=media.path or ""
         )
-    pixels = _decoded(media.frames, media.path or "")
+    pixels = _decode_frames(media.frames, media.path or "")
     return Frames(
         pixels, np.array(media.frame_times), np.arange(len(pixels)), media.times or "stream"
     )
 
 
-def _decoded(frames: Sequence[bytes], name: str) -> NDArray[np.uint8]:
-    """(frames, height, width, 3) uint8. JPEG is FFmpeg's to decode: that takes two thirds of
-    Pillow's time.
+def _decode_frames(frames: Sequence[bytes], name: str) -> NDArray[np.uint8]:
+    """(frames, height, width, 3) uint8. JPEG is FFmpeg's to decode:
+    that takes two thirds of Pillow's time.
     """
     import numpy as np
 
@@ -254,8 +257,8 @@ class _Cached:
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """Why a record has no frames: the code of a :class:`mmdata.rejects.Reason`, and what was
-    found.
+    """Why a record has no frames:
+    the code of a :class:`mmdata.rejects.Reason`, and what was found.
     """
 
     reason: str
@@ -288,12 +291,12 @@ def _take(
             on_damage=recipe.on_damage,
             limits=recipe.limits,
         )
-        pictures = tuple(_encoded(pixels, recipe) for pixels in frames.pixels)
+        pictures = tuple(_encode_frames(pixels, recipe) for pixels in frames.pixels)
         found.append(_Cached(pictures, tuple(frames.times.tolist()), frames.times_source))
     return found
 
 
-def _encoded(pixels: NDArray[np.uint8], recipe: _Recipe) -> bytes:
+def _encode_frames(pixels: NDArray[np.uint8], recipe: _Recipe) -> bytes:
     from PIL import Image
 
     options: dict[str, Any] = (
@@ -315,6 +318,7 @@ def _all_frames(
     yield from journal.earlier()
     rows = range(journal.resumed, len(opened))
     limits = recipe.limits
+
     with Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory) as pool:
         for outcome in pool.map(_take, ((_videos(opened, row), recipe) for row in rows)):
             if isinstance(outcome, Exception) and not isinstance(outcome, MediaError):
@@ -336,11 +340,11 @@ def _videos(opened: stores.Store, row: int) -> list[tuple[str | bytes, float | N
 def _with_frames(conversation: Conversation, found: list[_Cached]) -> Conversation:
     cached = iter(found)
     return replace(
-        conversation, media=tuple(_filled(medium, cached) for medium in conversation.media)
+        conversation, media=tuple(_fill_in(medium, cached) for medium in conversation.media)
     )
 
 
-def _filled(medium: Media, cached: Iterator[_Cached]) -> Media:
+def _fill_in(medium: Media, cached: Iterator[_Cached]) -> Media:
     if medium.type != "video":
         return medium
     found = next(cached)
@@ -418,13 +422,16 @@ def _read(file: BinaryIO) -> list[_Cached] | _Refused | None:
     line = file.readline()
     if not line.endswith(b"\n"):
         return None
+
     facts = json.loads(line)
     if isinstance(facts, dict):
         return _Refused(**facts)
+
     found = []
     for video in facts:
         pictures = tuple(file.read(size) for size in video["sizes"])
         if list(map(len, pictures)) != video["sizes"]:
             return None
         found.append(_Cached(pictures, tuple(video["times"]), video["source"]))
+
     return found

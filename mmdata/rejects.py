@@ -39,6 +39,10 @@ class Reason(str, Enum):
         "malformed",
         "the record has not the shape of its format: a field is missing or of another type",
     )
+    UNSUPPORTED_FIELD = (
+        "unsupported_field",
+        "a field changes what the record means and is not understood (--allow-fields admits it)",
+    )
     NO_CONVERSATION = (
         "no_conversation",
         "the record holds no conversation, or no answer to learn from",
@@ -46,9 +50,9 @@ class Reason(str, Enum):
     EMPTY_TURN = "empty_turn", "a turn says nothing"
     UNKNOWN_ROLE = (
         "unknown_role",
-        "a turn's speaker is none of system, user and assistant, nor an alias of theirs",
+        "a turn's speaker is none of system, user, assistant and tool, nor an alias of theirs",
     )
-    ROLE_ORDER = "role_order", "the speakers do not take turns, the user first"
+    ROLE_ORDER = "role_order", "an assistant speaks before the first question"
     MEDIA_MISMATCH = (
         "media_mismatch",
         "the placeholders in the text and the media of the record do not correspond",
@@ -94,8 +98,8 @@ class Reject:
 
     @classmethod
     def from_error(cls, error: Exception, *, record: int, file: str, id: str | None) -> Reject:  # noqa: A002
-        """Return the reject that a record becomes by an error; an exception that is not ours is
-        named with its type.
+        """Return the reject that a record becomes by an error;
+        an exception that is not ours is named with its type.
         """
         reason = Reason.of(getattr(error, "reason", Reason.MALFORMED.value))
         detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"

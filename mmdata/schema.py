@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from msgspec import DecodeError, Struct, field
 from msgspec.json import decode as decode_json
+from msgspec.json import encode as encode_json
 from msgspec.structs import force_setattr, replace
 
 from mmdata._tools.options import checked
@@ -98,8 +99,8 @@ class Audio(Struct, frozen=True, gc=False, tag_field="type", tag="audio"):
 
 
 class Region(Struct, frozen=True, gc=False, tag_field="type", tag="region"):
-    """A phrase and the boxes it speaks of: (x1, y1, x2, y2) in 0..1 of the medium at index
-    ``media``.
+    """A phrase and the boxes it speaks of:
+    (x1, y1, x2, y2) in 0..1 of the medium at index ``media``.
 
     Coordinates are rounded to float32 when the region is made, which is how a store keeps them.
     """
@@ -115,8 +116,8 @@ class Region(Struct, frozen=True, gc=False, tag_field="type", tag="region"):
 
 
 class Time(Struct, frozen=True, gc=False, tag_field="type", tag="time"):
-    """A moment (``end`` is None) or a span of the video at index ``media``, in seconds since its
-    first frame.
+    """A moment (``end`` is None) or a span of the video at index ``media``,
+    in seconds since its first frame.
     """
 
     start: float
@@ -141,14 +142,18 @@ class Reasoning(Struct, frozen=True, gc=False, tag_field="type", tag="reasoning"
 
 
 class ToolCall(Struct, frozen=True, gc=False, tag_field="type", tag="tool_call"):
-    """A tool that is called: its ``name``, its ``arguments`` as JSON text, and the ``call_id``,
-    where there is one.
+    """A tool that is called: its ``name``, its ``arguments`` as JSON text,
+    and the ``call_id``, where there is one.
     """
 
     name: str
     arguments: str = "{}"
     call_id: str | None = None
     train: bool | None = None
+
+    def __str__(self) -> str:
+        """Return the call as JSON, as most models are taught to write it."""
+        return f'{{"name": {encode_json(self.name).decode()}, "arguments": {self.arguments}}}'
 
     def __post_init__(self) -> None:
         """Check that it says which tool, and that the arguments are JSON."""
@@ -200,7 +205,8 @@ class CompactTimes(Struct, frozen=True, gc=False):
         length = self.step if self.unit is None else self.unit
         if not math.isfinite(self.start) or length is None or not 0 < length < math.inf:
             raise SchemaError(
-                f"the times of frames need a finite start and a positive step or unit, found {self.start} and {length}"
+                "the times of frames need a finite start and a positive step or unit, "
+                f"found {self.start} and {length}"
             )
         if not all(0 <= delta < 1 << 31 for delta in self.deltas or ()):
             raise SchemaError(
@@ -281,7 +287,8 @@ class Conversation(Struct, frozen=True):
         SchemaError: with the rule that is broken, the message's number and the conversation's id.
 
     >>> cup = Media("image", "cup.jpg")
-    >>> Conversation("c1", (user(Image(0), "What is this?"), assistant("A cup.")), media=(cup,)).messages[1].text
+    >>> messages = user(Image(0), "What is this?"), assistant("A cup.")
+    >>> Conversation("c1", messages, media=(cup,)).messages[1].text
     'A cup.'
     """
 
@@ -332,8 +339,8 @@ def user(*content: str | Part, train: bool = False) -> Message:
 
 @checked
 def assistant(*content: str | Part, train: bool = True) -> Message:
-    """Return an assistant message, a training target unless said otherwise; strings become text
-    parts.
+    """Return an assistant message, a training target unless said otherwise;
+    strings become text parts.
     """
     return Message("assistant", _parts(content), train)
 
@@ -352,7 +359,8 @@ def _checked_box(box: Box) -> Box:
     x1, y1, x2, y2 = rounded = _FLOAT32.unpack(_FLOAT32.pack(*box))
     if not (0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1):
         raise SchemaError(
-            f"a box must satisfy 0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1 (fractions of the image), found {box}",
+            "a box must satisfy 0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1 "
+            f"(fractions of the image), found {box}",
             reason="bad_box",
         )
     return rounded
@@ -363,7 +371,8 @@ def _check_frame_times(times: tuple[float, ...], frames: tuple[bytes, ...] | Non
         raise SchemaError(f"{len(frames)} cached frames but {len(times)} frame times")
     if not all(map(math.isfinite, times)):
         raise SchemaError(
-            f"frame times must be finite numbers, found {next(t for t in times if not math.isfinite(t))}"
+            "frame times must be finite numbers, "
+            f"found {next(t for t in times if not math.isfinite(t))}"
         )
     if any(later < earlier for earlier, later in pairwise(times)):
         raise SchemaError("frame times must not decrease")
@@ -389,8 +398,8 @@ def _check_messages(
     for number, message in enumerate(messages):
         if message.role not in _ROLES:
             raise SchemaError(
-                f"conversation {conversation.id!r}: {what} {number} has the role {message.role!r}; known are "
-                "system, user, assistant and tool",
+                f"conversation {conversation.id!r}: {what} {number} has the role {message.role!r}; "
+                "known are system, user, assistant and tool",
                 reason="unknown_role",
             )
         if not message.content:
@@ -406,7 +415,8 @@ def _check_untrained(conversation: Conversation) -> None:
     for number, message in enumerate(conversation.messages):
         if message.train or any(part.train for part in message.content):
             raise SchemaError(
-                f"conversation {conversation.id!r}: message {number} is to be learned, but the answer was judged bad; "
+                f"conversation {conversation.id!r}: "
+                f"message {number} is to be learned, but the answer was judged bad; "
                 "train must be false"
             )
 

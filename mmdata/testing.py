@@ -113,9 +113,8 @@ def _read_one_by_one(reader: Format, sources: Sequence[Path]) -> _Read:
         before = copy.deepcopy(record)
         try:
             outcomes.append(reader.conversation(record))
-        except (
-            Exception
-        ) as error:  # as a conversion does: whatever a format stumbles over costs that record alone
+        except Exception as error:
+            # As a conversion does: whatever a format stumbles over costs that record alone.
             outcomes.append(record.rejected(error))
         _require(record == before, "determinism", f"{_name(record)} was changed while it was read")
 
@@ -130,6 +129,7 @@ def _check_positions(records: Sequence[Record | Reject], sources: Sequence[Path]
     roots = [source.absolute() for source in sources]
     last: tuple[str, int] | None = None
     done: set[str] = set()
+
     for record in records:
         file, number = record.file, record.number if isinstance(record, Record) else record.record
         path = Path(file).absolute()
@@ -203,6 +203,7 @@ def _check_deterministic(reader: Format, sources: Sequence[Path], found: _Read) 
         _require(
             record == other, "determinism", f"{_name(record)} was read a second time as {other!r}"
         )
+
     for record, outcome in zip(found.records, found.outcomes, strict=True):
         if isinstance(record, Record) and isinstance(outcome, Conversation):
             second = again.conversation(record)
@@ -248,7 +249,8 @@ def _check_nothing_vanishes(
         _require(
             times >= count,
             "nothing vanishes",
-            f"{_name(record)} says {piece!r} {count} times, its conversation {times} times: {conversation!r}",
+            f"{_name(record)} says {piece!r} {count} times, "
+            f"its conversation {times} times: {conversation!r}",
         )
 
 
@@ -304,12 +306,12 @@ def _name(record: Record | Reject) -> str:
 
 
 # --- templates
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def check_template(template: Template, conversations: Sequence[Conversation]) -> None:
-    """Check that a template keeps the laws of templates with these conversations, two or more, all
-    with answers.
+    """Check that a template keeps the laws of templates with these conversations,
+    two or more, all with answers.
 
     - *Prefix = prompt*: what a model is asked for an answer is what it was trained to answer, token
       by token.
@@ -330,6 +332,7 @@ def check_template(template: Template, conversations: Sequence[Conversation]) ->
     """
     _require(len(conversations) > 1, "resume", "two conversations or more are needed")
     again = pickle.loads(pickle.dumps(template))
+
     for conversation in conversations:
         sample = _encode(template, conversation)
         same = _is_same(sample, _encode(template, conversation)) and _is_same(
@@ -343,6 +346,7 @@ def check_template(template: Template, conversations: Sequence[Conversation]) ->
         _check_shape(template, conversation, sample)
         _check_prefix(template, conversation)
         _check_labels(template, conversation, sample)
+
     _check_resume(template, conversations)
 
 
@@ -383,6 +387,7 @@ def _check_shape(template: Template, conversation: Conversation, sample: Encoded
         f"{name}: positions {sample.position_ids.shape}",
     )
     end = 0
+
     for slot in sample.slots:
         _require(
             end <= slot.start < slot.stop <= length,
@@ -393,8 +398,8 @@ def _check_shape(template: Template, conversation: Conversation, sample: Encoded
 
 
 def _check_prefix(template: Template, conversation: Conversation) -> None:
-    """Compare, for every answer, the prompt for it with the beginning of the sample that ends with
-    it.
+    """Compare, for every answer, the prompt for it
+    with the beginning of the sample that ends with it.
     """
     import numpy as np
 
@@ -464,8 +469,8 @@ def _check_said(template: Template, conversation: Conversation, sample: Encoded)
 
 
 def _consists_of(said: str, messages: Sequence[Message]) -> bool:
-    """Return whether a text is that of the messages, one after the other, with white space between
-    them.
+    """Return whether a text is that of the messages,
+    one after the other, with white space between them.
     """
     for message in messages:
         text = message.text.strip()

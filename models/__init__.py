@@ -1,18 +1,28 @@
-"""Compact vision-language models in MindSpore: one file a family, on shared modules. Nothing here
-knows `mmdata`.
+"""Compact vision-language models in MindSpore:
+one file a family, on shared modules. Nothing here knows `mmdata`.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
+from pathlib import Path
 from types import ModuleType
+from typing import Final
 
-FAMILIES = ("cogvlm2_video", "llava_next_video", "qwen_vl", "visualglm")
+# A family's file is one that names its `MODEL`. Read as text: an import would start MindSpore.
+FAMILIES: Final = tuple(
+    sorted(
+        file.stem
+        for file in Path(__file__).parent.glob("*.py")
+        if re.search(r"^MODEL\b", file.read_text(encoding="utf-8"), re.MULTILINE)
+    )
+)
 
 
 def family_module(family: str) -> ModuleType:
-    """The file of a family: `MODEL`, `PRESETS`, `PARTS`, `LORA`, `weight_map`, `mindformers_map`,
-    `canonical_name`.
+    """The file of a family: `MODEL`, `PRESETS`, `VOCABULARY`, `PARTS`, `LORA`, `LAYOUTS`,
+    `weight_map`, `mindformers_map`, `canonical_name`.
 
     Raises:
         ValueError: if there is no such family.

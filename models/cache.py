@@ -12,8 +12,8 @@ from models.modules import causal_mask
 
 
 class KVCache(nn.Cell):
-    """Keys and values in parameters of fixed length, so that one compiled graph serves every
-    decoding step.
+    """Keys and values in parameters of fixed length,
+    so that one compiled graph serves every decoding step.
     """
 
     def __init__(self, batch: int, heads: int, length: int, size: int, dtype: ms.dtype) -> None:
@@ -26,8 +26,8 @@ class KVCache(nn.Cell):
         )
 
     def construct(self, key: Tensor, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """The whole cache, twice (batch, heads, cache length, size), with the new tokens in `slots`
-        (batch, length).
+        """The whole cache, twice (batch, heads, cache length, size),
+        with the new tokens in `slots` (batch, length).
         """
         places = ops.broadcast_to(slots[:, None, :, None], key.shape)
         keys = ops.tensor_scatter_elements(self.keys, places, key, 2)
@@ -38,34 +38,33 @@ class KVCache(nn.Cell):
 
 
 class CachedAttention(nn.Cell):
-    """What a decoder's attention inherits to remember: no cache until `make_caches` gives it
-    one.
+    """What a decoder's attention inherits to remember:
+    no cache until `make_caches` gives it one.
     """
 
-    def __init__(self, key_heads: int, head_size: int) -> None:
+    def __init__(self, kv_heads: int, head_size: int) -> None:
         super().__init__()
-        self.key_heads, self.head_size = key_heads, head_size
+        self.kv_heads, self.head_size = kv_heads, head_size
         self.cache: Any = None  # or a KVCache
 
     def remember(self, key: Tensor, value: Tensor, slots: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The keys and values to look at: a single new token sees the cache, a longer text (a
-        prompt) only itself.
+        """The keys and values to look at:
+        a single new token sees the cache, a longer text (a prompt) only itself.
         """
         if slots is None:
             return key, value
         keys, values = self.cache(key, value, slots)
         if key.shape[2] == 1:
             return keys, values
-        return ops.depend(key, keys), ops.depend(
-            value, values
-        )  # else graph mode drops the writing as unused
+        # Else graph mode drops the writing as unused.
+        return ops.depend(key, keys), ops.depend(value, values)
 
 
 def make_caches(model: nn.Cell, batch: int, length: int, dtype: ms.dtype) -> None:
     """Give every decoder layer an empty cache for `batch` texts of at most `length` tokens."""
     for path, cell in model.cells_and_names():
         if isinstance(cell, CachedAttention):
-            cell.cache = KVCache(batch, cell.key_heads, length, cell.head_size, dtype)
+            cell.cache = KVCache(batch, cell.kv_heads, length, cell.head_size, dtype)
             cell.cache.update_parameters_name(f"{path}.cache.")
 
 
@@ -83,8 +82,8 @@ def attention_mask(
     attention: CachedAttention,
     prefix: Tensor | None = None,
 ) -> Tensor:
-    """Who may look at whom: `causal_mask`, or, for a single new token, the filled slots of the
-    cache.
+    """Who may look at whom: `causal_mask`, or,
+    for a single new token, the filled slots of the cache.
 
     (batch or 1, 1, length, keys) bool; `slots` (batch, length) is where new tokens go, None outside
     generation.

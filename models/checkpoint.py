@@ -69,7 +69,8 @@ def open_checkpoint(path: Path) -> dict[str, StoredTensor]:
         found = _open_file(file)
         if twice := tensors.keys() & found.keys():
             raise ValueError(
-                f"{file}: {min(twice)} is in {tensors[min(twice)].path.name} too; keep one of the files"
+                f"{file}: {min(twice)} is in {tensors[min(twice)].path.name} too; "
+                "keep one of the files"
             )
         tensors |= found
     for index in path.glob("*.safetensors.index.json"):
@@ -85,7 +86,7 @@ def _open_file(path: Path) -> dict[str, StoredTensor]:
     header, start = _header(path)
     header.pop("__metadata__", None)
     size = path.stat().st_size
-    return {name: _stored(path, name, entry, start, size) for name, entry in header.items()}
+    return {name: _stored_tensor(path, name, entry, start, size) for name, entry in header.items()}
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
@@ -111,7 +112,9 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def _stored(path: Path, name: str, entry: dict[str, Any], start: int, size: int) -> StoredTensor:
+def _stored_tensor(
+    path: Path, name: str, entry: dict[str, Any], start: int, size: int
+) -> StoredTensor:
     dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if dtype not in NUMPY_TYPES:
         raise ValueError(
@@ -131,8 +134,8 @@ def write_checkpoint(
     tensors: Iterable[tuple[str, NDArray[Any]]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `tensors`, pairs of a type name and an array in the order of `names`, holding one at a
-    time.
+    """Write `tensors`, pairs of a type name and an array
+    in the order of `names`, holding one at a time.
 
     The file appears whole or not at all.
     """
@@ -171,8 +174,8 @@ def _write(
 
 
 def convert_dtype(array: NDArray[Any], stored: str, wanted: str) -> NDArray[Any]:
-    """A float array in another type of `NUMPY_TYPES`; bfloat16 is rounded to nearest, ties to
-    even.
+    """A float array in another type of `NUMPY_TYPES`;
+    bfloat16 is rounded to nearest, ties to even.
     """
     if stored == wanted:
         return array

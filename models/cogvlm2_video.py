@@ -45,6 +45,9 @@ class CogVLM2VideoConfig:
         return (self.vision.side // 2) ** 2 + 2
 
 
+# The kind of vocabulary whose tokens it reads.
+VOCABULARY = "llama3"
+
 PRESETS = {
     "tiny": CogVLM2VideoConfig(
         vision=VisionConfig(
@@ -55,7 +58,7 @@ PRESETS = {
             hidden=64,
             layers=2,
             heads=4,
-            key_heads=2,
+            kv_heads=2,
             head_size=16,
             mlp=128,
             rope_base=500000.0,
@@ -78,7 +81,7 @@ PRESETS = {
             hidden=4096,
             layers=32,
             heads=32,
-            key_heads=8,
+            kv_heads=8,
             head_size=128,
             mlp=14336,
             rope_base=500000.0,
@@ -95,8 +98,8 @@ LORA = LoraConfig(rank=8, alpha=32, targets=r"language\.layers\..*", split=True,
 
 
 class Adapter(nn.Cell):
-    """Four neighbouring patches become one token embedding; learned vectors mark begin and end of
-    the frame.
+    """Four neighbouring patches become one token embedding;
+    learned vectors mark begin and end of the frame.
     """
 
     def __init__(self, config: CogVLM2VideoConfig) -> None:
@@ -111,8 +114,8 @@ class Adapter(nn.Cell):
         self.end = normal(1, hidden)
 
     def convolve(self, patches: Tensor) -> Tensor:
-        """(frames, side², vision hidden) -> (frames, (side / 2)², vision hidden); an odd side loses
-        its last row.
+        """(frames, side², vision hidden) -> (frames, (side / 2)², vision hidden);
+        an odd side loses its last row.
         """
         frames, _, size = patches.shape
         grid = patches.reshape(frames, self.side, self.side, size).transpose(0, 3, 1, 2)
@@ -127,8 +130,8 @@ class Adapter(nn.Cell):
 
 
 class CogVLM2Video(VisionLanguageModel):
-    """Clips and text in; see `VisionLanguageModel.construct`. Give it positions: a frame's patches
-    share one.
+    """Clips and text in; see `VisionLanguageModel.construct`.
+    Give it positions: a frame's patches share one.
     """
 
     def __init__(self, config: CogVLM2VideoConfig) -> None:
@@ -164,7 +167,7 @@ def from_hf(config: dict[str, Any]) -> CogVLM2VideoConfig:
             hidden=config["hidden_size"],
             layers=config["num_hidden_layers"],
             heads=heads,
-            key_heads=config["num_multi_query_heads"],
+            kv_heads=config["num_multi_query_heads"],
             head_size=config["hidden_size"] // heads,
             mlp=config["intermediate_size"],
             eps=config["rms_norm_eps"],
@@ -175,8 +178,8 @@ def from_hf(config: dict[str, Any]) -> CogVLM2VideoConfig:
 
 
 def weight_map(config: CogVLM2VideoConfig) -> list[Weight]:
-    """Our parameters and the tensors of the Hugging Face checkpoint (rotary `inv_freq` buffers are
-    computed anew).
+    """Our parameters and the tensors of the Hugging Face checkpoint
+    (rotary `inv_freq` buffers are computed anew).
     """
     vision, hidden = "model.vision.", config.language.hidden
     embedding, adapter = vision + "patch_embedding.", vision + "linear_proj."
@@ -200,16 +203,17 @@ def weight_map(config: CogVLM2VideoConfig) -> list[Weight]:
             *affine(ours + "attention.out", theirs + "attention.dense"),
             *affine(ours + "mlp.up", theirs + "mlp.fc1"),
             *affine(ours + "mlp.down", theirs + "mlp.fc2"),
-            *affine(
-                ours + "norm1", theirs + "input_layernorm"
-            ),  # in spite of its name applied after attention
-            *affine(
-                ours + "norm2", theirs + "post_attention_layernorm"
-            ),  # and this one after the MLP
+            # In spite of the names, one is applied after attention, the other after the MLP.
+            *affine(ours + "norm1", theirs + "input_layernorm"),
+            *affine(ours + "norm2", theirs + "post_attention_layernorm"),
         ]
     for i in range(config.language.layers):
         weights += _language_layer(f"language.layers.{i}.", f"model.layers.{i}.")
     return weights
+
+
+# How checkpoints lay out their tensors.
+LAYOUTS = {"published": weight_map}
 
 
 def _adapter(theirs: str) -> list[Weight]:

@@ -1,6 +1,4 @@
-"""The Llama-style decoder behind LLaVA-NeXT-Video (Vicuna), CogVLM2-Video (Llama-3) and Qwen-VL
-(Qwen).
-"""
+"""The Llama-style decoder behind the families whose language model is a Llama, Vicuna or Qwen."""
 
 from __future__ import annotations
 
@@ -23,9 +21,8 @@ from models.modules import (
     split_heads,
 )
 
-Turns = tuple[
-    Tensor, Tensor, Tensor, Tensor
-]  # cosine and sine for queries, cosine and sine for keys
+# cosine and sine for queries, cosine and sine for keys
+RopeTables = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class DecoderConfig:
     hidden: int
     layers: int
     heads: int
-    key_heads: int
+    kv_heads: int
     head_size: int
     mlp: int
     eps: float = 1e-5
@@ -50,31 +47,31 @@ class DecoderConfig:
         """Rows of the fused projection that make queries, keys and values."""
         return (
             self.heads * self.head_size,
-            self.key_heads * self.head_size,
-            self.key_heads * self.head_size,
+            self.kv_heads * self.head_size,
+            self.kv_heads * self.head_size,
         )
 
 
 class CausalAttention(CachedAttention):
-    """Rotary self-attention with grouped key heads, one fused projection and, when decoding, a
-    cache.
+    """Rotary self-attention with grouped key heads,
+    one fused projection and, when decoding, a cache.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
-        super().__init__(config.key_heads, config.head_size)
+        super().__init__(config.kv_heads, config.head_size)
         self.heads = config.heads
         rows, std = config.qkv_rows, config.initializer_range
         self.qkv = Linear(config.hidden, sum(rows), config.qkv_bias, rows, std)
         self.out = Linear(config.heads * config.head_size, config.hidden, std=std)
         self.attend = Attend()
 
-    def construct(self, x: Tensor, turns: Turns, allow: Tensor, slots: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Tensor | None) -> Tensor:
         """(batch, length, hidden) -> the same."""
         query, key, value = ops.split(self.qkv(x), self.qkv.rows, -1)
-        query = rotate(split_heads(query, self.heads), turns[0], turns[1])
-        key = rotate(split_heads(key, self.key_heads), turns[2], turns[3])
-        key, value = self.remember(key, split_heads(value, self.key_heads), slots)
-        return self.out(join_heads(self.attend(query, key, value, allow)))
+        query = rotate(split_heads(query, self.heads), rope[0], rope[1])
+        key = rotate(split_heads(key, self.kv_heads), rope[2], rope[3])
+        key, value = self.remember(key, split_heads(value, self.kv_heads), slots)
+        return self.out(join_heads(self.attend(query, key, value, mask)))
 
 
 class DecoderLayer(nn.Cell):
@@ -87,15 +84,15 @@ class DecoderLayer(nn.Cell):
         self.norm1 = RMSNorm(config.hidden, config.eps)
         self.norm2 = RMSNorm(config.hidden, config.eps)
 
-    def construct(self, x: Tensor, turns: Turns, allow: Tensor, slots: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Tensor | None) -> Tensor:
         """(batch, length, hidden) -> the same."""
-        x = x + self.attention(self.norm1(x), turns, allow, slots)
+        x = x + self.attention(self.norm1(x), rope, mask, slots)
         return x + self.mlp(self.norm2(x))
 
 
 class Decoder(nn.Cell):
-    """Token embeddings to final hidden states; `embedding` and `head` stand beside for the model to
-    use.
+    """Token embeddings to final hidden states;
+    `embedding` and `head` stand beside for the model to use.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -116,13 +113,13 @@ class Decoder(nn.Cell):
         prompt_length: Tensor | None,
     ) -> Tensor:
         """Final hidden states (batch, length, hidden) of embeddings of that shape."""
-        turns = self.turns(positions, prompt_length)
-        allow = attention_mask(x.shape[1], segment_ids, slots, self.layers[0].attention)
+        rope = self.rope(positions, prompt_length)
+        mask = attention_mask(x.shape[1], segment_ids, slots, self.layers[0].attention)
         for layer in self.layers:
-            x = layer(x, turns, allow, slots)
+            x = layer(x, rope, mask, slots)
         return self.norm(x)
 
-    def turns(self, positions: Tensor, prompt_length: Tensor | None) -> Turns:
+    def rope(self, positions: Tensor, prompt_length: Tensor | None) -> RopeTables:
         """The rotary tables for positions (batch, length)."""
         cos, sin = rotary_tables(positions.astype(ms.float32) / self.rope_factor, self.frequencies)
         return cos, sin, cos, sin

@@ -17,8 +17,8 @@ from models.model import VisionLanguageModel
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose a token: temperature 0 takes the likeliest; top_k 0 and top_p 1 leave all
-    tokens in the draw.
+    """How to choose a token: temperature 0 takes the likeliest;
+    top_k 0 and top_p 1 leave all tokens in the draw.
     """
 
     temperature: float = 0.0
@@ -31,8 +31,8 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True)
 class Prompt:
-    """A batch of prompts as arrays, padded on the right; the first axis is the batch but for
-    `pixel_values`.
+    """A batch of prompts as arrays, padded on the right;
+    the first axis is the batch but for `pixel_values`.
 
     `lengths` (batch,) counts what is not padding. The others are as `VisionLanguageModel.construct`
     has them.
@@ -74,8 +74,8 @@ class NextToken(nn.Cell):
 
 
 class Generator:
-    """A model ready to answer `batch` prompts at a time, none longer than `length` tokens with its
-    answer.
+    """A model ready to answer `batch` prompts at a time,
+    none longer than `length` tokens with its answer.
 
     Prompts are padded to a multiple of `bucket`, as each new width is compiled once in graph mode.
 
@@ -100,8 +100,8 @@ class Generator:
         sampling: Sampling = GREEDY,
         seed: int = 0,
     ) -> list[list[int]]:
-        """The answer to each prompt: at most `max_new_tokens` ids, without the stop id that ended
-        it.
+        """The answer to each prompt:
+        at most `max_new_tokens` ids, without the stop id that ended it.
         """
         answers: list[list[int]] = [[] for _ in prompt.input_ids]
         open_answers = set(range(len(answers)))
@@ -116,8 +116,8 @@ class Generator:
     def steps(
         self, prompt: Prompt, max_new_tokens: int, sampling: Sampling = GREEDY, seed: int = 0
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Token by token: the chosen ids (batch,) int32 and the logits (batch, vocabulary) they
-        were chosen by.
+        """Token by token:
+        the chosen ids (batch,) int32 and the logits (batch, vocabulary) they were chosen by.
 
         Raises:
             ValueError: if the prompts are not `batch` many, or prompt and answer may grow beyond
@@ -142,16 +142,18 @@ class Generator:
         longest = int(prompt.lengths.max()) + max_new_tokens
         if len(prompt.input_ids) != self.batch:
             raise ValueError(
-                f"{len(prompt.input_ids)} prompts for a generator of {self.batch}; fill up the batch"
+                f"{len(prompt.input_ids)} prompts for a generator of {self.batch}; "
+                "fill up the batch"
             )
         if longest > self.length:
             raise ValueError(
-                f"prompt and answer need {longest} tokens, the cache holds {self.length}; make it longer"
+                f"prompt and answer need {longest} tokens, the cache holds {self.length}; "
+                "make it longer"
             )
 
     def _read(self, prompt: Prompt, lengths: Tensor) -> NDArray[Any]:
-        """Fill the caches from the prompts; the logits (batch, vocabulary) of the first token of
-        each answer.
+        """Fill the caches from the prompts;
+        the logits (batch, vocabulary) of the first token of each answer.
         """
         width = min(-(-int(prompt.lengths.max()) // self.bucket) * self.bucket, self.length)
         slots = np.broadcast_to(np.arange(width), (self.batch, width))
@@ -200,8 +202,8 @@ def choose(logits: NDArray[Any], sampling: Sampling, rng: np.random.Generator) -
 
 
 def _draw(logits: NDArray[Any], sampling: Sampling, rng: np.random.Generator) -> int:
-    """A draw among the `top_k` likeliest tokens, of these the fewest that hold `top_p` of the
-    probability.
+    """A draw among the `top_k` likeliest tokens,
+    of these the fewest that hold `top_p` of the probability.
     """
     order = np.argsort(-logits, kind="stable")[: sampling.top_k or None]
     weights = np.exp(logits[order] - logits[order[0]], dtype=np.float64)

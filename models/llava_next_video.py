@@ -1,5 +1,5 @@
-"""LLaVA-NeXT-Video: CLIP ViT-L/14-336, a two-layer projector, anyres tiles or pooled video frames,
-Vicuna.
+"""LLaVA-NeXT-Video: CLIP ViT-L/14-336, a two-layer projector,
+anyres tiles or pooled video frames, Vicuna.
 
 An image here is one tile of a picture or one frame of a clip. It gives `media_rows` rows, from
 which `media_index` takes what a position needs: first the features of the grid, row by row (for
@@ -29,7 +29,7 @@ from models.modules import (
     normal,
     resize_grid,
 )
-from models.names import Weight, affine, mindformers_llama, stacked
+from models.names import Weight, affine, mindformers_llama, stack_rows
 from models.vit import VisionConfig, VisionTransformer
 
 
@@ -67,13 +67,16 @@ clip = partial(
     VisionConfig, activation="quick_gelu", eps=1e-5, patch_bias=False, norm_embeddings=True
 )
 
+# The kind of vocabulary whose tokens it reads.
+VOCABULARY = "llama2"
+
 PRESETS = {
     "tiny": LlavaNextVideoConfig(
         vision=clip(
             layers=3, layers_used=2, image_size=56, patch_size=14, hidden=64, heads=4, mlp=128
         ),
         language=DecoderConfig(
-            vocabulary=32064, hidden=64, layers=2, heads=4, key_heads=4, head_size=16, mlp=128
+            vocabulary=32064, hidden=64, layers=2, heads=4, kv_heads=4, head_size=16, mlp=128
         ),
     ),
     # llava-hf/LLaVA-NeXT-Video-7B-hf
@@ -92,7 +95,7 @@ PRESETS = {
             hidden=4096,
             layers=32,
             heads=32,
-            key_heads=32,
+            kv_heads=32,
             head_size=128,
             mlp=11008,
         ),
@@ -158,9 +161,8 @@ class LlavaNextVideo(VisionLanguageModel):
         super().__init__(config)
         hidden = config.language.hidden
         self.vision = VisionTransformer(config.vision)
-        self.vision_norm = LayerNorm(
-            config.vision.hidden, config.vision.eps
-        )  # in the checkpoint, in no forward pass
+        # In the checkpoint, in no forward pass.
+        self.vision_norm = LayerNorm(config.vision.hidden, config.vision.eps)
         self.projector = Projector(config.vision.hidden, hidden)
         self.newline = normal(hidden, std=hidden**-0.5)
         self.pool = FramePool(config)
@@ -168,9 +170,8 @@ class LlavaNextVideo(VisionLanguageModel):
 
     def media(self, pixels: Tensor) -> Tensor:
         """(images, media rows, hidden): grid, pooled grid and newline of each tile or frame."""
-        features = self.vision(pixels)[
-            :, 1:
-        ]  # without the class token: (images, side², vision hidden)
+        # Without the class token: (images, side², vision hidden).
+        features = self.vision(pixels)[:, 1:]
         grid = self.projector(features)
         pooled = (
             self.projector(self.pool(features))
@@ -187,8 +188,8 @@ MODEL = LlavaNextVideo
 
 
 def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
-    """Our config from the `config.json` of a Hugging Face checkpoint (LlavaNext or
-    LlavaNextVideo).
+    """Our config from the `config.json` of a Hugging
+    Face checkpoint (LlavaNext or LlavaNextVideo).
     """
     vision, text = config["vision_config"], config["text_config"]
     layers, heads = vision["num_hidden_layers"], text["num_attention_heads"]
@@ -209,7 +210,7 @@ def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
             hidden=text["hidden_size"],
             layers=text["num_hidden_layers"],
             heads=heads,
-            key_heads=text.get("num_key_value_heads", heads),
+            kv_heads=text.get("num_key_value_heads", heads),
             head_size=text.get("head_dim") or text["hidden_size"] // heads,
             mlp=text["intermediate_size"],
             eps=text.get("rms_norm_eps", 1e-5),
@@ -222,8 +223,8 @@ def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
 
 
 def weight_map(config: LlavaNextVideoConfig) -> list[Weight]:
-    """Our parameters and the tensors of the Hugging Face checkpoint (as transformers 4.42 to 4.51
-    name them).
+    """Our parameters and the tensors of the Hugging Face
+    checkpoint (as transformers 4.42 to 4.51 name them).
     """
     tower, text = "vision_tower.vision_model.", "language_model."
     weights = [
@@ -254,10 +255,14 @@ def weight_map(config: LlavaNextVideoConfig) -> list[Weight]:
     return weights
 
 
+# How checkpoints lay out their tensors.
+LAYOUTS = {"published": weight_map}
+
+
 def _vision_layer(ours: str, theirs: str, hidden: int) -> list[Weight]:
     qkv = tuple(f"{theirs}self_attn.{name}_proj" for name in "qkv")
     return [
-        *stacked(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
+        *stack_rows(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
         *affine(ours + "attention.out", theirs + "self_attn.out_proj"),
         *affine(ours + "norm1", theirs + "layer_norm1"),
         *affine(ours + "norm2", theirs + "layer_norm2"),
@@ -269,7 +274,7 @@ def _vision_layer(ours: str, theirs: str, hidden: int) -> list[Weight]:
 def _language_layer(ours: str, theirs: str, rows: tuple[int, ...]) -> list[Weight]:
     qkv = tuple(f"{theirs}self_attn.{name}_proj" for name in "qkv")
     return [
-        *stacked(ours + "attention.qkv", qkv, rows=rows, bias=False),
+        *stack_rows(ours + "attention.qkv", qkv, rows=rows, bias=False),
         Weight(ours + "attention.out.weight", (theirs + "self_attn.o_proj.weight",)),
         Weight(ours + "norm1.weight", (theirs + "input_layernorm.weight",)),
         Weight(ours + "norm2.weight", (theirs + "post_attention_layernorm.weight",)),

@@ -1,5 +1,5 @@
-"""LoRA: y = W x + b + alpha / rank * B A x, with only A and B trained
-(https://arxiv.org/abs/2106.09685).
+"""LoRA: y = W x + b + alpha / rank * B A x,
+with only A and B trained (https://arxiv.org/abs/2106.09685).
 
 A fused projection can have one pair for all its outputs or a pair for each of query, key and value;
 the two train differently, and published adapters exist for both.
@@ -61,17 +61,16 @@ class LoraLinear(Linear):
         """(…, inputs) -> (…, outputs)."""
         y = super().construct(x)
         x = x if self.dropout is None else self.dropout(x)
-        narrow = ops.split(
-            ops.dense(x, self.lora_a.astype(x.dtype)), self.rank, -1
-        )  # a part: (…, rank)
+        # A part: (…, rank).
+        narrow = ops.split(ops.dense(x, self.lora_a.astype(x.dtype)), self.rank, -1)
         rows = ops.split(self.lora_b.astype(x.dtype), self.parts, 0)
         wide = [ops.dense(narrow[i], rows[i]) for i in range(len(self.parts))]
         return y + (wide[0] if len(self.parts) == 1 else ops.cat(wide, -1)) * self.scale
 
 
 def add_lora(model: nn.Cell, config: LoraConfig) -> list[str]:
-    """Put pairs beside the model's target layers and freeze everything else; the layers' paths come
-    back.
+    """Put pairs beside the model's target layers and freeze everything else;
+    the layers' paths come back.
 
     Raises:
         ValueError: if no linear layer fits the targets.
@@ -100,8 +99,8 @@ def _is_target(path: str, targets: str) -> bool:
 
 
 def merge_lora(model: nn.Cell) -> None:
-    """Add the pairs to their weights and take them out again: the model computes the same, in plain
-    linear layers.
+    """Add the pairs to their weights and take them out again:
+    the model computes the same, in plain linear layers.
     """
     for _, parent in list(model.cells_and_names()):
         for name, child in list(parent.name_cells().items()):
@@ -120,16 +119,16 @@ def merge_lora(model: nn.Cell) -> None:
 
 
 def lora_delta(a: NDArray[Any], b: NDArray[Any], parts: tuple[int, ...]) -> NDArray[Any]:
-    """B A, one block of rows a part: (outputs, inputs) of `a` (parts * rank, inputs) and `b`
-    (outputs, rank).
+    """B A, one block of rows a part:
+    (outputs, inputs) of `a` (parts * rank, inputs) and `b` (outputs, rank).
     """
     blocks = zip(np.split(a, len(parts)), np.split(b, np.cumsum(parts)[:-1]), strict=True)
     return np.concatenate([rows @ pair for pair, rows in blocks])
 
 
 def lora_metadata(model: nn.Cell) -> dict[str, object]:
-    """What a file of pairs must say beside them: rank, scale and the parts of each layer, by its
-    path.
+    """What a file of pairs must say beside them:
+    rank, scale and the parts of each layer, by its path.
     """
     layers = {path: cell for path, cell in model.cells_and_names() if isinstance(cell, LoraLinear)}
     any_layer = next(iter(layers.values()))

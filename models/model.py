@@ -1,4 +1,4 @@
-"""The frame that the four families fill in: embed the text, put the media in place, decode,
+"""The frame that every family fills in: embed the text, put the media in place, decode,
 predict.
 """
 
@@ -65,11 +65,12 @@ class VisionLanguageModel(nn.Cell):
         pixel_values: Tensor | None = None,
         media_index: Tensor | None = None,
     ) -> Tensor:
-        """The mean loss, a float32 scalar, if there are labels; else logits (batch, length,
-        vocabulary) in `dtype`.
+        """The mean loss, a float32 scalar, if there are labels;
+        else logits (batch, length, vocabulary) in `dtype`.
 
         All of (batch, length) int32: `input_ids`; `labels`, -100 where there is no target;
-        `position_ids`, by default 0, 1, 2 … (VisualGLM: (batch, 2, length), and no default);
+        `position_ids`, by default 0, 1, 2 … ((batch, axes, length) and no default for families with
+        several axes of positions);
         `segment_ids`, 1, 2 … for packed samples and 0 for padding, by default all one sample;
         `media_index`, see `merge_media`. `pixel_values`: (images, height, width, 3) uint8, or
         (images, 3, height, width) float, normalised already.
@@ -85,16 +86,16 @@ def arange_positions(x: Tensor) -> Tensor:
 
 
 def name_by_path(model: nn.Cell) -> None:
-    """Give every parameter the path it has in the model: replacing a layer after construction
-    leaves old names.
+    """Give every parameter the path it has in the model:
+    replacing a layer after construction leaves old names.
     """
     for path, parameter in model.parameters_and_names():
         parameter.name = path
 
 
 def train_only(model: nn.Cell, prefixes: Sequence[str]) -> list[str]:
-    """Freeze every parameter whose name begins with none of `prefixes`; the names of the others
-    come back.
+    """Freeze every parameter whose name begins with none of `prefixes`;
+    the names of the others come back.
 
     Raises:
         ValueError: if a prefix fits no parameter.

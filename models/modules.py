@@ -106,8 +106,8 @@ class Embedding(nn.Cell):
 
 
 class PatchConv(nn.Cell):
-    """A convolution whose kernel equals its stride, as one matrix product; a rest that does not fit
-    is left out.
+    """A convolution whose kernel equals its stride, as one matrix product;
+    a rest that does not fit is left out.
     """
 
     def __init__(self, channels: int, outputs: int, size: int, bias: bool) -> None:
@@ -128,8 +128,8 @@ class PatchConv(nn.Cell):
 
 
 def resize_grid(x: Tensor, weights: Tensor) -> Tensor:
-    """Each grid of `x` (images, side, side, size) resampled along rows and columns by `weights`
-    (new side, side).
+    """Each grid of `x` (images, side, side, size) resampled along rows
+    and columns by `weights` (new side, side).
     """
     images, side, _, size = x.shape
     weights = weights.astype(x.dtype)
@@ -145,9 +145,8 @@ class LayerNorm(nn.Cell):
         super().__init__()
         self.weight = constant(1, size)
         self.bias = constant(0, size)
-        self.norm = ops.LayerNorm(
-            -1, -1, eps
-        )  # `ops.layer_norm` has no CPU kernel in MindSpore 2.10
+        # `ops.layer_norm` has no CPU kernel in MindSpore 2.10
+        self.norm = ops.LayerNorm(-1, -1, eps)
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, size), as it came in but normalised."""
@@ -215,8 +214,8 @@ def rotary_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tenso
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`x` (batch, heads, length, size) turned by the tables, the first half of a head paired with
-    its second half.
+    """`x` (batch, heads, length, size) turned by the tables,
+    the first half of a head paired with its second half.
     """
     wide = x.astype(ms.float32)
     first, second = ops.chunk(wide, 2, -1)
@@ -236,8 +235,8 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 class Attend(nn.Cell):
-    """Scaled dot-product attention; query heads share key heads in groups when there are fewer of
-    the latter.
+    """Scaled dot-product attention;
+    query heads share key heads in groups when there are fewer of the latter.
 
     On Ascend, in half precision, MindSpore's fused operator; elsewhere the same in plain operators,
     softmax in float32. The fused branch has not been run: no Ascend was at hand when this was
@@ -249,17 +248,17 @@ class Attend(nn.Cell):
         self.fused = ms.get_context("device_target") == "Ascend"
 
     def construct(
-        self, query: Tensor, key: Tensor, value: Tensor, allow: Tensor | None = None
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        """(batch, heads, length, size) from queries of that shape, keys and values (batch,
-        key_heads, keys, size).
+        """(batch, heads, length, size) from queries of that shape,
+        keys and values (batch, kv_heads, keys, size).
 
-        `allow` is (batch or 1, 1, length, keys) bool: who may look at whom; None lets everyone look
+        `mask` is (batch or 1, 1, length, keys) bool: who may look at whom; None lets everyone look
         everywhere.
         """
         batch, heads, length, size = query.shape
         if self.fused and query.dtype != ms.float32:
-            blocked = None if allow is None else ops.logical_not(allow)
+            blocked = None if mask is None else ops.logical_not(mask)
             return ops.flash_attention_score(
                 query,
                 key,
@@ -269,33 +268,33 @@ class Attend(nn.Cell):
                 scalar_value=size**-0.5,
                 input_layout="BNSD",
             )
-        key_heads, keys = key.shape[1], key.shape[2]
-        grouped = query.reshape(batch, key_heads, heads // key_heads * length, size)
+        kv_heads, keys = key.shape[1], key.shape[2]
+        grouped = query.reshape(batch, kv_heads, heads // kv_heads * length, size)
         scores = ops.matmul(grouped * size**-0.5, key.swapaxes(-1, -2)).astype(ms.float32)
         scores = scores.reshape(batch, heads, length, keys)
-        if allow is not None:
-            scores = ops.where(allow, scores, Tensor(-3e38, ms.float32))
+        if mask is not None:
+            scores = ops.where(mask, scores, Tensor(-3e38, ms.float32))
         weights = ops.softmax(scores, -1).astype(value.dtype)
-        weights = weights.reshape(batch, key_heads, heads // key_heads * length, keys)
+        weights = weights.reshape(batch, kv_heads, heads // kv_heads * length, keys)
         return ops.matmul(weights, value).reshape(batch, heads, length, size)
 
 
 def causal_mask(length: int, segment_ids: Tensor | None, prefix: Tensor | None = None) -> Tensor:
-    """Who may look at whom, (batch or 1, 1, length, length) bool: earlier tokens and, everywhere,
-    the prefix.
+    """Who may look at whom, (batch or 1, 1, length, length) bool:
+    earlier tokens and, everywhere, the prefix.
 
     `segment_ids` (batch, length): only tokens of the same packed sample (0 is padding). `prefix`
     (batch, length) bool: tokens that all tokens of their segment see, the later ones of the prefix
     included.
     """
     index = ops.arange(length)
-    allow = (index[None, :] <= index[:, None])[None, None]
+    mask = (index[None, :] <= index[:, None])[None, None]
     if prefix is not None:
-        allow = ops.logical_or(allow, prefix[:, None, None, :])
+        mask = ops.logical_or(mask, prefix[:, None, None, :])
     if segment_ids is not None:
         same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
-        allow = ops.logical_and(allow, same)
-    return allow
+        mask = ops.logical_and(mask, same)
+    return mask
 
 
 def normalise_pixels(
@@ -326,8 +325,8 @@ def merge_media(text: Tensor, media: Tensor, media_index: Tensor) -> Tensor:
 
 
 def next_token_loss(logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of predicting each label from the position before it; a float32 scalar, 0
-    without any target.
+    """Mean cross-entropy of predicting each label from the position before it;
+    a float32 scalar, 0 without any target.
 
     Labels of -100 are no targets, nor is the first token of a packed sample: the one before belongs
     to another.

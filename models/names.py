@@ -1,5 +1,5 @@
-"""How the tensors of a checkpoint make up a model's parameters, and back. Arrays only; no files, no
-MindSpore.
+"""How the tensors of a checkpoint make up a model's parameters, and back.
+Arrays only; no files, no MindSpore.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def affine(ours: str, theirs: str, norm: bool = False) -> list[Weight]:
     return [Weight(f"{ours}.{part}", (f"{theirs}.{their}",)) for part, their in parts.items()]
 
 
-def stacked(ours: str, theirs: tuple[str, ...], rows: tuple[int, ...], bias: bool) -> list[Weight]:
+def stack_rows(
+    ours: str, theirs: tuple[str, ...], rows: tuple[int, ...], bias: bool
+) -> list[Weight]:
     """A fused layer that the checkpoint keeps as several."""
     parts = ("weight", "bias") if bias else ("weight",)
     return [
@@ -72,8 +74,8 @@ def stacked(ours: str, theirs: tuple[str, ...], rows: tuple[int, ...], bias: boo
 
 
 def mindformers_name(name: str) -> str:
-    """MindFormers' name of a parameter; a checkpoint made for its LoRA wraps the language model
-    once more.
+    """MindFormers' name of a parameter;
+    a checkpoint made for its LoRA wraps the language model once more.
     """
     return name.replace("pet_model.lora_model.", "", 1)
 
@@ -113,7 +115,7 @@ def mindformers_layer(
         "norm2": "ffn_norm",
     }
     return [
-        *stacked(ours + "attention.qkv", qkv, rows, qkv_bias),
+        *stack_rows(ours + "attention.qkv", qkv, rows, qkv_bias),
         *(
             Weight(f"{ours}{name}.weight", (f"{theirs}{their}.weight",))
             for name, their in plain.items()

@@ -15,7 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import XavierUniform, initializer
 from numpy.typing import NDArray
 
-from models.decoder import Decoder, DecoderConfig, Turns
+from models.decoder import Decoder, DecoderConfig, RopeTables
 from models.lora import LoraConfig
 from models.model import VisionLanguageModel
 from models.modules import (
@@ -40,8 +40,8 @@ POSITION_SIDE = 16  # the position table is always 16 x 16 and is resized to the
 
 @dataclass(frozen=True)
 class QwenVLConfig:
-    """Evaluated on texts beyond `train_length`, it has log-n attention and dynamic NTK frequencies;
-    0 means never.
+    """Evaluated on texts beyond `train_length`,
+    it has log-n attention and dynamic NTK frequencies; 0 means never.
     """
 
     vision: VisionConfig
@@ -68,6 +68,9 @@ bigg = partial(
     norm_embeddings=True,
 )
 
+# The kind of vocabulary whose tokens it reads.
+VOCABULARY = "qwen"
+
 PRESETS = {
     "tiny": QwenVLConfig(
         vision=bigg(image_size=112, patch_size=14, hidden=64, layers=2, heads=4, mlp=256),
@@ -76,7 +79,7 @@ PRESETS = {
             hidden=128,
             layers=2,
             heads=4,
-            key_heads=4,
+            kv_heads=4,
             head_size=32,
             mlp=256,
             eps=1e-6,
@@ -92,7 +95,7 @@ PRESETS = {
             hidden=4096,
             layers=32,
             heads=32,
-            key_heads=32,
+            kv_heads=32,
             head_size=128,
             mlp=11008,
             eps=1e-6,
@@ -120,8 +123,8 @@ LORA = LoraConfig(
 
 
 def bicubic_weights(size: int, resized: int) -> NDArray[Any]:
-    """(resized, size) float32: bicubic interpolation along one axis (half-pixel centres, a = -0.75,
-    edges repeated).
+    """(resized, size) float32:
+    bicubic interpolation along one axis (half-pixel centres, a = -0.75, edges repeated).
     """
     weights = np.zeros((resized, size))
     for row in range(resized):
@@ -139,8 +142,8 @@ def cubic_kernel(distance: float, a: float = -0.75) -> float:
 
 
 def sincos_table(side: int, size: int) -> NDArray[np.float32]:
-    """(side², size) float32: sine and cosine of the column, then of the row; published checkpoints
-    hold it rounded.
+    """(side², size) float32: sine and cosine of the column, then of the row;
+    published checkpoints hold it rounded.
     """
     steps = inverse_frequencies(size // 2, 10000.0)
     angles = np.arange(side)[:, None] * steps
@@ -155,9 +158,8 @@ class QwenVision(VisionTransformer):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__(config)
-        self.positions = normal(
-            POSITION_SIDE**2, config.hidden, std=config.hidden**-0.5
-        )  # else patches drown it
+        # Else the patches drown them.
+        self.positions = normal(POSITION_SIDE**2, config.hidden, std=config.hidden**-0.5)
         self.resize = Tensor(bicubic_weights(POSITION_SIDE, config.side))
 
     def position_table(self) -> Tensor:
@@ -217,12 +219,12 @@ class QwenDecoder(Decoder):
         self.ntk_powers = Tensor((-np.arange(0, size, 2) / (size - 2)).astype(np.float32))
         self.ntk_lengths = Tensor((config.train_length * 2 ** np.arange(12)).astype(np.int32))
 
-    def turns(self, positions: Tensor, prompt_length: Tensor | None) -> Turns:
-        """The rotary tables for positions (batch, length); those of the queries carry the log-n
-        factor.
+    def rope(self, positions: Tensor, prompt_length: Tensor | None) -> RopeTables:
+        """The rotary tables for positions (batch, length);
+        those of the queries carry the log-n factor.
         """
         if self.training or not self.train_length:
-            return super().turns(positions, prompt_length)
+            return super().rope(positions, prompt_length)
         if prompt_length is None:
             prompt_length = ops.full((positions.shape[0],), positions.shape[1], dtype=ms.int32)
         cos, sin = rotary_tables(positions, self.ntk_frequencies(prompt_length))
@@ -230,8 +232,8 @@ class QwenDecoder(Decoder):
         return cos * scale, sin * scale, cos, sin
 
     def ntk_frequencies(self, length: Tensor) -> Tensor:
-        """Slower angular steps for prompts beyond the training length: (batch, 1, head size / 2)
-        for `length` (batch,).
+        """Slower angular steps for prompts beyond the training length:
+        (batch, 1, head size / 2) for `length` (batch,).
 
         The base grows by alpha^(size / (size - 2)), alpha = 2^ceil(log2(length / train length) + 1)
         - 1; the exponent is counted in whole numbers, since a rounded logarithm can fall on the
@@ -242,8 +244,8 @@ class QwenDecoder(Decoder):
         return self.frequencies * ops.pow(alpha[:, None, None], self.ntk_powers)
 
     def log_n(self, positions: Tensor) -> Tensor:
-        """Log-n attention: what queries beyond the training length are multiplied with, (batch, 1,
-        length, 1).
+        """Log-n attention:
+        what queries beyond the training length are multiplied with, (batch, 1, length, 1).
         """
         count = positions.astype(ms.float32) + 1
         scale = ops.log(count) / float(np.log(self.train_length))
@@ -289,7 +291,7 @@ def from_hf(config: dict[str, Any]) -> QwenVLConfig:
             hidden=config["hidden_size"],
             layers=config["num_hidden_layers"],
             heads=config["num_attention_heads"],
-            key_heads=config["num_attention_heads"],
+            kv_heads=config["num_attention_heads"],
             head_size=config["kv_channels"],
             mlp=config["intermediate_size"] // 2,  # it counts both projections upwards
             eps=config["layer_norm_epsilon"],
@@ -355,9 +357,13 @@ def weight_map(config: QwenVLConfig) -> list[Weight]:
     return weights
 
 
+# How checkpoints lay out their tensors.
+LAYOUTS = {"published": weight_map}
+
+
 def canonical_name(name: str, part: str = "full") -> str:
-    """The name that `weight_map` uses; `part` says whether the checkpoint is the whole model, a ViT
-    or a Qwen alone.
+    """The name that `weight_map` uses;
+    `part` says whether the checkpoint is the whole model, a ViT or a Qwen alone.
     """
     return f"transformer.visual.{name.removeprefix('visual.')}" if part == "vision" else name
 

@@ -34,8 +34,8 @@ STORAGES = {
 
 
 def open_torch_file(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a file that `torch.save` wrote, by name; those under `module` where there is
-    such a key.
+    """The tensors of a file that `torch.save` wrote, by name;
+    those under `module` where there is such a key.
 
     Raises:
         ValueError: if it is not torch's zip format (torch 1.6 and later), or a tensor is a view
@@ -60,8 +60,8 @@ def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, StoredTensor]]:
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Where an entry's bytes begin: after its local header, whose extra field only that header
-    knows.
+    """Where an entry's bytes begin:
+    after its local header, whose extra field only that header knows.
     """
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{path}: {info.filename} is compressed, which torch.save never does")
@@ -128,6 +128,7 @@ class _Reader(pickle.Unpickler):
             if length > 1
         ):
             raise ValueError(
-                f"{self.path}: a tensor of shape {shape} lies there with strides {strides}; save it whole"
+                f"{self.path}: a tensor of shape {shape} lies there with strides {strides}; "
+                "save it whole"
             )
         return StoredTensor(self.path, dtype, tuple(shape), offset + start * size)

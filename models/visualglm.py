@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mindspore import Tensor, nn, ops
@@ -31,7 +32,7 @@ from models.modules import (
     rotate,
     split_heads,
 )
-from models.names import Weight, affine, stacked
+from models.names import Weight, affine, stack_rows
 from models.vit import SelfAttention, VisionConfig, VisionTransformer
 
 VISION_NORM_EPS = 1e-5  # the tower's last norm, unlike the 1e-6 inside it
@@ -79,6 +80,9 @@ class VisualGLMConfig:
         return self.qformer.queries
 
 
+# The kind of vocabulary whose tokens it reads.
+VOCABULARY = "chatglm"
+
 PRESETS = {
     "tiny": VisualGLMConfig(
         vision=VisionConfig(image_size=56, patch_size=14, hidden=64, layers=2, heads=4, mlp=256),
@@ -124,8 +128,8 @@ class CrossAttention(nn.Cell):
         self.attend = Attend()
 
     def construct(self, x: Tensor, source: Tensor) -> Tensor:
-        """(images, queries, hidden) from queries of that shape and patches (images, patches,
-        source).
+        """(images, queries, hidden) from queries of that shape
+        and patches (images, patches, source).
         """
         key, value = ops.chunk(self.key_value(source), 2, -1)
         query = split_heads(self.query(x), self.heads)
@@ -182,8 +186,8 @@ class QFormer(nn.Cell):
 
 
 class GLMAttention(CachedAttention):
-    """Self-attention whose heads turn by the first position in one half, by the second in the
-    other.
+    """Self-attention whose heads turn by the first position in one half,
+    by the second in the other.
     """
 
     def __init__(self, config: GLMConfig) -> None:
@@ -193,20 +197,20 @@ class GLMAttention(CachedAttention):
         self.attend = Attend()
 
     def construct(
-        self, x: Tensor, turns: tuple[Tensor, ...], allow: Tensor, slots: Tensor | None
+        self, x: Tensor, rope: tuple[Tensor, ...], mask: Tensor, slots: Tensor | None
     ) -> Tensor:
         """(batch, length, hidden) -> the same."""
         query, key, value = [
-            split_heads(part, self.key_heads) for part in ops.chunk(self.qkv(x), 3, -1)
+            split_heads(part, self.kv_heads) for part in ops.chunk(self.qkv(x), 3, -1)
         ]
-        key, value = self.remember(rotate_twice(key, turns), value, slots)
-        return self.out(join_heads(self.attend(rotate_twice(query, turns), key, value, allow)))
+        key, value = self.remember(rotate_twice(key, rope), value, slots)
+        return self.out(join_heads(self.attend(rotate_twice(query, rope), key, value, mask)))
 
 
-def rotate_twice(x: Tensor, turns: tuple[Tensor, ...]) -> Tensor:
+def rotate_twice(x: Tensor, rope: tuple[Tensor, ...]) -> Tensor:
     """`x` (batch, heads, length, size), each half turned by its own cosine and sine."""
     first, second = ops.chunk(x, 2, -1)
-    return ops.cat((rotate(first, turns[0], turns[1]), rotate(second, turns[2], turns[3])), -1)
+    return ops.cat((rotate(first, rope[0], rope[1]), rotate(second, rope[2], rope[3])), -1)
 
 
 class GLMLayer(nn.Cell):
@@ -221,17 +225,17 @@ class GLMLayer(nn.Cell):
         self.mlp = MLP(config.hidden, config.mlp, "gelu_tanh")
 
     def construct(
-        self, x: Tensor, turns: tuple[Tensor, ...], allow: Tensor, slots: Tensor | None
+        self, x: Tensor, rope: tuple[Tensor, ...], mask: Tensor, slots: Tensor | None
     ) -> Tensor:
         """(batch, length, hidden) -> the same."""
         x = self.norm1(x)
-        x = self.norm2(x * self.alpha + self.attention(x, turns, allow, slots))
+        x = self.norm2(x * self.alpha + self.attention(x, rope, mask, slots))
         return x * self.alpha + self.mlp(x)
 
 
 class ChatGLM(nn.Cell):
-    """Token embeddings to final hidden states; `embedding` and `head` stand beside for the model to
-    use.
+    """Token embeddings to final hidden states;
+    `embedding` and `head` stand beside for the model to use.
     """
 
     def __init__(self, config: GLMConfig) -> None:
@@ -250,25 +254,25 @@ class ChatGLM(nn.Cell):
         slots: Tensor | None,
         prompt_length: Tensor | None,
     ) -> Tensor:
-        """Final hidden states (batch, length, hidden) of embeddings of that shape; `positions`
-        (batch, 2, length).
+        """Final hidden states (batch, length, hidden) of embeddings of that shape;
+        `positions` (batch, 2, length).
         """
-        turns = (
+        rope = (
             *rotary_tables(positions[:, 0], self.frequencies),
             *rotary_tables(positions[:, 1], self.frequencies),
         )
         prompt = positions[:, 1] == 0
-        allow = attention_mask(
+        mask = attention_mask(
             x.shape[1], segment_ids, slots, self.layers[0].attention, prefix=prompt
         )
         for layer in self.layers:
-            x = layer(x, turns, allow, slots)
+            x = layer(x, rope, mask, slots)
         return self.norm(x)
 
 
 class VisualGLM(VisionLanguageModel):
-    """Pictures and text in; see `VisionLanguageModel.construct`. `position_ids` are not optional
-    here.
+    """Pictures and text in; see `VisionLanguageModel.construct`.
+    `position_ids` are not optional here.
     """
 
     position_step = (0, 1)
@@ -290,8 +294,8 @@ MODEL = VisualGLM
 
 
 def weight_map(config: VisualGLMConfig, head_first: bool = False) -> list[Weight]:
-    """Our parameters and the tensors of the SwissArmyTransformer checkpoint (`module` of the .pt
-    file).
+    """Our parameters and the tensors of the SwissArmyTransformer
+    checkpoint (`module` of the .pt file).
 
     `head_first`: the language model's fused projections hold query, key and value head by head, as
     the Hugging Face code of ChatGLM wants them. Names and shapes are the same, so a wrong choice
@@ -332,6 +336,10 @@ def weight_map(config: VisualGLMConfig, head_first: bool = False) -> list[Weight
     return weights
 
 
+# How checkpoints lay out the same tensors under the same names; the file does not tell which.
+LAYOUTS = {"published": weight_map, "head_first": partial(weight_map, head_first=True)}
+
+
 def _sat_layer(ours: str, theirs: str, norms: tuple[str, str], heads: int = 0) -> list[Weight]:
     qkv = "attention.query_key_value"
     return [
@@ -359,8 +367,8 @@ def canonical_name(name: str, part: str = "full") -> str:
 
 
 def mindformers_map(config: VisualGLMConfig) -> list[Weight]:
-    """Our parameters and the names in the three files that MindFormers' research/visualglm
-    writes.
+    """Our parameters and the names in the three files
+    that MindFormers' research/visualglm writes.
     """
     tokens = config.vision.side**2 + 1
     weights = [
@@ -415,7 +423,7 @@ def _mindformers_vision_layer(ours: str, theirs: str, hidden: int) -> list[Weigh
         "mlp.down": "output.projection",
     }
     return [
-        *stacked(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
+        *stack_rows(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
         *affine(ours + "norm1", theirs + "layernorm1", norm=True),
         *affine(ours + "norm2", theirs + "layernorm2", norm=True),
         *(
@@ -429,7 +437,7 @@ def _mindformers_vision_layer(ours: str, theirs: str, hidden: int) -> list[Weigh
 def _mindformers_qformer_layer(ours: str, theirs: str, hidden: int, cross: bool) -> list[Weight]:
     qkv = tuple(f"{theirs}attention.self_att.{name}" for name in ("query", "key", "value"))
     weights = [
-        *stacked(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
+        *stack_rows(ours + "attention.qkv", qkv, rows=(hidden,) * 3, bias=True),
         *affine(ours + "attention.out", theirs + "attention.output.dense"),
         *affine(ours + "norm_input", theirs + "input_layernorm", norm=True),
         *affine(ours + "norm_attention", theirs + "attention.output.layernorm", norm=True),
@@ -442,7 +450,7 @@ def _mindformers_qformer_layer(ours: str, theirs: str, hidden: int, cross: bool)
     return [
         *weights,
         *affine(ours + "cross.query", theirs + "crossattention.self_att.query"),
-        *stacked(ours + "cross.key_value", kv, rows=(hidden,) * 2, bias=True),
+        *stack_rows(ours + "cross.key_value", kv, rows=(hidden,) * 2, bias=True),
         *affine(ours + "cross.out", theirs + "crossattention.output.dense"),
         *affine(ours + "norm_cross", theirs + "crossattention.output.layernorm", norm=True),
     ]

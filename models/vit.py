@@ -20,8 +20,8 @@ from models.modules import (
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A tower's shape. A block normalises the `input` of its branches (CLIP) or their `output`
-    (EVA2).
+    """A tower's shape.
+    A block normalises the `input` of its branches (CLIP) or their `output` (EVA2).
     """
 
     image_size: int
@@ -36,12 +36,10 @@ class VisionConfig:
     patch_bias: bool = True
     norm: str = "input"
     norm_embeddings: bool = False
-    position_side: int | None = (
-        None  # side of the stored position grid, when it is not that of the image
-    )
-    layers_used: int | None = (
-        None  # features are taken after this layer; the others are kept for the checkpoint's sake
-    )
+    # Side of the stored position grid, when it is not that of the image.
+    position_side: int | None = None
+    # Features are taken after this layer; the others are kept for the checkpoint's sake.
+    layers_used: int | None = None
     initializer_range: float = 0.02  # standard deviation of the linear layers before any training
 
     @property
@@ -51,8 +49,8 @@ class VisionConfig:
 
 
 class SelfAttention(nn.Cell):
-    """Attention of all tokens to all tokens, with one fused projection: all queries, all keys, all
-    values.
+    """Attention of all tokens to all tokens, with one fused projection:
+    all queries, all keys, all values.
     """
 
     def __init__(self, hidden: int, heads: int, std: float = 0.02) -> None:
@@ -91,8 +89,8 @@ class Block(nn.Cell):
 
 
 class VisionTransformer(nn.Cell):
-    """Pixels to one vector a patch (and one for the class token, first, where the tower has
-    one).
+    """Pixels to one vector a patch
+    (and one for the class token, first, where the tower has one).
     """
 
     def __init__(self, config: VisionConfig) -> None:

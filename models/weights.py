@@ -29,8 +29,8 @@ VOCABULARY = ("language.embedding.weight", "language.head.weight")  # one row a 
 
 @dataclass(frozen=True)
 class Account:
-    """What became of a conversion: every tensor of the source and every parameter of the model is
-    in here once.
+    """What became of a conversion:
+    every tensor of the source and every parameter of the model is in here once.
     """
 
     written: tuple[str, ...]
@@ -63,11 +63,12 @@ def import_weights(
     tensors = {canonical_name(name): tensor for name, tensor in stored.items()}
     if len(tensors) < len(stored):
         raise ValueError(
-            f"{source}: holds some tensors twice, under the names of two layouts; remove one of them"
+            f"{source}: holds some tensors twice, under the names of two layouts; "
+            "remove one of them"
         )
     filled = _check_sources(source, tensors, weights)
 
-    def joined() -> Iterator[tuple[str, NDArray[Any]]]:
+    def join() -> Iterator[tuple[str, NDArray[Any]]]:
         for weight in filled:
             parts = [tensors[name] for name in weight.sources]
             wanted = FLOATS[dtype] if dtype else parts[0].dtype
@@ -77,7 +78,7 @@ def import_weights(
             yield wanted, weight.join(arrays, shapes[weight.name])
 
     names = [weight.name for weight in filled]
-    write_checkpoint(target, names, joined())
+    write_checkpoint(target, names, join())
     used = {name for weight in filled for name in weight.sources}
     unused = sorted(name for name in stored if canonical_name(name) not in used)
     return Account(tuple(names), tuple(unused), tuple(sorted(shapes.keys() - set(names))))
@@ -95,7 +96,8 @@ def _check_sources(
     for weight in filled:
         if missing := [name for name in weight.sources if name not in tensors]:
             raise ValueError(
-                f"{source}: {missing[0]} is missing; {weight.name} is made of {', '.join(weight.sources)}"
+                f"{source}: {missing[0]} is missing; "
+                f"{weight.name} is made of {', '.join(weight.sources)}"
             )
     return filled
 
@@ -133,15 +135,15 @@ def model_parameters(model: nn.Cell) -> dict[str, Parameter]:
 
 
 def parameter_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter; a model built under `no_init_parameters()` costs no memory
-    for it.
+    """Name and shape of every parameter;
+    a model built under `no_init_parameters()` costs no memory for it.
     """
     return {name: tuple(parameter.shape) for name, parameter in model_parameters(model).items()}
 
 
 def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Account:
-    """Fill the model's parameters from a checkpoint in our names; `dtype` is how to keep them
-    (None: as stored).
+    """Fill the model's parameters from a checkpoint in our names;
+    `dtype` is how to keep them (None: as stored).
 
     Raises:
         ValueError: if a tensor's shape is not the parameter's.
@@ -207,10 +209,11 @@ def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:
     tensors, pairs = open_checkpoint(base), open_checkpoint(adapter)
     if missing := sorted(path for path in lora["parts"] if f"{path}.weight" not in tensors):
         raise ValueError(
-            f"{base}: no {missing[0]}.weight, which {adapter.name} wants to change; is it of this model?"
+            f"{base}: no {missing[0]}.weight, which {adapter.name} wants to change; "
+            "is it of this model?"
         )
 
-    def merged() -> Iterator[tuple[str, NDArray[Any]]]:
+    def merge() -> Iterator[tuple[str, NDArray[Any]]]:
         for name, tensor in tensors.items():
             array, path = tensor.read(), name.removesuffix(".weight")
             if path in lora["parts"] and name.endswith(".weight"):
@@ -221,5 +224,5 @@ def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:
                 )
             yield tensor.dtype, array
 
-    write_checkpoint(target, list(tensors), merged())
+    write_checkpoint(target, list(tensors), merge())
     return sorted(lora["parts"])

@@ -1,3 +1,3 @@
-"""Fine-tuning, prediction and the conversion of weights: ``python -m recipes.finetune`` and its
-like.
+"""Fine-tuning, prediction and the conversion of weights:
+``python -m recipes.finetune`` and its like.
 """

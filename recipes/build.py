@@ -32,10 +32,8 @@ from recipes.vocabularies import byte_tokenizer
 
 def start_mindspore(device: str | None, graph: bool) -> None:
     """Choose the device and graph mode or PyNative, once and before anything else."""
-    if device not in (
-        None,
-        ms.get_context("device_target"),
-    ):  # once an operator has run, not even the same may be set
+    # Once an operator has run, not even the same may be set.
+    if device not in (None, ms.get_context("device_target")):
         ms.set_device(device)
     ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
 
@@ -43,8 +41,8 @@ def start_mindspore(device: str | None, graph: bool) -> None:
 def build_tokenizer(family: str, options: configs.Tokenizer) -> Tokenizer:
     """The tokenizer of the family."""
     if options.path == "bytes":
-        return byte_tokenizer(family)
-    return templates.registry.get(family).load_tokenizer(options.path, verify=options.verify)
+        return byte_tokenizer(family_module(family).VOCABULARY)
+    return templates.load_tokenizer(family, options.path, verify=options.verify)
 
 
 def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -> Template:
@@ -57,8 +55,8 @@ def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -
 
 
 def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> VisionLanguageModel:
-    """The model with its weights; without any it is a pure function of the seed. `vocabulary` is
-    the tokenizer's size.
+    """The model with its weights; without any it is a pure function of the seed.
+    `vocabulary` is the tokenizer's size.
 
     Raises:
         ConfigError: for an unknown size or change.
@@ -69,7 +67,7 @@ def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> Visio
         raise ConfigError(
             f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}"
         )
-    shape = configs.changed(module.PRESETS[options.size], options.changes, "model.changes")
+    shape = configs.change_fields(module.PRESETS[options.size], options.changes, "model.changes")
     if options.vocabulary == "tokenizer":
         shape = replace(shape, language=replace(shape.language, vocabulary=vocabulary))
     if vocabulary > shape.language.vocabulary:
@@ -104,8 +102,8 @@ def add_adapter(model: VisionLanguageModel, adapter: Path) -> None:
 
 
 def choose_trained(model: VisionLanguageModel, config: configs.FinetuneConfig) -> list[str]:
-    """Freeze what does not train, add LoRA pairs if any; the names of the trained parameters come
-    back.
+    """Freeze what does not train, add LoRA pairs if any;
+    the names of the trained parameters come back.
 
     Raises:
         ConfigError: for a part that the family does not have.
@@ -117,7 +115,8 @@ def choose_trained(model: VisionLanguageModel, config: configs.FinetuneConfig) -
         parts = list(module.PARTS) if "all" in config.stage else config.stage
         if unknown := [part for part in parts if part not in module.PARTS]:
             raise ConfigError(
-                f"stage: no part {unknown[0]!r} in {config.model.family}; it has {', '.join(module.PARTS)}"
+                f"stage: no part {unknown[0]!r} in {config.model.family}; "
+                f"it has {', '.join(module.PARTS)}"
             )
         train_only(model, [prefix for part in parts for prefix in module.PARTS[part]])
     return [parameter.name for parameter in model.trainable_params()]
@@ -145,8 +144,8 @@ def build_schedule(options: configs.Schedule, steps: int) -> Schedule:
 
 
 def open_samples(place: Path, split: str | None, seed: int) -> Samples:
-    """The conversations of a store, or of a split of it, or of the mixture that a YAML
-    describes.
+    """The conversations of a store, or of a split of it,
+    or of the mixture that a YAML describes.
     """
     if place.suffix in (".yaml", ".yml"):
         if split is not None:
@@ -155,12 +154,12 @@ def open_samples(place: Path, split: str | None, seed: int) -> Samples:
             )
         return Mixture.from_yaml(place, seed=seed)
     store = open_store(place)
-    return store if split is None else Split.of(store, split)
+    return store if split is None else StoreSplit.of(store, split)
 
 
 def refuse_shared_rows(training: Samples, held_out: Samples) -> None:
-    """See that what is evaluated on is not trained on: by no split, nor through a copy of the store
-    or a mixture of it.
+    """See that what is evaluated on is not trained on:
+    by no split, nor through a copy of the store or a mixture of it.
 
     Raises:
         ConfigError: rows of the same id, messages and media are in both.
@@ -171,8 +170,9 @@ def refuse_shared_rows(training: Samples, held_out: Samples) -> None:
     if shared := sorted({row for row in trained if row in held}):
         name, store = shared[0][0], held[shared[0]]
         raise ConfigError(
-            f"{len(shared):,} of {len(held):,} rows to evaluate on are trained on too ({name!r} for one), so that they "
-            f"are not held out. Give data.train_split and data.evaluate_split different splits ({store.path} has "
+            f"{len(shared):,} of {len(held):,} rows to evaluate on are trained on too ({name!r} "
+            "for one), so that they are not held out. "
+            f"Give data.train_split and data.evaluate_split different splits ({store.path} has "
             f"{', '.join(_splits(store))}), or data.evaluate another store."
         )
 
@@ -181,7 +181,7 @@ def stores_of(samples: Samples) -> list[tuple[Store, Sequence[int]]]:
     """The stores that samples are read from, and which rows of them."""
     if isinstance(samples, Mixture):
         return samples.selections
-    if isinstance(samples, Split):
+    if isinstance(samples, StoreSplit):
         return [(samples.store, samples.rows)]
     return [(samples, range(len(samples)))] if isinstance(samples, Store) else []
 
@@ -194,8 +194,8 @@ def _rows(samples: Samples) -> Iterator[tuple[Store, str, int]]:
 
 
 def _said(store: Store, row: int) -> int:
-    """A number for what a row says about which media, wherever it is stored and whatever is known
-    of them besides.
+    """A number for what a row says about which media,
+    wherever it is stored and whatever is known of them besides.
     """
     conversation = store.located(row)
     media = tuple(
@@ -209,7 +209,7 @@ def _splits(store: Store) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class StoreSplit:
     """The rows of a store that belong to one split."""
 
     store: Store
@@ -217,7 +217,7 @@ class Split:
     rows: tuple[int, ...]
 
     @classmethod
-    def of(cls, store: Store, name: str) -> Split:
+    def of(cls, store: Store, name: str) -> StoreSplit:
         """The split called `name`.
 
         Raises:

@@ -1,5 +1,5 @@
-"""Checkpoints of a training run: what trains, the optimizer, and where everything stands; whole or
-not at all.
+"""Checkpoints of a training run: what trains, the optimizer,
+and where everything stands; whole or not at all.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ TRAINED, OPTIMIZER, STATE = "trained.safetensors", "optimizer.safetensors", "sta
 def save(
     folder: Path, model: VisionLanguageModel, trained: Sequence[str], optimizer: AdamW, state: Any
 ) -> None:
-    """Write a checkpoint beside `folder` and give it that name when it is complete; `state` is
-    JSON.
+    """Write a checkpoint beside `folder` and give it that name when it is complete;
+    `state` is JSON.
     """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -52,7 +52,8 @@ def restore(
     known = open_checkpoint(folder / TRAINED).keys()
     if differing := sorted(set(trained) ^ known | moments.keys() ^ stored.keys()):
         raise UsageError(
-            f"{folder} trained other parameters than this run ({differing[0]}, …); choose another output"
+            f"{folder} trained other parameters than this run ({differing[0]}, …); "
+            "choose another output"
         )
     load_weights(model, folder / TRAINED)
     for name, moment in moments.items():

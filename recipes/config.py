@@ -49,8 +49,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Model(Section):
-    """`size` names a preset of the family, `changes` what differs from it; `vocabulary: tokenizer`
-    makes it as small.
+    """`size` names a preset of the family, `changes` what differs from it;
+    `vocabulary: tokenizer` makes it as small.
 
     `weights` and `adapter` are files of convert_weights.py and finetune.py. Without weights the
     model is drawn at random. `dtype` is what it computes in, `parameters` what weights are kept in
@@ -69,8 +69,8 @@ class Model(Section):
 
 @dataclass(frozen=True)
 class Tokenizer(Section):
-    """`path` of the family's vocabulary file, or `bytes` for a small one of single bytes, made on
-    the spot.
+    """`path` of the family's vocabulary file,
+    or `bytes` for a small one of single bytes, made on the spot.
     """
 
     path: str = "bytes"
@@ -79,8 +79,8 @@ class Tokenizer(Section):
 
 @dataclass(frozen=True)
 class Lora(Section):
-    """`targets`: `default` (the family's own), `all`, or a pattern of paths; empty for no LoRA.
-    None: the family's.
+    """`targets`: `default` (the family's own), `all`, or a pattern of paths;
+    empty for no LoRA. None: the family's.
     """
 
     targets: str = ""
@@ -92,8 +92,8 @@ class Lora(Section):
 
 @dataclass(frozen=True)
 class Data(Section):
-    """`train` and `evaluate` are stores or mixing YAMLs; of a store, a split can be taken. They
-    must share no row.
+    """`train` and `evaluate` are stores or mixing YAMLs;
+    of a store, a split can be taken. They must share no row.
 
     The other options are those of `mmdata.pipeline.Stream`; `batch_size` is that of one device.
     """
@@ -126,8 +126,8 @@ class Optimizer(Section):
 
 @dataclass(frozen=True)
 class Schedule(Section):
-    """`name`: constant, cosine, linear or annealing (`recipes.schedules`); a warm-up of steps or of
-    a share of them.
+    """`name`: constant, cosine, linear or annealing (`recipes.schedules`);
+    a warm-up of steps or of a share of them.
 
     `decay_steps` is annealing's alone; the others end with the run.
     """
@@ -156,8 +156,8 @@ class LossScale(Section):
 
 @dataclass(frozen=True)
 class Run(Section):
-    """How long, where to, how often. `steps` goes before `epochs`; 0 for `checkpoint_every` and the
-    like is never.
+    """How long, where to, how often. `steps` goes before `epochs`;
+    0 for `checkpoint_every` and the like is never.
     """
 
     output: Path = Path("output")
@@ -176,8 +176,8 @@ class Run(Section):
 
 @dataclass(frozen=True)
 class FinetuneConfig(Section):
-    """All of a fine-tuning run. `stage`: the parts of the model that train (`all`, or names of the
-    family's PARTS).
+    """All of a fine-tuning run. `stage`:
+    the parts of the model that train (`all`, or names of the family's PARTS).
     """
 
     model: Model = field(default_factory=Model)
@@ -194,8 +194,8 @@ class FinetuneConfig(Section):
 
 @dataclass(frozen=True)
 class Generation(Section):
-    """How to answer; temperature 0 is greedy. `length`: tokens of prompt and answer that the cache
-    has room for.
+    """How to answer; temperature 0 is greedy. `length`:
+    tokens of prompt and answer that the cache has room for.
     """
 
     max_new_tokens: PositiveInt = 128
@@ -230,16 +230,16 @@ TRAINING_ONLY = frozenset(FinetuneConfig.__dataclass_fields__) - frozenset(
 def read(
     kind: type[T], file: Path, overrides: Sequence[str] = (), *, ignore: Collection[str] = ()
 ) -> T:
-    """The configuration of a YAML file, with `key.key=value` overrides; `ignore` names sections to
-    leave aside.
+    """The configuration of a YAML file, with `key.key=value` overrides;
+    `ignore` names sections to leave aside.
 
     Raises:
         ConfigError: with every unknown key (and what it may mean) and every value of a wrong type.
     """
     values = read_yaml(file)
     for override in overrides:
-        values = merged(values, _nested(override))
-    return changed(
+        values = merge(values, _nest(override))
+    return change_fields(
         kind(), {key: value for key, value in values.items() if key not in ignore}, str(file)
     )
 
@@ -253,21 +253,21 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected `key: value` lines, found {values!r}")
     base = values.pop("base", None)
-    return values if base is None else merged(read_yaml(file.parent / base), values)
+    return values if base is None else merge(read_yaml(file.parent / base), values)
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Both, sections merged key by key; where both have a value, that from `above`."""
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
         result[key] = (
-            merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+            merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
         )
     return result
 
 
-def _nested(override: str) -> dict[str, Any]:
+def _nest(override: str) -> dict[str, Any]:
     path, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"expected key=value, found {override!r}")
@@ -278,20 +278,20 @@ def _nested(override: str) -> dict[str, Any]:
     return nested
 
 
-def changed(original: T, values: Mapping[str, Any], where: str) -> T:
+def change_fields(original: T, values: Mapping[str, Any], where: str) -> T:
     """The dataclass `original` with other values, sections inside it included.
 
     Raises:
         ConfigError: with every fault; `where` says what was being read.
     """
     faults: list[str] = []
-    result: T = _changed(original, values, "", faults)
+    result: T = _change_fields(original, values, "", faults)
     if faults:
         raise ConfigError(f"{where}: " + "; ".join(faults))
     return result
 
 
-def _changed(original: Any, values: Mapping[str, Any], path: str, faults: list[str]) -> Any:
+def _change_fields(original: Any, values: Mapping[str, Any], path: str, faults: list[str]) -> Any:
     hints = get_type_hints(type(original), include_extras=True)
     news = {}
     for key, value in values.items():
@@ -299,10 +299,11 @@ def _changed(original: Any, values: Mapping[str, Any], path: str, faults: list[s
             faults.append(f"unknown key {path}{key}.{nearest(str(key), hints)}")
         elif dataclasses.is_dataclass(old := getattr(original, key)):
             if isinstance(value, Mapping):
-                news[key] = _changed(old, value, f"{path}{key}.", faults)
+                news[key] = _change_fields(old, value, f"{path}{key}.", faults)
             else:
                 faults.append(
-                    f"{path}{key} is a section of {', '.join(get_type_hints(type(old)))}, found {value!r}"
+                    f"{path}{key} is a section of {', '.join(get_type_hints(type(old)))}, "
+                    f"found {value!r}"
                 )
         else:
             read = read_value(value, hints[key])

@@ -1,10 +1,8 @@
 """Convert published weights to ours, or ours back, one tensor at a time.
 
-    python -m recipes.convert_weights llava_next_video LLaVA-NeXT-Video-7B-hf/ llava.safetensors
-    python -m recipes.convert_weights visualglm 1/mp_rank_00_model_states.pt visualglm.safetensors
-    python -m recipes.convert_weights llava_next_video clip-vit-large-patch14-336/
-    vision.safetensors --part vision python -m recipes.convert_weights qwen_vl tuned.safetensors
-    hf/model.safetensors --to hf
+    python -m recipes.convert_weights FAMILY published/ model.safetensors
+    python -m recipes.convert_weights FAMILY encoder/ vision.safetensors --part vision
+    python -m recipes.convert_weights FAMILY tuned.safetensors hf/model.safetensors --to hf
 
 A checkpoint of ours fits a model with LoRA as it is: the pairs lie beside weights that keep their
 names. Exit code 1: the source is at fault; or the file is written, but without some parameters,
@@ -61,24 +59,30 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
         help="give tokens unknown to the source the mean of the others",
     )
     add(
-        "--head-first",
-        action="store_true",
-        help="VisualGLM: fused projections are stored head by head",
+        "--layout",
+        default="published",
+        help="how the other side lays out its tensors, for families with more than one layout; "
+        "default: as published",
     )
     options = parser.parse_args(line)
-    presets = family_module(options.family).PRESETS
+    module = family_module(options.family)
+    presets, layouts = module.PRESETS, module.LAYOUTS
     if options.size and options.size not in presets:
         parser.error(
             f"{options.family} has no size {options.size!r}; there are {', '.join(presets)}"
         )
-    if options.head_first and options.family != "visualglm":
-        parser.error("--head-first is for visualglm; the other families have one layout each")
+    if options.layout not in layouts:
+        parser.error(
+            f"{options.family} has no layout {options.layout!r}; there are {', '.join(layouts)}"
+        )
+    if options.layout != "published" and "mindformers" in (options.origin, options.to):
+        parser.error("--layout is of the published names; MindFormers' have one layout")
     return options
 
 
 def model_config(module: ModuleType, options: argparse.Namespace) -> Any:
-    """The preset that was named, or what `config.json` beside the weights says, or the published
-    size.
+    """The preset that was named, or what `config.json`
+    beside the weights says, or the published size.
     """
     if options.size:
         return module.PRESETS[options.size]
@@ -89,16 +93,14 @@ def model_config(module: ModuleType, options: argparse.Namespace) -> Any:
 
 
 def names(module: ModuleType, config: Any, options: argparse.Namespace) -> list[Weight]:
-    """The map between our names and those of the other side, cut down to the part that was asked
-    for.
+    """The map between our names and those of the other side,
+    cut down to the part that was asked for.
     """
     other = options.origin if options.to == "mmdata" else options.to
     if other == "mindformers":
         weights = module.mindformers_map(config)
-    elif options.head_first:
-        weights = module.weight_map(config, head_first=True)
     else:
-        weights = module.weight_map(config)
+        weights = module.LAYOUTS[options.layout](config)
     part = "" if options.part == "full" else options.part
     return [weight for weight in weights if weight.name.startswith(part)]
 

@@ -1,8 +1,10 @@
-"""Fine-tune a model: whole, in stages, or by LoRA.
+r"""Fine-tune a model: whole, in stages, or by LoRA.
 
-    python -m recipes.finetune recipes/configs/qwen_vl/finetune_tiny.yaml data.train=stores/train
-    run.output=out msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune
-    CONFIG.yaml run.parallel=true
+    python -m recipes.finetune CONFIG.yaml data.train=stores/train run.output=out
+    msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune CONFIG.yaml \
+        run.parallel=true
+
+`recipes/configs` has a folder of CONFIG.yaml files a model family.
 
 The output folder gets config.json, metrics.jsonl, loss.png, checkpoints/, and at the end what was
 trained: adapter.safetensors for LoRA, else weights.safetensors. `run.resume=true` goes on from the
@@ -31,13 +33,13 @@ from models.model import VisionLanguageModel
 from models.weights import save_lora, save_weights
 from recipes import build, checkpoints
 from recipes.config import FinetuneConfig, read
-from recipes.metrics import Clock, Metrics, Screen, plot_loss
+from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
 from recipes.optimizers import AdamW
 from recipes.step import Trainer, count_targets
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessRank:
     """Which of how many devices this process trains on."""
 
     rank: int = 0
@@ -47,7 +49,7 @@ class Place:
 def finetune(config: FinetuneConfig) -> Path:
     """Train as the configuration says; the folder with the results comes back."""
     build.start_mindspore(config.run.device, config.run.graph)
-    place = join_devices() if config.run.parallel else Place()
+    place = join_devices() if config.run.parallel else ProcessRank()
     config.run.output.mkdir(parents=True, exist_ok=True)
 
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
@@ -75,7 +77,7 @@ def finetune(config: FinetuneConfig) -> Path:
         describe(config, model, trained, steps, done)
 
     metrics = Metrics(config.run.output / "metrics.jsonl", done) if place.rank == 0 else None
-    screen, clock = Screen(steps), Clock()
+    screen, clock = Screen(steps), StepTimer()
     batches = endless(stream)
     for step in range(done + 1, steps + 1):
         with clock.wait():
@@ -117,17 +119,17 @@ def finetune(config: FinetuneConfig) -> Path:
     return config.run.output
 
 
-def join_devices() -> Place:
-    """Find the other processes that msrun has started; all draw or load the same weights, so none
-    are sent.
+def join_devices() -> ProcessRank:
+    """Find the other processes that msrun has started;
+    all draw or load the same weights, so none are sent.
     """
     from mindspore.communication import get_group_size, get_rank, init
 
     init()
-    return Place(get_rank(), get_group_size())
+    return ProcessRank(get_rank(), get_group_size())
 
 
-def training_stream(config: FinetuneConfig, template: Template, place: Place) -> Stream:
+def training_stream(config: FinetuneConfig, template: Template, place: ProcessRank) -> Stream:
     """The batches to train on, those of this device."""
     data = config.data
     options: dict[str, Any] = {name: getattr(data, name) for name in SHAPES}
@@ -162,8 +164,8 @@ def held_out_stream(config: FinetuneConfig, template: Template, training: Sample
 
 
 def total_steps(config: FinetuneConfig, stream: Stream) -> int:
-    """How many updates the run makes; samples that the template drops as too long are counted as if
-    they were there.
+    """How many updates the run makes;
+    samples that the template drops as too long are counted as if they were there.
 
     Raises:
         ConfigError: if only reading all samples could tell.
@@ -172,7 +174,8 @@ def total_steps(config: FinetuneConfig, stream: Stream) -> int:
         return config.run.steps
     if config.data.packing or config.data.on_error == "skip":
         raise ConfigError(
-            "with packing or on_error: skip, an epoch has no known number of batches; give run.steps"
+            "with packing or on_error: skip, an epoch has no known number of batches; "
+            "give run.steps"
         )
     steps = stream.steps_per_epoch or len(stream.mixture) // (stream.batch_size * stream.world_size)
     return max(1, steps * config.run.epochs // config.run.accumulation)
@@ -190,8 +193,8 @@ def is_due(step: int, every: int, last: int) -> bool:
 
 
 def evaluate(model: VisionLanguageModel, held_out: Stream) -> float:
-    """The mean loss over all targets of an epoch; rows that only fill the last batch do not
-    count.
+    """The mean loss over all targets of an epoch;
+    rows that only fill the last batch do not count.
     """
     model.set_train(False)
     total, targets = 0.0, 0

@@ -13,8 +13,8 @@ import jsonlines
 
 
 class Metrics:
-    """Appends to a JSON Lines file; lines of steps after `step`, which will be made again, are
-    taken out.
+    """Appends to a JSON Lines file;
+    lines of steps after `step`, which will be made again, are taken out.
     """
 
     def __init__(self, file: Path, step: int) -> None:
@@ -37,7 +37,7 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
         return list(lines)
 
 
-class Clock:
+class StepTimer:
     """Where the time of steps goes; `waiting` seconds were spent on waiting for data."""
 
     def __init__(self) -> None:
@@ -75,8 +75,9 @@ class Screen:
         self.last = now
         done = "#" * (20 * line["step"] // self.total)
         text = (
-            f"[{done:20}] {line['step']}/{self.total}  loss {line['loss']:.4f}  rate {line['rate']:.2e}  "
-            f"{line['tokens_per_second']:.0f} tokens/s  {line['data_wait']:.1%} waiting for data"
+            f"[{done:20}] {line['step']}/{self.total}  loss {line['loss']:.4f}  "
+            f"rate {line['rate']:.2e}  {line['tokens_per_second']:.0f} tokens/s  "
+            f"{line['data_wait']:.1%} waiting for data"
         )
         end = "" if terminal and not last else "\n"
         print(f"\r{text}" if terminal else text, end=end, file=sys.stderr, flush=True)

@@ -39,8 +39,8 @@ class AdamW(nn.Cell):
         self.update = ops.AdamWeightDecay()  # one fused kernel a parameter
 
     def construct(self, gradients: tuple[Tensor, ...], rate: Tensor) -> Tensor:
-        """Change the parameters by one step of `rate`, a float32 scalar; the number of steps made
-        so far, float32.
+        """Change the parameters by one step of `rate`, a float32 scalar;
+        the number of steps made so far, float32.
 
         The kernel knows no bias correction, but rate, epsilon and decay can carry it: with c1 = 1 -
         beta1^step and c2 = 1 - beta2^step they become rate * sqrt(c2) / c1, eps * sqrt(c2) and
@@ -74,13 +74,12 @@ def _moment(parameter: Parameter, kind: str) -> Parameter:
 
 
 def clip_by_norm(gradients: tuple[Tensor, ...], limit: float) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The gradients, shortened together so that their joint norm is at most `limit`; and that norm
-    before, float32.
+    """The gradients, shortened together so that their joint norm is at most `limit`;
+    and that norm before, float32.
     """
     norm = global_norm(gradients)
-    factor = ops.minimum(
-        limit / (norm + 1e-6), ops.ones_like(norm)
-    )  # as torch.nn.utils.clip_grad_norm_
+    # As torch.nn.utils.clip_grad_norm_.
+    factor = ops.minimum(limit / (norm + 1e-6), ops.ones_like(norm))
     return tuple([(gradient * factor).astype(gradient.dtype) for gradient in gradients]), norm
 
 

@@ -36,8 +36,8 @@ from recipes.config import TRAINING_ONLY, Generation, PredictConfig, read
 
 @dataclass(frozen=True)
 class Questions:
-    """Conversations that end with a question (an answer after it is not looked at), as a stream
-    reads them.
+    """Conversations that end with a question (an answer after it is not looked at),
+    as a stream reads them.
     """
 
     conversations: Sequence[Conversation]
@@ -52,8 +52,8 @@ class Questions:
 
 
 class Asking:
-    """A template that encodes prompts, so that they come the very way that training samples
-    come.
+    """A template that encodes prompts,
+    so that they come the very way that training samples come.
     """
 
     def __init__(self, template: Template) -> None:
@@ -95,8 +95,8 @@ def answers(
     generation: Generation,
     batch_size: int = 1,
 ) -> Iterator[list[int]]:
-    """The answer to each conversation, as ids without the stop token; the last one may be asked
-    again to fill a batch.
+    """The answer to each conversation, as ids without the stop token;
+    the last one may be asked again to fill a batch.
 
     Raises:
         SampleError: for a question that cannot be encoded, or that leaves no room for an answer.
@@ -105,9 +105,8 @@ def answers(
     generator = Generator(model, batch_size, generation.length)
     stream = Stream(
         Questions(conversations),
-        cast(
-            "Template", Asking(template)
-        ),  # all but `encode` is the template's own, by `__getattr__`
+        # All but `encode` is the template's own, by `__getattr__`.
+        cast("Template", Asking(template)),
         seq_length=generation.length - generation.max_new_tokens,
         batch_size=batch_size,
         shuffle=False,

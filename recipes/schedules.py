@@ -16,10 +16,10 @@ def constant(peak: float) -> Schedule:
 def cosine(
     peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0, start: float = 0.0
 ) -> Schedule:
-    """Straight up from `start` during the warm-up, then half a cosine down to `end`, where it
-    stays.
+    """Straight up from `start` during the warm-up,
+    then half a cosine down to `end`, where it stays.
 
-    As in MindFormers' and transformers' warm-up cosine (LLaVA-NeXT-Video, CogVLM2-Video, Qwen-VL).
+    As in MindFormers' and transformers' warm-up cosine.
     """
 
     def rate(step: int) -> float:
@@ -58,7 +58,7 @@ def annealing(
     slow_rate: float = 0.05,
     last_step: int = -1,
 ) -> Schedule:
-    """SwissArmyTransformer's AnnealingLR, with which VisualGLM was tuned.
+    """SwissArmyTransformer's AnnealingLR.
 
     For `slow_steps` after the start (or, when resuming, after `last_step`) no more than `slow_rate`
     of the peak; then the rest of the warm-up; then `decay_steps` of `cosine` decay to `decay_ratio`

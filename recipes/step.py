@@ -1,5 +1,5 @@
-"""One training step: the gradient of the mean loss over all targets of the global batch, and the
-update.
+"""One training step:
+the gradient of the mean loss over all targets of the global batch, and the update.
 
 The mean is over targets and not over rows, devices or accumulated batches, so that the same global
 batch gives the same step however it is divided.
@@ -53,8 +53,8 @@ class Update(nn.Cell):
     def construct(
         self, gradients: Gradients, loss: Tensor, count: Tensor, rate: Tensor, scale: Tensor
     ) -> tuple[Tensor, ...]:
-        """(mean loss, norm of the gradients, whether they were finite): where not, nothing has
-        changed.
+        """(mean loss, norm of the gradients, whether they were finite):
+        where not, nothing has changed.
         """
         if self.reduce is not None:
             gradients = tuple([self.reduce(gradient) for gradient in gradients])
@@ -100,9 +100,8 @@ class Trainer:
             more, others = self._gradient(batch, scale)
             loss, gradients = loss + more, self.add(ms.mutable(gradients), ms.mutable(others))
         count = Tensor(sum(count_targets(batch) for batch in batches), ms.float32)
-        gradients = ms.mutable(
-            gradients
-        )  # else they are constants to the compiler, and every step compiles anew
+        # Else they are constants to the compiler, and every step compiles anew.
+        gradients = ms.mutable(gradients)
         mean, norm, finite = self.update(gradients, loss, count, Tensor(rate, ms.float32), scale)
         self._adapt_scale(bool(finite))
         return float(mean), float(norm)

@@ -1,36 +1,56 @@
-"""Small vocabularies of single bytes in the form of each family, for models that are to be small
+"""Small vocabularies of single bytes in the form of each kind, for models that are to be small
 themselves.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Mapping
+from typing import Final
 
+from mmdata.errors import ConfigError, nearest
 from mmdata.tokenizers import ChatGLMTokenizer, SentencePieceTokenizer, TiktokenTokenizer, Tokenizer
 from mmdata.tokenizers.tiktoken import LLAMA3_PATTERN, LLAMA3_SPECIAL, QWEN_PATTERN, QWEN_SPECIAL
 
 CHATGLM_CONTROL = ("<pad>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>")
 CHATGLM_WRITTEN = ("<n>", "<|tab|>", *(f"<|blank_{n}|>" for n in range(2, 81)))
 
+_BYTES: Final = {bytes([value]): value for value in range(256)}
 
-def byte_tokenizer(family: str) -> Tokenizer:
-    """A tokenizer of a few hundred tokens: the 256 bytes and the control tokens of the family's
-    own.
 
-    As in Llama-3, numbers of two digits are one token for CogVLM2-Video; elsewhere numbers come
-    apart into digits.
+def byte_tokenizer(kind: str) -> Tokenizer:
+    """A tokenizer of a few hundred tokens: the 256 bytes and the control tokens of a kind of
+    vocabulary.
+
+    Raises:
+        ConfigError: for a kind that has no such form.
     """
-    ranks = {bytes([value]): value for value in range(256)}
-    if family == "cogvlm2_video":
-        ranks |= {b"%02d" % number: 256 + number for number in range(100)}
-        return TiktokenTokenizer(ranks, pattern=LLAMA3_PATTERN, special=LLAMA3_SPECIAL)
-    if family == "qwen_vl":
-        return TiktokenTokenizer(ranks, pattern=QWEN_PATTERN, special=QWEN_SPECIAL, form="NFC")
-    if family == "visualglm":
-        return ChatGLMTokenizer(_letters(CHATGLM_CONTROL, CHATGLM_WRITTEN))
+    if kind not in _MAKERS:
+        raise ConfigError(
+            f"no vocabulary of bytes in the form of {kind!r}.{nearest(kind, _MAKERS)} "
+            f"There are: {', '.join(_MAKERS)}. Give tokenizer.path a file."
+        )
+    return _MAKERS[kind]()
+
+
+def _llama2() -> Tokenizer:
     model = _letters()
     size = SentencePieceTokenizer(model).vocab_size
     return SentencePieceTokenizer(model, added={"<video>": size, "<image>": size + 1})
+
+
+def _llama3() -> Tokenizer:
+    """Numbers of two digits are one token, as in Llama-3; elsewhere they come apart into digits."""
+    numbers = {b"%02d" % number: 256 + number for number in range(100)}
+    return TiktokenTokenizer(_BYTES | numbers, pattern=LLAMA3_PATTERN, special=LLAMA3_SPECIAL)
+
+
+def _qwen() -> Tokenizer:
+    return TiktokenTokenizer(_BYTES, pattern=QWEN_PATTERN, special=QWEN_SPECIAL, form="NFC")
+
+
+def _chatglm() -> Tokenizer:
+    return ChatGLMTokenizer(_letters(CHATGLM_CONTROL, CHATGLM_WRITTEN))
 
 
 def _letters(control: tuple[str, ...] = (), written: tuple[str, ...] = ()) -> bytes:
@@ -53,3 +73,14 @@ def _letters(control: tuple[str, ...] = (), written: tuple[str, ...] = ()) -> by
         minloglevel=2,
     )
     return model.getvalue()
+
+
+_MAKERS: Final[Mapping[str, Callable[[], Tokenizer]]] = {
+    "llama2": _llama2,
+    "llama3": _llama3,
+    "qwen": _qwen,
+    "chatglm": _chatglm,
+}
+"""By the kinds of vocabulary of `mmdata.tokenizers.load`;
+a model file says which its family reads.
+"""

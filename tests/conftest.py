@@ -1,5 +1,5 @@
-"""What every test may ask for, and what holds for all: no skip in CI that is not listed, Ctrl-C
-where it is sent.
+"""What every test may ask for, and what holds for all:
+no skip in CI that is not listed, Ctrl-C where it is sent.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class UnlistedSkips:
-    """Fails a run in which a test, or a file of tests, is skipped that :mod:`tests.skips` does not
-    list.
+    """Fails a run in which a test, or a file of tests,
+    is skipped that :mod:`tests.skips` does not list.
     """
 
     def __init__(self) -> None:
@@ -69,8 +69,8 @@ class UnlistedSkips:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slow tests first, so that no process is left alone with one at the end; else keep the
-    random order.
+    """Run the slow tests first, so that no process is left alone with one at the end;
+    else keep the random order.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 

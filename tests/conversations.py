@@ -1,5 +1,5 @@
-"""Arbitrary conversations, as hypothesis strategies, and a plain one for tests that only need
-some.
+"""Arbitrary conversations, as hypothesis strategies,
+and a plain one for tests that only need some.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def _time(span: tuple[float, float | None], medium: int, train: bool | None) -> 
 
 @cache
 def parts(media: tuple[MediaType, ...]) -> st.SearchStrategy[Part]:
-    """Parts of a message, of all kinds that media of these types allow; making strategies is most
-    of their cost.
+    """Parts of a message, of all kinds that media of these types allow;
+    making strategies is most of their cost.
     """
     of = {
         kind: [n for n, other in enumerate(media) if other == kind] for kind in get_args(MediaType)
@@ -138,8 +138,8 @@ def parts(media: tuple[MediaType, ...]) -> st.SearchStrategy[Part]:
 
 @st.composite
 def messages(draw: st.DrawFn, part: st.SearchStrategy[Part], count: int) -> tuple[Message, ...]:
-    """Messages of roles in any order, or as most are: a system's, if any, then user and assistant
-    by turns.
+    """Messages of roles in any order, or as most are:
+    a system's, if any, then user and assistant by turns.
     """
     roles = draw(st.sampled_from([USUAL, USUAL[1:], None])) or draw(
         st.lists(any_role, min_size=4, max_size=4)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-__all__ = ["mangled"]
+__all__ = ["mangle"]
 
 
 @st.composite
-def mangled(draw: st.DrawFn, whole: bytes) -> bytes:
+def mangle(draw: st.DrawFn, whole: bytes) -> bytes:
     """Return the bytes with one to four cuts, flips, insertions, doublings or swaps."""
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, 4))):

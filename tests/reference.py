@@ -23,8 +23,8 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Reference:
-    """One set of reference data: ``golden`` (inputs and outputs), ``fixtures`` (clips, annotations,
-    vocabularies).
+    """One set of reference data: ``golden`` (inputs and outputs),
+    ``fixtures`` (clips, annotations, vocabularies).
     """
 
     name: str
@@ -34,12 +34,12 @@ class Reference:
 
 def references() -> list[Reference]:
     """Return our pack, and what MMDATA_GOLDEN and MMDATA_FIXTURES name."""
-    golden, fixtures = (_named(variable) for variable in ("MMDATA_GOLDEN", "MMDATA_FIXTURES"))
+    golden, fixtures = (_folder_of(variable) for variable in ("MMDATA_GOLDEN", "MMDATA_FIXTURES"))
     named = [Reference("named", golden, fixtures)] if golden or fixtures else []
     return [Reference("pack", PACK / "golden", PACK / "fixtures"), *named]
 
 
-def _named(variable: str) -> Path | None:
+def _folder_of(variable: str) -> Path | None:
     value = os.environ.get(variable)
     if value and not Path(value).is_dir():
         raise pytest.UsageError(f"{variable} names {value}, which is not a folder")
@@ -57,8 +57,8 @@ def some(found: Iterable[Item], what: object, folder: Path) -> list[Item]:
 
 
 def files(folder: Path, *names: str) -> list[Path]:
-    """Return the files called ``names[0]`` under ``folder`` that have the others beside them, or
-    skip the test.
+    """Return the files called ``names[0]`` under ``folder``
+    that have the others beside them, or skip the test.
     """
     first, *others = names
     found = (
@@ -81,8 +81,8 @@ def read(path: Path) -> Any:
 
 
 def arrays(path: Path) -> dict[str, Any]:
-    """Return the arrays of an ``.npz`` file, and leave no file open whatever becomes of the
-    test.
+    """Return the arrays of an ``.npz`` file,
+    and leave no file open whatever becomes of the test.
     """
     import numpy as np
 
@@ -91,8 +91,8 @@ def arrays(path: Path) -> dict[str, Any]:
 
 
 def cases(folder: Path, name: str, section: str | None = None) -> list[Any]:
-    """Return the cases of every file ``name`` under ``folder``, or of one of their sections, or
-    skip the test.
+    """Return the cases of every file ``name`` under ``folder``,
+    or of one of their sections, or skip the test.
     """
     contents = (read(path) for path in files(folder, name))
     lists: list[Sequence[Any]] = [each.get(section, ()) if section else each for each in contents]

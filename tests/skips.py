@@ -1,5 +1,5 @@
-"""Which tests may be skipped where CI runs, and why; any other skip fails the run
-(`tests/conftest.py`).
+"""Which tests may be skipped where CI runs, and why;
+any other skip fails the run (`tests/conftest.py`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ __all__ = ["ALLOWED", "AllowedSkip", "is_allowed"]
 
 @dataclass(frozen=True)
 class AllowedSkip:
-    """Skips of the tests that ``tests`` matches, for what ``reason`` matches; ``because`` is for
-    people.
+    """Skips of the tests that ``tests`` matches, for what ``reason`` matches;
+    ``because`` is for people.
     """
 
     tests: str
@@ -26,12 +26,14 @@ ALLOWED: Final = (
     AllowedSkip(
         "tests/*",
         "*MMDATA_* is not set: no reference data here",
-        "the reference data are not ours to publish; where a folder is named, nothing is skipped for want of it",
+        "the reference data are not ours to publish; "
+        "where a folder is named, nothing is skipped for want of it",
     ),
     AllowedSkip(
         "tests/*",
         "* has no *",
-        "a folder may lack any file (tests/reference.py); what our own pack lacks is checked over others",
+        "a folder may lack any file (tests/reference.py); "
+        "what our own pack lacks is checked over others",
     ),
     AllowedSkip(
         "tests/image/test_bicubic.py::test_it_is_what_pillow_13_does",

@@ -29,8 +29,8 @@ def write_records(path: Path, records: Sequence[Any], *, lines: bool = False) ->
 
 
 def write_images(folder: Path, names: Sequence[str]) -> None:
-    """Write small files that are there; their content is nobody's business where only that is
-    checked.
+    """Write small files that are there;
+    their content is nobody's business where only that is checked.
     """
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

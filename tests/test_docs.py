@@ -68,8 +68,8 @@ def folder(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     "page", [each for each in written_pages() if blocks_to_run(each)], ids=lambda page: page.stem
 )
 def test_every_command_and_example_of_a_page_runs_in_its_order(page: Path, folder: Path) -> None:
-    """A page's YAML is ``mix.yaml`` or ``pipeline.yaml``; what needs the published vocabulary waits
-    for it.
+    """A page's YAML is ``mix.yaml`` or ``pipeline.yaml``;
+    what needs the published vocabulary waits for it.
     """
     ran = 0
     for language, text in blocks_to_run(page):
@@ -89,8 +89,8 @@ def test_every_command_and_example_of_a_page_runs_in_its_order(page: Path, folde
 
 
 def run_command(words: list[str], folder: Path) -> bool:
-    """Run a line of a page; False where it needs the published vocabulary, and that is not
-    there.
+    """Run a line of a page;
+    False where it needs the published vocabulary, and that is not there.
     """
     if not words:
         return False

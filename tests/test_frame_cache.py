@@ -37,8 +37,8 @@ def about(number: int, *media: Media) -> Conversation:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Six records: four clips, one of them bounded and one embedded, a text, and a file that is no
-    clip.
+    """Six records: four clips, one of them bounded and one embedded,
+    a text, and a file that is no clip.
     """
     for number in range(4):
         (tmp_path / f"{number}.mp4").write_bytes(
@@ -245,11 +245,11 @@ def _rows(path: Path) -> Sequence[Conversation]:
 
 
 # --- laws
-# ----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 ODD = [0, 1, 3, 4, 9, 10, 11, 17, 20, 21, 30, 32, 33, 40, 47]
-"""Ticks of 1/25 s at which a clip of no constant rate has its frames: their times are not whole
-seconds.
+"""Ticks of 1/25 s at which a clip of no constant rate has its frames:
+their times are not whole seconds.
 """
 STRATEGIES = [
     "uniform:4",
@@ -266,8 +266,8 @@ BOUNDS = [(None, None), (0.12, None), (None, 0.84), (0.12, 0.84), (0.4, 1.3)]
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A clip of a variable rate with B-frames, and one whose container keeps no times; each bounded
-    in several ways.
+    """A clip of a variable rate with B-frames, and one whose container keeps no times;
+    each bounded in several ways.
     """
     folder = tmp_path_factory.mktemp("clips")
     (folder / "odd.mp4").write_bytes(clip("h264", "mp4", ODD, b_frames=2, gop=5))
@@ -284,8 +284,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.mark.parametrize("codec", ["jpeg", "webp"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_cached_is_decoded(clips: Store, tmp_path: Path, strategy: str, codec: Codec) -> None:
-    """The frames that a cache gives are those that sampling gives: the same times, numbers and,
-    losslessly, bits.
+    """The frames that a cache gives are those that sampling gives:
+    the same times, numbers and, losslessly, bits.
     """
     options: dict[str, Any] = {"pad": "repeat", "size": (48, 64), "resize": "fast"}
     report = cache_frames(
@@ -388,8 +388,8 @@ ASKED = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": 
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store of three clips, beside what an attempt to cache their frames left that was killed
-    after two.
+    """A store of three clips, beside what an attempt
+    to cache their frames left that was killed after two.
     """
     folder = tmp_path_factory.mktemp("stopped")
     _clips(folder, 10)
@@ -407,7 +407,7 @@ def _clips(folder: Path, frames: int) -> None:
         (folder / f"{number}.mp4").write_bytes(clip("h264", "mp4", range(frames + number)))
 
 
-def _swapped(store: Store, folder: Path) -> dict[str, Any]:
+def _swap(store: Store, folder: Path) -> dict[str, Any]:
     """Another version of the store: its clips have changed places."""
     media = [row.media[0] for row in store]
     rows = [
@@ -454,12 +454,12 @@ def test_a_journal_of_the_same_is_resumed(stopped: Store, tmp_path: Path) -> Non
     assert (report.resumed, report.rows) == (2, 3)
 
 
-@pytest.mark.parametrize("change", [_swapped, _elsewhere, _newer, *CHANGED])
+@pytest.mark.parametrize("change", [_swap, _elsewhere, _newer, *CHANGED])
 def test_a_journal_of_anything_else_is_not_resumed(
     stopped: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
-    """A store that has changed since, media elsewhere, another library, each argument alone: all
-    begin anew.
+    """A store that has changed since, media elsewhere,
+    another library, each argument alone: all begin anew.
     """
     changed = {change: CHANGED[change]} if isinstance(change, str) else change(stopped, tmp_path)
     if "version" in changed:
@@ -477,8 +477,8 @@ def test_a_journal_of_anything_else_is_not_resumed(
 def test_a_journal_that_is_cut_anywhere_gives_what_a_whole_run_gives(
     stopped: Store, tmp_path: Path
 ) -> None:
-    """Within the line of a row, within a picture, at an end: what is there whole is used, the rest
-    is made anew.
+    """Within the line of a row, within a picture, at an end:
+    what is there whole is used, the rest is made anew.
     """
     whole = (stopped.path.parent / ".frames.partial" / "frames.journal").read_bytes()
     cache_frames(stopped.path, tmp_path / "whole", "uniform:4", workers=1)

@@ -30,7 +30,9 @@ HEAVY = {
     [
         "import mmdata",
         "import mmdata, mmdata.schema, mmdata.store, mmdata.formats",
-        "import sys; sys.argv = ['mmdata', '--help']\nfrom mmdata.cli import cli\ncli.main(standalone_mode=False)",
+        "import sys; sys.argv = ['mmdata', '--help']\n"
+        "from mmdata.cli import cli\n"
+        "cli.main(standalone_mode=False)",
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(code: str) -> None:
@@ -50,7 +52,10 @@ def test_a_conversion_imports_no_more_than_it_needs(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(
         '[{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}]}]'
     )
-    code = "import sys, mmdata; mmdata.convert('llava', *sys.argv[1:], check='none'); print(*sys.modules)"
+    code = (
+        "import sys, mmdata; mmdata.convert('llava', *sys.argv[1:], check='none'); "
+        "print(*sys.modules)"
+    )
     arguments = [str(tmp_path / "a.json"), str(tmp_path / "store")]
     loaded = subprocess.check_output([sys.executable, "-c", code, *arguments], text=True).split()
 
@@ -59,10 +64,13 @@ def test_a_conversion_imports_no_more_than_it_needs(tmp_path: Path) -> None:
 
 
 def test_importing_costs_little() -> None:
-    """Well under the promised 0.3 s, the interpreter's own start left out; the best of five, for
-    busy machines.
+    """Well under the promised 0.3 s, the interpreter's own start left out;
+    the best of five, for busy machines.
     """
-    code = "import time; start = time.perf_counter(); import mmdata; print(time.perf_counter() - start)"
+    code = (
+        "import time; start = time.perf_counter(); import mmdata; "
+        "print(time.perf_counter() - start)"
+    )
     taken = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(5)]
 
     assert min(taken) < 0.3

@@ -1,5 +1,5 @@
-"""Where there is no terminal, long work says now and then how far it is, in a plain line; on one,
-in a bar.
+"""Where there is no terminal, long work says now and then how far it is, in a plain line;
+on one, in a bar.
 """
 
 from __future__ import annotations

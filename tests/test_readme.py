@@ -76,6 +76,7 @@ def test_every_python_example_of_the_readme_runs(folder: Path, vocabulary: bool)
 
 
 @pytest.mark.slow
+@pytest.mark.mindspore
 def test_the_tour_runs(tmp_path: Path) -> None:
     run(ROOT, sys.executable, "-m", "examples.demo", str(tmp_path))
 

@@ -1,5 +1,5 @@
-"""Real annotation files, real few-shot data and an RWF-2000 tree of real clips, from source to
-store.
+"""Real annotation files, real few-shot data
+and an RWF-2000 tree of real clips, from source to store.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ SHAPES = {
 
 
 def annotated(*, audio: bool) -> list[Any]:
-    """Parameters for a test: every annotation file of the folders, with or without audio, and its
-    format's name.
+    """Parameters for a test: every annotation file of the folders,
+    with or without audio, and its format's name.
     """
     folders = {each.name: each.fixtures / "annotations" for each in references() if each.fixtures}
     found = [
@@ -80,8 +80,9 @@ def annotated(*, audio: bool) -> list[Any]:
         if name == "swift"
         or all({"messages", "conversations"} & record.keys() for record in records)
     ]
+    places = ", ".join(map(str, folders.values()))
     skipped = pytest.mark.skip(
-        reason=f"no annotation file {'with' if audio else 'without'} audio in {', '.join(map(str, folders.values()))}"
+        reason=f"no annotation file {'with' if audio else 'without'} audio in {places}"
     )
     return found or [pytest.param(None, None, marks=skipped)]
 

@@ -1,5 +1,5 @@
-"""The folders of reference data may lack anything: then tests are skipped, and say what is
-missing.
+"""The folders of reference data may lack anything:
+then tests are skipped, and say what is missing.
 """
 
 from __future__ import annotations

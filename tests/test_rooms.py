@@ -110,8 +110,8 @@ def test_a_room_imports_only_rooms_to_its_left(path: Path) -> None:
 
 
 def test_no_modules_import_one_another_in_a_circle() -> None:
-    """A package and a module in it may know each other; everyone may ask the whole for its
-    version.
+    """A package and a module in it may know each other;
+    everyone may ask the whole for its version.
     """
     arrows = {
         name_of(path): {

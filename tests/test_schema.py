@@ -72,12 +72,16 @@ def test_a_conversation_that_breaks_a_rule_says_which(
         ),
     ],
 )
-def test_roles_come_in_any_order_but_formats_of_turns_have_theirs(
-    messages: tuple[Message, ...],
-) -> None:
+def test_roles_come_in_any_order(messages: tuple[Message, ...]) -> None:
+    require_turns(messages, "c1")
+
     assert Conversation("c1", messages).messages == messages
-    with pytest.raises(SchemaError, match="'c1': message") as caught:
-        require_turns(messages, "c1")
+
+
+def test_formats_of_turns_refuse_an_answer_before_the_first_question() -> None:
+    with pytest.raises(SchemaError, match="'c1': message 1") as caught:
+        require_turns((system("s"), assistant("a"), user("q")), "c1")
+
     assert caught.value.reason == "role_order"
 
 

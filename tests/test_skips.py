@@ -1,5 +1,5 @@
-"""A skip where CI runs is a failure unless it is listed with its reason; Ctrl-C reaches what tests
-start.
+"""A skip where CI runs is a failure unless it is listed with its reason;
+Ctrl-C reaches what tests start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ CONFTEST = (
 SOURCES = {
     "a test": "import pytest\ndef test_one():\n    pytest.skip('no reason')\n",
     "a mark": "import pytest\n@pytest.mark.skip(reason='no reason')\ndef test_one():\n    pass\n",
-    "a file": "import pytest\nno_such = pytest.importorskip('no_such_module')\ndef test_one():\n    pass\n",
+    "a file": "import pytest\nno_such = pytest.importorskip('no_such_module')\n"
+    "def test_one():\n    pass\n",
 }
 
 
@@ -112,9 +113,8 @@ def test_programs_of_tests_are_interrupted_though_the_shell_lets_the_tests_ignor
         "    program.send_signal(signal.SIGINT)\n"
         "    assert program.wait(timeout=30) == -signal.SIGINT\n"
     )
-    before = signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # as a shell does for what runs in its background
+    # As a shell does for what runs in its background.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         found = run(tmp_path, source, "-p", "no:unraisableexception")
     finally:

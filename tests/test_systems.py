@@ -1,5 +1,5 @@
-"""What runs where Linux's own calls are missing, as on macOS, and what is refused where POSIX's
-are, as on Windows.
+"""What runs where Linux's own calls are missing, as on macOS,
+and what is refused where POSIX's are, as on Windows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -26,10 +27,12 @@ MACOS = """
 """
 WINDOWS = """
     import ctypes, multiprocessing.connection, os, select, signal, subprocess, sys
-    def no_library(name, *args, **options): raise TypeError("LoadLibrary() argument 1 must be str, not None")
+    def no_library(name, *args, **options):
+        raise TypeError("LoadLibrary() argument 1 must be str, not None")
     ctypes.CDLL = no_library
     for module in ("fcntl", "resource"): sys.modules[module] = None
-    for name in ("sched_getaffinity", "O_DIRECTORY", "pread", "fork", "register_at_fork"): delattr(os, name)
+    for name in ("sched_getaffinity", "O_DIRECTORY", "pread", "fork", "register_at_fork"):
+        delattr(os, name)
     for name in ("SIGKILL", "SIGALRM", "setitimer", "ITIMER_REAL"): delattr(signal, name)
     del select.poll
 """
@@ -128,3 +131,13 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(
         UsageError, match=r"backend='decord' needs decord: pip install 'mmdata-arrow\[decord\]'"
     ):
         load_optional("decord", needed_by="backend='decord'")
+
+
+def test_mindspore_is_not_imported_into_a_process_that_decord_would_make_it_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "decord", ModuleType("decord"))
+    monkeypatch.delitem(sys.modules, "mindspore", raising=False)
+
+    with pytest.raises(UsageError, match="import mindspore before decord is used"):
+        load_optional("mindspore.dataset", needed_by="mindspore_dataset")

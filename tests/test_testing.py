@@ -1,5 +1,5 @@
-"""The laws that `mmdata.testing` holds formats and templates to: ours keep them, and one that
-breaks one is found.
+"""The laws that `mmdata.testing` holds formats and templates to:
+ours keep them, and one that breaks one is found.
 """
 
 from __future__ import annotations
@@ -276,9 +276,8 @@ class DrawsTokens(Altered):
 )
 def test_a_template_that_breaks_a_law_is_found(broken: type[Altered], law: str) -> None:
     family = FAMILIES[0]
-    template = cast(
-        "Template", broken(family.template(**dict(family.answers_only)))
-    )  # the rest is that of a template
+    # The rest is that of a template.
+    template = cast("Template", broken(family.template(**dict(family.answers_only))))
 
     with pytest.raises(LawError, match=f"^{law}: "):
         check_template(template, conversations(family))

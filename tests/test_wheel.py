@@ -1,5 +1,5 @@
-"""The package as it is installed: what the wheel holds, and that its types reach a user's
-program.
+"""The package as it is installed:
+what the wheel holds, and that its types reach a user's program.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ PACKAGES = ("mmdata", "models", "recipes")
 pytestmark = pytest.mark.slow
 
 PROGRAM = '''
-"""What a user writes; `assert_type` is an error also where a type is Any, as it is without py.typed."""
+"""What a user writes.
+
+`assert_type` is an error also where a type is Any, as it is without py.typed.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,8 +108,8 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """The wheel of this tree in a fresh environment, which reads all other packages from that of
-    the tests.
+    """The wheel of this tree in a fresh environment,
+    which reads all other packages from that of the tests.
     """
     folder = tmp_path_factory.mktemp("wheel")
     build = [

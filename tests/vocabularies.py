@@ -1,5 +1,5 @@
-"""Small vocabularies of each kind, made here, and the published ones from the folder of
-fixtures.
+"""Small vocabularies of each kind, made here,
+and the published ones from the folder of fixtures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from mmdata.tokenizers.tiktoken import LLAMA3_PATTERN, LLAMA3_SPECIAL, QWEN_PATT
 from tests.reference import PACK, file, lacking, references
 
 KINDS = ("chatglm", "llama2", "llama3", "qwen")
-_WORDS = "the cat sat on a mat and what is it that you see in this picture of two dogs question answer 你好 世界 问 答"
+_WORDS = (
+    "the cat sat on a mat and what is it that you see in this picture of two dogs "
+    "question answer 你好 世界 问 答"
+)
 _BLANKS = [f"<|blank_{n}|>" for n in range(2, 81)]
 
 
@@ -42,8 +45,8 @@ def small(kind: str) -> Tokenizer:
 
 @functools.cache
 def published(kind: str, fixtures: Path, **options: bool) -> Tokenizer:
-    """Return the tokenizer of the published vocabulary, of our own one for our pack; skip where
-    there is none.
+    """Return the tokenizer of the published vocabulary,
+    of our own one for our pack; skip where there is none.
     """
     if fixtures == PACK / "fixtures":
         return load(
@@ -53,8 +56,8 @@ def published(kind: str, fixtures: Path, **options: bool) -> Tokenizer:
 
 
 def published_file(kind: str, fixtures: Path) -> Path:
-    """Return the published vocabulary file of ``kind``, whatever it is called; skip the test where
-    there is none.
+    """Return the published vocabulary file of ``kind``, whatever it is called;
+    skip the test where there is none.
     """
     found = find_published(kind, fixtures)
     return found or lacking(
@@ -63,8 +66,8 @@ def published_file(kind: str, fixtures: Path) -> Path:
 
 
 def published_anywhere(kind: str) -> Path:
-    """Return the published vocabulary file of ``kind`` from whatever folder has it; skip the test
-    where none has.
+    """Return the published vocabulary file of ``kind`` from whatever folder has it;
+    skip the test where none has.
     """
     folders = [each.fixtures for each in references() if each.fixtures]
     found = [path for folder in folders if (path := find_published(kind, folder))]
@@ -73,8 +76,8 @@ def published_anywhere(kind: str) -> Path:
 
 @functools.cache
 def find_published(kind: str, fixtures: Path) -> Path | None:
-    """Return the file in ``vocab`` that is the published vocabulary of ``kind``, if there is
-    one.
+    """Return the file in ``vocab`` that is the published
+    vocabulary of ``kind``, if there is one.
     """
     for path in sorted(each for each in (fixtures / "vocab").glob("*") if each.is_file()):
         if hashlib.sha256(path.read_bytes()).hexdigest() == VOCABULARIES[kind].sha256:

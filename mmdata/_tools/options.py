@@ -88,18 +88,18 @@ class _Option:
 
 
 def checked(function: F) -> F:
-    """Return ``function``, which refuses arguments that its annotations do not admit before it does
-    anything.
+    """Return ``function``, which refuses arguments
+    that its annotations do not admit before it does anything.
 
     Raises:
         UsageError: by the function returned; the message has every argument at fault, and what it
             must be.
 
     >>> @checked
-    ... def sample(*, pad: Literal["none", "repeat"] = "none") -> None: ...
-    >>> sample(pad="repeet")
+    ... def take(*, pad: Literal["no", "yes"] = "no") -> None: ...
+    >>> take(pad="yess")
     Traceback (most recent call last):
-    mmdata.errors.UsageError: sample(): pad must be one of none, repeat, found 'repeet'. Did you mean 'repeat'?
+    mmdata.errors.UsageError: take(): pad must be one of no, yes, found 'yess'. Did you mean 'yes'?
     """
 
     @wraps(function)
@@ -109,19 +109,19 @@ def checked(function: F) -> F:
         # calls allow.
         for option, value in zip(positional, args):  # noqa: B905 - the rest of args is *args
             if option is not None and value is not option.default and not option.kind.admits(value):
-                raise _refused(function, args, kwargs)
+                raise _usage_error(function, args, kwargs)
         for name, value in kwargs.items():
             option = named.get(name)
             if option is not None and value is not option.default and not option.kind.admits(value):
-                raise _refused(function, args, kwargs)
+                raise _usage_error(function, args, kwargs)
         return function(*args, **kwargs)
 
     return cast(F, call)
 
 
 def check_arguments(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse ``options`` that are to be given to ``function`` later, where it has none of that name
-    or of that value.
+    """Refuse ``options`` that are to be given to ``function`` later,
+    where it has none of that name or of that value.
 
     Raises:
         UsageError: the message has the nearest name, or every option at fault and what it must be.
@@ -141,8 +141,8 @@ def check_arguments(function: Callable[..., Any], options: Mapping[str, Any]) ->
 
 
 def check_fields(instance: Any) -> None:
-    """Refuse a dataclass with values that the annotations of its fields do not admit; for its
-    ``__post_init__``.
+    """Refuse a dataclass with values that the annotations of its fields do not admit;
+    for its ``__post_init__``.
 
     Raises:
         UsageError: the message has every field at fault, and what it must be.
@@ -162,7 +162,7 @@ def faults_of_fields(instance: Any) -> dict[str, str]:
     }
 
 
-def _refused(
+def _usage_error(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> UsageError:
     _, named = _options_of(function)
@@ -192,7 +192,7 @@ def _options_of(
     positional: list[_Option | None] = []
     named: dict[str, _Option | None] = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        kind = _kind(_resolved(parameter.annotation, inspect.unwrap(function).__globals__))
+        kind = _kind(_resolve(parameter.annotation, inspect.unwrap(function).__globals__))
         option = None if kind is None else _Option(kind, parameter.default)
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             positional.append(option)
@@ -210,21 +210,21 @@ def _kinds_of_fields(owner: type[Any]) -> tuple[tuple[str, _Kind], ...]:
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a function's parameters; ``Any`` for types that only type checkers
-    know.
+    """Return the annotations of a function's parameters;
+    ``Any`` for types that only type checkers know.
     """
     parameters = inspect.signature(function).parameters.items()
     namespace = inspect.unwrap(function).__globals__
-    return {name: _resolved(parameter.annotation, namespace) for name, parameter in parameters}
+    return {name: _resolve(parameter.annotation, namespace) for name, parameter in parameters}
 
 
 def _field_hint(owner: type, name: str) -> Any:
     home = next(base for base in owner.__mro__ if name in inspect.get_annotations(base))
     module = inspect.getmodule(home)
-    return _resolved(inspect.get_annotations(home)[name], vars(module) if module else {})
+    return _resolve(inspect.get_annotations(home)[name], vars(module) if module else {})
 
 
-def _resolved(annotation: Any, namespace: Mapping[str, Any]) -> Any:
+def _resolve(annotation: Any, namespace: Mapping[str, Any]) -> Any:
     """Return what an annotation in source text means.
 
     ``typing.get_type_hints`` resolves all of a function's or none, and here some have types
@@ -245,8 +245,8 @@ def _resolved(annotation: Any, namespace: Mapping[str, Any]) -> Any:
 
 
 def fault_of(hint: Any, value: Any) -> str | None:
-    """Return what is wrong with a value for an annotation, as in ``must be true or false, found
-    1``; None if nothing.
+    """Return what is wrong with a value for an annotation,
+    as in ``must be true or false, found 1``; None if nothing.
 
     >>> fault_of(PositiveInt, 0)
     'must be a whole number of at least 1, found 0'
@@ -262,8 +262,8 @@ def choices_of(hint: Any) -> tuple[str, ...]:
 
 
 def wordings(owner: Any) -> dict[str, str]:
-    """Return what the fields of a dataclass admit, in words, by their names; without those that
-    admit anything.
+    """Return what the fields of a dataclass admit, in words, by their names;
+    without those that admit anything.
 
     >>> @dataclass
     ... class Clip:
@@ -292,7 +292,7 @@ def _kind(hint: Any) -> _Kind | None:
             arguments,
         )
     if origin is Annotated:
-        return _bounded(arguments[0], [each for each in arguments[1:] if isinstance(each, Meta)])
+        return _bound(arguments[0], [each for each in arguments[1:] if isinstance(each, Meta)])
     if origin in (Union, types.UnionType):
         return _any_of([_kind(each) for each in arguments])
     if origin is tuple:
@@ -309,13 +309,13 @@ def _kind(hint: Any) -> _Kind | None:
         return _Kind(
             lambda value: isinstance(value, hint), f"{_article(hint.__name__)} {hint.__name__}"
         )
+
     return None
 
 
 def _is_int(value: Any) -> bool:
-    return type(value) is int or (
-        isinstance(value, Integral) and not isinstance(value, bool)
-    )  # numpy's too
+    # numpy's integers too, which are registered as Integral; a bool is an int by inheritance.
+    return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
 
 
 def _is_float(value: Any) -> bool:
@@ -332,7 +332,7 @@ _PLAIN: Final[Mapping[Any, _Kind]] = {
 }
 
 
-def _bounded(base: Any, bounds: list[Meta]) -> _Kind | None:
+def _bound(base: Any, bounds: list[Meta]) -> _Kind | None:
     kind = _kind(base)
     if kind is None or not bounds:
         return kind
@@ -421,8 +421,8 @@ def _article(name: str) -> str:
 def typed(
     kind: Any, name: str, options: Mapping[str, Any], *, besides: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return ``options`` of the dataclass ``kind``, which people call ``name``: text and lists as
-    the types of fields.
+    """Return ``options`` of the dataclass ``kind``, which people call ``name``:
+    text and lists as the types of fields.
 
     Fields ``besides`` are not options.
 
@@ -433,7 +433,8 @@ def typed(
     known = {field.name for field in fields(kind) if field.init and field.name not in besides}
     if unknown := [f"{key!r}.{nearest(str(key), known)}" for key in options if key not in known]:
         raise UsageError(
-            f"{name} has no option {' or '.join(unknown)} There are: {', '.join(sorted(known)) or 'none'}."
+            f"{name} has no option {' or '.join(unknown)} "
+            f"There are: {', '.join(sorted(known)) or 'none'}."
         )
     values = {key: read(value, _field_hint(kind, key)) for key, value in options.items()}
     faults = [(key, fault_of(_field_hint(kind, key), value)) for key, value in values.items()]
@@ -443,8 +444,8 @@ def typed(
 
 
 def from_text(text: str, hint: Any) -> Any:
-    """Return the value that ``text`` spells for an annotation; ``none`` is None where the
-    annotation has it.
+    """Return the value that ``text`` spells for an annotation;
+    ``none`` is None where the annotation has it.
 
     Values of a tuple have commas between them, those of a tuple in it an ``x``, as in
     ``336x672,672x336``.
@@ -467,8 +468,8 @@ def defaults(kind: Any) -> dict[str, str]:
 
 
 def read(value: Any, hint: Any, depth: NonNegativeInt = 0) -> Any:
-    """Return a value from text or a configuration as the annotation wants it, where it can be read
-    so; else as it is.
+    """Return a value from text or a configuration as the annotation wants it,
+    where it can be read so; else as it is.
 
     ``depth`` says how many tuples the value is in, see :func:`from_text`.
     """
@@ -500,15 +501,19 @@ def _read_several(
 def _read_plain(text: str, hint: Any) -> Any:
     if hint is bool:
         return _TRUTH.get(text.lower(), text)
+
     if hint in (int, float):
         try:
             return hint(text)
         except ValueError:
             return text
+
     if isinstance(hint, type) and issubclass(hint, Path):
         return hint(text)
     if _kind(hint) is None:
         raise UsageError(
-            f"an option of the type {getattr(hint, '__name__', hint)} cannot be given as text: {text!r}"
+            f"an option of the type {getattr(hint, '__name__', hint)} "
+            f"cannot be given as text: {text!r}"
         )
+
     return text

@@ -34,6 +34,6 @@ def local_path(path: str | os.PathLike[str], what: str) -> Path:
     if scheme.lower() == "file":
         raise UsageError(f"{what} {scheme}:///{rest}: name it as a path, /{rest}")
     raise UsageError(
-        f"{what} {scheme}://{rest}: URLs ({scheme}://) are not supported yet. Name a local path; what is stored "
-        "elsewhere can be copied or mounted."
+        f"{what} {scheme}://{rest}: URLs ({scheme}://) are not supported yet. Name a local path; "
+        "what is stored elsewhere can be copied or mounted."
     )

@@ -21,8 +21,8 @@ _SECONDS_BETWEEN_LINES: Final = 10.0
 def progress(
     what: str, total: NonNegativeInt | None = None
 ) -> Iterator[Callable[[int, int], None]]:
-    """Show work named ``what`` on standard error; the function given takes how much is done, and
-    how many rejects.
+    """Show work named ``what`` on standard error;
+    the function given takes how much is done, and how many rejects.
     """
     what = one_line(what)
     with _bar(what, total) if sys.stderr.isatty() else _lines(what, total) as update:

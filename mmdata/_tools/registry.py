@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from mmdata.errors import PluginError, UnknownNameError, nearest
+from mmdata.errors import MMDataError, PluginError, UnknownNameError, nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -32,8 +33,8 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, package: str, kind: str, *, besides: frozenset[str] = frozenset()) -> None:
-        """``besides`` names the public modules of the package that are not entries; private ones
-        never are.
+        """``besides`` names the public modules of the package that are not entries;
+        private ones never are.
         """
         self._package = package
         self._kind = kind
@@ -41,8 +42,8 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that records what it decorates under ``name``; a name taken twice is a
-        ``ValueError``.
+        """Return a decorator that records what it decorates under ``name``;
+        a name taken twice is a ``ValueError``.
         """
 
         def record(entry: T) -> T:
@@ -54,8 +55,8 @@ class Registry(Generic[T]):
         return record
 
     def names(self) -> list[str]:
-        """Return every name, ours and the entry points', sorted; nothing is imported but our own
-        package.
+        """Return every name, ours and the entry points', sorted;
+        nothing is imported but our own package.
         """
         return sorted(self._ours() | self._entry_points().keys() | self._entries.keys())
 
@@ -71,8 +72,8 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def plugin_of(self, entry: object) -> str | None:
-        """Return which package and entry point something that was got here came from; None for what
-        is our own.
+        """Return which package and entry point something that was got here came from;
+        None for what is our own.
         """
         names = [
             name
@@ -81,6 +82,26 @@ class Registry(Generic[T]):
         ]
         points = self._entry_points()
         return next((self._describe(points[name]) for name in names if name in points), None)
+
+    @contextmanager
+    def blame_plugin(self, entry: object) -> Iterator[None]:
+        """Turn what an entry of another package stumbles over into an error that names it.
+
+        Raises:
+            PluginError: with the entry's own exception as its cause.
+        """
+        try:
+            yield
+        except (MMDataError, OSError):
+            raise  # it says already what is wrong, and where
+        except Exception as error:  # another package's code: whatever it stumbles over is its fault
+            plugin = self.plugin_of(entry)
+            if plugin is None:
+                raise
+            raise PluginError(
+                f"{plugin} is at fault: {type(error).__name__}: {error}. "
+                "--strict shows its traceback."
+            ) from error
 
     def _describe(self, point: EntryPoint) -> str:
         package = (
@@ -93,7 +114,8 @@ class Registry(Generic[T]):
     def _load_plugin(self, point: EntryPoint) -> T:
         try:
             return point.load()  # type: ignore[no-any-return]
-        except Exception as error:  # another package's code: whatever it stumbles over is its own fault, and is named
+        except Exception as error:
+            # Another package's code: whatever it stumbles over is its own fault, and is named.
             raise PluginError(
                 f"{self._describe(point)} cannot be imported: {type(error).__name__}: {error}. "
                 "Mend or uninstall that package."
@@ -107,14 +129,14 @@ class Registry(Generic[T]):
         else:
             known = self.names()
             raise UnknownNameError(
-                f"no {self._kind} named {name!r}.{nearest(name, known)} There are: {', '.join(known)}."
+                f"no {self._kind} named {name!r}.{nearest(name, known)} "
+                f"There are: {', '.join(known)}."
             )
 
     def _ours(self) -> set[str]:
         spec = importlib.import_module(self._package).__spec__
-        folders = (
-            spec.submodule_search_locations if spec else None
-        )  # None for a module, which has none below it
+        # None for a module, which has none below it.
+        folders = spec.submodule_search_locations if spec else None
         return {
             module.name
             for module in pkgutil.iter_modules(folders or [])
@@ -122,9 +144,8 @@ class Registry(Generic[T]):
         }
 
     def _entry_points(self) -> dict[str, EntryPoint]:
-        from importlib.metadata import (
-            entry_points,
-        )  # takes longer than all else here, and is seldom asked
+        # Imported here: it takes longer than all else in this module, and is seldom needed.
+        from importlib.metadata import entry_points
 
         return {point.name: point for point in entry_points(group=self._package)}
 

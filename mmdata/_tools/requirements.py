@@ -1,10 +1,11 @@
-"""What an installation may lack: the packages of extras, and what Linux has and other systems have
-not.
+"""What an installation may lack: the packages of extras,
+and what Linux has and other systems have not.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -19,9 +20,17 @@ def load_optional(module: str, *, needed_by: str) -> Any:
     """Return a module of a package that is installed with the extra of its name.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: it is not installed, or it is MindSpore and decord has been imported before it.
     """
     package = module.partition(".")[0]
+    # decord 0.6 brings a C++ runtime of its own. If it is loaded first, importing MindSpore 2.10
+    # aborts the interpreter ("random_device could not be read"); the other order works.
+    if package == "mindspore" and package not in sys.modules and sys.modules.get("decord"):
+        raise UsageError(
+            f"{needed_by} cannot import mindspore in a process that has imported decord, which "
+            "would end it: import mindspore before decord is used, or decode by backend='av'"
+        )
+
     try:
         return import_module(module)
     except ImportError as error:

@@ -1,7 +1,7 @@
 """Chance that is the same everywhere: random keys as a pure function of a seed and an index.
 
 The keys are SplitMix64 outputs (Steele, Lea and Flood, "Fast splittable pseudorandom number
-generators", OOPSLA 2014), which no version of any library changes. :func:`permuted` builds
+generators", OOPSLA 2014), which no version of any library changes. :func:`permute` builds
 permutations from them that take no memory.
 """
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["choose", "keys", "permuted"]
+__all__ = ["choose", "keys", "permute"]
 
 _WORD: Final = 2**64 - 1
 _GAMMA: Final = 0x9E3779B97F4A7C15
@@ -22,8 +22,8 @@ _LEAST_HALF: Final = 4  # bits; in a smaller network few permutations are reache
 
 
 def keys(seed: int, count: int) -> NDArray[np.uint64]:
-    """Return ``count`` random keys, (count,) uint64; the key of an index depends on it and the seed
-    alone.
+    """Return ``count`` random keys, (count,) uint64;
+    the key of an index depends on it and the seed alone.
     """
     import numpy as np
 
@@ -35,8 +35,8 @@ def keys(seed: int, count: int) -> NDArray[np.uint64]:
 
 
 def choose(seed: int, count: int, total: int) -> NDArray[np.int64]:
-    """Return ``count`` of the indices 0..total-1, without replacement, ascending, (count,)
-    int64.
+    """Return ``count`` of the indices 0..total-1,
+    without replacement, ascending, (count,) int64.
     """
     import numpy as np
 
@@ -46,19 +46,19 @@ def choose(seed: int, count: int, total: int) -> NDArray[np.int64]:
     return np.sort(chosen).astype(np.int64)
 
 
-def permuted(seed: int, count: int, index: int) -> int:
-    """Return where ``index`` goes in a random permutation of 0..count-1, in constant time and
-    memory.
+def permute(seed: int, count: int, index: int) -> int:
+    """Return where ``index`` goes in a random permutation of 0..count-1,
+    in constant time and memory.
 
     A Feistel network permutes the next larger square of a power of two; what falls outside is sent
     through it again until it falls inside (Black and Rogaway, "Ciphers with arbitrary finite
     domains", 2002).
 
-    >>> sorted(permuted(7, 5, index) for index in range(5))
+    >>> sorted(permute(7, 5, index) for index in range(5))
     [0, 1, 2, 3, 4]
     """
     half = max(_LEAST_HALF, (max(count - 1, 1).bit_length() + 1) // 2)
-    start = _mixed(seed & _WORD)
+    start = _mix(seed & _WORD)
     while True:
         index = _feistel(start, half, index)
         if index < count:
@@ -70,11 +70,11 @@ def _feistel(start: int, half: int, index: int) -> int:
     left, right = index >> half, index & mask
     for number in range(_ROUNDS):
         key = (start + (number << half | right) * _GAMMA) & _WORD
-        left, right = right, left ^ (_mixed(key) & mask)
+        left, right = right, left ^ (_mix(key) & mask)
     return left << half | right
 
 
-def _mixed(state: int) -> int:
+def _mix(state: int) -> int:
     """SplitMix64's output for a state."""
     state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _WORD
     state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _WORD

@@ -9,7 +9,7 @@ __all__ = ["json_text", "one_line", "visible"]
 
 _CONTROLS: Final = (
     r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but for tab and newline, DEL, C1
-    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks, embeddings, overrides and isolates of direction
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks, overrides, … of direction
     r"\u2028\u2029"  # separators of lines and paragraphs
     r"\ud800-\udfff"  # halves of characters, which no output encodes
 )
@@ -18,8 +18,8 @@ _IN_LINE: Final = re.compile(f"[{_CONTROLS}\\n\\t]")
 
 
 def visible(text: str) -> str:
-    r"""Return ``text`` with control characters, overrides of direction and lone surrogates as
-    escapes.
+    r"""Return ``text`` with control characters,
+    overrides of direction and lone surrogates as escapes.
 
     Newlines and tabs stay. A text without any of these is returned as it is.
 
@@ -30,15 +30,15 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` as :func:`visible` does, newlines and tabs escaped too: ids, names, the cells
-    of a table.
+    """Return ``text`` as :func:`visible` does, newlines and tabs escaped too:
+    ids, names, the cells of a table.
     """
     return _IN_LINE.sub(_escape, text)
 
 
 def json_text(text: str) -> str:
-    """Return a JSON text that means the same, with escapes of JSON for what :func:`visible`
-    escapes.
+    """Return a JSON text that means the same,
+    with escapes of JSON for what :func:`visible` escapes.
 
     Outside its strings JSON has none of these characters but newlines, which are left.
     """

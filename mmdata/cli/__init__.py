@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,9 @@ WORKERS = click.option(
     "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+STRICT = click.option(
+    "--strict", is_flag=True, help="Show the traceback of a fault in another package's template."
+)
 
 
 def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - a decorator like its neighbours
@@ -57,6 +61,7 @@ def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802
             "--tokenizer", type=STORE, help="The family's vocabulary file, or its folder."
         ),
         click.option("--template-option", "template_options", multiple=True, metavar="KEY=VALUE"),
+        STRICT,
     )
     for option in reversed(options):
         command = option(command)
@@ -64,8 +69,8 @@ def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802
 
 
 def main() -> None:
-    """Run the command and leave with its exit code: 0 done, 1 the data is at fault, 2 the
-    call is.
+    """Run the command and leave with its exit code:
+    0 done, 1 the data is at fault, 2 the call is.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -89,19 +94,30 @@ def main() -> None:
             err=True,
         )
         sys.exit(1)
-    except (
-        Exception
-    ):  # the last line: what has no name of ours is a fault of ours, and its text may be anybody's
+    except Exception:
+        # The last line: what has no name of ours is a fault of ours, and its text may be anybody's.
         say(
-            f"{traceback.format_exc()}mmdata: this is a fault in mmdata itself; please report it with the lines above",
+            f"{traceback.format_exc()}mmdata: this is a fault in mmdata itself; "
+            "please report it with the lines above",
             err=True,
         )
         sys.exit(1)
 
 
+@contextmanager
+def _plugin_traceback(strict: bool) -> Iterator[None]:
+    """Show under ``strict`` where another package's code is at fault, to whoever writes it."""
+    try:
+        yield
+    except PluginError as error:
+        if strict and error.__cause__ is not None:  # which does not come out of another process
+            say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)
+        raise
+
+
 def say(text: str, *, err: bool = False) -> None:
-    """Print for people and programs: the one way out, where nothing that others wrote can steer a
-    terminal.
+    """Print for people and programs:
+    the one way out, where nothing that others wrote can steer a terminal.
     """
     click.echo(visible(text), err=err)
 
@@ -114,8 +130,8 @@ def say(text: str, *, err: bool = False) -> None:
 @click.version_option(mmdata.__version__)
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Multimodal fine-tuning data: any source in, one Arrow conversation store out, every record
-    accounted for.
+    """Multimodal fine-tuning data:
+    any source in, one Arrow conversation store out, every record accounted for.
     """
     if context.invoked_subcommand is None:
         say(context.get_help())
@@ -140,7 +156,7 @@ def formats(name: str | None, as_json: bool) -> None:
 \b
 Examples:
   mmdata convert rwf2000 RWF-2000/ -o stores/rwf --option language=en
-  mmdata convert video178k 0_30_s_academic_v0_1/ 1_2_m_nextqa/ -o stores/videos --check decode --workers 8
+  mmdata convert video178k 0_30_s_academic_v0_1/ 1_2_m_nextqa/ -o stores/videos --check decode
 """
 )
 @click.argument("format_name", metavar="FORMAT")
@@ -171,6 +187,12 @@ Examples:
 @click.option("--resume", is_flag=True, help="Use what a stopped attempt found out about media.")
 @click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
 @click.option("--allow-outside", is_flag=True, help="Admit media outside the media root.")
+@click.option(
+    "--allow-fields",
+    multiple=True,
+    metavar="NAME[,NAME…]",
+    help="Keep fields in `extra` that change what a record means and are not understood.",
+)
 @click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
 @click.option(
     "--duplicate-ids",
@@ -185,6 +207,7 @@ def convert(
     sources: Sequence[Path],
     store: Path,
     options: Sequence[str],
+    allow_fields: Sequence[str],
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -192,15 +215,17 @@ def convert(
     from mmdata._tools.progress import progress
     from mmdata.conversion import convert as run
 
-    with progress(f"converting {format_name}") as update:
-        try:
-            report = run(
-                format_name, sources, store, options=_options(options), progress=update, **settings
-            )
-        except PluginError as error:
-            if settings["strict"]:  # whoever writes a format looks for the line
-                say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)
-            raise
+    allowed = [name for names in allow_fields for name in names.split(",")]
+    with progress(f"converting {format_name}") as update, _plugin_traceback(settings["strict"]):
+        report = run(
+            format_name,
+            sources,
+            store,
+            options=_options(options),
+            allow_fields=allowed,
+            progress=update,
+            **settings,
+        )
     say(json.dumps(asdict(report), default=str) if as_json else _account(report))
     _refuse_empty(report.why_empty)
 
@@ -208,8 +233,9 @@ def convert(
 @cli.command(
     epilog="""
 \b
-Annotation files (json_path) are converted into stores first, which are kept in mmdata/mixtures in $XDG_CACHE_HOME, or
-else in ~/.cache, and used again until a file, a medium's presence, the format or mmdata itself has changed.
+Annotation files (json_path) are converted into stores first, which are kept in mmdata/mixtures in
+$XDG_CACHE_HOME, or else in ~/.cache, and used again until a file, a medium's presence, the format
+or mmdata itself has changed.
 \b
 Examples:
   mmdata mix mix.yaml --plan
@@ -284,8 +310,8 @@ def mix(
 
 
 def _plan(mixture: Mixture, cache: Cache) -> str:
-    """Return for people what a mixture takes, what was not kept of its data sets, and where the
-    cache is.
+    """Return for people what a mixture takes,
+    what was not kept of its data sets, and where the cache is.
     """
     from mmdata.rejects import Reason
 
@@ -326,16 +352,17 @@ def _plan(mixture: Mixture, cache: Cache) -> str:
     help="With --template: count the samples that are longer.",
 )
 @JSON
-def info(store: Path, max_length: int | None, as_json: bool, **reading: Any) -> None:
+def info(store: Path, max_length: int | None, strict: bool, as_json: bool, **reading: Any) -> None:
     """Show what a store holds and what was not kept; with --template, how long its conversations
     are for a model.
     """
     opened = mmdata.open(store)
-    if template := _template(**reading):
-        from mmdata.report.lengths import measured
+    with _plugin_traceback(strict):
+        if template := _template(**reading):
+            from mmdata.report.lengths import measure_lengths
 
-        say(measured(opened.rows(located=True), template).as_text(limit=max_length))
-        return
+            say(measure_lengths(opened.rows(located=True), template).as_text(limit=max_length))
+            return
     manifest = opened.manifest
     if as_json:
         say(json.dumps(asdict(manifest)))
@@ -349,13 +376,11 @@ def _description(store: Store) -> list[tuple[str, str]]:
         sum(shard.bytes for shard in manifest.shards),
         manifest.records_in - manifest.rows,
     )
+    options = json.dumps(dict(manifest.options)) if manifest.options else ""
     return [
         ("store", str(store.path)),
         ("rows", f"{manifest.rows:,} in {len(manifest.shards)} shards, {_size(size)}"),
-        (
-            "format",
-            f"{manifest.format} {json.dumps(dict(manifest.options)) if manifest.options else ''}".strip(),
-        ),
+        ("format", f"{manifest.format} {options}".strip()),
         ("media root", str(store.media_root or "none")),
         *(("split", f"{name}: {count:,}") for name, count in manifest.splits.items()),
         *(("source", f"{name}: {count:,}") for name, count in manifest.sources.items()),
@@ -369,8 +394,8 @@ def _description(store: Store) -> list[tuple[str, str]]:
 def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Yield for people what a mixture was made of, and where that was."""
     for part in parts:
-        taken = f"{part['draws']:,} of {part['rows']:,} rows ({part['sampling_strategy']}), {part['rejects']:,} rejects"
-        yield "part", f"{part['name']}: {taken}, {part['store']}"
+        taken = f"{part['draws']:,} of {part['rows']:,} rows ({part['sampling_strategy']})"
+        yield "part", f"{part['name']}: {taken}, {part['rejects']:,} rejects, {part['store']}"
 
 
 @cli.command(
@@ -392,10 +417,16 @@ Example:
 @click.option("--color/--no-color", default=None, help="Colours.  [default: on a terminal]")
 @JSON
 def show(
-    store: Path, index: int, prompt: bool, color: bool | None, as_json: bool, **reading: Any
+    store: Path,
+    index: int,
+    prompt: bool,
+    color: bool | None,
+    strict: bool,
+    as_json: bool,
+    **reading: Any,
 ) -> None:
-    """Show one conversation of a store; with --template, its tokens and which of them are trained
-    on.
+    """Show one conversation of a store;
+    with --template, its tokens and which of them are trained on.
     """
     import msgspec
 
@@ -404,15 +435,16 @@ def show(
     opened = mmdata.open(store)
     if not -len(opened) <= index < len(opened):
         raise UsageError(f"{store} has {len(opened)} rows; there is no row {index}")
-    if template := _template(**reading):
-        from rich.console import Console
+    with _plugin_traceback(strict):
+        if template := _template(**reading):
+            from rich.console import Console
 
-        from mmdata.report.tokens import shown
+            from mmdata.report.tokens import conversation_tokens
 
-        Console(force_terminal=color, soft_wrap=True).print(
-            shown(opened.located(index), template, prompt=prompt)
-        )
-        return
+            Console(force_terminal=color, soft_wrap=True).print(
+                conversation_tokens(opened.located(index), template, prompt=prompt)
+            )
+            return
     conversation = opened[index]
     if as_json:
         say(json_text(msgspec.json.encode(conversation).decode()))
@@ -428,11 +460,11 @@ def _template(
         return None
     from mmdata import templates
 
-    kind = templates.registry.get(template)
+    templates.registry.get(template)  # an unknown name is said first
     if tokenizer is None:
         raise UsageError("--template wants --tokenizer FILE, the vocabulary of the model family")
     options = _options(template_options, "--template-option")
-    return templates.make(template, kind.load_tokenizer(tokenizer), options)
+    return templates.make(template, templates.load_tokenizer(template, tokenizer), options)
 
 
 @cli.command()
@@ -445,8 +477,8 @@ def _template(
 @click.option("--decode", is_flag=True, help="Compare and decode every medium too.")
 @WORKERS
 def check(store: Path, media: bool, decode: bool, workers: int | None) -> None:
-    """Read every byte of a store and say whether it is whole; with --media or --decode, its media
-    too.
+    """Read every byte of a store and say whether it is whole;
+    with --media or --decode, its media too.
     """
     from mmdata._tools.paths import local_path
     from mmdata.store import check as run
@@ -462,7 +494,7 @@ def check(store: Path, media: bool, decode: bool, workers: int | None) -> None:
         sys.exit(1)
     say(f"{store} is whole: {len(mmdata.open(store)):,} rows")
     if media or decode:
-        _say_uncompared(store)
+        _say_without_hash(store)
 
 
 @cli.command(
@@ -528,12 +560,14 @@ PIPELINE is a YAML file:
     show_default=True,
     help="Batches to run.",
 )
+@STRICT
 @JSON
-def bench(pipeline: Path, steps: int, as_json: bool) -> None:
+def bench(pipeline: Path, steps: int, strict: bool, as_json: bool) -> None:
     """Run the PIPELINE of a YAML file and say how fast it is, and which stage holds it up."""
     from mmdata.pipeline.bench import bench as run
 
-    report = run(pipeline, steps=steps)
+    with _plugin_traceback(strict):
+        report = run(pipeline, steps=steps)
     say(
         json.dumps({**asdict(report), "bottleneck": report.bottleneck})
         if as_json
@@ -541,12 +575,13 @@ def bench(pipeline: Path, steps: int, as_json: bool) -> None:
     )
 
 
-def _say_uncompared(store: Path) -> None:
-    from mmdata.conversion.prober import uncompared
+def _say_without_hash(store: Path) -> None:
+    from mmdata.conversion.prober import count_without_hash
 
-    if count := uncompared(mmdata.open(store)):
+    if count := count_without_hash(mmdata.open(store)):
         say(
-            f"of {count:,} media files it keeps no hash, so another file in the place of one is not found: "
+            f"of {count:,} media files it keeps no hash, "
+            "so another file in the place of one is not found: "
             "`mmdata convert --check probe` or `decode` keeps hashes"
         )
 

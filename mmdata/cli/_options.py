@@ -1,5 +1,5 @@
-"""Options of commands that are those of functions: their choices and bounds are read from the
-function itself.
+"""Options of commands that are those of functions:
+their choices and bounds are read from the function itself.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class OptionType(click.ParamType):  # type: ignore[type-arg]  # generic since 8.
 
 
 class ResizeType(OptionType):
-    """The type of an option that takes ``fast`` or the name of a resizer, ours or another
-    package's.
+    """The type of an option that takes ``fast`` or the name of a resizer,
+    ours or another package's.
     """
 
     @property

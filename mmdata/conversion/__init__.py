@@ -1,5 +1,5 @@
-"""From a source to a store: media found and looked into, ids settled, every record accounted
-for.
+"""From a source to a store: media found and looked into,
+ids settled, every record accounted for.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ from mmdata.conversion.locate import SizeOf, size_of
 from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
 from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, detect, make
-from mmdata.formats._batches import read_batches
+from mmdata.formats._batches import ReadOptions, read_batches
+from mmdata.formats._meaning import spell
 from mmdata.formats._plugins import blame_plugin
 from mmdata.rejects import Reject
 from mmdata.schema import Split
@@ -56,8 +57,8 @@ class ConvertReport:
 
     @property
     def why_empty(self) -> str | None:
-        """Why no row was kept and what to do about it, where none was: the most frequent reason
-        with an example.
+        """Why no row was kept and what to do about it, where none was:
+        the most frequent reason with an example.
         """
         return None if self.rows else why_empty(self.store)
 
@@ -79,13 +80,14 @@ def convert(
     resume: bool = False,
     overwrite: bool = False,
     allow_outside: bool = False,
+    allow_fields: str | Sequence[str] = (),
     parquet: bool = False,
     duplicate_ids: DuplicateIds = "number",
     progress: Progress = lambda rows, rejects: None,
     size_of: SizeOf = size_of,
 ) -> ConvertReport:
-    """Convert ``sources`` (files or folders) of a format into a new store at ``store``, and return
-    the account.
+    """Convert ``sources`` (files or folders) of a format into
+    a new store at ``store``, and return the account.
 
     Args:
         format: the name of a format (``mmdata formats`` lists them), ``auto`` for the one that
@@ -106,6 +108,8 @@ def convert(
         resume: use what an earlier attempt, which was stopped, found out about media.
         overwrite: replace the store that is there.
         allow_outside: admit media outside the media root.
+        allow_fields: names of fields that change what a record means and that its format does not
+            understand, but which may go to ``extra``; the record is a reject without.
         parquet: write Parquet instead of Arrow files.
         duplicate_ids: what becomes of a record whose id is taken by one with other content: a
             number after its id, or a reject. A record that repeats both id and content is always a
@@ -140,6 +144,7 @@ def convert(
             if media_root is not None
             else reader.media_root(paths)
         )
+    allowed = [allow_fields] if isinstance(allow_fields, str) else list(allow_fields)
     place = MediaOptions(
         posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed, size_of
     )
@@ -148,7 +153,7 @@ def convert(
         options=dict(options or {}),
         media_root=place.root,
         files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in files),
-        notes={"check": check},
+        notes={"check": check, **({"allow_fields": allowed} if allowed else {})},
     )
     writer = StoreWriter(
         target,
@@ -162,7 +167,8 @@ def convert(
     ids = Ids()
     with writer, _pause_collector(), ExitStack() as stack:
         records = _PROBED if check in ("probe", "decode") else BATCH_RECORDS
-        batches = read_batches(reader, paths, split=split, records=records, strict=strict)
+        reading = ReadOptions(split, strict, frozenset(map(spell, allowed)))
+        batches = read_batches(reader, paths, reading, records=records)
         batches = _find_media(reader, place, _first(limit, batches))
         if check == "probe" or check == "decode":
             from mmdata.conversion.prober import Prober
@@ -180,7 +186,8 @@ def convert(
             progress(writer.records_in, writer.records_in - writer.rows)
         if limit != 0 and not writer.records_in:
             raise DataError(
-                f"{_names(paths)}: no record was found. `mmdata formats` shows the shapes of sources."
+                f"{_names(paths)}: no record was found. "
+                "`mmdata formats` shows the shapes of sources."
             )
         writer.describe(renamed_ids=ids.renamed)
     return ConvertReport(
@@ -232,16 +239,17 @@ def _find_media(
 
 def _stop(reject: Reject) -> NoReturn:
     raise RecordError(
-        f"{reject.file}, record {reject.record}, id {reject.id!r}: {reject.detail} [{reject.reason.value}]. "
-        "Nothing was written; without --strict the record is rejected and the others are kept.",
+        f"{reject.file}, record {reject.record}, id {reject.id!r}: "
+        f"{reject.detail} [{reject.reason.value}]. Nothing was written; "
+        "without --strict the record is rejected and the others are kept.",
         reason=reject.reason.value,
     )
 
 
 @contextmanager
 def _pause_collector() -> Iterator[None]:
-    """Keep Python's cycle collector from walking a batch of young rows again and again: rows hold
-    no cycles.
+    """Keep Python's cycle collector from walking a batch of young rows again and again:
+    rows hold no cycles.
     """
     enabled = gc.isenabled()
     gc.disable()

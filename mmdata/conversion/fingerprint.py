@@ -68,31 +68,40 @@ def fingerprint(source: str | os.PathLike[str] | bytes, *, whole: bool) -> Finge
     return Fingerprint(size, _spell(digest.hexdigest(), whole))
 
 
-def compare(source: str | os.PathLike[str] | bytes, kept: Fingerprint) -> None:
+@checked
+def compare(
+    source: str | os.PathLike[str] | bytes, kept: Fingerprint, *, path: str | None = None
+) -> None:
     """Refuse a file that is not the one of which ``kept`` is the fingerprint.
+
+    ``path`` is where bytes were read from, if they were.
 
     Raises:
         MediaError: with the reason ``changed_media``; the message says what differs. As
             ``missing_media``, it is gone.
     """
     name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
+    name = path or name
     if not kept.hash.startswith((_WHOLE, _ENDS)):
         raise MediaError(
             f"{name}: cannot be compared with {kept.hash!r}, a hash of an unknown kind",
             path=name,
             reason="changed_media",
         )
+
     try:
         found = fingerprint(source, whole=kept.hash.startswith(_WHOLE))
     except (OSError, ValueError) as error:  # the latter of a name that no file can have
         why = getattr(error, "strerror", None) or str(error)
         raise MediaError(f"{name}: {why}", path=name, reason="missing_media") from error
+
     if found.size != kept.size:
         differs = f"it has {found.size} bytes, and had {kept.size}"
     elif found.hash != kept.hash:
         differs = f"its content has the hash {found.hash}, and had {kept.hash}"
     else:
         return
+
     raise MediaError(
         f"{name}: is not the file that was converted: {differs}. Restore it or convert again.",
         path=name,

@@ -17,14 +17,14 @@ from mmdata.store.encode import encode_extra
 __all__ = ["DuplicateIds", "Ids", "Seen", "hash_content", "keep_own_id", "settle_ids"]
 
 DuplicateIds: TypeAlias = Literal["number", "reject"]
-"""What becomes of an id that a record with other content has: a number behind it, or the record is
-a reject.
+"""What becomes of an id that a record with other content has:
+a number behind it, or the record is a reject.
 """
 
 
 class Seen(Enum):
-    """What is known of a conversation's id: never met, met with other content, met with this very
-    content.
+    """What is known of a conversation's id:
+    never met, met with other content, met with this very content.
     """
 
     NEW = auto()
@@ -75,8 +75,8 @@ class Ids:
 
 
 def hash_content(conversation: Conversation) -> int:
-    """Return the content of a conversation: the same where the same is said, within this
-    process.
+    """Return the content of a conversation:
+    the same where the same is said, within this process.
     """
     said = (
         conversation.messages,

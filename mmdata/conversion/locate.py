@@ -25,16 +25,16 @@ _TOO_ODD: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def is_file(medium: Media) -> bool:
-    """Return whether a medium is a file of its own: not embedded, nor cached as frames, nor behind
-    a URL.
+    """Return whether a medium is a file of its own:
+    not embedded, nor cached as frames, nor behind a URL.
     """
     kept = medium.bytes is not None or medium.frames is not None
     return medium.path is not None and not kept and not is_url(medium.path)
 
 
 def under(root: str, path: str, *, allow_outside: bool = False) -> str:
-    """Return ``path`` relative to the absolute folder ``root``, normalised; absolute if it is
-    outside and may be.
+    """Return ``path`` relative to the absolute folder ``root``, normalised;
+    absolute if it is outside and may be.
 
     The comparison is of names: links below the root are its owner's business and are followed.
 
@@ -45,22 +45,24 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
         return path
     if _TOO_ODD.search(path):
         raise RecordError(f"not a possible file name: {path!r}", reason="bad_encoding")
-    whole = "/" + posixpath.normpath(posixpath.join(root, path)).lstrip(
-        "/"
-    )  # POSIX leaves two slashes be
+
+    # `normpath` keeps two leading slashes, to which POSIX gives a meaning of their own.
+    whole = "/" + posixpath.normpath(posixpath.join(root, path)).lstrip("/")
     if whole == root or whole.startswith(root.rstrip("/") + "/"):
         return whole[len(root.rstrip("/")) + 1 :] or "."
     if allow_outside:
         return whole
+
     raise RecordError(
-        f"{path!r} leaves the media root {root!r}; --allow-outside admits such paths, --media-root names another root",
+        f"{path!r} leaves the media root {root!r}; --allow-outside admits such paths, "
+        "--media-root names another root",
         reason="outside_media_root",
     )
 
 
 def size_of(path: str, kind: MediaType) -> int | None:
-    """Return the bytes of a file, or the entries of a folder of frames; None if nothing usable is
-    there.
+    """Return the bytes of a file, or the entries of a folder of frames;
+    None if nothing usable is there.
     """
     try:
         found = os.stat(path)  # noqa: PTH116 - called once a record; Path objects would double its cost
@@ -82,8 +84,8 @@ def find(
     allow_outside: bool = False,
     size_of: SizeOf = size_of,
 ) -> str:
-    """Return the first candidate that is there, as :func:`under` spells it: a file, or for a video
-    a folder of frames.
+    """Return the first candidate that is there, as :func:`under` spells it:
+    a file, or for a video a folder of frames.
 
     Without ``look`` the first is believed to be there.
 
@@ -102,6 +104,7 @@ def find(
         if size == 0:
             raise RecordError(f"{path} has no bytes", reason="empty_media")
         return path
+
     others = f" (nor in {len(tried) - 1} other places)" if len(tried) > 1 else ""
     raise RecordError(
         f"{kind} not found: {tried[0]!r} under {root}{others}", reason="missing_media"
@@ -116,8 +119,8 @@ def all_exist(
     look: bool = True,
     size_of: SizeOf = size_of,
 ) -> bool:
-    """Return whether all are plain names which :func:`find` would return; not all that it would are
-    plain.
+    """Return whether all are plain names which :func:`find` would return;
+    not all that it would are plain.
     """
     if not _all_plain(paths):
         return False

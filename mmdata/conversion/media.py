@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmdata._tools.paths import is_url
+from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import SizeOf, all_exist, find, size_of
 from mmdata.errors import MediaError, RecordError
 from mmdata.formats import Format, Origin
@@ -147,8 +148,11 @@ def _find_pictures(
             continue
         try:
             if place.embed:
-                what = "a video given as pictures is not embedded yet; without --embed it is kept by name"
-                raise RecordError(what, reason="unsupported_media")
+                raise RecordError(
+                    "a video given as pictures is not embedded yet; without --embed it is kept "
+                    "by name",
+                    reason="unsupported_media",
+                )
             found[number] = [
                 _find_one(path, "image", reader, origins[rows[number]], place) for path in paths
             ]
@@ -294,6 +298,8 @@ def embed_media(
 def _embed(batch: ConversationBatch, place: MediaOptions) -> Iterator[ConversationBatch]:
     media = _Media.of(batch)
     kept = batch.media.field("bytes")
+    sizes = batch.media.field("size").to_pylist()
+    hashes = batch.media.field("hash").to_pylist()
     start, size = 0, 0
     errors: dict[int, Exception] = {}
     data: dict[int, bytes] = {}
@@ -301,10 +307,17 @@ def _embed(batch: ConversationBatch, place: MediaOptions) -> Iterator[Conversati
         try:
             for number in media.of_row(row):
                 if media.are_files[number]:
-                    data[number] = Path(_path(media, number, place)).read_bytes()
+                    path = _path(media, number, place)
+                    data[number] = Path(path).read_bytes()
                     size += len(data[number])
+                    # What was probed is known by its fingerprint. Another file may have taken its
+                    # place since: its bytes would be stored with the facts of the first.
+                    if hashes[number] is not None:
+                        compare(data[number], Fingerprint(sizes[number], hashes[number]), path=path)
         except OSError as error:
             errors[row - start] = MediaError(f"cannot read {error.filename}: {error.strerror}")
+        except MediaError as error:
+            errors[row - start] = error
         if size >= _EMBEDDED or row == len(batch) - 1:
             first = media.starts[start]
             some: dict[int, Facts] = {

@@ -63,15 +63,16 @@ def probe(
         name = "" if isinstance(source, bytes) else os.fspath(source)
         what = "is audio, which nothing looks into yet (--check exists keeps it by name)"
         raise MediaError(f"{name or 'a medium'}: {what}", path=name, reason="unsupported_media")
-    mark = _mark(
-        source, level
-    )  # before it is decoded: a file that takes its place meanwhile shall not pass for it
+
+    # Taken before it is decoded: a file that takes its place meanwhile must not pass for it.
+    mark = _mark(source, level)
     found = _image(source, level, limits) if type == "image" else _video(source, level, limits)
     if mark is None:
         name = os.fsdecode(source)
         raise MediaError(
             f"{name}: file not found when decoding began", path=name, reason="missing_media"
         )
+
     return replace(found, size=mark.size, hash=mark.hash)
 
 
@@ -102,8 +103,8 @@ def check(
 
 
 def _mark(source: Source, level: Level) -> Fingerprint | None:
-    """Return the fingerprint of a file; None where it cannot be read, which a decoder says
-    better.
+    """Return the fingerprint of a file;
+    None where it cannot be read, which a decoder says better.
     """
     try:
         return fingerprint(source, whole=level == "decode")
@@ -122,9 +123,9 @@ def _image(source: Source, level: Level, limits: Limits) -> Probe:
 
 
 def _video(source: Source, level: Level, limits: Limits) -> Probe:
-    from mmdata.video.reader import decoded, index
+    from mmdata.video.reader import index, index_by_decoding
 
-    found = (decoded if level == "decode" else index)(source, limits=limits)
+    found = (index_by_decoding if level == "decode" else index)(source, limits=limits)
     return Probe(
         "video",
         found.width,

@@ -1,5 +1,5 @@
-"""Looking into media on other processes, with a journal so that hours of it are not lost to a
-kill.
+"""Looking into media on other processes,
+with a journal so that hours of it are not lost to a kill.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ __all__ = [
     "MediaFault",
     "MediaLevel",
     "Prober",
+    "count_without_hash",
     "look",
     "media_faults",
-    "uncompared",
 ]
 
 T = TypeVar("T")
 Facts: TypeAlias = Mapping[str, Any]
 """What was found: fields of :class:`mmdata.schema.Media`."""
 MediaLevel: TypeAlias = Literal["compare", "probe", "decode"]
-"""How hard the media of a store are looked at: compared with what was kept of them, and looked into
-besides.
+"""How hard the media of a store are looked at:
+compared with what was kept of them, and looked into besides.
 """
 
 
@@ -81,6 +81,7 @@ def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
         raise MediaError(
             f"{source}: is a URL; URLs cannot be read yet", path=source, reason="remote_media"
         )
+
     found: Facts = {}
     if level != "compare":
         found = asdict(check(source, file.type, level=level, limits=limits))
@@ -88,6 +89,7 @@ def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
         compare(source, file.kept)
     elif level == "compare" and isinstance(source, str) and not os.path.exists(source):  # noqa: PTH110
         raise MediaError(f"{source}: no such file", path=source, reason="missing_media")
+
     return {key: value for key, value in found.items() if key in _KEPT}
 
 
@@ -105,8 +107,8 @@ def _decode_all(frames: Sequence[bytes], limits: Limits) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[T]):
-    """An item whose turn has not come: what is known of its files already, and whether a worker was
-    asked.
+    """An item whose turn has not come:
+    what is known of its files already, and whether a worker was asked.
     """
 
     item: T
@@ -163,8 +165,8 @@ class Prober:
     def answers(
         self, items: Iterable[T], files_of: Callable[[T], Sequence[File]]
     ) -> Iterator[tuple[T, list[Facts] | MediaError]]:
-        """Yield each item with what its files are, or with why one of them cannot be used; in
-        order.
+        """Yield each item with what its files are,
+        or with why one of them cannot be used; in order.
 
         Workers are some items ahead of the one that is yielded.
         """
@@ -174,9 +176,8 @@ class Prober:
             for item in items:
                 files = [File(*file) for file in files_of(item)]
                 known = self._recall(files)
-                asked = (
-                    known is None or len(waiting) >= _AHEAD
-                )  # a question now and then lets the known be yielded
+                # Asked now and then only: meanwhile those that are known can be yielded.
+                asked = known is None or len(waiting) >= _AHEAD
                 waiting.append(_Waiting(item, files, known, asked))
                 if asked:
                     yield files if known is None else [], self._level, self._limits
@@ -288,10 +289,10 @@ def _files(store: Store, row: int) -> Iterator[File]:
             yield File(medium.frames, medium.type)
         else:
             source = store.locate(medium) if medium.bytes is None else medium.bytes
-            yield File(source or "", medium.type, _kept(medium))
+            yield File(source or "", medium.type, _fingerprint_of(medium))
 
 
-def _kept(medium: Media) -> Fingerprint | None:
+def _fingerprint_of(medium: Media) -> Fingerprint | None:
     return (
         None
         if medium.size is None or medium.hash is None
@@ -299,16 +300,18 @@ def _kept(medium: Media) -> Fingerprint | None:
     )
 
 
-def uncompared(store: Store) -> int:
-    """Return of how many media files a store keeps no hash: nothing tells whether others have taken
-    their places.
+def count_without_hash(store: Store) -> int:
+    """Return of how many media files a store keeps no hash:
+    nothing tells whether others have taken their places.
     """
-    return sum(is_file(medium) and _kept(medium) is None for row in store for medium in row.media)
+    return sum(
+        is_file(medium) and _fingerprint_of(medium) is None for row in store for medium in row.media
+    )
 
 
 def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the answers of one level in a journal, by path; not a last line that was cut, nor one
-    that lacks a hash.
+    """Yield the answers of one level in a journal, by path;
+    not a last line that was cut, nor one that lacks a hash.
     """
     if not journal.exists():
         return
@@ -316,9 +319,8 @@ def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:
         for line in lines:
             with suppress(ValueError):
                 found, path, stamp, facts = json.loads(line)
-                if found == level and (
-                    "reason" in facts or "hash" in facts
-                ):  # it may be of an earlier version
+                # A line without either may be of an earlier version.
+                if found == level and ("reason" in facts or "hash" in facts):
                     yield path, [stamp, facts]
 
 
@@ -328,9 +330,8 @@ def _stamp(path: str) -> list[int] | None:
         found = os.stat(path)  # noqa: PTH116
         if not stat.S_ISDIR(found.st_mode):
             return [found.st_size, found.st_mtime_ns]
-        with os.scandir(
-            path
-        ) as entries:  # of a folder of pictures nothing but names is told by its own
+        # The folder's own times tell of names alone, not of what its pictures hold.
+        with os.scandir(path) as entries:
             pictures = [entry.stat() for entry in entries]
     except OSError:
         return None

@@ -1,5 +1,5 @@
-"""Run a job in another process, under a deadline and a memory cap, so that what hangs or crashes
-costs one job.
+"""Run a job in another process, under a deadline and a memory cap,
+so that what hangs or crashes costs one job.
 
 Workers are started once and used for many jobs. A job is a function that can be imported; its
 arguments and its result can be pickled. No worker outlives its parent: it ends when the pipe
@@ -29,9 +29,8 @@ __all__ = ["Pool", "run"]
 
 T = TypeVar("T")
 
-_GRACE: Final = (
-    2.0  # seconds past its deadline after which the kernel ends a job whose parent is gone
-)
+# Seconds past its deadline after which the kernel ends a job whose parent is gone.
+_GRACE: Final = 2.0
 _AHEAD: Final = 4  # jobs a worker that may be done before the first result is taken
 
 
@@ -39,8 +38,8 @@ _AHEAD: Final = 4  # jobs a worker that may be done before the first result is t
 def run(
     job: Callable[..., T], *args: Any, deadline: PositiveFloat = 60.0, memory: PositiveInt = 4 << 30
 ) -> T:
-    """Return ``job(*args)``, computed in a process of its own; for more than a few jobs, make one
-    :class:`Pool`.
+    """Return ``job(*args)``, computed in a process of its own;
+    for more than a few jobs, make one :class:`Pool`.
 
     Raises:
         MediaError: as :meth:`Pool.run`.
@@ -50,8 +49,8 @@ def run(
 
 
 class Pool:
-    """Worker processes for jobs on untrusted files: ``deadline`` seconds a job, ``memory`` bytes a
-    worker.
+    """Worker processes for jobs on untrusted files:
+    ``deadline`` seconds a job, ``memory`` bytes a worker.
 
     Use it as a context manager, from one thread at a time.
 
@@ -85,8 +84,8 @@ class Pool:
     def map(
         self, job: Callable[..., T], arguments: Iterable[tuple[Any, ...]]
     ) -> Iterator[T | Exception]:
-        """Yield, in order, ``job(*args)`` for each of ``arguments``, or the exception that
-        :meth:`run` would raise.
+        """Yield, in order, ``job(*args)`` for each of ``arguments``,
+        or the exception that :meth:`run` would raise.
 
         Arguments are taken as workers come free, a few jobs ahead of the result that is wanted
         next.
@@ -94,6 +93,7 @@ class Pool:
         pending: deque[_Task] = deque()  # started and not yet yielded, in order
         waiting = iter(arguments)
         most = _AHEAD * len(self._workers)
+
         while True:
             for worker in self._workers:
                 if (
@@ -173,7 +173,7 @@ class _Worker:
         try:
             self.channel.send_bytes(message)
         except (BrokenPipeError, ConnectionResetError):
-            self._died()
+            self._report_death()
         self.expires = monotonic() + self._deadline
         return task
 
@@ -182,7 +182,7 @@ class _Worker:
         try:
             self._settle(pickle.loads(self.channel.recv_bytes()))
         except (EOFError, ConnectionResetError):
-            self._died()
+            self._report_death()
 
     def expire(self) -> None:
         """End the process: its job met the deadline."""
@@ -200,11 +200,11 @@ class _Worker:
         return status
 
     def _start(self) -> None:
-        load_posix(
-            "resource", needed_by="reading media in a process of its own"
-        )  # which caps its memory there
+        # `resource` caps the memory of the process.
+        load_posix("resource", needed_by="reading media in a process of its own")
         self.channel, theirs = Pipe()
         arguments = f"{theirs.fileno()}, {self._deadline + _GRACE}, {self._memory}"
+
         with theirs:
             self._process = subprocess.Popen(
                 [
@@ -217,14 +217,16 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
+
         try:
-            self.channel.recv_bytes()  # the process is ready: what it needed to start counts for no deadline
+            # The process is ready: what it needed to start counts for no deadline.
+            self.channel.recv_bytes()
         except EOFError:
             raise RuntimeError(
                 f"a worker process ended at its start with status {self.kill()}"
             ) from None
 
-    def _died(self) -> None:
+    def _report_death(self) -> None:
         assert self._process is not None
         status = self._process.wait()  # it closed its end of the pipe, so it is about to end
         self.kill()
@@ -262,9 +264,8 @@ def _serve(descriptor: int, alarm: float, memory: int) -> None:
             message = channel.recv_bytes()
         except EOFError:
             return
-        signal.setitimer(
-            signal.ITIMER_REAL, alarm
-        )  # SIGALRM's default is to end the process, whatever it does
+        # SIGALRM's default is to end the process, whatever it does.
+        signal.setitimer(signal.ITIMER_REAL, alarm)
         answer = _answer(message, memory)
         signal.setitimer(signal.ITIMER_REAL, 0)
         channel.send_bytes(answer)
@@ -278,10 +279,10 @@ def _answer(message: bytes, memory: int) -> bytes:
     except MemoryError:
         return pickle.dumps(_limit(f"needs more than {memory} bytes of memory"))
     except Exception as error:
-        return _pickled(error)
+        return _pickle(error)
 
 
-def _pickled(error: Exception) -> bytes:
+def _pickle(error: Exception) -> bytes:
     try:
         answer = pickle.dumps(error)
         pickle.loads(answer)

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from mmdata.errors import DataError, PluginError, RecordError
 from mmdata.formats._format import FlatFormat, Format
+from mmdata.formats._meaning import check_heard, may_change_meaning
 from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split, replace
@@ -20,25 +22,36 @@ from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.builder import BatchBuilder
 from mmdata.store.encode import FlatRows, encode_extra
 
-__all__ = ["read_batches", "read_records"]
+__all__ = ["ReadOptions", "read_batches", "read_records"]
 
 _log: Final = logging.getLogger("mmdata")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How records are read: the ``split`` of every row where it is given, whether what a format of
+    another package stumbles over is an error (``strict``), and the fields that change what a record
+    means but may go to ``extra``, as :func:`mmdata.formats._meaning.spell` spells them.
+    """
+
+    split: Split | None = None
+    strict: bool = False
+    allowed_fields: frozenset[str] = frozenset()
 
 
 def read_batches(
     reader: Format,
     sources: Sequence[Path],
+    options: ReadOptions = ReadOptions(),
     *,
-    split: Split | None = None,
     records: int = BATCH_RECORDS,
-    strict: bool = False,
 ) -> Iterator[ConversationBatch]:
     """Yield the records of the sources in order, in batches that account for as many ``records`` at
     the most.
 
-    A record that cannot be read as a conversation is a reject in its place. ``split`` is that of
-    every row, where it is given. What a format of another package stumbles over is a reject that
-    names it; with ``strict`` it is an error.
+    A record that cannot be read as a conversation is a reject in its place, and so is one that has
+    a field which changes its meaning and which the format does not understand. What a format of
+    another package stumbles over is a reject that names it; with ``strict`` it is an error.
 
     Raises:
         PluginError: a format of another package fails outside any one record, or with ``strict`` at
@@ -50,7 +63,7 @@ def read_batches(
             some = run[start : start + records]
             if builder.num_records and builder.num_records + len(some) > records:
                 yield builder.build()
-            read_records(some, reader, builder, split=split, strict=strict)
+            read_records(some, reader, builder, options)
             if builder.is_full or builder.num_records >= records:
                 yield builder.build()
     if builder.num_records:
@@ -61,35 +74,39 @@ def read_records(
     run: Sequence[Record | Reject],
     reader: Format,
     builder: BatchBuilder,
-    *,
-    split: Split | None = None,
-    strict: bool = False,
+    options: ReadOptions = ReadOptions(),
 ) -> None:
     """Add records to a builder: all at once if they can be, else each half as well as it can be."""
     if not run:
         return
     flat = None
+    harmless = options.allowed_fields | _harmless_fields(reader)
     if _flattens(type(reader)) and all(type(item) is Record for item in run):
         try:
             with blame_plugin(reader):
                 flat = reader.flatten(run)  # type: ignore[attr-defined]
         except PluginError as error:
-            if strict:
+            if options.strict:
                 raise
             # No need to halve: a fault of the code, unlike an odd record, would most likely be met
             # in each half again.
             _log.warning("%d records are read one by one: flatten() of %s", len(run), error)
             for item in run:
-                _add_one(item, reader, builder, split, strict)
+                _add_one(item, reader, builder, options)
             return
-    if flat is not None:
-        _add_rows(run, flat, builder, split)  # type: ignore[arg-type]  # all are records
+    if flat is not None and not may_change_meaning(flat.extras, harmless):
+        _add_rows(run, flat, builder, options.split)  # type: ignore[arg-type]  # all are records
     elif len(run) > 1:
         half = len(run) // 2
-        read_records(run[:half], reader, builder, split=split, strict=strict)
-        read_records(run[half:], reader, builder, split=split, strict=strict)
+        read_records(run[:half], reader, builder, options)
+        read_records(run[half:], reader, builder, options)
     else:
-        _add_one(run[0], reader, builder, split, strict)
+        _add_one(run[0], reader, builder, options)
+
+
+def _harmless_fields(reader: Format) -> frozenset[str]:
+    """Return the fields that a format knows to be harmless; it need not say any."""
+    return getattr(reader, "harmless_fields", frozenset())
 
 
 def _add_rows(
@@ -107,22 +124,21 @@ def _add_rows(
 
 
 def _add_one(
-    item: Record | Reject, reader: Format, builder: BatchBuilder, split: Split | None, strict: bool
+    item: Record | Reject, reader: Format, builder: BatchBuilder, options: ReadOptions
 ) -> None:
     if isinstance(item, Reject):
         builder.reject(item)
         return
     try:
-        conversation = _read_one(item, reader, strict)
-    except (
-        Exception
-    ) as error:  # one record's border: whatever a format stumbles over costs that record alone
-        if strict and isinstance(error, PluginError):
+        conversation = _read_one(item, reader, options.strict)
+        check_heard(conversation, options.allowed_fields | _harmless_fields(reader))
+    except Exception as error:  # one record's border: what a format stumbles over costs it alone
+        if options.strict and isinstance(error, PluginError):
             raise
         builder.reject(item.rejected(error))
         return
-    if split is not None:
-        conversation = replace(conversation, split=split)
+    if options.split is not None:
+        conversation = replace(conversation, split=options.split)
     builder.append(conversation, file=item.file, record=item.number, id=item.id)
 
 
@@ -137,9 +153,8 @@ def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
                 f"conversation() must return a Conversation, found {type(conversation).__name__}"
             )
         if conversation.extra:
-            encode_extra(
-                conversation.extra
-            ).encode()  # here what cannot be written costs its record alone
+            # Encoded here, what cannot be written costs its record alone.
+            encode_extra(conversation.extra).encode()
         return conversation
     except DataError:
         raise  # what a format is to raise of a record

@@ -27,7 +27,7 @@ def flatten_with(
     dataset_name: str,
     *,
     marks: tuple[str, ...] = (IMAGE, VIDEO),
-    refused: tuple[str, ...] = (IMAGE, VIDEO, "<audio>", "<img>"),
+    refused: tuple[str, ...] = (),
     split: Split = "train",
 ) -> FlatRows | None:
     """Return the rows of what ``read`` makes of the records' values, or None where not all of them
@@ -115,6 +115,8 @@ def read_media_lists(values: Sequence[dict[str, Any]], kind: str) -> list[Sequen
     several, one = f"{kind}s", kind
     require(not any(value.get("audios") or value.get("audio") for value in values))
     found = [_paths(value.get(several)) for value in values]
+    # Several pictures are the frames of one video.
+    require(kind != "video" or not any(len(paths) > 1 for paths in found))
     if any(one in value for value in values):
         found = [
             [*paths, *_paths(value.get(one))] for paths, value in zip(found, values, strict=True)

@@ -16,6 +16,8 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
+from mmdata.formats._marks import ALL_MARKS
+from mmdata.formats._meaning import may_change_meaning
 from mmdata.formats._placeholders import fill
 from mmdata.formats._turns import IMAGE, VIDEO, MediaCursor
 from mmdata.schema import Image, MediaType, Split, Text
@@ -113,12 +115,12 @@ def flatten_turns(
     parts = _Assembled(columns.texts, special)
     require(all(parts.texts) and not any(map(str.isspace, parts.texts)))
 
-    # No mark may be left in what is said. One search of all texts joined is many times faster than
-    # one of each, and without any "<" not even that is needed.
-    watched = {*refused, *(marks if any(columns.videos) else marks[:1])}
-    if watched:
-        said = "\n".join(parts.texts)
-        require("<" not in said or not any(mark in said for mark in watched))
+    # No mark may be left in what is said, in whatever spelling. One search of all texts joined is
+    # many times faster than one of each, and without any "<" not even that is needed.
+    said = "\n".join(parts.texts) if marks or refused else ""
+    require("<" not in said or not any(mark in said for mark in refused))
+    require(not marks or ("<" not in said and "[" not in said) or not ALL_MARKS.search(said))
+    require(not may_change_meaning(columns.extras))
 
     num_media = [
         len(images) + len(videos)

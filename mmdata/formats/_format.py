@@ -61,6 +61,9 @@ class Format(Protocol):
     """A source format. An implementation is a frozen dataclass whose fields are its options, each
     with a default.
 
+    A row that keeps a field in ``extra`` which could change what its record means is a reject, but
+    for those in ``harmless_fields``, a set of names, where a format has it.
+
     The two halves are apart so that a record that cannot be read costs itself alone:
     :meth:`records` goes on after it. A format that :func:`mmdata.formats.detect` shall know has a
     static method ``recognises(sample)`` besides. One that can read many records faster than one by

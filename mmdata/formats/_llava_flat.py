@@ -31,12 +31,8 @@ def flatten_llava(records: Sequence[Record], dataset_name: str) -> FlatRows | No
     """Return the records as rows, or None where not all of them are plain."""
     try:
         return flatten_turns(_columns(records), dataset_name)
-    except (
-        NotPlainError,
-        ValidationError,
-        AttributeError,
-        KeyError,
-    ):  # the last three from one of another shape
+    except (NotPlainError, ValidationError, AttributeError, KeyError):
+        # The last three come from a record of another shape.
         return None
 
 
@@ -48,9 +44,8 @@ def _columns(records: Sequence[Record]) -> TurnColumns:
         [(path,) if path else () for path in map(attrgetter(kind), plain)]
         for kind in ("image", "video")
     )
-    require(
-        not any(map(bool, images)) or not any(map(bool, videos))
-    )  # images first, and no row of both
+    # Images first, and no row of both.
+    require(not any(map(bool, images)) or not any(map(bool, videos)))
     return TurnColumns(
         ids=[record.id or conversation_id(record) for record in records],
         num_turns=list(map(len, conversations)),

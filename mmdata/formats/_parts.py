@@ -1,30 +1,40 @@
 """The objects of a chat record: parts of a turn, and media listed beside the turns; what they say,
 and what besides.
 
-A medium is a path, a URL, a data URI, or an object that holds one of them or its bytes.
+A part is read in the spellings of OpenAI, Hugging Face, Anthropic, Gemini and DashScope. A medium
+is a path, a URL, a data URI, an object that holds one of them or its bytes, or, for a video, a list
+of pictures.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import re
-from collections.abc import Iterable
-from typing import Any, Final, TypeGuard
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, TypeGuard
+
+from msgspec import Struct
 
 from mmdata.errors import RecordError
+from mmdata.formats._marks import has_image_suffix
 from mmdata.formats._sources import json_type
-from mmdata.schema import Media, MediaType
+from mmdata.schema import CompactTimes, Media, MediaType, Reasoning, ToolCall, replace
 
 __all__ = [
     "KIND_OF",
     "TEXT",
-    "body_of",
+    "Piece",
+    "Place",
+    "ToolResult",
+    "clip_fields",
     "is_object",
     "leftovers_of_media",
     "leftovers_of_parts",
     "media_of",
-    "medium_in",
     "medium_of",
+    "read_part",
+    "read_tool_call",
 ]
 
 KIND_OF: Final[dict[str, MediaType]] = {
@@ -33,31 +43,58 @@ KIND_OF: Final[dict[str, MediaType]] = {
     "input_image": "image",
     "video": "video",
     "video_url": "video",
+    "input_video": "video",
 }
 """What a part's type says it is, where it is a medium."""
 TEXT: Final = frozenset({"text", "input_text", "output_text"})
 """What a part's type says it is, where it is words."""
+_REASONING: Final = frozenset({"thinking", "reasoning"})
 _DATA: Final = re.compile(r"data:[\w.+/;=-]*;base64,", re.ASCII | re.IGNORECASE)
 _WORDS: Final = ("text", "value", "content")
 """What may hold a part's words, besides the field that is called as its type."""
-_ENCODED: Final = ("data", "base64", "bytes")
-"""What may hold a medium itself, in base64."""
-_PLACES: Final = ("url", "path", *_ENCODED, "image", "video")
+_ENCODED: Final = ("bytes", "data", "base64")
+"""What may hold a medium itself, in base64. It comes before a path, which is then but its name."""
+_PLACES: Final = (
+    *_ENCODED, "url", "path", "fileUri", "file_uri", "image", "image_url", "video", "video_url",
+    "source", "file",
+)  # fmt: skip
 """What may hold the place of a medium, or itself."""
 _SHOWN: Final = (
-    "image",
-    "image_url",
-    "video",
-    "video_url",
-    "value",
-    "url",
-    "path",
-    "source",
-    *_ENCODED,
+    "image", "image_url", "video", "video_url", "value", "url", "path", "source", *_ENCODED,
     "frames",
-)
+)  # fmt: skip
 """What of a part may hold a medium, besides the field that is called as its type."""
 _SPELLINGS: Final = frozenset({*KIND_OF, *_WORDS, *_PLACES, *_SHOWN})
+_BOUNDS: Final = (
+    ("start", "end"),
+    ("video_start", "video_end"),
+    ("clip_start", "clip_end"),
+    ("start_time", "end_time"),
+    ("start_sec", "end_sec"),
+)
+"""The fields that say between which seconds of its file a clip is; ``clip`` may hold both."""
+_RATES: Final = ("sample_fps", "fps")
+"""The fields that say how many of the pictures that a video is given as there are in a second."""
+
+
+class Place(Struct, frozen=True, gc=False):
+    """A part that stands for a medium listed beside the turns: the ``index``-th, else the next."""
+
+    type: MediaType
+    index: int | None = None
+
+
+class ToolResult(Struct, frozen=True, gc=False):
+    """A part in which a user's turn brings what a tool gave back, as Anthropic and Gemini
+    have it.
+    """
+
+    content: Any
+    call_id: str | None = None
+
+
+Piece: TypeAlias = str | Place | Media | Reasoning | ToolCall | ToolResult
+"""What a part of a turn says."""
 
 
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:
@@ -65,63 +102,155 @@ def is_object(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict)
 
 
+def read_part(item: object) -> Piece:
+    """Return what one item of a list of parts says.
+
+    >>> read_part({"type": "text", "text": "Hi"}), read_part({"type": "image"})
+    ('Hi', Place(type='image', index=None))
+
+    Raises:
+        RecordError: it is no part, or one of a kind that a store does not hold.
+    """
+    if isinstance(item, str):
+        return item
+    if not is_object(item):
+        raise RecordError(f"a part must be an object, found {json_type(item)}")
+    what = _type_of(item)
+    if what in TEXT:
+        if not isinstance(words := _body_of(item, what), str):
+            raise RecordError(f"a part's text must be a string, found {json_type(words)}")
+        return words
+    if what in _REASONING:
+        return Reasoning(_text_of(item, what))
+    if what in ("tool_use", "functionCall", "function_call"):
+        return read_tool_call(item.get(what) or item)
+    if what in ("tool_result", "functionResponse", "function_response"):
+        return _read_tool_result(item, what)
+    if what in ("fileData", "inlineData", "file_data", "inline_data"):
+        return _read_gemini_medium(item[what])
+    if what not in KIND_OF:
+        raise RecordError(
+            f"a part of type {what!r} is neither text, image nor video", reason="unsupported_media"
+        )
+    kind = KIND_OF[what]
+    key = _body_key(item, what)
+    if key is not None:
+        medium = medium_of(item[key], kind, encoded=key in _ENCODED)
+        return _add_clip(medium, item)
+    index = item.get("index")
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
+        raise RecordError(f"the index of a part must be an integer, found {json_type(index)}")
+    return Place(kind, index)
+
+
+def read_tool_call(item: object, call_id: str | None = None) -> ToolCall:
+    """Return the call that an object says: a name, and arguments as an object or as JSON text.
+
+    >>> read_tool_call({"id": "1", "function": {"name": "add", "arguments": {"a": 1}}})
+    ToolCall(name='add', arguments='{"a": 1}', call_id='1', train=None)
+
+    Raises:
+        RecordError: there is no name, or what else it says has no place in a call.
+    """
+    if not is_object(item):
+        raise RecordError(f"a tool call must be an object, found {json_type(item)}")
+    call_id = item.get("id") or item.get("call_id") or call_id
+    inner = item["function"] if is_object(item.get("function")) else item
+    name = inner.get("name")
+    if not isinstance(name, str) or not name:
+        raise RecordError(f"a tool call needs the name of the tool, found {json_type(name)}")
+    if not isinstance(call_id, str | None):
+        raise RecordError(f"the id of a tool call must be a string, found {json_type(call_id)}")
+    key = next((key for key in ("arguments", "input", "args", "parameters") if key in inner), None)
+    arguments = None if key is None else inner[key]
+    known = {"id", "call_id", "type", "function", "name", "index", key}
+    if others := [name for part in (item, inner) for name in part if name not in known]:
+        raise RecordError(
+            f"a tool call has the field {others[0]!r}, which is not understood",
+            reason="unsupported_field",
+        )
+    if arguments is None:
+        return ToolCall(name, call_id=call_id)
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(name, text or "{}", call_id)
+
+
 def media_of(value: object, medium: MediaType) -> list[Media]:
     """Return the media that a field lists: paths, URLs, data URIs or objects that hold one of them;
-    or one such.
+    or one such. Of videos, several pictures are the frames of one.
 
     >>> [medium.path for medium in media_of(["a.jpg", {"url": "b.jpg"}], "image")]
     ['a.jpg', 'b.jpg']
+    >>> media_of(["1.jpg", "2.jpg"], "video")[0].frame_paths
+    ('1.jpg', '2.jpg')
     """
-    if value is None or value in ("", []):
+    if value is None or value in ("", [], {}) or value != value:
         return []
+    if medium == "video" and _are_pictures(value):
+        return [medium_of(value, medium)]
     return [medium_of(item, medium) for item in (value if isinstance(value, list) else [value])]
 
 
 def medium_of(item: object, medium: MediaType, *, encoded: bool = False) -> Media:
-    """Return the medium that a path, a URL, a data URI or an object that holds one of them or bytes
-    stands for.
-
-    Text that is ``encoded`` is the medium itself, in base64.
+    """Return the medium that a path, a URL, a data URI, an object that holds one of them or bytes,
+    or a list of pictures stands for. Text that is ``encoded`` is the medium itself, in base64.
 
     >>> medium_of("data:image/png;base64,aGk=", "image").bytes
     b'hi'
+    >>> medium_of({"path": "1.mp4", "start": 2, "end": 3.5}, "video").end
+    3.5
+
+    Raises:
+        RecordError: it stands for none.
     """
     if is_object(item):
         key = _where(item)
-        item, encoded = (None if key is None else item[key]), key in _ENCODED
+        inner = None if key is None else item[key]
+        return _add_clip(medium_of(inner, medium, encoded=key in _ENCODED), item)
     if isinstance(item, list):
-        raise RecordError(f"a {medium} given as a list of files", reason="unsupported_media")
+        return _read_frames(item, medium)
+    if isinstance(item, bytes):  # of a table
+        return _embedded(item, medium)
     if not isinstance(item, str):
-        raise RecordError(f"a {medium} must be a path, found {json_type(item)}")
+        raise RecordError(f"{_a(medium)} must be a path, found {json_type(item)}")
     if not item:
-        raise RecordError(f"the path of a {medium} is empty", reason="missing_media")
+        raise RecordError(f"the path of {_a(medium)} is empty", reason="missing_media")
     if head := _DATA.match(item):
         return _decode_base64(item[head.end() :], medium)
     return _decode_base64(item, medium) if encoded else Media(medium, item)
 
 
-def _decode_base64(text: str, medium: MediaType) -> Media:
-    try:
-        data = base64.b64decode(text, validate=True)
-    except ValueError as error:
-        raise RecordError(
-            f"a {medium} in the record is not base64: {error}", reason="unreadable_media"
-        ) from error
-    if not data:
-        raise RecordError(f"a {medium} in the record has no bytes", reason="empty_media")
-    return Media(medium, bytes=data)
+def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[str]]:
+    """Return between which seconds a clip is, as ``start`` and ``end`` of :class:`Media`, and the
+    fields that say so.
 
+    >>> clip_fields({"video_start": 1, "video_end": "2.5", "fps": 2})[0]
+    {'start': 1.0, 'end': 2.5}
 
-def medium_in(item: dict[str, Any], medium: MediaType) -> Media | None:
-    """Return the medium that a part brings with it; None where that is listed beside the turns."""
-    key = _body_key(item)
-    return None if key is None else medium_of(item[key], medium, encoded=key in _ENCODED)
-
-
-def body_of(item: dict[str, Any]) -> Any:
-    """Return what a part says: its words, or where its medium is; None where it has neither."""
-    key = _body_key(item)
-    return None if key is None else item[key]
+    Raises:
+        RecordError: two pairs of fields say it, or one says no time.
+    """
+    found: list[tuple[dict[str, float], frozenset[str]]] = []
+    for names in _BOUNDS:
+        said = {name: item[name] for name in names if item.get(name) is not None}
+        if said:
+            times = {
+                bound: _seconds(name, item[name])
+                for bound, name in zip(("start", "end"), names, strict=True)
+                if name in said
+            }
+            found.append((times, frozenset(said)))
+    clip = item.get("clip")
+    if isinstance(clip, list) and len(clip) == 2:
+        times = {
+            bound: _seconds("clip", time)
+            for bound, time in zip(("start", "end"), clip, strict=True)
+        }
+        found.append((times, frozenset({"clip"})))
+    if len(found) > 1:
+        fields = sorted(name for _, some in found for name in some)
+        raise RecordError(f"{', '.join(fields)} all say when a clip begins; keep one pair of them")
+    return found[0] if found else ({}, frozenset())
 
 
 def leftovers_of_media(value: object) -> dict[str, Any]:
@@ -139,13 +268,133 @@ def leftovers_of_parts(key: object, content: object) -> dict[str, Any]:
     return {str(key): found} if found else {}
 
 
-def _body_key(item: dict[str, Any]) -> str | None:
-    """Return the field of a part that holds its body."""
-    what = item.get("type", "")
+def _a(medium: MediaType) -> str:
+    return f"{'a' if medium == 'video' else 'an'} {medium}"
+
+
+def _type_of(item: dict[str, Any]) -> str:
+    """Return what a part says it is; one without a type is what its only field is called."""
+    what = item.get("type")
+    if isinstance(what, str):
+        return what
+    said = [key for key, value in item.items() if value is not None]
+    if "type" not in item and (known := [key for key in said if key in _TYPELESS]):
+        return known[0]
+    raise RecordError(f"a part's type must be a string, found {json_type(item.get('type'))}")
+
+
+_TYPELESS: Final = (
+    "text", "image", "video", "fileData", "inlineData", "file_data", "inline_data", "functionCall",
+    "functionResponse", "function_call", "function_response",
+)  # fmt: skip
+"""The fields that say by their name what a part without a type is (DashScope, Gemini)."""
+
+
+def _text_of(item: dict[str, Any], what: str) -> str:
+    words: str | None = next(
+        (item[key] for key in (what, *_WORDS) if isinstance(item.get(key), str)), None
+    )
+    if words is None:
+        raise RecordError(f"a part of type {what!r} needs text, found none")
+    return words
+
+
+def _read_tool_result(item: dict[str, Any], what: str) -> ToolResult:
+    inner = item.get(what) if is_object(item.get(what)) else item
+    assert is_object(inner)
+    content = next((inner[key] for key in ("content", "response", "output") if key in inner), "")
+    if is_object(content):
+        content = json.dumps(content, ensure_ascii=False)
+    return ToolResult(content, inner.get("tool_use_id") or inner.get("id"))
+
+
+def _read_gemini_medium(found: object) -> Media:
+    if not is_object(found):
+        raise RecordError(f"a part's file must be an object, found {json_type(found)}")
+    mime = str(found.get("mimeType") or found.get("mime_type") or "image")
+    kind = mime.partition("/")[0]
+    if kind not in ("image", "video"):
+        raise RecordError(f"a file of the type {mime} is neither", reason="unsupported_media")
+    return medium_of(found, kind)  # type: ignore[arg-type]
+
+
+def _are_pictures(value: object) -> bool:
+    """Return whether several paths are all of pictures: of a video, they are its frames."""
+    return (
+        isinstance(value, list)
+        and len(value) > 1
+        and all(isinstance(path, str) and has_image_suffix(path) for path in value)
+    )
+
+
+def _read_frames(paths: Sequence[Any], medium: MediaType) -> Media:
+    if medium == "video" and paths and all(isinstance(path, str) and path for path in paths):
+        if len(paths) == 1 and not has_image_suffix(paths[0]):
+            return Media(medium, paths[0])
+        return Media(medium, frame_paths=tuple(path.removeprefix("file://") for path in paths))
+    raise RecordError(f"{_a(medium)} given as a list of files", reason="unsupported_media")
+
+
+def _add_clip(medium: Media, item: dict[str, Any]) -> Media:
+    """Return a medium with what the object beside it says about when it is."""
+    if medium.type != "video":
+        return medium
+    times, _ = clip_fields(item)
+    if times:
+        medium = replace(medium, **times)
+    if medium.frame_paths is not None and medium.clock is None and (key := _rate_field(item)):
+        medium = replace(medium, clock=CompactTimes(step=1 / item[key]))
+    return medium
+
+
+def _rate_field(item: dict[str, Any]) -> str | None:
+    """Return the field that says at which rate pictures were taken, if one does."""
     return next(
-        (key for key in (what, *(_WORDS if what in TEXT else _SHOWN)) if item.get(key) is not None),
+        (
+            key
+            for key in _RATES
+            if isinstance(item.get(key), (int, float)) and not isinstance(item[key], bool)
+            if 0 < item[key] < 1e6
+        ),
         None,
     )
+
+
+def _seconds(name: str, value: object) -> float:
+    """Return a number of seconds."""
+    try:
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            return float(value)
+    except ValueError:
+        pass
+    raise RecordError(f"{name!r} must be a number of seconds, found {str(value)[:40]!r}")
+
+
+def _embedded(data: bytes, medium: MediaType) -> Media:
+    if not data:
+        raise RecordError(f"{_a(medium)} in the record has no bytes", reason="empty_media")
+    return Media(medium, bytes=data)
+
+
+def _decode_base64(text: str, medium: MediaType) -> Media:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise RecordError(
+            f"{_a(medium)} in the record is not base64: {error}", reason="unreadable_media"
+        ) from error
+    return _embedded(data, medium)
+
+
+def _body_of(item: dict[str, Any], what: str) -> Any:
+    key = _body_key(item, what)
+    return None if key is None else item[key]
+
+
+def _body_key(item: dict[str, Any], what: str) -> str | None:
+    """Return the field of a part that holds its body."""
+    others = _WORDS if what in TEXT else _SHOWN
+    return next((key for key in (what, *others) if item.get(key) is not None), None)
 
 
 def _where(item: dict[str, Any]) -> str | None:
@@ -160,11 +409,15 @@ def _number_nonempty(rests: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _rest_of_part(item: object) -> dict[str, Any]:
     if not is_object(item):
         return {}
-    said = _body_key(item)
+    what = _type_of(item)
+    if what in ("tool_use", "tool_result", "functionCall", "functionResponse"):
+        return {}  # a call refuses what it does not understand
+    said = what if what not in KIND_OF and what in item else _body_key(item, what)
+    heard = {"type", said} | ({"index"} if said is None else set())
+    if what in KIND_OF:
+        heard |= _heard_of_video(item, what)
     rest = {
-        key: found
-        for key, found in item.items()
-        if key not in {"type", said} and not _is_unused(key, found)
+        key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }
     inner = {} if said is None else {said: _rest_of_medium(item[said])}
     return rest | {key: found for key, found in inner.items() if found}
@@ -174,9 +427,17 @@ def _rest_of_medium(item: object) -> dict[str, Any]:
     if not is_object(item):
         return {}
     where = _where(item)
+    heard = {where, *_heard_of_video(item, "video")}
     return {
-        key: found for key, found in item.items() if key != where and not _is_unused(key, found)
+        key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }
+
+
+def _heard_of_video(item: dict[str, Any], what: str) -> frozenset[str]:
+    """Return the fields of a video that say when it is."""
+    if KIND_OF[what] != "video":
+        return frozenset()
+    return clip_fields(item)[1]
 
 
 def _is_unused(key: str, found: object) -> bool:

@@ -31,8 +31,8 @@ def fill(
     None for none.
 
     >>> from mmdata.schema import Image
-    >>> fill("Look at <image> and say.", re.compile("(<image>)"), lambda tag: Image(0))
-    (Text(text='Look at ', train=None), Image(media=0, train=None), Text(text=' and say.', train=None))
+    >>> fill("See <image> here.", re.compile("(<image>)"), lambda tag: Image(0))
+    (Text(text='See ', train=None), Image(media=0, train=None), Text(text=' here.', train=None))
     """
     # Most turns have no placeholder. Looking for "<" is far cheaper than splitting by an
     # expression.

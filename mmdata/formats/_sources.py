@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 from mmdata._tools.options import check_fields
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats._format import Origin
+from mmdata.formats._nested import unpack
 from mmdata.rejects import Reject
 from mmdata.sources._json import runs
 from mmdata.sources._run import Way, read_strictly
@@ -81,7 +82,7 @@ class JsonSource:
         ways that can.
         """
         for file in self.files(sources):
-            yield from runs(file, id_key=self.id_key, ways=ways)
+            yield from unpack(runs(file, id_key=self.id_key, ways=ways), self.id_key)
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
         """Yield the path as the source spells it, then below the folder of the record's file."""

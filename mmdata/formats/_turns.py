@@ -40,8 +40,13 @@ ROLES: Final[dict[str, Role]] = {
     "assistant": "assistant",
     "bot": "assistant",
     "chatgpt": "assistant",
+    "model": "assistant",
     "system": "system",
     "developer": "system",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "tool_response": "tool",
 }
 """The role of each name that sources give to speakers."""
 
@@ -90,7 +95,8 @@ def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the fields of turns besides ``from`` and ``value``, by the turn's number, for those
     that have any.
 
-    >>> leftover_fields([{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So.", "score": 3}])
+    >>> answer = {"from": "gpt", "value": "So.", "score": 3}
+    >>> leftover_fields([{"from": "human", "value": "Why?"}, answer])
     {'1': {'score': 3}}
     """
     # One look at the lengths settles nearly every record; the fields are asked for by name only
@@ -158,18 +164,15 @@ class MediaCursor:
 
 
 def insert_before_question(messages: list[Message], parts: list[Part]) -> None:
-    """Put parts before what the first user says; the list is changed.
-
-    Raises:
-        RecordError: no user speaks.
+    """Put parts before what the first user says; where none speaks, as a picture's caption has it,
+    they are a user's message of their own, before the first answer; the list is changed.
     """
     for index, message in enumerate(messages):
         if message.role == "user":
             messages[index] = Message("user", (*parts, *message.content), message.train)
             return
-    raise RecordError(
-        "the record has media, but no message of a user to put them in", reason="no_conversation"
-    )
+    first = next((n for n, message in enumerate(messages) if message.role == "assistant"), 0)
+    messages.insert(first, Message("user", tuple(parts), False))
 
 
 def require_answer(messages: list[Message]) -> None:
@@ -183,19 +186,15 @@ def require_answer(messages: list[Message]) -> None:
 
 
 def require_turns(messages: Iterable[Message], conversation: str) -> None:
-    """Raise a :class:`SchemaError` unless user and assistant take turns, the user first, after a
-    system message if any.
-
-    A message that says nothing ends the check: it is the nearer fault, which the schema finds.
+    """Raise a :class:`SchemaError` where an assistant speaks before the first question: the answer
+    would have nothing that it answers. Where no user speaks at all, it is a caption or a text.
     """
-    expected: Role = "user"
-    for number, message in enumerate(messages):
-        role = message.role
-        if role != expected and not (number == 0 and role == "system"):
-            raise SchemaError(
-                f"conversation {conversation!r}: message {number} should be the {expected}'s, found the {role}'s",
-                reason="role_order",
-            )
-        if not message.content:
-            return
-        expected = "assistant" if role == "user" else "user"
+    roles = [message.role for message in messages]
+    if "user" not in roles or "assistant" not in roles:
+        return
+    if (number := roles.index("assistant")) < roles.index("user"):
+        raise SchemaError(
+            f"conversation {conversation!r}: message {number} should be the user's, "
+            "found the assistant's",
+            reason="role_order",
+        )

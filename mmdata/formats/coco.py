@@ -95,6 +95,7 @@ class Coco(JsonSource):
     ``split``. An image without ``file_name`` is found by its ``coco_url`` (LVIS).
     """
 
+    harmless_fields: ClassVar[frozenset[str]] = frozenset({"image"})
     summary: ClassVar[str] = (
         "COCO annotations: captions to descriptions, instances and phrases to grounded boxes"
     )

@@ -11,43 +11,25 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
+from mmdata.formats._chat import converse
+from mmdata.formats._chat_record import read_chat
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._llava_flat import WAYS, flatten_llava
-from mmdata.formats._placeholders import fill
-from mmdata.formats._sources import (
-    JsonSource,
-    below_folder,
-    conversation_id,
-    json_type,
-    mapping,
-    unmapped_fields,
-)
-from mmdata.formats._turns import (
-    MAPPED_FIELDS,
-    ROLES,
-    MediaCursor,
-    add_turn_fields,
-    insert_before_question,
-    leftover_fields,
-    media_paths,
-    require_answer,
-    require_turns,
-    role_of,
-)
+from mmdata.formats._sources import JsonSource, below_folder, json_type, mapping
+from mmdata.formats._turn_reader import read_any_turns
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Media, Message, Role
+from mmdata.schema import Conversation
 from mmdata.sources._run import Way
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
 
-__all__ = ["Llava", "converse", "fallback_paths", "has_human_and_gpt"]
+__all__ = ["Llava", "converse_llava", "fallback_paths", "has_human_and_gpt"]
 
-_IMAGE: Final = re.compile(r"(<image>)")
-_IMAGE_OR_VIDEO: Final = re.compile(r"(<image>|<video>)")
+_MAPPED_FIELDS: Final = frozenset({"conversations"})
 _SUFFIXES: Final = (".jpg", ".png", ".jpeg", ".gif", ".JPG", ".webp")
 _COCO: Final = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{12}\.jpg)")
 _COCO_FOLDER: Final = re.compile(r"(?:train|val)20\d\d")
@@ -74,7 +56,8 @@ class Llava(JsonSource):
     )
     shape: ClassVar[str] = (
         '[{"id": "1", "image": "coco/train2017/000000000009.jpg", "conversations": '
-        '[{"from": "human", "value": "<image>\\nWhat is it?"}, {"from": "gpt", "value": "A cup."}]}]'
+        '[{"from": "human", "value": "<image>\\nWhat is it?"}, '
+        '{"from": "gpt", "value": "A cup."}]}]'
     )
 
     dataset_name: str = "llava"
@@ -95,7 +78,7 @@ class Llava(JsonSource):
         """Return the conversation of one record; one without ``image`` and ``video`` is text
         alone.
         """
-        return converse(record, self.dataset_name)
+        return converse_llava(record, self.dataset_name)
 
     def runs(
         self, sources: Sequence[Path], ways: Sequence[Way] = WAYS
@@ -117,67 +100,25 @@ class Llava(JsonSource):
             yield from fallback_paths(path)
 
 
-def converse(record: Record, dataset_name: str) -> Conversation:
+def converse_llava(record: Record, dataset_name: str) -> Conversation:
     """Return the conversation of a LLaVA record; its column ``source`` is ``dataset_name``.
 
-    As many placeholders as media are wanted. Media without any placeholder stand before the first
-    question; a single medium whose placeholder is repeated in questions stands where it comes
-    first, as LLaVA's own trainer has it.
+    As many marks as media are wanted. Media without any mark stand before the first question; a
+    single medium whose mark is repeated in questions stands where it comes first, as LLaVA's own
+    trainer has it.
 
     Raises:
-        RecordError: the record is not of the shape, or its placeholders do not fit its media.
+        RecordError: the record is not of the shape, or its marks do not fit its media.
     """
     value = mapping(record)
     turns = value.get("conversations")
     if not turns:
         raise RecordError("'conversations' is absent or empty", reason="no_conversation")
-    if not isinstance(turns, list):
-        raise RecordError(f"'conversations' must be an array, found {json_type(turns)}")
-    images, videos = media_paths(value, "image"), media_paths(value, "video")
-    messages = _messages(turns, len(images), len(videos))
-    media = (*[Media("image", path) for path in images], *[Media("video", path) for path in videos])
-    extra = add_turn_fields(unmapped_fields(value, record, MAPPED_FIELDS), leftover_fields(turns))
-    name = conversation_id(record)
-    require_turns(messages, name)
-    return Conversation(name, messages, media, dataset_name, "train", extra)
-
-
-def _messages(turns: list[Any], images: int, videos: int) -> tuple[Message, ...]:
-    cursor, media = MediaCursor(images, videos), images + videos
-    tags, take = _IMAGE_OR_VIDEO if videos else _IMAGE, cursor.take
-    messages: list[Message] = []
-    surplus = 0
-    for turn in turns:
-        try:
-            role, text = ROLES[turn["from"]], turn["value"]
-        except (KeyError, TypeError):
-            role, text = _odd_turn(turn)
-        if not isinstance(text, str):
-            raise RecordError(f"a turn's 'value' must be a string, found {json_type(text)}")
-        messages.append(Message(role, fill(text, tags, take), role == "assistant"))
-        if cursor.surplus > surplus:
-            surplus = cursor.surplus
-            if role == "assistant" or media != 1:
-                raise RecordError(
-                    f"more placeholders than the record's {media} media", reason="media_mismatch"
-                )
-    require_answer(messages)
-    if left := cursor.left():
-        if len(left) < media:
-            raise RecordError(
-                f"{media - len(left)} placeholders for {media} media", reason="media_mismatch"
-            )
-        insert_before_question(messages, left)
-    return tuple(messages)
-
-
-def _odd_turn(turn: Any) -> tuple[Role, str]:
-    """Return the role and the text of a turn whose speaker has not one of the usual names."""
-    if not isinstance(turn, dict):
-        raise RecordError(f"a turn must be an object, found {json_type(turn)}")
-    if "from" not in turn or "value" not in turn:
-        raise RecordError(f"a turn needs 'from' and 'value', found {', '.join(turn) or 'neither'}")
-    return role_of(turn["from"]), turn["value"]
+    found = read_any_turns(turns)
+    if odd := [turn for turn in found if not isinstance(turn.content, str) and not turn.after]:
+        raise RecordError(f"a turn's 'value' must be a string, found {json_type(odd[0].content)}")
+    chat = read_chat(value, record, found, _MAPPED_FIELDS)
+    return converse(chat, record, dataset_name, missing="refuse")
 
 
 def has_human_and_gpt(sample: Sample) -> bool:

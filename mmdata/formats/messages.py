@@ -1,5 +1,5 @@
-"""Chat messages as OpenAI, Hugging Face and LLaMA-Factory write them: ``messages`` of ``role`` and
-``content``.
+"""Chat messages as OpenAI, Hugging Face, LLaMA-Factory, ms-swift 3, Anthropic and Gemini write
+them: ``messages`` of ``role`` and ``content``, and the other shapes of the same.
 """
 
 from __future__ import annotations
@@ -10,21 +10,24 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import Chat, converse, read_turns
+from mmdata.formats._chat import Turn, converse
 from mmdata.formats._chat_flat import flatten_with, read_chats
+from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import TurnColumns
 from mmdata.formats._format import Sample
-from mmdata.formats._parts import leftovers_of_media, media_of
-from mmdata.formats._sources import JsonSource, mapping, unmapped_fields
+from mmdata.formats._meaning import is_said
+from mmdata.formats._sources import JsonSource, mapping
+from mmdata.formats._turn_reader import read_any_turns
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
 
-__all__ = ["Messages", "read_media_and_extra"]
+__all__ = ["Messages"]
 
-_LISTS: Final = ("images", "image", "videos", "video")
+_TURNS: Final = ("messages", "contents")
+"""The fields that may hold all the turns: OpenAI's name, and Gemini's."""
 _BESIDE: Final = frozenset(
-    {"id", "messages", "images", "videos", "audios", "image", "video", "audio"}
+    {"id", "system", "images", "videos", "audios", "image", "video", "audio"}
 )
 
 
@@ -34,12 +37,13 @@ class Messages(JsonSource):
     """Chat messages. ``dataset_name`` is what rows have in the column ``source``.
 
     ``content`` is a string, in which ``<image>`` and ``<video>`` stand for the files that
-    ``images`` and ``videos`` list, or an array of parts that bring their own. A message's ``loss``
-    says whether it is trained on.
+    ``images`` and ``videos`` list, or an array of parts that bring their own. A message's ``loss``,
+    ``train`` or ``weight`` says whether it is trained on. Turns may be in ``contents`` (Gemini), in
+    ``prompt`` and ``completion`` (TRL), or in ``chosen`` and ``rejected``.
     """
 
     summary: ClassVar[str] = (
-        "chat messages with role and content: OpenAI, Hugging Face, LLaMA-Factory, ms-swift 3"
+        "chat messages with role and content: OpenAI, Hugging Face, LLaMA-Factory, ms-swift 3, TRL"
     )
     shape: ClassVar[str] = (
         '[{"messages": [{"role": "user", "content": "<image>What is it?"}, '
@@ -50,49 +54,47 @@ class Messages(JsonSource):
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
-        """Return whether the records have ``messages``."""
-        return sample.every("messages")
+        """Return whether the records have ``messages`` or ``contents``, or their turns in the
+        fields of a preference pair or of a prompt and its completion.
+        """
+        if sample.every("messages") or sample.every("contents"):
+            return True
+        pairs = all(isinstance(record.get("prompt"), list) for record in sample.records)
+        return (sample.every("prompt") and pairs and sample.some("completion", "chosen")) or (
+            sample.every("chosen", "rejected") and not sample.some("prompt", "conversations")
+        )
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""
         value = mapping(record)
-        if not value.get("messages"):
+        turns, fields = _read_turns(value)
+        chat = read_chat(value, record, turns, fields)
+        if not chat.turns:
             raise RecordError("'messages' is absent or empty", reason="no_conversation")
-        return converse(
-            Chat(
-                read_turns(value["messages"], "role", "content"),
-                **read_media_and_extra(value, record, _BESIDE),
-            ),
-            record,
-            self.dataset_name,
-        )
+        return converse(chat, record, self.dataset_name)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
         return flatten_with(_read, records, self.dataset_name)
 
 
+def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:
+    """Return the turns of a record and the fields that they were in."""
+    for name in _TURNS:
+        if is_said(value.get(name)):
+            return read_any_turns(value[name]), frozenset({name})
+    fields = [name for name in ("prompt", "completion") if is_said(value.get(name))]
+    turns: list[Turn] = []
+    for name in fields:
+        found = value[name]
+        if isinstance(found, str):
+            turns.append(Turn("user" if name == "prompt" else "assistant", found))
+        else:
+            turns += read_any_turns(found)
+    return turns, frozenset(fields)
+
+
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
     return read_chats(
-        values, records, turns_fields=("messages",), mapped_fields=_BESIDE, has_system=False
+        values, records, turns_fields=("messages",), mapped_fields=_BESIDE, has_system=True
     )
-
-
-def read_media_and_extra(
-    value: dict[str, Any], record: Record, mapped_fields: frozenset[str]
-) -> dict[str, Any]:
-    """Return what a Chat takes besides turns: the media that a record lists, and as ``extra`` what
-    is not mapped.
-
-    Raises:
-        RecordError: audio is among the media.
-    """
-    if value.get("audios") or value.get("audio"):
-        raise RecordError("the record holds audio", reason="unsupported_media")
-    found = {key: leftovers_of_media(value.get(key)) for key in _LISTS}
-    leftovers = {key: rest for key, rest in found.items() if rest}
-    return {
-        "images": [*media_of(value.get("images"), "image"), *media_of(value.get("image"), "image")],
-        "videos": [*media_of(value.get("videos"), "video"), *media_of(value.get("video"), "video")],
-        "extra": {**unmapped_fields(value, record, mapped_fields), **leftovers},
-    }

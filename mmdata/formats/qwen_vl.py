@@ -61,7 +61,8 @@ class QwenVl(JsonSource):
         "Qwen-VL conversations with images, phrases and boxes marked in the text"
     )
     shape: ClassVar[str] = (
-        '[{"id": "1", "conversations": [{"from": "user", "value": "Picture 1: <img>1.jpg</img>\\nFind the dog."}, '
+        '[{"id": "1", "conversations": '
+        '[{"from": "user", "value": "Picture 1: <img>1.jpg</img>\\nFind the dog."}, '
         '{"from": "assistant", "value": "<ref>dog</ref><box>(12,30),(480,999)</box>"}]}]'
     )
 

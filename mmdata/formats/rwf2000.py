@@ -35,7 +35,9 @@ _CONTAINERS: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SPLITS: Final[dict[str, Split]] = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test",
 }  # fmt: skip
 _LABELS: Final = {"fight": "Fight", "nonfight": "NonFight"}
 _CLASS: Final = re.compile(r"(?:(train|val|test)[_ -])?(fight|non[_ -]?fight)", re.IGNORECASE)
@@ -52,6 +54,7 @@ class Rwf2000:
     and for none; ``dataset_name`` is what rows have in the column ``source``.
     """
 
+    harmless_fields: ClassVar[frozenset[str]] = frozenset({"label"})
     summary: ClassVar[str] = (
         "RWF-2000: clips in folders by split and class, to questions about violence"
     )

@@ -4,23 +4,24 @@ question and answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import Chat, Turn, converse, read_pairs, read_turns
+from mmdata.formats._chat import converse
 from mmdata.formats._chat_flat import flatten_with, read_chats
+from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import TurnColumns
 from mmdata.formats._format import Sample
-from mmdata.formats._sources import JsonSource, json_type, mapping
-from mmdata.formats.messages import read_media_and_extra
+from mmdata.formats._sources import JsonSource, mapping
+from mmdata.formats._turn_reader import read_any_turns
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
 
-__all__ = ["TURNS", "ShareGpt", "prepend_system", "read_any_turns", "turns_field"]
+__all__ = ["TURNS", "ShareGpt", "turns_field"]
 
 TURNS: Final = ("messages", "conversations", "conversation")
 """The fields that may hold the turns; the first that does is read."""
@@ -54,8 +55,9 @@ class ShareGpt(JsonSource):
         """
         if sample.every("conversation"):
             return True
+        is_chat = all(_has_roles(record) for record in sample.records)  # MiniCPM-V's
         others = (
-            sample.some("image", "model", "video")
+            (sample.some("image", "model", "video") and not is_chat)
             or "<img>" in str(sample.records)
             or "<box>" in str(sample.records)
         )
@@ -67,12 +69,8 @@ class ShareGpt(JsonSource):
         field = turns_field(value)
         if field is None:
             raise RecordError("'conversations' is absent or empty", reason="no_conversation")
-        found = prepend_system(read_any_turns(value[field]), value)
-        return converse(
-            Chat(found, **read_media_and_extra(value, record, _BESIDE | {field})),
-            record,
-            self.dataset_name,
-        )
+        chat = read_chat(value, record, read_any_turns(value[field]), frozenset({field}))
+        return converse(chat, record, self.dataset_name)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
@@ -88,29 +86,7 @@ def turns_field(value: dict[str, Any]) -> str | None:
     return next((field for field in TURNS if value.get(field)), None)
 
 
-def read_any_turns(value: object) -> list[Turn]:
-    """Return the turns of a list of messages or of question and answer pairs, whichever spelling
-    they have.
-    """
-    first = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
-    if "human" in first and "assistant" in first:
-        return read_pairs(value, "human", "assistant")
-    return (
-        read_turns(value, "role", "content")
-        if "role" in first
-        else read_turns(value, "from", "value")
-    )
-
-
-def prepend_system(found: list[Turn], value: dict[str, Any]) -> list[Turn]:
-    """Return the turns, first of them the text of the record's field ``system`` if it has one."""
-    text = value.get("system")
-    if not text:
-        return found
-    if not isinstance(text, str):
-        raise RecordError(f"'system' must be a string, found {json_type(text)}")
-    if found[0].role == "system":
-        raise RecordError(
-            "the record has a field 'system' and a turn of the system's", reason="role_order"
-        )
-    return [Turn("system", text), *found]
+def _has_roles(record: Mapping[str, Any]) -> bool:
+    """Return whether a record's turns say ``role`` and ``content``, as no LLaVA record does."""
+    turns = record.get("conversations")
+    return isinstance(turns, list) and bool(turns) and all("role" in turn for turn in turns)

@@ -4,24 +4,23 @@ spellings it converts.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from math import isfinite
 from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import Chat, Turn, converse, read_pairs
+from mmdata.formats._chat import Turn, converse
 from mmdata.formats._chat_flat import flatten_with, read_chats, read_media_lists
+from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Sample
+from mmdata.formats._meaning import is_said
 from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping, unmapped_fields
-from mmdata.formats.messages import read_media_and_extra
-from mmdata.formats.sharegpt import TURNS, prepend_system, read_any_turns, turns_field
+from mmdata.formats._turn_reader import read_any_turns, read_literal, read_pairs
+from mmdata.formats.sharegpt import TURNS, turns_field
 from mmdata.schema import Conversation
-from mmdata.sources._json import is_clean
 from mmdata.sources.record import Record
 from mmdata.store.encode import ROLE_CODES, FlatRows
 
@@ -31,8 +30,8 @@ _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "system": ("system", "system_prompt"),
     "query": ("query", "prompt", "input", "instruction", "question", "problem"),
     "response": (
-        "response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text",
-        "completion", "content",
+        "response", "answer", "output", "targets", "target", "answer_key", "answers", "solution",
+        "text", "completion", "content",
     ),
     "images": ("images", "image"),
     "videos": ("videos", "video"),
@@ -43,8 +42,6 @@ _ALL: Final = frozenset(chain.from_iterable(_COLUMNS.values()))
 _QUESTION_ANSWER: Final = bytes([ROLE_CODES["user"], ROLE_CODES["assistant"]])
 _BESIDE: Final = ("system", "images", "videos", "audios")
 _MARKS: Final = ("<bbox>", "<ref-object>")
-_BITS: Final = 1 << 13  # an integer of more is too long to be written out
-_LONGEST_LITERAL: Final = 1 << 20
 
 
 @registry.register("swift")
@@ -60,7 +57,8 @@ class Swift(JsonSource):
         "ms-swift: query, response, history and media; also its messages and ShareGPT forms"
     )
     shape: ClassVar[str] = (
-        '{"query": "What is it?", "response": "A cup.", "history": [["Hello", "Hi"]], "videos": ["1.mp4"]}'
+        '{"query": "What is it?", "response": "A cup.", "history": [["Hello", "Hi"]], '
+        '"videos": ["1.mp4"]}'
     )
 
     dataset_name: str = "swift"
@@ -76,6 +74,7 @@ class Swift(JsonSource):
             bool(keys & {*_COLUMNS["query"]})
             and bool(keys & {*_COLUMNS["response"]})
             and not keys & others
+            and not any(isinstance(record.get("prompt"), list) for record in sample.records)
         )
 
     def conversation(self, record: Record) -> Conversation:
@@ -83,20 +82,14 @@ class Swift(JsonSource):
         value = mapping(record)
         if field := turns_field(value):
             value = _rename_columns(value, _BESIDE)
-            found, mapped_fields = read_any_turns(value[field]), frozenset({"id", field, *_BESIDE})
+            turns, fields = read_any_turns(value[field]), frozenset({field})
         else:
-            value = _rename_columns(_alpaca(value), _COLUMNS)
-            found, mapped_fields = _rows(value), frozenset({"id", "history", *_COLUMNS})
-            if isinstance(value["response"], list):
-                mapped_fields -= {"response"}
-        _refuse_marks(found, value)
-        return converse(
-            Chat(
-                prepend_system(found, value), **read_media_and_extra(value, record, mapped_fields)
-            ),
-            record,
-            self.dataset_name,
-        )
+            value = _rename_columns(_join_alpaca(value), _COLUMNS)
+            turns, fields = _read_columns(value), frozenset({"query", "response", "history"})
+            if isinstance(value.get("response"), list):
+                fields -= {"response"}
+        _refuse_marks(turns, value)
+        return converse(read_chat(value, record, turns, fields), record, self.dataset_name)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
@@ -172,7 +165,8 @@ def _refuse_marks(turns: Iterable[Turn], value: dict[str, Any]) -> None:
     ]
     if value.get("objects") and open_words:
         raise RecordError(
-            f"{open_words[0]} stands for one of 'objects', which are not read; the format qwen_vl reads boxes in text",
+            f"{open_words[0]} stands for one of 'objects', which are not read; "
+            "the format qwen_vl reads boxes in text",
             reason="media_mismatch",
         )
 
@@ -187,7 +181,7 @@ def _rename_columns(value: dict[str, Any], columns: Iterable[str]) -> dict[str, 
     }
 
 
-def _alpaca(value: dict[str, Any]) -> dict[str, Any]:
+def _join_alpaca(value: dict[str, Any]) -> dict[str, Any]:
     """Return a record with Alpaca's ``instruction`` and ``input`` as one query; any other as
     it is.
     """
@@ -202,25 +196,33 @@ def _alpaca(value: dict[str, Any]) -> dict[str, Any]:
     return {**ours, **{key: found for key, found in value.items() if key not in read}}
 
 
-def _rows(value: dict[str, Any]) -> list[Turn]:
-    """Return the turns of ``history``, ``query`` and ``response``; of several responses the
-    first.
+def _read_columns(value: dict[str, Any]) -> list[Turn]:
+    """Return the turns of ``history``, ``query`` and ``response``; of several responses the first.
+
+    Either may be a list of messages, as TRL has prompt and completion. Without a response there is
+    the better one of a pair, which is read later.
     """
     response = _column(value, "response")
+    query = _column(value, "query", "")
+    if isinstance(query, list) and query and isinstance(query[0], dict):
+        turns = read_any_turns(query)
+    elif isinstance(query, str):
+        turns = [Turn("user", query)]
+    else:
+        raise RecordError(f"'query' must be a string, found {json_type(query)}")
+    turns = [*read_pairs(_history(value.get("history")), 0, 1), *turns]
+    if isinstance(response, list) and response and isinstance(response[0], dict):
+        return [*turns, *read_any_turns(response)]
     answer = response[0] if isinstance(response, list) and response else response
     if answer is None or answer == []:
+        if is_said(value.get("chosen")):
+            return turns
         raise RecordError(
             "'response' is missing: there is no answer to learn from", reason="no_conversation"
         )
-    query = _column(value, "query", "")
-    for name, text in (("query", query), ("response", answer)):
-        if not isinstance(text, str):
-            raise RecordError(f"{name!r} must be a string, found {json_type(text)}")
-    return [
-        *read_pairs(_history(value.get("history")), 0, 1),
-        Turn("user", query),
-        Turn("assistant", answer),
-    ]
+    if not isinstance(answer, str):
+        raise RecordError(f"'response' must be a string, found {json_type(answer)}")
+    return [*turns, Turn("assistant", answer)]
 
 
 def _column(value: dict[str, Any], name: str, default: Any = None) -> Any:
@@ -238,39 +240,7 @@ def _history(history: object) -> object:
         return []
     if not isinstance(history, str):
         return history
-    if len(history) > _LONGEST_LITERAL:
-        raise RecordError(
-            f"'history' is a literal of {len(history)} characters, more than {_LONGEST_LITERAL}"
-        )
-    try:
-        found = _as_json(ast.literal_eval(history))
-        if not isinstance(found, list) or not all(isinstance(pair, list) for pair in found):
-            raise ValueError("something else")
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise RecordError(
-            f"'history' is a string but no list of pairs: {history[:60]!r}"
-        ) from error
-    if not is_clean(found):
-        raise RecordError("'history' holds a NUL or a lone surrogate", reason="bad_encoding")
+    found = read_literal(history, "'history'")
+    if not isinstance(found, list) or not all(isinstance(pair, list) for pair in found):
+        raise RecordError(f"'history' is a string but no list of pairs: {history[:60]!r}")
     return found
-
-
-def _as_json(value: Any) -> Any:
-    """Return a literal's value as JSON would have it.
-
-    Raises:
-        ValueError: JSON has none such: bytes, sets, complex numbers, keys that are no strings,
-            numbers without end.
-    """
-    if isinstance(value, (list, tuple)):
-        return [_as_json(item) for item in value]
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _as_json(item) for key, item in value.items()}
-    known = value is None or isinstance(value, (str, bool))
-    if (
-        known
-        or (isinstance(value, int) and value.bit_length() < _BITS)
-        or (isinstance(value, float) and isfinite(value))
-    ):
-        return value
-    raise ValueError("JSON has no such value")

@@ -10,10 +10,12 @@ line to the installed package;
 Reading a record
     :func:`mapping`, :func:`conversation_id`, :func:`json_type`, :func:`media_paths`,
     :func:`media_of`,
-    :func:`medium_of`; what is not read goes to ``extra``: :func:`unmapped_fields`,
+    :func:`medium_of`, :func:`is_said`; what is not read goes to ``extra``: :func:`unmapped_fields`,
     :func:`add_fields`.
 Turns and their media
-    :func:`role_of`, :class:`Turn`, :class:`Chat` and :func:`converse` for chats; :func:`fill` and
+    :func:`read_any_turns`, :func:`read_chat` and :func:`converse` for chats, and what they are made
+    of,
+    :func:`role_of`, :class:`Turn`, :class:`Chat`; :func:`fill` and
     :class:`MediaCursor` for placeholders in any text; :func:`insert_before_question`,
     :func:`require_answer`,
     :func:`require_turns`.
@@ -28,10 +30,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmdata.formats import registry
-from mmdata.formats._chat import Chat, Turn, converse, read_pairs, read_turns
+from mmdata.formats._chat import Chat, Turn, converse
 from mmdata.formats._chat_flat import flatten_with, read_chats, read_media_lists
+from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._format import Format, Origin, Sample
+from mmdata.formats._meaning import is_said
 from mmdata.formats._parts import leftovers_of_media, media_of, medium_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import (
@@ -44,6 +48,7 @@ from mmdata.formats._sources import (
     mapping,
     unmapped_fields,
 )
+from mmdata.formats._turn_reader import read_any_turns, read_literal, read_pairs, read_turns
 from mmdata.formats._turns import (
     IMAGE,
     MAPPED_FIELDS,
@@ -88,6 +93,7 @@ __all__ = [
     "flatten_turns",
     "flatten_with",
     "insert_before_question",
+    "is_said",
     "json_files",
     "json_type",
     "leftover_fields",
@@ -96,7 +102,10 @@ __all__ = [
     "media_of",
     "media_paths",
     "medium_of",
+    "read_any_turns",
+    "read_chat",
     "read_chats",
+    "read_literal",
     "read_media_lists",
     "read_pairs",
     "read_turns",

@@ -16,7 +16,7 @@ from mmdata.formats import registry
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._llava_flat import WAYS, flatten_llava
 from mmdata.formats._sources import JsonSource, below_folder
-from mmdata.formats.llava import converse, has_human_and_gpt
+from mmdata.formats.llava import converse_llava, has_human_and_gpt
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from mmdata.sources._run import Way
@@ -39,8 +39,10 @@ class Video178k(JsonSource):
     )
     shape: ClassVar[str] = (
         "0_30_s_academic_v0_1/0_30_s_academic_v0_1_cap_processed.json: "
-        '[{"id": "RW587", "data_source": "0_30_s_academic_v0_1", "video": "academic_source/Charades/RW587.mp4", '
-        '"conversations": [{"from": "human", "value": "<image>\\nWhat happens?"}, {"from": "gpt", "value": "Rain."}]}]'
+        '[{"id": "RW587", "data_source": "0_30_s_academic_v0_1", '
+        '"video": "academic_source/Charades/RW587.mp4", "conversations": '
+        '[{"from": "human", "value": "<image>\\nWhat happens?"}, '
+        '{"from": "gpt", "value": "Rain."}]}]'
     )
 
     dataset_name: str = "llava_video_178k"
@@ -52,7 +54,7 @@ class Video178k(JsonSource):
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""
-        return converse(record, self.dataset_name)
+        return converse_llava(record, self.dataset_name)
 
     def runs(
         self, sources: Sequence[Path], ways: Sequence[Way] = WAYS

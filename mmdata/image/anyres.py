@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
     Views: TypeAlias = NDArray[np.uint8]  # (views, side, side, 3)
 
-__all__ = ["PINPOINTS", "FeatureGrid", "Size", "best_canvas", "feature_grid", "fit", "views"]
+__all__ = [
+    "PINPOINTS",
+    "FeatureGrid",
+    "Size",
+    "best_canvas",
+    "feature_grid",
+    "fit",
+    "max_views",
+    "views",
+]
 
 Size: TypeAlias = tuple[PositiveInt, PositiveInt]
 
@@ -34,8 +43,8 @@ PINPOINTS: Final[tuple[Size, ...]] = ((336, 672), (672, 336), (672, 672), (1008,
 
 @checked
 def best_canvas(size: Size, pinpoints: Sequence[Size] = PINPOINTS) -> Size:
-    """Return the canvas that keeps most of a picture's pixels; among equals the least waste, then
-    the first.
+    """Return the canvas that keeps most of a picture's pixels;
+    among equals the least waste, then the first.
     """
     return _best_canvas(size, pinpoints)
 
@@ -52,8 +61,8 @@ def _best_canvas(size: Size, pinpoints: Sequence[Size]) -> Size:
 
 
 def fit(size: Size, canvas: Size) -> Size:
-    """Return the size at which a picture fills its canvas in one direction and keeps its aspect,
-    rounded up.
+    """Return the size at which a picture fills its canvas
+    in one direction and keeps its aspect, rounded up.
     """
     height, width = size
     across, down = canvas[1] / width, canvas[0] / height
@@ -71,8 +80,8 @@ def views(
     *,
     fast: bool = False,
 ) -> Views:
-    """Return the whole picture squeezed to a square, then its tiles row by row: (views, side, side,
-    3) uint8.
+    """Return the whole picture squeezed to a square, then its tiles row by row:
+    (views, side, side, 3) uint8.
 
     The picture stands in the middle of its canvas, in black; an odd pixel of border goes below or
     to the right. The views are the first ones of ``out``, where that is given. ``fast`` resizes by
@@ -96,9 +105,15 @@ def views(
     return out
 
 
+@checked
+def max_views(side: PositiveInt = 336, pinpoints: Sequence[Size] = PINPOINTS) -> int:
+    """Return how many views a picture can have: the whole, and the tiles of the largest canvas."""
+    return 1 + max((height // side) * (width // side) for height, width in pinpoints)
+
+
 def _cut(pixels: Pixels, y: int, x: int, tile: Pixels) -> None:
-    """Write to ``tile`` what of ``pixels`` is below ``y`` and right of ``x``; what is beyond them
-    is black.
+    """Write to ``tile`` what of ``pixels`` is below ``y`` and right of ``x``;
+    what is beyond them is black.
     """
     height, width = tile.shape[:2]
     part = pixels[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
@@ -135,8 +150,8 @@ def feature_grid(
     patch: PositiveInt = 14,
     pinpoints: Sequence[Size] = PINPOINTS,
 ) -> FeatureGrid:
-    """Return the grid of a picture of ``size`` before and after unpadding, in features of ``patch``
-    pixels.
+    """Return the grid of a picture of ``size`` before and after unpadding,
+    in features of ``patch`` pixels.
 
     The rounding to 7 decimals is transformers' (since 4.49); without it common sizes lose two rows
     or columns.

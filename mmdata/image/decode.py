@@ -43,7 +43,8 @@ _ORIENTATION: Final = 0x0112  # EXIF tag
 _SIDEWAYS: Final = range(5, 9)  # its values that exchange width and height
 # What Pillow's readers raise on bytes that are not what they claim to be.
 _BROKEN: Final = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
+    struct.error, zlib.error,
 )  # fmt: skip
 
 
@@ -86,7 +87,7 @@ def load(
     """
     from PIL import ImageOps
 
-    with _opened(source, limits or Limits()) as image:
+    with _open(source, limits or Limits()) as image:
         if draft is not None:
             image.draft("RGB", draft if upright and _is_sideways(image) else (draft[1], draft[0]))
         image.load()
@@ -102,7 +103,7 @@ def size_of(source: Source, *, limits: Limits | None = None) -> tuple[int, int]:
     Raises:
         ImageError: as :func:`decode`, as far as the header shows it.
     """
-    with _opened(source, limits or Limits()) as image:
+    with _open(source, limits or Limits()) as image:
         return (image.width, image.height) if _is_sideways(image) else (image.height, image.width)
 
 
@@ -111,7 +112,7 @@ def _is_sideways(image: Image) -> bool:
 
 
 @contextmanager
-def _opened(source: Source, limits: Limits) -> Iterator[Image]:
+def _open(source: Source, limits: Limits) -> Iterator[Image]:
     """Open an image; whatever fails in the body becomes an :class:`ImageError`."""
     from PIL import Image
 
@@ -148,15 +149,15 @@ def _rgb(image: Image) -> Image:
 
     if not image.mode.startswith("I"):
         return image.convert("RGB")
-    high = (
-        np.asarray(image).astype(np.uint32) >> 8
-    )  # 16-bit grey, which Pillow's own conversion would clip at 255
+    # 16-bit grey, which Pillow's own conversion would clip at 255.
+    high = np.asarray(image).astype(np.uint32) >> 8
     return fromarray(high.astype(np.uint8)).convert("RGB")
 
 
 def _too_large(name: str, found: str, limits: Limits) -> ImageError:
     return ImageError(
-        f"{name}: {found} are beyond the limit of {limits.pixels} pixels; raise Limits(pixels=...) if it is meant",
+        f"{name}: {found} are beyond the limit of {limits.pixels} pixels; "
+        "raise Limits(pixels=...) if it is meant",
         path=name,
         reason="media_limit",
     )

@@ -1,5 +1,5 @@
-"""Resizing by FFmpeg: half of Pillow's time; on photographs a quarter of a grey level off on
-average, 20 at most.
+"""Resizing by FFmpeg: half of Pillow's time;
+on photographs a quarter of a grey level off on average, 20 at most.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def resize(pixels: Pixels) -> Callable[[tuple[int, int]], Pixels]:
     from av.video.reformatter import VideoReformatter
 
     frame = VideoFrame.from_ndarray(pixels, format="rgb24")
-    return partial(_resized, VideoReformatter().reformat(frame, format="gbrp", threads=1))
+    return partial(_resize, VideoReformatter().reformat(frame, format="gbrp", threads=1))
 
 
-def _resized(planes: VideoFrame, size: tuple[int, int]) -> Pixels:
+def _resize(planes: VideoFrame, size: tuple[int, int]) -> Pixels:
     from av.video.reformatter import VideoReformatter
 
     height, width = size

@@ -48,23 +48,20 @@ __all__ = [
 
 Resize: TypeAlias = "Callable[[Pixels, int], Pixels]"
 Shows: TypeAlias = Literal["all", "center", "other"]
-"""What a square shows: ``all`` of the picture, squeezed; its ``center`` in its own aspect; or
-something ``other``.
+"""What a square shows: ``all`` of the picture, squeezed;
+its ``center`` in its own aspect; or something ``other``.
 
 FFmpeg can do the first two by itself, which is how frames are resized fast.
 """
 
-_MEAN_COLOR: Final = (
-    122,
-    116,
-    104,
-)  # int(255 * CLIP's mean), so that after normalisation the border is about zero
+# int(255 * CLIP's mean), so that after normalisation the border is about zero.
+_MEAN_COLOR: Final = (122, 116, 104)
 
 
 @dataclass(frozen=True, slots=True)
 class Resizer:
-    """A way to resize: ``resize`` from pixels and a side to a square, and what of the picture that
-    ``shows``.
+    """A way to resize: ``resize`` from pixels and a side to a square,
+    and what of the picture that ``shows``.
     """
 
     resize: Resize
@@ -75,8 +72,20 @@ class Resizer:
         check_fields(self)
 
     def __call__(self, pixels: Pixels, size: int) -> Pixels:
-        """Return ``pixels`` as a square of ``size`` x ``size``, (size, size, 3) uint8."""
-        return self.resize(pixels, size)
+        """Return ``pixels`` as a square of ``size`` x ``size``, (size, size, 3) uint8.
+
+        Raises:
+            PluginError: the resizer is another package's, and at fault.
+        """
+        with _registry.blame_plugin(self):
+            square = self.resize(pixels, size)
+
+            if square.shape != (size, size, 3) or square.dtype != "uint8":
+                raise ValueError(
+                    f"a resizer must return ({size}, {size}, 3) uint8, "
+                    f"found {square.shape} {square.dtype}"
+                )
+            return square
 
 
 _registry: Registry[Resizer] = Registry(__name__, "way to resize")
@@ -84,8 +93,8 @@ _registry: Registry[Resizer] = Registry(__name__, "way to resize")
 
 @checked
 def register(name: str, *, shows: Shows = "other") -> Callable[[Resize], Resize]:
-    """Return a decorator that makes a function known as the resizer ``name``; a name taken twice is
-    a ``ValueError``.
+    """Return a decorator that makes a function known as the resizer ``name``;
+    a name taken twice is a ``ValueError``.
 
     An entry point names a :class:`Resizer` instead.
     """
@@ -121,8 +130,8 @@ def squeeze(pixels: Pixels, size: PositiveInt) -> Pixels:
 @register("crop", shows="center")
 @checked
 def crop(pixels: Pixels, size: PositiveInt) -> Pixels:
-    """Return the central square after the shorter side came to ``size`` by Pillow's bicubic, as
-    CLIP does.
+    """Return the central square after the shorter side came
+    to ``size`` by Pillow's bicubic, as CLIP does.
     """
     height, width = pixels.shape[:2]
     return center_crop(resize_bicubic(pixels, shorter_side_to((height, width), size)), size)
@@ -131,8 +140,8 @@ def crop(pixels: Pixels, size: PositiveInt) -> Pixels:
 @register("pad")
 @checked
 def pad(pixels: Pixels, size: PositiveInt) -> Pixels:
-    """Return the whole picture in its own aspect, squared with CLIP's mean colour and then brought
-    to ``size``.
+    """Return the whole picture in its own aspect,
+    squared with CLIP's mean colour and then brought to ``size``.
     """
     return crop(pad_to_square(pixels, _MEAN_COLOR), size)
 
@@ -140,8 +149,8 @@ def pad(pixels: Pixels, size: PositiveInt) -> Pixels:
 @register("crop_bilinear", shows="center")
 @checked
 def crop_bilinear(pixels: Pixels, size: PositiveInt) -> Pixels:
-    """Return :func:`resize_frames` of one picture, rounded to uint8: that is half a grey level off
-    at most.
+    """Return :func:`resize_frames` of one picture, rounded to uint8:
+    that is half a grey level off at most.
     """
     import numpy as np
 
@@ -151,8 +160,8 @@ def crop_bilinear(pixels: Pixels, size: PositiveInt) -> Pixels:
 
 @checked
 def resize_frames(frames: NDArray[np.uint8], size: PositiveInt) -> NDArray[np.float32]:
-    """Return frames (frames, height, width, 3) as squares, (frames, size, size, 3) float32, not
-    rounded.
+    """Return frames (frames, height, width, 3) as squares,
+    (frames, size, size, 3) float32, not rounded.
 
     Shorter side to ``size`` (the other one floored), bilinear without antialias, then the central
     square with its offset rounded half to even: torchvision's resize of tensors. Programs that

@@ -1,5 +1,5 @@
-"""What models want done to pictures, step by step: small functions on (height, width, 3) uint8 RGB
-pixels.
+"""What models want done to pictures, step by step:
+small functions on (height, width, 3) uint8 RGB pixels.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 
 
 def resize_bicubic(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Return ``pixels`` at ``size`` (height, width): Pillow's bicubic, antialiased, rounded to
-    uint8.
+    """Return ``pixels`` at ``size`` (height, width):
+    Pillow's bicubic, antialiased, rounded to uint8.
     """
     from PIL.Image import fromarray
 
@@ -60,8 +60,8 @@ def bicubic(picture: Image, size: tuple[int, int]) -> Pixels:
 
 
 def shorter_side_to(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Return (height, width) scaled so that the shorter one is ``side`` and the longer one is cut
-    to a whole number.
+    """Return (height, width) scaled so that the shorter one is ``side``
+    and the longer one is cut to a whole number.
     """
     height, width = size
     if height <= width:
@@ -70,8 +70,8 @@ def shorter_side_to(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def center_crop(pixels: Pixels, side: int) -> Pixels:
-    """Return the central square of ``pixels``, (side, side, 3); what is smaller gets a black
-    border.
+    """Return the central square of ``pixels``, (side, side, 3);
+    what is smaller gets a black border.
 
     An odd margin leaves its larger half below and to the right.
     """
@@ -88,8 +88,8 @@ def center_crop(pixels: Pixels, side: int) -> Pixels:
 
 
 def pad_to_square(pixels: Pixels, color: tuple[int, int, int]) -> Pixels:
-    """Return ``pixels`` in the middle of a square of ``color``; an odd pixel of border goes below
-    or to the right.
+    """Return ``pixels`` in the middle of a square of ``color``;
+    an odd pixel of border goes below or to the right.
     """
     import numpy as np
 
@@ -108,18 +108,16 @@ def normalize(
     mean: tuple[float, float, float] = CLIP_MEAN,
     std: tuple[float, float, float] = CLIP_STD,
 ) -> NDArray[np.float32]:
-    """Return (pixels / 255 - mean) / std with channels first: (..., height, width, 3) to (..., 3,
-    height, width).
+    """Return (pixels / 255 - mean) / std with channels first:
+    (..., height, width, 3) to (..., 3, height, width).
     """
     import numpy as np
 
-    scale = 1 / (
-        255 * np.asarray(std)
-    )  # in float64; one multiplication and one addition a sample in float32
+    # In float64; one multiplication and one addition a sample in float32.
+    scale = 1 / (255 * np.asarray(std))
     shift = -np.asarray(mean) / np.asarray(std)
-    out = np.empty(
-        (*pixels.shape[:-3], 3, *pixels.shape[-3:-1]), np.float32
-    )  # (..., 3, height, width)
+    # (..., 3, height, width)
+    out = np.empty((*pixels.shape[:-3], 3, *pixels.shape[-3:-1]), np.float32)
     for channel in range(3):
         np.multiply(
             pixels[..., channel],

@@ -37,7 +37,7 @@ from mmdata.schema import SCHEMA_VERSION, MediaType
 from mmdata.store import Store
 from mmdata.store import open as open_store
 from mmdata.store.manifest import hash_file, hash_text
-from mmdata.store.publish import locked
+from mmdata.store.publish import hold_lock
 
 __all__ = ["Cache", "CacheSize"]
 
@@ -55,8 +55,8 @@ _KEPT: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """How many ``stores`` a cache holds, and how many ``bytes`` they and what belongs to them
-    take.
+    """How many ``stores`` a cache holds,
+    and how many ``bytes`` they and what belongs to them take.
     """
 
     stores: int
@@ -72,8 +72,8 @@ class Cache:
     @classmethod
     @checked
     def at(cls, folder: str | Path | None = None) -> Cache:
-        """Return the cache at ``folder``, by default ``mmdata/mixtures`` in ``$XDG_CACHE_HOME`` or
-        else ``~/.cache``.
+        """Return the cache at ``folder``, by default ``mmdata/mixtures``
+        in ``$XDG_CACHE_HOME`` or else ``~/.cache``.
 
         Raises:
             UsageError: there is no home folder to look in.
@@ -91,8 +91,8 @@ class Cache:
             ) from error
 
     def open(self, dataset: Dataset, progress: Progress = lambda records, rejects: None) -> Store:
-        """Return the store of a data set of annotation files, made now if none is there that holds
-        still.
+        """Return the store of a data set of annotation files,
+        made now if none is there that holds still.
 
         Processes that want the same store at once wait for the one that makes it.
 
@@ -109,9 +109,9 @@ class Cache:
             known = _numbers(entry)
             if (store := _usable(entry, known)) is not None:
                 return store
-            with self._locked(entry):
+            with self._hold_lock(entry):
                 if _numbers(entry) == known:  # else somebody has made one since: look again
-                    return _made(entry, known, dataset, name, key, progress)
+                    return _make_store(entry, known, dataset, name, key, progress)
 
     def size(self) -> CacheSize:
         """Return how much is in it."""
@@ -126,7 +126,7 @@ class Cache:
         size = self.size()
         for entry in self._entries():
             aside = entry.with_name(f".{entry.name.lstrip('.')}.{os.getpid()}{_CLEARED}")
-            with self._locked(entry):
+            with self._hold_lock(entry):
                 entry.rename(aside)
             shutil.rmtree(aside)
         return size
@@ -138,22 +138,23 @@ class Cache:
         )
 
     @contextmanager
-    def _locked(self, entry: Path) -> Iterator[None]:
+    def _hold_lock(self, entry: Path) -> Iterator[None]:
         """Hold the lock of an entry; only getting it is turned into words here."""
         with ExitStack() as stack:
             try:
-                stack.enter_context(locked(entry))
+                stack.enter_context(hold_lock(entry))
             except OSError as error:
                 raise UsageError(
-                    f"{self.folder}: no store can be kept there ({error.strerror}). --cache DIR, or XDG_CACHE_HOME in "
-                    "the environment, names another place for the stores that are made of annotation files."
+                    f"{self.folder}: no store can be kept there ({error.strerror}). "
+                    "--cache DIR, or XDG_CACHE_HOME in the environment, "
+                    "names another place for the stores that are made of annotation files."
                 ) from error
             yield
 
 
 def _absolute(dataset: Dataset) -> Dataset:
-    """Return a data set that reads the same from whatever folder: formats look at the names of
-    their files.
+    """Return a data set that reads the same from whatever folder:
+    formats look at the names of their files.
     """
     root = dataset.media_root and dataset.media_root.absolute()
     return replace(
@@ -176,8 +177,8 @@ def _key(dataset: Dataset, name: str, reader: Format) -> str:
 
 
 def _code(reader: Format) -> list[str]:
-    """Return the hashes of the files that the format's classes are written in: it may be somebody's
-    own.
+    """Return the hashes of the files that the format's classes are written in:
+    it may be somebody's own.
     """
     modules = [sys.modules.get(kind.__module__) for kind in type(reader).__mro__]
     names = [getattr(module, "__file__", None) for module in modules]
@@ -185,8 +186,8 @@ def _code(reader: Format) -> list[str]:
 
 
 def _numbers(entry: Path) -> list[int]:
-    """Return the numbers of the stores that are whole, ascending: what their media were is written
-    last.
+    """Return the numbers of the stores that are whole, ascending:
+    what their media were is written last.
     """
     return sorted(int(file.name.removesuffix(_MEDIA)) for file in entry.glob(f"[0-9]*{_MEDIA}"))
 
@@ -200,7 +201,7 @@ def _usable(entry: Path, numbers: list[int]) -> Store | None:
     return None
 
 
-def _made(
+def _make_store(
     entry: Path, known: list[int], dataset: Dataset, name: str, key: str, progress: Progress
 ) -> Store:
     """Make the next store of an entry whose lock is held."""
@@ -230,10 +231,12 @@ def _made(
             f"{dataset.name} changed while it was read. Run again when it is complete.",
             path=str(store),
         )
+
     _write(entry / f"{number}{_MEDIA}", witness.answers())
     for old in known[: 1 - _KEPT]:
         (entry / f"{old}{_MEDIA}").unlink(missing_ok=True)
         shutil.rmtree(entry / str(old), ignore_errors=True)
+
     return open_store(store)
 
 
@@ -296,12 +299,12 @@ def _hold(file: Path) -> bool:
         answers = msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, list[str]]])
     except (OSError, msgspec.MsgspecError):
         return False
-    return all(
-        _ask(path, kind) == answer
-        for kind, found in answers.items()
-        for answer in found
-        for path in found[answer]
-    )
+
+    for kind, paths_of in answers.items():
+        for answer, paths in paths_of.items():
+            if any(_ask(path, kind) != answer for path in paths):
+                return False
+    return True
 
 
 def _ask(path: str, kind: str) -> _Answer:

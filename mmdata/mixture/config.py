@@ -100,6 +100,7 @@ def _config(values: Any, folder: Path, faults: list[str]) -> MixConfig | None:
             "it needs a list `datasets:` with at least one entry of `json_path:` or `store:`"
         )
         return None
+
     _refuse_unknown(values, MixConfig, "the file", faults)
     entries = [
         _dataset(entry, number, folder, faults) for number, entry in enumerate(values["datasets"])
@@ -112,6 +113,7 @@ def _config(values: Any, folder: Path, faults: list[str]) -> MixConfig | None:
     if length is not None and (type(length) is not int or length <= 0 or not any(weighted)):
         faults.append(f"epoch_length {length!r}: it is a number of rows, and goes with weights")
         length = None
+
     return MixConfig(datasets, length)
 
 
@@ -129,6 +131,7 @@ def _dataset(entry: Any, number: int, folder: Path, faults: list[str]) -> Datase
     if not isinstance(entry, dict) or ("json_path" in entry) == ("store" in entry):
         faults.append(f"{where} needs either `json_path:` or `store:`, found {entry!r}")
         return None
+
     _refuse_unknown(entry, Dataset, where, faults)
     try:
         return Dataset(

@@ -36,8 +36,8 @@ __all__ = ["Mixture", "PlanRow", "write_mixture"]
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """What a mixture takes from one data set: of its ``rows``, ``selected`` ones, ``draws`` times
-    in all.
+    """What a mixture takes from one data set:
+    of its ``rows``, ``selected`` ones, ``draws`` times in all.
 
     ``store`` is where they are, in the cache for annotation files; ``reasons`` are the numbers of
     its ``rejects`` by reason.
@@ -65,8 +65,8 @@ class _Part:
     rest: Sequence[int]
 
     def row(self, draw: int) -> int:
-        """Return the row of a draw: whole passes over the selected rows first, then a random part
-        of them.
+        """Return the row of a draw:
+        whole passes over the selected rows first, then a random part of them.
         """
         whole = self.draws - len(self.rest)
         place = draw % len(self.selected) if draw < whole else self.rest[draw - whole]
@@ -74,8 +74,8 @@ class _Part:
 
 
 class Mixture(Sequence[Conversation]):
-    """Rows of several stores in mixture order: data set after data set, or evenly interleaved where
-    they have weights.
+    """Rows of several stores in mixture order:
+    data set after data set, or evenly interleaved where they have weights.
 
     It is a pure function of the stores, the configuration and the seed; nothing is copied.
     :func:`write_mixture` makes a store of it.
@@ -97,18 +97,16 @@ class Mixture(Sequence[Conversation]):
         for (dataset, store), rows in zip(stores, selections, strict=True):
             if dataset.weight is not None and not len(rows):
                 raise _no_rows(dataset, store)
+
         draws = _draws(
             [dataset for dataset, _ in stores], [len(rows) for rows in selections], epoch_length
         )
-        self._parts = [
-            _part(dataset, store, rows, count, seed + n)
-            for n, ((dataset, store), rows, count) in enumerate(
-                zip(stores, selections, draws, strict=True)
-            )
-        ]
+        self._parts = []
+        for n, ((dataset, store), rows) in enumerate(zip(stores, selections, strict=True)):
+            self._parts.append(_part(dataset, store, rows, draws[n], seed + n))
         self._starts = list(accumulate(draws, initial=0))
         weighted = any(dataset.weight is not None for dataset, _ in stores)
-        self._order = _interleaved(draws) if weighted else None
+        self._order = _interleave(draws) if weighted else None
 
     @classmethod
     @checked
@@ -159,8 +157,8 @@ class Mixture(Sequence[Conversation]):
         return part.store[row]
 
     def located(self, index: int) -> Conversation:
-        """Return the conversation ``self[index]`` with media paths that can be opened: absolute, or
-        URLs.
+        """Return the conversation ``self[index]`` with media paths that can be opened:
+        absolute, or URLs.
         """
         part, row = self._place(index)
         return part.store.located(row)
@@ -211,21 +209,24 @@ class Mixture(Sequence[Conversation]):
         ]
 
     def rejects(self) -> Iterator[Reject]:
-        """Yield what was not kept of its data sets, in order; of a store that several of them name,
-        once.
+        """Yield what was not kept of its data sets, in order;
+        of a store that several of them name, once.
         """
         for store in self._stores():
             yield from map(Reject.of, store.rejects())
 
     @property
     def why_empty(self) -> str | None:
-        """Why it has no row and what to do about it, where it has none: the most frequent reason
-        with an example.
+        """Why it has no row and what to do about it, where it has none:
+        the most frequent reason with an example.
         """
         if len(self):
             return None
         if rows := sum(len(store) for store in self._stores()):
-            return f"no row was kept: of the {rows:,} rows of its data sets, their sampling strategies take none."
+            return (
+                f"no row was kept: of the {rows:,} rows of its data sets, "
+                "their sampling strategies take none."
+            )
         counts = sum((Counter(store.manifest.rejects) for store in self._stores()), Counter[str]())
         return explain_empty(counts, self.rejects())
 
@@ -253,8 +254,8 @@ def write_mixture(
     options: Mapping[str, object] | None = None,
     progress: Callable[[int, int], object] = lambda rows, rejects: None,
 ) -> Store:
-    """Copy the rows of a mixture, in its order, into a new store at ``store``, and return it
-    opened.
+    """Copy the rows of a mixture, in its order,
+    into a new store at ``store``, and return it opened.
 
     Ids that stores share, or that a row has again because it repeats, get a number; media paths
     become relative to the nearest folder that holds all the media. The rejects of its data sets are
@@ -273,6 +274,7 @@ def write_mixture(
     writer = StoreWriter(
         target, sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet
     )
+
     with writer:
         for index in range(len(mixture)):
             conversation = mixture.located(index)
@@ -291,6 +293,7 @@ def write_mixture(
         progress(len(mixture), writer.records_in - writer.rows)
         parts = [{**asdict(row), "store": str(row.store)} for row in mixture.plan()]
         writer.describe(renamed_ids=ids.renamed, parts=parts)
+
     return open_store(store)
 
 
@@ -313,8 +316,8 @@ def _open(dataset: Dataset, cache: Cache, progress: Callable[[int, int], object]
 
 
 def _no_rows(dataset: Dataset, store: Store) -> MMDataError:
-    """Return the error of a data set that shall have a share of the draws and has no row to
-    draw.
+    """Return the error of a data set that shall have
+    a share of the draws and has no row to draw.
     """
     if (why := why_empty(store.path)) is not None:
         return DataError(f"{dataset.name} has a weight, but {why}")
@@ -336,14 +339,15 @@ def _draws(
 
 
 def apportion(total: int, weights: Sequence[float]) -> list[int]:
-    """Return whole numbers that sum to ``total`` and are nearest to the weights' shares (largest
-    remainders).
+    """Return whole numbers that sum to ``total`` and are nearest
+    to the weights' shares (largest remainders).
 
     >>> apportion(10, [1, 1, 1])
     [4, 3, 3]
     """
     exact = [total * weight / sum(weights) for weight in weights]
     counts = [int(share) for share in exact]
+    # Ascending, for the difference is minus the remainder; of equal ones the first goes first.
     by_remainder = sorted(range(len(weights)), key=lambda n: (counts[n] - exact[n], n))
     for n in by_remainder[: total - sum(counts)]:
         counts[n] += 1
@@ -351,15 +355,18 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
 
 
 def _part(dataset: Dataset, store: Store, selected: Sequence[int], draws: int, seed: int) -> _Part:
+    # The strategy has drawn by `seed`; `~seed` is a chance of its own for the rest of an epoch.
     rest = choose(~seed, draws % len(selected), len(selected)).tolist() if len(selected) else []
     return _Part(dataset, store, selected, draws, rest)
 
 
-def _interleaved(draws: Sequence[int]) -> NDArray[np.int64]:
-    """Return positions in an order that spreads each data set's draws evenly over the epoch,
-    (rows,) int64.
+def _interleave(draws: Sequence[int]) -> NDArray[np.int64]:
+    """Return positions in an order that spreads each data set's draws
+    evenly over the epoch, (rows,) int64.
     """
     import numpy as np
 
+    # Draw i of n stands at the moment (i + 1/2) / n of the epoch. Sorted stably, equal moments come
+    # in the order of the data sets, on every machine.
     moments = np.concatenate([(np.arange(count) + 0.5) / max(count, 1) for count in draws])
     return np.argsort(moments, kind="stable")

@@ -26,8 +26,8 @@ _GRAMMAR: Final = re.compile(r"\s*(first|end|random)\s*:\s*(\d+(?:\.\d+)?)\s*(%?
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """Rows to take: ``amount`` of them, or per cent of them, from the front, from the end, or at
-    random.
+    """Rows to take: ``amount`` of them, or per cent of them,
+    from the front, from the end, or at random.
 
     >>> list(Strategy.parse("end:20%").select(10))
     [8, 9]
@@ -50,11 +50,14 @@ class Strategy:
         """
         if text.strip() == "all":
             return cls()
+
         match = _GRAMMAR.fullmatch(text)
         if match is None:
             raise ConfigError(
-                f"sampling_strategy {text!r} is none of all, first:N, first:P%, end:N, end:P%, random:N, random:P%"
+                f"sampling_strategy {text!r} is none of "
+                "all, first:N, first:P%, end:N, end:P%, random:N, random:P%"
             )
+
         which, amount, percent = match.groups()
         if not percent and "." in amount:
             raise ConfigError(
@@ -64,11 +67,12 @@ class Strategy:
             raise ConfigError(
                 f"sampling_strategy {text!r} takes nothing (elsewhere it means all rows: say which)"
             )
+
         return cls(cast(Which, which), float(amount), bool(percent))
 
     def count(self, rows: int) -> int:
-        """Return how many of ``rows`` rows are taken: ceil(P * rows / 100) for a share, at most all
-        of them.
+        """Return how many of ``rows`` rows are taken:
+        ceil(P * rows / 100) for a share, at most all of them.
         """
         wanted = math.ceil(self.amount * rows / 100) if self.percent else int(self.amount)
         return min(rows, wanted)

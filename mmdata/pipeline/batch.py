@@ -15,8 +15,8 @@ __all__ = ["Batch"]
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Batch(Mapping[str, "NDArray[np.generic]"]):
-    """A rank's rows of a global batch: its arrays by name, as :mod:`mmdata.pipeline.collate` lays
-    them out.
+    """A rank's rows of a global batch: its arrays by name,
+    as :mod:`mmdata.pipeline.collate` lays them out.
 
     ``ids`` are the samples of each row. The last ``repeated`` rows are there a second time, to fill
     the last batch of an epoch. ``tokens`` counts what is not padding; ``media_mask`` (views,) bool

@@ -67,8 +67,8 @@ class BenchReport:
 
 @checked
 def bench(pipeline: str | Path, *, steps: PositiveInt = 100) -> BenchReport:
-    """Run ``steps`` batches of the pipeline that a YAML file describes, fewer if an epoch has
-    fewer.
+    """Run ``steps`` batches of the pipeline that a YAML file describes,
+    fewer if an epoch has fewer.
 
     Raises:
         ConfigError: with every fault of the file.
@@ -156,7 +156,7 @@ def _samples(config: Mapping[str, Any], folder: Path, seed: int) -> Any:
 
 
 def _template(config: Mapping[str, Any], folder: Path) -> Any:
-    from mmdata.templates import make, registry
+    from mmdata.templates import load_tokenizer, make
     from mmdata.tokenizers import load
 
     options, words = dict(config["template"]), dict(config["tokenizer"])
@@ -165,5 +165,5 @@ def _template(config: Mapping[str, Any], folder: Path) -> Any:
     if "name" in words:
         tokenizer = load(words.pop("name"), path, **words)
     else:
-        tokenizer = registry.get(name).load_tokenizer(path, **words)
+        tokenizer = load_tokenizer(name, path, **words)
     return make(name, tokenizer, options)

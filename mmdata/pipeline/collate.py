@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
-    "Frame",
+    "BatchShape",
     "PixelType",
     "Rows",
     "arrays",
     "media_mask",
     "num_views",
-    "prepared",
+    "prepare_views",
     "texts",
 ]
 
@@ -49,7 +49,7 @@ COLUMNS = ("input_ids", "labels", "position_ids", "segment_ids", "pixel_values",
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class BatchShape:
     """What shapes a batch has.
 
     Rows have ``seq_length`` tokens, or, if it is ``dynamic``, as many as the longest one. A row has
@@ -72,8 +72,8 @@ class Frame:
         return max(num_views(rows), 1) if self.max_views is None else self.max_views * len(rows)
 
     def slab(self, rows: int) -> Slab | None:
-        """Return memory for the pixels of some rows, (rows, views, size, size, 3), if their number
-        is known.
+        """Return memory for the pixels of some rows,
+        (rows, views, size, size, 3), if their number is known.
         """
         import numpy as np
 
@@ -84,29 +84,29 @@ class Frame:
         )
 
 
-def arrays(rows: Rows, frame: Frame, slab: Slab | None = None) -> Arrays:
+def arrays(rows: Rows, batch: BatchShape, slab: Slab | None = None) -> Arrays:
     """Return the arrays of a batch; a row without samples is all padding.
 
     ``slab`` is memory that the batch may have for its own, with pixels of the samples in it; these
     may be moved.
     """
     return {
-        **texts(rows, frame),
-        "pixel_values": prepared(_pixels(rows, frame, slab), frame.pixels),
-        "media_index": _media_index(rows, frame),
+        **texts(rows, batch),
+        "pixel_values": prepare_views(_pixels(rows, batch, slab), batch.pixels),
+        "media_index": _media_index(rows, batch),
     }
 
 
-def media_mask(rows: Rows, frame: Frame) -> NDArray[np.bool_]:
+def media_mask(rows: Rows, batch: BatchShape) -> NDArray[np.bool_]:
     """Return which views of a batch are not padding, (views,) bool."""
     import numpy as np
 
-    return np.arange(frame.views(rows)) < num_views(rows)
+    return np.arange(batch.views(rows)) < num_views(rows)
 
 
-def prepared(views: NDArray[np.uint8], pixels: PixelType) -> NDArray[np.generic]:
-    """Return views (views, size, size, 3) uint8 as they are, or normalised, (views, 3, size, size)
-    float32.
+def prepare_views(views: NDArray[np.uint8], pixels: PixelType) -> NDArray[np.generic]:
+    """Return views (views, size, size, 3) uint8 as they are,
+    or normalised, (views, 3, size, size) float32.
     """
     from mmdata.image import normalize
 
@@ -118,15 +118,15 @@ def num_views(rows: Rows) -> int:
     return sum(len(views) for row in rows for sample in row for views in sample.views)
 
 
-def texts(rows: Rows, frame: Frame) -> Arrays:
+def texts(rows: Rows, batch: BatchShape) -> Arrays:
     """Return the arrays of a batch that are not of media."""
     import numpy as np
 
-    shape = (len(rows), frame.length(rows))
-    ids = np.full(shape, frame.template.pad_id, np.int32)
+    shape = (len(rows), batch.length(rows))
+    ids = np.full(shape, batch.template.pad_id, np.int32)
     labels = np.full(shape, IGNORE, np.int32)
     segments = np.zeros(shape, np.int32)
-    axes = frame.template.position_axes
+    axes = batch.template.position_axes
     places = np.zeros((shape[0], *axes, shape[1]), np.int32)  # (rows, length) or (rows, 2, length)
     for number, row in enumerate(rows):
         start = 0
@@ -143,15 +143,17 @@ def texts(rows: Rows, frame: Frame) -> Arrays:
     return {"input_ids": ids, "labels": labels, "position_ids": places, "segment_ids": segments}
 
 
-def _pixels(rows: Rows, frame: Frame, slab: Slab | None) -> NDArray[np.uint8]:
+def _pixels(rows: Rows, batch: BatchShape, slab: Slab | None) -> NDArray[np.uint8]:
     import numpy as np
 
-    shape = frame.views(rows), frame.template.view_size, frame.template.view_size, 3
+    shape = batch.views(rows), batch.template.view_size, batch.template.view_size, 3
     values = np.empty(shape, np.uint8) if slab is None else slab.reshape(shape)
     first = 0
     for views in (views for row in rows for sample in row for views in sample.views):
         here = values[first : first + len(views)]
-        if _address(here) != _address(views):  # they were not decoded to where they belong
+        # Samples decode into the slab where they can. Views that begin where they belong are there
+        # whole, both being contiguous; to compare addresses costs nothing, a copy costs the batch.
+        if _address(here) != _address(views):
             here[...] = views
         first += len(views)
     values[first:] = 0
@@ -163,16 +165,16 @@ def _address(array: NDArray[np.uint8]) -> int:
     return address
 
 
-def _media_index(rows: Rows, frame: Frame) -> NDArray[np.int32]:
+def _media_index(rows: Rows, batch: BatchShape) -> NDArray[np.int32]:
     import numpy as np
 
-    index = np.full((len(rows), frame.length(rows)), -1, np.int32)
+    index = np.full((len(rows), batch.length(rows)), -1, np.int32)
     first = 0
     for line, row in zip(index, rows, strict=True):
         start = 0
         for sample in row:
             for plan, views in enumerate(sample.views):
-                found = index_features(sample, plan, frame.template)
+                found = index_features(sample, plan, batch.template)
                 _fill(line[start:], sample, plan, found.index + first * found.rows)
                 first += len(views)
             start += len(sample.encoded)

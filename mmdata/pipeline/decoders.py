@@ -37,8 +37,8 @@ class Isolated:
         self._pools: list[Pool] = []
 
     def __call__(self, medium: Media, plan: PixelPlan, out: Views | None = None) -> Views:
-        """Return the pixels that ``plan`` asks for, as they come through the pipe and never in
-        ``out``.
+        """Return the pixels that ``plan`` asks for,
+        as they come through the pipe and never in ``out``.
         """
         began = monotonic()
         try:

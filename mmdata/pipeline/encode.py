@@ -10,6 +10,7 @@ from mmdata.errors import DataError, MediaError, SampleError
 from mmdata.pipeline.stopwatch import Stopwatch
 from mmdata.schema import Conversation, Media
 from mmdata.templates import Encoded, PixelPlan, Template
+from mmdata.templates._plugins import encode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Decode", "Place", "Sample", "SampleReader", "Samples", "decode_views"]
 
 Decode: TypeAlias = "Callable[[Media, PixelPlan, Views | None], Views]"
-"""From a medium, what is wanted of it, and room for it, to its pixels, which need not be in that
-room.
+"""From a medium, what is wanted of it, and room for it,
+to its pixels, which need not be in that room.
 """
 
 
@@ -44,8 +45,8 @@ class Samples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A sample's ``position`` in the order and its ``index`` in the mixture; ``encoded`` where
-    planning had to look.
+    """A sample's ``position`` in the order and its ``index`` in the mixture;
+    ``encoded`` where planning had to look.
 
     ``room`` (views, size, size, 3) uint8 is where the batch wants its pixels, if that is known
     before they are decoded.
@@ -80,8 +81,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What a batch is made of: ``views`` are the pixels of each of ``encoded.pixels``, ``sizes``
-    their media's sizes.
+    """What a batch is made of:
+    ``views`` are the pixels of each of ``encoded.pixels``, ``sizes`` their media's sizes.
 
     A size is (height, width) in pixels as presented; of a video that has not been probed it is
     None.
@@ -95,8 +96,8 @@ class Sample:
 
 
 class SampleReader:
-    """Reads samples of ``samples`` as ``template`` encodes them, refusing what has no room in a row
-    of a batch.
+    """Reads samples of ``samples`` as ``template`` encodes them,
+    refusing what has no room in a row of a batch.
 
     ``max_tokens`` and ``max_views`` (None for no limit) are that room; ``decode`` makes pixels of a
     medium.
@@ -126,7 +127,7 @@ class SampleReader:
             SampleError: the template cannot encode it, or it has no room.
         """
         conversation = self._conversation(index)
-        return Place(position, index, self._encoded(conversation, index))
+        return Place(position, index, self._encode(conversation, index))
 
     def read(self, place: Place) -> Sample:
         """Return the sample at ``place``.
@@ -135,14 +136,14 @@ class SampleReader:
             SampleError: with the sample's id and index, and what is wrong with it.
         """
         conversation = self._conversation(place.index)
-        encoded = place.encoded or self._encoded(conversation, place.index)
+        encoded = place.encoded or self._encode(conversation, place.index)
         media = [conversation.media[plan.media] for plan in encoded.pixels]
         try:
             with self._watch.stage("decode"):
                 views = tuple(self._views(media, encoded.pixels, place.room))
                 sizes = tuple(map(_size, media))
         except DataError as error:
-            raise _named(error, conversation, place.index) from error
+            raise _sample_error(error, conversation, place.index) from error
         return Sample(conversation.id, place, encoded, views, sizes)
 
     def name(self, index: int) -> str:
@@ -167,47 +168,48 @@ class SampleReader:
         except DataError as error:
             raise SampleError(f"sample {index} cannot be read: {error}") from error
 
-    def _encoded(self, conversation: Conversation, index: int) -> Encoded:
+    def _encode(self, conversation: Conversation, index: int) -> Encoded:
         try:
             with self._watch.stage("encode"):
-                encoded = self._template.encode(conversation)
+                encoded = encode(self._template, conversation)
         except DataError as error:
-            raise _named(error, conversation, index) from error
+            raise _sample_error(error, conversation, index) from error
         if len(encoded) > self._max_tokens:
             raise SampleError(
-                f"{_name(conversation, index)} has {len(encoded)} tokens, a row {self._max_tokens}; give the template "
-                f"max_length={self._max_tokens} and say by over_long what becomes of longer ones",
+                f"{_name(conversation, index)} has {len(encoded)} tokens, "
+                f"a row {self._max_tokens}; give the template max_length={self._max_tokens} "
+                "and say by over_long what becomes of longer ones",
                 reason="too_long",
             )
         views = sum(map(num_views, encoded.pixels))
         if self._max_views is not None and views > self._max_views:
             raise SampleError(
-                f"{_name(conversation, index)} has {views} pictures, tiles and frames, a row has room for "
-                f"max_views={self._max_views}",
+                f"{_name(conversation, index)} has {views} pictures, tiles and frames, "
+                f"a row has room for max_views={self._max_views}",
                 reason="too_many_views",
             )
         return encoded
 
 
 def num_views(plan: PixelPlan) -> int:
-    """Return how many square pictures the model sees of a medium: its frames, or the whole and the
-    tiles, or one.
+    """Return how many square pictures the model sees of a medium: its frames, or what its tiling
+    makes, or one.
 
     Of a tiled plan it is the most that its canvases allow, for which one it is depends on the
     picture.
     """
+    from mmdata.image import tilings
+
     if plan.tiled:
-        return 1 + max(
-            (height // plan.size) * (width // plan.size) for height, width in plan.pinpoints
-        )
+        return tilings.get(plan.resize).max_views(plan.size, plan.canvases)
     return len(plan.frames) or 1
 
 
 def decode_views(
     medium: Media, plan: PixelPlan, out: Views | None = None, *, fast: bool = False
 ) -> Views:
-    """Return the pixels that ``plan`` asks for, (views, size, size, 3) uint8 RGB: the first of
-    ``out``, if it is given.
+    """Return the pixels that ``plan`` asks for, (views, size, size, 3) uint8 RGB:
+    the first of ``out``, if it is given.
 
     ``fast`` lets FFmpeg resize the frames of a video whose size is known, in a third of the time:
     on real clips that is 1 to 3 grey levels off on average, and more at sharp edges of colour. Of
@@ -216,18 +218,19 @@ def decode_views(
     Raises:
         MediaError: the medium cannot be decoded.
     """
-    from mmdata.image import anyres, decode, load, resizers
+    from mmdata.image import decode, load, resizers, tilings
 
     if medium.frames is not None:
         return _cached_frames(medium.frames, plan, out)
     if medium.type == "video":
-        return _placed(_frames(medium, plan, fast), out)
+        return _copy_to(_frames(medium, plan, fast), out)
     if plan.tiled:
-        return anyres.views(load(_source(medium)), plan.size, plan.pinpoints, out, fast=fast)
-    return _placed(resizers.get(plan.resize)(decode(_source(medium)), plan.size)[None], out)
+        tile = tilings.get(plan.resize)
+        return tile(load(_source(medium)), plan.size, plan.canvases, out, fast=fast)
+    return _copy_to(resizers.get(plan.resize)(decode(_source(medium)), plan.size)[None], out)
 
 
-def _placed(views: Views, out: Views | None) -> Views:
+def _copy_to(views: Views, out: Views | None) -> Views:
     import numpy as np
 
     if out is None:
@@ -296,6 +299,6 @@ def _name(conversation: Conversation, index: int) -> str:
     return f"sample {conversation.id!r}{source} (row {index})"
 
 
-def _named(error: DataError, conversation: Conversation, index: int) -> SampleError:
+def _sample_error(error: DataError, conversation: Conversation, index: int) -> SampleError:
     reason = getattr(error, "reason", "not_encodable")
     return SampleError(f"{_name(conversation, index)}: {error}", reason=reason)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from mmdata.pipeline.encode import Place
-from mmdata.pipeline.packing import packed
+from mmdata.pipeline.packing import pack
 
 __all__ = ["GroupBy", "Grouping", "Row", "Rows"]
 
@@ -18,8 +18,8 @@ Rows: TypeAlias = Sequence[Row]
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Global batches of ``batch`` rows, made of what is alike under ``by``; ``room`` (tokens,
-    views) packs samples.
+    """Global batches of ``batch`` rows, made of what is alike under ``by``;
+    ``room`` (tokens, views) packs samples.
 
     Whatever the grouping, batches come by their earliest sample, so that the order stays as random
     as it was.
@@ -40,12 +40,13 @@ class Grouping:
         return sorted(batches, key=_first), rest
 
     def _batches(self, places: Sequence[Place]) -> tuple[list[Rows], Rows]:
-        rows = [(place,) for place in places] if self.room is None else packed(places, *self.room)
+        rows = [(place,) for place in places] if self.room is None else pack(places, *self.room)
         whole = len(rows) // self.batch * self.batch
         chosen = sorted(rows[:whole], key=_length if self.by == "length" else _position)
-        return [chosen[start : start + self.batch] for start in range(0, whole, self.batch)], rows[
-            whole:
+        batches: list[Rows] = [
+            chosen[start : start + self.batch] for start in range(0, whole, self.batch)
         ]
+        return batches, rows[whole:]
 
 
 def _alike(places: Sequence[Place]) -> list[list[Place]]:

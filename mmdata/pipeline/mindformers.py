@@ -1,5 +1,5 @@
-"""The columns of MindFormers' multimodal data sets: ``input_ids, images, image_context_pos,
-labels``.
+"""The columns of MindFormers' multimodal data sets:
+``input_ids, images, image_context_pos, labels``.
 
 - ``input_ids`` and ``labels`` (rows, length + 1) int32, which the network shortens by one at either
   end;
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mmdata.errors import SampleError
-from mmdata.pipeline.collate import Frame, Rows, num_views, prepared, texts
+from mmdata.pipeline.collate import BatchShape, Rows, num_views, prepare_views, texts
 from mmdata.pipeline.encode import Sample
 from mmdata.templates import IGNORE
 
@@ -33,7 +33,7 @@ __all__ = ["COLUMNS", "mindformers_arrays"]
 COLUMNS = ("input_ids", "images", "image_context_pos", "labels")
 
 
-def mindformers_arrays(rows: Rows, frame: Frame, first_row: int = 0) -> Arrays:
+def mindformers_arrays(rows: Rows, batch: BatchShape, first_row: int = 0) -> Arrays:
     """Return the four arrays; ``first_row`` is the number of the first row in the global batch.
 
     Raises:
@@ -42,18 +42,17 @@ def mindformers_arrays(rows: Rows, frame: Frame, first_row: int = 0) -> Arrays:
     """
     import numpy as np
 
-    words = texts(rows, frame)
-    views = frame.max_views or max(num_views([row]) for row in rows) or 1
+    words = texts(rows, batch)
+    size = batch.template.view_size
+    views = batch.max_views or max(num_views([row]) for row in rows) or 1
     length = words["input_ids"].shape[1] + 1
-    places = np.stack([_places(row, frame.template.view_positions, views, length) for row in rows])
+    places = np.stack([_places(row, batch.template.view_positions, views, length) for row in rows])
     numbers = np.broadcast_to(
         np.arange(first_row, first_row + len(rows)).reshape(-1, 1, 1), places.shape
     )
     return {
-        "input_ids": _longer(words["input_ids"], frame.template.pad_id),
-        "images": np.stack(
-            [prepared(_images(row, frame.template.view_size, views), "float32") for row in rows]
-        ),
+        "input_ids": _longer(words["input_ids"], batch.template.pad_id),
+        "images": np.stack([prepare_views(_images(row, size, views), "float32") for row in rows]),
         "image_context_pos": np.stack([numbers, places], -1).astype(np.int32),
         "labels": _longer(words["labels"], IGNORE),
     }
@@ -80,8 +79,9 @@ def _places(row: Sequence[Sample], positions: int, count: int, length: int) -> N
     ]
     if len(taken) != positions * num_views([row]):
         raise SampleError(
-            f"sample {row[0].id!r} has {len(taken)} positions for {num_views([row])} views; the layout mindformers "
-            f"wants {positions or 'as many'} for each, use the layout mmdata"
+            f"sample {row[0].id!r} has {len(taken)} positions for {num_views([row])} views; "
+            f"the layout mindformers wants {positions or 'as many'} for each, "
+            "use the layout mmdata"
         )
     if not taken:
         return np.tile(_spare(row, positions, length), (count, 1))
@@ -96,8 +96,9 @@ def _spare(row: Sequence[Sample], positions: int, length: int) -> NDArray[np.int
     tokens = sum(len(sample.encoded) for sample in row)
     if tokens + positions > length:
         raise SampleError(
-            f"sample {row[0].id!r} has no image and {tokens} tokens: MindFormers overwrites {positions} positions at "
-            f"the end of {length}; leave text this long out, or use the layout mmdata"
+            f"sample {row[0].id!r} has no image and {tokens} tokens: MindFormers overwrites "
+            f"{positions} positions at the end of {length}; leave text this long out, "
+            "or use the layout mmdata"
         )
     return np.arange(length - positions, length)
 

@@ -21,8 +21,8 @@ __all__ = ["mindspore_dataset"]
 def mindspore_dataset(
     stream: Stream, *, num_workers: NonNegativeInt | None = None, steps: PositiveInt | None = None
 ) -> Any:
-    """Return a ``mindspore.dataset.GeneratorDataset`` of the batches of ``stream``, one column for
-    each array.
+    """Return a ``mindspore.dataset.GeneratorDataset``
+    of the batches of ``stream``, one column for each array.
 
     Use it as it is: ``create_dict_iterator``, ``Model.train``; it is batched, shuffled, sharded and
     read ahead already. One pass over it is ``steps`` batches, by default what is left of the epoch;
@@ -36,15 +36,17 @@ def mindspore_dataset(
 
     Raises:
         ConfigError: the length of an epoch is not known beforehand, and no ``steps`` are given.
-        UsageError: MindSpore is not installed.
+        UsageError: MindSpore is not installed, or decord has been imported before it.
     """
     ds = load_optional("mindspore.dataset", needed_by="mindspore_dataset")
     left = stream.steps_left if steps is None else steps
     if left is None:
         raise ConfigError(
-            "how many steps an epoch has is not known before its samples are read (packing, grouping, on_error='skip', "
-            "over_long='drop'): say by steps=... how many batches one pass over the data set has"
+            "how many steps an epoch has is not known before its samples are read "
+            "(packing, grouping, on_error='skip', over_long='drop'): "
+            "say by steps=... how many batches one pass over the data set has"
         )
+
     return ds.GeneratorDataset(
         _Passes(stream, left, num_workers),
         list(stream.columns),

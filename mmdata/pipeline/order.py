@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmdata._tools.options import NonNegativeInt, check_fields
-from mmdata._tools.shuffle import permuted
+from mmdata._tools.shuffle import permute
 
 __all__ = ["Order"]
 
@@ -33,4 +33,5 @@ class Order:
             raise IndexError(f"position {position} of an epoch of {self.count} samples")
         if not self.shuffle:
             return position
-        return permuted(self.seed << 32 | epoch, self.count, position)
+        # An epoch of one seed shares no permutation with an epoch of another: each has its number.
+        return permute(self.seed << 32 | epoch, self.count, position)

@@ -8,7 +8,7 @@ from typing import Final
 
 from mmdata.pipeline.encode import Place
 
-__all__ = ["packed"]
+__all__ = ["pack"]
 
 _NO_LIMIT: Final = 1 << 62
 
@@ -35,7 +35,7 @@ class _Row:
         return min(place.position for place in self.places)
 
 
-def packed(
+def pack(
     places: Sequence[Place], max_tokens: int, max_views: int | None
 ) -> list[tuple[Place, ...]]:
     """Return rows of at most ``max_tokens`` tokens and ``max_views`` pictures, the fullest first.
@@ -46,8 +46,10 @@ def packed(
     """
     rows: list[_Row] = []
     for place in sorted(places, key=lambda place: (-place.tokens, place.position)):
+        # `any` stops at the first row that has taken it.
         if not any(row.add(place) for row in rows):
             rows.append(_Row(max_tokens, _NO_LIMIT if max_views is None else max_views))
             rows[-1].add(place)
+    # The fullest rows make whole batches; what is left over, the emptiest, is packed again.
     rows.sort(key=lambda row: (row.tokens, row.first))
     return [tuple(sorted(row.places, key=lambda place: place.position)) for row in rows]

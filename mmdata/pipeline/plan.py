@@ -17,21 +17,21 @@ from mmdata.pipeline.encode import Place
 from mmdata.pipeline.group import Rows
 from mmdata.pipeline.order import Order
 
-__all__ = ["DROPPED_LAST", "REPEATED", "Cursor", "Plan", "Step"]
+__all__ = ["DROPPED_LAST", "REPEATED", "Cursor", "EpochPlan", "Step"]
 
 DROPPED_LAST: Final = "dropped_last"
 REPEATED: Final = "repeated"
 
 Arrange: TypeAlias = Callable[[Sequence[Place]], tuple[list[Rows], list[Rows]]]
-"""From the places of a window to whole global batches, and to the rows that make none, those alike
-together.
+"""From the places of a window to whole global batches,
+and to the rows that make none, those alike together.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a stream stands: ``within`` steps into the window that begins at ``position`` of
-    ``epoch``.
+    """Where a stream stands:
+    ``within`` steps into the window that begins at ``position`` of ``epoch``.
 
     ``carry`` are positions before it that are still to come (from windows before), and ``counts``
     the samples that were left out before it, by reason, with those dropped (``dropped_last``) or
@@ -47,8 +47,8 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A global batch: its rows, how many at their end repeat others, and where the stream stands
-    after it.
+    """A global batch: its rows, how many at their end repeat others,
+    and where the stream stands after it.
 
     ``counts`` are those of the cursor and what was left out in the window so far. A step without
     rows ends an epoch.
@@ -61,7 +61,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EpochPlan:
     """The steps of an epoch.
 
     ``look`` encodes a sample to see what it is, and is None where nothing depends on it; of what it
@@ -98,8 +98,8 @@ class Plan:
     def leftover(
         self, rows: Rows, counts: Mapping[str, int]
     ) -> tuple[list[tuple[Rows, int]], Mapping[str, int]]:
-        """Return what becomes of rows that make no whole batch at the end of an epoch, and the
-        counts after it.
+        """Return what becomes of rows that make no whole batch
+        at the end of an epoch, and the counts after it.
         """
         if not rows:
             return [], counts
@@ -120,25 +120,28 @@ class Plan:
         return batches, replace(after, carry=(), counts=counts)
 
     def _window(self, cursor: Cursor) -> tuple[list[tuple[Rows, int]], list[Rows], Cursor]:
-        """Return the batches of the window at ``cursor``, the rows that are left, and the cursor
-        after it.
+        """Return the batches of the window at ``cursor``,
+        the rows that are left, and the cursor after it.
         """
         counts = Counter(cursor.counts)
         places = [self._place(cursor.epoch, position) for position in cursor.carry]
         position, size = cursor.position, 0
+
         while True:
             size += self.window
             while len(places) < size and position < self.order.count:
-                places += self._looked(cursor.epoch, position, counts)
+                places += self._look_at(cursor.epoch, position, counts)
                 position += 1
             batches, rest = self.arrange(places)
             if batches or position == self.order.count:
                 break
-        carry = tuple(sorted(place.position for rows in rest for row in rows for place in row))
-        after = Cursor(cursor.epoch, position, 0, carry, counts)
+
+        # What made no batch comes first in the next window, so that no sample waits for ever.
+        left = [place.position for rows in rest for row in rows for place in row]
+        after = Cursor(cursor.epoch, position, 0, tuple(sorted(left)), counts)
         return [(rows, 0) for rows in batches], rest, after
 
-    def _looked(self, epoch: int, position: int, counts: Counter[str]) -> list[Place]:
+    def _look_at(self, epoch: int, position: int, counts: Counter[str]) -> list[Place]:
         try:
             return [self._place(epoch, position)]
         except SampleError as error:

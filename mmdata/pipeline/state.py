@@ -25,8 +25,8 @@ def to_json(
     empty: Mapping[str, int],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the state after ``step`` batches; ``facts`` are those of the data and the
-    configuration.
+    """Return the state after ``step`` batches;
+    ``facts`` are those of the data and the configuration.
     """
     return {
         "version": VERSION,
@@ -53,6 +53,7 @@ def from_json(state: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Curso
         raise ConfigError(
             f"a pipeline state of version {state.get('version')!r}; this library reads {VERSION}"
         )
+
     theirs = state["facts"]
     differing = [name for name in sorted({*facts, *theirs}) if facts.get(name) != theirs.get(name)]
     if differing:
@@ -62,6 +63,7 @@ def from_json(state: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Curso
         raise ConfigError(
             f"this state belongs to another stream: {found}. Go on with what it was, or start anew."
         )
+
     cursor = Cursor(
         int(state["epoch"]),
         int(state["position"]),
@@ -73,8 +75,8 @@ def from_json(state: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Curso
 
 
 def template_facts(template: Template) -> dict[str, str]:
-    """Return what decides how a template reads: its class, its options, and what its tokenizer
-    does.
+    """Return what decides how a template reads:
+    its class, its options, and what its tokenizer does.
     """
     kind = type(template)
     facts = {
@@ -88,8 +90,8 @@ def template_facts(template: Template) -> dict[str, str]:
 
 
 def describe(value: Any) -> str:
-    """Return a text that is equal for equal options, in every process: functions by name, the rest
-    as written.
+    """Return a text that is equal for equal options, in every process:
+    functions by name, the rest as written.
     """
     if isinstance(value, functools.partial):
         return f"{describe(value.func)}{value.args}{value.keywords}"

@@ -1,5 +1,5 @@
-"""The stream: batches of a mixture, in an order that is a pure function of data, configuration and
-seed.
+"""The stream: batches of a mixture,
+in an order that is a pure function of data, configuration and seed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from mmdata._tools.requirements import processors
 from mmdata.errors import ConfigError, DataError, DroppedSampleError, SampleError
 from mmdata.pipeline import collate, mindformers
 from mmdata.pipeline.batch import Batch
-from mmdata.pipeline.collate import Frame, PixelType
+from mmdata.pipeline.collate import BatchShape, PixelType
 from mmdata.pipeline.decoders import Isolated
 from mmdata.pipeline.encode import Decode, Place, SampleReader, Samples, decode_views
 from mmdata.pipeline.group import GroupBy, Grouping
 from mmdata.pipeline.order import Order
-from mmdata.pipeline.plan import Cursor, Plan
-from mmdata.pipeline.produce import Loaded, Outcome, Share, planned, verified
+from mmdata.pipeline.plan import Cursor, EpochPlan
+from mmdata.pipeline.produce import Outcome, RankRows, RankSlice, read_steps, read_whole_epoch
 from mmdata.pipeline.state import from_json, template_facts, to_json
 from mmdata.pipeline.stopwatch import Stopwatch
-from mmdata.pipeline.workers import background, ordered
+from mmdata.pipeline.workers import background, map_in_order
 from mmdata.templates import Template
 
 __all__ = ["LAYOUTS", "LayoutName", "OnError", "Stream"]
@@ -63,8 +63,8 @@ class _Mark(NamedTuple):
 
 @dataclass(eq=False)
 class Stream:
-    """Batches of ``mixture`` (a Mixture or a Store) as ``template`` reads them; iterate over it
-    once for each epoch.
+    """Batches of ``mixture`` (a Mixture or a Store) as ``template`` reads them;
+    iterate over it once for each epoch.
 
     What a batch holds, a :class:`mmdata.pipeline.batch.Batch` says. The global batch of step k is
     ``batch_size * world_size`` rows; it is the same whatever the number of ranks, workers and
@@ -125,8 +125,8 @@ class Stream:
             raise ConfigError("; ".join(faults))
         if not len(self.mixture):
             raise DataError(
-                f"{self.mixture!r}: there is no row to read. `mmdata info STORE` and `mmdata mix CONFIG --plan` say "
-                "what was not kept, and why."
+                f"{self.mixture!r}: there is no row to read. "
+                "`mmdata info STORE` and `mmdata mix CONFIG --plan` say what was not kept, and why."
             )
         self._facts = self._all_facts()
         self._mark = _Mark(0, Cursor(), {}, {})
@@ -155,8 +155,8 @@ class Stream:
 
     @property
     def steps_left(self) -> int | None:
-        """How many batches are left of the epoch, of the next one if none is; None where
-        ``steps_per_epoch`` is.
+        """How many batches are left of the epoch, of the next one if none is;
+        None where ``steps_per_epoch`` is.
         """
         if self.steps_per_epoch is None:
             return None
@@ -181,8 +181,8 @@ class Stream:
     def take(
         self, steps: NonNegativeInt, *, workers: NonNegativeInt | None = None
     ) -> Iterator[Batch]:
-        """Yield the next ``steps`` batches, over the ends of epochs; the stream stands after them
-        when all are taken.
+        """Yield the next ``steps`` batches, over the ends of epochs;
+        the stream stands after them when all are taken.
 
         Whoever leaves early finds the stream where it was, so that others may look ahead without
         harm. ``workers`` takes the place of the stream's own number.
@@ -204,13 +204,13 @@ class Stream:
                     return
 
     def _epoch(self, start: _Mark, workers: int) -> Iterator[tuple[Batch | None, _Mark]]:
-        """Yield what is left of the epoch, or the next one, with where the stream stands; no batch
-        ends an epoch.
+        """Yield what is left of the epoch, or the next one,
+        with where the stream stands; no batch ends an epoch.
         """
         mark = start
         for _ in range(2):
             with closing(
-                background(self._loaded(mark, workers), self.prefetch if workers else 0)
+                background(self._load(mark, workers), self.prefetch if workers else 0)
             ) as made:
                 for loaded, batch in made:
                     empty = Counter(mark.empty) + Counter(loaded.empty)
@@ -220,6 +220,7 @@ class Stream:
                     yield batch, mark
             if mark.step > start.step:
                 return
+
         raise ConfigError(
             f"an epoch of {len(self.mixture)} samples makes no batch of {self._global_batch} rows "
             f"({dict(mark.left_out)}); take smaller batches or drop_last=False"
@@ -229,22 +230,23 @@ class Stream:
         return next(count for count in (workers, self.workers, processors()) if count is not None)
 
     def _remember(self, mark: _Mark) -> None:
-        """Keep the state of a step for those who ask later; steps that are made a second time are
-        known.
+        """Keep the state of a step for those who ask later;
+        steps that are made a second time are known.
         """
         if mark.step >= self._history[-1].step:
             self._history.append(mark)
 
-    def _loaded(
+    def _load(
         self, start: _Mark, workers: int
-    ) -> Generator[tuple[Loaded, Batch | None], None, None]:
+    ) -> Generator[tuple[RankRows, Batch | None], None, None]:
         with ExitStack() as stack:
             fast = self.resize == "fast"
             decode: Decode = partial(decode_views, fast=fast)
             if self.isolated and workers:
                 decode = stack.enter_context(Isolated(self.deadline, _MEMORY, fast=fast))
             reader = self._reader(decode)
-            source = verified if self._verifies else partial(planned, slab=self._frame.slab)
+            slab = self._batch_shape.slab
+            source = read_whole_epoch if self._verifies else partial(read_steps, slab=slab)
             read = partial(self._outcomes, reader, workers)
             steps = source(self._plan(reader), start.cursor, self._share, read, self._tolerates)
             for step, loaded in enumerate(steps, start.step + 1):
@@ -255,7 +257,7 @@ class Stream:
     ) -> Iterator[Outcome]:
         ahead = max(2 * workers, self.batch_size)
         late = partial(_late, reader, self.deadline)
-        return ordered(
+        return map_in_order(
             partial(_outcome, reader),
             places,
             workers=workers,
@@ -264,9 +266,9 @@ class Stream:
             late=late,
         )
 
-    def _batch(self, loaded: Loaded, epoch: int, step: int) -> Batch:
+    def _batch(self, loaded: RankRows, epoch: int, step: int) -> Batch:
         with self.watch.stage("collate"):
-            frame = self._frame
+            frame = self._batch_shape
             if self.layout == "mindformers":
                 arrays = mindformers.mindformers_arrays(loaded.rows, frame, self._share.first)
             else:
@@ -282,7 +284,7 @@ class Stream:
             )
 
     # --- state
-    # -------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
 
     @checked
     def state_dict(self, *, step: NonNegativeInt | None = None) -> dict[str, Any]:
@@ -329,8 +331,8 @@ class Stream:
         return self.batch_size * self.world_size
 
     @property
-    def _share(self) -> Share:
-        return Share(self.rank * self.batch_size, self.batch_size)
+    def _share(self) -> RankSlice:
+        return RankSlice(self.rank * self.batch_size, self.batch_size)
 
     @property
     def _plans_ahead(self) -> bool:
@@ -346,8 +348,8 @@ class Stream:
         return self._plans_ahead or (limited and self.template.over_long != "error")
 
     @property
-    def _frame(self) -> Frame:
-        return Frame(self.template, self.seq_length, self.dynamic, self.max_views, self.pixels)
+    def _batch_shape(self) -> BatchShape:
+        return BatchShape(self.template, self.seq_length, self.dynamic, self.max_views, self.pixels)
 
     def _reader(self, decode: Decode) -> SampleReader:
         return SampleReader(
@@ -359,9 +361,9 @@ class Stream:
             watch=self.watch,
         )
 
-    def _plan(self, reader: SampleReader) -> Plan:
+    def _plan(self, reader: SampleReader) -> EpochPlan:
         room = (self.seq_length, self.max_views) if self.packing else None
-        return Plan(
+        return EpochPlan(
             order=Order(len(self.mixture), self.seed, self.shuffle),
             arrange=Grouping(self._global_batch, self.group_by, room),
             batch=self._global_batch,
@@ -374,8 +376,8 @@ class Stream:
         )
 
     def _leaves_out(self, error: SampleError) -> bool:
-        """Whether a sample that was looked at in planning is left out; the template's own limit
-        always leaves out.
+        """Whether a sample that was looked at in planning is left out;
+        the template's own limit always leaves out.
         """
         return self.on_error != "raise" or isinstance(error.__cause__, DroppedSampleError)
 
@@ -411,11 +413,19 @@ class Stream:
         faults = faults_of_fields(self)
         yield from faults.values()
         if not {"rank", "world_size"} & faults.keys() and self.rank >= self.world_size:
-            yield f"rank must be 0 to {self.world_size - 1} of world_size {self.world_size}, found {self.rank}"
+            yield (
+                f"rank must be 0 to {self.world_size - 1} of world_size {self.world_size}, "
+                f"found {self.rank}"
+            )
+
         if self.packing and self.group_by == "length":
             yield "packing fills rows whatever the samples' lengths: leave out group_by='length'"
         if self.packing and self.layout == "mindformers":
-            yield "the layout mindformers has no column that tells packed samples apart: leave out packing"
+            yield (
+                "the layout mindformers has no column that tells packed samples apart: "
+                "leave out packing"
+            )
+
         if self.packing and "packing" not in faults and not self.template.packs:
             yield f"samples of {type(self.template).__name__} cannot be packed: leave out packing"
         if self.dynamic and self.layout == "mindformers":

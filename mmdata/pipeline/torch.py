@@ -17,8 +17,8 @@ __all__ = ["torch_dataset"]
 
 @checked
 def torch_dataset(stream: Stream) -> Any:
-    """Return a ``torch.utils.data.IterableDataset`` that yields the batches of ``stream`` as dicts
-    of tensors.
+    """Return a ``torch.utils.data.IterableDataset``
+    that yields the batches of ``stream`` as dicts of tensors.
 
     Iterate over it, or give it to ``DataLoader(..., batch_size=None)`` without workers: the stream
     has its own.

@@ -14,7 +14,7 @@ from queue import Empty, Queue, SimpleQueue
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["background", "ordered"]
+__all__ = ["background", "map_in_order"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,7 +23,7 @@ _POLL: Final = 0.05  # seconds between looks at whether a thread has let go
 _PATIENCE: Final = 5.0  # seconds that closing waits for work in progress
 
 
-def ordered(
+def map_in_order(
     work: Callable[[T], R],
     items: Iterable[T],
     *,
@@ -32,8 +32,8 @@ def ordered(
     deadline: float,
     late: Callable[[T], R],
 ) -> Generator[R, None, None]:
-    """Yield ``work(item)`` for each item, in order; ``workers`` threads are up to ``ahead`` items
-    ahead.
+    """Yield ``work(item)`` for each item, in order;
+    ``workers`` threads are up to ``ahead`` items ahead.
 
     Items are taken one by one, on the caller's thread, as there is room. An item that takes more
     than ``deadline`` seconds gives ``late(item)`` instead, and its thread is replaced. Without
@@ -42,9 +42,11 @@ def ordered(
     if workers == 0:
         yield from map(work, items)
         return
+
     crew = _Crew(work, workers)
     waiting: deque[_Job[T, R]] = deque()
     source = iter(items)
+
     try:
         while True:
             while len(waiting) < ahead and (job := _next_job(source)) is not None:
@@ -59,8 +61,8 @@ def ordered(
 
 
 class _Job(Generic[T, R]):
-    """An item on its way. Two locks are held until it is begun and done; events cost ten times as
-    much.
+    """An item on its way. Two locks are held until it is begun and done;
+    events cost ten times as much.
 
     The third is taken by whoever comes first, the end of the work or the end of the patience with
     it.
@@ -90,8 +92,8 @@ class _Job(Generic[T, R]):
         return in_time
 
     def wait(self, deadline: float) -> bool:
-        """Wait for the end of the work, but give it up at its deadline; say whether it has ended.
-        To be called once.
+        """Wait for the end of the work, but give it up at its deadline;
+        say whether it has ended. To be called once.
         """
         self._not_begun.acquire()
         ended = self._not_done.acquire(timeout=max(0.0, self.began + deadline - monotonic()))
@@ -146,18 +148,20 @@ class _Crew(Generic[T, R]):
 
 
 def background(items: Iterator[T], depth: int) -> Generator[T, None, None]:
-    """Yield what ``items`` yields, made on a thread of its own that is up to ``depth`` items
-    ahead.
+    """Yield what ``items`` yields, made on a thread
+    of its own that is up to ``depth`` items ahead.
     """
     if depth == 0:
         yield from items
         return
+
     ready: Queue[tuple[T | None, BaseException | None]] = Queue(depth)
     closed = threading.Event()
     thread = threading.Thread(
         target=_fill, args=(ready, items, closed), name="mmdata-pipeline", daemon=True
     )
     thread.start()
+
     try:
         while True:
             item, error = ready.get()

@@ -1,5 +1,5 @@
-"""How long the conversations of a store are under a template, and how much of them is trained
-on.
+"""How long the conversations of a store are under a template,
+and how much of them is trained on.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import MediaError, TokenError
 from mmdata.schema import Conversation
 from mmdata.templates import Template
+from mmdata.templates._plugins import encode
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Lengths", "measured"]
+__all__ = ["Lengths", "measure_lengths"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +46,8 @@ class Lengths:
 
     @checked
     def histogram(self, bins: PositiveInt = 10) -> list[tuple[int, int, int]]:
-        """Return (shortest, longest, samples) of ``bins`` equal ranges of lengths, both ends
-        included.
+        """Return (shortest, longest, samples) of ``bins``
+        equal ranges of lengths, both ends included.
         """
         import numpy as np
 
@@ -70,7 +71,8 @@ class Lengths:
             for low, high, count in rows
         ]
         lines.append(
-            f"{len(self.tokens)} samples, {int(self.tokens.sum())} tokens, {self.trained_share:.1%} trained on, "
+            f"{len(self.tokens)} samples, {int(self.tokens.sum())} tokens, "
+            f"{self.trained_share:.1%} trained on, "
             f"{self.visual.sum() / max(self.tokens.sum(), 1):.1%} in slots of media"
         )
         if limit is not None:
@@ -83,7 +85,7 @@ class Lengths:
         return "\n".join(lines)
 
 
-def measured(conversations: Sequence[Conversation], template: Template) -> Lengths:
+def measure_lengths(conversations: Sequence[Conversation], template: Template) -> Lengths:
     """Return the lengths of conversations, a store's or any other's; no pixel is decoded."""
     import numpy as np
 
@@ -92,7 +94,7 @@ def measured(conversations: Sequence[Conversation], template: Template) -> Lengt
     failed: list[tuple[int, str]] = []
     for index in range(len(conversations)):
         try:
-            encoded = whole.encode(conversations[index])
+            encoded = encode(whole, conversations[index])
         except (TokenError, MediaError) as error:
             failed.append((index, str(error)))
         else:

@@ -24,8 +24,8 @@ __all__ = ["conversation_text"]
 
 
 def conversation_text(conversation: Conversation) -> str:
-    """Return a conversation as plain text: its id and media, then each turn with its parts spelled
-    out.
+    """Return a conversation as plain text:
+    its id and media, then each turn with its parts spelled out.
 
     What would steer a terminal is shown as escapes; in the texts, newlines and tabs stay.
     """
@@ -60,7 +60,8 @@ def _turn(turn: Message) -> str:
 def _medium(medium: Media) -> str:
     place = medium.path or f"{len(medium.bytes or b'')} embedded bytes"
     if medium.frame_paths:
-        place = f"{medium.frame_paths[0]} to {medium.frame_paths[-1]} ({len(medium.frame_paths)} pictures)"
+        first, last = medium.frame_paths[0], medium.frame_paths[-1]
+        place = f"{first} to {last} ({len(medium.frame_paths)} pictures)"
     size = f" {medium.width}x{medium.height}" if medium.width else ""
     length = f" {medium.duration:.2f} s" if medium.duration else ""
     return f"{medium.type} {place}{size}{length}"

@@ -1,5 +1,5 @@
-"""A conversation as a model reads it: its tokens, those that are trained on, the slots of its
-media, in colours.
+"""A conversation as a model reads it:
+its tokens, those that are trained on, the slots of its media, in colours.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from mmdata._tools.options import checked
 from mmdata._tools.terminal import visible
-from mmdata.templates import IGNORE, Encoded, Template
+from mmdata.templates import IGNORE, Encoded, Template, registry
+from mmdata.templates._plugins import encode
 from mmdata.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -18,32 +19,34 @@ if TYPE_CHECKING:
 
     from mmdata.schema import Conversation
 
-__all__ = ["colored", "shown", "spelled"]
+__all__ = ["color_tokens", "conversation_tokens", "spell_tokens"]
 
 # Two shades each, in turns, so that every token can be told from the next.
 _TRAINED: Final = ("black on green", "black on bright_green")
 _UNTRAINED: Final = ("dim", "default")
 _SLOT: Final = "white on blue"
-_LONGEST_CHARACTER: Final = (
-    12  # tokens that may share a character; past that, broken UTF-8 is shown as such
-)
+# Tokens that may share a character; past that, broken UTF-8 is shown as such.
+_LONGEST_CHARACTER: Final = 12
 
 
 @checked
-def shown(conversation: Conversation, template: Template, *, prompt: bool = False) -> Text:
-    """Return a conversation as ``template`` reads it, as a training sample or as the ``prompt`` of
-    its last question.
+def conversation_tokens(
+    conversation: Conversation, template: Template, *, prompt: bool = False
+) -> Text:
+    """Return a conversation as ``template`` reads it,
+    as a training sample or as the ``prompt`` of its last question.
 
     Raises:
         TokenError: the template cannot encode it.
     """
-    encoded = template.prompt(conversation) if prompt else template.encode(conversation)
-    return colored(encoded, template.tokenizer)
+    encoded = encode(template, conversation, prompt=prompt)
+    with registry.blame_plugin(type(template)):
+        return color_tokens(encoded, template.tokenizer)
 
 
-def colored(encoded: Encoded, tokenizer: Tokenizer) -> Text:
-    """Return the tokens as text for a terminal: green is trained on, plain is not, blue are slots
-    of media.
+def color_tokens(encoded: Encoded, tokenizer: Tokenizer) -> Text:
+    """Return the tokens as text for a terminal:
+    green is trained on, plain is not, blue are slots of media.
     """
     from rich.text import Text
 
@@ -57,9 +60,9 @@ def colored(encoded: Encoded, tokenizer: Tokenizer) -> Text:
     return text
 
 
-def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Give the text of each token with the number of tokens it stands for, more than one where they
-    share a character.
+def spell_tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """Give the text of each token with the number of tokens it stands for,
+    more than one where they share a character.
 
     Control tokens have their names. A token's text is what it adds to the text before it, leading
     blank included.
@@ -96,6 +99,6 @@ def _words(
     shades = {True: cycle(_TRAINED), False: cycle(_UNTRAINED)}
     trained = (encoded.labels[start:stop] != IGNORE).tolist()
     done = 0
-    for count, piece in spelled(tokenizer, encoded.input_ids[start:stop].tolist()):
+    for count, piece in spell_tokens(tokenizer, encoded.input_ids[start:stop].tolist()):
         yield next(shades[trained[done]]), piece
         done += count

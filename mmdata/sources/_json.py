@@ -1,5 +1,5 @@
-"""The records of a JSON file, one after the other: an array, JSON Lines, or objects printed one
-below another.
+"""The records of a JSON file, one after the other:
+an array, JSON Lines, or objects printed one below another.
 
 Memory stays flat: one window of text and one record. A record that cannot be read costs itself;
 reading goes on at the next one: in JSON Lines on the next line, else where
@@ -7,9 +7,9 @@ reading goes on at the next one: in JSON Lines on the next line, else where
 at once (:mod:`mmdata.sources._run`).
 
 Stricter than :mod:`json` where that loses or invents data: a key that stands twice in one object,
-``NaN`` and the infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost:
-commas between records may be missing or doubled, and arrays may follow one another, each with a
-byte order mark.
+the infinities, NUL and lone surrogates are rejected. Laxer where nothing can be lost: commas
+between records may be missing or doubled, arrays may follow one another, each with a byte order
+mark, and ``NaN``, which pandas writes where a table has no value, is null.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain, count, repeat
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
@@ -41,8 +41,8 @@ _SHOWN: Final = 50
 _SEPARATORS: Final = re.compile(r"[ \t\r\n,\ufeff]*")
 _FIRST_KEY: Final = re.compile(r'\{\s*("(?:[^"\\\n]|\\.){0,200}")\s*:')
 _CUT: Final = re.compile(r'[^\s"\[\]{},:]{0,16}\Z')
-"""What is left of a text that ends within a literal, a number or an escape, or before a sign that
-is wanted.
+"""What is left of a text that ends within a literal,
+a number or an escape, or before a sign that is wanted.
 """
 
 Value: TypeAlias = Any
@@ -61,8 +61,8 @@ def records(file: Path, *, id_key: str = "id") -> Iterator[Record | Reject]:
 def runs(
     file: Path, *, id_key: str = "id", ways: Sequence[Way] = (read_strictly,)
 ) -> Iterator[list[Record | Reject]]:
-    """Yield what :func:`records` does, in lists of what was read together: large records and
-    rejects are alone.
+    """Yield what :func:`records` does, in lists of what was read together:
+    large records and rejects are alone.
 
     What can be read together is read in the first of the ``ways`` that can.
     """
@@ -95,8 +95,8 @@ def identity(value: object, key: str) -> str | None:
 
 
 class Reader:
-    """Reads the values of a window in order; ``size`` is how many characters the last of them has,
-    or a mean of a run.
+    """Reads the values of a window in order;
+    ``size`` is how many characters the last of them has, or a mean of a run.
 
     It reads runs in the first of the ``ways`` that can; without any, every value by itself, which
     gives the same.
@@ -157,8 +157,8 @@ class Reader:
         yield from (("", [error]) for error in self.ending())
 
     def ending(self) -> Iterator[RecordError]:
-        """Yield what is wrong with the end of the file, unless it has been said: at most one
-        error.
+        """Yield what is wrong with the end of the file,
+        unless it has been said: at most one error.
         """
         if self._window.fault:
             if not self._fault_said:
@@ -169,8 +169,8 @@ class Reader:
             )
 
     def peek(self) -> str:
-        """Step over blanks and commas; return the next character, or an empty string at the end of
-        the file.
+        """Step over blanks and commas; return the next character,
+        or an empty string at the end of the file.
         """
         while True:
             text = self._window.text
@@ -202,8 +202,8 @@ class Reader:
         return [value]
 
     def value(self) -> Value:
-        """Return the value at the position and step over it; an error in its place where it cannot
-        be read.
+        """Return the value at the position and step over it;
+        an error in its place where it cannot be read.
         """
         while True:
             try:
@@ -241,8 +241,8 @@ class Reader:
         self._position -= dropped
 
     def _decode(self) -> tuple[Value, int]:
-        """Return the value at the position and where it ends, reading on while the window may cut
-        it.
+        """Return the value at the position and where it ends,
+        reading on while the window may cut it.
         """
         window = self._window
         while True:
@@ -277,15 +277,16 @@ class Reader:
             reason = (
                 "bad_encoding" if found == "\0" or "\ud800" <= found <= "\udfff" else "bad_json"
             )
-            what = f"{error.msg}, {error.pos - self._position} characters in, found {_show(error.doc, error.pos)}"
+            where = f"{error.pos - self._position} characters in"
+            what = f"{error.msg}, {where}, found {_show(error.doc, error.pos)}"
         return RecordError(f"{self._window.where(self._position)}: {what}", reason=reason)
 
     def _is_cut(self, error: Exception) -> bool:
         return self._window.ended and isinstance(error, json.JSONDecodeError) and _may_be_cut(error)
 
     def _behind(self, error: Exception) -> int | None:
-        """Return where reading goes on behind the value at the position, which has an error; None
-        if nowhere.
+        """Return where reading goes on behind the value at the position,
+        which has an error; None if nowhere.
         """
         if self._is_cut(error) and self._window.fault:
             return None
@@ -309,8 +310,8 @@ class Reader:
                 self._slide()
 
     def _beginning(self) -> re.Pattern[str]:
-        """Return how a record of this file begins, judged by the last whole one and the one at the
-        position.
+        """Return how a record of this file begins,
+        judged by the last whole one and the one at the position.
         """
         keys = []
         if isinstance(self._last, dict) and self._last:
@@ -331,7 +332,9 @@ def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     return found
 
 
-def _constant(name: str) -> NoReturn:
+def _constant(name: str) -> None:
+    if name == "NaN":
+        return
     raise ValueError(f"{name} is not JSON")
 
 
@@ -354,8 +357,8 @@ def _may_be_cut(error: json.JSONDecodeError) -> bool:
 
 
 def has_whole_lines(text: str) -> bool:
-    """Return whether a text is JSON Lines: among its first lines, an object fills one from its
-    first column on.
+    """Return whether a text is JSON Lines:
+    among its first lines, an object fills one from its first column on.
     """
     return not text.lstrip().startswith("[") and any(map(_is_object, text.split("\n", 100)[:100]))
 

@@ -27,12 +27,12 @@ from typing import Final
 __all__ = ["MARGIN", "SHOWN", "Broken", "MoreTextNeeded", "is_cut_short"]
 
 MARGIN: Final = 1 << 10
-"""So many characters behind a place are seen before anything is said about it, unless the text
-ends.
+"""So many characters behind a place are seen before
+anything is said about it, unless the text ends.
 """
 SHOWN: Final = 1 << 6
-"""So many characters before a record are seen; one that is indented further is not known to begin
-its line.
+"""So many characters before a record are seen;
+one that is indented further is not known to begin its line.
 """
 _PATIENCE: Final = 1 << 20
 """How many tokens are followed; a record of more is taken for one whose brackets do not close."""
@@ -40,8 +40,8 @@ _PATIENCE: Final = 1 << 20
 _TAIL: Final = 3
 """By so many of its last characters a key is known whose first ones are lost."""
 _NEAR: Final = 1 << 16
-"""So many characters on, an object that begins as records do is preferred to one that may just be
-inside of one.
+"""So many characters on, an object that begins as records
+do is preferred to one that may just be inside of one.
 """
 
 _STRING: Final = r'"[^"\\]*(?:\\.[^"\\]*)*"'
@@ -57,8 +57,8 @@ _BLANKS: Final = re.compile(r"[ \t\r\n\ufeff]*")
 
 _KEY: Final = r'"(?:[^"\\\n]|\\.){0,200}"\s*:'
 _OBJECT: Final = rf"(?:[\[:]\s*)?\{{\s*{_KEY}"
-"""The start of an object that is not empty; one with a bracket or a colon before it is inside of
-another value.
+"""The start of an object that is not empty;
+one with a bracket or a colon before it is inside of another value.
 """
 _PLACES: Final = {
     "": re.compile(_OBJECT),
@@ -93,8 +93,8 @@ class _Fault(Exception):  # noqa: N818 - what is looked for
 
 
 def is_cut_short(value: object, text: str, start: int, end: int, *, by_line: bool) -> bool:
-    """Return whether what follows on a value, from ``start`` to ``end``, shows that it is not the
-    whole of a record.
+    """Return whether what follows on a value, from ``start`` to ``end``,
+    shows that it is not the whole of a record.
 
     A colon makes it a key. Another member makes it a part, but not one of whose key the end stands
     in it already as that of a key: such a member is of the next record, which has lost its head.
@@ -139,8 +139,8 @@ class Broken:
         return end if self._goes_on_well(end) else self._around(_Fault(end))
 
     def _around(self, fault: _Fault) -> int | None:
-        """Return where records go on: from the fault on, or somewhere in the record if that is not
-        closed.
+        """Return where records go on: from the fault on,
+        or somewhere in the record if that is not closed.
         """
         end = len(self.text)
         if fault.unclosed:
@@ -153,11 +153,13 @@ class Broken:
             and self._try(fault.place)[0]
         ):
             return fault.place
+
         found = None
         if fault.opens:
             found = self._first(
                 fault.place, self._require(min(end, fault.place + _NEAR)), alike=True
             )
+
         if found is None:
             found = self._first(fault.place, end)
         by_line = self._next_line(end if found is None else found)
@@ -192,11 +194,12 @@ class Broken:
                 if likely < stop:
                     return likely
             place = max(place, further)
+
         return None
 
     def _try(self, start: int) -> tuple[bool | None, list[int], int]:
-        """Return whether records go on at ``start``, None if that is not seen; where they begin
-        then; where to look on.
+        """Return whether records go on at ``start``, None if that is not seen;
+        where they begin then; where to look on.
 
         Where it is not seen of one, it is not seen of all that follow up to the next fault.
         """
@@ -213,8 +216,8 @@ class Broken:
         return True, [start], start
 
     def _ends_whole(self) -> bool:
-        """Return whether the text ends as a file does that is not cut, which shows in arrays and
-        objects alone.
+        """Return whether the text ends as a file does that is not cut,
+        which shows in arrays and objects alone.
         """
         return self.text[-SHOWN:].rstrip().endswith({"[": "]", "{[": "}"}.get(self.level, "\0"))
 
@@ -222,20 +225,23 @@ class Broken:
         return self.alike.match(self.text, place) is not None
 
     def _next_line(self, stop: int) -> int | None:
-        """Return the first object before ``stop`` that begins a line as the record does, if lines
-        are records.
+        """Return the first object before ``stop`` that begins a line
+        as the record does, if lines are records.
         """
         head = self.text[max(0, self.start - SHOWN) : self.start]
         _, newline, indentation = head.rpartition("\n")
         if indentation.strip(" \t,") or not (newline or self.start < SHOWN):
             return None
+
         line = "\n" + re.escape(indentation)
         own = re.compile(r"\n[^\n]*").search(self.text, self.start, stop)
         if own and re.match(line + r"[^\s{]", own[0]):
             return None  # the lines of the record itself are indented no further
+
         for found in re.compile(rf"{line}(?=\{{\s*{_KEY})").finditer(self.text, self.start, stop):
             if self._try(found.end())[0] is not False:
                 return found.end()
+
         return None
 
     def _goes_on_well(self, end: int) -> bool:
@@ -253,8 +259,8 @@ class Broken:
         return False
 
     def _values(self, start: int) -> Iterator[tuple[int, int]]:
-        """Yield where the values begin and end that follow one another from ``start`` on, as many
-        as brackets let see.
+        """Yield where the values begin and end that follow one another
+        from ``start`` on, as many as brackets let see.
 
         Raises:
             _Fault: brackets or quotes are at fault.
@@ -264,6 +270,7 @@ class Broken:
         begin = start
         awaits = "value"  # in an object: "first" or "key" or "value", or "nothing" behind a value
         held = self._held()
+
         for number, found in enumerate(_TOKEN.finditer(self.text, start)):
             place, end = found.span()
             token = self.text[place]
@@ -303,6 +310,7 @@ class Broken:
                 awaits = "value" if is_key else "nothing"
             if len(opened) <= outside:
                 yield begin if token in "]}" else place, end
+
         if not self.ended:
             raise MoreTextNeeded
         if opened or (outside and awaits != "nothing"):

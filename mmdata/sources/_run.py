@@ -1,5 +1,5 @@
-"""Runs of JSON values that one strict pass reads: many times faster than one by one, and only where
-nothing differs.
+"""Runs of JSON values that one strict pass reads:
+many times faster than one by one, and only where nothing differs.
 
 A pass is msgspec's, which refuses what JSON forbids. It would let two things by: NUL, and a key
 that stands twice in an object, of which it keeps the last. Were a key lost, the text would have two
@@ -18,8 +18,8 @@ import msgspec
 __all__ = ["LENGTH", "Run", "Spelled", "Way", "decoded", "has_strings", "read_run", "read_strictly"]
 
 LENGTH: Final = 1 << 17
-"""How many characters a run has at the most; what it decodes to should stay in the processor's
-cache.
+"""How many characters a run has at the most;
+what it decodes to should stay in the processor's cache.
 """
 
 _OPENING: Final = re.compile(r'\{\s*"(?:[^"\\\n]|\\.){0,200}"')
@@ -29,14 +29,14 @@ _decoder: Final = msgspec.json.Decoder()
 _encoder: Final = msgspec.json.Encoder()
 
 Way: TypeAlias = Callable[[bytes, bool], Sequence[Any]]
-"""A way to read JSON text: given it and whether commas stand between its values, it returns all of
-them or none.
+"""A way to read JSON text:
+given it and whether commas stand between its values, it returns all of them or none.
 """
 
 
 class Run(NamedTuple):
-    """Values that follow one another, and where they end; none of them where that stretch is not
-    fit to be a run.
+    """Values that follow one another, and where they end;
+    none of them where that stretch is not fit to be a run.
     """
 
     values: Sequence[Any]
@@ -56,8 +56,8 @@ class Spelled(list[Any]):
 
 
 def read_run(text: str, start: int, *, in_array: bool, by_line: bool, ways: Sequence[Way]) -> Run:
-    """Return the values from ``start`` on that a later one follows within :data:`LENGTH`, all of
-    them or none.
+    """Return the values from ``start`` on that a later one
+    follows within :data:`LENGTH`, all of them or none.
 
     The next value starts where one starts like the first: with the same key, or ``by_line`` with a
     line. They are read in the first of the ``ways`` that can.
@@ -76,8 +76,8 @@ def read_run(text: str, start: int, *, in_array: bool, by_line: bool, ways: Sequ
 
 
 def read_strictly(data: bytes, in_array: bool) -> list[Any]:
-    """Return the values of JSON text, whatever they are, unless it is not well or has doubled keys
-    or NUL.
+    """Return the values of JSON text, whatever they are,
+    unless it is not well or has doubled keys or NUL.
     """
     values = decoded(data, _decoder, in_array=in_array)
     if not values:
@@ -87,8 +87,8 @@ def read_strictly(data: bytes, in_array: bool) -> list[Any]:
 
 
 def decoded(data: bytes, decoder: msgspec.json.Decoder[Any], *, in_array: bool) -> list[Any]:
-    """Return the values of JSON text, or none where it is not well or they are not what the decoder
-    is for.
+    """Return the values of JSON text,
+    or none where it is not well or they are not what the decoder is for.
 
     The decoder is for lists of them if they are ``in_array``, commas between them, else for one.
     """
@@ -103,14 +103,13 @@ def has_strings(data: bytes, count: int) -> bool:
     import numpy as np
 
     quotes = np.count_nonzero(np.frombuffer(data, np.uint8) == _QUOTE)
-    return (
-        bool(quotes == 2 * count) or _spelling(data)[0] == 2 * count
-    )  # the first sees to text without escaped quotes
+    # The first is cheap, and enough for text without escaped quotes.
+    return bool(quotes == 2 * count) or _spelling(data)[0] == 2 * count
 
 
 def _last_start(text: str, start: int, by_line: bool) -> int:
-    """Return where the last value that begins in reach begins; ``start`` or less if that is the
-    first.
+    """Return where the last value that begins in reach begins;
+    ``start`` or less if that is the first.
     """
     if by_line:
         return text.rfind("\n", start, start + LENGTH) + 1
@@ -126,8 +125,8 @@ def _nothing_lost(read: bytes, written: bytes) -> bool:
 
 
 def _spelling(data: bytes) -> tuple[int, bytes]:
-    """Return how many quotes of a JSON text begin or end a string, and the characters that are
-    escaped.
+    """Return how many quotes of a JSON text begin or end a string,
+    and the characters that are escaped.
     """
     import numpy as np
 

@@ -47,8 +47,8 @@ _WIDE: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _BLANK: Final = b" \t\r\n,\0"
 _CONTROLS: Final = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))
 _FEW: Final = 16
-"""Of random bytes one in nine is a control character, of damaged text far fewer than one in so
-many, and these.
+"""Of random bytes one in nine is a control character,
+of damaged text far fewer than one in so many, and these.
 """
 
 
@@ -65,12 +65,14 @@ def binary_kind(head: bytes) -> str | None:
         (b"[", b"{")
     ):
         return None  # wide text is for the reader to name
+
     for place, magic, kind, mend in _MAGIC:
         if head.startswith(magic, place):
             return f"{kind}, not JSON{mend and f': {mend}'}"
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls <= max(_FEW, len(head) // _FEW):
         return None
+
     begins = (
         repr(head[:8])
         if head.strip(b"\0")

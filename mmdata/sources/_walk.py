@@ -23,10 +23,12 @@ def walk(
     here = (found.st_dev, found.st_ino)
     if here in above:
         return
+
     with os.scandir(folder) as entries:
         listed = sorted(
             (entry.name, is_folder(entry), entry.path) for entry in entries if not skip(entry)
         )
+
     for _, further, path in listed:
         if further:
             yield from walk(path, skip=skip, above=(*above, here))

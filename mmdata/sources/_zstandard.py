@@ -11,8 +11,8 @@ _PIECE: Final = 1 << 14
 
 
 class ZstandardFile:
-    """The bytes of a Zstandard file of one or more frames; what is whole before a cut comes before
-    the error.
+    """The bytes of a Zstandard file of one or more frames;
+    what is whole before a cut comes before the error.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,8 +39,10 @@ class ZstandardFile:
             except self._error as error:
                 raise OSError(str(error)) from error
             self._packed = self._frame.unused_data
+
         if not self._ready and not self._frame.eof:
             raise EOFError("the last Zstandard frame is cut")
+
         data, self._ready = self._ready[:size], self._ready[size:]
         return data
 

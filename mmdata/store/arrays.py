@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 _TOGETHER: Final = 512
-"""How many texts are joined at a time: larger blocks of memory come from the system and go back to
-it each time.
+"""How many texts are joined at a time:
+larger blocks of memory come from the system and go back to it each time.
 """
 
 
@@ -50,6 +50,7 @@ def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.A
 
     if not values:
         return pa.nulls(len(there), arrow_type)
+
     if pa.types.is_string(arrow_type):
         return text(values, there)
     if pa.types.is_integer(arrow_type):
@@ -89,13 +90,14 @@ def text(values: Sequence[str], there: bytes | None = None) -> pa.Array:
 def text_of(
     blocks: Iterable[tuple[bytes, NDArray[np.int32]]], there: bytes | None = None
 ) -> pa.Array:
-    """Return a string array of the texts that :func:`joined` has made blocks of; nulls where one is
-    not there.
+    """Return a string array of the texts that :func:`joined` has made blocks of;
+    nulls where one is not there.
     """
     import numpy as np
     import pyarrow as pa
 
-    stream, sizes = pa.BufferOutputStream(), [np.zeros(0, np.int32)]
+    # Arrow's stream grows where it stands; blocks joined in Python would be held twice.
+    stream, sizes = pa.BufferOutputStream(), [np.zeros(0, np.int32)]  # none: there may be no block
     for data, lengths_of_block in blocks:
         stream.write(data)
         sizes.append(lengths_of_block)
@@ -108,6 +110,7 @@ def joined(texts: Sequence[str]) -> tuple[bytes, NDArray[np.int32]]:
     """Return texts end to end in UTF-8, and how many bytes of it each has, (texts,) int32."""
     text = "".join(texts)
     data = text.encode()
+    # As many bytes as characters: it is ASCII, and lengths in bytes are those that strings know.
     return data, lengths_of(texts if len(data) == len(text) else [each.encode() for each in texts])
 
 
@@ -117,9 +120,9 @@ def words(codes: NDArray[np.int8], known: Collection[str]) -> pa.Array:
     import pyarrow as pa
 
     spelled = [word.encode() for word in known]
-    data = (
-        np.take(np.array(spelled), codes).tobytes().translate(None, b"\0")
-    )  # shorter words are filled up with NUL
+    # numpy's array of bytes has one width, to which it fills shorter words up with NUL; none of
+    # ours has one of its own, so that taking out every NUL leaves the words end to end.
+    data = np.take(np.array(spelled), codes).tobytes().translate(None, b"\0")
     starts = _starts(np.take(lengths_of(spelled), codes))
     return pa.StringArray.from_buffers(len(codes), starts, pa.py_buffer(data))
 
@@ -144,6 +147,7 @@ def dictionary_codes(array: pa.DictionaryArray) -> NDArray[np.signedinteger[Any]
     """Return the place of each value in the dictionary of an array without nulls, (values,)."""
     import numpy as np
 
+    # A slice shares the buffers of the whole: it begins at its offset.
     indices = array.indices
     width = indices.type.bit_width // 8
     return np.frombuffer(indices.buffers()[1], f"i{width}")[
@@ -174,8 +178,8 @@ def lists_of(
 
 
 def canonical(array: pa.Array) -> pa.Array:
-    """Return an array laid out as one that was made at once: equal values are equal bytes of a
-    file, however they came.
+    """Return an array laid out as one that was made at once:
+    equal values are equal bytes of a file, however they came.
 
     Arrays that were sliced, taken or joined may hold offsets that do not start at 0, or bitmaps of
     nothing but ones.
@@ -184,6 +188,7 @@ def canonical(array: pa.Array) -> pa.Array:
 
     if array.null_count == len(array):
         return pa.nulls(len(array), array.type)
+
     there = valid_bytes(array) if array.null_count else None
     if pa.types.is_struct(array.type):
         children = list(map(canonical, struct_fields(array)))
@@ -195,8 +200,8 @@ def canonical(array: pa.Array) -> pa.Array:
 
 
 def list_values(array: pa.ListArray) -> pa.Array:
-    """Return the items of all lists of an array, one after the other; lists that are null have
-    none.
+    """Return the items of all lists of an array, one after the other;
+    lists that are null have none.
 
     Arrow's own ``flatten`` would import its compute functions, which takes longer than a small
     conversion.
@@ -211,8 +216,8 @@ def list_values(array: pa.ListArray) -> pa.Array:
 
 
 def struct_fields(array: pa.StructArray) -> list[pa.Array]:
-    """Return the fields of an array of structs, null where a struct is: below one that is, Arrow
-    may hold a zero.
+    """Return the fields of an array of structs, null where a struct is:
+    below one that is, Arrow may hold a zero.
     """
     if array.null_count:
         return list(array.flatten())
@@ -244,6 +249,7 @@ def flag_bytes(array: pa.BooleanArray) -> bytes:
 def _unpack(bits: pa.Buffer, array: pa.Array) -> bytes:
     import numpy as np
 
+    # Bits are counted from the start of the buffer: an offset may lie within a byte.
     end = array.offset + len(array)
     return np.unpackbits(np.frombuffer(bits, np.uint8), count=end, bitorder="little")[
         array.offset :

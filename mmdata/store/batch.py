@@ -1,5 +1,5 @@
-"""A batch of conversations: what formats hand to a conversion, and what every step of it takes and
-gives back.
+"""A batch of conversations: what formats hand to a conversion,
+and what every step of it takes and gives back.
 
 The rows are Arrow columns as a store keeps them. Beside them stands where each row came from and,
 in their places among the records, the rejects that other records have become, so that one object
@@ -38,8 +38,8 @@ BATCH_BYTES: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Where rows came from: the source file of each, its record's number in it, and the record's
-    own id or None.
+    """Where rows came from: the source file of each,
+    its record's number in it, and the record's own id or None.
     """
 
     files: Sequence[str]
@@ -64,8 +64,8 @@ class Origins:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConversationBatch:
-    """Rows of :func:`mmdata.store.encode.arrow_schema`, where they came from, and the rejects among
-    them.
+    """Rows of :func:`mmdata.store.encode.arrow_schema`,
+    where they came from, and the rejects among them.
 
     The batch accounts for ``num_records`` records: ``positions`` are the places of the rows among
     them, ascending, and each reject comes with its own. A batch never changes: what works on one
@@ -176,8 +176,8 @@ class ConversationBatch:
         return ConversationBatch(columns, self.origins.select(rows), positions, self.rejects)
 
     def reject(self, errors: Mapping[int, Exception]) -> ConversationBatch:
-        """Return the batch with some of its rows turned into rejects: by their numbers, why they
-        are.
+        """Return the batch with some of its rows turned into rejects:
+        by their numbers, why they are.
         """
         if not errors:
             return self

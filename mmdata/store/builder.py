@@ -1,5 +1,5 @@
-"""Making batches: conversations one by one, or many already column by column, and the rejects among
-them.
+"""Making batches: conversations one by one,
+or many already column by column, and the rejects among them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["BatchBuilder"]
 
 
 class BatchBuilder:
-    """Gathers rows and rejects in the order of their records; :meth:`build` returns them as a batch
-    and starts anew.
+    """Gathers rows and rejects in the order of their records;
+    :meth:`build` returns them as a batch and starts anew.
 
     ``num_records`` and ``nbytes`` (about) say how much has been gathered.
     """
@@ -38,14 +38,14 @@ class BatchBuilder:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to build: a batch of this size is written well, and its memory is
-        small.
+        """Whether it is time to build:
+        a batch of this size is written well, and its memory is small.
         """
         return self.num_records >= BATCH_RECORDS or self.nbytes >= BATCH_BYTES
 
     def append(self, conversation: Conversation, *, file: str, record: int, id: str | None) -> None:  # noqa: A002
-        """Add one conversation, of the record with this number in a file, and this id of its
-        own.
+        """Add one conversation, of the record with this number in a file,
+        and this id of its own.
         """
         self._rows.append(conversation)
         self._add_origins([file], [record], [id])
@@ -60,8 +60,8 @@ class BatchBuilder:
         ids: Sequence[str | None],
         nbytes: int,
     ) -> None:
-        """Add many conversations that stand column by column already; ``nbytes`` is about what they
-        take.
+        """Add many conversations that stand column by column already;
+        ``nbytes`` is about what they take.
         """
         self._rows.append(rows)
         self._add_origins(files, records, ids)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["hash_contents"]
 
 _WORDS: Final = frozenset({"role", "type"})
-"""Columns of words which the first four letters tell apart; what else is text is hashed byte for
-byte.
+"""Columns of words which the first four letters tell apart;
+what else is text is hashed byte for byte.
 """
 
 _SAID: Final = ("messages", "media", "tools", "rejected", "desirable")
@@ -50,8 +50,8 @@ def hash_contents(batch: ConversationBatch) -> list[int]:
 
 
 def _hash(array: pa.Array, bounds: NDArray[Any], path: str) -> Hashes:
-    """Return a hash of what an array holds for each row: of its elements ``bounds[row]`` to
-    ``bounds[row + 1]``.
+    """Return a hash of what an array holds for each row:
+    of its elements ``bounds[row]`` to ``bounds[row + 1]``.
 
     Nulls add nothing, so that a column which is not there counts as one of nulls. ``path`` is what
     the column is called, with what holds it: the same values hash to others in another column.
@@ -99,25 +99,27 @@ def _salt(path: str) -> int:
 
 
 def _sum(values: Hashes, there: Hashes, bounds: NDArray[Any], path: str) -> Hashes:
-    """Return for each row the sum of hashes of its values, each hashed with its place in the
-    row.
+    """Return for each row the sum of hashes of its values,
+    each hashed with its place in the row.
     """
     import numpy as np
 
+    # Without its place, a value would count the same wherever in its row it stands.
     counts = np.diff(bounds)
     places = np.arange(bounds[0], bounds[-1]) - np.repeat(bounds[:-1], counts)
-    salted = _mix(values[bounds[0] : bounds[-1]] + np.uint64(_salt(path))) + places.astype(
-        np.uint64
-    )
-    hashes = _mix(salted) * there[bounds[0] : bounds[-1]]
+    salted = _mix(values[bounds[0] : bounds[-1]] + np.uint64(_salt(path)))
+    salted += places.astype(np.uint64)
+    hashes = _mix(salted) * there[bounds[0] : bounds[-1]]  # nulls add nothing
+
+    # Running sums overflow, and so do their differences: modulo 2**64 these are the rows' sums.
     ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
     found: Hashes = np.diff(ends[bounds - bounds[0]])
     return found
 
 
 def _hash_bytes(array: pa.Array, inside: NDArray[Any], path: str) -> Hashes:
-    """Return a hash of the bytes of each row, those of all its texts one after the other; 0 where
-    there are none.
+    """Return a hash of the bytes of each row, those of all its texts one after the other;
+    0 where there are none.
     """
     import numpy as np
     import xxhash
@@ -137,14 +139,15 @@ def _first_letters(array: pa.Array, starts: NDArray[Any]) -> Hashes:
 
     data = np.frombuffer(array.buffers()[2], np.uint8)
     found = np.zeros(len(starts), np.uint64)
+    # A null at the end begins behind the data; what is read for it counts nothing.
     for letter in range(4):
         found = found << np.uint64(8) | data[np.minimum(starts + letter, len(data) - 1)]
     return found << np.uint64(8)
 
 
 def _as_numbers(array: pa.Array) -> Hashes:
-    """Return the values of an array whose values are all of one width, (elements, numbers of each)
-    uint64.
+    """Return the values of an array whose values are all of one width,
+    (elements, numbers of each) uint64.
     """
     import numpy as np
     import pyarrow as pa
@@ -161,8 +164,8 @@ def _as_numbers(array: pa.Array) -> Hashes:
 
 
 def _mix(values: Hashes) -> Hashes:
-    """Return values scattered over all 64 bits: the finalizer of SplitMix64 (Steele, Lea and Flood,
-    2014).
+    """Return values scattered over all 64 bits:
+    the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
     """
     import numpy as np
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchView"]
 
-Reader: TypeAlias = Callable[[int], Any]
+ValueReader: TypeAlias = Callable[[int], Any]
 """Returns the value of a column at an index."""
 
 
@@ -101,6 +101,7 @@ class _Messages:
         first, last = self._starts[row], self._starts[row + 1]
         bounds = self._contents[first : last + 1].tolist()
         start = bounds[0]
+        # All parts of a row in one run, cut up afterwards: most are texts, which come at once.
         parts = self._parts.between(start, bounds[-1])
         contents = [parts[begin - start : end - start] for begin, end in pairwise(bounds)]
         train = map(_FLAGS.__getitem__, self._train[first:last])
@@ -128,9 +129,9 @@ class _Parts:
     def __init__(self, parts: pa.StructArray) -> None:
         self._kind = _Words.of(parts.field("type"), _PARTS)
         self._text = _Strings(parts.field("text"))
-        self._medium = memoryview(parts.field("media").buffers()[1]).cast("i")[
-            parts.field("media").offset :
-        ]
+        # Where it is null there stands anything; only parts that are of a medium look there.
+        medium = parts.field("media")
+        self._medium = memoryview(medium.buffers()[1]).cast("i")[medium.offset :]
         self._boxes, self._start, self._end = (
             _scalars(parts.field(name)) for name in ("boxes", "start", "end")
         )
@@ -142,6 +143,7 @@ class _Parts:
         texts, codes = self._text.between(first, last), self._kind.codes[first:last]
         if codes.count(0) == len(codes) and self._train is None:  # nothing but text
             return tuple(map(Text, texts))
+
         found: list[Part] = [
             self._other(first + n, _PARTS[code], texts[n]) if code else Text(texts[n])
             for n, code in enumerate(codes)
@@ -152,6 +154,7 @@ class _Parts:
                 part if own is None else replace(part, train=own)
                 for part, own in zip(found, train, strict=True)
             ]
+
         return tuple(found)
 
     def _other(self, index: int, kind: str, text: str) -> Part:
@@ -195,7 +198,7 @@ class _Media:
         kind, path = self._type[index], self._path[index]
         if not self._known:  # nothing has been probed
             return Media(kind, path)  # type: ignore[arg-type]
-        known = {name: _frozen(value(index)) for name, value in self._known}
+        known = {name: _freeze(value(index)) for name, value in self._known}
         return Media(kind, path, **known)  # type: ignore[arg-type]
 
 
@@ -216,8 +219,8 @@ class _Strings:
         return str(self._data[self._starts[index] : self._starts[index + 1]], "utf-8")
 
     def between(self, first: int, last: int) -> list[str]:
-        """Return the values ``first`` to ``last``, the last left out; empty ones where they are
-        null.
+        """Return the values ``first`` to ``last``, the last left out;
+        empty ones where they are null.
         """
         bounds = self._starts[first : last + 1].tolist()
         start = bounds[0]
@@ -228,8 +231,8 @@ class _Strings:
 
 
 class _Words:
-    """The values of a string array that has few different ones, as ``codes``: one byte, or a
-    number, a value.
+    """The values of a string array that has few different ones, as ``codes``:
+    one byte, or a number, a value.
     """
 
     __slots__ = ("_words", "codes")
@@ -252,8 +255,8 @@ class _Words:
 
     @classmethod
     def of(cls, array: pa.StringArray, words: tuple[str, ...]) -> _Words:
-        """Return the values of a string array that are all among ``words``, told apart by one
-        letter and their length.
+        """Return the values of a string array that are all among ``words``,
+        told apart by one letter and their length.
 
         Raises:
             StoreError: a value is not.
@@ -262,18 +265,23 @@ class _Words:
 
         if not len(array):
             return cls(words, b"")
-        starts, (letter, code_of) = (
-            np.asarray(_starts(array))[: len(array) + 1],
-            _telling_letter(words),
-        )
+        starts = np.asarray(_starts(array))[: len(array) + 1]
+        letter, code_of = _telling_letter(words)
+
+        # The sum of letter and length overflows a byte on purpose: `code_of` is a table of 256.
         letters = np.frombuffer(array.buffers()[2], np.uint8).take(starts[:-1] + letter)
-        codes = (letters + (np.diff(starts) << 4).astype(np.uint8)).tobytes().translate(code_of)
+        sums = letters + (np.diff(starts) << 4).astype(np.uint8)
+        codes = sums.tobytes().translate(code_of)
+
+        # A strange word may have the sum of one of ours. Unless it has its length too, the lengths
+        # of all words do not add up to the length of the data.
         *counts, strange = np.bincount(
             np.frombuffer(codes, np.uint8), minlength=len(words) + 1
         ).tolist()
         if strange or sum(map(mul, counts, map(len, words))) != starts[-1] - starts[0]:
             raise StoreError(
-                f"a batch holds a word that is none of {', '.join(words)}; `mmdata check` looks further"
+                f"a batch holds a word that is none of {', '.join(words)}; "
+                "`mmdata check` looks further"
             )
         return cls(words, codes)
 
@@ -286,8 +294,8 @@ class _Words:
 
 @cache
 def _telling_letter(words: tuple[str, ...]) -> tuple[int, bytes]:
-    """Return the first place at which letter plus 16 lengths differ between all words, and a table
-    from sum to word.
+    """Return the first place at which letter plus 16 lengths differ between all words,
+    and a table from sum to word.
 
     Sums are of bytes: they begin anew after 255. Times 16, the lengths of our words do not make up
     for their letters.
@@ -310,7 +318,7 @@ def _starts(array: pa.Array) -> memoryview:
     return memoryview(array.buffers()[1]).cast("i")[array.offset :]
 
 
-def _scalars(array: pa.Array) -> Reader:
+def _scalars(array: pa.Array) -> ValueReader:
     return lambda index: array[index].as_py()
 
 
@@ -326,11 +334,11 @@ class _Scalars:
         return self._array[index].as_py()
 
 
-def _frozen(value: Any) -> Any:
+def _freeze(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
     if isinstance(value, dict):
-        return CompactTimes(**{name: _frozen(one) for name, one in value.items()})
+        return CompactTimes(**{name: _freeze(one) for name, one in value.items()})
     return value
 
 

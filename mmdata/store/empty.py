@@ -1,5 +1,5 @@
-"""Why a store has no row: in words, the most frequent reason first, with an example and what to do
-about it.
+"""Why a store has no row: in words, the most frequent reason first,
+with an example and what to do about it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ _SHAPE: Final = (
 )
 _FETCH: Final = "fetch the files again, or remove their records"
 _MENDS: Final[Mapping[Reason, str]] = {
-    Reason.MISSING_MEDIA: "put the files there, or name the folder that their paths are relative to: --media-root, or "
-    "media_root: in a mixing YAML",
-    Reason.OUTSIDE_MEDIA_ROOT: "name a folder that holds all the media: --media-root, or media_root: in a mixing YAML",
+    Reason.MISSING_MEDIA: "put the files there, or name the folder that their paths are relative "
+    "to: --media-root, or media_root: in a mixing YAML",
+    Reason.OUTSIDE_MEDIA_ROOT: "name a folder that holds all the media: --media-root, "
+    "or media_root: in a mixing YAML",
     Reason.EMPTY_MEDIA: _FETCH,
     Reason.UNREADABLE_MEDIA: _FETCH,
     Reason.DAMAGED_MEDIA: _FETCH,
     Reason.CHANGED_MEDIA: "restore the files, or convert the source again",
-    Reason.REMOTE_MEDIA: "download the media and name the files, or keep the URLs by name: --check none",
+    Reason.REMOTE_MEDIA: "download the media and name the files, "
+    "or keep the URLs by name: --check none",
     Reason.MEDIA_LIMIT: "make the files smaller, or remove their records",
     Reason.BAD_JSON: _SHAPE,
     Reason.MALFORMED: _SHAPE,
@@ -54,11 +56,12 @@ def why_empty(store: Path) -> str | None:
 
 
 def explain_empty(counts: Mapping[str, int], rejects: Iterable[Reject]) -> str:
-    """Return why no row was kept, from the numbers of rejects by reason and the rejects in
-    order.
+    """Return why no row was kept, from the numbers
+    of rejects by reason and the rejects in order.
     """
     if not counts:
         return "no row was kept: there was no record to keep."
+
     code = max(counts, key=lambda each: counts[each])
     reason = Reason.of(code)
     total = sum(counts.values())

@@ -400,6 +400,8 @@ def media_columns(media: Sequence[Media]) -> dict[str, SparseColumn]:
     """
     if not media:
         return {}
+    # Media turned on their side: `astuple` and `zip` run in C, and so does what follows for each
+    # value. The first field is the type.
     names = Media.__struct_fields__[1:]
     columns = list(zip(*map(astuple, media), strict=True))[1:]
     found: dict[str, SparseColumn] = {}

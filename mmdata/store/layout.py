@@ -1,5 +1,5 @@
-"""What a store is called on disk, and one that is being written: enough to know them from
-outside.
+"""What a store is called on disk, and one that is being written:
+enough to know them from outside.
 """
 
 from __future__ import annotations

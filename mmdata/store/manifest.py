@@ -31,8 +31,8 @@ _CHUNK: Final = 1 << 19
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One data file: its name, rows, bytes, xxh3 (64 bits, hexadecimal) and the rows of each record
-    batch in it.
+    """One data file: its name, rows, bytes,
+    xxh3 (64 bits, hexadecimal) and the rows of each record batch in it.
     """
 
     name: str
@@ -122,23 +122,24 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(
             f"{folder} is not a store: it has no {MANIFEST}", path=str(folder)
         ) from None
+
     try:
-        values = json.loads(
-            data.decode("utf-8", "surrogateescape")
-        )  # names of files may be no text
+        # Names of files may be bytes that are no UTF-8.
+        values = json.loads(data.decode("utf-8", "surrogateescape"))
         values.pop("xxh3")
     except (ValueError, KeyError, AttributeError, TypeError):
         raise StoreError(
             f"{path} is damaged: it is not what a store writes. Convert again.", path=str(path)
         ) from None
+
     return _parse(values, data, path)
 
 
 def _parse(values: dict[str, Any], data: bytes, path: Path) -> Manifest:
     if values.get("schema_version") not in range(1, SCHEMA_VERSION + 1):
         raise StoreError(
-            f"{path}: schema version {values.get('schema_version')!r}; this library reads versions 1 to "
-            f"{SCHEMA_VERSION}. A later one may read it.",
+            f"{path}: schema version {values.get('schema_version')!r}; "
+            f"this library reads versions 1 to {SCHEMA_VERSION}. A later one may read it.",
             path=str(path),
         )
     if _spell(values) != data:
@@ -146,6 +147,7 @@ def _parse(values: dict[str, Any], data: bytes, path: Path) -> Manifest:
             f"{path} is damaged: its content does not match its own hash. Convert again.",
             path=str(path),
         )
+
     values["shards"] = tuple(
         Shard(**{**shard, "batches": tuple(shard["batches"])}) for shard in values["shards"]
     )

@@ -20,7 +20,7 @@ from mmdata._tools.requirements import load_posix
 from mmdata.errors import StoreError
 from mmdata.store.layout import partial_path
 
-__all__ = ["locked", "partial_directory", "publish", "sync", "write_ahead"]
+__all__ = ["hold_lock", "partial_directory", "publish", "sync", "write_ahead"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -29,8 +29,8 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 @contextmanager
 def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Hold the partial directory of ``path``, emptied but for the names in ``keep``, locked against
-    other writers.
+    """Hold the partial directory of ``path``,
+    emptied but for the names in ``keep``, locked against other writers.
 
     It is the caller's to :func:`publish` or to remove; on leaving the block only the lock goes.
 
@@ -50,9 +50,9 @@ def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iter
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a directory, made if need be, as soon as nobody else does; of a dead
-    process, nobody does.
+def hold_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a directory, made if need be, as soon as nobody else does;
+    of a dead process, nobody does.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder, folder, wait=True)
@@ -63,17 +63,18 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Move a finished partial directory to ``path``, in place of what was there, each step on disk
-    before the next.
+    """Move a finished partial directory to ``path``,
+    in place of what was there, each step on disk before the next.
     """
     sync(partial)
     if not path.exists():
         partial.rename(path)
         sync(path.parent)
         return
-    replaced = _lock(
-        path, path
-    )  # the next writer must not take up the old directory while it is removed
+
+    # The next writer must not take up the old directory while it is removed.
+    replaced = _lock(path, path)
+
     try:
         _exchange(partial, path)
         sync(path.parent)
@@ -92,8 +93,8 @@ def sync(path: Path) -> None:
 
 
 def write_ahead(path: Path) -> None:
-    """Let the system begin to write a file to disk, where it can, so that :func:`sync` has little
-    to wait for.
+    """Let the system begin to write a file to disk, where it can,
+    so that :func:`sync` has little to wait for.
     """
     libc = _libc()
     if not hasattr(libc, "sync_file_range"):
@@ -113,8 +114,8 @@ def _libc() -> ctypes.CDLL:
 
 
 def _lock(folder: Path, path: Path, *, wait: bool = False) -> int:
-    """Return a descriptor that holds the lock of the directory that is at ``folder`` now, made if
-    need be.
+    """Return a descriptor that holds the lock of the directory
+    that is at ``folder`` now, made if need be.
     """
     fcntl = load_posix("fcntl", needed_by="writing a store")
     while True:
@@ -125,7 +126,8 @@ def _lock(folder: Path, path: Path, *, wait: bool = False) -> int:
         except BlockingIOError:
             os.close(descriptor)
             raise StoreError(
-                f"{path}: another process is writing this store now. Wait for it, or choose another place.",
+                f"{path}: another process is writing this store now. "
+                "Wait for it, or choose another place.",
                 path=str(path),
             ) from None
         if _is_at(descriptor, folder):
@@ -141,8 +143,8 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _exchange(partial: Path, path: Path) -> None:
-    """Swap two directories in one step where the system can, else in three, of which none lets go
-    of either.
+    """Swap two directories in one step where the system can,
+    else in three, of which none lets go of either.
     """
     libc = _libc()
     if hasattr(libc, "renameat2"):
@@ -152,10 +154,12 @@ def _exchange(partial: Path, path: Path) -> None:
         if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS):
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(path))
+
     aside = path.with_name(f".{path.name}.old")
-    _remove(
-        aside
-    )  # of a process that was killed between the steps below, and since then ``path`` has been written again
+    # It is there if a process was killed between the steps below; since then ``path`` has been
+    # written again.
+    _remove(aside)
+
     try:
         path.rename(aside)
         partial.rename(path)
@@ -163,6 +167,7 @@ def _exchange(partial: Path, path: Path) -> None:
         if not path.exists():  # stopped, or refused, halfway
             aside.rename(path)
         raise
+
     aside.rename(partial)
 
 

@@ -32,8 +32,8 @@ _PARQUET_BATCHES_KEPT: Final = 8
 
 
 class Rows(Sequence[Conversation]):
-    """Some rows of a store, decoded when they are asked for; ``located`` ones have media paths that
-    can be opened.
+    """Some rows of a store, decoded when they are asked for;
+    ``located`` ones have media paths that can be opened.
     """
 
     @checked
@@ -98,8 +98,8 @@ class Store(Sequence[Conversation]):
     @overload
     def __getitem__(self, index: slice) -> Rows: ...
     def __getitem__(self, index: int | slice) -> Conversation | Rows:
-        """Return one conversation, or :class:`Rows` for a slice; negative indices count from the
-        end.
+        """Return one conversation, or :class:`Rows` for a slice;
+        negative indices count from the end.
         """
         if isinstance(index, slice):
             return Rows(self, range(len(self))[index])
@@ -139,8 +139,8 @@ class Store(Sequence[Conversation]):
         return hash_text(*(shard.xxh3 for shard in self.manifest.shards))
 
     def rejects(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of ``rejects.jsonl``: record, file, id, reason and detail of what was not
-        kept.
+        """Yield the lines of ``rejects.jsonl``:
+        record, file, id, reason and detail of what was not kept.
         """
         import jsonlines
 
@@ -148,8 +148,8 @@ class Store(Sequence[Conversation]):
             yield from lines
 
     def locate(self, media: Media) -> str | None:
-        """Return where the file of a medium is: its URL or absolute path, the media root applied;
-        None if embedded.
+        """Return where the file of a medium is:
+        its URL or absolute path, the media root applied; None if embedded.
         """
         return None if media.path is None else self._locate(media.path)
 
@@ -158,19 +158,19 @@ class Store(Sequence[Conversation]):
 
     @checked
     def rows(self, *, located: bool = False) -> Rows:
-        """Return all rows, with media paths that can be opened where they are wanted
-        ``located``.
+        """Return all rows, with media paths that can be opened
+        where they are wanted ``located``.
         """
         return Rows(self, range(len(self)), located=located)
 
     def located(self, index: int) -> Conversation:
-        """Return the conversation ``self[index]`` with the path of each medium as :meth:`locate`
-        gives it.
+        """Return the conversation ``self[index]`` with the path
+        of each medium as :meth:`locate` gives it.
         """
         conversation = self[index]
-        return replace(conversation, media=tuple(map(self._located, conversation.media)))
+        return replace(conversation, media=tuple(map(self._locate_medium, conversation.media)))
 
-    def _located(self, medium: Media) -> Media:
+    def _locate_medium(self, medium: Media) -> Media:
         if medium.frame_paths is not None:
             medium = replace(medium, frame_paths=tuple(map(self._locate, medium.frame_paths)))
         return replace(medium, path=self.locate(medium))
@@ -181,8 +181,8 @@ class Store(Sequence[Conversation]):
 
 
 class _ArrowShard:
-    """A shard in Arrow's file format, memory-mapped; every view that was made is kept, they are
-    small.
+    """A shard in Arrow's file format, memory-mapped;
+    every view that was made is kept, they are small.
     """
 
     def __init__(self, path: Path) -> None:
@@ -191,7 +191,8 @@ class _ArrowShard:
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self.schema = self._reader.schema
         self.num_batches = self._reader.num_record_batches
-        self._lock = Lock()  # Arrow reads the dictionaries with the first batch, and two threads would read them twice
+        # Arrow reads the dictionaries with the first batch, and two threads would read them twice
+        self._lock = Lock()
         self.view = lru_cache(maxsize=None)(lambda number: BatchView(self.batch(number)))
 
     def batch(self, number: int) -> pa.RecordBatch:
@@ -240,26 +241,26 @@ def _open_shard(path: Path, shard: Shard, number: int, version: int) -> _ArrowSh
     file = path / shard.name
     size = file.stat().st_size
     if size != shard.bytes:
-        raise _damaged(file, f"it has {size} bytes of {shard.bytes}")
+        raise _damage_error(file, f"it has {size} bytes of {shard.bytes}")
     try:
         opened = _ParquetShard(file, version) if file.suffix == ".parquet" else _ArrowShard(file)
     except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, str(error)) from error
+        raise _damage_error(file, str(error)) from error
     if (opened.schema.metadata or {}).get(b"mmdata.shard") != str(number).encode():
-        raise _damaged(file, f"its header does not say that it is shard {number}")
+        raise _damage_error(file, f"its header does not say that it is shard {number}")
     if not opened.schema.equals(arrow_schema(version)) or opened.num_batches != len(shard.batches):
-        raise _damaged(file, "its columns or batches are not what the manifest says")
+        raise _damage_error(file, "its columns or batches are not what the manifest says")
     return opened
 
 
-def _damaged(file: Path, what: str) -> StoreError:
+def _damage_error(file: Path, what: str) -> StoreError:
     return StoreError(f"{file} is damaged: {what}. Restore it or convert again.", path=str(file))
 
 
 @checked
 def open(path: str | Path, *, media_root: str | Path | None = None) -> Store:  # noqa: A001
-    """Return the store at ``path``, memory-mapped; every shard is there, of the right size and in
-    its place.
+    """Return the store at ``path``, memory-mapped;
+    every shard is there, of the right size and in its place.
 
     ``media_root`` says where the media are now, if they have moved. What only reading every byte
     can tell is
@@ -276,8 +277,8 @@ def open(path: str | Path, *, media_root: str | Path | None = None) -> Store:  #
 def check(
     path: str | Path, *, progress: Callable[[int], object] = lambda _: None
 ) -> list[StoreError]:
-    """Return what is wrong with the store at ``path``, after reading every byte of it; nothing, if
-    it is whole.
+    """Return what is wrong with the store at ``path``,
+    after reading every byte of it; nothing, if it is whole.
 
     ``progress`` is called with the bytes of each file as it is done.
     """
@@ -285,16 +286,19 @@ def check(
         store = open(path)
     except StoreError as error:
         return [error]
+
     expected = {shard.name: shard.xxh3 for shard in store.manifest.shards} | {
         REJECTS: store.manifest.rejects_xxh3
     }
     faults = []
+
     for name, digest in expected.items():
         file = store.path / name
         try:
             if hash_file(file) != digest:
-                faults.append(_damaged(file, "its bytes do not match their hash"))
+                faults.append(_damage_error(file, "its bytes do not match their hash"))
             progress(file.stat().st_size)
         except OSError as error:
-            faults.append(_damaged(file, str(error)))
+            faults.append(_damage_error(file, str(error)))
+
     return faults

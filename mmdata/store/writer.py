@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 import mmdata
 from mmdata._tools.options import checked
 from mmdata._tools.paths import local_path
-from mmdata.errors import StoreError, UsageError
+from mmdata.errors import SchemaError, StoreError, UsageError
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
-from mmdata.store.arrays import canonical, codes_of, dictionary, dictionary_codes
+from mmdata.store.arrays import canonical, dictionary, dictionary_codes
 from mmdata.store.batch import BATCH_BYTES, BATCH_RECORDS, ConversationBatch
 from mmdata.store.encode import arrow_schema
 from mmdata.store.layout import MANIFEST, REJECTS, partial_path
@@ -35,7 +35,9 @@ from mmdata.store.manifest import (
 from mmdata.store.publish import partial_directory, publish, sync, write_ahead
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 __all__ = ["Origin", "StoreWriter", "check_vacant"]
 
@@ -101,7 +103,8 @@ class StoreWriter:
         """Take the place."""
         import jsonlines
 
-        arrow_schema()  # its imports come first: C code that is stopped on its way in ends the process at once
+        # its imports come first: C code that is stopped on its way in ends the process at once
+        arrow_schema()
         kept = self._journal if self._resume else frozenset()
         self._stack.enter_context(partial_directory(self.path, keep=kept))
         try:
@@ -119,7 +122,12 @@ class StoreWriter:
         return self.rows + sum(self.rejects.values())
 
     def write(self, batch: ConversationBatch) -> None:
-        """Add the rows of a batch, and its rejects as lines of ``rejects.jsonl``."""
+        """Add the rows of a batch, and its rejects as lines of ``rejects.jsonl``.
+
+        Raises:
+            SchemaError: a row has a ``source`` that was not declared.
+        """
+        self._check_sources(batch.columns)
         for _, reject in batch.rejects:
             self.reject(reject)
         self.rows += len(batch)
@@ -135,6 +143,19 @@ class StoreWriter:
         """Add a line to ``rejects.jsonl``."""
         self._reject_lines.write(dataclasses.asdict(reject))
         self.rejects[reject.reason.value] += 1
+
+    def _check_sources(self, rows: pa.RecordBatch) -> None:
+        column = rows.column("source")
+        if set(column.dictionary.to_pylist()) <= set(self._sources):
+            return
+        # Names that no row is left of may stay in the dictionary of a batch.
+        if unknown := sorted(_count_words(column).keys() - set(self._sources)):
+            row = column.to_pylist().index(unknown[0])
+            raise SchemaError(
+                f"conversation {rows.column('id')[row].as_py()!r}: its source {unknown[0]!r} was "
+                f"not declared, only {', '.join(map(repr, self._sources))}. The format "
+                f"{self._origin.format} must give its rows the dataset_name that it declares."
+            )
 
     def _add(self, piece: pa.RecordBatch) -> None:
         """Put rows behind those that wait for a full batch, and write the batch when it is full."""
@@ -267,8 +288,8 @@ def _small_pieces(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.RecordBatch:
-    """Return the rows of all pieces as one batch whose column ``source`` has the dictionary
-    ``sources``.
+    """Return the rows of all pieces as one batch whose
+    column ``source`` has the dictionary ``sources``.
 
     Every batch of a file shares that dictionary; and a batch is laid out the same however its rows
     came together.
@@ -281,21 +302,24 @@ def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.Record
     for number, field in enumerate(schema):
         columns = [piece.column(number) for piece in pieces]
         if field.name == "source":
-            places = [
-                codes_of(column.dictionary.to_pylist(), sources, "int32") for column in columns
-            ]
-            codes = np.concatenate(
-                [
-                    place[dictionary_codes(column)]
-                    for place, column in zip(places, columns, strict=True)
-                ]
-            )
-            arrays.append(dictionary(codes, sources))
+            codes = [_source_codes(column, sources) for column in columns]
+            arrays.append(dictionary(np.concatenate(codes), sources))
         elif len(columns) == 1:
             arrays.append(canonical(columns[0]))
         else:
             arrays.append(canonical(pa.concat_arrays(columns)))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _source_codes(column: pa.DictionaryArray, sources: Sequence[str]) -> NDArray[np.int32]:
+    """Return the place of each row's source among ``sources``, (rows,) int32."""
+    import numpy as np
+
+    place = {source: number for number, source in enumerate(sources)}
+    # -1 stands for names that no row has: `write` has refused the others.
+    words = column.dictionary.to_pylist()
+    places = np.fromiter((place.get(word, -1) for word in words), np.int32, len(words))
+    return np.take(places, dictionary_codes(column))
 
 
 def _count_words(column: pa.DictionaryArray) -> dict[str, int]:
@@ -308,8 +332,8 @@ def _count_words(column: pa.DictionaryArray) -> dict[str, int]:
 
 
 def _empty(folder: Path, keep: frozenset[str]) -> None:
-    """Remove what an attempt left in its partial directory, and the directory unless something in
-    it is kept.
+    """Remove what an attempt left in its partial directory,
+    and the directory unless something in it is kept.
     """
     if not folder.exists():
         return
@@ -332,11 +356,15 @@ class _ShardWriter:
         self._path = folder / f"data-{number:05d}.{suffix}"
         self._file = pa.OSFile(str(self._path), "wb")
         schema = arrow_schema().with_metadata({"mmdata.shard": str(number)})
-        self._writer = (
-            _parquet_writer(self._file, schema)
-            if suffix == "parquet"
-            else _ipc_writer(self._file, schema)
-        )
+        self._writer: Any
+        if suffix == "parquet":
+            import pyarrow.parquet as pq
+
+            self._writer = pq.ParquetWriter(
+                self._file, schema, compression="zstd", store_schema=True
+            )
+        else:
+            self._writer = pa.ipc.new_file(self._file, schema)
         self._batches: list[int] = []
 
     @property
@@ -358,15 +386,3 @@ class _ShardWriter:
         with suppress(OSError, ValueError):
             self._writer.close()
         self._file.close()
-
-
-def _ipc_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:
-    import pyarrow as pa
-
-    return pa.ipc.new_file(file, schema)
-
-
-def _parquet_writer(file: pa.NativeFile, schema: pa.Schema) -> Any:
-    import pyarrow.parquet as pq
-
-    return pq.ParquetWriter(file, schema, compression="zstd", store_schema=True)

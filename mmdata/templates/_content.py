@@ -1,5 +1,5 @@
-"""The content of a message as the pieces that families have in common: strings, control tokens,
-media.
+"""The content of a message as the pieces that families have in common:
+strings, control tokens, media.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ Piece: TypeAlias = "str | Mark | Image | Video"
 def render_content(
     content: Iterable[Part], region: Callable[[Region], Iterable[Piece]]
 ) -> list[Piece]:
-    """Return the content in pieces; ``region`` writes phrases with boxes. Times are written as
-    ``12.00s``.
+    """Return the content in pieces; ``region`` writes phrases with boxes.
+    Times are written as ``12.00s``.
 
     Raises:
         TokenError: there is a part that no family has a way to write yet.
@@ -70,13 +70,13 @@ def render_content(
         elif isinstance(part, (Image, Video)):
             found.append(part)
         else:
-            raise TokenError(f"this model family has no way to say {_named(part)}")
+            raise TokenError(f"this model family has no way to say {_name_of(part)}")
     return found
 
 
 def require_plain(conversation: Conversation) -> None:
-    """Refuse what a family has no way to say that reads plain turns alone, so that nothing is
-    dropped in silence.
+    """Refuse what a family has no way to say that reads plain turns alone,
+    so that nothing is dropped in silence.
 
     Plain are a system message, if any, and then the user's and the assistant's by turns; of parts
     all but sounds, reasoning and tool calls, each trained on as its message is. An ending that was
@@ -87,7 +87,8 @@ def require_plain(conversation: Conversation) -> None:
     """
     if fault := _not_plain(conversation):
         raise TokenError(
-            f"conversation {conversation.id!r} has {fault}, which this model family has no way to say"
+            f"conversation {conversation.id!r} has {fault}, "
+            "which this model family has no way to say"
         )
 
 
@@ -115,13 +116,13 @@ def _not_plain(conversation: Conversation) -> str:
         trained = role == "assistant" and message.train
         for part in message.content:
             if isinstance(part, (Audio, Reasoning, ToolCall)):
-                return f"{_named(part)} (in message {number})"
+                return f"{_name_of(part)} (in message {number})"
             if part.train is not None and part.train != trained:
                 return f"a part with a 'train' of its own (in message {number})"
     return ""
 
 
-def _named(part: Part) -> str:
+def _name_of(part: Part) -> str:
     """Return what a part that is not plain is called."""
     if isinstance(part, ToolCall):
         return f"a call of the tool {part.name!r}"
@@ -129,8 +130,8 @@ def _named(part: Part) -> str:
 
 
 def merge_texts(sequence: Iterable[Piece]) -> list[Piece]:
-    """Return the pieces with neighbouring strings made one, as they are tokenized, and empty ones
-    left out.
+    """Return the pieces with neighbouring strings made one,
+    as they are tokenized, and empty ones left out.
     """
     result: list[Piece] = []
     for is_text, group in groupby(sequence, lambda piece: isinstance(piece, str)):
@@ -168,14 +169,15 @@ def require_answer(conversation: Conversation) -> Sequence[Message]:
     messages = messages[:-1] if messages[-1].role == "user" else messages
     if not messages or messages[-1].role != "assistant":
         raise TokenError(
-            f"conversation {conversation.id!r} has no answer to train on; a prompt can be made of it"
+            f"conversation {conversation.id!r} has no answer to train on; "
+            "a prompt can be made of it"
         )
     return messages
 
 
 def require_question(conversation: Conversation) -> Sequence[Message]:
-    """Return the messages up to the last question; the answer to it, where there is one, is left
-    off.
+    """Return the messages up to the last question;
+    the answer to it, where there is one, is left off.
 
     Raises:
         TokenError: there is no question, or not all is plain, see :func:`require_plain`.
@@ -198,7 +200,8 @@ def refuse_system(messages: Sequence[Message], conversation: str) -> Sequence[Me
     """
     if messages and messages[0].role == "system":
         raise TokenError(
-            f"conversation {conversation!r} has a system message, for which this model family has no place"
+            f"conversation {conversation!r} has a system message, "
+            "for which this model family has no place"
         )
     return messages
 

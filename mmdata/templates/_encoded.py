@@ -23,10 +23,10 @@ class PixelPlan:
 
     ``media`` is the index in ``Conversation.media``. For a video, ``frames`` are frame numbers in
     presentation order (of the clip's file, or of its frame cache) and ``times`` their seconds since
-    the first frame; both are empty for an image. ``resize`` leads to ``size`` x ``size`` pixels and
-    is the name of a resizer of :mod:`mmdata.image.resizers`. With ``pinpoints``, (height, width)
-    each, an image is more than one view: the whole, squeezed, and the tiles of the best of these
-    canvases (:func:`mmdata.image.anyres.views`).
+    the first frame; both are empty for an image. ``resize`` leads to ``size`` x ``size`` pixels: it
+    is the name of a resizer of :mod:`mmdata.image.resizers`, which makes one view of a picture or
+    frame. With ``canvases``, (height, width) each, it is the name of a tiling of
+    :mod:`mmdata.image.tilings`, which makes several views of an image, by one of these canvases.
     """
 
     media: int
@@ -34,12 +34,12 @@ class PixelPlan:
     size: int
     frames: tuple[int, ...] = ()
     times: tuple[float, ...] = ()
-    pinpoints: tuple[tuple[int, int], ...] = ()
+    canvases: tuple[tuple[int, int], ...] = ()
 
     @property
     def tiled(self) -> bool:
-        """Whether an image comes as the whole and tiles of it."""
-        return bool(self.pinpoints)
+        """Whether ``resize`` is a tiling, and an image comes as several views."""
+        return bool(self.canvases)
 
 
 @dataclass(frozen=True, slots=True)

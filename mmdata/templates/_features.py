@@ -22,8 +22,8 @@ __all__ = ["FeatureIndex", "index_all_rows"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureIndex:
-    """How many ``rows`` a view gives, and the ``index`` of the row for each position of a medium,
-    (positions,) int64.
+    """How many ``rows`` a view gives, and the ``index`` of the row
+    for each position of a medium, (positions,) int64.
 
     The index counts from the medium's own first view.
     """

@@ -17,8 +17,8 @@ OverLong: TypeAlias = Literal["error", "drop", "truncate_right"]
 def truncate(
     items: Sequence[Item], max_length: int | None, over_long: OverLong, conversation: str
 ) -> tuple[Sequence[Item], int]:
-    """Return what fits of a sequence of ``max_length`` tokens at most, and how many tokens were cut
-    off its end.
+    """Return what fits of a sequence of ``max_length`` tokens at most,
+    and how many tokens were cut off its end.
 
     - ``error``: nothing is cut; too long a sequence is an error that stops the run;
     - ``drop``: nothing is cut; too long a sequence is an error of its own kind, which the caller
@@ -36,7 +36,8 @@ def truncate(
     message = f"conversation {conversation!r} has {length} tokens, the limit is {max_length}"
     if over_long == "error":
         raise TokenError(
-            f"{message}; over_long='truncate_right' cuts such samples, 'drop' leaves them out and counts"
+            f"{message}; over_long='truncate_right' cuts such samples, "
+            "'drop' leaves them out and counts"
         )
     if over_long == "drop":
         raise DroppedSampleError(message, reason="too_long")

@@ -1,5 +1,5 @@
-"""Boxes between fractions of an image and a grid of whole numbers, in the conventions that are in
-use.
+"""Boxes between fractions of an image and a grid of whole numbers,
+in the conventions that are in use.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _FLOAT32: Final = struct.Struct("f")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A fraction ``f`` is written as ``f * scale``, rounded down or to the nearest, ``last`` at
-    most.
+    """A fraction ``f`` is written as ``f * scale``,
+    rounded down or to the nearest, ``last`` at most.
     """
 
     scale: int
@@ -65,6 +65,6 @@ GRIDS: Final[dict[GridName, Grid]] = {
     "round_1000": Grid(1000, 1000, nearest=True),
     "floor_999": Grid(999, 999),
 }
-"""0..999, rounded down; as ms-swift 4 writes them, where 1000 can occur; as ms-swift 2 and
-evaluations write them.
+"""0..999, rounded down; as ms-swift 4 writes them, where 1000 can occur;
+as ms-swift 2 and evaluations write them.
 """

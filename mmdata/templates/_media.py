@@ -1,5 +1,5 @@
-"""What a template has to know of media before any pixel is decoded: when frames are, how large
-images are.
+"""What a template has to know of media before any pixel is decoded:
+when frames are, how large images are.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ ImageSize: TypeAlias = Callable[[Media], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class MediaFiles:
-    """Opens media below ``root`` for what a store does not say of them: one pass over packets, or a
-    header.
+    """Opens media below ``root`` for what a store does not say of them:
+    one pass over packets, or a header.
     """
 
     root: str = ""
@@ -64,8 +64,8 @@ class MediaFiles:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """The frames that a strategy takes, and the ``duration`` in seconds of what it took them
-    from.
+    """The frames that a strategy takes,
+    and the ``duration`` in seconds of what it took them from.
     """
 
     pixels: PixelPlan
@@ -81,8 +81,8 @@ def plan_clip(
     resize: str,
     size: int,
 ) -> Clip:
-    """Return the frames that the strategy ``frames`` takes of a video, between the bounds of its
-    clip.
+    """Return the frames that the strategy ``frames`` takes of a video,
+    between the bounds of its clip.
 
     Presentation times are the store's ``frame_times`` where it has them, else what ``clock`` says,
     where one is given; else they are derived from ``num_frames`` and ``fps``, and where these have
@@ -112,15 +112,15 @@ def plan_clip(
 
 def _index(video: Media, clock: FrameClock | None) -> Index:
     if video.frame_times is not None:
-        return _derived(video, video.frame_times)
+        return _derive_index(video, video.frame_times)
     if clock is not None:
         return clock(video)
     if video.num_frames and video.fps:
-        return _derived(video, [number / video.fps for number in range(video.num_frames)])
+        return _derive_index(video, [number / video.fps for number in range(video.num_frames)])
     return MediaFiles().index(video)
 
 
-def _derived(video: Media, times: tuple[float, ...] | list[float]) -> Index:
+def _derive_index(video: Media, times: tuple[float, ...] | list[float]) -> Index:
     import numpy as np
 
     from mmdata.video import Index
@@ -157,8 +157,7 @@ def _first_cached(index: Index, video: Media) -> float:
     where it is less than a frame after the bound; else the bound is the nearest to know.
     """
     first = float(index.times[0])
-    if (
-        video.start is None or first < video.start - 1e-3
-    ):  # the latter in caches whose times begin with the clip
+    # The latter holds in caches whose times begin with the clip.
+    if video.start is None or first < video.start - 1e-3:
         return 0.0
     return first if video.fps and (first - video.start) * video.fps < 1 else video.start

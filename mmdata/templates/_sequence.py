@@ -1,5 +1,5 @@
-"""A sequence as a template builds it: runs of text and media in order, and the arrays they
-become.
+"""A sequence as a template builds it:
+runs of text and media in order, and the arrays they become.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Ids that share one fate: trained on, or not; ``mark`` if they are the dialect's own, and no
-    answer.
+    """Ids that share one fate: trained on, or not;
+    ``mark`` if they are the dialect's own, and no answer.
     """
 
     ids: Sequence[int]

@@ -68,8 +68,8 @@ class Template(Protocol):
 
     @property
     def view_positions(self) -> int:
-        """How many positions each view takes; 0 where this depends on the medium, or there are no
-        media.
+        """How many positions each view takes;
+        0 where this depends on the medium, or there are no media.
         """
 
     @property
@@ -78,8 +78,14 @@ class Template(Protocol):
 
     @property
     def resizer(self) -> str:
-        """The name in :mod:`mmdata.image.resizers` of how frames, or pictures where there are none,
-        come to size.
+        """The name in :mod:`mmdata.image.resizers` of how frames,
+        or pictures where there are none, come to size.
+        """
+
+    @property
+    def tiling(self) -> str:
+        """The name in :mod:`mmdata.image.tilings` of how pictures are cut into several views; empty
+        where they never are.
         """
 
     def index_features(
@@ -100,8 +106,8 @@ class Template(Protocol):
         """
 
     def prompt(self, conversation: Conversation) -> Encoded:
-        """Return all up to the answer to the last user message, which the model is to give; nothing
-        is trained on.
+        """Return all up to the answer to the last user message,
+        which the model is to give; nothing is trained on.
 
         Raises:
             TokenError: as :meth:`encode`, or the last message is not the user's.
@@ -111,6 +117,6 @@ class Template(Protocol):
         """Return the number of tokens of the training sample before any cut."""
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
-        """Return the parts of an answer, given as text or as ids; boxes become regions, times
-        become times.
+        """Return the parts of an answer, given as text or as ids;
+        boxes become regions, times become times.
         """

@@ -1,5 +1,5 @@
-"""Times in text: seconds with two decimals and an ``s``, as models that are told times read
-them.
+"""Times in text: seconds with two decimals and an ``s``,
+as models that are told times read them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def time_text(time: Time) -> str:
 
 
 def text_and_times(text: str, media: int = 0) -> tuple[Part, ...]:
-    """Return the text as parts, what reads as a time (``3s``, ``1.50s-3.00s``, ``1s to 3s``) as
-    times of ``media``.
+    """Return the text as parts,
+    what reads as a time (``3s``, ``1.50s-3.00s``, ``1s to 3s``) as times of ``media``.
     """
     return tuple(_parts(text, media))
 

@@ -1,5 +1,5 @@
-"""CogVLM2-Video: the video after the first token, each frame followed by its index, one position a
-frame's patches.
+"""CogVLM2-Video: the video after the first token,
+each frame followed by its index, one position a frame's patches.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from mmdata import tokenizers
-from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Message, Part, Video, replace
 from mmdata.templates import registry
@@ -24,8 +23,10 @@ from mmdata.templates.toolkit import (
     Medium,
     OverLong,
     PixelPlan,
+    PositiveInt,
     Run,
     build_encoded,
+    check_fields,
     cut_at_stop,
     index_all_rows,
     media_of,
@@ -57,8 +58,8 @@ _MINDFORMERS_PAD: Final = "<|reserved_special_token_2|>"
 @registry.register("cogvlm2_video")
 @dataclass(frozen=True, kw_only=True)
 class CogVLM2Video:
-    r"""How CogVLM2-Video reads a conversation (``build_conversation_input_ids`` of its modelling
-    file).
+    r"""How CogVLM2-Video reads a conversation
+    (``build_conversation_input_ids`` of its modelling file).
 
     One sample trains the last answer; earlier turns are history. There is one video at most, and it
     comes first whichever turn speaks of it.
@@ -80,6 +81,7 @@ class CogVLM2Video:
     position_axes: ClassVar[tuple[int, ...]] = ()
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "crop_bilinear"
+    tiling: ClassVar[str] = ""
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
@@ -99,15 +101,15 @@ class CogVLM2Video:
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``llama3`` tokenizer of a vocabulary file; see
-        :class:`mmdata.templates.Template`.
+        """Return the ``llama3`` tokenizer of a vocabulary file;
+        see :class:`mmdata.templates.Template`.
         """
         return tokenizers.load("llama3", path, verify=verify, **options)
 
     @property
     def pad_id(self) -> int:
-        """``<|reserved_special_token_0|>``, which is the placeholder of frames too: go by
-        ``token_types``, not ids.
+        """``<|reserved_special_token_0|>``, which is the placeholder of frames too:
+        go by ``token_types``, not ids.
         """
         return self.tokenizer.special[_PAD]
 
@@ -164,11 +166,11 @@ class CogVLM2Video:
 
     def _sample(self, conversation: Conversation) -> list[Item]:
         *messages, answer = require_answer(conversation)
-        ids = self._encoded(_words([answer])[0])
+        ids = self._encode(_words([answer])[0])
         return [*self._question(conversation, messages), Run([*ids, *self.stop_ids], answer.train)]
 
     def _question(self, conversation: Conversation, messages: Sequence[Message]) -> list[Item]:
-        prompt = self._encoded(self._prompt(_words(refuse_system(messages, conversation.id))))
+        prompt = self._encode(self._prompt(_words(refuse_system(messages, conversation.id))))
         bos = Run([self.tokenizer.special[_BOS]])
         return [bos, *self._video(conversation), Run(prompt)]
 
@@ -191,7 +193,8 @@ class CogVLM2Video:
             return
         if len(shown) > 1 or not all(isinstance(part, Video) for part in shown):
             raise TokenError(
-                f"conversation {conversation.id!r} shows {len(shown)} media; CogVLM2-Video reads one video"
+                f"conversation {conversation.id!r} shows {len(shown)} media; "
+                "CogVLM2-Video reads one video"
             )
         yield self._medium(conversation, shown.pop().media)
 
@@ -228,7 +231,7 @@ class CogVLM2Video:
     def _placeholder(self) -> int:
         return self.tokenizer.special[_MINDFORMERS_PAD if self.compat == "mindformers" else _PAD]
 
-    def _encoded(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(
             unicodedata.normalize("NFC", text) if self.compat == "mindformers" else text
         )

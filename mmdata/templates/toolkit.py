@@ -18,7 +18,10 @@ Of an answer, :func:`cut_at_stop` takes what is before its end, :func:`text_and_
 and a grid of
 :data:`GRIDS` reads boxes. A template declares the rest that the pipeline asks for, see
 :class:`mmdata.templates.Template`; where positions take all rows of all views in order,
-:func:`index_all_rows` is the index of its features.
+:func:`index_all_rows` is the index of its features. Options say by their annotations what they
+take, such as ``PositiveInt``: :func:`check_fields` holds a template to them, :func:`checked` a
+function. The page ``docs/write_a_family.md`` leads through a family from the first line to the
+installed package.
 
 >>> items = [Run([1, 2]), Run([3, 4], trained=True)]
 >>> kept, cut = truncate(items, max_length=3, over_long="truncate_right", conversation="one")
@@ -28,6 +31,7 @@ and a grid of
 
 from __future__ import annotations
 
+from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.templates._content import (
     Mark,
     Piece,
@@ -76,9 +80,12 @@ __all__ = [
     "Piece",
     "PixelPlan",
     "Positions",
+    "PositiveInt",
     "Run",
     "attention_mask",
     "build_encoded",
+    "check_fields",
+    "checked",
     "cut_at_stop",
     "index_all_rows",
     "media_of",

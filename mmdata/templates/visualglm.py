@@ -1,5 +1,5 @@
-"""VisualGLM-6B: an image before the first question, two axes of positions, a prefix that all tokens
-see.
+"""VisualGLM-6B: an image before the first question,
+two axes of positions, a prefix that all tokens see.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from mmdata import tokenizers
-from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Message, Part, Text, replace
 from mmdata.templates import registry
@@ -24,8 +23,11 @@ from mmdata.templates.toolkit import (
     Medium,
     OverLong,
     PixelPlan,
+    PositiveInt,
     Run,
     build_encoded,
+    check_fields,
+    checked,
     cut_at_stop,
     index_all_rows,
     media_of,
@@ -42,7 +44,7 @@ from mmdata.tokenizers import Tokenizer
 if TYPE_CHECKING:
     from mmdata.templates._encoded import Ids
 
-__all__ = ["VisualGLM", "cleaned", "full_width", "prefix_positions"]
+__all__ = ["VisualGLM", "clean_answer", "full_width", "prefix_positions"]
 
 _ASK: Final = {"zh": ("问：", "\n答："), "en": ("Q:", "\nA:")}
 _FULL_WIDTH: Final = {",": "，", "!": "！", ":": "：", ";": "；", "?": "？"}
@@ -52,8 +54,8 @@ _HAN: Final = "[\u4e00-\u9fff]"
 @registry.register("visualglm")
 @dataclass(frozen=True, kw_only=True)
 class VisualGLM:
-    """How VisualGLM-6B reads a conversation (``THUDM/VisualGLM-6B``: ``finetune_visualglm.py``,
-    ``chat.py``).
+    """How VisualGLM-6B reads a conversation (``THUDM/VisualGLM-6B``:
+    ``finetune_visualglm.py``, ``chat.py``).
 
     One sample trains the last answer; earlier turns are history. There is one image at most, and it
     comes first whichever turn speaks of it. The first token trained on is ``<sop>``, as in the
@@ -71,6 +73,7 @@ class VisualGLM:
     position_axes: ClassVar[tuple[int, ...]] = (2,)
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "squeeze"
+    tiling: ClassVar[str] = ""
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
@@ -88,8 +91,8 @@ class VisualGLM:
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``chatglm`` tokenizer of a vocabulary file; see
-        :class:`mmdata.templates.Template`.
+        """Return the ``chatglm`` tokenizer of a vocabulary file;
+        see :class:`mmdata.templates.Template`.
         """
         return tokenizers.load("chatglm", path, verify=verify, **options)
 
@@ -125,14 +128,14 @@ class VisualGLM:
         source, over = self._source(conversation, messages)
         target = self._target(answer)
         kept = target if self.max_target is None else target[: self.max_target - 2]
-        whole = self._joined(source, [*kept, *self.stop_ids], answer.train)
+        whole = self._join(source, [*kept, *self.stop_ids], answer.train)
         items, cut = truncate(whole, self.max_length, self.over_long, conversation.id)
-        return self._arranged(items, num_tokens(source), over + len(target) - len(kept) + cut)
+        return self._arrange(items, num_tokens(source), over + len(target) - len(kept) + cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
         source, over = self._source(conversation, require_question(conversation))
-        return self._arranged(self._joined(source, [], trained=False), num_tokens(source), over)
+        return self._arrange(self._join(source, [], trained=False), num_tokens(source), over)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
@@ -141,10 +144,10 @@ class VisualGLM:
         return num_tokens(source) + len(self._target(answer)) + 3
 
     def parse_answer(self, answer: str | Sequence[int]) -> tuple[Part, ...]:
-        """Return an answer's text as :func:`cleaned` leaves it."""
+        """Return an answer's text as :func:`clean_answer` leaves it."""
         if not isinstance(answer, str):
             answer = self.tokenizer.decode(cut_at_stop(answer, self.stop_ids), skip_special=True)
-        return (Text(cleaned(answer, self.language)),)
+        return (Text(clean_answer(answer, self.language)),)
 
     def _source(
         self, conversation: Conversation, messages: Sequence[Message]
@@ -176,7 +179,8 @@ class VisualGLM:
             return []
         if len(shown) > 1 or not all(isinstance(part, Image) for part in shown):
             raise TokenError(
-                f"conversation {conversation.id!r} shows {len(shown)} media; VisualGLM reads one image"
+                f"conversation {conversation.id!r} shows {len(shown)} media; "
+                "VisualGLM reads one image"
             )
         before = self.tokenizer.encode("<img>")
         ids = [*before, *[self.pad_id] * self.image_tokens]
@@ -194,19 +198,19 @@ class VisualGLM:
     def _target(self, answer: Message) -> list[int]:
         return self.tokenizer.encode(_words(answer))
 
-    def _joined(self, source: list[Item], target: list[int], trained: bool) -> list[Item]:
+    def _join(self, source: list[Item], target: list[int], trained: bool) -> list[Item]:
         special = self.tokenizer.special
         begin = Run([special["<sop>"]], trained, mark=True)
         return [*source, Run([special["[gMASK]"]]), begin, Run(target, trained)]
 
-    def _arranged(self, items: Sequence[Item], mask: int, cut: int) -> Encoded:
+    def _arrange(self, items: Sequence[Item], mask: int, cut: int) -> Encoded:
         prefix = min(mask + 1, num_tokens(items))
         return build_encoded(items, partial(_positions, prefix), prefix=prefix, cut=cut)
 
 
 def prefix_positions(prefix: int, length: int) -> Ids:
-    """Return (2, length) int32: the place in the prefix, then that of its last token; and the place
-    after it.
+    """Return (2, length) int32: the place in the prefix,
+    then that of its last token; and the place after it.
 
     The axes are the original's: ``[gMASK]`` is the last token of the prefix, ``<sop>`` the first
     after it.
@@ -222,8 +226,8 @@ def _positions(prefix: int, length: int, slots: Sequence[MediaSlot]) -> Ids:
 
 
 def full_width(text: str) -> str:
-    """Return an answer's text as the original leaves it: wide marks beside Chinese characters, the
-    year of training.
+    """Return an answer's text as the original leaves it:
+    wide marks beside Chinese characters, the year of training.
     """
     text = text.strip().replace("[[训练时间]]", "2023年")
     for mark, wide in _FULL_WIDTH.items():
@@ -233,9 +237,9 @@ def full_width(text: str) -> str:
 
 
 @checked
-def cleaned(text: str, language: Literal["zh", "en"] = "zh") -> str:
-    """Return what stands after the last words that ask for an answer, as :func:`full_width` writes
-    it.
+def clean_answer(text: str, language: Literal["zh", "en"] = "zh") -> str:
+    """Return what stands after the last words that ask for an answer,
+    as :func:`full_width` writes it.
     """
     asking = _ASK[language][1].strip()
     return full_width(text).split(asking)[-1].strip()

@@ -1,5 +1,5 @@
-"""Text to token ids and back, for the vocabularies that models read; :func:`load` reads one from a
-file.
+"""Text to token ids and back, for the vocabularies that models read;
+:func:`load` reads one from a file.
 """
 
 from __future__ import annotations

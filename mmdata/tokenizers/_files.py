@@ -14,8 +14,8 @@ __all__ = ["VOCABULARIES", "Vocabulary", "vocabulary"]
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """A published vocabulary file: the ``names`` it goes by, where it is ``published``, the
-    ``sha256`` of its bytes.
+    """A published vocabulary file: the ``names`` it goes by,
+    where it is ``published``, the ``sha256`` of its bytes.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Vocabulary:
                 return candidate
         raise TokenError(f"no {self.kind} vocabulary at {place}; wanted is {self}")
 
-    def verified(self, path: Path) -> bytes:
+    def read_verified(self, path: Path) -> bytes:
         """Return the bytes of the file at ``path``.
 
         Raises:
@@ -44,8 +44,8 @@ class Vocabulary:
         content = path.read_bytes()
         if (found := hashlib.sha256(content).hexdigest()) != self.sha256:
             raise TokenError(
-                f"{path} ({len(content)} bytes, sha256 {found}) is not the {self.kind} vocabulary; wanted is {self}. "
-                "A vocabulary of your own is loaded with verify=False."
+                f"{path} ({len(content)} bytes, sha256 {found}) is not the {self.kind} vocabulary; "
+                f"wanted is {self}. A vocabulary of your own is loaded with verify=False."
             )
         return content
 
@@ -94,6 +94,7 @@ def vocabulary(kind: str) -> Vocabulary:
     """
     if kind not in VOCABULARIES:
         raise UnknownNameError(
-            f"no tokenizer of the kind {kind!r}.{nearest(kind, VOCABULARIES)} There are: {', '.join(VOCABULARIES)}."
+            f"no tokenizer of the kind {kind!r}.{nearest(kind, VOCABULARIES)} "
+            f"There are: {', '.join(VOCABULARIES)}."
         )
     return VOCABULARIES[kind]

@@ -24,15 +24,15 @@ from mmdata.tokenizers.tiktoken import (
 __all__ = ["load"]
 
 _MEDIA_TOKENS: Final[Mapping[str, int]] = MappingProxyType({"<video>": 32000, "<image>": 32001})
-"""What the published checkpoints that read media add to Llama 2's vocabulary, with the ids they
-give it.
+"""What the published checkpoints that read media add
+to Llama 2's vocabulary, with the ids they give it.
 """
 
 
 @checked
 def load(kind: str, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-    """Return the tokenizer of a kind of vocabulary (``llama2``) from the vocabulary's file or its
-    folder.
+    """Return the tokenizer of a kind of vocabulary (``llama2``)
+    from the vocabulary's file or its folder.
 
     A model family says by :meth:`mmdata.templates.Template.load_tokenizer` which kind it reads.
 
@@ -49,7 +49,7 @@ def load(kind: str, path: str | Path, *, verify: bool = True, **options: Any) ->
     reader = _READERS[wanted.kind]
     check_arguments(reader, options)
     file = wanted.find(path)
-    content = wanted.verified(file) if verify else file.read_bytes()
+    content = wanted.read_verified(file) if verify else file.read_bytes()
     return reader(content, file, **options)
 
 

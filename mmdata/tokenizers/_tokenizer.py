@@ -10,14 +10,14 @@ __all__ = ["Tokenizer"]
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Text to token ids and back. Text is only ever text: no string makes ``encode`` give a control
-    token.
+    """Text to token ids and back. Text is only ever text:
+    no string makes ``encode`` give a control token.
     """
 
     @property
     def special(self) -> Mapping[str, int]:
-        """The ids of the control tokens by their name, such as ``<|im_end|>``; templates place
-        them.
+        """The ids of the control tokens by their name,
+        such as ``<|im_end|>``; templates place them.
         """
 
     @property
@@ -31,6 +31,6 @@ class Tokenizer(Protocol):
         """Return the ids of each text."""
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
-        """Return the text of ``ids``; bytes that are no UTF-8 become U+FFFD, control tokens their
-        names or nothing.
+        """Return the text of ``ids``;
+        bytes that are no UTF-8 become U+FFFD, control tokens their names or nothing.
         """

@@ -1,5 +1,5 @@
-"""ChatGLM's ``ice_text.model``: SentencePiece with tokens of its own for newlines, tabs and runs of
-blanks.
+"""ChatGLM's ``ice_text.model``:
+SentencePiece with tokens of its own for newlines, tabs and runs of blanks.
 """
 
 from __future__ import annotations
@@ -43,51 +43,49 @@ class ChatGLMTokenizer:
 
     @property
     def special(self) -> Mapping[str, int]:
-        """``<pad>``, the three masks, ``<sop>``, ``<eop>`` and what else of control tokens the
-        model file has.
+        """``<pad>``, the three masks, ``<sop>``,
+        ``<eop>`` and what else of control tokens the model file has.
         """
         return self._special
 
     @property
     def vocab_size(self) -> int:
-        """The pieces of the model and the image tokens; the embedding of the checkpoints has some
-        more rows.
+        """The pieces of the model and the image tokens;
+        the embedding of the checkpoints has some more rows.
         """
         return self._model.vocab_size() + self._offset
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text``, none of them a control token; full-width forms come out as
-        their plain ones.
+        """Return the ids of ``text``, none of them a control token;
+        full-width forms come out as their plain ones.
         """
-        return self._shifted(self._model.encode(_spelled(text)))
+        return self._shift(self._model.encode(_spell(text)))
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """Return the ids of each text."""
-        return [
-            self._shifted(ids) for ids in self._model.encode([_spelled(text) for text in texts])
-        ]
+        return [self._shift(ids) for ids in self._model.encode([_spell(text) for text in texts])]
 
     @checked
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
-        """Return the text of ``ids``; control tokens have none in this vocabulary, whatever
-        ``skip_special`` says.
+        """Return the text of ``ids``;
+        control tokens have none in this vocabulary, whatever ``skip_special`` says.
         """
         pieces = (int(token) - self._offset for token in ids)
         text = self._model.decode(
             [piece for piece in pieces if 0 <= piece < self._model.vocab_size()]
         )
-        return _WRITTEN.sub(_unspelled, text)
+        return _WRITTEN.sub(_unspell, text)
 
-    def _shifted(self, ids: list[int]) -> list[int]:
+    def _shift(self, ids: list[int]) -> list[int]:
         return [piece + self._offset for piece in ids] if self._offset else ids
 
 
-def _spelled(text: str) -> str:
+def _spell(text: str) -> str:
     text = text.replace("\n", "<n>").replace("\t", "<|tab|>")
     return _BLANKS.sub(lambda blanks: f"<|blank_{len(blanks[0])}|>", text) if "  " in text else text
 
 
-def _unspelled(written: re.Match[str]) -> str:
+def _unspell(written: re.Match[str]) -> str:
     if written[1]:
         return " " * int(written[1])
     return "\n" if written[0] == "<n>" else "\t"

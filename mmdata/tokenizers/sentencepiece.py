@@ -22,8 +22,8 @@ _LONGEST_WORD: Final = 64  # characters
 
 
 def processor(model: bytes, path: str | Path) -> SentencePieceProcessor:
-    """Return the SentencePiece processor of the bytes of a model file; ``path`` only names it in
-    errors.
+    """Return the SentencePiece processor of the bytes of a model file;
+    ``path`` only names it in errors.
     """
     from sentencepiece import SentencePieceProcessor
 
@@ -51,8 +51,8 @@ def _by_words(model: SentencePieceProcessor) -> bool:
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model, and tokens ``added`` after it as models with images or videos have
-    them.
+    """A SentencePiece model, and tokens ``added`` after it
+    as models with images or videos have them.
 
     ``legacy`` is the setting of that name in Hugging Face's Llama tokenizers: whether a text that
     follows a control token gets the blank that SentencePiece puts before the first word (true for
@@ -116,12 +116,13 @@ class SentencePieceTokenizer:
     @checked
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of ``ids``; the blank before the first word of a run of text goes."""
-        return "".join(
-            self._model.decode(list(run))
-            if ordinary
-            else "".join(() if skip_special else map(self._name, run))
-            for ordinary, run in groupby(ids, self._is_ordinary)
-        )
+        text: list[str] = []
+        for is_ordinary, run in groupby(ids, self._is_ordinary):
+            if is_ordinary:
+                text.append(self._model.decode(list(run)))
+            elif not skip_special:
+                text += map(self._name, run)
+        return "".join(text)
 
     def _whole(self, text: str) -> list[int]:
         ids: list[int] = self._model.encode(text)

@@ -25,7 +25,10 @@ __all__ = [
 Form: TypeAlias = Literal["NFC"]
 
 # The two patterns differ in how they cut digits: Llama-3 in threes, Qwen one by one.
-_PATTERN: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_PATTERN: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 LLAMA3_PATTERN: Final = _PATTERN.replace("DIGITS", r"\p{N}{1,3}")
 """How Llama-3 cuts text into words before merging bytes."""
 QWEN_PATTERN: Final = _PATTERN.replace("DIGITS", r"\p{N}")
@@ -71,6 +74,7 @@ def read_ranks(content: bytes, path: str | Path) -> dict[bytes, int]:
             ) from error
         if int(rank) != number:
             raise TokenError(f"{path}, line {number + 1}: rank {int(rank)}, expected {number}")
+
     return ranks
 
 
@@ -114,8 +118,8 @@ class TiktokenTokenizer:
         return self._bpe.encode_ordinary(self._normal(text))
 
     def encode_marked(self, text: str, marks: Iterable[str] | None = None) -> list[int]:
-        """Return the ids of ``text`` that we wrote, in which the names ``marks`` are control tokens
-        (None: all names).
+        """Return the ids of ``text`` that we wrote,
+        in which the names ``marks`` are control tokens (None: all names).
 
         For compatibility with programs that read control tokens from text; never for text from a
         user.
@@ -130,9 +134,9 @@ class TiktokenTokenizer:
     @checked
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of ``ids``; cut UTF-8 becomes U+FFFD."""
-        return "".join(self._decoded(ids, skip_special))
+        return "".join(self._decode(ids, skip_special))
 
-    def _decoded(self, ids: Sequence[int], skip_special: bool) -> Iterator[str]:
+    def _decode(self, ids: Sequence[int], skip_special: bool) -> Iterator[str]:
         for special, run in groupby(map(int, ids), self._names.__contains__):
             if not special:
                 yield self._bpe.decode(list(run), errors="replace")

@@ -1,5 +1,5 @@
-"""The order of presentation, read from the coded frames themselves where a container stores no
-times (AVI).
+"""The order of presentation, read from the coded frames
+themselves where a container stores no times (AVI).
 
 What is read here decides only which packets are decoded for which frame. The reader checks it
 against the order in which frames come out, and falls back on a full decode where the two differ.
@@ -35,22 +35,20 @@ _IN_ORDER: Final = frozenset(
     }
     | {"png", "rawvideo", "utvideo", "vp8", "vp9"}
 )
-_SMALLEST_VOP: Final = (
-    16  # bytes; what is smaller may be a frame that is not coded, and so never presented
-)
+# Bytes; what is smaller may be a frame that is not coded, and so never presented.
+_SMALLEST_VOP: Final = 16
 _VOP: Final = b"\x00\x00\x01\xb6"
 _BIDIRECTIONAL: Final = 2  # vop_coding_type of MPEG-4 part 2
-_PACKED: Final = re.compile(
-    rb"DivX\d+[bB]\d+p"
-)  # user data of streams that put two frames into one packet
+# User data of streams that put two frames into one packet.
+_PACKED: Final = re.compile(rb"DivX\d+[bB]\d+p")
 _SLICE, _IDR, _PARAMETERS = 1, 5, 7  # nal_unit_type of H.264
 # H.264 profiles whose parameter sets describe the format of samples (ITU-T H.264, 7.3.2.1.1).
 _HIGH_PROFILES: Final = frozenset({44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244})
 
 
 def coded_order(codec: str, coded: list[bytes], header: bytes) -> NDArray[np.int64] | None:
-    """Return the presentation number of each packet, (packets,) int64, or None where only decoding
-    can tell.
+    """Return the presentation number of each packet,
+    (packets,) int64, or None where only decoding can tell.
 
     ``coded`` are the packets, or as much of each as holds its headers, and ``header`` what the
     container says of the codec's parameters.
@@ -74,30 +72,34 @@ def coded_order(codec: str, coded: list[bytes], header: bytes) -> NDArray[np.int
 
 
 def _mpeg4_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
-    """What ascends in presentation order: B-frames come right before the reference that was coded
-    before them.
+    """What ascends in presentation order:
+    B-frames come right before the reference that was coded before them.
     """
     ranks = []
     references = 0
+
     for number, data in enumerate(coded):
         start = data.find(_VOP)
         if start < 0 or len(data) < max(_SMALLEST_VOP, start + 5) or _PACKED.search(data):
             return None
+        # The two bits behind the start code are vop_coding_type (ISO 14496-2, 6.2.5).
         bidirectional = data[start + 4] >> 6 == _BIDIRECTIONAL
         if bidirectional and references < 2:
             return None
         references += not bidirectional
         ranks.append((references - 1, number) if bidirectional else (references, -1))
+
     return ranks
 
 
 def _h264_ranks(coded: list[bytes], header: bytes) -> list[tuple[int, int]] | None:
-    """What ascends in presentation order: the picture order counts between one instant refresh and
-    the next (8.2.1).
+    """What ascends in presentation order:
+    the picture order counts between one instant refresh and the next (8.2.1).
     """
     ranks = []
     refreshes, count = 0, 0
     width, parameters = _configuration(header)
+
     for number, data in enumerate(coded):
         for kind, unit in _units(data, width):
             if kind in (_SLICE, _IDR):
@@ -110,12 +112,12 @@ def _h264_ranks(coded: list[bytes], header: bytes) -> list[tuple[int, int]] | No
             return None
         if kind == _IDR:
             refreshes, count = refreshes + 1, 0
-        count = (
-            number
-            if parameters.in_order
-            else _unwrapped(parameters.order_count(unit, kind), count, parameters)
-        )
+        if parameters.in_order:
+            count = number
+        else:
+            count = _unwrap(parameters.order_count(unit, kind), count, parameters)
         ranks.append((refreshes, count))
+
     return ranks
 
 
@@ -138,41 +140,40 @@ class _Parameters:
         return bits.take(self.order_count_width)
 
 
-def _unwrapped(low: int, before: int, parameters: _Parameters) -> int:
+def _unwrap(low: int, before: int, parameters: _Parameters) -> int:
     """The count nearest the one before whose lowest bits are ``low``."""
     period = 1 << parameters.order_count_width
     return low + round((before - low) / period) * period
 
 
 def _parameters(unit: bytes) -> _Parameters | None:
-    """Read a sequence parameter set (7.3.2.1.1); None for what this file does not follow, such as
-    fields.
+    """Read a sequence parameter set (7.3.2.1.1);
+    None for what this file does not follow, such as fields.
     """
     bits = _Bits(unit)
     profile = bits.take(24) >> 16
     bits.golomb()  # seq_parameter_set_id
     if profile in _HIGH_PROFILES:
         separate_planes = bits.golomb() == 3 and bits.take(1)
-        (
-            bits.golomb(),
-            bits.golomb(),
-            bits.take(1),
-        )  # bit depths, qpprime_y_zero_transform_bypass_flag
+        # Bit depths, qpprime_y_zero_transform_bypass_flag.
+        (bits.golomb(), bits.golomb(), bits.take(1))
         if bits.take(1) or separate_planes:  # scaling matrices
             return None
+
     frame_number_width = bits.golomb() + 4
     kind = bits.golomb()
     order_count_width = bits.golomb() + 4 if kind == 0 else 0
     if kind == 1:
         return None
+
     bits.golomb(), bits.take(1), bits.golomb(), bits.golomb()  # references, gaps, width, height
     frames_only = bits.take(1)
     return _Parameters(frame_number_width, order_count_width, kind == 2) if frames_only else None
 
 
 def _configuration(header: bytes) -> tuple[int, _Parameters | None]:
-    """How many bytes tell the length of a unit, and the parameters; 0 and None for the byte stream
-    format (annex B).
+    """How many bytes tell the length of a unit, and the parameters;
+    0 and None for the byte stream format (annex B).
 
     The header is an AVCDecoderConfigurationRecord (ISO 14496-15, 5.3.3.1.2) or a few units.
     """
@@ -184,15 +185,16 @@ def _configuration(header: bytes) -> tuple[int, _Parameters | None]:
 
 
 def _units(data: bytes, width: int) -> Iterator[tuple[int, bytes]]:
-    """The (nal_unit_type, payload) of a packet whose units are led by ``width`` bytes of length, or
-    by start codes.
+    """The (nal_unit_type, payload) of a packet whose units are led
+    by ``width`` bytes of length, or by start codes.
     """
-    for unit in _lengthed(data, width) if width else re.split(rb"\x00\x00\x01", data)[1:]:
+    for unit in _units_by_length(data, width) if width else re.split(rb"\x00\x00\x01", data)[1:]:
         if unit:
+            # Encoders put a 3 behind two zeros, so that no payload holds a start code (7.4.1).
             yield unit[0] & 31, unit[1:].replace(b"\x00\x00\x03", b"\x00\x00")
 
 
-def _lengthed(data: bytes, width: int) -> Iterator[bytes]:
+def _units_by_length(data: bytes, width: int) -> Iterator[bytes]:
     place = 0
     while place + width < len(data):
         end = place + width + int.from_bytes(data[place : place + width], "big")

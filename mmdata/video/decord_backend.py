@@ -28,8 +28,8 @@ __all__ = ["sample_by_decord"]
 def sample_by_decord(
     source: Source, wanted: Callable[[Index], Plan], size: Size, resize: str, limits: Limits
 ) -> Frames:
-    """Return the frames that ``wanted`` plans; numbers and times are those of our index, pixels are
-    decord's.
+    """Return the frames that ``wanted`` plans;
+    numbers and times are those of our index, pixels are decord's.
 
     Raises:
         VideoError: also for what decord gets wrong: containers that store no times (AVI: other
@@ -41,9 +41,9 @@ def sample_by_decord(
     _refuse_what_it_gets_wrong(found, name_of(source))
     planned = wanted(found)
     fast = size is None or resize == "fast"
-    pixels = _decoded(source, planned.numbers.tolist(), size if fast else None, found)
+    pixels = _decode(source, planned.numbers.tolist(), size if fast else None, found)
     if not fast:
-        pixels = _resized(pixels, size, resize)
+        pixels = _resize(pixels, size, resize)
     return Frames(pixels, planned.times, planned.numbers, found.times_source)
 
 
@@ -57,12 +57,13 @@ def _refuse_what_it_gets_wrong(found: Index, name: str) -> None:
         raise VideoError(f"{name}: decord {what}; use backend='av'", path=name)
 
 
-def _decoded(source: Source, numbers: list[int], size: Size, found: Index) -> NDArray[np.uint8]:
+def _decode(source: Source, numbers: list[int], size: Size, found: Index) -> NDArray[np.uint8]:
     """(frames, height, width, 3) uint8."""
     decord = load_optional("decord", needed_by="backend='decord'")
     name = name_of(source)
     file = io.BytesIO(source) if isinstance(source, bytes) else name
     height, width = (-1, -1) if size is None else (size, size) if isinstance(size, int) else size
+
     try:
         reader: Any = decord.VideoReader(file, num_threads=1, height=height, width=width)
         if len(reader) != found.num_frames:
@@ -74,10 +75,11 @@ def _decoded(source: Source, numbers: list[int], size: Size, found: Index) -> ND
         raise VideoError(
             f"{name}: decord cannot decode it; backend='av' may: {error}", path=name
         ) from error
+
     return pixels
 
 
-def _resized(pixels: NDArray[np.uint8], size: Size, resize: str) -> NDArray[np.uint8]:
+def _resize(pixels: NDArray[np.uint8], size: Size, resize: str) -> NDArray[np.uint8]:
     import numpy as np
 
     if not isinstance(size, int):

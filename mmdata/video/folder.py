@@ -1,5 +1,5 @@
-"""A folder of pictures as a video: LLaVA-Hound keeps its clips so, two frames to the second, in the
-order of names.
+"""A folder of pictures as a video: LLaVA-Hound keeps its clips so,
+two frames to the second, in the order of names.
 """
 
 from __future__ import annotations

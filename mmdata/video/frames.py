@@ -35,7 +35,8 @@ class Frames:
         pixels, count = self.pixels, len(self.pixels)
         if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != "uint8":
             raise ValueError(
-                f"pixels must be (frames, height, width, 3) uint8, found {pixels.shape} {pixels.dtype}"
+                "pixels must be (frames, height, width, 3) uint8, "
+                f"found {pixels.shape} {pixels.dtype}"
             )
         if self.times.shape != (count,) or self.numbers.shape != (count,):
             raise ValueError(
@@ -49,5 +50,6 @@ class Frames:
 
     def __repr__(self) -> str:
         span = f"{self.times[0]:.3f}..{self.times[-1]:.3f} s" if len(self) else "none"
+        source = f"times_source={self.times_source!r}"
         damage = f", damage={len(self.damage)}" if self.damage else ""
-        return f"Frames(pixels={self.pixels.shape} uint8, times={span}, times_source={self.times_source!r}{damage})"
+        return f"Frames(pixels={self.pixels.shape} uint8, times={span}, {source}{damage})"

@@ -1,5 +1,5 @@
-"""What a video holds, from one pass over its packets: when each frame is presented, and where
-decoding can start.
+"""What a video holds, from one pass over its packets:
+when each frame is presented, and where decoding can start.
 """
 
 from __future__ import annotations
@@ -22,23 +22,22 @@ if TYPE_CHECKING:
     from mmdata.schema import TimeSource
     from mmdata.video.sampling import Clock, Numbers, Times
 
-__all__ = ["TIMELESS", "UNSEEN", "Index", "average_rate", "built", "confirmed"]
+__all__ = ["TIMELESS", "UNSEEN", "Index", "average_rate", "build_index", "confirm"]
 
 UNSEEN: Final = -1
-"""The number of a packet whose frame is never presented (edit lists decode such frames for others
-to refer to).
+"""The number of a packet whose frame is never presented
+(edit lists decode such frames for others to refer to).
 """
 
 _MOST_SET_BACK: Final = 1.0  # seconds; writers are a little careless with the times of decoding
-_UNFINISHED: Final = (
-    1 << 30
-)  # frames; what a writer that could not go back leaves in the header of an AVI
+# Frames; what a writer that could not go back leaves in the header of an AVI.
+_UNFINISHED: Final = 1 << 30
 _DEFAULT_RATE: Final = 25.0  # frames a second; what FFmpeg takes a stream without a rate to have
 _ROUNDED: Final = 1e-3  # seconds; Matroska keeps times in whole milliseconds
 
 TIMELESS: Final = frozenset({"avi"})
-"""FFmpeg's names of containers that store no presentation times; what it reports for them are
-guesses.
+"""FFmpeg's names of containers that store no presentation times;
+what it reports for them are guesses.
 """
 
 
@@ -72,9 +71,9 @@ class Index:
 
     def __repr__(self) -> str:
         return (
-            f"Index({self.codec}, {self.num_frames} frames of {self.width}x{self.height}, {self.duration:.3f} s at "
-            f"{self.fps:g} fps, {len(self.keyframes)} keyframes, times_source={self.times_source!r}, "
-            f"damage={self.damage})"
+            f"Index({self.codec}, {self.num_frames} frames of {self.width}x{self.height}, "
+            f"{self.duration:.3f} s at {self.fps:g} fps, {len(self.keyframes)} keyframes, "
+            f"times_source={self.times_source!r}, damage={self.damage})"
         )
 
     @property
@@ -91,11 +90,11 @@ class Index:
 
 
 @checked
-def built(
+def build_index(
     container: InputContainer, stream: VideoStream, packets: Packets, *, timeless: bool, name: str
 ) -> Index:
-    """Return the index of an open stream; width and height are as coded, for rotation is not known
-    yet.
+    """Return the index of an open stream;
+    width and height are as coded, for rotation is not known yet.
 
     Raises:
         VideoError: no frame is ever presented.
@@ -105,6 +104,7 @@ def built(
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     codec = stream.codec_context.codec.canonical_name
     period = tick(stream)
+
     order: NDArray[np.int64] | None
     if timeless:
         order = coded_order(codec, packets.heads, stream.codec_context.extradata or b"")
@@ -112,13 +112,15 @@ def built(
             rate = _rate_of_ticks(packets.rows, period) or rate
         times = np.arange(len(packets.rows)) / (rate or _DEFAULT_RATE)
     else:
-        order, times = _stored(packets.rows, period)
+        order, times = _stored_order(packets.rows, period)
     if not len(times):
         raise VideoError(f"{name}: the video stream presents no frame", path=name)
-    last = (
-        1 / (rate or _DEFAULT_RATE) if timeless else _last_period(packets.rows, order, period, rate)
-    )
+
+    last = 1 / (rate or _DEFAULT_RATE)
+    if not timeless:
+        last = _last_period(packets.rows, order, period, rate)
     duration = float(times[-1]) + last
+
     return Index(
         times=times,
         keyframes=_keyframes(packets.rows, order),
@@ -139,27 +141,25 @@ def built(
     )
 
 
-def confirmed(found: Index, positions: list[int], time_base: float) -> Index:
+def confirm(found: Index, positions: list[int], time_base: float) -> Index:
     """The index of the frames that came out, given the packets they came from in output order."""
     import numpy as np
 
-    order = np.full(len(found.packets), UNSEEN)
-    if found.times_source == "stream":
-        positions = sorted(
-            dict.fromkeys(positions), key=lambda position: found.packets[position].pts or 0
-        )
-        pts = np.array([found.packets[position].pts for position in positions], np.int64)
-        times = (pts - pts[:1]) * time_base
-    else:
-        positions = list(dict.fromkeys(positions))
-        times = found.times[: len(positions)]
-    order[positions] = np.arange(len(positions))
     rows = list(found.packets)
-    last = (
-        1 / found.fps
-        if found.times_source == "derived"
-        else _last_period(rows, order, time_base, found.fps)
-    )
+    positions = list(dict.fromkeys(positions))  # a packet may give more than one frame
+    if found.times_source == "stream":
+        positions.sort(key=lambda position: rows[position].pts or 0)
+        pts = np.array([rows[position].pts for position in positions], np.int64)
+        times = (pts - pts[:1]) * time_base  # [:1], for there may be none
+    else:
+        times = found.times[: len(positions)]
+    order = np.full(len(rows), UNSEEN)
+    order[positions] = np.arange(len(positions))
+
+    if found.times_source == "stream":
+        last = _last_period(rows, order, time_base, found.fps)
+    else:
+        last = 1 / found.fps
     duration = (float(times[-1]) if len(times) else 0.0) + last
     return replace(
         found, times=times, order=order, keyframes=_keyframes(rows, order), duration=duration
@@ -167,8 +167,8 @@ def confirmed(found: Index, positions: list[int], time_base: float) -> Index:
 
 
 def average_rate(stated: float, times: Times, duration: float) -> float:
-    """Return the rate that a container states where the times of frames bear it out, else frames
-    over ``duration``.
+    """Return the rate that a container states where the times
+    of frames bear it out, else frames over ``duration``.
 
     What FFmpeg calls the average is a guess for clips of variable rate: in Matroska the default
     duration of a frame, in MP4 with B-frames a length on the clock of decoding. Where it is right
@@ -178,9 +178,8 @@ def average_rate(stated: float, times: Times, duration: float) -> float:
 
     count = len(times)
     if stated:
-        late = np.abs(
-            times - np.arange(count) / stated
-        )  # (frames,) seconds from where a constant rate puts a frame
+        # (frames,) seconds from where a constant rate puts a frame
+        late = np.abs(times - np.arange(count) / stated)
         if (count > 1 and late.max() <= _ROUNDED) or abs(count / stated - duration) <= _ROUNDED:
             return stated
     return count / duration if duration else stated
@@ -199,19 +198,21 @@ def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
     return 1 / (step * period) if step > 1 else 0.0
 
 
-def _stored(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Times]:
-    """The presentation number of each packet, by its time, and the times of the frames; a tick
-    lasts ``period``.
+def _stored_order(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Times]:
+    """The presentation number of each packet, by its time,
+    and the times of the frames; a tick lasts ``period``.
     """
     import numpy as np
 
-    presented = np.array(
-        [number for number, row in enumerate(rows) if not row.discard], np.int64
-    )  # packets
+    # (presented packets,)
+    presented = np.array([number for number, row in enumerate(rows) if not row.discard], np.int64)
     pts = np.array([row.pts for row in rows if not row.discard], np.int64)
+    # Stably: frames of one time keep the order of their packets, on every machine.
     by_time = np.argsort(pts, kind="stable")
     order = np.full(len(rows), UNSEEN)
     order[presented[by_time]] = np.arange(len(pts))
+
+    # Differences of whole ticks are exact; a file's first time may be anything.
     ordered = pts[by_time]
     return order, (ordered - ordered[:1]) * period
 
@@ -250,8 +251,8 @@ def _absent(rows: list[PacketRow], stream: VideoStream, container: str) -> tuple
 
 
 def _set_back(rows: list[PacketRow], period: float) -> tuple[str, ...]:
-    """Whether the clock is set back on the way, as where files were joined end to end: times are
-    then no order.
+    """Whether the clock is set back on the way, as where files were joined end to end:
+    times are then no order.
     """
     import numpy as np
 
@@ -259,5 +260,6 @@ def _set_back(rows: list[PacketRow], period: float) -> tuple[str, ...]:
     if not len(steps) or steps.min() >= -_MOST_SET_BACK:
         return ()
     return (
-        f"the times go back by {-steps.min():.3f} s at packet {steps.argmin() + 1}; were files joined?",
+        f"the times go back by {-steps.min():.3f} s at packet {steps.argmin() + 1}; "
+        "were files joined?",
     )

@@ -1,5 +1,5 @@
-"""The packets of a video stream: read once without decoding, and given out again by their
-number.
+"""The packets of a video stream:
+read once without decoding, and given out again by their number.
 """
 
 from __future__ import annotations
@@ -22,17 +22,24 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["HEAD", "PacketRow", "Packets", "Supply", "read_packets", "tick", "without_leading"]
+__all__ = [
+    "HEAD_BYTES",
+    "PacketRow",
+    "Packets",
+    "Supply",
+    "read_packets",
+    "tick",
+    "without_leading",
+]
 
-HEAD: Final = (
-    256  # bytes looked at of each packet that is no keyframe, where its order must be read from it
-)
+# Bytes looked at of each packet that is no keyframe, where its order must be read from it.
+HEAD_BYTES: Final = 256
 _NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
 
 
 class PacketRow(Struct, frozen=True, gc=False):
-    """One packet: ``pts``, ``dts`` and ``duration`` in ticks of the time base, ``pos`` its place in
-    the file.
+    """One packet: ``pts``, ``dts`` and ``duration`` in ticks
+    of the time base, ``pos`` its place in the file.
     """
 
     pts: int | None
@@ -90,12 +97,12 @@ def read_packets(
     corrupt: list[int] = []
     damage: list[str] = []
     try:
-        for packet in _demuxed(container, stream):
+        for packet in _demux(container, stream):
             if packet.is_corrupt:
                 corrupt.append(len(rows))
             if heads:
                 first_bytes.append(
-                    bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD])
+                    bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD_BYTES])
                 )
             rows.append(PacketRow(*_row(packet)))
             size += packet.size
@@ -169,21 +176,21 @@ class _Reread:
     def _jump(self, start: int) -> None:
         """Go to packet ``start`` or to one before it."""
         for target in (start, 0):
-            first = self._sought(target)
+            first = self._seek(target)
             number = None if first is None else self._numbers.get(_identity(first))
             if first is not None and number is not None and number <= start:
                 self._ahead = chain([first], self._ahead)
                 self._next = number
                 return
         raise VideoError(
-            f"{self._name}: cannot go back to packet {start}; the file cannot be sought in. It is read again because "
-            "its packets are beyond Limits(packet_bytes=...)",
+            f"{self._name}: cannot go back to packet {start}; the file cannot be sought in. "
+            "It is read again because its packets are beyond Limits(packet_bytes=...)",
             path=self._name,
         )
 
-    def _sought(self, target: int) -> Packet[VideoStream] | None:
-        """Return the packet that a seek to packet ``target`` comes out at; None where there is no
-        seeking.
+    def _seek(self, target: int) -> Packet[VideoStream] | None:
+        """Return the packet that a seek to packet ``target`` comes out at;
+        None where there is no seeking.
         """
         from av import FFmpegError
 
@@ -193,15 +200,17 @@ class _Reread:
             self._container.seek(time or 0, stream=self._stream)
         except FFmpegError:
             return None
-        self._ahead = _demuxed(self._container, self._stream)
+        self._ahead = _demux(self._container, self._stream)
         return self._read()
 
 
 def _identity(packet: Packet[VideoStream] | PacketRow) -> tuple[int | None, int | None]:
+    # Either may be missing or shared by several; together they have told packets apart.
     return packet.pts, packet.pos
 
 
-def _demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+def _demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    # PyAV ends a stream with an empty packet, which is for flushing a decoder.
     return filter(attrgetter("size"), container.demux(stream))
 
 
@@ -214,6 +223,7 @@ def without_leading(rows: list[PacketRow]) -> list[PacketRow]:
     first = rows[0] if rows else None
     if first is None or first.pts is None or not first.keyframe:
         return rows
+
     start, before = first.pts, first.pts - 1
     after = (
         number

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
     from numpy.typing import NDArray
 
-__all__ = ["Scaler", "Size", "Turn", "checked_size", "presented_size", "rgb", "scaler", "turn_of"]
+__all__ = [
+    "Orientation",
+    "Scaler",
+    "Size",
+    "checked_size",
+    "orientation_of",
+    "presented_size",
+    "rgb",
+    "scaler",
+]
 
 Size: TypeAlias = PositiveInt | tuple[PositiveInt, PositiveInt] | None
 Scaler: TypeAlias = Callable[["VideoFrame"], "NDArray[np.uint8]"]
@@ -26,9 +35,9 @@ Scaler: TypeAlias = Callable[["VideoFrame"], "NDArray[np.uint8]"]
 _VECTOR_FORMATS: Final = frozenset({"yuv420p", "yuvj420p"})
 
 
-class Turn(NamedTuple):
-    """How a coded frame becomes upright: first transposed, then flipped left-right, then
-    top-bottom.
+class Orientation(NamedTuple):
+    """How a coded frame becomes upright:
+    first transposed, then flipped left-right, then top-bottom.
     """
 
     transpose: bool
@@ -41,17 +50,17 @@ class Turn(NamedTuple):
         return turned[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
 
-def turn_of(frame: VideoFrame) -> Turn:
-    """Return how ``frame`` is to be turned: the display matrix of its container, to the nearest
-    quarter turn or flip.
+def orientation_of(frame: VideoFrame) -> Orientation:
+    """Return how ``frame`` is to be turned:
+    the display matrix of its container, to the nearest quarter turn or flip.
 
     The matrix maps a coded point (x, y) to (a x + c y, b x + d y), in 16.16 fixed point (ISO
     14496-12, 8.3.2).
     """
     a, b, c, d = _matrix(frame)
-    return (
-        Turn(True, c < 0, b < 0) if abs(b) + abs(c) > abs(a) + abs(d) else Turn(False, a < 0, d < 0)
-    )
+    if abs(b) + abs(c) > abs(a) + abs(d):  # nearer to a quarter turn than to none
+        return Orientation(True, c < 0, b < 0)
+    return Orientation(False, a < 0, d < 0)
 
 
 def _matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
@@ -72,7 +81,9 @@ def _matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
 
 def presented_size(frame: VideoFrame) -> tuple[int, int]:
     """Return width and height of ``frame`` as presented."""
-    return (frame.height, frame.width) if turn_of(frame).transpose else (frame.width, frame.height)
+    if orientation_of(frame).transpose:
+        return frame.height, frame.width
+    return frame.width, frame.height
 
 
 @checked
@@ -101,18 +112,18 @@ def scaler(size: Size = None, resize: str = "fast") -> Scaler:
 
 
 def _upright(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
-    return turn_of(frame).apply(rgb(reformatter, frame))
+    return orientation_of(frame).apply(rgb(reformatter, frame))
 
 
 def _upright_scaled(
     scaler: VideoReformatter, converter: VideoReformatter, size: tuple[int, int], frame: VideoFrame
 ) -> NDArray[np.uint8]:
-    """Scale, then make RGB: where swscale has vector code for the second step, that is half the
-    work of one step.
+    """Scale, then make RGB.
 
+    Where swscale has vector code for the second step, that is half the work of one step.
     Of swscale's ways, AREA is the cheapest, and as near Pillow's bicubic as the dear ones.
     """
-    turn = turn_of(frame)
+    turn = orientation_of(frame)
     height, width = reversed(size) if turn.transpose else size
     name = frame.format.name if frame.format.name in _VECTOR_FORMATS else "rgb24"
     scaled = scaler.reformat(frame, width, height, name, interpolation="AREA", threads=1)
@@ -120,8 +131,8 @@ def _upright_scaled(
 
 
 def rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
-    """Return the pixels of ``frame`` as coded, (height, width, 3) uint8: a view of where swscale
-    writes them.
+    """Return the pixels of ``frame`` as coded, (height, width, 3) uint8:
+    a view of where swscale writes them.
     """
     import numpy as np
 

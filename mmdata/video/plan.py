@@ -22,8 +22,8 @@ _ROUNDED: Final = 0.5e-4 + 0.5e-3
 
 
 class Plan(NamedTuple):
-    """Which frames: their ``numbers`` (wanted,) int64 in presentation order and their ``times``
-    (wanted,) seconds.
+    """Which frames: their ``numbers`` (wanted,) int64
+    in presentation order and their ``times`` (wanted,) seconds.
     """
 
     numbers: Numbers
@@ -55,17 +55,18 @@ def plan(
         raise VideoError(
             f"no frame from {start} to {end} s; the video lasts {index.duration:.3f} s"
         )
+
     window = _window(index, first, stop)
     numbers = Strategy.parse(strategy).numbers(window, pad=pad)
     if snap == "keyframe":
-        numbers = _snapped(window, numbers)
+        numbers = _snap(window, numbers)
     numbers = numbers + first
     return Plan(numbers, index.times[numbers])
 
 
 def first_at(index: Index, moment: float) -> int:
-    """Return the number of the first frame at or after ``moment`` in seconds; the number of frames
-    if there is none.
+    """Return the number of the first frame at or after ``moment`` in seconds;
+    the number of frames if there is none.
 
     A frame that is before it by no more than the rounding of its time, or of the moment, is at it.
     """
@@ -76,8 +77,8 @@ def first_at(index: Index, moment: float) -> int:
 
 
 def _window(index: Index, first: int, stop: int) -> Clock:
-    """Return the clock of the frames ``first`` to ``stop`` as a file of these alone would
-    have it.
+    """Return the clock of the frames ``first`` to ``stop``
+    as a file of these alone would have it.
     """
     clock = index.clock
     if first == 0 and stop == len(clock):
@@ -89,7 +90,7 @@ def _window(index: Index, first: int, stop: int) -> Clock:
     return Clock(times, rate, clock.keyframes[inside] - first)
 
 
-def _snapped(clock: Clock, numbers: Numbers) -> Numbers:
+def _snap(clock: Clock, numbers: Numbers) -> Numbers:
     if not len(clock.keyframes):
         raise VideoError("no keyframe among the presented frames; use snap='exact'")
     return clock.keyframes[

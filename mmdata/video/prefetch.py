@@ -1,5 +1,5 @@
-"""Several clips at a time on threads, in order: the decoder lets go of the interpreter while it
-works.
+"""Several clips at a time on threads, in order:
+the decoder lets go of the interpreter while it works.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = ["sample_many"]
 def sample_many(
     sources: Iterable[Source], strategy: str | Strategy, *, threads: PositiveInt = 4, **options: Any
 ) -> Iterator[Frames | VideoError]:
-    """Yield for every source, in order, what :func:`mmdata.video.sample` gives or the error that it
-    raises.
+    """Yield for every source, in order,
+    what :func:`mmdata.video.sample` gives or the error that it raises.
 
     ``options`` are those of ``sample``. At most ``2 * threads`` results wait to be taken.
     """

@@ -1,5 +1,5 @@
-"""Exact frames for less work: decode only from the keyframes that matter, and only what the wanted
-frames need.
+"""Exact frames for less work:
+decode only from the keyframes that matter, and only what the wanted frames need.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
 from mmdata.video.folder import decode_folder, index_folder, is_folder
-from mmdata.video.index import TIMELESS, Index, built, confirmed
+from mmdata.video.index import TIMELESS, Index, build_index, confirm
 from mmdata.video.packets import Supply, read_packets, tick, without_leading
 from mmdata.video.pixels import presented_size
-from mmdata.video.source import Source, name_of, opened, plain
+from mmdata.video.source import Source, name_of, open_video, plain
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _SKIPPING: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
-"""Codecs whose decoders can be told before each packet to leave out a frame that no other refers
-to.
+"""Codecs whose decoders can be told before each packet
+to leave out a frame that no other refers to.
 """
 
 _MOST_REORDERED: Final = 15
 """How many frames the H.264 decoder can hold back at most."""
 
-__all__ = ["Fault", "Reader", "Segment", "decoded", "index", "reading", "segments"]
+__all__ = ["Fault", "PacketRange", "Reader", "index", "index_by_decoding", "reading", "segments"]
 
 
 @checked
 def index(
     source: Source, *, stream: NonNegativeInt | None = None, limits: Limits | None = None
 ) -> Index:
-    """Return the index of a video: one pass over its packets, and its first frame decoded to learn
-    how it is turned.
+    """Return the index of a video: one pass over its packets,
+    and its first frame decoded to learn how it is turned.
 
     ``source`` is the path of a file or of a folder of pictures, or the bytes of a file; ``stream``
     is the index of a stream in it, by default the best one.
@@ -59,7 +59,7 @@ def index(
 
 
 @checked
-def decoded(
+def index_by_decoding(
     source: Source,
     *,
     stream: NonNegativeInt | None = None,
@@ -77,13 +77,14 @@ def decoded(
     limits = limits or Limits()
     if is_folder(source):
         return decode_folder(source, limits)
+
     with reading(source, stream, limits, strict=strict, thorough=True) as reader:
         first, packets, corrupt = None, [], 0
         for packet, frame in reader.everything():
             first = first or frame
             packets.append(packet)
             corrupt += frame.is_corrupt
-        found = _upright(confirmed(reader.index, packets, reader.tick), first, reader.name)
+        found = _upright(confirm(reader.index, packets, reader.tick), first, reader.name)
         marked = (f"{corrupt} frames are marked corrupt",) if corrupt else ()
         return replace(found, damage=found.damage + reader.damage + marked)
 
@@ -110,31 +111,31 @@ def reading(
 
     A ``thorough`` reader decodes everything on its way, as FFmpeg does by itself. With a ``known``
     index, which a full decode has confirmed, the reader goes by it. The other arguments are those
-    of :func:`mmdata.video.source.opened`.
+    of :func:`mmdata.video.source.open_video`.
     """
     name = name_of(source)
-    with opened(source, stream, limits, strict=strict, thorough=thorough) as (container, video):
+    with open_video(source, stream, limits, strict=strict, thorough=thorough) as (container, video):
         timeless = container.format.name in TIMELESS
         packets = read_packets(container, video, source, limits, heads=timeless)
         if not timeless:
             packets = replace(packets, rows=without_leading(packets.rows))
             timeless = any(row.pts is None for row in packets.rows)
-        found = known or built(container, video, packets, timeless=timeless, name=name)
+        found = known or build_index(container, video, packets, timeless=timeless, name=name)
         yield Reader(video, found, packets.supply, name, thorough=thorough)
 
 
 class Fault(NamedTuple):
-    """A packet that the decoder refused or had to guess at: its number in decoding order, and what
-    was said of it.
+    """A packet that the decoder refused or had to guess at:
+    its number in decoding order, and what was said of it.
     """
 
     packet: int
     message: str
 
 
-class Segment(NamedTuple):
-    """Packets ``start`` to ``stop`` (included, in decoding order); ``wanted`` are those whose
-    frames are.
+class PacketRange(NamedTuple):
+    """Packets ``start`` to ``stop`` (included, in decoding order);
+    ``wanted`` are those whose frames are.
     """
 
     start: int
@@ -142,9 +143,9 @@ class Segment(NamedTuple):
     wanted: frozenset[int]
 
 
-def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
-    """Return the stretches of packets to decode for the ``wanted`` frame numbers, in order and
-    without overlap.
+def segments(index: Index, wanted: Collection[int]) -> list[PacketRange]:
+    """Return the stretches of packets to decode for the ``wanted`` frame numbers,
+    in order and without overlap.
 
     A stretch starts at the last keyframe that comes before its first wanted frame both in decoding
     and in presentation order, and goes on as long as no later keyframe saves work.
@@ -152,25 +153,26 @@ def segments(index: Index, wanted: Collection[int]) -> list[Segment]:
     import numpy as np
 
     assert index.order is not None, "without an order there are no stretches"
+    # Frames that are never presented have the number -1, so that their packets sort first.
     unseen = len(index.order) - index.num_frames
     packets = np.argsort(index.order, kind="stable")[unseen:].tolist()  # the packet of each frame
     ranks = _ranks(index)
     keys = [number for number, row in enumerate(index.packets) if row.keyframe]
-    found: list[Segment] = []
+    found: list[PacketRange] = []
     for packet in map(packets.__getitem__, sorted(wanted)):
         before = reversed(keys[: bisect_right(keys, packet)])
         start = next((key for key in before if ranks[key] <= ranks[packet]), 0)
         if found and start <= found[-1].stop:
             last = found.pop()
-            found.append(Segment(last.start, max(last.stop, packet), last.wanted | {packet}))
+            found.append(PacketRange(last.start, max(last.stop, packet), last.wanted | {packet}))
         else:
-            found.append(Segment(start, packet, frozenset({packet})))
+            found.append(PacketRange(start, packet, frozenset({packet})))
     return found
 
 
 class Reader:
-    """Decodes frames of an open stream; ``faults`` are the packets that the decoder refused on the
-    way.
+    """Decodes frames of an open stream;
+    ``faults`` are the packets that the decoder refused on the way.
     """
 
     def __init__(
@@ -180,10 +182,10 @@ class Reader:
         self._supply = supply
         self._thorough = thorough
         self._skips = index.codec in _SKIPPING
-        if (
-            index.codec == "h264" and not thorough
-        ):  # its decoder drops the frames that come later than it thought
-            self._context.options |= {"has_b_frames": str(_reordered(index))}
+        # FFmpeg's H.264 decoder guesses how far frames are out of order and drops those that come
+        # later than that. The index knows; a thorough reader does as FFmpeg does by itself.
+        if index.codec == "h264" and not thorough:
+            self._context.options |= {"has_b_frames": str(_reorder_depth(index))}
         self.tick = tick(stream)
         self.index = index
         self.name = name
@@ -196,27 +198,31 @@ class Reader:
             return ()
         first = self.faults[0]
         return (
-            f"{len(self.faults)} packets cannot be decoded, the first is number {first.packet}: {first.message}",
+            f"{len(self.faults)} packets cannot be decoded, "
+            f"the first is number {first.packet}: {first.message}",
         )
 
     def frames(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield (number, decoded frame) for the ``wanted`` numbers that decode, not always in
-        order.
+        """Yield (number, decoded frame) for the ``wanted`` numbers that decode,
+        not always in order.
         """
         if self._thorough or self.index.order is None:
             yield from self._among_everything(wanted)
             return
+
         latest, order = -1, self.index.order.tolist()
+
         for segment in segments(self.index, wanted):
             packets = enumerate(self._supply.between(segment.start, segment.stop), segment.start)
-            for packet, frame in self._decoded(
-                self._marked(packets, segment) if self._skips else packets
+            for packet, frame in self._decode(
+                self._mark(packets, segment) if self._skips else packets
             ):
                 if frame.is_corrupt:
                     self.faults.append(Fault(packet, "its frame is marked corrupt"))
                 number = order[packet]
                 if self.index.times_source == "derived" and number < latest:
-                    return  # the order that was read from the coded frames is not the order in which they come
+                    # The order that was read from the coded frames is not that in which they come.
+                    return
                 latest = number
                 if packet in segment.wanted:
                     yield number, frame
@@ -224,7 +230,7 @@ class Reader:
 
     def everything(self) -> Iterator[tuple[int, VideoFrame]]:
         """Yield (packet number, decoded frame) for every frame that decodes, in output order."""
-        yield from self._decoded(enumerate(self._supply.between(0, len(self.index.packets) - 1)))
+        yield from self._decode(enumerate(self._supply.between(0, len(self.index.packets) - 1)))
         self._forgive(0)
 
     def _among_everything(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
@@ -255,8 +261,8 @@ class Reader:
                 if fault.packet < start or ranks[fault.packet] >= ranks[start]
             ]
 
-    def _marked(
-        self, packets: Iterable[tuple[int, Packet[VideoStream]]], segment: Segment
+    def _mark(
+        self, packets: Iterable[tuple[int, Packet[VideoStream]]], segment: PacketRange
     ) -> Iterator[tuple[int, Packet[VideoStream]]]:
         """Before each packet, tell the decoder whether its frame may be left out.
 
@@ -269,33 +275,32 @@ class Reader:
                 skipping = skip
             yield number, packet
 
-    def _decoded(
+    def _decode(
         self, packets: Iterable[tuple[int, Packet[VideoStream]]]
     ) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode ``packets`` and, at their end, what the decoder still holds; each frame with its
-        packet's number.
+        """Decode ``packets`` and, at their end, what the decoder still holds;
+        each frame with its packet's number.
         """
         from av import FFmpegError
 
+        # None makes the decoder give what it holds; after that it takes no packet until its buffers
+        # are flushed.
         end = (len(self.index.packets) - 1, None)
         for number, packet in chain(packets, [end]):
             if packet is not None:
-                packet.pts = (
-                    number  # comes out as the pts of its frame, wherever reordering puts it
-                )
+                # It comes out as the pts of its frame, wherever reordering puts that.
+                packet.pts = number
             try:
                 frames = self._context.decode(packet)
-            except (
-                FFmpegError,
-                ValueError,
-            ) as error:  # the latter is PyAV 19's where the decoder could not be opened
-                self._refused(number, error)
+            except (FFmpegError, ValueError) as error:
+                # The latter is PyAV 19's where the decoder could not be opened.
+                self._note_fault(number, error)
                 continue
             for frame in frames:
                 yield frame.pts, frame  # type: ignore[misc]  # it has one: ours
         self._context.flush_buffers()
 
-    def _refused(self, number: int, error: Exception) -> None:
+    def _note_fault(self, number: int, error: Exception) -> None:
         if isinstance(error, MemoryError):
             raise VideoError(
                 f"{self.name}: needs more memory than there is",
@@ -305,23 +310,22 @@ class Reader:
         self.faults.append(Fault(number, plain(error)))
 
 
-def _reordered(index: Index) -> int:
-    """How many frames at most come before another in decoding order and after it in presentation
-    order.
+def _reorder_depth(index: Index) -> int:
+    """How many frames at most come before another
+    in decoding order and after it in presentation order.
     """
     import numpy as np
 
     if index.order is None:
         return _MOST_REORDERED
-    in_order = np.argsort(
-        np.array(_ranks(index)), kind="stable"
-    )  # (packets,) of each frame, unseen ones too
+    # (packets,) of each frame, unseen ones too
+    in_order = np.argsort(np.array(_ranks(index)), kind="stable")
     return min(_MOST_REORDERED, int((in_order - np.arange(len(in_order))).max()))
 
 
 def _ranks(index: Index) -> list[int]:
-    """When each packet's frame is presented, in any unit; also for frames that are decoded and
-    never presented.
+    """When each packet's frame is presented, in any unit;
+    also for frames that are decoded and never presented.
     """
     if index.times_source == "stream":
         return [row.pts or 0 for row in index.packets]  # without a pts the times would be derived

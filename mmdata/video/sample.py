@@ -14,7 +14,7 @@ from mmdata.video.frames import Frames
 from mmdata.video.index import Index
 from mmdata.video.pixels import Scaler, Size, scaler
 from mmdata.video.plan import Plan, Snap, plan
-from mmdata.video.reader import Reader, decoded, reading
+from mmdata.video.reader import Reader, index_by_decoding, reading
 from mmdata.video.sampling import Pad, Strategy
 from mmdata.video.source import Source, name_of
 
@@ -55,21 +55,22 @@ def sample(
 
     A damaged video raises; ``on_damage="keep"`` samples instead from the frames that do decode.
     ``backend="decord"`` decodes the same frames by decord, where it is installed and can
-    (:mod:`mmdata.video.decord_backend`).
+    (:mod:`mmdata.video.decord_backend`). In a process that uses MindSpore too, import ``mindspore``
+    first: imported after decord, it ends the interpreter.
 
     Raises:
         VideoError: with ``reason`` and ``frames_read``; missing, undecodable, damaged, or beyond
             the ``limits``.
         UsageError: an option or a strategy that does not exist.
 
-    >>> sample("clip.mp4", "uniform:24", size=224)                                          # doctest: +SKIP
+    >>> sample("clip.mp4", "uniform:24", size=224)  # doctest: +SKIP
     Frames(pixels=(24, 224, 224, 3) uint8, times=0.000..4.967 s, times_source='stream')
     """
     limits = limits or Limits()
     planner = partial(
         plan, strategy=Strategy.parse(strategy), pad=pad, snap=snap, start=start, end=end
     )
-    wanted = partial(_planned, planner, name_of(source))
+    wanted = partial(_plan_for, planner, name_of(source))
     scale = scaler(size, resize)
     if is_folder(source):
         return sample_folder(source, wanted, size, resize, limits)
@@ -78,32 +79,31 @@ def sample(
 
         if stream is not None:
             raise UsageError(
-                "decord takes the stream that FFmpeg holds to be the best; name another to backend='av'"
+                "decord takes the stream that FFmpeg holds to be the best; "
+                "name another to backend='av'"
             )
         return sample_by_decord(source, wanted, size, resize, limits)
     strict = on_damage == "raise"
-    with reading(
-        source, stream, limits, strict=True
-    ) as reader:  # to notice damage; what is kept is decoded below
+    # Strictly, to notice damage; what is kept of a damaged file is decoded below.
+    with reading(source, stream, limits, strict=True) as reader:
         if not reader.index.damage:
             pixels = _pixels(reader, wanted(reader.index), scale, limits)
             if pixels.complete and not reader.faults:
                 return pixels.frames(reader.index)
-    found = decoded(
-        source, stream=stream, limits=limits, strict=strict
-    )  # the packets promised what there is not
+    # The packets promised what there is not: only decoding all of them tells what there is.
+    found = index_by_decoding(source, stream=stream, limits=limits, strict=strict)
     if found.damage and on_damage == "raise":
-        raise _damaged(reader.name, found.damage, found.num_frames)
+        raise _damage_error(reader.name, found.damage, found.num_frames)
     with reading(source, stream, limits, thorough=True, known=found) as reader:
         pixels = _pixels(reader, wanted(found), scale, limits)
     if not pixels.complete:
-        raise _damaged(
+        raise _damage_error(
             reader.name, ("what decodes in one pass does not in another",), len(pixels.found)
         )
     return pixels.frames(found)
 
 
-def _planned(planner: Planner, name: str, found: Index) -> Plan:
+def _plan_for(planner: Planner, name: str, found: Index) -> Plan:
     """Plan, and let an error name the file."""
     try:
         return planner(found)
@@ -119,8 +119,8 @@ def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> _Pi
 
 
 class _Pixels:
-    """The planned frames as they are decoded, in one array of the size of the first; ``found`` are
-    their numbers.
+    """The planned frames as they are decoded, in one array of the size of the first;
+    ``found`` are their numbers.
     """
 
     def __init__(self, planned: Plan, limits: Limits, name: str) -> None:
@@ -136,7 +136,7 @@ class _Pixels:
     def add(self, number: int, pixels: NDArray[np.uint8]) -> None:
         """Keep the pixels of a frame, (height, width, 3) uint8."""
         if self._array is None:
-            self._array = self._allocated(pixels)
+            self._array = self._allocate(pixels)
         if pixels.shape != self._array.shape[1:]:
             raise VideoError(
                 f"{self._name}: the size of frames changes at frame {number}; give a size",
@@ -161,23 +161,25 @@ class _Pixels:
             pixels = pixels[np.array([self.places[number] for number in numbers.tolist()])]
         return Frames(pixels, times, numbers, found.times_source, found.damage)
 
-    def _allocated(self, first: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _allocate(self, first: NDArray[np.uint8]) -> NDArray[np.uint8]:
         import numpy as np
 
         count, most = len(self._planned.numbers), self._limits.output_bytes
         if first.nbytes * count > most:
             raise VideoError(
-                f"{self._name}: {count} frames of {first.shape[1]}x{first.shape[0]} are beyond the limit of {most} "
-                "bytes; ask for fewer or smaller ones, or raise Limits(output_bytes=...)",
+                f"{self._name}: {count} frames of {first.shape[1]}x{first.shape[0]} are beyond "
+                f"the limit of {most} bytes; ask for fewer or smaller ones, "
+                "or raise Limits(output_bytes=...)",
                 path=self._name,
                 reason="media_limit",
             )
         return np.empty((len(self.places), *first.shape), np.uint8)
 
 
-def _damaged(name: str, damage: tuple[str, ...], frames_read: int) -> VideoError:
+def _damage_error(name: str, damage: tuple[str, ...], frames_read: int) -> VideoError:
     return VideoError(
-        f"{name}: damaged: {'; '.join(damage)}; {frames_read} frames could be read, on_damage='keep' takes them",
+        f"{name}: damaged: {'; '.join(damage)}; "
+        f"{frames_read} frames could be read, on_damage='keep' takes them",
         path=name,
         reason="damaged_media",
         frames_read=frames_read,

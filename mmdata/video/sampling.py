@@ -55,10 +55,8 @@ RULES: Final[dict[str, Rule]] = {}
 
 HAIR: Final = 1e-9  # seconds; what floats may put between times that are equal
 
-_LISTS: Final = {
-    "times": "t1,t2,...",
-    "frames": "n1,n2,...",
-}  # rules that take any number of arguments
+# Rules that take any number of arguments.
+_LISTS: Final = {"times": "t1,t2,...", "frames": "n1,n2,..."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,8 @@ class Strategy:
         name, *words = text.split(":")
         if name not in RULES:
             raise UsageError(
-                f"no frame strategy named {name!r} (in {text!r}).{nearest(name, RULES)} There are: {', '.join(RULES)}."
+                f"no frame strategy named {name!r} (in {text!r}).{nearest(name, RULES)} "
+                f"There are: {', '.join(RULES)}."
             )
         return cls(name, _arguments(name, words))
 
@@ -127,6 +126,7 @@ def _arguments(name: str, words: list[str]) -> tuple[Any, ...]:
     if name in _LISTS:
         words = words[0].split(",") if len(words) == 1 else []
     parameters = _parameters(name)
+
     try:
         if parameters[:1] and parameters[0].kind is parameters[0].VAR_POSITIONAL:
             return _at_least_one(
@@ -187,7 +187,7 @@ def _rule(function: Rule) -> Rule:
 @_rule
 def uniform(clock: Clock, count: int, *, pad: Pad = "none") -> Numbers:
     """``count`` frames over the whole clip, evenly by number, first and last included."""
-    return _unless_padded(_evenly(0, len(clock) - 1, _positive(count)), pad)
+    return _drop_repeats(_evenly(0, len(clock) - 1, _positive(count)), pad)
 
 
 @_rule
@@ -196,13 +196,13 @@ def middle(clock: Clock, count: int, *, pad: Pad = "none") -> Numbers:
     import numpy as np
 
     segments = np.arange(_positive(count))
-    return _unless_padded((2 * segments + 1) * len(clock) // (2 * count), pad)
+    return _drop_repeats((2 * segments + 1) * len(clock) // (2 * count), pad)
 
 
 @_rule
 def fps(clock: Clock, rate: float, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
-    """The frame nearest each tick of a clock of ``rate`` a second; beyond ``maximum``, that many
-    evenly spread.
+    """The frame nearest each tick of a clock of ``rate`` a second;
+    beyond ``maximum``, that many evenly spread.
     """
     import numpy as np
 
@@ -210,36 +210,36 @@ def fps(clock: Clock, rate: float, maximum: int | None = None, *, pad: Pad = "no
     # floats.
     last = math.floor(clock.times[-1] * _positive(rate) + HAIR)
     ticks = np.arange(last + 1)  # (ticks,)
-    numbers = _unless_padded(nearest_numbers(clock.times, ticks / rate, tie=HAIR), "none")
-    return _padded(_spread(numbers, maximum), maximum, pad)
+    numbers = _drop_repeats(nearest_numbers(clock.times, ticks / rate, tie=HAIR), "none")
+    return _pad(_spread(numbers, maximum), maximum, pad)
 
 
 @_rule
 def seconds(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
     """The frame nearest each whole second, the first ``maximum`` of them ."""
-    return _padded(_each_second(clock.times)[:maximum], maximum, pad)
+    return _pad(_each_second(clock.times)[:maximum], maximum, pad)
 
 
 @_rule
 def every(clock: Clock, step: int, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
-    """Every ``step``-th frame from the first on; beyond ``maximum``, that many evenly spread among
-    them.
+    """Every ``step``-th frame from the first on;
+    beyond ``maximum``, that many evenly spread among them.
     """
     import numpy as np
 
-    return _padded(_spread(np.arange(0, len(clock), _positive(step)), maximum), maximum, pad)
+    return _pad(_spread(np.arange(0, len(clock), _positive(step)), maximum), maximum, pad)
 
 
 @_rule
 def keyframes(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") -> Numbers:
-    """The frames that decode by themselves; beyond ``maximum``, that many evenly spread among
-    them.
+    """The frames that decode by themselves;
+    beyond ``maximum``, that many evenly spread among them.
     """
     if not len(clock.keyframes):
         raise VideoError(
             "no keyframe among the presented frames; sample by another strategy, such as uniform:N"
         )
-    return _padded(_spread(clock.keyframes, maximum), maximum, pad)
+    return _pad(_spread(clock.keyframes, maximum), maximum, pad)
 
 
 @_rule
@@ -278,8 +278,8 @@ def hf_chat(clock: Clock, maximum: int = 24) -> Numbers:
 
 @_rule
 def hf_base(clock: Clock, count: int = 24, start: float = 0.0, end: float = 60.0) -> Numbers:
-    """A published demo for a base checkpoint, and ms-swift: evenly over ``start`` to ``end``
-    seconds.
+    """A published demo for a base checkpoint, and ms-swift:
+    evenly over ``start`` to ``end`` seconds.
     """
     first, stop = int(start * clock.fps), min(len(clock), int(end * clock.fps))
     if stop <= first:
@@ -297,8 +297,8 @@ def mf_train_average(clock: Clock, count: int = 24) -> Numbers:
 
 @_rule
 def mf_predict(clock: Clock, per_second: int = 1, maximum: int = 24) -> Numbers:
-    """MindFormers in prediction: the last second is left out; fractional positions are cut to
-    frames.
+    """MindFormers in prediction: the last second is left out;
+    fractional positions are cut to frames.
     """
     import numpy as np
 
@@ -314,8 +314,8 @@ def mf_predict(clock: Clock, per_second: int = 1, maximum: int = 24) -> Numbers:
 def mf_predict_positions(
     clock: Clock, per_second: PositiveInt = 1, maximum: PositiveInt = 24
 ) -> Times:
-    """MindFormers' positions in frames, (wanted,) float64, before they are cut to whole numbers;
-    may be empty.
+    """MindFormers' positions in frames, (wanted,) float64,
+    before they are cut to whole numbers; may be empty.
     """
     import numpy as np
 
@@ -328,15 +328,15 @@ def mf_predict_positions(
 @_rule
 def mindie(clock: Clock, maximum: int = 24) -> Numbers:
     """MindIE's reader: every ``round(fps)``-th frame."""
-    return _stepped(len(clock), round(clock.fps))[:maximum]
+    return _steps(len(clock), round(clock.fps))[:maximum]
 
 
 @_rule
 def llava_next(clock: Clock, rate: float = 1.0, bound: int = 0, force: bool = False) -> Numbers:
-    """The published decord reader of that name (``video_fps``, ``frames_upbound``,
-    ``force_sample``).
+    """The published decord reader of that name
+    (``video_fps``, ``frames_upbound``, ``force_sample``).
     """
-    numbers = _stepped(len(clock), round(clock.fps / _positive(rate)))
+    numbers = _steps(len(clock), round(clock.fps / _positive(rate)))
     return (
         _evenly(0, len(clock) - 1, bound) if bound and (force or len(numbers) > bound) else numbers
     )
@@ -344,28 +344,29 @@ def llava_next(clock: Clock, rate: float = 1.0, bound: int = 0, force: bool = Fa
 
 @_rule
 def llava_next_pyav(clock: Clock, rate: float = 1.0, bound: int = 0) -> Numbers:
-    """The published PyAV reader of that name, which takes the rate to be frames over the last
-    frame's time.
+    """The published PyAV reader of that name,
+    which takes the rate to be frames over the last frame's time.
     """
     last = float(clock.times[-1])
     if not last:
         raise VideoError(
             "llava_next_pyav divides by the time of the last frame, which is 0; llava_next does not"
         )
-    numbers = _stepped(len(clock), round(len(clock) / last / _positive(rate)))
+    numbers = _steps(len(clock), round(len(clock) / last / _positive(rate)))
     return _evenly(0, len(clock) - 1, bound) if 0 < bound < len(numbers) else numbers
 
 
 @_rule
 def hf_num_frames(clock: Clock, count: int) -> Numbers:
-    """Transformers' video processors with ``num_frames``: the starts of ``count`` equal
-    segments.
+    """Transformers' video processors with ``num_frames``:
+    the starts of ``count`` equal segments.
     """
     import numpy as np
 
     if count > len(clock):
         raise VideoError(
-            f"hf_num_frames:{count} of a clip of {len(clock)} frames; uniform:{count} takes what there is"
+            f"hf_num_frames:{count} of a clip of {len(clock)} frames; "
+            f"uniform:{count} takes what there is"
         )
     return np.arange(_positive(count)) * len(clock) // count
 
@@ -396,8 +397,8 @@ def _positive(value: float) -> Any:
 
 
 def _evenly(first: int, last: int, count: int) -> Numbers:
-    """Floor of ``count`` points from ``first`` to ``last``, in floats as numpy's linspace: the
-    programs do the same.
+    """Floor of ``count`` points from ``first`` to ``last``,
+    in floats as numpy's linspace: the programs do the same.
     """
     import numpy as np
 
@@ -405,7 +406,7 @@ def _evenly(first: int, last: int, count: int) -> Numbers:
     return numbers
 
 
-def _stepped(count: int, step: int) -> Numbers:
+def _steps(count: int, step: int) -> Numbers:
     import numpy as np
 
     if step <= 0:
@@ -451,13 +452,13 @@ def _spread(numbers: Numbers, maximum: int | None) -> Numbers:
     return numbers[_evenly(0, len(numbers) - 1, _positive(maximum))]
 
 
-def _unless_padded(numbers: Numbers, pad: Pad) -> Numbers:
+def _drop_repeats(numbers: Numbers, pad: Pad) -> Numbers:
     import numpy as np
 
     return np.unique(numbers) if pad == "none" else numbers
 
 
-def _padded(numbers: Numbers, maximum: int | None, pad: Pad) -> Numbers:
+def _pad(numbers: Numbers, maximum: int | None, pad: Pad) -> Numbers:
     import numpy as np
 
     if pad == "none" or maximum is None or len(numbers) >= maximum:

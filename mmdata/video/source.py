@@ -1,5 +1,5 @@
-"""Opening a video: a path or bytes become a container and a stream to read, or an error that says
-why not.
+"""Opening a video: a path or bytes become a container
+and a stream to read, or an error that says why not.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ if TYPE_CHECKING:
 
     from mmdata._tools.limits import Limits
 
-__all__ = ["Source", "name_of", "opened", "plain", "undecodable"]
+__all__ = ["Source", "name_of", "open_video", "plain", "undecodable"]
 
 Source: TypeAlias = str | os.PathLike[str] | bytes
 
 # Nothing but the file itself is read: no network, no playlist, no numbered series of stills.
 _OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none"}
-_QUICK: Final = {
-    "codec_whitelist": "none"
-}  # opens no decoder: what headers say is enough for most files
+# Opens no decoder: what headers say is enough for most files.
+_QUICK: Final = {"codec_whitelist": "none"}
 _THOROUGH: Final = {"skip_loop_filter": "all"}  # the frames are thrown away, so they need no finish
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
 
 @checked
 @contextmanager
-def opened(
+def open_video(
     source: Source,
     stream: NonNegativeInt | None,
     limits: Limits,
@@ -43,8 +42,8 @@ def opened(
     strict: bool = False,
     thorough: bool = False,
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open ``source`` and give the container and its video stream, decoding on the caller's thread
-    alone.
+    """Open ``source`` and give the container and its video stream,
+    decoding on the caller's thread alone.
 
     ``stream`` is the index of a stream in the file; None takes the one that FFmpeg holds to be the
     best. A ``strict`` decoder refuses what it would otherwise conceal. A ``thorough`` opening lets
@@ -81,9 +80,8 @@ def undecodable(source: Source, error: Exception) -> VideoError:
 def _is_plain(container: InputContainer) -> bool:
     """Whether there is one video stream, and of a size that is known without a decoder."""
     streams = container.streams.video
-    return (
-        len(streams) == 1 and getattr(streams[0].codec_context, "width", 0) > 0
-    )  # no decoder, no context
+    # A stream without a decoder has no codec context, and so no width.
+    return len(streams) == 1 and getattr(streams[0].codec_context, "width", 0) > 0
 
 
 def _container(source: Source, limits: Limits, options: dict[str, str]) -> InputContainer:
@@ -107,8 +105,8 @@ def _container(source: Source, limits: Limits, options: dict[str, str]) -> Input
 
 
 def _past_bad_metadata() -> dict[str, Any]:
-    """Return what lets PyAV open a file whose metadata is not UTF-8; from version 19 on it always
-    does.
+    """Return what lets PyAV open a file whose metadata is not UTF-8;
+    from version 19 on it always does.
     """
     import av
 
@@ -132,9 +130,11 @@ def _video_stream(container: InputContainer, wanted: int | None, source: Source)
         if best is None:
             raise VideoError(f"{name}: holds no video stream", path=name)
         return best  # type: ignore[return-value]  # of type "video", as asked
+
     for stream in container.streams.video:
         if stream.index == wanted:
             return stream
+
     indices = [stream.index for stream in container.streams.video]
     raise UsageError(
         f"{name}: stream {wanted} is not a video stream; the video streams are {indices}"
@@ -148,14 +148,14 @@ def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
         raise VideoError(f"{name}: FFmpeg has no decoder for this video stream", path=name)
     if not context.width or not context.height:
         raise VideoError(
-            f"{name}: cannot be decoded as video: the size of its frames is not to be found, or beyond the limit of "
-            f"{limits.pixels} pixels (Limits(pixels=...))",
+            f"{name}: cannot be decoded as video: the size of its frames is not to be found, "
+            f"or beyond the limit of {limits.pixels} pixels (Limits(pixels=...))",
             path=name,
         )
     if context.width * context.height > limits.pixels:
         raise VideoError(
-            f"{name}: a frame of {context.width}x{context.height} is beyond the limit of {limits.pixels} pixels; "
-            "raise Limits(pixels=...) if it is meant",
+            f"{name}: a frame of {context.width}x{context.height} is beyond the limit of "
+            f"{limits.pixels} pixels; raise Limits(pixels=...) if it is meant",
             path=name,
             reason="media_limit",
         )

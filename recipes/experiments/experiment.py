@@ -1,5 +1,5 @@
-"""What the experiments share: a store of drawn conversations, training on it, and answers to its
-held-out questions.
+"""What the experiments share: a store of drawn conversations,
+training on it, and answers to its held-out questions.
 """
 
 from __future__ import annotations

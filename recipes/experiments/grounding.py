@@ -1,4 +1,4 @@
-"""Where is the red square? A small Qwen-VL learns to answer with boxes.
+"""Where is the red square? A small model learns to answer with boxes.
 
     python -m recipes.experiments.grounding build/grounding
 

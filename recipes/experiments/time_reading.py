@@ -52,8 +52,8 @@ def second_of(parts: tuple[object, ...]) -> float:
 
 
 def run(folder: Path, index: str, *overrides: str) -> float:
-    """The share of held-out clips of which the model that reads `index` (second or none) names the
-    right second.
+    """The share of held-out clips of which the model
+    that reads `index` (second or none) names the right second.
     """
     train_store = write_store(folder / "train", clips(4096, seed=0))
     held_out = list(mmdata.open(write_store(folder / "held_out", clips(256, seed=1))))

@@ -1,5 +1,5 @@
-"""Does something violent happen? Clips in the shape of RWF-2000: a square that drifts, or one that
-jumps about.
+"""Does something violent happen? Clips in the shape of RWF-2000:
+a square that drifts, or one that jumps about.
 
     python -m recipes.experiments.violence build/violence
 
@@ -55,7 +55,7 @@ def run(folder: Path, mode: str, *overrides: str) -> float:
         train("violence", colours, folder / "base", "run.steps=150")
         overrides = (*LORA, f"model.weights={folder / 'base' / 'weights.safetensors'}", *overrides)
     config = train("violence", store, folder / mode, *overrides)
-    split = build.Split.of(mmdata.open(store), "val")
+    split = build.StoreSplit.of(mmdata.open(store), "val")
     held_out = [split.located(number) for number in range(len(split))]
     said = ask(config, held_out, max_new_tokens=2)
     right = [

@@ -1,5 +1,5 @@
-"""The law of options: whatever is public refuses a value that an option cannot have, and says what
-it can have.
+"""The law of options: whatever is public refuses a value
+that an option cannot have, and says what it can have.
 
 Nothing here lists the functions it is about: they are found by walking what is public, so that a
 new one is held too. What needs no options is listed instead, with the reason.
@@ -31,13 +31,13 @@ INTERNAL: Final = {
     "mmdata.store.arrays": "columns of values that were checked when they became conversations",
     "mmdata.cli": "the commands; tests/cli/test_options.py",
     "mmdata.store.encode": "as arrays",
-    "mmdata.store.batch": "the currency of the house, made by builders and by steps of a conversion",
+    "mmdata.store.batch": "the currency of the house, made by builders and steps of a conversion",
     "mmdata.store.builder": "a call for every row",
     "mmdata.store.contents": "as arrays",
     "mmdata.conversion.ids": "ids of conversations, for conversion alone",
     "mmdata.formats.toolkit": "what formats are made of: calls for every record",
     "mmdata.store.layout": "names of files",
-    "mmdata.conversion.locate": "a call for every medium of a conversion, with what convert was given",
+    "mmdata.conversion.locate": "a call for every medium, with what convert was given",
     "mmdata.store.manifest": "read from and written to stores, which vouch for it",
     "mmdata.conversion.media": "the steps of a conversion",
     "mmdata.store.publish": "the steps of writing a store",
@@ -77,10 +77,11 @@ HOT: Final = {
     "recipes.config.read": "reads a file, of which it takes what is checked",
     "mmdata._tools.options.read": "reads text as what is checked next",
     "mmdata.store.writer.StoreWriter.write": "a call for every row",
-    "mmdata.templates._features.index_all_rows": "a call for every medium of a batch, of what was encoded",
+    "mmdata.templates._features.index_all_rows": "a call for every medium, of what was encoded",
     "mmdata.templates.cogvlm2_video.CogVLM2Video.index_features": "as index_all_rows",
     "mmdata.templates.llava_next_video.LlavaNextVideo.index_features": "as index_all_rows",
-    "mmdata.templates.llava_next_video.num_image_tokens": "a call for every picture, with the options of the template",
+    "mmdata.templates.llava_next_video.num_image_tokens": "a call for every picture, with the "
+    "options of the template",
     "mmdata.templates.qwen_vl.QwenVL.index_features": "as index_all_rows",
     "mmdata.templates.visualglm.VisualGLM.index_features": "as index_all_rows",
 }
@@ -148,8 +149,8 @@ def public_things() -> dict[str, Any]:
 
 
 def has_no_options(name: str, thing: Any) -> bool:
-    """Errors; conversations, which are checked as data; protocols; tuples, enumerations and results
-    that we make.
+    """Errors; conversations, which are checked as data; protocols;
+    tuples, enumerations and results that we make.
     """
     if not inspect.isclass(thing):
         return False
@@ -228,8 +229,8 @@ def choices(hint: Any) -> tuple[str, ...]:
 
 
 def is_judged(hint: Any) -> bool:
-    """Whether all that the type may be is choices, numbers, text, truth, paths, tuples, or our
-    dataclasses.
+    """Whether all that the type may be is choices, numbers,
+    text, truth, paths, tuples, or our dataclasses.
     """
     return all(map(is_plain, alternatives(hint))) and hint is not type(None)
 
@@ -335,7 +336,7 @@ def near_misses(hint: Any) -> list[str]:
 
 
 # --- the laws
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 OPTIONS: Final = list(options())
@@ -383,8 +384,8 @@ def test_the_default_of_an_option_is_a_value_that_it_can_have() -> None:
 
 
 def test_the_law_sees_what_people_call() -> None:
-    """It finds by itself what the documentation is about, so that it cannot pass by finding
-    nothing.
+    """It finds by itself what the documentation is about,
+    so that it cannot pass by finding nothing.
     """
     owners = {option.owner for option in OPTIONS}
 

@@ -1,5 +1,5 @@
-"""Nothing that others wrote steers the terminal of who looks at it: it is shown as escapes,
-wherever it is shown.
+"""Nothing that others wrote steers the terminal of who looks at it:
+it is shown as escapes, wherever it is shown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mmdata._tools.progress import progress
 from mmdata._tools.terminal import json_text, one_line, visible
 from mmdata.cli import main
 from mmdata.rejects import Reason, Reject
-from mmdata.report.tokens import colored
+from mmdata.report.tokens import color_tokens
 from mmdata.schema import Conversation, Image, Media, assistant, user
 from tests.source_files import record, write_records
 from tests.stores import write
@@ -212,8 +212,8 @@ def test_a_name_that_is_no_text_is_told_with_escapes(tmp_path: Path, run: Shell)
 
 
 def test_whatever_goes_wrong_in_the_end_is_told_with_escapes(tmp_path: Path) -> None:
-    """The last line of the command: what no part of it foresaw, with words that may be
-    anybody's.
+    """The last line of the command:
+    what no part of it foresaw, with words that may be anybody's.
     """
     code = f"""
 import sys
@@ -266,7 +266,7 @@ def test_a_conversation_as_tokens_is_shown_with_escapes() -> None:
 
     ids = np.array([ord(character) for character in "".join(NASTY)], np.int32)
 
-    assert not steers(colored(Encoded(ids, ids, ids), Letters()).plain)  # type: ignore[arg-type]
+    assert not steers(color_tokens(Encoded(ids, ids, ids), Letters()).plain)  # type: ignore[arg-type]
 
 
 def test_a_real_vocabulary_shows_them_with_escapes(tmp_path: Path, run: Shell) -> None:

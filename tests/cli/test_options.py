@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +21,14 @@ from click.testing import CliRunner, Result
 from PIL import Image as Pictures
 
 import mmdata
+from mmdata import templates
 from mmdata.cli import cli
 from mmdata.cli._options import OptionType
 from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.schema import Conversation, Media, Video, assistant, user
+from mmdata.templates import Encoded
 from mmdata.video import sample
+from tests.pipeline.words import WordTemplate
 from tests.source_files import record, source, write_records
 from tests.stores import numbered, write
 from tests.video.clips import clip
@@ -99,7 +104,7 @@ def test_a_value_that_an_option_cannot_have_is_refused_with_what_it_can(
     )
 
     for value in wrong:
-        said = run(command, *positional, option, value, code=2).stderr
+        said = run(command, *positional, option, value, code=2).output
 
         assert "must be" in said
         assert option in said
@@ -141,7 +146,8 @@ def test_an_option_of_a_format_is_checked_as_others_are(
     [
         (
             "over_long=dropp",
-            "over_long must be one of error, drop, truncate_right, found 'dropp'. Did you mean 'drop'",
+            "over_long must be one of error, drop, truncate_right, found 'dropp'. "
+            "Did you mean 'drop'",
         ),
         ("max_length=0", "max_length must be a whole number of at least 1"),
         ("max_lenght=9", "Did you mean 'max_length'"),
@@ -166,7 +172,7 @@ def test_a_store_with_a_broken_clip_is_not_sound(tmp_path: Path) -> None:
     (tmp_path / "1.mp4").write_bytes((tmp_path / "1.mp4").read_bytes()[:-1000])
 
     assert run("check", tmp_path / "store").exit_code == 0
-    assert "1.mp4" in run("check", tmp_path / "store", "--decode", code=1).stderr
+    assert "1.mp4" in run("check", tmp_path / "store", "--decode", code=1).output
 
 
 # --- what cases are made of
@@ -174,8 +180,8 @@ def test_a_store_with_a_broken_clip_is_not_sound(tmp_path: Path) -> None:
 
 
 def run(command: str, *arguments: Any, code: int = 0) -> Result:
-    """Run a command in this process; ``code`` is what it should exit with, 2 for whatever
-    says so.
+    """Run a command in this process;
+    ``code`` is what it should exit with, 2 for whatever says so.
     """
     words = [command, *map(str, arguments)] if command else list(map(str, arguments))
     result = CliRunner().invoke(cli, words)
@@ -236,15 +242,15 @@ FRAMES: Final = ("frames", "store", "-o", "cached", "--workers", "1")
 
 
 def cached(*options: Any, row: int = 0) -> Any:
-    """The frames of a row of a cache made with some options, which takes the place of the one that
-    was there.
+    """The frames of a row of a cache made with some options,
+    which takes the place of the one that was there.
     """
     run(*FRAMES, "--overwrite", *options)
     return cached_frames(mmdata.open("cached")[row].media[0])
 
 
 # --- the cases
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @case("", "--version")
@@ -353,8 +359,8 @@ def convert_resume(place: Path, request: pytest.FixtureRequest) -> None:
     write_records(place / "source.json", [record(0), record(1), {"id": "no conversation"}])
 
     def attempt(*options: str) -> int | None:
-        """Stop at the last record, falsify what was found out about the first picture, and convert
-        all but the last.
+        """Stop at the last record, falsify what was found out about the first picture,
+        and convert all but the last.
         """
         write_records(place / "source.json", [record(0), record(1), {"id": "no conversation"}])
         run(*CONVERT, "--check", "probe", "--strict", "--overwrite", code=1)
@@ -505,6 +511,41 @@ def reading(place: Path, request: pytest.FixtureRequest) -> tuple[Any, ...]:
     return "store", "--template", "qwen_vl", "--tokenizer", vocabulary
 
 
+@dataclass(frozen=True, kw_only=True)
+class Faulty(WordTemplate):
+    """A template that another package brings, and that stumbles over whatever it reads."""
+
+    def encode(self, conversation: Conversation) -> Encoded:
+        raise KeyError("oops")
+
+
+def said_of_a_fault(request: pytest.FixtureRequest, *command: Any) -> tuple[str, str]:
+    """What a command that reads by a faulty template says, and what it says under --strict."""
+    point = EntryPoint("faulty", "tests.cli.test_options:Faulty", "mmdata.templates")
+    patch = request.getfixturevalue("monkeypatch")
+    patch.setattr(
+        "importlib.metadata.entry_points", lambda group: [point] if group == point.group else []
+    )
+    patch.setattr(templates.registry, "_entries", dict(templates.registry._entries))
+
+    plain, strict = run(*command, code=1), run(*command, "--strict", code=1)
+    assert "the template 'faulty'" in str(plain.exception)
+    assert str(strict.exception) == str(plain.exception)
+    return plain.output, strict.output
+
+
+@case("info", "--strict")
+@case("show", "--strict")
+def reading_strict(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    options = ("store", "--template", "faulty", "--tokenizer", "nowhere")
+
+    for command in ("info", "show"):
+        plain, strict = said_of_a_fault(request, command, *options)
+        assert "Traceback" not in plain
+        assert 'raise KeyError("oops")' in strict
+
+
 @case("info", "--template")
 @case("info", "--tokenizer")
 def info_template(place: Path, request: pytest.FixtureRequest) -> None:
@@ -591,7 +632,7 @@ def check_decode(place: Path, request: pytest.FixtureRequest) -> None:
     (place / "1.mp4").write_text("not a clip")
 
     assert "3 rows" in run("check", "store").stdout
-    assert "1.mp4" in run("check", "store", "--decode", code=1).stderr
+    assert "1.mp4" in run("check", "store", "--decode", code=1).output
 
 
 @case("check", "--media")
@@ -600,7 +641,7 @@ def check_media(place: Path, request: pytest.FixtureRequest) -> None:
     (place / "1.mp4").unlink()
 
     assert "3 rows" in run("check", "store").stdout
-    assert "1.mp4" in run("check", "store", "--media", code=1).stderr
+    assert "1.mp4" in run("check", "store", "--media", code=1).output
 
 
 @case("check", "--workers")
@@ -773,3 +814,15 @@ def bench_steps(place: Path, request: pytest.FixtureRequest) -> None:
 
     assert answer("bench", config, "--steps", 3)["samples"] == 6
     assert answer("bench", config, "--steps", 5)["samples"] == 10
+
+
+@case("bench", "--strict")
+def bench_strict(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    config = {"store": "store", "template": {"name": "faulty"}, "tokenizer": {"path": "nowhere"}}
+    (place / "pipeline.yaml").write_text(json.dumps(config))
+
+    plain, strict = said_of_a_fault(request, "bench", "pipeline.yaml")
+
+    assert "Traceback" not in plain
+    assert 'raise KeyError("oops")' in strict

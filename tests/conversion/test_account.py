@@ -13,7 +13,7 @@ import mmdata
 from mmdata.errors import DataError, UsageError
 from mmdata.rejects import Reason
 from tests.formats.dirt import FORMATS, Layout, assemble, faults, good
-from tests.mangling import mangled
+from tests.mangling import mangle
 from tests.source_files import record, source, write_images, write_records
 
 GOOD = [record(number) for number in range(12)]
@@ -40,7 +40,7 @@ def account(path: Path, store: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
-@given(st.sampled_from([ARRAY, LINES]).flatmap(mangled))
+@given(st.sampled_from([ARRAY, LINES]).flatmap(mangle))
 def test_the_account_balances_for_any_mangled_file(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "source.json").write_bytes(data)
 

@@ -208,7 +208,7 @@ def test_every_row_whose_id_was_taken_keeps_its_own_in_extra(tmp_path: Path, que
         [{"from": "human", "value": question}, {"from": "gpt", "value": f"It is {n}."}]
         for n in range(4)
     ]
-    records = [record(n, id="x", score=n, conversations=turns[n]) for n in range(4)]
+    records = [record(n, id="x", views=n, conversations=turns[n]) for n in range(4)]
 
     mmdata.convert(
         "llava", write_records(tmp_path / "source.json", records), tmp_path / "store", check="none"
@@ -217,8 +217,8 @@ def test_every_row_whose_id_was_taken_keeps_its_own_in_extra(tmp_path: Path, que
     rows = list(mmdata.open(tmp_path / "store"))
     assert [row.id for row in rows] == ["x", "x#2", "x#3", "x#4"]
     assert [row.extra for row in rows] == [
-        {"score": 0},
-        *({"id": "x", "score": n} for n in (1, 2, 3)),
+        {"views": 0},
+        *({"id": "x", "views": n} for n in (1, 2, 3)),
     ]
 
 

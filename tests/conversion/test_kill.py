@@ -1,5 +1,5 @@
-"""A conversion that is killed at any moment leaves the old store, the new one or none; always
-whole.
+"""A conversion that is killed at any moment leaves the old store,
+the new one or none; always whole.
 """
 
 from __future__ import annotations

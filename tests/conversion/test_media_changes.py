@@ -1,5 +1,5 @@
-"""A media file that another has taken the place of is found, by whatever way its conversion looked
-at it.
+"""A media file that another has taken the place of is found,
+by whatever way its conversion looked at it.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image
@@ -14,12 +15,16 @@ from PIL import Image
 import mmdata
 from mmdata.conversion import Check
 from mmdata.conversion.fingerprint import fingerprint
-from mmdata.conversion.prober import MediaFault, media_faults, uncompared
+from mmdata.conversion.media import MediaOptions, embed_media, probe_media
+from mmdata.conversion.prober import MediaFault, Prober, count_without_hash, media_faults
 from mmdata.errors import UsageError
 from mmdata.frame_cache import cache_frames
 from mmdata.mixture import Mixture, write_mixture
-from mmdata.schema import Media
+from mmdata.rejects import Reason
+from mmdata.schema import Conversation, Media, assistant, user
+from mmdata.schema import Image as ImagePart
 from mmdata.store import Store
+from mmdata.store.batch import ConversationBatch
 from tests.source_files import record, write_records
 from tests.video.clips import clip
 
@@ -60,7 +65,7 @@ def test_probing_keeps_the_size_and_a_hash_of_every_file(
     for row, name in enumerate(("clip.mp4", "picture.png", "folder")):
         [medium] = store[row].media
         assert (medium.size, medium.hash) == fingerprint(tmp_path / name, whole=check == "decode")
-    assert uncompared(store) == 0
+    assert count_without_hash(store) == 0
     assert [faults(store, level) for level in LEVELS] == [[]] * 3
 
 
@@ -72,7 +77,7 @@ def test_without_probing_no_file_is_read(source: Path, tmp_path: Path, check: Ch
     assert [(medium.size, medium.hash) for row in store for medium in row.media] == [
         (None, None)
     ] * 3
-    assert uncompared(store) == 3
+    assert count_without_hash(store) == 3
     assert faults(store, "compare") == []
 
 
@@ -159,7 +164,7 @@ def test_embedded_media_and_cached_frames_are_decoded_too(tmp_path: Path) -> Non
     )
     mmdata.convert("llava", path, tmp_path / "store", embed=True)
 
-    assert uncompared(mmdata.open(tmp_path / "store")) == 0
+    assert count_without_hash(mmdata.open(tmp_path / "store")) == 0
     assert [fault.row for fault in faults(mmdata.open(tmp_path / "store"), "decode")] == [1]
     assert faults(mmdata.open(tmp_path / "store"), "compare") == []
 
@@ -180,6 +185,37 @@ def test_embedded_bytes_are_compared_with_the_hash_of_their_file(
     assert medium.bytes is not None
     assert (medium.size, medium.hash) == fingerprint(medium.bytes, whole=False)
     assert faults(mmdata.open(tmp_path / "store"), "compare") == []
+
+
+@pytest.mark.parametrize("check", ["probe", "decode"])
+def test_a_file_that_changes_between_probing_and_embedding_is_a_reject(
+    tmp_path: Path, check: Literal["probe", "decode"]
+) -> None:
+    paths = [tmp_path / name for name in ("kept.png", "swapped.png", "grown.png")]
+    for path in paths:
+        Image.new("RGB", (16, 16)).save(path)
+    rows = [
+        Conversation(
+            path.name, (user(ImagePart(0)), assistant("So.")), (Media("image", path.name),)
+        )
+        for path in paths
+    ]
+    place = MediaOptions(str(tmp_path), look=True, allow_outside=False, embed=True)
+
+    with Prober(check, workers=1) as prober:
+        probed = list(probe_media([ConversationBatch.from_conversations(rows)], place, prober))
+    swapped = bytearray(paths[1].read_bytes())
+    swapped[-1] ^= 1
+    paths[1].write_bytes(swapped)
+    paths[2].write_bytes(paths[2].read_bytes() + b"more")
+    [embedded] = embed_media(probed, place)
+
+    [kept] = embedded.conversations()
+    assert kept.media[0].bytes == paths[0].read_bytes()
+    assert [position for position, _ in embedded.rejects] == [1, 2]
+    for (_, reject), path in zip(embedded.rejects, paths[1:], strict=True):
+        assert reject.reason is Reason.CHANGED_MEDIA
+        assert reject.detail.startswith(f"{path}: is not the file that was")
 
 
 def test_what_is_behind_a_url_is_not_said_to_be_sound(tmp_path: Path) -> None:

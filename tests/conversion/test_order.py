@@ -109,8 +109,8 @@ def test_any_mixture_of_records_keeps_its_order(
 
 
 def accounted(path: Path, records: Sequence[tuple[Path, int, str]]) -> None:
-    """Check that each record is a row or a reject, once, and that both come in the order of the
-    records.
+    """Check that each record is a row or a reject, once,
+    and that both come in the order of the records.
     """
     store = mmdata.open(path)
     rejected = [(line["file"], line["record"]) for line in store.rejects()]

@@ -1,5 +1,5 @@
-"""Videos that are given as pictures, and sounds, on their way through the rooms that do not read
-them yet.
+"""Videos that are given as pictures, and sounds,
+on their way through the rooms that do not read them yet.
 """
 
 from __future__ import annotations

@@ -148,9 +148,8 @@ def test_workers_are_used_again() -> None:
 def test_a_worker_that_was_idle_longer_than_its_deadline_does_its_next_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        isolate, "_GRACE", 0.1
-    )  # so that the kernel's alarm, were it still set, would come soon
+    # So that the kernel's alarm, were it still set, would come soon.
+    monkeypatch.setattr(isolate, "_GRACE", 0.1)
     with isolate.Pool(deadline=0.2) as pool:
         worker = pool.run(os.getpid)
 

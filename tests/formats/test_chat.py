@@ -12,7 +12,17 @@ import pytest
 from mmdata.errors import RecordError, SchemaError
 from mmdata.formats import registry
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Image, Media, Text, Video, assistant, system, user
+from mmdata.schema import (
+    CompactTimes,
+    Conversation,
+    Image,
+    Media,
+    Text,
+    Video,
+    assistant,
+    system,
+    user,
+)
 from mmdata.sources.record import Record
 from tests.reference import files, some
 
@@ -203,7 +213,8 @@ def test_placeholders_in_the_text_of_parts_stand_for_the_media_beside_the_turns(
         Image(0),
         Text("Who?"),
     )
-    assert read("messages", parted(text)).messages[0].content == (Text("<image>\nWho?"),)
+    with pytest.raises(RecordError, match="1 marks of media for 0 media"):
+        read("messages", parted(text))
 
 
 @pytest.mark.parametrize(
@@ -230,9 +241,14 @@ def test_a_part_that_names_its_own_picture_gets_no_other() -> None:
     assert found.messages[0].content == (Image(0), Image(1), Text("Who?"))
 
 
-def test_a_video_that_is_a_list_of_frames_is_refused() -> None:
-    with pytest.raises(RecordError, match="a video given as a list of files"):
-        read("messages", parted({"type": "video", "video": ["1.jpg", "2.jpg"]}, "What?"))
+def test_a_video_that_is_a_list_of_pictures_is_one_video() -> None:
+    part = {"type": "video", "video": ["1.jpg", "2.jpg"], "sample_fps": 2.0}
+
+    found = read("messages", parted(part, "What?"))
+
+    (video,) = found.media
+    assert (video.type, video.frame_paths) == ("video", ("1.jpg", "2.jpg"))
+    assert video.clock == CompactTimes(step=0.5)
 
 
 def test_a_system_that_says_nothing_is_none() -> None:
@@ -397,7 +413,8 @@ MESSAGES = {"messages": said("q", "r")}
         ("messages", {"messages": [{"role": "user", "content": 3}]}, "malformed"),
         ("messages", {"messages": [{"role": "user", "content": [3]}]}, "malformed"),
         ("messages", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "malformed"),
-        ("messages", {"messages": [{"role": "tool", "content": "x"}]}, "unknown_role"),
+        ("messages", {"messages": [{"role": "narrator", "content": "x"}]}, "unknown_role"),
+        ("messages", {"messages": [{"role": "tool", "content": "x"}]}, "no_conversation"),
         ("messages", {"messages": said("q")}, "no_conversation"),
         ("messages", {"messages": said("q", "")}, "empty_turn"),
         (
@@ -411,7 +428,7 @@ MESSAGES = {"messages": said("q", "r")}
         ("messages", MESSAGES | {"audios": ["a.mp3"]}, "unsupported_media"),
         ("messages", MESSAGES | {"images": 3}, "malformed"),
         ("messages", MESSAGES | {"images": [""]}, "missing_media"),
-        ("messages", MESSAGES | {"videos": [["1.jpg", "2.jpg"]]}, "unsupported_media"),
+        ("messages", MESSAGES | {"videos": [["1.jpg", 2]]}, "unsupported_media"),
         ("messages", MESSAGES | {"images": ["data:image/png;base64,@@"]}, "unreadable_media"),
         (
             "messages",

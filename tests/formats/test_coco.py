@@ -228,7 +228,7 @@ def test_a_broken_annotation_costs_itself_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sound", "broken"),
     [
-        ('"height": 7}]', '"height": NaN}]'),
+        ('"height": 7}]', '"height": Infinity}]'),
         ('"height": 7}]', '"height": 7, "height": 7}]'),
         ('"height": 7}]', '"height": 7}}]'),
         ('"height": 7}]', '"height: 7}]'),

@@ -13,15 +13,15 @@ from mmdata.formats import make
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from tests.formats.dirt import FORMATS, Fault, Layout, assemble, faults, good
-from tests.mangling import mangled
+from tests.mangling import mangle
 
 Outcome = Conversation | tuple[int, str]
 CASES = [(name, fault) for name in FORMATS for fault in faults(name)]
 
 
 def outcomes(name: str, file: Path) -> list[Outcome]:
-    """What becomes of each record: its conversation, or its number and the reason it is refused
-    for.
+    """What becomes of each record:
+    its conversation, or its number and the reason it is refused for.
     """
     reader = make(name)
     found: list[Outcome] = []
@@ -89,7 +89,7 @@ def _mangled_file(name: str) -> st.SearchStrategy[tuple[str, bytes]]:
     files = [
         assemble(name, [good(name, number) for number in range(5)], layout) for layout in layouts
     ]
-    return st.tuples(st.just(name), st.sampled_from(files).flatmap(mangled))
+    return st.tuples(st.just(name), st.sampled_from(files).flatmap(mangle))
 
 
 @given(st.sampled_from(FORMATS).flatmap(_mangled_file))

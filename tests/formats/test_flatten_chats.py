@@ -24,8 +24,8 @@ def read(values: list[Any]) -> list[Record]:
 
 
 def at_once(name: str, values: list[Any]) -> list[Conversation] | None:
-    """Return what a format reads of records together; None where it leaves them to be read one by
-    one.
+    """Return what a format reads of records together;
+    None where it leaves them to be read one by one.
     """
     flat = make(name).flatten(read(values))  # type: ignore[attr-defined]
     if flat is None:

@@ -29,8 +29,11 @@ def read(value: Any, number: int = 0) -> Conversation:
 
 
 def test_a_record_of_mix665k_becomes_a_conversation() -> None:
-    record = {"id": "000000033471", "image": "coco/train2017/000000033471.jpg", "conversations": turns(
-        "<image>\nWhat colour is the bus?", "Red.", "And the sky?", "Blue.")}  # fmt: skip
+    record = {
+        "id": "000000033471",
+        "image": "coco/train2017/000000033471.jpg",
+        "conversations": turns("<image>\nWhat colour is the bus?", "Red.", "And the sky?", "Blue."),
+    }
 
     found = read(record)
 
@@ -163,7 +166,6 @@ def test_a_record_without_id_is_named_after_its_file_and_number() -> None:
         ({"conversations": turns(" \n", "A")}, "empty_turn"),
         ({"conversations": [{"from": "narrator", "value": "Q"}]}, "unknown_role"),
         ({"conversations": turns("Q", "A")[::-1]}, "role_order"),
-        ({"conversations": turns("Q", "A")[:1] * 2 + turns("Q", "A")[1:]}, "role_order"),
         ({"conversations": turns("<image>\nQ", "A")}, "media_mismatch"),
         (
             {"image": ["a.jpg", "b.jpg"], "conversations": turns("<image>\nQ", "A")},

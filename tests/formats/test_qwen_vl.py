@@ -94,7 +94,10 @@ def test_a_box_after_a_picture_that_is_shown_again_speaks_of_that_picture() -> N
 
 
 def test_phrases_and_boxes_become_regions_and_the_words_between_stay() -> None:
-    text = "<ref> Two apples</ref><box>(302,257),(582,671)</box><box>(603, 252),(878,642)</box> and<ref> a bowl</ref>."
+    text = (
+        "<ref> Two apples</ref><box>(302,257),(582,671)</box><box>(603, 252),(878,642)</box>"
+        " and<ref> a bowl</ref>."
+    )
 
     assert content(text) == (
         Region(" Two apples", ((0.302, 0.257, 0.582, 0.671), (0.603, 0.252, 0.878, 0.642))),

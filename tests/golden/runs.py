@@ -6,6 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 
-def unrolled(runs: Iterable[Sequence[Any]]) -> list[Any]:
+def unroll(runs: Iterable[Sequence[Any]]) -> list[Any]:
     """Return the list that ``[value, count]`` pairs stand for."""
     return [value for value, count in runs for _ in range(count)]

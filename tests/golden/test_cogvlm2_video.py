@@ -12,7 +12,7 @@ import numpy as np
 from mmdata.schema import Conversation, Media, Text, Video, assistant, user
 from mmdata.templates import IGNORE, MediaSlot
 from mmdata.templates.cogvlm2_video import CogVLM2Video, frame_positions
-from tests.golden.runs import unrolled
+from tests.golden.runs import unroll
 from tests.reference import arrays, cases, some
 from tests.vocabularies import published
 
@@ -38,10 +38,8 @@ def test_sequences_are_those_of_the_original(golden: Path, fixtures: Path) -> No
         assert found.input_ids.tolist() == case["input_ids"], case["id"]
         assert found.position_ids.tolist() == case["position_ids"], case["id"]
         assert found.token_types is not None
-        assert found.token_types.tolist() == unrolled(case["token_type_ids_rle"]), case["id"]
-        wanted = (
-            [IGNORE] * len(found) if case["labels_rle"] is None else unrolled(case["labels_rle"])
-        )
+        assert found.token_types.tolist() == unroll(case["token_type_ids_rle"]), case["id"]
+        wanted = [IGNORE] * len(found) if case["labels_rle"] is None else unroll(case["labels_rle"])
         assert found.labels.tolist() == wanted, case["id"]
 
 
@@ -56,9 +54,9 @@ def test_sequences_are_those_of_mindformers(golden: Path, fixtures: Path) -> Non
         found = template.encode(conversation)
 
         valid = case["valid_length"]
-        assert found.input_ids.tolist() == unrolled(case["input_ids_rle"])[:valid]
-        assert found.labels.tolist() == unrolled(case["labels_rle"])[:valid]
-        positions = unrolled(run for run in case["position_ids_rle"] if isinstance(run[0], int))
+        assert found.input_ids.tolist() == unroll(case["input_ids_rle"])[:valid]
+        assert found.labels.tolist() == unroll(case["labels_rle"])[:valid]
+        positions = unroll(run for run in case["position_ids_rle"] if isinstance(run[0], int))
         onwards = range(positions[-1] + 1, positions[-1] + 1 + valid - len(positions))
         assert found.position_ids.tolist() == [*positions, *onwards]
 
@@ -85,9 +83,8 @@ def test_positions_of_the_small_references_follow_from_their_token_types(golden:
         if not {"token_type_ids", "position_ids"} <= set(stored):
             continue
         for types, positions in zip(stored["token_type_ids"], stored["position_ids"], strict=True):
-            length = (
-                len(np.trim_zeros(np.diff(positions), "b")) + 1
-            )  # padding keeps the last position
+            # Padding keeps the last position.
+            length = len(np.trim_zeros(np.diff(positions), "b")) + 1
             found = frame_positions(len(types), _slots(types.tolist()))
             assert found[:length].tolist() == positions[:length].tolist(), file
 

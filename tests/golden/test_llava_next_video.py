@@ -16,7 +16,7 @@ from mmdata.templates import IGNORE, Encoded
 from mmdata.templates.llava_next_video import LlavaNextVideo, time_instruction
 from mmdata.templates.llava_next_video._dialects import DialectName
 from mmdata.templates.toolkit import require_plain
-from tests.golden.runs import unrolled
+from tests.golden.runs import unroll
 from tests.reference import arrays, cases, files, read
 from tests.vocabularies import published
 
@@ -26,8 +26,8 @@ _VARIANTS = re.compile(r"(?P<dialect>.+?)(?:_llama2tok)?_legacy_(?P<legacy>true|
 
 
 def _template(fixtures: Path, variant: str, **options: Any) -> LlavaNextVideo:
-    """Return the template that a variant of the reference file names, such as
-    ``vicuna_v1_legacy_true``.
+    """Return the template that a variant of the reference file names,
+    such as ``vicuna_v1_legacy_true``.
     """
     if variant.startswith("qwen"):
         return LlavaNextVideo(
@@ -47,8 +47,8 @@ def _template(fixtures: Path, variant: str, **options: Any) -> LlavaNextVideo:
 
 
 class _Qwen:
-    """The Qwen vocabulary with ``<image>`` after its first three control tokens, as the reference
-    run had it.
+    """The Qwen vocabulary with ``<image>`` after its first three control tokens,
+    as the reference run had it.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -69,7 +69,7 @@ def test_ids_and_labels_are_those_of_llava(golden: Path, fixtures: Path) -> None
             assert ids == wanted["input_ids"], (case["name"], variant)
         if "warning" not in wanted:  # else the original masks the whole sample
             slots = np.array(ids) == _PLACEHOLDER
-            assert np.array_equal(trained, np.array(unrolled(wanted["labels_rle"])) & ~slots), (
+            assert np.array_equal(trained, np.array(unroll(wanted["labels_rle"])) & ~slots), (
                 case["name"],
                 variant,
             )
@@ -137,7 +137,7 @@ def test_a_sample_is_cut_where_the_original_cuts_it(golden: Path, fixtures: Path
                 whole = _template(fixtures, variant).encode(conversation)
                 limit = case["model_max_length"]
                 assert whole.input_ids[:limit].tolist() == wanted["input_ids"]
-                assert (whole.labels[:limit] != IGNORE).tolist() == unrolled(wanted["labels_rle"])
+                assert (whole.labels[:limit] != IGNORE).tolist() == unroll(wanted["labels_rle"])
                 if wanted["num_target"]:
                     options: Any = {"max_length": limit, "over_long": "truncate_right"}
                     cut = _template(fixtures, variant, **options).encode(conversation)
@@ -161,24 +161,22 @@ def test_ids_and_labels_are_those_of_mindformers(golden: Path, fixtures: Path) -
 
             ids, _ = _collapsed(found)
             placeholder, context = tokenizer.special["<image>"], case["context_length"]
-            kept = (
-                slice(None) if case["has_media"] else slice(len(ids))
-            )  # MindFormers adds an empty picture to text
-            collapsed = _runs_collapsed(unrolled(wanted["input_ids_rle"]), placeholder, context)
+            # MindFormers adds an empty picture to text.
+            kept = slice(None) if case["has_media"] else slice(len(ids))
+            collapsed = _runs_collapsed(unroll(wanted["input_ids_rle"]), placeholder, context)
             assert collapsed[kept] == ids, (case["name"], name)
             if "warning" not in wanted:  # else the original masks the whole sample
                 targets = found.input_ids[found.labels != IGNORE].tolist()
                 assert targets == wanted["target_ids"], (case["name"], name)
-                assert len(targets) == sum(unrolled(wanted["labels_rle"]))
+                assert len(targets) == sum(unroll(wanted["labels_rle"]))
 
 
 def test_texts_are_those_of_the_chat_template_of_transformers(golden: Path, fixtures: Path) -> None:
     template = LlavaNextVideo(tokenizer=published("llama2", fixtures), dialect="hf_chat", system="")
     for case in _cases_of(golden, "hf_chat_template.json"):
         conversation = _from_messages(case["messages"])
-        written = template.text(conversation).replace(
-            "<video>\n", ""
-        )  # which that template leaves out
+        # That template leaves `<video>` out.
+        written = template.text(conversation).replace("<video>\n", "")
 
         assert (
             written if case["add_generation_prompt"] else written.removesuffix("ASSISTANT:")
@@ -259,8 +257,8 @@ def _cases_of(golden: Path, name: str, section: str | None = None) -> list[Any]:
 def _cases(
     golden: Path, fixtures: Path
 ) -> Iterator[tuple[dict[str, Any], str, dict[str, Any], Conversation]]:
-    """Give every case and variant with ids that this family can express and that the original reads
-    as text.
+    """Give every case and variant with ids that this family
+    can express and that the original reads as text.
     """
     for case in _cases_of(golden, "prompts.json", "cases"):
         conversation = _conversation(case["conversations"])

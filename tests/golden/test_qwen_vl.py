@@ -28,7 +28,7 @@ from mmdata.templates.qwen_vl import QwenVL
 from mmdata.templates.qwen_vl._markup import decode_spans, encode_spans, parts
 from mmdata.templates.toolkit import GRIDS
 from mmdata.tokenizers import TiktokenTokenizer
-from tests.golden.runs import unrolled
+from tests.golden.runs import unroll
 from tests.reference import cases
 from tests.vocabularies import published
 
@@ -47,7 +47,7 @@ def test_ids_of_text_with_image_references_are_those_of_the_original(
     golden: Path, tokenizer: TiktokenTokenizer
 ) -> None:
     for case in cases(golden / "qwen_vl", "tokenizer.json", "cases"):
-        ids = unrolled(case["ids"]) if case["rle"] else case["ids"]
+        ids = unroll(case["ids"]) if case["rle"] else case["ids"]
 
         assert encode_spans(tokenizer, case["text"]) == ids
         for skip, name in [(False, "decoded"), (True, "decoded_skip_special")]:
@@ -109,7 +109,7 @@ def test_prompts_are_those_of_make_context(golden: Path, tokenizer: TiktokenToke
 
         found = template.prompt(_conversation(rows, pattern=_REFERENCE))
 
-        assert found.input_ids.tolist() == unrolled(case["ids"])
+        assert found.input_ids.tolist() == unroll(case["ids"])
 
 
 def test_prompts_are_those_of_mindformers_prediction(
@@ -119,7 +119,7 @@ def test_prompts_are_those_of_mindformers_prediction(
     for case in cases(golden / "qwen_vl", "predict_prompt.json"):
         found = template.prompt(_from_list(case["query"]))
 
-        assert found.input_ids.tolist() == unrolled(case["input_ids"])
+        assert found.input_ids.tolist() == unroll(case["input_ids"])
         assert [[0, slot.start, slot.stop - 1] for slot in found.slots] == case["img_pos_ranges"]
 
 
@@ -221,8 +221,8 @@ def _from_list(elements: list[dict[str, Any]]) -> Conversation:
 def _readings(
     rows: list[dict[str, str]], template: QwenVL
 ) -> Iterator[tuple[Conversation, QwenVL]]:
-    """Give the conversation with boxes in its text, read as the original does, and with regions,
-    read as we do.
+    """Give the conversation with boxes in its text,
+    read as the original does, and with regions, read as we do.
     """
     yield _conversation(rows, grounded=False), replace(template, marks="all")
     ours = _conversation(rows)
@@ -237,12 +237,10 @@ def _same_up_to_the_limit(
 ) -> None:
     found = template.encode(sample)
     room = limit - len(found)
-    assert (found.input_ids.tolist() + [template.pad_id] * room)[:limit] == unrolled(
+    assert (found.input_ids.tolist() + [template.pad_id] * room)[:limit] == unroll(
         case["input_ids"]
     ), case["name"]
-    assert (found.labels.tolist() + [IGNORE] * room)[:limit] == unrolled(case["labels"]), case[
-        "name"
-    ]
+    assert (found.labels.tolist() + [IGNORE] * room)[:limit] == unroll(case["labels"]), case["name"]
     answers = replace(template, labels="answers").encode(sample).labels
     if (answers[:limit] == IGNORE).all() and (answers != IGNORE).any():
         return  # nothing to learn is before the limit, such samples are dropped

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmdata.tokenizers import ChatGLMTokenizer, TiktokenTokenizer, Tokenizer
-from tests.golden.runs import unrolled
+from tests.golden.runs import unroll
 from tests.reference import cases, files, read, some
 from tests.vocabularies import published
 
@@ -63,7 +63,7 @@ def test_qwen_ids_are_those_of_the_reference_where_it_reads_no_image(
     for case in cases(golden / "qwen_vl", "tokenizer.json", "cases"):
         if "<img>" in case["text"]:
             continue
-        ids = unrolled(case["ids"]) if case["rle"] else case["ids"]
+        ids = unroll(case["ids"]) if case["rle"] else case["ids"]
         assert tokenizer.encode_marked(case["text"]) == ids
         assert tokenizer.decode(ids) == case["decoded"]
         assert tokenizer.decode(ids, skip_special=True) == case["decoded_skip_special"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmdata.schema import Conversation, Image, Media, Text, assistant, user
 from mmdata.templates import IGNORE, attention_mask
-from mmdata.templates.visualglm import VisualGLM, cleaned, full_width, prefix_positions
+from mmdata.templates.visualglm import VisualGLM, clean_answer, full_width, prefix_positions
 from tests.reference import arrays, cases, files, read
 from tests.vocabularies import published
 
@@ -86,8 +86,8 @@ def test_prompts_are_those_of_the_original(golden: Path, fixtures: Path) -> None
 def test_answers_are_cleaned_as_in_the_original(golden: Path) -> None:
     for case in cases(golden / "visualglm", "response_postprocess.json"):
         assert full_width(case["raw"]) == case["processed"]
-        assert cleaned(case["raw"], "zh") == case["final_zh"]
-        assert cleaned(case["raw"], "en") == case["final_en"]
+        assert clean_answer(case["raw"], "zh") == case["final_zh"]
+        assert clean_answer(case["raw"], "en") == case["final_en"]
 
 
 def _conversation(texts: list[str], *, image: bool = True) -> Conversation:

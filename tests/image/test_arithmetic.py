@@ -1,5 +1,5 @@
-"""How pictures are resized, cropped, squared and tiled, against the arithmetic of the originals
-written out plainly.
+"""How pictures are resized, cropped, squared and tiled,
+against the arithmetic of the originals written out plainly.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def without_black(height: int, width: int) -> NDArray[np.uint8]:
 
 
 def bicubic(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Pillow's, height first where more than twice as much of it is lost, as Pillow 13 does by
-    itself.
+    """Pillow's, height first where more than twice as much of it is lost,
+    as Pillow 13 does by itself.
     """
     image = Image.fromarray(picture)
     if 0 < image.height - height > 2 * (image.width - width):
@@ -73,15 +73,14 @@ def pixels_of(prepared: NDArray[np.float32]) -> NDArray[np.uint8]:
 def test_a_bilinear_crop_is_where_torchvision_has_it_for_every_width(
     upright: bool, step: int
 ) -> None:
-    """The offset is ``int(round((width - side) / 2.0))``, and Python rounds a half to the even
-    number: 0.5 to 0.
+    """The offset is ``int(round((width - side) / 2.0))``,
+    and Python rounds a half to the even number: 0.5 to 0.
     """
     resize = resizers.get("crop_bilinear")
     for width in range(SIDE + 1, 461, step):
         picture = ramp(SIDE, width)
-        columns = math.floor(
-            width / SIDE * SIDE
-        )  # a pixel less for some widths: the floats of the original
+        # A pixel less for some widths: the floats of the original.
+        columns = math.floor(width / SIDE * SIDE)
         left = round((columns - SIDE) / 2)
 
         cropped = (
@@ -180,7 +179,7 @@ def test_padding_squares_a_picture_in_the_mean_colour_with_an_odd_pixel_after_it
 
 
 # --- resizing
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @few
@@ -211,8 +210,8 @@ def test_a_picture_is_squeezed_by_pillows_bicubic(height: int, width: int, side:
 
 
 def _bilinear(row: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-    """A row at another length, pixel by pixel: two samples about each half-pixel centre, which is
-    never below 0.
+    """A row at another length, pixel by pixel:
+    two samples about each half-pixel centre, which is never below 0.
     """
     out = []
     for place in range(length):
@@ -271,7 +270,7 @@ def test_normalizing_is_the_formula_of_clip() -> None:
 
 
 # --- anyres
-# ----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 shapes = st.tuples(st.integers(1, 90), st.integers(1, 90))
 SMALL = tuple(
@@ -342,14 +341,13 @@ def test_a_picture_fills_its_canvas_in_one_direction_and_its_other_side_is_round
 
 
 @given(size=st.tuples(st.integers(1, 3000), st.integers(1, 3000)))
-@example(
-    size=(748, 352)
-)  # 48 features of height are 50.99999999999999 in floats, where 51 are meant
+# (748, 352): 48 features of height are 50.99999999999999 in floats, where 51 are meant.
+@example(size=(748, 352))
 @example(size=(376, 893))
 @example(size=(1128, 235))
 def test_features_are_unpadded_to_the_aspect_of_the_picture(size: tuple[int, int]) -> None:
-    """``unpad_image`` of transformers, in its own words; the kept features are a view, a grid and a
-    newline a row.
+    """``unpad_image`` of transformers, in its own words;
+    the kept features are a view, a grid and a newline a row.
     """
     height, width = size
     canvas = anyres.best_canvas(size)

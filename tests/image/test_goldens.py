@@ -97,9 +97,8 @@ def test_visualglm_prepares_pictures_as_the_reference(golden: Path, fixtures: Pa
         resized = get("squeeze")(pixels, 224).astype(np.int16)
         prepared = normalize(squeeze(pixels, 224))
 
-        allowed = (
-            1 if named.get(name, "").endswith(".jpg") else 0
-        )  # JPEG decoders may differ by a level
+        # JPEG decoders may differ by a level.
+        allowed = 1 if named.get(name, "").endswith(".jpg") else 0
         assert np.abs(resized - stored[f"{name}_u8"]).max() <= allowed
         corner = stored[f"{name}_norm_corner"]
         np.testing.assert_allclose(prepared[:, :8, :8], corner, atol=1e-5 + allowed / 255 / 0.26)

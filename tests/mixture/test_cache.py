@@ -45,7 +45,7 @@ def stores(folder: Path, cache: str = "cache") -> int:
 
 
 # --- the media
-# -----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_images_that_are_put_in_place_come_and_those_that_are_removed_go(tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ def _put(place: Path, what: str) -> None:
 def test_a_medium_that_comes_while_others_are_looked_for_is_looked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first record finds no image, the second, which names the same, does: no later state is
-    that of both.
+    """The first record finds no image, the second, which names the same, does:
+    no later state is that of both.
     """
     write_records(tmp_path / "source.json", [record(0), record(1, image="images/0.jpg")])
     (tmp_path / "images").mkdir()
@@ -163,9 +163,8 @@ def test_an_annotation_file_that_is_edited_in_place_gives_its_new_rows(tmp_path:
     before, kept = ids(mixture(tmp_path)), path.stat()
 
     path.write_text(path.read_text().replace('"r1"', '"q1"'))
-    os.utime(
-        path, ns=(kept.st_atime_ns, kept.st_mtime_ns)
-    )  # of the same size and time: only its bytes tell
+    # Of the same size and time: only its bytes tell.
+    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
 
     assert path.stat().st_size == kept.st_size
     assert before == ["r0", "r1", "r2"]
@@ -272,8 +271,8 @@ def test_a_store_is_used_again_while_nothing_has_changed(tmp_path: Path) -> None
 def test_the_folder_that_one_stands_in_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Formats look at the names of a file's folders too: `data/source.json` finds `data/images`,
-    `source.json` not.
+    """Formats look at the names of a file's folders too:
+    `data/source.json` finds `data/images`, `source.json` not.
     """
     source(tmp_path / "data", 2)
     text = json.dumps({"datasets": [{"json_path": "source.json", "media_root": ".."}]})
@@ -454,7 +453,7 @@ def test_whoever_waits_uses_the_store_that_is_made_or_makes_it_where_the_maker_d
 
 
 # --- rejects
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_mixed_store_accounts_for_the_rejects_of_its_parts_each_once(tmp_path: Path) -> None:

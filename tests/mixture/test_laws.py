@@ -1,5 +1,5 @@
-"""What holds of every mixture: which rows, how often, where; what tells two apart; what a store
-made of one keeps.
+"""What holds of every mixture: which rows, how often, where;
+what tells two apart; what a store made of one keeps.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def _is_passes_and_a_rest(drawn: list[str], selected: int, number: int) -> None:
 def test_weights_give_shares_and_each_draw_its_moment(
     stores: list[Store], recipe: list[tuple[int, Dataset]], length: int, seed: int
 ) -> None:
-    """The j-th of n draws of a part comes at (j + 1/2) / n of the epoch, but for the others that
-    are due then too.
+    """The j-th of n draws of a part comes at (j + 1/2) / n of the epoch,
+    but for the others that are due then too.
     """
     rows = mixed(
         [(dataset, stores[number]) for number, dataset in recipe], seed=seed, epoch_length=length
@@ -263,8 +263,8 @@ def _with_media(number: int, *paths: str) -> Conversation:
 
 
 def test_every_medium_of_a_mixed_store_is_found_where_it_was(tmp_path: Path) -> None:
-    """Under one root, under several, outside of them beside a folder of a like name, behind a URL,
-    in the store.
+    """Under one root, under several, outside of them beside
+    a folder of a like name, behind a URL, in the store.
     """
     first = [
         _with_media(0, "x.jpg"),
@@ -324,14 +324,14 @@ def test_a_mixed_store_keeps_all_of_a_row_but_the_id_that_is_taken(tmp_path: Pat
 
 
 # --- the file
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_relative_path_starts_at_the_files_own_folder_before_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the folder that one stands in has the same name; only what is not there is looked
-    for here.
+    """Also where the folder that one stands in has the same name;
+    only what is not there is looked for here.
     """
     for folder, first in (("there", 0), ("here", 100)):
         numbered(tmp_path / folder / "a", 2, first=first)

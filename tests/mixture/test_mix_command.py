@@ -1,5 +1,5 @@
-"""The command `mmdata mix`: what it says of the cache and of rejects, and that each of its options
-does its work.
+"""The command `mmdata mix`: what it says of the cache and of rejects,
+and that each of its options does its work.
 """
 
 from __future__ import annotations

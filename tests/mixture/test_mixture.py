@@ -34,7 +34,9 @@ def ids(rows: Mixture) -> list[str]:
 def test_data_sets_follow_one_another_in_the_order_of_the_file(stores: Path) -> None:
     rows = mixture(
         stores,
-        "datasets:\n- {store: b, sampling_strategy: 'end:10%'}\n- {store: a, sampling_strategy: 'first:3'}\n",
+        "datasets:\n"
+        "- {store: b, sampling_strategy: 'end:10%'}\n"
+        "- {store: a, sampling_strategy: 'first:3'}\n",
     )
 
     assert ids(rows) == ["c118", "c119", "c0", "c1", "c2"]

@@ -40,8 +40,8 @@ def test_a_share_is_rounded_up_as_llava_next_does(share: float, rows: int) -> No
 
 
 def test_every_whole_share_of_every_small_data_set_is_that_of_the_upstream_expression() -> None:
-    """Any other order of the operations gives a row more or less somewhere: 55 % of 100 is 55, not
-    56.
+    """Any other order of the operations gives a row more or less somewhere:
+    55 % of 100 is 55, not 56.
     """
     for percent in range(1, 101):
         strategy = Strategy.parse(f"end:{percent}%")
@@ -101,8 +101,8 @@ def test_braces_expand_in_order() -> None:
 
 
 def test_rows_taken_equal_the_originals(golden: Path) -> None:
-    """Where both originals keep rows by rule, we keep the same; what they draw at random we draw by
-    seed.
+    """Where both originals keep rows by rule, we keep the same;
+    what they draw at random we draw by seed.
     """
     compared = 0
     for case in cases(golden / "llava_next_video", "sampling_strategies.json", "single_dataset"):

@@ -1,5 +1,5 @@
-"""Which media rows stand where in a LLaVA-NeXT(-Video) sequence: the reference that the model tests
-feed from.
+"""Which media rows stand where in a LLaVA-NeXT(-Video) sequence:
+the reference that the model tests feed from.
 
 Written from the published algorithm: best resolution, unpadding (rounded to 7 decimals), newline
 after each row.
@@ -27,7 +27,7 @@ def best_resolution(height: int, width: int, pinpoints: list[list[int]]) -> tupl
     return rows, columns
 
 
-def unpadded(rows: int, columns: int, height: int, width: int) -> tuple[slice, slice]:
+def unpad(rows: int, columns: int, height: int, width: int) -> tuple[slice, slice]:
     if width / height > columns / rows:
         padding = (rows - int(round(height * (columns / width), 7))) // 2
         return slice(padding, rows - padding), slice(0, columns)
@@ -51,7 +51,7 @@ def picture_rows(
         .transpose(0, 2, 1, 3)
         .reshape(down * side, across * side)
     )
-    grid = grid[unpadded(len(grid), grid.shape[1], height, width)]
+    grid = grid[unpad(len(grid), grid.shape[1], height, width)]
     grid = np.concatenate([grid, np.full((len(grid), 1), config.media_rows - 1)], 1)
     return np.concatenate([np.arange(side**2), grid.ravel()])
 

@@ -1,5 +1,5 @@
-"""MindSpore, imported once and quietly: its own modules warn while they load (deprecated calls),
-ours may not.
+"""MindSpore, imported once and quietly:
+its own modules warn while they load (deprecated calls), ours may not.
 """
 
 from __future__ import annotations
@@ -16,4 +16,5 @@ else:
         warnings.simplefilter("ignore")
         import mindspore as ms
 
-    ms.runtime.launch_blocking()  # errors where they happen; also twice as fast for models this small
+    # errors where they happen; also twice as fast for models this small
+    ms.runtime.launch_blocking()

@@ -1,5 +1,5 @@
-"""Reference cases, found by looking through the folder of golden data, and a model filled with
-their weights.
+"""Reference cases, found by looking through the folder of golden data,
+and a model filled with their weights.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tests.reference import references
 
 
 def model_folders(family: str, *needed: str, any_of: tuple[str, ...] = ()) -> list[Any]:
-    """Parameters for a test: every folder of the family with weights, all files `needed` and one of
-    `any_of`.
+    """Parameters for a test: every folder of the family with weights,
+    all files `needed` and one of `any_of`.
     """
     roots = [(each.name, each.golden / family) for each in references() if each.golden]
     found = [
@@ -37,7 +37,8 @@ def model_folders(family: str, *needed: str, any_of: tuple[str, ...] = ()) -> li
         if all((folder / each).exists() for each in needed)
         if not any_of or any((folder / each).exists() for each in any_of)
     ]
-    lacking = f"no model with {' and '.join([*needed, *any_of[:1]])} in {', '.join(str(root) for _, root in roots)}"
+    places = ", ".join(str(root) for _, root in roots)
+    lacking = f"no model with {' and '.join([*needed, *any_of[:1]])} in {places}"
     return found or [pytest.param(None, marks=pytest.mark.skip(reason=lacking))]
 
 
@@ -51,8 +52,8 @@ def read_json(path: Path) -> Any:
 
 
 def convert(module: ModuleType, config: Any, source: Path, target: Path, **options: Any) -> Any:
-    """A model of the family, filled from the weights `source` by way of a converted file at
-    `target`.
+    """A model of the family, filled from the weights `source`
+    by way of a converted file at `target`.
     """
     model = module.MODEL(config)
     account = import_weights(
@@ -93,8 +94,8 @@ def gradients(
 
 
 def layer_outputs(model: nn.Cell, inputs: dict[str, Tensor]) -> list[NDArray[Any]]:
-    """What goes into the first decoder layer and what comes out of each, (batch, length,
-    hidden).
+    """What goes into the first decoder layer and what comes out of each,
+    (batch, length, hidden).
     """
     seen: list[NDArray[Any]] = []
     layers = list(model.language.layers)
@@ -112,8 +113,8 @@ def layer_outputs(model: nn.Cell, inputs: dict[str, Tensor]) -> list[NDArray[Any
 
 
 def relative(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    """The difference's norm over the reference's; below 1e-3 that is noise (a key bias has no true
-    gradient).
+    """The difference's norm over the reference's;
+    below 1e-3 that is noise (a key bias has no true gradient).
     """
     return float(
         np.linalg.norm(ours.astype(np.float64) - theirs) / max(float(np.linalg.norm(theirs)), 1e-3)

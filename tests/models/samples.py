@@ -20,8 +20,8 @@ MEDIA_AT = 2  # where the picture's rows begin in a sample
 
 
 def small(family: str, **changes: Any) -> VisionLanguageModel:
-    """A freshly drawn model, the tiny preset with few words (and few queries), in evaluation
-    mode.
+    """A freshly drawn model, the tiny preset with few
+    words (and few queries), in evaluation mode.
     """
     config = family_module(family).PRESETS["tiny"]
     config = replace(config, language=replace(config.language, vocabulary=VOCABULARY), **changes)
@@ -41,8 +41,8 @@ def small(family: str, **changes: Any) -> VisionLanguageModel:
 def sample(
     model: VisionLanguageModel, seed: int, answer: int = 5, images: int = 1
 ) -> dict[str, NDArray[Any]]:
-    """One conversation with pictures at its beginning; rows of `media_index` count from its own
-    first picture.
+    """One conversation with pictures at its beginning;
+    rows of `media_index` count from its own first picture.
     """
     rng = np.random.default_rng(seed)
     rows = images * model.config.media_rows

@@ -119,9 +119,8 @@ def test_hidden_states_are_those_of_the_reference(model: Any, folder: Path) -> N
 
     layers, final = layer_outputs(model, inputs), model.hidden(**inputs)
 
-    for i, layer in enumerate(
-        layers[:-1]
-    ):  # the reference puts the last one through the final norm
+    # The reference puts the last one through the final norm.
+    for i, layer in enumerate(layers[:-1]):
         assert worst(layer, case[f"hidden_{i}"]) < 1e-4, i
     assert worst(final, case[f"hidden_{len(layers) - 1}"]) < 1e-4
 

@@ -16,7 +16,7 @@ from models.qwen_vl import PRESETS, QwenDecoder
 from tests.models.golden import ints, worst
 
 pytestmark = pytest.mark.mindspore
-SMALL = DecoderConfig(vocabulary=8, hidden=16, layers=1, heads=2, key_heads=2, head_size=8, mlp=16)
+SMALL = DecoderConfig(vocabulary=8, hidden=16, layers=1, heads=2, kv_heads=2, head_size=8, mlp=16)
 TRAINED = 64
 
 
@@ -30,7 +30,7 @@ def qwen() -> QwenDecoder:
 def tables(
     decoder: Any, positions: NDArray[Any], length: Tensor | None = None
 ) -> list[NDArray[Any]]:
-    return [table.asnumpy() for table in decoder.turns(ints(positions), length)]
+    return [table.asnumpy() for table in decoder.rope(ints(positions), length)]
 
 
 @pytest.mark.parametrize("factor", [2.0, 4.0])

@@ -131,10 +131,8 @@ def test_a_llava_model_becomes_what_mindformers_converter_writes(
         pytest.skip(f"{folder.parent} has no weight_conversion.json that tells of {folder.name}")
 
     assert "full" not in converted or found.keys() == converted["full"].keys()
-    for (
-        kind,
-        expected,
-    ) in converted.items():  # the whole model, its tower alone, its language model alone
+    # The whole model, its tower alone, its language model alone.
+    for kind, expected in converted.items():
         for name, entry in expected.items():
             assert list(found[name].shape) == entry["shape"], (kind, name)
             assert hashlib.sha256(found[name].tobytes()).hexdigest() == entry["sha256_f32_le"], (

@@ -1,5 +1,5 @@
-"""Make the pack anew: ``python -m tests.pack.make``, with FFmpeg and the packages that README.md
-names.
+"""Make the pack anew: ``python -m tests.pack.make``,
+with FFmpeg and the packages that README.md names.
 
 What is made depends on nothing but these programs: the same versions give the same bytes.
 """
@@ -45,8 +45,8 @@ _PACKAGES = ("numpy", "pillow", "safetensors", "sentencepiece", "tiktoken", "tor
 
 
 def main() -> None:
-    """Make everything; the order counts only for the vocabularies and the pictures, which others
-    read.
+    """Make everything;
+    the order counts only for the vocabularies and the pictures, which others read.
     """
     for folder in (GOLDEN, FIXTURES):
         shutil.rmtree(folder, ignore_errors=True)

@@ -100,7 +100,7 @@ def test_the_shapes_that_a_family_declares_are_those_of_what_it_encodes(
 def test_the_shapes_of_a_family_do_not_depend_on_how_long_a_text_may_be(family: Family) -> None:
     short, template = family.template(max_length=3), family.template()
 
-    for name in ("position_axes", "view_size", "view_positions", "packs", "resizer"):
+    for name in ("position_axes", "view_size", "view_positions", "packs", "resizer", "tiling"):
         assert getattr(short, name) == getattr(template, name)
 
 
@@ -116,9 +116,8 @@ def test_every_slot_finds_the_features_of_its_own_picture() -> None:
 
     batch = batch_of(samples)
 
-    rows = np.repeat(
-        batch["pixel_values"][:, 0, 0], PER_VIEW, 0
-    )  # one row of features for each position: its colour
+    # One row of features for each position: its colour.
+    rows = np.repeat(batch["pixel_values"][:, 0, 0], PER_VIEW, 0)
     for number, sample in enumerate(samples):
         index = batch["media_index"][number]
         colors = [tuple(rows[place].tolist()) for place in index[index >= 0]]
@@ -217,15 +216,11 @@ def test_the_columns_of_mindformers() -> None:
     positions = batch["image_context_pos"]
     assert positions.shape == (3, 3, PER_VIEW, 2)
     assert (positions[..., 0] == np.arange(3)[:, None, None]).all()
-    assert positions[0, :, :, 1].tolist() == [
-        [0, 1, 2, 3],
-        [4, 5, 6, 7],
-        [4, 5, 6, 7],
-    ]  # the last one, repeated
+    # The last one, repeated.
+    assert positions[0, :, :, 1].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5, 6, 7]]
     np.testing.assert_array_equal(batch["images"][0, 1], batch["images"][0, 2])
-    assert (
-        positions[2, :, :, 1].tolist() == [[37, 38, 39, 40]] * 3
-    )  # no image: the end of the padding
+    # No image: the end of the padding.
+    assert positions[2, :, :, 1].tolist() == [[37, 38, 39, 40]] * 3
 
 
 def test_an_image_that_is_missing_is_white_for_mindformers() -> None:
@@ -238,8 +233,8 @@ def test_an_image_that_is_missing_is_white_for_mindformers() -> None:
 
 def test_rows_of_mindformers_count_through_the_global_batch() -> None:
     stream = Stream(
-        Conversations(map(shown, range(4))), WordTemplate(), seq_length=40, batch_size=2, rank=1, world_size=2,
-        layout="mindformers", workers=0,
+        Conversations(map(shown, range(4))), WordTemplate(), seq_length=40, batch_size=2,
+        rank=1, world_size=2, layout="mindformers", workers=0,
     )  # fmt: skip
 
     [batch] = stream
@@ -322,7 +317,7 @@ def llava(fixtures: Path) -> Any:
 def test_tiles_of_llava_stand_where_the_model_expects_them(
     llava: Any, height: int, width: int
 ) -> None:
-    from tests.models.anyres import best_resolution, unpadded
+    from tests.models.anyres import best_resolution, unpad
 
     media = (Media("image", bytes=picture(3), width=width, height=height),)
     sample = Conversation("c", (user(Image(0), "what?"), assistant("this")), media)
@@ -338,7 +333,7 @@ def test_tiles_of_llava_stand_where_the_model_expects_them(
         map_[top : top + side, left : left + side] = (tile + 1) * rows + np.arange(side**2).reshape(
             side, side
         )
-    kept = map_[unpadded(len(map_), map_.shape[1], height, width)]
+    kept = map_[unpad(len(map_), map_.shape[1], height, width)]
     lines = np.concatenate([kept, np.full((len(kept), 1), rows - 1)], 1)
     np.testing.assert_array_equal(
         index[index >= 0], np.concatenate([np.arange(side**2), lines.ravel()])

@@ -129,8 +129,10 @@ SCRIPT = textwrap.dedent("""
             time.sleep(0.02)
             return self[index]
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests themselves may run where it is ignored
-    stream = Stream(Slow(map(shown, range(4000))), WordTemplate(), seq_length=40, isolated={isolated}, workers=2)
+    # the tests themselves may run where it is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    rows = Slow(map(shown, range(4000)))
+    stream = Stream(rows, WordTemplate(), seq_length=40, isolated={isolated}, workers=2)
     source = {source}
     for number, batch in enumerate(source):
         if number == 2:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmdata.pipeline import Stream
 from mmdata.pipeline.encode import Place
-from mmdata.pipeline.packing import packed
+from mmdata.pipeline.packing import pack
 from mmdata.schema import Conversation, assistant, user
 from mmdata.templates import IGNORE, Encoded
 from tests.pipeline.words import Conversations, WordTemplate, mixed, text
@@ -25,7 +25,7 @@ def place(position: int, tokens: int) -> Place:
 
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(50, 120))
 def test_every_sample_is_in_one_row_and_no_row_is_too_long(lengths: list[int], room: int) -> None:
-    rows = packed([place(n, length) for n, length in enumerate(lengths)], room, None)
+    rows = pack([place(n, length) for n, length in enumerate(lengths)], room, None)
 
     assert sorted(p.position for row in rows for p in row) == list(range(len(lengths)))
     assert all(sum(p.tokens for p in row) <= room for row in rows)
@@ -34,7 +34,7 @@ def test_every_sample_is_in_one_row_and_no_row_is_too_long(lengths: list[int], r
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(50, 120))
 def test_no_two_rows_would_fit_into_one(lengths: list[int], room: int) -> None:
-    rows = packed([place(n, length) for n, length in enumerate(lengths)], room, None)
+    rows = pack([place(n, length) for n, length in enumerate(lengths)], room, None)
 
     fills = sorted(sum(p.tokens for p in row) for row in rows)
     assert len(fills) < 2 or fills[0] + fills[1] > room
@@ -98,8 +98,8 @@ def test_no_first_token_is_a_target_of_the_sample_before_whatever_the_family_tra
     encoded = [template.encode(sample) for sample in samples]
 
     [batch] = Stream(
-        Conversations(samples), template, seq_length=sum(map(len, encoded)), batch_size=1, packing=True, workers=0,
-        shuffle=False,
+        Conversations(samples), template, seq_length=sum(map(len, encoded)), batch_size=1,
+        packing=True, workers=0, shuffle=False,
     )  # fmt: skip
 
     expected = np.concatenate([sample.labels for sample in encoded])
@@ -107,9 +107,8 @@ def test_no_first_token_is_a_target_of_the_sample_before_whatever_the_family_tra
     assert batch.ids == (("c0", "c1", "c2", "c3"),)
     np.testing.assert_array_equal(batch["labels"], [expected])
     if family.name == "qwen_vl":
-        assert (
-            encoded[1].labels[0] != IGNORE
-        )  # the original trains it, which is what makes the difference
+        # The original trains it, which is what makes the difference.
+        assert encoded[1].labels[0] != IGNORE
 
 
 def test_a_row_takes_no_more_pictures_than_it_has_room_for() -> None:

@@ -75,9 +75,8 @@ def rows(batch: Batch) -> list[tuple[Any, ...]]:
             for name in ("input_ids", "labels", "position_ids", "segment_ids")
         ]
         offset = index[index >= 0].min(initial=1 << 30)
-        local = np.where(
-            index >= 0, index - offset, -1
-        ).tobytes()  # a rank counts the views of its own rows
+        # A rank counts the views of its own rows.
+        local = np.where(index >= 0, index - offset, -1).tobytes()
         found.append((samples_of_row, *texts, local, *pixels))
     return found
 

@@ -16,8 +16,8 @@ from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.encode import Place, Sample
 from mmdata.pipeline.group import Grouping
 from mmdata.pipeline.order import Order
-from mmdata.pipeline.plan import Cursor, Plan
-from mmdata.pipeline.produce import Outcome, Share, planned
+from mmdata.pipeline.plan import Cursor, EpochPlan
+from mmdata.pipeline.produce import Outcome, RankSlice, read_steps
 from tests.pipeline.words import (
     PER_VIEW,
     SIDE,
@@ -182,9 +182,8 @@ def test_a_masked_sample_keeps_its_place_and_trains_nothing() -> None:
     assert batch.ids == (("p0",), (), ("p2",), ("p3",))
     assert (batch["labels"][1] == -100).all()
     assert (batch["segment_ids"][1] == 0).all()
-    assert (
-        batch["media_index"][2].max() == 2 * PER_VIEW - 1
-    )  # two of three views are there; the second view there is
+    # Two of three views are there; the second view there is.
+    assert batch["media_index"][2].max() == 2 * PER_VIEW - 1
     assert masking.state_dict()["empty"] == {"unreadable_media": 1}
 
 
@@ -265,8 +264,8 @@ def test_ranks_that_skip_stop_at_a_late_sample_for_another_may_have_been_in_time
 ) -> None:
     release = threading.Event()
     skipping = stream(
-        hanging(release), shuffle=False, on_error="skip", workers=1, deadline=0.2, batch_size=4 // world_size,
-        world_size=world_size, rank=rank,
+        hanging(release), shuffle=False, on_error="skip", workers=1, deadline=0.2,
+        batch_size=4 // world_size, world_size=world_size, rank=rank,
     )  # fmt: skip
 
     with pytest.raises(SampleError, match=r"sample 't2' \(row 2\) was not read within 0.2 seconds"):
@@ -293,12 +292,13 @@ def test_a_batch_leaves_memory_that_a_late_decoder_may_still_write_to(
             sample = Sample(str(place.index), place, TEMPLATE.encode(text(0)), (), ())
             yield SampleError("late") if place.index in late else sample
 
-    plan = Plan(Order(4, shuffle=False), Grouping(2, None, None), 2, 2, True, None, lambda _: True)
+    order = Order(4, shuffle=False)
+    plan = EpochPlan(order, Grouping(2, None, None), 2, 2, True, None, lambda _: True)
 
     def slab(rows: int) -> NDArray[np.uint8]:
         return np.empty((rows, 1, SIDE, SIDE, 3), np.uint8)
 
-    loaded = planned(plan, Cursor(), Share(0, 2), read, lambda _: True, slab=slab)
+    loaded = read_steps(plan, Cursor(), RankSlice(0, 2), read, lambda _: True, slab=slab)
 
     assert [batch.slab is not None for batch in loaded if batch.rows] == owned
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdata.pipeline.workers import background, ordered
+from mmdata.pipeline.workers import background, map_in_order
 
 
 def square(number: int) -> int:
@@ -44,7 +44,9 @@ def alive() -> bool:
 
 @given(st.integers(0, 4), st.integers(1, 9), st.integers(0, 20))
 def test_results_come_in_order_whoever_makes_them(workers: int, ahead: int, total: int) -> None:
-    results = ordered(square, range(total), workers=workers, ahead=ahead, deadline=9, late=late)
+    results = map_in_order(
+        square, range(total), workers=workers, ahead=ahead, deadline=9, late=late
+    )
 
     assert list(results) == [number * number for number in range(total)]
     assert not alive()
@@ -58,7 +60,7 @@ def test_no_more_items_are_taken_than_there_is_room_for() -> None:
             taken.append(number)
             yield number
 
-    results = ordered(square, items(), workers=2, ahead=5, deadline=9, late=late)
+    results = map_in_order(square, items(), workers=2, ahead=5, deadline=9, late=late)
     first = list(islice(results, 3))
     results.close()
 
@@ -71,7 +73,7 @@ def test_an_error_is_raised_at_its_turn() -> None:
     def inverse(number: int) -> float:
         return 1 / (3 - number)
 
-    results = ordered(inverse, range(10), workers=3, ahead=6, deadline=9, late=late)
+    results = map_in_order(inverse, range(10), workers=3, ahead=6, deadline=9, late=late)
 
     assert list(islice(results, 3)) == [1 / 3, 1 / 2, 1]
     with pytest.raises(ZeroDivisionError):
@@ -87,7 +89,7 @@ def test_work_beyond_its_deadline_is_given_up_and_the_rest_goes_on() -> None:
             release.wait(30)
         return number
 
-    results = list(ordered(work, range(8), workers=2, ahead=4, deadline=0.2, late=late))
+    results = list(map_in_order(work, range(8), workers=2, ahead=4, deadline=0.2, late=late))
     release.set()
 
     assert results == [0, 1, -2, -3, 4, 5, 6, 7]
@@ -102,7 +104,7 @@ def test_a_single_worker_that_is_stuck_holds_up_none_of_those_behind_it(stuck: s
             release.wait(30)
         return number
 
-    results = ordered(
+    results = map_in_order(
         work, range(6), workers=1, ahead=4, deadline=0.15, late=lambda number: ~number
     )
     found: list[int] = []
@@ -121,9 +123,8 @@ def test_what_waits_long_for_its_turn_is_not_late() -> None:
         time.sleep(0.05)
         return number
 
-    results = ordered(
-        work, range(12), workers=1, ahead=12, deadline=0.4, late=late
-    )  # the last begins after 0.55 s
+    # The last begins after 0.55 s.
+    results = map_in_order(work, range(12), workers=1, ahead=12, deadline=0.4, late=late)
 
     assert list(results) == list(range(12))
 
@@ -136,7 +137,7 @@ def test_a_thread_that_was_given_up_ends_when_it_lets_go() -> None:
             release.wait(30)
         return number
 
-    results = ordered(work, range(9), workers=1, ahead=2, deadline=0.1, late=late)
+    results = map_in_order(work, range(9), workers=1, ahead=2, deadline=0.1, late=late)
     first = [next(results) for _ in range(4)]
     crew = [
         thread

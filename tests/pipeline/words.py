@@ -1,5 +1,5 @@
-"""A small template and small samples for the tests of the pipeline: words of a store of
-pictures.
+"""A small template and small samples for the tests of the pipeline:
+words of a store of pictures.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class WordTokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class WordTemplate:
-    """Words one after the other, four positions a picture or frame; answers and their end are
-    trained.
+    """Words one after the other, four positions a picture or frame;
+    answers and their end are trained.
     """
 
     tokenizer: WordTokenizer = field(default_factory=WordTokenizer)
@@ -57,6 +57,7 @@ class WordTemplate:
 
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "squeeze"
+    tiling: ClassVar[str] = ""
     view_size: ClassVar[int] = SIDE
     view_positions: ClassVar[int] = PER_VIEW
 
@@ -108,7 +109,8 @@ class WordTemplate:
         if self.max_length is not None and len(ids) > self.max_length:
             error = DroppedSampleError if self.over_long == "drop" else TokenError
             raise error(
-                f"conversation {conversation.id!r} has {len(ids)} tokens, the limit is {self.max_length}"
+                f"conversation {conversation.id!r} has {len(ids)} tokens, "
+                f"the limit is {self.max_length}"
             )
         answer = next(n for n, label in enumerate(labels) if label != IGNORE)
         positions = np.arange(len(ids), dtype=np.int32)

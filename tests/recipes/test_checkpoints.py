@@ -1,5 +1,5 @@
-"""Checkpoints and metrics as files: which are whole, which are kept, and what a resumed run writes
-on.
+"""Checkpoints and metrics as files: which are whole,
+which are kept, and what a resumed run writes on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recipes.checkpoints import checkpoint_folder, complete, prune
-from recipes.metrics import Clock, Metrics, read_metrics
+from recipes.metrics import Metrics, StepTimer, read_metrics
 
 pytestmark = pytest.mark.mindspore
 
@@ -63,7 +63,7 @@ def test_a_resumed_run_writes_on_after_the_step_of_its_checkpoint(
 
 
 def test_the_clock_tells_each_step_its_own_time_and_waiting() -> None:
-    clock = Clock()
+    clock = StepTimer()
     laps = []
     for waited in (0.03, 0.0, 0.03):
         with clock.wait():

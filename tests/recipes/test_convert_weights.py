@@ -54,8 +54,8 @@ def test_a_clip_and_a_llama_in_one_folder_fill_all_but_the_projector(tmp_path: P
 
 
 def bases(llava: Any, model: Any) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """A CLIP and a Llama checkpoint of the model's shape, under the names these have on their
-    own.
+    """A CLIP and a Llama checkpoint of the model's shape,
+    under the names these have on their own.
     """
     parameters = dict(model.parameters_and_names())
     clip: dict[str, NDArray[Any]] = {"logit_scale": np.ones((), np.float32)}
@@ -102,12 +102,42 @@ def test_an_adapter_is_merged_from_the_command_line(
     assert tensors(tmp_path / "merged") == tensors(tmp_path / "base")  # B is still zero
 
 
-@pytest.mark.parametrize("line", [["--size", "70b"], ["--head-first"]])
+@pytest.mark.parametrize("layout", ["published", "head_first"])
+def test_tensors_are_read_in_the_layout_that_was_named(layout: str) -> None:
+    module = family_module("visualglm")
+    config = module.PRESETS["tiny"]
+    options = convert_weights.arguments(["visualglm", "in", "out", "--layout", layout])
+
+    found = convert_weights.names(module, config, options)
+
+    assert found == module.weight_map(config, head_first=layout == "head_first")
+    assert any(weight.heads for weight in found) == (layout == "head_first")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["--size", "70b"],
+        ["--layout", "head_first"],
+    ],
+)
 def test_calls_that_make_no_sense_are_refused(line: list[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         convert_weights.main(["qwen_vl", "in", "out", *line])
 
     assert refused.value.code == 2
+
+
+def test_a_layout_of_published_names_is_refused_with_those_of_mindformers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = ["visualglm", "in", "out", "--layout", "head_first", "--from", "mindformers"]
+
+    with pytest.raises(SystemExit) as refused:
+        convert_weights.main(line)
+
+    assert refused.value.code == 2
+    assert "MindFormers' have one layout" in capsys.readouterr().err
 
 
 def test_a_damaged_source_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,8 +39,8 @@ def mode() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A store of pictures, one of clips, and the pictures again, every third of them in the split
-    val.
+    """A store of pictures, one of clips, and the pictures again,
+    every third of them in the split val.
     """
     folder = tmp_path_factory.mktemp("drawn")
     mmdata.convert("llava", [write_coco(folder / "coco")], folder / "pictures")
@@ -110,7 +110,7 @@ def test_every_tiny_twin_knows_how_many_steps_its_epochs_have(
     template = build.build_template(config.model.family, tokenizer, config.template)
 
     steps = finetune.total_steps(
-        config, finetune.training_stream(config, template, finetune.Place())
+        config, finetune.training_stream(config, template, finetune.ProcessRank())
     )
 
     batches = len(mmdata.open(store)) // config.data.batch_size
@@ -178,8 +178,8 @@ def test_a_run_resumed_after_each_checkpoint_ends_as_if_it_had_never_stopped(
 def assert_rates_are_those_of_the_schedule(
     config: Path, changes: tuple[str, ...], lines: list[dict[str, float]]
 ) -> None:
-    """Step k has the rate at k - 1: the first one is the start of the warm-up, the last one not yet
-    the end.
+    """Step k has the rate at k - 1:
+    the first one is the start of the warm-up, the last one not yet the end.
     """
     schedule = build.build_schedule(read(FinetuneConfig, config, changes).schedule, len(lines))
 

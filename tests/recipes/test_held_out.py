@@ -42,7 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def held_out(**options: Any) -> Stream | None:
     config, template = FinetuneConfig(data=Data(batch_size=1, workers=0, **options)), WordTemplate()
-    stream = finetune.training_stream(config, template, finetune.Place())
+    stream = finetune.training_stream(config, template, finetune.ProcessRank())
     return finetune.held_out_stream(config, template, stream.mixture)
 
 
@@ -68,7 +68,7 @@ def test_the_splits_of_a_store_are_disjoint_and_give_what_was_asked_for(store: S
 
 def test_a_stream_of_a_split_takes_its_rows_and_no_others(store: Store) -> None:
     config = FinetuneConfig(data=Data(train=store.path, train_split="train", workers=0))
-    stream = finetune.training_stream(config, WordTemplate(), finetune.Place())
+    stream = finetune.training_stream(config, WordTemplate(), finetune.ProcessRank())
 
     read = [stream.mixture.located(index).id for index in range(len(stream.mixture))]
 
@@ -198,18 +198,16 @@ def test_the_held_out_loss_is_the_same_whatever_the_batch_size() -> None:
     alone = {sample.id: held_out_loss(model, type(samples)([sample]), 1) for sample in samples}
 
     assert all(loss == pytest.approx(losses[1], rel=1e-5) for loss in losses.values()), losses
-    assert (
-        max(alone.values()) - min(alone.values()) > 0.01 * losses[1]
-    )  # so that it matters which of them count
+    # So that it matters which of them count.
+    assert max(alone.values()) - min(alone.values()) > 0.01 * losses[1]
     assert model.training
 
 
 def test_the_held_out_loss_is_that_of_the_model_in_evaluation() -> None:
     drawn = qwen()
     ms.set_seed(0)
-    model = QwenVL(
-        replace_config(drawn.config, train_length=8)
-    )  # a model that reads on differently than it trained
+    # A model that reads on differently than it trained.
+    model = QwenVL(replace_config(drawn.config, train_length=8))
     samples = mixed(3)
     [batch] = Stream(
         samples, WordTemplate(), batch_size=3, seq_length=SEQ_LENGTH, workers=0, shuffle=False

@@ -1,5 +1,5 @@
-"""Optimizers against torch's and MindSpore's, step by step, on whole models and on single
-tensors.
+"""Optimizers against torch's and MindSpore's,
+step by step, on whole models and on single tensors.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ def alone(pictures: Path, output: Path, *overrides: str) -> subprocess.Popen[str
 
 
 def in_two(pictures: Path, output: Path, *overrides: str) -> subprocess.Popen[str]:
-    """Start msrun with two workers on half the batch each; it calls the `python` that is first on
-    the path.
+    """Start msrun with two workers on half the batch each;
+    it calls the `python` that is first on the path.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -87,7 +87,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_two_workers_train_as_one_process_and_a_killed_one_costs_only_the_steps_since_the_checkpoint(
+def test_two_workers_train_as_one_and_a_killed_one_costs_only_the_steps_since_the_checkpoint(
     pictures: Path, tmp_path: Path
 ) -> None:
     options = "run.steps=6", "schedule.peak=1e-3"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdata.report.lengths import measured
+from mmdata.report.lengths import measure_lengths
 from mmdata.schema import Media
 from tests.templates.families import FAMILIES, Family, conversations, said
 
@@ -18,7 +18,7 @@ def test_lengths_are_those_of_the_samples(family: Family, data: st.DataObject) -
     store = data.draw(st.lists(conversations(family, turns=2), max_size=4))
     template = family.template()
 
-    found = measured(store, family.template(max_length=1))
+    found = measure_lengths(store, family.template(max_length=1))
 
     samples = [template.encode(conversation) for conversation in store]
     assert found.tokens.tolist() == [len(sample) for sample in samples]
@@ -32,7 +32,7 @@ def test_lengths_are_those_of_the_samples(family: Family, data: st.DataObject) -
 
 def test_the_histogram_holds_every_length_and_the_text_says_what_is_over() -> None:
     store = [said("yes " * number) for number in range(50)]
-    found = measured(store, FAMILIES[0].template())
+    found = measure_lengths(store, FAMILIES[0].template())
 
     rows = found.histogram(bins=7)
 
@@ -48,7 +48,7 @@ def test_the_histogram_holds_every_length_and_the_text_says_what_is_over() -> No
 def test_what_cannot_be_encoded_is_counted_with_its_reason() -> None:
     store = [said("yes"), said("yes", "What?", Media("video", "a.mp4"))]
 
-    found = measured(store, FAMILIES[0].template())
+    found = measure_lengths(store, FAMILIES[0].template())
 
     assert len(found.tokens) == 1
     assert found.failed[0][0] == 1
@@ -56,7 +56,7 @@ def test_what_cannot_be_encoded_is_counted_with_its_reason() -> None:
 
 
 def test_an_empty_store_has_no_lengths() -> None:
-    found = measured([], FAMILIES[0].template())
+    found = measure_lengths([], FAMILIES[0].template())
 
     assert found.histogram() == []
     assert "0 samples" in found.as_text()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdata.report.tokens import colored, shown, spelled
+from mmdata.report.tokens import color_tokens, conversation_tokens, spell_tokens
 from mmdata.schema import Media
 from tests.templates.families import FAMILIES, Family, pictures, said
 from tests.vocabularies import KINDS, small
@@ -19,7 +19,7 @@ def test_the_texts_of_tokens_join_to_the_text_of_all(kind: str, words: list[str]
     tokenizer = small(kind)
     ids = tokenizer.encode("a" + "".join(words))
 
-    found = list(spelled(tokenizer, ids))
+    found = list(spell_tokens(tokenizer, ids))
 
     assert "".join(text for _, text in found) == tokenizer.decode(ids)
     assert sum(count for count, _ in found) == len(ids)
@@ -29,7 +29,7 @@ def test_the_texts_of_tokens_join_to_the_text_of_all(kind: str, words: list[str]
 def test_what_is_trained_on_is_green_and_nothing_else(family: Family) -> None:
     template = family.template(**dict(family.answers_only))
 
-    text = shown(said("the cat sat"), template)
+    text = conversation_tokens(said("the cat sat"), template)
 
     green = "".join(
         text.plain[span.start : span.end] for span in text.spans if "green" in str(span.style)
@@ -46,7 +46,7 @@ def test_a_slot_is_said_once_with_its_length(family: Family, data: st.DataObject
     template = family.template()
     encoded = template.encode(said("Yes.", "What?", data.draw(pictures(family))))
 
-    text = colored(encoded, template.tokenizer)
+    text = color_tokens(encoded, template.tokenizer)
 
     slots = [text.plain[span.start : span.end] for span in text.spans if "blue" in str(span.style)]
     assert slots == [f"[medium 0: {slot.length} tokens]" for slot in encoded.slots]
@@ -55,7 +55,9 @@ def test_a_slot_is_said_once_with_its_length(family: Family, data: st.DataObject
 def test_a_prompt_has_no_green() -> None:
     family = FAMILIES[0]
 
-    text = shown(said("Yes.", "What?", Media("image", "a.jpg")), family.template(), prompt=True)
+    text = conversation_tokens(
+        said("Yes.", "What?", Media("image", "a.jpg")), family.template(), prompt=True
+    )
 
     assert not any("green" in str(span.style) for span in text.spans)
     assert "Yes." not in text.plain

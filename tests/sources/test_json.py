@@ -110,10 +110,9 @@ BROKEN = {
     "bad escape": ('{"id": "r2", "turns": "\\x"}', "bad_json"),
     "bare word": ("nonsense", "bad_json"),
     "comment": ("// nothing here", "bad_json"),
-    "NaN": ('{"id": "r2", "score": NaN}', "bad_json"),
     "infinity": ('{"id": "r2", "score": -Infinity}', "bad_json"),
-    "NaN behind what starts as records do": (
-        '{"id": "r2", "turns": [{"id": "x"}, {"id": "y"}], "n": NaN}',
+    "infinity behind what starts as records do": (
+        '{"id": "r2", "turns": [{"id": "x"}, {"id": "y"}], "n": Infinity}',
         "bad_json",
     ),
     "key twice behind such": (
@@ -240,15 +239,13 @@ def test_a_long_broken_record_is_passed_over(tmp_path: Path) -> None:
     assert found[-1] == GOOD[1]
 
 
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+STRINGS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(
-        st.characters(exclude_categories=["Cs"], exclude_characters="\0")
-    ),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), inner, max_size=4
-    ),
+    st.none() | st.booleans() | NUMBERS | STRINGS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(STRINGS, inner, max_size=4),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(
@@ -307,12 +304,14 @@ def _read_by(path: Path, *ways: Way, by_line: bool) -> list[Any]:
 
 SAID = '"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "I."}]'
 SLY = {
-    "key of a turn twice": '{"id": "s", "conversations": [{"from": "human", "from": "human", "value": "Who?"}]}',
+    "key of a turn twice": '{"id": "s", "conversations": '
+    '[{"from": "human", "from": "human", "value": "Who?"}]}',
     "turns twice": '{"id": "s", ' + SAID + ", " + SAID + "}",
     "two fields without a home": '{"data_source": "d", "model": "", "id": "s", ' + SAID + "}",
     "id a number": '{"id": 1.0, ' + SAID + "}",
     "no image": '{"image": null, ' + SAID + "}",
-    "quotes in what is said": r'{"image": "\"", "conversations": [{"from": "human", "value": "\u0022 \\"}]}',
+    "quotes in what is said": r'{"image": "\"", "conversations": '
+    r'[{"from": "human", "value": "\u0022 \\"}]}',
     "NUL in what is said": r'{"id": "s", "conversations": [{"from": "human", "value": "\u0000"}]}',
     "NUL in an id": r'{"id": "\u0000", ' + SAID + "}",
     "surrogate in an id": r'{"id": "\ud83d", ' + SAID + "}",

@@ -1,5 +1,5 @@
-"""What keeps no row says why: the most frequent reason first, with an example and the mend; the
-command exits 1.
+"""What keeps no row says why: the most frequent reason first,
+with an example and the mend; the command exits 1.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def barren(tmp_path: Path) -> Path:
-    """Sources and stores that keep no row: most images are missing, a record has no answer, a clip
-    is none.
+    """Sources and stores that keep no row:
+    most images are missing, a record has no answer, a clip is none.
     """
     records = [record(0, conversations=[]), record(1), record(2), record(3)]
     write_records(tmp_path / "source.json", records)

@@ -1,5 +1,5 @@
-"""What a writer asks of the file system, call by call: each step is on disk before the next, and
-none loses a store.
+"""What a writer asks of the file system, call by call:
+each step is on disk before the next, and none loses a store.
 
 Renames and removals are seen by an audit hook, which stays for the life of a process; so a store is
 written in one of its own, that prints what it did.
@@ -47,7 +47,8 @@ def inode(path, directory=None):
 def whole():
     \"\"\"Return the whole stores; the partial directory is none: the next writer empties it.\"\"\"
     stores = [entry for entry in folder.iterdir() if (entry / "manifest.json").exists()]
-    return [store.name for store in stores if store.suffix != ".partial" and not mmdata.check(store)]
+    stores = [store for store in stores if store.suffix != ".partial"]
+    return [store.name for store in stores if not mmdata.check(store)]
 
 def note(kind, **facts):
     global watching
@@ -59,7 +60,8 @@ def hook(event, arguments):
     if not watching:
         return
     if event == "os.rename":
-        note("rename", inode=inode(arguments[0]), source=os.fspath(arguments[0]), target=os.fspath(arguments[1]))
+        source, target = map(os.fspath, arguments[:2])
+        note("rename", inode=inode(source), source=source, target=target)
     elif event in ("os.remove", "os.rmdir"):
         path, directory = arguments[0], arguments[1] if arguments[1] != -1 else None
         note("remove", inode=inode(path, directory))
@@ -93,7 +95,9 @@ if fails != "nothing":
 mmdata.store.writer._SHARD_BYTES = 1
 mmdata.store.writer.BATCH_RECORDS = 4
 try:
-    with StoreWriter(folder / "store", sources=["numbers"], origin=Origin("test", {}), overwrite=True) as writer:
+    with StoreWriter(
+        folder / "store", sources=["numbers"], origin=Origin("test", {}), overwrite=True
+    ) as writer:
         for number in range(12):
             writer.write_conversations([plain(number)])
         writer.reject(Reject(12, "source.json", "r", Reason.BAD_JSON, "x"))
@@ -105,8 +109,8 @@ finally:
 
 
 def trace(folder: Path, *, exchange: str = "done", fails: str = "nothing") -> list[dict[str, Any]]:
-    """Write a new store at ``store`` in ``folder`` and return what was asked of the file system, in
-    order.
+    """Write a new store at ``store`` in ``folder``
+    and return what was asked of the file system, in order.
     """
     command = [sys.executable, "-c", TRACED, str(folder), exchange, fails]
     here = Path(__file__).parents[1]  # whose tests the process imports too
@@ -245,7 +249,8 @@ def test_a_lock_is_of_the_folder_that_is_there_when_it_is_had(
         descriptor: int, operation: int, lock: Callable[[int, int], None] = fcntl.flock
     ) -> None:
         lock(descriptor, operation)
-        if not moved:  # another writer publishes the folder and a third one begins, between opening and locking
+        # another writer publishes the folder and a third one begins, between opening and locking
+        if not moved:
             moved.append(partial_path(tmp_path / "store").rename(tmp_path / "published"))
             partial_path(tmp_path / "store").mkdir()
 

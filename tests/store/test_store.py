@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mmdata
-from mmdata.errors import StoreError, UsageError
+from mmdata.errors import SchemaError, StoreError, UsageError
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, assistant, replace, user
 from mmdata.store import Store
+from mmdata.store.batch import ConversationBatch
 from mmdata.store.writer import Origin, StoreWriter
 from tests.conversations import conversations, plain
 from tests.stores import numbered, write
@@ -293,3 +294,30 @@ def test_threads_may_read_a_store_at_once(tmp_path: Path, parquet: bool) -> None
             found = list(threads.map(first_rows, range(4)))
 
         assert found == [[rows[number], rows[number + 4]] for number in range(4)]
+
+
+def test_a_row_of_a_source_that_was_not_declared_is_refused_by_name(tmp_path: Path) -> None:
+    stray = replace(plain(1), source="elsewhere")
+    origin = Origin("acme", {})
+
+    with (
+        pytest.raises(
+            SchemaError,
+            match=f"conversation {stray.id!r}: its source 'elsewhere' was not declared, only "
+            "'numbers'. The format acme",
+        ),
+        StoreWriter(tmp_path / "store", sources=["numbers"], origin=origin) as writer,
+    ):
+        writer.write_conversations([plain(0), stray])
+
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_source_that_only_rejects_had_need_not_be_declared(tmp_path: Path) -> None:
+    rows = [plain(0), replace(plain(1), source="elsewhere")]
+    batch = ConversationBatch.from_conversations(rows).select([0])
+
+    with StoreWriter(tmp_path / "a", sources=["numbers"], origin=Origin("acme", {})) as writer:
+        writer.write(batch)
+
+    assert list(mmdata.open(tmp_path / "a")) == [plain(0)]

@@ -1,5 +1,5 @@
-"""Stores that an earlier version of the library wrote open as before; ``stores_v1/make.py`` made
-those of this test.
+"""Stores that an earlier version of the library wrote open as before;
+``stores_v1/make.py`` made those of this test.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mmdata
-from mmdata.conversion.prober import media_faults, uncompared
+from mmdata.conversion.prober import count_without_hash, media_faults
 from mmdata.errors import StoreError
 from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.mixture import Mixture, write_mixture
@@ -119,7 +119,7 @@ def test_the_media_of_an_earlier_store_are_looked_at_with_no_hash_to_compare() -
         == list(media_faults(store, "decode", workers=1))
         == []
     )
-    assert uncompared(store) == 2
+    assert count_without_hash(store) == 2
 
 
 @pytest.mark.parametrize("version", [0, -1, SCHEMA_VERSION + 1, "1", None])

@@ -1,5 +1,5 @@
-"""Tests of this folder run with small vocabularies made here, and with those of every folder of
-reference data.
+"""Tests of this folder run with small vocabularies made here,
+and with those of every folder of reference data.
 """
 
 from __future__ import annotations

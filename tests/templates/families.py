@@ -31,8 +31,8 @@ Vocabulary = Callable[[str], Tokenizer]
 
 @dataclass(frozen=True)
 class Family:
-    """A family and a dialect of it: its vocabulary, what it reads, and the ids that it trains for
-    an answer.
+    """A family and a dialect of it:
+    its vocabulary, what it reads, and the ids that it trains for an answer.
     """
 
     name: str
@@ -134,8 +134,8 @@ _letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
 def texts(family: Family) -> st.SearchStrategy[str]:
-    """Give arbitrary text, some of it empty, some of it like control tokens or the family's own
-    words.
+    """Give arbitrary text, some of it empty,
+    some of it like control tokens or the family's own words.
     """
     control = sorted(small(family.kind).special)[:12]
     words = [

@@ -45,9 +45,8 @@ def test_the_training_prefix_of_every_turn_is_its_prompt(
     family: Family, vocabulary: Vocabulary, data: st.DataObject
 ) -> None:
     conversation = data.draw(conversations(family, turns=6))
-    template = family.template(
-        vocabulary, **dict(family.answers_only)
-    )  # LLaVA's Qwen dialects join newlines else
+    # LLaVA's Qwen dialects join newlines else.
+    template = family.template(vocabulary, **dict(family.answers_only))
     first = 1 if conversation.messages[0].role == "system" else 0
 
     for stop in range(first + 2, len(conversation.messages) + 1, 2):

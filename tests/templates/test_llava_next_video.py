@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmdata.errors import TokenError
 from mmdata.formats import Record
-from mmdata.formats.llava import converse
+from mmdata.formats.llava import converse_llava
 from mmdata.schema import (
     Conversation,
     Image,
@@ -75,8 +75,10 @@ def test_the_time_instruction_is_the_same_in_training_and_in_prompts() -> None:
     sample, prompt = template.encode(conversation), template.prompt(conversation)
 
     assert (
-        "USER: <video>\nThe video lasts for 10.00 seconds, and 3 frames are uniformly sampled from it. These frames "
-        "are located at 0.00s,4.90s,9.90s.Please answer the following questions related to this video.\n\n"
+        "USER: <video>\nThe video lasts for 10.00 seconds, "
+        "and 3 frames are uniformly sampled from it. "
+        "These frames are located at 0.00s,4.90s,9.90s."
+        "Please answer the following questions related to this video.\n\n"
         "What happens? "
     ) in text
     assert sample.pixels == prompt.pixels
@@ -97,6 +99,7 @@ def test_several_images_are_squared_or_tiled() -> None:
     ] == [(577, "pad")] * 2
     assert [slot.length for slot in tiled.slots] == [2340, 2352]
     assert all(plan.tiled for plan in tiled.pixels)
+    assert [plan.resize for plan in tiled.pixels] == [_template().tiling] * 2 == ["anyres"] * 2
 
 
 def test_images_and_videos_have_placeholders_of_their_own() -> None:
@@ -183,7 +186,9 @@ def test_the_mark_of_noisy_texts_goes_and_the_white_space_around_it_stays(
         {"from": "human", "value": value},
         {"from": "gpt", "value": " QA_GT_caption_based_noisy It.\n"},
     ]
-    conversation = converse(Record({"image": "a.jpg", "conversations": turns}, "a.json", 0), "s")
+    conversation = converse_llava(
+        Record({"image": "a.jpg", "conversations": turns}, "a.json", 0), "s"
+    )
 
     text = _template().text(conversation)
 
@@ -194,8 +199,8 @@ def test_the_mark_of_noisy_texts_goes_and_the_white_space_around_it_stays(
 def _as_the_chat_template_has_it(
     messages: list[tuple[str, list[str]]], *, add_generation_prompt: bool
 ) -> str:
-    """What transformers' template for LLaVA-NeXT-Video writes; an image is ``<image>``, all else
-    text.
+    """What transformers' template for LLaVA-NeXT-Video writes;
+    an image is ``<image>``, all else text.
     """
     text = ""
     for role, content in messages:

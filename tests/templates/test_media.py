@@ -36,10 +36,10 @@ def test_times_in_the_store_come_before_all_else() -> None:
 
 
 def test_a_clock_that_is_given_comes_before_arithmetic() -> None:
-    from mmdata.templates._media import _derived
+    from mmdata.templates._media import _derive_index
 
     def clock(media: Media) -> object:
-        return _derived(media, [0.0, 0.1, 0.9])
+        return _derive_index(media, [0.0, 0.1, 0.9])
 
     video = Media("video", "nowhere.mp4", num_frames=3, fps=1.0)
 

@@ -41,19 +41,22 @@ _CHATML = (
     "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nSo.<|im_end|>\n"
 )
 _CHAT = (
-    "A chat between a curious HUMAN and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-    "and polite answers to the HUMAN's questions. USER: <image>\nHi? ASSISTANT: Yes.</s>USER: Why? ASSISTANT: So.</s>"
+    "A chat between a curious HUMAN and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the HUMAN's questions. "
+    "USER: <image>\nHi? ASSISTANT: Yes.</s>USER: Why? ASSISTANT: So.</s>"
 )
 _LLAMA = (
-    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
-    "provides, and assist the user with a variety of tasks using natural language."
+    "You are a helpful language and vision assistant. "
+    "You are able to understand the visual content that the user provides, "
+    "and assist the user with a variety of tasks using natural language."
 )
 TEXTS = {
     "vicuna_v1": _CHAT.replace("HUMAN", "user"),
     "llava_v1": _CHAT.replace("HUMAN", "human"),
     "mistral_instruct": "[INST] <image>\nHi? [/INST] Yes. </s>[INST] Why? [/INST] So. </s>",
     "llava_llama_2": (
-        f"[INST] <<SYS>>\n{_LLAMA}\n<</SYS>>\n\n<image>\nHi? [/INST] Yes. </s><s>[INST] Why? [/INST] So. </s>"
+        f"[INST] <<SYS>>\n{_LLAMA}\n<</SYS>>\n\n<image>\nHi? [/INST] Yes. </s>"
+        "<s>[INST] Why? [/INST] So. </s>"
     ),
     "plain": "<image>Yes.\nSo.\n",
     "qwen_1_5": _CHATML.replace("SYSTEM", "You are a helpful assistant."),
@@ -83,8 +86,8 @@ def test_a_dialect_of_llava_reads_word_for_word(dialect: str) -> None:
 
 @pytest.mark.parametrize("dialect", TEXTS)
 def test_the_ids_of_a_dialect_of_llava_are_those_of_its_text(dialect: str) -> None:
-    """In pieces between control tokens, media and turns, for which only the blanks at their edges
-    differ.
+    """In pieces between control tokens, media and turns,
+    for which only the blanks at their edges differ.
     """
     template = _llava(dialect)
     names = (template.image_token, template.video_token, "<s>")
@@ -184,8 +187,8 @@ def test_a_mark_of_noise_is_deleted_where_llava_next_deletes_it(
 def test_a_video_takes_the_tokens_of_its_pooled_frames_and_newlines(
     pool: str, newline: str, stride: int
 ) -> None:
-    """Bilinear pooling rounds the side of a frame up, the others down; a newline ends rows, frames
-    or the video.
+    """Bilinear pooling rounds the side of a frame up, the others down;
+    a newline ends rows, frames or the video.
     """
     template = _llava(
         "vicuna_v1", pool=pool, stride=stride, video_newline=newline, frames="uniform:3"
@@ -205,7 +208,7 @@ def test_neighbouring_texts_are_one_and_empty_ones_are_none() -> None:
 
 
 # --- Qwen-VL
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_prompts_of_roles_stand_before_the_texts_of_their_own() -> None:
@@ -227,8 +230,8 @@ def test_the_last_of_several_images_stays_where_it_is() -> None:
 
 @pytest.mark.parametrize("window", range(1, 5))
 def test_a_pair_is_in_the_window_if_all_with_it_is_shorter(window: int) -> None:
-    """``make_context`` of Qwen: ``if current_context_size < max_window_size``, of the system and
-    the pairs after it.
+    """``make_context`` of Qwen:
+    ``if current_context_size < max_window_size``, of the system and the pairs after it.
     """
     turns = [
         make(f"{text}{number}")
@@ -288,7 +291,7 @@ def test_an_empty_answer_is_learned_by_its_end() -> None:
 
 
 # --- CogVLM2-Video
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -328,7 +331,7 @@ def test_mindformers_repeats_the_frames_of_a_short_clip() -> None:
 
 
 # --- VisualGLM
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("language", "ask", "answer"), [("zh", "问:", "答:"), ("en", "Q:", "A:")])
@@ -370,7 +373,7 @@ def test_an_answer_has_wide_marks_on_either_side_of_chinese(answer: str, text: s
 
 
 # --- boxes
-# -----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -388,8 +391,8 @@ def test_a_number_of_the_grid_stands_for_its_fraction_of_the_scale(
 
 @pytest.mark.parametrize("fraction", [0.0625, 0.1875, 0.3125, 0.4375, 0.5625])
 def test_a_half_of_the_rounded_grid_goes_to_the_even_number(fraction: float) -> None:
-    """``int(round(x / size * 1000))`` of ms-swift, in Python's arithmetic; all of these are exact
-    as floats.
+    """``int(round(x / size * 1000))`` of ms-swift, in Python's arithmetic;
+    all of these are exact as floats.
     """
     assert (
         GRIDS["round_1000"].to_grid(fraction) == round(fraction * 1000) == 2 * round(fraction * 500)

@@ -33,7 +33,7 @@ def test_our_families_are_made_of_public_tools_alone(family: str) -> None:
     for file in files_of(family):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                "mmdata.templates._"
+                ("mmdata.templates._", "mmdata._tools")
             ):
                 pytest.fail(f"{file.name}, line {node.lineno}: {node.module}")
 

@@ -30,9 +30,8 @@ def test_a_question_is_shortened_and_the_words_that_ask_stay(
     language: str, question: str, room: int
 ) -> None:
     whole = _template(language=language).encode(_shown(question))
-    tail = (
-        _template(language=language).prompt(_shown("")).input_ids[-5:].tolist()
-    )  # <n> 答 : [gMASK] <sop>
+    # <n> 答 : [gMASK] <sop>
+    tail = _template(language=language).prompt(_shown("")).input_ids[-5:].tolist()
     limit = 60 + room
 
     cut = _template(language=language, max_source=limit).encode(_shown(question))

@@ -1,5 +1,5 @@
-"""Where the ids of control tokens are, how text is cut before it is merged, and which file is
-taken.
+"""Where the ids of control tokens are,
+how text is cut before it is merged, and which file is taken.
 """
 
 from __future__ import annotations

@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BITS = 8
-HEIGHT, WIDTH = (
-    48,
-    64,
-)  # a bit is a block of 8 x 24 pixels; two rows of blocks, the lower one inverted
+# A bit is a block of 8 x 24 pixels; two rows of blocks, the lower one inverted.
+HEIGHT, WIDTH = 48, 64
 
 ENCODERS = {
     "h264": "libx264",
@@ -73,8 +71,8 @@ def clip(
     pix_fmt: str = "",
     lasting: int | None = None,
 ) -> bytes:
-    """The bytes of a clip with a frame at each of ``times`` (in ticks of 1 / ``rate`` s), numbered
-    from ``first``.
+    """The bytes of a clip with a frame at each of ``times``
+    (in ticks of 1 / ``rate`` s), numbered from ``first``.
 
     ``audio`` adds that many seconds of silence. With ``lasting``, the packets say how long their
     frames are presented, where the container keeps that: until the next frame, the last one for so
@@ -98,9 +96,8 @@ def clip(
         sound = (
             output.add_stream("mp3" if container == "avi" else "aac", rate=44100) if audio else None
         )
-        if (
-            sound is not None
-        ):  # before the pictures, so that the muxer knows what delay of the sound to make up for
+        # Before the pictures, so that the muxer knows what delay of the sound to make up for.
+        if sound is not None:
             _mux_silence(output, sound, audio)
         for number, time in enumerate(times, first):
             frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24").reformat(
@@ -153,8 +150,8 @@ def cut(
     stop: int | None = None,
     rate: int | Fraction = 25,
 ) -> bytes:
-    """``source`` stream-copied from its ``keyframe``-th keyframe on, to be presented from tick
-    ``start`` to ``stop``.
+    """``source`` stream-copied from its ``keyframe``-th keyframe on,
+    to be presented from tick ``start`` to ``stop``.
 
     What comes before ``start`` is kept for others to refer to; only an edit list can hide it. What
     is presented at ``stop`` or later is left out: no frame before it may refer to it.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmdata import video
 from mmdata._tools.limits import Limits
-from mmdata.video.coded_order import _Bits, _Parameters, _unwrapped, coded_order
+from mmdata.video.coded_order import _Bits, _Parameters, _unwrap, coded_order
 from mmdata.video.reader import reading
 from tests.video.clips import clip, numbers_in
 
@@ -19,8 +19,8 @@ TYPES = {"I": 0, "P": 1, "B": 2}
 
 
 def vop(kind: str, size: int = 40, user_data: bytes = b"") -> bytes:
-    """A frame of MPEG-4 part 2 as far as its order is read from it: the start code and the two bits
-    of its type.
+    """A frame of MPEG-4 part 2 as far as its order is read from it:
+    the start code and the two bits of its type.
     """
     return (user_data + b"\x00\x00\x01\xb6" + bytes([TYPES[kind] << 6])).ljust(size, b"\x55")
 
@@ -83,7 +83,7 @@ def test_a_count_of_which_the_lowest_bits_are_kept_is_known_by_the_one_before(
 
     known = [counts[0]]
     for count in counts[1:]:
-        known.append(_unwrapped(count % (1 << width), known[-1], parameters))
+        known.append(_unwrap(count % (1 << width), known[-1], parameters))
 
     assert known == counts
 

@@ -20,7 +20,7 @@ from mmdata._tools.limits import Limits
 from mmdata.conversion import probe
 from mmdata.engine import local as isolate
 from mmdata.errors import MediaError, VideoError
-from mmdata.video.reader import decoded
+from mmdata.video.reader import index_by_decoding
 from tests.reference import some
 from tests.video.clips import clip, numbers_in, picture
 
@@ -28,10 +28,8 @@ from tests.video.clips import clip, numbers_in, picture
 DEADLINE, MEMORY = 10.0, 1 << 30
 
 
-MUXERS = {
-    "mp4": {"moov_size": "20000"},
-    "fragmented": {"movflags": "frag_keyframe+empty_moov"},
-}  # index first
+# Muxers that write the index first.
+MUXERS = {"mp4": {"moov_size": "20000"}, "fragmented": {"movflags": "frag_keyframe+empty_moov"}}
 
 
 def _cut_short(container: str) -> bytes:
@@ -49,9 +47,8 @@ def test_a_clip_cut_short_is_damaged_or_gives_what_it_has(container: str) -> Non
 
     assert 20 < len(kept) < 60
     shown = numbers_in(kept.pixels)
-    assert shown[:-1] == list(
-        range(len(kept) - 1)
-    )  # the last one may be the frame that was cut through
+    # The last one may be the frame that was cut through.
+    assert shown[:-1] == list(range(len(kept) - 1))
 
 
 @pytest.mark.parametrize("container", ["mp4", "fragmented", "avi"])
@@ -157,7 +154,7 @@ def test_what_a_full_decode_finds_to_be_damaged_is_refused_and_kept_as_it_decode
         place = int(random.integers(len(whole) // 8, len(whole) // 2))
         data = whole[:place] + random.bytes(8) + whole[place + 8 :]
         try:
-            found = decoded(data, strict=True)
+            found = index_by_decoding(data, strict=True)
         except VideoError:
             continue
         if found.damage:
@@ -209,15 +206,14 @@ def test_an_avi_whose_frames_last_two_ticks_or_whose_writer_could_not_go_back_is
     if header:
         data = data[:48] + struct.pack("<I", header) + data[52:]  # dwTotalFrames of the main header
         place = data.index(b"strh") + 40
-        data = (
-            data[:place] + struct.pack("<I", header) + data[place + 4 :]
-        )  # dwLength of the stream's
+        # dwLength of the stream's.
+        data = data[:place] + struct.pack("<I", header) + data[place + 4 :]
 
     assert numbers_in(video.sample(data, "every:1").pixels) == list(range(30))
 
 
 # --- fuzz
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def _broken(data: bytes, random: np.random.Generator) -> bytes:
@@ -317,7 +313,7 @@ def test_broken_real_clips_and_pictures_end_so_too(fixtures: Path) -> None:
 
 
 # --- metadata
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
@@ -332,7 +328,7 @@ def test_a_file_whose_metadata_are_not_utf_8_is_read(container: str) -> None:
 
 
 # --- soak
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

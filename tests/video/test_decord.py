@@ -17,8 +17,8 @@ TICKS = np.cumsum([0] + [1, 2, 1, 4, 3] * 8)[:30].tolist()
 
 @pytest.fixture
 def made() -> bytes:
-    """A clip of variable rate with B-frames and several keyframes; a skip where decord is not
-    installed.
+    """A clip of variable rate with B-frames and several keyframes;
+    a skip where decord is not installed.
     """
     pytest.importorskip("decord")
     return clip("h264", "mp4", TICKS, gop=8, b_frames=2)

@@ -1,5 +1,5 @@
-"""Pixels are those of a plain full decode, bit for bit, whatever was left out to get them
-cheaply.
+"""Pixels are those of a plain full decode, bit for bit,
+whatever was left out to get them cheaply.
 """
 
 from __future__ import annotations

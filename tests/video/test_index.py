@@ -1,5 +1,5 @@
-"""How long a clip lasts and how many frames a second it has: of its frames, not of what a header
-guesses.
+"""How long a clip lasts and how many frames a second it has:
+of its frames, not of what a header guesses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdata import video
-from mmdata.video.reader import decoded
+from mmdata.video.reader import index_by_decoding
 from tests.video.clips import clip
 
 RATE = 25
@@ -38,7 +38,7 @@ def test_the_duration_is_the_end_of_the_frame_presented_last(
     data = clip(codec, container, ticks, rate=RATE, gop=6, b_frames=b_frames, lasting=lasting)
 
     assert video.index(data).duration == pytest.approx((ticks[-1] + lasting) / RATE, abs=1e-3)
-    assert decoded(data).duration == pytest.approx((ticks[-1] + lasting) / RATE, abs=1e-3)
+    assert index_by_decoding(data).duration == pytest.approx((ticks[-1] + lasting) / RATE, abs=1e-3)
 
 
 @pytest.mark.parametrize("container", ["mp4", "mov", "mpegts", "matroska"])
@@ -65,7 +65,7 @@ def test_the_duration_of_what_decodes_is_the_end_of_the_last_frame_that_does() -
     with av.open(io.BytesIO(data)) as opened:
         last = [bytes(packet) for packet in opened.demux(video=0) if packet.size][-1]
 
-    found = decoded(data.replace(last, bytes(len(last))), strict=True)
+    found = index_by_decoding(data.replace(last, bytes(len(last))), strict=True)
 
     assert found.num_frames == len(ticks) - 1
     assert found.duration == pytest.approx(ticks[-1] / RATE, abs=1e-3)
@@ -94,9 +94,8 @@ def test_the_rate_of_a_clip_of_variable_rate_is_its_frames_over_its_duration(
 def test_the_rate_of_a_clip_of_constant_rate_is_exactly_its_own(
     container: str, rate: Fraction, count: int
 ) -> None:
-    frames = range(
-        count + 40 if container == "mpegts" else count
-    )  # FFmpeg does not know a shorter one for what it is
+    # FFmpeg does not know a shorter one for what it is.
+    frames = range(count + 40 if container == "mpegts" else count)
     data = clip("h264", container, frames, rate=rate, b_frames=2)
 
     assert video.index(data).fps == float(rate)
@@ -119,7 +118,7 @@ def test_frames_of_an_avi_that_last_several_ticks_come_at_their_own_rate(
 ) -> None:
     data = clip(codec, "avi", range(0, 30 * ticks, ticks), rate=25 * ticks)
 
-    for found in (video.index(data), decoded(data)):
+    for found in (video.index(data), index_by_decoding(data)):
         np.testing.assert_allclose(found.times, np.arange(30) / 25, rtol=1e-12)
         assert found.fps == 25.0
         assert found.duration == pytest.approx(30 / 25)

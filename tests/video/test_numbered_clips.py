@@ -1,5 +1,5 @@
-"""Clips whose frames carry their own number: every codec, container and oddity, every strategy, the
-right frames.
+"""Clips whose frames carry their own number:
+every codec, container and oddity, every strategy, the right frames.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ STRATEGIES = (
 
 @dataclass(frozen=True)
 class Made:
-    """A clip and the truth about it: the number that each presented frame shows, and its time in
-    seconds.
+    """A clip and the truth about it:
+    the number that each presented frame shows, and its time in seconds.
     """
 
     data: bytes
@@ -100,8 +100,8 @@ def one_frame(codec: str, container: str) -> Made:
 
 
 def cut_between_keyframes(codec: str, container: str) -> Made:
-    """Stream-copied from the keyframe at 12, to be presented from 17 on where an edit list can say
-    so.
+    """Stream-copied from the keyframe at 12,
+    to be presented from 17 on where an edit list can say so.
     """
     whole = clip(codec, container, range(COUNT), rate=RATE, b_frames=2, gop=12)
     start = 17

@@ -1,5 +1,5 @@
-"""A clip in a longer file is read as the file of these frames alone: none lost or gained at its
-bounds.
+"""A clip in a longer file is read as the file of these frames alone:
+none lost or gained at its bounds.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def index_of(
 
 
 # --- bounds
-# ----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decimals", [4, 5, 6, 15])
@@ -137,8 +137,8 @@ def test_bounds_between_frames_take_what_is_between_them() -> None:
 
 @st.composite
 def clips(draw: st.DrawFn) -> tuple[Index, int, int]:
-    """An index of variable rate with several keyframes, and the first and the last + 1 of some of
-    its frames.
+    """An index of variable rate with several keyframes,
+    and the first and the last + 1 of some of its frames.
     """
     gaps = draw(st.lists(st.sampled_from([0.02, 0.033, 0.04, 0.21, 1.3]), min_size=3, max_size=60))
     times = np.cumsum([0.0, *gaps])
@@ -236,7 +236,8 @@ def test_a_clip_is_sampled_as_the_file_cut_there(
     said = video.index(alone).duration
     if container == "matroska" and said != pytest.approx(bounds["end"] - bounds["start"]):
         pytest.skip(
-            "this FFmpeg does not write how long the last frame of a cut lasts: it is not the same clip"
+            "this FFmpeg does not write how long the last frame of a cut lasts: "
+            "it is not the same clip"
         )
 
     _same_of_both(whole, alone, first, bounds)

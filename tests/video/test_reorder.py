@@ -1,5 +1,5 @@
-"""H.264 streams that do not say how many frames they reorder, in containers that do not either: no
-frame is lost.
+"""H.264 streams that do not say how many frames they reorder,
+in containers that do not either: no frame is lost.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def _golomb(bits: str, start: int) -> int:
 
 
 def _without_vui(parameters: bytes) -> bytes:
-    """A sequence parameter set of a frames-only High profile without its VUI, which tells how many
-    are reordered.
+    """A sequence parameter set of a frames-only High profile without its VUI,
+    which tells how many are reordered.
 
     ITU-T H.264, 7.3.2.1.1.
     """

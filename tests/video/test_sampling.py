@@ -334,8 +334,8 @@ def test_hf_chat_compares_seconds_in_float32(gaps: list[int], maximum: int) -> N
 
 
 def test_a_tie_of_seconds_is_one_in_float32() -> None:
-    """Frames as far before a second as after it; in float32 another one of them may be nearer than
-    in float64.
+    """Frames as far before a second as after it;
+    in float32 another one of them may be nearer than in float64.
     """
     told_apart = 0
     for number in range(1, 2000):

@@ -1,5 +1,5 @@
-"""LLaVA-NeXT and LLaVA-NeXT-Video: the dialects of ``llava/conversation.py``, anyres images, pooled
-frames.
+"""LLaVA-NeXT and LLaVA-NeXT-Video:
+the dialects of ``llava/conversation.py``, anyres images, pooled frames.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from mmdata import tokenizers
-from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError
 from mmdata.image import anyres
 from mmdata.schema import Conversation, Image, Message, Part, Region, Text, Video
@@ -21,8 +20,8 @@ from mmdata.templates.llava_next_video._dialects import (
     DIALECTS,
     Dialect,
     DialectName,
+    Exchange,
     Segment,
-    Turn,
     text_of,
     whole_answers,
 )
@@ -39,8 +38,10 @@ from mmdata.templates.toolkit import (
     OverLong,
     Piece,
     PixelPlan,
+    PositiveInt,
     Run,
     build_encoded,
+    check_fields,
     cut_at_stop,
     merge_texts,
     num_tokens,
@@ -67,14 +68,15 @@ __all__ = ["LlavaNextVideo", "num_image_tokens"]
 Pool: TypeAlias = Literal["average", "max", "bilinear"]
 VideoNewline: TypeAlias = Literal["no_token", "one_token", "frame", "grid"]
 
-NOISE: Final = "QA_GT_caption_based_noisy"  # a mark in LLaVA-Hound's texts that LLaVA-NeXT deletes before training
+# a mark in LLaVA-Hound's texts that LLaVA-NeXT deletes before training
+NOISE: Final = "QA_GT_caption_based_noisy"
 
 
 @registry.register("llava_next_video")
 @dataclass(frozen=True, kw_only=True)
 class LlavaNextVideo:
-    """How LLaVA-NeXT-Video reads a conversation (``LLaVA-VL/LLaVA-NeXT``:
-    ``llava/train/train.py``).
+    """How LLaVA-NeXT-Video reads a conversation
+    (``LLaVA-VL/LLaVA-NeXT``: ``llava/train/train.py``).
 
     - ``dialect``: the conversation template; ``vicuna_v1`` is that of the 7B checkpoints.
     - ``system``: what the system says instead of the dialect's words; a system message in the
@@ -101,6 +103,7 @@ class LlavaNextVideo:
     position_axes: ClassVar[tuple[int, ...]] = ()
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "crop"
+    tiling: ClassVar[str] = "anyres"
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
@@ -132,8 +135,8 @@ class LlavaNextVideo:
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``llama2`` tokenizer of a vocabulary file; see
-        :class:`mmdata.templates.Template`.
+        """Return the ``llama2`` tokenizer of a vocabulary file;
+        see :class:`mmdata.templates.Template`.
         """
         return tokenizers.load("llama2", path, verify=verify, **options)
 
@@ -162,8 +165,8 @@ class LlavaNextVideo:
     def index_features(
         self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
     ) -> FeatureIndex:
-        """Return the rows of whole views, pooled frames and newline vectors; see
-        :class:`mmdata.templates.Template`.
+        """Return the rows of whole views, pooled frames and newline vectors;
+        see :class:`mmdata.templates.Template`.
         """
         grid = _FeatureRows(self.image_size // self.patch, self._pooled_side)
         if plan.frames:
@@ -171,7 +174,7 @@ class LlavaNextVideo:
         if not plan.tiled:
             return FeatureIndex(grid.count, grid.index_picture(positions))
         assert size is not None, "pictures are measured when they are read"
-        return FeatureIndex(grid.count, grid.index_tiles(size, plan.size, plan.pinpoints))
+        return FeatureIndex(grid.count, grid.index_tiles(size, plan.size, plan.canvases))
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
@@ -199,8 +202,8 @@ class LlavaNextVideo:
         return text_and_times(answer.strip())
 
     def text(self, conversation: Conversation) -> str:
-        """Return the conversation as the text that is tokenized, media as ``<image>`` and
-        ``<video>``.
+        """Return the conversation as the text that is tokenized,
+        media as ``<image>`` and ``<video>``.
         """
         return text_of(self._segments(conversation, conversation.messages))
 
@@ -225,33 +228,32 @@ class LlavaNextVideo:
         system = self._dialect.system if self.system is None else self.system
         if messages and messages[0].role == "system":
             system, messages = messages[0].text, messages[1:]
-        written = [self._written(message, conversation) for message in messages]
+        written = [self._write(message, conversation) for message in messages]
         turns = [
-            Turn(question, answer, message.train)
+            Exchange(question, answer, message.train)
             for question, answer, message in zip(
                 written[::2], written[1::2], messages[1::2], strict=False
             )
         ]
         if len(written) % 2:
-            turns.append(Turn(written[-1], None, trained=False))
+            turns.append(Exchange(written[-1], None, trained=False))
         return list(self._dialect.style(system, turns))
 
-    def _written(self, message: Message, conversation: Conversation) -> list[Piece]:
+    def _write(self, message: Message, conversation: Conversation) -> list[Piece]:
         if self.dialect == "hf_chat":
             return list(_apart(message.content))
-        content = merge_texts(render_content(message.content, _bracketed))
+        content = merge_texts(render_content(message.content, _bracket))
         if not conversation.media:
             return content
-        content = merge_texts(self._placed(content))
-        if (
-            self.placement == "llava_next" and self.compat is None
-        ):  # where media stand is settled with the mark in
+        content = merge_texts(self._place_media(content))
+        # Where media stand has to be settled with the mark still in the text.
+        if self.placement == "llava_next" and self.compat is None:
             content = [
                 piece.replace(NOISE, "") if isinstance(piece, str) else piece for piece in content
             ]
-        return merge_texts(self._timed(content, conversation))
+        return merge_texts(self._insert_times(content, conversation))
 
-    def _placed(self, content: list[Piece]) -> list[Piece]:
+    def _place_media(self, content: list[Piece]) -> list[Piece]:
         """Put media and words of a turn where the original puts them."""
         media: list[Piece] = [piece for piece in content if not isinstance(piece, str)]
         moved = len(media) == 1 and content[0] is not media[0]
@@ -271,7 +273,7 @@ class LlavaNextVideo:
             placed += [self.separator] * trails + [piece] + [self.separator] * leads
         return placed
 
-    def _timed(self, content: list[Piece], conversation: Conversation) -> Iterator[Piece]:
+    def _insert_times(self, content: list[Piece], conversation: Conversation) -> Iterator[Piece]:
         """Say after each video how long it is and when its frames are, where this is wanted."""
         for piece in content:
             yield piece
@@ -283,15 +285,14 @@ class LlavaNextVideo:
         begin = [] if self._dialect.role_marks else [self.tokenizer.special.get("<s>")]
         items: list[Item] = [Run([token]) for token in begin if token is not None]
         for segment in whole_answers(segments) if original else segments:
-            items += self._encoded(segment, conversation)
-        return list(_marks_trained(items, self._role_marks())) if original else items
+            items += self._encode_segment(segment, conversation)
+        return list(_train_marks(items, self._role_marks())) if original else items
 
-    def _encoded(self, segment: Segment, conversation: Conversation) -> Iterator[Item]:
+    def _encode_segment(self, segment: Segment, conversation: Conversation) -> Iterator[Item]:
         content = merge_texts(segment.pieces)
         if segment.spaced and content and isinstance(content[0], (Image, Video)):
-            yield Run(
-                self.tokenizer.encode("\n")[:1], segment.trained
-            )  # the blank before a first word
+            # The blank before a first word.
+            yield Run(self.tokenizer.encode("\n")[:1], segment.trained)
         for number, piece in enumerate(content):
             if isinstance(piece, str):
                 after = segment.after_token and number == 0
@@ -358,7 +359,7 @@ class LlavaNextVideo:
         count = num_image_tokens(
             size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints
         )
-        return PixelPlan(media, "squeeze", self.image_size, pinpoints=self.pinpoints), count
+        return PixelPlan(media, self.tiling, self.image_size, canvases=self.pinpoints), count
 
     @property
     def _pooled_side(self) -> int:
@@ -373,8 +374,8 @@ class LlavaNextVideo:
 
 @dataclass(frozen=True, slots=True)
 class _FeatureRows:
-    """The feature rows of a view: a grid of ``side`` x ``side``, the ``pooled`` one, and the
-    newline vector.
+    """The feature rows of a view: a grid of ``side`` x ``side``,
+    the ``pooled`` one, and the newline vector.
     """
 
     side: int
@@ -411,8 +412,8 @@ class _FeatureRows:
     def index_tiles(
         self, picture: tuple[int, int], size: int, pinpoints: tuple[tuple[int, int], ...]
     ) -> Index:
-        """The first view's grid, then the tiles' as one map without its border, each of its rows
-        ended by a newline.
+        """The first view's grid, then the tiles' as one map without its border,
+        each of its rows ended by a newline.
         """
         import numpy as np
 
@@ -439,21 +440,23 @@ def num_image_tokens(
     patch: PositiveInt = 14,
     pinpoints: Sequence[anyres.Size] = anyres.PINPOINTS,
 ) -> int:
-    """Return how many tokens a picture of ``size`` makes: the whole view, the kept features, and a
-    newline a row.
+    """Return how many tokens a picture of ``size`` makes:
+    the whole view, the kept features, and a newline a row.
     """
     rows, columns = anyres.feature_grid(size, side=side, patch=patch, pinpoints=pinpoints).kept
     return (side // patch) ** 2 + rows * columns + rows
 
 
 def time_instruction(taken: Clip) -> str:
-    """Return LLaVA-NeXT's sentence on the length of a video and the times of its frames, in
-    seconds.
+    """Return LLaVA-NeXT's sentence on the length of a video
+    and the times of its frames, in seconds.
     """
     times = ",".join(f"{time:.2f}s" for time in taken.pixels.times)
     return (
-        f"The video lasts for {taken.duration:.2f} seconds, and {len(taken.pixels.times)} frames are uniformly sampled "
-        f"from it. These frames are located at {times}.Please answer the following questions related to this video."
+        f"The video lasts for {taken.duration:.2f} seconds, "
+        f"and {len(taken.pixels.times)} frames are uniformly sampled from it. "
+        f"These frames are located at {times}."
+        "Please answer the following questions related to this video."
     )
 
 
@@ -462,13 +465,13 @@ def _apart(content: Sequence[Part]) -> Iterator[Piece]:
     run: list[Part] = []
     for part in content:
         if run and isinstance(part, Text) and isinstance(run[-1], Text):
-            yield from merge_texts(render_content(run, _bracketed))
+            yield from merge_texts(render_content(run, _bracket))
             run = []
         run.append(part)
-    yield from merge_texts(render_content(run, _bracketed))
+    yield from merge_texts(render_content(run, _bracket))
 
 
-def _bracketed(region: Region) -> Iterator[Piece]:
+def _bracket(region: Region) -> Iterator[Piece]:
     """Write boxes as LLaVA-1.5's data do: fractions with two decimals."""
     yield region.text
     for number, box in enumerate(region.boxes):
@@ -476,7 +479,7 @@ def _bracketed(region: Region) -> Iterator[Piece]:
         yield f"{blank}[{', '.join(f'{side:.2f}' for side in box)}]"
 
 
-def _marks_trained(items: Iterable[Item], marks: set[int]) -> Iterator[Item]:
+def _train_marks(items: Iterable[Item], marks: set[int]) -> Iterator[Item]:
     for item in items:
         if isinstance(item, Medium) or item.trained:
             yield item

@@ -1,5 +1,5 @@
-"""The conversation templates of LLaVA: which words and control tokens stand between questions and
-answers.
+"""The conversation templates of LLaVA:
+which words and control tokens stand between questions and answers.
 
 Constants are those of ``LLaVA-VL/LLaVA-NeXT:llava/conversation.py`` and, for ``hf_chat``, of
 transformers' conversion script for LLaVA-NeXT-Video.
@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 
 from mmdata.templates.toolkit import Mark, Piece
 
-__all__ = ["DIALECTS", "Dialect", "DialectName", "Segment", "Turn", "text_of", "whole_answers"]
+__all__ = ["DIALECTS", "Dialect", "DialectName", "Exchange", "Segment", "text_of", "whole_answers"]
 
 DialectName: TypeAlias = Literal[
     "vicuna_v1",
@@ -33,7 +33,7 @@ DialectName: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Exchange:
     """A question and the answer to it, None where it is wanted."""
 
     question: Sequence[Piece]
@@ -56,13 +56,13 @@ class Segment:
     opening: bool = False
 
 
-Style: TypeAlias = "Callable[[str, Sequence[Turn]], Iterator[Segment]]"
+Style: TypeAlias = "Callable[[str, Sequence[Exchange]], Iterator[Segment]]"
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a conversation is written: the default ``system`` words, and the control token that ends
-    an answer.
+    """How a conversation is written:
+    the default ``system`` words, and the control token that ends an answer.
     """
 
     style: Style
@@ -75,7 +75,7 @@ class Dialect:
 def text_of(segments: Sequence[Segment]) -> str:
     """Return what is tokenized, as one string, media as ``<image>`` and ``<video>``."""
     return "".join(
-        (" " if segment.spaced else "") + "".join(map(_written, segment.pieces))
+        (" " if segment.spaced else "") + "".join(map(_write, segment.pieces))
         for segment in segments
     )
 
@@ -91,13 +91,13 @@ def whole_answers(segments: Sequence[Segment]) -> Iterator[Segment]:
             opened = ()
 
 
-def _written(piece: Piece) -> str:
+def _write(piece: Piece) -> str:
     if isinstance(piece, str):
         return piece
     return piece.name if isinstance(piece, Mark) else f"<{type(piece).__name__.lower()}>"
 
 
-def _vicuna(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
+def _vicuna(system: str, turns: Sequence[Exchange]) -> Iterator[Segment]:
     for number, turn in enumerate(turns):
         head = "USER: " if number else f"{system} USER: "
         yield Segment([head, *turn.question, " ASSISTANT:"], after_token=number > 0)
@@ -105,7 +105,7 @@ def _vicuna(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
 
 
 def _llama_2(
-    system: str, turns: Sequence[Turn], *, start: Sequence[Piece] = ()
+    system: str, turns: Sequence[Exchange], *, start: Sequence[Piece] = ()
 ) -> Iterator[Segment]:
     for number, turn in enumerate(turns):
         words = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system and not number else ""
@@ -115,14 +115,14 @@ def _llama_2(
         yield from _answer(turn, " ", Mark("</s>"))
 
 
-def _answer(turn: Turn, *end: Piece) -> Iterator[Segment]:
+def _answer(turn: Exchange, *end: Piece) -> Iterator[Segment]:
     if turn.answer is not None:
         yield Segment([*turn.answer, *end], turn.trained, spaced=True)
 
 
-def _plain(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
-    """Write the first medium and the answer, as for pretraining on captions; the question is thrown
-    away.
+def _plain(system: str, turns: Sequence[Exchange]) -> Iterator[Segment]:
+    """Write the first medium and the answer, as for pretraining on captions;
+    the question is thrown away.
     """
     for turn in turns:
         yield Segment([piece for piece in turn.question if not isinstance(piece, str)][:1])
@@ -130,29 +130,29 @@ def _plain(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
             yield Segment([*turn.answer, "\n"], turn.trained)
 
 
-def _qwen(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
+def _qwen(system: str, turns: Sequence[Exchange]) -> Iterator[Segment]:
     yield Segment([Mark("<|im_start|>"), f"system\n{system}", Mark("<|im_end|>"), "\n"])
     for turn in turns:
         yield Segment([Mark("<|im_start|>"), "user\n", *turn.question, Mark("<|im_end|>"), "\n"])
         yield from _role_and_answer(turn, Mark("<|im_end|>"), "\n")
 
 
-def _chatml(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
+def _chatml(system: str, turns: Sequence[Exchange]) -> Iterator[Segment]:
     yield Segment([Mark("<|im_start|>"), f"system\n{system}", Mark("<|im_end|>")])
     for turn in turns:
         yield Segment([Mark("<|im_start|>"), "user\n", *turn.question, Mark("<|im_end|>")])
         yield from _role_and_answer(turn, Mark("<|im_end|>"))
 
 
-def _role_and_answer(turn: Turn, *end: Piece) -> Iterator[Segment]:
+def _role_and_answer(turn: Exchange, *end: Piece) -> Iterator[Segment]:
     yield Segment([Mark("<|im_start|>"), "assistant\n"], opening=True)
     if turn.answer is not None:
         yield Segment([*turn.answer, *end], turn.trained)
 
 
-def _hf_chat(system: str, turns: Sequence[Turn]) -> Iterator[Segment]:
-    """Write media first and a blank after each text, the last answer's too; all of it is tokenized
-    as one.
+def _hf_chat(system: str, turns: Sequence[Exchange]) -> Iterator[Segment]:
+    """Write media first and a blank after each text, the last answer's too;
+    all of it is tokenized as one.
     """
     written: list[Piece] = [f"{system}{system} "] if system else []  # the script writes it twice
     for turn in turns:
@@ -174,8 +174,9 @@ _USER_SYSTEM: Final = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 _LLAMA_SYSTEM: Final = (
-    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
-    "provides, and assist the user with a variety of tasks using natural language."
+    "You are a helpful language and vision assistant. "
+    "You are able to understand the visual content that the user provides, "
+    "and assist the user with a variety of tasks using natural language."
 )
 
 DIALECTS: Final[dict[DialectName, Dialect]] = {

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from mmdata import tokenizers
-from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.errors import TokenError, UsageError
 from mmdata.schema import Conversation, Image, Message, Part, Region, Video
 from mmdata.templates import registry
@@ -25,8 +24,10 @@ from mmdata.templates.toolkit import (
     OverLong,
     Piece,
     PixelPlan,
+    PositiveInt,
     Run,
     build_encoded,
+    check_fields,
     cut_at_stop,
     index_all_rows,
     merge_texts,
@@ -41,16 +42,15 @@ from mmdata.tokenizers import TiktokenTokenizer, Tokenizer
 
 __all__ = ["QwenVL"]
 
-_LONGEST_REFERENCE: Final = (
-    254  # bytes; the original model reads 255 ids of a span and needs a pad among them
-)
+# Bytes; the original model reads 255 ids of a span and needs a pad among them.
+_LONGEST_REFERENCE: Final = 254
 
 
 @registry.register("qwen_vl")
 @dataclass(frozen=True, kw_only=True)
 class QwenVL:
-    r"""How Qwen-VL and Qwen-VL-Chat read a conversation (``QwenLM/Qwen-VL``: ``finetune.py``,
-    ``make_context``).
+    r"""How Qwen-VL and Qwen-VL-Chat read a conversation
+    (``QwenLM/Qwen-VL``: ``finetune.py``, ``make_context``).
 
     - ``layout``: ``chatml`` (chat, fine-tuning) or ``raw`` (base model: texts as they are, ended by
       ``<|endoftext|>``).
@@ -78,6 +78,7 @@ class QwenVL:
     position_axes: ClassVar[tuple[int, ...]] = ()
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "squeeze"
+    tiling: ClassVar[str] = ""
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None
@@ -109,8 +110,8 @@ class QwenVL:
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``qwen`` tokenizer of a vocabulary file; see
-        :class:`mmdata.templates.Template`.
+        """Return the ``qwen`` tokenizer of a vocabulary file;
+        see :class:`mmdata.templates.Template`.
         """
         return tokenizers.load("qwen", path, verify=verify, **options)
 
@@ -189,7 +190,9 @@ class QwenVL:
         )
         content = [
             before,
-            *self._numbered(render_content(self._placed(message.content), self._region), images),
+            *self._number_images(
+                render_content(self._place_media(message.content), self._region), images
+            ),
         ]
         trained = answer and message.train
         if self.layout == "chatml":
@@ -232,7 +235,7 @@ class QwenVL:
             return self.tokenizer.encode_marked(text)
         return self.tokenizer.encode(text)
 
-    def _numbered(self, content: list[Piece], images: int) -> Iterator[Piece]:
+    def _number_images(self, content: list[Piece], images: int) -> Iterator[Piece]:
         """Write each image as ``picture`` says, its number counted on from ``images``."""
         for piece in content:
             if isinstance(piece, Image):
@@ -260,12 +263,13 @@ class QwenVL:
         path = conversation.media[media].path
         if path is None or len(path.encode()) > min(_LONGEST_REFERENCE, self.image_tokens):
             raise TokenError(
-                f"conversation {conversation.id!r}: span='path' needs a path of at most {_LONGEST_REFERENCE} bytes for "
-                f"image {media}, found {path!r}; span='pads' needs none"
+                f"conversation {conversation.id!r}: span='path' needs a path of at most "
+                f"{_LONGEST_REFERENCE} bytes for image {media}, found {path!r}; "
+                "span='pads' needs none"
             )
         return reference_ids(path, self.image_tokens, self.tokenizer.special["<imgpad>"])
 
-    def _placed(self, content: tuple[Part, ...]) -> tuple[Part, ...]:
+    def _place_media(self, content: tuple[Part, ...]) -> tuple[Part, ...]:
         *words, last = content
         if (
             self.last_image == "front"
@@ -282,8 +286,8 @@ class QwenVL:
             yield from (Mark("<box>"), GRIDS[self.grid].box_text(box), Mark("</box>"))
 
     def _recent(self, segments: list[list[Item]]) -> list[list[Item]]:
-        """Leave out the oldest pairs: newest first, a pair is kept while all that is kept is below
-        ``history``.
+        """Leave out the oldest pairs:
+        newest first, a pair is kept while all that is kept is below ``history``.
         """
         if self.history is None or self.layout == "raw":
             return segments

@@ -1,5 +1,5 @@
-"""Qwen-VL's marks in text: image references as bytes in a span of fixed length, phrases and
-boxes.
+"""Qwen-VL's marks in text:
+image references as bytes in a span of fixed length, phrases and boxes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _BOX: Final = re.compile(r"<box>([^<]*)</box>")
 
 
 def reference_ids(reference: str, length: int, pad: int) -> list[int]:
-    """Return the ``length`` ids between ``<img>`` and ``</img>``: the bytes of the reference by
-    value, then pads.
+    """Return the ``length`` ids between ``<img>`` and ``</img>``:
+    the bytes of the reference by value, then pads.
 
     Raises:
         TokenError: the reference has more bytes than that.
@@ -33,14 +33,15 @@ def reference_ids(reference: str, length: int, pad: int) -> list[int]:
     content = unicodedata.normalize("NFC", reference).encode()
     if len(content) > length:
         raise TokenError(
-            f"the image reference {reference!r} has {len(content)} bytes; {length} fit between <img> marks"
+            f"the image reference {reference!r} has {len(content)} bytes; "
+            f"{length} fit between <img> marks"
         )
     return [*content, *[pad] * (length - len(content))]
 
 
 def encode_spans(tokenizer: TiktokenTokenizer, text: str, *, length: int = 256) -> list[int]:
-    """Return the ids of a text whose control strings are meant, as the original tokenizer reads
-    every text.
+    """Return the ids of a text whose control strings are meant,
+    as the original tokenizer reads every text.
 
     Raises:
         TokenError: an ``<img>`` without ``</img>``, or too long a reference.
@@ -89,8 +90,8 @@ def decode_spans(
 
 
 def parts(text: str, grid: Grid) -> tuple[Part, ...]:
-    """Return an answer's parts: phrases with boxes as regions, the rest as text; malformed boxes
-    stay text.
+    """Return an answer's parts: phrases with boxes as regions, the rest as text;
+    malformed boxes stay text.
     """
     return tuple(_parts(text, grid))
 

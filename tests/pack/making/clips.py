@@ -144,7 +144,7 @@ def make() -> None:
         *h264,
     )
     write_json(
-        NUMBERED / "video_frames.json", [_sampled(path) for path in _clips(NUMBERED / "videos")]
+        NUMBERED / "video_frames.json", [_sample(path) for path in _clips(NUMBERED / "videos")]
     )
 
 
@@ -153,8 +153,8 @@ def _clips(folder: Path) -> list[Path]:
 
 
 def _cut(source: Path, target: Path) -> None:
-    """Copy from the middle of a group of pictures on: the container hides what comes before (an
-    edit list).
+    """Copy from the middle of a group of pictures on:
+    the container hides what comes before (an edit list).
     """
     _run(["ffmpeg", "-y", "-ss", "0.6", "-i", str(source), "-c", "copy", *_EXACT, str(target)])
 
@@ -183,8 +183,8 @@ def _join(source: Path, target: Path) -> None:
 
 
 def _turn(path: Path, width: int) -> None:
-    """Say in an MP4 or MOV file of one track that its pictures are shown turned by a quarter,
-    ``width`` pixels wide.
+    """Say in an MP4 or MOV file of one track that its pictures
+    are shown turned by a quarter, ``width`` pixels wide.
     """
     content = bytearray(path.read_bytes())
     start = content.index(b"tkhd") + 44
@@ -235,8 +235,8 @@ _FRAME = "frame=best_effort_timestamp_time,key_frame"
 
 
 def _times(path: Path, stream: dict[str, Any], frames: Sequence[dict[str, Any]]) -> list[float]:
-    """Return seconds since the first frame; AVI says no time of a frame, but its rate is that of
-    the file.
+    """Return seconds since the first frame;
+    AVI says no time of a frame, but its rate is that of the file.
     """
     if path.suffix == ".avi":
         above, below = map(int, stream["r_frame_rate"].split("/"))
@@ -256,7 +256,7 @@ def _complaints(path: Path) -> list[str]:
     return [line for line in lines if "NAL" in line][:1]
 
 
-def _sampled(path: Path) -> dict[str, Any]:
+def _sample(path: Path) -> dict[str, Any]:
     """Return which frames CogVLM2-Video's three rules take, worked from ffprobe's times."""
     times = np.array(told(path)["times"], np.float32)
     count, even = len(times), path.stem != "uneven"

@@ -1,5 +1,5 @@
-"""CogVLM2-Video: ids, token types, positions and labels, frames and records, from the published
-rules.
+"""CogVLM2-Video: ids, token types, positions and labels,
+frames and records, from the published rules.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def make() -> None:
     """Write all that needs no clip and no model."""
     write_json(
         _FOLDER / "llama3_tokenizer_cases.json",
-        [_tokenized(text) for text in (*WORDS, "", _MARKED)],
+        [_tokenize(text) for text in (*WORDS, "", _MARKED)],
     )
     write_json(_FOLDER / "token_sequences.json", [*_sequences(), _of_mindformers()])
     write_json(_FOLDER / "frame_indices.json", list(_frames()))
@@ -33,7 +33,7 @@ def make() -> None:
 _MARKED = "He typed <|end_of_text|> and <|reserved_special_token_0|>, then left."
 
 
-def _tokenized(text: str) -> dict[str, Any]:
+def _tokenize(text: str) -> dict[str, Any]:
     tokenizer = llama3()
     marked = tokenizer.fast.encode(text, allowed_special="all")
     return {"text": text, "ids_plain": tokenizer.encode(text), "ids_parse_special": marked}
@@ -96,8 +96,8 @@ _CONTROL = ("<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|
 
 
 def positions(types: list[int]) -> list[int]:
-    """Count tokens; of a run of video tokens only the two ends and what follows the first of
-    them.
+    """Count tokens;
+    of a run of video tokens only the two ends and what follows the first of them.
     """
     last = len(types) - 1
     ends = [
@@ -201,8 +201,8 @@ _RULES = {"hf_chat": _chat, "hf_base": _base, "mf_predict": _predict, "mf_train_
 
 
 def _paths() -> Any:
-    """Class and split are names of folders; the number of a clip is what follows the last
-    underscore.
+    """Class and split are names of folders;
+    the number of a clip is what follows the last underscore.
     """
     taken = [
         ("train/Fight/street_12.avi", "train", "Fight", "street", 12),

@@ -1,5 +1,5 @@
-"""A tiny CogVLM2-Video with random weights: its tower in torch, its language model by transformers'
-Llama.
+"""A tiny CogVLM2-Video with random weights:
+its tower in torch, its language model by transformers' Llama.
 """
 
 from __future__ import annotations
@@ -209,9 +209,8 @@ def _run(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tens
         embedded = embedded.masked_scatter(types[..., None], _tower(weights, pixels)["output"])
     model, state = _llama(weights)
     given = {"inputs_embeds": embedded, "position_ids": torch.tensor(case["position_ids"])}
-    given["attention_mask"] = torch.ones_like(
-        ids
-    )  # without it positions that repeat count as packed sequences
+    # Without it positions that repeat count as packed sequences.
+    given["attention_mask"] = torch.ones_like(ids)
     return torch.func.functional_call(
         model, state, (), {**given, "output_hidden_states": True, "use_cache": False}
     )
@@ -255,11 +254,11 @@ def _write(
         if hidden:
             results |= {f"hidden_{number}": each for number, each in enumerate(out.hidden_states)}
         if greedy:
-            results["greedy_ids"] = np.array(_continued(weights, case, pixels, greedy))
+            results["greedy_ids"] = np.array(_continue(weights, case, pixels, greedy))
     write_arrays(_FOLDER / f"{name}.npz", {**case, **results})
 
 
-def _continued(
+def _continue(
     weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor, steps: int
 ) -> list[int]:
     """Greedy decoding, the whole sequence anew at each step."""
@@ -286,8 +285,8 @@ def _gradients(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels
 
 
 def _adapter(weights: dict[str, Tensor], case: dict[str, NDArray[Any]], pixels: Tensor) -> None:
-    """LoRA on every linear layer of the decoder: the same as adding ``alpha / rank * B A`` to its
-    weights.
+    """LoRA on every linear layer of the decoder:
+    the same as adding ``alpha / rank * B A`` to its weights.
     """
     rank, alpha, keys = 2, 6.0, _KEY_HEADS * _SIZE
     generator, adapted = torch.Generator().manual_seed(7), dict(weights)
@@ -316,8 +315,8 @@ def _batch(
     pixels: Tensor,
     rng: np.random.Generator,
 ) -> None:
-    """Two samples, each run alone, and as a batch would hold them: the shorter one padded on the
-    right.
+    """Two samples, each run alone, and as a batch would hold them:
+    the shorter one padded on the right.
     """
     own = torch.tensor(rng.integers(-64, 65, (1, 3, _IMAGE, _IMAGE)) / 32, dtype=torch.float32)
     length, count = long["input_ids"].shape[1], short["input_ids"].shape[1]

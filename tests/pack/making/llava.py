@@ -72,8 +72,8 @@ class Llama:
         self._later = self._first if legacy else pieces("llama2_tokenizer.model", prefix=False)
 
     def __call__(self, text: str) -> list[int]:
-        """Return the ids of a text, bos first; what follows ``</s>`` has no blank before it unless
-        legacy.
+        """Return the ids of a text, bos first;
+        what follows ``</s>`` has no blank before it unless legacy.
         """
         ids = [self._first.bos_id()]
         for number, piece in enumerate(text.split("</s>")):
@@ -82,8 +82,8 @@ class Llama:
         return ids
 
     def with_images(self, text: str) -> list[int]:
-        """Return ids with -200 for ``<image>``: each piece begins as a text does, and has lost its
-        bos.
+        """Return ids with -200 for ``<image>``:
+        each piece begins as a text does, and has lost its bos.
         """
         first, *others = (self(piece) for piece in text.split("<image>"))
         return first + [token for piece in others for token in (_IMAGE, *piece[1:])]
@@ -108,7 +108,7 @@ def _mistral(turns: list[dict[str, str]]) -> str:
     return "".join(texts)
 
 
-def _counted(tokenizer: Llama, text: str, mark: str, *, corrected: bool) -> dict[str, Any]:
+def _count(tokenizer: Llama, text: str, mark: str, *, corrected: bool) -> dict[str, Any]:
     """Return ids and labels; the warning where the count of the rounds is not that of the whole."""
     ids = tokenizer.with_images(text)
     trained = np.ones(len(ids), bool)
@@ -164,10 +164,10 @@ def _prompts() -> None:
         }
         for legacy in (True, False):
             tokenizer, tail = Llama(legacy), f"_legacy_{str(legacy).lower()}"
-            case[f"vicuna_v1{tail}"] = _counted(
+            case[f"vicuna_v1{tail}"] = _count(
                 tokenizer, _vicuna(turns), " ASSISTANT: ", corrected=True
             )
-        mistral = _counted(Llama(legacy=True), _mistral(turns), "[/INST] ", corrected=False)
+        mistral = _count(Llama(legacy=True), _mistral(turns), "[/INST] ", corrected=False)
         case["mistral_instruct_llama2tok_legacy_true"] = mistral
         if len(turns) == 2 and turns[0]["value"].startswith("<image>\n"):
             case["plain_legacy_false"] = _plain(Llama(legacy=False), turns)
@@ -207,7 +207,7 @@ def _cut() -> Iterator[dict[str, Any]]:
     turns = _CONVERSATIONS["text_in_rounds"]
     case: dict[str, Any] = {"name": "text_in_rounds", "has_image": False, "conversations": turns}
     for limit in (40, 90, 130, 400):
-        whole = _counted(Llama(legacy=False), _vicuna(turns), " ASSISTANT: ", corrected=True)
+        whole = _count(Llama(legacy=False), _vicuna(turns), " ASSISTANT: ", corrected=True)
         labels = [each for each, count in whole["labels_rle"] for _ in range(count)][:limit]
         cut = {
             "input_ids": whole["input_ids"][:limit],
@@ -218,8 +218,8 @@ def _cut() -> Iterator[dict[str, Any]]:
 
 
 def _chat_template() -> None:
-    """The chat template of transformers' conversion script for Vicuna: pictures of a turn before
-    its words.
+    """The chat template of transformers' conversion script for Vicuna:
+    pictures of a turn before its words.
     """
     cases = []
     for name, turns in {
@@ -331,8 +331,10 @@ def _file_case(count: int, fps: float, rate: int, bound: int, force: bool) -> di
         step = round(fps / rate)
         times = ",".join(f"{number / step if stepped else number / fps:.2f}s" for number in found)
         sentence = (
-            f"The video lasts for {count / fps:.2f} seconds, and {len(found)} frames are uniformly sampled from it. "
-            f"These frames are located at {times}.Please answer the following questions related to this video."
+            f"The video lasts for {count / fps:.2f} seconds, "
+            f"and {len(found)} frames are uniformly sampled from it. "
+            f"These frames are located at {times}."
+            "Please answer the following questions related to this video."
         )
         found = {"frame_idx": found, "frame_time": times, "time_instruction": sentence}
     average = {"frame_idx": _spread(count, bound)} if bound else None

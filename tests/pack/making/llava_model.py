@@ -1,5 +1,5 @@
-"""A tiny LLaVA-NeXT-Video of transformers with random weights, and what it makes of pictures, clips
-and text.
+"""A tiny LLaVA-NeXT-Video of transformers with random weights,
+and what it makes of pictures, clips and text.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def _hub_name(name: str) -> str:
 
 
 def _config(model: LlavaNextVideoForConditionalGeneration) -> dict[str, Any]:
-    """The configuration as transformers writes it, but for what says of the machine and the
-    version.
+    """The configuration as transformers writes it,
+    but for what says of the machine and the version.
     """
     found: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
     found["image_token_index"], found["video_token_index"] = _IMAGE, _VIDEO
@@ -211,14 +211,14 @@ def _write(
     out = model(**_inputs(case))
     results = {"logits": out.logits.detach().numpy(), "loss": out.loss.detach().numpy()}
     if greedy:
-        results |= _continued(model, case, greedy)
+        results |= _continue(model, case, greedy)
     if gradients:
         out.loss.backward()
         results |= _gradients(model)
     write_arrays(_MODEL / f"{name}.npz", {**case, **results})
 
 
-def _continued(
+def _continue(
     model: LlavaNextVideoForConditionalGeneration, case: dict[str, NDArray[Any]], steps: int
 ) -> dict[str, NDArray[Any]]:
     """Greedy decoding, the whole sequence anew at each step."""

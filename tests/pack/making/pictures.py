@@ -18,7 +18,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import (
 )
 from transformers.models.llava_next.processing_llava_next import LlavaNextProcessor
 
-from tests.pack.making.writing import FIXTURES, GOLDEN, normalized, write_arrays, write_json
+from tests.pack.making.writing import FIXTURES, GOLDEN, normalize, write_arrays, write_json
 
 FEWSHOT = FIXTURES / "fewshot-data" / "fewshot-data"
 _LLAVA = GOLDEN / "llava_next_video"
@@ -26,8 +26,8 @@ _RATIOS = [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]  # height, width
 
 
 def drawn(height: int, width: int, seed: int, *, plain: bool = False) -> NDArray[Any]:
-    """Return a picture of bands and hard-edged boxes: every way to resize shows, and files stay
-    small.
+    """Return a picture of bands and hard-edged boxes:
+    every way to resize shows, and files stay small.
     """
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width] / max(height, width)
@@ -178,7 +178,7 @@ def _cogvlm2_video() -> None:
         rows = size if short == height else int(height / width * size)
         columns = size if short == width else int(width / height * size)
         scaled = torch.nn.functional.interpolate(
-            torch.from_numpy(normalized(frames)),
+            torch.from_numpy(normalize(frames)),
             (rows, columns),
             mode="bilinear",
             align_corners=False,
@@ -213,7 +213,7 @@ def _qwen_vl() -> None:
         options: dict[str, Any] = {"exif": exif} if turned else {}
         picture.save(folder / name, **options)
         cases.append(_qwen_case(folder / name, 35 if number % 2 else 28, turned))
-        arrays[f"{number}/pixel_values"] = normalized(_squeezed(picture, cases[-1]["target"]))
+        arrays[f"{number}/pixel_values"] = normalize(_squeeze(picture, cases[-1]["target"]))
     write_arrays(folder / "expected.npz", arrays)
     write_json(folder / "expected.json", cases)
 
@@ -225,12 +225,12 @@ def _qwen_case(path: Path, side: int, turned: bool) -> dict[str, Any]:
         "mode": picture.mode,
         "target": side,
         "rgb_sha256": _hash(np.asarray(picture.convert("RGB"))),
-        "resized_sha256": _hash(_squeezed(picture, side)),
+        "resized_sha256": _hash(_squeeze(picture, side)),
     }
     if turned:
         upright = ImageOps.exif_transpose(picture)
         case["mindformers_exif_transposed_size_wh"] = list(upright.size)
-        case["exif_transposed_resized_sha256"] = _hash(_squeezed(upright, side))
+        case["exif_transposed_resized_sha256"] = _hash(_squeeze(upright, side))
     return case
 
 
@@ -250,15 +250,15 @@ def _visualglm() -> None:
         name: Image.open(FEWSHOT / file) for name, file, _ in listed
     }
     for name, picture in sources.items():
-        resized = _squeezed(picture, 224)
+        resized = _squeeze(picture, 224)
         arrays[f"{name}_u8"] = resized
-        arrays[f"{name}_norm_corner"] = normalized(resized)[:, :8, :8]
-        arrays[f"{name}_norm_mean"] = normalized(resized).mean((1, 2), dtype=np.float64)
+        arrays[f"{name}_norm_corner"] = normalize(resized)[:, :8, :8]
+        arrays[f"{name}_norm_mean"] = normalize(resized).mean((1, 2), dtype=np.float64)
     write_arrays(GOLDEN / "visualglm" / "image_preprocess.npz", arrays)
     write_json(GOLDEN / "visualglm" / "image_preprocess.json", listed)
 
 
-def _squeezed(picture: Image.Image, side: int) -> NDArray[Any]:
+def _squeeze(picture: Image.Image, side: int) -> NDArray[Any]:
     return np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
 
 

@@ -1,5 +1,5 @@
-"""Qwen-VL: ids, labels, prompts, lists and boxes, as the published tokenizer and training script
-make them.
+"""Qwen-VL: ids, labels, prompts, lists and boxes,
+as the published tokenizer and training script make them.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ def make() -> None:
     write_json(_FOLDER / "tokenizer.json", _tokenizer())
     write_json(
         _FOLDER / "preprocess.json",
-        [_trained(name, *said) for name, said in _CONVERSATIONS.items()],
+        [_training_case(name, *said) for name, said in _CONVERSATIONS.items()],
     )
     write_json(
         _FOLDER / "train_transform.json",
         [_by_mindformers(*each) for each in _CONVERSATIONS.items()],
     )
     write_json(_FOLDER / "chat_context.json", list(_asked()))
-    write_json(_FOLDER / "predict_prompt.json", list(_predicted()))
+    write_json(_FOLDER / "predict_prompt.json", list(_prompt_cases()))
     write_json(_FOLDER / "list_format.json", {"from_list": _lists(), "to_list": _texts()})
     write_json(_FOLDER / "boxes.json", list(_boxes()))
 
 
 class Spans:
-    """The published tokenizer: control tokens are read from text, a reference becomes 256 ids of
-    its bytes.
+    """The published tokenizer: control tokens are read from text,
+    a reference becomes 256 ids of its bytes.
     """
 
     def __init__(self) -> None:
@@ -98,8 +98,7 @@ def _tokenizer() -> dict[str, Any]:
             {"text": text, "error": "ValueError"}
             for text in ("<img>unclosed", f"<img>{'窗' * 90}</img>")
         ],
-        "decode": [_decoded(spans, text) for text in (WORDS[0], WORDS[7])]
-        + [_cut_character(spans)],
+        "decode": [_decode(spans, text) for text in (WORDS[0], WORDS[7])] + [_cut_character(spans)],
     }
 
 
@@ -111,7 +110,7 @@ def _case(spans: Spans, text: str) -> dict[str, Any]:
     return {**case, "decoded": whole, "decoded_skip_special": skipped}
 
 
-def _decoded(spans: Spans, text: str) -> dict[str, Any]:
+def _decode(spans: Spans, text: str) -> dict[str, Any]:
     end = spans.special["<|endoftext|>"]
     return {"ids": [*spans(text), end], "text": f"{text}<|endoftext|>", "text_skip": text}
 
@@ -148,7 +147,9 @@ _CONVERSATIONS: dict[str, tuple[list[dict[str, str]], int, str]] = {
 }
 
 
-def _trained(name: str, said: list[dict[str, str]], limit: int, system: str) -> dict[str, Any]:
+def _training_case(
+    name: str, said: list[dict[str, str]], limit: int, system: str
+) -> dict[str, Any]:
     """What preprocess of finetune.py does: role, newline and text are tokenized one by one."""
     spans = Spans()
     start, end = spans.special["<|im_start|>"], spans.special["<|im_end|>"]
@@ -167,18 +168,18 @@ def _trained(name: str, said: list[dict[str, str]], limit: int, system: str) -> 
         "conversations": said,
         "max_len": limit,
         "system": system,
-        "input_ids": runs(_padded(ids, spans.special["<|endoftext|>"], limit)),
-        "labels": runs(_padded(labels, -100, limit)),
+        "input_ids": runs(_pad(ids, spans.special["<|endoftext|>"], limit)),
+        "labels": runs(_pad(labels, -100, limit)),
     }
 
 
-def _padded(values: list[int], pad: int, length: int) -> list[int]:
+def _pad(values: list[int], pad: int, length: int) -> list[int]:
     return (values + [pad] * length)[:length]
 
 
 def _by_mindformers(name: str, said: tuple[list[dict[str, str]], int, str]) -> dict[str, Any]:
-    """What MindFormers' transform does: a turn is tokenized at once, spans hold no path, one id
-    more than the limit.
+    """What MindFormers' transform does: a turn is tokenized at once,
+    spans hold no path, one id more than the limit.
     """
     turns, limit, system = said
     spans = Spans()
@@ -194,8 +195,8 @@ def _by_mindformers(name: str, said: tuple[list[dict[str, str]], int, str]) -> d
         "name": name,
         "conversations": turns,
         "config": {"max_length": limit, "system_message": system, "image_size": 56},
-        "input_ids": runs(_padded(ids, spans.special["<|endoftext|>"], limit + 1)),
-        "labels": runs(_padded(labels, -100, limit + 1)),
+        "input_ids": runs(_pad(ids, spans.special["<|endoftext|>"], limit + 1)),
+        "labels": runs(_pad(labels, -100, limit + 1)),
         "ids_shape": [limit + 1],
         "image_context_pos_ranges": [[0, at, at + _SPAN - 1, True] for at in first],
     }
@@ -230,7 +231,7 @@ def _asked() -> Any:
     yield {"fmt": "raw", "query": picture, "history": [], "ids": runs(spans(picture))}
 
 
-def _predicted() -> Any:
+def _prompt_cases() -> Any:
     for parts in (
         [{"image": _PLACES[0]}, {"text": "Describe the image:"}],
         [{"image": "a.png"}, {"image": "b.png"}, {"text": "哪个近？"}],
@@ -265,7 +266,8 @@ def _lists() -> list[dict[str, Any]]:
                 {"text": "find "},
                 {"ref": "a chair", "box": [[11, 22, 333, 444], [500, 22, 999, 444]]},
             ],
-            "hf_text": "find <ref>a chair</ref><box>(11,22),(333,444)</box><box>(500,22),(999,444)</box>",
+            "hf_text": "find <ref>a chair</ref>"
+            "<box>(11,22),(333,444)</box><box>(500,22),(999,444)</box>",
         },
     ]
 

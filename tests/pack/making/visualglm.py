@@ -1,5 +1,5 @@
-"""VisualGLM: ids, labels, positions, masks, prompts and learning rates, from the published
-rules.
+"""VisualGLM: ids, labels, positions, masks,
+prompts and learning rates, from the published rules.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _RECORDS = [
 def make() -> None:
     """Write all that needs no picture."""
     write_json(
-        _FOLDER / "tokenizer_cases.json", [_tokenized(text) for text in (*_ROUND_TRIPS, *WORDS[:8])]
+        _FOLDER / "tokenizer_cases.json", [_tokenize(text) for text in (*_ROUND_TRIPS, *WORDS[:8])]
     )
     for image, source, target in [(6, 24, 14), (32, 80, 90)]:
         _samples(image, source, target)
     write_json(_FOLDER / "chat_prompts.json", list(_prompts()))
-    write_json(_FOLDER / "response_postprocess.json", [_cleaned(text) for text in _ANSWERS])
+    write_json(_FOLDER / "response_postprocess.json", [_clean(text) for text in _ANSWERS])
     write_json(_FOLDER / "annealing_lr.json", list(_rates()))
 
 
@@ -39,8 +39,8 @@ _ROUND_TRIPS = ("问：窗台？\n答：三盆花。", "a  b     c\td\n\ne", "",
 
 
 class ChatGLM:
-    """The published tokenizer in plain mode: newlines, tabs and runs of blanks have tokens of their
-    own.
+    """The published tokenizer in plain mode:
+    newlines, tabs and runs of blanks have tokens of their own.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class ChatGLM:
         return text
 
 
-def _tokenized(text: str) -> dict[str, Any]:
+def _tokenize(text: str) -> dict[str, Any]:
     tokenizer = ChatGLM()
     ids = tokenizer(text)
     marked = [*ids, tokenizer.token("[gMASK]"), tokenizer.token("<sop>")]
@@ -151,7 +151,7 @@ _ANSWERS = (
 )
 
 
-def _cleaned(raw: str) -> dict[str, str]:
+def _clean(raw: str) -> dict[str, str]:
     text = raw.strip().replace("[[训练时间]]", "2023年")
     for half, full in zip(",!:;?", "，！：；？", strict=True):
         text = re.sub(rf"([\u4e00-\u9fff]){re.escape(half)}", rf"\1{full}", text)

@@ -1,5 +1,5 @@
-"""A tiny VisualGLM with random weights under SwissArmyTransformer's names, worked from the
-published equations.
+"""A tiny VisualGLM with random weights under SwissArmyTransformer's names,
+worked from the published equations.
 
 Its Q-Former is checked against the one of transformers' BLIP-2, which is the same but for where a
 layer begins.
@@ -122,8 +122,8 @@ class _Part:
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, heads: int, allowed: Tensor | None = None
 ) -> Tensor:
-    """Softmax attention over heads that are contiguous chunks; what is not allowed counts
-    -10000.
+    """Softmax attention over heads that are contiguous chunks;
+    what is not allowed counts -10000.
     """
     query, key, value = (
         each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (query, key, value)
@@ -187,8 +187,8 @@ def _former(weights: dict[str, Tensor], vision: Tensor) -> tuple[list[Tensor], T
 
 
 def _by_blip2(weights: dict[str, Tensor], vision: Tensor) -> Tensor:
-    """Return the same by transformers: a norm at the start of a layer is there one at the end of
-    the layer before.
+    """Return the same by transformers:
+    a norm at the start of a layer is there one at the end of the layer before.
     """
     config = Blip2QFormerConfig(
         hidden_size=_FORMER["hidden_size"],
@@ -248,7 +248,7 @@ def _by_blip2(weights: dict[str, Tensor], vision: Tensor) -> Tensor:
     return found
 
 
-def _rotated(x: Tensor, positions: Tensor) -> Tensor:
+def _rotate(x: Tensor, positions: Tensor) -> Tensor:
     """Turn a half of a head by one row of positions; angles are repeated, not interleaved."""
     size = x.shape[-1]
     angles = positions[..., None].float() * 10000 ** (-torch.arange(0, size, 2).float() / size)
@@ -282,12 +282,12 @@ def _language(
 
 def _by_both_rows(x: Tensor, positions: Tensor) -> Tensor:
     halves = x.chunk(2, -1)
-    return torch.cat([_rotated(half, positions[:, row]) for row, half in enumerate(halves)], -1)
+    return torch.cat([_rotate(half, positions[:, row]) for row, half in enumerate(halves)], -1)
 
 
 def _places(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return positions (batch, 2, length) and what each token may look at (batch, 1, length,
-    length).
+    """Return positions (batch, 2, length) and what each
+    token may look at (batch, 1, length, length).
     """
     at = torch.arange(ids.shape[1])
     begin = (ids == _BEGIN).int().argmax(1)[:, None]
@@ -319,7 +319,7 @@ def _cases(weights: dict[str, Tensor]) -> dict[str, Any]:
         logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
     )
     prompt = rows[0][0][: rows[0][0].index(_BEGIN) + 1]
-    output, steps = _continued(weights, prompt, rows_of_image[:1], 4)
+    output, steps = _continue(weights, prompt, rows_of_image[:1], 4)
     return {
         "image": image,
         "input_ids": ids,
@@ -356,7 +356,7 @@ def _sample(
     return ids + [_PAD] * rest, labels + [-100] * rest
 
 
-def _continued(
+def _continue(
     weights: dict[str, Tensor], prompt: list[int], rows_of_image: Tensor, steps: int
 ) -> tuple[list[int], list[Tensor]]:
     """Greedy decoding, the whole sequence anew at each step."""

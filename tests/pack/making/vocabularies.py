@@ -1,5 +1,5 @@
-"""Small vocabularies of the four kinds, trained on our words by sentencepiece and by tiktoken's
-teaching code.
+"""Small vocabularies of the four kinds, trained on our words
+by sentencepiece and by tiktoken's teaching code.
 
 The single bytes of the tiktoken files have shuffled ids, as in Qwen's: a byte taken for an id is
 found.
@@ -38,9 +38,9 @@ VOCABULARIES = FIXTURES / "vocab"
 _TEXT = "\n".join(WORDS)
 _NUMBERS = " 100 125 198 250 1000 1250"
 _SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-    "and polite answers to the user's questions. (USER) ASSISTANT: Question: Answer: "
-    "问：答：system user assistant <img></img>"
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions. "
+    "(USER) ASSISTANT: Question: Answer: 问：答：system user assistant <img></img>"
 )
 
 
@@ -76,8 +76,8 @@ def _llama2() -> bytes:
 
 
 def _chatglm() -> bytes:
-    """A unigram model with ChatGLM's control and written tokens; of its folding of characters, what
-    we need.
+    """A unigram model with ChatGLM's control and written tokens;
+    of its folding of characters, what we need.
     """
     folded = {
         0xFF0C: ",",
@@ -164,8 +164,8 @@ def qwen() -> Bytes:
 
 
 def pieces(name: str, *, prefix: bool = True) -> SentencePieceProcessor:
-    """Return a SentencePiece model, without the blank that it puts before a text if ``prefix`` is
-    false.
+    """Return a SentencePiece model, without the blank
+    that it puts before a text if ``prefix`` is false.
     """
     content = (VOCABULARIES / name).read_bytes()
     if prefix:

@@ -72,7 +72,7 @@ def runs(values: Iterable[Any]) -> list[list[Any]]:
     return [[value, len(list(run))] for value, run in groupby(values)]
 
 
-def normalized(pixels: NDArray[Any]) -> NDArray[Any]:
+def normalize(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return what CLIP's models read: float32, channels first."""
     scaled = (
         np.asarray(pixels, np.float32) / np.float32(255) - np.array(MEAN, np.float32)

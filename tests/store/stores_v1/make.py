@@ -1,5 +1,5 @@
-"""Makes the stores of this folder. It was run once, by the last library that wrote schema version
-1.
+"""Makes the stores of this folder. It was run once,
+by the last library that wrote schema version 1.
 
     python -m tests.store.stores_v1.make FOLDER
 

@@ -98,6 +98,6 @@ CLIPS: Final = (
     ),
     Conversation("none", (user("No clip?"), assistant("None.")), (), "clips"),
 )
-"""The rows that the frame cache ``frames`` was made from: the frames 0, 3, 6, 9 of ``clip.mp4``,
-and 4, 5, 7, 9.
+"""The rows that the frame cache ``frames`` was made from:
+the frames 0, 3, 6, 9 of ``clip.mp4``, and 4, 5, 7, 9.
 """

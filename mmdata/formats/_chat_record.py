@@ -1,0 +1,254 @@
+"""What a chat record says beside its turns: the system's words, media and the bounds of clips, what
+is trained on, tools, the other ending of a preference pair, and a judgement.
+
+Every format whose records have turns reads them with :func:`read_chat`, so that a field means the
+same in all of them. What it does not understand is left in ``extra``, where a look for fields that
+change the meaning of a record finds it (:mod:`mmdata.formats._meaning`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from mmdata.errors import RecordError
+from mmdata.formats._chat import Chat, Turn
+from mmdata.formats._meaning import is_said, spell
+from mmdata.formats._parts import clip_fields, is_object, leftovers_of_media, media_of
+from mmdata.formats._sources import json_type, unmapped_fields
+from mmdata.formats._turn_reader import read_any_turns
+from mmdata.schema import Media, MediaType
+from mmdata.schema import replace as replace_media
+from mmdata.sources.record import Record
+
+__all__ = ["read_chat"]
+
+_SYSTEM: Final = ("system", "system_prompt", "system_message", "system_instruction")
+_TOOLS: Final = ("tools", "functions")
+_MEDIA: Final[tuple[tuple[str, MediaType], ...]] = (
+    ("images", "image"),
+    ("image", "image"),
+    ("videos", "video"),
+    ("video", "video"),
+)
+"""The fields that list media, in the order in which they are listed."""
+_REJECTED: Final = ("rejected_response", "rejected_messages", "rejected")
+_JUDGED: Final = ("label", "kto_tag", "desirable")
+
+
+@dataclass
+class _Fields:
+    """The fields of a record by their usual spelling, and those that have been heard."""
+
+    value: dict[str, Any]
+    record: Record
+    heard: set[str]
+
+    def __post_init__(self) -> None:
+        self._names = {spell(name): name for name in self.value}
+
+    def name_of(self, *names: str) -> str | None:
+        """Return the field, as the record spells it, of the first of the names that says something
+        and has not been heard.
+        """
+        for name in names:
+            spelt = self._names.get(name)
+            if spelt is not None and spelt not in self.heard and is_said(self.value[spelt]):
+                return spelt
+        return None
+
+    def hear(self, *names: str) -> Any:
+        """Return what the first of the fields says that says something, and note that it was heard;
+        None where none does.
+        """
+        spelt = self.name_of(*names)
+        if spelt is None:
+            return None
+        self.heard.add(spelt)
+        return self.value[spelt]
+
+
+def read_chat(
+    value: dict[str, Any],
+    record: Record,
+    turns: Sequence[Turn],
+    mapped_fields: frozenset[str],
+) -> Chat:
+    """Return what a chat record says: ``turns`` are those that the format has read, out of the
+    ``mapped_fields``.
+
+    >>> value = {"messages": [], "system": "Be brief.", "kto_tag": True, "license": "MIT"}
+    >>> record, turns = Record(value, "a.json", 0), [Turn("user", "Hi")]
+    >>> chat = read_chat(value, record, turns, frozenset({"messages"}))
+    >>> [turn.role for turn in chat.turns], chat.desirable, dict(chat.extra)
+    (['system', 'user'], True, {'license': 'MIT'})
+
+    Raises:
+        RecordError: a field is of another type than it must be, or there is audio.
+    """
+    fields = _Fields(value, record, {*mapped_fields, "id"})
+    if fields.name_of("audios", "audio"):
+        raise RecordError("the record holds audio", reason="unsupported_media")
+    turns, rejected = _read_preference(fields, list(turns))
+    turns = _apply_loss_mask(fields, turns)
+    turns = _prepend_system(fields, turns)
+    images, videos, names, leftovers = _read_media(fields)
+    videos = _apply_clip(fields, images, videos)
+    tools = _read_tools(fields)
+    desirable = _read_judgement(fields)
+
+    # What is empty in a field that was looked for is nothing that a record says.
+    empty = {name for name, _ in _MEDIA} | {"audios", "audio", "system"}
+    unsaid = {name for name in empty & value.keys() if not is_said(value[name])}
+    extra = unmapped_fields(value, record, frozenset(fields.heard - {"rejected_response"} | unsaid))
+    return Chat(turns, images, videos, {**extra, **leftovers}, names, tools, rejected, desirable)
+
+
+def _prepend_system(fields: _Fields, turns: list[Turn]) -> list[Turn]:
+    """Return the turns, first of them what the record's own field says for the system."""
+    name = fields.name_of(*_SYSTEM)
+    words = fields.hear(*_SYSTEM)
+    if name is None:
+        return turns
+    if is_object(words) and "parts" in words:  # Gemini's
+        words = words["parts"]
+    if not isinstance(words, (str, list)):
+        raise RecordError(f"{name!r} must be a string, found {json_type(words)}")
+    if isinstance(words, str) and words.isspace():
+        return turns
+    if turns and turns[0].role == "system":
+        if turns[0].content == words:
+            return turns
+        raise RecordError(
+            f"the record has a field {name!r} and a turn of the system's", reason="role_order"
+        )
+    return [Turn("system", words), *turns]
+
+
+def _apply_loss_mask(fields: _Fields, turns: list[Turn]) -> list[Turn]:
+    """Return the turns with what a list beside them says of each: whether it is trained on."""
+    mask = fields.value.get("loss_mask")
+    if not isinstance(mask, list) or len(mask) != len(turns):
+        return turns
+    if not all(flag in (0, 1) for flag in mask):
+        return turns
+    fields.hear("loss_mask")
+    return [replace(turn, train=bool(flag)) for turn, flag in zip(turns, mask, strict=True)]
+
+
+def _read_tools(fields: _Fields) -> str | None:
+    """Return the JSON of what may be called."""
+    name = fields.name_of(*_TOOLS)
+    tools = fields.hear(*_TOOLS)
+    if name is None:
+        return None
+    if isinstance(tools, (list, dict)):
+        return json.dumps(tools, ensure_ascii=False)
+    if isinstance(tools, str):
+        return tools  # checked by the conversation
+    raise RecordError(f"{name!r} must be an array or JSON text, found {json_type(tools)}")
+
+
+def _read_judgement(fields: _Fields) -> bool | None:
+    """Return whether the answer was judged good, where it was judged."""
+    for name in _JUDGED:
+        if isinstance(fields.value.get(name), bool):
+            return bool(fields.hear(name))
+    return None
+
+
+def _read_preference(fields: _Fields, turns: list[Turn]) -> tuple[list[Turn], list[Turn] | None]:
+    """Return the turns up to the better answer, and the worse ending, if there is one.
+
+    The better one is the end of the turns, or ``chosen``; both it and the worse may be text, a
+    turn, or turns, with or without those that led to them.
+    """
+    chosen = fields.hear("chosen", "chosen_response")
+    rejected = fields.hear(*_REJECTED)
+    prompt = list(turns)
+    if chosen is not None:
+        ending = _without_prompt(_read_answer(chosen), prompt)
+        turns = [*prompt, *ending]
+    elif rejected is not None:  # the turns end with the better answer
+        while prompt and prompt[-1].role != "user":
+            prompt.pop()
+    if rejected is None:
+        return turns, None
+    worse = _read_answer(rejected)
+    if chosen is not None and not prompt:  # both hold all the turns
+        shared = 0
+        while shared < min(len(turns), len(worse)) and _says_same(turns[shared], worse[shared]):
+            shared += 1
+        return turns, worse[shared:] or None
+    return turns, _without_prompt(worse, prompt) or None
+
+
+def _read_answer(value: object) -> list[Turn]:
+    """Return the turns that one side of a preference is."""
+    if isinstance(value, str):
+        return [Turn("assistant", value)]
+    return read_any_turns(value if isinstance(value, list) else [value])
+
+
+def _without_prompt(turns: list[Turn], prompt: Sequence[Turn]) -> list[Turn]:
+    """Return turns without the prompt that they repeat."""
+    repeats = len(turns) > len(prompt) and all(map(_says_same, turns, prompt))
+    return turns[len(prompt) :] if prompt and repeats else turns
+
+
+def _says_same(one: Turn, other: Turn) -> bool:
+    return one.role == other.role and one.content == other.content
+
+
+def _read_media(
+    fields: _Fields,
+) -> tuple[list[Media], list[Media], tuple[str, ...], dict[str, Any]]:
+    """Return the images and the videos that a record lists, the marks that stand for the images
+    where it names them, and what else it says of them.
+    """
+    listed: dict[MediaType, list[Media]] = {"image": [], "video": []}
+    names: tuple[str, ...] = ()
+    leftovers: dict[str, Any] = {}
+    for name, kind in _MEDIA:
+        if name not in fields.value or name in fields.heard:
+            continue
+        found = fields.value[name]
+        fields.heard.add(name)
+        if kind == "image" and is_object(found) and found and all(map(_is_mark, found)):
+            names = tuple(found)  # MiniCPM-V's
+            found = list(found.values())
+        if isinstance(found, str) and found[:1] == "[":  # of a table
+            found = _read_list(found)
+        listed[kind] += media_of(found, kind)
+        if rest := leftovers_of_media(found):
+            leftovers[name] = rest
+    return listed["image"], listed["video"], names, leftovers
+
+
+def _is_mark(name: str) -> bool:
+    return name.startswith("<") and name.endswith(">")
+
+
+def _read_list(text: str) -> Any:
+    """Return the list of paths that text stands for, or the text: a file may be called like
+    this.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return found if isinstance(found, list) else text
+
+
+def _apply_clip(fields: _Fields, images: Sequence[Media], videos: list[Media]) -> list[Media]:
+    """Return the record's only video with the bounds that stand beside it; of several, the fields
+    are not understood.
+    """
+    if len(videos) != 1 or images:
+        return videos
+    unheard = {name: found for name, found in fields.value.items() if name not in fields.heard}
+    times, names = clip_fields(unheard)
+    fields.heard |= names
+    return [replace_media(videos[0], **times)] if times else videos

@@ -1,0 +1,137 @@
+r"""Marks in text that stand for media, in every spelling that is in use.
+
+Tools that write training data mark the place of a picture in a dozen ways: ``<image>``, ``<image
+1>``, ``<image_00>``, ``<ImageHere>``, the tokens of a model family, a path between two of them.
+They are one table here, so that each is understood in every format that has words. A mark says what
+kind of medium it is for, and it may say which one: by a number, or by a path.
+
+Some spellings are also words that people write, such as ``<Image>`` or ``<video>`` in a web page's
+code; whether they count is told by the numbers, see :mod:`mmdata.formats._placement`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from msgspec import Struct
+
+from mmdata.schema import MediaType
+
+__all__ = [
+    "ALL_MARKS",
+    "CERTAIN_MARKS",
+    "LIKELY_MARKS",
+    "Mark",
+    "has_image_suffix",
+    "has_marks",
+    "parse_mark",
+]
+
+_PATH: Final = r"[^<>\n]{1,1024}"
+_FILE: Final = r"[^<>\n]{1,1024}\.\w{2,5}"
+
+_WITH_PATH: Final = (
+    rf"<img>{_PATH}</img>",  # Qwen-VL, ms-swift 2
+    rf"<(?:image|video|audio)>{_FILE}</(?:image|video|audio)>",  # ms-swift 2
+    rf"<\|vision_start\|>{_FILE}<\|vision_end\|>",  # Qwen2-VL
+    # MindFormers' CogVLM2
+    rf"<\|reserved_special_token_3\|>{_PATH}<\|reserved_special_token_4\|>(?:<text>)?",
+)
+_NUMBERED: Final = (
+    r"<(?:image|video|audio)[ _-]?[0-9]{1,4}>",  # MMMU, Mantis, MiniCPM-V
+    r"<\|(?:image|video|audio)_[0-9]{1,4}\|>",  # Phi-3-vision
+)
+_TOKENS: Final = (
+    "<(?:image|audio)>",  # LLaVA, ms-swift, LLaMA-Factory
+    "<(?:image|video|audio)></(?:image|video|audio)>",
+    r"(?:<\|vision_start\|>)?(?:<\|(?:image|video)_pad\|>)+(?:<\|vision_end\|>)?",  # Qwen2-VL
+    r"(?:<\|vision_bos\|>)?(?:<\|(?:IMAGE|VIDEO)\|>)+(?:<\|vision_eos\|>)?",  # Qwen2.5-Omni
+    r"(?:<\|audio_bos\|>)?(?:<\|AUDIO\|>)+(?:<\|audio_eos\|>)?",
+    "(?:<img>)?(?:<IMG_CONTEXT>)+(?:</img>)?",  # InternVL
+    "(?:<video>)?(?:<VIDEO_CONTEXT>)+(?:</video>)?",
+    r"(?:<\|begin_of_image\|>)?(?:<\|image\|>)+(?:<\|end_of_image\|>)?",  # GLM-4V, Llama 3.2
+    r"(?:<\|begin_of_video\|>)?(?:<\|video\|>)+(?:<\|end_of_video\|>)?",
+    r"<\|audio\|>",
+    "(?:<Img>)?<ImageHere>(?:</Img>)?",  # MiniGPT-4, InternLM-XComposer
+    "(?:<Video>)?<VideoHere>(?:</Video>)?",
+    "<(?:start_of_image|image_soft_token|image_placeholder)>",  # Gemma 3, DeepSeek-VL
+    "<__dj__(?:image|video|audio)>",  # Data-Juicer
+    r"<\|__dj__eoc\|>",  # the end of a chunk, which is no medium
+)
+_TAGS: Final = ("<video>",)  # as <image>, and in web pages' code
+_PERHAPS: Final = (
+    "<(?:Image|Video|Audio|IMAGE|VIDEO|AUDIO)>",
+    "<img>",
+    r"\[(?:IMG|VIDEO)\]",  # Pixtral
+)
+
+CERTAIN_MARKS: Final = re.compile(f"({'|'.join((*_WITH_PATH, *_NUMBERED, *_TOKENS))})")
+"""Marks that nobody writes by chance, as the one group of the expression."""
+LIKELY_MARKS: Final = re.compile(f"({'|'.join((*_WITH_PATH, *_NUMBERED, *_TOKENS, *_TAGS))})")
+"""Those and the tag of a video, as the one group of the expression."""
+ALL_MARKS: Final = re.compile(
+    f"({'|'.join((*_WITH_PATH, *_NUMBERED, *_TOKENS, *_TAGS, *_PERHAPS))})"
+)
+"""Those and all spellings that may be words, as the one group of the expression."""
+
+_NUMBER: Final = re.compile(r"[0-9]+")
+_BETWEEN: Final = re.compile(r"<[^<>]+>([^<>]+)</?[^<>]+>(?:<text>)?")
+_IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+class Mark(Struct, frozen=True, gc=False):
+    """A mark: the type of its medium, None for one that marks nothing; its number or its path,
+    where it has one. ``from_zero`` says that the number can only be counted from 0.
+    """
+
+    type: MediaType | None
+    number: int | None = None
+    path: str | None = None
+    from_zero: bool = False
+
+
+def parse_mark(text: str) -> Mark:
+    """Return what a text that :data:`ALL_MARKS` matches says.
+
+    >>> parse_mark("<image 2>").number, parse_mark("<image_00>").from_zero
+    (2, True)
+    >>> parse_mark("<video>1.mp4</video>")
+    Mark(type='video', number=None, path='1.mp4', from_zero=False)
+    """
+    if text == "<|__dj__eoc|>":
+        return Mark(None)
+    path = found[1] if (found := _BETWEEN.fullmatch(text)) else None
+    mark = text if path is None else text.partition(">")[0]
+    name = mark.lower()
+    kind: MediaType = "video" if "video" in name or "reserved_special" in name else "image"
+    if "audio" in name:
+        kind = "audio"
+    if path is not None:
+        if "vision_start" in name and not has_image_suffix(path):
+            kind = "video"
+        return Mark(kind, path=path)
+    number = None if "IMG_CONTEXT" in text else _NUMBER.search(mark)
+    if number is None:
+        return Mark(kind)
+    # MiniCPM-V counts <image_00>, <image_01>; all others begin with 1 unless a 0 stands there.
+    from_zero = int(number[0]) == 0 or (len(number[0]) > 1 and number[0][0] == "0")
+    return Mark(kind, int(number[0]), from_zero=from_zero)
+
+
+def has_marks(text: str) -> bool:
+    """Return whether a text has a likely mark in it; most texts are told by one look for ``<``.
+
+    >>> has_marks("1 < 2"), has_marks("See <ImageHere>.")
+    (False, True)
+    """
+    return "<" in text and LIKELY_MARKS.search(text) is not None
+
+
+def has_image_suffix(path: str) -> bool:
+    """Return whether a file's name says that it is a picture.
+
+    >>> has_image_suffix("frames/0001.JPG"), has_image_suffix("a.mp4")
+    (True, False)
+    """
+    return path.partition("?")[0].lower().endswith(_IMAGE_SUFFIXES)

@@ -1,0 +1,165 @@
+"""What is said is heard: the fields that change what a record means, and a look for those that
+nobody obeyed.
+
+A format reads the fields that it knows; what it does not know it keeps in ``extra``. Most of that
+is harmless: ids, sizes, where a record came from. But a system prompt, the bounds of a clip, a flag
+that says "do not train on this" or a list of tools that no one obeyed would make another
+conversation of the record without a word. So a row whose ``extra`` holds such a field, with
+something in it, is a reject that names it, unless the user admits the field by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from mmdata.errors import RecordError
+from mmdata.schema import Conversation
+
+__all__ = [
+    "MEANING_FIELDS",
+    "check_heard",
+    "is_said",
+    "may_change_meaning",
+    "spell",
+    "unheard_fields",
+]
+
+MEANING_FIELDS: Final = frozenset((
+    "system", "system_prompt", "system_message", "system_instruction", "start", "end", "clip",
+    "clip_start", "clip_end", "video_start", "video_end", "start_time", "end_time", "start_sec",
+    "end_sec", "start_frame", "end_frame", "timestamps", "train", "trainable", "training",
+    "loss", "loss_mask", "loss_scale", "weight", "train_detail", "training_detail", "tools",
+    "functions", "tool_calls", "tool_call", "function_call", "tool_call_id", "tool_choice",
+    "call_id", "reasoning", "reasoning_content", "thinking", "thought", "chosen", "rejected",
+    "chosen_response", "rejected_response", "rejected_messages", "rejected_images",
+    "rejected_videos", "margin", "label", "kto_tag", "score", "desirable", "objects", "bbox",
+    "bboxes", "box", "boxes", "bbox_2d", "history", "image", "images", "image_path",
+    "image_paths", "image_url", "image_file", "img", "img_path", "video", "videos", "video_path",
+    "video_paths", "video_url", "video_frames", "frames", "audio", "audios", "audio_path",
+))  # fmt: skip
+"""The fields of a record, a turn, a part or a medium, as :func:`spell` spells them, that say who
+says what, about which media, between which times, or what is trained on.
+"""
+_OF_TURNS_AND_PARTS: Final = MEANING_FIELDS | {"index"}
+"""In a part ``index`` says which of the listed media it is; of a record it is a number like
+any other.
+"""
+_MEDIA: Final = frozenset((
+    "image", "image_url", "input_image", "video", "video_url", "source", "value", "url", "path",
+    "file_data", "inline_data",
+))  # fmt: skip
+"""What of a part may hold a medium; where that is an object, what is left of it stands there."""
+_TURNS: Final = "turns"
+_MEDIA_LISTS: Final = ("images", "image", "videos", "video")
+"""Under these names stands what is left over of turns and of listed media."""
+_BESIDE_REJECTED: Final = ("rejected_response", "rejected_images", "rejected_videos")
+"""What stays in ``extra`` beside the worse ending: a store's ``rejected`` shows no media of
+its own.
+"""
+_NOTHING: Final = frozenset({"", "[]", "{}", "null", "none", "nan"})
+_BORDER: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+@lru_cache(4096)  # a source has few names of fields, and each record has them all
+def spell(name: str) -> str:
+    """Return a field's name in lower case, with ``_`` between its words.
+
+    >>> spell("systemInstruction"), spell("Video-Start")
+    ('system_instruction', 'video_start')
+    """
+    return _BORDER.sub("_", name.strip()).replace("-", "_").replace(" ", "_").lower()
+
+
+def is_said(value: object) -> bool:
+    """Return whether a field says something: tables give every record every field, empty where it
+    has none.
+
+    >>> [is_said(value) for value in (None, "", "[]", [None], float("nan"), False, 0, "no")]
+    [False, False, False, False, False, True, True, True]
+    """
+    if isinstance(value, str):
+        return value.strip().lower() not in _NOTHING
+    if isinstance(value, Mapping):
+        return any(map(is_said, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(is_said, value))
+    return value is not None and value == value  # NaN is no value
+
+
+def may_change_meaning(extras: Iterable[Mapping[str, Any]], allowed: Collection[str] = ()) -> bool:
+    """Return whether one of many rows has a field in ``extra`` that could change what it means: a
+    quick look at the names alone, for rows that are read many at a time.
+
+    >>> may_change_meaning([{"license": "MIT"}, {}]), may_change_meaning([{}, {"Start": 3}])
+    (False, True)
+    """
+    names = set().union(*extras)
+    return any(
+        (spell(name) in MEANING_FIELDS and spell(name) not in allowed) or name.startswith(_TURNS)
+        for name in names
+    )
+
+
+def unheard_fields(extra: Mapping[str, Any], allowed: Collection[str] = ()) -> Iterator[str]:
+    """Yield the names of the fields in ``extra`` that change what the record means, those
+    ``allowed`` left out.
+
+    What is left over of turns, parts and listed media stands in ``extra`` by their numbers; it is
+    looked through as well. What a source keeps inside fields of its own is none of a record's
+    fields.
+
+    >>> list(unheard_fields({"license": "MIT", "Start": 3, "turns": {"1": {"weight": 0.5}}}))
+    ['Start', 'weight']
+    """
+    for name, value in extra.items():
+        is_leftover = name.startswith(_TURNS) or name in _MEDIA_LISTS
+        if is_leftover and (rests := _by_number(value)):
+            yield from _unheard_inside(rests, allowed)
+        elif _is_unheard(name, value, allowed, MEANING_FIELDS):
+            yield name
+
+
+def _unheard_inside(rests: Iterable[Mapping[str, Any]], allowed: Collection[str]) -> Iterator[str]:
+    """Yield the names of such fields in what is left over of turns, parts or media."""
+    for rest in rests:
+        for name, value in rest.items():
+            if inner := _by_number(value):  # the parts of a turn
+                yield from _unheard_inside(inner, allowed)
+            elif isinstance(value, dict) and spell(name) in _MEDIA:
+                yield from _unheard_inside([value], allowed)
+            elif _is_unheard(name, value, allowed, _OF_TURNS_AND_PARTS):
+                yield name
+
+
+def _by_number(value: object) -> list[dict[str, Any]]:
+    """Return what is left over of several things, by whose numbers it stands; else nothing."""
+    if not isinstance(value, dict) or not all(map(str.isdigit, value)):
+        return []
+    return [rest for rest in value.values() if isinstance(rest, dict)]
+
+
+def _is_unheard(name: str, value: object, allowed: Collection[str], table: Collection[str]) -> bool:
+    return spell(name) in table and spell(name) not in allowed and is_said(value)
+
+
+def check_heard(conversation: Conversation, allowed: Collection[str] = ()) -> None:
+    """Raise a :class:`RecordError` that names the fields in a row's ``extra`` which change what its
+    record means.
+
+    Raises:
+        RecordError: there are some, with the reason ``unsupported_field``.
+    """
+    if not conversation.extra:
+        return
+    if conversation.rejected is not None:  # which holds what they say, pictures aside
+        allowed = {*allowed, *_BESIDE_REJECTED}
+    if found := list(dict.fromkeys(unheard_fields(conversation.extra, allowed))):
+        which = ", ".join(map(repr, found))
+        raise RecordError(
+            f"{which}: changes what the record means and is not understood here; "
+            f"--allow-fields {','.join(found)} keeps it in `extra`, unused",
+            reason="unsupported_field",
+        )

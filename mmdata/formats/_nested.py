@@ -1,0 +1,120 @@
+"""Records inside records: a file that is one object around its records, and packs of several.
+
+``{"version": "1", "data": [record, …]}`` is a file of those records, and an array in an array of
+records, as Qwen's tools pack short ones, is its records one after the other. A file that names
+other files is no source, and is refused by name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import replace as replace_reject
+from typing import Any, Final
+
+from mmdata.errors import UsageError
+from mmdata.rejects import Reject
+from mmdata.schema import replace
+from mmdata.sources._json import identity
+from mmdata.sources.record import Record
+
+__all__ = ["unpack"]
+
+_log: Final = logging.getLogger("mmdata")
+_WRAPPERS: Final = ("data", "records", "rows", "samples", "examples", "items")
+"""The fields that an object around records has them in."""
+_SPLITS: Final = frozenset({"train", "val", "valid", "validation", "dev", "test"})
+_META: Final = (
+    frozenset({"annotation", "root"}),  # InternVL's meta file
+    frozenset({"file_name", "formatting"}),  # LLaMA-Factory's dataset_info.json
+    frozenset({"file_name", "columns"}),
+)
+"""What an object says that names a file of records instead of being one."""
+
+
+def unpack(runs: Iterable[list[Record | Reject]], id_key: str) -> Iterator[list[Record | Reject]]:
+    """Yield the runs with the records that stand inside others in their place, numbered through.
+
+    Raises:
+        UsageError: the file names others, or holds several splits.
+    """
+    shift = 0  # how many numbers records inside others have taken up so far
+    for run in runs:
+        if not shift and not any(map(_holds_records, run)):
+            yield run
+            continue
+        found: list[Record | Reject] = []
+        for item in run:
+            inner = _inner_records(item, id_key)
+            first = shift + (item.number if isinstance(item, Record) else item.record)
+            found += [_renumber(one, first + place) for place, one in enumerate(inner)]
+            shift += len(inner) - 1
+        yield found
+
+
+def _holds_records(item: Record | Reject) -> bool:
+    """Return whether a record could be several; a cheap look, which most pass."""
+    if not isinstance(item, Record):
+        return False
+    raw = item.raw
+    if type(raw) is dict:
+        if item.number == 0 and raw and all(type(found) is dict for found in raw.values()):
+            _refuse_meta(item)
+        if item.number == 0 and _SPLITS.issuperset(raw):
+            _refuse_splits(item)
+        return _wrapper(raw) is not None
+    return type(raw) is list
+
+
+def _wrapper(raw: dict[str, Any]) -> str | None:
+    """Return the field of an object that holds records, where it is but a cover around them."""
+    name = next((name for name in _WRAPPERS if name in raw), None)
+    if name is None or not isinstance(raw[name], list) or not raw[name]:
+        return None
+    covers = not any(isinstance(found, list) for key, found in raw.items() if key != name)
+    return name if covers and all(isinstance(one, dict) for one in raw[name]) else None
+
+
+def _inner_records(item: Record | Reject, id_key: str) -> list[Record | Reject]:
+    """Return the records inside one, or itself."""
+    if not isinstance(item, Record) or not _holds_records(item):
+        return [item]
+    values = item.raw
+    if isinstance(values, dict):
+        name = _wrapper(values)
+        assert name is not None
+        if others := [key for key in values if key != name]:
+            _log.warning(
+                "%s: its records are in %r; %s beside it is left out",
+                item.file,
+                name,
+                ", ".join(others),
+            )
+        values = values[name]
+    elif not values or not all(isinstance(one, dict) for one in values):
+        return [item]  # it has no records, and is told so by its format
+    return [replace(item, raw=one, id=identity(one, id_key), size=None) for one in values]
+
+
+def _renumber(item: Record | Reject, number: int) -> Record | Reject:
+    if isinstance(item, Record):
+        return replace(item, number=number)
+    return replace_reject(item, record=number)
+
+
+def _refuse_meta(item: Record) -> None:
+    for name, found in item.raw.items():
+        if any(found.keys() >= fields for fields in _META):
+            place = found.get("annotation") or found.get("file_name")
+            raise UsageError(
+                f"{item.file} holds no records: {name!r} in it names a file of them, {place!r}. "
+                "Convert that file."
+            )
+
+
+def _refuse_splits(item: Record) -> None:
+    if item.raw and all(isinstance(found, list) for found in item.raw.values()):
+        names = ", ".join(item.raw)
+        raise UsageError(
+            f"{item.file} holds the splits {names} in one object. Write each to a file of its own."
+        )
