@@ -14,11 +14,13 @@ from mmdata.formats._coco_boxes import box_fault, image_size, to_fractions
 from mmdata.formats._sources import json_type
 from mmdata.schema import Region
 
-__all__ = ["Exchange", "Prompts", "exchanges", "is_about_region", "is_whole_record"]
+__all__ = ["HEARD_FIELDS", "Exchange", "Prompts", "exchanges", "is_about_region", "is_whole_record"]
 
 Exchange: TypeAlias = tuple[str, str | Region]
 """A prompt, and the answer to it."""
 
+HEARD_FIELDS: Final = frozenset({"bbox"})
+"""The fields of an annotation that would change what it means, and are obeyed."""
 _PHRASES: Final = ("sentences", "expressions", "expression", "phrases", "phrase")
 """The fields of an annotation that say in words which object its box is."""
 _WHOLE: Final = frozenset({"segments_info", *_PHRASES})

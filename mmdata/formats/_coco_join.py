@@ -20,8 +20,9 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from mmdata.errors import RecordError
-from mmdata.formats._coco_answers import is_about_region, is_whole_record
+from mmdata.formats._coco_answers import HEARD_FIELDS, is_about_region, is_whole_record
 from mmdata.formats._coco_boxes import are_boxes, box_fault
+from mmdata.formats._meaning import may_change_meaning
 from mmdata.rejects import Reason, Reject
 from mmdata.sources._json import members
 from mmdata.sources._run import Spelled
@@ -34,9 +35,10 @@ __all__ = ["Joined", "join_file"]
 _RUN: Final = 512
 """How many records are handed out at once."""
 _BOX, _MARKED, _CAPTION, _WORDS, _FAULTY, _NO_OBJECT = range(6)
-"""The kinds of annotations: boxes, of which those of an image and a category are one record, and
-so those that mark words of their image's caption; and those that are records of their own: captions
-of whole images, what else says something in words, boxes with a fault, and what is no object.
+"""The kinds of annotations: boxes, of which those of an image and a category are one record, and so
+are those that mark words of their image's caption or have a field that may change what they mean;
+and those that are records of their own: captions of whole images, what else says something in
+words, boxes with a fault, and what is no object.
 """
 
 _decode: Final = msgspec.json.Decoder().decode
@@ -342,6 +344,8 @@ class _Index:
             found = _decode_boxes(values.lines)
         except msgspec.DecodeError:
             return False
+        if _is_odd(values):
+            return False
         boxes = np.array([one.bbox for one in found])  # (annotations, 4) float64
         is_crowd = np.array([one.iscrowd for one in found]) != 0
         is_faulty = is_crowd | ~are_boxes(boxes)
@@ -425,10 +429,16 @@ def _kind_of(annotation: dict[str, Any]) -> int:
         return _WORDS
     if "caption" in annotation:
         is_plain = not is_about_region(annotation) and "split" not in annotation
-        return _CAPTION if is_plain else _WORDS
+        return _CAPTION if is_plain and not _is_odd([annotation]) else _WORDS
     if box_fault(annotation):
         return _FAULTY
-    return _MARKED if "tokens_positive" in annotation else _BOX
+    is_marked = "tokens_positive" in annotation or _is_odd([annotation])
+    return _MARKED if is_marked else _BOX
+
+
+def _is_odd(annotations: Sequence[dict[str, Any]]) -> bool:
+    """Return whether one of some annotations may have a field that changes what it means."""
+    return may_change_meaning(annotations, HEARD_FIELDS)
 
 
 def _reject(number: int, file: str, fault: RecordError) -> Reject:

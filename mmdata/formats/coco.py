@@ -24,7 +24,7 @@ from msgspec import Struct, ValidationError
 
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats import registry
-from mmdata.formats._coco_answers import Prompts, exchanges, is_whole_record
+from mmdata.formats._coco_answers import HEARD_FIELDS, Prompts, exchanges, is_whole_record
 from mmdata.formats._coco_boxes import fractions_of_all
 from mmdata.formats._coco_join import Joined, join_file
 from mmdata.formats._flat import NotPlainError, require
@@ -95,7 +95,7 @@ class Coco(JsonSource):
     ``split``. An image without ``file_name`` is found by its ``coco_url`` (LVIS).
     """
 
-    harmless_fields: ClassVar[frozenset[str]] = frozenset({"image"})
+    harmless_fields: ClassVar[frozenset[str]] = HEARD_FIELDS | {"image"}
     summary: ClassVar[str] = (
         "COCO annotations: captions to descriptions, instances and phrases to grounded boxes"
     )

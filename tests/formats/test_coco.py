@@ -564,6 +564,24 @@ def test_every_shape_that_is_shown_is_read(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("field", ["score", "weight", "train", "Label", "video_start", "bboxes"])
+@pytest.mark.parametrize("annotation", [box(2, category=47), caption(2)])
+def test_a_field_that_changes_what_an_annotation_means_is_no_extra(
+    tmp_path: Path, annotation: dict[str, Any], field: str
+) -> None:
+    """Among many that are read at once, and where the user admits it."""
+    many = [box(1), annotation | {field: 0.5}, box(3, 25, bbox=(1, 1, 2, 2)), box(4, 9, 1)]
+    file = write(tmp_path, many, images=[*IMAGES, PADDING])
+
+    def rejects(**options: Any) -> list[tuple[int, str]]:
+        mmdata.convert("coco", file, tmp_path / "s", check="none", overwrite=True, **options)
+        found = mmdata.open(tmp_path / "s").rejects()
+        return [(reject["record"], reject["reason"]) for reject in found]
+
+    assert rejects() == [(1, "unsupported_field")]
+    assert rejects(allow_fields=field) == []
+
+
 @pytest.mark.parametrize(
     "odd",
     [
