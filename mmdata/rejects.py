@@ -34,6 +34,10 @@ class Reason(str, Enum):
         "bad_encoding",
         "the bytes are not UTF-8, or hold what no text may (NUL, lone surrogates)",
     )
+    BAD_SOURCE = (
+        "bad_source",
+        "a source file is damaged, cut or not what its name says; what of it can be read is kept",
+    )
     TOO_DEEP = "too_deep", "the record is nested deeper than a reader can follow"
     MALFORMED = (
         "malformed",

@@ -12,6 +12,7 @@ from a test::
 
 from __future__ import annotations
 
+import base64
 import copy
 import pickle
 import re
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmdata.errors import TokenError
 from mmdata.formats import Format, Origin
-from mmdata.formats._batches import read_batches
+from mmdata.formats._batches import attach_files, read_batches
 from mmdata.formats._parts import KIND_OF, TEXT
 from mmdata.formats._turns import ROLES
 from mmdata.rejects import Reject
@@ -112,7 +113,7 @@ def _read_one_by_one(reader: Format, sources: Sequence[Path]) -> _Read:
             continue
         before = copy.deepcopy(record)
         try:
-            outcomes.append(reader.conversation(record))
+            outcomes.append(_read_one(reader, record))
         except Exception as error:
             # As a conversion does: whatever a format stumbles over costs that record alone.
             outcomes.append(record.rejected(error))
@@ -123,6 +124,11 @@ def _read_one_by_one(reader: Format, sources: Sequence[Path]) -> _Read:
         bool(kept), "account", f"no record became a conversation; the first became {outcomes[0]}"
     )
     return _Read(records, outcomes)
+
+
+def _read_one(reader: Format, record: Record) -> Conversation:
+    conversation = reader.conversation(record)
+    return attach_files(conversation, record.files) if record.files else conversation
 
 
 def _check_positions(records: Sequence[Record | Reject], sources: Sequence[Path]) -> None:
@@ -206,7 +212,7 @@ def _check_deterministic(reader: Format, sources: Sequence[Path], found: _Read) 
 
     for record, outcome in zip(found.records, found.outcomes, strict=True):
         if isinstance(record, Record) and isinstance(outcome, Conversation):
-            second = again.conversation(record)
+            second = _read_one(again, record)
             _require(
                 outcome == second,
                 "determinism",
@@ -260,6 +266,8 @@ def _leaves(value: Any) -> Iterator[Any]:
         for key, inner in value.items():
             if key not in _FLAGS or not isinstance(inner, (bool, int)):
                 yield from _leaves(inner)
+    elif isinstance(value, bytes):
+        yield base64.b64encode(value).decode()
     elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from _leaves(inner)
@@ -280,8 +288,6 @@ def _pieces(leaf: str, said_otherwise: Sequence[str]) -> Iterator[str]:
 
 def _words_of(conversation: Conversation) -> Iterator[str]:
     """Yield all that a conversation says in words, a path as often as its medium is shown."""
-    import base64
-
     yield conversation.id
     yield conversation.source
     yield conversation.split
@@ -289,6 +295,12 @@ def _words_of(conversation: Conversation) -> Iterator[str]:
         yield leaf if isinstance(leaf, str) else repr(leaf)
     for medium in conversation.media:
         yield medium.path or ""
+        yield from medium.frame_paths or ()
+        for bound in (medium.start, medium.end):
+            if bound is not None:
+                # A record may write whole seconds with or without a point.
+                whole = [f"{bound:.0f}"] if float(bound).is_integer() else []
+                yield from {repr(bound), repr(float(bound)), *whole}
         yield base64.b64encode(medium.bytes or b"").decode()
     for message in conversation.messages:
         for part in message.content:

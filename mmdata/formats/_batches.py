@@ -5,7 +5,7 @@ by one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.builder import BatchBuilder
 from mmdata.store.encode import FlatRows, encode_extra
 
-__all__ = ["ReadOptions", "read_batches", "read_records"]
+__all__ = ["ReadOptions", "attach_files", "read_batches", "read_records"]
 
 _log: Final = logging.getLogger("mmdata")
 
@@ -85,6 +85,8 @@ def read_records(
         try:
             with blame_plugin(reader):
                 flat = reader.flatten(run)  # type: ignore[attr-defined]
+            if flat is not None:
+                flat = _attach_to_rows(flat, run)  # type: ignore[arg-type]  # all are records
         except PluginError as error:
             if options.strict:
                 raise
@@ -114,6 +116,10 @@ def _add_rows(
 ) -> None:
     if split is not None:
         rows = replace(rows, splits=[split] * len(rows))
+    elif any(record.split for record in records):
+        said = [record.split for record in records]
+        own = [one or other for one, other in zip(said, rows.splits, strict=True)]
+        rows = replace(rows, splits=own)
     builder.extend(
         rows,
         files=[record.file for record in records],
@@ -137,8 +143,8 @@ def _add_one(
             raise
         builder.reject(item.rejected(error))
         return
-    if options.split is not None:
-        conversation = replace(conversation, split=options.split)
+    if said := options.split or item.split:
+        conversation = replace(conversation, split=said)
     builder.append(conversation, file=item.file, record=item.number, id=item.id)
 
 
@@ -152,6 +158,8 @@ def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
             raise TypeError(
                 f"conversation() must return a Conversation, found {type(conversation).__name__}"
             )
+        if record.files:
+            conversation = attach_files(conversation, record.files)
         if conversation.extra:
             # Encoded here, what cannot be written costs its record alone.
             encode_extra(conversation.extra).encode()
@@ -167,6 +175,48 @@ def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:
                 f"{plugin} is at fault: {fault} ({record.file}, record {record.number})"
             ) from error
         raise RecordError(f"{fault} in {plugin}; --strict shows its traceback") from error
+
+
+def _attach_to_rows(rows: FlatRows, records: Sequence[Record]) -> FlatRows | None:
+    """Return rows with the bytes of the media that came with their records; None where those are
+    not just the media of each row.
+    """
+    if not any(record.files for record in records):
+        return rows
+    named, paths = rows.media.get("path", (b"", ()))
+    if len(named) != len(rows.media_types) or not all(named):
+        return None
+    found: list[bytes | None] = []
+    start = 0
+    for record, count in zip(records, rows.num_media, strict=True):
+        media = [record.files.get(path) for path in paths[start : start + count]]
+        if {id(data) for data in record.files.values()} - set(map(id, media)):
+            return None
+        found += media
+        start += count
+    there = bytes([data is not None for data in found])
+    embedded = [data for data in found if data is not None]
+    return replace(rows, media={**rows.media, "bytes": (there, embedded)})
+
+
+def attach_files(conversation: Conversation, files: Mapping[str, bytes]) -> Conversation:
+    """Return a conversation with the bytes of those of its media that came with its record.
+
+    Raises:
+        RecordError: a medium came with it that it has no place for.
+    """
+    media = [
+        replace(medium, bytes=files[medium.path])
+        if medium.bytes is None and medium.path is not None and medium.path in files
+        else medium
+        for medium in conversation.media
+    ]
+    placed = {id(medium.bytes) for medium in media}
+    if left := [name for name, data in files.items() if id(data) not in placed]:
+        raise RecordError(
+            f"{left[0]} came with the record, which has no place for it", reason="media_mismatch"
+        )
+    return replace(conversation, media=tuple(media))
 
 
 def _runs(reader: Format, sources: Sequence[Path]) -> Iterator[Sequence[Record | Reject]]:

@@ -6,16 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
+from mmdata.formats._grounding import BoxStyle
+from mmdata.formats._parts import leftovers_of_media
 from mmdata.formats._sources import conversation_id, unmapped_fields
 from mmdata.formats._turns import IMAGE, ROLES, VIDEO
 from mmdata.schema import Split
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
-__all__ = ["flatten_with", "read_chats", "read_media_lists"]
+__all__ = ["MEDIA_FIELDS", "flatten_with", "read_chats", "read_extras", "read_media_lists"]
+
+MEDIA_FIELDS: Final = ("images", "image", "videos", "video")
+"""The fields of a chat record that list media."""
 
 _ROLE_CODE: dict[str, int] = {speaker: ROLE_CODES[role] for speaker, role in ROLES.items()}
 _IMAGE_PART = PART_CODES["image"]
@@ -29,6 +34,7 @@ def flatten_with(
     marks: tuple[str, ...] = (IMAGE, VIDEO),
     refused: tuple[str, ...] = (),
     split: Split = "train",
+    boxes: BoxStyle = "auto",
 ) -> FlatRows | None:
     """Return the rows of what ``read`` makes of the records' values, or None where not all of them
     are plain.
@@ -41,7 +47,12 @@ def flatten_with(
     try:
         require(set(map(type, values)) == {dict})
         return flatten_turns(
-            read(values, records), dataset_name, marks=marks, refused=refused, split=split
+            read(values, records),
+            dataset_name,
+            marks=marks,
+            refused=refused,
+            split=split,
+            boxes=boxes,
         )
     except (NotPlainError, KeyError, TypeError):  # the last two from one of another shape
         return None
@@ -76,10 +87,7 @@ def read_chats(
 
     images, videos = read_media_lists(values, "image"), read_media_lists(values, "video")
     ids = [record.id or conversation_id(record) for record in records]
-    extras = [
-        unmapped_fields(value, record, mapped_fields | {field})
-        for value, record in zip(values, records, strict=True)
-    ]
+    extras = read_extras(values, records, mapped_fields | {field})
     kinds = set(map(type, said))
     if kinds == {str}:
         return TurnColumns(ids, num_turns, speakers, said, images, videos, extras)
@@ -108,9 +116,30 @@ def _prepend_system(
     return counts, bytes(roles), texts
 
 
-def read_media_lists(values: Sequence[dict[str, Any]], kind: str) -> list[Sequence[str]]:
-    """Return the paths of each record's media of a kind: for images those of ``images``, then those
-    of ``image``.
+def read_extras(
+    values: Sequence[dict[str, Any]], records: Sequence[Record], mapped_fields: frozenset[str]
+) -> list[dict[str, Any]]:
+    """Return what of records goes to ``extra``: fields that are not mapped, and what media that are
+    objects have besides their bytes.
+    """
+    extras = [
+        unmapped_fields(value, record, mapped_fields)
+        for value, record in zip(values, records, strict=True)
+    ]
+    for key in MEDIA_FIELDS:
+        if not any(key in value for value in values):
+            continue
+        for value, extra in zip(values, extras, strict=True):
+            found = value.get(key)
+            first = found[0] if type(found) is list and found else found
+            if type(first) is dict and (rest := leftovers_of_media(found)):
+                extra[key] = rest
+    return extras
+
+
+def read_media_lists(values: Sequence[dict[str, Any]], kind: str) -> list[Sequence[str | bytes]]:
+    """Return the paths or the bytes of each record's media of a kind: for images those of
+    ``images``, then those of ``image``.
     """
     several, one = f"{kind}s", kind
     require(not any(value.get("audios") or value.get("audio") for value in values))
@@ -124,28 +153,35 @@ def read_media_lists(values: Sequence[dict[str, Any]], kind: str) -> list[Sequen
     return found
 
 
-def _paths(value: object) -> Sequence[str]:
+def _paths(value: object) -> Sequence[str | bytes]:
+    """Return the paths of media, or the bytes of those that a table holds; all are one or the
+    other.
+    """
     if not value:
         require(value in (None, "", []))
         return ()
-    paths: list[Any] = value if isinstance(value, list) else [value]
-    for path in paths:
+    items: list[Any] = value if isinstance(value, list) else [value]
+    if type(items[0]) is dict:
+        found = [item["bytes"] for item in items]
+        require(all(type(data) is bytes and bool(data) for data in found))
+        return found
+    for path in items:
         require(type(path) is str and path != "" and path[:5].lower() != "data:")
-    return paths
+    return items
 
 
 def _read_parts(
     said: Sequence[Any], num_turns: Sequence[int]
-) -> tuple[list[str], list[tuple[int, Sequence[tuple[int, Any]]]], list[Sequence[str]]]:
+) -> tuple[list[str], list[tuple[int, Sequence[tuple[int, Any]]]], list[Sequence[str | bytes]]]:
     """Return what turns say that are texts or lists of parts: the text of each turn that has but
     one, the parts of the others by the turn's number, and the images of each record.
     """
     texts: list[str] = []
     placed: list[tuple[int, Sequence[tuple[int, Any]]]] = []
-    images: list[Sequence[str]] = []
+    images: list[Sequence[str | bytes]] = []
     turn = 0
     for count in num_turns:
-        shown: list[str] = []
+        shown: list[str | bytes] = []
         for content in said[turn : turn + count]:
             if type(content) is str:
                 texts.append(content)
@@ -160,7 +196,7 @@ def _read_parts(
     return texts, placed, images
 
 
-def _read_part(item: dict[str, Any], shown: list[str]) -> tuple[int, Any]:
+def _read_part(item: dict[str, Any], shown: list[str | bytes]) -> tuple[int, Any]:
     """Return the code of a part, and its text or the number of its image, which is added to those
     ``shown``.
     """

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, compress, pairwise
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
+from mmdata.formats._grounding import BoxStyle, may_have_boxes
 from mmdata.formats._marks import ALL_MARKS
 from mmdata.formats._meaning import may_change_meaning
 from mmdata.formats._placeholders import fill
@@ -70,8 +71,9 @@ class TurnColumns(Struct, frozen=True, eq=False):
     num_turns: Sequence[int]
     roles: bytes
     texts: Sequence[str]
-    images: Sequence[Sequence[str]]
-    videos: Sequence[Sequence[str]]
+    images: Sequence[Sequence[str | bytes]]
+    """Of each record where its images are, or themselves."""
+    videos: Sequence[Sequence[str | bytes]]
     extras: Sequence[Mapping[str, Any]]
     placed: Sequence[tuple[int, _Parts]] = ()
     """The turns that bring their media with them: the number of each among all, and its parts."""
@@ -84,6 +86,7 @@ def flatten_turns(
     marks: tuple[str, ...] = (IMAGE, VIDEO),
     refused: tuple[str, ...] = (),
     split: Split = "train",
+    boxes: BoxStyle = "auto",
 ) -> FlatRows:
     """Return the rows that the records are.
 
@@ -120,14 +123,19 @@ def flatten_turns(
     said = "\n".join(parts.texts) if marks or refused else ""
     require("<" not in said or not any(mark in said for mark in refused))
     require(not marks or ("<" not in said and "[" not in said) or not ALL_MARKS.search(said))
+    require(not may_have_boxes([said], boxes))
     require(not may_change_meaning(columns.extras))
 
     num_media = [
         len(images) + len(videos)
         for images, videos in zip(columns.images, columns.videos, strict=True)
     ]
-    types, paths = _list_media(columns)
-    media: dict[str, SparseColumn] = {"path": (b"\1" * len(paths), paths)} if paths else {}
+    types, found = _list_media(columns)
+    media: dict[str, SparseColumn] = {}
+    for name, kind in (("path", str), ("bytes", bytes)):
+        there = bytes([type(medium) is kind for medium in found])
+        if any(there):
+            media[name] = there, list(compress(found, there))
     return FlatRows(
         ids=columns.ids,
         sources=[dataset_name] * rows,
@@ -146,10 +154,12 @@ def flatten_turns(
     )
 
 
-def _list_media(columns: TurnColumns) -> tuple[list[MediaType], list[str]]:
-    """Return the types and the paths of all media: of each record its images, then its videos."""
+def _list_media(columns: TurnColumns) -> tuple[list[MediaType], list[str | bytes]]:
+    """Return the types of all media, and their paths or bytes: of each record its images, then its
+    videos.
+    """
     types: list[MediaType] = []
-    paths: list[str] = []
+    paths: list[str | bytes] = []
     for images, videos in zip(columns.images, columns.videos, strict=True):
         if images:
             types += ["image"] * len(images)

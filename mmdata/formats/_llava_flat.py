@@ -12,6 +12,8 @@ from typing import Any, Final
 from msgspec import UNSET, ValidationError, convert
 
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
+from mmdata.formats._grounding import BoxStyle
+from mmdata.formats._parts import leftovers_of_media
 from mmdata.formats._plain import Gpt, Human, Plain, read_plainly
 from mmdata.formats._sources import conversation_id, unmapped_fields
 from mmdata.formats._turns import MAPPED_FIELDS
@@ -23,14 +25,17 @@ __all__ = ["WAYS", "flatten_llava"]
 
 WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
 """How to read LLaVA's records: the quickest way first."""
+_MEDIA: Final = ("image", "video")
 _NEEDED: Final = MAPPED_FIELDS - {"id"}
 _ROLE_OF: Final[dict[type, int]] = {Human: ROLE_CODES["user"], Gpt: ROLE_CODES["assistant"]}
 
 
-def flatten_llava(records: Sequence[Record], dataset_name: str) -> FlatRows | None:
+def flatten_llava(
+    records: Sequence[Record], dataset_name: str, boxes: BoxStyle = "auto"
+) -> FlatRows | None:
     """Return the records as rows, or None where not all of them are plain."""
     try:
-        return flatten_turns(_columns(records), dataset_name)
+        return flatten_turns(_columns(records), dataset_name, boxes=boxes)
     except (NotPlainError, ValidationError, AttributeError, KeyError):
         # The last three come from a record of another shape.
         return None
@@ -40,10 +45,13 @@ def _columns(records: Sequence[Record]) -> TurnColumns:
     plain = [_plain(record.raw) for record in records]
     conversations = list(map(attrgetter("conversations"), plain))
     turns = list(chain.from_iterable(conversations))
-    images, videos = (
-        [(path,) if path else () for path in map(attrgetter(kind), plain)]
-        for kind in ("image", "video")
-    )
+    shown: list[list[Sequence[str | bytes]]] = [
+        [(path,) if path else () for path in map(attrgetter(kind), plain)] for kind in _MEDIA
+    ]
+    images, videos = shown
+    if any(type(record.raw) is not Plain for record in records):
+        images = _with_embedded(images, records, "image")
+        videos = _with_embedded(videos, records, "video")
     # Images first, and no row of both.
     require(not any(map(bool, images)) or not any(map(bool, videos)))
     return TurnColumns(
@@ -63,14 +71,39 @@ def _plain(raw: Any) -> Plain:
     """
     if type(raw) is Plain:
         return raw
-    return convert({key: field for key, field in raw.items() if key in _NEEDED and field}, Plain)
+    needed = {
+        key: field
+        for key, field in raw.items()
+        if key in _NEEDED and field and not (type(field) is dict and key in _MEDIA)
+    }
+    return convert(needed, Plain)
+
+
+def _with_embedded(
+    shown: Sequence[Sequence[str | bytes]], records: Sequence[Record], kind: str
+) -> list[Sequence[str | bytes]]:
+    """Return the media of a kind of each record, with the bytes of those that a table holds."""
+    found: list[Sequence[str | bytes]] = []
+    for paths, record in zip(shown, records, strict=True):
+        medium = None if type(record.raw) is Plain else record.raw.get(kind)
+        if type(medium) is dict:
+            data: Any = medium.get("bytes")
+            require(type(data) is bytes and data != b"")
+            found.append((data,))
+        else:
+            found.append(paths)
+    return found
 
 
 def _extra(record: Record) -> dict[str, Any]:
     """Return what of the record has no home."""
     raw = record.raw
     if type(raw) is not Plain or raw.id == "":
-        return unmapped_fields(record.value, record, MAPPED_FIELDS)
+        extra = unmapped_fields(record.value, record, MAPPED_FIELDS)
+        for key in _MEDIA:
+            if rest := leftovers_of_media(record.value.get(key)):
+                extra[key] = rest
+        return extra
     if raw.data_source is not UNSET:
         return {"data_source": raw.data_source}
     return {} if raw.model is UNSET else {"model": raw.model}

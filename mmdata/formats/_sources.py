@@ -1,5 +1,5 @@
-"""What all formats whose sources are JSON files have in common: which files they are, and where
-media may be.
+"""What all formats of records have in common: which files they are read from, and where media may
+be.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final
 
 from mmdata._tools.options import check_fields
-from mmdata.errors import RecordError, UsageError
+from mmdata.errors import RecordError
 from mmdata.formats._format import Origin
 from mmdata.formats._nested import unpack
 from mmdata.rejects import Reject
-from mmdata.sources._json import runs
 from mmdata.sources._run import Way, read_strictly
-from mmdata.sources._sniff import binary_kind
-from mmdata.sources._walk import is_folder, walk
-from mmdata.sources._window import head_of
+from mmdata.sources.files import find_files
+from mmdata.sources.kinds import KINDS, SUFFIXES, Kind
+from mmdata.sources.read import read_runs
 from mmdata.sources.record import Record
-from mmdata.store.layout import is_store
 
 __all__ = [
     "JsonSource",
+    "RecordSource",
     "add_fields",
     "conversation_id",
     "json_files",
@@ -33,22 +32,23 @@ __all__ = [
     "unmapped_fields",
 ]
 
-_SUFFIXES: Final = tuple(
-    f".{kind}{packed}" for kind in ("json", "jsonl", "ndjson") for packed in ("", ".gz", ".zst")
-)
-_NO_NAMES: Final = frozenset({"", ".", ".."})
+_SUFFIXES: Final = tuple(chain.from_iterable(SUFFIXES.values()))
 
 
 @dataclass(frozen=True)
-class JsonSource:
-    """Reads JSON files, arrays or lines, compressed or not; a folder stands for those in it, at any
-    depth.
+class RecordSource:
+    """Reads records from files of any kind: JSON, Parquet, Arrow, CSV, tar; a folder stands for
+    those in it, at any depth (:mod:`mmdata.sources`).
 
     A format inherits it and adds its options, ``summary``, ``shape`` and ``conversation(record)``.
-    ``id_key`` is the field that holds a record's own id.
+    ``id_key`` is the field that holds a record's own id, ``kinds`` are those of the files that it
+    reads. ``splits_by_name`` says that rows of the split "train" are in the one that the name of
+    their file or folder says, if it says one.
     """
 
     id_key: ClassVar[str] = "id"
+    kinds: ClassVar[frozenset[Kind]] = KINDS
+    splits_by_name: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Take ``flatten`` from a format that says what a conversation is and not how to flatten
@@ -68,8 +68,8 @@ class JsonSource:
         return Path(os.path.commonpath(folders))
 
     def files(self, sources: Sequence[Path]) -> list[Path]:
-        """Return the JSON files of the sources, in their order."""
-        return json_files(sources)
+        """Return the files of the sources, in their order."""
+        return [file.path for file in find_files(sources, self.kinds)]
 
     def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
         """Yield the records of the files in order."""
@@ -81,57 +81,42 @@ class JsonSource:
         """Yield what :meth:`records` does, in lists of what was read together, in the first of the
         ways that can.
         """
-        for file in self.files(sources):
-            yield from unpack(runs(file, id_key=self.id_key, ways=ways), self.id_key)
+        for file in find_files(sources, self.kinds):
+            read = read_runs(file, id_key=self.id_key, ways=ways)
+            yield from unpack(read, self.id_key) if file.kind == "json" else read
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path as the source spells it, then below the folder of the record's file."""
-        yield path
-        yield from below_folder(path, origin)
+        """Return the path below each folder that it may start from: that of the record's file, and
+        the media root.
+        """
+        return below_folders(path, origin)
 
 
-def below_folder(path: str, origin: Origin) -> tuple[str, ...]:
-    """Return ``path`` below the last two and below the last folder of the record's file, for
-    sources side by side.
+JsonSource = RecordSource
 
-    >>> below_folder("1.mp4", Origin("videos/part1/nextqa/captions.json"))
-    ('part1/nextqa/1.mp4', 'nextqa/1.mp4')
+
+def below_folders(path: str, origin: Origin) -> Iterator[str]:
+    """Yield ``path`` below each of the folders that it may start from; an absolute one as it is.
+
+    >>> list(below_folders("1.mp4", Origin("videos/part1/captions.json", folders=("part1", ""))))
+    ['part1/1.mp4', '1.mp4']
     """
+    # A conversion asks for the first place of every medium, and hardly ever for the second.
     if path.startswith("/"):
-        return ()
-    folders = [folder for folder in origin.file.split("/")[-3:-1] if folder not in _NO_NAMES]
-    return tuple("/".join((*folders[first:], path)) for first in range(len(folders)))
+        yield path
+        return
+    for folder in origin.folders:
+        yield f"{folder}/{path}" if folder else path
 
 
 def json_files(sources: Sequence[Path]) -> list[Path]:
     """Return the sources in their order: files as they are, for a folder the JSON files below it,
     sorted; each once.
 
-    What we wrote below a folder ourselves, or are writing now, is none of its sources.
-
     Raises:
-        UsageError: a source is not there, or is binary, or no JSON file is in them.
+        UsageError: a source is not there, or is no JSON, or no JSON file is in them.
     """
-    found: list[Path] = []
-    for source in sources:
-        if source.is_dir():
-            files = map(Path, walk(os.fspath(source), skip=_is_ours))
-            found += [
-                file for file in files if file.name.lower().endswith(_SUFFIXES) and file.is_file()
-            ]
-        elif source.is_file():
-            if kind := binary_kind(head_of(source)):
-                raise UsageError(f"{source} is {kind}")
-            found.append(source)
-        else:
-            raise UsageError(f"file or folder not found: {source}")
-    if not found:
-        raise UsageError(f"no JSON file ({', '.join(_SUFFIXES)}) in {', '.join(map(str, sources))}")
-    return list(dict.fromkeys(found))
-
-
-def _is_ours(entry: os.DirEntry[str]) -> bool:
-    return is_folder(entry) and is_store(Path(entry.path))
+    return [file.path for file in find_files(sources, {"json"})]
 
 
 def conversation_id(record: Record) -> str:

@@ -34,6 +34,7 @@ from mmdata.formats.llava import fallback_paths
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, Message, Split, assistant, user
 from mmdata.sources._run import Way
+from mmdata.sources.kinds import Kind
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
@@ -111,6 +112,8 @@ class Coco(JsonSource):
         '[{"id": 5, "category_id": 47, "bbox": [10, 20, 30, 40], "iscrowd": 0}]}], '
         '"categories": [{"id": 47, "name": "cup"}]}'
     )
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"json"})
 
     dataset_name: str = "coco"
     caption_prompt: str = "Describe the image in one sentence."

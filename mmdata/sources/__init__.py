@@ -1,1 +1,1 @@
-"""Files to records: JSON arrays and JSON Lines, plain, gzip or Zstandard."""
+"""Files to records: JSON, Parquet, Arrow, CSV and WebDataset tars, plain or packed."""

@@ -32,7 +32,16 @@ from mmdata.sources._run import LENGTH, Way, read_run, read_strictly
 from mmdata.sources._window import Window, suspicious
 from mmdata.sources.record import Record
 
-__all__ = ["Value", "has_whole_lines", "identity", "is_clean", "members", "records", "runs"]
+__all__ = [
+    "Value",
+    "has_whole_lines",
+    "identity",
+    "is_clean",
+    "members",
+    "parse_value",
+    "records",
+    "runs",
+]
 
 _LONGEST: Final = 1 << 26
 """Characters; a longer record is rejected, so that a stray quote cannot fill the memory."""
@@ -92,6 +101,30 @@ def identity(value: object, key: str) -> str | None:
     if isinstance(found, str):
         return found or None
     return str(found) if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def parse_value(data: bytes) -> Value:
+    """Return the one JSON value that some bytes hold.
+
+    Raises:
+        RecordError: they are not JSON, or hold what no text may.
+    """
+    if len(values := read_strictly(data, True)) == 1:
+        return values[0]
+    try:
+        text = data.decode("utf-8-sig")
+        value, end = _DECODER.raw_decode(text, _SEPARATORS.match(text).end())  # type: ignore[union-attr]
+    except UnicodeDecodeError as error:
+        raise RecordError("bytes that are not UTF-8", reason="bad_encoding") from error
+    except RecursionError as error:
+        raise RecordError("nested deeper than a reader can follow", reason="too_deep") from error
+    except ValueError as error:
+        raise RecordError(str(error), reason="bad_json") from error
+    if text[end:].strip():
+        raise RecordError(f"more than one value: {_show(text, end)} follows", reason="bad_json")
+    if suspicious(text) and not is_clean(value):
+        raise RecordError("a NUL or a lone surrogate", reason="bad_encoding")
+    return value
 
 
 class Reader:

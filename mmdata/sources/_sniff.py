@@ -15,17 +15,19 @@ HEAD: Final = 4096
 
 _UNPACK: Final = "unpack it and name what is in it"
 _REWRITE: Final = "write its rows as JSON Lines"
+_RENAME: Final = "it is read if its suffix says so, and if it is packed with nothing else"
 _MAGIC: Final = (
-    (0, b"PAR1", "a Parquet file", _REWRITE),
-    (0, b"ARROW1", "an Arrow file", _REWRITE),
+    (0, b"version https://git-lfs", "a Git LFS pointer", "`git lfs pull` fetches the file itself"),
+    (0, b"PAR1", "a Parquet file", _RENAME),
+    (0, b"ARROW1", "an Arrow file", _RENAME),
     (0, b"FEA1", "a Feather file", _REWRITE),
-    (0, b"\xff\xff\xff\xff", "an Arrow stream", _REWRITE),
+    (0, b"\xff\xff\xff\xff", "an Arrow stream", _RENAME),
     (0, b"ORC", "an ORC file", _REWRITE),
     (0, b"Obj\x01", "an Avro file", _REWRITE),
     (0, b"SQLite format 3\0", "an SQLite database", _REWRITE),
     (0, b"\x89HDF\r\n", "an HDF5 file", _REWRITE),
     (0, b"\x93NUMPY", "a NumPy array", _REWRITE),
-    (257, b"ustar", "a tar archive", _UNPACK),
+    (257, b"ustar", "a tar archive", _RENAME),
     (0, b"PK\x03\x04", "a zip archive", _UNPACK),
     (0, b"PK\x05\x06", "an empty zip archive", _UNPACK),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
@@ -52,9 +54,9 @@ of damaged text far fewer than one in so many, and these.
 """
 
 
-def binary_kind(head: bytes) -> str | None:
+def binary_kind(head: bytes, *, wanted: str = "JSON") -> str | None:
     """Return what a file is that begins with ``head`` (unpacked, :data:`HEAD` bytes of it), or None
-    if it may be JSON.
+    if it may be what is ``wanted``: JSON, or other text.
 
     What begins as JSON does is JSON, however it goes on. Else a known signature says what a file
     is, and it is binary where too much of it is no text: damaged text stays text, and so does text
@@ -68,7 +70,7 @@ def binary_kind(head: bytes) -> str | None:
 
     for place, magic, kind, mend in _MAGIC:
         if head.startswith(magic, place):
-            return f"{kind}, not JSON{mend and f': {mend}'}"
+            return f"{kind}, not {wanted}{mend and f': {mend}'}"
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls <= max(_FEW, len(head) // _FEW):
         return None
@@ -78,4 +80,4 @@ def binary_kind(head: bytes) -> str | None:
         if head.strip(b"\0")
         else "nothing but zero bytes: was its writing cut short?"
     )
-    return f"a binary file, not JSON (it begins with {begins})"
+    return f"a binary file, not {wanted} (it begins with {begins})"

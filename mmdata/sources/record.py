@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, to_builtins
 
 from mmdata.rejects import Reject
+from mmdata.schema import Split
 
 __all__ = ["Record", "Unread"]
 
@@ -26,7 +28,8 @@ class Record(Struct, frozen=True, gc=False):
 
     ``file`` is the source file as POSIX text, ``number`` the record's number in it counted from 0,
     ``id`` the record's own id as text, or None; ``size`` how many characters its text has, or None
-    where nobody has counted.
+    where nobody has counted. ``split`` is what the source itself says of it, where it does, and
+    ``files`` the media that came with the record, by the names that it may call them.
     """
 
     raw: Any
@@ -34,6 +37,8 @@ class Record(Struct, frozen=True, gc=False):
     number: int
     id: str | None = None
     size: int | None = None
+    split: Split | None = None
+    files: Mapping[str, bytes] = {}
 
     @property
     def value(self) -> Any:

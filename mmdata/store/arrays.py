@@ -37,6 +37,8 @@ __all__ = [
     "words",
 ]
 
+_LARGEST: Final = (1 << 31) - 1
+"""How many bytes an array of bytes may hold; of more, Arrow says what is wrong."""
 _TOGETHER: Final = 512
 """How many texts are joined at a time:
 larger blocks of memory come from the system and go back to it each time.
@@ -53,6 +55,10 @@ def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.A
 
     if pa.types.is_string(arrow_type):
         return text(values, there)
+    if pa.types.is_binary(arrow_type) and sum(map(len, values)) <= _LARGEST:
+        starts = _starts(_spread(lengths_of(values), there))
+        data = pa.py_buffer(b"".join(values))
+        return pa.Array.from_buffers(arrow_type, len(there), [_bits(there), starts, data])
     if pa.types.is_integer(arrow_type):
         numbers = _spread(np.array(values, f"int{arrow_type.bit_width}"), there)
         return pa.Array.from_buffers(arrow_type, len(there), [_bits(there), pa.py_buffer(numbers)])

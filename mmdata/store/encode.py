@@ -8,6 +8,7 @@ rows costs what making them for one does.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -111,10 +112,18 @@ _HAS_TRAIN: Final = b"\1\1".ljust(256, b"\0")
 _SPLITS: Final = get_args(Split)
 _MEDIA_TYPES: Final = get_args(MediaType)
 
+
+def _spell_bytes(value: object) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    raise TypeError(f"JSON has no {type(value).__name__}")
+
+
 encode_extra: Final = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_spell_bytes
 ).encode
-"""How a store spells what a row has besides; TypeError or ValueError where JSON has no such value.
+"""How a store spells what a row has besides, bytes in base64; TypeError or ValueError where JSON
+has no such value.
 """
 
 _encoder: Final = msgspec.json.Encoder()
@@ -376,6 +385,10 @@ def _flat_messages(messages: Sequence[Message]) -> dict[str, Any]:
         for name, has in _HAS.items()
         if any(has[code] for code in known)
     }
+    if "boxes" in columns:
+        # Boxes in pixels stand beside the columns, in ConversationBatch.pixel_boxes.
+        regions = [part for part in parts if type(part) is Region]
+        columns["boxes"] = [() if region.unit == "pixel" else region.boxes for region in regions]
     train = bytes([_TRAIN_CODES[part.train] for part in parts])
     return {
         "texts": (),

@@ -72,7 +72,11 @@ def test_the_manifest_notes_how_media_were_looked_at_and_how_many_ids_were_numbe
 
     mmdata.convert("llava", path, tmp_path / "store", check=check)
 
-    assert mmdata.open(tmp_path / "store").manifest.notes == {"check": check, "renamed_ids": 2}
+    assert mmdata.open(tmp_path / "store").manifest.notes == {
+        "check": check,
+        "renamed_ids": 2,
+        "extra": {"id": 2},
+    }
 
 
 def test_records_whose_media_are_missing_or_empty_are_rejects(tmp_path: Path) -> None:
@@ -172,7 +176,7 @@ def test_what_cannot_be_written_costs_its_record_alone(tmp_path: Path) -> None:
     class Odd(Llava):
         def conversation(self, record: Record) -> Conversation:
             said = super().conversation(record)
-            return replace(said, extra={"odd": b"bytes"}) if record.number == 1 else said
+            return replace(said, extra={"odd": {1, 2}}) if record.number == 1 else said
 
     report = mmdata.convert(Odd(), source(tmp_path, 3), tmp_path / "store")
 

@@ -1,0 +1,97 @@
+"""The records of an Arrow file, of either of its formats: its rows, as :mod:`mmdata.sources._table`
+reads them.
+
+``datasets`` keeps its data in such files, and so do Feather files of version 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mmdata._tools.options import checked
+from mmdata.errors import RecordError
+from mmdata.rejects import Reject
+from mmdata.sources._table import bad_source, pieces_of, read_rows, require_unique_names
+from mmdata.sources.kinds import describe_fault
+from mmdata.sources.record import Record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["arrow_runs"]
+
+_MAGIC: Final = b"ARROW1\0\0"
+_END_OF_STREAM: Final = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+@checked
+def arrow_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
+    """Yield the rows of an Arrow file or stream as records, in lists of what was read together.
+
+    What of it cannot be read is one reject in its place: nothing says how many rows there were. Of
+    a file that is cut, what is whole before the cut is read.
+    """
+    name, number = file.as_posix(), 0
+    for batch in _batches(file):
+        if isinstance(batch, Exception):
+            yield [
+                bad_source(name, number, f"not a whole Arrow file: {describe_fault(file, batch)}")
+            ]
+            number += 1
+            continue
+        for piece in pieces_of(batch):
+            yield read_rows(piece, file=name, number=number, id_key=id_key)
+            number += piece.num_rows
+
+
+def _batches(file: Path) -> Iterator[pa.RecordBatch | Exception]:
+    """Yield the record batches of a file, and in the place of one that cannot be read why."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(file)) as opened:
+        is_file = opened.read(len(_MAGIC)) == _MAGIC
+        opened.seek(0)
+        try:
+            if is_file:
+                try:
+                    yield from _indexed_batches(pa.ipc.open_file(opened))
+                    return
+                except pa.ArrowInvalid:
+                    # A file is a stream with an index behind it. Without the index it was cut, and
+                    # what is left is read as the stream.
+                    opened.seek(len(_MAGIC))
+            yield from _streamed_batches(pa.ipc.open_stream(opened))
+        except (pa.ArrowException, OSError, RecordError) as error:
+            yield error
+            return
+        if is_file:
+            yield RecordError("its index is missing: was it cut?")
+            return
+        opened.seek(max(0, opened.size() - len(_END_OF_STREAM)))
+        if opened.read() != _END_OF_STREAM:
+            yield RecordError("the stream does not end with the mark of its end: was it cut?")
+
+
+def _indexed_batches(reader: pa.ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch | Exception]:
+    import pyarrow as pa
+
+    require_unique_names(reader.schema)
+    for place in range(reader.num_record_batches):
+        try:
+            batch = reader.get_batch(place)
+            # Of a stranger's file nothing is believed: an offset that leads out of its buffer would
+            # end the process.
+            batch.validate(full=True)
+        except (pa.ArrowException, OSError) as error:
+            yield error
+        else:
+            yield batch
+
+
+def _streamed_batches(reader: pa.ipc.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
+    require_unique_names(reader.schema)
+    for batch in reader:
+        batch.validate(full=True)
+        yield batch

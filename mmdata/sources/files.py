@@ -1,0 +1,177 @@
+"""The files of a source: a file as it is, for a folder the files of records in it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from mmdata.errors import UsageError
+from mmdata.schema import Split
+from mmdata.sources._walk import is_folder, walk
+from mmdata.sources.hub import configured_files, is_saved, saved_files
+from mmdata.sources.kinds import KINDS, SUFFIXES, Kind, kind_of, suffix_kind
+from mmdata.sources.tar import has_records
+from mmdata.store.layout import is_store
+
+__all__ = ["SourceFile", "expand_braces", "find_files", "list_files"]
+
+_log: Final = logging.getLogger("mmdata")
+
+_ABOUT: Final = frozenset(
+    {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "wids-meta.json"}
+)
+"""Files that data sets have beside their records, about these."""
+_BRACES: Final = re.compile(r"\{([^{}]*(?:\.\.|,)[^{}]*)\}")
+_RANGE: Final = re.compile(r"(\d+)\.\.(\d+)")
+_MOST_FILES: Final = 1_000_000
+
+
+class SourceFile(NamedTuple):
+    """A file of records: where it is, its kind, and the split that its folder declares it to be."""
+
+    path: Path
+    kind: Kind
+    split: Split | None = None
+
+
+def expand_braces(source: Path) -> list[Path]:
+    """Return the files that a name with braces stands for, as WebDataset spells shards; the source
+    itself where it is there, or has none.
+
+    >>> [str(path) for path in expand_braces(Path("s-{008..010}.tar"))]
+    ['s-008.tar', 's-009.tar', 's-010.tar']
+
+    Raises:
+        UsageError: they are too many for anybody's disk.
+    """
+    text = os.fspath(source)
+    if "{" not in text or source.exists():
+        return [source]
+    pieces = _BRACES.split(text)
+    choices = [_choices(piece) if place % 2 else [piece] for place, piece in enumerate(pieces)]
+    return [Path("".join(choice)) for choice in product(*choices)]
+
+
+def _choices(inside: str) -> list[str]:
+    found: list[str] = []
+    for item in inside.split(","):
+        bounds = _RANGE.fullmatch(item)
+        if bounds is None:
+            found.append(item)
+            continue
+        first, last = int(bounds[1]), int(bounds[2])
+        if abs(last - first) >= _MOST_FILES:
+            raise UsageError(f"{{{inside}}} stands for {abs(last - first) + 1} files")
+        step = 1 if first <= last else -1
+        found += [f"{number:0{len(bounds[1])}}" for number in range(first, last + step, step)]
+    return found
+
+
+def find_files(sources: Sequence[Path], kinds: Collection[Kind] = KINDS) -> list[SourceFile]:
+    """Return the files of the sources in their order, each once, as :func:`list_files` does.
+
+    Raises:
+        UsageError: there is none, or :func:`list_files` refuses the sources.
+    """
+    if found := list_files(sources, kinds):
+        return found
+    suffixes = ", ".join(suffix for kind in SUFFIXES if kind in kinds for suffix in SUFFIXES[kind])
+    raise UsageError(f"no file of records ({suffixes}) in {', '.join(map(str, sources))}")
+
+
+def list_files(sources: Sequence[Path], kinds: Collection[Kind] = KINDS) -> list[SourceFile]:
+    """Return the files of the sources in their order, each once; none for folders without any.
+
+    A file is taken as it is, and so are those that a name with braces stands for. For a folder come
+    the files that its own description names (:mod:`mmdata.sources.hub`), or else all below it that
+    have a suffix of one of ``kinds``, sorted. These must be of one kind; CSV beside another kind is
+    passed over, and so is a tar without records, such as one of pictures alone.
+
+    What we wrote below a folder ourselves, or are writing now, is none of its sources.
+
+    Raises:
+        UsageError: a source is not there, is of none of the kinds, or has files of several.
+    """
+    found: list[SourceFile] = []
+    for source in sources:
+        for path in expand_braces(source):
+            if path.is_dir():
+                found += _files_of(path, kinds)
+            elif path.is_file():
+                found.append(_named_file(path, kinds))
+            else:
+                raise UsageError(f"file or folder not found: {path}")
+    return _each_once(found)
+
+
+def _each_once(files: Sequence[SourceFile]) -> list[SourceFile]:
+    kept: dict[Path, SourceFile] = {}
+    for file in files:
+        kept.setdefault(file.path, file)
+    return list(kept.values())
+
+
+def _named_file(path: Path, kinds: Collection[Kind]) -> SourceFile:
+    kind = kind_of(path)
+    if kind not in kinds:
+        raise UsageError(
+            f"{path} is {kind}, and this format reads {', '.join(sorted(kinds))} alone"
+        )
+    return SourceFile(path, kind)
+
+
+def _files_of(folder: Path, kinds: Collection[Kind]) -> list[SourceFile]:
+    if "arrow" in kinds and is_saved(folder):
+        return [SourceFile(file.path, "arrow", file.split) for file in saved_files(folder)]
+    if configured := configured_files(folder):
+        files = [(file, suffix_kind(file.path.name)) for file in configured]
+        return [
+            SourceFile(file.path, kind, file.split)
+            for file, kind in files
+            if kind is not None and kind in kinds
+        ]
+    return _one_kind(list(_walked(folder, kinds)), folder)
+
+
+def _walked(folder: Path, kinds: Collection[Kind]) -> Iterator[SourceFile]:
+    """Yield the files below a folder that have a suffix of one of the kinds."""
+    is_described: dict[Path, bool] = {}
+    for name in walk(os.fspath(folder), skip=_is_ours):
+        path = Path(name)
+        kind = suffix_kind(path.name)
+        if kind is None or kind not in kinds or not path.is_file():
+            continue
+        parent = path.parent
+        if parent not in is_described:
+            is_described[parent] = is_saved(parent)
+            if is_described[parent] and "arrow" in kinds:
+                saved = saved_files(parent)
+                yield from (SourceFile(file.path, "arrow", file.split) for file in saved)
+        if is_described[parent] or path.name in _ABOUT:
+            continue
+        if kind == "tar" and not has_records(path):
+            continue
+        yield SourceFile(path, kind)
+
+
+def _one_kind(files: Sequence[SourceFile], folder: Path) -> list[SourceFile]:
+    kinds = sorted({file.kind for file in files})
+    if len(kinds) > 1 and "csv" in kinds:
+        tables = sum(file.kind == "csv" for file in files)
+        kinds.remove("csv")
+        _log.warning("%s: %d CSV files beside those of records are not read", folder, tables)
+    if len(kinds) > 1:
+        counts = [f"{sum(file.kind == kind for file in files)} {kind}" for kind in kinds]
+        raise UsageError(
+            f"{folder} has files of several kinds ({', '.join(counts)}): name those to be read"
+        )
+    return [file for file in files if file.kind in kinds]
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    return is_folder(entry) and is_store(Path(entry.path))

@@ -1,0 +1,98 @@
+"""The records of a Parquet file: its rows, as :mod:`mmdata.sources._table` reads them.
+
+Pages are read as they are needed, never a row group as a whole: those of data sets with pictures
+are as large as the memory of a small machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mmdata._tools.options import checked
+from mmdata.errors import RecordError
+from mmdata.rejects import Reject
+from mmdata.sources._table import (
+    PIECE_BYTES,
+    PIECE_ROWS,
+    bad_source,
+    read_rows,
+    require_unique_names,
+)
+from mmdata.sources.kinds import describe_fault
+from mmdata.sources.record import Record
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+__all__ = ["parquet_runs"]
+
+_BUFFER: Final = 1 << 20
+_TOGETHER: Final = 1024
+"""How many rejects of one row group come in a list."""
+
+
+@checked
+def parquet_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
+    """Yield the rows of a Parquet file as records, in lists of what was read together.
+
+    A row that lies in a damaged page is a reject, and so is each after it in its row group: how
+    many there are, the file says elsewhere. Of a file that cannot be opened at all one reject
+    stands for the whole.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    name = file.as_posix()
+    try:
+        # `pre_buffer` would fetch whole row groups, and so would a buffer of no size.
+        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
+    except (pa.ArrowException, OSError) as error:
+        yield [bad_source(name, 0, f"not a whole Parquet file: {describe_fault(file, error)}")]
+        return
+    with opened:
+        try:
+            require_unique_names(opened.schema_arrow)
+        except RecordError as error:
+            yield [bad_source(name, 0, str(error))]
+            return
+        number = 0
+        for group in range(opened.num_row_groups):
+            rows = opened.metadata.row_group(group).num_rows
+            yield from _read_group(opened, group, name, number, id_key)
+            number += rows
+
+
+def _read_group(
+    opened: pq.ParquetFile, group: int, name: str, number: int, id_key: str
+) -> Iterator[list[Record | Reject]]:
+    """Yield the rows of a row group; the first of them has the ``number``."""
+    import pyarrow as pa
+
+    found = opened.metadata.row_group(group)
+    each = max(1, found.total_byte_size // max(1, found.num_rows))
+    together = max(1, min(PIECE_ROWS, PIECE_BYTES // each))
+    done = 0
+    fault: Exception | None = None
+
+    # Where a batch cannot be read, the rows before the damage are read one by one.
+    for size in (together, 1):
+        place = 0
+        try:
+            for batch in opened.iter_batches(size, row_groups=[group], use_threads=False):
+                place += batch.num_rows
+                if place <= done:
+                    continue
+                done = place
+                first = number + done - batch.num_rows
+                yield read_rows(batch, file=name, number=first, id_key=id_key)
+        except (pa.ArrowException, OSError) as error:
+            fault = error
+        if done >= found.num_rows:
+            return
+
+    for start in range(done, found.num_rows, _TOGETHER):
+        lost = range(number + start, number + min(found.num_rows, start + _TOGETHER))
+        what = f"row group {group} is damaged from record {number + done} on: {fault}"
+        yield [bad_source(name, place, what) for place in lost]

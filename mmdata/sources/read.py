@@ -1,0 +1,50 @@
+"""The records of a file of any kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mmdata._tools.options import checked
+from mmdata.rejects import Reject
+from mmdata.schema import replace
+from mmdata.sources import _json
+from mmdata.sources._run import Way, read_strictly
+from mmdata.sources.arrow import arrow_runs
+from mmdata.sources.csv import csv_runs
+from mmdata.sources.files import SourceFile
+from mmdata.sources.parquet import parquet_runs
+from mmdata.sources.record import Record
+from mmdata.sources.tar import tar_runs
+
+__all__ = ["read_runs"]
+
+
+@checked
+def read_runs(
+    file: SourceFile, *, id_key: str = "id", ways: Sequence[Way] = (read_strictly,)
+) -> Iterator[list[Record | Reject]]:
+    """Yield the records of a file in order, in lists of what was read together, and a reject where
+    one cannot be read.
+
+    ``id_key`` names the field that holds a record's id; JSON is read in the first of the ``ways``
+    that can.
+    """
+    for run in _runs(file, id_key, ways):
+        if file.split is None:
+            yield run
+            continue
+        yield [
+            replace(item, split=file.split) if isinstance(item, Record) else item for item in run
+        ]
+
+
+def _runs(file: SourceFile, id_key: str, ways: Sequence[Way]) -> Iterator[list[Record | Reject]]:
+    if file.kind == "parquet":
+        return parquet_runs(file.path, id_key=id_key)
+    if file.kind == "arrow":
+        return arrow_runs(file.path, id_key=id_key)
+    if file.kind == "tar":
+        return tar_runs(file.path, id_key=id_key)
+    if file.kind == "csv":
+        return csv_runs(file.path, id_key=id_key)
+    return _json.runs(file.path, id_key=id_key, ways=ways)

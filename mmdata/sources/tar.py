@@ -1,0 +1,298 @@
+"""The records of a WebDataset: a tar archive, plain or gzip, in which the members of a sample
+follow one another and share a name up to its first dot.
+
+Of a sample ``0001``:
+
+- ``0001.json`` is the record. Without it, an object is made of the texts of the sample, each under
+  its suffix, as ``caption`` that of ``0001.txt``.
+- Pictures, videos and sounds are its media, as bytes in :attr:`Record.files`, under each name that
+  a record may call them: ``0001.jpg`` as it stands in the archive, without its folders, and what
+  follows the first dot.
+- Any other member is one more field of the record, under its suffix: text where it is text, else
+  bytes.
+- The record's id is its own, or else the name of the sample.
+
+Of media that the record names in no field, paths are added as ``image`` or ``images``, ``video`` or
+``videos``, in the order of the archive.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, NamedTuple
+
+from mmdata._tools.options import checked
+from mmdata.errors import RecordError
+from mmdata.rejects import Reject
+from mmdata.sources._json import identity, parse_value
+from mmdata.sources._run import read_strictly
+from mmdata.sources._table import bad_source
+from mmdata.sources.kinds import describe_fault
+from mmdata.sources.record import Record
+
+__all__ = ["has_records", "tar_runs"]
+
+_NAME: Final = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
+"""A member's name: the key of its sample, and its suffix."""
+_KINDS: Final[dict[str, frozenset[str]]] = {
+    "image": frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "jfif"}),
+    "video": frozenset({"mp4", "webm", "mkv", "mov", "avi", "m4v", "mpg", "mpeg", "flv", "wmv"}),
+    "audio": frozenset({"wav", "mp3", "flac", "ogg", "m4a", "opus", "aac"}),
+}
+_KIND_OF: Final = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
+_CAPTION: Final = {"txt": "caption"}
+"""What the field is called that a text becomes in a sample without record."""
+_LONGEST_PATH: Final = 1024
+_GZIP: Final = b"\x1f\x8b"
+_FAULTS: Final = (tarfile.TarError, OSError, EOFError, zlib.error)
+"""What is raised of an archive that is damaged."""
+_TOGETHER_BYTES: Final = 4 << 20
+_TOGETHER: Final = 256
+
+
+class _Member(NamedTuple):
+    """A member of a sample: its name in the archive, its suffix, its bytes."""
+
+    name: str
+    suffix: str
+    data: bytes
+    is_link: bool = False
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """A member's header; one that cannot be read is said, where tarfile takes it for the end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _StrictHeader:
+        """Return the next header of an archive.
+
+        Raises:
+            ReadError: there is none, nor the mark of the end.
+        """
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error}; was it cut?") from error
+
+
+@checked
+def tar_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
+    """Yield the samples of a tar as records, in lists of what was read together.
+
+    What cannot be made a record is a reject in its place. Where an archive is damaged or cut, what
+    is whole before comes, and one reject stands for the rest.
+    """
+    name, number, size = file.as_posix(), 0, 0
+    some: list[tuple[str, Sequence[_Member]]] = []
+    for key, members in _samples(file):
+        if isinstance(members, Exception):
+            what = f"the archive cannot be read to its end, from sample {key!r} on: "
+            what += describe_fault(file, members)
+            yield [
+                *_records(some, name, number, id_key),
+                bad_source(name, number + len(some), what),
+            ]
+            return
+        some.append((key, members))
+        size += sum(len(member.data) for member in members)
+        if size >= _TOGETHER_BYTES or len(some) >= _TOGETHER:
+            yield _records(some, name, number, id_key)
+            number += len(some)
+            some, size = [], 0
+    if some:
+        yield _records(some, name, number, id_key)
+
+
+def has_records(file: Path) -> bool:
+    """Return whether the first sample of a tar holds a record or a text, not media alone; of a tar
+    that cannot be read, too, so that somebody says why.
+    """
+    first: str | None = None
+    try:
+        with _open(file) as archive:
+            for _, key, suffix in _headers(archive):
+                if first is not None and key != first:
+                    return False
+                if _kind_of(suffix) is None:
+                    return True
+                first = key
+    except _FAULTS:
+        return True
+    return first is None
+
+
+def _samples(file: Path) -> Iterator[tuple[str, Sequence[_Member] | Exception]]:
+    """Yield the samples of an archive by their keys; last why it cannot be read to its end."""
+    key: str | None = None
+    members: list[_Member] = []
+    for found, member in _members(file):
+        if isinstance(member, Exception):
+            # What was gathered is not kept: nobody knows what else the sample had. Without its
+            # picture it might be read as another conversation.
+            yield key or "", member
+            return
+        if key is not None and found != key:
+            yield key, members
+            members = []
+        key = found
+        members.append(member)
+    if key is not None:
+        yield key, members
+
+
+def _members(file: Path) -> Iterator[tuple[str, _Member | Exception]]:
+    """Yield the files in an archive by the keys of their samples; last why it cannot be read to its
+    end.
+    """
+    try:
+        with _open(file) as archive:
+            for found, key, suffix in _headers(archive):
+                content = archive.extractfile(found) if found.isfile() else None
+                data = b"" if content is None else content.read()
+                yield key, _Member(found.name, suffix, data, is_link=content is None)
+    except _FAULTS as error:
+        yield "", error
+
+
+def _open(file: Path) -> tarfile.TarFile:
+    with file.open("rb") as opened:
+        mode: Any = "r:gz" if opened.read(2) == _GZIP else "r:"
+    return tarfile.open(file, mode, tarinfo=_StrictHeader)
+
+
+def _headers(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
+    """Yield the headers of the files in an archive, each with the key of its sample and its
+    suffix.
+    """
+    while (found := archive.next()) is not None:
+        archive.members = []  # type: ignore[attr-defined]  # else it grows with the archive
+        if found.isdir() or PurePosixPath(found.name).name.startswith("."):
+            continue
+        parts = _NAME.fullmatch(found.name)
+        yield (found, parts[1], parts[2].lower()) if parts else (found, found.name, "")
+
+
+def _records(
+    samples: Sequence[tuple[str, Sequence[_Member]]], file: str, number: int, id_key: str
+) -> list[Record | Reject]:
+    """Return the records that samples are; the first of them has the ``number``."""
+    # Read strictly, one by one takes ten times as long as all of them as one array.
+    texts = [_json_of(members) for _, members in samples]
+    values = read_strictly(b",".join(text for text in texts if text is not None), True)
+    read = iter(values if len(values) == sum(text is not None for text in texts) else ())
+    return [
+        _record(key, members, None if text is None else next(read, None), file, place, id_key)
+        for place, ((key, members), text) in enumerate(zip(samples, texts, strict=True), number)
+    ]
+
+
+def _json_of(members: Sequence[_Member]) -> bytes | None:
+    """Return the text of the record of a sample, None where it has none."""
+    return next((member.data for member in members if member.suffix == "json"), None)
+
+
+def _record(
+    key: str, members: Sequence[_Member], read: Any, file: str, number: int, id_key: str
+) -> Record | Reject:
+    """Return the record that a sample is; what has been ``read`` of it, if anything has."""
+    try:
+        value = _read_value(members, read)
+        files = _name_media(value, [member for member in members if _kind_of(member.suffix)])
+    except RecordError as error:
+        return Record(None, file, number, key).rejected(error)
+    size = sum(len(member.data) for member in members)
+    return Record(value, file, number, identity(value, id_key) or key, size, None, files)
+
+
+def _kind_of(suffix: str) -> str | None:
+    """Return what kind of medium a member with this suffix is, or None where it is none."""
+    return _KIND_OF.get(suffix.rpartition(".")[2])
+
+
+def _read_value(members: Sequence[_Member], read: Any) -> Any:
+    """Return the record of a sample without its media."""
+    if links := [member.name for member in members if member.is_link]:
+        raise RecordError(f"{links[0]} is a link, and links in archives are not followed")
+    others = [member for member in members if _kind_of(member.suffix) is None]
+    main = next((member for member in others if member.suffix == "json"), None)
+    if not others:
+        raise RecordError(
+            f"the sample has neither a record (.json) nor a text (.txt): {members[0].name}",
+            reason="no_conversation",
+        )
+    if main is not None:
+        value = parse_value(main.data) if read is None else read
+        others.remove(main)
+    else:
+        value = {}
+    for member in others:
+        if not isinstance(value, dict):
+            raise RecordError(f"{member.name} stands beside a record that is no JSON object")
+        field = member.suffix if main else _CAPTION.get(member.suffix, member.suffix)
+        if field in value:
+            raise RecordError(f"{member.name} and the record both have the field {field!r}")
+        value[field] = _content_of(member)
+    return value
+
+
+def _content_of(member: _Member) -> Any:
+    """Return what a member is as a field: JSON, text, or else bytes."""
+    if member.suffix.endswith(".json"):
+        return parse_value(member.data)
+    try:
+        text = member.data.decode()
+    except UnicodeDecodeError:
+        return member.data
+    return member.data if "\0" in text else text
+
+
+def _name_media(value: Any, media: Sequence[_Member]) -> Mapping[str, bytes]:
+    """Return the media of a sample by all names that its record may call them; to a record that
+    names none, fields that do are added.
+    """
+    names = {member: _names_of(member) for member in media}
+    files = {name: member.data for member in media for name in names[member]}
+    said = set(_texts(value))
+    for kind in _KINDS:
+        unnamed = [
+            member
+            for member in media
+            if _kind_of(member.suffix) == kind and not said & names[member]
+        ]
+        if not unnamed:
+            continue
+        paths = {text for text in said - files.keys() if _is_path(text, kind)}
+        if len(paths) == len(unnamed) == 1:
+            # The one picture of a sample is its record's, however that spells it.
+            files[paths.pop()] = unnamed[0].data
+        elif not paths and isinstance(value, dict) and not value.get(kind):
+            found = [member.name for member in unnamed]
+            value[kind] = found[0] if len(found) == 1 else found
+    return files
+
+
+def _names_of(member: _Member) -> set[str]:
+    return {member.name, PurePosixPath(member.name).name, member.suffix}
+
+
+def _is_path(text: str, kind: str) -> bool:
+    return len(text) <= _LONGEST_PATH and text.lower().rpartition(".")[2] in _KINDS[kind]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in a value, at any depth."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            left += item.values()
+        elif isinstance(item, list):
+            left += item

@@ -1,0 +1,196 @@
+"""What tables hold that JSON has not becomes what it has, in one way that is written down."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmdata
+from mmdata.errors import RecordError
+from mmdata.rejects import Reject
+from mmdata.sources._table import pieces_of, read_rows, require_unique_names
+from mmdata.sources.parquet import parquet_runs
+from mmdata.sources.record import Record
+from tests.sources.tables import as_json, chat, write
+
+
+def values(table: pa.Table) -> list[Any]:
+    """Return the records that the rows of a table are, and why one is none."""
+    found: list[Any] = []
+    for batch in table.to_batches():
+        rows = read_rows(batch, file="t", number=len(found), id_key="id")
+        found += [row.value if isinstance(row, Record) else row.reason.value for row in rows]
+    return found
+
+
+def column(array: pa.Array) -> list[Any]:
+    return values(pa.table({"c": array}))
+
+
+TURNS = st.fixed_dictionaries(
+    {"role": st.none() | st.sampled_from("ab"), "bytes": st.none() | st.binary()}
+)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "text": st.none() | st.text("ab é", max_size=3),
+                "numbers": st.none() | st.lists(st.none() | st.integers(-9, 9), max_size=3),
+                "turns": st.none()
+                | st.lists(
+                    st.none()
+                    | st.fixed_dictionaries(
+                        {
+                            "role": st.none() | st.sampled_from("ab"),
+                            "bytes": st.none() | st.binary(),
+                        }
+                    ),
+                    max_size=3,
+                ),
+            }
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.data(),
+)
+def test_rows_are_what_arrow_says_without_the_fields_that_are_null(
+    rows: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    types = {
+        "text": data.draw(st.sampled_from([pa.string(), pa.large_string()])),
+        "numbers": data.draw(st.sampled_from([pa.list_(pa.int64()), pa.large_list(pa.int32())])),
+        "turns": pa.list_(pa.struct([("role", pa.string()), ("bytes", pa.binary())])),
+    }
+    table = pa.Table.from_pylist(rows, schema=pa.schema(types))
+    start = data.draw(st.integers(0, len(rows) - 1))
+
+    found = values(table.slice(start))
+
+    assert found == [without_nulls(row) for row in rows[start:]]
+
+
+def without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return list(map(without_nulls, value)) if isinstance(value, list) else value
+
+
+def test_times_decimals_and_numbers_become_what_json_has() -> None:
+    moment = datetime.datetime(2024, 2, 3, 4, 5, 6, 789000)
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+
+    assert column(pa.array([moment, None])) == [{"c": "2024-02-03T04:05:06.789000"}, {}]
+    assert column(pa.array([moment.replace(tzinfo=zone)], pa.timestamp("ms", "+02:00"))) == [
+        {"c": "2024-02-03T02:05:06.789Z"}
+    ]
+    assert column(pa.array([moment.date()])) == [{"c": "2024-02-03"}]
+    assert column(pa.array([moment.time()])) == [{"c": "04:05:06.789000"}]
+    assert column(pa.array([datetime.timedelta(seconds=1.5)])) == [{"c": 1.5}]
+    assert column(pa.array([decimal.Decimal("1.50")])) == [{"c": "1.50"}]
+    assert column(pa.array([np.float16(0.5)])) == [{"c": 0.5}]
+    assert column(pa.array(["a", None, "a"]).dictionary_encode()) == [{"c": "a"}, {}, {"c": "a"}]
+    assert column(pa.array([[1, 2], None], pa.list_(pa.int8(), 2))) == [{"c": [1, 2]}, {}]
+    maps = pa.array([[("a", 1), ("b", None)]], pa.map_(pa.string(), pa.int64()))
+    assert column(maps) == [{"c": {"a": 1}}]
+
+
+def test_nan_is_what_is_missing_and_infinity_costs_its_row() -> None:
+    assert column(pa.array([1.0, float("nan"), None])) == [{"c": 1.0}, {}, {}]
+    assert column(pa.array([1.0, float("inf"), 2.0])) == [{"c": 1.0}, "malformed", {"c": 2.0}]
+
+
+def test_a_text_that_no_text_may_be_costs_its_row() -> None:
+    broken = pa.array([b"fine", b"\xff", b"a\0b", b"too"]).view(pa.string())
+
+    assert column(broken) == [{"c": "fine"}, "bad_encoding", "bad_encoding", {"c": "too"}]
+
+
+def test_a_name_that_stands_twice_at_any_depth_is_refused(tmp_path: Path) -> None:
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+
+    for schema in (
+        pa.schema([("a", pa.int8()), ("a", pa.int8())]),
+        pa.schema([("b", pa.list_(twice.type))]),
+    ):
+        with pytest.raises(RecordError, match="'a' stands twice"):
+            require_unique_names(schema)
+    pq.write_table(pa.table({"b": twice}), tmp_path / "t.parquet")
+    [[reject]] = parquet_runs(tmp_path / "t.parquet")
+    assert isinstance(reject, Reject)
+    assert reject.reason.value == "bad_source"
+
+
+def test_bytes_that_no_format_reads_are_kept_in_base64_under_their_name(tmp_path: Path) -> None:
+    source = write(tmp_path / "s.parquet", "parquet", [chat(0, thumbnail=b"\x89PNG")])
+
+    mmdata.convert("messages", source, tmp_path / "store")
+
+    [row] = mmdata.open(tmp_path / "store")
+    assert row.extra["thumbnail"] == as_json(b"\x89PNG")
+
+
+def test_pieces_of_a_batch_are_small_and_lose_nothing() -> None:
+    chance = random.Random(0)
+    table = pa.table({"c": [chance.randbytes(1 << 20) for _ in range(12)]})
+    [batch] = table.to_batches()
+
+    pieces = list(pieces_of(batch))
+
+    assert max(piece.num_rows for piece in pieces) <= 4
+    assert pa.Table.from_batches(pieces).equals(table)
+
+
+def test_a_large_row_group_is_read_page_by_page(tmp_path: Path) -> None:
+    """What is held at once is a small part of the row group, however large that is."""
+    chance = random.Random(0)
+    table = pa.table({"c": [chance.randbytes(1 << 19) for _ in range(64)]})
+    source = tmp_path / "t.parquet"
+    # a row, a page: the writer ends pages between batches alone
+    pq.write_table(table, source, data_page_size=1 << 19, write_batch_size=1, use_dictionary=False)
+    before = pa.total_allocated_bytes()
+
+    most = 0
+    for run in parquet_runs(source):
+        most = max(most, pa.total_allocated_bytes() - before)
+        assert len(run) <= 8
+
+    assert most < table.nbytes / 2
+
+
+def test_of_a_damaged_page_the_rows_before_are_kept_and_each_after_it_is_a_reject(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "t.parquet"
+    rows = [chat(number) for number in range(30)]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, source, row_group_size=10, compression="snappy", write_page_checksum=True)
+    group = pq.ParquetFile(source).metadata.row_group(1)
+    place = group.column(1).data_page_offset
+    data = bytearray(source.read_bytes())
+    data[place + 30 : place + 40] = bytes(10)
+    source.write_bytes(data)
+
+    report = mmdata.convert("messages", source, tmp_path / "store")
+
+    assert report.records_in == 30
+    assert report.rejects == {"bad_source": 30 - report.rows}
+    assert report.rows >= 20
+    kept = [row.id for row in mmdata.open(tmp_path / "store")]
+    assert [name for name in kept if int(name[1:]) // 10 != 1] == [
+        f"r{number}" for number in range(30) if number // 10 != 1
+    ]
+    lost = [reject["record"] for reject in mmdata.open(tmp_path / "store").rejects()]
+    assert lost == list(range(20 - len(lost), 20))
