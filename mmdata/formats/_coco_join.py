@@ -106,16 +106,12 @@ _BOX_BYTES: Final = 32  # four float64
 _NO_CATEGORY: Final = _Category(b"null", "")
 
 
-class _Boxed(Struct, frozen=True, gc=False):
-    """An annotation of one box that says nothing in words; the decoder steps over all other
-    fields.
+class _Plain(Struct, frozen=True, gc=False, kw_only=True):
+    """An annotation that has none of the fields which take a look at it alone; the decoder steps
+    over all others.
     """
 
     image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    iscrowd: int = 0
-    caption: UnsetType = UNSET
     segments_info: UnsetType = UNSET
     sentences: UnsetType = UNSET
     expressions: UnsetType = UNSET
@@ -125,6 +121,26 @@ class _Boxed(Struct, frozen=True, gc=False):
     tokens_positive: UnsetType = UNSET
 
 
+class _Boxed(_Plain, frozen=True, gc=False, kw_only=True):
+    """An annotation of one box that says nothing in words."""
+
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    iscrowd: int = 0
+    caption: UnsetType = UNSET
+
+
+class _Captioned(_Plain, frozen=True, gc=False, kw_only=True):
+    """A caption of a whole image."""
+
+    caption: str
+    bbox: UnsetType = UNSET
+    segmentation: UnsetType = UNSET
+    split: UnsetType = UNSET
+    category_id: UnsetType = UNSET
+
+
+_decode_captions: Final = msgspec.json.Decoder(_Captioned).decode_lines
 _decode_boxes: Final = msgspec.json.Decoder(_Boxed).decode_lines
 _decode_own: Final = msgspec.json.Decoder(_Own).decode
 
@@ -327,7 +343,7 @@ class _Index:
 
     def _add_annotations(self, values: Sequence[Any]) -> None:
         count = len(values)
-        if not self._add_boxes(values):
+        if not (self._add_boxes(values) or self._add_captions(values)):
             self._add_one_by_one(values)
         self._number_of.extend(range(self.num_met, self.num_met + count))
         self.num_met += count
@@ -359,6 +375,26 @@ class _Index:
         )
         self._kind_of += np.where(is_faulty, _FAULTY, _BOX).astype(np.uint8).tobytes()
         self._box_of.frombytes(boxes.tobytes())
+        return True
+
+    def _add_captions(self, values: Sequence[Any]) -> bool:
+        """Take annotations if all of them are captions of whole images; return whether they are."""
+        if not isinstance(values, Spelled):
+            return False
+        try:
+            found = _decode_captions(values.lines)
+        except msgspec.DecodeError:
+            return False
+        if _is_odd(values):
+            return False
+
+        count, images = len(values), self._image_ids
+        first = self._append(values, "caption")
+        self._place_of.extend(range(first, first + 2 * count, 2))
+        self._image_of.extend([images.setdefault(one.image_id, len(images)) for one in found])
+        self._category_of.extend([_number_of(None, self._category_ids)] * count)
+        self._kind_of += bytes([_CAPTION]) * count
+        self._box_of.extend(_NO_BOX * count)
         return True
 
     def _add_one_by_one(self, values: Sequence[Any]) -> None:

@@ -564,6 +564,35 @@ def test_every_shape_that_is_shown_is_read(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"bbox": [64, 48, 64, 48]},
+        {"segmentation": [[1, 2, 3, 4, 5, 6]]},
+        {"sentences": ["the man"]},
+        {"segments_info": [box(5)]},
+        {"split": "test"},
+        {"category_id": 47},
+        {"caption": None},
+        {"caption": " "},
+        {"image_id": 404},
+        {"image_id": "9"},
+        {"tokens_positive": [[0, 1]]},
+    ],
+)
+def test_an_odd_caption_among_many_is_read_as_it_is_alone(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    images = [*IMAGES, PADDING]
+    (alone,) = read(write(tmp_path, [caption(2) | odd], images=images))
+
+    many = [caption(1), caption(2) | odd, caption(3, image=25), caption(4)]
+    found = read(write(tmp_path, many, images=images))
+
+    assert found[1] == (alone if isinstance(alone, Conversation) else (1, alone[1]))
+    assert len(found) == len(many)
+
+
 @pytest.mark.parametrize("field", ["score", "weight", "train", "Label", "video_start", "bboxes"])
 @pytest.mark.parametrize("annotation", [box(2, category=47), caption(2)])
 def test_a_field_that_changes_what_an_annotation_means_is_no_extra(
