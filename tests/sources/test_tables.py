@@ -120,6 +120,21 @@ def test_of_a_source_that_is_cut_anywhere_what_is_whole_is_kept_and_the_rest_is_
         assert len(kept) > 5
 
 
+def test_an_arrow_file_without_its_index_has_all_its_rows_and_says_that_it_was_cut(
+    tmp_path: Path,
+) -> None:
+    source = write(tmp_path / "s.arrow", "arrow file", RECORDS)
+    data = source.read_bytes()
+    end_of_stream = data.rindex(b"\xff\xff\xff\xff\0\0\0\0") + 8
+    source.write_bytes(data[:end_of_stream])
+
+    report = convert(source, tmp_path / "store")
+
+    assert (report.rows, report.rejects) == (len(RECORDS), {"bad_source": 1})
+    [reject] = mmdata.open(tmp_path / "store").rejects()
+    assert "its index is missing: was it cut?" in reject["detail"]
+
+
 def test_bytes_come_before_the_path_beside_them_in_json_and_in_tables(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(b"another picture")
     records = [chat(0), chat(1, images=[{"bytes": None, "path": "0.png"}])]
