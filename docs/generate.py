@@ -94,7 +94,7 @@ def format_index() -> str:
             "# Formats",
             "",
             "What `mmdata convert FORMAT SOURCE` reads. `mmdata convert auto SOURCE` finds the",
-            "format by the first records of the source.",
+            "format by records from all over the source.",
             "",
             *table(["format", "what it is"], rows),
         ]

@@ -265,29 +265,25 @@ class _Refused:
     detail: str
 
 
-def _take(
-    videos: Sequence[tuple[str | bytes, float | None, float | None]], recipe: _Recipe
-) -> list[_Cached]:
-    """Sample and encode the videos of one record, each (path or bytes, start, end)."""
-    from mmdata.video import sample
+def _take(videos: Sequence[Media], recipe: _Recipe) -> list[_Cached]:
+    """Sample and encode the videos of one record."""
+    from mmdata.video import sample, source_of
 
     found = []
-    for source, start, end in videos:
-        if not source:
-            what = "a video given as pictures: nothing reads these as one yet"
-            raise MediaError(what, reason="unsupported_media")
-        if isinstance(source, str) and is_url(source):
+    for video in videos:
+        paths = [video.path or ""] if video.frame_paths is None else video.frame_paths
+        if remote := next(filter(is_url, paths), None):
             what = "is a URL, and nothing behind URLs is read yet"
-            raise MediaError(f"{source}: {what}", path=source, reason="remote_media")
+            raise MediaError(f"{remote}: {what}", path=remote, reason="remote_media")
         frames = sample(
-            source,
+            source_of(video),
             recipe.strategy,
             size=recipe.size,
             resize=recipe.resize,
             pad=recipe.pad,
             snap=recipe.snap,
-            start=start,
-            end=end,
+            start=video.start,
+            end=video.end,
             on_damage=recipe.on_damage,
             limits=recipe.limits,
         )
@@ -332,9 +328,17 @@ def _all_frames(
             yield found
 
 
-def _videos(opened: stores.Store, row: int) -> list[tuple[str | bytes, float | None, float | None]]:
-    media = opened.located(row).media
-    return [(m.bytes or m.path or "", m.start, m.end) for m in media if m.type == "video"]
+def _videos(opened: stores.Store, row: int) -> list[Media]:
+    """Return the videos of a row, without the pictures that an earlier cache has of them beside
+    what they were taken from.
+    """
+    videos = [medium for medium in opened.located(row).media if medium.type == "video"]
+    return [
+        replace(video, frames=None, frame_times=None)
+        if video.bytes or video.path or video.frame_paths
+        else video
+        for video in videos
+    ]
 
 
 def _with_frames(conversation: Conversation, found: list[_Cached]) -> Conversation:

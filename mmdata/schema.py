@@ -30,6 +30,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Audio",
     "Box",
+    "BoxUnit",
     "CompactTimes",
     "Conversation",
     "Image",
@@ -60,11 +61,13 @@ Split: TypeAlias = Literal["train", "val", "test"]
 MediaType: TypeAlias = Literal["image", "video", "audio"]
 TimeSource: TypeAlias = Literal["stream", "derived"]
 Box: TypeAlias = tuple[float, float, float, float]
+BoxUnit: TypeAlias = Literal["fraction", "pixel"]
 
 _ROLES: Final = frozenset(get_args(Role))
 _SPLITS: Final = frozenset(get_args(Split))
 _MEDIA_TYPES: Final = frozenset(get_args(MediaType))
 _TIME_SOURCES: Final = frozenset(get_args(TimeSource))
+_BOX_UNITS: Final = frozenset(get_args(BoxUnit))
 _FLOAT32: Final = struct.Struct("4f")
 
 # Every part has ``train``: whether a model is trained to say it; None for as its message is.
@@ -103,16 +106,26 @@ class Region(Struct, frozen=True, gc=False, tag_field="type", tag="region"):
     (x1, y1, x2, y2) in 0..1 of the medium at index ``media``.
 
     Coordinates are rounded to float32 when the region is made, which is how a store keeps them.
+
+    ``unit="pixel"`` is for a source that says pixels and not the size of the picture: such a region
+    lives between the format and :func:`mmdata.conversion.boxes.scale_boxes`, which finds the size.
+    No store holds one, and no template reads one.
     """
 
     text: str
     boxes: tuple[Box, ...]
     media: int = 0
     train: bool | None = None
+    unit: BoxUnit = "fraction"
 
     def __post_init__(self) -> None:
         """Check and round the boxes."""
-        force_setattr(self, "boxes", tuple(map(_checked_box, self.boxes)))
+        if self.unit not in _BOX_UNITS:
+            raise SchemaError(
+                f"the unit of boxes must be 'fraction' or 'pixel', found {self.unit!r}"
+            )
+        check = _checked_box if self.unit == "fraction" else _checked_pixels
+        force_setattr(self, "boxes", tuple(map(check, self.boxes)))
 
 
 class Time(Struct, frozen=True, gc=False, tag_field="type", tag="time"):
@@ -364,6 +377,15 @@ def _checked_box(box: Box) -> Box:
             reason="bad_box",
         )
     return rounded
+
+
+def _checked_pixels(box: Box) -> Box:
+    x1, y1, x2, y2 = box
+    if not (-math.inf < x1 <= x2 < math.inf and -math.inf < y1 <= y2 < math.inf):
+        raise SchemaError(
+            f"a box in pixels must satisfy x1 <= x2 and y1 <= y2, found {box}", reason="bad_box"
+        )
+    return x1, y1, x2, y2
 
 
 def _check_frame_times(times: tuple[float, ...], frames: tuple[bytes, ...] | None) -> None:

@@ -295,6 +295,12 @@ def _words_of(conversation: Conversation) -> Iterator[str]:
         yield leaf if isinstance(leaf, str) else repr(leaf)
     for medium in conversation.media:
         yield medium.path or ""
+        yield from medium.frame_paths or ()
+        for bound in (medium.start, medium.end):
+            if bound is not None:
+                # A record may write whole seconds with or without a point.
+                whole = [f"{bound:.0f}"] if float(bound).is_integer() else []
+                yield from {repr(bound), repr(float(bound)), *whole}
         yield base64.b64encode(medium.bytes or b"").decode()
     for message in conversation.messages:
         for part in message.content:

@@ -28,7 +28,10 @@ from mmdata.testing import LawError, check_format, check_template
 from tests.formats.dirt import FORMATS, assemble, faults, good
 from tests.templates.families import FAMILIES, Family
 
-SAID_OTHERWISE: Final = {"qwen_vl": (r"<box>.*?</box>", r"Picture \d+: ")}
+SAID_OTHERWISE: Final = {
+    "qwen_vl": (r"<box>.*?</box>", r"Picture \d+: "),
+    "sharegpt4video": (r"^-1$",),
+}
 """What a format says in another way than its records do."""
 
 

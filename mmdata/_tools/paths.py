@@ -9,7 +9,7 @@ from typing import Final
 
 from mmdata.errors import UsageError
 
-__all__ = ["is_url", "local_path"]
+__all__ = ["is_url", "local_path", "real_path"]
 
 _URL: Final = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 _URL_OF_A_CALL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
@@ -37,3 +37,15 @@ def local_path(path: str | os.PathLike[str], what: str) -> Path:
         f"{what} {scheme}://{rest}: URLs ({scheme}://) are not supported yet. Name a local path; "
         "what is stored elsewhere can be copied or mounted."
     )
+
+
+def real_path(path: Path) -> Path:
+    """Return the one absolute path of a file or folder, however a call spells it.
+
+    Links to folders are followed. A link to a file is not: it stands in the folder that it is in,
+    and what belongs to the file is beside the link. Downloads of the Hugging Face Hub are such
+    links, into a folder of blobs.
+    """
+    if path.is_dir():
+        return Path(os.path.realpath(path))
+    return Path(os.path.realpath(path.parent)) / path.name

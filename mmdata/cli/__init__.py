@@ -18,7 +18,7 @@ import click
 
 import mmdata
 from mmdata._tools.terminal import json_text, one_line, visible
-from mmdata.cli._options import OptionType, ResizeType
+from mmdata.cli._options import OptionType, ResizeType, SplitType
 from mmdata.errors import DataError, MMDataError, PluginError, UsageError
 from mmdata.store.layout import REJECTS
 
@@ -47,6 +47,11 @@ RESIZE = ResizeType("mmdata.frame_cache:cache_frames", "resize")
 WORKERS = click.option(
     "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
 )
+_MEDIA_NOTES = {
+    "without_media": "rows without any, among others that have some",
+    "unplaced": "named, but nowhere in the words",
+    "doubled": "again in a row that has them already",
+}
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 STRICT = click.option(
     "--strict", is_flag=True, help="Show the traceback of a fault in another package's template."
@@ -172,7 +177,25 @@ Examples:
     help="An option of the format (`mmdata formats FORMAT`).",
 )
 @click.option("--media-root", type=STORE, help="The folder that media paths are relative to.")
-@click.option("--split", type=CONVERT("split"), help="The split of every row.")
+@click.option(
+    "--split",
+    type=SplitType("mmdata.conversion:convert", "split"),
+    help="The split of every row, or the share of each: train=0.9,val=0.1.",
+)
+@click.option(
+    "--split-by",
+    type=CONVERT("split_by"),
+    default="media",
+    show_default=True,
+    help="What shares keep together: rows about one medium, or of one id.",
+)
+@click.option(
+    "--seed",
+    type=CONVERT("seed"),
+    default=0,
+    show_default=True,
+    help="Another seed divides into other shares.",
+)
 @click.option(
     "--check",
     type=CONVERT("check"),
@@ -383,12 +406,30 @@ def _description(store: Store) -> list[tuple[str, str]]:
         ("format", f"{manifest.format} {options}".strip()),
         ("media root", str(store.media_root or "none")),
         *(("split", f"{name}: {count:,}") for name, count in manifest.splits.items()),
+        *_notes(manifest.notes),
         *(("source", f"{name}: {count:,}") for name, count in manifest.sources.items()),
         ("records in", f"{manifest.records_in:,} = {manifest.rows:,} rows + {rejects:,} rejects"),
         *(("reject", f"{reason}: {count:,}") for reason, count in manifest.rejects.items()),
         *_parts(manifest.notes.get("parts", ())),
         ("created", f"{manifest.created} by mmdata {manifest.library_version}"),
     ]
+
+
+def _notes(notes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield for people how splits were found, and what of the rows they may not expect."""
+    if "detected" in notes:
+        yield "format found", notes["detected"]
+    if division := notes.get("split"):
+        shares = ",".join(f"{name}={share:g}" for name, share in division["shares"].items())
+        yield "held out", f"{shares} by {division['by']}, seed {division['seed']}"
+    for split, found in notes.get("split_names", {}).items():
+        files = f"{found['files']:,} files, the first" if found["files"] > 1 else "the name of"
+        yield "split by name", f"{split}: {files} {found['first']}"
+    for name, count in notes.get("extra", {}).items():
+        yield "in extra", f"{name}: {count:,}"
+    for note, words in _MEDIA_NOTES.items():
+        if count := notes.get(note):
+            yield "media", f"{count:,} {words}"
 
 
 def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -633,6 +674,8 @@ def _account(report: ConvertReport | CacheReport) -> str:
             for reason, count in report.rejects.items()
         ),
     ]
+    lines += [("split", f"{name}: {n:,}") for name, n in getattr(report, "splits", {}).items()]
+    lines += _notes(getattr(report, "notes", {}))
     if renamed := getattr(report, "renamed_ids", 0):
         lines.append(("numbered ids", f"{renamed:,}"))
     if resumed := getattr(report, "resumed", 0):

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from mmdata._tools.options import choices_of, fault_of, from_text, hints_of
 from mmdata.errors import UsageError
 
-__all__ = ["OptionType", "ResizeType"]
+__all__ = ["OptionType", "ResizeType", "SplitType"]
 
 
 class OptionType(click.ParamType):  # type: ignore[type-arg]  # generic since 8.4, not before
@@ -77,3 +77,18 @@ class ResizeType(OptionType):
 
         choices = ("fast", *resizers.names())
         return Literal[choices]
+
+
+class SplitType(OptionType):
+    """The type of an option that takes a split, or the shares of several."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a split, or the shares that text spells as in ``train=0.9,val=0.1``."""
+        if not isinstance(value, str) or "=" not in value:
+            return super().convert(value, param, ctx)
+        from mmdata.conversion.split import read_shares
+
+        try:
+            return read_shares(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)

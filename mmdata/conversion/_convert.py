@@ -13,17 +13,30 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, TypeAlias
+from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
-from mmdata._tools.paths import local_path
+from mmdata._tools.paths import local_path, real_path
+from mmdata.conversion.account import NOTHING, count_batch
+from mmdata.conversion.boxes import scale_boxes
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
 from mmdata.conversion.locate import SizeOf, size_of
 from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
+from mmdata.conversion.split import (
+    HeldOut,
+    MediaGroups,
+    SplitBy,
+    describe_names,
+    group_media,
+    hold_out,
+    media_keys,
+    name_splits,
+    split_named,
+)
 from mmdata.errors import DataError, RecordError, UsageError
-from mmdata.formats import Format, detect, make
+from mmdata.formats import Format, look_into, make
 from mmdata.formats._batches import ReadOptions, read_batches
 from mmdata.formats._meaning import spell
 from mmdata.formats._plugins import blame_plugin
@@ -47,7 +60,11 @@ _PROBED: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class ConvertReport:
-    """What a conversion did: ``records_in == rows + sum(rejects.values())``."""
+    """What a conversion did: ``records_in == rows + sum(rejects.values())``.
+
+    ``splits`` has the rows of each split. ``notes`` are those of the manifest: how splits were
+    found, in how many rows a field went to ``extra``, which media are not as one would expect.
+    """
 
     store: Path
     records_in: int
@@ -55,6 +72,8 @@ class ConvertReport:
     rejects: Mapping[str, int]
     renamed_ids: int
     seconds: float
+    splits: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def why_empty(self) -> str | None:
@@ -72,7 +91,9 @@ def convert(
     *,
     options: Mapping[str, Any] | None = None,
     media_root: str | Path | None = None,
-    split: Split | None = None,
+    split: Split | Mapping[str, float] | None = None,
+    split_by: SplitBy = "media",
+    seed: NonNegativeInt = 0,
     check: Check = "exists",
     embed: bool = False,
     workers: PositiveInt | None = None,
@@ -97,7 +118,13 @@ def convert(
         store: where the store shall appear.
         options: options of the format, by name.
         media_root: the folder that media paths are relative to; the format knows the usual one.
-        split: the split of every row; without it the format's own.
+        split: the split of every row, or the share of each, as in ``{"train": 0.9, "val": 0.1}``:
+            rows are then held out by hash. Without it a row is in the split that the format says,
+            else in the one that the name of its file or folder says, else in train.
+        split_by: what a division into shares keeps together. With ``media``, no image and no clip
+            is in two splits, whatever rows hold it; rows without media go by their ids. With
+            ``id``, all rows go by their ids. What has no id of its own goes by what it says.
+        seed: another seed divides otherwise.
         check: how hard to look at media: not at all, whether they are there, what they are, whether
             they decode whole. The last two keep the size and a hash of each file, which ``mmdata
             check --media`` compares. URLs cannot be looked at yet: a record that has one is a
@@ -134,27 +161,37 @@ def convert(
     started = time.monotonic()
     target = local_path(store, "store")
     paths = _source_paths(sources)
+    notes: dict[str, Any] = {"check": check}
     if format == "auto":
-        format = detect(paths)  # noqa: A001
+        detection = look_into(paths)
+        format = detection.format  # noqa: A001
+        notes["detected"] = f"{format}, by {detection.seen}"
     reader = make(format, options or {}) if isinstance(format, str) else format
+    rule = HeldOut(cast(Any, split), split_by, seed) if isinstance(split, Mapping) else None
+    if split is not None and hasattr(reader, "without_splits"):
+        reader = reader.without_splits()
     check_vacant(target, overwrite)  # before hours of hashing
     with blame_plugin(reader):
         files = reader.files(paths)
-        root = (
-            local_path(media_root, "media root")
-            if media_root is not None
-            else reader.media_root(paths)
-        )
+        home = reader.media_root(paths)
+    root = home if media_root is None else local_path(media_root, "media root")
     allowed = [allow_fields] if isinstance(allow_fields, str) else list(allow_fields)
+    if allowed:
+        notes["allow_fields"] = allowed
     place = MediaOptions(
-        posixpath.abspath(root.as_posix()), check != "none", allow_outside, embed, size_of
+        posixpath.abspath(root.as_posix()),
+        look=check != "none",
+        allow_outside=allow_outside,
+        embed=embed,
+        size_of=size_of,
+        home=None if media_root is None else home.as_posix(),
     )
     origin = Origin(
         format=format if isinstance(format, str) else type(format).__name__,
         options=dict(options or {}),
         media_root=place.root,
         files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in files),
-        notes={"check": check, **({"allow_fields": allowed} if allowed else {})},
+        notes=notes,
     )
     writer = StoreWriter(
         target,
@@ -168,7 +205,11 @@ def convert(
     ids = Ids()
     with writer, _pause_collector(), ExitStack() as stack:
         records = _PROBED if check in ("probe", "decode") else BATCH_RECORDS
-        reading = ReadOptions(split, strict, frozenset(map(spell, allowed)))
+        groups = MediaGroups()
+        if rule is not None and rule.by == "media":
+            _group_media(reader, paths, place, limit, groups)
+        one_split = None if isinstance(split, Mapping) else split
+        reading = ReadOptions(one_split, strict, frozenset(map(spell, allowed)))
         batches = read_batches(reader, paths, reading, records=records)
         batches = _find_media(reader, place, _first(limit, batches))
         if check == "probe" or check == "decode":
@@ -176,12 +217,24 @@ def convert(
 
             prober = Prober(check, journal=writer.folder / _JOURNAL, workers=workers)
             batches = probe_media(batches, place, stack.enter_context(prober))
+        batches = (scale_boxes(batch, place) for batch in batches)
         if embed:
             batches = embed_media(batches, place)
+        believes = split is None and getattr(reader, "splits_by_name", False)
+        homes = [path.as_posix() for path in paths if path.is_dir()]
+        named: dict[str, Split | None] = {}
+        account = NOTHING
         for batch in batches:
+            if believes:
+                new = set(batch.origins.files) - named.keys()
+                named |= {file: split_named(file, homes) for file in sorted(new)}
+                batch = name_splits(batch, named)
+            if rule is not None:
+                batch = hold_out(batch, rule, groups)
             settled = settle_ids(batch, ids, duplicate_ids)
             if strict and settled.rejects:
                 _stop(settled.rejects[0][1])
+            account += count_batch(settled)
             writer.write(settled)
             gc.collect(0)
             progress(writer.records_in, writer.records_in - writer.rows)
@@ -190,7 +243,11 @@ def convert(
                 f"{_names(paths)}: no record was found. "
                 "`mmdata formats` shows the shapes of sources."
             )
-        writer.describe(renamed_ids=ids.renamed)
+        writer.describe(renamed_ids=ids.renamed, **account.as_notes())
+        if rule is not None:
+            writer.describe(split=rule.as_note())
+        elif believed := describe_names(named):
+            writer.describe(split_names=believed)
     return ConvertReport(
         store=target,
         records_in=writer.records_in,
@@ -198,6 +255,8 @@ def convert(
         rejects=dict(sorted(writer.rejects.items())),
         renamed_ids=ids.renamed,
         seconds=time.monotonic() - started,
+        splits=writer.splits,
+        notes=writer.notes,
     )
 
 
@@ -208,6 +267,9 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Return the sources as their real paths: what is found shall not depend on how they are
+    spelt.
+    """
     paths = [
         path
         for source in ([sources] if isinstance(sources, (str, Path)) else sources)
@@ -217,7 +279,7 @@ def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
         raise UsageError("no source was given: name a file or a folder")
     if absent := [str(path) for path in paths if not path.exists()]:
         raise UsageError(f"file or folder not found: {', '.join(absent)}")
-    return paths
+    return [real_path(path) for path in paths]
 
 
 def _first(limit: int | None, batches: Iterable[ConversationBatch]) -> Iterator[ConversationBatch]:
@@ -237,6 +299,23 @@ def _find_media(
         with blame_plugin(reader):
             found = find_media(batch, reader, place)
         yield found
+
+
+def _group_media(
+    reader: Format,
+    paths: Sequence[Path],
+    place: MediaOptions,
+    limit: int | None,
+    groups: MediaGroups,
+) -> None:
+    """Read the sources once for the media that rows hold together: which split a medium is in may
+    depend on the last row.
+    """
+    for batch in _first(limit, read_batches(reader, paths)):
+        several = [row for row, keys in enumerate(media_keys(batch)) if len(keys) > 1]
+        if several:
+            for found in _find_media(reader, place, [batch.select(several)]):
+                group_media(found, groups)
 
 
 def _stop(reject: Reject) -> NoReturn:

@@ -4,20 +4,21 @@ A hash says how it was made: ``xxh3:<16 hexadecimal digits>`` is the xxh3 (64 bi
 a file, and ``xxh3-ends:<…>`` that of its first and its last 64 KiB, one after the other; of a file
 no longer than both it is all bytes, once. A video that is a folder of pictures has the size of all
 its files together and, as its hash, the xxh3 of the name, size and hash of each in the order of
-their names. Hidden files and folders below are none of it.
+their names. Hidden files and folders below are none of it. A video that is given as a list of
+pictures has the like, of these files in their order.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from mmdata._tools.options import checked
 from mmdata.errors import MediaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Fingerprint", "compare", "fingerprint"]
 
@@ -25,6 +26,10 @@ _WHOLE: Final = "xxh3:"
 _ENDS: Final = "xxh3-ends:"
 _END: Final = 1 << 16
 _CHUNK: Final = 1 << 20
+
+
+Content: TypeAlias = str | os.PathLike[str] | bytes | tuple[str, ...]
+"""The path of a file or a folder, the bytes of a file, or the paths of several."""
 
 
 class Fingerprint(NamedTuple):
@@ -35,8 +40,9 @@ class Fingerprint(NamedTuple):
 
 
 @checked
-def fingerprint(source: str | os.PathLike[str] | bytes, *, whole: bool) -> Fingerprint:
-    """Return the size and the hash of a file, of a folder of pictures, or of the bytes of a file.
+def fingerprint(source: Content, *, whole: bool) -> Fingerprint:
+    """Return the size and the hash of a file, of a folder of pictures, of the bytes of a file, or
+    of several files as one.
 
     ``whole`` hashes every byte, else only the two ends are read.
 
@@ -48,9 +54,13 @@ def fingerprint(source: str | os.PathLike[str] | bytes, *, whole: bool) -> Finge
     if isinstance(source, bytes):
         parts = [source] if whole or len(source) <= 2 * _END else [source[:_END], source[-_END:]]
         return Fingerprint(len(source), _spell(xxhash.xxh3_64_hexdigest(b"".join(parts)), whole))
+    if isinstance(source, tuple):
+        return _of_files(source, whole)
     found = os.stat(source)  # noqa: PTH116 - as bare as can be: once a medium
     if stat.S_ISDIR(found.st_mode):
-        return _of_folder(os.fspath(source), whole)
+        folder = os.fspath(source)
+        names = _names(folder)
+        return _of_files((os.path.join(folder, name) for name in names), whole)  # noqa: PTH118
     if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for a writer
         raise OSError(f"{os.fspath(source)} is neither a file nor a folder")
     digest, size = xxhash.xxh3_64(), 0
@@ -69,9 +79,7 @@ def fingerprint(source: str | os.PathLike[str] | bytes, *, whole: bool) -> Finge
 
 
 @checked
-def compare(
-    source: str | os.PathLike[str] | bytes, kept: Fingerprint, *, path: str | None = None
-) -> None:
+def compare(source: Content, kept: Fingerprint, *, path: str | None = None) -> None:
     """Refuse a file that is not the one of which ``kept`` is the fingerprint.
 
     ``path`` is where bytes were read from, if they were.
@@ -80,7 +88,10 @@ def compare(
         MediaError: with the reason ``changed_media``; the message says what differs. As
             ``missing_media``, it is gone.
     """
-    name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
+    if isinstance(source, bytes):
+        name = f"<{len(source)} bytes>"
+    else:
+        name = os.fspath(source[0] if isinstance(source, tuple) else source)
     name = path or name
     if not kept.hash.startswith((_WHOLE, _ENDS)):
         raise MediaError(
@@ -109,14 +120,15 @@ def compare(
     )
 
 
-def _of_folder(folder: str, whole: bool) -> Fingerprint:
+def _of_files(paths: Iterable[str], whole: bool) -> Fingerprint:
     import xxhash
 
     digest, size = xxhash.xxh3_64(), 0
-    for name in _names(folder):
-        found = fingerprint(os.path.join(folder, name), whole=whole)  # noqa: PTH118
+    for path in paths:
+        found = fingerprint(path, whole=whole)
         size += found.size
-        digest.update(b"%s\0%d\0%s\n" % (os.fsencode(name), found.size, found.hash.encode()))
+        name = os.fsencode(os.path.basename(path))  # noqa: PTH119
+        digest.update(b"%s\0%d\0%s\n" % (name, found.size, found.hash.encode()))
     return Fingerprint(size, _spell(digest.hexdigest(), whole))
 
 

@@ -14,7 +14,16 @@ from mmdata._tools.paths import is_url
 from mmdata.errors import RecordError
 from mmdata.schema import Media, MediaType
 
-__all__ = ["SizeOf", "all_exist", "find", "is_file", "size_of", "under"]
+__all__ = [
+    "SizeOf",
+    "all_exist",
+    "find",
+    "folders_of",
+    "is_file",
+    "size_of",
+    "slashed",
+    "under",
+]
 
 SizeOf: TypeAlias = Callable[[str, MediaType], int | None]
 """How large a medium at a path is; None if nothing usable is there."""
@@ -22,6 +31,8 @@ SizeOf: TypeAlias = Callable[[str, MediaType], int | None]
 _PLAIN: Final = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
 _OF_PLAIN: Final = f"{string.ascii_letters}{string.digits}_.-/".encode()
 _TOO_ODD: Final = re.compile(r"[\x00\ud800-\udfff]")
+_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+"""What an absolute path of Windows begins with: a drive, or two backslashes before a server."""
 
 
 def is_file(medium: Media) -> bool:
@@ -36,7 +47,8 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
     """Return ``path`` relative to the absolute folder ``root``, normalised;
     absolute if it is outside and may be.
 
-    The comparison is of names: links below the root are its owner's business and are followed.
+    The comparison is of names: links below the root are its owner's business and are followed. An
+    absolute path may come to the root by a link as well.
 
     Raises:
         RecordError: the path leaves the root and may not, or no file can have this name.
@@ -48,8 +60,13 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
 
     # `normpath` keeps two leading slashes, to which POSIX gives a meaning of their own.
     whole = "/" + posixpath.normpath(posixpath.join(root, path)).lstrip("/")
-    if whole == root or whole.startswith(root.rstrip("/") + "/"):
-        return whole[len(root.rstrip("/")) + 1 :] or "."
+    if (inside := _inside(root, whole)) is not None:
+        return inside
+    if path.startswith("/"):
+        folder, name = posixpath.split(whole)
+        real = posixpath.join(posixpath.realpath(folder), name)
+        if (inside := _inside(posixpath.realpath(root), real)) is not None:
+            return inside
     if allow_outside:
         return whole
 
@@ -58,6 +75,55 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
         "--media-root names another root",
         reason="outside_media_root",
     )
+
+
+def _inside(root: str, whole: str) -> str | None:
+    """Return an absolute path relative to ``root``; None where it is not below it."""
+    base = root.rstrip("/")
+    if whole == root or whole.startswith(f"{base}/"):
+        return whole[len(base) + 1 :] or "."
+    return None
+
+
+def folders_of(file: str, root: str, home: str | None = None) -> tuple[str, ...]:
+    """Return the folders below ``root`` that a relative path in a source file may start from, in
+    the order in which they are tried; ``""`` is the root.
+
+    Whatever the root is: the file's own folder comes first, so that what is found does not depend
+    on which other files are converted with it. Where the user has named the root, the root comes
+    first, and a root beside the files may have their folders again: those of a file below ``home``,
+    which holds all of the files.
+
+    >>> folders_of("/data/part1/a.json", "/data")
+    ('part1', '')
+    >>> folders_of("/notes/part1/a.json", "/media", home="/notes")
+    ('', 'part1')
+    """
+    folder = posixpath.dirname(posixpath.abspath(file))
+    own = _inside(root, folder)
+    if own is None and home is not None:
+        own = _inside(home, folder)
+    if own is None or own == ".":
+        return ("",)
+    return (own, "") if home is None else ("", own)
+
+
+def slashed(path: str) -> str:
+    r"""Return a path that was written on Windows as it is written here.
+
+    >>> slashed("images\\cup.jpg")
+    'images/cup.jpg'
+
+    Raises:
+        RecordError: it starts at a drive or a server: nobody knows which folder that is here.
+    """
+    if _DRIVE.match(path):
+        raise RecordError(
+            f"{path!r} is an absolute path of Windows, which does not lead to a file here; "
+            "write it relative to the media root",
+            reason="outside_media_root",
+        )
+    return path.replace("\\", "/")
 
 
 def size_of(path: str, kind: MediaType) -> int | None:

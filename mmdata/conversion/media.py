@@ -7,7 +7,7 @@ place.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmdata._tools.paths import is_url
 from mmdata.conversion.fingerprint import Fingerprint, compare
-from mmdata.conversion.locate import SizeOf, all_exist, find, size_of
+from mmdata.conversion.locate import SizeOf, all_exist, find, folders_of, size_of, slashed
 from mmdata.errors import MediaError, RecordError
 from mmdata.formats import Format, Origin
-from mmdata.schema import MediaType
+from mmdata.schema import CompactTimes, MediaType
 from mmdata.store.arrays import sparse, valid_bytes
 from mmdata.store.batch import ConversationBatch
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mmdata.conversion.prober import Facts, File, Prober
+    from mmdata.video.pictures import Pictures
 
 __all__ = ["MediaOptions", "embed_media", "find_media", "probe_media"]
 
@@ -35,25 +36,36 @@ _EMBEDDED: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class MediaOptions:
-    """Where media are, whether and how they are looked for, and whether they are to be embedded."""
+    """Where media are, whether and how they are looked for, and whether they are to be embedded.
+
+    ``home`` is the folder that holds all the source files, where the ``root`` was named by the user
+    and is not found from it.
+    """
 
     root: str
     look: bool
     allow_outside: bool
     embed: bool = False
     size_of: SizeOf = size_of
+    home: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Media:
-    """The media of a batch: types and paths one after the other, whether each is in the batch or in
-    a file, and where each row's begin and end.
+    """The media of a batch: types and paths one after the other, whether each is in the batch, and
+    where each row's begin and end.
+
+    ``pictures`` are the paths of those that are given as pictures, ``clocks`` the times of frames
+    where they are known, by the numbers of media. ``are_outside`` says which are not in the batch
+    themselves: files, folders and pictures.
     """
 
     types: Sequence[MediaType]
     paths: Sequence[str | None]
     are_kept: Sequence[bool]
-    are_files: Sequence[bool]
+    pictures: Mapping[int, Sequence[str]]
+    clocks: Mapping[int, CompactTimes]
+    are_outside: Sequence[bool]
     starts: Sequence[int]
 
     @classmethod
@@ -67,12 +79,15 @@ class _Media:
                     bool(one or other)
                     for one, other in zip(is_kept, valid_bytes(kept), strict=True)
                 ]
-        are_files = [
-            path is not None and not kept and not is_url(path)
-            for path, kept in zip(paths, is_kept, strict=True)
+        pictures = _filled(media.field("frame_paths"))
+        are_outside = [
+            not kept and (number in pictures if path is None else not is_url(path))
+            for number, (path, kept) in enumerate(zip(paths, is_kept, strict=True))
         ]
+        clocks = {number: _clock(one) for number, one in _filled(media.field("clock")).items()}
         starts = list(accumulate(batch.num_media.tolist(), initial=0))
-        return cls(media.field("type").to_pylist(), paths, is_kept, are_files, starts)
+        types = media.field("type").to_pylist()
+        return cls(types, paths, is_kept, pictures, clocks, are_outside, starts)
 
     def of_row(self, row: int) -> range:
         """Return the numbers of a row's media."""
@@ -87,6 +102,18 @@ class _Media:
         return found
 
 
+def _filled(column: pa.Array) -> dict[int, Any]:
+    """Return the values of a column that are there, by their numbers."""
+    if column.null_count == len(column):
+        return {}  # as nearly always: the column is not even looked through
+    return {number: one for number, one in enumerate(column.to_pylist()) if one is not None}
+
+
+def _clock(value: Mapping[str, Any]) -> CompactTimes:
+    deltas = value["deltas"]
+    return CompactTimes(**{**value, "deltas": None if deltas is None else tuple(deltas)})
+
+
 def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) -> ConversationBatch:
     """Return the batch with each medium's path under the media root; a row with one that is not
     there is a reject.
@@ -99,7 +126,7 @@ def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) ->
     ]
     if not named:
         return batch
-    origins = _origins(batch)
+    origins = _origins(batch, place)
     rows = media.rows()
     found = list(media.paths)
     errors: dict[int, Exception] = {}
@@ -144,19 +171,13 @@ def _find_pictures(
     column = batch.media.field("frame_paths")
     if column.null_count == len(column):
         return batch
-    origins, rows = _origins(batch), _Media.of(batch).rows()
+    origins, rows = _origins(batch, place), _Media.of(batch).rows()
     found: list[list[str] | None] = column.to_pylist()
     errors: dict[int, Exception] = {}
     for number, paths in enumerate(found):
         if paths is None:
             continue
         try:
-            if place.embed:
-                raise RecordError(
-                    "a video given as pictures is not embedded yet; without --embed it is kept "
-                    "by name",
-                    reason="unsupported_media",
-                )
             found[number] = [
                 _find_one(path, "image", reader, origins[rows[number]], place) for path in paths
             ]
@@ -168,10 +189,13 @@ def _find_pictures(
     ).reject(errors)
 
 
-def _origins(batch: ConversationBatch) -> list[Origin]:
+def _origins(batch: ConversationBatch, place: MediaOptions) -> list[Origin]:
     extras = batch.columns.column("extra").to_pylist()
     origins = batch.origins
-    return list(map(Origin, origins.files, origins.numbers, origins.ids, extras))
+    root = posixpath.realpath(place.root)
+    folders = {file: folders_of(file, root, place.home) for file in set(origins.files)}
+    each = [folders[file] for file in origins.files]
+    return list(map(Origin, origins.files, origins.numbers, origins.ids, extras, each))
 
 
 def _find_one(
@@ -179,7 +203,13 @@ def _find_one(
 ) -> str:
     if is_url(path):
         return _remote(path, place)
-    candidates = reader.candidates(path.removeprefix("file://"), origin)
+    path = path.removeprefix("file://")
+    is_of_windows = "\\" in path or path[1:3] == ":/"
+    candidates = (
+        _candidates_of_windows(path, reader, origin, place)
+        if is_of_windows
+        else reader.candidates(path, origin)
+    )
     return find(
         place.root,
         candidates,
@@ -188,6 +218,17 @@ def _find_one(
         allow_outside=place.allow_outside,
         size_of=place.size_of,
     )
+
+
+def _candidates_of_windows(
+    path: str, reader: Format, origin: Origin, place: MediaOptions
+) -> Iterator[str]:
+    """Yield where a path with backslashes may lead to; here they may be part of a name, and a file
+    of the very name comes first.
+    """
+    if place.look:
+        yield from reader.candidates(path, origin)
+    yield from reader.candidates(slashed(path), origin)
 
 
 def _remote(url: str, place: MediaOptions) -> str:
@@ -216,7 +257,7 @@ def probe_media(
                 [
                     _file(media, number, place)
                     for number in media.of_row(row)
-                    if media.are_files[number]
+                    if media.are_outside[number]
                 ]
                 for row in range(len(batch))
             ]
@@ -245,7 +286,21 @@ class _Question:
 def _file(media: _Media, number: int, place: MediaOptions) -> File:
     from mmdata.conversion.prober import File
 
-    return File(_path(media, number, place), media.types[number])
+    clock = media.clocks.get(number)
+    if media.paths[number] is None:
+        return File(_pictures(media, number, place), media.types[number])
+    return File(_path(media, number, place), media.types[number], clock=clock)
+
+
+def _pictures(media: _Media, number: int, place: MediaOptions) -> Pictures:
+    """Return the pictures that a video is given as, or those in its folder."""
+    from mmdata.video.folder import pictures_in
+    from mmdata.video.pictures import UNSAID, Pictures
+
+    clock = media.clocks.get(number, UNSAID)
+    if media.paths[number] is not None:
+        return pictures_in(_path(media, number, place), clock)
+    return Pictures(tuple(media.pictures[number]), clock).below(place.root)
 
 
 def _path(media: _Media, number: int, place: MediaOptions) -> str:
@@ -265,7 +320,7 @@ def _with_facts(
         if isinstance(answer, MediaError):
             errors[row] = answer
         else:
-            files = [number for number in media.of_row(row) if media.are_files[number]]
+            files = [number for number in media.of_row(row) if media.are_outside[number]]
             facts.update(zip(files, answer, strict=True))
     if facts:
         struct = batch.media
@@ -294,6 +349,9 @@ def embed_media(
 ) -> Iterator[ConversationBatch]:
     """Yield the batches with the bytes of each medium's file beside its path; many bytes make
     smaller batches.
+
+    A video that is given as pictures, or is a folder of them, has them as ``frames`` with their
+    times, those between the bounds of its clip.
     """
     for batch in batches:
         yield from _embed(batch, place)
@@ -301,35 +359,61 @@ def embed_media(
 
 def _embed(batch: ConversationBatch, place: MediaOptions) -> Iterator[ConversationBatch]:
     media = _Media.of(batch)
-    kept = batch.media.field("bytes")
-    sizes = batch.media.field("size").to_pylist()
-    hashes = batch.media.field("hash").to_pylist()
+    known = {name: _filled(batch.media.field(name)) for name in ("start", "end", "size", "hash")}
     start, size = 0, 0
     errors: dict[int, Exception] = {}
-    data: dict[int, bytes] = {}
+    data: dict[int, Facts] = {}
     for row in range(len(batch)):
         try:
             for number in media.of_row(row):
-                if media.are_files[number]:
-                    path = _path(media, number, place)
-                    data[number] = Path(path).read_bytes()
-                    size += len(data[number])
-                    # What was probed is known by its fingerprint. Another file may have taken its
-                    # place since: its bytes would be stored with the facts of the first.
-                    if hashes[number] is not None:
-                        compare(data[number], Fingerprint(sizes[number], hashes[number]), path=path)
+                if media.are_outside[number]:
+                    facts = {name: found.get(number) for name, found in known.items()}
+                    data[number] = _read(media, number, place, facts)
+                    size += sum(map(len, data[number].get("frames") or [data[number]["bytes"]]))
         except OSError as error:
             errors[row - start] = MediaError(f"cannot read {error.filename}: {error.strerror}")
         except MediaError as error:
             errors[row - start] = error
         if size >= _EMBEDDED or row == len(batch) - 1:
             first = media.starts[start]
-            some: dict[int, Facts] = {
-                number - first: {"bytes": one} for number, one in data.items()
-            }
+            some = {number - first: facts for number, facts in data.items()}
             piece = batch.slice(start, row + 1)
-            column = _overlay(kept.slice(first, media.starts[row + 1] - first), "bytes", some)
-            yield piece.with_media(bytes=column).reject(errors)
+            length = media.starts[row + 1] - first
+            columns = {
+                name: _overlay(batch.media.field(name).slice(first, length), name, some)
+                for name in sorted({name for facts in some.values() for name in facts})
+            }
+            yield piece.with_media(**columns).reject(errors)
             start, size, errors, data = row + 1, 0, {}, {}
     if not len(batch):
         yield batch
+
+
+def _read(media: _Media, number: int, place: MediaOptions, known: Facts) -> Facts:
+    """Return the bytes of a medium's file; or the frames of a video that is given as pictures, and
+    when they are, of the clip that is ``known`` to be wanted.
+    """
+    # What was probed is known by its fingerprint. Another file may have taken its place since: its
+    # bytes would be stored with the facts of the first.
+    kept = None if known["hash"] is None else Fingerprint(known["size"], known["hash"])
+
+    path = _path(media, number, place)
+    if media.paths[number] is not None and not Path(path).is_dir():
+        data = Path(path).read_bytes()
+        if kept is not None:
+            compare(data, kept, path=path)
+        return {"bytes": data}
+
+    from mmdata.video import index, plan
+
+    pictures = _pictures(media, number, place)
+    if kept is not None:
+        compare(pictures.paths if media.paths[number] is None else path, kept)
+    found = index(pictures)
+    taken = plan(found, "every:1", start=known["start"], end=known["end"])
+    frames = [Path(pictures.paths[one]).read_bytes() for one in taken.numbers.tolist()]
+    return {
+        "frames": frames,
+        "frame_times": taken.times.tolist(),
+        "times": found.times_source,
+    }

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import checked
 from mmdata.conversion.fingerprint import Fingerprint, fingerprint
-from mmdata.errors import MediaError, VideoError
-from mmdata.schema import MediaType, TimeSource
+from mmdata.errors import MediaError, UsageError, VideoError
+from mmdata.schema import CompactTimes, MediaType, TimeSource
+from mmdata.video.folder import with_clock
+from mmdata.video.pictures import Pictures, VideoSource
+from mmdata.video.source import Source as File
+from mmdata.video.source import name_of
 
 __all__ = ["Level", "Probe", "Source", "check", "probe"]
 
-Source: TypeAlias = str | os.PathLike[str] | bytes
+Source: TypeAlias = VideoSource
 Level: TypeAlias = Literal["probe", "decode"]
 
 
@@ -46,29 +49,37 @@ def probe(
     type: MediaType,  # noqa: A002
     *,
     level: Level = "probe",
+    clock: CompactTimes | None = None,
     limits: Limits | None = None,
 ) -> Probe:
     """Return what a media file is, damaged or not.
 
     ``level="probe"`` reads the headers and packets of it and decodes the first frame of a video,
     and hashes its two ends; ``"decode"`` decodes it to the end, and hashes all of it. ``source`` is
-    a path or the bytes of a file.
+    a path, the bytes of a file, or the pictures that a video is given as. ``clock`` says when the
+    pictures of a folder are, where that is known.
 
     Raises:
         MediaError: with ``path`` and ``reason``; nothing of it can be decoded, or a limit is
             exceeded.
+        UsageError: pictures are said to be one image.
     """
     limits = limits or Limits()
+    if isinstance(source, Pictures) and type != "video":
+        raise UsageError(f"{source.name}: pictures are a video, found the type {type!r}")
     if type == "audio":
-        name = "" if isinstance(source, bytes) else os.fspath(source)
+        name = "" if isinstance(source, bytes) else _name(source)
         what = "is audio, which nothing looks into yet (--check exists keeps it by name)"
         raise MediaError(f"{name or 'a medium'}: {what}", path=name, reason="unsupported_media")
 
     # Taken before it is decoded: a file that takes its place meanwhile must not pass for it.
     mark = _mark(source, level)
-    found = _image(source, level, limits) if type == "image" else _video(source, level, limits)
+    if type == "image" and not isinstance(source, Pictures):
+        found = _image(source, level, limits)
+    else:
+        found = _video(with_clock(source, clock), level, limits)
     if mark is None:
-        name = os.fsdecode(source)
+        name = _name(source)
         raise MediaError(
             f"{name}: file not found when decoding began", path=name, reason="missing_media"
         )
@@ -82,6 +93,7 @@ def check(
     type: MediaType,  # noqa: A002
     *,
     level: Level = "probe",
+    clock: CompactTimes | None = None,
     limits: Limits | None = None,
 ) -> Probe:
     """Return what a sound media file is; arguments as :func:`probe`.
@@ -90,9 +102,9 @@ def check(
         MediaError: as :func:`probe`, and with the reason ``damaged_media`` for a file that decodes
             in part.
     """
-    found = probe(source, type, level=level, limits=limits)
+    found = probe(source, type, level=level, clock=clock, limits=limits)
     if found.damage:
-        name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
+        name = _name(source)
         raise VideoError(
             f"{name}: damaged: {'; '.join(found.damage)}; {found.num_frames} frames could be read",
             path=name,
@@ -102,17 +114,23 @@ def check(
     return found
 
 
+def _name(source: Source) -> str:
+    """Return how messages call a source."""
+    return source.name if isinstance(source, Pictures) else name_of(source)
+
+
 def _mark(source: Source, level: Level) -> Fingerprint | None:
     """Return the fingerprint of a file;
     None where it cannot be read, which a decoder says better.
     """
     try:
-        return fingerprint(source, whole=level == "decode")
+        content = source.paths if isinstance(source, Pictures) else source
+        return fingerprint(content, whole=level == "decode")
     except (OSError, ValueError):  # the latter of a name that no file can have
         return None
 
 
-def _image(source: Source, level: Level, limits: Limits) -> Probe:
+def _image(source: File, level: Level, limits: Limits) -> Probe:
     from mmdata import image
 
     if level == "decode":
@@ -122,7 +140,7 @@ def _image(source: Source, level: Level, limits: Limits) -> Probe:
     return Probe("image", width, height)
 
 
-def _video(source: Source, level: Level, limits: Limits) -> Probe:
+def _video(source: VideoSource, level: Level, limits: Limits) -> Probe:
     from mmdata.video.reader import index, index_by_decoding
 
     found = (index_by_decoding if level == "decode" else index)(source, limits=limits)

@@ -24,8 +24,9 @@ from mmdata.conversion.locate import is_file
 from mmdata.conversion.probe import check
 from mmdata.engine.local import Pool
 from mmdata.errors import MediaError
-from mmdata.schema import Media, MediaType
+from mmdata.schema import CompactTimes, Media, MediaType
 from mmdata.store import Store
+from mmdata.video.pictures import UNSAID, Pictures
 
 __all__ = [
     "Facts",
@@ -48,14 +49,17 @@ compared with what was kept of them, and looked into besides.
 
 
 class File(NamedTuple):
-    """A medium to look into: the path or the bytes of a file, or the pictures of a frame cache.
+    """A medium to look into: the path or the bytes of a file, the pictures that a video is given
+    as, or those of a frame cache.
 
     ``type`` is what it is said to be, ``kept`` the fingerprint it had, where one is known.
+    ``clock`` says when the pictures of a folder are, where that is known.
     """
 
-    source: str | bytes | tuple[bytes, ...]
+    source: str | bytes | Pictures | tuple[bytes, ...]
     type: MediaType
     kept: Fingerprint | None = None
+    clock: CompactTimes | None = None
 
 
 _AHEAD: Final = 256
@@ -77,18 +81,22 @@ def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
     if isinstance(source, tuple):
         _decode_all(source if level != "compare" else (), limits)
         return {}
-    if isinstance(source, str) and is_url(source):
-        raise MediaError(
-            f"{source}: is a URL; URLs cannot be read yet", path=source, reason="remote_media"
-        )
+    paths = source.paths if isinstance(source, Pictures) else (source,)
+    for path in paths:
+        if isinstance(path, str) and is_url(path):
+            raise MediaError(
+                f"{path}: is a URL; URLs cannot be read yet", path=path, reason="remote_media"
+            )
 
     found: Facts = {}
     if level != "compare":
-        found = asdict(check(source, file.type, level=level, limits=limits))
+        found = asdict(check(source, file.type, level=level, clock=file.clock, limits=limits))
     if file.kept is not None:
-        compare(source, file.kept)
-    elif level == "compare" and isinstance(source, str) and not os.path.exists(source):  # noqa: PTH110
-        raise MediaError(f"{source}: no such file", path=source, reason="missing_media")
+        compare(source.paths if isinstance(source, Pictures) else source, file.kept)
+    elif level == "compare":
+        for path in paths:
+            if isinstance(path, str) and not os.path.exists(path):  # noqa: PTH110
+                raise MediaError(f"{path}: no such file", path=path, reason="missing_media")
 
     return {key: value for key, value in found.items() if key in _KEPT}
 
@@ -196,8 +204,10 @@ class Prober:
     def _recall(self, files: Sequence[File]) -> list[Facts] | MediaError | None:
         """Return what the journal says of the files; None if it does not know them all."""
         facts = []
-        for source, _, kept in files:
-            known = self._known.get((source, kept)) if isinstance(source, str) else None
+        for source, _, kept, clock in files:
+            # What a clock says is no part of the journal: such a folder is looked into again.
+            is_known = isinstance(source, str) and clock is None
+            known = self._known.get((str(source), kept)) if is_known else None
             if known is None or known[0] != _stamp(str(source)):
                 return None
             if "reason" in known[1]:
@@ -209,8 +219,10 @@ class Prober:
         self, files: Sequence[File], found: list[Facts] | Exception
     ) -> list[Facts] | MediaError:
         if isinstance(found, MediaError):
-            culprit = next((file for file in files if file.source == found.path), files[0])
-            self._note(culprit, {"message": str(found), "reason": found.reason})
+            alone = files[0] if len(files) == 1 else None
+            culprit = next((file for file in files if file.source == found.path), alone)
+            if culprit is not None:  # else it is one of several, and who knows which
+                self._note(culprit, {"message": str(found), "reason": found.reason})
             return found
         if isinstance(found, Exception):
             raise found
@@ -219,8 +231,8 @@ class Prober:
         return found
 
     def _note(self, file: File, facts: Facts) -> None:
-        if not isinstance(file.source, str):  # embedded: to keep its bytes would fill the memory
-            return
+        if not isinstance(file.source, str) or file.clock is not None:
+            return  # embedded, and to keep its bytes would fill the memory; or see _recall
         answer = self._known[file.source, file.kept] = [_stamp(file.source), facts]
         self._journal.write(json.dumps([self._level, file.source, *answer]) + "\n")
         self._journal.flush()
@@ -277,19 +289,17 @@ def _media_faults(
 def _files(store: Store, row: int) -> Iterator[File]:
     """Yield what there is to look at of a row's media."""
     for number, medium in enumerate(store[row].media):
-        if (
-            medium.frame_paths is not None
-            and medium.path is None
-            and medium.bytes is None
-            and medium.frames is None
-        ):
-            for path in store.located(row).media[number].frame_paths or ():
-                yield File(path, "image")
-        elif medium.frames is not None:  # they are what is read, whatever has become of the file
+        if medium.frames is not None:  # they are what is read, whatever has become of the file
             yield File(medium.frames, medium.type)
+        elif medium.bytes is not None:
+            yield File(medium.bytes, medium.type, _fingerprint_of(medium))
+        elif _is_pictures(medium):
+            paths = store.located(row).media[number].frame_paths or ()
+            pictures = Pictures(paths, medium.clock or UNSAID)
+            yield File(pictures, medium.type, _fingerprint_of(medium))
         else:
-            source = store.locate(medium) if medium.bytes is None else medium.bytes
-            yield File(source or "", medium.type, _fingerprint_of(medium))
+            path = store.locate(medium) or ""
+            yield File(path, medium.type, _fingerprint_of(medium), medium.clock)
 
 
 def _fingerprint_of(medium: Media) -> Fingerprint | None:
@@ -305,8 +315,16 @@ def count_without_hash(store: Store) -> int:
     nothing tells whether others have taken their places.
     """
     return sum(
-        is_file(medium) and _fingerprint_of(medium) is None for row in store for medium in row.media
+        (is_file(medium) or _is_pictures(medium)) and _fingerprint_of(medium) is None
+        for row in store
+        for medium in row.media
     )
+
+
+def _is_pictures(medium: Media) -> bool:
+    """Return whether a video is read from the pictures that it is given as."""
+    kept = medium.bytes is not None or medium.frames is not None
+    return medium.frame_paths is not None and medium.path is None and not kept
 
 
 def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdata._tools.options import defaults, typed
+from mmdata._tools.paths import real_path
 from mmdata._tools.registry import Registry
 from mmdata.errors import MMDataError, PluginError
 from mmdata.formats import _detect
@@ -20,6 +21,7 @@ __all__ = [
     "Sample",
     "describe",
     "detect",
+    "look_into",
     "make",
     "registry",
     "summaries",
@@ -79,13 +81,23 @@ def _summary(name: str) -> str:
 
 
 def detect(sources: Sequence[str | Path]) -> str:
-    """Return the name of the one format that recognises the sources, files or folders, by their
-    first records.
+    """Return the name of the one format that recognises the sources, files or folders, by records
+    from the head, the middle and the end of their files.
 
     A format of another package that cannot be imported, or fails while it looks, is logged and
     passed over.
 
     Raises:
-        UsageError: there is none, or there are several; the message says what was seen.
+        UsageError: there is none, or there are several, or the sources are mixed; the message says
+            what was seen.
     """
-    return _detect.detect(registry, [Path(source) for source in sources])
+    return look_into(sources).format
+
+
+def look_into(sources: Sequence[str | Path]) -> _detect.Detection:
+    """Return what :func:`detect` does, and what was seen of the sources.
+
+    Raises:
+        UsageError: as :func:`detect`.
+    """
+    return _detect.detect(registry, [real_path(Path(source)) for source in sources])

@@ -14,7 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from mmdata.errors import RecordError
+from mmdata.formats._boxes import Size
+from mmdata.formats._grounding import BoxStyle, ground
 from mmdata.formats._marks import has_marks
+from mmdata.formats._objects import Objects
 from mmdata.formats._parts import Piece, read_part
 from mmdata.formats._placement import Missing, place_media
 from mmdata.formats._sources import conversation_id, json_type
@@ -61,8 +64,9 @@ class Chat:
     ``extra``.
 
     ``image_names`` are the marks that stand for each of the images, where the record says so.
-    ``tools`` is the JSON of what may be called, ``rejected`` the worse ending of a preference pair,
-    and ``desirable`` says of a judged answer whether it is good.
+    ``objects`` are those that ms-swift's marks of phrases and boxes stand for, ``sizes`` those that
+    the record says its images have. ``tools`` is the JSON of what may be called, ``rejected`` the
+    worse ending of a preference pair, and ``desirable`` says of a judged answer whether it is good.
     """
 
     turns: Sequence[Turn]
@@ -73,6 +77,8 @@ class Chat:
     tools: str | None = None
     rejected: Sequence[Turn] | None = None
     desirable: bool | None = None
+    objects: Objects | None = None
+    sizes: Sequence[Size | None] = ()
 
 
 def converse(
@@ -82,11 +88,13 @@ def converse(
     *,
     missing: Missing = "lead",
     thoughts: Thoughts = "text",
+    boxes: BoxStyle = "auto",
 ) -> Conversation:
     """Return the conversation of a chat record; its column ``source`` is ``dataset_name``.
 
     ``missing`` says what happens where there are fewer marks than media, see
-    :func:`mmdata.formats._placement.place_media`.
+    :func:`mmdata.formats._placement.place_media`; ``thoughts`` what ``<think>…</think>`` before an
+    answer is; ``boxes`` which boxes in texts are read, see :func:`ground`.
 
     >>> from mmdata.schema import Media
     >>> turns = [Turn("user", "What is it?"), Turn("assistant", "A cup.")]
@@ -121,6 +129,9 @@ def converse(
     require_answer(messages)
     if placed.leading:
         insert_before_question(messages, placed.leading)
+    messages = list(
+        ground(messages, placed.media, objects=chat.objects, boxes=boxes, sizes=chat.sizes)
+    )
 
     extra = add_turn_fields(
         chat.extra, {str(number): dict(t.extra) for number, t in enumerate(chat.turns) if t.extra}

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, Final
 
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
+from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._parts import leftovers_of_media
 from mmdata.formats._sources import conversation_id, unmapped_fields
 from mmdata.formats._turns import IMAGE, ROLES, VIDEO
@@ -33,6 +34,7 @@ def flatten_with(
     marks: tuple[str, ...] = (IMAGE, VIDEO),
     refused: tuple[str, ...] = (),
     split: Split = "train",
+    boxes: BoxStyle = "auto",
 ) -> FlatRows | None:
     """Return the rows of what ``read`` makes of the records' values, or None where not all of them
     are plain.
@@ -45,7 +47,12 @@ def flatten_with(
     try:
         require(set(map(type, values)) == {dict})
         return flatten_turns(
-            read(values, records), dataset_name, marks=marks, refused=refused, split=split
+            read(values, records),
+            dataset_name,
+            marks=marks,
+            refused=refused,
+            split=split,
+            boxes=boxes,
         )
     except (NotPlainError, KeyError, TypeError):  # the last two from one of another shape
         return None

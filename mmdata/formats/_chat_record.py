@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mmdata.errors import RecordError
+from mmdata.formats._boxes import read_sizes
 from mmdata.formats._chat import Chat, Turn
 from mmdata.formats._meaning import is_said, spell
+from mmdata.formats._objects import read_objects
 from mmdata.formats._parts import clip_fields, is_object, leftovers_of_media, media_of
 from mmdata.formats._sources import json_type, unmapped_fields
 from mmdata.formats._turn_reader import read_any_turns
@@ -98,12 +100,24 @@ def read_chat(
     videos = _apply_clip(fields, images, videos)
     tools = _read_tools(fields)
     desirable = _read_judgement(fields)
+    objects = read_objects(fields.hear("objects"))
 
     # What is empty in a field that was looked for is nothing that a record says.
     empty = {name for name, _ in _MEDIA} | {"audios", "audio", "system"}
     unsaid = {name for name in empty & value.keys() if not is_said(value[name])}
     extra = unmapped_fields(value, record, frozenset(fields.heard - {"rejected_response"} | unsaid))
-    return Chat(turns, images, videos, {**extra, **leftovers}, names, tools, rejected, desirable)
+    return Chat(
+        turns,
+        images,
+        videos,
+        {**extra, **leftovers},
+        image_names=names,
+        tools=tools,
+        rejected=rejected,
+        desirable=desirable,
+        objects=objects,
+        sizes=read_sizes(value),
+    )
 
 
 def _prepend_system(fields: _Fields, turns: list[Turn]) -> list[Turn]:

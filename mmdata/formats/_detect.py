@@ -1,10 +1,10 @@
-"""Telling which format a source is."""
+"""Telling which format a source is, by records from all over it."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -12,34 +12,166 @@ from typing import Any, Final
 from mmdata._tools.registry import Registry
 from mmdata.errors import PluginError, UsageError
 from mmdata.formats._format import Format, Sample
-from mmdata.sources._json import has_whole_lines, records
-from mmdata.sources._window import Window
-from mmdata.sources.files import list_files
+from mmdata.sources.files import SourceFile, list_files
 from mmdata.sources.read import read_runs
 from mmdata.sources.record import Record
+from mmdata.sources.sample import FileSample, sample_file
 
-__all__ = ["detect"]
+__all__ = ["Detection", "detect"]
 
 _log: Final = logging.getLogger("mmdata")
+_MOST_FILES: Final = 100
+"""Of more files, so many are looked into: a folder of ten thousand costs about a second."""
+_FEW_FILES: Final = 5
 _RECORDS: Final = 20
-_HEAD: Final = 1000
+"""How many records are taken from each place of a file, where there are few files; else fewer."""
+_RECORDS_OF_MANY: Final = 4
 
 
-def detect(registry: Registry[type[Format]], sources: Sequence[Path]) -> str:
-    """Return the name of the one format that recognises the sources.
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """The ``format`` of a source, and what was ``seen`` of it, for people."""
+
+    format: str
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One record of a file, or the head of one that has no records; and the formats that recognise
+    it by itself.
+    """
+
+    file: Path
+    sample: Sample
+    formats: frozenset[str]
+
+
+def detect(registry: Registry[type[Format]], sources: Sequence[Path]) -> Detection:
+    """Return the one format that recognises the sources.
 
     Raises:
-        UsageError: there is none, or there are several.
+        UsageError: there is none, or there are several, or the sources are mixed; the message says
+            what was seen.
     """
-    sample = _sample(sources)
-    names = registry.names()
-    found = [name for name in names if _recognises(registry, name, sample)]
+    files, total = _choose_files(sources)
+    if not files:
+        sample = Sample(sources)
+        return Detection(_only(registry, _recognise(registry, sample), sample), "its folders")
+
+    count = _RECORDS if len(files) <= _FEW_FILES else _RECORDS_OF_MANY
+    samples = {file.path: _sample(file, count) for file in files}
+    objects = [value for found in samples.values() for value in _objects(found)]
+    whole = Sample(sources, objects, next(iter(samples.values())).head)
+    seen = _describe(samples, len(objects), total)
+
+    found = _recognise(registry, whole)
+    unread = [file for file, sample in samples.items() if not sample.records]
+    if len(found) == 1 and not (objects and unread):
+        return Detection(found[0], seen)
+
+    # Not all are alike: which are of which format shows where each is looked at by itself.
+    looks = _look_at_each(registry, sources, samples)
+    known = [look for look in looks if look.formats]
+    if known and len(known) * 2 > len(looks):
+        rest = [value for look in known for value in look.sample.records]
+        found = found or _recognise(registry, Sample(sources, rest, known[0].sample.head))
+        of_all = frozenset.intersection(*(look.formats for look in known))
+        found = found or sorted(of_all)
+        others = [look for look in known if not look.sample.records]
+        if len(found) == 1 and all(found[0] in look.formats for look in others):
+            odd = len(looks) - len(known)
+            return Detection(found[0], f"{seen}; {odd} of no format" if odd else seen)
+        if not of_all:
+            raise UsageError(_mixed(sources, known, seen))
+    return Detection(_only(registry, found, whole), seen)
+
+
+def _sample(file: SourceFile, count: int) -> FileSample:
+    """Return records of a file: of JSON from all over it, of others from its head."""
+    if file.kind == "json":
+        return sample_file(file.path, count)
+    read = chain.from_iterable(read_runs(file))
+    first = islice((item.value for item in read if isinstance(item, Record)), count)
+    return FileSample("", tuple(first), ("the head",))
+
+
+def _choose_files(sources: Sequence[Path]) -> tuple[list[SourceFile], int]:
+    """Return the files to look into, and how many there are: of many, some that lie evenly spread
+    among them.
+    """
+    files = list_files(sources)
+    count = min(len(files), _MOST_FILES)
+    # The first and the last are among them.
+    places = [number * (len(files) - 1) // max(1, count - 1) for number in range(count)]
+    return [files[place] for place in places], len(files)
+
+
+def _objects(sample: FileSample) -> list[dict[str, Any]]:
+    return [value for value in sample.records if isinstance(value, dict)]
+
+
+def _describe(samples: dict[Path, FileSample], records: int, total: int) -> str:
+    """Return what was looked at, for people."""
+    places = sorted({", ".join(sample.places) for sample in samples.values()})
+    of_files = "1 file" if total == 1 else f"{total:,} files"
+    if total > len(samples):
+        of_files = f"{len(samples):,} of {of_files}"
+    return f"{records:,} record{'s' * (records != 1)} ({'; '.join(places)}) of {of_files}"
+
+
+def _look_at_each(
+    registry: Registry[type[Format]], sources: Sequence[Path], samples: dict[Path, FileSample]
+) -> list[_Look]:
+    looks: list[_Look] = []
+    for file, found in samples.items():
+        records = _objects(found)
+        alone = [Sample(sources, [value], found.head) for value in records]
+        for sample in alone or [Sample(sources, (), found.head)]:
+            formats = frozenset(_recognise(registry, sample))
+            if formats or sample.records:
+                looks.append(_Look(file, sample, formats))
+    return looks
+
+
+def _mixed(sources: Sequence[Path], looks: Sequence[_Look], seen: str) -> str:
+    """Return what a mixed source is made of: the few formats that recognise all between them."""
+    made_of: list[str] = []
+    left = list(looks)
+    while left:
+        names = sorted({name for look in left for name in look.formats})
+        best = max(names, key=lambda name: sum(name in look.formats for look in left))
+        taken = [look for look in left if best in look.formats]
+        made_of.append(f"{best} ({len(taken):,} of {len(looks):,}, the first in {taken[0].file})")
+        left = [look for look in left if best not in look.formats]
+    return (
+        f"{', '.join(map(str, sources))} is mixed, made of {' and '.join(made_of)}; looked at: "
+        f"{seen}. Convert the files of each format by themselves, and mix the stores; or name one "
+        "format, and the records of the others are rejects."
+    )
+
+
+def _only(registry: Registry[type[Format]], found: Sequence[str], sample: Sample) -> str:
+    """Return the one format that was found."""
     if len(found) == 1:
         return found[0]
+    names = registry.names()
     which = f"could be {' or '.join(found)}" if found else "is none of " + ", ".join(names)
     keys = sorted({key for record in sample.records for key in record})
     seen = f"; its records have the fields {', '.join(keys)[:300]}" if keys else ""
-    raise UsageError(f"{', '.join(map(str, sources))} {which}{seen}. Name the format.")
+    raise UsageError(f"{', '.join(map(str, sample.sources))} {which}{seen}. Name the format.")
+
+
+def _recognise(registry: Registry[type[Format]], sample: Sample) -> list[str]:
+    """Return the formats that recognise a sample, but for those of which one is a special case."""
+    found = [name for name in registry.names() if _recognises(registry, name, sample)]
+    refined = {general for name in found for general in _refined_by(registry.get(name))}
+    return [name for name in found if name not in refined]
+
+
+def _refined_by(kind: Any) -> frozenset[str]:
+    """Return the formats of which one is a special case, which recognise what it recognises."""
+    return kind.refines if hasattr(kind, "refines") else frozenset()
 
 
 def _recognises(registry: Registry[type[Format]], name: str, sample: Sample) -> bool:
@@ -63,32 +195,3 @@ def _recognises(registry: Registry[type[Format]], name: str, sample: Sample) -> 
             "passed over: %s cannot tell whether it recognises the sources: %r", plugin, error
         )
         return False
-
-
-def _sample(sources: Sequence[Path]) -> Sample:
-    files = list_files(sources)
-    if not files:
-        return Sample(sources)
-    file = files[0]
-    head, whole = "", True
-    if file.kind == "json":
-        with Window(file.path) as window:
-            head, whole = window.text[:_HEAD], _first_is_whole(window.text)
-    read = chain.from_iterable(read_runs(file)) if file.kind != "json" else records(file.path)
-    first = (
-        item.value for item in islice(read, _RECORDS if whole else 0) if isinstance(item, Record)
-    )
-    return Sample(sources, [value for value in first if isinstance(value, dict)], head)
-
-
-def _first_is_whole(text: str) -> bool:
-    """Return whether the file's records are smaller than the window: one object as large as a file
-    is no record.
-    """
-    if not text.lstrip().startswith("{") or has_whole_lines(text):
-        return True
-    try:
-        json.JSONDecoder().raw_decode(text.lstrip())
-    except (ValueError, RecursionError):
-        return False
-    return True

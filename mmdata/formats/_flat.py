@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
+from mmdata.formats._grounding import BoxStyle, may_have_boxes
 from mmdata.formats._marks import ALL_MARKS
 from mmdata.formats._meaning import may_change_meaning
 from mmdata.formats._placeholders import fill
@@ -85,6 +86,7 @@ def flatten_turns(
     marks: tuple[str, ...] = (IMAGE, VIDEO),
     refused: tuple[str, ...] = (),
     split: Split = "train",
+    boxes: BoxStyle = "auto",
 ) -> FlatRows:
     """Return the rows that the records are.
 
@@ -121,6 +123,7 @@ def flatten_turns(
     said = "\n".join(parts.texts) if marks or refused else ""
     require("<" not in said or not any(mark in said for mark in refused))
     require(not marks or ("<" not in said and "[" not in said) or not ALL_MARKS.search(said))
+    require(not may_have_boxes([said], boxes))
     require(not may_change_meaning(columns.extras))
 
     num_media = [

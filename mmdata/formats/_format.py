@@ -24,13 +24,15 @@ class Origin(Struct, frozen=True, gc=False):
     """Where a row came from: the source ``file`` as POSIX text, its record's ``number`` in it, the
     record's own ``id``.
 
-    ``extra_json`` is the row's column ``extra``.
+    ``extra_json`` is the row's column ``extra``. ``folders`` are those below the media root which a
+    relative path may start from, in the order in which they are tried; ``""`` is the root itself.
     """
 
     file: str
     number: int = 0
     id: str | None = None
     extra_json: str = "{}"
+    folders: tuple[str, ...] = ("",)
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -40,8 +42,9 @@ class Origin(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a format is told from: the ``sources``, and of their first JSON file, if there is one,
-    the first ``records`` that are objects and the ``head``, its first characters.
+    """What a format is told from: the ``sources``, and of their JSON files, if there are any,
+    ``records`` that are objects, from all over them, and the ``head``, the first characters of the
+    first.
     """
 
     sources: Sequence[Path]
@@ -66,8 +69,13 @@ class Format(Protocol):
 
     The two halves are apart so that a record that cannot be read costs itself alone:
     :meth:`records` goes on after it. A format that :func:`mmdata.formats.detect` shall know has a
-    static method ``recognises(sample)`` besides. One that can read many records faster than one by
-    one is a :class:`FlatFormat`.
+    static method ``recognises(sample)`` besides, and, where it is a special case of formats that
+    recognise its sources too, their names in the class variable ``refines``. One that can read many
+    records faster than one by one is a :class:`FlatFormat`.
+
+    A format whose ``splits_by_name`` is true has its rows put into the split that the names of
+    their files say. One that refuses records which say no split has ``without_splits()``, which
+    returns the format for those that have none, because the user says the split.
     """
 
     summary: ClassVar[str]
@@ -102,6 +110,8 @@ class Format(Protocol):
     def candidates(self, path: str, origin: Origin) -> Iterable[str]:
         """Return where a media path of a row may be found under the media root, likeliest first; at
         least one.
+
+        Each is a place that the format documents, never a file of a like name.
         """
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from msgspec import UNSET, ValidationError, convert
 
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
+from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._parts import leftovers_of_media
 from mmdata.formats._plain import Gpt, Human, Plain, read_plainly
 from mmdata.formats._sources import conversation_id, unmapped_fields
@@ -29,10 +30,12 @@ _NEEDED: Final = MAPPED_FIELDS - {"id"}
 _ROLE_OF: Final[dict[type, int]] = {Human: ROLE_CODES["user"], Gpt: ROLE_CODES["assistant"]}
 
 
-def flatten_llava(records: Sequence[Record], dataset_name: str) -> FlatRows | None:
+def flatten_llava(
+    records: Sequence[Record], dataset_name: str, boxes: BoxStyle = "auto"
+) -> FlatRows | None:
     """Return the records as rows, or None where not all of them are plain."""
     try:
-        return flatten_turns(_columns(records), dataset_name)
+        return flatten_turns(_columns(records), dataset_name, boxes=boxes)
     except (NotPlainError, ValidationError, AttributeError, KeyError):
         # The last three come from a record of another shape.
         return None

@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 _SUFFIXES: Final = tuple(chain.from_iterable(SUFFIXES.values()))
-_NO_NAMES: Final = frozenset({"", ".", ".."})
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,13 @@ class RecordSource:
 
     A format inherits it and adds its options, ``summary``, ``shape`` and ``conversation(record)``.
     ``id_key`` is the field that holds a record's own id, ``kinds`` are those of the files that it
-    reads.
+    reads. ``splits_by_name`` says that rows of the split "train" are in the one that the name of
+    their file or folder says, if it says one.
     """
 
     id_key: ClassVar[str] = "id"
     kinds: ClassVar[frozenset[Kind]] = KINDS
+    splits_by_name: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Take ``flatten`` from a format that says what a conversation is and not how to flatten
@@ -85,25 +86,27 @@ class RecordSource:
             yield from unpack(read, self.id_key) if file.kind == "json" else read
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path as the source spells it, then below the folder of the record's file."""
-        yield path
-        yield from below_folder(path, origin)
+        """Return the path below each folder that it may start from: that of the record's file, and
+        the media root.
+        """
+        return below_folders(path, origin)
 
 
 JsonSource = RecordSource
 
 
-def below_folder(path: str, origin: Origin) -> tuple[str, ...]:
-    """Return ``path`` below the last two and below the last folder of the record's file, for
-    sources side by side.
+def below_folders(path: str, origin: Origin) -> Iterator[str]:
+    """Yield ``path`` below each of the folders that it may start from; an absolute one as it is.
 
-    >>> below_folder("1.mp4", Origin("videos/part1/nextqa/captions.json"))
-    ('part1/nextqa/1.mp4', 'nextqa/1.mp4')
+    >>> list(below_folders("1.mp4", Origin("videos/part1/captions.json", folders=("part1", ""))))
+    ['part1/1.mp4', '1.mp4']
     """
+    # A conversion asks for the first place of every medium, and hardly ever for the second.
     if path.startswith("/"):
-        return ()
-    folders = [folder for folder in origin.file.split("/")[-3:-1] if folder not in _NO_NAMES]
-    return tuple("/".join((*folders[first:], path)) for first in range(len(folders)))
+        yield path
+        return
+    for folder in origin.folders:
+        yield f"{folder}/{path}" if folder else path
 
 
 def json_files(sources: Sequence[Path]) -> list[Path]:

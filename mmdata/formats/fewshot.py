@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,7 +13,13 @@ from mmdata.formats import registry
 from mmdata.formats._chat_flat import flatten_with
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Origin, Sample
-from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping
+from mmdata.formats._sources import (
+    JsonSource,
+    below_folders,
+    conversation_id,
+    json_type,
+    mapping,
+)
 from mmdata.schema import Conversation, Image, Media, assistant, user
 from mmdata.sources.record import Record
 from mmdata.store.encode import ROLE_CODES, FlatRows
@@ -68,11 +73,14 @@ class Fewshot(JsonSource):
         return flatten_with(_read, records, self.dataset_name, marks=(), refused=())
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path as it is spelt, below its file's folder, and its last name in that
-        folder.
+        """Yield the path below the media root and below its file's folder; then, for a folder that
+        has got another name since, in it without the name that the path starts with.
         """
-        yield from JsonSource.candidates(self, path, origin)
-        yield from JsonSource.candidates(self, posixpath.basename(path), origin)
+        yield path
+        yield from below_folders(path, origin)
+        named, _, within = path.partition("/")
+        if named and within:
+            yield from below_folders(within, origin)
 
 
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:

@@ -15,11 +15,12 @@ from typing import ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import converse
+from mmdata.formats._chat import Thoughts, converse
 from mmdata.formats._chat_record import read_chat
 from mmdata.formats._format import Origin, Sample
+from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._llava_flat import WAYS, flatten_llava
-from mmdata.formats._sources import JsonSource, below_folder, json_type, mapping
+from mmdata.formats._sources import JsonSource, below_folders, json_type, mapping
 from mmdata.formats._turn_reader import read_any_turns
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
@@ -33,6 +34,7 @@ _MAPPED_FIELDS: Final = frozenset({"conversations"})
 _SUFFIXES: Final = (".jpg", ".png", ".jpeg", ".gif", ".JPG", ".webp")
 _COCO: Final = re.compile(r"(?:COCO_(?:train|val)2014_)?(\d{12}\.jpg)")
 _COCO_FOLDER: Final = re.compile(r"(?:train|val)20\d\d")
+_COCO_HOMES: Final = frozenset({"", ".", "coco", "mscoco", "images"})
 _COCO_FORMS: Final = (
     "train2017/",
     "train2014/COCO_train2014_",
@@ -46,9 +48,15 @@ _COCO_FORMS: Final = (
 class Llava(JsonSource):
     """LLaVA instruction data.
 
-    ``dataset_name`` is what rows have in the column ``source``. With ``fallbacks``, an image that
-    is not where its record says is looked for under other suffixes, and a COCO image under the
-    folders and names of COCO 2014 and 2017.
+    ``dataset_name`` is what rows have in the column ``source``. With ``fallbacks``, a COCO image
+    that is not where its record says is looked for under the folders and names of COCO 2014 and
+    2017, whose numbers are the same pictures. With ``other_suffixes``, an image that is not there
+    may be the one of the same name with another suffix, as in copies of OCR-VQA; nothing tells
+    whether it is the same picture.
+
+    ``boxes`` says which boxes in texts become regions ([phrases and boxes](../tasks/boxes.md)),
+    ``thoughts`` whether ``<think>…</think>`` before an answer stays text or becomes a ``reasoning``
+    part.
     """
 
     summary: ClassVar[str] = (
@@ -61,24 +69,26 @@ class Llava(JsonSource):
     )
 
     dataset_name: str = "llava"
+    boxes: BoxStyle = "auto"
+    thoughts: Thoughts = "text"
     fallbacks: bool = True
+    other_suffixes: bool = False
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
-        """Return whether the records have ``conversations`` of human and gpt, and some an ``image``
-        or a ``model``.
+        """Return whether the records have ``conversations`` of human and gpt, and some an
+        ``image``, whatever media others have, or a ``model`` and no media.
         """
-        return (
-            has_human_and_gpt(sample)
-            and sample.some("image", "model")
-            and not sample.some("images", "video")
-        )
+        if not has_human_and_gpt(sample):
+            return False
+        without_media = not sample.some("images", "video", "videos")
+        return sample.some("image") or (sample.some("model") and without_media)
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record; one without ``image`` and ``video`` is text
         alone.
         """
-        return converse_llava(record, self.dataset_name)
+        return converse_llava(record, self.dataset_name, thoughts=self.thoughts, boxes=self.boxes)
 
     def runs(
         self, sources: Sequence[Path], ways: Sequence[Way] = WAYS
@@ -88,19 +98,38 @@ class Llava(JsonSource):
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_llava(records, self.dataset_name)
+        if self.thoughts != "text":
+            return None
+        return flatten_llava(records, self.dataset_name, self.boxes)
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path as it is spelt, below the folder of its file, and where else such an image
-        is often kept.
+        """Yield the path below each folder that it may start from, and where COCO keeps the same
+        picture.
         """
-        yield path
-        yield from below_folder(path, origin)
-        if self.fallbacks and not path.startswith("/"):
-            yield from fallback_paths(path)
+        # Nearly always the first place alone is asked for, once a record: nothing comes before it.
+        if path.startswith("/"):
+            yield path
+            return
+        for folder in origin.folders:
+            yield f"{folder}/{path}" if folder else path
+
+        if self.fallbacks:
+            for other in fallback_paths(path):
+                yield from below_folders(other, origin)
+        if self.other_suffixes:
+            stem, suffix = posixpath.splitext(path)
+            for another in _SUFFIXES:
+                if another != suffix:
+                    yield from below_folders(stem + another, origin)
 
 
-def converse_llava(record: Record, dataset_name: str) -> Conversation:
+def converse_llava(
+    record: Record,
+    dataset_name: str,
+    *,
+    thoughts: Thoughts = "text",
+    boxes: BoxStyle = "auto",
+) -> Conversation:
     """Return the conversation of a LLaVA record; its column ``source`` is ``dataset_name``.
 
     As many marks as media are wanted. Media without any mark stand before the first question; a
@@ -118,7 +147,7 @@ def converse_llava(record: Record, dataset_name: str) -> Conversation:
     if odd := [turn for turn in found if not isinstance(turn.content, str) and not turn.after]:
         raise RecordError(f"a turn's 'value' must be a string, found {json_type(odd[0].content)}")
     chat = read_chat(value, record, found, _MAPPED_FIELDS)
-    return converse(chat, record, dataset_name, missing="refuse")
+    return converse(chat, record, dataset_name, missing="refuse", thoughts=thoughts, boxes=boxes)
 
 
 def has_human_and_gpt(sample: Sample) -> bool:
@@ -130,19 +159,30 @@ def has_human_and_gpt(sample: Sample) -> bool:
     return (
         sample.every("conversations")
         and "human" in speakers
-        and speakers <= {"human", "gpt", "system"}
+        and speakers <= {"human", "gpt", "bot", "system"}
     )
 
 
 def fallback_paths(path: str) -> list[str]:
-    """Return where an image that is missing may be: under another suffix, or in another edition of
-    COCO.
+    """Return where other editions of COCO keep the picture of a COCO image; nothing for others.
+
+    COCO 2017 is COCO 2014, divided anew: a number stands for the same picture in both. A picture is
+    known for COCO's by its number of twelve digits in a folder of COCO's, or in none, as
+    LLaVA-Instruct-150K has it.
+
+    >>> fallback_paths("coco/val2014/COCO_val2014_000000000042.jpg")[0]
+    'coco/train2017/000000000042.jpg'
+    >>> fallback_paths("renders/000000000042.jpg")
+    []
     """
-    stem, suffix = posixpath.splitext(path)
-    places = [stem + other for other in _SUFFIXES if other != suffix]
     folder, name = posixpath.split(path)
-    if coco := _COCO.fullmatch(name):
-        above, last = posixpath.split(folder)
-        base = above if _COCO_FOLDER.fullmatch(last) else folder
-        places += [posixpath.join(base, form + coco[1]) for form in _COCO_FORMS]
+    coco = _COCO.fullmatch(name)
+    if coco is None:
+        return []
+    above, last = posixpath.split(folder)
+    if _COCO_FOLDER.fullmatch(last):
+        folder = above
+    elif not name.startswith("COCO_") and last.lower() not in _COCO_HOMES:
+        return []
+    places = [posixpath.join(folder, form + coco[1]) for form in _COCO_FORMS]
     return [place for place in places if place != path]

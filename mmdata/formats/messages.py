@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import Turn, converse
+from mmdata.formats._chat import Thoughts, Turn, converse
 from mmdata.formats._chat_flat import flatten_with, read_chats
 from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import TurnColumns
 from mmdata.formats._format import Sample
+from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._meaning import is_said
 from mmdata.formats._sources import JsonSource, mapping
 from mmdata.formats._turn_reader import read_any_turns
@@ -40,6 +41,10 @@ class Messages(JsonSource):
     ``images`` and ``videos`` list, or an array of parts that bring their own. A message's ``loss``,
     ``train`` or ``weight`` says whether it is trained on. Turns may be in ``contents`` (Gemini), in
     ``prompt`` and ``completion`` (TRL), or in ``chosen`` and ``rejected``.
+
+    ``boxes`` says which boxes in texts become regions ([phrases and boxes](../tasks/boxes.md)),
+    ``thoughts`` whether ``<think>…</think>`` before an answer stays text or becomes a ``reasoning``
+    part.
     """
 
     summary: ClassVar[str] = (
@@ -51,6 +56,8 @@ class Messages(JsonSource):
     )
 
     dataset_name: str = "messages"
+    boxes: BoxStyle = "auto"
+    thoughts: Thoughts = "text"
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
@@ -71,11 +78,13 @@ class Messages(JsonSource):
         chat = read_chat(value, record, turns, fields)
         if not chat.turns:
             raise RecordError("'messages' is absent or empty", reason="no_conversation")
-        return converse(chat, record, self.dataset_name)
+        return converse(chat, record, self.dataset_name, thoughts=self.thoughts, boxes=self.boxes)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_with(_read, records, self.dataset_name)
+        if self.thoughts != "text":
+            return None
+        return flatten_with(_read, records, self.dataset_name, boxes=self.boxes)
 
 
 def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:

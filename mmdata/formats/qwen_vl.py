@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
+from mmdata.formats._boxes import parse_corners
 from mmdata.formats._chat_flat import flatten_with
 from mmdata.formats._flat import NotPlainError, TurnColumns, require
 from mmdata.formats._format import Sample
@@ -28,7 +29,7 @@ from mmdata.formats._turns import (
     require_turns,
     role_of,
 )
-from mmdata.schema import Box, Conversation, Image, Media, Message, Part, Region, Text
+from mmdata.schema import Conversation, Image, Media, Message, Part, Region, Text
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
@@ -40,9 +41,6 @@ _REGION: Final = re.compile(
     r"<ref>(.*?)</ref>((?:<box>.*?</box>)*)|((?:<box>.*?</box>)+)", re.DOTALL
 )
 _BOX: Final = re.compile(r"<box>(.*?)</box>", re.DOTALL)
-_CORNERS: Final = re.compile(
-    r" *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *, *\( *([0-9]{1,6}) *, *([0-9]{1,6}) *\) *"
-)
 _STRAY: Final = re.compile(r"</?(?:img|ref|box|quad)>")
 _OTHER_MARKS: Final = re.compile(r"</?(?:ref|box|quad)>|<image>")
 _MAPPED_FIELDS: Final = frozenset({"id", "conversations"})
@@ -73,7 +71,8 @@ class QwenVl(JsonSource):
     def recognises(sample: Sample) -> bool:
         """Return whether the records have ``conversations`` with Qwen-VL's marks in them."""
         text = str(sample.records)
-        return sample.every("conversations") and ("<img>" in text or "<box>" in text)
+        is_marked = "<img>" in text or ("<box>" in text and not sample.some("image", "images"))
+        return sample.every("conversations") and is_marked
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""
@@ -200,7 +199,8 @@ def _regions(text: str, pictures: _Pictures) -> Iterator[Part]:
     for found in _REGION.finditer(text):
         yield from _words(text[done : found.start()])
         boxes = tuple(
-            _box(numbers, pictures.grid) for numbers in _BOX.findall(found[2] or found[3] or "")
+            parse_corners(numbers, pictures.grid)
+            for numbers in _BOX.findall(found[2] or found[3] or "")
         )
         yield Region(found[1] or "", boxes, pictures.shown)
         done = found.end()
@@ -220,13 +220,3 @@ def _words(text: str) -> Iterator[Text]:
         )
     if text:
         yield Text(text)
-
-
-def _box(numbers: str, grid: int) -> Box:
-    corners = _CORNERS.fullmatch(numbers)
-    if corners is None:
-        raise RecordError(
-            f"a box is written (x1,y1),(x2,y2), found {numbers[:60]!r}", reason="bad_box"
-        )
-    x1, y1, x2, y2 = (int(number) / grid for number in corners.groups())
-    return x1, y1, x2, y2

@@ -2,7 +2,8 @@
 
 Label and split come from the names of folders alone, in both namings in use: ``train/Fight`` (the
 Kaggle mirror) and ``train/Train_NonFight`` (the authors' archive), whatever their case. The prompt
-and the answers are those of MindFormers' ``rwf2000_process.py``.
+and the answers are those of MindFormers' ``rwf2000_process.py``. A clip is a file, or a folder of
+pictures, one a frame in the order of their names, as scripts that extract frames leave them.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Final, Literal
 
-from mmdata._tools.options import check_fields
+from mmdata._tools.options import PositiveFloat, check_fields
 from mmdata.errors import UsageError
 from mmdata.formats import registry
 from mmdata.formats._format import Origin, Sample
 from mmdata.rejects import Reason, Reject
-from mmdata.schema import Conversation, Media, Split, Video, assistant, user
+from mmdata.schema import CompactTimes, Conversation, Media, Split, Video, assistant, user
 from mmdata.sources._walk import walk
 from mmdata.sources.record import Record
 
@@ -34,6 +35,7 @@ _CONTAINERS: Final = re.compile(
     r".*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)",
     re.IGNORECASE | re.DOTALL,
 )
+_PICTURES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 _SPLITS: Final[dict[str, Split]] = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -51,18 +53,26 @@ class Rwf2000:
     """The RWF-2000 folder tree; a clip is a record.
 
     ``prompt`` overrides the question of ``language`` (zh, en); ``answers`` are those for a fight
-    and for none; ``dataset_name`` is what rows have in the column ``source``.
+    and for none; ``frame_rate`` is how many frames of a clip given as pictures are a second, by
+    default that of the data set's clips (5 seconds of 30 frames each); ``dataset_name`` is what
+    rows have in the column ``source``. Without ``require_split`` a clip whose folders name no
+    split, or two, is of the split train.
     """
 
     harmless_fields: ClassVar[frozenset[str]] = frozenset({"label"})
     summary: ClassVar[str] = (
         "RWF-2000: clips in folders by split and class, to questions about violence"
     )
-    shape: ClassVar[str] = "RWF-2000/{train,val}/{Fight,NonFight}/<source video>_<clip number>.avi"
+    shape: ClassVar[str] = (
+        "RWF-2000/{train,val}/{Fight,NonFight}/<source video>_<clip number>.avi, "
+        "or <source video>_<clip number>/<frame number>.jpg"
+    )
 
     language: Literal["zh", "en"] = "zh"
     prompt: str = ""
     answers: tuple[str, str] = ("1", "0")
+    require_split: bool = True
+    frame_rate: PositiveFloat = 30.0
     dataset_name: str = "rwf2000"
 
     def __post_init__(self) -> None:
@@ -81,6 +91,10 @@ class Rwf2000:
             if path.is_dir()
         )
         return not sample.head and any(_CLASS.fullmatch(folder.name) for folder in folders)
+
+    def without_splits(self) -> Rwf2000:
+        """Return the format for clips whose folders need not name a split."""
+        return replace(self, require_split=False)
 
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the source folder, or the deepest folder that holds all of several."""
@@ -101,27 +115,42 @@ class Rwf2000:
             UsageError: a source is no folder.
         """
         root = self.media_root(sources)
+        above = _folders_above(root)
+        clips: set[str] = set()
+
         for source in sources:
             if not source.is_dir():
                 raise UsageError(f"an RWF-2000 source is a folder, found {source}")
+
             for path in walk(os.path.abspath(source), skip=_is_of_a_system):  # noqa: PTH100
-                relative = posixpath.relpath(path, root)
-                if (item := _item(path, relative, posixpath.join(root.name, relative))) is not None:
+                placed = [*above, *posixpath.relpath(path, root).split("/")]
+                if not _is_frame(placed):
+                    item = _item(path, root, placed, self.require_split)
+                elif (folder := posixpath.dirname(path)) not in clips:
+                    clips.add(folder)
+                    item = _item(folder, root, placed[:-1], self.require_split, is_folder=True)
+                else:
+                    continue  # a further frame of a clip that has its record
+
+                if item is not None:
                     yield item
 
     def conversation(self, record: Record) -> Conversation:
         """Return the question about one clip and the answer of its class."""
-        path = PurePosixPath(record.value["path"])
-        clip = _CLIP.fullmatch(path.stem)
+        path, is_folder = PurePosixPath(record.value["path"]), "given_as" in record.value
+        stem = path.name if is_folder else path.stem
+        clip = _CLIP.fullmatch(stem)
         extra = {
             "label": record.value["label"],
-            "source_id": clip[1] if clip else path.stem,
+            "source_id": clip[1] if clip else stem,
             "clip_index": int(clip[2]) if clip else None,
             "name": path.name,
+            **({"given_as": "pictures"} if is_folder else {}),
         }
         answer = self.answers[record.value["label"] != "Fight"]
         question = user(Video(0), self.prompt or _PROMPTS[self.language])
-        media = (Media("video", str(path)),)
+        clock = CompactTimes(step=1 / self.frame_rate) if is_folder else None
+        media = (Media("video", str(path), clock=clock),)
         split = record.value["split"]
         return Conversation(
             str(record.id), (question, assistant(answer)), media, self.dataset_name, split, extra
@@ -136,14 +165,35 @@ def _is_of_a_system(entry: os.DirEntry[str]) -> bool:
     return entry.name in _SYSTEM
 
 
-def _item(path: str, relative: str, placed: str) -> Record | Reject | None:
-    """Return the record or the reject that a file is; None for a file that is not of the data.
+def _folders_above(root: Path) -> list[str]:
+    """Return the names of folders that a clip below ``root`` is in besides: the root's own, and
+    where that is a class folder the one above it, which may be a split's.
 
-    ``placed`` is the relative path below the root's own name, which may be that of a split or a
-    class.
+    Folders further up are the user's, and say nothing of the data.
     """
-    *folders, name = placed.split("/")
-    is_clip = _CONTAINERS.fullmatch(name) is not None
+    is_class = _CLASS.fullmatch(root.name) is not None
+    return [root.parent.name, root.name] if is_class else [root.name]
+
+
+def _is_frame(placed: Sequence[str]) -> bool:
+    """Return whether a file is a picture in a folder of its own below a class folder: a clip's."""
+    *folders, clip, name = placed
+    is_picture = PurePosixPath(name).suffix.lower() in _PICTURES and not name.startswith(".")
+    return is_picture and _label(folders) is not None and _CLASS.fullmatch(clip) is None
+
+
+def _item(
+    path: str, root: Path, placed: Sequence[str], require_split: bool, *, is_folder: bool = False
+) -> Record | Reject | None:
+    """Return the record or the reject that a file is, or a folder of frames; None for a file that
+    is not of the data.
+
+    ``placed`` are the folders that it is in, below the root and as far above as these may say split
+    and class, and its name.
+    """
+    relative = posixpath.relpath(path, root)
+    *folders, name = placed
+    is_clip = is_folder or _CONTAINERS.fullmatch(name) is not None
     label, split = _label(folders), _split(folders)
     if not is_clip and (label is None or name.startswith(".")):
         return None
@@ -158,10 +208,16 @@ def _item(path: str, relative: str, placed: str) -> Record | Reject | None:
     if label is None:
         detail = f"none of the folders {'/'.join(folders)!r} is Fight or NonFight"
         return Reject(0, path, relative, Reason.MALFORMED, detail)
-    if split is None:
-        detail = f"the folders {'/'.join(folders)!r} name no split or two: train, val or test"
+    if split is None and require_split:
+        detail = (
+            f"the folders {'/'.join(folders)!r} name no split or two: train, val or test; "
+            "--split names that of every clip"
+        )
         return Reject(0, path, relative, Reason.MALFORMED, detail)
-    return Record({"path": relative, "label": label, "split": split}, path, 0, relative)
+    value = {"path": relative, "label": label, "split": split or "train"}
+    if is_folder:
+        value["given_as"] = "pictures"
+    return Record(value, path, 0, relative)
 
 
 def _label(folders: Sequence[str]) -> str | None:

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import converse
+from mmdata.formats._chat import Thoughts, converse
 from mmdata.formats._chat_flat import flatten_with, read_chats
 from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import TurnColumns
 from mmdata.formats._format import Sample
+from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._sources import JsonSource, mapping
 from mmdata.formats._turn_reader import read_any_turns
 from mmdata.schema import Conversation
@@ -36,6 +37,10 @@ class ShareGpt(JsonSource):
     """ShareGPT conversations, with media beside them as LLaMA-Factory has it.
 
     ``dataset_name`` is what rows have in the column ``source``.
+
+    ``boxes`` says which boxes in texts become regions ([phrases and boxes](../tasks/boxes.md)),
+    ``thoughts`` whether ``<think>…</think>`` before an answer stays text or becomes a ``reasoning``
+    part.
     """
 
     summary: ClassVar[str] = (
@@ -47,6 +52,8 @@ class ShareGpt(JsonSource):
     )
 
     dataset_name: str = "sharegpt"
+    boxes: BoxStyle = "auto"
+    thoughts: Thoughts = "text"
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
@@ -70,11 +77,13 @@ class ShareGpt(JsonSource):
         if field is None:
             raise RecordError("'conversations' is absent or empty", reason="no_conversation")
         chat = read_chat(value, record, read_any_turns(value[field]), frozenset({field}))
-        return converse(chat, record, self.dataset_name)
+        return converse(chat, record, self.dataset_name, thoughts=self.thoughts, boxes=self.boxes)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_with(_read, records, self.dataset_name)
+        if self.thoughts != "text":
+            return None
+        return flatten_with(_read, records, self.dataset_name, boxes=self.boxes)
 
 
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:

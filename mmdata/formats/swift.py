@@ -11,11 +11,12 @@ from typing import Any, ClassVar, Final
 
 from mmdata.errors import RecordError
 from mmdata.formats import registry
-from mmdata.formats._chat import Turn, converse
+from mmdata.formats._chat import Thoughts, Turn, converse
 from mmdata.formats._chat_flat import flatten_with, read_chats, read_extras, read_media_lists
 from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Sample
+from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._meaning import is_said
 from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping
 from mmdata.formats._turn_reader import read_any_turns, read_literal, read_pairs
@@ -41,7 +42,6 @@ _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
 _ALL: Final = frozenset(chain.from_iterable(_COLUMNS.values()))
 _QUESTION_ANSWER: Final = bytes([ROLE_CODES["user"], ROLE_CODES["assistant"]])
 _BESIDE: Final = ("system", "images", "videos", "audios")
-_MARKS: Final = ("<bbox>", "<ref-object>")
 
 
 @registry.register("swift")
@@ -51,6 +51,10 @@ class Swift(JsonSource):
 
     Column names may be any of ms-swift's other spellings; where two fields would be the same
     column, neither is.
+
+    ``boxes`` says which boxes in texts become regions ([phrases and boxes](../tasks/boxes.md)),
+    ``thoughts`` whether ``<think>…</think>`` before an answer stays text or becomes a ``reasoning``
+    part.
     """
 
     summary: ClassVar[str] = (
@@ -62,6 +66,8 @@ class Swift(JsonSource):
     )
 
     dataset_name: str = "swift"
+    boxes: BoxStyle = "auto"
+    thoughts: Thoughts = "text"
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
@@ -88,12 +94,19 @@ class Swift(JsonSource):
             turns, fields = _read_columns(value), frozenset({"query", "response", "history"})
             if isinstance(value.get("response"), list):
                 fields -= {"response"}
-        _refuse_marks(turns, value)
-        return converse(read_chat(value, record, turns, fields), record, self.dataset_name)
+        return converse(
+            read_chat(value, record, turns, fields),
+            record,
+            self.dataset_name,
+            thoughts=self.thoughts,
+            boxes=self.boxes,
+        )
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
-        return flatten_with(_read, records, self.dataset_name)
+        if self.thoughts != "text":
+            return None
+        return flatten_with(_read, records, self.dataset_name, boxes=self.boxes)
 
 
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
@@ -148,24 +161,6 @@ def _read_queries(values: Sequence[dict[str, Any]], records: Sequence[Record]) -
 def _two(pair: object) -> list[Any]:
     require(isinstance(pair, list) and len(pair) == 2)
     return pair  # type: ignore[return-value]
-
-
-def _refuse_marks(turns: Iterable[Turn], value: dict[str, Any]) -> None:
-    """Refuse a record whose words are left open for its ``objects``: a model would learn to say the
-    marks.
-    """
-    open_words = [
-        mark
-        for turn in turns
-        for mark in _MARKS
-        if isinstance(turn.content, str) and mark in turn.content
-    ]
-    if value.get("objects") and open_words:
-        raise RecordError(
-            f"{open_words[0]} stands for one of 'objects', which are not read; "
-            "the format qwen_vl reads boxes in text",
-            reason="media_mismatch",
-        )
 
 
 def _rename_columns(value: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:

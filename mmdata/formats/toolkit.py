@@ -19,10 +19,15 @@ Turns and their media
     :class:`MediaCursor` for placeholders in any text; :func:`insert_before_question`,
     :func:`require_answer`,
     :func:`require_turns`.
+Phrases and boxes
+    :func:`ground` makes regions of what is marked in texts, and of ms-swift's objects, which
+    :func:`read_objects` reads; :func:`read_sizes` reads the sizes that a record says its pictures
+    have. :func:`parse_corners` and :func:`scale_pixels` are for boxes that a format finds itself.
 Many records at once
     :class:`TurnColumns`, :func:`flatten_with`, :func:`flatten_turns`, :func:`read_chats`,
-    :func:`read_media_lists`, :func:`read_extras`,
-    :func:`require`. A format without ``flatten`` is right, too, and takes several times as long.
+    :func:`read_media_lists`, :func:`read_extras`, :func:`require`; :func:`may_have_boxes` for texts
+    that :func:`ground` must see. A format without ``flatten`` is right, too, and takes several
+    times as long.
 """
 
 from __future__ import annotations
@@ -30,19 +35,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmdata.formats import registry
+from mmdata.formats._boxes import Size, parse_corners, read_sizes, scale_pixels
 from mmdata.formats._chat import Chat, Turn, converse
 from mmdata.formats._chat_flat import flatten_with, read_chats, read_extras, read_media_lists
 from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._format import Format, Origin, Sample
+from mmdata.formats._grounding import BoxStyle, ground, may_have_boxes
 from mmdata.formats._meaning import is_said
+from mmdata.formats._objects import Objects, read_objects
 from mmdata.formats._parts import leftovers_of_media, media_of, medium_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import (
     JsonSource,
     RecordSource,
     add_fields,
-    below_folder,
+    below_folders,
     conversation_id,
     json_files,
     json_type,
@@ -74,26 +82,30 @@ __all__ = [
     "ROLES",
     "ROLE_CODES",
     "VIDEO",
+    "BoxStyle",
     "Chat",
     "FlatRows",
     "Format",
     "JsonSource",
     "MediaCursor",
     "NotPlainError",
+    "Objects",
     "Origin",
     "Record",
     "RecordSource",
     "Sample",
+    "Size",
     "Turn",
     "TurnColumns",
     "add_fields",
     "add_turn_fields",
-    "below_folder",
+    "below_folders",
     "conversation_id",
     "converse",
     "fill",
     "flatten_turns",
     "flatten_with",
+    "ground",
     "insert_before_question",
     "is_said",
     "json_files",
@@ -101,22 +113,27 @@ __all__ = [
     "leftover_fields",
     "leftovers_of_media",
     "mapping",
+    "may_have_boxes",
     "media_of",
     "media_paths",
     "medium_of",
+    "parse_corners",
     "read_any_turns",
     "read_chat",
     "read_chats",
     "read_extras",
     "read_literal",
     "read_media_lists",
+    "read_objects",
     "read_pairs",
+    "read_sizes",
     "read_turns",
     "register",
     "require",
     "require_answer",
     "require_turns",
     "role_of",
+    "scale_pixels",
     "unmapped_fields",
 ]
 

@@ -7,6 +7,7 @@ bucket's folder, and in the ``llava_hound`` part it names a folder of frames.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import ClassVar
 from mmdata.formats import registry
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._llava_flat import WAYS, flatten_llava
-from mmdata.formats._sources import JsonSource, below_folder
+from mmdata.formats._sources import JsonSource
 from mmdata.formats.llava import converse_llava, has_human_and_gpt
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
@@ -49,8 +50,11 @@ class Video178k(JsonSource):
 
     @staticmethod
     def recognises(sample: Sample) -> bool:
-        """Return whether the records have ``conversations`` of human and gpt and a ``video``."""
-        return has_human_and_gpt(sample) and sample.every("video")
+        """Return whether the records have ``conversations`` of human and gpt, and some a ``video``,
+        none an image.
+        """
+        others = sample.some("image", "images", "videos")
+        return has_human_and_gpt(sample) and sample.some("video") and not others
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""
@@ -67,11 +71,15 @@ class Video178k(JsonSource):
         return flatten_llava(records, self.dataset_name)
 
     def candidates(self, path: str, origin: Origin) -> Iterator[str]:
-        """Yield the path below the bucket's folder, below the root, and below the folder
+        """Yield the path below the bucket's folder, below the root, and below the folder that
         ``data_source`` names.
         """
-        yield from below_folder(path, origin)
-        yield path
+        if path.startswith("/"):
+            yield path
+            return
+        # Paths are relative to the bucket, whichever folder the user has called the media root.
+        for folder in sorted(origin.folders, key=len, reverse=True):
+            yield posixpath.join(folder, path)
         bucket = origin.extra.get("data_source")
-        if isinstance(bucket, str) and not path.startswith("/"):
+        if isinstance(bucket, str) and bucket:
             yield f"{bucket}/{path}"

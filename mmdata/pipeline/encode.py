@@ -241,16 +241,16 @@ def _copy_to(views: Views, out: Views | None) -> Views:
 
 def _frames(medium: Media, plan: PixelPlan, fast: bool) -> Views:
     from mmdata.image import resizers
-    from mmdata.video import Strategy, sample
+    from mmdata.video import Strategy, sample, source_of
 
     assert not plan.tiled, "tiles are of pictures"
     strategy = Strategy("frames", plan.frames)
     shows = resizers.get(plan.resize).shows
     if fast and shows != "other" and medium.height and medium.width:
         return _fast_frames(
-            _source(medium), strategy, (medium.height, medium.width), plan.size, shows
+            source_of(medium), strategy, (medium.height, medium.width), plan.size, shows
         )
-    return sample(_source(medium), strategy, size=plan.size, resize=plan.resize).pixels
+    return sample(source_of(medium), strategy, size=plan.size, resize=plan.resize).pixels
 
 
 def _fast_frames(

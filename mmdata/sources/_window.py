@@ -17,7 +17,7 @@ from typing import Final
 from mmdata.sources._sniff import HEAD, binary_kind
 from mmdata.sources._zstandard import ZstandardFile
 
-__all__ = ["Window", "head_of", "suspicious"]
+__all__ = ["Window", "head_of", "is_packed", "suspicious"]
 
 _CHUNK: Final = 1 << 18
 _GZIP: Final = b"\x1f\x8b"
@@ -108,6 +108,12 @@ def head_of(file: Path) -> bytes:
         return b""
     finally:
         opened.close()
+
+
+def is_packed(file: Path) -> bool:
+    """Return whether a file is gzip or Zstandard, which can only be read from its start."""
+    with file.open("rb") as plain:
+        return plain.read(4).startswith((_GZIP, _ZSTANDARD))
 
 
 def suspicious(text: str) -> bool:

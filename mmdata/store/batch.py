@@ -12,11 +12,12 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
-from typing import TYPE_CHECKING, Final
+from itertools import chain, count
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation
+from mmdata.schema import Box, Conversation, Message, Part, Region
+from mmdata.schema import replace as replace_fields
 from mmdata.store.arrays import integers, list_lengths, list_values, lists_of
 from mmdata.store.decode import BatchView
 from mmdata.store.encode import arrow_schema, encode, flatten, make_structs
@@ -26,7 +27,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["BATCH_BYTES", "BATCH_RECORDS", "ConversationBatch", "Origins"]
+__all__ = [
+    "BATCH_BYTES",
+    "BATCH_RECORDS",
+    "ConversationBatch",
+    "Origins",
+    "PixelBoxes",
+    "pixel_boxes_of",
+]
+
+PixelBoxes: TypeAlias = Mapping[int, tuple[Box, ...]]
+"""Boxes in pixels, by the number of their region in the row."""
 
 BATCH_RECORDS: Final = 4096
 """How many records a batch accounts for at the most, and how many rows one of a store has: reading
@@ -70,19 +81,32 @@ class ConversationBatch:
     The batch accounts for ``num_records`` records: ``positions`` are the places of the rows among
     them, ascending, and each reject comes with its own. A batch never changes: what works on one
     returns another.
+
+    ``pixel_boxes`` are those that wait for the size of their picture, which
+    :func:`mmdata.conversion.boxes.scale_boxes` finds: of each row the boxes of its regions that are
+    in pixels, by the region's number among those of its messages and then of the rejected ones. In
+    the columns these regions have no boxes. It is nothing where none waits. A store takes no batch
+    in which one does.
     """
 
     columns: pa.RecordBatch
     origins: Origins
     positions: Sequence[int]
     rejects: Sequence[tuple[int, Reject]] = ()
+    pixel_boxes: Sequence[PixelBoxes] = ()
 
     @classmethod
     def from_conversations(cls, conversations: Sequence[Conversation]) -> ConversationBatch:
         """Return conversations as a batch; each counts as a record of a file without a name."""
         count = len(conversations)
         origins = Origins([""] * count, range(count), [None] * count)
-        return cls(encode([flatten(conversations)]), origins, range(count))
+        waiting = list(map(pixel_boxes_of, conversations))
+        return cls(
+            encode([flatten(conversations)]),
+            origins,
+            range(count),
+            pixel_boxes=waiting if any(waiting) else (),
+        )
 
     @classmethod
     def concatenate(cls, batches: Sequence[ConversationBatch]) -> ConversationBatch:
@@ -108,6 +132,7 @@ class ConversationBatch:
             ),
             positions,
             rejects,
+            _join_pixel_boxes(batches),
         )
 
     def __len__(self) -> int:
@@ -136,7 +161,9 @@ class ConversationBatch:
     def conversations(self) -> Iterator[Conversation]:
         """Yield each row as a conversation."""
         view = BatchView(self.columns)
-        return (view[row] for row in range(len(self)))
+        for row in range(len(self)):
+            waiting = self.pixel_boxes[row] if self.pixel_boxes else None
+            yield _with_pixel_boxes(view[row], waiting) if waiting else view[row]
 
     def head(self, records: int) -> ConversationBatch:
         """Return what accounts for the first records, rows and rejects."""
@@ -163,7 +190,9 @@ class ConversationBatch:
             (position, reject) for position, reject in self.rejects if first <= position < last
         ]
         columns = self.columns.slice(start, stop - start)
-        return ConversationBatch(columns, self.origins[rows], self.positions[rows], rejects)
+        return ConversationBatch(
+            columns, self.origins[rows], self.positions[rows], rejects, self.pixel_boxes[rows]
+        )
 
     def select(self, rows: Sequence[int]) -> ConversationBatch:
         """Return some rows, by their numbers in ascending order, and all the rejects."""
@@ -173,7 +202,10 @@ class ConversationBatch:
             return self
         columns = self.columns.take(integers(np.asarray(rows, np.int64)))
         positions = [self.positions[row] for row in rows]
-        return ConversationBatch(columns, self.origins.select(rows), positions, self.rejects)
+        waiting = [self.pixel_boxes[row] for row in rows] if self.pixel_boxes else ()
+        return ConversationBatch(
+            columns, self.origins.select(rows), positions, self.rejects, waiting
+        )
 
     def reject(self, errors: Mapping[int, Exception]) -> ConversationBatch:
         """Return the batch with some of its rows turned into rejects:
@@ -207,6 +239,47 @@ class ConversationBatch:
         return self.with_columns(
             media=lists_of(self.num_media, make_structs(old.type, **arrays), list_type)
         )
+
+
+def pixel_boxes_of(conversation: Conversation) -> PixelBoxes:
+    """Return the boxes that are in pixels, by the region's number in the conversation."""
+    return {
+        number: region.boxes
+        for number, region in enumerate(_regions(conversation))
+        if region.unit == "pixel"
+    }
+
+
+def _regions(conversation: Conversation) -> list[Region]:
+    messages = chain(conversation.messages, conversation.rejected or ())
+    return [part for message in messages for part in message.content if type(part) is Region]
+
+
+def _with_pixel_boxes(conversation: Conversation, waiting: PixelBoxes) -> Conversation:
+    """Return a conversation that the columns hold with the boxes that they do not."""
+    numbers = count()
+
+    def fill(part: Part) -> Part:
+        if type(part) is not Region or (number := next(numbers)) not in waiting:
+            return part
+        return replace_fields(part, boxes=waiting[number], unit="pixel")
+
+    def fill_all(messages: Sequence[Message]) -> tuple[Message, ...]:
+        return tuple(
+            Message(message.role, tuple(map(fill, message.content)), message.train)
+            for message in messages
+        )
+
+    # In this order, as the numbers are counted.
+    messages = fill_all(conversation.messages)
+    rejected = None if conversation.rejected is None else fill_all(conversation.rejected)
+    return replace_fields(conversation, messages=messages, rejected=rejected)
+
+
+def _join_pixel_boxes(batches: Sequence[ConversationBatch]) -> Sequence[PixelBoxes]:
+    if not any(batch.pixel_boxes for batch in batches):
+        return ()
+    return [waiting for batch in batches for waiting in batch.pixel_boxes or [{}] * len(batch)]
 
 
 def _position(reject: tuple[int, Reject]) -> int:

@@ -10,7 +10,14 @@ from typing import Any
 
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Text
-from mmdata.store.batch import BATCH_BYTES, BATCH_RECORDS, ConversationBatch, Origins
+from mmdata.store.batch import (
+    BATCH_BYTES,
+    BATCH_RECORDS,
+    ConversationBatch,
+    Origins,
+    PixelBoxes,
+    pixel_boxes_of,
+)
 from mmdata.store.encode import FlatRows, encode, flatten
 
 __all__ = ["BatchBuilder"]
@@ -35,6 +42,7 @@ class BatchBuilder:
         self._ids: list[str | None] = []
         self._positions: list[int] = []
         self._rejects: list[tuple[int, Reject]] = []
+        self._pixel_boxes: dict[int, PixelBoxes] = {}  # by the row's number
 
     @property
     def is_full(self) -> bool:
@@ -47,6 +55,8 @@ class BatchBuilder:
         """Add one conversation, of the record with this number in a file,
         and this id of its own.
         """
+        if waiting := pixel_boxes_of(conversation):
+            self._pixel_boxes[len(self._positions)] = waiting
         self._rows.append(conversation)
         self._add_origins([file], [record], [id])
         self.nbytes += _size(conversation)
@@ -79,8 +89,13 @@ class BatchBuilder:
             rows: list[Any] = list(group)
             pieces += rows if kind is FlatRows else [flatten(rows)]
         origins = Origins(self._files, self._numbers, self._ids)
+        waiting = self._pixel_boxes
         batch = ConversationBatch(
-            encode(pieces or [flatten([])]), origins, self._positions, self._rejects
+            encode(pieces or [flatten([])]),
+            origins,
+            self._positions,
+            self._rejects,
+            [waiting.get(row, {}) for row in range(len(origins))] if waiting else (),
         )
         self._start()
         return batch

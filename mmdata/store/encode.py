@@ -385,6 +385,10 @@ def _flat_messages(messages: Sequence[Message]) -> dict[str, Any]:
         for name, has in _HAS.items()
         if any(has[code] for code in known)
     }
+    if "boxes" in columns:
+        # Boxes in pixels stand beside the columns, in ConversationBatch.pixel_boxes.
+        regions = [part for part in parts if type(part) is Region]
+        columns["boxes"] = [() if region.unit == "pixel" else region.boxes for region in regions]
     train = bytes([_TRAIN_CODES[part.train] for part in parts])
     return {
         "texts": (),

@@ -121,13 +121,31 @@ class StoreWriter:
         """How many records have been accounted for, rows and rejects."""
         return self.rows + sum(self.rejects.values())
 
+    @property
+    def splits(self) -> Mapping[str, int]:
+        """How many of the rows that have been put into shards are in each split."""
+        return dict(sorted(self._splits.items()))
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """The notes of the manifest."""
+        return self._origin.notes or {}
+
     def write(self, batch: ConversationBatch) -> None:
         """Add the rows of a batch, and its rejects as lines of ``rejects.jsonl``.
 
         Raises:
             SchemaError: a row has a ``source`` that was not declared.
+            StoreError: boxes of a row are in pixels still; a store holds fractions.
         """
         self._check_sources(batch.columns)
+        for row, waiting in enumerate(batch.pixel_boxes):
+            if waiting:
+                raise StoreError(
+                    f"{batch.origins.files[row] or 'a conversation'}, "
+                    f"record {batch.origins.numbers[row]}: its boxes are in pixels; "
+                    "mmdata.conversion.boxes.scale_boxes() makes fractions of them"
+                )
         for _, reject in batch.rejects:
             self.reject(reject)
         self.rows += len(batch)
@@ -233,13 +251,13 @@ class StoreWriter:
             media_root=self._origin.media_root,
             records_in=self.records_in,
             rows=self.rows,
-            splits=dict(sorted(self._splits.items())),
+            splits=self.splits,
             sources=dict(sorted(self._rows_of.items())),
             rejects=dict(sorted(self.rejects.items())),
             rejects_xxh3=hash_file(self.folder / REJECTS),
             shards=tuple(self._shards),
             files=self._origin.files,
-            notes=self._origin.notes or {},
+            notes=self.notes,
         )
 
 

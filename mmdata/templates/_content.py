@@ -66,6 +66,11 @@ def render_content(
         elif isinstance(part, Time):
             found.append(time_text(part))
         elif isinstance(part, Region):
+            if part.unit != "fraction":
+                raise TokenError(
+                    f"the boxes of {part.text!r} are in pixels; a template reads fractions of the "
+                    "picture, which a conversion makes of them"
+                )
             found += region(part)
         elif isinstance(part, (Image, Video)):
             found.append(part)

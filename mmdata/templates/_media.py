@@ -38,9 +38,9 @@ class MediaFiles:
         Raises:
             VideoError: the file cannot be read.
         """
-        from mmdata.video import index
+        from mmdata.video import index, source_of
 
-        return index(self._source(media))
+        return index(source_of(media, self.root))
 
     def size(self, media: Media) -> tuple[int, int]:
         """Return height and width of an image from its header.
@@ -84,9 +84,9 @@ def plan_clip(
     """Return the frames that the strategy ``frames`` takes of a video,
     between the bounds of its clip.
 
-    Presentation times are the store's ``frame_times`` where it has them, else what ``clock`` says,
-    where one is given; else they are derived from ``num_frames`` and ``fps``, and where these have
-    not been probed the file is opened.
+    Presentation times are the store's ``frame_times`` or ``clock`` where it has them, else what
+    ``clock`` says, where one is given; else they are derived from ``num_frames`` and ``fps``, and
+    where these have not been probed the file is opened.
 
     Raises:
         VideoError: there is no frame to take; the message names the conversation and the file.
@@ -113,6 +113,10 @@ def plan_clip(
 def _index(video: Media, clock: FrameClock | None) -> Index:
     if video.frame_times is not None:
         return _derive_index(video, video.frame_times)
+    if video.clock is not None and (count := video.num_frames or len(video.frame_paths or ())):
+        from mmdata.video.pictures import times_of
+
+        return _derive_index(video, times_of(video.clock, count).tolist())
     if clock is not None:
         return clock(video)
     if video.num_frames and video.fps:

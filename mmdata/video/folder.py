@@ -1,33 +1,18 @@
-"""A folder of pictures as a video: LLaVA-Hound keeps its clips so,
-two frames to the second, in the order of names.
-"""
+"""A folder of pictures as a video: LLaVA-Hound keeps its clips so, in the order of names."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from mmdata.errors import ImageError, VideoError
-from mmdata.image import decode, resizers, size_of
-from mmdata.image.transforms import resize_bicubic
-from mmdata.video.frames import Frames
-from mmdata.video.index import Index
-from mmdata.video.pixels import Size, checked_size
+from mmdata._tools.options import checked
+from mmdata.errors import VideoError
+from mmdata.schema import CompactTimes, Media
+from mmdata.video.pictures import UNSAID, Pictures, VideoSource
 from mmdata.video.source import Source
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from mmdata._tools.limits import Limits
-    from mmdata.video.plan import Plan
-
-__all__ = ["FOLDER_RATE", "decode_folder", "index_folder", "is_folder", "sample_folder"]
-
-FOLDER_RATE: Final = 2.0
-"""Frames a second."""
+__all__ = ["is_folder", "pictures_in", "source_of", "with_clock"]
 
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
@@ -37,85 +22,45 @@ def is_folder(source: Source) -> bool:
     return not isinstance(source, bytes) and os.path.isdir(source)  # noqa: PTH112 - once a sample, and cheaper
 
 
-def index_folder(source: Source, limits: Limits) -> Index:
-    """Return the index of a folder of pictures; its times are derived.
+def pictures_in(source: Source, clock: CompactTimes = UNSAID) -> Pictures:
+    """Return the pictures of a folder, in the order of their names.
 
     Raises:
-        VideoError: there is no picture in it, or the first one is none.
+        VideoError: there is none in it.
     """
-    import numpy as np
-
-    pictures = _pictures(source)
-    try:
-        height, width = size_of(pictures[0], limits=limits)
-    except ImageError as error:
-        raise VideoError(str(error), path=error.path, reason=error.reason) from error
-    numbers = np.arange(len(pictures))
-    return Index(
-        times=numbers / FOLDER_RATE,
-        keyframes=numbers,
-        width=width,
-        height=height,
-        fps=FOLDER_RATE,
-        duration=len(pictures) / FOLDER_RATE,
-        codec="pictures",
-        times_source="derived",
-        stream=0,
-    )
-
-
-def decode_folder(source: Source, limits: Limits) -> Index:
-    """Return the index of a folder all of whose pictures can be decoded.
-
-    Raises:
-        VideoError: one of them cannot; the message names it.
-    """
-    found = index_folder(source, limits)
-    for picture in _pictures(source):
-        _decode(picture, limits)
-    return found
-
-
-def sample_folder(
-    source: Source, wanted: Callable[[Index], Plan], size: Size, resize: str, limits: Limits
-) -> Frames:
-    """Return the pictures that ``wanted`` plans, as frames.
-
-    Raises:
-        VideoError: one of them cannot be decoded; the message names it.
-    """
-    import numpy as np
-
-    found = index_folder(source, limits)
-    planned = wanted(found)
-    pictures = _pictures(source)
-    scale = _scaler(size, resize, found)
-    pixels = np.stack(
-        [scale(_decode(pictures[number], limits)) for number in planned.numbers.tolist()]
-    )
-    return Frames(pixels, planned.times, planned.numbers, "derived")
-
-
-def _decode(picture: Path, limits: Limits) -> NDArray[np.uint8]:
-    try:
-        return decode(picture, limits=limits)
-    except ImageError as error:
-        raise VideoError(str(error), path=error.path, reason=error.reason) from error
-
-
-def _scaler(
-    size: Size, resize: str, found: Index
-) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    if isinstance(size, int) and resize != "fast":
-        way, side = resizers.get(resize), size
-        return lambda pixels: way(pixels, side)
-    height, width = (found.height, found.width) if size is None else checked_size(size)
-    return lambda pixels: resize_bicubic(pixels, (height, width))
-
-
-def _pictures(source: Source) -> list[Path]:
     folder = Path(os.fsdecode(source))
     pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     if not pictures:
         raise VideoError(f"{folder}: no picture is in this folder", path=str(folder))
-    return pictures
+    return Pictures(tuple(map(str, pictures)), clock, str(folder))
+
+
+def with_clock(source: VideoSource, clock: CompactTimes | None) -> VideoSource:
+    """Return a folder of pictures of which ``clock`` says when they are as such pictures; all else
+    as it is.
+    """
+    if clock is None or isinstance(source, Pictures) or not is_folder(source):
+        return source
+    return pictures_in(source, clock)
+
+
+@checked
+def source_of(video: Media, root: str = "") -> VideoSource:
+    """Return what to sample a video of a store from: its file, its bytes, or its pictures with the
+    times that the store knows.
+
+    Relative paths are below ``root``.
+
+    >>> source_of(Media("video", frame_paths=("1.jpg", "2.jpg")), "/media").name
+    '/media/1.jpg to /media/2.jpg'
+
+    Raises:
+        VideoError: it is kept as the frames of a cache alone.
+    """
+    if video.bytes is not None:
+        return video.bytes
+    if video.path is not None:
+        return with_clock(os.path.join(root, video.path), video.clock)  # noqa: PTH118 - as above
+    if video.frame_paths is not None:
+        return Pictures(video.frame_paths, video.clock or UNSAID).below(root)
+    raise VideoError("this video has no path, no bytes and no pictures, but cached frames alone")

@@ -14,16 +14,20 @@ from typing import Any
 from mmdata._tools.options import PositiveInt, check_arguments, checked
 from mmdata.errors import VideoError
 from mmdata.video.frames import Frames
+from mmdata.video.pictures import VideoSource
 from mmdata.video.sample import sample
 from mmdata.video.sampling import Strategy
-from mmdata.video.source import Source
 
 __all__ = ["sample_many"]
 
 
 @checked
 def sample_many(
-    sources: Iterable[Source], strategy: str | Strategy, *, threads: PositiveInt = 4, **options: Any
+    sources: Iterable[VideoSource],
+    strategy: str | Strategy,
+    *,
+    threads: PositiveInt = 4,
+    **options: Any,
 ) -> Iterator[Frames | VideoError]:
     """Yield for every source, in order,
     what :func:`mmdata.video.sample` gives or the error that it raises.
@@ -37,7 +41,7 @@ def sample_many(
 
 
 def _in_order(
-    sources: Iterable[Source], job: Callable[[Source], Frames | VideoError], threads: int
+    sources: Iterable[VideoSource], job: Callable[[VideoSource], Frames | VideoError], threads: int
 ) -> Iterator[Frames | VideoError]:
     remaining = iter(sources)
     with ThreadPoolExecutor(threads) as pool:
@@ -48,7 +52,7 @@ def _in_order(
             ahead.extend(pool.submit(job, source) for source in islice(remaining, 1))
 
 
-def _outcome(source: Source, **options: Any) -> Frames | VideoError:
+def _outcome(source: VideoSource, **options: Any) -> Frames | VideoError:
     try:
         return sample(source, **options)
     except VideoError as error:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
-from mmdata.video.folder import decode_folder, index_folder, is_folder
+from mmdata.video.folder import is_folder, pictures_in
 from mmdata.video.index import TIMELESS, Index, build_index, confirm
 from mmdata.video.packets import Supply, read_packets, tick, without_leading
+from mmdata.video.pictures import Pictures, VideoSource, decode_pictures, index_pictures
 from mmdata.video.pixels import presented_size
 from mmdata.video.source import Source, name_of, open_video, plain
 
@@ -38,20 +39,22 @@ __all__ = ["Fault", "PacketRange", "Reader", "index", "index_by_decoding", "read
 
 @checked
 def index(
-    source: Source, *, stream: NonNegativeInt | None = None, limits: Limits | None = None
+    source: VideoSource, *, stream: NonNegativeInt | None = None, limits: Limits | None = None
 ) -> Index:
     """Return the index of a video: one pass over its packets,
     and its first frame decoded to learn how it is turned.
 
-    ``source`` is the path of a file or of a folder of pictures, or the bytes of a file; ``stream``
-    is the index of a stream in it, by default the best one.
+    ``source`` is the path of a file or of a folder of pictures, the bytes of a file, or pictures;
+    ``stream`` is the index of a stream in it, by default the best one.
 
     Raises:
         VideoError: with a reason code; nothing can be read, or a limit is exceeded.
     """
     limits = limits or Limits()
+    if isinstance(source, Pictures):
+        return index_pictures(source, limits)
     if is_folder(source):
-        return index_folder(source, limits)
+        return index_pictures(pictures_in(source), limits)
     with reading(source, stream, limits) as reader:
         return _upright(
             reader.index, next((frame for _, frame in reader.everything()), None), reader.name
@@ -60,7 +63,7 @@ def index(
 
 @checked
 def index_by_decoding(
-    source: Source,
+    source: VideoSource,
     *,
     stream: NonNegativeInt | None = None,
     limits: Limits | None = None,
@@ -75,8 +78,10 @@ def index_by_decoding(
         VideoError: as :func:`index`.
     """
     limits = limits or Limits()
+    if isinstance(source, Pictures):
+        return decode_pictures(source, limits)
     if is_folder(source):
-        return decode_folder(source, limits)
+        return decode_pictures(pictures_in(source), limits)
 
     with reading(source, stream, limits, strict=strict, thorough=True) as reader:
         first, packets, corrupt = None, [], 0

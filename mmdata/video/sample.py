@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeFloat, NonNegativeInt, checked
 from mmdata.errors import UsageError, VideoError
-from mmdata.video.folder import is_folder, sample_folder
+from mmdata.video.folder import is_folder, pictures_in
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
+from mmdata.video.pictures import Pictures, VideoSource, sample_pictures
 from mmdata.video.pixels import Scaler, Size, scaler
 from mmdata.video.plan import Plan, Snap, plan
 from mmdata.video.reader import Reader, index_by_decoding, reading
 from mmdata.video.sampling import Pad, Strategy
-from mmdata.video.source import Source, name_of
+from mmdata.video.source import name_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,7 @@ Planner: TypeAlias = Callable[[Index], Plan]
 
 @checked
 def sample(
-    source: Source,
+    source: VideoSource,
     strategy: str | Strategy,
     *,
     size: Size = None,
@@ -47,11 +48,11 @@ def sample(
 ) -> Frames:
     """Return the frames that ``strategy`` takes of a video.
 
-    ``source`` is the path of a file or of a folder of pictures, or the bytes of a file. ``size`` is
-    the side of a square or (height, width); None keeps the size as presented. ``resize`` says how:
-    ``"fast"`` (by swscale in the step that makes RGB, aspect not kept) or the name of a resizer of
-    :mod:`mmdata.image.resizers`, such as ``"crop"``. ``start``, ``end``, ``pad`` and ``snap`` are
-    those of :func:`plan`; ``stream`` is the index of a stream.
+    ``source`` is the path of a file or of a folder of pictures, the bytes of a file, or
+    :class:`Pictures`. ``size`` is the side of a square or (height, width); None keeps the size as
+    presented. ``resize`` says how: ``"fast"`` (by swscale in the step that makes RGB, aspect not
+    kept) or the name of a resizer of :mod:`mmdata.image.resizers`, such as ``"crop"``. ``start``,
+    ``end``, ``pad`` and ``snap`` are those of :func:`plan`; ``stream`` is the index of a stream.
 
     A damaged video raises; ``on_damage="keep"`` samples instead from the frames that do decode.
     ``backend="decord"`` decodes the same frames by decord, where it is installed and can
@@ -70,10 +71,12 @@ def sample(
     planner = partial(
         plan, strategy=Strategy.parse(strategy), pad=pad, snap=snap, start=start, end=end
     )
-    wanted = partial(_plan_for, planner, name_of(source))
     scale = scaler(size, resize)
-    if is_folder(source):
-        return sample_folder(source, wanted, size, resize, limits)
+    if isinstance(source, Pictures) or is_folder(source):
+        pictures = source if isinstance(source, Pictures) else pictures_in(source)
+        wanted = partial(_plan_for, planner, pictures.name)
+        return sample_pictures(pictures, wanted, size, resize, limits)
+    wanted = partial(_plan_for, planner, name_of(source))
     if backend == "decord":
         from mmdata.video.decord_backend import sample_by_decord
 

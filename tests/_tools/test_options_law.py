@@ -57,6 +57,7 @@ INTERNAL: Final = {
     "mmdata.video.coded_order": "the steps of sample, which has checked its options",
     "mmdata.video.decord_backend": "as coded_order",
     "mmdata.video.folder": "as coded_order",
+    "mmdata.video.pictures": "as coded_order",
     "mmdata.video.packets": "as coded_order",
 }
 RESULTS: Final = {

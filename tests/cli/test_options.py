@@ -29,7 +29,7 @@ from mmdata.schema import Conversation, Media, Video, assistant, user
 from mmdata.templates import Encoded
 from mmdata.video import sample
 from tests.pipeline.words import WordTemplate
-from tests.source_files import record, source, write_records
+from tests.source_files import record, source, write_images, write_records
 from tests.stores import numbered, write
 from tests.video.clips import clip
 from tests.vocabularies import published_anywhere
@@ -296,6 +296,33 @@ def convert_split(place: Path, request: pytest.FixtureRequest) -> None:
     run(*CONVERT, "--split", "val")
 
     assert rows()[0].split == "val"
+    run(*CONVERT, "--overwrite", "--split", "train=0.1,test=0.2,val=0.7")
+    assert mmdata.open("store").manifest.notes["split"]["shares"]["val"] == 0.7
+    for wrong in ("train=0.9", "train=0.5,vall=0.5", "train=,val=1", "train=2,val=-1"):
+        run(*CONVERT, "--overwrite", "--split", wrong, code=2)
+
+
+@case("convert", "--split-by")
+def convert_split_by(place: Path, request: pytest.FixtureRequest) -> None:
+    write_images(place, ["images/0.jpg"])
+    write_records(
+        place / "source.json", [record(number, image="images/0.jpg") for number in range(40)]
+    )
+    shares = ("--overwrite", "--split", "train=0.5,test=0.5")
+
+    assert len(answer(*CONVERT, *shares)["splits"]) == 1
+    assert len(answer(*CONVERT, *shares, "--split-by", "id")["splits"]) == 2
+
+
+@case("convert", "--seed")
+def convert_seed(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 20)
+
+    divided = set()
+    for seed in (0, 0, 1):
+        run(*CONVERT, "--overwrite", "--split", "train=0.5,val=0.5", "--seed", seed)
+        divided.add(tuple(row.split for row in rows()))
+    assert len(divided) == 2
 
 
 @case("convert", "--check")
@@ -393,6 +420,16 @@ def convert_allow_outside(place: Path, request: pytest.FixtureRequest) -> None:
 
     assert answer(*convert)["rows"] == 1
     assert answer(*convert, "--allow-outside")["rows"] == 2
+
+
+@case("convert", "--allow-fields")
+def convert_allow_fields(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 2, score=3, boxes=[1, 2, 3, 4])
+
+    assert json.loads(run(*CONVERT, "--json", code=1).stdout)["rejects"] == {"unsupported_field": 2}
+    admitted = answer(*CONVERT, "--overwrite", "--allow-fields", "score,Boxes")
+    assert admitted["rows"] == 2
+    assert answer("info", "store", "--json")["notes"]["allow_fields"] == ["score", "Boxes"]
 
 
 @case("convert", "--parquet")

@@ -72,7 +72,11 @@ def test_the_manifest_notes_how_media_were_looked_at_and_how_many_ids_were_numbe
 
     mmdata.convert("llava", path, tmp_path / "store", check=check)
 
-    assert mmdata.open(tmp_path / "store").manifest.notes == {"check": check, "renamed_ids": 2}
+    assert mmdata.open(tmp_path / "store").manifest.notes == {
+        "check": check,
+        "renamed_ids": 2,
+        "extra": {"id": 2},
+    }
 
 
 def test_records_whose_media_are_missing_or_empty_are_rejects(tmp_path: Path) -> None:

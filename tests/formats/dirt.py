@@ -90,6 +90,25 @@ def _videochatgpt(number: int) -> dict[str, Any]:
     }
 
 
+def _videochat2(number: int) -> dict[str, Any]:
+    pair = {"i": "Be brief.", "q": "What?", "a": f"It is {number}."}
+    return {"id": f"r{number}", "video": f"media/{number}.mp4", "QA": [pair], "start": 1, "end": 2}
+
+
+def _sharegpt4video(number: int) -> dict[str, Any]:
+    captions = [{"idx": "1", "content": "A cup."}, {"idx": "-1", "content": f"It is {number}."}]
+    return {
+        "video_id": f"r{number}",
+        "video_path": f"panda/{number}.mp4",
+        "timestamp": ["00:00:00.000"],
+        "captions": captions,
+    }
+
+
+def _lavis(number: int) -> dict[str, Any]:
+    return {"id": f"r{number}", "image": f"media/{number}.jpg", "caption": f"It is {number}."}
+
+
 def _coco(number: int) -> dict[str, Any]:
     return {"id": number, "image_id": 9, "caption": f"It is {number}."}
 
@@ -104,6 +123,9 @@ GOOD: Final[dict[str, Callable[[int], dict[str, Any]]]] = {
     "qwen_vl": _qwen_vl,
     "videochatgpt": _videochatgpt,
     "coco": _coco,
+    "videochat2": _videochat2,
+    "sharegpt4video": _sharegpt4video,
+    "lavis": _lavis,
 }
 """A good record of each format by its number; the id of its conversation is its own."""
 
@@ -328,5 +350,44 @@ _FAULTS: Final[dict[str, list[_Change]]] = {
             (kind, {"caption": _ABSENT, "category_id": 1, **change}, reason)
             for kind, change, reason in _BOXES
         ),
+    ],
+    "videochat2": [
+        ("no pairs", {"QA": _ABSENT}, "no_conversation"),
+        ("pairs empty", {"QA": []}, "no_conversation"),
+        ("pairs a string", {"QA": "Q A"}, "malformed"),
+        ("pairs an object", {"QA": {"q": "Q", "a": "A"}}, "malformed"),
+        ("pair a string", {"QA": ["QA"]}, "malformed"),
+        ("answer missing", {"QA": [{"q": "Q"}]}, "malformed"),
+        ("question missing", {"QA": [{"a": "A"}]}, "malformed"),
+        ("question a number", {"QA": [{"q": 3, "a": "A"}]}, "malformed"),
+        ("answer empty", {"QA": [{"q": "Q", "a": ""}]}, "empty_turn"),
+        ("instruction a number", {"QA": [{"i": 3, "q": "Q", "a": "A"}]}, "malformed"),
+        ("start a string", {"start": "1"}, "malformed"),
+        ("end before start", {"end": 0.5}, "malformed"),
+        ("bounds of no video", {"video": _ABSENT}, "media_mismatch"),
+        ("bounds of two videos", {"video": ["a", "b"]}, "media_mismatch"),
+        ("media a number", {"video": 3}, "malformed"),
+        ("media an empty path", {"video": [""]}, "missing_media"),
+    ],
+    "sharegpt4video": [
+        *_text_faults("video_path"),
+        ("path empty", {"video_path": ""}, "missing_media"),
+        ("no captions", {"captions": _ABSENT}, "no_conversation"),
+        ("captions empty", {"captions": []}, "no_conversation"),
+        ("captions a string", {"captions": "A cup."}, "malformed"),
+        ("caption a string", {"captions": ["A cup."]}, "malformed"),
+        ("no whole", {"captions": [{"idx": "1", "content": "A."}]}, "no_conversation"),
+        ("whole twice", {"captions": [{"idx": "-1", "content": "A."}] * 2}, "malformed"),
+        ("content missing", {"captions": [{"idx": "-1"}]}, "malformed"),
+        ("content blank", {"captions": [{"idx": -1, "content": " "}]}, "empty_turn"),
+    ],
+    "lavis": [
+        *_media_faults("image", several=False),
+        ("caption missing", {"caption": _ABSENT}, "no_conversation"),
+        ("caption null", {"caption": None}, "no_conversation"),
+        ("caption a number", {"caption": 3}, "malformed"),
+        ("caption an object", {"caption": {"a": 1}}, "malformed"),
+        ("caption blank", {"caption": " "}, "empty_turn"),
+        ("of an image and a video", {"video": "a.mp4"}, "media_mismatch"),
     ],
 }

@@ -38,9 +38,10 @@ def test_media_are_relative_to_the_folder_above_the_file(tmp_path: Path) -> None
     file.write_text("[]")
 
     assert FEWSHOT.media_root([file]) == tmp_path
-    assert (
-        list(FEWSHOT.candidates("fewshot-data/1.jpg", Origin(file.as_posix())))[-1]
-        == "fewshot-data/1.jpg"
+    origin = Origin(file.as_posix(), folders=("fewshot-data", ""))
+    assert next(iter(FEWSHOT.candidates("fewshot-data/1.jpg", origin))) == "fewshot-data/1.jpg"
+    assert "my-data/a/1.jpg" in FEWSHOT.candidates(
+        "fewshot-data/a/1.jpg", Origin(file.as_posix(), folders=("my-data", ""))
     )
 
 

@@ -199,19 +199,30 @@ def test_a_record_that_is_no_object_is_malformed(value: Any) -> None:
         LLAVA.conversation(Record(value, "a.json", 0))
 
 
-def test_a_missing_image_is_looked_for_under_other_suffixes_and_in_other_editions_of_coco() -> None:
-    record = Origin("data/llava/a.json")
+def test_an_image_is_looked_for_beside_its_file_in_the_root_and_in_other_editions_of_coco() -> None:
+    record = Origin("data/llava/a.json", folders=("llava", ""))
 
     places = tuple(LLAVA.candidates("coco/train2017/000000000009.jpg", record))
 
-    assert places[:3] == (
-        "coco/train2017/000000000009.jpg",
-        "data/llava/coco/train2017/000000000009.jpg",
+    assert places[:2] == (
         "llava/coco/train2017/000000000009.jpg",
+        "coco/train2017/000000000009.jpg",
     )
-    assert "coco/train2017/000000000009.png" in places
     assert "coco/train2014/COCO_train2014_000000000009.jpg" in places
+    assert all(place.endswith("000000000009.jpg") for place in places)
     assert len(set(places)) == len(places)
+
+
+@pytest.mark.parametrize("path", ["renders/000000000009.jpg", "coco/train2017/9.jpg", "a.jpg"])
+def test_what_is_no_image_of_cocos_has_one_place(path: str) -> None:
+    assert tuple(LLAVA.candidates(path, Origin("a.json"))) == (path,)
+
+
+def test_an_image_with_another_suffix_is_taken_only_where_the_user_says_so() -> None:
+    lenient = make("llava", {"other_suffixes": True})
+
+    assert "ocr_vqa/1.png" not in LLAVA.candidates("ocr_vqa/1.jpg", Origin("a.json"))
+    assert "ocr_vqa/1.png" in lenient.candidates("ocr_vqa/1.jpg", Origin("a.json"))
 
 
 def test_an_image_without_folder_is_found_in_coco_2014() -> None:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mmdata
 from mmdata.errors import UsageError
 from mmdata.formats import registry
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Media, Video, assistant, user
+from mmdata.schema import CompactTimes, Conversation, Media, Video, assistant, user
 from mmdata.sources.record import Record
+from mmdata.testing import check_format
 from tests.reference import files
 
 RWF = registry.get("rwf2000")()
@@ -215,6 +217,88 @@ def test_the_source_may_be_one_split(tmp_path: Path) -> None:
     (one,) = conversations(tmp_path / "RWF-2000" / "val")
 
     assert (one.split, one.id) == ("val", "Fight/a_1.avi")
+
+
+@pytest.mark.parametrize(
+    ("source", "split"),
+    [("data/val/Fight", "val"), ("data/train/Train_Fight", "train"), ("data/Val_Fight", "val")],
+)
+def test_the_source_may_be_one_class_of_one_split(tmp_path: Path, source: str, split: str) -> None:
+    lay(tmp_path, f"{source}/a_1.avi")
+
+    (one,) = conversations(tmp_path / source)
+
+    assert (one.split, one.id, one.media[0].path) == (split, "a_1.avi", "a_1.avi")
+
+
+def test_folders_above_the_data_say_nothing_of_it(tmp_path: Path) -> None:
+    lay(tmp_path, "train/Fight/data/Fight/a_1.avi", "train/Fight/data/b_1.avi")
+
+    found = rejects(tmp_path / "train" / "Fight" / "data")
+
+    assert [(one.id, one.reason.value) for one in found] == [
+        ("Fight/a_1.avi", "malformed"),
+        ("b_1.avi", "malformed"),
+    ]
+
+
+def test_folders_of_frames_are_clips(tmp_path: Path) -> None:
+    frames = [f"train/Train_Fight/a.b_0/{number:05d}.jpg" for number in (1, 2, 3)]
+    lay(tmp_path, *frames, "train/Train_Fight/a.b_1/frames/1.PNG", "train/Train_Fight/c_2.avi")
+
+    first, second, file = conversations(tmp_path)
+
+    assert [one.media[0].path for one in (first, second, file)] == [
+        "train/Train_Fight/a.b_0", "train/Train_Fight/a.b_1/frames", "train/Train_Fight/c_2.avi"
+    ]  # fmt: skip
+    assert first.id == "train/Train_Fight/a.b_0"
+    assert (first.extra["source_id"], first.extra["clip_index"]) == ("a.b", 0)
+    assert first.media[0].clock == CompactTimes(step=1 / 30)
+    assert file.media[0].clock is None
+    assert rejects(tmp_path) == []
+
+
+def test_the_rate_of_frames_can_be_said(tmp_path: Path) -> None:
+    lay(tmp_path, "val/Fight/a_0/1.jpg")
+
+    (one,) = conversations(tmp_path, frame_rate=10.0)
+
+    assert one.media[0].clock == CompactTimes(step=0.1)
+
+
+def test_what_is_no_frame_is_a_reject_beside_the_clip(tmp_path: Path) -> None:
+    lay(tmp_path, "val/Fight/a_0/1.jpg", "val/Fight/a_0/notes.txt", "val/Fight/cover.jpg")
+
+    assert [one.id for one in conversations(tmp_path)] == ["val/Fight/a_0"]
+    assert [one.id for one in rejects(tmp_path)] == [
+        "val/Fight/a_0/notes.txt",
+        "val/Fight/cover.jpg",
+    ]
+
+
+def test_pictures_in_a_class_folder_below_another_are_no_clip(tmp_path: Path) -> None:
+    lay(tmp_path, "Fight/train/NonFight/cover.jpg", "Fight/train/NonFight/a_0/1.jpg")
+
+    assert [one.id for one in conversations(tmp_path)] == ["Fight/train/NonFight/a_0"]
+    assert [one.id for one in rejects(tmp_path)] == ["Fight/train/NonFight/cover.jpg"]
+
+
+def test_a_split_that_is_asked_for_needs_no_folder(tmp_path: Path) -> None:
+    lay(tmp_path / "data", "Fight/a_1.avi", "train/Fight/b_1.avi", "val/Train_Fight/c_1.avi")
+
+    # The folders of b_1 say a split, and those of c_1 two; what is asked for wins.
+    asked = mmdata.convert("rwf2000", tmp_path / "data", tmp_path / "asked", split="test")
+    unasked = mmdata.convert("rwf2000", tmp_path / "data", tmp_path / "unasked")
+
+    assert [row.split for row in mmdata.open(asked.store)] == ["test"] * 3
+    assert [row.split for row in mmdata.open(unasked.store)] == ["train"]
+    assert unasked.rejects == {"malformed": 2}
+
+
+def test_a_tree_of_clips_and_frames_keeps_the_laws_of_formats(tmp_path: Path) -> None:
+    lay(tmp_path, "train/Fight/a_0.avi", "train/Fight/b_0/1.jpg", "val/NonFight/c.avi", "x/d.avi")
+
+    check_format(RWF, [tmp_path], said_otherwise=("Fight|NonFight",))
 
 
 def test_several_sources_share_one_root(tmp_path: Path) -> None:

@@ -53,11 +53,10 @@ def test_options_of_a_multiple_choice_question_stay_byte_for_byte() -> None:
 
 def test_a_video_is_looked_for_in_its_bucket_then_in_the_root_then_where_data_source_says() -> None:
     extra = json.dumps({"data_source": caption()["data_source"]})
-    origin = Origin("data/0_30_s_academic_v0_1/cap.json", extra_json=extra)
+    origin = Origin("data/bucket/cap.json", extra_json=extra, folders=("data/bucket", ""))
 
     assert tuple(VIDEO178K.candidates("a/RW587.mp4", origin)) == (
-        "data/0_30_s_academic_v0_1/a/RW587.mp4",
-        "0_30_s_academic_v0_1/a/RW587.mp4",
+        "data/bucket/a/RW587.mp4",
         "a/RW587.mp4",
         "0_30_s_academic_v0_1/a/RW587.mp4",
     )
@@ -105,4 +104,6 @@ def test_what_mindformers_loses_is_a_row_or_a_reject_here(golden: Path, tmp_path
 
 
 def test_a_path_present_in_two_data_sets_is_found_in_the_records_own() -> None:
-    assert list(VIDEO178K.candidates("x/p.jpg", Origin("/r/d2/b.json")))[1] == "d2/x/p.jpg"
+    for folders in (("d2", ""), ("", "d2")):
+        origin = Origin("/r/d2/b.json", folders=folders)
+        assert next(iter(VIDEO178K.candidates("x/p.jpg", origin))) == "d2/x/p.jpg"

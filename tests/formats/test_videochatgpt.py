@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from mmdata.errors import RecordError
-from mmdata.formats import Origin, registry
+from mmdata.formats import Origin, detect, make, registry
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Video, assistant, user
 from mmdata.sources.record import Record
+from mmdata.testing import check_format
 
 READER = registry.get("videochatgpt")()
+INSTRUCT = {"video_id": "v_abc", "q": "What happens?", "a": "It fades."}
 
 
 def read(tmp_path: Path, *rows: Any) -> list[Conversation]:
@@ -41,6 +43,71 @@ def test_a_row_becomes_a_question_about_a_video(tmp_path: Path) -> None:
             "test",
         )
     ]
+
+
+def test_a_record_of_videoinstruct_is_a_question_to_train_on(tmp_path: Path) -> None:
+    assert read(tmp_path, INSTRUCT | {"type": "human"}) == [
+        Conversation(
+            "rows:0",
+            (user(Video(0), "What happens?"), assistant("It fades.")),
+            (Media("video", "Test_Videos/v_abc.mp4"),),
+            "videochatgpt",
+            "train",
+            {"type": "human"},
+        )
+    ]
+
+
+def test_records_of_both_dialects_keep_the_laws_of_formats(tmp_path: Path) -> None:
+    benchmark = {"video_name": "v", "question": "Q?", "answer": "A.", "a": "B."}
+    rows = [INSTRUCT, INSTRUCT | {"q": None}, benchmark, INSTRUCT, {"video_id": "v", "a": "A."}]
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps(rows))
+
+    check_format(READER, [file])
+    file.write_text(json.dumps([benchmark, {**benchmark, **INSTRUCT}] * 20))
+    check_format(READER, [file])
+
+    assert [row.split for row in read(tmp_path, INSTRUCT, benchmark)] == ["train", "test"]
+
+
+def test_records_of_videoinstruct_are_recognised(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([INSTRUCT]))
+
+    assert detect([file]) == "videochatgpt"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("v", "Test_Videos/v.mp4"),
+        ("v.mp4", "Test_Videos/v.mp4"),
+        ("v.mkv", "Test_Videos/v.mkv"),
+        ("v.1", "Test_Videos/v.1.mp4"),
+    ],
+)
+def test_a_name_gets_the_suffix_that_it_lacks(tmp_path: Path, name: str, path: str) -> None:
+    (one,) = read(tmp_path, INSTRUCT | {"video_id": name})
+
+    assert one.media[0].path == path
+
+
+def test_without_a_folder_videos_are_in_the_media_root() -> None:
+    reader = make("videochatgpt", {"folder": ""})
+
+    assert reader.conversation(Record(INSTRUCT, "a.json", 0)).media[0].path == "v_abc.mp4"
+    assert "v_abc.mkv" in reader.candidates("v_abc.mp4", Origin("a.json"))
+
+
+def test_a_name_with_its_suffix_is_looked_for_as_it_is() -> None:
+    for name in ("v.mp4", "v.MKV"):
+        row = READER.conversation(Record(INSTRUCT | {"video_id": name}, "a.json", 0))
+        origin = Origin("a.json", extra_json=json.dumps(row.extra))
+
+        places = tuple(READER.candidates(str(row.media[0].path), origin))
+
+        assert places == (f"Test_Videos/{name}", name)
 
 
 def test_paraphrases_become_two_conversations_of_one_group(tmp_path: Path) -> None:
@@ -98,6 +165,17 @@ def test_a_video_is_looked_for_under_every_suffix_of_the_archive() -> None:
 
     assert places[:3] == ("Test_Videos/v_abc.mp4", "Test_Videos/v_abc.MP4", "Test_Videos/v_abc.mkv")
     assert "v_abc.mp4" in places
+
+
+def test_a_name_with_its_suffix_is_that_file_and_no_other(tmp_path: Path) -> None:
+    [found] = read(tmp_path, {"video_name": "v_abc.avi", "question": "What?", "answer": "That."})
+    origin = Origin("a.json", extra_json=json.dumps(dict(found.extra)))
+
+    assert found.media == (Media("video", "Test_Videos/v_abc.avi"),)
+    assert tuple(READER.candidates("Test_Videos/v_abc.avi", origin)) == (
+        "Test_Videos/v_abc.avi",
+        "v_abc.avi",
+    )
 
 
 @pytest.mark.parametrize(

@@ -64,13 +64,14 @@ def test_images_that_are_put_in_place_come_and_those_that_are_removed_go(tmp_pat
 
 
 def test_an_image_at_a_likelier_place_is_taken_as_soon_as_it_is_there(tmp_path: Path) -> None:
-    write_records(tmp_path / "source.json", [record(0)])
-    write_images(tmp_path, ["images/0.png"])
-    assert paths(mixture(tmp_path)) == ["images/0.png"]
+    newer, older = "train2017/000000000009.jpg", "train2014/COCO_train2014_000000000009.jpg"
+    write_records(tmp_path / "source.json", [record(0, image=newer)])
+    write_images(tmp_path, [older])
+    assert paths(mixture(tmp_path)) == [older]
 
-    write_images(tmp_path, ["images/0.jpg"])
+    write_images(tmp_path, [newer])
 
-    assert paths(mixture(tmp_path)) == ["images/0.jpg"]
+    assert paths(mixture(tmp_path)) == [newer]
 
 
 def test_a_file_that_was_empty_counts_as_soon_as_it_is_written(tmp_path: Path) -> None:
@@ -138,12 +139,13 @@ def test_a_medium_that_comes_while_others_are_looked_for_is_looked_for_again(
     """The first record finds no image, the second, which names the same, does:
     no later state is that of both.
     """
-    write_records(tmp_path / "source.json", [record(0), record(1, image="images/0.jpg")])
-    (tmp_path / "images").mkdir()
-    image, stat = str(tmp_path / "images" / "0.jpg"), os.stat
+    name = "train2017/000000000009.jpg"
+    write_records(tmp_path / "source.json", [record(0, image=name), record(1, image=name)])
+    (tmp_path / "train2017").mkdir()
+    image, stat = str(tmp_path / name), os.stat
 
     def late(path: str, *args: object, **kwargs: object) -> os.stat_result:
-        if str(path).endswith("images/0.webp"):  # the last place that is looked at in vain
+        if "COCO_val2014" in str(path):  # the last place that is looked at in vain
             Path(image).write_bytes(b"x")
         return stat(path, *args, **kwargs)  # type: ignore[arg-type]
 

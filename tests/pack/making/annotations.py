@@ -170,7 +170,7 @@ _SOURCES: dict[str, tuple[str, list[Any] | dict[str, Any], list[dict[str, Any]]]
             _row(
                 [{"video": 0}, "What does he do?"],
                 WORDS[7],
-                media=(f"video178k/{_BUCKET}/academic_source/ours/door.mp4",),
+                media=("academic_source/ours/door.mp4",),
                 kind="video",
             )
         ],

@@ -1,0 +1,157 @@
+"""Captions as BLIP and LAVIS list them: an image or a video, and a caption or several."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from mmdata.errors import RecordError
+from mmdata.formats.toolkit import (
+    ROLE_CODES,
+    Chat,
+    FlatRows,
+    JsonSource,
+    Record,
+    Sample,
+    Turn,
+    TurnColumns,
+    add_fields,
+    conversation_id,
+    converse,
+    flatten_with,
+    json_type,
+    mapping,
+    media_paths,
+    register,
+    require,
+    unmapped_fields,
+)
+from mmdata.rejects import Reject
+from mmdata.schema import Conversation, Media, MediaType, replace
+from mmdata.sources._run import Way, read_strictly
+
+__all__ = ["Lavis"]
+
+_CAPTIONS: Final = ("caption", "captions")
+_MAPPED_FIELDS: Final = frozenset({"id", "image", "video"})
+_OF_OTHERS: Final = ("conversations", "messages", "QA", "annotations", "question", "query")
+
+
+@register("lavis")
+@dataclass(frozen=True)
+class Lavis(JsonSource):
+    """Lists of captions. ``dataset_name`` is what rows have in the column ``source``.
+
+    ``prompt`` asks for a caption of the ``{medium}``. A row with several captions, as evaluation
+    files have them, gives a record for each; all carry the row's number as ``group`` in ``extra``.
+    """
+
+    summary: ClassVar[str] = "captions of images or videos as BLIP and LAVIS list them"
+    shape: ClassVar[str] = '[{"image": "val2014/1.jpg", "caption": "A cup.", "image_id": "coco_1"}]'
+
+    dataset_name: str = "lavis"
+    prompt: str = "Describe the {medium} in one sentence."
+
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether the records have a medium and a caption, and nothing that is said."""
+        captioned = all(
+            any(key in record for key in _CAPTIONS) and ("image" in record or "video" in record)
+            for record in sample.records
+        )
+        return bool(sample.records) and captioned and not sample.some(*_OF_OTHERS)
+
+    def runs(
+        self, sources: Sequence[Path], ways: Sequence[Way] = (read_strictly,)
+    ) -> Iterator[list[Record | Reject]]:
+        """Yield a record for each caption of each row, numbered through, in lists of what was read
+        together.
+        """
+        for file in self.files(sources):
+            number = 0
+            for run in super().runs([file], ways):
+                captions = [item for row in run for item in _captions(row)]
+                yield [_renumber(item, number + place) for place, item in enumerate(captions)]
+                number += len(captions)
+
+    def flatten(self, records: Sequence[Record]) -> FlatRows | None:
+        """Return the conversations of records column by column, where all of them are plain."""
+        return flatten_with(self._read, records, self.dataset_name)
+
+    def _read(self, values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
+        texts: list[str] = []
+        extras: list[dict[str, Any]] = []
+        for value, record in zip(values, records, strict=True):
+            field = _caption_field(value) or ""  # which no record has: what lacks one is not plain
+            kind = "video" if value.get("video") else "image"
+            require(type(value[field]) is str and type(value[kind]) is str)
+            require(bool(value.get("image")) != bool(value.get("video")))
+            texts += (self.prompt.replace("{medium}", kind), value[field])
+            extras.append(unmapped_fields(value, record, _MAPPED_FIELDS | {field}))
+        return TurnColumns(
+            ids=[conversation_id(record) for record in records],
+            num_turns=[2] * len(values),
+            roles=bytes([ROLE_CODES["user"], ROLE_CODES["assistant"]]) * len(values),
+            texts=texts,
+            images=[(value["image"],) if value.get("image") else () for value in values],
+            videos=[(value["video"],) if value.get("video") else () for value in values],
+            extras=extras,
+        )
+
+    def conversation(self, record: Record) -> Conversation:
+        """Return the question for a caption, and the caption."""
+        value = mapping(record)
+        kind: MediaType = "video" if value.get("video") else "image"
+        media = [Media(kind, path) for path in media_paths(value, kind)]
+        if len(media) != 1 or (value.get("image") and value.get("video")):
+            raise RecordError(
+                "a caption is of one image or one video, found none or several",
+                reason="media_mismatch",
+            )
+
+        field = _caption_field(value)
+        if field is None:
+            raise RecordError("'caption' is absent or empty", reason="no_conversation")
+        question = self.prompt.replace("{medium}", kind)
+        turns = [Turn("user", question), Turn("assistant", _caption(value[field]))]
+        extra = unmapped_fields(value, record, _MAPPED_FIELDS | {field})
+        images, videos = (media, []) if kind == "image" else ([], media)
+        return converse(Chat(turns, images, videos, extra), record, self.dataset_name)
+
+
+def _caption_field(value: dict[str, Any]) -> str | None:
+    """Return the field that the captions of a record are in; None where it has none."""
+    return next((key for key in _CAPTIONS if value.get(key)), None)
+
+
+def _caption(found: object) -> str:
+    """Return a caption: text, or a list of one text."""
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    if not isinstance(found, str):
+        raise RecordError(f"a caption must be a string, found {json_type(found)}")
+    return found
+
+
+def _captions(row: Record | Reject) -> Iterator[Record | Reject]:
+    """Yield a row once, or once for each of its captions where it has several."""
+    value: Any = row.value if isinstance(row, Record) else None
+    field = _caption_field(value) if isinstance(value, dict) else None
+    captions = None if field is None else value[field]
+    if isinstance(row, Reject) or not isinstance(captions, list) or len(captions) < 2:
+        yield row
+        return
+    others = {key: found for key, found in value.items() if key != field}
+    for caption in captions:
+        yield replace(row, raw={field: caption, **add_fields(others, group=row.number)})
+
+
+def _renumber(item: Record | Reject, number: int) -> Record | Reject:
+    return (
+        replace(item, number=number)
+        if isinstance(item, Record)
+        else dataclasses.replace(item, record=number)
+    )
