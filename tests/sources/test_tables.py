@@ -13,9 +13,9 @@ import mmdata
 from mmdata.conversion import ConvertReport
 from mmdata.errors import RecordError
 from mmdata.formats import make
-from mmdata.schema import Conversation
+from mmdata.schema import Conversation, Image, Message, Text
 from mmdata.testing import check_format
-from tests.sources.tables import SUFFIX, as_json, chat, picture, write, write_lines
+from tests.sources.tables import SUFFIX, as_json, chat, picture, write, write_lines, write_tar
 
 RECORDS = [chat(number) for number in range(10)]
 
@@ -168,3 +168,52 @@ def test_llava_takes_the_one_image_that_a_table_holds_as_a_struct(tmp_path: Path
     assert first.media[0].bytes == picture(1)
     assert (second.media, second.extra) == ((), {})
     assert as_json(records[0])["image"]["bytes"] not in str(first.extra)
+
+
+PARTS = [
+    {
+        "role": "user",
+        "content": [{"type": "image", "text": None}, {"type": "text", "text": "Colour?"}],
+    },
+    {"role": "assistant", "content": [{"type": "text", "text": "Red."}]},
+]
+WORDS = [{"role": "user", "content": "Colour?"}, {"role": "assistant", "content": "Red."}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": PARTS},
+        {"messages": WORDS},
+        {"prompt": PARTS[:1], "completion": PARTS[1:]},
+        {"prompt": WORDS[:1], "completion": WORDS[1:]},
+    ],
+    ids=["messages of parts", "messages", "prompt of parts", "prompt"],
+)
+def test_auto_reads_the_vision_sets_of_trl(record: dict[str, Any], tmp_path: Path) -> None:
+    images = [{"bytes": picture(1), "path": None}]
+    source = write(tmp_path / "s.parquet", "parquet", [{**record, "images": images}])
+
+    report = convert(source, tmp_path / "store", "auto")
+
+    assert (report.rows, report.rejects) == (1, {})
+    [row] = mmdata.open(tmp_path / "store")
+    assert row.messages == (
+        Message("user", (Image(0), Text("Colour?")), train=False),
+        Message("assistant", (Text("Red."),), train=True),
+    )
+    assert ([medium.bytes for medium in row.media], row.extra) == ([picture(1)], {})
+
+
+def test_a_tar_of_pictures_and_captions_is_one_of_captions(tmp_path: Path) -> None:
+    samples = [
+        {f"{number}.jpg": picture(number), f"{number}.txt": b"A square."} for number in (1, 2)
+    ]
+
+    report = convert(write_tar(tmp_path / "s.tar", samples), tmp_path / "store", "auto")
+
+    assert (report.rows, report.rejects) == (2, {})
+    first, second = mmdata.open(tmp_path / "store")
+    assert (first.id, second.id) == ("1", "2")
+    assert second.messages[-1] == Message("assistant", (Text("A square."),), train=True)
+    assert second.media[0].bytes == picture(2)
