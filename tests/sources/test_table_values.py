@@ -194,3 +194,25 @@ def test_of_a_damaged_page_the_rows_before_are_kept_and_each_after_it_is_a_rejec
     ]
     lost = [reject["record"] for reject in mmdata.open(tmp_path / "store").rejects()]
     assert lost == list(range(20 - len(lost), 20))
+
+
+def test_the_rows_before_a_damaged_page_are_kept_though_they_are_read_with_it(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "t.parquet"
+    table = pa.table({"id": [f"r{number}" for number in range(8)], "c": [bytes(900)] * 8})
+    options: dict[str, Any] = {"write_batch_size": 1, "data_page_size": 1, "compression": None}
+    pq.write_table(table, source, use_dictionary=False, **options)
+    data = bytearray(source.read_bytes())
+    column = pq.ParquetFile(source).metadata.row_group(0).column(1)
+    page = column.total_compressed_size // 8
+    start = column.data_page_offset + 5 * page
+    data[start : start + 40] = b"\xff" * 40
+    source.write_bytes(data)
+
+    found = [item for run in parquet_runs(source) for item in run]
+
+    assert [item.id for item in found if isinstance(item, Record)] == [
+        f"r{number}" for number in range(5)
+    ]
+    assert [item.record for item in found if isinstance(item, Reject)] == [5, 6, 7]

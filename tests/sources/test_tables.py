@@ -13,9 +13,9 @@ import mmdata
 from mmdata.conversion import ConvertReport
 from mmdata.errors import RecordError
 from mmdata.formats import make
-from mmdata.schema import Conversation
+from mmdata.schema import Conversation, Image, Message, Text
 from mmdata.testing import check_format
-from tests.sources.tables import SUFFIX, as_json, chat, picture, write, write_lines
+from tests.sources.tables import SUFFIX, as_json, chat, picture, write, write_lines, write_tar
 
 RECORDS = [chat(number) for number in range(10)]
 
@@ -120,6 +120,21 @@ def test_of_a_source_that_is_cut_anywhere_what_is_whole_is_kept_and_the_rest_is_
         assert len(kept) > 5
 
 
+def test_an_arrow_file_without_its_index_has_all_its_rows_and_says_that_it_was_cut(
+    tmp_path: Path,
+) -> None:
+    source = write(tmp_path / "s.arrow", "arrow file", RECORDS)
+    data = source.read_bytes()
+    end_of_stream = data.rindex(b"\xff\xff\xff\xff\0\0\0\0") + 8
+    source.write_bytes(data[:end_of_stream])
+
+    report = convert(source, tmp_path / "store")
+
+    assert (report.rows, report.rejects) == (len(RECORDS), {"bad_source": 1})
+    [reject] = mmdata.open(tmp_path / "store").rejects()
+    assert "its index is missing: was it cut?" in reject["detail"]
+
+
 def test_bytes_come_before_the_path_beside_them_in_json_and_in_tables(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(b"another picture")
     records = [chat(0), chat(1, images=[{"bytes": None, "path": "0.png"}])]
@@ -153,3 +168,52 @@ def test_llava_takes_the_one_image_that_a_table_holds_as_a_struct(tmp_path: Path
     assert first.media[0].bytes == picture(1)
     assert (second.media, second.extra) == ((), {})
     assert as_json(records[0])["image"]["bytes"] not in str(first.extra)
+
+
+PARTS = [
+    {
+        "role": "user",
+        "content": [{"type": "image", "text": None}, {"type": "text", "text": "Colour?"}],
+    },
+    {"role": "assistant", "content": [{"type": "text", "text": "Red."}]},
+]
+WORDS = [{"role": "user", "content": "Colour?"}, {"role": "assistant", "content": "Red."}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": PARTS},
+        {"messages": WORDS},
+        {"prompt": PARTS[:1], "completion": PARTS[1:]},
+        {"prompt": WORDS[:1], "completion": WORDS[1:]},
+    ],
+    ids=["messages of parts", "messages", "prompt of parts", "prompt"],
+)
+def test_auto_reads_the_vision_sets_of_trl(record: dict[str, Any], tmp_path: Path) -> None:
+    images = [{"bytes": picture(1), "path": None}]
+    source = write(tmp_path / "s.parquet", "parquet", [{**record, "images": images}])
+
+    report = convert(source, tmp_path / "store", "auto")
+
+    assert (report.rows, report.rejects) == (1, {})
+    [row] = mmdata.open(tmp_path / "store")
+    assert row.messages == (
+        Message("user", (Image(0), Text("Colour?")), train=False),
+        Message("assistant", (Text("Red."),), train=True),
+    )
+    assert ([medium.bytes for medium in row.media], row.extra) == ([picture(1)], {})
+
+
+def test_a_tar_of_pictures_and_captions_is_one_of_captions(tmp_path: Path) -> None:
+    samples = [
+        {f"{number}.jpg": picture(number), f"{number}.txt": b"A square."} for number in (1, 2)
+    ]
+
+    report = convert(write_tar(tmp_path / "s.tar", samples), tmp_path / "store", "auto")
+
+    assert (report.rows, report.rejects) == (2, {})
+    first, second = mmdata.open(tmp_path / "store")
+    assert (first.id, second.id) == ("1", "2")
+    assert second.messages[-1] == Message("assistant", (Text("A square."),), train=True)
+    assert second.media[0].bytes == picture(2)
