@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 
@@ -42,7 +42,7 @@ from mmdata.formats._meaning import spell
 from mmdata.formats._plugins import blame_plugin
 from mmdata.rejects import Reject
 from mmdata.schema import Split
-from mmdata.sources.files import expand_braces
+from mmdata.sources.files import expand_braces, list_files
 from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
@@ -205,11 +205,13 @@ def convert(
     ids = Ids()
     with writer, _pause_collector(), ExitStack() as stack:
         records = _PROBED if check in ("probe", "decode") else BATCH_RECORDS
-        groups = MediaGroups()
-        if rule is not None and rule.by == "media":
-            _group_media(reader, paths, place, limit, groups)
         one_split = None if isinstance(split, Mapping) else split
         reading = ReadOptions(one_split, strict, frozenset(map(spell, allowed)))
+        groups = MediaGroups()
+        if rule is not None and rule.by == "media":
+            lenient = replace(reading, strict=False)  # what cannot be read is said the second time
+            first_time = _first(limit, read_batches(reader, paths, lenient))
+            _group_media(first_time, reader, place, groups)
         batches = read_batches(reader, paths, reading, records=records)
         batches = _find_media(reader, place, _first(limit, batches))
         if check == "probe" or check == "decode":
@@ -222,11 +224,12 @@ def convert(
             batches = embed_media(batches, place)
         believes = split is None and getattr(reader, "splits_by_name", False)
         homes = [path.as_posix() for path in paths if path.is_dir()]
+        declared = _declared_files(reader, paths) if believes else set()
         named: dict[str, Split | None] = {}
         account = NOTHING
         for batch in batches:
             if believes:
-                new = set(batch.origins.files) - named.keys()
+                new = set(batch.origins.files) - named.keys() - declared
                 named |= {file: split_named(file, homes) for file in sorted(new)}
                 batch = name_splits(batch, named)
             if rule is not None:
@@ -301,17 +304,25 @@ def _find_media(
         yield found
 
 
+def _declared_files(reader: Any, paths: Sequence[Path]) -> set[str]:
+    """Return the files of which their folder declares the split: that goes before their names."""
+    if not hasattr(reader, "kinds"):  # a format of another package, which finds files by itself
+        return set()
+    return {
+        file.path.as_posix() for file in list_files(paths, reader.kinds) if file.split is not None
+    }
+
+
 def _group_media(
+    batches: Iterable[ConversationBatch],
     reader: Format,
-    paths: Sequence[Path],
     place: MediaOptions,
-    limit: int | None,
     groups: MediaGroups,
 ) -> None:
-    """Read the sources once for the media that rows hold together: which split a medium is in may
-    depend on the last row.
+    """Find the media that rows hold together, before any row is written: which split a medium is in
+    may depend on the last row.
     """
-    for batch in _first(limit, read_batches(reader, paths)):
+    for batch in batches:
         several = [row for row, keys in enumerate(media_keys(batch)) if len(keys) > 1]
         if several:
             for found in _find_media(reader, place, [batch.select(several)]):

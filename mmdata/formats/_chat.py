@@ -129,6 +129,17 @@ def converse(
     require_answer(messages)
     if placed.leading:
         insert_before_question(messages, placed.leading)
+    rejected = None
+    if chat.rejected is not None:
+        # The worse ending follows the same turns, and its marks take the same objects.
+        ending = list(_read_ending(chat.rejected))
+        prompt = list(messages)
+        while prompt[-1].role == "assistant" and len(prompt) > 1:
+            prompt.pop()
+        whole = ground(
+            [*prompt, *ending], placed.media, objects=chat.objects, boxes=boxes, sizes=chat.sizes
+        )
+        rejected = whole[len(prompt) :]
     messages = list(
         ground(messages, placed.media, objects=chat.objects, boxes=boxes, sizes=chat.sizes)
     )
@@ -145,7 +156,7 @@ def converse(
         dataset_name,
         extra=extra,
         tools=chat.tools,
-        rejected=None if chat.rejected is None else tuple(_read_ending(chat.rejected)),
+        rejected=rejected,
         desirable=chat.desirable,
     )
 

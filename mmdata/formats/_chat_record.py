@@ -100,7 +100,9 @@ def read_chat(
     videos = _apply_clip(fields, images, videos)
     tools = _read_tools(fields)
     desirable = _read_judgement(fields)
-    objects = read_objects(fields.hear("objects"))
+    objects = read_objects(value.get("objects"))
+    if objects is not None:
+        fields.hear("objects")
 
     # What is empty in a field that was looked for is nothing that a record says.
     empty = {name for name, _ in _MEDIA} | {"audios", "audio", "system"}

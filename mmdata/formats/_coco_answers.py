@@ -14,13 +14,17 @@ from mmdata.formats._coco_boxes import box_fault, image_size, to_fractions
 from mmdata.formats._sources import json_type
 from mmdata.schema import Region
 
-__all__ = ["Exchange", "Prompts", "exchanges", "is_about_region", "is_whole_record"]
+__all__ = ["HEARD_FIELDS", "Exchange", "Prompts", "exchanges", "is_about_region", "is_whole_record"]
 
 Exchange: TypeAlias = tuple[str, str | Region]
 """A prompt, and the answer to it."""
 
+HEARD_FIELDS: Final = frozenset({"bbox"})
+"""The fields of an annotation that would change what it means, and are obeyed."""
 _PHRASES: Final = ("sentences", "expressions", "expression", "phrases", "phrase")
 """The fields of an annotation that say in words which object its box is."""
+_WHOLE: Final = frozenset({"segments_info", *_PHRASES})
+"""The fields of annotations that are records of their own."""
 _SENTENCE: Final = ("sent", "sentence", "raw", "text")
 """The fields of such a phrase where it is an object; the first that is there counts."""
 
@@ -45,7 +49,7 @@ def is_whole_record(annotation: dict[str, Any]) -> bool:
     """Return whether an annotation without a caption is a record of its own, whatever its image and
     its category are.
     """
-    return "segments_info" in annotation or any(field in annotation for field in _PHRASES)
+    return not _WHOLE.isdisjoint(annotation)
 
 
 def exchanges(value: dict[str, Any], image: dict[str, Any], prompts: Prompts) -> list[Exchange]:

@@ -20,8 +20,9 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from mmdata.errors import RecordError
-from mmdata.formats._coco_answers import is_about_region, is_whole_record
+from mmdata.formats._coco_answers import HEARD_FIELDS, is_about_region, is_whole_record
 from mmdata.formats._coco_boxes import are_boxes, box_fault
+from mmdata.formats._meaning import may_change_meaning
 from mmdata.rejects import Reason, Reject
 from mmdata.sources._json import members
 from mmdata.sources._run import Spelled
@@ -34,9 +35,10 @@ __all__ = ["Joined", "join_file"]
 _RUN: Final = 512
 """How many records are handed out at once."""
 _BOX, _MARKED, _CAPTION, _WORDS, _FAULTY, _NO_OBJECT = range(6)
-"""The kinds of annotations: boxes, of which those of an image and a category are one record, and
-so those that mark words of their image's caption; and those that are records of their own: captions
-of whole images, what else says something in words, boxes with a fault, and what is no object.
+"""The kinds of annotations: boxes, of which those of an image and a category are one record, and so
+are those that mark words of their image's caption or have a field that may change what they mean;
+and those that are records of their own: captions of whole images, what else says something in
+words, boxes with a fault, and what is no object.
 """
 
 _decode: Final = msgspec.json.Decoder().decode
@@ -104,16 +106,12 @@ _BOX_BYTES: Final = 32  # four float64
 _NO_CATEGORY: Final = _Category(b"null", "")
 
 
-class _Boxed(Struct, frozen=True, gc=False):
-    """An annotation of one box that says nothing in words; the decoder steps over all other
-    fields.
+class _Plain(Struct, frozen=True, gc=False, kw_only=True):
+    """An annotation that has none of the fields which take a look at it alone; the decoder steps
+    over all others.
     """
 
     image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    iscrowd: int = 0
-    caption: UnsetType = UNSET
     segments_info: UnsetType = UNSET
     sentences: UnsetType = UNSET
     expressions: UnsetType = UNSET
@@ -123,6 +121,26 @@ class _Boxed(Struct, frozen=True, gc=False):
     tokens_positive: UnsetType = UNSET
 
 
+class _Boxed(_Plain, frozen=True, gc=False, kw_only=True):
+    """An annotation of one box that says nothing in words."""
+
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    iscrowd: int = 0
+    caption: UnsetType = UNSET
+
+
+class _Captioned(_Plain, frozen=True, gc=False, kw_only=True):
+    """A caption of a whole image."""
+
+    caption: str
+    bbox: UnsetType = UNSET
+    segmentation: UnsetType = UNSET
+    split: UnsetType = UNSET
+    category_id: UnsetType = UNSET
+
+
+_decode_captions: Final = msgspec.json.Decoder(_Captioned).decode_lines
 _decode_boxes: Final = msgspec.json.Decoder(_Boxed).decode_lines
 _decode_own: Final = msgspec.json.Decoder(_Own).decode
 
@@ -241,12 +259,20 @@ class _Index:
             if len(places) > 1:
                 image_texts[row], file_names[row] = self._merge_images(places)
 
+        kinds = [self._kind_of[group[0]] for group in groups]
+        with_captions = [
+            place_of[group[0]] + 1
+            for group, kind in zip(groups, kinds, strict=True)
+            if kind == _CAPTION
+        ]
+        captions = iter(spill.texts(with_captions))
+
         records: list[Record | Reject] = []
         start = 0
-        joined = zip(groups, image_of, image_texts, file_names, strict=True)
-        for group, image, image_text, file_name in joined:
+        joined = zip(groups, kinds, image_of, image_texts, file_names, strict=True)
+        for group, kind, image, image_text, file_name in joined:
             first, end = group[0], start + len(group)
-            kind, number = self._kind_of[first], self._number_of[first]
+            number = self._number_of[first]
             annotations = tuple(texts[start:end])
             if kind <= _MARKED:
                 category = self._category_of[first]
@@ -261,6 +287,9 @@ class _Index:
                 )
                 own_id = f"{image_ids[image]}:{category_ids[category]}"
                 records.append(Record(raw, name, number, own_id))
+            elif kind == _CAPTION:
+                raw = Joined(image_text, file_name, annotations, next(captions))
+                records.append(Record(raw, name, number, _own_id(annotations[0])))
             elif kind == _NO_OBJECT:
                 records.append(Record(_read(annotations[0]), name, number))
             else:
@@ -287,14 +316,10 @@ class _Index:
     def _read_alone(
         self, annotation: int, image: bytes, file_name: bytes, texts: tuple[bytes, ...]
     ) -> Any:
-        """Return a record of one annotation that is no box, or one with a fault."""
-        kind = self._kind_of[annotation]
-        caption = b"[]"
-        if kind != _FAULTY:
+        """Return a record of one annotation that says something of a region, or has a fault."""
+        kind, caption = self._kind_of[annotation], b"[]"
+        if kind == _WORDS:
             (caption,) = self._spill.texts([self._place_of[annotation] + 1])
-        if kind == _CAPTION:
-            return Joined(image, file_name, texts, caption)
-
         category = self._categories.get(self._category_of[annotation], _NO_CATEGORY)
         joined = Joined(image, file_name, texts, caption, *category, is_plain=False)
         if kind == _FAULTY or b'"segments_info"' not in texts[0]:
@@ -318,7 +343,7 @@ class _Index:
 
     def _add_annotations(self, values: Sequence[Any]) -> None:
         count = len(values)
-        if not self._add_boxes(values):
+        if not (self._add_boxes(values) or self._add_captions(values)):
             self._add_one_by_one(values)
         self._number_of.extend(range(self.num_met, self.num_met + count))
         self.num_met += count
@@ -335,6 +360,8 @@ class _Index:
             found = _decode_boxes(values.lines)
         except msgspec.DecodeError:
             return False
+        if _is_odd(values):
+            return False
         boxes = np.array([one.bbox for one in found])  # (annotations, 4) float64
         is_crowd = np.array([one.iscrowd for one in found]) != 0
         is_faulty = is_crowd | ~are_boxes(boxes)
@@ -348,6 +375,26 @@ class _Index:
         )
         self._kind_of += np.where(is_faulty, _FAULTY, _BOX).astype(np.uint8).tobytes()
         self._box_of.frombytes(boxes.tobytes())
+        return True
+
+    def _add_captions(self, values: Sequence[Any]) -> bool:
+        """Take annotations if all of them are captions of whole images; return whether they are."""
+        if not isinstance(values, Spelled):
+            return False
+        try:
+            found = _decode_captions(values.lines)
+        except msgspec.DecodeError:
+            return False
+        if _is_odd(values):
+            return False
+
+        count, images = len(values), self._image_ids
+        first = self._append(values, "caption")
+        self._place_of.extend(range(first, first + 2 * count, 2))
+        self._image_of.extend([images.setdefault(one.image_id, len(images)) for one in found])
+        self._category_of.extend([_number_of(None, self._category_ids)] * count)
+        self._kind_of += bytes([_CAPTION]) * count
+        self._box_of.extend(_NO_BOX * count)
         return True
 
     def _add_one_by_one(self, values: Sequence[Any]) -> None:
@@ -418,10 +465,16 @@ def _kind_of(annotation: dict[str, Any]) -> int:
         return _WORDS
     if "caption" in annotation:
         is_plain = not is_about_region(annotation) and "split" not in annotation
-        return _CAPTION if is_plain else _WORDS
+        return _CAPTION if is_plain and not _is_odd([annotation]) else _WORDS
     if box_fault(annotation):
         return _FAULTY
-    return _MARKED if "tokens_positive" in annotation else _BOX
+    is_marked = "tokens_positive" in annotation or _is_odd([annotation])
+    return _MARKED if is_marked else _BOX
+
+
+def _is_odd(annotations: Sequence[dict[str, Any]]) -> bool:
+    """Return whether one of some annotations may have a field that changes what it means."""
+    return may_change_meaning(annotations, HEARD_FIELDS)
 
 
 def _reject(number: int, file: str, fault: RecordError) -> Reject:

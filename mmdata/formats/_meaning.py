@@ -53,6 +53,8 @@ _MEDIA: Final = frozenset((
 ))  # fmt: skip
 """What of a part may hold a medium; where that is an object, what is left of it stands there."""
 _TURNS: Final = "turns"
+_ANNOTATIONS: Final = "annotations"
+"""Under this name stand the annotations that a record is made of, in a list."""
 _MEDIA_LISTS: Final = ("images", "image", "videos", "video")
 """Under these names stands what is left over of turns and of listed media."""
 _BESIDE_REJECTED: Final = ("rejected_response", "rejected_images", "rejected_videos")
@@ -89,24 +91,28 @@ def is_said(value: object) -> bool:
     return value is not None and value == value  # NaN is no value
 
 
-def may_change_meaning(extras: Sequence[Mapping[str, Any]], allowed: Collection[str] = ()) -> bool:
+def may_change_meaning(
+    extras: Sequence[Mapping[str, Any] | str], allowed: Collection[str] = ()
+) -> bool:
     """Return whether one of many rows has a field in ``extra`` that could change what it means: a
     quick look at the names alone, and at what is left over of turns and media, for rows that are
-    read many at a time.
+    read many at a time. A text is an extra that its format has written itself, and looked through
+    before.
 
     >>> may_change_meaning([{"license": "MIT"}, {}]), may_change_meaning([{}, {"Start": 3}])
     (False, True)
     """
+    fields = [extra for extra in extras if not isinstance(extra, str)]
     names = {
         name
-        for name in set().union(*extras)
+        for name in set().union(*fields)
         if (spell(name) in MEANING_FIELDS and spell(name) not in allowed) or name.startswith(_TURNS)
     }
     if not all(name.startswith(_TURNS) or name in _MEDIA_LISTS for name in names):
         return True
     # Every row of a table with pictures in it has their names left over, and is plain all the same.
     return any(
-        any(unheard_fields(extra, allowed)) for extra in extras if not names.isdisjoint(extra)
+        any(unheard_fields(extra, allowed)) for extra in fields if not names.isdisjoint(extra)
     )
 
 
@@ -122,6 +128,9 @@ def unheard_fields(extra: Mapping[str, Any], allowed: Collection[str] = ()) -> I
     ['Start', 'weight']
     """
     for name, value in extra.items():
+        if name == _ANNOTATIONS and isinstance(value, list):
+            yield from _unheard_inside([one for one in value if isinstance(one, dict)], allowed)
+            continue
         is_leftover = name.startswith(_TURNS) or name in _MEDIA_LISTS
         if is_leftover and (rests := _by_number(value)):
             yield from _unheard_inside(rests, allowed)

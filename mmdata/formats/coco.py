@@ -24,7 +24,7 @@ from msgspec import Struct, ValidationError
 
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats import registry
-from mmdata.formats._coco_answers import Prompts, exchanges, is_whole_record
+from mmdata.formats._coco_answers import HEARD_FIELDS, Prompts, exchanges, is_whole_record
 from mmdata.formats._coco_boxes import fractions_of_all
 from mmdata.formats._coco_join import Joined, join_file
 from mmdata.formats._flat import NotPlainError, require
@@ -96,7 +96,7 @@ class Coco(JsonSource):
     ``split``. An image without ``file_name`` is found by its ``coco_url`` (LVIS).
     """
 
-    harmless_fields: ClassVar[frozenset[str]] = frozenset({"image"})
+    harmless_fields: ClassVar[frozenset[str]] = HEARD_FIELDS | {"image"}
     summary: ClassVar[str] = (
         "COCO annotations: captions to descriptions, instances and phrases to grounded boxes"
     )
@@ -142,19 +142,19 @@ class Coco(JsonSource):
         """Return the JSON files of the sources.
 
         Raises:
-            UsageError: referring expressions are in a pickle, as RefCOCO's are, which is not read:
-                whoever reads a pickle runs what is in it.
+            UsageError: referring expressions are in a file of their own, as RefCOCO's are.
         """
-        pickles = [source for source in sources if source.suffix in _PICKLES]
-        found = [] if pickles else super().files(sources)
+        refs = [s for s in sources if s.suffix in _PICKLES or s.name.startswith("refs(")]
+        found = [] if refs else super().files(sources)
         for file in found:
             if file.name == "instances.json" and file not in sources:
-                pickles += sorted(file.parent.glob("refs(*).p"))
-        if pickles:
+                refs += sorted(file.parent.glob("refs(*"))
+        if refs:
             raise UsageError(
-                f"{pickles[0]} is a pickle, which may run any code and is not read. Load it "
-                "yourself, and add to each annotation of instances.json the 'sentences' and the "
-                "'split' of the ref with its id as 'ann_id'."
+                f"{refs[0]} is not read: it holds referring expressions apart from their boxes, "
+                "and a pickle may run any code. Load it yourself, and add to each annotation of "
+                "instances.json the 'sentences' and the 'split' of the ref that has its id as "
+                "'ann_id'."
             )
         return found
 

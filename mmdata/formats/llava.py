@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from mmdata._tools.options import checked
 from mmdata.errors import RecordError
 from mmdata.formats import registry
 from mmdata.formats._chat import Thoughts, converse
@@ -123,6 +124,7 @@ class Llava(JsonSource):
                     yield from below_folders(stem + another, origin)
 
 
+@checked
 def converse_llava(
     record: Record,
     dataset_name: str,

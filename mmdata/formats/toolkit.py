@@ -36,7 +36,7 @@ from collections.abc import Callable
 
 from mmdata.formats import registry
 from mmdata.formats._boxes import Size, parse_corners, read_sizes, scale_pixels
-from mmdata.formats._chat import Chat, Turn, converse
+from mmdata.formats._chat import Chat, Thoughts, Turn, converse
 from mmdata.formats._chat_flat import flatten_with, read_chats, read_extras, read_media_lists
 from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
@@ -95,6 +95,7 @@ __all__ = [
     "RecordSource",
     "Sample",
     "Size",
+    "Thoughts",
     "Turn",
     "TurnColumns",
     "add_fields",

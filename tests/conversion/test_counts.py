@@ -39,7 +39,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
     if draw(st.booleans()):
         extra["turns"] = draw(
             st.sampled_from(
-                [{"1": {"score": 3}}, {"0": {"a": 1, "b": 2}, "1": {"a": 1}}, "mine", []]
+                [{"1": {"weather": 3}}, {"0": {"a": 1, "b": 2}, "1": {"a": 1}}, "mine", []]
             )
         )
     media = tuple(Media("image", path) for path in paths)
@@ -85,7 +85,7 @@ def test_the_counts_of_batches_are_those_of_their_rows_whatever_the_batches(
 
 def odd_source(folder: Path) -> Path:
     write_images(folder, ["images/0.jpg", "images/1.jpg"])
-    text = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So.", "score": 3}]
+    text = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So.", "weather": 3}]
     return write_records(
         folder / "source.json",
         [
@@ -103,7 +103,7 @@ def test_the_manifest_and_the_report_say_what_was_counted(tmp_path: Path) -> Non
 
     notes = mmdata.open(tmp_path / "store").manifest.notes
     assert report.notes == notes
-    assert notes["extra"] == {"licence": 2, "origin": 1, "turns.score": 2}
+    assert notes["extra"] == {"licence": 2, "origin": 1, "turns.weather": 2}
     assert (notes["without_media"], notes["doubled"]) == (1, 1)
     assert "unplaced" not in notes
 
@@ -122,7 +122,7 @@ def test_convert_and_info_print_it(tmp_path: Path) -> None:
     for output in printed:
         for words in (
             "licence: 2",
-            "turns.score: 2",
+            "turns.weather: 2",
             "1 rows without any",
             "1 again in a row",
         ):

@@ -272,6 +272,31 @@ def test_what_was_believed_is_said_and_a_split_that_is_given_is_stronger(tmp_pat
     assert "split_names" not in mmdata.open(tmp_path / "b").manifest.notes
 
 
+def test_what_a_folder_declares_of_its_files_goes_before_their_names(tmp_path: Path) -> None:
+    write_images(tmp_path, ["ds/images/0.jpg"])
+    write_records(tmp_path / "ds" / "eval.json", [record(0, image="images/0.jpg")])
+    (tmp_path / "ds" / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n"
+        "  - split: train\n    path: eval.json\n---\n"
+    )
+
+    convert("llava", tmp_path / "ds", tmp_path / "store")
+
+    assert splits(tmp_path / "store") == {"r0": "train"}
+
+
+def test_media_are_grouped_by_rows_that_are_kept_for_an_allowed_field(tmp_path: Path) -> None:
+    write_images(tmp_path, [f"images/{number}.jpg" for number in range(40)])
+    rows = [record(number, image=f"images/{number}.jpg") for number in range(40)]
+    together = record(40, image=[f"images/{number}.jpg" for number in range(40)], score=1)
+    together["conversations"][0]["value"] = "<image>" * 40 + "What?"
+    file = write_records(tmp_path / "rows.json", [*rows, together])
+
+    convert("llava", file, tmp_path / "store", split=SHARES, allow_fields="score")
+
+    assert len(set(splits(tmp_path / "store").values())) == 1
+
+
 def test_a_format_that_knows_better_is_not_overruled(tmp_path: Path) -> None:
     file = tmp_path / "val.json"
     file.write_text(json.dumps([{"video_name": "v", "question": "Q?", "answer": "A."}]))

@@ -219,8 +219,8 @@ def test_a_file_of_images_and_videos_is_read_as_what_each_record_is(tmp_path: Pa
         {"video": ["v.mp4"], "conversations": asks("<video>")},
     )
 
-    assert detect([file]) == "video178k"
-    assert [one.messages[0].content for one in all_of("video178k", file)] == [
+    assert detect([file]) == "llava"
+    assert [one.messages[0].content for one in all_of("llava", file)] == [
         (Image(0), Text("What?")),
         (Video(0), Text("What?")),
     ]

@@ -17,6 +17,7 @@ from mmdata.schema import (
     Conversation,
     Image,
     Media,
+    Region,
     Text,
     Video,
     assistant,
@@ -359,7 +360,43 @@ def test_alpacas_own_text_is_not_its_answer() -> None:
     assert (found.messages, found.extra) == ((user("Add"), assistant("3")), {"text": "Add ### 3"})
 
 
-def test_marks_that_stand_for_objects_are_refused() -> None:
+@pytest.mark.parametrize("name", ["swift", "messages"])
+def test_objects_take_the_places_of_their_marks(name: str) -> None:
+    turns: dict[str, dict[str, Any]] = {
+        "swift": {"query": "Find the <ref-object>", "response": "<bbox><bbox>"},
+        "messages": {
+            "messages": [
+                {"role": "user", "content": "Find the <ref-object>"},
+                {"role": "assistant", "content": "<bbox><bbox>"},
+            ]
+        },
+    }
+    objects = {"ref": ["cup"], "bbox": [[6, 4, 32, 24], [32, 24, 64, 48]]}
+    value = {**turns[name], "images": ["1.jpg"], "objects": objects, "width": 64, "height": 48}
+
+    found = read(name, value)
+
+    assert found.messages == (
+        user(Image(0), "Find the ", Region("cup", ())),
+        assistant(Region("", ((6 / 64, 4 / 48, 0.5, 0.5), (0.5, 0.5, 1, 1)))),
+    )
+    assert found.extra == {"width": 64, "height": 48}
+
+
+def test_the_worse_ending_of_a_pair_takes_the_same_objects() -> None:
+    box = {"bbox": [[0, 0, 500, 500]], "bbox_type": "norm1000"}
+    value = {"query": "Q", "response": "<bbox>", "images": ["1.jpg"], "objects": box}
+    region = Region("", ((0, 0, 0.5, 0.5),))
+
+    found = read("swift", {**value, "rejected_response": "near <bbox>"})
+
+    assert found.messages[1] == assistant(region)
+    assert found.rejected == (assistant("near ", region),)
+    with pytest.raises(RecordError, match="0 <bbox> in the texts for 1 'bbox'"):
+        read("swift", {**value, "rejected_response": "nowhere"})
+
+
+def test_marks_that_no_object_is_for_are_refused() -> None:
     value = {
         "query": "Find <ref-object>.",
         "response": "<bbox>",
@@ -367,7 +404,7 @@ def test_marks_that_stand_for_objects_are_refused() -> None:
         "objects": {"bbox": [[1, 2, 3, 4]]},
     }
 
-    with pytest.raises(RecordError, match="<ref-object> stands for one of 'objects'"):
+    with pytest.raises(RecordError, match="1 <ref-object> in the texts for 0 'ref' in 'objects'"):
         read("swift", value)
 
 

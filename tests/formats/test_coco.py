@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmdata.formats._batches import read_batches
 from mmdata.formats.coco import Coco
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, Region, assistant, user
+from mmdata.sources._run import LENGTH
 from mmdata.sources.record import Record
 
 COCO = make("coco")
@@ -24,6 +26,11 @@ IMAGES = [
     {"id": 25, "file_name": "000000000025.jpg", "width": 100, "height": 50, "coco_url": "http://x"},
 ]
 CATEGORIES = [{"id": 1, "name": "person", "supercategory": "person"}, {"id": 47, "name": "cup"}]
+
+PADDING = {"id": "padding", "file_name": "x" * LENGTH}
+"""An image after which annotations are read at once: no stretch of text has them and what is before
+them.
+"""
 
 
 def box(
@@ -48,18 +55,30 @@ def write(
     file = folder / name
     whole = {
         "info": {"year": 2017},
+        "categories": CATEGORIES,
         "images": IMAGES,
         "annotations": annotations,
-        "categories": CATEGORIES,
     } | more
     file.write_text(json.dumps(whole))
     return file
 
 
 def read(file: Path) -> list[Conversation | tuple[int, str]]:
-    """What becomes of the records:
-    conversations, or a record's number and the reason it is refused for.
+    """What becomes of the records: conversations, or a record's number and the reason it is refused
+    for; the same read one by one and at once.
     """
+    found = read_one_by_one(file)
+    batches = list(read_batches(COCO, [file]))
+    assert [
+        (reject.record, reject.reason.value) for batch in batches for _, reject in batch.rejects
+    ] == [one for one in found if isinstance(one, tuple)]
+    assert [row for batch in batches for row in batch.conversations()] == [
+        one for one in found if isinstance(one, Conversation)
+    ]
+    return found
+
+
+def read_one_by_one(file: Path) -> list[Conversation | tuple[int, str]]:
     found: list[Conversation | tuple[int, str]] = []
     for item in COCO.records([file]):
         if isinstance(item, Reject):
@@ -77,7 +96,7 @@ def test_an_annotation_however_deep_costs_itself_at_the_most(tmp_path: Path, dep
     file = write(tmp_path, [{**caption(1), "x": "?"}, caption(2)], "captions_train2014.json")
     file.write_text(file.read_text().replace('"?"', "[" * depth + "]" * depth))
 
-    first, second = read(file)
+    first, second = read_one_by_one(file)
     assert isinstance(first, Conversation) or first == (0, "too_deep")
     assert isinstance(second, Conversation)
 
@@ -519,12 +538,13 @@ def test_the_folders_of_roboflow_are_splits_with_their_images(
     ]
 
 
-def test_the_pickles_of_refcoco_are_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "refs(unc).p").write_bytes(b"(lp1\n.")
+@pytest.mark.parametrize("name", ["refs(unc).p", "refs(google).json"])
+def test_expressions_in_a_file_of_their_own_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"[]")
     file = write(tmp_path, [box(1)], "instances.json")
 
-    for source in (tmp_path, tmp_path / "refs(unc).p"):
-        with pytest.raises(UsageError, match=r"refs\(unc\).p is a pickle"):
+    for source in (tmp_path, tmp_path / name):
+        with pytest.raises(UsageError, match=re.escape(f"{tmp_path / name} is not read")):
             COCO.files([source])
     assert COCO.files([file]) == [file]
 
@@ -542,6 +562,102 @@ def test_every_shape_that_is_shown_is_read(tmp_path: Path) -> None:
         ["the cup on the left", "the full one"],
         ["cup"],
     ]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"bbox": [64, 48, 64, 48]},
+        {"segmentation": [[1, 2, 3, 4, 5, 6]]},
+        {"sentences": ["the man"]},
+        {"segments_info": [box(5)]},
+        {"split": "test"},
+        {"category_id": 47},
+        {"caption": None},
+        {"caption": " "},
+        {"image_id": 404},
+        {"image_id": "9"},
+        {"tokens_positive": [[0, 1]]},
+    ],
+)
+def test_an_odd_caption_among_many_is_read_as_it_is_alone(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    images = [*IMAGES, PADDING]
+    (alone,) = read(write(tmp_path, [caption(2) | odd], images=images))
+
+    many = [caption(1), caption(2) | odd, caption(3, image=25), caption(4)]
+    found = read(write(tmp_path, many, images=images))
+
+    assert found[1] == (alone if isinstance(alone, Conversation) else (1, alone[1]))
+    assert len(found) == len(many)
+
+
+@pytest.mark.parametrize("field", ["score", "weight", "train", "Label", "video_start", "bboxes"])
+@pytest.mark.parametrize("annotation", [box(2, category=47), caption(2)])
+def test_a_field_that_changes_what_an_annotation_means_is_no_extra(
+    tmp_path: Path, annotation: dict[str, Any], field: str
+) -> None:
+    """Among many that are read at once, and where the user admits it."""
+    many = [box(1), annotation | {field: 0.5}, box(3, 25, bbox=(1, 1, 2, 2)), box(4, 9, 1)]
+    file = write(tmp_path, many, images=[*IMAGES, PADDING])
+
+    def rejects(**options: Any) -> list[tuple[int, str]]:
+        mmdata.convert("coco", file, tmp_path / "s", check="none", overwrite=True, **options)
+        found = mmdata.open(tmp_path / "s").rejects()
+        return [(reject["record"], reject["reason"]) for reject in found]
+
+    assert rejects() == [(1, "unsupported_field")]
+    assert rejects(allow_fields=field) == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"caption": "the corner"},
+        {"caption": None},
+        {"sentences": SENTENCES},
+        {"expressions": ["the man"]},
+        {"expression": "the man"},
+        {"phrases": ["the man"]},
+        {"phrase": "the man"},
+        {"segments_info": [box(5)]},
+        {"tokens_positive": [[0, 5]]},
+        {"iscrowd": 1},
+        {"bbox": [1, 2, 0, 4]},
+        {"bbox": [1, 2, 3]},
+        {"bbox": [1, 2, 3, 1e10]},
+        {"bbox": [600, 0, 100, 10]},
+        {"category_id": "47"},
+        {"category_id": None},
+        {"image_id": 404},
+        {"image_id": 1.5},
+    ],
+)
+def test_an_odd_annotation_among_many_boxes_is_read_as_it_is_alone(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    images = [IMAGES[0] | {"caption": "a man in a hat"}, IMAGES[1], PADDING]
+    annotation = box(2, category=47) | odd
+    (alone,) = read(write(tmp_path, [annotation], images=images))
+
+    many = [box(1), annotation, box(3, 25, bbox=(1, 1, 2, 2)), box(4, 25, 47, (1, 1, 2, 2))]
+    found = read(write(tmp_path, many, images=images))
+
+    assert found[1] == (alone if isinstance(alone, Conversation) else (1, alone[1]))
+    assert len(found) == len(many)
+
+
+@pytest.mark.parametrize(
+    "bbox", [(-0.5, 0, 10, 10), (-0.0, 1, 10, 10), (630, 470, 10.5, 10.5), (0.1, 0.3, 1e-9, 1e-9)]
+)
+@pytest.mark.parametrize("more", [{}, {"area": 1e-7}, {"area": 2**70}, {"note": "8e5"}])
+def test_a_box_at_an_edge_and_odd_numbers_are_read_at_once_as_one_by_one(
+    tmp_path: Path, bbox: tuple[float, ...], more: dict[str, Any]
+) -> None:
+    (found,) = read(write(tmp_path, [box(1, bbox=bbox, **more)]))
+
+    assert isinstance(found, Conversation)
 
 
 numbers = st.sampled_from([1, 2.5, 0, -0.0, -0.5, 1e-5, 639.5, 700, 1e10])
@@ -579,16 +695,8 @@ def test_what_is_read_at_once_says_what_is_read_one_by_one(
     annotations = [*drawn, *(box(100 + number, image=9) for number in range(sound))]
     annotations += [caption(200 + number) for number in range(sound)]
     file = write(
-        tmp_path_factory.mktemp("coco"), annotations, images=[*IMAGES, *more],
+        tmp_path_factory.mktemp("coco"), annotations, images=[*IMAGES, *more, PADDING],
         categories=[*CATEGORIES, {"id": 5}],
     )  # fmt: skip
 
-    batches = list(read_batches(COCO, [file]))
-
-    one_by_one = read(file)
-    assert [
-        (reject.record, reject.reason.value) for batch in batches for _, reject in batch.rejects
-    ] == [one for one in one_by_one if isinstance(one, tuple)]
-    assert [row for batch in batches for row in batch.conversations()] == [
-        one for one in one_by_one if isinstance(one, Conversation)
-    ]
+    read(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,6 @@ class Shots(JsonSource):
 
 def convert(folder: Path, paths: Sequence[str], *, to: str = "store", **options: Any) -> Path:
     """Convert one record of pictures, and return the store."""
-    import json
-
     names = [Path(path).relative_to(folder).as_posix() for path in paths]
     fields = {key: options.pop(key) for key in ("rate", "start", "end") if key in options}
     (folder / "shots.json").write_text(json.dumps([{"frames": names, **fields}]))
@@ -222,6 +221,26 @@ def test_probing_says_what_pictures_are(tmp_path: Path, paths: tuple[str, ...], 
     assert medium.duration == pytest.approx(0.8)
     assert (medium.times, medium.clock) == ("derived", TEN_A_SECOND)
     assert medium.size == sum(Path(path).stat().st_size for path in paths)
+
+
+def test_a_chat_that_lists_pictures_is_about_a_video_of_them(
+    tmp_path: Path, paths: tuple[str, ...]
+) -> None:
+    names = [Path(path).relative_to(tmp_path).as_posix() for path in paths]
+    part = {"type": "video", "video": names, "fps": 4}
+    answer = {"role": "assistant", "content": "That."}
+    beside = {"messages": [{"role": "user", "content": "<video>What?"}, answer], "videos": [names]}
+    inside = {"messages": [{"role": "user", "content": [part]}, answer]}
+    (tmp_path / "chats.json").write_text(json.dumps([beside, inside]))
+
+    report = mmdata.convert(
+        "messages", tmp_path / "chats.json", tmp_path / "store", check="probe", workers=1
+    )
+    rows = list(mmdata.open(report.store))
+
+    assert [row.media[0].frame_paths for row in rows] == [tuple(names)] * 2
+    assert [row.media[0].fps for row in rows] == [2.0, 4.0]
+    assert [row.media[0].duration for row in rows] == [COUNT / 2, COUNT / 4]
 
 
 def test_a_record_with_a_picture_that_is_none_is_a_reject(
