@@ -11,7 +11,7 @@ something in it, is a reject that names it, unless the user admits the field by 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -92,19 +92,27 @@ def is_said(value: object) -> bool:
 
 
 def may_change_meaning(
-    extras: Iterable[Mapping[str, Any] | str], allowed: Collection[str] = ()
+    extras: Sequence[Mapping[str, Any] | str], allowed: Collection[str] = ()
 ) -> bool:
     """Return whether one of many rows has a field in ``extra`` that could change what it means: a
-    quick look at the names alone, for rows that are read many at a time. A text is an extra that
-    its format has written itself, and looked through before.
+    quick look at the names alone, and at what is left over of turns and media, for rows that are
+    read many at a time. A text is an extra that its format has written itself, and looked through
+    before.
 
     >>> may_change_meaning([{"license": "MIT"}, {}]), may_change_meaning([{}, {"Start": 3}])
     (False, True)
     """
-    names: set[str] = set().union(*[extra for extra in extras if not isinstance(extra, str)])
+    fields = [extra for extra in extras if not isinstance(extra, str)]
+    names = {
+        name
+        for name in set().union(*fields)
+        if (spell(name) in MEANING_FIELDS and spell(name) not in allowed) or name.startswith(_TURNS)
+    }
+    if not all(name.startswith(_TURNS) or name in _MEDIA_LISTS for name in names):
+        return True
+    # Every row of a table with pictures in it has their names left over, and is plain all the same.
     return any(
-        (spell(name) in MEANING_FIELDS and spell(name) not in allowed) or name.startswith(_TURNS)
-        for name in names
+        any(unheard_fields(extra, allowed)) for extra in fields if not names.isdisjoint(extra)
     )
 
 
