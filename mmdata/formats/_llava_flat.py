@@ -17,6 +17,7 @@ from mmdata.formats._parts import leftovers_of_media
 from mmdata.formats._plain import Gpt, Human, Plain, read_plainly
 from mmdata.formats._sources import conversation_id, unmapped_fields
 from mmdata.formats._turns import MAPPED_FIELDS
+from mmdata.schema import MediaType
 from mmdata.sources._run import Way, read_strictly
 from mmdata.sources.record import Record
 from mmdata.store.encode import ROLE_CODES, FlatRows
@@ -25,7 +26,7 @@ __all__ = ["WAYS", "flatten_llava"]
 
 WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
 """How to read LLaVA's records: the quickest way first."""
-_MEDIA: Final = ("image", "video")
+_MEDIA: Final[tuple[MediaType, ...]] = ("image", "video")
 _NEEDED: Final = MAPPED_FIELDS - {"id"}
 _ROLE_OF: Final[dict[type, int]] = {Human: ROLE_CODES["user"], Gpt: ROLE_CODES["assistant"]}
 
@@ -74,7 +75,9 @@ def _plain(raw: Any) -> Plain:
     needed = {
         key: field
         for key, field in raw.items()
-        if key in _NEEDED and field and not (type(field) is dict and key in _MEDIA)
+        if key in _NEEDED
+        and field not in (None, "", [])
+        and not (type(field) is dict and key in _MEDIA)
     }
     return convert(needed, Plain)
 
@@ -101,7 +104,7 @@ def _extra(record: Record) -> dict[str, Any]:
     if type(raw) is not Plain or raw.id == "":
         extra = unmapped_fields(record.value, record, MAPPED_FIELDS)
         for key in _MEDIA:
-            if rest := leftovers_of_media(record.value.get(key)):
+            if rest := leftovers_of_media(record.value.get(key), key):
                 extra[key] = rest
         return extra
     if raw.data_source is not UNSET:

@@ -88,7 +88,8 @@ class Lavis(JsonSource):
             field = _caption_field(value) or ""  # which no record has: what lacks one is not plain
             kind = "video" if value.get("video") else "image"
             require(type(value[field]) is str and type(value[kind]) is str)
-            require(bool(value.get("image")) != bool(value.get("video")))
+            require(value[kind] != "")
+            require(value.get("image" if kind == "video" else "video") in (None, "", []))
             texts += (self.prompt.replace("{medium}", kind), value[field])
             extras.append(unmapped_fields(value, record, _MAPPED_FIELDS | {field}))
         return TurnColumns(
@@ -105,8 +106,9 @@ class Lavis(JsonSource):
         """Return the question for a caption, and the caption."""
         value = mapping(record)
         kind: MediaType = "video" if value.get("video") else "image"
-        media = [Media(kind, path) for path in media_paths(value, kind)]
-        if len(media) != 1 or (value.get("image") and value.get("video")):
+        images = [Media("image", path) for path in media_paths(value, "image")]
+        videos = [Media("video", path) for path in media_paths(value, "video")]
+        if len(images) + len(videos) != 1:
             raise RecordError(
                 "a caption is of one image or one video, found none or several",
                 reason="media_mismatch",
@@ -118,7 +120,6 @@ class Lavis(JsonSource):
         question = self.prompt.replace("{medium}", kind)
         turns = [Turn("user", question), Turn("assistant", _caption(value[field]))]
         extra = unmapped_fields(value, record, _MAPPED_FIELDS | {field})
-        images, videos = (media, []) if kind == "image" else ([], media)
         return converse(Chat(turns, images, videos, extra), record, self.dataset_name)
 
 

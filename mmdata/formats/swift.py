@@ -137,9 +137,11 @@ def _read_queries(values: Sequence[dict[str, Any]], records: Sequence[Record]) -
     roles = bytearray()
     texts: list[str] = []
     for value in values:
-        said = [text for pair in value.get("history") or () for text in (*_two(pair),)]
+        said = [text for pair in _list_history(value) for text in (*_two(pair),)]
         said += [value["query"], value["response"]]
-        if system := value.get("system"):
+        system = value.get("system")
+        require(system is None or type(system) is str)
+        if system:
             texts.append(system)
             roles.append(ROLE_CODES["system"])
         texts += said
@@ -156,6 +158,12 @@ def _read_queries(values: Sequence[dict[str, Any]], records: Sequence[Record]) -
         videos=read_media_lists(values, "video"),
         extras=read_extras(values, records, mapped),
     )
+
+
+def _list_history(value: dict[str, Any]) -> Sequence[Any]:
+    history = value.get("history")
+    require(history is None or type(history) is list)
+    return history or ()
 
 
 def _two(pair: object) -> list[Any]:
@@ -228,7 +236,7 @@ def _column(value: dict[str, Any], name: str, default: Any = None) -> Any:
 
 def _history(history: object) -> object:
     """Return a history, read out of the literal that a CSV file holds it as."""
-    if history is None or history == "":
+    if history is None or history in ("", {}):
         return []
     if not isinstance(history, str):
         return history
