@@ -117,6 +117,7 @@ def format_page(name: str) -> str:
             indent_json(kind.shape),
             "```",
             "",
+            *other_shapes(name),
             "## Options",
             "",
             "Given as `--option KEY=VALUE` on the command line, as `options={...}` to",
@@ -131,6 +132,15 @@ def format_page(name: str) -> str:
             "```",
         ]
     )
+
+
+def other_shapes(name: str) -> list[str]:
+    """Return the section of the other shapes that a format reads, each with its example."""
+    lines = []
+    for words, source in formats.examples(name).items():
+        lines += [f"### {words[0].upper()}{words[1:]}", "", "```text", indent_json(source)]
+        lines += ["```", ""]
+    return ["## Other shapes", "", *lines] if lines else []
 
 
 # --- families
@@ -335,11 +345,15 @@ def introduction(kind: type[Any]) -> list[str]:
 
 
 def indent_json(shape: str) -> str:
-    """Return the shape of a source over several lines where it is JSON, else as it is."""
+    """Return the shape of a source over several lines where it is JSON, else as it is; the name of
+    its file stands before it.
+    """
+    place, _, text = shape.partition(": ") if shape[:1] not in "[{" else ("", "", shape)
     try:
-        return json.dumps(json.loads(shape), ensure_ascii=False, indent=2)
+        indented = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
     except ValueError:
         return shape
+    return f"{place}:\n{indented}" if place else indented
 
 
 def option_table(kind: type[Any]) -> list[str]:
