@@ -20,6 +20,7 @@ from typing import Any, Final
 from mmdata import formats, templates
 from mmdata._tools.options import defaults, wordings
 from mmdata.errors import TokenError
+from mmdata.formats._meaning import MEANING_FIELDS
 from mmdata.rejects import Reason
 from mmdata.video.sampling import RULES
 
@@ -61,6 +62,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/mmdata.md", reference_of_package()
     yield "reference/frames.md", frames_page()
     yield "reference/rejects_by_reason.md", reasons_page()
+    yield "reference/fields.md", fields_page()
     for room in rooms():
         yield f"reference/{room}.md", reference_page(room)
 
@@ -233,8 +235,9 @@ def reference_index() -> str:
             "# Reference",
             "",
             "Written from the docstrings. What has no underscore is public. [mmdata](mmdata.md)",
-            "itself has the names that most programs need; [frame strategies](frames.md) and",
-            "[reasons](rejects_by_reason.md) are tables of their own.",
+            "itself has the names that most programs need; [frame strategies](frames.md),",
+            "[reasons](rejects_by_reason.md) and [fields](fields.md) that change the meaning of a",
+            "record are tables of their own.",
             "",
             *table(["room", "what is in it"], rows),
         ]
@@ -331,6 +334,21 @@ def reasons_page() -> str:
             "The codes in `rejects.jsonl`.",
             "",
             *table(["reason", "what it means"], rows),
+        ]
+    )
+
+
+def fields_page() -> str:
+    """Return the page of the fields that change what a record means."""
+    return "\n".join(
+        [
+            "# Fields that change the meaning of a record",
+            "",
+            "A row that would keep one of these in `extra` is a reject `unsupported_field`, unless",
+            "its format or `--allow-fields` admits it:",
+            "[what is said is heard](../tasks/meaning.md).",
+            "",
+            *(f"- `{name}`" for name in sorted(MEANING_FIELDS)),
         ]
     )
 
