@@ -76,6 +76,10 @@ class Format(Protocol):
     A format whose ``splits_by_name`` is true has its rows put into the split that the names of
     their files say. One that refuses records which say no split has ``without_splits()``, which
     returns the format for those that have none, because the user says the split.
+
+    What a format reads besides its ``shape`` it may show in a class variable ``examples``: a few
+    words for each shape, and a source of it as JSON, the name of its file and ``": "`` before it
+    where that matters.
     """
 
     summary: ClassVar[str]

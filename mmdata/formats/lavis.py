@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -51,6 +51,12 @@ class Lavis(JsonSource):
 
     summary: ClassVar[str] = "captions of images or videos as BLIP and LAVIS list them"
     shape: ClassVar[str] = '[{"image": "val2014/1.jpg", "caption": "A cup.", "image_id": "coco_1"}]'
+    examples: ClassVar[Mapping[str, str]] = {
+        "several captions of an image": (
+            '[{"image": "val2014/1.jpg", "caption": ["A cup.", "A red cup."]}]'
+        ),
+        "a video": '[{"video": "1.mp4", "caption": "A cup falls."}]',
+    }
 
     dataset_name: str = "lavis"
     prompt: str = "Describe the {medium} in one sentence."

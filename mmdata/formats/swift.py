@@ -4,7 +4,7 @@ spellings it converts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar, Final
@@ -64,6 +64,46 @@ class Swift(JsonSource):
         '{"query": "What is it?", "response": "A cup.", "history": [["Hello", "Hi"]], '
         '"videos": ["1.mp4"]}'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "the system's words beside the query": (
+            '{"system": "Be brief.", "query": "<image>What is it?", "response": "A cup.", '
+            '"images": ["1.jpg"]}'
+        ),
+        "media inside the query": (
+            '{"query": "<video>1.mp4</video>What happens?", "response": "It falls."}'
+        ),
+        "instruction, input and output (Alpaca)": (
+            '{"instruction": "Name it.", "input": "A vessel to drink from.", "output": "A cup."}'
+        ),
+        "a worse answer beside the better": (
+            '{"query": "<image>What is it?", "response": "A cup.", "rejected_response": "A hat.", '
+            '"images": ["1.jpg"]}'
+        ),
+        "an answer that was judged": (
+            '{"query": "What is a cup?", "response": "A hat.", "label": false}'
+        ),
+        "messages": (
+            '{"messages": [{"role": "user", "content": "<image>What is it?"}, {"role": '
+            '"assistant", "content": "A cup."}], "images": ["1.jpg"]}'
+        ),
+        "tools that are called": (
+            '{"tools": "[{\\"type\\": \\"function\\", \\"function\\": {\\"name\\": \\"weather\\", '
+            '\\"parameters\\": {\\"city\\": {\\"type\\": \\"string\\"}}}}]", "messages": '
+            '[{"role": "user", "content": "Is it raining in Oslo?"}, {"role": "tool_call", '
+            '"content": "{\\"name\\": \\"weather\\", \\"arguments\\": {\\"city\\": '
+            '\\"Oslo\\"}}"}, {"role": "tool_response", "content": "rain"}, {"role": "assistant", '
+            '"content": "Yes."}]}'
+        ),
+        "a video given as pictures": (
+            '{"query": "<video>What happens?", "response": "It falls.", "videos": [["1/0001.jpg", '
+            '"1/0002.jpg"]]}'
+        ),
+        "phrases and boxes, in pixels": (
+            '{"query": "<image>Find <ref-object>.", "response": "<bbox>", "images": ["1.jpg"], '
+            '"objects": {"ref": ["the cup"], "bbox": [[64, 96, 320, 384]], "width": [640], '
+            '"height": [480]}}'
+        ),
+    }
 
     dataset_name: str = "swift"
     boxes: BoxStyle = "auto"
