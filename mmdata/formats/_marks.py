@@ -43,8 +43,8 @@ _NUMBERED: Final = (
     r"<\|(?:image|video|audio)_[0-9]{1,4}\|>",  # Phi-3-vision
 )
 _TOKENS: Final = (
+    "<(?:image|video|audio)></(?:image|video|audio)>",  # before its first half
     "<(?:image|audio)>",  # LLaVA, ms-swift, LLaMA-Factory
-    "<(?:image|video|audio)></(?:image|video|audio)>",
     r"(?:<\|vision_start\|>)?(?:<\|(?:image|video)_pad\|>)+(?:<\|vision_end\|>)?",  # Qwen2-VL
     r"(?:<\|vision_bos\|>)?(?:<\|(?:IMAGE|VIDEO)\|>)+(?:<\|vision_eos\|>)?",  # Qwen2.5-Omni
     r"(?:<\|audio_bos\|>)?(?:<\|AUDIO\|>)+(?:<\|audio_eos\|>)?",
@@ -114,9 +114,9 @@ def parse_mark(text: str) -> Mark:
     number = None if "IMG_CONTEXT" in text else _NUMBER.search(mark)
     if number is None:
         return Mark(kind)
-    # MiniCPM-V counts <image_00>, <image_01>; all others begin with 1 unless a 0 stands there.
-    from_zero = int(number[0]) == 0 or (len(number[0]) > 1 and number[0][0] == "0")
-    return Mark(kind, int(number[0]), from_zero=from_zero)
+    # MiniCPM-V counts <image_00>, <image_01>; all others begin with 1. As every medium needs its
+    # mark, the one with a 0 is there where that is how they are counted.
+    return Mark(kind, int(number[0]), from_zero=int(number[0]) == 0)
 
 
 def has_marks(text: str) -> bool:

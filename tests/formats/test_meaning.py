@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -17,7 +17,18 @@ from mmdata.formats import make, registry
 from mmdata.formats._batches import ReadOptions, read_batches
 from mmdata.formats._format import Format
 from mmdata.formats._meaning import MEANING_FIELDS, spell
-from mmdata.schema import Conversation, replace
+from mmdata.schema import (
+    Conversation,
+    Image,
+    Media,
+    Reasoning,
+    Text,
+    ToolCall,
+    assistant,
+    replace,
+    system,
+    user,
+)
 from tests.formats.dirt import GOOD, assemble
 
 Place = tuple[str | int, ...]
@@ -259,3 +270,394 @@ def test_a_field_that_is_allowed_by_name_is_kept_and_changes_nothing(
     assert refused == ["unsupported_field"]
     assert is_same_row(kept, convert(make(name), name, [plain])[0])
     assert isinstance(kept, Conversation) and "startFrame" in names_in(kept.extra)
+
+
+def chat(*said: Any, **beside: Any) -> dict[str, Any]:
+    """Return a record of messages: texts by user and assistant in turn, or turns as they are."""
+    turns = [
+        {"role": ("user", "assistant")[number % 2], "content": words}
+        if isinstance(words, (str, list))
+        else words
+        for number, words in enumerate(said)
+    ]
+    return {"messages": turns, **beside}
+
+
+@pytest.fixture
+def row(convert: Converter) -> Callable[..., Conversation]:
+    """Return what makes the row of a record, which must be one."""
+
+    def read(record: dict[str, Any], name: str = "messages") -> Conversation:
+        (found,) = convert(make(name), name, [record])
+        assert isinstance(found, Conversation), found
+        return found
+
+    return read
+
+
+@pytest.fixture
+def reject(convert: Converter) -> Callable[..., str]:
+    """Return what gives the reason that a record is refused for."""
+
+    def read(record: Any, name: str = "messages") -> str:
+        (found,) = convert(make(name), name, [record])
+        assert isinstance(found, str), found
+        return found
+
+    return read
+
+
+Row = Callable[..., Conversation]
+Refusal = Callable[..., str]
+
+
+@pytest.mark.parametrize(
+    "name", ["system", "system_prompt", "systemPrompt", "system_message", "systemInstruction"]
+)
+def test_what_the_system_says_may_stand_beside_the_turns(row: Row, name: str) -> None:
+    found = row(chat("Q", "A", **{name: "Be brief."}))
+
+    assert found.messages == (system("Be brief."), user("Q"), assistant("A"))
+
+
+def test_two_different_words_of_the_system_are_refused(reject: Refusal) -> None:
+    record = chat({"role": "system", "content": "Be long."}, "A", system="Be brief.")
+    record["messages"][1:] = chat("Q", "A")["messages"]
+
+    assert reject(record) == "role_order"
+
+
+CLIPS: Final[tuple[dict[str, Any], ...]] = (
+    {"start": 1, "end": 2.5},
+    {"video_start": 1, "video_end": 2.5},
+    {"clip_start": "1", "clip_end": "2.5"},
+    {"start_time": 1, "end_time": 2.5},
+    {"start_sec": 1, "end_sec": 2.5},
+    {"clip": [1, 2.5]},
+)
+
+
+@pytest.mark.parametrize("bounds", CLIPS, ids="-".join)
+def test_bounds_of_a_clip_are_those_of_the_video_they_stand_beside(
+    row: Row, bounds: dict[str, Any]
+) -> None:
+    part = [{"type": "video", "video": "1.mp4", **bounds}, {"type": "text", "text": "Q"}]
+    records = [
+        chat("<video>Q", "A", video="1.mp4", **bounds),
+        chat("<video>Q", "A", videos=[{"path": "1.mp4", **bounds}]),
+        chat(part, "A"),
+    ]
+
+    for record in records:
+        assert row(record).media == (Media("video", "1.mp4", start=1, end=2.5),)
+
+
+@pytest.mark.parametrize("bounds", CLIPS, ids="-".join)
+def test_bounds_of_an_image_or_of_several_videos_are_refused(
+    reject: Refusal, bounds: dict[str, Any]
+) -> None:
+    assert reject(chat("<image>Q", "A", image="1.jpg", **bounds)) == "unsupported_field"
+    assert reject(chat("<image>Q", "A", images=[{"path": "1.jpg", **bounds}])) == (
+        "unsupported_field"
+    )
+    two = chat("<video><video>Q", "A", videos=["1.mp4", "2.mp4"], **bounds)
+    assert reject(two) == "unsupported_field"
+
+
+@pytest.mark.parametrize("name", ["train", "loss", "weight"])
+@pytest.mark.parametrize(("value", "train"), [(True, True), (0, False), (1.0, True)])
+def test_a_flag_of_an_answer_says_whether_it_is_trained_on(
+    row: Row, name: str, value: float, *, train: bool
+) -> None:
+    record = chat("Q", {"role": "assistant", "content": "A", name: value})
+
+    assert [message.train for message in row(record).messages] == [False, train]
+
+
+@pytest.mark.parametrize("name", ["train", "loss", "weight", "loss_scale"])
+def test_a_share_of_the_loss_is_refused(reject: Refusal, name: str) -> None:
+    record = chat("Q", {"role": "assistant", "content": "A", name: 0.5})
+
+    assert reject(record) == "unsupported_field"
+
+
+def test_a_mask_beside_the_turns_says_which_are_trained_on(row: Row, reject: Refusal) -> None:
+    turns = chat("Q", "A", "R", "B")
+
+    found = row(turns | {"loss_mask": [0, 0, 0, 1]})
+
+    assert [message.train for message in found.messages] == [False, False, False, True]
+    assert reject(turns | {"loss_mask": [0, 1]}) == "unsupported_field"
+
+
+ARGUMENTS: Final = {"city": "Rome"}
+WEATHER: Final = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+NAMED: Final = {"name": "weather", "arguments": ARGUMENTS}
+
+
+def tools_of_openai(first: str = "c1", second: str = "c2") -> dict[str, Any]:
+    calls = [
+        {"id": name, "type": "function", "function": NAMED | {"arguments": json.dumps(ARGUMENTS)}}
+        for name in ("c1", "c2")
+    ]
+    return chat(
+        "Q",
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "content": "Sun", "tool_call_id": first},
+        {"role": "tool", "content": "Rain", "tool_call_id": second},
+        {"role": "assistant", "content": "A"},
+        tools=[WEATHER],
+    )
+
+
+def tools_of_anthropic(first: str = "c1", second: str = "c2") -> dict[str, Any]:
+    calls = [
+        {"type": "tool_use", "id": name, "name": "weather", "input": ARGUMENTS}
+        for name in ("c1", "c2")
+    ]
+    results = [
+        {"type": "tool_result", "tool_use_id": name, "content": words}
+        for name, words in ((first, "Sun"), (second, "Rain"))
+    ]
+    return chat("Q", calls, results, "A", tools=[WEATHER])
+
+
+def tools_of_swift() -> dict[str, Any]:
+    call = {"role": "tool_call", "content": json.dumps(NAMED)}
+    answers = [{"role": "tool_response", "content": words} for words in ("Sun", "Rain")]
+    last = {"role": "assistant", "content": "A"}
+    return chat("Q", call, call, *answers, last, tools=json.dumps([WEATHER]))
+
+
+def tools_of_llama_factory() -> dict[str, Any]:
+    said = [
+        ("human", "Q"),
+        ("function_call", json.dumps([NAMED, NAMED])),
+        ("observation", "Sun"),
+        ("observation", "Rain"),
+        ("gpt", "A"),
+    ]
+    turns = [{"from": speaker, "value": words} for speaker, words in said]
+    return {"conversations": turns, "tools": json.dumps([WEATHER])}
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("messages", tools_of_openai()),
+        ("messages", tools_of_anthropic()),
+        ("messages", tools_of_swift()),
+        ("swift", tools_of_swift()),
+        ("sharegpt", tools_of_llama_factory()),
+    ],
+)
+def test_tools_are_called_in_four_spellings(row: Row, name: str, record: dict[str, Any]) -> None:
+    found = row(record, name)
+
+    parts = [part for message in found.messages for part in message.content]
+    calls = [part for part in parts if isinstance(part, ToolCall)]
+    assert [(call.name, json.loads(call.arguments)) for call in calls] == [
+        ("weather", ARGUMENTS)
+    ] * 2
+    assert [(part.text) for part in parts if isinstance(part, Text)] == ["Q", "Sun", "Rain", "A"]
+    assert json.loads(found.tools or "") == [WEATHER]
+    trained = [message.role for message in found.messages if message.train]
+    assert set(trained) == {"assistant"}
+    assert [message.role for message in found.messages if message.role == "tool"] == ["tool"] * 2
+
+
+@pytest.mark.parametrize("tools", [tools_of_openai, tools_of_anthropic])
+def test_results_of_tools_in_another_order_than_their_calls_are_refused(
+    reject: Refusal, tools: Callable[..., dict[str, Any]]
+) -> None:
+    assert reject(tools("c2", "c1")) == "unsupported_field"
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_what_an_assistant_thinks_is_a_part_before_its_answer(row: Row, name: str) -> None:
+    found = row(chat("Q", {"role": "assistant", "content": "A", name: "Hm."}))
+
+    assert found.messages[1] == assistant(Reasoning("Hm."), "A")
+
+
+def test_thoughts_between_tags_are_text_or_a_part_by_option(convert: Converter) -> None:
+    record = chat("Q", "<think>\nHm.\n</think>\n\nA")
+
+    (text,) = convert(make("messages"), "messages", [record])
+    (thought,) = convert(make("messages", {"thoughts": "reasoning"}), "messages", [record])
+
+    assert isinstance(text, Conversation) and isinstance(thought, Conversation)
+    assert text.messages[1] == assistant("<think>\nHm.\n</think>\n\nA")
+    assert thought.messages[1] == assistant(Reasoning("Hm."), "A")
+
+
+BAD: Final = {"role": "assistant", "content": "Bad"}
+GOOD_ONE: Final = {"role": "assistant", "content": "Good"}
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        pytest.param(
+            "sharegpt",
+            {
+                "conversations": [{"from": "human", "value": "Q"}],
+                "chosen": {"from": "gpt", "value": "Good"},
+                "rejected": {"from": "gpt", "value": "Bad"},
+            },
+            id="llama_factory",
+        ),
+        pytest.param("messages", chat("Q", "Good", rejected_response="Bad"), id="swift"),
+        pytest.param("messages", chat("Q", "Good", rejected_messages=[BAD]), id="swift-messages"),
+        pytest.param(
+            "swift", {"query": "Q", "response": "Good", "rejected_response": "Bad"}, id="swift-2"
+        ),
+        pytest.param(
+            "messages",
+            {
+                "prompt": [{"role": "user", "content": "Q"}],
+                "chosen": [GOOD_ONE],
+                "rejected": [BAD],
+            },
+            id="trl",
+        ),
+        pytest.param(
+            "messages",
+            {
+                "chosen": [{"role": "user", "content": "Q"}, GOOD_ONE],
+                "rejected": [{"role": "user", "content": "Q"}, BAD],
+            },
+            id="trl-implicit",
+        ),
+        pytest.param("messages", {"prompt": "Q", "chosen": "Good", "rejected": "Bad"}, id="texts"),
+    ],
+)
+def test_a_preference_is_the_better_ending_and_the_worse_one(
+    row: Row, name: str, record: dict[str, Any]
+) -> None:
+    found = row(record, name)
+
+    assert found.messages == (user("Q"), assistant("Good"))
+    assert found.rejected == (assistant("Bad"),)
+
+
+@pytest.mark.parametrize("name", ["label", "kto_tag"])
+def test_an_answer_that_is_judged_bad_is_not_trained_on(
+    row: Row, reject: Refusal, name: str
+) -> None:
+    bad, good = (row(chat("Q", "A", **{name: judged})) for judged in (False, True))
+
+    assert (bad.desirable, [message.train for message in bad.messages]) == (False, [False, False])
+    assert (good.desirable, [message.train for message in good.messages]) == (True, [False, True])
+    assert reject(chat("Q", "A", **{name: "bad"})) == "unsupported_field"
+
+
+def test_several_turns_of_one_role_stay_several(row: Row) -> None:
+    turns = [("user", "Q"), ("user", "R"), ("assistant", "A"), ("assistant", "B")]
+
+    found = row({"messages": [{"role": role, "content": words} for role, words in turns]})
+
+    assert found.messages == (user("Q"), user("R"), assistant("A"), assistant("B"))
+
+
+def test_the_system_may_speak_later_on(row: Row) -> None:
+    turns = [("user", "Q"), ("assistant", "A"), ("system", "Now in French."), ("user", "R")]
+    record = {"messages": [{"role": role, "content": words} for role, words in turns]}
+    record["messages"].append({"role": "assistant", "content": "B"})
+
+    assert row(record).messages[2] == system("Now in French.")
+
+
+def test_a_caption_is_an_answer_to_the_picture_alone(row: Row) -> None:
+    record = {"messages": [{"role": "assistant", "content": "A cup."}], "images": ["1.jpg"]}
+
+    assert row(record).messages == (user(Image(0)), assistant("A cup."))
+
+
+@pytest.mark.parametrize("order", [("<image>", "Q"), ("Q", "<image>")])
+def test_a_picture_in_a_turn_of_its_own_belongs_to_the_question_beside_it(
+    row: Row, order: tuple[str, str]
+) -> None:
+    turns = [{"role": "user", "content": words} for words in order]
+    record = {"messages": [*turns, {"role": "assistant", "content": "A"}], "images": ["1.jpg"]}
+
+    question = row(record).messages[0]
+
+    parts: dict[str, Any] = {"<image>": Image(0), "Q": Text("Q")}
+    assert question.content == tuple(parts[words] for words in order)
+
+
+GEMINI: Final = {
+    "systemInstruction": {"parts": [{"text": "Be brief."}]},
+    "contents": [
+        {
+            "role": "user",
+            "parts": [
+                {"fileData": {"mimeType": "image/jpeg", "fileUri": "1.jpg"}},
+                {"text": "Q"},
+            ],
+        },
+        {"role": "model", "parts": [{"text": "A"}]},
+    ],
+}
+DASHSCOPE: Final = chat([{"image": "1.jpg"}, {"text": "Q"}], [{"text": "A"}], system="Be brief.")
+ANTHROPIC: Final = chat(
+    [
+        {"type": "image", "source": {"type": "url", "url": "1.jpg"}},
+        {"type": "text", "text": "Q"},
+    ],
+    [{"type": "text", "text": "A"}],
+    system=[{"type": "text", "text": "Be brief."}],
+)
+OLLAMA: Final = chat(
+    {"role": "user", "content": "Q", "images": ["1.jpg"]},
+    {"role": "assistant", "content": "A"},
+    system="Be brief.",
+)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [GEMINI, DASHSCOPE, ANTHROPIC, OLLAMA],
+    ids=["gemini", "dashscope", "claude", "ollama"],
+)
+def test_the_shapes_of_four_services_say_the_same(row: Row, record: dict[str, Any]) -> None:
+    found = row(record)
+
+    assert found.messages == (system("Be brief."), user(Image(0), "Q"), assistant("A"))
+    assert found.media == (Media("image", "1.jpg"),)
+
+
+@pytest.mark.parametrize("write", [json.dumps, repr], ids=["json", "python"])
+def test_turns_may_be_the_text_of_a_list(row: Row, write: Callable[[object], str]) -> None:
+    turns = chat("Q", "A")["messages"]
+
+    assert row({"messages": write(turns)}).messages == (user("Q"), assistant("A"))
+
+
+def test_records_may_be_wrapped_in_an_object(tmp_path: Path) -> None:
+    file = tmp_path / "data.json"
+    file.write_text(json.dumps({"version": "1", "data": [GOOD["llava"](1), GOOD["llava"](2)]}))
+
+    (batch,) = read_batches(make("llava"), [file])
+
+    assert [found.id for found in batch.conversations()] == ["r1", "r2"]
+
+
+def test_the_records_of_packs_are_read_one_after_the_other(tmp_path: Path) -> None:
+    file = tmp_path / "data.json"
+    file.write_text(json.dumps([[GOOD["llava"](1), GOOD["llava"](2)], [GOOD["llava"](3)]]))
+
+    (batch,) = read_batches(make("llava"), [file])
+
+    assert [found.id for found in batch.conversations()] == ["r1", "r2", "r3"]
+
+
+def test_a_number_that_is_none_is_no_value(row: Row) -> None:
+    nothing = float("nan")
+
+    text = row(chat("Q", "A", image=nothing, start=nothing, system=nothing))
+    shown = row(chat("<image>Q", "A", image="1.jpg", score=nothing))
+
+    assert text.messages == (user("Q"), assistant("A"))
+    assert shown.messages == (user(Image(0), "Q"), assistant("A"))
