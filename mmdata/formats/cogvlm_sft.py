@@ -63,9 +63,8 @@ class CogVlmSft(JsonSource):
             'table."}]}'
         ),
         "Chinese labels": (
-            'labels_zh/00000001.json: {"conversations": '
-            '[{"role": "user", "content": "这是什么？"}, '
-            '{"role": "assistant", "content": "一只杯子。"}]}'
+            'labels_zh/00000001.json: {"conversations": [{"role": "user", "content": '
+            '"这是什么？"}, {"role": "assistant", "content": "一只杯子。"}]}'
         ),
     }
 

@@ -118,6 +118,10 @@ class Llava(JsonSource):
             'cup."}, {"from": "gpt", "value": "<ref>the cup</ref><box>[[100, 200, 500, '
             '800]]</box>"}]}'
         ),
+        "records inside an object": (
+            '{"data": [{"image": "1.jpg", "conversations": [{"from": "human", "value": '
+            '"<image>\\nWhat is it?"}, {"from": "gpt", "value": "A cup."}]}]}'
+        ),
     }
 
     dataset_name: str = "llava"

@@ -148,6 +148,22 @@ class Messages(JsonSource):
             '800]], "bbox_type": "norm1000"}, "messages": [{"role": "user", "content": '
             '"<image>Find <ref-object>."}, {"role": "assistant", "content": "<bbox>"}]}'
         ),
+        "a picture inside the record": (
+            '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": '
+            '{"url": "data:image/png;base64,aGk="}}, {"type": "text", "text": "What is it?"}]}, '
+            '{"role": "assistant", "content": "A cup."}]}'
+        ),
+        "the marks of a model family": (
+            '{"images": ["1.jpg"], "messages": [{"role": "user", "content": '
+            '"<|vision_start|><|image_pad|><|vision_end|>What is it?"}, {"role": "assistant", '
+            '"content": "A cup."}]}'
+        ),
+        "the system later on, and turns of one role": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A vessel."}, {"role": "system", "content": "Be brief."}, {"role": '
+            '"user", "content": "And a hat?"}, {"role": "user", "content": "In a word."}, '
+            '{"role": "assistant", "content": "Headwear."}]}'
+        ),
     }
 
     dataset_name: str = "messages"

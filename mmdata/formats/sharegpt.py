@@ -88,6 +88,15 @@ class ShareGpt(JsonSource):
             '{"conversations": "[{\\"from\\": \\"human\\", \\"value\\": \\"What is a cup?\\"}, '
             '{\\"from\\": \\"gpt\\", \\"value\\": \\"A vessel.\\"}]"}'
         ),
+        "pairs of input and output (XTuner)": (
+            '{"conversation": [{"system": "Be brief.", "input": "What is a cup?", "output": "A '
+            'vessel."}]}'
+        ),
+        "a path between two marks (MindFormers)": (
+            '{"id": "1", "conversations": [{"from": "user", "value": '
+            '"<|reserved_special_token_3|>1.mp4<|reserved_special_token_4|>What happens?"}, '
+            '{"from": "assistant", "value": "It falls."}]}'
+        ),
     }
 
     dataset_name: str = "sharegpt"

@@ -103,6 +103,10 @@ class Swift(JsonSource):
             '"objects": {"ref": ["the cup"], "bbox": [[64, 96, 320, 384]], "width": [640], '
             '"height": [480]}}'
         ),
+        "a history as text, as tables hold it": (
+            '{"query": "And a hat?", "response": "Headwear.", "history": "[[\'What is a cup?\', '
+            "'A vessel.']]\"}"
+        ),
     }
 
     dataset_name: str = "swift"
