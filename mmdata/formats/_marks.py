@@ -22,6 +22,7 @@ __all__ = [
     "ALL_MARKS",
     "CERTAIN_MARKS",
     "LIKELY_MARKS",
+    "STRAY_MARKS",
     "Mark",
     "has_image_suffix",
     "has_marks",
@@ -43,6 +44,9 @@ _NUMBERED: Final = (
     r"<\|(?:image|video|audio)_[0-9]{1,4}\|>",  # Phi-3-vision
 )
 _TOKENS: Final = (
+    r"\(<(?:image|video|audio)>\./</(?:image|video|audio)>\)",  # MiniCPM-V's processor
+    "<im_start><image><im_end>",  # LLaVA with mm_use_im_start_end
+    "<vi_start><video><vi_end>",
     "<(?:image|audio)>",  # LLaVA, ms-swift, LLaMA-Factory
     "<(?:image|video|audio)></(?:image|video|audio)>",
     r"(?:<\|vision_start\|>)?(?:<\|(?:image|video)_pad\|>)+(?:<\|vision_end\|>)?",  # Qwen2-VL
@@ -50,10 +54,12 @@ _TOKENS: Final = (
     r"(?:<\|audio_bos\|>)?(?:<\|AUDIO\|>)+(?:<\|audio_eos\|>)?",
     "(?:<img>)?(?:<IMG_CONTEXT>)+(?:</img>)?",  # InternVL
     "(?:<video>)?(?:<VIDEO_CONTEXT>)+(?:</video>)?",
+    r"<\|begin_of_image\|><\|endoftext\|><\|end_of_image\|>",  # GLM-4V's tokenizer
     r"(?:<\|begin_of_image\|>)?(?:<\|image\|>)+(?:<\|end_of_image\|>)?",  # GLM-4V, Llama 3.2
     r"(?:<\|begin_of_video\|>)?(?:<\|video\|>)+(?:<\|end_of_video\|>)?",
     r"<\|audio\|>",
-    "(?:<Img>)?<ImageHere>(?:</Img>)?",  # MiniGPT-4, InternLM-XComposer
+    # MiniGPT-4, InternLM-XComposer, Video-LLaMA
+    "(?:<(?:Img|Video)>)?<ImageHere>(?:</(?:Img|Video)>)?",
     "(?:<Video>)?<VideoHere>(?:</Video>)?",
     "<(?:start_of_image|image_soft_token|image_placeholder)>",  # Gemma 3, DeepSeek-VL
     "<__dj__(?:image|video|audio)>",  # Data-Juicer
@@ -75,6 +81,18 @@ ALL_MARKS: Final = re.compile(
 )
 """Those and all spellings that may be words, as the one group of the expression."""
 
+_NAMES: Final = "image|img|im|video|vid|vi|picture|pic|media|visual|vision"
+_ADDED: Final = (
+    "token|pad|patch|placeholder|features?|embeds?|embeddings?|start|end|bos|eos|here|context"
+    "|[0-9]+"
+)
+STRAY_MARKS: Final = re.compile(
+    rf"<\|?/?(?i:(?:begin_of_|end_of_|start_of_|dummy_|unused_)?(?:{_NAMES})"
+    rf"(?:[ _:#-]{{0,2}}(?:{_ADDED})){{0,3}}) ?/?\|?>"
+)
+"""What looks like a mark in a spelling that is in no table: beside media that no mark places, it is
+one that was not understood.
+"""
 _NUMBER: Final = re.compile(r"[0-9]+")
 _BETWEEN: Final = re.compile(r"<[^<>]+>([^<>]+)</?[^<>]+>(?:<text>)?")
 _IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -82,7 +100,7 @@ _IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ti
 
 class Mark(Struct, frozen=True, gc=False):
     """A mark: the type of its medium, None for one that marks nothing; its number or its path,
-    where it has one. ``from_zero`` says that the number can only be counted from 0.
+    where it has one. ``from_zero`` says that the number is a 0, so that all are counted from it.
     """
 
     type: MediaType | None
@@ -114,9 +132,9 @@ def parse_mark(text: str) -> Mark:
     number = None if "IMG_CONTEXT" in text else _NUMBER.search(mark)
     if number is None:
         return Mark(kind)
-    # MiniCPM-V counts <image_00>, <image_01>; all others begin with 1 unless a 0 stands there.
-    from_zero = int(number[0]) == 0 or (len(number[0]) > 1 and number[0][0] == "0")
-    return Mark(kind, int(number[0]), from_zero=from_zero)
+    # MiniCPM-V counts <image_00>, <image_01>; all others begin with 1. Every medium is asked for:
+    # where they are counted from 0, a 0 stands somewhere.
+    return Mark(kind, int(number[0]), from_zero=int(number[0]) == 0)
 
 
 def has_marks(text: str) -> bool:

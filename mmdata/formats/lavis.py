@@ -24,13 +24,13 @@ from mmdata.formats.toolkit import (
     flatten_with,
     json_type,
     mapping,
-    media_paths,
+    media_of,
     register,
     require,
     unmapped_fields,
 )
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Media, MediaType, replace
+from mmdata.schema import Conversation, MediaType, replace
 from mmdata.sources._run import Way, read_strictly
 
 __all__ = ["Lavis"]
@@ -105,7 +105,7 @@ class Lavis(JsonSource):
         """Return the question for a caption, and the caption."""
         value = mapping(record)
         kind: MediaType = "video" if value.get("video") else "image"
-        media = [Media(kind, path) for path in media_paths(value, kind)]
+        media = media_of(value.get(kind), kind)
         if len(media) != 1 or (value.get("image") and value.get("video")):
             raise RecordError(
                 "a caption is of one image or one video, found none or several",
