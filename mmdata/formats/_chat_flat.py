@@ -174,7 +174,8 @@ def _paths(value: object) -> Sequence[str | bytes]:
         require(all(type(data) is bytes and bool(data) for data in found))
         return found
     for path in items:
-        require(type(path) is str and path != "" and path[:5].lower() != "data:")
+        # One that begins with "[" may be a list that a table holds as text.
+        require(type(path) is str and path[:1] not in ("", "[") and path[:5].lower() != "data:")
     return items
 
 

@@ -18,9 +18,9 @@ from mmdata.formats._boxes import read_sizes
 from mmdata.formats._chat import Chat, Turn
 from mmdata.formats._meaning import is_said, spell
 from mmdata.formats._objects import read_objects
-from mmdata.formats._parts import clip_fields, is_object, leftovers_of_media, media_of
+from mmdata.formats._parts import add_rate, clip_fields, is_object, leftovers_of_media, media_of
 from mmdata.formats._sources import json_type, unmapped_fields
-from mmdata.formats._turn_reader import read_any_turns
+from mmdata.formats._turn_reader import read_any_turns, read_literal
 from mmdata.schema import Media, MediaType
 from mmdata.schema import replace as replace_media
 from mmdata.sources.record import Record
@@ -252,8 +252,8 @@ def _read_list(text: str) -> Any:
     this.
     """
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = read_literal(text, "a list of media")
+    except RecordError:
         return text
     return found if isinstance(found, list) else text
 
@@ -264,6 +264,7 @@ def _apply_clip(fields: _Fields, images: Sequence[Media], videos: list[Media]) -
     """
     if len(videos) != 1 or images:
         return videos
+    videos = [add_rate(videos[0], fields.value)]
     unheard = {name: found for name, found in fields.value.items() if name not in fields.heard}
     times, names = clip_fields(unheard)
     fields.heard |= names

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmdata._tools.registry import Registry
-from mmdata.errors import PluginError, UsageError
+from mmdata.errors import PluginError, RecordError, UsageError
 from mmdata.formats._format import Format, Sample
+from mmdata.formats._nested import open_wrappers
+from mmdata.formats._turn_reader import list_turns
 from mmdata.sources.files import SourceFile, list_files
 from mmdata.sources.read import read_runs
 from mmdata.sources.record import Record
@@ -20,6 +22,7 @@ from mmdata.sources.sample import FileSample, sample_file
 __all__ = ["Detection", "detect"]
 
 _log: Final = logging.getLogger("mmdata")
+_TURNS: Final = ("messages", "conversations", "conversation")
 _MOST_FILES: Final = 100
 """Of more files, so many are looked into: a folder of ten thousand costs about a second."""
 _FEW_FILES: Final = 5
@@ -108,7 +111,18 @@ def _choose_files(sources: Sequence[Path]) -> tuple[list[SourceFile], int]:
 
 
 def _objects(sample: FileSample) -> list[dict[str, Any]]:
-    return [value for value in sample.records if isinstance(value, dict)]
+    """Return the records of a sample that are objects, as they are read: without what stands around
+    several, and with turns that are text taken for what they say.
+    """
+    return [_read_turns(value) for value in open_wrappers(sample.records)]
+
+
+def _read_turns(value: dict[str, Any]) -> dict[str, Any]:
+    texts = [name for name in _TURNS if isinstance(value.get(name), str)]
+    try:
+        return {**value, **{name: list_turns(value[name]) for name in texts}} if texts else value
+    except RecordError:
+        return value
 
 
 def _describe(samples: dict[Path, FileSample], records: int, total: int) -> str:

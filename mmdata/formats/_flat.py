@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 
 from mmdata.formats._grounding import BoxStyle, may_have_boxes
-from mmdata.formats._marks import ALL_MARKS
+from mmdata.formats._marks import ALL_MARKS, STRAY_MARKS
 from mmdata.formats._meaning import may_change_meaning
 from mmdata.formats._placeholders import fill
 from mmdata.formats._turns import IMAGE, VIDEO, MediaCursor
@@ -125,6 +125,7 @@ def flatten_turns(
     said = "\n".join(parts.texts) if marks or refused else ""
     require("<" not in said or not any(mark in said for mark in refused))
     require(not marks or ("<" not in said and "[" not in said) or not _LEFT.search(said))
+    require(not marks or "<" not in said or not STRAY_MARKS.search(said))
     require(not may_have_boxes([said], boxes))
     require(not may_change_meaning(columns.extras))
 

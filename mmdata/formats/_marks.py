@@ -22,6 +22,7 @@ __all__ = [
     "ALL_MARKS",
     "CERTAIN_MARKS",
     "LIKELY_MARKS",
+    "STRAY_MARKS",
     "Mark",
     "has_image_suffix",
     "has_marks",
@@ -44,16 +45,21 @@ _NUMBERED: Final = (
 )
 _TOKENS: Final = (
     "<(?:image|video|audio)></(?:image|video|audio)>",  # before its first half
+    r"\(<(?:image|video|audio)>\./</(?:image|video|audio)>\)",  # MiniCPM-V's processor
+    "<im_start><image><im_end>",  # LLaVA with mm_use_im_start_end
+    "<vi_start><video><vi_end>",
     "<(?:image|audio)>",  # LLaVA, ms-swift, LLaMA-Factory
     r"(?:<\|vision_start\|>)?(?:<\|(?:image|video)_pad\|>)+(?:<\|vision_end\|>)?",  # Qwen2-VL
     r"(?:<\|vision_bos\|>)?(?:<\|(?:IMAGE|VIDEO)\|>)+(?:<\|vision_eos\|>)?",  # Qwen2.5-Omni
     r"(?:<\|audio_bos\|>)?(?:<\|AUDIO\|>)+(?:<\|audio_eos\|>)?",
     "(?:<img>)?(?:<IMG_CONTEXT>)+(?:</img>)?",  # InternVL
     "(?:<video>)?(?:<VIDEO_CONTEXT>)+(?:</video>)?",
+    r"<\|begin_of_image\|><\|endoftext\|><\|end_of_image\|>",  # GLM-4V's tokenizer
     r"(?:<\|begin_of_image\|>)?(?:<\|image\|>)+(?:<\|end_of_image\|>)?",  # GLM-4V, Llama 3.2
     r"(?:<\|begin_of_video\|>)?(?:<\|video\|>)+(?:<\|end_of_video\|>)?",
     r"<\|audio\|>",
-    "(?:<Img>)?<ImageHere>(?:</Img>)?",  # MiniGPT-4, InternLM-XComposer
+    # MiniGPT-4, InternLM-XComposer, Video-LLaMA
+    "(?:<(?:Img|Video)>)?<ImageHere>(?:</(?:Img|Video)>)?",
     "(?:<Video>)?<VideoHere>(?:</Video>)?",
     "<(?:start_of_image|image_soft_token|image_placeholder)>",  # Gemma 3, DeepSeek-VL
     "<__dj__(?:image|video|audio)>",  # Data-Juicer
@@ -75,6 +81,18 @@ ALL_MARKS: Final = re.compile(
 )
 """Those and all spellings that may be words, as the one group of the expression."""
 
+_NAMES: Final = "image|img|im|video|vid|vi|picture|pic|media|visual|vision"
+_ADDED: Final = (
+    "token|pad|patch|placeholder|features?|embeds?|embeddings?|start|end|bos|eos|here|context"
+    "|[0-9]+"
+)
+STRAY_MARKS: Final = re.compile(
+    rf"<\|?/?(?i:(?:begin_of_|end_of_|start_of_|dummy_|unused_)?(?:{_NAMES})"
+    rf"(?:[ _:#-]{{0,2}}(?:{_ADDED})){{0,3}}) ?/?\|?>"
+)
+"""What looks like a mark in a spelling that is in no table: beside media that no mark places, it is
+one that was not understood.
+"""
 _NUMBER: Final = re.compile(r"[0-9]+")
 _BETWEEN: Final = re.compile(r"<[^<>]+>([^<>]+)</?[^<>]+>(?:<text>)?")
 _IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -82,7 +100,7 @@ _IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ti
 
 class Mark(Struct, frozen=True, gc=False):
     """A mark: the type of its medium, None for one that marks nothing; its number or its path,
-    where it has one. ``from_zero`` says that the number can only be counted from 0.
+    where it has one. ``from_zero`` says that the number is a 0, so that all are counted from it.
     """
 
     type: MediaType | None

@@ -18,11 +18,18 @@ from mmdata.schema import replace
 from mmdata.sources._json import identity
 from mmdata.sources.record import Record
 
-__all__ = ["unpack"]
+__all__ = ["open_wrappers", "unpack"]
 
 _log: Final = logging.getLogger("mmdata")
-_WRAPPERS: Final = ("data", "records", "rows", "samples", "examples", "items")
+_WRAPPERS: Final = (
+    "data", "records", "rows", "samples", "examples", "items", "dataset", "instances"
+)  # fmt: skip
 """The fields that an object around records has them in."""
+_OF_RECORDS: Final = frozenset((
+    "image", "images", "video", "videos", "query", "instruction", "prompt", "question", "messages",
+    "conversations", "caption",
+))  # fmt: skip
+"""What an object says that is a record itself, whatever lists it has."""
 _SPLITS: Final = frozenset({"train", "val", "valid", "validation", "dev", "test"})
 _META: Final = (
     frozenset({"annotation", "root"}),  # InternVL's meta file
@@ -52,6 +59,21 @@ def unpack(runs: Iterable[list[Record | Reject]], id_key: str) -> Iterator[list[
         yield found
 
 
+def open_wrappers(values: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """Yield the objects among values, and those inside the values that stand around several.
+
+    >>> list(open_wrappers([{"data": [{"query": "Hi"}]}, [{"query": "Ho"}]]))
+    [{'query': 'Hi'}, {'query': 'Ho'}]
+    """
+    for value in values:
+        name = _wrapper(value) if isinstance(value, dict) else None
+        inner = value if name is None else value[name]
+        if isinstance(inner, dict):
+            yield inner
+        elif isinstance(inner, list):
+            yield from (one for one in inner if isinstance(one, dict))
+
+
 def _holds_records(item: Record | Reject) -> bool:
     """Return whether a record could be several; a cheap look, which most pass."""
     if not isinstance(item, Record):
@@ -72,6 +94,7 @@ def _wrapper(raw: dict[str, Any]) -> str | None:
     if name is None or not isinstance(raw[name], list) or not raw[name]:
         return None
     covers = not any(isinstance(found, list) for key, found in raw.items() if key != name)
+    covers = covers and _OF_RECORDS.isdisjoint(raw)
     return name if covers and all(isinstance(one, dict) for one in raw[name]) else None
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Piece",
     "Place",
     "ToolResult",
+    "add_rate",
     "clip_fields",
     "is_object",
     "leftovers_of_media",
@@ -49,6 +50,7 @@ KIND_OF: Final[dict[str, MediaType]] = {
 """What a part's type says it is, where it is a medium."""
 TEXT: Final = frozenset({"text", "input_text", "output_text"})
 """What a part's type says it is, where it is words."""
+_GEMINI: Final = frozenset({"fileData", "inlineData", "file_data", "inline_data"})
 _REASONING: Final = frozenset({"thinking", "reasoning"})
 _DATA: Final = re.compile(r"data:[\w.+/;=-]*;base64,", re.ASCII | re.IGNORECASE)
 _WORDS: Final = ("text", "value", "content")
@@ -72,6 +74,8 @@ _BOUNDS: Final = (
     ("clip_start", "clip_end"),
     ("start_time", "end_time"),
     ("start_sec", "end_sec"),
+    ("startOffset", "endOffset"),  # Gemini's, in its metadata: "1.5s"
+    ("start_offset", "end_offset"),
 )
 """The fields that say between which seconds of its file a clip is; ``clip`` may hold both."""
 _RATES: Final = ("sample_fps", "fps")
@@ -127,8 +131,8 @@ def read_part(item: object) -> Piece:
         return read_tool_call(item.get(what) or item)
     if what in ("tool_result", "functionResponse", "function_response"):
         return _read_tool_result(item, what)
-    if what in ("fileData", "inlineData", "file_data", "inline_data"):
-        return _read_gemini_medium(item[what])
+    if what in _GEMINI:
+        return _add_clip(_read_gemini_medium(item[what]), item)
     if what not in KIND_OF:
         raise RecordError(
             f"a part of type {what!r} is neither text, image nor video", reason="unsupported_media"
@@ -241,6 +245,9 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
                 if name in said
             }
             found.append((times, frozenset(said)))
+    for name in ("videoMetadata", "video_metadata"):
+        if is_object(inner := item.get(name)) and (times := clip_fields(inner)[0]):
+            found.append((times, frozenset({name}) if len(times) == len(inner) else frozenset()))
     clip = item.get("clip")
     if isinstance(clip, list) and len(clip) == 2:
         times = {
@@ -333,12 +340,33 @@ def _are_pictures(value: object) -> bool:
     )
 
 
-def _read_frames(paths: Sequence[Any], medium: MediaType) -> Media:
+def _read_frames(items: Sequence[Any], medium: MediaType) -> Media:
+    # Tables hold a picture as an object; one that has no bytes is its path.
+    paths = [
+        item["path"] if is_object(item) and item.get("path") and not _holds_bytes(item) else item
+        for item in items
+    ]
     if medium == "video" and paths and all(isinstance(path, str) and path for path in paths):
         if len(paths) == 1 and not has_image_suffix(paths[0]):
             return Media(medium, paths[0])
         return Media(medium, frame_paths=tuple(path.removeprefix("file://") for path in paths))
     raise RecordError(f"{_a(medium)} given as a list of files", reason="unsupported_media")
+
+
+def _holds_bytes(item: dict[str, Any]) -> bool:
+    return any(item.get(key) for key in _ENCODED)
+
+
+def add_rate(medium: Media, item: Mapping[str, Any]) -> Media:
+    """Return a video given as pictures with the times of those, where the object beside it says at
+    which rate they were taken.
+
+    >>> add_rate(Media("video", frame_paths=("1.jpg", "2.jpg")), {"fps": 2}).clock.step
+    0.5
+    """
+    if medium.frame_paths is not None and medium.clock is None and (key := _rate_field(item)):
+        return replace(medium, clock=CompactTimes(step=1 / item[key]))
+    return medium
 
 
 def _add_clip(medium: Media, item: dict[str, Any]) -> Media:
@@ -348,12 +376,10 @@ def _add_clip(medium: Media, item: dict[str, Any]) -> Media:
     times, _ = clip_fields(item)
     if times:
         medium = replace(medium, **times)
-    if medium.frame_paths is not None and medium.clock is None and (key := _rate_field(item)):
-        medium = replace(medium, clock=CompactTimes(step=1 / item[key]))
-    return medium
+    return add_rate(medium, item)
 
 
-def _rate_field(item: dict[str, Any]) -> str | None:
+def _rate_field(item: Mapping[str, Any]) -> str | None:
     """Return the field that says at which rate pictures were taken, if one does."""
     return next(
         (
@@ -370,7 +396,7 @@ def _seconds(name: str, value: object) -> float:
     """Return a number of seconds."""
     try:
         if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-            return float(value)
+            return float(value.removesuffix("s") if isinstance(value, str) else value)
     except ValueError:
         pass
     raise RecordError(f"{name!r} must be a number of seconds, found {str(value)[:40]!r}")
@@ -431,6 +457,8 @@ def _rest_of_part(item: object) -> dict[str, Any]:
     heard = {"type", said} | ({"index"} if said is None else set())
     if what in KIND_OF:
         heard |= _heard_of_video(item, KIND_OF[what])
+    elif what in _GEMINI:
+        heard |= clip_fields(item)[1]
     rest = {
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }

@@ -21,6 +21,7 @@ parts there.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,10 +30,16 @@ from itertools import groupby
 from typing import Final, Literal, TypeAlias
 
 from mmdata.errors import RecordError
-from mmdata.formats._marks import ALL_MARKS, CERTAIN_MARKS, LIKELY_MARKS, parse_mark
+from mmdata.formats._marks import (
+    ALL_MARKS,
+    CERTAIN_MARKS,
+    LIKELY_MARKS,
+    STRAY_MARKS,
+    parse_mark,
+)
 from mmdata.formats._parts import Piece, Place, ToolResult
 from mmdata.formats._placeholders import fill
-from mmdata.schema import Image, Media, MediaType, Part, Role, Text, Video
+from mmdata.schema import Image, Media, MediaType, Part, Role, Text, Video, replace
 
 __all__ = ["Missing", "Placed", "place_media"]
 
@@ -99,6 +106,12 @@ def place_media(
     pattern = _choose_pattern(turns, len(images) + len(videos), names, missing)
     asks = list(_list_asks(turns, roles, pattern, names))
     numbers, leading, media = _assign(asks, images, videos, missing)
+    if leading and (stray := _find_stray(turns, roles, pattern)):
+        raise RecordError(
+            f"{stray!r} looks like the mark of a medium, in a spelling that is not known, and a "
+            "medium has no other mark",
+            reason="media_mismatch",
+        )
 
     # The second pass meets the same asks in the same order.
     answers = iter(numbers)
@@ -158,6 +171,19 @@ def _choose_pattern(
     if num_listed and likely < wanted and likely < every:
         raise _mismatch(every, wanted)
     return LIKELY_MARKS
+
+
+def _find_stray(
+    turns: Sequence[str | Sequence[Piece]], roles: Sequence[Role], pattern: re.Pattern[str]
+) -> str | None:
+    """Return what looks like a mark in a question and is none of those that count."""
+    for turn, role in zip(turns, roles, strict=True):
+        for piece in [turn] if isinstance(turn, str) else turn:
+            if role != "user" or not isinstance(piece, str) or "<" not in piece:
+                continue
+            if found := STRAY_MARKS.search(pattern.sub("", piece)):
+                return found[0]
+    return None
 
 
 def _list_asks(
@@ -221,7 +247,7 @@ def _assign(
     # A part may bring what is listed; as many as have no mark of their own.
     for place in brought:
         spare = sum(map(len, free.values())) - len(counting)
-        same = (n for numbers in free.values() for n in numbers if media[n] == asks[place].brought)
+        same = (n for numbers in free.values() for n in numbers if _is_same(media[n], asks[place]))
         if (spare > 0 or not asks[place].is_part) and (number := next(same, None)) is not None:
             answers[place] = _take(number, free, asks)
 
@@ -296,14 +322,29 @@ def _assign_in_order(
         and all(asks[place].role == "user" for place in counting[1:])
     )
     leading: list[int] = []
+    # A mark of the other kind is a loose way to write it, where it fits; never a guess.
+    crossed = any(kinds[place] != asks[place].type for place in counting)
     for kind in _KINDS:
         spare = len(free[kind]) - wanted[kind]
+        if spare > 0 and crossed:
+            raise _mismatch(len(counting), num_media)
         if (spare < 0 and not repeats) or (spare > 0 and counting and missing == "refuse"):
             raise _mismatch(len(counting), num_media)
         leading += [free[kind].pop(0) for _ in range(spare)]
     for place in counting:
         answers[place] = free[kinds[place]].pop(0) if free[kinds[place]] else None
     return leading
+
+
+def _is_same(medium: Media, ask: _Ask) -> bool:
+    """Return whether a listed medium is the one brought along, however its path is spelt."""
+    return ask.brought is not None and _spell_path(medium) == _spell_path(ask.brought)
+
+
+def _spell_path(medium: Media) -> Media:
+    if medium.path is None or "://" in medium.path.removeprefix("file://"):
+        return medium
+    return replace(medium, path=posixpath.normpath(medium.path.removeprefix("file://")))
 
 
 def _take(number: int, free: _Free, asks: Sequence[_Ask]) -> int:

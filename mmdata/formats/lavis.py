@@ -24,13 +24,13 @@ from mmdata.formats.toolkit import (
     flatten_with,
     json_type,
     mapping,
-    media_paths,
+    media_of,
     register,
     require,
     unmapped_fields,
 )
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Media, MediaType, replace
+from mmdata.schema import Conversation, MediaType, replace
 from mmdata.sources._run import Way, read_strictly
 
 __all__ = ["Lavis"]
@@ -112,9 +112,8 @@ class Lavis(JsonSource):
         """Return the question for a caption, and the caption."""
         value = mapping(record)
         kind: MediaType = "video" if value.get("video") else "image"
-        images = [Media("image", path) for path in media_paths(value, "image")]
-        videos = [Media("video", path) for path in media_paths(value, "video")]
-        if len(images) + len(videos) != 1:
+        media = media_of(value.get(kind), kind)
+        if len(media) != 1 or (value.get("image") and value.get("video")):
             raise RecordError(
                 "a caption is of one image or one video, found none or several",
                 reason="media_mismatch",
@@ -126,6 +125,7 @@ class Lavis(JsonSource):
         question = self.prompt.replace("{medium}", kind)
         turns = [Turn("user", question), Turn("assistant", _caption(value[field]))]
         extra = unmapped_fields(value, record, _MAPPED_FIELDS | {field})
+        images, videos = (media, []) if kind == "image" else ([], media)
         return converse(Chat(turns, images, videos, extra), record, self.dataset_name)
 
 

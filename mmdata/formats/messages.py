@@ -27,6 +27,7 @@ __all__ = ["Messages"]
 
 _TURNS: Final = ("messages", "contents")
 """The fields that may hold all the turns: OpenAI's name, and Gemini's."""
+_QUESTIONS: Final = ("question", "query", "instruction", "input")
 _BESIDE: Final = frozenset(
     {"id", "system", "images", "videos", "audios", "image", "video", "audio"}
 )
@@ -204,11 +205,15 @@ def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:
         if is_said(value.get(name)):
             return read_any_turns(value[name]), frozenset({name})
     fields = [name for name in ("prompt", "completion") if is_said(value.get(name))]
+    if not fields:  # RLAIF-V's and LLaMA-Factory's names of what both answers of a pair are for
+        fields = [name for name in _QUESTIONS if is_said(value.get(name))]
     turns: list[Turn] = []
     for name in fields:
         found = value[name]
-        if isinstance(found, str):
-            turns.append(Turn("user" if name == "prompt" else "assistant", found))
+        if isinstance(found, str) and name == "input" and turns:
+            turns[-1] = Turn("user", f"{turns[-1].content}\n{found}")
+        elif isinstance(found, str):
+            turns.append(Turn("assistant" if name == "completion" else "user", found))
         else:
             turns += read_any_turns(found)
     return turns, frozenset(fields)

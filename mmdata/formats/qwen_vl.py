@@ -42,6 +42,7 @@ _REGION: Final = re.compile(
 )
 _BOX: Final = re.compile(r"<box>(.*?)</box>", re.DOTALL)
 _STRAY: Final = re.compile(r"</?(?:img|ref|box|quad)>")
+_WITH_PATH: Final = re.compile(r"<img>[^<>]+</img>")
 _OTHER_MARKS: Final = re.compile(r"</?(?:ref|box|quad)>|<image>")
 _MAPPED_FIELDS: Final = frozenset({"id", "conversations"})
 
@@ -87,7 +88,8 @@ class QwenVl(JsonSource):
     def recognises(sample: Sample) -> bool:
         """Return whether the records have ``conversations`` with Qwen-VL's marks in them."""
         text = str(sample.records)
-        is_marked = "<img>" in text or ("<box>" in text and not sample.some("image", "images"))
+        has_boxes = "<box>" in text and not sample.some("image", "images")
+        is_marked = has_boxes or _WITH_PATH.search(text) is not None
         return sample.every("conversations") and is_marked
 
     def conversation(self, record: Record) -> Conversation:

@@ -4,6 +4,7 @@ question and answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -26,6 +27,8 @@ __all__ = ["TURNS", "ShareGpt", "turns_field"]
 
 TURNS: Final = ("messages", "conversations", "conversation")
 """The fields that may hold the turns; the first that does is read."""
+_IMAGE_PATH: Final = re.compile(r"<img>[^<>]+</img>")
+_CHAT_SPEAKERS: Final = frozenset({"user", "assistant", "system"})
 _BESIDE: Final = frozenset(
     {"id", "system", "images", "videos", "audios", "image", "video", "audio"}
 )
@@ -110,11 +113,12 @@ class ShareGpt(JsonSource):
         """
         if sample.every("conversation"):
             return True
-        is_chat = all(_has_roles(record) for record in sample.records)  # MiniCPM-V's
+        # MiniCPM-V's, and XComposer's
+        is_chat = all(_has_roles(record) for record in sample.records)
         others = (
             (sample.some("image", "model", "video") and not is_chat)
-            or "<img>" in str(sample.records)
-            or "<box>" in str(sample.records)
+            or _IMAGE_PATH.search(str(sample.records))
+            or ("<box>" in str(sample.records) and not (is_chat and sample.some("image")))
         )
         return sample.every("conversations") and not others
 
@@ -144,6 +148,13 @@ def turns_field(value: dict[str, Any]) -> str | None:
 
 
 def _has_roles(record: Mapping[str, Any]) -> bool:
-    """Return whether a record's turns say ``role`` and ``content``, as no LLaVA record does."""
+    """Return whether a record's turns say ``role`` and ``content``, or are a user's and an
+    assistant's, as no LLaVA record does.
+    """
     turns = record.get("conversations")
-    return isinstance(turns, list) and bool(turns) and all("role" in turn for turn in turns)
+    if not isinstance(turns, list) or not turns:
+        return False
+    return all(
+        isinstance(turn, dict) and ("role" in turn or turn.get("from") in _CHAT_SPEAKERS)
+        for turn in turns
+    )
