@@ -22,6 +22,7 @@ from mmdata.formats.toolkit import (
     conversation_id,
     converse,
     flatten_with,
+    is_said,
     json_type,
     mapping,
     media_of,
@@ -111,9 +112,9 @@ class Lavis(JsonSource):
     def conversation(self, record: Record) -> Conversation:
         """Return the question for a caption, and the caption."""
         value = mapping(record)
-        kind: MediaType = "video" if value.get("video") else "image"
+        kind: MediaType = "video" if is_said(value.get("video")) else "image"
         media = media_of(value.get(kind), kind)
-        if len(media) != 1 or (value.get("image") and value.get("video")):
+        if len(media) != 1 or (kind == "video" and is_said(value.get("image"))):
             raise RecordError(
                 "a caption is of one image or one video, found none or several",
                 reason="media_mismatch",
