@@ -13,8 +13,8 @@ from mmdata.formats.toolkit import (
     ROLE_CODES,
     Chat,
     FlatRows,
-    JsonSource,
     Record,
+    RecordSource,
     Sample,
     Turn,
     TurnColumns,
@@ -43,7 +43,7 @@ _OF_OTHERS: Final = ("conversations", "messages", "QA", "annotations", "question
 
 @register("lavis")
 @dataclass(frozen=True)
-class Lavis(JsonSource):
+class Lavis(RecordSource):
     """Lists of captions. ``dataset_name`` is what rows have in the column ``source``.
 
     ``prompt`` asks for a caption of the ``{medium}``. A row with several captions, as evaluation
