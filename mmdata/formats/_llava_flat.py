@@ -13,6 +13,7 @@ from msgspec import UNSET, ValidationError, convert
 
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._grounding import BoxStyle
+from mmdata.formats._meaning import is_said
 from mmdata.formats._parts import leftovers_of_media
 from mmdata.formats._plain import Gpt, Human, Plain, read_plainly
 from mmdata.formats._sources import conversation_id, unmapped_fields
@@ -27,6 +28,7 @@ __all__ = ["WAYS", "flatten_llava"]
 WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
 """How to read LLaVA's records: the quickest way first."""
 _MEDIA: Final[tuple[MediaType, ...]] = ("image", "video")
+_LISTS: Final = ("images", "videos")
 _NEEDED: Final = MAPPED_FIELDS - {"id"}
 _ROLE_OF: Final[dict[type, int]] = {Human: ROLE_CODES["user"], Gpt: ROLE_CODES["assistant"]}
 
@@ -103,6 +105,8 @@ def _extra(record: Record) -> dict[str, Any]:
     raw = record.raw
     if type(raw) is not Plain or raw.id == "":
         extra = unmapped_fields(record.value, record, MAPPED_FIELDS)
+        for key in _LISTS:
+            require(not is_said(extra.pop(key, None)))
         for key in _MEDIA:
             if rest := leftovers_of_media(record.value.get(key), key):
                 extra[key] = rest

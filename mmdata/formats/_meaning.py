@@ -191,9 +191,10 @@ def check_heard(conversation: Conversation, allowed: Collection[str] = ()) -> No
     """
     if not conversation.extra:
         return
+    extra = conversation.extra
     if conversation.rejected is not None:  # which holds what they say, pictures aside
-        allowed = {*allowed, *_BESIDE_REJECTED}
-    if found := list(dict.fromkeys(unheard_fields(conversation.extra, allowed))):
+        extra = {name: found for name, found in extra.items() if name not in _BESIDE_REJECTED}
+    if found := list(dict.fromkeys(unheard_fields(extra, allowed))):
         which = ", ".join(map(repr, found))
         raise RecordError(
             f"{which}: changes what the record means and is not understood here; "

@@ -459,16 +459,17 @@ def _rest_of_part(item: object) -> dict[str, Any]:
         return rest
     said = what if what not in KIND_OF and what in item else _body_key(item, what)
     heard = {"type", said} | ({"index"} if said is None else set())
+    kind: MediaType = "image"
     if what in KIND_OF:
-        heard |= _heard_of_video(item, KIND_OF[what])
+        kind = KIND_OF[what]
     elif what in _GEMINI:
-        heard |= clip_fields(item)[1]
+        kind = _read_gemini_medium(item[what]).type
+    heard |= _heard_of_video(item, kind)
     rest = {
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }
     _require_one_medium(rest)
-    # The bounds of a clip are read of videos alone, and of none of Gemini's files.
-    inner = {} if said is None else _rest_of_medium(item[said], KIND_OF.get(what, "image"))
+    inner = {} if said is None else _rest_of_medium(item[said], kind)
     return {**rest, said: inner} if said is not None and inner else rest
 
 

@@ -218,7 +218,7 @@ def fields_added(draw: st.DrawFn, values: Sequence[Any]) -> tuple[str, Place, st
     record = make_record(1)
     place = draw(st.sampled_from([place for place in places(record) if is_told(place)]))
     there = set(map(spell, at(record, place))) | harmless(name)
-    if "rejected" in record:  # beside which they stay in `extra`
+    if "rejected" in record and not place:  # beside which they stay in `extra`
         there |= {"rejected_response", "rejected_images", "rejected_videos"}
     names = [field for field in NAMES if field not in there]
     is_part = any(isinstance(key, int) for key in place) and name != "coco"
@@ -251,6 +251,8 @@ def goes_without_saying(field: str, value: Any, outcome: Conversation) -> bool:
 @example(("lavis", (), "video", 0))
 @example(("messages, of Gemini", ("systemInstruction", "parts", 0), "train", "true"))
 @example(("messages, of Gemini", ("contents", 0, "parts", 0, "fileData"), "start", 1))
+@example(("messages, of Gemini", ("contents", 0, "parts", 0), "clip", [0.5, 1.5]))
+@example(("messages, of a preference", ("rejected", 0), "rejected_response", "some words"))
 @example(("messages, of a preference", ("rejected", 0), "loss_mask", [1]))
 @settings(max_examples=400)
 def test_a_field_that_changes_the_meaning_makes_another_row_or_a_reject(
@@ -272,6 +274,7 @@ def test_a_field_that_changes_the_meaning_makes_another_row_or_a_reject(
 
 
 @given(fields_added(NOTHING))
+@example(("video178k", (), "videos", None))
 @settings(max_examples=200)
 def test_a_field_that_says_nothing_changes_nothing(
     convert: Converter, case: tuple[str, Place, str, Any]
