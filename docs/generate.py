@@ -20,6 +20,7 @@ from typing import Any, Final
 from mmdata import formats, templates
 from mmdata._tools.options import defaults, wordings
 from mmdata.errors import TokenError
+from mmdata.formats._meaning import MEANING_FIELDS
 from mmdata.rejects import Reason
 from mmdata.video.sampling import RULES
 
@@ -61,6 +62,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/mmdata.md", reference_of_package()
     yield "reference/frames.md", frames_page()
     yield "reference/rejects_by_reason.md", reasons_page()
+    yield "reference/fields.md", fields_page()
     for room in rooms():
         yield f"reference/{room}.md", reference_page(room)
 
@@ -117,6 +119,7 @@ def format_page(name: str) -> str:
             indent_json(kind.shape),
             "```",
             "",
+            *other_shapes(name),
             "## Options",
             "",
             "Given as `--option KEY=VALUE` on the command line, as `options={...}` to",
@@ -131,6 +134,15 @@ def format_page(name: str) -> str:
             "```",
         ]
     )
+
+
+def other_shapes(name: str) -> list[str]:
+    """Return the section of the other shapes that a format reads, each with its example."""
+    lines = []
+    for words, source in formats.examples(name).items():
+        lines += [f"### {words[0].upper()}{words[1:]}", "", "```text", indent_json(source)]
+        lines += ["```", ""]
+    return ["## Other shapes", "", *lines] if lines else []
 
 
 # --- families
@@ -223,8 +235,9 @@ def reference_index() -> str:
             "# Reference",
             "",
             "Written from the docstrings. What has no underscore is public. [mmdata](mmdata.md)",
-            "itself has the names that most programs need; [frame strategies](frames.md) and",
-            "[reasons](rejects_by_reason.md) are tables of their own.",
+            "itself has the names that most programs need; [frame strategies](frames.md),",
+            "[reasons](rejects_by_reason.md) and [fields](fields.md) that change the meaning of a",
+            "record are tables of their own.",
             "",
             *table(["room", "what is in it"], rows),
         ]
@@ -325,6 +338,21 @@ def reasons_page() -> str:
     )
 
 
+def fields_page() -> str:
+    """Return the page of the fields that change what a record means."""
+    return "\n".join(
+        [
+            "# Fields that change the meaning of a record",
+            "",
+            "A row that would keep one of these in `extra` is a reject `unsupported_field`, unless",
+            "its format or `--allow-fields` admits it:",
+            "[what is said is heard](../tasks/meaning.md).",
+            "",
+            *(f"- `{name}`" for name in sorted(MEANING_FIELDS)),
+        ]
+    )
+
+
 # --- pieces of pages
 # ---------------------------------------------------------------------------------------------
 
@@ -335,11 +363,15 @@ def introduction(kind: type[Any]) -> list[str]:
 
 
 def indent_json(shape: str) -> str:
-    """Return the shape of a source over several lines where it is JSON, else as it is."""
+    """Return the shape of a source over several lines where it is JSON, else as it is; the name of
+    its file stands before it.
+    """
+    place, _, text = shape.partition(": ") if shape[:1] not in "[{" else ("", "", shape)
     try:
-        return json.dumps(json.loads(shape), ensure_ascii=False, indent=2)
+        indented = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
     except ValueError:
         return shape
+    return f"{place}:\n{indented}" if place else indented
 
 
 def option_table(kind: type[Any]) -> list[str]:

@@ -42,9 +42,9 @@ class CachedAttention(nn.Cell):
     no cache until `make_caches` gives it one.
     """
 
-    def __init__(self, kv_heads: int, head_size: int) -> None:
+    def __init__(self, num_kv_heads: int, head_size: int) -> None:
         super().__init__()
-        self.kv_heads, self.head_size = kv_heads, head_size
+        self.num_kv_heads, self.head_size = num_kv_heads, head_size
         self.cache: Any = None  # or a KVCache
 
     def remember(self, key: Tensor, value: Tensor, slots: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,7 @@ def make_caches(model: nn.Cell, batch: int, length: int, dtype: ms.dtype) -> Non
     """Give every decoder layer an empty cache for `batch` texts of at most `length` tokens."""
     for path, cell in model.cells_and_names():
         if isinstance(cell, CachedAttention):
-            cell.cache = KVCache(batch, cell.kv_heads, length, cell.head_size, dtype)
+            cell.cache = KVCache(batch, cell.num_kv_heads, length, cell.head_size, dtype)
             cell.cache.update_parameters_name(f"{path}.cache.")
 
 

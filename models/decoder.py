@@ -33,7 +33,7 @@ class DecoderConfig:
     hidden: int
     layers: int
     heads: int
-    kv_heads: int
+    num_kv_heads: int
     head_size: int
     mlp: int
     eps: float = 1e-5
@@ -47,8 +47,8 @@ class DecoderConfig:
         """Rows of the fused projection that make queries, keys and values."""
         return (
             self.heads * self.head_size,
-            self.kv_heads * self.head_size,
-            self.kv_heads * self.head_size,
+            self.num_kv_heads * self.head_size,
+            self.num_kv_heads * self.head_size,
         )
 
 
@@ -58,7 +58,7 @@ class CausalAttention(CachedAttention):
     """
 
     def __init__(self, config: DecoderConfig) -> None:
-        super().__init__(config.kv_heads, config.head_size)
+        super().__init__(config.num_kv_heads, config.head_size)
         self.heads = config.heads
         rows, std = config.qkv_rows, config.initializer_range
         self.qkv = Linear(config.hidden, sum(rows), config.qkv_bias, rows, std)
@@ -69,8 +69,8 @@ class CausalAttention(CachedAttention):
         """(batch, length, hidden) -> the same."""
         query, key, value = ops.split(self.qkv(x), self.qkv.rows, -1)
         query = rotate(split_heads(query, self.heads), rope[0], rope[1])
-        key = rotate(split_heads(key, self.kv_heads), rope[2], rope[3])
-        key, value = self.remember(key, split_heads(value, self.kv_heads), slots)
+        key = rotate(split_heads(key, self.num_kv_heads), rope[2], rope[3])
+        key, value = self.remember(key, split_heads(value, self.num_kv_heads), slots)
         return self.out(join_heads(self.attend(query, key, value, mask)))
 
 

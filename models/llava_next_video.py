@@ -76,7 +76,7 @@ PRESETS = {
             layers=3, layers_used=2, image_size=56, patch_size=14, hidden=64, heads=4, mlp=128
         ),
         language=DecoderConfig(
-            vocabulary=32064, hidden=64, layers=2, heads=4, kv_heads=4, head_size=16, mlp=128
+            vocabulary=32064, hidden=64, layers=2, heads=4, num_kv_heads=4, head_size=16, mlp=128
         ),
     ),
     # llava-hf/LLaVA-NeXT-Video-7B-hf
@@ -95,7 +95,7 @@ PRESETS = {
             hidden=4096,
             layers=32,
             heads=32,
-            kv_heads=32,
+            num_kv_heads=32,
             head_size=128,
             mlp=11008,
         ),
@@ -210,7 +210,7 @@ def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
             hidden=text["hidden_size"],
             layers=text["num_hidden_layers"],
             heads=heads,
-            kv_heads=text.get("num_key_value_heads", heads),
+            num_kv_heads=text.get("num_key_value_heads", heads),
             head_size=text.get("head_dim") or text["hidden_size"] // heads,
             mlp=text["intermediate_size"],
             eps=text.get("rms_norm_eps", 1e-5),

@@ -251,7 +251,7 @@ class Attend(nn.Cell):
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     ) -> Tensor:
         """(batch, heads, length, size) from queries of that shape,
-        keys and values (batch, kv_heads, keys, size).
+        keys and values (batch, num_kv_heads, keys, size).
 
         `mask` is (batch or 1, 1, length, keys) bool: who may look at whom; None lets everyone look
         everywhere.
@@ -268,14 +268,14 @@ class Attend(nn.Cell):
                 scalar_value=size**-0.5,
                 input_layout="BNSD",
             )
-        kv_heads, keys = key.shape[1], key.shape[2]
-        grouped = query.reshape(batch, kv_heads, heads // kv_heads * length, size)
+        num_kv_heads, keys = key.shape[1], key.shape[2]
+        grouped = query.reshape(batch, num_kv_heads, heads // num_kv_heads * length, size)
         scores = ops.matmul(grouped * size**-0.5, key.swapaxes(-1, -2)).astype(ms.float32)
         scores = scores.reshape(batch, heads, length, keys)
         if mask is not None:
             scores = ops.where(mask, scores, Tensor(-3e38, ms.float32))
         weights = ops.softmax(scores, -1).astype(value.dtype)
-        weights = weights.reshape(batch, kv_heads, heads // kv_heads * length, keys)
+        weights = weights.reshape(batch, num_kv_heads, heads // num_kv_heads * length, keys)
         return ops.matmul(weights, value).reshape(batch, heads, length, size)
 
 

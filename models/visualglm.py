@@ -201,7 +201,7 @@ class GLMAttention(CachedAttention):
     ) -> Tensor:
         """(batch, length, hidden) -> the same."""
         query, key, value = [
-            split_heads(part, self.kv_heads) for part in ops.chunk(self.qkv(x), 3, -1)
+            split_heads(part, self.num_kv_heads) for part in ops.chunk(self.qkv(x), 3, -1)
         ]
         key, value = self.remember(rotate_twice(key, rope), value, slots)
         return self.out(join_heads(self.attend(rotate_twice(query, rope), key, value, mask)))

@@ -16,6 +16,7 @@ from examples.synthetic import write_coco, write_rwf
 from mmdata import formats, templates
 from mmdata._tools.options import defaults
 from mmdata.cli import cli
+from mmdata.formats._meaning import MEANING_FIELDS
 from mmdata.video.sampling import RULES
 from tests.test_rooms import ROOMS
 from tests.vocabularies import find_published
@@ -163,6 +164,12 @@ def test_every_frame_strategy_is_on_its_page() -> None:
 
     for name in RULES:
         assert re.search(rf"^\| `{name}[:`]", page, re.MULTILINE), name
+
+
+def test_every_field_that_changes_the_meaning_of_a_record_is_on_their_page() -> None:
+    page = dict(pages())["reference/fields.md"]
+
+    assert re.findall(r"^- `(\w+)`$", page, re.MULTILINE) == sorted(MEANING_FIELDS)
 
 
 def test_five_minutes_are_those_of_the_readme() -> None:

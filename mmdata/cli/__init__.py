@@ -249,8 +249,7 @@ def convert(
             progress=update,
             **settings,
         )
-    say(json.dumps(asdict(report), default=str) if as_json else _account(report))
-    _refuse_empty(report.why_empty)
+    _report(report, as_json)
 
 
 @cli.command(
@@ -329,7 +328,8 @@ def mix(
         say(_plan(mixture, kept))
         if store is not None:
             say(f"wrote {store}")
-    _refuse_empty(mixture.why_empty)
+    if mixture.why_empty is not None:
+        raise DataError(mixture.why_empty)
 
 
 def _plan(mixture: Mixture, cache: Cache) -> str:
@@ -579,8 +579,7 @@ def frames(source: Path, store: Path, strategy: str, as_json: bool, **settings: 
 
     with progress("decoding", len(mmdata.open(source))) as update:
         report = cache_frames(source, store, strategy, progress=update, **settings)
-    say(json.dumps(asdict(report), default=str) if as_json else _account(report))
-    _refuse_empty(report.why_empty)
+    _report(report, as_json)
 
 
 @cli.command(
@@ -654,10 +653,15 @@ def _options(pairs: Iterable[str], option: str = "--option") -> dict[str, str]:
     return {key: value for key, _, value in split}
 
 
-def _refuse_empty(why: str | None) -> None:
-    """Leave with an error where no row was kept, after the account of what was read."""
-    if why is not None:
-        raise DataError(why)
+def _report(report: ConvertReport | CacheReport, as_json: bool) -> None:
+    """Print the account of a run; where no row was kept, why that is comes first, and the exit code
+    is 1.
+    """
+    if report.why_empty is not None:
+        say(f"mmdata: {report.why_empty}", err=True)
+    say(json.dumps(asdict(report), default=str) if as_json else _account(report))
+    if report.why_empty is not None:
+        sys.exit(1)
 
 
 def _account(report: ConvertReport | CacheReport) -> str:

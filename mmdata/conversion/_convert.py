@@ -26,14 +26,14 @@ from mmdata.conversion.locate import SizeOf, size_of
 from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
 from mmdata.conversion.split import (
     HeldOut,
+    HeldOutSplits,
     MediaGroups,
+    NamedSplits,
+    OwnSplits,
     SplitBy,
-    describe_names,
+    Splits,
     group_media,
-    hold_out,
     media_keys,
-    name_splits,
-    split_named,
 )
 from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, look_into, make
@@ -161,23 +161,14 @@ def convert(
     started = time.monotonic()
     target = local_path(store, "store")
     paths = _source_paths(sources)
-    notes: dict[str, Any] = {"check": check}
-    if format == "auto":
-        detection = look_into(paths)
-        format = detection.format  # noqa: A001
-        notes["detected"] = f"{format}, by {detection.seen}"
-    reader = make(format, options or {}) if isinstance(format, str) else format
+    reader, name, notes = _choose_reader(format, paths, options or {}, split)
     rule = HeldOut(cast(Any, split), split_by, seed) if isinstance(split, Mapping) else None
-    if split is not None and hasattr(reader, "without_splits"):
-        reader = reader.without_splits()
     check_vacant(target, overwrite)  # before hours of hashing
+
     with blame_plugin(reader):
         files = reader.files(paths)
         home = reader.media_root(paths)
     root = home if media_root is None else local_path(media_root, "media root")
-    allowed = [allow_fields] if isinstance(allow_fields, str) else list(allow_fields)
-    if allowed:
-        notes["allow_fields"] = allowed
     place = MediaOptions(
         posixpath.abspath(root.as_posix()),
         look=check != "none",
@@ -186,12 +177,13 @@ def convert(
         size_of=size_of,
         home=None if media_root is None else home.as_posix(),
     )
+    allowed = [allow_fields] if isinstance(allow_fields, str) else list(allow_fields)
     origin = Origin(
-        format=format if isinstance(format, str) else type(format).__name__,
+        format=name,
         options=dict(options or {}),
         media_root=place.root,
         files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in files),
-        notes=notes,
+        notes={"check": check, **notes, **({"allow_fields": allowed} if allowed else {})},
     )
     writer = StoreWriter(
         target,
@@ -202,38 +194,25 @@ def convert(
         journal=_JOURNAL,
         resume=resume,
     )
-    ids = Ids()
+
+    one_split = None if isinstance(split, Mapping) else split
+    reading = ReadOptions(one_split, strict, frozenset(map(spell, allowed)))
     with writer, _pause_collector(), ExitStack() as stack:
+        splits = _choose_splits(reader, paths, place, reading, rule, limit)
         records = _PROBED if check in ("probe", "decode") else BATCH_RECORDS
-        one_split = None if isinstance(split, Mapping) else split
-        reading = ReadOptions(one_split, strict, frozenset(map(spell, allowed)))
-        groups = MediaGroups()
-        if rule is not None and rule.by == "media":
-            lenient = replace(reading, strict=False)  # what cannot be read is said the second time
-            first_time = _first(limit, read_batches(reader, paths, lenient))
-            _group_media(first_time, reader, place, groups)
-        batches = read_batches(reader, paths, reading, records=records)
-        batches = _find_media(reader, place, _first(limit, batches))
+        batches = _first(limit, read_batches(reader, paths, reading, records=records))
+        batches = _find_media(reader, place, batches)
         if check == "probe" or check == "decode":
             from mmdata.conversion.prober import Prober
 
             prober = Prober(check, journal=writer.folder / _JOURNAL, workers=workers)
             batches = probe_media(batches, place, stack.enter_context(prober))
-        batches = (scale_boxes(batch, place) for batch in batches)
+        batches = (splits.apply(scale_boxes(batch, place)) for batch in batches)
         if embed:
             batches = embed_media(batches, place)
-        believes = split is None and getattr(reader, "splits_by_name", False)
-        homes = [path.as_posix() for path in paths if path.is_dir()]
-        declared = _declared_files(reader, paths) if believes else set()
-        named: dict[str, Split | None] = {}
-        account = NOTHING
+
+        ids, account = Ids(), NOTHING
         for batch in batches:
-            if believes:
-                new = set(batch.origins.files) - named.keys() - declared
-                named |= {file: split_named(file, homes) for file in sorted(new)}
-                batch = name_splits(batch, named)
-            if rule is not None:
-                batch = hold_out(batch, rule, groups)
             settled = settle_ids(batch, ids, duplicate_ids)
             if strict and settled.rejects:
                 _stop(settled.rejects[0][1])
@@ -246,11 +225,7 @@ def convert(
                 f"{_names(paths)}: no record was found. "
                 "`mmdata formats` shows the shapes of sources."
             )
-        writer.describe(renamed_ids=ids.renamed, **account.as_notes())
-        if rule is not None:
-            writer.describe(split=rule.as_note())
-        elif believed := describe_names(named):
-            writer.describe(split_names=believed)
+        writer.describe(renamed_ids=ids.renamed, **account.as_notes(), **splits.as_notes())
     return ConvertReport(
         store=target,
         records_in=writer.records_in,
@@ -261,6 +236,49 @@ def convert(
         splits=writer.splits,
         notes=writer.notes,
     )
+
+
+def _choose_reader(
+    format: str | Format,  # noqa: A002
+    paths: Sequence[Path],
+    options: Mapping[str, Any],
+    split: Split | Mapping[str, float] | None,
+) -> tuple[Format, str, dict[str, Any]]:
+    """Return the format that reads the sources, its name, and what the manifest notes of how it was
+    found.
+    """
+    notes: dict[str, Any] = {}
+    if format == "auto":
+        detection = look_into(paths)
+        format = detection.format  # noqa: A001
+        notes["detected"] = f"{format}, by {detection.seen}"
+    reader = make(format, options) if isinstance(format, str) else format
+    if split is not None and hasattr(reader, "without_splits"):
+        reader = reader.without_splits()
+    return reader, format if isinstance(format, str) else type(reader).__name__, notes
+
+
+def _choose_splits(
+    reader: Format,
+    paths: Sequence[Path],
+    place: MediaOptions,
+    reading: ReadOptions,
+    rule: HeldOut | None,
+    limit: int | None,
+) -> Splits:
+    """Return how rows are put into splits; for a division by media the sources are read once for
+    the media that rows hold together.
+    """
+    if rule is not None:
+        groups = MediaGroups()
+        if rule.by == "media":
+            lenient = replace(reading, strict=False)  # what cannot be read is said the second time
+            _group_media(_first(limit, read_batches(reader, paths, lenient)), reader, place, groups)
+        return HeldOutSplits(rule, groups)
+    if reading.split is None and getattr(reader, "splits_by_name", False):
+        homes = [path.as_posix() for path in paths if path.is_dir()]
+        return NamedSplits(homes, _declared_files(reader, paths))
+    return OwnSplits()
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -96,14 +96,19 @@ def count_batch(batch: ConversationBatch) -> Account:
 
 def _count_fields(extras: Sequence[str]) -> Counter[str]:
     counts: Counter[str] = Counter()
+    # Rows of one source have few sets of fields: counting these takes a fraction of the time that
+    # counting each field of each row does.
+    rows: Counter[tuple[str, ...]] = Counter()
     for extra in extras:
         if extra == "{}":
             continue
         fields = _keys.decode(extra)
-        counts.update(fields.keys())
+        rows[tuple(fields)] += 1
         if _TURNS in fields:
             counts.update(_fields_of_turns(fields[_TURNS]))
             counts[_TURNS] -= 1
+    for names, count in rows.items():
+        counts.update(dict.fromkeys(names, count))
     return +counts
 
 

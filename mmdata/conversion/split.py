@@ -11,10 +11,10 @@ import posixpath
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
 from mmdata._tools.options import NonNegativeInt, check_fields
 from mmdata.errors import UsageError, nearest
@@ -25,8 +25,12 @@ from mmdata.store.contents import hash_contents
 
 __all__ = [
     "HeldOut",
+    "HeldOutSplits",
     "MediaGroups",
+    "NamedSplits",
+    "OwnSplits",
     "SplitBy",
+    "Splits",
     "describe_names",
     "group_media",
     "hold_out",
@@ -287,3 +291,67 @@ def describe_names(named: Mapping[str, Split | None]) -> dict[str, Any]:
         for name in _SPLITS
         if counts[name]
     }
+
+
+# --- one way for each conversion
+# -----------------------------------------------------------------------------------
+
+
+class Splits(Protocol):
+    """How a conversion puts rows into splits, and what the manifest says of it."""
+
+    def apply(self, batch: ConversationBatch) -> ConversationBatch:
+        """Return the batch with its rows in their splits."""
+
+    def as_notes(self) -> dict[str, Any]:
+        """Return notes for the manifest, once all batches have passed."""
+
+
+class OwnSplits:
+    """Rows stay in the splits that their format says, or the user for all of them."""
+
+    def apply(self, batch: ConversationBatch) -> ConversationBatch:
+        """Return the batch as it is."""
+        return batch
+
+    def as_notes(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+
+class HeldOutSplits:
+    """Rows are held out by a rule; ``groups`` are the media that rows hold together."""
+
+    def __init__(self, rule: HeldOut, groups: MediaGroups) -> None:
+        self._rule = rule
+        self._groups = groups
+
+    def apply(self, batch: ConversationBatch) -> ConversationBatch:
+        """Return the batch with each row in the split that the rule gives it."""
+        return hold_out(batch, self._rule, self._groups)
+
+    def as_notes(self) -> dict[str, Any]:
+        """Return the rule."""
+        return {"split": self._rule.as_note()}
+
+
+class NamedSplits:
+    """The names of files and of folders below the ``homes`` are believed, but for those of files
+    whose split is ``declared``.
+    """
+
+    def __init__(self, homes: Sequence[str], declared: Collection[str]) -> None:
+        self._homes = homes
+        self._declared = frozenset(declared)
+        self._named: dict[str, Split | None] = {}
+
+    def apply(self, batch: ConversationBatch) -> ConversationBatch:
+        """Return the batch with the rows of each file in the split that its name says."""
+        new = set(batch.origins.files) - self._named.keys() - self._declared
+        self._named |= {file: split_named(file, self._homes) for file in sorted(new)}
+        return name_splits(batch, self._named)
+
+    def as_notes(self) -> dict[str, Any]:
+        """Return the names that were believed, if any."""
+        believed = describe_names(self._named)
+        return {"split_names": believed} if believed else {}

@@ -21,6 +21,7 @@ __all__ = [
     "Sample",
     "describe",
     "detect",
+    "examples",
     "look_into",
     "make",
     "registry",
@@ -53,12 +54,36 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Format:
 
 
 def describe(name: str) -> str:
-    """Return what a format is, the shape of its sources, and its options with their defaults, as
+    """Return what a format is, the shapes of its sources, and its options with their defaults, as
     text.
     """
     kind = registry.get(name)
-    options = [f"  {option}={default}" for option, default in defaults(kind).items()]
-    return "\n".join([kind.summary, "", kind.shape, "", "options:", *options])
+    lines = [kind.summary, "", kind.shape, ""]
+
+    if others := examples(name):
+        lines.append("other shapes:")
+        for words, source in others.items():
+            lines += [f"  {words}:", f"    {source}"]
+        lines.append("")
+
+    lines.append("options:")
+    lines += [f"  {option}={default}" for option, default in defaults(kind).items()]
+    return "\n".join(lines)
+
+
+def examples(name: str) -> dict[str, str]:
+    """Return the shapes that a format reads besides the usual one: a few words for each, and a
+    source of it; none where the format shows none.
+
+    >>> examples("videochatgpt")["training data (VideoInstruct100K)"]
+    '[{"video_id": "v_abc", "q": "What happens?", "a": "Rain."}]'
+
+    Raises:
+        UnknownNameError: there is no such format.
+        PluginError: another package brings the format, and it cannot be imported.
+    """
+    kind = registry.get(name)
+    return dict(kind.examples) if hasattr(kind, "examples") else {}
 
 
 def summaries() -> dict[str, str]:

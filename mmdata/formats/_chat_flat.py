@@ -13,17 +13,23 @@ from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._parts import leftovers_of_media
 from mmdata.formats._sources import conversation_id, unmapped_fields
 from mmdata.formats._turns import IMAGE, ROLES, VIDEO
-from mmdata.schema import Split
+from mmdata.schema import MediaType, Split
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
 __all__ = ["MEDIA_FIELDS", "flatten_with", "read_chats", "read_extras", "read_media_lists"]
 
-MEDIA_FIELDS: Final = ("images", "image", "videos", "video")
-"""The fields of a chat record that list media."""
+MEDIA_FIELDS: Final[dict[str, MediaType]] = {
+    "images": "image",
+    "image": "image",
+    "videos": "video",
+    "video": "video",
+}
+"""The fields of a chat record that list media, and the type of each."""
 
 _ROLE_CODE: dict[str, int] = {speaker: ROLE_CODES[role] for speaker, role in ROLES.items()}
 _IMAGE_PART = PART_CODES["image"]
+_NO_MEDIA: Final[tuple[object, ...]] = (None, "", [])
 
 
 def flatten_with(
@@ -82,7 +88,7 @@ def read_chats(
     speakers = bytes([_ROLE_CODE[turn[role]] for turn in turns])
     said = [turn[content] for turn in turns]
     num_turns = list(map(len, conversations))
-    if has_system and any(value.get("system") for value in values):
+    if has_system and any(value.get("system") is not None for value in values):
         num_turns, speakers, said = _prepend_system(values, num_turns, speakers, said)
 
     images, videos = read_media_lists(values, "image"), read_media_lists(values, "video")
@@ -105,8 +111,9 @@ def _prepend_system(
     texts: list[Any] = []
     start = 0
     for value, count in zip(values, num_turns, strict=True):
-        if text := value.get("system"):
-            require(type(text) is str)
+        text = value.get("system")
+        require(text is None or type(text) is str)
+        if text:
             roles.append(ROLE_CODES["system"])
             texts.append(text)
         roles += speakers[start : start + count]
@@ -126,13 +133,13 @@ def read_extras(
         unmapped_fields(value, record, mapped_fields)
         for value, record in zip(values, records, strict=True)
     ]
-    for key in MEDIA_FIELDS:
+    for key, kind in MEDIA_FIELDS.items():
         if not any(key in value for value in values):
             continue
         for value, extra in zip(values, extras, strict=True):
             found = value.get(key)
             first = found[0] if type(found) is list and found else found
-            if type(first) is dict and (rest := leftovers_of_media(found)):
+            if type(first) is dict and (rest := leftovers_of_media(found, kind)):
                 extra[key] = rest
     return extras
 
@@ -142,7 +149,8 @@ def read_media_lists(values: Sequence[dict[str, Any]], kind: str) -> list[Sequen
     ``images``, then those of ``image``.
     """
     several, one = f"{kind}s", kind
-    require(not any(value.get("audios") or value.get("audio") for value in values))
+    for value in values:
+        require(value.get("audios") in _NO_MEDIA and value.get("audio") in _NO_MEDIA)
     found = [_paths(value.get(several)) for value in values]
     # Several pictures are the frames of one video.
     require(kind != "video" or not any(len(paths) > 1 for paths in found))
@@ -158,7 +166,7 @@ def _paths(value: object) -> Sequence[str | bytes]:
     other.
     """
     if not value:
-        require(value in (None, "", []))
+        require(value in _NO_MEDIA)
         return ()
     items: list[Any] = value if isinstance(value, list) else [value]
     if type(items[0]) is dict:

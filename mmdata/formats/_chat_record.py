@@ -238,7 +238,7 @@ def _read_media(
         if isinstance(found, str) and found[:1] == "[":  # of a table
             found = _read_list(found)
         listed[kind] += media_of(found, kind)
-        if rest := leftovers_of_media(found):
+        if rest := leftovers_of_media(found, kind):
             leftovers[name] = rest
     return listed["image"], listed["video"], names, leftovers
 

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from mmdata.errors import RecordError
 from mmdata.formats._coco_boxes import box_fault, image_size, to_fractions
+from mmdata.formats._meaning import is_said
 from mmdata.formats._sources import json_type
 from mmdata.schema import Region
 
@@ -42,7 +43,7 @@ class Prompts:
 
 def is_about_region(annotation: dict[str, Any]) -> bool:
     """Return whether the caption of an annotation is about a part of the image."""
-    return bool(annotation.get("bbox") or annotation.get("segmentation"))
+    return is_said(annotation.get("bbox")) or is_said(annotation.get("segmentation"))
 
 
 def is_whole_record(annotation: dict[str, Any]) -> bool:

@@ -33,6 +33,8 @@ _TRAINED: Final = bytes(code == _ASSISTANT for code in range(256))
 _TURNS: Final = [bytes([_USER, _ASSISTANT] * 64)[:length] for length in range(2, 129)]
 _ORDERS: Final = frozenset([*_TURNS, *(bytes([_SYSTEM]) + turns for turns in _TURNS)])
 """The speakers of a plain conversation, for every length up to 128 turns."""
+_LEFT: Final = re.compile(f"{ALL_MARKS.pattern}|</(?:image|video)>")
+"""A mark that is left in words, or the second half of one whose first was taken for a whole."""
 _MARK_LENGTH: Final = len(IMAGE)  # and of VIDEO
 _TAGS: Final = {
     (IMAGE,): re.compile(f"({IMAGE})"),
@@ -122,7 +124,7 @@ def flatten_turns(
     # many times faster than one of each, and without any "<" not even that is needed.
     said = "\n".join(parts.texts) if marks or refused else ""
     require("<" not in said or not any(mark in said for mark in refused))
-    require(not marks or ("<" not in said and "[" not in said) or not ALL_MARKS.search(said))
+    require(not marks or ("<" not in said and "[" not in said) or not _LEFT.search(said))
     require(not marks or "<" not in said or not STRAY_MARKS.search(said))
     require(not may_have_boxes([said], boxes))
     require(not may_change_meaning(columns.extras))

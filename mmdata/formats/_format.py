@@ -59,6 +59,13 @@ class Sample:
         """Return whether a record has one of the keys."""
         return any(key in record for record in self.records for key in keys)
 
+    def some_say(self, *keys: str) -> bool:
+        """Return whether a record has one of the keys with something in it: a table gives every
+        record all of them.
+        """
+        found = (record[key] for record in self.records for key in keys if key in record)
+        return any(value not in (None, "", [], {}) and value == value for value in found)
+
 
 class Format(Protocol):
     """A source format. An implementation is a frozen dataclass whose fields are its options, each
@@ -76,6 +83,10 @@ class Format(Protocol):
     A format whose ``splits_by_name`` is true has its rows put into the split that the names of
     their files say. One that refuses records which say no split has ``without_splits()``, which
     returns the format for those that have none, because the user says the split.
+
+    What a format reads besides its ``shape`` it may show in a class variable ``examples``: a few
+    words for each shape, and a source of it as JSON, the name of its file and ``": "`` before it
+    where that matters.
     """
 
     summary: ClassVar[str]

@@ -13,10 +13,12 @@ from msgspec import UNSET, ValidationError, convert
 
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._grounding import BoxStyle
+from mmdata.formats._meaning import is_said
 from mmdata.formats._parts import leftovers_of_media
 from mmdata.formats._plain import Gpt, Human, Plain, read_plainly
 from mmdata.formats._sources import conversation_id, unmapped_fields
 from mmdata.formats._turns import MAPPED_FIELDS
+from mmdata.schema import MediaType
 from mmdata.sources._run import Way, read_strictly
 from mmdata.sources.record import Record
 from mmdata.store.encode import ROLE_CODES, FlatRows
@@ -25,7 +27,8 @@ __all__ = ["WAYS", "flatten_llava"]
 
 WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
 """How to read LLaVA's records: the quickest way first."""
-_MEDIA: Final = ("image", "video")
+_MEDIA: Final[tuple[MediaType, ...]] = ("image", "video")
+_LOOKED_FOR: Final = frozenset({"images", "videos", "audios", "audio", "system"})
 _NEEDED: Final = MAPPED_FIELDS - {"id"}
 _ROLE_OF: Final[dict[type, int]] = {Human: ROLE_CODES["user"], Gpt: ROLE_CODES["assistant"]}
 
@@ -74,7 +77,9 @@ def _plain(raw: Any) -> Plain:
     needed = {
         key: field
         for key, field in raw.items()
-        if key in _NEEDED and field and not (type(field) is dict and key in _MEDIA)
+        if key in _NEEDED
+        and field not in (None, "", [])
+        and not (type(field) is dict and key in _MEDIA)
     }
     return convert(needed, Plain)
 
@@ -100,8 +105,11 @@ def _extra(record: Record) -> dict[str, Any]:
     raw = record.raw
     if type(raw) is not Plain or raw.id == "":
         extra = unmapped_fields(record.value, record, MAPPED_FIELDS)
+        for key in _LOOKED_FOR & extra.keys():
+            if not is_said(extra[key]):  # which is nothing that the record says
+                del extra[key]
         for key in _MEDIA:
-            if rest := leftovers_of_media(record.value.get(key)):
+            if rest := leftovers_of_media(record.value.get(key), key):
                 extra[key] = rest
         return extra
     if raw.data_source is not UNSET:

@@ -47,8 +47,8 @@ _TOKENS: Final = (
     r"\(<(?:image|video|audio)>\./</(?:image|video|audio)>\)",  # MiniCPM-V's processor
     "<im_start><image><im_end>",  # LLaVA with mm_use_im_start_end
     "<vi_start><video><vi_end>",
+    "<(?:image|video|audio)></(?:image|video|audio)>",  # before its first half
     "<(?:image|audio)>",  # LLaVA, ms-swift, LLaMA-Factory
-    "<(?:image|video|audio)></(?:image|video|audio)>",
     r"(?:<\|vision_start\|>)?(?:<\|(?:image|video)_pad\|>)+(?:<\|vision_end\|>)?",  # Qwen2-VL
     r"(?:<\|vision_bos\|>)?(?:<\|(?:IMAGE|VIDEO)\|>)+(?:<\|vision_eos\|>)?",  # Qwen2.5-Omni
     r"(?:<\|audio_bos\|>)?(?:<\|AUDIO\|>)+(?:<\|audio_eos\|>)?",
@@ -132,8 +132,8 @@ def parse_mark(text: str) -> Mark:
     number = None if "IMG_CONTEXT" in text else _NUMBER.search(mark)
     if number is None:
         return Mark(kind)
-    # MiniCPM-V counts <image_00>, <image_01>; all others begin with 1. Every medium is asked for:
-    # where they are counted from 0, a 0 stands somewhere.
+    # MiniCPM-V counts <image_00>, <image_01>; all others begin with 1. As every medium needs its
+    # mark, the one with a 0 is there where that is how they are counted.
     return Mark(kind, int(number[0]), from_zero=int(number[0]) == 0)
 
 

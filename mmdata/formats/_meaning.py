@@ -11,7 +11,7 @@ something in it, is a reject that names it, unless the user admits the field by 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ MEANING_FIELDS: Final = frozenset((
     "call_id", "reasoning", "reasoning_content", "thinking", "thought", "chosen", "rejected",
     "chosen_response", "rejected_response", "rejected_messages", "rejected_images",
     "rejected_videos", "margin", "label", "kto_tag", "score", "desirable", "objects", "bbox",
-    "bboxes", "box", "boxes", "bbox_2d", "history", "image", "images", "image_path",
+    "bboxes", "box", "boxes", "bbox_2d", "bbox2d", "history", "image", "images", "image_path",
     "image_paths", "image_url", "image_file", "img", "img_path", "video", "videos", "video_path",
     "video_paths", "video_url", "video_frames", "frames", "audio", "audios", "audio_path",
 ))  # fmt: skip
@@ -49,9 +49,11 @@ any other.
 """
 _MEDIA: Final = frozenset((
     "image", "image_url", "input_image", "video", "video_url", "source", "value", "url", "path",
-    "file_data", "inline_data",
+    "file_data", "inline_data", "fileData", "inlineData",
 ))  # fmt: skip
-"""What of a part may hold a medium; where that is an object, what is left of it stands there."""
+"""What of a part or a medium may hold a medium, as it is spelt there; where that is an object, what
+is left of it stands there.
+"""
 _TURNS: Final = "turns"
 _ANNOTATIONS: Final = "annotations"
 """Under this name stand the annotations that a record is made of, in a list."""
@@ -92,19 +94,27 @@ def is_said(value: object) -> bool:
 
 
 def may_change_meaning(
-    extras: Iterable[Mapping[str, Any] | str], allowed: Collection[str] = ()
+    extras: Sequence[Mapping[str, Any] | str], allowed: Collection[str] = ()
 ) -> bool:
     """Return whether one of many rows has a field in ``extra`` that could change what it means: a
-    quick look at the names alone, for rows that are read many at a time. A text is an extra that
-    its format has written itself, and looked through before.
+    quick look at the names alone, and at what is left over of turns and media, for rows that are
+    read many at a time. A text is an extra that its format has written itself, and looked through
+    before.
 
     >>> may_change_meaning([{"license": "MIT"}, {}]), may_change_meaning([{}, {"Start": 3}])
     (False, True)
     """
-    names: set[str] = set().union(*[extra for extra in extras if not isinstance(extra, str)])
+    fields = [extra for extra in extras if not isinstance(extra, str)]
+    names = {
+        name
+        for name in set().union(*fields)
+        if (spell(name) in MEANING_FIELDS and spell(name) not in allowed) or name.startswith(_TURNS)
+    }
+    if not all(name.startswith(_TURNS) or name in _MEDIA_LISTS for name in names):
+        return True
+    # Every row of a table with pictures in it has their names left over, and is plain all the same.
     return any(
-        (spell(name) in MEANING_FIELDS and spell(name) not in allowed) or name.startswith(_TURNS)
-        for name in names
+        any(unheard_fields(extra, allowed)) for extra in fields if not names.isdisjoint(extra)
     )
 
 
@@ -121,25 +131,44 @@ def unheard_fields(extra: Mapping[str, Any], allowed: Collection[str] = ()) -> I
     """
     for name, value in extra.items():
         if name == _ANNOTATIONS and isinstance(value, list):
-            yield from _unheard_inside([one for one in value if isinstance(one, dict)], allowed)
-            continue
-        is_leftover = name.startswith(_TURNS) or name in _MEDIA_LISTS
-        if is_leftover and (rests := _by_number(value)):
-            yield from _unheard_inside(rests, allowed)
+            for annotation in value:
+                if isinstance(annotation, dict):
+                    yield from _unheard_in_record(annotation, allowed)
+        elif name.startswith(_TURNS) and (turns := _by_number(value)):
+            for turn in turns:
+                yield from _unheard_in_turn(turn, allowed)
+        elif name in _MEDIA_LISTS and (media := _by_number(value)):
+            for medium in media:
+                yield from _unheard_in_part(medium, allowed)
         elif _is_unheard(name, value, allowed, MEANING_FIELDS):
             yield name
 
 
-def _unheard_inside(rests: Iterable[Mapping[str, Any]], allowed: Collection[str]) -> Iterator[str]:
-    """Yield the names of such fields in what is left over of turns, parts or media."""
-    for rest in rests:
-        for name, value in rest.items():
-            if inner := _by_number(value):  # the parts of a turn
-                yield from _unheard_inside(inner, allowed)
-            elif isinstance(value, dict) and spell(name) in _MEDIA:
-                yield from _unheard_inside([value], allowed)
-            elif _is_unheard(name, value, allowed, _OF_TURNS_AND_PARTS):
-                yield name
+def _unheard_in_record(rest: Mapping[str, Any], allowed: Collection[str]) -> Iterator[str]:
+    """Yield the names of such fields in what is left over of one of a record's annotations."""
+    for name, value in rest.items():
+        if _is_unheard(name, value, allowed, MEANING_FIELDS):
+            yield name
+
+
+def _unheard_in_turn(rest: Mapping[str, Any], allowed: Collection[str]) -> Iterator[str]:
+    """Yield the names of such fields in what is left over of a turn, its parts and its media."""
+    for name, value in rest.items():
+        is_field = spell(name) in _OF_TURNS_AND_PARTS and name not in _MEDIA_LISTS
+        if not is_field and (parts := _by_number(value)):
+            for part in parts:
+                yield from _unheard_in_part(part, allowed)
+        elif _is_unheard(name, value, allowed, _OF_TURNS_AND_PARTS):
+            yield name
+
+
+def _unheard_in_part(rest: Mapping[str, Any], allowed: Collection[str]) -> Iterator[str]:
+    """Yield the names of such fields in what is left over of a part, or of a listed medium."""
+    for name, value in rest.items():
+        if isinstance(value, dict) and name in _MEDIA:
+            yield from _unheard_in_part(value, allowed)
+        elif _is_unheard(name, value, allowed, _OF_TURNS_AND_PARTS):
+            yield name
 
 
 def _by_number(value: object) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from mmdata.errors import RecordError
 from mmdata.formats._marks import has_image_suffix
+from mmdata.formats._meaning import is_said
 from mmdata.formats._sources import json_type
 from mmdata.schema import CompactTimes, Media, MediaType, Reasoning, ToolCall, replace
 
@@ -236,7 +237,7 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
     """
     found: list[tuple[dict[str, float], frozenset[str]]] = []
     for names in _BOUNDS:
-        said = {name: item[name] for name in names if item.get(name) is not None}
+        said = {name: item[name] for name in names if is_said(item.get(name))}
         if said:
             times = {
                 bound: _seconds(name, item[name])
@@ -260,18 +261,23 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
     return found[0] if found else ({}, frozenset())
 
 
-def leftovers_of_media(value: object) -> dict[str, Any]:
+def leftovers_of_media(value: object, medium: MediaType = "video") -> dict[str, Any]:
     """Return the fields of listed media besides where each is, by its number, of those that have
-    any.
+    any. Of a video the bounds of a clip are heard, of an image they are left.
+
+    >>> leftovers_of_media([{"path": "1.jpg", "start": 2}], "image")
+    {'0': {'start': 2}}
     """
-    return _number_nonempty(map(_rest_of_medium, value if isinstance(value, list) else [value]))
+    items = value if isinstance(value, list) else [value]
+    return _number_nonempty(_rest_of_medium(item, medium) for item in items)
 
 
 def leftovers_of_parts(key: object, content: object) -> dict[str, Any]:
     """Return the fields of a turn's parts besides what they say, by the part's number, under the
     turn's ``key``.
     """
-    found = _number_nonempty(map(_rest_of_part, content)) if isinstance(content, list) else {}
+    parts = content if isinstance(content, list) else [content]
+    found = _number_nonempty(map(_rest_of_part, parts))
     return {str(key): found} if found else {}
 
 
@@ -436,36 +442,64 @@ def _rest_of_part(item: object) -> dict[str, Any]:
     if not is_object(item):
         return {}
     what = _type_of(item)
-    if what in ("tool_use", "tool_result", "functionCall", "functionResponse"):
-        return {}  # a call refuses what it does not understand
+    if what in ("tool_use", "functionCall", "function_call"):
+        # A call refuses what it does not understand; what stands around it is left.
+        around = item if item.get(what) else {}
+        return {key: found for key, found in around.items() if key not in {"type", what}}
+    if what in ("tool_result", "functionResponse", "function_response"):
+        inside = item[what] if is_object(item.get(what)) else {}
+        return {
+            key: found
+            for key, found in (*item.items(), *inside.items())
+            if key not in _HEARD_OF_RESULTS and key != what
+        }
     said = what if what not in KIND_OF and what in item else _body_key(item, what)
     heard = {"type", said} | ({"index"} if said is None else set())
     if what in KIND_OF:
-        heard |= _heard_of_video(item, what)
+        heard |= _heard_of_video(item, KIND_OF[what])
     elif what in _GEMINI:
         heard |= clip_fields(item)[1]
     rest = {
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }
-    inner = {} if said is None else {said: _rest_of_medium(item[said])}
-    return rest | {key: found for key, found in inner.items() if found}
+    _require_one_medium(rest)
+    inner = {} if said is None else _rest_of_medium(item[said], KIND_OF.get(what, "video"))
+    return {**rest, said: inner} if said is not None and inner else rest
 
 
-def _rest_of_medium(item: object) -> dict[str, Any]:
+_HEARD_OF_RESULTS: Final = frozenset(
+    {"type", "content", "response", "output", "tool_use_id", "id", "name"}
+)
+"""The fields of what a tool gave back that are read, or say nothing that its call does not."""
+
+
+def _rest_of_medium(item: object, medium: MediaType) -> dict[str, Any]:
     if not is_object(item):
         return {}
     where = _where(item)
-    heard = {where, *_heard_of_video(item, "video")}
-    return {
+    heard = {where, *_heard_of_video(item, medium)}
+    rest = {
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }
+    _require_one_medium(rest)
+    inner = {} if where is None else _rest_of_medium(item[where], medium)
+    return {**rest, where: inner} if where is not None and inner else rest
 
 
-def _heard_of_video(item: dict[str, Any], what: str) -> frozenset[str]:
+def _require_one_medium(rest: dict[str, Any]) -> None:
+    """Raise a :class:`RecordError` where what is left over of a part or a medium has another medium
+    in it: under that name stands what is left over of the one that is shown.
+    """
+    for key, found in rest.items():
+        if key in KIND_OF and is_object(found) and is_said(found):
+            raise RecordError(
+                f"a part shows one medium; {key!r} stands beside it", reason="unsupported_field"
+            )
+
+
+def _heard_of_video(item: dict[str, Any], medium: MediaType) -> frozenset[str]:
     """Return the fields of a video that say when it is."""
-    if KIND_OF[what] != "video":
-        return frozenset()
-    return clip_fields(item)[1]
+    return clip_fields(item)[1] if medium == "video" else frozenset()
 
 
 def _is_unused(key: str, found: object) -> bool:

@@ -241,7 +241,7 @@ def _read_media(turn: dict[str, Any]) -> tuple[list[Media], frozenset[str], dict
     """
     fields = [(name, kind) for name, kind in _MEDIA if is_said(turn.get(name))]
     media = [medium for name, kind in fields for medium in media_of(turn[name], kind)]
-    rests = {name: rest for name, _ in fields if (rest := leftovers_of_media(turn[name]))}
+    rests = {name: rest for name, kind in fields if (rest := leftovers_of_media(turn[name], kind))}
     return media, frozenset(name for name, _ in fields), rests
 
 
@@ -306,7 +306,7 @@ def _read_train_flag(
     flags: dict[str, bool] = {}
     for name in ("train", "loss", "weight"):
         flag = turn.get(name)
-        if name == "loss" and isinstance(flag, (str, list, dict)):
+        if name == "loss" and isinstance(flag, (str, list, dict)) and is_said(flag):
             raise RecordError(
                 f"a turn's 'loss' must be true, false or a number, found {json_type(flag)}"
             )

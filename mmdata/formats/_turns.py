@@ -80,7 +80,7 @@ def media_paths(record: dict[str, Any], key: str) -> list[str]:
         RecordError: it holds something else, or a path is empty.
     """
     value = record.get(key)
-    if not value:
+    if value is None or value in ("", [], {}):
         return []
     if isinstance(value, str):
         return [value]

@@ -5,7 +5,7 @@ The images stand before the first question, as the programs have them that these
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar, Final
@@ -46,6 +46,17 @@ class Cauldron(RecordSource):
         '{"images": [{"bytes": "...", "path": "1.jpg"}], '
         '"texts": [{"user": "What is it?", "assistant": "A cup.", "source": "VQAv2"}]}'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "several images and turns, with ratings (FineVision)": (
+            '{"images": [{"bytes": "aGk=", "path": "1.png"}, {"bytes": "aGk=", "path": "2.png"}], '
+            '"texts": [{"user": "What differs?", "assistant": "The cup is gone."}, {"user": "Of '
+            'which colour was it?", "assistant": "Red."}], "relevance_ratings": [5, 4]}'
+        ),
+        "the system's words in a pair": (
+            '{"images": [{"path": "1.jpg"}], "texts": [{"system": "Be brief.", "user": "What is '
+            'it?", "assistant": "A cup."}]}'
+        ),
+    }
 
     dataset_name: str = "cauldron"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
@@ -112,6 +112,52 @@ class Coco(JsonSource):
         '[{"id": 5, "category_id": 47, "bbox": [10, 20, 30, 40], "iscrowd": 0}]}], '
         '"categories": [{"id": 47, "name": "cup"}]}'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "captions": (
+            '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": '
+            '480}], "annotations": [{"id": 1, "image_id": 9, "caption": "A cup."}]}'
+        ),
+        "a caption of a region (Visual Genome)": (
+            '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": '
+            '480}], "annotations": [{"id": 1, "image_id": 9, "bbox": [10, 20, 30, 40], "caption": '
+            '"the red cup"}]}'
+        ),
+        "referring expressions (RefCOCO)": (
+            '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": '
+            '480}], "annotations": [{"id": 1, "image_id": 9, "category_id": 47, "bbox": [10, 20, '
+            '30, 40], "sentences": [{"sent": "the cup on the left"}]}], "categories": [{"id": 47, '
+            '"name": "cup"}]}'
+        ),
+        "words of a caption (MDETR)": (
+            '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": 480, '
+            '"caption": "a cup on a table"}], "annotations": [{"id": 1, "image_id": 9, "bbox": '
+            '[10, 20, 30, 40], "tokens_positive": [[0, 5]]}]}'
+        ),
+        "keypoints": (
+            '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": '
+            '480}], "annotations": [{"id": 1, "image_id": 9, "category_id": 1, "bbox": [10, 20, '
+            '30, 40], "num_keypoints": 1, "keypoints": [15, 25, 2]}], "categories": [{"id": 1, '
+            '"name": "person", "keypoints": ["nose"]}]}'
+        ),
+        "panoptic segments": (
+            '{"images": [{"id": 9, "file_name": "000000000009.jpg", "width": 640, "height": '
+            '480}], "annotations": [{"image_id": 9, "file_name": "000000000009.png", '
+            '"segments_info": [{"id": 5, "category_id": 47, "bbox": [10, 20, 30, 40], "iscrowd": '
+            '0}]}], "categories": [{"id": 47, "name": "cup"}]}'
+        ),
+        "LVIS": (
+            '{"images": [{"id": 9, "coco_url": '
+            '"http://images.cocodataset.org/train2017/000000000009.jpg", "width": 640, "height": '
+            '480, "not_exhaustive_category_ids": []}], "annotations": [{"id": 1, "image_id": 9, '
+            '"category_id": 47, "bbox": [10, 20, 30, 40]}], "categories": [{"id": 47, "name": '
+            '"cup"}]}'
+        ),
+        "Roboflow": (
+            'valid/_annotations.coco.json: {"images": [{"id": 0, "file_name": "1.jpg", "width": '
+            '640, "height": 480}], "annotations": [{"id": 1, "image_id": 0, "category_id": 47, '
+            '"bbox": [10, 20, 30, 40]}], "categories": [{"id": 47, "name": "cup"}]}'
+        ),
+    }
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"json"})
 

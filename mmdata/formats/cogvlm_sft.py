@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final
@@ -57,6 +57,16 @@ class CogVlmSft(JsonSource):
         'labels_en/00000001.json, beside images/00000001.jpg: {"conversations": [{"role": "user", '
         '"content": "What is it?"}, {"role": "assistant", "content": "A cup."}]}'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "a caption": (
+            'labels_en/00000001.json: {"captions": [{"role": "caption", "content": "A cup on a '
+            'table."}]}'
+        ),
+        "Chinese labels": (
+            'labels_zh/00000001.json: {"conversations": [{"role": "user", "content": '
+            '"这是什么？"}, {"role": "assistant", "content": "一只杯子。"}]}'
+        ),
+    }
 
     dataset_name: str = "cogvlm_sft"
     prompt: str = "Describe the image in detail."

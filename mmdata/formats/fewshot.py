@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -42,6 +42,12 @@ class Fewshot(JsonSource):
     shape: ClassVar[str] = (
         '[{"img": "fewshot-data/1.jpg", "prompt": "What is it?", "label": "A cup."}]'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "a record with an id and fields of its own": (
+            '{"id": "cup", "img": "fewshot-data/1.jpg", "prompt": "What is it?", "label": "A '
+            'cup.", "licence": "CC0"}'
+        ),
+    }
 
     dataset_name: str = "fewshot"
 

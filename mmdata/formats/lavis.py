@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -51,6 +51,12 @@ class Lavis(JsonSource):
 
     summary: ClassVar[str] = "captions of images or videos as BLIP and LAVIS list them"
     shape: ClassVar[str] = '[{"image": "val2014/1.jpg", "caption": "A cup.", "image_id": "coco_1"}]'
+    examples: ClassVar[Mapping[str, str]] = {
+        "several captions of an image": (
+            '[{"image": "val2014/1.jpg", "caption": ["A cup.", "A red cup."]}]'
+        ),
+        "a video": '[{"video": "1.mp4", "caption": "A cup falls."}]',
+    }
 
     dataset_name: str = "lavis"
     prompt: str = "Describe the {medium} in one sentence."
@@ -88,7 +94,8 @@ class Lavis(JsonSource):
             field = _caption_field(value) or ""  # which no record has: what lacks one is not plain
             kind = "video" if value.get("video") else "image"
             require(type(value[field]) is str and type(value[kind]) is str)
-            require(bool(value.get("image")) != bool(value.get("video")))
+            require(value[kind] != "")
+            require(value.get("image" if kind == "video" else "video") in (None, "", []))
             texts += (self.prompt.replace("{medium}", kind), value[field])
             extras.append(unmapped_fields(value, record, _MAPPED_FIELDS | {field}))
         return TurnColumns(
@@ -105,8 +112,9 @@ class Lavis(JsonSource):
         """Return the question for a caption, and the caption."""
         value = mapping(record)
         kind: MediaType = "video" if value.get("video") else "image"
-        media = media_of(value.get(kind), kind)
-        if len(media) != 1 or (value.get("image") and value.get("video")):
+        images = media_of(value.get("image"), "image")
+        videos = media_of(value.get("video"), "video")
+        if len(images) + len(videos) != 1:
             raise RecordError(
                 "a caption is of one image or one video, found none or several",
                 reason="media_mismatch",
@@ -118,7 +126,6 @@ class Lavis(JsonSource):
         question = self.prompt.replace("{medium}", kind)
         turns = [Turn("user", question), Turn("assistant", _caption(value[field]))]
         extra = unmapped_fields(value, record, _MAPPED_FIELDS | {field})
-        images, videos = (media, []) if kind == "image" else ([], media)
         return converse(Chat(turns, images, videos, extra), record, self.dataset_name)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -68,6 +68,61 @@ class Llava(JsonSource):
         '[{"from": "human", "value": "<image>\\nWhat is it?"}, '
         '{"from": "gpt", "value": "A cup."}]}]'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "the system's words beside the turns": (
+            '{"image": "1.jpg", "system": "Be brief.", "conversations": [{"from": "human", '
+            '"value": "<image>\\nWhat is it?"}, {"from": "gpt", "value": "A cup."}]}'
+        ),
+        "the system's words as a turn": (
+            '{"image": "1.jpg", "conversations": [{"from": "system", "value": "Be brief."}, '
+            '{"from": "human", "value": "<image>\\nWhat is it?"}, {"from": "gpt", "value": "A '
+            'cup."}]}'
+        ),
+        "answers that are not trained on": (
+            '{"image": "1.jpg", "conversations": [{"from": "human", "value": "<image>\\nWhat is '
+            'it?"}, {"from": "gpt", "value": "A cup.", "loss": false}, {"from": "human", "value": '
+            '"Of which colour?"}, {"from": "gpt", "value": "Red."}]}'
+        ),
+        "one flag for each turn": (
+            '{"image": "1.jpg", "loss_mask": [0, 0, 0, 1], "conversations": [{"from": "human", '
+            '"value": "<image>\\nWhat is it?"}, {"from": "gpt", "value": "A cup."}, {"from": '
+            '"human", "value": "Of which colour?"}, {"from": "gpt", "value": "Red."}]}'
+        ),
+        "several images": (
+            '{"image": ["1.jpg", "2.jpg"], "conversations": [{"from": "human", "value": '
+            '"<image>\\n<image>\\nWhat differs?"}, {"from": "gpt", "value": "The cup is gone."}]}'
+        ),
+        "images by their numbers": (
+            '{"image": ["1.jpg", "2.jpg"], "conversations": [{"from": "human", "value": "What '
+            'does <image 2> show that <image 1> does not?"}, {"from": "gpt", "value": "A '
+            'spoon."}]}'
+        ),
+        "the mark of another tool": (
+            '{"image": "1.jpg", "conversations": [{"from": "human", "value": "<ImageHere>What is '
+            'it?"}, {"from": "gpt", "value": "A cup."}]}'
+        ),
+        "images and videos": (
+            '{"image": "1.jpg", "video": "1.mp4", "conversations": [{"from": "human", "value": '
+            '"<image>\\nIs this in <video>\\n?"}, {"from": "gpt", "value": "Yes."}]}'
+        ),
+        "a clip of a video": (
+            '{"video": "1.mp4", "start": 2.5, "end": 4, "conversations": [{"from": "human", '
+            '"value": "<video>\\nWhat happens?"}, {"from": "gpt", "value": "It falls."}]}'
+        ),
+        "a video given as pictures": (
+            '{"video": ["1/0001.jpg", "1/0002.jpg", "1/0003.jpg"], "conversations": [{"from": '
+            '"human", "value": "<video>\\nWhat happens?"}, {"from": "gpt", "value": "It falls."}]}'
+        ),
+        "phrases and boxes, in thousandths": (
+            '{"image": "1.jpg", "conversations": [{"from": "human", "value": "<image>\\nFind the '
+            'cup."}, {"from": "gpt", "value": "<ref>the cup</ref><box>[[100, 200, 500, '
+            '800]]</box>"}]}'
+        ),
+        "records inside an object": (
+            '{"data": [{"image": "1.jpg", "conversations": [{"from": "human", "value": '
+            '"<image>\\nWhat is it?"}, {"from": "gpt", "value": "A cup."}]}]}'
+        ),
+    }
 
     dataset_name: str = "llava"
     boxes: BoxStyle = "auto"
@@ -82,7 +137,7 @@ class Llava(JsonSource):
         """
         if not has_human_and_gpt(sample):
             return False
-        without_media = not sample.some("images", "video", "videos")
+        without_media = not sample.some_say("images", "video", "videos")
         return sample.some("image") or (sample.some("model") and without_media)
 
     def conversation(self, record: Record) -> Conversation:

@@ -4,7 +4,7 @@ them: ``messages`` of ``role`` and ``content``, and the other shapes of the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -55,6 +55,117 @@ class Messages(JsonSource):
         '[{"messages": [{"role": "user", "content": "<image>What is it?"}, '
         '{"role": "assistant", "content": "A cup."}], "images": ["1.jpg"]}]'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "the system's words beside the turns": (
+            '{"system": "Be brief.", "messages": [{"role": "user", "content": "What is a cup?"}, '
+            '{"role": "assistant", "content": "A vessel."}]}'
+        ),
+        "media in parts (OpenAI)": (
+            '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": '
+            '{"url": "1.jpg"}}, {"type": "text", "text": "What is it?"}]}, {"role": "assistant", '
+            '"content": "A cup."}]}'
+        ),
+        "parts that stand for listed media": (
+            '{"images": ["1.jpg", "2.jpg"], "messages": [{"role": "user", "content": [{"type": '
+            '"image", "index": 1}, {"type": "text", "text": "What is it?"}, {"type": "image", '
+            '"index": 0}]}, {"role": "assistant", "content": "A cup."}]}'
+        ),
+        "parts without a type (DashScope)": (
+            '{"messages": [{"role": "user", "content": [{"image": "1.jpg"}, {"text": "What is '
+            'it?"}]}, {"role": "assistant", "content": [{"text": "A cup."}]}]}'
+        ),
+        "blocks (Anthropic)": (
+            '{"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": '
+            '"url", "url": "1.jpg"}}, {"type": "text", "text": "What is it?"}]}, {"role": '
+            '"assistant", "content": [{"type": "thinking", "thinking": "It has a handle."}, '
+            '{"type": "text", "text": "A cup."}]}]}'
+        ),
+        "contents (Gemini)": (
+            '{"systemInstruction": {"parts": [{"text": "Be brief."}]}, "contents": [{"role": '
+            '"user", "parts": [{"fileData": {"mimeType": "image/jpeg", "fileUri": "1.jpg"}}, '
+            '{"text": "What is it?"}]}, {"role": "model", "parts": [{"text": "A cup."}]}]}'
+        ),
+        "a prompt and its completion (TRL)": (
+            '{"prompt": [{"role": "user", "content": "What is a cup?"}], "completion": [{"role": '
+            '"assistant", "content": "A vessel."}]}'
+        ),
+        "a preference pair": (
+            '{"images": ["1.jpg"], "messages": [{"role": "user", "content": "<image>What is '
+            'it?"}], "chosen": {"role": "assistant", "content": "A cup."}, "rejected": {"role": '
+            '"assistant", "content": "A hat."}}'
+        ),
+        "a preference pair with the prompt in both": (
+            '{"chosen": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A vessel."}], "rejected": [{"role": "user", "content": "What is a '
+            'cup?"}, {"role": "assistant", "content": "A hat."}]}'
+        ),
+        "a worse answer beside the better": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A vessel."}], "rejected_response": "A hat."}'
+        ),
+        "an answer that was judged": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A hat."}], "label": false}'
+        ),
+        "answers that are not trained on": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A hat.", "weight": 0}, {"role": "user", "content": "No."}, {"role": '
+            '"assistant", "content": "A vessel."}]}'
+        ),
+        "reasoning": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A vessel.", "reasoning_content": "One drinks from it."}]}'
+        ),
+        "tools that are called (OpenAI)": (
+            '{"tools": [{"type": "function", "function": {"name": "weather", "parameters": '
+            '{"city": {"type": "string"}}}}], "messages": [{"role": "user", "content": "Is it '
+            'raining in Oslo?"}, {"role": "assistant", "content": null, "tool_calls": [{"id": '
+            '"1", "type": "function", "function": {"name": "weather", "arguments": "{\\"city\\": '
+            '\\"Oslo\\"}"}}]}, {"role": "tool", "tool_call_id": "1", "content": "rain"}, {"role": '
+            '"assistant", "content": "Yes."}]}'
+        ),
+        "tools that are called (Anthropic)": (
+            '{"messages": [{"role": "user", "content": "Is it raining in Oslo?"}, {"role": '
+            '"assistant", "content": [{"type": "tool_use", "id": "1", "name": "weather", "input": '
+            '{"city": "Oslo"}}]}, {"role": "user", "content": [{"type": "tool_result", '
+            '"tool_use_id": "1", "content": "rain"}]}, {"role": "assistant", "content": "Yes."}]}'
+        ),
+        "a clip in a part": (
+            '{"messages": [{"role": "user", "content": [{"type": "video", "video": "1.mp4", '
+            '"video_start": 2.5, "video_end": 4}, {"type": "text", "text": "What happens?"}]}, '
+            '{"role": "assistant", "content": "It falls."}]}'
+        ),
+        "a video given as pictures, two a second": (
+            '{"messages": [{"role": "user", "content": [{"type": "video", "video": ["1/0001.jpg", '
+            '"1/0002.jpg"], "sample_fps": 2}, {"type": "text", "text": "What happens?"}]}, '
+            '{"role": "assistant", "content": "It falls."}]}'
+        ),
+        "pictures of a listed video": (
+            '{"videos": [["1/0001.jpg", "1/0002.jpg"]], "messages": [{"role": "user", "content": '
+            '"<video>What happens?"}, {"role": "assistant", "content": "It falls."}]}'
+        ),
+        "phrases and boxes (ms-swift)": (
+            '{"images": ["1.jpg"], "objects": {"ref": ["the cup"], "bbox": [[100, 200, 500, '
+            '800]], "bbox_type": "norm1000"}, "messages": [{"role": "user", "content": '
+            '"<image>Find <ref-object>."}, {"role": "assistant", "content": "<bbox>"}]}'
+        ),
+        "a picture inside the record": (
+            '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": '
+            '{"url": "data:image/png;base64,aGk="}}, {"type": "text", "text": "What is it?"}]}, '
+            '{"role": "assistant", "content": "A cup."}]}'
+        ),
+        "the marks of a model family": (
+            '{"images": ["1.jpg"], "messages": [{"role": "user", "content": '
+            '"<|vision_start|><|image_pad|><|vision_end|>What is it?"}, {"role": "assistant", '
+            '"content": "A cup."}]}'
+        ),
+        "the system later on, and turns of one role": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A vessel."}, {"role": "system", "content": "Be brief."}, {"role": '
+            '"user", "content": "And a hat?"}, {"role": "user", "content": "In a word."}, '
+            '{"role": "assistant", "content": "Headwear."}]}'
+        ),
+    }
 
     dataset_name: str = "messages"
     boxes: BoxStyle = "auto"

@@ -9,7 +9,7 @@ Four-cornered ``<quad>`` areas have no place in the schema and are refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
@@ -64,6 +64,22 @@ class QwenVl(JsonSource):
         '[{"from": "user", "value": "Picture 1: <img>1.jpg</img>\\nFind the dog."}, '
         '{"from": "assistant", "value": "<ref>dog</ref><box>(12,30),(480,999)</box>"}]}]'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "several images by their numbers": (
+            '{"id": "1", "conversations": [{"from": "user", "value": "Picture 1: '
+            '<img>1.jpg</img>\\nPicture 2: <img>2.jpg</img>\\nWhat differs?"}, {"from": '
+            '"assistant", "value": "The cup is gone."}]}'
+        ),
+        "several boxes of one phrase": (
+            '{"id": "1", "conversations": [{"from": "user", "value": "<img>1.jpg</img>Find the '
+            'cups."}, {"from": "assistant", "value": '
+            '"<ref>cups</ref><box>(10,20),(30,40)</box><box>(50,20),(70,40)</box>"}]}'
+        ),
+        "a box without phrase": (
+            '{"id": "1", "conversations": [{"from": "user", "value": "<img>1.jpg</img>What is in '
+            '<box>(10,20),(30,40)</box>?"}, {"from": "assistant", "value": "A cup."}]}'
+        ),
+    }
 
     dataset_name: str = "qwen_vl"
     grid: Literal["1000", "999"] = "1000"

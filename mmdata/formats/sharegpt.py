@@ -53,6 +53,54 @@ class ShareGpt(JsonSource):
         '[{"conversations": [{"from": "human", "value": "<image>What is it?"}, '
         '{"from": "gpt", "value": "A cup."}], "images": ["1.jpg"]}]'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "pairs of question and answer": (
+            '{"system": "Be brief.", "conversation": [{"human": "What is a cup?", "assistant": "A '
+            'vessel."}]}'
+        ),
+        "speakers that say their role (MiniCPM-V)": (
+            '{"image": {"<image_00>": "1.jpg", "<image_01>": "2.jpg"}, "conversations": [{"role": '
+            '"user", "content": "What do <image_00> and <image_01> share?"}, {"role": '
+            '"assistant", "content": "A cup."}]}'
+        ),
+        "tools that are called (LLaMA-Factory)": (
+            '{"tools": "[{\\"name\\": \\"weather\\", \\"parameters\\": {\\"city\\": {\\"type\\": '
+            '\\"string\\"}}}]", "conversations": [{"from": "human", "value": "Is it raining in '
+            'Oslo?"}, {"from": "function_call", "value": "{\\"name\\": \\"weather\\", '
+            '\\"arguments\\": {\\"city\\": \\"Oslo\\"}}"}, {"from": "observation", "value": '
+            '"rain"}, {"from": "gpt", "value": "Yes."}]}'
+        ),
+        "a preference pair (LLaMA-Factory)": (
+            '{"conversations": [{"from": "human", "value": "What is a cup?"}], "chosen": {"from": '
+            '"gpt", "value": "A vessel."}, "rejected": {"from": "gpt", "value": "A hat."}}'
+        ),
+        "an answer that was judged": (
+            '{"conversations": [{"from": "human", "value": "What is a cup?"}, {"from": "gpt", '
+            '"value": "A vessel."}], "kto_tag": true}'
+        ),
+        "answers that are not trained on": (
+            '{"conversations": [{"from": "human", "value": "What is a cup?"}, {"from": "gpt", '
+            '"value": "A hat.", "train": false}, {"from": "human", "value": "No."}, {"from": '
+            '"gpt", "value": "A vessel."}]}'
+        ),
+        "a video": (
+            '{"videos": ["1.mp4"], "conversations": [{"from": "human", "value": "<video>What '
+            'happens?"}, {"from": "gpt", "value": "It falls."}]}'
+        ),
+        "turns as text, as tables hold them": (
+            '{"conversations": "[{\\"from\\": \\"human\\", \\"value\\": \\"What is a cup?\\"}, '
+            '{\\"from\\": \\"gpt\\", \\"value\\": \\"A vessel.\\"}]"}'
+        ),
+        "pairs of input and output (XTuner)": (
+            '{"conversation": [{"system": "Be brief.", "input": "What is a cup?", "output": "A '
+            'vessel."}]}'
+        ),
+        "a path between two marks (MindFormers)": (
+            '{"id": "1", "conversations": [{"from": "user", "value": '
+            '"<|reserved_special_token_3|>1.mp4<|reserved_special_token_4|>What happens?"}, '
+            '{"from": "assistant", "value": "It falls."}]}'
+        ),
+    }
 
     dataset_name: str = "sharegpt"
     boxes: BoxStyle = "auto"

@@ -6,7 +6,7 @@ Its file for instruction tuning (``sharegpt4video_mix181k…json``) is LLaVA's s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -50,6 +50,12 @@ class ShareGpt4Video(JsonSource):
         '"keyframe": [0], "captions": [{"idx": "1", "content": "A cloud."}, '
         '{"idx": "-1", "content": "Rain begins."}], "zip_folder": "panda/panda_videos_1.zip"}]'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "the whole video alone": (
+            '[{"video_id": "a1", "video_path": "panda/a1.mp4", "captions": [{"idx": "-1", '
+            '"content": "Rain begins."}]}]'
+        ),
+    }
 
     dataset_name: str = "sharegpt4video"
     prompt: str = "Describe the video in detail."

@@ -4,7 +4,7 @@ spellings it converts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar, Final
@@ -64,6 +64,50 @@ class Swift(JsonSource):
         '{"query": "What is it?", "response": "A cup.", "history": [["Hello", "Hi"]], '
         '"videos": ["1.mp4"]}'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "the system's words beside the query": (
+            '{"system": "Be brief.", "query": "<image>What is it?", "response": "A cup.", '
+            '"images": ["1.jpg"]}'
+        ),
+        "media inside the query": (
+            '{"query": "<video>1.mp4</video>What happens?", "response": "It falls."}'
+        ),
+        "instruction, input and output (Alpaca)": (
+            '{"instruction": "Name it.", "input": "A vessel to drink from.", "output": "A cup."}'
+        ),
+        "a worse answer beside the better": (
+            '{"query": "<image>What is it?", "response": "A cup.", "rejected_response": "A hat.", '
+            '"images": ["1.jpg"]}'
+        ),
+        "an answer that was judged": (
+            '{"query": "What is a cup?", "response": "A hat.", "label": false}'
+        ),
+        "messages": (
+            '{"messages": [{"role": "user", "content": "<image>What is it?"}, {"role": '
+            '"assistant", "content": "A cup."}], "images": ["1.jpg"]}'
+        ),
+        "tools that are called": (
+            '{"tools": "[{\\"type\\": \\"function\\", \\"function\\": {\\"name\\": \\"weather\\", '
+            '\\"parameters\\": {\\"city\\": {\\"type\\": \\"string\\"}}}}]", "messages": '
+            '[{"role": "user", "content": "Is it raining in Oslo?"}, {"role": "tool_call", '
+            '"content": "{\\"name\\": \\"weather\\", \\"arguments\\": {\\"city\\": '
+            '\\"Oslo\\"}}"}, {"role": "tool_response", "content": "rain"}, {"role": "assistant", '
+            '"content": "Yes."}]}'
+        ),
+        "a video given as pictures": (
+            '{"query": "<video>What happens?", "response": "It falls.", "videos": [["1/0001.jpg", '
+            '"1/0002.jpg"]]}'
+        ),
+        "phrases and boxes, in pixels": (
+            '{"query": "<image>Find <ref-object>.", "response": "<bbox>", "images": ["1.jpg"], '
+            '"objects": {"ref": ["the cup"], "bbox": [[64, 96, 320, 384]], "width": [640], '
+            '"height": [480]}}'
+        ),
+        "a history as text, as tables hold it": (
+            '{"query": "And a hat?", "response": "Headwear.", "history": "[[\'What is a cup?\', '
+            "'A vessel.']]\"}"
+        ),
+    }
 
     dataset_name: str = "swift"
     boxes: BoxStyle = "auto"
@@ -137,9 +181,11 @@ def _read_queries(values: Sequence[dict[str, Any]], records: Sequence[Record]) -
     roles = bytearray()
     texts: list[str] = []
     for value in values:
-        said = [text for pair in value.get("history") or () for text in (*_two(pair),)]
+        said = [text for pair in _list_history(value) for text in (*_two(pair),)]
         said += [value["query"], value["response"]]
-        if system := value.get("system"):
+        system = value.get("system")
+        require(system is None or type(system) is str)
+        if system:
             texts.append(system)
             roles.append(ROLE_CODES["system"])
         texts += said
@@ -156,6 +202,12 @@ def _read_queries(values: Sequence[dict[str, Any]], records: Sequence[Record]) -
         videos=read_media_lists(values, "video"),
         extras=read_extras(values, records, mapped),
     )
+
+
+def _list_history(value: dict[str, Any]) -> Sequence[Any]:
+    history = value.get("history")
+    require(history is None or type(history) is list)
+    return history or ()
 
 
 def _two(pair: object) -> list[Any]:
@@ -228,7 +280,7 @@ def _column(value: dict[str, Any], name: str, default: Any = None) -> Any:
 
 def _history(history: object) -> object:
     """Return a history, read out of the literal that a CSV file holds it as."""
-    if history is None or history == "":
+    if history is None or history in ("", {}):
         return []
     if not isinstance(history, str):
         return history

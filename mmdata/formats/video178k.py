@@ -8,7 +8,7 @@ bucket's folder, and in the ``llava_hound`` part it names a folder of frames.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -45,6 +45,20 @@ class Video178k(JsonSource):
         '[{"from": "human", "value": "<image>\\nWhat happens?"}, '
         '{"from": "gpt", "value": "Rain."}]}]'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "a clip of a video": (
+            '{"video": "1.mp4", "video_start": 2.5, "video_end": 4, "conversations": [{"from": '
+            '"human", "value": "<image>\\nWhat happens?"}, {"from": "gpt", "value": "It falls."}]}'
+        ),
+        "a video given as pictures": (
+            '{"video": ["1/0001.jpg", "1/0002.jpg"], "conversations": [{"from": "human", "value": '
+            '"<image>\\nWhat happens?"}, {"from": "gpt", "value": "It falls."}]}'
+        ),
+        "the system's words beside the turns": (
+            '{"video": "1.mp4", "system": "Be brief.", "conversations": [{"from": "human", '
+            '"value": "<image>\\nWhat happens?"}, {"from": "gpt", "value": "It falls."}]}'
+        ),
+    }
 
     dataset_name: str = "llava_video_178k"
 
@@ -53,7 +67,7 @@ class Video178k(JsonSource):
         """Return whether the records have ``conversations`` of human and gpt, and some a ``video``,
         none an image.
         """
-        others = sample.some("image", "images", "videos")
+        others = sample.some_say("image", "images", "videos")
         return has_human_and_gpt(sample) and sample.some("video") and not others
 
     def conversation(self, record: Record) -> Conversation:

@@ -4,7 +4,7 @@ them; the shape that TimeChat's data has, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -45,6 +45,19 @@ class VideoChat2(JsonSource):
         '[{"video": "1.mp4", "QA": [{"i": "Answer briefly.", "q": "What happens?", "a": "Rain."}], '
         '"start": 0.5, "end": 1.5}]'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "an image": (
+            '[{"image": "1.jpg", "QA": [{"i": "Answer briefly.", "q": "What is it?", "a": "A '
+            'cup."}]}]'
+        ),
+        "a caption, without a question": (
+            '[{"video": "1.mp4", "QA": [{"i": "Describe the video.", "q": "", "a": "It rains."}]}]'
+        ),
+        "several pairs": (
+            '[{"video": "1.mp4", "QA": [{"q": "What happens?", "a": "Rain."}, {"q": "Where?", '
+            '"a": "In Oslo."}]}]'
+        ),
+    }
 
     dataset_name: str = "videochat2"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -70,6 +70,18 @@ class VideoChatGpt(JsonSource):
     shape: ClassVar[str] = (
         '[{"video_name": "v_abc", "question": "What happens?", "answer": "Rain."}]'
     )
+    examples: ClassVar[Mapping[str, str]] = {
+        "two paraphrases of a question": (
+            '[{"video_name": "v_abc", "question_1": "What happens?", "question_2": "What is going '
+            'on?", "answer": "Rain."}]'
+        ),
+        "training data (VideoInstruct100K)": (
+            '[{"video_id": "v_abc", "q": "What happens?", "a": "Rain."}]'
+        ),
+        "a name with its suffix": (
+            '[{"video_name": "v_abc.mkv", "question": "What happens?", "answer": "Rain."}]'
+        ),
+    }
 
     dataset_name: str = "videochatgpt"
     folder: str = "Test_Videos"

@@ -16,7 +16,9 @@ from models.qwen_vl import PRESETS, QwenDecoder
 from tests.models.golden import ints, worst
 
 pytestmark = pytest.mark.mindspore
-SMALL = DecoderConfig(vocabulary=8, hidden=16, layers=1, heads=2, kv_heads=2, head_size=8, mlp=16)
+SMALL = DecoderConfig(
+    vocabulary=8, hidden=16, layers=1, heads=2, num_kv_heads=2, head_size=8, mlp=16
+)
 TRAINED = 64
 
 

@@ -34,7 +34,7 @@ def qwen() -> Any:
         hidden=128,
         layers=2,
         heads=4,
-        kv_heads=4,
+        num_kv_heads=4,
         head_size=32,
         mlp=128,
         qkv_bias=True,

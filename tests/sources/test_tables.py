@@ -13,7 +13,10 @@ import mmdata
 from mmdata.conversion import ConvertReport
 from mmdata.errors import RecordError
 from mmdata.formats import make
+from mmdata.formats.messages import Messages
 from mmdata.schema import Conversation, Image, Message, Text
+from mmdata.sources.parquet import parquet_runs
+from mmdata.sources.record import Record
 from mmdata.testing import check_format
 from tests.sources.tables import SUFFIX, as_json, chat, picture, write, write_lines, write_tar
 
@@ -217,3 +220,15 @@ def test_a_tar_of_pictures_and_captions_is_one_of_captions(tmp_path: Path) -> No
     assert (first.id, second.id) == ("1", "2")
     assert second.messages[-1] == Message("assistant", (Text("A square."),), train=True)
     assert second.media[0].bytes == picture(2)
+
+
+def test_the_pictures_of_a_table_are_read_many_at_a_time(tmp_path: Path) -> None:
+    """Their names go to ``extra``, and change nothing that a record means."""
+    source = write(tmp_path / "s.parquet", "parquet", RECORDS)
+    [run, *_] = parquet_runs(source)
+    records = [item for item in run if isinstance(item, Record)]
+
+    rows = Messages().flatten(records)
+
+    assert rows is not None
+    assert len(rows) == len(records) == len(RECORDS[:3])
