@@ -20,7 +20,7 @@ from mmdata.formats._marks import has_marks
 from mmdata.formats._objects import Objects
 from mmdata.formats._parts import Piece, read_part
 from mmdata.formats._placement import Missing, place_media
-from mmdata.formats._sources import conversation_id, json_type
+from mmdata.formats._sources import add_fields, conversation_id, json_type
 from mmdata.formats._turns import (
     add_turn_fields,
     insert_before_question,
@@ -147,6 +147,9 @@ def converse(
     extra = add_turn_fields(
         chat.extra, {str(number): dict(t.extra) for number, t in enumerate(chat.turns) if t.extra}
     )
+    worse = {str(n): dict(turn.extra) for n, turn in enumerate(chat.rejected or ()) if turn.extra}
+    if worse:
+        extra = add_fields(extra, turns_of_rejected=worse)
     name = conversation_id(record)
     require_turns(messages, name)
     return Conversation(

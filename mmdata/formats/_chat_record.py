@@ -16,9 +16,16 @@ from typing import Any, Final
 from mmdata.errors import RecordError
 from mmdata.formats._boxes import read_sizes
 from mmdata.formats._chat import Chat, Turn
-from mmdata.formats._meaning import is_said, spell
+from mmdata.formats._meaning import is_said, spell, unheard_fields
 from mmdata.formats._objects import read_objects
-from mmdata.formats._parts import add_rate, clip_fields, is_object, leftovers_of_media, media_of
+from mmdata.formats._parts import (
+    add_rate,
+    clip_fields,
+    is_object,
+    leftovers_of_media,
+    leftovers_of_parts,
+    media_of,
+)
 from mmdata.formats._sources import json_type, unmapped_fields
 from mmdata.formats._turn_reader import read_any_turns, read_literal
 from mmdata.schema import Media, MediaType
@@ -128,7 +135,9 @@ def _prepend_system(fields: _Fields, turns: list[Turn]) -> list[Turn]:
     words = fields.hear(*_SYSTEM)
     if name is None:
         return turns
+    extra: dict[str, Any] = {}
     if is_object(words) and "parts" in words:  # Gemini's
+        extra = {key: found for key, found in words.items() if key not in {"role", "parts"}}
         words = words["parts"]
     if not isinstance(words, (str, list)):
         raise RecordError(f"{name!r} must be a string, found {json_type(words)}")
@@ -140,7 +149,8 @@ def _prepend_system(fields: _Fields, turns: list[Turn]) -> list[Turn]:
         raise RecordError(
             f"the record has a field {name!r} and a turn of the system's", reason="role_order"
         )
-    return [Turn("system", words), *turns]
+    extra |= leftovers_of_parts("content", words)
+    return [Turn("system", words, extra=extra), *turns]
 
 
 def _apply_loss_mask(fields: _Fields, turns: list[Turn]) -> list[Turn]:
@@ -215,7 +225,19 @@ def _without_prompt(turns: list[Turn], prompt: Sequence[Turn]) -> list[Turn]:
 
 
 def _says_same(one: Turn, other: Turn) -> bool:
-    return one.role == other.role and one.content == other.content
+    """Return whether two turns say the same, as a prompt does that both sides of a pair repeat.
+
+    Raises:
+        RecordError: they do, and beside it stand fields that give them different meanings.
+    """
+    if (one.role, one.content, one.media) != (other.role, other.content, other.media):
+        return False
+    if one.extra != other.extra and (found := [*unheard_fields({"turns": {"0": other.extra}})]):
+        raise RecordError(
+            f"{found[0]!r} stands at a turn of one side of the pair alone",
+            reason="unsupported_field",
+        )
+    return True
 
 
 def _read_media(

@@ -132,7 +132,7 @@ class FlatFormat(Protocol):
 
     A class without it may say so: ``flatten = None``. A format that inherits from one that flattens
     and says anew what a conversation is must do that or flatten anew; of a
-    :class:`~mmdata.formats._sources.JsonSource` it is done for it.
+    :class:`~mmdata.formats._sources.RecordSource` it is done for it.
     """
 
     def runs(self, sources: Sequence[Path]) -> Iterator[list[Record | Reject]]:

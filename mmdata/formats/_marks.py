@@ -44,10 +44,10 @@ _NUMBERED: Final = (
     r"<\|(?:image|video|audio)_[0-9]{1,4}\|>",  # Phi-3-vision
 )
 _TOKENS: Final = (
+    "<(?:image|video|audio)></(?:image|video|audio)>",  # before its first half
     r"\(<(?:image|video|audio)>\./</(?:image|video|audio)>\)",  # MiniCPM-V's processor
     "<im_start><image><im_end>",  # LLaVA with mm_use_im_start_end
     "<vi_start><video><vi_end>",
-    "<(?:image|video|audio)></(?:image|video|audio)>",  # before its first half
     "<(?:image|audio)>",  # LLaVA, ms-swift, LLaMA-Factory
     r"(?:<\|vision_start\|>)?(?:<\|(?:image|video)_pad\|>)+(?:<\|vision_end\|>)?",  # Qwen2-VL
     r"(?:<\|vision_bos\|>)?(?:<\|(?:IMAGE|VIDEO)\|>)+(?:<\|vision_eos\|>)?",  # Qwen2.5-Omni

@@ -445,14 +445,18 @@ def _rest_of_part(item: object) -> dict[str, Any]:
     if what in ("tool_use", "functionCall", "function_call"):
         # A call refuses what it does not understand; what stands around it is left.
         around = item if item.get(what) else {}
-        return {key: found for key, found in around.items() if key not in {"type", what}}
+        rest = {key: found for key, found in around.items() if key not in {"type", what}}
+        _require_one_medium(rest)
+        return rest
     if what in ("tool_result", "functionResponse", "function_response"):
         inside = item[what] if is_object(item.get(what)) else {}
-        return {
+        rest = {
             key: found
             for key, found in (*item.items(), *inside.items())
             if key not in _HEARD_OF_RESULTS and key != what
         }
+        _require_one_medium(rest)
+        return rest
     said = what if what not in KIND_OF and what in item else _body_key(item, what)
     heard = {"type", said} | ({"index"} if said is None else set())
     if what in KIND_OF:
@@ -463,7 +467,8 @@ def _rest_of_part(item: object) -> dict[str, Any]:
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }
     _require_one_medium(rest)
-    inner = {} if said is None else _rest_of_medium(item[said], KIND_OF.get(what, "video"))
+    # The bounds of a clip are read of videos alone, and of none of Gemini's files.
+    inner = {} if said is None else _rest_of_medium(item[said], KIND_OF.get(what, "image"))
     return {**rest, said: inner} if said is not None and inner else rest
 
 

@@ -23,7 +23,6 @@ from mmdata.sources.read import read_runs
 from mmdata.sources.record import Record
 
 __all__ = [
-    "JsonSource",
     "RecordSource",
     "add_fields",
     "conversation_id",
@@ -90,9 +89,6 @@ class RecordSource:
         the media root.
         """
         return below_folders(path, origin)
-
-
-JsonSource = RecordSource
 
 
 def below_folders(path: str, origin: Origin) -> Iterator[str]:

@@ -249,6 +249,11 @@ def _split_results(turn: Turn) -> list[Turn]:
     """Return a turn with each of its results of tools as a turn of its own, in order."""
     if not any(is_object(part) and _is_result(part) for part in turn.content):
         return [turn]
+    if turn.media:
+        raise RecordError(
+            "media stand beside what tools gave back; a part must show them",
+            reason="unsupported_field",
+        )
     found: list[Turn] = []
     others: list[Any] = []
     for part in turn.content:

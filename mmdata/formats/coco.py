@@ -29,7 +29,7 @@ from mmdata.formats._coco_boxes import fractions_of_all
 from mmdata.formats._coco_join import Joined, join_file
 from mmdata.formats._flat import NotPlainError, require
 from mmdata.formats._format import Origin, Sample
-from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping
+from mmdata.formats._sources import RecordSource, conversation_id, json_type, mapping
 from mmdata.formats.llava import fallback_paths
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, Message, Split, assistant, user
@@ -74,7 +74,7 @@ _decode_size: Final = msgspec.json.Decoder(_Size).decode
 
 @registry.register("coco")
 @dataclass(frozen=True)
-class Coco(JsonSource):
+class Coco(RecordSource):
     """COCO's annotations: what they say of an image, as prompts and answers.
     ``dataset_name`` is what rows have in the column ``source``.
 
@@ -304,7 +304,7 @@ class Coco(JsonSource):
         in_edition = [f"{home.folder}/{path}", f"images/{home.folder}/{path}"]
         if home.folder and "/" not in path:
             yield from in_edition
-        yield from JsonSource.candidates(self, path, origin)
+        yield from RecordSource.candidates(self, path, origin)
         if home.folder and "/" in path:
             yield from in_edition
         if not path.startswith("/"):

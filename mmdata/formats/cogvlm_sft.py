@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError, UsageError
 from mmdata.formats.toolkit import (
     Chat,
-    JsonSource,
     Origin,
     Record,
+    RecordSource,
     Sample,
     Turn,
     converse,
@@ -42,7 +42,7 @@ _SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 
 @register("cogvlm_sft")
 @dataclass(frozen=True)
-class CogVlmSft(JsonSource):
+class CogVlmSft(RecordSource):
     """CogVLM-SFT-311K, or one of its folders, or a folder of labels in it.
 
     ``dataset_name`` is what rows have in the column ``source``. ``prompt`` asks for a caption,

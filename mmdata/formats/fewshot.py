@@ -14,7 +14,7 @@ from mmdata.formats._chat_flat import flatten_with
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._sources import (
-    JsonSource,
+    RecordSource,
     below_folders,
     conversation_id,
     json_type,
@@ -31,7 +31,7 @@ _MAPPED_FIELDS: Final = frozenset({"img", "prompt", "label"})
 
 @registry.register("fewshot")
 @dataclass(frozen=True)
-class Fewshot(JsonSource):
+class Fewshot(RecordSource):
     """VisualGLM's few-shot data. ``dataset_name`` is what rows have in the column ``source``.
 
     Paths in such a file start with the name of the folder it lies in, so they are relative to the

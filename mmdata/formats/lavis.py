@@ -13,8 +13,8 @@ from mmdata.formats.toolkit import (
     ROLE_CODES,
     Chat,
     FlatRows,
-    JsonSource,
     Record,
+    RecordSource,
     Sample,
     Turn,
     TurnColumns,
@@ -22,6 +22,7 @@ from mmdata.formats.toolkit import (
     conversation_id,
     converse,
     flatten_with,
+    is_said,
     json_type,
     mapping,
     media_of,
@@ -42,7 +43,7 @@ _OF_OTHERS: Final = ("conversations", "messages", "QA", "annotations", "question
 
 @register("lavis")
 @dataclass(frozen=True)
-class Lavis(JsonSource):
+class Lavis(RecordSource):
     """Lists of captions. ``dataset_name`` is what rows have in the column ``source``.
 
     ``prompt`` asks for a caption of the ``{medium}``. A row with several captions, as evaluation
@@ -111,10 +112,9 @@ class Lavis(JsonSource):
     def conversation(self, record: Record) -> Conversation:
         """Return the question for a caption, and the caption."""
         value = mapping(record)
-        kind: MediaType = "video" if value.get("video") else "image"
-        images = media_of(value.get("image"), "image")
-        videos = media_of(value.get("video"), "video")
-        if len(images) + len(videos) != 1:
+        kind: MediaType = "video" if is_said(value.get("video")) else "image"
+        media = media_of(value.get(kind), kind)
+        if len(media) != 1 or (kind == "video" and is_said(value.get("image"))):
             raise RecordError(
                 "a caption is of one image or one video, found none or several",
                 reason="media_mismatch",
@@ -126,6 +126,7 @@ class Lavis(JsonSource):
         question = self.prompt.replace("{medium}", kind)
         turns = [Turn("user", question), Turn("assistant", _caption(value[field]))]
         extra = unmapped_fields(value, record, _MAPPED_FIELDS | {field})
+        images, videos = (media, []) if kind == "image" else ([], media)
         return converse(Chat(turns, images, videos, extra), record, self.dataset_name)
 
 

@@ -21,7 +21,7 @@ from mmdata.formats._chat_record import read_chat
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._llava_flat import WAYS, flatten_llava
-from mmdata.formats._sources import JsonSource, below_folders, json_type, mapping
+from mmdata.formats._sources import RecordSource, below_folders, json_type, mapping
 from mmdata.formats._turn_reader import read_any_turns
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
@@ -46,7 +46,7 @@ _COCO_FORMS: Final = (
 
 @registry.register("llava")
 @dataclass(frozen=True)
-class Llava(JsonSource):
+class Llava(RecordSource):
     """LLaVA instruction data.
 
     ``dataset_name`` is what rows have in the column ``source``. With ``fallbacks``, a COCO image

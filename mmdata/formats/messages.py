@@ -17,7 +17,7 @@ from mmdata.formats._flat import TurnColumns
 from mmdata.formats._format import Sample
 from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._meaning import is_said
-from mmdata.formats._sources import JsonSource, mapping
+from mmdata.formats._sources import RecordSource, mapping
 from mmdata.formats._turn_reader import read_any_turns
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
@@ -35,7 +35,7 @@ _BESIDE: Final = frozenset(
 
 @registry.register("messages")
 @dataclass(frozen=True)
-class Messages(JsonSource):
+class Messages(RecordSource):
     """Chat messages. ``dataset_name`` is what rows have in the column ``source``.
 
     ``content`` is a string, in which ``<image>`` and ``<video>`` stand for the files that

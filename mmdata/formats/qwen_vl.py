@@ -20,7 +20,13 @@ from mmdata.formats._chat_flat import flatten_with
 from mmdata.formats._flat import NotPlainError, TurnColumns, require
 from mmdata.formats._format import Sample
 from mmdata.formats._placeholders import fill
-from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping, unmapped_fields
+from mmdata.formats._sources import (
+    RecordSource,
+    conversation_id,
+    json_type,
+    mapping,
+    unmapped_fields,
+)
 from mmdata.formats._turns import (
     ROLES,
     add_turn_fields,
@@ -49,7 +55,7 @@ _MAPPED_FIELDS: Final = frozenset({"id", "conversations"})
 
 @registry.register("qwen_vl")
 @dataclass(frozen=True)
-class QwenVl(JsonSource):
+class QwenVl(RecordSource):
     """Qwen-VL's conversations. ``dataset_name`` is what rows have in the column ``source``.
 
     ``grid`` is what the numbers in boxes are divided by: 1000 as Qwen-VL's documentation says, or

@@ -17,7 +17,7 @@ from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import TurnColumns
 from mmdata.formats._format import Sample
 from mmdata.formats._grounding import BoxStyle
-from mmdata.formats._sources import JsonSource, mapping
+from mmdata.formats._sources import RecordSource, mapping
 from mmdata.formats._turn_reader import read_any_turns
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
@@ -36,7 +36,7 @@ _BESIDE: Final = frozenset(
 
 @registry.register("sharegpt")
 @dataclass(frozen=True)
-class ShareGpt(JsonSource):
+class ShareGpt(RecordSource):
     """ShareGPT conversations, with media beside them as LLaMA-Factory has it.
 
     ``dataset_name`` is what rows have in the column ``source``.

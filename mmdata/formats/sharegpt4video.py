@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats.toolkit import (
     Chat,
-    JsonSource,
     Origin,
     Record,
+    RecordSource,
     Sample,
     Turn,
     add_fields,
@@ -36,7 +36,7 @@ _WHOLE: Final = "-1"
 
 @register("sharegpt4video")
 @dataclass(frozen=True)
-class ShareGpt4Video(JsonSource):
+class ShareGpt4Video(RecordSource):
     """ShareGPT4Video's captions. ``dataset_name`` is what rows have in the column ``source``.
 
     ``prompt`` asks for the caption of the whole video. The captions of keyframes, which say what
@@ -83,7 +83,7 @@ class ShareGpt4Video(JsonSource):
         """Yield the path as it is spelt, below the folder of its file, and below ``zip_folder``,
         where the archives unpack.
         """
-        yield from JsonSource.candidates(self, path, origin)
+        yield from RecordSource.candidates(self, path, origin)
         if not path.startswith("/"):
             yield f"zip_folder/{path}"
 

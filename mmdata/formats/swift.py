@@ -18,7 +18,7 @@ from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Sample
 from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._meaning import is_said
-from mmdata.formats._sources import JsonSource, conversation_id, json_type, mapping
+from mmdata.formats._sources import RecordSource, conversation_id, json_type, mapping
 from mmdata.formats._turn_reader import read_any_turns, read_literal, read_pairs
 from mmdata.formats.sharegpt import TURNS, turns_field
 from mmdata.schema import Conversation
@@ -46,7 +46,7 @@ _BESIDE: Final = ("system", "images", "videos", "audios")
 
 @registry.register("swift")
 @dataclass(frozen=True)
-class Swift(JsonSource):
+class Swift(RecordSource):
     """ms-swift's records, old and new. ``dataset_name`` is what rows have in the column ``source``.
 
     Column names may be any of ms-swift's other spellings; where two fields would be the same

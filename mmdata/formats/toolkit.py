@@ -47,7 +47,6 @@ from mmdata.formats._objects import Objects, read_objects
 from mmdata.formats._parts import leftovers_of_media, media_of, medium_of
 from mmdata.formats._placeholders import fill
 from mmdata.formats._sources import (
-    JsonSource,
     RecordSource,
     add_fields,
     below_folders,
@@ -86,7 +85,6 @@ __all__ = [
     "Chat",
     "FlatRows",
     "Format",
-    "JsonSource",
     "MediaCursor",
     "NotPlainError",
     "Objects",

@@ -16,7 +16,7 @@ from typing import ClassVar
 from mmdata.formats import registry
 from mmdata.formats._format import Origin, Sample
 from mmdata.formats._llava_flat import WAYS, flatten_llava
-from mmdata.formats._sources import JsonSource
+from mmdata.formats._sources import RecordSource
 from mmdata.formats.llava import converse_llava, has_human_and_gpt
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
@@ -29,7 +29,7 @@ __all__ = ["Video178k"]
 
 @registry.register("video178k")
 @dataclass(frozen=True)
-class Video178k(JsonSource):
+class Video178k(RecordSource):
     """LLaVA-Video-178K, several files and folders at once.
 
     ``dataset_name`` is what rows have in the column ``source``.

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats.toolkit import (
     Chat,
-    JsonSource,
     Record,
+    RecordSource,
     Sample,
     Turn,
     converse,
@@ -32,7 +32,7 @@ _MAPPED_FIELDS: Final = frozenset({"id", "video", "image", "QA", "start", "end"}
 
 @register("videochat2")
 @dataclass(frozen=True)
-class VideoChat2(JsonSource):
+class VideoChat2(RecordSource):
     """VideoChat2-IT. ``dataset_name`` is what rows have in the column ``source``.
 
     The instruction ``i`` is the system's turn, as VideoChat2's trainer has it; a later pair's is

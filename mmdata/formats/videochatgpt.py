@@ -18,7 +18,7 @@ from mmdata.formats import registry
 from mmdata.formats._chat_flat import flatten_with
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Origin, Sample
-from mmdata.formats._sources import JsonSource, add_fields, conversation_id, json_type, mapping
+from mmdata.formats._sources import RecordSource, add_fields, conversation_id, json_type, mapping
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Split, Video, assistant, replace, user
 from mmdata.sources._run import Way, read_strictly
@@ -53,7 +53,7 @@ _ENDINGS: Final = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 
 @registry.register("videochatgpt")
 @dataclass(frozen=True)
-class VideoChatGpt(JsonSource):
+class VideoChatGpt(RecordSource):
     """VideoChatGPT's Generic, Temporal and Consistency questions, and VideoInstruct100K.
 
     ``dataset_name`` is what rows have in the column ``source``. ``folder`` is where the videos lie

@@ -19,7 +19,7 @@ from mmdata.conversion import Check, convert
 from mmdata.conversion.boxes import scale_boxes
 from mmdata.conversion.media import MediaOptions
 from mmdata.errors import StoreError, TokenError
-from mmdata.formats.toolkit import JsonSource, Record
+from mmdata.formats.toolkit import Record, RecordSource
 from mmdata.schema import (
     Box,
     Conversation,
@@ -303,7 +303,7 @@ def test_a_box_in_pixels_of_a_video_is_a_reject() -> None:
 
 
 @dataclass(frozen=True)
-class Pointing(JsonSource):
+class Pointing(RecordSource):
     """Records of a picture and a box in pixels."""
 
     summary: ClassVar[str] = "pictures with a box in pixels"

@@ -74,10 +74,33 @@ def _with_listed_objects(number: int) -> dict[str, Any]:
     }
 
 
+def _gemini(number: int) -> dict[str, Any]:
+    shown = {"mimeType": "image/jpeg", "fileUri": f"media/{number}.jpg"}
+    return {
+        "id": f"r{number}",
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "contents": [
+            {"role": "user", "parts": [{"fileData": shown}, {"text": "What?"}]},
+            {"role": "model", "parts": [{"text": f"It is {number}."}]},
+        ],
+    }
+
+
+def _preference(number: int) -> dict[str, Any]:
+    return {
+        "id": f"r{number}",
+        "prompt": [{"role": "user", "content": "What?"}],
+        "chosen": [{"role": "assistant", "content": f"It is {number}."}],
+        "rejected": [{"role": "assistant", "content": "Nothing."}],
+    }
+
+
 RECORDS: Final = {
     **{name: (name, make_record) for name, make_record in GOOD.items()},
     "cauldron": ("cauldron", _cauldron),
     "cogvlm_sft": ("cogvlm_sft", _cogvlm_sft),
+    "messages, of Gemini": ("messages", _gemini),
+    "messages, of a preference": ("messages", _preference),
     "messages, of parts": ("messages", _with_parts),
     "messages, of listed objects": ("messages", _with_listed_objects),
     "swift, of listed objects": ("swift", _with_listed_objects),
@@ -195,6 +218,8 @@ def fields_added(draw: st.DrawFn, values: Sequence[Any]) -> tuple[str, Place, st
     record = make_record(1)
     place = draw(st.sampled_from([place for place in places(record) if is_told(place)]))
     there = set(map(spell, at(record, place))) | harmless(name)
+    if "rejected" in record:  # beside which they stay in `extra`
+        there |= {"rejected_response", "rejected_images", "rejected_videos"}
     names = [field for field in NAMES if field not in there]
     is_part = any(isinstance(key, int) for key in place) and name != "coco"
     field = draw(st.sampled_from([*names, "index"] if is_part else names))
@@ -224,6 +249,9 @@ def goes_without_saying(field: str, value: Any, outcome: Conversation) -> bool:
 @example(("qwen_vl", ("conversations", 0), "image", {"a": 1}))
 @example(("coco", (), "bbox", 0))
 @example(("lavis", (), "video", 0))
+@example(("messages, of Gemini", ("systemInstruction", "parts", 0), "train", "true"))
+@example(("messages, of Gemini", ("contents", 0, "parts", 0, "fileData"), "start", 1))
+@example(("messages, of a preference", ("rejected", 0), "loss_mask", [1]))
 @settings(max_examples=400)
 def test_a_field_that_changes_the_meaning_makes_another_row_or_a_reject(
     convert: Converter, case: tuple[str, Place, str, Any]

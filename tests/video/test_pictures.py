@@ -20,7 +20,7 @@ from mmdata.conversion.media import MediaOptions, embed_media
 from mmdata.conversion.probe import probe
 from mmdata.conversion.prober import File, Prober, count_without_hash, media_faults
 from mmdata.errors import MediaError, UsageError, VideoError
-from mmdata.formats.toolkit import JsonSource, Origin, Record, mapping
+from mmdata.formats.toolkit import Origin, Record, RecordSource, mapping
 from mmdata.frame_cache import cache_frames, cached_frames
 from mmdata.pipeline.encode import decode_views
 from mmdata.schema import CompactTimes, Conversation, Media, Video, assistant, user
@@ -53,7 +53,7 @@ def shown(paths: Sequence[str], **facts: Any) -> Conversation:
 
 
 @dataclass(frozen=True)
-class Shots(JsonSource):
+class Shots(RecordSource):
     """Records that list pictures and, where they know it, how many of them are a second."""
 
     summary: ClassVar[str] = "videos as lists of pictures"
