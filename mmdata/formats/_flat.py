@@ -33,7 +33,7 @@ _TRAINED: Final = bytes(code == _ASSISTANT for code in range(256))
 _TURNS: Final = [bytes([_USER, _ASSISTANT] * 64)[:length] for length in range(2, 129)]
 _ORDERS: Final = frozenset([*_TURNS, *(bytes([_SYSTEM]) + turns for turns in _TURNS)])
 """The speakers of a plain conversation, for every length up to 128 turns."""
-_LEFT: Final = re.compile(f"{ALL_MARKS.pattern}|</(?:image|video)>")
+_LEFT: Final = re.compile(rf"(?=[<\[(])(?:{ALL_MARKS.pattern}|</(?:image|video)>)")
 """A mark that is left in words, or the second half of one whose first was taken for a whole."""
 _MARK_LENGTH: Final = len(IMAGE)  # and of VIDEO
 _TAGS: Final = {

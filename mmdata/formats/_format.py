@@ -59,6 +59,13 @@ class Sample:
         """Return whether a record has one of the keys."""
         return any(key in record for record in self.records for key in keys)
 
+    def some_say(self, *keys: str) -> bool:
+        """Return whether a record has one of the keys with something in it: a table gives every
+        record all of them.
+        """
+        found = (record[key] for record in self.records for key in keys if key in record)
+        return any(value not in (None, "", [], {}) and value == value for value in found)
+
 
 class Format(Protocol):
     """A source format. An implementation is a frozen dataclass whose fields are its options, each

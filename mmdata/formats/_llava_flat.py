@@ -28,7 +28,8 @@ __all__ = ["WAYS", "flatten_llava"]
 WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
 """How to read LLaVA's records: the quickest way first."""
 _MEDIA: Final[tuple[MediaType, ...]] = ("image", "video")
-_LISTS: Final = ("images", "videos")
+_LOOKED_FOR: Final = ("images", "videos", "audios", "audio", "system")
+"""What is heard of a record that is read alone; where it says nothing, nothing is kept of it."""
 _NEEDED: Final = MAPPED_FIELDS - {"id"}
 _ROLE_OF: Final[dict[type, int]] = {Human: ROLE_CODES["user"], Gpt: ROLE_CODES["assistant"]}
 
@@ -105,7 +106,7 @@ def _extra(record: Record) -> dict[str, Any]:
     raw = record.raw
     if type(raw) is not Plain or raw.id == "":
         extra = unmapped_fields(record.value, record, MAPPED_FIELDS)
-        for key in _LISTS:
+        for key in _LOOKED_FOR:
             require(not is_said(extra.pop(key, None)))
         for key in _MEDIA:
             if rest := leftovers_of_media(record.value.get(key), key):

@@ -250,6 +250,10 @@ def _assign(
         same = (n for numbers in free.values() for n in numbers if _is_same(media[n], asks[place]))
         if (spare > 0 or not asks[place].is_part) and (number := next(same, None)) is not None:
             answers[place] = _take(number, free, asks)
+            brought_one = asks[place].brought
+            if brought_one is not None and _has_bounds(brought_one):
+                start, end = brought_one.start, brought_one.end
+                media[number] = replace(media[number], start=start, end=end)
 
     leading: list[int] = []
     if any(asks[place].index is not None for place in counting):
@@ -338,7 +342,16 @@ def _assign_in_order(
 
 def _is_same(medium: Media, ask: _Ask) -> bool:
     """Return whether a listed medium is the one brought along, however its path is spelt."""
-    return ask.brought is not None and _spell_path(medium) == _spell_path(ask.brought)
+    if ask.brought is None:
+        return False
+    brought = ask.brought
+    if not _has_bounds(medium):
+        brought = replace(brought, start=None, end=None)
+    return _spell_path(medium) == _spell_path(brought)
+
+
+def _has_bounds(medium: Media) -> bool:
+    return medium.start is not None or medium.end is not None
 
 
 def _spell_path(medium: Media) -> Media:

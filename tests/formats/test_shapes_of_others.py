@@ -220,3 +220,23 @@ def test_tokens_of_internvl_do_not_make_a_record_one_of_qwen_vl(tmp_path: Path) 
     value = llava("<img><IMG_CONTEXT></img>Which?", image="a.jpg")
 
     assert found_format(tmp_path, [value]) == "llava"
+
+
+def test_a_listed_video_whose_bounds_its_part_says_is_that_clip_once() -> None:
+    part = {"type": "video", "video": "./v.mp4", "video_start": 0.5, "video_end": 1.5}
+    value = messages([part, {"type": "text", "text": "What?"}], videos=["v.mp4"])
+
+    (medium,) = read("messages", value).media
+
+    assert (medium.start, medium.end) == (0.5, 1.5)
+
+
+@pytest.mark.parametrize("field", ["images", "videos", "audios", "system"])
+@pytest.mark.parametrize("nothing", [None, []])
+def test_an_empty_column_changes_nothing_of_a_record_with_a_video(
+    tmp_path: Path, field: str, nothing: object
+) -> None:
+    value = llava("<video>\nWhat?", video="v.mp4")
+
+    assert read("video178k", {**value, field: nothing}) == read("video178k", value)
+    assert found_format(tmp_path, [{**value, field: nothing}]) == "video178k"
