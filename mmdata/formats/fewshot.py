@@ -13,6 +13,7 @@ from mmdata.formats import registry
 from mmdata.formats._chat_flat import flatten_with
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Origin, Sample
+from mmdata.formats._meaning import is_said
 from mmdata.formats._sources import (
     RecordSource,
     below_folders,
@@ -20,6 +21,7 @@ from mmdata.formats._sources import (
     json_type,
     mapping,
 )
+from mmdata.formats._turn_reader import list_turns, read_pairs
 from mmdata.schema import Conversation, Image, Media, assistant, user
 from mmdata.sources.record import Record
 from mmdata.store.encode import ROLE_CODES, FlatRows
@@ -43,6 +45,10 @@ class Fewshot(RecordSource):
         '[{"img": "fewshot-data/1.jpg", "prompt": "What is it?", "label": "A cup."}]'
     )
     examples: ClassVar[Mapping[str, str]] = {
+        "questions and answers before": (
+            '{"img": "fewshot-data/1.jpg", "prompt": "And the colour?", "label": "Red.", '
+            '"history": [["What is it?", "A cup."]]}'
+        ),
         "a record with an id and fields of its own": (
             '{"id": "cup", "img": "fewshot-data/1.jpg", "prompt": "What is it?", "label": "A '
             'cup.", "licence": "CC0"}'
@@ -61,17 +67,21 @@ class Fewshot(RecordSource):
         return sample.every("img", "prompt", "label")
 
     def conversation(self, record: Record) -> Conversation:
-        """Return one question about one image, and its answer, both byte for byte."""
+        """Return one question about one image, and its answer, byte for byte, after those of the
+        ``history``.
+        """
         value = mapping(record)
         path, prompt, label = (_text(value, key) for key in ("img", "prompt", "label"))
-        extra = _extra(value, record)
-        media = (Media("image", path),)
+        first, *later = [*_history(value.get("history")), (prompt, label)]
+        messages = [user(Image(0), first[0]), assistant(first[1])]
+        for question, answer in later:
+            messages += [user(question), assistant(answer)]
         return Conversation(
             conversation_id(record),
-            (user(Image(0), prompt), assistant(label)),
-            media,
+            tuple(messages),
+            (Media("image", path),),
             self.dataset_name,
-            extra=extra,
+            extra=_extra(value, record),
         )
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
@@ -92,6 +102,7 @@ class Fewshot(RecordSource):
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
     texts = [value[key] for value in values for key in ("prompt", "label")]
     paths = [value["img"] for value in values]
+    require(not any(is_said(value.get("history")) for value in values))
     require(set(map(type, chain(texts, paths))) == {str} and all(path.strip() for path in paths))
     return TurnColumns(
         ids=[record.id or conversation_id(record) for record in records],
@@ -109,8 +120,21 @@ def _extra(value: dict[str, Any], record: Record) -> dict[str, Any]:
     return {
         key: field
         for key, field in value.items()
-        if key not in _MAPPED_FIELDS and not (key == "id" and field == record.id)
+        if key not in _MAPPED_FIELDS
+        and not (key == "id" and field == record.id)
+        and not (key == "history" and is_said(field))
     }
+
+
+def _history(found: object) -> list[tuple[str, str]]:
+    """Return the questions and answers before, a list of pairs, as XrayGLM has it."""
+    if not is_said(found):
+        return []
+    turns = read_pairs(list_turns(found), 0, 1)
+    texts = [turn.content for turn in turns]
+    if not all(isinstance(text, str) and text.strip() for text in texts):
+        raise RecordError("'history' must be pairs of a question and an answer, both with words")
+    return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 def _text(value: dict[str, Any], key: str) -> str:

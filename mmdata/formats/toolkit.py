@@ -56,7 +56,13 @@ from mmdata.formats._sources import (
     mapping,
     unmapped_fields,
 )
-from mmdata.formats._turn_reader import read_any_turns, read_literal, read_pairs, read_turns
+from mmdata.formats._turn_reader import (
+    list_turns,
+    read_any_turns,
+    read_literal,
+    read_pairs,
+    read_turns,
+)
 from mmdata.formats._turns import (
     IMAGE,
     MAPPED_FIELDS,
@@ -111,6 +117,7 @@ __all__ = [
     "json_type",
     "leftover_fields",
     "leftovers_of_media",
+    "list_turns",
     "mapping",
     "may_have_boxes",
     "media_of",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from mmdata.errors import RecordError
 from mmdata.formats import Origin, registry
+from mmdata.formats.fewshot import Fewshot
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Image, Media, assistant, user
 from mmdata.sources.record import Record
@@ -30,6 +32,37 @@ def test_a_record_becomes_a_question_about_an_image_and_its_answer_byte_for_byte
         (Media("image", "fewshot-data/2p.png"),),
         "fewshot",
     )
+
+
+HISTORY: Any = [["What is it?", "A cup."], ["Is it full?", "No."]]
+
+
+@pytest.mark.parametrize("history", [HISTORY, json.dumps(HISTORY), repr(HISTORY)])
+def test_what_was_asked_before_comes_before_with_the_image_in_the_first_question(
+    history: Any,
+) -> None:
+    value = {"img": "a.jpg", "prompt": "Why?", "label": "So.", "history": history}
+
+    found = FEWSHOT.conversation(Record(value, "a.json", 0))
+
+    assert found.messages == (
+        user(Image(0), "What is it?"),
+        assistant("A cup."),
+        user("Is it full?"),
+        assistant("No."),
+        user("Why?"),
+        assistant("So."),
+    )
+    assert found.extra == {}
+    assert Fewshot().flatten([Record(value, "a.json", 0)]) is None
+
+
+@pytest.mark.parametrize("history", [3, "nothing", [["a"]], [["a", ""]], [["a", None]]])
+def test_a_history_that_is_none_is_refused(history: Any) -> None:
+    value = {"img": "a.jpg", "prompt": "Why?", "label": "So.", "history": history}
+
+    with pytest.raises(RecordError, match=r"history|pair|turns"):
+        FEWSHOT.conversation(Record(value, "a.json", 0))
 
 
 def test_media_are_relative_to_the_folder_above_the_file(tmp_path: Path) -> None:
