@@ -112,9 +112,14 @@ def _choose_files(sources: Sequence[Path]) -> tuple[list[SourceFile], int]:
 
 def _objects(sample: FileSample) -> list[dict[str, Any]]:
     """Return the records of a sample that are objects, as they are read: without what stands around
-    several, and with turns that are text taken for what they say.
+    several, without fields that are null, which a table gives to every row, and with turns that are
+    text taken for what they say.
     """
-    return [_read_turns(value) for value in open_wrappers(sample.records)]
+    return [_read_turns(_without_null(value)) for value in open_wrappers(sample.records)]
+
+
+def _without_null(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: field for name, field in value.items() if field is not None and field == field}
 
 
 def _read_turns(value: dict[str, Any]) -> dict[str, Any]:

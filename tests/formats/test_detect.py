@@ -37,6 +37,14 @@ def test_the_shape_that_a_format_shows_is_recognised(tmp_path: Path, name: str) 
     assert detect([write(tmp_path, json.loads(shape, strict=False))]) == name
 
 
+@pytest.mark.parametrize("name", ["messages", "llava", "swift", "lavis", "sharegpt"])
+def test_fields_of_other_formats_that_are_null_hide_none(tmp_path: Path, name: str) -> None:
+    others = ("messages", "conversations", "images", "image", "video", "question", "model", "texts")
+    records = [json.loads(good(name, number)) for number in range(3)]
+
+    assert detect([write(tmp_path, [dict.fromkeys(others) | one for one in records])]) == name
+
+
 def test_json_lines_and_folders_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(
         "\n".join(json.dumps(GOOD["llava"](number)) for number in range(3))
