@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import builtins
 import math
-import struct
+import struct as binary
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from msgspec import DecodeError, Struct, field
 from msgspec.json import decode as decode_json
 from msgspec.json import encode as encode_json
-from msgspec.structs import force_setattr, replace
+from msgspec.structs import force_setattr
+from msgspec.structs import replace as replace_fields
 
 from mmdata._tools.options import checked
 from mmdata.errors import SchemaError
@@ -61,6 +62,7 @@ Split: TypeAlias = Literal["train", "val", "test"]
 MediaType: TypeAlias = Literal["image", "video", "audio"]
 TimeSource: TypeAlias = Literal["stream", "derived"]
 Box: TypeAlias = tuple[float, float, float, float]
+Made = TypeVar("Made", bound=Struct)
 BoxUnit: TypeAlias = Literal["fraction", "pixel"]
 
 _ROLES: Final = frozenset(get_args(Role))
@@ -68,7 +70,7 @@ _SPLITS: Final = frozenset(get_args(Split))
 _MEDIA_TYPES: Final = frozenset(get_args(MediaType))
 _TIME_SOURCES: Final = frozenset(get_args(TimeSource))
 _BOX_UNITS: Final = frozenset(get_args(BoxUnit))
-_FLOAT32: Final = struct.Struct("4f")
+_FLOAT32: Final = binary.Struct("4f")
 
 # Every part has ``train``: whether a model is trained to say it; None for as its message is.
 
@@ -362,6 +364,23 @@ def assistant(*content: str | Part, train: bool = True) -> Message:
 def tool(*content: str | Part, train: bool = False) -> Message:
     """Return what a tool gave back; strings become text parts."""
     return Message("tool", _parts(content), train)
+
+
+def replace(struct: Made, /, **changes: Any) -> Made:
+    """Return a copy of a conversation, or of a part of one, with some fields changed; it is checked
+    as a new one is.
+
+    >>> replace(Media("image", "cup.jpg"), path="dog.jpg").path
+    'dog.jpg'
+
+    Raises:
+        SchemaError: a rule of the schema is broken.
+    """
+    made = replace_fields(struct, **changes)
+    # Releases of msgspec before 0.22 do not, and none is harmed by a second look.
+    if hasattr(made, "__post_init__"):
+        made.__post_init__()
+    return made
 
 
 def _parts(content: Sequence[str | Part]) -> tuple[Part, ...]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from mmdata.schema import (
     ToolCall,
     Video,
     assistant,
+    replace,
     system,
     tool,
     user,
@@ -230,3 +232,17 @@ def test_ids_and_splits_are_checked() -> None:
         Conversation("", (user("Hi"),))
     with pytest.raises(SchemaError, match="'dev'"):
         Conversation("a", (user("Hi"),), split="dev")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("thing", "changes"),
+    [
+        (Media("video", "a.mp4", start=1.0), {"end": 0.5}),
+        (Region("cup", ((0.1, 0.1, 0.2, 0.2),)), {"boxes": ((0.3, 0.1, 0.2, 0.2),)}),
+        (ToolCall("look"), {"arguments": "{"}),
+        (Conversation("c1", (user("a"), assistant("b"))), {"messages": ()}),
+    ],
+)
+def test_a_changed_copy_is_checked_as_a_new_one_is(thing: Any, changes: dict[str, Any]) -> None:
+    with pytest.raises(SchemaError):
+        replace(thing, **changes)

@@ -426,7 +426,8 @@ def convert_allow_outside(place: Path, request: pytest.FixtureRequest) -> None:
 def convert_allow_fields(place: Path, request: pytest.FixtureRequest) -> None:
     source(place, 2, score=3, boxes=[1, 2, 3, 4])
 
-    assert json.loads(run(*CONVERT, "--json", code=1).stdout)["rejects"] == {"unsupported_field": 2}
+    refused = run(*CONVERT, "--json", code=1).stdout.splitlines()
+    assert json.loads(refused[-1])["rejects"] == {"unsupported_field": 2}
     admitted = answer(*CONVERT, "--overwrite", "--allow-fields", "score,Boxes")
     assert admitted["rows"] == 2
     assert answer("info", "store", "--json")["notes"]["allow_fields"] == ["score", "Boxes"]
