@@ -179,6 +179,11 @@ def test_an_answer_that_waits_to_be_taken_is_not_late() -> None:
         assert [*taken, *results] == [1, 2]
 
 
+def hold_the_interpreter() -> None:
+    """Go round in C for ever: no other thread, and no handler of a signal, gets its turn."""
+    deque(itertools.repeat(0), 0)
+
+
 def test_the_kernel_ends_a_job_that_holds_the_interpreter_and_that_no_parent_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -187,7 +192,7 @@ def test_the_kernel_ends_a_job_that_holds_the_interpreter_and_that_no_parent_end
         identity = pool.run(os.getpid)
         [worker] = pool._workers
 
-        worker.begin(deque, (itertools.repeat(0), 0))  # and nobody waits for it
+        worker.begin(hold_the_interpreter, ())  # and nobody waits for it
 
         assert _gone_within(identity, seconds=5)
 
