@@ -19,7 +19,7 @@ from mmdata.errors import MMDataError, PluginError, UnknownNameError, nearest
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "blame"]
 
 T = TypeVar("T")
 
@@ -90,18 +90,8 @@ class Registry(Generic[T]):
         Raises:
             PluginError: with the entry's own exception as its cause.
         """
-        try:
+        with blame(lambda: self.plugin_of(entry)):
             yield
-        except (MMDataError, OSError):
-            raise  # it says already what is wrong, and where
-        except Exception as error:  # another package's code: whatever it stumbles over is its fault
-            plugin = self.plugin_of(entry)
-            if plugin is None:
-                raise
-            raise PluginError(
-                f"{plugin} is at fault: {type(error).__name__}: {error}. "
-                "--strict shows its traceback."
-            ) from error
 
     def _describe(self, point: EntryPoint) -> str:
         package = (
@@ -151,3 +141,25 @@ class Registry(Generic[T]):
 
     def _is_entry(self, module: str) -> bool:
         return not module.startswith("_") and module not in self._besides
+
+
+@contextmanager
+def blame(find_plugin: Callable[[], str | None]) -> Iterator[None]:
+    """Turn what is stumbled over into an error that names the plug-in which is at fault.
+
+    ``find_plugin`` says which that is; None for code of our own, whose exceptions stay as they are.
+
+    Raises:
+        PluginError: with the plug-in's own exception as its cause.
+    """
+    try:
+        yield
+    except (MMDataError, OSError):
+        raise  # it says already what is wrong, and where
+    except Exception as error:  # another package's code: whatever it stumbles over is its own fault
+        plugin = find_plugin()
+        if plugin is None:
+            raise
+        raise PluginError(
+            f"{plugin} is at fault: {type(error).__name__}: {error}. --strict shows its traceback."
+        ) from error

@@ -4,10 +4,9 @@ package.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from mmdata.errors import MMDataError, PluginError
+from mmdata._tools.registry import blame
 from mmdata.formats import registry
 from mmdata.formats._format import Format
 
@@ -25,21 +24,11 @@ def plugin_of(reader: Format) -> str | None:
     )
 
 
-@contextmanager
-def blame_plugin(reader: Format) -> Iterator[None]:
-    """Turn what a format of another package stumbles over into an error that names it.
+def blame_plugin(reader: Format) -> AbstractContextManager[None]:
+    """Return a context that turns what a format of another package stumbles over into an error that
+    names it.
 
     Raises:
         PluginError: with the format's own exception as its cause.
     """
-    try:
-        yield
-    except (MMDataError, OSError):
-        raise  # it says already what is wrong, and where
-    except Exception as error:  # another package's code: whatever it stumbles over is its own fault
-        plugin = plugin_of(reader)
-        if plugin is None:
-            raise
-        raise PluginError(
-            f"{plugin} is at fault: {type(error).__name__}: {error}. --strict shows its traceback."
-        ) from error
+    return blame(lambda: plugin_of(reader))
