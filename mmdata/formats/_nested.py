@@ -8,9 +8,10 @@ other files is no source, and is refused by name.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace as replace_reject
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from mmdata.errors import UsageError
 from mmdata.rejects import Reject
@@ -18,7 +19,9 @@ from mmdata.schema import replace
 from mmdata.sources._json import identity
 from mmdata.sources.record import Record
 
-__all__ = ["open_wrappers", "unpack"]
+__all__ = ["open_wrappers", "split_rows", "unpack"]
+
+Item: TypeAlias = Record | Reject
 
 _log: Final = logging.getLogger("mmdata")
 _WRAPPERS: Final = (
@@ -39,23 +42,37 @@ _META: Final = (
 """What an object says that names a file of records instead of being one."""
 
 
-def unpack(runs: Iterable[list[Record | Reject]], id_key: str) -> Iterator[list[Record | Reject]]:
+def unpack(runs: Iterable[list[Item]], id_key: str) -> Iterator[list[Item]]:
     """Yield the runs with the records that stand inside others in their place, numbered through.
 
     Raises:
         UsageError: the file names others, or holds several splits.
     """
-    shift = 0  # how many numbers records inside others have taken up so far
+    return split_rows(runs, partial(_inner_records, id_key=id_key))
+
+
+def split_rows(
+    runs: Iterable[list[Item]], split: Callable[[Item], Sequence[Item] | None]
+) -> Iterator[list[Item]]:
+    """Yield the runs with each record that is several in pieces, numbered through in each file.
+
+    ``split`` returns the pieces of a record; None, or nothing, where it is one.
+    """
+    file, shift = "", 0  # how many numbers the pieces have taken up so far
     for run in runs:
-        if not shift and not any(map(_holds_records, run)):
+        if run and run[0].file != file:
+            file, shift = run[0].file, 0
+        pieces = [split(item) for item in run]
+        if not shift and not any(pieces):
             yield run
             continue
-        found: list[Record | Reject] = []
-        for item in run:
-            inner = _inner_records(item, id_key)
+
+        found: list[Item] = []
+        for item, several in zip(run, pieces, strict=True):
+            parts = several or [item]
             first = shift + (item.number if isinstance(item, Record) else item.record)
-            found += [_renumber(one, first + place) for place, one in enumerate(inner)]
-            shift += len(inner) - 1
+            found += [_renumber(part, first + place) for place, part in enumerate(parts)]
+            shift += len(parts) - 1
         yield found
 
 
@@ -74,10 +91,8 @@ def open_wrappers(values: Iterable[Any]) -> Iterator[dict[str, Any]]:
             yield from (one for one in inner if isinstance(one, dict))
 
 
-def _holds_records(item: Record | Reject) -> bool:
+def _holds_records(item: Record) -> bool:
     """Return whether a record could be several; a cheap look, which most pass."""
-    if not isinstance(item, Record):
-        return False
     raw = item.raw
     if type(raw) is dict:
         if item.number == 0 and raw and all(type(found) is dict for found in raw.values()):
@@ -98,10 +113,10 @@ def _wrapper(raw: dict[str, Any]) -> str | None:
     return name if covers and all(isinstance(one, dict) for one in raw[name]) else None
 
 
-def _inner_records(item: Record | Reject, id_key: str) -> list[Record | Reject]:
-    """Return the records inside one, or itself."""
+def _inner_records(item: Item, id_key: str) -> list[Item] | None:
+    """Return the records inside one, if it has any."""
     if not isinstance(item, Record) or not _holds_records(item):
-        return [item]
+        return None
     values = item.raw
     if isinstance(values, dict):
         name = _wrapper(values)
@@ -114,12 +129,12 @@ def _inner_records(item: Record | Reject, id_key: str) -> list[Record | Reject]:
                 ", ".join(others),
             )
         values = values[name]
-    elif not values or not all(isinstance(one, dict) for one in values):
-        return [item]  # it has no records, and is told so by its format
+    elif not all(isinstance(one, dict) for one in values):
+        return None  # it has no records, and is told so by its format
     return [replace(item, raw=one, id=identity(one, id_key), size=None) for one in values]
 
 
-def _renumber(item: Record | Reject, number: int) -> Record | Reject:
+def _renumber(item: Item, number: int) -> Item:
     if isinstance(item, Record):
         return replace(item, number=number)
     return replace_reject(item, record=number)

@@ -18,7 +18,6 @@ __all__ = [
     "add_turn_fields",
     "insert_before_question",
     "leftover_fields",
-    "media_paths",
     "require_answer",
     "require_turns",
     "role_of",
@@ -67,28 +66,6 @@ def role_of(speaker: object) -> Role:
             f"unknown speaker {speaker!r}: must be one of {', '.join(ROLES)}", reason="unknown_role"
         )
     raise RecordError(f"a turn's speaker must be a string, found {json_type(speaker)}")
-
-
-def media_paths(record: dict[str, Any], key: str) -> list[str]:
-    """Return the paths that a field holds: a string or a list of strings; none where it is absent
-    or empty.
-
-    >>> media_paths({"image": "a.jpg"}, "image"), media_paths({}, "image")
-    (['a.jpg'], [])
-
-    Raises:
-        RecordError: it holds something else, or a path is empty.
-    """
-    value = record.get(key)
-    if value is None or value in ("", [], {}):
-        return []
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
-        raise RecordError(f"{key!r} must be a path or a list of paths, found {json_type(value)}")
-    if not all(value):
-        raise RecordError(f"{key!r} holds an empty path", reason="missing_media")
-    return value
 
 
 def leftover_fields(turns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

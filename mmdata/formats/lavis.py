@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from mmdata.formats.toolkit import (
     media_of,
     register,
     require,
+    split_rows,
     unmapped_fields,
 )
 from mmdata.rejects import Reject
@@ -77,12 +77,7 @@ class Lavis(RecordSource):
         """Yield a record for each caption of each row, numbered through, in lists of what was read
         together.
         """
-        for file in self.files(sources):
-            number = 0
-            for run in super().runs([file], ways):
-                captions = [item for row in run for item in _captions(row)]
-                yield [_renumber(item, number + place) for place, item in enumerate(captions)]
-                number += len(captions)
+        return split_rows(super().runs(sources, ways), _captions)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain."""
@@ -144,22 +139,13 @@ def _caption(found: object) -> str:
     return found
 
 
-def _captions(row: Record | Reject) -> Iterator[Record | Reject]:
-    """Yield a row once, or once for each of its captions where it has several."""
+def _captions(row: Record | Reject) -> list[Record | Reject] | None:
+    """Return a row for each of its captions where it has several."""
     value: Any = row.value if isinstance(row, Record) else None
     field = _caption_field(value) if isinstance(value, dict) else None
     captions = None if field is None else value[field]
     if isinstance(row, Reject) or not isinstance(captions, list) or len(captions) < 2:
-        yield row
-        return
+        return None
     others = {key: found for key, found in value.items() if key != field}
-    for caption in captions:
-        yield replace(row, raw={field: caption, **add_fields(others, group=row.number)})
-
-
-def _renumber(item: Record | Reject, number: int) -> Record | Reject:
-    return (
-        replace(item, number=number)
-        if isinstance(item, Record)
-        else dataclasses.replace(item, record=number)
-    )
+    added = add_fields(others, group=row.number)
+    return [replace(row, raw={field: caption, **added}) for caption in captions]

@@ -8,16 +8,13 @@ leads through one from the first line to the installed package; :func:`mmdata.te
 checks it.
 
 Reading a record
-    :func:`mapping`, :func:`conversation_id`, :func:`json_type`, :func:`media_paths`,
-    :func:`media_of`,
+    :func:`mapping`, :func:`conversation_id`, :func:`json_type`, :func:`media_of`,
     :func:`medium_of`, :func:`is_said`; what is not read goes to ``extra``: :func:`unmapped_fields`,
-    :func:`add_fields`.
+    :func:`add_fields`. :func:`split_rows` makes several records of one.
 Turns and their media
     :func:`read_any_turns`, :func:`read_chat` and :func:`converse` for chats, and what they are made
-    of,
-    :func:`role_of`, :class:`Turn`, :class:`Chat`; :func:`fill` and
-    :class:`MediaCursor` for placeholders in any text; :func:`insert_before_question`,
-    :func:`require_answer`,
+    of: :func:`role_of`, :class:`Turn`, :class:`Chat`; :func:`fill` and :class:`MediaCursor` for
+    placeholders in any text; :func:`insert_before_question`, :func:`require_answer`,
     :func:`require_turns`.
 Phrases and boxes
     :func:`ground` makes regions of what is marked in texts, and of ms-swift's objects, which
@@ -43,6 +40,7 @@ from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, requ
 from mmdata.formats._format import Format, Origin, Sample
 from mmdata.formats._grounding import BoxStyle, ground, may_have_boxes
 from mmdata.formats._meaning import is_said
+from mmdata.formats._nested import split_rows
 from mmdata.formats._objects import Objects, read_objects
 from mmdata.formats._parts import leftovers_of_media, media_of, medium_of
 from mmdata.formats._placeholders import fill
@@ -72,7 +70,6 @@ from mmdata.formats._turns import (
     add_turn_fields,
     insert_before_question,
     leftover_fields,
-    media_paths,
     require_answer,
     require_turns,
     role_of,
@@ -121,7 +118,6 @@ __all__ = [
     "mapping",
     "may_have_boxes",
     "media_of",
-    "media_paths",
     "medium_of",
     "parse_corners",
     "read_any_turns",
@@ -140,6 +136,7 @@ __all__ = [
     "require_turns",
     "role_of",
     "scale_pixels",
+    "split_rows",
     "unmapped_fields",
 ]
 

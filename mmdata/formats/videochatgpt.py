@@ -4,7 +4,6 @@ answer; and its training data, VideoInstruct100K: ``video_id``, ``q`` and ``a``.
 
 from __future__ import annotations
 
-import dataclasses
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mmdata.formats import registry
 from mmdata.formats._chat_flat import flatten_with
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Origin, Sample
+from mmdata.formats._nested import split_rows
 from mmdata.formats._sources import RecordSource, add_fields, conversation_id, json_type, mapping
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, Split, Video, assistant, replace, user
@@ -99,12 +99,7 @@ class VideoChatGpt(RecordSource):
         """Yield a record for each question of each row, numbered through, in lists of what was read
         together.
         """
-        for file in self.files(sources):
-            number = 0
-            for run in super().runs([file], ways):
-                questions = [item for row in run for item in _questions(row)]
-                yield [_renumber(item, number + place) for place, item in enumerate(questions)]
-                number += len(questions)
+        return split_rows(super().runs(sources, ways), _questions)
 
     def flatten(self, records: Sequence[Record]) -> FlatRows | None:
         """Return the conversations of records column by column, where all of them are plain and of
@@ -199,8 +194,8 @@ def _dialect_of(value: object) -> _Dialect:
     return _INSTRUCT if isinstance(value, dict) and "q" in value else _BENCHMARK
 
 
-def _questions(row: Record | Reject) -> Iterator[Record | Reject]:
-    """Yield a row once, or once for each of its two paraphrases."""
+def _questions(row: Record | Reject) -> list[Record | Reject] | None:
+    """Return a row for each of its paraphrases where it has two."""
     value: Any = row.value if isinstance(row, Record) else None
     question_fields = (
         [key for key in _BENCHMARK.questions if value.get(key) not in _ABSENT]
@@ -208,17 +203,15 @@ def _questions(row: Record | Reject) -> Iterator[Record | Reject]:
         else []
     )
     if isinstance(row, Reject) or len(question_fields) < 2:
-        yield row
-        return
-    for question_field in question_fields:
-        others = {key: found for key, found in value.items() if key not in _BENCHMARK.questions}
-        added = add_fields(others, group=row.number, asked_as=question_field)
-        yield replace(row, raw={question_field: value[question_field], **added})
-
-
-def _renumber(item: Record | Reject, number: int) -> Record | Reject:
-    return (
-        replace(item, number=number)
-        if isinstance(item, Record)
-        else dataclasses.replace(item, record=number)
-    )
+        return None
+    others = {key: found for key, found in value.items() if key not in _BENCHMARK.questions}
+    return [
+        replace(
+            row,
+            raw={
+                asked_as: value[asked_as],
+                **add_fields(others, group=row.number, asked_as=asked_as),
+            },
+        )
+        for asked_as in question_fields
+    ]

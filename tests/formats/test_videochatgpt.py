@@ -45,6 +45,20 @@ def test_a_row_becomes_a_question_about_a_video(tmp_path: Path) -> None:
     ]
 
 
+def test_paraphrases_are_numbered_through_in_each_file_by_itself(tmp_path: Path) -> None:
+    twice = {"video_name": "v", "question_1": "What?", "question_2": "Which?", "answer": "That."}
+    once = {"video_name": "v", "question": "Why?", "answer": "So."}
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text(json.dumps([once, twice, once]))
+
+    found = [item for item in READER.records([tmp_path]) if isinstance(item, Record)]
+
+    assert [(Path(item.file).name, item.number) for item in found] == [
+        (name, number) for name in ("a.json", "b.json") for number in range(4)
+    ]
+    assert [item.value.get("group") for item in found] == [None, 1, 1, None] * 2
+
+
 def test_a_record_of_videoinstruct_is_a_question_to_train_on(tmp_path: Path) -> None:
     assert read(tmp_path, INSTRUCT | {"type": "human"}) == [
         Conversation(
