@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, Literal, TypeAlias
 
-from msgspec import Meta
+from msgspec import Meta, convert, to_builtins
 
 import mmdata
 from mmdata import store as stores
@@ -27,7 +27,7 @@ from mmdata._tools.requirements import processors
 from mmdata.engine.local import Pool
 from mmdata.errors import DataError, MediaError
 from mmdata.rejects import Reason, Reject
-from mmdata.schema import Conversation, Media, TimeSource, replace
+from mmdata.schema import CompactTimes, Conversation, Media, replace
 from mmdata.store.builder import BatchBuilder
 from mmdata.store.empty import why_empty
 from mmdata.store.writer import Origin, StoreWriter
@@ -248,11 +248,13 @@ def _pictures(frames: Sequence[bytes], name: str) -> Iterator[VideoFrame]:
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
-    """The frames of one video: encoded pictures and times in seconds."""
+    """The frames of one video: encoded pictures and times in seconds; and ``file``, the fields of
+    :class:`mmdata.schema.Media` that say when all frames are of the file that they were taken from.
+    """
 
     frames: tuple[bytes, ...]
     times: tuple[float, ...]
-    times_source: TimeSource
+    file: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +290,20 @@ def _take(videos: Sequence[Media], recipe: _Recipe) -> list[_Cached]:
             limits=recipe.limits,
         )
         pictures = tuple(_encode_frames(pixels, recipe) for pixels in frames.pixels)
-        found.append(_Cached(pictures, tuple(frames.times.tolist()), frames.times_source))
+        found.append(_Cached(pictures, tuple(frames.times.tolist()), _clock_fields(frames)))
     return found
+
+
+def _clock_fields(frames: Frames) -> Mapping[str, Any]:
+    clock = frames.clock
+    assert clock is not None, "what is sampled of a file has its clock"
+    return {
+        "times": clock.source,
+        "clock": None if clock.stored is None else to_builtins(clock.stored),
+        "num_frames": len(clock),
+        "fps": clock.fps,
+        "duration": clock.duration,
+    }
 
 
 def _encode_frames(pixels: NDArray[np.uint8], recipe: _Recipe) -> bytes:
@@ -352,9 +366,11 @@ def _fill_in(medium: Media, cached: Iterator[_Cached]) -> Media:
     if medium.type != "video":
         return medium
     found = next(cached)
-    return replace(
-        medium, bytes=None, frames=found.frames, frame_times=found.times, times=found.times_source
-    )
+    facts = dict(found.file)
+    # What a journal kept has been through JSON.
+    clock = None if facts["clock"] is None else convert(facts["clock"], CompactTimes)
+    facts |= {"clock": clock, "frames": found.frames, "frame_times": found.times}
+    return replace(medium, bytes=None, **facts)
 
 
 def _origin(opened: stores.Store, recipe: _Recipe) -> Origin:
@@ -412,7 +428,7 @@ class _Journal:
         """Note one more row."""
         videos = [] if isinstance(found, _Refused) else found
         facts = [
-            {"times": one.times, "source": one.times_source, "sizes": list(map(len, one.frames))}
+            {"times": one.times, "file": one.file, "sizes": list(map(len, one.frames))}
             for one in videos
         ]
         line = asdict(found) if isinstance(found, _Refused) else facts
@@ -436,6 +452,6 @@ def _read(file: BinaryIO) -> list[_Cached] | _Refused | None:
         pictures = tuple(file.read(size) for size in video["sizes"])
         if list(map(len, pictures)) != video["sizes"]:
             return None
-        found.append(_Cached(pictures, tuple(video["times"]), video["source"]))
+        found.append(_Cached(pictures, tuple(video["times"]), video["file"]))
 
     return found

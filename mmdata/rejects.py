@@ -75,6 +75,10 @@ class Reason(str, Enum):
         "changed_media",
         "a media file is not the one that was looked into: its size or content differs",
     )
+    CLOCK_MISMATCH = (
+        "clock_mismatch",
+        "a frame of a file is not at the time that was told of it: another file has its place",
+    )
     REMOTE_MEDIA = (
         "remote_media",
         "a medium is behind a URL, which is not read yet (--check none keeps it by name)",

@@ -202,8 +202,10 @@ class CompactTimes(Struct, frozen=True, gc=False):
     """The presentation times of all frames of a file, in seconds since its first presented frame.
 
     At a constant rate frame ``n`` is at ``start + n * step``, and ``Media.num_frames`` says how
-    many there are. Else it is at ``start + unit * sum(deltas[:n])``: ``deltas`` are the steps from
-    frame to frame, one fewer than frames, in ticks of ``unit`` seconds.
+    many there are; with a ``unit``, ``n * step`` is rounded to whole ticks of so many seconds,
+    halves up, as containers round it. Else the frame is at ``start + unit * sum(deltas[:n])``:
+    ``deltas`` are the steps from frame to frame, one fewer than frames, in ticks of ``unit``
+    seconds.
     """
 
     start: float = 0.0
@@ -213,16 +215,15 @@ class CompactTimes(Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         """Check that it is one of the two, and that times do not decrease."""
-        if (self.step is None) == (self.deltas is None) or (self.deltas is None) != (
-            self.unit is None
-        ):
+        is_one = (self.step is None) != (self.deltas is None)
+        if not is_one or (self.deltas is not None and self.unit is None):
             raise SchemaError("the times of frames are a step, or deltas with their unit")
-        length = self.step if self.unit is None else self.unit
-        if not math.isfinite(self.start) or length is None or not 0 < length < math.inf:
-            raise SchemaError(
-                "the times of frames need a finite start and a positive step or unit, "
-                f"found {self.start} and {length}"
-            )
+        for length in (self.step, self.unit):
+            if not math.isfinite(self.start) or not (length is None or 0 < length < math.inf):
+                raise SchemaError(
+                    "the times of frames need a finite start and a positive step or unit, "
+                    f"found {self.start} and {length}"
+                )
         if not all(0 <= delta < 1 << 31 for delta in self.deltas or ()):
             raise SchemaError(
                 "the times of frames must not decrease, and no step may exceed 2**31 - 1 ticks"

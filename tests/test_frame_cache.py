@@ -19,7 +19,7 @@ from mmdata._tools.limits import Limits
 from mmdata.conversion import Check
 from mmdata.errors import MediaError, UsageError
 from mmdata.frame_cache import Codec, cache_frames, cached_frames
-from mmdata.schema import Conversation, Image, Media, Video, assistant, replace, user
+from mmdata.schema import CompactTimes, Conversation, Image, Media, Video, assistant, replace, user
 from mmdata.store import Store
 from mmdata.store import open as open_store
 from tests.source_files import record, write_records
@@ -122,7 +122,7 @@ def test_a_cache_keeps_what_is_known_of_the_files(tmp_path: Path) -> None:
         None,
         64,
         48,
-        0.4,
+        video.index(tmp_path / "a.mp4").duration,
         25.0,
         10,
         0.04,
@@ -136,7 +136,8 @@ def test_a_cache_keeps_what_is_known_of_the_files(tmp_path: Path) -> None:
     cache_frames(tmp_path / "store", tmp_path / "frames", "uniform:2")
 
     [cached] = open_store(tmp_path / "frames")[0].media
-    assert replace(cached, frames=None, frame_times=None) == medium
+    assert replace(cached, frames=None, frame_times=None, clock=None) == medium
+    assert cached.clock == CompactTimes(step=1 / 25, unit=1 / 12800)
 
 
 def test_cached_frames_that_are_damaged_or_of_two_sizes_are_refused_by_number(

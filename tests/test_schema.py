@@ -131,13 +131,14 @@ def test_an_answer_judged_bad_is_no_training_target(answer: Message) -> None:
 
 def test_the_times_of_frames_are_a_step_or_deltas() -> None:
     assert CompactTimes(0.5, step=0.04).step == 0.04
+    assert CompactTimes(step=1 / 30, unit=0.001).unit == 0.001
     assert CompactTimes(deltas=(), unit=0.001).deltas == ()
     wrongs: list[Callable[[], CompactTimes]] = [
         CompactTimes,
         lambda: CompactTimes(step=0.0),
         lambda: CompactTimes(step=math.nan),
         lambda: CompactTimes(math.inf, step=1.0),
-        lambda: CompactTimes(step=1.0, unit=1.0),
+        lambda: CompactTimes(step=1.0, unit=0.0),
         lambda: CompactTimes(step=1.0, deltas=(1,), unit=1.0),
         lambda: CompactTimes(deltas=(1,)),
         lambda: CompactTimes(deltas=(1,), unit=-1.0),

@@ -13,6 +13,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import to_builtins
+
 from mmdata._tools.paths import is_url
 from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import SizeOf, all_exist, find, folders_of, size_of, slashed
@@ -416,4 +418,8 @@ def _read(media: _Media, number: int, place: MediaOptions, known: Facts) -> Fact
         "frames": frames,
         "frame_times": taken.times.tolist(),
         "times": found.times_source,
+        "clock": to_builtins(pictures.clock),
+        "num_frames": found.num_frames,
+        "fps": found.fps,
+        "duration": found.duration,
     }

@@ -26,7 +26,7 @@ class Probe:
     """What a media file is, in the terms of :class:`mmdata.schema.Media`.
 
     ``width`` and ``height`` are pixels as presented; ``duration`` seconds, ``fps``, ``num_frames``
-    and ``times`` are None for an image. ``size`` and ``hash`` are the file's
+    ``times`` and ``clock`` are None for an image. ``size`` and ``hash`` are the file's
     (:mod:`mmdata.conversion.fingerprint`). ``damage`` says in words what is wrong with a file that
     decodes in part; empty if it is sound.
     """
@@ -41,6 +41,7 @@ class Probe:
     size: int | None = None
     hash: str | None = None
     damage: tuple[str, ...] = ()
+    clock: CompactTimes | None = None
 
 
 @checked
@@ -153,4 +154,5 @@ def _video(source: VideoSource, level: Level, limits: Limits) -> Probe:
         num_frames=found.num_frames,
         times=found.times_source,
         damage=found.damage,
+        clock=found.stored,
     )

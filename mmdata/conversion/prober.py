@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
+from msgspec import to_builtins
+
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url
@@ -63,7 +65,17 @@ class File(NamedTuple):
 
 
 _AHEAD: Final = 256
-_KEPT: Final = ("width", "height", "duration", "fps", "num_frames", "times", "size", "hash")
+_KEPT: Final = (
+    "width",
+    "height",
+    "duration",
+    "fps",
+    "num_frames",
+    "times",
+    "clock",
+    "size",
+    "hash",
+)
 
 
 @checked
@@ -98,7 +110,11 @@ def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
             if isinstance(path, str) and not os.path.exists(path):  # noqa: PTH110
                 raise MediaError(f"{path}: no such file", path=path, reason="missing_media")
 
-    return {key: value for key, value in found.items() if key in _KEPT}
+    known = {key: value for key, value in found.items() if key in _KEPT}
+    # As Arrow and JSON have it: it goes into a column, and into the journal.
+    if (clock := known.get("clock")) is not None:
+        known["clock"] = to_builtins(clock)
+    return known
 
 
 def _decode_all(frames: Sequence[bytes], limits: Limits) -> None:
@@ -329,7 +345,7 @@ def _is_pictures(medium: Media) -> bool:
 
 def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:
     """Yield the answers of one level in a journal, by path;
-    not a last line that was cut, nor one that lacks a hash.
+    not a last line that was cut, nor one that lacks a hash or a clock.
     """
     if not journal.exists():
         return
@@ -338,7 +354,7 @@ def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:
             with suppress(ValueError):
                 found, path, stamp, facts = json.loads(line)
                 # A line without either may be of an earlier version.
-                if found == level and ("reason" in facts or "hash" in facts):
+                if found == level and ("reason" in facts or {"hash", "clock"} <= facts.keys()):
                     yield path, [stamp, facts]
 
 

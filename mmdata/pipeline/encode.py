@@ -216,12 +216,12 @@ def decode_views(
     pictures it makes anyres' views, in half of the time, a quarter of a grey level off on average.
 
     Raises:
-        MediaError: the medium cannot be decoded.
+        MediaError: the medium cannot be decoded, or its frames are not at the times of the plan.
     """
     from mmdata.image import decode, load, resizers, tilings
 
     if medium.frames is not None:
-        return _cached_frames(medium.frames, plan, out)
+        return _cached_frames(medium, medium.frames, plan, out)
     if medium.type == "video":
         return _copy_to(_frames(medium, plan, fast), out)
     if plan.tiled:
@@ -247,29 +247,37 @@ def _frames(medium: Media, plan: PixelPlan, fast: bool) -> Views:
     strategy = Strategy("frames", plan.frames)
     shows = resizers.get(plan.resize).shows
     if fast and shows != "other" and medium.height and medium.width:
-        return _fast_frames(
-            source_of(medium), strategy, (medium.height, medium.width), plan.size, shows
-        )
-    return sample(source_of(medium), strategy, size=plan.size, resize=plan.resize).pixels
+        return _fast_frames(source_of(medium), strategy, (medium.height, medium.width), plan, shows)
+    return sample(
+        source_of(medium), strategy, size=plan.size, resize=plan.resize, told=plan.told
+    ).pixels
 
 
 def _fast_frames(
-    source: Any, strategy: Strategy, size: tuple[int, int], side: int, shows: Shows
+    source: Any, strategy: Strategy, size: tuple[int, int], plan: PixelPlan, shows: Shows
 ) -> Views:
     from mmdata.image.transforms import shorter_side_to
     from mmdata.video import sample
 
+    side = plan.size
     height, width = (side, side) if shows == "all" else shorter_side_to(size, side)
     top, left = (height - side) // 2, (width - side) // 2
-    pixels = sample(source, strategy, size=(height, width)).pixels
+    pixels = sample(source, strategy, size=(height, width), told=plan.told).pixels
     return pixels[:, top : top + side, left : left + side]
 
 
-def _cached_frames(frames: tuple[bytes, ...], plan: PixelPlan, out: Views | None) -> Views:
+def _cached_frames(
+    medium: Media, frames: tuple[bytes, ...], plan: PixelPlan, out: Views | None
+) -> Views:
     import numpy as np
 
     from mmdata.image import decode, resizers
+    from mmdata.video.clock import compare_times
 
+    if plan.told is not None and medium.frame_times is not None:
+        numbers = np.array(plan.frames)
+        times = np.array(medium.frame_times)[numbers]
+        compare_times(times, np.array(plan.told), numbers, medium.path or "cached frames")
     resize, count = resizers.get(plan.resize), len(plan.frames)
     views = np.empty((count, plan.size, plan.size, 3), np.uint8) if out is None else out[:count]
     for view, number in enumerate(plan.frames):

@@ -168,8 +168,8 @@ def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
         ]
     )
     message = pa.struct([("role", pa.string()), ("content", pa.list_(part)), ("train", pa.bool_())])
-    # the times of a file's frames, in seconds: start + n * step, or start + unit * (the sum of the
-    # first n deltas)
+    # the times of a file's frames, in seconds: start + n * step (in whole units, where there is
+    # one), or start + unit * (the sum of the first n deltas)
     clock = pa.struct(
         [
             ("start", pa.float64()),

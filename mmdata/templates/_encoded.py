@@ -23,7 +23,8 @@ class PixelPlan:
 
     ``media`` is the index in ``Conversation.media``. For a video, ``frames`` are frame numbers in
     presentation order (of the clip's file, or of its frame cache) and ``times`` their seconds since
-    the first frame; both are empty for an image. ``resize`` leads to ``size`` x ``size`` pixels: it
+    the clip's first frame, which is at ``origin`` seconds of the file's clock; both are empty for
+    an image. ``resize`` leads to ``size`` x ``size`` pixels: it
     is the name of a resizer of :mod:`mmdata.image.resizers`, which makes one view of a picture or
     frame. With ``canvases``, (height, width) each, it is the name of a tiling of
     :mod:`mmdata.image.tilings`, which makes several views of an image, by one of these canvases.
@@ -35,6 +36,14 @@ class PixelPlan:
     frames: tuple[int, ...] = ()
     times: tuple[float, ...] = ()
     canvases: tuple[tuple[int, int], ...] = ()
+    origin: float = 0.0
+
+    @property
+    def told(self) -> tuple[float, ...] | None:
+        """The times of the frames in seconds of the file's clock, which a reader holds against the
+        file's own; None where the plan tells none.
+        """
+        return tuple(self.origin + time for time in self.times) or None
 
     @property
     def tiled(self) -> bool:

@@ -7,18 +7,19 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mmdata.errors import TokenError, VideoError
 from mmdata.schema import Conversation, Media
 from mmdata.templates._encoded import PixelPlan
 
 if TYPE_CHECKING:
-    from mmdata.video import Index
+    from mmdata.video import Clock
+    from mmdata.video.clock import Numbers, Times
 
 __all__ = ["Clip", "FrameClock", "ImageSize", "MediaFiles", "plan_clip"]
 
-FrameClock: TypeAlias = Callable[[Media], "Index"]
+FrameClock: TypeAlias = Callable[[Media], "Clock"]
 """From a video to the presentation times of its frames."""
 ImageSize: TypeAlias = Callable[[Media], tuple[int, int]]
 """From an image to its height and width as presented."""
@@ -32,15 +33,15 @@ class MediaFiles:
 
     root: str = ""
 
-    def index(self, media: Media) -> Index:
-        """Return when the frames of a video are; packets are read, nothing is decoded.
+    def clock(self, media: Media) -> Clock:
+        """Return when the frames of a video are: its packets are read and one frame is decoded.
 
         Raises:
             VideoError: the file cannot be read.
         """
         from mmdata.video import index, source_of
 
-        return index(source_of(media, self.root))
+        return index(source_of(media, self.root)).clock
 
     def size(self, media: Media) -> tuple[int, int]:
         """Return height and width of an image from its header.
@@ -84,84 +85,95 @@ def plan_clip(
     """Return the frames that the strategy ``frames`` takes of a video,
     between the bounds of its clip.
 
-    Presentation times are the store's ``frame_times`` or ``clock`` where it has them, else what
-    ``clock`` says, where one is given; else they are derived from ``num_frames`` and ``fps``, and
-    where these have not been probed the file is opened.
+    Times are those of the clock that the store keeps; where it keeps none, or not what the strategy
+    goes by, ``clock`` is asked where one is given, else the file. Of cached frames those are taken
+    that the strategy takes of the file, where the cache has them all; else it chooses among them.
 
     Raises:
         VideoError: there is no frame to take; the message names the conversation and the file.
     """
-    from mmdata.video import plan
-
     video = conversation.media[media]
-    whole = video.frames is not None  # cached frames are a clip's already
     try:
-        index = _index(video, clock)
-        start, end = (None, None) if whole else (video.start, video.end)
-        taken = plan(index, frames, start=start, end=end)
-        first = _first_cached(index, video) if whole else _first(index, start)
+        found = _plan_cached(video, frames) if video.frames else _plan_file(video, frames, clock)
     except VideoError as error:
         name = video.path or f"medium {media}"
         raise VideoError(
             f"conversation {conversation.id!r}, {name}: {error}", path=name, reason=error.reason
         ) from error
-    last = index.duration if video.end is None else min(video.end, index.duration)
-    times = tuple((taken.times - first).tolist())
-    return Clip(PixelPlan(media, resize, size, tuple(taken.numbers.tolist()), times), last - first)
+    times = tuple((found.times - found.begin).tolist())
+    numbers = tuple(found.numbers.tolist())
+    pixels = PixelPlan(media, resize, size, numbers, times, origin=found.begin)
+    return Clip(pixels, found.end - found.begin)
 
 
-def _index(video: Media, clock: FrameClock | None) -> Index:
-    if video.frame_times is not None:
-        return _derive_index(video, video.frame_times)
-    if video.clock is not None and (count := video.num_frames or len(video.frame_paths or ())):
-        from mmdata.video.pictures import times_of
+class _Taken(NamedTuple):
+    """Frames by number, their ``times``, and ``begin`` and ``end`` of their clip, in seconds of the
+    file's clock.
+    """
 
-        return _derive_index(video, times_of(video.clock, count).tolist())
-    if clock is not None:
-        return clock(video)
-    if video.num_frames and video.fps:
-        return _derive_index(video, [number / video.fps for number in range(video.num_frames)])
-    return MediaFiles().index(video)
+    numbers: Numbers
+    times: Times
+    begin: float
+    end: float
 
 
-def _derive_index(video: Media, times: tuple[float, ...] | list[float]) -> Index:
+def _plan_file(video: Media, frames: str, ask: FrameClock | None) -> _Taken:
+    from mmdata.video import plan
+    from mmdata.video.clock import stored_clock
+
+    clock = stored_clock(video)
+    if clock is None or _goes_by_keyframes(frames):
+        clock = (ask or MediaFiles().clock)(video)
+    planned = plan(clock, frames, start=video.start, end=video.end)
+    return _Taken(*planned, *clock.span(video.start, video.end))
+
+
+def _plan_cached(video: Media, frames: str) -> _Taken:
     import numpy as np
 
-    from mmdata.video import Index
+    from mmdata.video import Clock, Strategy, plan
+    from mmdata.video.clock import HAIR, average_rate, stored_clock
 
-    fps = video.fps or (
-        (len(times) - 1) / (times[-1] - times[0])
-        if len(times) > 1 and times[-1] > times[0]
-        else 0.0
-    )
-    return Index(
-        times=np.asarray(times, np.float64),
-        keyframes=np.zeros(0, np.int64),
-        width=video.width or 0,
-        height=video.height or 0,
-        fps=fps,
-        duration=video.duration or times[-1] + (1 / fps if fps else 0.0),
-        codec="",
-        times_source=video.times or "derived",
-        stream=0,
-    )
+    times = np.asarray(video.frame_times, np.float64)  # (cached frames,) of the file's clock
+    clock = stored_clock(video)
+    if clock is None:
+        begin, end = _guess_span(video, times)
+    else:
+        begin, end = clock.span(video.start, video.end)
+        if not _goes_by_keyframes(frames):
+            wanted = plan(clock, frames, start=video.start, end=video.end).times
+            numbers = np.searchsorted(times, wanted - HAIR).clip(0, len(times) - 1)
+            if (np.abs(times[numbers] - wanted) <= HAIR).all():
+                return _Taken(numbers, times[numbers], begin, end)
 
-
-def _first(index: Index, start: float | None) -> float:
-    """Return the time of a clip's first frame."""
-    from mmdata.video.plan import first_at
-
-    return 0.0 if start is None else float(index.times[first_at(index, start)])
+    # A rule that goes by the rate of a clip has to see that of the cached frames.
+    shown = times - begin
+    rate = average_rate(0.0, shown, end - begin)
+    numbers = Strategy.parse(frames).numbers(Clock(shown, rate, None, end - begin))
+    return _Taken(numbers, times[numbers], begin, end)
 
 
-def _first_cached(index: Index, video: Media) -> float:
-    """Return the time of a clip's first frame, of which a cache may hold only later ones.
+def _goes_by_keyframes(frames: str) -> bool:
+    from mmdata.video import Strategy
 
-    Cached frames keep the times that they have in the file. The first of them is the clip's first
-    where it is less than a frame after the bound; else the bound is the nearest to know.
+    return Strategy.parse(frames).name == "keyframes"
+
+
+def _guess_span(video: Media, times: Times) -> tuple[float, float]:
+    """Return when a clip begins and ends of whose file no clock is known, but cached frames alone.
+
+    They keep the times that they have in the file. The first of them is the clip's first where it
+    is less than a frame after the bound; else the bound is the nearest to know. How long the last
+    is shown is what it is on average.
     """
-    first = float(index.times[0])
+    first, last = float(times[0]), float(times[-1])
+    mean = (last - first) / max(len(times) - 1, 1)
+    end = video.duration or last + (1 / video.fps if video.fps else mean)
+    if video.end is not None:
+        end = min(video.end, end)
+
     # The latter holds in caches whose times begin with the clip.
     if video.start is None or first < video.start - 1e-3:
-        return 0.0
-    return first if video.fps and (first - video.start) * video.fps < 1 else video.start
+        return 0.0, end
+    is_first = video.fps is not None and (first - video.start) * video.fps < 1
+    return (first if is_first else video.start), end

@@ -1,14 +1,15 @@
 """Video: pixels and times, nothing else.
 
 :func:`sample` takes the frames of a clip and :func:`sample_many` those of many on threads;
-:func:`index` says what a file holds, :func:`plan` which of its frames a strategy would take.
-A source is the path or the bytes of a file, a folder of pictures, or :class:`Pictures`;
-:func:`source_of` is that of a video in a store.
+:func:`index` says what a file holds and its :class:`Clock` when, :func:`plan` which of its frames
+a strategy would take. A source is the path or the bytes of a file, a folder of pictures, or
+:class:`Pictures`; :func:`source_of` is that of a video in a store.
 """
 
 from __future__ import annotations
 
 from mmdata._tools.limits import Limits
+from mmdata.video.clock import Clock
 from mmdata.video.folder import source_of
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
@@ -17,7 +18,7 @@ from mmdata.video.plan import Plan, plan
 from mmdata.video.prefetch import sample_many
 from mmdata.video.reader import index
 from mmdata.video.sample import sample
-from mmdata.video.sampling import Clock, Strategy
+from mmdata.video.sampling import Strategy
 
 __all__ = [
     "Clock",

@@ -44,7 +44,7 @@ def sample_by_decord(
     pixels = _decode(source, planned.numbers.tolist(), size if fast else None, found)
     if not fast:
         pixels = _resize(pixels, size, resize)
-    return Frames(pixels, planned.times, planned.numbers, found.times_source)
+    return Frames(pixels, planned.times, planned.numbers, found.times_source, clock=found.clock)
 
 
 def _refuse_what_it_gets_wrong(found: Index, name: str) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmdata.schema import TimeSource
+    from mmdata.video.clock import Clock
 
 __all__ = ["Frames"]
 
@@ -21,7 +22,8 @@ class Frames:
     ``pixels`` (frames, height, width, 3) uint8 are upright RGB; ``times`` (frames,) float64 seconds
     since the first presented frame; ``numbers`` (frames,) int64 the place of each in presentation
     order. ``times_source`` is "derived" where the container stores no times. ``damage`` says what
-    was found to be wrong on the way, if that was let pass.
+    was found to be wrong on the way, if that was let pass. ``clock`` is that of all frames of the
+    file; None of frames of which no file was read.
     """
 
     pixels: NDArray[np.uint8]
@@ -29,6 +31,7 @@ class Frames:
     numbers: NDArray[np.int64]
     times_source: TimeSource = "stream"
     damage: tuple[str, ...] = field(default=())
+    clock: Clock | None = None
 
     def __post_init__(self) -> None:
         """Check that the three arrays speak of the same frames."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from mmdata._tools.options import checked
 from mmdata.errors import VideoError
+from mmdata.schema import CompactTimes
+from mmdata.video.clock import Clock, average_rate, compact, times_of
 from mmdata.video.coded_order import coded_order
 from mmdata.video.packets import PacketRow, Packets, tick
 
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmdata.schema import TimeSource
-    from mmdata.video.sampling import Clock, Numbers, Times
+    from mmdata.video.clock import Numbers, Ticks, Times
 
-__all__ = ["TIMELESS", "UNSEEN", "Index", "average_rate", "build_index", "confirm"]
+__all__ = ["TIMELESS", "UNSEEN", "Index", "build_index", "confirm"]
 
 UNSEEN: Final = -1
 """The number of a packet whose frame is never presented
@@ -33,7 +35,6 @@ _MOST_SET_BACK: Final = 1.0  # seconds; writers are a little careless with the t
 # Frames; what a writer that could not go back leaves in the header of an AVI.
 _UNFINISHED: Final = 1 << 30
 _DEFAULT_RATE: Final = 25.0  # frames a second; what FFmpeg takes a stream without a rate to have
-_ROUNDED: Final = 1e-3  # seconds; Matroska keeps times in whole milliseconds
 
 TIMELESS: Final = frozenset({"avi"})
 """FFmpeg's names of containers that store no presentation times;
@@ -47,10 +48,11 @@ class Index:
 
     ``times`` (frames,) float64 are the presentation times in seconds since the first presented
     frame; ``keyframes`` (keyframes,) int64 the numbers of presented frames that decode by
-    themselves. ``width`` and ``height`` are pixels as presented, after rotation; ``fps`` is
-    :func:`average_rate` and ``duration`` the end of the frame presented last, in seconds.
-    ``times_source`` is "derived" where the container stores no presentation times. ``damage`` says
-    in words what the packets already show to be wrong; empty for a sound file.
+    themselves. ``width`` and ``height`` are pixels as presented, after rotation; ``fps`` is the
+    average rate and ``duration`` the end of the frame presented last, in seconds. ``times_source``
+    is "derived" where the container stores no presentation times. ``damage`` says in words what the
+    packets already show to be wrong; empty for a sound file. ``stored`` are the times as a store
+    keeps them, and ``clock`` is all that is known of when.
 
     ``packets`` are all packets in decoding order and ``order`` (packets,) int64 the presentation
     number of each, -1 if it is never presented; ``order`` is None where only decoding can tell.
@@ -68,6 +70,7 @@ class Index:
     damage: tuple[str, ...] = ()
     packets: tuple[PacketRow, ...] = ()
     order: NDArray[np.int64] | None = None
+    stored: CompactTimes | None = None
 
     def __repr__(self) -> str:
         return (
@@ -83,10 +86,10 @@ class Index:
 
     @property
     def clock(self) -> Clock:
-        """What sampling rules see of it."""
-        from mmdata.video.sampling import Clock
-
-        return Clock(self.times, self.fps, self.keyframes)
+        """When its frames are: what strategies, templates and stores go by."""
+        return Clock(
+            self.times, self.fps, self.keyframes, self.duration, self.times_source, self.stored
+        )
 
 
 @checked
@@ -99,8 +102,6 @@ def build_index(
     Raises:
         VideoError: no frame is ever presented.
     """
-    import numpy as np
-
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     codec = stream.codec_context.codec.canonical_name
     period = tick(stream)
@@ -110,11 +111,13 @@ def build_index(
         order = coded_order(codec, packets.heads, stream.codec_context.extradata or b"")
         if container.format.name in TIMELESS:
             rate = _rate_of_ticks(packets.rows, period) or rate
-        times = np.arange(len(packets.rows)) / (rate or _DEFAULT_RATE)
+        stored, count = _derived_times(packets.rows, period, rate), len(packets.rows)
     else:
-        order, times = _stored_order(packets.rows, period)
-    if not len(times):
+        order, ticks = _stored_order(packets.rows)
+        stored, count = compact(ticks, period, rate), len(ticks)
+    if not count:
         raise VideoError(f"{name}: the video stream presents no frame", path=name)
+    times = times_of(stored, count)
 
     last = 1 / (rate or _DEFAULT_RATE)
     if not timeless:
@@ -138,6 +141,7 @@ def build_index(
         ),
         packets=tuple(packets.rows),
         order=order,
+        stored=stored,
     )
 
 
@@ -150,39 +154,44 @@ def confirm(found: Index, positions: list[int], time_base: float) -> Index:
     if found.times_source == "stream":
         positions.sort(key=lambda position: rows[position].pts or 0)
         pts = np.array([rows[position].pts for position in positions], np.int64)
-        times = (pts - pts[:1]) * time_base  # [:1], for there may be none
+        stored = compact(pts - pts[:1], time_base, found.fps)  # [:1], for there may be none
     else:
-        times = found.times[: len(positions)]
+        stored = _derived_times(
+            [rows[position] for position in sorted(positions)], time_base, found.fps
+        )
+    times = times_of(stored, len(positions)) if positions else np.zeros(0)
     order = np.full(len(rows), UNSEEN)
     order[positions] = np.arange(len(positions))
 
     if found.times_source == "stream":
         last = _last_period(rows, order, time_base, found.fps)
     else:
-        last = 1 / found.fps
+        last = found.duration - float(found.times[-1])  # as of the last frame that was promised
     duration = (float(times[-1]) if len(times) else 0.0) + last
     return replace(
-        found, times=times, order=order, keyframes=_keyframes(rows, order), duration=duration
+        found,
+        times=times,
+        order=order,
+        keyframes=_keyframes(rows, order),
+        duration=duration,
+        stored=stored,
     )
 
 
-def average_rate(stated: float, times: Times, duration: float) -> float:
-    """Return the rate that a container states where the times
-    of frames bear it out, else frames over ``duration``.
+def _derived_times(rows: list[PacketRow], period: float, rate: float) -> CompactTimes:
+    """Return the times of frames of a container that stores none: one frame a packet, in the order
+    in which they come out, at the ticks of decoding that the packets carry; where they carry none,
+    at the ``rate`` of the stream.
 
-    What FFmpeg calls the average is a guess for clips of variable rate: in Matroska the default
-    duration of a frame, in MP4 with B-frames a length on the clock of decoding. Where it is right
-    it is exact, which a quotient is not.
+    Ticks without a frame are those of empty chunks, which stand for frames that were dropped.
     """
     import numpy as np
 
-    count = len(times)
-    if stated:
-        # (frames,) seconds from where a constant rate puts a frame
-        late = np.abs(times - np.arange(count) / stated)
-        if (count > 1 and late.max() <= _ROUNDED) or abs(count / stated - duration) <= _ROUNDED:
-            return stated
-    return count / duration if duration else stated
+    known = [row.dts for row in rows if row.dts is not None]
+    ticks = np.array(known, np.int64)
+    if not known or len(known) < len(rows) or (np.diff(ticks) < 0).any():
+        return CompactTimes(step=1 / (rate or _DEFAULT_RATE))
+    return compact(ticks - ticks[0], period, rate)
 
 
 def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
@@ -198,9 +207,9 @@ def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
     return 1 / (step * period) if step > 1 else 0.0
 
 
-def _stored_order(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int64], Times]:
+def _stored_order(rows: list[PacketRow]) -> tuple[NDArray[np.int64], Ticks]:
     """The presentation number of each packet, by its time,
-    and the times of the frames; a tick lasts ``period``.
+    and the times of the frames in ticks since the first.
     """
     import numpy as np
 
@@ -214,7 +223,7 @@ def _stored_order(rows: list[PacketRow], period: float) -> tuple[NDArray[np.int6
 
     # Differences of whole ticks are exact; a file's first time may be anything.
     ordered = pts[by_time]
-    return order, (ordered - ordered[:1]) * period
+    return order, ordered - ordered[:1]
 
 
 def _keyframes(rows: list[PacketRow], order: NDArray[np.int64] | None) -> Numbers:
@@ -236,18 +245,16 @@ def _last_period(
 
 def _absent(rows: list[PacketRow], stream: VideoStream, container: str) -> tuple[str, ...]:
     """What the header promises and the file does not hold."""
+    promised = stream.frames
     if container == "avi":  # the header counts ticks, and a frame may last several
         ticks = (rows[-1].dts or 0) - (rows[0].dts or 0)
         found = round(ticks * len(rows) / (len(rows) - 1)) if len(rows) > 1 else 1
     elif "mp4" in container:
-        found = len(rows)
+        # The header counts samples that an edit list leaves out; the index of the demuxer does not.
+        found, promised = len(rows), min(promised, len(stream.index_entries))
     else:
         return ()
-    return (
-        (f"{found} of {stream.frames} frames are there",)
-        if found < stream.frames < _UNFINISHED
-        else ()
-    )
+    return (f"{found} of {promised} frames are there",) if found < promised < _UNFINISHED else ()
 
 
 def _set_back(rows: list[PacketRow], period: float) -> tuple[str, ...]:
@@ -257,9 +264,18 @@ def _set_back(rows: list[PacketRow], period: float) -> tuple[str, ...]:
     import numpy as np
 
     steps = np.diff(np.array([row.dts for row in rows if row.dts is not None], np.int64)) * period
-    if not len(steps) or steps.min() >= -_MOST_SET_BACK:
+    back, packet = 0.0, 0
+    if len(steps) and steps.min() < -_MOST_SET_BACK:
+        back, packet = -steps.min(), int(steps.argmin()) + 1
+    else:
+        # What comes before a keyframe in the file is presented before it, however careless the
+        # times of decoding are; else two scenes would be shuffled into one another.
+        shown = [number for number, row in enumerate(rows) if not row.discard]
+        pts = np.array([rows[number].pts for number in shown], np.int64)
+        late = np.maximum.accumulate(pts) - pts  # (presented packets,) ticks after an earlier one
+        late[[not rows[number].keyframe for number in shown]] = 0
+        if len(late) and late.max() > 0:
+            back, packet = late.max() * period, shown[int(late.argmax())]
+    if not back:
         return ()
-    return (
-        f"the times go back by {-steps.min():.3f} s at packet {steps.argmin() + 1}; "
-        "were files joined?",
-    )
+    return (f"the times go back by {back:.3f} s at packet {packet}; were files joined?",)

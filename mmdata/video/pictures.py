@@ -16,8 +16,9 @@ from mmdata.errors import ImageError, UsageError, VideoError
 from mmdata.image import decode, resizers, size_of
 from mmdata.image.transforms import resize_bicubic
 from mmdata.schema import CompactTimes
+from mmdata.video.clock import average_rate, times_of
 from mmdata.video.frames import Frames
-from mmdata.video.index import Index, average_rate
+from mmdata.video.index import Index
 from mmdata.video.pixels import Size, checked_size
 from mmdata.video.source import Source
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from mmdata._tools.limits import Limits
     from mmdata.video.plan import Plan
-    from mmdata.video.sampling import Times
 
 __all__ = [
     "UNSAID",
@@ -36,7 +36,6 @@ __all__ = [
     "decode_pictures",
     "index_pictures",
     "sample_pictures",
-    "times_of",
 ]
 
 UNSAID: Final = CompactTimes(step=0.5)
@@ -78,24 +77,6 @@ file, or pictures.
 """
 
 
-def times_of(clock: CompactTimes, count: int) -> Times:
-    """Return the times of ``count`` frames, (count,) float64 seconds.
-
-    Raises:
-        VideoError: the clock is of another number of frames, or begins before 0.
-    """
-    import numpy as np
-
-    if clock.start < 0:
-        raise VideoError(f"the first frame is at {clock.start} s, before 0")
-    if clock.deltas is None or clock.unit is None:
-        return clock.start + np.arange(count) * (clock.step or 0.0)
-    if len(clock.deltas) != count - 1:
-        raise VideoError(f"the times of {len(clock.deltas) + 1} frames are given, of {count}")
-    # Summed as whole ticks, which is exact, and made seconds once.
-    return clock.start + np.cumsum([0, *clock.deltas]) * clock.unit
-
-
 def index_pictures(pictures: Pictures, limits: Limits) -> Index:
     """Return the index of pictures; only the first is looked into, and their times are derived.
 
@@ -126,6 +107,7 @@ def index_pictures(pictures: Pictures, limits: Limits) -> Index:
         codec="pictures",
         times_source="derived",
         stream=0,
+        stored=pictures.clock,
     )
 
 
@@ -161,7 +143,7 @@ def sample_pictures(
     pixels = np.stack(
         [scale(_decode(pictures.paths[number], limits)) for number in planned.numbers.tolist()]
     )
-    return Frames(pixels, planned.times, planned.numbers, "derived")
+    return Frames(pixels, planned.times, planned.numbers, "derived", clock=found.clock)
 
 
 def _decode(path: str, limits: Limits) -> NDArray[np.uint8]:

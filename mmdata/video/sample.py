@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeFloat, NonNegativeInt, checked
 from mmdata.errors import UsageError, VideoError
+from mmdata.video.clock import compare_times
 from mmdata.video.folder import is_folder, pictures_in
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
@@ -43,6 +44,7 @@ def sample(
     stream: NonNegativeInt | None = None,
     start: NonNegativeFloat | None = None,
     end: NonNegativeFloat | None = None,
+    told: tuple[NonNegativeFloat, ...] | None = None,
     on_damage: OnDamage = "raise",
     limits: Limits | None = None,
 ) -> Frames:
@@ -53,6 +55,8 @@ def sample(
     presented. ``resize`` says how: ``"fast"`` (by swscale in the step that makes RGB, aspect not
     kept) or the name of a resizer of :mod:`mmdata.image.resizers`, such as ``"crop"``. ``start``,
     ``end``, ``pad`` and ``snap`` are those of :func:`plan`; ``stream`` is the index of a stream.
+    ``told`` are the times in seconds at which the wanted frames are said to be; before anything is
+    decoded they are held against those of the file.
 
     A damaged video raises; ``on_damage="keep"`` samples instead from the frames that do decode.
     ``backend="decord"`` decodes the same frames by decord, where it is installed and can
@@ -60,8 +64,8 @@ def sample(
     first: imported after decord, it ends the interpreter.
 
     Raises:
-        VideoError: with ``reason`` and ``frames_read``; missing, undecodable, damaged, or beyond
-            the ``limits``.
+        VideoError: with ``reason`` and ``frames_read``; missing, undecodable, damaged, beyond the
+            ``limits``, or with other frames or times than was ``told``.
         UsageError: an option or a strategy that does not exist.
 
     >>> sample("clip.mp4", "uniform:24", size=224)  # doctest: +SKIP
@@ -74,9 +78,9 @@ def sample(
     scale = scaler(size, resize)
     if isinstance(source, Pictures) or is_folder(source):
         pictures = source if isinstance(source, Pictures) else pictures_in(source)
-        wanted = partial(_plan_for, planner, pictures.name)
+        wanted = partial(_plan_for, planner, pictures.name, told)
         return sample_pictures(pictures, wanted, size, resize, limits)
-    wanted = partial(_plan_for, planner, name_of(source))
+    wanted = partial(_plan_for, planner, name_of(source), told)
     if backend == "decord":
         from mmdata.video.decord_backend import sample_by_decord
 
@@ -106,12 +110,21 @@ def sample(
     return pixels.frames(found)
 
 
-def _plan_for(planner: Planner, name: str, found: Index) -> Plan:
-    """Plan, and let an error name the file."""
+def _plan_for(planner: Planner, name: str, told: tuple[float, ...] | None, found: Index) -> Plan:
+    """Plan, hold what was told of the times against the file's, and let an error name the file."""
+    import numpy as np
+
     try:
-        return planner(found)
+        planned = planner(found)
     except VideoError as error:
-        raise VideoError(f"{name}: {error}", path=name, reason=error.reason) from error
+        # Of a file whose times are known, frames are asked for that it has: else it is another.
+        reason = error.reason if told is None else "clock_mismatch"
+        raise VideoError(f"{name}: {error}", path=name, reason=reason) from error
+    if told is not None:
+        if len(told) != len(planned.times):
+            raise UsageError(f"{name}: {len(told)} times are told of {len(planned.times)} frames")
+        compare_times(planned.times, np.array(told), planned.numbers, name)
+    return planned
 
 
 def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> _Pixels:
@@ -162,7 +175,7 @@ class _Pixels:
         pixels = self._array  # (different frames, height, width, 3) uint8
         if len(numbers) > len(pixels):
             pixels = pixels[np.array([self.places[number] for number in numbers.tolist()])]
-        return Frames(pixels, times, numbers, found.times_source, found.damage)
+        return Frames(pixels, times, numbers, found.times_source, found.damage, found.clock)
 
     def _allocate(self, first: NDArray[np.uint8]) -> NDArray[np.uint8]:
         import numpy as np

@@ -18,42 +18,22 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from mmdata._tools.options import NonNegativeFloat, PositiveInt, check_fields, checked
 from mmdata.errors import UsageError, VideoError, nearest
+from mmdata.video.clock import HAIR, Clock
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    Numbers: TypeAlias = NDArray[np.int64]  # (frames,)
-    Times: TypeAlias = NDArray[np.float64]  # (frames,) seconds
+    from mmdata.video.clock import Numbers, Times
 
-__all__ = ["HAIR", "RULES", "Clock", "Pad", "Strategy", "mf_predict_positions", "nearest_numbers"]
+__all__ = ["RULES", "Pad", "Strategy", "mf_predict_positions", "nearest_numbers"]
 
 Pad: TypeAlias = Literal["none", "repeat"]
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """What a rule may know of a clip.
-
-    ``times`` are its presentation times (frames,) float64, seconds, ascending from 0; ``fps`` is
-    its average rate; ``keyframes`` (keyframes,) int64 the numbers of frames that decode by
-    themselves.
-    """
-
-    times: Times
-    fps: float
-    keyframes: Numbers
-
-    def __len__(self) -> int:
-        return len(self.times)
 
 
 Rule: TypeAlias = "Callable[..., Numbers]"
 
 RULES: Final[dict[str, Rule]] = {}
 """Every rule by its name in the grammar."""
-
-HAIR: Final = 1e-9  # seconds; what floats may put between times that are equal
 
 # Rules that take any number of arguments.
 _LISTS: Final = {"times": "t1,t2,...", "frames": "n1,n2,..."}
@@ -235,7 +215,7 @@ def keyframes(clock: Clock, maximum: int | None = None, *, pad: Pad = "none") ->
     """The frames that decode by themselves;
     beyond ``maximum``, that many evenly spread among them.
     """
-    if not len(clock.keyframes):
+    if clock.keyframes is None or not len(clock.keyframes):
         raise VideoError(
             "no keyframe among the presented frames; sample by another strategy, such as uniform:N"
         )

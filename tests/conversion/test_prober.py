@@ -85,7 +85,7 @@ def test_what_a_stopped_attempt_found_out_is_believed_on_resume(
                 "decode",
                 str(clip),
                 stamp,
-                {"width": 7777, "size": 11, "hash": "xxh3:0011223344556677"},
+                {"width": 7777, "size": 11, "hash": "xxh3:0011223344556677", "clock": None},
             ]
         ),
         json.dumps(
@@ -93,7 +93,7 @@ def test_what_a_stopped_attempt_found_out_is_believed_on_resume(
                 "decode",
                 str(tmp_path / "png_by_content.jpg"),
                 [1, 2],
-                {"width": 8888, "size": 1, "hash": "x"},
+                {"width": 8888, "size": 1, "hash": "x", "clock": None},
             ]
         ),
         '["decode", "cut li',
@@ -113,7 +113,7 @@ def test_without_resume_an_earlier_journal_is_not_read(mixed: Path, tmp_path: Pa
     partial.mkdir()
     clip = tmp_path / "sound.mp4"
     stamp = [clip.stat().st_size, clip.stat().st_mtime_ns]
-    facts = {"width": 7777, "size": 11, "hash": "xxh3:0011223344556677"}
+    facts = {"width": 7777, "size": 11, "hash": "xxh3:0011223344556677", "clock": None}
     (partial / "checks.jsonl").write_text(json.dumps(["decode", str(clip), stamp, facts]))
 
     mmdata.convert("llava", mixed, tmp_path / "store", check="decode")

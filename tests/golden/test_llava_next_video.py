@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 
 from mmdata.errors import SchemaError, TokenError
-from mmdata.schema import Conversation, Image, Media, Part, Text, Video, assistant, system, user
+from mmdata.schema import (
+    CompactTimes,
+    Conversation,
+    Image,
+    Media,
+    Part,
+    Text,
+    Video,
+    assistant,
+    system,
+    user,
+)
 from mmdata.templates import IGNORE, Encoded
 from mmdata.templates.llava_next_video import LlavaNextVideo, time_instruction
 from mmdata.templates.llava_next_video._dialects import DialectName
@@ -210,7 +221,7 @@ def test_videos_have_as_many_slots_as_features(golden: Path, fixtures: Path) -> 
 
 def _check_slots_of_a_video(case: dict[str, Any], features: Any, fixtures: Path) -> None:
     frames, side = features.shape[0], round(features.shape[1] ** 0.5)
-    clip = Media("video", "any", num_frames=frames, fps=1.0)
+    clip = Media("video", "any", num_frames=frames, fps=1.0, clock=CompactTimes(step=1.0))
     conversation = Conversation("golden", (user(Video(0), "?"), assistant("!")), (clip,))
     for newline in ("one_token", "no_token", "frame", "grid"):
         template = LlavaNextVideo(
@@ -243,7 +254,7 @@ def test_the_time_instruction_is_that_of_the_original_where_its_times_are_true(
             tokenizer=published("llama2", fixtures),
             frames=f"llava_next:{case['video_fps']}:{case['frames_upbound']}:{force}",
         )
-        clip = Media("video", "any", num_frames=count, fps=fps)
+        clip = Media("video", "any", num_frames=count, fps=fps, clock=CompactTimes(step=1 / fps))
         taken = template._clip(Conversation("golden", (user(Video(0), "?"),), (clip,)), 0)
 
         assert list(taken.pixels.frames) == wanted["frame_idx"]
@@ -332,7 +343,15 @@ def _from_messages(rows: list[dict[str, Any]]) -> Conversation:
                 content.append(Text(element["text"]))
             else:
                 media.append(
-                    Media(element["type"], "any", width=_SIDE, height=_SIDE, num_frames=1, fps=1.0)
+                    Media(
+                        element["type"],
+                        "any",
+                        width=_SIDE,
+                        height=_SIDE,
+                        num_frames=1,
+                        fps=1.0,
+                        clock=CompactTimes(step=1.0) if element["type"] == "video" else None,
+                    )
                 )
                 part = Image if element["type"] == "image" else Video
                 content.append(part(len(media) - 1))

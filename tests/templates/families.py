@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import mmdata.templates
 from mmdata.schema import (
+    CompactTimes,
     Conversation,
     Image,
     Media,
@@ -161,7 +162,9 @@ def pictures(family: Family) -> st.SearchStrategy[Media]:
         lambda width, height: Media("image", "a.jpg", width=width, height=height), side, side
     )
     video = st.builds(
-        lambda count, fps: Media("video", "a.mp4", num_frames=count, fps=fps),
+        lambda count, fps: Media(
+            "video", "a.mp4", num_frames=count, fps=fps, clock=CompactTimes(step=1 / fps)
+        ),
         st.integers(1, 60),
         side,
     )

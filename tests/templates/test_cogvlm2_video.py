@@ -8,12 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdata.errors import TokenError
-from mmdata.schema import Conversation, Image, Media, Region, Video, assistant, system, user
+from mmdata.schema import (
+    CompactTimes,
+    Conversation,
+    Image,
+    Media,
+    Region,
+    Video,
+    assistant,
+    system,
+    user,
+)
 from mmdata.templates import MediaSlot
 from mmdata.templates.cogvlm2_video import CogVLM2Video, frame_positions
 from tests.vocabularies import small
 
-_CLIP = Media("video", "a.avi", num_frames=150, fps=30.0)
+_CLIP = Media("video", "a.avi", num_frames=150, fps=30.0, clock=CompactTimes(step=1 / 30.0))
 
 
 def _template(**options: Any) -> CogVLM2Video:
@@ -52,7 +62,7 @@ def test_the_index_may_be_the_second_of_the_frame() -> None:
     [("0.4,1.2,2.6,3.6", "0134"), ("0.8,1.4,2.2,4.8", "1125"), ("0.6,1.6,2.4,3.4", "1223")],
 )
 def test_the_second_of_a_frame_is_rounded_and_not_cut(moments: str, seconds: str) -> None:
-    clip = Media("video", "a.avi", num_frames=50, fps=10.0)
+    clip = Media("video", "a.avi", num_frames=50, fps=10.0, clock=CompactTimes(step=1 / 10.0))
     template = _template(index="second", frames=f"times:{moments}")
 
     encoded = template.encode(_shown(Video(0), "?", media=(clip,)))
@@ -62,7 +72,15 @@ def test_the_second_of_a_frame_is_rounded_and_not_cut(moments: str, seconds: str
 
 
 def test_the_seconds_of_a_clip_are_those_since_its_first_frame() -> None:
-    clip = Media("video", "a.avi", num_frames=100, fps=10.0, start=1.3, end=8.3)
+    clip = Media(
+        "video",
+        "a.avi",
+        num_frames=100,
+        fps=10.0,
+        clock=CompactTimes(step=1 / 10.0),
+        start=1.3,
+        end=8.3,
+    )
     template = _template(index="second", frames="times:0,2.6,3.4")
 
     encoded = template.encode(_shown(Video(0), "?", media=(clip,)))

@@ -11,6 +11,7 @@ from mmdata.errors import TokenError
 from mmdata.formats import Record
 from mmdata.formats.llava import converse_llava
 from mmdata.schema import (
+    CompactTimes,
     Conversation,
     Image,
     Media,
@@ -28,7 +29,7 @@ from tests.vocabularies import small
 
 _A = Media("image", "a.jpg", width=640, height=480)
 _B = Media("image", "b.jpg", width=480, height=640)
-_CLIP = Media("video", "a.mp4", num_frames=100, fps=10.0)
+_CLIP = Media("video", "a.mp4", num_frames=100, fps=10.0, clock=CompactTimes(step=1 / 10.0))
 
 
 def _template(**options: Any) -> LlavaNextVideo:

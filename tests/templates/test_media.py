@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mmdata.errors import ImageError, VideoError
-from mmdata.schema import Conversation, Media, Video, replace, user
+from mmdata.schema import CompactTimes, Conversation, Media, Video, replace, user
 from mmdata.templates.toolkit import MediaFiles, plan_clip
+from mmdata.video import Clock
 from tests.reference import files
+from tests.video.clips import clip
 
 
 def _taken(
@@ -21,8 +24,11 @@ def _taken(
     return found.pixels.frames, found.pixels.times, found.duration
 
 
-def test_times_of_a_probed_video_are_arithmetic() -> None:
-    assert _taken(Media("video", "nowhere.mp4", num_frames=10, fps=5.0), "every:5") == (
+def test_times_of_a_probed_video_are_those_of_its_clock() -> None:
+    assert _taken(
+        Media("video", "nowhere.mp4", num_frames=10, fps=5.0, clock=CompactTimes(step=1 / 5.0)),
+        "every:5",
+    ) == (
         (0, 5),
         (0.0, 1.0),
         2.0,
@@ -35,19 +41,43 @@ def test_times_in_the_store_come_before_all_else() -> None:
     assert _taken(video, "every:1", clock=_refuse)[:2] == ((0, 1, 2), (0.0, 0.5, 2.0))
 
 
-def test_a_clock_that_is_given_comes_before_arithmetic() -> None:
-    from mmdata.templates._media import _derive_index
-
+def test_a_clock_that_is_given_is_asked_where_the_store_keeps_none() -> None:
     def clock(media: Media) -> object:
-        return _derive_index(media, [0.0, 0.1, 0.9])
+        return Clock(np.array([0.0, 0.1, 0.9]), 3.0)
 
     video = Media("video", "nowhere.mp4", num_frames=3, fps=1.0)
 
     assert _taken(video, "every:1", clock)[1] == (0.0, 0.1, 0.9)
 
 
+def test_times_are_never_counted_from_a_rate() -> None:
+    with pytest.raises(VideoError, match=r"nowhere\.mp4"):
+        _taken(Media("video", "nowhere.mp4", num_frames=3, fps=1.0), "every:1")
+
+
+def test_a_strategy_that_goes_by_keyframes_asks_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(clip("h264", "mp4", range(30), gop=10))
+    video = Media(
+        "video",
+        str(tmp_path / "a.mp4"),
+        num_frames=30,
+        fps=25.0,
+        clock=CompactTimes(step=1 / 25, unit=1 / 12800),
+    )
+
+    assert _taken(video, "keyframes")[:2] == ((0, 10, 20), (0.0, 0.4, 0.8))
+
+
 def test_times_of_a_clip_begin_at_its_first_frame() -> None:
-    video = Media("video", "nowhere.mp4", num_frames=100, fps=10.0, start=2.0, end=4.0)
+    video = Media(
+        "video",
+        "nowhere.mp4",
+        num_frames=100,
+        fps=10.0,
+        clock=CompactTimes(step=1 / 10.0),
+        start=2.0,
+        end=4.0,
+    )
 
     frames, times, duration = _taken(video, "uniform:3")
 
@@ -125,6 +155,7 @@ def test_a_bound_at_a_frame_takes_it_though_it_was_rounded() -> None:
             "a.mp4",
             num_frames=90,
             fps=30.0,
+            clock=CompactTimes(step=1 / 30),
             start=round(first / 30, 4),
             end=round(first / 30 + 1, 4),
         )
@@ -137,7 +168,18 @@ def test_a_bound_at_a_frame_takes_it_though_it_was_rounded() -> None:
 
 def test_bounds_without_a_frame_name_the_conversation_and_the_file() -> None:
     with pytest.raises(VideoError, match=r"conversation 'c', short.mp4: no frame"):
-        _taken(Media("video", "short.mp4", num_frames=30, fps=30.0, start=5.0, end=6.0), "hf_chat")
+        _taken(
+            Media(
+                "video",
+                "short.mp4",
+                num_frames=30,
+                fps=30.0,
+                clock=CompactTimes(step=1 / 30.0),
+                start=5.0,
+                end=6.0,
+            ),
+            "hf_chat",
+        )
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
@@ -153,7 +195,7 @@ def test_an_unprobed_video_is_opened_for_its_times_alone(fixtures: Path) -> None
     frames, times, duration = _taken(Media("video", str(file)), "hf_chat")
 
     assert (frames, times) == _taken(
-        Media("video", file.name), "hf_chat", MediaFiles(str(file.parent)).index
+        Media("video", file.name), "hf_chat", MediaFiles(str(file.parent)).clock
     )[:2]
     assert len(frames) == len(times)
     assert duration > 0

@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmdata.schema import Conversation, Image, Media, Text, Video, assistant, system, user
+from mmdata.schema import (
+    CompactTimes,
+    Conversation,
+    Image,
+    Media,
+    Text,
+    Video,
+    assistant,
+    system,
+    user,
+)
 from mmdata.templates import Template
 from mmdata.templates._grid import GRIDS, GridName
 from mmdata.templates.cogvlm2_video import CogVLM2Video
@@ -22,7 +32,7 @@ _A, _B = (
     Media("image", "a.jpg", width=640, height=480),
     Media("image", "b.jpg", width=640, height=480),
 )
-_CLIP = Media("video", "a.mp4", num_frames=100, fps=10.0)
+_CLIP = Media("video", "a.mp4", num_frames=100, fps=10.0, clock=CompactTimes(step=1 / 10.0))
 _TURNS = (user(Image(0), "Hi?"), assistant("Yes."), user("Why?"), assistant("So."))
 _WORDS = (user("Hi?"), assistant("Yes."), user("Why?"), assistant("So."))
 
@@ -320,7 +330,7 @@ def test_mindformers_reads_text_in_the_composed_form() -> None:
 
 
 def test_mindformers_repeats_the_frames_of_a_short_clip() -> None:
-    clip = Media("video", "a.mp4", num_frames=7, fps=25.0)
+    clip = Media("video", "a.mp4", num_frames=7, fps=25.0, clock=CompactTimes(step=1 / 25.0))
     template = CogVLM2Video(tokenizer=small("llama3"), compat="mindformers")
 
     [plan] = template.encode(

@@ -28,7 +28,8 @@ from mmdata.store.batch import ConversationBatch
 from mmdata.templates import PixelPlan
 from mmdata.templates._media import MediaFiles, plan_clip
 from mmdata.video import Pictures
-from mmdata.video.pictures import VideoSource, times_of
+from mmdata.video.clock import times_of
+from mmdata.video.pictures import VideoSource
 from tests.templates.families import FAMILIES, Family
 from tests.video.clips import HEIGHT, WIDTH, numbers_in, picture
 
@@ -202,7 +203,7 @@ def test_the_pixels_of_a_plan_are_those_of_its_pictures(paths: tuple[str, ...]) 
 def test_relative_pictures_are_below_the_root(tmp_path: Path, paths: tuple[str, ...]) -> None:
     names = tuple(Path(path).relative_to(tmp_path).as_posix() for path in paths)
 
-    found = MediaFiles(str(tmp_path)).index(Media("video", frame_paths=names, clock=UNEVEN))
+    found = MediaFiles(str(tmp_path)).clock(Media("video", frame_paths=names, clock=UNEVEN))
 
     assert found.times.tolist() == video.index(Pictures(paths, UNEVEN)).times.tolist()
 
