@@ -156,8 +156,10 @@ def compact(ticks: Ticks, unit: float, rate: float = 0.0) -> CompactTimes:
 
     deltas = np.diff(ticks)
     if len(deltas) and deltas.max() > _MOST_TICKS:
-        # Whole microseconds: an hour from frame to frame is to be told, nanoseconds are not.
-        return compact(np.round(ticks * (unit * 1e6)).astype(np.int64), 1e-6, rate)
+        # Longer ticks: hours from frame to frame are to be told, nanoseconds are not.
+        longer = int(deltas.max()) // _MOST_TICKS + 2
+        ticks, unit = ticks // longer, unit * longer
+        deltas = np.diff(ticks)
 
     steps = [float(deltas[0]) * unit if len(deltas) else 0.0, 1 / rate if rate else 0.0]
     if len(deltas) > 1:
@@ -195,7 +197,8 @@ def _round_steps(step: float, unit: float, count: int) -> Ticks:
     """Return (count,) int64: 0, 1, 2 ... steps in whole ticks, halves up as muxers round them."""
     import numpy as np
 
-    ticks: Ticks = np.floor(np.arange(count) * (step / unit) + 0.5).astype(np.int64)
+    # The quotient of floats may be a hair below a half: 15 frames at 30000/1001 are 500.5 ms.
+    ticks: Ticks = np.floor(np.arange(count) * (step / unit) + (0.5 + 1e-6)).astype(np.int64)
     return ticks
 
 

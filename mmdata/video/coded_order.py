@@ -1,5 +1,5 @@
 """The order of presentation, read from the coded frames
-themselves where a container stores no times (AVI).
+themselves where a container stores no times (AVI); and which packets of H.264 are second fields.
 
 What is read here decides only which packets are decoded for which frame. The reader checks it
 against the order in which frames come out, and falls back on a full decode where the two differ.
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["coded_order"]
+__all__ = ["coded_order", "may_have_fields", "second_fields"]
 
 # Codecs that present frames in the order in which they code them.
 _IN_ORDER: Final = frozenset(
@@ -42,6 +44,7 @@ _BIDIRECTIONAL: Final = 2  # vop_coding_type of MPEG-4 part 2
 # User data of streams that put two frames into one packet.
 _PACKED: Final = re.compile(rb"DivX\d+[bB]\d+p")
 _SLICE, _IDR, _PARAMETERS = 1, 5, 7  # nal_unit_type of H.264
+_IN_CODED_ORDER: Final = 2  # pic_order_cnt_type
 # H.264 profiles whose parameter sets describe the format of samples (ITU-T H.264, 7.3.2.1.1).
 _HIGH_PROFILES: Final = frozenset({44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244})
 
@@ -108,11 +111,11 @@ def _h264_ranks(coded: list[bytes], header: bytes) -> list[tuple[int, int]] | No
                 parameters = _parameters(unit)
         else:
             return None
-        if parameters is None:
+        if parameters is None or not parameters.frames_only or parameters.order_kind == 1:
             return None
         if kind == _IDR:
             refreshes, count = refreshes + 1, 0
-        if parameters.in_order:
+        if parameters.order_kind == _IN_CODED_ORDER:
             count = number
         else:
             count = _unwrap(parameters.order_count(unit, kind), count, parameters)
@@ -121,19 +124,70 @@ def _h264_ranks(coded: list[bytes], header: bytes) -> list[tuple[int, int]] | No
     return ranks
 
 
+def may_have_fields(coded: bytes, header: bytes) -> bool:
+    """Return whether H.264 may code fields as pictures of their own, by its parameters: those in
+    the ``header``, or in front of ``coded``, a keyframe.
+    """
+    width, parameters = _configuration(header)
+    units = _units(coded, width)
+    found = next((_parameters(unit) for kind, unit in units if kind == _PARAMETERS), parameters)
+    return found is not None and not found.frames_only
+
+
+def second_fields(coded: Iterable[bytes], header: bytes) -> list[int]:
+    """Return the numbers of the packets of H.264 that hold the second field of the frame whose
+    first is in the packet before (3.30, complementary field pairs).
+    """
+    width, parameters = _configuration(header)
+    found: list[int] = []
+    first: tuple[int, bool] | None = None  # of the packet before, where that waits for a second
+
+    for number, data in enumerate(coded):
+        field = None
+        for kind, unit in _units(data, width):
+            if kind == _PARAMETERS:
+                parameters = _parameters(unit) or parameters
+            if kind in (_SLICE, _IDR):
+                is_known = parameters is not None and not parameters.frames_only
+                field = parameters.field(unit) if parameters is not None and is_known else None
+                break
+        is_second = first is not None and field == (first[0], not first[1])
+        if is_second:
+            found.append(number)
+        first = None if is_second else field
+
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Parameters:
     """What a sequence parameter set says of slice headers; widths in bits."""
 
     frame_number_width: int
     order_count_width: int
-    in_order: bool  # pic_order_cnt_type 2
+    order_kind: int  # pic_order_cnt_type
+    frames_only: bool
+    separate_planes: bool
+
+    def field(self, unit: bytes) -> tuple[int, bool] | None:
+        """Read the frame number of a slice of a field picture and whether it is of the bottom
+        field (7.3.3); None for slices of frames.
+        """
+        bits = _Bits(unit)
+        for _ in range(3):  # first_mb_in_slice, slice_type, pic_parameter_set_id
+            bits.golomb()
+        if self.separate_planes:
+            bits.take(2)  # colour_plane_id
+        number = bits.take(self.frame_number_width)
+        return (number, bool(bits.take(1))) if bits.take(1) else None
 
     def order_count(self, unit: bytes, kind: int) -> int:
         """Read pic_order_cnt_lsb of a slice (7.3.3)."""
         bits = _Bits(unit)
         for _ in range(3):  # first_mb_in_slice, slice_type, pic_parameter_set_id
             bits.golomb()
+        if self.separate_planes:
+            bits.take(2)  # colour_plane_id
         bits.take(self.frame_number_width)
         if kind == _IDR:
             bits.golomb()  # idr_pic_id
@@ -148,27 +202,32 @@ def _unwrap(low: int, before: int, parameters: _Parameters) -> int:
 
 def _parameters(unit: bytes) -> _Parameters | None:
     """Read a sequence parameter set (7.3.2.1.1);
-    None for what this file does not follow, such as fields.
+    None for what this file does not follow, such as scaling matrices.
     """
     bits = _Bits(unit)
     profile = bits.take(24) >> 16
     bits.golomb()  # seq_parameter_set_id
+    separate_planes = False
     if profile in _HIGH_PROFILES:
-        separate_planes = bits.golomb() == 3 and bits.take(1)
+        separate_planes = bits.golomb() == 3 and bool(bits.take(1))
         # Bit depths, qpprime_y_zero_transform_bypass_flag.
         (bits.golomb(), bits.golomb(), bits.take(1))
-        if bits.take(1) or separate_planes:  # scaling matrices
+        if bits.take(1):  # scaling matrices
             return None
 
     frame_number_width = bits.golomb() + 4
     kind = bits.golomb()
     order_count_width = bits.golomb() + 4 if kind == 0 else 0
     if kind == 1:
-        return None
+        bits.take(1)  # delta_pic_order_always_zero_flag
+        # Offsets, signed, in as many bits as unsigned ones.
+        (bits.golomb(), bits.golomb())
+        for _ in range(bits.golomb()):
+            bits.golomb()
 
     bits.golomb(), bits.take(1), bits.golomb(), bits.golomb()  # references, gaps, width, height
-    frames_only = bits.take(1)
-    return _Parameters(frame_number_width, order_count_width, kind == 2) if frames_only else None
+    frames_only = bool(bits.take(1))
+    return _Parameters(frame_number_width, order_count_width, kind, frames_only, separate_planes)
 
 
 def _configuration(header: bytes) -> tuple[int, _Parameters | None]:

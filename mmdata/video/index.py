@@ -137,7 +137,7 @@ def build_index(
         damage=(
             *packets.damage,
             *_absent(packets.rows, stream, container.format.name),
-            *(() if timeless else _set_back(packets.rows, period)),
+            *(() if timeless else _set_back(packets.rows, period, container.format.name)),
         ),
         packets=tuple(packets.rows),
         order=order,
@@ -240,7 +240,10 @@ def _last_period(
     rows: list[PacketRow], order: NDArray[np.int64] | None, period: float, rate: float
 ) -> float:
     last = -1 if order is None else int(order.argmax())
-    return (rows[last].duration or 0) * period or (1 / rate if rate else 0.0)
+    ticks = rows[last].duration or 0
+    if last + 1 < len(rows) and last >= 0 and rows[last + 1].second:
+        ticks += rows[last + 1].duration or 0
+    return ticks * period or (1 / rate if rate else 0.0)
 
 
 def _absent(rows: list[PacketRow], stream: VideoStream, container: str) -> tuple[str, ...]:
@@ -257,7 +260,7 @@ def _absent(rows: list[PacketRow], stream: VideoStream, container: str) -> tuple
     return (f"{found} of {promised} frames are there",) if found < promised < _UNFINISHED else ()
 
 
-def _set_back(rows: list[PacketRow], period: float) -> tuple[str, ...]:
+def _set_back(rows: list[PacketRow], period: float, container: str) -> tuple[str, ...]:
     """Whether the clock is set back on the way, as where files were joined end to end:
     times are then no order.
     """
@@ -265,7 +268,8 @@ def _set_back(rows: list[PacketRow], period: float) -> tuple[str, ...]:
 
     steps = np.diff(np.array([row.dts for row in rows if row.dts is not None], np.int64)) * period
     back, packet = 0.0, 0
-    if len(steps) and steps.min() < -_MOST_SET_BACK:
+    # Matroska stores no times of decoding: they are FFmpeg's guesses, and jump at long frames.
+    if len(steps) and steps.min() < -_MOST_SET_BACK and "matroska" not in container:
         back, packet = -steps.min(), int(steps.argmin()) + 1
     else:
         # What comes before a keyframe in the file is presented before it, however careless the

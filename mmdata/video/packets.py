@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from mmdata._tools.limits import Limits
 from mmdata.errors import VideoError
+from mmdata.video.coded_order import may_have_fields, second_fields
 from mmdata.video.source import Source, name_of, plain
 
 if TYPE_CHECKING:
@@ -27,19 +28,25 @@ __all__ = [
     "PacketRow",
     "Packets",
     "Supply",
+    "join_fields",
     "read_packets",
     "tick",
+    "without_head",
     "without_leading",
 ]
 
 # Bytes looked at of each packet that is no keyframe, where its order must be read from it.
 HEAD_BYTES: Final = 256
+# Bytes of a packet of H.264 within which its first slice begins, after parameters and messages.
+_SLICE_BYTES: Final = 1024
 _NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
 
 
 class PacketRow(Struct, frozen=True, gc=False):
     """One packet: ``pts``, ``dts`` and ``duration`` in ticks
     of the time base, ``pos`` its place in the file.
+
+    ``second`` says that it holds the second field of the frame of the packet before.
     """
 
     pts: int | None
@@ -48,6 +55,7 @@ class PacketRow(Struct, frozen=True, gc=False):
     duration: int | None
     keyframe: bool
     discard: bool
+    second: bool = False
 
 
 _row: Final = attrgetter("pts", "dts", "pos", "duration", "is_keyframe", "is_discard")
@@ -212,6 +220,47 @@ def _identity(packet: Packet[VideoStream] | PacketRow) -> tuple[int | None, int 
 def _demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
     # PyAV ends a stream with an empty packet, which is for flushing a decoder.
     return filter(attrgetter("size"), container.demux(stream))
+
+
+def join_fields(rows: list[PacketRow], supply: Supply, header: bytes) -> list[PacketRow]:
+    """Mark the packets of an H.264 stream that hold second fields as such: they give no frame of
+    their own, and decoding starts at none of them.
+
+    Camcorders and broadcasters write fields as pictures, which transport streams keep in packets of
+    their own. ``header`` is what the container says of the codec's parameters.
+    """
+    first = next((number for number, row in enumerate(rows) if row.keyframe), 0)
+    # Nearly always the parameters rule fields out, and one packet is looked at.
+    heads = (_head(packet) for packet in supply.between(first, first))
+    if not any(may_have_fields(head, header) for head in heads):
+        return rows
+    joined = list(rows)
+    for number in second_fields(map(_head, supply.between(0, len(rows) - 1)), header):
+        joined[number] = replace(rows[number], keyframe=False, discard=True, second=True)
+    return joined
+
+
+def _head(packet: Packet[VideoStream]) -> bytes:
+    return bytes(memoryview(packet)[:_SLICE_BYTES])
+
+
+def without_head(rows: list[PacketRow], decodable: frozenset[int]) -> list[PacketRow]:
+    """Mark as discarded what comes before the second keyframe of a stream that begins between
+    keyframes, but for packets that are ``decodable``.
+
+    A broadcast is cut so. Nothing in its packets says which of them refer to what was cut off.
+    """
+    keyframes = [number for number, row in enumerate(rows) if row.keyframe]
+    stop = keyframes[1] if len(keyframes) > 1 else len(rows)
+    times = [row.pts for row in rows if row.pts is not None]
+    before = min(times, default=1) - 1
+    head = (
+        row
+        if number in decodable
+        else replace(row, pts=before if row.pts is None else row.pts, discard=True)
+        for number, row in enumerate(rows[:stop])
+    )
+    return [*head, *rows[stop:]]
 
 
 def without_leading(rows: list[PacketRow]) -> list[PacketRow]:

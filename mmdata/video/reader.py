@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmdata._tools.limits import Limits
@@ -16,7 +16,15 @@ from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
 from mmdata.video.folder import is_folder, pictures_in
 from mmdata.video.index import TIMELESS, Index, build_index, confirm
-from mmdata.video.packets import Supply, read_packets, tick, without_leading
+from mmdata.video.packets import (
+    PacketRow,
+    Supply,
+    join_fields,
+    read_packets,
+    tick,
+    without_head,
+    without_leading,
+)
 from mmdata.video.pictures import Pictures, VideoSource, decode_pictures, index_pictures
 from mmdata.video.pixels import presented_size
 from mmdata.video.source import Source, name_of, open_video, plain
@@ -30,6 +38,14 @@ _SKIPPING: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4
 """Codecs whose decoders can be told before each packet
 to leave out a frame that no other refers to.
 """
+
+_PALETTED: Final = frozenset(
+    {"8bps", "cinepak", "msrle", "msvideo1", "qtrle", "rawvideo", "smc", "tscc"}
+)
+"""Codecs whose pixels may be places in a palette. It comes with the packet at which it changes, and
+holds for all that follow, keyframes too.
+"""
+_PALETTE_BITS: Final = 8
 
 _MOST_REORDERED: Final = 15
 """How many frames the H.264 decoder can hold back at most."""
@@ -123,10 +139,42 @@ def reading(
         timeless = container.format.name in TIMELESS
         packets = read_packets(container, video, source, limits, heads=timeless)
         if not timeless:
-            packets = replace(packets, rows=without_leading(packets.rows))
+            rows = packets.rows
+            if rows and video.codec_context.codec.canonical_name == "h264":
+                rows = join_fields(rows, packets.supply, video.codec_context.extradata or b"")
+            if rows and not rows[0].keyframe:
+                rows = without_head(rows, _decodable_head(source, stream, limits, rows))
+            packets = replace(packets, rows=without_leading(rows))
             timeless = any(row.pts is None for row in packets.rows)
         found = known or build_index(container, video, packets, timeless=timeless, name=name)
         yield Reader(video, found, packets.supply, name, thorough=thorough)
+
+
+def _decodable_head(
+    source: Source, stream: int | None, limits: Limits, rows: list[PacketRow]
+) -> frozenset[int]:
+    """Return which of the packets up to the second keyframe give a frame, of a stream that begins
+    between keyframes.
+
+    Which of them a decoder makes a frame of is for the decoder to say: some codecs need a keyframe,
+    some conceal, some come back bit by bit.
+    """
+    from av import FFmpegError
+
+    keyframes = [number for number, row in enumerate(rows) if row.keyframe]
+    stop = keyframes[1] if len(keyframes) > 1 else len(rows) - 1
+    found: set[int | None] = set()
+    with open_video(source, stream, limits, thorough=True) as (container, video):
+        context = video.codec_context
+        packets = islice((packet for packet in container.demux(video) if packet.size), stop + 1)
+        for number, packet in enumerate(chain(packets, [None])):
+            if packet is not None:
+                packet.pts = number  # which its frame then bears
+            try:
+                found.update(frame.pts for frame in context.decode(packet))
+            except (FFmpegError, ValueError):
+                continue
+    return frozenset(number for number in found if number is not None)
 
 
 class Fault(NamedTuple):
@@ -163,15 +211,18 @@ def segments(index: Index, wanted: Collection[int]) -> list[PacketRange]:
     packets = np.argsort(index.order, kind="stable")[unseen:].tolist()  # the packet of each frame
     ranks = _ranks(index)
     keys = [number for number, row in enumerate(index.packets) if row.keyframe]
+    is_second = [*(row.second for row in index.packets), False]
     found: list[PacketRange] = []
     for packet in map(packets.__getitem__, sorted(wanted)):
         before = reversed(keys[: bisect_right(keys, packet)])
         start = next((key for key in before if ranks[key] <= ranks[packet]), 0)
+        stop = packet + is_second[packet + 1]  # a frame may be in two packets, one a field
+        both = frozenset({packet, stop})
         if found and start <= found[-1].stop:
             last = found.pop()
-            found.append(PacketRange(last.start, max(last.stop, packet), last.wanted | {packet}))
+            found.append(PacketRange(last.start, max(last.stop, stop), last.wanted | both))
         else:
-            found.append(PacketRange(start, packet, frozenset({packet})))
+            found.append(PacketRange(start, stop, both))
     return found
 
 
@@ -187,6 +238,10 @@ class Reader:
         self._supply = supply
         self._thorough = thorough
         self._skips = index.codec in _SKIPPING
+        # Its format, which says so too, is not known before the first frame.
+        self._has_palette = (
+            index.codec in _PALETTED and 0 < self._context.bits_per_coded_sample <= _PALETTE_BITS
+        )
         # FFmpeg's H.264 decoder guesses how far frames are out of order and drops those that come
         # later than that. The index knows; a thorough reader does as FFmpeg does by itself.
         if index.codec == "h264" and not thorough:
@@ -211,7 +266,7 @@ class Reader:
         """Yield (number, decoded frame) for the ``wanted`` numbers that decode,
         not always in order.
         """
-        if self._thorough or self.index.order is None:
+        if self._thorough or self.index.order is None or self._has_palette:
             yield from self._among_everything(wanted)
             return
 
@@ -264,6 +319,14 @@ class Reader:
                 fault
                 for fault in self.faults
                 if fault.packet < start or ranks[fault.packet] >= ranks[start]
+            ]
+        rows = self.index.packets
+        if not rows[0].keyframe:  # what a cut has left of a head is no damage
+            first = next((number for number, row in enumerate(rows) if row.keyframe), 0)
+            self.faults = [
+                fault
+                for fault in self.faults
+                if fault.packet >= first or not rows[fault.packet].discard
             ]
 
     def _mark(

@@ -18,7 +18,7 @@ from mmdata.video.pixels import Scaler, Size, scaler
 from mmdata.video.plan import Plan, Snap, plan
 from mmdata.video.reader import Reader, index_by_decoding, reading
 from mmdata.video.sampling import Pad, Strategy
-from mmdata.video.source import name_of
+from mmdata.video.source import name_of, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,7 +130,15 @@ def _plan_for(planner: Planner, name: str, told: tuple[float, ...] | None, found
 def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> _Pixels:
     pixels = _Pixels(planned, limits, reader.name)
     for number, frame in reader.frames(pixels.places.keys()):
-        pixels.add(number, scale(frame))
+        try:
+            rgb = scale(frame)
+        except OSError as error:  # swscale knows not every colour matrix
+            raise VideoError(
+                f"{reader.name}: frame {number} cannot be made RGB: {plain(error)} "
+                f"({frame.format.name}, colour space {frame.colorspace})",
+                path=reader.name,
+            ) from error
+        pixels.add(number, rgb)
     return pixels
 
 

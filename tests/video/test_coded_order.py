@@ -79,7 +79,7 @@ def test_a_count_of_which_the_lowest_bits_are_kept_is_known_by_the_one_before(
     start: int, steps: list[int], width: int
 ) -> None:
     counts = np.cumsum([start, *steps]).tolist()
-    parameters = _Parameters(4, width, in_order=False)
+    parameters = _Parameters(4, width, 0, frames_only=True, separate_planes=False)
 
     known = [counts[0]]
     for count in counts[1:]:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mmdata.errors import UsageError, VideoError
-from mmdata.video.sampling import RULES, Clock, Strategy, mf_predict_positions
+from mmdata.video.clock import Clock
+from mmdata.video.sampling import RULES, Strategy, mf_predict_positions
 from tests.reference import cases
 
 
