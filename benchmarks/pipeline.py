@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmdata.pipeline import Stream, mindspore_dataset
-from mmdata.schema import Conversation, Image, Media, Video, assistant, user
+from mmdata.schema import CompactTimes, Conversation, Image, Media, Video, assistant, user
 from mmdata.store import Store
 from mmdata.store import open as open_store
 from mmdata.store.writer import Origin, StoreWriter
@@ -153,7 +153,14 @@ def medium(kind: str, file: Path) -> Media:
         return Media("image", file.name, width=640, height=480)
     if kind == "videos":
         return Media(
-            "video", file.name, width=640, height=360, fps=30.0, num_frames=150, duration=5.0
+            "video",
+            file.name,
+            width=640,
+            height=360,
+            fps=30.0,
+            num_frames=150,
+            duration=5.0,
+            clock=CompactTimes(step=1 / 30),
         )
     frames = tuple(picture.read_bytes() for picture in sorted(file.iterdir()))
     return Media(

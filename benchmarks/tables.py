@@ -38,7 +38,7 @@ PICTURE = 30_000
 PART = dict.fromkeys("type text media boxes start end name arguments call_id train".split())
 MEDIUM = dict.fromkeys(
     "type path bytes width height duration fps num_frames start end times frame_times frames size "
-    "hash frame_paths clock".split()
+    "hash frame_paths clock oddities".split()
 )
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "Media",
     "MediaType",
     "Message",
+    "Oddity",
     "Part",
     "Reasoning",
     "Region",
@@ -61,6 +62,8 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Split: TypeAlias = Literal["train", "val", "test"]
 MediaType: TypeAlias = Literal["image", "video", "audio"]
 TimeSource: TypeAlias = Literal["stream", "derived"]
+Oddity: TypeAlias = Literal["trimmed", "begins_between_keyframes", "fields", "dropped_frames"]
+"""How a sound video may be oddly made: docs/videos.md says what is made of each."""
 Box: TypeAlias = tuple[float, float, float, float]
 Made = TypeVar("Made", bound=Struct)
 BoxUnit: TypeAlias = Literal["fraction", "pixel"]
@@ -68,6 +71,7 @@ BoxUnit: TypeAlias = Literal["fraction", "pixel"]
 _ROLES: Final = frozenset(get_args(Role))
 _SPLITS: Final = frozenset(get_args(Split))
 _MEDIA_TYPES: Final = frozenset(get_args(MediaType))
+_ODDITIES: Final = frozenset(get_args(Oddity))
 _TIME_SOURCES: Final = frozenset(get_args(TimeSource))
 _BOX_UNITS: Final = frozenset(get_args(BoxUnit))
 _FLOAT32: Final = binary.Struct("4f")
@@ -241,8 +245,9 @@ class Media(Struct, frozen=True, gc=False):
     ``end`` the bounds of a clip in a longer file. ``times`` says where the times of a video come
     from: its ``stream``, or ``derived`` from the frame rate where the container stores none.
     ``size`` is the bytes of the file and ``hash`` says what its content was when it was looked into
-    (:mod:`mmdata.conversion.fingerprint`), so that another file in its place is found. What is None
-    has not been probed.
+    (:mod:`mmdata.conversion.fingerprint`), so that another file in its place is found. ``oddities``
+    says how a sound video is oddly made. What is None has not been probed; of ``oddities`` it is
+    also that there are none.
     """
 
     type: MediaType
@@ -262,6 +267,7 @@ class Media(Struct, frozen=True, gc=False):
     hash: str | None = None
     frame_paths: tuple[str, ...] | None = None
     clock: CompactTimes | None = None
+    oddities: tuple[Oddity, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without opening the file."""
@@ -280,6 +286,10 @@ class Media(Struct, frozen=True, gc=False):
             Time(self.start or 0.0, self.end)
         if self.times is not None and self.times not in _TIME_SOURCES:
             raise SchemaError(f"times must be 'stream' or 'derived', found {self.times!r}")
+        if self.oddities is not None and not _ODDITIES.issuperset(self.oddities):
+            raise SchemaError(
+                f"oddities must be of {', '.join(sorted(_ODDITIES))}, found {self.oddities!r}"
+            )
         if self.frame_times is not None:
             _check_frame_times(self.frame_times, self.frames)
         if self.frame_paths is not None or self.clock is not None:

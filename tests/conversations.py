@@ -99,6 +99,7 @@ def media(draw: st.DrawFn) -> Media:
         if is_video
         else None,
         clock=draw(st.none() | clocks) if is_video else None,
+        oddities=draw(st.none() | st.just(("trimmed", "fields"))) if is_video else None,
     )
 
 

@@ -9,7 +9,7 @@ from mmdata._tools.limits import Limits
 from mmdata._tools.options import checked
 from mmdata.conversion.fingerprint import Fingerprint, fingerprint
 from mmdata.errors import MediaError, UsageError, VideoError
-from mmdata.schema import CompactTimes, MediaType, TimeSource
+from mmdata.schema import CompactTimes, MediaType, Oddity, TimeSource
 from mmdata.video.folder import with_clock
 from mmdata.video.pictures import Pictures, VideoSource
 from mmdata.video.source import Source as File
@@ -28,7 +28,7 @@ class Probe:
     ``width`` and ``height`` are pixels as presented; ``duration`` seconds, ``fps``, ``num_frames``
     ``times`` and ``clock`` are None for an image. ``size`` and ``hash`` are the file's
     (:mod:`mmdata.conversion.fingerprint`). ``damage`` says in words what is wrong with a file that
-    decodes in part; empty if it is sound.
+    decodes in part; empty if it is sound. ``oddities`` says how a sound one is oddly made.
     """
 
     type: MediaType
@@ -42,6 +42,7 @@ class Probe:
     hash: str | None = None
     damage: tuple[str, ...] = ()
     clock: CompactTimes | None = None
+    oddities: tuple[Oddity, ...] = ()
 
 
 @checked
@@ -155,4 +156,5 @@ def _video(source: VideoSource, level: Level, limits: Limits) -> Probe:
         times=found.times_source,
         damage=found.damage,
         clock=found.stored,
+        oddities=found.oddities,
     )

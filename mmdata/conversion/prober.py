@@ -73,6 +73,7 @@ _KEPT: Final = (
     "num_frames",
     "times",
     "clock",
+    "oddities",
     "size",
     "hash",
 )
@@ -114,6 +115,8 @@ def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
     # As Arrow and JSON have it: it goes into a column, and into the journal.
     if (clock := known.get("clock")) is not None:
         known["clock"] = to_builtins(clock)
+    if "oddities" in known:
+        known["oddities"] = list(known["oddities"]) or None
     return known
 
 

@@ -199,6 +199,7 @@ def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
                 ("hash", pa.string()),
                 ("frame_paths", pa.list_(pa.string())),
                 ("clock", clock),
+                ("oddities", pa.list_(pa.string())),
             ),
         ]
     )

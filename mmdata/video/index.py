@@ -4,6 +4,7 @@ when each frame is presented, and where decoding can start.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
-    from mmdata.schema import TimeSource
+    from mmdata.schema import Oddity, TimeSource
     from mmdata.video.clock import Numbers, Ticks, Times
 
 __all__ = ["TIMELESS", "UNSEEN", "Index", "build_index", "confirm"]
@@ -52,7 +53,8 @@ class Index:
     average rate and ``duration`` the end of the frame presented last, in seconds. ``times_source``
     is "derived" where the container stores no presentation times. ``damage`` says in words what the
     packets already show to be wrong; empty for a sound file. ``stored`` are the times as a store
-    keeps them, and ``clock`` is all that is known of when.
+    keeps them, and ``clock`` is all that is known of when. ``oddities`` says how a sound file is
+    oddly made (docs/videos.md).
 
     ``packets`` are all packets in decoding order and ``order`` (packets,) int64 the presentation
     number of each, -1 if it is never presented; ``order`` is None where only decoding can tell.
@@ -71,6 +73,7 @@ class Index:
     packets: tuple[PacketRow, ...] = ()
     order: NDArray[np.int64] | None = None
     stored: CompactTimes | None = None
+    oddities: tuple[Oddity, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -142,6 +145,7 @@ def build_index(
         packets=tuple(packets.rows),
         order=order,
         stored=stored,
+        oddities=tuple(_oddities(packets.rows, stream, container.format.name, stored)),
     )
 
 
@@ -258,6 +262,22 @@ def _absent(rows: list[PacketRow], stream: VideoStream, container: str) -> tuple
     else:
         return ()
     return (f"{found} of {promised} frames are there",) if found < promised < _UNFINISHED else ()
+
+
+def _oddities(
+    rows: list[PacketRow], stream: VideoStream, container: str, stored: CompactTimes
+) -> Iterator[Oddity]:
+    if "mp4" in container:
+        # Samples that an edit list hides are discarded, or not in the demuxer's index at all.
+        hidden = stream.frames > len(stream.index_entries)
+        if hidden or any(row.discard and not row.second for row in rows):
+            yield "trimmed"
+    elif not rows[0].keyframe and rows[0].discard:
+        yield "begins_between_keyframes"
+    if any(row.second for row in rows):
+        yield "fields"
+    if container in TIMELESS and stored.deltas:
+        yield "dropped_frames"
 
 
 def _set_back(rows: list[PacketRow], period: float, container: str) -> tuple[str, ...]:

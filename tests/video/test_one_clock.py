@@ -76,6 +76,16 @@ CLIPS: dict[str, Callable[[], tuple[str, bytes]]] = {
 }
 
 
+ODD = {
+    "h264, edit list": ("trimmed",),
+    "h264, cut between keyframes": ("begins_between_keyframes",),
+    "hevc, cut between keyframes": ("begins_between_keyframes",),
+    "mpeg4, dropped frames": ("dropped_frames",),
+    "h264, dropped frames": ("dropped_frames",),
+    "mjpeg, dropped frames": ("dropped_frames",),
+}
+
+
 @pytest.fixture(scope="module", params=LEVELS)
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A row for each clip, converted at a level of looking."""
@@ -147,6 +157,17 @@ def test_an_index_numbers_frames_as_a_full_decode_does(name: str) -> None:
     for number in (0, 1, quick.num_frames // 2, quick.num_frames - 1):
         alone = video.sample(data, f"frames:{number}")
         np.testing.assert_array_equal(alone.pixels[0], whole.pixels[number])
+
+
+@pytest.mark.parametrize("row", range(len(CLIPS)), ids=list(CLIPS))
+def test_a_row_says_how_a_sound_file_is_oddly_made(store: Store, row: int) -> None:
+    medium = store.located(row).media[0]
+
+    said = video.index(medium.path or "").oddities
+
+    assert said == ODD.get(list(CLIPS)[row], ())
+    if medium.num_frames is not None:
+        assert (medium.oddities or ()) == said
 
 
 def test_ticks_of_an_avi_without_a_frame_are_counted() -> None:
