@@ -56,7 +56,7 @@ __all__ = [
     "user",
 ]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Split: TypeAlias = Literal["train", "val", "test"]

@@ -199,8 +199,8 @@ def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
                 ("hash", pa.string()),
                 ("frame_paths", pa.list_(pa.string())),
                 ("clock", clock),
-                ("oddities", pa.list_(pa.string())),
             ),
+            *since(3, ("oddities", pa.list_(pa.string()))),
         ]
     )
     return pa.schema(
