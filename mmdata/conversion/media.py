@@ -23,6 +23,7 @@ from mmdata.formats import Format, Origin
 from mmdata.schema import CompactTimes, MediaType
 from mmdata.store.arrays import sparse, valid_bytes
 from mmdata.store.batch import ConversationBatch
+from mmdata.store.clocks import clock_of, clock_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,7 +87,7 @@ class _Media:
             not kept and (number in pictures if path is None else not is_url(path))
             for number, (path, kept) in enumerate(zip(paths, is_kept, strict=True))
         ]
-        clocks = {number: _clock(one) for number, one in _filled(media.field("clock")).items()}
+        clocks = {number: clock_of(one) for number, one in _filled(media.field("clock")).items()}
         starts = list(accumulate(batch.num_media.tolist(), initial=0))
         types = media.field("type").to_pylist()
         return cls(types, paths, is_kept, pictures, clocks, are_outside, starts)
@@ -109,11 +110,6 @@ def _filled(column: pa.Array) -> dict[int, Any]:
     if column.null_count == len(column):
         return {}  # as nearly always: the column is not even looked through
     return {number: one for number, one in enumerate(column.to_pylist()) if one is not None}
-
-
-def _clock(value: Mapping[str, Any]) -> CompactTimes:
-    deltas = value["deltas"]
-    return CompactTimes(**{**value, "deltas": None if deltas is None else tuple(deltas)})
 
 
 def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) -> ConversationBatch:
@@ -341,7 +337,10 @@ def _overlay(column: pa.Array, name: str, facts: dict[int, Facts]) -> pa.Array:
         [None] * len(column) if column.null_count == len(column) else column.to_pylist()
     )
     for number, known in facts.items():
-        values[number] = known.get(name, values[number])
+        value = known.get(name, values[number])
+        if name == "clock" and value is not None:
+            value = clock_row(clock_of(value))
+        values[number] = value
     there = bytes([value is not None for value in values])
     return sparse([value for value in values if value is not None], there, column.type)
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 from mmdata.errors import StoreError
 from mmdata.schema import (
     Audio,
-    CompactTimes,
     Conversation,
     Image,
     Media,
@@ -33,6 +32,7 @@ from mmdata.schema import (
     replace,
 )
 from mmdata.store.arrays import valid_bytes
+from mmdata.store.clocks import clock_of
 from mmdata.store.encode import PART_TYPES
 
 if TYPE_CHECKING:
@@ -338,7 +338,7 @@ def _freeze(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
     if isinstance(value, dict):
-        return CompactTimes(**{name: _freeze(one) for name, one in value.items()})
+        return clock_of(value)
     return value
 
 

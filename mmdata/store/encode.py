@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict, astuple
+from msgspec.structs import astuple
 
 from mmdata.schema import (
     SCHEMA_VERSION,
@@ -40,6 +40,7 @@ from mmdata.schema import (
     Video,
 )
 from mmdata.store.arrays import codes_of, dictionary, flags, lists_of, sparse, text, words
+from mmdata.store.clocks import clock_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -176,6 +177,7 @@ def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
             ("step", pa.float64()),
             ("deltas", pa.list_(pa.int32())),
             ("unit", pa.float64()),
+            *since(3, ("packed", pa.binary())),  # the deltas: mmdata/store/clocks.py
         ]
     )
     media = pa.struct(
@@ -255,7 +257,9 @@ def _upgraded(array: pa.Array | None, length: int, field: pa.Field) -> pa.Array:
             _upgraded(array.field(f.name) if f.name in names else None, len(array), f)
             for f in field.type
         ]
-        return pa.StructArray.from_arrays(children, fields=list(field.type))
+        # A struct that is null has to stay so, or it would be one of nulls.
+        is_null = array.is_null() if array.null_count else None
+        return pa.StructArray.from_arrays(children, fields=list(field.type), mask=is_null)
     items = _upgraded(array.values, len(array.values), field.type.value_field)
     # the buffers as they are: offsets of a batch that was sliced do not begin at 0, and lists may
     # be null
@@ -531,7 +535,7 @@ def _media(pieces: Sequence[FlatRows]) -> pa.StructArray:
             list(chain.from_iterable(some for _, some in found)),
         )
         if name == "clock":
-            values = list(map(asdict, values))
+            values = list(map(clock_row, values))
         columns[name] = sparse(values, there, struct.field(name).type)
     return make_structs(struct, **columns)
 

@@ -30,6 +30,7 @@ from mmdata.errors import UsageError
 INTERNAL: Final = {
     "mmdata.store.arrays": "columns of values that were checked when they became conversations",
     "mmdata.cli": "the commands; tests/cli/test_options.py",
+    "mmdata.store.clocks": "as arrays",
     "mmdata.store.encode": "as arrays",
     "mmdata.store.batch": "the currency of the house, made by builders and steps of a conversion",
     "mmdata.store.builder": "a call for every row",
