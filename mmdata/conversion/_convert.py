@@ -42,7 +42,7 @@ from mmdata.formats._meaning import spell
 from mmdata.formats._plugins import blame_plugin
 from mmdata.rejects import Reject
 from mmdata.schema import Split
-from mmdata.sources.files import expand_braces, list_files
+from mmdata.sources.files import Sources, expand_braces, list_files
 from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
@@ -287,7 +287,7 @@ def _names(paths: Sequence[Path]) -> str:
     )
 
 
-def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
+def _source_paths(sources: str | Path | Sequence[str | Path]) -> Sources:
     """Return the sources as their real paths: what is found shall not depend on how they are
     spelt.
     """
@@ -300,7 +300,7 @@ def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
         raise UsageError("no source was given: name a file or a folder")
     if absent := [str(path) for path in paths if not path.exists()]:
         raise UsageError(f"file or folder not found: {', '.join(absent)}")
-    return [real_path(path) for path in paths]
+    return Sources(real_path(path) for path in paths)
 
 
 def _first(limit: int | None, batches: Iterable[ConversationBatch]) -> Iterator[ConversationBatch]:

@@ -12,6 +12,7 @@ from mmdata._tools.registry import Registry
 from mmdata.errors import MMDataError, PluginError
 from mmdata.formats import _detect
 from mmdata.formats._format import Format, Origin, Sample
+from mmdata.sources.files import Sources
 from mmdata.sources.record import Record
 
 __all__ = [
@@ -125,4 +126,7 @@ def look_into(sources: Sequence[str | Path]) -> _detect.Detection:
     Raises:
         UsageError: as :func:`detect`.
     """
-    return _detect.detect(registry, [real_path(Path(source)) for source in sources])
+    # Those of a conversion are real paths already, and know the files that they list.
+    known = isinstance(sources, Sources)
+    paths = sources if known else Sources(real_path(Path(source)) for source in sources)
+    return _detect.detect(registry, paths)

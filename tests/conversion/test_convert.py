@@ -183,6 +183,24 @@ def test_what_cannot_be_written_costs_its_record_alone(tmp_path: Path) -> None:
     assert (report.rows, report.rejects) == (2, {"malformed": 1})
 
 
+def test_a_file_that_appears_while_a_folder_is_converted_is_in_no_part_of_it(
+    tmp_path: Path,
+) -> None:
+    class Late(Llava):
+        def media_root(self, sources: Sequence[Path]) -> Path:
+            found = super().media_root(sources)
+            write_records(tmp_path / "late.json", [record(2)])
+            return found
+
+    source(tmp_path, 2)
+
+    report = mmdata.convert(Late(), tmp_path, tmp_path / "store")
+
+    assert report.records_in == 2
+    files = mmdata.open(tmp_path / "store").manifest.files
+    assert [file.path for file in files] == [str(tmp_path / "source.json")]
+
+
 def test_the_same_files_under_another_media_root(tmp_path: Path) -> None:
     write_images(tmp_path / "elsewhere", ["images/0.jpg"])
     path = write_records(tmp_path / "source.json", [record(0)])
