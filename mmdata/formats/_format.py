@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from mmdata.formats._meaning import is_said
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
@@ -60,11 +61,10 @@ class Sample:
         return any(key in record for record in self.records for key in keys)
 
     def some_say(self, *keys: str) -> bool:
-        """Return whether a record has one of the keys with something in it: a table gives every
-        record all of them.
+        """Return whether a record has one of the keys with something in it, as
+        :func:`mmdata.formats.toolkit.is_said` tells: a table gives every record all of them.
         """
-        found = (record[key] for record in self.records for key in keys if key in record)
-        return any(value not in (None, "", [], {}) and value == value for value in found)
+        return any(is_said(record.get(key)) for record in self.records for key in keys)
 
 
 class Format(Protocol):
