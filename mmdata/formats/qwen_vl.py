@@ -41,10 +41,15 @@ from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
 __all__ = ["QwenVl"]
 
-_IMAGE: Final = re.compile(r"((?:Picture [0-9]{1,6}: ?)?<img>.*?</img>\n?)", re.DOTALL)
+# What a pair of marks holds ends at the next mark of its kind, closing or not: what does not fit is
+# then found alone, and no expression looks at the same words twice, however many marks are open.
+_PATH: Final = r"(?:(?!</?img>).)*"
+_PHRASE: Final = r"(?:(?!</?(?:ref|box|quad)>).)*"
+_NUMBERS: Final = r"(?:(?!</?box>).)*"
+_IMAGE: Final = re.compile(rf"((?:Picture [0-9]{{1,6}}: ?)?<img>{_PATH}</img>\n?)", re.DOTALL)
 _REFERENCE: Final = re.compile(r"(?:Picture ([0-9]{1,6}): ?)?<img>(.*?)</img>\n?", re.DOTALL)
 _REGION: Final = re.compile(
-    r"<ref>(.*?)</ref>((?:<box>.*?</box>)*)|((?:<box>.*?</box>)+)", re.DOTALL
+    rf"<ref>({_PHRASE})</ref>((?:<box>{_NUMBERS}</box>)*)|((?:<box>{_NUMBERS}</box>)+)", re.DOTALL
 )
 _BOX: Final = re.compile(r"<box>(.*?)</box>", re.DOTALL)
 _STRAY: Final = re.compile(r"</?(?:img|ref|box|quad)>")
