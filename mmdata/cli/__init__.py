@@ -115,7 +115,7 @@ def _plugin_traceback(strict: bool) -> Iterator[None]:
     try:
         yield
     except PluginError as error:
-        if strict and error.__cause__ is not None:  # which does not come out of another process
+        if strict and error.__cause__ is not None:
             say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)
         raise
 

@@ -160,6 +160,7 @@ def test_what_is_no_sample_names_the_package(project: Project) -> None:
     assert f"{PLUGIN} is at fault: TypeError: encode must return an Encoded" in done.stderr
 
 
+@pytest.mark.parametrize("isolated", ["false", "true"])
 @pytest.mark.parametrize(
     ("old", "new", "detail"),
     [
@@ -172,10 +173,14 @@ def test_what_is_no_sample_names_the_package(project: Project) -> None:
     ],
     ids=["raises", "another shape"],
 )
-def test_a_fault_in_the_resizer_names_it(project: Project, old: str, new: str, detail: str) -> None:
+def test_a_fault_in_the_resizer_names_it(
+    project: Project, old: str, new: str, detail: str, isolated: str
+) -> None:
     project.mend(old, new)
     pipeline = project.folder / "pipeline.yaml"
-    skipping = pipeline.read_text().replace("batch_size: 2", "batch_size: 2, on_error: skip")
+    skipping = pipeline.read_text().replace(
+        "batch_size: 2", f"batch_size: 2, on_error: skip, isolated: {isolated}"
+    )
     pipeline.write_text(skipping)
 
     done, strict = project.run(*BENCH), project.run(*BENCH, "--strict")
@@ -183,3 +188,5 @@ def test_a_fault_in_the_resizer_names_it(project: Project, old: str, new: str, d
     assert done.returncode == 1
     assert done.stderr.startswith(f"mmdata: {RESIZER} is at fault: {detail}")
     assert "Traceback" in strict.stderr
+    assert ("in letterbox" if "oops" in detail else "in __call__") in strict.stderr
+    assert detail in strict.stderr.partition(RESIZER)[0]
