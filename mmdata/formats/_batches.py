@@ -80,7 +80,7 @@ def read_records(
     if not run:
         return
     flat = None
-    harmless = options.allowed_fields | _harmless_fields(reader)
+    harmless = options.allowed_fields | reader.harmless_fields
     if _flattens(type(reader)) and all(type(item) is Record for item in run):
         try:
             with blame_plugin(reader):
@@ -104,11 +104,6 @@ def read_records(
         read_records(run[half:], reader, builder, options)
     else:
         _add_one(run[0], reader, builder, options)
-
-
-def _harmless_fields(reader: Format) -> frozenset[str]:
-    """Return the fields that a format knows to be harmless; it need not say any."""
-    return getattr(reader, "harmless_fields", frozenset())
 
 
 def _add_rows(
@@ -137,7 +132,7 @@ def _add_one(
         return
     try:
         conversation = _read_one(item, reader, options.strict)
-        check_heard(conversation, options.allowed_fields | _harmless_fields(reader))
+        check_heard(conversation, options.allowed_fields | reader.harmless_fields)
     except Exception as error:  # one record's border: what a format stumbles over costs it alone
         if options.strict and isinstance(error, PluginError):
             raise

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 
 from mmdata._tools.options import check_fields
 from mmdata.errors import RecordError
-from mmdata.formats._format import Origin
+from mmdata.formats._format import Format, Origin
 from mmdata.formats._nested import unpack
 from mmdata.rejects import Reject
 from mmdata.sources._run import Way, read_strictly
@@ -35,14 +35,13 @@ _SUFFIXES: Final = tuple(chain.from_iterable(SUFFIXES.values()))
 
 
 @dataclass(frozen=True)
-class RecordSource:
+class RecordSource(Format):
     """Reads records from files of any kind: JSON, Parquet, Arrow, CSV, tar; a folder stands for
     those in it, at any depth (:mod:`mmdata.sources`).
 
     A format inherits it and adds its options, ``summary``, ``shape`` and ``conversation(record)``.
     ``id_key`` is the field that holds a record's own id, ``kinds`` are those of the files that it
-    reads. ``splits_by_name`` says that rows of the split "train" are in the one that the name of
-    their file or folder says, if it says one.
+    reads.
     """
 
     id_key: ClassVar[str] = "id"
@@ -78,6 +77,11 @@ class RecordSource:
     def files(self, sources: Sequence[Path]) -> list[Path]:
         """Return the files of the sources, in their order."""
         return [file.path for file in self.source_files(sources)]
+
+    def declared_files(self, sources: Sequence[Path]) -> set[str]:
+        """Return the files of which their folder declares the split."""
+        found = self.source_files(sources)
+        return {file.path.as_posix() for file in found if file.split is not None}
 
     def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
         """Yield the records of the files in order."""

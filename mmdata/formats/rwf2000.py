@@ -19,7 +19,7 @@ from typing import ClassVar, Final, Literal
 from mmdata._tools.options import PositiveFloat, check_fields
 from mmdata.errors import UsageError
 from mmdata.formats import registry
-from mmdata.formats._format import Origin, Sample
+from mmdata.formats._format import Format, Origin, Sample
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import CompactTimes, Conversation, Media, Split, Video, assistant, user
 from mmdata.sources._walk import walk
@@ -49,7 +49,7 @@ _CLIP: Final = re.compile(r"(.*)_([0-9]+)", re.DOTALL)
 
 @registry.register("rwf2000")
 @dataclass(frozen=True)
-class Rwf2000:
+class Rwf2000(Format):
     """The RWF-2000 folder tree; a clip is a record.
 
     ``prompt`` overrides the question of ``language`` (zh, en); ``answers`` are those for a fight

@@ -205,7 +205,7 @@ def is_told(place: Place) -> bool:
 
 def harmless(name: str) -> frozenset[str]:
     """Return the fields that a format says are harmless."""
-    return getattr(registry.get(name), "harmless_fields", frozenset())
+    return registry.get(name).harmless_fields
 
 
 @st.composite
