@@ -130,17 +130,21 @@ def test_a_package_that_cannot_be_imported_is_named_and_breaks_no_other_family(
         (SHOW, "Return the conversation as a training sample."),
         (INFO, "Return the conversation as a training sample."),
         (BENCH, "Return the conversation as a training sample."),
-        (BENCH, "Return which feature of a picture each position takes: all of them in order."),
+        (BENCH, "def index_features"),
         (SHOW, "Return the text of ids; control tokens become their names, or nothing."),
         (INFO, "Return the tokenizer of a vocabulary file."),
-        (BENCH, "Check the options."),
+        (BENCH, "def __post_init__"),
     ],
     ids=["show", "info", "bench", "features", "decode", "load_tokenizer", "options"],
 )
 def test_a_fault_in_the_template_names_the_package(
     project: Project, command: tuple[str, ...], method: str
 ) -> None:
-    project.mend(f'"""{method}"""', "raise KeyError('oops')")
+    if method.startswith("def "):  # which the page leaves to the base
+        view = "    @property\n    def view_size"
+        project.mend(view, f"    {method}(self, *_, **__): raise KeyError('oops')\n\n{view}")
+    else:
+        project.mend(f'"""{method}"""', "raise KeyError('oops')")
 
     done, strict = project.run(*command), project.run(*command, "--strict")
 
