@@ -400,6 +400,7 @@ def _description(store: Store) -> list[tuple[str, str]]:
         manifest.records_in - manifest.rows,
     )
     options = json.dumps(dict(manifest.options)) if manifest.options else ""
+
     return [
         ("store", str(store.path)),
         ("rows", f"{manifest.rows:,} in {len(manifest.shards)} shards, {_size(size)}"),

@@ -90,6 +90,7 @@ class _Sizes:
         width, height = self._widths[number], self._heights[number]
         if width is not None and height is not None:
             return width, height
+
         path = self._paths[number]
         name = path or "a picture in the record"
         if self._types[number] != "image":
@@ -103,13 +104,16 @@ class _Sizes:
                 "--check exists (or probe, decode) finds it",
                 reason="bad_box",
             )
+
         data = self._bytes[number].as_py()
         if data is not None:
             return _size_in_header(data)
         if path is None:
             raise RecordError(f"the size of {name} is not known", reason="bad_box")
+
         if path not in self._read:
             self._read[path] = _size_in_header(posixpath.join(self._place.root, path))
+
         return self._read[path]
 
 
@@ -166,8 +170,10 @@ def _with_boxes(column: pa.ListArray, changed: Mapping[int, Sequence[Box]]) -> p
     parts = list_values(content)
     boxes = parts.field("boxes")
     values = boxes.to_pylist()
+
     for part, new in changed.items():
         values[part] = new
+
     kept = sparse(
         [value for value in values if value is not None],
         bytes([value is not None for value in values]),

@@ -180,6 +180,7 @@ def hold_out(batch: ConversationBatch, rule: HeldOut, groups: MediaGroups) -> Co
     """
     if not len(batch):
         return batch
+
     media = media_keys(batch) if rule.by == "media" else [()] * len(batch)
     contents: list[int] = []
     splits: list[Split] = []
@@ -193,6 +194,7 @@ def hold_out(batch: ConversationBatch, rule: HeldOut, groups: MediaGroups) -> Co
             contents = contents or hash_contents(batch)
             key = f"content\0{contents[row]}"
         splits.append(rule.split_of(key))
+
     return batch.with_columns(split=dictionary(codes_of(splits, _SPLITS), _SPLITS))
 
 
@@ -220,6 +222,7 @@ def media_keys(batch: ConversationBatch) -> list[Sequence[str]]:
                 paths, kept.to_pylist(), pictures.to_pylist(), strict=True
             )
         ]
+
     ends = list(accumulate(batch.num_media.tolist(), initial=0))
     return [[key for medium in keys[start:end] for key in medium] for start, end in pairwise(ends)]
 

@@ -135,10 +135,12 @@ def _prepend_system(fields: _Fields, turns: list[Turn]) -> list[Turn]:
     words = fields.hear(*_SYSTEM)
     if name is None:
         return turns
+
     extra: dict[str, Any] = {}
     if is_object(words) and "parts" in words:  # Gemini's
         extra = {key: found for key, found in words.items() if key not in {"role", "parts"}}
         words = words["parts"]
+
     if not isinstance(words, (str, list)):
         raise RecordError(f"{name!r} must be a string, found {json_type(words)}")
     if isinstance(words, str) and words.isspace():
@@ -149,6 +151,7 @@ def _prepend_system(fields: _Fields, turns: list[Turn]) -> list[Turn]:
         raise RecordError(
             f"the record has a field {name!r} and a turn of the system's", reason="role_order"
         )
+
     extra |= leftovers_of_parts("content", words)
     return [Turn("system", words, extra=extra), *turns]
 
@@ -200,14 +203,17 @@ def _read_preference(fields: _Fields, turns: list[Turn]) -> tuple[list[Turn], li
     elif rejected is not None:  # the turns end with the better answer
         while prompt and prompt[-1].role != "user":
             prompt.pop()
+
     if rejected is None:
         return turns, None
+
     worse = _read_answer(rejected)
     if chosen is not None and not prompt:  # both hold all the turns
         shared = 0
         while shared < min(len(turns), len(worse)) and _says_same(turns[shared], worse[shared]):
             shared += 1
         return turns, worse[shared:] or None
+
     return turns, _without_prompt(worse, prompt) or None
 
 
@@ -262,6 +268,7 @@ def _read_media(
         listed[kind] += media_of(found, kind)
         if rest := leftovers_of_media(found, kind):
             leftovers[name] = rest
+
     return listed["image"], listed["video"], names, leftovers
 
 

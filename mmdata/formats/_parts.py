@@ -120,6 +120,7 @@ def read_part(item: object) -> Piece:
         return item
     if not is_object(item):
         raise RecordError(f"a part must be an object, found {json_type(item)}")
+
     what = _type_of(item)
     if what in TEXT:
         if not isinstance(words := _body_of(item, what), str):
@@ -137,14 +138,17 @@ def read_part(item: object) -> Piece:
         raise RecordError(
             f"a part of type {what!r} is neither text, image nor video", reason="unsupported_media"
         )
+
     kind = KIND_OF[what]
     key = _body_key(item, what)
     if key is not None:
         medium = medium_of(item[key], kind, encoded=key in _ENCODED)
         return _add_clip(medium, item)
+
     index = item.get("index")
     if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
         raise RecordError(f"the index of a part must be an integer, found {json_type(index)}")
+
     return Place(kind, index)
 
 
@@ -159,6 +163,7 @@ def read_tool_call(item: object, call_id: str | None = None) -> ToolCall:
     """
     if not is_object(item):
         raise RecordError(f"a tool call must be an object, found {json_type(item)}")
+
     call_id = item.get("id") or item.get("call_id") or call_id
     inner = item["function"] if is_object(item.get("function")) else item
     name = inner.get("name")
@@ -166,6 +171,7 @@ def read_tool_call(item: object, call_id: str | None = None) -> ToolCall:
         raise RecordError(f"a tool call needs the name of the tool, found {json_type(name)}")
     if not isinstance(call_id, str | None):
         raise RecordError(f"the id of a tool call must be a string, found {json_type(call_id)}")
+
     key = next((key for key in ("arguments", "input", "args", "parameters") if key in inner), None)
     arguments = None if key is None else inner[key]
     known = {"id", "call_id", "type", "function", "name", "index", key}
@@ -176,6 +182,7 @@ def read_tool_call(item: object, call_id: str | None = None) -> ToolCall:
         )
     if arguments is None:
         return ToolCall(name, call_id=call_id)
+
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return ToolCall(name, text or "{}", call_id)
 
@@ -245,9 +252,11 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
                 if name in said
             }
             found.append((times, frozenset(said)))
+
     for name in ("videoMetadata", "video_metadata"):
         if is_object(inner := item.get(name)) and (times := clip_fields(inner)[0]):
             found.append((times, frozenset({name}) if len(times) == len(inner) else frozenset()))
+
     clip = item.get("clip")
     if isinstance(clip, list) and len(clip) == 2:
         times = {
@@ -255,9 +264,11 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
             for bound, time in zip(("start", "end"), clip, strict=True)
         }
         found.append((times, frozenset({"clip"})))
+
     if len(found) > 1:
         fields = sorted(name for _, some in found for name in some)
         raise RecordError(f"{', '.join(fields)} all say when a clip begins; keep one pair of them")
+
     return found[0] if found else ({}, frozenset())
 
 
@@ -441,6 +452,7 @@ def _number_nonempty(rests: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _rest_of_part(item: object) -> dict[str, Any]:
     if not is_object(item):
         return {}
+
     what = _type_of(item)
     if what in ("tool_use", "functionCall", "function_call"):
         # A call refuses what it does not understand; what stands around it is left.
@@ -457,6 +469,7 @@ def _rest_of_part(item: object) -> dict[str, Any]:
         }
         _require_one_medium(rest)
         return rest
+
     said = what if what not in KIND_OF and what in item else _body_key(item, what)
     heard = {"type", said} | ({"index"} if said is None else set())
     kind: MediaType = "image"
@@ -464,6 +477,7 @@ def _rest_of_part(item: object) -> dict[str, Any]:
         kind = KIND_OF[what]
     elif what in _GEMINI:
         kind = _read_gemini_medium(item[what]).type
+
     heard |= _heard_of_video(item, kind)
     rest = {
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)

@@ -94,6 +94,7 @@ class Lavis(RecordSource):
             require(value.get("image" if kind == "video" else "video") in (None, "", []))
             texts += (self.prompt.replace("{medium}", kind), value[field])
             extras.append(unmapped_fields(value, record, _MAPPED_FIELDS | {field}))
+
         return TurnColumns(
             ids=[conversation_id(record) for record in records],
             num_turns=[2] * len(values),

@@ -204,9 +204,11 @@ def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:
     for name in _TURNS:
         if is_said(value.get(name)):
             return read_any_turns(value[name]), frozenset({name})
+
     fields = [name for name in ("prompt", "completion") if is_said(value.get(name))]
     if not fields:  # RLAIF-V's and LLaMA-Factory's names of what both answers of a pair are for
         fields = [name for name in _QUESTIONS if is_said(value.get(name))]
+
     turns: list[Turn] = []
     for name in fields:
         found = value[name]
@@ -216,6 +218,7 @@ def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:
             turns.append(Turn("assistant" if name == "completion" else "user", found))
         else:
             turns += read_any_turns(found)
+
     return turns, frozenset(fields)
 
 

@@ -111,6 +111,7 @@ class QwenVl(RecordSource):
             raise RecordError("'conversations' is absent or empty", reason="no_conversation")
         if not isinstance(turns, list):
             raise RecordError(f"'conversations' must be an array, found {json_type(turns)}")
+
         pictures = _Pictures(int(self.grid))
         messages = [_message(turn, pictures) for turn in turns]
         require_answer(messages)
@@ -141,6 +142,7 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
     placed: list[tuple[int, Sequence[tuple[int, Any]]]] = []
     images: list[Sequence[str]] = []
     start = 0
+
     for count in num_turns:
         pictures = _Pictures(1)
         for turn in range(start, start + count):
@@ -150,6 +152,7 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
                     placed.append((turn, _encode_parts(texts[turn], pictures)))
         images.append([medium.path or "" for medium in pictures.media])
         start += count
+
     return TurnColumns(
         ids=[record.id or conversation_id(record) for record in records],
         num_turns=num_turns,

@@ -152,6 +152,7 @@ class Rwf2000(Format):
         clock = CompactTimes(step=1 / self.frame_rate) if is_folder else None
         media = (Media("video", str(path), clock=clock),)
         split = record.value["split"]
+
         return Conversation(
             str(record.id), (question, assistant(answer)), media, self.dataset_name, split, extra
         )
@@ -214,9 +215,11 @@ def _item(
             "--split names that of every clip"
         )
         return Reject(0, path, relative, Reason.MALFORMED, detail)
+
     value = {"path": relative, "label": label, "split": split or "train"}
     if is_folder:
         value["given_as"] = "pictures"
+
     return Record(value, path, 0, relative)
 
 

@@ -164,6 +164,7 @@ class VisualGLM(BaseTemplate):
                 f"conversation {conversation.id!r} shows {len(shown)} media; "
                 "VisualGLM reads one image"
             )
+
         before = self.tokenizer.encode("<img>")
         ids = [*before, *[self.pad_id] * self.image_tokens]
         plan = PixelPlan(shown.pop().media, self.resizer, self.image_size)

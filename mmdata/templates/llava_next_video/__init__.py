@@ -254,6 +254,7 @@ class LlavaNextVideo(BaseTemplate):
         if media and (moved or self.placement == "llava_1_5"):
             words = "".join(piece for piece in content if isinstance(piece, str)).strip()
             return [media[0], "\n", words] if words else media[:1]
+
         first = next(
             (n for n, piece in enumerate(content) if isinstance(piece, str)), len(content) - 1
         )
@@ -265,6 +266,7 @@ class LlavaNextVideo(BaseTemplate):
         for number, piece in enumerate(content):
             leads, trails = number < first, number > last
             placed += [self.separator] * trails + [piece] + [self.separator] * leads
+
         return placed
 
     def _insert_times(self, content: list[Piece], conversation: Conversation) -> Iterator[Piece]:
@@ -344,6 +346,7 @@ class LlavaNextVideo(BaseTemplate):
         if images > 1 and self.several_images == "pad":
             side = self.image_size // self.patch
             return PixelPlan(media, "pad", self.image_size), side**2 + 1
+
         image = conversation.media[media]
         size = (
             (image.height, image.width)

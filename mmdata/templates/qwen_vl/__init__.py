@@ -183,6 +183,7 @@ class QwenVL(BaseTemplate):
         if self.layout == "chatml":
             role = {"user": self.user, "assistant": self.assistant}.get(message.role, message.role)
             return self._chatml(role, content, conversation, answer=trained)
+
         items = self._items(content, conversation, trained)
         return [*items, Run(self.stop_ids, trained)] if answer else items
 
