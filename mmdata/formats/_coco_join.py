@@ -22,10 +22,11 @@ from msgspec import UNSET, Struct, UnsetType
 from mmdata.errors import RecordError
 from mmdata.formats._coco_answers import HEARD_FIELDS, is_about_region, is_whole_record
 from mmdata.formats._coco_boxes import are_boxes, box_fault
+from mmdata.formats._coco_verbatim import Instance, Instances, read_instances
 from mmdata.formats._meaning import may_change_meaning
 from mmdata.rejects import Reason, Reject
 from mmdata.sources._json import members
-from mmdata.sources._run import Spelled
+from mmdata.sources._run import Spelled, read_strictly
 from mmdata.sources._spill import Spill
 from mmdata.sources.record import Record, Unread
 from mmdata.store.encode import encode_json_lines
@@ -156,7 +157,7 @@ def join_file(file: Path) -> Iterator[list[Record | Reject]]:
     name = file.as_posix()
     with Spill() as spill:
         index = _Index(spill)
-        for key, values in members(file):
+        for key, values in members(file, ways=(read_instances, read_strictly)):
             index.add(key, values)
 
         broken = [_reject(number, name, fault) for number, fault in index.broken]
@@ -197,7 +198,9 @@ class _Index:
         file; note those that cannot be taken.
         """
         try:
-            if isinstance(values[0], RecordError):  # errors come alone
+            if key == "annotations" and isinstance(values, Instances):
+                self._add_annotations(values)
+            elif isinstance(values[0], RecordError):  # errors come alone
                 self._add_fault(key, values[0])
             elif key == "annotations":
                 self._add_annotations(values)
@@ -354,19 +357,26 @@ class _Index:
         """
         import numpy as np
 
-        if not isinstance(values, Spelled):
-            return False
-        try:
-            found = _decode_boxes(values.lines)
-        except msgspec.DecodeError:
-            return False
-        if _is_odd(values):
+        found: Sequence[_Boxed | Instance]
+        if isinstance(values, Instances):
+            found = values.found
+        elif isinstance(values, Spelled):
+            try:
+                found = _decode_boxes(values.lines)
+            except msgspec.DecodeError:
+                return False
+            if _is_odd(values):
+                return False
+        else:
             return False
         boxes = np.array([one.bbox for one in found])  # (annotations, 4) float64
-        is_crowd = np.array([one.iscrowd for one in found]) != 0
+        is_crowd = np.array([one.iscrowd or 0 for one in found]) != 0
         is_faulty = is_crowd | ~are_boxes(boxes)
 
-        first = self._spill.extend(values)
+        if isinstance(values, Instances):
+            first = self._spill.extend_lines(values.lines)
+        else:
+            first = self._spill.extend(values)
         self._place_of.extend(range(first, first + len(values)))
         images, categories = self._image_ids, self._category_ids
         self._image_of.extend([images.setdefault(one.image_id, len(images)) for one in found])

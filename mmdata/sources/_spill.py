@@ -43,10 +43,16 @@ class Spill:
         Raises:
             RecursionError: one of them is nested deeper than can be written; none is stored.
         """
+        written = values.lines if isinstance(values, Spelled) else b""
+        return self.extend_lines(encode_json_lines(values, written))
+
+    def extend_lines(self, lines: bytes) -> int:
+        """Store lines that are written already, as :func:`encode_json_lines` writes them; return
+        the number of the first.
+        """
         import numpy as np
 
-        written = values.lines if isinstance(values, Spelled) else b""
-        first, lines = len(self), encode_json_lines(values, written)
+        first = len(self)
         self._file.write(lines)
 
         # JSON text has no line break of its own, so that each one is the end of a value.
