@@ -11,9 +11,8 @@ import heapq
 import json
 from array import array
 from collections.abc import Hashable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,6 +29,10 @@ from mmdata.sources._run import Spelled, read_strictly
 from mmdata.sources._spill import Spill
 from mmdata.sources.record import Record, Unread
 from mmdata.store.encode import encode_json_lines
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Joined", "join_file"]
 
@@ -235,26 +238,33 @@ class _Index:
         ids = list(map(str, self._image_ids)), list(map(str, self._category_ids))
         for begin in range(0, len(by_first), _RUN):
             groups = by_first[begin : begin + _RUN]
-            bounds = zip(starts[groups].tolist(), ends[groups].tolist(), strict=True)
-            yield self._records(name, [order[start:end].tolist() for start, end in bounds], *ids)
+            sizes = ends[groups] - starts[groups]
+            firsts = np.cumsum(sizes) - sizes
+
+            # Where in ``order`` the members of the groups are, one group after the other.
+            places = np.arange(sizes.sum()) + np.repeat(starts[groups] - firsts, sizes)
+            yield self._records(name, order[places], firsts, *ids)
 
     def _records(
         self,
         name: str,
-        groups: Sequence[list[int]],
+        members: NDArray[np.int64],
+        firsts: NDArray[np.int64],
         image_ids: Sequence[str],
         category_ids: Sequence[str],
     ) -> list[Record | Reject]:
-        """Return the records that groups of annotations make."""
+        """Return the records that groups of annotations make: ``members`` are all of them, group
+        by group, and ``firsts`` says where in these each group begins.
+        """
         import numpy as np
 
         # What all annotations have is taken of all together: a call for each would take longer than
         # the reading.
-        members = list(chain.from_iterable(groups))
-        place_of, spill = self._place_of, self._spill
-        texts = spill.texts([place_of[one] for one in members])
+        first_of = members[firsts]
+        spill, place_of = self._spill, np.frombuffer(self._place_of, np.int64)
+        texts = spill.texts(place_of[members].tolist())
         boxes = np.frombuffer(self._box_of).reshape(-1, 4)[members].tobytes()
-        image_of = [self._image_of[group[0]] for group in groups]
+        image_of = np.frombuffer(self._image_of, np.int64)[first_of].tolist()
         images = [self._images.get(image, _NO_IMAGE) for image in image_of]
         image_texts = spill.texts([places[0] for places in images])
         file_names = spill.texts([places[0] + 1 for places in images])
@@ -262,31 +272,34 @@ class _Index:
             if len(places) > 1:
                 image_texts[row], file_names[row] = self._merge_images(places)
 
-        kinds = [self._kind_of[group[0]] for group in groups]
-        with_captions = [
-            place_of[group[0]] + 1
-            for group, kind in zip(groups, kinds, strict=True)
-            if kind == _CAPTION
-        ]
-        captions = iter(spill.texts(with_captions))
+        all_kinds = np.frombuffer(self._kind_of, np.uint8)[members]
+        kinds = all_kinds[firsts]
+        captions = iter(spill.texts((place_of[first_of[kinds == _CAPTION]] + 1).tolist()))
+        are_plain = np.maximum.reduceat(all_kinds, firsts) == _BOX
 
         records: list[Record | Reject] = []
-        start = 0
-        joined = zip(groups, kinds, image_of, image_texts, file_names, strict=True)
-        for group, kind, image, image_text, file_name in joined:
-            first, end = group[0], start + len(group)
-            number = self._number_of[first]
+        joined = zip(
+            first_of.tolist(),
+            firsts.tolist(),
+            [*firsts[1:].tolist(), len(members)],
+            np.frombuffer(self._number_of, np.int64)[first_of].tolist(),
+            np.frombuffer(self._category_of, np.int64)[first_of].tolist(),
+            kinds.tolist(),
+            are_plain.tolist(),
+            image_of,
+            image_texts,
+            file_names,
+            strict=True,
+        )
+        for (
+            first, start, end, number, category, kind, is_plain, image, image_text, file_name
+        ) in joined:  # fmt: skip
             annotations = tuple(texts[start:end])
             if kind <= _MARKED:
-                category = self._category_of[first]
+                text, category_name = self._categories.get(category, _NO_CATEGORY)
+                own = boxes[_BOX_BYTES * start : _BOX_BYTES * end]
                 raw = Joined(
-                    image_text,
-                    file_name,
-                    annotations,
-                    b"[]",
-                    *self._categories.get(category, _NO_CATEGORY),
-                    is_plain=not any(map(self._kind_of.__getitem__, group)),
-                    boxes=boxes[_BOX_BYTES * start : _BOX_BYTES * end],
+                    image_text, file_name, annotations, b"[]", text, category_name, is_plain, own
                 )
                 own_id = f"{image_ids[image]}:{category_ids[category]}"
                 records.append(Record(raw, name, number, own_id))
@@ -298,7 +311,6 @@ class _Index:
             else:
                 raw = self._read_alone(first, image_text, file_name, annotations)
                 records.append(Record(raw, name, number, _own_id(annotations[0])))
-            start = end
         return records
 
     def _merge_images(self, places: Sequence[int]) -> tuple[bytes, bytes]:

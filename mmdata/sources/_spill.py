@@ -67,5 +67,8 @@ class Spill:
         if self._map is None:
             self._file.flush()
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        data, ends = self._map, self._ends
-        return [data[ends[number] : ends[number + 1] - 1] for number in numbers]
+        import numpy as np
+
+        data, ends, places = self._map, np.frombuffer(self._ends, np.int64), np.array(numbers)
+        bounds = zip(ends[places].tolist(), (ends[places + 1] - 1).tolist(), strict=True)
+        return [data[start:end] for start, end in bounds]
