@@ -82,6 +82,8 @@ def annotations(draw: st.DrawFn) -> str:
 @example([PLAIN.replace("1.5", "10000000000000000.0")], ",")
 @example([PLAIN.replace('"id":7', '"id":7,"id":7')], ",")
 @example([PLAIN.replace('"id"', '"image_ id"')], ",")
+@example([PLAIN.replace('"id"', '"\\u0069d"')], ",")
+@example([PLAIN.replace("1.5", "[" * 20 + "]" * 20)], ",")
 def test_what_is_kept_as_it_stands_is_what_reading_and_writing_makes_of_it(
     texts: list[str], comma: str
 ) -> None:
