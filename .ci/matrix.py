@@ -225,7 +225,14 @@ def run_cell(
         "-m",
         markers,
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # uv compiles nothing. Whatever the caller's environment says, what one process of the tests
+    # compiles is kept for the hundreds after it, and goes with the folder.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
+    }
     process = subprocess.Popen(
         [*command, *left_out, *tests], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )

@@ -1,25 +1,59 @@
+"""The command as people and programs meet it: what it prints, where, and how it leaves.
+
+Only what is about the process itself starts one; whatever else is said and returned is the same
+in this process, without half a second of imports for each call.
+"""
+
 from __future__ import annotations
 
+import io
 import json
+import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from mmdata.cli import main
 from tests.source_files import record, source, write_records
 from tests.stores import numbered
 from tests.vocabularies import published_file
 
 
-def mmdata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def mmdata_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mmdata", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+def mmdata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, from its arguments to its exit code."""
+    command = ["mmdata", *arguments]
+    printed, complained = io.StringIO(), io.StringIO()
+    on_sigterm = signal.getsignal(signal.SIGTERM)  # which the command takes over
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(printed),
+        redirect_stderr(complained),
+        pytest.raises(SystemExit) as left,
+    ):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", command)
+        try:
+            main()
+        finally:
+            signal.signal(signal.SIGTERM, on_sigterm)
+
+    code = left.value.code
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(command, code, printed.getvalue(), complained.getvalue())
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
 def test_help_shows_an_example_and_every_command(tmp_path: Path, arguments: list[str]) -> None:
-    done = mmdata(tmp_path, *arguments)
+    done = mmdata_process(tmp_path, *arguments)
 
     assert done.returncode == 0
     assert "mmdata convert llava" in done.stdout
@@ -31,7 +65,7 @@ def test_convert_prints_the_account_and_where_the_rejects_are(tmp_path: Path) ->
     source(tmp_path, 3)
     (tmp_path / "images" / "1.jpg").unlink()
 
-    done = mmdata(tmp_path, "convert", "llava", "source.json", "-o", "store")
+    done = mmdata_process(tmp_path, "convert", "llava", "source.json", "-o", "store")
 
     assert done.returncode == 0, done.stderr
     assert "missing_media" in done.stdout
@@ -41,7 +75,7 @@ def test_convert_prints_the_account_and_where_the_rejects_are(tmp_path: Path) ->
 def test_convert_answers_programs_in_json(tmp_path: Path) -> None:
     source(tmp_path, 3)
 
-    done = mmdata(tmp_path, "convert", "llava", "source.json", "-o", "store", "--json")
+    done = mmdata_process(tmp_path, "convert", "llava", "source.json", "-o", "store", "--json")
 
     assert json.loads(done.stdout)["rows"] == 3
 
@@ -86,6 +120,26 @@ def test_what_goes_wrong_is_said_in_one_line_with_its_exit_code(
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["convert", "lava", "source.json", "-o", "store"], 2, "Did you mean 'llava'"),
+        (["convert", "llava", "source.json", "-o", "store", "--strict"], 1, "record 0"),
+    ],
+)
+def test_a_process_leaves_with_the_code_and_says_why_where_errors_go(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    write_records(tmp_path / "source.json", [record(0)])
+
+    done = mmdata_process(tmp_path, *arguments)
+
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_store_is_shown_in_words_and_in_json(tmp_path: Path) -> None:
