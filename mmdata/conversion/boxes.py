@@ -140,15 +140,22 @@ class _Regions:
 
         if column.null_count == len(column):
             return cls((), (), [0] * (len(column) + 1))
+
         messages = list_values(column)
         parts = list_values(messages.field("content"))
         # Of all parts regions alone have boxes, be they none.
         regions = np.flatnonzero(np.frombuffer(valid_bytes(parts.field("boxes")), np.uint8))
+
+        # The values as they lie in Arrow's buffer, without a copy. A slice of an array keeps the
+        # whole buffer: what is before its offset is passed over. A region's medium is never null.
         media = parts.field("media")
         numbers = np.frombuffer(media.buffers()[1], np.int32)[media.offset :]
+
+        # Regions are few among the parts: where each row's begin is looked up in their numbers.
         first_parts = _starts(list_lengths(messages.field("content")))
         first_of_rows = first_parts[_starts(list_lengths(column))]
         starts = np.searchsorted(regions, first_of_rows)
+
         return cls(regions.tolist(), numbers[regions].tolist(), starts.tolist())
 
     def of_row(self, row: int) -> Iterator[tuple[int, int]]:

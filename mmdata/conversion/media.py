@@ -98,6 +98,7 @@ class _Media:
         """Return for each medium the number of its row."""
         import numpy as np
 
+        # The difference of two starts is how many media a row has: its number stands so many times.
         rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
         found: list[int] = rows.tolist()
         return found
