@@ -85,11 +85,11 @@ class Joined(Unread, frozen=True, gc=False):
             raise RecordError(what, reason="too_deep") from error
         return value
 
-    def extra(self) -> str:
-        """Return as JSON text what of the record has no column of its own."""
+    def extra(self) -> bytes:
+        """Return as one line of JSON text what of the record has no column of its own."""
         category = b"" if self.category is None else b',"category":%b' % self.category
         parts = self.image, category, b",".join(self.annotations)
-        return (b'{"image":%b%b,"annotations":[%b]}' % parts).decode()
+        return b'{"image":%b%b,"annotations":[%b]}' % parts
 
 
 class _Category(NamedTuple):

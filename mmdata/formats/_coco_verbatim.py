@@ -33,8 +33,7 @@ _DEEPEST: Final = 16
 """Brackets that may be open at once; what is nested deeper than can be read must be found so."""
 
 _ZERO_AT_END: Final = re.compile(rb"\.[0-9]+0\Z")
-_MINUS_ZERO: Final = re.compile(rb"-0(?!\.)")
-_MINUS, _NINE, _POINT, _ZERO, _E, _OPEN, _CLOSE = b"-9.0e[]"
+_MINUS, _NINE, _POINT, _ZERO, _E, _OPEN, _CLOSE, _BRACE, _NEWLINE = b"-9.0e[]{\n"
 _LOWER: Final = 0x20  # the bit that makes a lower letter of an upper one
 
 
@@ -90,6 +89,8 @@ def read_instances(data: bytes, in_array: bool) -> Sequence[Any]:
     """Return the annotations that JSON text holds; none of them where one has other fields than
     COCO's instances have, or a text that would not be written as it stands.
     """
+    import numpy as np
+
     if not in_array or b"\\" in data:
         return []
     try:
@@ -103,9 +104,15 @@ def read_instances(data: bytes, in_array: bool) -> Sequence[Any]:
     if not has_strings(data, 6 * len(found) + num_flags):
         return []
     text = data.translate(None, b" \t\r\n")
-    if text.count(b"{") != len(found) or not _is_canonical(text):
+    starts = np.flatnonzero(np.frombuffer(text, np.uint8) == _BRACE)
+    if len(starts) != len(found) or not _is_canonical(text):
         return []
-    return Instances(found, text.replace(b"},{", b"}\n{") + b"\n")
+
+    # A comma stands before each annotation but the first. Written over by place: to search for
+    # all three characters takes four times as long.
+    lines = np.frombuffer(bytearray(text + b"\n"), np.uint8)
+    lines[starts[1:] - 1] = _NEWLINE
+    return Instances(found, lines.tobytes())
 
 
 def _is_canonical(text: bytes) -> bool:
@@ -114,9 +121,12 @@ def _is_canonical(text: bytes) -> bool:
     """
     import numpy as np
 
-    if b"0.0000" in text or (b"-0" in text and _MINUS_ZERO.search(text)):
+    if b"0.0000" in text:
         return False
     spelled = np.frombuffer(text, np.uint8)
+    is_minus_zero = (spelled[:-2] == _MINUS) & (spelled[1:-1] == _ZERO)
+    if np.any(is_minus_zero & (spelled[2:] != _POINT)):  # -0, which is read as 0
+        return False
     is_number = spelled - np.uint8(_MINUS) <= _NINE - _MINUS  # a sign, a point or a digit
     if np.any(is_number[:-1] & ((spelled[1:] | _LOWER) == _E)):  # an exponent
         return False

@@ -271,7 +271,8 @@ class Coco(RecordSource):
             "ids": [record.id or conversation_id(record) for record in records],
             "sources": [self.dataset_name] * count,
             "splits": [_home(records[0].file).split] * count,
-            "extras": [one.extra() for one in joined],
+            # Decoded together: none of them has a line break of its own.
+            "extras": b"\n".join([one.extra() for one in joined]).decode().split("\n"),
             "num_messages": [2] * count,
             "num_media": [1] * count,
             "roles": bytes([ROLE_CODES["user"], ROLE_CODES["assistant"]]) * count,
