@@ -6,17 +6,14 @@ in this process, without half a second of imports for each call.
 
 from __future__ import annotations
 
-import io
 import json
-import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
-from mmdata.cli import main
+from tests.command import mmdata
 from tests.source_files import record, source, write_records
 from tests.stores import numbered
 from tests.vocabularies import published_file
@@ -25,30 +22,6 @@ from tests.vocabularies import published_file
 def mmdata_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mmdata", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def mmdata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in this process, from its arguments to its exit code."""
-    command = ["mmdata", *arguments]
-    printed, complained = io.StringIO(), io.StringIO()
-    on_sigterm = signal.getsignal(signal.SIGTERM)  # which the command takes over
-
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        redirect_stdout(printed),
-        redirect_stderr(complained),
-        pytest.raises(SystemExit) as left,
-    ):
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", command)
-        try:
-            main()
-        finally:
-            signal.signal(signal.SIGTERM, on_sigterm)
-
-    code = left.value.code
-    assert isinstance(code, int)
-    return subprocess.CompletedProcess(command, code, printed.getvalue(), complained.getvalue())
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
