@@ -92,8 +92,8 @@ def read_chat(
     """Return what a chat record says: ``turns`` are those that the format has read, out of the
     ``mapped_fields``.
 
-    ``label_judges`` says that a ``label`` of 0 or 1, or of text, judges the answer, as in ms-swift's
-    records; elsewhere it may as well be a class.
+    ``label_judges`` says that a ``label`` of 0 or 1, or of text, judges the answer, as it does in
+    ms-swift's records; elsewhere it may as well be a class.
 
     >>> value = {"messages": [], "system": "Be brief.", "kto_tag": True, "license": "MIT"}
     >>> record, turns = Record(value, "a.json", 0), [Turn("user", "Hi")]
