@@ -25,6 +25,7 @@ from mmdata.formats._parts import (
     leftovers_of_media,
     leftovers_of_parts,
     media_of,
+    rate_field,
 )
 from mmdata.formats._sources import json_type, unmapped_fields
 from mmdata.formats._turn_reader import read_any_turns, read_literal
@@ -313,7 +314,11 @@ def _apply_clip(fields: _Fields, images: Sequence[Media], videos: list[Media]) -
     """
     if len(videos) != 1 or images:
         return videos
-    videos = [add_rate(videos[0], fields.value)]
+    rate = rate_field(fields.value)
+    rated = add_rate(videos[0], fields.value)
+    if rate is not None and rated is not videos[0]:
+        fields.heard.add(rate)
+    videos = [rated]
     unheard = {name: found for name, found in fields.value.items() if name not in fields.heard}
     times, names = clip_fields(unheard)
     fields.heard |= names
