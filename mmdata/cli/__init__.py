@@ -426,6 +426,8 @@ def _notes(notes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for split, found in notes.get("split_names", {}).items():
         files = f"{found['files']:,} files, the first" if found["files"] > 1 else "the name of"
         yield "split by name", f"{split}: {files} {found['first']}"
+    for split, count in notes.get("split_fields", {}).items():
+        yield "split by field", f"{split}: {count:,} rows whose field 'split' says so"
     for name, count in notes.get("extra", {}).items():
         yield "in extra", f"{name}: {count:,}"
     for note, words in _MEDIA_NOTES.items():

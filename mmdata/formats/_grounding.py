@@ -54,7 +54,8 @@ _REGION: Final = re.compile(
     re.DOTALL,
 )
 _IN_BOX: Final = re.compile(r"(?:<box>|<\|box_start\|>)([^<]*)")
-_STRAY: Final = re.compile(_MARK)
+# Kosmos-2's cells of a picture are no words; they are refused, as their grid is its family's own.
+_STRAY: Final = re.compile(rf"{_MARK}|<patch_index_[0-9]{{1,6}}>")
 _NESTED: Final = re.compile(r"\s*\[\s*\[")
 _POINT: Final = re.compile(r"\s*\(\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*\)\s*")
 

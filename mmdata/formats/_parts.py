@@ -35,6 +35,7 @@ __all__ = [
     "leftovers_of_parts",
     "media_of",
     "medium_of",
+    "rate_field",
     "read_part",
     "read_tool_call",
 ]
@@ -78,6 +79,10 @@ _BOUNDS: Final = (
     ("start_offset", "end_offset"),
 )
 """The fields that say between which seconds of its file a clip is; ``clip`` may hold both."""
+_MIME: Final = frozenset({"mimeType", "mime_type", "media_type"})
+"""The fields of a block that say by a MIME type whether it is an image or a video."""
+_WAYS: Final = frozenset({("url", "url"), ("base64", "data")})
+"""What the ``type`` of Anthropic's ``source`` says, and the field that then holds the medium."""
 _RATES: Final = ("sample_fps", "fps")
 """The fields that say how many of the pictures that a video is given as there are in a second."""
 
@@ -375,7 +380,7 @@ def add_rate(medium: Media, item: Mapping[str, Any]) -> Media:
     >>> add_rate(Media("video", frame_paths=("1.jpg", "2.jpg")), {"fps": 2}).clock.step
     0.5
     """
-    if medium.frame_paths is not None and medium.clock is None and (key := _rate_field(item)):
+    if medium.frame_paths is not None and medium.clock is None and (key := rate_field(item)):
         return replace(medium, clock=CompactTimes(step=1 / item[key]))
     return medium
 
@@ -390,7 +395,7 @@ def _add_clip(medium: Media, item: dict[str, Any]) -> Media:
     return add_rate(medium, item)
 
 
-def _rate_field(item: Mapping[str, Any]) -> str | None:
+def rate_field(item: Mapping[str, Any]) -> str | None:
     """Return the field that says at which rate pictures were taken, if one does."""
     return next(
         (
@@ -478,13 +483,28 @@ def _rest_of_part(item: object) -> dict[str, Any]:
     elif what in _GEMINI:
         kind = _read_gemini_medium(item[what]).type
 
-    heard |= _heard_of_video(item, kind)
+    heard |= _heard_of_video(item, kind, said)
     rest = {
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }
     _require_one_medium(rest)
     inner = {} if said is None else _rest_of_medium(item[said], kind)
+    if said == "source" or said in _GEMINI:
+        inner = {
+            key: found
+            for key, found in inner.items()
+            if not _says_what_is_shown(key, found, item[said], kind)
+        }
     return {**rest, said: inner} if said is not None and inner else rest
+
+
+def _says_what_is_shown(key: str, found: object, block: dict[str, Any], kind: MediaType) -> bool:
+    """Return whether a field of a block says of its medium what was read of it: its kind, or where
+    in the block it is.
+    """
+    if key in _MIME:
+        return isinstance(found, str) and found.partition("/")[0] == kind
+    return key == "type" and isinstance(found, str) and (found, _where(block)) in _WAYS
 
 
 _HEARD_OF_RESULTS: Final = frozenset(
@@ -497,7 +517,7 @@ def _rest_of_medium(item: object, medium: MediaType) -> dict[str, Any]:
     if not is_object(item):
         return {}
     where = _where(item)
-    heard = {where, *_heard_of_video(item, medium)}
+    heard = {where, *_heard_of_video(item, medium, where)}
     rest = {
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }
@@ -517,9 +537,18 @@ def _require_one_medium(rest: dict[str, Any]) -> None:
             )
 
 
-def _heard_of_video(item: dict[str, Any], medium: MediaType) -> frozenset[str]:
-    """Return the fields of a video that say when it is."""
-    return clip_fields(item)[1] if medium == "video" else frozenset()
+def _heard_of_video(item: dict[str, Any], medium: MediaType, where: str | None) -> frozenset[str]:
+    """Return the fields of a video that say when it is, or how many of the pictures in ``where``
+    there are in a second.
+    """
+    if medium != "video":
+        return frozenset()
+    heard = clip_fields(item)[1]
+    pictures = None if where is None else item[where]
+    rate = rate_field(item)
+    if rate is None or not isinstance(pictures, list):
+        return heard
+    return heard if _read_frames(pictures, medium).frame_paths is None else heard | {rate}
 
 
 def _is_unused(key: str, found: object) -> bool:

@@ -118,7 +118,11 @@ class Lavis(RecordSource):
 
         field = _caption_field(value)
         if field is None:
-            raise RecordError("'caption' is absent or empty", reason="no_conversation")
+            said = ", ".join(name for name, found in value.items() if is_said(found))
+            raise RecordError(
+                f"'caption' is absent or empty: there is nothing to learn from in {said[:200]}",
+                reason="no_conversation",
+            )
         question = self.prompt.replace("{medium}", kind)
         turns = [Turn("user", question), Turn("assistant", _caption(value[field]))]
         extra = unmapped_fields(value, record, _MAPPED_FIELDS | {field})

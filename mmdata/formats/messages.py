@@ -107,6 +107,19 @@ class Messages(RecordSource):
             '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
             '"content": "A hat."}], "label": false}'
         ),
+        "a worse answer as a list of turns (ms-swift)": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A vessel."}], "rejected_response": [{"role": "assistant", "content": "A '
+            'hat."}]}'
+        ),
+        "an answer that was judged by number (ms-swift)": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A hat."}], "label": 0}'
+        ),
+        "a mask of what is trained on, as text": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A vessel."}], "loss_mask": "0,1"}'
+        ),
         "answers that are not trained on": (
             '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
             '"content": "A hat.", "weight": 0}, {"role": "user", "content": "No."}, {"role": '
@@ -187,7 +200,7 @@ class Messages(RecordSource):
         """Return the conversation of one record."""
         value = mapping(record)
         turns, fields = _read_turns(value)
-        chat = read_chat(value, record, turns, fields)
+        chat = read_chat(value, record, turns, fields, label_judges=True)
         if not chat.turns:
             raise RecordError("'messages' is absent or empty", reason="no_conversation")
         return converse(chat, record, self.dataset_name, thoughts=self.thoughts, boxes=self.boxes)

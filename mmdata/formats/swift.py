@@ -139,7 +139,7 @@ class Swift(RecordSource):
             if isinstance(value.get("response"), list):
                 fields -= {"response"}
         return converse(
-            read_chat(value, record, turns, fields),
+            read_chat(value, record, turns, fields, label_judges=True),
             record,
             self.dataset_name,
             thoughts=self.thoughts,

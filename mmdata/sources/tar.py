@@ -45,7 +45,9 @@ _KINDS: Final[dict[str, frozenset[str]]] = {
 }
 _KIND_OF: Final = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
 _CAPTION: Final = {"txt": "caption"}
-"""What the field is called that a text becomes in a sample without record."""
+"""What the field is called that a text becomes in a sample without record, or whose record lacks a
+caption.
+"""
 _LONGEST_PATH: Final = 1024
 _GZIP: Final = b"\x1f\x8b"
 _FAULTS: Final = (tarfile.TarError, OSError, EOFError, zlib.error)
@@ -234,11 +236,22 @@ def _read_value(members: Sequence[_Member], read: Any) -> Any:
     for member in others:
         if not isinstance(value, dict):
             raise RecordError(f"{member.name} stands beside a record that is no JSON object")
-        field = member.suffix if main else _CAPTION.get(member.suffix, member.suffix)
-        if field in value:
+        field = member.suffix
+        if field not in value and (main is None or _lacks_caption(value)):
+            field = _CAPTION.get(member.suffix, member.suffix)
+        if value.get(field) is not None:
             raise RecordError(f"{member.name} and the record both have the field {field!r}")
         value[field] = _content_of(member)
     return value
+
+
+def _lacks_caption(value: dict[str, Any]) -> bool:
+    """Return whether a record says no more than where its picture came from, as img2dataset's does
+    beside a text: it has no caption, and nothing nested, as turns are.
+    """
+    if value.get("caption"):
+        return False
+    return not any(isinstance(found, (list, dict)) for found in value.values())
 
 
 def _content_of(member: _Member) -> Any:

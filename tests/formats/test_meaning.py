@@ -421,6 +421,18 @@ def test_a_mask_beside_the_turns_says_which_are_trained_on(row: Row, reject: Ref
     assert reject(turns | {"loss_mask": [0, 1]}) == "unsupported_field"
 
 
+@pytest.mark.parametrize("mask", ["0,0,0,1", "0 0 0 1", "[0, 0, 0, 1]", "false,false,false,true"])
+def test_a_mask_may_be_text_as_tables_hold_it(row: Row, mask: str) -> None:
+    found = row(chat("Q", "A", "R", "B", loss_mask=mask))
+
+    assert [message.train for message in found.messages] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("mask", ["1", "0,1", "0,0,0,0.5", "0,0,0,2", "0001", "all", 1, True])
+def test_a_mask_that_is_not_a_flag_for_each_turn_is_refused(reject: Refusal, mask: object) -> None:
+    assert reject(chat("Q", "A", "R", "B", loss_mask=mask)) == "unsupported_field"
+
+
 ARGUMENTS: Final = {"city": "Rome"}
 WEATHER: Final = {"type": "function", "function": {"name": "weather", "parameters": {}}}
 NAMED: Final = {"name": "weather", "arguments": ARGUMENTS}
@@ -540,6 +552,8 @@ GOOD_ONE: Final = {"role": "assistant", "content": "Good"}
         ),
         pytest.param("messages", chat("Q", "Good", rejected_response="Bad"), id="swift"),
         pytest.param("messages", chat("Q", "Good", rejected_messages=[BAD]), id="swift-messages"),
+        pytest.param("messages", chat("Q", "Good", rejected_response=[BAD]), id="swift-turns"),
+        pytest.param("messages", chat("Q", "Good", rejected_response=["Bad"]), id="swift-text"),
         pytest.param(
             "swift", {"query": "Q", "response": "Good", "rejected_response": "Bad"}, id="swift-2"
         ),
@@ -581,6 +595,38 @@ def test_an_answer_that_is_judged_bad_is_not_trained_on(
     assert (bad.desirable, [message.train for message in bad.messages]) == (False, [False, False])
     assert (good.desirable, [message.train for message in good.messages]) == (True, [False, True])
     assert reject(chat("Q", "A", **{name: "bad"})) == "unsupported_field"
+
+
+@pytest.mark.parametrize("worse", [["Bad", "Worse"], ["Bad", "Bad"]])
+def test_several_worse_answers_are_refused_as_a_row_holds_one(
+    reject: Refusal, worse: list[str]
+) -> None:
+    assert reject(chat("Q", "Good", rejected_response=worse)) == "unsupported_field"
+
+
+@pytest.mark.parametrize(
+    ("judged", "good"), [(0, False), (1, True), ("false", False), ("True", True), ("1", True)]
+)
+@pytest.mark.parametrize("name", ["label", "kto_tag", "desirable"])
+def test_a_judgement_may_be_a_number_or_text(
+    row: Row, name: str, judged: object, *, good: bool
+) -> None:
+    found = row(chat("Q", "A", **{name: judged}))
+
+    assert (found.desirable, found.messages[1].train) == (good, good)
+    assert not found.extra
+
+
+@pytest.mark.parametrize("judged", [2, -1, 0.5, "2", "good"])
+def test_a_label_that_is_no_judgement_is_refused(reject: Refusal, judged: object) -> None:
+    assert reject(chat("Q", "A", label=judged)) == "unsupported_field"
+
+
+def test_a_number_that_may_be_a_class_judges_no_answer(row: Row, reject: Refusal) -> None:
+    turns = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+
+    assert reject({"conversations": turns, "label": 0}, "llava") == "unsupported_field"
+    assert row({"conversations": turns, "kto_tag": 0}, "sharegpt").desirable is False
 
 
 def test_several_turns_of_one_role_stay_several(row: Row) -> None:

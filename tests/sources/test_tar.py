@@ -183,3 +183,30 @@ def test_a_gzip_that_is_damaged_inside_costs_what_follows(tmp_path: Path) -> Non
 
     assert report.rows
     assert report.rejects["bad_source"] == 1
+
+
+def test_samples_without_a_caption_are_refused_by_what_they_lack(tmp_path: Path) -> None:
+    shown = picture(1)
+    samples = [
+        {"a.jpg": shown, "a.json": dumped(url="https://a", status="success", caption=None)},
+        {"b.jpg": shown},
+        {"c.jpg": shown, "c.cls": b"3"},
+        {
+            "d.jpg": shown,
+            "d.txt": b"A cup.",
+            "d.json": dumped(url="https://d", caption=None),
+            "d.cls": b"3",
+        },
+    ]
+
+    report = mmdata.convert("lavis", write_tar(tmp_path / "s.tar", samples), tmp_path / "store")
+
+    details = [reject["detail"] for reject in mmdata.open(tmp_path / "store").rejects()]
+    assert report.rejects == {"no_conversation": 3}
+    assert details == [
+        "'caption' is absent or empty: there is nothing to learn from in url, status, image",
+        "the sample has neither a record (.json) nor a text (.txt): b.jpg",
+        "'caption' is absent or empty: there is nothing to learn from in cls, image",
+    ]
+    (row,) = mmdata.open(tmp_path / "store")
+    assert dict(row.extra) == {"url": "https://d", "cls": "3"}
