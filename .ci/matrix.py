@@ -141,7 +141,7 @@ def choose_versions(versions: Sequence[str], *, smallest: bool) -> Iterator[tupl
 
 def find_python(version: str) -> str | None:
     """Return the path of an interpreter of this version, or None."""
-    selected = [None]
+    selected: list[str | None] = [None]
     if shutil.which("pyenv"):  # whose commands refuse to run until one of its versions is selected
         listed = subprocess.run(
             ["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False

@@ -10,12 +10,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.command import mmdata
 from tests.source_files import record, source, write_records
 from tests.stores import numbered
+from tests.video.clips import clip
 from tests.vocabularies import published_file
 
 
@@ -115,6 +117,31 @@ def test_a_process_leaves_with_the_code_and_says_why_where_errors_go(
     assert done.stdout == ""
 
 
+def test_each_command_runs_as_a_process_that_has_imported_nothing(tmp_path: Path) -> None:
+    numbered(tmp_path / "store", 2)
+    (tmp_path / "mix.yaml").write_text("datasets: [{store: store, repeat: 2}]")
+    (tmp_path / "clip.mp4").write_bytes(clip("libx264", "mp4", range(8)))
+    turns = [{"from": "human", "value": "<video>\nq"}, {"from": "gpt", "value": "a"}]
+    (tmp_path / "clips.json").write_text(
+        json.dumps([{"id": "0", "video": "clip.mp4", "conversations": turns}])
+    )
+
+    def answer(*arguments: str) -> Any:
+        done = mmdata_process(tmp_path, *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)  # nothing else is written there, by FFmpeg neither
+
+    assert "llava" in answer("formats")
+    assert answer("info", "store")["rows"] == 2
+    assert answer("show", "store", "1")["id"] == "c1"
+    assert answer("mix", "mix.yaml", "-o", "mixed")[0]["draws"] == 4
+    assert answer("convert", "llava", "clips.json", "-o", "clips", "--check", "decode")["rows"] == 1
+    assert answer("frames", "clips", "-o", "cached", "--frames", "uniform:2")["rows"] == 1
+    for store in ("mixed", "cached"):
+        done = mmdata_process(tmp_path, "check", store)
+        assert (done.returncode, "is whole" in done.stdout) == (0, True), done.stderr
+
+
 def test_a_store_is_shown_in_words_and_in_json(tmp_path: Path) -> None:
     numbered(tmp_path / "store", 5)
 
@@ -209,7 +236,7 @@ def test_a_pipeline_is_run_and_its_bottleneck_named(tmp_path: Path, fixtures: Pa
     }
     (tmp_path / "pipeline.yaml").write_text(json.dumps(config))
 
-    done = mmdata(tmp_path, "bench", "pipeline.yaml", "--steps", "3", "--json")
+    done = mmdata_process(tmp_path, "bench", "pipeline.yaml", "--steps", "3", "--json")
 
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
