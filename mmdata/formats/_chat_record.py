@@ -219,9 +219,22 @@ def _read_answer(value: object) -> list[Turn]:
 
 
 def _without_prompt(turns: list[Turn], prompt: Sequence[Turn]) -> list[Turn]:
-    """Return turns without the prompt that they repeat."""
-    repeats = len(turns) > len(prompt) and all(map(_says_same, turns, prompt))
-    return turns[len(prompt) :] if prompt and repeats else turns
+    """Return turns without the prompt that they repeat.
+
+    Raises:
+        RecordError: they begin with a question, and it is not the prompt's: to put one after the
+            other would ask twice.
+    """
+    if not prompt:
+        return turns
+    if len(turns) > len(prompt) and all(map(_says_same, turns, prompt)):
+        return turns[len(prompt) :]
+    if prompt[-1].role == "user" and turns and turns[0].role in ("system", "user"):
+        raise RecordError(
+            "one side of the pair begins with turns that are not those of the prompt",
+            reason="role_order",
+        )
+    return turns
 
 
 def _says_same(one: Turn, other: Turn) -> bool:
@@ -230,7 +243,9 @@ def _says_same(one: Turn, other: Turn) -> bool:
     Raises:
         RecordError: they do, and beside it stand fields that give them different meanings.
     """
-    if (one.role, one.content, one.media) != (other.role, other.content, other.media):
+    if (one.role, one.content) != (other.role, other.content):
+        return False
+    if list(one.media) != list(other.media):
         return False
     if one.extra != other.extra and (found := [*unheard_fields({"turns": {"0": other.extra}})]):
         raise RecordError(

@@ -99,6 +99,11 @@ class Messages(RecordSource):
             '"content": "A vessel."}], "rejected": [{"role": "user", "content": "What is a '
             'cup?"}, {"role": "assistant", "content": "A hat."}]}'
         ),
+        "a preference pair with the prompt in both and by itself (UltraFeedback)": (
+            '{"prompt": "What is a cup?", "chosen": [{"role": "user", "content": "What is a '
+            'cup?"}, {"role": "assistant", "content": "A vessel."}], "rejected": [{"role": '
+            '"user", "content": "What is a cup?"}, {"role": "assistant", "content": "A hat."}]}'
+        ),
         "a worse answer beside the better": (
             '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
             '"content": "A vessel."}], "rejected_response": "A hat."}'
@@ -178,10 +183,10 @@ class Messages(RecordSource):
         """
         if sample.every("messages") or sample.every("contents"):
             return True
+        if sample.every("chosen", "rejected"):
+            return not sample.some("conversations")
         pairs = all(isinstance(record.get("prompt"), list) for record in sample.records)
-        return (sample.every("prompt") and pairs and sample.some("completion", "chosen")) or (
-            sample.every("chosen", "rejected") and not sample.some("prompt", "conversations")
-        )
+        return sample.every("prompt") and pairs and sample.some("completion", "chosen")
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""

@@ -561,6 +561,15 @@ GOOD_ONE: Final = {"role": "assistant", "content": "Good"}
             id="trl-implicit",
         ),
         pytest.param("messages", {"prompt": "Q", "chosen": "Good", "rejected": "Bad"}, id="texts"),
+        pytest.param(
+            "messages",
+            {
+                "prompt": "Q",
+                "chosen": [{"role": "user", "content": "Q"}, GOOD_ONE],
+                "rejected": [{"role": "user", "content": "Q"}, BAD],
+            },
+            id="ultrafeedback",
+        ),
     ],
 )
 def test_a_preference_is_the_better_ending_and_the_worse_one(
@@ -570,6 +579,20 @@ def test_a_preference_is_the_better_ending_and_the_worse_one(
 
     assert found.messages == (user("Q"), assistant("Good"))
     assert found.rejected == (assistant("Bad"),)
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_a_side_of_a_pair_that_asks_something_else_than_the_prompt_is_refused(
+    reject: Refusal, side: str
+) -> None:
+    pair = {
+        "prompt": [{"role": "user", "content": "Q"}],
+        "chosen": [{"role": "user", "content": "Q"}, GOOD_ONE],
+        "rejected": [{"role": "user", "content": "Q"}, BAD],
+    }
+    pair[side] = [{"role": "user", "content": "Another"}, pair[side][-1]]
+
+    assert reject(pair) == "role_order"
 
 
 @pytest.mark.parametrize("name", ["label", "kto_tag"])
