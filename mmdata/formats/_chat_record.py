@@ -43,7 +43,9 @@ _MEDIA: Final[tuple[tuple[str, MediaType], ...]] = (
     ("video", "video"),
 )
 """The fields that list media, in the order in which they are listed."""
-_REJECTED: Final = ("rejected_response", "rejected_messages", "rejected")
+_REJECTED: Final = (
+    "rejected_response", "rejected_messages", "rejected_conversations", "rejected"
+)  # fmt: skip
 _JUDGED: Final = ("label", "kto_tag", "desirable")
 
 

@@ -18,7 +18,7 @@ from mmdata.formats._format import Sample
 from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._meaning import is_said
 from mmdata.formats._sources import RecordSource, mapping
-from mmdata.formats._turn_reader import read_any_turns
+from mmdata.formats._turn_reader import read_any_turns, read_pairs
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
@@ -212,10 +212,19 @@ def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:
     fields = [name for name in ("prompt", "completion") if is_said(value.get(name))]
     if not fields:  # RLAIF-V's and LLaMA-Factory's names of what both answers of a pair are for
         fields = [name for name in _QUESTIONS if is_said(value.get(name))]
+    if not fields:
+        return [], frozenset()
+
     turns: list[Turn] = []
+    history = value.get("history")
+    if isinstance(history, list) and is_said(history):  # LLaMA-Factory's, before the question
+        turns += read_pairs(history, 0, 1)
+        fields.insert(0, "history")
     for name in fields:
         found = value[name]
-        if isinstance(found, str) and name == "input" and turns:
+        if name == "history":
+            continue
+        if isinstance(found, str) and name == "input" and "instruction" in fields:
             turns[-1] = Turn("user", f"{turns[-1].content}\n{found}")
         elif isinstance(found, str):
             turns.append(Turn("assistant" if name == "completion" else "user", found))
