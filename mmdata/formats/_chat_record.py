@@ -44,7 +44,9 @@ _MEDIA: Final[tuple[tuple[str, MediaType], ...]] = (
     ("video", "video"),
 )
 """The fields that list media, in the order in which they are listed."""
-_REJECTED: Final = ("rejected_response", "rejected_messages", "rejected")
+_REJECTED: Final = (
+    "rejected_response", "rejected_messages", "rejected_conversations", "rejected"
+)  # fmt: skip
 _JUDGED: Final = ("label", "kto_tag", "desirable")
 _FLAGS: Final = {"true": True, "false": False, "1": True, "0": False}
 """How tables spell true and false, in lower case."""
@@ -253,9 +255,22 @@ def _read_answer(value: object) -> list[Turn]:
 
 
 def _without_prompt(turns: list[Turn], prompt: Sequence[Turn]) -> list[Turn]:
-    """Return turns without the prompt that they repeat."""
-    repeats = len(turns) > len(prompt) and all(map(_says_same, turns, prompt))
-    return turns[len(prompt) :] if prompt and repeats else turns
+    """Return turns without the prompt that they repeat.
+
+    Raises:
+        RecordError: they begin with a question, and it is not the prompt's: to put one after the
+            other would ask twice.
+    """
+    if not prompt:
+        return turns
+    if len(turns) > len(prompt) and all(map(_says_same, turns, prompt)):
+        return turns[len(prompt) :]
+    if prompt[-1].role == "user" and turns and turns[0].role in ("system", "user"):
+        raise RecordError(
+            "one side of the pair begins with turns that are not those of the prompt",
+            reason="role_order",
+        )
+    return turns
 
 
 def _says_same(one: Turn, other: Turn) -> bool:
@@ -264,7 +279,9 @@ def _says_same(one: Turn, other: Turn) -> bool:
     Raises:
         RecordError: they do, and beside it stand fields that give them different meanings.
     """
-    if (one.role, one.content, one.media) != (other.role, other.content, other.media):
+    if (one.role, one.content) != (other.role, other.content):
+        return False
+    if list(one.media) != list(other.media):
         return False
     if one.extra != other.extra and (found := [*unheard_fields({"turns": {"0": other.extra}})]):
         raise RecordError(

@@ -18,7 +18,7 @@ from mmdata.formats._format import Sample
 from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._meaning import is_said
 from mmdata.formats._sources import RecordSource, mapping
-from mmdata.formats._turn_reader import read_any_turns
+from mmdata.formats._turn_reader import read_any_turns, read_pairs
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
@@ -98,6 +98,11 @@ class Messages(RecordSource):
             '{"chosen": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
             '"content": "A vessel."}], "rejected": [{"role": "user", "content": "What is a '
             'cup?"}, {"role": "assistant", "content": "A hat."}]}'
+        ),
+        "a preference pair with the prompt in both and by itself (UltraFeedback)": (
+            '{"prompt": "What is a cup?", "chosen": [{"role": "user", "content": "What is a '
+            'cup?"}, {"role": "assistant", "content": "A vessel."}], "rejected": [{"role": '
+            '"user", "content": "What is a cup?"}, {"role": "assistant", "content": "A hat."}]}'
         ),
         "a worse answer beside the better": (
             '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
@@ -191,10 +196,10 @@ class Messages(RecordSource):
         """
         if sample.every("messages") or sample.every("contents"):
             return True
+        if sample.every("chosen", "rejected"):
+            return not sample.some("conversations")
         pairs = all(isinstance(record.get("prompt"), list) for record in sample.records)
-        return (sample.every("prompt") and pairs and sample.some("completion", "chosen")) or (
-            sample.every("chosen", "rejected") and not sample.some("prompt", "conversations")
-        )
+        return sample.every("prompt") and pairs and sample.some("completion", "chosen")
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""
@@ -221,11 +226,19 @@ def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:
     fields = [name for name in ("prompt", "completion") if is_said(value.get(name))]
     if not fields:  # RLAIF-V's and LLaMA-Factory's names of what both answers of a pair are for
         fields = [name for name in _QUESTIONS if is_said(value.get(name))]
+    if not fields:
+        return [], frozenset()
 
     turns: list[Turn] = []
+    history = value.get("history")
+    if isinstance(history, list) and is_said(history):  # LLaMA-Factory's, before the question
+        turns += read_pairs(history, 0, 1)
+        fields.insert(0, "history")
     for name in fields:
         found = value[name]
-        if isinstance(found, str) and name == "input" and turns:
+        if name == "history":
+            continue
+        if isinstance(found, str) and name == "input" and "instruction" in fields:
             turns[-1] = Turn("user", f"{turns[-1].content}\n{found}")
         elif isinstance(found, str):
             turns.append(Turn("assistant" if name == "completion" else "user", found))

@@ -555,6 +555,20 @@ GOOD_ONE: Final = {"role": "assistant", "content": "Good"}
         pytest.param("messages", chat("Q", "Good", rejected_response=[BAD]), id="swift-turns"),
         pytest.param("messages", chat("Q", "Good", rejected_response=["Bad"]), id="swift-text"),
         pytest.param(
+            "llava",
+            {
+                "conversations": [
+                    {"from": "human", "value": "Q"},
+                    {"from": "gpt", "value": "Good"},
+                ],
+                "rejected_conversations": [
+                    {"from": "human", "value": "Q"},
+                    {"from": "gpt", "value": "Bad"},
+                ],
+            },
+            id="povid",
+        ),
+        pytest.param(
             "swift", {"query": "Q", "response": "Good", "rejected_response": "Bad"}, id="swift-2"
         ),
         pytest.param(
@@ -575,6 +589,15 @@ GOOD_ONE: Final = {"role": "assistant", "content": "Good"}
             id="trl-implicit",
         ),
         pytest.param("messages", {"prompt": "Q", "chosen": "Good", "rejected": "Bad"}, id="texts"),
+        pytest.param(
+            "messages",
+            {
+                "prompt": "Q",
+                "chosen": [{"role": "user", "content": "Q"}, GOOD_ONE],
+                "rejected": [{"role": "user", "content": "Q"}, BAD],
+            },
+            id="ultrafeedback",
+        ),
     ],
 )
 def test_a_preference_is_the_better_ending_and_the_worse_one(
@@ -584,6 +607,52 @@ def test_a_preference_is_the_better_ending_and_the_worse_one(
 
     assert found.messages == (user("Q"), assistant("Good"))
     assert found.rejected == (assistant("Bad"),)
+
+
+def test_the_times_of_two_keyframes_are_no_bounds_of_a_clip(row: Row) -> None:
+    captions = [{"idx": "-1", "content": "Rain begins."}]
+    value = {"video_id": "7", "video_path": "7.mp4", "captions": captions, "timestamp": [0, 2.5]}
+
+    assert row(value, "sharegpt4video").extra["timestamp"] == [0, 2.5]
+
+
+def test_the_turns_before_a_preference_may_be_pairs_beside_it(row: Row) -> None:
+    pair = {"instruction": "Q", "input": "two", "chosen": "Good", "rejected": "Bad"}
+
+    found = row({**pair, "history": [["Before", "So"]]})
+
+    assert found.messages == (
+        user("Before"),
+        assistant("So"),
+        user("Q\ntwo"),
+        assistant("Good"),
+    )
+    assert found.rejected == (assistant("Bad"),)
+    assert not found.extra
+
+
+@pytest.mark.parametrize("name", ["timestamp", "segment", "time_span", "clip_range"])
+def test_two_numbers_that_bound_a_clip_are_refused_and_one_time_is_not(
+    row: Row, reject: Refusal, name: str
+) -> None:
+    bounds = {"video": "1.mp4", **chat("Q", "A")}
+
+    assert reject({**bounds, name: [0.5, 2]}) == "unsupported_field"
+    assert row({**bounds, name: "2024-01-01"}).extra == {name: "2024-01-01"}
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_a_side_of_a_pair_that_asks_something_else_than_the_prompt_is_refused(
+    reject: Refusal, side: str
+) -> None:
+    pair = {
+        "prompt": [{"role": "user", "content": "Q"}],
+        "chosen": [{"role": "user", "content": "Q"}, GOOD_ONE],
+        "rejected": [{"role": "user", "content": "Q"}, BAD],
+    }
+    pair[side] = [{"role": "user", "content": "Another"}, pair[side][-1]]
+
+    assert reject(pair) == "role_order"
 
 
 @pytest.mark.parametrize("name", ["label", "kto_tag"])
