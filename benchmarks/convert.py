@@ -7,9 +7,10 @@ Hugging Face `datasets` and `webdataset`; and reading rows back at random.
 All files are generated. First 20,000 conversations with their pictures, of a Parquet file and of a
 tar (`benchmarks/tables.py` says how); to compare with `webdataset`, install it.
 
-Then 200,000 LLaVA-shaped records, some 250 MB: `datasets` loads them with `load_dataset("json")` and brings them to the same shape with `.map` (batched); we convert them into
-a store. We look for no images. One core each. Then an epoch's worth of conversations is read in
-random order, of `datasets` a tenth.
+Then 200,000 LLaVA-shaped records, some 250 MB: `datasets` loads them with `load_dataset("json")`
+and brings them to the same shape with `.map` (batched); we convert them into a store. We look for
+no images. One core each. Then an epoch's worth of conversations is read in random order, of
+`datasets` a tenth.
 
 At the end 50,000 conversations, some 61 MB, in the shape of each format of records with turns, and
 250,000 captions and 84,000 objects as COCO has them; DuckDB brings the LLaVA-shaped file to
@@ -20,7 +21,6 @@ of the interpreter included.
 from __future__ import annotations
 
 import argparse
-import compileall
 import importlib.util
 import json
 import random
@@ -129,8 +129,8 @@ def compile_package() -> None:
     """
     import mmdata
 
-    for module in (mmdata.__file__, __file__):
-        compileall.compile_dir(Path(module).parent, quiet=1)
+    folders = [str(Path(module).parent) for module in (mmdata.__file__, __file__)]
+    run([PYTHON, "-m", "compileall", "-q", *folders])
 
 
 def compare_shapes(
