@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mmdata
 from mmdata.errors import UsageError
 from mmdata.formats import make
 from mmdata.rejects import Reject
 from mmdata.sources.record import Record
-from mmdata.sources.tar import has_records, tar_runs
+from mmdata.sources.tar import _StrictHeader, has_records, tar_runs
 from mmdata.testing import check_format
 from tests.sources.tables import chat, picture, sample, write_tar
 
@@ -133,6 +135,37 @@ def test_a_header_that_is_damaged_is_not_taken_for_the_end(tmp_path: Path) -> No
     [reject] = mmdata.open(tmp_path / "store").rejects()
     assert reject["record"] == 2
     assert "cannot be read to its end, from sample 'r2' on" in reject["detail"]
+
+
+@given(
+    name=st.text("ab./é \\", min_size=1, max_size=99),
+    size=st.integers(0, 8**11 - 1),
+    dialect=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    change=st.none() | st.tuples(st.integers(0, 511), st.integers(0, 255)),
+    with_checksum=st.booleans(),
+)
+def test_a_header_is_read_as_tarfile_reads_it_or_refused_as_tarfile_refuses_it(
+    name: str, size: int, dialect: Any, change: tuple[int, int] | None, with_checksum: bool
+) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    header = bytearray(member.tobuf(dialect, "utf-8", "surrogateescape")[-tarfile.BLOCKSIZE :])
+    if change is not None:
+        place, value = change
+        header[place] = value
+    if with_checksum:  # else tarfile refuses it for that already
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+
+    assert read_header(_StrictHeader, bytes(header)) == read_header(tarfile.TarInfo, bytes(header))
+
+
+def read_header(kind: type[tarfile.TarInfo], header: bytes) -> tuple[object, ...]:
+    try:
+        found = kind.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.TarError as error:
+        return type(error), str(error)
+    return found.name, found.size, found.type
 
 
 def test_an_archive_of_media_alone_holds_no_records(tmp_path: Path) -> None:
