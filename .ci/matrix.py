@@ -141,7 +141,7 @@ def choose_versions(versions: Sequence[str], *, smallest: bool) -> Iterator[tupl
 
 def find_python(version: str) -> str | None:
     """Return the path of an interpreter of this version, or None."""
-    selected = [None]
+    selected: list[str | None] = [None]
     if shutil.which("pyenv"):  # whose commands refuse to run until one of its versions is selected
         listed = subprocess.run(
             ["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False
@@ -225,7 +225,14 @@ def run_cell(
         "-m",
         markers,
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # uv compiles nothing. Whatever the caller's environment says, what one process of the tests
+    # compiles is kept for the hundreds after it, and goes with the folder.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
+    }
     process = subprocess.Popen(
         [*command, *left_out, *tests], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )

@@ -1,12 +1,16 @@
-"""Converting every JSON format, beside DuckDB and Hugging Face `datasets`,
-and reading rows back at random.
+"""Converting every JSON format, and tables and archives with pictures in them, beside DuckDB,
+Hugging Face `datasets` and `webdataset`; and reading rows back at random.
 
-    python -m benchmarks.convert [--each 50000] [--shapes llava …] [--records 200000] [--json]
+    python -m benchmarks.convert [--each 50000] [--shapes llava …] [--records 200000]
+                                 [--pictures 20000] [--json]
 
-All files are generated. First 200,000 LLaVA-shaped records, some 250 MB: `datasets` loads them with
-`load_dataset("json")` and brings them to the same shape with `.map` (batched); we convert them into
-a store. We look for no images. One core each. Then an epoch's worth of conversations is read in
-random order, of `datasets` a tenth.
+All files are generated. First 20,000 conversations with their pictures, of a Parquet file and of a
+tar (`benchmarks/tables.py` says how); to compare with `webdataset`, install it.
+
+Then 200,000 LLaVA-shaped records, some 250 MB: `datasets` loads them with `load_dataset("json")`
+and brings them to the same shape with `.map` (batched); we convert them into a store. We look for
+no images. One core each. Then an epoch's worth of conversations is read in random order, of
+`datasets` a tenth.
 
 At the end 50,000 conversations, some 61 MB, in the shape of each format of records with turns, and
 250,000 captions and 84,000 objects as COCO has them; DuckDB brings the LLaVA-shaped file to
@@ -17,16 +21,19 @@ of the interpreter included.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import random
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tables
 from benchmarks.measure import PYTHON, Run, interleave, options, print_row, run
 from benchmarks.sources import COCO, TURNS, write_turns
 
@@ -35,6 +42,12 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument(
         "--records", type=int, default=200_000, help="beside datasets; 0 leaves this out"
+    )
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=20_000,
+        help="records with their picture, in Parquet and in tar; 0 leaves this out",
     )
     parser.add_argument("--each", type=int, default=50_000, help="records of each shape")
     parser.add_argument("--shapes", nargs="*", default=[*TURNS, *COCO], choices=[*TURNS, *COCO])
@@ -47,12 +60,77 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         # A child's peak memory counts what this process held when it was started: first what
         # measures it.
+        if arguments.pictures:
+            compare_tables(Path(folder), arguments.pictures, arguments.runs, arguments.json)
         if arguments.records:
             compare(Path(folder), arguments.records, arguments.runs, arguments.json)
         if arguments.shapes:
             compare_shapes(
                 Path(folder), arguments.shapes, arguments.each, arguments.runs, arguments.json
             )
+
+
+def compare_tables(folder: Path, records: int, runs: int, as_json: bool) -> None:
+    """Print what conversions of a Parquet file and of a tar take, pictures in them; those of a tar
+    beside `webdataset` where it is installed.
+    """
+    compile_package()
+    for kind, format_name, peer in (
+        ("parquet", "messages", "datasets"),
+        ("tar", "llava", "webdataset"),
+    ):
+        source = folder / f"source.{kind}"
+        run(child(f"write_{kind}", source, records))
+        outputs = {"mmdata": folder / f"{kind} mmdata"}
+        calls = {"mmdata": child("mmdata_tables", format_name, source, outputs["mmdata"])}
+        peers = [peer] if importlib.util.find_spec(peer) else []
+        for name in peers:
+            outputs[name] = folder / f"{kind} {name}"
+            calls[name] = child(f"{name}_{kind}", source, outputs[name])
+
+        taken = interleave(calls, runs=runs, cores=1, before=partial(remove_one, outputs))
+
+        for name in peers:
+            run(child("same_rows", outputs["mmdata"], outputs[name]))
+        print(f"{kind}: {source.stat().st_size / 1e6:,.0f} MB", file=sys.stderr)
+        print_rows(kind, taken, as_json)
+        source.unlink()
+        for output in outputs.values():
+            shutil.rmtree(output)
+
+
+def remove_one(outputs: Mapping[str, Path], name: str) -> None:
+    shutil.rmtree(outputs[name], ignore_errors=True)
+
+
+def print_rows(kind: str, taken: Mapping[str, Run], as_json: bool) -> None:
+    """Print the figures of the conversions of a kind of source, ours beside the others'."""
+    figures: dict[str, Callable[[Run], float]] = {
+        "CPU": lambda one: one.cpu,
+        "wall": lambda one: one.wall,
+        "peak memory": lambda one: one.peak / 1e6,
+    }
+    peers = [name for name in taken if name != "mmdata"]
+    for figure, read in figures.items():
+        print_row(
+            f"convert {kind}, {figure}",
+            read(taken["mmdata"]),
+            {name: read(taken[name]) for name in peers},
+            "MB" if figure == "peak memory" else "s",
+            peers,
+            more_is_better=False,
+            as_json=as_json,
+        )
+
+
+def compile_package() -> None:
+    """Compile our modules where they are not: the peers' were when they were installed, and ours
+    would be, too, but not in a checkout under `PYTHONDONTWRITEBYTECODE`.
+    """
+    import mmdata
+
+    folders = [str(Path(module).parent) for module in (mmdata.__file__, __file__)]
+    run([PYTHON, "-m", "compileall", "-q", *folders])
 
 
 def compare_shapes(
@@ -221,7 +299,7 @@ def compare(folder: Path, records: int, runs: int, as_json: bool) -> None:
     )
 
 
-def child(name: str, *arguments: str | Path) -> list[str]:
+def child(name: str, *arguments: str | Path | int) -> list[str]:
     return [PYTHON, "-m", "benchmarks.convert", "--child", name, *map(str, arguments)]
 
 
@@ -274,23 +352,9 @@ def convert_with_datasets(source: str, out: str) -> None:
         "json", data_files=source, split="train", cache_dir=f"{out}/cache"
     )
     mapped = loaded.map(
-        normalize, batched=True, remove_columns=loaded.column_names, features=our_features()
+        normalize, batched=True, remove_columns=loaded.column_names, features=tables.our_features()
     )
     mapped.save_to_disk(f"{out}/saved")
-
-
-def our_features() -> Any:
-    """Return the columns of a store as `datasets` spells them, dictionaries as strings."""
-    import datasets
-    import pyarrow as pa
-
-    from mmdata.store.encode import arrow_schema
-
-    fields = [
-        pa.field(f.name, pa.string()) if pa.types.is_dictionary(f.type) else f
-        for f in arrow_schema()
-    ]
-    return datasets.Features.from_arrow_schema(pa.schema(fields))
 
 
 PART = {"type": None, "text": None, "media": None, "boxes": None, "start": None, "end": None}
@@ -332,6 +396,7 @@ CHILDREN: dict[str, Callable[..., None]] = {
     "mmdata": convert_with_mmdata,
     "datasets": convert_with_datasets,
     "duckdb": normalize_with_duckdb,
+    **tables.CHILDREN,
 }
 
 

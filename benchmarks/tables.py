@@ -1,6 +1,5 @@
-"""Converting tables and archives with the pictures in them, beside `datasets` and `webdataset`.
-
-    python -m benchmarks.tables [--records 20000] [--json]
+"""Tables and archives with the pictures in them, for `benchmarks.convert`: the sources, and what
+converts them, beside `datasets` and `webdataset`.
 
 All is generated: conversations as long as LLaVA-Instruct's, each with a picture of some 30 kB,
 random bytes as JPEG's are to any packer. The same records stand in a Parquet file as the Hub has
@@ -9,29 +8,23 @@ them (`messages`, `images` as `{bytes, path}`, 1,000 rows a row group), and in a
 
 Each contestant brings them to the columns of a store, the pictures embedded, in files on disk:
 `datasets` by `load_dataset("parquet")`, `.map` in batches and `save_to_disk`; `webdataset` by
-reading the samples, and Arrow record batches of 1,000 rows. CPU seconds on one core, the start of
-the interpreter included. `webdataset` is no dependency of ours: install it to compare with it.
+reading the samples, and Arrow record batches of 1,000 rows.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import importlib.util
 import io
 import json
 import random
-import shutil
-import sys
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.convert import our_features
-from benchmarks.measure import PYTHON, Run, interleave, options, print_row
 from benchmarks.sources import conversations
+
+__all__ = ["CHILDREN", "our_features"]
 
 GROUP = 1000
 PICTURE = 30_000
@@ -42,72 +35,13 @@ MEDIUM = dict.fromkeys(
 )
 
 
-def main() -> None:
-    parser = options(__doc__)
-    parser.add_argument("--records", type=int, default=20_000)
-    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        name, *rest = arguments.child
-        CHILDREN[name](*rest)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        parquet = write_parquet(Path(folder) / "source.parquet", arguments.records)
-        compare("parquet", parquet, "messages", "datasets", arguments.runs, arguments.json)
-        parquet.unlink()
-        tar = write_tar(Path(folder) / "source.tar", arguments.records)
-        peer = "webdataset" if importlib.util.find_spec("webdataset") else None
-        compare("tar", tar, "llava", peer, arguments.runs, arguments.json)
-
-
-def compare(kind: str, source: Path, name: str, peer: str | None, runs: int, as_json: bool) -> None:
-    """Print what a conversion of a source takes, beside a peer where it is installed."""
-    outputs = {each: source.with_name(f"{kind} {each}") for each in filter(None, ["mmdata", peer])}
-    calls = {"mmdata": child("mmdata", name, source, outputs["mmdata"])}
-    if peer is not None:
-        calls[peer] = child(peer, source, outputs[peer])
-
-    taken = interleave(
-        calls,
-        runs=runs,
-        cores=1,
-        before=lambda each: shutil.rmtree(outputs[each], ignore_errors=True),
-    )
-
-    if peer is not None:
-        assert_same_rows(outputs["mmdata"], outputs[peer])
-    figures: dict[str, Callable[[Run], float]] = {
-        "CPU": lambda one: one.cpu,
-        "wall": lambda one: one.wall,
-        "peak memory": lambda one: one.peak / 1e6,
-    }
-    megabytes = source.stat().st_size / 1e6
-    print(f"{kind}: {megabytes:,.0f} MB", file=sys.stderr)
-    for figure, read in figures.items():
-        print_row(
-            f"convert {kind}, {figure}",
-            read(taken["mmdata"]),
-            {} if peer is None else {peer: read(taken[peer])},
-            "MB" if "memory" in figure else "s",
-            [] if peer is None else [peer],
-            more_is_better=False,
-            as_json=as_json,
-        )
-    for output in outputs.values():
-        shutil.rmtree(output)
-
-
-def child(name: str, *arguments: str | Path) -> list[str]:
-    return [PYTHON, "-m", "benchmarks.tables", "--child", name, *map(str, arguments)]
-
-
-def assert_same_rows(store: Path, peer: Path) -> None:
+def assert_same_rows(store: str, saved: str) -> None:
     """See that a peer's first rows have the roles, texts and pictures of ours."""
     import datasets
 
     import mmdata
 
-    ours = mmdata.open(store)
+    ours, peer = mmdata.open(store), Path(saved)
     assert not list(ours.rejects())
     rows = (
         datasets.load_from_disk(str(peer / "saved"))
@@ -140,7 +74,7 @@ def pictures() -> Iterator[bytes]:
         number += 1
 
 
-def write_parquet(path: Path, records: int) -> Path:
+def write_parquet(path: str, count: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -150,6 +84,7 @@ def write_parquet(path: Path, records: int) -> Path:
         [("id", pa.string()), ("messages", pa.list_(turn)), ("images", pa.list_(image))]
     )
     rows: list[dict[str, Any]] = []
+    records = int(count)
     with pq.ParquetWriter(path, schema) as writer:
         for (number, rounds), picture in zip(conversations(records), pictures(), strict=False):
             turns = said(rounds, "role", "content", ("user", "assistant"))
@@ -158,12 +93,11 @@ def write_parquet(path: Path, records: int) -> Path:
             if len(rows) == GROUP or number == records - 1:
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
                 rows = []
-    return path
 
 
-def write_tar(path: Path, records: int) -> Path:
+def write_tar(path: str, count: str) -> None:
     with tarfile.open(path, "w") as archive:
-        for (number, rounds), picture in zip(conversations(records), pictures(), strict=False):
+        for (number, rounds), picture in zip(conversations(int(count)), pictures(), strict=False):
             key = f"{number:09d}"
             turns = said(rounds, "from", "value", ("human", "gpt"))
             record = {"id": key, "image": f"{key}.jpg", "conversations": turns}
@@ -171,7 +105,6 @@ def write_tar(path: Path, records: int) -> Path:
                 member = tarfile.TarInfo(f"{key}.{suffix}")
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
-    return path
 
 
 def said(
@@ -251,6 +184,20 @@ def convert_with_webdataset(source: str, out: str) -> None:
             write()
 
 
+def our_features() -> Any:
+    """Return the columns of a store as `datasets` spells them, dictionaries as strings."""
+    import datasets
+    import pyarrow as pa
+
+    from mmdata.store.encode import arrow_schema
+
+    fields = [
+        pa.field(f.name, pa.string()) if pa.types.is_dictionary(f.type) else f
+        for f in arrow_schema()
+    ]
+    return datasets.Features.from_arrow_schema(pa.schema(fields))
+
+
 def our_message(role: str, text: str) -> dict[str, Any]:
     content = []
     for number, words in enumerate(text.split("<image>")):
@@ -281,11 +228,10 @@ def our_columns(ids: list[Any], messages: list[Any], media: list[Any]) -> dict[s
 
 
 CHILDREN: dict[str, Callable[..., None]] = {
-    "mmdata": convert_with_mmdata,
-    "datasets": convert_with_datasets,
-    "webdataset": convert_with_webdataset,
+    "write_parquet": write_parquet,
+    "write_tar": write_tar,
+    "mmdata_tables": convert_with_mmdata,
+    "datasets_parquet": convert_with_datasets,
+    "webdataset_tar": convert_with_webdataset,
+    "same_rows": assert_same_rows,
 }
-
-
-if __name__ == "__main__":
-    main()

@@ -282,16 +282,21 @@ class Media(Struct, frozen=True, gc=False):
             and self.frame_paths is None
         ):
             raise SchemaError(f"a medium needs a path, bytes or frames; this {self.type} has none")
+
         if self.start is not None or self.end is not None:
             Time(self.start or 0.0, self.end)
+
         if self.times is not None and self.times not in _TIME_SOURCES:
             raise SchemaError(f"times must be 'stream' or 'derived', found {self.times!r}")
+
         if self.oddities is not None and not _ODDITIES.issuperset(self.oddities):
             raise SchemaError(
                 f"oddities must be of {', '.join(sorted(_ODDITIES))}, found {self.oddities!r}"
             )
+
         if self.frame_times is not None:
             _check_frame_times(self.frame_times, self.frames)
+
         if self.frame_paths is not None or self.clock is not None:
             _check_frame_paths(self)
 
@@ -338,15 +343,18 @@ class Conversation(Struct, frozen=True):
             )
         if not self.messages:
             raise SchemaError(f"conversation {self.id!r} has no messages", reason="no_conversation")
+
         _check_messages(self, self.messages)
         if self.tools is not None:
             _check_json(self.tools, f"conversation {self.id!r}: tools")
+
         if self.rejected is not None:
             if not self.rejected:
                 raise SchemaError(
                     f"conversation {self.id!r}: rejected has no messages", reason="no_conversation"
                 )
             _check_messages(self, self.rejected, "rejected message")
+
         if self.desirable is False:
             _check_untrained(self)
 

@@ -293,6 +293,7 @@ def _words_of(conversation: Conversation) -> Iterator[str]:
     yield conversation.split
     for leaf in _leaves(conversation.extra):
         yield leaf if isinstance(leaf, str) else repr(leaf)
+
     for medium in conversation.media:
         yield medium.path or ""
         yield from medium.frame_paths or ()
@@ -302,6 +303,7 @@ def _words_of(conversation: Conversation) -> Iterator[str]:
                 whole = [f"{bound:.0f}"] if float(bound).is_integer() else []
                 yield from {repr(bound), repr(float(bound)), *whole}
         yield base64.b64encode(medium.bytes or b"").decode()
+
     for message in conversation.messages:
         for part in message.content:
             if isinstance(part, (Text, Region)):

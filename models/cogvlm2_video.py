@@ -207,8 +207,10 @@ def weight_map(config: CogVLM2VideoConfig) -> list[Weight]:
             *affine(ours + "norm1", theirs + "input_layernorm"),
             *affine(ours + "norm2", theirs + "post_attention_layernorm"),
         ]
+
     for i in range(config.language.layers):
         weights += _language_layer(f"language.layers.{i}.", f"model.layers.{i}.")
+
     return weights
 
 
@@ -274,4 +276,5 @@ def mindformers_map(config: CogVLM2VideoConfig) -> list[Weight]:
             *affine(ours + "norm1", theirs + "norm1", norm=True),
             *affine(ours + "norm2", theirs + "norm2", norm=True),
         ]
+
     return weights + mindformers_llama(config.language.layers, config.language.qkv_rows, text)

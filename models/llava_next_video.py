@@ -248,10 +248,12 @@ def weight_map(config: LlavaNextVideoConfig) -> list[Weight]:
         weights += _vision_layer(
             f"vision.layers.{i}.", f"{tower}encoder.layers.{i}.", config.vision.hidden
         )
+
     for i in range(config.language.layers):
         weights += _language_layer(
             f"language.layers.{i}.", f"{text}model.layers.{i}.", config.language.qkv_rows
         )
+
     return weights
 
 
@@ -337,4 +339,5 @@ def mindformers_map(config: LlavaNextVideoConfig) -> list[Weight]:
             *affine(ours + "mlp.up", theirs + "mlp.c_fc"),
             *affine(ours + "mlp.down", theirs + "mlp.c_proj"),
         ]
+
     return weights + mindformers_llama(config.language.layers, config.language.qkv_rows, text)

@@ -268,12 +268,14 @@ class Attend(nn.Cell):
                 scalar_value=size**-0.5,
                 input_layout="BNSD",
             )
+
         num_kv_heads, keys = key.shape[1], key.shape[2]
         grouped = query.reshape(batch, num_kv_heads, heads // num_kv_heads * length, size)
         scores = ops.matmul(grouped * size**-0.5, key.swapaxes(-1, -2)).astype(ms.float32)
         scores = scores.reshape(batch, heads, length, keys)
         if mask is not None:
             scores = ops.where(mask, scores, Tensor(-3e38, ms.float32))
+
         weights = ops.softmax(scores, -1).astype(value.dtype)
         weights = weights.reshape(batch, num_kv_heads, heads // num_kv_heads * length, keys)
         return ops.matmul(weights, value).reshape(batch, heads, length, size)

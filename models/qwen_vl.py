@@ -326,6 +326,7 @@ def weight_map(config: QwenVLConfig) -> list[Weight]:
     ]
     if config.vision.hidden != config.language.hidden:
         weights.append(Weight("resampler.kv.weight", (pool + "kv_proj.weight",)))
+
     for i in range(config.vision.layers):
         ours, theirs = f"vision.layers.{i}.", f"{visual}transformer.resblocks.{i}."
         weights += [
@@ -343,6 +344,7 @@ def weight_map(config: QwenVLConfig) -> list[Weight]:
             *affine(ours + "mlp.up", theirs + "mlp.c_fc"),
             *affine(ours + "mlp.down", theirs + "mlp.c_proj"),
         ]
+
     for i in range(config.language.layers):
         ours, theirs = f"language.layers.{i}.", f"transformer.h.{i}."
         weights += [
@@ -354,6 +356,7 @@ def weight_map(config: QwenVLConfig) -> list[Weight]:
             Weight(ours + "mlp.gate.weight", (theirs + "mlp.w2.weight",)),  # the SiLU is on w2
             Weight(ours + "mlp.down.weight", (theirs + "mlp.c_proj.weight",)),
         ]
+
     return weights
 
 
@@ -389,6 +392,7 @@ def mindformers_map(config: QwenVLConfig) -> list[Weight]:
     ]
     if config.vision.hidden != config.language.hidden:
         weights.append(Weight("resampler.kv.weight", (pool + "kv_proj.weight",)))
+
     for i in range(config.vision.layers):
         ours, theirs = f"vision.layers.{i}.", f"{visual}transformer.resblocks.{i}."
         weights += [
@@ -403,11 +407,13 @@ def mindformers_map(config: QwenVLConfig) -> list[Weight]:
             *affine(ours + "mlp.up", theirs + "mlp.c_fc"),
             *affine(ours + "mlp.down", theirs + "mlp.c_proj"),
         ]
+
     for i in range(config.language.layers):
         ours, theirs = f"language.layers.{i}.", f"{text}layers.{i}."
         weights += mindformers_layer(
             ours, theirs, config.language.qkv_rows, qkv_bias=True, gate="w3", up="w1"
         )
+
     return weights
 
 

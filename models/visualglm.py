@@ -318,6 +318,7 @@ def weight_map(config: VisualGLMConfig, head_first: bool = False) -> list[Weight
         weights += _sat_layer(
             f"vision.layers.{i}.", f"{image}vit.transformer.layers.{i}.", ("norm1", "norm2")
         )
+
     for i in range(config.qformer.layers):
         ours, theirs = f"qformer.layers.{i}.", f"{image}qformer.transformer.layers.{i}."
         weights += _sat_layer(ours, theirs, ("norm_input", "norm_attention"))
@@ -328,11 +329,13 @@ def weight_map(config: VisualGLMConfig, head_first: bool = False) -> list[Weight
                 *affine(ours + "cross.key_value", theirs + "cross_attention.key_value"),
                 *affine(ours + "cross.out", theirs + "cross_attention.dense"),
             ]
+
     heads = config.language.heads if head_first else 0
     for i in range(config.language.layers):
         weights += _sat_layer(
             f"language.layers.{i}.", f"transformer.layers.{i}.", ("norm1", "norm2"), heads
         )
+
     return weights
 
 
@@ -397,11 +400,13 @@ def mindformers_map(config: VisualGLMConfig) -> list[Weight]:
         weights += _mindformers_vision_layer(
             f"vision.layers.{i}.", f"visual_encoder.blocks.{i}.", config.vision.hidden
         )
+
     for i in range(config.qformer.layers):
         ours, theirs = f"qformer.layers.{i}.", f"qformer.bert.encoder.layer.{i}."
         weights += _mindformers_qformer_layer(
             ours, theirs, config.qformer.hidden, i in config.qformer.cross_layers
         )
+
     for i in range(config.language.layers):
         ours, theirs = f"language.layers.{i}.", f"transformer.layers.{i}."
         weights += [
@@ -412,6 +417,7 @@ def mindformers_map(config: VisualGLMConfig) -> list[Weight]:
             *affine(ours + "mlp.up", theirs + "mlp.dense_h_to_4h"),
             *affine(ours + "mlp.down", theirs + "mlp.dense_4h_to_h"),
         ]
+
     return weights
 
 
@@ -446,6 +452,7 @@ def _mindformers_qformer_layer(ours: str, theirs: str, hidden: int, cross: bool)
     ]
     if not cross:
         return weights
+
     kv = tuple(f"{theirs}crossattention.self_att.{name}" for name in ("key", "value"))
     return [
         *weights,

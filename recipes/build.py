@@ -67,13 +67,16 @@ def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> Visio
         raise ConfigError(
             f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}"
         )
+
     shape = configs.change_fields(module.PRESETS[options.size], options.changes, "model.changes")
     if options.vocabulary == "tokenizer":
         shape = replace(shape, language=replace(shape.language, vocabulary=vocabulary))
+
     if vocabulary > shape.language.vocabulary:
         raise ConfigError(
             f"the tokenizer has {vocabulary} tokens, the model {shape.language.vocabulary}"
         )
+
     ms.set_seed(seed)
     model: VisionLanguageModel = module.MODEL(replace(shape, dtype=options.dtype))
     if options.weights is not None:
@@ -83,6 +86,7 @@ def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> Visio
             raise ValueError(
                 f"{options.weights} and {options.family} {options.size} differ: {wrong} …"
             )
+
     return model
 
 

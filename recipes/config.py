@@ -311,4 +311,5 @@ def _change_fields(original: Any, values: Mapping[str, Any], path: str, faults: 
             if fault := fault_of(hints[key], read):
                 faults.append(f"{path}{key} {fault}")
                 del news[key]
+
     return dataclasses.replace(original, **news)

@@ -71,12 +71,15 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
         parser.error(
             f"{options.family} has no size {options.size!r}; there are {', '.join(presets)}"
         )
+
     if options.layout not in layouts:
         parser.error(
             f"{options.family} has no layout {options.layout!r}; there are {', '.join(layouts)}"
         )
+
     if options.layout != "published" and "mindformers" in (options.origin, options.to):
         parser.error("--layout is of the published names; MindFormers' have one layout")
+
     return options
 
 

@@ -51,6 +51,7 @@ class AdamW(nn.Cell):
         first, second = 1 - ops.pow(self.beta1, step), ops.sqrt(1 - ops.pow(self.beta2, step))
         if not self.bias_correction:
             first, second = ops.ones_like(first), ops.ones_like(second)
+
         rate, eps = rate * second / first, self.eps * second
         for i, gradient in enumerate(gradients):
             decay = self.decays[i] * first / second
@@ -65,6 +66,7 @@ class AdamW(nn.Cell):
                 decay,
                 gradient,
             )
+
         return step
 
 

@@ -113,6 +113,7 @@ def answers(
         drop_last=False,
         dynamic=True,
     )
+
     for number, batch in enumerate(stream):
         found = generator.generate(
             prompt(batch),
@@ -183,6 +184,7 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
     options = parser.parse_intermixed_args(line)
     if (options.batch is None) == (options.prompt is None):
         parser.error("give either --prompt or --batch")
+
     return options
 
 
@@ -194,6 +196,7 @@ def main(line: list[str] | None = None) -> int:
     if options.batch is not None:
         with jsonlines.open(options.batch) as lines:
             records = list(lines.iter(skip_empty=True))
+
     try:
         config = read(PredictConfig, options.config, options.overrides, ignore=TRAINING_ONLY)
         for record, answer in zip(
@@ -206,6 +209,7 @@ def main(line: list[str] | None = None) -> int:
     except MMDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
     return 0
 
 

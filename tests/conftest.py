@@ -19,13 +19,18 @@ settings.load_profile("mmdata")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fail for unlisted skips where CI runs; let programs that tests start be interrupted.
+    """Fail for unlisted skips where CI runs; let programs that tests start be interrupted and keep
+    what they compile.
 
     A shell lets what it runs in the background (``make test &``) ignore Ctrl-C, and so would all
     that is started there.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Hundreds of processes are started, and each would compile all that it imports. Who asks that
+    # no bytecode be written wants none beside the sources: it is kept where pytest keeps its cache.
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".pytest_cache" / "bytecode")
     if os.environ.get("CI") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(UnlistedSkips())
 

@@ -115,7 +115,7 @@ def _plugin_traceback(strict: bool) -> Iterator[None]:
     try:
         yield
     except PluginError as error:
-        if strict and error.__cause__ is not None:  # which does not come out of another process
+        if strict and error.__cause__ is not None:
             say("".join(traceback.format_exception(error.__cause__)).rstrip(), err=True)
         raise
 
@@ -400,6 +400,7 @@ def _description(store: Store) -> list[tuple[str, str]]:
         manifest.records_in - manifest.rows,
     )
     options = json.dumps(dict(manifest.options)) if manifest.options else ""
+
     return [
         ("store", str(store.path)),
         ("rows", f"{manifest.rows:,} in {len(manifest.shards)} shards, {_size(size)}"),
@@ -425,6 +426,8 @@ def _notes(notes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for split, found in notes.get("split_names", {}).items():
         files = f"{found['files']:,} files, the first" if found["files"] > 1 else "the name of"
         yield "split by name", f"{split}: {files} {found['first']}"
+    for split, count in notes.get("split_fields", {}).items():
+        yield "split by field", f"{split}: {count:,} rows whose field 'split' says so"
     for name, count in notes.get("extra", {}).items():
         yield "in extra", f"{name}: {count:,}"
     for note, words in _MEDIA_NOTES.items():

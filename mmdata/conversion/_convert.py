@@ -35,14 +35,15 @@ from mmdata.conversion.split import (
     group_media,
     media_keys,
 )
-from mmdata.errors import DataError, RecordError, UsageError
+from mmdata.errors import DataError, PluginError, RecordError, UsageError
 from mmdata.formats import Format, look_into, make
 from mmdata.formats._batches import ReadOptions, read_batches
+from mmdata.formats._format import undeclared
 from mmdata.formats._meaning import spell
-from mmdata.formats._plugins import blame_plugin
+from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.rejects import Reject
 from mmdata.schema import Split
-from mmdata.sources.files import expand_braces, list_files
+from mmdata.sources.files import Sources, expand_braces
 from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
@@ -253,7 +254,12 @@ def _choose_reader(
         format = detection.format  # noqa: A001
         notes["detected"] = f"{format}, by {detection.seen}"
     reader = make(format, options) if isinstance(format, str) else format
-    if split is not None and hasattr(reader, "without_splits"):
+    if missing := undeclared(reader):
+        raise PluginError(
+            f"{plugin_of(reader)} does not declare {', '.join(missing)}; a format inherits "
+            "mmdata.formats.Format, which has what is the same for most"
+        )
+    if split is not None:
         reader = reader.without_splits()
     return reader, format if isinstance(format, str) else type(reader).__name__, notes
 
@@ -275,9 +281,11 @@ def _choose_splits(
             lenient = replace(reading, strict=False)  # what cannot be read is said the second time
             _group_media(_first(limit, read_batches(reader, paths, lenient)), reader, place, groups)
         return HeldOutSplits(rule, groups)
-    if reading.split is None and getattr(reader, "splits_by_name", False):
+    if reading.split is None and reader.splits_by_name:
         homes = [path.as_posix() for path in paths if path.is_dir()]
-        return NamedSplits(homes, _declared_files(reader, paths))
+        with blame_plugin(reader):
+            declared = reader.declared_files(paths)
+        return NamedSplits(homes, declared)
     return OwnSplits()
 
 
@@ -287,7 +295,7 @@ def _names(paths: Sequence[Path]) -> str:
     )
 
 
-def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
+def _source_paths(sources: str | Path | Sequence[str | Path]) -> Sources:
     """Return the sources as their real paths: what is found shall not depend on how they are
     spelt.
     """
@@ -300,7 +308,7 @@ def _source_paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
         raise UsageError("no source was given: name a file or a folder")
     if absent := [str(path) for path in paths if not path.exists()]:
         raise UsageError(f"file or folder not found: {', '.join(absent)}")
-    return [real_path(path) for path in paths]
+    return Sources(real_path(path) for path in paths)
 
 
 def _first(limit: int | None, batches: Iterable[ConversationBatch]) -> Iterator[ConversationBatch]:
@@ -320,15 +328,6 @@ def _find_media(
         with blame_plugin(reader):
             found = find_media(batch, reader, place)
         yield found
-
-
-def _declared_files(reader: Any, paths: Sequence[Path]) -> set[str]:
-    """Return the files of which their folder declares the split: that goes before their names."""
-    if not hasattr(reader, "kinds"):  # a format of another package, which finds files by itself
-        return set()
-    return {
-        file.path.as_posix() for file in list_files(paths, reader.kinds) if file.split is not None
-    }
 
 
 def _group_media(

@@ -90,6 +90,7 @@ class _Sizes:
         width, height = self._widths[number], self._heights[number]
         if width is not None and height is not None:
             return width, height
+
         path = self._paths[number]
         name = path or "a picture in the record"
         if self._types[number] != "image":
@@ -103,13 +104,16 @@ class _Sizes:
                 "--check exists (or probe, decode) finds it",
                 reason="bad_box",
             )
+
         data = self._bytes[number].as_py()
         if data is not None:
             return _size_in_header(data)
         if path is None:
             raise RecordError(f"the size of {name} is not known", reason="bad_box")
+
         if path not in self._read:
             self._read[path] = _size_in_header(posixpath.join(self._place.root, path))
+
         return self._read[path]
 
 
@@ -136,15 +140,22 @@ class _Regions:
 
         if column.null_count == len(column):
             return cls((), (), [0] * (len(column) + 1))
+
         messages = list_values(column)
         parts = list_values(messages.field("content"))
         # Of all parts regions alone have boxes, be they none.
         regions = np.flatnonzero(np.frombuffer(valid_bytes(parts.field("boxes")), np.uint8))
+
+        # The values as they lie in Arrow's buffer, without a copy. A slice of an array keeps the
+        # whole buffer: what is before its offset is passed over. A region's medium is never null.
         media = parts.field("media")
         numbers = np.frombuffer(media.buffers()[1], np.int32)[media.offset :]
+
+        # Regions are few among the parts: where each row's begin is looked up in their numbers.
         first_parts = _starts(list_lengths(messages.field("content")))
         first_of_rows = first_parts[_starts(list_lengths(column))]
         starts = np.searchsorted(regions, first_of_rows)
+
         return cls(regions.tolist(), numbers[regions].tolist(), starts.tolist())
 
     def of_row(self, row: int) -> Iterator[tuple[int, int]]:
@@ -166,8 +177,10 @@ def _with_boxes(column: pa.ListArray, changed: Mapping[int, Sequence[Box]]) -> p
     parts = list_values(content)
     boxes = parts.field("boxes")
     values = boxes.to_pylist()
+
     for part, new in changed.items():
         values[part] = new
+
     kept = sparse(
         [value for value in values if value is not None],
         bytes([value is not None for value in values]),

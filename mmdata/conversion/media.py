@@ -82,6 +82,7 @@ class _Media:
                     bool(one or other)
                     for one, other in zip(is_kept, valid_bytes(kept), strict=True)
                 ]
+
         pictures = _filled(media.field("frame_paths"))
         are_outside = [
             not kept and (number in pictures if path is None else not is_url(path))
@@ -100,6 +101,7 @@ class _Media:
         """Return for each medium the number of its row."""
         import numpy as np
 
+        # The difference of two starts is how many media a row has: its number stands so many times.
         rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
         found: list[int] = rows.tolist()
         return found
@@ -169,6 +171,7 @@ def _find_pictures(
     column = batch.media.field("frame_paths")
     if column.null_count == len(column):
         return batch
+
     origins, rows = _origins(batch, place), _Media.of(batch).rows()
     found: list[list[str] | None] = column.to_pylist()
     errors: dict[int, Exception] = {}
@@ -181,6 +184,7 @@ def _find_pictures(
             ]
         except RecordError as error:
             errors.setdefault(rows[number], error)
+
     there = bytes([paths is not None for paths in found])
     return batch.with_media(
         frame_paths=sparse([paths for paths in found if paths], there, column.type)
@@ -201,6 +205,7 @@ def _find_one(
 ) -> str:
     if is_url(path):
         return _remote(path, place)
+
     path = path.removeprefix("file://")
     is_of_windows = "\\" in path or path[1:3] == ":/"
     candidates = (
@@ -320,12 +325,14 @@ def _with_facts(
         else:
             files = [number for number in media.of_row(row) if media.are_outside[number]]
             facts.update(zip(files, answer, strict=True))
+
     if facts:
         struct = batch.media
         names = sorted({name for known in facts.values() for name in known})
         batch = batch.with_media(
             **{name: _overlay(struct.field(name), name, facts) for name in names}
         )
+
     return batch.reject(errors)
 
 
@@ -364,6 +371,7 @@ def _embed(batch: ConversationBatch, place: MediaOptions) -> Iterator[Conversati
     start, size = 0, 0
     errors: dict[int, Exception] = {}
     data: dict[int, Facts] = {}
+
     for row in range(len(batch)):
         try:
             for number in media.of_row(row):
@@ -386,6 +394,7 @@ def _embed(batch: ConversationBatch, place: MediaOptions) -> Iterator[Conversati
             }
             yield piece.with_media(**columns).reject(errors)
             start, size, errors, data = row + 1, 0, {}, {}
+
     if not len(batch):
         yield batch
 

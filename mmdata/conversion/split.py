@@ -1,4 +1,5 @@
-"""Which split a row is in: held out by hash, or read from the names of files and folders.
+"""Which split a row is in: held out by hash, or read from the field ``split`` of its record or the
+names of files and folders.
 
 Rows are held out by a hash of what they are about, so that neither the order of records nor the
 number of workers nor the size of a batch changes which. Each step is one function over one batch.
@@ -6,6 +7,7 @@ number of workers nor the size of a batch changes which. Each step is one functi
 
 from __future__ import annotations
 
+import json
 import math
 import posixpath
 import re
@@ -22,6 +24,7 @@ from mmdata.schema import Split
 from mmdata.store.arrays import codes_of, dictionary
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.contents import hash_contents
+from mmdata.store.encode import encode_extra
 
 __all__ = [
     "HeldOut",
@@ -37,6 +40,7 @@ __all__ = [
     "media_keys",
     "name_splits",
     "read_shares",
+    "read_split_fields",
     "split_named",
 ]
 
@@ -58,6 +62,8 @@ _OWN_NAMES: Final = frozenset({"train", "training", "val", "valid", "validation"
 """The names that the folder which a file was named in is believed; nobody calls it otherwise by
 chance.
 """
+_SPLIT_FIELD: Final = ("split", "Split", "SPLIT")
+"""The spellings of the field of a record that names its split."""
 _SUM_ERROR: Final = 1e-9
 
 
@@ -180,6 +186,7 @@ def hold_out(batch: ConversationBatch, rule: HeldOut, groups: MediaGroups) -> Co
     """
     if not len(batch):
         return batch
+
     media = media_keys(batch) if rule.by == "media" else [()] * len(batch)
     contents: list[int] = []
     splits: list[Split] = []
@@ -193,6 +200,7 @@ def hold_out(batch: ConversationBatch, rule: HeldOut, groups: MediaGroups) -> Co
             contents = contents or hash_contents(batch)
             key = f"content\0{contents[row]}"
         splits.append(rule.split_of(key))
+
     return batch.with_columns(split=dictionary(codes_of(splits, _SPLITS), _SPLITS))
 
 
@@ -220,6 +228,7 @@ def media_keys(batch: ConversationBatch) -> list[Sequence[str]]:
                 paths, kept.to_pylist(), pictures.to_pylist(), strict=True
             )
         ]
+
     ends = list(accumulate(batch.num_media.tolist(), initial=0))
     return [[key for medium in keys[start:end] for key in medium] for start, end in pairwise(ends)]
 
@@ -293,6 +302,45 @@ def describe_names(named: Mapping[str, Split | None]) -> dict[str, Any]:
     }
 
 
+# --- read from records
+# ----------------------------------------------------------------------------------------------
+
+
+def read_split_fields(batch: ConversationBatch) -> tuple[ConversationBatch, dict[int, Split]]:
+    """Return the batch without the fields ``split`` that are obeyed, and by the numbers of their
+    rows the splits that these name.
+
+    A field whose value names no split stays in ``extra``, and so does that of a row that its format
+    has put into val or test.
+    """
+    import pyarrow as pa
+
+    said: dict[int, Split] = {}
+    extras = batch.columns.column("extra")
+    # One look at all texts where they lie end to end: nearly all batches end here.
+    together = bytes(extras.buffers()[2] or b"")
+    if not any(f'"{name}"'.encode() in together for name in _SPLIT_FIELD):
+        return batch, said
+
+    own: list[Split] = batch.columns.column("split").to_pylist()
+    texts: list[str] = extras.to_pylist()
+    for row, text in enumerate(texts):
+        if not any(f'"{name}"' in text for name in _SPLIT_FIELD):
+            continue
+        fields = json.loads(text)
+        named = {
+            name: _KEYWORDS.get(value.strip().lower()) if isinstance(value, str) else None
+            for name, value in fields.items()
+            if name in _SPLIT_FIELD
+        }
+        split = next(iter(named.values()), None)
+        if own[row] == "train" and split is not None and set(named.values()) == {split}:
+            said[row] = split
+            kept = {name: value for name, value in fields.items() if name not in named}
+            texts[row] = encode_extra(kept)
+    return batch.with_columns(extra=pa.array(texts, extras.type)), said
+
+
 # --- one way for each conversion
 # -----------------------------------------------------------------------------------
 
@@ -336,22 +384,39 @@ class HeldOutSplits:
 
 
 class NamedSplits:
-    """The names of files and of folders below the ``homes`` are believed, but for those of files
-    whose split is ``declared``.
+    """What records say in their field ``split`` is believed, and else the names of files and of
+    folders below the ``homes``, but for those of files whose split is ``declared``.
     """
 
     def __init__(self, homes: Sequence[str], declared: Collection[str]) -> None:
         self._homes = homes
         self._declared = frozenset(declared)
         self._named: dict[str, Split | None] = {}
+        self._said: Counter[Split] = Counter()
 
     def apply(self, batch: ConversationBatch) -> ConversationBatch:
-        """Return the batch with the rows of each file in the split that its name says."""
+        """Return the batch with each row in the split that its record says, else its file's
+        name.
+        """
         new = set(batch.origins.files) - self._named.keys() - self._declared
         self._named |= {file: split_named(file, self._homes) for file in sorted(new)}
-        return name_splits(batch, self._named)
+        rest, said = read_split_fields(batch)
+        batch = name_splits(rest, self._named)
+        if not said:
+            return batch
+        self._said.update(said.values())
+
+        # A record speaks of itself, its file's name of most of what is in it.
+        splits: list[Split] = batch.columns.column("split").to_pylist()
+        for row, split in said.items():
+            splits[row] = split
+        return batch.with_columns(split=dictionary(codes_of(splits, _SPLITS), _SPLITS))
 
     def as_notes(self) -> dict[str, Any]:
-        """Return the names that were believed, if any."""
-        believed = describe_names(self._named)
-        return {"split_names": believed} if believed else {}
+        """Return the names and the fields that were believed, if any."""
+        notes: dict[str, Any] = {}
+        if believed := describe_names(self._named):
+            notes["split_names"] = believed
+        if self._said:
+            notes["split_fields"] = {name: self._said[name] for name in _SPLITS if self._said[name]}
+        return notes

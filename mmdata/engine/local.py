@@ -14,8 +14,10 @@ import pickle
 import signal
 import subprocess
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from time import monotonic
 from types import TracebackType
@@ -137,6 +139,30 @@ class Pool:
         self.close()
 
 
+class _RemoteTracebackError(Exception):
+    """What an exception of another process was caused by: the traceback, as text.
+
+    It is the ``__cause__`` of such an exception, whose own cause cannot travel.
+    """
+
+    def __str__(self) -> str:
+        """Return the traceback, on lines of its own."""
+        return f"\n{self.args[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """An exception on its way out of a worker, and the traceback of its cause, empty if none."""
+
+    error: Exception
+    trace: str
+
+    def rebuild(self) -> Exception:
+        # Pickling keeps an exception's arguments and fields, and leaves its cause behind.
+        self.error.__cause__ = _RemoteTracebackError(self.trace) if self.trace else None
+        return self.error
+
+
 class _Task:
     """A job that was given to a worker, and in the end what came of it."""
 
@@ -180,7 +206,8 @@ class _Worker:
     def finish(self) -> None:
         """Take the outcome that the process sent, or note that it died."""
         try:
-            self._settle(pickle.loads(self.channel.recv_bytes()))
+            outcome = pickle.loads(self.channel.recv_bytes())
+            self._settle(outcome.rebuild() if isinstance(outcome, _Raised) else outcome)
         except (EOFError, ConnectionResetError):
             self._report_death()
 
@@ -277,17 +304,19 @@ def _answer(message: bytes, memory: int) -> bytes:
         job, args = pickle.loads(message)
         return pickle.dumps(job(*args))
     except MemoryError:
-        return pickle.dumps(_limit(f"needs more than {memory} bytes of memory"))
+        return _pickle(_limit(f"needs more than {memory} bytes of memory"))
     except Exception as error:
         return _pickle(error)
 
 
 def _pickle(error: Exception) -> bytes:
+    cause = error.__cause__
+    trace = "".join(traceback.format_exception(cause)).rstrip() if cause is not None else ""
     try:
-        answer = pickle.dumps(error)
+        answer = pickle.dumps(_Raised(error, trace))
         pickle.loads(answer)
     except Exception:  # an exception of a foreign library that cannot travel: its words do
-        return pickle.dumps(MediaError(f"{type(error).__name__}: {error}"))
+        return pickle.dumps(_Raised(MediaError(f"{type(error).__name__}: {error}"), trace))
     return answer
 
 

@@ -10,8 +10,9 @@ from mmdata._tools.options import defaults, typed
 from mmdata._tools.paths import real_path
 from mmdata._tools.registry import Registry
 from mmdata.errors import MMDataError, PluginError
-from mmdata.formats import _detect
+from mmdata.formats import _detect, _format
 from mmdata.formats._format import Format, Origin, Sample
+from mmdata.sources.files import Sources
 from mmdata.sources.record import Record
 
 __all__ = [
@@ -41,7 +42,7 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Format:
         UsageError: an option is unknown, or its value is not of its type.
         PluginError: another package brings the format, and it cannot be imported or made.
     """
-    kind = registry.get(name)
+    kind = _declared(name)
     settings = typed(kind, name, options or {})
     try:
         return kind(**settings)
@@ -57,7 +58,7 @@ def describe(name: str) -> str:
     """Return what a format is, the shapes of its sources, and its options with their defaults, as
     text.
     """
-    kind = registry.get(name)
+    kind = _declared(name)
     lines = [kind.summary, "", kind.shape, ""]
 
     if others := examples(name):
@@ -82,8 +83,8 @@ def examples(name: str) -> dict[str, str]:
         UnknownNameError: there is no such format.
         PluginError: another package brings the format, and it cannot be imported.
     """
-    kind = registry.get(name)
-    return dict(kind.examples) if hasattr(kind, "examples") else {}
+    kind = _declared(name)
+    return dict(kind.examples)
 
 
 def summaries() -> dict[str, str]:
@@ -95,14 +96,25 @@ def summaries() -> dict[str, str]:
 
 def _summary(name: str) -> str:
     try:
-        kind = registry.get(name)
+        return _declared(name).summary
     except PluginError as error:
         return f"not available: {error}"
-    return (
-        kind.summary
-        if hasattr(kind, "summary")
-        else "not available: it declares no `summary` and no `shape`"
-    )
+
+
+def _declared(name: str) -> type[Format]:
+    """Return the class of a format that declares all that one must.
+
+    Raises:
+        PluginError: another package's does not.
+    """
+    kind = registry.get(name)
+    if missing := _format.undeclared(kind):
+        raise PluginError(
+            f"{registry.plugin_of(kind) or kind.__qualname__} does not declare "
+            f"{', '.join(missing)}; a format inherits mmdata.formats.Format, which has what is the "
+            "same for most"
+        )
+    return kind
 
 
 def detect(sources: Sequence[str | Path]) -> str:
@@ -125,4 +137,7 @@ def look_into(sources: Sequence[str | Path]) -> _detect.Detection:
     Raises:
         UsageError: as :func:`detect`.
     """
-    return _detect.detect(registry, [real_path(Path(source)) for source in sources])
+    # Those of a conversion are real paths already, and know the files that they list.
+    if not isinstance(sources, Sources):
+        sources = Sources(real_path(Path(source)) for source in sources)
+    return _detect.detect(registry, sources)

@@ -79,8 +79,9 @@ def read_records(
     """Add records to a builder: all at once if they can be, else each half as well as it can be."""
     if not run:
         return
+
     flat = None
-    harmless = options.allowed_fields | _harmless_fields(reader)
+    harmless = options.allowed_fields | reader.harmless_fields
     if _flattens(type(reader)) and all(type(item) is Record for item in run):
         try:
             with blame_plugin(reader):
@@ -96,6 +97,7 @@ def read_records(
             for item in run:
                 _add_one(item, reader, builder, options)
             return
+
     if flat is not None and not may_change_meaning(flat.extras, harmless):
         _add_rows(run, flat, builder, options.split)  # type: ignore[arg-type]  # all are records
     elif len(run) > 1:
@@ -104,11 +106,6 @@ def read_records(
         read_records(run[half:], reader, builder, options)
     else:
         _add_one(run[0], reader, builder, options)
-
-
-def _harmless_fields(reader: Format) -> frozenset[str]:
-    """Return the fields that a format knows to be harmless; it need not say any."""
-    return getattr(reader, "harmless_fields", frozenset())
 
 
 def _add_rows(
@@ -137,7 +134,7 @@ def _add_one(
         return
     try:
         conversation = _read_one(item, reader, options.strict)
-        check_heard(conversation, options.allowed_fields | _harmless_fields(reader))
+        check_heard(conversation, options.allowed_fields | reader.harmless_fields)
     except Exception as error:  # one record's border: what a format stumbles over costs it alone
         if options.strict and isinstance(error, PluginError):
             raise
@@ -183,9 +180,11 @@ def _attach_to_rows(rows: FlatRows, records: Sequence[Record]) -> FlatRows | Non
     """
     if not any(record.files for record in records):
         return rows
+
     named, paths = rows.media.get("path", (b"", ()))
     if len(named) != len(rows.media_types) or not all(named):
         return None
+
     found: list[bytes | None] = []
     start = 0
     for record, count in zip(records, rows.num_media, strict=True):
@@ -194,6 +193,7 @@ def _attach_to_rows(rows: FlatRows, records: Sequence[Record]) -> FlatRows | Non
             return None
         found += media
         start += count
+
     there = bytes([data is not None for data in found])
     embedded = [data for data in found if data is not None]
     return replace(rows, media={**rows.media, "bytes": (there, embedded)})

@@ -196,6 +196,7 @@ def _pieces(turn: Turn) -> str | list[Piece]:
     content = turn.content
     if isinstance(content, str) and not turn.media:
         return content
+
     if content is None:
         parts: list[Piece] = []
     elif isinstance(content, str):
@@ -208,6 +209,7 @@ def _pieces(turn: Turn) -> str | list[Piece]:
         raise RecordError(
             f"a turn's content must be a string or an array, found {json_type(content)}"
         )
+
     return [*turn.media, *parts]
 
 

@@ -189,6 +189,7 @@ def _read_parts(
     placed: list[tuple[int, Sequence[tuple[int, Any]]]] = []
     images: list[Sequence[str | bytes]] = []
     turn = 0
+
     for count in num_turns:
         shown: list[str | bytes] = []
         for content in said[turn : turn + count]:
@@ -202,6 +203,7 @@ def _read_parts(
                 texts.append(parts[0][1] if len(parts) == 1 and not parts[0][0] else "")
             turn += 1
         images.append(shown)
+
     return texts, placed, images
 
 

@@ -25,6 +25,7 @@ from mmdata.formats._parts import (
     leftovers_of_media,
     leftovers_of_parts,
     media_of,
+    rate_field,
 )
 from mmdata.formats._sources import json_type, unmapped_fields
 from mmdata.formats._turn_reader import read_any_turns, read_literal
@@ -43,8 +44,12 @@ _MEDIA: Final[tuple[tuple[str, MediaType], ...]] = (
     ("video", "video"),
 )
 """The fields that list media, in the order in which they are listed."""
-_REJECTED: Final = ("rejected_response", "rejected_messages", "rejected")
+_REJECTED: Final = (
+    "rejected_response", "rejected_messages", "rejected_conversations", "rejected"
+)  # fmt: skip
 _JUDGED: Final = ("label", "kto_tag", "desirable")
+_FLAGS: Final = {"true": True, "false": False, "1": True, "0": False}
+"""How tables spell true and false, in lower case."""
 
 
 @dataclass
@@ -84,9 +89,14 @@ def read_chat(
     record: Record,
     turns: Sequence[Turn],
     mapped_fields: frozenset[str],
+    *,
+    label_judges: bool = False,
 ) -> Chat:
     """Return what a chat record says: ``turns`` are those that the format has read, out of the
     ``mapped_fields``.
+
+    ``label_judges`` says that a ``label`` of 0 or 1, or of text, judges the answer, as it does in
+    ms-swift's records; elsewhere it may as well be a class.
 
     >>> value = {"messages": [], "system": "Be brief.", "kto_tag": True, "license": "MIT"}
     >>> record, turns = Record(value, "a.json", 0), [Turn("user", "Hi")]
@@ -106,7 +116,7 @@ def read_chat(
     images, videos, names, leftovers = _read_media(fields)
     videos = _apply_clip(fields, images, videos)
     tools = _read_tools(fields)
-    desirable = _read_judgement(fields)
+    desirable = _read_judgement(fields, label_judges=label_judges)
     objects = read_objects(value.get("objects"))
     if objects is not None:
         fields.hear("objects")
@@ -135,10 +145,12 @@ def _prepend_system(fields: _Fields, turns: list[Turn]) -> list[Turn]:
     words = fields.hear(*_SYSTEM)
     if name is None:
         return turns
+
     extra: dict[str, Any] = {}
     if is_object(words) and "parts" in words:  # Gemini's
         extra = {key: found for key, found in words.items() if key not in {"role", "parts"}}
         words = words["parts"]
+
     if not isinstance(words, (str, list)):
         raise RecordError(f"{name!r} must be a string, found {json_type(words)}")
     if isinstance(words, str) and words.isspace():
@@ -149,6 +161,7 @@ def _prepend_system(fields: _Fields, turns: list[Turn]) -> list[Turn]:
         raise RecordError(
             f"the record has a field {name!r} and a turn of the system's", reason="role_order"
         )
+
     extra |= leftovers_of_parts("content", words)
     return [Turn("system", words, extra=extra), *turns]
 
@@ -156,6 +169,10 @@ def _prepend_system(fields: _Fields, turns: list[Turn]) -> list[Turn]:
 def _apply_loss_mask(fields: _Fields, turns: list[Turn]) -> list[Turn]:
     """Return the turns with what a list beside them says of each: whether it is trained on."""
     mask = fields.value.get("loss_mask")
+    if isinstance(mask, str):
+        # "0,1", "0 1" and "[0, 1]": a list as tables hold it. Anything else stays unheard.
+        flags = mask.strip().removeprefix("[").removesuffix("]").replace(",", " ").split()
+        mask = [_FLAGS.get(flag.lower()) for flag in flags]
     if not isinstance(mask, list) or len(mask) != len(turns):
         return turns
     if not all(flag in (0, 1) for flag in mask):
@@ -177,11 +194,15 @@ def _read_tools(fields: _Fields) -> str | None:
     raise RecordError(f"{name!r} must be an array or JSON text, found {json_type(tools)}")
 
 
-def _read_judgement(fields: _Fields) -> bool | None:
+def _read_judgement(fields: _Fields, *, label_judges: bool) -> bool | None:
     """Return whether the answer was judged good, where it was judged."""
     for name in _JUDGED:
-        if isinstance(fields.value.get(name), bool):
-            return bool(fields.hear(name))
+        value = fields.value.get(name)
+        judged = _FLAGS.get(str(value).lower()) if isinstance(value, (str, int)) else None
+        may_be_class = name == "label" and not (label_judges or isinstance(value, bool))
+        if judged is not None and not may_be_class:
+            fields.hear(name)
+            return judged
     return None
 
 
@@ -200,28 +221,56 @@ def _read_preference(fields: _Fields, turns: list[Turn]) -> tuple[list[Turn], li
     elif rejected is not None:  # the turns end with the better answer
         while prompt and prompt[-1].role != "user":
             prompt.pop()
+
     if rejected is None:
         return turns, None
+
     worse = _read_answer(rejected)
     if chosen is not None and not prompt:  # both hold all the turns
         shared = 0
         while shared < min(len(turns), len(worse)) and _says_same(turns[shared], worse[shared]):
             shared += 1
         return turns, worse[shared:] or None
+
     return turns, _without_prompt(worse, prompt) or None
 
 
 def _read_answer(value: object) -> list[Turn]:
-    """Return the turns that one side of a preference is."""
+    """Return the turns that one side of a preference is.
+
+    Raises:
+        RecordError: it is several texts, of which a row could hold but one.
+    """
+    if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
+        if len(value) > 1:
+            raise RecordError(
+                f"there are {len(value)} answers on one side of a preference; a row holds one. "
+                "Write a record for each of them",
+                reason="unsupported_field",
+            )
+        value = value[0]
     if isinstance(value, str):
         return [Turn("assistant", value)]
     return read_any_turns(value if isinstance(value, list) else [value])
 
 
 def _without_prompt(turns: list[Turn], prompt: Sequence[Turn]) -> list[Turn]:
-    """Return turns without the prompt that they repeat."""
-    repeats = len(turns) > len(prompt) and all(map(_says_same, turns, prompt))
-    return turns[len(prompt) :] if prompt and repeats else turns
+    """Return turns without the prompt that they repeat.
+
+    Raises:
+        RecordError: they begin with a question, and it is not the prompt's: to put one after the
+            other would ask twice.
+    """
+    if not prompt:
+        return turns
+    if len(turns) > len(prompt) and all(map(_says_same, turns, prompt)):
+        return turns[len(prompt) :]
+    if prompt[-1].role == "user" and turns and turns[0].role in ("system", "user"):
+        raise RecordError(
+            "one side of the pair begins with turns that are not those of the prompt",
+            reason="role_order",
+        )
+    return turns
 
 
 def _says_same(one: Turn, other: Turn) -> bool:
@@ -230,7 +279,9 @@ def _says_same(one: Turn, other: Turn) -> bool:
     Raises:
         RecordError: they do, and beside it stand fields that give them different meanings.
     """
-    if (one.role, one.content, one.media) != (other.role, other.content, other.media):
+    if (one.role, one.content) != (other.role, other.content):
+        return False
+    if list(one.media) != list(other.media):
         return False
     if one.extra != other.extra and (found := [*unheard_fields({"turns": {"0": other.extra}})]):
         raise RecordError(
@@ -262,6 +313,7 @@ def _read_media(
         listed[kind] += media_of(found, kind)
         if rest := leftovers_of_media(found, kind):
             leftovers[name] = rest
+
     return listed["image"], listed["video"], names, leftovers
 
 
@@ -286,7 +338,11 @@ def _apply_clip(fields: _Fields, images: Sequence[Media], videos: list[Media]) -
     """
     if len(videos) != 1 or images:
         return videos
-    videos = [add_rate(videos[0], fields.value)]
+    rate = rate_field(fields.value)
+    rated = add_rate(videos[0], fields.value)
+    if rate is not None and rated is not videos[0]:
+        fields.heard.add(rate)
+    videos = [rated]
     unheard = {name: found for name, found in fields.value.items() if name not in fields.heard}
     times, names = clip_fields(unheard)
     fields.heard |= names

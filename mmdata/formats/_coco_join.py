@@ -11,9 +11,8 @@ import heapq
 import json
 from array import array
 from collections.abc import Hashable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,13 +21,18 @@ from msgspec import UNSET, Struct, UnsetType
 from mmdata.errors import RecordError
 from mmdata.formats._coco_answers import HEARD_FIELDS, is_about_region, is_whole_record
 from mmdata.formats._coco_boxes import are_boxes, box_fault
+from mmdata.formats._coco_verbatim import Instance, Instances, read_instances
 from mmdata.formats._meaning import may_change_meaning
 from mmdata.rejects import Reason, Reject
 from mmdata.sources._json import members
-from mmdata.sources._run import Spelled
+from mmdata.sources._run import Spelled, read_strictly
 from mmdata.sources._spill import Spill
 from mmdata.sources.record import Record, Unread
 from mmdata.store.encode import encode_json_lines
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Joined", "join_file"]
 
@@ -81,11 +85,11 @@ class Joined(Unread, frozen=True, gc=False):
             raise RecordError(what, reason="too_deep") from error
         return value
 
-    def extra(self) -> str:
-        """Return as JSON text what of the record has no column of its own."""
+    def extra(self) -> bytes:
+        """Return as one line of JSON text what of the record has no column of its own."""
         category = b"" if self.category is None else b',"category":%b' % self.category
         parts = self.image, category, b",".join(self.annotations)
-        return (b'{"image":%b%b,"annotations":[%b]}' % parts).decode()
+        return b'{"image":%b%b,"annotations":[%b]}' % parts
 
 
 class _Category(NamedTuple):
@@ -156,7 +160,7 @@ def join_file(file: Path) -> Iterator[list[Record | Reject]]:
     name = file.as_posix()
     with Spill() as spill:
         index = _Index(spill)
-        for key, values in members(file):
+        for key, values in members(file, ways=(read_instances, read_strictly)):
             index.add(key, values)
 
         broken = [_reject(number, name, fault) for number, fault in index.broken]
@@ -197,7 +201,9 @@ class _Index:
         file; note those that cannot be taken.
         """
         try:
-            if isinstance(values[0], RecordError):  # errors come alone
+            if key == "annotations" and isinstance(values, Instances):
+                self._add_annotations(values)
+            elif isinstance(values[0], RecordError):  # errors come alone
                 self._add_fault(key, values[0])
             elif key == "annotations":
                 self._add_annotations(values)
@@ -232,26 +238,33 @@ class _Index:
         ids = list(map(str, self._image_ids)), list(map(str, self._category_ids))
         for begin in range(0, len(by_first), _RUN):
             groups = by_first[begin : begin + _RUN]
-            bounds = zip(starts[groups].tolist(), ends[groups].tolist(), strict=True)
-            yield self._records(name, [order[start:end].tolist() for start, end in bounds], *ids)
+            sizes = ends[groups] - starts[groups]
+            firsts = np.cumsum(sizes) - sizes
+
+            # Where in ``order`` the members of the groups are, one group after the other.
+            places = np.arange(sizes.sum()) + np.repeat(starts[groups] - firsts, sizes)
+            yield self._records(name, order[places], firsts, *ids)
 
     def _records(
         self,
         name: str,
-        groups: Sequence[list[int]],
+        members: NDArray[np.int64],
+        firsts: NDArray[np.int64],
         image_ids: Sequence[str],
         category_ids: Sequence[str],
     ) -> list[Record | Reject]:
-        """Return the records that groups of annotations make."""
+        """Return the records that groups of annotations make: ``members`` are all of them, group
+        by group, and ``firsts`` says where in these each group begins.
+        """
         import numpy as np
 
         # What all annotations have is taken of all together: a call for each would take longer than
         # the reading.
-        members = list(chain.from_iterable(groups))
-        place_of, spill = self._place_of, self._spill
-        texts = spill.texts([place_of[one] for one in members])
+        first_of = members[firsts]
+        spill, place_of = self._spill, np.frombuffer(self._place_of, np.int64)
+        texts = spill.texts(place_of[members].tolist())
         boxes = np.frombuffer(self._box_of).reshape(-1, 4)[members].tobytes()
-        image_of = [self._image_of[group[0]] for group in groups]
+        image_of = np.frombuffer(self._image_of, np.int64)[first_of].tolist()
         images = [self._images.get(image, _NO_IMAGE) for image in image_of]
         image_texts = spill.texts([places[0] for places in images])
         file_names = spill.texts([places[0] + 1 for places in images])
@@ -259,31 +272,34 @@ class _Index:
             if len(places) > 1:
                 image_texts[row], file_names[row] = self._merge_images(places)
 
-        kinds = [self._kind_of[group[0]] for group in groups]
-        with_captions = [
-            place_of[group[0]] + 1
-            for group, kind in zip(groups, kinds, strict=True)
-            if kind == _CAPTION
-        ]
-        captions = iter(spill.texts(with_captions))
+        all_kinds = np.frombuffer(self._kind_of, np.uint8)[members]
+        kinds = all_kinds[firsts]
+        captions = iter(spill.texts((place_of[first_of[kinds == _CAPTION]] + 1).tolist()))
+        are_plain = np.maximum.reduceat(all_kinds, firsts) == _BOX
 
         records: list[Record | Reject] = []
-        start = 0
-        joined = zip(groups, kinds, image_of, image_texts, file_names, strict=True)
-        for group, kind, image, image_text, file_name in joined:
-            first, end = group[0], start + len(group)
-            number = self._number_of[first]
+        joined = zip(
+            first_of.tolist(),
+            firsts.tolist(),
+            [*firsts[1:].tolist(), len(members)],
+            np.frombuffer(self._number_of, np.int64)[first_of].tolist(),
+            np.frombuffer(self._category_of, np.int64)[first_of].tolist(),
+            kinds.tolist(),
+            are_plain.tolist(),
+            image_of,
+            image_texts,
+            file_names,
+            strict=True,
+        )
+        for (
+            first, start, end, number, category, kind, is_plain, image, image_text, file_name
+        ) in joined:  # fmt: skip
             annotations = tuple(texts[start:end])
             if kind <= _MARKED:
-                category = self._category_of[first]
+                text, category_name = self._categories.get(category, _NO_CATEGORY)
+                own = boxes[_BOX_BYTES * start : _BOX_BYTES * end]
                 raw = Joined(
-                    image_text,
-                    file_name,
-                    annotations,
-                    b"[]",
-                    *self._categories.get(category, _NO_CATEGORY),
-                    is_plain=not any(map(self._kind_of.__getitem__, group)),
-                    boxes=boxes[_BOX_BYTES * start : _BOX_BYTES * end],
+                    image_text, file_name, annotations, b"[]", text, category_name, is_plain, own
                 )
                 own_id = f"{image_ids[image]}:{category_ids[category]}"
                 records.append(Record(raw, name, number, own_id))
@@ -295,7 +311,6 @@ class _Index:
             else:
                 raw = self._read_alone(first, image_text, file_name, annotations)
                 records.append(Record(raw, name, number, _own_id(annotations[0])))
-            start = end
         return records
 
     def _merge_images(self, places: Sequence[int]) -> tuple[bytes, bytes]:
@@ -354,19 +369,26 @@ class _Index:
         """
         import numpy as np
 
-        if not isinstance(values, Spelled):
-            return False
-        try:
-            found = _decode_boxes(values.lines)
-        except msgspec.DecodeError:
-            return False
-        if _is_odd(values):
+        found: Sequence[_Boxed | Instance]
+        if isinstance(values, Instances):
+            found = values.found
+        elif isinstance(values, Spelled):
+            try:
+                found = _decode_boxes(values.lines)
+            except msgspec.DecodeError:
+                return False
+            if _is_odd(values):
+                return False
+        else:
             return False
         boxes = np.array([one.bbox for one in found])  # (annotations, 4) float64
-        is_crowd = np.array([one.iscrowd for one in found]) != 0
+        is_crowd = np.array([one.iscrowd or 0 for one in found]) != 0
         is_faulty = is_crowd | ~are_boxes(boxes)
 
-        first = self._spill.extend(values)
+        if isinstance(values, Instances):
+            first = self._spill.extend_lines(values.lines)
+        else:
+            first = self._spill.extend(values)
         self._place_of.extend(range(first, first + len(values)))
         images, categories = self._image_ids, self._category_ids
         self._image_of.extend([images.setdefault(one.image_id, len(images)) for one in found])

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mmdata._tools.registry import Registry
 from mmdata.errors import PluginError, RecordError, UsageError
-from mmdata.formats._format import Format, Sample
+from mmdata.formats._format import Format, Sample, undeclared
 from mmdata.formats._nested import open_wrappers
 from mmdata.formats._turn_reader import list_turns
 from mmdata.sources.files import SourceFile, list_files
@@ -184,13 +184,8 @@ def _only(registry: Registry[type[Format]], found: Sequence[str], sample: Sample
 def _recognise(registry: Registry[type[Format]], sample: Sample) -> list[str]:
     """Return the formats that recognise a sample, but for those of which one is a special case."""
     found = [name for name in registry.names() if _recognises(registry, name, sample)]
-    refined = {general for name in found for general in _refined_by(registry.get(name))}
+    refined = {general for name in found for general in registry.get(name).refines}
     return [name for name in found if name not in refined]
-
-
-def _refined_by(kind: Any) -> frozenset[str]:
-    """Return the formats of which one is a special case, which recognise what it recognises."""
-    return kind.refines if hasattr(kind, "refines") else frozenset()
 
 
 def _recognises(registry: Registry[type[Format]], name: str, sample: Sample) -> bool:
@@ -198,12 +193,13 @@ def _recognises(registry: Registry[type[Format]], name: str, sample: Sample) -> 
     and counts as no.
     """
     try:
-        kind: Any = registry.get(name)
+        kind = registry.get(name)
     except PluginError as error:
         _log.warning("passed over: %s", error)
         return False
-    if not hasattr(kind, "recognises"):
-        return False  # a format need not: it is then found by its name alone
+    if missing := undeclared(kind):
+        _log.warning("passed over: the format %r declares no %s", name, ", ".join(missing))
+        return False
     try:
         return bool(kind.recognises(sample))
     except Exception as error:  # another package's code, which must not keep ours from being found

@@ -5,19 +5,21 @@ conversation.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from mmdata.formats._meaning import is_said
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
 
-__all__ = ["FlatFormat", "Format", "Origin", "Sample"]
+__all__ = ["FlatFormat", "Format", "Origin", "Sample", "undeclared"]
 
 
 class Origin(Struct, frozen=True, gc=False):
@@ -60,33 +62,20 @@ class Sample:
         return any(key in record for record in self.records for key in keys)
 
     def some_say(self, *keys: str) -> bool:
-        """Return whether a record has one of the keys with something in it: a table gives every
-        record all of them.
+        """Return whether a record has one of the keys with something in it, as
+        :func:`mmdata.formats.toolkit.is_said` tells: a table gives every record all of them.
         """
-        found = (record[key] for record in self.records for key in keys if key in record)
-        return any(value not in (None, "", [], {}) and value == value for value in found)
+        return any(is_said(record.get(key)) for record in self.records for key in keys)
 
 
 class Format(Protocol):
     """A source format. An implementation is a frozen dataclass whose fields are its options, each
     with a default.
 
-    A row that keeps a field in ``extra`` which could change what its record means is a reject, but
-    for those in ``harmless_fields``, a set of names, where a format has it.
-
-    The two halves are apart so that a record that cannot be read costs itself alone:
-    :meth:`records` goes on after it. A format that :func:`mmdata.formats.detect` shall know has a
-    static method ``recognises(sample)`` besides, and, where it is a special case of formats that
-    recognise its sources too, their names in the class variable ``refines``. One that can read many
-    records faster than one by one is a :class:`FlatFormat`.
-
-    A format whose ``splits_by_name`` is true has its rows put into the split that the names of
-    their files say. One that refuses records which say no split has ``without_splits()``, which
-    returns the format for those that have none, because the user says the split.
-
-    What a format reads besides its ``shape`` it may show in a class variable ``examples``: a few
-    words for each shape, and a source of it as JSON, the name of its file and ``": "`` before it
-    where that matters.
+    It inherits this class, or :class:`mmdata.formats.toolkit.RecordSource`, which does: what has a
+    default here need not be said. The two halves, :meth:`records` and :meth:`conversation`, are
+    apart so that a record that cannot be read costs itself alone: reading goes on after it. One
+    that can read many records faster than one by one is a :class:`FlatFormat`.
     """
 
     summary: ClassVar[str]
@@ -94,6 +83,43 @@ class Format(Protocol):
 
     shape: ClassVar[str]
     """The shape of a source, as a user would sketch it."""
+
+    examples: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """What the format reads besides its ``shape``: a few words for each shape, and a source of it
+    as JSON, the name of its file and ``": "`` before it where that matters.
+    """
+
+    harmless_fields: ClassVar[frozenset[str]] = frozenset()
+    """Names of fields that may go to ``extra`` although they could change what a record means. One
+    that is not among them makes its record a reject.
+    """
+
+    refines: ClassVar[frozenset[str]] = frozenset()
+    """The formats of which this one is a special case: they recognise its sources too."""
+
+    splits_by_name: ClassVar[bool] = False
+    """Whether rows of the split "train" are put into the one that the name of their file or folder
+    says, if it says one.
+    """
+
+    @staticmethod
+    def recognises(sample: Sample) -> bool:
+        """Return whether sources are of this format, for :func:`mmdata.formats.detect`; by default
+        no, and the format is found by its name alone.
+        """
+        return False
+
+    def without_splits(self) -> Format:
+        """Return the format for records that need not say their split, because the user does; by
+        default the format itself.
+        """
+        return self
+
+    def declared_files(self, sources: Sequence[Path]) -> Collection[str]:
+        """Return the files, as POSIX text, of which their folder declares the split, which goes
+        before their names; by default none.
+        """
+        return ()
 
     @property
     def dataset_name(self) -> str:
@@ -142,3 +168,14 @@ class FlatFormat(Protocol):
         """Return what :meth:`Format.conversation` would say of each of some records, column by
         column, or None where it cannot tell; ``conversation`` reads those.
         """
+
+
+def undeclared(format: object) -> list[str]:  # noqa: A002
+    """Return what a format, or its class, does not declare of what :class:`Format` asks.
+
+    >>> undeclared(object())[:2]
+    ['candidates', 'conversation']
+    """
+    asked = Format.__annotations__.keys() | vars(Format).keys()
+    public = sorted(name for name in asked if not name.startswith("_"))
+    return [name for name in public if not hasattr(format, name)]

@@ -54,7 +54,8 @@ _REGION: Final = re.compile(
     re.DOTALL,
 )
 _IN_BOX: Final = re.compile(r"(?:<box>|<\|box_start\|>)([^<]*)")
-_STRAY: Final = re.compile(_MARK)
+# Kosmos-2's cells of a picture are no words; they are refused, as their grid is its family's own.
+_STRAY: Final = re.compile(rf"{_MARK}|<patch_index_[0-9]{{1,6}}>")
 _NESTED: Final = re.compile(r"\s*\[\s*\[")
 _POINT: Final = re.compile(r"\s*\(\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*\)\s*")
 
@@ -254,6 +255,7 @@ class _Reader:
                 raise _no_picture(lost[0])
             yield part  # <ref> alone is as likely a wiki's
             return
+
         for found in _REGION.finditer(text):
             yield from self._words_without_marks(text[done : found.start()], part)
             phrase = found[1] or found[4] or ""
@@ -266,6 +268,7 @@ class _Reader:
                 ) from error
             yield self._region(phrase, boxes, self.shown, part, found[0])
             done = found.end()
+
         yield from self._words_without_marks(text[done:], part)
 
     def _words_without_marks(self, text: str, part: Text) -> Iterator[Text]:
@@ -312,8 +315,10 @@ class _Reader:
                 f"{_excerpt(text)}; {_RAW}",
                 reason="bad_box",
             ) from error
+
         if not self._media:
             raise _no_picture(text)
+
         scale = None if self._boxes == "qwen2_5" else _GRID
         for entry in entries if isinstance(entries, list) else [entries]:
             boxes: list[tuple[Box, float | None]] = []
@@ -355,6 +360,7 @@ class _Reader:
                 f"boxes in frames of a video are not kept yet: {_excerpt(found)}; {_RAW}",
                 reason="unsupported_media",
             )
+
         size = self._sizes.get(medium)
         waits = any(scale is None for _, scale in boxes) and size is None
         try:

@@ -56,6 +56,7 @@ def _columns(records: Sequence[Record]) -> TurnColumns:
     if any(type(record.raw) is not Plain for record in records):
         images = _with_embedded(images, records, "image")
         videos = _with_embedded(videos, records, "video")
+
     # Images first, and no row of both.
     require(not any(map(bool, images)) or not any(map(bool, videos)))
     return TurnColumns(

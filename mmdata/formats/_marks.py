@@ -125,19 +125,23 @@ def parse_mark(text: str) -> Mark:
     """
     if text == "<|__dj__eoc|>":
         return Mark(None)
+
     path = found[1] if (found := _BETWEEN.fullmatch(text)) else None
     mark = text if path is None else text.partition(">")[0]
     name = mark.lower()
     kind: MediaType = "video" if "video" in name or "reserved_special" in name else "image"
     if "audio" in name:
         kind = "audio"
+
     if path is not None:
         if "vision_start" in name and not has_image_suffix(path):
             kind = "video"
         return Mark(kind, path=path)
+
     number = None if "IMG_CONTEXT" in text else _NUMBER.search(mark)
     if number is None:
         return Mark(kind)
+
     # MiniCPM-V counts <image_00>, <image_01>; all others begin with 1. As every medium needs its
     # mark, the one with a 0 is there where that is how they are counted.
     return Mark(kind, int(number[0]), from_zero=int(number[0]) == 0)

@@ -30,18 +30,27 @@ __all__ = [
 MEANING_FIELDS: Final = frozenset((
     "system", "system_prompt", "system_message", "system_instruction", "start", "end", "clip",
     "clip_start", "clip_end", "video_start", "video_end", "start_time", "end_time", "start_sec",
-    "end_sec", "start_frame", "end_frame", "timestamps", "train", "trainable", "training",
+    "end_sec", "start_ms", "end_ms", "time_start", "time_end", "begin", "begin_time",
+    "start_frame", "end_frame", "timestamps", "train", "trainable", "training",
     "loss", "loss_mask", "loss_scale", "weight", "train_detail", "training_detail", "tools",
     "functions", "tool_calls", "tool_call", "function_call", "tool_call_id", "tool_choice",
     "call_id", "reasoning", "reasoning_content", "thinking", "thought", "chosen", "rejected",
-    "chosen_response", "rejected_response", "rejected_messages", "rejected_images",
-    "rejected_videos", "margin", "label", "kto_tag", "score", "desirable", "objects", "bbox",
+    "chosen_response", "rejected_response", "rejected_messages", "rejected_conversations",
+    "rejected_answer", "rejected_images", "rejected_videos", "preferred_output",
+    "non_preferred_output", "positive_messages", "negative_messages",
+    "margin", "label", "kto_tag", "score", "desirable", "objects", "bbox",
     "bboxes", "box", "boxes", "bbox_2d", "bbox2d", "history", "image", "images", "image_path",
     "image_paths", "image_url", "image_file", "img", "img_path", "video", "videos", "video_path",
     "video_paths", "video_url", "video_frames", "frames", "audio", "audios", "audio_path",
 ))  # fmt: skip
 """The fields of a record, a turn, a part or a medium, as :func:`spell` spells them, that say who
 says what, about which media, between which times, or what is trained on.
+"""
+_SPANS: Final = frozenset((
+    "timestamp", "segment", "interval", "time_span", "time_range", "time_window", "clip_range",
+))  # fmt: skip
+"""The fields that change the meaning where they hold two numbers, which are the bounds of a clip; a
+single time or a name in them only says where a record is from.
 """
 _OF_TURNS_AND_PARTS: Final = MEANING_FIELDS | {"index"}
 """In a part ``index`` says which of the listed media it is; of a record it is a number like
@@ -108,11 +117,16 @@ def may_change_meaning(
     names = {
         name
         for name in set().union(*fields)
-        if (spell(name) in MEANING_FIELDS and spell(name) not in allowed) or name.startswith(_TURNS)
+        if (spell(name) in MEANING_FIELDS and spell(name) not in allowed)
+        or spell(name) in _SPANS
+        or name.startswith(_TURNS)
     }
-    if not all(name.startswith(_TURNS) or name in _MEDIA_LISTS for name in names):
+    if not all(
+        name.startswith(_TURNS) or name in _MEDIA_LISTS or spell(name) in _SPANS for name in names
+    ):
         return True
-    # Every row of a table with pictures in it has their names left over, and is plain all the same.
+    # Every row of a table with pictures in it has their names left over, and is plain all the same;
+    # so is one with the time at which it was made.
     return any(
         any(unheard_fields(extra, allowed)) for extra in fields if not names.isdisjoint(extra)
     )
@@ -179,7 +193,16 @@ def _by_number(value: object) -> list[dict[str, Any]]:
 
 
 def _is_unheard(name: str, value: object, allowed: Collection[str], table: Collection[str]) -> bool:
-    return spell(name) in table and spell(name) not in allowed and is_said(value)
+    spelt = spell(name)
+    is_meant = spelt in table or (spelt in _SPANS and _is_span(value))
+    return is_meant and spelt not in allowed and is_said(value)
+
+
+def _is_span(value: object) -> bool:
+    """Return whether a value is two numbers."""
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    return all(isinstance(bound, (int, float)) for bound in value)
 
 
 def check_heard(conversation: Conversation, allowed: Collection[str] = ()) -> None:

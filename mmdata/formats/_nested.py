@@ -117,6 +117,7 @@ def _inner_records(item: Item, id_key: str) -> list[Item] | None:
     """Return the records inside one, if it has any."""
     if not isinstance(item, Record) or not _holds_records(item):
         return None
+
     values = item.raw
     if isinstance(values, dict):
         name = _wrapper(values)
@@ -131,6 +132,7 @@ def _inner_records(item: Item, id_key: str) -> list[Item] | None:
         values = values[name]
     elif not all(isinstance(one, dict) for one in values):
         return None  # it has no records, and is told so by its format
+
     return [replace(item, raw=one, id=identity(one, id_key), size=None) for one in values]
 
 

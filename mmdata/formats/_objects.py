@@ -101,6 +101,7 @@ def _read_lists(value: dict[str, Any]) -> Objects | None:
             f"'objects' has {len(images)} 'image_id' for {len(boxes)} 'bbox'",
             reason="media_mismatch",
         )
+
     # ms-swift fills a list that is too short with zeros.
     images += [0] * (len(boxes) - len(images))
     scale = _scale(value.get("bbox_type"))

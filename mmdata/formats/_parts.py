@@ -35,6 +35,7 @@ __all__ = [
     "leftovers_of_parts",
     "media_of",
     "medium_of",
+    "rate_field",
     "read_part",
     "read_tool_call",
 ]
@@ -78,6 +79,10 @@ _BOUNDS: Final = (
     ("start_offset", "end_offset"),
 )
 """The fields that say between which seconds of its file a clip is; ``clip`` may hold both."""
+_MIME: Final = frozenset({"mimeType", "mime_type", "media_type"})
+"""The fields of a block that say by a MIME type whether it is an image or a video."""
+_WAYS: Final = frozenset({("url", "url"), ("base64", "data")})
+"""What the ``type`` of Anthropic's ``source`` says, and the field that then holds the medium."""
 _RATES: Final = ("sample_fps", "fps")
 """The fields that say how many of the pictures that a video is given as there are in a second."""
 
@@ -120,6 +125,7 @@ def read_part(item: object) -> Piece:
         return item
     if not is_object(item):
         raise RecordError(f"a part must be an object, found {json_type(item)}")
+
     what = _type_of(item)
     if what in TEXT:
         if not isinstance(words := _body_of(item, what), str):
@@ -137,14 +143,17 @@ def read_part(item: object) -> Piece:
         raise RecordError(
             f"a part of type {what!r} is neither text, image nor video", reason="unsupported_media"
         )
+
     kind = KIND_OF[what]
     key = _body_key(item, what)
     if key is not None:
         medium = medium_of(item[key], kind, encoded=key in _ENCODED)
         return _add_clip(medium, item)
+
     index = item.get("index")
     if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
         raise RecordError(f"the index of a part must be an integer, found {json_type(index)}")
+
     return Place(kind, index)
 
 
@@ -159,6 +168,7 @@ def read_tool_call(item: object, call_id: str | None = None) -> ToolCall:
     """
     if not is_object(item):
         raise RecordError(f"a tool call must be an object, found {json_type(item)}")
+
     call_id = item.get("id") or item.get("call_id") or call_id
     inner = item["function"] if is_object(item.get("function")) else item
     name = inner.get("name")
@@ -166,6 +176,7 @@ def read_tool_call(item: object, call_id: str | None = None) -> ToolCall:
         raise RecordError(f"a tool call needs the name of the tool, found {json_type(name)}")
     if not isinstance(call_id, str | None):
         raise RecordError(f"the id of a tool call must be a string, found {json_type(call_id)}")
+
     key = next((key for key in ("arguments", "input", "args", "parameters") if key in inner), None)
     arguments = None if key is None else inner[key]
     known = {"id", "call_id", "type", "function", "name", "index", key}
@@ -176,6 +187,7 @@ def read_tool_call(item: object, call_id: str | None = None) -> ToolCall:
         )
     if arguments is None:
         return ToolCall(name, call_id=call_id)
+
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return ToolCall(name, text or "{}", call_id)
 
@@ -245,9 +257,11 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
                 if name in said
             }
             found.append((times, frozenset(said)))
+
     for name in ("videoMetadata", "video_metadata"):
         if is_object(inner := item.get(name)) and (times := clip_fields(inner)[0]):
             found.append((times, frozenset({name}) if len(times) == len(inner) else frozenset()))
+
     clip = item.get("clip")
     if isinstance(clip, list) and len(clip) == 2:
         times = {
@@ -255,9 +269,11 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
             for bound, time in zip(("start", "end"), clip, strict=True)
         }
         found.append((times, frozenset({"clip"})))
+
     if len(found) > 1:
         fields = sorted(name for _, some in found for name in some)
         raise RecordError(f"{', '.join(fields)} all say when a clip begins; keep one pair of them")
+
     return found[0] if found else ({}, frozenset())
 
 
@@ -364,7 +380,7 @@ def add_rate(medium: Media, item: Mapping[str, Any]) -> Media:
     >>> add_rate(Media("video", frame_paths=("1.jpg", "2.jpg")), {"fps": 2}).clock.step
     0.5
     """
-    if medium.frame_paths is not None and medium.clock is None and (key := _rate_field(item)):
+    if medium.frame_paths is not None and medium.clock is None and (key := rate_field(item)):
         return replace(medium, clock=CompactTimes(step=1 / item[key]))
     return medium
 
@@ -379,7 +395,7 @@ def _add_clip(medium: Media, item: dict[str, Any]) -> Media:
     return add_rate(medium, item)
 
 
-def _rate_field(item: Mapping[str, Any]) -> str | None:
+def rate_field(item: Mapping[str, Any]) -> str | None:
     """Return the field that says at which rate pictures were taken, if one does."""
     return next(
         (
@@ -441,6 +457,7 @@ def _number_nonempty(rests: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _rest_of_part(item: object) -> dict[str, Any]:
     if not is_object(item):
         return {}
+
     what = _type_of(item)
     if what in ("tool_use", "functionCall", "function_call"):
         # A call refuses what it does not understand; what stands around it is left.
@@ -457,6 +474,7 @@ def _rest_of_part(item: object) -> dict[str, Any]:
         }
         _require_one_medium(rest)
         return rest
+
     said = what if what not in KIND_OF and what in item else _body_key(item, what)
     heard = {"type", said} | ({"index"} if said is None else set())
     kind: MediaType = "image"
@@ -464,13 +482,29 @@ def _rest_of_part(item: object) -> dict[str, Any]:
         kind = KIND_OF[what]
     elif what in _GEMINI:
         kind = _read_gemini_medium(item[what]).type
-    heard |= _heard_of_video(item, kind)
+
+    heard |= _heard_of_video(item, kind, said)
     rest = {
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }
     _require_one_medium(rest)
     inner = {} if said is None else _rest_of_medium(item[said], kind)
+    if said == "source" or said in _GEMINI:
+        inner = {
+            key: found
+            for key, found in inner.items()
+            if not _says_what_is_shown(key, found, item[said], kind)
+        }
     return {**rest, said: inner} if said is not None and inner else rest
+
+
+def _says_what_is_shown(key: str, found: object, block: dict[str, Any], kind: MediaType) -> bool:
+    """Return whether a field of a block says of its medium what was read of it: its kind, or where
+    in the block it is.
+    """
+    if key in _MIME:
+        return isinstance(found, str) and found.partition("/")[0] == kind
+    return key == "type" and isinstance(found, str) and (found, _where(block)) in _WAYS
 
 
 _HEARD_OF_RESULTS: Final = frozenset(
@@ -483,7 +517,7 @@ def _rest_of_medium(item: object, medium: MediaType) -> dict[str, Any]:
     if not is_object(item):
         return {}
     where = _where(item)
-    heard = {where, *_heard_of_video(item, medium)}
+    heard = {where, *_heard_of_video(item, medium, where)}
     rest = {
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }
@@ -503,9 +537,18 @@ def _require_one_medium(rest: dict[str, Any]) -> None:
             )
 
 
-def _heard_of_video(item: dict[str, Any], medium: MediaType) -> frozenset[str]:
-    """Return the fields of a video that say when it is."""
-    return clip_fields(item)[1] if medium == "video" else frozenset()
+def _heard_of_video(item: dict[str, Any], medium: MediaType, where: str | None) -> frozenset[str]:
+    """Return the fields of a video that say when it is, or how many of the pictures in ``where``
+    there are in a second.
+    """
+    if medium != "video":
+        return frozenset()
+    heard = clip_fields(item)[1]
+    pictures = None if where is None else item[where]
+    rate = rate_field(item)
+    if rate is None or not isinstance(pictures, list):
+        return heard
+    return heard if _read_frames(pictures, medium).frame_paths is None else heard | {rate}
 
 
 def _is_unused(key: str, found: object) -> bool:

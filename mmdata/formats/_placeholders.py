@@ -38,11 +38,13 @@ def fill(
     # than splitting by an expression.
     if ("<" not in text and "[" not in text) or len(pieces := tags.split(text)) == 1:
         return (Text(text),) if text and not text.isspace() else ()
+
     first = pieces[0]
     if not first and len(pieces) == 3:  # the usual turn: one placeholder, then words
         part, words = part_for(pieces[1]), pieces[2].lstrip()
         said = (Text(words),) if words else ()
         return said if part is None else (part, *said)
+
     parts: list[Part] = []
     spoken = first and not first.isspace()
     words = first if spoken else ""
@@ -55,8 +57,10 @@ def fill(
             words = ""
         words += following if spoken else following.lstrip()
         spoken = spoken or words
+
     if not following or following.isspace():
         words = _strip_last(parts, words)
+
     return (*parts, Text(words)) if words else tuple(parts)
 
 

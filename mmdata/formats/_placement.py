@@ -273,19 +273,23 @@ def _assign_brought(
     """Return what :func:`_assign` does where nothing is listed and marks count."""
     if len(parts) != len(counting):
         raise _mismatch(len(counting), len(parts))
+
     free: _Free = {"image": [], "video": []}
     for number, place in enumerate(parts):
         free[asks[place].type].append(number)
+
     answers: dict[int, int | None] = dict.fromkeys(parts)
     if any(asks[place].index is not None for place in counting):
         _assign_by_number(asks, counting, free, answers)
     else:
         _assign_in_order(asks, counting, free, answers, "refuse")
+
     media = [medium for place in parts if (medium := asks[place].brought) is not None]
     for place, ask in enumerate(asks):
         if place not in answers and ask.brought is not None:
             answers[place] = len(media)
             media.append(ask.brought)
+
     return [answers[place] for place in range(len(asks))], [], media
 
 
@@ -328,6 +332,7 @@ def _assign_in_order(
     leading: list[int] = []
     # A mark of the other kind is a loose way to write it, where it fits; never a guess.
     crossed = any(kinds[place] != asks[place].type for place in counting)
+
     for kind in _KINDS:
         spare = len(free[kind]) - wanted[kind]
         if spare > 0 and crossed:
@@ -335,8 +340,10 @@ def _assign_in_order(
         if (spare < 0 and not repeats) or (spare > 0 and counting and missing == "refuse"):
             raise _mismatch(len(counting), num_media)
         leading += [free[kind].pop(0) for _ in range(spare)]
+
     for place in counting:
         answers[place] = free[kinds[place]].pop(0) if free[kinds[place]] else None
+
     return leading
 
 

@@ -13,11 +13,11 @@ from typing import Any, ClassVar, Final
 
 from mmdata._tools.options import check_fields
 from mmdata.errors import RecordError
-from mmdata.formats._format import Origin
+from mmdata.formats._format import Format, Origin
 from mmdata.formats._nested import unpack
 from mmdata.rejects import Reject
 from mmdata.sources._run import Way, read_strictly
-from mmdata.sources.files import find_files
+from mmdata.sources.files import SourceFile, find_files
 from mmdata.sources.kinds import KINDS, SUFFIXES, Kind
 from mmdata.sources.read import read_runs
 from mmdata.sources.record import Record
@@ -35,14 +35,13 @@ _SUFFIXES: Final = tuple(chain.from_iterable(SUFFIXES.values()))
 
 
 @dataclass(frozen=True)
-class RecordSource:
+class RecordSource(Format):
     """Reads records from files of any kind: JSON, Parquet, Arrow, CSV, tar; a folder stands for
     those in it, at any depth (:mod:`mmdata.sources`).
 
     A format inherits it and adds its options, ``summary``, ``shape`` and ``conversation(record)``.
     ``id_key`` is the field that holds a record's own id, ``kinds`` are those of the files that it
-    reads. ``splits_by_name`` says that rows of the split "train" are in the one that the name of
-    their file or folder says, if it says one.
+    reads.
     """
 
     id_key: ClassVar[str] = "id"
@@ -66,9 +65,23 @@ class RecordSource:
         folders = [os.path.dirname(os.path.abspath(file)) for file in self.files(sources)]  # noqa: PTH100, PTH120
         return Path(os.path.commonpath(folders))
 
+    def source_files(self, sources: Sequence[Path]) -> list[SourceFile]:
+        """Return the files that records are read from, in their order; a format that reads not all
+        of those which are there says here which it does.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return find_files(sources, self.kinds)
+
     def files(self, sources: Sequence[Path]) -> list[Path]:
         """Return the files of the sources, in their order."""
-        return [file.path for file in find_files(sources, self.kinds)]
+        return [file.path for file in self.source_files(sources)]
+
+    def declared_files(self, sources: Sequence[Path]) -> set[str]:
+        """Return the files of which their folder declares the split."""
+        found = self.source_files(sources)
+        return {file.path.as_posix() for file in found if file.split is not None}
 
     def records(self, sources: Sequence[Path]) -> Iterator[Record | Reject]:
         """Yield the records of the files in order."""
@@ -80,7 +93,7 @@ class RecordSource:
         """Yield what :meth:`records` does, in lists of what was read together, in the first of the
         ways that can.
         """
-        for file in find_files(sources, self.kinds):
+        for file in self.source_files(sources):
             read = read_runs(file, id_key=self.id_key, ways=ways)
             yield from unpack(read, self.id_key) if file.kind == "json" else read
 

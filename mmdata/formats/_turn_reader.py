@@ -101,6 +101,7 @@ def read_pairs(value: object, user_key: str | int, assistant_key: str | int) -> 
     """
     if not isinstance(value, list):
         raise RecordError(f"the turns must be an array, found {json_type(value)}")
+
     found = []
     for pair in value:
         if isinstance(pair, (list, tuple)) and len(pair) != 2:
@@ -125,6 +126,7 @@ def read_pairs(value: object, user_key: str | int, assistant_key: str | int) -> 
         found += [
             Turn("assistant", answer, train, {**extra, **leftovers_of_parts(assistant_key, answer)})
         ]
+
     return found
 
 
@@ -176,12 +178,14 @@ def _read_turn(turn: object, role_key: str, content_key: str) -> list[Turn]:
     """Return the turn that an object is; several where it brings what tools gave back."""
     if not is_object(turn):
         raise RecordError(f"a turn must be an object, found {json_type(turn)}")
+
     speaker = turn.get(role_key)
     called = _read_calls(turn)
     if role_key not in turn or (content_key not in turn and not called):
         raise RecordError(
             f"a turn needs {role_key!r} and {content_key!r}, found {', '.join(turn) or 'neither'}"
         )
+
     content = turn.get(content_key)
     heard = {role_key, content_key, *called}
     after: list[Part] = [call for some in called.values() for call in some]
@@ -191,6 +195,7 @@ def _read_turn(turn: object, role_key: str, content_key: str) -> list[Turn]:
         content = None
     else:
         role = role_of(speaker)
+
     before, thought = _read_reasoning(turn, role)
     media, shown, rests = _read_media(turn)
     train, extra = _read_train_flag(turn, role, heard | thought | shown)
@@ -254,6 +259,7 @@ def _split_results(turn: Turn) -> list[Turn]:
             "media stand beside what tools gave back; a part must show them",
             reason="unsupported_field",
         )
+
     found: list[Turn] = []
     others: list[Any] = []
     for part in turn.content:
@@ -266,8 +272,10 @@ def _split_results(turn: Turn) -> list[Turn]:
             found.append(Turn("tool", piece.content, extra=extra))
         else:
             others.append(part)
+
     if others:
         found.append(replace(turn, content=others, extra={}))
+
     found[-1] = replace(found[-1], extra={**found[-1].extra, **turn.extra})
     return found
 
@@ -295,6 +303,7 @@ def _settle_call_ids(turns: Sequence[Turn]) -> list[Turn]:
                 extra = {key: value for key, value in turn.extra.items() if key != "tool_call_id"}
                 turn = replace(turn, extra=extra)
         settled.append(turn)
+
     return settled
 
 
@@ -323,6 +332,8 @@ def _read_train_flag(
                 del extra[name]
             elif not flag:  # which goes without saying
                 del extra[name]
+
     if len(set(flags.values())) > 1:
         raise RecordError(f"{' and '.join(flags)} disagree on whether the turn is trained on")
+
     return next(iter(flags.values()), None), extra

@@ -96,6 +96,7 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
     require(not fields & {"loss", "weight"})
     images = read_media_lists(values, "image")
     videos = read_media_lists(values, "video")
+
     return TurnColumns(
         ids=[record.id or conversation_id(record) for record in records],
         num_turns=[2 * len(some) for some in conversations],

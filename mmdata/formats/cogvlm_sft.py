@@ -21,6 +21,7 @@ from mmdata.formats.toolkit import (
     Record,
     RecordSource,
     Sample,
+    SourceFile,
     Turn,
     converse,
     json_type,
@@ -82,7 +83,7 @@ class CogVlmSft(RecordSource):
         folders = {Path(os.path.abspath(file)).parent.parent for file in self.files(sources)}  # noqa: PTH100
         return Path(os.path.commonpath(folders))
 
-    def files(self, sources: Sequence[Path]) -> list[Path]:
+    def source_files(self, sources: Sequence[Path]) -> list[SourceFile]:
         """Return the JSON files in folders of labels; files that are named are taken as they
         are.
 
@@ -90,8 +91,11 @@ class CogVlmSft(RecordSource):
             UsageError: there is none.
         """
         named = set(sources)
-        found = super().files(sources)
-        labels = [f for f in found if f in named or f.absolute().parent.name in _LABELS]
+        labels = [
+            file
+            for file in super().source_files(sources)
+            if file.path in named or file.path.absolute().parent.name in _LABELS
+        ]
         if not labels:
             raise UsageError(
                 f"no JSON file in a folder {', '.join(sorted(_LABELS))} in "

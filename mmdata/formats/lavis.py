@@ -94,6 +94,7 @@ class Lavis(RecordSource):
             require(value.get("image" if kind == "video" else "video") in (None, "", []))
             texts += (self.prompt.replace("{medium}", kind), value[field])
             extras.append(unmapped_fields(value, record, _MAPPED_FIELDS | {field}))
+
         return TurnColumns(
             ids=[conversation_id(record) for record in records],
             num_turns=[2] * len(values),
@@ -117,7 +118,11 @@ class Lavis(RecordSource):
 
         field = _caption_field(value)
         if field is None:
-            raise RecordError("'caption' is absent or empty", reason="no_conversation")
+            said = ", ".join(name for name, found in value.items() if is_said(found))
+            raise RecordError(
+                f"'caption' is absent or empty: there is nothing to learn from in {said[:200]}",
+                reason="no_conversation",
+            )
         question = self.prompt.replace("{medium}", kind)
         turns = [Turn("user", question), Turn("assistant", _caption(value[field]))]
         extra = unmapped_fields(value, record, _MAPPED_FIELDS | {field})

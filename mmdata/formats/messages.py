@@ -18,7 +18,7 @@ from mmdata.formats._format import Sample
 from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._meaning import is_said
 from mmdata.formats._sources import RecordSource, mapping
-from mmdata.formats._turn_reader import read_any_turns
+from mmdata.formats._turn_reader import read_any_turns, read_pairs
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
@@ -99,6 +99,11 @@ class Messages(RecordSource):
             '"content": "A vessel."}], "rejected": [{"role": "user", "content": "What is a '
             'cup?"}, {"role": "assistant", "content": "A hat."}]}'
         ),
+        "a preference pair with the prompt in both and by itself (UltraFeedback)": (
+            '{"prompt": "What is a cup?", "chosen": [{"role": "user", "content": "What is a '
+            'cup?"}, {"role": "assistant", "content": "A vessel."}], "rejected": [{"role": '
+            '"user", "content": "What is a cup?"}, {"role": "assistant", "content": "A hat."}]}'
+        ),
         "a worse answer beside the better": (
             '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
             '"content": "A vessel."}], "rejected_response": "A hat."}'
@@ -106,6 +111,19 @@ class Messages(RecordSource):
         "an answer that was judged": (
             '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
             '"content": "A hat."}], "label": false}'
+        ),
+        "a worse answer as a list of turns (ms-swift)": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A vessel."}], "rejected_response": [{"role": "assistant", "content": "A '
+            'hat."}]}'
+        ),
+        "an answer that was judged by number (ms-swift)": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A hat."}], "label": 0}'
+        ),
+        "a mask of what is trained on, as text": (
+            '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
+            '"content": "A vessel."}], "loss_mask": "0,1"}'
         ),
         "answers that are not trained on": (
             '{"messages": [{"role": "user", "content": "What is a cup?"}, {"role": "assistant", '
@@ -178,16 +196,16 @@ class Messages(RecordSource):
         """
         if sample.every("messages") or sample.every("contents"):
             return True
+        if sample.every("chosen", "rejected"):
+            return not sample.some("conversations")
         pairs = all(isinstance(record.get("prompt"), list) for record in sample.records)
-        return (sample.every("prompt") and pairs and sample.some("completion", "chosen")) or (
-            sample.every("chosen", "rejected") and not sample.some("prompt", "conversations")
-        )
+        return sample.every("prompt") and pairs and sample.some("completion", "chosen")
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""
         value = mapping(record)
         turns, fields = _read_turns(value)
-        chat = read_chat(value, record, turns, fields)
+        chat = read_chat(value, record, turns, fields, label_judges=True)
         if not chat.turns:
             raise RecordError("'messages' is absent or empty", reason="no_conversation")
         return converse(chat, record, self.dataset_name, thoughts=self.thoughts, boxes=self.boxes)
@@ -204,18 +222,29 @@ def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:
     for name in _TURNS:
         if is_said(value.get(name)):
             return read_any_turns(value[name]), frozenset({name})
+
     fields = [name for name in ("prompt", "completion") if is_said(value.get(name))]
     if not fields:  # RLAIF-V's and LLaMA-Factory's names of what both answers of a pair are for
         fields = [name for name in _QUESTIONS if is_said(value.get(name))]
+    if not fields:
+        return [], frozenset()
+
     turns: list[Turn] = []
+    history = value.get("history")
+    if isinstance(history, list) and is_said(history):  # LLaMA-Factory's, before the question
+        turns += read_pairs(history, 0, 1)
+        fields.insert(0, "history")
     for name in fields:
         found = value[name]
-        if isinstance(found, str) and name == "input" and turns:
+        if name == "history":
+            continue
+        if isinstance(found, str) and name == "input" and "instruction" in fields:
             turns[-1] = Turn("user", f"{turns[-1].content}\n{found}")
         elif isinstance(found, str):
             turns.append(Turn("assistant" if name == "completion" else "user", found))
         else:
             turns += read_any_turns(found)
+
     return turns, frozenset(fields)
 
 

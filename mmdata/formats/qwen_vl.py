@@ -41,10 +41,15 @@ from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
 __all__ = ["QwenVl"]
 
-_IMAGE: Final = re.compile(r"((?:Picture [0-9]{1,6}: ?)?<img>.*?</img>\n?)", re.DOTALL)
+# What a pair of marks holds ends at the next mark of its kind, closing or not: what does not fit is
+# then found alone, and no expression looks at the same words twice, however many marks are open.
+_PATH: Final = r"(?:(?!</?img>).)*"
+_PHRASE: Final = r"(?:(?!</?(?:ref|box|quad)>).)*"
+_NUMBERS: Final = r"(?:(?!</?box>).)*"
+_IMAGE: Final = re.compile(rf"((?:Picture [0-9]{{1,6}}: ?)?<img>{_PATH}</img>\n?)", re.DOTALL)
 _REFERENCE: Final = re.compile(r"(?:Picture ([0-9]{1,6}): ?)?<img>(.*?)</img>\n?", re.DOTALL)
 _REGION: Final = re.compile(
-    r"<ref>(.*?)</ref>((?:<box>.*?</box>)*)|((?:<box>.*?</box>)+)", re.DOTALL
+    rf"<ref>({_PHRASE})</ref>((?:<box>{_NUMBERS}</box>)*)|((?:<box>{_NUMBERS}</box>)+)", re.DOTALL
 )
 _BOX: Final = re.compile(r"<box>(.*?)</box>", re.DOTALL)
 _STRAY: Final = re.compile(r"</?(?:img|ref|box|quad)>")
@@ -106,6 +111,7 @@ class QwenVl(RecordSource):
             raise RecordError("'conversations' is absent or empty", reason="no_conversation")
         if not isinstance(turns, list):
             raise RecordError(f"'conversations' must be an array, found {json_type(turns)}")
+
         pictures = _Pictures(int(self.grid))
         messages = [_message(turn, pictures) for turn in turns]
         require_answer(messages)
@@ -136,6 +142,7 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
     placed: list[tuple[int, Sequence[tuple[int, Any]]]] = []
     images: list[Sequence[str]] = []
     start = 0
+
     for count in num_turns:
         pictures = _Pictures(1)
         for turn in range(start, start + count):
@@ -145,6 +152,7 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
                     placed.append((turn, _encode_parts(texts[turn], pictures)))
         images.append([medium.path or "" for medium in pictures.media])
         start += count
+
     return TurnColumns(
         ids=[record.id or conversation_id(record) for record in records],
         num_turns=num_turns,

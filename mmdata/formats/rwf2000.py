@@ -19,7 +19,7 @@ from typing import ClassVar, Final, Literal
 from mmdata._tools.options import PositiveFloat, check_fields
 from mmdata.errors import UsageError
 from mmdata.formats import registry
-from mmdata.formats._format import Origin, Sample
+from mmdata.formats._format import Format, Origin, Sample
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import CompactTimes, Conversation, Media, Split, Video, assistant, user
 from mmdata.sources._walk import walk
@@ -49,7 +49,7 @@ _CLIP: Final = re.compile(r"(.*)_([0-9]+)", re.DOTALL)
 
 @registry.register("rwf2000")
 @dataclass(frozen=True)
-class Rwf2000:
+class Rwf2000(Format):
     """The RWF-2000 folder tree; a clip is a record.
 
     ``prompt`` overrides the question of ``language`` (zh, en); ``answers`` are those for a fight
@@ -152,6 +152,7 @@ class Rwf2000:
         clock = CompactTimes(step=1 / self.frame_rate) if is_folder else None
         media = (Media("video", str(path), clock=clock),)
         split = record.value["split"]
+
         return Conversation(
             str(record.id), (question, assistant(answer)), media, self.dataset_name, split, extra
         )
@@ -214,9 +215,11 @@ def _item(
             "--split names that of every clip"
         )
         return Reject(0, path, relative, Reason.MALFORMED, detail)
+
     value = {"path": relative, "label": label, "split": split or "train"}
     if is_folder:
         value["given_as"] = "pictures"
+
     return Record(value, path, 0, relative)
 
 

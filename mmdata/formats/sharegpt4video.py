@@ -43,6 +43,7 @@ class ShareGpt4Video(RecordSource):
     changes from one to the next, stay in ``extra`` with their times.
     """
 
+    harmless_fields: ClassVar[frozenset[str]] = frozenset({"timestamp"})  # of the keyframes
     id_key: ClassVar[str] = "video_id"
     summary: ClassVar[str] = "ShareGPT4Video: captions of whole videos, those of keyframes in extra"
     shape: ClassVar[str] = (

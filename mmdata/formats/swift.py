@@ -139,7 +139,7 @@ class Swift(RecordSource):
             if isinstance(value.get("response"), list):
                 fields -= {"response"}
         return converse(
-            read_chat(value, record, turns, fields),
+            read_chat(value, record, turns, fields, label_judges=True),
             record,
             self.dataset_name,
             thoughts=self.thoughts,
@@ -172,6 +172,7 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
         return read_chats(
             values, records, turns_fields=TURNS, mapped_fields=mapped, has_system=True
         )
+
     return _read_queries(values, records)
 
 
@@ -191,6 +192,7 @@ def _read_queries(values: Sequence[dict[str, Any]], records: Sequence[Record]) -
         texts += said
         roles += _QUESTION_ANSWER * (len(said) // 2)
         num_turns.append(len(said) + bool(system))
+
     require(set(map(type, texts)) == {str})
     mapped = frozenset({"id", "history", *_COLUMNS})
     return TurnColumns(
@@ -254,9 +256,11 @@ def _read_columns(value: dict[str, Any]) -> list[Turn]:
         turns = [Turn("user", query)]
     else:
         raise RecordError(f"'query' must be a string, found {json_type(query)}")
+
     turns = [*read_pairs(_history(value.get("history")), 0, 1), *turns]
     if isinstance(response, list) and response and isinstance(response[0], dict):
         return [*turns, *read_any_turns(response)]
+
     answer = response[0] if isinstance(response, list) and response else response
     if answer is None or answer == []:
         if is_said(value.get("chosen")):
@@ -266,6 +270,7 @@ def _read_columns(value: dict[str, Any]) -> list[Turn]:
         )
     if not isinstance(answer, str):
         raise RecordError(f"'response' must be a string, found {json_type(answer)}")
+
     return [*turns, Turn("assistant", answer)]
 
 

@@ -74,6 +74,7 @@ from mmdata.formats._turns import (
     require_turns,
     role_of,
 )
+from mmdata.sources.files import SourceFile
 from mmdata.sources.record import Record
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
@@ -96,6 +97,7 @@ __all__ = [
     "RecordSource",
     "Sample",
     "Size",
+    "SourceFile",
     "Thoughts",
     "Turn",
     "TurnColumns",

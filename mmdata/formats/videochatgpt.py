@@ -121,11 +121,13 @@ class VideoChatGpt(RecordSource):
         answer: Any = value.get(dialect.answer)
         if question is None or answer in _ABSENT:
             raise RecordError("the question or the answer is missing", reason="no_conversation")
+
         for text in (question, answer):
             if not isinstance(text, str):
                 raise RecordError(f"questions and answers must be strings, found {json_type(text)}")
             if text.isspace():
                 raise RecordError("the question or the answer is blank", reason="empty_turn")
+
         media = (Media("video", self._path(value.get(dialect.video), dialect.video)),)
         extra = _extra(value, dialect)
         messages = (user(Video(0), question), assistant(answer))
@@ -154,6 +156,7 @@ class VideoChatGpt(RecordSource):
             questions = [value[key] for key in dialect.questions if value.get(key) not in _ABSENT]
             require(len(questions) == 1 and value[dialect.answer] not in _ABSENT)
             texts += (questions[0], value[dialect.answer])
+
         names = [value[dialect.video] for value in values]
         require(set(map(type, chain(texts, names))) == {str} and all(names))
         return TurnColumns(
@@ -204,6 +207,7 @@ def _questions(row: Record | Reject) -> list[Record | Reject] | None:
     )
     if isinstance(row, Reject) or len(question_fields) < 2:
         return None
+
     others = {key: found for key, found in value.items() if key not in _BENCHMARK.questions}
     return [
         replace(

@@ -88,6 +88,7 @@ def measure(stream: Stream, steps: int) -> BenchReport:
         tokens += batch.tokens
         size += batch.nbytes
         positions += batch["input_ids"].size
+
     seconds = time.perf_counter() - began
     single = tokens / (max(samples, 1) * stream.seq_length)
     real = tokens / max(positions, 1)
@@ -127,21 +128,26 @@ def read_pipeline(path: str | Path) -> Stream:
 def _faults(config: Any) -> list[str]:
     if not isinstance(config, dict):
         return [f"a pipeline is a mapping of {', '.join(_KEYS)}"]
+
     faults = [
         f"unknown key {key!r}.{nearest(str(key), _KEYS)}" for key in config if key not in _KEYS
     ]
     if ("mixture" in config) == ("store" in config):
         faults.append("give either mixture (a mixing YAML) or store")
+
     for key, needed in (("template", "name"), ("tokenizer", "path")):
         if not isinstance(config.get(key), dict) or needed not in config[key]:
             faults.append(f"{key} must be a mapping with a {needed}")
+
     stream = config.get("stream") or {}
     if not isinstance(stream, dict):
         return [*faults, f"stream must be a mapping of options, found {stream!r}"]
+
     try:
         typed(Stream, "stream", stream, besides=_GIVEN)
     except UsageError as error:
         faults.append(str(error))
+
     return faults
 
 

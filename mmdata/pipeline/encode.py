@@ -174,6 +174,7 @@ class SampleReader:
                 encoded = encode(self._template, conversation)
         except DataError as error:
             raise _sample_error(error, conversation, index) from error
+
         if len(encoded) > self._max_tokens:
             raise SampleError(
                 f"{_name(conversation, index)} has {len(encoded)} tokens, "
@@ -181,6 +182,7 @@ class SampleReader:
                 "and say by over_long what becomes of longer ones",
                 reason="too_long",
             )
+
         views = sum(map(num_views, encoded.pixels))
         if self._max_views is not None and views > self._max_views:
             raise SampleError(
@@ -188,6 +190,7 @@ class SampleReader:
                 f"a row has room for max_views={self._max_views}",
                 reason="too_many_views",
             )
+
         return encoded
 
 

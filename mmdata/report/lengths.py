@@ -77,11 +77,13 @@ class Lengths:
         )
         if limit is not None:
             lines.append(f"{self.over(limit)} samples have more than {limit} tokens")
+
         if self.failed:
             index, reason = self.failed[0]
             lines.append(
                 f"{len(self.failed)} cannot be encoded; the first is number {index}: {reason}"
             )
+
         return "\n".join(lines)
 
 

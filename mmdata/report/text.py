@@ -50,6 +50,7 @@ def conversation_text(conversation: Conversation) -> str:
         else []
     )
     said = [*tools, *turns, *rejected, *judged]
+
     return visible("\n".join([*head, *media, "", *said, *extra, "", "* a training target"]))
 
 

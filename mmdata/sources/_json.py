@@ -85,12 +85,15 @@ def runs(
             number += len(values)
 
 
-def members(file: Path) -> Iterator[tuple[str, Sequence[Value]]]:
+def members(
+    file: Path, *, ways: Sequence[Way] = (read_strictly,)
+) -> Iterator[tuple[str, Sequence[Value]]]:
     """Yield what the one object of a JSON file holds: its keys, each with its value in a list, or
-    with items of its array in lists of what was read together.
+    with items of its array in lists of what was read together, in the first of the ``ways`` that
+    can.
     """
     with Window(file) as window:
-        yield from Reader(window, by_line=False).members()
+        yield from Reader(window, by_line=False, ways=ways).members()
 
 
 def identity(value: object, key: str) -> str | None:

@@ -43,10 +43,16 @@ class Spill:
         Raises:
             RecursionError: one of them is nested deeper than can be written; none is stored.
         """
+        written = values.lines if isinstance(values, Spelled) else b""
+        return self.extend_lines(encode_json_lines(values, written))
+
+    def extend_lines(self, lines: bytes) -> int:
+        """Store lines that are written already, as :func:`encode_json_lines` writes them; return
+        the number of the first.
+        """
         import numpy as np
 
-        written = values.lines if isinstance(values, Spelled) else b""
-        first, lines = len(self), encode_json_lines(values, written)
+        first = len(self)
         self._file.write(lines)
 
         # JSON text has no line break of its own, so that each one is the end of a value.
@@ -61,5 +67,8 @@ class Spill:
         if self._map is None:
             self._file.flush()
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        data, ends = self._map, self._ends
-        return [data[ends[number] : ends[number + 1] - 1] for number in numbers]
+        import numpy as np
+
+        data, ends, places = self._map, np.frombuffer(self._ends, np.int64), np.array(numbers)
+        bounds = zip(ends[places].tolist(), (ends[places + 1] - 1).tolist(), strict=True)
+        return [data[start:end] for start, end in bounds]

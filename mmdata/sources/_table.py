@@ -22,6 +22,7 @@ from mmdata.errors import RecordError
 from mmdata.rejects import Reason, Reject
 from mmdata.sources._json import identity
 from mmdata.sources.record import Record
+from mmdata.store.arrays import list_lengths, list_values, valid_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,16 +122,19 @@ def _column(batch: pa.RecordBatch, name: str) -> list[Any]:
 def _values(array: pa.Array) -> list[Any]:
     """Return the values of an array as JSON has them, None where there is none."""
     import pyarrow as pa
-    import pyarrow.compute as pc
     from pyarrow import types
 
+    # Most of Arrow's methods (`cast`, `flatten`, `is_valid`) import its compute functions, which
+    # takes longer than a thousand rows: what every table has, texts and lists, is read without.
     kind = array.type
+    if array.null_count == len(array):
+        return [None] * len(array)
     if isinstance(kind, pa.BaseExtensionType):
         return _values(array.storage)
     if types.is_dictionary(kind):
         return _values(array.dictionary_decode())
     if types.is_run_end_encoded(kind):
-        return _values(pc.run_end_decode(array))
+        return _values(_decode_runs(array))
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return _texts(array)
     if types.is_struct(kind):
@@ -150,17 +154,24 @@ def _values(array: pa.Array) -> list[Any]:
     return array.to_pylist()  # type: ignore[no-any-return]
 
 
+def _decode_runs(array: pa.RunEndEncodedArray) -> pa.Array:
+    import pyarrow.compute as pc
+
+    return pc.run_end_decode(array)
+
+
 def _texts(array: pa.Array) -> list[Any]:
     import numpy as np
     import pyarrow as pa
 
     if array.null_count:
         found = iter(_texts(array.drop_null()))
-        return [next(found) if valid else None for valid in array.is_valid().to_pylist()]
+        return [next(found) if valid else None for valid in valid_bytes(array)]
 
     # From the buffers: `to_pylist` makes a scalar of each value, and the way through numpy imports
     # pandas.
-    array = array.cast(pa.string())
+    if not pa.types.is_string(array.type):
+        array = array.cast(pa.string())
     _, offsets, characters = array.buffers()
     starts = np.frombuffer(offsets, np.int32)[array.offset :][: len(array) + 1].tolist()
     data = b"" if characters is None else characters[starts[0] : starts[-1]].to_pybytes()
@@ -229,9 +240,15 @@ def _structs(names: Sequence[str], columns: Sequence[list[Any]]) -> list[Any]:
 
 
 def _lists(array: pa.Array) -> list[Any]:
-    # Both leave out what is null, and what a slice does not show.
-    values = _values(array.flatten())
-    lengths = array.value_lengths().to_pylist()
+    import pyarrow as pa
+
+    if pa.types.is_list(array.type) and not array.null_count and len(array):
+        values = _values(list_values(array))
+        lengths = list_lengths(array).tolist()
+    else:
+        # Both leave out what is null, and what a slice does not show.
+        values = _values(array.flatten())
+        lengths = array.value_lengths().to_pylist()
     bounds = pairwise(accumulate((length or 0 for length in lengths), initial=0))
     return _with_nulls([values[start:end] for start, end in bounds], array)
 
@@ -252,5 +269,5 @@ def _maps(array: pa.Array) -> list[Any]:
 def _with_nulls(values: list[Any], array: pa.Array) -> list[Any]:
     if not array.null_count:
         return values
-    is_valid = array.is_valid().to_pylist()
-    return [value if valid else None for value, valid in zip(values, is_valid, strict=True)]
+    there = valid_bytes(array)
+    return [value if valid else None for value, valid in zip(values, there, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,7 +18,7 @@ from mmdata.sources.kinds import KINDS, SUFFIXES, Kind, kind_of, suffix_kind
 from mmdata.sources.tar import has_records
 from mmdata.store.layout import is_store
 
-__all__ = ["SourceFile", "expand_braces", "find_files", "list_files"]
+__all__ = ["SourceFile", "Sources", "expand_braces", "find_files", "list_files"]
 
 _log: Final = logging.getLogger("mmdata")
 
@@ -37,6 +37,26 @@ class SourceFile(NamedTuple):
     path: Path
     kind: Kind
     split: Split | None = None
+
+
+class Sources(tuple[Path, ...]):
+    """Sources whose files are listed once, whoever asks for them and how often.
+
+    A conversion asks for the same files when it records them, looks for their common folder, reads
+    them, and puts their rows into splits. What is listed first is what all of these see, so that a
+    file which appears meanwhile is in all of the answers or in none.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:  # tuple.__new__ took them
+        """List nothing yet: which kinds of files count is for the format to say."""
+        self._listed: dict[frozenset[Kind], tuple[SourceFile, ...]] = {}
+
+    def list_files(self, kinds: Collection[Kind]) -> list[SourceFile]:
+        """Return what :func:`list_files` does."""
+        asked = frozenset(kinds)
+        if asked not in self._listed:
+            self._listed[asked] = tuple(_list_files(self, asked))
+        return list(self._listed[asked])
 
 
 def expand_braces(source: Path) -> list[Path]:
@@ -97,6 +117,12 @@ def list_files(sources: Sequence[Path], kinds: Collection[Kind] = KINDS) -> list
     Raises:
         UsageError: a source is not there, is of none of the kinds, or has files of several.
     """
+    if isinstance(sources, Sources):
+        return sources.list_files(kinds)
+    return _list_files(sources, kinds)
+
+
+def _list_files(sources: Iterable[Path], kinds: Collection[Kind]) -> list[SourceFile]:
     found: list[SourceFile] = []
     for source in sources:
         for path in expand_braces(source):

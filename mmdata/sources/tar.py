@@ -22,6 +22,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
@@ -45,7 +46,17 @@ _KINDS: Final[dict[str, frozenset[str]]] = {
 }
 _KIND_OF: Final = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
 _CAPTION: Final = {"txt": "caption"}
-"""What the field is called that a text becomes in a sample without record."""
+"""What the field is called that a text becomes in a sample without record, or whose record lacks a
+caption.
+"""
+_PLAIN_NUMBERS: Final = re.compile(
+    rb"[0-7]{7}\0[0-7]{7}\0[0-7]{7}\0"  # mode, user, group
+    rb"([0-7]{11})\0[0-7]{11}\0"  # size, time
+    rb"([0-7]{6})\0 0"  # checksum, and that it is a file
+)
+"""How the numbers in the header of a file are spelt, from byte 100 to byte 157."""
+_PLAIN_DEVICES: Final = re.compile(rb"(?:[0-7]{7}\0|\0{8}){2}\0")
+"""How those of devices are, from byte 329, where no more of the name follows."""
 _LONGEST_PATH: Final = 1024
 _GZIP: Final = b"\x1f\x8b"
 _FAULTS: Final = (tarfile.TarError, OSError, EOFError, zlib.error)
@@ -65,6 +76,21 @@ class _Member(NamedTuple):
 
 class _StrictHeader(tarfile.TarInfo):
     """A member's header; one that cannot be read is said, where tarfile takes it for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictHeader:
+        """Return a header from its block; of a file that is spelt as nearly all are, the name and
+        the size alone: tarfile parses thirteen fields, in as long as its bytes take to be read.
+        """
+        numbers = _PLAIN_NUMBERS.fullmatch(buf, 100, 157)
+        if numbers is None or _PLAIN_DEVICES.fullmatch(buf, 329, 346) is None:
+            return super().frombuf(buf, encoding, errors)
+        # The sum of all bytes, in which those of the sum itself count as spaces.
+        if sum(buf) - sum(buf[148:156]) + 8 * ord(" ") != int(numbers[2], 8):
+            return super().frombuf(buf, encoding, errors)
+        found = cls(buf[:100].partition(b"\0")[0].decode(encoding, errors))
+        found.size = int(numbers[1], 8)
+        return found
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _StrictHeader:
@@ -153,11 +179,24 @@ def _members(file: Path) -> Iterator[tuple[str, _Member | Exception]]:
     try:
         with _open(file) as archive:
             for found, key, suffix in _headers(archive):
-                content = archive.extractfile(found) if found.isfile() else None
-                data = b"" if content is None else content.read()
-                yield key, _Member(found.name, suffix, data, is_link=content is None)
+                data = _read_member(archive, found) if found.isfile() else b""
+                yield key, _Member(found.name, suffix, data, is_link=not found.isfile())
     except _FAULTS as error:
         yield "", error
+
+
+def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """Return the bytes of a file in an archive."""
+    if member.sparse is not None:
+        content = archive.extractfile(member)
+        return b"" if content is None else content.read()
+    # As `extractfile` does, without two buffers between.
+    file: Any = archive.fileobj
+    file.seek(member.offset_data)
+    data: bytes = file.read(member.size)
+    if len(data) < member.size:
+        raise tarfile.ReadError("unexpected end of data")
+    return data
 
 
 def _open(file: Path) -> tarfile.TarFile:
@@ -172,10 +211,12 @@ def _headers(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, s
     """
     while (found := archive.next()) is not None:
         archive.members = []  # type: ignore[attr-defined]  # else it grows with the archive
-        if found.isdir() or PurePosixPath(found.name).name.startswith("."):
+        if found.isdir():
             continue
-        parts = _NAME.fullmatch(found.name)
-        yield (found, parts[1], parts[2].lower()) if parts else (found, found.name, "")
+        if parts := _NAME.fullmatch(found.name):
+            yield found, parts[1], parts[2].lower()
+        elif not PurePosixPath(found.name).name.startswith("."):
+            yield found, found.name, ""
 
 
 def _records(
@@ -210,6 +251,7 @@ def _record(
     return Record(value, file, number, identity(value, id_key) or key, size, None, files)
 
 
+@lru_cache(1024)  # an archive has few suffixes, and each is asked of several times
 def _kind_of(suffix: str) -> str | None:
     """Return what kind of medium a member with this suffix is, or None where it is none."""
     return _KIND_OF.get(suffix.rpartition(".")[2])
@@ -234,11 +276,22 @@ def _read_value(members: Sequence[_Member], read: Any) -> Any:
     for member in others:
         if not isinstance(value, dict):
             raise RecordError(f"{member.name} stands beside a record that is no JSON object")
-        field = member.suffix if main else _CAPTION.get(member.suffix, member.suffix)
-        if field in value:
+        field = member.suffix
+        if field not in value and (main is None or _lacks_caption(value)):
+            field = _CAPTION.get(member.suffix, member.suffix)
+        if value.get(field) is not None:
             raise RecordError(f"{member.name} and the record both have the field {field!r}")
         value[field] = _content_of(member)
     return value
+
+
+def _lacks_caption(value: dict[str, Any]) -> bool:
+    """Return whether a record says no more than where its picture came from, as img2dataset's does
+    beside a text: it has no caption, and nothing nested, as turns are.
+    """
+    if value.get("caption"):
+        return False
+    return not any(isinstance(found, (list, dict)) for found in value.values())
 
 
 def _content_of(member: _Member) -> Any:
@@ -278,7 +331,7 @@ def _name_media(value: Any, media: Sequence[_Member]) -> Mapping[str, bytes]:
 
 
 def _names_of(member: _Member) -> set[str]:
-    return {member.name, PurePosixPath(member.name).name, member.suffix}
+    return {member.name, member.name.rpartition("/")[2], member.suffix}
 
 
 def _is_path(text: str, kind: str) -> bool:

@@ -101,6 +101,7 @@ def _not_plain(conversation: Conversation) -> str:
     """Return the first of what is not plain in a conversation, or nothing."""
     if conversation.tools is not None:
         return "tools that were declared"
+
     before = "assistant"  # the first is the user's
     for number, message in enumerate(conversation.messages):
         role = message.role
@@ -124,6 +125,7 @@ def _not_plain(conversation: Conversation) -> str:
                 return f"{_name_of(part)} (in message {number})"
             if part.train is not None and part.train != trained:
                 return f"a part with a 'train' of its own (in message {number})"
+
     return ""
 
 

@@ -33,6 +33,7 @@ def truncate(
     length = num_tokens(items)
     if max_length is None or length <= max_length:
         return items, 0
+
     message = f"conversation {conversation!r} has {length} tokens, the limit is {max_length}"
     if over_long == "error":
         raise TokenError(
@@ -41,11 +42,13 @@ def truncate(
         )
     if over_long == "drop":
         raise DroppedSampleError(message, reason="too_long")
+
     kept = _front(items, max_length)
     if _learns(items) and not _learns(kept):
         raise DroppedSampleError(
             f"{message}; no word of an answer is before the cut", reason="nothing_to_learn"
         )
+
     return kept, length - num_tokens(kept)
 
 

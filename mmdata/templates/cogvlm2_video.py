@@ -15,20 +15,16 @@ from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Message, Part, Video, replace
 from mmdata.templates import registry
 from mmdata.templates.toolkit import (
+    BaseTemplate,
     Encoded,
-    FeatureIndex,
     FrameClock,
     Item,
     MediaSlot,
     Medium,
-    OverLong,
-    PixelPlan,
     PositiveInt,
     Run,
     build_encoded,
-    check_fields,
     cut_at_stop,
-    index_all_rows,
     media_of,
     num_tokens,
     plan_clip,
@@ -57,7 +53,7 @@ _MINDFORMERS_PAD: Final = "<|reserved_special_token_2|>"
 
 @registry.register("cogvlm2_video")
 @dataclass(frozen=True, kw_only=True)
-class CogVLM2Video:
+class CogVLM2Video(BaseTemplate):
     r"""How CogVLM2-Video reads a conversation
     (``build_conversation_input_ids`` of its modelling file).
 
@@ -78,14 +74,8 @@ class CogVLM2Video:
       C, as MindFormers trains; it predicts with indices.
     """
 
-    position_axes: ClassVar[tuple[int, ...]] = ()
-    packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "crop_bilinear"
-    tiling: ClassVar[str] = ""
 
-    tokenizer: Tokenizer
-    max_length: PositiveInt | None = None
-    over_long: OverLong = "error"
     dialect: DialectName = "chat"
     frames: str | None = None
     index: Literal["ordinal", "second", "none"] | None = None
@@ -96,7 +86,7 @@ class CogVLM2Video:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_fields(self)
+        super().__post_init__()
         Strategy.parse(self._strategy)
 
     @classmethod
@@ -132,12 +122,6 @@ class CogVLM2Video:
     def view_positions(self) -> int:
         """``tokens_per_frame``."""
         return self.tokens_per_frame
-
-    def index_features(
-        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
-    ) -> FeatureIndex:
-        """Return the index of all feature rows in order; see :class:`mmdata.templates.Template`."""
-        return index_all_rows(positions, views)
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""

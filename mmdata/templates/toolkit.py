@@ -17,8 +17,8 @@ family's own.
 Of an answer, :func:`cut_at_stop` takes what is before its end, :func:`text_and_times` reads times,
 and a grid of
 :data:`GRIDS` reads boxes. A template declares the rest that the pipeline asks for, see
-:class:`mmdata.templates.Template`; where positions take all rows of all views in order,
-:func:`index_all_rows` is the index of its features. Options say by their annotations what they
+:class:`mmdata.templates.Template`; what most families say alike it inherits from
+:class:`BaseTemplate`. Options say by their annotations what they
 take, such as ``PositiveInt``: :func:`check_fields` holds a template to them, :func:`checked` a
 function. The page ``docs/write_a_family.md`` leads through a family from the first line to the
 installed package.
@@ -32,6 +32,7 @@ installed package.
 from __future__ import annotations
 
 from mmdata._tools.options import PositiveInt, check_fields, checked
+from mmdata.templates._base import BaseTemplate
 from mmdata.templates._content import (
     Mark,
     Piece,
@@ -64,6 +65,7 @@ from mmdata.templates._times import text_and_times, time_text
 __all__ = [
     "GRIDS",
     "IGNORE",
+    "BaseTemplate",
     "Clip",
     "Encoded",
     "FeatureIndex",

@@ -16,20 +16,17 @@ from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Image, Message, Part, Text, replace
 from mmdata.templates import registry
 from mmdata.templates.toolkit import (
+    BaseTemplate,
     Encoded,
-    FeatureIndex,
     Item,
     MediaSlot,
     Medium,
-    OverLong,
     PixelPlan,
     PositiveInt,
     Run,
     build_encoded,
-    check_fields,
     checked,
     cut_at_stop,
-    index_all_rows,
     media_of,
     num_tokens,
     refuse_region,
@@ -53,7 +50,7 @@ _HAN: Final = "[\u4e00-\u9fff]"
 
 @registry.register("visualglm")
 @dataclass(frozen=True, kw_only=True)
-class VisualGLM:
+class VisualGLM(BaseTemplate):
     """How VisualGLM-6B reads a conversation (``THUDM/VisualGLM-6B``:
     ``finetune_visualglm.py``, ``chat.py``).
 
@@ -71,23 +68,14 @@ class VisualGLM:
     """
 
     position_axes: ClassVar[tuple[int, ...]] = (2,)
-    packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "squeeze"
-    tiling: ClassVar[str] = ""
 
-    tokenizer: Tokenizer
-    max_length: PositiveInt | None = None
-    over_long: OverLong = "error"
     language: Literal["zh", "en"] = "zh"
     image_tokens: PositiveInt = 32
     image_size: PositiveInt = 224
     max_source: PositiveInt | None = None
     max_target: PositiveInt | None = None
     source_cut: Literal["question", "asking"] = "question"
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        check_fields(self)
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
@@ -115,12 +103,6 @@ class VisualGLM:
     def view_positions(self) -> int:
         """``image_tokens``."""
         return self.image_tokens
-
-    def index_features(
-        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
-    ) -> FeatureIndex:
-        """Return the index of all feature rows in order; see :class:`mmdata.templates.Template`."""
-        return index_all_rows(positions, views)
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
@@ -182,6 +164,7 @@ class VisualGLM:
                 f"conversation {conversation.id!r} shows {len(shown)} media; "
                 "VisualGLM reads one image"
             )
+
         before = self.tokenizer.encode("<img>")
         ids = [*before, *[self.pad_id] * self.image_tokens]
         plan = PixelPlan(shown.pop().media, self.resizer, self.image_size)

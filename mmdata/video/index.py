@@ -222,6 +222,7 @@ def _stored_order(rows: list[PacketRow]) -> tuple[NDArray[np.int64], Ticks]:
     pts = np.array([row.pts for row in rows if not row.discard], np.int64)
     # Stably: frames of one time keep the order of their packets, on every machine.
     by_time = np.argsort(pts, kind="stable")
+    # The permutation turned round: from "which packet is shown n-th" to "when is a packet shown".
     order = np.full(len(rows), UNSEEN)
     order[presented[by_time]] = np.arange(len(pts))
 

@@ -152,6 +152,7 @@ def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
             f"or beyond the limit of {limits.pixels} pixels (Limits(pixels=...))",
             path=name,
         )
+
     if context.width * context.height > limits.pixels:
         raise VideoError(
             f"{name}: a frame of {context.width}x{context.height} is beyond the limit of "

@@ -196,15 +196,24 @@ def namespace_of(module: types.ModuleType) -> Mapping[str, Any]:
     return names
 
 
+def home_of(call: Callable[..., Any], parameter: str) -> str:
+    """Return the module that an annotation was written in: a class may inherit its fields."""
+    if isinstance(call, type):
+        for base in call.__mro__:
+            if parameter in inspect.get_annotations(base):
+                return base.__module__
+    return str(inspect.unwrap(call).__module__)
+
+
 def options() -> Iterator[Option]:
     for owner, call in calls():
-        names = namespace_of(sys.modules[inspect.unwrap(call).__module__])
         for parameter in inspect.signature(call).parameters.values():
             if (
                 parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
                 or parameter.name == "self"
             ):
                 continue
+            names = namespace_of(sys.modules[home_of(call, parameter.name)])
             hint = parameter.annotation
             while isinstance(hint, str):
                 hint = eval(hint, dict(names))

@@ -1,25 +1,34 @@
+"""The command as people and programs meet it: what it prints, where, and how it leaves.
+
+Only what is about the process itself starts one; whatever else is said and returned is the same
+in this process, without half a second of imports for each call.
+"""
+
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.command import mmdata
 from tests.source_files import record, source, write_records
 from tests.stores import numbered
+from tests.video.clips import clip
 from tests.vocabularies import published_file
 
 
-def mmdata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def mmdata_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mmdata", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
 def test_help_shows_an_example_and_every_command(tmp_path: Path, arguments: list[str]) -> None:
-    done = mmdata(tmp_path, *arguments)
+    done = mmdata_process(tmp_path, *arguments)
 
     assert done.returncode == 0
     assert "mmdata convert llava" in done.stdout
@@ -31,7 +40,7 @@ def test_convert_prints_the_account_and_where_the_rejects_are(tmp_path: Path) ->
     source(tmp_path, 3)
     (tmp_path / "images" / "1.jpg").unlink()
 
-    done = mmdata(tmp_path, "convert", "llava", "source.json", "-o", "store")
+    done = mmdata_process(tmp_path, "convert", "llava", "source.json", "-o", "store")
 
     assert done.returncode == 0, done.stderr
     assert "missing_media" in done.stdout
@@ -41,7 +50,7 @@ def test_convert_prints_the_account_and_where_the_rejects_are(tmp_path: Path) ->
 def test_convert_answers_programs_in_json(tmp_path: Path) -> None:
     source(tmp_path, 3)
 
-    done = mmdata(tmp_path, "convert", "llava", "source.json", "-o", "store", "--json")
+    done = mmdata_process(tmp_path, "convert", "llava", "source.json", "-o", "store", "--json")
 
     assert json.loads(done.stdout)["rows"] == 3
 
@@ -86,6 +95,51 @@ def test_what_goes_wrong_is_said_in_one_line_with_its_exit_code(
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["convert", "lava", "source.json", "-o", "store"], 2, "Did you mean 'llava'"),
+        (["convert", "llava", "source.json", "-o", "store", "--strict"], 1, "record 0"),
+    ],
+)
+def test_a_process_leaves_with_the_code_and_says_why_where_errors_go(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    write_records(tmp_path / "source.json", [record(0)])
+
+    done = mmdata_process(tmp_path, *arguments)
+
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_each_command_runs_as_a_process_that_has_imported_nothing(tmp_path: Path) -> None:
+    numbered(tmp_path / "store", 2)
+    (tmp_path / "mix.yaml").write_text("datasets: [{store: store, repeat: 2}]")
+    (tmp_path / "clip.mp4").write_bytes(clip("libx264", "mp4", range(8)))
+    turns = [{"from": "human", "value": "<video>\nq"}, {"from": "gpt", "value": "a"}]
+    (tmp_path / "clips.json").write_text(
+        json.dumps([{"id": "0", "video": "clip.mp4", "conversations": turns}])
+    )
+
+    def answer(*arguments: str) -> Any:
+        done = mmdata_process(tmp_path, *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)  # nothing else is written there, by FFmpeg neither
+
+    assert "llava" in answer("formats")
+    assert answer("info", "store")["rows"] == 2
+    assert answer("show", "store", "1")["id"] == "c1"
+    assert answer("mix", "mix.yaml", "-o", "mixed")[0]["draws"] == 4
+    assert answer("convert", "llava", "clips.json", "-o", "clips", "--check", "decode")["rows"] == 1
+    assert answer("frames", "clips", "-o", "cached", "--frames", "uniform:2")["rows"] == 1
+    for store in ("mixed", "cached"):
+        done = mmdata_process(tmp_path, "check", store)
+        assert (done.returncode, "is whole" in done.stdout) == (0, True), done.stderr
 
 
 def test_a_store_is_shown_in_words_and_in_json(tmp_path: Path) -> None:
@@ -182,7 +236,7 @@ def test_a_pipeline_is_run_and_its_bottleneck_named(tmp_path: Path, fixtures: Pa
     }
     (tmp_path / "pipeline.yaml").write_text(json.dumps(config))
 
-    done = mmdata(tmp_path, "bench", "pipeline.yaml", "--steps", "3", "--json")
+    done = mmdata_process(tmp_path, "bench", "pipeline.yaml", "--steps", "3", "--json")
 
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

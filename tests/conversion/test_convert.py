@@ -6,15 +6,18 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 from PIL import Image as Image_
 
 import mmdata
 from mmdata.conversion import Check
-from mmdata.errors import DataError, RecordError, UsageError
-from mmdata.formats import Record
+from mmdata.errors import DataError, PluginError, RecordError, UsageError
+from mmdata.formats import Format, Record
+from mmdata.formats._format import undeclared
 from mmdata.formats.llava import Llava
+from mmdata.formats.toolkit import RecordSource
 from mmdata.schema import Conversation, Image, Text, replace
 from tests.source_files import record, source, write_images, write_records
 
@@ -181,6 +184,42 @@ def test_what_cannot_be_written_costs_its_record_alone(tmp_path: Path) -> None:
     report = mmdata.convert(Odd(), source(tmp_path, 3), tmp_path / "store")
 
     assert (report.rows, report.rejects) == (2, {"malformed": 1})
+
+
+def test_a_file_that_appears_while_a_folder_is_converted_is_in_no_part_of_it(
+    tmp_path: Path,
+) -> None:
+    class Late(Llava):
+        def media_root(self, sources: Sequence[Path]) -> Path:
+            found = super().media_root(sources)
+            write_records(tmp_path / "late.json", [record(2)])
+            return found
+
+    source(tmp_path, 2)
+
+    report = mmdata.convert(Late(), tmp_path, tmp_path / "store")
+
+    assert report.records_in == 2
+    files = mmdata.open(tmp_path / "store").manifest.files
+    assert [file.path for file in files] == [str(tmp_path / "source.json")]
+
+
+def test_a_format_that_does_not_declare_its_contract_is_told_what_is_missing(
+    tmp_path: Path,
+) -> None:
+    class Half:
+        summary = "Half of a format"
+        dataset_name = "half"
+
+    with pytest.raises(PluginError, match=r"format .*Half.* declare candidates, .*recognises"):
+        mmdata.convert(cast(Format, Half()), source(tmp_path, 1), tmp_path / "store")
+
+
+def test_what_a_format_does_not_say_has_a_default_in_the_contract() -> None:
+    assert undeclared(Format) == ["shape", "summary"]
+    assert undeclared(RecordSource) == ["shape", "summary"]
+    assert (Format.splits_by_name, RecordSource.splits_by_name) == (False, True)
+    assert Llava().without_splits() == Llava()
 
 
 def test_the_same_files_under_another_media_root(tmp_path: Path) -> None:

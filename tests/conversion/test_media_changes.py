@@ -5,7 +5,6 @@ by whatever way its conversion looked at it.
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +24,7 @@ from mmdata.schema import Conversation, Media, assistant, user
 from mmdata.schema import Image as ImagePart
 from mmdata.store import Store
 from mmdata.store.batch import ConversationBatch
+from tests.command import mmdata as run_command
 from tests.source_files import record, write_records
 from tests.video.clips import clip
 
@@ -280,5 +280,4 @@ def test_the_command_says_of_how_many_files_nothing_is_known(source: Path, tmp_p
 
 
 def command(folder: Path, option: str) -> subprocess.CompletedProcess[str]:
-    arguments = [sys.executable, "-m", "mmdata", "check", "store", option, "--workers", "1"]
-    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
+    return run_command(folder, "check", "store", option, "--workers", "1")

@@ -272,6 +272,43 @@ def test_what_was_believed_is_said_and_a_split_that_is_given_is_stronger(tmp_pat
     assert "split_names" not in mmdata.open(tmp_path / "b").manifest.notes
 
 
+@pytest.mark.parametrize(
+    ("said", "split"),
+    [("train", "train"), ("Validation", "val"), ("val", "val"), ("dev", "val"), (" test ", "test")],
+)
+def test_the_split_that_a_record_says_is_believed_before_the_name_of_its_file(
+    tmp_path: Path, said: str, split: str
+) -> None:
+    file = write_records(tmp_path / "test.json", [record(0, split=said, kind=1), record(1)])
+
+    report = convert("llava", file, tmp_path / "store", check="none")
+
+    assert splits(tmp_path / "store") == {"r0": split, "r1": "test"}
+    assert report.notes["split_fields"] == {split: 1}
+    assert [row.extra for row in mmdata.open(tmp_path / "store")] == [{"kind": 1}, {}]
+
+
+@pytest.mark.parametrize("given", ["test", {"test": 1.0}])
+def test_a_split_that_is_given_is_stronger_than_a_records_own(tmp_path: Path, given: Any) -> None:
+    file = write_records(tmp_path / "a.json", [record(0, split="val")])
+
+    report = convert("llava", file, tmp_path / "store", split=given, check="none")
+
+    assert splits(tmp_path / "store") == {"r0": "test"}
+    assert mmdata.open(tmp_path / "store")[0].extra == {"split": "val"}
+    assert "split_fields" not in report.notes and report.notes["extra"] == {"split": 1}
+
+
+@pytest.mark.parametrize("word", ["restval", "train,val", "", 1, ["val"]])
+def test_a_field_that_names_no_split_stays_what_it_is(tmp_path: Path, word: object) -> None:
+    file = write_records(tmp_path / "a.json", [record(0, split=word, of={"split": "val"})])
+
+    convert("llava", file, tmp_path / "store", check="none")
+
+    (row,) = mmdata.open(tmp_path / "store")
+    assert row.split == "train" and row.extra == {"split": word, "of": {"split": "val"}}
+
+
 def test_what_a_folder_declares_of_its_files_goes_before_their_names(tmp_path: Path) -> None:
     write_images(tmp_path, ["ds/images/0.jpg"])
     write_records(tmp_path / "ds" / "eval.json", [record(0, image="images/0.jpg")])
@@ -304,6 +341,14 @@ def test_a_format_that_knows_better_is_not_overruled(tmp_path: Path) -> None:
     convert("videochatgpt", file, tmp_path / "store", check="none")
 
     assert mmdata.open(tmp_path / "store")[0].split == "test"
+
+    file.write_text(
+        json.dumps([{"video_name": "v", "question": "Q?", "answer": "A.", "split": "val"}])
+    )
+    convert("videochatgpt", file, tmp_path / "said", check="none")
+
+    (row,) = mmdata.open(tmp_path / "said")
+    assert row.split == "test" and row.extra["split"] == "val"
 
 
 @pytest.mark.parametrize("tree", ["Fight/a_0.avi", "train/Val_Fight/a_0.avi", "Fight/test_0.avi"])

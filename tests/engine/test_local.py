@@ -47,6 +47,22 @@ def test_an_error_keeps_its_fields_across_the_border(pool: isolate.Pool) -> None
     assert caught.value.path == "clip.mp4"
 
 
+def test_the_traceback_of_an_errors_cause_comes_across_the_border(pool: isolate.Pool) -> None:
+    with pytest.raises(VideoError, match="cut short") as caught:
+        pool.run(_cut_short, 7, ValueError("as it was written"))
+
+    trace = str(caught.value.__cause__)
+    assert "in _refuse" in trace
+    assert trace.endswith("ValueError: as it was written")
+
+
+def test_an_error_without_a_cause_has_none_across_the_border(pool: isolate.Pool) -> None:
+    with pytest.raises(VideoError) as caught:
+        pool.run(_cut_short, 7)
+
+    assert caught.value.__cause__ is None
+
+
 def test_a_job_that_sleeps_for_ever_meets_its_deadline(pool: isolate.Pool) -> None:
     began = time.monotonic()
 
@@ -256,8 +272,18 @@ def _cut_off(pool: isolate.Pool) -> _CutOff:
     return _CutOff(str(caught.value), caught.value.reason, time.monotonic() - began)
 
 
-def _cut_short(frames_read: int) -> None:
-    raise VideoError("cut short", path="clip.mp4", frames_read=frames_read)
+def _refuse(error: Exception) -> None:
+    raise error
+
+
+def _cut_short(frames_read: int, why: Exception | None = None) -> None:
+    cut = VideoError("cut short", path="clip.mp4", frames_read=frames_read)
+    if why is None:
+        raise cut
+    try:
+        _refuse(why)
+    except Exception as cause:
+        raise cut from cause
 
 
 def _fill_memory() -> None:

@@ -252,6 +252,72 @@ def test_a_video_that_is_a_list_of_pictures_is_one_video() -> None:
     assert video.clock == CompactTimes(step=0.5)
 
 
+FRAMES: list[str] = ["1.jpg", "2.jpg"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        parted({"type": "video", "video": FRAMES, "sample_fps": 2.0}, "What?"),
+        parted({"type": "video", "video": {"path": FRAMES, "fps": 2}}, "What?"),
+        {"messages": said("<video>What?", "It."), "videos": [FRAMES], "fps": 2},
+        {"messages": said("<video>What?", "It."), "videos": [{"path": FRAMES, "sample_fps": 2}]},
+    ],
+)
+def test_a_rate_that_is_obeyed_is_no_field_without_a_home(value: dict[str, Any]) -> None:
+    found = read("messages", value)
+
+    assert found.media == (
+        Media("video", frame_paths=("1.jpg", "2.jpg"), clock=CompactTimes(step=0.5)),
+    )
+    assert found.extra == {}
+
+
+@pytest.mark.parametrize(
+    ("part", "left"),
+    [
+        ({"video": "1.mp4", "fps": 2}, {"fps": 2}),
+        ({"video": ["1.mp4"], "fps": 2}, {"fps": 2}),
+        ({"video": FRAMES, "fps": "2"}, {"fps": "2"}),
+        ({"video": FRAMES, "sample_fps": 2, "fps": 4}, {"fps": 4}),
+    ],
+)
+def test_a_rate_that_is_not_obeyed_is_kept(part: dict[str, Any], left: dict[str, Any]) -> None:
+    found = read("messages", parted({"type": "video", **part}, "What?"))
+
+    assert found.extra == {"turns": {"0": {"content": {"0": left}}}}
+
+
+@pytest.mark.parametrize(
+    ("source", "left"),
+    [
+        ({"type": "url", "url": "1.jpg"}, {}),
+        ({"type": "base64", "media_type": "image/png", "data": PIXEL}, {}),
+        ({"type": "file", "url": "1.jpg"}, {"type": "file"}),
+        ({"type": "url", "url": "1.jpg", "media_type": "video/mp4"}, {"media_type": "video/mp4"}),
+        ({"type": "url", "url": "1.jpg", "title": "cup"}, {"title": "cup"}),
+    ],
+)
+def test_what_a_block_says_of_its_medium_is_kept_where_the_medium_does_not_show_it(
+    source: dict[str, Any], left: dict[str, Any]
+) -> None:
+    found = read("messages", parted({"type": "image", "source": source}, "What?"))
+
+    assert found.extra == ({"turns": {"0": {"content": {"0": {"source": left}}}}} if left else {})
+
+
+def test_the_type_of_geminis_file_is_what_its_medium_is() -> None:
+    shown = {"fileData": {"mimeType": "video/mp4", "fileUri": "1.mp4"}}
+    turns = [
+        {"role": "user", "parts": [shown, {"text": "What?"}]},
+        {"role": "model", "parts": [{"text": "It."}]},
+    ]
+
+    found = read("messages", {"contents": turns})
+
+    assert (found.media, found.extra) == ((Media("video", "1.mp4"),), {})
+
+
 def test_a_system_that_says_nothing_is_none() -> None:
     value = {"messages": [{"role": "system", "content": " ", "name": "S"}, *said("Q", "A")]}
 

@@ -104,6 +104,7 @@ def test_other_json_files_beside_the_labels_are_none_of_the_data(tmp_path: Path)
     data = lay(tmp_path / "ds", {"labels/1.json": TALK, "meta.json": {}}, "images/1.jpg")
 
     assert [file.name for file in make("cogvlm_sft").files([data])] == ["1.json"]
+    assert mmdata.convert("cogvlm_sft", data, tmp_path / "store").records_in == 1
 
 
 def test_a_folder_without_labels_is_the_callers_fault(tmp_path: Path) -> None:

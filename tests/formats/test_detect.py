@@ -9,7 +9,7 @@ import pytest
 
 from mmdata.conversion import convert
 from mmdata.errors import UsageError
-from mmdata.formats import detect, look_into, registry
+from mmdata.formats import Sample, detect, look_into, registry
 from tests.formats.dirt import FORMATS, GOOD, assemble, good
 from tests.reference import some
 
@@ -203,3 +203,11 @@ def test_a_conversion_says_what_was_seen(tmp_path: Path) -> None:
     report = convert("auto", file, tmp_path / "store", check="none")
 
     assert report.notes["detected"] == "llava, by 1 record (head, middle, end) of 1 file"
+
+
+@pytest.mark.parametrize("empty", [None, "", " ", "[]", [], {}, [None], float("nan")])
+def test_a_field_that_says_nothing_is_not_said_in_a_sample(empty: Any) -> None:
+    silent, telling = {"image": empty}, {"image": "1.jpg"}
+
+    assert not Sample([], [silent, {}]).some_say("image", "video")
+    assert Sample([], [silent, telling]).some_say("video", "image")

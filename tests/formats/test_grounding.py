@@ -213,6 +213,17 @@ def test_what_is_malformed_is_refused_and_named(text: str, reason: str) -> None:
     assert any(text[start : start + 6] in str(caught.value) for start in range(len(text)))
 
 
+def test_the_cells_of_kosmos_are_refused_and_not_kept_as_words() -> None:
+    text = "<phrase>a cup</phrase><object><patch_index_0044><patch_index_0863></object> on a table"
+    said = (user(Image(0), "Q"), assistant(text))
+
+    with pytest.raises(RecordError, match=r"<patch_index_0044> .* not supported") as caught:
+        ground(said, CUP)
+
+    assert caught.value.reason == "bad_box"
+    assert ground(said, CUP, boxes="none") == said
+
+
 def test_a_box_of_a_record_without_picture_is_refused() -> None:
     with pytest.raises(RecordError, match="has none") as caught:
         ground([user("Q"), assistant("<box>[[1, 2, 3, 4]]</box>")], ())

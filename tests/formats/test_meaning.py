@@ -205,7 +205,7 @@ def is_told(place: Place) -> bool:
 
 def harmless(name: str) -> frozenset[str]:
     """Return the fields that a format says are harmless."""
-    return getattr(registry.get(name), "harmless_fields", frozenset())
+    return registry.get(name).harmless_fields
 
 
 @st.composite
@@ -421,6 +421,18 @@ def test_a_mask_beside_the_turns_says_which_are_trained_on(row: Row, reject: Ref
     assert reject(turns | {"loss_mask": [0, 1]}) == "unsupported_field"
 
 
+@pytest.mark.parametrize("mask", ["0,0,0,1", "0 0 0 1", "[0, 0, 0, 1]", "false,false,false,true"])
+def test_a_mask_may_be_text_as_tables_hold_it(row: Row, mask: str) -> None:
+    found = row(chat("Q", "A", "R", "B", loss_mask=mask))
+
+    assert [message.train for message in found.messages] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("mask", ["1", "0,1", "0,0,0,0.5", "0,0,0,2", "0001", "all", 1, True])
+def test_a_mask_that_is_not_a_flag_for_each_turn_is_refused(reject: Refusal, mask: object) -> None:
+    assert reject(chat("Q", "A", "R", "B", loss_mask=mask)) == "unsupported_field"
+
+
 ARGUMENTS: Final = {"city": "Rome"}
 WEATHER: Final = {"type": "function", "function": {"name": "weather", "parameters": {}}}
 NAMED: Final = {"name": "weather", "arguments": ARGUMENTS}
@@ -540,6 +552,22 @@ GOOD_ONE: Final = {"role": "assistant", "content": "Good"}
         ),
         pytest.param("messages", chat("Q", "Good", rejected_response="Bad"), id="swift"),
         pytest.param("messages", chat("Q", "Good", rejected_messages=[BAD]), id="swift-messages"),
+        pytest.param("messages", chat("Q", "Good", rejected_response=[BAD]), id="swift-turns"),
+        pytest.param("messages", chat("Q", "Good", rejected_response=["Bad"]), id="swift-text"),
+        pytest.param(
+            "llava",
+            {
+                "conversations": [
+                    {"from": "human", "value": "Q"},
+                    {"from": "gpt", "value": "Good"},
+                ],
+                "rejected_conversations": [
+                    {"from": "human", "value": "Q"},
+                    {"from": "gpt", "value": "Bad"},
+                ],
+            },
+            id="povid",
+        ),
         pytest.param(
             "swift", {"query": "Q", "response": "Good", "rejected_response": "Bad"}, id="swift-2"
         ),
@@ -561,6 +589,15 @@ GOOD_ONE: Final = {"role": "assistant", "content": "Good"}
             id="trl-implicit",
         ),
         pytest.param("messages", {"prompt": "Q", "chosen": "Good", "rejected": "Bad"}, id="texts"),
+        pytest.param(
+            "messages",
+            {
+                "prompt": "Q",
+                "chosen": [{"role": "user", "content": "Q"}, GOOD_ONE],
+                "rejected": [{"role": "user", "content": "Q"}, BAD],
+            },
+            id="ultrafeedback",
+        ),
     ],
 )
 def test_a_preference_is_the_better_ending_and_the_worse_one(
@@ -572,6 +609,52 @@ def test_a_preference_is_the_better_ending_and_the_worse_one(
     assert found.rejected == (assistant("Bad"),)
 
 
+def test_the_times_of_two_keyframes_are_no_bounds_of_a_clip(row: Row) -> None:
+    captions = [{"idx": "-1", "content": "Rain begins."}]
+    value = {"video_id": "7", "video_path": "7.mp4", "captions": captions, "timestamp": [0, 2.5]}
+
+    assert row(value, "sharegpt4video").extra["timestamp"] == [0, 2.5]
+
+
+def test_the_turns_before_a_preference_may_be_pairs_beside_it(row: Row) -> None:
+    pair = {"instruction": "Q", "input": "two", "chosen": "Good", "rejected": "Bad"}
+
+    found = row({**pair, "history": [["Before", "So"]]})
+
+    assert found.messages == (
+        user("Before"),
+        assistant("So"),
+        user("Q\ntwo"),
+        assistant("Good"),
+    )
+    assert found.rejected == (assistant("Bad"),)
+    assert not found.extra
+
+
+@pytest.mark.parametrize("name", ["timestamp", "segment", "time_span", "clip_range"])
+def test_two_numbers_that_bound_a_clip_are_refused_and_one_time_is_not(
+    row: Row, reject: Refusal, name: str
+) -> None:
+    bounds = {"video": "1.mp4", **chat("Q", "A")}
+
+    assert reject({**bounds, name: [0.5, 2]}) == "unsupported_field"
+    assert row({**bounds, name: "2024-01-01"}).extra == {name: "2024-01-01"}
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_a_side_of_a_pair_that_asks_something_else_than_the_prompt_is_refused(
+    reject: Refusal, side: str
+) -> None:
+    pair = {
+        "prompt": [{"role": "user", "content": "Q"}],
+        "chosen": [{"role": "user", "content": "Q"}, GOOD_ONE],
+        "rejected": [{"role": "user", "content": "Q"}, BAD],
+    }
+    pair[side] = [{"role": "user", "content": "Another"}, pair[side][-1]]
+
+    assert reject(pair) == "role_order"
+
+
 @pytest.mark.parametrize("name", ["label", "kto_tag"])
 def test_an_answer_that_is_judged_bad_is_not_trained_on(
     row: Row, reject: Refusal, name: str
@@ -581,6 +664,38 @@ def test_an_answer_that_is_judged_bad_is_not_trained_on(
     assert (bad.desirable, [message.train for message in bad.messages]) == (False, [False, False])
     assert (good.desirable, [message.train for message in good.messages]) == (True, [False, True])
     assert reject(chat("Q", "A", **{name: "bad"})) == "unsupported_field"
+
+
+@pytest.mark.parametrize("worse", [["Bad", "Worse"], ["Bad", "Bad"]])
+def test_several_worse_answers_are_refused_as_a_row_holds_one(
+    reject: Refusal, worse: list[str]
+) -> None:
+    assert reject(chat("Q", "Good", rejected_response=worse)) == "unsupported_field"
+
+
+@pytest.mark.parametrize(
+    ("judged", "good"), [(0, False), (1, True), ("false", False), ("True", True), ("1", True)]
+)
+@pytest.mark.parametrize("name", ["label", "kto_tag", "desirable"])
+def test_a_judgement_may_be_a_number_or_text(
+    row: Row, name: str, judged: object, *, good: bool
+) -> None:
+    found = row(chat("Q", "A", **{name: judged}))
+
+    assert (found.desirable, found.messages[1].train) == (good, good)
+    assert not found.extra
+
+
+@pytest.mark.parametrize("judged", [2, -1, 0.5, "2", "good"])
+def test_a_label_that_is_no_judgement_is_refused(reject: Refusal, judged: object) -> None:
+    assert reject(chat("Q", "A", label=judged)) == "unsupported_field"
+
+
+def test_a_number_that_may_be_a_class_judges_no_answer(row: Row, reject: Refusal) -> None:
+    turns = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+
+    assert reject({"conversations": turns, "label": 0}, "llava") == "unsupported_field"
+    assert row({"conversations": turns, "kto_tag": 0}, "sharegpt").desirable is False
 
 
 def test_several_turns_of_one_role_stay_several(row: Row) -> None:

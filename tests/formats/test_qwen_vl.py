@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +227,35 @@ def test_converted_coco_records_read_as_proposed(golden: Path) -> None:
                 texts = [message.text for message in found.messages]
                 texts[0] = f"Picture 1: <img>{place}</img>\n{texts[0]}"
                 assert texts == [turn["value"] for turn in kept[value["id"]]]
+
+
+@pytest.mark.parametrize("mark", ["<ref>", "<box>", "<img>", "<ref>x<box>", "</ref><ref>"])
+def test_very_many_marks_that_nothing_closes_are_refused(mark: str) -> None:
+    with pytest.raises(RecordError, match="stands alone"):
+        read("Picture 1: <img>a.png</img>\nQ", mark * 200_000)
+
+
+LAZY = re.compile(r"<ref>(.*?)</ref>((?:<box>.*?</box>)*)|((?:<box>.*?</box>)+)", re.DOTALL)
+"""Regions up to the nearest closing mark, whatever is between; it is slow on marks left open."""
+
+
+@given(
+    st.lists(
+        st.sampled_from(["<ref>", "</ref>", "<box>(1,2),(3,4)</box>", "<box>", "</box>", "a", "<"]),
+        min_size=1,
+        max_size=9,
+    ).map("".join)
+)
+def test_a_text_is_read_as_its_nearest_marks_say_or_refused(text: str) -> None:
+    phrases = [found[1] for found in LAZY.finditer(text)]
+    left = re.split(r"</?(?:ref|box)>", LAZY.sub("", text) + "".join(filter(None, phrases)))
+
+    try:
+        parts = content(text)
+    except RecordError:
+        numbers = re.findall(r"<box>(.*?)</box>", text, re.DOTALL)
+        assert len(left) > 1 or set(numbers) - {"(1,2),(3,4)"}
+    else:
+        assert len(left) == 1
+        regions = [part for part in parts if isinstance(part, Region)]
+        assert [region.text for region in regions] == [phrase or "" for phrase in phrases]

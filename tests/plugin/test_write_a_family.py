@@ -130,17 +130,21 @@ def test_a_package_that_cannot_be_imported_is_named_and_breaks_no_other_family(
         (SHOW, "Return the conversation as a training sample."),
         (INFO, "Return the conversation as a training sample."),
         (BENCH, "Return the conversation as a training sample."),
-        (BENCH, "Return which feature of a picture each position takes: all of them in order."),
+        (BENCH, "def index_features"),
         (SHOW, "Return the text of ids; control tokens become their names, or nothing."),
         (INFO, "Return the tokenizer of a vocabulary file."),
-        (BENCH, "Check the options."),
+        (BENCH, "def __post_init__"),
     ],
     ids=["show", "info", "bench", "features", "decode", "load_tokenizer", "options"],
 )
 def test_a_fault_in_the_template_names_the_package(
     project: Project, command: tuple[str, ...], method: str
 ) -> None:
-    project.mend(f'"""{method}"""', "raise KeyError('oops')")
+    if method.startswith("def "):  # which the page leaves to the base
+        view = "    @property\n    def view_size"
+        project.mend(view, f"    {method}(self, *_, **__): raise KeyError('oops')\n\n{view}")
+    else:
+        project.mend(f'"""{method}"""', "raise KeyError('oops')")
 
     done, strict = project.run(*command), project.run(*command, "--strict")
 
@@ -160,6 +164,7 @@ def test_what_is_no_sample_names_the_package(project: Project) -> None:
     assert f"{PLUGIN} is at fault: TypeError: encode must return an Encoded" in done.stderr
 
 
+@pytest.mark.parametrize("isolated", ["false", "true"])
 @pytest.mark.parametrize(
     ("old", "new", "detail"),
     [
@@ -172,10 +177,14 @@ def test_what_is_no_sample_names_the_package(project: Project) -> None:
     ],
     ids=["raises", "another shape"],
 )
-def test_a_fault_in_the_resizer_names_it(project: Project, old: str, new: str, detail: str) -> None:
+def test_a_fault_in_the_resizer_names_it(
+    project: Project, old: str, new: str, detail: str, isolated: str
+) -> None:
     project.mend(old, new)
     pipeline = project.folder / "pipeline.yaml"
-    skipping = pipeline.read_text().replace("batch_size: 2", "batch_size: 2, on_error: skip")
+    skipping = pipeline.read_text().replace(
+        "batch_size: 2", f"batch_size: 2, on_error: skip, isolated: {isolated}"
+    )
     pipeline.write_text(skipping)
 
     done, strict = project.run(*BENCH), project.run(*BENCH, "--strict")
@@ -183,3 +192,5 @@ def test_a_fault_in_the_resizer_names_it(project: Project, old: str, new: str, d
     assert done.returncode == 1
     assert done.stderr.startswith(f"mmdata: {RESIZER} is at fault: {detail}")
     assert "Traceback" in strict.stderr
+    assert ("in letterbox" if "oops" in detail else "in __call__") in strict.stderr
+    assert detail in strict.stderr.partition(RESIZER)[0]

@@ -12,7 +12,7 @@ import pytest
 import mmdata
 from mmdata.errors import UsageError
 from mmdata.formats import make
-from mmdata.sources.files import expand_braces, find_files
+from mmdata.sources.files import Sources, expand_braces, find_files
 from mmdata.sources.hub import split_of
 from mmdata.sources.kinds import kind_of
 from tests.sources.tables import KIND_OF, SUFFIX, chat, picture, write, write_lines, write_tar
@@ -26,6 +26,17 @@ def names(folder: Path, *sources: Path) -> list[tuple[str, str | None]]:
         (file.path.relative_to(folder).as_posix(), file.split)
         for file in find_files(sources or [folder])
     ]
+
+
+def test_sources_list_their_files_once_for_each_set_of_kinds(tmp_path: Path) -> None:
+    first = write(tmp_path / "first.json", "json", RECORDS)
+    sources = Sources([tmp_path])
+
+    assert [file.path for file in find_files(sources)] == [first]
+    late = write(tmp_path / "late.json", "json", RECORDS)
+    assert [file.path for file in find_files(sources)] == [first]
+    assert [file.path for file in find_files(sources, {"json"})] == [first, late]
+    assert sources == (tmp_path,)
 
 
 @pytest.mark.parametrize("kind", SUFFIX)

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mmdata
 from mmdata.errors import UsageError
 from mmdata.formats import make
 from mmdata.rejects import Reject
 from mmdata.sources.record import Record
-from mmdata.sources.tar import has_records, tar_runs
+from mmdata.sources.tar import _StrictHeader, has_records, tar_runs
 from mmdata.testing import check_format
 from tests.sources.tables import chat, picture, sample, write_tar
 
@@ -135,6 +137,37 @@ def test_a_header_that_is_damaged_is_not_taken_for_the_end(tmp_path: Path) -> No
     assert "cannot be read to its end, from sample 'r2' on" in reject["detail"]
 
 
+@given(
+    name=st.text("ab./é \\", min_size=1, max_size=99),
+    size=st.integers(0, 8**11 - 1),
+    dialect=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    change=st.none() | st.tuples(st.integers(0, 511), st.integers(0, 255)),
+    with_checksum=st.booleans(),
+)
+def test_a_header_is_read_as_tarfile_reads_it_or_refused_as_tarfile_refuses_it(
+    name: str, size: int, dialect: Any, change: tuple[int, int] | None, with_checksum: bool
+) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    header = bytearray(member.tobuf(dialect, "utf-8", "surrogateescape")[-tarfile.BLOCKSIZE :])
+    if change is not None:
+        place, value = change
+        header[place] = value
+    if with_checksum:  # else tarfile refuses it for that already
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+
+    assert read_header(_StrictHeader, bytes(header)) == read_header(tarfile.TarInfo, bytes(header))
+
+
+def read_header(kind: type[tarfile.TarInfo], header: bytes) -> tuple[object, ...]:
+    try:
+        found = kind.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.TarError as error:
+        return type(error), str(error)
+    return found.name, found.size, found.type
+
+
 def test_an_archive_of_media_alone_holds_no_records(tmp_path: Path) -> None:
     assert not has_records(write_tar(tmp_path / "a.tar", [{"a.jpg": b"1"}, {"b.json": b"{}"}]))
     assert has_records(write_tar(tmp_path / "b.tar", [{"a.jpg": b"1", "a.txt": b"words"}]))
@@ -183,3 +216,30 @@ def test_a_gzip_that_is_damaged_inside_costs_what_follows(tmp_path: Path) -> Non
 
     assert report.rows
     assert report.rejects["bad_source"] == 1
+
+
+def test_samples_without_a_caption_are_refused_by_what_they_lack(tmp_path: Path) -> None:
+    shown = picture(1)
+    samples = [
+        {"a.jpg": shown, "a.json": dumped(url="https://a", status="success", caption=None)},
+        {"b.jpg": shown},
+        {"c.jpg": shown, "c.cls": b"3"},
+        {
+            "d.jpg": shown,
+            "d.txt": b"A cup.",
+            "d.json": dumped(url="https://d", caption=None),
+            "d.cls": b"3",
+        },
+    ]
+
+    report = mmdata.convert("lavis", write_tar(tmp_path / "s.tar", samples), tmp_path / "store")
+
+    details = [reject["detail"] for reject in mmdata.open(tmp_path / "store").rejects()]
+    assert report.rejects == {"no_conversation": 3}
+    assert details == [
+        "'caption' is absent or empty: there is nothing to learn from in url, status, image",
+        "the sample has neither a record (.json) nor a text (.txt): b.jpg",
+        "'caption' is absent or empty: there is nothing to learn from in cls, image",
+    ]
+    (row,) = mmdata.open(tmp_path / "store")
+    assert dict(row.extra) == {"url": "https://d", "cls": "3"}

@@ -5,10 +5,8 @@ with an example and the mend; the command exits 1.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from mmdata.pipeline import Stream
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Media
 from mmdata.store.empty import explain_empty, why_empty
+from tests.command import mmdata as run_command
 from tests.pipeline.words import WordTemplate
 from tests.source_files import record, source, write_records
 from tests.stores import write
@@ -31,11 +30,9 @@ from tests.vocabularies import published_anywhere
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "xdg")}
-    whole = [sys.executable, "-m", "mmdata", *arguments]
-    return subprocess.run(
-        whole, cwd=folder, capture_output=True, text=True, check=False, env=environment
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "xdg"))
+        return run_command(folder, *arguments)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from mmdata.templates.llava_next_video._dialects import (
     whole_answers,
 )
 from mmdata.templates.toolkit import (
+    BaseTemplate,
     Clip,
     Encoded,
     FeatureIndex,
@@ -35,13 +36,11 @@ from mmdata.templates.toolkit import (
     Mark,
     MediaFiles,
     Medium,
-    OverLong,
     Piece,
     PixelPlan,
     PositiveInt,
     Run,
     build_encoded,
-    check_fields,
     cut_at_stop,
     merge_texts,
     num_tokens,
@@ -74,7 +73,7 @@ NOISE: Final = "QA_GT_caption_based_noisy"
 
 @registry.register("llava_next_video")
 @dataclass(frozen=True, kw_only=True)
-class LlavaNextVideo:
+class LlavaNextVideo(BaseTemplate):
     """How LLaVA-NeXT-Video reads a conversation
     (``LLaVA-VL/LLaVA-NeXT``: ``llava/train/train.py``).
 
@@ -100,14 +99,9 @@ class LlavaNextVideo:
       else that MindFormers makes of a conversation is the same.
     """
 
-    position_axes: ClassVar[tuple[int, ...]] = ()
-    packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "crop"
     tiling: ClassVar[str] = "anyres"
 
-    tokenizer: Tokenizer
-    max_length: PositiveInt | None = None
-    over_long: OverLong = "error"
     dialect: DialectName = "vicuna_v1"
     system: str | None = None
     image_token: str = "<image>"
@@ -130,7 +124,7 @@ class LlavaNextVideo:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_fields(self)
+        super().__post_init__()
         Strategy.parse(self.frames)
 
     @classmethod
@@ -260,6 +254,7 @@ class LlavaNextVideo:
         if media and (moved or self.placement == "llava_1_5"):
             words = "".join(piece for piece in content if isinstance(piece, str)).strip()
             return [media[0], "\n", words] if words else media[:1]
+
         first = next(
             (n for n, piece in enumerate(content) if isinstance(piece, str)), len(content) - 1
         )
@@ -271,6 +266,7 @@ class LlavaNextVideo:
         for number, piece in enumerate(content):
             leads, trails = number < first, number > last
             placed += [self.separator] * trails + [piece] + [self.separator] * leads
+
         return placed
 
     def _insert_times(self, content: list[Piece], conversation: Conversation) -> Iterator[Piece]:
@@ -350,6 +346,7 @@ class LlavaNextVideo:
         if images > 1 and self.several_images == "pad":
             side = self.image_size // self.patch
             return PixelPlan(media, "pad", self.image_size), side**2 + 1
+
         image = conversation.media[media]
         size = (
             (image.height, image.width)

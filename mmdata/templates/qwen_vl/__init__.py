@@ -15,21 +15,18 @@ from mmdata.templates import registry
 from mmdata.templates.qwen_vl._markup import parts, reference_ids
 from mmdata.templates.toolkit import (
     GRIDS,
+    BaseTemplate,
     Encoded,
-    FeatureIndex,
     GridName,
     Item,
     Mark,
     Medium,
-    OverLong,
     Piece,
     PixelPlan,
     PositiveInt,
     Run,
     build_encoded,
-    check_fields,
     cut_at_stop,
-    index_all_rows,
     merge_texts,
     num_tokens,
     render_content,
@@ -48,7 +45,7 @@ _LONGEST_REFERENCE: Final = 254
 
 @registry.register("qwen_vl")
 @dataclass(frozen=True, kw_only=True)
-class QwenVL:
+class QwenVL(BaseTemplate):
     r"""How Qwen-VL and Qwen-VL-Chat read a conversation
     (``QwenLM/Qwen-VL``: ``finetune.py``, ``make_context``).
 
@@ -75,14 +72,8 @@ class QwenVL:
       the beginning of a text merge with the role's.
     """
 
-    position_axes: ClassVar[tuple[int, ...]] = ()
-    packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "squeeze"
-    tiling: ClassVar[str] = ""
 
-    tokenizer: Tokenizer
-    max_length: PositiveInt | None = None
-    over_long: OverLong = "error"
     layout: Literal["chatml", "raw"] = "chatml"
     system: str = "You are a helpful assistant."
     picture: str = "Picture {number}: {image}\n"
@@ -102,7 +93,7 @@ class QwenVL:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_fields(self)
+        super().__post_init__()
         if self.picture.count("{image}") != 1:
             raise UsageError(
                 f"QwenVL: picture must say once where the {{image}} is, found {self.picture!r}"
@@ -135,12 +126,6 @@ class QwenVL:
     def view_positions(self) -> int:
         """``image_tokens``."""
         return self.image_tokens
-
-    def index_features(
-        self, plan: PixelPlan, *, positions: int, views: int, size: tuple[int, int] | None
-    ) -> FeatureIndex:
-        """Return the index of all feature rows in order; see :class:`mmdata.templates.Template`."""
-        return index_all_rows(positions, views)
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
@@ -198,6 +183,7 @@ class QwenVL:
         if self.layout == "chatml":
             role = {"user": self.user, "assistant": self.assistant}.get(message.role, message.role)
             return self._chatml(role, content, conversation, answer=trained)
+
         items = self._items(content, conversation, trained)
         return [*items, Run(self.stop_ids, trained)] if answer else items
 

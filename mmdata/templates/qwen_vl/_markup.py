@@ -86,6 +86,7 @@ def decode_spans(
         text += tokenizer.decode(ids[:start], skip_special=skip_special)
         text += reference if skip_special else f"<img>{reference}</img>"
         ids = ids[stop + 1 :]
+
     return text + tokenizer.decode(ids, skip_special=skip_special)
 
 
