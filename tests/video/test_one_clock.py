@@ -51,6 +51,13 @@ def tail(whole: bytes) -> bytes:
     return whole[: 2 * 188] + whole[packets // 3 * 188 :]
 
 
+def trim(whole: bytes, seconds: float) -> bytes:
+    """An MP4 that ends after so many seconds by its edit list alone, as a phone trims in place."""
+    place = whole.index(b"elst") + 12  # past the version and the number of entries
+    milliseconds = round(seconds * 1000).to_bytes(4, "big")  # of the movie, as FFmpeg counts them
+    return whole[:place] + milliseconds + whole[place + 4 :]
+
+
 CLIPS: dict[str, Callable[[], tuple[str, bytes]]] = {
     "h264, constant": lambda: ("mp4", clip("h264", "mp4", CONSTANT, b_frames=2)),
     "h264, variable": lambda: ("mp4", clip("h264", "mp4", VARIABLE)),
@@ -59,6 +66,10 @@ CLIPS: dict[str, Callable[[], tuple[str, bytes]]] = {
     "h264, edit list": lambda: (
         "mp4",
         cut(clip("h264", "mp4", CONSTANT, b_frames=2), "mp4", keyframe=1, start=17),
+    ),
+    "h264, trimmed in place": lambda: (
+        "mp4",
+        trim(clip("h264", "mp4", CONSTANT, b_frames=2), 1.0),
     ),
     "h264, cut between keyframes": lambda: (
         "ts",
@@ -78,6 +89,7 @@ CLIPS: dict[str, Callable[[], tuple[str, bytes]]] = {
 
 ODD = {
     "h264, edit list": ("trimmed",),
+    "h264, trimmed in place": ("trimmed",),
     "h264, cut between keyframes": ("begins_between_keyframes",),
     "hevc, cut between keyframes": ("begins_between_keyframes",),
     "mpeg4, dropped frames": ("dropped_frames",),
@@ -219,6 +231,17 @@ def test_a_cached_clip_is_told_since_its_own_first_frame(tmp_path: Path) -> None
         assert found.duration == pytest.approx(3.0)
         assert found.pixels.times == pytest.approx((0.0, 0.96, 1.96, 2.96))
         assert found.pixels.origin == pytest.approx(3.0)
+
+
+def test_moments_of_a_cached_clip_are_since_its_own_first_frame(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(clip("h264", "mp4", range(200)))
+    conversation = about(Media("video", "a.mp4", start=3.0, end=6.0))
+    store = write(tmp_path / "store", [conversation], media_root=str(tmp_path))
+    cache_frames(store.path, tmp_path / "frames", "uniform:4")
+
+    found = plan(mmdata.open(tmp_path / "frames").located(0), "times:1.0,2.0")
+
+    assert found.pixels.times == pytest.approx((0.96, 1.96))  # the nearest that the cache has
 
 
 @pytest.mark.parametrize("strategy", ["llava_next:1:8", "mindie:8", "uniform:8"])
