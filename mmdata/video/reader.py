@@ -18,7 +18,7 @@ from mmdata.video.folder import is_folder, pictures_in
 from mmdata.video.index import TIMELESS, Index, build_index, confirm
 from mmdata.video.packets import Supply, read_packets, tick, without_leading
 from mmdata.video.pictures import Pictures, VideoSource, decode_pictures, index_pictures
-from mmdata.video.pixels import presented_size
+from mmdata.video.pixels import presented_size, rgb
 from mmdata.video.source import Source, name_of, open_video, plain
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ _SKIPPING: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4
 """Codecs whose decoders can be told before each packet
 to leave out a frame that no other refers to.
 """
+
+_PALETTED: Final = frozenset(
+    {"8bps", "cinepak", "msrle", "msvideo1", "qtrle", "rawvideo", "smc", "tscc"}
+)
+"""Codecs whose pixels may be places in a palette. It comes with the packet at which it changes, and
+holds for all that follow, keyframes too.
+"""
+_PALETTE_BITS: Final = 8
 
 _MOST_REORDERED: Final = 15
 """How many frames the H.264 decoder can hold back at most."""
@@ -75,7 +83,7 @@ def index_by_decoding(
     ``damage``. A ``strict`` decoder refuses what it would otherwise conceal.
 
     Raises:
-        VideoError: as :func:`index`.
+        VideoError: as :func:`index`; also if frames cannot be converted to RGB.
     """
     limits = limits or Limits()
     if isinstance(source, Pictures):
@@ -85,8 +93,14 @@ def index_by_decoding(
 
     with reading(source, stream, limits, strict=strict, thorough=True) as reader:
         first, packets, corrupt = None, [], 0
+        converted = set()
         for packet, frame in reader.everything():
             first = first or frame
+            # Of frames that are alike to swscale, one is enough.
+            kind = (frame.format.name, frame.colorspace, frame.color_trc, frame.color_primaries)
+            if kind not in converted:
+                _try_to_convert(frame, reader.name)
+                converted.add(kind)
             packets.append(packet)
             corrupt += frame.is_corrupt
         found = _upright(confirm(reader.index, packets, reader.tick), first, reader.name)
@@ -99,6 +113,15 @@ def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:
         raise VideoError(f"{name}: not one frame can be decoded", path=name)
     width, height = presented_size(first)
     return replace(found, width=width, height=height)
+
+
+def _try_to_convert(frame: VideoFrame, name: str) -> None:
+    from av.video.reformatter import VideoReformatter
+
+    try:
+        rgb(VideoReformatter(), frame)
+    except VideoError as error:  # which does not know the file
+        raise VideoError(f"{name}: {error}", path=name) from error
 
 
 @checked
@@ -187,6 +210,10 @@ class Reader:
         self._supply = supply
         self._thorough = thorough
         self._skips = index.codec in _SKIPPING
+        # Its format, which says so too, is not known before the first frame.
+        self._has_palette = (
+            index.codec in _PALETTED and 0 < self._context.bits_per_coded_sample <= _PALETTE_BITS
+        )
         # FFmpeg's H.264 decoder guesses how far frames are out of order and drops those that come
         # later than that. The index knows; a thorough reader does as FFmpeg does by itself.
         if index.codec == "h264" and not thorough:
@@ -211,7 +238,7 @@ class Reader:
         """Yield (number, decoded frame) for the ``wanted`` numbers that decode,
         not always in order.
         """
-        if self._thorough or self.index.order is None:
+        if self._thorough or self.index.order is None or self._has_palette:
             yield from self._among_everything(wanted)
             return
 
@@ -241,8 +268,8 @@ class Reader:
     def _among_everything(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from the first packet on and leave nothing out.
 
-        So it must be where the order is unknown, or where damage makes frames depend on all that
-        came before.
+        So it must be where the order is unknown, or where damage or a palette makes frames depend
+        on all that came before.
         """
         left, order = set(wanted), self.index.order
         for place, (packet, frame) in enumerate(self.everything()):

@@ -117,7 +117,11 @@ def _plan_for(planner: Planner, name: str, found: Index) -> Plan:
 def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> _Pixels:
     pixels = _Pixels(planned, limits, reader.name)
     for number, frame in reader.frames(pixels.places.keys()):
-        pixels.add(number, scale(frame))
+        try:
+            scaled = scale(frame)
+        except VideoError as error:  # which does not know the file
+            raise VideoError(f"{reader.name}: {error}", path=reader.name) from error
+        pixels.add(number, scaled)
     return pixels
 
 
