@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final
 
 from mmdata.errors import VideoError
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
-__all__ = ["Conversion", "as_progressive", "conversion_of"]
-
-
-class Conversion(TypedDict, total=False):
-    """Arguments of PyAV's ``reformat``; none for a frame that needs no telling."""
-
-    src_colorspace: int
-    dst_color_trc: int
-    dst_color_primaries: int
+__all__ = ["as_progressive", "conversion_of"]
 
 
 # Numbers of ITU-T H.273, which are FFmpeg's too: of primaries, transfer functions and matrices.
@@ -43,15 +35,16 @@ _REFUSED: Final = {
 }
 
 
-def conversion_of(frame: VideoFrame) -> Conversion:
-    """Return what makes ordinary RGB of ``frame``; HDR (PQ and HLG) is tone-mapped to BT.709.
+def conversion_of(frame: VideoFrame) -> dict[str, int]:
+    """Return the arguments of PyAV's ``reformat`` that make ordinary RGB of ``frame``; most need
+    none. HDR (PQ and HLG) is tone-mapped to BT.709.
 
     swscale takes about a second to prepare for HDR, once a file.
 
     Raises:
         VideoError: a colour matrix that nothing here can undo; the message does not name the file.
     """
-    wanted = Conversion()
+    wanted: dict[str, int] = {}
 
     matrix = int(frame.colorspace)
     if matrix == _CONSTANT_LUMINANCE:
