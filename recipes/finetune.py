@@ -141,6 +141,8 @@ def training_stream(config: FinetuneConfig, template: Template, place: ProcessRa
         shuffle=data.shuffle,
         packing=data.packing,
         on_error=data.on_error,
+        on_error_limit=data.on_error_limit,
+        skipped=config.run.output / "skipped.jsonl",
         **options,
     )
 
