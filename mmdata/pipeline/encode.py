@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from mmdata.errors import DataError, MediaError, SampleError, as_media_error
 from mmdata.pipeline.stopwatch import Stopwatch
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     Views: TypeAlias = NDArray[np.uint8]  # (views, size, size, 3)
 
-__all__ = ["Decode", "Place", "Sample", "SampleReader", "Samples", "decode_views"]
+__all__ = [
+    "Decode",
+    "DrawsAnew",
+    "Place",
+    "Sample",
+    "SampleReader",
+    "Samples",
+    "decode_views",
+]
 
 Decode: TypeAlias = "Callable[[Media, PixelPlan, Views | None], Views]"
 """From a medium, what is wanted of it, and room for it,
@@ -41,6 +49,14 @@ class Samples(Protocol):
     @property
     def fingerprint(self) -> str:
         """A hash of everything that decides which sample has which index."""
+
+
+@runtime_checkable
+class DrawsAnew(Protocol):
+    """Samples of which each epoch may have others, as those of a mixture with weights."""
+
+    def at_epoch(self, epoch: int) -> Samples:
+        """Return those of an epoch; as many, and under the same fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,14 @@ from mmdata.pipeline import collate, mindformers
 from mmdata.pipeline.batch import Batch
 from mmdata.pipeline.collate import BatchShape, PixelType
 from mmdata.pipeline.decoders import Isolated
-from mmdata.pipeline.encode import Decode, Place, SampleReader, Samples, decode_views
+from mmdata.pipeline.encode import (
+    Decode,
+    DrawsAnew,
+    Place,
+    SampleReader,
+    Samples,
+    decode_views,
+)
 from mmdata.pipeline.group import GroupBy, Grouping
 from mmdata.pipeline.order import Order
 from mmdata.pipeline.plan import Cursor, EpochPlan
@@ -256,7 +263,7 @@ class Stream:
             decode: Decode = partial(decode_views, fast=fast)
             if self.isolated and workers:
                 decode = stack.enter_context(Isolated(self.deadline, _MEMORY, fast=fast))
-            reader = self._reader(decode)
+            reader = self._reader(decode, start.cursor.epoch)
             slab = self._batch_shape.slab
             source = read_whole_epoch if self._verifies else partial(read_steps, slab=slab)
             read = partial(self._outcomes, reader, workers)
@@ -366,9 +373,10 @@ class Stream:
     def _batch_shape(self) -> BatchShape:
         return BatchShape(self.template, self.seq_length, self.dynamic, self.max_views, self.pixels)
 
-    def _reader(self, decode: Decode) -> SampleReader:
+    def _reader(self, decode: Decode, epoch: int) -> SampleReader:
+        samples = self.mixture
         return SampleReader(
-            self.mixture,
+            samples.at_epoch(epoch) if isinstance(samples, DrawsAnew) else samples,
             self.template,
             max_tokens=self.seq_length,
             max_views=self.max_views,
