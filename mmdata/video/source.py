@@ -129,8 +129,7 @@ def _video_stream(container: InputContainer, wanted: int | None, source: Source)
         best = container.streams.best("video")
         films = [stream for stream in container.streams.video if not _is_cover(stream)]
         if best is None or not films:
-            pictures = len(container.streams.video)
-            only = f" but {pictures} attached pictures, such as a cover" if pictures else ""
+            only = ", only an attached picture, such as a cover" if container.streams.video else ""
             raise VideoError(f"{name}: holds no video stream{only}", path=name)
         return next((stream for stream in films if stream.index == best.index), films[0])
 
