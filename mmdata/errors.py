@@ -41,6 +41,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "VideoError",
+    "as_media_error",
     "nearest",
 ]
 
@@ -85,11 +86,25 @@ class RecordError(DataError):
 class SampleError(DataError):
     """One sample of a stream cannot become part of a batch;
     ``reason`` is what a count of such samples is kept by.
+
+    ``row`` is its number in the mixture, ``id`` its own, ``path`` the file that is at fault; each
+    where it is known.
     """
 
-    def __init__(self, message: str, *, reason: str = "unreadable") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "unreadable",
+        row: int | None = None,
+        id: str | None = None,  # noqa: A002
+        path: str = "",
+    ) -> None:
         super().__init__(message)
         self.reason = reason
+        self.row = row
+        self.id = id
+        self.path = path
 
 
 class SchemaError(DataError):
@@ -157,6 +172,32 @@ class DroppedSampleError(TokenError):
     def __init__(self, message: str, *, reason: str = "too_long") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def as_media_error(error: Exception, path: str) -> MediaError:
+    """Return the error of a medium for whatever decoding it has raised.
+
+    ``path`` is its file, or empty where that is not known. Decoders are given files by strangers,
+    and no list of what they raise on them is complete. So all of it is the file's fault, but what
+    says that the call or a plug-in is: that is raised again.
+
+    Raises:
+        UsageError, PluginError: ``error`` is one.
+
+    >>> as_media_error(KeyError("layer 3"), "clip.mp4")
+    MediaError("clip.mp4: cannot be decoded: KeyError: 'layer 3'")
+    """
+    if isinstance(error, MediaError):
+        return error
+    if isinstance(error, (UsageError, PluginError)):
+        raise error
+
+    reason = "media_limit" if isinstance(error, MemoryError) else "unreadable_media"
+    what = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    where = f"{path}: " if path else ""
+    found = MediaError(f"{where}cannot be decoded: {what}", path=path, reason=reason)
+    found.__cause__ = error
+    return found
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url, local_path
 from mmdata._tools.requirements import processors
 from mmdata.engine.local import Pool
-from mmdata.errors import DataError, MediaError
+from mmdata.errors import DataError, MediaError, as_media_error
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import CompactTimes, Conversation, Media, replace
 from mmdata.store.builder import BatchBuilder
@@ -269,29 +269,36 @@ class _Refused:
 
 def _take(videos: Sequence[Media], recipe: _Recipe) -> list[_Cached]:
     """Sample and encode the videos of one record."""
-    from mmdata.video import sample, source_of
-
     found = []
     for video in videos:
         paths = [video.path or ""] if video.frame_paths is None else video.frame_paths
         if remote := next(filter(is_url, paths), None):
             what = "is a URL, and nothing behind URLs is read yet"
             raise MediaError(f"{remote}: {what}", path=remote, reason="remote_media")
-        frames = sample(
-            source_of(video),
-            recipe.strategy,
-            size=recipe.size,
-            resize=recipe.resize,
-            pad=recipe.pad,
-            snap=recipe.snap,
-            start=video.start,
-            end=video.end,
-            on_damage=recipe.on_damage,
-            limits=recipe.limits,
-        )
-        pictures = tuple(_encode_frames(pixels, recipe) for pixels in frames.pixels)
-        found.append(_Cached(pictures, tuple(frames.times.tolist()), _clock_fields(frames)))
+        try:
+            found.append(_take_one(video, recipe))
+        except Exception as error:  # here whatever a decoder raises becomes the record's
+            raise as_media_error(error, paths[0]) from error
     return found
+
+
+def _take_one(video: Media, recipe: _Recipe) -> _Cached:
+    from mmdata.video import sample, source_of
+
+    frames = sample(
+        source_of(video),
+        recipe.strategy,
+        size=recipe.size,
+        resize=recipe.resize,
+        pad=recipe.pad,
+        snap=recipe.snap,
+        start=video.start,
+        end=video.end,
+        on_damage=recipe.on_damage,
+        limits=recipe.limits,
+    )
+    pictures = tuple(_encode_frames(pixels, recipe) for pixels in frames.pixels)
+    return _Cached(pictures, tuple(frames.times.tolist()), _clock_fields(frames))
 
 
 def _clock_fields(frames: Frames) -> Mapping[str, Any]:
@@ -331,13 +338,12 @@ def _all_frames(
 
     with Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory) as pool:
         for outcome in pool.map(_take, ((_videos(opened, row), recipe) for row in rows)):
-            if isinstance(outcome, Exception) and not isinstance(outcome, MediaError):
-                raise outcome
-            found = (
-                _Refused(outcome.reason, str(outcome))
-                if isinstance(outcome, MediaError)
-                else outcome
-            )
+            found: list[_Cached] | _Refused
+            if isinstance(outcome, Exception):
+                error = as_media_error(outcome, "")
+                found = _Refused(error.reason, str(error))
+            else:
+                found = outcome
             journal.add(found)
             yield found
 

@@ -108,6 +108,7 @@ class Data(Section):
     packing: bool = False
     shuffle: bool = True
     on_error: OnError = "raise"
+    on_error_limit: Share = 0.01
     isolated: bool = False
     workers: NonNegativeInt | None = None
     seed: int = 0

@@ -7,8 +7,8 @@ r"""Fine-tune a model: whole, in stages, or by LoRA.
 `recipes/configs` has a folder of CONFIG.yaml files a model family.
 
 The output folder gets config.json, metrics.jsonl, loss.png, checkpoints/, and at the end what was
-trained: adapter.safetensors for LoRA, else weights.safetensors. `run.resume=true` goes on from the
-last checkpoint.
+trained: adapter.safetensors for LoRA, else weights.safetensors. Samples that `data.on_error` leaves
+out are in skipped.jsonl. `run.resume=true` goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -141,6 +141,8 @@ def training_stream(config: FinetuneConfig, template: Template, place: ProcessRa
         shuffle=data.shuffle,
         packing=data.packing,
         on_error=data.on_error,
+        on_error_limit=data.on_error_limit,
+        skipped=config.run.output / "skipped.jsonl",
         **options,
     )
 

@@ -535,3 +535,27 @@ def test_a_reject_has_the_place_in_its_own_store_also_after_others(tmp_path: Pat
         for line in open_store(tmp_path / "frames").rejects()
     ]
     assert found == [(number, f"c{number}", str(tmp_path / "store")) for number in (1, 3, 4)]
+
+
+def test_whatever_the_making_of_pictures_raises_costs_one_record(tmp_path: Path) -> None:
+    # WebP has no more than 16,383 columns; Pillow raises a ValueError of its own.
+    (tmp_path / "wide.avi").write_bytes(clip("mjpeg", "avi", range(3), size=(48, 16_400)))
+    (tmp_path / "ycgco.mp4").write_bytes(
+        clip("h264", "mp4", range(3), options={"x264-params": "colormatrix=YCgCo"})
+    )
+    for number in range(2):
+        (tmp_path / f"{number}.mp4").write_bytes(clip("h264", "mp4", range(6 + number)))
+    names = ["0.mp4", "wide.avi", "1.mp4", "ycgco.mp4"]
+    rows = [about(number, Media("video", name)) for number, name in enumerate(names)]
+    whole = write(tmp_path / "whole", rows, media_root=str(tmp_path))
+    sound = write(tmp_path / "sound", rows[::2], media_root=str(tmp_path))
+
+    report = cache_frames(whole.path, tmp_path / "a", "uniform:2", codec="webp", workers=1)
+    cache_frames(sound.path, tmp_path / "b", "uniform:2", codec="webp", workers=1)
+
+    assert report.rejects == {"unreadable_media": 2}
+    details = [line["detail"] for line in open_store(tmp_path / "a").rejects()]
+    assert all(
+        name in detail for name, detail in zip(("wide.avi", "ycgco.mp4"), details, strict=True)
+    )
+    assert list(open_store(tmp_path / "a")) == list(open_store(tmp_path / "b"))

@@ -25,14 +25,16 @@ from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import is_file
 from mmdata.conversion.probe import check
 from mmdata.engine.local import Pool
-from mmdata.errors import MediaError
+from mmdata.errors import MediaError, as_media_error
 from mmdata.schema import CompactTimes, Media, MediaType
 from mmdata.store import Store
 from mmdata.video.pictures import UNSAID, Pictures
+from mmdata.video.source import name_of
 
 __all__ = [
     "Facts",
     "File",
+    "Look",
     "MediaFault",
     "MediaLevel",
     "Prober",
@@ -48,6 +50,10 @@ MediaLevel: TypeAlias = Literal["compare", "probe", "decode"]
 """How hard the media of a store are looked at:
 compared with what was kept of them, and looked into besides.
 """
+
+
+Look: TypeAlias = "Callable[[Sequence[File], MediaLevel, Limits], list[Facts]]"
+"""What looks into files, as :func:`look` does."""
 
 
 class File(NamedTuple):
@@ -152,7 +158,8 @@ class Prober:
     """Answers what media are, several records at a time and in order; use it in a ``with`` block.
 
     ``journal`` is a file of answers: what an earlier attempt left there is believed of files that
-    have kept their size and time, and new answers are added. Without one nothing is kept.
+    have kept their size and time, and new answers are added. Without one nothing is kept. ``job``
+    looks into the files of a record, on a worker; whatever it raises is the record's answer.
     """
 
     @checked
@@ -163,8 +170,10 @@ class Prober:
         journal: Path | None = None,
         workers: PositiveInt | None = None,
         limits: Limits | None = None,
+        job: Look = look,
     ) -> None:
         self._level = level
+        self._job = job
         self._limits = limits or Limits()
         self._path = journal or Path(os.devnull)
         self._pool = Pool(
@@ -209,7 +218,7 @@ class Prober:
                 if asked:
                     yield files if known is None else [], self._level, self._limits
 
-        for found in self._pool.map(look, questions()):
+        for found in self._pool.map(self._job, questions()):
             while not waiting[0].asked:
                 yield waiting[0].item, waiting.popleft().answer()
             first = waiting.popleft()
@@ -244,7 +253,8 @@ class Prober:
                 self._note(culprit, {"message": str(found), "reason": found.reason})
             return found
         if isinstance(found, Exception):
-            raise found
+            # Not noted: another attempt may find it otherwise.
+            return as_media_error(found, ", ".join(_name(file.source) for file in files))
         for file, facts in zip(files, found, strict=True):
             self._note(file, facts)
         return found
@@ -344,6 +354,13 @@ def _is_pictures(medium: Media) -> bool:
     """Return whether a video is read from the pictures that it is given as."""
     kept = medium.bytes is not None or medium.frames is not None
     return medium.frame_paths is not None and medium.path is None and not kept
+
+
+def _name(source: str | bytes | Pictures | tuple[bytes, ...]) -> str:
+    """Return how messages call what is looked into."""
+    if isinstance(source, tuple):
+        return f"{len(source)} cached frames"
+    return source.name if isinstance(source, Pictures) else name_of(source)
 
 
 def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:

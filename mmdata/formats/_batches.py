@@ -135,14 +135,13 @@ def _add_one(
     try:
         conversation = _read_one(item, reader, options.strict)
         check_heard(conversation, options.allowed_fields | reader.harmless_fields)
+        if said := options.split or item.split:
+            conversation = replace(conversation, split=said)
+        builder.append(conversation, file=item.file, record=item.number, id=item.id)
     except Exception as error:  # one record's border: what a format stumbles over costs it alone
         if options.strict and isinstance(error, PluginError):
             raise
         builder.reject(item.rejected(error))
-        return
-    if said := options.split or item.split:
-        conversation = replace(conversation, split=said)
-    builder.append(conversation, file=item.file, record=item.number, id=item.id)
 
 
 def _read_one(record: Record, reader: Any, strict: bool) -> Conversation:

@@ -9,11 +9,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import ImageError
+from mmdata.image.png import without_large_metadata
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +40,11 @@ _FORMATS: Final = (
     "ICO",
     "TGA",
 )
+# Names in the first bytes (ISO 14496-12, 4.3) of formats that not every Pillow reads.
+_BRANDS: Final = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+}
 _ORIENTATION: Final = 0x0112  # EXIF tag
 _SIDEWAYS: Final = range(5, 9)  # its values that exchange width and height
 # What Pillow's readers raise on bytes that are not what they claim to be.
@@ -58,14 +64,14 @@ def decode(
 ) -> NDArray[np.uint8]:
     """Return the pixels of an image, (height, width, 3) uint8 RGB; of an animation its first frame.
 
-    Alpha is dropped, palettes, grey and CMYK are converted, 16-bit samples keep their high byte.
-    ``draft`` (height, width) lets a JPEG be decoded at a half, a quarter or an eighth while it
-    stays at least that large. ``upright=False`` leaves the EXIF orientation out, as some upstream
-    programs do.
+    Alpha is dropped, palettes, grey and CMYK are converted, samples of 9 to 16 bits keep their
+    highest eight. ``draft`` (height, width) lets a JPEG be decoded at a half, a quarter or an
+    eighth while it stays at least that large. ``upright=False`` leaves the EXIF orientation out, as
+    some upstream programs do; Pillow always turns a TIFF.
 
     Raises:
         ImageError: with ``path`` and ``reason``: missing, empty, unreadable, cut short, or beyond
-            ``limits``.
+            ``limits``; or of samples whose white nobody states (32 bits, floats, 12 bits in 16).
     """
     import numpy as np
 
@@ -93,7 +99,7 @@ def load(
         image.load()
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
-        return image if image.mode == "RGB" else _rgb(image)
+        return image if image.mode == "RGB" else _rgb(image, _name(source))
 
 
 @checked
@@ -108,7 +114,8 @@ def size_of(source: Source, *, limits: Limits | None = None) -> tuple[int, int]:
 
 
 def _is_sideways(image: Image) -> bool:
-    return image.getexif().get(_ORIENTATION) in _SIDEWAYS
+    # Pillow has turned the size of a TIFF when it opens it, and its pixels when it loads them.
+    return image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _SIDEWAYS
 
 
 @contextmanager
@@ -116,11 +123,12 @@ def _open(source: Source, limits: Limits) -> Iterator[Image]:
     """Open an image; whatever fails in the body becomes an :class:`ImageError`."""
     from PIL import Image
 
-    name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
+    name = _name(source)
     try:
-        with Image.open(_file(source, name), formats=_FORMATS) as image:
+        with _file(source, name) as file, _identified(file, name) as image:
             if image.width * image.height > limits.pixels:
                 raise _too_large(name, f"{image.width}x{image.height} pixels", limits)
+            _refuse_unscaled(image, name)
             yield image
     except Image.DecompressionBombError as error:
         raise _too_large(name, str(error), limits) from error
@@ -137,21 +145,82 @@ def _open(source: Source, limits: Limits) -> Iterator[Image]:
         ) from error
 
 
-def _file(source: Source, name: str) -> io.BytesIO | Path:
+def _name(source: Source) -> str:
+    return f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
+
+
+@contextmanager
+def _file(source: Source, name: str) -> Iterator[BinaryIO]:
     if source == b"" or (not isinstance(source, bytes) and Path(source).stat().st_size == 0):
         raise ImageError(f"{name}: the file is empty", path=name, reason="empty_media")
-    return io.BytesIO(source) if isinstance(source, bytes) else Path(source)
+    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
+        yield without_large_metadata(file)
 
 
-def _rgb(image: Image) -> Image:
+def _identified(file: BinaryIO, name: str) -> Image:
+    """Return the picture in ``file``, or name the format that this Pillow cannot read."""
+    from PIL import Image, UnidentifiedImageError
+
+    # The plug-in of another package, where the program has registered it.
+    formats = (*_FORMATS, "HEIF") if "HEIF" in Image.OPEN else _FORMATS
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        head = file.read(12)
+        form = _BRANDS.get(head[8:12]) if head[4:8] == b"ftyp" else None
+        if form is None:
+            what = "its format is none of " + ", ".join(_FORMATS)
+        elif form == "HEIC":
+            what = (
+                "it is a HEIC picture, which Pillow reads with pillow-heif alone "
+                "(pillow_heif.register_heif_opener()); convert it to JPEG, PNG or WebP"
+            )
+        else:
+            what = f"it is an {form} picture, and this Pillow is built without it; update Pillow"
+        raise ImageError(f"{name}: cannot be decoded as an image: {what}", path=name) from error
+
+
+def _refuse_unscaled(image: Image, name: str) -> None:
+    """Refuse samples of which nobody states what is black and what white.
+
+    Pillow would cut them at 255, which makes most of them all black or all white. It scales those
+    of PPM itself, to 16 bits.
+    """
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        kind = "floats" if image.mode == "F" else "signed or 32-bit integers"
+        raise ImageError(
+            f"{name}: its samples are {kind}, of which nothing says what is white; "
+            "convert it to 8 or 16 bits",
+            path=name,
+        )
+
+
+def _rgb(image: Image, name: str) -> Image:
     import numpy as np
     from PIL.Image import fromarray
 
     if not image.mode.startswith("I"):
         return image.convert("RGB")
+
     # 16-bit grey, which Pillow's own conversion would clip at 255.
-    high = np.asarray(image).astype(np.uint32) >> 8
-    return fromarray(high.astype(np.uint8)).convert("RGB")
+    samples = np.asarray(image).astype(np.uint32)  # (height, width)
+    brightest = int(samples.max())
+    bits = _stated_bits(image)
+    if bits == 16 and 0 < brightest < 1 << 12:
+        raise ImageError(
+            f"{name}: its brightest sample is {brightest} of 65535; if they are 12 bits or fewer "
+            "in 16, scale them to 8 or 16",
+            path=name,
+        )
+    return fromarray((samples >> (bits - 8)).astype(np.uint8)).convert("RGB")
+
+
+def _stated_bits(image: Image) -> int:
+    """Return how many bits the samples of a 16-bit grey picture have; only a TIFF says fewer."""
+    from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
+
+    return int(image.tag_v2[BITSPERSAMPLE][0]) if isinstance(image, TiffImageFile) else 16
 
 
 def _too_large(name: str, found: str, limits: Limits) -> ImageError:

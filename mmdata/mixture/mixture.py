@@ -6,14 +6,16 @@ import bisect
 import os.path
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field
+from dataclasses import replace as replace_fields
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from mmdata._tools.options import PositiveInt, checked
+from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import local_path
-from mmdata._tools.shuffle import choose
+from mmdata._tools.shuffle import keys
 from mmdata.conversion.ids import Ids, Seen, hash_content, keep_own_id
 from mmdata.errors import ConfigError, DataError, MMDataError
 from mmdata.mixture.cache import Cache
@@ -56,13 +58,37 @@ class PlanRow:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One data set of a mixture: the rows selected, and how many draws of them there are."""
+    """One data set of a mixture: the rows selected, and how many draws of them an epoch has.
+
+    ``rest`` are the places among the selected rows of the draws that make no whole pass.
+    """
 
     dataset: Dataset
     store: Store
     selected: Sequence[int]
     draws: int
-    rest: Sequence[int]
+    seed: int
+    rest: Sequence[int] = ()
+
+    def at_epoch(self, epoch: int) -> _Part:
+        """Return the part with the draws of an epoch.
+
+        The rest of an epoch is a stretch of a shuffle of the rows, that of the next epoch the
+        stretch after it, until all have been drawn; then comes another shuffle. The last stretch
+        is filled up from the beginning of its own shuffle, so that no epoch has a row twice in it.
+        """
+        import numpy as np
+
+        total = len(self.selected)
+        count = self.draws % total if total else 0
+        if not count:
+            return self
+
+        shuffles, stretch = divmod(epoch, -(-total // count))
+        # The strategy has drawn by `seed`; `~seed` is a chance of its own for the rest of an epoch.
+        shuffled = np.argsort(keys(~self.seed ^ shuffles << 32, total), kind="stable")
+        places = shuffled[np.arange(stretch * count, (stretch + 1) * count) % total]
+        return replace_fields(self, rest=np.sort(places).tolist())
 
     def row(self, draw: int) -> int:
         """Return the row of a draw:
@@ -103,7 +129,7 @@ class Mixture(Sequence[Conversation]):
         )
         self._parts = []
         for n, ((dataset, store), rows) in enumerate(zip(stores, selections, strict=True)):
-            self._parts.append(_part(dataset, store, rows, draws[n], seed + n))
+            self._parts.append(_Part(dataset, store, rows, draws[n], seed + n).at_epoch(0))
         self._starts = list(accumulate(draws, initial=0))
         weighted = any(dataset.weight is not None for dataset, _ in stores)
         self._order = _interleave(draws) if weighted else None
@@ -156,6 +182,17 @@ class Mixture(Sequence[Conversation]):
         part, row = self._place(index)
         return part.store[row]
 
+    @checked
+    def at_epoch(self, epoch: NonNegativeInt) -> Mixture:
+        """Return the mixture as an epoch has it; the mixture itself is that of epoch 0.
+
+        Where a data set gives a part of its rows to an epoch, by its weight or a broken ``repeat``,
+        that part differs from epoch to epoch until all rows have been drawn. All else is the same.
+        """
+        mixture = copy(self)
+        mixture._parts = [part.at_epoch(epoch) for part in self._parts]
+        return mixture
+
     def located(self, index: int) -> Conversation:
         """Return the conversation ``self[index]`` with media paths that can be opened:
         absolute, or URLs.
@@ -168,6 +205,8 @@ class Mixture(Sequence[Conversation]):
         """A hash of everything that decides which rows come in which order."""
         parts = (
             f"{part.store.fingerprint} {part.dataset.sampling_strategy} {part.draws}"
+            # Until they were drawn anew each epoch, other rows came after the first.
+            f"{' anew' if len(part.rest) else ''}"
             for part in self._parts
         )
         return hash_text(str(self.seed), str(self._order is not None), *parts)
@@ -352,12 +391,6 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
     for n in by_remainder[: total - sum(counts)]:
         counts[n] += 1
     return counts
-
-
-def _part(dataset: Dataset, store: Store, selected: Sequence[int], draws: int, seed: int) -> _Part:
-    # The strategy has drawn by `seed`; `~seed` is a chance of its own for the rest of an epoch.
-    rest = choose(~seed, draws % len(selected), len(selected)).tolist() if len(selected) else []
-    return _Part(dataset, store, selected, draws, rest)
 
 
 def _interleave(draws: Sequence[int]) -> NDArray[np.int64]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from mmdata.errors import DataError, MediaError, SampleError
+from mmdata.errors import DataError, MediaError, SampleError, as_media_error
 from mmdata.pipeline.stopwatch import Stopwatch
 from mmdata.schema import Conversation, Media
 from mmdata.templates import Encoded, PixelPlan, Template
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     Views: TypeAlias = NDArray[np.uint8]  # (views, size, size, 3)
 
-__all__ = ["Decode", "Place", "Sample", "SampleReader", "Samples", "decode_views"]
+__all__ = [
+    "Decode",
+    "DrawsAnew",
+    "Place",
+    "Sample",
+    "SampleReader",
+    "Samples",
+    "decode_views",
+]
 
 Decode: TypeAlias = "Callable[[Media, PixelPlan, Views | None], Views]"
 """From a medium, what is wanted of it, and room for it,
@@ -41,6 +49,14 @@ class Samples(Protocol):
     @property
     def fingerprint(self) -> str:
         """A hash of everything that decides which sample has which index."""
+
+
+@runtime_checkable
+class DrawsAnew(Protocol):
+    """Samples of which each epoch may have others, as those of a mixture with weights."""
+
+    def at_epoch(self, epoch: int) -> Samples:
+        """Return those of an epoch; as many, and under the same fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +153,20 @@ class SampleReader:
         """
         conversation = self._conversation(place.index)
         encoded = place.encoded or self._encode(conversation, place.index)
-        media = [conversation.media[plan.media] for plan in encoded.pixels]
-        try:
-            with self._watch.stage("decode"):
-                views = tuple(self._views(media, encoded.pixels, place.room))
-                sizes = tuple(map(_size, media))
-        except DataError as error:
-            raise _sample_error(error, conversation, place.index) from error
-        return Sample(conversation.id, place, encoded, views, sizes)
+        room = place.room
+        views, sizes = [], []
+        with self._watch.stage("decode"):
+            for plan in encoded.pixels:
+                medium = conversation.media[plan.media]
+                try:
+                    found = self._decode(medium, plan, room)
+                    sizes.append(_size(medium))
+                except Exception as error:  # here whatever a decoder raises becomes the sample's
+                    named = as_media_error(error, medium.path or "")
+                    raise _sample_error(named, conversation, place.index) from error
+                views.append(found)
+                room = None if room is None else room[len(found) :]
+        return Sample(conversation.id, place, encoded, tuple(views), tuple(sizes))
 
     def name(self, index: int) -> str:
         """Return how messages call the sample at ``index``; it need not be readable."""
@@ -153,20 +175,12 @@ class SampleReader:
         except DataError:
             return f"sample {index}"
 
-    def _views(
-        self, media: Sequence[Media], plans: Sequence[PixelPlan], room: Views | None
-    ) -> Iterator[Views]:
-        for medium, plan in zip(media, plans, strict=True):
-            views = self._decode(medium, plan, room)
-            yield views
-            room = None if room is None else room[len(views) :]
-
     def _conversation(self, index: int) -> Conversation:
         try:
             with self._watch.stage("read"):
                 return self._samples.located(index)
         except DataError as error:
-            raise SampleError(f"sample {index} cannot be read: {error}") from error
+            raise SampleError(f"sample {index} cannot be read: {error}", row=index) from error
 
     def _encode(self, conversation: Conversation, index: int) -> Encoded:
         try:
@@ -181,6 +195,8 @@ class SampleReader:
                 f"a row {self._max_tokens}; give the template max_length={self._max_tokens} "
                 "and say by over_long what becomes of longer ones",
                 reason="too_long",
+                row=index,
+                id=conversation.id,
             )
 
         views = sum(map(num_views, encoded.pixels))
@@ -189,6 +205,8 @@ class SampleReader:
                 f"{_name(conversation, index)} has {views} pictures, tiles and frames, "
                 f"a row has room for max_views={self._max_views}",
                 reason="too_many_views",
+                row=index,
+                id=conversation.id,
             )
 
         return encoded
@@ -311,5 +329,10 @@ def _name(conversation: Conversation, index: int) -> str:
 
 
 def _sample_error(error: DataError, conversation: Conversation, index: int) -> SampleError:
-    reason = getattr(error, "reason", "not_encodable")
-    return SampleError(f"{_name(conversation, index)}: {error}", reason=reason)
+    return SampleError(
+        f"{_name(conversation, index)}: {error}",
+        reason=getattr(error, "reason", "not_encodable"),
+        row=index,
+        id=conversation.id,
+        path=error.path if isinstance(error, MediaError) else "",
+    )

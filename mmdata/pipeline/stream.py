@@ -9,7 +9,10 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
+
+from msgspec import Meta
 
 from mmdata._tools.options import (
     NonNegativeInt,
@@ -24,11 +27,19 @@ from mmdata.pipeline import collate, mindformers
 from mmdata.pipeline.batch import Batch
 from mmdata.pipeline.collate import BatchShape, PixelType
 from mmdata.pipeline.decoders import Isolated
-from mmdata.pipeline.encode import Decode, Place, SampleReader, Samples, decode_views
+from mmdata.pipeline.encode import (
+    Decode,
+    DrawsAnew,
+    Place,
+    SampleReader,
+    Samples,
+    decode_views,
+)
 from mmdata.pipeline.group import GroupBy, Grouping
 from mmdata.pipeline.order import Order
 from mmdata.pipeline.plan import Cursor, EpochPlan
 from mmdata.pipeline.produce import Outcome, RankRows, RankSlice, read_steps, read_whole_epoch
+from mmdata.pipeline.skips import Skips
 from mmdata.pipeline.state import from_json, template_facts, to_json
 from mmdata.pipeline.stopwatch import Stopwatch
 from mmdata.pipeline.workers import background, map_in_order
@@ -82,6 +93,11 @@ class Stream:
       it out and the next in order moves up, on every rank alike; for this every rank decodes all of
       the global batch. ``mask`` leaves its place empty, nothing is trained there; it costs nothing.
       So does ``skip`` with packing or grouping, whose plans are made before anything is decoded.
+      Both log what they leave out, with a line at each epoch's end, and ``skipped`` is a file to
+      which a line of JSON is added for each (``epoch``, ``row``, ``id``, ``file``, ``reason``,
+      ``detail``); what is read again after a restart is named again.
+    - ``on_error_limit``: the share of an epoch's samples (of 1,000 where it has fewer) that may
+      fail; beyond it ``skip`` and ``mask`` stop too.
     - ``layout``: how the arrays are called and laid out, see :data:`LAYOUTS`.
     - ``max_views``: how many pictures, tiles and frames a row has room for, so that all batches
       have one shape.
@@ -108,6 +124,8 @@ class Stream:
     window: PositiveInt = 1024
     drop_last: bool = True
     on_error: OnError = "raise"
+    on_error_limit: Annotated[float, Meta(ge=0, le=1)] = 0.01
+    skipped: str | Path | None = None
     layout: LayoutName = "mmdata"
     dynamic: bool = False
     max_views: PositiveInt | None = None
@@ -169,6 +187,7 @@ class Stream:
 
         Raises:
             SampleError: under ``on_error="raise"``; the message names the sample.
+            DataError: more samples fail than ``on_error_limit`` allows.
             ConfigError: an epoch makes not one batch.
         """
         for batch, mark in self._epoch(self._mark, self._threads(None)):
@@ -188,7 +207,7 @@ class Stream:
         harm. ``workers`` takes the place of the stream's own number.
 
         Raises:
-            SampleError, ConfigError: as iteration does.
+            SampleError, DataError, ConfigError: as iteration does.
         """
         start, left = self._mark, steps
         while left:
@@ -244,13 +263,16 @@ class Stream:
             decode: Decode = partial(decode_views, fast=fast)
             if self.isolated and workers:
                 decode = stack.enter_context(Isolated(self.deadline, _MEMORY, fast=fast))
-            reader = self._reader(decode)
+            reader = self._reader(decode, start.cursor.epoch)
             slab = self._batch_shape.slab
             source = read_whole_epoch if self._verifies else partial(read_steps, slab=slab)
             read = partial(self._outcomes, reader, workers)
-            steps = source(self._plan(reader), start.cursor, self._share, read, self._tolerates)
+            skips = self._skips(start.cursor.epoch)
+            plan, tolerates = self._plan(reader, skips), partial(self._tolerates, skips)
+            steps = source(plan, start.cursor, self._share, read, tolerates)
             for step, loaded in enumerate(steps, start.step + 1):
                 yield loaded, self._batch(loaded, start.cursor.epoch, step) if loaded.rows else None
+            skips.close()
 
     def _outcomes(
         self, reader: SampleReader, workers: int, places: Iterator[Place]
@@ -351,9 +373,10 @@ class Stream:
     def _batch_shape(self) -> BatchShape:
         return BatchShape(self.template, self.seq_length, self.dynamic, self.max_views, self.pixels)
 
-    def _reader(self, decode: Decode) -> SampleReader:
+    def _reader(self, decode: Decode, epoch: int) -> SampleReader:
+        samples = self.mixture
         return SampleReader(
-            self.mixture,
+            samples.at_epoch(epoch) if isinstance(samples, DrawsAnew) else samples,
             self.template,
             max_tokens=self.seq_length,
             max_views=self.max_views,
@@ -361,7 +384,14 @@ class Stream:
             watch=self.watch,
         )
 
-    def _plan(self, reader: SampleReader) -> EpochPlan:
+    def _skips(self, epoch: int) -> Skips:
+        samples = len(self.mixture)
+        if not (self._verifies or self._looks):  # each rank reads its own samples alone
+            samples = max(1, samples // self.world_size)
+        file = None if self.skipped is None else Path(self.skipped)
+        return Skips(epoch, samples, self.on_error_limit, file)
+
+    def _plan(self, reader: SampleReader, skips: Skips) -> EpochPlan:
         room = (self.seq_length, self.max_views) if self.packing else None
         return EpochPlan(
             order=Order(len(self.mixture), self.seed, self.shuffle),
@@ -372,20 +402,25 @@ class Stream:
             else self._global_batch,
             drop_last=self.drop_last,
             look=reader.look if self._looks else None,
-            skips=self._leaves_out,
+            skips=partial(self._leaves_out, skips, everywhere=True),
         )
 
-    def _leaves_out(self, error: SampleError) -> bool:
-        """Whether a sample that was looked at in planning is left out;
+    def _leaves_out(self, skips: Skips, error: SampleError, *, everywhere: bool) -> bool:
+        """Whether a sample that failed is left out, which is then accounted for;
         the template's own limit always leaves out.
-        """
-        return self.on_error != "raise" or isinstance(error.__cause__, DroppedSampleError)
 
-    def _tolerates(self, error: SampleError) -> bool:
+        What all ranks leave out ``everywhere`` is written by the first of them.
+        """
+        if self.on_error == "raise":
+            return isinstance(error.__cause__, DroppedSampleError)
+        skips.add(error, not everywhere or self.rank == 0)
+        return True
+
+    def _tolerates(self, skips: Skips, error: SampleError) -> bool:
         """Whether the stream goes on after a sample could not be read."""
         if self._verifies and self.world_size > 1 and error.reason == LATE:
             return False  # another rank may have been in time, and the ranks would part
-        return self._leaves_out(error)
+        return self._leaves_out(skips, error, everywhere=self._verifies)
 
     def _all_facts(self) -> dict[str, Any]:
         """All that decides what is in which global batch."""
@@ -441,5 +476,7 @@ def _outcome(reader: SampleReader, place: Place) -> Outcome:
 
 def _late(reader: SampleReader, deadline: float, place: Place) -> Outcome:
     return SampleError(
-        f"{reader.name(place.index)} was not read within {deadline:g} seconds", reason=LATE
+        f"{reader.name(place.index)} was not read within {deadline:g} seconds",
+        reason=LATE,
+        row=place.index,
     )

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
+from mmdata.errors import SchemaError
 from mmdata.rejects import Reject
-from mmdata.schema import Conversation, Text
+from mmdata.schema import Conversation, Reasoning, Region, Text, ToolCall
 from mmdata.store.batch import (
     BATCH_BYTES,
     BATCH_RECORDS,
@@ -21,6 +22,8 @@ from mmdata.store.batch import (
 from mmdata.store.encode import FlatRows, encode, flatten
 
 __all__ = ["BatchBuilder"]
+
+_SHOWN: Final = 60  # characters of a text that a message shows
 
 
 class BatchBuilder:
@@ -54,12 +57,16 @@ class BatchBuilder:
     def append(self, conversation: Conversation, *, file: str, record: int, id: str | None) -> None:  # noqa: A002
         """Add one conversation, of the record with this number in a file,
         and this id of its own.
+
+        Raises:
+            SchemaError: its text holds a lone surrogate; nothing is added.
         """
+        size = _size(conversation)
         if waiting := pixel_boxes_of(conversation):
             self._pixel_boxes[len(self._positions)] = waiting
         self._rows.append(conversation)
         self._add_origins([file], [record], [id])
-        self.nbytes += _size(conversation)
+        self.nbytes += size
 
     def extend(
         self,
@@ -111,15 +118,31 @@ class BatchBuilder:
 
 
 def _size(conversation: Conversation) -> int:
-    """Return about how many bytes a row takes."""
-    words = [
-        len(part.text)
-        for message in conversation.messages
-        for part in message.content
-        if type(part) is Text
-    ]
+    """Return about how many bytes a row takes.
+
+    Raises:
+        SchemaError: its text holds a lone surrogate, which no store can.
+    """
+    texts = [conversation.id]
+    for message in (*conversation.messages, *(conversation.rejected or ())):
+        for part in message.content:
+            if isinstance(part, (Text, Region, Reasoning)):
+                texts.append(part.text)
+            elif isinstance(part, ToolCall):
+                texts += [part.name, part.arguments]
+    texts += [medium.path for medium in conversation.media if medium.path is not None]
+
+    try:
+        words = sum(len(text.encode()) for text in texts)
+    except UnicodeEncodeError as error:
+        raise SchemaError(
+            f"conversation {conversation.id!r}: a lone surrogate, which is no character, in "
+            f"{error.object[:_SHOWN]!a}",
+            reason="bad_encoding",
+        ) from error
+
     files = [
         len(medium.bytes or b"") + sum(map(len, medium.frames or ()))
         for medium in conversation.media
     ]
-    return sum(words) + sum(files)
+    return words + sum(files)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mmdata._tools.options import NonNegativeInt, checked
+from mmdata.tokenizers._text import check_text
 from mmdata.tokenizers.sentencepiece import processor
 
 __all__ = ["ChatGLMTokenizer"]
@@ -81,7 +82,7 @@ class ChatGLMTokenizer:
 
 
 def _spell(text: str) -> str:
-    text = text.replace("\n", "<n>").replace("\t", "<|tab|>")
+    text = check_text(text).replace("\n", "<n>").replace("\t", "<|tab|>")
     return _BLANKS.sub(lambda blanks: f"<|blank_{len(blanks[0])}|>", text) if "  " in text else text
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmdata._tools.options import checked
 from mmdata.errors import TokenError
+from mmdata.tokenizers._text import check_text
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -110,7 +111,7 @@ class SentencePieceTokenizer:
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """Return the ids of each text."""
-        batch: list[list[int]] = self._model.encode(list(texts))
+        batch: list[list[int]] = self._model.encode(list(map(check_text, texts)))
         return batch
 
     @checked
@@ -125,7 +126,7 @@ class SentencePieceTokenizer:
         return "".join(text)
 
     def _whole(self, text: str) -> list[int]:
-        ids: list[int] = self._model.encode(text)
+        ids: list[int] = self._model.encode(check_text(text))
         return ids
 
     def _word(self, word: str, words: dict[str, list[int]]) -> list[int]:

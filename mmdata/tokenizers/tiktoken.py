@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from mmdata._tools.options import checked
 from mmdata.errors import TokenError
+from mmdata.tokenizers._text import check_text
 
 __all__ = [
     "LLAMA3_PATTERN",
@@ -144,4 +145,5 @@ class TiktokenTokenizer:
                 yield from map(self._names.__getitem__, run)
 
     def _normal(self, text: str) -> str:
+        text = check_text(text)
         return unicodedata.normalize(self._form, text) if self._form else text

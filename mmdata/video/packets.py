@@ -204,8 +204,11 @@ class _Reread:
 
         row = self._rows[target]
         time = row.pts if row.dts is None else row.dts
+        # A raw stream has no times to seek to; its packets are found by their place in the file.
+        by_place = time is None
+        place = row.pos if by_place else time
         try:
-            self._container.seek(time or 0, stream=self._stream)
+            self._container.seek(place or 0, stream=self._stream, unsupported_byte_offset=by_place)
         except FFmpegError:
             return None
         self._ahead = _demux(self._container, self._stream)

@@ -6,11 +6,13 @@ import math
 import struct
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from mmdata._tools.options import PositiveInt, checked
-from mmdata.errors import UsageError
+from mmdata.errors import UsageError, VideoError
 from mmdata.image import resizers
+from mmdata.video.colours import as_progressive, conversion_of
+from mmdata.video.source import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,27 +123,54 @@ def _upright_scaled(
     """Scale, then make RGB.
 
     Where swscale has vector code for the second step, that is half the work of one step.
-    Of swscale's ways, AREA is the cheapest, and as near Pillow's bicubic as the dear ones.
+    Of swscale's ways, AREA is the cheapest, and as near Pillow's bicubic as the dear ones; but of
+    interlaced frames it leaves combs.
     """
     turn = orientation_of(frame)
     height, width = reversed(size) if turn.transpose else size
-    name = frame.format.name if frame.format.name in _VECTOR_FORMATS else "rgb24"
-    scaled = scaler.reformat(frame, width, height, name, interpolation="AREA", threads=1)
-    return turn.apply(rgb(converter, scaled))
+    conversion = conversion_of(frame)
+    two_steps = frame.format.name in _VECTOR_FORMATS and not conversion
+    interlaced = frame.interlaced_frame
+
+    scaled = _reformat(
+        scaler,
+        as_progressive(frame) if interlaced else frame,
+        width=width,
+        height=height,
+        format=frame.format.name if two_steps else "rgb24",
+        interpolation="BICUBIC" if interlaced else "AREA",
+        **conversion,
+    )
+    if two_steps:
+        scaled = _reformat(converter, scaled, format="rgb24")
+    return turn.apply(_view(scaled))
 
 
 def rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
     """Return the pixels of ``frame`` as coded, (height, width, 3) uint8:
     a view of where swscale writes them.
+
+    Raises:
+        VideoError: it cannot be converted; the message does not name the file.
     """
+    return _view(_reformat(reformatter, frame, format="rgb24", **conversion_of(frame)))
+
+
+def _reformat(reformatter: VideoReformatter, frame: VideoFrame, **wanted: Any) -> VideoFrame:
+    from av import FFmpegError
+
+    try:
+        return reformatter.reformat(frame, threads=1, **wanted)
+    except (FFmpegError, ValueError) as error:
+        raise VideoError(f"its frames cannot be converted to RGB: {plain(error)}") from error
+
+
+def _view(frame: VideoFrame) -> NDArray[np.uint8]:
     import numpy as np
 
-    converted = reformatter.reformat(frame, format="rgb24", threads=1)
-    plane = converted.planes[0]  # whose rows may be padded to a width the machine likes
+    plane = frame.planes[0]  # whose rows may be padded to a width the machine likes
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    return rows[: converted.height, : 3 * converted.width].reshape(
-        converted.height, converted.width, 3
-    )
+    return rows[: frame.height, : 3 * frame.width].reshape(frame.height, frame.width, 3)
 
 
 def _exact(

@@ -26,7 +26,7 @@ from mmdata.video.packets import (
     without_leading,
 )
 from mmdata.video.pictures import Pictures, VideoSource, decode_pictures, index_pictures
-from mmdata.video.pixels import presented_size
+from mmdata.video.pixels import presented_size, rgb
 from mmdata.video.source import Source, name_of, open_video, plain
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def index_by_decoding(
     ``damage``. A ``strict`` decoder refuses what it would otherwise conceal.
 
     Raises:
-        VideoError: as :func:`index`.
+        VideoError: as :func:`index`; also if frames cannot be converted to RGB.
     """
     limits = limits or Limits()
     if isinstance(source, Pictures):
@@ -101,8 +101,14 @@ def index_by_decoding(
 
     with reading(source, stream, limits, strict=strict, thorough=True) as reader:
         first, packets, corrupt = None, [], 0
+        converted = set()
         for packet, frame in reader.everything():
             first = first or frame
+            # Of frames that are alike to swscale, one is enough.
+            kind = (frame.format.name, frame.colorspace, frame.color_trc, frame.color_primaries)
+            if kind not in converted:
+                _try_to_convert(frame, reader.name)
+                converted.add(kind)
             packets.append(packet)
             corrupt += frame.is_corrupt
         found = _upright(confirm(reader.index, packets, reader.tick), first, reader.name)
@@ -115,6 +121,15 @@ def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:
         raise VideoError(f"{name}: not one frame can be decoded", path=name)
     width, height = presented_size(first)
     return replace(found, width=width, height=height)
+
+
+def _try_to_convert(frame: VideoFrame, name: str) -> None:
+    from av.video.reformatter import VideoReformatter
+
+    try:
+        rgb(VideoReformatter(), frame)
+    except VideoError as error:  # which does not know the file
+        raise VideoError(f"{name}: {error}", path=name) from error
 
 
 @checked
@@ -296,8 +311,8 @@ class Reader:
     def _among_everything(self, wanted: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from the first packet on and leave nothing out.
 
-        So it must be where the order is unknown, or where damage makes frames depend on all that
-        came before.
+        So it must be where the order is unknown, or where damage or a palette makes frames depend
+        on all that came before.
         """
         left, order = set(wanted), self.index.order
         for place, (packet, frame) in enumerate(self.everything()):

@@ -18,7 +18,7 @@ from mmdata.video.pixels import Scaler, Size, scaler
 from mmdata.video.plan import Plan, Snap, plan
 from mmdata.video.reader import Reader, index_by_decoding, reading
 from mmdata.video.sampling import Pad, Strategy
-from mmdata.video.source import name_of, plain
+from mmdata.video.source import name_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,14 +131,10 @@ def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> _Pi
     pixels = _Pixels(planned, limits, reader.name)
     for number, frame in reader.frames(pixels.places.keys()):
         try:
-            rgb = scale(frame)
-        except OSError as error:  # swscale knows not every colour matrix
-            raise VideoError(
-                f"{reader.name}: frame {number} cannot be made RGB: {plain(error)} "
-                f"({frame.format.name}, colour space {frame.colorspace})",
-                path=reader.name,
-            ) from error
-        pixels.add(number, rgb)
+            scaled = scale(frame)
+        except VideoError as error:  # which does not know the file
+            raise VideoError(f"{reader.name}: {error}", path=reader.name) from error
+        pixels.add(number, scaled)
     return pixels
 
 

@@ -46,9 +46,9 @@ def open_video(
     decoding on the caller's thread alone.
 
     ``stream`` is the index of a stream in the file; None takes the one that FFmpeg holds to be the
-    best. A ``strict`` decoder refuses what it would otherwise conceal. A ``thorough`` opening lets
-    FFmpeg decode the first frames of every stream, from which it guesses what the headers leave
-    out.
+    best of those that are no attached picture, such as the cover of a song. A ``strict`` decoder
+    refuses what it would otherwise conceal. A ``thorough`` opening lets FFmpeg decode the first
+    frames of every stream, from which it guesses what the headers leave out.
 
     Raises:
         VideoError: missing, empty, not a video, without such a stream, or of a frame size beyond
@@ -127,9 +127,11 @@ def _video_stream(container: InputContainer, wanted: int | None, source: Source)
     name = name_of(source)
     if wanted is None:
         best = container.streams.best("video")
-        if best is None:
-            raise VideoError(f"{name}: holds no video stream", path=name)
-        return best  # type: ignore[return-value]  # of type "video", as asked
+        films = [stream for stream in container.streams.video if not _is_cover(stream)]
+        if best is None or not films:
+            only = ", only an attached picture, such as a cover" if container.streams.video else ""
+            raise VideoError(f"{name}: holds no video stream{only}", path=name)
+        return next((stream for stream in films if stream.index == best.index), films[0])
 
     for stream in container.streams.video:
         if stream.index == wanted:
@@ -139,6 +141,12 @@ def _video_stream(container: InputContainer, wanted: int | None, source: Source)
     raise UsageError(
         f"{name}: stream {wanted} is not a video stream; the video streams are {indices}"
     )
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from mmdata._tools.limits import Limits
 from mmdata.errors import ImageError
@@ -128,3 +133,116 @@ def test_a_draft_of_a_picture_on_its_side_is_at_least_as_large_as_asked(
 
     assert height >= draft[0]
     assert width >= draft[1]
+
+
+def tiff(
+    samples: bytes, size: tuple[int, int], bits: int, *, tags: dict[int, int] | None = None
+) -> bytes:
+    """A grey TIFF in one strip, little-endian, made by hand: Pillow writes no samples of 12 bits.
+
+    A tag is a number, a type (4 is a 32-bit integer), a count and a value (TIFF 6.0, 2).
+    """
+    width, height = size
+    found = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+    found |= {279: len(samples)} | (tags or {})
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(found.items())]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return struct.pack("<4sI", b"II*\0", 8 + len(samples)) + samples + directory
+
+
+def profile_of(size: int) -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().ljust(size, b"\0")
+
+
+def test_large_texts_and_colour_profiles_of_a_png_change_nothing(tmp_path: Path) -> None:
+    texts = PngInfo()
+    texts.add_text("prompt", "a" * 2_000_000, zip=True)
+    texts.add_itxt("notes", "b" * 2_000_000, zip=True)
+    texts.add(b"zTXt", b"late\0\0" + zlib.compress(bytes(2_000_000)), after_idat=True)
+    data = encoded(Image.fromarray(RGB), pnginfo=texts, icc_profile=profile_of(1_500_000))
+    (tmp_path / "large.png").write_bytes(data)
+
+    np.testing.assert_array_equal(decode(data), RGB)
+    np.testing.assert_array_equal(decode(tmp_path / "large.png"), RGB)
+    assert size_of(data) == (16, 24)
+
+
+def test_many_texts_of_a_png_that_are_large_together_change_nothing() -> None:
+    texts = PngInfo()
+    for number in range(70):
+        texts.add_text(f"page {number}", "a" * 1_000_000, zip=True)
+
+    np.testing.assert_array_equal(decode(encoded(Image.fromarray(RGB), pnginfo=texts)), RGB)
+
+
+def test_a_small_text_of_a_png_still_tells_the_orientation_beside_a_large_one() -> None:
+    texts = PngInfo()
+    texts.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    texts.add_text("prompt", "a" * 2_000_000, zip=True)
+    data = encoded(Image.fromarray(RGB), pnginfo=texts)
+
+    np.testing.assert_array_equal(decode(data), np.rot90(RGB, -1))
+    assert size_of(data) == (24, 16)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_turned_tiff_is_that_of_its_pixels(orientation: int) -> None:
+    data = encoded(Image.fromarray(RGB), "tiff", tiffinfo={0x0112: orientation})
+
+    assert size_of(data) == decode(data).shape[:2]
+
+
+def test_samples_of_twelve_bits_keep_their_highest_eight() -> None:
+    # Two samples in three bytes: 0x123 and 0xFED.
+    data = tiff(bytes.fromhex("123fed"), (2, 1), 12)
+
+    assert decode(data)[0, :, 0].tolist() == [0x12, 0xFE]
+
+
+def test_twelve_bits_in_sixteen_are_refused_and_not_given_as_black() -> None:
+    deep = COLORS.astype(np.uint16) * 16
+
+    with pytest.raises(ImageError, match=r"brightest sample is 2032 of 65535; .* scale them"):
+        decode(encoded(Image.fromarray(deep)))
+
+
+def test_a_black_picture_of_sixteen_bits_is_black() -> None:
+    assert not decode(encoded(Image.fromarray(np.zeros((4, 6), np.uint16)))).any()
+
+
+@pytest.mark.parametrize(
+    "deep",
+    [COLORS.astype(np.int32), COLORS.astype(np.float32), COLORS.astype(np.float32) / 255],
+    ids=["integers", "floats", "floats to 1"],
+)
+@pytest.mark.parametrize("read", [decode, size_of])
+def test_samples_whose_white_nobody_states_are_refused(
+    deep: np.ndarray[Any, Any], read: Callable[[bytes], object]
+) -> None:
+    with pytest.raises(ImageError, match="nothing says what is white; convert it to 8 or 16 bits"):
+        read(encoded(Image.fromarray(deep), "tiff"))
+
+
+def test_a_deep_ppm_says_what_is_white_and_is_scaled() -> None:
+    samples = b"".join(struct.pack(">H", value) for value in (0, 500, 1000))
+
+    assert decode(b"P5 3 1 1000\n" + samples)[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_avif_is_read() -> None:
+    found = decode(encoded(Image.new("RGB", (24, 16), (200, 30, 90)), "avif", quality=100))
+
+    assert np.abs(found.astype(int) - (200, 30, 90)).max() <= 2
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
+def test_a_heic_picture_is_named_with_what_to_do(brand: bytes) -> None:
+    data = struct.pack(">I4s4sI", 16, b"ftyp", brand, 0) + bytes(64)
+
+    with pytest.raises(ImageError, match=r"is a HEIC picture, .*; convert it to JPEG"):
+        decode(data)
+
+
+def test_what_is_no_picture_is_told_which_formats_are_read() -> None:
+    with pytest.raises(ImageError, match="its format is none of JPEG, PNG, WEBP"):
+        decode(b"<html>not found</html>")

@@ -154,6 +154,58 @@ def test_the_rest_of_a_pass_is_any_of_the_selected_rows(stores: list[Store]) -> 
         assert max(counts.values()) < 40
 
 
+@given(recipes(weighted=True) | recipes(weighted=False), st.integers(0, 9), st.integers(0, 40))
+def test_every_epoch_has_as_many_of_each_row_but_one_and_the_first_is_the_mixture_itself(
+    stores: list[Store], recipe: list[tuple[int, Dataset]], seed: int, epoch: int
+) -> None:
+    rows = mixed([(dataset, stores[number]) for number, dataset in recipe], seed=seed)
+    drawn = rows.at_epoch(epoch)
+
+    assert len(drawn) == len(rows)
+    assert drawn.fingerprint == rows.fingerprint
+    assert drawn.plan() == rows.plan()
+    assert list(rows.at_epoch(0)) == list(rows)
+    assert list(drawn) == list(rows.at_epoch(epoch))
+
+    assert [row.id.split("-")[0] for row in drawn] == [row.id.split("-")[0] for row in rows]
+    if len(recipe) == 1 and (selected := rows.plan()[0].selected):
+        counts = Counter(row.id for row in drawn)
+        assert set(counts.values()) <= {len(rows) // selected, len(rows) // selected + 1}
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        Dataset(Path("a"), weight=1.0),
+        Dataset(Path("a"), repeat=0.25),
+        Dataset(Path("a"), repeat=2.25),
+    ],
+    ids=["weight", "quarter", "two and a quarter"],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_draws_differ_from_epoch_to_epoch_until_all_rows_have_been_seen(
+    stores: list[Store], dataset: Dataset, seed: int
+) -> None:
+    other = Dataset(Path("b"), weight=3.0 if dataset.weight else None)
+    rows = mixed([(dataset, stores[3]), (other, stores[2])], seed=seed)
+    whole, rest = divmod(rows.plan()[0].draws, 30)
+    epochs = -(-30 // rest)  # in which each row has been drawn at least once
+
+    def extra(epoch: int) -> frozenset[str]:
+        """The rows that this epoch has once more than the others."""
+        counts = Counter(row.id for row in rows.at_epoch(epoch) if row.id.startswith("s3-"))
+        return frozenset(name for name, count in counts.items() if count == whole + 1)
+
+    first = [extra(epoch) for epoch in range(epochs)]
+    second = [extra(epoch) for epoch in range(epochs, 2 * epochs)]
+
+    assert {len(drawn) for drawn in first + second} == {rest}
+    for drawn in (first, second):
+        assert len(frozenset().union(*drawn)) == 30
+        assert len(frozenset().union(*drawn[:-1])) == rest * (epochs - 1)
+    assert first != second
+
+
 def test_without_a_length_an_epoch_of_weights_has_as_many_rows_as_are_selected(
     stores: list[Store],
 ) -> None:

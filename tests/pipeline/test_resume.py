@@ -245,7 +245,15 @@ OTHERWISE: dict[str, Any] = {
     "pixels": "float32",
     "resize": "fast",
 }
-CHANGES_NOTHING = {"rank", "workers", "prefetch", "isolated", "deadline"}
+CHANGES_NOTHING = {
+    "rank",
+    "workers",
+    "prefetch",
+    "isolated",
+    "deadline",
+    "on_error_limit",
+    "skipped",
+}
 
 
 def test_every_option_either_is_a_fact_of_the_state_or_changes_no_batch() -> None:

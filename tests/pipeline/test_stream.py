@@ -368,3 +368,32 @@ def test_all_faults_of_the_options_are_told_at_once() -> None:
         "mindformers",
     ):
         assert fault in str(caught.value)
+
+
+class Drawn(Conversations):
+    """Four samples, others each epoch."""
+
+    def at_epoch(self, epoch: int) -> Conversations:
+        return Conversations(text(4 * epoch + n) for n in range(4))
+
+
+@pytest.mark.parametrize("options", [{}, {"packing": True}, {"on_error": "skip"}])
+def test_each_epoch_reads_what_the_mixture_draws_for_it(options: dict[str, Any]) -> None:
+    drawing = stream(Drawn(map(text, range(4))), batch_size=1, shuffle=False, **options)
+
+    assert [sorted(ids(drawing)) for _ in range(3)] == [
+        [f"t{4 * epoch + n}" for n in range(4)] if epoch < 2 else ["t10", "t11", "t8", "t9"]
+        for epoch in range(3)
+    ]
+
+
+def test_a_stream_that_goes_on_reads_the_epoch_it_stood_in() -> None:
+    first, second = (
+        stream(Drawn(map(text, range(4))), batch_size=1, shuffle=False) for _ in range(2)
+    )
+    list(first)
+    taken = iter(first)
+    next(taken)
+    second.load_state_dict(first.state_dict())
+
+    assert ids(second) == [name for batch in taken for row in batch.ids for name in row]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmdata.tokenizers
+from mmdata.errors import TokenError
 from mmdata.tokenizers import SentencePieceTokenizer, Tokenizer
 from tests.vocabularies import KINDS, published, small
 
@@ -146,3 +147,13 @@ def _chatglm_symbols() -> tuple[tuple[str, ...], tuple[str, ...]]:
     from tests.vocabularies import _BLANKS
 
     return ("<pad>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"), ("<n>", "<|tab|>", *_BLANKS)
+
+
+@every_kind
+@pytest.mark.parametrize("text", ["half \ud83d of a smile", "\udc00", "你好\udfff"])
+def test_half_a_character_is_refused_and_never_read_as_another(kind: str, text: str) -> None:
+    tokenizer = small(kind)
+
+    for encode in (tokenizer.encode, lambda text: tokenizer.encode_batch(["the cat", text])):
+        with pytest.raises(TokenError, match=r"a lone surrogate, which is no character, at char"):
+            encode(text)

@@ -188,9 +188,20 @@ def test_a_name_that_no_file_can_have_is_a_missing_one() -> None:
     assert caught.value.reason == "missing_media"
 
 
-def test_a_file_that_cannot_be_sought_in_is_refused_when_it_must_be() -> None:
-    with pytest.raises(VideoError, match="packet_bytes"):
-        video.sample(clip("h264", "h264", range(30)), "uniform:4", limits=Limits(packet_bytes=0))
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@pytest.mark.parametrize("strategy", ["every:1", "uniform:5", "frames:29", "frames:40,8"])
+def test_a_raw_stream_beyond_the_limit_of_packets_is_read_again_by_its_places(
+    codec: str, strategy: str, tmp_path: Path
+) -> None:
+    data = clip(codec, codec, range(48), b_frames=2)
+    (tmp_path / "raw").write_bytes(data)
+    expected = video.sample(data, strategy)
+
+    for source in (data, tmp_path / "raw"):
+        found = video.sample(source, strategy, limits=Limits(packet_bytes=1))
+
+        np.testing.assert_array_equal(found.pixels, expected.pixels)
+        np.testing.assert_array_equal(found.times, expected.times)
 
 
 def test_files_joined_end_to_end_are_refused_for_their_times_are_no_order() -> None:

@@ -122,3 +122,27 @@ def test_frames_of_an_avi_that_last_several_ticks_come_at_their_own_rate(
         np.testing.assert_allclose(found.times, np.arange(30) / 25, rtol=1e-12)
         assert found.fps == 25.0
         assert found.duration == pytest.approx(30 / 25)
+
+
+@pytest.mark.parametrize(
+    ("height", "rate", "pix_fmt", "told"),
+    [(576, Fraction(25), "yuv420p", 25.0), (480, Fraction(30000, 1001), "yuv411p", 29.97)],
+)
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_the_rate_of_raw_dv_is_that_of_its_frames_and_not_of_its_ticks(
+    height: int, rate: Fraction, pix_fmt: str, told: float, count: int
+) -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="dv") as output:
+        stream = output.add_stream("dvvideo", rate=rate)
+        stream.height, stream.width, stream.pix_fmt = height, 720, pix_fmt
+        for number in range(count):
+            frame = av.VideoFrame(720, height, pix_fmt)
+            frame.pts, frame.time_base = number, 1 / rate
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+    for found in (video.index(file.getvalue()), index_by_decoding(file.getvalue())):
+        assert found.fps == pytest.approx(told, abs=0.01)
+        assert found.duration == pytest.approx(count / rate)
+        np.testing.assert_allclose(found.times, np.arange(count) / float(rate))

@@ -1,0 +1,90 @@
+"""What swscale must be told of a frame so that its colours come out as they are meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mmdata.errors import VideoError
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+__all__ = ["as_progressive", "conversion_of"]
+
+
+# Numbers of ITU-T H.273, which are FFmpeg's too: of primaries, transfer functions and matrices.
+_BT709: Final = 1
+_BT2020: Final = 9
+_PQ: Final = 16
+_HLG: Final = 18
+
+# By matrix and primaries. swscale refuses these matrices, but has their like: what is derived from
+# primaries is the matrix of those primaries, and BT.2020 with constant luminance is to FFmpeg's own
+# program BT.2020 without.
+_LIKE: Final = {(12, _BT709): _BT709, (12, _BT2020): _BT2020, (13, _BT2020): _BT2020}
+_CONSTANT_LUMINANCE: Final = 10
+_REFUSED: Final = {
+    8: "YCgCo",
+    11: "Y'D'zD'x",
+    12: "derived from primaries",
+    13: "derived from primaries, of constant luminance",
+    14: "ICtCp",
+    15: "IPT-C2",
+    16: "YCgCo-Re",
+    17: "YCgCo-Ro",
+}
+
+
+def conversion_of(frame: VideoFrame) -> dict[str, int]:
+    """Return the arguments of PyAV's ``reformat`` that make ordinary RGB of ``frame``; most need
+    none. HDR (PQ and HLG) is tone-mapped to BT.709.
+
+    swscale takes about a second to prepare for HDR, once a file.
+
+    Raises:
+        VideoError: a colour matrix that nothing here can undo; the message does not name the file.
+    """
+    wanted: dict[str, int] = {}
+
+    matrix = int(frame.colorspace)
+    if matrix == _CONSTANT_LUMINANCE:
+        wanted["src_colorspace"] = _BT2020
+    elif matrix in _REFUSED:
+        like = _LIKE.get((matrix, int(frame.color_primaries)))
+        if like is None:
+            raise VideoError(
+                f"its colour matrix is {_REFUSED[matrix]} (number {matrix}), "
+                "which cannot be converted to RGB; encode it anew as BT.709"
+            )
+        wanted["src_colorspace"] = like
+
+    if int(frame.color_trc) in (_PQ, _HLG):
+        # BT.709, in which the other clips are, so that greys are alike.
+        wanted["dst_color_trc"] = wanted["dst_color_primaries"] = _BT709
+    return wanted
+
+
+def as_progressive(frame: VideoFrame) -> VideoFrame:
+    """Return an interlaced frame without the mark of being so; the pixels are the same memory.
+
+    swscale scales the two fields of a marked frame apart and weaves them again, and so a smaller
+    frame has combs as high as the full one. PyAV cannot take the mark off; FFmpeg's filter can.
+    """
+    from fractions import Fraction
+
+    from av.filter import Graph
+
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width,
+        height=frame.height,
+        format=frame.format,
+        time_base=frame.time_base or Fraction(1, 1000),
+    )
+    unmark, sink = graph.add("setfield", "prog"), graph.add("buffersink")
+    source.link_to(unmark)
+    unmark.link_to(sink)
+    graph.configure()
+
+    graph.push(frame)
+    return graph.vpull()
