@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MediaOptions", "embed_media", "find_media", "probe_media"]
 
+_ARTICLED: Final = {"image": "a picture", "video": "a video", "audio": "a sound"}
 _EMBEDDED: Final = 16 << 20
 """How many bytes of embedded media a batch holds before the next begins."""
 
@@ -57,7 +58,8 @@ class _Media:
 
     ``pictures`` are the paths of those that are given as pictures, ``clocks`` the times of frames
     where they are known, by the numbers of media. ``are_outside`` says which are not in the batch
-    themselves: files, folders and pictures.
+    themselves: files, folders and pictures. ``are_looked_into`` says of which probing finds out
+    what they are: those, and what is embedded as a file. Frames of a cache alone were decoded once.
     """
 
     types: Sequence[MediaType]
@@ -66,33 +68,37 @@ class _Media:
     pictures: Mapping[int, Sequence[str]]
     clocks: Mapping[int, CompactTimes]
     are_outside: Sequence[bool]
+    are_looked_into: Sequence[bool]
     starts: Sequence[int]
 
     @classmethod
     def of(cls, batch: ConversationBatch) -> _Media:
         media = batch.media
         paths = media.field("path").to_pylist()
-        is_kept = [False] * len(paths)
-        for name in ("bytes", "frames"):
-            if (kept := media.field(name)).null_count < len(kept):
-                is_kept = [
-                    bool(one or other)
-                    for one, other in zip(is_kept, valid_bytes(kept), strict=True)
-                ]
+        is_embedded = _are_there(media.field("bytes"))
+        is_cached = _are_there(media.field("frames"))
+        is_kept = [one or other for one, other in zip(is_embedded, is_cached, strict=True)]
 
         pictures = _filled(media.field("frame_paths"))
         are_outside = [
             not kept and (number in pictures if path is None else not is_url(path))
             for number, (path, kept) in enumerate(zip(paths, is_kept, strict=True))
         ]
+        are_looked_into = [
+            outside or embedded for outside, embedded in zip(are_outside, is_embedded, strict=True)
+        ]
         clocks = {number: _clock(one) for number, one in _filled(media.field("clock")).items()}
         starts = list(accumulate(batch.num_media.tolist(), initial=0))
         types = media.field("type").to_pylist()
-        return cls(types, paths, is_kept, pictures, clocks, are_outside, starts)
+        return cls(types, paths, is_kept, pictures, clocks, are_outside, are_looked_into, starts)
 
     def of_row(self, row: int) -> range:
         """Return the numbers of a row's media."""
         return range(self.starts[row], self.starts[row + 1])
+
+    def looked_into(self, row: int) -> list[int]:
+        """Return the numbers of those of a row's media that are looked into."""
+        return [number for number in self.of_row(row) if self.are_looked_into[number]]
 
     def rows(self) -> list[int]:
         """Return for each medium the number of its row."""
@@ -102,6 +108,13 @@ class _Media:
         rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
         found: list[int] = rows.tolist()
         return found
+
+
+def _are_there(column: pa.Array) -> list[bool]:
+    """Return of which places a column has a value, without reading any."""
+    if column.null_count == len(column):
+        return [False] * len(column)
+    return list(map(bool, valid_bytes(column)))
 
 
 def _filled(column: pa.Array) -> dict[int, Any]:
@@ -252,26 +265,24 @@ def probe_media(
     batches: Iterable[ConversationBatch], place: MediaOptions, prober: Prober
 ) -> Iterator[ConversationBatch]:
     """Yield the batches with what each medium's file is, looked into on other processes some rows
-    ahead; in order.
+    ahead; in order. What is embedded is looked into as a file is.
     """
 
     def questions() -> Iterator[_Question]:
         for batch in batches:
             media = _Media.of(batch)
-            files = [
-                [
-                    _file(media, number, place)
-                    for number in media.of_row(row)
-                    if media.are_outside[number]
-                ]
-                for row in range(len(batch))
-            ]
-            yield from (_Question(batch, media, row, asked) for row, asked in enumerate(files))
-            if not files:
+            # One row at a time as the workers come free: of the bytes that are embedded in a batch
+            # no more are copied than those of the few rows that are in their hands.
+            for row in range(len(batch)):
+                files = [_file(batch, media, number, place) for number in media.looked_into(row)]
+                yield _Question(batch, media, row, files)
+            if not len(batch):
                 yield _Question(batch, media, 0, [])
 
     found: list[list[Facts] | MediaError] = []
     for question, answer in prober.answers(questions(), lambda question: question.files):
+        if isinstance(answer, MediaError):
+            answer = question.name_embedded(answer)
         found.append(answer)
         if len(found) >= len(question.batch):
             yield _with_facts(question.batch, question.media, found)
@@ -287,10 +298,30 @@ class _Question:
     row: int
     files: list[File]
 
+    def name_embedded(self, error: MediaError) -> MediaError:
+        """Return the error with the name of an embedded medium, where it is about one, in the place
+        of how many bytes that has.
+        """
+        from mmdata.video.source import name_of
 
-def _file(media: _Media, number: int, place: MediaOptions) -> File:
+        numbers = self.media.looked_into(self.row)
+        names = {
+            self.media.paths[number] or f"{_ARTICLED[self.media.types[number]]} in the record"
+            for number, file in zip(numbers, self.files, strict=True)
+            if isinstance(file.source, bytes) and name_of(file.source) == error.path
+        }
+        if not names:
+            return error
+        # Of two with as many bytes the error may be about either.
+        name = " or ".join(sorted(names))
+        return MediaError(str(error).replace(error.path, name), path=name, reason=error.reason)
+
+
+def _file(batch: ConversationBatch, media: _Media, number: int, place: MediaOptions) -> File:
     from mmdata.conversion.prober import File
 
+    if not media.are_outside[number]:
+        return File(batch.media.field("bytes")[number].as_py(), media.types[number])
     clock = media.clocks.get(number)
     if media.paths[number] is None:
         return File(_pictures(media, number, place), media.types[number])
@@ -325,8 +356,7 @@ def _with_facts(
         if isinstance(answer, MediaError):
             errors[row] = answer
         else:
-            files = [number for number in media.of_row(row) if media.are_outside[number]]
-            facts.update(zip(files, answer, strict=True))
+            facts.update(zip(media.looked_into(row), answer, strict=True))
 
     if facts:
         struct = batch.media
