@@ -100,6 +100,10 @@ class _Media:
         """Return the numbers of those of a row's media that are looked into."""
         return [number for number in self.of_row(row) if self.are_looked_into[number]]
 
+    def name(self, number: int) -> str:
+        """Return how messages call a medium."""
+        return self.paths[number] or f"{_ARTICLED[self.types[number]]} in the record"
+
     def rows(self) -> list[int]:
         """Return for each medium the number of its row."""
         import numpy as np
@@ -306,7 +310,7 @@ class _Question:
 
         numbers = self.media.looked_into(self.row)
         names = {
-            self.media.paths[number] or f"{_ARTICLED[self.media.types[number]]} in the record"
+            self.media.name(number)
             for number, file in zip(numbers, self.files, strict=True)
             if isinstance(file.source, bytes) and name_of(file.source) == error.path
         }
@@ -347,8 +351,9 @@ def _with_facts(
     batch: ConversationBatch, media: _Media, found: Sequence[list[Facts] | MediaError]
 ) -> ConversationBatch:
     """Return the batch with the facts that were found of each row's files, and a reject for each
-    row with an error.
+    row with an error, or with a clip that begins after its file has ended.
     """
+    starts = _filled(batch.media.field("start"))
     errors: dict[int, Exception] = {}
     facts: dict[int, Facts] = {}
     for row in range(len(batch)):
@@ -357,6 +362,13 @@ def _with_facts(
             errors[row] = answer
         else:
             facts.update(zip(media.looked_into(row), answer, strict=True))
+            for number in starts.keys() & media.of_row(row):
+                duration = facts.get(number, {}).get("duration")
+                if duration is not None and starts[number] >= duration:
+                    errors[row] = RecordError(
+                        f"a clip begins at {starts[number]:g} s of {media.name(number)}, which "
+                        f"lasts {duration:g} s: no frame is in it"
+                    )
 
     if facts:
         struct = batch.media

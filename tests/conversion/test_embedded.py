@@ -14,9 +14,10 @@ import mmdata
 from mmdata.conversion import Check, ConvertReport
 from mmdata.conversion.media import MediaOptions, probe_media
 from mmdata.conversion.prober import Prober
-from mmdata.schema import Conversation, Image, Media, Region, assistant, user
+from mmdata.schema import Conversation, Image, Media, Region, Video, assistant, user
 from mmdata.store.batch import ConversationBatch
 from tests.sources.tables import write
+from tests.video.clips import clip
 
 WIDTH, HEIGHT = 64, 48
 PLACE = MediaOptions("/nowhere", look=True, allow_outside=False)
@@ -130,3 +131,30 @@ def test_a_box_in_pixels_of_an_embedded_picture_gets_the_size_that_probing_finds
     boxes = [part.boxes for turn in row.messages for part in turn.content if type(part) is Region]
     assert ((0.25, 0.25, 0.5, 0.5),) in boxes
     assert (row.media[0].width, row.media[0].height) == (WIDTH, HEIGHT)
+
+
+@pytest.fixture(scope="module")
+def two_seconds() -> bytes:
+    return clip("mpeg4", "mp4", range(0, 50, 5), lasting=5)
+
+
+@pytest.mark.parametrize("is_embedded", [True, False])
+@pytest.mark.parametrize("level", ["probe", "decode"])
+def test_a_clip_that_begins_after_its_file_has_ended_is_a_reject(
+    tmp_path: Path, two_seconds: bytes, level: Check, is_embedded: bool
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(two_seconds)
+    where = {"bytes": two_seconds} if is_embedded else {"path": str(tmp_path / "a.mp4")}
+
+    def row(start: float | None, end: float | None) -> Conversation:
+        medium = Media("video", start=start, end=end, **where)
+        return Conversation(
+            f"{start}", (user(Video(0), "What?"), assistant("A cup.")), media=(medium,), source="t"
+        )
+
+    found = look(row(50, 60), row(2.5, None), row(1, 60), row(None, None), level=level)
+
+    assert [row.id for row in found.conversations()] == ["1", "None"]
+    assert [reject.reason.value for _, reject in found.rejects] == ["malformed", "malformed"]
+    assert "begins at 50 s" in found.rejects[0][1].detail
+    assert "lasts 2 s" in found.rejects[0][1].detail
