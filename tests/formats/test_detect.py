@@ -217,6 +217,23 @@ def test_a_field_that_says_nothing_is_not_said_in_a_sample(empty: Any) -> None:
     assert Sample([], [silent, telling]).some_say("video", "image")
 
 
+@pytest.mark.parametrize(
+    ("asks", "answers", "name"),
+    [
+        ("Human", "GPT", "llava"),
+        ("HUMAN", "gpt", "llava"),
+        ("User", "Assistant", "sharegpt"),
+        ("USER", "assistant", "sharegpt"),
+    ],
+)
+def test_speakers_are_known_in_any_case(tmp_path: Path, asks: str, answers: str, name: str) -> None:
+    turns = [{"from": asks, "value": "<image>Why?"}, {"from": answers, "value": "So."}]
+    file = write(tmp_path, [{"image": "1.jpg", "conversations": turns}])
+
+    assert detect([file]) == name
+    assert convert("auto", file, tmp_path / "store", check="none").rows == 1
+
+
 # --- why there is none
 # ---------------------------------------------------------------------------------------------
 
