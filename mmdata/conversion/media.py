@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmdata._tools.paths import is_url
 from mmdata.conversion.fingerprint import Fingerprint, compare
-from mmdata.conversion.locate import SizeOf, all_exist, find, folders_of, size_of, slashed
+from mmdata.conversion.locate import SizeOf, all_exist, find, folders_of, size_of, slashed, under
 from mmdata.errors import MediaError, RecordError
 from mmdata.formats import Format, Origin
 from mmdata.schema import CompactTimes, MediaType
@@ -232,14 +232,49 @@ def _find_one(
         if is_of_windows
         else reader.candidates(path, origin)
     )
-    return find(
-        place.root,
-        candidates,
-        kind,
-        look=place.look,
-        allow_outside=place.allow_outside,
-        size_of=place.size_of,
-    )
+    try:
+        return find(
+            place.root,
+            candidates,
+            kind,
+            look=place.look,
+            allow_outside=place.allow_outside,
+            size_of=place.size_of,
+        )
+    except RecordError as error:
+        if error.reason == "missing_media":
+            found = _find_beside_target(path, kind, reader, origin, place)
+            if found is not None:
+                return found
+        raise
+
+
+def _find_beside_target(
+    path: str, kind: MediaType, reader: Format, origin: Origin, place: MediaOptions
+) -> str | None:
+    """Return where a medium is beside the file that a source leads to by a link; None where the
+    source is no link, or the medium is not there.
+
+    Raises:
+        RecordError: it is there, but outside of the media root, and may not be.
+    """
+    if not Path(origin.file).is_symlink():
+        return None
+
+    folder = posixpath.dirname(posixpath.realpath(origin.file))
+    beside = Origin(origin.file, origin.number, origin.id, origin.extra_json, (folder,))
+    for candidate in reader.candidates(slashed(path), beside):
+        found = under(place.root, candidate, allow_outside=True)
+        if place.size_of(posixpath.join(place.root, found), kind):
+            if found.startswith("/") and not place.allow_outside:
+                raise RecordError(
+                    f"{path!r} is not beside the link {origin.file}, but in {folder!r}, the folder "
+                    "of the file that it leads to, outside of the media root: --allow-outside "
+                    "admits it, or name that file",
+                    reason="outside_media_root",
+                )
+            return found
+    return None
 
 
 def _candidates_of_windows(
