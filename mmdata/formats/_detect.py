@@ -237,7 +237,8 @@ def _first_fault(file: SourceFile) -> Reject | None:
 def _refusal(reader: Format, record: Record) -> Reject | None:
     """Return the reject that a format makes of a record; None where it reads it."""
     try:
-        check_heard(reader.conversation(record), reader.harmless_fields)
+        conversation = reader.conversation(record)
+        check_heard(conversation, reader.harmless_fields, reader.meaning_fields)
     except Exception as error:  # one record's border, and nobody has said that it is this format's
         return record.rejected(error)
     return None
