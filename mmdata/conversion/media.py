@@ -17,7 +17,7 @@ from msgspec import to_builtins
 
 from mmdata._tools.paths import is_url
 from mmdata.conversion.fingerprint import Fingerprint, compare
-from mmdata.conversion.locate import SizeOf, all_exist, find, folders_of, size_of, slashed
+from mmdata.conversion.locate import SizeOf, all_exist, find, folders_of, size_of, slashed, under
 from mmdata.errors import MediaError, RecordError
 from mmdata.formats import Format, Origin
 from mmdata.schema import CompactTimes, MediaType
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MediaOptions", "embed_media", "find_media", "probe_media"]
 
+_ARTICLED: Final = {"image": "a picture", "video": "a video", "audio": "a sound"}
 _EMBEDDED: Final = 16 << 20
 """How many bytes of embedded media a batch holds before the next begins."""
 
@@ -60,7 +61,8 @@ class _Media:
 
     ``pictures`` are the paths of those that are given as pictures, ``clocks`` the times of frames
     where they are known, by the numbers of media. ``are_outside`` says which are not in the batch
-    themselves: files, folders and pictures.
+    themselves: files, folders and pictures. ``are_looked_into`` says of which probing finds out
+    what they are: those, and what is embedded as a file. Frames of a cache alone were decoded once.
     """
 
     types: Sequence[MediaType]
@@ -69,33 +71,41 @@ class _Media:
     pictures: Mapping[int, Sequence[str]]
     clocks: Mapping[int, CompactTimes]
     are_outside: Sequence[bool]
+    are_looked_into: Sequence[bool]
     starts: Sequence[int]
 
     @classmethod
     def of(cls, batch: ConversationBatch) -> _Media:
         media = batch.media
         paths = media.field("path").to_pylist()
-        is_kept = [False] * len(paths)
-        for name in ("bytes", "frames"):
-            if (kept := media.field(name)).null_count < len(kept):
-                is_kept = [
-                    bool(one or other)
-                    for one, other in zip(is_kept, valid_bytes(kept), strict=True)
-                ]
+        is_embedded = _are_there(media.field("bytes"))
+        is_cached = _are_there(media.field("frames"))
+        is_kept = [one or other for one, other in zip(is_embedded, is_cached, strict=True)]
 
         pictures = _filled(media.field("frame_paths"))
         are_outside = [
             not kept and (number in pictures if path is None else not is_url(path))
             for number, (path, kept) in enumerate(zip(paths, is_kept, strict=True))
         ]
+        are_looked_into = [
+            outside or embedded for outside, embedded in zip(are_outside, is_embedded, strict=True)
+        ]
         clocks = {number: clock_of(one) for number, one in _filled(media.field("clock")).items()}
         starts = list(accumulate(batch.num_media.tolist(), initial=0))
         types = media.field("type").to_pylist()
-        return cls(types, paths, is_kept, pictures, clocks, are_outside, starts)
+        return cls(types, paths, is_kept, pictures, clocks, are_outside, are_looked_into, starts)
 
     def of_row(self, row: int) -> range:
         """Return the numbers of a row's media."""
         return range(self.starts[row], self.starts[row + 1])
+
+    def looked_into(self, row: int) -> list[int]:
+        """Return the numbers of those of a row's media that are looked into."""
+        return [number for number in self.of_row(row) if self.are_looked_into[number]]
+
+    def name(self, number: int) -> str:
+        """Return how messages call a medium."""
+        return self.paths[number] or f"{_ARTICLED[self.types[number]]} in the record"
 
     def rows(self) -> list[int]:
         """Return for each medium the number of its row."""
@@ -105,6 +115,13 @@ class _Media:
         rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
         found: list[int] = rows.tolist()
         return found
+
+
+def _are_there(column: pa.Array) -> list[bool]:
+    """Return of which places a column has a value, without reading any."""
+    if column.null_count == len(column):
+        return [False] * len(column)
+    return list(map(bool, valid_bytes(column)))
 
 
 def _filled(column: pa.Array) -> dict[int, Any]:
@@ -213,14 +230,49 @@ def _find_one(
         if is_of_windows
         else reader.candidates(path, origin)
     )
-    return find(
-        place.root,
-        candidates,
-        kind,
-        look=place.look,
-        allow_outside=place.allow_outside,
-        size_of=place.size_of,
-    )
+    try:
+        return find(
+            place.root,
+            candidates,
+            kind,
+            look=place.look,
+            allow_outside=place.allow_outside,
+            size_of=place.size_of,
+        )
+    except RecordError as error:
+        if error.reason == "missing_media":
+            found = _find_beside_target(path, kind, reader, origin, place)
+            if found is not None:
+                return found
+        raise
+
+
+def _find_beside_target(
+    path: str, kind: MediaType, reader: Format, origin: Origin, place: MediaOptions
+) -> str | None:
+    """Return where a medium is beside the file that a source leads to by a link; None where the
+    source is no link, or the medium is not there.
+
+    Raises:
+        RecordError: it is there, but outside of the media root, and may not be.
+    """
+    if not Path(origin.file).is_symlink():
+        return None
+
+    folder = posixpath.dirname(posixpath.realpath(origin.file))
+    beside = Origin(origin.file, origin.number, origin.id, origin.extra_json, (folder,))
+    for candidate in reader.candidates(slashed(path), beside):
+        found = under(place.root, candidate, allow_outside=True)
+        if place.size_of(posixpath.join(place.root, found), kind):
+            if found.startswith("/") and not place.allow_outside:
+                raise RecordError(
+                    f"{path!r} is not beside the link {origin.file}, but in {folder!r}, the folder "
+                    "of the file that it leads to, outside of the media root: --allow-outside "
+                    "admits it, or name that file",
+                    reason="outside_media_root",
+                )
+            return found
+    return None
 
 
 def _candidates_of_windows(
@@ -250,26 +302,24 @@ def probe_media(
     batches: Iterable[ConversationBatch], place: MediaOptions, prober: Prober
 ) -> Iterator[ConversationBatch]:
     """Yield the batches with what each medium's file is, looked into on other processes some rows
-    ahead; in order.
+    ahead; in order. What is embedded is looked into as a file is.
     """
 
     def questions() -> Iterator[_Question]:
         for batch in batches:
             media = _Media.of(batch)
-            files = [
-                [
-                    _file(media, number, place)
-                    for number in media.of_row(row)
-                    if media.are_outside[number]
-                ]
-                for row in range(len(batch))
-            ]
-            yield from (_Question(batch, media, row, asked) for row, asked in enumerate(files))
-            if not files:
+            # One row at a time as the workers come free: of the bytes that are embedded in a batch
+            # no more are copied than those of the few rows that are in their hands.
+            for row in range(len(batch)):
+                files = [_file(batch, media, number, place) for number in media.looked_into(row)]
+                yield _Question(batch, media, row, files)
+            if not len(batch):
                 yield _Question(batch, media, 0, [])
 
     found: list[list[Facts] | MediaError] = []
     for question, answer in prober.answers(questions(), lambda question: question.files):
+        if isinstance(answer, MediaError):
+            answer = question.name_embedded(answer)
         found.append(answer)
         if len(found) >= len(question.batch):
             yield _with_facts(question.batch, question.media, found)
@@ -285,10 +335,30 @@ class _Question:
     row: int
     files: list[File]
 
+    def name_embedded(self, error: MediaError) -> MediaError:
+        """Return the error with the name of an embedded medium, where it is about one, in the place
+        of how many bytes that has.
+        """
+        from mmdata.video.source import name_of
 
-def _file(media: _Media, number: int, place: MediaOptions) -> File:
+        numbers = self.media.looked_into(self.row)
+        names = {
+            self.media.name(number)
+            for number, file in zip(numbers, self.files, strict=True)
+            if isinstance(file.source, bytes) and name_of(file.source) == error.path
+        }
+        if not names:
+            return error
+        # Of two with as many bytes the error may be about either.
+        name = " or ".join(sorted(names))
+        return MediaError(str(error).replace(error.path, name), path=name, reason=error.reason)
+
+
+def _file(batch: ConversationBatch, media: _Media, number: int, place: MediaOptions) -> File:
     from mmdata.conversion.prober import File
 
+    if not media.are_outside[number]:
+        return File(batch.media.field("bytes")[number].as_py(), media.types[number])
     clock = media.clocks.get(number)
     if media.paths[number] is None:
         return File(_pictures(media, number, place), media.types[number])
@@ -314,8 +384,9 @@ def _with_facts(
     batch: ConversationBatch, media: _Media, found: Sequence[list[Facts] | MediaError]
 ) -> ConversationBatch:
     """Return the batch with the facts that were found of each row's files, and a reject for each
-    row with an error.
+    row with an error, or with a clip that begins after its file has ended.
     """
+    starts = _filled(batch.media.field("start"))
     errors: dict[int, Exception] = {}
     facts: dict[int, Facts] = {}
     for row in range(len(batch)):
@@ -323,8 +394,14 @@ def _with_facts(
         if isinstance(answer, MediaError):
             errors[row] = answer
         else:
-            files = [number for number in media.of_row(row) if media.are_outside[number]]
-            facts.update(zip(files, answer, strict=True))
+            facts.update(zip(media.looked_into(row), answer, strict=True))
+            for number in starts.keys() & media.of_row(row):
+                duration = facts.get(number, {}).get("duration")
+                if duration is not None and starts[number] >= duration:
+                    errors[row] = RecordError(
+                        f"a clip begins at {starts[number]:g} s of {media.name(number)}, which "
+                        f"lasts {duration:g} s: no frame is in it"
+                    )
 
     if facts:
         struct = batch.media

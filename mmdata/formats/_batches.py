@@ -98,7 +98,7 @@ def read_records(
                 _add_one(item, reader, builder, options)
             return
 
-    if flat is not None and not may_change_meaning(flat.extras, harmless):
+    if flat is not None and not may_change_meaning(flat.extras, harmless, reader.meaning_fields):
         _add_rows(run, flat, builder, options.split)  # type: ignore[arg-type]  # all are records
     elif len(run) > 1:
         half = len(run) // 2
@@ -134,7 +134,8 @@ def _add_one(
         return
     try:
         conversation = _read_one(item, reader, options.strict)
-        check_heard(conversation, options.allowed_fields | reader.harmless_fields)
+        allowed = options.allowed_fields | reader.harmless_fields
+        check_heard(conversation, allowed, reader.meaning_fields)
         if said := options.split or item.split:
             conversation = replace(conversation, split=said)
         builder.append(conversation, file=item.file, record=item.number, id=item.id)

@@ -12,9 +12,12 @@ from typing import Any, Final
 from mmdata._tools.registry import Registry
 from mmdata.errors import PluginError, RecordError, UsageError
 from mmdata.formats._format import Format, Sample, undeclared
+from mmdata.formats._meaning import check_heard
 from mmdata.formats._nested import open_wrappers
 from mmdata.formats._turn_reader import list_turns
+from mmdata.rejects import Reason, Reject
 from mmdata.sources.files import SourceFile, list_files
+from mmdata.sources.parquet import sample_groups
 from mmdata.sources.read import read_runs
 from mmdata.sources.record import Record
 from mmdata.sources.sample import FileSample, sample_file
@@ -29,6 +32,12 @@ _FEW_FILES: Final = 5
 _RECORDS: Final = 20
 """How many records are taken from each place of a file, where there are few files; else fewer."""
 _RECORDS_OF_MANY: Final = 4
+_LARGEST_READ: Final = 1 << 26
+"""Up to how many bytes a JSON file of which no record was found is read for what is wrong: what is
+one object of gigabytes is not.
+"""
+_FAR: Final = frozenset({Reason.MALFORMED, Reason.NO_CONVERSATION})
+"""The reasons of which a format says that a record has not its shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ def detect(registry: Registry[type[Format]], sources: Sequence[Path]) -> Detecti
     files, total = _choose_files(sources)
     if not files:
         sample = Sample(sources)
-        return Detection(_only(registry, _recognise(registry, sample), sample), "its folders")
+        return Detection(_only(registry, _recognise(registry, sample), sample, ""), "its folders")
 
     count = _RECORDS if len(files) <= _FEW_FILES else _RECORDS_OF_MANY
     samples = {file.path: _sample(file, count) for file in files}
@@ -87,13 +96,19 @@ def detect(registry: Registry[type[Format]], sources: Sequence[Path]) -> Detecti
             return Detection(found[0], f"{seen}; {odd} of no format" if odd else seen)
         if not of_all:
             raise UsageError(_mixed(sources, known, seen))
-    return Detection(_only(registry, found, whole), seen)
+    why = "" if found else _why_none(registry, files, samples)
+    return Detection(_only(registry, found, whole, why), seen)
 
 
 def _sample(file: SourceFile, count: int) -> FileSample:
-    """Return records of a file: of JSON from all over it, of others from its head."""
+    """Return records of a file: of JSON and Parquet from all over it, of others from its head."""
     if file.kind == "json":
         return sample_file(file.path, count)
+    if file.kind == "parquet":
+        groups = sample_groups(file.path, count)
+        values = [item.value for group in groups for item in group if isinstance(item, Record)]
+        places = ("head", "middle", "end") if len(groups) > 1 else ("the head",)
+        return FileSample("", tuple(values), places)
     read = chain.from_iterable(read_runs(file))
     first = islice((item.value for item in read if isinstance(item, Record)), count)
     return FileSample("", tuple(first), ("the head",))
@@ -170,10 +185,71 @@ def _mixed(sources: Sequence[Path], looks: Sequence[_Look], seen: str) -> str:
     )
 
 
-def _only(registry: Registry[type[Format]], found: Sequence[str], sample: Sample) -> str:
-    """Return the one format that was found."""
+def _why_none(
+    registry: Registry[type[Format]], files: Sequence[SourceFile], samples: dict[Path, FileSample]
+) -> str:
+    """Return why no format recognises the sources, for people: what keeps their records from being
+    read at all, or what the one format that comes near has against all of them; else nothing.
+    """
+    records = [
+        Record(value, file.as_posix(), 0)
+        for file, sample in samples.items()
+        for value in _objects(sample)
+    ]
+    if not records:
+        for file in files:
+            reject = _first_fault(file)
+            if reject is not None:
+                return f"no record of {file.path} can be read: {reject.detail}"
+        return ""
+
+    near: dict[str, Reject] = {}
+    for name in registry.names():
+        try:
+            kind = registry.get(name)
+        except PluginError:
+            continue  # which has been logged
+        if undeclared(kind) or registry.plugin_of(kind) is not None:
+            continue
+        # A format may refuse what has nothing to do with it for the want of something.
+        if not all(any(f'"{key}"' in kind.shape for key in one.value) for one in records):
+            continue
+        rejects = [_refusal(kind(), record) for record in records]
+        if rejects[0] and all(one and one.reason not in _FAR for one in rejects):
+            near[name] = rejects[0]
+    if len(near) != 1:
+        return ""
+    [(name, reject)] = near.items()
+    return (
+        f"{name} comes nearest, and refuses all records that were looked at, the first because: "
+        f"{reject.detail} [{reject.reason.value}]"
+    )
+
+
+def _first_fault(file: SourceFile) -> Reject | None:
+    """Return what is wrong with the first record of a file, if anything is."""
+    if file.kind == "json" and file.path.stat().st_size > _LARGEST_READ:
+        return None
+    first = next(chain.from_iterable(read_runs(file)), None)
+    return first if isinstance(first, Reject) else None
+
+
+def _refusal(reader: Format, record: Record) -> Reject | None:
+    """Return the reject that a format makes of a record; None where it reads it."""
+    try:
+        conversation = reader.conversation(record)
+        check_heard(conversation, reader.harmless_fields, reader.meaning_fields)
+    except Exception as error:  # one record's border, and nobody has said that it is this format's
+        return record.rejected(error)
+    return None
+
+
+def _only(registry: Registry[type[Format]], found: Sequence[str], sample: Sample, why: str) -> str:
+    """Return the one format that was found; ``why`` there is none is said where it is known."""
     if len(found) == 1:
         return found[0]
+    if why:
+        raise UsageError(f"{why}. Name the format to have every reject listed.")
     names = registry.names()
     which = f"could be {' or '.join(found)}" if found else "is none of " + ", ".join(names)
     keys = sorted({key for record in sample.records for key in record})

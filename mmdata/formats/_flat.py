@@ -19,6 +19,7 @@ from msgspec import Struct
 from mmdata.formats._grounding import BoxStyle, may_have_boxes
 from mmdata.formats._marks import ALL_MARKS, STRAY_MARKS
 from mmdata.formats._meaning import may_change_meaning
+from mmdata.formats._parts import RAW_PICTURES, SHORTEST_RAW
 from mmdata.formats._placeholders import fill
 from mmdata.formats._turns import IMAGE, VIDEO, MediaCursor
 from mmdata.schema import Image, MediaType, Split, Text
@@ -170,6 +171,11 @@ def _list_media(columns: TurnColumns) -> tuple[list[MediaType], list[str | bytes
         if videos:
             types += ["video"] * len(videos)
             paths += videos
+
+    # Nearly always all are short, which is seen in a fraction of the time that looking at the
+    # beginning of each takes.
+    if max(map(len, paths), default=0) >= SHORTEST_RAW:
+        require(not any(type(path) is str and path.startswith(RAW_PICTURES) for path in paths))
     return types, paths
 
 

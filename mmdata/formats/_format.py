@@ -94,6 +94,11 @@ class Format(Protocol):
     that is not among them makes its record a reject.
     """
 
+    meaning_fields: ClassVar[frozenset[str]] = frozenset()
+    """Names of fields, in lower case, that change what a record of this format means, beside those
+    that do in every format. One that stays in ``extra`` makes its record a reject.
+    """
+
     refines: ClassVar[frozenset[str]] = frozenset()
     """The formats of which this one is a special case: they recognise its sources too."""
 

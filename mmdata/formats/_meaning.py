@@ -103,7 +103,9 @@ def is_said(value: object) -> bool:
 
 
 def may_change_meaning(
-    extras: Sequence[Mapping[str, Any] | str], allowed: Collection[str] = ()
+    extras: Sequence[Mapping[str, Any] | str],
+    allowed: Collection[str] = (),
+    own: Collection[str] = (),
 ) -> bool:
     """Return whether one of many rows has a field in ``extra`` that could change what it means: a
     quick look at the names alone, and at what is left over of turns and media, for rows that are
@@ -117,7 +119,7 @@ def may_change_meaning(
     names = {
         name
         for name in set().union(*fields)
-        if (spell(name) in MEANING_FIELDS and spell(name) not in allowed)
+        if (spell(name) not in allowed and (spell(name) in MEANING_FIELDS or spell(name) in own))
         or spell(name) in _SPANS
         or name.startswith(_TURNS)
     }
@@ -128,13 +130,15 @@ def may_change_meaning(
     # Every row of a table with pictures in it has their names left over, and is plain all the same;
     # so is one with the time at which it was made.
     return any(
-        any(unheard_fields(extra, allowed)) for extra in fields if not names.isdisjoint(extra)
+        any(unheard_fields(extra, allowed, own)) for extra in fields if not names.isdisjoint(extra)
     )
 
 
-def unheard_fields(extra: Mapping[str, Any], allowed: Collection[str] = ()) -> Iterator[str]:
+def unheard_fields(
+    extra: Mapping[str, Any], allowed: Collection[str] = (), own: Collection[str] = ()
+) -> Iterator[str]:
     """Yield the names of the fields in ``extra`` that change what the record means, those
-    ``allowed`` left out.
+    ``allowed`` left out; a format may have some of its ``own``.
 
     What is left over of turns, parts and listed media stands in ``extra`` by their numbers; it is
     looked through as well. What a source keeps inside fields of its own is none of a record's
@@ -154,7 +158,9 @@ def unheard_fields(extra: Mapping[str, Any], allowed: Collection[str] = ()) -> I
         elif name in _MEDIA_LISTS and (media := _by_number(value)):
             for medium in media:
                 yield from _unheard_in_part(medium, allowed)
-        elif _is_unheard(name, value, allowed, MEANING_FIELDS):
+        elif _is_unheard(name, value, allowed, MEANING_FIELDS) or (
+            own and _is_unheard(name, value, allowed, own)
+        ):
             yield name
 
 
@@ -205,7 +211,9 @@ def _is_span(value: object) -> bool:
     return all(isinstance(bound, (int, float)) for bound in value)
 
 
-def check_heard(conversation: Conversation, allowed: Collection[str] = ()) -> None:
+def check_heard(
+    conversation: Conversation, allowed: Collection[str] = (), own: Collection[str] = ()
+) -> None:
     """Raise a :class:`RecordError` that names the fields in a row's ``extra`` which change what its
     record means.
 
@@ -217,7 +225,7 @@ def check_heard(conversation: Conversation, allowed: Collection[str] = ()) -> No
     extra = conversation.extra
     if conversation.rejected is not None:  # which holds what they say, pictures aside
         extra = {name: found for name, found in extra.items() if name not in _BESIDE_REJECTED}
-    if found := list(dict.fromkeys(unheard_fields(extra, allowed))):
+    if found := list(dict.fromkeys(unheard_fields(extra, allowed, own))):
         which = ", ".join(map(repr, found))
         raise RecordError(
             f"{which}: changes what the record means and is not understood here; "

@@ -24,6 +24,8 @@ from mmdata.schema import CompactTimes, Media, MediaType, Reasoning, ToolCall, r
 
 __all__ = [
     "KIND_OF",
+    "RAW_PICTURES",
+    "SHORTEST_RAW",
     "TEXT",
     "Piece",
     "Place",
@@ -85,6 +87,16 @@ _WAYS: Final = frozenset({("url", "url"), ("base64", "data")})
 """What the ``type`` of Anthropic's ``source`` says, and the field that then holds the medium."""
 _RATES: Final = ("sample_fps", "fps")
 """The fields that say how many of the pictures that a video is given as there are in a second."""
+
+
+RAW_PICTURES: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "Qk")
+"""How JPEG, PNG, GIF, WebP and BMP begin in base64."""
+_MAGIC: Final = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF.{4}WEBP|BM.{4}\0{4}", re.DOTALL
+)
+"""How they begin; of BMP, four bytes of its header are reserved, and are 0."""
+SHORTEST_RAW: Final = 40
+"""Fewer characters than a picture of one pixel has."""
 
 
 class Place(Struct, frozen=True, gc=False):
@@ -234,7 +246,23 @@ def medium_of(item: object, medium: MediaType, *, encoded: bool = False) -> Medi
         raise RecordError(f"the path of {_a(medium)} is empty", reason="missing_media")
     if head := _DATA.match(item):
         return _decode_base64(item[head.end() :], medium)
+    if medium == "image" and not encoded and (data := _read_raw_picture(item)) is not None:
+        return Media(medium, bytes=data)
     return _decode_base64(item, medium) if encoded else Media(medium, item)
+
+
+def _read_raw_picture(text: str) -> bytes | None:
+    """Return the picture that text is in base64 where a path is looked for, as ms-swift and
+    VLMEvalKit's tables have it; None where it is none, which the first bytes that it stands for
+    tell. A path may begin alike, but is no base64 as it has a suffix.
+    """
+    if len(text) < SHORTEST_RAW or not text.startswith(RAW_PICTURES):
+        return None
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return data if _MAGIC.match(data) else None
 
 
 def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[str]]:

@@ -93,7 +93,7 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
     texts = [text for pair in pairs for text in (pair["user"], pair["assistant"])]
     require(set(map(type, texts)) == {str})
     fields = set(chain.from_iterable(pairs))
-    require(not fields & {"loss", "weight"})
+    require(not fields & {"train", "loss", "weight"})
     images = read_media_lists(values, "image")
     videos = read_media_lists(values, "video")
 

@@ -37,6 +37,9 @@ from mmdata.sources._run import Way, read_strictly
 __all__ = ["Lavis"]
 
 _CAPTIONS: Final = ("caption", "captions")
+_NAMES_OF_OTHERS: Final = {"image_path": _CAPTIONS, "file_name": ("text", *_CAPTIONS)}
+"""Where others have the path, and the captions beside it."""
+_VIDEO_SUFFIXES: Final = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
 _MAPPED_FIELDS: Final = frozenset({"id", "image", "video"})
 _OF_OTHERS: Final = ("conversations", "messages", "QA", "annotations", "question", "query")
 
@@ -57,6 +60,8 @@ class Lavis(RecordSource):
             '[{"image": "val2014/1.jpg", "caption": ["A cup.", "A red cup."]}]'
         ),
         "a video": '[{"video": "1.mp4", "caption": "A cup falls."}]',
+        "a path by another name": '[{"image_path": "1.jpg", "caption": "A cup."}]',
+        "the metadata of an ImageFolder": '[{"file_name": "1.jpg", "text": "A cup."}]',
     }
 
     dataset_name: str = "lavis"
@@ -67,7 +72,7 @@ class Lavis(RecordSource):
         """Return whether the records have a medium and a caption, and nothing that is said."""
         captioned = all(
             any(key in record for key in _CAPTIONS) and ("image" in record or "video" in record)
-            for record in sample.records
+            for record in map(_rename_fields, map(dict, sample.records))
         )
         return bool(sample.records) and captioned and not sample.some(*_OF_OTHERS)
 
@@ -86,6 +91,7 @@ class Lavis(RecordSource):
     def _read(self, values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
         texts: list[str] = []
         extras: list[dict[str, Any]] = []
+        values = [_rename_fields(value) for value in values]
         for value, record in zip(values, records, strict=True):
             field = _caption_field(value) or ""  # which no record has: what lacks one is not plain
             kind = "video" if value.get("video") else "image"
@@ -107,7 +113,7 @@ class Lavis(RecordSource):
 
     def conversation(self, record: Record) -> Conversation:
         """Return the question for a caption, and the caption."""
-        value = mapping(record)
+        value = _rename_fields(mapping(record))
         kind: MediaType = "video" if is_said(value.get("video")) else "image"
         media = media_of(value.get(kind), kind)
         if len(media) != 1 or (kind == "video" and is_said(value.get("image"))):
@@ -130,6 +136,23 @@ class Lavis(RecordSource):
         return converse(Chat(turns, images, videos, extra), record, self.dataset_name)
 
 
+def _rename_fields(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with the fields of others by LAVIS's names: an image by ``image_path``, and
+    what the metadata of an ImageFolder (or a VideoFolder) says of a file.
+    """
+    if is_said(value.get("image")) or is_said(value.get("video")):
+        return value
+    for path, captions in _NAMES_OF_OTHERS.items():
+        caption = next((name for name in captions if is_said(value.get(name))), None)
+        file = value.get(path)
+        if isinstance(file, str) and is_said(file) and caption is not None:
+            kind = "video" if file.lower().endswith(_VIDEO_SUFFIXES) else "image"
+            others = {name: found for name, found in value.items() if name not in (path, caption)}
+            name = caption if caption in _CAPTIONS else "caption"
+            return {**others, kind: file, name: value[caption]}
+    return value
+
+
 def _caption_field(value: dict[str, Any]) -> str | None:
     """Return the field that the captions of a record are in; None where it has none."""
     return next((key for key in _CAPTIONS if value.get(key)), None)
@@ -147,6 +170,8 @@ def _caption(found: object) -> str:
 def _captions(row: Record | Reject) -> list[Record | Reject] | None:
     """Return a row for each of its captions where it has several."""
     value: Any = row.value if isinstance(row, Record) else None
+    if isinstance(value, dict):
+        value = _rename_fields(value)
     field = _caption_field(value) if isinstance(value, dict) else None
     captions = None if field is None else value[field]
     if isinstance(row, Reject) or not isinstance(captions, list) or len(captions) < 2:

@@ -209,10 +209,11 @@ def converse_llava(
 
 def has_human_and_gpt(sample: Sample) -> bool:
     """Return whether all records have ``conversations``, and all the speakers of them are
-    LLaVA's.
+    LLaVA's, in any case.
     """
     turns = [turn for record in sample.records for turn in record.get("conversations") or ()]
-    speakers = {turn.get("from") for turn in turns if isinstance(turn, dict)}
+    names = {turn.get("from") for turn in turns if isinstance(turn, dict)}
+    speakers = {name.strip().lower() if isinstance(name, str) else "" for name in names}
     return (
         sample.every("conversations")
         and "human" in speakers

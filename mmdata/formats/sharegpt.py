@@ -149,12 +149,13 @@ def turns_field(value: dict[str, Any]) -> str | None:
 
 def _has_roles(record: Mapping[str, Any]) -> bool:
     """Return whether a record's turns say ``role`` and ``content``, or are a user's and an
-    assistant's, as no LLaVA record does.
+    assistant's in any case, as no LLaVA record does.
     """
     turns = record.get("conversations")
     if not isinstance(turns, list) or not turns:
         return False
     return all(
-        isinstance(turn, dict) and ("role" in turn or turn.get("from") in _CHAT_SPEAKERS)
+        isinstance(turn, dict)
+        and ("role" in turn or str(turn.get("from")).strip().lower() in _CHAT_SPEAKERS)
         for turn in turns
     )

@@ -110,7 +110,8 @@ def list_files(sources: Sequence[Path], kinds: Collection[Kind] = KINDS) -> list
     A file is taken as it is, and so are those that a name with braces stands for. For a folder come
     the files that its own description names (:mod:`mmdata.sources.hub`), or else all below it that
     have a suffix of one of ``kinds``, sorted. These must be of one kind; CSV beside another kind is
-    passed over, and so is a tar without records, such as one of pictures alone.
+    passed over, and so is a tar without records, such as one of pictures alone. So are files that
+    are hidden, or in a hidden folder: editors and systems put copies of others there.
 
     What we wrote below a folder ourselves, or are writing now, is none of its sources.
 
@@ -165,12 +166,17 @@ def _files_of(folder: Path, kinds: Collection[Kind]) -> list[SourceFile]:
 
 
 def _walked(folder: Path, kinds: Collection[Kind]) -> Iterator[SourceFile]:
-    """Yield the files below a folder that have a suffix of one of the kinds."""
+    """Yield the files below a folder that have a suffix of one of the kinds and are not hidden."""
     is_described: dict[Path, bool] = {}
+    hidden: list[str] = []
     for name in walk(os.fspath(folder), skip=_is_ours):
         path = Path(name)
         kind = suffix_kind(path.name)
         if kind is None or kind not in kinds or not path.is_file():
+            continue
+        inside = path.relative_to(folder)
+        if any(map(_is_hidden, inside.parts)):
+            hidden.append(inside.as_posix())
             continue
         parent = path.parent
         if parent not in is_described:
@@ -183,6 +189,23 @@ def _walked(folder: Path, kinds: Collection[Kind]) -> Iterator[SourceFile]:
         if kind == "tar" and not has_records(path):
             continue
         yield SourceFile(path, kind)
+
+    if hidden:
+        _log.warning(
+            "%s: %d files that are hidden are not read (the first is %s); name a hidden file or "
+            "folder itself to have it read",
+            folder,
+            len(hidden),
+            hidden[0],
+        )
+
+
+def _is_hidden(name: str) -> bool:
+    """Return whether a file or a folder is no part of what people look at: hidden by its name, as
+    Jupyter's copies of notebooks' files and macOS's ``._`` beside each of its files are; or where
+    macOS puts the latter in an archive.
+    """
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _one_kind(files: Sequence[SourceFile], folder: Path) -> list[SourceFile]:

@@ -7,6 +7,7 @@ are as large as the memory of a small machine.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,7 @@ from mmdata.sources.record import Record
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-__all__ = ["parquet_runs"]
+__all__ = ["parquet_runs", "sample_groups"]
 
 _BUFFER: Final = 1 << 20
 _TOGETHER: Final = 1024
@@ -62,6 +63,31 @@ def parquet_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Re
             rows = opened.metadata.row_group(group).num_rows
             yield from _read_group(opened, group, name, number, id_key)
             number += rows
+
+
+def sample_groups(file: Path, count: int) -> list[list[Record | Reject]]:
+    """Return up to ``count`` rows from the beginning of the first row group of a Parquet file, as
+    many of the one in its middle, and as many of the last; of the whole file where these are one.
+    A file that cannot be read has none.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
+    except (pa.ArrowException, OSError):
+        return []
+
+    with opened:
+        try:
+            require_unique_names(opened.schema_arrow)
+        except RecordError:
+            return []
+        last = opened.num_row_groups - 1
+        places = sorted({0, last // 2, last}) if last >= 0 else []
+        name = file.as_posix()
+        rows = [chain.from_iterable(_read_group(opened, place, name, 0, "id")) for place in places]
+        return [list(islice(some, count)) for some in rows]
 
 
 def _read_group(

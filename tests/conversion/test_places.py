@@ -140,6 +140,52 @@ def test_a_link_to_a_file_stands_in_its_own_folder(tmp_path: Path) -> None:
     assert convert("llava", tmp_path / "snapshot" / "data.json", tmp_path / "store").rows == 1
 
 
+def link_to_another_folder(folder: Path) -> Path:
+    """Return a link to a file of records that lies in another folder, its media beside it."""
+    blob = write_records(folder / "blobs" / "0a1b", [record(0)])
+    write_images(folder / "blobs", ["images/0.jpg"])
+    (folder / "snapshot").mkdir()
+    link = folder / "snapshot" / "data.json"
+    link.symlink_to(blob)
+    return link
+
+
+def test_media_beside_the_file_that_a_link_leads_to_need_leave(tmp_path: Path) -> None:
+    link = link_to_another_folder(tmp_path)
+
+    report = convert("llava", link, tmp_path / "store")
+
+    [reject] = mmdata.open(tmp_path / "store").rejects()
+    assert report.rejects == {"outside_media_root": 1}
+    assert str(tmp_path / "blobs") in reject["detail"]
+    assert "--allow-outside" in reject["detail"]
+
+
+def test_with_leave_they_are_stored_by_absolute_paths(tmp_path: Path) -> None:
+    link = link_to_another_folder(tmp_path)
+
+    convert("llava", link, tmp_path / "store", allow_outside=True)
+
+    [medium] = mmdata.open(tmp_path / "store")[0].media
+    assert medium.path == str(tmp_path / "blobs" / "images" / "0.jpg")
+
+
+def test_the_folder_of_a_link_comes_before_that_of_the_file_it_leads_to(tmp_path: Path) -> None:
+    link = link_to_another_folder(tmp_path)
+    write_images(link.parent, ["images/0.jpg"])
+
+    convert("llava", link, tmp_path / "store", allow_outside=True)
+
+    assert mmdata.open(tmp_path / "store")[0].media[0].path == "images/0.jpg"
+
+
+def test_what_is_in_neither_folder_is_missing(tmp_path: Path) -> None:
+    link = link_to_another_folder(tmp_path)
+    (tmp_path / "blobs" / "images" / "0.jpg").unlink()
+
+    assert convert("llava", link, tmp_path / "store").rejects == {"missing_media": 1}
+
+
 @pytest.mark.parametrize("check", ["none", "exists"])
 def test_a_path_of_windows_is_read_as_one_of_this_system(tmp_path: Path, check: str) -> None:
     file = write_records(tmp_path / "data.json", [record(0, image="images\\0.jpg")])

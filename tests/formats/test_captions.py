@@ -224,3 +224,48 @@ def test_a_file_of_images_and_videos_is_read_as_what_each_record_is(tmp_path: Pa
         (Image(0), Text("What?")),
         (Video(0), Text("What?")),
     ]
+
+
+# --- names of others
+# -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"file_name": "1.jpg", "text": "A cup."},
+        {"file_name": "1.jpg", "caption": "A cup."},
+        {"image_path": "1.jpg", "caption": "A cup."},
+        {"image_path": "1.jpg", "image": None, "caption": "A cup."},
+    ],
+)
+def test_an_image_and_its_caption_by_the_names_of_others_are_read(
+    tmp_path: Path, record: dict[str, Any]
+) -> None:
+    file = write(tmp_path, record)
+
+    [row] = all_of("lavis", file)
+
+    assert detect([file]) == "lavis"
+    assert row.media == (Media("image", "1.jpg"),)
+    assert row.messages == (user(Image(0), PROMPT), assistant("A cup."))
+    assert row.extra.get("image") is None
+    check_format(make("lavis"), [file])
+
+
+def test_a_video_that_a_folder_of_videos_names_is_a_video() -> None:
+    row = read("lavis", {"file_name": "1.MP4", "text": "A cup falls.", "size": 3})
+
+    assert (row.media, row.extra) == ((Media("video", "1.MP4"),), {"size": 3})
+
+
+def test_several_captions_by_the_names_of_others_are_a_record_each(tmp_path: Path) -> None:
+    rows = all_of("lavis", write(tmp_path, {"file_name": "1.jpg", "text": ["A cup.", "A mug."]}))
+
+    assert [row.messages[1] for row in rows] == [assistant("A cup."), assistant("A mug.")]
+
+
+def test_a_file_name_beside_a_named_image_goes_to_extra() -> None:
+    row = read("lavis", {"image": "2.jpg", "file_name": "1.jpg", "caption": "A cup."})
+
+    assert (row.media[0].path, row.extra) == ("2.jpg", {"file_name": "1.jpg"})

@@ -5,13 +5,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mmdata.conversion import convert
 from mmdata.errors import UsageError
 from mmdata.formats import Sample, detect, look_into, registry
+from mmdata.sources.parquet import sample_groups
 from tests.formats.dirt import FORMATS, GOOD, assemble, good
 from tests.reference import some
+from tests.sources.tables import write_tar
 
 
 def write(folder: Path, value: Any) -> Path:
@@ -211,3 +215,85 @@ def test_a_field_that_says_nothing_is_not_said_in_a_sample(empty: Any) -> None:
 
     assert not Sample([], [silent, {}]).some_say("image", "video")
     assert Sample([], [silent, telling]).some_say("video", "image")
+
+
+@pytest.mark.parametrize(
+    ("asks", "answers", "name"),
+    [
+        ("Human", "GPT", "llava"),
+        ("HUMAN", "gpt", "llava"),
+        ("User", "Assistant", "sharegpt"),
+        ("USER", "assistant", "sharegpt"),
+    ],
+)
+def test_speakers_are_known_in_any_case(tmp_path: Path, asks: str, answers: str, name: str) -> None:
+    turns = [{"from": asks, "value": "<image>Why?"}, {"from": answers, "value": "So."}]
+    file = write(tmp_path, [{"image": "1.jpg", "conversations": turns}])
+
+    assert detect([file]) == name
+    assert convert("auto", file, tmp_path / "store", check="none").rows == 1
+
+
+# --- why there is none
+# ---------------------------------------------------------------------------------------------
+
+CHAT = json.dumps([GOOD["messages"](0) | {"id": "杯"}], ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (CHAT.encode("utf-16"), "UTF-16"),
+        (CHAT.encode("gbk"), "not UTF-8"),
+        (("// records\n" + CHAT).encode(), "Expecting value.*// records"),
+        (CHAT.replace("杯", "\\u0000").encode(), "a NUL"),
+        (CHAT.replace('"杯"', "Infinity").encode(), "Infinity is not JSON"),
+        (CHAT.replace('"id"', '"id": 1, "id"').encode(), "the key 'id' stands twice"),
+    ],
+)
+def test_where_no_record_can_be_read_auto_says_what_is_wrong_with_the_first(
+    tmp_path: Path, data: bytes, why: str
+) -> None:
+    file = tmp_path / "source.json"
+    file.write_bytes(data)
+
+    with pytest.raises(UsageError, match=rf"no record of {file} can be read: .*{why}") as caught:
+        detect([file])
+
+    assert "is none of" not in str(caught.value)
+
+
+def test_where_one_format_comes_near_auto_quotes_what_it_has_against_the_records(
+    tmp_path: Path,
+) -> None:
+    file = write(tmp_path, [{"caption": "A cup.", "key": str(number)} for number in range(3)])
+
+    with pytest.raises(UsageError, match=r"lavis comes nearest.*found none or several") as caught:
+        detect([file])
+
+    assert "[media_mismatch]" in str(caught.value)
+
+
+def test_of_a_table_the_row_groups_at_the_head_the_middle_and_the_end_are_looked_at(
+    tmp_path: Path,
+) -> None:
+    schema = pa.Table.from_pylist(
+        [GOOD["messages"](0) | {"question": "", "image": "", "answer": ""}]
+    )
+    chats = [GOOD["messages"](number) for number in range(100)]
+    others = [{"question": "Why?", "image": "1.jpg", "answer": "So."}] * 50
+    table = pa.Table.from_pylist([*chats, *others], schema.schema)
+    pq.write_table(table, tmp_path / "source.parquet", row_group_size=25)
+
+    with pytest.raises(UsageError, match="is mixed, made of"):
+        detect([tmp_path / "source.parquet"])
+    assert [len(rows) for rows in sample_groups(tmp_path / "source.parquet", 10)] == [10, 10, 10]
+
+
+def test_of_many_shards_the_head_of_each_is_looked_at(tmp_path: Path) -> None:
+    for number in range(3):
+        record = GOOD["llava" if number < 2 else "messages"](0)
+        write_tar(tmp_path / f"{number}.tar", [{"0.json": json.dumps(record).encode()}])
+
+    with pytest.raises(UsageError, match=r"is mixed, made of llava .* and messages .*2\.tar"):
+        detect([tmp_path])

@@ -275,6 +275,7 @@ def test_a_field_that_changes_the_meaning_makes_another_row_or_a_reject(
 
 @given(fields_added(NOTHING))
 @example(("video178k", (), "videos", None))
+@example(("cauldron", ("texts", 0), "train", None))
 @settings(max_examples=200)
 def test_a_field_that_says_nothing_changes_nothing(
     convert: Converter, case: tuple[str, Place, str, Any]

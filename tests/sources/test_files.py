@@ -114,6 +114,31 @@ def test_a_folder_has_the_files_of_one_kind_at_any_depth(
 
 
 @pytest.mark.parametrize(
+    "hidden",
+    [".ipynb_checkpoints/a.jsonl", "__MACOSX/a.jsonl", "b/._a.jsonl", ".a.jsonl", "b/.c/d/a.jsonl"],
+)
+def test_what_is_hidden_in_a_folder_is_no_source_unless_it_is_named(
+    hidden: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.jsonl", hidden):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_lines(tmp_path / name, RECORDS)
+
+    with caplog.at_level(logging.WARNING, "mmdata"):
+        assert names(tmp_path) == [("a.jsonl", None)]
+
+    assert f"1 files that are hidden are not read (the first is {hidden})" in caplog.text
+    assert names(tmp_path, tmp_path / hidden) == [(hidden, None)]
+
+
+def test_a_hidden_folder_that_is_named_itself_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    write_lines(tmp_path / ".cache" / "a.jsonl", RECORDS)
+
+    assert names(tmp_path, tmp_path / ".cache") == [(".cache/a.jsonl", None)]
+
+
+@pytest.mark.parametrize(
     ("name", "split"),
     [
         ("training", "train"),
