@@ -311,7 +311,9 @@ def _name_media(value: Any, media: Sequence[_Member]) -> Mapping[str, bytes]:
     """
     names = {member: _names_of(member) for member in media}
     files = {name: member.data for member in media for name in names[member]}
-    said = set(_texts(value))
+    # A text longer than any path and any name can name no member; hashing it would only cost time.
+    longest = max([_LONGEST_PATH, *map(len, files)])
+    said = {text for text in _texts(value) if len(text) <= longest}
     for kind in _KINDS:
         unnamed = [
             member
