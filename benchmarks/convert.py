@@ -57,6 +57,7 @@ def main() -> None:
         name, *rest = arguments.child
         CHILDREN[name](*rest)
         return
+    compile_package()
     with tempfile.TemporaryDirectory() as folder:
         # A child's peak memory counts what this process held when it was started: first what
         # measures it.
@@ -74,7 +75,6 @@ def compare_tables(folder: Path, records: int, runs: int, as_json: bool) -> None
     """Print what conversions of a Parquet file and of a tar take, pictures in them; those of a tar
     beside `webdataset` where it is installed.
     """
-    compile_package()
     for kind, format_name, peer in (
         ("parquet", "messages", "datasets"),
         ("tar", "llava", "webdataset"),

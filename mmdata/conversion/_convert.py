@@ -35,10 +35,10 @@ from mmdata.conversion.split import (
     group_media,
     media_keys,
 )
-from mmdata.errors import DataError, PluginError, RecordError, UsageError
+from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, look_into, make
 from mmdata.formats._batches import ReadOptions, read_batches
-from mmdata.formats._format import undeclared
+from mmdata.formats._format import require_declared
 from mmdata.formats._meaning import spell
 from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.rejects import Reject
@@ -254,11 +254,7 @@ def _choose_reader(
         format = detection.format  # noqa: A001
         notes["detected"] = f"{format}, by {detection.seen}"
     reader = make(format, options) if isinstance(format, str) else format
-    if missing := undeclared(reader):
-        raise PluginError(
-            f"{plugin_of(reader)} does not declare {', '.join(missing)}; a format inherits "
-            "mmdata.formats.Format, which has what is the same for most"
-        )
+    require_declared(reader, plugin_of(reader))
     if split is not None:
         reader = reader.without_splits()
     return reader, format if isinstance(format, str) else type(reader).__name__, notes

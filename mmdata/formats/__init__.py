@@ -108,12 +108,7 @@ def _declared(name: str) -> type[Format]:
         PluginError: another package's does not.
     """
     kind = registry.get(name)
-    if missing := _format.undeclared(kind):
-        raise PluginError(
-            f"{registry.plugin_of(kind) or kind.__qualname__} does not declare "
-            f"{', '.join(missing)}; a format inherits mmdata.formats.Format, which has what is the "
-            "same for most"
-        )
+    _format.require_declared(kind, registry.plugin_of(kind) or kind.__qualname__)
     return kind
 
 

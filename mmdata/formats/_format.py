@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from mmdata.errors import PluginError
 from mmdata.formats._meaning import is_said
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
 from mmdata.store.encode import FlatRows
 
-__all__ = ["FlatFormat", "Format", "Origin", "Sample", "undeclared"]
+__all__ = ["FlatFormat", "Format", "Origin", "Sample", "require_declared", "undeclared"]
 
 
 class Origin(Struct, frozen=True, gc=False):
@@ -184,3 +185,16 @@ def undeclared(format: object) -> list[str]:  # noqa: A002
     asked = Format.__annotations__.keys() | vars(Format).keys()
     public = sorted(name for name in asked if not name.startswith("_"))
     return [name for name in public if not hasattr(format, name)]
+
+
+def require_declared(format: object, name: str | None) -> None:  # noqa: A002
+    """Refuse a format, or its class, that does not declare all that :class:`Format` asks.
+
+    Raises:
+        PluginError: it does not; the message names it and what lacks.
+    """
+    if missing := undeclared(format):
+        raise PluginError(
+            f"{name} does not declare {', '.join(missing)}; a format inherits "
+            "mmdata.formats.Format, which has what is the same for most"
+        )

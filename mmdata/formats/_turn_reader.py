@@ -31,7 +31,14 @@ from mmdata.formats._turns import role_of
 from mmdata.schema import Media, MediaType, Part, Reasoning, Role, ToolCall
 from mmdata.sources._json import is_clean
 
-__all__ = ["list_turns", "read_any_turns", "read_literal", "read_pairs", "read_turns"]
+__all__ = [
+    "TRAIN_FLAGS",
+    "list_turns",
+    "read_any_turns",
+    "read_literal",
+    "read_pairs",
+    "read_turns",
+]
 
 _SPELLINGS: Final = (("role", "content"), ("from", "value"), ("role", "parts"), ("role", "value"))
 """The fields of a turn that hold its speaker and what is said."""
@@ -47,6 +54,8 @@ _MEDIA: Final[tuple[tuple[str, MediaType], ...]] = (
     ("video", "video"),
 )
 """The fields of a turn that list media beside its content, as Ollama has it."""
+TRAIN_FLAGS: Final = ("train", "loss", "weight")
+"""The fields of a turn that say whether it is trained on."""
 _BITS: Final = 1 << 13  # an integer of more is too long to be written out
 _LONGEST_LITERAL: Final = 1 << 20
 
@@ -318,7 +327,7 @@ def _read_train_flag(
     """
     extra = {key: found for key, found in turn.items() if key not in mapped_fields}
     flags: dict[str, bool] = {}
-    for name in ("train", "loss", "weight"):
+    for name in TRAIN_FLAGS:
         flag = turn.get(name)
         if name == "loss" and isinstance(flag, (str, list, dict)) and is_said(flag):
             raise RecordError(

@@ -18,7 +18,7 @@ from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import TurnColumns, require
 from mmdata.formats._format import Sample
 from mmdata.formats._sources import RecordSource, conversation_id, mapping
-from mmdata.formats._turn_reader import read_pairs
+from mmdata.formats._turn_reader import TRAIN_FLAGS, read_pairs
 from mmdata.formats._turns import add_turn_fields
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
@@ -93,7 +93,7 @@ def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnCo
     texts = [text for pair in pairs for text in (pair["user"], pair["assistant"])]
     require(set(map(type, texts)) == {str})
     fields = set(chain.from_iterable(pairs))
-    require(not fields & {"train", "loss", "weight"})
+    require(fields.isdisjoint(TRAIN_FLAGS))
     images = read_media_lists(values, "image")
     videos = read_media_lists(values, "video")
 

@@ -231,13 +231,12 @@ def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:
 
     turns: list[Turn] = []
     history = value.get("history")
+    heard = frozenset(fields)
     if isinstance(history, list) and is_said(history):  # LLaMA-Factory's, before the question
         turns += read_pairs(history, 0, 1)
-        fields.insert(0, "history")
+        heard |= {"history"}
     for name in fields:
         found = value[name]
-        if name == "history":
-            continue
         if isinstance(found, str) and name == "input" and "instruction" in fields:
             turns[-1] = Turn("user", f"{turns[-1].content}\n{found}")
         elif isinstance(found, str):
@@ -245,7 +244,7 @@ def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:
         else:
             turns += read_any_turns(found)
 
-    return turns, frozenset(fields)
+    return turns, heard
 
 
 def _read(values: Sequence[dict[str, Any]], records: Sequence[Record]) -> TurnColumns:
