@@ -152,7 +152,13 @@ def test_its_frames_are_those_of_ffmpeg(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases(), ids=_by_file)
 def test_it_has_one_numbering_and_one_clock_however_it_is_looked_at(case: Case) -> None:
-    quick, thorough = video.index(case.file), index_by_decoding(case.file)
+    quick = video.index(case.file)
+    if _frames(case) is None and not quick.damage:
+        # The packets are sound and the pictures cannot be converted: only decoding finds that.
+        with pytest.raises(VideoError, match=re.escape(str(case.file))):
+            index_by_decoding(case.file)
+        return
+    thorough = index_by_decoding(case.file)
 
     assert quick.damage == thorough.damage
     assert quick.num_frames == thorough.num_frames == len(case.pixels)
