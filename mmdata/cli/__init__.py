@@ -43,6 +43,7 @@ Example:
 STORE = click.Path(path_type=Path)
 CONVERT = partial(OptionType, "mmdata.conversion:convert")
 FRAMES = partial(OptionType, "mmdata.frame_cache:cache_frames")
+PREVIEW = partial(OptionType, "mmdata.report:preview")
 RESIZE = ResizeType("mmdata.frame_cache:cache_frames", "resize")
 WORKERS = click.option(
     "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
@@ -494,6 +495,64 @@ def show(
         say(json_text(msgspec.json.encode(conversation).decode()))
         return
     say(conversation_text(conversation))
+
+
+@cli.command(
+    epilog="""
+\b
+Example:
+  mmdata preview stores/rwf -o rwf.html --template FAMILY --tokenizer tokenizer.model
+"""
+)
+@click.argument("store", type=STORE)
+@click.option(
+    "-o", "--output", "page", required=True, type=STORE, help="Where the page shall appear."
+)
+@TEMPLATE
+@click.option(
+    "--rows", type=PREVIEW("rows"), default=200, show_default=True, help="Conversations to show."
+)
+@click.option(
+    "--seed",
+    type=PREVIEW("seed"),
+    default=0,
+    show_default=True,
+    help="Another seed draws other rows.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the page that is there.")
+@JSON
+def preview(
+    store: Path,
+    page: Path,
+    rows: int,
+    seed: int,
+    overwrite: bool,
+    strict: bool,
+    as_json: bool,
+    **reading: Any,
+) -> None:
+    """Write a page that shows a sample of a store as a model will read it."""
+    from mmdata._tools.progress import progress
+    from mmdata.report import preview as run
+
+    opened = mmdata.open(store)
+    with (
+        _plugin_traceback(strict),
+        progress("drawing", min(rows, len(opened))) as update,
+    ):
+        report = run(
+            opened,
+            page,
+            template=_template(**reading),
+            rows=rows,
+            seed=seed,
+            overwrite=overwrite,
+            progress=update,
+        )
+    if as_json:
+        say(json.dumps(asdict(report), default=str))
+        return
+    say(f"wrote {report.page}: {report.rows:,} rows, {report.faults:,} with a fault")
 
 
 def _template(

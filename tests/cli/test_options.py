@@ -664,6 +664,83 @@ def show_json(place: Path, request: pytest.FixtureRequest) -> None:
     assert answer("show", "store", 3)["id"] == "c3"
 
 
+def preview_page(*options: Any) -> str:
+    """What a page of the store says."""
+    run("preview", "store", "-o", "page.html", "--overwrite", *options)
+    return Path("page.html").read_text()
+
+
+@case("preview", "--output")
+def preview_output(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    run("preview", "store", "-o", "elsewhere.html")
+
+    assert "word0" in (place / "elsewhere.html").read_text()
+
+
+@case("preview", "--template")
+@case("preview", "--tokenizer")
+def preview_template(place: Path, request: pytest.FixtureRequest) -> None:
+    _, *options = reading(place, request)
+
+    assert "|im_start|" not in preview_page()
+    assert "|im_start|" in preview_page(*options)
+    assert "--tokenizer" in str(
+        run("preview", "store", "-o", "a.html", "--template", "qwen_vl", code=2).exception
+    )
+
+
+@case("preview", "--template-option")
+def preview_template_option(place: Path, request: pytest.FixtureRequest) -> None:
+    _, *options = reading(place, request)
+
+    plain = preview_page(*options)
+    assert preview_page(*options, "--template-option", "system=Speak like a sailor.") != plain
+
+
+@case("preview", "--strict")
+def preview_strict(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    page = ("preview", "store", "-o", "page.html", "--template", "faulty", "--tokenizer", "nowhere")
+
+    plain, strict = said_of_a_fault(request, *page)
+
+    assert "Traceback" not in plain
+    assert 'raise KeyError("oops")' in strict
+
+
+@case("preview", "--rows")
+def preview_rows(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+
+    assert preview_page().count("<article") == 5
+    assert preview_page("--rows", 2).count("<article") == 2
+
+
+@case("preview", "--seed")
+def preview_seed(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 50)
+
+    assert preview_page("--rows", 3) != preview_page("--rows", 3, "--seed", 7)
+
+
+@case("preview", "--overwrite")
+def preview_overwrite(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    run("preview", "store", "-o", "page.html")
+
+    assert "--overwrite" in str(run("preview", "store", "-o", "page.html", code=2).exception)
+    run("preview", "store", "-o", "page.html", "--overwrite", "--rows", 1)
+    assert (place / "page.html").read_text().count("<article") == 1
+
+
+@case("preview", "--json")
+def preview_json(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+
+    assert answer("preview", "store", "-o", "page.html")["rows"] == 5
+
+
 @case("check", "--decode")
 def check_decode(place: Path, request: pytest.FixtureRequest) -> None:
     clips(place)
