@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mmdata.conversion import ConvertReport, convert
     from mmdata.errors import MMDataError
     from mmdata.mixture import Mixture
-    from mmdata.report import preview
+    from mmdata.report import preview, stats
     from mmdata.schema import Conversation
     from mmdata.store import Store, check, open  # noqa: A004
 
@@ -30,6 +30,7 @@ __all__ = [
     "convert",
     "open",
     "preview",
+    "stats",
 ]
 
 _HOMES: Final = {
@@ -42,6 +43,7 @@ _HOMES: Final = {
     "convert": "mmdata.conversion",
     "open": "mmdata.store",
     "preview": "mmdata.report",
+    "stats": "mmdata.report",
 }
 _ROOMS: Final = frozenset(
     {"formats", "image", "mixture", "pipeline", "schema", "templates", "tokenizers", "video"}

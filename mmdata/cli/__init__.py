@@ -497,6 +497,43 @@ def show(
     say(conversation_text(conversation))
 
 
+@cli.command()
+@click.argument("store", type=STORE)
+@TEMPLATE
+@click.option(
+    "--seq-length",
+    "seq_lengths",
+    type=OptionType("mmdata.report.lengths:Lengths.over", "limit"),
+    multiple=True,
+    help="With --template: count the rows that are longer; may be said several times.",
+)
+@JSON
+def stats(
+    store: Path, seq_lengths: Sequence[int], strict: bool, as_json: bool, **reading: Any
+) -> None:
+    """Count what a store holds: turns, words, media, their sizes and durations, what is trained on,
+    duplicates; with --template, tokens.
+    """
+    from mmdata._tools.progress import progress
+    from mmdata.report.lengths import measure_lengths
+    from mmdata.report.statistics import stats as run
+
+    opened = mmdata.open(store)
+    with progress("counting", len(opened)) as update:
+        found = run(opened, progress=update)
+    lines, told = list(found.lines()), asdict(found)
+    with _plugin_traceback(strict):
+        if template := _template(**reading):
+            lengths = measure_lengths(opened.rows(located=True), template)
+            over = {limit: lengths.over(limit) for limit in seq_lengths}
+            told["lengths"] = {**lengths.summary(), "over": over}
+            lines += [("tokens", str(lengths.spread))]
+            lines += [("tokens trained on", f"{lengths.trained_share:.1%}")]
+            lines += [(f"over {limit:,} tokens", f"{count:,}") for limit, count in over.items()]
+            lines += [("not encoded", f"{len(lengths.failed):,}")] if lengths.failed else []
+    say(json.dumps(told) if as_json else _columns(lines))
+
+
 @cli.command(
     epilog="""
 \b

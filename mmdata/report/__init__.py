@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from mmdata.report.page._preview import PreviewReport, preview
+from mmdata.report.statistics import Spread, Statistics, stats
 
-__all__ = ["PreviewReport", "preview"]
+__all__ = ["PreviewReport", "Spread", "Statistics", "preview", "stats"]

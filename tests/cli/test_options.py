@@ -7,6 +7,7 @@ runs the command without the option and with it, and looks at what it says.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -739,6 +740,54 @@ def preview_json(place: Path, request: pytest.FixtureRequest) -> None:
     numbered(place / "store", 5)
 
     assert answer("preview", "store", "-o", "page.html")["rows"] == 5
+
+
+@case("stats", "--template")
+@case("stats", "--tokenizer")
+def stats_template(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert "tokens" not in run("stats", "store").stdout
+    assert "tokens" in run("stats", *options).stdout
+    assert "--tokenizer" in str(run("stats", "store", "--template", "qwen_vl", code=2).exception)
+
+
+@case("stats", "--template-option")
+def stats_template_option(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert (
+        run("stats", *options).stdout
+        != run("stats", *options, "--template-option", "image_tokens=9").stdout
+    )
+
+
+@case("stats", "--strict")
+def stats_strict(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    options = ("store", "--template", "faulty", "--tokenizer", "nowhere")
+
+    plain, strict = said_of_a_fault(request, "stats", *options)
+
+    assert "Traceback" not in plain
+    assert 'raise KeyError("oops")' in strict
+
+
+@case("stats", "--seq-length")
+def stats_seq_length(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    said = run("stats", *options, "--seq-length", 9, "--seq-length", 9999).stdout
+    assert re.search("over 9 tokens +5\n", said)
+    assert re.search("over 9,999 tokens +0\n", said)
+
+
+@case("stats", "--json")
+def stats_json(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert answer("stats", "store")["spreads"]["turns"]["count"] == 5
+    assert answer("stats", *options, "--seq-length", 9)["lengths"]["over"] == {"9": 5}
 
 
 @case("check", "--decode")
