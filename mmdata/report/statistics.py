@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import mmdata.store
 from mmdata._tools.options import checked
 from mmdata.store import Store
-from mmdata.store.arrays import flag_bytes, list_lengths, list_values
+from mmdata.store.arrays import list_values
 from mmdata.store.contents import hash_rows
+from mmdata.store.facts import FACTS, row_facts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Spread", "Statistics", "stats"]
 
-_WORD: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}]|[^\s\p{Han}\p{Hiragana}\p{Katakana}]+"
-"""A word is what stands between white space; of scripts that have none, each character is one."""
 _MOST_SIZES: Final = 12
 
 
@@ -178,81 +177,35 @@ class _Counts:
 
 
 def _count(columns: pa.RecordBatch) -> _Counts:
-    import numpy as np
-
     messages, media = columns.column("messages"), columns.column("media")
     said, about = list_values(messages), list_values(media)
-    content = said.field("content")
-    parts = list_values(content)
-    turns, media_per_row = list_lengths(messages), list_lengths(media)
-    part_rows = _sum_lists(list_lengths(content), turns)  # (rows,) parts of each row
-    texts = parts.field("text")
-    letters = _lengths(texts)
-    trained = _flags(said.field("train")).repeat(list_lengths(content))
-    own = parts.field("train")
-    if own.null_count < len(own):
-        trained = np.where(_valid(own), _flags(own), trained)
-
     desirable = columns.column("desirable")
-    good = _flags(desirable) & _valid(desirable)
+    good = desirable.true_count
     width, height = _known_sizes(about)
+    facts = row_facts(columns, FACTS)
     values: dict[str, NDArray[Any]] = {
         "hashes": hash_rows(columns),
-        "turns": turns,
-        "media_per_row": media_per_row,
-        "characters": _sum_lists(letters, part_rows),
-        "trained_characters": _sum_lists(letters * trained, part_rows),
-        "words": _sum_lists(_count_words(texts), part_rows),
+        **facts,
         **{name: _known(about.field(name)) for name in ("duration", "fps", "num_frames")},
         "width": width,
         "height": height,
     }
     counts = {
         "role": _count_values(said.field("role")),
-        "part": _count_values(parts.field("type")),
+        "part": _count_values(list_values(said.field("content")).field("type")),
         "media": _count_values(about.field("type")),
         "oddity": _count_values(list_values(about.field("oddities"))),
     }
     numbers = {
         "pairs": len(messages) - columns.column("rejected").null_count,
-        "judged_good": int(good.sum()),
-        "judged_bad": len(desirable) - desirable.null_count - int(good.sum()),
+        "judged_good": good,
+        "judged_bad": len(desirable) - desirable.null_count - good,
         "with_tools": len(messages) - columns.column("tools").null_count,
-        "without_media": int((media_per_row == 0).sum()),
+        "without_media": int((facts["media_per_row"] == 0).sum()),
         "media_bytes": _bytes_in(about.field("bytes"))
         + _bytes_in(list_values(about.field("frames"))),
     }
     return _Counts(values, counts, numbers)
-
-
-def _sum_lists(values: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
-    """Return the sum of each run of values, (runs,); ``lengths`` says how many each has."""
-    import numpy as np
-
-    ends = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-    bounds = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    found: NDArray[Any] = np.diff(ends[bounds])
-    return found
-
-
-def _lengths(texts: pa.StringArray) -> NDArray[Any]:
-    """Return the characters of each text, (texts,) int64; null has none."""
-    import pyarrow.compute as pc
-
-    return _filled(pc.utf8_length(texts))
-
-
-def _count_words(texts: pa.StringArray) -> NDArray[Any]:
-    import pyarrow.compute as pc
-
-    return _filled(pc.count_substring_regex(texts, _WORD))
-
-
-def _filled(numbers: pa.Array) -> NDArray[Any]:
-    import pyarrow.compute as pc
-
-    found: NDArray[Any] = pc.fill_null(numbers, 0).to_numpy()
-    return found
 
 
 def _known(numbers: pa.Array) -> NDArray[Any]:
@@ -268,17 +221,6 @@ def _known_sizes(media: pa.StructArray) -> tuple[NDArray[Any], NDArray[Any]]:
     width, height = media.field("width"), media.field("height")
     both = pc.and_(width.is_valid(), height.is_valid())
     return _known(width.filter(both)), _known(height.filter(both))
-
-
-def _flags(array: pa.BooleanArray) -> NDArray[Any]:
-    import numpy as np
-
-    return np.frombuffer(flag_bytes(array), np.bool_)
-
-
-def _valid(array: pa.Array) -> NDArray[Any]:
-    found: NDArray[Any] = array.is_valid().to_numpy(zero_copy_only=False)
-    return found
 
 
 def _count_values(words: pa.Array) -> Counter[str]:

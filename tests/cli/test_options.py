@@ -26,9 +26,10 @@ from mmdata import templates
 from mmdata.cli import cli
 from mmdata.cli._options import OptionType
 from mmdata.frame_cache import cache_frames, cached_frames
-from mmdata.schema import Conversation, Media, Video, assistant, user
+from mmdata.schema import Conversation, Media, Video, assistant, replace, user
 from mmdata.templates import Encoded
 from mmdata.video import sample
+from tests.conversations import plain
 from tests.pipeline.words import WordTemplate
 from tests.source_files import record, source, write_images, write_records
 from tests.stores import numbered, write
@@ -740,6 +741,94 @@ def preview_json(place: Path, request: pytest.FixtureRequest) -> None:
     numbered(place / "store", 5)
 
     assert answer("preview", "store", "-o", "page.html")["rows"] == 5
+
+
+def selected(*options: Any) -> list[str]:
+    """The ids of the rows that are selected of the store."""
+    run("select", "store", "-o", "some", "--overwrite", *options)
+    return [row.id for row in rows("some")]
+
+
+def ten_rows(place: Path) -> None:
+    """A store of ten rows, the last of which says what the first does."""
+    many = [plain(n) for n in range(9)]
+    write(place / "store", [*many, replace(many[0], id="c9")])
+
+
+@case("select", "--output")
+@case("select", "--where")
+def select_where(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+
+    assert selected("--where", "id > 'c6'") == ["c7", "c8", "c9"]
+    none = run("select", "store", "-o", "none", "--where", "turns > 99", code=1)
+    assert "no row" in str(none.exception)
+    assert "turns, words" in str(
+        run("select", "store", "-o", "other", "--where", "nothing = 1", code=2).exception
+    )
+
+
+@case("select", "--drop-duplicates")
+def select_drop_duplicates(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+
+    assert len(selected()) == 10
+    assert selected("--drop-duplicates") == [f"c{n}" for n in range(9)]
+
+
+@case("select", "--sample")
+@case("select", "--seed")
+def select_sample(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+
+    assert selected("--sample", "first:2") == ["c0", "c1"]
+    drawn = {tuple(selected("--sample", "random:3", "--seed", seed)) for seed in range(4)}
+    assert len(drawn) > 1
+
+
+@case("select", "--overwrite")
+def select_overwrite(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+    run("select", "store", "-o", "some")
+
+    assert "--overwrite" in str(run("select", "store", "-o", "some", code=2).exception)
+    assert len(selected("--sample", "first:1")) == 1
+
+
+@case("select", "--parquet")
+def select_parquet(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+    assert len(selected("--parquet")) == 10
+
+    assert [file.suffix for file in (place / "some").glob("data-*")] == [".parquet"]
+
+
+@case("select", "--json")
+def select_json(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+
+    assert answer("select", "store", "-o", "some")["selected"] == 10
+
+
+@case("merge", "--output")
+@case("merge", "--overwrite")
+def merge_output(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "a", 2)
+    numbered(place / "b", 3, first=2)
+    run("merge", "a", "b", "-o", "both")
+
+    assert [row.id for row in rows("both")] == [f"c{n}" for n in range(5)]
+    assert "--overwrite" in str(run("merge", "a", "-o", "both", code=2).exception)
+    run("merge", "a", "-o", "both", "--overwrite")
+    assert len(rows("both")) == 2
+
+
+@case("merge", "--parquet")
+def merge_parquet(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "a", 2)
+    run("merge", "a", "-o", "both", "--parquet")
+
+    assert [file.suffix for file in (place / "both").glob("data-*")] == [".parquet"]
 
 
 @case("stats", "--template")
