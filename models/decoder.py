@@ -27,7 +27,11 @@ RopeTables = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """A language model's shape."""
+    """A language model's shape.
+
+    With `rope_axes` positions have several axes, and each of the frequencies goes by one of them.
+    `norm_heads`: queries and keys are normalised, head by head. `tied`: the head is the embedding.
+    """
 
     vocabulary: int
     hidden: int
@@ -40,6 +44,9 @@ class DecoderConfig:
     rope_base: float = 10000.0
     rope_factor: float = 1.0  # positions are divided by it (linear scaling)
     qkv_bias: bool = False
+    rope_axes: tuple[int, ...] = ()
+    norm_heads: bool = False
+    tied: bool = False
     initializer_range: float = 0.02  # standard deviation of the linear layers before any training
 
     @property
@@ -64,12 +71,18 @@ class CausalAttention(CachedAttention):
         self.qkv = Linear(config.hidden, sum(rows), config.qkv_bias, rows, std)
         self.out = Linear(config.heads * config.head_size, config.hidden, std=std)
         self.attend = Attend()
+        norms = config.norm_heads
+        self.query_norm = RMSNorm(config.head_size, config.eps) if norms else None
+        self.key_norm = RMSNorm(config.head_size, config.eps) if norms else None
 
     def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Tensor | None) -> Tensor:
         """(batch, length, hidden) -> the same."""
         query, key, value = ops.split(self.qkv(x), self.qkv.rows, -1)
-        query = rotate(split_heads(query, self.heads), rope[0], rope[1])
-        key = rotate(split_heads(key, self.num_kv_heads), rope[2], rope[3])
+        query, key = split_heads(query, self.heads), split_heads(key, self.num_kv_heads)
+        if self.query_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        query = rotate(query, rope[0], rope[1])
+        key = rotate(key, rope[2], rope[3])
         key, value = self.remember(key, split_heads(value, self.num_kv_heads), slots)
         return self.out(join_heads(self.attend(query, key, value, mask)))
 
@@ -102,6 +115,9 @@ class Decoder(nn.Cell):
         self.layers = nn.CellList([DecoderLayer(config) for _ in range(config.layers)])
         self.norm = RMSNorm(config.hidden, config.eps)
         self.head = Linear(config.hidden, config.vocabulary, std=config.initializer_range)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+        self.axes = Tensor(config.rope_axes, ms.int32) if config.rope_axes else None
         self.frequencies = Tensor(inverse_frequencies(config.head_size, config.rope_base))
 
     def construct(
@@ -111,15 +127,26 @@ class Decoder(nn.Cell):
         segment_ids: Tensor | None,
         slots: Tensor | None,
         prompt_length: Tensor | None,
+        added: tuple[Tensor, ...] = (),
     ) -> Tensor:
-        """Final hidden states (batch, length, hidden) of embeddings of that shape."""
+        """Final hidden states (batch, length, hidden) of embeddings of that shape; `added`, each of
+        it too, are added to what the first layers give.
+        """
         rope = self.rope(positions, prompt_length)
         mask = attention_mask(x.shape[1], segment_ids, slots, self.layers[0].attention)
-        for layer in self.layers:
+        for i, layer in enumerate(self.layers):
             x = layer(x, rope, mask, slots)
+            if i < len(added):
+                x = x + added[i]
         return self.norm(x)
 
     def rope(self, positions: Tensor, prompt_length: Tensor | None) -> RopeTables:
-        """The rotary tables for positions (batch, length)."""
+        """The rotary tables for positions (batch, length), or (batch, axes, length)."""
+        if self.axes is not None and positions.ndim == 3:
+            places = ops.gather(positions, self.axes, 1).swapaxes(1, 2).astype(ms.float32)
+            angles = places * self.frequencies
+            angles = ops.cat((angles, angles), -1).expand_dims(1)
+            cos, sin = ops.cos(angles), ops.sin(angles)
+            return cos, sin, cos, sin
         cos, sin = rotary_tables(positions.astype(ms.float32) / self.rope_factor, self.frequencies)
         return cos, sin, cos, sin

@@ -32,7 +32,8 @@ GREEDY = Sampling()
 @dataclass(frozen=True)
 class Prompt:
     """A batch of prompts as arrays, padded on the right;
-    the first axis is the batch but for `pixel_values`.
+    the first axis is the batch but for `pixel_values` and
+    `media_layout`.
 
     `lengths` (batch,) counts what is not padding. The others are as `VisionLanguageModel.construct`
     has them.
@@ -43,6 +44,7 @@ class Prompt:
     position_ids: NDArray[Any]
     pixel_values: NDArray[Any] | None = None
     media_index: NDArray[Any] | None = None
+    media_layout: NDArray[Any] | None = None
 
 
 class NextToken(nn.Cell):
@@ -62,10 +64,18 @@ class NextToken(nn.Cell):
         slots: Tensor,
         prompt_length: Tensor,
         last: Tensor,
+        media_layout: Tensor | None = None,
     ) -> Tensor:
         """(batch, vocabulary) float32."""
         hidden = self.model.hidden(
-            input_ids, position_ids, segment_ids, pixel_values, media_index, slots, prompt_length
+            input_ids,
+            position_ids,
+            segment_ids,
+            pixel_values,
+            media_index,
+            slots,
+            prompt_length,
+            media_layout,
         )
         index = ops.broadcast_to(last[:, None, None], (hidden.shape[0], 1, hidden.shape[2]))
         return self.model.language.head(ops.gather_elements(hidden, 1, index))[:, 0].astype(
@@ -166,7 +176,8 @@ class Generator:
             slots.astype(np.int32),
         )
         tensors = [None if array is None else Tensor(array) for array in inputs]
-        logits: NDArray[Any] = self.next_token(*tensors, lengths, lengths - 1).asnumpy()
+        layout = None if prompt.media_layout is None else Tensor(prompt.media_layout)
+        logits: NDArray[Any] = self.next_token(*tensors, lengths, lengths - 1, layout).asnumpy()
         return logits
 
     def _step(

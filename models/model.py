@@ -40,6 +40,7 @@ class VisionLanguageModel(nn.Cell):
         media_index: Tensor | None = None,
         slots: Tensor | None = None,
         prompt_length: Tensor | None = None,
+        media_layout: Tensor | None = None,
     ) -> Tensor:
         """Final hidden states, (batch, length, hidden).
 
@@ -64,6 +65,7 @@ class VisionLanguageModel(nn.Cell):
         segment_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
         media_index: Tensor | None = None,
+        media_layout: Tensor | None = None,
     ) -> Tensor:
         """The mean loss, a float32 scalar, if there are labels;
         else logits (batch, length, vocabulary) in `dtype`.
@@ -73,9 +75,17 @@ class VisionLanguageModel(nn.Cell):
         several axes of positions);
         `segment_ids`, 1, 2 … for packed samples and 0 for padding, by default all one sample;
         `media_index`, see `merge_media`. `pixel_values`: (images, height, width, 3) uint8, or
-        (images, 3, height, width) float, normalised already.
+        (images, 3, height, width) float, normalised already; of families that read pictures of any
+        size it is patches, and `media_layout` says where they are (`models.patches`).
         """
-        hidden = self.hidden(input_ids, position_ids, segment_ids, pixel_values, media_index)
+        hidden = self.hidden(
+            input_ids,
+            position_ids,
+            segment_ids,
+            pixel_values,
+            media_index,
+            media_layout=media_layout,
+        )
         logits = self.language.head(hidden)
         return logits if labels is None else next_token_loss(logits, labels, segment_ids)
 

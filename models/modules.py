@@ -184,13 +184,13 @@ class MLP(nn.Cell):
 
 
 class GatedMLP(nn.Cell):
-    """SwiGLU: `down(silu(gate(x)) * up(x))`, no biases."""
+    """SwiGLU: `down(silu(gate(x)) * up(x))`."""
 
-    def __init__(self, size: int, hidden: int, std: float = 0.02) -> None:
+    def __init__(self, size: int, hidden: int, std: float = 0.02, bias: bool = False) -> None:
         super().__init__()
-        self.gate = Linear(size, hidden, std=std)
-        self.up = Linear(size, hidden, std=std)
-        self.down = Linear(hidden, size, std=std)
+        self.gate = Linear(size, hidden, bias, std=std)
+        self.up = Linear(size, hidden, bias, std=std)
+        self.down = Linear(hidden, size, bias, std=std)
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, size) -> (…, size)."""

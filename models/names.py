@@ -121,3 +121,43 @@ def mindformers_layer(
             for name, their in plain.items()
         ),
     ]
+
+
+def qwen_decoder(
+    layers: int,
+    rows: tuple[int, ...],
+    theirs: str,
+    *,
+    qkv_bias: bool = False,
+    norm_heads: bool = False,
+    tied: bool = False,
+) -> list[Weight]:
+    """A whole Qwen2 or Qwen3 decoder under Hugging Face's names; a `tied` one has no head of its
+    own.
+    """
+    weights = [
+        Weight("language.embedding.weight", (f"{theirs}embed_tokens.weight",)),
+        Weight("language.norm.weight", (f"{theirs}norm.weight",)),
+        *([] if tied else [Weight("language.head.weight", ("lm_head.weight",))]),
+    ]
+    norms = {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
+    plain = {
+        "attention.out": "self_attn.o_proj",
+        "norm1": "input_layernorm",
+        "norm2": "post_attention_layernorm",
+        "mlp.gate": "mlp.gate_proj",
+        "mlp.up": "mlp.up_proj",
+        "mlp.down": "mlp.down_proj",
+        **({f"attention.{ours}": name for ours, name in norms.items()} if norm_heads else {}),
+    }
+    for i in range(layers):
+        ours, layer = f"language.layers.{i}.", f"{theirs}layers.{i}."
+        qkv = tuple(f"{layer}self_attn.{name}_proj" for name in "qkv")
+        weights += [
+            *stack_rows(ours + "attention.qkv", qkv, rows, qkv_bias),
+            *(
+                Weight(f"{ours}{name}.weight", (f"{layer}{their}.weight",))
+                for name, their in plain.items()
+            ),
+        ]
+    return weights

@@ -18,7 +18,7 @@ from models.generate import Generator, Prompt, Sampling, choose
 from models.model import train_only
 from models.weights import parameter_shapes
 from tests.models.golden import worst
-from tests.models.samples import ALL_FAMILIES, batch, sample, small
+from tests.models.samples import ALL_FAMILIES, batch, sample, small, with_another_picture
 
 pytestmark = pytest.mark.mindspore
 
@@ -29,6 +29,11 @@ PUBLISHED = {
     ("qwen_vl", "9.6b"): 9_656_935_168,
     ("cogvlm2_video", "13b"): 12_507_530_496,
     ("visualglm", "6b"): 7_802_193_408,
+    ("qwen2_5_vl", "3b"): 3_754_622_976,
+    ("qwen2_5_vl", "7b"): 8_292_166_656,
+    ("qwen3_vl", "2b"): 2_127_532_032,
+    ("qwen3_vl", "4b"): 4_437_815_808,
+    ("qwen3_vl", "8b"): 8_767_123_696,
 }
 
 
@@ -50,9 +55,10 @@ def test_the_published_size_has_the_published_number_of_parameters(family: str, 
     assert shapes.keys() == {
         weight.name for weight in family_module(family).weight_map(model.config)
     }
-    assert shapes.keys() == {
-        weight.name for weight in family_module(family).mindformers_map(model.config)
-    }
+    if hasattr(family_module(family), "mindformers_map"):
+        assert shapes.keys() == {
+            weight.name for weight in family_module(family).mindformers_map(model.config)
+        }
 
 
 def without_labels(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -111,10 +117,7 @@ def test_a_batch_without_targets_has_loss_zero(family: str) -> None:
 def test_a_picture_that_no_position_names_changes_nothing(family: str) -> None:
     model = small(family)
     inputs = batch(model, [[sample(model, 0)]], 80)
-    more = {
-        **inputs,
-        "pixel_values": ms.ops.cat((inputs["pixel_values"], 255 - inputs["pixel_values"])),
-    }
+    more = with_another_picture(model, inputs)
 
     assert worst(model(**without_labels(more)), model(**without_labels(inputs)).asnumpy()) < 1e-4
 
@@ -125,13 +128,21 @@ def test_graph_mode_and_pynative_agree_on_loss_and_gradients(family: str, graph_
     model = small(family)
     model.set_train(True)
     inputs = batch(model, [[sample(model, 0), sample(model, 1)], [sample(model, 2)]], 100)
-    order = ("input_ids", "labels", "position_ids", "segment_ids", "pixel_values", "media_index")
+    order = (
+        "input_ids",
+        "labels",
+        "position_ids",
+        "segment_ids",
+        "pixel_values",
+        "media_index",
+        "media_layout",
+    )
     step = ms.value_and_grad(model, None, model.trainable_params())
 
-    loss, gradients = step(*(inputs[name] for name in order))
+    loss, gradients = step(*(inputs[name] for name in order if name in inputs))
 
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    expected_loss, expected = step(*(inputs[name] for name in order))
+    expected_loss, expected = step(*(inputs[name] for name in order if name in inputs))
     assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5)
     for parameter, ours, theirs in zip(model.trainable_params(), gradients, expected, strict=True):
         assert worst(ours, theirs.asnumpy()) < 1e-3, parameter.name

@@ -1,0 +1,156 @@
+"""Towers that read pictures and clips of any size: one row a patch, and where each patch is.
+
+A patch is `temporal` frames of `patch` by `patch` pixels. The rows of a picture or a clip go frame
+pair by frame pair, in each through blocks of 2 x 2 patches: what makes one token of the language
+model lies together. `media_layout` says of each row which picture or pair of frames it is of
+(from 1; 0 is padding), its row and column there, and how many rows and columns there are. Attention
+stays within one of these, by a mask: pictures of any sizes make one matrix of a fixed size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+from numpy.typing import NDArray
+
+from models.model import VisionLanguageModel, arange_positions
+from models.modules import (
+    Attend,
+    Linear,
+    exact_gelu,
+    inverse_frequencies,
+    join_heads,
+    merge_media,
+    rotate,
+    split_heads,
+)
+
+MERGE = 2  # patches along each side of what becomes one token
+TEMPORAL = 2  # frames of a patch
+ROPE_BASE = 10000.0
+
+
+def patch_layout(grids: NDArray[Any], room: int | None = None) -> NDArray[np.int32]:
+    """Where each patch is, (patches, 5) int32: picture, row, column, rows, columns.
+
+    `grids` (media, 3) are pairs of frames, rows and columns of patches. `room` pads with zeros to
+    so many patches.
+    """
+    parts = [np.zeros((0, 5), np.int32)]
+    first = 1
+    for frames, rows, columns in np.asarray(grids).tolist():
+        # (block rows, block columns, rows in a block, columns in a block)
+        row, column = np.mgrid[:rows, :columns].reshape(
+            2, rows // MERGE, MERGE, columns // MERGE, MERGE
+        )
+        place = np.stack([part.swapaxes(1, 2).ravel() for part in (row, column)], 1)
+        for frame in range(frames):
+            size = np.broadcast_to([rows, columns], place.shape)
+            number = np.full((len(place), 1), first + frame)
+            parts.append(np.concatenate([number, place, size], 1))
+        first += frames
+    layout = np.concatenate(parts).astype(np.int32)
+    return layout if room is None else np.pad(layout, ((0, room - len(layout)), (0, 0)))
+
+
+def same_picture(layout: Tensor, window: int = 0) -> Tensor:
+    """Which patches see each other, (1, 1, patches, patches) bool: those of one picture or pair of
+    frames and, with a `window`, of one square of so many patches a side, cut from the top left.
+    """
+    picture, row, column = layout[:, 0], layout[:, 1], layout[:, 2]
+    same = picture[:, None] == picture[None, :]
+    if window:
+        rows, columns = row // window, column // window
+        same = ops.logical_and(same, rows[:, None] == rows[None, :])
+        same = ops.logical_and(same, columns[:, None] == columns[None, :])
+    return same[None, None]
+
+
+class GridRope(nn.Cell):
+    """Rotary tables by row and column: half of a head's frequencies each."""
+
+    def __init__(self, head_size: int) -> None:
+        super().__init__()
+        self.frequencies = Tensor(inverse_frequencies(head_size // 2, ROPE_BASE))
+
+    def construct(self, layout: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine, (1, 1, patches, head size) float32 each."""
+        places = layout[:, 1:3].astype(ms.float32).expand_dims(-1)
+        angles = (places * self.frequencies).reshape(layout.shape[0], -1)
+        angles = ops.cat((angles, angles), -1)[None, None]
+        return ops.cos(angles), ops.sin(angles)
+
+
+class PatchAttention(nn.Cell):
+    """Attention among the patches that a mask allows, turned by row and column."""
+
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = Linear(hidden, 3 * hidden, bias=True, rows=(hidden,) * 3)
+        self.out = Linear(hidden, hidden, bias=True)
+        self.attend = Attend()
+
+    def construct(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        """(1, patches, hidden) -> the same."""
+        query, key, value = [
+            split_heads(part, self.heads) for part in ops.chunk(self.qkv(x), 3, -1)
+        ]
+        query, key = rotate(query, *rope), rotate(key, *rope)
+        return self.out(join_heads(self.attend(query, key, value, mask)))
+
+
+class PatchMerger(nn.Cell):
+    """Four patches to one token of the language model; the norm stands before or after they are
+    joined.
+    """
+
+    def __init__(self, hidden: int, outputs: int, norm: nn.Cell, *, norm_joined: bool) -> None:
+        super().__init__()
+        self.width, self.norm_joined = hidden * MERGE**2, norm_joined
+        self.norm = norm
+        self.linear1 = Linear(self.width, self.width, bias=True)
+        self.linear2 = Linear(self.width, outputs, bias=True)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(1, patches, hidden) -> (1, patches / 4, outputs)."""
+        if not self.norm_joined:
+            x = self.norm(x)
+        x = x.reshape(1, -1, self.width)
+        if self.norm_joined:
+            x = self.norm(x)
+        return self.linear2(exact_gelu(self.linear1(x)))
+
+
+class PatchModel(VisionLanguageModel):
+    """Pictures and clips of any size, and text; `vision` makes of patches and their layout the
+    features, and those that are added after the first layers of the decoder.
+    """
+
+    def hidden(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        media_index: Tensor | None = None,
+        slots: Tensor | None = None,
+        prompt_length: Tensor | None = None,
+        media_layout: Tensor | None = None,
+    ) -> Tensor:
+        """Final hidden states, (batch, length, hidden).
+
+        `pixel_values` (patches, values of a patch) are normalised already; `media_index` counts
+        merged patches; `media_layout` as `patch_layout` makes it.
+        """
+        x = self.language.embedding(input_ids).astype(self.dtype)
+        added: tuple[Tensor, ...] = ()
+        if pixel_values is not None:
+            features, deep = self.vision(pixel_values.astype(self.dtype)[None], media_layout)
+            x = merge_media(x, features, media_index)
+            added = tuple([merge_media(ops.zeros_like(x), each, media_index) for each in deep])
+        positions = arange_positions(x) if position_ids is None else position_ids
+        return self.language(x, positions, segment_ids, slots, prompt_length, added)
