@@ -71,15 +71,16 @@ class CausalAttention(CachedAttention):
         self.qkv = Linear(config.hidden, sum(rows), config.qkv_bias, rows, std)
         self.out = Linear(config.heads * config.head_size, config.hidden, std=std)
         self.attend = Attend()
-        norms = config.norm_heads
-        self.query_norm = RMSNorm(config.head_size, config.eps) if norms else None
-        self.key_norm = RMSNorm(config.head_size, config.eps) if norms else None
+        self.norm_heads = config.norm_heads
+        if config.norm_heads:
+            self.query_norm = RMSNorm(config.head_size, config.eps)
+            self.key_norm = RMSNorm(config.head_size, config.eps)
 
     def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Tensor | None) -> Tensor:
         """(batch, length, hidden) -> the same."""
         query, key, value = ops.split(self.qkv(x), self.qkv.rows, -1)
         query, key = split_heads(query, self.heads), split_heads(key, self.num_kv_heads)
-        if self.query_norm is not None:
+        if self.norm_heads:
             query, key = self.query_norm(query), self.key_norm(key)
         query = rotate(query, rope[0], rope[1])
         key = rotate(key, rope[2], rope[3])

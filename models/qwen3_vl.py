@@ -203,12 +203,12 @@ class Tower(nn.Cell):
         low = low.astype(ms.int32)
         high = ops.minimum(low + 1, Tensor(self.side - 1, ms.int32))
         table = self.positions.astype(ms.float32)
-        found = 0
+        corners = []
         for row, by_row in ((low[:, 0], 1 - part[:, 0]), (high[:, 0], part[:, 0])):
             for column, by_column in ((low[:, 1], 1 - part[:, 1]), (high[:, 1], part[:, 1])):
                 weight = (by_row * by_column).expand_dims(-1)
-                found = found + ops.gather(table, row * self.side + column, 0) * weight
-        return found[None]
+                corners.append(ops.gather(table, row * self.side + column, 0) * weight)
+        return (corners[0] + corners[1] + corners[2] + corners[3])[None]
 
 
 class Qwen3VL(PatchModel):
