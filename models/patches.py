@@ -9,6 +9,7 @@ stays within one of these, by a mask: pictures of any sizes make one matrix of a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mindspore as ms
@@ -125,6 +126,20 @@ class PatchMerger(nn.Cell):
         return self.linear2(exact_gelu(self.linear1(x)))
 
 
+def normalise_patches(
+    pixels: Tensor, mean: Sequence[float], std: Sequence[float], dtype: ms.dtype
+) -> Tensor:
+    """Patches (patches, values) in `dtype`: uint8 ones are scaled and normalised here, on the
+    device; float ones are taken as normalised.
+    """
+    if pixels.dtype != ms.uint8:
+        return pixels.astype(dtype)
+    scale = Tensor(1 / (255 * np.array(std)), ms.float32).expand_dims(-1)
+    shift = Tensor(np.array(mean) / np.array(std), ms.float32).expand_dims(-1)
+    colours = pixels.astype(ms.float32).reshape(pixels.shape[0], 3, -1)
+    return (colours * scale - shift).reshape(pixels.shape).astype(dtype)
+
+
 class PatchModel(VisionLanguageModel):
     """Pictures and clips of any size, and text; `vision` makes of patches and their layout the
     features, and those that are added after the first layers of the decoder.
@@ -143,13 +158,17 @@ class PatchModel(VisionLanguageModel):
     ) -> Tensor:
         """Final hidden states, (batch, length, hidden).
 
-        `pixel_values` (patches, values of a patch) are normalised already; `media_index` counts
-        merged patches; `media_layout` as `patch_layout` makes it.
+        `pixel_values` (patches, values of a patch) are uint8, or float and normalised already;
+        `media_index` counts merged patches; `media_layout` as `patch_layout` makes it.
         """
         x = self.language.embedding(input_ids).astype(self.dtype)
         added: tuple[Tensor, ...] = ()
         if pixel_values is not None:
-            features, deep = self.vision(pixel_values.astype(self.dtype)[None], media_layout)
+            config = self.config
+            pixels = normalise_patches(
+                pixel_values, config.pixel_mean, config.pixel_std, self.dtype
+            )
+            features, deep = self.vision(pixels[None], media_layout)
             x = merge_media(x, features, media_index)
             added = tuple([merge_media(ops.zeros_like(x), each, media_index) for each in deep])
         positions = arange_positions(x) if position_ids is None else position_ids

@@ -14,7 +14,7 @@ from mindspore import Tensor, nn
 
 from models.decoder import Decoder, DecoderConfig
 from models.lora import LoraConfig
-from models.modules import GatedMLP, Linear, RMSNorm
+from models.modules import CLIP_MEAN, CLIP_STD, GatedMLP, Linear, RMSNorm
 from models.names import Weight, affine, qwen_decoder
 from models.patches import (
     TEMPORAL,
@@ -54,6 +54,8 @@ class Qwen25VLConfig:
     vision: VisionConfig
     language: DecoderConfig
     dtype: str = "float32"
+    pixel_mean: tuple[float, float, float] = CLIP_MEAN
+    pixel_std: tuple[float, float, float] = CLIP_STD
 
 
 def in_sections(section: tuple[int, ...]) -> tuple[int, ...]:

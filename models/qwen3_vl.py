@@ -56,6 +56,8 @@ class Qwen3VLConfig:
     vision: VisionConfig
     language: DecoderConfig
     dtype: str = "float32"
+    pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    pixel_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
 def interleave(section: tuple[int, int, int]) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -15,7 +16,7 @@ import models.qwen2_5_vl as qwen2_5
 import models.qwen3_vl as qwen3
 from models.cache import drop_caches
 from models.generate import Generator, Prompt
-from models.patches import MERGE, patch_layout
+from models.patches import MERGE, normalise_patches, patch_layout
 from tests.models.golden import (
     arrays,
     convert,
@@ -163,6 +164,19 @@ def test_decoding_with_the_cache_gives_what_reading_everything_again_gives(
             assert int(model(**read)[0, -1].argmax()) == token
             ids = np.append(ids, [[token]], 1)
             positions = np.append(positions, positions[..., -1:] + 1, -1)
+
+
+@pytest.mark.parametrize("family", MODULES)
+def test_bytes_are_normalised_on_the_device_as_before_it(family: str) -> None:
+    config = MODULES[family].PRESETS["tiny"]
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (4, config.vision.patch_values), dtype=np.uint8)
+    mean, std = (np.array(each)[:, None] for each in (config.pixel_mean, config.pixel_std))
+    expected = ((values.reshape(4, 3, -1) / 255 - mean) / std).reshape(4, -1)
+
+    found = normalise_patches(Tensor(values), config.pixel_mean, config.pixel_std, ms.float32)
+
+    assert worst(found, expected) < 1e-5
 
 
 def test_the_layout_goes_through_blocks_of_four_patches_pair_by_pair() -> None:
