@@ -153,8 +153,8 @@ def describe_bpe(vocab: bytes, merges: bytes, *, pattern: str, path: str | Path)
 
 
 def rank_lines(vocab: Mapping[str, int]) -> bytes:
-    """Return a byte-level vocabulary as tiktoken's text form has it, a line ``base64 rank`` for each
-    token in order: the same for the same vocabulary, whichever form it was read from.
+    """Return a byte-level vocabulary as tiktoken's text form has it, a line ``base64 rank`` for
+    each token in order: the same for the same vocabulary, whichever form it was read from.
 
     Raises:
         TokenError: a token is not written in the alphabet of bytes.
@@ -166,7 +166,7 @@ def rank_lines(vocab: Mapping[str, int]) -> bytes:
             raw = bytes(alphabet[letter] for letter in token)
         except KeyError as error:
             raise TokenError(f"the token {token!r} is not of a byte-level vocabulary") from error
-        lines.append(base64.b64encode(raw) + b" %d\n" % rank)
+        lines.append(base64.b64encode(raw) + b" %d\r\n" % rank)  # the published file has CRLF
     return b"".join(lines)
 
 
