@@ -51,6 +51,7 @@ from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._fit import OverLong, truncate
 from mmdata.templates._grid import GRIDS, Grid, GridName
 from mmdata.templates._media import Clip, FrameClock, ImageSize, MediaFiles, plan_clip
+from mmdata.templates._places import Block, grid_block, place_blocks, position_delta
 from mmdata.templates._sequence import (
     Item,
     Medium,
@@ -66,6 +67,7 @@ __all__ = [
     "GRIDS",
     "IGNORE",
     "BaseTemplate",
+    "Block",
     "Clip",
     "Encoded",
     "FeatureIndex",
@@ -89,11 +91,14 @@ __all__ = [
     "check_fields",
     "checked",
     "cut_at_stop",
+    "grid_block",
     "index_all_rows",
     "media_of",
     "merge_texts",
     "num_tokens",
+    "place_blocks",
     "plan_clip",
+    "position_delta",
     "refuse_region",
     "refuse_system",
     "render_content",
