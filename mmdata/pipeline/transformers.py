@@ -53,7 +53,7 @@ def transformers_arrays(rows: Rows, batch: BatchShape, *, packed: bool) -> Array
         found["position_ids"] = np.concatenate([_own_places(segments)[None], places])
     else:
         found["position_ids"] = places
-        found["attention_mask"] = (segments > 0).astype(np.int64)
+        found["attention_mask"] = (segments != 0).astype(np.int64)
 
     for name, grids, clips in (
         ("pixel_values", "image_grid_thw", False),
@@ -84,4 +84,5 @@ def _own_places(segments: NDArray[np.generic]) -> NDArray[np.int64]:
     begins = np.ones(segments.shape, bool)
     begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
     first = np.maximum.accumulate(np.where(begins, index, 0), axis=1)
-    return index - first
+    own: NDArray[np.int64] = index - first
+    return own

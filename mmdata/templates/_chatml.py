@@ -102,8 +102,8 @@ def tool_head(tools: str) -> list[Piece]:
     lines = [json.dumps(tool, ensure_ascii=False) for tool in declared]
     listed = "".join(f"\n{line}" for line in lines)
     call, end = Mark("<tool_call>"), Mark("</tool_call>")
-    before = [f"{_HEAD_BEFORE}{listed}{_HEAD_AFTER}", call, end]
-    return [*before, " XML tags:\n", call, _CALL_FORM, end]
+    before = f"{_HEAD_BEFORE}{listed}{_HEAD_AFTER}"
+    return [before, call, end, " XML tags:\n", call, _CALL_FORM, end]
 
 
 def message_bits(message: Message, pieces: Iterable[tuple[Part, Iterable[Piece]]]) -> list[Bit]:
@@ -152,7 +152,7 @@ class ChatML(BaseTemplate):
     position_axes: ClassVar[tuple[int, ...]] = (3,)
     resizer: ClassVar[str] = "squeeze"
     patches: ClassVar[Patches]
-    added_tokens: ClassVar[tuple[str, ...]]
+    vocabulary: ClassVar[str]
     boxes: ClassVar[BoxUnit]
 
     system: str | None = None
@@ -193,10 +193,10 @@ class ChatML(BaseTemplate):
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
-        """Return the ``qwen2`` tokenizer with the family's added tokens, from a file or a folder;
-        see :class:`mmdata.templates.Template`.
+        """Return the tokenizer of the family from a file or a folder, in tiktoken's or in Hugging
+        Face's form; see :class:`mmdata.templates.Template`.
         """
-        return tokenizers.load("qwen2", path, verify=verify, **{"added": cls.added_tokens, **options})
+        return tokenizers.load(cls.vocabulary, path, verify=verify, **options)
 
     @property
     def pad_id(self) -> int:

@@ -9,24 +9,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
-from mmdata._tools.options import PositiveInt
 from mmdata.image.patches import Patches, resize_frame, smart_resize
 from mmdata.image.transforms import CLIP_MEAN, CLIP_STD
 from mmdata.schema import Conversation, Message, Part, Reasoning, ToolCall
 from mmdata.templates import registry
-from mmdata.templates._box_objects import BoxUnit
-from mmdata.templates._chatml import (
+from mmdata.templates.toolkit import (
     Bit,
+    Block,
+    BoxUnit,
     ChatML,
+    MediaSlot,
+    Medium,
+    PixelPlan,
+    PositiveInt,
     Turn,
     call_bits,
+    grid_block,
     message_bits,
     tool_head,
     tool_responses,
 )
-from mmdata.templates._places import Block, grid_block
-from mmdata.templates.toolkit import MediaSlot, Medium, PixelPlan
-from mmdata.tokenizers.tiktoken import QWEN2_SPECIAL
 
 __all__ = ["Qwen25VL"]
 
@@ -54,7 +56,7 @@ class Qwen25VL(ChatML):
     """
 
     patches: ClassVar[Patches] = Patches(14, 2, 2, CLIP_MEAN, CLIP_STD)
-    added_tokens: ClassVar[tuple[str, ...]] = QWEN2_SPECIAL
+    vocabulary: ClassVar[str] = "qwen2"
     boxes: ClassVar[BoxUnit] = "pixels"
 
     dialect: Literal["vl", "text"] = "vl"

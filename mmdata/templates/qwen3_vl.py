@@ -9,23 +9,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from mmdata._tools.options import PositiveInt
 from mmdata.image.patches import Patches, resize_clip, resize_frame
 from mmdata.schema import Conversation, Image, Message, Part, Reasoning, Text, ToolCall, Video
 from mmdata.templates import registry
-from mmdata.templates._box_objects import BoxUnit
-from mmdata.templates._chatml import (
+from mmdata.templates.toolkit import (
     Bit,
+    Block,
+    BoxUnit,
     ChatML,
+    Mark,
+    MediaSlot,
+    Medium,
+    PixelPlan,
+    PositiveInt,
     Turn,
     call_bits,
+    grid_block,
     message_bits,
     tool_head,
     tool_responses,
 )
-from mmdata.templates._places import Block, grid_block
-from mmdata.templates.toolkit import Mark, MediaSlot, Medium, PixelPlan
-from mmdata.tokenizers.tiktoken import QWEN3_SPECIAL
 
 __all__ = ["Qwen3VL", "layer_times"]
 
@@ -52,7 +55,7 @@ class Qwen3VL(ChatML):
     """
 
     patches: ClassVar[Patches] = Patches(16, 2, 2, _HALF, _HALF)
-    added_tokens: ClassVar[tuple[str, ...]] = QWEN3_SPECIAL
+    vocabulary: ClassVar[str] = "qwen3"
     boxes: ClassVar[BoxUnit] = "thousandths"
 
     dialect: Literal["instruct", "thinking"] = "instruct"
@@ -237,10 +240,12 @@ def _split_thought(message: Message, spelled: bool) -> tuple[str, list[Part]]:
     text as well, as the published template does.
     """
     thoughts = [part.text for part in message.content if isinstance(part, Reasoning)]
-    said = [part for part in message.content if not isinstance(part, (Reasoning, ToolCall))]
-    if thoughts or not spelled or not any(_END in part.text for part in said if isinstance(part, Text)):
-        return "\n".join(thoughts), said
+    said: list[Part] = [
+        part for part in message.content if not isinstance(part, (Reasoning, ToolCall))
+    ]
     texts = [part for part in said if isinstance(part, Text)]
+    if thoughts or not spelled or not any(_END in part.text for part in texts):
+        return "\n".join(thoughts), said
     thought, text = _split_text("".join(part.text for part in texts))
     others = [part for part in said if not isinstance(part, Text)]
     return thought, [Text(text), *others]
@@ -253,7 +258,7 @@ def _split_text(text: str) -> tuple[str, str]:
 
 def _without_breaks(content: Sequence[Part]) -> list[Part]:
     """Return parts without the line breaks at their beginning."""
-    if content and isinstance(content[0], Text):
-        first, *others = content
-        return [Text(first.text.lstrip("\n"), first.train), *others]
-    return list(content)
+    if not content or not isinstance(content[0], Text):
+        return list(content)
+    first = content[0]
+    return [Text(first.text.lstrip("\n"), first.train), *content[1:]]

@@ -95,6 +95,13 @@ VOCABULARIES: Final = {
             by_ranks=True,
         ),
         Vocabulary(
+            "qwen3",
+            ("tokenizer.json", "vocab.json", "qwen.tiktoken"),
+            "the folder of a checkpoint of Qwen3, or huggingface.co/Qwen/Qwen-VL",
+            "6cf5f2a2560a7d581548aeb0c31c6a60de2d3e873152346e421affc871699be4",
+            by_ranks=True,
+        ),
+        Vocabulary(
             "chatglm",
             ("ice_text.model",),
             "huggingface.co/THUDM/visualglm-6b or huggingface.co/THUDM/chatglm-6b",

@@ -19,6 +19,7 @@ from mmdata.tokenizers.tiktoken import (
     LLAMA3_PATTERN,
     LLAMA3_SPECIAL,
     QWEN2_SPECIAL,
+    QWEN3_SPECIAL,
     QWEN_PATTERN,
     QWEN_SPECIAL,
     TiktokenTokenizer,
@@ -41,7 +42,7 @@ def load(kind: str, path: str | Path, *, verify: bool = True, **options: Any) ->
     A model family says by :meth:`mmdata.templates.Template.load_tokenizer` which kind it reads.
 
     ``options`` are those of the kind: ``legacy`` and ``added`` for ``llama2``, ``num_image_tokens``
-    for ``chatglm``, ``added`` for ``qwen2``, which is read from ``tokenizer.json`` and from
+    for ``chatglm``, ``added`` for ``qwen2`` and ``qwen3``, which are read from ``tokenizer.json`` and from
     ``vocab.json`` beside ``merges.txt`` too. ``verify=False`` takes a file other than the published
     one; any ``tokenizer.json`` is read by :class:`mmdata.tokenizers.HuggingFaceTokenizer`.
 
@@ -92,6 +93,10 @@ def _qwen2(content: bytes, path: Path, *, added: Sequence[str] = QWEN2_SPECIAL) 
     return HuggingFaceTokenizer(content, path=path, added=added)
 
 
+def _qwen3(content: bytes, path: Path, *, added: Sequence[str] = QWEN3_SPECIAL) -> Tokenizer:
+    return _qwen2(content, path, added=added)
+
+
 def _ranks(content: bytes, path: Path, wanted: Vocabulary) -> bytes:
     """Return the ranks of a vocabulary as tiktoken's text form has them."""
     if path.suffix != ".json":
@@ -124,5 +129,6 @@ _READERS: Final[dict[str, Callable[..., Tokenizer]]] = {
     "llama3": _llama3,
     "qwen": _qwen,
     "qwen2": _qwen2,
+    "qwen3": _qwen3,
     "chatglm": _chatglm,
 }

@@ -41,7 +41,7 @@ class HuggingFaceTokenizer:
         # Without added tokens none can be found in a text, and nothing is put around one.
         plain = {**described, "added_tokens": [], "post_processor": None}
         self._plain = _build(plain, path)
-        following = max([self._plain.get_vocab_size() - 1, *self._special.values()]) + 1
+        following: int = 1 + max([self._plain.get_vocab_size() - 1, *self._special.values()])
         for name in added:
             if name not in self._special:
                 self._special[name] = following
@@ -140,7 +140,7 @@ def describe_bpe(vocab: bytes, merges: bytes, *, pattern: str, path: str | Path)
         "trim_offsets": False,
         "use_regex": False,
     }
-    described = {
+    described: dict[str, Any] = {
         "version": "1.0",
         "added_tokens": [],
         "normalizer": {"type": "NFC"},

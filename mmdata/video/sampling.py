@@ -425,7 +425,8 @@ def _evenly_in_time(clock: Clock, first: int, last: int, count: int) -> Numbers:
             "frame twice; uniform:N takes what there is"
         )
     if clock.is_constant:
-        return np.rint(_linspace_float32(first, last, count)).astype(np.int64)
+        numbers: Numbers = np.rint(_linspace_float32(first, last, count)).astype(np.int64)
+        return numbers
     moments = np.linspace(clock.times[first], clock.times[last], count)
     return nearest_numbers(clock.times, moments, tie=HAIR)
 
@@ -485,7 +486,8 @@ def hf_ends_frames(clock: Clock, count: int) -> Numbers:
 def _round_evenly(count: int, wanted: int) -> Numbers:
     import numpy as np
 
-    return np.rint(np.linspace(0, count - 1, wanted)).astype(np.int64)
+    numbers: Numbers = np.rint(np.linspace(0, count - 1, wanted)).astype(np.int64)
+    return numbers
 
 
 # --- arithmetic
