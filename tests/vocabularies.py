@@ -17,10 +17,17 @@ from mmdata.tokenizers import (
     load,
 )
 from mmdata.tokenizers._files import VOCABULARIES
-from mmdata.tokenizers.tiktoken import LLAMA3_PATTERN, LLAMA3_SPECIAL, QWEN_PATTERN, QWEN_SPECIAL
+from mmdata.tokenizers.tiktoken import (
+    LLAMA3_PATTERN,
+    LLAMA3_SPECIAL,
+    QWEN2_SPECIAL,
+    QWEN3_SPECIAL,
+    QWEN_PATTERN,
+    QWEN_SPECIAL,
+)
 from tests.reference import PACK, file, lacking, references
 
-KINDS = ("chatglm", "llama2", "llama3", "qwen")
+KINDS = ("chatglm", "llama2", "llama3", "qwen", "qwen2", "qwen3")
 _WORDS = (
     "the cat sat on a mat and what is it that you see in this picture of two dogs "
     "question answer 你好 世界 问 答"
@@ -40,7 +47,8 @@ def small(kind: str) -> Tokenizer:
     ranks |= {word: 256 + n for n, word in enumerate((b"th", b"the", b" th", b" the"))}
     if kind == "llama3":
         return TiktokenTokenizer(ranks, pattern=LLAMA3_PATTERN, special=LLAMA3_SPECIAL)
-    return TiktokenTokenizer(ranks, pattern=QWEN_PATTERN, special=QWEN_SPECIAL, form="NFC")
+    special = {"qwen": QWEN_SPECIAL, "qwen2": QWEN2_SPECIAL, "qwen3": QWEN3_SPECIAL}[kind]
+    return TiktokenTokenizer(ranks, pattern=QWEN_PATTERN, special=special, form="NFC")
 
 
 @functools.cache

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mmdata._tools.limits import Limits
-from mmdata.image import anyres, resizers, tilings
+from mmdata.image import anyres, patches, resizers, tilings
 from mmdata.image.decode import decode, load, size_of
 from mmdata.image.transforms import normalize
 
-__all__ = ["Limits", "anyres", "decode", "load", "normalize", "resizers", "size_of", "tilings"]
+__all__ = ["Limits", "anyres", "decode", "load", "normalize", "patches", "resizers", "size_of", "tilings"]

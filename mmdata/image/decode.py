@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias
 
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import PositiveInt, checked
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["Source", "decode", "load", "size_of"]
+__all__ = ["Alpha", "Source", "decode", "load", "size_of"]
 
 Source: TypeAlias = str | os.PathLike[str] | bytes
+Alpha: TypeAlias = Literal["drop", "white"]
+"""What becomes of a picture's transparency: it is dropped, or the picture stands on white."""
 
 # What data sets hold. Others stay closed: some of Pillow's readers start programs (EPS) or open
 # further files.
@@ -60,11 +62,12 @@ def decode(
     *,
     draft: tuple[PositiveInt, PositiveInt] | None = None,
     upright: bool = True,
+    alpha: Alpha = "drop",
     limits: Limits | None = None,
 ) -> NDArray[np.uint8]:
     """Return the pixels of an image, (height, width, 3) uint8 RGB; of an animation its first frame.
 
-    Alpha is dropped, palettes, grey and CMYK are converted, samples of 9 to 16 bits keep their
+    Alpha is dropped, or the picture is put on ``alpha="white"``; palettes, grey and CMYK are converted, samples of 9 to 16 bits keep their
     highest eight. ``draft`` (height, width) lets a JPEG be decoded at a half, a quarter or an
     eighth while it stays at least that large. ``upright=False`` leaves the EXIF orientation out, as
     some upstream programs do; Pillow always turns a TIFF.
@@ -75,7 +78,7 @@ def decode(
     """
     import numpy as np
 
-    return np.array(load(source, draft=draft, upright=upright, limits=limits))
+    return np.array(load(source, draft=draft, upright=upright, alpha=alpha, limits=limits))
 
 
 @checked
@@ -84,6 +87,7 @@ def load(
     *,
     draft: tuple[PositiveInt, PositiveInt] | None = None,
     upright: bool = True,
+    alpha: Alpha = "drop",
     limits: Limits | None = None,
 ) -> Image:
     """Return an image as :func:`decode` does, in Pillow's hands: to resize it there spares copies.
@@ -99,6 +103,8 @@ def load(
         image.load()
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
+        if alpha == "white" and image.has_transparency_data:
+            return _on_white(image)
         return image if image.mode == "RGB" else _rgb(image, _name(source))
 
 
@@ -214,6 +220,16 @@ def _rgb(image: Image, name: str) -> Image:
             path=name,
         )
     return fromarray((samples >> (bits - 8)).astype(np.uint8)).convert("RGB")
+
+
+def _on_white(image: Image) -> Image:
+    """Return an image with transparency as it looks on a white page."""
+    from PIL.Image import new
+
+    image = image.convert("RGBA")
+    page = new("RGB", image.size, "white")
+    page.paste(image, mask=image.getchannel("A"))
+    return page
 
 
 def _stated_bits(image: Image) -> int:

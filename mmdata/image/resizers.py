@@ -15,10 +15,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata._tools.registry import Registry
+from mmdata.errors import UsageError
 from mmdata.image.transforms import (
     center_crop,
     pad_to_square,
@@ -46,7 +47,9 @@ __all__ = [
     "squeeze",
 ]
 
-Resize: TypeAlias = "Callable[[Pixels, int], Pixels]"
+Side: TypeAlias = PositiveInt | tuple[PositiveInt, PositiveInt]
+"""The side of a square, or height and width."""
+Resize: TypeAlias = "Callable[[Pixels, Any], Pixels]"
 Shows: TypeAlias = Literal["all", "center", "other"]
 """What a square shows: ``all`` of the picture, squeezed;
 its ``center`` in its own aspect; or something ``other``.
@@ -61,28 +64,36 @@ _MEAN_COLOR: Final = (122, 116, 104)
 @dataclass(frozen=True, slots=True)
 class Resizer:
     """A way to resize: ``resize`` from pixels and a side to a square,
-    and what of the picture that ``shows``.
+    and what of the picture that ``shows``. With ``rectangles`` the side may be (height, width).
     """
 
     resize: Resize
     shows: Shows = "other"
+    rectangles: bool = False
 
     def __post_init__(self) -> None:
         """Check the options."""
         check_fields(self)
 
-    def __call__(self, pixels: Pixels, size: int) -> Pixels:
-        """Return ``pixels`` as a square of ``size`` x ``size``, (size, size, 3) uint8.
+    def __call__(self, pixels: Pixels, size: Side) -> Pixels:
+        """Return ``pixels`` as a square of ``size`` x ``size``, (size, size, 3) uint8, or of the
+        height and width that ``size`` gives.
 
         Raises:
+            UsageError: a height and a width for a resizer of squares.
             PluginError: the resizer is another package's, and at fault.
         """
+        if not isinstance(size, int) and not self.rectangles:
+            raise UsageError(
+                f"this way to resize makes squares: size must be one number of pixels, found {size}"
+            )
+        height, width = (size, size) if isinstance(size, int) else size
         with _registry.blame_plugin(self):
             square = self.resize(pixels, size)
 
-            if square.shape != (size, size, 3) or square.dtype != "uint8":
+            if square.shape != (height, width, 3) or square.dtype != "uint8":
                 raise ValueError(
-                    f"a resizer must return ({size}, {size}, 3) uint8, "
+                    f"a resizer must return ({height}, {width}, 3) uint8, "
                     f"found {square.shape} {square.dtype}"
                 )
             return square
@@ -92,7 +103,9 @@ _registry: Registry[Resizer] = Registry(__name__, "way to resize")
 
 
 @checked
-def register(name: str, *, shows: Shows = "other") -> Callable[[Resize], Resize]:
+def register(
+    name: str, *, shows: Shows = "other", rectangles: bool = False
+) -> Callable[[Resize], Resize]:
     """Return a decorator that makes a function known as the resizer ``name``;
     a name taken twice is a ``ValueError``.
 
@@ -100,7 +113,7 @@ def register(name: str, *, shows: Shows = "other") -> Callable[[Resize], Resize]
     """
 
     def record(resize: Resize) -> Resize:
-        _registry.register(name)(Resizer(resize, shows))
+        _registry.register(name)(Resizer(resize, shows, rectangles))
         return resize
 
     return record
@@ -120,11 +133,13 @@ def names() -> list[str]:
     return _registry.names()
 
 
-@register("squeeze", shows="all")
+@register("squeeze", shows="all", rectangles=True)
 @checked
-def squeeze(pixels: Pixels, size: PositiveInt) -> Pixels:
-    """Return the whole picture squeezed to a square by Pillow's bicubic, aspect not kept."""
-    return resize_bicubic(pixels, (size, size))
+def squeeze(pixels: Pixels, size: Side) -> Pixels:
+    """Return the whole picture squeezed to a square by Pillow's bicubic, aspect not kept; or to a
+    height and width.
+    """
+    return resize_bicubic(pixels, (size, size) if isinstance(size, int) else size)
 
 
 @register("crop", shows="center")

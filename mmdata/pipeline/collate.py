@@ -10,6 +10,14 @@ All are (rows, length) int32 but for the pixels:
   after the other, black ones at the end; or (views, 3, size, size) float32, normalised;
 - ``media_index``, -1 for text, else the row in the flattened media features, see
   :mod:`mmdata.pipeline.features`.
+
+Of a family that cuts media into patches of no fixed grid, ``pixel_values`` is (patches, row) uint8,
+or float32 and normalised: those of a feature are next to each other, and features, which
+``media_index`` numbers, in the order of layers, rows and columns. ``grid_thw`` (media, 3) says how
+many of these, in patches, each medium has, in the order of their pixels, and of packed rows
+``cu_seqlens`` (samples and paddings + 1,) where each of these begins in the rows laid one after the
+other. Where rows have room for
+``max_views`` features, black patches and grids of zeros fill it.
 """
 
 from __future__ import annotations
@@ -20,7 +28,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mmdata.pipeline.encode import Sample
 from mmdata.pipeline.features import index_features
-from mmdata.templates import IGNORE, Template
+from mmdata.templates import IGNORE, PixelPlan, Template
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,11 +39,15 @@ if TYPE_CHECKING:
     Arrays: TypeAlias = dict[str, NDArray[np.generic]]
 
 __all__ = [
+    "BORDERS",
     "COLUMNS",
+    "GRIDS",
     "BatchShape",
     "PixelType",
     "Rows",
     "arrays",
+    "grid_of",
+    "join_views",
     "media_mask",
     "num_views",
     "prepare_views",
@@ -45,6 +57,10 @@ __all__ = [
 PixelType: TypeAlias = Literal["uint8", "float32"]
 Rows: TypeAlias = Sequence[Sequence[Sample]]
 
+GRIDS = ("grid_thw",)
+"""What a batch has beside for a family of patches."""
+BORDERS = ("cu_seqlens",)
+"""What such a batch has beside where rows are packed."""
 COLUMNS = ("input_ids", "labels", "position_ids", "segment_ids", "pixel_values", "media_index")
 
 
@@ -79,9 +95,13 @@ class BatchShape:
 
         if self.max_views is None:
             return None
-        return np.empty(
-            (rows, self.max_views, self.template.view_size, self.template.view_size, 3), np.uint8
-        )
+        return np.empty((rows, self.max_views, *self.view_shape), np.uint8)
+
+    @property
+    def view_shape(self) -> tuple[int, ...]:
+        """The shape of a view: a square of pixels, or the patches that become one feature."""
+        patches, side = self.template.patches, self.template.view_size
+        return (side, side, 3) if patches is None else patches.view_shape
 
 
 def arrays(rows: Rows, batch: BatchShape, slab: Slab | None = None) -> Arrays:
@@ -90,11 +110,15 @@ def arrays(rows: Rows, batch: BatchShape, slab: Slab | None = None) -> Arrays:
     ``slab`` is memory that the batch may have for its own, with pixels of the samples in it; these
     may be moved.
     """
-    return {
+    found = {
         **texts(rows, batch),
-        "pixel_values": prepare_views(_pixels(rows, batch, slab), batch.pixels),
+        "pixel_values": prepare_views(join_views(rows, batch, slab), batch),
         "media_index": _media_index(rows, batch),
     }
+    if batch.template.patches is not None:
+        found["grid_thw"] = _grids(rows, batch)
+        found["cu_seqlens"] = _borders(found["segment_ids"])
+    return found
 
 
 def media_mask(rows: Rows, batch: BatchShape) -> NDArray[np.bool_]:
@@ -104,13 +128,19 @@ def media_mask(rows: Rows, batch: BatchShape) -> NDArray[np.bool_]:
     return np.arange(batch.views(rows)) < num_views(rows)
 
 
-def prepare_views(views: NDArray[np.uint8], pixels: PixelType) -> NDArray[np.generic]:
+def prepare_views(views: NDArray[np.uint8], batch: BatchShape) -> NDArray[np.generic]:
     """Return views (views, size, size, 3) uint8 as they are,
-    or normalised, (views, 3, size, size) float32.
+    or normalised, (views, 3, size, size) float32; of a family of patches (patches, row) of either.
     """
     from mmdata.image import normalize
+    from mmdata.image.patches import normalize_rows
 
-    return views if pixels == "uint8" else normalize(views)
+    patches = batch.template.patches
+    if patches is None:
+        return views if batch.pixels == "uint8" else normalize(views)
+    if batch.pixels == "uint8":
+        return views.reshape(-1, patches.row)
+    return normalize_rows(views, patches)
 
 
 def num_views(rows: Rows) -> int:
@@ -143,10 +173,11 @@ def texts(rows: Rows, batch: BatchShape) -> Arrays:
     return {"input_ids": ids, "labels": labels, "position_ids": places, "segment_ids": segments}
 
 
-def _pixels(rows: Rows, batch: BatchShape, slab: Slab | None) -> NDArray[np.uint8]:
+def join_views(rows: Rows, batch: BatchShape, slab: Slab | None) -> NDArray[np.uint8]:
+    """Return the views of all samples one after the other, black ones at the end."""
     import numpy as np
 
-    shape = batch.views(rows), batch.template.view_size, batch.template.view_size, 3
+    shape = batch.views(rows), *batch.view_shape
     values = np.empty(shape, np.uint8) if slab is None else slab.reshape(shape)
     first = 0
     for views in (views for row in rows for sample in row for views in sample.views):
@@ -158,6 +189,36 @@ def _pixels(rows: Rows, batch: BatchShape, slab: Slab | None) -> NDArray[np.uint
         first += len(views)
     values[first:] = 0
     return values
+
+
+def _grids(rows: Rows, batch: BatchShape) -> NDArray[np.int32]:
+    """Return layers, rows and columns of patches of all media in order: (media, 3), or with as many
+    rows as there may be media, zeros at the end.
+    """
+    import numpy as np
+
+    grids = [grid_of(plan) for row in rows for sample in row for plan in sample.encoded.pixels]
+    room = len(grids) if batch.max_views is None else batch.views(rows)
+    found = np.zeros((room, 3), np.int32)
+    found[: len(grids)] = np.array(grids, np.int32).reshape(-1, 3)
+    return found
+
+
+def _borders(segments: NDArray[np.generic]) -> NDArray[np.int32]:
+    """Return where samples and padding begin and end in all rows one after the other, from 0 to the
+    number of tokens; (borders,) int32.
+    """
+    import numpy as np
+
+    begins = np.ones(segments.shape, bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return np.append(np.flatnonzero(begins), segments.size).astype(np.int32)
+
+
+def grid_of(plan: PixelPlan) -> tuple[int, int, int]:
+    """Return layers, rows and columns of the patches of a medium."""
+    assert plan.grid is not None, "the media of a family of patches have grids"
+    return plan.grid.layers, plan.grid.rows, plan.grid.columns
 
 
 def _address(array: NDArray[np.uint8]) -> int:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mmdata.image.resizers import Shows
     from mmdata.video import Strategy
 
-    Views: TypeAlias = NDArray[np.uint8]  # (views, size, size, 3)
+    Views: TypeAlias = NDArray[np.uint8]  # (views, size, size, 3), or (views, patches, row)
 
 __all__ = [
     "Decode",
@@ -214,13 +214,15 @@ class SampleReader:
 
 def num_views(plan: PixelPlan) -> int:
     """Return how many square pictures the model sees of a medium: its frames, or what its tiling
-    makes, or one.
+    makes, or one; of one with a grid, how many features its patches become.
 
     Of a tiled plan it is the most that its canvases allow, for which one it is depends on the
     picture.
     """
     from mmdata.image import tilings
 
+    if plan.grid is not None:
+        return plan.grid.num_features
     if plan.tiled:
         return tilings.get(plan.resize).max_views(plan.size, plan.canvases)
     return len(plan.frames) or 1
@@ -230,7 +232,8 @@ def decode_views(
     medium: Media, plan: PixelPlan, out: Views | None = None, *, fast: bool = False
 ) -> Views:
     """Return the pixels that ``plan`` asks for, (views, size, size, 3) uint8 RGB:
-    the first of ``out``, if it is given.
+    the first of ``out``, if it is given. Of a plan with a grid they are the patches of each
+    feature, see :func:`mmdata.image.patches.cut`.
 
     ``fast`` lets FFmpeg resize the frames of a video whose size is known, in a third of the time:
     on real clips that is 1 to 3 grey levels off on average, and more at sharp edges of colour. Of
@@ -239,8 +242,10 @@ def decode_views(
     Raises:
         MediaError: the medium cannot be decoded, or its frames are not at the times of the plan.
     """
-    from mmdata.image import decode, load, resizers, tilings
+    from mmdata.image import decode, load, patches, resizers, tilings
 
+    if plan.grid is not None:
+        return patches.cut(_whole_frames(medium, plan, plan.grid.size, fast), plan.grid, out)
     if medium.frames is not None:
         return _cached_frames(medium, medium.frames, plan, out)
     if medium.type == "video":
@@ -249,6 +254,31 @@ def decode_views(
         tile = tilings.get(plan.resize)
         return tile(load(_source(medium)), plan.size, plan.canvases, out, fast=fast)
     return _copy_to(resizers.get(plan.resize)(decode(_source(medium)), plan.size)[None], out)
+
+
+def _whole_frames(
+    medium: Media, plan: PixelPlan, size: tuple[int, int], fast: bool
+) -> NDArray[np.uint8]:
+    """Return the frames of a clip, or a picture as one, (frames, height, width, 3)."""
+    import numpy as np
+
+    from mmdata.image import decode, resizers
+    from mmdata.video import Strategy, sample, source_of
+
+    resize = resizers.get(plan.resize)
+    if medium.frames is not None:
+        _check_cached_times(medium, plan)
+        cached = {number: resize(decode(medium.frames[number]), size) for number in set(plan.frames)}
+        return np.stack([cached[number] for number in plan.frames])
+    if medium.type == "video":
+        return sample(
+            source_of(medium),
+            Strategy("frames", plan.frames),
+            size=size,
+            resize="fast" if fast and resize.shows == "all" else plan.resize,
+            told=plan.told,
+        ).pixels
+    return resize(decode(_source(medium), alpha=plan.alpha), size)[None]
 
 
 def _copy_to(views: Views, out: Views | None) -> Views:
@@ -293,18 +323,25 @@ def _cached_frames(
     import numpy as np
 
     from mmdata.image import decode, resizers
-    from mmdata.video.clock import compare_times
 
-    if plan.told is not None and medium.frame_times is not None:
-        numbers = np.array(plan.frames)
-        times = np.array(medium.frame_times)[numbers]
-        compare_times(times, np.array(plan.told), numbers, medium.path or "cached frames")
+    _check_cached_times(medium, plan)
     resize, count = resizers.get(plan.resize), len(plan.frames)
     views = np.empty((count, plan.size, plan.size, 3), np.uint8) if out is None else out[:count]
     for view, number in enumerate(plan.frames):
         first = plan.frames.index(number)
         views[view] = views[first] if first < view else resize(decode(frames[number]), plan.size)
     return views
+
+
+def _check_cached_times(medium: Media, plan: PixelPlan) -> None:
+    import numpy as np
+
+    from mmdata.video.clock import compare_times
+
+    if plan.told is not None and medium.frame_times is not None:
+        numbers = np.array(plan.frames)
+        times = np.array(medium.frame_times)[numbers]
+        compare_times(times, np.array(plan.told), numbers, medium.path or "cached frames")
 
 
 def _source(medium: Media) -> Any:

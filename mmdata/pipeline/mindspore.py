@@ -35,9 +35,15 @@ def mindspore_dataset(
     ``mindspore.dataset.config.set_prefetch_size(2)`` bounds the memory of what it holds.
 
     Raises:
-        ConfigError: the length of an epoch is not known beforehand, and no ``steps`` are given.
+        ConfigError: the length of an epoch is not known beforehand, and no ``steps`` are given; or
+            the layout is ``transformers``.
         UsageError: MindSpore is not installed, or decord has been imported before it.
     """
+    if stream.layout == "transformers":
+        raise ConfigError(
+            "the layout transformers has other arrays from batch to batch, and a MindSpore data set "
+            "has fixed columns: take the layout mmdata"
+        )
     ds = load_optional("mindspore.dataset", needed_by="mindspore_dataset")
     left = stream.steps_left if steps is None else steps
     if left is None:

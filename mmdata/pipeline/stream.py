@@ -23,7 +23,7 @@ from mmdata._tools.options import (
 )
 from mmdata._tools.requirements import processors
 from mmdata.errors import ConfigError, DataError, DroppedSampleError, SampleError
-from mmdata.pipeline import collate, mindformers
+from mmdata.pipeline import collate, mindformers, transformers
 from mmdata.pipeline.batch import Batch
 from mmdata.pipeline.collate import BatchShape, PixelType
 from mmdata.pipeline.decoders import Isolated
@@ -48,11 +48,12 @@ from mmdata.templates import Template
 __all__ = ["LAYOUTS", "LayoutName", "OnError", "Stream"]
 
 OnError: TypeAlias = Literal["raise", "skip", "mask"]
-LayoutName: TypeAlias = Literal["mmdata", "mindformers"]
+LayoutName: TypeAlias = Literal["mmdata", "mindformers", "transformers"]
 
 LAYOUTS: Final[Mapping[LayoutName, tuple[str, ...]]] = {
     "mmdata": collate.COLUMNS,
     "mindformers": mindformers.COLUMNS,
+    "transformers": transformers.COLUMNS,
 }
 """The arrays of each layout, in the order in which a network takes them."""
 
@@ -100,7 +101,8 @@ class Stream:
       fail; beyond it ``skip`` and ``mask`` stop too.
     - ``layout``: how the arrays are called and laid out, see :data:`LAYOUTS`.
     - ``max_views``: how many pictures, tiles and frames a row has room for, so that all batches
-      have one shape.
+      have one shape; of a family of patches, how many features. The layout ``transformers`` fills
+      no room.
     - ``pixels``: ``uint8`` as decoded, for the device to normalise, or ``float32``, normalised.
     - ``resize``: ``exact`` as the family does, or ``fast``, where FFmpeg resizes the frames of
       videos, 1 to 3 grey levels off on average, and anyres' pictures, a quarter.
@@ -155,8 +157,12 @@ class Stream:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the arrays of a batch, in order."""
-        return LAYOUTS[self.layout]
+        """The names of the arrays of a batch, in order; of some a batch may have none, see
+        :mod:`mmdata.pipeline.transformers`.
+        """
+        if self.layout != "mmdata" or self.template.patches is None:
+            return LAYOUTS[self.layout]
+        return (*collate.COLUMNS, *collate.GRIDS, *(collate.BORDERS if self.packing else ()))
 
     @property
     def step(self) -> int:
@@ -293,10 +299,12 @@ class Stream:
             frame = self._batch_shape
             if self.layout == "mindformers":
                 arrays = mindformers.mindformers_arrays(loaded.rows, frame, self._share.first)
+            elif self.layout == "transformers":
+                arrays = transformers.transformers_arrays(loaded.rows, frame, packed=self.packing)
             else:
                 arrays = collate.arrays(loaded.rows, frame, loaded.slab)
             return Batch(
-                arrays={name: arrays[name] for name in self.columns},
+                arrays={name: arrays[name] for name in self.columns if name in arrays},
                 ids=tuple(tuple(sample.id for sample in row) for row in loaded.rows),
                 repeated=loaded.repeated,
                 tokens=sum(len(sample.encoded) for row in loaded.rows for sample in row),
@@ -463,6 +471,16 @@ class Stream:
 
         if self.packing and "packing" not in faults and not self.template.packs:
             yield f"samples of {type(self.template).__name__} cannot be packed: leave out packing"
+        if self.layout == "mindformers" and self.template.patches is not None:
+            yield (
+                "the layout mindformers has pictures of one size, and "
+                f"{type(self.template).__name__} cuts patches of any: take the layout mmdata"
+            )
+        if self.layout == "transformers" and self.template.patches is None:
+            yield (
+                "the layout transformers is that of models that read patches of any grid, and "
+                f"{type(self.template).__name__} reads squares: take the layout mmdata"
+            )
         if self.dynamic and self.layout == "mindformers":
             yield "the layout mindformers has one shape: leave out dynamic"
 

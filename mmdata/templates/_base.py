@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mmdata._tools.options import PositiveInt, check_fields
 from mmdata.templates._encoded import PixelPlan
 from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._fit import OverLong
 from mmdata.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from mmdata.image.patches import Patches
 
 __all__ = ["BaseTemplate"]
 
@@ -18,7 +21,7 @@ __all__ = ["BaseTemplate"]
 class BaseTemplate:
     """The options that every family has, and the usual answers to what
     :class:`mmdata.templates.Template` asks: one axis of positions, samples that may share a row, no
-    tiles, and features that are taken in order.
+    tiles, no patches, and features that are taken in order.
 
     A family inherits it and says what differs; its resizer, its tokens and its views are its own. A
     class that follows :class:`mmdata.templates.Template` without it is a template as well.
@@ -27,6 +30,7 @@ class BaseTemplate:
     position_axes: ClassVar[tuple[int, ...]] = ()
     packs: ClassVar[bool] = True
     tiling: ClassVar[str] = ""
+    patches: ClassVar[Patches | None] = None
 
     tokenizer: Tokenizer
     max_length: PositiveInt | None = None

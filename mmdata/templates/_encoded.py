@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmdata.image.decode import Alpha
+    from mmdata.image.patches import PatchGrid
+
     Ids: TypeAlias = NDArray[np.int32]
 
 __all__ = ["IGNORE", "Encoded", "MediaSlot", "PixelPlan", "attention_mask"]
@@ -28,6 +31,11 @@ class PixelPlan:
     is the name of a resizer of :mod:`mmdata.image.resizers`, which makes one view of a picture or
     frame. With ``canvases``, (height, width) each, it is the name of a tiling of
     :mod:`mmdata.image.tilings`, which makes several views of an image, by one of these canvases.
+
+    With a ``grid`` pictures have no square: the resizer brings them to the grid's size, and a view
+    is the patches of ``size`` x ``size`` that become one feature (:mod:`mmdata.image.patches`).
+    ``alpha`` is what becomes of an image's transparency; ``duration`` the seconds of the clip that
+    the frames were taken of.
     """
 
     media: int
@@ -37,6 +45,9 @@ class PixelPlan:
     times: tuple[float, ...] = ()
     canvases: tuple[tuple[int, int], ...] = ()
     origin: float = 0.0
+    grid: PatchGrid | None = None
+    alpha: Alpha = "drop"
+    duration: float = 0.0
 
     @property
     def told(self) -> tuple[float, ...] | None:

@@ -44,14 +44,21 @@ class MediaFiles:
         return index(source_of(media, self.root)).clock
 
     def size(self, media: Media) -> tuple[int, int]:
-        """Return height and width of an image from its header.
+        """Return height and width of an image from its header, of a video from its packets, or
+        from the first frame of a frame cache.
 
         Raises:
-            ImageError: the file cannot be read.
+            MediaError: the file cannot be read.
         """
         from mmdata.image import size_of
+        from mmdata.video import index, source_of
 
-        return size_of(self._source(media))
+        if media.type == "image":
+            return size_of(self._source(media))
+        if media.frames:
+            return size_of(media.frames[0])
+        found = index(source_of(media, self.root))
+        return found.height, found.width
 
     def _source(self, media: Media) -> str | bytes:
         if media.bytes is not None:
@@ -102,8 +109,11 @@ def plan_clip(
         ) from error
     times = tuple((found.times - found.begin).tolist())
     numbers = tuple(found.numbers.tolist())
-    pixels = PixelPlan(media, resize, size, numbers, times, origin=found.begin)
-    return Clip(pixels, found.end - found.begin)
+    duration = found.end - found.begin
+    pixels = PixelPlan(
+        media, resize, size, numbers, times, origin=found.begin, duration=duration
+    )
+    return Clip(pixels, duration)
 
 
 class _Taken(NamedTuple):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from mmdata.schema import Conversation, Part
 
 if TYPE_CHECKING:
+    from mmdata.image.patches import Patches
     from mmdata.templates._encoded import Encoded, PixelPlan
     from mmdata.templates._features import FeatureIndex
     from mmdata.templates._fit import OverLong
@@ -86,6 +87,12 @@ class Template(Protocol):
     def tiling(self) -> str:
         """The name in :mod:`mmdata.image.tilings` of how pictures are cut into several views; empty
         where they never are.
+        """
+
+    @property
+    def patches(self) -> Patches | None:
+        """How media are cut that have no square: a view is then the patches of ``view_size`` pixels
+        that become one feature; None for a family whose views are squares.
         """
 
     def index_features(

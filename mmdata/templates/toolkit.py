@@ -14,6 +14,9 @@ decoded;
 5. :func:`build_encoded` makes the arrays, with :func:`sequential_positions` or positions of the
 family's own.
 
+Families in ChatML with tools, whose media are cut into patches of any grid, inherit :class:`ChatML`
+and say by :class:`Turn` how they render, and by :class:`Block` where clips are.
+
 Of an answer, :func:`cut_at_stop` takes what is before its end, :func:`text_and_times` reads times,
 and a grid of
 :data:`GRIDS` reads boxes. A template declares the rest that the pipeline asks for, see
@@ -33,6 +36,16 @@ from __future__ import annotations
 
 from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.templates._base import BaseTemplate
+from mmdata.templates._box_objects import BoxUnit
+from mmdata.templates._chatml import (
+    Bit,
+    ChatML,
+    Turn,
+    call_bits,
+    message_bits,
+    tool_head,
+    tool_responses,
+)
 from mmdata.templates._content import (
     Mark,
     Piece,
@@ -51,6 +64,7 @@ from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._fit import OverLong, truncate
 from mmdata.templates._grid import GRIDS, Grid, GridName
 from mmdata.templates._media import Clip, FrameClock, ImageSize, MediaFiles, plan_clip
+from mmdata.templates._places import Block, grid_block, place_blocks, position_delta
 from mmdata.templates._sequence import (
     Item,
     Medium,
@@ -66,6 +80,10 @@ __all__ = [
     "GRIDS",
     "IGNORE",
     "BaseTemplate",
+    "Bit",
+    "Block",
+    "BoxUnit",
+    "ChatML",
     "Clip",
     "Encoded",
     "FeatureIndex",
@@ -84,16 +102,22 @@ __all__ = [
     "Positions",
     "PositiveInt",
     "Run",
+    "Turn",
     "attention_mask",
     "build_encoded",
+    "call_bits",
     "check_fields",
     "checked",
     "cut_at_stop",
+    "grid_block",
     "index_all_rows",
     "media_of",
     "merge_texts",
+    "message_bits",
     "num_tokens",
+    "place_blocks",
     "plan_clip",
+    "position_delta",
     "refuse_region",
     "refuse_system",
     "render_content",
@@ -103,5 +127,7 @@ __all__ = [
     "sequential_positions",
     "text_and_times",
     "time_text",
+    "tool_head",
+    "tool_responses",
     "truncate",
 ]

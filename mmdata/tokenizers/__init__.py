@@ -5,9 +5,18 @@
 from __future__ import annotations
 
 from mmdata.tokenizers._load import load
-from mmdata.tokenizers._tokenizer import Tokenizer
+from mmdata.tokenizers._tokenizer import MarkedTokenizer, Tokenizer
 from mmdata.tokenizers.chatglm import ChatGLMTokenizer
+from mmdata.tokenizers.huggingface import HuggingFaceTokenizer
 from mmdata.tokenizers.sentencepiece import SentencePieceTokenizer
 from mmdata.tokenizers.tiktoken import TiktokenTokenizer
 
-__all__ = ["ChatGLMTokenizer", "SentencePieceTokenizer", "TiktokenTokenizer", "Tokenizer", "load"]
+__all__ = [
+    "ChatGLMTokenizer",
+    "HuggingFaceTokenizer",
+    "MarkedTokenizer",
+    "SentencePieceTokenizer",
+    "TiktokenTokenizer",
+    "Tokenizer",
+    "load",
+]

@@ -16,12 +16,16 @@ __all__ = ["VOCABULARIES", "Vocabulary", "vocabulary"]
 class Vocabulary:
     """A published vocabulary file: the ``names`` it goes by,
     where it is ``published``, the ``sha256`` of its bytes.
+
+    ``by_ranks`` is for a vocabulary of several forms: the hash is of its ranks as tiktoken's text
+    form has them, whichever file they come from.
     """
 
     kind: str
     names: tuple[str, ...]
     published: str
     sha256: str
+    by_ranks: bool = False
 
     def find(self, path: str | Path) -> Path:
         """Return the file at ``path``, or the one of its names in the folder ``path``.
@@ -42,12 +46,20 @@ class Vocabulary:
             TokenError: they are not those that were published.
         """
         content = path.read_bytes()
+        self.verify(content, path)
+        return content
+
+    def verify(self, content: bytes, path: Path) -> None:
+        """Refuse bytes that are not those that were published; ``path`` is where they are from.
+
+        Raises:
+            TokenError: they are not.
+        """
         if (found := hashlib.sha256(content).hexdigest()) != self.sha256:
             raise TokenError(
                 f"{path} ({len(content)} bytes, sha256 {found}) is not the {self.kind} vocabulary; "
                 f"wanted is {self}. A vocabulary of your own is loaded with verify=False."
             )
-        return content
 
     def __str__(self) -> str:
         return f"{' or '.join(self.names)} from {self.published}, sha256 {self.sha256}"
@@ -74,6 +86,20 @@ VOCABULARIES: Final = {
             ("qwen.tiktoken",),
             "huggingface.co/Qwen/Qwen-VL or huggingface.co/Qwen/Qwen-VL-Chat",
             "6cf5f2a2560a7d581548aeb0c31c6a60de2d3e873152346e421affc871699be4",
+        ),
+        Vocabulary(
+            "qwen2",
+            ("tokenizer.json", "vocab.json", "qwen.tiktoken"),
+            "the folder of a checkpoint of Qwen2 or later, or huggingface.co/Qwen/Qwen-VL",
+            "6cf5f2a2560a7d581548aeb0c31c6a60de2d3e873152346e421affc871699be4",
+            by_ranks=True,
+        ),
+        Vocabulary(
+            "qwen3",
+            ("tokenizer.json", "vocab.json", "qwen.tiktoken"),
+            "the folder of a checkpoint of Qwen3, or huggingface.co/Qwen/Qwen-VL",
+            "6cf5f2a2560a7d581548aeb0c31c6a60de2d3e873152346e421affc871699be4",
+            by_ranks=True,
         ),
         Vocabulary(
             "chatglm",

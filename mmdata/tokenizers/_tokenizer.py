@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-__all__ = ["Tokenizer"]
+__all__ = ["MarkedTokenizer", "Tokenizer"]
 
 
 @runtime_checkable
@@ -33,4 +33,14 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Return the text of ``ids``;
         bytes that are no UTF-8 become U+FFFD, control tokens their names or nothing.
+        """
+
+
+@runtime_checkable
+class MarkedTokenizer(Tokenizer, Protocol):
+    """A tokenizer that can also read control tokens from a text, as the original programs do."""
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Return the ids of ``text`` that we wrote, in which names of control tokens are these
+        tokens; never for text from a user.
         """

@@ -17,6 +17,8 @@ from mmdata.tokenizers._text import check_text
 __all__ = [
     "LLAMA3_PATTERN",
     "LLAMA3_SPECIAL",
+    "QWEN2_SPECIAL",
+    "QWEN3_SPECIAL",
     "QWEN_PATTERN",
     "QWEN_SPECIAL",
     "TiktokenTokenizer",
@@ -55,6 +57,23 @@ QWEN_SPECIAL: Final = (
     *("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>", "<img>", "</img>", "<imgpad>"),
 )
 """The control tokens after Qwen's ranks, in order, with those of boxes and images at the end."""
+
+QWEN2_SPECIAL: Final = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    *(f"<|{name}_{end}|>" for name in ("object_ref", "box", "quad") for end in ("start", "end")),
+    *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
+    *("<tool_call>", "</tool_call>"),
+    *(f"<|fim_{name}|>" for name in ("prefix", "middle", "suffix", "pad")),
+    *("<|repo_name|>", "<|file_sep|>"),
+)
+"""The added tokens after the same ranks in Qwen2.5, in order."""
+QWEN3_SPECIAL: Final = (
+    *QWEN2_SPECIAL,
+    *("<tool_response>", "</tool_response>", "<think>", "</think>"),
+)
+"""Those in Qwen3."""
 
 
 def read_ranks(content: bytes, path: str | Path) -> dict[bytes, int]:

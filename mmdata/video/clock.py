@@ -82,6 +82,16 @@ class Clock:
         last = float(self.times[-1]) if len(self.times) else 0.0
         return last + (1 / self.fps if self.fps else 0.0)
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether each frame is where ``fps`` puts it, but for the rounding of its time."""
+        import numpy as np
+
+        if not self.fps:
+            return False
+        late = np.abs(self.times - np.arange(len(self)) / self.fps)  # (frames,) seconds
+        return bool(len(late) == 0 or late.max() <= _ROUNDED_TIME)
+
     def first_at(self, moment: float) -> int:
         """Return the number of the first frame at or after ``moment`` in seconds; the number of
         frames if there is none.

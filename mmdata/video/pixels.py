@@ -106,7 +106,7 @@ def scaler(size: Size = None, resize: str = "fast") -> Scaler:
         return convert
     if exact is None:
         return partial(_upright_scaled, VideoReformatter(), VideoReformatter(), checked_size(size))
-    if not isinstance(size, int):
+    if not isinstance(size, int) and not exact.rectangles:
         raise UsageError(
             f"resize={resize!r} makes squares: size must be one number of pixels, found {size}"
         )
@@ -174,7 +174,10 @@ def _view(frame: VideoFrame) -> NDArray[np.uint8]:
 
 
 def _exact(
-    convert: Scaler, resize: resizers.Resizer, size: int, frame: VideoFrame
+    convert: Scaler,
+    resize: resizers.Resizer,
+    size: int | tuple[int, int],
+    frame: VideoFrame,
 ) -> NDArray[np.uint8]:
     return resize(convert(frame), size)
 

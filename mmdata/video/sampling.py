@@ -366,6 +366,130 @@ def hf_doc(clock: Clock, count: int = 8) -> Numbers:
     return numbers
 
 
+@_rule
+def qwen(
+    clock: Clock,
+    rate: float = 2.0,
+    minimum: int = 4,
+    maximum: int = 768,
+    start: float = 0.0,
+    end: float | None = None,
+) -> Numbers:
+    """Qwen's published utilities (``fps``, ``min_frames``, ``max_frames``, ``video_start``,
+    ``video_end``): an even number of frames, evenly spread, the first and the last included.
+
+    They count frames, which is right where the rate is constant. Where it is not, the number of
+    frames follows from how long the clip lasts, and they are the nearest to moments that are evenly
+    spread from the first frame to the last.
+    """
+    first, last = _published_range(clock, start, end)
+    count = last - first + 1
+    length = count / clock.fps if clock.is_constant else clock.end * count / len(clock)
+    fewest, most = 2 * math.ceil(minimum / 2), 2 * (min(maximum, count) // 2)
+    wanted = min(max(length * _positive(rate), fewest), most, count)
+    return _evenly_in_time(clock, first, last, 2 * math.floor(wanted / 2))
+
+
+@_rule
+def qwen_frames(
+    clock: Clock, count: int, start: float = 0.0, end: float | None = None
+) -> Numbers:
+    """The same utilities with ``nframes``: so many frames, rounded half to even pairs."""
+    first, last = _published_range(clock, start, end)
+    return _evenly_in_time(clock, first, last, 2 * round(_positive(count) / 2))
+
+
+def _published_range(clock: Clock, start: float, end: float | None) -> tuple[int, int]:
+    """Return the numbers of the first and the last frame between two times, both included."""
+    last = len(clock) - 1
+    if clock.is_constant:
+        length = len(clock) / clock.fps
+        first = math.ceil(min(max(start, 0.0), length) * clock.fps)
+        if end is not None:
+            last = min(math.floor(min(max(end, 0.0), length) * clock.fps), last)
+    else:
+        first = clock.first_at(start)
+        if end is not None:
+            last = min(clock.first_at(end + 2 * HAIR), len(clock)) - 1
+    if first >= last and (start > 0 or end is not None):
+        raise VideoError(f"no two frames from {start:g} to {end} s; the clip lasts {clock.end:.3f} s")
+    return first, last
+
+
+def _evenly_in_time(clock: Clock, first: int, last: int, count: int) -> Numbers:
+    import numpy as np
+
+    if not 2 <= count <= last - first + 1:
+        raise VideoError(
+            f"{count} frames of a clip of {last - first + 1}: the rule takes 2 at least, and no "
+            "frame twice; uniform:N takes what there is"
+        )
+    if clock.is_constant:
+        numbers: Numbers = np.rint(_linspace_float32(first, last, count)).astype(np.int64)
+        return numbers
+    moments = np.linspace(clock.times[first], clock.times[last], count)
+    return nearest_numbers(clock.times, moments, tie=HAIR)
+
+
+def _linspace_float32(first: int, last: int, count: int) -> NDArray[Any]:
+    """Return torch's linspace: in float32, each half from its own end."""
+    import numpy as np
+
+    step = np.float32(last - first) / np.float32(count - 1)
+    index = np.arange(count, dtype=np.float32)
+    from_first = np.float32(first) + step * index
+    from_last = np.float32(last) - step * (np.float32(count - 1) - index)
+    return np.where(index < count // 2, from_first, from_last)
+
+
+@_rule
+def hf_pairs(clock: Clock, rate: float = 2.0, minimum: int = 4, maximum: int = 768) -> Numbers:
+    """Transformers' video processor for clips in pairs of frames, with ``fps``: an even number of
+    frames, from the starts of equal segments.
+    """
+    count = len(clock)
+    fewest, most = 2 * math.ceil(minimum / 2), 2 * (min(maximum, count) // 2)
+    wanted = min(max(count / clock.fps * _positive(rate), fewest), most, count)
+    return _segment_starts(count, 2 * math.floor(wanted / 2))
+
+
+@_rule
+def hf_pairs_frames(clock: Clock, count: int) -> Numbers:
+    """The same with ``num_frames``, rounded half to even pairs."""
+    return _segment_starts(len(clock), 2 * round(_positive(count) / 2))
+
+
+def _segment_starts(count: int, wanted: int) -> Numbers:
+    import numpy as np
+
+    if not 0 < wanted <= count:
+        raise VideoError(f"{wanted} frames in pairs of a clip of {count}; uniform:N takes what there is")
+    return np.arange(0, count, count / wanted).astype(np.int64)[:wanted]
+
+
+@_rule
+def hf_ends(clock: Clock, rate: float = 2.0, minimum: int = 4, maximum: int = 768) -> Numbers:
+    """Transformers' video processor that samples by itself, with ``fps``: evenly by number, the
+    first and the last frame included.
+    """
+    count = len(clock)
+    wanted = min(max(int(count / clock.fps * _positive(rate)), minimum), maximum, count)
+    return _round_evenly(count, wanted)
+
+
+@_rule
+def hf_ends_frames(clock: Clock, count: int) -> Numbers:
+    """The same with ``num_frames``."""
+    return _round_evenly(len(clock), _positive(count))
+
+
+def _round_evenly(count: int, wanted: int) -> Numbers:
+    import numpy as np
+
+    numbers: Numbers = np.rint(np.linspace(0, count - 1, wanted)).astype(np.int64)
+    return numbers
+
+
 # --- arithmetic
 # --------------------------------------------------------------------------------------------------
 

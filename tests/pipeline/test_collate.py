@@ -15,7 +15,7 @@ import mmdata.schema
 import mmdata.video
 from examples.synthetic import write_clip
 from mmdata import image
-from mmdata.errors import SampleError
+from mmdata.errors import ConfigError, SampleError
 from mmdata.pipeline import Stream
 from mmdata.pipeline.encode import decode_views, num_views
 from mmdata.schema import Conversation, Image, Media, assistant, replace, user
@@ -61,10 +61,15 @@ def test_a_row_is_its_sample_and_padding() -> None:
     }
 
 
-@pytest.mark.parametrize("layout", ["mmdata", "mindformers"])
+@pytest.mark.parametrize("layout", ["mmdata", "mindformers", "transformers"])
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_padding_is_the_pad_id_of_the_family(family: Family, layout: str) -> None:
     template = family.template()
+    squares = template.patches is None
+    if layout == ("transformers" if squares else "mindformers"):
+        with pytest.raises(ConfigError, match=f"the layout {layout} .*: take the layout mmdata"):
+            batch_of([], template, layout=layout)
+        return
     sample = Conversation("c", (user("Why?"), assistant("Because.")))
     encoded = template.encode(sample)
 

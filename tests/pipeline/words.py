@@ -58,6 +58,7 @@ class WordTemplate:
     packs: ClassVar[bool] = True
     resizer: ClassVar[str] = "squeeze"
     tiling: ClassVar[str] = ""
+    patches: ClassVar[None] = None
     view_size: ClassVar[int] = SIDE
     view_positions: ClassVar[int] = PER_VIEW
 

@@ -45,6 +45,10 @@ class Family:
     system: bool = False
     every_turn: bool = True
     answers_only: tuple[tuple[str, Any], ...] = ()
+    marks_trained: bool = False
+    says: frozenset[str] = frozenset()
+    longest: int = 3000
+    fewest_frames: int = 1
 
     def __str__(self) -> str:
         return f"{self.name}-{dict(self.options).get('dialect', 'default')}"
@@ -69,10 +73,30 @@ def _with(*names: str, before: str = "", after: str = "", newline: bool = False)
 _CHATML = _with("<|im_end|>", newline=True)
 _QWEN_MEDIA = (("image_token", "<|extra_0|>"), ("video_token", "<|extra_1|>"))
 _ONLY = (("labels", "answers"),)
+_APART = (("segments", "apart"),)
+_SMALL = (("max_pixels", 80000), ("video_max_pixels", 80000))
+"""Pictures of few tokens, so that tests are quick."""
+_TURNS = frozenset(
+    {
+        "a later system message",
+        "a later system message (number 1)",
+        "two messages of the user in a row",
+        "two messages of the assistant in a row",
+        "an answer that comes first",
+        "a part with a 'train' of its own",
+        "a part with a 'train' of its own (in message 0)",
+    }
+)
+"""What a family says that writes every message as a turn of its own."""
+_TOOLS = frozenset(
+    {"a message of a tool", "a call of the tool 'look'", "tools that were declared"}
+)
+
+
 
 FAMILIES = [
     Family(
-        "qwen_vl", "qwen", "image", _CHATML, several_media=True, system=True, answers_only=_ONLY
+        "qwen_vl", "qwen", "image", _CHATML, several_media=True, system=True, answers_only=_ONLY, marks_trained=True
     ),
     Family("llava_next_video", "llama2", "both", _with("</s>"), several_media=True, system=True),
     Family(
@@ -101,6 +125,7 @@ FAMILIES = [
         several_media=True,
         system=True,
         answers_only=_ONLY,
+        marks_trained=True,
     ),
     Family(
         "llava_next_video",
@@ -127,6 +152,45 @@ FAMILIES = [
         _with("<|end_of_text|>"),
         (("dialect", "vqa"),),
         every_turn=False,
+    ),
+    Family(
+        "qwen2_5_vl",
+        "qwen2",
+        "both",
+        _with("<|im_end|>"),
+        _SMALL,
+        several_media=True,
+        system=True,
+        answers_only=_APART,
+        longest=200,
+        fewest_frames=2,
+        says=_TURNS,
+    ),
+    Family(
+        "qwen2_5_vl",
+        "qwen2",
+        "both",
+        _with("<|im_end|>"),
+        (("dialect", "text"), *_SMALL),
+        several_media=True,
+        system=True,
+        answers_only=_APART,
+        longest=200,
+        fewest_frames=2,
+        says=_TURNS | _TOOLS,
+    ),
+    Family(
+        "qwen3_vl",
+        "qwen3",
+        "both",
+        _with("<|im_end|>"),
+        _SMALL,
+        several_media=True,
+        system=True,
+        answers_only=_APART,
+        longest=200,
+        fewest_frames=2,
+        says=(_TURNS - {"a later system message", "a later system message (number 1)"}) | _TOOLS,
     ),
     Family("visualglm", "chatglm", "image", _with("<eop>", before="<sop>"), every_turn=False),
 ]
@@ -158,15 +222,23 @@ def texts(family: Family) -> st.SearchStrategy[str]:
 def pictures(family: Family) -> st.SearchStrategy[Media]:
     """Give images with sizes and videos with times, probed, so that no file is opened."""
     side = st.integers(1, 3000)
-    image = st.builds(
-        lambda width, height: Media("image", "a.jpg", width=width, height=height), side, side
+    sizes = st.tuples(side, side).filter(
+        lambda size: max(size) <= family.longest * min(size)  # some models read no longer ones
     )
+    image = sizes.map(lambda size: Media("image", "a.jpg", width=size[0], height=size[1]))
     video = st.builds(
-        lambda count, fps: Media(
-            "video", "a.mp4", num_frames=count, fps=fps, clock=CompactTimes(step=1 / fps)
+        lambda count, fps, size: Media(
+            "video",
+            "a.mp4",
+            width=size[0],
+            height=size[1],
+            num_frames=count,
+            fps=fps,
+            clock=CompactTimes(step=1 / fps),
         ),
-        st.integers(1, 60),
+        st.integers(family.fewest_frames, 60),
         side,
+        sizes,
     )
     return {"image": image, "video": video, "both": image | video}[family.media]
 
