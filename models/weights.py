@@ -168,6 +168,15 @@ def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Acco
     return Account(tuple(filled), tuple(sorted(unused)), tuple(sorted(unfilled)))
 
 
+def cast_parameters(model: nn.Cell, dtype: str) -> None:
+    """Keep all parameters in `dtype` (float32, float16 or bfloat16), rounded."""
+    kept = getattr(ms, dtype)
+    for parameter in model_parameters(model).values():
+        rounded = parameter.astype(kept)
+        parameter.set_dtype(kept)
+        parameter.set_data(rounded)
+
+
 def save_weights(
     model: nn.Cell,
     target: Path,

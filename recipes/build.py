@@ -24,7 +24,7 @@ from models import family_module
 from models.checkpoint import read_metadata
 from models.lora import LoraConfig, add_lora
 from models.model import VisionLanguageModel, train_only
-from models.weights import load_weights
+from models.weights import cast_parameters, load_weights, model_parameters
 from recipes import config as configs
 from recipes.schedules import Schedule, annealing, constant, cosine, linear
 from recipes.vocabularies import byte_tokenizer
@@ -59,10 +59,12 @@ def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> Visio
     `vocabulary` is the tokenizer's size.
 
     Raises:
-        ConfigError: for an unknown size or change.
+        ConfigError: for an unknown size or change, or a type that the device does not compute in.
         ValueError: if the weights are not this model's, or do not fill it.
     """
     module = family_module(options.family)
+    refuse_missing_kernels("model.dtype", options.dtype)
+    refuse_missing_kernels("model.parameters", options.parameters)
     if options.size not in module.PRESETS:
         raise ConfigError(
             f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}"
@@ -86,8 +88,27 @@ def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> Visio
             raise ValueError(
                 f"{options.weights} and {options.family} {options.size} differ: {wrong} …"
             )
+        for parameter in model_parameters(model).values():
+            where = f"{options.weights} holds {parameter.name}; model.parameters, as stored,"
+            refuse_missing_kernels(where, str(parameter.dtype).lower())
+    elif options.parameters is not None:
+        cast_parameters(model, options.parameters)
 
     return model
+
+
+def refuse_missing_kernels(where: str, dtype: str | None) -> None:
+    """See that the device computes in `dtype`, which `where` asks for.
+
+    Raises:
+        ConfigError: for bfloat16 on a CPU, where MindSpore 2.10 has no kernel of it for matrix
+            products, softmax or lookups.
+    """
+    if dtype == "bfloat16" and ms.get_context("device_target") == "CPU":
+        raise ConfigError(
+            f"{where} is bfloat16, for which MindSpore has no kernels on a CPU; "
+            "use float16 (or float32) there"
+        )
 
 
 def add_adapter(model: VisionLanguageModel, adapter: Path) -> None:

@@ -117,14 +117,28 @@ def test_every_tiny_twin_knows_how_many_steps_its_epochs_have(
     assert steps == 10 * batches // config.run.accumulation > 0
 
 
-# What a run has to remember besides its weights: Adam's own count of steps; a loss scale that
+# What a run has to remember besides its weights: the count of steps; masters; a loss scale that
 # overflows in the first step, grows back after two good ones, and overflows again in the fourth
-# (1.7e38 is just below float32's largest).
+# (67,108,864 over some hundred targets is beyond float16's largest, 65,504).
 STATES = {
     "whole": (QWEN, ("optimizer.bias_correction=true", "schedule.start=0")),
+    "half": (
+        QWEN,
+        (
+            "optimizer.bias_correction=true",
+            "schedule.start=0",
+            "model.dtype=float16",
+            "model.parameters=float16",
+        ),
+    ),
     "lora": (
         VISUALGLM,
-        ("loss_scale.start=1.7e38", "loss_scale.factor=1048576", "loss_scale.window=2"),
+        (
+            "model.dtype=float16",
+            "loss_scale.start=67108864",
+            "loss_scale.factor=1048576",
+            "loss_scale.window=2",
+        ),
     ),
 }
 

@@ -111,11 +111,12 @@ def test_a_qwen_model_trains_as_with_torch_and_as_with_mindformers(
 
 @pytest.mark.parametrize("corrected", [True, False])
 @pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE])
-def test_a_step_is_the_formula(corrected: bool, mode: int) -> None:
+@pytest.mark.parametrize("kept", [np.float32, np.float16])
+def test_a_step_is_the_formula(corrected: bool, mode: int, kept: type[np.floating[Any]]) -> None:
     rng = np.random.default_rng(0)
     start, gradients = (
-        rng.normal(size=(3, 4)).astype(np.float32),
-        rng.normal(size=(5, 3, 4)).astype(np.float32),
+        rng.normal(size=(3, 4)).astype(kept),
+        rng.normal(size=(5, 3, 4)).astype(kept),
     )
     parameter = Parameter(Tensor(start.copy()), name="x")
     optimizer = AdamW(
@@ -128,11 +129,13 @@ def test_a_step_is_the_formula(corrected: bool, mode: int) -> None:
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
     x, m, v = start.astype(np.float64), np.zeros((3, 4)), np.zeros((3, 4))
-    for step, gradient in enumerate(gradients, 1):
+    for step, gradient in enumerate(gradients.astype(np.float64), 1):
         m, v = 0.8 * m + 0.2 * gradient, 0.9 * v + 0.1 * gradient**2
         c1, c2 = (1 - 0.8**step, 1 - 0.9**step) if corrected else (1, 1)
         x -= 0.01 * (m / c1 / (np.sqrt(v / c2) + 1e-3) + 0.1 * x)
-    np.testing.assert_allclose(parameter.asnumpy(), x, rtol=1e-5, atol=1e-6)
+    (found,) = optimizer.updated
+    np.testing.assert_allclose(found.asnumpy(), x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(parameter.asnumpy(), found.asnumpy().astype(kept))
 
 
 def test_norms_and_biases_do_not_decay() -> None:
