@@ -13,7 +13,7 @@ import mindspore as ms
 
 from mmdata import templates
 from mmdata.errors import ConfigError
-from mmdata.mixture import Mixture
+from mmdata.mixture import Mixture, RandomMapping
 from mmdata.pipeline.encode import Samples
 from mmdata.schema import Conversation
 from mmdata.store import Store
@@ -208,6 +208,8 @@ def stores_of(samples: Samples) -> list[tuple[Store, Sequence[int]]]:
         return samples.selections
     if isinstance(samples, StoreSplit):
         return [(samples.store, samples.rows)]
+    if isinstance(samples, RandomRows):
+        return stores_of(samples.samples)
     return [(samples, range(len(samples)))] if isinstance(samples, Store) else []
 
 
@@ -270,3 +272,26 @@ class StoreSplit:
     def fingerprint(self) -> str:
         """What the store's is, and the split."""
         return f"{self.store.fingerprint} {self.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class RandomRows:
+    """Samples drawn from others with replacement, `scale` times as many as they are
+    (MindFormers' `random_mapping`).
+    """
+
+    samples: Samples
+    scale: int
+
+    def __len__(self) -> int:
+        return len(self.samples) * self.scale
+
+    def located(self, index: int) -> Conversation:
+        """A conversation whose media can be opened."""
+        drawn = RandomMapping(range(len(self.samples)), self.scale)
+        return self.samples.located(drawn[index])
+
+    @property
+    def fingerprint(self) -> str:
+        """What that of the samples is, and how often they are drawn."""
+        return f"{self.samples.fingerprint} mapped {self.scale}"

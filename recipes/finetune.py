@@ -30,11 +30,11 @@ from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
-from models.weights import save_lora, save_weights
+from models.weights import model_parameters, save_lora, save_weights
 from recipes import build, checkpoints
 from recipes.config import FinetuneConfig, read
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
-from recipes.optimizers import AdamW
+from recipes.optimizers import AdamW, layer_rates
 from recipes.step import Trainer, count_targets
 
 
@@ -64,12 +64,14 @@ def finetune(config: FinetuneConfig) -> Path:
         save_weights(model, config.run.output / "base.safetensors")
     trained = build.choose_trained(model, config)
     options = config.optimizer
+    decay = options.layer_decay if options.layer_scale else 1.0
     optimizer = AdamW(
         model.trainable_params(),
         options.betas,
         options.eps,
         options.weight_decay,
         options.bias_correction,
+        rates=layer_rates(trained, decay, model_parameters(model)),
     )
     trainer = Trainer(model, optimizer, options.clip, config.loss_scale, place.world_size > 1)
     done = resume(config, model, trained, trainer, stream) if config.run.resume else 0
@@ -133,8 +135,15 @@ def training_stream(config: FinetuneConfig, template: Template, place: ProcessRa
     """The batches to train on, those of this device."""
     data = config.data
     options: dict[str, Any] = {name: getattr(data, name) for name in SHAPES}
+    samples = build.open_samples(data.train, data.train_split, data.seed)
+    if data.random_mapping:
+        samples = build.RandomRows(samples, random_scale(config, len(samples), place))
+    elif data.scale is not None:
+        raise ConfigError(
+            "data.scale goes with data.random_mapping=true; for more passes give run.epochs"
+        )
     return Stream(
-        build.open_samples(data.train, data.train_split, data.seed),
+        samples,
         template,
         rank=place.rank,
         world_size=place.world_size,
@@ -145,6 +154,16 @@ def training_stream(config: FinetuneConfig, template: Template, place: ProcessRa
         skipped=config.run.output / "skipped.jsonl",
         **options,
     )
+
+
+def random_scale(config: FinetuneConfig, rows: int, place: ProcessRank) -> int:
+    """How many times as many draws as rows: what was said, or, as MindFormers' runner reckons it,
+    what the steps of the run need.
+    """
+    if config.data.scale is not None or config.run.steps is None:
+        return config.data.scale or 1
+    step = config.data.batch_size * place.world_size * config.run.accumulation
+    return config.run.steps * step // max(1, rows) + 1
 
 
 SHAPES = ("seq_length", "batch_size", "max_views", "isolated", "workers", "seed")

@@ -7,7 +7,8 @@ weight is the master rounded. Without one, an update below half a unit in the la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
@@ -20,7 +21,8 @@ class AdamW(nn.Cell):
     With `bias_correction` it is torch's AdamW, without it MindSpore's AdamWeightDecay (the recipes
     of MindFormers), whose first steps are some three times as long. `decay_matrices_only` spares
     norms and biases. `masters` are the float32 copies of those parameters that are kept in half
-    precision, as they are when this is made.
+    precision, as they are when this is made. `rates` are what the learning rate of each parameter
+    is multiplied with (`layer_rates`), by default 1.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class AdamW(nn.Cell):
         weight_decay: float = 0.0,
         bias_correction: bool = True,
         decay_matrices_only: bool = True,
+        rates: Sequence[float] | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.parameters = ParameterTuple(parameters)
@@ -39,6 +42,7 @@ class AdamW(nn.Cell):
         self.decays = [
             weight_decay if p.ndim > 1 or not decay_matrices_only else 0.0 for p in parameters
         ]
+        self.rates = [1.0] * len(parameters) if rates is None else list(rates)
         self.first = ParameterTuple([_moment(p, "first") for p in parameters])
         self.second = ParameterTuple([_moment(p, "second") for p in parameters])
         self.masters = ParameterTuple([_master(p) for p in parameters if p.dtype != ms.float32])
@@ -72,7 +76,7 @@ class AdamW(nn.Cell):
                 self.updated[i],
                 self.first[i],
                 self.second[i],
-                rate,
+                rate * self.rates[i],
                 self.beta1,
                 self.beta2,
                 eps,
@@ -84,6 +88,39 @@ class AdamW(nn.Cell):
             ops.assign(self.parameters[i], self.updated[i].astype(self.parameters[i].dtype))
 
         return step
+
+
+LAYER = re.compile(r"^(\w+)\.layers\.(\d+)\.")
+
+# What comes before the layers of a tower or a decoder; a tower's `norm` is that of its embeddings.
+BEFORE_LAYERS = re.compile(
+    r"^(\w+\.(embedding\.weight|patch\.\w+|positions|class_token|query)|vision\.norm\.\w+)$"
+)
+
+
+def layer_rates(names: Sequence[str], decay: float, all_names: Iterable[str]) -> list[float]:
+    """What each parameter's learning rate is multiplied with, the less the further from the output:
+    MindFormers' `layer_decay`.
+
+    In each tower and decoder, layer i of n has `decay ** (n - i)`, what comes before the layers
+    `decay ** (n + 1)`; everything else has 1. MindFormers knows layers of classifiers alone and
+    leaves other models as they are, with a warning. `all_names` are those of the whole model.
+    """
+    counts: dict[str, int] = {}
+    for name in all_names:
+        if found := LAYER.match(name):
+            counts[found[1]] = max(counts.get(found[1], 0), int(found[2]) + 1)
+
+    rates = []
+    for name in names:
+        layer, stack = LAYER.match(name), name.partition(".")[0]
+        if layer is not None:
+            rates.append(decay ** (counts[stack] - int(layer[2])))
+        elif stack in counts and BEFORE_LAYERS.match(name):
+            rates.append(decay ** (counts[stack] + 1))
+        else:
+            rates.append(1.0)
+    return rates
 
 
 def _master(parameter: Parameter) -> Parameter:

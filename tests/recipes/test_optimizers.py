@@ -11,11 +11,14 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn
+from mindspore.nn.utils import no_init_parameters
 
 import models.llava_next_video as llava
 import models.qwen_vl as qwen
+from models import family_module
 from models.model import train_only
-from recipes.optimizers import AdamW, clip_by_norm
+from models.weights import model_parameters
+from recipes.optimizers import AdamW, clip_by_norm, layer_rates
 from tests.models import test_model_llava_next_video, test_model_qwen_vl
 from tests.models.golden import arrays, convert, ints, model_folders, read_json, weights_of
 
@@ -152,6 +155,33 @@ def test_norms_and_biases_do_not_decay() -> None:
 
     np.testing.assert_array_equal(vector.asnumpy(), 1)
     np.testing.assert_allclose(matrix.asnumpy(), 0.95, rtol=1e-6)
+
+
+def test_layers_learn_the_slower_the_further_they_are_from_the_output() -> None:
+    module = family_module("visualglm")
+    with no_init_parameters():
+        names = list(model_parameters(module.MODEL(module.PRESETS["tiny"])))  # stacks of two layers
+
+    rates = dict(zip(names, layer_rates(names, 0.5, names), strict=True))
+    some = layer_rates(["language.layers.0.mlp.up.weight"], 0.5, names)
+
+    assert some == [0.25]
+    assert rates["language.layers.1.mlp.up.weight"] == rates["vision.layers.1.norm1.bias"] == 0.5
+    assert rates["language.layers.0.mlp.up.weight"] == rates["qformer.layers.0.norm_cross.bias"]
+    assert {rates[name] for name in ("language.embedding.weight", "vision.positions")} == {0.125}
+    full = ("language.head.weight", "language.norm.weight", "projector.bias", "vision_norm.weight")
+    assert {rates[name] for name in full} == {1.0}
+    assert set(layer_rates(names, 1.0, names)) == {1.0}
+
+
+def test_each_parameter_moves_at_its_own_rate() -> None:
+    slow, fast = (Parameter(Tensor(np.ones((2, 2), np.float32)), name=name) for name in "ab")
+    optimizer = AdamW([slow, fast], rates=[0.25, 1.0])
+
+    optimizer((Tensor(np.ones((2, 2), np.float32)),) * 2, Tensor(0.1, ms.float32))
+
+    np.testing.assert_allclose(1 - slow.asnumpy(), 0.025, rtol=1e-4)
+    np.testing.assert_allclose(1 - fast.asnumpy(), 0.1, rtol=1e-4)
 
 
 def test_clipping_keeps_the_direction() -> None:
