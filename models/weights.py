@@ -108,9 +108,11 @@ def _pad_rows(array: NDArray[Any], dtype: str, rows: int) -> NDArray[Any]:
     return np.concatenate([array, np.repeat(convert_dtype(mean, "F32", dtype), missing, 0)])
 
 
-def export_weights(source: Path, target: Path, weights: Sequence[Weight]) -> Account:
+def export_weights(
+    source: Path, target: Path, weights: Sequence[Weight], *, dtype: str | None = None
+) -> Account:
     """Make a checkpoint in the names of `weights` from one in ours: the inverse of
-    `import_weights`, bit for bit.
+    `import_weights`, bit for bit where no `dtype` (float32, float16, bfloat16) casts.
     """
     tensors = open_checkpoint(source)
     filled = [weight for weight in weights if weight.name in tensors]
@@ -118,7 +120,9 @@ def export_weights(source: Path, target: Path, weights: Sequence[Weight]) -> Acc
     def split() -> Iterator[tuple[str, NDArray[Any]]]:
         for weight in filled:
             tensor = tensors[weight.name]
-            yield from ((tensor.dtype, part) for part in weight.split(tensor.read()))
+            wanted = FLOATS[dtype] if dtype else tensor.dtype
+            array = convert_dtype(tensor.read(), tensor.dtype, wanted)
+            yield from ((wanted, part) for part in weight.split(array))
 
     names = [name for weight in filled for name in weight.sources]
     write_checkpoint(target, names, split())
