@@ -166,7 +166,8 @@ def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Acco
         )
         kept = dtype or {code: name for name, code in FLOATS.items()}[tensor.dtype]
         parameter.set_dtype(getattr(ms, kept))
-        parameter.set_data(Tensor(np.array(array)).astype(getattr(ms, kept)))
+        # `Tensor` copies, so that the mapped file is neither held nor written to.
+        parameter.set_data(Tensor(array).astype(getattr(ms, kept)))
 
     unused, unfilled = tensors.keys() - parameters.keys(), parameters.keys() - set(filled)
     return Account(tuple(filled), tuple(sorted(unused)), tuple(sorted(unfilled)))

@@ -52,9 +52,10 @@ class Model(Section):
     """`size` names a preset of the family, `changes` what differs from it;
     `vocabulary: tokenizer` makes it as small.
 
-    `weights` and `adapter` are files of convert_weights.py and finetune.py. Without weights the
-    model is drawn at random. `dtype` is what it computes in, `parameters` what weights are kept in
-    (None: as stored).
+    `weights` and `adapter` are files of convert_weights.py and finetune.py; `weights` may be a
+    folder of them, such as a tower's and a language model's. Without weights the model is drawn at
+    random; with them, the parts that `fresh` names (the family's PARTS) are. `dtype` is what it
+    computes in, `parameters` what weights are kept in (None: as stored).
     """
 
     family: str = ""
@@ -62,6 +63,7 @@ class Model(Section):
     changes: dict[str, Any] = field(default_factory=dict)
     vocabulary: Literal["preset", "tokenizer"] = "preset"
     weights: Path | None = None
+    fresh: tuple[str, ...] = ()
     adapter: Path | None = None
     dtype: Dtype = "float32"
     parameters: Dtype | None = None
