@@ -1,4 +1,4 @@
-"""Checkpoint files: safetensors and torch's zip format, read and written one tensor at a time.
+"""Checkpoint files: safetensors, torch's zip format and MindSpore's `.ckpt`, one tensor at a time.
 
 They are read here and not through the `safetensors` package because numpy has no bfloat16: such
 tensors travel as their 16 bits, which splitting and stacking leave alone.
@@ -49,21 +49,23 @@ class StoredTensor:
 
 
 def open_checkpoint(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors or torch file, or of a folder of safetensors shards, by name.
+    """The tensors by name of a file (safetensors, torch's or MindSpore's) or of a folder of shards:
+    its safetensors files, else its `pytorch_model*.bin`.
 
     Raises:
-        FileNotFoundError: if there is no safetensors file.
+        FileNotFoundError: if there is no such file, or a shard that an index names is missing.
         ValueError: for a damaged file, or an index that does not fit its shards.
     """
-    if path.suffix in (".pt", ".pth", ".bin"):
-        from models.torch_file import open_torch_file
-
-        return open_torch_file(path)
-    if path.is_file():
+    if not path.is_dir():
         return _open_file(path)
-    files = sorted(path.glob("*.safetensors"))
+
+    files = sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
     if not files:
-        raise FileNotFoundError(f"{path}: no .safetensors file; name a .pt or .bin file itself")
+        raise FileNotFoundError(
+            f"{path}: no .safetensors file and no pytorch_model*.bin; "
+            "name a .pt, .bin or .ckpt file itself"
+        )
+
     tensors: dict[str, StoredTensor] = {}
     for file in files:
         found = _open_file(file)
@@ -73,7 +75,8 @@ def open_checkpoint(path: Path) -> dict[str, StoredTensor]:
                 "keep one of the files"
             )
         tensors |= found
-    for index in path.glob("*.safetensors.index.json"):
+
+    for index in path.glob(f"*{files[0].suffix}.index.json"):
         listed = json.loads(index.read_text())["weight_map"]
         if missing := sorted(listed.keys() - tensors.keys()):
             raise ValueError(
@@ -83,6 +86,18 @@ def open_checkpoint(path: Path) -> dict[str, StoredTensor]:
 
 
 def _open_file(path: Path) -> dict[str, StoredTensor]:
+    if path.suffix in (".pt", ".pth", ".bin"):
+        from models.torch_file import open_torch_file
+
+        return open_torch_file(path)
+    if path.suffix == ".ckpt":
+        from models.mindspore_file import open_mindspore_file
+
+        return open_mindspore_file(path)
+    return _open_safetensors(path)
+
+
+def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
     header, start = _header(path)
     header.pop("__metadata__", None)
     size = path.stat().st_size
@@ -135,10 +150,18 @@ def write_checkpoint(
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write `tensors`, pairs of a type name and an array
-    in the order of `names`, holding one at a time.
+    in the order of `names`, holding one at a time: as MindSpore's if `path` ends in `.ckpt`, else
+    as safetensors.
 
     The file appears whole or not at all.
+
+    Raises:
+        ValueError: for metadata, of which `.ckpt` has none.
     """
+    if path.suffix == ".ckpt" and metadata:
+        raise ValueError(
+            f"{path}: a .ckpt file has no room for {', '.join(metadata)}; write a .safetensors file"
+        )
     header: dict[str, object] = {"__metadata__": {"format": "ms", **(metadata or {})}}
     # The header comes first but is known last: leave room for it, to be filled up with spaces.
     room = len(json.dumps(header)) + sum(len(json.dumps(name)) + 160 for name in names)
@@ -146,7 +169,12 @@ def write_checkpoint(
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
-            _write(file, room, header, names, tensors)
+            if path.suffix == ".ckpt":
+                from models.mindspore_file import write_values
+
+                write_values(file, names, tensors)
+            else:
+                _write(file, room, header, names, tensors)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -150,30 +150,41 @@ MODEL = CogVLM2Video
 
 def from_hf(config: dict[str, Any]) -> CogVLM2VideoConfig:
     """Our config from the `config.json` of a Hugging Face checkpoint."""
-    vision, heads = config["vision_config"], config["num_attention_heads"]
     return CogVLM2VideoConfig(
-        vision=VisionConfig(
-            image_size=vision["image_size"],
-            patch_size=vision["patch_size"],
-            hidden=vision["hidden_size"],
-            layers=vision["num_hidden_layers"],
-            heads=vision["num_heads"],
-            mlp=vision["intermediate_size"],
-            eps=vision["layer_norm_eps"],
-            norm="output",
-        ),
-        language=DecoderConfig(
-            vocabulary=config["vocab_size"],
-            hidden=config["hidden_size"],
-            layers=config["num_hidden_layers"],
-            heads=heads,
-            num_kv_heads=config["num_multi_query_heads"],
-            head_size=config["hidden_size"] // heads,
-            mlp=config["intermediate_size"],
-            eps=config["rms_norm_eps"],
-            rope_base=config.get("rope_theta", 500000.0),
-        ),
+        vision=vision_from_hf(config),
+        language=language_from_hf(config),
         adapter_mlp=config["intermediate_size"],
+    )
+
+
+def vision_from_hf(config: dict[str, Any]) -> VisionConfig:
+    """Our tower's config from the `config.json` of a whole model."""
+    vision = config["vision_config"]
+    return VisionConfig(
+        image_size=vision["image_size"],
+        patch_size=vision["patch_size"],
+        hidden=vision["hidden_size"],
+        layers=vision["num_hidden_layers"],
+        heads=vision["num_heads"],
+        mlp=vision["intermediate_size"],
+        eps=vision["layer_norm_eps"],
+        norm="output",
+    )
+
+
+def language_from_hf(config: dict[str, Any]) -> DecoderConfig:
+    """Our decoder's config from the `config.json` of a whole model."""
+    heads = config["num_attention_heads"]
+    return DecoderConfig(
+        vocabulary=config["vocab_size"],
+        hidden=config["hidden_size"],
+        layers=config["num_hidden_layers"],
+        heads=heads,
+        num_kv_heads=config["num_multi_query_heads"],
+        head_size=config["hidden_size"] // heads,
+        mlp=config["intermediate_size"],
+        eps=config["rms_norm_eps"],
+        rope_base=config.get("rope_theta", 500000.0),
     )
 
 

@@ -191,34 +191,45 @@ def from_hf(config: dict[str, Any]) -> LlavaNextVideoConfig:
     """Our config from the `config.json` of a Hugging
     Face checkpoint (LlavaNext or LlavaNextVideo).
     """
-    vision, text = config["vision_config"], config["text_config"]
-    layers, heads = vision["num_hidden_layers"], text["num_attention_heads"]
     return LlavaNextVideoConfig(
-        vision=clip(
-            layers=layers,
-            layers_used=layers
-            + 1
-            + config.get("vision_feature_layer", -2),  # -1 is the output of the last layer
-            image_size=vision["image_size"],
-            patch_size=vision["patch_size"],
-            hidden=vision["hidden_size"],
-            heads=vision["num_attention_heads"],
-            mlp=vision["intermediate_size"],
-        ),
-        language=DecoderConfig(
-            vocabulary=text["vocab_size"],
-            hidden=text["hidden_size"],
-            layers=text["num_hidden_layers"],
-            heads=heads,
-            num_kv_heads=text.get("num_key_value_heads", heads),
-            head_size=text.get("head_dim") or text["hidden_size"] // heads,
-            mlp=text["intermediate_size"],
-            eps=text.get("rms_norm_eps", 1e-5),
-            rope_base=text.get("rope_theta", 10000.0),
-            rope_factor=(text.get("rope_scaling") or {}).get("factor", 1.0),
-        ),
+        vision=vision_from_hf(config),
+        language=language_from_hf(config),
         pool_mode=config.get("spatial_pool_mode", "average"),
         pool_stride=config.get("spatial_pool_stride", 2),
+    )
+
+
+def vision_from_hf(config: dict[str, Any]) -> VisionConfig:
+    """Our tower's config from the `config.json` of a whole model, a CLIP or its vision part."""
+    vision = config.get("vision_config", config)
+    layers = vision["num_hidden_layers"]
+    return clip(
+        layers=layers,
+        # -1 is the output of the last layer.
+        layers_used=layers + 1 + config.get("vision_feature_layer", -2),
+        image_size=vision["image_size"],
+        patch_size=vision["patch_size"],
+        hidden=vision["hidden_size"],
+        heads=vision["num_attention_heads"],
+        mlp=vision["intermediate_size"],
+    )
+
+
+def language_from_hf(config: dict[str, Any]) -> DecoderConfig:
+    """Our decoder's config from the `config.json` of a whole model or of a Llama alone."""
+    text = config.get("text_config", config)
+    heads = text["num_attention_heads"]
+    return DecoderConfig(
+        vocabulary=text["vocab_size"],
+        hidden=text["hidden_size"],
+        layers=text["num_hidden_layers"],
+        heads=heads,
+        num_kv_heads=text.get("num_key_value_heads", heads),
+        head_size=text.get("head_dim") or text["hidden_size"] // heads,
+        mlp=text["intermediate_size"],
+        eps=text.get("rms_norm_eps", 1e-5),
+        rope_base=text.get("rope_theta", 10000.0),
+        rope_factor=(text.get("rope_scaling") or {}).get("factor", 1.0),
     )
 
 

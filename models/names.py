@@ -4,7 +4,9 @@ Arrays only; no files, no MindSpore.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,11 +75,38 @@ def stack_rows(
     ]
 
 
+LORA_WRAPPER = "pet_model.lora_model."
+
+
 def mindformers_name(name: str) -> str:
     """MindFormers' name of a parameter;
     a checkpoint made for its LoRA wraps the language model once more.
     """
-    return name.replace("pet_model.lora_model.", "", 1)
+    return name.replace(LORA_WRAPPER, "", 1)
+
+
+def wrap_for_lora(weights: Sequence[Weight]) -> list[Weight]:
+    """The weights under the names that MindFormers' models with LoRA have: those of the language
+    model, `llm_model.…`, once more wrapped (its converters' `--sft lora`).
+
+    Raises:
+        ValueError: if no name is of a language model of that name.
+    """
+    wrapped = [
+        replace(
+            weight,
+            sources=tuple(
+                re.sub(r"^llm_model\.", f"llm_model.{LORA_WRAPPER}", name)
+                for name in weight.sources
+            ),
+        )
+        for weight in weights
+    ]
+    if wrapped == list(weights):
+        raise ValueError(
+            "MindFormers wraps `llm_model` for LoRA, and no name of this model begins with it"
+        )
+    return wrapped
 
 
 def mindformers_llama(layers: int, rows: tuple[int, ...], theirs: str) -> list[Weight]:

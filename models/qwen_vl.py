@@ -278,28 +278,39 @@ def from_hf(config: dict[str, Any]) -> QwenVLConfig:
     visual = config["visual"]
     extended = config.get("use_dynamic_ntk", True) and config.get("use_logn_attn", True)
     return QwenVLConfig(
-        vision=bigg(
-            image_size=visual["image_size"],
-            patch_size=visual["patch_size"],
-            hidden=visual["width"],
-            layers=visual["layers"],
-            heads=visual["heads"],
-            mlp=int(visual["width"] * visual["mlp_ratio"]),
-        ),
-        language=DecoderConfig(
-            vocabulary=config["vocab_size"],
-            hidden=config["hidden_size"],
-            layers=config["num_hidden_layers"],
-            heads=config["num_attention_heads"],
-            num_kv_heads=config["num_attention_heads"],
-            head_size=config["kv_channels"],
-            mlp=config["intermediate_size"] // 2,  # it counts both projections upwards
-            eps=config["layer_norm_epsilon"],
-            rope_base=config["rotary_emb_base"],
-            qkv_bias=True,
-        ),
+        vision=vision_from_hf(config),
+        language=language_from_hf(config),
         queries=visual.get("n_queries", 256),
         train_length=config["seq_length"] if extended else 0,
+    )
+
+
+def vision_from_hf(config: dict[str, Any]) -> VisionConfig:
+    """Our tower's config from the `config.json` of a whole model, or its section `visual` alone."""
+    visual = config.get("visual", config)
+    return bigg(
+        image_size=visual["image_size"],
+        patch_size=visual["patch_size"],
+        hidden=visual["width"],
+        layers=visual["layers"],
+        heads=visual["heads"],
+        mlp=int(visual["width"] * visual["mlp_ratio"]),
+    )
+
+
+def language_from_hf(config: dict[str, Any]) -> DecoderConfig:
+    """Our decoder's config from the `config.json` of a whole model or of a Qwen alone."""
+    return DecoderConfig(
+        vocabulary=config["vocab_size"],
+        hidden=config["hidden_size"],
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        num_kv_heads=config["num_attention_heads"],
+        head_size=config["kv_channels"],
+        mlp=config["intermediate_size"] // 2,  # it counts both projections upwards
+        eps=config["layer_norm_epsilon"],
+        rope_base=config["rotary_emb_base"],
+        qkv_bias=True,
     )
 
 

@@ -108,9 +108,11 @@ def _pad_rows(array: NDArray[Any], dtype: str, rows: int) -> NDArray[Any]:
     return np.concatenate([array, np.repeat(convert_dtype(mean, "F32", dtype), missing, 0)])
 
 
-def export_weights(source: Path, target: Path, weights: Sequence[Weight]) -> Account:
+def export_weights(
+    source: Path, target: Path, weights: Sequence[Weight], *, dtype: str | None = None
+) -> Account:
     """Make a checkpoint in the names of `weights` from one in ours: the inverse of
-    `import_weights`, bit for bit.
+    `import_weights`, bit for bit where no `dtype` (float32, float16, bfloat16) casts.
     """
     tensors = open_checkpoint(source)
     filled = [weight for weight in weights if weight.name in tensors]
@@ -118,7 +120,9 @@ def export_weights(source: Path, target: Path, weights: Sequence[Weight]) -> Acc
     def split() -> Iterator[tuple[str, NDArray[Any]]]:
         for weight in filled:
             tensor = tensors[weight.name]
-            yield from ((tensor.dtype, part) for part in weight.split(tensor.read()))
+            wanted = FLOATS[dtype] if dtype else tensor.dtype
+            array = convert_dtype(tensor.read(), tensor.dtype, wanted)
+            yield from ((wanted, part) for part in weight.split(array))
 
     names = [name for weight in filled for name in weight.sources]
     write_checkpoint(target, names, split())
@@ -162,10 +166,20 @@ def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Acco
         )
         kept = dtype or {code: name for name, code in FLOATS.items()}[tensor.dtype]
         parameter.set_dtype(getattr(ms, kept))
-        parameter.set_data(Tensor(np.array(array)).astype(getattr(ms, kept)))
+        # `Tensor` copies, so that the mapped file is neither held nor written to.
+        parameter.set_data(Tensor(array).astype(getattr(ms, kept)))
 
     unused, unfilled = tensors.keys() - parameters.keys(), parameters.keys() - set(filled)
     return Account(tuple(filled), tuple(sorted(unused)), tuple(sorted(unfilled)))
+
+
+def cast_parameters(model: nn.Cell, dtype: str) -> None:
+    """Keep all parameters in `dtype` (float32, float16 or bfloat16), rounded."""
+    kept = getattr(ms, dtype)
+    for parameter in model_parameters(model).values():
+        rounded = parameter.astype(kept)
+        parameter.set_dtype(kept)
+        parameter.set_data(rounded)
 
 
 def save_weights(

@@ -65,7 +65,12 @@ def optimizer_parameters(optimizer: AdamW) -> dict[str, Parameter]:
     """The optimizer's memory by name."""
     return {
         parameter.name: parameter
-        for parameter in (*optimizer.first, *optimizer.second, optimizer.step)
+        for parameter in (
+            *optimizer.masters,
+            *optimizer.first,
+            *optimizer.second,
+            optimizer.step,
+        )
     }
 
 

@@ -52,9 +52,10 @@ class Model(Section):
     """`size` names a preset of the family, `changes` what differs from it;
     `vocabulary: tokenizer` makes it as small.
 
-    `weights` and `adapter` are files of convert_weights.py and finetune.py. Without weights the
-    model is drawn at random. `dtype` is what it computes in, `parameters` what weights are kept in
-    (None: as stored).
+    `weights` and `adapter` are files of convert_weights.py and finetune.py; `weights` may be a
+    folder of them, such as a tower's and a language model's. Without weights the model is drawn at
+    random; with them, the parts that `fresh` names (the family's PARTS) are. `dtype` is what it
+    computes in, `parameters` what weights are kept in (None: as stored).
     """
 
     family: str = ""
@@ -62,6 +63,7 @@ class Model(Section):
     changes: dict[str, Any] = field(default_factory=dict)
     vocabulary: Literal["preset", "tokenizer"] = "preset"
     weights: Path | None = None
+    fresh: tuple[str, ...] = ()
     adapter: Path | None = None
     dtype: Dtype = "float32"
     parameters: Dtype | None = None
@@ -95,13 +97,18 @@ class Data(Section):
     """`train` and `evaluate` are stores or mixing YAMLs;
     of a store, a split can be taken. They must share no row.
 
-    The other options are those of `mmdata.pipeline.Stream`; `batch_size` is that of one device.
+    `random_mapping` draws the rows to train on with replacement, `scale` times as many as there
+    are, as MindFormers does (`mmdata.mixture.RandomMapping`); without a `scale`, as many as
+    `run.steps` needs. The other options are those of `mmdata.pipeline.Stream`; `batch_size` is that
+    of one device.
     """
 
     train: Path = Path()
     train_split: Split | None = None
     evaluate: Path | None = None
     evaluate_split: Split | None = None
+    random_mapping: bool = False
+    scale: PositiveInt | None = None
     seq_length: PositiveInt = 2048
     batch_size: PositiveInt = 1
     max_views: PositiveInt | None = None
@@ -116,13 +123,19 @@ class Data(Section):
 
 @dataclass(frozen=True)
 class Optimizer(Section):
-    """AdamW; `clip` is the joint norm that gradients are shortened to. See `recipes.optimizers`."""
+    """AdamW; `clip` is the joint norm that gradients are shortened to. See `recipes.optimizers`.
+
+    `layer_scale`: layers learn the slower the further they are from the output, each at
+    `layer_decay` times the rate of the next one.
+    """
 
     betas: tuple[PartShare, PartShare] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.0
     bias_correction: bool = True
     clip: PositiveFloat = 1.0
+    layer_scale: bool = False
+    layer_decay: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
 
 @dataclass(frozen=True)

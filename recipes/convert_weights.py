@@ -3,7 +3,11 @@
     python -m recipes.convert_weights FAMILY published/ model.safetensors
     python -m recipes.convert_weights FAMILY encoder/ vision.safetensors --part vision
     python -m recipes.convert_weights FAMILY tuned.safetensors hf/model.safetensors --to hf
+    python -m recipes.convert_weights FAMILY base.ckpt model.safetensors --from mindformers
+    python -m recipes.convert_weights FAMILY model.safetensors lora.ckpt --to mindformers --sft lora
 
+A source is a file (.safetensors, .pt, .bin, .ckpt) or a folder of .safetensors or
+pytorch_model*.bin shards; a target is a .safetensors or, for MindSpore, a .ckpt file.
 A checkpoint of ours fits a model with LoRA as it is: the pairs lie beside weights that keep their
 names. Exit code 1: the source is at fault; or the file is written, but without some parameters,
 which are listed.
@@ -14,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +26,7 @@ from typing import Any
 from mindspore.nn.utils import no_init_parameters
 
 from models import FAMILIES, family_module
-from models.names import Weight, mindformers_name
+from models.names import Weight, mindformers_name, wrap_for_lora
 from models.weights import Account, export_weights, import_weights, parameter_shapes
 
 
@@ -32,8 +37,8 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("family", choices=FAMILIES)
-    add("source", type=Path, help="a .safetensors or .pt file, or a folder of shards")
-    add("target", type=Path, help="the .safetensors file to write")
+    add("source", type=Path, help="a file, or a folder of shards")
+    add("target", type=Path, help="the .safetensors or .ckpt file to write")
     add(
         "--from",
         dest="origin",
@@ -53,6 +58,12 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
         help="a preset's name; default: config.json beside the source, else the published size",
     )
     add("--dtype", choices=("float32", "float16", "bfloat16"), help="cast; default: as stored")
+    add(
+        "--sft",
+        choices=("full", "lora"),
+        default="full",
+        help="lora: with `--to mindformers`, the names that its models with LoRA have",
+    )
     add(
         "--pad-vocabulary",
         action="store_true",
@@ -80,7 +91,14 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
     if options.layout != "published" and "mindformers" in (options.origin, options.to):
         parser.error("--layout is of the published names; MindFormers' have one layout")
 
+    if options.sft == "lora" and options.to != "mindformers":
+        parser.error("--sft lora is of the names that MindFormers reads: give --to mindformers")
+
     return options
+
+
+# Which function of a family's file reads the `config.json` of a part.
+PART_READERS = {"vision": "vision_from_hf", "language": "language_from_hf"}
 
 
 def model_config(module: ModuleType, options: argparse.Namespace) -> Any:
@@ -89,10 +107,21 @@ def model_config(module: ModuleType, options: argparse.Namespace) -> Any:
     """
     if options.size:
         return module.PRESETS[options.size]
+    published = next(config for name, config in module.PRESETS.items() if name != "tiny")
     folder = options.source if options.source.is_dir() else options.source.parent
-    if options.part == "full" and hasattr(module, "from_hf") and (folder / "config.json").exists():
-        return module.from_hf(json.loads((folder / "config.json").read_text()))
-    return next(config for name, config in module.PRESETS.items() if name != "tiny")
+    if not hasattr(module, "from_hf") or not (folder / "config.json").exists():
+        return published
+    told = json.loads((folder / "config.json").read_text())
+    try:
+        if options.part == "full":
+            return module.from_hf(told)
+        read_part = getattr(module, PART_READERS[options.part])
+        return replace(published, **{options.part: read_part(told)})
+    except KeyError as error:
+        raise ValueError(
+            f"{folder / 'config.json'}: no {error} in it, so it is no config of the "
+            f"{options.part} model of {options.family}; give --size"
+        ) from error
 
 
 def names(module: ModuleType, config: Any, options: argparse.Namespace) -> list[Weight]:
@@ -104,6 +133,8 @@ def names(module: ModuleType, config: Any, options: argparse.Namespace) -> list[
         weights = module.mindformers_map(config)
     else:
         weights = module.LAYOUTS[options.layout](config)
+    if options.sft == "lora":
+        weights = wrap_for_lora(weights)
     part = "" if options.part == "full" else options.part
     return [weight for weight in weights if weight.name.startswith(part)]
 
@@ -115,7 +146,7 @@ def convert(options: argparse.Namespace) -> Account:
     weights = names(module, config, options)
     options.target.parent.mkdir(parents=True, exist_ok=True)
     if options.to != "mmdata":
-        return export_weights(options.source, options.target, weights)
+        return export_weights(options.source, options.target, weights, dtype=options.dtype)
 
     def hf_name(name: str) -> str:
         found: str = module.canonical_name(name, options.part)

@@ -30,11 +30,12 @@ from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
-from models.weights import save_lora, save_weights
+from models.weights import model_parameters, save_lora, save_weights
 from recipes import build, checkpoints
 from recipes.config import FinetuneConfig, read
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
-from recipes.optimizers import AdamW
+from recipes.optimizers import AdamW, layer_rates
+from recipes.schedules import Schedule
 from recipes.step import Trainer, count_targets
 
 
@@ -64,17 +65,21 @@ def finetune(config: FinetuneConfig) -> Path:
         save_weights(model, config.run.output / "base.safetensors")
     trained = build.choose_trained(model, config)
     options = config.optimizer
+    decay = options.layer_decay if options.layer_scale else 1.0
     optimizer = AdamW(
         model.trainable_params(),
         options.betas,
         options.eps,
         options.weight_decay,
         options.bias_correction,
+        rates=layer_rates(trained, decay, model_parameters(model)),
     )
     trainer = Trainer(model, optimizer, options.clip, config.loss_scale, place.world_size > 1)
     done = resume(config, model, trained, trainer, stream) if config.run.resume else 0
     if place.rank == 0:
         describe(config, model, trained, steps, done)
+        if (warning := rate_warning(config, schedule, steps)) is not None:
+            print(f"warning: {warning}", file=sys.stderr)
 
     metrics = Metrics(config.run.output / "metrics.jsonl", done) if place.rank == 0 else None
     screen, clock = Screen(steps), StepTimer()
@@ -132,9 +137,33 @@ def join_devices() -> ProcessRank:
 def training_stream(config: FinetuneConfig, template: Template, place: ProcessRank) -> Stream:
     """The batches to train on, those of this device."""
     data = config.data
+    rows = build.open_samples(data.train, data.train_split, data.seed)
+    return make_stream(config, training_samples(config, rows, place), template, place)
+
+
+def training_samples(config: FinetuneConfig, rows: Samples, place: ProcessRank) -> Samples:
+    """The samples of an epoch: the rows themselves, or draws of them.
+
+    Raises:
+        ConfigError: for a scale without random mapping.
+    """
+    if config.data.random_mapping:
+        return build.RandomRows(rows, random_scale(config, len(rows), place))
+    if config.data.scale is not None:
+        raise ConfigError(
+            "data.scale goes with data.random_mapping=true; for more passes give run.epochs"
+        )
+    return rows
+
+
+def make_stream(
+    config: FinetuneConfig, samples: Samples, template: Template, place: ProcessRank
+) -> Stream:
+    """The batches of these samples, those of this device."""
+    data = config.data
     options: dict[str, Any] = {name: getattr(data, name) for name in SHAPES}
     return Stream(
-        build.open_samples(data.train, data.train_split, data.seed),
+        samples,
         template,
         rank=place.rank,
         world_size=place.world_size,
@@ -145,6 +174,16 @@ def training_stream(config: FinetuneConfig, template: Template, place: ProcessRa
         skipped=config.run.output / "skipped.jsonl",
         **options,
     )
+
+
+def random_scale(config: FinetuneConfig, rows: int, place: ProcessRank) -> int:
+    """How many times as many draws as rows: what was said, or, as MindFormers' runner reckons it,
+    what the steps of the run need.
+    """
+    if config.data.scale is not None or config.run.steps is None:
+        return config.data.scale or 1
+    step = config.data.batch_size * place.world_size * config.run.accumulation
+    return config.run.steps * step // max(1, rows) + 1
 
 
 SHAPES = ("seq_length", "batch_size", "max_views", "isolated", "workers", "seed")
@@ -181,6 +220,18 @@ def total_steps(config: FinetuneConfig, stream: Stream) -> int:
         )
     steps = stream.steps_per_epoch or len(stream.mixture) // (stream.batch_size * stream.world_size)
     return max(1, steps * config.run.epochs // config.run.accumulation)
+
+
+def rate_warning(config: FinetuneConfig, schedule: Schedule, steps: int) -> str | None:
+    """What to say of a run that ends before its learning rate has grown; None where it does."""
+    highest = max(schedule(step) for step in range(steps))
+    if highest >= 0.99 * config.schedule.peak:
+        return None
+    return (
+        f"{steps:,} updates reach a rate of {highest:.2e}, the peak of the schedule is "
+        f"{config.schedule.peak:.2e}: this run hardly trains. Give run.steps, run.epochs or "
+        "data.random_mapping for more updates, or a smaller schedule.warmup_steps"
+    )
 
 
 def endless(stream: Stream) -> Iterator[Batch]:

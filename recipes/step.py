@@ -22,28 +22,33 @@ Arrays = Sequence[NDArray[Any]]
 Gradients = tuple[Tensor, ...]
 
 
-class SummedLoss(nn.Cell):
-    """The loss summed over targets, and scaled."""
+class ScaledLoss(nn.Cell):
+    """The share of one batch in the mean loss over the targets of several, scaled.
+
+    The mean is scaled and not the sum: of thousands of targets, the gradients of the sum overflow
+    float16 at the scale that published recipes start with, 65,536.
+    """
 
     def __init__(self, model: VisionLanguageModel) -> None:
         super().__init__(auto_prefix=False)
         self.model = model
 
-    def construct(self, count: Tensor, scale: Tensor, *batch: Tensor) -> Tensor:
-        """A float32 scalar: the model's mean loss times `count` and `scale`, float32 scalars."""
-        return self.model(*batch) * count * scale
+    def construct(self, share: Tensor, scale: Tensor, *batch: Tensor) -> Tensor:
+        """A float32 scalar: the model's mean loss times `share` and `scale`, float32 scalars."""
+        return self.model(*batch) * share * scale
 
 
 class Add(nn.Cell):
-    """Two sets of gradients added."""
+    """Two sets of gradients added, in float32 whatever they come in."""
 
     def construct(self, first: Gradients, second: Gradients) -> Gradients:
         """The sums, in order."""
-        return tuple([first[i] + second[i] for i in range(len(first))])
+        wide = [gradient.astype(ms.float32) for gradient in second]
+        return tuple([first[i].astype(ms.float32) + wide[i] for i in range(len(first))])
 
 
 class Update(nn.Cell):
-    """From summed gradients to changed parameters, on all devices alike."""
+    """From the gradients of this device's mean loss to changed parameters, on all devices alike."""
 
     def __init__(self, optimizer: AdamW, clip: float, parallel: bool) -> None:
         super().__init__(auto_prefix=False)
@@ -56,16 +61,17 @@ class Update(nn.Cell):
         """(mean loss, norm of the gradients, whether they were finite):
         where not, nothing has changed.
         """
+        gradients = tuple([gradient.astype(ms.float32) / scale for gradient in gradients])
+        loss = loss / scale
         if self.reduce is not None:
-            gradients = tuple([self.reduce(gradient) for gradient in gradients])
-            loss, count = self.reduce(loss), self.reduce(count)
-        unit = scale * ops.maximum(count, 1.0)
-        gradients = tuple([gradient.astype(ms.float32) / unit for gradient in gradients])
+            total = ops.maximum(self.reduce(count), 1.0)
+            gradients = tuple([self.reduce(gradient * count) / total for gradient in gradients])
+            loss = self.reduce(loss * count) / total
         gradients, norm = clip_by_norm(gradients, self.clip)
         finite = ops.isfinite(norm)
         if finite:
             self.optimizer(gradients, rate)
-        return loss / unit, norm, finite
+        return loss, norm, finite
 
 
 class Trainer:
@@ -79,12 +85,12 @@ class Trainer:
         loss_scale: LossScale,
         parallel: bool,
     ) -> None:
-        self.optimizer, self.loss_scale = optimizer, loss_scale
+        self.model, self.optimizer, self.loss_scale = model, optimizer, loss_scale
         self.scale, self.good_steps = loss_scale.start, 0
         parameters = list(optimizer.parameters)
-        summed = SummedLoss(model)
-        summed.set_train(True)
-        self.gradient: Callable[..., Any] = ms.value_and_grad(summed, None, parameters)
+        scaled = ScaledLoss(model)
+        scaled.set_train(True)
+        self.gradient: Callable[..., Any] = ms.value_and_grad(scaled, None, parameters)
         self.add = Add()
         self.update = Update(optimizer, clip, parallel)
 
@@ -95,21 +101,18 @@ class Trainer:
         step was left out.
         """
         scale = Tensor(self.scale, ms.float32)
-        loss, gradients = self._gradient(batches[0], scale)
-        for batch in batches[1:]:
-            more, others = self._gradient(batch, scale)
+        counts = [count_targets(batch) for batch in batches]
+        shares = [Tensor(count / max(1, sum(counts)), ms.float32) for count in counts]
+        loss, gradients = self.gradient(shares[0], scale, *map(Tensor, batches[0]))
+        for share, batch in zip(shares[1:], batches[1:], strict=True):
+            more, others = self.gradient(share, scale, *map(Tensor, batch))
             loss, gradients = loss + more, self.add(ms.mutable(gradients), ms.mutable(others))
-        count = Tensor(sum(count_targets(batch) for batch in batches), ms.float32)
+        count = Tensor(sum(counts), ms.float32)
         # Else they are constants to the compiler, and every step compiles anew.
         gradients = ms.mutable(gradients)
         mean, norm, finite = self.update(gradients, loss, count, Tensor(rate, ms.float32), scale)
         self._adapt_scale(bool(finite))
         return float(mean), float(norm)
-
-    def _gradient(self, batch: Arrays, scale: Tensor) -> tuple[Tensor, Gradients]:
-        count = Tensor(count_targets(batch), ms.float32)
-        result: tuple[Tensor, Gradients] = self.gradient(count, scale, *map(Tensor, batch))
-        return result
 
     def _adapt_scale(self, finite: bool) -> None:
         rule = self.loss_scale

@@ -35,8 +35,10 @@ class Dataset:
     """One entry: a store or annotation files, and how much of it.
 
     ``repeat`` is a number of passes over the rows taken (the fraction of a pass is drawn at
-    random), ``weight`` a share of the draws of an epoch. ``format``, ``media_root`` and ``options``
-    say how annotation files are read.
+    random), ``weight`` a share of the draws of an epoch. With ``random_mapping`` the rows taken are
+    drawn with replacement, ``scale`` times as many as there are
+    (:mod:`mmdata.mixture.random_mapping`). ``format``, ``media_root`` and ``options`` say how
+    annotation files are read.
     """
 
     store: Path | None = None
@@ -44,6 +46,8 @@ class Dataset:
     sampling_strategy: Strategy = field(default_factory=Strategy)
     repeat: PositiveFloat = 1
     weight: PositiveFloat | None = None
+    random_mapping: bool = False
+    scale: PositiveInt = 1
     format: str = "llava"
     media_root: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -140,6 +144,8 @@ def _dataset(entry: Any, number: int, folder: Path, faults: list[str]) -> Datase
             sampling_strategy=Strategy.parse(str(entry.get("sampling_strategy", "all"))),
             repeat=_positive(entry.get("repeat", 1), "repeat"),
             weight=_positive(entry["weight"], "weight") if "weight" in entry else None,
+            random_mapping=_flag(entry.get("random_mapping", False), "random_mapping"),
+            scale=_scale(entry),
             format=str(entry.get("format", "llava")),
             media_root=_find(entry["media_root"], folder) if "media_root" in entry else None,
             options=_options(entry.get("options")),
@@ -153,6 +159,24 @@ def _options(value: Any) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise ConfigError(f"options are names and values, found {value!r}")
     return dict(value or {})
+
+
+def _flag(value: Any, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key} must be true or false, found {value!r}")
+    return value
+
+
+def _scale(entry: Mapping[str, Any]) -> int:
+    value = entry.get("scale", 1)
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"scale must be a whole number of at least 1, found {value!r}")
+    if value != 1 and entry.get("random_mapping") is not True:
+        raise ConfigError(
+            f"scale {value} goes with `random_mapping: true` (MindFormers ignores it elsewhere); "
+            "for whole passes over the rows use `repeat:`"
+        )
+    return value
 
 
 def _positive(value: Any, key: str) -> float:

@@ -20,6 +20,7 @@ from mmdata.conversion.ids import Ids, Seen, hash_content, keep_own_id
 from mmdata.errors import ConfigError, DataError, MMDataError
 from mmdata.mixture.cache import Cache
 from mmdata.mixture.config import Dataset, MixConfig, read_config
+from mmdata.mixture.random_mapping import RandomMapping
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, replace
 from mmdata.store import Store
@@ -70,6 +71,12 @@ class _Part:
     seed: int
     rest: Sequence[int] = ()
 
+    @property
+    def rows(self) -> Sequence[int]:
+        """The rows that it may give, each once."""
+        selected = self.selected
+        return selected.rows if isinstance(selected, RandomMapping) else selected
+
     def at_epoch(self, epoch: int) -> _Part:
         """Return the part with the draws of an epoch.
 
@@ -117,8 +124,7 @@ class Mixture(Sequence[Conversation]):
     ) -> None:
         self.seed = seed
         selections = [
-            dataset.sampling_strategy.select(len(store), seed + n)
-            for n, (dataset, store) in enumerate(stores)
+            _select(dataset, len(store), seed + n) for n, (dataset, store) in enumerate(stores)
         ]
         for (dataset, store), rows in zip(stores, selections, strict=True):
             if dataset.weight is not None and not len(rows):
@@ -205,6 +211,7 @@ class Mixture(Sequence[Conversation]):
         """A hash of everything that decides which rows come in which order."""
         parts = (
             f"{part.store.fingerprint} {part.dataset.sampling_strategy} {part.draws}"
+            f"{' mapped' if part.dataset.random_mapping else ''}"
             # Until they were drawn anew each epoch, other rows came after the first.
             f"{' anew' if len(part.rest) else ''}"
             for part in self._parts
@@ -227,7 +234,7 @@ class Mixture(Sequence[Conversation]):
     @property
     def selections(self) -> list[tuple[Store, Sequence[int]]]:
         """The store of each data set, and which rows of it are selected."""
-        return [(part.store, part.selected) for part in self._parts]
+        return [(part.store, part.rows) for part in self._parts]
 
     def plan(self) -> list[PlanRow]:
         """Return what it takes from each data set, in order."""
@@ -238,7 +245,7 @@ class Mixture(Sequence[Conversation]):
                 rows=len(part.store),
                 rejects=sum(part.store.manifest.rejects.values()),
                 sampling_strategy=str(part.dataset.sampling_strategy),
-                selected=len(part.selected),
+                selected=len(part.rows),
                 draws=part.draws,
                 share=part.draws / total,
                 store=part.store.path,
@@ -346,6 +353,14 @@ def _relative(medium: Media, root: Path | None) -> Media:
     if medium.path is None:
         return medium
     return replace(medium, path=medium.path.removeprefix(f"{root}/"))
+
+
+def _select(dataset: Dataset, rows: int, seed: int) -> Sequence[int]:
+    """Return the rows that a data set gives, in order; with random mapping some several times."""
+    selected = dataset.sampling_strategy.select(rows, seed)
+    if not dataset.random_mapping or not len(selected):
+        return selected
+    return RandomMapping(selected, dataset.scale)
 
 
 def _open(dataset: Dataset, cache: Cache, progress: Callable[[int, int], object]) -> Store:

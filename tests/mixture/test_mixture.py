@@ -52,6 +52,23 @@ def test_repeats_are_whole_passes_and_a_random_rest(stores: Path) -> None:
     assert set(Counter(ids(rows)).values()) == {2, 3}
 
 
+def test_random_mapping_draws_as_mindformers_whatever_seed_and_epoch(stores: Path) -> None:
+    text = "datasets:\n- {store: a, random_mapping: true, scale: 3}\n- {store: b}\n"
+    rows = mixture(stores, text)
+
+    drawn = ids(rows)[:30]
+    # numpy.random.RandomState([sixteen numbers of random.Random(draw)]).randint(10)
+    assert drawn[:8] == [f"c{row}" for row in (6, 5, 3, 7, 9, 9, 9, 5)]
+    assert len(rows) == 50
+    assert len(set(Counter(drawn).values())) > 1
+    assert drawn[:10] != drawn[10:20]
+    assert ids(mixture(stores, text, seed=7)) == ids(rows) == ids(rows.at_epoch(2))
+    assert rows.plan()[0].selected == 10 and rows.plan()[0].draws == 30
+    assert list(rows.selections[0][1]) == list(range(10))
+    plain = mixture(stores, "datasets:\n- {store: a, repeat: 3}\n- {store: b}\n")
+    assert rows.fingerprint != plain.fingerprint
+
+
 def test_weights_share_an_epoch_and_spread_evenly(stores: Path) -> None:
     rows = mixture(
         stores, "epoch_length: 40\ndatasets:\n- {store: a, weight: 3}\n- {store: b, weight: 1}\n"
@@ -155,6 +172,9 @@ datasets:
 - {store: a, weight: 2}
 - {store: a, sampling_strategy: first}
 - {store: a, options: [1]}
+- {store: a, random_mapping: 3}
+- {store: a, scale: 4}
+- {store: a, random_mapping: true, scale: 0}
 """
     with pytest.raises(ConfigError) as caught:
         mixture(stores, text)
@@ -169,6 +189,9 @@ datasets:
         "weight",
         "sampling_strategy 'first'",
         "options are names and values",
+        "random_mapping must be true or false, found 3",
+        "scale 4 goes with `random_mapping: true`",
+        "scale must be a whole number of at least 1, found 0",
     ):
         assert fault in message
 

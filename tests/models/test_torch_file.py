@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import zipfile
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from models.checkpoint import open_checkpoint
+from models.checkpoint import open_checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.mindspore
 
@@ -70,3 +72,43 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "old.pt")
     with pytest.raises(ValueError, match="no tensors by name"):
         open_checkpoint(tmp_path / "list.pt")
+
+
+def sharded(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """A folder as `save_pretrained` made it before safetensors, with what else lies in it."""
+    torch = pytest.importorskip("torch")
+    arrays = {f"h.{n}.weight": np.full((2, 3), n, np.float16) for n in range(5)}
+    listed: dict[str, str] = {}
+    for shard, names in enumerate((list(arrays)[:3], list(arrays)[3:]), 1):
+        file = f"pytorch_model-{shard:05}-of-00002.bin"
+        torch.save({name: torch.tensor(arrays[name]) for name in names}, folder / file)
+        listed |= dict.fromkeys(names, file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": listed}))
+    torch.save({"lr": torch.tensor(1.0)}, folder / "training_args.bin")
+    return arrays
+
+
+def test_a_folder_of_shards_is_one_checkpoint(tmp_path: Path) -> None:
+    arrays = sharded(tmp_path)
+
+    found = open_checkpoint(tmp_path)
+
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name].read(), array)
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
+    sharded(tmp_path)
+    (tmp_path / "pytorch_model-00002-of-00002.bin").unlink()
+
+    with pytest.raises(ValueError, match=r"h\.3\.weight should be in pytorch_model-00002"):
+        open_checkpoint(tmp_path)
+
+
+def test_safetensors_go_before_torch_files_of_the_same_folder(tmp_path: Path) -> None:
+    sharded(tmp_path)
+    one = np.ones(2, np.float32)
+    write_checkpoint(tmp_path / "model.safetensors", ["w"], [("F32", one)])
+
+    assert list(open_checkpoint(tmp_path)) == ["w"]

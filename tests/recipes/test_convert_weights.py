@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from models import family_module
-from models.checkpoint import open_checkpoint, write_checkpoint
+from models.checkpoint import FLOATS, convert_dtype, open_checkpoint, write_checkpoint
 from models.lora import add_lora
-from models.weights import load_weights, save_lora, save_weights
+from models.weights import load_weights, model_parameters, save_lora, save_weights
 from recipes import convert_weights, merge_lora
 from tests.models.golden import model_folders, weights_of
 
@@ -69,6 +70,124 @@ def bases(llava: Any, model: Any) -> tuple[dict[str, NDArray[Any]], dict[str, ND
             if name.startswith("language_model."):
                 llama[name.removeprefix("language_model.")] = np.ascontiguousarray(part)
     return clip, llama
+
+
+def tiny(family: str, folder: Path) -> Any:
+    """A tiny model with few words, saved; its file is ours.safetensors."""
+    module = family_module(family)
+    config = module.PRESETS["tiny"]
+    model = module.MODEL(config)
+    save_weights(model, folder / "ours.safetensors")
+    return model
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("to", "name"), [("hf", "a.safetensors"), ("mindformers", "a.ckpt")])
+def test_the_type_is_that_which_was_asked_for_in_either_direction(
+    dtype: str, to: str, name: str, tmp_path: Path
+) -> None:
+    model = tiny("llava_next_video", tmp_path)
+    line = ["llava_next_video", str(tmp_path / "ours.safetensors"), str(tmp_path / name)]
+
+    assert convert_weights.main([*line, "--to", to, "--size", "tiny", "--dtype", dtype]) == 0
+
+    assert {tensor.dtype for tensor in open_checkpoint(tmp_path / name).values()} == {FLOATS[dtype]}
+    back = ["llava_next_video", str(tmp_path / name), str(tmp_path / "back"), "--from", to]
+    assert convert_weights.main([*back, "--size", "tiny"]) == 0
+    found = open_checkpoint(tmp_path / "back")
+    for key, parameter in model.parameters_and_names():
+        rounded = convert_dtype(parameter.asnumpy(), "F32", FLOATS[dtype])
+        np.testing.assert_array_equal(found[key].read(), rounded)
+
+
+def test_names_for_lora_wrap_the_language_model_and_lead_back(tmp_path: Path) -> None:
+    tiny("cogvlm2_video", tmp_path)
+    ours, theirs, back = (str(tmp_path / name) for name in ("ours.safetensors", "a.ckpt", "back"))
+    size = ["--size", "tiny"]
+
+    line = ["cogvlm2_video", ours, theirs, "--to", "mindformers", "--sft", "lora", *size]
+    assert convert_weights.main(line) == 0
+    assert (
+        convert_weights.main(["cogvlm2_video", theirs, back, "--from", "mindformers", *size]) == 0
+    )
+
+    names = open_checkpoint(tmp_path / "a.ckpt")
+    inside = {name for name in names if name.startswith("llm_model.")}
+    assert "llm_model.pet_model.lora_model.model.layers.0.attention.wq.weight" in inside
+    assert all(name.startswith("llm_model.pet_model.lora_model.") for name in inside)
+    assert not any("pet_model" in name for name in names.keys() - inside)
+    assert tensors(tmp_path / "back") == tensors(tmp_path / "ours.safetensors")
+
+
+def test_names_for_lora_are_those_of_mindformers_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        convert_weights.main(["cogvlm2_video", "in", "out", "--sft", "lora"])
+    assert "give --to mindformers" in capsys.readouterr().err
+
+    tiny("llava_next_video", tmp_path)
+    line = ["llava_next_video", str(tmp_path / "ours.safetensors"), str(tmp_path / "out")]
+    line += ["--to", "mindformers", "--sft", "lora", "--size", "tiny"]
+    assert convert_weights.main(line) == 1
+    assert "no name of this model begins with it" in capsys.readouterr().err
+
+
+def test_a_part_has_the_size_that_the_config_beside_it_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llava = family_module("llava_next_video")
+    shape = llava.PRESETS["tiny"]
+    shape = replace(
+        shape,
+        vision=replace(shape.vision, hidden=32, mlp=48, layers=2, layers_used=1),
+        language=replace(shape.language, layers=1, num_kv_heads=2, vocabulary=50),
+    )
+    clip, llama = bases(llava, llava.MODEL(shape))
+    vision, text = shape.vision, shape.language
+    told = {
+        "vision": {
+            "vision_config": {
+                "hidden_size": vision.hidden,
+                "intermediate_size": vision.mlp,
+                "num_hidden_layers": vision.layers,
+                "num_attention_heads": vision.heads,
+                "image_size": vision.image_size,
+                "patch_size": vision.patch_size,
+            }
+        },
+        "language": {
+            "vocab_size": text.vocabulary,
+            "hidden_size": text.hidden,
+            "intermediate_size": text.mlp,
+            "num_hidden_layers": text.layers,
+            "num_attention_heads": text.heads,
+            "num_key_value_heads": text.num_kv_heads,
+            "rms_norm_eps": 1e-6,
+        },
+    }
+    for part, arrays in (("vision", clip), ("language", llama)):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(json.dumps(told[part]))
+        source = tmp_path / part / "model.safetensors"
+        write_checkpoint(source, list(arrays), (("F32", array) for array in arrays.values()))
+        target = tmp_path / f"{part}.safetensors"
+        line = ["llava_next_video", str(tmp_path / part), str(target), "--part", part]
+
+        assert convert_weights.main(line) == 0
+
+        made = open_checkpoint(target)
+        assert len(made) == sum(
+            name.startswith(part) for name in model_parameters(llava.MODEL(shape))
+        )
+
+    options = convert_weights.arguments([*line[:2], "out", "--part", "language"])
+    assert convert_weights.model_config(llava, options).language.eps == 1e-6
+    (tmp_path / "vision" / "config.json").write_text("{}")
+    capsys.readouterr()
+    line = ["llava_next_video", str(tmp_path / "vision"), str(tmp_path / "out"), "--part", "vision"]
+    assert convert_weights.main(line) == 1
+    assert "no 'num_hidden_layers' in it" in capsys.readouterr().err
 
 
 def test_missing_parameters_are_listed_and_fail(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import mmdata
 from examples.synthetic import write_coco, write_videos
 from mmdata.schema import replace
-from models.checkpoint import open_checkpoint
+from models.checkpoint import open_checkpoint, write_checkpoint
 from models.weights import merge_lora_file
 from recipes import build, finetune, predict
 from recipes.checkpoints import TRAINED, complete
@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.mindspore, pytest.mark.slow]
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 TWINS = sorted(CONFIGS.rglob("finetune*_tiny.yaml"))
 QWEN = CONFIGS / "qwen_vl" / "finetune_stage3_tiny.yaml"
+LLAVA = CONFIGS / "llava_next_video" / "finetune_stage2_images_tiny.yaml"
 VISUALGLM = CONFIGS / "visualglm" / "finetune_lora_fewshot_tiny.yaml"
 
 
@@ -117,14 +118,28 @@ def test_every_tiny_twin_knows_how_many_steps_its_epochs_have(
     assert steps == 10 * batches // config.run.accumulation > 0
 
 
-# What a run has to remember besides its weights: Adam's own count of steps; a loss scale that
+# What a run has to remember besides its weights: the count of steps; masters; a loss scale that
 # overflows in the first step, grows back after two good ones, and overflows again in the fourth
-# (1.7e38 is just below float32's largest).
+# (67,108,864 over some hundred targets is beyond float16's largest, 65,504).
 STATES = {
     "whole": (QWEN, ("optimizer.bias_correction=true", "schedule.start=0")),
+    "half": (
+        QWEN,
+        (
+            "optimizer.bias_correction=true",
+            "schedule.start=0",
+            "model.dtype=float16",
+            "model.parameters=float16",
+        ),
+    ),
     "lora": (
         VISUALGLM,
-        ("loss_scale.start=1.7e38", "loss_scale.factor=1048576", "loss_scale.window=2"),
+        (
+            "model.dtype=float16",
+            "loss_scale.start=67108864",
+            "loss_scale.factor=1048576",
+            "loss_scale.window=2",
+        ),
     ),
 }
 
@@ -226,6 +241,38 @@ def test_only_the_stage_trains_and_held_out_loss_is_written(
         name.split(".")[0] for name in before if not np.array_equal(before[name], after[name])
     }
     assert changed == {"resampler"}
+
+
+def test_a_fresh_projector_between_a_tower_and_a_language_model_trains_and_they_do_not(
+    stores: dict[str, Path], tmp_path: Path
+) -> None:
+    train(LLAVA, stores["pictures"], tmp_path / "base", "run.steps=1", "run.graph=false")
+    base = tensors(tmp_path / "base" / "base.safetensors")
+    (tmp_path / "parts").mkdir()
+    for part in ("vision", "language"):
+        names = [name for name in base if name.startswith(part)]
+        write_checkpoint(
+            tmp_path / "parts" / f"{part}.safetensors", names, (("F32", base[n]) for n in names)
+        )
+
+    train(
+        LLAVA,
+        stores["pictures"],
+        tmp_path / "out",
+        "run.steps=2",
+        "run.graph=false",
+        f"model.weights={tmp_path / 'parts'}",
+        "model.fresh=[projector, newline]",
+        "stage=[projector]",
+        "schedule={name: constant, peak: 0.01}",
+    )
+
+    after = tensors(tmp_path / "out" / "weights.safetensors")
+    trained = tensors(complete(tmp_path / "out")[-1] / TRAINED)
+    kept = {name for name in base if np.array_equal(base[name], after[name])}
+    assert kept >= {name for name in base if name.startswith(("vision", "language"))}
+    assert not {name for name in kept if name.startswith("projector")}
+    assert trained and all(name.startswith("projector") for name in trained)
 
 
 def test_an_adapter_beside_the_weights_merged_in_memory_and_merged_by_file_say_the_same(

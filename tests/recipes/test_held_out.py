@@ -12,12 +12,13 @@ import mindspore as ms
 import pytest
 
 from mmdata.errors import ConfigError, UsageError
+from mmdata.mixture import RandomMapping
 from mmdata.pipeline import Stream
 from mmdata.schema import Conversation, Media, replace
 from mmdata.store import Store
 from models.qwen_vl import QwenVL
 from recipes import build, finetune
-from recipes.config import Data, FinetuneConfig
+from recipes.config import Data, FinetuneConfig, Run
 from recipes.finetune import evaluate
 from tests.conversations import plain
 from tests.pipeline.test_packed_models import SEQ_LENGTH, qwen
@@ -73,6 +74,44 @@ def test_a_stream_of_a_split_takes_its_rows_and_no_others(store: Store) -> None:
     read = [stream.mixture.located(index).id for index in range(len(stream.mixture))]
 
     assert read == [conversation.id for conversation in store if conversation.split == "train"]
+
+
+def test_rows_drawn_at_random_are_as_many_as_the_steps_need_and_keep_their_order(
+    store: Store,
+) -> None:
+    data = Data(
+        train=store.path,
+        train_split="train",
+        random_mapping=True,
+        shuffle=False,
+        batch_size=3,
+        workers=0,
+    )
+    config = FinetuneConfig(data=data, run=Run(steps=7, accumulation=2))
+    stream = finetune.training_stream(config, WordTemplate(), finetune.ProcessRank())
+    on_two = finetune.random_scale(config, 4, finetune.ProcessRank(0, 2))
+
+    rows = [stream.mixture.located(index).id for index in range(len(stream.mixture))]
+
+    split = [conversation.id for conversation in store if conversation.split == "train"]
+    assert rows == [split[place] for place in RandomMapping(range(4), 11)]  # 7 * 3 * 2 // 4 + 1
+    assert on_two == 22
+    assert finetune.total_steps(config, stream) == 7
+    alone = build.open_samples(store.path, "train", 0)
+    assert stream.mixture.fingerprint != alone.fingerprint
+
+
+def test_a_scale_is_obeyed_and_refused_without_random_mapping(store: Store) -> None:
+    data = Data(train=store.path, random_mapping=True, scale=3, workers=0)
+    stream = finetune.training_stream(
+        FinetuneConfig(data=data), WordTemplate(), finetune.ProcessRank()
+    )
+
+    assert len(stream.mixture) == 30
+    with pytest.raises(ConfigError, match=r"data\.scale goes with data\.random_mapping=true"):
+        held_out(train=store.path, scale=3)
+    with pytest.raises(ConfigError, match="10 of 10 rows to evaluate on are trained on too"):
+        held_out(train=store.path, random_mapping=True, evaluate=store.path)
 
 
 def test_a_split_that_no_row_has_is_refused_with_those_there_are(

@@ -11,11 +11,14 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn
+from mindspore.nn.utils import no_init_parameters
 
 import models.llava_next_video as llava
 import models.qwen_vl as qwen
+from models import family_module
 from models.model import train_only
-from recipes.optimizers import AdamW, clip_by_norm
+from models.weights import model_parameters
+from recipes.optimizers import AdamW, clip_by_norm, layer_rates
 from tests.models import test_model_llava_next_video, test_model_qwen_vl
 from tests.models.golden import arrays, convert, ints, model_folders, read_json, weights_of
 
@@ -111,11 +114,12 @@ def test_a_qwen_model_trains_as_with_torch_and_as_with_mindformers(
 
 @pytest.mark.parametrize("corrected", [True, False])
 @pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE])
-def test_a_step_is_the_formula(corrected: bool, mode: int) -> None:
+@pytest.mark.parametrize("kept", [np.float32, np.float16])
+def test_a_step_is_the_formula(corrected: bool, mode: int, kept: type[np.floating[Any]]) -> None:
     rng = np.random.default_rng(0)
     start, gradients = (
-        rng.normal(size=(3, 4)).astype(np.float32),
-        rng.normal(size=(5, 3, 4)).astype(np.float32),
+        rng.normal(size=(3, 4)).astype(kept),
+        rng.normal(size=(5, 3, 4)).astype(kept),
     )
     parameter = Parameter(Tensor(start.copy()), name="x")
     optimizer = AdamW(
@@ -128,11 +132,13 @@ def test_a_step_is_the_formula(corrected: bool, mode: int) -> None:
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
     x, m, v = start.astype(np.float64), np.zeros((3, 4)), np.zeros((3, 4))
-    for step, gradient in enumerate(gradients, 1):
+    for step, gradient in enumerate(gradients.astype(np.float64), 1):
         m, v = 0.8 * m + 0.2 * gradient, 0.9 * v + 0.1 * gradient**2
         c1, c2 = (1 - 0.8**step, 1 - 0.9**step) if corrected else (1, 1)
         x -= 0.01 * (m / c1 / (np.sqrt(v / c2) + 1e-3) + 0.1 * x)
-    np.testing.assert_allclose(parameter.asnumpy(), x, rtol=1e-5, atol=1e-6)
+    (found,) = optimizer.updated
+    np.testing.assert_allclose(found.asnumpy(), x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(parameter.asnumpy(), found.asnumpy().astype(kept))
 
 
 def test_norms_and_biases_do_not_decay() -> None:
@@ -149,6 +155,33 @@ def test_norms_and_biases_do_not_decay() -> None:
 
     np.testing.assert_array_equal(vector.asnumpy(), 1)
     np.testing.assert_allclose(matrix.asnumpy(), 0.95, rtol=1e-6)
+
+
+def test_layers_learn_the_slower_the_further_they_are_from_the_output() -> None:
+    module = family_module("visualglm")
+    with no_init_parameters():
+        names = list(model_parameters(module.MODEL(module.PRESETS["tiny"])))  # stacks of two layers
+
+    rates = dict(zip(names, layer_rates(names, 0.5, names), strict=True))
+    some = layer_rates(["language.layers.0.mlp.up.weight"], 0.5, names)
+
+    assert some == [0.25]
+    assert rates["language.layers.1.mlp.up.weight"] == rates["vision.layers.1.norm1.bias"] == 0.5
+    assert rates["language.layers.0.mlp.up.weight"] == rates["qformer.layers.0.norm_cross.bias"]
+    assert {rates[name] for name in ("language.embedding.weight", "vision.positions")} == {0.125}
+    full = ("language.head.weight", "language.norm.weight", "projector.bias", "vision_norm.weight")
+    assert {rates[name] for name in full} == {1.0}
+    assert set(layer_rates(names, 1.0, names)) == {1.0}
+
+
+def test_each_parameter_moves_at_its_own_rate() -> None:
+    slow, fast = (Parameter(Tensor(np.ones((2, 2), np.float32)), name=name) for name in "ab")
+    optimizer = AdamW([slow, fast], rates=[0.25, 1.0])
+
+    optimizer((Tensor(np.ones((2, 2), np.float32)),) * 2, Tensor(0.1, ms.float32))
+
+    np.testing.assert_allclose(1 - slow.asnumpy(), 0.025, rtol=1e-4)
+    np.testing.assert_allclose(1 - fast.asnumpy(), 0.1, rtol=1e-4)
 
 
 def test_clipping_keeps_the_direction() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -10,9 +11,12 @@ import pytest
 from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
+from models.weights import cast_parameters
+from recipes.checkpoints import optimizer_parameters, restore, save
 from recipes.config import LossScale
 from recipes.optimizers import AdamW
 from recipes.step import Trainer, count_targets
+from tests.models import samples
 
 pytestmark = pytest.mark.mindspore
 
@@ -20,14 +24,14 @@ pytestmark = pytest.mark.mindspore
 class Line(nn.Cell):
     """A model of one weight: its loss is the weight times the mean of the pixels."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: ms.dtype = ms.float32) -> None:
         super().__init__()
-        self.weight = Parameter(Tensor(np.ones(1, np.float32)), name="weight")
+        self.weight = Parameter(Tensor(np.ones(1), dtype), name="weight")
 
     def construct(
         self, ids: Any, labels: Any, positions: Any, segments: Any, pixels: Any, index: Any
     ) -> Any:
-        return (self.weight * pixels.mean()).sum()
+        return (self.weight * pixels.mean().astype(self.weight.dtype)).astype(ms.float32).sum()
 
 
 def batch(value: float, targets: int = 2) -> list[NDArray[Any]]:
@@ -36,8 +40,8 @@ def batch(value: float, targets: int = 2) -> list[NDArray[Any]]:
     return [same, labels, same, same, np.full((1, 1), value, np.float32), same]
 
 
-def trainer(**options: Any) -> Trainer:
-    model = Line()
+def trainer(dtype: ms.dtype = ms.float32, **options: Any) -> Trainer:
+    model = Line(dtype)
     return Trainer(
         model, AdamW(model.trainable_params()), 1e9, LossScale(**options), parallel=False
     )
@@ -81,14 +85,12 @@ def test_a_loss_scale_without_a_window_stays() -> None:
     assert scaled.scale == 8.0
 
 
-def test_a_step_that_overflows_changes_neither_weights_nor_moments_nor_their_count() -> None:
-    scaled = trainer(start=2.0, window=5)
-    state = [
-        *scaled.optimizer.parameters,
-        *scaled.optimizer.first,
-        *scaled.optimizer.second,
-        scaled.optimizer.step,
-    ]
+@pytest.mark.parametrize("dtype", [ms.float32, ms.float16])
+def test_a_step_that_overflows_changes_neither_weights_nor_moments_nor_their_count(
+    dtype: ms.dtype,
+) -> None:
+    scaled = trainer(dtype, start=2.0, window=5)
+    state = [*scaled.optimizer.parameters, *optimizer_parameters(scaled.optimizer).values()]
     scaled.step([batch(1.0)], 0.1)
     before = [parameter.asnumpy().copy() for parameter in state]
 
@@ -110,3 +112,73 @@ def test_a_rate_of_zero_changes_no_weight() -> None:
     still.step([batch(3.0)], 0.0)
 
     assert ms.ops.equal(still.optimizer.parameters[0], 1.0).all()
+
+
+def test_the_scale_is_that_of_the_mean_so_that_many_targets_do_not_overflow_half_precision() -> (
+    None
+):
+    scaled = trainer(ms.float16, start=65536.0)
+
+    loss, norm = scaled.step([batch(0.5, targets=4), batch(0.25, targets=4)], 0.0)
+
+    assert loss == pytest.approx((0.5 + 0.25) / 2)
+    assert norm == pytest.approx((0.5 + 0.25) / 2)
+
+
+def test_updates_too_small_for_a_half_precision_weight_add_up_in_its_master() -> None:
+    wide, half = trainer(), trainer(ms.float16)
+
+    for _ in range(100):
+        for one in (wide, half):
+            one.step([batch(1.0)], 1e-5)  # float16 has no number between 1 and 0.99951
+
+    expected = wide.optimizer.parameters[0].asnumpy()
+    assert expected == pytest.approx(0.999, abs=3e-6)
+    assert half.optimizer.masters[0].asnumpy() == pytest.approx(expected, abs=1e-7)
+    assert half.optimizer.parameters[0].asnumpy() == expected.astype(np.float16)
+    assert not wide.optimizer.masters
+
+
+def test_weights_and_masters_come_back_from_a_checkpoint_to_the_bit(tmp_path: Path) -> None:
+    first, again = trainer(ms.float16), trainer(ms.float16)
+    for _ in range(3):
+        first.step([batch(1.0)], 1e-5)
+
+    save(tmp_path / "made", first.model, ["weight"], first.optimizer, {})
+    restore(tmp_path / "made", again.model, ["weight"], again.optimizer)
+
+    for one in (first, again):
+        one.step([batch(2.0)], 1e-5)
+    kept, back = (
+        {"weight": one.optimizer.parameters[0], **optimizer_parameters(one.optimizer)}
+        for one in (first, again)
+    )
+    assert {name: value.asnumpy().tobytes() for name, value in kept.items()} == {
+        name: value.asnumpy().tobytes() for name, value in back.items()
+    }
+    assert float(kept["optimizer.master.weight"].asnumpy()[0]) < 1 - 1e-6
+
+
+# What their published recipes start with.
+SCALES = {"cogvlm2_video": 1.0, "llava_next_video": 1.0, "qwen_vl": 64.0, "visualglm": 65536.0}
+
+
+@samples.ALL_FAMILIES
+def test_a_model_in_half_precision_trains_as_one_in_float32(family: str) -> None:
+    names = ("input_ids", "labels", "position_ids", "segment_ids", "pixel_values", "media_index")
+    made = {}
+    for dtype in ("float32", "float16"):
+        model = samples.small(family, dtype=dtype)
+        cast_parameters(model, dtype)
+        drawn = samples.batch(model, [[samples.sample(model, seed)] for seed in (0, 1)], 64)
+        arrays = [drawn[name].asnumpy() for name in names]
+        rule = LossScale(start=SCALES[family], window=10)
+        one = Trainer(model, AdamW(model.trainable_params()), 1.0, rule, parallel=False)
+        made[dtype] = [one.step([arrays, arrays], 2e-4) for _ in range(3)]
+        assert {str(parameter.dtype).lower() for parameter in model.get_parameters()} == {dtype}
+        assert one.scale == SCALES[family]
+
+    losses, norms = zip(*made["float16"], strict=True)
+    assert losses == pytest.approx([loss for loss, _ in made["float32"]], rel=3e-2)
+    assert norms[0] == pytest.approx(made["float32"][0][1], rel=2e-2)
+    assert losses[2] < losses[0]
