@@ -22,7 +22,7 @@ FAMILIES: Final = tuple(
 
 def family_module(family: str) -> ModuleType:
     """The file of a family: `MODEL`, `PRESETS`, `VOCABULARY`, `PARTS`, `LORA`, `LAYOUTS`,
-    `weight_map`, `mindformers_map`, `canonical_name`.
+    `weight_map`, `canonical_name` and, where MindFormers has the family, `mindformers_map`.
 
     Raises:
         ValueError: if there is no such family.

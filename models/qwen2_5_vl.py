@@ -75,7 +75,7 @@ qwen2 = partial(
 tower = partial(VisionConfig, hidden=1280, layers=32, heads=16, mlp=3420)
 
 # The kind of vocabulary whose tokens it reads.
-VOCABULARY = "qwen"
+VOCABULARY = "qwen2"
 
 PRESETS = {
     "tiny": Qwen25VLConfig(

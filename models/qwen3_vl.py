@@ -82,7 +82,7 @@ qwen3 = partial(
 )
 
 # The kind of vocabulary whose tokens it reads.
-VOCABULARY = "qwen"
+VOCABULARY = "qwen3"
 
 PRESETS = {
     "tiny": Qwen3VLConfig(

@@ -88,6 +88,9 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
             f"{options.family} has no layout {options.layout!r}; there are {', '.join(layouts)}"
         )
 
+    if "mindformers" in (options.origin, options.to) and not hasattr(module, "mindformers_map"):
+        parser.error(f"MindFormers has no {options.family}: its names are Hugging Face's alone")
+
     if options.layout != "published" and "mindformers" in (options.origin, options.to):
         parser.error("--layout is of the published names; MindFormers' have one layout")
 

@@ -33,6 +33,7 @@ from models.model import VisionLanguageModel
 from models.weights import model_parameters, save_lora, save_weights
 from recipes import build, checkpoints
 from recipes.config import FinetuneConfig, read
+from recipes.inputs import model_inputs
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
 from recipes.optimizers import AdamW, layer_rates
 from recipes.schedules import Schedule
@@ -88,7 +89,7 @@ def finetune(config: FinetuneConfig) -> Path:
         with clock.wait():
             taken = [next(batches) for _ in range(config.run.accumulation)]
         rate = schedule(step - 1)
-        loss, norm = trainer.step([list(batch.values()) for batch in taken], rate)
+        loss, norm = trainer.step([model_inputs(batch) for batch in taken], rate)
         seconds, waiting = clock.lap()
         tokens = sum(batch.tokens for batch in taken) * place.world_size
         line = {
@@ -252,7 +253,7 @@ def evaluate(model: VisionLanguageModel, held_out: Stream) -> float:
     model.set_train(False)
     total, targets = 0.0, 0
     for batch in held_out:
-        arrays = list(batch.values())
+        arrays = model_inputs(batch)
         if batch.repeated:
             arrays[1] = arrays[1].copy()
             arrays[1][-batch.repeated :] = -100

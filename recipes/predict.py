@@ -32,6 +32,7 @@ from models.lora import merge_lora
 from models.model import VisionLanguageModel
 from recipes import build
 from recipes.config import TRAINING_ONLY, Generation, PredictConfig, read
+from recipes.inputs import media_layout
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def prompt(batch: Batch) -> Prompt:
         position_ids=np.asarray(batch["position_ids"]),
         pixel_values=np.asarray(batch["pixel_values"]) if shown else None,
         media_index=np.asarray(batch["media_index"]) if shown else None,
+        media_layout=media_layout(batch) if shown else None,
     )
 
 

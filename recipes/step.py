@@ -95,7 +95,7 @@ class Trainer:
         self.update = Update(optimizer, clip, parallel)
 
     def step(self, batches: Sequence[Arrays], rate: float) -> tuple[float, float]:
-        """Train on the batches together, each in the order of `mmdata.pipeline.collate.COLUMNS`.
+        """Train on the batches together, each as `recipes.inputs.model_inputs` orders it.
 
         The mean loss and the norm of the gradients come back; the norm is infinite or NaN if the
         step was left out.

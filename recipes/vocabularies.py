@@ -5,12 +5,20 @@ themselves.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from mmdata.errors import ConfigError, nearest
 from mmdata.tokenizers import ChatGLMTokenizer, SentencePieceTokenizer, TiktokenTokenizer, Tokenizer
-from mmdata.tokenizers.tiktoken import LLAMA3_PATTERN, LLAMA3_SPECIAL, QWEN_PATTERN, QWEN_SPECIAL
+from mmdata.tokenizers.tiktoken import (
+    LLAMA3_PATTERN,
+    LLAMA3_SPECIAL,
+    QWEN2_SPECIAL,
+    QWEN3_SPECIAL,
+    QWEN_PATTERN,
+    QWEN_SPECIAL,
+)
 
 CHATGLM_CONTROL = ("<pad>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>")
 CHATGLM_WRITTEN = ("<n>", "<|tab|>", *(f"<|blank_{n}|>" for n in range(2, 81)))
@@ -45,8 +53,8 @@ def _llama3() -> Tokenizer:
     return TiktokenTokenizer(_BYTES | numbers, pattern=LLAMA3_PATTERN, special=LLAMA3_SPECIAL)
 
 
-def _qwen() -> Tokenizer:
-    return TiktokenTokenizer(_BYTES, pattern=QWEN_PATTERN, special=QWEN_SPECIAL, form="NFC")
+def _qwen(special: Sequence[str] = QWEN_SPECIAL) -> Tokenizer:
+    return TiktokenTokenizer(_BYTES, pattern=QWEN_PATTERN, special=special, form="NFC")
 
 
 def _chatglm() -> Tokenizer:
@@ -79,6 +87,8 @@ _MAKERS: Final[Mapping[str, Callable[[], Tokenizer]]] = {
     "llama2": _llama2,
     "llama3": _llama3,
     "qwen": _qwen,
+    "qwen2": partial(_qwen, QWEN2_SPECIAL),
+    "qwen3": partial(_qwen, QWEN3_SPECIAL),
     "chatglm": _chatglm,
 }
 """By the kinds of vocabulary of `mmdata.tokenizers.load`;

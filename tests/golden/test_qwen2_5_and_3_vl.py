@@ -148,9 +148,11 @@ def test_ids_are_those_of_other_versions_by_an_option(
         for version, told in case.told.get("differs", {}).items():
             if "input_ids_rle" not in told:
                 continue
-            options = [{"compat": COMPAT[version]}] if version in COMPAT else [
-                {"segments": "apart"}, {"compat": "llamafactory"}, {"compat": "ms-swift"}
-            ]
+            options = (
+                [{"compat": COMPAT[version]}]
+                if version in COMPAT
+                else [{"segments": "apart"}, {"compat": "llamafactory"}, {"compat": "ms-swift"}]
+            )
             for each in options:
                 found = case.read(template_of(family, case, fixtures, **each))
                 assert found.input_ids.tolist() == unroll(told["input_ids_rle"]), case.name
@@ -172,9 +174,7 @@ def test_what_is_trained_is_what_the_assistant_says(
 
 
 @every_family
-def test_the_beginning_of_a_thought_may_be_given(
-    family: str, golden: Path, fixtures: Path
-) -> None:
+def test_the_beginning_of_a_thought_may_be_given(family: str, golden: Path, fixtures: Path) -> None:
     for case in read_cases(golden, family):
         if (told := case.told.get("assistant_spans_without_think_prefix")) is not None:
             found = case.read(template_of(family, case, fixtures, think="given"))

@@ -38,6 +38,18 @@ SMALL = {
         "template.image_tokens=16",
         "template.max_length=320",
     ],
+    "qwen2_5_vl": [
+        "template.max_length=384",
+        "template.min_pixels=3136",
+        "template.max_pixels=16384",
+        "data.max_views=48",
+    ],
+    "qwen3_vl": [
+        "template.max_length=384",
+        "template.min_pixels=3136",
+        "template.max_pixels=16384",
+        "data.max_views=48",
+    ],
     "visualglm": [
         "model.changes.qformer.queries=8",
         "template.image_size=56",
@@ -45,7 +57,14 @@ SMALL = {
         "template.max_source=96",
     ],
 }
-LENGTHS = {"cogvlm2_video": 192, "llava_next_video": 384, "qwen_vl": 320, "visualglm": 352}
+LENGTHS = {
+    "cogvlm2_video": 192,
+    "llava_next_video": 384,
+    "qwen_vl": 320,
+    "qwen2_5_vl": 384,
+    "qwen3_vl": 384,
+    "visualglm": 352,
+}
 
 # Rows of the published data; Qwen-VL's LoRA has none of its own, twenty thousand are a small set.
 ROWS = {
@@ -53,6 +72,7 @@ ROWS = {
     "finetune_stage2_images": 665_298,
     "finetune_stage3_videos": 178_510,
     "finetune_lora": 20_000,
+    "finetune_whole": 20_000,
     "finetune_stage3_bf16": 23_240,
     "finetune_stage3_fp16": 23_240,
     "finetune_lora_fewshot": 85,
