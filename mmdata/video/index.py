@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace as replace_fields
+
 from mmdata._tools.options import checked
 from mmdata.errors import VideoError
 from mmdata.schema import CompactTimes
@@ -117,10 +119,19 @@ def build_index(
         stored, count = _derived_times(packets.rows, period, rate), len(packets.rows)
     else:
         order, ticks = _stored_order(packets.rows)
-        stored, count = compact(ticks, period, rate), len(ticks)
+        stored, count = compact(ticks - ticks[:1], period, rate), len(ticks)
     if not count:
         raise VideoError(f"{name}: the video stream presents no frame", path=name)
+    keyframes = _keyframes(packets.rows, order)
     times = times_of(stored, count)
+    damage = (
+        *packets.damage,
+        *_absent(packets.rows, stream, container.format.name),
+        *(() if timeless else _set_back(packets.rows, period, container.format.name)),
+    )
+    # A frame in two packets is not found by its time alone.
+    if not (timeless or damage or any(row.second for row in packets.rows)):
+        stored = _with_places(stored, int(ticks[0]), period, keyframes)
 
     last = 1 / (rate or _DEFAULT_RATE)
     if not timeless:
@@ -129,7 +140,7 @@ def build_index(
 
     return Index(
         times=times,
-        keyframes=_keyframes(packets.rows, order),
+        keyframes=keyframes,
         width=stream.codec_context.width,
         height=stream.codec_context.height,
         fps=average_rate(rate, times, duration),
@@ -137,11 +148,7 @@ def build_index(
         codec=codec,
         times_source="derived" if timeless else "stream",
         stream=stream.index,
-        damage=(
-            *packets.damage,
-            *_absent(packets.rows, stream, container.format.name),
-            *(() if timeless else _set_back(packets.rows, period, container.format.name)),
-        ),
+        damage=damage,
         packets=tuple(packets.rows),
         order=order,
         stored=stored,
@@ -155,6 +162,7 @@ def confirm(found: Index, positions: list[int], time_base: float) -> Index:
 
     rows = list(found.packets)
     positions = list(dict.fromkeys(positions))  # a packet may give more than one frame
+    pts = np.zeros(0, np.int64)
     if found.times_source == "stream":
         positions.sort(key=lambda position: rows[position].pts or 0)
         pts = np.array([rows[position].pts for position in positions], np.int64)
@@ -166,6 +174,9 @@ def confirm(found: Index, positions: list[int], time_base: float) -> Index:
     times = times_of(stored, len(positions)) if positions else np.zeros(0)
     order = np.full(len(rows), UNSEEN)
     order[positions] = np.arange(len(positions))
+    keyframes = _keyframes(rows, order)
+    if len(pts) and found.stored is not None and found.stored.first_tick is not None:
+        stored = _with_places(stored, int(pts[0]), time_base, keyframes)
 
     if found.times_source == "stream":
         last = _last_period(rows, order, time_base, found.fps)
@@ -176,10 +187,21 @@ def confirm(found: Index, positions: list[int], time_base: float) -> Index:
         found,
         times=times,
         order=order,
-        keyframes=_keyframes(rows, order),
+        keyframes=keyframes,
         duration=duration,
         stored=stored,
     )
+
+
+def _with_places(
+    stored: CompactTimes, first_tick: int, period: float, keyframes: Numbers
+) -> CompactTimes:
+    """Return the times of frames with what a reader needs to seek to them, where the times are
+    whole ticks of the stream.
+    """
+    if stored.unit != period:
+        return stored
+    return replace_fields(stored, first_tick=first_tick, keyframes=tuple(keyframes.tolist()))
 
 
 def _derived_times(rows: list[PacketRow], period: float, rate: float) -> CompactTimes:
@@ -213,7 +235,7 @@ def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
 
 def _stored_order(rows: list[PacketRow]) -> tuple[NDArray[np.int64], Ticks]:
     """The presentation number of each packet, by its time,
-    and the times of the frames in ticks since the first.
+    and the times of the frames in ticks.
     """
     import numpy as np
 
@@ -226,9 +248,7 @@ def _stored_order(rows: list[PacketRow]) -> tuple[NDArray[np.int64], Ticks]:
     order = np.full(len(rows), UNSEEN)
     order[presented[by_time]] = np.arange(len(pts))
 
-    # Differences of whole ticks are exact; a file's first time may be anything.
-    ordered = pts[by_time]
-    return order, ordered - ordered[:1]
+    return order, pts[by_time]
 
 
 def _keyframes(rows: list[PacketRow], order: NDArray[np.int64] | None) -> Numbers:

@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HEAD_BYTES",
+    "NEAR",
+    "Held",
     "PacketRow",
     "Packets",
     "Supply",
+    "demux",
     "join_fields",
     "read_packets",
+    "row_of",
     "tick",
     "without_head",
     "without_leading",
@@ -39,7 +43,7 @@ __all__ = [
 HEAD_BYTES: Final = 256
 # Bytes of a packet of H.264 within which its first slice begins, after parameters and messages.
 _SLICE_BYTES: Final = 1024
-_NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
+NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
 
 
 class PacketRow(Struct, frozen=True, gc=False):
@@ -58,7 +62,12 @@ class PacketRow(Struct, frozen=True, gc=False):
     second: bool = False
 
 
-_row: Final = attrgetter("pts", "dts", "pos", "duration", "is_keyframe", "is_discard")
+_facts: Final = attrgetter("pts", "dts", "pos", "duration", "is_keyframe", "is_discard")
+
+
+def row_of(packet: Packet[VideoStream]) -> PacketRow:
+    """Return what is known of a packet before it is decoded."""
+    return PacketRow(*_facts(packet))
 
 
 class Supply(Protocol):
@@ -105,14 +114,14 @@ def read_packets(
     corrupt: list[int] = []
     damage: list[str] = []
     try:
-        for packet in _demux(container, stream):
+        for packet in demux(container, stream):
             if packet.is_corrupt:
                 corrupt.append(len(rows))
             if heads:
                 first_bytes.append(
                     bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD_BYTES])
                 )
-            rows.append(PacketRow(*_row(packet)))
+            rows.append(row_of(packet))
             size += packet.size
             if size <= limits.packet_bytes:
                 held.append(packet)
@@ -124,21 +133,20 @@ def read_packets(
         damage.append(f"reading stopped after packet {len(rows)}: {plain(error)}")
     if corrupt:
         damage.append(f"{len(corrupt)} corrupt packets, the first is number {corrupt[0]}")
-    supply = (
-        _Held(held)
-        if size <= limits.packet_bytes
-        else _Reread(container, stream, rows, name_of(source))
-    )
+    supply: Supply = Held(held)
+    if size > limits.packet_bytes:
+        supply = _Reread(container, stream, rows, name_of(source))
     return Packets(rows, tuple(damage), first_bytes, supply)
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class Held:
     """Packets kept in memory."""
 
     packets: list[Packet[VideoStream]]
 
     def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
+        """Return the packets ``start`` to ``stop``, both included."""
         return self.packets[start : stop + 1]
 
 
@@ -161,7 +169,7 @@ class _Reread:
         self._next = len(rows)  # number of the first packet ahead
 
     def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
-        if not 0 <= start - self._next <= _NEAR:
+        if not 0 <= start - self._next <= NEAR:
             self._jump(start)
         while self._next <= stop:
             packet = self._read()
@@ -211,7 +219,7 @@ class _Reread:
             self._container.seek(place or 0, stream=self._stream, unsupported_byte_offset=by_place)
         except FFmpegError:
             return None
-        self._ahead = _demux(self._container, self._stream)
+        self._ahead = demux(self._container, self._stream)
         return self._read()
 
 
@@ -220,7 +228,8 @@ def _identity(packet: Packet[VideoStream] | PacketRow) -> tuple[int | None, int 
     return packet.pts, packet.pos
 
 
-def _demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+def demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Return the packets of ``stream`` from where the container stands to its end."""
     # PyAV ends a stream with an empty packet, which is for flushing a decoder.
     return filter(attrgetter("size"), container.demux(stream))
 
