@@ -54,6 +54,7 @@ def index_wanted(
         or clock.keyframes is None
         or clock.source != "stream"
         or len(clock) > limits.frames
+        or 0 < stream.frames < len(clock)  # which some containers count in their header
     ):
         return None
 

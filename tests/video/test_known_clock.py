@@ -137,19 +137,29 @@ def test_a_file_that_is_not_that_of_the_clock_is_refused(ticks: list[int]) -> No
     assert caught.value.reason == "clock_mismatch"
 
 
-def test_a_file_that_lacks_what_the_clock_has_between_wanted_frames_is_refused() -> None:
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_a_file_with_frames_between_those_of_the_clock_is_refused(container: str) -> None:
+    clock = video.index(clip("h264", container, CONSTANT[::2])).clock
+
+    with pytest.raises(VideoError) as caught:
+        video.sample(clip("h264", container, CONSTANT), "frames:0,5", clock=clock)
+
+    assert caught.value.reason == "clock_mismatch"
+
+
+def test_an_mp4_that_lacks_a_frame_of_the_clock_is_refused() -> None:
     clock = video.index(clip("h264", "mp4", CONSTANT)).clock
     other = clip("h264", "mp4", [tick for tick in CONSTANT if tick != 20])
 
     with pytest.raises(VideoError) as caught:
-        video.sample(other, "frames:0,59", clock=clock)
+        video.sample(other, "frames:0,30", clock=clock)
 
     assert caught.value.reason == "clock_mismatch"
 
 
 def test_damage_that_packets_show_is_found_with_the_clock_too() -> None:
-    parts = [clip("h264", "mpegts", range(start, start + 30), first=start) for start in (0, 15)]
-    data = joined(*parts)
+    early, late = range(0, 60, 2), range(29, 89, 2)
+    data = joined(*(clip("h264", "mpegts", ticks, rate=50) for ticks in (early, late)))
     clock = video.index(data).clock
 
     for known in (None, clock):
@@ -158,17 +168,24 @@ def test_damage_that_packets_show_is_found_with_the_clock_too() -> None:
 
 
 def test_damage_in_what_is_read_is_found() -> None:
-    data = clip("h264", "mp4", CONSTANT, gop=12)
+    data = moving("h264 closed gop")
     clock = video.index(data).clock
     place = len(data) // 2  # amid the pictures
-    broken = (
-        data[:place] + bytes(byte ^ 255 for byte in data[place : place + 400]) + data[place + 400 :]
-    )
+    hurt = bytes(byte ^ 255 for byte in data[place : place + 40])
+    broken = data[:place] + hurt + data[place + 40 :]
 
-    with pytest.raises(VideoError, match="damaged") as caught:
-        video.sample(broken, "every:1", clock=clock)
+    found = {}
+    for number in range(COUNT):
+        for known in (None, clock):
+            try:
+                video.sample(broken, f"frames:{number}", clock=known)
+                found[number, known is clock] = ""
+            except VideoError as error:
+                found[number, known is clock] = error.reason
+    reasons = [found[number, True] for number in range(COUNT)]
 
-    assert caught.value.reason == "damaged_media"
+    assert reasons == [found[number, False] for number in range(COUNT)]
+    assert set(reasons) == {"", "damaged_media"}
 
 
 def test_a_clock_without_keyframes_leaves_them_to_the_file() -> None:
