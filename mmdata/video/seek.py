@@ -8,7 +8,7 @@ goes by that of a whole file.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from itertools import dropwhile, islice
+from itertools import dropwhile, islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 from mmdata._tools.options import checked
@@ -30,6 +30,7 @@ __all__ = ["index_wanted"]
 
 # Packets that are read from where a seek comes out to the keyframe that was sought, at most.
 _MOST_BEFORE: Final = 1000
+_MOST_LATE: Final = 16  # packets of later frames that come before that of a frame, in any codec
 
 
 @checked
@@ -70,7 +71,7 @@ def index_wanted(
             return None
 
     order = _order_in(stretches.rows, pts)
-    if order is None:
+    if order is None or _lacks_frames(order, stretches.starts):
         return None
     index = Index(
         times=clock.times,
@@ -112,12 +113,14 @@ class _Reread:
 
 
 class _Stretches:
-    """Packets from keyframes to wanted frames, as they are read: ``rows`` about them, the packets
-    that are ``held``, none where they are of more than ``most`` bytes, and their ``size``.
+    """Packets from keyframes to wanted frames, as they are read: ``rows`` about them, at which of
+    them a stretch ``starts``, the packets that are ``held``, none where they are of more than
+    ``most`` bytes, and their ``size``.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream, most: int) -> None:
         self.rows: list[PacketRow] = []
+        self.starts: list[int] = [0]
         self.held: list[Packet[VideoStream]] = []
         self.size = 0
         self._container = container
@@ -153,6 +156,7 @@ class _Stretches:
             self._container.seek(pts, stream=self._stream)
             self._ahead = demux(self._container, self._stream)
 
+        self.starts.append(len(self.rows))
         for packet in islice(self._ahead, _MOST_BEFORE):
             if packet.is_keyframe and packet.pts is not None and packet.pts >= pts:
                 return packet.pts == pts and self._keep(packet)
@@ -199,3 +203,16 @@ def _order_in(rows: list[PacketRow], pts: Ticks) -> NDArray[np.int64] | None:
     if not rows[0].keyframe or not are_known[presented].all() or not are_distinct:
         return None
     return np.where(presented, places, UNSEEN)
+
+
+def _lacks_frames(order: NDArray[np.int64], starts: list[int]) -> bool:
+    """Return whether a frame is missing amid a stretch; near its end it may come with a packet that
+    was not needed.
+    """
+    import numpy as np
+
+    for start, stop in pairwise([*starts, len(order)]):
+        numbers = np.sort(order[start:stop][order[start:stop] >= max(order[start], 0)])
+        if (np.diff(numbers[:-_MOST_LATE]) != 1).any():
+            return True
+    return False

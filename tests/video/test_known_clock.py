@@ -147,12 +147,15 @@ def test_a_file_with_frames_between_those_of_the_clock_is_refused(container: str
     assert caught.value.reason == "clock_mismatch"
 
 
-def test_an_mp4_that_lacks_a_frame_of_the_clock_is_refused() -> None:
-    clock = video.index(clip("h264", "mp4", CONSTANT)).clock
-    other = clip("h264", "mp4", [tick for tick in CONSTANT if tick != 20])
+@pytest.mark.parametrize(
+    ("container", "wanted"), [("mp4", "frames:0,30"), ("matroska", "frames:0,50")]
+)
+def test_a_file_that_lacks_a_frame_of_the_clock_is_refused(container: str, wanted: str) -> None:
+    clock = video.index(clip("h264", container, CONSTANT, gop=99)).clock
+    other = clip("h264", container, [tick for tick in CONSTANT if tick != 20], gop=99)
 
     with pytest.raises(VideoError) as caught:
-        video.sample(other, "frames:0,30", clock=clock)
+        video.sample(other, wanted, clock=clock)
 
     assert caught.value.reason == "clock_mismatch"
 
@@ -168,7 +171,7 @@ def test_damage_that_packets_show_is_found_with_the_clock_too() -> None:
 
 
 def test_damage_in_what_is_read_is_found() -> None:
-    data = moving("h264 closed gop")
+    data = moving("h264 open gop, pyramid")
     clock = video.index(data).clock
     place = len(data) // 2  # amid the pictures
     hurt = bytes(byte ^ 255 for byte in data[place : place + 40])
