@@ -234,7 +234,7 @@ class CompactTimes(Struct, frozen=True, gc=False):
                     "the times of frames need a finite start and a positive step or unit, "
                     f"found {self.start} and {length}"
                 )
-        if not all(0 <= delta < 1 << 31 for delta in self.deltas or ()):
+        if self.deltas and not (min(self.deltas) >= 0 and max(self.deltas) < 1 << 31):
             raise SchemaError(
                 "the times of frames must not decrease, and no step may exceed 2**31 - 1 ticks"
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace as replace_fields
 
@@ -118,7 +118,8 @@ def build_index(
             rate = _rate_of_ticks(packets.rows, period) or rate
         stored, count = _derived_times(packets.rows, period, rate), len(packets.rows)
     else:
-        order, ticks = _stored_order(packets.rows)
+        presented = _presented(packets.rows)
+        order, ticks = _stored_order(presented, len(packets.rows))
         stored, count = compact(ticks - ticks[:1], period, rate), len(ticks)
     if not count:
         raise VideoError(f"{name}: the video stream presents no frame", path=name)
@@ -127,10 +128,11 @@ def build_index(
     damage = (
         *packets.damage,
         *_absent(packets.rows, stream, container.format.name),
-        *(() if timeless else _set_back(packets.rows, period, container.format.name)),
+        *(() if timeless else _set_back(packets.rows, presented, period, container.format.name)),
     )
+    oddities = tuple(_oddities(packets.rows, stream, container.format.name, stored))
     # A frame in two packets is not found by its time alone.
-    if not (timeless or damage or any(row.second for row in packets.rows)):
+    if not (timeless or damage or "fields" in oddities):
         stored = _with_places(stored, int(ticks[0]), period, keyframes)
 
     last = 1 / (rate or _DEFAULT_RATE)
@@ -152,7 +154,7 @@ def build_index(
         packets=tuple(packets.rows),
         order=order,
         stored=stored,
-        oddities=tuple(_oddities(packets.rows, stream, container.format.name, stored)),
+        oddities=oddities,
     )
 
 
@@ -233,22 +235,38 @@ def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
     return 1 / (step * period) if step > 1 else 0.0
 
 
-def _stored_order(rows: list[PacketRow]) -> tuple[NDArray[np.int64], Ticks]:
+class _Presented(NamedTuple):
+    """The packets whose frames are presented: their ``numbers``, ``pts`` and whether they are
+    ``keyframes``, (presented packets,) each.
+    """
+
+    numbers: Numbers
+    pts: Ticks
+    keyframes: NDArray[np.bool_]
+
+
+def _presented(rows: list[PacketRow]) -> _Presented:
+    import numpy as np
+
+    are_shown = ~np.array([row.discard for row in rows], bool)
+    keyframes = np.array([row.keyframe for row in rows], bool)
+    pts = np.array([row.pts for row in rows if not row.discard], np.int64)
+    return _Presented(np.flatnonzero(are_shown), pts, keyframes[are_shown])
+
+
+def _stored_order(presented: _Presented, packets: int) -> tuple[NDArray[np.int64], Ticks]:
     """The presentation number of each packet, by its time,
     and the times of the frames in ticks.
     """
     import numpy as np
 
-    # (presented packets,)
-    presented = np.array([number for number, row in enumerate(rows) if not row.discard], np.int64)
-    pts = np.array([row.pts for row in rows if not row.discard], np.int64)
     # Stably: frames of one time keep the order of their packets, on every machine.
-    by_time = np.argsort(pts, kind="stable")
+    by_time = np.argsort(presented.pts, kind="stable")
     # The permutation turned round: from "which packet is shown n-th" to "when is a packet shown".
-    order = np.full(len(rows), UNSEEN)
-    order[presented[by_time]] = np.arange(len(pts))
+    order = np.full(packets, UNSEEN)
+    order[presented.numbers[by_time]] = np.arange(len(by_time))
 
-    return order, pts[by_time]
+    return order, presented.pts[by_time]
 
 
 def _keyframes(rows: list[PacketRow], order: NDArray[np.int64] | None) -> Numbers:
@@ -301,7 +319,9 @@ def _oddities(
         yield "dropped_frames"
 
 
-def _set_back(rows: list[PacketRow], period: float, container: str) -> tuple[str, ...]:
+def _set_back(
+    rows: list[PacketRow], presented: _Presented, period: float, container: str
+) -> tuple[str, ...]:
     """Whether the clock is set back on the way, as where files were joined end to end:
     times are then no order.
     """
@@ -315,12 +335,11 @@ def _set_back(rows: list[PacketRow], period: float, container: str) -> tuple[str
     else:
         # What comes before a keyframe in the file is presented before it, however careless the
         # times of decoding are; else two scenes would be shuffled into one another.
-        shown = [number for number, row in enumerate(rows) if not row.discard]
-        pts = np.array([rows[number].pts for number in shown], np.int64)
+        numbers, pts, keyframes = presented
         late = np.maximum.accumulate(pts) - pts  # (presented packets,) ticks after an earlier one
-        late[[not rows[number].keyframe for number in shown]] = 0
+        late[~keyframes] = 0
         if len(late) and late.max() > 0:
-            back, packet = late.max() * period, shown[int(late.argmax())]
+            back, packet = late.max() * period, int(numbers[late.argmax()])
     if not back:
         return ()
     return (f"the times go back by {back:.3f} s at packet {packet}; were files joined?",)

@@ -62,6 +62,9 @@ class PacketRow(Struct, frozen=True, gc=False):
     second: bool = False
 
 
+# FFmpeg's names of containers whose tables lead to every keyframe.
+_SOUGHT: Final = frozenset({"mov", "matroska"})
+
 _facts: Final = attrgetter("pts", "dts", "pos", "duration", "is_keyframe", "is_discard")
 
 
@@ -107,9 +110,13 @@ def read_packets(
     """
     from av import FFmpegError
 
+    # Packets of a long file that can be sought in are cheaper to read again than to keep.
+    most = limits.packet_bytes
+    if container.size > most and _is_sought(container):
+        most = 0
     rows: list[PacketRow] = []
     held: list[Packet[VideoStream]] = []
-    size = 0  # bytes of all packets
+    left = most  # bytes that may still be held
     first_bytes: list[bytes] = []
     corrupt: list[int] = []
     damage: list[str] = []
@@ -122,11 +129,11 @@ def read_packets(
                     bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD_BYTES])
                 )
             rows.append(row_of(packet))
-            size += packet.size
-            if size <= limits.packet_bytes:
+            if left > 0:
+                left -= packet.size
                 held.append(packet)
-            else:
-                held.clear()
+                if left < 0:
+                    held.clear()
             if len(rows) > limits.frames:
                 raise _too_long(source, limits)
     except FFmpegError as error:
@@ -134,7 +141,7 @@ def read_packets(
     if corrupt:
         damage.append(f"{len(corrupt)} corrupt packets, the first is number {corrupt[0]}")
     supply: Supply = Held(held)
-    if size > limits.packet_bytes:
+    if len(held) < len(rows):
         supply = _Reread(container, stream, rows, name_of(source))
     return Packets(rows, tuple(damage), first_bytes, supply)
 
@@ -163,7 +170,6 @@ class _Reread:
         self._container = container
         self._stream = stream
         self._rows = rows
-        self._numbers = {_identity(row): number for number, row in enumerate(rows)}
         self._name = name
         self._ahead: Iterator[Packet[VideoStream]] = iter(())
         self._next = len(rows)  # number of the first packet ahead
@@ -193,8 +199,8 @@ class _Reread:
         """Go to packet ``start`` or to one before it."""
         for target in (start, 0):
             first = self._seek(target)
-            number = None if first is None else self._numbers.get(_identity(first))
-            if first is not None and number is not None and number <= start:
+            number = None if first is None else self._find(first, start)
+            if first is not None and number is not None:
                 self._ahead = chain([first], self._ahead)
                 self._next = number
                 return
@@ -204,6 +210,12 @@ class _Reread:
             path=self._name,
         )
 
+    def _find(self, packet: Packet[VideoStream], start: int) -> int | None:
+        """Return the number of a packet that is ``start`` or one before it; None if it is not."""
+        identity = _identity(packet)
+        numbers = range(start, -1, -1)  # nearly always it is the first
+        return next((n for n in numbers if _identity(self._rows[n]) == identity), None)
+
     def _seek(self, target: int) -> Packet[VideoStream] | None:
         """Return the packet that a seek to packet ``target`` comes out at;
         None where there is no seeking.
@@ -211,7 +223,8 @@ class _Reread:
         from av import FFmpegError
 
         row = self._rows[target]
-        time = row.pts if row.dts is None else row.dts
+        # Tables of keyframes are gone by when frames are presented, streams by their decoding.
+        time = row.pts if row.dts is None or _is_sought(self._container) else row.dts
         # A raw stream has no times to seek to; its packets are found by their place in the file.
         by_place = time is None
         place = row.pos if by_place else time
@@ -221,6 +234,10 @@ class _Reread:
             return None
         self._ahead = demux(self._container, self._stream)
         return self._read()
+
+
+def _is_sought(container: InputContainer) -> bool:
+    return container.format.name.partition(",")[0] in _SOUGHT
 
 
 def _identity(packet: Packet[VideoStream] | PacketRow) -> tuple[int | None, int | None]:
