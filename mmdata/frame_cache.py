@@ -284,7 +284,10 @@ def _take(videos: Sequence[Media], recipe: _Recipe) -> list[_Cached]:
 
 def _take_one(video: Media, recipe: _Recipe) -> _Cached:
     from mmdata.video import sample, source_of
+    from mmdata.video.clock import stored_clock
 
+    # Of what is to be kept of a damaged file, the file itself has to tell.
+    clock = stored_clock(video) if recipe.on_damage == "raise" else None
     frames = sample(
         source_of(video),
         recipe.strategy,
@@ -294,6 +297,7 @@ def _take_one(video: Media, recipe: _Recipe) -> _Cached:
         snap=recipe.snap,
         start=video.start,
         end=video.end,
+        clock=clock,
         on_damage=recipe.on_damage,
         limits=recipe.limits,
     )

@@ -210,12 +210,18 @@ class CompactTimes(Struct, frozen=True, gc=False):
     halves up, as containers round it. Else the frame is at ``start + unit * sum(deltas[:n])``:
     ``deltas`` are the steps from frame to frame, one fewer than frames, in ticks of ``unit``
     seconds.
+
+    With ``first_tick``, the time of the first presented frame in the file's own ticks of ``unit``,
+    and ``keyframes``, the numbers of frames that decode by themselves, a reader seeks to any frame
+    without reading the packets before it.
     """
 
     start: float = 0.0
     step: float | None = None
     deltas: tuple[int, ...] | None = None
     unit: float | None = None
+    first_tick: int | None = None
+    keyframes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check that it is one of the two, and that times do not decrease."""
@@ -228,10 +234,12 @@ class CompactTimes(Struct, frozen=True, gc=False):
                     "the times of frames need a finite start and a positive step or unit, "
                     f"found {self.start} and {length}"
                 )
-        if not all(0 <= delta < 1 << 31 for delta in self.deltas or ()):
+        if self.deltas and not (min(self.deltas) >= 0 and max(self.deltas) < 1 << 31):
             raise SchemaError(
                 "the times of frames must not decrease, and no step may exceed 2**31 - 1 ticks"
             )
+        if any(after <= before for before, after in pairwise((-1, *(self.keyframes or ())))):
+            raise SchemaError("the numbers of keyframes must increase, from 0 on")
 
 
 class Media(Struct, frozen=True, gc=False):

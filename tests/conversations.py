@@ -65,11 +65,16 @@ json_texts = st.sampled_from(
 )
 any_role: st.SearchStrategy[Role] = st.sampled_from(get_args(Role))
 trains = st.sampled_from([None, None, True, False])
-clocks = st.builds(CompactTimes, seconds, step=seconds.filter(bool)) | st.builds(
+places = {
+    "first_tick": st.none() | st.integers(-(2**40), 2**40),
+    "keyframes": st.none() | st.sets(st.integers(0, 2**40), max_size=3).map(sorted).map(tuple),
+}
+clocks = st.builds(CompactTimes, seconds, step=seconds.filter(bool), **places) | st.builds(
     CompactTimes,
     seconds,
     deltas=st.lists(st.integers(0, 2**31 - 1), max_size=3).map(tuple),
     unit=st.sampled_from([1.0, 1 / 90000, 1001 / 30000]),
+    **places,
 )
 
 

@@ -137,7 +137,7 @@ def test_a_cache_keeps_what_is_known_of_the_files(tmp_path: Path) -> None:
 
     [cached] = open_store(tmp_path / "frames")[0].media
     assert replace(cached, frames=None, frame_times=None, clock=None) == medium
-    assert cached.clock == CompactTimes(step=1 / 25, unit=1 / 12800)
+    assert cached.clock == CompactTimes(step=1 / 25, unit=1 / 12800, first_tick=0, keyframes=(0,))
 
 
 def test_cached_frames_that_are_damaged_or_of_two_sizes_are_refused_by_number(

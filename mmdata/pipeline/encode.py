@@ -293,27 +293,36 @@ def _copy_to(views: Views, out: Views | None) -> Views:
 def _frames(medium: Media, plan: PixelPlan, fast: bool) -> Views:
     from mmdata.image import resizers
     from mmdata.video import Strategy, sample, source_of
+    from mmdata.video.clock import stored_clock
 
     assert not plan.tiled, "tiles are of pictures"
     strategy = Strategy("frames", plan.frames)
     shows = resizers.get(plan.resize).shows
     if fast and shows != "other" and medium.height and medium.width:
-        return _fast_frames(source_of(medium), strategy, (medium.height, medium.width), plan, shows)
+        return _fast_frames(medium, strategy, (medium.height, medium.width), plan, shows)
     return sample(
-        source_of(medium), strategy, size=plan.size, resize=plan.resize, told=plan.told
+        source_of(medium),
+        strategy,
+        size=plan.size,
+        resize=plan.resize,
+        clock=stored_clock(medium),
+        told=plan.told,
     ).pixels
 
 
 def _fast_frames(
-    source: Any, strategy: Strategy, size: tuple[int, int], plan: PixelPlan, shows: Shows
+    medium: Media, strategy: Strategy, size: tuple[int, int], plan: PixelPlan, shows: Shows
 ) -> Views:
     from mmdata.image.transforms import shorter_side_to
-    from mmdata.video import sample
+    from mmdata.video import sample, source_of
+    from mmdata.video.clock import stored_clock
 
     side = plan.size
     height, width = (side, side) if shows == "all" else shorter_side_to(size, side)
     top, left = (height - side) // 2, (width - side) // 2
-    pixels = sample(source, strategy, size=(height, width), told=plan.told).pixels
+    clock = stored_clock(medium)
+    source = source_of(medium)
+    pixels = sample(source, strategy, size=(height, width), clock=clock, told=plan.told).pixels
     return pixels[:, top : top + side, left : left + side]
 
 

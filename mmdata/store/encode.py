@@ -177,7 +177,10 @@ def arrow_schema(version: int = SCHEMA_VERSION) -> pa.Schema:
             ("step", pa.float64()),
             ("deltas", pa.list_(pa.int32())),
             ("unit", pa.float64()),
-            *since(3, ("packed", pa.binary())),  # the deltas: mmdata/store/clocks.py
+            # the deltas, and the keyframes, in few bytes: mmdata/store/clocks.py
+            *since(
+                3, ("packed", pa.binary()), ("first_tick", pa.int64()), ("keyframes", pa.binary())
+            ),
         ]
     )
     media = pa.struct(

@@ -132,7 +132,7 @@ def _plan_file(video: Media, frames: str, ask: FrameClock | None) -> _Taken:
     from mmdata.video.clock import stored_clock
 
     clock = stored_clock(video)
-    if clock is None or _goes_by_keyframes(frames):
+    if clock is None or (clock.keyframes is None and _goes_by_keyframes(frames)):
         clock = (ask or MediaFiles().clock)(video)
     planned = plan(clock, frames, start=video.start, end=video.end)
     return _Taken(*planned, *clock.span(video.start, video.end))

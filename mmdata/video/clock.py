@@ -215,8 +215,6 @@ def _round_steps(step: float, unit: float, count: int) -> Ticks:
 def stored_clock(video: Media) -> Clock | None:
     """Return the clock of a video's file as far as a store keeps it; None where it keeps none.
 
-    Which frames are keyframes it does not keep.
-
     Raises:
         VideoError: the clock is that of another number of frames.
     """
@@ -231,7 +229,10 @@ def stored_clock(video: Media) -> Clock | None:
         return None
     fps = video.fps or _mean_rate(times)
     source = video.times or "derived"
-    return Clock(times, fps, None, video.duration, source, video.clock)
+    keyframes = None
+    if video.clock is not None and video.clock.keyframes is not None:
+        keyframes = np.array(video.clock.keyframes, np.int64)
+    return Clock(times, fps, keyframes, video.duration, source, video.clock)
 
 
 def _mean_rate(times: Times) -> float:

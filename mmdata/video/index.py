@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from msgspec.structs import replace as replace_fields
 
 from mmdata._tools.options import checked
 from mmdata.errors import VideoError
@@ -116,11 +118,22 @@ def build_index(
             rate = _rate_of_ticks(packets.rows, period) or rate
         stored, count = _derived_times(packets.rows, period, rate), len(packets.rows)
     else:
-        order, ticks = _stored_order(packets.rows)
-        stored, count = compact(ticks, period, rate), len(ticks)
+        presented = _presented(packets.rows)
+        order, ticks = _stored_order(presented, len(packets.rows))
+        stored, count = compact(ticks - ticks[:1], period, rate), len(ticks)
     if not count:
         raise VideoError(f"{name}: the video stream presents no frame", path=name)
+    keyframes = _keyframes(packets.rows, order)
     times = times_of(stored, count)
+    damage = (
+        *packets.damage,
+        *_absent(packets.rows, stream, container.format.name),
+        *(() if timeless else _set_back(packets.rows, presented, period, container.format.name)),
+    )
+    oddities = tuple(_oddities(packets.rows, stream, container.format.name, stored))
+    # A frame in two packets is not found by its time alone.
+    if not (timeless or damage or "fields" in oddities):
+        stored = _with_places(stored, int(ticks[0]), period, keyframes)
 
     last = 1 / (rate or _DEFAULT_RATE)
     if not timeless:
@@ -129,7 +142,7 @@ def build_index(
 
     return Index(
         times=times,
-        keyframes=_keyframes(packets.rows, order),
+        keyframes=keyframes,
         width=stream.codec_context.width,
         height=stream.codec_context.height,
         fps=average_rate(rate, times, duration),
@@ -137,15 +150,11 @@ def build_index(
         codec=codec,
         times_source="derived" if timeless else "stream",
         stream=stream.index,
-        damage=(
-            *packets.damage,
-            *_absent(packets.rows, stream, container.format.name),
-            *(() if timeless else _set_back(packets.rows, period, container.format.name)),
-        ),
+        damage=damage,
         packets=tuple(packets.rows),
         order=order,
         stored=stored,
-        oddities=tuple(_oddities(packets.rows, stream, container.format.name, stored)),
+        oddities=oddities,
     )
 
 
@@ -155,6 +164,7 @@ def confirm(found: Index, positions: list[int], time_base: float) -> Index:
 
     rows = list(found.packets)
     positions = list(dict.fromkeys(positions))  # a packet may give more than one frame
+    pts = np.zeros(0, np.int64)
     if found.times_source == "stream":
         positions.sort(key=lambda position: rows[position].pts or 0)
         pts = np.array([rows[position].pts for position in positions], np.int64)
@@ -166,6 +176,9 @@ def confirm(found: Index, positions: list[int], time_base: float) -> Index:
     times = times_of(stored, len(positions)) if positions else np.zeros(0)
     order = np.full(len(rows), UNSEEN)
     order[positions] = np.arange(len(positions))
+    keyframes = _keyframes(rows, order)
+    if len(pts) and found.stored is not None and found.stored.first_tick is not None:
+        stored = _with_places(stored, int(pts[0]), time_base, keyframes)
 
     if found.times_source == "stream":
         last = _last_period(rows, order, time_base, found.fps)
@@ -176,10 +189,21 @@ def confirm(found: Index, positions: list[int], time_base: float) -> Index:
         found,
         times=times,
         order=order,
-        keyframes=_keyframes(rows, order),
+        keyframes=keyframes,
         duration=duration,
         stored=stored,
     )
+
+
+def _with_places(
+    stored: CompactTimes, first_tick: int, period: float, keyframes: Numbers
+) -> CompactTimes:
+    """Return the times of frames with what a reader needs to seek to them, where the times are
+    whole ticks of the stream.
+    """
+    if stored.unit != period:
+        return stored
+    return replace_fields(stored, first_tick=first_tick, keyframes=tuple(keyframes.tolist()))
 
 
 def _derived_times(rows: list[PacketRow], period: float, rate: float) -> CompactTimes:
@@ -211,24 +235,38 @@ def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
     return 1 / (step * period) if step > 1 else 0.0
 
 
-def _stored_order(rows: list[PacketRow]) -> tuple[NDArray[np.int64], Ticks]:
+class _Presented(NamedTuple):
+    """The packets whose frames are presented: their ``numbers``, ``pts`` and whether they are
+    ``keyframes``, (presented packets,) each.
+    """
+
+    numbers: Numbers
+    pts: Ticks
+    keyframes: NDArray[np.bool_]
+
+
+def _presented(rows: list[PacketRow]) -> _Presented:
+    import numpy as np
+
+    are_shown = ~np.array([row.discard for row in rows], bool)
+    keyframes = np.array([row.keyframe for row in rows], bool)
+    pts = np.array([row.pts for row in rows if not row.discard], np.int64)
+    return _Presented(np.flatnonzero(are_shown), pts, keyframes[are_shown])
+
+
+def _stored_order(presented: _Presented, packets: int) -> tuple[NDArray[np.int64], Ticks]:
     """The presentation number of each packet, by its time,
-    and the times of the frames in ticks since the first.
+    and the times of the frames in ticks.
     """
     import numpy as np
 
-    # (presented packets,)
-    presented = np.array([number for number, row in enumerate(rows) if not row.discard], np.int64)
-    pts = np.array([row.pts for row in rows if not row.discard], np.int64)
     # Stably: frames of one time keep the order of their packets, on every machine.
-    by_time = np.argsort(pts, kind="stable")
+    by_time = np.argsort(presented.pts, kind="stable")
     # The permutation turned round: from "which packet is shown n-th" to "when is a packet shown".
-    order = np.full(len(rows), UNSEEN)
-    order[presented[by_time]] = np.arange(len(pts))
+    order = np.full(packets, UNSEEN)
+    order[presented.numbers[by_time]] = np.arange(len(by_time))
 
-    # Differences of whole ticks are exact; a file's first time may be anything.
-    ordered = pts[by_time]
-    return order, ordered - ordered[:1]
+    return order, presented.pts[by_time]
 
 
 def _keyframes(rows: list[PacketRow], order: NDArray[np.int64] | None) -> Numbers:
@@ -281,7 +319,9 @@ def _oddities(
         yield "dropped_frames"
 
 
-def _set_back(rows: list[PacketRow], period: float, container: str) -> tuple[str, ...]:
+def _set_back(
+    rows: list[PacketRow], presented: _Presented, period: float, container: str
+) -> tuple[str, ...]:
     """Whether the clock is set back on the way, as where files were joined end to end:
     times are then no order.
     """
@@ -295,12 +335,11 @@ def _set_back(rows: list[PacketRow], period: float, container: str) -> tuple[str
     else:
         # What comes before a keyframe in the file is presented before it, however careless the
         # times of decoding are; else two scenes would be shuffled into one another.
-        shown = [number for number, row in enumerate(rows) if not row.discard]
-        pts = np.array([rows[number].pts for number in shown], np.int64)
+        numbers, pts, keyframes = presented
         late = np.maximum.accumulate(pts) - pts  # (presented packets,) ticks after an earlier one
-        late[[not rows[number].keyframe for number in shown]] = 0
+        late[~keyframes] = 0
         if len(late) and late.max() > 0:
-            back, packet = late.max() * period, shown[int(late.argmax())]
+            back, packet = late.max() * period, int(numbers[late.argmax()])
     if not back:
         return ()
     return (f"the times go back by {back:.3f} s at packet {packet}; were files joined?",)

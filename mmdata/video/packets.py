@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HEAD_BYTES",
+    "NEAR",
+    "Held",
     "PacketRow",
     "Packets",
     "Supply",
+    "demux",
     "join_fields",
     "read_packets",
+    "row_of",
     "tick",
     "without_head",
     "without_leading",
@@ -39,7 +43,7 @@ __all__ = [
 HEAD_BYTES: Final = 256
 # Bytes of a packet of H.264 within which its first slice begins, after parameters and messages.
 _SLICE_BYTES: Final = 1024
-_NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
+NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
 
 
 class PacketRow(Struct, frozen=True, gc=False):
@@ -58,7 +62,15 @@ class PacketRow(Struct, frozen=True, gc=False):
     second: bool = False
 
 
-_row: Final = attrgetter("pts", "dts", "pos", "duration", "is_keyframe", "is_discard")
+# FFmpeg's names of containers whose tables lead to every keyframe.
+_SOUGHT: Final = frozenset({"mov", "matroska"})
+
+_facts: Final = attrgetter("pts", "dts", "pos", "duration", "is_keyframe", "is_discard")
+
+
+def row_of(packet: Packet[VideoStream]) -> PacketRow:
+    """Return what is known of a packet before it is decoded."""
+    return PacketRow(*_facts(packet))
 
 
 class Supply(Protocol):
@@ -98,47 +110,50 @@ def read_packets(
     """
     from av import FFmpegError
 
+    # Packets of a long file that can be sought in are cheaper to read again than to keep.
+    most = limits.packet_bytes
+    if container.size > most and _is_sought(container):
+        most = 0
     rows: list[PacketRow] = []
     held: list[Packet[VideoStream]] = []
-    size = 0  # bytes of all packets
+    left = most  # bytes that may still be held
     first_bytes: list[bytes] = []
     corrupt: list[int] = []
     damage: list[str] = []
     try:
-        for packet in _demux(container, stream):
+        for packet in demux(container, stream):
             if packet.is_corrupt:
                 corrupt.append(len(rows))
             if heads:
                 first_bytes.append(
                     bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD_BYTES])
                 )
-            rows.append(PacketRow(*_row(packet)))
-            size += packet.size
-            if size <= limits.packet_bytes:
+            rows.append(row_of(packet))
+            if left > 0:
+                left -= packet.size
                 held.append(packet)
-            else:
-                held.clear()
+                if left < 0:
+                    held.clear()
             if len(rows) > limits.frames:
                 raise _too_long(source, limits)
     except FFmpegError as error:
         damage.append(f"reading stopped after packet {len(rows)}: {plain(error)}")
     if corrupt:
         damage.append(f"{len(corrupt)} corrupt packets, the first is number {corrupt[0]}")
-    supply = (
-        _Held(held)
-        if size <= limits.packet_bytes
-        else _Reread(container, stream, rows, name_of(source))
-    )
+    supply: Supply = Held(held)
+    if len(held) < len(rows):
+        supply = _Reread(container, stream, rows, name_of(source))
     return Packets(rows, tuple(damage), first_bytes, supply)
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class Held:
     """Packets kept in memory."""
 
     packets: list[Packet[VideoStream]]
 
     def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
+        """Return the packets ``start`` to ``stop``, both included."""
         return self.packets[start : stop + 1]
 
 
@@ -155,13 +170,12 @@ class _Reread:
         self._container = container
         self._stream = stream
         self._rows = rows
-        self._numbers = {_identity(row): number for number, row in enumerate(rows)}
         self._name = name
         self._ahead: Iterator[Packet[VideoStream]] = iter(())
         self._next = len(rows)  # number of the first packet ahead
 
     def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
-        if not 0 <= start - self._next <= _NEAR:
+        if not 0 <= start - self._next <= NEAR:
             self._jump(start)
         while self._next <= stop:
             packet = self._read()
@@ -185,8 +199,8 @@ class _Reread:
         """Go to packet ``start`` or to one before it."""
         for target in (start, 0):
             first = self._seek(target)
-            number = None if first is None else self._numbers.get(_identity(first))
-            if first is not None and number is not None and number <= start:
+            number = None if first is None else self._find(first, start)
+            if first is not None and number is not None:
                 self._ahead = chain([first], self._ahead)
                 self._next = number
                 return
@@ -196,6 +210,12 @@ class _Reread:
             path=self._name,
         )
 
+    def _find(self, packet: Packet[VideoStream], start: int) -> int | None:
+        """Return the number of a packet that is ``start`` or one before it; None if it is not."""
+        identity = _identity(packet)
+        numbers = range(start, -1, -1)  # nearly always it is the first
+        return next((n for n in numbers if _identity(self._rows[n]) == identity), None)
+
     def _seek(self, target: int) -> Packet[VideoStream] | None:
         """Return the packet that a seek to packet ``target`` comes out at;
         None where there is no seeking.
@@ -203,7 +223,8 @@ class _Reread:
         from av import FFmpegError
 
         row = self._rows[target]
-        time = row.pts if row.dts is None else row.dts
+        # Tables of keyframes are gone by when frames are presented, streams by their decoding.
+        time = row.pts if row.dts is None or _is_sought(self._container) else row.dts
         # A raw stream has no times to seek to; its packets are found by their place in the file.
         by_place = time is None
         place = row.pos if by_place else time
@@ -211,8 +232,12 @@ class _Reread:
             self._container.seek(place or 0, stream=self._stream, unsupported_byte_offset=by_place)
         except FFmpegError:
             return None
-        self._ahead = _demux(self._container, self._stream)
+        self._ahead = demux(self._container, self._stream)
         return self._read()
+
+
+def _is_sought(container: InputContainer) -> bool:
+    return container.format.name.partition(",")[0] in _SOUGHT
 
 
 def _identity(packet: Packet[VideoStream] | PacketRow) -> tuple[int | None, int | None]:
@@ -220,7 +245,8 @@ def _identity(packet: Packet[VideoStream] | PacketRow) -> tuple[int | None, int 
     return packet.pts, packet.pos
 
 
-def _demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+def demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Return the packets of ``stream`` from where the container stands to its end."""
     # PyAV ends a stream with an empty packet, which is for flushing a decoder.
     return filter(attrgetter("size"), container.demux(stream))
 

@@ -11,9 +11,12 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec.structs import replace as replace_fields
+
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
+from mmdata.video.clock import Clock
 from mmdata.video.folder import is_folder, pictures_in
 from mmdata.video.index import TIMELESS, Index, build_index, confirm
 from mmdata.video.packets import (
@@ -27,12 +30,15 @@ from mmdata.video.packets import (
 )
 from mmdata.video.pictures import Pictures, VideoSource, decode_pictures, index_pictures
 from mmdata.video.pixels import presented_size, rgb
+from mmdata.video.seek import index_wanted
 from mmdata.video.source import Source, name_of, open_video, plain
 
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+    from mmdata.video.clock import Numbers
 
 _SKIPPING: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
 """Codecs whose decoders can be told before each packet
@@ -50,7 +56,16 @@ _PALETTE_BITS: Final = 8
 _MOST_REORDERED: Final = 15
 """How many frames the H.264 decoder can hold back at most."""
 
-__all__ = ["Fault", "PacketRange", "Reader", "index", "index_by_decoding", "reading", "segments"]
+__all__ = [
+    "Fault",
+    "PacketRange",
+    "Reader",
+    "index",
+    "index_by_decoding",
+    "reading",
+    "seeking",
+    "segments",
+]
 
 
 @checked
@@ -113,6 +128,9 @@ def index_by_decoding(
             corrupt += frame.is_corrupt
         found = _upright(confirm(reader.index, packets, reader.tick), first, reader.name)
         marked = (f"{corrupt} frames are marked corrupt",) if corrupt else ()
+        if (reader.damage or marked) and found.stored is not None:
+            # What is damaged is not to be found by a sample that reads a part of it.
+            found = replace(found, stored=replace_fields(found.stored, first_tick=None))
         return replace(found, damage=found.damage + reader.damage + marked)
 
 
@@ -163,6 +181,20 @@ def reading(
             timeless = any(row.pts is None for row in packets.rows)
         found = known or build_index(container, video, packets, timeless=timeless, name=name)
         yield Reader(video, found, packets.supply, name, thorough=thorough)
+
+
+@checked
+@contextmanager
+def seeking(
+    source: Source, stream: NonNegativeInt | None, limits: Limits, clock: Clock, wanted: Numbers
+) -> Iterator[Reader | None]:
+    """Open a video whose clock is known, read the packets that the ``wanted`` frames need, and give
+    a strict reader of these; None where the clock does not lead to them.
+    """
+    name = name_of(source)
+    with open_video(source, stream, limits, strict=True) as (container, video):
+        found = index_wanted(container, video, clock, wanted, limits)
+        yield None if found is None else Reader(video, *found, name, thorough=False)
 
 
 def _decodable_head(
@@ -221,14 +253,15 @@ def segments(index: Index, wanted: Collection[int]) -> list[PacketRange]:
     import numpy as np
 
     assert index.order is not None, "without an order there are no stretches"
-    # Frames that are never presented have the number -1, so that their packets sort first.
-    unseen = len(index.order) - index.num_frames
-    packets = np.argsort(index.order, kind="stable")[unseen:].tolist()  # the packet of each frame
+    # The index may be of some packets alone, so that numbers are looked up.
+    by_number = np.argsort(index.order, kind="stable")
+    numbers = sorted(wanted)
+    packets = by_number[np.searchsorted(index.order, numbers, sorter=by_number)].tolist()
     ranks = _ranks(index)
     keys = [number for number, row in enumerate(index.packets) if row.keyframe]
     is_second = [*(row.second for row in index.packets), False]
     found: list[PacketRange] = []
-    for packet in map(packets.__getitem__, sorted(wanted)):
+    for packet in packets:
         before = reversed(keys[: bisect_right(keys, packet)])
         start = next((key for key in before if ranks[key] <= ranks[packet]), 0)
         stop = packet + is_second[packet + 1]  # a frame may be in two packets, one a field

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeFloat, NonNegativeInt, checked
 from mmdata.errors import UsageError, VideoError
-from mmdata.video.clock import compare_times
+from mmdata.video.clock import Clock, compare_times
 from mmdata.video.folder import is_folder, pictures_in
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
 from mmdata.video.pictures import Pictures, VideoSource, sample_pictures
 from mmdata.video.pixels import Scaler, Size, scaler
 from mmdata.video.plan import Plan, Snap, plan
-from mmdata.video.reader import Reader, index_by_decoding, reading
+from mmdata.video.reader import Reader, index_by_decoding, reading, seeking
 from mmdata.video.sampling import Pad, Strategy
 from mmdata.video.source import name_of
 
@@ -28,7 +28,7 @@ __all__ = ["Backend", "OnDamage", "sample"]
 
 Backend: TypeAlias = Literal["av", "decord"]
 OnDamage: TypeAlias = Literal["raise", "keep"]
-Planner: TypeAlias = Callable[[Index], Plan]
+Planner: TypeAlias = Callable[[Index | Clock], Plan]
 
 
 @checked
@@ -44,6 +44,7 @@ def sample(
     stream: NonNegativeInt | None = None,
     start: NonNegativeFloat | None = None,
     end: NonNegativeFloat | None = None,
+    clock: Clock | None = None,
     told: tuple[NonNegativeFloat, ...] | None = None,
     on_damage: OnDamage = "raise",
     limits: Limits | None = None,
@@ -55,7 +56,10 @@ def sample(
     presented. ``resize`` says how: ``"fast"`` (by swscale in the step that makes RGB, aspect not
     kept) or the name of a resizer of :mod:`mmdata.image.resizers`, such as ``"crop"``. ``start``,
     ``end``, ``pad`` and ``snap`` are those of :func:`plan`; ``stream`` is the index of a stream.
-    ``told`` are the times in seconds at which the wanted frames are said to be; before anything is
+    ``clock`` is what is known of the file's times, such as :attr:`Frames.clock` of an earlier
+    sample: frames are chosen by it, and where it says where keyframes are, only the packets that
+    they need are read; that the file holds no damage elsewhere is then taken on trust. ``told`` are
+    the times in seconds at which the wanted frames are said to be; before anything is
     decoded they are held against those of the file.
 
     A damaged video raises; ``on_damage="keep"`` samples instead from the frames that do decode.
@@ -65,7 +69,7 @@ def sample(
 
     Raises:
         VideoError: with ``reason`` and ``frames_read``; missing, undecodable, damaged, beyond the
-            ``limits``, or with other frames or times than was ``told``.
+            ``limits``, or with other frames or times than the ``clock`` or ``told`` say.
         UsageError: an option or a strategy that does not exist.
 
     >>> sample("clip.mp4", "uniform:24", size=224)  # doctest: +SKIP
@@ -80,7 +84,19 @@ def sample(
         pictures = source if isinstance(source, Pictures) else pictures_in(source)
         wanted = partial(_plan_for, planner, pictures.name, told)
         return sample_pictures(pictures, wanted, size, resize, limits)
-    wanted = partial(_plan_for, planner, name_of(source), told)
+    name = name_of(source)
+    if clock is not None and (clock.keyframes is not None or not _needs_keyframes(strategy, snap)):
+        planned = _plan_for(planner, name, told, clock)
+        if backend == "av":
+            with seeking(source, stream, limits, clock, planned.numbers) as known:
+                if known is not None:
+                    pixels = _pixels(known, planned, scale, limits)
+                    if pixels.complete and not known.faults:
+                        return pixels.frames(known.index)
+        # The file itself is asked, and held against what was planned.
+        planner = partial(plan, strategy=Strategy("frames", tuple(planned.numbers.tolist())))
+        told = tuple(planned.times.tolist())
+    wanted = partial(_plan_for, planner, name, told)
     if backend == "decord":
         from mmdata.video.decord_backend import sample_by_decord
 
@@ -110,7 +126,13 @@ def sample(
     return pixels.frames(found)
 
 
-def _plan_for(planner: Planner, name: str, told: tuple[float, ...] | None, found: Index) -> Plan:
+def _needs_keyframes(strategy: str | Strategy, snap: Snap) -> bool:
+    return snap == "keyframe" or Strategy.parse(strategy).name == "keyframes"
+
+
+def _plan_for(
+    planner: Planner, name: str, told: tuple[float, ...] | None, found: Index | Clock
+) -> Plan:
     """Plan, hold what was told of the times against the file's, and let an error name the file."""
     import numpy as np
 
