@@ -28,7 +28,7 @@ __all__ = ["WAYS", "flatten_llava"]
 WAYS: Final[tuple[Way, ...]] = (read_plainly, read_strictly)
 """How to read LLaVA's records: the quickest way first."""
 _MEDIA: Final[tuple[MediaType, ...]] = ("image", "video")
-_LOOKED_FOR: Final = ("images", "videos", "audios", "audio", "system")
+_LOOKED_FOR: Final = frozenset({"images", "videos", "audios", "audio", "system"})
 """What is heard of a record that is read alone; where it says nothing, nothing is kept of it."""
 _NEEDED: Final = MAPPED_FIELDS - {"id"}
 _ROLE_OF: Final[dict[type, int]] = {Human: ROLE_CODES["user"], Gpt: ROLE_CODES["assistant"]}
@@ -106,11 +106,14 @@ def _extra(record: Record) -> dict[str, Any]:
     """Return what of the record has no home."""
     raw = record.raw
     if type(raw) is not Plain or raw.id == "":
-        extra = unmapped_fields(record.value, record, MAPPED_FIELDS)
-        for key in _LOOKED_FOR:
-            require(not is_said(extra.pop(key, None)))
+        value = record.value
+        extra = unmapped_fields(value, record, MAPPED_FIELDS)
+        for key in _LOOKED_FOR & extra.keys():
+            require(not is_said(extra.pop(key)))
         for key in _MEDIA:
-            if rest := leftovers_of_media(record.value.get(key), key):
+            found = value.get(key)
+            # Nearly always a path, or none: nothing of these is left over.
+            if isinstance(found, (dict, list)) and (rest := leftovers_of_media(found, key)):
                 extra[key] = rest
         return extra
     if raw.data_source is not UNSET:

@@ -129,9 +129,34 @@ def may_change_meaning(
         return True
     # Every row of a table with pictures in it has their names left over, and is plain all the same;
     # so is one with the time at which it was made.
-    return any(
-        any(unheard_fields(extra, allowed, own)) for extra in fields if not names.isdisjoint(extra)
-    )
+    rows = [extra for extra in fields if not names.isdisjoint(extra)]
+    if names.issubset(_MEDIA_LISTS) and _are_plain_media(rows, names):
+        return False
+    return any(any(unheard_fields(extra, allowed, own)) for extra in rows)
+
+
+def _are_plain_media(extras: Sequence[Mapping[str, Any]], names: Collection[str]) -> bool:
+    """Return whether what is left over of listed media, under these ``names``, is plain: by the
+    numbers of media, and of none a field whose name could change what it means.
+
+    All rows together it is a look at few names. Where it is not, :func:`unheard_fields` tells.
+    """
+    numbers: set[str] = set()
+    keys: set[str] = set()
+    for extra in extras:
+        for name in names:
+            media = extra.get(name, {})
+            if type(media) is not dict:
+                return False
+            numbers.update(media)
+            for rest in media.values():
+                if type(rest) is not dict or dict in map(type, rest.values()):
+                    return False
+                keys.update(rest)
+
+    spelt = set(map(spell, keys))
+    is_meant = not spelt.isdisjoint(_OF_TURNS_AND_PARTS) or not spelt.isdisjoint(_SPANS)
+    return not is_meant and all(map(str.isdigit, numbers))
 
 
 def unheard_fields(

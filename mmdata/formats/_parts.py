@@ -550,8 +550,10 @@ def _rest_of_medium(item: object, medium: MediaType) -> dict[str, Any]:
         key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
     }
     _require_one_medium(rest)
-    inner = {} if where is None else _rest_of_medium(item[where], medium)
-    return {**rest, where: inner} if where is not None and inner else rest
+    if where is None or not is_object(item[where]):
+        return rest
+    inner = _rest_of_medium(item[where], medium)
+    return {**rest, where: inner} if inner else rest
 
 
 def _require_one_medium(rest: dict[str, Any]) -> None:

@@ -18,10 +18,12 @@ Of media that the record names in no field, paths are added as ``image`` or ``im
 
 from __future__ import annotations
 
+import io
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
@@ -61,16 +63,31 @@ _LONGEST_PATH: Final = 1024
 _GZIP: Final = b"\x1f\x8b"
 _FAULTS: Final = (tarfile.TarError, OSError, EOFError, zlib.error)
 """What is raised of an archive that is damaged."""
+_BUFFER: Final = 1 << 20
 _TOGETHER_BYTES: Final = 4 << 20
 _TOGETHER: Final = 256
 
 
+class _Header(NamedTuple):
+    """What the header of a member says: its name, where its bytes begin, how many they are, and as
+    tarfile has it, where that had to read it.
+    """
+
+    name: str
+    start: int
+    size: int
+    info: tarfile.TarInfo | None = None
+
+
 class _Member(NamedTuple):
-    """A member of a sample: its name in the archive, its suffix, its bytes."""
+    """A member of a sample: its name in the archive, its suffix, its bytes, and what kind of medium
+    it is, if it is one.
+    """
 
     name: str
     suffix: str
     data: bytes
+    kind: str | None
     is_link: bool = False
 
 
@@ -79,17 +96,13 @@ class _StrictHeader(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictHeader:
-        """Return a header from its block; of a file that is spelt as nearly all are, the name and
-        the size alone: tarfile parses thirteen fields, in as long as its bytes take to be read.
-        """
-        numbers = _PLAIN_NUMBERS.fullmatch(buf, 100, 157)
-        if numbers is None or _PLAIN_DEVICES.fullmatch(buf, 329, 346) is None:
+        """Return a header from its block."""
+        plain = _read_plain_header(bytes(buf), encoding, errors)
+        if plain is None:
             return super().frombuf(buf, encoding, errors)
-        # The sum of all bytes, in which those of the sum itself count as spaces.
-        if sum(buf) - sum(buf[148:156]) + 8 * ord(" ") != int(numbers[2], 8):
-            return super().frombuf(buf, encoding, errors)
-        found = cls(buf[:100].partition(b"\0")[0].decode(encoding, errors))
-        found.size = int(numbers[1], 8)
+        name, size = plain
+        found = cls(name)
+        found.size = size
         return found
 
     @classmethod
@@ -105,6 +118,23 @@ class _StrictHeader(tarfile.TarInfo):
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"{error}; was it cut?") from error
+
+
+def _read_plain_header(block: bytes, encoding: str, errors: str) -> tuple[str, int] | None:
+    """Return name and size of a file from a header that is spelt as nearly all are; None where
+    tarfile has to read it.
+
+    That parses thirteen fields, in as long as the bytes of a picture take to be read.
+    """
+    numbers = _PLAIN_NUMBERS.fullmatch(block, 100, 157)
+    if numbers is None or _PLAIN_DEVICES.fullmatch(block, 329, 346) is None:
+        return None
+    # The sum of all bytes, in which those of the sum itself count as spaces. Adler-32 has it in its
+    # lower half, modulo 65521, which 512 bytes of ASCII do not reach.
+    total = zlib.adler32(b"%b        %b" % (block[:148], block[156:]), 0) & 0xFFFF
+    if not block.isascii() or total != int(numbers[2], 8):
+        return None
+    return block[:100].partition(b"\0")[0].decode(encoding, errors), int(numbers[1], 8)
 
 
 @checked
@@ -179,44 +209,77 @@ def _members(file: Path) -> Iterator[tuple[str, _Member | Exception]]:
     try:
         with _open(file) as archive:
             for found, key, suffix in _headers(archive):
-                data = _read_member(archive, found) if found.isfile() else b""
-                yield key, _Member(found.name, suffix, data, is_link=not found.isfile())
+                is_link = found.info is not None and not found.info.isfile()
+                data = b"" if is_link else _read_member(archive, found)
+                yield key, _Member(found.name, suffix, data, _kind_of(suffix), is_link)
     except _FAULTS as error:
         yield "", error
 
 
-def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _read_member(archive: tarfile.TarFile, member: _Header) -> bytes:
     """Return the bytes of a file in an archive."""
-    if member.sparse is not None:
-        content = archive.extractfile(member)
+    if member.info is not None and member.info.sparse is not None:
+        content = archive.extractfile(member.info)
         return b"" if content is None else content.read()
     # As `extractfile` does, without two buffers between.
     file: Any = archive.fileobj
-    file.seek(member.offset_data)
+    file.seek(member.start)
     data: bytes = file.read(member.size)
     if len(data) < member.size:
         raise tarfile.ReadError("unexpected end of data")
     return data
 
 
-def _open(file: Path) -> tarfile.TarFile:
-    with file.open("rb") as opened:
-        mode: Any = "r:gz" if opened.read(2) == _GZIP else "r:"
-    return tarfile.open(file, mode, tarinfo=_StrictHeader)
+@contextmanager
+def _open(file: Path) -> Iterator[tarfile.TarFile]:
+    with io.BufferedReader(file.open("rb", buffering=0), _BUFFER) as opened:
+        mode: Any = "r:gz" if opened.peek(2)[:2] == _GZIP else "r:"
+        with tarfile.open(fileobj=opened, mode=mode, tarinfo=_StrictHeader) as archive:
+            yield archive
 
 
-def _headers(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
+def _headers(archive: tarfile.TarFile) -> Iterator[tuple[_Header, str, str]]:
     """Yield the headers of the files in an archive, each with the key of its sample and its
     suffix.
     """
-    while (found := archive.next()) is not None:
-        archive.members = []  # type: ignore[attr-defined]  # else it grows with the archive
-        if found.isdir():
+    while (found := _next_plain(archive) or _next_header(archive)) is not None:
+        if found.info is not None and found.info.isdir():
             continue
         if parts := _NAME.fullmatch(found.name):
             yield found, parts[1], parts[2].lower()
         elif not PurePosixPath(found.name).name.startswith("."):
             yield found, found.name, ""
+
+
+def _next_plain(archive: Any) -> _Header | None:
+    """Return the next header of an archive where it is plain, as tarfile would read it; None where
+    that has to.
+
+    tarfile takes ten steps for it, which for a small member take longer than all else.
+    """
+    # The first header tarfile has read already. What an archive says once for all its members may
+    # change any header; and in what is compressed there is no quick way back.
+    is_read = archive.offset == 0 or archive.firstmember is not None
+    if is_read or archive.pax_headers or not isinstance(archive.fileobj, io.BufferedReader):
+        return None
+
+    # As tarfile does, from one byte before: behind the end of a file that was cut one can seek.
+    archive.fileobj.seek(archive.offset - 1)
+    block = archive.fileobj.read(1 + tarfile.BLOCKSIZE)[1:]
+    plain = _read_plain_header(block, archive.encoding, archive.errors)
+    if plain is None:
+        return None
+    name, size = plain
+    start = archive.offset + tarfile.BLOCKSIZE
+    archive.offset = start + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return _Header(name, start, size)
+
+
+def _next_header(archive: tarfile.TarFile) -> _Header | None:
+    """Return the next header of an archive as tarfile reads it; None at the end."""
+    found = archive.next()
+    archive.members = []  # type: ignore[attr-defined]  # else it grows with the archive
+    return None if found is None else _Header(found.name, found.offset_data, found.size, found)
 
 
 def _records(
@@ -244,7 +307,7 @@ def _record(
     """Return the record that a sample is; what has been ``read`` of it, if anything has."""
     try:
         value = _read_value(members, read)
-        files = _name_media(value, [member for member in members if _kind_of(member.suffix)])
+        files = _name_media(value, [member for member in members if member.kind])
     except RecordError as error:
         return Record(None, file, number, key).rejected(error)
     size = sum(len(member.data) for member in members)
@@ -261,7 +324,7 @@ def _read_value(members: Sequence[_Member], read: Any) -> Any:
     """Return the record of a sample without its media."""
     if links := [member.name for member in members if member.is_link]:
         raise RecordError(f"{links[0]} is a link, and links in archives are not followed")
-    others = [member for member in members if _kind_of(member.suffix) is None]
+    others = [member for member in members if member.kind is None]
     main = next((member for member in others if member.suffix == "json"), None)
     if not others:
         raise RecordError(
@@ -309,16 +372,26 @@ def _name_media(value: Any, media: Sequence[_Member]) -> Mapping[str, bytes]:
     """Return the media of a sample by all names that its record may call them; to a record that
     names none, fields that do are added.
     """
-    names = {member: _names_of(member) for member in media}
-    files = {name: member.data for member in media for name in names[member]}
+    names = [_names_of(member) for member in media]
+    files = {
+        name: member.data for member, known in zip(media, names, strict=True) for name in known
+    }
     # A text longer than any path and any name can name no member; hashing it would only cost time.
     longest = max([_LONGEST_PATH, *map(len, files)])
+
+    # Nearly always a field of the record itself names its medium, and what is deeper need not be
+    # looked through.
+    fields = value.values() if isinstance(value, dict) else ()
+    said = {text for text in fields if isinstance(text, str) and len(text) <= longest}
+    if not any(map(said.isdisjoint, names)):
+        return files
+
     said = {text for text in _texts(value) if len(text) <= longest}
     for kind in _KINDS:
         unnamed = [
             member
-            for member in media
-            if _kind_of(member.suffix) == kind and not said & names[member]
+            for member, known in zip(media, names, strict=True)
+            if member.kind == kind and said.isdisjoint(known)
         ]
         if not unnamed:
             continue
@@ -332,8 +405,8 @@ def _name_media(value: Any, media: Sequence[_Member]) -> Mapping[str, bytes]:
     return files
 
 
-def _names_of(member: _Member) -> set[str]:
-    return {member.name, member.name.rpartition("/")[2], member.suffix}
+def _names_of(member: _Member) -> tuple[str, str, str]:
+    return member.name, member.name.rpartition("/")[2], member.suffix
 
 
 def _is_path(text: str, kind: str) -> bool:

@@ -20,6 +20,7 @@ from mmdata._tools.paths import local_path
 from mmdata.errors import SchemaError, StoreError, UsageError
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
+from mmdata.store._hashed_file import HashedFile
 from mmdata.store.arrays import canonical, dictionary, dictionary_codes
 from mmdata.store.batch import BATCH_BYTES, BATCH_RECORDS, ConversationBatch
 from mmdata.store.encode import arrow_schema
@@ -91,7 +92,7 @@ class StoreWriter:
         self._suffix = "parquet" if parquet else "arrow"
         self._journal = frozenset({journal} if journal else ())
         self._resume = resume
-        self._pending: list[pa.RecordBatch] = []
+        self._pending: list[_Rows] = []
         self._pending_rows = self._pending_bytes = 0
         self._shard: _ShardWriter | None = None
         self._shards: list[Shard] = []
@@ -149,7 +150,7 @@ class StoreWriter:
         for _, reject in batch.rejects:
             self.reject(reject)
         self.rows += len(batch)
-        for piece in _small_pieces(batch.columns):
+        for piece in _small_pieces(_Rows(batch.columns, 0, len(batch))):
             self._add(piece)
 
     def write_conversations(self, conversations: Iterable[Conversation]) -> None:
@@ -175,14 +176,17 @@ class StoreWriter:
                 f"{self._origin.format} must give its rows the dataset_name that it declares."
             )
 
-    def _add(self, piece: pa.RecordBatch) -> None:
+    def _add(self, piece: _Rows) -> None:
         """Put rows behind those that wait for a full batch, and write the batch when it is full."""
-        while piece.num_rows:
-            fitting = piece.slice(0, BATCH_RECORDS - self._pending_rows)
-            piece = piece.slice(len(fitting))
-            self._pending.append(fitting)
+        while len(piece):
+            fitting, piece = piece.split(BATCH_RECORDS - self._pending_rows)
             self._pending_rows += len(fitting)
-            self._pending_bytes += fitting.nbytes
+            self._pending_bytes += fitting.slice.nbytes
+            last = self._pending[-1] if self._pending else None
+            if last is not None and fitting.follows(last):
+                self._pending[-1] = _Rows(last.batch, last.start, fitting.stop)
+            else:
+                self._pending.append(fitting)
             if self._pending_rows == BATCH_RECORDS or self._pending_bytes >= BATCH_BYTES:
                 self._flush()
 
@@ -295,17 +299,42 @@ def _in_lists(conversations: Iterable[Conversation], length: int) -> Iterator[li
         yield some
 
 
-def _small_pieces(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows ``start`` to ``stop`` of a batch, the last left out."""
+
+    batch: pa.RecordBatch
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def slice(self) -> pa.RecordBatch:
+        """These rows as a batch, without a copy."""
+        return self.batch.slice(self.start, len(self))
+
+    def split(self, count: int) -> tuple[_Rows, _Rows]:
+        """Return the first ``count`` of them, or all if they are fewer, and the rest."""
+        place = min(self.stop, self.start + count)
+        return _Rows(self.batch, self.start, place), _Rows(self.batch, place, self.stop)
+
+    def follows(self, other: _Rows) -> bool:
+        """Return whether these are the next rows of the same batch."""
+        return self.batch is other.batch and self.start == other.stop
+
+
+def _small_pieces(rows: _Rows) -> Iterator[_Rows]:
     """Yield the rows in pieces that a batch can hold; a single row may be larger."""
-    if rows.num_rows < 2 or rows.nbytes <= BATCH_BYTES:
+    if len(rows) < 2 or rows.slice.nbytes <= BATCH_BYTES:
         yield rows
         return
-    half = rows.num_rows // 2
-    yield from _small_pieces(rows.slice(0, half))
-    yield from _small_pieces(rows.slice(half))
+    for half in rows.split(len(rows) // 2):
+        yield from _small_pieces(half)
 
 
-def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.RecordBatch:
+def _join(pieces: Sequence[_Rows], sources: Sequence[str]) -> pa.RecordBatch:
     """Return the rows of all pieces as one batch whose
     column ``source`` has the dictionary ``sources``.
 
@@ -315,14 +344,18 @@ def _join(pieces: Sequence[pa.RecordBatch], sources: Sequence[str]) -> pa.Record
     import numpy as np
     import pyarrow as pa
 
+    # A batch that is written as it came is not copied. Of a part of one, bitmaps may end in bits of
+    # rows that follow; joining copies, and leaves them out.
+    is_whole = len(pieces) == 1 and len(pieces[0]) == len(pieces[0].batch)
+    batches = [piece.slice for piece in pieces]
     schema = arrow_schema()
     arrays = []
     for number, field in enumerate(schema):
-        columns = [piece.column(number) for piece in pieces]
+        columns = [batch.column(number) for batch in batches]
         if field.name == "source":
             codes = [_source_codes(column, sources) for column in columns]
             arrays.append(dictionary(np.concatenate(codes), sources))
-        elif len(columns) == 1:
+        elif is_whole:
             arrays.append(canonical(columns[0]))
         else:
             arrays.append(canonical(pa.concat_arrays(columns)))
@@ -372,7 +405,8 @@ class _ShardWriter:
         import pyarrow as pa
 
         self._path = folder / f"data-{number:05d}.{suffix}"
-        self._file = pa.OSFile(str(self._path), "wb")
+        self._hashed = HashedFile(self._path)
+        self._file = pa.PythonFile(self._hashed, "w")
         schema = arrow_schema().with_metadata({"mmdata.shard": str(number)})
         self._writer: Any
         if suffix == "parquet":
@@ -397,7 +431,7 @@ class _ShardWriter:
     def close(self) -> Shard:
         self._writer.close()
         self._file.close()
-        size, digest = self._path.stat().st_size, hash_file(self._path)
+        size, digest = self._path.stat().st_size, self._hashed.hexdigest()
         return Shard(self._path.name, sum(self._batches), size, digest, tuple(self._batches))
 
     def abandon(self) -> None:

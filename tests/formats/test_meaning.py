@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mmdata.formats import make, registry
 from mmdata.formats._batches import ReadOptions, read_batches
 from mmdata.formats._format import Format
-from mmdata.formats._meaning import MEANING_FIELDS, spell
+from mmdata.formats._meaning import MEANING_FIELDS, may_change_meaning, spell, unheard_fields
 from mmdata.schema import (
     Conversation,
     Image,
@@ -808,3 +808,25 @@ def test_a_number_that_is_none_is_no_value(row: Row) -> None:
 
     assert text.messages == (user("Q"), assistant("A"))
     assert shown.messages == (user(Image(0), "Q"), assistant("A"))
+
+
+_FIELDS = st.sampled_from(["path", "license", "index", "Start", "segment", "source", "bytes"])
+_SAID = st.sampled_from([None, "", "1.jpg", 3, [1, 2], {}, {"start": 2}, {"license": "MIT"}])
+_LEFT_OVER = st.dictionaries(
+    st.sampled_from(["0", "1", "x"]), st.dictionaries(_FIELDS, _SAID, max_size=3) | _SAID
+)
+_NAMES_OF_MEDIA = st.sampled_from(["images", "image", "video", "license"])
+
+
+@given(st.lists(st.dictionaries(_NAMES_OF_MEDIA, _LEFT_OVER | _SAID), max_size=3))
+@example([{"images": {"0": {"path": "1.jpg"}}}, {"images": {"0": {"path": {"start": 2}}}}])
+@example([{"images": {"x": {"path": "1.jpg"}}}])
+@example([{"images": {"0": {"segment": [1, 2]}}}])
+@example([{"images": {"0": {"index": 1}}}])
+@example([{"images": {"0": "1.jpg"}}])
+def test_what_is_left_over_of_media_in_many_rows_is_heard_as_in_each(
+    extras: list[dict[str, Any]],
+) -> None:
+    each = any(any(unheard_fields(extra)) for extra in extras)
+
+    assert may_change_meaning(extras) == each

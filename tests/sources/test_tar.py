@@ -6,12 +6,14 @@ import gzip
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mmdata
@@ -166,6 +168,52 @@ def read_header(kind: type[tarfile.TarInfo], header: bytes) -> tuple[object, ...
     except tarfile.TarError as error:
         return type(error), str(error)
     return found.name, found.size, found.type
+
+
+@settings(max_examples=50)
+@given(
+    names=st.lists(st.text("ab./é", min_size=1, max_size=120), min_size=1, max_size=4),
+    dialect=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    comment=st.sampled_from([{}, {"comment": "of all"}, {"path": "z.txt"}]),
+    change=st.none() | st.tuples(st.integers(0, 4000), st.integers(0, 255)),
+    cut=st.integers(0, 4000) | st.just(1 << 20),
+)
+@example(["a", "b"], tarfile.PAX_FORMAT, {"path": "z.txt"}, None, 1 << 20)
+def test_an_archive_is_read_as_the_same_in_gzip_whose_headers_tarfile_reads(
+    names: list[str],
+    dialect: Any,
+    comment: dict[str, str],
+    change: tuple[int, int] | None,
+    cut: int,
+) -> None:
+    plain = io.BytesIO()
+    longest = 99 if dialect == tarfile.USTAR_FORMAT else None
+    headers = comment if dialect == tarfile.PAX_FORMAT else None
+    with tarfile.open(fileobj=plain, mode="w", format=dialect, pax_headers=headers) as archive:
+        for number, name in enumerate(names):
+            member = tarfile.TarInfo(f"{name}.txt"[:longest])
+            member.size = 400 * number
+            archive.addfile(member, io.BytesIO(b"a" * member.size))
+    data = bytearray(plain.getvalue())
+    if change is not None:
+        place, value = change
+        data[place] = value
+
+    with tempfile.TemporaryDirectory() as folder:
+        one, other = Path(folder, "s.tar"), Path(folder, "s.tar.gz")
+        one.write_bytes(data[:cut])
+        other.write_bytes(gzip.compress(data[:cut], 1))
+        assert list_records(one) == list_records(other)
+
+
+def list_records(file: Path) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+    for item in chain.from_iterable(tar_runs(file)):
+        if isinstance(item, Reject):
+            found.append((item.record, item.reason, item.detail))
+        else:
+            found.append((item.number, item.id, item.raw, item.files))
+    return found
 
 
 def test_an_archive_of_media_alone_holds_no_records(tmp_path: Path) -> None:

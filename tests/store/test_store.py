@@ -14,8 +14,9 @@ import mmdata
 from mmdata.errors import SchemaError, StoreError, UsageError
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import Conversation, Media, assistant, replace, user
-from mmdata.store import Store
+from mmdata.store import Store, writer
 from mmdata.store.batch import ConversationBatch
+from mmdata.store.manifest import Shard
 from mmdata.store.writer import Origin, StoreWriter
 from tests.conversations import conversations, plain
 from tests.stores import numbered, write
@@ -152,6 +153,32 @@ def test_rows_with_large_media_are_written_in_small_batches(tmp_path: Path) -> N
 
     assert len(store.manifest.shards[0].batches) >= 4
     assert [row.id for row in store] == [row.id for row in (*rows, *clips)]
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None
+)
+@given(st.lists(conversations(), min_size=1, max_size=12), st.data())
+def test_a_shard_has_the_same_bytes_however_its_rows_came_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[Conversation], data: st.DataObject
+) -> None:
+    monkeypatch.setattr(writer, "BATCH_RECORDS", data.draw(st.integers(1, 12)))
+    place = data.draw(st.integers(0, len(rows)))
+
+    shards = {
+        shards_of(tmp_path / name, pieces)
+        for name, pieces in (("one", [rows]), ("two", [rows[:place], rows[place:]]))
+    }
+
+    assert len(shards) == 1
+
+
+def shards_of(path: Path, pieces: list[list[Conversation]]) -> tuple[Shard, ...]:
+    sources = sorted({row.source for rows in pieces for row in rows})
+    with StoreWriter(path, sources=sources, origin=Origin("test", {}), overwrite=True) as store:
+        for rows in pieces:
+            store.write(ConversationBatch.from_conversations(rows))
+    return mmdata.open(path).manifest.shards
 
 
 def test_the_manifest_accounts_for_every_record(tmp_path: Path) -> None:
