@@ -30,7 +30,7 @@ from mmdata.templates.toolkit import (
     tool_responses,
 )
 
-__all__ = ["Qwen25VL"]
+__all__ = ["Qwen25VL", "seconds_per_layer"]
 
 _SYSTEM: Final = {
     "vl": "You are a helpful assistant.",

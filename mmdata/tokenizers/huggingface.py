@@ -18,7 +18,7 @@ from mmdata._tools.requirements import load_optional
 from mmdata.errors import TokenError
 from mmdata.tokenizers._text import check_text
 
-__all__ = ["HuggingFaceTokenizer", "describe_bpe", "rank_lines"]
+__all__ = ["HuggingFaceTokenizer", "byte_letters", "describe_bpe", "rank_lines"]
 
 _NEEDED_BY: Final = "a tokenizer in Hugging Face's form"
 
@@ -159,7 +159,7 @@ def rank_lines(vocab: Mapping[str, int]) -> bytes:
     Raises:
         TokenError: a token is not written in the alphabet of bytes.
     """
-    alphabet = _byte_alphabet()
+    alphabet = {letter: value for value, letter in byte_letters().items()}
     lines = []
     for token, rank in sorted(vocab.items(), key=lambda item: item[1]):
         try:
@@ -170,10 +170,10 @@ def rank_lines(vocab: Mapping[str, int]) -> bytes:
     return b"".join(lines)
 
 
-def _byte_alphabet() -> dict[str, int]:
+def byte_letters() -> dict[int, str]:
     """Return GPT-2's letters for bytes: printable Latin-1 is itself, the rest follows from 256."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [value for value in range(256) if value not in printable]
-    return {chr(value): value for value in printable} | {
-        chr(256 + number): value for number, value in enumerate(others)
+    return {value: chr(value) for value in printable} | {
+        value: chr(256 + number) for number, value in enumerate(others)
     }

@@ -5,8 +5,8 @@ programs make them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,11 @@ import numpy as np
 import pytest
 
 import mmdata.templates
+from mmdata.errors import TokenError, UsageError, VideoError
+from mmdata.image.patches import normalize_rows, resize_clip, resize_frame, resize_picture
+from mmdata.pipeline.encode import decode_views
 from mmdata.schema import (
+    CompactTimes,
     Conversation,
     Image,
     Media,
@@ -25,11 +29,16 @@ from mmdata.schema import (
     ToolCall,
     Video,
 )
-from mmdata.templates import IGNORE, Encoded, Template, load_tokenizer
+from mmdata.templates import IGNORE, Encoded, PixelPlan, Template, load_tokenizer
+from mmdata.templates.qwen2_5_vl import seconds_per_layer
+from mmdata.templates.qwen3_vl import Qwen3VL, layer_times
 from mmdata.templates.toolkit import position_delta
+from mmdata.tokenizers import MarkedTokenizer, Tokenizer
+from mmdata.video import Clock
+from mmdata.video.sampling import RULES
 from tests.golden.runs import unroll
-from tests.reference import arrays, cases, file, lacking
-from tests.vocabularies import find_published
+from tests.reference import arrays, cases, file, lacking, read
+from tests.vocabularies import find_published, small
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 DIALECTS = {
@@ -118,13 +127,22 @@ def message_of(told: dict[str, Any], names: dict[str | None, int], dumped: bool)
     return Message(told["role"], tuple(parts), told["role"] == "assistant")
 
 
-def template_of(family: str, case: Case, fixtures: Path, **options: Any) -> Template:
+@cache
+def family_tokenizer(family: str, fixtures: Path) -> Tokenizer:
     vocabulary = find_published("qwen2", fixtures)
     if vocabulary is None:
         lacking("qwen2 vocabulary in vocab", fixtures)
+    return load_tokenizer(family, vocabulary)
+
+
+def template_class(family: str) -> Any:
+    return mmdata.templates.get(family)
+
+
+def template_of(family: str, case: Case, fixtures: Path, **options: Any) -> Template:
     own = {"frames": "every:1", "marks": "all", "unsaid": "drop", **options}
     return mmdata.templates.get(family)(
-        tokenizer=load_tokenizer(family, vocabulary),
+        tokenizer=family_tokenizer(family, fixtures),
         number_media=case.told["add_vision_id"],
         **DIALECTS[case.told["template"]],
         **own,
@@ -216,7 +234,233 @@ def spans(found: Encoded) -> list[list[int]]:
     return [list(pair) for pair in edges.reshape(-1, 2).tolist()]
 
 
-def clip_times(case: Case) -> Iterator[list[float]]:
-    for medium in case.conversation.media:
-        if medium.type == "video":
-            yield list(medium.frame_times or ())
+def clips_of(found: Encoded) -> list[PixelPlan]:
+    return [plan for plan in found.pixels if plan.frames]
+
+
+def test_seconds_of_a_layer_are_those_of_the_original(golden: Path, fixtures: Path) -> None:
+    for case in read_cases(golden, "qwen2_5_vl"):
+        found = case.read(template_of("qwen2_5_vl", case, fixtures))
+
+        seconds = [seconds_per_layer(plan) for plan in clips_of(found)]
+        assert seconds == pytest.approx(case.told.get("second_per_grid_ts", []), rel=1e-6)
+
+
+def test_seconds_told_are_those_of_the_original(golden: Path, fixtures: Path) -> None:
+    for case in read_cases(golden, "qwen3_vl"):
+        found = case.read(template_of("qwen3_vl", case, fixtures))
+
+        times = [layer_times(plan) for plan in clips_of(found)]
+        told = case.told.get("timestamps", [])
+        assert len(times) == len(told)
+        for mine, theirs in zip(times, told, strict=True):
+            assert mine == pytest.approx(theirs, abs=1e-9)
+        words = [[f"<{time:.1f} seconds>" for time in each] for each in times]
+        assert words == case.told.get("timestamp_text", []), case.name
+
+
+def test_seconds_of_any_indices_are_those_of_the_original(golden: Path) -> None:
+    for case in table(golden, "qwen3_vl", "processor.timestamps"):
+        times = tuple(index / case["fps"] for index in case["indices"])
+        plan = PixelPlan(0, "squeeze", 16, tuple(range(len(times))), times)
+        grid = Qwen3VL.patches.grid(len(times), (32, 32))
+
+        found = layer_times(replace(plan, grid=grid))
+
+        assert found == pytest.approx(case["seconds"], abs=1e-9)
+        assert [f"<{time:.1f} seconds>" for time in found] == case["text"]
+
+
+@every_family
+def test_ids_of_texts_are_those_of_the_original(
+    family: str, golden: Path, fixtures: Path
+) -> None:
+    tokenizer = family_tokenizer(family, fixtures)
+    assert isinstance(tokenizer, MarkedTokenizer)
+
+    for case in cases(golden / family, "tokenizer_cases.json"):
+        assert tokenizer.encode_marked(case["text"]) == case["ids"]
+        assert tokenizer.decode(case["ids"]) == case["decoded"]
+
+
+# --- sizes and samples
+
+
+@every_family
+def test_sizes_are_those_of_the_published_utilities(family: str, golden: Path) -> None:
+    factor = template_class(family).patches.factor
+    for case in table(golden, family, "qwen_vl_utils.smart_resize"):
+        limits = {"fewest": case["min_pixels"], "most": case["max_pixels"]}
+        holds(case, lambda size, own=limits: resize_picture(size, factor=factor, **own))
+
+    for case in table(golden, family, "qwen_vl_utils.fetch_image_size"):
+        holds(case, lambda size, own=case["ele"]: fetch_size(size, factor, own))
+
+    for case in table(golden, family, "qwen_vl_utils.fetch_video_size"):
+        own, frames = case["ele"], case["nframes"]
+        holds(case, lambda size, own=own, frames=frames: fetch_size(size, factor, own, frames))
+
+
+def fetch_size(
+    size: tuple[int, int], factor: int, own: dict[str, int], frames: int | None = None
+) -> tuple[int, int]:
+    """Return the size that the utilities make of a picture or a frame with settings of its own."""
+    if "resized_height" in own:
+        return resize_picture((own["resized_height"], own["resized_width"]), factor=factor)
+    limits = {"fewest": own.get("min_pixels"), "most": own.get("max_pixels")}
+    if frames is None:
+        return resize_picture(size, factor=factor, **limits)
+    return resize_frame(frames, size, factor=factor, total=own.get("total_pixels"), **limits)
+
+
+def holds(case: dict[str, Any], resize: Any) -> None:
+    """Compare a size with what is told, or an error with an error."""
+    size = case["height"], case["width"]
+    if "ok" in case:
+        assert list(resize(size)) == case["ok"], case
+    else:
+        with pytest.raises((TokenError, UsageError)):
+            resize(size)
+
+
+def test_sizes_of_whole_clips_are_those_of_the_processor(golden: Path) -> None:
+    template = template_class("qwen3_vl")
+    limits = {"fewest": template.video_min_pixels, "most": template.video_max_pixels}
+    for case in table(golden, "qwen3_vl", "processor.video_smart_resize"):
+        newest = {**case, **case.get("transformers_5", {})}  # which scales small frames up
+
+        def resize(size: tuple[int, int], frames: int = case["num_frames"]) -> tuple[int, int]:
+            return resize_clip(frames, size, factor=32, depth=2, **limits)
+
+        holds(newest, resize)
+
+
+@every_family
+def test_frames_are_those_of_the_published_utilities(family: str, golden: Path) -> None:
+    for name in ("smart_nframes", "frame_range", "reader_indices"):
+        for case in table(golden, family, f"qwen_vl_utils.{name}"):
+            told = case.get("ok")
+            if told is None:
+                with pytest.raises((VideoError, UsageError)):
+                    taken_by_utilities(case)
+                continue
+            numbers = taken_by_utilities(case)
+            if name == "smart_nframes":
+                assert len(numbers) == told, case
+            elif name == "frame_range":
+                assert [numbers[0], numbers[-1]] == told[:2], case
+            else:
+                has_numbers(numbers, told)
+
+
+def taken_by_utilities(case: dict[str, Any]) -> list[int]:
+    own, clock = case["ele"], even_clock(case["total_frames"], case["video_fps"])
+    bounds = {"start": own.get("video_start", 0.0), "end": own.get("video_end")}
+    if "nframes" in own:
+        return list(map(int, RULES["qwen_frames"](clock, own["nframes"], **bounds)))
+    limits = own.get("fps", 2.0), own.get("min_frames", 4), own.get("max_frames", 768)
+    return list(map(int, RULES["qwen"](clock, *limits, **bounds)))
+
+
+@every_family
+def test_frames_are_those_of_the_processor(family: str, golden: Path) -> None:
+    rule = {"qwen2_5_vl": "hf_pairs", "qwen3_vl": "hf_ends"}[family]
+    for case in table(golden, family, "processor.sample_frames"):
+        own = case["kwargs"]
+        defaults_to_nothing = not own and family == "qwen2_5_vl"  # the class has no rate of its own
+        if case["fps"] is None or defaults_to_nothing:
+            continue
+        clock = even_clock(case["total_num_frames"], case["fps"])
+
+        def take(own: dict[str, Any] = own, clock: Clock = clock) -> list[int]:
+            if "num_frames" in own:
+                return list(map(int, RULES[f"{rule}_frames"](clock, own["num_frames"])))
+            return list(map(int, RULES[rule](clock, own.get("fps", 2.0))))
+
+        if "ok" in case:
+            has_numbers(take(), case["ok"])
+        else:
+            with pytest.raises((VideoError, UsageError)):
+                take()
+
+
+def has_numbers(numbers: list[int], told: dict[str, Any]) -> None:
+    assert len(numbers) == told["n"]
+    assert numbers[: len(told["first"])] == told["first"]
+    assert numbers[-len(told["last"]) :] == told["last"]
+    if told["indices"] is not None:
+        assert numbers == told["indices"]
+
+
+def even_clock(count: int, fps: float) -> Clock:
+    return Clock(np.arange(count) / fps, fps, None, count / fps)
+
+
+def table(golden: Path, family: str, name: str) -> list[Any]:
+    """Return a table; its name is a path of keys, or one key with dots."""
+    told = read(file(golden, family, "tables.json"))
+    room, _, rest = name.partition(".")
+    found = told.get(name, told.get(room, {}).get(rest))
+    return found or lacking(f"table {name}", golden)
+
+
+# --- pixels
+
+
+@every_family
+def test_pixels_are_those_of_the_original(family: str, golden: Path, tmp_path: Path) -> None:
+    told = read(file(golden, family, "pixels.json"))
+    stored = arrays(file(golden, family, "pixels.npz"))
+    for case in told["cases"]:
+        name = case["name"]
+        pixels = stored[f"{name}/input"]
+        size = told["size"]["video" if pixels.ndim == 4 else "image"]
+        by_pillow = stored.get(f"{name}/pixel_values_pil")
+        on_white = stored.get(f"{name}/pixel_values_pil_white_background")
+        by_torchvision = stored.get(f"{name}/pixel_values_torchvision")
+
+        found, grid = read_pixels(family, pixels, size, tmp_path, "drop")
+
+        assert grid == case["grid_thw"], name
+        if by_pillow is not None:
+            np.testing.assert_allclose(found, by_pillow, atol=2e-6, err_msg=name)
+        if on_white is not None:
+            white, _ = read_pixels(family, pixels, size, tmp_path, "white")
+            np.testing.assert_allclose(white, on_white, atol=2e-6, err_msg=name)
+        if by_torchvision is not None:
+            levels = 2 / 255 / min(told["std"]) + 2e-6
+            np.testing.assert_allclose(found, by_torchvision, atol=levels, err_msg=name)
+
+
+def read_pixels(
+    family: str, pixels: Any, size: dict[str, int], folder: Path, alpha: str
+) -> tuple[Any, list[int]]:
+    """Return the rows of patches of a picture or a clip, and its grid."""
+    from PIL.Image import fromarray
+
+    frames = pixels if pixels.ndim == 4 else pixels[None]
+    paths = []
+    for number, frame in enumerate(frames):
+        paths.append(str(folder / f"{number}.png"))
+        fromarray(frame).save(paths[-1])
+    height, width = frames.shape[1:3]
+    limits = {"min_pixels": size["min_pixels"], "max_pixels": size["max_pixels"]}
+    own: dict[str, Any] = {"alpha": alpha, **limits}
+    if pixels.ndim == 4:
+        own = {f"video_{name}": limit for name, limit in limits.items()} | {"frames": "every:1"}
+        clock = CompactTimes(step=0.5)
+        count = len(frames)
+        medium = Media(
+            "video", height=height, width=width, frame_paths=tuple(paths), clock=clock,
+            num_frames=count, fps=2.0,
+        )  # fmt: skip
+        part: Part = Video(0)
+    else:
+        medium, part = Media("image", paths[0], height=height, width=width), Image(0)
+    vocabulary = "qwen2" if family == "qwen2_5_vl" else "qwen3"
+    template = template_class(family)(tokenizer=small(vocabulary), **own)
+    question = Conversation("c", (Message("user", (part,), False),), (medium,))
+    [plan] = template.prompt(question).pixels
+    assert plan.grid is not None
+    rows = normalize_rows(decode_views(medium, plan), template.patches)
+    return rows, [plan.grid.layers, plan.grid.rows, plan.grid.columns]
