@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from models.attention import Attend
 from models.cache import CachedAttention, attention_mask
 from models.modules import (
-    Attend,
     Embedding,
     GatedMLP,
     Linear,

@@ -234,53 +234,6 @@ def join_heads(x: Tensor) -> Tensor:
     return x.transpose(0, 2, 1, 3).reshape(batch, length, heads * size)
 
 
-class Attend(nn.Cell):
-    """Scaled dot-product attention;
-    query heads share key heads in groups when there are fewer of the latter.
-
-    On Ascend, in half precision, MindSpore's fused operator; elsewhere the same in plain operators,
-    softmax in float32. The fused branch has not been run: no Ascend was at hand when this was
-    written.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fused = ms.get_context("device_target") == "Ascend"
-
-    def construct(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
-        """(batch, heads, length, size) from queries of that shape,
-        keys and values (batch, num_kv_heads, keys, size).
-
-        `mask` is (batch or 1, 1, length, keys) bool: who may look at whom; None lets everyone look
-        everywhere.
-        """
-        batch, heads, length, size = query.shape
-        if self.fused and query.dtype != ms.float32:
-            blocked = None if mask is None else ops.logical_not(mask)
-            return ops.flash_attention_score(
-                query,
-                key,
-                value,
-                heads,
-                attn_mask=blocked,
-                scalar_value=size**-0.5,
-                input_layout="BNSD",
-            )
-
-        num_kv_heads, keys = key.shape[1], key.shape[2]
-        grouped = query.reshape(batch, num_kv_heads, heads // num_kv_heads * length, size)
-        scores = ops.matmul(grouped * size**-0.5, key.swapaxes(-1, -2)).astype(ms.float32)
-        scores = scores.reshape(batch, heads, length, keys)
-        if mask is not None:
-            scores = ops.where(mask, scores, Tensor(-3e38, ms.float32))
-
-        weights = ops.softmax(scores, -1).astype(value.dtype)
-        weights = weights.reshape(batch, num_kv_heads, heads // num_kv_heads * length, keys)
-        return ops.matmul(weights, value).reshape(batch, heads, length, size)
-
-
 def causal_mask(length: int, segment_ids: Tensor | None, prefix: Tensor | None = None) -> Tensor:
     """Who may look at whom, (batch or 1, 1, length, length) bool:
     earlier tokens and, everywhere, the prefix.

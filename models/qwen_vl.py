@@ -15,13 +15,13 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import XavierUniform, initializer
 from numpy.typing import NDArray
 
+from models.attention import Attend
 from models.decoder import Decoder, DecoderConfig, RopeTables
 from models.lora import LoraConfig
 from models.model import VisionLanguageModel
 from models.modules import (
     CLIP_MEAN,
     CLIP_STD,
-    Attend,
     LayerNorm,
     Linear,
     constant,

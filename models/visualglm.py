@@ -14,6 +14,7 @@ from typing import Any
 
 from mindspore import Tensor, nn, ops
 
+from models.attention import Attend
 from models.cache import CachedAttention, attention_mask
 from models.lora import LoraConfig
 from models.model import VisionLanguageModel
@@ -21,7 +22,6 @@ from models.modules import (
     CLIP_MEAN,
     CLIP_STD,
     MLP,
-    Attend,
     Embedding,
     LayerNorm,
     Linear,

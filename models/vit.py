@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from mindspore import Tensor, nn, ops
 
+from models.attention import Attend
 from models.modules import (
     MLP,
-    Attend,
     LayerNorm,
     Linear,
     PatchConv,
