@@ -147,7 +147,18 @@ def training_stream(config: FinetuneConfig, template: Template, place: ProcessRa
     )
 
 
-SHAPES = ("seq_length", "batch_size", "max_views", "isolated", "workers", "seed")
+SHAPES = (
+    "seq_length",
+    "batch_size",
+    "max_views",
+    "isolated",
+    "deadline",
+    "memory",
+    "max_pixels",
+    "on_damage",
+    "workers",
+    "seed",
+)
 
 
 def held_out_stream(config: FinetuneConfig, template: Template, training: Samples) -> Stream | None:

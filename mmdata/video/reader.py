@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mmdata._tools.limits import Limits
+from mmdata._tools.limits import Limits, how_to_raise
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
 from mmdata.video.folder import is_folder, pictures_in
@@ -386,7 +386,7 @@ class Reader:
     def _note_fault(self, number: int, error: Exception) -> None:
         if isinstance(error, MemoryError):
             raise VideoError(
-                f"{self.name}: needs more memory than there is",
+                f"{self.name}: needs more memory than there is; {how_to_raise('memory')}",
                 path=self.name,
                 reason="media_limit",
             ) from error

@@ -87,6 +87,11 @@ class Strategy:
         pads = any(parameter.name == "pad" for parameter in _parameters(self.name))
         return RULES[self.name](clock, *self.arguments, **({"pad": pad} if pads else {}))
 
+    @property
+    def is_list(self) -> bool:
+        """Whether its arguments list the frames, by time or number, in any order."""
+        return self.name in _LISTS
+
     def __str__(self) -> str:
         separator = "," if self.name in _LISTS else ":"
         return (

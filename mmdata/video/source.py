@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from mmdata._tools.limits import how_to_raise
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import UsageError, VideoError
 
@@ -157,14 +158,14 @@ def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
     if not context.width or not context.height:
         raise VideoError(
             f"{name}: cannot be decoded as video: the size of its frames is not to be found, "
-            f"or beyond the limit of {limits.pixels} pixels (Limits(pixels=...))",
+            f"or beyond the limit of {limits.pixels} pixels; {how_to_raise('pixels')}",
             path=name,
         )
 
     if context.width * context.height > limits.pixels:
         raise VideoError(
             f"{name}: a frame of {context.width}x{context.height} is beyond the limit of "
-            f"{limits.pixels} pixels; raise Limits(pixels=...) if it is meant",
+            f"{limits.pixels} pixels; {how_to_raise('pixels')}",
             path=name,
             reason="media_limit",
         )
