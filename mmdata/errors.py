@@ -199,6 +199,8 @@ def as_media_error(error: Exception, path: str) -> MediaError:
 
     reason = "media_limit" if isinstance(error, MemoryError) else "unreadable_media"
     what = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError):
+        what = f"{what}; raise memory (--memory, Limits(memory=...)) if it is meant"
     where = f"{path}: " if path else ""
     found = MediaError(f"{where}cannot be decoded: {what}", path=path, reason=reason)
     found.__cause__ = error

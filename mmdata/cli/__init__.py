@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -479,9 +480,16 @@ def _notes(notes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "split by field", f"{split}: {count:,} rows whose field 'split' says so"
     for name, count in notes.get("extra", {}).items():
         yield "in extra", f"{name}: {count:,}"
+    yield from _oddities(notes.get("oddities", {}))
     for note, words in _MEDIA_NOTES.items():
         if count := notes.get(note):
             yield "media", f"{count:,} {words}"
+
+
+def _oddities(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Yield for people how many media are oddly made, by kind."""
+    for kind, count in counts.items():
+        yield "oddly made", f"{kind}: {count:,}"
 
 
 def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -583,19 +591,25 @@ def check(
     with --media or --decode, its media too.
     """
     from mmdata._tools.paths import local_path
+    from mmdata.conversion.account import count_oddities
     from mmdata.store import check as run
 
     if not local_path(store, "store").exists():
         raise UsageError(f"there is no store at {store}")
     faults = [str(fault) for fault in run(store)]
+    found: Counter[str] = Counter()
     if (media or decode) and not faults:
         settings["limits"] = _limits(deadline, memory, max_pixels)
-        faults = _media_faults(store, "decode" if decode else "compare", settings)
+        faults = _media_faults(store, "decode" if decode else "compare", settings, found)
     for fault in faults:
         say(f"mmdata: {fault}", err=True)
     if faults:
         sys.exit(1)
-    say(f"{store} is whole: {len(mmdata.open(store)):,} rows")
+    opened = mmdata.open(store)
+    say(f"{store} is whole: {len(opened):,} rows")
+    # Only decoding finds them where the rows do not say it.
+    if oddities := dict(sorted(found.items())) or count_oddities(opened):
+        say(_columns(_oddities(oddities)))
     if media or decode:
         _say_without_hash(store)
 
@@ -698,13 +712,22 @@ def _say_without_hash(store: Path) -> None:
         )
 
 
-def _media_faults(store: Path, level: MediaLevel, settings: Mapping[str, Any]) -> list[str]:
+def _media_faults(
+    store: Path, level: MediaLevel, settings: Mapping[str, Any], oddities: Counter[str]
+) -> list[str]:
+    """Return what is wrong with the media of a store, and count ``oddities`` of those that are
+    sound.
+    """
     from mmdata._tools.progress import progress
     from mmdata.conversion.prober import media_faults
 
+    def count(found: Sequence[Mapping[str, Any]]) -> None:
+        for facts in found:
+            oddities.update(facts.get("oddities") or ())
+
     opened = mmdata.open(store)
     with progress("decoding" if level == "decode" else "comparing", len(opened)) as update:
-        found = media_faults(opened, level, progress=update, **settings)
+        found = media_faults(opened, level, progress=update, seen=count, **settings)
         return [
             f"row {fault.row}, id {fault.id!r}: {fault.detail} [{fault.reason}]" for fault in found
         ]

@@ -153,13 +153,16 @@ def _image(source: File, level: Level, limits: Limits) -> Probe:
 
 
 def _video(source: VideoSource, level: Level, on_damage: OnDamage, limits: Limits) -> Probe:
-    from mmdata.video.reader import index, index_by_decoding
+    from mmdata.video.reader import decodes_strictly, index, index_by_decoding
 
     if level == "probe":
         found = index(source, limits=limits)
         if found.damage and on_damage == "keep":
             # Its packets promise frames that there are not: only decoding tells which there are.
             found = index_by_decoding(source, limits=limits)
+        if found.refusal:  # which decoding to the end finds by itself
+            name = _name(source)
+            raise VideoError(f"{name}: {found.refusal}", path=name)
         return _as_probe(found)
 
     # As strictly as frames are sampled: what passes here is not refused in training.
@@ -168,7 +171,9 @@ def _video(source: VideoSource, level: Level, on_damage: OnDamage, limits: Limit
     if strict and found.damage:
         # Which frames there are says a decoder that conceals what it can.
         kept = index_by_decoding(source, limits=limits)
-        found = replace(kept, damage=kept.damage or found.damage)
+        # A strict decoder also refuses what leads the first keyframe, which nobody samples.
+        sound = not kept.damage and decodes_strictly(source, limits)
+        found = kept if sound else replace(kept, damage=kept.damage or found.damage)
     return _as_probe(found)
 
 

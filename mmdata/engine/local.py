@@ -27,7 +27,7 @@ from typing import Any, Final, TypeVar
 from mmdata._tools.limits import how_to_raise
 from mmdata._tools.options import PositiveFloat, PositiveInt, checked
 from mmdata._tools.requirements import load_posix
-from mmdata.errors import MediaError
+from mmdata.errors import MediaError, UsageError
 
 __all__ = ["Pool", "run"]
 
@@ -36,6 +36,7 @@ T = TypeVar("T")
 # Seconds past its deadline after which the kernel ends a job whose parent is gone.
 _GRACE: Final = 2.0
 _AHEAD: Final = 4  # jobs a worker that may be done before the first result is taken
+_LEAST: Final = 64 << 20  # bytes without which a process may not even start
 _ALARM: Final = struct.Struct("d")  # seconds after which the kernel ends a job, before the job
 
 
@@ -265,9 +266,12 @@ class _Worker:
             # The process is ready: what it needed to start counts for no deadline.
             self.channel.recv_bytes()
         except EOFError:
-            raise RuntimeError(
-                f"a worker process ended at its start with status {self.kill()}"
-            ) from None
+            what = f"a worker process ended at its start with status {self.kill()}"
+            if self._memory < _LEAST:
+                raise UsageError(
+                    f"{what}: {self._memory} bytes of memory are too few; {how_to_raise('memory')}"
+                ) from None
+            raise RuntimeError(what) from None
 
     def _report_death(self) -> None:
         assert self._process is not None

@@ -224,10 +224,12 @@ def _plan_cached(video: Media, frames: str) -> _Taken:
             if (np.abs(times[numbers] - wanted) <= HAIR).all():
                 return _Taken(numbers, times[numbers], begin, end)
 
-    # A rule that goes by the rate of a clip has to see that of the cached frames.
+    # A rule that goes by the rate of a clip has to see that of the cached frames; one that refuses
+    # a clip of so few takes all of them.
     shown = times - begin
     rate = average_rate(0.0, shown, end - begin)
-    numbers = Strategy.parse(frames).numbers(Clock(shown, rate, None, end - begin))
+    among = Clock(shown, rate, None, end - begin)
+    numbers = Strategy.parse(frames).numbers(among, few="all")
     return _Taken(numbers, times[numbers], begin, end)
 
 

@@ -15,6 +15,7 @@ from mmdata.schema import CompactTimes
 from mmdata.video.clock import Clock, average_rate, compact, times_of
 from mmdata.video.coded_order import coded_order
 from mmdata.video.packets import PacketRow, Packets, tick
+from mmdata.video.source import is_cover
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,12 @@ UNSEEN: Final = -1
 """
 
 _MOST_SET_BACK: Final = 1.0  # seconds; writers are a little careless with the times of decoding
+_LEAP: Final = 1.0  # seconds more than from frame to frame; where files were joined
+# Shares of the steps from frame to frame: what a clip of constant rate has at least, and the leaps
+# of one that was joined at most. A recording of variable rate has others of both.
+_REGULAR: Final = 0.9
+_ROUNDED: Final = 1e-3  # seconds; Matroska keeps times in whole milliseconds
+_MOST_LEAPS: Final = 0.125
 # Frames; what a writer that could not go back leaves in the header of an AVI.
 _UNFINISHED: Final = 1 << 30
 _DEFAULT_RATE: Final = 25.0  # frames a second; what FFmpeg takes a stream without a rate to have
@@ -54,7 +61,8 @@ class Index:
     is "derived" where the container stores no presentation times. ``damage`` says in words what the
     packets already show to be wrong; empty for a sound file. ``stored`` are the times as a store
     keeps them, and ``clock`` is all that is known of when. ``oddities`` says how a sound file is
-    oddly made (docs/videos.md).
+    oddly made (docs/videos.md). ``refusal`` says why its frames cannot be made RGB, as far as the
+    first of them shows; empty where they can.
 
     ``packets`` are all packets in decoding order and ``order`` (packets,) int64 the presentation
     number of each, -1 if it is never presented; ``order`` is None where only decoding can tell.
@@ -74,6 +82,7 @@ class Index:
     order: NDArray[np.int64] | None = None
     stored: CompactTimes | None = None
     oddities: tuple[Oddity, ...] = ()
+    refusal: str = ""
 
     def __repr__(self) -> str:
         return (
@@ -145,7 +154,11 @@ def build_index(
         packets=tuple(packets.rows),
         order=order,
         stored=stored,
-        oddities=tuple(_oddities(packets.rows, stream, container.format.name, stored)),
+        oddities=(
+            *_oddities(packets.rows, stream, container.format.name, stored),
+            *(("joined",) if _leaps(packets.rows, period) else ()),
+            *(("attached_picture",) if any(map(is_cover, container.streams.video)) else ()),
+        ),
     )
 
 
@@ -279,6 +292,29 @@ def _oddities(
         yield "fields"
     if container in TIMELESS and stored.deltas:
         yield "dropped_frames"
+
+
+def _leaps(rows: list[PacketRow], period: float) -> bool:
+    """Whether the clock leaps ahead at keyframes alone and runs evenly else, as where recordings
+    were joined end to end that were not made one after the other.
+    """
+    import numpy as np
+
+    shown = [row for row in rows if not row.discard and row.pts is not None]
+    shown.sort(key=lambda row: row.pts or 0)
+    steps = np.diff(np.array([row.pts for row in shown], np.int64)) * period  # (frames - 1,) s
+    if not len(steps):
+        return False
+
+    usual = float(np.median(steps))
+    leaps = np.flatnonzero(steps > usual + _LEAP)
+    if not len(leaps) or len(leaps) > _MOST_LEAPS * len(steps):
+        return False
+    if all(row.keyframe for row in shown):  # where each frame is one, it says nothing
+        return False
+    even = np.abs(steps - usual) <= _ROUNDED + period
+    is_even = np.count_nonzero(even) >= _REGULAR * (len(steps) - len(leaps))
+    return bool(is_even) and all(shown[number + 1].keyframe for number in leaps.tolist())
 
 
 def _set_back(rows: list[PacketRow], period: float, container: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mmdata._tools.limits import Limits, how_to_raise
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
+from mmdata.video.colours import colour_oddities, refusal_of
 from mmdata.video.folder import is_folder, pictures_in
 from mmdata.video.index import TIMELESS, Index, build_index, confirm
 from mmdata.video.packets import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+    from mmdata.schema import Oddity
+
 _SKIPPING: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
 """Codecs whose decoders can be told before each packet
 to leave out a frame that no other refers to.
@@ -50,7 +53,16 @@ _PALETTE_BITS: Final = 8
 _MOST_REORDERED: Final = 15
 """How many frames the H.264 decoder can hold back at most."""
 
-__all__ = ["Fault", "PacketRange", "Reader", "index", "index_by_decoding", "reading", "segments"]
+__all__ = [
+    "Fault",
+    "PacketRange",
+    "Reader",
+    "decodes_strictly",
+    "index",
+    "index_by_decoding",
+    "reading",
+    "segments",
+]
 
 
 @checked
@@ -101,7 +113,7 @@ def index_by_decoding(
 
     with reading(source, stream, limits, strict=strict, thorough=True) as reader:
         first, packets, corrupt = None, [], 0
-        converted = set()
+        converted, sizes = set(), set()
         for packet, frame in reader.everything():
             first = first or frame
             # Of frames that are alike to swscale, one is enough.
@@ -110,17 +122,33 @@ def index_by_decoding(
                 _try_to_convert(frame, reader.name)
                 converted.add(kind)
             packets.append(packet)
+            sizes.add((frame.width, frame.height))
             corrupt += frame.is_corrupt
         found = _upright(confirm(reader.index, packets, reader.tick), first, reader.name)
         marked = (f"{corrupt} frames are marked corrupt",) if corrupt else ()
-        return replace(found, damage=found.damage + reader.damage + marked)
+        damage = found.damage + reader.damage + marked
+        is_new = len(sizes) > 1 and "joined" not in found.oddities
+        joined: tuple[Oddity, ...] = ("joined",) if is_new else ()
+        return replace(found, damage=damage, oddities=found.oddities + joined)
+
+
+def decodes_strictly(source: VideoSource, limits: Limits) -> bool:
+    """Return whether all frames of a video come from a strict decoder as they do where they are
+    sampled, from keyframe to keyframe.
+    """
+    if isinstance(source, Pictures) or is_folder(source):
+        return True
+    with reading(source, None, limits, strict=True) as reader:
+        found = sum(1 for _ in reader.frames(range(reader.index.num_frames)))
+        return found == reader.index.num_frames and not reader.faults
 
 
 def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:
     if first is None:
         raise VideoError(f"{name}: not one frame can be decoded", path=name)
     width, height = presented_size(first)
-    return replace(found, width=width, height=height)
+    oddities = (*found.oddities, *colour_oddities(first))
+    return replace(found, width=width, height=height, oddities=oddities, refusal=refusal_of(first))
 
 
 def _try_to_convert(frame: VideoFrame, name: str) -> None:
@@ -129,7 +157,7 @@ def _try_to_convert(frame: VideoFrame, name: str) -> None:
     try:
         rgb(VideoReformatter(), frame)
     except VideoError as error:  # which does not know the file
-        raise VideoError(f"{name}: {error}", path=name) from error
+        raise VideoError(f"{name}: {error}", path=name, reason=error.reason) from error
 
 
 @checked

@@ -148,7 +148,9 @@ def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> _Pi
         try:
             scaled = scale(frame)
         except VideoError as error:  # which does not know the file
-            raise VideoError(f"{reader.name}: {error}", path=reader.name) from error
+            raise VideoError(
+                f"{reader.name}: {error}", path=reader.name, reason=error.reason
+            ) from error
         pixels.add(number, scaled)
     return pixels
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import pytest
 
 from mmdata.engine import local as isolate
-from mmdata.errors import MediaError, VideoError
+from mmdata.errors import MediaError, UsageError, VideoError
 
 
 @pytest.fixture
@@ -105,6 +105,11 @@ def test_allocating_without_end_meets_the_memory_cap() -> None:
 
         assert caught.value.reason == "media_limit"
         assert pool.run(len, "next") == 4
+
+
+def test_memory_in_which_no_process_can_start_is_a_fault_of_the_call() -> None:
+    with isolate.Pool(memory=4096) as pool, pytest.raises(UsageError, match="--memory"):
+        pool.run(len, "four")
 
 
 def test_results_come_in_the_order_of_the_arguments() -> None:
