@@ -32,6 +32,7 @@ _QUICK: Final = {"codec_whitelist": "none"}
 _THOROUGH: Final = {"skip_loop_filter": "all"}  # the frames are thrown away, so they need no finish
 # Pixels: FFmpeg counts a row as up to 64 longer than it is, which the exact check of ours does not.
 _ALIGNMENT: Final = 64 << 14
+_MOST_PIXELS: Final = (1 << 31) - 1  # that FFmpeg's option can have
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
 
@@ -101,7 +102,7 @@ def _container(source: Source, limits: Limits, options: dict[str, str]) -> Input
     try:
         container: InputContainer = av.open(
             file,
-            options=_OPTIONS | options | {"max_pixels": str(limits.pixels + _ALIGNMENT)},
+            options=_OPTIONS | options | {"max_pixels": str(_most_pixels(limits))},
             buffer_size=_BUFFER,
             **_past_bad_metadata(),
         )
@@ -180,9 +181,13 @@ def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
 def _configure(stream: VideoStream, limits: Limits, strict: bool) -> None:
     context = stream.codec_context
     context.thread_count = 1
-    context.options = {"max_pixels": str(limits.pixels + _ALIGNMENT)} | (
+    context.options = {"max_pixels": str(_most_pixels(limits))} | (
         {"err_detect": "explode"} if strict else {}
     )
+
+
+def _most_pixels(limits: Limits) -> int:
+    return min(limits.pixels + _ALIGNMENT, _MOST_PIXELS)
 
 
 def _leave_out_others(container: InputContainer, stream: VideoStream) -> None:

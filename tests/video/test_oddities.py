@@ -80,7 +80,7 @@ def test_probing_refuses_a_matrix_that_decoding_refuses_in_the_same_words(matrix
     said = []
     for level in ("probe", "decode"):
         with pytest.raises(VideoError, match="its colour matrix is") as found:
-            check(data, "video", level=level)  # type: ignore[arg-type]
+            check(data, "video", level=level)
         said.append((str(found.value), found.value.path, found.value.reason))
 
     assert said[0] == said[1]
