@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Pictures
 
 from mmdata._tools.limits import Limits
-from mmdata.errors import ImageError, MediaError, PluginError, UsageError, VideoError
-from mmdata.schema import CompactTimes, Conversation, Media, Video, replace, user
-from mmdata.templates.toolkit import MediaFiles, plan_clip, read_size
+from mmdata.errors import ImageError, MediaError, PluginError, TokenError, UsageError, VideoError
+from mmdata.schema import CompactTimes, Conversation, Image, Media, Video, assistant, replace, user
+from mmdata.templates.toolkit import MediaFiles, ReadsFiles, plan_clip, read_size, with_limits
 from mmdata.video import Clock, sample
 from tests.conversion.test_faults import RAISED
 from tests.reference import files
+from tests.templates.families import FAMILIES, Family
 from tests.video.clips import clip
 
 
@@ -302,3 +304,28 @@ def test_the_size_of_an_image_is_in_its_header(fixtures: Path) -> None:
 
 def _refuse(media: Media) -> object:
     raise AssertionError("not to be asked")
+
+
+@pytest.mark.parametrize("family", [one for one in FAMILIES if one.media != "none"], ids=str)
+def test_a_family_that_asks_files_asks_them_under_the_limits_of_a_stream(
+    family: Family, tmp_path: Path
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(clip("h264", "mp4", range(40)))
+    Pictures.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    template = family.template()
+    video = Media("video", str(tmp_path / "a.mp4"))
+    image = Media("image", str(tmp_path / "a.png"))
+
+    for medium, part in ((video, Video(0)), (image, Image(0))):
+        asking = Conversation("c", (user(part, "What?"), assistant("That.")), (medium,))
+        try:
+            template.encode(asking)
+        except TokenError:
+            continue  # it reads none of this kind
+        for pixels in (64 * 48, 64 * 48 - 1):
+            limited = with_limits(template, Limits(pixels=pixels))
+            if pixels == 64 * 48 or not isinstance(template, ReadsFiles):
+                limited.encode(asking)
+            else:
+                with pytest.raises(MediaError, match=r"conversation 'c', .*--max-pixels"):
+                    limited.encode(asking)
