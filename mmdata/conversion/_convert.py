@@ -184,6 +184,7 @@ def convert(
         embed=embed,
         size_of=size_of,
         home=None if media_root is None else home.as_posix(),
+        limits=limits,
     )
     allowed = [allow_fields] if isinstance(allow_fields, str) else list(allow_fields)
     origin = Origin(
