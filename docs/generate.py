@@ -309,7 +309,7 @@ def frames_page() -> str:
     rows = []
     for name, rule in RULES.items():
         parameters = list(inspect.signature(rule).parameters.values())[1:]
-        shown = [each.name for each in parameters if each.name != "pad"]
+        shown = [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
         rows.append([f"`{':'.join([name, *shown])}`", first_sentence(rule)])
     return "\n".join(
         [

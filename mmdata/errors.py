@@ -177,9 +177,10 @@ class DroppedSampleError(TokenError):
 def as_media_error(error: Exception, path: str) -> MediaError:
     """Return the error of a medium for whatever decoding it has raised.
 
-    ``path`` is its file, or empty where that is not known. Decoders are given files by strangers,
-    and no list of what they raise on them is complete. So all of it is the file's fault, but what
-    says that the call or a plug-in is: that is raised again.
+    ``path`` is its file, or empty where that is not known; an error of a medium that does not name
+    one is given its name. Decoders are given files by strangers, and no list of what they raise on
+    them is complete. So all of it is the file's fault, but what says that the call or a plug-in is:
+    that is raised again.
 
     Raises:
         UsageError, PluginError: ``error`` is one.
@@ -188,12 +189,18 @@ def as_media_error(error: Exception, path: str) -> MediaError:
     MediaError("clip.mp4: cannot be decoded: KeyError: 'layer 3'")
     """
     if isinstance(error, MediaError):
-        return error
+        if error.path or not path:
+            return error
+        named = type(error)(f"{path}: {error}", path=path, reason=error.reason)
+        named.__cause__ = error
+        return named
     if isinstance(error, (UsageError, PluginError)):
         raise error
 
     reason = "media_limit" if isinstance(error, MemoryError) else "unreadable_media"
     what = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError):
+        what = f"{what}; raise memory (--memory, Limits(memory=...)) if it is meant"
     where = f"{path}: " if path else ""
     found = MediaError(f"{where}cannot be decoded: {what}", path=path, reason=reason)
     found.__cause__ = error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -20,12 +21,12 @@ from msgspec import Meta, convert, to_builtins
 
 import mmdata
 from mmdata import store as stores
-from mmdata._tools.limits import Limits
+from mmdata._tools.limits import Limits, count_bytes
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url, local_path
 from mmdata._tools.requirements import processors
 from mmdata.engine.local import Pool
-from mmdata.errors import DataError, MediaError, as_media_error
+from mmdata.errors import DataError, MediaError, UsageError, as_media_error
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import CompactTimes, Conversation, Media, replace
 from mmdata.store.builder import BatchBuilder
@@ -112,7 +113,13 @@ def cache_frames(
     ``strategy``, ``size``, ``resize``, ``pad``, ``snap`` and ``on_damage`` are those of
     :func:`mmdata.video.sample`. ``codec`` is ``"jpeg"``, of ``quality`` 1 to 100, or ``"webp"``,
     lossless. ``workers`` are processes, by default as many as there are cores; ``resume`` goes on
-    where an attempt with the same arguments was stopped.
+    where an attempt with the same arguments was stopped. What a video may cost beyond its
+    ``limits`` costs its record; the deadline grows with the videos of a record
+    (:meth:`mmdata._tools.limits.Limits.deadline_of`). A video that was damaged and kept says so in
+    ``oddities``.
+
+    A cache keeps frames in the order in which they are shown: ``times:`` and ``frames:`` must
+    ascend.
 
     Raises:
         UsageError: an argument is wrong, or there is a store at ``target`` and ``overwrite`` is
@@ -123,9 +130,13 @@ def cache_frames(
     started = time.monotonic()
     limits = limits or Limits()
     scaler(size, resize)
-    recipe = _Recipe(
-        str(Strategy.parse(strategy)), size, resize, codec, quality, pad, snap, on_damage, limits
-    )
+    chosen = Strategy.parse(strategy)
+    if chosen.is_list and list(chosen.arguments) != sorted(chosen.arguments):
+        raise UsageError(
+            f"{chosen}: a cache keeps frames in the order in which they are shown; write "
+            f"{Strategy(chosen.name, tuple(sorted(chosen.arguments)))}"
+        )
+    recipe = _Recipe(str(chosen), size, resize, codec, quality, pad, snap, on_damage, limits)
     place = local_path(target, "store")
     opened = stores.open(source, media_root=media_root)
     if not len(opened):
@@ -249,7 +260,8 @@ def _pictures(frames: Sequence[bytes], name: str) -> Iterator[VideoFrame]:
 @dataclass(frozen=True, slots=True)
 class _Cached:
     """The frames of one video: encoded pictures and times in seconds; and ``file``, the fields of
-    :class:`mmdata.schema.Media` that say when all frames are of the file that they were taken from.
+    :class:`mmdata.schema.Media` that say when all frames are of the file that they were taken from,
+    and which oddities were found in it on the way.
     """
 
     frames: tuple[bytes, ...]
@@ -314,6 +326,7 @@ def _clock_fields(frames: Frames) -> Mapping[str, Any]:
         "num_frames": len(clock),
         "fps": clock.fps,
         "duration": clock.duration,
+        "oddities": ["damaged"] if frames.damage else [],
     }
 
 
@@ -340,16 +353,41 @@ def _all_frames(
     rows = range(journal.resumed, len(opened))
     limits = recipe.limits
 
+    asked: deque[list[Media]] = deque()  # the videos of each row that a worker was asked for
+
+    def questions() -> Iterator[tuple[list[Media], _Recipe]]:
+        for row in rows:
+            asked.append(_videos(opened, row))
+            yield asked[-1], recipe
+
     with Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory) as pool:
-        for outcome in pool.map(_take, ((_videos(opened, row), recipe) for row in rows)):
+        for outcome in pool.map(_take, questions(), deadline_of=_deadline_of):
+            videos = asked.popleft()
             found: list[_Cached] | _Refused
             if isinstance(outcome, Exception):
-                error = as_media_error(outcome, "")
+                error = as_media_error(outcome, ", ".join(map(_name, videos)))
                 found = _Refused(error.reason, str(error))
             else:
                 found = outcome
             journal.add(found)
             yield found
+
+
+def _name(video: Media) -> str:
+    """Return how messages call a video."""
+    first = video.frame_paths[0] if video.frame_paths else ""
+    return video.path or first or "a video in the record"
+
+
+def _deadline_of(videos: Sequence[Media], recipe: _Recipe) -> float:
+    """Return the seconds that sampling the videos of a record may take."""
+    size, seconds = 0, 0.0
+    for video in videos:
+        paths = video.frame_paths if video.path is None else (video.path,)
+        size += sum(map(len, (video.bytes or b"", *(video.frames or ()))))
+        size += sum(count_bytes(path) for path in paths or () if not is_url(path))
+        seconds += video.duration or 0.0
+    return recipe.limits.deadline_of(size, seconds)
 
 
 def _videos(opened: stores.Store, row: int) -> list[Media]:
@@ -380,7 +418,9 @@ def _fill_in(medium: Media, cached: Iterator[_Cached]) -> Media:
     # What a journal kept has been through JSON.
     clock = None if facts["clock"] is None else convert(facts["clock"], CompactTimes)
     facts |= {"clock": clock, "frames": found.frames, "frame_times": found.times}
-    return replace(medium, bytes=None, **facts)
+    known = medium.oddities or ()
+    new = tuple(one for one in facts.pop("oddities") if one not in known)
+    return replace(medium, bytes=None, oddities=(known + new) or None, **facts)
 
 
 def _origin(opened: stores.Store, recipe: _Recipe) -> Origin:

@@ -62,7 +62,17 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Split: TypeAlias = Literal["train", "val", "test"]
 MediaType: TypeAlias = Literal["image", "video", "audio"]
 TimeSource: TypeAlias = Literal["stream", "derived"]
-Oddity: TypeAlias = Literal["trimmed", "begins_between_keyframes", "fields", "dropped_frames"]
+Oddity: TypeAlias = Literal[
+    "trimmed",
+    "joined",
+    "begins_between_keyframes",
+    "fields",
+    "dropped_frames",
+    "odd_matrix",
+    "hdr",
+    "attached_picture",
+    "damaged",
+]
 """How a sound video may be oddly made: docs/videos.md says what is made of each."""
 Box: TypeAlias = tuple[float, float, float, float]
 Made = TypeVar("Made", bound=Struct)

@@ -30,6 +30,8 @@ from mmdata._tools.options import (
 from mmdata.errors import ConfigError, nearest
 from mmdata.pipeline.stream import OnError
 from mmdata.schema import Split
+from mmdata.video import Limits
+from mmdata.video.sample import OnDamage
 
 T = TypeVar("T")
 
@@ -117,6 +119,10 @@ class Data(Section):
     on_error: OnError = "raise"
     on_error_limit: Share = 0.01
     isolated: bool = False
+    deadline: PositiveFloat = 30.0
+    memory: PositiveInt = Limits().memory
+    max_pixels: PositiveInt = Limits().pixels
+    on_damage: OnDamage = "raise"
     workers: NonNegativeInt | None = None
     seed: int = 0
 

@@ -187,7 +187,18 @@ def random_scale(config: FinetuneConfig, rows: int, place: ProcessRank) -> int:
     return config.run.steps * step // max(1, rows) + 1
 
 
-SHAPES = ("seq_length", "batch_size", "max_views", "isolated", "workers", "seed")
+SHAPES = (
+    "seq_length",
+    "batch_size",
+    "max_views",
+    "isolated",
+    "deadline",
+    "memory",
+    "max_pixels",
+    "on_damage",
+    "workers",
+    "seed",
+)
 
 
 def held_out_stream(config: FinetuneConfig, template: Template, training: Samples) -> Stream | None:

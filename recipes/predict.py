@@ -27,6 +27,8 @@ from mmdata.errors import MMDataError
 from mmdata.pipeline import Batch, Stream
 from mmdata.schema import Conversation, Image, Media, Message, Part, Video, assistant, user
 from mmdata.templates import Encoded, Template
+from mmdata.templates.toolkit import with_limits
+from mmdata.video import Limits
 from models.generate import Generator, Prompt, Sampling
 from models.lora import merge_lora
 from models.model import VisionLanguageModel
@@ -63,6 +65,10 @@ class Asking:
     def encode(self, conversation: Conversation) -> Encoded:
         """All up to the answer that is wanted."""
         return self.template.prompt(conversation)
+
+    def with_limits(self, limits: Limits) -> Asking:
+        """The same, of a template that reads files under ``limits``."""
+        return Asking(with_limits(self.template, limits))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.template, name)

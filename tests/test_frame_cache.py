@@ -362,6 +362,45 @@ def test_each_option_of_a_cache_is_that_of_sampling(
         np.testing.assert_array_equal(frames.times, sampled[name].times)
 
 
+@pytest.mark.parametrize("strategy", ["times:0.12,0.1", "frames:3,1,2"])
+def test_frames_that_are_listed_out_of_order_are_refused_with_the_order_to_write(
+    store: Store, tmp_path: Path, strategy: str
+) -> None:
+    name, _, words = strategy.partition(":")
+    ascending = f"{name}:{','.join(sorted(words.split(',')))}"
+
+    with pytest.raises(UsageError, match=f"write {ascending}$"):
+        cache_frames(store.path, tmp_path / "frames", strategy)
+
+    assert cache_frames(store.path, tmp_path / "frames", ascending).rows == 5
+
+
+def test_a_limit_that_a_video_meets_names_it_and_the_option(store: Store, tmp_path: Path) -> None:
+    limits = Limits(deadline=1e-4)
+
+    report = cache_frames(store.path, tmp_path / "frames", "uniform:2", limits=limits, workers=1)
+
+    said = {line["id"]: line["detail"] for line in open_store(tmp_path / "frames").rejects()}
+    assert report.rejects.keys() == {"media_limit"}
+    assert said["c1"].startswith(f"{tmp_path / '1.mp4'}, {tmp_path / '0.mp4'}: no result within")
+    assert "--deadline" in said["c1"]
+    assert said["c5"].startswith("a video in the record: no result within")
+
+
+def test_a_video_that_was_damaged_and_kept_says_so(tmp_path: Path) -> None:
+    whole = clip("h264", "mp4", range(60), gop=10, muxer={"movflags": "frag_keyframe+empty_moov"})
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    (tmp_path / "sound.mp4").write_bytes(whole)
+    media = [Media("video", f"{name}.mp4", oddities=("fields",)) for name in ("cut", "sound")]
+    rows = [about(number, medium) for number, medium in enumerate(media)]
+    store = write(tmp_path / "store", rows, media_root=str(tmp_path))
+
+    cache_frames(store.path, tmp_path / "frames", "uniform:2", on_damage="keep", workers=1)
+
+    kept = [row.media[0].oddities for row in open_store(tmp_path / "frames")]
+    assert kept == [("fields", "damaged"), ("fields",)]
+
+
 @pytest.mark.parametrize("check", ["exists", "probe"])
 def test_a_cache_says_of_an_avi_that_its_times_are_derived_probed_or_not(
     tmp_path: Path, check: Check

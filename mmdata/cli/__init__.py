@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,11 +19,12 @@ import click
 
 import mmdata
 from mmdata._tools.terminal import json_text, one_line, visible
-from mmdata.cli._options import OptionType, ResizeType, SplitType
+from mmdata.cli._options import BytesType, OptionType, ResizeType, SplitType
 from mmdata.errors import DataError, MMDataError, PluginError, UsageError
 from mmdata.store.layout import REJECTS
 
 if TYPE_CHECKING:
+    from mmdata._tools.limits import Limits
     from mmdata.conversion import ConvertReport
     from mmdata.conversion.prober import MediaLevel
     from mmdata.frame_cache import CacheReport
@@ -49,6 +51,7 @@ RESIZE = ResizeType("mmdata.frame_cache:cache_frames", "resize")
 WORKERS = click.option(
     "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
 )
+LIMIT = "mmdata._tools.limits:Limits.__init__"
 _MEDIA_NOTES = {
     "without_media": "rows without any, among others that have some",
     "unplaced": "named, but nowhere in the words",
@@ -73,6 +76,48 @@ def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def LIMITS(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - likewise
+    """Add the options of commands that decode: what a file may cost, and what becomes of a damaged
+    one.
+    """
+    options = (
+        click.option(
+            "--on-damage",
+            type=CONVERT("on_damage"),
+            default="raise",
+            show_default=True,
+            help="Of a video that decodes in part, keep what does.",
+        ),
+        click.option(
+            "--deadline",
+            type=OptionType(LIMIT, "deadline"),
+            metavar="SECONDS",
+            help="What a file may take; as much again for each 8 MiB or minute.  [default: 60]",
+        ),
+        click.option(
+            "--memory",
+            type=BytesType(LIMIT, "memory"),
+            help="What a process that decodes may take, as in 2G.  [default: 4G]",
+        ),
+        click.option(
+            "--max-pixels",
+            type=OptionType(LIMIT, "pixels"),
+            help="Width times height of a picture or frame.  [default: 89478485]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _limits(deadline: float | None, memory: int | None, max_pixels: int | None) -> Limits:
+    """Return the limits that a command was given."""
+    from mmdata._tools.limits import Limits
+
+    given = {"deadline": deadline, "memory": memory, "pixels": max_pixels}
+    return Limits(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # each is of its type
 
 
 def main() -> None:
@@ -205,6 +250,7 @@ Examples:
     show_default=True,
     help="How hard to look at media; probe and decode keep the size and a hash of each file.",
 )
+@LIMITS
 @click.option("--embed", is_flag=True, help="Put the media's bytes into the store.")
 @WORKERS
 @click.option("--limit", type=CONVERT("limit"), help="Read only so many records.")
@@ -233,6 +279,9 @@ def convert(
     store: Path,
     options: Sequence[str],
     allow_fields: Sequence[str],
+    deadline: float | None,
+    memory: int | None,
+    max_pixels: int | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -248,6 +297,7 @@ def convert(
             store,
             options=_options(options),
             allow_fields=allowed,
+            limits=_limits(deadline, memory, max_pixels),
             progress=update,
             **settings,
         )
@@ -509,9 +559,16 @@ def _notes(notes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "split by field", f"{split}: {count:,} rows whose field 'split' says so"
     for name, count in notes.get("extra", {}).items():
         yield "in extra", f"{name}: {count:,}"
+    yield from _oddities(notes.get("oddities", {}))
     for note, words in _MEDIA_NOTES.items():
         if count := notes.get(note):
             yield "media", f"{count:,} {words}"
+
+
+def _oddities(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Yield for people how many media are oddly made, by kind."""
+    for kind, count in counts.items():
+        yield "oddly made", f"{kind}: {count:,}"
 
 
 def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -693,24 +750,40 @@ def _template(
     help="Compare every media file with the size and hash that the store keeps.",
 )
 @click.option("--decode", is_flag=True, help="Compare and decode every medium too.")
+@LIMITS
 @WORKERS
-def check(store: Path, media: bool, decode: bool, workers: int | None) -> None:
+def check(
+    store: Path,
+    media: bool,
+    decode: bool,
+    deadline: float | None,
+    memory: int | None,
+    max_pixels: int | None,
+    **settings: Any,
+) -> None:
     """Read every byte of a store and say whether it is whole;
     with --media or --decode, its media too.
     """
     from mmdata._tools.paths import local_path
+    from mmdata.conversion.account import count_oddities
     from mmdata.store import check as run
 
     if not local_path(store, "store").exists():
         raise UsageError(f"there is no store at {store}")
     faults = [str(fault) for fault in run(store)]
+    found: Counter[str] = Counter()
     if (media or decode) and not faults:
-        faults = _media_faults(store, "decode" if decode else "compare", workers)
+        settings["limits"] = _limits(deadline, memory, max_pixels)
+        faults = _media_faults(store, "decode" if decode else "compare", settings, found)
     for fault in faults:
         say(f"mmdata: {fault}", err=True)
     if faults:
         sys.exit(1)
-    say(f"{store} is whole: {len(mmdata.open(store)):,} rows")
+    opened = mmdata.open(store)
+    say(f"{store} is whole: {len(opened):,} rows")
+    # Only decoding finds them where the rows do not say it.
+    if oddities := dict(sorted(found.items())) or count_oddities(opened):
+        say(_columns(_oddities(oddities)))
     if media or decode:
         _say_without_hash(store)
 
@@ -743,17 +816,27 @@ Example:
 @click.option("--quality", type=FRAMES("quality"), default=90, show_default=True, help="Of JPEG.")
 @click.option("--pad", type=FRAMES("pad"), default="none", show_default=True)
 @click.option("--snap", type=FRAMES("snap"), default="exact", show_default=True)
-@click.option("--on-damage", type=FRAMES("on_damage"), default="raise", show_default=True)
+@LIMITS
 @click.option("--media-root", type=STORE, help="Where the media are now, if they have moved.")
 @WORKERS
 @click.option("--resume", is_flag=True, help="Go on where a stopped attempt was.")
 @click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
 @JSON
-def frames(source: Path, store: Path, strategy: str, as_json: bool, **settings: Any) -> None:
+def frames(
+    source: Path,
+    store: Path,
+    strategy: str,
+    deadline: float | None,
+    memory: int | None,
+    max_pixels: int | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Decode the videos of STORE once: write a new store that holds their frames."""
     from mmdata._tools.progress import progress
     from mmdata.frame_cache import cache_frames
 
+    settings["limits"] = _limits(deadline, memory, max_pixels)
     with progress("decoding", len(mmdata.open(source))) as update:
         report = cache_frames(source, store, strategy, progress=update, **settings)
     _report(report, as_json)
@@ -803,13 +886,22 @@ def _say_without_hash(store: Path) -> None:
         )
 
 
-def _media_faults(store: Path, level: MediaLevel, workers: int | None) -> list[str]:
+def _media_faults(
+    store: Path, level: MediaLevel, settings: Mapping[str, Any], oddities: Counter[str]
+) -> list[str]:
+    """Return what is wrong with the media of a store, and count ``oddities`` of those that are
+    sound.
+    """
     from mmdata._tools.progress import progress
     from mmdata.conversion.prober import media_faults
 
+    def count(found: Sequence[Mapping[str, Any]]) -> None:
+        for facts in found:
+            oddities.update(facts.get("oddities") or ())
+
     opened = mmdata.open(store)
     with progress("decoding" if level == "decode" else "comparing", len(opened)) as update:
-        found = media_faults(opened, level, workers=workers, progress=update)
+        found = media_faults(opened, level, progress=update, seen=count, **settings)
         return [
             f"row {fault.row}, id {fault.id!r}: {fault.detail} [{fault.reason}]" for fault in found
         ]

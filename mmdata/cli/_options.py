@@ -4,9 +4,10 @@ their choices and bounds are read from the function itself.
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,7 +15,11 @@ from click.shell_completion import CompletionItem
 from mmdata._tools.options import choices_of, fault_of, from_text, hints_of
 from mmdata.errors import UsageError
 
-__all__ = ["OptionType", "ResizeType", "SplitType"]
+__all__ = ["BytesType", "OptionType", "ResizeType", "SplitType"]
+
+# As memory is counted: 1K is 1024.
+_UNITS: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_BYTES: Final = re.compile(r"(\d+(?:\.\d+)?)([KMGT])(?:i?B)?", re.IGNORECASE)
 
 
 class OptionType(click.ParamType):  # type: ignore[type-arg]  # generic since 8.4, not before
@@ -92,3 +97,23 @@ class SplitType(OptionType):
             return read_shares(value)
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+class BytesType(OptionType):
+    """The type of an option that takes a number of bytes, plain or as in ``2G``."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the bytes that text spells: a whole number, or a number and K, M, G or T.
+
+        >>> BytesType("mmdata._tools.limits:Limits.__init__", "memory").convert("1.5G", None, None)
+        1610612736
+        """
+        if isinstance(value, str) and (found := _BYTES.fullmatch(value)):
+            value = int(float(found[1]) * _UNITS[found[2].upper()])
+        return super().convert(value, param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:
+        """Return what kind of number is wanted, as help shows it."""
+        return "BYTES"

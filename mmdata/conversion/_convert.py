@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 
+from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import local_path, real_path
 from mmdata.conversion.account import NOTHING, count_batch
@@ -48,6 +49,7 @@ from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
 from mmdata.store.writer import Origin, StoreWriter, check_vacant
+from mmdata.video.sample import OnDamage
 
 __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
 
@@ -96,6 +98,8 @@ def convert(
     split_by: SplitBy = "media",
     seed: NonNegativeInt = 0,
     check: Check = "exists",
+    on_damage: OnDamage = "raise",
+    limits: Limits | None = None,
     embed: bool = False,
     workers: PositiveInt | None = None,
     limit: NonNegativeInt | None = None,
@@ -130,6 +134,9 @@ def convert(
             they decode whole. The last two keep the size and a hash of each file, which ``mmdata
             check --media`` compares. URLs cannot be looked at yet: a record that has one is a
             reject but under ``none``.
+        on_damage: what becomes of a record with a video that decodes in part: a reject, or with
+            ``keep`` a row that says so in ``oddities``, with the clock of the frames that decode.
+        limits: what looking into a file may cost; beyond it its record is a reject.
         embed: put the media's bytes into the store.
         workers: processes that check media; as many as there are cores by default.
         limit: read only so many records.
@@ -177,6 +184,7 @@ def convert(
         embed=embed,
         size_of=size_of,
         home=None if media_root is None else home.as_posix(),
+        limits=limits,
     )
     allowed = [allow_fields] if isinstance(allow_fields, str) else list(allow_fields)
     origin = Origin(
@@ -184,7 +192,12 @@ def convert(
         options=dict(options or {}),
         media_root=place.root,
         files=tuple(SourceFile(str(file), file.stat().st_size, hash_file(file)) for file in files),
-        notes={"check": check, **notes, **({"allow_fields": allowed} if allowed else {})},
+        notes={
+            "check": check,
+            **({} if on_damage == "raise" else {"on_damage": on_damage}),
+            **notes,
+            **({"allow_fields": allowed} if allowed else {}),
+        },
     )
     writer = StoreWriter(
         target,
@@ -206,7 +219,13 @@ def convert(
         if check == "probe" or check == "decode":
             from mmdata.conversion.prober import Prober
 
-            prober = Prober(check, journal=writer.folder / _JOURNAL, workers=workers)
+            prober = Prober(
+                check,
+                journal=writer.folder / _JOURNAL,
+                workers=workers,
+                on_damage=on_damage,
+                limits=limits,
+            )
             batches = probe_media(batches, place, stack.enter_context(prober))
         batches = (splits.apply(scale_boxes(batch, place)) for batch in batches)
         if embed:

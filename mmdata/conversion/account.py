@@ -1,5 +1,5 @@
-"""What a conversion says of its rows besides how many there are: fields that have no home, and
-media that are not as one would expect.
+"""What a conversion says of its rows besides how many there are: fields that have no home, media
+that are not as one would expect, and videos that are oddly made.
 
 Whoever converts a source shall hear of what was kept and is not read by any model.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["NOTHING", "Account", "count_batch"]
+    from mmdata.store import Store
+
+__all__ = ["NOTHING", "Account", "count_batch", "count_oddities"]
 
 _TURNS: Final = "turns"
 """Where formats keep the fields of a record's turns, by the number of the turn."""
@@ -39,7 +41,7 @@ class Account:
     ``extra`` has in how many rows each field went to ``extra``; a field of turns is called
     ``turns.NAME``. ``without_media`` are rows that have no medium, ``with_media`` all others.
     ``unplaced`` are media that no part of a message refers to, ``doubled`` those that a row holds
-    again.
+    again. ``oddities`` has how many media are oddly made, by kind (docs/videos.md).
     """
 
     extra: Mapping[str, int]
@@ -47,6 +49,7 @@ class Account:
     without_media: int
     unplaced: int
     doubled: int
+    oddities: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Account) -> Account:
         """Return the counts over the rows of both."""
@@ -56,6 +59,7 @@ class Account:
             self.without_media + other.without_media,
             self.unplaced + other.unplaced,
             self.doubled + other.doubled,
+            Counter(self.oddities) + Counter(other.oddities),
         )
 
     def as_notes(self) -> dict[str, Any]:
@@ -68,6 +72,7 @@ class Account:
         """
         notes = asdict(self)
         notes["extra"] = dict(sorted(self.extra.items()))
+        notes["oddities"] = dict(sorted(self.oddities.items()))
         del notes["with_media"]
         if not self.with_media:
             del notes["without_media"]  # a source of text alone
@@ -91,7 +96,22 @@ def count_batch(batch: ConversationBatch) -> Account:
         without_media=without_media,
         unplaced=_count_unplaced(batch),
         doubled=_count_doubled(batch),
+        oddities=_count_kinds(batch.media),
     )
+
+
+def count_oddities(store: Store) -> Mapping[str, int]:
+    """Return how many media of a store are oddly made, by kind, as far as its rows say it."""
+    counts: Counter[str] = Counter()
+    for media in store.table.column("media").chunks:
+        counts += _count_kinds(list_values(media))
+    return dict(sorted(counts.items()))
+
+
+def _count_kinds(media: pa.StructArray) -> Counter[str]:
+    kinds = media.field("oddities")
+    # Nearly all are null, and then there is nothing to make lists of.
+    return Counter() if kinds.null_count == len(kinds) else Counter(kinds.flatten().to_pylist())
 
 
 def _count_fields(extras: Sequence[str]) -> Counter[str]:

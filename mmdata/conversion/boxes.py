@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from mmdata.conversion.media import MediaOptions
-from mmdata.errors import DataError, RecordError
+from mmdata.errors import DataError, RecordError, as_media_error
 from mmdata.formats._boxes import Size, scale_pixels
 from mmdata.schema import Box
 from mmdata.store.arrays import list_lengths, list_values, lists_of, sparse, valid_bytes
@@ -107,21 +107,24 @@ class _Sizes:
 
         data = self._bytes[number].as_py()
         if data is not None:
-            return _size_in_header(data)
+            return self._size_in_header(data, name)
         if path is None:
             raise RecordError(f"the size of {name} is not known", reason="bad_box")
 
         if path not in self._read:
-            self._read[path] = _size_in_header(posixpath.join(self._place.root, path))
+            file = posixpath.join(self._place.root, path)
+            self._read[path] = self._size_in_header(file, file)
 
         return self._read[path]
 
+    def _size_in_header(self, source: str | bytes, name: str) -> Size:
+        from mmdata import image
 
-def _size_in_header(source: str | bytes) -> Size:
-    from mmdata import image
-
-    height, width = image.size_of(source)
-    return width, height
+        try:
+            height, width = image.size_of(source, limits=self._place.limits)
+        except Exception as error:  # here whatever a reader raises becomes the record's
+            raise as_media_error(error, name) from error
+        return width, height
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from msgspec import to_builtins
 from mmdata._tools.paths import is_url
 from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import SizeOf, all_exist, find, folders_of, size_of, slashed, under
-from mmdata.errors import MediaError, RecordError
+from mmdata.errors import MediaError, RecordError, as_media_error
 from mmdata.formats import Format, Origin
 from mmdata.schema import CompactTimes, MediaType
 from mmdata.store.arrays import sparse, valid_bytes
@@ -28,6 +28,7 @@ from mmdata.store.clocks import clock_of, clock_row
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mmdata._tools.limits import Limits
     from mmdata.conversion.prober import Facts, File, Prober
     from mmdata.video.pictures import Pictures
 
@@ -43,7 +44,7 @@ class MediaOptions:
     """Where media are, whether and how they are looked for, and whether they are to be embedded.
 
     ``home`` is the folder that holds all the source files, where the ``root`` was named by the user
-    and is not found from it.
+    and is not found from it. ``limits`` are those of what is read of a file in this process.
     """
 
     root: str
@@ -51,6 +52,7 @@ class MediaOptions:
     allow_outside: bool
     embed: bool = False
     size_of: SizeOf = size_of
+    limits: Limits | None = None
     home: str | None = None
 
 
@@ -458,8 +460,8 @@ def _embed(batch: ConversationBatch, place: MediaOptions) -> Iterator[Conversati
                     size += sum(map(len, data[number].get("frames") or [data[number]["bytes"]]))
         except OSError as error:
             errors[row - start] = MediaError(f"cannot read {error.filename}: {error.strerror}")
-        except MediaError as error:
-            errors[row - start] = error
+        except Exception as error:  # here whatever looking into a file raises becomes the record's
+            errors[row - start] = as_media_error(error, media.name(number))
         if size >= _EMBEDDED or row == len(batch) - 1:
             first = media.starts[start]
             some = {number - first: facts for number, facts in data.items()}
@@ -496,7 +498,7 @@ def _read(media: _Media, number: int, place: MediaOptions, known: Facts) -> Fact
     pictures = _pictures(media, number, place)
     if kept is not None:
         compare(pictures.paths if media.paths[number] is None else path, kept)
-    found = index(pictures)
+    found = index(pictures, limits=place.limits)
     taken = plan(found, "every:1", start=known["start"], end=known["end"])
     frames = [Path(pictures.paths[one]).read_bytes() for one in taken.numbers.tolist()]
     return {

@@ -11,7 +11,9 @@ from mmdata.conversion.fingerprint import Fingerprint, fingerprint
 from mmdata.errors import MediaError, UsageError, VideoError
 from mmdata.schema import CompactTimes, MediaType, Oddity, TimeSource
 from mmdata.video.folder import with_clock
+from mmdata.video.index import Index
 from mmdata.video.pictures import Pictures, VideoSource
+from mmdata.video.sample import OnDamage
 from mmdata.video.source import Source as File
 from mmdata.video.source import name_of
 
@@ -52,6 +54,7 @@ def probe(
     *,
     level: Level = "probe",
     clock: CompactTimes | None = None,
+    on_damage: OnDamage = "raise",
     limits: Limits | None = None,
 ) -> Probe:
     """Return what a media file is, damaged or not.
@@ -59,7 +62,9 @@ def probe(
     ``level="probe"`` reads the headers and packets of it and decodes the first frame of a video,
     and hashes its two ends; ``"decode"`` decodes it to the end, and hashes all of it. ``source`` is
     a path, the bytes of a file, or the pictures that a video is given as. ``clock`` says when the
-    pictures of a folder are, where that is known.
+    pictures of a folder are, where that is known. ``on_damage`` is that of
+    :func:`mmdata.video.sample`, by which it is decoded: with ``"keep"``, what is said of a damaged
+    video is said of the frames that decode.
 
     Raises:
         MediaError: with ``path`` and ``reason``; nothing of it can be decoded, or a limit is
@@ -79,7 +84,7 @@ def probe(
     if type == "image" and not isinstance(source, Pictures):
         found = _image(source, level, limits)
     else:
-        found = _video(with_clock(source, clock), level, limits)
+        found = _video(with_clock(source, clock), level, on_damage, limits)
     if mark is None:
         name = _name(source)
         raise MediaError(
@@ -96,19 +101,24 @@ def check(
     *,
     level: Level = "probe",
     clock: CompactTimes | None = None,
+    on_damage: OnDamage = "raise",
     limits: Limits | None = None,
 ) -> Probe:
-    """Return what a sound media file is; arguments as :func:`probe`.
+    """Return what a sound media file is; arguments as :func:`probe`. With ``on_damage="keep"`` a
+    video that decodes in part passes, and ``damaged`` is among its oddities.
 
     Raises:
         MediaError: as :func:`probe`, and with the reason ``damaged_media`` for a file that decodes
             in part.
     """
-    found = probe(source, type, level=level, clock=clock, limits=limits)
+    found = probe(source, type, level=level, clock=clock, on_damage=on_damage, limits=limits)
+    if found.damage and on_damage == "keep":
+        return replace(found, oddities=(*found.oddities, "damaged"))
     if found.damage:
         name = _name(source)
         raise VideoError(
-            f"{name}: damaged: {'; '.join(found.damage)}; {found.num_frames} frames could be read",
+            f"{name}: damaged: {'; '.join(found.damage)}; {found.num_frames} frames could be read, "
+            "on_damage=keep (--on-damage keep) takes them",
             path=name,
             reason="damaged_media",
             frames_read=found.num_frames or 0,
@@ -142,10 +152,32 @@ def _image(source: File, level: Level, limits: Limits) -> Probe:
     return Probe("image", width, height)
 
 
-def _video(source: VideoSource, level: Level, limits: Limits) -> Probe:
-    from mmdata.video.reader import index, index_by_decoding
+def _video(source: VideoSource, level: Level, on_damage: OnDamage, limits: Limits) -> Probe:
+    from mmdata.video.reader import decodes_strictly, index, index_by_decoding
 
-    found = (index_by_decoding if level == "decode" else index)(source, limits=limits)
+    if level == "probe":
+        found = index(source, limits=limits)
+        if found.damage and on_damage == "keep":
+            # Its packets promise frames that there are not: only decoding tells which there are.
+            found = index_by_decoding(source, limits=limits)
+        if found.refusal:  # which decoding to the end finds by itself
+            name = _name(source)
+            raise VideoError(f"{name}: {found.refusal}", path=name)
+        return _as_probe(found)
+
+    # As strictly as frames are sampled: what passes here is not refused in training.
+    strict = on_damage == "raise"
+    found = index_by_decoding(source, limits=limits, strict=strict)
+    if strict and found.damage:
+        # Which frames there are says a decoder that conceals what it can.
+        kept = index_by_decoding(source, limits=limits)
+        # A strict decoder also refuses what leads the first keyframe, which nobody samples.
+        sound = not kept.damage and decodes_strictly(source, limits)
+        found = kept if sound else replace(kept, damage=kept.damage or found.damage)
+    return _as_probe(found)
+
+
+def _as_probe(found: Index) -> Probe:
     return Probe(
         "video",
         found.width,

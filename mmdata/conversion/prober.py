@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from msgspec import to_builtins
 
-from mmdata._tools.limits import Limits
+from mmdata._tools.limits import Limits, count_bytes
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url
 from mmdata._tools.requirements import processors
@@ -29,6 +30,7 @@ from mmdata.errors import MediaError, as_media_error
 from mmdata.schema import CompactTimes, Media, MediaType
 from mmdata.store import Store
 from mmdata.video.pictures import UNSAID, Pictures
+from mmdata.video.sample import OnDamage
 from mmdata.video.source import name_of
 
 __all__ = [
@@ -52,7 +54,7 @@ compared with what was kept of them, and looked into besides.
 """
 
 
-Look: TypeAlias = "Callable[[Sequence[File], MediaLevel, Limits], list[Facts]]"
+Look: TypeAlias = Callable[[Sequence["File"], MediaLevel, Limits], list[Facts]]
 """What looks into files, as :func:`look` does."""
 
 
@@ -61,13 +63,24 @@ class File(NamedTuple):
     as, or those of a frame cache.
 
     ``type`` is what it is said to be, ``kept`` the fingerprint it had, where one is known.
-    ``clock`` says when the pictures of a folder are, where that is known.
+    ``clock`` says when the pictures of a folder are, and ``duration`` how many seconds a video
+    lasts, where that is known.
     """
 
     source: str | bytes | Pictures | tuple[bytes, ...]
     type: MediaType
     kept: Fingerprint | None = None
     clock: CompactTimes | None = None
+    duration: float | None = None
+
+    @property
+    def bytes(self) -> int:
+        """How large it is; 0 where nothing is there to look at."""
+        if isinstance(self.source, str):
+            return 0 if is_url(self.source) else count_bytes(self.source)
+        if isinstance(self.source, Pictures):
+            return sum(map(count_bytes, self.source.paths))
+        return sum(map(len, self.source)) if isinstance(self.source, tuple) else len(self.source)
 
 
 _AHEAD: Final = 256
@@ -86,16 +99,20 @@ _KEPT: Final = (
 
 
 @checked
-def look(files: Sequence[File], level: MediaLevel, limits: Limits) -> list[Facts]:
+def look(
+    files: Sequence[File], level: MediaLevel, limits: Limits, *, on_damage: OnDamage = "raise"
+) -> list[Facts]:
     """Return what each file is; of those that are only compared, and of cached frames, nothing.
+
+    ``on_damage`` is that of :func:`mmdata.conversion.probe.check`.
 
     Raises:
         MediaError: one of them is not sound, or not the file it was.
     """
-    return [_look(file, level, limits) for file in files]
+    return [_look(file, level, limits, on_damage) for file in files]
 
 
-def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
+def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) -> Facts:
     source = file.source
     if isinstance(source, tuple):
         _decode_all(source if level != "compare" else (), limits)
@@ -109,7 +126,10 @@ def _look(file: File, level: MediaLevel, limits: Limits) -> Facts:
 
     found: Facts = {}
     if level != "compare":
-        found = asdict(check(source, file.type, level=level, clock=file.clock, limits=limits))
+        sound = check(
+            source, file.type, level=level, clock=file.clock, on_damage=on_damage, limits=limits
+        )
+        found = asdict(sound)
     if file.kept is not None:
         compare(source.paths if isinstance(source, Pictures) else source, file.kept)
     elif level == "compare":
@@ -158,8 +178,12 @@ class Prober:
     """Answers what media are, several records at a time and in order; use it in a ``with`` block.
 
     ``journal`` is a file of answers: what an earlier attempt left there is believed of files that
-    have kept their size and time, and new answers are added. Without one nothing is kept. ``job``
-    looks into the files of a record, on a worker; whatever it raises is the record's answer.
+    have kept their size and time, and new answers are added; answers under other ``limits`` or
+    another ``on_damage`` are not. Without one nothing is kept. ``job`` looks into the files of a
+    record, on a worker, by default as :func:`look` does; whatever it raises is the record's answer.
+
+    The files of a record have the deadline that :meth:`mmdata._tools.limits.Limits.deadline_of`
+    gives to as many bytes and seconds.
     """
 
     @checked
@@ -169,12 +193,14 @@ class Prober:
         *,
         journal: Path | None = None,
         workers: PositiveInt | None = None,
+        on_damage: OnDamage = "raise",
         limits: Limits | None = None,
-        job: Look = look,
+        job: Look | None = None,
     ) -> None:
         self._level = level
-        self._job = job
+        self._job = job or partial(look, on_damage=on_damage)
         self._limits = limits or Limits()
+        self._asked = _question_of(level, on_damage, self._limits)
         self._path = journal or Path(os.devnull)
         self._pool = Pool(
             workers or processors(), deadline=self._limits.deadline, memory=self._limits.memory
@@ -184,7 +210,7 @@ class Prober:
     def __enter__(self) -> Prober:
         """Read the journal."""
         self._pool.__enter__()
-        self._known = {(path, None): answer for path, answer in _read(self._path, self._level)}
+        self._known = {(path, None): answer for path, answer in _read(self._path, self._asked)}
         self._journal = self._path.open("a", encoding="utf-8")
         return self
 
@@ -218,7 +244,7 @@ class Prober:
                 if asked:
                     yield files if known is None else [], self._level, self._limits
 
-        for found in self._pool.map(self._job, questions()):
+        for found in self._pool.map(self._job, questions(), deadline_of=_deadline_of):
             while not waiting[0].asked:
                 yield waiting[0].item, waiting.popleft().answer()
             first = waiting.popleft()
@@ -232,7 +258,7 @@ class Prober:
     def _recall(self, files: Sequence[File]) -> list[Facts] | MediaError | None:
         """Return what the journal says of the files; None if it does not know them all."""
         facts = []
-        for source, _, kept, clock in files:
+        for source, _, kept, clock, _ in files:
             # What a clock says is no part of the journal: such a folder is looked into again.
             is_known = isinstance(source, str) and clock is None
             known = self._known.get((str(source), kept)) if is_known else None
@@ -246,15 +272,16 @@ class Prober:
     def _remember(
         self, files: Sequence[File], found: list[Facts] | Exception
     ) -> list[Facts] | MediaError:
-        if isinstance(found, MediaError):
-            alone = files[0] if len(files) == 1 else None
-            culprit = next((file for file in files if file.source == found.path), alone)
-            if culprit is not None:  # else it is one of several, and who knows which
-                self._note(culprit, {"message": str(found), "reason": found.reason})
-            return found
         if isinstance(found, Exception):
-            # Not noted: another attempt may find it otherwise.
-            return as_media_error(found, ", ".join(_name(file.source) for file in files))
+            error = as_media_error(found, ", ".join(_name(file.source) for file in files))
+            alone = files[0] if len(files) == 1 else None
+            culprit = next((file for file in files if file.source == error.path), alone)
+            # Of several it may be any. What met a limit, or has no name, another attempt may find
+            # otherwise.
+            is_lasting = isinstance(found, MediaError) and found.reason != "media_limit"
+            if culprit is not None and is_lasting:
+                self._note(culprit, {"message": str(error), "reason": error.reason})
+            return error
         for file, facts in zip(files, found, strict=True):
             self._note(file, facts)
         return found
@@ -263,7 +290,7 @@ class Prober:
         if not isinstance(file.source, str) or file.clock is not None:
             return  # embedded, and to keep its bytes would fill the memory; or see _recall
         answer = self._known[file.source, file.kept] = [_stamp(file.source), facts]
-        self._journal.write(json.dumps([self._level, file.source, *answer]) + "\n")
+        self._journal.write(json.dumps([self._asked, file.source, *answer]) + "\n")
         self._journal.flush()
 
 
@@ -283,52 +310,58 @@ def media_faults(
     level: MediaLevel = "decode",
     *,
     workers: PositiveInt | None = None,
+    on_damage: OnDamage = "raise",
     limits: Limits | None = None,
     progress: Callable[[int, int], object] = lambda rows, faults: None,
+    seen: Callable[[list[Facts]], object] = lambda facts: None,
 ) -> Iterator[MediaFault]:
     """Yield the rows of a store whose media are not sound, in order.
 
     Every file is compared with the size and the hash that the store keeps of it, where it keeps
     them. ``"compare"`` does no more; ``"probe"`` and ``"decode"`` look into it besides, and into
     embedded media and cached frames. What is behind a URL cannot be read, which is a fault.
-    ``progress`` is called with the numbers of rows and faults so far.
+    ``on_damage="keep"`` lets pass what decodes in part. ``progress`` is called with the numbers of
+    rows and faults so far, and ``seen`` with what was found of the files of a row without a fault.
 
     Raises:
         UsageError: ``level`` is none of those.
     """
-    return _media_faults(store, level, workers, limits, progress)
+    prober = Prober(level, workers=workers, on_damage=on_damage, limits=limits)
+    return _media_faults(store, prober, progress, seen)
 
 
 def _media_faults(
     store: Store,
-    level: MediaLevel,
-    workers: int | None,
-    limits: Limits | None,
+    prober: Prober,
     progress: Callable[[int, int], object],
+    seen: Callable[[list[Facts]], object],
 ) -> Iterator[MediaFault]:
     faults = 0
-    with Prober(level, workers=workers, limits=limits) as prober:
+    with prober:
         for row, found in prober.answers(range(len(store)), lambda row: list(_files(store, row))):
             if isinstance(found, MediaError):
                 faults += 1
                 yield MediaFault(row, store[row].id, found.reason, str(found))
+            else:
+                seen(found)
             progress(row + 1, faults)
 
 
 def _files(store: Store, row: int) -> Iterator[File]:
     """Yield what there is to look at of a row's media."""
     for number, medium in enumerate(store[row].media):
+        length = medium.duration
         if medium.frames is not None:  # they are what is read, whatever has become of the file
             yield File(medium.frames, medium.type)
         elif medium.bytes is not None:
-            yield File(medium.bytes, medium.type, _fingerprint_of(medium))
+            yield File(medium.bytes, medium.type, _fingerprint_of(medium), None, length)
         elif _is_pictures(medium):
             paths = store.located(row).media[number].frame_paths or ()
             pictures = Pictures(paths, medium.clock or UNSAID)
             yield File(pictures, medium.type, _fingerprint_of(medium))
         else:
             path = store.locate(medium) or ""
-            yield File(path, medium.type, _fingerprint_of(medium), medium.clock)
+            yield File(path, medium.type, _fingerprint_of(medium), medium.clock, length)
 
 
 def _fingerprint_of(medium: Media) -> Fingerprint | None:
@@ -363,8 +396,29 @@ def _name(source: str | bytes | Pictures | tuple[bytes, ...]) -> str:
     return source.name if isinstance(source, Pictures) else name_of(source)
 
 
-def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the answers of one level in a journal, by path;
+def _question_of(level: MediaLevel, on_damage: OnDamage, limits: Limits) -> str:
+    """Return what the answers in a journal depend on, in words; where nothing is unusual, the level
+    alone.
+    """
+    usual = asdict(Limits())
+    unusual = {name: value for name, value in asdict(limits).items() if value != usual[name]}
+    # What met one of these two is not noted, and of all others they change nothing.
+    unusual = {name: unusual[name] for name in unusual if name not in ("deadline", "memory")}
+    words = ([] if on_damage == "raise" else [f"on_damage={on_damage}"]) + [
+        f"{name}={value}" for name, value in unusual.items()
+    ]
+    return " ".join([level, *words])
+
+
+def _deadline_of(files: Sequence[File], level: MediaLevel, limits: Limits) -> float:
+    """Return the seconds that looking into files may take."""
+    return limits.deadline_of(
+        sum(file.bytes for file in files), sum(file.duration or 0.0 for file in files)
+    )
+
+
+def _read(journal: Path, asked: str) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the answers to what is ``asked`` in a journal, by path;
     not a last line that was cut, nor one that lacks a hash or a clock.
     """
     if not journal.exists():
@@ -374,7 +428,7 @@ def _read(journal: Path, level: MediaLevel) -> Iterator[tuple[str, list[Any]]]:
             with suppress(ValueError):
                 found, path, stamp, facts = json.loads(line)
                 # A line without either may be of an earlier version.
-                if found == level and ("reason" in facts or {"hash", "clock"} <= facts.keys()):
+                if found == asked and ("reason" in facts or {"hash", "clock"} <= facts.keys()):
                     yield path, [stamp, facts]
 
 

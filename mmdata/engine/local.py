@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 import traceback
@@ -23,9 +24,10 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
+from mmdata._tools.limits import how_to_raise
 from mmdata._tools.options import PositiveFloat, PositiveInt, checked
 from mmdata._tools.requirements import load_posix
-from mmdata.errors import MediaError
+from mmdata.errors import MediaError, UsageError
 
 __all__ = ["Pool", "run"]
 
@@ -34,6 +36,8 @@ T = TypeVar("T")
 # Seconds past its deadline after which the kernel ends a job whose parent is gone.
 _GRACE: Final = 2.0
 _AHEAD: Final = 4  # jobs a worker that may be done before the first result is taken
+_LEAST: Final = 64 << 20  # bytes without which a process may not even start
+_ALARM: Final = struct.Struct("d")  # seconds after which the kernel ends a job, before the job
 
 
 @checked
@@ -52,7 +56,7 @@ def run(
 
 class Pool:
     """Worker processes for jobs on untrusted files:
-    ``deadline`` seconds a job, ``memory`` bytes a worker.
+    ``deadline`` seconds a job that has none of its own, ``memory`` bytes a worker.
 
     Use it as a context manager, from one thread at a time.
 
@@ -71,26 +75,32 @@ class Pool:
     ) -> None:
         self._workers = [_Worker(deadline, memory) for _ in range(workers)]
 
-    def run(self, job: Callable[..., T], *args: Any) -> T:
-        """Return ``job(*args)``; what the job raises is raised here.
+    def run(self, job: Callable[..., T], *args: Any, deadline: float | None = None) -> T:
+        """Return ``job(*args)``; what the job raises is raised here. ``deadline`` is that of this
+        job, by default the pool's.
 
         Raises:
             MediaError: with the reason ``media_limit`` if the job met its deadline or the memory
                 cap, and with ``unreadable_media`` if its process died.
         """
-        [outcome] = self.map(job, [args])
+        own = None if deadline is None else lambda *_: deadline
+        [outcome] = self.map(job, [args], deadline_of=own)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     def map(
-        self, job: Callable[..., T], arguments: Iterable[tuple[Any, ...]]
+        self,
+        job: Callable[..., T],
+        arguments: Iterable[tuple[Any, ...]],
+        *,
+        deadline_of: Callable[..., float] | None = None,
     ) -> Iterator[T | Exception]:
         """Yield, in order, ``job(*args)`` for each of ``arguments``,
         or the exception that :meth:`run` would raise.
 
         Arguments are taken as workers come free, a few jobs ahead of the result that is wanted
-        next.
+        next. ``deadline_of(*args)`` are the seconds that a job may take, where it is given.
         """
         pending: deque[_Task] = deque()  # started and not yet yielded, in order
         waiting = iter(arguments)
@@ -103,7 +113,8 @@ class Pool:
                     and len(pending) < most
                     and (args := next(waiting, None)) is not None
                 ):
-                    pending.append(worker.begin(job, args))
+                    deadline = None if deadline_of is None else deadline_of(*args)
+                    pending.append(worker.begin(job, args, deadline))
             if not pending:
                 return
             if pending[0].done:
@@ -179,7 +190,7 @@ class _Worker:
     """One process, started when first needed and again after it died."""
 
     def __init__(self, deadline: float, memory: int) -> None:
-        self._deadline = deadline
+        self._deadline = self._granted = deadline
         self._memory = memory
         self._process: subprocess.Popen[bytes] | None = None
         self._task: _Task | None = None
@@ -190,17 +201,22 @@ class _Worker:
     def busy(self) -> bool:
         return self._task is not None
 
-    def begin(self, job: Callable[..., Any], args: tuple[Any, ...]) -> _Task:
-        """Give the process a job; its deadline counts from now."""
+    def begin(
+        self, job: Callable[..., Any], args: tuple[Any, ...], deadline: float | None = None
+    ) -> _Task:
+        """Give the process a job; its deadline, by default that of the pool, counts from now."""
         message = pickle.dumps((job, args))
         if self._process is None:
             self._start()
+        self._granted = self._deadline if deadline is None else deadline
         self._task = task = _Task()
         try:
+            # Apart from the job, which may be large and is not copied for it.
+            self.channel.send_bytes(_ALARM.pack(self._granted + _GRACE))
             self.channel.send_bytes(message)
         except (BrokenPipeError, ConnectionResetError):
             self._report_death()
-        self.expires = monotonic() + self._deadline
+        self.expires = monotonic() + self._granted
         return task
 
     def finish(self) -> None:
@@ -214,7 +230,8 @@ class _Worker:
     def expire(self) -> None:
         """End the process: its job met the deadline."""
         self.kill()
-        self._settle(_limit(f"no result within {self._deadline:g} seconds"))
+        within = f"no result within {self._granted:g} seconds"
+        self._settle(_limit(f"{within}; {how_to_raise('deadline')}"))
 
     def kill(self) -> int:
         """End the process and return its exit status, negative for a signal."""
@@ -230,7 +247,7 @@ class _Worker:
         # `resource` caps the memory of the process.
         load_posix("resource", needed_by="reading media in a process of its own")
         self.channel, theirs = Pipe()
-        arguments = f"{theirs.fileno()}, {self._deadline + _GRACE}, {self._memory}"
+        arguments = f"{theirs.fileno()}, {self._memory}"
 
         with theirs:
             self._process = subprocess.Popen(
@@ -249,16 +266,24 @@ class _Worker:
             # The process is ready: what it needed to start counts for no deadline.
             self.channel.recv_bytes()
         except EOFError:
-            raise RuntimeError(
-                f"a worker process ended at its start with status {self.kill()}"
-            ) from None
+            what = f"a worker process ended at its start with status {self.kill()}"
+            if self._memory < _LEAST:
+                raise UsageError(
+                    f"{what}: {self._memory} bytes of memory are too few; {how_to_raise('memory')}"
+                ) from None
+            raise RuntimeError(what) from None
 
     def _report_death(self) -> None:
         assert self._process is not None
         status = self._process.wait()  # it closed its end of the pipe, so it is about to end
         self.kill()
         if status == -signal.SIGKILL:
-            self._settle(_limit("the process was killed, most likely for want of memory"))
+            self._settle(
+                _limit(
+                    "the process was killed, most likely because the machine has no memory left; "
+                    "take fewer workers, or a smaller memory (--memory, Limits(memory=...))"
+                )
+            )
         else:
             cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
             self._settle(MediaError(f"the decoding process died: {cause}"))
@@ -270,14 +295,14 @@ class _Worker:
 
 
 def _limit(what: str) -> MediaError:
-    return MediaError(f"{what} (a limit: see Limits)", reason="media_limit")
+    return MediaError(what, reason="media_limit")
 
 
 # --- in the worker process
 # ---------------------------------------------------------------------------------------
 
 
-def _serve(descriptor: int, alarm: float, memory: int) -> None:
+def _serve(descriptor: int, memory: int) -> None:
     """Do jobs until the pipe closes."""
     import resource
 
@@ -288,6 +313,7 @@ def _serve(descriptor: int, alarm: float, memory: int) -> None:
     channel.send_bytes(b"ready")
     while True:
         try:
+            [alarm] = _ALARM.unpack(channel.recv_bytes())
             message = channel.recv_bytes()
         except EOFError:
             return
@@ -304,7 +330,8 @@ def _answer(message: bytes, memory: int) -> bytes:
         job, args = pickle.loads(message)
         return pickle.dumps(job(*args))
     except MemoryError:
-        return _pickle(_limit(f"needs more than {memory} bytes of memory"))
+        needed = f"needs more than {memory} bytes of memory"
+        return _pickle(_limit(f"{needed}; {how_to_raise('memory')}"))
     except Exception as error:
         return _pickle(error)
 

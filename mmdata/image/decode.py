@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias
 
-from mmdata._tools.limits import Limits
+from mmdata._tools.limits import Limits, how_to_raise
 from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import ImageError
 from mmdata.image.png import without_large_metadata
@@ -140,7 +140,9 @@ def _open(source: Source, limits: Limits) -> Iterator[Image]:
         raise _too_large(name, str(error), limits) from error
     except MemoryError as error:
         raise ImageError(
-            f"{name}: needs more memory than there is", path=name, reason="media_limit"
+            f"{name}: needs more memory than there is; {how_to_raise('memory')}",
+            path=name,
+            reason="media_limit",
         ) from error
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file", path=name, reason="missing_media") from error
@@ -241,8 +243,7 @@ def _stated_bits(image: Image) -> int:
 
 def _too_large(name: str, found: str, limits: Limits) -> ImageError:
     return ImageError(
-        f"{name}: {found} are beyond the limit of {limits.pixels} pixels; "
-        "raise Limits(pixels=...) if it is meant",
+        f"{name}: {found} are beyond the limit of {limits.pixels} pixels; {how_to_raise('pixels')}",
         path=name,
         reason="media_limit",
     )

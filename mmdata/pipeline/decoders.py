@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mmdata.engine.local import Pool
 from mmdata.errors import MediaError
-from mmdata.pipeline.encode import decode_views
+from mmdata.pipeline.encode import Decode, decode_views
 from mmdata.schema import Media
 from mmdata.templates import PixelPlan
 
@@ -24,13 +24,16 @@ class Isolated:
     """Decodes in processes, one for each thread that asks: ``deadline`` seconds a medium,
     ``memory`` bytes a process.
 
-    Call it as :func:`mmdata.pipeline.encode.decode_views`; use it as a context manager. Pixels come
+    Call it as :func:`mmdata.pipeline.encode.decode_views`, or as ``decode``, where what does the
+    work in the processes is another; use it as a context manager. Pixels come
     through a pipe, so that nothing is left anywhere. A process that was killed is replaced, and
     what it did is done again, once.
     """
 
-    def __init__(self, deadline: float, memory: int, *, fast: bool = False) -> None:
-        self._job = partial(decode_views, fast=fast)
+    def __init__(
+        self, deadline: float, memory: int, *, fast: bool = False, decode: Decode | None = None
+    ) -> None:
+        self._job: Decode = decode or partial(decode_views, fast=fast)
         self._deadline = deadline
         self._memory = memory
         self._own = threading.local()
@@ -42,12 +45,12 @@ class Isolated:
         """
         began = monotonic()
         try:
-            return self._pool().run(self._job, medium, plan)
+            return self._pool().run(self._job, medium, plan, None)
         except MediaError as error:
             died = not error.path and monotonic() - began < self._deadline
             if not died:
                 raise
-            return self._pool().run(self._job, medium, plan)
+            return self._pool().run(self._job, medium, plan, None)
 
     def _pool(self) -> Pool:
         if not hasattr(self._own, "pool"):

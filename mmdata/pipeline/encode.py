@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from mmdata.errors import DataError, MediaError, SampleError, as_media_error
 from mmdata.pipeline.stopwatch import Stopwatch
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmdata._tools.limits import Limits
     from mmdata.image.resizers import Shows
-    from mmdata.video import Strategy
+    from mmdata.video import Frames
+    from mmdata.video.sample import OnDamage
 
     Views: TypeAlias = NDArray[np.uint8]  # (views, size, size, 3), or (views, patches, row)
 
@@ -30,6 +34,8 @@ __all__ = [
     "Samples",
     "decode_views",
 ]
+
+_log: Final = logging.getLogger("mmdata")
 
 Decode: TypeAlias = "Callable[[Media, PixelPlan, Views | None], Views]"
 """From a medium, what is wanted of it, and room for it,
@@ -116,7 +122,7 @@ class SampleReader:
     refusing what has no room in a row of a batch.
 
     ``max_tokens`` and ``max_views`` (None for no limit) are that room; ``decode`` makes pixels of a
-    medium.
+    medium, under ``limits`` where they are given, which hold for the headers that are read besides.
     """
 
     def __init__(
@@ -128,6 +134,7 @@ class SampleReader:
         max_views: int | None,
         decode: Decode,
         watch: Stopwatch,
+        limits: Limits | None = None,
     ) -> None:
         self._samples = samples
         self._template = template
@@ -135,6 +142,7 @@ class SampleReader:
         self._max_views = max_views
         self._decode = decode
         self._watch = watch
+        self._limits = limits
 
     def look(self, position: int, index: int) -> Place:
         """Return the place with the sample encoded; nothing is decoded.
@@ -160,7 +168,7 @@ class SampleReader:
                 medium = conversation.media[plan.media]
                 try:
                     found = self._decode(medium, plan, room)
-                    sizes.append(_size(medium))
+                    sizes.append(_size(medium, self._limits))
                 except Exception as error:  # here whatever a decoder raises becomes the sample's
                     named = as_media_error(error, medium.path or "")
                     raise _sample_error(named, conversation, place.index) from error
@@ -168,12 +176,23 @@ class SampleReader:
                 room = None if room is None else room[len(found) :]
         return Sample(conversation.id, place, encoded, tuple(views), tuple(sizes))
 
-    def name(self, index: int) -> str:
-        """Return how messages call the sample at ``index``; it need not be readable."""
+    def give_up(self, index: int, why: str, *, reason: str) -> SampleError:
+        """Return the error of the sample at ``index``, which need not be readable, with its
+        files.
+        """
         try:
-            return _name(self._conversation(index), index)
+            conversation = self._conversation(index)
         except DataError:
-            return f"sample {index}"
+            return SampleError(f"sample {index} {why}", reason=reason, row=index)
+        paths = [medium.path for medium in conversation.media if medium.path is not None]
+        files = f" ({', '.join(paths)})" if paths else ""
+        return SampleError(
+            f"{_name(conversation, index)}{files} {why}",
+            reason=reason,
+            row=index,
+            id=conversation.id,
+            path=paths[0] if len(paths) == 1 else "",
+        )
 
     def _conversation(self, index: int) -> Conversation:
         try:
@@ -229,7 +248,13 @@ def num_views(plan: PixelPlan) -> int:
 
 
 def decode_views(
-    medium: Media, plan: PixelPlan, out: Views | None = None, *, fast: bool = False
+    medium: Media,
+    plan: PixelPlan,
+    out: Views | None = None,
+    *,
+    fast: bool = False,
+    on_damage: OnDamage = "raise",
+    limits: Limits | None = None,
 ) -> Views:
     """Return the pixels that ``plan`` asks for, (views, size, size, 3) uint8 RGB:
     the first of ``out``, if it is given. Of a plan with a grid they are the patches of each
@@ -238,47 +263,56 @@ def decode_views(
     ``fast`` lets FFmpeg resize the frames of a video whose size is known, in a third of the time:
     on real clips that is 1 to 3 grey levels off on average, and more at sharp edges of colour. Of
     pictures it makes anyres' views, in half of the time, a quarter of a grey level off on average.
+    ``on_damage`` and ``limits`` are those of :func:`mmdata.video.sample`; what is kept of a damaged
+    video is said in the log.
 
     Raises:
-        MediaError: the medium cannot be decoded, or its frames are not at the times of the plan.
+        MediaError: the medium cannot be decoded, is beyond the limits, or its frames are not at the
+            times of the plan.
     """
     from mmdata.image import decode, load, patches, resizers, tilings
 
     if plan.grid is not None:
-        return patches.cut(_whole_frames(medium, plan, plan.grid.size, fast), plan.grid, out)
+        whole = _whole_frames(medium, plan, plan.grid.size, fast, on_damage, limits)
+        return patches.cut(whole, plan.grid, out)
     if medium.frames is not None:
-        return _cached_frames(medium, medium.frames, plan, out)
+        return _cached_frames(medium, medium.frames, plan, out, limits)
     if medium.type == "video":
-        return _copy_to(_frames(medium, plan, fast), out)
+        return _copy_to(_frames(medium, plan, fast, on_damage, limits), out)
     if plan.tiled:
         tile = tilings.get(plan.resize)
-        return tile(load(_source(medium)), plan.size, plan.canvases, out, fast=fast)
-    return _copy_to(resizers.get(plan.resize)(decode(_source(medium)), plan.size)[None], out)
+        return tile(load(_source(medium), limits=limits), plan.size, plan.canvases, out, fast=fast)
+    pixels = decode(_source(medium), limits=limits)
+    return _copy_to(resizers.get(plan.resize)(pixels, plan.size)[None], out)
 
 
 def _whole_frames(
-    medium: Media, plan: PixelPlan, size: tuple[int, int], fast: bool
+    medium: Media,
+    plan: PixelPlan,
+    size: tuple[int, int],
+    fast: bool,
+    on_damage: OnDamage,
+    limits: Limits | None,
 ) -> NDArray[np.uint8]:
     """Return the frames of a clip, or a picture as one, (frames, height, width, 3)."""
     import numpy as np
 
     from mmdata.image import decode, resizers
-    from mmdata.video import Strategy, sample, source_of
 
     resize = resizers.get(plan.resize)
     if medium.frames is not None:
         _check_cached_times(medium, plan)
-        cached = {number: resize(decode(medium.frames[number]), size) for number in set(plan.frames)}
+        cached = {
+            number: resize(decode(medium.frames[number], limits=limits), size)
+            for number in set(plan.frames)
+        }
         return np.stack([cached[number] for number in plan.frames])
     if medium.type == "video":
-        return sample(
-            source_of(medium),
-            Strategy("frames", plan.frames),
-            size=size,
-            resize="fast" if fast and resize.shows == "all" else plan.resize,
-            told=plan.told,
-        ).pixels
-    return resize(decode(_source(medium), alpha=plan.alpha), size)[None]
+        way = "fast" if fast and resize.shows == "all" else plan.resize
+        found = _sampler(medium, plan, on_damage, limits)(size=size, resize=way)
+        _say_damage(medium, found)
+        return found.pixels
+    return resize(decode(_source(medium), alpha=plan.alpha, limits=limits), size)[None]
 
 
 def _copy_to(views: Views, out: Views | None) -> Views:
@@ -290,44 +324,63 @@ def _copy_to(views: Views, out: Views | None) -> Views:
     return out[: len(views)]
 
 
-def _frames(medium: Media, plan: PixelPlan, fast: bool) -> Views:
+def _frames(
+    medium: Media, plan: PixelPlan, fast: bool, on_damage: OnDamage, limits: Limits | None
+) -> Views:
     from mmdata.image import resizers
-    from mmdata.video import Strategy, sample, source_of
-    from mmdata.video.clock import stored_clock
 
     assert not plan.tiled, "tiles are of pictures"
-    strategy = Strategy("frames", plan.frames)
+    take = _sampler(medium, plan, on_damage, limits)
     shows = resizers.get(plan.resize).shows
     if fast and shows != "other" and medium.height and medium.width:
-        return _fast_frames(medium, strategy, (medium.height, medium.width), plan, shows)
-    return sample(
-        source_of(medium),
-        strategy,
-        size=plan.size,
-        resize=plan.resize,
-        clock=stored_clock(medium),
-        told=plan.told,
-    ).pixels
+        found, pixels = _fast_frames(take, (medium.height, medium.width), plan.size, shows)
+    else:
+        found = take(size=plan.size, resize=plan.resize)
+        pixels = found.pixels
+    _say_damage(medium, found)
+    return pixels
 
 
 def _fast_frames(
-    medium: Media, strategy: Strategy, size: tuple[int, int], plan: PixelPlan, shows: Shows
-) -> Views:
+    take: Callable[..., Frames], size: tuple[int, int], side: int, shows: Shows
+) -> tuple[Frames, Views]:
     from mmdata.image.transforms import shorter_side_to
-    from mmdata.video import sample, source_of
-    from mmdata.video.clock import stored_clock
 
-    side = plan.size
     height, width = (side, side) if shows == "all" else shorter_side_to(size, side)
     top, left = (height - side) // 2, (width - side) // 2
-    clock = stored_clock(medium)
-    source = source_of(medium)
-    pixels = sample(source, strategy, size=(height, width), clock=clock, told=plan.told).pixels
-    return pixels[:, top : top + side, left : left + side]
+    found = take(size=(height, width))
+    return found, found.pixels[:, top : top + side, left : left + side]
+
+
+def _sampler(
+    medium: Media, plan: PixelPlan, on_damage: OnDamage, limits: Limits | None
+) -> Callable[..., Frames]:
+    """Return what takes the frames of a plan from a video, given their size."""
+    from mmdata.video import Strategy, sample, source_of
+    from mmdata.video.clock import stored_clock
+
+    return partial(
+        sample,
+        source_of(medium),
+        Strategy("frames", plan.frames),
+        clock=stored_clock(medium),
+        told=plan.told,
+        on_damage=on_damage,
+        limits=limits,
+    )
+
+
+def _say_damage(medium: Media, found: Frames) -> None:
+    if found.damage:
+        _log.warning("kept: %s: damaged: %s", medium.path or "a video", "; ".join(found.damage))
 
 
 def _cached_frames(
-    medium: Media, frames: tuple[bytes, ...], plan: PixelPlan, out: Views | None
+    medium: Media,
+    frames: tuple[bytes, ...],
+    plan: PixelPlan,
+    out: Views | None,
+    limits: Limits | None,
 ) -> Views:
     import numpy as np
 
@@ -338,7 +391,11 @@ def _cached_frames(
     views = np.empty((count, plan.size, plan.size, 3), np.uint8) if out is None else out[:count]
     for view, number in enumerate(plan.frames):
         first = plan.frames.index(number)
-        views[view] = views[first] if first < view else resize(decode(frames[number]), plan.size)
+        views[view] = (
+            views[first]
+            if first < view
+            else resize(decode(frames[number], limits=limits), plan.size)
+        )
     return views
 
 
@@ -361,12 +418,12 @@ def _source(medium: Media) -> Any:
     return medium.bytes if medium.bytes is not None else medium.path
 
 
-def _size(medium: Media) -> tuple[int, int] | None:
+def _size(medium: Media, limits: Limits | None) -> tuple[int, int] | None:
     from mmdata.image import size_of
 
     if medium.height and medium.width:
         return medium.height, medium.width
-    return size_of(_source(medium)) if medium.type == "image" else None
+    return size_of(_source(medium), limits=limits) if medium.type == "image" else None
 
 
 def _name(conversation: Conversation, index: int) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Meta
 
+from mmdata._tools.limits import Limits, how_to_raise
 from mmdata._tools.options import (
     NonNegativeInt,
     PositiveFloat,
@@ -44,6 +45,8 @@ from mmdata.pipeline.state import from_json, template_facts, to_json
 from mmdata.pipeline.stopwatch import Stopwatch
 from mmdata.pipeline.workers import background, map_in_order
 from mmdata.templates import Template
+from mmdata.templates._media import with_limits
+from mmdata.video.sample import OnDamage
 
 __all__ = ["LAYOUTS", "LayoutName", "OnError", "Stream"]
 
@@ -61,7 +64,6 @@ LATE: Final = "late"
 """The reason of samples that met the deadline."""
 
 _REMEMBERED: Final = 1024  # steps whose state can still be asked for
-_MEMORY: Final = 4 << 30  # bytes that a decoding process may take
 
 
 class _Mark(NamedTuple):
@@ -109,7 +111,11 @@ class Stream:
     - ``workers``: threads that decode, by default one a processor; 0 does all where it is asked
       for. ``prefetch``: batches made ahead. ``isolated``: each of these threads decodes in a
       process of its own, so that a file that crashes the decoder costs one sample. ``deadline``:
-      seconds that a sample may take.
+      seconds that a sample may take; it does not grow with a file, of which only what its frames
+      need is decoded. ``memory``: bytes that such a process may take. ``max_pixels``: width times
+      height of a picture or a frame.
+    - ``on_damage``: ``keep`` takes of a damaged video the frames that decode, which decoding all of
+      it tells: give long ones a longer ``deadline``.
     """
 
     mixture: Samples
@@ -137,6 +143,9 @@ class Stream:
     prefetch: NonNegativeInt = 2
     isolated: bool = False
     deadline: PositiveFloat = 30.0
+    memory: PositiveInt = Limits().memory
+    max_pixels: PositiveInt = Limits().pixels
+    on_damage: OnDamage = "raise"
     watch: Stopwatch = field(default_factory=Stopwatch, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -265,10 +274,15 @@ class Stream:
         self, start: _Mark, workers: int
     ) -> Generator[tuple[RankRows, Batch | None], None, None]:
         with ExitStack() as stack:
-            fast = self.resize == "fast"
-            decode: Decode = partial(decode_views, fast=fast)
+            decode: Decode = partial(
+                decode_views,
+                fast=self.resize == "fast",
+                on_damage=self.on_damage,
+                limits=self._limits,
+            )
             if self.isolated and workers:
-                decode = stack.enter_context(Isolated(self.deadline, _MEMORY, fast=fast))
+                isolated = Isolated(self.deadline, self.memory, decode=decode)
+                decode = stack.enter_context(isolated)
             reader = self._reader(decode, start.cursor.epoch)
             slab = self._batch_shape.slab
             source = read_whole_epoch if self._verifies else partial(read_steps, slab=slab)
@@ -378,6 +392,10 @@ class Stream:
         return self._plans_ahead or (limited and self.template.over_long != "error")
 
     @property
+    def _limits(self) -> Limits:
+        return Limits(pixels=self.max_pixels, deadline=self.deadline, memory=self.memory)
+
+    @property
     def _batch_shape(self) -> BatchShape:
         return BatchShape(self.template, self.seq_length, self.dynamic, self.max_views, self.pixels)
 
@@ -385,11 +403,12 @@ class Stream:
         samples = self.mixture
         return SampleReader(
             samples.at_epoch(epoch) if isinstance(samples, DrawsAnew) else samples,
-            self.template,
+            with_limits(self.template, self._limits),
             max_tokens=self.seq_length,
             max_views=self.max_views,
             decode=decode,
             watch=self.watch,
+            limits=self._limits,
         )
 
     def _skips(self, epoch: int) -> Skips:
@@ -448,6 +467,8 @@ class Stream:
             "fingerprint": self.mixture.fingerprint,
             "global_batch": self._global_batch,
             **{name: getattr(self, name) for name in options + frame},
+            # States of streams that raise are older than this option.
+            **({} if self.on_damage == "raise" else {"on_damage": self.on_damage}),
             **template_facts(self.template),
         }
 
@@ -493,8 +514,5 @@ def _outcome(reader: SampleReader, place: Place) -> Outcome:
 
 
 def _late(reader: SampleReader, deadline: float, place: Place) -> Outcome:
-    return SampleError(
-        f"{reader.name(place.index)} was not read within {deadline:g} seconds",
-        reason=LATE,
-        row=place.index,
-    )
+    why = f"was not read within {deadline:g} seconds; {how_to_raise('deadline')}"
+    return reader.give_up(place.index, why, reason=LATE)

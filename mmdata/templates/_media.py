@@ -6,18 +6,31 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from mmdata.errors import TokenError, VideoError
+from mmdata.errors import TokenError, VideoError, as_media_error
 from mmdata.schema import Conversation, Media
 from mmdata.templates._encoded import PixelPlan
 
 if TYPE_CHECKING:
+    from mmdata._tools.limits import Limits
+    from mmdata.templates._template import Template
     from mmdata.video import Clock
     from mmdata.video.clock import Numbers, Times
 
-__all__ = ["Clip", "FrameClock", "ImageSize", "MediaFiles", "plan_clip"]
+__all__ = [
+    "Clip",
+    "FrameClock",
+    "ImageSize",
+    "MediaFiles",
+    "ReadsFiles",
+    "plan_clip",
+    "read_size",
+    "with_limits",
+]
+
+Answer = TypeVar("Answer")
 
 FrameClock: TypeAlias = Callable[[Media], "Clock"]
 """From a video to the presentation times of its frames."""
@@ -28,20 +41,29 @@ ImageSize: TypeAlias = Callable[[Media], tuple[int, int]]
 @dataclass(frozen=True, slots=True)
 class MediaFiles:
     """Opens media below ``root`` for what a store does not say of them:
-    one pass over packets, or a header.
+    one pass over packets, or a header; under ``limits``.
     """
 
     root: str = ""
+    # They say what is refused, not what is read: not what a template is known by.
+    limits: Limits | None = field(default=None, repr=False)
 
     def clock(self, media: Media) -> Clock:
         """Return when the frames of a video are: its packets are read and one frame is decoded.
+
+        A damaged video is decoded whole, for which of its frames decode nothing else tells.
 
         Raises:
             VideoError: the file cannot be read.
         """
         from mmdata.video import index, source_of
+        from mmdata.video.reader import index_by_decoding
 
-        return index(source_of(media, self.root)).clock
+        source = source_of(media, self.root)
+        found = index(source, limits=self.limits)
+        if found.damage or "damaged" in (media.oddities or ()):
+            found = index_by_decoding(source, limits=self.limits)
+        return found.clock
 
     def size(self, media: Media) -> tuple[int, int]:
         """Return height and width of an image from its header, of a video from its packets, or
@@ -54,10 +76,10 @@ class MediaFiles:
         from mmdata.video import index, source_of
 
         if media.type == "image":
-            return size_of(self._source(media))
+            return size_of(self._source(media), limits=self.limits)
         if media.frames:
-            return size_of(media.frames[0])
-        found = index(source_of(media, self.root))
+            return size_of(media.frames[0], limits=self.limits)
+        found = index(source_of(media, self.root), limits=self.limits)
         return found.height, found.width
 
     def _source(self, media: Media) -> str | bytes:
@@ -68,6 +90,47 @@ class MediaFiles:
                 f"this {media.type} has neither path nor bytes, and its times are not in the store"
             )
         return posixpath.join(self.root, media.path)
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A template that reads media files itself, for what a store does not say of them."""
+
+    def with_limits(self, limits: Limits) -> Template:
+        """Return the template as it is, reading files under ``limits``."""
+
+
+def with_limits(template: Template, limits: Limits) -> Template:
+    """Return a template that reads files, if it reads any, under ``limits``."""
+    return template.with_limits(limits) if isinstance(template, ReadsFiles) else template
+
+
+def read_size(conversation: Conversation, media: int, ask: ImageSize) -> tuple[int, int]:
+    """Return height and width of an image, which ``ask`` is asked for where the store has none.
+
+    Raises:
+        MediaError: the file cannot be read; the message names the conversation and the file.
+    """
+    image = conversation.media[media]
+    if image.height and image.width:
+        return image.height, image.width
+    return _ask(conversation, media, ask)
+
+
+def _ask(conversation: Conversation, media: int, ask: Callable[[Media], Answer]) -> Answer:
+    """Return what is found in the file of a medium; whatever reading it raises is the file's fault.
+
+    Raises:
+        MediaError: it cannot be read; the message names the conversation and the file.
+    """
+    medium = conversation.media[media]
+    try:
+        return ask(medium)
+    except Exception as error:  # here whatever a decoder raises becomes the record's
+        found = as_media_error(error, medium.path or f"medium {media}")
+        raise type(found)(
+            f"conversation {conversation.id!r}, {found}", path=found.path, reason=found.reason
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +161,12 @@ def plan_clip(
 
     Raises:
         VideoError: there is no frame to take; the message names the conversation and the file.
+        MediaError: the file cannot be read; likewise.
     """
     video = conversation.media[media]
+    own = _read_clock(conversation, media, frames, clock)
     try:
-        found = _plan_cached(video, frames) if video.frames else _plan_file(video, frames, clock)
+        found = _plan_cached(video, frames) if own is None else _plan_file(video, frames, own)
     except VideoError as error:
         name = video.path or f"medium {media}"
         raise VideoError(
@@ -110,9 +175,7 @@ def plan_clip(
     times = tuple((found.times - found.begin).tolist())
     numbers = tuple(found.numbers.tolist())
     duration = found.end - found.begin
-    pixels = PixelPlan(
-        media, resize, size, numbers, times, origin=found.begin, duration=duration
-    )
+    pixels = PixelPlan(media, resize, size, numbers, times, origin=found.begin, duration=duration)
     return Clip(pixels, duration)
 
 
@@ -127,13 +190,26 @@ class _Taken(NamedTuple):
     end: float
 
 
-def _plan_file(video: Media, frames: str, ask: FrameClock | None) -> _Taken:
-    from mmdata.video import plan
+def _read_clock(
+    conversation: Conversation, media: int, frames: str, ask: FrameClock | None
+) -> Clock | None:
+    """Return the clock of a video's file, asked for where the store has none or not what the
+    strategy goes by; None where its frames are read from a cache.
+    """
     from mmdata.video.clock import stored_clock
 
-    clock = stored_clock(video)
+    video = conversation.media[media]
+    if video.frames:
+        return None
+    clock = _ask(conversation, media, stored_clock)
     if clock is None or (clock.keyframes is None and _goes_by_keyframes(frames)):
-        clock = (ask or MediaFiles().clock)(video)
+        clock = _ask(conversation, media, ask or MediaFiles().clock)
+    return clock
+
+
+def _plan_file(video: Media, frames: str, clock: Clock) -> _Taken:
+    from mmdata.video import plan
+
     planned = plan(clock, frames, start=video.start, end=video.end)
     return _Taken(*planned, *clock.span(video.start, video.end))
 
@@ -156,10 +232,12 @@ def _plan_cached(video: Media, frames: str) -> _Taken:
             if (np.abs(times[numbers] - wanted) <= HAIR).all():
                 return _Taken(numbers, times[numbers], begin, end)
 
-    # A rule that goes by the rate of a clip has to see that of the cached frames.
+    # A rule that goes by the rate of a clip has to see that of the cached frames; one that refuses
+    # a clip of so few takes all of them.
     shown = times - begin
     rate = average_rate(0.0, shown, end - begin)
-    numbers = Strategy.parse(frames).numbers(Clock(shown, rate, None, end - begin))
+    among = Clock(shown, rate, None, end - begin)
+    numbers = Strategy.parse(frames).numbers(among, few="all")
     return _Taken(numbers, times[numbers], begin, end)
 
 

@@ -4,6 +4,7 @@ each frame followed by its index, one position a frame's patches.
 
 from __future__ import annotations
 
+import dataclasses
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from mmdata.templates.toolkit import (
     Encoded,
     FrameClock,
     Item,
+    MediaFiles,
     MediaSlot,
     Medium,
     PositiveInt,
@@ -40,6 +42,7 @@ from mmdata.tokenizers import Tokenizer
 from mmdata.video.sampling import Strategy
 
 if TYPE_CHECKING:
+    from mmdata._tools.limits import Limits
     from mmdata.templates._encoded import Ids
 
 __all__ = ["CogVLM2Video", "frame_positions"]
@@ -95,6 +98,12 @@ class CogVLM2Video(BaseTemplate):
         see :class:`mmdata.templates.Template`.
         """
         return tokenizers.load("llama3", path, verify=verify, **options)
+
+    def with_limits(self, limits: Limits) -> CogVLM2Video:
+        """Return the template as it is, asking files for their times under ``limits``."""
+        if self.frame_clock is not None:
+            return self
+        return dataclasses.replace(self, frame_clock=MediaFiles(limits=limits).clock)
 
     @property
     def pad_id(self) -> int:

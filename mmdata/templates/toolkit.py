@@ -8,8 +8,9 @@ sequence into arrays:
 made of;
 2. :func:`render_content` and :func:`merge_texts` give their content in pieces: strings, control
 tokens, media;
-3. :func:`plan_clip` says which frames of a video are taken and when they are, before anything is
-decoded;
+3. :func:`plan_clip` says which frames of a video are taken and when they are, and
+:func:`read_size` how large a picture is, before anything is decoded; a template that reads files
+for it has :class:`ReadsFiles`' method, by which a stream sets its limits;
 4. :func:`truncate` cuts what is too long, as ``max_length`` and ``over_long`` of the template say;
 5. :func:`build_encoded` makes the arrays, with :func:`sequential_positions` or positions of the
 family's own.
@@ -63,7 +64,16 @@ from mmdata.templates._encoded import IGNORE, Encoded, MediaSlot, PixelPlan, att
 from mmdata.templates._features import FeatureIndex, index_all_rows
 from mmdata.templates._fit import OverLong, truncate
 from mmdata.templates._grid import GRIDS, Grid, GridName
-from mmdata.templates._media import Clip, FrameClock, ImageSize, MediaFiles, plan_clip
+from mmdata.templates._media import (
+    Clip,
+    FrameClock,
+    ImageSize,
+    MediaFiles,
+    ReadsFiles,
+    plan_clip,
+    read_size,
+    with_limits,
+)
 from mmdata.templates._places import Block, grid_block, place_blocks, position_delta
 from mmdata.templates._sequence import (
     Item,
@@ -101,6 +111,7 @@ __all__ = [
     "PixelPlan",
     "Positions",
     "PositiveInt",
+    "ReadsFiles",
     "Run",
     "Turn",
     "attention_mask",
@@ -118,6 +129,7 @@ __all__ = [
     "place_blocks",
     "plan_clip",
     "position_delta",
+    "read_size",
     "refuse_region",
     "refuse_system",
     "render_content",
@@ -130,4 +142,5 @@ __all__ = [
     "tool_head",
     "tool_responses",
     "truncate",
+    "with_limits",
 ]

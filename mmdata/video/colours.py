@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from mmdata.errors import VideoError
@@ -9,7 +10,9 @@ from mmdata.errors import VideoError
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
-__all__ = ["as_progressive", "conversion_of"]
+    from mmdata.schema import Oddity
+
+__all__ = ["as_progressive", "colour_oddities", "conversion_of", "refusal_of"]
 
 
 # Numbers of ITU-T H.273, which are FFmpeg's too: of primaries, transfer functions and matrices.
@@ -35,6 +38,30 @@ _REFUSED: Final = {
 }
 
 
+def refusal_of(frame: VideoFrame) -> str:
+    """Return why ``frame`` cannot be made RGB, in words that do not name the file; empty where its
+    colour matrix can be undone.
+    """
+    matrix = int(frame.colorspace)
+    if matrix not in _REFUSED or (matrix, int(frame.color_primaries)) in _LIKE:
+        return ""
+    return (
+        f"its colour matrix is {_REFUSED[matrix]} (number {matrix}), "
+        "which cannot be converted to RGB; encode it anew as BT.709"
+    )
+
+
+def colour_oddities(frame: VideoFrame) -> Iterator[Oddity]:
+    """Yield how the colours of ``frame`` are odd: its matrix is undone by its like, its brightness
+    is tone-mapped.
+    """
+    conversion = conversion_of(frame) if not refusal_of(frame) else {}
+    if "src_colorspace" in conversion:
+        yield "odd_matrix"
+    if "dst_color_trc" in conversion:
+        yield "hdr"
+
+
 def conversion_of(frame: VideoFrame) -> dict[str, int]:
     """Return the arguments of PyAV's ``reformat`` that make ordinary RGB of ``frame``; most need
     none. HDR (PQ and HLG) is tone-mapped to BT.709.
@@ -44,19 +71,15 @@ def conversion_of(frame: VideoFrame) -> dict[str, int]:
     Raises:
         VideoError: a colour matrix that nothing here can undo; the message does not name the file.
     """
+    if refusal := refusal_of(frame):
+        raise VideoError(refusal)
     wanted: dict[str, int] = {}
 
     matrix = int(frame.colorspace)
     if matrix == _CONSTANT_LUMINANCE:
         wanted["src_colorspace"] = _BT2020
     elif matrix in _REFUSED:
-        like = _LIKE.get((matrix, int(frame.color_primaries)))
-        if like is None:
-            raise VideoError(
-                f"its colour matrix is {_REFUSED[matrix]} (number {matrix}), "
-                "which cannot be converted to RGB; encode it anew as BT.709"
-            )
-        wanted["src_colorspace"] = like
+        wanted["src_colorspace"] = _LIKE[matrix, int(frame.color_primaries)]
 
     if int(frame.color_trc) in (_PQ, _HLG):
         # BT.709, in which the other clips are, so that greys are alike.

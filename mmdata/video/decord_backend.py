@@ -33,8 +33,9 @@ def sample_by_decord(
 
     Raises:
         VideoError: also for what decord gets wrong: containers that store no times (AVI: other
-            frames than asked for), damaged files, and files in which it counts other frames than
-            there are (edit lists).
+            frames than asked for), damaged files, files in which it counts other frames than there
+            are (edit lists), and colours other than ordinary ones (odd matrices, HDR), which it
+            takes for such.
         UsageError: decord is not installed.
     """
     found = index(source, limits=limits)
@@ -48,11 +49,15 @@ def sample_by_decord(
 
 
 def _refuse_what_it_gets_wrong(found: Index, name: str) -> None:
+    if found.refusal:
+        raise VideoError(f"{name}: {found.refusal}", path=name)
     what = None
     if found.times_source == "derived":
         what = "gets wrong the frames of files that store no presentation times"
     elif found.damage:
         what = f"is not used on damaged files: {'; '.join(found.damage)}"
+    elif odd := {"odd_matrix", "hdr"}.intersection(found.oddities):
+        what = f"gets wrong the colours of this file ({', '.join(sorted(odd))})"
     if what:
         raise VideoError(f"{name}: decord {what}; use backend='av'", path=name)
 

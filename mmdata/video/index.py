@@ -17,6 +17,7 @@ from mmdata.schema import CompactTimes
 from mmdata.video.clock import Clock, average_rate, compact, times_of
 from mmdata.video.coded_order import coded_order
 from mmdata.video.packets import PacketRow, Packets, tick
+from mmdata.video.source import is_cover
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,12 @@ UNSEEN: Final = -1
 """
 
 _MOST_SET_BACK: Final = 1.0  # seconds; writers are a little careless with the times of decoding
+_LEAP: Final = 1.0  # seconds more than from frame to frame; where files were joined
+# Shares of the steps from frame to frame: what a clip of constant rate has at least, and the leaps
+# of one that was joined at most. A recording of variable rate has others of both.
+_REGULAR: Final = 0.9
+_ROUNDED: Final = 1e-3  # seconds; Matroska keeps times in whole milliseconds
+_MOST_LEAPS: Final = 0.125
 # Frames; what a writer that could not go back leaves in the header of an AVI.
 _UNFINISHED: Final = 1 << 30
 _DEFAULT_RATE: Final = 25.0  # frames a second; what FFmpeg takes a stream without a rate to have
@@ -56,7 +63,8 @@ class Index:
     is "derived" where the container stores no presentation times. ``damage`` says in words what the
     packets already show to be wrong; empty for a sound file. ``stored`` are the times as a store
     keeps them, and ``clock`` is all that is known of when. ``oddities`` says how a sound file is
-    oddly made (docs/videos.md).
+    oddly made (docs/videos.md). ``refusal`` says why its frames cannot be made RGB, as far as the
+    first of them shows; empty where they can.
 
     ``packets`` are all packets in decoding order and ``order`` (packets,) int64 the presentation
     number of each, -1 if it is never presented; ``order`` is None where only decoding can tell.
@@ -76,6 +84,7 @@ class Index:
     order: NDArray[np.int64] | None = None
     stored: CompactTimes | None = None
     oddities: tuple[Oddity, ...] = ()
+    refusal: str = ""
 
     def __repr__(self) -> str:
         return (
@@ -130,7 +139,11 @@ def build_index(
         *_absent(packets.rows, stream, container.format.name),
         *(() if timeless else _set_back(packets.rows, presented, period, container.format.name)),
     )
-    oddities = tuple(_oddities(packets.rows, stream, container.format.name, stored))
+    oddities: tuple[Oddity, ...] = (
+        *_oddities(packets.rows, stream, container.format.name, stored),
+        *(("joined",) if not timeless and _leaps(presented, period) else ()),
+        *(("attached_picture",) if any(map(is_cover, container.streams.video)) else ()),
+    )
     # A frame in two packets is not found by its time alone.
     if not (timeless or damage or "fields" in oddities):
         stored = _with_places(stored, int(ticks[0]), period, keyframes)
@@ -317,6 +330,29 @@ def _oddities(
         yield "fields"
     if container in TIMELESS and stored.deltas:
         yield "dropped_frames"
+
+
+def _leaps(presented: _Presented, period: float) -> bool:
+    """Whether the clock leaps ahead at keyframes alone and runs evenly else, as where recordings
+    were joined end to end that were not made one after the other.
+    """
+    import numpy as np
+
+    by_time = np.argsort(presented.pts, kind="stable")
+    steps = np.diff(presented.pts[by_time]) * period  # (frames - 1,) seconds
+    keyframes = presented.keyframes[by_time]
+    if not len(steps):
+        return False
+
+    usual = float(np.median(steps))
+    leaps = np.flatnonzero(steps > usual + _LEAP)
+    if not len(leaps) or len(leaps) > _MOST_LEAPS * len(steps):
+        return False
+    if keyframes.all():  # where each frame is one, it says nothing
+        return False
+    even = np.abs(steps - usual) <= _ROUNDED + period
+    is_even = np.count_nonzero(even) >= _REGULAR * (len(steps) - len(leaps))
+    return bool(is_even) and bool(keyframes[leaps + 1].all())
 
 
 def _set_back(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mmdata._tools.limits import Limits
+from mmdata._tools.limits import Limits, how_to_raise
 from mmdata.errors import VideoError
 from mmdata.video.coded_order import may_have_fields, second_fields
 from mmdata.video.source import Source, name_of, plain
@@ -326,7 +326,7 @@ def tick(stream: VideoStream) -> float:
 def _too_long(source: Source, limits: Limits) -> VideoError:
     name = name_of(source)
     return VideoError(
-        f"{name}: more than {limits.frames} frames; raise Limits(frames=...) if it is meant",
+        f"{name}: more than {limits.frames} frames; {how_to_raise('frames')}",
         path=name,
         reason="media_limit",
     )

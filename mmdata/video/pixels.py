@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from mmdata._tools.limits import how_to_raise
 from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import UsageError, VideoError
 from mmdata.image import resizers
@@ -162,7 +163,11 @@ def _reformat(reformatter: VideoReformatter, frame: VideoFrame, **wanted: Any) -
     try:
         return reformatter.reformat(frame, threads=1, **wanted)
     except (FFmpegError, ValueError) as error:
-        raise VideoError(f"its frames cannot be converted to RGB: {plain(error)}") from error
+        what = f"its frames cannot be converted to RGB: {plain(error)}"
+        if isinstance(error, MemoryError):
+            what = f"{what}; {how_to_raise('memory')}"
+            raise VideoError(what, reason="media_limit") from error
+        raise VideoError(what) from error
 
 
 def _view(frame: VideoFrame) -> NDArray[np.uint8]:

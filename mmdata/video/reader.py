@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace as replace_fields
 
-from mmdata._tools.limits import Limits
+from mmdata._tools.limits import Limits, how_to_raise
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
 from mmdata.video.clock import Clock
+from mmdata.video.colours import colour_oddities, refusal_of
 from mmdata.video.folder import is_folder, pictures_in
 from mmdata.video.index import TIMELESS, Index, build_index, confirm
 from mmdata.video.packets import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+    from mmdata.schema import Oddity
     from mmdata.video.clock import Numbers
 
 _SKIPPING: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
@@ -60,6 +62,7 @@ __all__ = [
     "Fault",
     "PacketRange",
     "Reader",
+    "decodes_strictly",
     "index",
     "index_by_decoding",
     "reading",
@@ -116,7 +119,7 @@ def index_by_decoding(
 
     with reading(source, stream, limits, strict=strict, thorough=True) as reader:
         first, packets, corrupt = None, [], 0
-        converted = set()
+        converted, sizes = set(), set()
         for packet, frame in reader.everything():
             first = first or frame
             # Of frames that are alike to swscale, one is enough.
@@ -125,20 +128,36 @@ def index_by_decoding(
                 _try_to_convert(frame, reader.name)
                 converted.add(kind)
             packets.append(packet)
+            sizes.add((frame.width, frame.height))
             corrupt += frame.is_corrupt
         found = _upright(confirm(reader.index, packets, reader.tick), first, reader.name)
         marked = (f"{corrupt} frames are marked corrupt",) if corrupt else ()
+        damage = found.damage + reader.damage + marked
+        is_new = len(sizes) > 1 and "joined" not in found.oddities
+        joined: tuple[Oddity, ...] = ("joined",) if is_new else ()
         if (reader.damage or marked) and found.stored is not None:
             # What is damaged is not to be found by a sample that reads a part of it.
             found = replace(found, stored=replace_fields(found.stored, first_tick=None))
-        return replace(found, damage=found.damage + reader.damage + marked)
+        return replace(found, damage=damage, oddities=found.oddities + joined)
+
+
+def decodes_strictly(source: VideoSource, limits: Limits) -> bool:
+    """Return whether all frames of a video come from a strict decoder as they do where they are
+    sampled, from keyframe to keyframe.
+    """
+    if isinstance(source, Pictures) or is_folder(source):
+        return True
+    with reading(source, None, limits, strict=True) as reader:
+        found = sum(1 for _ in reader.frames(range(reader.index.num_frames)))
+        return found == reader.index.num_frames and not reader.faults
 
 
 def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:
     if first is None:
         raise VideoError(f"{name}: not one frame can be decoded", path=name)
     width, height = presented_size(first)
-    return replace(found, width=width, height=height)
+    oddities = (*found.oddities, *colour_oddities(first))
+    return replace(found, width=width, height=height, oddities=oddities, refusal=refusal_of(first))
 
 
 def _try_to_convert(frame: VideoFrame, name: str) -> None:
@@ -147,7 +166,7 @@ def _try_to_convert(frame: VideoFrame, name: str) -> None:
     try:
         rgb(VideoReformatter(), frame)
     except VideoError as error:  # which does not know the file
-        raise VideoError(f"{name}: {error}", path=name) from error
+        raise VideoError(f"{name}: {error}", path=name, reason=error.reason) from error
 
 
 @checked
@@ -419,7 +438,7 @@ class Reader:
     def _note_fault(self, number: int, error: Exception) -> None:
         if isinstance(error, MemoryError):
             raise VideoError(
-                f"{self.name}: needs more memory than there is",
+                f"{self.name}: needs more memory than there is; {how_to_raise('memory')}",
                 path=self.name,
                 reason="media_limit",
             ) from error

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from mmdata._tools.limits import Limits
+from mmdata._tools.limits import Limits, how_to_raise
 from mmdata._tools.options import NonNegativeFloat, NonNegativeInt, checked
 from mmdata.errors import UsageError, VideoError
 from mmdata.video.clock import Clock, compare_times
@@ -109,16 +109,31 @@ def sample(
     strict = on_damage == "raise"
     # Strictly, to notice damage; what is kept of a damaged file is decoded below.
     with reading(source, stream, limits, strict=True) as reader:
+        chosen: Plan | None = None
         if not reader.index.damage:
-            pixels = _pixels(reader, wanted(reader.index), scale, limits)
+            try:
+                chosen = wanted(reader.index)
+            except VideoError as error:
+                # What was told of a damaged file is told of the frames that decode, which its
+                # packets do not show.
+                if strict or error.reason != "clock_mismatch":
+                    raise
+        if chosen is not None:
+            pixels = _pixels(reader, chosen, scale, limits)
             if pixels.complete and not reader.faults:
                 return pixels.frames(reader.index)
     # The packets promised what there is not: only decoding all of them tells what there is.
     found = index_by_decoding(source, stream=stream, limits=limits, strict=strict)
     if found.damage and on_damage == "raise":
         raise _damage_error(reader.name, found.damage, found.num_frames)
+    try:
+        planned = wanted(found)
+    except VideoError as error:
+        if found.damage and error.reason == "clock_mismatch":
+            raise _untold_error(name_of(source), found) from error
+        raise
     with reading(source, stream, limits, thorough=True, known=found) as reader:
-        pixels = _pixels(reader, wanted(found), scale, limits)
+        pixels = _pixels(reader, planned, scale, limits)
     if not pixels.complete:
         raise _damage_error(
             reader.name, ("what decodes in one pass does not in another",), len(pixels.found)
@@ -155,7 +170,9 @@ def _pixels(reader: Reader, planned: Plan, scale: Scaler, limits: Limits) -> _Pi
         try:
             scaled = scale(frame)
         except VideoError as error:  # which does not know the file
-            raise VideoError(f"{reader.name}: {error}", path=reader.name) from error
+            raise VideoError(
+                f"{reader.name}: {error}", path=reader.name, reason=error.reason
+            ) from error
         pixels.add(number, scaled)
     return pixels
 
@@ -211,17 +228,28 @@ class _Pixels:
             raise VideoError(
                 f"{self._name}: {count} frames of {first.shape[1]}x{first.shape[0]} are beyond "
                 f"the limit of {most} bytes; ask for fewer or smaller ones, "
-                "or raise Limits(output_bytes=...)",
+                f"or {how_to_raise('output_bytes')}",
                 path=self._name,
                 reason="media_limit",
             )
         return np.empty((len(self.places), *first.shape), np.uint8)
 
 
+def _untold_error(name: str, found: Index) -> VideoError:
+    return VideoError(
+        f"{name}: damaged: {'; '.join(found.damage)}; what was told of its times is not told of "
+        f"the {found.num_frames} frames that decode; convert it anew with --check decode "
+        "--on-damage keep",
+        path=name,
+        reason="damaged_media",
+        frames_read=found.num_frames,
+    )
+
+
 def _damage_error(name: str, damage: tuple[str, ...], frames_read: int) -> VideoError:
     return VideoError(
         f"{name}: damaged: {'; '.join(damage)}; "
-        f"{frames_read} frames could be read, on_damage='keep' takes them",
+        f"{frames_read} frames could be read, on_damage=keep (--on-damage keep) takes them",
         path=name,
         reason="damaged_media",
         frames_read=frames_read,

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     from mmdata.video.clock import Numbers, Times
 
-__all__ = ["RULES", "Pad", "Strategy", "mf_predict_positions", "nearest_numbers"]
+__all__ = ["RULES", "Few", "Pad", "Strategy", "mf_predict_positions", "nearest_numbers"]
 
 Pad: TypeAlias = Literal["none", "repeat"]
+Few: TypeAlias = Literal["refuse", "all"]
 
 
 Rule: TypeAlias = "Callable[..., Numbers]"
@@ -72,20 +73,28 @@ class Strategy:
         return cls(name, _arguments(name, words))
 
     @checked
-    def numbers(self, clock: Clock, *, pad: Pad = "none") -> Numbers:
+    def numbers(self, clock: Clock, *, pad: Pad = "none", few: Few = "refuse") -> Numbers:
         """Return the numbers of the frames to take, (wanted,) int64, never empty.
 
         ``pad="none"`` drops repeats from rules that ask a short clip for more frames than it has;
         ``"repeat"`` keeps them, and repeats the last frame up to the maximum of rules that have
-        one. Program rules are left as they are.
+        one. Program rules are left as they are. Some of those refuse a clip that has fewer frames
+        than they want; ``few="all"`` takes all of such a clip.
 
         Raises:
             VideoError: the clip has no frame, or the rule finds none in it.
         """
         if not len(clock):
             raise VideoError(f"no frame to sample by {self}: the clip is empty")
-        pads = any(parameter.name == "pad" for parameter in _parameters(self.name))
-        return RULES[self.name](clock, *self.arguments, **({"pad": pad} if pads else {}))
+        options = {"pad": pad, "few": few}
+        names = options.keys() & {parameter.name for parameter in _parameters(self.name)}
+        taken = {name: options[name] for name in names}
+        return RULES[self.name](clock, *self.arguments, **taken)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether its arguments list the frames, by time or number, in any order."""
+        return self.name in _LISTS
 
     def __str__(self) -> str:
         separator = "," if self.name in _LISTS else ":"
@@ -276,13 +285,17 @@ def mf_train_average(clock: Clock, count: int = 24) -> Numbers:
 
 
 @_rule
-def mf_predict(clock: Clock, per_second: int = 1, maximum: int = 24) -> Numbers:
+def mf_predict(
+    clock: Clock, per_second: int = 1, maximum: int = 24, *, few: Few = "refuse"
+) -> Numbers:
     """MindFormers in prediction: the last second is left out;
     fractional positions are cut to frames.
     """
     import numpy as np
 
     numbers: Numbers = mf_predict_positions(clock, per_second, maximum).astype(np.int64)
+    if not len(numbers) and few == "all":
+        return np.arange(len(clock))[:maximum]
     if not len(numbers):
         raise VideoError(
             "mf_predict finds no frame in a clip shorter than half a second; hf_chat finds one"
@@ -306,43 +319,56 @@ def mf_predict_positions(
 
 
 @_rule
-def mindie(clock: Clock, maximum: int = 24) -> Numbers:
+def mindie(clock: Clock, maximum: int = 24, *, few: Few = "refuse") -> Numbers:
     """MindIE's reader: every ``round(fps)``-th frame."""
-    return _steps(len(clock), round(clock.fps))[:maximum]
+    return _steps(len(clock), round(clock.fps), few)[:maximum]
 
 
 @_rule
-def llava_next(clock: Clock, rate: float = 1.0, bound: int = 0, force: bool = False) -> Numbers:
+def llava_next(
+    clock: Clock,
+    rate: float = 1.0,
+    bound: int = 0,
+    force: bool = False,
+    *,
+    few: Few = "refuse",
+) -> Numbers:
     """The published decord reader of that name
     (``video_fps``, ``frames_upbound``, ``force_sample``).
     """
-    numbers = _steps(len(clock), round(clock.fps / _positive(rate)))
+    numbers = _steps(len(clock), round(clock.fps / _positive(rate)), few)
     return (
         _evenly(0, len(clock) - 1, bound) if bound and (force or len(numbers) > bound) else numbers
     )
 
 
 @_rule
-def llava_next_pyav(clock: Clock, rate: float = 1.0, bound: int = 0) -> Numbers:
+def llava_next_pyav(
+    clock: Clock, rate: float = 1.0, bound: int = 0, *, few: Few = "refuse"
+) -> Numbers:
     """The published PyAV reader of that name,
     which takes the rate to be frames over the last frame's time.
     """
     last = float(clock.times[-1])
+    if not last and few == "all":
+        return _evenly(0, 0, 1)
     if not last:
         raise VideoError(
             "llava_next_pyav divides by the time of the last frame, which is 0; llava_next does not"
         )
-    numbers = _steps(len(clock), round(len(clock) / last / _positive(rate)))
+    numbers = _steps(len(clock), round(len(clock) / last / _positive(rate)), few)
     return _evenly(0, len(clock) - 1, bound) if 0 < bound < len(numbers) else numbers
 
 
 @_rule
-def hf_num_frames(clock: Clock, count: int) -> Numbers:
+def hf_num_frames(clock: Clock, count: int, *, few: Few = "refuse") -> Numbers:
     """Transformers' video processors with ``num_frames``:
     the starts of ``count`` equal segments.
     """
     import numpy as np
 
+    if few == "all":
+        count = min(count, len(clock))
     if count > len(clock):
         raise VideoError(
             f"hf_num_frames:{count} of a clip of {len(clock)} frames; "
@@ -352,9 +378,9 @@ def hf_num_frames(clock: Clock, count: int) -> Numbers:
 
 
 @_rule
-def hf_fps(clock: Clock, rate: float) -> Numbers:
+def hf_fps(clock: Clock, rate: float, *, few: Few = "refuse") -> Numbers:
     """Transformers' video processors with ``fps``."""
-    return hf_num_frames(clock, max(1, int(len(clock) / clock.fps * rate)))
+    return hf_num_frames(clock, max(1, int(len(clock) / clock.fps * rate)), few=few)
 
 
 @_rule
@@ -510,9 +536,11 @@ def _evenly(first: int, last: int, count: int) -> Numbers:
     return numbers
 
 
-def _steps(count: int, step: int) -> Numbers:
+def _steps(count: int, step: int, few: Few) -> Numbers:
     import numpy as np
 
+    if step <= 0 and few == "all":
+        step = 1
     if step <= 0:
         raise VideoError(
             "the clip has fewer frames a second than are asked for; ask for fewer, or use uniform:N"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from mmdata._tools.limits import how_to_raise
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import UsageError, VideoError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from mmdata._tools.limits import Limits
 
-__all__ = ["Source", "name_of", "open_video", "plain", "undecodable"]
+__all__ = ["Source", "is_cover", "name_of", "open_video", "plain", "undecodable"]
 
 Source: TypeAlias = str | os.PathLike[str] | bytes
 
@@ -29,6 +30,9 @@ _OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none"}
 # Opens no decoder: what headers say is enough for most files.
 _QUICK: Final = {"codec_whitelist": "none"}
 _THOROUGH: Final = {"skip_loop_filter": "all"}  # the frames are thrown away, so they need no finish
+# Pixels: FFmpeg counts a row as up to 64 longer than it is, which the exact check of ours does not.
+_ALIGNMENT: Final = 64 << 14
+_MOST_PIXELS: Final = (1 << 31) - 1  # that FFmpeg's option can have
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
 
@@ -74,7 +78,10 @@ def name_of(source: Source) -> str:
 def undecodable(source: Source, error: Exception) -> VideoError:
     """Return the error for a file of which nothing could be decoded."""
     name = name_of(source)
-    return VideoError(f"{name}: cannot be decoded as video: {plain(error)}", path=name)
+    what = f"{name}: cannot be decoded as video: {plain(error)}"
+    if isinstance(error, MemoryError):
+        return VideoError(f"{what}; {how_to_raise('memory')}", path=name, reason="media_limit")
+    return VideoError(what, path=name)
 
 
 def _is_plain(container: InputContainer) -> bool:
@@ -95,7 +102,7 @@ def _container(source: Source, limits: Limits, options: dict[str, str]) -> Input
     try:
         container: InputContainer = av.open(
             file,
-            options=_OPTIONS | options | {"max_pixels": str(limits.pixels)},
+            options=_OPTIONS | options | {"max_pixels": str(_most_pixels(limits))},
             buffer_size=_BUFFER,
             **_past_bad_metadata(),
         )
@@ -127,7 +134,7 @@ def _video_stream(container: InputContainer, wanted: int | None, source: Source)
     name = name_of(source)
     if wanted is None:
         best = container.streams.best("video")
-        films = [stream for stream in container.streams.video if not _is_cover(stream)]
+        films = [stream for stream in container.streams.video if not is_cover(stream)]
         if best is None or not films:
             only = ", only an attached picture, such as a cover" if container.streams.video else ""
             raise VideoError(f"{name}: holds no video stream{only}", path=name)
@@ -143,7 +150,8 @@ def _video_stream(container: InputContainer, wanted: int | None, source: Source)
     )
 
 
-def _is_cover(stream: VideoStream) -> bool:
+def is_cover(stream: VideoStream) -> bool:
+    """Return whether a stream is an attached picture, such as the cover of a song."""
     from av.stream import Disposition
 
     return bool(stream.disposition & Disposition.attached_pic)
@@ -157,14 +165,14 @@ def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
     if not context.width or not context.height:
         raise VideoError(
             f"{name}: cannot be decoded as video: the size of its frames is not to be found, "
-            f"or beyond the limit of {limits.pixels} pixels (Limits(pixels=...))",
+            f"or beyond the limit of {limits.pixels} pixels; {how_to_raise('pixels')}",
             path=name,
         )
 
     if context.width * context.height > limits.pixels:
         raise VideoError(
             f"{name}: a frame of {context.width}x{context.height} is beyond the limit of "
-            f"{limits.pixels} pixels; raise Limits(pixels=...) if it is meant",
+            f"{limits.pixels} pixels; {how_to_raise('pixels')}",
             path=name,
             reason="media_limit",
         )
@@ -173,9 +181,13 @@ def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
 def _configure(stream: VideoStream, limits: Limits, strict: bool) -> None:
     context = stream.codec_context
     context.thread_count = 1
-    context.options = {"max_pixels": str(limits.pixels)} | (
+    context.options = {"max_pixels": str(_most_pixels(limits))} | (
         {"err_detect": "explode"} if strict else {}
     )
+
+
+def _most_pixels(limits: Limits) -> int:
+    return min(limits.pixels + _ALIGNMENT, _MOST_PIXELS)
 
 
 def _leave_out_others(container: InputContainer, stream: VideoStream) -> None:

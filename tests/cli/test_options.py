@@ -343,6 +343,81 @@ def convert_check(place: Path, request: pytest.FixtureRequest) -> None:
     assert rows()[0].media[0].width == 8
 
 
+def filmed(place: Path, count: int = 3) -> None:
+    """A source about clips of ten frames."""
+    clips(place, count)
+    said = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "That."}]
+    write_records(
+        place / "source.json",
+        [record(n, image=None, video=f"{n}.mp4", conversations=said) for n in range(count)],
+    )
+
+
+def damage(file: Path) -> None:
+    """Put a clip there that is cut short."""
+    whole = clip("h264", "mp4", range(60), gop=10, muxer={"movflags": "frag_keyframe+empty_moov"})
+    file.write_bytes(whole[: len(whole) * 2 // 3])
+
+
+@case("convert", "--on-damage")
+def convert_on_damage(place: Path, request: pytest.FixtureRequest) -> None:
+    filmed(place)
+    damage(place / "1.mp4")
+    looking = (*CONVERT, "--overwrite", "--check", "decode")
+
+    assert answer(*looking)["rejects"] == {"damaged_media": 1}
+    assert "--on-damage keep" in (place / "store" / "rejects.jsonl").read_text()
+
+    kept = answer(*looking, "--on-damage", "keep")
+    assert (kept["rows"], kept["notes"]["oddities"]) == (3, {"damaged": 1})
+    [medium] = rows()[1].media
+    assert medium.oddities == ("damaged",)
+    assert medium.num_frames == len(sample(place / "1.mp4", "every:1", on_damage="keep"))
+    assert "damaged: 1" in run("info", "store").output
+
+
+@case("convert", "--deadline")
+def convert_deadline(place: Path, request: pytest.FixtureRequest) -> None:
+    filmed(place)
+    looking = (*CONVERT, "--overwrite", "--check", "decode")
+
+    assert answer(*looking, "--deadline", 100)["rows"] == 3
+    run(*looking, "--deadline", 1e-4, code=1)
+    said = (place / "store" / "rejects.jsonl").read_text()
+    assert said.count("media_limit") == 3
+    assert "1.mp4: no result within 0.0001 seconds; raise deadline (--deadline, " in said
+
+
+def large_picture(place: Path) -> None:
+    pictures(place, 1)
+    Pictures.new("RGB", (4000, 4000)).save(place / "images" / "0.jpg", "PNG")
+
+
+@case("convert", "--memory")
+def convert_memory(place: Path, request: pytest.FixtureRequest) -> None:
+    large_picture(place)
+    looking = (*CONVERT, "--overwrite", "--check", "decode")
+
+    assert answer(*looking, "--memory", "2G")["rows"] == 1
+    run(*looking, "--memory", "96M", code=1)
+    said = (place / "store" / "rejects.jsonl").read_text()
+    assert "media_limit" in said
+    assert "0.jpg" in said
+    assert "raise memory (--memory, " in said
+
+
+@case("convert", "--max-pixels")
+def convert_max_pixels(place: Path, request: pytest.FixtureRequest) -> None:
+    pictures(place, 2)
+    looking = (*CONVERT, "--overwrite", "--check", "probe")
+
+    assert answer(*looking, "--max-pixels", 64)["rows"] == 2
+    run(*looking, "--max-pixels", 63, code=1)
+    said = (place / "store" / "rejects.jsonl").read_text()
+    assert "0.jpg: 8x8 pixels are beyond the limit of 63 pixels" in said
+    assert "raise max_pixels (--max-pixels, " in said
+
+
 @case("convert", "--embed")
 def convert_embed(place: Path, request: pytest.FixtureRequest) -> None:
     source(place, 1)
@@ -897,6 +972,47 @@ def check_media(place: Path, request: pytest.FixtureRequest) -> None:
     assert "1.mp4" in run("check", "store", "--media", code=1).output
 
 
+@case("check", "--on-damage")
+def check_on_damage(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    damage(place / "1.mp4")
+
+    assert "--on-damage keep" in run("check", "store", "--decode", code=1).output
+    kept = run("check", "store", "--decode", "--on-damage", "keep").output
+    assert "3 rows" in kept
+    assert "damaged: 1" in kept
+
+
+@case("check", "--deadline")
+def check_deadline(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+
+    assert "3 rows" in run("check", "store", "--decode", "--deadline", 100).output
+    said = run("check", "store", "--decode", "--deadline", 1e-4, code=1).output
+    assert "1.mp4: no result within 0.0001 seconds; raise deadline (--deadline, " in said
+
+
+@case("check", "--memory")
+def check_memory(place: Path, request: pytest.FixtureRequest) -> None:
+    large_picture(place)
+    run(*CONVERT)
+
+    assert "1 rows" in run("check", "store", "--decode", "--memory", "2G").output
+    said = run("check", "store", "--decode", "--memory", "96M", code=1).output
+    assert "0.jpg" in said
+    assert "raise memory (--memory, " in said
+
+
+@case("check", "--max-pixels")
+def check_max_pixels(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+
+    assert "3 rows" in run("check", "store", "--decode", "--max-pixels", 48 * 96).output
+    said = run("check", "store", "--decode", "--max-pixels", 48 * 96 - 1, code=1).output
+    assert "1.mp4: " in said
+    assert "raise max_pixels (--max-pixels, " in said
+
+
 @case("check", "--workers")
 def check_workers(place: Path, request: pytest.FixtureRequest) -> None:
     clips(place, 12)
@@ -983,13 +1099,49 @@ def frames_snap(place: Path, request: pytest.FixtureRequest) -> None:
 @case("frames", "--on-damage")
 def frames_on_damage(place: Path, request: pytest.FixtureRequest) -> None:
     clips(place)
-    whole = clip("h264", "mp4", range(60), gop=10, muxer={"movflags": "frag_keyframe+empty_moov"})
-    (place / "1.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    damage(place / "1.mp4")
 
     assert answer(*FRAMES, "--frames", "uniform:4")["rejects"] == {"damaged_media": 1}
     assert (
         answer(*FRAMES, "--frames", "uniform:4", "--on-damage", "keep", "--overwrite")["rows"] == 3
     )
+
+
+@case("frames", "--deadline")
+def frames_deadline(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    making = (*FRAMES, "--frames", "uniform:2", "--overwrite")
+
+    assert answer(*making, "--deadline", 100)["rows"] == 3
+    run(*making, "--deadline", 1e-4, code=1)
+    said = (place / "cached" / "rejects.jsonl").read_text()
+    assert "1.mp4: no result within 0.0001 seconds; raise deadline (--deadline, " in said
+
+
+@case("frames", "--memory")
+def frames_memory(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place, 1)
+    large = clip("mjpeg", "avi", range(2), size=(2000, 3000))
+    (place / "0.mp4").write_bytes(large)
+    making = (*FRAMES, "--frames", "every:1", "--overwrite")
+
+    assert answer(*making, "--memory", "2G")["rows"] == 1
+    run(*making, "--memory", "96M", code=1)
+    said = (place / "cached" / "rejects.jsonl").read_text()
+    assert "media_limit" in said
+    assert "0.mp4" in said
+    assert "raise memory (--memory, " in said
+
+
+@case("frames", "--max-pixels")
+def frames_max_pixels(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place)
+    making = (*FRAMES, "--frames", "uniform:2", "--overwrite")
+
+    assert answer(*making, "--max-pixels", 48 * 96)["rows"] == 3
+    run(*making, "--max-pixels", 48 * 96 - 1, code=1)
+    said = (place / "cached" / "rejects.jsonl").read_text()
+    assert "1.mp4: a frame of 96x48 is beyond the limit of 4607 pixels; raise max_pixels" in said
 
 
 @case("frames", "--media-root")

@@ -15,9 +15,11 @@ import mmdata
 from mmdata.cli import cli
 from mmdata.conversion import convert
 from mmdata.conversion.account import NOTHING, count_batch
-from mmdata.schema import Conversation, Image, Media, Part, Text, Video, assistant, user
+from mmdata.schema import Conversation, Image, Media, Oddity, Part, Text, Video, assistant, user
 from mmdata.store.batch import ConversationBatch
 from tests.source_files import record, write_images, write_records
+from tests.video.clips import clip
+from tests.video.test_source import with_cover
 
 NAMES = st.sampled_from(["a.jpg", "b.jpg"])
 
@@ -42,12 +44,17 @@ def conversations(draw: st.DrawFn) -> Conversation:
                 [{"1": {"weather": 3}}, {"0": {"a": 1, "b": 2}, "1": {"a": 1}}, "mine", []]
             )
         )
-    media = tuple(Media("image", path) for path in paths)
+    kinds: list[tuple[Oddity, ...] | None] = [None, ("trimmed",), ("fields", "trimmed")]
+    odd = draw(st.sampled_from(kinds))
+    media: tuple[Media, ...] = tuple(Media("image", path) for path in paths)
+    if odd is not None:
+        media = (*media, Media("video", "c.mp4", oddities=odd))
     return Conversation("x", messages, media, "s", "train", extra, rejected=rejected)
 
 
 def counted_one_by_one(rows: list[Conversation]) -> dict[str, Any]:
     extra: Counter[str] = Counter()
+    oddities: Counter[str] = Counter()
     unplaced = doubled = 0
     for row in rows:
         for key, value in row.extra.items():
@@ -59,6 +66,7 @@ def counted_one_by_one(rows: list[Conversation]) -> dict[str, Any]:
         placed = {p.media for m in said for p in m.content if isinstance(p, (Image, Video))}
         unplaced += len(row.media) - len(placed)
         doubled += len(row.media) - len({medium.path for medium in row.media})
+        oddities.update(kind for medium in row.media for kind in medium.oddities or ())
     with_media = sum(bool(row.media) for row in rows)
     return {
         "extra": dict(extra),
@@ -66,6 +74,7 @@ def counted_one_by_one(rows: list[Conversation]) -> dict[str, Any]:
         "without_media": len(rows) - with_media,
         "unplaced": unplaced,
         "doubled": doubled,
+        "oddities": dict(oddities),
     }
 
 
@@ -150,3 +159,32 @@ def test_a_source_of_text_alone_has_no_row_that_lacks_media(tmp_path: Path) -> N
     file = write_records(tmp_path / "a.json", [record(0, image=None, conversations=turns)])
 
     assert convert("llava", file, tmp_path / "store").notes == {"check": "exists", "renamed_ids": 0}
+
+
+def odd_clips(folder: Path) -> Path:
+    """A source about an AVI with dropped frames, a film with a cover, and an even clip."""
+    (folder / "0.mp4").write_bytes(clip("mjpeg", "avi", [0, 1, 4, 5, 6, 9]))
+    (folder / "1.mp4").write_bytes(with_cover(clip("h264", "mp4", range(6)), "mp4"))
+    (folder / "2.mp4").write_bytes(clip("h264", "mp4", range(6)))
+    said = [{"from": "human", "value": "<video>Which?"}, {"from": "gpt", "value": "That."}]
+    records = [record(n, image=None, video=f"{n}.mp4", conversations=said) for n in range(3)]
+    return write_records(folder / "source.json", records)
+
+
+def test_videos_that_are_oddly_made_are_counted_by_kind_by_all_commands(tmp_path: Path) -> None:
+    source, store = str(odd_clips(tmp_path)), str(tmp_path / "store")
+    convert_it = ["convert", "llava", source, "-o", store, "--overwrite"]
+
+    for command in ([*convert_it, "--check", "probe"], ["info", store], ["check", store]):
+        output = CliRunner().invoke(cli, command).output
+        assert "dropped_frames: 1" in output
+        assert "attached_picture: 1" in output
+    assert mmdata.open(store).manifest.notes["oddities"] == {
+        "attached_picture": 1,
+        "dropped_frames": 1,
+    }
+
+    # Of rows that do not say it, only decoding finds it.
+    CliRunner().invoke(cli, [*convert_it, "--check", "exists"])
+    assert "dropped_frames" not in CliRunner().invoke(cli, ["check", store]).output
+    assert "dropped_frames: 1" in CliRunner().invoke(cli, ["check", store, "--decode"]).output

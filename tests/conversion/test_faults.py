@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
+from PIL import Image
 
+import mmdata
 from mmdata._tools.limits import Limits
 from mmdata.conversion.prober import Facts, File, MediaLevel, Prober
 from mmdata.errors import (
@@ -104,3 +108,44 @@ def test_what_a_job_raised_is_not_believed_by_the_next_attempt(tmp_path: Path, n
 
     assert isinstance(error, MediaError)
     assert (tmp_path / "journal").read_text() == ""
+
+
+@pytest.mark.parametrize("name", ["KeyError", "OwnError", "MemoryError", "UnicodeDecodeError"])
+@pytest.mark.parametrize("stage", ["embedding", "sizing boxes"])
+def test_whatever_reading_a_file_raises_costs_its_record_at_every_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stage: str
+) -> None:
+    stems = ["0", name, "2"]
+    for stem in stems:
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{stem}.png")
+    records = [
+        {
+            "messages": [
+                {"role": "user", "content": "<image>Where is <ref-object>?"},
+                {"role": "assistant", "content": "<bbox>"},
+            ],
+            "images": [f"{stem}.png"],
+            "objects": {"bbox": [[0, 0, 4, 4]], "ref": ["a"]},
+        }
+        for stem in stems
+    ]
+    (tmp_path / "all.json").write_text(json.dumps(records))
+    # No file makes a library raise what nobody has thought of: here the library itself does.
+    place, read = ("PIL.Image.open", Image.open), ("pathlib.Path.read_bytes", Path.read_bytes)
+    where, whole = place if stage == "sizing boxes" else read
+
+    def fail(file: Any, **options: Any) -> Any:
+        stem = Path(str(getattr(file, "name", file))).stem
+        if stem in RAISED:
+            raise RAISED[stem]
+        return whole(file, **options)
+
+    monkeypatch.setattr(where, fail)
+    report = mmdata.convert(
+        "swift", tmp_path / "all.json", tmp_path / "store", embed=stage == "embedding"
+    )
+
+    assert (report.rows, sum(report.rejects.values())) == (2, 1)
+    [line] = mmdata.open(tmp_path / "store").rejects()
+    assert line["record"] == 1
+    assert f"{name}.png" in line["detail"]

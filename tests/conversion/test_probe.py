@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from mmdata.conversion.probe import Level, check, probe
 from mmdata.engine import local as isolate
 from mmdata.errors import MediaError
 from mmdata.schema import MediaType
+from mmdata.video import sample
 from tests.reference import clips
+from tests.video.clips import clip
 
 
 def png(height: int, width: int) -> bytes:
@@ -108,3 +111,33 @@ def test_checks_run_in_another_process_as_in_this_one(tmp_path: Path) -> None:
     assert missing.reason == "missing_media"
     assert isinstance(text, MediaError)
     assert text.reason == "unreadable_media"
+
+
+def flip(data: bytes, seed: int) -> bytes:
+    """A file in which a few bits are turned round, behind its headers."""
+    draw, flipped = random.Random(seed), bytearray(data)
+    for _ in range(draw.choice([1, 3, 10])):
+        flipped[draw.randrange(len(data) // 8, len(data))] ^= 1 << draw.randrange(8)
+    return bytes(flipped)
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"), [("h264", "mp4"), ("mjpeg", "avi"), ("mpeg2video", "matroska")]
+)
+def test_what_passes_a_full_decode_is_not_refused_where_frames_are_sampled(
+    codec: str, container: str
+) -> None:
+    whole = clip(codec, container, range(30), gop=10)
+    passed = 0
+
+    for seed in range(12):
+        data = flip(whole, seed)
+        try:
+            found = check(data, "video", level="decode")
+        except MediaError:
+            continue
+        passed += 1
+        for strategy in ("every:1", f"frames:{(found.num_frames or 1) - 1}", "uniform:3"):
+            sample(data, strategy)
+
+    assert 0 < passed < 12

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ from PIL import Image
 
 import mmdata
 from examples.synthetic import drifting, write_clip
+from mmdata._tools.limits import Limits
 from mmdata.conversion import Check
-from mmdata.conversion.prober import File, Prober, media_faults
+from mmdata.conversion.prober import Facts, File, Prober, media_faults
 from mmdata.errors import MediaError, RecordError
 from mmdata.store.layout import partial_path
+from mmdata.video import sample
 from tests.source_files import record, write_records
+from tests.video.clips import clip
 
 
 @pytest.fixture
@@ -173,6 +177,47 @@ def test_the_journal_of_a_lighter_look_is_not_believed_by_a_harder_one(tmp_path:
 
     assert before[0]["width"] == 600  # type: ignore[index]
     assert isinstance(after, MediaError)
+
+
+def test_what_met_a_limit_is_asked_anew_and_what_other_limits_gave_is_not_believed(
+    mixed: Path, tmp_path: Path
+) -> None:
+    file, journal = File(str(tmp_path / "sound.mp4"), "video"), tmp_path / "journal"
+
+    def look(**options: Any) -> list[Facts] | MediaError:
+        with Prober("probe", journal=journal, workers=1, **options) as prober:
+            [(_, found)] = prober.answers([file], lambda item: [item])
+        return found
+
+    late = look(limits=Limits(deadline=1e-4))
+    assert isinstance(late, MediaError)
+    assert late.reason == "media_limit"
+    sound = look()
+    assert not isinstance(sound, MediaError)
+    assert isinstance(look(limits=Limits(pixels=1)), MediaError)
+    assert look(limits=Limits(pixels=1 << 40), on_damage="keep") == sound
+    assert look() == sound
+    assert [json.loads(line)[0] for line in journal.read_text().splitlines()] == [
+        "probe",
+        f"probe on_damage=keep pixels={1 << 40}",
+    ]
+
+
+def test_a_damaged_clip_that_is_kept_has_the_clock_of_the_frames_that_decode(
+    tmp_path: Path,
+) -> None:
+    whole = clip("h264", "mp4", range(60), gop=10, muxer={"movflags": "frag_keyframe+empty_moov"})
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    cut = File(str(tmp_path / "cut.mp4"), "video")
+
+    for level in ("probe", "decode"):
+        with Prober(level, workers=1, on_damage="keep") as prober:
+            [(_, found)] = prober.answers([cut], lambda item: [item])
+
+        expected = sample(tmp_path / "cut.mp4", "every:1", on_damage="keep")
+        assert not isinstance(found, MediaError)
+        assert found[0]["num_frames"] == len(expected)
+        assert found[0]["oddities"] == ["damaged"]
 
 
 def test_a_file_of_the_same_size_written_later_is_looked_at_again(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import pytest
 
 from mmdata.engine import local as isolate
-from mmdata.errors import MediaError, VideoError
+from mmdata.errors import MediaError, UsageError, VideoError
 
 
 @pytest.fixture
@@ -107,6 +107,11 @@ def test_allocating_without_end_meets_the_memory_cap() -> None:
         assert pool.run(len, "next") == 4
 
 
+def test_memory_in_which_no_process_can_start_is_a_fault_of_the_call() -> None:
+    with isolate.Pool(memory=4096) as pool, pytest.raises(UsageError, match="--memory"):
+        pool.run(len, "four")
+
+
 def test_results_come_in_the_order_of_the_arguments() -> None:
     delays = [0.2, 0.0, 0.1, 0.0, 0.0, 0.05]
 
@@ -180,9 +185,34 @@ def test_the_hundredth_job_of_a_worker_has_the_deadline_and_the_reason_of_the_fi
         assert list(pool.map(abs, [(number,) for number in range(98)])) == list(range(98))
         hundredth = _cut_off(pool)
 
-    assert hundredth.text == first.text == "no result within 0.5 seconds (a limit: see Limits)"
+    assert hundredth.text == first.text
+    assert first.text.startswith("no result within 0.5 seconds; raise deadline (--deadline, ")
     assert hundredth.reason == first.reason == "media_limit"
     assert 0.5 <= hundredth.seconds < 3
+
+
+def test_a_job_has_the_deadline_that_its_arguments_give_it() -> None:
+    delays = [(0.5, 1), (0.0, 2), (1e6, 3), (0.5, 4)]
+
+    with isolate.Pool(deadline=0.2) as pool:
+        results = list(pool.map(_slow, delays, deadline_of=_five_seconds_of_even))
+
+    assert [isinstance(result, MediaError) for result in results] == [True, False, True, False]
+    assert "no result within 0.2 seconds" in str(results[0])
+    assert results[1::2] == [2, 4]
+
+
+def _five_seconds_of_even(delay: float, number: int) -> float:
+    return 0.2 if number % 2 else 5.0
+
+
+def test_one_job_alone_may_have_a_deadline_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So that the kernel's alarm, were it that of the pool, would come first.
+    monkeypatch.setattr(isolate, "_GRACE", 0.1)
+    with isolate.Pool(deadline=0.2) as pool:
+        assert pool.run(_slow, 0.6, 7, deadline=5.0) == 7
 
 
 def test_an_answer_that_waits_to_be_taken_is_not_late() -> None:

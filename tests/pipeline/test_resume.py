@@ -244,6 +244,7 @@ OTHERWISE: dict[str, Any] = {
     "max_views": 9,
     "pixels": "float32",
     "resize": "fast",
+    "on_damage": "keep",
 }
 CHANGES_NOTHING = {
     "rank",
@@ -253,6 +254,8 @@ CHANGES_NOTHING = {
     "deadline",
     "on_error_limit",
     "skipped",
+    "memory",
+    "max_pixels",
 }
 
 

@@ -7,20 +7,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Pictures
 
-from mmdata.errors import ImageError, VideoError
-from mmdata.schema import CompactTimes, Conversation, Media, Video, replace, user
-from mmdata.templates.toolkit import MediaFiles, plan_clip
-from mmdata.video import Clock
+from mmdata._tools.limits import Limits
+from mmdata.errors import ImageError, MediaError, PluginError, TokenError, UsageError, VideoError
+from mmdata.schema import CompactTimes, Conversation, Image, Media, Video, assistant, replace, user
+from mmdata.templates.toolkit import MediaFiles, ReadsFiles, plan_clip, read_size, with_limits
+from mmdata.video import Clock, sample
+from tests.conversion.test_faults import RAISED
 from tests.reference import files
+from tests.templates.families import FAMILIES, Family
 from tests.video.clips import clip
+
+
+def _about(medium: Media) -> Conversation:
+    return Conversation("c", (user(Video(0) if medium.type == "video" else "?"),), (medium,))
 
 
 def _taken(
     video: Media, frames: str, clock: object = None
 ) -> tuple[tuple[int, ...], tuple[float, ...], float]:
-    conversation = Conversation("c", (user(Video(0), "?"),), (video,))
-    found = plan_clip(conversation, 0, frames, clock, resize="crop", size=224)  # type: ignore[arg-type]
+    found = plan_clip(_about(video), 0, frames, clock, resize="crop", size=224)  # type: ignore[arg-type]
     return found.pixels.frames, found.pixels.times, found.duration
 
 
@@ -182,6 +189,92 @@ def test_bounds_without_a_frame_name_the_conversation_and_the_file() -> None:
         )
 
 
+@pytest.mark.parametrize("name", RAISED)
+def test_whatever_asking_a_file_raises_is_an_error_that_names_conversation_and_file(
+    name: str,
+) -> None:
+    def fail(media: Media) -> Any:
+        raise RAISED[name]
+
+    for medium, read in (
+        (Media("video", "a.mp4"), lambda one: _taken(one, "uniform:2", fail)),
+        (Media("image", "a.mp4"), lambda one: read_size(_about(one), 0, fail)),
+    ):
+        with pytest.raises(MediaError, match=r"conversation 'c', a\.mp4: ") as found:
+            read(medium)
+
+        assert found.value.path == "a.mp4"
+        assert str(RAISED[name]) in str(found.value)
+
+
+@pytest.mark.parametrize("kind", [UsageError, PluginError])
+def test_what_is_no_fault_of_a_file_is_raised_as_it_is(kind: type[Exception]) -> None:
+    def fail(media: Media) -> Any:
+        raise kind("not the file's")
+
+    with pytest.raises(kind, match=r"^not the file's$"):
+        _taken(Media("video", "a.mp4"), "uniform:2", fail)
+
+
+def _of_three_frames(**known: Any) -> Media:
+    times = (0.0, 6.0, 12.0)
+    return Media(
+        "video", "a.mp4", frames=(b"1", b"2", b"3"), frame_times=times, duration=20.0, **known
+    )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "known"),
+    [
+        ("hf_fps:8", {}),
+        ("hf_fps:8", {"num_frames": 500, "fps": 25.0, "clock": CompactTimes(step=0.04)}),
+        ("hf_num_frames:9", {"num_frames": 500, "fps": 25.0, "clock": CompactTimes(step=0.04)}),
+        ("mindie", {"num_frames": 500, "fps": 25.0, "clock": CompactTimes(step=0.04)}),
+        ("llava_next:50", {}),
+        ("llava_next_pyav:50", {}),
+        ("mindie", {}),
+    ],
+)
+def test_a_rule_that_refuses_so_few_frames_takes_all_that_a_cache_has(
+    strategy: str, known: dict[str, Any]
+) -> None:
+    frames, times, _ = _taken(_of_three_frames(**known), strategy)
+
+    assert frames == (0, 1, 2)
+    assert times == (0.0, 6.0, 12.0)
+
+
+def test_of_a_file_such_a_rule_refuses_what_its_program_does() -> None:
+    clock = CompactTimes(step=0.5)
+    video = Media("video", "a.mp4", num_frames=4, fps=2.0, duration=2.0, clock=clock)
+
+    with pytest.raises(VideoError, match="hf_num_frames:8 of a clip of 4 frames"):
+        _taken(video, "hf_fps:4")
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_clock_of_a_damaged_file_is_that_of_the_frames_that_decode(
+    tmp_path: Path, known: bool
+) -> None:
+    whole = clip("h264", "mp4", range(60), gop=10, muxer={"movflags": "frag_keyframe+empty_moov"})
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    medium = Media("video", "cut.mp4", oddities=("damaged",) if known else None)
+
+    found = MediaFiles(str(tmp_path)).clock(medium)
+
+    expected = sample(tmp_path / "cut.mp4", "every:1", on_damage="keep")
+    assert found.times.tolist() == expected.times.tolist()
+
+
+def test_files_are_asked_under_the_limits_that_a_template_is_given(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(clip("h264", "mp4", range(4)))
+    limited = MediaFiles(str(tmp_path), Limits(pixels=64 * 48 - 1))
+
+    with pytest.raises(MediaError, match="--max-pixels"):
+        limited.clock(Media("video", "a.mp4"))
+    assert repr(limited) == repr(MediaFiles(str(tmp_path)))
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(VideoError, match=r"conversation 'c', nowhere\.mp4"):
         _taken(Media("video", "nowhere.mp4"), "hf_chat")
@@ -211,3 +304,28 @@ def test_the_size_of_an_image_is_in_its_header(fixtures: Path) -> None:
 
 def _refuse(media: Media) -> object:
     raise AssertionError("not to be asked")
+
+
+@pytest.mark.parametrize("family", [one for one in FAMILIES if one.media != "none"], ids=str)
+def test_a_family_that_asks_files_asks_them_under_the_limits_of_a_stream(
+    family: Family, tmp_path: Path
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(clip("h264", "mp4", range(40)))
+    Pictures.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    template = family.template()
+    video = Media("video", str(tmp_path / "a.mp4"))
+    image = Media("image", str(tmp_path / "a.png"))
+
+    for medium, part in ((video, Video(0)), (image, Image(0))):
+        asking = Conversation("c", (user(part, "What?"), assistant("That.")), (medium,))
+        try:
+            template.encode(asking)
+        except TokenError:
+            continue  # it reads none of this kind
+        for pixels in (64 * 48, 64 * 48 - 1):
+            limited = with_limits(template, Limits(pixels=pixels))
+            if pixels == 64 * 48 or not isinstance(template, ReadsFiles):
+                limited.encode(asking)
+            else:
+                with pytest.raises(MediaError, match=r"conversation 'c', .*--max-pixels"):
+                    limited.encode(asking)

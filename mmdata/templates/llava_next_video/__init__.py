@@ -5,7 +5,7 @@ the dialects of ``llava/conversation.py``, anyres images, pooled frames.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -45,6 +45,7 @@ from mmdata.templates.toolkit import (
     merge_texts,
     num_tokens,
     plan_clip,
+    read_size,
     render_content,
     require_answer,
     require_plain,
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmdata._tools.limits import Limits
+
     Index: TypeAlias = NDArray[np.int64]  # (positions,)
 
 __all__ = ["LlavaNextVideo", "num_image_tokens"]
@@ -69,6 +72,9 @@ VideoNewline: TypeAlias = Literal["no_token", "one_token", "frame", "grid"]
 
 # a mark in LLaVA-Hound's texts that LLaVA-NeXT deletes before training
 NOISE: Final = "QA_GT_caption_based_noisy"
+
+# What is asked where nobody else is named; it is known again by being the same object.
+_FILES: Final = MediaFiles()
 
 
 @registry.register("llava_next_video")
@@ -120,12 +126,22 @@ class LlavaNextVideo(BaseTemplate):
     labels: Literal["original", "answers"] = "original"
     compat: Literal["mindformers"] | None = None
     frame_clock: FrameClock | None = None
-    image_size_of: ImageSize = MediaFiles().size
+    image_size_of: ImageSize = _FILES.size
 
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
         Strategy.parse(self.frames)
+
+    def with_limits(self, limits: Limits) -> LlavaNextVideo:
+        """Return the template as it is, asking files for times and sizes under ``limits``."""
+        files = MediaFiles(limits=limits)
+        asks_files = self.image_size_of == _FILES.size
+        return replace(
+            self,
+            frame_clock=self.frame_clock or files.clock,
+            image_size_of=files.size if asks_files else self.image_size_of,
+        )
 
     @classmethod
     def load_tokenizer(cls, path: str | Path, *, verify: bool = True, **options: Any) -> Tokenizer:
@@ -347,14 +363,11 @@ class LlavaNextVideo(BaseTemplate):
             side = self.image_size // self.patch
             return PixelPlan(media, "pad", self.image_size), side**2 + 1
 
-        image = conversation.media[media]
-        size = (
-            (image.height, image.width)
-            if image.height and image.width
-            else self.image_size_of(image)
-        )
         count = num_image_tokens(
-            size, side=self.image_size, patch=self.patch, pinpoints=self.pinpoints
+            read_size(conversation, media, self.image_size_of),
+            side=self.image_size,
+            patch=self.patch,
+            pinpoints=self.pinpoints,
         )
         return PixelPlan(media, self.tiling, self.image_size, canvases=self.pinpoints), count
 
