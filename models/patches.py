@@ -17,9 +17,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
+from models.attention import Attend
 from models.model import VisionLanguageModel, arange_positions
 from models.modules import (
-    Attend,
     Linear,
     exact_gelu,
     inverse_frequencies,
