@@ -133,9 +133,8 @@ class Store(Sequence[Conversation]):
         return pa.Table.from_batches(list(self.batches()), schema=arrow_schema())
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as Arrow record batches in order, of which one at a time is held."""
-        for shard, number in self._batches:
-            yield shard.batch(number)
+        """Yield the rows as Arrow record batches, one after the other."""
+        return (shard.batch(number) for shard, number in self._batches)
 
     @property
     def fingerprint(self) -> str:
