@@ -103,8 +103,8 @@ def count_batch(batch: ConversationBatch) -> Account:
 def count_oddities(store: Store) -> Mapping[str, int]:
     """Return how many media of a store are oddly made, by kind, as far as its rows say it."""
     counts: Counter[str] = Counter()
-    for media in store.table.column("media").chunks:
-        counts += _count_kinds(list_values(media))
+    for batch in store.batches():
+        counts += _count_kinds(list_values(batch.column("media")))
     return dict(sorted(counts.items()))
 
 

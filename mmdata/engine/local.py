@@ -75,7 +75,8 @@ class Pool:
     ) -> None:
         self._workers = [_Worker(deadline, memory) for _ in range(workers)]
 
-    def run(self, job: Callable[..., T], *args: Any, deadline: float | None = None) -> T:
+    @checked
+    def run(self, job: Callable[..., T], *args: Any, deadline: PositiveFloat | None = None) -> T:
         """Return ``job(*args)``; what the job raises is raised here. ``deadline`` is that of this
         job, by default the pool's.
 
