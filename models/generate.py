@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,15 @@ from models.model import VisionLanguageModel
 class Sampling:
     """How to choose a token: temperature 0 takes the likeliest;
     top_k 0 and top_p 1 leave all tokens in the draw.
+
+    `repetition_penalty` divides the positive logits of tokens that prompt or answer have already,
+    and multiplies the negative ones (https://arxiv.org/abs/1909.05858); 1 changes nothing.
     """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    repetition_penalty: float = 1.0
 
 
 GREEDY = Sampling()
@@ -109,9 +113,13 @@ class Generator:
         stop_ids: Collection[int] = (),
         sampling: Sampling = GREEDY,
         seed: int = 0,
+        ended: Callable[[int, Sequence[int]], bool] | None = None,
     ) -> list[list[int]]:
         """The answer to each prompt:
         at most `max_new_tokens` ids, without the stop id that ended it.
+
+        `ended` is told the row and its answer so far after each token, and whether it is complete
+        comes back.
         """
         answers: list[list[int]] = [[] for _ in prompt.input_ids]
         open_answers = set(range(len(answers)))
@@ -119,6 +127,8 @@ class Generator:
             open_answers = {row for row in open_answers if tokens[row] not in stop_ids}
             for row in open_answers:
                 answers[row].append(int(tokens[row]))
+            if ended is not None:
+                open_answers = {row for row in open_answers if not ended(row, answers[row])}
             if not open_answers:
                 break
         return answers
@@ -140,8 +150,12 @@ class Generator:
         positions = np.take_along_axis(
             prompt.position_ids, _at(prompt.lengths - 1, prompt.position_ids.ndim), -1
         )
+        seen = np.zeros(logits.shape, bool)
+        for row, length in enumerate(prompt.lengths):
+            seen[row, prompt.input_ids[row, :length]] = True
         for done in range(max_new_tokens):
-            tokens = choose(logits, sampling, rng)
+            tokens = choose(logits, sampling, rng, seen)
+            seen[np.arange(len(tokens)), tokens] = True
             yield tokens, logits
             if done + 1 < max_new_tokens:
                 positions = positions + self.position_step.reshape(-1, 1)
@@ -205,8 +219,18 @@ def _widen(array: NDArray[Any], width: int, fill: int) -> NDArray[Any]:
     return np.pad(array, room, constant_values=fill).astype(np.int32)
 
 
-def choose(logits: NDArray[Any], sampling: Sampling, rng: np.random.Generator) -> NDArray[Any]:
-    """One token id a row, (batch,) int32, from logits (batch, vocabulary)."""
+def choose(
+    logits: NDArray[Any],
+    sampling: Sampling,
+    rng: np.random.Generator,
+    seen: NDArray[np.bool_] | None = None,
+) -> NDArray[Any]:
+    """One token id a row, (batch,) int32, from logits (batch, vocabulary);
+    `seen`, of that shape, marks the tokens that the text has already.
+    """
+    if seen is not None and sampling.repetition_penalty != 1:
+        penalty = np.where(logits > 0, 1 / sampling.repetition_penalty, sampling.repetition_penalty)
+        logits = np.where(seen, logits * penalty, logits)
     if sampling.temperature == 0:
         return np.asarray(logits.argmax(-1), np.int32)
     return np.array([_draw(row / sampling.temperature, sampling, rng) for row in logits], np.int32)

@@ -47,13 +47,14 @@ def import_weights(
     canonical_name: Callable[[str], str] = str,
     dtype: str | None = None,
     pad_vocabulary: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> Account:
     """Make a checkpoint in our names from one in the names of `weights`.
 
     `shapes` are those of the model (`parameter_shapes`); parameters of which the source holds
     nothing are left out and named in the account. `dtype` (float32, float16, bfloat16) casts; None
     keeps each tensor's own type. `pad_vocabulary` gives the tokens that the source does not know
-    the mean of those that it does.
+    the mean of those that it does. `metadata` goes into the head of the file.
 
     Raises:
         ValueError: if a tensor has the wrong shape, is quantised, or lacks others that its
@@ -78,7 +79,7 @@ def import_weights(
             yield wanted, weight.join(arrays, shapes[weight.name])
 
     names = [weight.name for weight in filled]
-    write_checkpoint(target, names, join())
+    write_checkpoint(target, names, join(), metadata)
     used = {name for weight in filled for name in weight.sources}
     unused = sorted(name for name in stored if canonical_name(name) not in used)
     return Account(tuple(names), tuple(unused), tuple(sorted(shapes.keys() - set(names))))

@@ -8,7 +8,7 @@ file.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_type_hints
@@ -216,6 +216,10 @@ class FinetuneConfig(Section):
 class Generation(Section):
     """How to answer; temperature 0 is greedy. `length`:
     tokens of prompt and answer that the cache has room for.
+
+    An answer ends before any of the texts `stop`, and at any of the tokens `stop_ids` besides the
+    family's own. What is not said here is as the checkpoint's `generation_config.json` said when it
+    was converted.
     """
 
     max_new_tokens: PositiveInt = 128
@@ -223,6 +227,9 @@ class Generation(Section):
     temperature: NonNegativeFloat = 0.0
     top_k: NonNegativeInt = 0
     top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    repetition_penalty: PositiveFloat = 1.0
+    stop: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] = ()
     seed: int = 0
 
 
@@ -248,10 +255,16 @@ TRAINING_ONLY = frozenset(FinetuneConfig.__dataclass_fields__) - frozenset(
 
 
 def read(
-    kind: type[T], file: Path, overrides: Sequence[str] = (), *, ignore: Collection[str] = ()
+    kind: type[T],
+    file: Path,
+    overrides: Sequence[str] = (),
+    *,
+    ignore: Collection[str] = (),
+    below: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda values: {},
 ) -> T:
     """The configuration of a YAML file, with `key.key=value` overrides;
-    `ignore` names sections to leave aside.
+    `ignore` names sections to leave aside, `below` gives of these values others that they are laid
+    over.
 
     Raises:
         ConfigError: with every unknown key (and what it may mean) and every value of a wrong type.
@@ -259,6 +272,7 @@ def read(
     values = read_yaml(file)
     for override in overrides:
         values = merge(values, _nest(override))
+    values = merge(below(values), values)
     return change_fields(
         kind(), {key: value for key, value in values.items() if key not in ignore}, str(file)
     )

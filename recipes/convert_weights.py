@@ -166,7 +166,19 @@ def convert(options: argparse.Namespace) -> Account:
         canonical_name=mindformers_name if options.origin == "mindformers" else hf_name,
         dtype=options.dtype,
         pad_vocabulary=options.pad_vocabulary,
+        metadata=generation_facts(options),
     )
+
+
+def generation_facts(options: argparse.Namespace) -> dict[str, str]:
+    """What `generation_config.json` beside the source says, to stand in the target's head: the
+    defaults of `recipes.predict`.
+    """
+    folder = options.source if options.source.is_dir() else options.source.parent
+    file = folder / "generation_config.json"
+    if options.target.suffix == ".ckpt" or not file.exists():
+        return {}
+    return {"generation_config": json.dumps(json.loads(file.read_text()))}
 
 
 def main(line: list[str] | None = None) -> int:

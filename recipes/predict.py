@@ -7,6 +7,9 @@
 A line of a batch is {"prompt": …, "image": FILE, "video": FILE, "history": [[question, answer],
 …]}, of which only the prompt is needed. CONFIG.yaml may be the one that the model was fine-tuned
 with.
+
+A line that cannot be answered (too long, a file that is missing or damaged) comes back with an
+`error` in place of the `answer`; exit code 1 says that there was one.
 """
 
 from __future__ import annotations
@@ -14,27 +17,35 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias, cast
 
 import jsonlines
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdata.errors import MMDataError
+from mmdata.errors import ConfigError, MMDataError
 from mmdata.pipeline import Batch, Stream
-from mmdata.schema import Conversation, Image, Media, Message, Part, Video, assistant, user
+from mmdata.pipeline.stream import OnError
+from mmdata.schema import Conversation, Image, Media, Message, Part, Video, assistant, replace, user
 from mmdata.templates import Encoded, Template
 from mmdata.templates.toolkit import with_limits
 from mmdata.video import Limits
+from mmdata.tokenizers import Tokenizer
 from models.generate import Generator, Prompt, Sampling
 from models.lora import merge_lora
 from models.model import VisionLanguageModel
 from recipes import build
 from recipes.config import TRAINING_ONLY, Generation, PredictConfig, read
+from recipes.defaults import generation_of
 from recipes.inputs import media_layout
+
+# Told the row and the answer so far: whether it is complete.
+Ended: TypeAlias = Callable[[int, Sequence[int]], bool]
 
 
 @dataclass(frozen=True)
@@ -108,10 +119,85 @@ def answers(
     Raises:
         SampleError: for a question that cannot be encoded, or that leaves no room for an answer.
     """
-    sampling = Sampling(generation.temperature, generation.top_k, generation.top_p)
+    for batch, found in _generate(
+        model, template, Questions(conversations), generation, batch_size, on_error="raise"
+    ):
+        yield from found[: batch_size - batch.repeated]
+
+
+def answers_or_faults(
+    model: VisionLanguageModel,
+    template: Template,
+    conversations: Sequence[Conversation],
+    generation: Generation,
+    batch_size: int = 1,
+    ended: Ended | None = None,
+) -> Iterator[list[int] | str]:
+    """As `answers`, but a question that cannot be answered costs itself and not the others: what is
+    wrong with it comes in its place.
+    """
+    numbered = [
+        replace(conversation, id=f"{number}: {conversation.id}")
+        for number, conversation in enumerate(conversations)
+    ]
+    places = {conversation.id: number for number, conversation in enumerate(numbered)}
+    answered: dict[int, list[int]] = {}
+    told = 0
+    with TemporaryDirectory() as folder:
+        left_out = Path(folder) / "left_out.jsonl"
+        batches = _generate(
+            model,
+            template,
+            Questions(numbered),
+            generation,
+            batch_size,
+            on_error="skip",
+            left_out=left_out,
+            ended=ended,
+        )
+        for batch, found in batches:
+            for ids, answer in zip(batch.ids[: batch_size - batch.repeated], found, strict=False):
+                answered[places[ids[0]]] = answer
+            # A batch has the next questions in order, so that those before its last one which it
+            # does not have cannot be answered.
+            faults, last = _read_faults(left_out), max(answered)
+            while told <= last:
+                yield answered.pop(told) if told in answered else faults.get(told, TOO_LONG)
+                told += 1
+        faults = _read_faults(left_out)
+        for number in range(told, len(numbered)):
+            yield faults.get(number, TOO_LONG)
+
+
+TOO_LONG = "left out by the template as too long"
+
+
+def _read_faults(file: Path) -> dict[int, str]:
+    """What is wrong with the questions that a stream has left out, by their numbers."""
+    if not file.exists():
+        return {}
+    with jsonlines.open(file) as lines:
+        return {line["row"]: line["detail"] for line in lines}
+
+
+def _generate(
+    model: VisionLanguageModel,
+    template: Template,
+    questions: Questions,
+    generation: Generation,
+    batch_size: int,
+    *,
+    on_error: OnError,
+    left_out: Path | None = None,
+    ended: Ended | None = None,
+) -> Iterator[tuple[Batch, list[list[int]]]]:
+    """The batches of questions, each with its answers."""
+    sampling = Sampling(
+        generation.temperature, generation.top_k, generation.top_p, generation.repetition_penalty
+    )
     generator = Generator(model, batch_size, generation.length)
     stream = Stream(
-        Questions(conversations),
+        questions,
         # All but `encode` is the template's own, by `__getattr__`.
         cast("Template", Asking(template)),
         seq_length=generation.length - generation.max_new_tokens,
@@ -119,17 +205,26 @@ def answers(
         shuffle=False,
         drop_last=False,
         dynamic=True,
+        on_error=on_error,
+        on_error_limit=1.0,
+        skipped=left_out,
     )
 
-    for number, batch in enumerate(stream):
-        found = generator.generate(
-            prompt(batch),
-            generation.max_new_tokens,
-            template.stop_ids,
-            sampling,
-            generation.seed + number,
-        )
-        yield from found[: batch_size - batch.repeated]
+    try:
+        for number, batch in enumerate(stream):
+            found = generator.generate(
+                prompt(batch),
+                generation.max_new_tokens,
+                (*template.stop_ids, *generation.stop_ids),
+                sampling,
+                generation.seed + number,
+                ended,
+            )
+            yield batch, found
+    except ConfigError:
+        # No batch at all is the stream's fault, unless every question was left out.
+        if left_out is None or len(_read_faults(left_out)) < len(questions):
+            raise
 
 
 def prompt(batch: Batch) -> Prompt:
@@ -148,10 +243,58 @@ def prompt(batch: Batch) -> Prompt:
     )
 
 
+class TextSoFar:
+    """What a model says while it says it: ends answers at a text, and hands on what is new."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, stop: Sequence[str], hear: Callable[[str], object] | None = None
+    ) -> None:
+        self.tokenizer, self.stop, self.hear = tokenizer, stop, hear
+        self.heard = 0  # characters handed on, of the one answer that is listened to
+
+    def text(self, ids: Sequence[int]) -> tuple[str, bool]:
+        """The text of an answer before any stop text, and whether there is one."""
+        text = self.tokenizer.decode(ids, skip_special=True)
+        places = [text.find(stop) for stop in self.stop if stop in text]
+        return (text[: min(places)], True) if places else (text, False)
+
+    def __call__(self, row: int, ids: Sequence[int]) -> bool:
+        """Take in an answer so far; whether a stop text has ended it."""
+        text, ended = self.text(ids)
+        if self.hear is not None:
+            # What may yet become a stop text, or another character, is held back.
+            held = 0 if ended else max([self._held(text, stop) for stop in self.stop], default=0)
+            sure = text[: len(text) - held].rstrip("\ufffd")
+            self._hand_on(sure)
+        return ended
+
+    def finish(self, ids: Sequence[int]) -> str:
+        """The whole answer, of which the rest is handed on."""
+        text, _ = self.text(ids)
+        if self.hear is not None:
+            self._hand_on(text)
+        return text.strip()
+
+    def _hand_on(self, text: str) -> None:
+        if self.hear is not None and len(text) > self.heard:
+            self.hear(text[self.heard :])
+            self.heard = len(text)
+
+    def _held(self, text: str, stop: str) -> int:
+        """How many characters at the end of `text` a stop text may begin with."""
+        return max(size for size in range(len(stop)) if text.endswith(stop[:size]))
+
+
 def predict(
-    config: PredictConfig, records: Sequence[Mapping[str, Any]], batch_size: int = 1
-) -> Iterator[str]:
-    """The answer to each record in words."""
+    config: PredictConfig,
+    records: Sequence[Mapping[str, Any]],
+    batch_size: int = 1,
+    hear: Callable[[str], object] | None = None,
+) -> Iterator[str | Fault]:
+    """The answer to each record in words, or what is wrong with the record.
+
+    `hear` is called with each piece of text as it is made, and goes with a single record.
+    """
     build.start_mindspore(config.device, config.graph)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
@@ -161,8 +304,19 @@ def predict(
     if config.merge:
         merge_lora(model)
     conversations = [question(record, number) for number, record in enumerate(records)]
-    for ids in answers(model, template, conversations, config.generation, batch_size):
-        yield tokenizer.decode(ids, skip_special=True).strip()
+    so_far = TextSoFar(tokenizer, config.generation.stop, hear)
+    ended = so_far if config.generation.stop or hear is not None else None
+    for found in answers_or_faults(
+        model, template, conversations, config.generation, batch_size, ended
+    ):
+        yield Fault(found) if isinstance(found, str) else so_far.finish(found)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a question has no answer."""
+
+    text: str
 
 
 def arguments(line: list[str] | None) -> argparse.Namespace:
@@ -189,7 +343,12 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--batch-size", type=int, default=1, help="how many questions are answered together"
     )
+    parser.add_argument(
+        "--stream", action="store_true", help="show the answer to --prompt as it is made"
+    )
     options = parser.parse_intermixed_args(line)
+    if options.stream and options.batch is not None:
+        parser.error("--stream goes with --prompt")
     if (options.batch is None) == (options.prompt is None):
         parser.error("give either --prompt or --batch")
 
@@ -205,20 +364,35 @@ def main(line: list[str] | None = None) -> int:
         with jsonlines.open(options.batch) as lines:
             records = list(lines.iter(skip_empty=True))
 
+    hear = partial(print, end="", flush=True) if options.stream else None
+    faults = 0
     try:
-        config = read(PredictConfig, options.config, options.overrides, ignore=TRAINING_ONLY)
+        config = read(
+            PredictConfig,
+            options.config,
+            options.overrides,
+            ignore=TRAINING_ONLY,
+            below=generation_of,
+        )
         for record, answer in zip(
-            records, predict(config, records, options.batch_size), strict=True
+            records, predict(config, records, options.batch_size, hear), strict=True
         ):
-            if options.batch is None:
-                print(answer, flush=True)
+            faults += isinstance(answer, Fault)
+            if options.batch is not None:
+                said = {"error": answer.text} if isinstance(answer, Fault) else {"answer": answer}
+                jsonlines.Writer(sys.stdout, flush=True).write({**record, **said})
+            elif isinstance(answer, Fault):
+                print(f"error: {answer.text}", file=sys.stderr)
             else:
-                jsonlines.Writer(sys.stdout, flush=True).write({**record, "answer": answer})
+                # With `--stream` it stands there already, but for the end of its line.
+                print("" if options.stream else answer, flush=True)
     except MMDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
-    return 0
+    if faults and options.batch is not None:
+        print(f"{faults} of {len(records)} questions were not answered", file=sys.stderr)
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

@@ -265,6 +265,22 @@ def test_only_the_named_parts_train(family: str) -> None:
         train_only(model, ["langauge."])
 
 
+def test_a_repetition_penalty_makes_what_was_said_less_likely_whatever_its_sign() -> None:
+    logits = np.array([[2.0, 1.5, -1.0, -1.5], [2.0, -3.0, -1.0, -1.5]])
+    seen = np.array([[True, False, True, False], [True, True, True, True]])
+    rng = np.random.default_rng(0)
+
+    def chosen(penalty: float) -> list[int]:
+        return list(choose(logits, Sampling(repetition_penalty=penalty), rng, seen))
+
+    assert chosen(1.0) == [0, 0]
+    assert chosen(1.3) == [0, 0]  # 2 / 1.3 is more than 1.5
+    assert chosen(1.4) == [1, 0]
+    only_negative = np.array([[-1.0, -1.5]])
+    found = choose(only_negative, Sampling(repetition_penalty=1.6), rng, seen[:1, :2])
+    assert found.tolist() == [1]  # -1.6 beside -1.5
+
+
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown dtype 'fp16'"):
         family_module("qwen_vl").MODEL(

@@ -16,6 +16,7 @@ from models.checkpoint import FLOATS, convert_dtype, open_checkpoint, write_chec
 from models.lora import add_lora
 from models.weights import load_weights, model_parameters, save_lora, save_weights
 from recipes import convert_weights, merge_lora
+from recipes.defaults import generation_of
 from tests.models.golden import model_folders, weights_of
 
 pytestmark = pytest.mark.mindspore
@@ -188,6 +189,21 @@ def test_a_part_has_the_size_that_the_config_beside_it_says(
     line = ["llava_next_video", str(tmp_path / "vision"), str(tmp_path / "out"), "--part", "vision"]
     assert convert_weights.main(line) == 1
     assert "no 'num_hidden_layers' in it" in capsys.readouterr().err
+
+
+def test_what_lies_beside_the_weights_about_generation_goes_with_them(tmp_path: Path) -> None:
+    tiny("llava_next_video", tmp_path)
+    ours, theirs = tmp_path / "ours.safetensors", tmp_path / "hf" / "model.safetensors"
+    line = ["llava_next_video", str(ours), str(theirs), "--to", "hf", "--size", "tiny"]
+    assert convert_weights.main(line) == 0
+    (tmp_path / "hf" / "generation_config.json").write_text('{"do_sample": true, "top_p": 0.3}')
+
+    line = ["llava_next_video", str(tmp_path / "hf"), str(tmp_path / "back.safetensors")]
+    assert convert_weights.main([*line, "--size", "tiny"]) == 0
+
+    values = {"model": {"weights": str(tmp_path / "back.safetensors")}}
+    assert generation_of(values)["generation"]["top_p"] == 0.3
+    assert tensors(tmp_path / "back.safetensors") == tensors(ours)
 
 
 def test_missing_parameters_are_listed_and_fail(

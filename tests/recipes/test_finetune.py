@@ -313,6 +313,11 @@ def test_an_adapter_beside_the_weights_merged_in_memory_and_merged_by_file_say_t
     assert said[0] == said[1] == said[2]
     assert len(said[0]) == 2
 
+    alone = [str(VISUALGLM), "--prompt", "What?", "--image", picture, f"model.weights={merged}"]
+    alone += [option for option in common if "=" in option]
+    assert predict.main(alone) == predict.main([*alone, "--stream"]) == 0
+    assert capsys.readouterr().out.splitlines() == [said[0][0]] * 2
+
 
 def test_a_misspelt_override_ends_with_the_near_miss(capsys: pytest.CaptureFixture[str]) -> None:
     assert finetune.main([str(QWEN), "run.stepz=1"]) == 2

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
 
 import mindspore as ms
 import numpy as np
 import pytest
 
-from mmdata.schema import Conversation, Image, Video, assistant, user
+from mmdata.errors import SampleError
+from mmdata.schema import Conversation, Image, Media, Video, assistant, user
 from mmdata.templates import Encoded
+from mmdata.tokenizers import Tokenizer
 from models.cache import drop_caches
-from recipes.config import Generation
-from recipes.predict import answers, question
+from models.checkpoint import write_checkpoint
+from recipes.config import Generation, PredictConfig, read
+from recipes.defaults import from_hf, generation_of
+from recipes.predict import TextSoFar, answers, answers_or_faults, question
 from tests.pipeline.test_packed_models import qwen
 from tests.pipeline.words import WordTemplate, filmed, shown, text
 
@@ -101,6 +108,126 @@ def test_each_batch_is_sampled_anew_and_a_seed_says_how(model: Any) -> None:
     assert first != second
     assert sampled(1) == [first, second]
     assert sampled(9) != [first, second]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_a_question_that_cannot_be_answered_costs_itself_and_not_the_others(
+    model: Any, alone: list[list[int]], batch_size: int
+) -> None:
+    long = Conversation("long", (user("word " * 90), assistant("me")))
+    absent = Conversation(
+        "absent", (user(Image(0), "who"), assistant("me")), (Media("image", path="/nowhere.png"),)
+    )
+    asked = [long, *ASKED[:2], absent, ASKED[2], long, long, *ASKED[3:], absent]
+
+    found = list(answers_or_faults(model, Questions(), asked, GENERATION, batch_size))
+    drop_caches(model)
+
+    assert [one for one in found if not isinstance(one, str)] == alone
+    assert [number for number, one in enumerate(found) if isinstance(one, str)] == [0, 3, 5, 6, 9]
+    assert "long" in str(found[0]) and "tokens" in str(found[0])
+    assert "/nowhere.png" in str(found[3]) and "/nowhere.png" in str(found[9])
+
+
+def test_where_no_question_can_be_answered_each_says_why(model: Any) -> None:
+    long = Conversation("long", (user("word " * 90), assistant("me")))
+
+    found = list(answers_or_faults(model, Questions(), [long, long], GENERATION, 2))
+    drop_caches(model)
+
+    assert len(found) == 2 and all("tokens" in str(one) for one in found)
+    with pytest.raises(SampleError):
+        list(answers(model, Questions(), [SHORT, long], GENERATION))
+    drop_caches(model)
+
+
+class Letters:
+    """A tokenizer of letters, of which a token may be half of one."""
+
+    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
+        return bytes(ids).decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    ("said", "stop", "text"),
+    [
+        ("one\nTwo: three", ("\nTwo:",), "one"),
+        ("one\nTw", ("\nTwo:",), "one\nTw"),
+        ("a b ab", ("ab", "b"), "a"),
+        ("größe 空", (), "größe 空"),
+        ("END", ("END",), ""),
+        ("aab", ("ab",), "a"),
+    ],
+)
+def test_a_stop_text_ends_an_answer_before_it_and_nothing_of_it_is_heard(
+    said: str, stop: tuple[str, ...], text: str
+) -> None:
+    heard: list[str] = []
+    so_far = TextSoFar(cast("Tokenizer", Letters()), stop, heard.append)
+    ids = list(said.encode())
+
+    for count in range(1, len(ids) + 1):
+        if so_far(0, ids[:count]):
+            break
+
+    assert so_far.finish(ids[:count]) == text.strip()
+    assert "".join(heard).strip() == text.strip()
+    assert "\ufffd" not in "".join(heard)
+    if not stop:
+        assert heard == list(said)
+
+
+def test_an_answer_ends_as_soon_as_its_text_has_the_stop_text(
+    model: Any, alone: list[list[int]]
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def ended(row: int, ids: Sequence[int]) -> bool:
+        told.append((row, len(ids)))
+        return len(ids) == (2, 4)[row]
+
+    found = list(
+        answers_or_faults(model, Questions(), ASKED[:2], GENERATION, batch_size=2, ended=ended)
+    )
+    drop_caches(model)
+
+    assert found == [alone[0][:2], alone[1][:4]]
+    assert told == [(0, 1), (1, 1), (0, 2), (1, 2), (1, 3), (1, 4)]
+
+
+def test_a_penalty_keeps_a_model_from_saying_again_what_was_said(model: Any) -> None:
+    options = replace(GENERATION, repetition_penalty=1e6, max_new_tokens=12, length=70)
+
+    [found] = answers(model, Questions(), [SHORT], options)
+    [free] = answers(model, Questions(), [SHORT], replace(options, repetition_penalty=1.0))
+    drop_caches(model)
+
+    assert len(set(found)) == 12 > len(set(free))
+
+
+def test_what_a_checkpoint_says_of_generation_is_the_default_and_the_yaml_goes_before_it(
+    tmp_path: Path,
+) -> None:
+    told = {
+        "do_sample": True,
+        "top_p": 0.3,
+        "repetition_penalty": 1.1,
+        "max_new_tokens": 9,
+        "eos_token_id": [7, 8],
+        "chat_format": "chatml",
+    }
+    write_checkpoint(tmp_path / "w.safetensors", [], [], {"generation_config": json.dumps(told)})
+    file = tmp_path / "p.yaml"
+    file.write_text(f"model: {{weights: {tmp_path / 'w.safetensors'}}}\ngeneration: {{top_k: 3}}")
+
+    found = read(PredictConfig, file, ["generation.top_p=0.5"], below=generation_of).generation
+
+    assert (found.temperature, found.top_k, found.top_p) == (1.0, 3, 0.5)
+    assert (found.repetition_penalty, found.max_new_tokens) == (1.1, 9)
+    assert found.stop_ids == (7, 8)
+    greedy = from_hf({"eos_token_id": 2, "temperature": 0.9, "do_sample": False})
+    assert greedy == {"stop_ids": [2]}
+    assert generation_of({"model": {"weights": str(tmp_path / "absent")}}) == {}
 
 
 def test_a_question_shows_its_media_first_and_keeps_the_history_in_order() -> None:
