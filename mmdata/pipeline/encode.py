@@ -268,7 +268,9 @@ def _whole_frames(
     resize = resizers.get(plan.resize)
     if medium.frames is not None:
         _check_cached_times(medium, plan)
-        cached = {number: resize(decode(medium.frames[number]), size) for number in set(plan.frames)}
+        cached = {
+            number: resize(decode(medium.frames[number]), size) for number in set(plan.frames)
+        }
         return np.stack([cached[number] for number in plan.frames])
     if medium.type == "video":
         return sample(

@@ -110,9 +110,7 @@ def plan_clip(
     times = tuple((found.times - found.begin).tolist())
     numbers = tuple(found.numbers.tolist())
     duration = found.end - found.begin
-    pixels = PixelPlan(
-        media, resize, size, numbers, times, origin=found.begin, duration=duration
-    )
+    pixels = PixelPlan(media, resize, size, numbers, times, origin=found.begin, duration=duration)
     return Clip(pixels, duration)
 
 

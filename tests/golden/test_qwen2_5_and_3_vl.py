@@ -166,9 +166,11 @@ def test_ids_are_those_of_other_versions_by_an_option(
         for version, told in case.told.get("differs", {}).items():
             if "input_ids_rle" not in told:
                 continue
-            options = [{"compat": COMPAT[version]}] if version in COMPAT else [
-                {"segments": "apart"}, {"compat": "llamafactory"}, {"compat": "ms-swift"}
-            ]
+            options = (
+                [{"compat": COMPAT[version]}]
+                if version in COMPAT
+                else [{"segments": "apart"}, {"compat": "llamafactory"}, {"compat": "ms-swift"}]
+            )
             for each in options:
                 found = case.read(template_of(family, case, fixtures, **each))
                 assert found.input_ids.tolist() == unroll(told["input_ids_rle"]), case.name
@@ -190,9 +192,7 @@ def test_what_is_trained_is_what_the_assistant_says(
 
 
 @every_family
-def test_the_beginning_of_a_thought_may_be_given(
-    family: str, golden: Path, fixtures: Path
-) -> None:
+def test_the_beginning_of_a_thought_may_be_given(family: str, golden: Path, fixtures: Path) -> None:
     for case in read_cases(golden, family):
         if (told := case.told.get("assistant_spans_without_think_prefix")) is not None:
             found = case.read(template_of(family, case, fixtures, think="given"))
@@ -272,9 +272,7 @@ def test_seconds_of_any_indices_are_those_of_the_original(golden: Path) -> None:
 
 
 @every_family
-def test_ids_of_texts_are_those_of_the_original(
-    family: str, golden: Path, fixtures: Path
-) -> None:
+def test_ids_of_texts_are_those_of_the_original(family: str, golden: Path, fixtures: Path) -> None:
     tokenizer = family_tokenizer(family, fixtures)
     assert isinstance(tokenizer, MarkedTokenizer)
 
@@ -400,7 +398,7 @@ def table(golden: Path, family: str, name: str) -> list[Any]:
     """Return a table; its name is a path of keys, or one key with dots."""
     told = read(file(golden, family, "tables.json"))
     room, _, rest = name.partition(".")
-    found = told.get(name, told.get(room, {}).get(rest))
+    found: list[Any] = told.get(name, told.get(room, {}).get(rest))
     return found or lacking(f"table {name}", golden)
 
 

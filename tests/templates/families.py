@@ -88,15 +88,19 @@ _TURNS = frozenset(
     }
 )
 """What a family says that writes every message as a turn of its own."""
-_TOOLS = frozenset(
-    {"a message of a tool", "a call of the tool 'look'", "tools that were declared"}
-)
-
+_TOOLS = frozenset({"a message of a tool", "a call of the tool 'look'", "tools that were declared"})
 
 
 FAMILIES = [
     Family(
-        "qwen_vl", "qwen", "image", _CHATML, several_media=True, system=True, answers_only=_ONLY, marks_trained=True
+        "qwen_vl",
+        "qwen",
+        "image",
+        _CHATML,
+        several_media=True,
+        system=True,
+        answers_only=_ONLY,
+        marks_trained=True,
     ),
     Family("llava_next_video", "llama2", "both", _with("</s>"), several_media=True, system=True),
     Family(
