@@ -99,7 +99,9 @@ def draw(folder: Path, factor: int) -> Drawn:
         Conversation(
             "pictures", (user(Image(0), Image(1), Text(asked)), assistant(said)), tuple(media)
         ),
-        Conversation("clip", (user(Video(0), Text(asked_of_clip)), assistant(said_of_clip)), (clip,)),
+        Conversation(
+            "clip", (user(Video(0), Text(asked_of_clip)), assistant(said_of_clip)), (clip,)
+        ),
     ]
     place = folder / "store"
     with StoreWriter(place, sources=[""], origin=Origin("drawn", {}, media_root=str(folder))) as w:
@@ -130,7 +132,7 @@ def losses(
     )
     with torch.no_grad():
         ours = [float(model(**batch).loss) for batch in torch_dataset(stream)]
-        batches = [batch for batch in stream]
+        batches = list(stream)
         processor = build_processor(family, tokenizer, vocabularies, folder)
         theirs = []
         for number, batch in enumerate(batches):
@@ -222,7 +224,8 @@ def tokenizer_json(tokenizer: Any, ranks: Path) -> bytes:
         return "".join(letters[value] for value in token)
 
     merges = [
-        " ".join(map(spell, halves(token, known))) for token in sorted(known, key=known.__getitem__)
+        " ".join(map(spell, halves(token, known)))
+        for token in sorted(known, key=known.__getitem__)
         if len(token) > 1
     ]
     vocab = json.dumps({spell(token): rank for token, rank in known.items()}).encode()
@@ -271,7 +274,8 @@ def tiny_model(family: str) -> Any:
             "mrope_interleaved": family == "qwen3_vl",
         },
     }
-    vision = {"depth": 2, "num_heads": 4, "hidden_size": 32, "intermediate_size": 64}
+    vision: dict[str, Any] = {"depth": 2, "num_heads": 4, "hidden_size": 32}
+    vision |= {"intermediate_size": 64}
     ids = {
         "image_token_id": 151655,
         "video_token_id": 151656,

@@ -34,8 +34,8 @@ from mmdata.pipeline.stream import OnError
 from mmdata.schema import Conversation, Image, Media, Message, Part, Video, assistant, replace, user
 from mmdata.templates import Encoded, Template
 from mmdata.templates.toolkit import with_limits
-from mmdata.video import Limits
 from mmdata.tokenizers import Tokenizer
+from mmdata.video import Limits
 from models.generate import Generator, Prompt, Sampling
 from models.lora import merge_lora
 from models.model import VisionLanguageModel

@@ -7,4 +7,14 @@ from mmdata.image import anyres, patches, resizers, tilings
 from mmdata.image.decode import decode, load, size_of
 from mmdata.image.transforms import normalize
 
-__all__ = ["Limits", "anyres", "decode", "load", "normalize", "patches", "resizers", "size_of", "tilings"]
+__all__ = [
+    "Limits",
+    "anyres",
+    "decode",
+    "load",
+    "normalize",
+    "patches",
+    "resizers",
+    "size_of",
+    "tilings",
+]

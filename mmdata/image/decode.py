@@ -67,10 +67,11 @@ def decode(
 ) -> NDArray[np.uint8]:
     """Return the pixels of an image, (height, width, 3) uint8 RGB; of an animation its first frame.
 
-    Alpha is dropped, or the picture is put on ``alpha="white"``; palettes, grey and CMYK are converted, samples of 9 to 16 bits keep their
-    highest eight. ``draft`` (height, width) lets a JPEG be decoded at a half, a quarter or an
-    eighth while it stays at least that large. ``upright=False`` leaves the EXIF orientation out, as
-    some upstream programs do; Pillow always turns a TIFF.
+    Alpha is dropped, or the picture is put on ``alpha="white"``; palettes, grey and CMYK are
+    converted, samples of 9 to 16 bits keep their highest eight. ``draft`` (height, width) lets a
+    JPEG be decoded at a half, a quarter or an eighth while it stays at least that large.
+    ``upright=False`` leaves the EXIF orientation out, as some upstream programs do; Pillow always
+    turns a TIFF.
 
     Raises:
         ImageError: with ``path`` and ``reason``: missing, empty, unreadable, cut short, or beyond

@@ -41,8 +41,8 @@ def mindspore_dataset(
     """
     if stream.layout == "transformers":
         raise ConfigError(
-            "the layout transformers has other arrays from batch to batch, and a MindSpore data set "
-            "has fixed columns: take the layout mmdata"
+            "the layout transformers has other arrays from batch to batch, and a MindSpore data "
+            "set has fixed columns: take the layout mmdata"
         )
     ds = load_optional("mindspore.dataset", needed_by="mindspore_dataset")
     left = stream.steps_left if steps is None else steps

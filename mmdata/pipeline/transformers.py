@@ -6,15 +6,16 @@ that ``model(**batch)`` needs no collator.
   the model tells apart by positions;
 - ``position_ids`` (3, rows, length) int64, of time, row and column; of packed rows (4, rows,
   length): first that in the sample's own text, which begins anew with every sample;
-- ``pixel_values`` (patches, row) float32 and ``image_grid_thw`` (images, 3) int64 of all pictures in
-  order, ``pixel_values_videos`` and ``video_grid_thw`` of all clips; a batch without either lacks
-  its two arrays, as the models want it.
+- ``pixel_values`` (patches, row) float32 and ``image_grid_thw`` (images, 3) int64 of all pictures
+  in order, ``pixel_values_videos`` and ``video_grid_thw`` of all clips; a batch without either
+  lacks its two arrays, as the models want it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmdata._tools.options import checked
 from mmdata.image.patches import normalize_rows
 from mmdata.pipeline.collate import BatchShape, Rows, grid_of, texts
 
@@ -38,6 +39,7 @@ COLUMNS = (
 )
 
 
+@checked
 def transformers_arrays(rows: Rows, batch: BatchShape, *, packed: bool) -> Arrays:
     """Return the arrays of a batch; ``packed`` says whether rows may hold several samples."""
     import numpy as np

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt
 from mmdata.errors import TokenError, UsageError
+from mmdata.image.decode import Alpha
 from mmdata.image.patches import Patches, resize_picture, smart_resize
 from mmdata.schema import (
     Audio,
@@ -28,7 +29,6 @@ from mmdata.schema import (
     Media,
     Message,
     Part,
-    Reasoning,
     Region,
     Text,
     Time,
@@ -49,10 +49,18 @@ from mmdata.tokenizers import MarkedTokenizer, Tokenizer
 from mmdata.video.sampling import Strategy
 
 if TYPE_CHECKING:
-    from mmdata.image.decode import Alpha
     from mmdata.templates._encoded import Ids
 
-__all__ = ["Bit", "ChatML", "Compat", "Turn", "call_bits", "message_bits", "tool_head", "tool_responses"]
+__all__ = [
+    "Bit",
+    "ChatML",
+    "Compat",
+    "Turn",
+    "call_bits",
+    "message_bits",
+    "tool_head",
+    "tool_responses",
+]
 
 Compat: TypeAlias = Literal["transformers-4.57", "transformers-5.23", "llamafactory", "ms-swift"]
 
@@ -145,8 +153,30 @@ def tool_responses(messages: Sequence[Sequence[Bit]]) -> Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatML(BaseTemplate):
-    """The options and the workings of such a family; it says :meth:`_turns`, :meth:`_opening`,
-    :meth:`_clip` and :meth:`_block`.
+    """The options and the workings of such a family; it says ``_turns``, ``_unsaid``, ``_clip``,
+    ``_clip_size`` and ``_block``, and ``_opening`` where a prompt has more than the role.
+
+    - ``system``: what the system says where a conversation has no system message.
+    - ``frames``: the strategy by which frames of clips are taken, on their true times.
+    - ``min_pixels``, ``max_pixels``, ``video_min_pixels``, ``video_max_pixels``: the limits of a
+      picture, and of a frame or a whole clip, whichever the family counts by.
+    - ``resized_by="utilities"``: media are first brought to the sizes of Qwen's published
+      utilities, as they are before a processor sees them.
+    - ``alpha``: a picture with transparency stands on ``white``, or it is dropped.
+    - ``number_media``: ``Picture 1: `` and ``Video 1: `` stand before media.
+    - ``times``: how moments and spans are written, ``12.5 seconds`` or ``00:12.5``.
+    - ``marks="all"``: control tokens written in a text are control tokens, as the original reads
+      every text; safe only for text that no user wrote.
+    - ``segments="apart"``: what a prompt ends with and the answer are tokenized one by one, so that
+      a prompt always begins its sample; ``joined`` as the original, where an answer that begins
+      with a line break shares a token with the role.
+    - ``unsaid``: what the published template passes over in silence is refused, or dropped as
+      there.
+    - ``compat``: what other programs do otherwise. ``llamafactory`` tokenizes answers apart, trains
+      the line break after an answer's end too, and parts declared tools even from no system
+      message; ``ms-swift`` does the first and the last, and trains the end of the last turn alone.
+    - ``frame_clock``, ``image_size_of``: what says when the frames of a clip are, and how large
+      media are, where the store does not.
     """
 
     position_axes: ClassVar[tuple[int, ...]] = (3,)
@@ -240,7 +270,9 @@ class ChatML(BaseTemplate):
         items = [*chain.from_iterable(self._items(conversation, turn) for turn in turns)]
         opening = Turn("assistant", (), opening=self._opening(), answer=True)
         head = [self._special("<|im_start|>"), *self._encode_bits(conversation, _opened(opening))]
-        untrained = [replace(item, trained=False) if isinstance(item, Run) else item for item in items]
+        untrained = [
+            replace(item, trained=False) if isinstance(item, Run) else item for item in items
+        ]
         return self._arrange([*untrained, *head], 0)
 
     def length(self, conversation: Conversation) -> int:
@@ -266,8 +298,7 @@ class ChatML(BaseTemplate):
             return parts
         size = self._shown_size(conversation, media)
         return tuple(
-            scale_region(part, size, media) if isinstance(part, Region) else part
-            for part in parts
+            scale_region(part, size, media) if isinstance(part, Region) else part for part in parts
         )
 
     # --- what a family says
@@ -418,9 +449,7 @@ class ChatML(BaseTemplate):
             return self._clip(self._plan_clip(conversation, part.media))
         size = self._size(conversation, part.media)
         grid = self.patches.grid(1, self._image_size(size))
-        plan = PixelPlan(
-            part.media, self.resizer, self.patches.side, grid=grid, alpha=self.alpha
-        )
+        plan = PixelPlan(part.media, self.resizer, self.patches.side, grid=grid, alpha=self.alpha)
         return "", self._vision(plan, "<|image_pad|>")
 
     def _vision(self, plan: PixelPlan, pad: str) -> Medium:

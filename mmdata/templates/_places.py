@@ -19,8 +19,8 @@ __all__ = ["Block", "grid_block", "place_blocks", "position_delta"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """The features of a medium in a sequence: they begin at ``start``, and ``offsets`` (3, features)
-    int32 are their positions from there. What follows is ``extent`` positions on.
+    """The features of a medium in a sequence: they begin at ``start``, and ``offsets``
+    (3, features) int32 are their positions from there. What follows is ``extent`` positions on.
     """
 
     start: int

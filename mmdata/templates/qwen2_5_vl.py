@@ -45,8 +45,9 @@ _PER_SECOND: Final = 2
 class Qwen25VL(ChatML):
     """How Qwen2.5-VL reads a conversation (its published chat template and processor).
 
-    - ``dialect``: ``vl`` is the model's own template, which knows no tools; ``text`` that of Qwen2.5,
-      which declares them, writes calls and reads responses, and has another system message.
+    - ``dialect``: ``vl`` is the model's own template, which knows no tools; ``text`` that of
+      Qwen2.5, which declares them, writes calls and reads responses, and has another system
+      message.
     - ``unsaid="drop"``: tools, calls and thoughts are left out as the published ``vl`` template
       does, and a tool's message is one of the role ``tool``; by default they are refused.
 
@@ -106,9 +107,7 @@ class Qwen25VL(ChatML):
                 answered.append(bits)
                 continue
             answer = message.role == "assistant"
-            turns.append(
-                Turn(message.role, bits, answer=answer, ends=answer and message.train)
-            )
+            turns.append(Turn(message.role, bits, answer=answer, ends=answer and message.train))
         return [*turns, tool_responses(answered)] if answered else turns
 
     def _bits(

@@ -1,5 +1,5 @@
-"""Qwen3-VL: ChatML without a system message of its own, every two frames after the seconds that they
-are at.
+"""Qwen3-VL: ChatML without a system message of its own, every two frames after the seconds that
+they are at.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _END: str = "</think>"
 class Qwen3VL(ChatML):
     """How Qwen3-VL reads a conversation (its published chat templates and processor).
 
-    - ``dialect``: ``instruct``, which knows no thoughts, or ``thinking``, in whose last answers they
-      stand between ``<think>`` and ``</think>``; those of earlier rounds are left out.
+    - ``dialect``: ``instruct``, which knows no thoughts, or ``thinking``, in whose last answers
+      they stand between ``<think>`` and ``</think>``; those of earlier rounds are left out.
     - ``think``: whether the beginning of a thought, with which a prompt ends, is ``trained`` or
       ``given``.
     - ``unsaid="drop"``: what the published template passes over in silence is left out: later
       system messages, thoughts and an answer's pictures under ``instruct``, pictures of a system
       message. By default they are refused.
 
-    The other options are those of :class:`mmdata.templates.toolkit.ChatML`. The limits of a clip are
-    of all its frames together. ``compat="transformers-5.23"`` keeps the marks of vision around a
-    whole clip.
+    The other options are those of :class:`mmdata.templates.toolkit.ChatML`. The limits of a clip
+    are of all its frames together. ``compat="transformers-5.23"`` keeps the marks of vision
+    around a whole clip.
     """
 
     patches: ClassVar[Patches] = Patches(16, 2, 2, _HALF, _HALF)
@@ -219,9 +219,7 @@ def layer_times(plan: PixelPlan) -> list[float]:
     depth = plan.grid.patches.depth
     missing = plan.grid.layers * depth - len(plan.times)
     times = [*plan.times, *[plan.times[-1]] * missing]
-    return [
-        (times[first] + times[first + depth - 1]) / 2 for first in range(0, len(times), depth)
-    ]
+    return [(times[first] + times[first + depth - 1]) / 2 for first in range(0, len(times), depth)]
 
 
 def _last_query(messages: Sequence[Message]) -> int:

@@ -42,9 +42,10 @@ def load(kind: str, path: str | Path, *, verify: bool = True, **options: Any) ->
     A model family says by :meth:`mmdata.templates.Template.load_tokenizer` which kind it reads.
 
     ``options`` are those of the kind: ``legacy`` and ``added`` for ``llama2``, ``num_image_tokens``
-    for ``chatglm``, ``added`` for ``qwen2`` and ``qwen3``, which are read from ``tokenizer.json`` and from
-    ``vocab.json`` beside ``merges.txt`` too. ``verify=False`` takes a file other than the published
-    one; any ``tokenizer.json`` is read by :class:`mmdata.tokenizers.HuggingFaceTokenizer`.
+    for ``chatglm``, ``added`` for ``qwen2`` and ``qwen3``, which are read from ``tokenizer.json``
+    and from ``vocab.json`` beside ``merges.txt`` too. ``verify=False`` takes a file other than the
+    published one; any ``tokenizer.json`` is read by
+    :class:`mmdata.tokenizers.HuggingFaceTokenizer`.
 
     Raises:
         UnknownNameError: no such kind.

@@ -31,9 +31,7 @@ class HuggingFaceTokenizer:
     """
 
     @checked
-    def __init__(
-        self, content: bytes, *, path: str | Path = "", added: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, content: bytes, *, path: str | Path = "", added: Sequence[str] = ()) -> None:
         described = _parse(content, path)
         tokens = described.get("added_tokens") or []
         self._special = {str(token["content"]): int(token["id"]) for token in tokens}
@@ -113,6 +111,7 @@ def _added(token: int, name: str) -> dict[str, Any]:
     return {"id": token, "content": name, **flags, "special": True}
 
 
+@checked
 def describe_bpe(vocab: bytes, merges: bytes, *, pattern: str, path: str | Path) -> bytes:
     """Return the ``tokenizer.json`` of byte-level BPE in normal form C, from the contents of
     ``vocab.json`` and ``merges.txt``; ``pattern`` cuts text into words.

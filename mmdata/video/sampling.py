@@ -417,9 +417,7 @@ def qwen(
 
 
 @_rule
-def qwen_frames(
-    clock: Clock, count: int, start: float = 0.0, end: float | None = None
-) -> Numbers:
+def qwen_frames(clock: Clock, count: int, start: float = 0.0, end: float | None = None) -> Numbers:
     """The same utilities with ``nframes``: so many frames, rounded half to even pairs."""
     first, last = _published_range(clock, start, end)
     return _evenly_in_time(clock, first, last, 2 * round(_positive(count) / 2))
@@ -438,7 +436,9 @@ def _published_range(clock: Clock, start: float, end: float | None) -> tuple[int
         if end is not None:
             last = min(clock.first_at(end + 2 * HAIR), len(clock)) - 1
     if first >= last and (start > 0 or end is not None):
-        raise VideoError(f"no two frames from {start:g} to {end} s; the clip lasts {clock.end:.3f} s")
+        raise VideoError(
+            f"no two frames from {start:g} to {end} s; the clip lasts {clock.end:.3f} s"
+        )
     return first, last
 
 
@@ -489,7 +489,9 @@ def _segment_starts(count: int, wanted: int) -> Numbers:
     import numpy as np
 
     if not 0 < wanted <= count:
-        raise VideoError(f"{wanted} frames in pairs of a clip of {count}; uniform:N takes what there is")
+        raise VideoError(
+            f"{wanted} frames in pairs of a clip of {count}; uniform:N takes what there is"
+        )
     return np.arange(0, count, count / wanted).astype(np.int64)[:wanted]
 
 

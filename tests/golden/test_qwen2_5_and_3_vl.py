@@ -272,9 +272,7 @@ def test_seconds_of_any_indices_are_those_of_the_original(golden: Path) -> None:
 
 
 @every_family
-def test_ids_of_texts_are_those_of_the_original(
-    family: str, golden: Path, fixtures: Path
-) -> None:
+def test_ids_of_texts_are_those_of_the_original(family: str, golden: Path, fixtures: Path) -> None:
     tokenizer = family_tokenizer(family, fixtures)
     assert isinstance(tokenizer, MarkedTokenizer)
 
@@ -400,7 +398,7 @@ def table(golden: Path, family: str, name: str) -> list[Any]:
     """Return a table; its name is a path of keys, or one key with dots."""
     told = read(file(golden, family, "tables.json"))
     room, _, rest = name.partition(".")
-    found = told.get(name, told.get(room, {}).get(rest))
+    found: list[Any] = told.get(name, told.get(room, {}).get(rest))
     return found or lacking(f"table {name}", golden)
 
 

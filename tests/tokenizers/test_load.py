@@ -17,6 +17,8 @@ every_family = pytest.mark.parametrize("family", registry.names())
 READ = {
     "cogvlm2_video": "llama3",
     "llava_next_video": "llama2",
+    "qwen2_5_vl": "qwen2",
+    "qwen3_vl": "qwen3",
     "qwen_vl": "qwen",
     "visualglm": "chatglm",
 }
