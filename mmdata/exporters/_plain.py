@@ -1,0 +1,248 @@
+"""Plain rows, column by column.
+
+Most rows of most stores say little: turns of text, and media by their paths. Making objects of such
+a row takes several times as long as writing it. Here the rows of a batch that are plain are told
+from the others by numpy, and read as a few lists.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
+
+from msgspec import Struct
+
+from mmdata.formats._marks import has_marks
+from mmdata.schema import MediaType, Role
+from mmdata.store.arrays import flag_bytes, list_lengths, list_values, valid_bytes
+from mmdata.store.decode import Strings, Words
+from mmdata.store.encode import PART_CODES, ROLE_CODES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+__all__ = ["ASSISTANT", "SYSTEM", "USER", "PlainRows", "find_plain", "read_plain"]
+
+SYSTEM, USER, ASSISTANT = (ROLE_CODES[role] for role in ("system", "user", "assistant"))
+"""The codes of the roles that plain rows have."""
+_TEXT, _IMAGE, _VIDEO = (PART_CODES[name] for name in ("text", "image", "video"))
+_ROLES: Final = get_args(Role)
+_PARTS: Final = tuple(PART_CODES)
+_MEDIA: Final = get_args(MediaType)
+_AUDIO: Final = _MEDIA.index("audio")
+
+Pieces: TypeAlias = "Sequence[tuple[MediaType | None, str]]"
+"""What a turn says, piece by piece: None with words, or the type of the medium there."""
+
+
+class PlainRows(Struct, frozen=True, eq=False):
+    """Rows of which each has a system's turn, or none, and then turns of user and assistant, of
+    which the assistant's are trained on; and images, then videos, each by its path and each shown
+    once in its order.
+
+    ``roles`` and ``texts`` are of all turns, one after the other; a turn in which media stand has
+    ``""``, and its pieces in ``placed`` by its number. Extras are JSON, ``"{}"`` for nothing.
+    """
+
+    ids: Sequence[str]
+    num_turns: Sequence[int]
+    roles: bytes
+    texts: Sequence[str]
+    placed: Sequence[tuple[int, Pieces]]
+    images: Sequence[Sequence[str]]
+    videos: Sequence[Sequence[str]]
+    extras: Sequence[str]
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self.ids)
+
+
+class _Columns:
+    """What finding and reading both look at: roles, kinds of parts, and how they nest."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        import numpy as np
+
+        messages = batch.column("messages")
+        self.batch = batch
+        self.num_turns = list_lengths(messages)
+        self.messages = list_values(messages)
+        content = self.messages.field("content")
+        self.num_parts = list_lengths(content)
+        self.parts = list_values(content)
+        self.roles = _codes(self.messages.field("role"), _ROLES)
+        self.kinds = _codes(self.parts.field("type"), _PARTS)
+        self.row_of_message = np.repeat(np.arange(len(batch)), self.num_turns)
+        self.row_of_part = np.repeat(self.row_of_message, self.num_parts)
+        self.num_media = list_lengths(batch.column("media"))
+        self.media = list_values(batch.column("media"))
+
+
+def find_plain(batch: pa.RecordBatch) -> NDArray[np.bool_]:
+    """Return which rows of a batch are plain, (rows,) bool; what they have in ``extra`` does not
+    count.
+    """
+    columns = _Columns(batch)
+    plain = columns.num_turns >= 2
+    for name in ("tools", "rejected", "desirable"):
+        plain &= ~_there(batch.column(name))
+
+    _refuse_turns(plain, columns)
+    parts = columns.parts
+    _refuse(plain, columns.row_of_part, columns.kinds > _VIDEO)
+    _refuse(plain, columns.row_of_part, _there(parts.field("train")))
+    _refuse_marks(plain, columns)
+    _refuse_media(plain, columns)
+    return plain
+
+
+def _refuse_turns(plain: NDArray[np.bool_], columns: _Columns) -> None:
+    """Unset the rows whose turns are not a system's, or none, and then user and assistant by
+    turns, in place.
+    """
+    import numpy as np
+
+    roles, rows = columns.roles, columns.row_of_message
+    starts = np.cumsum(columns.num_turns) - columns.num_turns
+    has_system = np.zeros(len(plain), np.int64)
+    has_system[plain] = roles[starts[plain]] == SYSTEM
+
+    place = np.arange(len(roles)) - starts[rows] - has_system[rows]
+    expected = np.where(place < 0, SYSTEM, np.where(place % 2 == 0, USER, ASSISTANT))
+    _refuse(plain, rows, roles != expected)
+    trained = np.frombuffer(flag_bytes(columns.messages.field("train")), np.bool_)
+    _refuse(plain, rows, trained != (roles == ASSISTANT))
+    plain &= (columns.num_turns - has_system) % 2 == 0
+
+
+def _refuse_marks(plain: NDArray[np.bool_], columns: _Columns) -> None:
+    """Unset the rows in whose words something looks like the mark of a medium, in place."""
+    import numpy as np
+
+    texts = columns.parts.field("text")
+    data = texts.buffers()[2]
+    # Nearly no text of a captioning set has a "<": one look at all of them.
+    if data is None or b"<" not in memoryview(data).tobytes():
+        return
+    words = Strings(texts).between(0, len(texts))
+    marked = np.fromiter(map(has_marks, words), np.bool_, len(words))
+    _refuse(plain, columns.row_of_part, marked)
+
+
+def _refuse_media(plain: NDArray[np.bool_], columns: _Columns) -> None:
+    """Unset the rows whose media are not known by their paths alone, or not each shown once in the
+    order of images and then videos, in place.
+    """
+    import numpy as np
+
+    shows = columns.kinds != _TEXT
+    shows &= columns.kinds <= _VIDEO
+    row_of_shown = columns.row_of_part[shows]
+    numbers = columns.parts.field("media")
+    shown = np.frombuffer(numbers.buffers()[1], np.int32)[
+        numbers.offset : numbers.offset + len(numbers)
+    ][shows]
+    counts = np.bincount(row_of_shown, minlength=len(plain))
+    plain &= counts == columns.num_media
+    expected = np.arange(len(shown)) - np.repeat(np.cumsum(counts) - counts, counts)
+    _refuse(plain, row_of_shown, shown != expected)
+
+    media = columns.media
+    row_of_medium = np.repeat(np.arange(len(plain)), columns.num_media)
+    types = _codes(media.field("type"), _MEDIA)
+    _refuse(plain, row_of_medium, types == _AUDIO)
+    _refuse(plain, row_of_medium, ~_there(media.field("path")))
+    for name in ("start", "end", "frame_paths"):
+        _refuse(plain, row_of_medium, _there(media.field(name)))
+    falls = (np.diff(types.astype(np.int8)) < 0) & (np.diff(row_of_medium) == 0)
+    _refuse(plain, row_of_medium[1:], falls)
+
+
+def read_plain(batch: pa.RecordBatch) -> PlainRows:
+    """Return the rows of a batch, all of which are plain."""
+    import numpy as np
+
+    columns = _Columns(batch)
+    num_turns: list[int] = columns.num_turns.tolist()
+    said = Strings(columns.parts.field("text")).between(0, len(columns.parts))
+    part_starts = np.cumsum(columns.num_parts) - columns.num_parts
+
+    texts = said
+    placed: list[tuple[int, Pieces]] = []
+    if len(said) != len(columns.roles) or columns.kinds.any():
+        kinds = columns.kinds.tolist()
+        plain_texts = np.ones(len(columns.roles), bool)
+        shows = np.zeros(len(columns.roles), bool)
+        message_of_part = np.repeat(np.arange(len(columns.roles)), columns.num_parts)
+        shows[message_of_part[columns.kinds != _TEXT]] = True
+        plain_texts = ~shows & (columns.num_parts == 1)
+        starts = part_starts.tolist()
+        texts = [said[start] for start in starts]
+        for message in np.flatnonzero(~plain_texts).tolist():
+            start = starts[message]
+            end = start + int(columns.num_parts[message])
+            pieces = [
+                (None if kinds[part] == _TEXT else _TYPE_OF[kinds[part]], said[part])
+                for part in range(start, end)
+            ]
+            placed.append((message, pieces))
+            texts[message] = ""
+
+    images, videos = _read_paths(columns)
+    return PlainRows(
+        ids=Strings(batch.column("id")).between(0, len(batch)),
+        num_turns=num_turns,
+        roles=columns.roles.tobytes(),
+        texts=texts,
+        placed=placed,
+        images=images,
+        videos=videos,
+        extras=Strings(batch.column("extra")).between(0, len(batch)),
+    )
+
+
+_TYPE_OF: Final[dict[int, MediaType]] = {_IMAGE: "image", _VIDEO: "video"}
+_NONE: Final[Sequence[str]] = ()
+
+
+def _read_paths(columns: _Columns) -> tuple[list[Sequence[str]], list[Sequence[str]]]:
+    """Return the paths of each row's images and of its videos."""
+    rows = len(columns.batch)
+    if not len(columns.media):
+        return [_NONE] * rows, [_NONE] * rows
+
+    paths = Strings(columns.media.field("path")).between(0, len(columns.media))
+    bounds = list(accumulate(columns.num_media.tolist(), initial=0))
+    of_rows = [paths[start:end] for start, end in pairwise(bounds)]
+    types = Words.of(columns.media.field("type"), _MEDIA).codes
+    video = _MEDIA.index("video")
+    if video not in types:
+        return of_rows, [_NONE] * rows  # type: ignore[return-value]
+    # Images come first: a row's first video is where they end.
+    cuts = [bytes(types[start:end]).find(video) for start, end in pairwise(bounds)]
+    images = [some if cut < 0 else some[:cut] for some, cut in zip(of_rows, cuts, strict=True)]
+    videos = [_NONE if cut < 0 else some[cut:] for some, cut in zip(of_rows, cuts, strict=True)]
+    return images, videos  # type: ignore[return-value]
+
+
+def _codes(array: pa.StringArray, words: tuple[str, ...]) -> NDArray[np.uint8]:
+    import numpy as np
+
+    return np.frombuffer(bytes(Words.of(array, words).codes), np.uint8)
+
+
+def _there(array: pa.Array) -> Any:
+    import numpy as np
+
+    return np.frombuffer(valid_bytes(array), np.bool_)
+
+
+def _refuse(plain: NDArray[np.bool_], rows: NDArray[np.int64], are_odd: NDArray[np.bool_]) -> None:
+    """Unset the rows of what is odd, in place."""
+    if are_odd.any():
+        plain[rows[are_odd]] = False
