@@ -22,7 +22,7 @@ from mmdata.schema import (
     replace,
 )
 
-__all__ = ["FEATURES", "Feature", "UnsayableError", "drop_features", "find_features"]
+__all__ = ["FEATURES", "Feature", "UnsayableError", "drop_echo", "drop_features", "find_features"]
 
 Feature: TypeAlias = Literal[
     "boxes",
@@ -53,12 +53,25 @@ Feature: TypeAlias = Literal[
 FEATURES: Final[tuple[Feature, ...]] = get_args(Feature)
 
 
+_ECHO: Final = "rejected_response"
+
+
 class UnsayableError(RecordError):
     """A row says something that the target of an export has no way to say; ``what`` names it."""
 
     def __init__(self, message: str, *, what: str = "shape") -> None:
         super().__init__(message, reason="unsayable")
         self.what = what
+
+
+def drop_echo(conversation: Conversation) -> Conversation:
+    """Return a row without the field of its source that its column ``rejected`` was read from, and
+    which stays in ``extra``: what is said in a column is not said again.
+    """
+    if conversation.rejected is None or _ECHO not in conversation.extra:
+        return conversation
+    extra = {name: value for name, value in conversation.extra.items() if name != _ECHO}
+    return replace(conversation, extra=extra)
 
 
 def find_features(conversation: Conversation) -> set[Feature]:

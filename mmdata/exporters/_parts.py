@@ -12,13 +12,12 @@ import msgspec
 
 from mmdata.exporters._features import UnsayableError
 from mmdata.exporters._media import PlacedMedium
-from mmdata.exporters._turns import require_words
+from mmdata.exporters._turns import divide_turn, require_words
 from mmdata.schema import (
     Audio,
     Image,
     Message,
     Part,
-    Reasoning,
     Text,
     ToolCall,
     Video,
@@ -48,8 +47,8 @@ def _message_of(
     message: Message, media: Sequence[PlacedMedium], style: Style, waiting: deque[str | None]
 ) -> dict[str, Any]:
     """Return one turn; ``waiting`` are the ids of calls whose results are still to come."""
-    before, content, calls = _divide(message)
-    parts = [_part_of(part, media, style) for part in content]
+    thought, words, calls = divide_turn(message)
+    parts = [_part_of(part, media, style) for part in (words.content if words else ())]
     found: dict[str, Any] = {"role": message.role, "content": parts}
     is_words = len(parts) == 1 and parts[0]["type"] == "text"
     if not parts:
@@ -57,48 +56,16 @@ def _message_of(
     elif is_words and (style == "openai" or message.role == "tool"):
         found["content"] = parts[0]["text"]
 
-    if before:
-        found["reasoning_content"] = before[0].text
+    if thought is not None:
+        found["reasoning_content"] = thought
     if calls:
         found["tool_calls"] = [_call_of(call, style) for call in calls]
         waiting.extend(call.call_id for call in calls)
     if message.role == "tool" and waiting and (call_id := waiting.popleft()) is not None:
         found["tool_call_id"] = call_id
     if message.train != (message.role == "assistant"):
-        if message.role != "assistant":
-            raise UnsayableError(
-                f"a turn of the {message.role}'s is trained on; a weight is of an answer",
-                what="training",
-            )
         found["weight"] = 0
     return found
-
-
-def _divide(message: Message) -> tuple[list[Reasoning], list[Part], list[ToolCall]]:
-    """Return what is thought first, what is said, and what is called last.
-
-    Raises:
-        UnsayableError: that is not the order of the parts.
-    """
-    parts = list(message.content)
-    before: list[Reasoning] = []
-    while parts and isinstance(parts[0], Reasoning):
-        before.append(parts.pop(0))  # type: ignore[arg-type]
-    calls: list[ToolCall] = []
-    while parts and isinstance(parts[-1], ToolCall):
-        calls.insert(0, parts.pop())  # type: ignore[arg-type]
-    if any(isinstance(part, (Reasoning, ToolCall)) for part in parts):
-        raise UnsayableError(
-            "a turn is thought, then words, then calls; here they are in another order",
-            what="order",
-        )
-    if len(before) > 1 or (before and not before[0].text.strip()):
-        raise UnsayableError("a turn has one thought before its words", what="reasoning")
-    if (before or calls) and message.role != "assistant":
-        raise UnsayableError(f"a turn of the {message.role}'s thinks or calls a tool", what="tools")
-    if any(part.train not in (None, message.train) for part in message.content):
-        raise UnsayableError("a part is trained on, or not, against its turn", what="training")
-    return before, parts, calls
 
 
 def _part_of(part: Part, media: Sequence[PlacedMedium], style: Style) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import msgspec
@@ -12,19 +13,39 @@ from mmdata.exporters._media import PlacedMedium
 from mmdata.exporters._plain import PlainRows
 from mmdata.formats._marks import has_marks
 from mmdata.formats._meaning import MEANING_FIELDS, spell
-from mmdata.schema import Audio, Conversation, Image, MediaType, Message, Part, Text, Video
+from mmdata.schema import (
+    Audio,
+    Conversation,
+    Image,
+    MediaType,
+    Message,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    Video,
+    replace,
+)
 
 __all__ = [
     "MARKS",
     "add_extra",
     "add_extras",
+    "add_media",
+    "divide_turn",
+    "ending_of",
     "join_pieces",
     "join_texts",
+    "list_records",
     "media_in_order",
+    "require_dialog",
     "require_turns",
+    "require_whole_turns",
     "require_words",
+    "spell_call",
     "split_media",
     "text_of",
+    "think",
 ]
 
 MARKS: Final[dict[MediaType, str]] = {"image": "<image>", "video": "<video>", "audio": "<audio>"}
@@ -50,6 +71,104 @@ def require_turns(conversation: Conversation, *, may_have_system: bool) -> None:
             f"turns must be user and assistant by turns, found {', '.join(roles[:6])}",
             what="turns",
         )
+
+
+def require_dialog(conversation: Conversation) -> None:
+    """Refuse a row whose turns are not a system's, or none, and then an assistant's after each of
+    the user's or of tools', the first of them the user's.
+
+    Raises:
+        UnsayableError: they are not.
+    """
+    roles = [message.role for message in conversation.messages]
+    spoken = roles[1:] if roles[0] == "system" else roles
+    is_dialog = (
+        len(spoken) % 2 == 0
+        and spoken[:1] == ["user"]
+        and all(role in ("user", "tool") for role in spoken[::2])
+        and all(role == "assistant" for role in spoken[1::2])
+    )
+    if not is_dialog:
+        raise UnsayableError(
+            f"turns must be the user's, or a tool's, and the assistant's by turns, found "
+            f"{', '.join(roles[:6])}",
+            what="turns",
+        )
+
+
+def require_whole_turns(conversation: Conversation) -> None:
+    """Refuse a row that trains on some parts of a turn and not on others, or on a turn that is not
+    the assistant's.
+
+    Raises:
+        UnsayableError: it does.
+    """
+    for message in conversation.messages:
+        if message.train and message.role != "assistant":
+            raise UnsayableError(f"a turn of the {message.role}'s is trained on", what="training")
+        if any(part.train not in (None, message.train) for part in message.content):
+            raise UnsayableError("a part is trained on, or not, against its turn", what="training")
+
+
+def divide_turn(message: Message) -> tuple[str | None, Message | None, list[ToolCall]]:
+    """Return what is thought, what is said, and what is called in a turn, in this order; None for
+    what is not there.
+
+    Raises:
+        UnsayableError: it is in another order, or not the assistant's.
+    """
+    parts = list(message.content)
+    thoughts: list[str] = []
+    while parts and isinstance(parts[0], Reasoning):
+        thoughts.append(parts.pop(0).text)  # type: ignore[union-attr]
+    calls: list[ToolCall] = []
+    while parts and isinstance(parts[-1], ToolCall):
+        calls.insert(0, parts.pop())  # type: ignore[arg-type]
+    if any(isinstance(part, (Reasoning, ToolCall)) for part in parts):
+        raise UnsayableError(
+            "a turn is thought, then words, then calls; here they are in another order",
+            what="order",
+        )
+    if len(thoughts) > 1 or not all(map(str.strip, thoughts)):
+        raise UnsayableError("a turn has one thought before its words", what="reasoning")
+    if (thoughts or calls) and message.role != "assistant":
+        raise UnsayableError(f"a turn of the {message.role}'s thinks or calls a tool", what="tools")
+    words = replace(message, content=tuple(parts)) if parts else None
+    return (thoughts[0] if thoughts else None), words, calls
+
+
+def ending_of(conversation: Conversation) -> tuple[Sequence[Message], Sequence[Message]]:
+    """Return the turns up to the last of the user's, and those after it.
+
+    Raises:
+        UnsayableError: there is none of the user's, or nothing follows it.
+    """
+    messages = conversation.messages
+    asked = [number for number, message in enumerate(messages) if message.role == "user"]
+    if not asked or asked[-1] == len(messages) - 1:
+        raise UnsayableError("a pair is two endings after a question", what="rejected")
+    return messages[: asked[-1] + 1], messages[asked[-1] + 1 :]
+
+
+def think(thought: str | None, words: str) -> str:
+    r"""Return words after what was thought, as reasoning models write it.
+
+    >>> think("It has a handle.", "A cup.")
+    '<think>\nIt has a handle.\n</think>\n\nA cup.'
+    """
+    return words if thought is None else f"<think>\n{thought}\n</think>\n\n{words}"
+
+
+def spell_call(call: ToolCall) -> str:
+    """Return a call as the JSON text that ms-swift and LLaMA-Factory have as the words of a turn.
+
+    >>> spell_call(ToolCall("weather", '{"city": "Oslo"}'))
+    '{"name": "weather", "arguments": {"city": "Oslo"}}'
+    """
+    if call.call_id is None:
+        return str(call)
+    name = msgspec.json.encode(call.call_id).decode()
+    return f'{{"id": {name}, {str(call)[1:]}'
 
 
 def require_words(text: str) -> str:
@@ -173,6 +292,51 @@ def join_texts(rows: PlainRows, separator: str) -> Sequence[str]:
     for turn, pieces in rows.placed:
         texts[turn] = join_pieces(pieces, separator)
     return texts
+
+
+def list_records(
+    rows: PlainRows, turns_field: str, keys: tuple[str, str], names: Mapping[int, str]
+) -> list[dict[str, Any]]:
+    """Return the records of plain rows that have their turns in one field, objects with these two
+    ``keys`` and these ``names`` of roles by their codes, and lists of ``images`` and ``videos``.
+    """
+    speaker, said = keys
+    texts = join_texts(rows, "")
+    turns = [
+        {speaker: names[role], said: text} for role, text in zip(rows.roles, texts, strict=True)
+    ]
+    bounds = pairwise(accumulate(rows.num_turns, initial=0))
+    records: list[dict[str, Any]] = []
+    for name, images, videos, (start, end) in zip(
+        rows.ids, rows.images, rows.videos, bounds, strict=True
+    ):
+        record: dict[str, Any] = {"id": name, turns_field: turns[start:end]}
+        if images:
+            record["images"] = images
+        if videos:
+            record["videos"] = videos
+        records.append(record)
+    return records
+
+
+def add_media(
+    record: dict[str, Any], conversation: Conversation, media: Sequence[PlacedMedium]
+) -> dict[str, Any]:
+    """Return a record with lists of ``images`` and ``videos``, as its marks take them.
+
+    Raises:
+        UnsayableError: there is audio, a medium has no place, or the pictures of a video have times
+            of their own.
+    """
+    images, videos = split_media(conversation, media)
+    if any(video.clock is not None and video.frame_paths is not None for video in videos):
+        raise UnsayableError("the times of a video's pictures cannot be said", what="times")
+    found = dict(record)
+    if images:
+        found["images"] = [image.reference for image in images]
+    if videos:
+        found["videos"] = [video.reference for video in videos]
+    return found
 
 
 def add_extra(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -21,7 +21,7 @@ class Writer(Protocol):
     """Writes records into files of one folder."""
 
     def write(self, split: Split, records: Any) -> None:
-        """Add records to the file of a split: a list of what :meth:`Exporter.record` returned, or
+        """Add records to the files of a split: a list of what :meth:`Exporter.record` returned, or
         what :meth:`Exporter.records` did.
         """
 
@@ -30,30 +30,51 @@ class Writer(Protocol):
 
 
 class JsonWriter:
-    """Writes ``SPLIT.json``, an array with a record a line; or JSON Lines, ``SPLIT.jsonl``."""
+    """Writes ``SPLIT.json``, an array with a record a line; or JSON Lines, ``SPLIT.jsonl``.
+
+    Where a target wants records of several kinds in files of their own, ``kind_of`` says what is
+    added to the name of the file that a record goes to: ``""`` for nothing.
+    """
 
     @checked
-    def __init__(self, folder: Path, *, lines: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lines: bool = False,
+        kind_of: Callable[[Mapping[str, Any]], str] | None = None,
+    ) -> None:
         self._folder = folder
         self._lines = lines
+        self._kind_of = kind_of
         self._files: dict[str, BinaryIO] = {}
 
     @checked
     def write(self, split: Split, records: Sequence[Any]) -> None:
-        """Add records to the file of a split."""
+        """Add records to the files of a split."""
+        if self._kind_of is None:
+            self._add(split, records)
+            return
+        kinds: dict[str, list[Any]] = {}
+        for record in records:
+            kinds.setdefault(self._kind_of(record), []).append(record)
+        for kind, some in kinds.items():
+            self._add(f"{split}{kind}", some)
+
+    def _add(self, name: str, records: Sequence[Any]) -> None:
         if not records:
             return
         encoded = encode_records(records)
-        if split not in self._files:
+        if name not in self._files:
             suffix = "jsonl" if self._lines else "json"
-            self._files[split] = (self._folder / f"{split}.{suffix}").open("wb")
+            self._files[name] = (self._folder / f"{name}.{suffix}").open("wb")
             before = b"" if self._lines else b"[\n"
         else:
             before = b"" if self._lines else b",\n"
         if not self._lines:
             # Inside JSON text a newline is written as an escape: each one ends a record.
             encoded = encoded[:-1].replace(b"\n", b",\n")
-        self._files[split].write(before + encoded)
+        self._files[name].write(before + encoded)
 
     def close(self) -> None:
         """End the arrays and close the files."""

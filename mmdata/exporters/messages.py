@@ -13,7 +13,7 @@ from mmdata.exporters._features import Feature
 from mmdata.exporters._media import MediaMode, PlacedMedium
 from mmdata.exporters._parts import Style, medium_part, messages_of, tools_of
 from mmdata.exporters._plain import PlainRows
-from mmdata.exporters._turns import add_extra, add_extras, media_in_order
+from mmdata.exporters._turns import add_extra, add_extras, media_in_order, require_whole_turns
 from mmdata.exporters._writers import JsonWriter, Writer
 from mmdata.store.encode import ROLE_CODES
 
@@ -54,6 +54,7 @@ class Messages(Exporter):
         """
         conversation = row.conversation
         media_in_order(conversation)
+        require_whole_turns(conversation)
         record = {
             "id": conversation.id,
             "messages": messages_of(conversation.messages, row.media, self.style),

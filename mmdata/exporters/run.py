@@ -29,6 +29,7 @@ from mmdata.exporters._features import (
     FEATURES,
     Feature,
     UnsayableError,
+    drop_echo,
     drop_features,
     find_features,
 )
@@ -283,6 +284,7 @@ class _Work:
             self.counts.splits[split] += len(records)
 
     def _record(self, conversation: Conversation) -> Any:
+        conversation = drop_echo(conversation)
         said = find_features(conversation)
         unsayable = said - self.exporter.says
         if left := sorted(unsayable - self.drop):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mmdata.exporters import Feature
 from mmdata.formats._marks import ALL_MARKS
+from mmdata.formats._meaning import is_said
 from mmdata.schema import (
     Conversation,
     Image,
@@ -24,7 +25,6 @@ from mmdata.schema import (
     replace,
     system,
     tool,
-    user,
 )
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -34,9 +34,10 @@ characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 said = (
     st.text(characters, min_size=1, max_size=20)
     .map(str.strip)
-    .filter(lambda text: text and not ALL_MARKS.search(text) and "<" not in text)
+    .filter(lambda text: is_said(text) and not ALL_MARKS.search(text) and "<" not in text)
 )
 """Words that stand as they are: nothing is trimmed off them, and nothing in them is a mark."""
+boxes = st.sampled_from([(0.0, 0.25, 0.5, 1.0), (0.125, 0.125, 0.125, 0.125), (0.0, 0.0, 1.0, 1.0)])
 names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
 values = st.none() | st.booleans() | st.integers() | st.floats(0, 1e9) | said
 extras = st.dictionaries(
@@ -68,6 +69,7 @@ def rows(
     most_videos: int = 2,
     mixed: bool = True,
     listed: bool = True,
+    calls_alone: bool = False,
 ) -> Conversation:
     """One row; ``kinds`` are the media it may show, ``mixed`` whether both in one row. Its media
     are in the order in which they are shown, or, as records have it that have them ``listed``,
@@ -95,8 +97,16 @@ def rows(
         if "tools" in says and draw(st.booleans()):
             name = draw(st.none() | names)
             call = ToolCall(draw(names), draw(arguments), name)
-            messages[-1] = replace(messages[-1], content=(*messages[-1].content, call))
+            before = () if calls_alone else messages[-1].content
+            messages[-1] = replace(messages[-1], content=(*before, call))
             messages += [tool(draw(said)), draw(answers(says))]
+
+    pictures = [number for number, medium in enumerate(shown) if medium.type == "image"]
+    if "boxes" in says and pictures and draw(st.booleans()):
+        phrase, about = draw(said), draw(st.sampled_from(pictures))
+        region = Region(phrase, draw(st.lists(boxes, min_size=1, max_size=2).map(tuple)), about)
+        content = (*messages[-1].content, region, Text("."))
+        messages[-1] = replace(messages[-1], content=content)
 
     found = Conversation(
         draw(names),
@@ -105,7 +115,8 @@ def rows(
         extra=draw(extras) if "extra" in says else {},
         tools='[{"name": "weather"}]' if "tools" in says and draw(st.booleans()) else None,
     )
-    if "rejected" in says and found.messages[-2].role == "user" and draw(st.booleans()):
+    is_answer = len(messages[-1].content) == 1 and found.messages[-2].role == "user"
+    if "rejected" in says and is_answer and draw(st.booleans()):
         found = replace(found, rejected=(assistant(draw(said)),))
     if "judgement" in says and found.rejected is None:
         judged = draw(st.sampled_from([None, True, False]))
@@ -131,22 +142,11 @@ def in_order(row: Conversation) -> Conversation:
     place = {number: position for position, number in enumerate(order)}
 
     def move(part: Part) -> Part:
-        return replace(part, media=place[part.media]) if isinstance(part, (Image, Video)) else part
+        if not isinstance(part, (Image, Video, Region)):
+            return part
+        return replace(part, media=place[part.media])
 
     messages = tuple(
         replace(message, content=tuple(map(move, message.content))) for message in row.messages
     )
     return replace(row, messages=messages, media=tuple(row.media[number] for number in order))
-
-
-def with_boxes(row: Conversation, phrase: str) -> Conversation:
-    """Return a row about one picture whose answer says where something is in it."""
-    region = Region(phrase, ((0.25, 0.5, 0.75, 1.0),), 0)
-    return replace(
-        row,
-        messages=(user(Image(0), "Where?"), assistant(region)),
-        media=(Media("image", "1.jpg"),),
-        rejected=None,
-        desirable=None,
-        tools=None,
-    )
