@@ -23,16 +23,18 @@ from mmdata.schema import (
     Video,
 )
 
-__all__ = ["Style", "medium_part", "messages_of", "rate_of", "tools_of"]
+__all__ = ["PartStyle", "Style", "medium_part", "messages_of", "rate_of", "tools_of"]
 
 Style: TypeAlias = Literal["hf", "openai"]
 """Whose spelling of a part: ``{"type": "image", "image": …}``, or ``{"type": "image_url", …}``."""
+PartStyle: TypeAlias = Style | Literal["listed"]
+"""That, or parts that only say that the next of the media listed beside the turns stands there."""
 
 _AS_JSON: Final = msgspec.json.Decoder()
 
 
 def messages_of(
-    messages: Sequence[Message], media: Sequence[PlacedMedium], style: Style
+    messages: Sequence[Message], media: Sequence[PlacedMedium], style: PartStyle
 ) -> list[dict[str, Any]]:
     """Return turns with their parts.
 
@@ -44,7 +46,7 @@ def messages_of(
 
 
 def _message_of(
-    message: Message, media: Sequence[PlacedMedium], style: Style, waiting: deque[str | None]
+    message: Message, media: Sequence[PlacedMedium], style: PartStyle, waiting: deque[str | None]
 ) -> dict[str, Any]:
     """Return one turn; ``waiting`` are the ids of calls whose results are still to come."""
     thought, words, calls = divide_turn(message)
@@ -68,7 +70,7 @@ def _message_of(
     return found
 
 
-def _part_of(part: Part, media: Sequence[PlacedMedium], style: Style) -> dict[str, Any]:
+def _part_of(part: Part, media: Sequence[PlacedMedium], style: PartStyle) -> dict[str, Any]:
     if isinstance(part, Text):
         return {"type": "text", "text": require_words(part.text)}
     if isinstance(part, Audio):
@@ -78,13 +80,15 @@ def _part_of(part: Part, media: Sequence[PlacedMedium], style: Style) -> dict[st
     raise UnsayableError(f"there is no part of type {type(part).__name__.lower()}")
 
 
-def medium_part(medium: PlacedMedium, style: Style) -> dict[str, Any]:
+def medium_part(medium: PlacedMedium, style: PartStyle) -> dict[str, Any]:
     """Return the part that a medium is.
 
     Raises:
         UnsayableError: it is a clip, or pictures, and the style has no fields for them.
     """
     kind = medium.type
+    if style == "listed":
+        return {"type": kind}
     if style == "openai":
         if medium.frame_paths is not None or medium.start is not None or medium.end is not None:
             raise UnsayableError("OpenAI's parts take a video as a whole file", what="media")
@@ -117,9 +121,9 @@ def rate_of(medium: PlacedMedium) -> float | None:
     return 1 / clock.step
 
 
-def _call_of(call: ToolCall, style: Style) -> dict[str, Any]:
+def _call_of(call: ToolCall, style: PartStyle) -> dict[str, Any]:
     arguments: Any = call.arguments
-    if style == "hf" and call.arguments.lstrip().startswith("{"):
+    if style != "openai" and call.arguments.lstrip().startswith("{"):
         arguments = msgspec.Raw(call.arguments.encode())  # as chat templates want it
     found = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
     return found if call.call_id is None else {"id": call.call_id, **found}

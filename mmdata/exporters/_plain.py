@@ -7,10 +7,9 @@ from the others by numpy, and read as a few lists.
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
-
-from msgspec import Struct
 
 from mmdata.formats._marks import has_marks
 from mmdata.schema import MediaType, Role
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["ASSISTANT", "SYSTEM", "USER", "PlainRows", "find_plain", "read_plain"]
+__all__ = ["ASSISTANT", "SYSTEM", "USER", "PlainRows", "find_plain"]
 
 SYSTEM, USER, ASSISTANT = (ROLE_CODES[role] for role in ("system", "user", "assistant"))
 """The codes of the roles that plain rows have."""
@@ -39,27 +38,71 @@ Pieces: TypeAlias = "Sequence[tuple[MediaType | None, str]]"
 """What a turn says, piece by piece: None with words, or the type of the medium there."""
 
 
-class PlainRows(Struct, frozen=True, eq=False):
+class PlainRows:
     """Rows of which each has a system's turn, or none, and then turns of user and assistant, of
     which the assistant's are trained on; and images, then videos, each by its path and each shown
     once in its order.
 
-    ``roles`` and ``texts`` are of all turns, one after the other; a turn in which media stand has
-    ``""``, and its pieces in ``placed`` by its number. Extras are JSON, ``"{}"`` for nothing.
+    ``batch`` are their Arrow columns as a store has them; the lists are made when they are asked
+    for.
     """
 
-    ids: Sequence[str]
-    num_turns: Sequence[int]
-    roles: bytes
-    texts: Sequence[str]
-    placed: Sequence[tuple[int, Pieces]]
-    images: Sequence[Sequence[str]]
-    videos: Sequence[Sequence[str]]
-    extras: Sequence[str]
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.batch = batch
+        self._columns = _Columns(batch)
 
     def __len__(self) -> int:
         """Return how many rows there are."""
-        return len(self.ids)
+        return len(self.batch)
+
+    @cached_property
+    def ids(self) -> Sequence[str]:
+        """The id of each row."""
+        return Strings(self.batch.column("id")).between(0, len(self))
+
+    @cached_property
+    def num_turns(self) -> Sequence[int]:
+        """How many turns each row has."""
+        turns: list[int] = self._columns.num_turns.tolist()
+        return turns
+
+    @cached_property
+    def roles(self) -> bytes:
+        """The code of the role of each turn, those of all rows one after the other."""
+        return self._columns.roles.tobytes()
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """What each turn says; ``""`` where media stand in it."""
+        return self._said[0]
+
+    @property
+    def placed(self) -> Sequence[tuple[int, Pieces]]:
+        """The turns in which media stand: their numbers, and their pieces."""
+        return self._said[1]
+
+    @property
+    def images(self) -> Sequence[Sequence[str]]:
+        """The paths of each row's images."""
+        return self._paths[0]
+
+    @property
+    def videos(self) -> Sequence[Sequence[str]]:
+        """The paths of each row's videos."""
+        return self._paths[1]
+
+    @cached_property
+    def extras(self) -> Sequence[str]:
+        """What else each row has, as JSON; ``"{}"`` for nothing."""
+        return Strings(self.batch.column("extra")).between(0, len(self))
+
+    @cached_property
+    def _said(self) -> tuple[Sequence[str], Sequence[tuple[int, Pieces]]]:
+        return _read_texts(self._columns)
+
+    @cached_property
+    def _paths(self) -> tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]]:
+        return _read_paths(self._columns)
 
 
 class _Columns:
@@ -163,47 +206,29 @@ def _refuse_media(plain: NDArray[np.bool_], columns: _Columns) -> None:
     _refuse(plain, row_of_medium[1:], falls)
 
 
-def read_plain(batch: pa.RecordBatch) -> PlainRows:
-    """Return the rows of a batch, all of which are plain."""
+def _read_texts(columns: _Columns) -> tuple[list[str], list[tuple[int, Pieces]]]:
+    """Return the text of each turn, and the pieces of those in which media stand."""
     import numpy as np
 
-    columns = _Columns(batch)
-    num_turns: list[int] = columns.num_turns.tolist()
     said = Strings(columns.parts.field("text")).between(0, len(columns.parts))
-    part_starts = np.cumsum(columns.num_parts) - columns.num_parts
+    if len(said) == len(columns.roles) and not columns.kinds.any():
+        return said, []
 
-    texts = said
+    turns = len(columns.roles)
+    turn_of_part = np.repeat(np.arange(turns), columns.num_parts)
+    are_texts = columns.num_parts == 1
+    are_texts[turn_of_part[columns.kinds != _TEXT]] = False
+
+    starts = np.cumsum(columns.num_parts) - columns.num_parts
+    texts = [said[start] for start in starts.tolist()]
+    kinds: list[int] = columns.kinds.tolist()
     placed: list[tuple[int, Pieces]] = []
-    if len(said) != len(columns.roles) or columns.kinds.any():
-        kinds = columns.kinds.tolist()
-        plain_texts = np.ones(len(columns.roles), bool)
-        shows = np.zeros(len(columns.roles), bool)
-        message_of_part = np.repeat(np.arange(len(columns.roles)), columns.num_parts)
-        shows[message_of_part[columns.kinds != _TEXT]] = True
-        plain_texts = ~shows & (columns.num_parts == 1)
-        starts = part_starts.tolist()
-        texts = [said[start] for start in starts]
-        for message in np.flatnonzero(~plain_texts).tolist():
-            start = starts[message]
-            end = start + int(columns.num_parts[message])
-            pieces = [
-                (None if kinds[part] == _TEXT else _TYPE_OF[kinds[part]], said[part])
-                for part in range(start, end)
-            ]
-            placed.append((message, pieces))
-            texts[message] = ""
-
-    images, videos = _read_paths(columns)
-    return PlainRows(
-        ids=Strings(batch.column("id")).between(0, len(batch)),
-        num_turns=num_turns,
-        roles=columns.roles.tobytes(),
-        texts=texts,
-        placed=placed,
-        images=images,
-        videos=videos,
-        extras=Strings(batch.column("extra")).between(0, len(batch)),
-    )
+    for turn in np.flatnonzero(~are_texts).tolist():
+        start, count = int(starts[turn]), int(columns.num_parts[turn])
+        pieces = [(_TYPE_OF.get(kinds[n]), said[n]) for n in range(start, start + count)]
+        placed.append((turn, pieces))
+        texts[turn] = ""
+    return texts, placed
 
 
 _TYPE_OF: Final[dict[int, MediaType]] = {_IMAGE: "image", _VIDEO: "video"}

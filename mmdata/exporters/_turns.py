@@ -264,23 +264,21 @@ def join_pieces(
     >>> join_pieces([(None, "See "), ("image", ""), (None, " here."), ("image", "")], "\n")
     'See <image> here.\n<image>'
     """
-    if len(pieces) == 1:
-        kind, words = pieces[0]
-        return words if kind is None else marks[kind]
-    spoken = [number for number, (kind, words) in enumerate(pieces) if kind is None and words]
+    spelt = [(kind, words if kind is None else words or marks[kind]) for kind, words in pieces]
+    if len(spelt) == 1:
+        return spelt[0][1]
+    spoken = [number for number, (kind, words) in enumerate(spelt) if kind is None and words]
     if not spoken:
-        return separator.join(marks[kind] for kind, _ in pieces if kind is not None)
+        return separator.join(mark for kind, mark in spelt if kind is not None)
     first, last = spoken[0], spoken[-1]
     texts: list[str] = []
-    for number, (kind, words) in enumerate(pieces):
-        if kind is None:
-            texts.append(words)
-        elif number < first:
-            texts.append(marks[kind] + separator)
-        elif number > last:
-            texts.append(separator + marks[kind])
+    for number, (kind, text) in enumerate(spelt):
+        if kind is not None and number < first:
+            texts.append(text + separator)
+        elif kind is not None and number > last:
+            texts.append(separator + text)
         else:
-            texts.append(marks[kind])
+            texts.append(text)
     return "".join(texts)
 
 

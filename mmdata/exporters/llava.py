@@ -4,6 +4,7 @@ them, as LLaVA, LLaVA-NeXT and all that follow them train on.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Final
@@ -22,7 +23,7 @@ from mmdata.exporters._turns import (
     text_of,
 )
 
-__all__ = ["Llava"]
+__all__ = ["Llava", "llava_record", "llava_records"]
 
 _SPEAKERS: Final = {"user": "human", "assistant": "gpt"}
 
@@ -51,53 +52,66 @@ class Llava(Exporter):
             UnsayableError: its turns are not human and gpt by turns, or it has images and a video,
                 several videos, or one that is given as pictures.
         """
-        conversation = row.conversation
-        require_turns(conversation, may_have_system=False)
-        images, videos = split_media(conversation, row.media)
-        if videos and (images or len(videos) > 1):
-            raise UnsayableError(
-                f"LLaVA takes some images or one video, found {len(images)} images and "
-                f"{len(videos)} videos",
-                what="media",
-            )
-        if videos and videos[0].frame_paths is not None:
-            raise UnsayableError("LLaVA takes a video as a file, not as pictures", what="media")
-
-        record: dict[str, Any] = {"id": conversation.id}
-        if images:
-            paths = [image.reference for image in images]
-            record["image"] = paths if len(paths) > 1 else paths[0]
-        if videos:
-            record["video"] = videos[0].reference
-        record["conversations"] = [
-            {"from": _SPEAKERS[message.role], "value": text_of(message, separator="\n")}
-            for message in conversation.messages
-        ]
-        return add_extra(record, conversation, self.fields)
+        record = llava_record(row, self.fields)
+        if "video" in record and ("image" in record or type(record["video"]) is list):
+            raise UnsayableError("LLaVA takes some images or one video, as a file", what="media")
+        return record
 
     def records(self, rows: PlainRows) -> list[dict[str, Any]] | None:
         """Return the records of plain rows, or None where a row has a system's turn, or media that
         LLaVA does not take.
         """
-        if SYSTEM in rows.roles:
+        if any(videos and (images or len(videos) > 1) for images, videos in _media_of(rows)):
             return None
-        texts = join_texts(rows, "\n")
-        turns = [
-            {"from": "human" if role == USER else "gpt", "value": text}
-            for role, text in zip(rows.roles, texts, strict=True)
-        ]
-        bounds = pairwise(accumulate(rows.num_turns, initial=0))
-        records: list[dict[str, Any]] = []
-        for name, images, videos, (start, end) in zip(
-            rows.ids, rows.images, rows.videos, bounds, strict=True
-        ):
-            record: dict[str, Any] = {"id": name}
-            if images:
-                record["image"] = images if len(images) > 1 else images[0]
-            if videos:
-                if images or len(videos) > 1:
-                    return None
-                record["video"] = videos[0]
-            record["conversations"] = turns[start:end]
-            records.append(record)
-        return records if add_extras(records, rows, self.fields) else None
+        return llava_records(rows, self.fields)
+
+
+def llava_record(row: Row, fields: frozenset[str]) -> dict[str, Any]:
+    """Return one row as a record of ``conversations`` with ``image`` and ``video``, each a path or
+    a list of them.
+
+    Raises:
+        UnsayableError: its turns are not human and gpt by turns.
+    """
+    conversation = row.conversation
+    require_turns(conversation, may_have_system=False)
+    images, videos = split_media(conversation, row.media)
+    if any(video.clock is not None and video.frame_paths is not None for video in videos):
+        raise UnsayableError("the times of a video's pictures cannot be said", what="times")
+
+    record: dict[str, Any] = {"id": conversation.id}
+    for name, media in (("image", images), ("video", videos)):
+        references = [medium.reference for medium in media]
+        if references:
+            record[name] = references if len(references) > 1 else references[0]
+    record["conversations"] = [
+        {"from": _SPEAKERS[message.role], "value": text_of(message, separator="\n")}
+        for message in conversation.messages
+    ]
+    return add_extra(record, conversation, fields)
+
+
+def llava_records(rows: PlainRows, fields: frozenset[str]) -> list[dict[str, Any]] | None:
+    """Return plain rows as :func:`llava_record` does, or None where it would refuse one."""
+    if SYSTEM in rows.roles:
+        return None
+    texts = join_texts(rows, "\n")
+    turns = [
+        {"from": "human" if role == USER else "gpt", "value": text}
+        for role, text in zip(rows.roles, texts, strict=True)
+    ]
+    bounds = pairwise(accumulate(rows.num_turns, initial=0))
+    records: list[dict[str, Any]] = []
+    for name, (images, videos), (start, end) in zip(rows.ids, _media_of(rows), bounds, strict=True):
+        record: dict[str, Any] = {"id": name}
+        if images:
+            record["image"] = images if len(images) > 1 else images[0]
+        if videos:
+            record["video"] = videos if len(videos) > 1 else videos[0]
+        record["conversations"] = turns[start:end]
+        records.append(record)
+    return records if add_extras(records, rows, fields) else None
+
+
+def _media_of(rows: PlainRows) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    return zip(rows.images, rows.videos, strict=True)

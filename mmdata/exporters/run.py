@@ -34,7 +34,7 @@ from mmdata.exporters._features import (
     find_features,
 )
 from mmdata.exporters._media import MEDIA_FOLDER, MediaMode, MediaPlacer, Paths
-from mmdata.exporters._plain import find_plain, read_plain
+from mmdata.exporters._plain import PlainRows, find_plain
 from mmdata.exporters._writers import Writer
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split
@@ -247,7 +247,7 @@ class _Work:
         """Write rows of one split in their order; ``numbers`` are theirs in the store."""
         for start, stop, plain in self._runs(batch):
             piece = batch.slice(start, stop - start)
-            records = self.exporter.records(read_plain(piece)) if plain else None
+            records = self.exporter.records(PlainRows(piece)) if plain else None
             if records is None:
                 self._write_rows(piece, split, numbers[start:stop].tolist())
             else:
@@ -258,8 +258,7 @@ class _Work:
         """Yield runs of rows that can be written at once, and of those that cannot."""
         import numpy as np
 
-        by_path = self.placer.mode == "reference" and self.placer.paths == "relative"
-        if not by_path or "extra" not in self.exporter.says:
+        if self.placer.mode != "reference" or self.placer.paths != "relative":
             yield 0, len(batch), False
             return
         plain = find_plain(batch)

@@ -70,6 +70,7 @@ def rows(
     mixed: bool = True,
     listed: bool = True,
     calls_alone: bool = False,
+    last_shown: bool = False,
 ) -> Conversation:
     """One row; ``kinds`` are the media it may show, ``mixed`` whether both in one row. Its media
     are in the order in which they are shown, or, as records have it that have them ``listed``,
@@ -103,6 +104,7 @@ def rows(
 
     pictures = [number for number, medium in enumerate(shown) if medium.type == "image"]
     if "boxes" in says and pictures and draw(st.booleans()):
+        pictures = pictures[-1:] if last_shown else pictures
         phrase, about = draw(said), draw(st.sampled_from(pictures))
         region = Region(phrase, draw(st.lists(boxes, min_size=1, max_size=2).map(tuple)), about)
         content = (*messages[-1].content, region, Text("."))
