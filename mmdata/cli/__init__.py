@@ -626,7 +626,7 @@ Examples:
     "--drop",
     multiple=True,
     metavar="NAME[,NAME…]",
-    help="What may be left out where FORMAT cannot say it; such rows are rejects without.",
+    help="What is left out of rows; those that say what FORMAT cannot are rejects without.",
 )
 @click.option("--split", type=EXPORT("split"), help="Write the rows of one split alone.")
 @click.option("--strict", is_flag=True, help="Stop at the first row that cannot be written.")

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
+from mmdata.exporters._features import Feature
 from mmdata.formats._marks import has_marks
 from mmdata.schema import MediaType, Role
 from mmdata.store.arrays import flag_bytes, list_lengths, list_values, valid_bytes
@@ -18,7 +19,7 @@ from mmdata.store.decode import Strings, Words
 from mmdata.store.encode import PART_CODES, ROLE_CODES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import numpy as np
     import pyarrow as pa
@@ -126,15 +127,22 @@ class _Columns:
         self.media = list_values(batch.column("media"))
 
 
-def find_plain(batch: pa.RecordBatch) -> NDArray[np.bool_]:
-    """Return which rows of a batch are plain, (rows,) bool; what they have in ``extra`` does not
-    count.
+def find_plain(batch: pa.RecordBatch, *, without: Collection[Feature] = ()) -> NDArray[np.bool_]:
+    """Return which rows of a batch are plain, (rows,) bool, and say nothing of what they are to be
+    ``without``.
     """
+    import numpy as np
+
     columns = _Columns(batch)
     plain = columns.num_turns >= 2
     for name in ("tools", "rejected", "desirable"):
         plain &= ~_there(batch.column(name))
 
+    if "extra" in without:
+        extras = Strings(batch.column("extra")).between(0, len(batch))
+        plain &= np.fromiter((extra == "{}" for extra in extras), np.bool_, len(batch))
+    if "system" in without:
+        _refuse(plain, columns.row_of_message, columns.roles == SYSTEM)
     _refuse_turns(plain, columns)
     parts = columns.parts
     _refuse(plain, columns.row_of_part, columns.kinds > _VIDEO)

@@ -122,8 +122,8 @@ def export(
         paths: how paths are spelt under ``reference``: relative to the media root, as the store has
             them, or absolute.
         media_root: where the media are now, if they have moved.
-        drop: what may be left out of rows where the target cannot say it, of
-            :data:`mmdata.exporters.FEATURES`. Rows that say it are rejects without.
+        drop: what is left out of rows that say it, of :data:`mmdata.exporters.FEATURES`. Without, a
+            row that says what the target cannot is a reject.
         split: write the rows of one split alone.
         strict: stop at the first reject.
         overwrite: replace an export that is there.
@@ -141,7 +141,7 @@ def export(
     exporter = make(format, options) if isinstance(format, str) else format
     name = format if isinstance(format, str) else type(exporter).__name__
     mode = _choose_media(exporter, name, media)
-    dropped = _read_drop(drop, exporter, name)
+    dropped = _read_drop(drop)
     target = local_path(place, "place").absolute()
     _check_vacant(target, overwrite)
 
@@ -184,11 +184,11 @@ def _choose_media(exporter: Exporter, name: str, media: MediaMode | None) -> Med
     return media or exporter.media_modes[0]
 
 
-def _read_drop(drop: str | Sequence[str], exporter: Exporter, name: str) -> frozenset[Feature]:
+def _read_drop(drop: str | Sequence[str]) -> frozenset[Feature]:
     """Return what is to be left out.
 
     Raises:
-        UsageError: a name is none of a feature, or the target can say it.
+        UsageError: a name is none of a feature.
     """
     names = [
         each for some in ([drop] if isinstance(drop, str) else drop) for each in some.split(",")
@@ -200,8 +200,6 @@ def _read_drop(drop: str | Sequence[str], exporter: Exporter, name: str) -> froz
                 f"drop: there is nothing called {each!r}.{nearest(each, FEATURES)} "
                 f"There are: {', '.join(FEATURES)}."
             )
-        if each in exporter.says:
-            raise UsageError(f"drop: {name} can say {each!r}; it need not be left out")
         found.add(each)
     return frozenset(found)
 
@@ -261,7 +259,8 @@ class _Work:
         if self.placer.mode != "reference" or self.placer.paths != "relative":
             yield 0, len(batch), False
             return
-        plain = find_plain(batch)
+        unsaid = {feature for feature in FEATURES if feature not in self.exporter.says}
+        plain = find_plain(batch, without=unsaid | self.drop)
         bounds = [0, *(np.flatnonzero(np.diff(plain)) + 1).tolist(), len(batch)]
         if len(bounds) > _MOST_RUNS:
             yield 0, len(batch), False
@@ -285,16 +284,16 @@ class _Work:
     def _record(self, conversation: Conversation) -> Any:
         conversation = drop_echo(conversation)
         said = find_features(conversation)
-        unsayable = said - self.exporter.says
-        if left := sorted(unsayable - self.drop):
+        if left := sorted(said - self.exporter.says - self.drop):
             raise UnsayableError(
                 f"the row has {', '.join(left)}, which the target cannot say; "
                 f"--drop {','.join(left)} leaves it out",
                 what=left[0],
             )
-        row = drop_features(conversation, unsayable)
+        dropped = said & self.drop
+        row = drop_features(conversation, dropped)
         record = self.exporter.record(Row(row, self.placer.place(row.media)))
-        self.counts.dropped.update(unsayable)
+        self.counts.dropped.update(dropped)
         return record
 
     def _reject(self, error: DataError, conversation: Conversation, number: int) -> None:

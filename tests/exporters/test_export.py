@@ -98,6 +98,18 @@ def test_what_is_dropped_by_name_is_left_out_and_counted(tmp_path: Path) -> None
     assert read(tmp_path / "out", "mmdata-export.json")["dropped"] == {"boxes": 1}
 
 
+def test_what_a_target_can_say_is_left_out_too_where_it_is_dropped(tmp_path: Path) -> None:
+    told = replace(plain(1), messages=(system("Be brief."), *plain(1).messages))
+    rows = [replace(plain(0), extra={"license": "MIT"}), told, plain(2)]
+    store = write(tmp_path / "store", rows)
+
+    report = mmdata.export(store, "mindspeed_mm", tmp_path / "out", drop=["extra", "system"])
+
+    assert report.dropped == {"extra": 1, "system": 1}
+    assert [len(record["messages"]) for record in read(tmp_path / "out")] == [2, 2, 2]
+    assert "license" not in read(tmp_path / "out")[0]
+
+
 def test_an_answer_that_was_judged_bad_is_never_one_to_learn(tmp_path: Path) -> None:
     bad = Conversation("1", (user("Hi"), assistant("Go away", train=False)), desirable=False)
     store = write(tmp_path / "store", [plain(1), bad])
@@ -109,7 +121,7 @@ def test_an_answer_that_was_judged_bad_is_never_one_to_learn(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("drop", "words"),
-    [("boxs", "Did you mean 'boxes'"), ("extra", "can say 'extra'"), ("order", "There are: boxes")],
+    [("boxs", "Did you mean 'boxes'"), ("order", "There are: boxes")],
 )
 def test_what_cannot_be_dropped_is_refused(tmp_path: Path, drop: str, words: str) -> None:
     store = numbered(tmp_path / "store", 1)
