@@ -46,6 +46,12 @@ ALLOWED: Final = (
         "of the FFmpegs in the matrix the older ones do not; the newer make the comparison",
     ),
     AllowedSkip(
+        "tests/exporters/test_peers.py*",
+        "could not import*",
+        "the trainers that read our exports are hundreds of packages, and pin theirs; where one is "
+        "installed, its own loader reads what is exported for it",
+    ),
+    AllowedSkip(
         "tests/pipeline/test_failures.py::test_a_full_shared_memory_changes_nothing",
         "*mounts of one's own are not allowed here*",
         "containers may forbid it, and nothing but a small /dev/shm shows the fault",

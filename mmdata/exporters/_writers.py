@@ -12,9 +12,28 @@ import msgspec
 from mmdata._tools.options import checked
 from mmdata.schema import Split
 
-__all__ = ["JsonWriter", "Writer", "encode_records"]
+__all__ = ["JUDGED", "KINDS", "PAIRS", "JsonWriter", "Writer", "encode_records", "kind_of"]
 
 _encoder: Final = msgspec.json.Encoder()
+
+
+PAIRS: Final = "_pairs"
+"""What is added to the name of a file of preference pairs."""
+JUDGED: Final = "_judged"
+"""What is added to the name of a file of judged answers."""
+KINDS: Final = ("", PAIRS, JUDGED)
+
+
+def kind_of(record: Mapping[str, Any]) -> str:
+    """Return what is added to the name of the file of a record: tools take each kind of data in
+    files of its own.
+
+    >>> kind_of({"messages": [], "rejected_response": "No."})
+    '_pairs'
+    """
+    if "rejected" in record or "rejected_response" in record:
+        return PAIRS
+    return JUDGED if "label" in record or "kto_tag" in record else ""
 
 
 class Writer(Protocol):

@@ -27,7 +27,7 @@ from mmdata.exporters._turns import (
     text_of,
     think,
 )
-from mmdata.exporters._writers import JsonWriter, Writer
+from mmdata.exporters._writers import JUDGED, KINDS, PAIRS, JsonWriter, Writer, kind_of
 from mmdata.schema import Message
 
 __all__ = ["LlamaFactory"]
@@ -46,8 +46,8 @@ _OPENAI: Final = {
     "tool": "observation",
     "call": "function_call",
 }
-_PAIRS, _JUDGED = "_pairs", "_judged"
-_KINDS: Final = ("", _PAIRS, _JUDGED)
+_COLUMNS: Final[dict[str, Any]] = {"images": [], "videos": [], "tools": ""}
+"""What every record has: a column that ``dataset_info.json`` names must be there."""
 
 
 @registry.register("llamafactory")
@@ -119,7 +119,7 @@ class LlamaFactory(Exporter):
             record["kto_tag"] = conversation.desirable
         if conversation.tools is not None:
             record["tools"] = conversation.tools
-        record = add_media(record, conversation, row.media)
+        record = {**_COLUMNS, **add_media(record, conversation, row.media)}
         return add_extra(record, conversation, self.fields)
 
     def _turn(self, message: Message) -> dict[str, str]:
@@ -139,16 +139,17 @@ class LlamaFactory(Exporter):
         """Return the records of plain rows."""
         codes = {SYSTEM: "system", USER: "user", ASSISTANT: "assistant"}
         names = {code: self._names[role] for code, role in codes.items()}
-        records = list_records(rows, self._turns, self._keys, names)
+        listed = list_records(rows, self._turns, self._keys, names)
+        records = [{**_COLUMNS, **record} for record in listed]
         return records if add_extras(records, rows, self.fields) else None
 
     def open(self, folder: Path) -> Writer:
         """Return what writes a file for each kind of data."""
-        return JsonWriter(folder, kind_of=_kind_of)
+        return JsonWriter(folder, kind_of=kind_of)
 
     def finish(self, folder: Path, splits: Mapping[str, int]) -> Sequence[str]:
         """Write ``dataset_info.json``, which names a data set for each file."""
-        files = [f"{split}{kind}.json" for split in splits for kind in _KINDS]
+        files = [f"{split}{kind}.json" for split in splits for kind in KINDS]
         info = {
             f"{self.name}_{file.removesuffix('.json')}": self._entry(file)
             for file in files
@@ -169,9 +170,9 @@ class LlamaFactory(Exporter):
             "tools": "tools",
         }
         stem = file.removesuffix(".json")
-        if stem.endswith(_PAIRS):
+        if stem.endswith(PAIRS):
             columns |= {"chosen": "chosen", "rejected": "rejected"}
-        if stem.endswith(_JUDGED):
+        if stem.endswith(JUDGED):
             columns |= {"kto_tag": "kto_tag"}
         tags = {
             "role_tag": speaker,
@@ -183,12 +184,6 @@ class LlamaFactory(Exporter):
             "system_tag": names["system"],
         }
         entry: dict[str, Any] = {"file_name": file, "formatting": "sharegpt"}
-        if stem.endswith(_PAIRS):
+        if stem.endswith(PAIRS):
             entry["ranking"] = True
         return {**entry, "columns": columns, "tags": tags}
-
-
-def _kind_of(record: Mapping[str, Any]) -> str:
-    if "rejected" in record:
-        return _PAIRS
-    return _JUDGED if "kto_tag" in record else ""

@@ -27,7 +27,7 @@ from mmdata.exporters._turns import (
     text_of,
     think,
 )
-from mmdata.exporters._writers import JsonWriter, Writer
+from mmdata.exporters._writers import JsonWriter, Writer, kind_of
 from mmdata.schema import Conversation, Message, Part, Region
 
 __all__ = ["Swift"]
@@ -39,6 +39,9 @@ _NAMES: Final = {SYSTEM: "system", USER: "user", ASSISTANT: "assistant"}
 @dataclass(frozen=True)
 class Swift(Exporter):
     """ms-swift's JSON Lines, for its training with and without pairs.
+
+    Preference pairs are in a file of their own, ``train_pairs.jsonl``, and judged answers in
+    ``train_judged.jsonl``: it takes a file for what all of its rows are.
 
     Boxes are fractions (``bbox_type`` is ``norm1``), thoughts stand in ``<think>`` before their
     answers, a call of a tool is a turn of its own, and ``loss`` is said where it differs from what
@@ -104,8 +107,8 @@ class Swift(Exporter):
         return records if add_extras(records, rows, self.fields) else None
 
     def open(self, folder: Path) -> Writer:
-        """Return what writes JSON Lines."""
-        return JsonWriter(folder, lines=True)
+        """Return what writes a file for each kind of data."""
+        return JsonWriter(folder, lines=True, kind_of=kind_of)
 
 
 class _Objects:

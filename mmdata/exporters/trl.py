@@ -4,7 +4,6 @@ judged answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ from mmdata.exporters._exporter import Exporter, Row
 from mmdata.exporters._features import Feature, UnsayableError
 from mmdata.exporters._parts import messages_of, tools_of
 from mmdata.exporters._turns import add_extra, ending_of, split_media
-from mmdata.exporters._writers import JsonWriter, Writer
+from mmdata.exporters._writers import JsonWriter, Writer, kind_of
 
 __all__ = ["Trl"]
 
@@ -76,14 +75,8 @@ class Trl(Exporter):
 
     def open(self, folder: Path) -> Writer:
         """Return what writes a file for each kind of data."""
-        return JsonWriter(folder, lines=True, kind_of=_kind_of)
+        return JsonWriter(folder, lines=True, kind_of=kind_of)
 
 
 def _as_trained(turn: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in turn.items() if key != "weight"}
-
-
-def _kind_of(record: Mapping[str, Any]) -> str:
-    if "rejected" in record:
-        return "_pairs"
-    return "_judged" if "label" in record else ""
