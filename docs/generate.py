@@ -42,6 +42,7 @@ ROOMS: Final = (
     "tokenizers",
     "templates",
     "pipeline",
+    "exporters",
     "report",
 )
 """The rooms that the reference shows, from left to right."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from mmdata.conversion import ConvertReport, convert
     from mmdata.errors import MMDataError
+    from mmdata.exporters.run import ExportReport, export
     from mmdata.mixture import Mixture
     from mmdata.report import preview, stats
     from mmdata.schema import Conversation
@@ -23,11 +24,13 @@ __version__ = "0.2.0"
 __all__ = [
     "Conversation",
     "ConvertReport",
+    "ExportReport",
     "MMDataError",
     "Mixture",
     "Store",
     "check",
     "convert",
+    "export",
     "open",
     "preview",
     "stats",
@@ -36,17 +39,29 @@ __all__ = [
 _HOMES: Final = {
     "Conversation": "mmdata.schema",
     "ConvertReport": "mmdata.conversion",
+    "ExportReport": "mmdata.exporters.run",
     "MMDataError": "mmdata.errors",
     "Mixture": "mmdata.mixture",
     "Store": "mmdata.store",
     "check": "mmdata.store",
     "convert": "mmdata.conversion",
+    "export": "mmdata.exporters.run",
     "open": "mmdata.store",
     "preview": "mmdata.report",
     "stats": "mmdata.report",
 }
 _ROOMS: Final = frozenset(
-    {"formats", "image", "mixture", "pipeline", "schema", "templates", "tokenizers", "video"}
+    (
+        "exporters",
+        "formats",
+        "image",
+        "mixture",
+        "pipeline",
+        "schema",
+        "templates",
+        "tokenizers",
+        "video",
+    )
 )
 
 

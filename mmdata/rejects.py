@@ -87,6 +87,10 @@ class Reason(str, Enum):
         "outside_media_root",
         "a path leaves the media root (--allow-outside admits it)",
     )
+    UNSAYABLE = (
+        "unsayable",
+        "the target of an export has no way to say what the row says (--drop leaves it out)",
+    )
     DUPLICATE_ID = "duplicate_id", "an earlier record has this id and the same content"
 
 

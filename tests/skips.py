@@ -51,6 +51,12 @@ ALLOWED: Final = (
         "only vocabularies in Hugging Face's form need it; what can be told without it is",
     ),
     AllowedSkip(
+        "tests/exporters/test_peers.py*",
+        "could not import*",
+        "the trainers that read our exports are hundreds of packages, and pin theirs; where one is "
+        "installed, its own loader reads what is exported for it",
+    ),
+    AllowedSkip(
         "tests/pipeline/test_failures.py::test_a_full_shared_memory_changes_nothing",
         "*mounts of one's own are not allowed here*",
         "containers may forbid it, and nothing but a small /dev/shm shows the fault",

@@ -30,6 +30,7 @@ ROOMS = (
     "tokenizers",
     "templates",
     "pipeline",
+    "exporters",
     "report",
     "cli",
 )

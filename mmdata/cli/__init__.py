@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mmdata._tools.limits import Limits
     from mmdata.conversion import ConvertReport
     from mmdata.conversion.prober import MediaLevel
+    from mmdata.exporters.run import ExportReport
     from mmdata.frame_cache import CacheReport
     from mmdata.mixture import Cache, Mixture
     from mmdata.store import Store
@@ -47,6 +48,7 @@ CONVERT = partial(OptionType, "mmdata.conversion:convert")
 FRAMES = partial(OptionType, "mmdata.frame_cache:cache_frames")
 SELECT = partial(OptionType, "mmdata.mixture:select")
 PREVIEW = partial(OptionType, "mmdata.report:preview")
+EXPORT = partial(OptionType, "mmdata.exporters.run:export")
 RESIZE = ResizeType("mmdata.frame_cache:cache_frames", "resize")
 WORKERS = click.option(
     "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
@@ -840,6 +842,101 @@ def frames(
     with progress("decoding", len(mmdata.open(source))) as update:
         report = cache_frames(source, store, strategy, progress=update, **settings)
     _report(report, as_json)
+
+
+@cli.command(
+    epilog="""
+\b
+Examples:
+  mmdata export --list
+  mmdata export llava stores/rwf -o exported --drop system
+  mmdata export messages stores/rwf -o exported --media copy
+"""
+)
+@click.argument("format_name", metavar="FORMAT", required=False)
+@click.argument("store", type=STORE, required=False)
+@click.option(
+    "-o", "--output", "place", type=STORE, help="Where the directory with the files shall appear."
+)
+@click.option("--list", "listing", is_flag=True, help="List the formats, or show what FORMAT says.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the format (`mmdata export FORMAT --list`).",
+)
+@click.option(
+    "--media",
+    type=EXPORT("media"),
+    help="How media leave: by path, as copies, inside.  [default: as FORMAT usually has them]",
+)
+@click.option(
+    "--paths",
+    type=EXPORT("paths"),
+    default="relative",
+    show_default=True,
+    help="How paths are spelt: as the store has them, below the media root, or absolute.",
+)
+@click.option("--media-root", type=STORE, help="Where the media are now, if they have moved.")
+@click.option(
+    "--drop",
+    multiple=True,
+    metavar="NAME[,NAME…]",
+    help="What is left out of rows; those that say what FORMAT cannot are rejects without.",
+)
+@click.option("--split", type=EXPORT("split"), help="Write the rows of one split alone.")
+@click.option("--strict", is_flag=True, help="Stop at the first row that cannot be written.")
+@click.option("--overwrite", is_flag=True, help="Replace the export that is there.")
+@JSON
+def export(
+    format_name: str | None,
+    store: Path | None,
+    place: Path | None,
+    listing: bool,
+    options: Sequence[str],
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Write the rows of STORE in a FORMAT that another tool reads."""
+    from mmdata._tools.progress import progress
+    from mmdata.exporters import describe, registry, summaries
+    from mmdata.exporters.run import export as run
+
+    if listing:
+        known = summaries()
+        listed = json.dumps(known, indent=1) if as_json else _columns(known.items())
+        say(listed if format_name is None else describe(format_name))
+        return
+    if format_name is None or store is None or place is None:
+        raise UsageError("mmdata export takes a FORMAT, a STORE and -o PLACE, or --list")
+    registry.get(format_name)  # an unknown name is said first
+    opened = mmdata.open(store, media_root=settings.pop("media_root"))
+    waiting = progress(f"exporting {format_name}", len(opened))
+    with waiting as update, _plugin_traceback(settings["strict"]):
+        report = run(
+            opened, format_name, place, options=_options(options), progress=update, **settings
+        )
+    say(json.dumps(asdict(report), default=str) if as_json else _columns(_exported(report)))
+
+
+def _exported(report: ExportReport) -> list[tuple[str, str]]:
+    """Return the account of an export for people."""
+    from mmdata.rejects import Reason
+    from mmdata.store.layout import EXPORT_REJECTS
+
+    rejected = sum(report.rejects.values())
+    lines = [("rows in", f"{report.rows_in:,}"), ("rows", f"{report.rows:,}")]
+    lines += [("split", f"{name}: {count:,}") for name, count in report.splits.items()]
+    lines.append(("rejects", f"{rejected:,}"))
+    for reason, count in report.rejects.items():
+        lines.append((f"  {reason}", f"{count:,}  {Reason.of(reason).explanation}"))
+    lines += [("  cannot say", f"{what}: {count:,}") for what, count in report.unsayable.items()]
+    lines += [("left out", f"{what}: {count:,}") for what, count in report.dropped.items()]
+    lines += [("seconds", f"{report.seconds:.1f}"), ("place", str(report.place))]
+    if rejected:
+        lines.append(("details", str(report.place / EXPORT_REJECTS)))
+    return lines
 
 
 @cli.command(

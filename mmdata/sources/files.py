@@ -16,14 +16,21 @@ from mmdata.sources._walk import is_folder, walk
 from mmdata.sources.hub import configured_files, is_saved, saved_files
 from mmdata.sources.kinds import KINDS, SUFFIXES, Kind, kind_of, suffix_kind
 from mmdata.sources.tar import has_records
-from mmdata.store.layout import is_store
+from mmdata.store.layout import EXPORT, EXPORT_REJECTS, is_store
 
 __all__ = ["SourceFile", "Sources", "expand_braces", "find_files", "list_files"]
 
 _log: Final = logging.getLogger("mmdata")
 
 _ABOUT: Final = frozenset(
-    {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "wids-meta.json"}
+    {
+        "dataset_info.json",
+        "dataset_infos.json",
+        "dataset_dict.json",
+        "wids-meta.json",
+        EXPORT,
+        EXPORT_REJECTS,
+    }
 )
 """Files that data sets have beside their records, about these."""
 _BRACES: Final = re.compile(r"\{([^{}]*(?:\.\.|,)[^{}]*)\}")

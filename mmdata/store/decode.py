@@ -38,7 +38,7 @@ from mmdata.store.encode import PART_TYPES
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BatchView"]
+__all__ = ["BatchView", "Strings", "Words"]
 
 ValueReader: TypeAlias = Callable[[int], Any]
 """Returns the value of a column at an index."""
@@ -54,12 +54,12 @@ class BatchView:
     __slots__ = ("_extra", "_id", "_media", "_messages", "_others", "_source", "_split")
 
     def __init__(self, batch: pa.RecordBatch) -> None:
-        self._id = _Strings(batch.column("id"))
-        self._source = _Words.of_dictionary(batch.column("source"))
-        self._split = _Words.of_dictionary(batch.column("split"))
+        self._id = Strings(batch.column("id"))
+        self._source = Words.of_dictionary(batch.column("source"))
+        self._split = Words.of_dictionary(batch.column("split"))
         self._messages = _Messages(batch.column("messages"))
         self._media = _Media(batch.column("media"))
-        self._extra = _Strings(batch.column("extra"))
+        self._extra = Strings(batch.column("extra"))
         self._others: dict[str, Any] = {}  # what few rows have, where any has it
         for name, kind in _OTHERS.items():
             column = batch.column(name)
@@ -92,7 +92,7 @@ class _Messages:
         messages = column.values
         content = messages.field("content")
         self._starts = _starts(column)
-        self._role = _Words.of(messages.field("role"), get_args(Role))
+        self._role = Words.of(messages.field("role"), get_args(Role))
         self._train = messages.field("train").to_numpy(zero_copy_only=False).tobytes()
         self._contents = _starts(content)
         self._parts = _Parts(content.values)
@@ -127,8 +127,8 @@ class _Parts:
     __slots__ = ("_boxes", "_call", "_end", "_kind", "_medium", "_start", "_text", "_train")
 
     def __init__(self, parts: pa.StructArray) -> None:
-        self._kind = _Words.of(parts.field("type"), _PARTS)
-        self._text = _Strings(parts.field("text"))
+        self._kind = Words.of(parts.field("type"), _PARTS)
+        self._text = Strings(parts.field("text"))
         # Where it is null there stands anything; only parts that are of a medium look there.
         medium = parts.field("media")
         self._medium = memoryview(medium.buffers()[1]).cast("i")[medium.offset :]
@@ -182,8 +182,8 @@ class _Media:
     def __init__(self, column: pa.ListArray) -> None:
         media = column.values
         self._starts = _starts(column)
-        self._type = _Words.of(media.field("type"), get_args(MediaType))
-        self._path = _Strings(media.field("path"))
+        self._type = Words.of(media.field("type"), get_args(MediaType))
+        self._path = Strings(media.field("path"))
         fields = zip([field.name for field in media.type][2:], media.flatten()[2:], strict=True)
         self._known = [
             (name, _scalars(values)) for name, values in fields if values.null_count < len(media)
@@ -202,7 +202,7 @@ class _Media:
         return Media(kind, path, **known)  # type: ignore[arg-type]
 
 
-class _Strings:
+class Strings:
     """The values of a string array."""
 
     __slots__ = ("_array", "_data", "_starts")
@@ -230,7 +230,7 @@ class _Strings:
         return [whole[begin - start : end - start] for begin, end in pairwise(bounds)]
 
 
-class _Words:
+class Words:
     """The values of a string array that has few different ones, as ``codes``:
     one byte, or a number, a value.
     """
@@ -242,7 +242,7 @@ class _Words:
         self.codes = codes
 
     @classmethod
-    def of_dictionary(cls, array: pa.DictionaryArray) -> _Words:
+    def of_dictionary(cls, array: pa.DictionaryArray) -> Words:
         """Return the values of a dictionary array."""
         import numpy as np
 
@@ -254,7 +254,7 @@ class _Words:
         )
 
     @classmethod
-    def of(cls, array: pa.StringArray, words: tuple[str, ...]) -> _Words:
+    def of(cls, array: pa.StringArray, words: tuple[str, ...]) -> Words:
         """Return the values of a string array that are all among ``words``,
         told apart by one letter and their length.
 
@@ -289,6 +289,7 @@ class _Words:
         return self._words[self.codes[index]]
 
     def between(self, first: int, last: int) -> Iterator[Any]:
+        """Return the words ``first`` to ``last``, the last left out."""
         return map(self._words.__getitem__, self.codes[first:last])
 
 
@@ -343,7 +344,7 @@ def _freeze(value: Any) -> Any:
 
 
 _OTHERS: Final[dict[str, Callable[[pa.Array], Any]]] = {
-    "tools": _Strings,
+    "tools": Strings,
     "rejected": _Rejected,
     "desirable": _Scalars,
 }

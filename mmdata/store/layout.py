@@ -7,10 +7,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-__all__ = ["MANIFEST", "REJECTS", "is_store", "partial_path"]
+__all__ = ["EXPORT", "EXPORT_REJECTS", "MANIFEST", "REJECTS", "is_store", "partial_path"]
 
 MANIFEST: Final = "manifest.json"
 REJECTS: Final = "rejects.jsonl"
+EXPORT: Final = "mmdata-export.json"
+"""The account of an export, beside the files that another tool reads."""
+EXPORT_REJECTS: Final = "mmdata-rejects.jsonl"
+"""The rows that an export has not written, where there are any."""
 _PREFIX, _SUFFIX = ".", ".partial"
 
 

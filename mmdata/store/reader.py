@@ -130,11 +130,12 @@ class Store(Sequence[Conversation]):
         """The whole store as one Arrow table, memory-mapped where the shards are Arrow files."""
         import pyarrow as pa
 
-        return pa.Table.from_batches(list(self.batches()), schema=arrow_schema())
+        return pa.Table.from_batches(self.batches(), schema=arrow_schema())
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as Arrow record batches, one after the other."""
-        return (shard.batch(number) for shard, number in self._batches)
+        """Yield the rows as Arrow record batches, in order, of a few thousand rows each."""
+        for shard, number in self._batches:
+            yield shard.batch(number)
 
     @property
     def fingerprint(self) -> str:

@@ -1022,6 +1022,111 @@ def check_workers(place: Path, request: pytest.FixtureRequest) -> None:
         assert workers_started(patch, "check", "store", "--decode", "--workers", workers) == workers
 
 
+EXPORT: Final = ("export", "llava", "store", "-o", "out")
+
+
+def exported(*options: str, name: str = "out/train.json", code: int = 0) -> Any:
+    """The records of an export made with some options."""
+    run(*EXPORT, *options, code=code)
+    return json.loads(Path(name).read_text(encoding="utf-8"))
+
+
+def judged(number: int) -> Conversation:
+    """A row that says what LLaVA cannot."""
+    return replace(plain(number), desirable=True)
+
+
+@case("export", "--output")
+def export_output(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 2)
+    run("export", "llava", "store", "-o", "elsewhere")
+
+    assert len(json.loads((place / "elsewhere" / "train.json").read_text())) == 2
+    said = str(run("export", "llava", "store", code=2).exception)
+    assert "takes a FORMAT, a STORE and -o PLACE" in said
+
+
+@case("export", "--list")
+def export_list(place: Path, request: pytest.FixtureRequest) -> None:
+    assert "llava " in run("export", "--list").stdout
+    assert "cannot say (--drop leaves it out): boxes" in run("export", "llava", "--list").stdout
+
+
+@case("export", "--option")
+def export_option(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 1)
+    run("export", "messages", "store", "-o", "out", "--option", "style=openai")
+
+    assert "image_url" in (place / "out" / "train.jsonl").read_text()
+
+
+@case("export", "--media")
+def export_media(place: Path, request: pytest.FixtureRequest) -> None:
+    write_images(place, ["images/000000.jpg"])
+    write(place / "store", [plain(0)], media_root=str(place))
+
+    assert exported()[0]["image"] == "images/000000.jpg"
+    assert exported("--media", "copy", "--overwrite")[0]["image"] == "media/images/000000.jpg"
+    assert (place / "out" / "media" / "images" / "000000.jpg").is_file()
+
+
+@case("export", "--paths")
+def export_paths(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 1)
+
+    assert exported("--paths", "absolute")[0]["image"] == "/media/images/000000.jpg"
+
+
+@case("export", "--media-root")
+def export_media_root(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 1)
+
+    found = exported("--paths", "absolute", "--media-root", "/moved")
+    assert found[0]["image"] == "/moved/images/000000.jpg"
+
+
+@case("export", "--drop")
+def export_drop(place: Path, request: pytest.FixtureRequest) -> None:
+    write(place / "store", [plain(0), judged(1)])
+
+    assert len(exported()) == 1
+    assert len(exported("--overwrite", "--drop", "judgement")) == 2
+
+
+@case("export", "--split")
+def export_split(place: Path, request: pytest.FixtureRequest) -> None:
+    write(place / "store", [plain(0), replace(plain(1), split="val")])
+
+    assert len(exported("--split", "val", name="out/val.json")) == 1
+    assert not (place / "out" / "train.json").exists()
+
+
+@case("export", "--strict")
+def export_strict(place: Path, request: pytest.FixtureRequest) -> None:
+    write(place / "store", [plain(0), judged(1)])
+
+    assert "the row has judgement" in str(run(*EXPORT, "--strict", code=1).exception)
+    assert not (place / "out").exists()
+
+
+@case("export", "--overwrite")
+def export_overwrite(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 1)
+    run(*EXPORT)
+
+    assert "--overwrite" in str(run(*EXPORT, code=2).exception)
+    run(*EXPORT, "--overwrite")
+
+
+@case("export", "--json")
+def export_json(place: Path, request: pytest.FixtureRequest) -> None:
+    write(place / "store", [plain(0), judged(1)])
+    report = json.loads(run(*EXPORT, "--json").stdout)
+
+    assert (report["rows"], report["unsayable"]) == (1, {"judgement": 1})
+    assert "llava" in json.loads(run("export", "--list", "--json").stdout)
+
+
 @case("frames", "--output")
 def frames_output(place: Path, request: pytest.FixtureRequest) -> None:
     clips(place)

@@ -1,0 +1,90 @@
+"""What an exporter is: a target that rows can be written for, what it can say, and one row as a
+record of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from mmdata._tools.options import check_fields
+from mmdata.exporters._features import Feature
+from mmdata.exporters._media import MediaMode, PlacedMedium
+from mmdata.exporters._plain import PlainRows
+from mmdata.exporters._writers import JsonWriter, Writer
+from mmdata.schema import Conversation
+
+__all__ = ["Exporter", "Row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row to be written: its conversation, and where each of its media is for whoever reads the
+    record.
+    """
+
+    conversation: Conversation
+    media: Sequence[PlacedMedium]
+
+
+class Exporter(Protocol):
+    """A target of exports. An implementation is a frozen dataclass whose fields are its options,
+    each with a default.
+
+    It inherits this class: what has a default here need not be said. What a row says that is not
+    in ``says`` makes the row a reject before it is asked for a record, unless the user drops it.
+    """
+
+    summary: ClassVar[str]
+    """One line: what is written, and who reads it."""
+
+    shape: ClassVar[str]
+    """A record, as a user would sketch it."""
+
+    says: ClassVar[frozenset[Feature]]
+    """What it can say besides texts of user and assistant, and their media."""
+
+    media_modes: ClassVar[tuple[MediaMode, ...]] = ("reference", "copy")
+    """How media may leave, the usual way first."""
+
+    fields: ClassVar[frozenset[str]] = frozenset()
+    """The names of fields that its records, or other spellings of them, have: a field of ``extra``
+    cannot have one.
+    """
+
+    read_by: ClassVar[str | None] = None
+    """The format that reads the records back, where there is one."""
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_fields(self)
+
+    def record(self, row: Row) -> Mapping[str, Any]:
+        """Return one row as a record.
+
+        Raises:
+            UnsayableError: a record cannot say what the row says.
+        """
+
+    def records(self, rows: PlainRows) -> Any:
+        """Return many rows at once, as what the writer takes, or None where each is to be asked for
+        by itself; by default None.
+
+        They are plain rows (:class:`PlainRows`), of which nothing can be unsayable but that they
+        have several media, or of several kinds.
+        """
+        return None
+
+    def open(self, folder: Path) -> Writer:
+        """Return what writes records into files in a folder; by default a JSON array for each
+        split.
+        """
+        return JsonWriter(folder)
+
+    def finish(self, folder: Path, splits: Mapping[str, int]) -> Sequence[str]:
+        """Add to a folder of finished files what the target wants beside them, and return the names
+        of the files added; ``splits`` has the records of each. By default there are none.
+        """
+        return ()

@@ -1,0 +1,201 @@
+"""The media of rows on their way out: by their paths, as copies, or as bytes in the record."""
+
+from __future__ import annotations
+
+import base64
+import os
+import posixpath
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from mmdata._tools.paths import is_url
+from mmdata.errors import MediaError
+from mmdata.exporters._features import UnsayableError
+from mmdata.schema import CompactTimes, Media, MediaType
+
+__all__ = ["MEDIA_FOLDER", "MediaMode", "MediaPlacer", "Paths", "PlacedMedium", "data_uri"]
+
+MediaMode: TypeAlias = Literal["reference", "copy", "embed"]
+"""How media leave: by their paths, as copies beside the records, or inside the records."""
+Paths: TypeAlias = Literal["relative", "absolute"]
+"""How paths are spelt: relative to the media root as a store has them, or absolute."""
+
+MEDIA_FOLDER: Final = "media"
+"""The folder of an export that copies are in."""
+_SIGNATURES: Final[tuple[tuple[bytes, int, str, str], ...]] = (
+    (b"\xff\xd8\xff", 0, "jpg", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", 0, "png", "image/png"),
+    (b"GIF8", 0, "gif", "image/gif"),
+    (b"WEBP", 8, "webp", "image/webp"),
+    (b"BM", 0, "bmp", "image/bmp"),
+    (b"ftyp", 4, "mp4", "video/mp4"),
+    (b"\x1aE\xdf\xa3", 0, "mkv", "video/x-matroska"),
+    (b"AVI ", 8, "avi", "video/x-msvideo"),
+)
+"""What files begin with, at which byte; the suffix and the MIME type that it stands for."""
+_USUAL: Final[dict[MediaType, tuple[str, str]]] = {
+    "image": ("img", "image/png"),
+    "video": ("mp4", "video/mp4"),
+    "audio": ("wav", "audio/wav"),
+}
+"""The suffix and the MIME type of a file that begins with none of them."""
+
+
+class PlacedMedium(Struct, frozen=True):
+    """Where a medium is for whoever reads a record: at ``path``, in ``data``, or, for a video that
+    is given as pictures, at ``frame_paths``. ``start`` and ``end`` are the bounds of a clip in
+    seconds, ``clock`` says when the pictures are.
+    """
+
+    type: MediaType
+    path: str | None = None
+    data: bytes | None = None
+    frame_paths: tuple[str, ...] | None = None
+    start: float | None = None
+    end: float | None = None
+    clock: CompactTimes | None = None
+
+    @property
+    def reference(self) -> Any:
+        """What a JSON record has for the medium: a path, a data URI, or a list of paths."""
+        if self.frame_paths is not None:
+            return list(self.frame_paths)
+        return self.path if self.data is None else data_uri(self.data, self.type)
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the file that ``data`` is, without a dot."""
+        return _kind_of(self.data or b"", self.type)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPlacer:
+    """Says where the media of rows are for whoever reads the records, and puts them there.
+
+    Copies go into ``folder``. ``root`` is the media root of the store.
+    """
+
+    mode: MediaMode
+    paths: Paths
+    root: Path | None
+    folder: Path
+
+    def place(self, media: Sequence[Media]) -> list[PlacedMedium]:
+        """Return where each of a row's media is.
+
+        Raises:
+            UnsayableError: one has no path, and paths are wanted.
+            MediaError: one cannot be copied or read.
+        """
+        return [self._place(medium) for medium in media]
+
+    def _place(self, medium: Media) -> PlacedMedium:
+        start, end = medium.start, medium.end
+        if medium.frame_paths is not None:
+            if self.mode == "embed":
+                raise UnsayableError(
+                    "a video that is given as pictures cannot be embedded; --media copy keeps "
+                    "them as files",
+                    what="media",
+                )
+            pictures = tuple(map(self._refer, medium.frame_paths))
+            return PlacedMedium(medium.type, None, None, pictures, start, end, medium.clock)
+        if self.mode == "embed":
+            return PlacedMedium(medium.type, data=self._read(medium), start=start, end=end)
+        if medium.path is not None:
+            return PlacedMedium(medium.type, self._refer(medium.path), start=start, end=end)
+        if self.mode == "copy" and medium.bytes is not None:
+            return PlacedMedium(
+                medium.type, self._write(medium.bytes, medium.type), start=start, end=end
+            )
+        raise UnsayableError(
+            f"the {medium.type} is in the store itself and has no path; --media copy writes it "
+            "out, --media embed keeps it inside, where the target can",
+            what="media",
+        )
+
+    def _refer(self, path: str) -> str:
+        if self.mode == "copy":
+            return self._copy(path)
+        return self._locate(path) if self.paths == "absolute" else path
+
+    def _locate(self, path: str) -> str:
+        if is_url(path) or self.root is None:
+            return path
+        return os.path.abspath(self.root / path)  # noqa: PTH100 - links stay as they are
+
+    def _copy(self, path: str) -> str:
+        source = self._local(path)
+        inside = posixpath.normpath(path)
+        if inside.startswith(("/", "..")):
+            # Not below the media root: the folder's name keeps files of one name apart.
+            inside = posixpath.join(_digest(os.fsencode(source)), PurePosixPath(path).name)
+        target = self.folder / inside
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                shutil.copyfile(source, target)
+            except OSError as error:
+                raise _lost(path, error) from error
+        return f"{MEDIA_FOLDER}/{inside}"
+
+    def _write(self, data: bytes, kind: MediaType) -> str:
+        inside = f"{_digest(data)}.{_kind_of(data, kind)[0]}"
+        target = self.folder / inside
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        return f"{MEDIA_FOLDER}/{inside}"
+
+    def _read(self, medium: Media) -> bytes:
+        if medium.bytes is not None:
+            return medium.bytes
+        if medium.path is None:
+            raise UnsayableError(
+                f"of the {medium.type} the store has frames alone, and no file", what="media"
+            )
+        try:
+            return Path(self._local(medium.path)).read_bytes()
+        except OSError as error:
+            raise _lost(medium.path, error) from error
+
+    def _local(self, path: str) -> str:
+        if is_url(path):
+            raise MediaError(
+                f"{path} is a URL; only files can be copied or embedded",
+                path=path,
+                reason="remote_media",
+            )
+        return self._locate(path)
+
+
+def data_uri(data: bytes, kind: MediaType) -> str:
+    """Return the file of a medium as a data URI.
+
+    >>> data_uri(b"GIF8", "image")
+    'data:image/gif;base64,R0lGOA=='
+    """
+    return f"data:{_kind_of(data, kind)[1]};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _kind_of(data: bytes, kind: MediaType) -> tuple[str, str]:
+    for magic, place, suffix, mime in _SIGNATURES:
+        if data[place : place + len(magic)] == magic and mime.startswith(kind):
+            return suffix, mime
+    return _USUAL[kind]
+
+
+def _digest(data: bytes) -> str:
+    import xxhash
+
+    return xxhash.xxh3_64_hexdigest(data)
+
+
+def _lost(path: str, error: OSError) -> MediaError:
+    reason = "missing_media" if isinstance(error, FileNotFoundError) else "unreadable_media"
+    return MediaError(f"{path}: {error.strerror or error}", path=path, reason=reason)

@@ -1,0 +1,328 @@
+"""Parquet for ``datasets`` and the Hugging Face Hub, with ``Image`` and ``Video`` features and a
+dataset card.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import msgspec
+
+from mmdata._tools.options import PositiveInt
+from mmdata.exporters import registry
+from mmdata.exporters._exporter import Exporter, Row
+from mmdata.exporters._features import Feature, UnsayableError
+from mmdata.exporters._media import MediaMode, PlacedMedium
+from mmdata.exporters._parts import messages_of
+from mmdata.exporters._plain import PlainRows
+from mmdata.exporters._turns import ending_of, split_media
+from mmdata.exporters._writers import Writer
+from mmdata.schema import MediaType, Split
+from mmdata.store.arrays import integers, list_lengths, list_values, lists_of
+from mmdata.store.encode import encode_extra, make_structs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+__all__ = ["Datasets"]
+
+_MEGABYTE: Final = 1 << 20
+_MOST_ROWS: Final = 1 << 16
+"""How many rows a row group has at the most."""
+_HUB_SPLITS: Final[dict[Split, str]] = {"train": "train", "val": "validation", "test": "test"}
+_STRING: Final = {"dtype": "string", "_type": "Value"}
+_FEATURES: Final[dict[str, Any]] = {
+    "id": _STRING,
+    "messages": [
+        {
+            "role": _STRING,
+            "content": [{"type": _STRING, "text": _STRING}],
+            "reasoning_content": _STRING,
+            "tool_calls": [
+                {
+                    "id": _STRING,
+                    "type": _STRING,
+                    "function": {"name": _STRING, "arguments": _STRING},
+                }
+            ],
+            "tool_call_id": _STRING,
+            "weight": {"dtype": "int8", "_type": "Value"},
+        }
+    ],
+    "images": [{"_type": "Image"}],
+    "videos": [{"_type": "Video"}],
+    "tools": _STRING,
+    "rejected_response": _STRING,
+    "label": {"dtype": "bool", "_type": "Value"},
+    "extra": _STRING,
+}
+"""What ``datasets`` is told of the columns, as it writes it into Parquet itself."""
+
+
+@registry.register("datasets")
+@dataclass(frozen=True)
+class Datasets(Exporter):
+    """Parquet files in ``data/``, of about ``megabytes`` each, and a dataset card, ``README.md``.
+
+    Every row has ``messages``, whose parts of the types ``image`` and ``video`` stand for the next
+    of ``images`` and ``videos``; what most rows lack is null. ``extra`` is JSON. The card and the
+    files are what ``load_dataset(PLACE)`` and the Hub read.
+    """
+
+    summary: ClassVar[str] = "Parquet with Image and Video features and a card: datasets, the Hub"
+    shape: ClassVar[str] = (
+        'data/train-00000.parquet: {"id": "1", "messages": [{"role": "user", "content": [{"type": '
+        '"image", "text": null}, {"type": "text", "text": "What is it?"}]}, …], "images": '
+        '[{"bytes": …, "path": null}], "videos": []}'
+    )
+    says: ClassVar[frozenset[Feature]] = frozenset(
+        {"extra", "judgement", "reasoning", "rejected", "system", "tools", "training"}
+    )
+    media_modes: ClassVar[tuple[MediaMode, ...]] = ("embed", "reference")
+    read_by: ClassVar[str | None] = "messages"
+
+    megabytes: PositiveInt = 512
+
+    def record(self, row: Row) -> dict[str, Any]:
+        """Return one row as the values of its columns.
+
+        Raises:
+            UnsayableError: a medium has no place, a video is given as pictures, or the worse ending
+                of a pair is not an answer in words.
+        """
+        conversation = row.conversation
+        images, videos = split_media(conversation, row.media)
+        rejected = None
+        if conversation.rejected is not None:
+            ending_of(conversation)
+            worse = messages_of(conversation.rejected, (), "openai")
+            if len(worse) != 1 or set(worse[0]) != {"role", "content"}:
+                raise UnsayableError("the worse ending is no answer in words", what="rejected")
+            rejected = worse[0]["content"]
+
+        messages = messages_of(conversation.messages, row.media, "listed")
+        for message in messages:
+            if isinstance(message["content"], str):
+                message["content"] = [{"type": "text", "text": message["content"]}]
+            if conversation.desirable is False:  # which says it itself
+                message.pop("weight", None)
+            for call in message.get("tool_calls", ()):
+                if isinstance(call["function"]["arguments"], msgspec.Raw):
+                    call["function"]["arguments"] = bytes(call["function"]["arguments"]).decode()
+        return {
+            "id": conversation.id,
+            "messages": messages,
+            "images": list(map(_file_of, images)),
+            "videos": list(map(_file_of, videos)),
+            "tools": conversation.tools,
+            "rejected_response": rejected,
+            "label": conversation.desirable,
+            "extra": encode_extra(conversation.extra) if conversation.extra else None,
+        }
+
+    def records(self, rows: PlainRows) -> pa.RecordBatch:
+        """Return plain rows as a record batch; what texts it has are those of the store, without a
+        copy.
+        """
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        batch, schema = rows.batch, _schema()
+        messages = list_values(batch.column("messages"))
+        content = messages.field("content")
+        parts = list_values(content)
+        message_type = schema.field("messages").type.value_type
+        content_type = message_type.field("content").type
+        spelt = make_structs(
+            content_type.value_type, type=parts.field("type"), text=parts.field("text")
+        )
+        turns = make_structs(
+            message_type,
+            role=messages.field("role"),
+            content=lists_of(list_lengths(content), spelt, content_type),
+        )
+
+        media = list_values(batch.column("media"))
+        num_media = list_lengths(batch.column("media"))
+        row_of_medium = np.repeat(np.arange(len(batch)), num_media)
+        kinds = np.asarray(media.field("type").to_pylist())
+
+        def files(kind: MediaType, field: str) -> pa.Array:
+            there = np.flatnonzero(kinds == kind)
+            return _files_of(
+                media.field("path"), there, row_of_medium, len(batch), schema.field(field).type
+            )
+
+        extras = batch.column("extra")
+        extras = pc.if_else(pc.equal(extras, "{}"), pa.scalar(None, pa.string()), extras)
+        columns = {
+            "id": batch.column("id"),
+            "messages": lists_of(
+                list_lengths(batch.column("messages")), turns, schema.field("messages").type
+            ),
+            "images": files("image", "images"),
+            "videos": files("video", "videos"),
+            "extra": extras,
+        }
+        arrays = [
+            columns[field.name] if field.name in columns else pa.nulls(len(batch), field.type)
+            for field in schema
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def open(self, folder: Path) -> Writer:
+        """Return what writes Parquet."""
+        return _ParquetWriter(folder / "data", self.megabytes * _MEGABYTE)
+
+    def finish(self, folder: Path, splits: Mapping[str, int]) -> Sequence[str]:
+        """Write the dataset card."""
+        (folder / "README.md").write_text(_card(splits), encoding="utf-8")
+        return ("README.md",)
+
+
+def _file_of(medium: PlacedMedium) -> dict[str, Any]:
+    if medium.frame_paths is not None:
+        raise UnsayableError("a video that is given as pictures is no file", what="media")
+    return {"bytes": medium.data, "path": medium.path}
+
+
+def _files_of(
+    paths: pa.StringArray,
+    there: NDArray[np.int64],
+    row_of_medium: NDArray[np.int64],
+    rows: int,
+    list_type: pa.DataType,
+) -> pa.ListArray:
+    """Return for each row the files of some of its media, by their paths."""
+    import numpy as np
+
+    lengths = np.bincount(row_of_medium[there], minlength=rows).astype(np.int32)
+    some = paths if len(there) == len(paths) else paths.take(integers(there))
+    return lists_of(lengths, make_structs(list_type.value_type, path=some), list_type)
+
+
+@cache
+def _schema() -> pa.Schema:
+    """Return the schema of the files, with what ``datasets`` wants to know in its metadata."""
+    import pyarrow as pa
+
+    info = json.dumps({"info": {"features": _FEATURES}})
+    fields = [pa.field(name, _arrow_type(feature)) for name, feature in _FEATURES.items()]
+    return pa.schema(fields, metadata={"huggingface": info})
+
+
+def _arrow_type(feature: Any) -> pa.DataType:
+    import pyarrow as pa
+
+    if isinstance(feature, list):
+        return pa.list_(_arrow_type(feature[0]))
+    if feature.get("_type") in ("Image", "Video"):
+        return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    if feature.get("_type") == "Value":
+        return {"string": pa.string(), "int8": pa.int8(), "bool": pa.bool_()}[feature["dtype"]]
+    return pa.struct([(name, _arrow_type(inner)) for name, inner in feature.items()])
+
+
+class _ParquetWriter:
+    """Writes record batches into Parquet files, the next one where one is full."""
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._folder = folder
+        self._most = most_bytes
+        self._files: dict[str, Any] = {}
+        self._shards: dict[str, int] = {}
+        self._waiting: dict[str, list[pa.RecordBatch]] = {}
+
+    def write(self, split: Split, records: pa.RecordBatch | Sequence[dict[str, Any]]) -> None:
+        import pyarrow as pa
+
+        if isinstance(records, pa.RecordBatch):
+            batch = records
+        elif records:
+            batch = pa.RecordBatch.from_pylist(list(records), schema=_schema())
+        else:
+            return
+        waiting = self._waiting.setdefault(split, [])
+        waiting.append(batch)
+        rows, size = sum(map(len, waiting)), sum(each.nbytes for each in waiting)
+        # Few rows make a poor row group, and many wait in memory.
+        if rows >= _MOST_ROWS or size >= self._most // 8:
+            self._flush(split)
+
+    def _flush(self, split: str) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not self._waiting[split]:
+            return
+        file = self._files.get(split)
+        if file is None:
+            shard = self._shards.get(split, -1) + 1
+            self._shards[split] = shard
+            self._folder.mkdir(exist_ok=True)
+            file = pq.ParquetWriter(
+                self._folder / f"{split}-{shard:05d}.parquet",
+                _schema(),
+                compression="snappy",
+                # Texts hardly repeat: to look for those that do costs more than writing them.
+                use_dictionary=[
+                    "messages.list.element.role",
+                    "messages.list.element.content.list.element.type",
+                ],
+            )
+            self._files[split] = file
+        table = pa.Table.from_batches(self._waiting[split], schema=_schema())
+        file.write_table(table, row_group_size=_MOST_ROWS)
+        self._waiting[split] = []
+        if (
+            self._folder / f"{split}-{self._shards[split]:05d}.parquet"
+        ).stat().st_size >= self._most:
+            file.close()
+            del self._files[split]
+
+    def close(self) -> None:
+        for split in self._waiting:
+            self._flush(split)
+        for file in self._files.values():
+            file.close()
+
+
+def _card(splits: Mapping[str, int]) -> str:
+    """Return the dataset card: which files are which split, and what the columns are."""
+    files = "\n".join(
+        f"  - split: {_HUB_SPLITS[split]}\n    path: data/{split}-*.parquet"  # type: ignore[index]
+        for split in splits
+        if splits[split]
+    )
+    counts = "\n".join(f"- {split}: {count:,} rows" for split, count in splits.items() if count)
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+{files}
+---
+
+# Conversations
+
+{counts}
+
+| column | what it is |
+| --- | --- |
+| `id` | the id of the row |
+| `messages` | turns; a part of type `image` or `video` stands for the next of the media |
+| `images`, `videos` | the media, in the order in which the turns show them |
+| `tools` | the tools that may be called, as JSON |
+| `rejected_response` | the worse answer of a preference pair |
+| `label` | whether the answer was judged good |
+| `extra` | other fields of the source, as JSON |
+
+Written by mmdata.
+"""

@@ -1,0 +1,380 @@
+"""From a store to the files of another tool, with an account of every row.
+
+A row becomes a record or a reject: what the target cannot say makes it a reject, unless the user
+says by name that it may be left out. The export is a directory that appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, get_args
+
+import mmdata
+from mmdata._tools.options import checked
+from mmdata._tools.paths import local_path
+from mmdata._tools.registry import blame
+from mmdata.errors import DataError, RecordError, UsageError, nearest
+from mmdata.exporters import make, registry
+from mmdata.exporters._exporter import Exporter, Row
+from mmdata.exporters._features import (
+    FEATURES,
+    Feature,
+    UnsayableError,
+    drop_echo,
+    drop_features,
+    find_features,
+)
+from mmdata.exporters._media import MEDIA_FOLDER, MediaMode, MediaPlacer, Paths
+from mmdata.exporters._plain import PlainRows, find_plain
+from mmdata.exporters._writers import Writer
+from mmdata.rejects import Reject
+from mmdata.schema import Conversation, Split
+from mmdata.store.arrays import dictionary_codes, integers
+from mmdata.store.decode import BatchView
+from mmdata.store.layout import EXPORT, EXPORT_REJECTS
+from mmdata.store.publish import partial_directory, publish, sync
+from mmdata.store.reader import Store
+from mmdata.store.reader import open as open_store
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+__all__ = ["ExportReport", "export"]
+
+Progress: TypeAlias = Callable[[int, int], object]
+
+_SPLITS: Final[tuple[Split, ...]] = get_args(Split)
+_MOST_RUNS: Final = 64
+"""A batch whose plain and other rows change places more often is written row by row."""
+_ROWS_TOGETHER: Final = 64
+"""How many rows, whose media may be in them, are written at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export did: ``rows_in == rows + sum(rejects.values())``.
+
+    ``splits`` has the rows of each split, ``rejects`` those that were not written by their reason.
+    ``unsayable`` says of those that the target cannot say what it was in how many rows, ``dropped``
+    in how many rows something was left out because the user said so.
+    """
+
+    place: Path
+    exporter: str
+    rows_in: int
+    rows: int
+    splits: Mapping[str, int]
+    rejects: Mapping[str, int]
+    unsayable: Mapping[str, int]
+    dropped: Mapping[str, int]
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Counts:
+    """The account, as it grows."""
+
+    splits: Counter[str] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)
+    unsayable: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+@checked
+def export(
+    store: str | Path | Store,
+    format: str | Exporter,  # noqa: A002
+    place: str | Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    media: MediaMode | None = None,
+    paths: Paths = "relative",
+    media_root: str | Path | None = None,
+    drop: str | Sequence[str] = (),
+    split: Split | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    progress: Progress = lambda rows, rejects: None,
+) -> ExportReport:
+    """Write the rows of a store as another tool reads them, into a new directory at ``place``, and
+    return the account.
+
+    Args:
+        store: a store, or where one is.
+        format: the name of an exporter (``mmdata export --list`` lists them), or one that has been
+            made.
+        place: where the directory shall appear, with a file of records for each split.
+        options: options of the exporter, by name.
+        media: how media leave: ``reference`` by their paths, ``copy`` as files in the folder
+            ``media`` beside the records, ``embed`` inside the records; by default as the target
+            usually has them.
+        paths: how paths are spelt under ``reference``: relative to the media root, as the store has
+            them, or absolute.
+        media_root: where the media are now, if they have moved.
+        drop: what is left out of rows that say it, of :data:`mmdata.exporters.FEATURES`. Without, a
+            row that says what the target cannot is a reject.
+        split: write the rows of one split alone.
+        strict: stop at the first reject.
+        overwrite: replace an export that is there.
+        progress: called with how many rows have been dealt with, and how many of them are rejects.
+
+    Raises:
+        UsageError: there is no such store or exporter, an option is not one, or something is at
+            ``place`` already.
+        DataError: no row of the store could be written; nothing is.
+        RecordError: ``strict`` is on and a row was not written.
+        PluginError: an exporter of another package is at fault.
+    """
+    started = time.monotonic()
+    opened = store if isinstance(store, Store) else open_store(store, media_root=media_root)
+    exporter = make(format, options) if isinstance(format, str) else format
+    name = format if isinstance(format, str) else type(exporter).__name__
+    mode = _choose_media(exporter, name, media)
+    dropped = _read_drop(drop)
+    target = local_path(place, "place").absolute()
+    _check_vacant(target, overwrite)
+
+    counts = _Counts()
+    with _folder_for(target, overwrite) as folder, blame(lambda: registry.plugin_of(exporter)):
+        placer = MediaPlacer(mode, paths, opened.media_root, folder / MEDIA_FOLDER)
+        with (
+            (folder / EXPORT_REJECTS).open("w", encoding="utf-8") as rejects,
+            closing(exporter.open(folder)) as writer,
+        ):
+            work = _Work(opened, exporter, placer, dropped, split, strict, writer, rejects, counts)
+            work.write_all(progress)
+        _require_rows(counts, opened, name)
+        exporter.finish(folder, dict(counts.splits))
+        if not counts.rejects:
+            (folder / EXPORT_REJECTS).unlink()
+        report = ExportReport(
+            place=target,
+            exporter=name,
+            rows_in=sum(counts.splits.values()) + sum(counts.rejects.values()),
+            rows=sum(counts.splits.values()),
+            splits={each: counts.splits[each] for each in _SPLITS if counts.splits[each]},
+            rejects=dict(sorted(counts.rejects.items())),
+            unsayable=dict(sorted(counts.unsayable.items())),
+            dropped=dict(sorted(counts.dropped.items())),
+            seconds=time.monotonic() - started,
+        )
+        settings = {
+            "options": dict(options or {}), "media": mode, "paths": paths, "drop": sorted(dropped)
+        }  # fmt: skip
+        _write_account(folder, report, opened, settings)
+    return report
+
+
+def _choose_media(exporter: Exporter, name: str, media: MediaMode | None) -> MediaMode:
+    if media is not None and media not in exporter.media_modes:
+        raise UsageError(
+            f"{name} cannot have media as {media!r}; it takes {', '.join(exporter.media_modes)}"
+        )
+    return media or exporter.media_modes[0]
+
+
+def _read_drop(drop: str | Sequence[str]) -> frozenset[Feature]:
+    """Return what is to be left out.
+
+    Raises:
+        UsageError: a name is none of a feature.
+    """
+    names = [
+        each for some in ([drop] if isinstance(drop, str) else drop) for each in some.split(",")
+    ]
+    found: set[Feature] = set()
+    for each in filter(None, names):
+        if each not in FEATURES:
+            raise UsageError(
+                f"drop: there is nothing called {each!r}.{nearest(each, FEATURES)} "
+                f"There are: {', '.join(FEATURES)}."
+            )
+        found.add(each)
+    return frozenset(found)
+
+
+def _require_rows(counts: _Counts, store: Store, name: str) -> None:
+    if sum(counts.splits.values()):
+        return
+    if not counts.rejects:
+        raise DataError(f"{store.path} has no row to write")
+    why = ", ".join(f"{n:,} {code}" for code, n in counts.rejects.most_common())
+    what = "".join(f" {n:,} say {each}." for each, n in counts.unsayable.most_common())
+    raise DataError(
+        f"no row of {store.path} can be written as {name}: {why}.{what} --drop names what may be "
+        "left out; --strict shows the first. Nothing was written."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One export on its way: where rows come from and go to, and the account."""
+
+    store: Store
+    exporter: Exporter
+    placer: MediaPlacer
+    drop: frozenset[Feature]
+    split: Split | None
+    strict: bool
+    writer: Writer
+    rejects: IO[str]
+    counts: _Counts
+
+    def write_all(self, progress: Progress) -> None:
+        done = 0
+        for batch in self.store.batches():
+            for split, rows in _rows_by_split(batch, self.split):
+                whole = len(rows) == len(batch)
+                part = batch if whole else batch.take(integers(rows))
+                self._write_batch(part, split, rows + done)
+            done += len(batch)
+            progress(done, sum(self.counts.rejects.values()))
+
+    def _write_batch(self, batch: pa.RecordBatch, split: Split, numbers: NDArray[np.int64]) -> None:
+        """Write rows of one split in their order; ``numbers`` are theirs in the store."""
+        for start, stop, plain in self._runs(batch):
+            piece = batch.slice(start, stop - start)
+            records = self.exporter.records(PlainRows(piece)) if plain else None
+            if records is None:
+                self._write_rows(piece, split, numbers[start:stop].tolist())
+            else:
+                self.writer.write(split, records)
+                self.counts.splits[split] += stop - start
+
+    def _runs(self, batch: pa.RecordBatch) -> Iterator[tuple[int, int, bool]]:
+        """Yield runs of rows that can be written at once, and of those that cannot."""
+        import numpy as np
+
+        if self.placer.mode != "reference" or self.placer.paths != "relative":
+            yield 0, len(batch), False
+            return
+        unsaid = {feature for feature in FEATURES if feature not in self.exporter.says}
+        plain = find_plain(batch, without=unsaid | self.drop)
+        bounds = [0, *(np.flatnonzero(np.diff(plain)) + 1).tolist(), len(batch)]
+        if len(bounds) > _MOST_RUNS:
+            yield 0, len(batch), False
+            return
+        for start, stop in pairwise(bounds):
+            yield start, stop, bool(plain[start])
+
+    def _write_rows(self, batch: pa.RecordBatch, split: Split, numbers: Sequence[int]) -> None:
+        view = BatchView(batch)
+        for start in range(0, len(batch), _ROWS_TOGETHER):
+            records: list[Any] = []
+            for row in range(start, min(start + _ROWS_TOGETHER, len(batch))):
+                conversation = view[row]
+                try:
+                    records.append(self._record(conversation))
+                except DataError as error:
+                    self._reject(error, conversation, numbers[row])
+            self.writer.write(split, records)
+            self.counts.splits[split] += len(records)
+
+    def _record(self, conversation: Conversation) -> Any:
+        conversation = drop_echo(conversation)
+        said = find_features(conversation)
+        if left := sorted(said - self.exporter.says - self.drop):
+            raise UnsayableError(
+                f"the row has {', '.join(left)}, which the target cannot say; "
+                f"--drop {','.join(left)} leaves it out",
+                what=left[0],
+            )
+        dropped = said & self.drop
+        row = drop_features(conversation, dropped)
+        record = self.exporter.record(Row(row, self.placer.place(row.media)))
+        self.counts.dropped.update(dropped)
+        return record
+
+    def _reject(self, error: DataError, conversation: Conversation, number: int) -> None:
+        reject = Reject.from_error(
+            error, record=number, file=str(self.store.path), id=conversation.id
+        )
+        if self.strict:
+            raise RecordError(
+                f"{reject.file}, row {number}, id {reject.id!r}: {reject.detail} "
+                f"[{reject.reason.value}]. Nothing was written; without --strict the row is "
+                "rejected and the others are written.",
+                reason=reject.reason.value,
+            ) from error
+        self.rejects.write(json.dumps(dataclasses.asdict(reject)) + "\n")
+        self.counts.rejects[reject.reason.value] += 1
+        if isinstance(error, UnsayableError):
+            self.counts.unsayable[error.what] += 1
+
+
+def _rows_by_split(
+    batch: pa.RecordBatch, wanted: Split | None
+) -> Iterator[tuple[Split, NDArray[np.int64]]]:
+    """Yield each split that a batch has rows of, and their numbers in it."""
+    import numpy as np
+
+    column = batch.column("split")
+    codes = dictionary_codes(column)
+    for code, split in enumerate(column.dictionary.to_pylist()):
+        if wanted is None or split == wanted:
+            rows = np.flatnonzero(codes == code)
+            if len(rows):
+                yield split, rows
+
+
+@contextmanager
+def _folder_for(place: Path, overwrite: bool) -> Iterator[Path]:
+    """Hold the directory that an export is written into, and publish it at the end of the block;
+    one that ends in an exception leaves nothing.
+    """
+    with partial_directory(place) as folder:
+        try:
+            _check_vacant(place, overwrite)
+            yield folder
+            for file in folder.iterdir():
+                sync(file)
+            publish(folder, place)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _check_vacant(place: Path, overwrite: bool) -> None:
+    """Refuse a place that an export cannot take.
+
+    Raises:
+        UsageError: something is there that is not an export, or one and ``overwrite`` is off.
+    """
+    if not place.exists() and not place.is_symlink():
+        return
+    if place.is_dir() and not any(place.iterdir()):
+        return
+    if not (place / EXPORT).is_file():
+        raise UsageError(f"{place} exists and is not an export. Choose another place.")
+    if not overwrite:
+        raise UsageError(
+            f"{place} is an export already. Choose another place, or say --overwrite to replace it."
+        )
+
+
+def _write_account(
+    folder: Path, report: ExportReport, store: Store, settings: Mapping[str, Any]
+) -> None:
+    account = {
+        **asdict(report),
+        "library_version": mmdata.__version__,
+        "store": str(store.path),
+        "fingerprint": store.fingerprint,
+        "media_root": None if store.media_root is None else str(store.media_root),
+        **settings,
+    }
+    del account["place"], account["seconds"]
+    (folder / EXPORT).write_text(
+        json.dumps(account, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
