@@ -136,9 +136,13 @@ def build_index(
         last = _last_period(packets.rows, order, period, rate)
     duration = float(times[-1]) + last
 
+    keyframes = _keyframes(packets.rows, order)
+    # Empty chunks of an AVI, and what else derives its times, leave gaps of their own.
+    is_joined = not timeless and _leaps(times, keyframes, period)
+
     return Index(
         times=times,
-        keyframes=_keyframes(packets.rows, order),
+        keyframes=keyframes,
         width=stream.codec_context.width,
         height=stream.codec_context.height,
         fps=average_rate(rate, times, duration),
@@ -156,7 +160,7 @@ def build_index(
         stored=stored,
         oddities=(
             *_oddities(packets.rows, stream, container.format.name, stored),
-            *(("joined",) if _leaps(packets.rows, period) else ()),
+            *(("joined",) if is_joined else ()),
             *(("attached_picture",) if any(map(is_cover, container.streams.video)) else ()),
         ),
     )
@@ -294,27 +298,24 @@ def _oddities(
         yield "dropped_frames"
 
 
-def _leaps(rows: list[PacketRow], period: float) -> bool:
+def _leaps(times: Times, keyframes: Numbers, period: float) -> bool:
     """Whether the clock leaps ahead at keyframes alone and runs evenly else, as where recordings
     were joined end to end that were not made one after the other.
     """
     import numpy as np
 
-    shown = [row for row in rows if not row.discard and row.pts is not None]
-    shown.sort(key=lambda row: row.pts or 0)
-    steps = np.diff(np.array([row.pts for row in shown], np.int64)) * period  # (frames - 1,) s
-    if not len(steps):
+    steps = np.diff(times)  # (frames - 1,) seconds
+    # Where each frame is a keyframe, a leap to one says nothing.
+    if not len(steps) or len(keyframes) == len(times):
         return False
 
     usual = float(np.median(steps))
     leaps = np.flatnonzero(steps > usual + _LEAP)
     if not len(leaps) or len(leaps) > _MOST_LEAPS * len(steps):
         return False
-    if all(row.keyframe for row in shown):  # where each frame is one, it says nothing
-        return False
     even = np.abs(steps - usual) <= _ROUNDED + period
     is_even = np.count_nonzero(even) >= _REGULAR * (len(steps) - len(leaps))
-    return bool(is_even) and all(shown[number + 1].keyframe for number in leaps.tolist())
+    return bool(is_even and np.isin(leaps + 1, keyframes).all())
 
 
 def _set_back(rows: list[PacketRow], period: float, container: str) -> tuple[str, ...]:
