@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -25,6 +25,7 @@ from mmdata._tools.limits import Limits, count_bytes
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url, local_path
 from mmdata._tools.requirements import processors
+from mmdata.conversion.account import count_batch
 from mmdata.engine.local import Pool
 from mmdata.errors import DataError, MediaError, UsageError, as_media_error
 from mmdata.rejects import Reason, Reject
@@ -152,6 +153,7 @@ def cache_frames(
     )
     builder = BatchBuilder()
     rejected = 0
+    oddities: Counter[str] = Counter()
 
     with writer, _Journal(writer.folder / _JOURNAL, opened, recipe) as journal:
         for row, found in enumerate(_all_frames(opened, recipe, journal, workers)):
@@ -168,8 +170,12 @@ def cache_frames(
                     id=conversation.id,
                 )
             if builder.is_full or row == len(opened) - 1:
-                writer.write(builder.build())
+                batch = builder.build()
+                oddities.update(count_batch(batch).oddities)
+                writer.write(batch)
             progress(row + 1, rejected)
+        if oddities or "oddities" in opened.manifest.notes:  # of rows that may be rejects here
+            writer.describe(oddities=dict(sorted(oddities.items())))
 
     return CacheReport(
         store=place,

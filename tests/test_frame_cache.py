@@ -399,6 +399,8 @@ def test_a_video_that_was_damaged_and_kept_says_so(tmp_path: Path) -> None:
 
     kept = [row.media[0].oddities for row in open_store(tmp_path / "frames")]
     assert kept == [("fields", "damaged"), ("fields",)]
+    counted = open_store(tmp_path / "frames").manifest.notes["oddities"]
+    assert counted == {"damaged": 1, "fields": 2}
 
 
 @pytest.mark.parametrize("check", ["exists", "probe"])

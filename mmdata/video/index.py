@@ -141,7 +141,8 @@ def build_index(
     )
     oddities: tuple[Oddity, ...] = (
         *_oddities(packets.rows, stream, container.format.name, stored),
-        *(("joined",) if not timeless and _leaps(presented, period) else ()),
+        # Empty chunks of an AVI, and what else derives its times, leave gaps of their own.
+        *(("joined",) if not timeless and _leaps(times, keyframes, period) else ()),
         *(("attached_picture",) if any(map(is_cover, container.streams.video)) else ()),
     )
     # A frame in two packets is not found by its time alone.
@@ -332,27 +333,24 @@ def _oddities(
         yield "dropped_frames"
 
 
-def _leaps(presented: _Presented, period: float) -> bool:
+def _leaps(times: Times, keyframes: Numbers, period: float) -> bool:
     """Whether the clock leaps ahead at keyframes alone and runs evenly else, as where recordings
     were joined end to end that were not made one after the other.
     """
     import numpy as np
 
-    by_time = np.argsort(presented.pts, kind="stable")
-    steps = np.diff(presented.pts[by_time]) * period  # (frames - 1,) seconds
-    keyframes = presented.keyframes[by_time]
-    if not len(steps):
+    steps = np.diff(times)  # (frames - 1,) seconds
+    # Where each frame is a keyframe, a leap to one says nothing.
+    if not len(steps) or len(keyframes) == len(times):
         return False
 
     usual = float(np.median(steps))
     leaps = np.flatnonzero(steps > usual + _LEAP)
     if not len(leaps) or len(leaps) > _MOST_LEAPS * len(steps):
         return False
-    if keyframes.all():  # where each frame is one, it says nothing
-        return False
     even = np.abs(steps - usual) <= _ROUNDED + period
     is_even = np.count_nonzero(even) >= _REGULAR * (len(steps) - len(leaps))
-    return bool(is_even) and bool(keyframes[leaps + 1].all())
+    return bool(is_even and np.isin(leaps + 1, keyframes).all())
 
 
 def _set_back(
