@@ -31,6 +31,7 @@ __all__ = [
     "Packets",
     "Supply",
     "demux",
+    "has_table",
     "join_fields",
     "read_packets",
     "row_of",
@@ -62,8 +63,8 @@ class PacketRow(Struct, frozen=True, gc=False):
     second: bool = False
 
 
-# FFmpeg's names of containers whose tables lead to every keyframe.
-_SOUGHT: Final = frozenset({"mov", "matroska"})
+# FFmpeg's names of containers that have a table of keyframes.
+_TABLED: Final = frozenset({"mov", "matroska"})
 
 _facts: Final = attrgetter("pts", "dts", "pos", "duration", "is_keyframe", "is_discard")
 
@@ -112,7 +113,7 @@ def read_packets(
 
     # Packets of a long file that can be sought in are cheaper to read again than to keep.
     most = limits.packet_bytes
-    if container.size > most and _is_sought(container):
+    if container.size > most and has_table(container):
         most = 0
     rows: list[PacketRow] = []
     held: list[Packet[VideoStream]] = []
@@ -224,7 +225,7 @@ class _Reread:
 
         row = self._rows[target]
         # Tables of keyframes are gone by when frames are presented, streams by their decoding.
-        time = row.pts if row.dts is None or _is_sought(self._container) else row.dts
+        time = row.pts if row.dts is None or has_table(self._container) else row.dts
         # A raw stream has no times to seek to; its packets are found by their place in the file.
         by_place = time is None
         place = row.pos if by_place else time
@@ -236,8 +237,9 @@ class _Reread:
         return self._read()
 
 
-def _is_sought(container: InputContainer) -> bool:
-    return container.format.name.partition(",")[0] in _SOUGHT
+def has_table(container: InputContainer) -> bool:
+    """Return whether the container has a table of keyframes, by the times of their frames."""
+    return container.format.name.partition(",")[0] in _TABLED
 
 
 def _identity(packet: Packet[VideoStream] | PacketRow) -> tuple[int | None, int | None]:

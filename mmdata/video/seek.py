@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from mmdata._tools.options import checked
 from mmdata.video.clock import Clock
 from mmdata.video.index import UNSEEN, Index
-from mmdata.video.packets import NEAR, Held, PacketRow, Supply, demux, row_of, tick
+from mmdata.video.packets import NEAR, Held, PacketRow, Supply, demux, has_table, row_of, tick
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,10 +105,11 @@ class _Reread:
 
     def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
         """Return the packets ``start``, a keyframe, to ``stop``, both included."""
-        pts = self._rows[start].pts
-        self._container.seek(pts or 0, stream=self._stream)
+        first = self._rows[start]
+        time = first.pts if first.dts is None or has_table(self._container) else first.dts
+        self._container.seek(time or 0, stream=self._stream)
         ahead = demux(self._container, self._stream)
-        from_start = dropwhile(lambda packet: packet.pts != pts, ahead)
+        from_start = dropwhile(lambda packet: packet.pts != first.pts, ahead)
         return islice(from_start, stop - start + 1)
 
 
@@ -139,7 +140,7 @@ class _Stretches:
         wanted = int(pts[number])
         try:
             if wanted not in self._seen:
-                if start is not None and not self._go_to(start, int(pts[start])):
+                if start is not None and not self._go_to(start, pts):
                     return False
                 if wanted not in self._seen and not self._read_on(wanted):
                     return False
@@ -148,18 +149,21 @@ class _Stretches:
         self._number = number
         return True
 
-    def _go_to(self, start: int, pts: int) -> bool:
+    def _go_to(self, start: int, pts: Ticks) -> bool:
         """Read the keyframe ``start``, unless that has been done."""
-        if pts in self._seen:
+        wanted = int(pts[start])
+        if wanted in self._seen:
             return True
         if start - self._number > NEAR:
-            self._container.seek(pts, stream=self._stream)
+            # A stream without a table is sought in by its times of decoding, which are earlier.
+            early = 0 if has_table(self._container) else _MOST_LATE
+            self._container.seek(int(pts[max(start - early, 0)]), stream=self._stream)
             self._ahead = demux(self._container, self._stream)
 
         self.starts.append(len(self.rows))
         for packet in islice(self._ahead, _MOST_BEFORE):
-            if packet.is_keyframe and packet.pts is not None and packet.pts >= pts:
-                return packet.pts == pts and self._keep(packet)
+            if packet.is_keyframe and packet.pts is not None and packet.pts >= wanted:
+                return packet.pts == wanted and self._keep(packet)
         return False
 
     def _read_on(self, pts: int) -> bool:

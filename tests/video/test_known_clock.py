@@ -96,6 +96,32 @@ def test_a_late_frame_costs_the_packets_of_its_own_group_alone(kind: str) -> Non
     assert packets_read(moving(kind), clock, COUNT - 1) == group.stop - group.start + 1
 
 
+LONG = [tick + tick // 3 for tick in range(250)]
+CONTAINERS = {
+    "mp4": ("mp4", {}),
+    "fragments": ("mp4", {"movflags": "frag_keyframe+empty_moov+default_base_moof"}),
+    "matroska": ("matroska", {}),
+    "transport stream": ("mpegts", {}),
+    "flv": ("flv", {}),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+@pytest.mark.parametrize("held", [32 << 20, 0], ids=["held", "reread"])
+def test_a_long_file_is_sought_in_whatever_its_container(name: str, held: int) -> None:
+    container, muxer = CONTAINERS[name]
+    data = clip("h264", container, LONG, gop=12, b_frames=2, audio=5.0, muxer=muxer)
+    whole = video.sample(data, "frames:3,100,101,155,249")
+    assert whole.clock is not None
+
+    part = video.sample(
+        data, "frames:3,100,101,155,249", clock=whole.clock, limits=Limits(packet_bytes=held)
+    )
+
+    assert equal(part, whole)
+    assert (packets_read(data, whole.clock, 3, 100, 101, 155, 249) or 250) < 60
+
+
 @pytest.mark.parametrize("level", ["probe", "decode"])
 def test_what_a_store_keeps_of_a_clock_leads_to_the_frames(level: Any, tmp_path: Path) -> None:
     names = [name for name in CLIPS if not name.endswith("dropped frames")]
