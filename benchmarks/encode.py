@@ -1,5 +1,5 @@
-"""Conversations to ids and labels, beside the processor
-of LLaVA-NeXT-Video in transformers, on one core.
+"""Conversations to ids and labels, beside the processors of LLaVA-NeXT-Video, Qwen2.5-VL and
+Qwen3-VL in transformers, on one core.
 
     python -m benchmarks.encode --vocabularies DIR [--json]
 
@@ -19,16 +19,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
 import mmdata.templates
+from benchmarks.losses import SIDE, build_processor, define_operators_of_torchvision
 from benchmarks.measure import options, print_row
 from mmdata.schema import Conversation, Image, Media, Message, assistant, user
-from mmdata.templates import Template
+from mmdata.templates import Encoded, Template
 from mmdata.tokenizers import load
 
 SIZES = (
@@ -61,6 +62,10 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     beside_transformers(arguments.vocabularies, arguments.samples, arguments.runs, arguments.json)
+    for family in SIDE:
+        patches_beside_transformers(
+            family, arguments.vocabularies, arguments.samples, arguments.runs, arguments.json
+        )
     every_family(arguments.vocabularies, arguments.samples, arguments.runs, arguments.json)
 
 
@@ -111,6 +116,87 @@ def beside_transformers(folder: Path, samples: int, runs: int, as_json: bool) ->
             more_is_better=True,
             as_json=as_json,
         )
+
+
+def patches_beside_transformers(
+    family: str, folder: Path, samples: int, runs: int, as_json: bool
+) -> None:
+    """Print the same of a family that cuts pictures into patches of any grid; the pictures of
+    both are resized by Pillow or torchvision from the same pixels.
+    """
+    library = define_operators_of_torchvision()
+    tokenizer = mmdata.templates.load_tokenizer(family, folder)
+    template = mmdata.templates.make(family, tokenizer)
+    with tempfile.TemporaryDirectory() as place:
+        processor = build_processor(family, tokenizer, folder, Path(place))
+    texts = worded(made(samples, template, images=False), template)
+    pictures = worded(made(samples, template, images=True), template)
+    expanded = worded(pictures, template, pads=True)
+    few = with_pixels(pictures[:4])
+    rows: list[
+        tuple[str, Sequence[Sample], Callable[[Sample], object], Callable[[Sample], object]]
+    ] = [
+        (
+            "text",
+            texts,
+            lambda s: template.encode(s.conversation),
+            lambda s: processor(text=[s.text]),
+        ),
+        (
+            "image, ids",
+            expanded,
+            lambda s: template.encode(s.conversation),
+            lambda s: processor.tokenizer(s.text),
+        ),
+        (
+            "image, ids and pixels",
+            few,
+            lambda s: patches_of(template.encode(s.conversation), s.pixels),
+            lambda s: processor(text=[s.text], images=[s.pixels], return_tensors="np"),
+        ),
+    ]
+    for name, given, ours, theirs in rows:
+        for sample in given[:20]:
+            ids = template.encode(sample.conversation).input_ids.tolist()
+            if (
+                name != "image, ids and pixels"
+                and ids != processor.tokenizer(sample.text).input_ids
+            ):
+                raise RuntimeError(f"the ids of conversation {sample.conversation.id} differ")
+        mine, peer = rates(given, [ours, theirs], runs)
+        print_row(
+            f"encode, {family}, {name}",
+            mine,
+            {"transformers": peer},
+            "conversations/s",
+            ["transformers", "tokenizers"],
+            more_is_better=True,
+            as_json=as_json,
+        )
+    del library
+
+
+def worded(given: Sequence[Sample], template: Template, *, pads: bool = False) -> list[Sample]:
+    """Return samples with their text as transformers wants it: one pad for each picture, or all."""
+    found = []
+    for sample in given:
+        encoded = template.encode(sample.conversation)
+        ids = encoded.input_ids.tolist()
+        for slot in () if pads else reversed(encoded.slots):
+            del ids[slot.start + 1 : slot.stop]
+        found.append(replace(sample, text=template.tokenizer.decode(ids)))
+    return found
+
+
+def patches_of(encoded: Encoded, pixels: Any) -> Any:
+    """Return what transformers' image processor returns: normalised float32 rows of patches."""
+    from mmdata.image import resizers
+    from mmdata.image.patches import cut, normalize_rows
+
+    [plan] = encoded.pixels
+    assert plan.grid is not None, "the family cuts patches"
+    resized = resizers.get(plan.resize)(pixels, plan.grid.size)
+    return normalize_rows(cut(resized[None], plan.grid), plan.grid.patches)
 
 
 def every_family(folder: Path, samples: int, runs: int, as_json: bool) -> None:

@@ -116,7 +116,7 @@ def losses(
     import torch
 
     library = define_operators_of_torchvision()
-    tokenizer = mmdata.templates.load_tokenizer(family, vocabularies / "qwen.tiktoken")
+    tokenizer = mmdata.templates.load_tokenizer(family, find(vocabularies))
     template = mmdata.templates.make(
         family, tokenizer, {"frames": "every:1", "compat": "transformers-5.23"}
     )
@@ -192,7 +192,7 @@ def build_processor(family: str, tokenizer: Any, vocabularies: Path, folder: Pat
     import transformers
     from transformers import PreTrainedTokenizerFast
 
-    described = tokenizer_json(tokenizer, vocabularies / "qwen.tiktoken")
+    described = tokenizer_json(tokenizer, find(vocabularies))
     file = folder / "tokenizer.json"
     file.write_bytes(described)
     fast = PreTrainedTokenizerFast(
@@ -209,6 +209,10 @@ def build_processor(family: str, tokenizer: Any, vocabularies: Path, folder: Pat
         return transformers.Qwen3VLProcessor(image, fast, video)
     video = transformers.Qwen2VLVideoProcessor(size=limits)
     return transformers.Qwen2_5_VLProcessor(image, fast, video)
+
+
+def find(vocabularies: Path) -> Path:
+    return vocabularies / "qwen.tiktoken"
 
 
 def tokenizer_json(tokenizer: Any, ranks: Path) -> bytes:

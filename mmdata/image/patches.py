@@ -278,22 +278,25 @@ def cut(frames: NDArray[np.uint8], grid: PatchGrid, out: Blocks | None = None) -
 
     patches = grid.patches
     side, depth, merge = patches.side, patches.depth, patches.merge
-    missing = grid.layers * depth - len(frames)
-    if missing:
-        frames = np.concatenate([frames, np.repeat(frames[-1:], missing, 0)])
     layers, rows, columns = grid.merged
-    shape = (layers, rows, columns, merge, merge, 3, depth, side, side)
     blocks = (
         np.empty((grid.num_features, *patches.view_shape), np.uint8)
         if out is None
         else out[: grid.num_features]
     )
 
-    # (layers, depth, rows, merge, side, columns, merge, side, 3)
-    split = frames.reshape(layers, depth, rows, merge, side, columns, merge, side, 3)
-    target = blocks.reshape(shape)
-    for colour in range(3):  # colour by colour: numpy then copies whole lines of a patch
-        target[:, :, :, :, :, colour] = split[..., colour].transpose(0, 2, 5, 3, 6, 1, 4, 7)
+    planes = np.ascontiguousarray(np.moveaxis(frames, 3, 1))  # (frames, 3, height, width)
+    missing = layers * depth - len(planes)
+    if len(planes) == 1:
+        planes = np.broadcast_to(planes, (layers * depth, *planes.shape[1:]))
+    elif missing:
+        planes = np.concatenate([planes, np.repeat(planes[-1:], missing, 0)])
+
+    # A line of a patch is one element, so that numpy moves it whole: a fifth of the time.
+    line = np.dtype((np.void, side))
+    split = planes.view(line).reshape(layers, depth, 3, rows, merge, side, columns, merge)
+    target = blocks.view(line).reshape(layers, rows, columns, merge, merge, 3, depth, side)
+    target[...] = split.transpose(0, 3, 6, 4, 7, 2, 1, 5)
     return blocks
 
 

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
@@ -72,6 +72,7 @@ _HEAD_AFTER: Final = (
     "\n</tools>\n\n"
     "For each function call, return a json object with function name and arguments within "
 )
+_ANSWERS: Final = "assistant\n"
 _CALL_FORM: Final = '\n{"name": <function-name>, "arguments": <args-json-object>}\n'
 _TRAINERS: Final = frozenset({"llamafactory", "ms-swift"})
 """The trainers that tokenize a prompt and its answer one by one."""
@@ -364,7 +365,7 @@ class ChatML(BaseTemplate):
         yield from self._encode_bits(conversation, [*_opened(turn), *self._closed(turn)])
         yield self._special("<|im_end|>", turn.ends, mark=not turn.ends)
         newline = self.compat == "llamafactory" and turn.ends
-        yield Run(self.tokenizer.encode("\n"), newline, mark=True)
+        yield Run(self._newline, newline, mark=True)
 
     def _closed(self, turn: Turn) -> Sequence[Bit]:
         """Return what follows where a prompt ends."""
@@ -373,6 +374,15 @@ class ChatML(BaseTemplate):
             return turn.content
         first, *others = turn.content
         return [replace(first, apart=True), *others]
+
+    @cached_property
+    def _newline(self) -> list[int]:
+        return self.tokenizer.encode("\n")
+
+    @cached_property
+    def _answers(self) -> list[int]:
+        """The ids of the line that begins every answer."""
+        return self.tokenizer.encode(_ANSWERS)
 
     def _special(self, name: str, trained: bool = False, *, mark: bool = True) -> Run:
         return Run((self.tokenizer.special[name],), trained, mark=mark)
@@ -431,7 +441,11 @@ class ChatML(BaseTemplate):
             begun += word
             if number + 1 < len(words) and words[number + 1][1] == trained:
                 continue
-            stop = end if number + 1 == len(words) else _shared(ids[:end], self._encode(begun))
+            if number + 1 == len(words):
+                stop = end
+            else:
+                head = self._answers if begun == _ANSWERS else self._encode(begun)
+                stop = min(_shared(ids, head), end)
             if stop > done:
                 runs.append(Run(ids[done:stop], trained))
             done = max(done, stop)

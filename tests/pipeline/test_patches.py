@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def test_packed_rows_say_where_samples_begin(store: Store) -> None:
     segments, borders = batch["segment_ids"].ravel(), batch["cu_seqlens"]
     assert borders[0] == 0
     assert borders[-1] == segments.size
-    for start, stop in zip(borders, borders[1:], strict=False):
+    for start, stop in pairwise(borders):
         assert len(set(segments[start:stop].tolist())) == 1
     assert len(borders) == len(set(segments.tolist())) + 1
     starts = borders[:-1][segments[borders[:-1]] > 0]

@@ -459,3 +459,48 @@ def test_frame_folders_are_sampled_as_llava_next_does(golden: Path) -> None:
         of = clock(case["total_files"], fps=2.0)
         count = case["frames_upbound"] if case["force_sample"] else 10
         assert numbers(f"mf_train_average:{count}", of) == case["indices"]
+
+
+def test_qwen_takes_even_numbers_of_frames_with_both_ends() -> None:
+    for count in (2, 3, 7, 30, 301):
+        taken = numbers("qwen:2", clock(count, 25.0))
+
+        assert len(taken) % 2 == 0
+        assert (taken[0], taken[-1]) == (0, count - 1)
+
+
+def test_qwen_takes_moments_of_a_clip_whose_rate_varies() -> None:
+    # 100 frames in the first 5 s, then one a second until 60.
+    uneven = Clock(np.array([*np.arange(100) / 20, *np.arange(5, 60)]), 155 / 60, None, 60.0)
+
+    taken = np.array(numbers("qwen:0.5", uneven))
+
+    times = uneven.times[taken]
+    assert len(taken) == 30  # half a frame for each of the 60 s
+    assert np.abs(times - np.linspace(0, times[-1], 30)).max() <= 0.5
+
+
+@pytest.mark.parametrize(("start", "end"), [(5.0, 20.0), (4.99, 20.4), (0.0, 3.0)])
+def test_qwen_keeps_to_its_bounds_whatever_the_rate(start: float, end: float) -> None:
+    uneven = Clock(np.array([*np.arange(100) / 20, *np.arange(5, 60)]), 155 / 60, None, 60.0)
+
+    times = uneven.times[numbers(f"qwen:2:4:768:{start}:{end}", uneven)]
+
+    assert start <= times.min() <= times.max() <= end
+
+
+def test_qwen_refuses_what_has_no_two_frames() -> None:
+    for rule in ("qwen:2", "qwen_frames:4"):
+        with pytest.raises(VideoError, match="the rule takes 2 at least"):
+            numbers(rule, clock(1))
+    with pytest.raises(VideoError, match="no two frames from 3 to 3"):
+        numbers("qwen:2:4:768:3:3", clock(100, 10.0))
+    with pytest.raises(VideoError, match="in pairs of a clip of 1"):
+        numbers("hf_pairs:2", clock(1))
+
+
+def test_numbers_of_frames_are_rounded_to_pairs_half_to_even() -> None:
+    assert len(numbers("qwen_frames:5", clock(40))) == 4
+    assert len(numbers("qwen_frames:7", clock(40))) == 8
+    assert len(numbers("hf_pairs_frames:7", clock(40))) == 8
+    assert len(numbers("hf_ends_frames:7", clock(40))) == 7
