@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mmdata
-from mmdata.schema import Box, Conversation, Image, Media, Part, Region, assistant, user
+from mmdata.schema import Box, Conversation, Image, Media, Region, assistant, user
 from recipes.experiments.experiment import ask, png, train, write_store
+from recipes.scores import iou, overlap
 
 SIDE, CELLS = 84, 6
 COLOURS = {
@@ -68,22 +69,6 @@ def picture(boxes: dict[str, Box]) -> NDArray[Any]:
     return pixels
 
 
-def box_of(parts: tuple[Part, ...]) -> Box | None:
-    """The first box of an answer."""
-    return next((part.boxes[0] for part in parts if isinstance(part, Region) and part.boxes), None)
-
-
-def overlap(first: Box | None, second: Box | None) -> float:
-    """Intersection over union; 0 where there is no box."""
-    if first is None or second is None:
-        return 0.0
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = ((one[2] - one[0]) * (one[3] - one[1]) for one in (first, second))
-    return shared / (sum(areas) - shared)
-
-
 def run(folder: Path, *overrides: str) -> float:
     """The mean overlap of the boxes that the model gives for held-out scenes with the true ones."""
     drawn = scenes(TRAIN + HELD_OUT, seed=0)
@@ -94,11 +79,7 @@ def run(folder: Path, *overrides: str) -> float:
     config = train("grounding", train_store, folder / "run", weights, *overrides)
     said = ask(config, held_out, max_new_tokens=24)
     pairs = zip(said, held_out, strict=True)
-    return float(
-        np.mean(
-            [overlap(box_of(answer), box_of(scene.messages[1].content)) for answer, scene in pairs]
-        )
-    )
+    return float(np.mean([iou(answer, scene.messages[1].content) for answer, scene in pairs]))
 
 
 def main(folder: Path, *overrides: str) -> None:

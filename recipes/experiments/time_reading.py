@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mmdata
-from mmdata.schema import Conversation, Media, Text, Video, assistant, user
+from mmdata.schema import Conversation, Media, Video, assistant, user
 from recipes.experiments.experiment import ask, png, train, write_store
+from recipes.scores import seconds
 
 FRAMES, SIDE = 6, 28
 RED, BLUE = (220, 40, 40), (50, 80, 220)
@@ -45,12 +46,6 @@ def square(colour: tuple[int, int, int], chance: np.random.Generator) -> NDArray
     return pixels
 
 
-def second_of(parts: tuple[object, ...]) -> float:
-    """The second that an answer names; NaN if it names none."""
-    text = "".join(part.text for part in parts if isinstance(part, Text)).strip()
-    return float(text) if text.isdigit() else float("nan")
-
-
 def run(folder: Path, index: str, *overrides: str) -> float:
     """The share of held-out clips of which the model
     that reads `index` (second or none) names the right second.
@@ -60,9 +55,9 @@ def run(folder: Path, index: str, *overrides: str) -> float:
     config = train(
         "time_reading", train_store, folder / index, f"template.index={index}", *overrides
     )
-    said = np.array([second_of(parts) for parts in ask(config, held_out, max_new_tokens=3)])
-    true = np.array([second_of(clip.messages[1].content) for clip in held_out])
-    return float((np.abs(said - true) <= 1).mean())
+    said = ask(config, held_out, max_new_tokens=3)
+    pairs = zip(said, held_out, strict=True)
+    return float(np.mean([seconds(answer, clip.messages[1].content) for answer, clip in pairs]))
 
 
 def main(folder: Path, *overrides: str) -> None:

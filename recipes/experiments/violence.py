@@ -17,9 +17,10 @@ from pathlib import Path
 
 import mmdata
 from examples.synthetic import COLOURS, drifting, write_rwf
-from mmdata.schema import Conversation, Media, Part, Text, Video, assistant, user
+from mmdata.schema import Conversation, Media, Video, assistant, user
 from recipes import build
 from recipes.experiments.experiment import ask, png, train, write_store
+from recipes.scores import exact
 
 LORA = ("lora.targets=all", "lora.rank=16", "lora.alpha=16", "lora.dropout=0", "run.steps=400")
 
@@ -59,15 +60,9 @@ def run(folder: Path, mode: str, *overrides: str) -> float:
     held_out = [split.located(number) for number in range(len(split))]
     said = ask(config, held_out, max_new_tokens=2)
     right = [
-        words(answer) == words(clip.messages[1].content)
-        for answer, clip in zip(said, held_out, strict=True)
+        exact(answer, clip.messages[1].content) for answer, clip in zip(said, held_out, strict=True)
     ]
     return sum(right) / len(right)
-
-
-def words(parts: tuple[Part, ...]) -> str:
-    """The text of an answer."""
-    return "".join(part.text for part in parts if isinstance(part, Text)).strip()
 
 
 def main(folder: Path, *overrides: str) -> None:
