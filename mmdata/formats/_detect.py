@@ -12,7 +12,7 @@ from typing import Any, Final
 from mmdata._tools.registry import Registry
 from mmdata.errors import PluginError, RecordError, UsageError
 from mmdata.formats._format import Format, Sample, undeclared
-from mmdata.formats._meaning import check_heard
+from mmdata.formats._heard import check_heard
 from mmdata.formats._nested import open_wrappers
 from mmdata.formats._turn_reader import list_turns
 from mmdata.rejects import Reason, Reject

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 
 from mmdata.formats._grounding import BoxStyle, may_have_boxes
-from mmdata.formats._marks import ALL_MARKS, STRAY_MARKS
+from mmdata.formats._marks import ALL_MARKS, STRAY_MARKS, has_video_suffix
 from mmdata.formats._meaning import may_change_meaning
 from mmdata.formats._parts import RAW_PICTURES, SHORTEST_RAW
 from mmdata.formats._placeholders import fill
@@ -129,6 +129,9 @@ def flatten_turns(
     require(not marks or "<" not in said or not STRAY_MARKS.search(said))
     require(not may_have_boxes([said], boxes))
     require(not may_change_meaning(columns.extras))
+    # A source has few suffixes: they are looked at, not each path.
+    tails = {path[-5:] for paths in columns.images for path in paths if type(path) is str}
+    require(not any(map(has_video_suffix, tails)))
 
     num_media = [
         len(images) + len(videos)

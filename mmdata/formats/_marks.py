@@ -26,6 +26,7 @@ __all__ = [
     "Mark",
     "has_image_suffix",
     "has_marks",
+    "has_video_suffix",
     "parse_mark",
 ]
 
@@ -102,6 +103,9 @@ one that was not understood.
 _NUMBER: Final = re.compile(r"[0-9]+")
 _BETWEEN: Final = re.compile(r"<[^<>]+>([^<>]+)</?[^<>]+>(?:<text>)?")
 _IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_VIDEO_SUFFIXES: Final = (
+    ".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
+)  # fmt: skip
 
 
 class Mark(Struct, frozen=True, gc=False):
@@ -163,3 +167,12 @@ def has_image_suffix(path: str) -> bool:
     (True, False)
     """
     return path.partition("?")[0].lower().endswith(_IMAGE_SUFFIXES)
+
+
+def has_video_suffix(path: str) -> bool:
+    """Return whether a file's name says that it is a video.
+
+    >>> has_video_suffix("clips/a.MP4"), has_video_suffix("a.gif")
+    (True, False)
+    """
+    return path.lower().endswith(_VIDEO_SUFFIXES)
