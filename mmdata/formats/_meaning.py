@@ -20,6 +20,7 @@ from mmdata.formats._seconds import read_seconds
 
 __all__ = [
     "MEANING_FIELDS",
+    "SPAN_FIELDS",
     "is_said",
     "may_change_meaning",
     "spell",
@@ -53,7 +54,7 @@ MEANING_FIELDS: Final = frozenset((
 """The fields of a record, a turn, a part or a medium, as :func:`spell` spells them, that say who
 says what, about which media, between which times, or what is trained on.
 """
-_SPANS: Final = frozenset((
+SPAN_FIELDS: Final = frozenset((
     "timestamp", "segment", "segments", "interval", "intervals", "time", "times", "time_span",
     "time_range", "time_window", "time_interval", "timespan", "clip_range", "clip_time", "clips",
     "span", "spans", "window", "windows", "relevant_windows", "moment", "moments",
@@ -122,7 +123,7 @@ def may_change_meaning(
     """
     fields = [extra for extra in extras if not isinstance(extra, str)]
     names = set().union(*fields)
-    doubtful = {name for name in names if name.startswith(_TURNS) or spell(name) in _SPANS}
+    doubtful = {name for name in names if name.startswith(_TURNS) or spell(name) in SPAN_FIELDS}
     known = {name for name in names - doubtful if _is_meant(name, allowed, MEANING_FIELDS)}
     known |= {name for name in names - doubtful if _is_meant(name, allowed, own)}
     if not known.issubset(_MEDIA_LISTS):
@@ -202,7 +203,7 @@ def _by_number(value: object) -> list[dict[str, Any]]:
 
 
 def _is_unheard(name: str, value: object, allowed: Collection[str], table: Collection[str]) -> bool:
-    is_span = spell(name) in _SPANS and _is_span(value)
+    is_span = spell(name) in SPAN_FIELDS and _is_span(value)
     return (is_span and spell(name) not in allowed) or (
         _is_meant(name, allowed, table) and is_said(value)
     )
