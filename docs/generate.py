@@ -20,7 +20,7 @@ from typing import Any, Final
 from mmdata import formats, templates
 from mmdata._tools.options import defaults, wordings
 from mmdata.errors import TokenError
-from mmdata.formats._meaning import MEANING_FIELDS
+from mmdata.formats._meaning import MEANING_FIELDS, SPAN_FIELDS
 from mmdata.rejects import Reason
 from mmdata.video.sampling import RULES
 
@@ -350,6 +350,11 @@ def fields_page() -> str:
             "[what is said is heard](../tasks/meaning.md).",
             "",
             *(f"- `{name}`" for name in sorted(MEANING_FIELDS)),
+            "",
+            "These do where they hold two times, or a list of such: "
+            + ", ".join(f"`{name}`" for name in sorted(SPAN_FIELDS))
+            + ".",
+            "Others do by [what stands beside them](../tasks/meaning.md).",
         ]
     )
 

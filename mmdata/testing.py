@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mmdata.errors import TokenError
 from mmdata.formats import Format, Origin
 from mmdata.formats._batches import attach_files, read_batches
+from mmdata.formats._heard import check_heard
 from mmdata.formats._parts import KIND_OF, TEXT
 from mmdata.formats._turns import ROLES
 from mmdata.rejects import Reject
@@ -128,7 +129,10 @@ def _read_one_by_one(reader: Format, sources: Sequence[Path]) -> _Read:
 
 def _read_one(reader: Format, record: Record) -> Conversation:
     conversation = reader.conversation(record)
-    return attach_files(conversation, record.files) if record.files else conversation
+    if record.files:
+        conversation = attach_files(conversation, record.files)
+    check_heard(conversation, reader.harmless_fields, reader.meaning_fields)
+    return conversation
 
 
 def _check_positions(records: Sequence[Record | Reject], sources: Sequence[Path]) -> None:

@@ -14,8 +14,8 @@ What Ascend's operator takes stands in one table, from the documentation of
 | head size | a multiple of 16, at most 512 |
 | mask | bool or uint8, true where hidden; (batch, heads or 1, length, keys) or (length, keys) |
 
-The towers of VisualGLM and Qwen-VL have heads of 88 and 104: these are padded with zeros to the
-next multiple, which changes no product, and the answer is cut back. A mask that is one for the
+Two of the published towers have heads of 88 and of 104: these are padded with zeros to the next
+multiple, which changes no product, and the answer is cut back. A mask that is one for the
 whole batch goes as (length, keys). What else does not fit goes the plain way.
 
 The operator itself has not been run: no Ascend was at hand. The tests hand each call to a stand-in

@@ -5,7 +5,7 @@ by one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from mmdata.errors import DataError, PluginError, RecordError
 from mmdata.formats._format import FlatFormat, Format
-from mmdata.formats._meaning import check_heard, may_change_meaning
+from mmdata.formats._heard import check_heard, may_mean_more
+from mmdata.formats._meaning import may_change_meaning
 from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split, replace
@@ -98,7 +99,7 @@ def read_records(
                 _add_one(item, reader, builder, options)
             return
 
-    if flat is not None and not may_change_meaning(flat.extras, harmless, reader.meaning_fields):
+    if flat is not None and not _may_be_unheard(flat, harmless, reader.meaning_fields):
         _add_rows(run, flat, builder, options.split)  # type: ignore[arg-type]  # all are records
     elif len(run) > 1:
         half = len(run) // 2
@@ -106,6 +107,13 @@ def read_records(
         read_records(run[half:], reader, builder, options)
     else:
         _add_one(run[0], reader, builder, options)
+
+
+def _may_be_unheard(rows: FlatRows, harmless: Collection[str], own: Collection[str]) -> bool:
+    """Return whether one of some rows has to be looked at by itself for what its record said."""
+    return may_change_meaning(rows.extras, harmless, own) or may_mean_more(
+        rows.extras, rows.num_media, harmless
+    )
 
 
 def _add_rows(

@@ -221,6 +221,6 @@ def _read_part(item: dict[str, Any], shown: list[str | bytes]) -> tuple[int, Any
     if type(body) is dict:
         require(len(body) == 1)
         body = body["url"]
-    shown.extend(_paths(body) if type(body) is str else ())
-    require(bool(body))
+    require(type(body) is str and bool(body))
+    shown.extend(_paths(body))
     return _IMAGE_PART, len(shown) - 1

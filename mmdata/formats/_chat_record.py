@@ -9,6 +9,7 @@ change the meaning of a record finds it (:mod:`mmdata.formats._meaning`).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -44,12 +45,28 @@ _MEDIA: Final[tuple[tuple[str, MediaType], ...]] = (
     ("video", "video"),
 )
 """The fields that list media, in the order in which they are listed."""
+_OTHER_NAMES: Final[tuple[tuple[str, MediaType], ...]] = (
+    ("image_path", "image"),
+    ("image_paths", "image"),
+    ("image_file", "image"),
+    ("image_url", "image"),
+    ("img", "image"),
+    ("img_path", "image"),
+    ("video_path", "video"),
+    ("video_paths", "video"),
+    ("video_url", "video"),
+)
+"""The names that others give to those fields, by their usual spelling."""
+_CHOSEN: Final = ("chosen", "chosen_response", "preferred_output")
 _REJECTED: Final = (
-    "rejected_response", "rejected_messages", "rejected_conversations", "rejected"
+    "rejected_response", "rejected_messages", "rejected_conversations", "rejected",
+    "non_preferred_output",
 )  # fmt: skip
-_JUDGED: Final = ("label", "kto_tag", "desirable")
+_JUDGED: Final = ("label", "kto_tag", "desirable", "is_correct")
 _FLAGS: Final = {"true": True, "false": False, "1": True, "0": False}
 """How tables spell true and false, in lower case."""
+_DIALOGUE: Final = re.compile(r"\n\n(Human|Assistant): ?")
+"""What stands before each turn of a dialogue that is one text (HH-RLHF)."""
 
 
 @dataclass
@@ -114,6 +131,8 @@ def read_chat(
     turns = _apply_loss_mask(fields, turns)
     turns = _prepend_system(fields, turns)
     images, videos, names, leftovers = _read_media(fields)
+    if not images and not videos and all(_is_words(turn) for turn in turns):
+        images, videos, leftovers = _read_other_names(fields)
     videos = _apply_clip(fields, images, videos)
     tools = _read_tools(fields)
     desirable = _read_judgement(fields, label_judges=label_judges)
@@ -212,11 +231,16 @@ def _read_preference(fields: _Fields, turns: list[Turn]) -> tuple[list[Turn], li
     The better one is the end of the turns, or ``chosen``; both it and the worse may be text, a
     turn, or turns, with or without those that led to them.
     """
-    chosen = fields.hear("chosen", "chosen_response")
+    chosen = fields.hear(*_CHOSEN)
     rejected = fields.hear(*_REJECTED)
     prompt = list(turns)
     if chosen is not None:
-        ending = _without_prompt(_read_answer(chosen), prompt)
+        whole = _read_answer(chosen)
+        if prompt and len(whole) == len(prompt) and all(map(_says_same, whole, prompt)):
+            # UltraFeedback has the better conversation twice.
+            while prompt and prompt[-1].role != "user":
+                prompt.pop()
+        ending = _without_prompt(whole, prompt)
         turns = [*prompt, *ending]
     elif rejected is not None:  # the turns end with the better answer
         while prompt and prompt[-1].role != "user":
@@ -250,8 +274,19 @@ def _read_answer(value: object) -> list[Turn]:
             )
         value = value[0]
     if isinstance(value, str):
-        return [Turn("assistant", value)]
+        return _read_dialogue(value) or [Turn("assistant", value)]
     return read_any_turns(value if isinstance(value, list) else [value])
+
+
+def _read_dialogue(text: str) -> list[Turn]:
+    """Return the turns of a text that is a whole dialogue; none where it is but an answer."""
+    if not text.startswith("\n\nHuman:"):
+        return []
+    _, *pieces = _DIALOGUE.split(text)
+    return [
+        Turn("user" if speaker == "Human" else "assistant", words.strip("\n"))
+        for speaker, words in zip(pieces[::2], pieces[1::2], strict=True)
+    ]
 
 
 def _without_prompt(turns: list[Turn], prompt: Sequence[Turn]) -> list[Turn]:
@@ -310,11 +345,36 @@ def _read_media(
             found = list(found.values())
         if isinstance(found, str) and found[:1] == "[":  # of a table
             found = _read_list(found)
-        listed[kind] += media_of(found, kind)
+        media = media_of(found, kind)
+        if media != listed[kind]:  # else "image" repeats what "images" lists
+            listed[kind] += media
         if rest := leftovers_of_media(found, kind):
             leftovers[name] = rest
 
     return listed["image"], listed["video"], names, leftovers
+
+
+def _read_other_names(
+    fields: _Fields,
+) -> tuple[list[Media], list[Media], dict[str, Any]]:
+    """Return what :func:`_read_media` does of a record that lists its media under another name."""
+    for name, kind in _OTHER_NAMES:
+        spelt = fields.name_of(name)
+        if spelt is None:
+            continue
+        found = fields.hear(name)
+        if isinstance(found, str) and found[:1] == "[":
+            found = _read_list(found)
+        media = media_of(found, kind)
+        rest = leftovers_of_media(found, kind)
+        leftovers = {spelt: rest} if rest else {}
+        return (media, [], leftovers) if kind == "image" else ([], media, leftovers)
+    return [], [], {}
+
+
+def _is_words(turn: Turn) -> bool:
+    """Return whether a turn brings no media of its own, beside its words or among them."""
+    return not turn.media and (turn.content is None or isinstance(turn.content, str))
 
 
 def _is_mark(name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from mmdata._tools.registry import Registry
 from mmdata.errors import PluginError, RecordError, UsageError
 from mmdata.formats._format import Format, Sample, undeclared
-from mmdata.formats._meaning import check_heard
+from mmdata.formats._heard import check_heard
 from mmdata.formats._nested import open_wrappers
 from mmdata.formats._turn_reader import list_turns
 from mmdata.rejects import Reason, Reject
@@ -20,7 +20,7 @@ from mmdata.sources.files import SourceFile, list_files
 from mmdata.sources.parquet import sample_groups
 from mmdata.sources.read import read_runs
 from mmdata.sources.record import Record
-from mmdata.sources.sample import FileSample, sample_file
+from mmdata.sources.sample import FileSample, pick_places, sample_file
 
 __all__ = ["Detection", "detect"]
 
@@ -35,6 +35,10 @@ _RECORDS_OF_MANY: Final = 4
 _LARGEST_READ: Final = 1 << 26
 """Up to how many bytes a JSON file of which no record was found is read for what is wrong: what is
 one object of gigabytes is not.
+"""
+_LARGEST_TABLE: Final = 1 << 24
+"""Up to how many bytes a CSV or Arrow file is read whole for records from all over it: nothing in
+either says where its rows begin.
 """
 _FAR: Final = frozenset({Reason.MALFORMED, Reason.NO_CONVERSATION})
 """The reasons of which a format says that a record has not its shape."""
@@ -101,17 +105,21 @@ def detect(registry: Registry[type[Format]], sources: Sequence[Path]) -> Detecti
 
 
 def _sample(file: SourceFile, count: int) -> FileSample:
-    """Return records of a file: of JSON and Parquet from all over it, of others from its head."""
+    """Return records of a file: of JSON, Parquet and tables that are not large from all over it, of
+    others from its head.
+    """
     if file.kind == "json":
         return sample_file(file.path, count)
     if file.kind == "parquet":
         groups = sample_groups(file.path, count)
-        values = [item.value for group in groups for item in group if isinstance(item, Record)]
+        found = [item.value for group in groups for item in group if isinstance(item, Record)]
         places = ("head", "middle", "end") if len(groups) > 1 else ("the head",)
-        return FileSample("", tuple(values), places)
+        return FileSample("", tuple(found), places)
     read = chain.from_iterable(read_runs(file))
-    first = islice((item.value for item in read if isinstance(item, Record)), count)
-    return FileSample("", tuple(first), ("the head",))
+    values = (item.value for item in read if isinstance(item, Record))
+    if file.kind in ("csv", "arrow") and file.path.stat().st_size <= _LARGEST_TABLE:
+        return pick_places("", list(values), count)
+    return FileSample("", tuple(islice(values, count)), ("the head",))
 
 
 def _choose_files(sources: Sequence[Path]) -> tuple[list[SourceFile], int]:

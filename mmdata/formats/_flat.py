@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 
 from mmdata.formats._grounding import BoxStyle, may_have_boxes
-from mmdata.formats._marks import ALL_MARKS, STRAY_MARKS
+from mmdata.formats._marks import ALL_MARKS, HALF_MARKS, STRAY_MARKS, has_video_suffix
 from mmdata.formats._meaning import may_change_meaning
 from mmdata.formats._parts import RAW_PICTURES, SHORTEST_RAW
 from mmdata.formats._placeholders import fill
@@ -34,7 +34,9 @@ _TRAINED: Final = bytes(code == _ASSISTANT for code in range(256))
 _TURNS: Final = [bytes([_USER, _ASSISTANT] * 64)[:length] for length in range(2, 129)]
 _ORDERS: Final = frozenset([*_TURNS, *(bytes([_SYSTEM]) + turns for turns in _TURNS)])
 """The speakers of a plain conversation, for every length up to 128 turns."""
-_LEFT: Final = re.compile(rf"(?=[<\[(])(?:{ALL_MARKS.pattern}|</(?:image|video)>)")
+_FIRST: Final = ("<", "[", "{", "&lt;", "\uff1c")
+"""What marks begin with, but for those in parentheses, which have a ``<`` inside."""
+_LEFT: Final = re.compile(rf"(?=[<\[({{])(?:{ALL_MARKS.pattern}|{HALF_MARKS.pattern}|</video>)")
 """A mark that is left in words, or the second half of one whose first was taken for a whole."""
 _MARK_LENGTH: Final = len(IMAGE)  # and of VIDEO
 _TAGS: Final = {
@@ -125,10 +127,14 @@ def flatten_turns(
     # many times faster than one of each, and without any "<" not even that is needed.
     said = "\n".join(parts.texts) if marks or refused else ""
     require("<" not in said or not any(mark in said for mark in refused))
-    require(not marks or ("<" not in said and "[" not in said) or not _LEFT.search(said))
-    require(not marks or "<" not in said or not STRAY_MARKS.search(said))
+    if marks and any(first in said for first in _FIRST):
+        doubtful = "\n".join(text for text in parts.texts if any(first in text for first in _FIRST))
+        require(not _LEFT.search(doubtful) and not STRAY_MARKS.search(doubtful))
     require(not may_have_boxes([said], boxes))
     require(not may_change_meaning(columns.extras))
+    # A source has few suffixes: they are looked at, not each path.
+    tails = {path[-5:] for paths in columns.images for path in paths if type(path) is str}
+    require(not any(map(has_video_suffix, tails)))
 
     num_media = [
         len(images) + len(videos)

@@ -54,8 +54,13 @@ _REGION: Final = re.compile(
     re.DOTALL,
 )
 _IN_BOX: Final = re.compile(r"(?:<box>|<\|box_start\|>)([^<]*)")
-# Kosmos-2's cells of a picture are no words; they are refused, as their grid is its family's own.
-_STRAY: Final = re.compile(rf"{_MARK}|<patch_index_[0-9]{{1,6}}>")
+# Places in a picture by the tokens of a family (Kosmos-2, Florence-2 and PaliGemma, MiniGPT-v2),
+# and marks of regions and masks that stand elsewhere (GPT4RoI, Osprey, Shikra, LISA), are no words;
+# they are refused, as their grids are the families' own.
+_STRAY: Final = re.compile(
+    rf"{_MARK}|<patch_index_[0-9]{{1,6}}>|<loc_?[0-9]{{1,4}}>|\{{(?:<[0-9]{{1,3}}>){{4}}\}}"
+    r"|<(?:region|obj|mask|roi)_?[0-9]{1,3}>|<(?:mask|boxes|objs|points)>|\[SEG\]|<SEG>"
+)
 _NESTED: Final = re.compile(r"\s*\[\s*\[")
 _POINT: Final = re.compile(r"\s*\(\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*\)\s*")
 
@@ -81,7 +86,7 @@ def may_have_boxes(texts: Iterable[str], boxes: BoxStyle = "auto") -> bool:
     if boxes == "none":
         return False
     text = "\n".join(texts)
-    if "<" in text and (_STRAY.search(text) or _OBJECT.search(text)):
+    if ("<" in text or "[SEG]" in text) and (_STRAY.search(text) or _OBJECT.search(text)):
         return True
     return boxes != "auto" and "[" in text
 
@@ -272,7 +277,7 @@ class _Reader:
         yield from self._words_without_marks(text[done:], part)
 
     def _words_without_marks(self, text: str, part: Text) -> Iterator[Text]:
-        if "<" in text and (stray := _STRAY.search(text)):
+        if ("<" in text or "[SEG]" in text) and (stray := _STRAY.search(text)):
             raise RecordError(
                 f"{stray[0]} stands alone or is not supported: "
                 f"{_excerpt(text, stray.start())}; {_RAW}",

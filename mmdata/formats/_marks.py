@@ -21,11 +21,14 @@ from mmdata.schema import MediaType
 __all__ = [
     "ALL_MARKS",
     "CERTAIN_MARKS",
+    "HALF_MARKS",
     "LIKELY_MARKS",
     "STRAY_MARKS",
+    "WRITTEN_PICTURES",
     "Mark",
     "has_image_suffix",
     "has_marks",
+    "has_video_suffix",
     "parse_mark",
 ]
 
@@ -44,6 +47,8 @@ _NUMBERED: Final = (
     r"<\|(?:image|video|audio)_[0-9]{1,4}\|>",  # Phi-3-vision
 )
 _TOKENS: Final = (
+    "<fake_token_around_image><image>(?:<fake_token_around_image>)?",  # Idefics
+    "<(?:Image|Img|img)><image></(?:Image|Img|img)>",  # Mantis
     "<(?:image|video|audio)></(?:image|video|audio)>",  # before its first half
     r"\(<(?:image|video|audio)>\./</(?:image|video|audio)>\)",  # MiniCPM-V's processor
     "<im_start><image><im_end>",  # LLaVA with mm_use_im_start_end
@@ -55,26 +60,34 @@ _TOKENS: Final = (
     "(?:<img>)?(?:<IMG_CONTEXT>)+(?:</img>)?",  # InternVL
     "(?:<video>)?(?:<VIDEO_CONTEXT>)+(?:</video>)?",
     r"<\|begin_of_image\|><\|endoftext\|><\|end_of_image\|>",  # GLM-4V's tokenizer
-    r"(?:<\|begin_of_image\|>)?(?:<\|image\|>)+(?:<\|end_of_image\|>)?",  # GLM-4V, Llama 3.2
+    # GLM-4V, Llama 3.2, Llama 4
+    r"(?:<\|(?:begin_of_image|image_start)\|>)?(?:<\|image\|>)+"
+    r"(?:<\|(?:end_of_image|image_end)\|>)?",
     r"(?:<\|begin_of_video\|>)?(?:<\|video\|>)+(?:<\|end_of_video\|>)?",
     r"<\|audio\|>",
     # MiniGPT-4, InternLM-XComposer, Video-LLaMA
     "(?:<(?:Img|Video)>)?<ImageHere>(?:</(?:Img|Video)>)?",
     "(?:<Video>)?<VideoHere>(?:</Video>)?",
     "<(?:start_of_image|image_soft_token|image_placeholder)>",  # Gemma 3, DeepSeek-VL
+    "<vila/(?:image|video)>",
     "<__dj__(?:image|video|audio)>",  # Data-Juicer
     r"<\|__dj__eoc\|>",  # the end of a chunk, which is no medium
 )
 _TAGS: Final = ("<video>",)  # as <image>, and in web pages' code
+_WORDS: Final = "(?:image|Image|IMAGE|img|Img|IMG|video|Video|VIDEO|picture|Picture)"
 _PERHAPS: Final = (
     "<(?:Image|Video|Audio|IMAGE|VIDEO|AUDIO)>",
     "<img>",
-    r"\[(?:IMG|VIDEO)\]",  # Pixtral
+    r"(?:\[IMG(?:_BREAK)?\])+\[IMG_END\]",  # Pixtral
+    rf"<{_WORDS}[ _:#=-]?[0-9]{{1,4}}>",
+    r"< ?(?:image|video) ?/?>",
+    rf"\[{_WORDS}(?:[ _#-]?[0-9]{{1,4}})?\]",
+    r"\{\{?(?:image|video)(?:_?[0-9]{1,4})?\}\}?",
 )
 
 # Many marks begin with tokens that may be left out, so that the expressions have no first character
 # of their own to look for: without this they are tried at each character, at twenty times the cost.
-_FIRST: Final = r"(?=[<\[(])"
+_FIRST: Final = r"(?=[<\[({])"
 
 CERTAIN_MARKS: Final = re.compile(f"({_FIRST}(?:{'|'.join((*_WITH_PATH, *_NUMBERED, *_TOKENS))}))")
 """Marks that nobody writes by chance, as the one group of the expression."""
@@ -92,16 +105,36 @@ _ADDED: Final = (
     "token|pad|patch|placeholder|features?|embeds?|embeddings?|start|end|bos|eos|here|context"
     "|[0-9]+"
 )
+_PLAIN_NAMES: Final = "(?i:image|img|video|picture|photo)(?:[ _:#=-]?(?:id_)?[0-9]{0,4})"
+WRITTEN_PICTURES: Final = re.compile(
+    r"(!\[[^\]\n]{0,200}\]\(<?([^()<>\s]{1,1024})>?[^()\n]{0,200}\)"
+    r"|<img\s(?:[^<>]{0,1000}\s)?src\s*=\s*[\"']?([^<>\"'\s]{1,1024})[\"']?[^<>]{0,1000}>)"
+)
+"""Pictures as Markdown and web pages show them, with their paths as the second and third group."""
 STRAY_MARKS: Final = re.compile(
+    r"(?=[<\[{&!\uff1c])(?:"
     rf"<\|?/?(?i:(?:begin_of_|end_of_|start_of_|dummy_|unused_)?(?:{_NAMES})"
-    rf"(?:[ _:#-]{{0,2}}(?:{_ADDED})){{0,3}}) ?/?\|?>"
+    rf"(?:[ _:#=-]{{0,2}}(?:id_)?(?:{_ADDED})){{0,3}}) ?/?\|?>"
+    rf"|[\[{{]{{1,2}}{_PLAIN_NAMES}[\]}}]{{1,2}}"
+    rf"|(?:&lt;|[<\uff1c]) ?{_PLAIN_NAMES} ?(?:&gt;|[>\uff1e])"
+    r"|<(?:vila/\w+|IMG_PLH|[BE]OI|[bes]oi|fake_token_around_image|row_[0-9]+_col_[0-9]+)>"
+    rf"|<\|mm_\w+\|>|{WRITTEN_PICTURES.pattern})"
 )
 """What looks like a mark in a spelling that is in no table: beside media that no mark places, it is
 one that was not understood.
 """
+HALF_MARKS: Final = re.compile(
+    r"</(?:image|Image|Img|IMG|ImageHere)>|<\|(?:image|img|vision|video)_(?:start|end|bos|eos|pad)\|>"
+    r"|<fake_token_around_image>|\[IMG_(?:BREAK|END)\]|<(?:im|vi)_(?:start|end|patch)>"
+    r"|<row_[0-9]+_col_[0-9]+>"
+)
+"""What is a part of a mark: beside media, a mark that was not understood as a whole."""
 _NUMBER: Final = re.compile(r"[0-9]+")
 _BETWEEN: Final = re.compile(r"<[^<>]+>([^<>]+)</?[^<>]+>(?:<text>)?")
 _IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_VIDEO_SUFFIXES: Final = (
+    ".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
+)  # fmt: skip
 
 
 class Mark(Struct, frozen=True, gc=False):
@@ -163,3 +196,12 @@ def has_image_suffix(path: str) -> bool:
     (True, False)
     """
     return path.partition("?")[0].lower().endswith(_IMAGE_SUFFIXES)
+
+
+def has_video_suffix(path: str) -> bool:
+    """Return whether a file's name says that it is a video.
+
+    >>> has_video_suffix("clips/a.MP4"), has_video_suffix("a.gif")
+    (True, False)
+    """
+    return path.lower().endswith(_VIDEO_SUFFIXES)

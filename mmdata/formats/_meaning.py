@@ -5,7 +5,8 @@ A format reads the fields that it knows; what it does not know it keeps in ``ext
 is harmless: ids, sizes, where a record came from. But a system prompt, the bounds of a clip, a flag
 that says "do not train on this" or a list of tools that no one obeyed would make another
 conversation of the record without a word. So a row whose ``extra`` holds such a field, with
-something in it, is a reject that names it, unless the user admits the field by its name.
+something in it, is a reject that names it, unless the user admits the field by its name; what
+depends on the row besides is told in :mod:`mmdata.formats._heard`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from mmdata.errors import RecordError
-from mmdata.schema import Conversation
+from mmdata.formats._seconds import read_seconds
 
 __all__ = [
     "MEANING_FIELDS",
-    "check_heard",
+    "SPAN_FIELDS",
     "is_said",
     "may_change_meaning",
     "spell",
@@ -31,14 +31,22 @@ MEANING_FIELDS: Final = frozenset((
     "system", "system_prompt", "system_message", "system_instruction", "start", "end", "clip",
     "clip_start", "clip_end", "video_start", "video_end", "start_time", "end_time", "start_sec",
     "end_sec", "start_ms", "end_ms", "time_start", "time_end", "begin", "begin_time",
-    "start_frame", "end_frame", "timestamps", "train", "trainable", "training",
-    "loss", "loss_mask", "loss_scale", "weight", "train_detail", "training_detail", "tools",
+    "starttime", "endtime", "start_timestamp", "end_timestamp", "start_second", "end_second",
+    "start_seconds", "end_seconds", "begin_sec", "start_offset", "end_offset", "segment_start",
+    "segment_end", "video_start_time", "video_end_time", "video_start_sec", "video_end_sec",
+    "clip_start_time", "clip_end_time", "clip_start_sec", "clip_end_sec",
+    "start_frame", "end_frame", "frame_idx", "frame_index", "frame_indices", "frame_ids",
+    "timestamps", "crop", "crop_box", "crop_bbox", "roi", "train", "trainable", "training",
+    "loss", "loss_mask", "loss_scale", "loss_weight", "weight", "mask", "masked", "ignore",
+    "train_detail", "training_detail", "tools", "chat_template_kwargs",
     "functions", "tool_calls", "tool_call", "function_call", "tool_call_id", "tool_choice",
-    "call_id", "reasoning", "reasoning_content", "thinking", "thought", "chosen", "rejected",
+    "call_id", "reasoning", "reasoning_content", "reasoning_details", "thinking", "thought",
+    "thoughts", "think", "cot", "chain_of_thought", "chosen", "rejected",
     "chosen_response", "rejected_response", "rejected_messages", "rejected_conversations",
     "rejected_answer", "rejected_images", "rejected_videos", "preferred_output",
     "non_preferred_output", "positive_messages", "negative_messages",
-    "margin", "label", "kto_tag", "score", "desirable", "objects", "bbox",
+    "margin", "label", "kto_tag", "score", "reward", "rewards", "desirable", "is_correct",
+    "messages", "conversations", "conversation", "contents", "objects", "bbox",
     "bboxes", "box", "boxes", "bbox_2d", "bbox2d", "history", "image", "images", "image_path",
     "image_paths", "image_url", "image_file", "img", "img_path", "video", "videos", "video_path",
     "video_paths", "video_url", "video_frames", "frames", "audio", "audios", "audio_path",
@@ -46,11 +54,13 @@ MEANING_FIELDS: Final = frozenset((
 """The fields of a record, a turn, a part or a medium, as :func:`spell` spells them, that say who
 says what, about which media, between which times, or what is trained on.
 """
-_SPANS: Final = frozenset((
-    "timestamp", "segment", "interval", "time_span", "time_range", "time_window", "clip_range",
+SPAN_FIELDS: Final = frozenset((
+    "timestamp", "segment", "segments", "interval", "intervals", "time", "times", "time_span",
+    "time_range", "time_window", "time_interval", "timespan", "clip_range", "clip_time", "clips",
+    "span", "spans", "window", "windows", "relevant_windows", "moment", "moments",
 ))  # fmt: skip
-"""The fields that change the meaning where they hold two numbers, which are the bounds of a clip; a
-single time or a name in them only says where a record is from.
+"""The fields that change the meaning where they hold two times, which are the bounds of a clip, or
+a list of such; a single time or a name in them only says where a record is from.
 """
 _OF_TURNS_AND_PARTS: Final = MEANING_FIELDS | {"index"}
 """In a part ``index`` says which of the listed media it is; of a record it is a number like
@@ -68,10 +78,6 @@ _ANNOTATIONS: Final = "annotations"
 """Under this name stand the annotations that a record is made of, in a list."""
 _MEDIA_LISTS: Final = ("images", "image", "videos", "video")
 """Under these names stands what is left over of turns and of listed media."""
-_BESIDE_REJECTED: Final = ("rejected_response", "rejected_images", "rejected_videos")
-"""What stays in ``extra`` beside the worse ending: a store's ``rejected`` shows no media of
-its own.
-"""
 _NOTHING: Final = frozenset({"", "[]", "{}", "null", "none", "nan"})
 _BORDER: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -116,21 +122,17 @@ def may_change_meaning(
     (False, True)
     """
     fields = [extra for extra in extras if not isinstance(extra, str)]
-    names = {
-        name
-        for name in set().union(*fields)
-        if (spell(name) not in allowed and (spell(name) in MEANING_FIELDS or spell(name) in own))
-        or spell(name) in _SPANS
-        or name.startswith(_TURNS)
-    }
-    if not all(
-        name.startswith(_TURNS) or name in _MEDIA_LISTS or spell(name) in _SPANS for name in names
-    ):
+    names = set().union(*fields)
+    doubtful = {name for name in names if name.startswith(_TURNS) or spell(name) in SPAN_FIELDS}
+    known = {name for name in names - doubtful if _is_meant(name, allowed, MEANING_FIELDS)}
+    known |= {name for name in names - doubtful if _is_meant(name, allowed, own)}
+    if not known.issubset(_MEDIA_LISTS):
         return True
     # Every row of a table with pictures in it has their names left over, and is plain all the same;
     # so is one with the time at which it was made.
-    rows = [extra for extra in fields if not names.isdisjoint(extra)]
-    if names.issubset(_MEDIA_LISTS) and _are_plain_media(rows, names):
+    doubtful |= known
+    rows = [extra for extra in fields if not doubtful.isdisjoint(extra)]
+    if doubtful.issubset(_MEDIA_LISTS) and _are_plain_media(rows, doubtful):
         return False
     return any(any(unheard_fields(extra, allowed, own)) for extra in rows)
 
@@ -155,7 +157,7 @@ def _are_plain_media(extras: Sequence[Mapping[str, Any]], names: Collection[str]
                 keys.update(rest)
 
     spelt = set(map(spell, keys))
-    is_meant = not spelt.isdisjoint(_OF_TURNS_AND_PARTS) or not spelt.isdisjoint(_SPANS)
+    is_meant = not spelt.isdisjoint(_OF_TURNS_AND_PARTS) or not spelt.isdisjoint(SPAN_FIELDS)
     return not is_meant and all(map(str.isdigit, numbers))
 
 
@@ -224,36 +226,21 @@ def _by_number(value: object) -> list[dict[str, Any]]:
 
 
 def _is_unheard(name: str, value: object, allowed: Collection[str], table: Collection[str]) -> bool:
-    spelt = spell(name)
-    is_meant = spelt in table or (spelt in _SPANS and _is_span(value))
-    return is_meant and spelt not in allowed and is_said(value)
+    is_span = spell(name) in SPAN_FIELDS and _is_span(value)
+    return (is_span and spell(name) not in allowed) or (
+        _is_meant(name, allowed, table) and is_said(value)
+    )
+
+
+def _is_meant(name: str, allowed: Collection[str], table: Collection[str]) -> bool:
+    """Return whether a field is one of a table that nobody allows."""
+    return spell(name) in table and spell(name) not in allowed
 
 
 def _is_span(value: object) -> bool:
-    """Return whether a value is two numbers."""
-    if not isinstance(value, list) or len(value) != 2:
+    """Return whether a value is two times, or a list of such."""
+    if not isinstance(value, list) or not value:
         return False
-    return all(isinstance(bound, (int, float)) for bound in value)
-
-
-def check_heard(
-    conversation: Conversation, allowed: Collection[str] = (), own: Collection[str] = ()
-) -> None:
-    """Raise a :class:`RecordError` that names the fields in a row's ``extra`` which change what its
-    record means.
-
-    Raises:
-        RecordError: there are some, with the reason ``unsupported_field``.
-    """
-    if not conversation.extra:
-        return
-    extra = conversation.extra
-    if conversation.rejected is not None:  # which holds what they say, pictures aside
-        extra = {name: found for name, found in extra.items() if name not in _BESIDE_REJECTED}
-    if found := list(dict.fromkeys(unheard_fields(extra, allowed, own))):
-        which = ", ".join(map(repr, found))
-        raise RecordError(
-            f"{which}: changes what the record means and is not understood here; "
-            f"--allow-fields {','.join(found)} keeps it in `extra`, unused",
-            reason="unsupported_field",
-        )
+    if all(isinstance(item, list) for item in value):
+        return all(map(_is_span, value))
+    return len(value) == 2 and all(read_seconds(bound) is not None for bound in value)

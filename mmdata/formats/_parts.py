@@ -17,8 +17,9 @@ from typing import Any, Final, TypeAlias, TypeGuard
 from msgspec import Struct
 
 from mmdata.errors import RecordError
-from mmdata.formats._marks import has_image_suffix
-from mmdata.formats._meaning import is_said
+from mmdata.formats._marks import has_image_suffix, has_video_suffix
+from mmdata.formats._meaning import is_said, spell
+from mmdata.formats._seconds import read_seconds
 from mmdata.formats._sources import json_type
 from mmdata.schema import CompactTimes, Media, MediaType, Reasoning, ToolCall, replace
 
@@ -62,7 +63,7 @@ _ENCODED: Final = ("bytes", "data", "base64")
 """What may hold a medium itself, in base64. It comes before a path, which is then but its name."""
 _PLACES: Final = (
     *_ENCODED, "url", "path", "fileUri", "file_uri", "image", "image_url", "video", "video_url",
-    "source", "file",
+    "source", "file", "image_path", "video_path", "file_path", "file_name", "s3Location", "uri",
 )  # fmt: skip
 """What may hold the place of a medium, or itself."""
 _SHOWN: Final = (
@@ -75,12 +76,23 @@ _BOUNDS: Final = (
     ("start", "end"),
     ("video_start", "video_end"),
     ("clip_start", "clip_end"),
+    ("segment_start", "segment_end"),
+    ("time_start", "time_end"),
     ("start_time", "end_time"),
+    ("starttime", "endtime"),
+    ("video_start_time", "video_end_time"),
+    ("clip_start_time", "clip_end_time"),
+    ("start_timestamp", "end_timestamp"),
     ("start_sec", "end_sec"),
-    ("startOffset", "endOffset"),  # Gemini's, in its metadata: "1.5s"
-    ("start_offset", "end_offset"),
+    ("video_start_sec", "video_end_sec"),  # Ego4D
+    ("clip_start_sec", "clip_end_sec"),
+    ("start_second", "end_second"),
+    ("start_seconds", "end_seconds"),
+    ("start_offset", "end_offset"),  # Gemini, in its metadata: "1.5s"
 )
-"""The fields that say between which seconds of its file a clip is; ``clip`` may hold both."""
+"""The fields, as :func:`spell` spells them, that say between which seconds of its file a clip is;
+``clip`` may hold both.
+"""
 _MIME: Final = frozenset({"mimeType", "mime_type", "media_type"})
 """The fields of a block that say by a MIME type whether it is an image or a video."""
 _WAYS: Final = frozenset({("url", "url"), ("base64", "data")})
@@ -139,6 +151,8 @@ def read_part(item: object) -> Piece:
         raise RecordError(f"a part must be an object, found {json_type(item)}")
 
     what = _type_of(item)
+    if what in TEXT and item.get("thought") is True:  # Gemini's
+        return Reasoning(_text_of(item, what))
     if what in TEXT:
         if not isinstance(words := _body_of(item, what), str):
             raise RecordError(f"a part's text must be a string, found {json_type(words)}")
@@ -248,7 +262,14 @@ def medium_of(item: object, medium: MediaType, *, encoded: bool = False) -> Medi
         return _decode_base64(item[head.end() :], medium)
     if medium == "image" and not encoded and (data := _read_raw_picture(item)) is not None:
         return Media(medium, bytes=data)
-    return _decode_base64(item, medium) if encoded else Media(medium, item)
+    if encoded:
+        return _decode_base64(item, medium)
+    if medium == "image" and has_video_suffix(item):
+        raise RecordError(
+            f"{item[:200]!r} is listed as an image, and its name is that of a video",
+            reason="media_mismatch",
+        )
+    return Media(medium, item)
 
 
 def _read_raw_picture(text: str) -> bytes | None:
@@ -259,7 +280,7 @@ def _read_raw_picture(text: str) -> bytes | None:
     if len(text) < SHORTEST_RAW or not text.startswith(RAW_PICTURES):
         return None
     try:
-        data = base64.b64decode(text, validate=True)
+        data = base64.b64decode("".join(text.split()), validate=True)
     except ValueError:
         return None
     return data if _MAGIC.match(data) else None
@@ -276,19 +297,28 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
         RecordError: two pairs of fields say it, or one says no time.
     """
     found: list[tuple[dict[str, float], frozenset[str]]] = []
+    spelt = {spell(name): name for name, said in item.items() if is_said(said)}
     for names in _BOUNDS:
-        said = {name: item[name] for name in names if is_said(item.get(name))}
-        if said:
-            times = {
-                bound: _seconds(name, item[name])
-                for bound, name in zip(("start", "end"), names, strict=True)
-                if name in said
-            }
-            found.append((times, frozenset(said)))
+        times = {
+            bound: _seconds(spelt[name], item[spelt[name]])
+            for bound, name in zip(("start", "end"), names, strict=True)
+            if name in spelt
+        }
+        if times.keys() == {"start"} and "duration" in spelt:
+            raise RecordError(
+                f"{spelt[names[0]]!r} has no end beside it, and 'duration' may be the clip's or "
+                "the whole video's; say the end",
+                reason="unsupported_field",
+            )
+        if times:
+            found.append((times, frozenset(spelt[name] for name in names if name in spelt)))
 
-    for name in ("videoMetadata", "video_metadata"):
-        if is_object(inner := item.get(name)) and (times := clip_fields(inner)[0]):
-            found.append((times, frozenset({name}) if len(times) == len(inner) else frozenset()))
+    metadata = spelt.get("video_metadata")
+    if metadata is not None and is_object(inner := item[metadata]):
+        times = clip_fields(inner)[0]
+        if times:
+            is_all = len(times) == len(inner)
+            found.append((times, frozenset({metadata} if is_all else ())))
 
     clip = item.get("clip")
     if isinstance(clip, list) and len(clip) == 2:
@@ -297,6 +327,10 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
             for bound, time in zip(("start", "end"), clip, strict=True)
         }
         found.append((times, frozenset({"clip"})))
+    elif is_object(clip) and clip.keys() == {"start", "end"}:
+        found.append(
+            ({name: _seconds(name, time) for name, time in clip.items()}, frozenset({"clip"}))
+        )
 
     if len(found) > 1:
         fields = sorted(name for _, some in found for name in some)
@@ -438,12 +472,12 @@ def rate_field(item: Mapping[str, Any]) -> str | None:
 
 def _seconds(name: str, value: object) -> float:
     """Return a number of seconds."""
-    try:
-        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-            return float(value.removesuffix("s") if isinstance(value, str) else value)
-    except ValueError:
-        pass
-    raise RecordError(f"{name!r} must be a number of seconds, found {str(value)[:40]!r}")
+    seconds = read_seconds(value)
+    if seconds is None:
+        raise RecordError(
+            f"{name!r} must be a number of seconds, or HH:MM:SS, found {str(value)[:40]!r}"
+        )
+    return seconds
 
 
 def _embedded(data: bytes, medium: MediaType) -> Media:
@@ -454,7 +488,8 @@ def _embedded(data: bytes, medium: MediaType) -> Media:
 
 def _decode_base64(text: str, medium: MediaType) -> Media:
     try:
-        data = base64.b64decode(text, validate=True)
+        # Encoders break lines, as MIME has it.
+        data = base64.b64decode("".join(text.split()), validate=True)
     except ValueError as error:
         raise RecordError(
             f"{_a(medium)} in the record is not base64: {error}", reason="unreadable_media"
@@ -505,6 +540,8 @@ def _rest_of_part(item: object) -> dict[str, Any]:
 
     said = what if what not in KIND_OF and what in item else _body_key(item, what)
     heard = {"type", said} | ({"index"} if said is None else set())
+    if what in TEXT and item.get("thought") is True:
+        heard.add("thought")
     kind: MediaType = "image"
     if what in KIND_OF:
         kind = KIND_OF[what]

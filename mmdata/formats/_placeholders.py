@@ -34,9 +34,10 @@ def fill(
     >>> fill("See <image> here.", re.compile("(<image>)"), lambda tag: Image(0))
     (Text(text='See ', train=None), Image(media=0, train=None), Text(text=' here.', train=None))
     """
-    # Most turns have no placeholder. Looking for "<", or for the "[" of Pixtral's, is far cheaper
-    # than splitting by an expression.
-    if ("<" not in text and "[" not in text) or len(pieces := tags.split(text)) == 1:
+    # Most turns have no placeholder. Looking for what they may begin with is far cheaper than
+    # splitting by an expression.
+    is_plain = "<" not in text and "[" not in text and "{" not in text
+    if is_plain or len(pieces := tags.split(text)) == 1:
         return (Text(text),) if text and not text.isspace() else ()
 
     first = pieces[0]

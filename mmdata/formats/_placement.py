@@ -33,8 +33,10 @@ from mmdata.errors import RecordError
 from mmdata.formats._marks import (
     ALL_MARKS,
     CERTAIN_MARKS,
+    HALF_MARKS,
     LIKELY_MARKS,
     STRAY_MARKS,
+    WRITTEN_PICTURES,
     parse_mark,
 )
 from mmdata.formats._parts import Piece, Place, ToolResult
@@ -50,6 +52,7 @@ _Free: TypeAlias = dict[MediaType, list[int]]
 """The numbers of the listed media that have no place yet, by their type."""
 
 _KINDS: Final[tuple[MediaType, ...]] = ("image", "video")
+_MAY_BEGIN: Final = re.compile(r"[<\[{]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +106,15 @@ def place_media(
         RecordError: marks and media do not fit each other, or a mark asks for audio.
     """
     names = {name: number for number, name in enumerate(image_names)}
-    pattern = _choose_pattern(turns, len(images) + len(videos), names, missing)
+    names |= _find_written(turns, roles, images)
+    pattern = _choose_pattern(turns, roles, len(images) + len(videos), names, missing)
     asks = list(_list_asks(turns, roles, pattern, names))
     numbers, leading, media = _assign(asks, images, videos, missing)
-    if leading and (stray := _find_stray(turns, roles, pattern)):
+    odd = STRAY_MARKS if leading else HALF_MARKS
+    if media and (stray := _find_stray(turns, roles, pattern, odd)):
         raise RecordError(
-            f"{stray!r} looks like the mark of a medium, in a spelling that is not known, and a "
-            "medium has no other mark",
+            f"{stray[:60]!r} looks like the mark of a medium, or a part of one, in a spelling that "
+            "is not known",
             reason="media_mismatch",
         )
 
@@ -140,8 +145,38 @@ def place_media(
     return Placed(contents, [_part(number, media) for number in leading], media)
 
 
+def _find_written(
+    turns: Sequence[str | Sequence[Piece]], roles: Sequence[Role], images: Sequence[Media]
+) -> dict[str, int]:
+    """Return the pictures that questions show as Markdown or HTML does, with the numbers of the
+    listed images that are the same files.
+    """
+    if not images:
+        return {}
+    paths = {_spell_path(medium).path: number for number, medium in enumerate(images)}
+    found: dict[str, int] = {}
+    for piece in _texts_of(turns, roles, "user"):
+        for text, *written in WRITTEN_PICTURES.findall(piece):
+            number = paths.get(_spell_path(Media("image", "".join(written))).path)
+            if number is not None:
+                found[text] = number
+    return found
+
+
+def _texts_of(
+    turns: Sequence[str | Sequence[Piece]], roles: Sequence[Role], wanted: Role
+) -> Iterator[str]:
+    """Yield the texts of the turns of a role."""
+    for turn, role in zip(turns, roles, strict=True):
+        if role == wanted:
+            for piece in [turn] if isinstance(turn, str) else turn:
+                if isinstance(piece, str):
+                    yield piece
+
+
 def _choose_pattern(
     turns: Sequence[str | Sequence[Piece]],
+    roles: Sequence[Role],
     num_listed: int,
     names: Mapping[str, int],
     missing: Missing,
@@ -153,17 +188,21 @@ def _choose_pattern(
         alternatives = "|".join(map(re.escape, names))
         return re.compile(f"({alternatives}|{LIKELY_MARKS.pattern[1:]}")
     pieces = [piece for turn in turns for piece in ([turn] if isinstance(turn, str) else turn)]
-    texts = [piece for piece in pieces if isinstance(piece, str) and ("<" in piece or "[" in piece)]
+    texts = [piece for piece in pieces if isinstance(piece, str) and _MAY_BEGIN.search(piece)]
     if not texts:
         return LIKELY_MARKS
 
-    def count(pattern: re.Pattern[str]) -> int:
+    def count(pattern: re.Pattern[str], texts: Sequence[str] = texts) -> int:
         marks = [parse_mark(mark) for text in texts for mark in pattern.findall(text)]
         return sum(mark.type is not None and mark.path is None for mark in marks)
 
     places = sum(isinstance(piece, Place) for piece in pieces)
     wanted = (num_listed or sum(isinstance(piece, Media) for piece in pieces)) - places
     certain, likely, every = map(count, (CERTAIN_MARKS, LIKELY_MARKS, ALL_MARKS))
+    # In an answer a spelling that may be words is words.
+    answers = list(_texts_of(turns, roles, "assistant"))
+    if count(ALL_MARKS, answers) > count(LIKELY_MARKS, answers):
+        every = likely
     if certain == wanted < likely and (wanted or missing == "refuse"):
         return CERTAIN_MARKS  # all media have a place, so <video> is a word
     if likely < every == wanted:
@@ -174,15 +213,17 @@ def _choose_pattern(
 
 
 def _find_stray(
-    turns: Sequence[str | Sequence[Piece]], roles: Sequence[Role], pattern: re.Pattern[str]
+    turns: Sequence[str | Sequence[Piece]],
+    roles: Sequence[Role],
+    pattern: re.Pattern[str],
+    odd: re.Pattern[str],
 ) -> str | None:
-    """Return what looks like a mark in a question and is none of those that count."""
-    for turn, role in zip(turns, roles, strict=True):
-        for piece in [turn] if isinstance(turn, str) else turn:
-            if role != "user" or not isinstance(piece, str) or "<" not in piece:
-                continue
-            if found := STRAY_MARKS.search(pattern.sub("", piece)):
-                return found[0]
+    """Return what looks like a mark, as ``odd`` has it, in a question and is none of those that
+    count.
+    """
+    for piece in _texts_of(turns, roles, "user"):
+        if found := odd.search(pattern.sub("", piece)):
+            return found[0]
     return None
 
 

@@ -40,9 +40,22 @@ __all__ = [
     "read_turns",
 ]
 
-_SPELLINGS: Final = (("role", "content"), ("from", "value"), ("role", "parts"), ("role", "value"))
+_SPELLINGS: Final = (
+    ("role", "content"),
+    ("from", "value"),
+    ("role", "parts"),
+    ("role", "value"),
+    ("role", "text"),
+    ("from", "content"),
+)
 """The fields of a turn that hold its speaker and what is said."""
-_PAIRS: Final = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("q", "a"))
+_PAIRS: Final = (
+    ("human", "assistant"),
+    ("user", "assistant"),
+    ("input", "output"),
+    ("question", "answer"),
+    ("q", "a"),
+)
 """The fields of a question and its answer, where a turn is both."""
 _CALLS: Final = frozenset({"function_call", "tool_call"})
 """The speakers whose words are the call of a tool: LLaMA-Factory's and ms-swift's."""

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Final
 from mmdata.errors import RecordError
 from mmdata.formats.toolkit import (
     ROLE_CODES,
-    Chat,
     FlatRows,
     Record,
     RecordSource,
@@ -21,10 +20,11 @@ from mmdata.formats.toolkit import (
     conversation_id,
     converse,
     flatten_with,
+    has_video_suffix,
     is_said,
     json_type,
     mapping,
-    media_of,
+    read_chat,
     register,
     require,
     split_rows,
@@ -37,11 +37,14 @@ from mmdata.sources._run import Way, read_strictly
 __all__ = ["Lavis"]
 
 _CAPTIONS: Final = ("caption", "captions")
-_NAMES_OF_OTHERS: Final = {"image_path": _CAPTIONS, "file_name": ("text", *_CAPTIONS)}
-"""Where others have the path, and the captions beside it."""
-_VIDEO_SUFFIXES: Final = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
+_WORDS: Final = (*_CAPTIONS, "text", "sentences")
+"""The names that others give to captions; LAVIS's go before them."""
+_PATHS: Final = ("image_path", "video_path", "file_name")
+"""Where others have the path of an image or a video."""
 _MAPPED_FIELDS: Final = frozenset({"id", "image", "video"})
 _OF_OTHERS: Final = ("conversations", "messages", "QA", "annotations", "question", "query")
+_BESIDE_TEXT: Final = ("answer", "response", "output", "prompt", "instruction", "chosen", "label")
+"""What says of a ``text`` that it is more than a caption."""
 
 
 @register("lavis")
@@ -61,6 +64,10 @@ class Lavis(RecordSource):
         ),
         "a video": '[{"video": "1.mp4", "caption": "A cup falls."}]',
         "a path by another name": '[{"image_path": "1.jpg", "caption": "A cup."}]',
+        "a caption by another name": '[{"image": "1.jpg", "text": "A cup."}]',
+        "a clip of a video": (
+            '[{"video": "1.mp4", "caption": "A cup falls.", "start time": 2.5, "end time": 4}]'
+        ),
         "the metadata of an ImageFolder": '[{"file_name": "1.jpg", "text": "A cup."}]',
     }
 
@@ -74,7 +81,8 @@ class Lavis(RecordSource):
             any(key in record for key in _CAPTIONS) and ("image" in record or "video" in record)
             for record in map(_rename_fields, map(dict, sample.records))
         )
-        return bool(sample.records) and captioned and not sample.some(*_OF_OTHERS)
+        is_caption = sample.some(*_CAPTIONS) or not sample.some(*_BESIDE_TEXT)
+        return bool(sample.records) and captioned and is_caption and not sample.some(*_OF_OTHERS)
 
     def runs(
         self, sources: Sequence[Path], ways: Sequence[Way] = (read_strictly,)
@@ -115,13 +123,6 @@ class Lavis(RecordSource):
         """Return the question for a caption, and the caption."""
         value = _rename_fields(mapping(record))
         kind: MediaType = "video" if is_said(value.get("video")) else "image"
-        media = media_of(value.get(kind), kind)
-        if len(media) != 1 or (kind == "video" and is_said(value.get("image"))):
-            raise RecordError(
-                "a caption is of one image or one video, found none or several",
-                reason="media_mismatch",
-            )
-
         field = _caption_field(value)
         if field is None:
             said = ", ".join(name for name, found in value.items() if is_said(found))
@@ -131,26 +132,34 @@ class Lavis(RecordSource):
             )
         question = self.prompt.replace("{medium}", kind)
         turns = [Turn("user", question), Turn("assistant", _caption(value[field]))]
-        extra = unmapped_fields(value, record, _MAPPED_FIELDS | {field})
-        images, videos = (media, []) if kind == "image" else ([], media)
-        return converse(Chat(turns, images, videos, extra), record, self.dataset_name)
+        chat = read_chat(value, record, turns, frozenset({field}))
+        if len(chat.images) + len(chat.videos) != 1:
+            raise RecordError(
+                "a caption is of one image or one video, found none or several",
+                reason="media_mismatch",
+            )
+        return converse(chat, record, self.dataset_name)
 
 
 def _rename_fields(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with the fields of others by LAVIS's names: an image by ``image_path``, and
-    what the metadata of an ImageFolder (or a VideoFolder) says of a file.
+    """Return a record with the fields of others by LAVIS's names: an image by ``image_path``, what
+    the metadata of an ImageFolder (or a VideoFolder) says of a file, and a caption by ``text``.
     """
-    if is_said(value.get("image")) or is_said(value.get("video")):
+    found = value
+    path = next((name for name in _PATHS if is_said(value.get(name))), None)
+    if path is not None and not any(is_said(value.get(kind)) for kind in ("image", "video")):
+        file = value[path]
+        if not isinstance(file, str):
+            return value
+        kind = "video" if has_video_suffix(file) else "image"
+        found = {**{name: said for name, said in value.items() if name != path}, kind: file}
+
+    caption = next((name for name in _WORDS if is_said(value.get(name))), None)
+    if caption is None:
         return value
-    for path, captions in _NAMES_OF_OTHERS.items():
-        caption = next((name for name in captions if is_said(value.get(name))), None)
-        file = value.get(path)
-        if isinstance(file, str) and is_said(file) and caption is not None:
-            kind = "video" if file.lower().endswith(_VIDEO_SUFFIXES) else "image"
-            others = {name: found for name, found in value.items() if name not in (path, caption)}
-            name = caption if caption in _CAPTIONS else "caption"
-            return {**others, kind: file, name: value[caption]}
-    return value
+    if caption in _CAPTIONS:
+        return found
+    return {"caption": value[caption], **{n: said for n, said in found.items() if n != caption}}
 
 
 def _caption_field(value: dict[str, Any]) -> str | None:

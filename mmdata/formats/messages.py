@@ -198,12 +198,14 @@ class Messages(RecordSource):
             return True
         if sample.every("chosen", "rejected"):
             return not sample.some("conversations")
+        if sample.every("input", "preferred_output", "non_preferred_output"):
+            return True
         pairs = all(isinstance(record.get("prompt"), list) for record in sample.records)
         return sample.every("prompt") and pairs and sample.some("completion", "chosen")
 
     def conversation(self, record: Record) -> Conversation:
         """Return the conversation of one record."""
-        value = mapping(record)
+        value = _lift_input(mapping(record))
         turns, fields = _read_turns(value)
         chat = read_chat(value, record, turns, fields, label_judges=True)
         if not chat.turns:
@@ -215,6 +217,16 @@ class Messages(RecordSource):
         if self.thoughts != "text":
             return None
         return flatten_with(_read, records, self.dataset_name, boxes=self.boxes)
+
+
+def _lift_input(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with what OpenAI has inside ``input``, the turns and the tools before a
+    preference pair, beside it.
+    """
+    asked = value.get("input")
+    if not isinstance(asked, dict) or "messages" not in asked or not asked.keys().isdisjoint(value):
+        return value
+    return {**{name: found for name, found in value.items() if name != "input"}, **asked}
 
 
 def _read_turns(value: dict[str, Any]) -> tuple[list[Turn], frozenset[str]]:

@@ -44,6 +44,7 @@ class ShareGpt4Video(RecordSource):
     """
 
     harmless_fields: ClassVar[frozenset[str]] = frozenset({"timestamp"})  # of the keyframes
+    refines: ClassVar[frozenset[str]] = frozenset({"lavis"})
     id_key: ClassVar[str] = "video_id"
     summary: ClassVar[str] = "ShareGPT4Video: captions of whole videos, those of keyframes in extra"
     shape: ClassVar[str] = (

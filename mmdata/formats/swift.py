@@ -109,10 +109,6 @@ class Swift(RecordSource):
         ),
     }
 
-    meaning_fields: ClassVar[frozenset[str]] = frozenset(
-        {"options", "a", "b", "c", "d", "prompt"}  # the choices of VLMEvalKit; a second question
-    )
-
     dataset_name: str = "swift"
     boxes: BoxStyle = "auto"
     thoughts: Thoughts = "text"

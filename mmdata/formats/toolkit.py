@@ -9,8 +9,9 @@ checks it.
 
 Reading a record
     :func:`mapping`, :func:`conversation_id`, :func:`json_type`, :func:`media_of`,
-    :func:`medium_of`, :func:`is_said`; what is not read goes to ``extra``: :func:`unmapped_fields`,
-    :func:`add_fields`. :func:`split_rows` makes several records of one.
+    :func:`medium_of`, :func:`has_video_suffix`, :func:`is_said`; what is not read goes to
+    ``extra``: :func:`unmapped_fields`, :func:`add_fields`. :func:`split_rows` makes several records
+    of one.
 Turns and their media
     :func:`read_any_turns`, :func:`read_chat` and :func:`converse` for chats, and what they are made
     of: :func:`role_of`, :class:`Turn`, :class:`Chat`; :func:`fill` and :class:`MediaCursor` for
@@ -39,6 +40,7 @@ from mmdata.formats._chat_record import read_chat
 from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._format import Format, Origin, Sample
 from mmdata.formats._grounding import BoxStyle, ground, may_have_boxes
+from mmdata.formats._marks import has_video_suffix
 from mmdata.formats._meaning import is_said
 from mmdata.formats._nested import split_rows
 from mmdata.formats._objects import Objects, read_objects
@@ -112,6 +114,7 @@ __all__ = [
     "flatten_turns",
     "flatten_with",
     "ground",
+    "has_video_suffix",
     "insert_before_question",
     "is_said",
     "json_files",

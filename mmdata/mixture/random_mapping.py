@@ -16,8 +16,8 @@ from mmdata._tools.options import PositiveInt, check_fields
 
 __all__ = ["RandomMapping"]
 
-# VisualGLM's data loader seeds numpy's generator with sixteen numbers of Python's, which the number
-# of the draw has seeded (research/visualglm/dataloader.py of MindFormers r1.0).
+# MindFormers' data loader (r1.0, that of the family whose YAML says `random_mapping`) seeds numpy's
+# generator with sixteen numbers of Python's, which the number of the draw has seeded.
 _SEEDS: Final = 16
 
 

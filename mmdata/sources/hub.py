@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from mmdata.errors import UsageError
@@ -165,7 +165,15 @@ def _patterns(config: dict[str, Any], readme: Path) -> Iterator[tuple[Split | No
 
 def _matching(folder: Path, data_dir: object, pattern: str) -> list[Path]:
     root = folder / data_dir if isinstance(data_dir, str) and ".." not in data_dir else folder
-    return sorted(path for path in root.glob(pattern) if path.is_file())
+    found = sorted(path for path in root.glob(pattern) if path.is_file())
+    # As `datasets` has it, a hidden file is meant only by a pattern that says so.
+    wanted = _count_hidden(PurePosixPath(pattern))
+    return [path for path in found if _count_hidden(path.relative_to(root)) <= wanted]
+
+
+def _count_hidden(path: PurePath) -> int:
+    """Return how many names in a path are of hidden files or folders."""
+    return sum(name.startswith((".", "__")) for name in path.parts)
 
 
 def _require_files(files: Sequence[Path], place: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from mmdata.sources._json import has_whole_lines, records
 from mmdata.sources._window import Window, is_packed
 from mmdata.sources.record import Record
 
-__all__ = ["FileSample", "sample_file"]
+__all__ = ["FileSample", "pick_places", "sample_file"]
 
 _HEAD: Final = 1000
 _CHUNK: Final = 1 << 17
@@ -54,11 +54,7 @@ def sample_file(file: Path, count: int) -> FileSample:
         return FileSample(text[:_HEAD], (), ("the head",))
 
     if ended:
-        found = list(_values(file))
-        middle = max(count, len(found) // 2 - count // 2)
-        last = max(count, middle + count, len(found) - count)
-        kept = found[:count] + found[middle : middle + count] + found[last:]
-        return FileSample(text[:_HEAD], tuple(kept), ("head", "middle", "end"))
+        return pick_places(text[:_HEAD], list(_values(file)), count)
 
     first = list(islice(_values(file), count))
     if is_packed(file):
@@ -70,6 +66,19 @@ def sample_file(file: Path, count: int) -> FileSample:
     between = _values_within(middle_text, by_line)[:count]
     last_ones = _values_within(last_text, by_line)[-count:]
     return FileSample(text[:_HEAD], (*first, *between, *last_ones), ("head", "middle", "end"))
+
+
+def pick_places(head: str, values: Sequence[Any], count: int) -> FileSample:
+    """Return up to ``count`` of a file's values from its head, as many from its middle, and as many
+    from its end.
+
+    >>> pick_places("", range(100), 2).records
+    (0, 1, 49, 50, 98, 99)
+    """
+    middle = max(count, len(values) // 2 - count // 2)
+    last = max(count, middle + count, len(values) - count)
+    kept = (*values[:count], *values[middle : middle + count], *values[last:])
+    return FileSample(head, kept, ("head", "middle", "end"))
 
 
 def _values(file: Path) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mmdata.errors import UsageError
 from mmdata.formats import Origin, detect, make
 from mmdata.schema import Conversation, Image, Media, Text, Video, assistant, system, user
 from mmdata.sources.record import Record
@@ -237,6 +238,8 @@ def test_a_file_of_images_and_videos_is_read_as_what_each_record_is(tmp_path: Pa
         {"file_name": "1.jpg", "caption": "A cup."},
         {"image_path": "1.jpg", "caption": "A cup."},
         {"image_path": "1.jpg", "image": None, "caption": "A cup."},
+        {"image": "1.jpg", "text": "A cup."},
+        {"image": "1.jpg", "sentences": ["A cup."]},
     ],
 )
 def test_an_image_and_its_caption_by_the_names_of_others_are_read(
@@ -257,6 +260,25 @@ def test_a_video_that_a_folder_of_videos_names_is_a_video() -> None:
     row = read("lavis", {"file_name": "1.MP4", "text": "A cup falls.", "size": 3})
 
     assert (row.media, row.extra) == ((Media("video", "1.MP4"),), {"size": 3})
+
+
+def test_a_text_beside_a_question_or_an_answer_is_no_caption(tmp_path: Path) -> None:
+    text = {"image": "1.jpg", "text": "A cup."}
+
+    for name in ("answer", "label"):
+        with pytest.raises(UsageError, match="Name the format"):
+            detect([write(tmp_path, {**text, name: "Red."})])
+    for name in ("prompt", "instruction"):
+        assert detect([write(tmp_path, {**text, name: "What is it?"})]) == "swift"
+
+
+def test_a_caption_may_be_of_a_clip() -> None:
+    bounds = {"start time": 0.5, "end time": "00:00:01.5"}
+
+    row = read("lavis", {"video": "1.mp4", "caption": "A cup falls.", **bounds})
+
+    assert row.media == (Media("video", "1.mp4", start=0.5, end=1.5),)
+    assert not row.extra
 
 
 def test_several_captions_by_the_names_of_others_are_a_record_each(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -288,6 +289,25 @@ def test_of_a_table_the_row_groups_at_the_head_the_middle_and_the_end_are_looked
     with pytest.raises(UsageError, match="is mixed, made of"):
         detect([tmp_path / "source.parquet"])
     assert [len(rows) for rows in sample_groups(tmp_path / "source.parquet", 10)] == [10, 10, 10]
+
+
+@pytest.mark.parametrize("kind", ["csv", "arrow"])
+@pytest.mark.parametrize("place", [50, 99])
+def test_of_a_table_that_is_not_large_all_places_are_looked_at(
+    tmp_path: Path, kind: str, place: int
+) -> None:
+    turns = json.dumps(GOOD["messages"](0)["messages"])
+    rows: list[dict[str, str | None]] = [{"messages": turns, "image": None, "caption": None}] * 100
+    rows[place - 9 : place + 1] = [{"messages": None, "image": "1.jpg", "caption": "A cup."}] * 10
+    file, table = tmp_path / f"source.{kind}", pa.Table.from_pylist(rows)
+    if kind == "csv":
+        pa_csv.write_csv(table, file)
+    else:
+        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+
+    with pytest.raises(UsageError, match=r"is mixed, made of messages .* and lavis"):
+        detect([file])
 
 
 def test_of_many_shards_the_head_of_each_is_looked_at(tmp_path: Path) -> None:

@@ -638,3 +638,18 @@ def test_sizes_are_read_where_both_sides_are_numbers(
     value: dict[str, Any], sizes: tuple[Size | None, ...]
 ) -> None:
     assert read_sizes(value) == sizes
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["cup<loc_52><loc_332><loc_932><loc_774>", "<loc0052><loc0332><loc0932><loc0774> cup",
+     "{<10><20><30><40>}", "Sure, [SEG].", "<region1> is a cup", "at <boxes>", "<mask>"],
+)  # fmt: skip
+def test_places_by_the_tokens_of_a_family_are_refused(words: str) -> None:
+    shown = [Media("image", "a.jpg")]
+    said = [user(Image(0), "Where?"), assistant(words)]
+
+    assert may_have_boxes([words])
+    with pytest.raises(RecordError, match="is not supported"):
+        ground(said, shown)
+    assert ground(said, shown, boxes="none") == tuple(said)

@@ -28,6 +28,9 @@ IMAGES: Final = (
     "<img><IMG_CONTEXT><IMG_CONTEXT></img>", "<|begin_of_image|><|image|><|end_of_image|>",
     "<ImageHere>", "<Img><ImageHere></Img>", "<start_of_image>", "<image_soft_token>",
     "<image_placeholder>", "<__dj__image>", "<Image>", "<IMAGE>", "<img>", "[IMG]",
+    "<fake_token_around_image><image><fake_token_around_image>", "<Image><image></Image>",
+    "<|image_start|><|image|><|image_end|>", "<vila/image>", "[IMG][IMG_BREAK][IMG][IMG_END]",
+    "<image/>", "<image />", "< image >", "[image]", "[Image]", "{image}", "{{image}}",
 )  # fmt: skip
 VIDEOS: Final = (
     "<video>", "<video></video>", "<|video|>", "<|video_pad|>",
@@ -35,9 +38,12 @@ VIDEOS: Final = (
     "<|vision_bos|><|VIDEO|><|vision_eos|>", "<VIDEO_CONTEXT>",
     "<video><VIDEO_CONTEXT></video>", "<|begin_of_video|><|video|><|end_of_video|>",
     "<VideoHere>", "<Video><VideoHere></Video>", "<__dj__video>", "<Video>", "<VIDEO>", "[VIDEO]",
+    "<vila/video>", "[video]", "{video}",
 )  # fmt: skip
 NUMBERED: Final = (
     "<image 1>", "<image1>", "<image-1>", "<image_1>", "<image_01>", "<image_00>", "<|image_1|>",
+    "<Image 1>", "<Image1>", "<IMG_1>", "<img1>", "<Picture 1>", "<image#1>", "<image:1>",
+    "[image 1]", "[Image1]", "{image_1}",
 )  # fmt: skip
 WITH_PATH: Final[tuple[tuple[str, MediaType], ...]] = (
     ("<img>1.jpg</img>", "image"),

@@ -80,7 +80,22 @@ def test_the_mark_of_a_listed_video_is_its_place_in_every_spelling(mark: str) ->
 
 @pytest.mark.parametrize(
     "mark",
-    ["<image/>", "<img_1>", "<Image1>", "<|IMAGE_PLACEHOLDER|>", "<image_token>", "<image: 1>"],
+    [
+        "<|IMAGE_PLACEHOLDER|>",
+        "<image_token>",
+        "<image: 1>",
+        "<image_id_1>",
+        "&lt;image&gt;",
+        "\uff1cimage\uff1e",
+        "<EOI>",
+        "<|mm_start|>",
+        "[<IMG_PLH>]",
+        "![](b.jpg)",
+        "![a cup](b.jpg 'cup')",
+        "<img src='b.jpg'/>",
+        '<img alt="cup" src = "b.jpg">',
+        "[photo]",
+    ],
 )
 @pytest.mark.parametrize("name", ["llava", "messages"])
 def test_what_looks_like_a_mark_beside_an_image_that_has_no_other_is_refused(
@@ -96,6 +111,41 @@ def test_what_looks_like_a_mark_beside_an_image_that_has_no_other_is_refused(
         read(name, value)
 
     assert error.value.reason == "media_mismatch"
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["<image>img</image>", "<image><|vision_end|>", "<row_1_col_1><image>", "<image>[IMG_END]",
+     "<im_patch><image>"],
+)  # fmt: skip
+def test_a_part_of_a_mark_beside_one_that_is_known_is_refused(question: str) -> None:
+    with pytest.raises(RecordError, match="a part of one") as error:
+        read("llava", llava(f"{question}What?", image="a.jpg"))
+
+    assert error.value.reason == "media_mismatch"
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["![](a.jpg)", "![a cup](./a.jpg)", '![a cup](a.jpg "cup")', "<img src='a.jpg'/>",
+     '<img width=3 src="a.jpg">', "<img src=a.jpg >"],
+)  # fmt: skip
+def test_a_listed_picture_that_the_question_shows_stands_there(mark: str) -> None:
+    found = read("messages", messages(f"See {mark} now.", images=["b.jpg", "a.jpg"]))
+
+    assert found.messages[0] == user(Image(0), "See ", Image(1), " now.")
+
+
+@pytest.mark.parametrize("shown", ["![](b.jpg)", "<img src='b.jpg'>", "{image}", "[Image]"])
+def test_what_shows_a_picture_is_words_in_an_answer_and_in_records_without_media(
+    shown: str,
+) -> None:
+    alone, answered = messages(f"See {shown}"), messages("What?", images=["a.jpg"])
+    answered["messages"][1]["content"] = f"Write {shown}."
+
+    assert read("messages", alone).messages[0] == user(f"See {shown}")
+    found = read("messages", answered)
+    assert found.messages == (user(Image(0), "What?"), assistant(f"Write {shown}."))
 
 
 def test_what_looks_like_a_mark_beside_one_that_is_known_is_a_word() -> None:

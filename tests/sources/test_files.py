@@ -238,6 +238,19 @@ def test_the_readme_of_a_clone_says_which_files_are_which_split(files: str, tmp_
     ]
 
 
+def test_hidden_files_are_data_only_where_the_readme_says_so(tmp_path: Path) -> None:
+    clone(tmp_path, "configs: [{data_files: '**/*.parquet'}]")
+    for name in (".cache/old.parquet", "data/.part3.parquet", "__pycache__/x.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, "parquet", RECORDS)
+
+    assert {name for name, _ in names(tmp_path)} == {
+        "data/part1.parquet", "data/part2.parquet", "other/held_out.parquet",
+    }  # fmt: skip
+    clone(tmp_path, "configs: [{data_files: '.cache/*'}]")
+    assert names(tmp_path) == [(".cache/old.parquet", None)]
+
+
 def test_of_several_configurations_the_default_one_is_read_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
