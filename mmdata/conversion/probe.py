@@ -145,7 +145,14 @@ def _image(source: File, level: Level, limits: Limits) -> Probe:
 def _video(source: VideoSource, level: Level, limits: Limits) -> Probe:
     from mmdata.video.reader import index, index_by_decoding
 
-    found = (index_by_decoding if level == "decode" else index)(source, limits=limits)
+    if level == "decode":
+        # Strictly, as sampling decodes: what it would refuse is to be found here.
+        found = index_by_decoding(source, limits=limits, strict=True)
+        if found.damage:
+            lenient = index_by_decoding(source, limits=limits)
+            found = replace(lenient, damage=lenient.damage or found.damage)
+    else:
+        found = index(source, limits=limits)
     return Probe(
         "video",
         found.width,

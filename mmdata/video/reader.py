@@ -15,13 +15,14 @@ from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
 from mmdata.video.folder import is_folder, pictures_in
-from mmdata.video.index import TIMELESS, Index, build_index, confirm
+from mmdata.video.index import TICKS_ALONE, Index, build_index, confirm, has_times
 from mmdata.video.packets import (
     PacketRow,
     Supply,
     join_fields,
     read_packets,
     tick,
+    without_false_keyframes,
     without_head,
     without_leading,
 )
@@ -151,16 +152,22 @@ def reading(
     """
     name = name_of(source)
     with open_video(source, stream, limits, strict=strict, thorough=thorough) as (container, video):
-        timeless = container.format.name in TIMELESS
-        packets = read_packets(container, video, source, limits, heads=timeless)
-        if not timeless:
-            rows = packets.rows
-            if rows and video.codec_context.codec.canonical_name == "h264":
-                rows = join_fields(rows, packets.supply, video.codec_context.extradata or b"")
+        kind, codec = container.format.name, video.codec_context.codec.canonical_name
+        header = video.codec_context.extradata or b""
+        packets = read_packets(
+            container, video, source, limits, heads=kind == TICKS_ALONE, thorough=thorough
+        )
+        rows = without_false_keyframes(packets.rows, codec)
+        if kind != TICKS_ALONE:
+            if rows and codec == "h264":
+                rows = join_fields(rows, packets.supply, header)
             if rows and not rows[0].keyframe:
                 rows = without_head(rows, _decodable_head(source, stream, limits, rows))
-            packets = replace(packets, rows=without_leading(rows))
-            timeless = any(row.pts is None for row in packets.rows)
+            # Elsewhere than in Matroska a packet without a time may be any.
+            if "matroska" in kind or all(row.pts is not None for row in rows):
+                rows = without_leading(rows)
+        packets = replace(packets, rows=rows)
+        timeless = not has_times(packets, kind, codec, header)
         found = known or build_index(container, video, packets, timeless=timeless, name=name)
         yield Reader(video, found, packets.supply, name, thorough=thorough)
 
@@ -337,11 +344,10 @@ class Reader:
             ]
         rows = self.index.packets
         if not rows[0].keyframe:  # what a cut has left of a head is no damage
-            first = next((number for number, row in enumerate(rows) if row.keyframe), 0)
             self.faults = [
                 fault
                 for fault in self.faults
-                if fault.packet >= first or not rows[fault.packet].discard
+                if not rows[fault.packet].discard or rows[fault.packet].second
             ]
 
     def _mark(

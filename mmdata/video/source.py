@@ -29,6 +29,7 @@ _OPTIONS: Final = {"protocol_whitelist": "file", "pattern_type": "none"}
 # Opens no decoder: what headers say is enough for most files.
 _QUICK: Final = {"codec_whitelist": "none"}
 _THOROUGH: Final = {"skip_loop_filter": "all"}  # the frames are thrown away, so they need no finish
+_TOO_STRICT: Final = frozenset({"tiff"})  # codecs whose strict decoders refuse what is sound
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
 
@@ -173,8 +174,9 @@ def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
 def _configure(stream: VideoStream, limits: Limits, strict: bool) -> None:
     context = stream.codec_context
     context.thread_count = 1
+    refuses = strict and context.codec.canonical_name not in _TOO_STRICT
     context.options = {"max_pixels": str(limits.pixels)} | (
-        {"err_detect": "explode"} if strict else {}
+        {"err_detect": "explode"} if refuses else {}
     )
 
 
