@@ -146,8 +146,8 @@ def build_index(
         order = coded_order(codec, heads, stream.codec_context.extradata or b"")
         if container.format.name == TICKS_ALONE:
             rate = _rate_of_ticks(packets.rows, period) or rate
-        if any(row.discard for row in packets.rows):
-            order = None  # what was read counts frames that never come out
+        if order is not None:
+            order = _without_unseen(order, packets.rows)
         rows = _with_ticks(packets.rows, order, container.format.name)
         packets = replace(packets, rows=rows)
         presented = [row for row in rows if not row.discard]
@@ -236,6 +236,16 @@ def _derived_times(rows: list[PacketRow], period: float, rate: float) -> Compact
     return compact(ticks - ticks[0], period, rate)
 
 
+def _without_unseen(order: NDArray[np.int64], rows: list[PacketRow]) -> NDArray[np.int64]:
+    """Return the order of packets in which those that give no frame are not counted."""
+    import numpy as np
+
+    seen = np.flatnonzero([not row.discard for row in rows])
+    found = np.full(len(order), UNSEEN)
+    found[seen[np.argsort(order[seen])]] = np.arange(len(seen))
+    return found
+
+
 def _with_ticks(
     rows: list[PacketRow], order: NDArray[np.int64] | None, container: str
 ) -> list[PacketRow]:
@@ -256,7 +266,7 @@ def _with_ticks(
     elif None not in stamps:
         stamps.sort()
     elif order is not None:
-        places = order.tolist()
+        places = order[presented].tolist()
     else:
         stamps = [rows[number].dts for number in presented]
 

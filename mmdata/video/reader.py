@@ -158,14 +158,13 @@ def reading(
             container, video, source, limits, heads=kind == TICKS_ALONE, thorough=thorough
         )
         rows = without_false_keyframes(packets.rows, codec)
-        if kind != TICKS_ALONE:
-            if rows and codec == "h264":
-                rows = join_fields(rows, packets.supply, header)
-            if rows and not rows[0].keyframe:
-                rows = without_head(rows, _decodable_head(source, stream, limits, rows))
-            # Elsewhere than in Matroska a packet without a time may be any.
-            if "matroska" in kind or all(row.pts is not None for row in rows):
-                rows = without_leading(rows)
+        if rows and codec == "h264" and kind != TICKS_ALONE:
+            rows = join_fields(rows, packets.supply, header)
+        if rows and not rows[0].keyframe:
+            rows = without_head(rows, _decodable_head(source, stream, limits, rows))
+        # Elsewhere than in Matroska a packet without a time may be any.
+        if "matroska" in kind or not (kind == TICKS_ALONE or any(row.pts is None for row in rows)):
+            rows = without_leading(rows)
         packets = replace(packets, rows=rows)
         timeless = not has_times(packets, kind, codec, header)
         found = known or build_index(container, video, packets, timeless=timeless, name=name)
@@ -322,7 +321,9 @@ class Reader:
         on all that came before.
         """
         left, order = set(wanted), self.index.order
-        for place, (packet, frame) in enumerate(self.everything()):
+        places: dict[int, int] = {}  # of each packet: one may give a second frame, which is none
+        for packet, frame in self.everything():
+            place = places.setdefault(packet, len(places))
             number = place if order is None else int(order[packet])
             if number in left:
                 yield number, frame
