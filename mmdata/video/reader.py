@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
+from mmdata.video.ends import missing_end
 from mmdata.video.folder import is_folder, pictures_in
 from mmdata.video.index import TICKS_ALONE, Index, build_index, confirm, has_times
 from mmdata.video.packets import (
@@ -165,7 +166,8 @@ def reading(
         # Elsewhere than in Matroska a packet without a time may be any.
         if "matroska" in kind or not (kind == TICKS_ALONE or any(row.pts is None for row in rows)):
             rows = without_leading(rows)
-        packets = replace(packets, rows=rows)
+        damage = (*missing_end(source, kind), *packets.damage)
+        packets = replace(packets, rows=rows, damage=damage)
         timeless = not has_times(packets, kind, codec, header)
         found = known or build_index(container, video, packets, timeless=timeless, name=name)
         yield Reader(video, found, packets.supply, name, thorough=thorough)

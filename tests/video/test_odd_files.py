@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -230,3 +231,39 @@ def test_tiff_frames_are_sound_although_its_strict_decoder_would_refuse_them() -
 
     assert len(video.sample(data, "every:1")) == 5
     assert probe(data, "video", level="decode").damage == ()
+
+
+@pytest.mark.parametrize(
+    ("codec", "container", "pix_fmt"),
+    [("h264", "matroska", ""), ("vp9", "webm", ""), ("gif", "gif", "rgb8")],
+)
+def test_a_file_that_was_cut_short_says_so(
+    codec: str, container: str, pix_fmt: str, tmp_path: Path
+) -> None:
+    whole = clip(codec, container, range(COUNT), pix_fmt=pix_fmt)
+    (tmp_path / "whole").write_bytes(whole)
+    (tmp_path / "cut").write_bytes(whole[: len(whole) * 6 // 10 + 3])
+
+    assert video.index(whole).damage == video.index(tmp_path / "whole").damage == ()
+    for level in ("probe", "decode"):
+        assert "cut short" in probe(str(tmp_path / "cut"), "video", level=level).damage[0]
+    with pytest.raises(VideoError, match="cut short"):
+        video.sample(tmp_path / "cut", "uniform:3")
+    assert len(video.sample(tmp_path / "cut", "uniform:3", on_damage="keep")) == 3
+
+
+def test_a_live_recording_that_never_said_its_length_is_whole() -> None:
+    data = clip("h264", "matroska", range(COUNT), muxer={"live": "1"})
+
+    assert video.index(data).damage == ()
+
+
+def test_bytes_that_are_no_block_of_a_gif_are_named() -> None:
+    whole = clip("gif", "gif", range(COUNT), pix_fmt="rgb8")
+    block = whole.index(b"\x21\xf9\x04", len(whole) // 2)  # where a frame begins
+
+    without_trailer = video.index(whole[:-1])
+    broken = video.index(whole[:block] + b"\x07" + whole[block + 1 :])
+
+    assert without_trailer.damage == ()
+    assert broken.damage[0] == f"what is at byte {block} is no block of a GIF"
