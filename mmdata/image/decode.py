@@ -52,7 +52,7 @@ _SIDEWAYS: Final = range(5, 9)  # its values that exchange width and height
 # What Pillow's readers raise on bytes that are not what they claim to be.
 _BROKEN: Final = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
-    struct.error, zlib.error,
+    RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
 
 
@@ -101,7 +101,10 @@ def load(
     with _open(source, limits or Limits()) as image:
         if draft is not None:
             image.draft("RGB", draft if upright and _is_sideways(image) else (draft[1], draft[0]))
+        is_deep = _has_deep_colours(image)
         image.load()
+        if is_deep:
+            _refuse_unscaled_colours(image, _name(source))
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
         if alpha == "white" and image.has_transparency_data:
@@ -121,8 +124,13 @@ def size_of(source: Source, *, limits: Limits | None = None) -> tuple[int, int]:
 
 
 def _is_sideways(image: Image) -> bool:
-    # Pillow has turned the size of a TIFF when it opens it, and its pixels when it loads them.
-    return image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    # Pillow has turned the size of a TIFF when it opens it, and its pixels when it loads them; but
+    # not by the orientation of XMP.
+    if isinstance(image, TiffImageFile) and _ORIENTATION in image.tag_v2:
+        return False
+    return image.getexif().get(_ORIENTATION) in _SIDEWAYS
 
 
 @contextmanager
@@ -168,7 +176,7 @@ def _file(source: Source, name: str) -> Iterator[BinaryIO]:
 
 def _identified(file: BinaryIO, name: str) -> Image:
     """Return the picture in ``file``, or name the format that this Pillow cannot read."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError, features
 
     # The plug-in of another package, where the program has registered it.
     formats = (*_FORMATS, "HEIF") if "HEIF" in Image.OPEN else _FORMATS
@@ -185,6 +193,8 @@ def _identified(file: BinaryIO, name: str) -> Image:
                 "it is a HEIC picture, which Pillow reads with pillow-heif alone "
                 "(pillow_heif.register_heif_opener()); convert it to JPEG, PNG or WebP"
             )
+        elif form == "AVIF" and features.check("avif"):
+            what = "it is an AVIF picture that is damaged or cut short"
         else:
             what = f"it is an {form} picture, and this Pillow is built without it; update Pillow"
         raise ImageError(f"{name}: cannot be decoded as an image: {what}", path=name) from error
@@ -217,11 +227,7 @@ def _rgb(image: Image, name: str) -> Image:
     brightest = int(samples.max())
     bits = _stated_bits(image)
     if bits == 16 and 0 < brightest < 1 << 12:
-        raise ImageError(
-            f"{name}: its brightest sample is {brightest} of 65535; if they are 12 bits or fewer "
-            "in 16, scale them to 8 or 16",
-            path=name,
-        )
+        raise _too_dark(name, brightest)
     return fromarray((samples >> (bits - 8)).astype(np.uint8)).convert("RGB")
 
 
@@ -233,6 +239,35 @@ def _on_white(image: Image) -> Image:
     page = new("RGB", image.size, "white")
     page.paste(image, mask=image.getchannel("A"))
     return page
+
+
+def _has_deep_colours(image: Image) -> bool:
+    """Return whether a picture that is not loaded yet has colours of 16 bits, of which Pillow takes
+    the highest eight as it loads them.
+    """
+    from PIL.ImageFile import ImageFile
+
+    for tile in image.tile if isinstance(image, ImageFile) else ():
+        args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        if any(isinstance(arg, str) and ";16" in arg for arg in args):
+            return not image.mode.startswith("I")
+    return False
+
+
+def _refuse_unscaled_colours(image: Image, name: str) -> None:
+    """Refuse colours of 12 bits or fewer in 16, as they are refused of grey."""
+    colours = image.convert("RGB") if image.mode != "RGB" else image
+    brightest = max(int(high) for _, high in colours.getextrema())  # type: ignore[misc]  # a pair a band
+    if 0 < brightest < 1 << 4:
+        raise _too_dark(name, brightest << 8)
+
+
+def _too_dark(name: str, brightest: int) -> ImageError:
+    return ImageError(
+        f"{name}: its brightest sample is {brightest} of 65535; if they are 12 bits or fewer "
+        "in 16, scale them to 8 or 16",
+        path=name,
+    )
 
 
 def _stated_bits(image: Image) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["coded_order", "may_have_fields", "second_fields"]
+__all__ = ["coded_order", "is_bidirectional", "is_packed", "may_have_fields", "second_fields"]
 
 # Codecs that present frames in the order in which they code them.
 _IN_ORDER: Final = frozenset(
@@ -39,6 +39,8 @@ _IN_ORDER: Final = frozenset(
 )
 # Bytes; what is smaller may be a frame that is not coded, and so never presented.
 _SMALLEST_VOP: Final = 16
+_PICTURE: Final = b"\x00\x00\x01\x00"  # start codes of MPEG-1 and MPEG-2
+_GROUP: Final = b"\x00\x00\x01\xb8"
 _VOP: Final = b"\x00\x00\x01\xb6"
 _BIDIRECTIONAL: Final = 2  # vop_coding_type of MPEG-4 part 2
 # User data of streams that put two frames into one packet.
@@ -63,8 +65,10 @@ def coded_order(codec: str, coded: list[bytes], header: bytes) -> NDArray[np.int
     if codec in _IN_ORDER or len(coded) == 1:
         return np.arange(len(coded))
     ranks = None
-    if codec == "mpeg4" and not _PACKED.search(header):
+    if codec == "mpeg4" and not is_packed(header):
         ranks = _mpeg4_ranks(coded)
+    elif codec in ("mpeg1video", "mpeg2video"):
+        ranks = _mpeg2_ranks(coded)
     elif codec == "h264":
         ranks = _h264_ranks(coded, header)
     if ranks is None or len(set(ranks)) < len(ranks):
@@ -72,6 +76,36 @@ def coded_order(codec: str, coded: list[bytes], header: bytes) -> NDArray[np.int
     order = np.empty(len(ranks), np.int64)
     order[sorted(range(len(ranks)), key=ranks.__getitem__)] = np.arange(len(ranks))
     return order
+
+
+def is_bidirectional(coded: bytes) -> bool:
+    """Return whether a packet of MPEG-4 holds a B-frame, which is coded after what follows it."""
+    start = coded.find(_VOP)
+    # The two bits behind the start code are vop_coding_type (ISO 14496-2, 6.2.5).
+    return 0 <= start < len(coded) - 4 and coded[start + 4] >> 6 == _BIDIRECTIONAL
+
+
+def is_packed(header: bytes) -> bool:
+    """Return whether MPEG-4 puts two frames into one packet, as DivX did for AVI."""
+    return _PACKED.search(header) is not None
+
+
+def _mpeg2_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
+    """What ascends in presentation order: the temporal reference counts the pictures of a group
+    (ISO 13818-2, 6.3.9).
+    """
+    ranks = []
+    groups = 0
+
+    for data in coded:
+        start = data.find(_PICTURE)
+        if start < 0 or len(data) < start + 6:
+            return None
+        groups += _GROUP in data[:start]
+        # The ten bits behind the start code.
+        ranks.append((groups, data[start + 4] << 2 | data[start + 5] >> 6))
+
+    return ranks
 
 
 def _mpeg4_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
@@ -85,8 +119,7 @@ def _mpeg4_ranks(coded: list[bytes]) -> list[tuple[int, int]] | None:
         start = data.find(_VOP)
         if start < 0 or len(data) < max(_SMALLEST_VOP, start + 5) or _PACKED.search(data):
             return None
-        # The two bits behind the start code are vop_coding_type (ISO 14496-2, 6.2.5).
-        bidirectional = data[start + 4] >> 6 == _BIDIRECTIONAL
+        bidirectional = is_bidirectional(data)
         if bidirectional and references < 2:
             return None
         references += not bidirectional

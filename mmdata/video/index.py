@@ -15,8 +15,8 @@ from mmdata._tools.options import checked
 from mmdata.errors import VideoError
 from mmdata.schema import CompactTimes
 from mmdata.video.clock import Clock, average_rate, compact, times_of
-from mmdata.video.coded_order import coded_order
-from mmdata.video.packets import PacketRow, Packets, tick
+from mmdata.video.coded_order import coded_order, is_bidirectional, is_packed
+from mmdata.video.packets import PacketRow, Packets, heads_of, tick
 from mmdata.video.source import is_cover
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mmdata.schema import Oddity, TimeSource
     from mmdata.video.clock import Numbers, Ticks, Times
 
-__all__ = ["TIMELESS", "UNSEEN", "Index", "build_index", "confirm"]
+__all__ = ["TICKS_ALONE", "UNSEEN", "Index", "build_index", "confirm", "has_times"]
 
 UNSEEN: Final = -1
 """The number of a packet whose frame is never presented
@@ -46,10 +46,13 @@ _MOST_LEAPS: Final = 0.125
 _UNFINISHED: Final = 1 << 30
 _DEFAULT_RATE: Final = 25.0  # frames a second; what FFmpeg takes a stream without a rate to have
 
-TIMELESS: Final = frozenset({"avi"})
-"""FFmpeg's names of containers that store no presentation times;
-what it reports for them are guesses.
-"""
+TICKS_ALONE: Final = "avi"
+"""FFmpeg's name of the container that stores ticks of decoding, and no presentation times."""
+
+# Raw MPEG-1 and MPEG-2 have no times; what FFmpeg reports are guesses, and differ from opening to
+# opening.
+_RAW_MPEG: Final = "mpegvideo"
+_LOOKED_AT: Final = 16  # packets; where a stream has B-frames, some are among so many
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -106,6 +109,32 @@ class Index:
         )
 
 
+def has_times(packets: Packets, container: str, codec: str, header: bytes) -> bool:
+    """Return whether a stream has presentation times that can be believed.
+
+    ``container`` and ``codec`` are named as FFmpeg does, and ``header`` is what the container says
+    of the codec's parameters.
+    """
+    stamps = [row.pts for row in packets.rows]
+    if container in (TICKS_ALONE, _RAW_MPEG) or None in stamps:
+        return False
+    if codec not in ("h264", "mpeg4") or any(row.discard for row in packets.rows):
+        return True
+    if codec == "mpeg4" and is_packed(header):
+        return False
+
+    # Some containers and writers know B-frames, and yet no times for them: MXF, ASF, and what was
+    # copied out of an AVI. Then the times ascend as frames are coded.
+    first = [stamp for stamp in stamps[:_LOOKED_AT] if stamp is not None]
+    if any(after <= before for before, after in pairwise(first)):
+        return True
+    heads = heads_of(packets.supply, len(first))
+    if codec == "mpeg4":
+        return not any(map(is_bidirectional, heads))
+    order = coded_order(codec, heads, header)
+    return order is None or bool((order == range(len(order))).all())
+
+
 @checked
 def build_index(
     container: InputContainer, stream: VideoStream, packets: Packets, *, timeless: bool, name: str
@@ -122,10 +151,16 @@ def build_index(
 
     order: NDArray[np.int64] | None
     if timeless:
-        order = coded_order(codec, packets.heads, stream.codec_context.extradata or b"")
-        if container.format.name in TIMELESS:
+        heads = packets.heads or heads_of(packets.supply, len(packets.rows))
+        order = coded_order(codec, heads, stream.codec_context.extradata or b"")
+        if container.format.name == TICKS_ALONE:
             rate = _rate_of_ticks(packets.rows, period) or rate
-        stored, count = _derived_times(packets.rows, period, rate), len(packets.rows)
+        if order is not None:
+            order = _without_unseen(order, packets.rows)
+        rows = _with_ticks(packets.rows, order, container.format.name)
+        packets = replace(packets, rows=rows)
+        shown = [row for row in rows if not row.discard]
+        stored, count = _derived_times(shown, period, rate), len(shown)
     else:
         presented = _presented(packets.rows)
         order, ticks = _stored_order(presented, len(packets.rows))
@@ -194,10 +229,11 @@ def confirm(found: Index, positions: list[int], time_base: float) -> Index:
     if len(pts) and found.stored is not None and found.stored.first_tick is not None:
         stored = _with_places(stored, int(pts[0]), time_base, keyframes)
 
+    last = found.duration - float(found.times[-1])  # as of the last frame that was promised
     if found.times_source == "stream":
-        last = _last_period(rows, order, time_base, found.fps)
-    else:
-        last = found.duration - float(found.times[-1])  # as of the last frame that was promised
+        assert found.order is not None
+        if order.argmax() != found.order.argmax():
+            last = _last_period(rows, order, time_base, found.fps)
     duration = (float(times[-1]) if len(times) else 0.0) + last
     return replace(
         found,
@@ -234,6 +270,73 @@ def _derived_times(rows: list[PacketRow], period: float, rate: float) -> Compact
     if not known or len(known) < len(rows) or (np.diff(ticks) < 0).any():
         return CompactTimes(step=1 / (rate or _DEFAULT_RATE))
     return compact(ticks - ticks[0], period, rate)
+
+
+def _without_unseen(order: NDArray[np.int64], rows: list[PacketRow]) -> NDArray[np.int64]:
+    """Return the order of packets in which those that give no frame are not counted."""
+    import numpy as np
+
+    seen = np.flatnonzero([not row.discard for row in rows])
+    found = np.full(len(order), UNSEEN)
+    found[seen[np.argsort(order[seen])]] = np.arange(len(seen))
+    return found
+
+
+def _with_ticks(
+    rows: list[PacketRow], order: NDArray[np.int64] | None, container: str
+) -> list[PacketRow]:
+    """Return the packets of a container that stores no presentation times with the tick at which
+    the n-th frame comes out in the n-th packet, in the place of its time of decoding.
+
+    An AVI counts these ticks itself. Others have times for some packets (MPEG program streams, one
+    for each of their own packets) or have them at the wrong packets; raw streams have none.
+    """
+    if container == TICKS_ALONE:
+        return rows
+
+    presented = [number for number, row in enumerate(rows) if not row.discard]
+    stamps = [rows[number].pts for number in presented]
+    places: list[int] = list(range(len(stamps)))
+    if container == _RAW_MPEG:
+        stamps = [None] * len(stamps)
+    elif None not in stamps:
+        stamps.sort()
+    elif order is not None:
+        places = order[presented].tolist()
+    else:
+        stamps = [rows[number].dts for number in presented]
+
+    ticks = _interpolate(places, stamps)
+    found = list(rows)
+    for number, instant in zip(presented, ticks, strict=True):
+        found[number] = replace_fields(rows[number], dts=instant)
+    return found
+
+
+def _interpolate(places: list[int], stamps: list[int | None]) -> list[int] | list[None]:
+    """Return the tick of each frame, given those of two at least; none where they do not ascend.
+
+    ``places`` are the presentation numbers of the frames whose ``stamps`` are given. Between two of
+    them frames are evenly.
+    """
+    import numpy as np
+
+    known = sorted(
+        (place, stamp) for place, stamp in zip(places, stamps, strict=True) if stamp is not None
+    )
+    if len(known) < 2:
+        return [None] * len(stamps)
+    numbers, ticks = np.array(known, np.int64).T
+    if (np.diff(ticks) < 0).any():
+        return [None] * len(stamps)
+
+    every = np.arange(len(stamps))
+    found = np.interp(every, numbers, ticks)
+    # Before the first that is known and after the last, at the pace of those between.
+    pace = (ticks[-1] - ticks[0]) / max(numbers[-1] - numbers[0], 1)
+    found += np.minimum(every - numbers[0], 0) * pace + np.maximum(every - numbers[-1], 0) * pace
+    whole: list[int] = np.rint(found).astype(np.int64).tolist()
+    return whole
 
 
 def _rate_of_ticks(rows: list[PacketRow], period: float) -> float:
@@ -329,7 +432,7 @@ def _oddities(
         yield "begins_between_keyframes"
     if any(row.second for row in rows):
         yield "fields"
-    if container in TIMELESS and stored.deltas:
+    if container == TICKS_ALONE and stored.deltas:
         yield "dropped_frames"
 
 

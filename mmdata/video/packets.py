@@ -4,8 +4,9 @@ read once without decoding, and given out again by their number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Protocol
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from mmdata._tools.limits import Limits, how_to_raise
 from mmdata.errors import VideoError
 from mmdata.video.coded_order import may_have_fields, second_fields
-from mmdata.video.source import Source, name_of, plain
+from mmdata.video.source import Source, name_of, open_video, plain
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -32,10 +33,12 @@ __all__ = [
     "Supply",
     "demux",
     "has_table",
+    "heads_of",
     "join_fields",
     "read_packets",
     "row_of",
     "tick",
+    "without_false_keyframes",
     "without_head",
     "without_leading",
 ]
@@ -45,6 +48,12 @@ HEAD_BYTES: Final = 256
 # Bytes of a packet of H.264 within which its first slice begins, after parameters and messages.
 _SLICE_BYTES: Final = 1024
 NEAR: Final = 32  # packets that are read past rather than jumped over; a seek costs about as much
+_TOLD_BY_CONTAINERS: Final = frozenset(
+    {"8bps", "cinepak", "flashsv", "flv1", "h261", "h263", "indeo3", "indeo4", "indeo5"}
+    | {"msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "msrle", "msvideo1", "qtrle", "rpza", "rv10", "rv20"}
+    | {"smc", "snow", "svq1", "svq3", "tscc", "vp6", "vp6f", "wmv1", "wmv2", "zmbv"}
+)
+"""Codecs whose keyframes FFmpeg knows from the container, not from the packets."""
 
 
 class PacketRow(Struct, frozen=True, gc=False):
@@ -103,8 +112,11 @@ def read_packets(
     limits: Limits,
     *,
     heads: bool = False,
+    thorough: bool = False,
 ) -> Packets:
     """Read every packet of ``stream``; a fault ends the reading and is told in ``damage``.
+
+    The arguments are also those with which ``source`` was opened.
 
     Raises:
         VideoError: more packets than ``limits.frames``.
@@ -126,9 +138,7 @@ def read_packets(
             if packet.is_corrupt:
                 corrupt.append(len(rows))
             if heads:
-                first_bytes.append(
-                    bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD_BYTES])
-                )
+                first_bytes.append(_headers(packet))
             rows.append(row_of(packet))
             if left > 0:
                 left -= packet.size
@@ -143,7 +153,8 @@ def read_packets(
         damage.append(f"{len(corrupt)} corrupt packets, the first is number {corrupt[0]}")
     supply: Supply = Held(held)
     if len(held) < len(rows):
-        supply = _Reread(container, stream, rows, name_of(source))
+        again = partial(_again, source, stream.index, limits, thorough)
+        supply = _Reread(container, stream, rows, name_of(source), again)
     return Packets(rows, tuple(damage), first_bytes, supply)
 
 
@@ -162,16 +173,23 @@ class _Reread:
     """Packets read again, each known by when it is presented and where it stands in the file.
 
     A seek may come out anywhere, and parsers make up packets where they begin in the middle: these
-    are passed over.
+    are passed over. The file is opened ``again`` to begin at its first packet: not every file can
+    be sought in, and some demuxers give a palette with that packet alone.
     """
 
     def __init__(
-        self, container: InputContainer, stream: VideoStream, rows: list[PacketRow], name: str
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        rows: list[PacketRow],
+        name: str,
+        again: Callable[[], Iterator[Packet[VideoStream]]],
     ) -> None:
         self._container = container
         self._stream = stream
         self._rows = rows
         self._name = name
+        self._again = again
         self._ahead: Iterator[Packet[VideoStream]] = iter(())
         self._next = len(rows)  # number of the first packet ahead
 
@@ -199,14 +217,14 @@ class _Reread:
     def _jump(self, start: int) -> None:
         """Go to packet ``start`` or to one before it."""
         for target in (start, 0):
-            first = self._seek(target)
+            first = self._seek(target) if target else self._restart()
             number = None if first is None else self._find(first, start)
             if first is not None and number is not None:
                 self._ahead = chain([first], self._ahead)
                 self._next = number
                 return
         raise VideoError(
-            f"{self._name}: cannot go back to packet {start}; the file cannot be sought in. "
+            f"{self._name}: cannot go back to packet {start}; the file has changed. "
             "It is read again because its packets are beyond Limits(packet_bytes=...)",
             path=self._name,
         )
@@ -216,6 +234,10 @@ class _Reread:
         identity = _identity(packet)
         numbers = range(start, -1, -1)  # nearly always it is the first
         return next((n for n in numbers if _identity(self._rows[n]) == identity), None)
+
+    def _restart(self) -> Packet[VideoStream] | None:
+        self._ahead = self._again()
+        return self._read()
 
     def _seek(self, target: int) -> Packet[VideoStream] | None:
         """Return the packet that a seek to packet ``target`` comes out at;
@@ -247,6 +269,14 @@ def _identity(packet: Packet[VideoStream] | PacketRow) -> tuple[int | None, int 
     return packet.pts, packet.pos
 
 
+def _again(
+    source: Source, stream: int, limits: Limits, thorough: bool
+) -> Iterator[Packet[VideoStream]]:
+    """Yield the packets of a file that is opened anew."""
+    with open_video(source, stream, limits, thorough=thorough) as (container, video):
+        yield from demux(container, video)
+
+
 def demux(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
     """Return the packets of ``stream`` from where the container stands to its end."""
     # PyAV ends a stream with an empty packet, which is for flushing a decoder.
@@ -269,6 +299,24 @@ def join_fields(rows: list[PacketRow], supply: Supply, header: bytes) -> list[Pa
     for number in second_fields(map(_head, supply.between(0, len(rows) - 1)), header):
         joined[number] = replace(rows[number], keyframe=False, discard=True, second=True)
     return joined
+
+
+def heads_of(supply: Supply, count: int) -> list[bytes]:
+    """Return the first ``count`` packets as far as their headers go."""
+    return [_headers(packet) for packet in supply.between(0, count - 1)]
+
+
+def _headers(packet: Packet[VideoStream]) -> bytes:
+    return bytes(memoryview(packet)[: None if packet.is_keyframe else HEAD_BYTES])
+
+
+def without_false_keyframes(rows: list[PacketRow], codec: str) -> list[PacketRow]:
+    """Mark all packets but the first as no keyframes, where a container calls every packet one and
+    the codec has others: an AVI without its index, and some raw streams, do so.
+    """
+    if codec not in _TOLD_BY_CONTAINERS or not all(row.keyframe for row in rows):
+        return rows
+    return [*rows[:1], *(replace(row, keyframe=False) for row in rows[1:])]
 
 
 def _head(packet: Packet[VideoStream]) -> bytes:

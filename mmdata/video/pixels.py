@@ -151,10 +151,17 @@ def rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
     """Return the pixels of ``frame`` as coded, (height, width, 3) uint8:
     a view of where swscale writes them.
 
+    Of samples of 8 bits these are the pixels that FFmpeg's own program gives: it converts the lines
+    of an interlaced frame as they stand, and makes smaller planes of colour larger by bicubic.
+
     Raises:
         VideoError: it cannot be converted; the message does not name the file.
     """
-    return _view(_reformat(reformatter, frame, format="rgb24", **conversion_of(frame)))
+    conversion = conversion_of(frame)
+    whole = as_progressive(frame) if frame.interlaced_frame else frame
+    # Of deeper samples the program's pixels are out of reach either way; this one is cheaper.
+    way = "BICUBIC" if frame.format.components[0].bits <= 8 else "BILINEAR"
+    return _view(_reformat(reformatter, whole, format="rgb24", interpolation=way, **conversion))
 
 
 def _reformat(reformatter: VideoReformatter, frame: VideoFrame, **wanted: Any) -> VideoFrame:

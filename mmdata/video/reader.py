@@ -18,14 +18,16 @@ from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
 from mmdata.video.clock import Clock
 from mmdata.video.colours import colour_oddities, refusal_of
+from mmdata.video.ends import missing_end
 from mmdata.video.folder import is_folder, pictures_in
-from mmdata.video.index import TIMELESS, Index, build_index, confirm
+from mmdata.video.index import TICKS_ALONE, Index, build_index, confirm, has_times
 from mmdata.video.packets import (
     PacketRow,
     Supply,
     join_fields,
     read_packets,
     tick,
+    without_false_keyframes,
     without_head,
     without_leading,
 )
@@ -188,16 +190,22 @@ def reading(
     """
     name = name_of(source)
     with open_video(source, stream, limits, strict=strict, thorough=thorough) as (container, video):
-        timeless = container.format.name in TIMELESS
-        packets = read_packets(container, video, source, limits, heads=timeless)
-        if not timeless:
-            rows = packets.rows
-            if rows and video.codec_context.codec.canonical_name == "h264":
-                rows = join_fields(rows, packets.supply, video.codec_context.extradata or b"")
-            if rows and not rows[0].keyframe:
-                rows = without_head(rows, _decodable_head(source, stream, limits, rows))
-            packets = replace(packets, rows=without_leading(rows))
-            timeless = any(row.pts is None for row in packets.rows)
+        kind, codec = container.format.name, video.codec_context.codec.canonical_name
+        header = video.codec_context.extradata or b""
+        packets = read_packets(
+            container, video, source, limits, heads=kind == TICKS_ALONE, thorough=thorough
+        )
+        rows = without_false_keyframes(packets.rows, codec)
+        if rows and codec == "h264" and kind != TICKS_ALONE:
+            rows = join_fields(rows, packets.supply, header)
+        if rows and not rows[0].keyframe:
+            rows = without_head(rows, _decodable_head(source, stream, limits, rows))
+        # Elsewhere than in Matroska a packet without a time may be any.
+        if "matroska" in kind or not (kind == TICKS_ALONE or any(row.pts is None for row in rows)):
+            rows = without_leading(rows)
+        damage = (*missing_end(source, kind), *packets.damage)
+        packets = replace(packets, rows=rows, damage=damage)
+        timeless = not has_times(packets, kind, codec, header)
         found = known or build_index(container, video, packets, timeless=timeless, name=name)
         yield Reader(video, found, packets.supply, name, thorough=thorough)
 
@@ -367,7 +375,9 @@ class Reader:
         on all that came before.
         """
         left, order = set(wanted), self.index.order
-        for place, (packet, frame) in enumerate(self.everything()):
+        places: dict[int, int] = {}  # of each packet: one may give a second frame, which is none
+        for packet, frame in self.everything():
+            place = places.setdefault(packet, len(places))
             number = place if order is None else int(order[packet])
             if number in left:
                 yield number, frame
@@ -389,11 +399,10 @@ class Reader:
             ]
         rows = self.index.packets
         if not rows[0].keyframe:  # what a cut has left of a head is no damage
-            first = next((number for number, row in enumerate(rows) if row.keyframe), 0)
             self.faults = [
                 fault
                 for fault in self.faults
-                if fault.packet >= first or not rows[fault.packet].discard
+                if not rows[fault.packet].discard or rows[fault.packet].second
             ]
 
     def _mark(

@@ -33,6 +33,7 @@ _THOROUGH: Final = {"skip_loop_filter": "all"}  # the frames are thrown away, so
 # Pixels: FFmpeg counts a row as up to 64 longer than it is, which the exact check of ours does not.
 _ALIGNMENT: Final = 64 << 14
 _MOST_PIXELS: Final = (1 << 31) - 1  # that FFmpeg's option can have
+_TOO_STRICT: Final = frozenset({"tiff"})  # codecs whose strict decoders refuse what is sound
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
 
 
@@ -181,8 +182,9 @@ def _check_size(stream: VideoStream, source: Source, limits: Limits) -> None:
 def _configure(stream: VideoStream, limits: Limits, strict: bool) -> None:
     context = stream.codec_context
     context.thread_count = 1
+    refuses = strict and context.codec.canonical_name not in _TOO_STRICT
     context.options = {"max_pixels": str(_most_pixels(limits))} | (
-        {"err_detect": "explode"} if strict else {}
+        {"err_detect": "explode"} if refuses else {}
     )
 
 

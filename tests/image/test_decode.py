@@ -246,3 +246,57 @@ def test_a_heic_picture_is_named_with_what_to_do(brand: bytes) -> None:
 def test_what_is_no_picture_is_told_which_formats_are_read() -> None:
     with pytest.raises(ImageError, match="its format is none of JPEG, PNG, WEBP"):
         decode(b"<html>not found</html>")
+
+
+def deep_png(samples: np.ndarray[Any, Any], colour_type: int) -> bytes:
+    """A PNG of 16-bit ``samples`` (height, width, bands), which Pillow itself does not write."""
+    height, width, _ = samples.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+
+
+@pytest.mark.parametrize(("colour_type", "bands"), [(2, 3), (4, 2), (6, 4)])
+def test_colours_of_twelve_bits_in_sixteen_are_refused_as_grey_is(
+    colour_type: int, bands: int
+) -> None:
+    samples = np.full((4, 5, bands), 3000, np.uint16)
+
+    with pytest.raises(ImageError, match=r"its brightest sample is .* of 65535"):
+        decode(deep_png(samples, colour_type))
+
+    scaled = decode(deep_png(samples << 4, colour_type))
+    assert (scaled == 3000 >> 4).all()
+    assert (decode(deep_png(samples * 0, colour_type)) == 0).all()
+
+
+def test_a_tiff_that_xmp_turns_has_the_size_of_its_pixels() -> None:
+    xmp = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+        b"</rdf:RDF></x:xmpmeta>"
+    )
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(file, "TIFF", tiffinfo={700: xmp})
+
+    assert size_of(file.getvalue()) == decode(file.getvalue()).shape[:2]
+
+
+def test_an_avif_that_is_cut_or_damaged_is_named(tmp_path: Path) -> None:
+    data = encoded(Image.fromarray(RGB), "avif", quality=90)
+    middle = len(data) // 2
+    (tmp_path / "cut.avif").write_bytes(data[:middle])
+    (tmp_path / "bad.avif").write_bytes(data[:middle] + b"\xff" * (len(data) - middle))
+
+    for name in ("cut.avif", "bad.avif"):
+        with pytest.raises(ImageError, match=name) as caught:
+            decode(tmp_path / name)
+        assert "built without" not in str(caught.value)
