@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mmdata
+from mmdata._tools.limits import Limits
 from mmdata._tools.terminal import json_text, one_line, visible
 from mmdata.cli._options import BytesType, OptionType, ResizeType, SplitType
 from mmdata.errors import DataError, MMDataError, PluginError, UsageError
 from mmdata.store.layout import REJECTS
 
 if TYPE_CHECKING:
-    from mmdata._tools.limits import Limits
     from mmdata.conversion import ConvertReport
     from mmdata.conversion.prober import MediaLevel
     from mmdata.exporters.run import ExportReport
@@ -53,6 +53,7 @@ RESIZE = ResizeType("mmdata.frame_cache:cache_frames", "resize")
 WORKERS = click.option(
     "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
 )
+USUAL = Limits()
 LIMIT = "mmdata._tools.limits:Limits.__init__"
 _MEDIA_NOTES = {
     "without_media": "rows without any, among others that have some",
@@ -96,30 +97,28 @@ def LIMITS(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 -
             "--deadline",
             type=OptionType(LIMIT, "deadline"),
             metavar="SECONDS",
-            help="What a file may take; as much again for each 8 MiB or minute.  [default: 60]",
+            default=USUAL.deadline,
+            show_default=True,
+            help="What a file may take; as much again for each 8 MiB or minute.",
         ),
         click.option(
             "--memory",
             type=BytesType(LIMIT, "memory"),
-            help="What a process that decodes may take, as in 2G.  [default: 4G]",
+            default=USUAL.memory,
+            show_default=True,
+            help="What a process that decodes may take, as in 2G.",
         ),
         click.option(
             "--max-pixels",
             type=OptionType(LIMIT, "pixels"),
-            help="Width times height of a picture or frame.  [default: 89478485]",
+            default=USUAL.pixels,
+            show_default=True,
+            help="Width times height of a picture or frame.",
         ),
     )
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def _limits(deadline: float | None, memory: int | None, max_pixels: int | None) -> Limits:
-    """Return the limits that a command was given."""
-    from mmdata._tools.limits import Limits
-
-    given = {"deadline": deadline, "memory": memory, "pixels": max_pixels}
-    return Limits(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # each is of its type
 
 
 def main() -> None:
@@ -281,9 +280,9 @@ def convert(
     store: Path,
     options: Sequence[str],
     allow_fields: Sequence[str],
-    deadline: float | None,
-    memory: int | None,
-    max_pixels: int | None,
+    deadline: float,
+    memory: int,
+    max_pixels: int,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -299,7 +298,7 @@ def convert(
             store,
             options=_options(options),
             allow_fields=allowed,
-            limits=_limits(deadline, memory, max_pixels),
+            limits=Limits(deadline=deadline, memory=memory, pixels=max_pixels),
             progress=update,
             **settings,
         )
@@ -758,9 +757,9 @@ def check(
     store: Path,
     media: bool,
     decode: bool,
-    deadline: float | None,
-    memory: int | None,
-    max_pixels: int | None,
+    deadline: float,
+    memory: int,
+    max_pixels: int,
     **settings: Any,
 ) -> None:
     """Read every byte of a store and say whether it is whole;
@@ -775,7 +774,7 @@ def check(
     faults = [str(fault) for fault in run(store)]
     found: Counter[str] = Counter()
     if (media or decode) and not faults:
-        settings["limits"] = _limits(deadline, memory, max_pixels)
+        settings["limits"] = Limits(deadline=deadline, memory=memory, pixels=max_pixels)
         faults = _media_faults(store, "decode" if decode else "compare", settings, found)
     for fault in faults:
         say(f"mmdata: {fault}", err=True)
@@ -828,9 +827,9 @@ def frames(
     source: Path,
     store: Path,
     strategy: str,
-    deadline: float | None,
-    memory: int | None,
-    max_pixels: int | None,
+    deadline: float,
+    memory: int,
+    max_pixels: int,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -838,7 +837,7 @@ def frames(
     from mmdata._tools.progress import progress
     from mmdata.frame_cache import cache_frames
 
-    settings["limits"] = _limits(deadline, memory, max_pixels)
+    settings["limits"] = Limits(deadline=deadline, memory=memory, pixels=max_pixels)
     with progress("decoding", len(mmdata.open(source))) as update:
         report = cache_frames(source, store, strategy, progress=update, **settings)
     _report(report, as_json)

@@ -37,6 +37,7 @@ T = TypeVar("T")
 _GRACE: Final = 2.0
 _AHEAD: Final = 4  # jobs a worker that may be done before the first result is taken
 _LEAST: Final = 64 << 20  # bytes without which a process may not even start
+_LARGEST: Final = (1 << 63) - 1
 _ALARM: Final = struct.Struct("d")  # seconds after which the kernel ends a job, before the job
 
 
@@ -307,7 +308,10 @@ def _serve(descriptor: int, memory: int) -> None:
     """Do jobs until the pipe closes."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    # A process may not have more than its parent, nor the kernel a larger number than a signed one.
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    cap = min(memory, _LARGEST if hard == resource.RLIM_INFINITY else hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     channel = Connection(descriptor)
     _end_with_parent(descriptor)

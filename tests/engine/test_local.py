@@ -112,6 +112,11 @@ def test_memory_in_which_no_process_can_start_is_a_fault_of_the_call() -> None:
         pool.run(len, "four")
 
 
+def test_memory_may_be_more_than_any_machine_has() -> None:
+    with isolate.Pool(memory=1 << 80) as pool:
+        assert pool.run(len, "four") == 4
+
+
 def test_results_come_in_the_order_of_the_arguments() -> None:
     delays = [0.2, 0.0, 0.1, 0.0, 0.0, 0.05]
 
