@@ -140,7 +140,10 @@ def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) ->
     known = {key: value for key, value in found.items() if key in _KEPT}
     # As Arrow and JSON have it: it goes into a column, and into the journal.
     if (clock := known.get("clock")) is not None:
-        known["clock"] = to_builtins(clock)
+        fields = to_builtins(clock).items()
+        known["clock"] = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in fields
+        }
     if "oddities" in known:
         known["oddities"] = list(known["oddities"]) or None
     return known
