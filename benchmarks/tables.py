@@ -6,9 +6,17 @@ random bytes as JPEG's are to any packer. The same records stand in a Parquet fi
 them (`messages`, `images` as `{bytes, path}`, 1,000 rows a row group), and in a tar of `.jpg` and
 `.json` (LLaVA's shape).
 
-Each contestant brings them to the columns of a store, the pictures embedded, in files on disk:
-`datasets` by `load_dataset("parquet")`, `.map` in batches and `save_to_disk`; `webdataset` by
-reading the samples, and Arrow record batches of 1,000 rows.
+Each contestant brings them to the columns of a store, the pictures embedded and none decoded, in
+files on disk, each in the way that its own documentation shows:
+
+- `datasets` by `load_dataset("parquet")`, `.map` in batches and `save_to_disk`. The first two write
+  Arrow files into its cache, the last one the folder that is kept: the pictures are written three
+  times, as they are for whoever calls these.
+- `webdataset` reads the samples of the tar as bytes, without its decoders; what it yields is
+  written as Arrow record batches of 1,000 rows, once.
+- We write once, too, and do besides what neither does: the hash of the source and of what is
+  written, ids that are unique, an account of every record, and all of it on disk (`fsync`) when the
+  call returns.
 """
 
 from __future__ import annotations

@@ -100,7 +100,8 @@ def _require_unique(names: Sequence[str]) -> None:
 def _rows(batch: pa.RecordBatch) -> list[dict[str, Any] | RecordError]:
     """Return the rows of a batch; what cannot be read is looked for by halves."""
     try:
-        return _structs(batch.schema.names, [_column(batch, name) for name in batch.schema.names])
+        columns = [_column(batch, name) for name in batch.schema.names]
+        return _structs(batch.schema.names, columns, gaps=_may_have_gaps(batch.columns))
     except RecordError as error:
         if batch.num_rows == 1:
             return [error]
@@ -173,9 +174,10 @@ def _texts(array: pa.Array) -> list[Any]:
     if not pa.types.is_string(array.type):
         array = array.cast(pa.string())
     _, offsets, characters = array.buffers()
-    starts = np.frombuffer(offsets, np.int32)[array.offset :][: len(array) + 1].tolist()
-    data = b"" if characters is None else characters[starts[0] : starts[-1]].to_pybytes()
-    bounds = [(start - starts[0], end - starts[0]) for start, end in pairwise(starts)]
+    places = np.frombuffer(offsets, np.int32)[array.offset :][: len(array) + 1]
+    first, last = places[[0, -1]].tolist()
+    data = b"" if characters is None else characters[first:last].to_pybytes()
+    bounds = pairwise((places - first).tolist())
     try:
         text = data.decode()
         if len(text) == len(data):
@@ -219,17 +221,37 @@ def _durations(array: pa.Array) -> list[Any]:
 
 def _nested_structs(array: pa.Array) -> list[Any]:
     names = [field.name for field in array.type]
-    rows: list[Any] = _structs(names, [_values(child) for child in array.flatten()])
+    children = array.flatten()
+    columns = [_values(child) for child in children]
+    rows: list[Any] = _structs(names, columns, gaps=_may_have_gaps(children))
     if not names:
         rows = [{} for _ in range(len(array))]
     return _with_nulls(rows, array)
 
 
-def _structs(names: Sequence[str], columns: Sequence[list[Any]]) -> list[Any]:
-    """Return columns as objects, without the fields that are null."""
+def _may_have_gaps(arrays: Sequence[pa.Array]) -> bool:
+    """Return whether there may be None among the values of some arrays: in those of other types
+    than these it may stand for what Arrow counts as no null, such as NaN.
+    """
+    from pyarrow import types
+
+    return any(
+        array.null_count
+        or not (
+            types.is_string(array.type)
+            or types.is_binary(array.type)
+            or types.is_list(array.type)
+            or types.is_struct(array.type)
+        )
+        for array in arrays
+    )
+
+
+def _structs(names: Sequence[str], columns: Sequence[list[Any]], *, gaps: bool) -> list[Any]:
+    """Return columns as objects, without the fields that are null; without ``gaps`` none is."""
     # Nearly always all are there: one search of a whole column is many times faster than of each
     # object.
-    gaps = any(None in column for column in columns)
+    gaps = gaps and any(None in column for column in columns)
     rows = zip(*columns, strict=True)
     if not gaps:
         # `map` makes them in C, without a step of Python's own for each of many small objects.

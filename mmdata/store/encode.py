@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain, compress, repeat
 from operator import attrgetter, is_not
@@ -367,7 +367,8 @@ def flatten(rows: Sequence[Conversation]) -> FlatRows:
         ids=[row.id for row in rows],
         sources=[row.source for row in rows],
         splits=[row.split for row in rows],
-        extras=[row.extra for row in rows],
+        # One by one: whoever makes conversations may put what JSON does not have into them.
+        extras=[encode_extra(row.extra) if row.extra else "{}" for row in rows],
         num_messages=[len(row.messages) for row in rows],
         num_media=[len(row.media) for row in rows],
         media_types=[medium.type for medium in media],
@@ -446,7 +447,7 @@ def encode(pieces: Sequence[FlatRows]) -> pa.RecordBatch:
         dictionary(codes_of(_joined(pieces, "splits"), _SPLITS), _SPLITS),
         lists_of(_counts(pieces, "num_messages"), _messages(pieces), schema.field("messages").type),
         lists_of(_counts(pieces, "num_media"), _media(pieces), schema.field("media").type),
-        text([_as_json(extra) for extra in _joined(pieces, "extras")]),
+        text(_spell_extras(_joined(pieces, "extras"))),
         _nullable(pieces, "tools", schema.field("tools").type),
         _rejected(pieces, schema.field("rejected").type),
         _nullable(pieces, "desirable", schema.field("desirable").type),
@@ -454,10 +455,17 @@ def encode(pieces: Sequence[FlatRows]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _as_json(extra: Mapping[str, Any] | str) -> str:
-    if type(extra) is str:
-        return extra
-    return encode_extra(extra) if extra else "{}"
+def _spell_extras(extras: Sequence[Mapping[str, Any] | str]) -> list[str]:
+    """Return each extra as a store spells it."""
+    objects = [extra for extra in extras if extra and type(extra) is not str]
+    lines = encode_json_lines(objects)
+    spelt: Iterator[str]
+    if b"null" in lines:  # to msgspec NaN is null as well, which `encode_extra` refuses
+        spelt = iter(map(encode_extra, objects))
+    else:
+        # No line of JSON has a line feed in it; `splitlines` would end lines elsewhere, too.
+        spelt = iter(lines.decode().split("\n"))
+    return [extra if type(extra) is str else next(spelt) if extra else "{}" for extra in extras]
 
 
 def _nullable(pieces: Sequence[FlatRows], column: str, arrow_type: pa.DataType) -> pa.Array:
