@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mmdata.conversion import ConvertReport, convert
     from mmdata.errors import MMDataError
     from mmdata.mixture import Mixture
+    from mmdata.report import preview, stats
     from mmdata.schema import Conversation
     from mmdata.store import Store, check, open  # noqa: A004
 
@@ -28,6 +29,8 @@ __all__ = [
     "check",
     "convert",
     "open",
+    "preview",
+    "stats",
 ]
 
 _HOMES: Final = {
@@ -39,6 +42,8 @@ _HOMES: Final = {
     "check": "mmdata.store",
     "convert": "mmdata.conversion",
     "open": "mmdata.store",
+    "preview": "mmdata.report",
+    "stats": "mmdata.report",
 }
 _ROOMS: Final = frozenset(
     {"formats", "image", "mixture", "pipeline", "schema", "templates", "tokenizers", "video"}

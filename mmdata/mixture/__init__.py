@@ -6,9 +6,11 @@ from mmdata.mixture.cache import Cache, CacheSize
 from mmdata.mixture.config import Dataset, MixConfig, read_config
 from mmdata.mixture.mixture import Mixture, PlanRow, write_mixture
 from mmdata.mixture.random_mapping import RandomMapping
+from mmdata.mixture.select import COLUMNS, SelectReport, merge, select
 from mmdata.mixture.strategy import Strategy
 
 __all__ = [
+    "COLUMNS",
     "Cache",
     "CacheSize",
     "Dataset",
@@ -16,7 +18,10 @@ __all__ = [
     "Mixture",
     "PlanRow",
     "RandomMapping",
+    "SelectReport",
     "Strategy",
+    "merge",
     "read_config",
+    "select",
     "write_mixture",
 ]

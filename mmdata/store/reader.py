@@ -130,8 +130,11 @@ class Store(Sequence[Conversation]):
         """The whole store as one Arrow table, memory-mapped where the shards are Arrow files."""
         import pyarrow as pa
 
-        batches = [shard.batch(number) for shard, number in self._batches]
-        return pa.Table.from_batches(batches, schema=arrow_schema())
+        return pa.Table.from_batches(list(self.batches()), schema=arrow_schema())
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as Arrow record batches, one after the other."""
+        return (shard.batch(number) for shard, number in self._batches)
 
     @property
     def fingerprint(self) -> str:
