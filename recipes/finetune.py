@@ -299,7 +299,9 @@ def describe(
         json.dumps(asdict(config), default=str, indent=1)
     )
     sizes = {parameter.name: math.prod(parameter.shape) for parameter in model.get_parameters()}
+    kept = sorted({str(parameter.dtype).lower() for parameter in model.get_parameters()})
     share = f"{sum(sizes[name] for name in trained):,} of {sum(sizes.values()):,} parameters train"
+    share += f" (kept in {', '.join(kept)}, computed in {config.model.dtype})"
     print(
         f"{config.model.family} {config.model.size}: {share}; steps {done + 1} to {steps}",
         file=sys.stderr,
