@@ -1,5 +1,5 @@
-"""Bicubic resizing as torch resizes bytes with antialias, which is what processors do that resize by
-torchvision: weights of 16 bits, so that now and then a pixel is a level off Pillow's.
+"""Bicubic resizing as torch resizes bytes with antialias, which is what processors do that resize
+by torchvision: weights of 16 bits, so that now and then a pixel is a level off Pillow's.
 
 The arithmetic is that of torch's ``upsample_bicubic2d_aa`` for uint8
 (``aten/src/ATen/native/cpu/UpSampleKernel.cpp``): columns first, then rows, each rounded to bytes.
