@@ -592,9 +592,7 @@ def test_malformed_boxes_and_calls_stay_text(text: str) -> None:
     ("times", "moment", "span"),
     [("seconds", "12.5 seconds", "3.0 - 12.5 seconds"), ("mm:ss", "00:12.5", "00:03 - 00:12.5")],
 )
-def test_times_are_written_and_read_back_in_their_format(
-    times: str, moment: str, span: str
-) -> None:
+def test_times_are_written_and_read_back(times: str, moment: str, span: str) -> None:
     film = clip(0.0, 1.0, duration=2.0)
     answer = assistant(Time(12.5), ", ", Time(3.0, 12.5), ".")
     conversation = Conversation("c", (user(Video(0), "when?"), answer), (film,))
