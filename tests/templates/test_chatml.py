@@ -271,7 +271,7 @@ _THOUGHT = Conversation(
     "c",
     (
         user("a?"),
-        assistant(Reasoning("first"), "A."),
+        assistant(Reasoning("first"), "\nA."),
         user("b?"),
         assistant(Reasoning("\nsecond\n"), "\nB."),
     ),
@@ -282,6 +282,7 @@ def test_thoughts_of_earlier_rounds_are_left_out() -> None:
     text, _ = read(NEWER, _THOUGHT, dialect="thinking")
 
     assert "first" not in text
+    assert "assistant\n\nA.<|im_end|>" in text
     assert text.endswith("assistant\n<think>\nsecond\n</think>\n\nB.<|im_end|>\n")
 
 
