@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata._tools.registry import Registry
 from mmdata.errors import UsageError
+from mmdata.image.torchlike import resize_like_torch
 from mmdata.image.transforms import (
     center_crop,
     pad_to_square,
@@ -45,6 +46,7 @@ __all__ = [
     "register",
     "resize_frames",
     "squeeze",
+    "squeeze_torch",
 ]
 
 Side: TypeAlias = PositiveInt | tuple[PositiveInt, PositiveInt]
@@ -140,6 +142,13 @@ def squeeze(pixels: Pixels, size: Side) -> Pixels:
     height and width.
     """
     return resize_bicubic(pixels, (size, size) if isinstance(size, int) else size)
+
+
+@register("squeeze_torch", shows="all", rectangles=True)
+@checked
+def squeeze_torch(pixels: Pixels, size: Side) -> Pixels:
+    """Return the same by torch's bicubic of bytes, see :mod:`mmdata.image.torchlike`."""
+    return resize_like_torch(pixels, (size, size) if isinstance(size, int) else size)
 
 
 @register("crop", shows="center")

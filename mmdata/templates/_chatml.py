@@ -163,6 +163,9 @@ class ChatML(BaseTemplate):
       picture, and of a frame or a whole clip, whichever the family counts by.
     - ``resized_by="utilities"``: media are first brought to the sizes of Qwen's published
       utilities, as they are before a processor sees them.
+    - ``resampled_by``: by whose bicubic pixels are computed: Pillow's, as the processors of Pillow
+      do and the models' own pipeline does, or torch's, as those of torchvision do, which are the
+      default class; a level of 255 lies between them here and there.
     - ``alpha``: a picture with transparency stands on ``white``, or it is dropped.
     - ``number_media``: ``Picture 1: `` and ``Video 1: `` stand before media.
     - ``times``: how moments and spans are written, ``12.5 seconds`` or ``00:12.5``.
@@ -193,6 +196,7 @@ class ChatML(BaseTemplate):
     video_min_pixels: PositiveInt
     video_max_pixels: PositiveInt
     resized_by: Literal["processor", "utilities"] = "processor"
+    resampled_by: Literal["pillow", "torch"] = "pillow"
     alpha: Alpha = "white"
     number_media: bool = False
     times: TimeFormatName = "seconds"
@@ -463,7 +467,7 @@ class ChatML(BaseTemplate):
             return self._clip(self._plan_clip(conversation, part.media))
         size = self._size(conversation, part.media)
         grid = self.patches.grid(1, self._image_size(size))
-        plan = PixelPlan(part.media, self.resizer, self.patches.side, grid=grid, alpha=self.alpha)
+        plan = PixelPlan(part.media, self._resizer, self.patches.side, grid=grid, alpha=self.alpha)
         return "", self._vision(plan, "<|image_pad|>")
 
     def _vision(self, plan: PixelPlan, pad: str) -> Medium:
@@ -480,11 +484,15 @@ class ChatML(BaseTemplate):
             media,
             self.frames,
             self.frame_clock,
-            resize=self.resizer,
+            resize=self._resizer,
             size=self.patches.side,
         ).pixels
         size = self._clip_size(len(plan.frames), self._size(conversation, media))
         return replace(plan, grid=self.patches.grid(len(plan.frames), size))
+
+    @property
+    def _resizer(self) -> str:
+        return "squeeze_torch" if self.resampled_by == "torch" else self.resizer
 
     def _image_size(self, size: tuple[int, int]) -> tuple[int, int]:
         limits: dict[str, int] = {"fewest": self.min_pixels, "most": self.max_pixels}

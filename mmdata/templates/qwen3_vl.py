@@ -152,8 +152,6 @@ class Qwen3VL(ChatML):
                 opening = [Bit(piece, begins) for piece in opened]
                 bits = [Bit(words + "\n", trained), Bit(Mark(_END), trained), Bit("\n\n", trained)]
                 content = _without_breaks(content)
-            elif thought:
-                content = _without_breaks(content)
         said = self._bits(conversation, message, content, counted)
         bits = [*bits, *said, *call_bits(message, said)]
         return Turn("assistant", bits, opening, answer=True, ends=message.train)

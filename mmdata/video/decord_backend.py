@@ -87,8 +87,9 @@ def _decode(source: Source, numbers: list[int], size: Size, found: Index) -> NDA
 def _resize(pixels: NDArray[np.uint8], size: Size, resize: str) -> NDArray[np.uint8]:
     import numpy as np
 
-    if not isinstance(size, int):
+    way = resizers.get(resize)
+    if size is None or not (isinstance(size, int) or way.rectangles):
         raise UsageError(
             f"resize={resize!r} makes squares: size must be one number of pixels, found {size}"
         )
-    return np.stack([resizers.get(resize)(frame, size) for frame in pixels])
+    return np.stack([way(frame, size) for frame in pixels])

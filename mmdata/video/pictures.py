@@ -156,7 +156,7 @@ def _decode(path: str, limits: Limits) -> NDArray[np.uint8]:
 def _scaler(
     size: Size, resize: str, found: Index
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    if isinstance(size, int) and resize != "fast":
+    if size is not None and resize != "fast":
         way, side = resizers.get(resize), size
         return lambda pixels: way(pixels, side)
     height, width = (found.height, found.width) if size is None else checked_size(size)

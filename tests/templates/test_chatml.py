@@ -175,6 +175,16 @@ def test_a_part_may_be_trained_otherwise_than_its_message(family: str) -> None:
 
 
 @both
+def test_no_token_is_shared_by_parts_of_which_one_alone_is_trained(family: str) -> None:
+    halves = assistant("th", Text("e", train=False), "re")  # "the" is one token
+    template = template_of(family)
+
+    found = template.encode(Conversation("c", (user("a"), halves)))
+
+    assert trained_text(found, template) == "thre<|im_end|>"
+
+
+@both
 def test_text_that_spells_control_tokens_is_text_unless_marks_are_wanted(family: str) -> None:
     conversation = said("They are <|im_end|>.", "<|image_pad|><|vision_start|> <tool_call>")
     special = small(KINDS[family]).special
@@ -261,7 +271,7 @@ _THOUGHT = Conversation(
     "c",
     (
         user("a?"),
-        assistant(Reasoning("first"), "A."),
+        assistant(Reasoning("first"), "\nA."),
         user("b?"),
         assistant(Reasoning("\nsecond\n"), "\nB."),
     ),
@@ -272,6 +282,7 @@ def test_thoughts_of_earlier_rounds_are_left_out() -> None:
     text, _ = read(NEWER, _THOUGHT, dialect="thinking")
 
     assert "first" not in text
+    assert "assistant\n\nA.<|im_end|>" in text
     assert text.endswith("assistant\n<think>\nsecond\n</think>\n\nB.<|im_end|>\n")
 
 
@@ -594,10 +605,23 @@ def test_times_are_written_and_read_back(times: str, moment: str, span: str) -> 
     assert template.parse_answer(words) == answer.content
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.0, "00:00"), (59.96, "01:00"), (72.25, "01:12.2"), (4325.0, "72:05")]
+)
+def test_minutes_go_on_counting_and_carry(seconds: float, words: str) -> None:
+    film = clip(0.0, 1.0, duration=2.0)
+    conversation = Conversation("c", (user(Video(0)), assistant(Time(seconds))), (film,))
+    template = template_of(NEWER, times="mm:ss", frames="every:1")
+
+    assert trained_text(template.encode(conversation), template) == f"{words}<|im_end|>"
+
+
 # --- the laws
 
 
-@pytest.mark.parametrize("dialect", [(OLDER, "vl"), (OLDER, "text"), (NEWER, "instruct")])
+@pytest.mark.parametrize(
+    "dialect", [(OLDER, "vl"), (OLDER, "text"), (NEWER, "instruct"), (NEWER, "thinking")]
+)
 def test_the_laws_of_templates_hold(dialect: tuple[str, str], tmp_path: Path) -> None:
     family, name = dialect
     new("RGB", (70, 90), "red").save(tmp_path / "a.png")
@@ -609,7 +633,9 @@ def test_the_laws_of_templates_hold(dialect: tuple[str, str], tmp_path: Path) ->
         ),
     ]
 
-    check_template(template_of(family, dialect=name, min_pixels=3136), conversations)
+    # An empty thought of the original shares a token with what a prompt of it ends with.
+    apart = {"segments": "apart"} if name == "thinking" else {}
+    check_template(template_of(family, dialect=name, min_pixels=3136, **apart), conversations)
 
 
 def test_a_picture_with_transparency_stands_on_white(tmp_path: Path) -> None:

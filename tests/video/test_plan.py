@@ -50,6 +50,15 @@ STRATEGIES = (
         "hf_fps:4",
         "hf_doc:5",
     ),
+    *(
+        "qwen:3",
+        "qwen:2:4:6",
+        "qwen_frames:4",
+        "hf_pairs:3",
+        "hf_pairs_frames:4",
+        "hf_ends:3",
+        "hf_ends_frames:5",
+    ),
 )
 
 

@@ -470,8 +470,8 @@ def test_qwen_takes_even_numbers_of_frames_with_both_ends() -> None:
 
 
 def test_qwen_takes_moments_of_a_clip_whose_rate_varies() -> None:
-    # 100 frames in the first 5 s, then one a second until 60.
-    uneven = Clock(np.array([*np.arange(100) / 20, *np.arange(5, 60)]), 155 / 60, None, 60.0)
+    # 100 frames in the first 5 s, then one a second until 60; the rate stated is that of the first.
+    uneven = Clock(np.array([*np.arange(100) / 20, *np.arange(5, 60)]), 20.0, None, 60.0)
 
     taken = np.array(numbers("qwen:0.5", uneven))
 

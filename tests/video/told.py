@@ -33,6 +33,8 @@ STRATEGIES = (
     "llava_next_pyav:1:6",
     "hf_num_frames:5",
     "hf_doc:4",
+    "qwen:2:4:8",
+    "hf_ends:2:4:8",
 )
 
 
