@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 import mmdata
+from mmdata._tools.collector import pause_collector
 from mmdata._tools.options import checked
 from mmdata._tools.paths import local_path
 from mmdata._tools.registry import blame
@@ -146,7 +147,8 @@ def export(
     _check_vacant(target, overwrite)
 
     counts = _Counts()
-    with _folder_for(target, overwrite) as folder, blame(lambda: registry.plugin_of(exporter)):
+    is_at_fault = blame(lambda: registry.plugin_of(exporter))
+    with _folder_for(target, overwrite) as folder, is_at_fault, pause_collector():
         placer = MediaPlacer(mode, paths, opened.media_root, folder / MEDIA_FOLDER)
         with (
             (folder / EXPORT_REJECTS).open("w", encoding="utf-8") as rejects,
