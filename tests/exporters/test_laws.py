@@ -200,7 +200,8 @@ def read_files(folder: Path) -> dict[str, list[Any]]:
 
 def read_file(file: Path) -> list[Any]:
     if file.suffix == ".parquet":
-        return pq.read_table(file).to_pylist()
+        rows: list[Any] = pq.read_table(file).to_pylist()
+        return rows
     lines = file.read_bytes().splitlines()
     return [json.loads(line.removesuffix(b",")) for line in lines if line.startswith(b"{")]
 
