@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -339,12 +340,21 @@ def _folder_for(place: Path, overwrite: bool) -> Iterator[Path]:
         try:
             _check_vacant(place, overwrite)
             yield folder
-            for file in folder.iterdir():
-                sync(file)
+            _sync_files(folder)
             publish(folder, place)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+def _sync_files(folder: Path) -> None:
+    """Return when all files of an export are on disk."""
+    copies = folder / MEDIA_FOLDER
+    for file in folder.rglob("*"):
+        if file.is_file() and copies not in file.parents:
+            sync(file)
+    if copies.exists() and hasattr(os, "sync"):
+        os.sync()  # once: to wait for each of a hundred thousand pictures takes minutes
 
 
 def _check_vacant(place: Path, overwrite: bool) -> None:
