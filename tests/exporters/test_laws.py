@@ -61,6 +61,7 @@ TARGETS: Final = (
     Target("qwen_vl", limits={"kinds": ["image"], "last_shown": True}),
     Target("trl", limits={"kinds": ["image"]}),
     Target("mindspeed_mm"),
+    Target("mindformers", limits={"kinds": ["video"], "leading": True}),
     Target("datasets", unsaid=frozenset({"extra"})),
     Target("webdataset", reading={"thoughts": "reasoning"}, limits={"calls_alone": True}),
 )
