@@ -12,11 +12,12 @@ import posixpath
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 
+from mmdata._tools.collector import pause_collector
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import local_path, real_path
@@ -211,7 +212,7 @@ def convert(
 
     one_split = None if isinstance(split, Mapping) else split
     reading = ReadOptions(one_split, strict, frozenset(map(spell, allowed)))
-    with writer, _pause_collector(), ExitStack() as stack:
+    with writer, pause_collector(), ExitStack() as stack:
         splits = _choose_splits(reader, paths, place, reading, rule, limit)
         records = _PROBED if check in ("probe", "decode") else BATCH_RECORDS
         batches = _first(limit, read_batches(reader, paths, reading, records=records))
@@ -368,17 +369,3 @@ def _stop(reject: Reject) -> NoReturn:
         "without --strict the record is rejected and the others are kept.",
         reason=reject.reason.value,
     )
-
-
-@contextmanager
-def _pause_collector() -> Iterator[None]:
-    """Keep Python's cycle collector from walking a batch of young rows again and again:
-    rows hold no cycles.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -136,11 +136,11 @@ class MediaPlacer:
             # Not below the media root: the folder's name keeps files of one name apart.
             inside = posixpath.join(_digest(os.fsencode(source)), PurePosixPath(path).name)
         target = self.folder / inside
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
+        if "\0" in inside or not target.exists():
             try:
+                target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # the latter of a name with NUL in it
                 raise _lost(path, error) from error
         return f"{MEDIA_FOLDER}/{inside}"
 
@@ -161,7 +161,7 @@ class MediaPlacer:
             )
         try:
             return Path(self._local(medium.path)).read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter of a name with NUL in it
             raise _lost(medium.path, error) from error
 
     def _local(self, path: str) -> str:
@@ -196,6 +196,7 @@ def _digest(data: bytes) -> str:
     return xxhash.xxh3_64_hexdigest(data)
 
 
-def _lost(path: str, error: OSError) -> MediaError:
+def _lost(path: str, error: Exception) -> MediaError:
     reason = "missing_media" if isinstance(error, FileNotFoundError) else "unreadable_media"
-    return MediaError(f"{path}: {error.strerror or error}", path=path, reason=reason)
+    what = error.strerror if isinstance(error, OSError) else None
+    return MediaError(f"{path}: {what or error}", path=path, reason=reason)

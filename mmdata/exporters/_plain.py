@@ -2,14 +2,14 @@
 
 Most rows of most stores say little: turns of text, and media by their paths. Making objects of such
 a row takes several times as long as writing it. Here the rows of a batch that are plain are told
-from the others by numpy, and read as a few lists.
+from the others by numpy.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from mmdata.exporters._features import Feature
 from mmdata.formats._marks import has_marks
@@ -30,13 +30,12 @@ __all__ = ["ASSISTANT", "SYSTEM", "USER", "PlainRows", "find_plain"]
 SYSTEM, USER, ASSISTANT = (ROLE_CODES[role] for role in ("system", "user", "assistant"))
 """The codes of the roles that plain rows have."""
 _TEXT, _IMAGE, _VIDEO = (PART_CODES[name] for name in ("text", "image", "video"))
+_OPENS: Final = re.compile(b"<")
 _ROLES: Final = get_args(Role)
 _PARTS: Final = tuple(PART_CODES)
 _MEDIA: Final = get_args(MediaType)
 _AUDIO: Final = _MEDIA.index("audio")
-
-Pieces: TypeAlias = "Sequence[tuple[MediaType | None, str]]"
-"""What a turn says, piece by piece: None with words, or the type of the medium there."""
+_VIDEOS: Final = _MEDIA.index("video")
 
 
 class PlainRows:
@@ -44,70 +43,32 @@ class PlainRows:
     which the assistant's are trained on; and images, then videos, each by its path and each shown
     once in its order.
 
-    ``batch`` are their Arrow columns as a store has them; the lists are made when they are asked
-    for.
+    ``batch`` are their Arrow columns as a store has them, ``columns`` those that nest in them.
     """
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.batch = batch
-        self._columns = _Columns(batch)
+        self.columns = Columns(batch)
 
     def __len__(self) -> int:
         """Return how many rows there are."""
         return len(self.batch)
 
-    @cached_property
-    def ids(self) -> Sequence[str]:
+    @property
+    def id_array(self) -> pa.StringArray:
         """The id of each row."""
-        return Strings(self.batch.column("id")).between(0, len(self))
-
-    @cached_property
-    def num_turns(self) -> Sequence[int]:
-        """How many turns each row has."""
-        turns: list[int] = self._columns.num_turns.tolist()
-        return turns
-
-    @cached_property
-    def roles(self) -> bytes:
-        """The code of the role of each turn, those of all rows one after the other."""
-        return self._columns.roles.tobytes()
-
-    @property
-    def texts(self) -> Sequence[str]:
-        """What each turn says; ``""`` where media stand in it."""
-        return self._said[0]
-
-    @property
-    def placed(self) -> Sequence[tuple[int, Pieces]]:
-        """The turns in which media stand: their numbers, and their pieces."""
-        return self._said[1]
-
-    @property
-    def images(self) -> Sequence[Sequence[str]]:
-        """The paths of each row's images."""
-        return self._paths[0]
-
-    @property
-    def videos(self) -> Sequence[Sequence[str]]:
-        """The paths of each row's videos."""
-        return self._paths[1]
+        return self.batch.column("id")
 
     @cached_property
     def extras(self) -> Sequence[str]:
         """What else each row has, as JSON; ``"{}"`` for nothing."""
         return Strings(self.batch.column("extra")).between(0, len(self))
 
-    @cached_property
-    def _said(self) -> tuple[Sequence[str], Sequence[tuple[int, Pieces]]]:
-        return _read_texts(self._columns)
 
-    @cached_property
-    def _paths(self) -> tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]]:
-        return _read_paths(self._columns)
-
-
-class _Columns:
-    """What finding and reading both look at: roles, kinds of parts, and how they nest."""
+class Columns:
+    """The columns of a batch: ``roles`` and ``kinds`` of parts as codes, how they nest, and of each
+    part whether it ``shows`` a medium.
+    """
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         import numpy as np
@@ -126,6 +87,31 @@ class _Columns:
         self.num_media = list_lengths(batch.column("media"))
         self.media = list_values(batch.column("media"))
 
+    @cached_property
+    def shows(self) -> NDArray[np.bool_]:
+        """Whether each part is a medium, (parts,) bool; of plain rows, the others are words."""
+        shows: NDArray[np.bool_] = self.kinds != _TEXT
+        return shows
+
+    @property
+    def are_videos(self) -> NDArray[np.bool_]:
+        """Whether each part is a video, (parts,) bool."""
+        videos: NDArray[np.bool_] = self.kinds == _VIDEO
+        return videos
+
+    @cached_property
+    def row_of_medium(self) -> NDArray[np.int64]:
+        """The row of each medium, (media,)."""
+        import numpy as np
+
+        return np.repeat(np.arange(len(self.batch)), self.num_media)
+
+    @cached_property
+    def media_are_videos(self) -> NDArray[np.bool_]:
+        """Whether each medium is a video, (media,) bool."""
+        videos: NDArray[np.bool_] = _codes(self.media.field("type"), _MEDIA) == _VIDEOS
+        return videos
+
 
 def find_plain(batch: pa.RecordBatch, *, without: Collection[Feature] = ()) -> NDArray[np.bool_]:
     """Return which rows of a batch are plain, (rows,) bool, and say nothing of what they are to be
@@ -133,7 +119,7 @@ def find_plain(batch: pa.RecordBatch, *, without: Collection[Feature] = ()) -> N
     """
     import numpy as np
 
-    columns = _Columns(batch)
+    columns = Columns(batch)
     plain = columns.num_turns >= 2
     for name in ("tools", "rejected", "desirable"):
         plain &= ~_there(batch.column(name))
@@ -152,7 +138,7 @@ def find_plain(batch: pa.RecordBatch, *, without: Collection[Feature] = ()) -> N
     return plain
 
 
-def _refuse_turns(plain: NDArray[np.bool_], columns: _Columns) -> None:
+def _refuse_turns(plain: NDArray[np.bool_], columns: Columns) -> None:
     """Unset the rows whose turns are not a system's, or none, and then user and assistant by
     turns, in place.
     """
@@ -171,21 +157,21 @@ def _refuse_turns(plain: NDArray[np.bool_], columns: _Columns) -> None:
     plain &= (columns.num_turns - has_system) % 2 == 0
 
 
-def _refuse_marks(plain: NDArray[np.bool_], columns: _Columns) -> None:
+def _refuse_marks(plain: NDArray[np.bool_], columns: Columns) -> None:
     """Unset the rows in whose words something looks like the mark of a medium, in place."""
     import numpy as np
 
     texts = columns.parts.field("text")
     data = texts.buffers()[2]
     # Nearly no text of a captioning set has a "<": one look at all of them.
-    if data is None or b"<" not in memoryview(data).tobytes():
+    if data is None or not _OPENS.search(memoryview(data)):
         return
     words = Strings(texts).between(0, len(texts))
     marked = np.fromiter(map(has_marks, words), np.bool_, len(words))
     _refuse(plain, columns.row_of_part, marked)
 
 
-def _refuse_media(plain: NDArray[np.bool_], columns: _Columns) -> None:
+def _refuse_media(plain: NDArray[np.bool_], columns: Columns) -> None:
     """Unset the rows whose media are not known by their paths alone, or not each shown once in the
     order of images and then videos, in place.
     """
@@ -212,55 +198,6 @@ def _refuse_media(plain: NDArray[np.bool_], columns: _Columns) -> None:
         _refuse(plain, row_of_medium, _there(media.field(name)))
     falls = (np.diff(types.astype(np.int8)) < 0) & (np.diff(row_of_medium) == 0)
     _refuse(plain, row_of_medium[1:], falls)
-
-
-def _read_texts(columns: _Columns) -> tuple[list[str], list[tuple[int, Pieces]]]:
-    """Return the text of each turn, and the pieces of those in which media stand."""
-    import numpy as np
-
-    said = Strings(columns.parts.field("text")).between(0, len(columns.parts))
-    if len(said) == len(columns.roles) and not columns.kinds.any():
-        return said, []
-
-    turns = len(columns.roles)
-    turn_of_part = np.repeat(np.arange(turns), columns.num_parts)
-    are_texts = columns.num_parts == 1
-    are_texts[turn_of_part[columns.kinds != _TEXT]] = False
-
-    starts = np.cumsum(columns.num_parts) - columns.num_parts
-    texts = [said[start] for start in starts.tolist()]
-    kinds: list[int] = columns.kinds.tolist()
-    placed: list[tuple[int, Pieces]] = []
-    for turn in np.flatnonzero(~are_texts).tolist():
-        start, count = int(starts[turn]), int(columns.num_parts[turn])
-        pieces = [(_TYPE_OF.get(kinds[n]), said[n]) for n in range(start, start + count)]
-        placed.append((turn, pieces))
-        texts[turn] = ""
-    return texts, placed
-
-
-_TYPE_OF: Final[dict[int, MediaType]] = {_IMAGE: "image", _VIDEO: "video"}
-_NONE: Final[Sequence[str]] = ()
-
-
-def _read_paths(columns: _Columns) -> tuple[list[Sequence[str]], list[Sequence[str]]]:
-    """Return the paths of each row's images and of its videos."""
-    rows = len(columns.batch)
-    if not len(columns.media):
-        return [_NONE] * rows, [_NONE] * rows
-
-    paths = Strings(columns.media.field("path")).between(0, len(columns.media))
-    bounds = list(accumulate(columns.num_media.tolist(), initial=0))
-    of_rows = [paths[start:end] for start, end in pairwise(bounds)]
-    types = Words.of(columns.media.field("type"), _MEDIA).codes
-    video = _MEDIA.index("video")
-    if video not in types:
-        return of_rows, [_NONE] * rows  # type: ignore[return-value]
-    # Images come first: a row's first video is where they end.
-    cuts = [bytes(types[start:end]).find(video) for start, end in pairwise(bounds)]
-    images = [some if cut < 0 else some[:cut] for some, cut in zip(of_rows, cuts, strict=True)]
-    videos = [_NONE if cut < 0 else some[cut:] for some, cut in zip(of_rows, cuts, strict=True)]
-    return images, videos  # type: ignore[return-value]
 
 
 def _codes(array: pa.StringArray, words: tuple[str, ...]) -> NDArray[np.uint8]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import msgspec
 
 from mmdata.exporters._features import UnsayableError
 from mmdata.exporters._media import PlacedMedium
-from mmdata.exporters._plain import PlainRows
 from mmdata.formats._marks import has_marks
 from mmdata.formats._meaning import MEANING_FIELDS, spell
 from mmdata.schema import (
@@ -30,13 +28,11 @@ from mmdata.schema import (
 __all__ = [
     "MARKS",
     "add_extra",
-    "add_extras",
     "add_media",
+    "check_extra",
     "divide_turn",
     "ending_of",
     "join_pieces",
-    "join_texts",
-    "list_records",
     "media_in_order",
     "require_dialog",
     "require_turns",
@@ -51,9 +47,6 @@ __all__ = [
 MARKS: Final[dict[MediaType, str]] = {"image": "<image>", "video": "<video>", "audio": "<audio>"}
 """What stands in a text for a medium, in nearly every tool."""
 _SHOWS: Final[dict[type, MediaType]] = {Image: "image", Video: "video", Audio: "audio"}
-_UNCHANGED: Final = "{}"
-
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def require_turns(conversation: Conversation, *, may_have_system: bool) -> None:
@@ -282,41 +275,6 @@ def join_pieces(
     return "".join(texts)
 
 
-def join_texts(rows: PlainRows, separator: str) -> Sequence[str]:
-    """Return the text of each turn of plain rows, marks in the places of media."""
-    if not rows.placed:
-        return rows.texts
-    texts = list(rows.texts)
-    for turn, pieces in rows.placed:
-        texts[turn] = join_pieces(pieces, separator)
-    return texts
-
-
-def list_records(
-    rows: PlainRows, turns_field: str, keys: tuple[str, str], names: Mapping[int, str]
-) -> list[dict[str, Any]]:
-    """Return the records of plain rows that have their turns in one field, objects with these two
-    ``keys`` and these ``names`` of roles by their codes, and lists of ``images`` and ``videos``.
-    """
-    speaker, said = keys
-    texts = join_texts(rows, "")
-    turns = [
-        {speaker: names[role], said: text} for role, text in zip(rows.roles, texts, strict=True)
-    ]
-    bounds = pairwise(accumulate(rows.num_turns, initial=0))
-    records: list[dict[str, Any]] = []
-    for name, images, videos, (start, end) in zip(
-        rows.ids, rows.images, rows.videos, bounds, strict=True
-    ):
-        record: dict[str, Any] = {"id": name, turns_field: turns[start:end]}
-        if images:
-            record["images"] = images
-        if videos:
-            record["videos"] = videos
-        records.append(record)
-    return records
-
-
 def add_media(
     record: dict[str, Any], conversation: Conversation, media: Sequence[PlacedMedium]
 ) -> dict[str, Any]:
@@ -346,27 +304,17 @@ def add_extra(
     Raises:
         UnsayableError: one of them would be read as something else.
     """
-    return {**record, **_check_extra(conversation.extra, record, fields)}
+    return {**record, **check_extra(conversation.extra, record, fields)}
 
 
-def add_extras(records: Sequence[dict[str, Any]], rows: PlainRows, fields: frozenset[str]) -> bool:
-    """Add to records of plain rows the fields of the source that had no column, in place; return
-    whether all of them could be.
-    """
-    for record, extra in zip(records, rows.extras, strict=True):
-        if extra == _UNCHANGED:
-            continue
-        try:
-            # Only names are looked at: values are written as the store has them.
-            record.update(_check_extra(_fields.decode(extra), record, fields))
-        except UnsayableError:
-            return False
-    return True
-
-
-def _check_extra(
+def check_extra(
     extra: Mapping[str, Any], record: Mapping[str, Any], fields: frozenset[str]
 ) -> Mapping[str, Any]:
+    """Return the fields of the source that had no column.
+
+    Raises:
+        UnsayableError: one of them would be read as something else.
+    """
     taken = [
         key
         for key in extra

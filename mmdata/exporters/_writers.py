@@ -12,11 +12,25 @@ import msgspec
 from mmdata._tools.options import checked
 from mmdata.schema import Split
 
-__all__ = ["JUDGED", "KINDS", "PAIRS", "JsonWriter", "Writer", "encode_records", "kind_of"]
+__all__ = [
+    "ARRAY_END",
+    "JUDGED",
+    "KINDS",
+    "LINE_END",
+    "PAIRS",
+    "JsonWriter",
+    "Writer",
+    "encode_records",
+    "kind_of",
+]
 
 _encoder: Final = msgspec.json.Encoder()
 
 
+LINE_END: Final = "\n"
+"""What follows a record in JSON Lines."""
+ARRAY_END: Final = ",\n"
+"""What follows a record in an array; behind the last it is left out."""
 PAIRS: Final = "_pairs"
 """What is added to the name of a file of preference pairs."""
 JUDGED: Final = "_judged"
@@ -69,9 +83,11 @@ class JsonWriter:
         self._files: dict[str, BinaryIO] = {}
 
     @checked
-    def write(self, split: Split, records: Sequence[Any]) -> None:
-        """Add records to the files of a split."""
-        if self._kind_of is None:
+    def write(self, split: Split, records: Any) -> None:
+        """Add records to the files of a split: a list, or an Arrow array of JSON texts, which are
+        of no kind, and end in :data:`LINE_END` or :data:`ARRAY_END`.
+        """
+        if self._kind_of is None or not isinstance(records, list):
             self._add(split, records)
             return
         kinds: dict[str, list[Any]] = {}
@@ -80,20 +96,25 @@ class JsonWriter:
         for kind, some in kinds.items():
             self._add(f"{split}{kind}", some)
 
-    def _add(self, name: str, records: Sequence[Any]) -> None:
-        if not records:
+    def _add(self, name: str, records: Any) -> None:
+        if not len(records):
             return
-        encoded = encode_records(records)
+        if isinstance(records, list):
+            encoded: Any = encode_records(records)
+            if not self._lines:
+                # Inside JSON text a newline is written as an escape: each one ends a record.
+                encoded = encoded.replace(b"\n", ARRAY_END.encode())
+        else:
+            # An array that was made at once: its texts stand end to end in its last buffer.
+            encoded = memoryview(records.buffers()[2])
         if name not in self._files:
             suffix = "jsonl" if self._lines else "json"
             self._files[name] = (self._folder / f"{name}.{suffix}").open("wb")
             before = b"" if self._lines else b"[\n"
         else:
-            before = b"" if self._lines else b",\n"
-        if not self._lines:
-            # Inside JSON text a newline is written as an escape: each one ends a record.
-            encoded = encoded[:-1].replace(b"\n", b",\n")
-        self._files[name].write(before + encoded)
+            before = b"" if self._lines else ARRAY_END.encode()
+        self._files[name].write(before)
+        self._files[name].write(encoded if self._lines else encoded[: -len(ARRAY_END)])
 
     def close(self) -> None:
         """End the arrays and close the files."""

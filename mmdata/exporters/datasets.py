@@ -22,7 +22,7 @@ from mmdata.exporters._parts import messages_of
 from mmdata.exporters._plain import PlainRows
 from mmdata.exporters._turns import ending_of, split_media
 from mmdata.exporters._writers import Writer
-from mmdata.schema import MediaType, Split
+from mmdata.schema import Split
 from mmdata.store.arrays import integers, list_lengths, list_values, lists_of
 from mmdata.store.encode import encode_extra, make_structs
 
@@ -150,30 +150,29 @@ class Datasets(Exporter):
             content=lists_of(list_lengths(content), spelt, content_type),
         )
 
-        media = list_values(batch.column("media"))
-        num_media = list_lengths(batch.column("media"))
-        row_of_medium = np.repeat(np.arange(len(batch)), num_media)
-        kinds = np.asarray(media.field("type").to_pylist())
+        columns = rows.columns
+        videos, paths = columns.media_are_videos, columns.media.field("path")
 
-        def files(kind: MediaType, field: str) -> pa.Array:
-            there = np.flatnonzero(kinds == kind)
-            return _files_of(
-                media.field("path"), there, row_of_medium, len(batch), schema.field(field).type
-            )
+        def files(there: NDArray[np.bool_], field: str) -> pa.Array:
+            lengths = np.bincount(columns.row_of_medium[there], minlength=len(batch))
+            some = paths if there.all() else paths.take(integers(np.flatnonzero(there)))
+            list_type = schema.field(field).type
+            structs = make_structs(list_type.value_type, path=some)
+            return lists_of(lengths.astype(np.int32), structs, list_type)
 
         extras = batch.column("extra")
         extras = pc.if_else(pc.equal(extras, "{}"), pa.scalar(None, pa.string()), extras)
-        columns = {
+        found = {
             "id": batch.column("id"),
             "messages": lists_of(
                 list_lengths(batch.column("messages")), turns, schema.field("messages").type
             ),
-            "images": files("image", "images"),
-            "videos": files("video", "videos"),
+            "images": files(~videos, "images"),
+            "videos": files(videos, "videos"),
             "extra": extras,
         }
         arrays = [
-            columns[field.name] if field.name in columns else pa.nulls(len(batch), field.type)
+            found[field.name] if field.name in found else pa.nulls(len(batch), field.type)
             for field in schema
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -192,21 +191,6 @@ def _file_of(medium: PlacedMedium) -> dict[str, Any]:
     if medium.frame_paths is not None:
         raise UnsayableError("a video that is given as pictures is no file", what="media")
     return {"bytes": medium.data, "path": medium.path}
-
-
-def _files_of(
-    paths: pa.StringArray,
-    there: NDArray[np.int64],
-    row_of_medium: NDArray[np.int64],
-    rows: int,
-    list_type: pa.DataType,
-) -> pa.ListArray:
-    """Return for each row the files of some of its media, by their paths."""
-    import numpy as np
-
-    lengths = np.bincount(row_of_medium[there], minlength=rows).astype(np.int32)
-    some = paths if len(there) == len(paths) else paths.take(integers(there))
-    return lists_of(lengths, make_structs(list_type.value_type, path=some), list_type)
 
 
 @cache

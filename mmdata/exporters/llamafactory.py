@@ -13,15 +13,14 @@ from typing import Any, ClassVar, Final, Literal
 from mmdata.exporters import registry
 from mmdata.exporters._exporter import Exporter, Row
 from mmdata.exporters._features import Feature, UnsayableError
+from mmdata.exporters._json_columns import list_records
 from mmdata.exporters._media import MediaMode
 from mmdata.exporters._plain import ASSISTANT, SYSTEM, USER, PlainRows
 from mmdata.exporters._turns import (
     add_extra,
-    add_extras,
     add_media,
     divide_turn,
     ending_of,
-    list_records,
     require_dialog,
     spell_call,
     text_of,
@@ -135,13 +134,11 @@ class LlamaFactory(Exporter):
         )
         return {speaker: self._names["call"], said: spelt}
 
-    def records(self, rows: PlainRows) -> list[dict[str, Any]] | None:
-        """Return the records of plain rows."""
+    def records(self, rows: PlainRows) -> Any:
+        """Return the records of plain rows as JSON."""
         codes = {SYSTEM: "system", USER: "user", ASSISTANT: "assistant"}
         names = {code: self._names[role] for code, role in codes.items()}
-        listed = list_records(rows, self._turns, self._keys, names)
-        records = [{**_COLUMNS, **record} for record in listed]
-        return records if add_extras(records, rows, self.fields) else None
+        return list_records(rows, self._turns, self._keys, names, self.fields, always=',"tools":""')
 
     def open(self, folder: Path) -> Writer:
         """Return what writes a file for each kind of data."""

@@ -4,24 +4,31 @@ them, as LLaVA, LLaVA-NeXT and all that follow them train on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Final
 
 from mmdata.exporters import registry
 from mmdata.exporters._exporter import Exporter, Row
 from mmdata.exporters._features import Feature, UnsayableError
+from mmdata.exporters._json_columns import (
+    concat,
+    escape,
+    extras_of,
+    lists_by_count,
+    turn_texts,
+    turns_of,
+)
 from mmdata.exporters._media import MediaMode
-from mmdata.exporters._plain import SYSTEM, USER, PlainRows
+from mmdata.exporters._plain import ASSISTANT, SYSTEM, USER, PlainRows
 from mmdata.exporters._turns import (
+    MARKS,
     add_extra,
-    add_extras,
-    join_texts,
     require_turns,
     split_media,
     text_of,
 )
+from mmdata.exporters._writers import ARRAY_END
+from mmdata.schema import MediaType
 
 __all__ = ["Llava", "llava_record", "llava_records"]
 
@@ -57,12 +64,19 @@ class Llava(Exporter):
             raise UnsayableError("LLaVA takes some images or one video, as a file", what="media")
         return record
 
-    def records(self, rows: PlainRows) -> list[dict[str, Any]] | None:
-        """Return the records of plain rows, or None where a row has a system's turn, or media that
-        LLaVA does not take.
+    def records(self, rows: PlainRows) -> Any:
+        """Return the records of plain rows as JSON, or None where a row has a system's turn, or
+        media that LLaVA does not take.
         """
-        if any(videos and (images or len(videos) > 1) for images, videos in _media_of(rows)):
-            return None
+        columns = rows.columns
+        are_videos = columns.media_are_videos
+        if are_videos.any():
+            import numpy as np
+
+            # A row that has a video has nothing else.
+            row_of_video = columns.row_of_medium[are_videos]
+            if (np.take(columns.num_media, row_of_video) > 1).any():
+                return None
         return llava_records(rows, self.fields)
 
 
@@ -91,27 +105,21 @@ def llava_record(row: Row, fields: frozenset[str]) -> dict[str, Any]:
     return add_extra(record, conversation, fields)
 
 
-def llava_records(rows: PlainRows, fields: frozenset[str]) -> list[dict[str, Any]] | None:
-    """Return plain rows as :func:`llava_record` does, or None where it would refuse one."""
-    if SYSTEM in rows.roles:
+def llava_records(rows: PlainRows, fields: frozenset[str]) -> Any:
+    """Return plain rows as :func:`llava_record` does, as JSON, or None where it would refuse
+    one.
+    """
+    extras = extras_of(rows, fields, ("id", "image", "video", "conversations"))
+    if extras is None or (rows.columns.roles == SYSTEM).any():
         return None
-    texts = join_texts(rows, "\n")
-    turns = [
-        {"from": "human" if role == USER else "gpt", "value": text}
-        for role, text in zip(rows.roles, texts, strict=True)
+    before = {USER: '{"from":"human","value":"', ASSISTANT: '{"from":"gpt","value":"'}
+    turns = turns_of(rows, turn_texts(rows, "\n", MARKS), before, '"}')
+    media = [
+        lists_by_count(rows, kind, (("", ""), (f',"{kind}":', ""), (f',"{kind}":[', "]")))
+        for kind in _KINDS
     ]
-    bounds = pairwise(accumulate(rows.num_turns, initial=0))
-    records: list[dict[str, Any]] = []
-    for name, (images, videos), (start, end) in zip(rows.ids, _media_of(rows), bounds, strict=True):
-        record: dict[str, Any] = {"id": name}
-        if images:
-            record["image"] = images if len(images) > 1 else images[0]
-        if videos:
-            record["video"] = videos if len(videos) > 1 else videos[0]
-        record["conversations"] = turns[start:end]
-        records.append(record)
-    return records if add_extras(records, rows, fields) else None
+    head = ('{"id":"', escape(rows.id_array), '"')
+    return concat(*head, *media, ',"conversations":[', turns, "]", extras, "}" + ARRAY_END)
 
 
-def _media_of(rows: PlainRows) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-    return zip(rows.images, rows.videos, strict=True)
+_KINDS: Final[tuple[MediaType, ...]] = ("image", "video")

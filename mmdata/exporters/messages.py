@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate, chain, pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from mmdata.exporters import registry
 from mmdata.exporters._exporter import Exporter, Row
 from mmdata.exporters._features import Feature
-from mmdata.exporters._media import MediaMode, PlacedMedium
-from mmdata.exporters._parts import Style, medium_part, messages_of, tools_of
+from mmdata.exporters._json_columns import concat, escape, extras_of, part_objects, turns_of
+from mmdata.exporters._media import MediaMode
+from mmdata.exporters._parts import Style, messages_of, tools_of
 from mmdata.exporters._plain import PlainRows
-from mmdata.exporters._turns import add_extra, add_extras, media_in_order, require_whole_turns
-from mmdata.exporters._writers import JsonWriter, Writer
+from mmdata.exporters._turns import add_extra, media_in_order, require_whole_turns
+from mmdata.exporters._writers import LINE_END, JsonWriter, Writer
+from mmdata.schema import MediaType
 from mmdata.store.encode import ROLE_CODES
 
 __all__ = ["Messages"]
 
-_ROLES = tuple(ROLE_CODES)
+_PARTS: Final[dict[MediaType, tuple[str, str]]] = {
+    "image": ('{"type":"image","image":"', '"}'),
+    "video": ('{"type":"video","video":"', '"}'),
+}
+_FRONTS: Final = {
+    code: f'{{"role":"{role}","content":[' for role, code in ROLE_CODES.items() if role != "tool"
+}
 
 
 @registry.register("messages")
@@ -62,43 +69,18 @@ class Messages(Exporter):
         }
         return add_extra(record, conversation, self.fields)
 
-    def records(self, rows: PlainRows) -> list[dict[str, Any]] | None:
-        """Return the records of plain rows."""
-        if self.style == "hf":
-            contents: list[Any] = [[{"type": "text", "text": text}] for text in rows.texts]
-        else:
-            contents = list(rows.texts)
-        paths = chain.from_iterable(
-            [*map(_image, images), *map(_video, videos)]
-            for images, videos in zip(rows.images, rows.videos, strict=True)
-        )
-        for turn, pieces in rows.placed:
-            contents[turn] = [
-                {"type": "text", "text": words}
-                if kind is None
-                else medium_part(next(paths), self.style)
-                for kind, words in pieces
-            ]
-
-        turns = [
-            {"role": _ROLES[role], "content": content}
-            for role, content in zip(rows.roles, contents, strict=True)
-        ]
-        bounds = pairwise(accumulate(rows.num_turns, initial=0))
-        records = [
-            {"id": name, "messages": turns[start:end]}
-            for name, (start, end) in zip(rows.ids, bounds, strict=True)
-        ]
-        return records if add_extras(records, rows, self.fields) else None
+    def records(self, rows: PlainRows) -> Any:
+        """Return the records of plain rows as JSON, or None where a field in ``extra`` would be
+        read as something else; those of ``openai`` are asked for one by one.
+        """
+        extras = extras_of(rows, self.fields, ("id", "messages"))
+        if extras is None or self.style != "hf":
+            return None
+        parts = part_objects(rows, _PARTS)
+        turns = turns_of(rows, parts, _FRONTS, "]}")
+        head = ('{"id":"', escape(rows.id_array), '","messages":[')
+        return concat(*head, turns, "]", extras, "}" + LINE_END)
 
     def open(self, folder: Path) -> Writer:
         """Return what writes JSON Lines."""
         return JsonWriter(folder, lines=True)
-
-
-def _image(path: str) -> PlacedMedium:
-    return PlacedMedium("image", path)
-
-
-def _video(path: str) -> PlacedMedium:
-    return PlacedMedium("video", path)

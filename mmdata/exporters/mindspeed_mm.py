@@ -8,12 +8,11 @@ from typing import Any, ClassVar, Final
 from mmdata.exporters import registry
 from mmdata.exporters._exporter import Exporter, Row
 from mmdata.exporters._features import Feature
+from mmdata.exporters._json_columns import list_records
 from mmdata.exporters._plain import ASSISTANT, SYSTEM, USER, PlainRows
 from mmdata.exporters._turns import (
     add_extra,
-    add_extras,
     add_media,
-    list_records,
     require_turns,
     text_of,
 )
@@ -52,7 +51,6 @@ class MindSpeedMM(Exporter):
         record = {"id": conversation.id, "messages": turns}
         return add_extra(add_media(record, conversation, row.media), conversation, self.fields)
 
-    def records(self, rows: PlainRows) -> list[dict[str, Any]] | None:
-        """Return the records of plain rows."""
-        records = list_records(rows, "messages", ("role", "content"), _NAMES)
-        return records if add_extras(records, rows, self.fields) else None
+    def records(self, rows: PlainRows) -> Any:
+        """Return the records of plain rows as JSON."""
+        return list_records(rows, "messages", ("role", "content"), _NAMES, self.fields)

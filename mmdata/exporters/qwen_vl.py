@@ -21,10 +21,10 @@ from mmdata.schema import Box, Image, MediaType, Message, Region, Text
 __all__ = ["QwenVL"]
 
 _GRID: Final = 1000
-_TAKEN: Final = re.compile(r"</?(?:img|ref|box|quad)>|<image>|[<>\n]")
-"""What may not be in a phrase or in a path."""
+_TAKEN: Final = re.compile(r"[<>\n]")
+"""What may not be in a path."""
 _MARKS: Final = re.compile(r"</?(?:img|ref|box|quad)>|<image>")
-"""What is no word in a text."""
+"""What is no word, in a text or in a phrase."""
 
 
 @registry.register("qwen_vl")
@@ -102,7 +102,7 @@ class _Pictures:
     def _region(self, part: Region) -> str:
         if part.media != self._shown:
             raise UnsayableError("a box is of a picture that was not shown last", what="boxes")
-        if _TAKEN.search(part.text):
+        if _MARKS.search(part.text):
             raise UnsayableError(
                 f"the phrase {part.text!r} cannot stand between marks", what="boxes"
             )

@@ -38,6 +38,6 @@ class QwenVLFinetune(Exporter):
         """
         return llava_record(row, self.fields)
 
-    def records(self, rows: PlainRows) -> list[dict[str, Any]] | None:
+    def records(self, rows: PlainRows) -> Any:
         """Return the records of plain rows, or None where a row has a system's turn."""
         return llava_records(rows, self.fields)

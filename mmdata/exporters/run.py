@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 import mmdata
+from mmdata._tools.collector import pause_collector
 from mmdata._tools.options import checked
 from mmdata._tools.paths import local_path
 from mmdata._tools.registry import blame
@@ -146,7 +148,8 @@ def export(
     _check_vacant(target, overwrite)
 
     counts = _Counts()
-    with _folder_for(target, overwrite) as folder, blame(lambda: registry.plugin_of(exporter)):
+    is_at_fault = blame(lambda: registry.plugin_of(exporter))
+    with _folder_for(target, overwrite) as folder, is_at_fault, pause_collector():
         placer = MediaPlacer(mode, paths, opened.media_root, folder / MEDIA_FOLDER)
         with (
             (folder / EXPORT_REJECTS).open("w", encoding="utf-8") as rejects,
@@ -337,12 +340,21 @@ def _folder_for(place: Path, overwrite: bool) -> Iterator[Path]:
         try:
             _check_vacant(place, overwrite)
             yield folder
-            for file in folder.iterdir():
-                sync(file)
+            _sync_files(folder)
             publish(folder, place)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+def _sync_files(folder: Path) -> None:
+    """Return when all files of an export are on disk."""
+    copies = folder / MEDIA_FOLDER
+    for file in folder.rglob("*"):
+        if file.is_file() and copies not in file.parents:
+            sync(file)
+    if copies.exists() and hasattr(os, "sync"):
+        os.sync()  # once: to wait for each of a hundred thousand pictures takes minutes
 
 
 def _check_vacant(place: Path, overwrite: bool) -> None:

@@ -12,22 +12,21 @@ from typing import Any, ClassVar, Final
 from mmdata.exporters import registry
 from mmdata.exporters._exporter import Exporter, Row
 from mmdata.exporters._features import Feature, UnsayableError
+from mmdata.exporters._json_columns import list_records
 from mmdata.exporters._media import MediaMode
 from mmdata.exporters._plain import ASSISTANT, SYSTEM, USER, PlainRows
 from mmdata.exporters._turns import (
     add_extra,
-    add_extras,
     add_media,
     divide_turn,
     ending_of,
-    list_records,
     media_in_order,
     require_whole_turns,
     spell_call,
     text_of,
     think,
 )
-from mmdata.exporters._writers import JsonWriter, Writer, kind_of
+from mmdata.exporters._writers import LINE_END, JsonWriter, Writer, kind_of
 from mmdata.schema import Conversation, Message, Part, Region
 
 __all__ = ["Swift"]
@@ -101,10 +100,10 @@ class Swift(Exporter):
             record["label"] = conversation.desirable
         return add_extra(record, conversation, self.fields)
 
-    def records(self, rows: PlainRows) -> list[dict[str, Any]] | None:
-        """Return the records of plain rows."""
-        records = list_records(rows, "messages", ("role", "content"), _NAMES)
-        return records if add_extras(records, rows, self.fields) else None
+    def records(self, rows: PlainRows) -> Any:
+        """Return the records of plain rows as JSON."""
+        keys = ("role", "content")
+        return list_records(rows, "messages", keys, _NAMES, self.fields, end=LINE_END)
 
     def open(self, folder: Path) -> Writer:
         """Return what writes a file for each kind of data."""

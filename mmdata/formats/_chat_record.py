@@ -141,7 +141,7 @@ def read_chat(
         fields.hear("objects")
 
     # What is empty in a field that was looked for is nothing that a record says.
-    empty = {name for name, _ in _MEDIA} | {"audios", "audio", "system"}
+    empty = {name for name, _ in _MEDIA} | {"audios", "audio", "system", *_TOOLS}
     unsaid = {name for name in empty & value.keys() if not is_said(value[name])}
     extra = unmapped_fields(value, record, frozenset(fields.heard - {"rejected_response"} | unsaid))
     return Chat(

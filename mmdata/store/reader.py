@@ -130,12 +130,17 @@ class Store(Sequence[Conversation]):
         """The whole store as one Arrow table, memory-mapped where the shards are Arrow files."""
         import pyarrow as pa
 
-        return pa.Table.from_batches(self.batches(), schema=arrow_schema())
+        batches = [shard.batch(number) for shard, number in self._batches]
+        return pa.Table.from_batches(batches, schema=arrow_schema())
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as Arrow record batches, in order, of a few thousand rows each."""
-        for shard, number in self._batches:
-            yield shard.batch(number)
+        """Yield the rows as Arrow record batches, in order, of a few thousand rows each.
+
+        They are read and not mapped: whoever goes through a store once holds a batch of it, and not
+        all that was looked at.
+        """
+        for shard in self._shards:
+            yield from shard.read()
 
     @property
     def fingerprint(self) -> str:
@@ -192,6 +197,7 @@ class _ArrowShard:
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
 
+        self._path = path
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self.schema = self._reader.schema
         self.num_batches = self._reader.num_record_batches
@@ -203,6 +209,14 @@ class _ArrowShard:
         with self._lock:
             batch = self._reader.get_batch(number)
         return upgrade(batch.replace_schema_metadata(None))
+
+    def read(self) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        with pa.OSFile(str(self._path)) as file:
+            reader = pa.ipc.open_file(file)
+            for number in range(self.num_batches):
+                yield upgrade(reader.get_batch(number).replace_schema_metadata(None))
 
 
 class _ParquetShard:
@@ -224,6 +238,9 @@ class _ParquetShard:
         with self._lock:
             table = self._file.read_row_group(number).cast(self._written_as)
         return upgrade(table.combine_chunks().to_batches()[0])
+
+    def read(self) -> Iterator[pa.RecordBatch]:
+        return map(self.batch, range(self.num_batches))
 
 
 def _check_listing(path: Path, manifest: Manifest) -> None:

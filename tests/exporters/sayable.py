@@ -71,6 +71,7 @@ def rows(
     listed: bool = True,
     calls_alone: bool = False,
     last_shown: bool = False,
+    leading: bool = False,
 ) -> Conversation:
     """One row; ``kinds`` are the media it may show, ``mixed`` whether both in one row. Its media
     are in the order in which they are shown, or, as records have it that have them ``listed``,
@@ -84,7 +85,8 @@ def rows(
         messages.append(system(draw(said)))
     for _ in range(draw(st.integers(1, 3))):
         question: list[Part] = []
-        for kind in draw(st.lists(st.sampled_from([None, *kinds]), max_size=3)):
+        allowed = [] if leading and messages else kinds
+        for kind in draw(st.lists(st.sampled_from([None, *allowed]), max_size=3)):
             videos = sum(medium.type == "video" for medium in shown)
             if kind is not None and (kind == "image" or videos < most_videos):
                 show = Image if kind == "image" else Video
@@ -92,6 +94,8 @@ def rows(
                 shown.append(draw(media(kind, says, embedded=embedded)))
             elif not (question and isinstance(question[-1], Text)):
                 question.append(Text(draw(said)))
+        if leading:  # all words are then behind the media, and are one text
+            question = [part for part in question if not isinstance(part, Text)]
         if not any(isinstance(part, Text) for part in question):
             question.append(Text(draw(said)))
         messages += [Message("user", tuple(question), False), draw(answers(says))]

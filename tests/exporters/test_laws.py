@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -60,6 +61,7 @@ TARGETS: Final = (
     Target("qwen_vl", limits={"kinds": ["image"], "last_shown": True}),
     Target("trl", limits={"kinds": ["image"]}),
     Target("mindspeed_mm"),
+    Target("mindformers", limits={"kinds": ["video"], "leading": True}),
     Target("datasets", unsaid=frozenset({"extra"})),
     Target("webdataset", reading={"thoughts": "reasoning"}, limits={"calls_alone": True}),
 )
@@ -192,16 +194,17 @@ def test_rows_that_are_written_at_once_are_written_as_one_by_one(
 
 
 def read_files(folder: Path) -> dict[str, list[Any]]:
-    """Return what the lines of JSON files say, by the names of these."""
-    found = [each for each in sorted(folder.iterdir()) if "mmdata-" not in each.name]
-    return {
-        each.name: [
-            json.loads(line.removesuffix(b","))
-            for line in each.read_bytes().splitlines()
-            if line.startswith(b"{")
-        ]
-        for each in found
-    }
+    """Return what the lines of JSON files, or the rows of Parquet files, say, by their names."""
+    found = sorted(folder.rglob("train*"))
+    return {each.name: read_file(each) for each in found if each.is_file()}
+
+
+def read_file(file: Path) -> list[Any]:
+    if file.suffix == ".parquet":
+        rows: list[Any] = pq.read_table(file).to_pylist()
+        return rows
+    lines = file.read_bytes().splitlines()
+    return [json.loads(line.removesuffix(b",")) for line in lines if line.startswith(b"{")]
 
 
 @quick

@@ -109,10 +109,9 @@ def test_webdataset_reads_records_and_pictures(store: Store, tmp_path: Path) -> 
 
 
 def test_trl_knows_the_data_for_what_they_are(store: Store, tmp_path: Path) -> None:
-    pytest.importorskip("trl")
+    is_conversational = pytest.importorskip("trl.data_utils").is_conversational
     from datasets import Image as ImageFeature
     from datasets import List, load_dataset
-    from trl.data_utils import is_conversational
 
     judged = replace(store[0], id="5", desirable=True)
     whole = write(
@@ -140,11 +139,10 @@ def test_llamafactory_reads_what_dataset_info_says(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: str
 ) -> None:
     monkeypatch.setenv("DISABLE_VERSION_CHECK", "1")
-    pytest.importorskip("llamafactory")
-    from llamafactory.data.loader import _load_single_dataset
-    from llamafactory.data.parser import get_dataset_list
-    from llamafactory.hparams import DataArguments, ModelArguments
-    from transformers import Seq2SeqTrainingArguments
+    loader = pytest.importorskip("llamafactory.data.loader")
+    parser = pytest.importorskip("llamafactory.data.parser")
+    hparams = pytest.importorskip("llamafactory.hparams")
+    transformers = pytest.importorskip("transformers")
 
     whole = write(
         tmp_path / "whole", [*store, pair_of(store)], media_root=str(tmp_path / "pictures")
@@ -152,13 +150,15 @@ def test_llamafactory_reads_what_dataset_info_says(
     out = tmp_path / "out"
     mmdata.export(whole, "llamafactory", out, media="copy", options={"style": style})
 
-    model = ModelArguments(model_name_or_path="none", cache_dir=str(tmp_path / "cache"))
-    settings = Seq2SeqTrainingArguments(output_dir=str(tmp_path / "trained"), use_cpu=True)
-    data = DataArguments(dataset_dir=str(out), media_dir=str(out))
+    model = hparams.ModelArguments(model_name_or_path="none", cache_dir=str(tmp_path / "cache"))
+    settings = transformers.Seq2SeqTrainingArguments(
+        output_dir=str(tmp_path / "trained"), use_cpu=True
+    )
+    data = hparams.DataArguments(dataset_dir=str(out), media_dir=str(out))
 
     def read(name: str) -> Any:
-        (attributes,) = get_dataset_list([name], str(out))
-        return _load_single_dataset(attributes, model, data, settings)
+        (attributes,) = parser.get_dataset_list([name], str(out))
+        return loader._load_single_dataset(attributes, model, data, settings)
 
     rows, pairs = read("mmdata_train"), read("mmdata_train_pairs")
     assert [each["content"] for each in rows[0]["_prompt"]] == ["<image>Which colour?"]
@@ -171,8 +171,7 @@ def test_llamafactory_reads_what_dataset_info_says(
 
 
 def test_swift_reads_messages_boxes_and_the_worse_answer(store: Store, tmp_path: Path) -> None:
-    pytest.importorskip("swift.dataset")
-    from swift.dataset import load_dataset
+    load_dataset = pytest.importorskip("swift.dataset").load_dataset
 
     box = Region("the cup", ((0.0, 0.0, 0.5, 0.5),))
     boxed = replace(
