@@ -115,7 +115,20 @@ def index_by_decoding(
             corrupt += frame.is_corrupt
         found = _upright(confirm(reader.index, packets, reader.tick), first, reader.name)
         marked = (f"{corrupt} frames are marked corrupt",) if corrupt else ()
-        return replace(found, damage=found.damage + reader.damage + marked)
+        silent = () if reader.damage else _without_frames(reader.index, packets)
+        return replace(found, damage=found.damage + reader.damage + marked + silent)
+
+
+def _without_frames(promised: Index, packets: list[int]) -> tuple[str, ...]:
+    """Whether packets gave no frame and no fault, as after a keyframe that is missing.
+
+    Packets of other codecs may hold no frame; in other containers FFmpeg drops what it has put in
+    the wrong order.
+    """
+    if promised.times_source == "derived" or promised.codec != "h264":
+        return ()
+    missing = promised.num_frames - len(set(packets))
+    return (f"{missing} packets give no frame",) if missing > 0 else ()
 
 
 def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:

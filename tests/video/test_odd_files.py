@@ -236,6 +236,23 @@ def test_what_sampling_refuses_is_damage_to_the_check_that_decodes() -> None:
     assert "cannot be decoded" in " ".join(probe(bytes(data), "video", level="decode").damage)
 
 
+def test_frames_that_a_missing_keyframe_takes_with_it_are_damage() -> None:
+    file = io.BytesIO()
+    source = io.BytesIO(clip("h264", "matroska", range(COUNT), gop=10, b_frames=2))
+    with av.open(source) as opened, av.open(file, "w", format="mp4") as output:
+        stream = opened.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        for number, packet in enumerate(opened.demux(stream)):
+            if packet.size and number != 10:
+                packet.stream = copy
+                output.mux(packet)
+    data = file.getvalue()
+
+    assert "packets give no frame" in probe(data, "video", level="decode").damage[0]
+    with pytest.raises(VideoError, match="packets give no frame"):
+        video.sample(data, "every:1")
+
+
 def test_tiff_frames_are_sound_although_its_strict_decoder_would_refuse_them() -> None:
     data = coloured("tiff", "mov", "rgb24", options={"compression_algo": "raw"})
 
