@@ -118,7 +118,7 @@ def has_times(packets: Packets, container: str, codec: str, header: bytes) -> bo
     stamps = [row.pts for row in packets.rows]
     if container in (TICKS_ALONE, _RAW_MPEG) or None in stamps:
         return False
-    if codec not in ("h264", "mpeg4") or any(row.discard for row in packets.rows):
+    if codec not in ("h264", "mpeg4", "mpeg1video", "mpeg2video"):
         return True
     if codec == "mpeg4" and is_packed(header):
         return False

@@ -134,10 +134,11 @@ def index_by_decoding(
             corrupt += frame.is_corrupt
         found = _upright(confirm(reader.index, packets, reader.tick), first, reader.name)
         marked = (f"{corrupt} frames are marked corrupt",) if corrupt else ()
-        damage = found.damage + reader.damage + marked
+        silent = () if reader.damage else _without_frames(reader.index, packets)
+        damage = found.damage + reader.damage + marked + silent
         is_new = len(sizes) > 1 and "joined" not in found.oddities
         joined: tuple[Oddity, ...] = ("joined",) if is_new else ()
-        if (reader.damage or marked) and found.stored is not None:
+        if (reader.damage or marked or silent) and found.stored is not None:
             # What is damaged is not to be found by a sample that reads a part of it.
             found = replace(found, stored=replace_fields(found.stored, first_tick=None))
         return replace(found, damage=damage, oddities=found.oddities + joined)
@@ -152,6 +153,18 @@ def decodes_strictly(source: VideoSource, limits: Limits) -> bool:
     with reading(source, None, limits, strict=True) as reader:
         found = sum(1 for _ in reader.frames(range(reader.index.num_frames)))
         return found == reader.index.num_frames and not reader.faults
+
+
+def _without_frames(promised: Index, packets: list[int]) -> tuple[str, ...]:
+    """Whether packets gave no frame and no fault, as after a keyframe that is missing.
+
+    Packets of other codecs may hold no frame; in other containers FFmpeg drops what it has put in
+    the wrong order.
+    """
+    if promised.times_source == "derived" or promised.codec != "h264":
+        return ()
+    missing = promised.num_frames - len(set(packets))
+    return (f"{missing} packets give no frame",) if missing > 0 else ()
 
 
 def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:

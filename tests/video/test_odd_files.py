@@ -19,7 +19,7 @@ from mmdata._tools.limits import Limits
 from mmdata.conversion.probe import probe
 from mmdata.errors import VideoError
 from mmdata.video.reader import index_by_decoding
-from tests.video.clips import clip, numbers_in
+from tests.video.clips import clip, cut, number_in, numbers_in
 
 RATE = 25
 COUNT = 30
@@ -92,7 +92,7 @@ def test_b_frames_of_a_container_without_times_for_them_are_in_order(container: 
     np.testing.assert_allclose(video.index(data).times, np.arange(COUNT) / RATE, atol=1e-3)
 
 
-@pytest.mark.parametrize("codec", ["h264", "mpeg4"])
+@pytest.mark.parametrize("codec", ["h264", "mpeg4", "mpeg2video"])
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
 def test_b_frames_that_were_given_the_times_of_decoding_are_in_order(
     codec: str, container: str
@@ -113,6 +113,16 @@ def decoding_times(codec: str, container: str) -> bytes:
             packet.time_base, packet.stream = Fraction(1, 1000), copy
             output.mux(packet)
     return file.getvalue()
+
+
+def test_they_are_in_order_where_an_edit_list_hides_some() -> None:
+    """As where a raw stream was copied into an MP4: the times of its first packets are below 0."""
+    data = cut(decoding_times("h264", "mp4"), "mp4", keyframe=0, start=2)
+    with av.open(io.BytesIO(data)) as opened:
+        shown = [number_in(one.to_ndarray(format="rgb24")) for one in opened.decode(video=0)]
+
+    assert len(shown) < COUNT
+    assert_one_numbering(data, shown)
 
 
 def test_a_program_stream_that_times_some_packets_alone_is_told_by_those() -> None:
@@ -224,6 +234,23 @@ def test_what_sampling_refuses_is_damage_to_the_check_that_decodes() -> None:
         video.sample(bytes(data), "every:1")
 
     assert "cannot be decoded" in " ".join(probe(bytes(data), "video", level="decode").damage)
+
+
+def test_frames_that_a_missing_keyframe_takes_with_it_are_damage() -> None:
+    file = io.BytesIO()
+    source = io.BytesIO(clip("h264", "matroska", range(COUNT), gop=10, b_frames=2))
+    with av.open(source) as opened, av.open(file, "w", format="mp4") as output:
+        stream = opened.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        for number, packet in enumerate(opened.demux(stream)):
+            if packet.size and number != 10:
+                packet.stream = copy
+                output.mux(packet)
+    data = file.getvalue()
+
+    assert "packets give no frame" in probe(data, "video", level="decode").damage[0]
+    with pytest.raises(VideoError, match="packets give no frame"):
+        video.sample(data, "every:1")
 
 
 def test_tiff_frames_are_sound_although_its_strict_decoder_would_refuse_them() -> None:
