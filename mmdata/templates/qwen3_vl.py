@@ -143,15 +143,14 @@ class Qwen3VL(ChatML):
         thought, content = _split_thought(message, self.marks == "all")
         opening: Sequence[Bit] = ()
         bits: list[Bit] = []
-        if self.dialect == "thinking":
-            if is_recent and (is_last or thought):
-                words = thought.strip("\n")
-                opened = Mark("<think>"), "\n"
-                trained = self._trains_thought(message)
-                begins = trained and (self.think == "trained" or not words)
-                opening = [Bit(piece, begins) for piece in opened]
-                bits = [Bit(words + "\n", trained), Bit(Mark(_END), trained), Bit("\n\n", trained)]
-                content = _without_breaks(content)
+        if self.dialect == "thinking" and is_recent and (is_last or thought):
+            words = thought.strip("\n")
+            opened = Mark("<think>"), "\n"
+            trained = self._trains_thought(message)
+            begins = trained and (self.think == "trained" or not words)
+            opening = [Bit(piece, begins) for piece in opened]
+            bits = [Bit(words + "\n", trained), Bit(Mark(_END), trained), Bit("\n\n", trained)]
+            content = _without_breaks(content)
         said = self._bits(conversation, message, content, counted)
         bits = [*bits, *said, *call_bits(message, said)]
         return Turn("assistant", bits, opening, answer=True, ends=message.train)
