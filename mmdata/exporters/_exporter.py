@@ -29,6 +29,7 @@ class Row:
     media: Sequence[PlacedMedium]
 
 
+@dataclass(frozen=True)
 class Exporter(Protocol):
     """A target of exports. An implementation is a frozen dataclass whose fields are its options,
     each with a default.
