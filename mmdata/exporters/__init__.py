@@ -67,7 +67,7 @@ def describe(name: str) -> str:
     Raises:
         UnknownNameError: there is no such exporter.
     """
-    kind = registry.get(name)
+    kind: Any = registry.get(name)
     unsaid = [feature for feature in FEATURES if feature not in kind.says]
     lines = [kind.summary, "", kind.shape, ""]
     lines.append(f"media: {', '.join(kind.media_modes)}")
