@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 from mmdata._tools.options import defaults, typed
 from mmdata._tools.registry import Registry
-from mmdata.errors import MMDataError, PluginError
+from mmdata.errors import MMDataError, PluginError, UsageError
 from mmdata.exporters._exporter import Exporter, Row
 from mmdata.exporters._features import FEATURES, Feature, UnsayableError
 from mmdata.exporters._media import MediaMode, Paths, PlacedMedium
@@ -46,7 +47,9 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Exporter:
         PluginError: another package brings the exporter, and it cannot be imported or made.
     """
     kind = registry.get(name)
-    settings = typed(kind, name, options or {})
+    if options and not is_dataclass(kind):
+        raise UsageError(f"{name} has no options, found {', '.join(options)}")
+    settings = typed(kind, name, options) if options else {}
     try:
         return kind(**settings)
     except MMDataError:
@@ -64,7 +67,7 @@ def describe(name: str) -> str:
     Raises:
         UnknownNameError: there is no such exporter.
     """
-    kind = registry.get(name)
+    kind: Any = registry.get(name)
     unsaid = [feature for feature in FEATURES if feature not in kind.says]
     lines = [kind.summary, "", kind.shape, ""]
     lines.append(f"media: {', '.join(kind.media_modes)}")
@@ -72,7 +75,7 @@ def describe(name: str) -> str:
     lines.append(f"cannot say (--drop leaves it out): {', '.join(unsaid) or 'nothing'}")
     if kind.read_by is not None:
         lines.append(f"read back by: mmdata convert {kind.read_by}")
-    if options := defaults(kind):
+    if is_dataclass(kind) and (options := defaults(kind)):
         lines += ["options:", *(f"  {option}={default}" for option, default in options.items())]
     return "\n".join(lines)
 

@@ -30,8 +30,8 @@ class Row:
 
 
 class Exporter(Protocol):
-    """A target of exports. An implementation is a frozen dataclass whose fields are its options,
-    each with a default.
+    """A target of exports. An implementation with options is a frozen dataclass whose fields they
+    are, each with a default.
 
     It inherits this class: what has a default here need not be said. What a row says that is not
     in ``says`` makes the row a reject before it is asked for a record, unless the user drops it.
@@ -58,7 +58,7 @@ class Exporter(Protocol):
     """The format that reads the records back, where there is one."""
 
     def __post_init__(self) -> None:
-        """Check the options."""
+        """Check the options, of a dataclass."""
         check_fields(self)
 
     def record(self, row: Row) -> Mapping[str, Any]:

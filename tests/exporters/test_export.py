@@ -16,6 +16,7 @@ from mmdata.schema import (
     Image,
     Media,
     Region,
+    Text,
     Video,
     assistant,
     replace,
@@ -85,6 +86,20 @@ def test_what_a_target_cannot_say_is_a_reject_with_its_reason(tmp_path: Path) ->
     assert report.rejects == {"unsayable": 1}
     assert report.unsayable == {"boxes": 1}
     assert [record["id"] for record in read(tmp_path / "out")] == ["c1", "c2"]
+
+
+def test_a_flag_of_training_on_a_part_or_a_turn_is_never_passed_over(tmp_path: Path) -> None:
+    turns = [
+        (user("Hi"), assistant(Text("Hello", train=False))),
+        (user("Hi"), assistant("Hello", train=False)),
+        (user("Hi", train=True), assistant("Hello")),
+    ]
+    rows = [Conversation(str(number), said) for number, said in enumerate(turns)]
+    store = write(tmp_path / "store", [*rows, plain(3)])
+
+    report = mmdata.export(store, "llava", tmp_path / "out")
+
+    assert report.unsayable == {"training": 3}
 
 
 def test_what_is_dropped_by_name_is_left_out_and_counted(tmp_path: Path) -> None:
