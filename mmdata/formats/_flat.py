@@ -34,8 +34,10 @@ _TRAINED: Final = bytes(code == _ASSISTANT for code in range(256))
 _TURNS: Final = [bytes([_USER, _ASSISTANT] * 64)[:length] for length in range(2, 129)]
 _ORDERS: Final = frozenset([*_TURNS, *(bytes([_SYSTEM]) + turns for turns in _TURNS)])
 """The speakers of a plain conversation, for every length up to 128 turns."""
-_FIRST: Final = ("<", "[", "{", "&lt;", "\uff1c")
-"""What marks begin with, but for those in parentheses, which have a ``<`` inside."""
+_SIGNS: Final = ("<", "&lt;", "\uff1c", "![")
+"""What stands in marks, but for those in brackets and braces."""
+_BRACKETED: Final = ("image", "img", "video", "pic", "photo")
+"""What marks in brackets and braces begin with, in lower case."""
 _LEFT: Final = re.compile(rf"(?=[<\[({{])(?:{ALL_MARKS.pattern}|{HALF_MARKS.pattern}|</video>)")
 """A mark that is left in words, or the second half of one whose first was taken for a whole."""
 _MARK_LENGTH: Final = len(IMAGE)  # and of VIDEO
@@ -127,8 +129,8 @@ def flatten_turns(
     # many times faster than one of each, and without any "<" not even that is needed.
     said = "\n".join(parts.texts) if marks or refused else ""
     require("<" not in said or not any(mark in said for mark in refused))
-    if marks and any(first in said for first in _FIRST):
-        doubtful = "\n".join(text for text in parts.texts if any(first in text for first in _FIRST))
+    if marks and _may_have_mark(said):
+        doubtful = "\n".join(filter(_may_have_mark, parts.texts))
         require(not _LEFT.search(doubtful) and not STRAY_MARKS.search(doubtful))
     require(not may_have_boxes([said], boxes))
     require(not may_change_meaning(columns.extras))
@@ -162,6 +164,19 @@ def flatten_turns(
         media_types=types,
         media=media,
     )
+
+
+def _may_have_mark(text: str) -> bool:
+    """Return whether a text may have a mark in it, by looks that cost far less than a search."""
+    if any(sign in text for sign in _SIGNS):
+        return True
+    for bracket in "[{":
+        # Most of what stands in brackets is no mark, which its first letters tell.
+        if bracket in text and any(
+            piece[:5].lower().startswith(_BRACKETED) for piece in text.split(bracket)[1:]
+        ):
+            return True
+    return False
 
 
 def _list_media(columns: TurnColumns) -> tuple[list[MediaType], list[str | bytes]]:

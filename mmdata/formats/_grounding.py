@@ -58,8 +58,10 @@ _IN_BOX: Final = re.compile(r"(?:<box>|<\|box_start\|>)([^<]*)")
 # and marks of regions and masks that stand elsewhere (GPT4RoI, Osprey, Shikra, LISA), are no words;
 # they are refused, as their grids are the families' own.
 _STRAY: Final = re.compile(
-    rf"{_MARK}|<patch_index_[0-9]{{1,6}}>|<loc_?[0-9]{{1,4}}>|\{{(?:<[0-9]{{1,3}}>){{4}}\}}"
-    r"|<(?:region|obj|mask|roi)_?[0-9]{1,3}>|<(?:mask|boxes|objs|points)>|\[SEG\]|<SEG>"
+    # Without the first characters all are tried at each character, at many times the cost.
+    rf"(?=[<\[{{])(?:{_MARK}|<patch_index_[0-9]{{1,6}}>|<loc_?[0-9]{{1,4}}>"
+    r"|\{(?:<[0-9]{1,3}>){4}\}|<(?:region|obj|mask|roi)_?[0-9]{1,3}>"
+    r"|<(?:mask|boxes|objs|points)>|\[SEG\]|<SEG>)"
 )
 _NESTED: Final = re.compile(r"\s*\[\s*\[")
 _POINT: Final = re.compile(r"\s*\(\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*\)\s*")
