@@ -334,11 +334,21 @@ def _answer(message: bytes, memory: int) -> bytes:
     try:
         job, args = pickle.loads(message)
         return pickle.dumps(job(*args))
-    except MemoryError:
+    except Exception as error:
+        if not _is_for_want_of_memory(error):
+            return _pickle(error)
         needed = f"needs more than {memory} bytes of memory"
         return _pickle(_limit(f"{needed}; {how_to_raise('memory')}"))
-    except Exception as error:
-        return _pickle(error)
+
+
+def _is_for_want_of_memory(error: Exception) -> bool:
+    """Return whether an exception is how a process says that it may have no more memory; a library
+    that no longer fits in is an ImportError with the linker's words.
+    """
+    words = ("failed to map segment", "cannot allocate memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, ImportError) and any(each in str(error).lower() for each in words)
+    )
 
 
 def _pickle(error: Exception) -> bytes:

@@ -435,6 +435,8 @@ class _ShardWriter:
         return Shard(self._path.name, sum(self._batches), size, digest, tuple(self._batches))
 
     def abandon(self) -> None:
+        # What is still to be written may not fit on a disk that is full, at either end.
         with suppress(OSError, ValueError):
             self._writer.close()
-        self._file.close()
+        with suppress(OSError):
+            self._file.close()

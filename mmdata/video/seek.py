@@ -89,6 +89,9 @@ def index_wanted(
     )
     supply: Supply = Held(stretches.held)
     if stretches.size > limits.packet_bytes:  # what was held is gone
+        # Without a table, a seek comes out within a packet, and the parser makes up what it is.
+        if not has_table(container):
+            return None
         supply = _Reread(container, stream, stretches.rows)
     return index, supply
 
@@ -106,8 +109,7 @@ class _Reread:
     def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
         """Return the packets ``start``, a keyframe, to ``stop``, both included."""
         first = self._rows[start]
-        time = first.pts if first.dts is None or has_table(self._container) else first.dts
-        self._container.seek(time or 0, stream=self._stream)
+        self._container.seek(first.pts or 0, stream=self._stream)
         ahead = demux(self._container, self._stream)
         from_start = dropwhile(lambda packet: packet.pts != first.pts, ahead)
         return islice(from_start, stop - start + 1)

@@ -18,7 +18,7 @@ ROOT = Path(mmdata.__file__).parent
 ROOMS = (ROOT, *(ROOT.parent / name for name in ("models", "recipes", "examples")))
 """Benchmarks are left out: they name what a family is measured beside."""
 
-DATA = {"formats"}
+DATA = {"formats", "exporters"}
 """Rooms that speak of data sets and their formats,
 some of which have the name of the model they were made for.
 """
