@@ -139,13 +139,15 @@ def drop_features(conversation: Conversation, features: Collection[Feature]) -> 
     rejected = conversation.rejected
     if rejected is not None:
         rejected = None if "rejected" in features else _drop_from_messages(rejected, features)
+        if rejected == ():
+            raise UnsayableError(f"without {', '.join(sorted(features))} no worse ending is left")
     media = conversation.media
     if "clips" in features:
         media = tuple(replace(medium, start=None, end=None) for medium in media)
     return replace(
         conversation,
         messages=messages,
-        rejected=rejected or None,
+        rejected=rejected,
         media=media,
         extra={} if "extra" in features else conversation.extra,
         tools=None if "tools" in features else conversation.tools,

@@ -103,7 +103,8 @@ class Datasets(Exporter):
         if conversation.rejected is not None:
             ending_of(conversation)
             worse = messages_of(conversation.rejected, (), "openai")
-            if len(worse) != 1 or set(worse[0]) != {"role", "content"}:
+            is_answer = len(worse) == 1 and set(worse[0]) == {"role", "content"}
+            if not is_answer or not isinstance(worse[0]["content"], str):
                 raise UnsayableError("the worse ending is no answer in words", what="rejected")
             rejected = worse[0]["content"]
 

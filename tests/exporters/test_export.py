@@ -17,6 +17,7 @@ from mmdata.schema import (
     Media,
     Region,
     Text,
+    ToolCall,
     Video,
     assistant,
     replace,
@@ -123,6 +124,19 @@ def test_what_a_target_can_say_is_left_out_too_where_it_is_dropped(tmp_path: Pat
     assert report.dropped == {"extra": 1, "system": 1}
     assert [len(record["messages"]) for record in read(tmp_path / "out")] == [2, 2, 2]
     assert "license" not in read(tmp_path / "out")[0]
+
+
+def test_a_pair_of_which_nothing_would_be_left_is_a_reject(tmp_path: Path) -> None:
+    call = assistant(ToolCall("weather"))
+    pair = replace(plain(1), rejected=(call,))
+    two = replace(plain(2), rejected=(assistant("So", "?"),))
+    store = write(tmp_path / "store", [plain(0), pair, two])
+
+    report = mmdata.export(store, "trl", tmp_path / "out", drop="tools")
+    again = mmdata.export(store, "datasets", tmp_path / "hub", media="reference", drop="tools")
+
+    assert (report.rows, report.unsayable) == (2, {"shape": 1})
+    assert (again.rows, again.unsayable) == (1, {"rejected": 1, "shape": 1})
 
 
 def test_an_answer_that_was_judged_bad_is_never_one_to_learn(tmp_path: Path) -> None:
