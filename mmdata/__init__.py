@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mmdata.errors import MMDataError
     from mmdata.exporters.run import ExportReport, export
     from mmdata.mixture import Mixture
+    from mmdata.report import preview, stats
     from mmdata.schema import Conversation
     from mmdata.store import Store, check, open  # noqa: A004
 
@@ -31,6 +32,8 @@ __all__ = [
     "convert",
     "export",
     "open",
+    "preview",
+    "stats",
 ]
 
 _HOMES: Final = {
@@ -44,6 +47,8 @@ _HOMES: Final = {
     "convert": "mmdata.conversion",
     "export": "mmdata.exporters.run",
     "open": "mmdata.store",
+    "preview": "mmdata.report",
+    "stats": "mmdata.report",
 }
 _ROOMS: Final = frozenset(
     (

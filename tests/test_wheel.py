@@ -155,7 +155,7 @@ def test_the_wheel_holds_every_module_and_recipe_and_says_that_it_is_typed(
         path
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix in (".py", ".yaml")
+        if path.suffix in (".py", ".yaml", ".html", ".css", ".js")
     ]
 
     assert {path.relative_to(ROOT).as_posix() for path in files} <= held

@@ -44,6 +44,8 @@ Example:
 STORE = click.Path(path_type=Path)
 CONVERT = partial(OptionType, "mmdata.conversion:convert")
 FRAMES = partial(OptionType, "mmdata.frame_cache:cache_frames")
+SELECT = partial(OptionType, "mmdata.mixture:select")
+PREVIEW = partial(OptionType, "mmdata.report:preview")
 EXPORT = partial(OptionType, "mmdata.exporters.run:export")
 RESIZE = ResizeType("mmdata.frame_cache:cache_frames", "resize")
 WORKERS = click.option(
@@ -368,6 +370,83 @@ def _plan(mixture: Mixture, cache: Cache) -> str:
     return "\n".join(lines)
 
 
+@cli.command(
+    epilog="""
+\b
+EXPRESSION is DuckDB's SQL over the columns of a store (id, source, split, messages, media, extra,
+tools, rejected, desirable) and turns, words, characters, trained_characters, media_per_row.
+\b
+Examples:
+  mmdata select stores/all -o stores/short --where "turns <= 4 and media[1].duration < 30"
+  mmdata select stores/all -o stores/some --drop-duplicates --sample random:1000 --seed 7
+"""
+)
+@click.argument("source", metavar="STORE", type=STORE)
+@click.option(
+    "-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear."
+)
+@click.option("--where", metavar="EXPRESSION", help="Keep the rows that this is true of.")
+@click.option(
+    "--drop-duplicates",
+    is_flag=True,
+    help="Keep the first of the rows that say the same about the same media.",
+)
+@click.option(
+    "--sample",
+    metavar="STRATEGY",
+    default="all",
+    show_default=True,
+    help="Which of what is left: random:1000, first:10%, end:5 ...",
+)
+@click.option(
+    "--seed",
+    type=SELECT("seed"),
+    default=0,
+    show_default=True,
+    help="Another seed draws other rows.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
+@click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+@JSON
+def select(source: Path, store: Path, as_json: bool, **settings: Any) -> None:
+    """Write some rows of STORE into a new store."""
+    from mmdata._tools.progress import progress
+    from mmdata.mixture import select as run
+
+    with progress("selecting", len(mmdata.open(source))) as update:
+        report = run(source, store, progress=update, **settings)
+    if as_json:
+        say(json.dumps(asdict(report), default=str))
+    else:
+        lines = [
+            ("rows", f"{report.rows:,}"),
+            ("asked for", f"{report.where:,}"),
+            ("duplicates", f"{report.duplicates:,}"),
+            ("selected", f"{report.selected:,}"),
+            ("store", str(report.store)),
+        ]
+        say(_columns(lines))
+    if not report.selected:
+        raise DataError(f"no row of {source} was selected")
+
+
+@cli.command()
+@click.argument("sources", metavar="STORE...", nargs=-1, required=True, type=STORE)
+@click.option(
+    "-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
+@click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+def merge(sources: Sequence[Path], store: Path, overwrite: bool, parquet: bool) -> None:
+    """Write all rows of STOREs, one store after the other, into a new one."""
+    from mmdata._tools.progress import progress
+    from mmdata.mixture import merge as run
+
+    with progress("merging") as update:
+        made = run(sources, store, overwrite=overwrite, parquet=parquet, progress=update)
+    say(f"wrote {store}: {len(made):,} rows of {len(sources)} stores")
+
+
 @cli.command()
 @click.argument("store", type=STORE)
 @TEMPLATE
@@ -496,6 +575,101 @@ def show(
         say(json_text(msgspec.json.encode(conversation).decode()))
         return
     say(conversation_text(conversation))
+
+
+@cli.command()
+@click.argument("store", type=STORE)
+@TEMPLATE
+@click.option(
+    "--seq-length",
+    "seq_lengths",
+    type=OptionType("mmdata.report.lengths:Lengths.over", "limit"),
+    multiple=True,
+    help="With --template: count the rows that are longer; may be said several times.",
+)
+@JSON
+def stats(
+    store: Path, seq_lengths: Sequence[int], strict: bool, as_json: bool, **reading: Any
+) -> None:
+    """Count what a store holds: turns, words, media, their sizes and durations, what is trained on,
+    duplicates; with --template, tokens.
+    """
+    from mmdata._tools.progress import progress
+    from mmdata.report.lengths import measure_lengths
+    from mmdata.report.statistics import stats as run
+
+    opened = mmdata.open(store)
+    with progress("counting", len(opened)) as update:
+        found = run(opened, progress=update)
+    lines, told = list(found.lines()), asdict(found)
+    with _plugin_traceback(strict):
+        if template := _template(**reading):
+            lengths = measure_lengths(opened.rows(located=True), template)
+            over = {limit: lengths.over(limit) for limit in seq_lengths}
+            told["lengths"] = {**lengths.summary(), "over": over}
+            lines += [("tokens", str(lengths.spread))]
+            lines += [("tokens trained on", f"{lengths.trained_share:.1%}")]
+            lines += [(f"over {limit:,} tokens", f"{count:,}") for limit, count in over.items()]
+            lines += [("not encoded", f"{len(lengths.failed):,}")] if lengths.failed else []
+    say(json.dumps(told) if as_json else _columns(lines))
+
+
+@cli.command(
+    epilog="""
+\b
+Example:
+  mmdata preview stores/rwf -o rwf.html --template FAMILY --tokenizer tokenizer.model
+"""
+)
+@click.argument("store", type=STORE)
+@click.option(
+    "-o", "--output", "page", required=True, type=STORE, help="Where the page shall appear."
+)
+@TEMPLATE
+@click.option(
+    "--rows", type=PREVIEW("rows"), default=200, show_default=True, help="Conversations to show."
+)
+@click.option(
+    "--seed",
+    type=PREVIEW("seed"),
+    default=0,
+    show_default=True,
+    help="Another seed draws other rows.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the page that is there.")
+@JSON
+def preview(
+    store: Path,
+    page: Path,
+    rows: int,
+    seed: int,
+    overwrite: bool,
+    strict: bool,
+    as_json: bool,
+    **reading: Any,
+) -> None:
+    """Write a page that shows a sample of a store as a model will read it."""
+    from mmdata._tools.progress import progress
+    from mmdata.report import preview as run
+
+    opened = mmdata.open(store)
+    with (
+        _plugin_traceback(strict),
+        progress("drawing", min(rows, len(opened))) as update,
+    ):
+        report = run(
+            opened,
+            page,
+            template=_template(**reading),
+            rows=rows,
+            seed=seed,
+            overwrite=overwrite,
+            progress=update,
+        )
+    if as_json:
+        say(json.dumps(asdict(report), default=str))
+        return
+    say(f"wrote {report.page}: {report.rows:,} rows, {report.faults:,} with a fault")
 
 
 def _template(

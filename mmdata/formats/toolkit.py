@@ -55,6 +55,7 @@ from mmdata.formats._sources import (
     unmapped_fields,
 )
 from mmdata.formats._turn_reader import (
+    TRAIN_FLAGS,
     list_turns,
     read_any_turns,
     read_literal,
@@ -84,6 +85,7 @@ __all__ = [
     "PART_CODES",
     "ROLES",
     "ROLE_CODES",
+    "TRAIN_FLAGS",
     "VIDEO",
     "BoxStyle",
     "Chat",

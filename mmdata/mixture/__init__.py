@@ -5,16 +5,21 @@ from __future__ import annotations
 from mmdata.mixture.cache import Cache, CacheSize
 from mmdata.mixture.config import Dataset, MixConfig, read_config
 from mmdata.mixture.mixture import Mixture, PlanRow, write_mixture
+from mmdata.mixture.select import COLUMNS, SelectReport, merge, select
 from mmdata.mixture.strategy import Strategy
 
 __all__ = [
+    "COLUMNS",
     "Cache",
     "CacheSize",
     "Dataset",
     "MixConfig",
     "Mixture",
     "PlanRow",
+    "SelectReport",
     "Strategy",
+    "merge",
     "read_config",
+    "select",
     "write_mixture",
 ]

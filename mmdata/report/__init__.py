@@ -1,1 +1,8 @@
 """What a store holds, for people: text, statistics, pages."""
+
+from __future__ import annotations
+
+from mmdata.report.page._preview import PreviewReport, preview
+from mmdata.report.statistics import Spread, Statistics, stats
+
+__all__ = ["PreviewReport", "Spread", "Statistics", "preview", "stats"]

@@ -5,11 +5,12 @@ and how much of them is trained on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import MediaError, TokenError
+from mmdata.report.statistics import Spread
 from mmdata.schema import Conversation
 from mmdata.templates import Template
 from mmdata.templates._plugins import encode
@@ -40,7 +41,23 @@ class Lengths:
         """Trained tokens among all."""
         return float(self.trained.sum() / max(self.tokens.sum(), 1))
 
-    def over(self, limit: int) -> int:
+    @property
+    def spread(self) -> Spread:
+        """How many tokens samples have."""
+        return Spread.of(self.tokens)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the sums and the spread as plain values, for programs."""
+        return {
+            "samples": len(self.tokens),
+            "tokens": asdict(self.spread),
+            "trained_share": self.trained_share,
+            "visual_share": float(self.visual.sum() / max(self.tokens.sum(), 1)),
+            "failed": len(self.failed),
+        }
+
+    @checked
+    def over(self, limit: PositiveInt) -> int:
         """Return how many samples have more than ``limit`` tokens."""
         return int((self.tokens > limit).sum())
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Hashes: TypeAlias = NDArray[np.uint64]
 
-__all__ = ["hash_contents"]
+__all__ = ["hash_contents", "hash_rows"]
 
 _WORDS: Final = frozenset({"role", "type"})
 """Columns of words which the first four letters tell apart;
@@ -32,7 +32,14 @@ _SAID: Final = ("messages", "media", "tools", "rejected", "desirable")
 
 
 def hash_contents(batch: ConversationBatch) -> list[int]:
-    """Return for each row 64 bits that stand for what it says and about which media, (rows,).
+    """Return :func:`hash_rows` of a batch as a list."""
+    found: list[int] = hash_rows(batch.columns).tolist()
+    return found
+
+
+def hash_rows(columns: pa.RecordBatch) -> Hashes:
+    """Return for each row 64 bits that stand for what it says and about which media,
+    (rows,) uint64.
 
     That is messages, media, tools, what was rejected, and the judgement.
 
@@ -41,12 +48,11 @@ def hash_contents(batch: ConversationBatch) -> list[int]:
     """
     import numpy as np
 
-    bounds = np.arange(len(batch) + 1)
-    total = np.zeros(len(batch), np.uint64)
+    bounds = np.arange(columns.num_rows + 1)
+    total = np.zeros(columns.num_rows, np.uint64)
     for name in _SAID:
-        total += _hash(batch.columns.column(name), bounds, name)
-    found: list[int] = _mix(total).tolist()
-    return found
+        total += _hash(columns.column(name), bounds, name)
+    return _mix(total)
 
 
 def _hash(array: pa.Array, bounds: NDArray[Any], path: str) -> Hashes:

@@ -7,6 +7,7 @@ runs the command without the option and with it, and looks at what it says.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -663,6 +664,219 @@ def show_json(place: Path, request: pytest.FixtureRequest) -> None:
     numbered(place / "store", 5)
 
     assert answer("show", "store", 3)["id"] == "c3"
+
+
+def preview_page(*options: Any) -> str:
+    """What a page of the store says."""
+    run("preview", "store", "-o", "page.html", "--overwrite", *options)
+    return Path("page.html").read_text()
+
+
+@case("preview", "--output")
+def preview_output(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    run("preview", "store", "-o", "elsewhere.html")
+
+    assert "word0" in (place / "elsewhere.html").read_text()
+
+
+@case("preview", "--template")
+@case("preview", "--tokenizer")
+def preview_template(place: Path, request: pytest.FixtureRequest) -> None:
+    _, *options = reading(place, request)
+
+    assert "|im_start|" not in preview_page()
+    assert "|im_start|" in preview_page(*options)
+    assert "--tokenizer" in str(
+        run("preview", "store", "-o", "a.html", "--template", "qwen_vl", code=2).exception
+    )
+
+
+@case("preview", "--template-option")
+def preview_template_option(place: Path, request: pytest.FixtureRequest) -> None:
+    _, *options = reading(place, request)
+
+    plain = preview_page(*options)
+    assert preview_page(*options, "--template-option", "system=Speak like a sailor.") != plain
+
+
+@case("preview", "--strict")
+def preview_strict(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    page = ("preview", "store", "-o", "page.html", "--template", "faulty", "--tokenizer", "nowhere")
+
+    plain, strict = said_of_a_fault(request, *page)
+
+    assert "Traceback" not in plain
+    assert 'raise KeyError("oops")' in strict
+
+
+@case("preview", "--rows")
+def preview_rows(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+
+    assert preview_page().count("<article") == 5
+    assert preview_page("--rows", 2).count("<article") == 2
+
+
+@case("preview", "--seed")
+def preview_seed(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 50)
+
+    assert preview_page("--rows", 3) != preview_page("--rows", 3, "--seed", 7)
+
+
+@case("preview", "--overwrite")
+def preview_overwrite(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    run("preview", "store", "-o", "page.html")
+
+    assert "--overwrite" in str(run("preview", "store", "-o", "page.html", code=2).exception)
+    run("preview", "store", "-o", "page.html", "--overwrite", "--rows", 1)
+    assert (place / "page.html").read_text().count("<article") == 1
+
+
+@case("preview", "--json")
+def preview_json(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+
+    assert answer("preview", "store", "-o", "page.html")["rows"] == 5
+
+
+def selected(*options: Any) -> list[str]:
+    """The ids of the rows that are selected of the store."""
+    run("select", "store", "-o", "some", "--overwrite", *options)
+    return [row.id for row in rows("some")]
+
+
+def ten_rows(place: Path) -> None:
+    """A store of ten rows, the last of which says what the first does."""
+    many = [plain(n) for n in range(9)]
+    write(place / "store", [*many, replace(many[0], id="c9")])
+
+
+@case("select", "--output")
+@case("select", "--where")
+def select_where(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+
+    assert selected("--where", "id > 'c6'") == ["c7", "c8", "c9"]
+    none = run("select", "store", "-o", "none", "--where", "turns > 99", code=1)
+    assert "no row" in str(none.exception)
+    assert "turns, words" in str(
+        run("select", "store", "-o", "other", "--where", "nothing = 1", code=2).exception
+    )
+
+
+@case("select", "--drop-duplicates")
+def select_drop_duplicates(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+
+    assert len(selected()) == 10
+    assert selected("--drop-duplicates") == [f"c{n}" for n in range(9)]
+
+
+@case("select", "--sample")
+@case("select", "--seed")
+def select_sample(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+
+    assert selected("--sample", "first:2") == ["c0", "c1"]
+    drawn = {tuple(selected("--sample", "random:3", "--seed", seed)) for seed in range(4)}
+    assert len(drawn) > 1
+
+
+@case("select", "--overwrite")
+def select_overwrite(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+    run("select", "store", "-o", "some")
+
+    assert "--overwrite" in str(run("select", "store", "-o", "some", code=2).exception)
+    assert len(selected("--sample", "first:1")) == 1
+
+
+@case("select", "--parquet")
+def select_parquet(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+    assert len(selected("--parquet")) == 10
+
+    assert [file.suffix for file in (place / "some").glob("data-*")] == [".parquet"]
+
+
+@case("select", "--json")
+def select_json(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+
+    assert answer("select", "store", "-o", "some")["selected"] == 10
+
+
+@case("merge", "--output")
+@case("merge", "--overwrite")
+def merge_output(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "a", 2)
+    numbered(place / "b", 3, first=2)
+    run("merge", "a", "b", "-o", "both")
+
+    assert [row.id for row in rows("both")] == [f"c{n}" for n in range(5)]
+    assert "--overwrite" in str(run("merge", "a", "-o", "both", code=2).exception)
+    run("merge", "a", "-o", "both", "--overwrite")
+    assert len(rows("both")) == 2
+
+
+@case("merge", "--parquet")
+def merge_parquet(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "a", 2)
+    run("merge", "a", "-o", "both", "--parquet")
+
+    assert [file.suffix for file in (place / "both").glob("data-*")] == [".parquet"]
+
+
+@case("stats", "--template")
+@case("stats", "--tokenizer")
+def stats_template(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert "tokens" not in run("stats", "store").stdout
+    assert "tokens" in run("stats", *options).stdout
+    assert "--tokenizer" in str(run("stats", "store", "--template", "qwen_vl", code=2).exception)
+
+
+@case("stats", "--template-option")
+def stats_template_option(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert (
+        run("stats", *options).stdout
+        != run("stats", *options, "--template-option", "image_tokens=9").stdout
+    )
+
+
+@case("stats", "--strict")
+def stats_strict(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 5)
+    options = ("store", "--template", "faulty", "--tokenizer", "nowhere")
+
+    plain, strict = said_of_a_fault(request, "stats", *options)
+
+    assert "Traceback" not in plain
+    assert 'raise KeyError("oops")' in strict
+
+
+@case("stats", "--seq-length")
+def stats_seq_length(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    said = run("stats", *options, "--seq-length", 9, "--seq-length", 9999).stdout
+    assert re.search("over 9 tokens +5\n", said)
+    assert re.search("over 9,999 tokens +0\n", said)
+
+
+@case("stats", "--json")
+def stats_json(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    assert answer("stats", "store")["spreads"]["turns"]["count"] == 5
+    assert answer("stats", *options, "--seq-length", 9)["lengths"]["over"] == {"9": 5}
 
 
 @case("check", "--decode")

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mmdata
+from mmdata.errors import ConfigError, UsageError
+from mmdata.mixture import merge, select
+from mmdata.rejects import Reason, Reject
+from mmdata.schema import Conversation, Media, replace
+from mmdata.store import Store
+from tests.conversations import conversations, plain
+from tests.stores import numbered, write
+
+# An expression, and what it says of a conversation.
+EXPRESSIONS: dict[str, Callable[[Conversation], bool] | None] = {
+    "turns > 2": lambda row: len(row.messages) > 2,
+    "len(messages) <= 2 and media_per_row > 0": lambda row: (
+        len(row.messages) <= 2 and len(row.media) > 0
+    ),
+    "split = 'train' or desirable": lambda row: row.split == "train" or row.desirable is True,
+    "characters < 20": lambda row: (
+        sum(len(getattr(part, "text", "")) for m in row.messages for part in m.content) < 20
+    ),
+    "media[1].duration > 10": lambda row: (
+        bool(row.media) and row.media[0].duration is not None and row.media[0].duration > 10
+    ),
+    "rejected is not null": lambda row: row.rejected is not None,
+    "turns >= (select max(turns) from rows)": None,
+}
+
+
+@pytest.mark.parametrize("where", EXPRESSIONS)
+@settings(max_examples=15, deadline=None)
+@given(rows=st.lists(conversations(), min_size=1, max_size=6), parquet=st.booleans())
+def test_the_rows_that_an_expression_is_true_of_are_selected_unchanged(
+    where: str, rows: list[Conversation], parquet: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("select")
+    rows = [replace(row, id=f"{n}") for n, row in enumerate(rows)]
+    store = write(folder / "store", rows, parquet=parquet)
+    most = max(len(row.messages) for row in rows)
+    is_wanted = EXPRESSIONS[where] or (lambda row: len(row.messages) == most)
+
+    report = select(store, folder / "some", where=where)
+
+    wanted = [row for row in store if is_wanted(row)]
+    assert list(mmdata.open(folder / "some")) == wanted
+    assert (report.rows, report.selected) == (len(rows), len(wanted))
+
+
+def test_an_expression_sees_all_rows_at_once(tmp_path: Path) -> None:
+    """A store is read in batches of thousands, which nobody who writes one knows of."""
+    store = numbered(tmp_path / "store", 9000)
+
+    select(store, tmp_path / "some", where="id = (select max(id) from rows)")
+
+    assert [row.id for row in mmdata.open(tmp_path / "some")] == ["c999"]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "nothing = 1",
+        "turns >",
+        "1); drop table rows; select (1",
+        "id in (select content from read_text('/etc/hostname'))",
+    ],
+)
+def test_an_expression_that_cannot_be_evaluated_is_refused_and_nothing_is_written(
+    where: str, tmp_path: Path
+) -> None:
+    store = numbered(tmp_path / "store", 3)
+
+    with pytest.raises(ConfigError, match="where"):
+        select(store, tmp_path / "some", where=where)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_duplicates_are_dropped_but_for_the_first_of_what_is_asked_for(tmp_path: Path) -> None:
+    first, second = plain(0), plain(1)
+    rows = [first, second, replace(first, id="again"), replace(second, id="twice", extra={"a": 1})]
+    store = write(tmp_path / "store", rows)
+
+    report = select(store, tmp_path / "some", where="id != 'c0'", drop_duplicates=True)
+
+    assert [row.id for row in mmdata.open(tmp_path / "some")] == ["c1", "again"]
+    assert (report.where, report.duplicates, report.selected) == (3, 1, 2)
+
+
+def test_a_selection_says_what_it_was_made_of_and_keeps_the_rejects(tmp_path: Path) -> None:
+    reject = Reject(7, "a.json", None, Reason.BAD_BOX, "found")
+    store = write(tmp_path / "store", [plain(0), plain(1)], rejects=[reject])
+
+    select(store, tmp_path / "some", where="id = 'c1'", sample="first:1")
+
+    manifest = mmdata.open(tmp_path / "some").manifest
+    assert manifest.options["where"] == "id = 'c1'"
+    assert manifest.notes["selected_of"] == {
+        "store": str(store.path),
+        "fingerprint": store.fingerprint,
+    }
+    assert manifest.rejects == {"bad_box": 1}
+
+
+def test_media_of_a_selection_are_where_they_were(tmp_path: Path) -> None:
+    row = replace(plain(0), media=(Media("image", "a/b.png"),))
+    store = write(tmp_path / "store", [row], media_root=str(tmp_path / "pictures"))
+
+    select(store, tmp_path / "some")
+
+    assert mmdata.open(tmp_path / "some").located(0) == store.located(0)
+
+
+def test_a_store_is_not_selected_onto_itself(tmp_path: Path) -> None:
+    store = numbered(tmp_path / "store", 3)
+
+    with pytest.raises(UsageError, match="name another"):
+        select(store, store.path, overwrite=True)
+    assert len(mmdata.open(store.path)) == 3
+
+
+def test_what_is_merged_is_one_store_after_the_other(tmp_path: Path) -> None:
+    stores: list[Store] = [numbered(tmp_path / name, 3) for name in "ab"]
+
+    made = merge([store.path for store in stores], tmp_path / "both")
+
+    assert [row.id for row in made] == ["c0", "c1", "c2", "c0#2", "c1#2", "c2#2"]
+    assert len({row.id for row in made}) == 6
