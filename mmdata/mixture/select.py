@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mmdata._tools.options import checked
 from mmdata._tools.requirements import load_optional
@@ -174,12 +174,9 @@ def _named_columns(store: Store, where: str) -> pa.Table:
     spoken = frozenset(re.findall(r"\w+", where.lower()))
     stored = [name for name in _STORED if name in spoken]
     facts = [name for name in FACTS if name in spoken]
-    numbers: list[dict[str, NDArray[Any]]] = []
-    kept = []
-    for columns in store.batches():
-        numbers.append(row_facts(columns, facts))
-        kept.append(columns.select(stored))
-    table = pa.Table.from_batches(kept) if kept else store.table.select(stored)
+    # The table is mapped, so that of the whole store only the columns named are looked at.
+    table = store.table.select(stored)
+    numbers = [row_facts(columns, facts) for columns in store.batches()] if facts else []
     for name in facts:
         table = table.append_column(name, pa.chunked_array([some[name] for some in numbers]))
     return table.append_column("row_number_", pa.array(np.arange(len(store))))
