@@ -200,11 +200,17 @@ def rows(path: str | Path = "store") -> list[Conversation]:
     return list(mmdata.open(path))
 
 
-def clips(folder: Path, count: int = 3) -> Path:
-    """A store of clips of ten frames."""
+LONG: Final = 400
+"""Frames that no machine decodes within a deadline of a tenth of a millisecond, however late it
+looks at the clock.
+"""
+
+
+def clips(folder: Path, count: int = 3, frames: int = 10) -> Path:
+    """A store of clips of ten frames, or of so many."""
     for number in range(count):
         (folder / f"{number}.mp4").write_bytes(
-            clip("h264", "mp4", range(10), first=10 * number, size=(48, 96))
+            clip("h264", "mp4", range(frames), first=10 * number, size=(48, 96))
         )
     videos = [
         Conversation(
@@ -343,9 +349,9 @@ def convert_check(place: Path, request: pytest.FixtureRequest) -> None:
     assert rows()[0].media[0].width == 8
 
 
-def filmed(place: Path, count: int = 3) -> None:
-    """A source about clips of ten frames."""
-    clips(place, count)
+def filmed(place: Path, count: int = 3, frames: int = 10) -> None:
+    """A source about clips of ten frames, or of so many."""
+    clips(place, count, frames)
     said = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "That."}]
     write_records(
         place / "source.json",
@@ -378,7 +384,7 @@ def convert_on_damage(place: Path, request: pytest.FixtureRequest) -> None:
 
 @case("convert", "--deadline")
 def convert_deadline(place: Path, request: pytest.FixtureRequest) -> None:
-    filmed(place)
+    filmed(place, frames=LONG)
     looking = (*CONVERT, "--overwrite", "--check", "decode")
 
     assert answer(*looking, "--deadline", 100)["rows"] == 3
@@ -985,7 +991,7 @@ def check_on_damage(place: Path, request: pytest.FixtureRequest) -> None:
 
 @case("check", "--deadline")
 def check_deadline(place: Path, request: pytest.FixtureRequest) -> None:
-    clips(place)
+    clips(place, frames=LONG)
 
     assert "3 rows" in run("check", "store", "--decode", "--deadline", 100).output
     said = run("check", "store", "--decode", "--deadline", 1e-4, code=1).output
@@ -1214,7 +1220,7 @@ def frames_on_damage(place: Path, request: pytest.FixtureRequest) -> None:
 
 @case("frames", "--deadline")
 def frames_deadline(place: Path, request: pytest.FixtureRequest) -> None:
-    clips(place)
+    clips(place, frames=LONG)
     making = (*FRAMES, "--frames", "uniform:2", "--overwrite")
 
     assert answer(*making, "--deadline", 100)["rows"] == 3
