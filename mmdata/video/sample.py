@@ -18,7 +18,7 @@ from mmdata.video.pixels import Scaler, Size, scaler
 from mmdata.video.plan import Plan, Snap, plan
 from mmdata.video.reader import Reader, index_by_decoding, reading, seeking
 from mmdata.video.sampling import Pad, Strategy
-from mmdata.video.source import name_of
+from mmdata.video.source import Source, name_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,11 +88,9 @@ def sample(
     if clock is not None and (clock.keyframes is not None or not _needs_keyframes(strategy, snap)):
         planned = _plan_for(planner, name, told, clock)
         if backend == "av":
-            with seeking(source, stream, limits, clock, planned.numbers) as known:
-                if known is not None:
-                    pixels = _pixels(known, planned, scale, limits)
-                    if pixels.complete and not known.faults:
-                        return pixels.frames(known.index)
+            found = _sample_known(source, stream, planned, clock, scale, limits)
+            if found is not None:
+                return found
         # The file itself is asked, and held against what was planned.
         planner = partial(plan, strategy=Strategy("frames", tuple(planned.numbers.tolist())))
         told = tuple(planned.times.tolist())
@@ -106,38 +104,87 @@ def sample(
                 "name another to backend='av'"
             )
         return sample_by_decord(source, wanted, size, resize, limits)
-    strict = on_damage == "raise"
-    # Strictly, to notice damage; what is kept of a damaged file is decoded below.
+    found = _sample_promised(source, stream, wanted, scale, limits, on_damage)
+    if found is None:
+        found = _sample_decoded(source, stream, wanted, scale, limits, on_damage)
+    return found
+
+
+def _sample_known(
+    source: Source,
+    stream: int | None,
+    planned: Plan,
+    clock: Clock,
+    scale: Scaler,
+    limits: Limits,
+) -> Frames | None:
+    """Return frames by the packets that they need alone; None where the clock does not lead to
+    them, or not to sound ones.
+    """
+    with seeking(source, stream, limits, clock, planned.numbers) as reader:
+        if reader is None:
+            return None
+        pixels = _pixels(reader, planned, scale, limits)
+        is_sound = pixels.complete and not reader.faults
+        return pixels.frames(reader.index) if is_sound else None
+
+
+def _sample_promised(
+    source: Source,
+    stream: int | None,
+    wanted: Planner,
+    scale: Scaler,
+    limits: Limits,
+    on_damage: OnDamage,
+) -> Frames | None:
+    """Return the frames that the packets of a file promise; None where these show damage, or do not
+    give what they promise. The decoder is strict, to notice that.
+    """
     with reading(source, stream, limits, strict=True) as reader:
-        chosen: Plan | None = None
-        if not reader.index.damage:
-            try:
-                chosen = wanted(reader.index)
-            except VideoError as error:
-                # What was told of a damaged file is told of the frames that decode, which its
-                # packets do not show.
-                if strict or error.reason != "clock_mismatch":
-                    raise
-        if chosen is not None:
-            pixels = _pixels(reader, chosen, scale, limits)
-            if pixels.complete and not reader.faults:
-                return pixels.frames(reader.index)
-    # The packets promised what there is not: only decoding all of them tells what there is.
-    found = index_by_decoding(source, stream=stream, limits=limits, strict=strict)
+        if reader.index.damage:
+            return None
+        try:
+            planned = wanted(reader.index)
+        except VideoError as error:
+            # What was told of a damaged file is told of the frames that decode, which its packets
+            # do not show.
+            if on_damage == "raise" or error.reason != "clock_mismatch":
+                raise
+            return None
+        pixels = _pixels(reader, planned, scale, limits)
+        is_sound = pixels.complete and not reader.faults
+        return pixels.frames(reader.index) if is_sound else None
+
+
+def _sample_decoded(
+    source: Source,
+    stream: int | None,
+    wanted: Planner,
+    scale: Scaler,
+    limits: Limits,
+    on_damage: OnDamage,
+) -> Frames:
+    """Return frames of a file whose packets promise what there is not: decoding all of them tells
+    what there is.
+
+    Raises:
+        VideoError: there is damage that is not to be kept, or other frames than were told.
+    """
+    found = index_by_decoding(source, stream=stream, limits=limits, strict=on_damage == "raise")
+    name = name_of(source)
     if found.damage and on_damage == "raise":
-        raise _damage_error(reader.name, found.damage, found.num_frames)
+        raise _damage_error(name, found.damage, found.num_frames)
     try:
         planned = wanted(found)
     except VideoError as error:
         if found.damage and error.reason == "clock_mismatch":
-            raise _untold_error(name_of(source), found) from error
+            raise _untold_error(name, found) from error
         raise
     with reading(source, stream, limits, thorough=True, known=found) as reader:
         pixels = _pixels(reader, planned, scale, limits)
     if not pixels.complete:
-        raise _damage_error(
-            reader.name, ("what decodes in one pass does not in another",), len(pixels.found)
-        )
+        damage = ("what decodes in one pass does not in another",)
+        raise _damage_error(name, damage, len(pixels.found))
     return pixels.frames(found)
 
 
