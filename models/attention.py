@@ -14,7 +14,7 @@ What Ascend's operator takes stands in one table, from the documentation of
 | head size | a multiple of 16, at most 512 |
 | mask | bool or uint8, true where hidden; (batch, heads or 1, length, keys) or (length, keys) |
 
-Two of the published towers have heads of 88 and of 104: these are padded with zeros to the next
+Three of the published towers have heads of 72, 88 and 104: these are padded with zeros to the next
 multiple, which changes no product, and the answer is cut back. A mask that is one for the
 whole batch goes as (length, keys). What else does not fit goes the plain way.
 

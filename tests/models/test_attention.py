@@ -15,6 +15,7 @@ from models import FAMILIES, family_module
 from models.attention import Attend
 from models.cache import CachedAttention
 from models.generate import Generator, Prompt
+from models.patches import PatchAttention
 from models.qwen_vl import Resampler
 from models.visualglm import CrossAttention
 from models.vit import SelfAttention
@@ -73,7 +74,7 @@ def attentions(model: nn.Cell) -> Iterator[tuple[int, int, int]]:
     for _, cell in model.cells_and_names():
         if isinstance(cell, CachedAttention):
             yield getattr(cell, "heads", cell.num_kv_heads), cell.num_kv_heads, cell.head_size
-        elif isinstance(cell, (SelfAttention, CrossAttention, Resampler)):
+        elif isinstance(cell, (SelfAttention, CrossAttention, PatchAttention, Resampler)):
             yield cell.heads, cell.heads, cell.out.weight.shape[1] // cell.heads
 
 
@@ -113,7 +114,7 @@ def masks(many: int, length: int) -> list[Tensor]:
     return [Tensor(lower[None, None]), Tensor(apart[:many, None])]
 
 
-def test_the_heads_that_are_padded_are_those_of_two_towers() -> None:
+def test_the_heads_that_are_padded_are_those_of_three_towers() -> None:
     padded = {}
     for family, size in EVERY_PRESET:
         module = family_module(family)
@@ -124,7 +125,8 @@ def test_the_heads_that_are_padded_are_those_of_two_towers() -> None:
 
     assert padded[("visualglm", "6b")] == {88}
     assert padded[("qwen_vl", "9.6b")] == {104}
-    assert {size for _, size in padded} <= {"6b", "9.6b", "tiny"}
+    assert padded[("qwen3_vl", "8b")] == {72}
+    assert {size for _, size in padded} <= {"6b", "8b", "9.6b", "tiny"}
 
 
 @pytest.mark.parametrize(
@@ -170,6 +172,7 @@ def answers(model: Any, inputs: dict[str, Tensor]) -> None:
     lengths = (inputs["segment_ids"].asnumpy() > 0).sum(1)
     arrays = {
         name: inputs[name].asnumpy()
-        for name in ("input_ids", "position_ids", "pixel_values", "media_index")
+        for name in ("input_ids", "position_ids", "pixel_values", "media_index", "media_layout")
+        if name in inputs
     }
     Generator(model, 2, 96).generate(Prompt(lengths=lengths, **arrays), 2)
