@@ -34,8 +34,8 @@ _TRAINED: Final = bytes(code == _ASSISTANT for code in range(256))
 _TURNS: Final = [bytes([_USER, _ASSISTANT] * 64)[:length] for length in range(2, 129)]
 _ORDERS: Final = frozenset([*_TURNS, *(bytes([_SYSTEM]) + turns for turns in _TURNS)])
 """The speakers of a plain conversation, for every length up to 128 turns."""
-_SIGNS: Final = ("<", "&lt;", "\uff1c", "![")
-"""What stands in marks, but for those in brackets and braces."""
+_SIGNS: Final = (("<", "<"), ("&", "&lt;"), ("\uff1c", "\uff1c"), ("[", "!["))
+"""What stands in marks, but for those in brackets and braces, and a letter of each."""
 _BRACKETED: Final = ("image", "img", "video", "pic", "photo")
 """What marks in brackets and braces begin with, in lower case."""
 _LEFT: Final = re.compile(rf"(?=[<\[({{])(?:{ALL_MARKS.pattern}|{HALF_MARKS.pattern}|</video>)")
@@ -168,7 +168,8 @@ def flatten_turns(
 
 def _may_have_mark(text: str) -> bool:
     """Return whether a text may have a mark in it, by looks that cost far less than a search."""
-    if any(sign in text for sign in _SIGNS):
+    # A sign is searched for where its rarest letter is: to look for one letter takes a hundredth.
+    if any(letter in text and sign in text for letter, sign in _SIGNS):
         return True
     for bracket in "[{":
         # Most of what stands in brackets is no mark, which its first letters tell.

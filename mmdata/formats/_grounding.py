@@ -88,7 +88,9 @@ def may_have_boxes(texts: Iterable[str], boxes: BoxStyle = "auto") -> bool:
     if boxes == "none":
         return False
     text = "\n".join(texts)
-    if ("<" in text or "[SEG]" in text) and (_STRAY.search(text) or _OBJECT.search(text)):
+    # To look for one letter takes a hundredth of looking for a word.
+    may_stray = "<" in text or ("[" in text and "[SEG]" in text)
+    if may_stray and (_STRAY.search(text) or _OBJECT.search(text)):
         return True
     return boxes != "auto" and "[" in text
 

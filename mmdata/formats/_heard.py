@@ -142,11 +142,9 @@ def _is_place(name: str) -> bool:
 
 def _names_medium(name: str, value: object, shows_media: bool) -> bool:
     """Return whether a field of a record names a medium that its row does not show."""
-    if not is_said(value):
-        return False
-    if shows_media:
-        return _is_place(name) and _is_medium(value) and not _is_url(value)
-    return _is_name(name) or _is_medium(value)
+    if shows_media:  # the cheap question first: every row of a table with pictures is asked
+        return _is_place(name) and _is_medium(value) and is_said(value) and not _is_url(value)
+    return is_said(value) and (_is_name(name) or _is_medium(value))
 
 
 def _is_medium(value: object) -> bool:
@@ -157,9 +155,11 @@ def _is_medium(value: object) -> bool:
         path = value.partition("?")[0]
         is_path = len(value) <= _LONGEST_PATH and "\n" not in value
         return is_path and (has_image_suffix(path) or has_video_suffix(path))
-    if isinstance(value, Mapping):
-        return is_said(value.get("bytes")) or any(
-            map(_is_medium, (value.get("path"), value.get("url")))
+    if isinstance(value, dict):
+        return (
+            is_said(value.get("bytes"))
+            or _is_medium(value.get("path"))
+            or _is_medium(value.get("url"))
         )
     if isinstance(value, (list, tuple)):
         return bool(value) and all(map(_is_medium, value))
