@@ -255,7 +255,9 @@ def reference_of_package() -> str:
     for name in mmdata.__all__:
         thing = getattr(mmdata, name)
         room = ".".join(thing.__module__.split(".")[:2])
-        rows.append([f"[`mmdata.{name}`][{room}.{name}]", first_sentence(thing)])
+        is_shown = name in getattr(importlib.import_module(room), "__all__", ())
+        home = room if is_shown else thing.__module__  # a room may keep the name for a module
+        rows.append([f"[`mmdata.{name}`][{home}.{name}]", first_sentence(thing)])
     return "\n".join(
         [
             "# mmdata",
