@@ -125,7 +125,7 @@ def read_packets(
 
     # Packets of a long file that can be sought in are cheaper to read again than to keep.
     most = limits.packet_bytes
-    if container.size > most and has_table(container):
+    if (container.size or 0) > most and has_table(container):  # PyAV 19: None where none is known
         most = 0
     rows: list[PacketRow] = []
     held: list[Packet[VideoStream]] = []

@@ -167,6 +167,11 @@ def rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
 def _reformat(reformatter: VideoReformatter, frame: VideoFrame, **wanted: Any) -> VideoFrame:
     from av import FFmpegError
 
+    # PyAV before 18 tells swscale the matrix that the frame names besides the one that it is given,
+    # and swscale refuses the pair; so the frame names the other for as long as it takes.
+    named = int(frame.colorspace)
+    if "src_colorspace" in wanted:
+        frame.colorspace = wanted["src_colorspace"]
     try:
         return reformatter.reformat(frame, threads=1, **wanted)
     except (FFmpegError, ValueError) as error:
@@ -175,6 +180,9 @@ def _reformat(reformatter: VideoReformatter, frame: VideoFrame, **wanted: Any) -
             what = f"{what}; {how_to_raise('memory')}"
             raise VideoError(what, reason="media_limit") from error
         raise VideoError(what) from error
+    finally:
+        if "src_colorspace" in wanted:
+            frame.colorspace = named
 
 
 def _view(frame: VideoFrame) -> NDArray[np.uint8]:
