@@ -9,7 +9,8 @@ stays within one of these, by a mask: pictures of any sizes make one matrix of a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mindspore as ms
@@ -32,6 +33,23 @@ from models.modules import (
 MERGE = 2  # patches along each side of what becomes one token
 TEMPORAL = 2  # frames of a patch
 ROPE_BASE = 10000.0
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """What all towers of patches have of a shape."""
+
+    hidden: int
+    layers: int
+    heads: int
+    mlp: int
+    patch_size: int
+    eps: float = 1e-6
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers of one patch."""
+        return 3 * TEMPORAL * self.patch_size**2
 
 
 def patch_layout(grids: NDArray[Any], room: int | None = None) -> NDArray[np.int32]:
@@ -102,6 +120,22 @@ class PatchAttention(nn.Cell):
         ]
         query, key = rotate(query, *rope), rotate(key, *rope)
         return self.out(join_heads(self.attend(query, key, value, mask)))
+
+
+class PatchBlock(nn.Cell):
+    """Attention among patches and an MLP, each behind its norm."""
+
+    def __init__(self, config: TowerConfig, mlp: nn.Cell, norm: Callable[..., nn.Cell]) -> None:
+        super().__init__()
+        self.attention = PatchAttention(config.hidden, config.heads)
+        self.mlp = mlp
+        self.norm1 = norm(config.hidden, config.eps)
+        self.norm2 = norm(config.hidden, config.eps)
+
+    def construct(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        """(1, patches, hidden) -> the same."""
+        x = x + self.attention(self.norm1(x), rope, mask)
+        return x + self.mlp(self.norm2(x))
 
 
 class PatchMerger(nn.Cell):

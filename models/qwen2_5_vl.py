@@ -19,32 +19,23 @@ from models.names import Weight, affine, qwen_decoder
 from models.patches import (
     TEMPORAL,
     GridRope,
-    PatchAttention,
+    PatchBlock,
     PatchMerger,
     PatchModel,
+    TowerConfig,
     same_picture,
 )
 
 
 @dataclass(frozen=True)
-class VisionConfig:
+class VisionConfig(TowerConfig):
     """The tower's shape: layers but those in `full_layers` look no farther than a window of
     `window_size` pixels a side.
     """
 
-    hidden: int
-    layers: int
-    heads: int
-    mlp: int
     patch_size: int = 14
     window_size: int = 112
     full_layers: tuple[int, ...] = ()
-    eps: float = 1e-6
-
-    @property
-    def patch_values(self) -> int:
-        """Numbers of one patch."""
-        return 3 * TEMPORAL * self.patch_size**2
 
 
 @dataclass(frozen=True)
@@ -122,22 +113,6 @@ PARTS = {
 LORA = LoraConfig(rank=64, alpha=128, targets=r"language\.layers\..*", split=True, dropout=0.05)
 
 
-class Block(nn.Cell):
-    """Attention and gated MLP, each behind its norm."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.attention = PatchAttention(config.hidden, config.heads)
-        self.mlp = GatedMLP(config.hidden, config.mlp, bias=True)
-        self.norm1 = RMSNorm(config.hidden, config.eps)
-        self.norm2 = RMSNorm(config.hidden, config.eps)
-
-    def construct(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
-        """(1, patches, hidden) -> the same."""
-        x = x + self.attention(self.norm1(x), rope, mask)
-        return x + self.mlp(self.norm2(x))
-
-
 class Tower(nn.Cell):
     """Patches to tokens of the language model."""
 
@@ -146,7 +121,12 @@ class Tower(nn.Cell):
         self.window, self.full = config.window_size // config.patch_size, config.full_layers
         self.patch = Linear(config.patch_values, config.hidden)
         self.rope = GridRope(config.hidden // config.heads)
-        self.layers = nn.CellList([Block(config) for _ in range(config.layers)])
+        self.layers = nn.CellList(
+            [
+                PatchBlock(config, GatedMLP(config.hidden, config.mlp, bias=True), RMSNorm)
+                for _ in range(config.layers)
+            ]
+        )
         self.merger = PatchMerger(
             config.hidden, outputs, RMSNorm(config.hidden, config.eps), norm_joined=False
         )

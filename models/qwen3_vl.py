@@ -21,32 +21,23 @@ from models.names import Weight, affine, qwen_decoder
 from models.patches import (
     TEMPORAL,
     GridRope,
-    PatchAttention,
+    PatchBlock,
     PatchMerger,
     PatchModel,
+    TowerConfig,
     same_picture,
 )
 
 
 @dataclass(frozen=True)
-class VisionConfig:
+class VisionConfig(TowerConfig):
     """The tower's shape: `position_side` learned positions a side are stretched over each picture;
     `deepstack` are the layers whose patches are merged too.
     """
 
-    hidden: int
-    layers: int
-    heads: int
-    mlp: int
     patch_size: int = 16
     position_side: int = 48
     deepstack: tuple[int, ...] = ()
-    eps: float = 1e-6
-
-    @property
-    def patch_values(self) -> int:
-        """Numbers of one patch."""
-        return 3 * TEMPORAL * self.patch_size**2
 
 
 @dataclass(frozen=True)
@@ -143,22 +134,6 @@ PARTS = {
 LORA = LoraConfig(rank=64, alpha=128, targets=r"language\.layers\..*", split=True, dropout=0.05)
 
 
-class Block(nn.Cell):
-    """Attention and MLP, each behind its norm."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.attention = PatchAttention(config.hidden, config.heads)
-        self.mlp = MLP(config.hidden, config.mlp, "gelu_tanh")
-        self.norm1 = LayerNorm(config.hidden, config.eps)
-        self.norm2 = LayerNorm(config.hidden, config.eps)
-
-    def construct(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
-        """(1, patches, hidden) -> the same."""
-        x = x + self.attention(self.norm1(x), rope, mask)
-        return x + self.mlp(self.norm2(x))
-
-
 class Tower(nn.Cell):
     """Patches to tokens of the language model."""
 
@@ -168,7 +143,12 @@ class Tower(nn.Cell):
         self.patch = Linear(config.patch_values, config.hidden, bias=True)
         self.positions = normal(config.position_side**2, config.hidden)
         self.rope = GridRope(config.hidden // config.heads)
-        self.layers = nn.CellList([Block(config) for _ in range(config.layers)])
+        self.layers = nn.CellList(
+            [
+                PatchBlock(config, MLP(config.hidden, config.mlp, "gelu_tanh"), LayerNorm)
+                for _ in range(config.layers)
+            ]
+        )
         self.merger = PatchMerger(
             config.hidden, outputs, LayerNorm(config.hidden, config.eps), norm_joined=False
         )
