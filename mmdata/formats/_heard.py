@@ -46,6 +46,8 @@ _RUN_TOGETHER: Final = frozenset(("imageid", "imagename", "imgname", "imgid", "v
 _NOT_PLACES: Final = frozenset(("id", "ids", "idx", "index", "name", "names", "key", "source"))
 _URL: Final = re.compile(r"(?:https?|s3|gs|hf|oss)://", re.IGNORECASE)
 _LONGEST_PATH: Final = 1024
+_IN_OBJECTS: Final = frozenset({"bytes", "path", "url"})
+"""Where an object that is a medium has it."""
 _BESIDE_REJECTED: Final = ("rejected_response", "rejected_images", "rejected_videos")
 """What stays in ``extra`` beside the worse ending: a store's ``rejected`` shows no media of
 its own.
@@ -156,6 +158,8 @@ def _is_medium(value: object) -> bool:
         is_path = len(value) <= _LONGEST_PATH and "\n" not in value
         return is_path and (has_image_suffix(path) or has_video_suffix(path))
     if isinstance(value, dict):
+        if _IN_OBJECTS.isdisjoint(value):
+            return False  # such as what is left over of listed media, by their numbers
         return (
             is_said(value.get("bytes"))
             or _is_medium(value.get("path"))
@@ -163,7 +167,7 @@ def _is_medium(value: object) -> bool:
         )
     if isinstance(value, (list, tuple)):
         return bool(value) and all(map(_is_medium, value))
-    return isinstance(value, bytes)
+    return isinstance(value, (bytes, memoryview))
 
 
 def _is_url(value: object) -> bool:
