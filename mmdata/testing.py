@@ -112,6 +112,8 @@ def _read_one_by_one(reader: Format, sources: Sequence[Path]) -> _Read:
         if isinstance(record, Reject):
             outcomes.append(record)
             continue
+        if record.has_views:  # of which no copy can be made
+            record = replace(record, raw=record.value, has_views=False)
         before = copy.deepcopy(record)
         try:
             outcomes.append(_read_one(reader, record))

@@ -63,6 +63,23 @@ def test_a_conversion_imports_no_more_than_it_needs(tmp_path: Path) -> None:
     assert not {"pandas", "pyarrow.compute", "pyarrow.parquet", "PIL", "av"} & set(loaded)
 
 
+def test_a_conversion_of_a_table_imports_no_more_than_it_needs(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    turns = [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "!"}]
+    rows = [{"id": "1", "messages": turns, "images": [{"bytes": b"picture", "path": "1.jpg"}]}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    code = "import sys, mmdata; mmdata.convert('messages', *sys.argv[1:]); print(*sys.modules)"
+    arguments = [str(tmp_path / "a.parquet"), str(tmp_path / "store")]
+
+    loaded = subprocess.check_output([sys.executable, "-c", code, *arguments], text=True).split()
+
+    assert "pyarrow.parquet" in loaded
+    unneeded = {"pandas", "pyarrow.compute", "PIL", "av", "jsonlines", "importlib.metadata"}
+    assert not {*unneeded, "mmdata.video", "mmdata.image"} & set(loaded)
+
+
 def test_importing_costs_little() -> None:
     """Well under the promised 0.3 s, the interpreter's own start left out;
     the best of five, for busy machines.

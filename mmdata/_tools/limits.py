@@ -16,9 +16,11 @@ from mmdata._tools.options import (
     checked,
 )
 
-__all__ = ["LimitName", "Limits", "count_bytes", "how_to_raise"]
+__all__ = ["LimitName", "Limits", "OnDamage", "count_bytes", "how_to_raise"]
 
 LimitName: TypeAlias = Literal["pixels", "frames", "output_bytes", "deadline", "memory"]
+OnDamage: TypeAlias = Literal["raise", "keep"]
+"""What becomes of a video that decodes in part: an error, or what there is of it."""
 
 # Where one deadline is enough. Decoding on one busy core is slow by length, by size, or by both: an
 # hour of a still screen is 50 MB and takes minutes, 10 bits at 1080p of 1 Mbit/s come at 0.4 MB a

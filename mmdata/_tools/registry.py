@@ -80,6 +80,8 @@ class Registry(Generic[T]):
             for name, known in self._entries.items()
             if known is entry and name not in self._ours()
         ]
+        if not names:
+            return None  # without a look at what is installed, which takes its time
         points = self._entry_points()
         return next((self._describe(points[name]) for name in names if name in points), None)
 

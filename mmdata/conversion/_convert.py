@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 
 from mmdata._tools.collector import pause_collector
-from mmdata._tools.limits import Limits
+from mmdata._tools.limits import Limits, OnDamage
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import local_path, real_path
 from mmdata.conversion.account import NOTHING, count_batch
@@ -50,7 +50,6 @@ from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
 from mmdata.store.writer import Origin, StoreWriter, check_vacant
-from mmdata.video.sample import OnDamage
 
 __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
+from mmdata.formats._flat import Medium, NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._parts import leftovers_of_media
 from mmdata.formats._sources import conversation_id, unmapped_fields
@@ -144,7 +144,7 @@ def read_extras(
     return extras
 
 
-def read_media_lists(values: Sequence[dict[str, Any]], kind: str) -> list[Sequence[str | bytes]]:
+def read_media_lists(values: Sequence[dict[str, Any]], kind: str) -> list[Sequence[Medium]]:
     """Return the paths or the bytes of each record's media of a kind: for images those of
     ``images``, then those of ``image``.
     """
@@ -161,7 +161,7 @@ def read_media_lists(values: Sequence[dict[str, Any]], kind: str) -> list[Sequen
     return found
 
 
-def _paths(value: object) -> Sequence[str | bytes]:
+def _paths(value: object) -> Sequence[Medium]:
     """Return the paths of media, or the bytes of those that a table holds; all are one or the
     other.
     """
@@ -171,7 +171,7 @@ def _paths(value: object) -> Sequence[str | bytes]:
     items: list[Any] = value if isinstance(value, list) else [value]
     if type(items[0]) is dict:
         found = [item["bytes"] for item in items]
-        require(all(type(data) is bytes and bool(data) for data in found))
+        require(all(isinstance(data, (bytes, memoryview)) and bool(data) for data in found))
         return found
     for path in items:
         # One that begins with "[" may be a list that a table holds as text.
@@ -181,17 +181,17 @@ def _paths(value: object) -> Sequence[str | bytes]:
 
 def _read_parts(
     said: Sequence[Any], num_turns: Sequence[int]
-) -> tuple[list[str], list[tuple[int, Sequence[tuple[int, Any]]]], list[Sequence[str | bytes]]]:
+) -> tuple[list[str], list[tuple[int, Sequence[tuple[int, Any]]]], list[Sequence[Medium]]]:
     """Return what turns say that are texts or lists of parts: the text of each turn that has but
     one, the parts of the others by the turn's number, and the images of each record.
     """
     texts: list[str] = []
     placed: list[tuple[int, Sequence[tuple[int, Any]]]] = []
-    images: list[Sequence[str | bytes]] = []
+    images: list[Sequence[Medium]] = []
     turn = 0
 
     for count in num_turns:
-        shown: list[str | bytes] = []
+        shown: list[Medium] = []
         for content in said[turn : turn + count]:
             if type(content) is str:
                 texts.append(content)
@@ -207,7 +207,7 @@ def _read_parts(
     return texts, placed, images
 
 
-def _read_part(item: dict[str, Any], shown: list[str | bytes]) -> tuple[int, Any]:
+def _read_part(item: dict[str, Any], shown: list[Medium]) -> tuple[int, Any]:
     """Return the code of a part, and its text or the number of its image, which is added to those
     ``shown``.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import json
 from array import array
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -389,14 +389,14 @@ class _Index:
             first = self._spill.extend_lines(values.lines)
         else:
             first = self._spill.extend(values)
-        self._place_of.extend(range(first, first + len(values)))
-        images, categories = self._image_ids, self._category_ids
-        self._image_of.extend([images.setdefault(one.image_id, len(images)) for one in found])
-        self._category_of.extend(
-            [categories.setdefault(one.category_id, len(categories)) for one in found]
+        numbers = self._category_ids
+        self._add_columns(
+            range(first, first + len(values)),
+            [one.image_id for one in found],
+            [numbers.setdefault(one.category_id, len(numbers)) for one in found],
+            np.where(is_faulty, _FAULTY, _BOX).astype(np.uint8).tobytes(),
+            boxes.tobytes(),
         )
-        self._kind_of += np.where(is_faulty, _FAULTY, _BOX).astype(np.uint8).tobytes()
-        self._box_of.frombytes(boxes.tobytes())
         return True
 
     def _add_captions(self, values: Sequence[Any]) -> bool:
@@ -410,14 +410,34 @@ class _Index:
         if _is_odd(values):
             return False
 
-        count, images = len(values), self._image_ids
+        count = len(values)
         first = self._append(values, "caption")
-        self._place_of.extend(range(first, first + 2 * count, 2))
-        self._image_of.extend([images.setdefault(one.image_id, len(images)) for one in found])
-        self._category_of.extend([_number_of(None, self._category_ids)] * count)
-        self._kind_of += bytes([_CAPTION]) * count
-        self._box_of.extend(_NO_BOX * count)
+        self._add_columns(
+            range(first, first + 2 * count, 2),
+            [one.image_id for one in found],
+            [_number_of(None, self._category_ids)] * count,
+            bytes([_CAPTION]) * count,
+            array("d", _NO_BOX).tobytes() * count,
+        )
         return True
+
+    def _add_columns(
+        self,
+        places: Iterable[int],
+        image_ids: Iterable[Hashable],
+        categories: Iterable[int],
+        kinds: bytes,
+        boxes: bytes,
+    ) -> None:
+        """Take annotations: of each its place among the texts, the id of its image, the number of
+        its category, what it is, and its box, four float64.
+        """
+        numbers = self._image_ids
+        self._place_of.extend(places)
+        self._image_of.extend([numbers.setdefault(one, len(numbers)) for one in image_ids])
+        self._category_of.extend(categories)
+        self._kind_of += kinds
+        self._box_of.frombytes(boxes)
 
     def _add_one_by_one(self, values: Sequence[Any]) -> None:
         first = self._append(values, "caption")

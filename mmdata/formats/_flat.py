@@ -25,7 +25,7 @@ from mmdata.formats._turns import IMAGE, VIDEO, MediaCursor
 from mmdata.schema import Image, MediaType, Split, Text
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows, SparseColumn
 
-__all__ = ["NotPlainError", "TurnColumns", "flatten_turns", "require"]
+__all__ = ["Medium", "NotPlainError", "TurnColumns", "flatten_turns", "require"]
 
 _SYSTEM, _USER, _ASSISTANT = (ROLE_CODES[role] for role in ("system", "user", "assistant"))
 _IMAGE_PART, _VIDEO_PART = PART_CODES["image"], PART_CODES["video"]
@@ -46,6 +46,11 @@ _TAGS: Final = {
     (IMAGE, VIDEO): re.compile(f"({IMAGE}|{VIDEO})"),
 }
 
+_OTHER: Final = bytes.maketrans(b"\0\1", b"\1\0")
+"""A table from 0 to 1 and from 1 to 0."""
+
+Medium: TypeAlias = str | bytes | memoryview
+"""Where a medium is, or itself: its bytes, or a view of them in the table that holds them."""
 _Parts: TypeAlias = Sequence[tuple[int, Any]]
 """The parts of a message that has not just a text: the code of each, and its text or the number of
 its medium.
@@ -78,9 +83,9 @@ class TurnColumns(Struct, frozen=True, eq=False):
     num_turns: Sequence[int]
     roles: bytes
     texts: Sequence[str]
-    images: Sequence[Sequence[str | bytes]]
+    images: Sequence[Sequence[Medium]]
     """Of each record where its images are, or themselves."""
-    videos: Sequence[Sequence[str | bytes]]
+    videos: Sequence[Sequence[Medium]]
     extras: Sequence[Mapping[str, Any]]
     placed: Sequence[tuple[int, _Parts]] = ()
     """The turns that bring their media with them: the number of each among all, and its parts."""
@@ -144,8 +149,8 @@ def flatten_turns(
     ]
     types, found = _list_media(columns)
     media: dict[str, SparseColumn] = {}
-    for name, kind in (("path", str), ("bytes", bytes)):
-        there = bytes([type(medium) is kind for medium in found])
+    are_paths = bytes([type(medium) is str for medium in found])
+    for name, there in (("path", are_paths), ("bytes", are_paths.translate(_OTHER))):
         if any(there):
             media[name] = there, list(compress(found, there))
     return FlatRows(
@@ -180,12 +185,12 @@ def _may_have_mark(text: str) -> bool:
     return False
 
 
-def _list_media(columns: TurnColumns) -> tuple[list[MediaType], list[str | bytes]]:
+def _list_media(columns: TurnColumns) -> tuple[list[MediaType], list[Medium]]:
     """Return the types of all media, and their paths or bytes: of each record its images, then its
     videos.
     """
     types: list[MediaType] = []
-    paths: list[str | bytes] = []
+    paths: list[Medium] = []
     for images, videos in zip(columns.images, columns.videos, strict=True):
         if images:
             types += ["image"] * len(images)

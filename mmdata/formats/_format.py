@@ -62,7 +62,7 @@ class Sample:
         """Return whether a record has one of the keys."""
         return any(key in record for record in self.records for key in keys)
 
-    def some_say(self, *keys: str) -> bool:
+    def some_said(self, *keys: str) -> bool:
         """Return whether a record has one of the keys with something in it, as
         :func:`mmdata.formats.toolkit.is_said` tells: a table gives every record all of them.
         """

@@ -1,14 +1,16 @@
 """Phrases and boxes in the words of a conversation become regions.
 
-Three spellings say by themselves what they are, and are read unless ``boxes="none"``::
+Four spellings say by themselves what they are, and are read unless ``boxes="none"``::
 
     <ref>a cup</ref><box>(100,100),(500,500)</box>
     <ref>a cup</ref><box>[[100, 100, 500, 500]]</box>
     <|object_ref_start|>a cup<|object_ref_end|><|box_start|>(100,100),(500,500)<|box_end|>
+    <points x1="10.5" y1="20" x2="30.0" y2="20" alt="a cup">a cup</points>
 
-They are Qwen-VL's, InternVL's and Qwen2-VL's. Their numbers are thousandths of the picture. A
-phrase with the boxes right after it is one region; boxes without a phrase before them are a region
-without words; a single corner is a point, which becomes a box without area.
+They are Qwen-VL's, InternVL's, Qwen2-VL's and Molmo's. Their numbers are thousandths of the
+picture, Molmo's hundredths. A phrase with the boxes right after it is one region; boxes without a
+phrase before them are a region without words; a single corner is a point, which becomes a box
+without area, and so are Molmo's.
 
 Two more are read if they are asked for, for they are words elsewhere: Qwen's JSON (``"qwen2_5"``:
 pixels, ``"qwen3"``: thousandths) and LLaVA's fractions (``"llava"``). Instructions, of the system
@@ -61,8 +63,13 @@ _STRAY: Final = re.compile(
     # Without the first characters all are tried at each character, at many times the cost.
     rf"(?=[<\[{{])(?:{_MARK}|<patch_index_[0-9]{{1,6}}>|<loc_?[0-9]{{1,4}}>"
     r"|\{(?:<[0-9]{1,3}>){4}\}|<(?:region|obj|mask|roi)_?[0-9]{1,3}>"
-    r"|<(?:mask|boxes|objs|points)>|\[SEG\]|<SEG>)"
+    r"|<(?:mask|boxes|objs|points)>|<points?\s+[xy][0-9]?\s*=|\[SEG\]|<SEG>)"
 )
+_MOLMO: Final = re.compile(
+    r"<(points?)((?:\s+[xy][0-9]{0,3}=\"\s*[0-9]{1,3}(?:\.[0-9]{1,6})?\s*\"){2,})"
+    r"(?:\s+alt=\"([^\"<>]*)\")?\s*>([^<>]*)</\1>"
+)
+_SIDE: Final = re.compile(r"([xy])([0-9]*)=\"([^\"]*)\"")
 _NESTED: Final = re.compile(r"\s*\[\s*\[")
 _POINT: Final = re.compile(r"\s*\(\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*\)\s*")
 
@@ -247,7 +254,34 @@ class _Reader:
         """Yield the parts of a text with the boxes that are written in it."""
         if self._boxes == "none":
             yield part
-        elif self._boxes == "qwen2_5" or self._boxes == "qwen3":
+            return
+        for piece in self._read_points(part):
+            yield from self._read_boxes(piece) if type(piece) is Text else (piece,)
+
+    def _read_points(self, part: Text) -> Iterator[Part]:
+        """Yield the parts of a text with the points that Molmo writes in it."""
+        text, done = part.text, 0
+        if not self._media or "<point" not in text:  # <point> alone may be of a drawing's code
+            yield part
+            return
+
+        for found in _MOLMO.finditer(text):
+            sides = _SIDE.findall(found[2])
+            numbers = [number for side, number, _ in sides if side == "x"]
+            expected = [(side, number) for number in numbers for side in "xy"]
+            if [side[:2] for side in sides] != expected or (found[3] or found[4]) != found[4]:
+                continue  # and what is left is refused
+            percents = [float(value) for _, _, value in sides]
+            points = zip(percents[::2], percents[1::2], strict=True)
+            boxes: list[tuple[Box, float | None]] = [((x, y, x, y), 100) for x, y in points]
+            yield from _words(text[done : found.start()], part)
+            yield self._region(found[4], boxes, self.shown, part, found[0])
+            done = found.end()
+        yield from _words(text[done:], part)
+
+    def _read_boxes(self, part: Text) -> Iterator[Part]:
+        """Yield the parts of a text with the boxes in it, in the spellings that are asked for."""
+        if self._boxes == "qwen2_5" or self._boxes == "qwen3":
             for piece in self._read_json(part):
                 yield from self._read_marks(piece) if type(piece) is Text else (piece,)
         elif self._boxes == "llava":

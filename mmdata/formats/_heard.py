@@ -46,6 +46,10 @@ _RUN_TOGETHER: Final = frozenset(("imageid", "imagename", "imgname", "imgid", "v
 _NOT_PLACES: Final = frozenset(("id", "ids", "idx", "index", "name", "names", "key", "source"))
 _URL: Final = re.compile(r"(?:https?|s3|gs|hf|oss)://", re.IGNORECASE)
 _LONGEST_PATH: Final = 1024
+_OF_WORDS: Final = frozenset({"meta", "token", "tokens"})
+"""Fields that may say what marks in the words stand for."""
+_IN_OBJECTS: Final = frozenset({"bytes", "path", "url"})
+"""Where an object that is a medium has it."""
 _BESIDE_REJECTED: Final = ("rejected_response", "rejected_images", "rejected_videos")
 """What stays in ``extra`` beside the worse ending: a store's ``rejected`` shows no media of
 its own.
@@ -78,6 +82,8 @@ def check_heard(
     if found := [name for name, value in extra.items() if _names_medium(name, value, bool(shown))]:
         what = "beside those that the row shows" if shown else "and the row shows none"
         raise _unheard(found, f"names a medium {what}")
+    if found := [name for name, value in extra.items() if _explains_words(name, value)]:
+        raise _unheard(found, "says what marks in the words stand for")
     if found := list(_unsaid_words(conversation, extra)):
         raise _unheard(found, "is part of what is asked, and the turns do not say it")
 
@@ -98,15 +104,28 @@ def may_mean_more(
     asked = {name for name in names if _is_of_question(name)}
     # Of a row that shows a medium few fields matter; any may name the one that another lacks.
     places = {name for name in names if _is_place(name)}
+    explaining = {name for name in names if spell(name) in _OF_WORDS}
     for extra, count in zip(extras, num_media, strict=True):
         if not extra or isinstance(extra, str):
             continue
         if asked and _asked_fields(extra):
             return True
+        if any(_explains_words(name, extra[name]) for name in explaining & extra.keys()):
+            return True
         looked_at = places if count else names
         if any(_names_medium(name, extra[name], count > 0) for name in looked_at & extra.keys()):
             return True
     return False
+
+
+def _explains_words(name: str, value: object) -> bool:
+    """Return whether a field says what marks in the words stand for, as VTimeLLM's ``meta`` has
+    times for ``<s0>`` and ``<e0>`` under ``token``.
+    """
+    if spell(name) not in _OF_WORDS or not isinstance(value, Mapping):
+        return False
+    marks = value.get("token") if "token" in value else value
+    return isinstance(marks, Mapping) and any(key[:1] == "<" and key[-1:] == ">" for key in marks)
 
 
 def _unheard(names: Sequence[str], why: str) -> RecordError:
@@ -156,6 +175,8 @@ def _is_medium(value: object) -> bool:
         is_path = len(value) <= _LONGEST_PATH and "\n" not in value
         return is_path and (has_image_suffix(path) or has_video_suffix(path))
     if isinstance(value, dict):
+        if _IN_OBJECTS.isdisjoint(value):
+            return False  # such as what is left over of listed media, by their numbers
         return (
             is_said(value.get("bytes"))
             or _is_medium(value.get("path"))
@@ -163,7 +184,7 @@ def _is_medium(value: object) -> bool:
         )
     if isinstance(value, (list, tuple)):
         return bool(value) and all(map(_is_medium, value))
-    return isinstance(value, bytes)
+    return isinstance(value, (bytes, memoryview))
 
 
 def _is_url(value: object) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from msgspec import UNSET, ValidationError, convert
 
-from mmdata.formats._flat import NotPlainError, TurnColumns, flatten_turns, require
+from mmdata.formats._flat import Medium, NotPlainError, TurnColumns, flatten_turns, require
 from mmdata.formats._grounding import BoxStyle
 from mmdata.formats._meaning import is_said
 from mmdata.formats._parts import leftovers_of_media
@@ -49,7 +49,7 @@ def _columns(records: Sequence[Record]) -> TurnColumns:
     plain = [_plain(record.raw) for record in records]
     conversations = list(map(attrgetter("conversations"), plain))
     turns = list(chain.from_iterable(conversations))
-    shown: list[list[Sequence[str | bytes]]] = [
+    shown: list[list[Sequence[Medium]]] = [
         [(path,) if path else () for path in map(attrgetter(kind), plain)] for kind in _MEDIA
     ]
     images, videos = shown
@@ -87,15 +87,15 @@ def _plain(raw: Any) -> Plain:
 
 
 def _with_embedded(
-    shown: Sequence[Sequence[str | bytes]], records: Sequence[Record], kind: str
-) -> list[Sequence[str | bytes]]:
+    shown: Sequence[Sequence[Medium]], records: Sequence[Record], kind: str
+) -> list[Sequence[Medium]]:
     """Return the media of a kind of each record, with the bytes of those that a table holds."""
-    found: list[Sequence[str | bytes]] = []
+    found: list[Sequence[Medium]] = []
     for paths, record in zip(shown, records, strict=True):
         medium = None if type(record.raw) is Plain else record.raw.get(kind)
         if type(medium) is dict:
             data: Any = medium.get("bytes")
-            require(type(data) is bytes and data != b"")
+            require(isinstance(data, (bytes, memoryview)) and bool(data))
             found.append((data,))
         else:
             found.append(paths)
@@ -106,7 +106,7 @@ def _extra(record: Record) -> dict[str, Any]:
     """Return what of the record has no home."""
     raw = record.raw
     if type(raw) is not Plain or raw.id == "":
-        value = record.value
+        value = raw if isinstance(raw, dict) else record.value
         extra = unmapped_fields(value, record, MAPPED_FIELDS)
         for key in _LOOKED_FOR & extra.keys():
             require(not is_said(extra.pop(key)))

@@ -50,6 +50,7 @@ MEANING_FIELDS: Final = frozenset((
     "bboxes", "box", "boxes", "bbox_2d", "bbox2d", "history", "image", "images", "image_path",
     "image_paths", "image_url", "image_file", "img", "img_path", "video", "videos", "video_path",
     "video_paths", "video_url", "video_frames", "frames", "audio", "audios", "audio_path",
+    "data_path",
 ))  # fmt: skip
 """The fields of a record, a turn, a part or a medium, as :func:`spell` spells them, that say who
 says what, about which media, between which times, or what is trained on.
@@ -62,6 +63,8 @@ SPAN_FIELDS: Final = frozenset((
 """The fields that change the meaning where they hold two times, which are the bounds of a clip, or
 a list of such; a single time or a name in them only says where a record is from.
 """
+_OF_CLIPS: Final = "video_metadata"
+"""The field, an object, that may bound a clip besides what else it says of a video (Gemini)."""
 _OF_TURNS_AND_PARTS: Final = MEANING_FIELDS | {"index"}
 """In a part ``index`` says which of the listed media it is; of a record it is a number like
 any other.
@@ -126,8 +129,8 @@ def may_change_meaning(
     doubtful = {name for name in names if name.startswith(_TURNS) or spell(name) in SPAN_FIELDS}
     known = {name for name in names - doubtful if _is_meant(name, allowed, MEANING_FIELDS)}
     known |= {name for name in names - doubtful if _is_meant(name, allowed, own)}
-    if not known.issubset(_MEDIA_LISTS):
-        return True
+    if not known.issubset(_MEDIA_LISTS) or _OF_CLIPS in map(spell, names):
+        return True  # a clip is bounded where its record is read alone
     # Every row of a table with pictures in it has their names left over, and is plain all the same;
     # so is one with the time at which it was made.
     doubtful |= known

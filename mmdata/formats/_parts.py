@@ -510,7 +510,10 @@ def _body_key(item: dict[str, Any], what: str) -> str | None:
 
 def _where(item: dict[str, Any]) -> str | None:
     """Return the field of an object that says where a medium is, or holds it."""
-    return next((key for key in _PLACES if item.get(key)), None)
+    for key in _PLACES:  # a loop costs a third of a generator, and each picture of a table is asked
+        if item.get(key):
+            return key
+    return None
 
 
 def _number_nonempty(rests: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -584,7 +587,9 @@ def _rest_of_medium(item: object, medium: MediaType) -> dict[str, Any]:
     where = _where(item)
     heard = {where, *_heard_of_video(item, medium, where)}
     rest = {
-        key: found for key, found in item.items() if key not in heard and not _is_unused(key, found)
+        key: found
+        for key, found in item.items()
+        if key not in heard and (found or not _is_unused(key, found))
     }
     _require_one_medium(rest)
     if where is None or not is_object(item[where]):

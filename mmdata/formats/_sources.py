@@ -153,9 +153,10 @@ def mapping(record: Record) -> dict[str, Any]:
     Raises:
         RecordError: it is something else.
     """
-    if isinstance(record.value, dict):
-        return record.value
-    raise RecordError(f"a record must be a JSON object, found {json_type(record.value)}")
+    value = record.value
+    if isinstance(value, dict):
+        return value
+    raise RecordError(f"a record must be a JSON object, found {json_type(value)}")
 
 
 def unmapped_fields(

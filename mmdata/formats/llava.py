@@ -137,7 +137,7 @@ class Llava(RecordSource):
         """
         if not has_human_and_gpt(sample):
             return False
-        without_media = not sample.some_say("images", "video", "videos")
+        without_media = not sample.some_said("images", "video", "videos")
         return sample.some("image") or (sample.some("model") and without_media)
 
     def conversation(self, record: Record) -> Conversation:

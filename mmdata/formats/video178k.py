@@ -67,7 +67,7 @@ class Video178k(RecordSource):
         """Return whether the records have ``conversations`` of human and gpt, and some a ``video``,
         none an image.
         """
-        others = sample.some_say("image", "images", "videos")
+        others = sample.some_said("image", "images", "videos")
         return has_human_and_gpt(sample) and sample.some("video") and not others
 
     def conversation(self, record: Record) -> Conversation:

@@ -8,7 +8,8 @@ does not have become what it has:
   missing. In a list both are null.
 - Dates, times and timestamps are text as ISO 8601 spells it, those with a time zone in UTC;
   durations are seconds; decimals are text, digit by digit.
-- Bytes stay bytes: a format makes media of them.
+- Bytes are views of the column that they stand in, which :attr:`Record.value` copies: a format that
+  reads many records at once makes media of them without a copy of each picture.
 - Infinite numbers, intervals of months and maps with doubled keys cost their record.
 """
 
@@ -49,12 +50,14 @@ def read_rows(
     """
     rows = _rows(batch)
     size = batch.nbytes // max(1, len(rows))
+    has_views = any(map(_holds_views, batch.schema.types))
     found: list[Record | Reject] = []
     for place, value in enumerate(rows, number):
         if isinstance(value, RecordError):
             found.append(Record(None, file, place).rejected(value))
         else:
-            found.append(Record(value, file, place, identity(value, id_key), size))
+            own = identity(value, id_key)
+            found.append(Record(value, file, place, own, size, has_views=has_views))
     return found
 
 
@@ -138,6 +141,8 @@ def _values(array: pa.Array) -> list[Any]:
         return _values(_decode_runs(array))
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return _texts(array)
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return _views(array)
     if types.is_struct(kind):
         return _nested_structs(array)
     if types.is_map(kind):
@@ -153,6 +158,31 @@ def _values(array: pa.Array) -> list[Any]:
     if types.is_temporal(kind) or types.is_decimal(kind):
         return _texts(array.cast(pa.string()))
     return array.to_pylist()  # type: ignore[no-any-return]
+
+
+def _holds_views(kind: pa.DataType) -> bool:
+    """Return whether values of a type may have views in them."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if isinstance(kind, pa.BaseExtensionType):
+        return _holds_views(kind.storage_type)
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return _holds_views(kind.value_type)
+    inner = [kind.field(place).type for place in range(kind.num_fields)]
+    return types.is_binary(kind) or types.is_large_binary(kind) or any(map(_holds_views, inner))
+
+
+def _views(array: pa.Array) -> list[Any]:
+    """Return the values of an array of bytes as views of it, which keep its memory."""
+    import numpy as np
+    import pyarrow as pa
+
+    _, offsets, data = array.buffers()
+    width = np.int32 if pa.types.is_binary(array.type) else np.int64
+    places = np.frombuffer(offsets, width)[array.offset :][: len(array) + 1].tolist()
+    whole = memoryview(b"" if data is None else data).cast("B")
+    return _with_nulls([whole[start:end] for start, end in pairwise(places)], array)
 
 
 def _decode_runs(array: pa.RunEndEncodedArray) -> pa.Array:

@@ -29,7 +29,8 @@ class Record(Struct, frozen=True, gc=False):
     ``file`` is the source file as POSIX text, ``number`` the record's number in it counted from 0,
     ``id`` the record's own id as text, or None; ``size`` how many characters its text has, or None
     where nobody has counted. ``split`` is what the source itself says of it, where it does, and
-    ``files`` the media that came with the record, by the names that it may call them.
+    ``files`` the media that came with the record, by the names that it may call them. With
+    ``has_views`` bytes in ``raw`` may be views of what was read together.
     """
 
     raw: Any
@@ -39,10 +40,13 @@ class Record(Struct, frozen=True, gc=False):
     size: int | None = None
     split: Split | None = None
     files: Mapping[str, bytes] = {}
+    has_views: bool = False
 
     @property
     def value(self) -> Any:
-        """The record as JSON has it: dictionaries, lists, text, numbers."""
+        """The record as JSON has it: dictionaries, lists, text, numbers; of a table, bytes."""
+        if self.has_views:
+            return _copy_views(self.raw)
         if isinstance(self.raw, Unread):
             return self.raw.read()
         return to_builtins(self.raw) if isinstance(self.raw, Struct) else self.raw
@@ -50,3 +54,12 @@ class Record(Struct, frozen=True, gc=False):
     def rejected(self, error: Exception) -> Reject:
         """Return the reject that the record becomes by an error."""
         return Reject.from_error(error, record=self.number, file=self.file, id=self.id)
+
+
+def _copy_views(value: Any) -> Any:
+    """Return a value with bytes in the place of views of them."""
+    if isinstance(value, memoryview):
+        return bytes(value)
+    if isinstance(value, dict):
+        return {name: _copy_views(found) for name, found in value.items()}
+    return list(map(_copy_views, value)) if isinstance(value, list) else value

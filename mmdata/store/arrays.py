@@ -71,7 +71,7 @@ def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.A
     return pa.array([next(following) if here else None for here in there], arrow_type)
 
 
-def _join_bytes(values: Sequence[bytes]) -> pa.Buffer:
+def _join_bytes(values: Sequence[bytes | memoryview]) -> pa.Buffer:
     """Return some bytes end to end."""
     import pyarrow as pa
 

@@ -115,7 +115,7 @@ _MEDIA_TYPES: Final = get_args(MediaType)
 
 
 def _spell_bytes(value: object) -> str:
-    if isinstance(value, bytes):
+    if isinstance(value, (bytes, memoryview)):
         return base64.b64encode(value).decode("ascii")
     raise TypeError(f"JSON has no {type(value).__name__}")
 

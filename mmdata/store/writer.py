@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,7 @@ from mmdata.store.manifest import (
 from mmdata.store.publish import partial_directory, publish, sync, write_ahead
 
 if TYPE_CHECKING:
+    import jsonlines
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -102,8 +104,6 @@ class StoreWriter:
 
     def __enter__(self) -> StoreWriter:
         """Take the place."""
-        import jsonlines
-
         # its imports come first: C code that is stopped on its way in ends the process at once
         arrow_schema()
         kept = self._journal if self._resume else frozenset()
@@ -111,7 +111,6 @@ class StoreWriter:
         try:
             check_vacant(self.path, self._overwrite)
             self._rejects = (self.folder / REJECTS).open("wb")
-            self._reject_lines = jsonlines.Writer(self._rejects, dumps=json.dumps)
         except BaseException:
             self._leave()
             raise
@@ -162,6 +161,14 @@ class StoreWriter:
         """Add a line to ``rejects.jsonl``."""
         self._reject_lines.write(dataclasses.asdict(reject))
         self.rejects[reject.reason.value] += 1
+
+    @cached_property
+    def _reject_lines(self) -> jsonlines.Writer:
+        # Imported with the first reject: most conversions have none, and it takes as long as five
+        # hundred rows.
+        import jsonlines
+
+        return jsonlines.Writer(self._rejects, dumps=json.dumps)
 
     def _check_sources(self, rows: pa.RecordBatch) -> None:
         column = rows.column("source")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from mmdata._tools.limits import Limits, how_to_raise
+from mmdata._tools.limits import Limits, OnDamage, how_to_raise
 from mmdata._tools.options import NonNegativeFloat, NonNegativeInt, checked
 from mmdata.errors import UsageError, VideoError
 from mmdata.video.clock import Clock, compare_times
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "OnDamage", "sample"]
 
 Backend: TypeAlias = Literal["av", "decord"]
-OnDamage: TypeAlias = Literal["raise", "keep"]
 Planner: TypeAlias = Callable[[Index | Clock], Plan]
 
 

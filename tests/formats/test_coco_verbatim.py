@@ -105,6 +105,14 @@ def test_what_is_kept_as_it_stands_is_what_reading_and_writing_makes_of_it(
         assert not kept
 
 
+def test_annotations_of_deep_brackets_are_not_kept_as_they_stand() -> None:
+    deep = PLAIN.replace("1.5", "[" * 200 + "]" * 200)
+
+    assert isinstance(read_instances(PLAIN.encode(), True), Instances)
+    assert not read_instances(deep.encode(), True)
+    assert not read_instances(f"{PLAIN},{deep}".encode(), True)
+
+
 @given(st.lists(NUMBERS, min_size=1, max_size=8))
 @example(["1.0", "-0.0", "10.0", "0.5", "100", "-7", "0"])
 @example(["0.1234567890123456", "123456789012345.5", "0.0001", "9007199254740993"])

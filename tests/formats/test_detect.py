@@ -214,8 +214,8 @@ def test_a_conversion_says_what_was_seen(tmp_path: Path) -> None:
 def test_a_field_that_says_nothing_is_not_said_in_a_sample(empty: Any) -> None:
     silent, telling = {"image": empty}, {"image": "1.jpg"}
 
-    assert not Sample([], [silent, {}]).some_say("image", "video")
-    assert Sample([], [silent, telling]).some_say("video", "image")
+    assert not Sample([], [silent, {}]).some_said("image", "video")
+    assert Sample([], [silent, telling]).some_said("video", "image")
 
 
 @pytest.mark.parametrize(

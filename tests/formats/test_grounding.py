@@ -147,6 +147,37 @@ def test_a_point_is_a_box_without_area() -> None:
     assert found[1] == Region("", ((0.246, 0.113, 0.246, 0.113),))
 
 
+def test_the_points_of_molmo_are_boxes_without_area() -> None:
+    one = answer('See <point x="10.5" y="20" alt="a cup">a cup</point>.')
+    two = answer('<points x1="1" y1="2.5" x2="100" y2="0" alt="cups">cups</points>')
+
+    assert one == (Text("See "), Region("a cup", ((0.105, 0.2, 0.105, 0.2),)), Text("."))
+    assert two == (Region("cups", ((0.01, 0.025, 0.01, 0.025), (1, 0, 1, 0))),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<point x="10.5" y="120">a cup</point>',
+        '<point x="10.5">a cup</point>',
+        '<point x="10.5" y="20" alt="a hat">a cup</point>',
+        '<points x1="1" y1="2" x2="3" y3="4">cups</points>',
+        '<points y1="1" x1="2">cups</points>',
+        '<point x="1" y="2">a cup',
+        '<point x="ten" y="2">a cup</point>',
+    ],
+)
+def test_points_that_are_not_plain_are_refused(text: str) -> None:
+    assert may_have_boxes([text])
+
+    with pytest.raises(RecordError) as caught:
+        answer(f"It is {text}")
+
+    assert caught.value.reason == "bad_box"
+    said = [user("Draw it."), assistant(f"It is {text}")]
+    assert ground(said, ()) == tuple(said)
+
+
 def test_a_part_is_trained_on_as_its_text_was() -> None:
     said = Message("assistant", (Text("It: <box>[[0, 0, 1, 1]]</box>", train=False),), True)
 

@@ -369,3 +369,29 @@ def test_a_rate_of_pictures_is_their_clock(read: Read) -> None:
 
     assert isinstance(found, Conversation)
     assert found.media[0].clock == CompactTimes(step=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("meta", {"duration": 20, "token": {"<s0>": 1.5, "<e0>": 9}}),  # VTimeLLM
+        ("token", {"<s0>": 1.5}),
+        ("data_path", "videos/train"),  # Qwen2.5-VL
+    ],
+)
+def test_what_says_what_words_or_paths_mean_is_refused_by_name(
+    read: Read, name: str, value: object
+) -> None:
+    record = chat("When? From <s0> to <e0>?")
+
+    assert read({**record, name: value}) == "unsupported_field"
+    assert isinstance(read({**record, "meta": {"duration": 20, "tokens": 3}}), Conversation)
+
+
+def test_a_clip_that_metadata_bound_is_bounded_in_many_rows_as_in_one(read: Read) -> None:
+    metadata = {"startOffset": "0.5s", "endOffset": "1.5s"}
+
+    found = read(chat("<video>Which?", videos=["1.mp4"], videoMetadata=metadata))
+
+    assert isinstance(found, Conversation)
+    assert found.media == (Media("video", "1.mp4", start=0.5, end=1.5),)

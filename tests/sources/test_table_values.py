@@ -142,6 +142,77 @@ def test_bytes_that_no_format_reads_are_kept_in_base64_under_their_name(tmp_path
     assert row.extra["thumbnail"] == as_json(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.dictionary(pa.int8(), pa.binary())]
+)
+def test_bytes_are_not_copied_before_the_value_of_their_record_is_asked_for(
+    kind: pa.DataType,
+) -> None:
+    pictures = pa.array([b"", b"one", None, b"three"], kind)
+    table = pa.table({"picture": pictures, "id": list("abcd")}).slice(1)
+
+    rows = read_rows(table.to_batches()[0], file="t", number=0, id_key="id")
+
+    records = [row for row in rows if isinstance(row, Record)]
+    assert [type(record.raw.get("picture")) for record in records] == [
+        memoryview,
+        type(None),
+        memoryview,
+    ]
+    assert [record.value for record in records] == [
+        {"picture": b"one", "id": "b"},
+        {"id": "c"},
+        {"picture": b"three", "id": "d"},
+    ]
+    assert type(records[0].value["picture"]) is bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        (
+            "messages",
+            {
+                "messages": [
+                    {"role": "user", "content": "<image>What?"},
+                    {"role": "assistant", "content": "A cup."},
+                ],
+                "images": [{"bytes": b"picture", "path": "1.jpg"}],
+            },
+        ),
+        (
+            "llava",
+            {
+                "conversations": [
+                    {"from": "human", "value": "<image>What?"},
+                    {"from": "gpt", "value": "A cup."},
+                ],
+                "image": {"bytes": b"picture", "path": "1.jpg"},
+            },
+        ),
+    ],
+)
+def test_what_is_left_of_rows_with_bytes_is_kept_as_of_one_that_is_read_alone(
+    tmp_path: Path, name: str, row: dict[str, Any]
+) -> None:
+    rows = [
+        {"id": f"r{number}", **row, "hash": bytes([number]), "marks": {"of": [b"x", None]}}
+        for number in range(4)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "all.parquet")
+    alone = [tmp_path / f"{number}.parquet" for number in range(4)]
+    for place, one in zip(alone, rows, strict=True):
+        pq.write_table(pa.Table.from_pylist([one]), place)
+
+    mmdata.convert(name, tmp_path / "all.parquet", tmp_path / "together")
+    mmdata.convert(name, alone, tmp_path / "one by one")
+
+    together = list(mmdata.open(tmp_path / "together"))
+    assert together == list(mmdata.open(tmp_path / "one by one"))
+    assert together[3].media[0].bytes == b"picture"
+    assert together[3].extra["hash"] == "Aw=="
+
+
 def test_pieces_of_a_batch_are_small_and_lose_nothing() -> None:
     chance = random.Random(0)
     table = pa.table({"c": [chance.randbytes(1 << 20) for _ in range(12)]})
