@@ -2,7 +2,7 @@ r"""Fine-tune a model: whole, in stages, or by LoRA.
 
     python -m recipes.finetune CONFIG.yaml data.train=stores/train run.output=out
     msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune CONFIG.yaml \
-        run.parallel=true
+        run.parallel=true parallel.model=2
 
 `recipes/configs` has a folder of CONFIG.yaml files a model family.
 
@@ -30,8 +30,8 @@ from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
-from models.parallel import Layout
-from models.weights import model_parameters, save_lora, save_weights
+from models.parallel import Layout, model_group
+from models.weights import model_parameters, save_lora, save_weights, whole_shapes
 from recipes import build, checkpoints
 from recipes.config import FinetuneConfig, read
 from recipes.inputs import model_inputs
@@ -54,8 +54,11 @@ def finetune(config: FinetuneConfig) -> Path:
     steps = total_steps(config, stream)
     schedule = build.build_schedule(config.schedule, steps)
 
-    model = build.build_model(config.model, tokenizer.vocab_size, config.run.seed)
-    if config.model.weights is None and layout.rank == 0:
+    model = build.build_model(
+        config.model, tokenizer.vocab_size, config.run.seed, model_group(layout, groups)
+    )
+    # Those that hold one model together write a file together.
+    if config.model.weights is None and layout.data_rank == 0:
         save_weights(model, config.run.output / "base.safetensors")
     trained = build.choose_trained(model, config)
     options = config.optimizer
@@ -106,15 +109,19 @@ def finetune(config: FinetuneConfig) -> Path:
         if metrics is not None:
             metrics.write(line)
             screen.show(line)
-            if config.run.checkpoint_every and is_due(step, config.run.checkpoint_every, steps):
-                state = {"step": step, "scale": trainer.scale, "good_steps": trainer.good_steps}
-                folder = checkpoints.checkpoint_folder(config.run.output, step)
-                checkpoints.save(
-                    folder, model, trained, optimizer, state | {"stream": stream.state_dict()}
-                )
+        every = config.run.checkpoint_every
+        if layout.data_rank == 0 and every and is_due(step, every, steps):
+            state = {"step": step, "scale": trainer.scale, "good_steps": trainer.good_steps}
+            folder = checkpoints.checkpoint_folder(config.run.output, step)
+            checkpoints.save(
+                folder, model, trained, optimizer, state | {"stream": stream.state_dict()}
+            )
+            if layout.rank == 0:
                 checkpoints.prune(config.run.output, config.run.keep)
-    if layout.rank == 0:
+    if layout.data_rank == 0:
         write_results(config, model)
+    if layout.rank == 0:
+        plot_loss(config.run.output / "metrics.jsonl", config.run.output / "loss.png")
     return config.run.output
 
 
@@ -155,7 +162,7 @@ def make_stream(
         packing=data.packing,
         on_error=data.on_error,
         on_error_limit=data.on_error_limit,
-        skipped=config.run.output / "skipped.jsonl",
+        skipped=config.run.output / "skipped.jsonl" if layout.model_rank == 0 else None,
         **options,
     )
 
@@ -281,7 +288,7 @@ def describe(
     (config.run.output / "config.json").write_text(
         json.dumps(asdict(config), default=str, indent=1)
     )
-    sizes = {parameter.name: math.prod(parameter.shape) for parameter in model.get_parameters()}
+    sizes = {name: math.prod(shape) for name, shape in whole_shapes(model).items()}
     kept = sorted({str(parameter.dtype).lower() for parameter in model.get_parameters()})
     share = f"{sum(sizes[name] for name in trained):,} of {sum(sizes.values()):,} parameters train"
     share += f" (kept in {', '.join(kept)}, computed in {config.model.dtype})"
@@ -292,13 +299,12 @@ def describe(
 
 
 def write_results(config: FinetuneConfig, model: VisionLanguageModel) -> None:
-    """Write what was trained, and draw the loss."""
+    """Write what was trained."""
     output = config.run.output
     if config.lora.targets:
         save_lora(model, output / "adapter.safetensors")
     else:
         save_weights(model, output / "weights.safetensors")
-    plot_loss(output / "metrics.jsonl", output / "loss.png")
 
 
 def main(line: list[str] | None = None) -> int:
