@@ -36,6 +36,7 @@ from models.parallel import (
     create_groups,
     cuts_of,
     draw_piece,
+    model_group,
 )
 from models.weights import cast_parameters, load_weights, model_parameters, whole_shapes
 from recipes import config as configs
@@ -73,6 +74,30 @@ def join_devices(options: configs.Parallel, several: bool) -> tuple[Layout, Grou
         ) from error
     layout = lay_out(options, get_group_size(), get_rank())
     return layout, create_groups(layout)
+
+
+def join_model_group(options: configs.PredictConfig) -> ModelGroup:
+    """The processes that answer together, each of them the same; of how the training was laid out,
+    `data` is nothing to them.
+
+    Raises:
+        ConfigError: if there are not `parallel.model` processes.
+    """
+    start_mindspore(options.device, options.graph)
+    return model_group(*join_devices(replace(options.parallel, data=1), several=False))
+
+
+def check_model_group(options: configs.Parallel, group: ModelGroup) -> None:
+    """See that the group is the one that the configuration asks for.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if options.model != group.size:
+        raise ConfigError(
+            f"parallel.model is {options.model}, the group has {group.size} processes; "
+            "join it with recipes.build.join_model_group"
+        )
 
 
 def lay_out(options: configs.Parallel, processes: int, rank: int) -> Layout:
