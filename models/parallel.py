@@ -426,8 +426,8 @@ def draw_piece(parameter: Parameter, cut: Cut, rank: int) -> None:
     does not depend on the layout.
     """
     shape = cut.whole_shape(parameter.shape)
+    # Only once: `init_data` goes on in numpy's sequence of numbers.
     whole = Tensor(shape=shape, dtype=parameter.dtype, init=parameter.init_mode.init).init_data()
-    parameter.init_data()
     parameter.set_data(Tensor(cut.take(whole.asnumpy(), rank).copy()))
 
 
