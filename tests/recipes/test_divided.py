@@ -152,6 +152,18 @@ def test_a_model_that_does_not_divide_is_refused_by_the_name_of_the_option() -> 
         build.build_model(options, 282, group=ModelGroup(3))
 
 
+def test_key_heads_that_are_repeated_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    options = Model("qwen3_vl", "tiny", vocabulary="tokenizer")
+
+    for size in (2, 4):
+        build.build_model(options, 282, group=ModelGroup(size))
+
+    said = capsys.readouterr().err
+    assert said.splitlines() == [
+        "parallel.model=4: the 2 key heads are repeated, each is held by 2 processes"
+    ]
+
+
 def test_a_prediction_by_one_process_of_a_layout_for_two_is_refused() -> None:
     config = PredictConfig(Model("qwen3_vl"), parallel=Parallel(model=2))
 
