@@ -46,8 +46,10 @@ class LoraLinear(Linear):
 
     def __init__(self, base: Linear, config: LoraConfig) -> None:
         nn.Cell.__init__(self)
-        outputs, inputs = base.weight.shape
+        whole = base.weight if base.gathered is None else base.gathered
+        outputs, inputs = whole.shape
         self.weight, self.bias, self.rows = base.weight, base.bias, base.rows
+        self.gathered = base.gathered
         self.rank, self.scale = config.rank, config.scale
         self.parts = base.rows if config.split else (outputs,)
         uniform = HeUniform(negative_slope=math.sqrt(5))
@@ -114,6 +116,7 @@ def merge_lora(model: nn.Cell) -> None:
                 plain = Linear.__new__(Linear)
                 nn.Cell.__init__(plain)
                 plain.weight, plain.bias, plain.rows = child.weight, child.bias, child.rows
+                plain.gathered = child.gathered
                 setattr(parent, name, plain)
     name_by_path(model)
 

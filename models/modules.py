@@ -86,11 +86,13 @@ class Linear(nn.Cell):
         self.rows = (outputs,) if rows is None else rows
         self.weight = normal(outputs, inputs, std=std)
         self.bias = constant(0, outputs) if bias else None
+        self.gathered: Any = None  # makes the weight whole where processes hold slices of it
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, inputs) -> (…, outputs)."""
         bias = None if self.bias is None else self.bias.astype(x.dtype)
-        return ops.dense(x, self.weight.astype(x.dtype), bias)
+        weight = self.weight if self.gathered is None else self.gathered(self.weight)
+        return ops.dense(x, weight.astype(x.dtype), bias)
 
 
 class Embedding(nn.Cell):
@@ -99,10 +101,12 @@ class Embedding(nn.Cell):
     def __init__(self, rows: int, size: int) -> None:
         super().__init__()
         self.weight = normal(rows, size)
+        self.gathered: Any = None  # as in `Linear`
 
     def construct(self, ids: Tensor) -> Tensor:
         """(…) int32 -> (…, size)."""
-        return ops.gather(self.weight, ids, 0)
+        weight = self.weight if self.gathered is None else self.gathered(self.weight)
+        return ops.gather(weight, ids, 0)
 
 
 class PatchConv(nn.Cell):

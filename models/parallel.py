@@ -82,6 +82,7 @@ class Groups:
 
 
 ALONE = Groups()
+ONE_PROCESS = Layout()
 
 
 def create_groups(layout: Layout) -> Groups:

@@ -10,7 +10,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, nn
 from numpy.typing import NDArray
 
 from models.checkpoint import (
@@ -21,9 +21,13 @@ from models.checkpoint import (
     read_metadata,
     write_checkpoint,
 )
+from models.held import Stored, fill_held, held_weights, write_held
 from models.lora import lora_delta, lora_metadata
 from models.names import Weight
+from models.parallel import ALONE, ONE_PROCESS, Groups, Layout
+from models.sharding import GatheredWeight, kept_types, sliced_cells
 
+TYPE_NAMES = {code: name for name, code in FLOATS.items()}
 VOCABULARY = ("language.embedding.weight", "language.head.weight")  # one row a token
 
 
@@ -146,31 +150,44 @@ def parameter_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in model_parameters(model).items()}
 
 
-def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Account:
+def load_weights(
+    model: nn.Cell, source: Path, dtype: str | None = None, layout: Layout = ONE_PROCESS
+) -> Account:
     """Fill the model's parameters from a checkpoint in our names;
     `dtype` is how to keep them (None: as stored).
+
+    Of a parameter that is divided among the processes of `layout` its own part is read.
 
     Raises:
         ValueError: if a tensor's shape is not the parameter's.
     """
-    tensors = open_checkpoint(source)
-    parameters = model_parameters(model)
-    filled = [name for name in tensors if name in parameters]
-    for name in filled:
-        tensor, parameter = tensors[name], parameters[name]
-        if tensor.shape != tuple(parameter.shape):
-            raise ValueError(
-                f"{tensor.path}: {name} is {tensor.shape}, the model's is {tuple(parameter.shape)}"
-            )
-        array = convert_dtype(
-            tensor.read(), tensor.dtype, "F32" if tensor.dtype == "BF16" else tensor.dtype
-        )
-        kept = dtype or {code: name for name, code in FLOATS.items()}[tensor.dtype]
-        parameter.set_dtype(getattr(ms, kept))
-        # `Tensor` copies, so that the mapped file is neither held nor written to.
-        parameter.set_data(Tensor(array).astype(getattr(ms, kept)))
+    return fill_weights(model, open_checkpoint(source), str(source), dtype, layout)
 
-    unused, unfilled = tensors.keys() - parameters.keys(), parameters.keys() - set(filled)
+
+def fill_weights(
+    model: nn.Cell,
+    tensors: Mapping[str, Stored],
+    source: str,
+    dtype: str | None = None,
+    layout: Layout = ONE_PROCESS,
+) -> Account:
+    """As `load_weights`, from tensors that are open already; `source` says where they are from."""
+    held, slices = held_weights(model, layout), sliced_cells(model)
+    filled = [name for name in tensors if name in held]
+    for name in filled:
+        tensor, one = tensors[name], held[name]
+        if tensor.shape != one.whole_shape:
+            raise ValueError(
+                f"{source}: {name} is {tensor.shape}, the model's is {one.whole_shape}"
+            )
+        kept = getattr(ms, dtype or TYPE_NAMES[tensor.dtype])
+        if name in slices and isinstance(slices[name].gathered, GatheredWeight):
+            slices[name].gathered.kept = kept  # the slice itself is a float32 master
+        else:
+            one.parameter.set_dtype(kept)
+        fill_held({name: one}, tensors, layout)
+
+    unused, unfilled = tensors.keys() - held.keys(), held.keys() - set(filled)
     return Account(tuple(filled), tuple(sorted(unused)), tuple(sorted(unfilled)))
 
 
@@ -188,24 +205,26 @@ def save_weights(
     target: Path,
     names: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
+    layout: Layout = ONE_PROCESS,
+    groups: Groups = ALONE,
 ) -> None:
-    """Write the parameters, or those of `names`, to a safetensors file in our names."""
-    parameters = model_parameters(model)
-    names = list(parameters) if names is None else names
+    """Write the parameters, or those of `names`, to a safetensors file in our names.
 
-    def arrays() -> Iterator[tuple[str, NDArray[Any]]]:
-        for name in names:
-            code = FLOATS[str(parameters[name].dtype).lower()]
-            array = parameters[name].astype(ms.float32).asnumpy()
-            yield code, convert_dtype(array, "F32", code)
-
-    write_checkpoint(target, names, arrays(), metadata)
+    Where they are divided among the processes of `layout`, all call this together, and the first
+    one writes.
+    """
+    held = held_weights(model, layout)
+    chosen = {name: held[name] for name in (held if names is None else names)}
+    write_held(target, chosen, kept_types(model), layout, groups, metadata)
 
 
-def save_lora(model: nn.Cell, target: Path) -> None:
+def save_lora(
+    model: nn.Cell, target: Path, layout: Layout = ONE_PROCESS, groups: Groups = ALONE
+) -> None:
     """Write the LoRA pairs alone, with what `merge_lora_file` must know about them."""
     names = [name for name in model_parameters(model) if name.endswith((".lora_a", ".lora_b"))]
-    save_weights(model, target, names, {"lora": json.dumps(lora_metadata(model))})
+    about = {"lora": json.dumps(lora_metadata(model))}
+    save_weights(model, target, names, about, layout, groups)
 
 
 def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:

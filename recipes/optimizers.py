@@ -22,7 +22,8 @@ class AdamW(nn.Cell):
     of MindFormers), whose first steps are some three times as long. `decay_matrices_only` spares
     norms and biases. `masters` are the float32 copies of those parameters that are kept in half
     precision, as they are when this is made. `rates` are what the learning rate of each parameter
-    is multiplied with (`layer_rates`), by default 1.
+    is multiplied with (`layer_rates`), by default 1; `decays` are the weight decays of each, where
+    its shape does not say whether it is spared (a slice of a flat array).
     """
 
     def __init__(
@@ -34,14 +35,15 @@ class AdamW(nn.Cell):
         bias_correction: bool = True,
         decay_matrices_only: bool = True,
         rates: Sequence[float] | None = None,
+        decays: Sequence[float] | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.parameters = ParameterTuple(parameters)
         self.beta1, self.beta2 = betas
         self.eps, self.bias_correction = eps, bias_correction
-        self.decays = [
-            weight_decay if p.ndim > 1 or not decay_matrices_only else 0.0 for p in parameters
-        ]
+        if decays is None:
+            decays = weight_decays([p.ndim for p in parameters], weight_decay, decay_matrices_only)
+        self.decays = list(decays)
         self.rates = [1.0] * len(parameters) if rates is None else list(rates)
         self.first = ParameterTuple([_moment(p, "first") for p in parameters])
         self.second = ParameterTuple([_moment(p, "second") for p in parameters])
@@ -90,6 +92,17 @@ class AdamW(nn.Cell):
         return step
 
 
+def weight_decays(
+    dimensions: Sequence[int], decay: float, matrices_only: bool = True
+) -> list[float]:
+    """The weight decay of parameters with so many dimensions each; norms and biases may have none.
+
+    >>> weight_decays([2, 1], 0.1)
+    [0.1, 0.0]
+    """
+    return [decay if count > 1 or not matrices_only else 0.0 for count in dimensions]
+
+
 LAYER = re.compile(r"^(\w+)\.layers\.(\d+)\.")
 
 # What comes before the layers of a tower or a decoder; a tower's `norm` is that of its embeddings.
@@ -133,11 +146,14 @@ def _moment(parameter: Parameter, kind: str) -> Parameter:
     return Parameter(zeros, name=f"optimizer.{kind}.{parameter.name}", requires_grad=False)
 
 
-def clip_by_norm(gradients: tuple[Tensor, ...], limit: float) -> tuple[tuple[Tensor, ...], Tensor]:
+def clip_by_norm(
+    gradients: tuple[Tensor, ...], limit: float, norm: Tensor | None = None
+) -> tuple[tuple[Tensor, ...], Tensor]:
     """The gradients, shortened together so that their joint norm is at most `limit`;
-    and that norm before, float32.
+    and that norm before, float32. It can be given, where other processes have gradients too.
     """
-    norm = global_norm(gradients)
+    if norm is None:
+        norm = global_norm(gradients)
     # As torch.nn.utils.clip_grad_norm_.
     factor = ops.minimum(limit / (norm + 1e-6), ops.ones_like(norm))
     return tuple([(gradient * factor).astype(gradient.dtype) for gradient in gradients]), norm
