@@ -39,14 +39,18 @@ class Spread:
         return math.ceil(self.numbers / self.size)
 
     @property
+    def start(self) -> int:
+        """Where the slice begins."""
+        return self.rank * self.length
+
+    @property
     def padding(self) -> int:
         """Zeros behind the last number."""
         return self.length * self.size - self.numbers
 
     def take(self, array: NDArray[Any]) -> NDArray[Any]:
         """The slice of an array, (length,); of a mapped file nothing else is read."""
-        start = self.rank * self.length
-        piece = array.reshape(-1)[start : start + self.length]
+        piece = array.reshape(-1)[self.start : self.start + self.length]
         return np.pad(piece, (0, self.length - len(piece)))
 
 

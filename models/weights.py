@@ -24,7 +24,7 @@ from models.checkpoint import (
 from models.held import Stored, fill_held, held_weights, write_held
 from models.lora import lora_delta, lora_metadata
 from models.names import Weight
-from models.parallel import ALONE, ONE_PROCESS, Groups, Layout
+from models.parallel import ALONE, ONE, Groups, Layout
 from models.sharding import GatheredWeight, kept_types, sliced_cells
 
 TYPE_NAMES = {code: name for name, code in FLOATS.items()}
@@ -151,7 +151,7 @@ def parameter_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
 
 
 def load_weights(
-    model: nn.Cell, source: Path, dtype: str | None = None, layout: Layout = ONE_PROCESS
+    model: nn.Cell, source: Path, dtype: str | None = None, layout: Layout = ONE
 ) -> Account:
     """Fill the model's parameters from a checkpoint in our names;
     `dtype` is how to keep them (None: as stored).
@@ -169,7 +169,7 @@ def fill_weights(
     tensors: Mapping[str, Stored],
     source: str,
     dtype: str | None = None,
-    layout: Layout = ONE_PROCESS,
+    layout: Layout = ONE,
 ) -> Account:
     """As `load_weights`, from tensors that are open already; `source` says where they are from."""
     held, slices = held_weights(model, layout), sliced_cells(model)
@@ -205,7 +205,7 @@ def save_weights(
     target: Path,
     names: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
-    layout: Layout = ONE_PROCESS,
+    layout: Layout = ONE,
     groups: Groups = ALONE,
 ) -> None:
     """Write the parameters, or those of `names`, to a safetensors file in our names.
@@ -218,9 +218,7 @@ def save_weights(
     write_held(target, chosen, kept_types(model), layout, groups, metadata)
 
 
-def save_lora(
-    model: nn.Cell, target: Path, layout: Layout = ONE_PROCESS, groups: Groups = ALONE
-) -> None:
+def save_lora(model: nn.Cell, target: Path, layout: Layout = ONE, groups: Groups = ALONE) -> None:
     """Write the LoRA pairs alone, with what `merge_lora_file` must know about them."""
     names = [name for name in model_parameters(model) if name.endswith((".lora_a", ".lora_b"))]
     about = {"lora": json.dumps(lora_metadata(model))}

@@ -4,8 +4,7 @@ parameter; and the optimizer's memory in slices of these (ZeRO-1 and 2).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -32,18 +31,19 @@ class Bucket:
 
 
 def fill_buckets(
-    sizes: Sequence[int], kinds: Sequence[Hashable], largest: int = LARGEST
+    sizes: Mapping[int, int], kinds: Mapping[int, Hashable], largest: int = LARGEST
 ) -> list[Bucket]:
-    """Divide parameters of these sizes among buckets of at most `largest` numbers, or of a single
-    parameter; in a bucket all are of one kind, and in order.
+    """Divide parameters of these sizes, by number, among buckets of at most `largest` numbers, or
+    of a single parameter; in a bucket all are of one kind, and in order.
 
-    >>> [bucket.indices for bucket in fill_buckets([3, 3, 3, 9], ["a", "b", "a", "a"], largest=6)]
-    [(0, 2), (3,), (1,)]
+    >>> sizes, kinds = {0: 3, 1: 3, 2: 3, 4: 9}, {0: "a", 1: "b", 2: "a", 4: "a"}
+    >>> [bucket.indices for bucket in fill_buckets(sizes, kinds, largest=6)]
+    [(0, 2), (4,), (1,)]
     """
     buckets = []
-    for kind in dict.fromkeys(kinds):
+    for kind in dict.fromkeys(kinds.values()):
         filled: list[int] = []
-        for index in [i for i in range(len(sizes)) if kinds[i] == kind]:
+        for index in [index for index in sizes if kinds[index] == kind]:
             if filled and sum(sizes[i] for i in filled) + sizes[index] > largest:
                 buckets.append(filled)
                 filled = []
@@ -68,16 +68,20 @@ class Flatten(nn.Cell):
 
 
 class SumGradients(nn.Cell):
-    """Gradients summed over a group of processes; those not in a bucket stay as they are."""
+    """Gradients summed over a group of processes, those of the `chosen` parameters; the others
+    stay as they are.
+    """
 
     def __init__(
-        self, buckets: Sequence[Bucket], shapes: Sequence[tuple[int, ...]], group: str
+        self, parameters: Sequence[Parameter], chosen: Sequence[int], group: str, largest: int
     ) -> None:
         super().__init__(auto_prefix=False)
+        sizes = {i: parameters[i].size for i in chosen}
+        buckets = fill_buckets(sizes, dict.fromkeys(chosen), largest)
         self.flatten = nn.CellList([Flatten(bucket, 1) for bucket in buckets])
         self.indices = [bucket.indices for bucket in buckets]
         self.sizes = [bucket.sizes for bucket in buckets]
-        self.shapes = list(shapes)
+        self.shapes = [tuple(parameter.shape) for parameter in parameters]
         self.reduce = ops.AllReduce(group=group)
 
     def construct(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -148,15 +152,13 @@ def slice_masters(
     parameters: Sequence[Parameter],
     decays: Sequence[float],
     rates: Sequence[float],
-    divided: Sequence[bool],
     layout: Layout,
     largest: int = LARGEST,
 ) -> SlicedMasters:
-    """The slices of this process; `divided` says which parameters are cut among processes that
-    hold one model together, whose norm is summed otherwise.
-    """
-    kinds = list(zip([p.dtype for p in parameters], decays, rates, divided, strict=True))
-    buckets = fill_buckets([math.prod(p.shape) for p in parameters], kinds, largest)
+    """The slices of this process."""
+    kinds = zip([p.dtype for p in parameters], decays, rates, strict=True)
+    sizes = {i: parameter.size for i, parameter in enumerate(parameters)}
+    buckets = fill_buckets(sizes, dict(enumerate(kinds)), largest)
 
     masters = []
     for number, bucket in enumerate(buckets):

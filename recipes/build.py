@@ -28,7 +28,7 @@ from models import family_module
 from models.checkpoint import read_metadata
 from models.lora import LoraConfig, add_lora
 from models.model import VisionLanguageModel, train_only
-from models.parallel import ALONE, ONE_PROCESS, Groups, Layout, create_groups
+from models.parallel import ALONE, ONE, Groups, Layout, create_groups, model_group
 from models.sharding import slice_weights
 from models.weights import cast_parameters, load_weights, model_parameters
 from recipes import config as configs
@@ -105,7 +105,7 @@ def build_model(
     options: configs.Model,
     vocabulary: int,
     seed: int = 0,
-    layout: Layout = ONE_PROCESS,
+    layout: Layout = ONE,
     groups: Groups = ALONE,
     shard: Shard = "none",
 ) -> VisionLanguageModel:
@@ -141,6 +141,8 @@ def build_model(
     drawn = nullcontext() if options.weights is None else no_init_parameters()
     with drawn:
         model: VisionLanguageModel = module.MODEL(replace(shape, dtype=options.dtype))
+    if layout.model > 1:
+        model.divide(model_group(layout, groups))
     if options.weights is not None:
         if spreads:
             slice_weights(model, str(groups.data), layout, keep=fresh)
@@ -173,7 +175,7 @@ def fill(
     weights: Path,
     options: configs.Model,
     fresh: tuple[str, ...],
-    layout: Layout = ONE_PROCESS,
+    layout: Layout = ONE,
 ) -> None:
     """Put the weights into a model without any, and draw what is to be fresh, which is said.
 

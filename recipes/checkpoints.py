@@ -38,7 +38,7 @@ from models.held import (
     write_held,
 )
 from models.model import VisionLanguageModel
-from models.parallel import ALONE, ONE_PROCESS, Cut, Groups, Layout
+from models.parallel import ALONE, ONE, Cut, Groups, Layout
 from models.sharding import kept_types
 from models.weights import fill_weights, save_weights
 from recipes.buckets import Bucket
@@ -60,7 +60,7 @@ class Trained:
     model: VisionLanguageModel
     names: Sequence[str]
     optimizer: AdamW
-    layout: Layout = ONE_PROCESS
+    layout: Layout = ONE
     groups: Groups = ALONE
     buckets: Sequence[Bucket] | None = None
 

@@ -150,10 +150,9 @@ def clip_by_norm(
     gradients: tuple[Tensor, ...], limit: float, norm: Tensor | None = None
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """The gradients, shortened together so that their joint norm is at most `limit`;
-    and that norm before, float32. It can be given, where other processes have gradients too.
+    and that norm before, float32. `norm` is given where they are divided among processes.
     """
-    if norm is None:
-        norm = global_norm(gradients)
+    norm = global_norm(gradients) if norm is None else norm
     # As torch.nn.utils.clip_grad_norm_.
     factor = ops.minimum(limit / (norm + 1e-6), ops.ones_like(norm))
     return tuple([(gradient * factor).astype(gradient.dtype) for gradient in gradients]), norm

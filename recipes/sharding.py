@@ -11,16 +11,16 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.communication import GlobalComm
 
+from models.held import held_weights
 from models.model import VisionLanguageModel
-from models.parallel import Groups, Layout, cuts_of
-from models.sharding import has_reduce_scatter, sliced_cells, train_slices
+from models.parallel import Cut, Groups, Layout
+from models.sharding import Spread, has_reduce_scatter, train_slices
 from recipes.buckets import (
     LARGEST,
     Bucket,
     GatherWeights,
     SumGradients,
     SumSlices,
-    fill_buckets,
     slice_masters,
 )
 from recipes.optimizers import weight_decays
@@ -28,28 +28,67 @@ from recipes.optimizers import weight_decays
 Shard = Literal["none", "optimizer", "weights"]
 
 
+# From, to and share: how much of each of the numbers from one place to another of a flattened
+# gradient this process counts, so that what several processes hold is counted once by all together.
+Shares = tuple[tuple[int, int, float], ...]
+
+
 class GlobalNorm(nn.Cell):
-    """The norm of all gradients together, of which other processes may hold parts.
+    """The norm of the gradients of all processes together; `shares` are those of each gradient."""
 
-    `groups` names for each gradient the group of processes that divide it; None where this process
-    has all of it.
-    """
-
-    def __init__(self, groups: Sequence[str | None] = ()) -> None:
+    def __init__(self, shares: Sequence[Shares], group: str) -> None:
         super().__init__(auto_prefix=False)
-        names = list(dict.fromkeys(groups))
-        self.members = [[i for i in range(len(groups)) if groups[i] == name] for name in names]
-        self.sums = nn.CellList([SumOver(name) for name in names])
+        self.shares = tuple(shares)
+        self.reduce = ops.AllReduce(group=group)
 
     def construct(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """A float32 scalar."""
+        """A float32 scalar, the same on all processes."""
         total = Tensor(0.0, ms.float32)
-        for i in range(len(self.members)):
-            part = Tensor(0.0, ms.float32)
-            for member in self.members[i]:
-                part = part + ops.square(gradients[member].astype(ms.float32)).sum()
-            total = total + self.sums[i](part)
-        return ops.sqrt(total)
+        for i in range(len(self.shares)):
+            squares = ops.square(gradients[i].astype(ms.float32)).reshape(-1)
+            for first, last, share in self.shares[i]:
+                total = total + squares[first:last].sum() * share
+        return ops.sqrt(self.reduce(total))
+
+
+def count_once(shape: Sequence[int], cut: Cut | None, layout: Layout) -> Shares:
+    """The shares of a gradient of this shape, cut among the processes that hold one model.
+
+    >>> count_once((4, 2), None, Layout(model=2))
+    ((0, 8, 0.5),)
+    """
+    numbers = math.prod(shape)
+    if cut is None:
+        return ((0, numbers, 1 / layout.model),)
+    # Parts with different numbers of copies are rows of a fused projection, and rows follow each
+    # other in a flat array.
+    if len(set(cut.copies)) == 1:
+        return ((0, numbers, 1 / cut.copies[0]),)
+    row, found, start = numbers // shape[0], [], 0
+    for rows, copies in zip(cut.local_parts, cut.copies, strict=True):
+        found.append((start, start + rows * row, 1 / copies))
+        start += rows * row
+    return tuple(found)
+
+
+def slice_shares(shares: Shares, first: int, last: int) -> Shares:
+    """The shares of the numbers from `first` to `last` of a gradient, counted from `first`."""
+    clipped = [(max(a, first) - first, min(b, last) - first, share) for a, b, share in shares]
+    return tuple([each for each in clipped if each[0] < each[1]])
+
+
+def join_shares(parts: Sequence[Shares]) -> Shares:
+    """The shares of several gradients, one after the other; neighbours that are alike are one."""
+    found: list[tuple[int, int, float]] = []
+    start = 0
+    for part in parts:
+        for first, last, share in part:
+            if found and found[-1][1:] == (start + first, share):
+                found[-1] = (found[-1][0], start + last, share)
+            else:
+                found.append((start + first, start + last, share))
+        start += part[-1][1]
+    return tuple(found)
 
 
 class SumOver(nn.Cell):
@@ -113,47 +152,49 @@ def shard_training(
     (`models.sharding.slice_weights`); here those that train become float32.
     """
     parameters = list(model.trainable_params())
-    slices = sliced_cells(model)
-    dimensions = [
-        len(slices[p.name].gathered.shape) if p.name in slices else p.ndim for p in parameters
-    ]
-    decays = weight_decays(dimensions, decay)
+    held = held_weights(model, layout)
+    decays = weight_decays([len(held[p.name].shape) for p in parameters], decay)
     train_slices(model)
-    cuts = cuts_of(model)
-    divided = [parameter.name in cuts for parameter in parameters]
-    if groups.data is None:
-        norm = None if groups.model is None else GlobalNorm(_either(divided, groups.model))
-        return Sharding(parameters, decays, list(rates), Exchange(norm=norm))
+    if layout.size == 1:
+        return Sharding(parameters, decays, list(rates))
 
-    everyone = groups.data if groups.model is None else str(GlobalComm.WORLD_COMM_GROUP)
+    everyone = str(GlobalComm.WORLD_COMM_GROUP)
+    counted = [count_once(held[p.name].shape, held[p.name].cut, layout) for p in parameters]
+    if groups.data is None:
+        return Sharding(
+            parameters, decays, list(rates), Exchange(norm=GlobalNorm(counted, everyone))
+        )
+
     if shard == "optimizer":
-        sliced = slice_masters(parameters, decays, rates, divided, layout, largest)
-        first = [bucket.indices[0] for bucket in sliced.buckets]
+        sliced = slice_masters(parameters, decays, rates, layout, largest)
+        shares = []
+        for bucket in sliced.buckets:
+            spread = Spread(bucket.numbers, layout.data, layout.data_rank)
+            whole = join_shares([counted[i] for i in bucket.indices])
+            shares.append(slice_shares(whole, spread.start, spread.start + spread.length))
         exchange = Exchange(
             sum_loss=SumOver(groups.data),
             slice_gradients=SumSlices(sliced.buckets, groups.data, layout),
-            norm=GlobalNorm([everyone if divided[i] else groups.data for i in first]),
+            norm=GlobalNorm(shares, everyone),
             gather_weights=GatherWeights(parameters, sliced.masters, sliced.buckets, groups.data),
         )
         return Sharding(sliced.masters, sliced.decays, sliced.rates, exchange, sliced.buckets)
 
-    whole = [i for i in range(len(parameters)) if parameters[i].name not in slices]
-    shapes = [tuple(parameter.shape) for parameter in parameters]
-    buckets = fill_buckets([math.prod(shapes[i]) for i in whole], ["whole"] * len(whole), largest)
-    buckets = [Bucket(tuple(whole[i] for i in bucket.indices), bucket.sizes) for bucket in buckets]
-    holders = _either(divided, groups.model)
-    for i in set(range(len(parameters))) - set(whole):
-        holders[i] = everyone if divided[i] else groups.data
+    unsliced = [i for i in range(len(parameters)) if not held[parameters[i].name].sliced]
     exchange = Exchange(
         sum_loss=SumOver(groups.data),
-        sum_gradients=SumGradients(buckets, shapes, groups.data),
-        norm=GlobalNorm(holders),
+        sum_gradients=SumGradients(parameters, unsliced, groups.data, largest),
+        norm=GlobalNorm(
+            [
+                slice_shares(shares, *held[parameter.name].overlap(layout.data_rank))
+                if held[parameter.name].sliced
+                else tuple([(a, b, share / layout.data) for a, b, share in shares])
+                for parameter, shares in zip(parameters, counted, strict=True)
+            ],
+            everyone,
+        ),
     )
     return Sharding(parameters, decays, list(rates), exchange)
-
-
-def _either(divided: Sequence[bool], group: str | None) -> list[str | None]:
-    return [group if each else None for each in divided]
 
 
 def describe_sharding(sharding: Sharding, layout: Layout, shard: Shard) -> str:
