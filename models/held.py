@@ -21,8 +21,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
 from models.checkpoint import FLOATS, convert_dtype, write_checkpoint
-from models.parallel import Cut, Groups, Layout, cuts_of
-from models.sharding import sliced_cells
+from models.parallel import WHOLE, Cut, Layout, ModelGroup, all_gather, cuts_of, group_of
+from models.sharding import DataGroup, sliced_cells
 
 
 class Stored(Protocol):
@@ -47,14 +47,15 @@ class Stored(Protocol):
 class Held:
     """Where in a parameter this process holds its part of an array.
 
-    `shape` is that of the array after the cut. With `sliced` the parameter is this process' slice
-    of a flat array of all processes' numbers, in which the array begins at `start`.
+    `shape` is that of the array after the cut, which is among `model`. With `data` the parameter is
+    this process' slice of a flat array that those share, in which the array begins at `start`.
     """
 
     parameter: Parameter
     shape: tuple[int, ...]
     cut: Cut | None = None
-    sliced: bool = False
+    model: ModelGroup = WHOLE
+    data: DataGroup | None = None
     start: int = 0
 
     @property
@@ -67,90 +68,89 @@ class Held:
         """The shape of the array in a file."""
         return self.shape if self.cut is None else self.cut.whole_shape(self.shape)
 
-    def overlap(self, rank: int) -> tuple[int, int]:
-        """Which numbers of the array after the cut, from and to, process `rank` of those that
-        slice it holds.
-        """
-        if not self.sliced:
+    def overlap(self) -> tuple[int, int]:
+        """Which numbers of the array after the cut, from and to, this process holds."""
+        if self.data is None:
             return 0, self.numbers
-        length = self.parameter.size
-        first = min(max(rank * length - self.start, 0), self.numbers)
-        last = min(max((rank + 1) * length - self.start, 0), self.numbers)
+        before = self.data.rank * self.parameter.size
+        first = min(max(before - self.start, 0), self.numbers)
+        last = min(max(before + self.parameter.size - self.start, 0), self.numbers)
         return first, last
 
+    @property
+    def place(self) -> slice:
+        """Where these are in the flat parameter."""
+        first, last = self.overlap()
+        before = 0 if self.data is None else self.data.rank * self.parameter.size
+        at = self.start + first - before
+        return slice(at, at + last - first)
 
-def fill_held(held: Mapping[str, Held], stored: Mapping[str, Stored], layout: Layout) -> None:
+
+def fill_held(held: Mapping[str, Held], stored: Mapping[str, Stored]) -> None:
     """Fill parameters, each in its own type, from whole arrays, of which nothing but this process'
     parts is read; every array that lies in one of the parameters must be there.
     """
     for names in _by_parameter(held):
         parameter = held[names[0]].parameter
-        if not held[names[0]].sliced:
-            array = _read_part(stored[names[0]], held[names[0]], layout).reshape(parameter.shape)
+        if held[names[0]].data is None:
+            array = _read_part(stored[names[0]], held[names[0]]).reshape(parameter.shape)
             # `Tensor` copies, so that a mapped file is neither held nor written to.
             parameter.set_data(Tensor(array).astype(parameter.dtype))
             continue
 
         values = np.zeros(parameter.shape, np.float32)
         for name in names:
-            one = held[name]
-            first, last = one.overlap(layout.data_rank)
+            first, last = held[name].overlap()
             if first < last:
-                at = one.start + first - layout.data_rank * parameter.size
-                values[at : at + last - first] = _read_part(stored[name], one, layout)
+                values[held[name].place] = _read_part(stored[name], held[name])
         parameter.set_data(Tensor(values).astype(parameter.dtype))
 
 
-def _read_part(stored: Stored, held: Held, layout: Layout) -> NDArray[Any]:
+def _read_part(stored: Stored, held: Held) -> NDArray[Any]:
     """What this process holds of an array, flat; bfloat16, which numpy has not, as float32."""
     array = stored.read()
     if held.cut is not None:
-        array = held.cut.take(array, layout.model_rank)
-    first, last = held.overlap(layout.data_rank)
+        array = held.cut.take(array, held.model.rank)
+    first, last = held.overlap()
     flat = array.reshape(-1)[first:last]
     return convert_dtype(flat, stored.dtype, "F32" if stored.dtype == "BF16" else stored.dtype)
 
 
-def gather_arrays(
-    held: Mapping[str, Held], groups: Groups, layout: Layout
-) -> Iterator[tuple[str, NDArray[Any]]]:
+def gather_arrays(held: Mapping[str, Held]) -> Iterator[tuple[str, NDArray[Any]]]:
     """The whole arrays by name, float32 (one of a flat parameter after the other, so not in the
-    order of `held`); all processes must go through all of them, together.
+    order of `held`); all processes that hold parts must go through all of them, together.
     """
     for names in _by_parameter(held):
-        parameter = held[names[0]].parameter
-        if held[names[0]].sliced and groups.data is not None:
-            flat = ops.AllGather(group=groups.data)(parameter)
-        else:
-            flat = parameter.reshape(-1)
+        parameter, data = held[names[0]].parameter, held[names[0]].data
+        flat = parameter.reshape(-1) if data is None else ops.AllGather(group=data.name)(parameter)
         for name in names:
             one = held[name]
             part = flat[one.start : one.start + one.numbers]
-            if one.cut is None or groups.model is None:
+            if one.cut is None:
                 yield name, part.astype(ms.float32).asnumpy().reshape(one.shape)
                 continue
-            parts = ops.AllGather(group=groups.model)(part).astype(ms.float32).asnumpy()
-            yield name, one.cut.join(list(parts.reshape(layout.model, *one.shape)))
+            parts = all_gather(one.model)(part).astype(ms.float32).asnumpy()
+            yield name, one.cut.join(list(parts.reshape(one.model.size, *one.shape)))
 
 
 def write_held(
     target: Path,
     held: Mapping[str, Held],
     kept: Mapping[str, str],
-    layout: Layout,
-    groups: Groups,
     metadata: Mapping[str, str] | None = None,
+    *,
+    writes: bool = True,
 ) -> None:
     """Write whole arrays to a checkpoint file, in the type (float32, float16, bfloat16) that `kept`
-    has for each; all processes call this together, and the first one writes.
+    has for each; all processes that hold parts call this together, and one of them `writes`.
     """
 
     def arrays() -> Iterator[tuple[str, NDArray[Any]]]:
-        for name, array in gather_arrays(held, groups, layout):
+        for name, array in gather_arrays(held):
             code = FLOATS[kept[name]]
             yield code, convert_dtype(array, "F32", code)
 
-    if layout.rank == 0:
+    if writes:
         names = [name for together in _by_parameter(held) for name in together]
         write_checkpoint(target, names, arrays(), metadata)
     else:
@@ -158,16 +158,21 @@ def write_held(
             pass
 
 
-def held_weights(model: nn.Cell, layout: Layout) -> dict[str, Held]:
+def held_weights(model: nn.Cell) -> dict[str, Held]:
     """What this process holds of the parameters of a model, by name."""
-    cuts, slices = cuts_of(model), sliced_cells(model)
+    cuts, group, slices = cuts_of(model), group_of(model), sliced_cells(model)
     held = {}
     for name, parameter in model.parameters_and_names():
         if ".cache." in name:
             continue
-        shape = slices[name].gathered.shape if name in slices else parameter.shape
-        cut = cuts.get(name)
-        held[name] = Held(parameter, tuple(shape), cut, name in slices)
+        gathered = slices[name].gathered if name in slices else None
+        held[name] = Held(
+            parameter,
+            tuple(parameter.shape if gathered is None else gathered.shape),
+            cuts.get(name),
+            group,
+            None if gathered is None else gathered.data,
+        )
     return held
 
 
@@ -189,20 +194,18 @@ def own_pieces(held: Mapping[str, Held], layout: Layout) -> dict[str, Piece]:
     """
     found = {}
     for turn, (name, one) in enumerate(held.items()):
-        first, last = one.overlap(layout.data_rank)
+        first, last = one.overlap()
         # Of what is not divided, processes have copies; one writes it, each in turn.
-        copied = not one.sliced and turn % layout.data != layout.data_rank
+        copied = one.data is None and turn % layout.data != layout.data_rank
         if first < last and not copied and (one.cut is not None or layout.model_rank == 0):
             found[name] = Piece(first, one.shape, one.cut, layout.model_rank)
     return found
 
 
-def read_own(held: Held, layout: Layout) -> NDArray[Any]:
+def read_own(held: Held) -> NDArray[Any]:
     """The numbers that this process holds of an array, flat and float32."""
-    first, last = held.overlap(layout.data_rank)
     flat: NDArray[Any] = held.parameter.astype(ms.float32).asnumpy().reshape(-1)
-    at = held.start + first - layout.data_rank * held.parameter.size if held.sliced else 0
-    return flat[at : at + last - first]
+    return flat[held.place]
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,38 +20,37 @@ from mindspore.common.initializer import initializer
 from numpy.typing import NDArray
 
 from models.modules import Embedding, Linear
-from models.parallel import Layout
+from models.parallel import Groups, Layout
 
 
 @dataclass(frozen=True)
-class Spread:
-    """How a flat array is divided among `size` processes, of which this is number `rank`: slices of
-    one length, the last ones filled up with zeros.
+class DataGroup:
+    """The processes that share the slices of flat arrays, and which of them this one is.
+
+    All slices of an array are of one length; the last ones are filled up with zeros.
     """
 
-    numbers: int
     size: int
     rank: int
+    name: str
 
-    @property
-    def length(self) -> int:
-        """Numbers of a slice."""
-        return math.ceil(self.numbers / self.size)
-
-    @property
-    def start(self) -> int:
-        """Where the slice begins."""
-        return self.rank * self.length
-
-    @property
-    def padding(self) -> int:
-        """Zeros behind the last number."""
-        return self.length * self.size - self.numbers
+    def slice_length(self, numbers: int) -> int:
+        """The numbers of a slice of an array of so many."""
+        return math.ceil(numbers / self.size)
 
     def take(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The slice of an array, (length,); of a mapped file nothing else is read."""
-        piece = array.reshape(-1)[self.start : self.start + self.length]
-        return np.pad(piece, (0, self.length - len(piece)))
+        """The slice of an array that is this process'; of a mapped file nothing else is read."""
+        flat = array.reshape(-1)
+        length = self.slice_length(flat.size)
+        piece = flat[self.rank * length : (self.rank + 1) * length]
+        return np.pad(piece, (0, length - len(piece)))
+
+
+def data_group(layout: Layout, groups: Groups) -> DataGroup | None:
+    """The data-parallel processes of a layout; None where there is but one."""
+    if groups.data is None:
+        return None
+    return DataGroup(layout.data, layout.data_rank, groups.data)
 
 
 def has_reduce_scatter() -> bool:
@@ -66,18 +65,18 @@ class SumSlice(nn.Cell):
     else by `AllReduce`, of which the slice is kept.
     """
 
-    def __init__(self, group: str, size: int, rank: int) -> None:
+    def __init__(self, data: DataGroup) -> None:
         super().__init__()
-        self.size, self.place = size, rank
+        self.size, self.rank = data.size, data.rank
         self.scatters = has_reduce_scatter()
-        self.sum = (ops.ReduceScatter if self.scatters else ops.AllReduce)(group=group)
+        self.sum = (ops.ReduceScatter if self.scatters else ops.AllReduce)(group=data.name)
 
     def construct(self, flat: Tensor) -> Tensor:
         """(length,) of (size * length,)."""
         if self.scatters:
             return self.sum(flat)
         length = flat.shape[0] // self.size
-        start = self.place * length
+        start = self.rank * length
         return self.sum(flat)[start : start + length]
 
 
@@ -89,13 +88,13 @@ class GatheredWeight(nn.Cell):
     and so its own master.
     """
 
-    def __init__(self, shape: Sequence[int], kept: ms.dtype, group: str, spread: Spread) -> None:
+    def __init__(self, shape: Sequence[int], kept: ms.dtype, data: DataGroup) -> None:
         super().__init__()
-        self.shape, self.kept, self.group = tuple(shape), kept, group
-        self.spread = spread
-        self.numbers, self.padding = spread.numbers, spread.padding
-        self.gather = ops.AllGather(group=group)
-        self.sum_slice = SumSlice(group, spread.size, spread.rank)
+        self.shape, self.kept, self.data = tuple(shape), kept, data
+        self.numbers = math.prod(self.shape)
+        self.padding = -self.numbers % data.size
+        self.gather = ops.AllGather(group=data.name)
+        self.sum_slice = SumSlice(data)
 
     def construct(self, piece: Tensor) -> Tensor:
         """The weight in its own shape."""
@@ -112,11 +111,11 @@ class GatheredWeight(nn.Cell):
 class FrozenWeight(nn.Cell):
     """As `GatheredWeight`, for a weight that does not train: nothing goes back."""
 
-    def __init__(self, shape: Sequence[int], group: str, spread: Spread) -> None:
+    def __init__(self, shape: Sequence[int], data: DataGroup) -> None:
         super().__init__()
-        self.shape, self.group, self.spread = tuple(shape), group, spread
-        self.numbers = spread.numbers
-        self.gather = ops.AllGather(group=group)
+        self.shape, self.data = tuple(shape), data
+        self.numbers = math.prod(self.shape)
+        self.gather = ops.AllGather(group=data.name)
 
     def construct(self, piece: Tensor) -> Tensor:
         """The weight in its own shape."""
@@ -124,7 +123,7 @@ class FrozenWeight(nn.Cell):
         return whole[: self.numbers].reshape(self.shape)
 
 
-def slice_weights(model: nn.Cell, group: str, layout: Layout, keep: Sequence[str] = ()) -> None:
+def slice_weights(model: nn.Cell, data: DataGroup, keep: Sequence[str] = ()) -> None:
     """Replace the weights of linear layers and embeddings by this process' slices of them, all
     frozen so far (see `train_slices`); those whose names begin with one of `keep` stay whole.
 
@@ -139,18 +138,18 @@ def slice_weights(model: nn.Cell, group: str, layout: Layout, keep: Sequence[str
         weight = cell.weight
         # A head may be the embedding itself.
         if id(weight) not in made:
-            made[id(weight)] = _slice(weight, group, layout)
+            made[id(weight)] = _slice(weight, data)
         cell.weight, cell.gathered = made[id(weight)]
 
 
-def _slice(weight: Parameter, group: str, layout: Layout) -> tuple[Parameter, FrozenWeight]:
-    spread = Spread(math.prod(weight.shape), layout.data, layout.data_rank)
+def _slice(weight: Parameter, data: DataGroup) -> tuple[Parameter, FrozenWeight]:
     if weight.has_init:
-        piece: Any = initializer(0, (spread.length,), weight.dtype)
+        piece: Any = initializer(0, (data.slice_length(weight.size),), weight.dtype)
     else:
-        piece = Tensor(spread.take(weight.asnumpy()).copy())
+        wide = weight.astype(ms.float32).asnumpy()
+        piece = Tensor(data.take(wide).copy()).astype(weight.dtype)
     held = Parameter(piece, name=weight.name, requires_grad=weight.requires_grad)
-    return held, FrozenWeight(weight.shape, group, spread)
+    return held, FrozenWeight(weight.shape, data)
 
 
 def train_slices(model: nn.Cell) -> None:
@@ -163,9 +162,7 @@ def train_slices(model: nn.Cell) -> None:
         if not weight.requires_grad:
             continue
         if id(weight) not in made:
-            made[id(weight)] = GatheredWeight(
-                gathered.shape, weight.dtype, gathered.group, gathered.spread
-            )
+            made[id(weight)] = GatheredWeight(gathered.shape, weight.dtype, gathered.data)
             wide = weight.astype(ms.float32)
             weight.set_dtype(ms.float32)
             weight.set_data(wide)

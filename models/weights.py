@@ -24,7 +24,7 @@ from models.checkpoint import (
 from models.held import Stored, fill_held, held_weights, write_held
 from models.lora import lora_delta, lora_metadata
 from models.names import Weight
-from models.parallel import ALONE, ONE, Groups, Layout
+from models.parallel import group_of
 from models.sharding import GatheredWeight, kept_types, sliced_cells
 
 TYPE_NAMES = {code: name for name, code in FLOATS.items()}
@@ -150,29 +150,28 @@ def parameter_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in model_parameters(model).items()}
 
 
-def load_weights(
-    model: nn.Cell, source: Path, dtype: str | None = None, layout: Layout = ONE
-) -> Account:
+def whole_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
+    """As `parameter_shapes`; of a divided model, those of the whole parameters."""
+    return {name: held.whole_shape for name, held in held_weights(model).items()}
+
+
+def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Account:
     """Fill the model's parameters from a checkpoint in our names;
     `dtype` is how to keep them (None: as stored).
 
-    Of a parameter that is divided among the processes of `layout` its own part is read.
+    The checkpoint is a whole one; of a divided model's parameters, this process' parts are read.
 
     Raises:
         ValueError: if a tensor's shape is not the parameter's.
     """
-    return fill_weights(model, open_checkpoint(source), str(source), dtype, layout)
+    return fill_weights(model, open_checkpoint(source), str(source), dtype)
 
 
 def fill_weights(
-    model: nn.Cell,
-    tensors: Mapping[str, Stored],
-    source: str,
-    dtype: str | None = None,
-    layout: Layout = ONE,
+    model: nn.Cell, tensors: Mapping[str, Stored], source: str, dtype: str | None = None
 ) -> Account:
     """As `load_weights`, from tensors that are open already; `source` says where they are from."""
-    held, slices = held_weights(model, layout), sliced_cells(model)
+    held, slices = held_weights(model), sliced_cells(model)
     filled = [name for name in tensors if name in held]
     for name in filled:
         tensor, one = tensors[name], held[name]
@@ -185,7 +184,7 @@ def fill_weights(
             slices[name].gathered.kept = kept  # the slice itself is a float32 master
         else:
             one.parameter.set_dtype(kept)
-        fill_held({name: one}, tensors, layout)
+        fill_held({name: one}, tensors)
 
     unused, unfilled = tensors.keys() - held.keys(), held.keys() - set(filled)
     return Account(tuple(filled), tuple(sorted(unused)), tuple(sorted(unfilled)))
@@ -205,24 +204,28 @@ def save_weights(
     target: Path,
     names: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
-    layout: Layout = ONE,
-    groups: Groups = ALONE,
+    *,
+    writes: bool | None = None,
 ) -> None:
     """Write the parameters, or those of `names`, to a safetensors file in our names.
 
-    Where they are divided among the processes of `layout`, all call this together, and the first
-    one writes.
+    Of a divided model, all processes that hold parts call this together; the file is a whole one,
+    and one of them `writes` it (None: the first of the model group), holding one whole parameter at
+    a time.
     """
-    held = held_weights(model, layout)
+    held = held_weights(model)
     chosen = {name: held[name] for name in (held if names is None else names)}
-    write_held(target, chosen, kept_types(model), layout, groups, metadata)
+    writes = group_of(model).rank == 0 if writes is None else writes
+    write_held(target, chosen, kept_types(model), metadata, writes=writes)
 
 
-def save_lora(model: nn.Cell, target: Path, layout: Layout = ONE, groups: Groups = ALONE) -> None:
-    """Write the LoRA pairs alone, with what `merge_lora_file` must know about them."""
+def save_lora(model: nn.Cell, target: Path, *, writes: bool | None = None) -> None:
+    """Write the LoRA pairs alone, with what `merge_lora_file` must know about them; as
+    `save_weights`.
+    """
     names = [name for name in model_parameters(model) if name.endswith((".lora_a", ".lora_b"))]
     about = {"lora": json.dumps(lora_metadata(model))}
-    save_weights(model, target, names, about, layout, groups)
+    save_weights(model, target, names, about, writes=writes)
 
 
 def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:

@@ -11,8 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from models.parallel import Layout
-from models.sharding import Spread, SumSlice
+from models.sharding import DataGroup, SumSlice
 
 LARGEST = 2**26  # numbers of a bucket: 256 MB in float32
 
@@ -98,10 +97,10 @@ class SumGradients(nn.Cell):
 class SumSlices(nn.Cell):
     """Of each bucket of gradients, this process' slice of the sum over a group."""
 
-    def __init__(self, buckets: Sequence[Bucket], group: str, layout: Layout) -> None:
+    def __init__(self, buckets: Sequence[Bucket], data: DataGroup) -> None:
         super().__init__(auto_prefix=False)
-        self.flatten = nn.CellList([Flatten(bucket, layout.data) for bucket in buckets])
-        self.sum_slice = SumSlice(group, layout.data, layout.data_rank)
+        self.flatten = nn.CellList([Flatten(bucket, data.size) for bucket in buckets])
+        self.sum_slice = SumSlice(data)
 
     def construct(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Slices, float32, one a bucket."""
@@ -152,7 +151,7 @@ def slice_masters(
     parameters: Sequence[Parameter],
     decays: Sequence[float],
     rates: Sequence[float],
-    layout: Layout,
+    data: DataGroup,
     largest: int = LARGEST,
 ) -> SlicedMasters:
     """The slices of this process."""
@@ -165,7 +164,7 @@ def slice_masters(
         flat = np.concatenate(
             [parameters[i].astype(ms.float32).asnumpy().reshape(-1) for i in bucket.indices]
         )
-        piece = Tensor(Spread(bucket.numbers, layout.data, layout.data_rank).take(flat).copy())
+        piece = Tensor(data.take(flat).copy())
         masters.append(Parameter(piece, name=f"optimizer.bucket.{number}"))
     first = [bucket.indices[0] for bucket in buckets]
     return SlicedMasters(buckets, masters, [decays[i] for i in first], [rates[i] for i in first])

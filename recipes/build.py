@@ -28,12 +28,19 @@ from models import family_module
 from models.checkpoint import read_metadata
 from models.lora import LoraConfig, add_lora
 from models.model import VisionLanguageModel, train_only
-from models.parallel import ALONE, ONE, Groups, Layout, create_groups, model_group
-from models.sharding import slice_weights
-from models.weights import cast_parameters, load_weights, model_parameters
+from models.parallel import (
+    WHOLE,
+    Groups,
+    Layout,
+    ModelGroup,
+    create_groups,
+    cuts_of,
+    draw_piece,
+)
+from models.sharding import DataGroup, slice_weights
+from models.weights import cast_parameters, load_weights, model_parameters, whole_shapes
 from recipes import config as configs
 from recipes.schedules import Schedule, annealing, constant, cosine, linear
-from recipes.sharding import Shard
 from recipes.vocabularies import byte_tokenizer
 
 
@@ -105,16 +112,19 @@ def build_model(
     options: configs.Model,
     vocabulary: int,
     seed: int = 0,
-    layout: Layout = ONE,
-    groups: Groups = ALONE,
-    shard: Shard = "none",
+    group: ModelGroup = WHOLE,
+    data: DataGroup | None = None,
 ) -> VisionLanguageModel:
     """The model with its weights; without any it is a pure function of the seed.
-    `vocabulary` is the tokenizer's size. With `shard: weights` this process has slices of the
-    weights (`models.sharding`).
+    `vocabulary` is the tokenizer's size.
+
+    This process' share of it, where a `group` holds it together, and slices of weights, where
+    `data` is given (`models.sharding`): of weights it reads no more; what is drawn is drawn whole
+    first, so that it is the same in all layouts.
 
     Raises:
-        ConfigError: for an unknown size or change, or a type that the device does not compute in.
+        ConfigError: for an unknown size or change, a type that the device does not compute in, or
+            sizes that the group cannot divide.
         ValueError: if the weights are not this model's, or do not fill it.
     """
     module = family_module(options.family)
@@ -134,25 +144,29 @@ def build_model(
             f"the tokenizer has {vocabulary} tokens, the model {shape.language.vocabulary}"
         )
 
-    spreads = shard == "weights" and groups.data is not None
-    fresh = fresh_prefixes(module, options)
     ms.set_seed(seed)
     # Else the model would be drawn first and thrown away then: of 740 M parameters, 18 s and 3 GB.
     drawn = nullcontext() if options.weights is None else no_init_parameters()
     with drawn:
         model: VisionLanguageModel = module.MODEL(replace(shape, dtype=options.dtype))
-    if layout.model > 1:
-        model.divide(model_group(layout, groups))
+    if group.size > 1:
+        try:
+            model.divide(group)
+        except ValueError as error:
+            raise ConfigError(
+                f"parallel.model={group.size} for {options.family} {options.size}: {error}"
+            ) from error
+
     if options.weights is not None:
-        if spreads:
-            slice_weights(model, str(groups.data), layout, keep=fresh)
-        fill(model, options.weights, options, fresh, layout)
+        fresh = fresh_prefixes(module, options)
+        if data is not None:
+            slice_weights(model, data, keep=fresh)
+        fill(model, options.weights, options, fresh)
     elif options.parameters is not None:
         cast_parameters(model, options.parameters)
 
-    # What was drawn is drawn whole, so that it is the same in every layout.
-    if spreads:
-        slice_weights(model, str(groups.data), layout)
+    if data is not None:
+        slice_weights(model, data)
     return model
 
 
@@ -171,11 +185,7 @@ def fresh_prefixes(module: ModuleType, options: configs.Model) -> tuple[str, ...
 
 
 def fill(
-    model: VisionLanguageModel,
-    weights: Path,
-    options: configs.Model,
-    fresh: tuple[str, ...],
-    layout: Layout = ONE,
+    model: VisionLanguageModel, weights: Path, options: configs.Model, fresh: tuple[str, ...]
 ) -> None:
     """Put the weights into a model without any, and draw what is to be fresh, which is said.
 
@@ -184,7 +194,7 @@ def fill(
         ValueError: if the weights are not this model's, do not fill the rest of it, or hold what
             should be fresh.
     """
-    account = load_weights(model, weights, options.parameters, layout)
+    account = load_weights(model, weights, options.parameters)
     lacking = [name for name in account.unfilled if not name.startswith(fresh)]
     if account.unused or lacking:
         wrong = f"unused {list(account.unused[:3])}, not filled {lacking[:3]}"
@@ -195,11 +205,15 @@ def fill(
             f"{weights} holds {held[0]}, which model.fresh wants drawn; leave out one of the two"
         )
 
-    parameters = model_parameters(model)
+    parameters, cuts = model_parameters(model), cuts_of(model)
     for name in account.unfilled:
-        parameters[name].init_data()
+        if name in cuts:
+            draw_piece(parameters[name], cuts[name], model.group.rank)
+        else:
+            parameters[name].init_data()
     if account.unfilled:
-        numbers = sum(math.prod(parameters[name].shape) for name in account.unfilled)
+        shapes = whole_shapes(model)
+        numbers = sum(math.prod(shapes[name]) for name in account.unfilled)
         print(
             f"drawn, not in {weights}: {', '.join(options.fresh)} "
             f"({len(account.unfilled)} parameters, {numbers:,} numbers)",

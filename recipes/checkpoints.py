@@ -38,8 +38,8 @@ from models.held import (
     write_held,
 )
 from models.model import VisionLanguageModel
-from models.parallel import ALONE, ONE, Cut, Groups, Layout
-from models.sharding import kept_types
+from models.parallel import ONE, Cut, Layout
+from models.sharding import DataGroup, kept_types
 from models.weights import fill_weights, save_weights
 from recipes.buckets import Bucket
 from recipes.optimizers import AdamW
@@ -61,7 +61,7 @@ class Trained:
     names: Sequence[str]
     optimizer: AdamW
     layout: Layout = ONE
-    groups: Groups = ALONE
+    data: DataGroup | None = None
     buckets: Sequence[Bucket] | None = None
 
 
@@ -110,10 +110,9 @@ def wait_for_all(layout: Layout) -> None:
 
 def write_whole(folder: Path, trained: Trained) -> None:
     """Gather everything and write it, by the first process."""
-    layout, groups = trained.layout, trained.groups
-    save_weights(trained.model, folder / TRAINED, trained.names, layout=layout, groups=groups)
-    held = held_optimizer(trained)
-    write_held(folder / OPTIMIZER, held, dict.fromkeys(held, "float32"), layout, groups)
+    held, writes = held_optimizer(trained), trained.layout.rank == 0
+    save_weights(trained.model, folder / TRAINED, trained.names, writes=writes)
+    write_held(folder / OPTIMIZER, held, dict.fromkeys(held, "float32"), writes=writes)
 
 
 def write_pieces(folder: Path, trained: Trained) -> None:
@@ -121,14 +120,14 @@ def write_pieces(folder: Path, trained: Trained) -> None:
     the head of the file.
     """
     layout, kept = trained.layout, kept_types(trained.model)
-    weights = held_weights(trained.model, layout)
+    weights = held_weights(trained.model)
     held = {name: weights[name] for name in trained.names} | held_optimizer(trained)
     about = {name: asdict(piece) for name, piece in own_pieces(held, layout).items()}
 
     def arrays() -> Iterator[tuple[str, NDArray[Any]]]:
         for name in about:
             code = FLOATS[kept.get(name, "float32")]
-            yield code, convert_dtype(read_own(held[name], layout), "F32", code)
+            yield code, convert_dtype(read_own(held[name]), "F32", code)
 
     file = folder / f"pieces-{layout.rank:05d}-of-{layout.size:05d}.safetensors"
     write_checkpoint(file, list(about), arrays(), {PIECES: json.dumps(about)})
@@ -186,9 +185,9 @@ def restore(folder: Path, trained: Trained) -> Any:
             f"{folder} trained other parameters than this run ({differing[0]}, …); "
             "choose another output"
         )
-    fill_weights(trained.model, weights, str(folder), layout=trained.layout)
-    fill_held(held, moments, trained.layout)
-    fill_held(held_masters(trained), weights, trained.layout)
+    fill_weights(trained.model, weights, str(folder))
+    fill_held(held, moments)
+    fill_held(held_masters(trained), weights)
     return json.loads((folder / STATE).read_text())
 
 
@@ -227,7 +226,7 @@ def hold_trained(trained: Trained, parameters: Sequence[Parameter]) -> dict[str,
     """Where the arrays of the trained parameters are in those that the optimizer has of one kind,
     by the names of the trained.
     """
-    weights = held_weights(trained.model, trained.layout)
+    weights = held_weights(trained.model)
     if trained.buckets is None:
         pairs = zip(trained.names, parameters, strict=True)
         return {name: replace(weights[name], parameter=parameter) for name, parameter in pairs}
@@ -237,7 +236,7 @@ def hold_trained(trained: Trained, parameters: Sequence[Parameter]) -> dict[str,
         start = 0
         for index, size in zip(bucket.indices, bucket.sizes, strict=True):
             name = trained.names[index]
-            held[name] = replace(weights[name], parameter=parameter, sliced=True, start=start)
+            held[name] = replace(weights[name], parameter=parameter, data=trained.data, start=start)
             start += size
     return held
 

@@ -2,7 +2,7 @@ r"""Fine-tune a model: whole, in stages, or by LoRA.
 
     python -m recipes.finetune CONFIG.yaml data.train=stores/train run.output=out
     msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune CONFIG.yaml \
-        run.parallel=true
+        run.parallel=true parallel.model=2
 
 `recipes/configs` has a folder of CONFIG.yaml files a model family.
 
@@ -29,11 +29,10 @@ from mmdata.errors import ConfigError, MMDataError
 from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
-from models.held import held_weights
 from models.model import VisionLanguageModel
-from models.parallel import Layout
-from models.sharding import kept_types, recompute_layers
-from models.weights import model_parameters, save_lora, save_weights
+from models.parallel import Layout, model_group
+from models.sharding import data_group, kept_types, recompute_layers
+from models.weights import model_parameters, save_lora, save_weights, whole_shapes
 from recipes import build, checkpoints
 from recipes.config import FinetuneConfig, read
 from recipes.inputs import model_inputs
@@ -57,12 +56,16 @@ def finetune(config: FinetuneConfig) -> Path:
     steps = total_steps(config, stream)
     schedule = build.build_schedule(config.schedule, steps)
 
+    data = data_group(layout, groups)
     model = build.build_model(
-        config.model, tokenizer.vocab_size, config.run.seed, layout, groups, config.parallel.shard
+        config.model,
+        tokenizer.vocab_size,
+        config.run.seed,
+        model_group(layout, groups),
+        data if config.parallel.shard == "weights" else None,
     )
     if config.model.weights is None:
-        base = config.run.output / "base.safetensors"
-        save_weights(model, base, layout=layout, groups=groups)
+        save_weights(model, config.run.output / "base.safetensors", writes=layout.rank == 0)
     names = build.choose_trained(model, config)
     if config.parallel.recompute:
         recompute_layers(model)
@@ -71,7 +74,7 @@ def finetune(config: FinetuneConfig) -> Path:
     decay = options.layer_decay if options.layer_scale else 1.0
     rates = layer_rates(names, decay, model_parameters(model))
     sharding = shard_training(
-        model, options.weight_decay, rates, layout, groups, config.parallel.shard
+        model, options.weight_decay, rates, layout, data, config.parallel.shard
     )
     optimizer = AdamW(
         sharding.parameters,
@@ -82,7 +85,7 @@ def finetune(config: FinetuneConfig) -> Path:
         decays=sharding.decays,
     )
     trainer = Trainer(model, optimizer, options.clip, config.loss_scale, sharding.exchange)
-    trained = checkpoints.Trained(model, names, optimizer, layout, groups, sharding.buckets)
+    trained = checkpoints.Trained(model, names, optimizer, layout, data, sharding.buckets)
     done = resume(config, trained, trainer, stream) if config.run.resume else 0
     if layout.rank == 0:
         describe(config, trained, steps, done)
@@ -174,7 +177,7 @@ def make_stream(
         packing=data.packing,
         on_error=data.on_error,
         on_error_limit=data.on_error_limit,
-        skipped=config.run.output / "skipped.jsonl",
+        skipped=config.run.output / "skipped.jsonl" if layout.model_rank == 0 else None,
         **options,
     )
 
@@ -294,8 +297,7 @@ def describe(config: FinetuneConfig, trained: checkpoints.Trained, steps: int, d
     (config.run.output / "config.json").write_text(
         json.dumps(asdict(config), default=str, indent=1)
     )
-    held = held_weights(trained.model, trained.layout)
-    sizes = {name: math.prod(one.whole_shape) for name, one in held.items()}
+    sizes = {name: math.prod(shape) for name, shape in whole_shapes(trained.model).items()}
     kept = sorted(set(kept_types(trained.model).values()))
     share = f"{sum(sizes[name] for name in trained.names):,} of {sum(sizes.values()):,}"
     share += f" parameters train (kept in {', '.join(kept)}, computed in {config.model.dtype})"
@@ -307,12 +309,12 @@ def describe(config: FinetuneConfig, trained: checkpoints.Trained, steps: int, d
 
 def write_results(config: FinetuneConfig, trained: checkpoints.Trained) -> None:
     """Write what was trained, and draw the loss."""
-    output, layout, groups = config.run.output, trained.layout, trained.groups
+    output, writes = config.run.output, trained.layout.rank == 0
     if config.lora.targets:
-        save_lora(trained.model, output / "adapter.safetensors", layout, groups)
+        save_lora(trained.model, output / "adapter.safetensors", writes=writes)
     else:
-        save_weights(trained.model, output / "weights.safetensors", layout=layout, groups=groups)
-    if layout.rank == 0:
+        save_weights(trained.model, output / "weights.safetensors", writes=writes)
+    if writes:
         plot_loss(output / "metrics.jsonl", output / "loss.png")
 
 

@@ -13,8 +13,8 @@ from mindspore.communication import GlobalComm
 
 from models.held import held_weights
 from models.model import VisionLanguageModel
-from models.parallel import Cut, Groups, Layout
-from models.sharding import Spread, has_reduce_scatter, train_slices
+from models.parallel import Cut, Layout
+from models.sharding import DataGroup, has_reduce_scatter, train_slices
 from recipes.buckets import (
     LARGEST,
     Bucket,
@@ -141,7 +141,7 @@ def shard_training(
     decay: float,
     rates: Sequence[float],
     layout: Layout,
-    groups: Groups,
+    data: DataGroup | None,
     shard: Shard,
     largest: int = LARGEST,
 ) -> Sharding:
@@ -152,7 +152,7 @@ def shard_training(
     (`models.sharding.slice_weights`); here those that train become float32.
     """
     parameters = list(model.trainable_params())
-    held = held_weights(model, layout)
+    held = held_weights(model)
     decays = weight_decays([len(held[p.name].shape) for p in parameters], decay)
     train_slices(model)
     if layout.size == 1:
@@ -160,34 +160,34 @@ def shard_training(
 
     everyone = str(GlobalComm.WORLD_COMM_GROUP)
     counted = [count_once(held[p.name].shape, held[p.name].cut, layout) for p in parameters]
-    if groups.data is None:
+    if data is None:
         return Sharding(
             parameters, decays, list(rates), Exchange(norm=GlobalNorm(counted, everyone))
         )
 
     if shard == "optimizer":
-        sliced = slice_masters(parameters, decays, rates, layout, largest)
+        sliced = slice_masters(parameters, decays, rates, data, largest)
         shares = []
         for bucket in sliced.buckets:
-            spread = Spread(bucket.numbers, layout.data, layout.data_rank)
+            length = data.slice_length(bucket.numbers)
             whole = join_shares([counted[i] for i in bucket.indices])
-            shares.append(slice_shares(whole, spread.start, spread.start + spread.length))
+            shares.append(slice_shares(whole, data.rank * length, (data.rank + 1) * length))
         exchange = Exchange(
-            sum_loss=SumOver(groups.data),
-            slice_gradients=SumSlices(sliced.buckets, groups.data, layout),
+            sum_loss=SumOver(data.name),
+            slice_gradients=SumSlices(sliced.buckets, data),
             norm=GlobalNorm(shares, everyone),
-            gather_weights=GatherWeights(parameters, sliced.masters, sliced.buckets, groups.data),
+            gather_weights=GatherWeights(parameters, sliced.masters, sliced.buckets, data.name),
         )
         return Sharding(sliced.masters, sliced.decays, sliced.rates, exchange, sliced.buckets)
 
-    unsliced = [i for i in range(len(parameters)) if not held[parameters[i].name].sliced]
+    unsliced = [i for i in range(len(parameters)) if held[parameters[i].name].data is None]
     exchange = Exchange(
-        sum_loss=SumOver(groups.data),
-        sum_gradients=SumGradients(parameters, unsliced, groups.data, largest),
+        sum_loss=SumOver(data.name),
+        sum_gradients=SumGradients(parameters, unsliced, data.name, largest),
         norm=GlobalNorm(
             [
-                slice_shares(shares, *held[parameter.name].overlap(layout.data_rank))
-                if held[parameter.name].sliced
+                slice_shares(shares, *held[parameter.name].overlap())
+                if held[parameter.name].data is not None
                 else tuple([(a, b, share / layout.data) for a, b, share in shares])
                 for parameter, shares in zip(parameters, counted, strict=True)
             ],

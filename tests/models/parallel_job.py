@@ -48,13 +48,13 @@ ORDER = (
 def with_language(family: str, **changes: Any) -> VisionLanguageModel:
     """A small model with another language model."""
     base = family_module(family).PRESETS["tiny"].language
-    return small(family, language=replace(base, vocabulary=VOCABULARY, **changes))
+    return small(family, language=replace(base, **{"vocabulary": VOCABULARY, **changes}))
 
 
 CASES: dict[str, Callable[[], VisionLanguageModel]] = {
     **{family: partial(small, family) for family in FAMILIES},
-    # One key head for two processes, and a head that is the embedding.
-    "repeated": partial(with_language, "qwen3_vl", num_kv_heads=1, tied=True),
+    # One key head for two processes, a head that is the embedding, and an odd vocabulary.
+    "repeated": partial(with_language, "qwen3_vl", num_kv_heads=1, tied=True, vocabulary=97),
     "pairs": partial(small, "qwen2_5_vl"),
     "pairs_of_parts": partial(with_language, "cogvlm2_video", num_kv_heads=1),
 }
@@ -71,7 +71,7 @@ def prepare(name: str, model: VisionLanguageModel) -> None:
         if path.endswith((".lora_a", ".lora_b")):
             cut = cuts.get(path)
             shape = parameter.shape if cut is None else cut.whole_shape(parameter.shape)
-            drawn = rng.normal(0, 0.3, shape).astype(np.float32)
+            drawn = rng.normal(0, 0.1, shape).astype(np.float32)
             kept = drawn if cut is None else cut.take(drawn, model.group.rank)
             parameter.set_data(Tensor(kept.copy()))
 
