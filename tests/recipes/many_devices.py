@@ -12,11 +12,14 @@ import json
 import sys
 from pathlib import Path
 
+import mindspore as ms
+
 from recipes import finetune
 
 
 def main() -> None:
     """Run each; the first that fails ends the process."""
+    ms.runtime.launch_blocking()  # on few cores, single operators take much longer without it
     for line in json.loads(Path(sys.argv[1]).read_text()):
         if code := finetune.main(line):
             sys.exit(code)
