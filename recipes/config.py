@@ -194,6 +194,9 @@ class Parallel(Section):
 class Run(Section):
     """How long, where to, how often. `steps` goes before `epochs`;
     0 for `checkpoint_every` and the like is never.
+
+    `checkpoint_pieces`: every process writes what it holds, in parallel, instead of the first one
+    all (`recipes/merge_checkpoint.py` joins them).
     """
 
     output: Path = Path("output")
@@ -205,6 +208,7 @@ class Run(Section):
     graph: bool = True
     seed: int = 0
     checkpoint_every: NonNegativeInt = 1000
+    checkpoint_pieces: bool = False
     keep: NonNegativeInt = 3
     evaluate_every: NonNegativeInt = 0
     resume: bool = False

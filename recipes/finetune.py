@@ -31,6 +31,7 @@ from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
 from models.parallel import Layout, model_group
+from models.sharding import data_group, kept_types, recompute_layers
 from models.weights import model_parameters, save_lora, save_weights, whole_shapes
 from recipes import build, checkpoints
 from recipes.config import FinetuneConfig, read
@@ -38,6 +39,7 @@ from recipes.inputs import model_inputs
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
 from recipes.optimizers import AdamW, layer_rates
 from recipes.schedules import Schedule
+from recipes.sharding import describe_sharding, shard_training
 from recipes.step import Trainer, count_targets
 
 
@@ -54,27 +56,41 @@ def finetune(config: FinetuneConfig) -> Path:
     steps = total_steps(config, stream)
     schedule = build.build_schedule(config.schedule, steps)
 
+    data = data_group(layout, groups)
     model = build.build_model(
-        config.model, tokenizer.vocab_size, config.run.seed, model_group(layout, groups)
+        config.model,
+        tokenizer.vocab_size,
+        config.run.seed,
+        model_group(layout, groups),
+        data if config.parallel.shard == "weights" else None,
     )
-    # Those that hold one model together write a file together.
-    if config.model.weights is None and layout.data_rank == 0:
-        save_weights(model, config.run.output / "base.safetensors")
-    trained = build.choose_trained(model, config)
+    if config.model.weights is None:
+        save_weights(model, config.run.output / "base.safetensors", writes=layout.rank == 0)
+    names = build.choose_trained(model, config)
+    if config.parallel.recompute:
+        recompute_layers(model)
+
     options = config.optimizer
     decay = options.layer_decay if options.layer_scale else 1.0
+    rates = layer_rates(names, decay, model_parameters(model))
+    sharding = shard_training(
+        model, options.weight_decay, rates, layout, data, config.parallel.shard
+    )
     optimizer = AdamW(
-        model.trainable_params(),
+        sharding.parameters,
         options.betas,
         options.eps,
-        options.weight_decay,
-        options.bias_correction,
-        rates=layer_rates(trained, decay, model_parameters(model)),
+        bias_correction=options.bias_correction,
+        rates=sharding.rates,
+        decays=sharding.decays,
     )
-    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, layout, groups)
-    done = resume(config, model, trained, trainer, stream) if config.run.resume else 0
+    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, sharding.exchange)
+    trained = checkpoints.Trained(model, names, optimizer, layout, data, sharding.buckets)
+    done = resume(config, trained, trainer, stream) if config.run.resume else 0
     if layout.rank == 0:
-        describe(config, model, trained, steps, done)
+        describe(config, trained, steps, done)
+        if layout.size > 1:
+            print(describe_sharding(sharding, layout, config.parallel.shard), file=sys.stderr)
         if (warning := rate_warning(config, schedule, steps)) is not None:
             print(f"warning: {warning}", file=sys.stderr)
 
@@ -109,19 +125,18 @@ def finetune(config: FinetuneConfig) -> Path:
         if metrics is not None:
             metrics.write(line)
             screen.show(line)
-        every = config.run.checkpoint_every
-        if layout.data_rank == 0 and every and is_due(step, every, steps):
-            state = {"step": step, "scale": trainer.scale, "good_steps": trainer.good_steps}
+        if config.run.checkpoint_every and is_due(step, config.run.checkpoint_every, steps):
+            state = {
+                "step": step,
+                "scale": trainer.scale,
+                "good_steps": trainer.good_steps,
+                "stream": stream.state_dict(),
+            }
             folder = checkpoints.checkpoint_folder(config.run.output, step)
-            checkpoints.save(
-                folder, model, trained, optimizer, state | {"stream": stream.state_dict()}
-            )
+            checkpoints.save(folder, trained, state, pieces=config.run.checkpoint_pieces)
             if layout.rank == 0:
                 checkpoints.prune(config.run.output, config.run.keep)
-    if layout.data_rank == 0:
-        write_results(config, model)
-    if layout.rank == 0:
-        plot_loss(config.run.output / "metrics.jsonl", config.run.output / "loss.png")
+    write_results(config, trained)
     return config.run.output
 
 
@@ -265,46 +280,42 @@ def evaluate(model: VisionLanguageModel, held_out: Stream) -> float:
 
 
 def resume(
-    config: FinetuneConfig,
-    model: VisionLanguageModel,
-    trained: list[str],
-    trainer: Trainer,
-    stream: Stream,
+    config: FinetuneConfig, trained: checkpoints.Trained, trainer: Trainer, stream: Stream
 ) -> int:
     """Go back to the last checkpoint; the number of steps that it had made."""
     found = checkpoints.complete(config.run.output)
     if not found:
         return 0
-    state = checkpoints.restore(found[-1], model, trained, trainer.optimizer)
+    state = checkpoints.restore(found[-1], trained)
     trainer.scale, trainer.good_steps = state["scale"], state["good_steps"]
     stream.load_state_dict(state["stream"])
     return int(state["step"])
 
 
-def describe(
-    config: FinetuneConfig, model: VisionLanguageModel, trained: list[str], steps: int, done: int
-) -> None:
+def describe(config: FinetuneConfig, trained: checkpoints.Trained, steps: int, done: int) -> None:
     """Write the configuration down and say what will happen."""
     (config.run.output / "config.json").write_text(
         json.dumps(asdict(config), default=str, indent=1)
     )
-    sizes = {name: math.prod(shape) for name, shape in whole_shapes(model).items()}
-    kept = sorted({str(parameter.dtype).lower() for parameter in model.get_parameters()})
-    share = f"{sum(sizes[name] for name in trained):,} of {sum(sizes.values()):,} parameters train"
-    share += f" (kept in {', '.join(kept)}, computed in {config.model.dtype})"
+    sizes = {name: math.prod(shape) for name, shape in whole_shapes(trained.model).items()}
+    kept = sorted(set(kept_types(trained.model).values()))
+    share = f"{sum(sizes[name] for name in trained.names):,} of {sum(sizes.values()):,}"
+    share += f" parameters train (kept in {', '.join(kept)}, computed in {config.model.dtype})"
     print(
         f"{config.model.family} {config.model.size}: {share}; steps {done + 1} to {steps}",
         file=sys.stderr,
     )
 
 
-def write_results(config: FinetuneConfig, model: VisionLanguageModel) -> None:
-    """Write what was trained."""
-    output = config.run.output
+def write_results(config: FinetuneConfig, trained: checkpoints.Trained) -> None:
+    """Write what was trained, and draw the loss."""
+    output, writes = config.run.output, trained.layout.rank == 0
     if config.lora.targets:
-        save_lora(model, output / "adapter.safetensors")
+        save_lora(trained.model, output / "adapter.safetensors", writes=writes)
     else:
-        save_weights(model, output / "weights.safetensors")
+        save_weights(trained.model, output / "weights.safetensors", writes=writes)
+    if writes:
+        plot_loss(output / "metrics.jsonl", output / "loss.png")
 
 
 def main(line: list[str] | None = None) -> int:
