@@ -26,7 +26,7 @@ import jsonlines
 from mmdata.errors import ConfigError, MMDataError
 from mmdata.schema import Conversation
 from models.lora import merge_lora
-from recipes import build
+from recipes import build, heartbeat
 from recipes.config import Data, FinetuneConfig, PredictConfig, read
 from recipes.defaults import generation_of
 from recipes.predict import answers_or_faults
@@ -152,6 +152,7 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
 def main(line: list[str] | None = None) -> int:
     """Evaluate from a shell; the exit code, 1 if a row was not answered."""
     options = arguments(line)
+    heartbeat.begin()
     try:
         config = read(
             EvaluateConfig,
@@ -163,6 +164,7 @@ def main(line: list[str] | None = None) -> int:
         rows = []
         for row in evaluate(config, SCORES[options.metric], options.batch_size):
             rows.append(row)
+            heartbeat.beat(len(rows))
             if options.answers is not None:
                 with jsonlines.open(options.answers, "w" if len(rows) == 1 else "a") as lines:
                     lines.write(line_of(row))

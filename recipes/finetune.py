@@ -31,7 +31,7 @@ from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
 from models.weights import model_parameters, save_lora, save_weights
-from recipes import build, checkpoints
+from recipes import build, checkpoints, heartbeat
 from recipes.config import FinetuneConfig, read
 from recipes.inputs import model_inputs
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
@@ -90,6 +90,7 @@ def finetune(config: FinetuneConfig) -> Path:
             taken = [next(batches) for _ in range(config.run.accumulation)]
         rate = schedule(step - 1)
         loss, norm = trainer.step([model_inputs(batch) for batch in taken], rate)
+        heartbeat.beat(step)
         seconds, waiting = clock.lap()
         tokens = sum(batch.tokens for batch in taken) * place.world_size
         line = {
@@ -328,6 +329,7 @@ def main(line: list[str] | None = None) -> int:
         "overrides", nargs="*", metavar="key=value", help="values that go before the YAML's"
     )
     options = parser.parse_args(line)
+    heartbeat.begin()
     try:
         output = finetune(read(FinetuneConfig, options.config, options.overrides))
     except MMDataError as error:

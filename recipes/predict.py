@@ -39,7 +39,7 @@ from mmdata.video import Limits
 from models.generate import Generator, Prompt, Sampling
 from models.lora import merge_lora
 from models.model import VisionLanguageModel
-from recipes import build
+from recipes import build, heartbeat
 from recipes.config import TRAINING_ONLY, Generation, PredictConfig, read
 from recipes.defaults import generation_of
 from recipes.inputs import media_layout
@@ -366,6 +366,7 @@ def main(line: list[str] | None = None) -> int:
 
     hear = partial(print, end="", flush=True) if options.stream else None
     faults = 0
+    heartbeat.begin()
     try:
         config = read(
             PredictConfig,
@@ -374,9 +375,9 @@ def main(line: list[str] | None = None) -> int:
             ignore=TRAINING_ONLY,
             below=generation_of,
         )
-        for record, answer in zip(
-            records, predict(config, records, options.batch_size, hear), strict=True
-        ):
+        answers = predict(config, records, options.batch_size, hear)
+        for step, (record, answer) in enumerate(zip(records, answers, strict=True), 1):
+            heartbeat.beat(step)
             faults += isinstance(answer, Fault)
             if options.batch is not None:
                 said = {"error": answer.text} if isinstance(answer, Fault) else {"answer": answer}
