@@ -28,6 +28,7 @@ from models import family_module
 from models.checkpoint import read_metadata
 from models.lora import LoraConfig, add_lora
 from models.model import VisionLanguageModel, train_only
+from models.parallel import Groups, Layout, create_groups
 from models.weights import cast_parameters, load_weights, model_parameters
 from recipes import config as configs
 from recipes.schedules import Schedule, annealing, constant, cosine, linear
@@ -40,6 +41,46 @@ def start_mindspore(device: str | None, graph: bool) -> None:
     if device not in (None, ms.get_context("device_target")):
         ms.set_device(device)
     ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
+
+
+def join_devices(options: configs.Parallel, several: bool) -> tuple[Layout, Groups]:
+    """The place of this process among those that msrun has started, and the groups it speaks in;
+    alone unless `several` or the options ask for more than one.
+
+    Raises:
+        ConfigError: if the options do not fit the number of processes.
+    """
+    if not (several or options.model > 1 or (options.data or 1) > 1):
+        return Layout(), Groups()
+
+    from mindspore.communication import get_group_size, get_rank, init
+
+    try:
+        init()
+    except RuntimeError as error:
+        raise ConfigError(
+            "the processes of this job do not find each other; start it with msrun "
+            "--worker_num=N --local_worker_num=N --join=True python -m …, or, for one process, "
+            "without run.parallel, parallel.data and parallel.model"
+        ) from error
+    layout = lay_out(options, get_group_size(), get_rank())
+    return layout, create_groups(layout)
+
+
+def lay_out(options: configs.Parallel, processes: int, rank: int) -> Layout:
+    """The layout of so many processes.
+
+    Raises:
+        ConfigError: if the options do not fit the number of processes.
+    """
+    data = options.data or processes // options.model
+    if data * options.model != processes:
+        said = f"{options.data} x " if options.data else "any number x "
+        raise ConfigError(
+            f"parallel: data x model = {said}{options.model} does not fit {processes} processes; "
+            "start msrun with --worker_num of their product"
+        )
+    return Layout(data, options.model, rank)
 
 
 def build_tokenizer(family: str, options: configs.Tokenizer) -> Tokenizer:

@@ -15,6 +15,7 @@ from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
 from models.model import VisionLanguageModel
+from models.parallel import ALONE, Groups
 from recipes.config import LossScale
 from recipes.optimizers import AdamW, clip_by_norm
 
@@ -50,10 +51,10 @@ class Add(nn.Cell):
 class Update(nn.Cell):
     """From the gradients of this device's mean loss to changed parameters, on all devices alike."""
 
-    def __init__(self, optimizer: AdamW, clip: float, parallel: bool) -> None:
+    def __init__(self, optimizer: AdamW, clip: float, groups: Groups) -> None:
         super().__init__(auto_prefix=False)
         self.optimizer, self.clip = optimizer, clip
-        self.reduce = ops.AllReduce() if parallel else None
+        self.reduce = None if groups.data is None else ops.AllReduce(group=groups.data)
 
     def construct(
         self, gradients: Gradients, loss: Tensor, count: Tensor, rate: Tensor, scale: Tensor
@@ -83,7 +84,7 @@ class Trainer:
         optimizer: AdamW,
         clip: float,
         loss_scale: LossScale,
-        parallel: bool,
+        groups: Groups = ALONE,
     ) -> None:
         self.model, self.optimizer, self.loss_scale = model, optimizer, loss_scale
         self.scale, self.good_steps = loss_scale.start, 0
@@ -92,7 +93,7 @@ class Trainer:
         scaled.set_train(True)
         self.gradient: Callable[..., Any] = ms.value_and_grad(scaled, None, parameters)
         self.add = Add()
-        self.update = Update(optimizer, clip, parallel)
+        self.update = Update(optimizer, clip, groups)
 
     def step(self, batches: Sequence[Arrays], rate: float) -> tuple[float, float]:
         """Train on the batches together, each as `recipes.inputs.model_inputs` orders it.
