@@ -110,31 +110,43 @@ def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> Visio
     module = family_module(options.family)
     refuse_missing_kernels("model.dtype", options.dtype)
     refuse_missing_kernels("model.parameters", options.parameters)
-    if options.size not in module.PRESETS:
-        raise ConfigError(
-            f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}"
-        )
-
-    shape = configs.change_fields(module.PRESETS[options.size], options.changes, "model.changes")
-    if options.vocabulary == "tokenizer":
-        shape = replace(shape, language=replace(shape.language, vocabulary=vocabulary))
-
-    if vocabulary > shape.language.vocabulary:
-        raise ConfigError(
-            f"the tokenizer has {vocabulary} tokens, the model {shape.language.vocabulary}"
-        )
-
+    shape = read_shape(options, vocabulary)
     ms.set_seed(seed)
     # Else the model would be drawn first and thrown away then: of 740 M parameters, 18 s and 3 GB.
     drawn = nullcontext() if options.weights is None else no_init_parameters()
     with drawn:
-        model: VisionLanguageModel = module.MODEL(replace(shape, dtype=options.dtype))
+        model: VisionLanguageModel = module.MODEL(shape)
     if options.weights is not None:
         fill(model, options.weights, options, fresh_prefixes(module, options))
     elif options.parameters is not None:
         cast_parameters(model, options.parameters)
 
     return model
+
+
+def read_shape(options: configs.Model, vocabulary: int | None) -> Any:
+    """The family's configuration of the model that the options ask for; `vocabulary` is the
+    tokenizer's size, None if the model's own is to be taken.
+
+    Raises:
+        ConfigError: for an unknown size or change, or a vocabulary that is too small.
+    """
+    module = family_module(options.family)
+    if options.size not in module.PRESETS:
+        raise ConfigError(
+            f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}"
+        )
+
+    shape = configs.change_fields(module.PRESETS[options.size], options.changes, "model.changes")
+    if vocabulary is not None and options.vocabulary == "tokenizer":
+        shape = replace(shape, language=replace(shape.language, vocabulary=vocabulary))
+
+    if vocabulary is not None and vocabulary > shape.language.vocabulary:
+        raise ConfigError(
+            f"the tokenizer has {vocabulary} tokens, the model {shape.language.vocabulary}"
+        )
+
+    return replace(shape, dtype=options.dtype)
 
 
 def fresh_prefixes(module: ModuleType, options: configs.Model) -> tuple[str, ...]:

@@ -194,6 +194,10 @@ class Parallel(Section):
 class Run(Section):
     """How long, where to, how often. `steps` goes before `epochs`;
     0 for `checkpoint_every` and the like is never.
+
+    `device_id` is the number of the device of a single process; of several, each takes its own.
+    `device_memory`: the GB (10^9 bytes) that a job may need of a device, by default 64 on Ascend
+    and any on a CPU. `dry`: say what the job needs and compile a step of a small model, no more.
     """
 
     output: Path = Path("output")
@@ -202,6 +206,9 @@ class Run(Section):
     accumulation: PositiveInt = 1
     parallel: bool = False
     device: str | None = None
+    device_id: NonNegativeInt | None = None
+    device_memory: PositiveFloat | None = None
+    dry: bool = False
     graph: bool = True
     seed: int = 0
     checkpoint_every: NonNegativeInt = 1000
@@ -255,6 +262,7 @@ class PredictConfig(Section):
     """All of a prediction; a fine-tuning YAML serves too, what only training needs is left aside.
 
     `merge`: the adapter's pairs are added into the weights first, which answers faster.
+    `device_id`, `device_memory` and `dry` are as in `Run`.
     """
 
     model: Model = field(default_factory=Model)
@@ -264,6 +272,9 @@ class PredictConfig(Section):
     parallel: Parallel = field(default_factory=Parallel)
     merge: bool = False
     device: str | None = None
+    device_id: NonNegativeInt | None = None
+    device_memory: PositiveFloat | None = None
+    dry: bool = False
     graph: bool = True
 
 

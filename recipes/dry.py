@@ -1,0 +1,198 @@
+"""A job without its weights: what it would hold, whether that fits, and what would fit instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import mindspore as ms
+from mindspore.nn.utils import no_init_parameters
+
+from mmdata.errors import ConfigError
+from models import family_module
+from models.parallel import Layout
+from models.patches import MERGE, TowerConfig
+from models.weights import model_parameters
+from recipes import build
+from recipes.config import FinetuneConfig, Parallel, PredictConfig
+from recipes.memory import (
+    GB,
+    Choice,
+    Held,
+    Memory,
+    Stack,
+    Step,
+    find_fitting,
+    prediction_memory,
+    training_memory,
+)
+
+Job: TypeAlias = FinetuneConfig | PredictConfig
+
+# What a device has where the configuration does not say it; 910B and 910C have 64 GB.
+DEVICE_MEMORY = {"Ascend": 64.0}
+MOST_DEVICES = 64  # that are searched for a layout
+SHOWN = 3  # layouts that an error suggests
+
+
+class DoesNotFitError(ConfigError):
+    """A job needs more memory than a device has; the text says what would fit."""
+
+
+def describe_job(config: Job, devices: int | None = None) -> str:
+    """What a job of so many devices holds, in lines; by default as many as it names.
+
+    Raises:
+        DoesNotFitError: if that is more than a device has.
+        ConfigError: for a layout that the model does not divide into.
+    """
+    layout = planned_layout(config.parallel, devices)
+    parameters, memory = measure(config, layout)
+    limit = device_memory(config)
+    if limit is not None and memory.total > limit * GB:
+        raise DoesNotFitError(describe_misfit(config, layout, memory, limit))
+
+    total = sum(held.numbers for held in measure(config, Layout())[0].values())
+    said = f"layout: data {layout.data} x model {layout.model}"
+    if isinstance(config, FinetuneConfig):
+        said += f", shard {config.parallel.shard}"
+        said += ", recompute" if config.parallel.recompute else ""
+    own = sum(held.numbers for held in parameters.values())
+    trained = sum(held.numbers for held in parameters.values() if held.trained)
+    said += f"\nparameters: {total:,}; {own:,} a device before sharding, of which {trained:,} train"
+    said += f"\nmemory a device, estimated: {memory}"
+    return said if limit is None else f"{said} of {limit:g} GB"
+
+
+def describe_misfit(config: Job, layout: Layout, memory: Memory, limit: float) -> str:
+    """That a job does not fit, and what would."""
+    said = f"a device needs {memory}, it has {limit:g} GB (run.device_memory). "
+    choices: list[Choice] = []
+    devices = layout.size
+    while not choices and devices <= MOST_DEVICES:
+        choices = find_fitting(list(layouts(config, devices)), limit * GB)
+        devices *= 2
+    if not choices:
+        return said + f"Nothing fits on up to {MOST_DEVICES} devices; a smaller data.batch_size may"
+    shown = "; ".join(f"{choice} {choice.memory.total / GB:.1f} GB" for choice in choices[:SHOWN])
+    return said + f"On {choices[0].data * choices[0].model} devices fits: {shown}"
+
+
+def layouts(config: Job, devices: int) -> Iterator[Choice]:
+    """The ways to lay a job out on so many devices, with what each needs."""
+    model = 1
+    while model <= devices:
+        parallel = Parallel(data=devices // model, model=model)
+        with suppress(ValueError):  # the heads of some models do not divide by so many
+            yield from layouts_of(config, parallel)
+        model *= 2
+
+
+def layouts_of(config: Job, parallel: Parallel) -> Iterator[Choice]:
+    """The ways to spread and recompute one grid of devices."""
+    layout = planned_layout(parallel, None)
+    if isinstance(config, PredictConfig):
+        _, memory = measure(config, layout)
+        yield Choice(layout.data, layout.model, "none", False, memory)
+        return
+
+    parameters = None
+    for shard in ("none", "optimizer", "weights"):
+        for recompute in (False, True):
+            said = replace(parallel, shard=shard, recompute=recompute)
+            changed = replace(config, parallel=said)
+            if parameters is None:
+                parameters = held_parameters(changed, layout)
+            memory = job_memory(changed, parameters, layout)
+            yield Choice(layout.data, layout.model, said.shard, recompute, memory)
+
+
+def planned_layout(parallel: Parallel, devices: int | None) -> Layout:
+    """The layout that a configuration asks for, of the first process; it need not be started."""
+    if devices is None:
+        return Layout(parallel.data or 1, parallel.model)
+    return build.lay_out(parallel, devices, 0)
+
+
+def device_memory(config: Job) -> float | None:
+    """The GB that a device has; None if nobody knows."""
+    run = config.run if isinstance(config, FinetuneConfig) else config
+    device = run.device or ms.get_context("device_target")
+    return DEVICE_MEMORY.get(device) if run.device_memory is None else run.device_memory
+
+
+def measure(config: Job, layout: Layout) -> tuple[dict[str, Held], Memory]:
+    """The parameters that a device holds, and its memory."""
+    parameters = held_parameters(config, layout)
+    return parameters, job_memory(config, parameters, layout)
+
+
+def held_parameters(config: Job, layout: Layout) -> dict[str, Held]:
+    """The parameters of a job's model as its first device holds them, by name; no memory is taken
+    for them.
+    """
+    with no_init_parameters():
+        model = family_module(config.model.family).MODEL(model_shape(config))
+        if isinstance(config, FinetuneConfig):
+            trained = set(build.choose_trained(model, config))
+        else:
+            trained = set()
+
+    kept = config.model.parameters or "float32"
+    return {
+        name: Held(tuple(parameter.shape), "float32" if ".lora_" in name else kept, name in trained)
+        for name, parameter in model_parameters(model).items()
+    }
+
+
+def model_shape(config: Job) -> Any:
+    """The family's configuration of a job's model."""
+    vocabulary = None
+    if config.model.vocabulary == "tokenizer":
+        vocabulary = build.build_tokenizer(config.model.family, config.tokenizer).vocab_size
+    return build.read_shape(config.model, vocabulary)
+
+
+def job_memory(config: Job, parameters: dict[str, Held], layout: Layout) -> Memory:
+    """What a device needs that holds these parameters."""
+    shape = model_shape(config)
+    dtype = config.model.dtype
+    device = config.run.device if isinstance(config, FinetuneConfig) else config.device
+    fused = device == "Ascend" and dtype != "float32"
+    if isinstance(config, PredictConfig):
+        length = config.generation.length
+        language = Stack(length, length, shape.language.heads // layout.model)
+        step = Step(language, media_stack(shape.vision, 1, None), dtype, fused)
+        return prediction_memory(parameters, step, layers=shape.language.layers, length=length)
+
+    data = config.data
+    language = Stack(
+        data.batch_size * data.seq_length, data.seq_length, shape.language.heads // layout.model
+    )
+    step = Step(
+        language,
+        media_stack(shape.vision, data.batch_size, data.max_views),
+        dtype,
+        fused,
+        accumulated=config.run.accumulation > 1,
+    )
+    return training_memory(
+        parameters,
+        step,
+        data=layout.data,
+        shard=config.parallel.shard,
+        recompute=config.parallel.recompute,
+    )
+
+
+def media_stack(vision: Any, rows: int, max_views: int | None) -> Stack:
+    """What goes through a tower: `max_views` pictures of one size a row, or so many features, each
+    of some patches. Where nothing limits them, one picture, or 1,024 features, a row.
+    """
+    if isinstance(vision, TowerConfig):
+        patches = (max_views or 1024) * MERGE**2 * rows
+        return Stack(patches, patches, vision.heads)
+    tokens = vision.side**2 + vision.class_token
+    return Stack((max_views or 1) * rows * tokens, tokens, vision.heads)
