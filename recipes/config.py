@@ -32,6 +32,7 @@ from mmdata.pipeline.stream import OnError
 from mmdata.schema import Split
 from mmdata.video import Limits
 from mmdata.video.sample import OnDamage
+from recipes.other_keys import explain
 
 T = TypeVar("T")
 
@@ -83,8 +84,8 @@ class Tokenizer(Section):
 
 @dataclass(frozen=True)
 class Lora(Section):
-    """`targets`: `default` (the family's own), `all`, or a pattern of paths;
-    empty for no LoRA. None: the family's.
+    """`targets`: `default` (the family's own), `all` (or `ALL`: every linear layer of the whole
+    model but the head), or a pattern of paths; empty for no LoRA. None: the family's.
     """
 
     targets: str = ""
@@ -359,7 +360,8 @@ def _change_fields(original: Any, values: Mapping[str, Any], path: str, faults: 
     news = {}
     for key, value in values.items():
         if key not in hints:
-            faults.append(f"unknown key {path}{key}.{nearest(str(key), hints)}")
+            hint = explain(str(key), value) or nearest(str(key), hints)
+            faults.append(f"unknown key {path}{key}.{hint}")
         elif dataclasses.is_dataclass(old := getattr(original, key)):
             if isinstance(value, Mapping):
                 news[key] = _change_fields(old, value, f"{path}{key}.", faults)

@@ -8,20 +8,24 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import mindspore as ms
+import numpy as np
 from mindspore.nn.utils import no_init_parameters
+from numpy.typing import NDArray
 
 from mmdata.errors import ConfigError
 from models import family_module
+from models.model import VisionLanguageModel
 from models.parallel import Layout
-from models.patches import MERGE, TowerConfig
+from models.patches import MERGE, TowerConfig, patch_layout
 from models.weights import model_parameters
 from recipes import build
-from recipes.config import FinetuneConfig, Parallel, PredictConfig
+from recipes.config import FinetuneConfig, Parallel, PredictConfig, merge
 from recipes.memory import (
     GB,
     Choice,
     Held,
     Memory,
+    Shard,
     Stack,
     Step,
     find_fitting,
@@ -68,7 +72,8 @@ def describe_job(config: Job, devices: int | None = None) -> str:
 
 def describe_misfit(config: Job, layout: Layout, memory: Memory, limit: float) -> str:
     """That a job does not fit, and what would."""
-    said = f"a device needs {memory}, it has {limit:g} GB (run.device_memory). "
+    key = "run.device_memory" if isinstance(config, FinetuneConfig) else "device_memory"
+    said = f"a device needs {memory}, it has {limit:g} GB ({key}). "
     choices: list[Choice] = []
     devices = layout.size
     while not choices and devices <= MOST_DEVICES:
@@ -99,7 +104,8 @@ def layouts_of(config: Job, parallel: Parallel) -> Iterator[Choice]:
         return
 
     parameters = None
-    for shard in ("none", "optimizer", "weights"):
+    shards: tuple[Shard, ...] = ("none", "optimizer", "weights")
+    for shard in shards if layout.data > 1 else shards[:1]:
         for recompute in (False, True):
             said = replace(parallel, shard=shard, recompute=recompute)
             changed = replace(config, parallel=said)
@@ -196,3 +202,60 @@ def media_stack(vision: Any, rows: int, max_views: int | None) -> Stack:
         return Stack(patches, patches, vision.heads)
     tokens = vision.side**2 + vision.class_token
     return Stack((max_views or 1) * rows * tokens, tokens, vision.heads)
+
+
+SMALL_VOCABULARY = 512
+GRID = (1, 2 * MERGE, 2 * MERGE)  # frames, rows and columns of the patches of a small picture
+
+
+def shrink(config: FinetuneConfig) -> FinetuneConfig:
+    """The job with the family's tiny model, drawn at random, and a small vocabulary; in float16
+    where a CPU lacks bfloat16.
+    """
+    dtype, parameters = config.model.dtype, config.model.parameters
+    if ms.get_context("device_target") == "CPU":
+        dtype = "float16" if dtype == "bfloat16" else dtype
+        parameters = "float16" if parameters == "bfloat16" else parameters
+    changes = merge(config.model.changes, {"language": {"vocabulary": SMALL_VOCABULARY}})
+    model = replace(
+        config.model,
+        size="tiny",
+        vocabulary="preset",
+        weights=None,
+        adapter=None,
+        fresh=(),
+        changes=changes,
+        dtype=dtype,
+        parameters=parameters,
+    )
+    return replace(config, model=model)
+
+
+def sample_arrays(model: VisionLanguageModel) -> list[NDArray[Any]]:
+    """A row with one black picture and a few words, as `model` takes it."""
+    shape = model.config
+    layout = None
+    if isinstance(shape.vision, TowerConfig):
+        layout = patch_layout(np.array([GRID]))
+        pixels = np.zeros((len(layout), shape.vision.patch_values), np.uint8)
+        media_rows = len(layout) // MERGE**2
+    else:
+        side = shape.vision.image_size
+        pixels = np.zeros((1, side, side, 3), np.uint8)
+        media_rows = shape.media_rows
+
+    length = media_rows + 16
+    ids = np.arange(length, dtype=np.int32)[None]
+    # Some families count positions along several axes.
+    axes = len(model.position_step) if isinstance(model.position_step, tuple) else None
+    positions = ids if axes is None else np.repeat(ids[:, None], axes, 1)
+    media_index = np.where(ids < media_rows, ids, -1).astype(np.int32)
+    segments = np.ones_like(ids)
+    arrays = [ids % SMALL_VOCABULARY, ids % SMALL_VOCABULARY, positions, segments]
+    arrays += [pixels, media_index]
+    return arrays if layout is None else [*arrays, layout]
+
+
+def count_numbers(model: VisionLanguageModel) -> int:
+    """How many numbers the parameters of a model are."""
+    return sum(parameter.size for parameter in model_parameters(model).values())

@@ -62,7 +62,7 @@ def evaluate(config: EvaluateConfig, score: Score, batch_size: int = 1) -> Itera
     Raises:
         ConfigError: if a row has no answer to compare with.
     """
-    build.start_mindspore(config.device, config.graph)
+    build.start_mindspore(config.device, config.graph, config.device_id)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
     rows = held_out_rows(config.data)

@@ -1,14 +1,16 @@
 r"""Fine-tune a model: whole, in stages, or by LoRA.
 
     python -m recipes.finetune CONFIG.yaml data.train=stores/train run.output=out
-    msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune CONFIG.yaml \
-        run.parallel=true
+    python -m recipes.launch --processes 8 finetune CONFIG.yaml parallel.data=4 parallel.model=2
 
 `recipes/configs` has a folder of CONFIG.yaml files a model family.
 
 The output folder gets config.json, metrics.jsonl, loss.png, checkpoints/, and at the end what was
 trained: adapter.safetensors for LoRA, else weights.safetensors. Samples that `data.on_error` leaves
 out are in skipped.jsonl. `run.resume=true` goes on from the last checkpoint.
+
+What a device will need is said first, and refused if it is more than `run.device_memory`.
+`run.dry=true` says no more than that of the whole job, and makes a step of a small model.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,9 +32,9 @@ from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
-from models.parallel import Layout
+from models.parallel import Groups, Layout
 from models.weights import model_parameters, save_lora, save_weights
-from recipes import build, checkpoints, heartbeat
+from recipes import build, checkpoints, dry, heartbeat
 from recipes.config import FinetuneConfig, read
 from recipes.inputs import model_inputs
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
@@ -43,8 +45,11 @@ from recipes.step import Trainer, count_targets
 
 def finetune(config: FinetuneConfig) -> Path:
     """Train as the configuration says; the folder with the results comes back."""
-    build.start_mindspore(config.run.device, config.run.graph)
+    build.start_mindspore(config.run.device, config.run.graph, config.run.device_id)
     layout, groups = build.join_devices(config.parallel, config.run.parallel)
+    said = dry.describe_job(config, layout.size)
+    if layout.rank == 0:
+        print(said, file=sys.stderr)
     config.run.output.mkdir(parents=True, exist_ok=True)
 
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
@@ -117,6 +122,39 @@ def finetune(config: FinetuneConfig) -> Path:
     if layout.rank == 0:
         write_results(config, model)
     return config.run.output
+
+
+def dry_run(config: FinetuneConfig) -> None:
+    """Say what a job needs, and make a step of a small model in its way: in its own layout if its
+    processes have been started, else alone; on the CPU where its device is not at hand.
+    """
+    try:
+        build.start_mindspore(config.run.device, config.run.graph, config.run.device_id)
+    except RuntimeError:
+        print(f"no {config.run.device} here: the step is made on the CPU")
+        build.start_mindspore("CPU", config.run.graph)
+    layout, groups = Layout(), Groups()
+    if build.is_launched():
+        layout, groups = build.join_devices(config.parallel, config.run.parallel)
+    said = dry.describe_job(config, layout.size if build.is_launched() else None)
+    if layout.rank == 0:
+        print(said)
+
+    small = dry.shrink(config)
+    if not build.is_launched():
+        alone = replace(config.parallel, data=1, model=1, shard="none")
+        small = replace(small, parallel=alone)
+    model = build.build_model(small.model, small.model.changes["language"]["vocabulary"])
+    build.choose_trained(model, small)
+    options = config.optimizer
+    optimizer = AdamW(model.trainable_params(), options.betas, options.eps, options.weight_decay)
+    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, groups)
+    loss, norm = trainer.step([dry.sample_arrays(model)], config.schedule.peak)
+    if layout.rank == 0:
+        print(
+            f"a step of a model of {dry.count_numbers(model):,} parameters, computed in "
+            f"{small.model.dtype}: loss {loss:.3f}, gradient norm {norm:.3f}"
+        )
 
 
 def training_stream(config: FinetuneConfig, template: Template, layout: Layout) -> Stream:
@@ -314,7 +352,14 @@ def main(line: list[str] | None = None) -> int:
     options = parser.parse_args(line)
     heartbeat.begin()
     try:
-        output = finetune(read(FinetuneConfig, options.config, options.overrides))
+        config = read(FinetuneConfig, options.config, options.overrides)
+        if config.run.dry:
+            dry_run(config)
+            return 0
+        output = finetune(config)
+    except dry.DoesNotFitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except MMDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -88,6 +88,7 @@ class Memory:
     weights: int
     gradients: int = 0
     optimizer: int = 0
+    gathered: int = 0
     activations: int = 0
     logits: int = 0
     cache: int = 0
@@ -111,32 +112,65 @@ def training_memory(
     """What a training device needs; `parameters` are those that it holds before anything is spread
     over the `data` devices.
     """
-    trained = [held for held in parameters.values() if held.trained]
-    updated = 1 if shard == "none" else data  # devices that share the update
-    held = sum(held.bytes for held in parameters.values())
-    if shard == "weights":
-        # Gathered when needed: a layer, while the next one comes; the tables of the vocabulary.
-        layers = sorted(weight_bytes(parameters))
-        held = held // data + sum(layers[-2:])
+    spread = shard if data > 1 else "none"
+    weights = gradients = optimizer = 0
+    for name, held in parameters.items():
+        numbers = held.numbers
+        sliced = spread == "weights" and is_spread(name, held)
+        shared = data if sliced or spread == "optimizer" else 1  # devices that share the update
+        wide = numbers * BYTES["float32"] // shared
+        if sliced:
+            # A slice that trains is float32: its own master.
+            weights += wide if held.trained else held.bytes // data
+        else:
+            weights += held.bytes
+        if not held.trained:
+            continue
 
-    # They come in the type of their weights. Before the update they are divided by the loss scale
-    # and clipped, in float32.
-    gradients = sum(one.bytes for one in trained)
-    numbers = sum(one.numbers for one in trained)
-    gradients += numbers * BYTES["float32"] // updated
-    if step.accumulated:
-        gradients += numbers * BYTES["float32"]
+        # Slices come in float32, all others in the type of their weight, and then in float32, to be
+        # divided by the loss scale and clipped. Those of several batches are added up in float32.
+        gradients += (wide if sliced else held.bytes) + wide
+        gradients += wide if step.accumulated else 0
+        # Two moments, and a master of what has none.
+        optimizer += 2 * wide
+        if spread == "optimizer" or (held.dtype != "float32" and not sliced):
+            optimizer += wide
 
-    # Two moments; a master of what is kept in half precision.
-    moments = 2 * numbers
-    masters = sum(one.numbers for one in trained if one.dtype != "float32")
     return Memory(
-        weights=held,
+        weights=weights,
         gradients=gradients,
-        optimizer=(moments + masters) * BYTES["float32"] // updated,
+        optimizer=optimizer,
+        gathered=gathered_bytes(parameters, recompute) if spread == "weights" else 0,
         activations=activation_bytes(parameters, step, recompute),
         logits=step.language.tokens * vocabulary(parameters) * logit_bytes(step.dtype),
     )
+
+
+def is_spread(name: str, held: Held) -> bool:
+    """Whether it is the weight of a linear layer or an embedding, which `shard: weights` spreads
+    (`models.sharding`); all else stays whole.
+    """
+    return len(held.shape) == 2 and name.endswith(".weight")
+
+
+def gathered_bytes(parameters: Mapping[str, Held], recompute: bool) -> int:
+    """The whole weights that are there at once where devices hold slices of them: with
+    recomputation those of one layer and of what is in none, else all; and one gradient.
+    """
+    layers: dict[str, int] = defaultdict(int)
+    outside = largest = 0
+    for name, held in parameters.items():
+        if not is_spread(name, held):
+            continue
+        if found := LAYER.match(name):
+            layers[found[0]] += held.bytes
+        else:
+            outside += held.bytes
+        if held.trained:
+            largest = max(largest, held.numbers * BYTES["float32"])
+
+    at_once = max if recompute else sum
+    return outside + at_once(layers.values()) + largest
 
 
 def prediction_memory(
@@ -227,15 +261,6 @@ def is_matrix(name: str, held: Held) -> bool:
 def width(layer: Layer) -> int:
     """How many numbers a token has on its way into a layer: its widest norm has as many."""
     return max((held.numbers for name, held in layer.items() if "norm" in name), default=0)
-
-
-def weight_bytes(parameters: Mapping[str, Held]) -> list[int]:
-    """The size of each layer, and of each parameter outside of any."""
-    sizes: dict[str, int] = defaultdict(int)
-    for name, held in parameters.items():
-        found = LAYER.match(name)
-        sizes[found[0] if found else name] += held.bytes
-    return list(sizes.values())
 
 
 def vocabulary(parameters: Mapping[str, Held]) -> int:

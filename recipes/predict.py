@@ -39,7 +39,7 @@ from mmdata.video import Limits
 from models.generate import Generator, Prompt, Sampling
 from models.lora import merge_lora
 from models.model import VisionLanguageModel
-from recipes import build, heartbeat
+from recipes import build, dry, heartbeat
 from recipes.config import TRAINING_ONLY, Generation, PredictConfig, read
 from recipes.defaults import generation_of
 from recipes.inputs import media_layout
@@ -295,7 +295,7 @@ def predict(
 
     `hear` is called with each piece of text as it is made, and goes with a single record.
     """
-    build.start_mindspore(config.device, config.graph)
+    build.start_mindspore(config.device, config.graph, config.device_id)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
     model = build.build_model(config.model, tokenizer.vocab_size)
@@ -375,6 +375,12 @@ def main(line: list[str] | None = None) -> int:
             ignore=TRAINING_ONLY,
             below=generation_of,
         )
+        needs = dry.describe_job(config)
+        if config.dry:
+            print(needs)
+            return 0
+        if dry.device_memory(config) is not None and build.is_first():
+            print(needs, file=sys.stderr)
         answers = predict(config, records, options.batch_size, hear)
         for step, (record, answer) in enumerate(zip(records, answers, strict=True), 1):
             heartbeat.beat(step)
@@ -387,6 +393,9 @@ def main(line: list[str] | None = None) -> int:
             else:
                 # With `--stream` it stands there already, but for the end of its line.
                 print("" if options.stream else answer, flush=True)
+    except dry.DoesNotFitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except MMDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
