@@ -20,6 +20,7 @@ from models.modules import (
     rotate,
     split_heads,
 )
+from models.parallel import Copied, ModelGroup
 
 # cosine and sine for queries, cosine and sine for keys
 RopeTables = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -78,6 +79,7 @@ class CausalAttention(CachedAttention):
 
     def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Tensor | None) -> Tensor:
         """(batch, length, hidden) -> the same."""
+        x = x if self.copied is None else self.copied(x)
         query, key, value = ops.split(self.qkv(x), self.qkv.rows, -1)
         query, key = split_heads(query, self.heads), split_heads(key, self.num_kv_heads)
         if self.norm_heads:
@@ -86,6 +88,15 @@ class CausalAttention(CachedAttention):
         key = rotate(key, rope[2], rope[3])
         key, value = self.remember(key, split_heads(value, self.num_kv_heads), slots)
         return self.out(join_heads(self.attend(query, key, value, mask)))
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the heads."""
+        self.heads, copies = self.divide_heads(self.heads, group)
+        self.qkv.divide_outputs(group, copies)
+        self.out.divide_inputs(group)
+        if self.norm_heads:
+            self.query_norm.copied = Copied(group)
+            self.key_norm.copied = Copied(group)
 
 
 class DecoderLayer(nn.Cell):
@@ -103,6 +114,11 @@ class DecoderLayer(nn.Cell):
         x = x + self.attention(self.norm1(x), rope, mask, slots)
         return x + self.mlp(self.norm2(x))
 
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the layer."""
+        self.attention.divide(group)
+        self.mlp.divide(group)
+
 
 class Decoder(nn.Cell):
     """Token embeddings to final hidden states;
@@ -116,6 +132,7 @@ class Decoder(nn.Cell):
         self.layers = nn.CellList([DecoderLayer(config) for _ in range(config.layers)])
         self.norm = RMSNorm(config.hidden, config.eps)
         self.head = Linear(config.hidden, config.vocabulary, std=config.initializer_range)
+        self.tied = config.tied
         if config.tied:
             self.head.weight = self.embedding.weight
         self.axes = Tensor(config.rope_axes, ms.int32) if config.rope_axes else None
@@ -140,6 +157,19 @@ class Decoder(nn.Cell):
             if i < len(added):
                 x = x + added[i]
         return self.norm(x)
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the layers and of the vocabulary.
+
+        Raises:
+            ValueError: if heads, hidden units or vocabulary cannot be divided.
+        """
+        self.embedding.divide(group)
+        self.head.divide_outputs(group)
+        if self.tied:
+            self.head.weight = self.embedding.weight
+        for layer in self.layers:
+            layer.divide(group)
 
     def rope(self, positions: Tensor, prompt_length: Tensor | None) -> RopeTables:
         """The rotary tables for positions (batch, length), or (batch, axes, length)."""

@@ -82,9 +82,7 @@ class NextToken(nn.Cell):
             media_layout,
         )
         index = ops.broadcast_to(last[:, None, None], (hidden.shape[0], 1, hidden.shape[2]))
-        return self.model.language.head(ops.gather_elements(hidden, 1, index))[:, 0].astype(
-            ms.float32
-        )
+        return self.model.logits(ops.gather_elements(hidden, 1, index))[:, 0].astype(ms.float32)
 
 
 class Generator:

@@ -16,6 +16,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, initializer
 from numpy.typing import NDArray
 
+from models.parallel import Copied, Cut, Divisible, ModelGroup, SharedPieces, Summed, take_piece
+
 IGNORED = -100  # the label of a position that is no target
 
 # OpenAI CLIP's pixel statistics (RGB, of 0..1); all four published models were trained with them.
@@ -68,10 +70,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Linear(nn.Cell):
+class Linear(Divisible):
     """`x @ weight.T + bias`; weight (outputs, inputs), as published checkpoints store it.
 
     `rows` says how a fused projection's outputs are divided, say into queries, keys and values.
+
+    Several processes can hold it together. Divided by outputs, each makes some of them, of an input
+    that all have; divided by inputs, each has some of these, and what it makes is summed.
     """
 
     def __init__(
@@ -86,23 +91,92 @@ class Linear(nn.Cell):
         self.rows = (outputs,) if rows is None else rows
         self.weight = normal(outputs, inputs, std=std)
         self.bias = constant(0, outputs) if bias else None
+        self.summed: Any = None  # or a Summed, of what is divided by inputs
+        self.shared: Any = None  # or a SharedPieces, of parts that others hold too
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, inputs) -> (…, outputs)."""
-        bias = None if self.bias is None else self.bias.astype(x.dtype)
-        return ops.dense(x, self.weight.astype(x.dtype), bias)
+        bias = None if self.bias is None else self.own(self.bias).astype(x.dtype)
+        if self.summed is None:
+            return self.product(x, bias)
+        # The bias, which all have, is added once.
+        y = self.summed(self.product(x, None))
+        return y if bias is None else y + bias
+
+    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """What this process makes of its inputs."""
+        return ops.dense(x, self.own(self.weight).astype(x.dtype), bias)
+
+    def own(self, parameter: Tensor) -> Tensor:
+        """A parameter that is divided by outputs; others may hold parts of this piece."""
+        return parameter if self.shared is None else self.shared(parameter)
+
+    def take_from(self, other: Linear) -> None:
+        """Hold what another linear layer holds, divided as it is."""
+        self.weight, self.bias, self.rows = other.weight, other.bias, other.rows
+        self.cuts, self.group = other.cuts, other.group
+        self.summed, self.shared = other.summed, other.shared
+
+    def divide_outputs(self, group: ModelGroup, copies: tuple[int, ...] = ()) -> None:
+        """Keep this process' outputs, of each of the `rows`; `copies` as `Cut` has them.
+
+        The input is to come through `Copied`, once for all layers that read it.
+
+        Raises:
+            ValueError: if they cannot be divided.
+        """
+        cut = Cut(0, self.rows, group.size, copies)
+        self.weight = take_piece(self.weight, cut, group.rank)
+        self.cuts = {"weight": cut}
+        if self.bias is not None:
+            self.bias = take_piece(self.bias, cut, group.rank)
+            self.cuts = {"weight": cut, "bias": cut}
+        self.rows, self.group = cut.local_parts, group
+        if max(cut.copies) > 1:
+            self.shared = SharedPieces(cut, group)
+
+    def divide_inputs(self, group: ModelGroup) -> None:
+        """Keep the weights of this process' inputs.
+
+        Raises:
+            ValueError: if they cannot be divided.
+        """
+        cut = Cut(1, (self.weight.shape[1],), group.size)
+        self.weight = take_piece(self.weight, cut, group.rank)
+        self.cuts, self.group = {"weight": cut}, group
+        self.summed = Summed(group)
 
 
-class Embedding(nn.Cell):
-    """Rows of a table, chosen by id."""
+class Embedding(Divisible):
+    """Rows of a table, chosen by id; several processes can hold some of the rows each."""
 
     def __init__(self, rows: int, size: int) -> None:
         super().__init__()
         self.weight = normal(rows, size)
+        self.summed: Any = None  # or a Summed
 
     def construct(self, ids: Tensor) -> Tensor:
         """(…) int32 -> (…, size)."""
-        return ops.gather(self.weight, ids, 0)
+        if self.summed is None:
+            return ops.gather(self.weight, ids, 0)
+
+        # One process has the row, the others add zeros to it.
+        rows = self.weight.shape[0]
+        local = ids - self.group.rank * rows
+        inside = ops.logical_and(local >= 0, local < rows)
+        found = ops.gather(self.weight, ops.where(inside, local, 0), 0)
+        return self.summed(found * inside.astype(found.dtype).expand_dims(-1))
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' rows.
+
+        Raises:
+            ValueError: if they cannot be divided.
+        """
+        cut = Cut(0, (self.weight.shape[0],), group.size)
+        self.weight = take_piece(self.weight, cut, group.rank)
+        self.cuts, self.group = {"weight": cut}, group
+        self.summed = Summed(group)
 
 
 class PatchConv(nn.Cell):
@@ -161,12 +235,14 @@ class RMSNorm(nn.Cell):
         super().__init__()
         self.eps = eps
         self.weight = constant(1, size)
+        self.copied: Any = None  # or a Copied, where each process normalises heads of its own
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, size), as it came in but normalised."""
+        weight = self.weight if self.copied is None else self.copied(self.weight)
         wide = x.astype(ms.float32)
         wide = wide * ops.rsqrt(ops.mean(ops.square(wide), -1, True) + self.eps)
-        return (wide * self.weight.astype(ms.float32)).astype(x.dtype)
+        return (wide * weight.astype(ms.float32)).astype(x.dtype)
 
 
 class MLP(nn.Cell):
@@ -177,10 +253,18 @@ class MLP(nn.Cell):
         self.up = Linear(size, hidden, bias=True, std=std)
         self.down = Linear(hidden, size, bias=True, std=std)
         self.activation = ACTIVATIONS[activation]
+        self.copied: Any = None  # or a Copied, when divided
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, size) -> (…, size)."""
+        x = x if self.copied is None else self.copied(x)
         return self.down(self.activation(self.up(x)))
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the hidden units."""
+        self.copied = Copied(group)
+        self.up.divide_outputs(group)
+        self.down.divide_inputs(group)
 
 
 class GatedMLP(nn.Cell):
@@ -191,10 +275,19 @@ class GatedMLP(nn.Cell):
         self.gate = Linear(size, hidden, bias, std=std)
         self.up = Linear(size, hidden, bias, std=std)
         self.down = Linear(hidden, size, bias, std=std)
+        self.copied: Any = None  # or a Copied, when divided
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, size) -> (…, size)."""
+        x = x if self.copied is None else self.copied(x)
         return self.down(ops.silu(self.gate(x)) * self.up(x))
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the hidden units."""
+        self.copied = Copied(group)
+        self.gate.divide_outputs(group)
+        self.up.divide_outputs(group)
+        self.down.divide_inputs(group)
 
 
 def inverse_frequencies(size: int, base: float) -> NDArray[Any]:
@@ -279,20 +372,30 @@ def merge_media(text: Tensor, media: Tensor, media_index: Tensor) -> Tensor:
     return ops.where((media_index >= 0).expand_dims(-1), picked, text)
 
 
-def next_token_loss(logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None) -> Tensor:
+def target_scores(logits: Tensor, targets: Tensor) -> Tensor:
+    """The logarithms of the probabilities of targets (batch, length): of that shape, of logits
+    (batch, length, vocabulary) float32.
+    """
+    scores = ops.log_softmax(logits, -1)
+    return ops.gather_elements(scores, -1, targets.expand_dims(-1)).squeeze(-1)
+
+
+def next_token_loss(
+    logits: Tensor,
+    labels: Tensor,
+    segment_ids: Tensor | None = None,
+    score: Callable[[Tensor, Tensor], Tensor] = target_scores,
+) -> Tensor:
     """Mean cross-entropy of predicting each label from the position before it;
     a float32 scalar, 0 without any target.
 
     Labels of -100 are no targets, nor is the first token of a packed sample: the one before belongs
-    to another.
+    to another. `score` is as `target_scores`, for logits that are divided among processes.
     """
     targets = labels[:, 1:]
     if segment_ids is not None:
         targets = ops.where(segment_ids[:, 1:] == segment_ids[:, :-1], targets, IGNORED)
     counted = targets != IGNORED
-    scores = ops.log_softmax(logits[:, :-1].astype(ms.float32), -1)
-    picked = ops.gather_elements(
-        scores, -1, ops.where(counted, targets, 0).expand_dims(-1)
-    ).squeeze(-1)
+    picked = score(logits[:, :-1].astype(ms.float32), ops.where(counted, targets, 0))
     count = ops.maximum(counted.astype(ms.float32).sum(), 1.0)
     return -(picked * counted.astype(ms.float32)).sum() / count

@@ -16,8 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import mindspore as ms
 import numpy as np
-from mindspore import nn
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.nn.utils import no_init_parameters
 from numpy.typing import NDArray
 
 
@@ -81,6 +83,7 @@ class Groups:
     data: str | None = None
 
 
+ONE = Layout()
 ALONE = Groups()
 
 
@@ -184,19 +187,224 @@ class Cut:
         )
 
 
+@dataclass(frozen=True)
+class ModelGroup:
+    """The processes that hold one model together, and which of them this one is.
+
+    Without a `name` the cells of a divided model say nothing to each other: their shapes are right
+    and their results are not, which is enough to reckon what a process will hold.
+    """
+
+    size: int = 1
+    rank: int = 0
+    name: str | None = None
+
+
+def model_group(layout: Layout, groups: Groups) -> ModelGroup:
+    """The model group of a process."""
+    return ModelGroup(layout.model, layout.model_rank, groups.model)
+
+
+class Copied(nn.Cell):
+    """What every process has, on its way to where each does its part: as it is forward, and
+    backward the sum of what the parts have to say of it.
+    """
+
+    def __init__(self, group: ModelGroup) -> None:
+        super().__init__()
+        self.reduce = all_reduce(group)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """The same."""
+        return x
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        """The sum of the gradients."""
+        return (self.reduce(dout),)
+
+
+class Summed(nn.Cell):
+    """The sum of what the processes have made, each a part: `Copied` the other way round."""
+
+    def __init__(self, group: ModelGroup) -> None:
+        super().__init__()
+        self.reduce = all_reduce(group)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """The sum, the same everywhere."""
+        return self.reduce(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        """The gradient of the sum, which all have alike."""
+        return (dout,)
+
+
+class Joined(nn.Cell):
+    """The pieces of all processes, one after the other along the last axis."""
+
+    def __init__(self, group: ModelGroup) -> None:
+        super().__init__()
+        self.size, self.rank = group.size, group.rank
+        self.gather = all_gather(group)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(…, length) -> (…, size * length)."""
+        pieces = self.gather(x.expand_dims(0))  # (size, …, length)
+        return ops.cat([pieces[i] for i in range(self.size)], -1)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        """The gradient of this process' piece."""
+        return (ops.chunk(dout, self.size, -1)[self.rank],)
+
+
+class SharedPieces(nn.Cell):
+    """A parameter of which some parts are held by several processes: as it is forward, and
+    backward the sum of what those have to say of a piece that they share.
+    """
+
+    def __init__(self, cut: Cut, group: ModelGroup) -> None:
+        super().__init__()
+        self.axis, self.copies, self.local_parts = cut.axis, cut.copies, cut.local_parts
+        # How many pieces a part has, and which one is here.
+        self.pieces = tuple(group.size // copies for copies in cut.copies)
+        self.mine = tuple(group.rank // copies for copies in cut.copies)
+        self.reduce = all_reduce(group)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """The same."""
+        return x
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        """The gradient, that of shared pieces summed.
+
+        The whole group adds up the whole part, each its own piece in a field of zeros: groups of
+        those alone that share a piece would be as many more to make.
+        """
+        found = []
+        for i, part in enumerate(ops.split(dout, self.local_parts, self.axis)):
+            if self.copies[i] == 1:
+                found.append(part)
+            else:
+                zeros = ops.zeros_like(part)
+                field = [part if n == self.mine[i] else zeros for n in range(self.pieces[i])]
+                summed = self.reduce(ops.cat(field, self.axis))
+                found.append(ops.chunk(summed, self.pieces[i], self.axis)[self.mine[i]])
+        return (ops.cat(found, self.axis),)
+
+
+class DividedScores(nn.Cell):
+    """The logarithms of the probabilities of targets, of logits that are divided by vocabulary:
+    what crosses is three numbers a position, never the logits.
+    """
+
+    def __init__(self, group: ModelGroup) -> None:
+        super().__init__()
+        self.rank = group.rank
+        self.gather = all_gather(group)
+        self.summed = Summed(group)
+
+    def construct(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(batch, length) float32 of logits (batch, length, vocabulary / size) float32 and targets
+        (batch, length).
+        """
+        # The maximum by AllGather, since on a CPU AllReduce can do nothing but add. It only keeps
+        # the exponentials small; no gradient goes through it.
+        highest = ops.stop_gradient(ops.amax(logits, -1))
+        highest = ops.stop_gradient(ops.amax(self.gather(highest.expand_dims(0)), 0))
+        logits = logits - highest.expand_dims(-1)
+        total = ops.log(self.summed(ops.exp(logits).sum(-1)))
+
+        rows = logits.shape[-1]
+        local = targets - self.rank * rows
+        inside = ops.logical_and(local >= 0, local < rows)
+        places = ops.where(inside, local, 0).expand_dims(-1)
+        picked = ops.gather_elements(logits, -1, places).squeeze(-1)
+        return self.summed(picked * inside.astype(ms.float32)) - total
+
+
+def all_reduce(group: ModelGroup) -> Any:
+    """The sum over the group, as a function of a tensor."""
+    return ops.identity if group.name is None else ops.AllReduce(group=group.name)
+
+
+def all_gather(group: ModelGroup) -> Any:
+    """The tensors of the group joined along the first axis, as a function of a tensor."""
+    if group.name is None:
+        return lambda x: ops.cat([x] * group.size, 0)
+    return ops.AllGather(group=group.name)
+
+
 class Divisible(nn.Cell):
-    """A cell that says which of its own parameters are divided, and how: `cuts`, by attribute."""
+    """A cell that says which of its own parameters are divided, and how: `cuts`, by attribute.
+
+    `group` is who holds the rest of them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.cuts: Mapping[str, Cut] = {}
+        self.group = ModelGroup()
 
 
 def cuts_of(model: nn.Cell) -> dict[str, Cut]:
     """The cuts of the divided parameters of a model, by name; what is not in it is whole."""
-    return {
+    names = {name for name, _ in model.parameters_and_names()}
+    found = {
         f"{path}.{name}".lstrip("."): cut
         for path, cell in model.cells_and_names()
         if isinstance(cell, Divisible)
         for name, cut in cell.cuts.items()
     }
+    # A tied head has no parameter of its own.
+    return {name: cut for name, cut in found.items() if name in names}
+
+
+def take_piece(parameter: Parameter, cut: Cut, rank: int) -> Parameter:
+    """The piece of a parameter that a process holds, as another parameter; of one that has not been
+    drawn yet, one that has not either (`draw_piece`).
+    """
+    if parameter.has_init:
+        rule = parameter.init_mode.init
+        shape = cut.local_shape(parameter.shape)
+        with no_init_parameters():
+            return Parameter(
+                Tensor(shape=shape, dtype=parameter.dtype, init=rule),
+                parameter.name,
+                parameter.requires_grad,
+            )
+
+    piece = cut.take(parameter.astype(ms.float32).asnumpy(), rank)
+    return Parameter(
+        Tensor(piece.copy()).astype(parameter.dtype), parameter.name, parameter.requires_grad
+    )
+
+
+def draw_piece(parameter: Parameter, cut: Cut, rank: int) -> None:
+    """Draw the whole of a parameter of `take_piece` and keep this process' piece: what is drawn
+    does not depend on the layout.
+    """
+    shape = cut.whole_shape(parameter.shape)
+    whole = Tensor(shape=shape, dtype=parameter.dtype, init=parameter.init_mode.init).init_data()
+    parameter.init_data()
+    parameter.set_data(Tensor(cut.take(whole.asnumpy(), rank).copy()))
+
+
+def join_pieces(piece: NDArray[Any], cut: Cut, group: ModelGroup) -> NDArray[Any]:
+    """The whole array from the pieces of the group, all of whose processes call this together; in
+    one of the types that collectives know everywhere, float32, float16 or int32.
+    """
+    pieces = all_gather(group)(Tensor(np.ascontiguousarray(piece)[None])).asnumpy()
+    return cut.join(list(pieces))
+
+
+def copies_of(cut: Cut | None, axes: int, group: ModelGroup) -> NDArray[np.float32]:
+    """How many processes of the group hold each number of a parameter with so many axes: an array
+    that broadcasts against it, of one number unless its parts differ.
+    """
+    if cut is None:
+        return np.full((1,) * axes, group.size, np.float32)
+    shape = [1] * axes
+    shape[cut.axis] = -1
+    if len(set(cut.copies)) == 1:
+        return np.full((1,) * axes, cut.copies[0], np.float32)
+    return np.repeat(np.array(cut.copies, np.float32), cut.local_parts).reshape(shape)

@@ -73,7 +73,7 @@ def finetune(config: FinetuneConfig) -> Path:
         options.bias_correction,
         rates=layer_rates(trained, decay, model_parameters(model)),
     )
-    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, groups)
+    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, layout, groups)
     done = resume(config, model, trained, trainer, stream) if config.run.resume else 0
     if layout.rank == 0:
         describe(config, model, trained, steps, done)
