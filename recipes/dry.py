@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmdata.errors import ConfigError
 from models import family_module
 from models.model import VisionLanguageModel
-from models.parallel import Layout
+from models.parallel import Layout, ModelGroup
 from models.patches import MERGE, TowerConfig, patch_layout
 from models.weights import model_parameters
 from recipes import build
@@ -38,6 +38,7 @@ Job: TypeAlias = FinetuneConfig | PredictConfig
 # What a device has where the configuration does not say it; 910B and 910C have 64 GB.
 DEVICE_MEMORY = {"Ascend": 64.0}
 MOST_DEVICES = 64  # that are searched for a layout
+MODEL_SIZES = (1, 2, 4, 8)  # devices that hold one model: those of one machine
 SHOWN = 3  # layouts that an error suggests
 
 
@@ -58,61 +59,87 @@ def describe_job(config: Job, devices: int | None = None) -> str:
     if limit is not None and memory.total > limit * GB:
         raise DoesNotFitError(describe_misfit(config, layout, memory, limit))
 
-    total = sum(held.numbers for held in measure(config, Layout())[0].values())
     said = f"layout: data {layout.data} x model {layout.model}"
     if isinstance(config, FinetuneConfig):
         said += f", shard {config.parallel.shard}"
         said += ", recompute" if config.parallel.recompute else ""
-    own = sum(held.numbers for held in parameters.values())
-    trained = sum(held.numbers for held in parameters.values() if held.trained)
-    said += f"\nparameters: {total:,}; {own:,} a device before sharding, of which {trained:,} train"
+
+    whole = parameters if layout.model == 1 else held_parameters(config, Layout())
+    pairs = count_numbers(pairs_of(whole))
+    said += f"\nparameters: {count_numbers(whole) - pairs:,}"
+    said += f" and {pairs:,} of LoRA pairs" if pairs else ""
+    said += f"; a device works with {count_numbers(parameters):,}" if layout.model > 1 else ""
+    if isinstance(config, FinetuneConfig):
+        said += f"; {count_numbers(trained_of(parameters)):,} train"
+
     said += f"\nmemory a device, estimated: {memory}"
     return said if limit is None else f"{said} of {limit:g} GB"
+
+
+def count_numbers(parameters: Mapping[str, Held]) -> int:
+    """How many numbers parameters are together."""
+    return sum(held.numbers for held in parameters.values())
+
+
+def pairs_of(parameters: Mapping[str, Held]) -> dict[str, Held]:
+    """Those of LoRA pairs."""
+    return {name: held for name, held in parameters.items() if ".lora_" in name}
+
+
+def trained_of(parameters: Mapping[str, Held]) -> dict[str, Held]:
+    """Those that train."""
+    return {name: held for name, held in parameters.items() if held.trained}
 
 
 def describe_misfit(config: Job, layout: Layout, memory: Memory, limit: float) -> str:
     """That a job does not fit, and what would."""
     key = "run.device_memory" if isinstance(config, FinetuneConfig) else "device_memory"
     said = f"a device needs {memory}, it has {limit:g} GB ({key}). "
-    choices: list[Choice] = []
-    devices = layout.size
-    while not choices and devices <= MOST_DEVICES:
-        choices = find_fitting(list(layouts(config, devices)), limit * GB)
-        devices *= 2
+    choices = search_layouts(config, layout.size, limit * GB)
     if not choices:
-        return said + f"Nothing fits on up to {MOST_DEVICES} devices; a smaller data.batch_size may"
+        return said + f"Nothing fits on up to {MOST_DEVICES} devices; shorter or fewer rows may"
     shown = "; ".join(f"{choice} {choice.memory.total / GB:.1f} GB" for choice in choices[:SHOWN])
     return said + f"On {choices[0].data * choices[0].model} devices fits: {shown}"
 
 
-def layouts(config: Job, devices: int) -> Iterator[Choice]:
-    """The ways to lay a job out on so many devices, with what each needs."""
-    model = 1
-    while model <= devices:
-        parallel = Parallel(data=devices // model, model=model)
+def search_layouts(config: Job, devices: int, limit: float) -> list[Choice]:
+    """The layouts that fit into `limit` bytes, on so many devices or, if there are none, on the
+    first doubling of them on which there are.
+    """
+    divided = dict(divisions(config))
+    while devices <= MOST_DEVICES:
+        choices = [
+            choice
+            for model, parameters in divided.items()
+            if devices % model == 0
+            for choice in layouts_of(config, Layout(devices // model, model), parameters)
+        ]
+        if fitting := find_fitting(choices, limit):
+            return fitting
+        devices *= 2
+    return []
+
+
+def divisions(config: Job) -> Iterator[tuple[int, dict[str, Held]]]:
+    """In how many parts a model can be divided, each with what the first device then holds."""
+    for model in MODEL_SIZES:
         with suppress(ValueError):  # the heads of some models do not divide by so many
-            yield from layouts_of(config, parallel)
-        model *= 2
+            yield model, held_parameters(config, Layout(1, model))
 
 
-def layouts_of(config: Job, parallel: Parallel) -> Iterator[Choice]:
-    """The ways to spread and recompute one grid of devices."""
-    layout = planned_layout(parallel, None)
+def layouts_of(config: Job, layout: Layout, parameters: dict[str, Held]) -> Iterator[Choice]:
+    """The ways to spread and recompute one grid of devices, with what each needs."""
     if isinstance(config, PredictConfig):
-        _, memory = measure(config, layout)
+        memory = job_memory(config, parameters, layout)
         yield Choice(layout.data, layout.model, "none", False, memory)
         return
 
-    parameters = None
     shards: tuple[Shard, ...] = ("none", "optimizer", "weights")
     for shard in shards if layout.data > 1 else shards[:1]:
         for recompute in (False, True):
-            said = replace(parallel, shard=shard, recompute=recompute)
-            changed = replace(config, parallel=said)
-            if parameters is None:
-                parameters = held_parameters(changed, layout)
-            memory = job_memory(changed, parameters, layout)
-            yield Choice(layout.data, layout.model, said.shard, recompute, memory)
+            parallel = replace(config.parallel, shard=shard, recompute=recompute)
+            memory = job_memory(replace(config, parallel=parallel), parameters, layout)
+            yield Choice(layout.data, layout.model, shard, recompute, memory)
 
 
 def planned_layout(parallel: Parallel, devices: int | None) -> Layout:
@@ -141,6 +168,8 @@ def held_parameters(config: Job, layout: Layout) -> dict[str, Held]:
     """
     with no_init_parameters():
         model = family_module(config.model.family).MODEL(model_shape(config))
+        if layout.model > 1:
+            model.divide(ModelGroup(layout.model))
         if isinstance(config, FinetuneConfig):
             trained = set(build.choose_trained(model, config))
         else:
@@ -170,7 +199,7 @@ def job_memory(config: Job, parameters: dict[str, Held], layout: Layout) -> Memo
     if isinstance(config, PredictConfig):
         length = config.generation.length
         language = Stack(length, length, shape.language.heads // layout.model)
-        step = Step(language, media_stack(shape.vision, 1, None), dtype, fused)
+        step = Step(language, media_stack(shape, 1, None, length), dtype, fused)
         return prediction_memory(parameters, step, layers=shape.language.layers, length=length)
 
     data = config.data
@@ -179,7 +208,7 @@ def job_memory(config: Job, parameters: dict[str, Held], layout: Layout) -> Memo
     )
     step = Step(
         language,
-        media_stack(shape.vision, data.batch_size, data.max_views),
+        media_stack(shape, data.batch_size, data.max_views, data.seq_length),
         dtype,
         fused,
         accumulated=config.run.accumulation > 1,
@@ -193,15 +222,17 @@ def job_memory(config: Job, parameters: dict[str, Held], layout: Layout) -> Memo
     )
 
 
-def media_stack(vision: Any, rows: int, max_views: int | None) -> Stack:
+def media_stack(shape: Any, rows: int, max_views: int | None, length: int) -> Stack:
     """What goes through a tower: `max_views` pictures of one size a row, or so many features, each
-    of some patches. Where nothing limits them, one picture, or 1,024 features, a row.
+    of some patches; where nothing limits them, as many as rows of `length` tokens have room for.
     """
+    vision = shape.vision
     if isinstance(vision, TowerConfig):
-        patches = (max_views or 1024) * MERGE**2 * rows
+        patches = (max_views or length) * MERGE**2 * rows
         return Stack(patches, patches, vision.heads)
+    views = max_views or length // shape.media_rows
     tokens = vision.side**2 + vision.class_token
-    return Stack((max_views or 1) * rows * tokens, tokens, vision.heads)
+    return Stack(views * rows * tokens, tokens, vision.heads)
 
 
 SMALL_VOCABULARY = 512
@@ -254,8 +285,3 @@ def sample_arrays(model: VisionLanguageModel) -> list[NDArray[Any]]:
     arrays = [ids % SMALL_VOCABULARY, ids % SMALL_VOCABULARY, positions, segments]
     arrays += [pixels, media_index]
     return arrays if layout is None else [*arrays, layout]
-
-
-def count_numbers(model: VisionLanguageModel) -> int:
-    """How many numbers the parameters of a model are."""
-    return sum(parameter.size for parameter in model_parameters(model).values())

@@ -148,12 +148,12 @@ def dry_run(config: FinetuneConfig) -> None:
     build.choose_trained(model, small)
     options = config.optimizer
     optimizer = AdamW(model.trainable_params(), options.betas, options.eps, options.weight_decay)
-    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, groups)
+    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, layout, groups)
     loss, norm = trainer.step([dry.sample_arrays(model)], config.schedule.peak)
     if layout.rank == 0:
         print(
-            f"a step of a model of {dry.count_numbers(model):,} parameters, computed in "
-            f"{small.model.dtype}: loss {loss:.3f}, gradient norm {norm:.3f}"
+            f"a step of a tiny {config.model.family}, computed in {small.model.dtype}: "
+            f"loss {loss:.3f}, gradient norm {norm:.3f}"
         )
 
 
