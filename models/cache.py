@@ -9,7 +9,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from models.modules import causal_mask
-from models.parallel import Copied, ModelGroup
+from models.parallel import Copied, ModelGroup, check_divides
 
 
 class KVCache(nn.Cell):
@@ -58,8 +58,7 @@ class CachedAttention(nn.Cell):
         Raises:
             ValueError: if they cannot be divided.
         """
-        if heads % group.size:
-            raise ValueError(f"{heads} heads cannot be divided among {group.size} processes")
+        check_divides(heads, "attention heads", group)
         if self.num_kv_heads % group.size and group.size % self.num_kv_heads:
             raise ValueError(
                 f"{self.num_kv_heads} key heads can neither be divided among {group.size} "

@@ -162,10 +162,10 @@ class Decoder(nn.Cell):
         """Keep this process' share of the layers and of the vocabulary.
 
         Raises:
-            ValueError: if heads, hidden units or vocabulary cannot be divided.
+            ValueError: if heads or hidden units cannot be divided.
         """
         self.embedding.divide(group)
-        self.head.divide_outputs(group)
+        self.head.divide_outputs(group, padded=True)
         if self.tied:
             self.head.weight = self.embedding.weight
         for layer in self.layers:

@@ -10,7 +10,7 @@ from typing import Any
 from mindspore import Tensor, nn, ops
 
 from models.modules import merge_media, next_token_loss, normalise_pixels, numeric
-from models.parallel import Copied, DividedScores, Joined, ModelGroup
+from models.parallel import WHOLE, Copied, DividedScores, Joined, ModelGroup
 
 
 class VisionLanguageModel(nn.Cell):
@@ -27,7 +27,7 @@ class VisionLanguageModel(nn.Cell):
         super().__init__()
         self.config = config
         self.dtype = numeric(config.dtype)
-        self.group = ModelGroup()
+        self.group = WHOLE
         # A Copied, a DividedScores and a Joined when the model is divided.
         self.copied: Any = None
         self.score: Any = None
@@ -38,10 +38,11 @@ class VisionLanguageModel(nn.Cell):
         whole everywhere.
 
         Raises:
-            ValueError: if heads, hidden units or vocabulary cannot be divided among so many.
+            ValueError: if heads or hidden units cannot be divided among so many.
         """
-        self.copied, self.score = Copied(group), DividedScores(group)
-        self.joined, self.group = Joined(group), group
+        vocabulary = self.language.head.weight.shape[0]
+        self.group, self.copied = group, Copied(group)
+        self.score, self.joined = DividedScores(group, vocabulary), Joined(group, vocabulary)
         self.language.divide(group)
         name_by_path(self)
 

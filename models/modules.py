@@ -16,7 +16,16 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, initializer
 from numpy.typing import NDArray
 
-from models.parallel import Copied, Cut, Divisible, ModelGroup, SharedPieces, Summed, take_piece
+from models.parallel import (
+    Copied,
+    Cut,
+    Divisible,
+    ModelGroup,
+    SharedPieces,
+    Summed,
+    check_divides,
+    take_piece,
+)
 
 IGNORED = -100  # the label of a position that is no target
 
@@ -117,15 +126,17 @@ class Linear(Divisible):
         self.cuts, self.group = other.cuts, other.group
         self.summed, self.shared = other.summed, other.shared
 
-    def divide_outputs(self, group: ModelGroup, copies: tuple[int, ...] = ()) -> None:
-        """Keep this process' outputs, of each of the `rows`; `copies` as `Cut` has them.
+    def divide_outputs(
+        self, group: ModelGroup, copies: tuple[int, ...] = (), *, padded: bool = False
+    ) -> None:
+        """Keep this process' outputs, of each of the `rows`; `copies` and `padded` as in `Cut`.
 
         The input is to come through `Copied`, once for all layers that read it.
 
         Raises:
             ValueError: if they cannot be divided.
         """
-        cut = Cut(0, self.rows, group.size, copies)
+        cut = Cut(0, self.rows, group.size, copies, padded)
         self.weight = take_piece(self.weight, cut, group.rank)
         self.cuts = {"weight": cut}
         if self.bias is not None:
@@ -168,12 +179,8 @@ class Embedding(Divisible):
         return self.summed(found * inside.astype(found.dtype).expand_dims(-1))
 
     def divide(self, group: ModelGroup) -> None:
-        """Keep this process' rows.
-
-        Raises:
-            ValueError: if they cannot be divided.
-        """
-        cut = Cut(0, (self.weight.shape[0],), group.size)
+        """Keep this process' rows, filled up with zeros where they do not divide."""
+        cut = Cut(0, (self.weight.shape[0],), group.size, padded=True)
         self.weight = take_piece(self.weight, cut, group.rank)
         self.cuts, self.group = {"weight": cut}, group
         self.summed = Summed(group)
@@ -261,7 +268,12 @@ class MLP(nn.Cell):
         return self.down(self.activation(self.up(x)))
 
     def divide(self, group: ModelGroup) -> None:
-        """Keep this process' share of the hidden units."""
+        """Keep this process' share of the hidden units.
+
+        Raises:
+            ValueError: if they cannot be divided.
+        """
+        check_divides(self.up.weight.shape[0], "hidden units of an MLP", group)
         self.copied = Copied(group)
         self.up.divide_outputs(group)
         self.down.divide_inputs(group)
@@ -283,7 +295,12 @@ class GatedMLP(nn.Cell):
         return self.down(ops.silu(self.gate(x)) * self.up(x))
 
     def divide(self, group: ModelGroup) -> None:
-        """Keep this process' share of the hidden units."""
+        """Keep this process' share of the hidden units.
+
+        Raises:
+            ValueError: if they cannot be divided.
+        """
+        check_divides(self.up.weight.shape[0], "hidden units of an MLP", group)
         self.copied = Copied(group)
         self.gate.divide_outputs(group)
         self.up.divide_outputs(group)

@@ -115,23 +115,25 @@ class Cut:
     `parts` are the lengths along the axis, in the whole parameter, of what is divided each for
     itself: queries, keys and values of a fused projection, else one part. Of a part with `copies`
     c, c neighbouring processes hold the same piece (key heads, where there are fewer than
-    processes); a process' pieces of all parts stand one after the other.
+    processes); a process' pieces of all parts stand one after the other. `padded`: pieces are
+    filled up with zeros to one length, for a vocabulary of any size.
 
     Raises:
-        ValueError: if a part does not divide.
+        ValueError: if a part does not divide and is not padded.
     """
 
     axis: int
     parts: tuple[int, ...]
     size: int
     copies: tuple[int, ...] = ()
+    padded: bool = False
 
     def __post_init__(self) -> None:
         """Check that the parts divide; one copy is what goes without saying."""
         if not self.copies:
             object.__setattr__(self, "copies", (1,) * len(self.parts))
         for part, copies in zip(self.parts, self.copies, strict=True):
-            if self.size % copies or part * copies % self.size:
+            if not self.padded and (self.size % copies or part * copies % self.size):
                 raise ValueError(
                     f"{part} rows cannot be divided among {self.size} processes"
                     + (f", {copies} of which hold the same" if copies > 1 else "")
@@ -141,15 +143,18 @@ class Cut:
     def local_parts(self) -> tuple[int, ...]:
         """The lengths of the pieces that a process holds."""
         return tuple(
-            part * copies // self.size for part, copies in zip(self.parts, self.copies, strict=True)
+            -(-part * copies // self.size)
+            for part, copies in zip(self.parts, self.copies, strict=True)
         )
 
     def slices(self, model_rank: int) -> tuple[slice, ...]:
-        """Where along the axis of the whole parameter the pieces of a process are."""
+        """Where along the axis of the whole parameter the pieces of a process are, without what
+        they are padded with.
+        """
         found, start = [], 0
         for part, copies, length in zip(self.parts, self.copies, self.local_parts, strict=True):
-            first = start + model_rank // copies * length
-            found.append(slice(first, first + length))
+            first = model_rank // copies * length
+            found.append(slice(start + min(first, part), start + min(first + length, part)))
             start += part
         return tuple(found)
 
@@ -168,23 +173,25 @@ class Cut:
     def take(self, whole: NDArray[Any], model_rank: int) -> NDArray[Any]:
         """What a process holds of the parameter; of a mapped file nothing else is read."""
         along = np.moveaxis(whole, self.axis, 0)
-        pieces = [np.moveaxis(along[place], 0, self.axis) for place in self.slices(model_rank)]
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, self.axis)
+        pieces = []
+        for place, length in zip(self.slices(model_rank), self.local_parts, strict=True):
+            piece = along[place]
+            room = [(0, length - len(piece)), *[(0, 0)] * (piece.ndim - 1)]
+            pieces.append(np.pad(piece, room) if self.padded else piece)
+        piece = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return np.moveaxis(piece, 0, self.axis)
 
     def join(self, pieces: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """The whole parameter from what each process of a row holds, in their order: the inverse
         of `take`.
         """
         ends = np.cumsum(self.local_parts)[:-1]
-        divided = [np.split(piece, ends, self.axis) for piece in pieces]
-        return np.concatenate(
-            [
-                divided[rank][part]
-                for part, copies in enumerate(self.copies)
-                for rank in range(0, self.size, copies)
-            ],
-            self.axis,
-        )
+        divided = [np.split(np.moveaxis(piece, self.axis, 0), ends) for piece in pieces]
+        whole = []
+        for i, (part, copies) in enumerate(zip(self.parts, self.copies, strict=True)):
+            joined = np.concatenate([divided[rank][i] for rank in range(0, self.size, copies)])
+            whole.append(joined[:part])
+        return np.moveaxis(np.concatenate(whole), 0, self.axis)
 
 
 @dataclass(frozen=True)
@@ -198,6 +205,9 @@ class ModelGroup:
     size: int = 1
     rank: int = 0
     name: str | None = None
+
+
+WHOLE = ModelGroup()
 
 
 def model_group(layout: Layout, groups: Groups) -> ModelGroup:
@@ -240,20 +250,25 @@ class Summed(nn.Cell):
 
 
 class Joined(nn.Cell):
-    """The pieces of all processes, one after the other along the last axis."""
+    """The pieces of all processes, one after the other along the last axis; `length` is that of the
+    whole, which may be shorter than they are together.
+    """
 
-    def __init__(self, group: ModelGroup) -> None:
+    def __init__(self, group: ModelGroup, length: int) -> None:
         super().__init__()
-        self.size, self.rank = group.size, group.rank
+        self.size, self.rank, self.length = group.size, group.rank, length
         self.gather = all_gather(group)
 
     def construct(self, x: Tensor) -> Tensor:
-        """(…, length) -> (…, size * length)."""
-        pieces = self.gather(x.expand_dims(0))  # (size, …, length)
-        return ops.cat([pieces[i] for i in range(self.size)], -1)
+        """(…, of a piece) -> (…, length)."""
+        pieces = self.gather(x.expand_dims(0))  # (size, …, of a piece)
+        return ops.cat([pieces[i] for i in range(self.size)], -1)[..., : self.length]
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
         """The gradient of this process' piece."""
+        rest = self.size * x.shape[-1] - self.length
+        if rest:
+            dout = ops.cat((dout, ops.zeros((*dout.shape[:-1], rest), dout.dtype)), -1)
         return (ops.chunk(dout, self.size, -1)[self.rank],)
 
 
@@ -297,9 +312,13 @@ class DividedScores(nn.Cell):
     what crosses is three numbers a position, never the logits.
     """
 
-    def __init__(self, group: ModelGroup) -> None:
+    def __init__(self, group: ModelGroup, vocabulary: int) -> None:
         super().__init__()
         self.rank = group.rank
+        # Which of the rows here are tokens, where some only fill up the piece.
+        length = -(-vocabulary // group.size)
+        tokens = np.arange(length) + group.rank * length < vocabulary
+        self.tokens = None if vocabulary % group.size == 0 else Tensor(tokens)
         self.gather = all_gather(group)
         self.summed = Summed(group)
 
@@ -307,6 +326,9 @@ class DividedScores(nn.Cell):
         """(batch, length) float32 of logits (batch, length, vocabulary / size) float32 and targets
         (batch, length).
         """
+        if self.tokens is not None:
+            logits = ops.where(self.tokens, logits, Tensor(-3e38, ms.float32))
+
         # The maximum by AllGather, since on a CPU AllReduce can do nothing but add. It only keeps
         # the exponentials small; no gradient goes through it.
         highest = ops.stop_gradient(ops.amax(logits, -1))
@@ -334,6 +356,16 @@ def all_gather(group: ModelGroup) -> Any:
     return ops.AllGather(group=group.name)
 
 
+def check_divides(count: int, what: str, group: ModelGroup) -> None:
+    """See that a group can divide so many among itself.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if count % group.size:
+        raise ValueError(f"{count} {what} cannot be divided among {group.size} processes")
+
+
 class Divisible(nn.Cell):
     """A cell that says which of its own parameters are divided, and how: `cuts`, by attribute.
 
@@ -343,7 +375,7 @@ class Divisible(nn.Cell):
     def __init__(self) -> None:
         super().__init__()
         self.cuts: Mapping[str, Cut] = {}
-        self.group = ModelGroup()
+        self.group = WHOLE
 
 
 def cuts_of(model: nn.Cell) -> dict[str, Cut]:
@@ -357,6 +389,16 @@ def cuts_of(model: nn.Cell) -> dict[str, Cut]:
     }
     # A tied head has no parameter of its own.
     return {name: cut for name, cut in found.items() if name in names}
+
+
+def group_of(model: nn.Cell) -> ModelGroup:
+    """Who holds the rest of a divided model; of a whole one, nobody else."""
+    groups = [
+        cell.group
+        for _, cell in model.cells_and_names()
+        if isinstance(cell, Divisible) and cell.cuts
+    ]
+    return groups[0] if groups else WHOLE
 
 
 def take_piece(parameter: Parameter, cut: Cut, rank: int) -> Parameter:

@@ -29,8 +29,17 @@ from models import family_module
 from models.checkpoint import read_metadata
 from models.lora import LoraConfig, add_lora
 from models.model import VisionLanguageModel, train_only
-from models.parallel import Groups, Layout, create_groups
-from models.weights import cast_parameters, load_weights, model_parameters
+from models.parallel import (
+    WHOLE,
+    Groups,
+    Layout,
+    ModelGroup,
+    create_groups,
+    cuts_of,
+    draw_piece,
+    model_group,
+)
+from models.weights import cast_parameters, load_weights, model_parameters, whole_shapes
 from recipes import config as configs
 from recipes.schedules import Schedule, annealing, constant, cosine, linear
 from recipes.vocabularies import byte_tokenizer
@@ -90,6 +99,30 @@ def join_devices(options: configs.Parallel, several: bool) -> tuple[Layout, Grou
     return layout, create_groups(layout)
 
 
+def join_model_group(options: configs.PredictConfig) -> ModelGroup:
+    """The processes that answer together, each of them the same; of how the training was laid out,
+    `data` is nothing to them.
+
+    Raises:
+        ConfigError: if there are not `parallel.model` processes.
+    """
+    start_mindspore(options.device, options.graph, options.device_id)
+    return model_group(*join_devices(replace(options.parallel, data=1), several=False))
+
+
+def check_model_group(options: configs.Parallel, group: ModelGroup) -> None:
+    """See that the group is the one that the configuration asks for.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if options.model != group.size:
+        raise ConfigError(
+            f"parallel.model is {options.model}, the group has {group.size} processes; "
+            "join it with recipes.build.join_model_group"
+        )
+
+
 def lay_out(options: configs.Parallel, processes: int, rank: int) -> Layout:
     """The layout of so many processes.
 
@@ -122,12 +155,18 @@ def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -
     return templates.make(family, tokenizer, options)
 
 
-def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> VisionLanguageModel:
+def build_model(
+    options: configs.Model, vocabulary: int, seed: int = 0, group: ModelGroup = WHOLE
+) -> VisionLanguageModel:
     """The model with its weights; without any it is a pure function of the seed.
     `vocabulary` is the tokenizer's size.
 
+    This process' share of it, where a `group` holds it together: of weights it reads no more; what
+    is drawn is drawn whole first, so that it is the same in all layouts.
+
     Raises:
-        ConfigError: for an unknown size or change, or a type that the device does not compute in.
+        ConfigError: for an unknown size or change, a type that the device does not compute in, or
+            sizes that the group cannot divide.
         ValueError: if the weights are not this model's, or do not fill it.
     """
     module = family_module(options.family)
@@ -139,6 +178,14 @@ def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> Visio
     drawn = nullcontext() if options.weights is None else no_init_parameters()
     with drawn:
         model: VisionLanguageModel = module.MODEL(shape)
+    if group.size > 1:
+        try:
+            model.divide(group)
+        except ValueError as error:
+            raise ConfigError(
+                f"parallel.model={group.size} for {options.family} {options.size}: {error}"
+            ) from error
+
     if options.weights is not None:
         fill(model, options.weights, options, fresh_prefixes(module, options))
     elif options.parameters is not None:
@@ -207,11 +254,15 @@ def fill(
             f"{weights} holds {held[0]}, which model.fresh wants drawn; leave out one of the two"
         )
 
-    parameters = model_parameters(model)
+    parameters, cuts = model_parameters(model), cuts_of(model)
     for name in account.unfilled:
-        parameters[name].init_data()
+        if name in cuts:
+            draw_piece(parameters[name], cuts[name], model.group.rank)
+        else:
+            parameters[name].init_data()
     if account.unfilled:
-        numbers = sum(math.prod(parameters[name].shape) for name in account.unfilled)
+        shapes = whole_shapes(model)
+        numbers = sum(math.prod(shapes[name]) for name in account.unfilled)
         print(
             f"drawn, not in {weights}: {', '.join(options.fresh)} "
             f"({len(account.unfilled)} parameters, {numbers:,} numbers)",

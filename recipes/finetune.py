@@ -32,8 +32,8 @@ from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
-from models.parallel import Groups, Layout
-from models.weights import model_parameters, save_lora, save_weights
+from models.parallel import Groups, Layout, model_group
+from models.weights import model_parameters, save_lora, save_weights, whole_shapes
 from recipes import build, checkpoints, dry, heartbeat
 from recipes.config import FinetuneConfig, read
 from recipes.inputs import model_inputs
@@ -59,8 +59,11 @@ def finetune(config: FinetuneConfig) -> Path:
     steps = total_steps(config, stream)
     schedule = build.build_schedule(config.schedule, steps)
 
-    model = build.build_model(config.model, tokenizer.vocab_size, config.run.seed)
-    if config.model.weights is None and layout.rank == 0:
+    model = build.build_model(
+        config.model, tokenizer.vocab_size, config.run.seed, model_group(layout, groups)
+    )
+    # Those that hold one model together write a file together.
+    if config.model.weights is None and layout.data_rank == 0:
         save_weights(model, config.run.output / "base.safetensors")
     trained = build.choose_trained(model, config)
     options = config.optimizer
@@ -112,15 +115,19 @@ def finetune(config: FinetuneConfig) -> Path:
         if metrics is not None:
             metrics.write(line)
             screen.show(line)
-            if config.run.checkpoint_every and is_due(step, config.run.checkpoint_every, steps):
-                state = {"step": step, "scale": trainer.scale, "good_steps": trainer.good_steps}
-                folder = checkpoints.checkpoint_folder(config.run.output, step)
-                checkpoints.save(
-                    folder, model, trained, optimizer, state | {"stream": stream.state_dict()}
-                )
+        every = config.run.checkpoint_every
+        if layout.data_rank == 0 and every and is_due(step, every, steps):
+            state = {"step": step, "scale": trainer.scale, "good_steps": trainer.good_steps}
+            folder = checkpoints.checkpoint_folder(config.run.output, step)
+            checkpoints.save(
+                folder, model, trained, optimizer, state | {"stream": stream.state_dict()}
+            )
+            if layout.rank == 0:
                 checkpoints.prune(config.run.output, config.run.keep)
-    if layout.rank == 0:
+    if layout.data_rank == 0:
         write_results(config, model)
+    if layout.rank == 0:
+        plot_loss(config.run.output / "metrics.jsonl", config.run.output / "loss.png")
     return config.run.output
 
 
@@ -144,7 +151,8 @@ def dry_run(config: FinetuneConfig) -> None:
     if not build.is_launched():
         alone = replace(config.parallel, data=1, model=1, shard="none")
         small = replace(small, parallel=alone)
-    model = build.build_model(small.model, small.model.changes["language"]["vocabulary"])
+    vocabulary = small.model.changes["language"]["vocabulary"]
+    model = build.build_model(small.model, vocabulary, group=model_group(layout, groups))
     build.choose_trained(model, small)
     options = config.optimizer
     optimizer = AdamW(model.trainable_params(), options.betas, options.eps, options.weight_decay)
@@ -194,7 +202,7 @@ def make_stream(
         packing=data.packing,
         on_error=data.on_error,
         on_error_limit=data.on_error_limit,
-        skipped=config.run.output / "skipped.jsonl",
+        skipped=config.run.output / "skipped.jsonl" if layout.model_rank == 0 else None,
         **options,
     )
 
@@ -320,7 +328,7 @@ def describe(
     (config.run.output / "config.json").write_text(
         json.dumps(asdict(config), default=str, indent=1)
     )
-    sizes = {parameter.name: math.prod(parameter.shape) for parameter in model.get_parameters()}
+    sizes = {name: math.prod(shape) for name, shape in whole_shapes(model).items()}
     kept = sorted({str(parameter.dtype).lower() for parameter in model.get_parameters()})
     share = f"{sum(sizes[name] for name in trained):,} of {sum(sizes.values()):,} parameters train"
     share += f" (kept in {', '.join(kept)}, computed in {config.model.dtype})"
@@ -331,13 +339,12 @@ def describe(
 
 
 def write_results(config: FinetuneConfig, model: VisionLanguageModel) -> None:
-    """Write what was trained, and draw the loss."""
+    """Write what was trained."""
     output = config.run.output
     if config.lora.targets:
         save_lora(model, output / "adapter.safetensors")
     else:
         save_weights(model, output / "weights.safetensors")
-    plot_loss(output / "metrics.jsonl", output / "loss.png")
 
 
 def main(line: list[str] | None = None) -> int:
