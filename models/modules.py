@@ -100,6 +100,7 @@ class Linear(Divisible):
         self.rows = (outputs,) if rows is None else rows
         self.weight = normal(outputs, inputs, std=std)
         self.bias = constant(0, outputs) if bias else None
+        self.gathered: Any = None  # or what makes a weight whole that is sliced (models.sharding)
         self.summed: Any = None  # or a Summed, of what is divided by inputs
         self.shared: Any = None  # or a SharedPieces, of parts that others hold too
 
@@ -114,7 +115,8 @@ class Linear(Divisible):
 
     def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """What this process makes of its inputs."""
-        return ops.dense(x, self.own(self.weight).astype(x.dtype), bias)
+        weight = self.weight if self.gathered is None else self.gathered(self.weight)
+        return ops.dense(x, self.own(weight).astype(x.dtype), bias)
 
     def own(self, parameter: Tensor) -> Tensor:
         """A parameter that is divided by outputs; others may hold parts of this piece."""
@@ -123,7 +125,7 @@ class Linear(Divisible):
     def take_from(self, other: Linear) -> None:
         """Hold what another linear layer holds, divided as it is."""
         self.weight, self.bias, self.rows = other.weight, other.bias, other.rows
-        self.cuts, self.group = other.cuts, other.group
+        self.cuts, self.group, self.gathered = other.cuts, other.group, other.gathered
         self.summed, self.shared = other.summed, other.shared
 
     def divide_outputs(
@@ -164,18 +166,20 @@ class Embedding(Divisible):
     def __init__(self, rows: int, size: int) -> None:
         super().__init__()
         self.weight = normal(rows, size)
+        self.gathered: Any = None  # as in `Linear`
         self.summed: Any = None  # or a Summed
 
     def construct(self, ids: Tensor) -> Tensor:
         """(…) int32 -> (…, size)."""
+        weight = self.weight if self.gathered is None else self.gathered(self.weight)
         if self.summed is None:
-            return ops.gather(self.weight, ids, 0)
+            return ops.gather(weight, ids, 0)
 
         # One process has the row, the others add zeros to it.
-        rows = self.weight.shape[0]
+        rows = weight.shape[0]
         local = ids - self.group.rank * rows
         inside = ops.logical_and(local >= 0, local < rows)
-        found = ops.gather(self.weight, ops.where(inside, local, 0), 0)
+        found = ops.gather(weight, ops.where(inside, local, 0), 0)
         return self.summed(found * inside.astype(found.dtype).expand_dims(-1))
 
     def divide(self, group: ModelGroup) -> None:

@@ -437,16 +437,3 @@ def join_pieces(piece: NDArray[Any], cut: Cut, group: ModelGroup) -> NDArray[Any
     """
     pieces = all_gather(group)(Tensor(np.ascontiguousarray(piece)[None])).asnumpy()
     return cut.join(list(pieces))
-
-
-def copies_of(cut: Cut | None, axes: int, group: ModelGroup) -> NDArray[np.float32]:
-    """How many processes of the group hold each number of a parameter with so many axes: an array
-    that broadcasts against it, of one number unless its parts differ.
-    """
-    if cut is None:
-        return np.full((1,) * axes, group.size, np.float32)
-    shape = [1] * axes
-    shape[cut.axis] = -1
-    if len(set(cut.copies)) == 1:
-        return np.full((1,) * axes, cut.copies[0], np.float32)
-    return np.repeat(np.array(cut.copies, np.float32), cut.local_parts).reshape(shape)

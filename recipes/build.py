@@ -39,6 +39,7 @@ from models.parallel import (
     draw_piece,
     model_group,
 )
+from models.sharding import DataGroup, slice_weights
 from models.weights import cast_parameters, load_weights, model_parameters, whole_shapes
 from recipes import config as configs
 from recipes.schedules import Schedule, annealing, constant, cosine, linear
@@ -156,13 +157,18 @@ def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -
 
 
 def build_model(
-    options: configs.Model, vocabulary: int, seed: int = 0, group: ModelGroup = WHOLE
+    options: configs.Model,
+    vocabulary: int,
+    seed: int = 0,
+    group: ModelGroup = WHOLE,
+    data: DataGroup | None = None,
 ) -> VisionLanguageModel:
     """The model with its weights; without any it is a pure function of the seed.
     `vocabulary` is the tokenizer's size.
 
-    This process' share of it, where a `group` holds it together: of weights it reads no more; what
-    is drawn is drawn whole first, so that it is the same in all layouts.
+    This process' share of it, where a `group` holds it together, and slices of weights, where
+    `data` is given (`models.sharding`): of weights it reads no more; what is drawn is drawn whole
+    first, so that it is the same in all layouts.
 
     Raises:
         ConfigError: for an unknown size or change, a type that the device does not compute in, or
@@ -187,10 +193,15 @@ def build_model(
             ) from error
 
     if options.weights is not None:
-        fill(model, options.weights, options, fresh_prefixes(module, options))
+        fresh = fresh_prefixes(module, options)
+        if data is not None:
+            slice_weights(model, data, keep=fresh)
+        fill(model, options.weights, options, fresh)
     elif options.parameters is not None:
         cast_parameters(model, options.parameters)
 
+    if data is not None:
+        slice_weights(model, data)
     return model
 
 

@@ -199,6 +199,9 @@ class Run(Section):
     `device_id` is the number of the device of a single process; of several, each takes its own.
     `device_memory`: the GB (10^9 bytes) that a job may need of a device, by default 64 on Ascend
     and any on a CPU. `dry`: say what the job needs and compile a step of a small model, no more.
+
+    `checkpoint_pieces`: every process writes what it holds, in parallel, instead of the first one
+    all (`recipes/merge_checkpoint.py` joins them).
     """
 
     output: Path = Path("output")
@@ -213,6 +216,7 @@ class Run(Section):
     graph: bool = True
     seed: int = 0
     checkpoint_every: NonNegativeInt = 1000
+    checkpoint_pieces: bool = False
     keep: NonNegativeInt = 3
     evaluate_every: NonNegativeInt = 0
     resume: bool = False

@@ -33,6 +33,7 @@ from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
 from models.parallel import Groups, Layout, model_group
+from models.sharding import DataGroup, data_group, kept_types, recompute_layers
 from models.weights import model_parameters, save_lora, save_weights, whole_shapes
 from recipes import build, checkpoints, dry, heartbeat
 from recipes.config import FinetuneConfig, read
@@ -40,6 +41,7 @@ from recipes.inputs import model_inputs
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
 from recipes.optimizers import AdamW, layer_rates
 from recipes.schedules import Schedule
+from recipes.sharding import Sharding, describe_sharding, shard_training
 from recipes.step import Trainer, count_targets
 
 
@@ -59,27 +61,23 @@ def finetune(config: FinetuneConfig) -> Path:
     steps = total_steps(config, stream)
     schedule = build.build_schedule(config.schedule, steps)
 
+    data = data_group(layout, groups)
     model = build.build_model(
-        config.model, tokenizer.vocab_size, config.run.seed, model_group(layout, groups)
+        config.model,
+        tokenizer.vocab_size,
+        config.run.seed,
+        model_group(layout, groups),
+        data if config.parallel.shard == "weights" else None,
     )
-    # Those that hold one model together write a file together.
-    if config.model.weights is None and layout.data_rank == 0:
-        save_weights(model, config.run.output / "base.safetensors")
-    trained = build.choose_trained(model, config)
-    options = config.optimizer
-    decay = options.layer_decay if options.layer_scale else 1.0
-    optimizer = AdamW(
-        model.trainable_params(),
-        options.betas,
-        options.eps,
-        options.weight_decay,
-        options.bias_correction,
-        rates=layer_rates(trained, decay, model_parameters(model)),
-    )
-    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, layout, groups)
-    done = resume(config, model, trained, trainer, stream) if config.run.resume else 0
+    if config.model.weights is None:
+        save_weights(model, config.run.output / "base.safetensors", writes=layout.rank == 0)
+    names, sharding, trainer = build_trainer(config, model, layout, data)
+    trained = checkpoints.Trained(model, names, trainer.optimizer, layout, data, sharding.buckets)
+    done = resume(config, trained, trainer, stream) if config.run.resume else 0
     if layout.rank == 0:
-        describe(config, model, trained, steps, done)
+        describe(config, trained, steps, done)
+        if layout.size > 1:
+            print(describe_sharding(sharding, layout, config.parallel.shard), file=sys.stderr)
         if (warning := rate_warning(config, schedule, steps)) is not None:
             print(f"warning: {warning}", file=sys.stderr)
 
@@ -115,20 +113,45 @@ def finetune(config: FinetuneConfig) -> Path:
         if metrics is not None:
             metrics.write(line)
             screen.show(line)
-        every = config.run.checkpoint_every
-        if layout.data_rank == 0 and every and is_due(step, every, steps):
-            state = {"step": step, "scale": trainer.scale, "good_steps": trainer.good_steps}
+        if config.run.checkpoint_every and is_due(step, config.run.checkpoint_every, steps):
+            state = {
+                "step": step,
+                "scale": trainer.scale,
+                "good_steps": trainer.good_steps,
+                "stream": stream.state_dict(),
+            }
             folder = checkpoints.checkpoint_folder(config.run.output, step)
-            checkpoints.save(
-                folder, model, trained, optimizer, state | {"stream": stream.state_dict()}
-            )
+            checkpoints.save(folder, trained, state, pieces=config.run.checkpoint_pieces)
             if layout.rank == 0:
                 checkpoints.prune(config.run.output, config.run.keep)
-    if layout.data_rank == 0:
-        write_results(config, model)
-    if layout.rank == 0:
-        plot_loss(config.run.output / "metrics.jsonl", config.run.output / "loss.png")
+    write_results(config, trained)
     return config.run.output
+
+
+def build_trainer(
+    config: FinetuneConfig, model: VisionLanguageModel, layout: Layout, data: DataGroup | None
+) -> tuple[list[str], Sharding, Trainer]:
+    """What trains of a model, how that is spread, and what makes steps of it."""
+    names = build.choose_trained(model, config)
+    if config.parallel.recompute:
+        recompute_layers(model)
+
+    options = config.optimizer
+    decay = options.layer_decay if options.layer_scale else 1.0
+    rates = layer_rates(names, decay, model_parameters(model))
+    sharding = shard_training(
+        model, options.weight_decay, rates, layout, data, config.parallel.shard
+    )
+    optimizer = AdamW(
+        sharding.parameters,
+        options.betas,
+        options.eps,
+        bias_correction=options.bias_correction,
+        rates=sharding.rates,
+        decays=sharding.decays,
+    )
+    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, sharding.exchange)
+    return names, sharding, trainer
 
 
 def dry_run(config: FinetuneConfig) -> None:
@@ -138,7 +161,8 @@ def dry_run(config: FinetuneConfig) -> None:
     try:
         build.start_mindspore(config.run.device, config.run.graph, config.run.device_id)
     except RuntimeError:
-        print(f"no {config.run.device} here: the step is made on the CPU")
+        if build.is_first():
+            print(f"no {config.run.device} here: the step is made on the CPU")
         build.start_mindspore("CPU", config.run.graph)
     layout, groups = Layout(), Groups()
     if build.is_launched():
@@ -152,11 +176,11 @@ def dry_run(config: FinetuneConfig) -> None:
         alone = replace(config.parallel, data=1, model=1, shard="none")
         small = replace(small, parallel=alone)
     vocabulary = small.model.changes["language"]["vocabulary"]
-    model = build.build_model(small.model, vocabulary, group=model_group(layout, groups))
-    build.choose_trained(model, small)
-    options = config.optimizer
-    optimizer = AdamW(model.trainable_params(), options.betas, options.eps, options.weight_decay)
-    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, layout, groups)
+    data = data_group(layout, groups)
+    spread = data if small.parallel.shard == "weights" else None
+    group = model_group(layout, groups)
+    model = build.build_model(small.model, vocabulary, config.run.seed, group, spread)
+    _, _, trainer = build_trainer(small, model, layout, data)
     loss, norm = trainer.step([dry.sample_arrays(model)], config.schedule.peak)
     if layout.rank == 0:
         print(
@@ -305,46 +329,42 @@ def evaluate(model: VisionLanguageModel, held_out: Stream) -> float:
 
 
 def resume(
-    config: FinetuneConfig,
-    model: VisionLanguageModel,
-    trained: list[str],
-    trainer: Trainer,
-    stream: Stream,
+    config: FinetuneConfig, trained: checkpoints.Trained, trainer: Trainer, stream: Stream
 ) -> int:
     """Go back to the last checkpoint; the number of steps that it had made."""
     found = checkpoints.complete(config.run.output)
     if not found:
         return 0
-    state = checkpoints.restore(found[-1], model, trained, trainer.optimizer)
+    state = checkpoints.restore(found[-1], trained)
     trainer.scale, trainer.good_steps = state["scale"], state["good_steps"]
     stream.load_state_dict(state["stream"])
     return int(state["step"])
 
 
-def describe(
-    config: FinetuneConfig, model: VisionLanguageModel, trained: list[str], steps: int, done: int
-) -> None:
+def describe(config: FinetuneConfig, trained: checkpoints.Trained, steps: int, done: int) -> None:
     """Write the configuration down and say what will happen."""
     (config.run.output / "config.json").write_text(
         json.dumps(asdict(config), default=str, indent=1)
     )
-    sizes = {name: math.prod(shape) for name, shape in whole_shapes(model).items()}
-    kept = sorted({str(parameter.dtype).lower() for parameter in model.get_parameters()})
-    share = f"{sum(sizes[name] for name in trained):,} of {sum(sizes.values()):,} parameters train"
-    share += f" (kept in {', '.join(kept)}, computed in {config.model.dtype})"
+    sizes = {name: math.prod(shape) for name, shape in whole_shapes(trained.model).items()}
+    kept = sorted(set(kept_types(trained.model).values()))
+    share = f"{sum(sizes[name] for name in trained.names):,} of {sum(sizes.values()):,}"
+    share += f" parameters train (kept in {', '.join(kept)}, computed in {config.model.dtype})"
     print(
         f"{config.model.family} {config.model.size}: {share}; steps {done + 1} to {steps}",
         file=sys.stderr,
     )
 
 
-def write_results(config: FinetuneConfig, model: VisionLanguageModel) -> None:
-    """Write what was trained."""
-    output = config.run.output
+def write_results(config: FinetuneConfig, trained: checkpoints.Trained) -> None:
+    """Write what was trained, and draw the loss."""
+    output, writes = config.run.output, trained.layout.rank == 0
     if config.lora.targets:
-        save_lora(model, output / "adapter.safetensors")
+        save_lora(trained.model, output / "adapter.safetensors", writes=writes)
     else:
-        save_weights(model, output / "weights.safetensors")
+        save_weights(trained.model, output / "weights.safetensors", writes=writes)
+    if writes:
+        plot_loss(output / "metrics.jsonl", output / "loss.png")
 
 
 def main(line: list[str] | None = None) -> int:

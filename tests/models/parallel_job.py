@@ -27,9 +27,11 @@ from models.generate import Generator, Prompt, Sampling
 from models.lora import LoraConfig, add_lora
 from models.model import VisionLanguageModel
 from models.parallel import Groups, Layout, create_groups, cuts_of, model_group
+from models.sharding import data_group
 from models.weights import cast_parameters, model_parameters
 from recipes.config import LossScale
 from recipes.optimizers import AdamW
+from recipes.sharding import shard_training
 from recipes.step import Trainer
 from tests.models.samples import VOCABULARY, batch, sample, small
 
@@ -99,9 +101,10 @@ def examine(name: str, layout: Layout, groups: Groups) -> dict[str, Any]:
     report["greedy"], report["sampled"] = zip(answer(whole), answer(divided), strict=True)
 
     alone = Trainer(whole, AdamW(whole.trainable_params()), CLIP, LossScale())
-    together = Trainer(
-        divided, AdamW(divided.trainable_params()), CLIP, LossScale(), layout, groups
-    )
+    rates = [1.0] * len(divided.trainable_params())
+    data = data_group(layout, groups)
+    exchange = shard_training(divided, 0.0, rates, layout, data, "none").exchange
+    together = Trainer(divided, AdamW(divided.trainable_params()), CLIP, LossScale(), exchange)
     steps = [(alone.step(batches, RATE), together.step(mine, RATE)) for _ in range(STEPS)]
     report["losses"] = [[first[0], second[0]] for first, second in steps]
     report["norms"] = [[first[1], second[1]] for first, second in steps]
