@@ -177,7 +177,7 @@ class LossScale(Section):
 
 @dataclass(frozen=True)
 class Parallel(Section):
-    """How a job is laid out on `data` x `model` processes of msrun (`models.parallel.Layout`).
+    """How a job is laid out on `data` x `model` processes (`models.parallel.Layout`).
 
     `model` processes hold one model together; `data` of these train on samples of their own (None:
     as many as there are processes for). `shard` spreads, over the `data` processes, nothing, the
