@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -45,22 +46,44 @@ from recipes.schedules import Schedule, annealing, constant, cosine, linear
 from recipes.vocabularies import byte_tokenizer
 
 
-def start_mindspore(device: str | None, graph: bool) -> None:
-    """Choose the device and graph mode or PyNative, once and before anything else."""
+def is_launched() -> bool:
+    """Whether `recipes.launch` or msrun has started this process, alone or with others."""
+    return os.environ.get("MS_ROLE") == "MS_WORKER"
+
+
+def is_first() -> bool:
+    """Whether this process is the only one or the first of several: the one that speaks."""
+    return os.environ.get("RANK_ID", "0") == "0"
+
+
+def start_mindspore(device: str | None, graph: bool, device_id: int | None = None) -> None:
+    """Choose the device, by its number if there are several, and graph mode or PyNative; once and
+    before anything else.
+
+    Raises:
+        ConfigError: for a number where each of several processes has its own.
+    """
+    if device_id is not None:
+        if is_launched():
+            raise ConfigError(
+                f"device_id {device_id}: each of the processes of a job takes the device of its "
+                "own number; ASCEND_RT_VISIBLE_DEVICES says which devices there are"
+            )
+        ms.set_device(device or ms.get_context("device_target"), device_id)
     # Once an operator has run, not even the same may be set.
-    if device not in (None, ms.get_context("device_target")):
+    elif device not in (None, ms.get_context("device_target")):
         ms.set_device(device)
     ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
 
 
 def join_devices(options: configs.Parallel, several: bool) -> tuple[Layout, Groups]:
-    """The place of this process among those that msrun has started, and the groups it speaks in;
-    alone unless `several` or the options ask for more than one.
+    """The place of this process among those that `recipes.launch` or msrun has started, and the
+    groups it speaks in; alone unless it was started so, or `several` or the options ask for more.
 
     Raises:
         ConfigError: if the options do not fit the number of processes.
     """
-    if not (several or options.model > 1 or (options.data or 1) > 1):
+    if not (several or is_launched() or options.model > 1 or (options.data or 1) > 1):
         return Layout(), Groups()
 
     from mindspore.communication import get_group_size, get_rank, init
@@ -69,9 +92,9 @@ def join_devices(options: configs.Parallel, several: bool) -> tuple[Layout, Grou
         init()
     except RuntimeError as error:
         raise ConfigError(
-            "the processes of this job do not find each other; start it with msrun "
-            "--worker_num=N --local_worker_num=N --join=True python -m …, or, for one process, "
-            "without run.parallel, parallel.data and parallel.model"
+            "the processes of this job do not find each other; start it with python -m "
+            "recipes.launch --processes N …, or, for one process, with parallel.data=1, "
+            "parallel.model=1 and run.parallel=false"
         ) from error
     layout = lay_out(options, get_group_size(), get_rank())
     return layout, create_groups(layout)
@@ -84,7 +107,7 @@ def join_model_group(options: configs.PredictConfig) -> ModelGroup:
     Raises:
         ConfigError: if there are not `parallel.model` processes.
     """
-    start_mindspore(options.device, options.graph)
+    start_mindspore(options.device, options.graph, options.device_id)
     return model_group(*join_devices(replace(options.parallel, data=1), several=False))
 
 
@@ -112,7 +135,7 @@ def lay_out(options: configs.Parallel, processes: int, rank: int) -> Layout:
         said = f"{options.data} x " if options.data else "any number x "
         raise ConfigError(
             f"parallel: data x model = {said}{options.model} does not fit {processes} processes; "
-            "start msrun with --worker_num of their product"
+            "give recipes.launch --processes of their product, or change parallel.data"
         )
     return Layout(data, options.model, rank)
 
@@ -155,25 +178,12 @@ def build_model(
     module = family_module(options.family)
     refuse_missing_kernels("model.dtype", options.dtype)
     refuse_missing_kernels("model.parameters", options.parameters)
-    if options.size not in module.PRESETS:
-        raise ConfigError(
-            f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}"
-        )
-
-    shape = configs.change_fields(module.PRESETS[options.size], options.changes, "model.changes")
-    if options.vocabulary == "tokenizer":
-        shape = replace(shape, language=replace(shape.language, vocabulary=vocabulary))
-
-    if vocabulary > shape.language.vocabulary:
-        raise ConfigError(
-            f"the tokenizer has {vocabulary} tokens, the model {shape.language.vocabulary}"
-        )
-
+    shape = read_shape(options, vocabulary)
     ms.set_seed(seed)
     # Else the model would be drawn first and thrown away then: of 740 M parameters, 18 s and 3 GB.
     drawn = nullcontext() if options.weights is None else no_init_parameters()
     with drawn:
-        model: VisionLanguageModel = module.MODEL(replace(shape, dtype=options.dtype))
+        model: VisionLanguageModel = module.MODEL(shape)
     if group.size > 1:
         try:
             model.divide(group)
@@ -208,6 +218,31 @@ def say_repeated(model: VisionLanguageModel) -> None:
             f"by {copies} processes",
             file=sys.stderr,
         )
+
+
+def read_shape(options: configs.Model, vocabulary: int | None) -> Any:
+    """The family's configuration of the model that the options ask for; `vocabulary` is the
+    tokenizer's size, None if the model's own is to be taken.
+
+    Raises:
+        ConfigError: for an unknown size or change, or a vocabulary that is too small.
+    """
+    module = family_module(options.family)
+    if options.size not in module.PRESETS:
+        raise ConfigError(
+            f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}"
+        )
+
+    shape = configs.change_fields(module.PRESETS[options.size], options.changes, "model.changes")
+    if vocabulary is not None and options.vocabulary == "tokenizer":
+        shape = replace(shape, language=replace(shape.language, vocabulary=vocabulary))
+
+    if vocabulary is not None and vocabulary > shape.language.vocabulary:
+        raise ConfigError(
+            f"the tokenizer has {vocabulary} tokens, the model {shape.language.vocabulary}"
+        )
+
+    return replace(shape, dtype=options.dtype)
 
 
 def fresh_prefixes(module: ModuleType, options: configs.Model) -> tuple[str, ...]:
@@ -318,7 +353,9 @@ def choose_trained(model: VisionLanguageModel, config: configs.FinetuneConfig) -
 def lora_config(module: ModuleType, options: configs.Lora) -> LoraConfig:
     """The family's LoRA with what the configuration says otherwise."""
     said = {name: getattr(options, name) for name in ("rank", "alpha", "dropout", "split")}
-    said["targets"] = None if options.targets == "default" else options.targets
+    # ms-swift writes it in capitals.
+    named = {"default": None, "ALL": "all"}
+    said["targets"] = named.get(options.targets, options.targets)
     lora: LoraConfig = replace(
         module.LORA, **{name: value for name, value in said.items() if value is not None}
     )

@@ -1,14 +1,16 @@
 r"""Fine-tune a model: whole, in stages, or by LoRA.
 
     python -m recipes.finetune CONFIG.yaml data.train=stores/train run.output=out
-    msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune CONFIG.yaml \
-        run.parallel=true parallel.model=2
+    python -m recipes.launch --processes 8 finetune CONFIG.yaml parallel.data=4 parallel.model=2
 
 `recipes/configs` has a folder of CONFIG.yaml files a model family.
 
 The output folder gets config.json, metrics.jsonl, loss.png, checkpoints/, and at the end what was
 trained: adapter.safetensors for LoRA, else weights.safetensors. Samples that `data.on_error` leaves
 out are in skipped.jsonl. `run.resume=true` goes on from the last checkpoint.
+
+What a device will need is said first, and refused if it is more than `run.device_memory`.
+`run.dry=true` says no more than that of the whole job, and makes a step of a small model.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,23 +32,26 @@ from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
-from models.parallel import Layout, model_group
-from models.sharding import data_group, kept_types, recompute_layers
+from models.parallel import Groups, Layout, model_group
+from models.sharding import DataGroup, data_group, kept_types, recompute_layers
 from models.weights import model_parameters, save_lora, save_weights, whole_shapes
-from recipes import build, checkpoints
+from recipes import build, checkpoints, dry, heartbeat
 from recipes.config import FinetuneConfig, read
 from recipes.inputs import model_inputs
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
 from recipes.optimizers import AdamW, layer_rates
 from recipes.schedules import Schedule
-from recipes.sharding import describe_sharding, shard_training
+from recipes.sharding import Sharding, describe_sharding, shard_training
 from recipes.step import Trainer, count_targets
 
 
 def finetune(config: FinetuneConfig) -> Path:
     """Train as the configuration says; the folder with the results comes back."""
-    build.start_mindspore(config.run.device, config.run.graph)
+    build.start_mindspore(config.run.device, config.run.graph, config.run.device_id)
     layout, groups = build.join_devices(config.parallel, config.run.parallel)
+    said = dry.describe_job(config, layout.size)
+    if layout.rank == 0:
+        print(said, file=sys.stderr)
     config.run.output.mkdir(parents=True, exist_ok=True)
 
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
@@ -66,26 +71,8 @@ def finetune(config: FinetuneConfig) -> Path:
     )
     if config.model.weights is None:
         save_weights(model, config.run.output / "base.safetensors", writes=layout.rank == 0)
-    names = build.choose_trained(model, config)
-    if config.parallel.recompute:
-        recompute_layers(model)
-
-    options = config.optimizer
-    decay = options.layer_decay if options.layer_scale else 1.0
-    rates = layer_rates(names, decay, model_parameters(model))
-    sharding = shard_training(
-        model, options.weight_decay, rates, layout, data, config.parallel.shard
-    )
-    optimizer = AdamW(
-        sharding.parameters,
-        options.betas,
-        options.eps,
-        bias_correction=options.bias_correction,
-        rates=sharding.rates,
-        decays=sharding.decays,
-    )
-    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, sharding.exchange)
-    trained = checkpoints.Trained(model, names, optimizer, layout, data, sharding.buckets)
+    names, sharding, trainer = build_trainer(config, model, layout, data)
+    trained = checkpoints.Trained(model, names, trainer.optimizer, layout, data, sharding.buckets)
     done = resume(config, trained, trainer, stream) if config.run.resume else 0
     if layout.rank == 0:
         describe(config, trained, steps, done)
@@ -102,6 +89,7 @@ def finetune(config: FinetuneConfig) -> Path:
             taken = [next(batches) for _ in range(config.run.accumulation)]
         rate = schedule(step - 1)
         loss, norm = trainer.step([model_inputs(batch) for batch in taken], rate)
+        heartbeat.beat(step)
         seconds, waiting = clock.lap()
         tokens = sum(batch.tokens for batch in taken) * layout.data
         line = {
@@ -138,6 +126,67 @@ def finetune(config: FinetuneConfig) -> Path:
                 checkpoints.prune(config.run.output, config.run.keep)
     write_results(config, trained)
     return config.run.output
+
+
+def build_trainer(
+    config: FinetuneConfig, model: VisionLanguageModel, layout: Layout, data: DataGroup | None
+) -> tuple[list[str], Sharding, Trainer]:
+    """What trains of a model, how that is spread, and what makes steps of it."""
+    names = build.choose_trained(model, config)
+    if config.parallel.recompute:
+        recompute_layers(model)
+
+    options = config.optimizer
+    decay = options.layer_decay if options.layer_scale else 1.0
+    rates = layer_rates(names, decay, model_parameters(model))
+    sharding = shard_training(
+        model, options.weight_decay, rates, layout, data, config.parallel.shard
+    )
+    optimizer = AdamW(
+        sharding.parameters,
+        options.betas,
+        options.eps,
+        bias_correction=options.bias_correction,
+        rates=sharding.rates,
+        decays=sharding.decays,
+    )
+    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, sharding.exchange)
+    return names, sharding, trainer
+
+
+def dry_run(config: FinetuneConfig) -> None:
+    """Say what a job needs, and make a step of a small model in its way: in its own layout if its
+    processes have been started, else alone; on the CPU where its device is not at hand.
+    """
+    try:
+        build.start_mindspore(config.run.device, config.run.graph, config.run.device_id)
+    except RuntimeError:
+        if build.is_first():
+            print(f"no {config.run.device} here: the step is made on the CPU")
+        build.start_mindspore("CPU", config.run.graph)
+    layout, groups = Layout(), Groups()
+    if build.is_launched():
+        layout, groups = build.join_devices(config.parallel, config.run.parallel)
+    said = dry.describe_job(config, layout.size if build.is_launched() else None)
+    if layout.rank == 0:
+        print(said)
+
+    small = dry.shrink(config)
+    if not build.is_launched():
+        alone = replace(config.parallel, data=1, model=1, shard="none")
+        small = replace(small, parallel=alone)
+    vocabulary = small.model.changes["language"]["vocabulary"]
+    data = data_group(layout, groups)
+    spread = data if small.parallel.shard == "weights" else None
+    group = model_group(layout, groups)
+    model = build.build_model(small.model, vocabulary, config.run.seed, group, spread)
+    _, _, trainer = build_trainer(small, model, layout, data)
+    loss, norm = trainer.step([dry.sample_arrays(model)], config.schedule.peak)
+    if layout.rank == 0:
+        print(
+            f"a step of a tiny {config.model.family}, computed in {small.model.dtype}: "
+            f"loss {loss:.3f}, gradient norm {norm:.3f}"
+        )
 
 
 def training_stream(config: FinetuneConfig, template: Template, layout: Layout) -> Stream:
@@ -328,8 +377,16 @@ def main(line: list[str] | None = None) -> int:
         "overrides", nargs="*", metavar="key=value", help="values that go before the YAML's"
     )
     options = parser.parse_args(line)
+    heartbeat.begin()
     try:
-        output = finetune(read(FinetuneConfig, options.config, options.overrides))
+        config = read(FinetuneConfig, options.config, options.overrides)
+        if config.run.dry:
+            dry_run(config)
+            return 0
+        output = finetune(config)
+    except dry.DoesNotFitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except MMDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

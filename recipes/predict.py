@@ -3,8 +3,7 @@ r"""Ask a model about a picture, a clip, or nothing but words.
     python -m recipes.predict CONFIG.yaml --video clip.avi --prompt "What happens?"
     model.weights=FILE python -m recipes.predict CONFIG.yaml --batch questions.jsonl
     generation.temperature=0.8 generation.top_k=50
-    msrun --worker_num=2 --local_worker_num=2 --join=True python -m recipes.predict CONFIG.yaml \
-        --prompt "…" parallel.model=2
+    python -m recipes.launch --processes 2 predict CONFIG.yaml parallel.model=2 --prompt "…"
 
 A line of a batch is {"prompt": …, "image": FILE, "video": FILE, "history": [[question, answer],
 …]}, of which only the prompt is needed. CONFIG.yaml may be the one that the model was fine-tuned
@@ -42,7 +41,7 @@ from models.generate import Generator, Prompt, Sampling
 from models.lora import merge_lora
 from models.model import VisionLanguageModel
 from models.parallel import WHOLE, ModelGroup
-from recipes import build
+from recipes import build, dry, heartbeat
 from recipes.config import TRAINING_ONLY, Generation, PredictConfig, read
 from recipes.defaults import generation_of
 from recipes.inputs import media_layout
@@ -300,7 +299,7 @@ def predict(
     `hear` is called with each piece of text as it is made, and goes with a single record. A `group`
     of processes holds the model together; each of them gives all answers.
     """
-    build.start_mindspore(config.device, config.graph)
+    build.start_mindspore(config.device, config.graph, config.device_id)
     build.check_model_group(config.parallel, group)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
@@ -371,6 +370,7 @@ def main(line: list[str] | None = None) -> int:
             records = list(lines.iter(skip_empty=True))
 
     faults = 0
+    heartbeat.begin()
     try:
         config = read(
             PredictConfig,
@@ -379,11 +379,18 @@ def main(line: list[str] | None = None) -> int:
             ignore=TRAINING_ONLY,
             below=generation_of,
         )
+        needs = dry.describe_job(config)
+        if config.dry:
+            print(needs)
+            return 0
+        if dry.device_memory(config) is not None and build.is_first():
+            print(needs, file=sys.stderr)
         group = build.join_model_group(config)
         speaks = group.rank == 0
         hear = partial(print, end="", flush=True) if options.stream and speaks else None
-        answered = predict(config, records, options.batch_size, hear, group)
-        for record, answer in zip(records, answered, strict=True):
+        answers = predict(config, records, options.batch_size, hear, group)
+        for step, (record, answer) in enumerate(zip(records, answers, strict=True), 1):
+            heartbeat.beat(step)
             faults += isinstance(answer, Fault)
             if not speaks:
                 continue
@@ -395,6 +402,9 @@ def main(line: list[str] | None = None) -> int:
             else:
                 # With `--stream` it stands there already, but for the end of its line.
                 print("" if options.stream else answer, flush=True)
+    except dry.DoesNotFitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except MMDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
