@@ -37,6 +37,7 @@ from mmdata.pipeline.encode import (
     decode_views,
 )
 from mmdata.pipeline.group import GroupBy, Grouping
+from mmdata.pipeline.memory import Memory
 from mmdata.pipeline.order import Order
 from mmdata.pipeline.plan import Cursor, EpochPlan
 from mmdata.pipeline.produce import Outcome, RankRows, RankSlice, read_steps, read_whole_epoch
@@ -158,6 +159,7 @@ class Stream:
                 "`mmdata info STORE` and `mmdata mix CONFIG --plan` say what was not kept, and why."
             )
         self._facts = self._all_facts()
+        self._memory = Memory()
         self._mark = _Mark(0, Cursor(), {}, {})
         self._history = deque([self._mark], maxlen=_REMEMBERED)
 
@@ -284,7 +286,7 @@ class Stream:
                 isolated = Isolated(self.deadline, self.memory, decode=decode)
                 decode = stack.enter_context(isolated)
             reader = self._reader(decode, start.cursor.epoch)
-            slab = self._batch_shape.slab
+            slab = partial(self._batch_shape.slab, memory=self._memory)
             source = read_whole_epoch if self._verifies else partial(read_steps, slab=slab)
             read = partial(self._outcomes, reader, workers)
             skips = self._skips(start.cursor.epoch)
@@ -314,9 +316,11 @@ class Stream:
             if self.layout == "mindformers":
                 arrays = mindformers.mindformers_arrays(loaded.rows, frame, self._share.first)
             elif self.layout == "transformers":
-                arrays = transformers.transformers_arrays(loaded.rows, frame, packed=self.packing)
+                arrays = transformers.transformers_arrays(
+                    loaded.rows, frame, packed=self.packing, memory=self._memory
+                )
             else:
-                arrays = collate.arrays(loaded.rows, frame, loaded.slab)
+                arrays = collate.arrays(loaded.rows, frame, loaded.slab, memory=self._memory)
             return Batch(
                 arrays={name: arrays[name] for name in self.columns if name in arrays},
                 ids=tuple(tuple(sample.id for sample in row) for row in loaded.rows),
