@@ -24,7 +24,7 @@ from mmdata._tools.options import (
 )
 from mmdata._tools.requirements import processors
 from mmdata.errors import ConfigError, DataError, DroppedSampleError, SampleError
-from mmdata.pipeline import collate, mindformers, transformers
+from mmdata.pipeline import collate, mindformers, mindspeed_mm, transformers
 from mmdata.pipeline.batch import Batch
 from mmdata.pipeline.collate import BatchShape, PixelType
 from mmdata.pipeline.decoders import Isolated
@@ -52,12 +52,13 @@ from mmdata.video.sample import OnDamage
 __all__ = ["LAYOUTS", "LayoutName", "OnError", "Stream"]
 
 OnError: TypeAlias = Literal["raise", "skip", "mask"]
-LayoutName: TypeAlias = Literal["mmdata", "mindformers", "transformers"]
+LayoutName: TypeAlias = Literal["mmdata", "mindformers", "transformers", "mindspeed_mm"]
 
 LAYOUTS: Final[Mapping[LayoutName, tuple[str, ...]]] = {
     "mmdata": collate.COLUMNS,
     "mindformers": mindformers.COLUMNS,
     "transformers": transformers.COLUMNS,
+    "mindspeed_mm": mindspeed_mm.COLUMNS,
 }
 """The arrays of each layout, in the order in which a network takes them."""
 
@@ -319,6 +320,8 @@ class Stream:
                 arrays = transformers.transformers_arrays(
                     loaded.rows, frame, packed=self.packing, memory=self._memory
                 )
+            elif self.layout == "mindspeed_mm":
+                arrays = mindspeed_mm.mindspeed_mm_arrays(loaded.rows, frame, memory=self._memory)
             else:
                 arrays = collate.arrays(loaded.rows, frame, loaded.slab, memory=self._memory)
             return Batch(
@@ -488,9 +491,9 @@ class Stream:
 
         if self.packing and self.group_by == "length":
             yield "packing fills rows whatever the samples' lengths: leave out group_by='length'"
-        if self.packing and self.layout == "mindformers":
+        if self.packing and self.layout in ("mindformers", "mindspeed_mm"):
             yield (
-                "the layout mindformers has no column that tells packed samples apart: "
+                f"the layout {self.layout} has no column that tells packed samples apart: "
                 "leave out packing"
             )
 
@@ -501,9 +504,9 @@ class Stream:
                 "the layout mindformers has pictures of one size, and "
                 f"{type(self.template).__name__} cuts patches of any: take the layout mmdata"
             )
-        if self.layout == "transformers" and self.template.patches is None:
+        if self.layout in ("transformers", "mindspeed_mm") and self.template.patches is None:
             yield (
-                "the layout transformers is that of models that read patches of any grid, and "
+                f"the layout {self.layout} is that of models that read patches of any grid, and "
                 f"{type(self.template).__name__} reads squares: take the layout mmdata"
             )
         if self.dynamic and self.layout == "mindformers":
