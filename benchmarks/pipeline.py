@@ -2,12 +2,15 @@
 beside PyTorch with Hugging Face's processor and beside MindFormers' way.
 
     python -m benchmarks.pipeline VOCABULARY [--json] [--only images] [--samples 96]
+    python -m benchmarks.pipeline VOCABULARY --patches DIR [--only videos] [--samples 24]
 
-VOCABULARY is Llama 2's tokenizer.model. All pipelines see the same files, take the same frames at
-the same size with the same vocabulary, and may use all processors. Hugging Face's processors are
-built here; nothing is downloaded. They are the ones that transformers takes where it can choose,
-which resize by torchvision, faster than Pillow and not to the bit: install torchvision 0.28 beside
-torch 2.13, with or without CUDA (see :func:`load_torchvision`).
+VOCABULARY is Llama 2's tokenizer.model. With --patches the rows are those of the families that cut
+media into patches, and DIR holds qwen.tiktoken, see :mod:`benchmarks.patches`. All pipelines see
+the same files, take the same frames at the same size with the same vocabulary, and may use all
+processors. Hugging Face's processors are built here; nothing is downloaded. They are the ones that
+transformers takes where it can choose, which resize by torchvision, faster than Pillow and not to
+the bit: install torchvision 0.28 beside torch 2.13, with or without CUDA (see
+:func:`load_torchvision`).
 """
 
 from __future__ import annotations
@@ -21,8 +24,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
@@ -31,9 +33,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import patches
+from benchmarks.drawn import ANSWER, FRAMES, QUESTION, SIDE, Data, make_data
 from mmdata.pipeline import Stream, mindspore_dataset
-from mmdata.schema import CompactTimes, Conversation, Image, Media, Video, assistant, user
-from mmdata.store import Store
+from mmdata.schema import Conversation, assistant, user
 from mmdata.store import open as open_store
 from mmdata.store.writer import Origin, StoreWriter
 from mmdata.templates import get
@@ -45,131 +48,9 @@ Run: TypeAlias = "Callable[[Data, Path], Iterator[Any]]"
 and then the number of samples of each batch.
 """
 
-FRAMES = 16  # what MindFormers trains LLaVA-NeXT-Video with
-SIDE = 336
 BATCH = 4
-QUESTION, ANSWER = (
-    "What happens here?",
-    "A coloured pattern moves over the picture, and then it comes to rest.",
-)
 DEVICE_TOKENS = 2587  # tokens a second and device, published for Qwen-VL fine-tuning
 PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
-
-
-# --- the data
-# --------------------------------------------------------------------------------------------------
-
-
-def pattern(number: int, height: int, width: int, moment: float) -> NDArray[np.uint8]:
-    """A smooth picture with some texture, (height, width, 3) uint8."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    waves = [
-        np.sin((x * (channel + 1) + y * (number % 5 + 1)) / 37 + moment + number)
-        for channel in range(3)
-    ]
-    grain = np.random.default_rng(number).normal(0, 6, (height, width, 1))
-    pixels: NDArray[np.uint8] = (
-        (np.stack(waves, -1) * 90 + 128 + grain).clip(0, 255).astype(np.uint8)
-    )
-    return pixels
-
-
-def write_picture(path: Path, number: int) -> None:
-    from PIL.Image import fromarray
-
-    fromarray(pattern(number, 480, 640, 0)).save(path, quality=90)
-
-
-def write_clip(path: Path, number: int) -> None:
-    import av
-
-    with av.open(str(path), "w") as file:
-        stream: Any = file.add_stream(
-            "libx264", rate=30, options={"crf": "23", "preset": "veryfast", "g": "60"}
-        )
-        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
-        for frame in range(150):
-            file.mux(
-                stream.encode(av.VideoFrame.from_ndarray(pattern(number, 360, 640, frame / 9)))
-            )
-        file.mux(stream.encode())
-
-
-def write_frames(folder: Path, clip: Path) -> None:
-    """The frames of a clip as pictures of the size that the model sees."""
-    from PIL.Image import fromarray
-
-    import mmdata.video
-
-    folder.mkdir()
-    frames = mmdata.video.sample(clip, f"uniform:{FRAMES}", size=SIDE, resize="crop")
-    for number, pixels in enumerate(frames.pixels):
-        fromarray(pixels).save(folder / f"{number:02d}.jpg", quality=90)
-
-
-@dataclass(frozen=True)
-class Data:
-    """Files of one kind, and the store that names them ``samples`` times in all."""
-
-    kind: str
-    files: list[Path]
-    store: Store
-    samples: int
-
-    @property
-    def paths(self) -> list[Path]:
-        """The file of each sample."""
-        return [self.files[number % len(self.files)] for number in range(self.samples)]
-
-
-def make_data(root: Path, kind: str, samples: int) -> Data:
-    root.mkdir(exist_ok=True)
-    files = []
-    for number in range(12):
-        clip, place = root / f"{number}.mp4", root / f"{number}.jpg"
-        if kind == "images":
-            write_picture(place, number)
-            files.append(place)
-            continue
-        write_clip(clip, number)
-        files.append(clip if kind == "videos" else root / str(number))
-        if kind == "frames":
-            write_frames(files[-1], clip)
-    media = [medium(kind, file) for file in files]
-    with StoreWriter(
-        root / "store", sources=["bench"], origin=Origin("bench", {}, str(root))
-    ) as writer:
-        for number in range(samples):
-            part = Image(0) if kind == "images" else Video(0)
-            turns = (user(part, QUESTION), assistant(ANSWER))
-            writer.write_conversations(
-                [Conversation(f"s{number}", turns, (media[number % len(media)],), "bench")]
-            )
-    return Data(kind, files, open_store(root / "store"), samples)
-
-
-def medium(kind: str, file: Path) -> Media:
-    if kind == "images":
-        return Media("image", file.name, width=640, height=480)
-    if kind == "videos":
-        return Media(
-            "video",
-            file.name,
-            width=640,
-            height=360,
-            fps=30.0,
-            num_frames=150,
-            duration=5.0,
-            clock=CompactTimes(step=1 / 30),
-        )
-    frames = tuple(picture.read_bytes() for picture in sorted(file.iterdir()))
-    return Media(
-        "video",
-        frames=frames,
-        frame_times=tuple(np.linspace(0, 4.967, FRAMES).tolist()),
-        width=640,
-        height=360,
-    )
 
 
 # --- ours
@@ -431,18 +312,19 @@ PEERS: dict[str, dict[str, Run]] = {
 }
 
 
-def speed(data: Data, vocabulary: Path, repeats: int) -> dict[str, Any]:
+def speed(
+    name: str, runs: Mapping[str, Run], data: Data, vocabulary: Path, repeats: int
+) -> dict[str, Any]:
     """One row: ours and each peer, the medians of interleaved runs."""
-    runs: dict[str, Run] = {"ours": ours, **PEERS[data.kind]}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for _ in range(repeats):
-        for name, run in runs.items():
-            found[name].append(measure(run, data, vocabulary))
+        for contestant, run in runs.items():
+            found[contestant].append(measure(run, data, vocabulary))
     rate = {name: statistics.median(rates for rates, _ in pairs) for name, pairs in found.items()}
     cost = {name: statistics.median(costs for _, costs in pairs) for name, pairs in found.items()}
     peers = {name: value for name, value in rate.items() if not name.startswith("ours")}
     return {
-        "name": data.kind,
+        "name": name,
         "ours": rate["ours"],
         "peers": peers,
         "unit": "samples/s",
@@ -508,9 +390,9 @@ def show(row: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(row), flush=True)
         return
     print(f"{row['name']}: {row['ours']:.4g} {row['unit']}")
-    for name, value in row.get("variants", {}).items():
-        print(f"    {name}: {value:.4g}")
     cost = row.get("cpu_seconds_per_sample", {})
+    for name, value in row.get("variants", {}).items():
+        print(f"    {name}: {value:.4g} (processor time {cost[name] / cost['ours']:.2f})")
     for name, value in row["peers"].items():
         processor_time = f" (processor time {cost[name] / cost['ours']:.2f})" if cost else ""
         print(f"    {name}: {value:.4g}, ratio {row['ours'] / value:.2f}{processor_time}")
@@ -522,6 +404,7 @@ def main() -> None:
     )
     parser.add_argument("vocabulary", type=Path)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--patches", type=Path, help="folder of qwen.tiktoken")
     parser.add_argument("--only", choices=sorted(PEERS))
     parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--repeats", type=int, default=3)
@@ -529,12 +412,23 @@ def main() -> None:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         kinds = [options.only] if options.only else PEERS
+        if options.patches:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+            for kind in (kind for kind in kinds if kind != "frames"):
+                data = make_data(Path(folder, kind), kind, options.samples)
+                for family in patches.STRATEGY:
+                    patches.compare_first_batches(family, data, options.patches)
+                    name, runs = f"{family}, {kind}", patches.runs(family)
+                    row = speed(name, runs, data, options.patches, options.repeats)
+                    show(row, options.json)
+            return
         every = [make_data(Path(folder, kind), kind, options.samples) for kind in kinds]
         for data in every:  # before the threads of other engines are there, whose time would count
             for resize in ("fast", "exact"):
                 show(engine_overhead(data, options.vocabulary, resize), options.json)
         for data in every:
-            row = speed(data, options.vocabulary, options.repeats)
+            runs = {"ours": ours, **PEERS[data.kind]}
+            row = speed(data.kind, runs, data, options.vocabulary, options.repeats)
             show(row, options.json)
             show(headroom(data, options.vocabulary, row), options.json)
         if not options.only:

@@ -57,7 +57,11 @@ ALLOWED: Final = (
             "the matrix leaves torch out, hundreds of megabytes a cell; where it is installed, "
             "as in `make test`, its pixels and its data sets are compared",
         )
-        for test in ("tests/image/test_torchlike.py*", "tests/pipeline/test_patches.py*")
+        for test in (
+            "tests/image/test_torchlike.py*",
+            "tests/pipeline/test_memory.py*",
+            "tests/pipeline/test_patches.py*",
+        )
     ),
     AllowedSkip(
         "tests/exporters/test_peers.py*",

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mmdata.pipeline.encode import Sample
 from mmdata.pipeline.features import index_features
+from mmdata.pipeline.memory import Memory
 from mmdata.templates import IGNORE, PixelPlan, Template
 
 if TYPE_CHECKING:
@@ -87,15 +88,15 @@ class BatchShape:
         """Return how many views the batch has room for."""
         return max(num_views(rows), 1) if self.max_views is None else self.max_views * len(rows)
 
-    def slab(self, rows: int) -> Slab | None:
-        """Return memory for the pixels of some rows,
+    def slab(self, rows: int, memory: Memory) -> Slab | None:
+        """Return a piece of ``memory`` for the pixels of some rows,
         (rows, views, size, size, 3), if their number is known.
         """
         import numpy as np
 
         if self.max_views is None:
             return None
-        return np.empty((rows, self.max_views, *self.view_shape), np.uint8)
+        return memory.empty((rows, self.max_views, *self.view_shape), np.uint8)
 
     @property
     def view_shape(self) -> tuple[int, ...]:
@@ -104,15 +105,18 @@ class BatchShape:
         return (side, side, 3) if patches is None else patches.view_shape
 
 
-def arrays(rows: Rows, batch: BatchShape, slab: Slab | None = None) -> Arrays:
+def arrays(
+    rows: Rows, batch: BatchShape, slab: Slab | None = None, *, memory: Memory | None = None
+) -> Arrays:
     """Return the arrays of a batch; a row without samples is all padding.
 
     ``slab`` is memory that the batch may have for its own, with pixels of the samples in it; these
-    may be moved.
+    may be moved. Without it pixels are written to ``memory``.
     """
+    memory = memory or Memory()
     found = {
         **texts(rows, batch),
-        "pixel_values": prepare_views(join_views(rows, batch, slab), batch),
+        "pixel_values": prepare_views(join_views(rows, batch, slab, memory), batch, memory),
         "media_index": _media_index(rows, batch),
     }
     if batch.template.patches is not None:
@@ -128,10 +132,14 @@ def media_mask(rows: Rows, batch: BatchShape) -> NDArray[np.bool_]:
     return np.arange(batch.views(rows)) < num_views(rows)
 
 
-def prepare_views(views: NDArray[np.uint8], batch: BatchShape) -> NDArray[np.generic]:
+def prepare_views(
+    views: NDArray[np.uint8], batch: BatchShape, memory: Memory
+) -> NDArray[np.generic]:
     """Return views (views, size, size, 3) uint8 as they are,
     or normalised, (views, 3, size, size) float32; of a family of patches (patches, row) of either.
     """
+    import numpy as np
+
     from mmdata.image import normalize
     from mmdata.image.patches import normalize_rows
 
@@ -140,7 +148,8 @@ def prepare_views(views: NDArray[np.uint8], batch: BatchShape) -> NDArray[np.gen
         return views if batch.pixels == "uint8" else normalize(views)
     if batch.pixels == "uint8":
         return views.reshape(-1, patches.row)
-    return normalize_rows(views, patches)
+    out = memory.empty((views.size // patches.row, patches.row), np.float32)
+    return normalize_rows(views, patches, out)
 
 
 def num_views(rows: Rows) -> int:
@@ -173,12 +182,14 @@ def texts(rows: Rows, batch: BatchShape) -> Arrays:
     return {"input_ids": ids, "labels": labels, "position_ids": places, "segment_ids": segments}
 
 
-def join_views(rows: Rows, batch: BatchShape, slab: Slab | None) -> NDArray[np.uint8]:
+def join_views(
+    rows: Rows, batch: BatchShape, slab: Slab | None, memory: Memory
+) -> NDArray[np.uint8]:
     """Return the views of all samples one after the other, black ones at the end."""
     import numpy as np
 
     shape = batch.views(rows), *batch.view_shape
-    values = np.empty(shape, np.uint8) if slab is None else slab.reshape(shape)
+    values = memory.empty(shape, np.uint8) if slab is None else slab.reshape(shape)
     first = 0
     for views in (views for row in rows for sample in row for views in sample.views):
         here = values[first : first + len(views)]

@@ -15,11 +15,10 @@ images has a white one at the end of its padding, and is refused if it has no pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mmdata.errors import SampleError
-from mmdata.pipeline.collate import BatchShape, Rows, num_views, prepare_views, texts
+from mmdata.pipeline.collate import BatchShape, Rows, num_views, texts
 from mmdata.pipeline.encode import Sample
 from mmdata.templates import IGNORE
 
@@ -43,8 +42,9 @@ def mindformers_arrays(rows: Rows, batch: BatchShape, first_row: int = 0) -> Arr
     """
     import numpy as np
 
+    from mmdata.image import normalize
+
     words = texts(rows, batch)
-    normalised = replace(batch, pixels="float32")
     size = batch.template.view_size
     views = batch.max_views or max(num_views([row]) for row in rows) or 1
     length = words["input_ids"].shape[1] + 1
@@ -54,7 +54,7 @@ def mindformers_arrays(rows: Rows, batch: BatchShape, first_row: int = 0) -> Arr
     )
     return {
         "input_ids": _longer(words["input_ids"], batch.template.pad_id),
-        "images": np.stack([prepare_views(_images(row, size, views), normalised) for row in rows]),
+        "images": np.stack([normalize(_images(row, size, views)) for row in rows]),
         "image_context_pos": np.stack([numbers, places], -1).astype(np.int32),
         "labels": _longer(words["labels"], IGNORE),
     }

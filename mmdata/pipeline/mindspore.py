@@ -36,13 +36,13 @@ def mindspore_dataset(
 
     Raises:
         ConfigError: the length of an epoch is not known beforehand, and no ``steps`` are given; or
-            the layout is ``transformers``.
+            the layout is ``transformers`` or ``mindspeed_mm``.
         UsageError: MindSpore is not installed, or decord has been imported before it.
     """
-    if stream.layout == "transformers":
+    if stream.layout in ("transformers", "mindspeed_mm"):
         raise ConfigError(
-            "the layout transformers has other arrays from batch to batch, and a MindSpore data "
-            "set has fixed columns: take the layout mmdata"
+            f"the layout {stream.layout} has other arrays from batch to batch, and a MindSpore "
+            "data set has fixed columns: take the layout mmdata"
         )
     ds = load_optional("mindspore.dataset", needed_by="mindspore_dataset")
     left = stream.steps_left if steps is None else steps

@@ -24,7 +24,7 @@ from mmdata._tools.options import (
 )
 from mmdata._tools.requirements import processors
 from mmdata.errors import ConfigError, DataError, DroppedSampleError, SampleError
-from mmdata.pipeline import collate, mindformers, transformers
+from mmdata.pipeline import collate, mindformers, mindspeed_mm, transformers
 from mmdata.pipeline.batch import Batch
 from mmdata.pipeline.collate import BatchShape, PixelType
 from mmdata.pipeline.decoders import Isolated
@@ -37,6 +37,7 @@ from mmdata.pipeline.encode import (
     decode_views,
 )
 from mmdata.pipeline.group import GroupBy, Grouping
+from mmdata.pipeline.memory import Memory
 from mmdata.pipeline.order import Order
 from mmdata.pipeline.plan import Cursor, EpochPlan
 from mmdata.pipeline.produce import Outcome, RankRows, RankSlice, read_steps, read_whole_epoch
@@ -51,12 +52,13 @@ from mmdata.video.sample import OnDamage
 __all__ = ["LAYOUTS", "LayoutName", "OnError", "Stream"]
 
 OnError: TypeAlias = Literal["raise", "skip", "mask"]
-LayoutName: TypeAlias = Literal["mmdata", "mindformers", "transformers"]
+LayoutName: TypeAlias = Literal["mmdata", "mindformers", "transformers", "mindspeed_mm"]
 
 LAYOUTS: Final[Mapping[LayoutName, tuple[str, ...]]] = {
     "mmdata": collate.COLUMNS,
     "mindformers": mindformers.COLUMNS,
     "transformers": transformers.COLUMNS,
+    "mindspeed_mm": mindspeed_mm.COLUMNS,
 }
 """The arrays of each layout, in the order in which a network takes them."""
 
@@ -158,6 +160,7 @@ class Stream:
                 "`mmdata info STORE` and `mmdata mix CONFIG --plan` say what was not kept, and why."
             )
         self._facts = self._all_facts()
+        self._memory = Memory()
         self._mark = _Mark(0, Cursor(), {}, {})
         self._history = deque([self._mark], maxlen=_REMEMBERED)
 
@@ -284,7 +287,7 @@ class Stream:
                 isolated = Isolated(self.deadline, self.memory, decode=decode)
                 decode = stack.enter_context(isolated)
             reader = self._reader(decode, start.cursor.epoch)
-            slab = self._batch_shape.slab
+            slab = partial(self._batch_shape.slab, memory=self._memory)
             source = read_whole_epoch if self._verifies else partial(read_steps, slab=slab)
             read = partial(self._outcomes, reader, workers)
             skips = self._skips(start.cursor.epoch)
@@ -314,9 +317,13 @@ class Stream:
             if self.layout == "mindformers":
                 arrays = mindformers.mindformers_arrays(loaded.rows, frame, self._share.first)
             elif self.layout == "transformers":
-                arrays = transformers.transformers_arrays(loaded.rows, frame, packed=self.packing)
+                arrays = transformers.transformers_arrays(
+                    loaded.rows, frame, packed=self.packing, memory=self._memory
+                )
+            elif self.layout == "mindspeed_mm":
+                arrays = mindspeed_mm.mindspeed_mm_arrays(loaded.rows, frame, memory=self._memory)
             else:
-                arrays = collate.arrays(loaded.rows, frame, loaded.slab)
+                arrays = collate.arrays(loaded.rows, frame, loaded.slab, memory=self._memory)
             return Batch(
                 arrays={name: arrays[name] for name in self.columns if name in arrays},
                 ids=tuple(tuple(sample.id for sample in row) for row in loaded.rows),
@@ -484,9 +491,9 @@ class Stream:
 
         if self.packing and self.group_by == "length":
             yield "packing fills rows whatever the samples' lengths: leave out group_by='length'"
-        if self.packing and self.layout == "mindformers":
+        if self.packing and self.layout in ("mindformers", "mindspeed_mm"):
             yield (
-                "the layout mindformers has no column that tells packed samples apart: "
+                f"the layout {self.layout} has no column that tells packed samples apart: "
                 "leave out packing"
             )
 
@@ -497,9 +504,9 @@ class Stream:
                 "the layout mindformers has pictures of one size, and "
                 f"{type(self.template).__name__} cuts patches of any: take the layout mmdata"
             )
-        if self.layout == "transformers" and self.template.patches is None:
+        if self.layout in ("transformers", "mindspeed_mm") and self.template.patches is None:
             yield (
-                "the layout transformers is that of models that read patches of any grid, and "
+                f"the layout {self.layout} is that of models that read patches of any grid, and "
                 f"{type(self.template).__name__} reads squares: take the layout mmdata"
             )
         if self.dynamic and self.layout == "mindformers":

@@ -13,11 +13,13 @@ that ``model(**batch)`` needs no collator.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mmdata._tools.options import checked
 from mmdata.image.patches import normalize_rows
 from mmdata.pipeline.collate import BatchShape, Rows, grid_of, texts
+from mmdata.pipeline.memory import Memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +42,12 @@ COLUMNS = (
 
 
 @checked
-def transformers_arrays(rows: Rows, batch: BatchShape, *, packed: bool) -> Arrays:
-    """Return the arrays of a batch; ``packed`` says whether rows may hold several samples."""
+def transformers_arrays(
+    rows: Rows, batch: BatchShape, *, packed: bool, memory: Memory | None = None
+) -> Arrays:
+    """Return the arrays of a batch; ``packed`` says whether rows may hold several samples, and
+    ``memory`` is where pixels are written.
+    """
     import numpy as np
 
     words = texts(rows, batch)
@@ -69,11 +75,28 @@ def transformers_arrays(rows: Rows, batch: BatchShape, *, packed: bool) -> Array
             if bool(plan.frames) == clips
         ]
         if taken:
-            assert batch.template.patches is not None, "the stream has checked it"
-            blocks = np.concatenate([views for _, views in taken])
-            found[name] = normalize_rows(blocks, batch.template.patches)
+            found[name] = _normalized([views for _, views in taken], batch, memory or Memory())
             found[grids] = np.array([grid_of(plan) for plan, _ in taken], np.int64)
     return {name: found[name] for name in COLUMNS if name in found}
+
+
+def _normalized(
+    taken: Sequence[NDArray[np.uint8]], batch: BatchShape, memory: Memory
+) -> NDArray[np.float32]:
+    """Return the patches of media one after the other, (patches, row) float32; they are written
+    where they belong, for at this size a copy costs as much as the arithmetic.
+    """
+    import numpy as np
+
+    patches = batch.template.patches
+    assert patches is not None, "the stream has checked it"
+    counts = [views.size // patches.row for views in taken]
+    rows = memory.empty((sum(counts), patches.row), np.float32)
+    first = 0
+    for views, count in zip(taken, counts, strict=True):
+        normalize_rows(views, patches, rows[first : first + count])
+        first += count
+    return rows
 
 
 def _own_places(segments: NDArray[np.generic]) -> NDArray[np.int64]:

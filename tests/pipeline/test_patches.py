@@ -11,7 +11,7 @@ import pytest
 from PIL.Image import fromarray
 
 import mmdata.templates
-from mmdata.errors import ConfigError, UsageError
+from mmdata.errors import ConfigError, SampleError, UsageError
 from mmdata.image.patches import Patches, PatchGrid, cut, normalize_rows
 from mmdata.image.resizers import get as get_resizer
 from mmdata.pipeline import Stream, mindspore_dataset, torch_dataset
@@ -26,6 +26,7 @@ from mmdata.schema import (
 )
 from mmdata.store import Store
 from mmdata.templates import PixelPlan
+from tests.pipeline.words import Conversations
 from tests.stores import write
 from tests.vocabularies import small
 
@@ -232,6 +233,71 @@ def test_packed_samples_are_told_apart_by_positions_in_transformers(store: Store
     assert "attention_mask" not in batch
 
 
+def test_mindspeed_mm_takes_the_same_in_rows_of_a_multiple_of_eight(store: Store) -> None:
+    ours = batches(store, layout="transformers", batch_size=1, dynamic=True)
+    theirs = batches(store, layout="mindspeed_mm", batch_size=1, dynamic=True)
+
+    for own, batch in zip(ours[:2], theirs[:2], strict=True):
+        length = own["input_ids"].shape[1]
+        assert 0 <= batch["input_ids"].shape[1] - length < 8
+        assert batch["input_ids"].shape[1] % 8 == 0
+        assert list(batch) == list(own)
+        for name in batch:
+            words = batch[name][..., :length] if name in WORDS else batch[name]
+            assert np.array_equal(words, own[name]), name
+        assert not batch["attention_mask"][:, length:].any()
+        assert (batch["labels"][:, length:] == -100).all()
+
+
+WORDS = {"input_ids", "labels", "attention_mask", "position_ids"}
+
+
+def test_mindspeed_mm_gets_a_picture_that_nobody_sees_with_texts_alone(store: Store) -> None:
+    *_, own = batches(store, layout="transformers", batch_size=1)
+    *_, batch = batches(store, layout="mindspeed_mm", batch_size=1)
+
+    special = template_of().tokenizer.special
+    names = "<|vision_start|>", "<|image_pad|>", "<|vision_end|>"
+    at = int(own["attention_mask"].sum())
+    assert batch["input_ids"][0, at : at + 3].tolist() == [special[name] for name in names]
+    assert np.array_equal(batch["attention_mask"], own["attention_mask"])
+    assert np.array_equal(batch["labels"], own["labels"])
+    assert batch["image_grid_thw"].tolist() == [[1, 2, 2]]
+    assert batch["pixel_values"].shape == (4, 1536)
+    assert (batch["pixel_values"] == 1).all()
+
+
+def test_a_text_that_leaves_no_room_for_a_picture_is_refused(store: Store) -> None:
+    length = len(template_of().encode(store[2]))
+
+    for room in (length, length + 7):
+        stream = Stream(
+            Conversations([store[2]]),
+            template_of(),
+            seq_length=room,
+            batch_size=1,
+            layout="mindspeed_mm",
+        )
+        if -(-room // 8) * 8 >= length + 3:
+            assert len(list(stream)) == 1
+        else:
+            with pytest.raises(SampleError, match="smaller max_length"):
+                list(stream)
+
+
+def test_pictures_beside_clips_are_refused_where_the_trainer_would_lose_them(store: Store) -> None:
+    with pytest.raises(ConfigError, match="pictures, clip, text has pictures and clips"):
+        batches(store, layout="mindspeed_mm")
+
+    found = batches(store, layout="mindspeed_mm", batch_size=1, group_by="modality")
+    assert [("pixel_values" in batch) for batch in found].count(True) == 2
+
+
+def test_rows_that_nothing_tells_apart_are_not_packed(store: Store) -> None:
+    with pytest.raises(ConfigError, match="the layout mindspeed_mm has no column"):
+        batches(store, layout="mindspeed_mm", packing=True)
+
+
 def test_torch_gets_tensors_of_whatever_a_batch_has(store: Store) -> None:
     torch = pytest.importorskip("torch")
     stream = Stream(
@@ -252,8 +318,9 @@ def test_torch_gets_tensors_of_whatever_a_batch_has(store: Store) -> None:
     assert found[0]["labels"].dtype == torch.int64
 
 
-def test_a_mindspore_data_set_has_fixed_columns(store: Store) -> None:
-    stream = Stream(store, template_of(), seq_length=512, layout="transformers")
+@pytest.mark.parametrize("layout", ["transformers", "mindspeed_mm"])
+def test_a_mindspore_data_set_has_fixed_columns(store: Store, layout: Any) -> None:
+    stream = Stream(store, template_of(), seq_length=512, layout=layout)
 
     with pytest.raises(ConfigError, match="take the layout mmdata"):
         mindspore_dataset(stream)
