@@ -9,6 +9,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from models.modules import causal_mask
+from models.parallel import Copied, ModelGroup, check_divides
 
 # Of generation, int32: where the new tokens go in the caches, (batch, length); and the numbers of
 # the first slots, (reach,), of which a single new token looks at those that are filled.
@@ -57,6 +58,27 @@ class CachedAttention(nn.Cell):
         super().__init__()
         self.num_kv_heads, self.head_size = num_kv_heads, head_size
         self.cache: Any = None  # or a KVCache
+        self.copied: Any = None  # or a Copied, when divided
+
+    def divide_heads(self, heads: int, group: ModelGroup) -> tuple[int, tuple[int, ...]]:
+        """Keep this process' share of `heads` query heads and of the key heads; how many query
+        heads that is, and how many processes hold the same queries, keys and values.
+
+        Fewer key heads than processes are repeated: each is held by several neighbours.
+
+        Raises:
+            ValueError: if they cannot be divided.
+        """
+        check_divides(heads, "attention heads", group)
+        if self.num_kv_heads % group.size and group.size % self.num_kv_heads:
+            raise ValueError(
+                f"{self.num_kv_heads} key heads can neither be divided among {group.size} "
+                "processes nor repeated for them"
+            )
+        copies = max(1, group.size // self.num_kv_heads)
+        self.num_kv_heads = self.num_kv_heads * copies // group.size
+        self.copied = Copied(group)
+        return heads // group.size, (1, copies, copies)
 
     def remember(self, key: Tensor, value: Tensor, slots: Slots | None) -> tuple[Tensor, Tensor]:
         """The keys and values to look at:

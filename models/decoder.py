@@ -21,6 +21,7 @@ from models.modules import (
     split_heads,
     tables_of_angles,
 )
+from models.parallel import Copied, ModelGroup
 
 # Cosine and sine as `rotate` takes them, and what queries are multiplied with besides, if anything.
 RopeTables = tuple[Tensor, Tensor, Tensor | None]
@@ -79,6 +80,7 @@ class CausalAttention(CachedAttention):
 
     def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Slots | None) -> Tensor:
         """(batch, length, hidden) -> the same."""
+        x = x if self.copied is None else self.copied(x)
         cos, sin, scale = rope
         queries, keys, values = self.qkv.rows
         looking, value = ops.split(self.qkv(x), (queries + keys, values), -1)
@@ -94,6 +96,15 @@ class CausalAttention(CachedAttention):
             query = query * scale.astype(query.dtype)
         key, value = self.remember(key, split_heads(value, self.num_kv_heads), slots)
         return self.out(join_heads(self.attend(query, key, value, mask)))
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the heads."""
+        self.heads, copies = self.divide_heads(self.heads, group)
+        self.qkv.divide_outputs(group, copies)
+        self.out.divide_inputs(group)
+        if self.norm_heads:
+            self.query_norm.copied = Copied(group)
+            self.key_norm.copied = Copied(group)
 
 
 class DecoderLayer(nn.Cell):
@@ -111,6 +122,11 @@ class DecoderLayer(nn.Cell):
         x = x + self.attention(self.norm1(x), rope, mask, slots)
         return x + self.mlp(self.norm2(x))
 
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the layer."""
+        self.attention.divide(group)
+        self.mlp.divide(group)
+
 
 class Decoder(nn.Cell):
     """Token embeddings to final hidden states;
@@ -124,6 +140,7 @@ class Decoder(nn.Cell):
         self.layers = nn.CellList([DecoderLayer(config) for _ in range(config.layers)])
         self.norm = RMSNorm(config.hidden, config.eps)
         self.head = Linear(config.hidden, config.vocabulary, std=config.initializer_range)
+        self.tied = config.tied
         if config.tied:
             self.head.weight = self.embedding.weight
         self.axes = Tensor(config.rope_axes, ms.int32) if config.rope_axes else None
@@ -148,6 +165,19 @@ class Decoder(nn.Cell):
             if i < len(added):
                 x = x + added[i]
         return self.norm(x)
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the layers and of the vocabulary.
+
+        Raises:
+            ValueError: if heads or hidden units cannot be divided.
+        """
+        self.embedding.divide(group)
+        self.head.divide_outputs(group, padded=True)
+        if self.tied:
+            self.head.weight = self.embedding.weight
+        for layer in self.layers:
+            layer.divide(group)
 
     def rope(self, positions: Tensor, prompt_length: Tensor | None) -> RopeTables:
         """The rotary tables for positions (batch, length), or (batch, axes, length)."""

@@ -83,18 +83,16 @@ class NextToken(nn.Cell):
             media_layout,
         )
         index = ops.broadcast_to(last[:, None, None], (hidden.shape[0], 1, hidden.shape[2]))
-        return self.model.language.head(ops.gather_elements(hidden, 1, index))[:, 0].astype(
-            ms.float32
-        )
+        return self.model.logits(ops.gather_elements(hidden, 1, index))[:, 0].astype(ms.float32)
 
 
 class Generator:
     """A model ready to answer `batch` prompts at a time,
     none longer than `length` tokens with its answer.
 
-    What is compiled in graph mode has few shapes: prompts are padded to `bucket` tokens, or to twice,
-    four times … as many, and of the cache a new token reads that many too, so that its cost goes by
-    what is in the cache and not by its length.
+    What is compiled in graph mode has few shapes: prompts are padded to `bucket` tokens, or to
+    twice, four times … as many, and of the cache a new token reads so many too, so that its cost
+    goes by what is in the cache and not by its length.
 
     The model is switched to evaluation and keeps its caches until `models.cache.drop_caches`.
     """

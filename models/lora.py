@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from models.model import name_by_path
 from models.modules import Linear, constant
+from models.parallel import Copied, Divisible, take_piece
 
 
 @dataclass(frozen=True)
@@ -42,30 +43,63 @@ class LoraConfig:
 
 
 class LoraLinear(Linear):
-    """A linear layer with its pairs beside the frozen weight, which keeps its name."""
+    """A linear layer with its pairs beside the frozen weight, which keeps its name.
+
+    Of a layer that is divided by outputs, B is divided as the weight is and A is whole; of one
+    divided by inputs, A is divided and B is whole.
+    """
 
     def __init__(self, base: Linear, config: LoraConfig) -> None:
-        nn.Cell.__init__(self)
+        Divisible.__init__(self)
+        self.take_from(base)
         outputs, inputs = base.weight.shape
-        self.weight, self.bias, self.rows = base.weight, base.bias, base.rows
         self.rank, self.scale = config.rank, config.scale
         self.parts = base.rows if config.split else (outputs,)
         uniform = HeUniform(negative_slope=math.sqrt(5))
-        self.lora_a = Parameter(
+        cut = base.cuts.get("weight")
+        if cut is not None:
+            inputs = cut.whole_shape(base.weight.shape)[1]
+        lora_a = Parameter(
             initializer(uniform, (config.rank * len(self.parts), inputs), ms.float32)
         )
         self.lora_b = constant(0, outputs, config.rank)
+        self.copied: Any = None  # or a Copied, of the one of the pair that is whole
+        if cut is not None:
+            self.copied = Copied(base.group)
+        if cut is not None and cut.axis == 0:
+            self.cuts = {**base.cuts, "lora_b": cut}
+        elif cut is not None:
+            lora_a = take_piece(lora_a, cut, base.group.rank)
+            self.cuts = {**base.cuts, "lora_a": cut}
+        self.lora_a = lora_a
         self.dropout = nn.Dropout(p=config.dropout) if config.dropout else None
 
-    def construct(self, x: Tensor) -> Tensor:
-        """(…, inputs) -> (…, outputs)."""
-        y = super().construct(x)
+    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """What this process makes of its inputs."""
+        y = super().product(x, bias)
         x = x if self.dropout is None else self.dropout(x)
+        lora_a, lora_b = self.pair()
         # A part: (…, rank).
-        narrow = ops.split(ops.dense(x, self.lora_a.astype(x.dtype)), self.rank, -1)
-        rows = ops.split(self.lora_b.astype(x.dtype), self.parts, 0)
+        narrow = ops.split(ops.dense(x, lora_a.astype(x.dtype)), self.rank, -1)
+        rows = ops.split(lora_b.astype(x.dtype), self.parts, 0)
         wide = [ops.dense(narrow[i], rows[i]) for i in range(len(self.parts))]
         return y + (wide[0] if len(self.parts) == 1 else ops.cat(wide, -1)) * self.scale
+
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """A and B; each process knows a part of the gradient of the one that is whole."""
+        if self.copied is None:
+            return self.lora_a, self.lora_b
+        if self.summed is None:
+            return self.copied(self.lora_a), self.own(self.lora_b)
+        return self.lora_a, self.copied(self.lora_b)
+
+    @property
+    def whole_parts(self) -> tuple[int, ...]:
+        """The rows of each part in the layer that is not divided."""
+        cut = self.cuts.get("lora_b")
+        if cut is None:
+            return self.parts
+        return cut.parts if len(self.parts) > 1 else (sum(cut.parts),)
 
 
 def add_lora(model: nn.Cell, config: LoraConfig) -> list[str]:
@@ -112,8 +146,10 @@ def merge_lora(model: nn.Cell) -> None:
                 )
                 child.weight.set_data(Tensor(weight).astype(child.weight.dtype))
                 plain = Linear.__new__(Linear)
-                nn.Cell.__init__(plain)
-                plain.weight, plain.bias, plain.rows = child.weight, child.bias, child.rows
+                Divisible.__init__(plain)
+                plain.take_from(child)
+                kept = [key for key in child.cuts if not key.startswith("lora_")]
+                plain.cuts = {key: child.cuts[key] for key in kept}
                 setattr(parent, name, plain)
     name_by_path(model)
 
@@ -132,5 +168,5 @@ def lora_metadata(model: nn.Cell) -> dict[str, object]:
     """
     layers = {path: cell for path, cell in model.cells_and_names() if isinstance(cell, LoraLinear)}
     any_layer = next(iter(layers.values()))
-    parts = {path: list(layer.parts) for path, layer in layers.items()}
+    parts = {path: list(layer.whole_parts) for path, layer in layers.items()}
     return {"rank": any_layer.rank, "scale": any_layer.scale, "parts": parts}

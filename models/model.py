@@ -11,14 +11,15 @@ from mindspore import Tensor, nn, ops
 
 from models.cache import Slots
 from models.modules import merge_media, next_token_loss, normalise_pixels, numeric
+from models.parallel import WHOLE, Copied, DividedScores, Joined, ModelGroup
 
 
 class VisionLanguageModel(nn.Cell):
     """Text and media in, loss or logits out.
 
-    A family adds `media`, and its decoder as `language`, which has `embedding` and `head`. Its
-    config has `dtype`, `pixel_mean` and `pixel_std`. Positions grow by `position_step` with each
-    token generated.
+    A family adds `media`, and its decoder as `language`, which has `embedding` and `head` and can
+    be divided among processes. Its config has `dtype`, `pixel_mean` and `pixel_std`. Positions grow
+    by `position_step` with each token generated.
     """
 
     position_step: int | tuple[int, ...] = 1
@@ -27,6 +28,24 @@ class VisionLanguageModel(nn.Cell):
         super().__init__()
         self.config = config
         self.dtype = numeric(config.dtype)
+        self.group = WHOLE
+        # A Copied, a DividedScores and a Joined when the model is divided.
+        self.copied: Any = None
+        self.score: Any = None
+        self.joined: Any = None
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the decoder and of the vocabulary; towers and projectors are
+        whole everywhere.
+
+        Raises:
+            ValueError: if heads or hidden units cannot be divided among so many.
+        """
+        vocabulary = self.language.head.weight.shape[0]
+        self.group, self.copied = group, Copied(group)
+        self.score, self.joined = DividedScores(group, vocabulary), Joined(group, vocabulary)
+        self.language.divide(group)
+        name_by_path(self)
 
     def media(self, pixels: Tensor) -> Tensor:
         """(images, rows, hidden) of normalised pixels (images, 3, height, width)."""
@@ -87,8 +106,18 @@ class VisionLanguageModel(nn.Cell):
             media_index,
             media_layout=media_layout,
         )
-        logits = self.language.head(hidden)
-        return logits if labels is None else next_token_loss(logits, labels, segment_ids)
+        if labels is None:
+            return self.logits(hidden)
+        if self.score is None:
+            return next_token_loss(self.language.head(hidden), labels, segment_ids)
+        logits = self.language.head(self.copied(hidden))
+        return next_token_loss(logits, labels, segment_ids, self.score)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(batch, length, vocabulary) of final hidden states (batch, length, hidden)."""
+        if self.joined is None:
+            return self.language.head(hidden)
+        return self.joined(self.language.head(self.copied(hidden)))
 
 
 def arange_positions(x: Tensor) -> Tensor:

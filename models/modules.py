@@ -16,6 +16,17 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, initializer
 from numpy.typing import NDArray
 
+from models.parallel import (
+    Copied,
+    Cut,
+    Divisible,
+    ModelGroup,
+    SharedPieces,
+    Summed,
+    check_divides,
+    take_piece,
+)
+
 IGNORED = -100  # the label of a position that is no target
 
 # OpenAI CLIP's pixel statistics (RGB, of 0..1); all four published models were trained with them.
@@ -82,10 +93,13 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
     return _TIMES_TRANSPOSED(rows, weight.astype(x.dtype)).reshape(*x.shape[:-1], outputs)
 
 
-class Linear(nn.Cell):
+class Linear(Divisible):
     """`x @ weight.T + bias`; weight (outputs, inputs), as published checkpoints store it.
 
     `rows` says how a fused projection's outputs are divided, say into queries, keys and values.
+
+    Several processes can hold it together. Divided by outputs, each makes some of them, of an input
+    that all have; divided by inputs, each has some of these, and what it makes is summed.
     """
 
     def __init__(
@@ -100,23 +114,91 @@ class Linear(nn.Cell):
         self.rows = (outputs,) if rows is None else rows
         self.weight = normal(outputs, inputs, std=std)
         self.bias = constant(0, outputs) if bias else None
+        self.summed: Any = None  # or a Summed, of what is divided by inputs
+        self.shared: Any = None  # or a SharedPieces, of parts that others hold too
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, inputs) -> (…, outputs)."""
-        y = multiply(x, self.weight)
-        return y if self.bias is None else y + self.bias.astype(x.dtype)
+        bias = None if self.bias is None else self.own(self.bias).astype(x.dtype)
+        if self.summed is None:
+            return self.product(x, bias)
+        # The bias, which all have, is added once.
+        y = self.summed(self.product(x, None))
+        return y if bias is None else y + bias
+
+    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """What this process makes of its inputs."""
+        y = multiply(x, self.own(self.weight))
+        return y if bias is None else y + bias
+
+    def own(self, parameter: Tensor) -> Tensor:
+        """A parameter that is divided by outputs; others may hold parts of this piece."""
+        return parameter if self.shared is None else self.shared(parameter)
+
+    def take_from(self, other: Linear) -> None:
+        """Hold what another linear layer holds, divided as it is."""
+        self.weight, self.bias, self.rows = other.weight, other.bias, other.rows
+        self.cuts, self.group = other.cuts, other.group
+        self.summed, self.shared = other.summed, other.shared
+
+    def divide_outputs(
+        self, group: ModelGroup, copies: tuple[int, ...] = (), *, padded: bool = False
+    ) -> None:
+        """Keep this process' outputs, of each of the `rows`; `copies` and `padded` as in `Cut`.
+
+        The input is to come through `Copied`, once for all layers that read it.
+
+        Raises:
+            ValueError: if they cannot be divided.
+        """
+        cut = Cut(0, self.rows, group.size, copies, padded)
+        self.weight = take_piece(self.weight, cut, group.rank)
+        self.cuts = {"weight": cut}
+        if self.bias is not None:
+            self.bias = take_piece(self.bias, cut, group.rank)
+            self.cuts = {"weight": cut, "bias": cut}
+        self.rows, self.group = cut.local_parts, group
+        if max(cut.copies) > 1:
+            self.shared = SharedPieces(cut, group)
+
+    def divide_inputs(self, group: ModelGroup) -> None:
+        """Keep the weights of this process' inputs.
+
+        Raises:
+            ValueError: if they cannot be divided.
+        """
+        cut = Cut(1, (self.weight.shape[1],), group.size)
+        self.weight = take_piece(self.weight, cut, group.rank)
+        self.cuts, self.group = {"weight": cut}, group
+        self.summed = Summed(group)
 
 
-class Embedding(nn.Cell):
-    """Rows of a table, chosen by id."""
+class Embedding(Divisible):
+    """Rows of a table, chosen by id; several processes can hold some of the rows each."""
 
     def __init__(self, rows: int, size: int) -> None:
         super().__init__()
         self.weight = normal(rows, size)
+        self.summed: Any = None  # or a Summed
 
     def construct(self, ids: Tensor) -> Tensor:
         """(…) int32 -> (…, size)."""
-        return ops.gather(self.weight, ids, 0)
+        if self.summed is None:
+            return ops.gather(self.weight, ids, 0)
+
+        # One process has the row, the others add zeros to it.
+        rows = self.weight.shape[0]
+        local = ids - self.group.rank * rows
+        inside = ops.logical_and(local >= 0, local < rows)
+        found = ops.gather(self.weight, ops.where(inside, local, 0), 0)
+        return self.summed(found * inside.astype(found.dtype).expand_dims(-1))
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' rows, filled up with zeros where they do not divide."""
+        cut = Cut(0, (self.weight.shape[0],), group.size, padded=True)
+        self.weight = take_piece(self.weight, cut, group.rank)
+        self.cuts, self.group = {"weight": cut}, group
+        self.summed = Summed(group)
 
 
 class PatchConv(nn.Cell):
@@ -175,12 +257,14 @@ class RMSNorm(nn.Cell):
         super().__init__()
         self.eps = eps
         self.weight = constant(1, size)
+        self.copied: Any = None  # or a Copied, where each process normalises heads of its own
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, size), as it came in but normalised."""
+        weight = self.weight if self.copied is None else self.copied(self.weight)
         wide = x.astype(ms.float32)
         wide = wide * ops.rsqrt(ops.mean(ops.square(wide), -1, True) + self.eps)
-        return (wide * self.weight.astype(ms.float32)).astype(x.dtype)
+        return (wide * weight.astype(ms.float32)).astype(x.dtype)
 
 
 class MLP(nn.Cell):
@@ -191,10 +275,23 @@ class MLP(nn.Cell):
         self.up = Linear(size, hidden, bias=True, std=std)
         self.down = Linear(hidden, size, bias=True, std=std)
         self.activation = ACTIVATIONS[activation]
+        self.copied: Any = None  # or a Copied, when divided
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, size) -> (…, size)."""
+        x = x if self.copied is None else self.copied(x)
         return self.down(self.activation(self.up(x)))
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the hidden units.
+
+        Raises:
+            ValueError: if they cannot be divided.
+        """
+        check_divides(self.up.weight.shape[0], "hidden units of an MLP", group)
+        self.copied = Copied(group)
+        self.up.divide_outputs(group)
+        self.down.divide_inputs(group)
 
 
 class GatedMLP(nn.Cell):
@@ -205,10 +302,24 @@ class GatedMLP(nn.Cell):
         self.gate = Linear(size, hidden, bias, std=std)
         self.up = Linear(size, hidden, bias, std=std)
         self.down = Linear(hidden, size, bias, std=std)
+        self.copied: Any = None  # or a Copied, when divided
 
     def construct(self, x: Tensor) -> Tensor:
         """(…, size) -> (…, size)."""
+        x = x if self.copied is None else self.copied(x)
         return self.down(ops.silu(self.gate(x)) * self.up(x))
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the hidden units.
+
+        Raises:
+            ValueError: if they cannot be divided.
+        """
+        check_divides(self.up.weight.shape[0], "hidden units of an MLP", group)
+        self.copied = Copied(group)
+        self.gate.divide_outputs(group)
+        self.up.divide_outputs(group)
+        self.down.divide_inputs(group)
 
 
 def inverse_frequencies(size: int, base: float) -> NDArray[Any]:
@@ -299,33 +410,35 @@ def merge_media(text: Tensor, media: Tensor, media_index: Tensor) -> Tensor:
     return ops.where((media_index >= 0).expand_dims(-1), picked, text)
 
 
-def next_token_loss(logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None) -> Tensor:
+def target_scores(logits: Tensor, targets: Tensor) -> Tensor:
+    """The log-probability of each target: (batch, length) float32 of logits (batch, length,
+    vocabulary) in float32 and ids (batch, length).
+    """
+    # A log-softmax would keep all of its values and go back through them, and the gradient of a
+    # gather along the last axis takes 20 times as long as that of one from a flat axis.
+    largest = ops.stop_gradient(ops.amax(logits, -1, True))
+    total = (ops.log(ops.exp(logits - largest).sum(-1, keepdims=True)) + largest).squeeze(-1)
+    starts = ops.arange(targets.size).astype(ms.int32) * logits.shape[-1]
+    picked = ops.gather(logits.reshape(-1), starts + targets.reshape(-1).astype(ms.int32), 0)
+    return picked.reshape(targets.shape) - total
+
+
+def next_token_loss(
+    logits: Tensor,
+    labels: Tensor,
+    segment_ids: Tensor | None = None,
+    score: Callable[[Tensor, Tensor], Tensor] = target_scores,
+) -> Tensor:
     """Mean cross-entropy of predicting each label from the position before it;
     a float32 scalar, 0 without any target.
 
     Labels of -100 are no targets, nor is the first token of a packed sample: the one before belongs
-    to another.
+    to another. `score` is as `target_scores`, for logits that are divided among processes.
     """
     targets = labels[:, 1:]
     if segment_ids is not None:
         targets = ops.where(segment_ids[:, 1:] == segment_ids[:, :-1], targets, IGNORED)
     counted = targets != IGNORED
-    scores = logits[:, :-1].astype(ms.float32)
-    picked = pick(scores, ops.where(counted, targets, 0))
-    weights = counted.astype(ms.float32)
-    return ((log_sum_exp(scores) - picked) * weights).sum() / ops.maximum(weights.sum(), 1.0)
-
-
-def log_sum_exp(scores: Tensor) -> Tensor:
-    """The logarithm of the sum of the exponentials of the last axis: a log-softmax would keep, and
-    go back through, all of its values.
-    """
-    largest = ops.stop_gradient(ops.amax(scores, -1, True))
-    return (ops.log(ops.exp(scores - largest).sum(-1, keepdims=True)) + largest).squeeze(-1)
-
-
-def pick(scores: Tensor, index: Tensor) -> Tensor:
-    """The score at an index (batch, length) of the last axis of (batch, length, choices)."""
-    # Of one flat axis: the gradient of a gather along the last one takes 20 times as long.
-    starts = ops.arange(index.size).astype(ms.int32) * scores.shape[-1]
-    return ops.gather(scores.reshape(-1), starts + index.reshape(-1), 0).reshape(index.shape)
+    picked = score(logits[:, :-1].astype(ms.float32), ops.where(counted, targets, 0))
+    count = ops.maximum(counted.astype(ms.float32).sum(), 1.0)
+    return -(picked * counted.astype(ms.float32)).sum() / count

@@ -33,6 +33,7 @@ from models.modules import (
     split_heads,
 )
 from models.names import Weight, affine, stack_rows
+from models.parallel import ModelGroup
 from models.vit import SelfAttention, VisionConfig, VisionTransformer
 
 VISION_NORM_EPS = 1e-5  # the tower's last norm, unlike the 1e-6 inside it
@@ -200,11 +201,18 @@ class GLMAttention(CachedAttention):
         self, x: Tensor, rope: tuple[Tensor, ...], mask: Tensor, slots: Slots | None
     ) -> Tensor:
         """(batch, length, hidden) -> the same."""
+        x = x if self.copied is None else self.copied(x)
         query, key, value = [
             split_heads(part, self.num_kv_heads) for part in ops.chunk(self.qkv(x), 3, -1)
         ]
         key, value = self.remember(rotate_twice(key, rope), value, slots)
         return self.out(join_heads(self.attend(rotate_twice(query, rope), key, value, mask)))
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the heads."""
+        self.divide_heads(self.num_kv_heads, group)
+        self.qkv.divide_outputs(group)
+        self.out.divide_inputs(group)
 
 
 def rotate_twice(x: Tensor, rope: tuple[Tensor, ...]) -> Tensor:
@@ -231,6 +239,11 @@ class GLMLayer(nn.Cell):
         x = self.norm1(x)
         x = self.norm2(x * self.alpha + self.attention(x, rope, mask, slots))
         return x * self.alpha + self.mlp(x)
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the layer."""
+        self.attention.divide(group)
+        self.mlp.divide(group)
 
 
 class ChatGLM(nn.Cell):
@@ -266,6 +279,17 @@ class ChatGLM(nn.Cell):
         for layer in self.layers:
             x = layer(x, rope, mask, slots)
         return self.norm(x)
+
+    def divide(self, group: ModelGroup) -> None:
+        """Keep this process' share of the layers and of the vocabulary.
+
+        Raises:
+            ValueError: if heads or hidden units cannot be divided.
+        """
+        self.embedding.divide(group)
+        self.head.divide_outputs(group, padded=True)
+        for layer in self.layers:
+            layer.divide(group)
 
 
 class VisualGLM(VisionLanguageModel):

@@ -23,6 +23,7 @@ from models.checkpoint import (
 )
 from models.lora import lora_delta, lora_metadata
 from models.names import Weight
+from models.parallel import ModelGroup, cuts_of, group_of, join_pieces
 
 VOCABULARY = ("language.embedding.weight", "language.head.weight")  # one row a token
 
@@ -146,24 +147,36 @@ def parameter_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in model_parameters(model).items()}
 
 
+def whole_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
+    """As `parameter_shapes`; of a divided model, those of the whole parameters."""
+    cuts = cuts_of(model)
+    return {
+        name: cuts[name].whole_shape(shape) if name in cuts else shape
+        for name, shape in parameter_shapes(model).items()
+    }
+
+
 def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Account:
     """Fill the model's parameters from a checkpoint in our names;
     `dtype` is how to keep them (None: as stored).
+
+    The checkpoint is a whole one; of a divided model's parameters, this process' pieces are read.
 
     Raises:
         ValueError: if a tensor's shape is not the parameter's.
     """
     tensors = open_checkpoint(source)
-    parameters = model_parameters(model)
+    parameters, cuts, rank = model_parameters(model), cuts_of(model), group_of(model).rank
     filled = [name for name in tensors if name in parameters]
     for name in filled:
         tensor, parameter = tensors[name], parameters[name]
-        if tensor.shape != tuple(parameter.shape):
-            raise ValueError(
-                f"{tensor.path}: {name} is {tensor.shape}, the model's is {tuple(parameter.shape)}"
-            )
+        cut = cuts.get(name)
+        shape = tuple(parameter.shape) if cut is None else cut.whole_shape(parameter.shape)
+        if tensor.shape != shape:
+            raise ValueError(f"{tensor.path}: {name} is {tensor.shape}, the model's is {shape}")
+        array = tensor.read() if cut is None else cut.take(tensor.read(), rank)
         array = convert_dtype(
-            tensor.read(), tensor.dtype, "F32" if tensor.dtype == "BF16" else tensor.dtype
+            array, tensor.dtype, "F32" if tensor.dtype == "BF16" else tensor.dtype
         )
         kept = dtype or {code: name for name, code in FLOATS.items()}[tensor.dtype]
         parameter.set_dtype(getattr(ms, kept))
@@ -189,7 +202,11 @@ def save_weights(
     names: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the parameters, or those of `names`, to a safetensors file in our names."""
+    """Write the parameters, or those of `names`, to a safetensors file in our names.
+
+    Of a divided model, all processes of the group call this together; the file is a whole one, and
+    the first of them writes it, holding one whole parameter at a time.
+    """
     parameters = model_parameters(model)
     names = list(parameters) if names is None else names
 
@@ -197,9 +214,34 @@ def save_weights(
         for name in names:
             code = FLOATS[str(parameters[name].dtype).lower()]
             array = parameters[name].astype(ms.float32).asnumpy()
-            yield code, convert_dtype(array, "F32", code)
+            yield code, convert_dtype(join_if_divided(array, name, model), "F32", code)
 
-    write_checkpoint(target, names, arrays(), metadata)
+    write_together(target, names, arrays(), group_of(model), metadata)
+
+
+def join_if_divided(array: NDArray[Any], name: str, model: nn.Cell) -> NDArray[Any]:
+    """What belongs to a parameter of a model, say a moment of it, whole: of a divided one all
+    processes of the group call this together.
+    """
+    cut = cuts_of(model).get(name)
+    return array if cut is None else join_pieces(array, cut, group_of(model))
+
+
+def write_together(
+    target: Path,
+    names: Sequence[str],
+    arrays: Iterator[tuple[str, NDArray[Any]]],
+    group: ModelGroup,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a checkpoint on the first process of a group; the others do what making the arrays asks
+    of them.
+    """
+    if group.rank == 0:
+        write_checkpoint(target, names, arrays, metadata)
+    else:
+        for _ in arrays:
+            pass
 
 
 def save_lora(model: nn.Cell, target: Path) -> None:

@@ -28,7 +28,17 @@ from models import family_module
 from models.checkpoint import read_metadata
 from models.lora import LoraConfig, add_lora
 from models.model import VisionLanguageModel, train_only
-from models.weights import cast_parameters, load_weights, model_parameters
+from models.parallel import (
+    WHOLE,
+    Groups,
+    Layout,
+    ModelGroup,
+    create_groups,
+    cuts_of,
+    draw_piece,
+    model_group,
+)
+from models.weights import cast_parameters, load_weights, model_parameters, whole_shapes
 from recipes import config as configs
 from recipes.schedules import Schedule, annealing, constant, cosine, linear
 from recipes.vocabularies import byte_tokenizer
@@ -40,6 +50,70 @@ def start_mindspore(device: str | None, graph: bool) -> None:
     if device not in (None, ms.get_context("device_target")):
         ms.set_device(device)
     ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
+
+
+def join_devices(options: configs.Parallel, several: bool) -> tuple[Layout, Groups]:
+    """The place of this process among those that msrun has started, and the groups it speaks in;
+    alone unless `several` or the options ask for more than one.
+
+    Raises:
+        ConfigError: if the options do not fit the number of processes.
+    """
+    if not (several or options.model > 1 or (options.data or 1) > 1):
+        return Layout(), Groups()
+
+    from mindspore.communication import get_group_size, get_rank, init
+
+    try:
+        init()
+    except RuntimeError as error:
+        raise ConfigError(
+            "the processes of this job do not find each other; start it with msrun "
+            "--worker_num=N --local_worker_num=N --join=True python -m …, or, for one process, "
+            "without run.parallel, parallel.data and parallel.model"
+        ) from error
+    layout = lay_out(options, get_group_size(), get_rank())
+    return layout, create_groups(layout)
+
+
+def join_model_group(options: configs.PredictConfig) -> ModelGroup:
+    """The processes that answer together, each of them the same; of how the training was laid out,
+    `data` is nothing to them.
+
+    Raises:
+        ConfigError: if there are not `parallel.model` processes.
+    """
+    start_mindspore(options.device, options.graph)
+    return model_group(*join_devices(replace(options.parallel, data=1), several=False))
+
+
+def check_model_group(options: configs.Parallel, group: ModelGroup) -> None:
+    """See that the group is the one that the configuration asks for.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if options.model != group.size:
+        raise ConfigError(
+            f"parallel.model is {options.model}, the group has {group.size} processes; "
+            "join it with recipes.build.join_model_group"
+        )
+
+
+def lay_out(options: configs.Parallel, processes: int, rank: int) -> Layout:
+    """The layout of so many processes.
+
+    Raises:
+        ConfigError: if the options do not fit the number of processes.
+    """
+    data = options.data or processes // options.model
+    if data * options.model != processes:
+        said = f"{options.data} x " if options.data else "any number x "
+        raise ConfigError(
+            f"parallel: data x model = {said}{options.model} does not fit {processes} processes; "
+            "start msrun with --worker_num of their product"
+        )
+    return Layout(data, options.model, rank)
 
 
 def build_tokenizer(family: str, options: configs.Tokenizer) -> Tokenizer:
@@ -58,12 +132,18 @@ def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -
     return templates.make(family, tokenizer, options)
 
 
-def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> VisionLanguageModel:
+def build_model(
+    options: configs.Model, vocabulary: int, seed: int = 0, group: ModelGroup = WHOLE
+) -> VisionLanguageModel:
     """The model with its weights; without any it is a pure function of the seed.
     `vocabulary` is the tokenizer's size.
 
+    This process' share of it, where a `group` holds it together: of weights it reads no more; what
+    is drawn is drawn whole first, so that it is the same in all layouts.
+
     Raises:
-        ConfigError: for an unknown size or change, or a type that the device does not compute in.
+        ConfigError: for an unknown size or change, a type that the device does not compute in, or
+            sizes that the group cannot divide.
         ValueError: if the weights are not this model's, or do not fill it.
     """
     module = family_module(options.family)
@@ -88,12 +168,35 @@ def build_model(options: configs.Model, vocabulary: int, seed: int = 0) -> Visio
     drawn = nullcontext() if options.weights is None else no_init_parameters()
     with drawn:
         model: VisionLanguageModel = module.MODEL(replace(shape, dtype=options.dtype))
+    if group.size > 1:
+        try:
+            model.divide(group)
+        except ValueError as error:
+            raise ConfigError(
+                f"parallel.model={group.size} for {options.family} {options.size}: {error}"
+            ) from error
+        say_repeated(model)
+
     if options.weights is not None:
         fill(model, options.weights, options, fresh_prefixes(module, options))
     elif options.parameters is not None:
         cast_parameters(model, options.parameters)
 
     return model
+
+
+def say_repeated(model: VisionLanguageModel) -> None:
+    """Say of key heads that there are fewer of them than processes, so that several hold the same
+    ones.
+    """
+    copies = max(max(cut.copies) for cut in cuts_of(model).values())
+    if copies > 1 and model.group.rank == 0:
+        heads = model.group.size // copies
+        print(
+            f"parallel.model={model.group.size}: the {heads} key heads are repeated, each is held "
+            f"by {copies} processes",
+            file=sys.stderr,
+        )
 
 
 def fresh_prefixes(module: ModuleType, options: configs.Model) -> tuple[str, ...]:
@@ -131,11 +234,15 @@ def fill(
             f"{weights} holds {held[0]}, which model.fresh wants drawn; leave out one of the two"
         )
 
-    parameters = model_parameters(model)
+    parameters, cuts = model_parameters(model), cuts_of(model)
     for name in account.unfilled:
-        parameters[name].init_data()
+        if name in cuts:
+            draw_piece(parameters[name], cuts[name], model.group.rank)
+        else:
+            parameters[name].init_data()
     if account.unfilled:
-        numbers = sum(math.prod(parameters[name].shape) for name in account.unfilled)
+        shapes = whole_shapes(model)
+        numbers = sum(math.prod(shapes[name]) for name in account.unfilled)
         print(
             f"drawn, not in {weights}: {', '.join(options.fresh)} "
             f"({len(account.unfilled)} parameters, {numbers:,} numbers)",

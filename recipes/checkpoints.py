@@ -13,9 +13,10 @@ from typing import Any
 from mindspore import Parameter, Tensor
 
 from mmdata.errors import UsageError
-from models.checkpoint import open_checkpoint, write_checkpoint
+from models.checkpoint import open_checkpoint
 from models.model import VisionLanguageModel
-from models.weights import load_weights, save_weights
+from models.parallel import cuts_of, group_of
+from models.weights import join_if_divided, load_weights, save_weights, write_together
 from recipes.optimizers import AdamW
 
 TRAINED, OPTIMIZER, STATE = "trained.safetensors", "optimizer.safetensors", "state.json"
@@ -26,18 +27,29 @@ def save(
 ) -> None:
     """Write a checkpoint beside `folder` and give it that name when it is complete;
     `state` is JSON.
+
+    Of a divided model, all processes of the group call this together.
     """
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    part, group = folder.with_name(folder.name + ".part"), group_of(model)
+    if group.rank == 0:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
     save_weights(model, part / TRAINED, trained)
     moments = optimizer_parameters(optimizer)
-    write_checkpoint(
-        part / OPTIMIZER, list(moments), (("F32", moment.asnumpy()) for moment in moments.values())
+    arrays = (
+        ("F32", join_if_divided(moment.asnumpy(), parameter_of(name), model))
+        for name, moment in moments.items()
     )
-    (part / STATE).write_text(json.dumps(state))
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    write_together(part / OPTIMIZER, list(moments), arrays, group)
+    if group.rank == 0:
+        (part / STATE).write_text(json.dumps(state))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+
+
+def parameter_of(name: str) -> str:
+    """The parameter that a part of the optimizer's memory belongs to."""
+    return name.removeprefix("optimizer.").partition(".")[2]
 
 
 def restore(
@@ -56,8 +68,10 @@ def restore(
             "choose another output"
         )
     load_weights(model, folder / TRAINED)
+    cuts, rank = cuts_of(model), group_of(model).rank
     for name, moment in moments.items():
-        moment.set_data(Tensor(stored[name].read().copy()))
+        array, cut = stored[name].read(), cuts.get(parameter_of(name))
+        moment.set_data(Tensor((array if cut is None else cut.take(array, rank)).copy()))
     return json.loads((folder / STATE).read_text())
 
 

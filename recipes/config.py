@@ -175,6 +175,22 @@ class LossScale(Section):
 
 
 @dataclass(frozen=True)
+class Parallel(Section):
+    """How a job is laid out on `data` x `model` processes of msrun (`models.parallel.Layout`).
+
+    `model` processes hold one model together; `data` of these train on samples of their own (None:
+    as many as there are processes for). `shard` spreads, over the `data` processes, nothing, the
+    optimizer's memory, or the weights too. `recompute`: layers are computed again in the backward
+    pass, which takes less memory and more time.
+    """
+
+    data: PositiveInt | None = None
+    model: PositiveInt = 1
+    shard: Literal["none", "optimizer", "weights"] = "none"
+    recompute: bool = False
+
+
+@dataclass(frozen=True)
 class Run(Section):
     """How long, where to, how often. `steps` goes before `epochs`;
     0 for `checkpoint_every` and the like is never.
@@ -209,6 +225,7 @@ class FinetuneConfig(Section):
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     loss_scale: LossScale = field(default_factory=LossScale)
+    parallel: Parallel = field(default_factory=Parallel)
     run: Run = field(default_factory=Run)
 
 
@@ -244,6 +261,7 @@ class PredictConfig(Section):
     tokenizer: Tokenizer = field(default_factory=Tokenizer)
     template: dict[str, Any] = field(default_factory=dict)
     generation: Generation = field(default_factory=Generation)
+    parallel: Parallel = field(default_factory=Parallel)
     merge: bool = False
     device: str | None = None
     graph: bool = True

@@ -2,7 +2,7 @@ r"""Fine-tune a model: whole, in stages, or by LoRA.
 
     python -m recipes.finetune CONFIG.yaml data.train=stores/train run.output=out
     msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune CONFIG.yaml \
-        run.parallel=true
+        run.parallel=true parallel.model=2
 
 `recipes/configs` has a folder of CONFIG.yaml files a model family.
 
@@ -18,7 +18,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
-from models.weights import model_parameters, save_lora, save_weights
+from models.parallel import Layout, model_group
+from models.weights import model_parameters, save_lora, save_weights, whole_shapes
 from recipes import build, checkpoints
 from recipes.config import FinetuneConfig, read
 from recipes.inputs import model_inputs
@@ -40,29 +41,24 @@ from recipes.schedules import Schedule
 from recipes.step import Trainer, count_targets
 
 
-@dataclass(frozen=True)
-class ProcessRank:
-    """Which of how many devices this process trains on."""
-
-    rank: int = 0
-    world_size: int = 1
-
-
 def finetune(config: FinetuneConfig) -> Path:
     """Train as the configuration says; the folder with the results comes back."""
     build.start_mindspore(config.run.device, config.run.graph)
-    place = join_devices() if config.run.parallel else ProcessRank()
+    layout, groups = build.join_devices(config.parallel, config.run.parallel)
     config.run.output.mkdir(parents=True, exist_ok=True)
 
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
-    stream = training_stream(config, template, place)
+    stream = training_stream(config, template, layout)
     held_out = held_out_stream(config, template, stream.mixture)
     steps = total_steps(config, stream)
     schedule = build.build_schedule(config.schedule, steps)
 
-    model = build.build_model(config.model, tokenizer.vocab_size, config.run.seed)
-    if config.model.weights is None and place.rank == 0:
+    model = build.build_model(
+        config.model, tokenizer.vocab_size, config.run.seed, model_group(layout, groups)
+    )
+    # Those that hold one model together write a file together.
+    if config.model.weights is None and layout.data_rank == 0:
         save_weights(model, config.run.output / "base.safetensors")
     trained = build.choose_trained(model, config)
     options = config.optimizer
@@ -75,14 +71,14 @@ def finetune(config: FinetuneConfig) -> Path:
         options.bias_correction,
         rates=layer_rates(trained, decay, model_parameters(model)),
     )
-    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, place.world_size > 1)
+    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, layout, groups)
     done = resume(config, model, trained, trainer, stream) if config.run.resume else 0
-    if place.rank == 0:
+    if layout.rank == 0:
         describe(config, model, trained, steps, done)
         if (warning := rate_warning(config, schedule, steps)) is not None:
             print(f"warning: {warning}", file=sys.stderr)
 
-    metrics = Metrics(config.run.output / "metrics.jsonl", done) if place.rank == 0 else None
+    metrics = Metrics(config.run.output / "metrics.jsonl", done) if layout.rank == 0 else None
     screen, clock = Screen(steps), StepTimer()
     batches = endless(stream)
     for step in range(done + 1, steps + 1):
@@ -91,7 +87,7 @@ def finetune(config: FinetuneConfig) -> Path:
         rate = schedule(step - 1)
         loss, norm = trainer.step([model_inputs(batch) for batch in taken], rate)
         seconds, waiting = clock.lap()
-        tokens = sum(batch.tokens for batch in taken) * place.world_size
+        tokens = sum(batch.tokens for batch in taken) * layout.data
         line = {
             "step": step,
             "epoch": taken[-1].epoch,
@@ -106,50 +102,44 @@ def finetune(config: FinetuneConfig) -> Path:
         }
         line |= {
             "data_wait": waiting,
-            "samples": sum(len(batch.ids) for batch in taken) * place.world_size,
+            "samples": sum(len(batch.ids) for batch in taken) * layout.data,
         }
         if held_out and is_due(step, config.run.evaluate_every, steps):
             line["held_out_loss"] = evaluate(model, held_out)
         if metrics is not None:
             metrics.write(line)
             screen.show(line)
-            if config.run.checkpoint_every and is_due(step, config.run.checkpoint_every, steps):
-                state = {"step": step, "scale": trainer.scale, "good_steps": trainer.good_steps}
-                folder = checkpoints.checkpoint_folder(config.run.output, step)
-                checkpoints.save(
-                    folder, model, trained, optimizer, state | {"stream": stream.state_dict()}
-                )
+        every = config.run.checkpoint_every
+        if layout.data_rank == 0 and every and is_due(step, every, steps):
+            state = {"step": step, "scale": trainer.scale, "good_steps": trainer.good_steps}
+            folder = checkpoints.checkpoint_folder(config.run.output, step)
+            checkpoints.save(
+                folder, model, trained, optimizer, state | {"stream": stream.state_dict()}
+            )
+            if layout.rank == 0:
                 checkpoints.prune(config.run.output, config.run.keep)
-    if place.rank == 0:
+    if layout.data_rank == 0:
         write_results(config, model)
+    if layout.rank == 0:
+        plot_loss(config.run.output / "metrics.jsonl", config.run.output / "loss.png")
     return config.run.output
 
 
-def join_devices() -> ProcessRank:
-    """Find the other processes that msrun has started;
-    all draw or load the same weights, so none are sent.
-    """
-    from mindspore.communication import get_group_size, get_rank, init
-
-    init()
-    return ProcessRank(get_rank(), get_group_size())
-
-
-def training_stream(config: FinetuneConfig, template: Template, place: ProcessRank) -> Stream:
+def training_stream(config: FinetuneConfig, template: Template, layout: Layout) -> Stream:
     """The batches to train on, those of this device."""
     data = config.data
     rows = build.open_samples(data.train, data.train_split, data.seed)
-    return make_stream(config, training_samples(config, rows, place), template, place)
+    return make_stream(config, training_samples(config, rows, layout), template, layout)
 
 
-def training_samples(config: FinetuneConfig, rows: Samples, place: ProcessRank) -> Samples:
+def training_samples(config: FinetuneConfig, rows: Samples, layout: Layout) -> Samples:
     """The samples of an epoch: the rows themselves, or draws of them.
 
     Raises:
         ConfigError: for a scale without random mapping.
     """
     if config.data.random_mapping:
-        return build.RandomRows(rows, random_scale(config, len(rows), place))
+        return build.RandomRows(rows, random_scale(config, len(rows), layout))
     if config.data.scale is not None:
         raise ConfigError(
             "data.scale goes with data.random_mapping=true; for more passes give run.epochs"
@@ -158,7 +148,7 @@ def training_samples(config: FinetuneConfig, rows: Samples, place: ProcessRank) 
 
 
 def make_stream(
-    config: FinetuneConfig, samples: Samples, template: Template, place: ProcessRank
+    config: FinetuneConfig, samples: Samples, template: Template, layout: Layout
 ) -> Stream:
     """The batches of these samples, those of this device."""
     data = config.data
@@ -166,24 +156,24 @@ def make_stream(
     return Stream(
         samples,
         template,
-        rank=place.rank,
-        world_size=place.world_size,
+        rank=layout.data_rank,
+        world_size=layout.data,
         shuffle=data.shuffle,
         packing=data.packing,
         on_error=data.on_error,
         on_error_limit=data.on_error_limit,
-        skipped=config.run.output / "skipped.jsonl",
+        skipped=config.run.output / "skipped.jsonl" if layout.model_rank == 0 else None,
         **options,
     )
 
 
-def random_scale(config: FinetuneConfig, rows: int, place: ProcessRank) -> int:
+def random_scale(config: FinetuneConfig, rows: int, layout: Layout) -> int:
     """How many times as many draws as rows: what was said, or, as MindFormers' runner reckons it,
     what the steps of the run need.
     """
     if config.data.scale is not None or config.run.steps is None:
         return config.data.scale or 1
-    step = config.data.batch_size * place.world_size * config.run.accumulation
+    step = config.data.batch_size * layout.data * config.run.accumulation
     return config.run.steps * step // max(1, rows) + 1
 
 
@@ -298,7 +288,7 @@ def describe(
     (config.run.output / "config.json").write_text(
         json.dumps(asdict(config), default=str, indent=1)
     )
-    sizes = {parameter.name: math.prod(parameter.shape) for parameter in model.get_parameters()}
+    sizes = {name: math.prod(shape) for name, shape in whole_shapes(model).items()}
     kept = sorted({str(parameter.dtype).lower() for parameter in model.get_parameters()})
     share = f"{sum(sizes[name] for name in trained):,} of {sum(sizes.values()):,} parameters train"
     share += f" (kept in {', '.join(kept)}, computed in {config.model.dtype})"
@@ -309,13 +299,12 @@ def describe(
 
 
 def write_results(config: FinetuneConfig, model: VisionLanguageModel) -> None:
-    """Write what was trained, and draw the loss."""
+    """Write what was trained."""
     output = config.run.output
     if config.lora.targets:
         save_lora(model, output / "adapter.safetensors")
     else:
         save_weights(model, output / "weights.safetensors")
-    plot_loss(output / "metrics.jsonl", output / "loss.png")
 
 
 def main(line: list[str] | None = None) -> int:

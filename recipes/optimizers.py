@@ -8,11 +8,13 @@ weight is the master rounded. Without one, an update below half a unit in the la
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import initializer
+
+from models.parallel import Cut, ModelGroup, all_reduce, copies_of
 
 
 class AdamW(nn.Cell):
@@ -133,11 +135,13 @@ def _moment(parameter: Parameter, kind: str) -> Parameter:
     return Parameter(zeros, name=f"optimizer.{kind}.{parameter.name}", requires_grad=False)
 
 
-def clip_by_norm(gradients: tuple[Tensor, ...], limit: float) -> tuple[tuple[Tensor, ...], Tensor]:
+def clip_by_norm(
+    gradients: tuple[Tensor, ...], limit: float, norm: Tensor | None = None
+) -> tuple[tuple[Tensor, ...], Tensor]:
     """The gradients, shortened together so that their joint norm is at most `limit`;
-    and that norm before, float32.
+    and that norm before, float32. `norm` is given where they are divided among processes.
     """
-    norm = global_norm(gradients)
+    norm = global_norm(gradients) if norm is None else norm
     # As torch.nn.utils.clip_grad_norm_.
     factor = ops.minimum(limit / (norm + 1e-6), ops.ones_like(norm))
     return tuple([(gradient * factor).astype(gradient.dtype) for gradient in gradients]), norm
@@ -149,3 +153,26 @@ def global_norm(gradients: tuple[Tensor, ...]) -> Tensor:
     for gradient in gradients:
         total = total + ops.square(gradient.astype(ms.float32)).sum()
     return ops.sqrt(total)
+
+
+class DividedNorm(nn.Cell):
+    """The norm of all gradients of a model that a group of processes holds together.
+
+    What several processes hold counts once: each adds its share of it.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Parameter], cuts: Mapping[str, Cut], group: ModelGroup
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        self.shares = tuple(
+            [Tensor(1 / copies_of(cuts.get(p.name), p.ndim, group)) for p in parameters]
+        )
+        self.reduce = all_reduce(group)
+
+    def construct(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        """A float32 scalar, the same on all processes."""
+        total = Tensor(0.0, ms.float32)
+        for i, gradient in enumerate(gradients):
+            total = total + (ops.square(gradient.astype(ms.float32)) * self.shares[i]).sum()
+        return ops.sqrt(self.reduce(total))

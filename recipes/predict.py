@@ -1,8 +1,10 @@
-"""Ask a model about a picture, a clip, or nothing but words.
+r"""Ask a model about a picture, a clip, or nothing but words.
 
     python -m recipes.predict CONFIG.yaml --video clip.avi --prompt "What happens?"
     model.weights=FILE python -m recipes.predict CONFIG.yaml --batch questions.jsonl
     generation.temperature=0.8 generation.top_k=50
+    msrun --worker_num=2 --local_worker_num=2 --join=True python -m recipes.predict CONFIG.yaml \
+        --prompt "…" parallel.model=2
 
 A line of a batch is {"prompt": …, "image": FILE, "video": FILE, "history": [[question, answer],
 …]}, of which only the prompt is needed. CONFIG.yaml may be the one that the model was fine-tuned
@@ -39,6 +41,7 @@ from mmdata.video import Limits
 from models.generate import Generator, Prompt, Sampling
 from models.lora import merge_lora
 from models.model import VisionLanguageModel
+from models.parallel import WHOLE, ModelGroup
 from recipes import build
 from recipes.config import TRAINING_ONLY, Generation, PredictConfig, read
 from recipes.defaults import generation_of
@@ -290,15 +293,18 @@ def predict(
     records: Sequence[Mapping[str, Any]],
     batch_size: int = 1,
     hear: Callable[[str], object] | None = None,
+    group: ModelGroup = WHOLE,
 ) -> Iterator[str | Fault]:
     """The answer to each record in words, or what is wrong with the record.
 
-    `hear` is called with each piece of text as it is made, and goes with a single record.
+    `hear` is called with each piece of text as it is made, and goes with a single record. A `group`
+    of processes holds the model together; each of them gives all answers.
     """
     build.start_mindspore(config.device, config.graph)
+    build.check_model_group(config.parallel, group)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
-    model = build.build_model(config.model, tokenizer.vocab_size)
+    model = build.build_model(config.model, tokenizer.vocab_size, group=group)
     if config.model.adapter is not None:
         build.add_adapter(model, config.model.adapter)
     if config.merge:
@@ -364,7 +370,6 @@ def main(line: list[str] | None = None) -> int:
         with jsonlines.open(options.batch) as lines:
             records = list(lines.iter(skip_empty=True))
 
-    hear = partial(print, end="", flush=True) if options.stream else None
     faults = 0
     try:
         config = read(
@@ -374,10 +379,14 @@ def main(line: list[str] | None = None) -> int:
             ignore=TRAINING_ONLY,
             below=generation_of,
         )
-        for record, answer in zip(
-            records, predict(config, records, options.batch_size, hear), strict=True
-        ):
+        group = build.join_model_group(config)
+        speaks = group.rank == 0
+        hear = partial(print, end="", flush=True) if options.stream and speaks else None
+        answered = predict(config, records, options.batch_size, hear, group)
+        for record, answer in zip(records, answered, strict=True):
             faults += isinstance(answer, Fault)
+            if not speaks:
+                continue
             if options.batch is not None:
                 said = {"error": answer.text} if isinstance(answer, Fault) else {"answer": answer}
                 jsonlines.Writer(sys.stdout, flush=True).write({**record, **said})
@@ -390,7 +399,7 @@ def main(line: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
-    if faults and options.batch is not None:
+    if faults and options.batch is not None and speaks:
         print(f"{faults} of {len(records)} questions were not answered", file=sys.stderr)
     return 1 if faults else 0
 

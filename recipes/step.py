@@ -15,8 +15,9 @@ from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
 from models.model import VisionLanguageModel
+from models.parallel import ALONE, ONE, Groups, Layout, cuts_of, model_group
 from recipes.config import LossScale
-from recipes.optimizers import AdamW, clip_by_norm
+from recipes.optimizers import AdamW, DividedNorm, clip_by_norm, global_norm
 
 Arrays = Sequence[NDArray[Any]]
 Gradients = tuple[Tensor, ...]
@@ -48,12 +49,17 @@ class Add(nn.Cell):
 
 
 class Update(nn.Cell):
-    """From the gradients of this device's mean loss to changed parameters, on all devices alike."""
+    """From the gradients of this device's mean loss to changed parameters, on all devices alike.
 
-    def __init__(self, optimizer: AdamW, clip: float, parallel: bool) -> None:
+    `norm` finds the norm of gradients that are divided among devices; None of whole ones.
+    """
+
+    def __init__(
+        self, optimizer: AdamW, clip: float, groups: Groups, norm: DividedNorm | None = None
+    ) -> None:
         super().__init__(auto_prefix=False)
-        self.optimizer, self.clip = optimizer, clip
-        self.reduce = ops.AllReduce() if parallel else None
+        self.optimizer, self.clip, self.norm = optimizer, clip, norm
+        self.reduce = None if groups.data is None else ops.AllReduce(group=groups.data)
 
     def construct(
         self, gradients: Gradients, loss: Tensor, count: Tensor, rate: Tensor, scale: Tensor
@@ -67,7 +73,8 @@ class Update(nn.Cell):
             total = ops.maximum(self.reduce(count), 1.0)
             gradients = tuple([self.reduce(gradient * count) / total for gradient in gradients])
             loss = self.reduce(loss * count) / total
-        gradients, norm = clip_by_norm(gradients, self.clip)
+        norm = global_norm(gradients) if self.norm is None else self.norm(gradients)
+        gradients, norm = clip_by_norm(gradients, self.clip, norm)
         finite = ops.isfinite(norm)
         if finite:
             self.optimizer(gradients, rate)
@@ -75,7 +82,9 @@ class Update(nn.Cell):
 
 
 class Trainer:
-    """A model with its optimizer; `scale` and `good_steps` are the loss scale's state."""
+    """A model with its optimizer, at this process' place in a layout; `scale` and `good_steps` are
+    the loss scale's state.
+    """
 
     def __init__(
         self,
@@ -83,7 +92,8 @@ class Trainer:
         optimizer: AdamW,
         clip: float,
         loss_scale: LossScale,
-        parallel: bool,
+        layout: Layout = ONE,
+        groups: Groups = ALONE,
     ) -> None:
         self.model, self.optimizer, self.loss_scale = model, optimizer, loss_scale
         self.scale, self.good_steps = loss_scale.start, 0
@@ -92,7 +102,10 @@ class Trainer:
         scaled.set_train(True)
         self.gradient: Callable[..., Any] = ms.value_and_grad(scaled, None, parameters)
         self.add = Add()
-        self.update = Update(optimizer, clip, parallel)
+        norm = None
+        if layout.model > 1:
+            norm = DividedNorm(parameters, cuts_of(model), model_group(layout, groups))
+        self.update = Update(optimizer, clip, groups, norm)
 
     def step(self, batches: Sequence[Arrays], rate: float) -> tuple[float, float]:
         """Train on the batches together, each as `recipes.inputs.model_inputs` orders it.

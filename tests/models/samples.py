@@ -26,7 +26,8 @@ def small(family: str, **changes: Any) -> VisionLanguageModel:
     words (and few queries), in evaluation mode.
     """
     config = family_module(family).PRESETS["tiny"]
-    config = replace(config, language=replace(config.language, vocabulary=VOCABULARY), **changes)
+    language = replace(config.language, vocabulary=VOCABULARY)
+    config = replace(config, **{"language": language, **changes})
     if family == "qwen_vl":
         config = replace(config, queries=4)
     if family == "visualglm":

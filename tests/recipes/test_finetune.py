@@ -16,6 +16,7 @@ import mmdata
 from examples.synthetic import write_coco, write_videos
 from mmdata.schema import replace
 from models.checkpoint import open_checkpoint, write_checkpoint
+from models.parallel import Layout
 from models.weights import merge_lora_file
 from recipes import build, finetune, predict
 from recipes.checkpoints import TRAINED, complete
@@ -110,9 +111,7 @@ def test_every_tiny_twin_knows_how_many_steps_its_epochs_have(
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
 
-    steps = finetune.total_steps(
-        config, finetune.training_stream(config, template, finetune.ProcessRank())
-    )
+    steps = finetune.total_steps(config, finetune.training_stream(config, template, Layout()))
 
     batches = len(mmdata.open(store)) // config.data.batch_size
     assert steps == 10 * batches // config.run.accumulation > 0

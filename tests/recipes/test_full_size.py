@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mmdata.schema import Conversation
+from models.parallel import Layout
 from recipes import build, finetune
 from recipes.checkpoints import OPTIMIZER, TRAINED, complete
 from recipes.config import FinetuneConfig, read
@@ -157,9 +158,9 @@ class Rows:
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_full_size_job_makes_enough_updates_and_reaches_its_peak_rate(path: Path) -> None:
     config = read(FinetuneConfig, path)
-    place = finetune.ProcessRank(0, 8 if config.run.parallel else 1)
-    samples = finetune.training_samples(config, Rows(ROWS[path.stem]), place)
-    stream = finetune.make_stream(config, samples, WordTemplate(), place)
+    layout = Layout(data=8 if config.run.parallel else 1)
+    samples = finetune.training_samples(config, Rows(ROWS[path.stem]), layout)
+    stream = finetune.make_stream(config, samples, WordTemplate(), layout)
 
     steps = finetune.total_steps(config, stream)
     schedule = build.build_schedule(config.schedule, steps)

@@ -16,6 +16,7 @@ from mmdata.mixture import RandomMapping
 from mmdata.pipeline import Stream
 from mmdata.schema import Conversation, Media, replace
 from mmdata.store import Store
+from models.parallel import Layout
 from models.qwen_vl import QwenVL
 from recipes import build, finetune
 from recipes.config import Data, FinetuneConfig, Run
@@ -43,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def held_out(**options: Any) -> Stream | None:
     config, template = FinetuneConfig(data=Data(batch_size=1, workers=0, **options)), WordTemplate()
-    stream = finetune.training_stream(config, template, finetune.ProcessRank())
+    stream = finetune.training_stream(config, template, Layout())
     return finetune.held_out_stream(config, template, stream.mixture)
 
 
@@ -69,7 +70,7 @@ def test_the_splits_of_a_store_are_disjoint_and_give_what_was_asked_for(store: S
 
 def test_a_stream_of_a_split_takes_its_rows_and_no_others(store: Store) -> None:
     config = FinetuneConfig(data=Data(train=store.path, train_split="train", workers=0))
-    stream = finetune.training_stream(config, WordTemplate(), finetune.ProcessRank())
+    stream = finetune.training_stream(config, WordTemplate(), Layout())
 
     read = [stream.mixture.located(index).id for index in range(len(stream.mixture))]
 
@@ -88,8 +89,8 @@ def test_rows_drawn_at_random_are_as_many_as_the_steps_need_and_keep_their_order
         workers=0,
     )
     config = FinetuneConfig(data=data, run=Run(steps=7, accumulation=2))
-    stream = finetune.training_stream(config, WordTemplate(), finetune.ProcessRank())
-    on_two = finetune.random_scale(config, 4, finetune.ProcessRank(0, 2))
+    stream = finetune.training_stream(config, WordTemplate(), Layout())
+    on_two = finetune.random_scale(config, 4, Layout(data=2))
 
     rows = [stream.mixture.located(index).id for index in range(len(stream.mixture))]
 
@@ -103,9 +104,7 @@ def test_rows_drawn_at_random_are_as_many_as_the_steps_need_and_keep_their_order
 
 def test_a_scale_is_obeyed_and_refused_without_random_mapping(store: Store) -> None:
     data = Data(train=store.path, random_mapping=True, scale=3, workers=0)
-    stream = finetune.training_stream(
-        FinetuneConfig(data=data), WordTemplate(), finetune.ProcessRank()
-    )
+    stream = finetune.training_stream(FinetuneConfig(data=data), WordTemplate(), Layout())
 
     assert len(stream.mixture) == 30
     with pytest.raises(ConfigError, match=r"data\.scale goes with data\.random_mapping=true"):

@@ -43,9 +43,7 @@ def batch(value: float, targets: int = 2) -> list[NDArray[Any]]:
 
 def trainer(dtype: ms.dtype = ms.float32, **options: Any) -> Trainer:
     model = Line(dtype)
-    return Trainer(
-        model, AdamW(model.trainable_params()), 1e9, LossScale(**options), parallel=False
-    )
+    return Trainer(model, AdamW(model.trainable_params()), 1e9, LossScale(**options))
 
 
 def test_targets_are_labels_that_a_token_of_their_own_sample_comes_before() -> None:
@@ -181,7 +179,7 @@ def test_a_model_in_half_precision_trains_as_one_in_float32(family: str) -> None
         drawn = samples.batch(model, [[samples.sample(model, seed)] for seed in (0, 1)], 64)
         arrays = [drawn[name].asnumpy() for name in names if name in drawn]
         rule = LossScale(start=SCALES[family], window=10)
-        one = Trainer(model, AdamW(model.trainable_params()), 1.0, rule, parallel=False)
+        one = Trainer(model, AdamW(model.trainable_params()), 1.0, rule)
         made[dtype] = [one.step([arrays, arrays], 2e-4) for _ in range(3)]
         assert {str(parameter.dtype).lower() for parameter in model.get_parameters()} == {dtype}
         assert one.scale == SCALES[family]
