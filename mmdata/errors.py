@@ -4,6 +4,7 @@ MMDataError
 ├── UsageError            the call is at fault (command line exit code 2)
 │   ├── ConfigError       a configuration file or option says something impossible
 │   └── UnknownNameError  no format, template, … of that name
+├── StorageError          a network, or what is behind it, is at fault (exit code 1)
 ├── PluginError           a format, template or resizer of another package is at fault (exit code 1)
 └── DataError             the data is at fault (exit code 1)
     ├── RecordError       one source record; becomes a line of ``rejects.jsonl``
@@ -36,6 +37,7 @@ __all__ = [
     "RecordError",
     "SampleError",
     "SchemaError",
+    "StorageError",
     "StoreError",
     "TokenError",
     "UnknownNameError",
@@ -66,6 +68,19 @@ class PluginError(MMDataError):
     """A format, a template or a resizer that another package brings is at fault; its own exception
     is the ``__cause__``.
     """
+
+
+class StorageError(MMDataError):
+    """An object behind the network cannot be read or written: ``path`` is its URL, and ``status``
+    what its server answered, where it did.
+
+    It is not the data's fault: it ends a run, and is no reject but where one medium is concerned.
+    """
+
+    def __init__(self, message: str, *, path: str = "", status: int | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.status = status
 
 
 class DataError(MMDataError):
