@@ -206,11 +206,16 @@ def as_media_error(error: Exception, path: str) -> MediaError:
     if isinstance(error, MediaError):
         if error.path or not path:
             return error
-        named = type(error)(f"{path}: {error}", path=path, reason=error.reason)
-        named.__cause__ = error
-        return named
+        return _with_cause(type(error)(f"{path}: {error}", path=path, reason=error.reason), error)
     if isinstance(error, (UsageError, PluginError)):
         raise error
+
+    if isinstance(error, StorageError):  # which names the file
+        return _with_cause(MediaError(str(error), path=path, reason="remote_media"), error)
+    if isinstance(error, (FileNotFoundError, PermissionError)) and error.filename == path:
+        reason = "missing_media" if isinstance(error, FileNotFoundError) else "remote_media"
+        found = MediaError(f"{path}: {error.strerror}", path=path, reason=reason)
+        return _with_cause(found, error)
 
     reason = "media_limit" if isinstance(error, MemoryError) else "unreadable_media"
     what = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
@@ -218,6 +223,10 @@ def as_media_error(error: Exception, path: str) -> MediaError:
         what = f"{what}; raise memory (--memory, Limits(memory=...)) if it is meant"
     where = f"{path}: " if path else ""
     found = MediaError(f"{where}cannot be decoded: {what}", path=path, reason=reason)
+    return _with_cause(found, error)
+
+
+def _with_cause(found: MediaError, error: Exception) -> MediaError:
     found.__cause__ = error
     return found
 

@@ -8,7 +8,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from fnmatch import translate
 from functools import lru_cache
 from pathlib import Path, PosixPath
@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from mmdata._tools.options import checked
 from mmdata._tools.paths import is_url
-from mmdata.errors import UsageError
+from mmdata.errors import StorageError, UsageError
 from mmdata.storage._access import Access
 from mmdata.storage._backend import Backend, RemoteFaultError, RemoteInfo, retry
 from mmdata.storage._file import RemoteFile
@@ -24,7 +24,7 @@ from mmdata.storage._file import RemoteFile
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RemotePath", "backend_of", "path_of", "remote_path"]
+__all__ = ["RemotePath", "backend_of", "common_folder", "path_of", "remote_path"]
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 """A URL that a path was made of has lost one of its slashes; a drive of Windows has one letter."""
@@ -77,16 +77,16 @@ class RemotePath(PosixPath):
     def parent(self) -> Self:
         """The folder that it is in; of a bucket, the bucket."""
         above = str(self).rstrip("/").rpartition("/")[0]
-        return self if above.endswith(("/", ":")) else self._like(above)
+        return self if above.endswith(("/", ":")) else self.like(above)
 
     def __truediv__(self, name: str | os.PathLike[str]) -> Self:
         """Return the path of a name below it; a path or URL that is absolute as it is."""
         text = os.fspath(name)
         if is_url(text):
-            return self._like(text)
+            return self.like(text)
         if text.startswith("/"):
             return cast("Self", Path(text))
-        return self._like(posixpath.join(str(self), text))
+        return self.like(posixpath.join(str(self), text))
 
     def joinpath(self, *names: str | os.PathLike[str]) -> Self:
         """Return the path of names below it."""
@@ -98,6 +98,10 @@ class RemotePath(PosixPath):
     def with_name(self, name: str) -> Self:
         """Return the path of another name beside it."""
         return self.parent / name
+
+    def is_below(self, folder: RemotePath) -> bool:
+        """Return whether it is in a folder, at any depth."""
+        return str(self).startswith(f"{str(folder).rstrip('/')}/")
 
     def absolute(self) -> Self:
         """Return itself."""
@@ -111,7 +115,8 @@ class RemotePath(PosixPath):
         """Return that it does not depend on a folder of this process."""
         return True
 
-    def _like(self, url: str) -> Self:
+    def like(self, url: str) -> Self:
+        """Return the path of another URL that may be read as this one."""
         return cast("Self", remote_path(url, self._access))
 
     # --- what is there
@@ -165,12 +170,12 @@ class RemotePath(PosixPath):
     def iterdir(self) -> Generator[Self, None, None]:
         """Yield what is in the folder, sorted."""
         for url, _ in self.listed():
-            yield self._like(url)
+            yield self.like(url)
 
     def files(self) -> list[tuple[Self, int]]:
         """Return the files below the folder, at any depth, sorted, with the size of each."""
         found = self.listed(recursive=True)
-        return [(self._like(url), info.bytes) for url, info in found if not info.is_folder]
+        return [(self.like(url), info.bytes) for url, info in found if not info.is_folder]
 
     def listed(self, *, recursive: bool = False) -> list[tuple[str, RemoteInfo]]:
         """Return what is in the folder by URL, sorted."""
@@ -283,6 +288,24 @@ def remote_path(url: str, access: Access | None = None) -> RemotePath:
     return path
 
 
+def common_folder(paths: Sequence[Path]) -> Path:
+    """Return the deepest folder that holds all the files.
+
+    Raises:
+        UsageError: they are not all on this machine, or not all in one bucket.
+    """
+    if not any(isinstance(path, RemotePath) for path in paths):
+        folders = [os.path.dirname(os.path.abspath(path)) for path in paths]  # noqa: PTH100, PTH120
+        return Path(os.path.commonpath(folders))
+    first, names = paths[0], [str(path) for path in paths]
+    common = posixpath.commonpath([posixpath.dirname(name) for name in names])
+    if isinstance(first, RemotePath) and _SCHEME.fullmatch(common):
+        return first.like(_with_slashes(common))
+    raise UsageError(
+        f"{names[0]} and {names[-1]} are in no folder together: name one with --media-root"
+    )
+
+
 @checked
 def path_of(path: str | os.PathLike[str], what: str, access: Access | None = None) -> Path:
     """Return the path of ``what`` in a call: a source, a media root, a store; on this machine or
@@ -330,10 +353,12 @@ def _open_backend(scheme: str, access: Access | None, process: int) -> Backend:
         from mmdata.storage._arrow import ArrowBackend
 
         return ArrowBackend(scheme)
-    if scheme in _HTTP:
+    if scheme in _HTTP and access is not None and access.remote:
         from mmdata.storage._http import HttpBackend
 
-        return HttpBackend(access or Access())
+        return HttpBackend(access)
+    if scheme in _HTTP:
+        raise StorageError(f"{scheme}:// is read only where it is allowed: --allow-remote")
     from mmdata.storage._fsspec import FsspecBackend
 
     return FsspecBackend(scheme)
