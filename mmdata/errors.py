@@ -4,6 +4,7 @@ MMDataError
 ├── UsageError            the call is at fault (command line exit code 2)
 │   ├── ConfigError       a configuration file or option says something impossible
 │   └── UnknownNameError  no format, template, … of that name
+├── StorageError          a network, or what is behind it, is at fault (exit code 1)
 ├── PluginError           a format, template or resizer of another package is at fault (exit code 1)
 └── DataError             the data is at fault (exit code 1)
     ├── RecordError       one source record; becomes a line of ``rejects.jsonl``
@@ -36,6 +37,7 @@ __all__ = [
     "RecordError",
     "SampleError",
     "SchemaError",
+    "StorageError",
     "StoreError",
     "TokenError",
     "UnknownNameError",
@@ -66,6 +68,19 @@ class PluginError(MMDataError):
     """A format, a template or a resizer that another package brings is at fault; its own exception
     is the ``__cause__``.
     """
+
+
+class StorageError(MMDataError):
+    """An object behind the network cannot be read or written: ``path`` is its URL, and ``status``
+    what its server answered, where it did.
+
+    It is not the data's fault: it ends a run, and is no reject but where one medium is concerned.
+    """
+
+    def __init__(self, message: str, *, path: str = "", status: int | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.status = status
 
 
 class DataError(MMDataError):
@@ -191,11 +206,16 @@ def as_media_error(error: Exception, path: str) -> MediaError:
     if isinstance(error, MediaError):
         if error.path or not path:
             return error
-        named = type(error)(f"{path}: {error}", path=path, reason=error.reason)
-        named.__cause__ = error
-        return named
+        return _with_cause(type(error)(f"{path}: {error}", path=path, reason=error.reason), error)
     if isinstance(error, (UsageError, PluginError)):
         raise error
+
+    if isinstance(error, StorageError):  # which names the file
+        return _with_cause(MediaError(str(error), path=path, reason="remote_media"), error)
+    if isinstance(error, (FileNotFoundError, PermissionError)) and error.filename == path:
+        reason = "missing_media" if isinstance(error, FileNotFoundError) else "remote_media"
+        found = MediaError(f"{path}: {error.strerror}", path=path, reason=reason)
+        return _with_cause(found, error)
 
     reason = "media_limit" if isinstance(error, MemoryError) else "unreadable_media"
     what = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
@@ -203,6 +223,10 @@ def as_media_error(error: Exception, path: str) -> MediaError:
         what = f"{what}; raise memory (--memory, Limits(memory=...)) if it is meant"
     where = f"{path}: " if path else ""
     found = MediaError(f"{where}cannot be decoded: {what}", path=path, reason=reason)
+    return _with_cause(found, error)
+
+
+def _with_cause(found: MediaError, error: Exception) -> MediaError:
     found.__cause__ = error
     return found
 

@@ -81,7 +81,8 @@ class Reason(str, Enum):
     )
     REMOTE_MEDIA = (
         "remote_media",
-        "a medium is behind a URL, which is not read yet (--check none keeps it by name)",
+        "a medium is behind a URL that may not be read, or could not be (--allow-remote; "
+        "--check none keeps it by name)",
     )
     OUTSIDE_MEDIA_ROOT = (
         "outside_media_root",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
@@ -11,11 +11,13 @@ from mindspore.common.initializer import initializer
 from models.modules import causal_mask
 from models.parallel import Copied, ModelGroup, check_divides
 
+# Of generation, int32: where the new tokens go in the caches, (batch, length); and the numbers of
+# the first slots, (reach,), of which a single new token looks at those that are filled.
+Slots: TypeAlias = tuple[Tensor, Tensor]
+
 
 class KVCache(nn.Cell):
-    """Keys and values in parameters of fixed length,
-    so that one compiled graph serves every decoding step.
-    """
+    """Keys and values in parameters of fixed length, of which the tokens read the first slots."""
 
     def __init__(self, batch: int, heads: int, length: int, size: int, dtype: ms.dtype) -> None:
         super().__init__()
@@ -26,16 +28,25 @@ class KVCache(nn.Cell):
             initializer(0, (batch, heads, length, size), dtype), requires_grad=False
         )
 
-    def construct(self, key: Tensor, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """The whole cache, twice (batch, heads, cache length, size),
-        with the new tokens in `slots` (batch, length).
+    def construct(self, key: Tensor, value: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
+        """The first slots of the cache (batch, heads, reach, size), keys and values, with the new
+        tokens (batch, heads, length, size) in their place.
         """
-        places = ops.broadcast_to(slots[:, None, :, None], key.shape)
-        keys = ops.tensor_scatter_elements(self.keys, places, key, 2)
-        values = ops.tensor_scatter_elements(self.values, places, value, 2)
-        ops.assign(self.keys, keys)
-        ops.assign(self.values, values)
-        return keys, values
+        places, reach = slots
+        batch, heads, length, _ = key.shape
+        shape = (batch, heads, length, 1)
+        rows = ops.broadcast_to(ops.arange(batch).astype(ms.int32)[:, None, None, None], shape)
+        columns = ops.broadcast_to(ops.arange(heads).astype(ms.int32)[:, None, None], shape)
+        places = ops.broadcast_to(places[:, None, :, None], shape)
+        index = ops.cat((rows, columns, places), -1)
+
+        # This writes into the parameter, as a scatter of tensors and an assignment would not: they
+        # write all of it twice.
+        keys = ops.scatter_nd_update(self.keys, index, key)
+        values = ops.scatter_nd_update(self.values, index, value)
+        if reach.shape[0] == keys.shape[2]:
+            return keys, values
+        return keys[:, :, : reach.shape[0]], values[:, :, : reach.shape[0]]
 
 
 class CachedAttention(nn.Cell):
@@ -69,7 +80,7 @@ class CachedAttention(nn.Cell):
         self.copied = Copied(group)
         return heads // group.size, (1, copies, copies)
 
-    def remember(self, key: Tensor, value: Tensor, slots: Tensor | None) -> tuple[Tensor, Tensor]:
+    def remember(self, key: Tensor, value: Tensor, slots: Slots | None) -> tuple[Tensor, Tensor]:
         """The keys and values to look at:
         a single new token sees the cache, a longer text (a prompt) only itself.
         """
@@ -100,17 +111,15 @@ def drop_caches(model: nn.Cell) -> None:
 def attention_mask(
     length: int,
     segment_ids: Tensor | None,
-    slots: Tensor | None,
-    attention: CachedAttention,
+    slots: Slots | None,
     prefix: Tensor | None = None,
 ) -> Tensor:
     """Who may look at whom: `causal_mask`, or,
     for a single new token, the filled slots of the cache.
 
-    (batch or 1, 1, length, keys) bool; `slots` (batch, length) is where new tokens go, None outside
-    generation.
+    (batch or 1, 1, length, keys) bool; `slots` is None outside generation.
     """
     if slots is None or length > 1:
         return causal_mask(length, segment_ids, prefix)
-    cached = ops.arange(attention.cache.keys.shape[2])
-    return cached[None, None, None, :] <= slots[:, None, :, None]
+    places, reach = slots
+    return reach[None, None, None, :] <= places[:, None, :, None]

@@ -8,7 +8,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from models.attention import Attend
-from models.cache import CachedAttention, attention_mask
+from models.cache import CachedAttention, Slots, attention_mask
 from models.modules import (
     Embedding,
     GatedMLP,
@@ -19,11 +19,12 @@ from models.modules import (
     rotary_tables,
     rotate,
     split_heads,
+    tables_of_angles,
 )
 from models.parallel import Copied, ModelGroup
 
-# cosine and sine for queries, cosine and sine for keys
-RopeTables = tuple[Tensor, Tensor, Tensor, Tensor]
+# Cosine and sine as `rotate` takes them, and what queries are multiplied with besides, if anything.
+RopeTables = tuple[Tensor, Tensor, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,22 @@ class CausalAttention(CachedAttention):
             self.query_norm = RMSNorm(config.head_size, config.eps)
             self.key_norm = RMSNorm(config.head_size, config.eps)
 
-    def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Slots | None) -> Tensor:
         """(batch, length, hidden) -> the same."""
         x = x if self.copied is None else self.copied(x)
-        query, key, value = ops.split(self.qkv(x), self.qkv.rows, -1)
-        query, key = split_heads(query, self.heads), split_heads(key, self.num_kv_heads)
+        cos, sin, scale = rope
+        queries, keys, values = self.qkv.rows
+        looking, value = ops.split(self.qkv(x), (queries + keys, values), -1)
+        looking = split_heads(looking, self.heads + self.num_kv_heads)
         if self.norm_heads:
-            query, key = self.query_norm(query), self.key_norm(key)
-        query = rotate(query, rope[0], rope[1])
-        key = rotate(key, rope[2], rope[3])
+            query, key = ops.split(looking, (self.heads, self.num_kv_heads), 1)
+            looking = ops.cat((self.query_norm(query), self.key_norm(key)), 1)
+
+        # Both at once: half as many operators, whose launch is what a single token costs.
+        looking = rotate(looking, cos, sin)
+        query, key = ops.split(looking, (self.heads, self.num_kv_heads), 1)
+        if scale is not None:
+            query = query * scale.astype(query.dtype)
         key, value = self.remember(key, split_heads(value, self.num_kv_heads), slots)
         return self.out(join_heads(self.attend(query, key, value, mask)))
 
@@ -109,7 +117,7 @@ class DecoderLayer(nn.Cell):
         self.norm1 = RMSNorm(config.hidden, config.eps)
         self.norm2 = RMSNorm(config.hidden, config.eps)
 
-    def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, rope: RopeTables, mask: Tensor, slots: Slots | None) -> Tensor:
         """(batch, length, hidden) -> the same."""
         x = x + self.attention(self.norm1(x), rope, mask, slots)
         return x + self.mlp(self.norm2(x))
@@ -143,7 +151,7 @@ class Decoder(nn.Cell):
         x: Tensor,
         positions: Tensor,
         segment_ids: Tensor | None,
-        slots: Tensor | None,
+        slots: Slots | None,
         prompt_length: Tensor | None,
         added: tuple[Tensor, ...] = (),
     ) -> Tensor:
@@ -151,7 +159,7 @@ class Decoder(nn.Cell):
         it too, are added to what the first layers give.
         """
         rope = self.rope(positions, prompt_length)
-        mask = attention_mask(x.shape[1], segment_ids, slots, self.layers[0].attention)
+        mask = attention_mask(x.shape[1], segment_ids, slots)
         for i, layer in enumerate(self.layers):
             x = layer(x, rope, mask, slots)
             if i < len(added):
@@ -175,9 +183,6 @@ class Decoder(nn.Cell):
         """The rotary tables for positions (batch, length), or (batch, axes, length)."""
         if self.axes is not None and positions.ndim == 3:
             places = ops.gather(positions, self.axes, 1).swapaxes(1, 2).astype(ms.float32)
-            angles = places * self.frequencies
-            angles = ops.cat((angles, angles), -1).expand_dims(1)
-            cos, sin = ops.cos(angles), ops.sin(angles)
-            return cos, sin, cos, sin
-        cos, sin = rotary_tables(positions.astype(ms.float32) / self.rope_factor, self.frequencies)
-        return cos, sin, cos, sin
+            return (*tables_of_angles(places * self.frequencies), None)
+        places = positions.astype(ms.float32) / self.rope_factor
+        return (*rotary_tables(places, self.frequencies), None)

@@ -65,7 +65,8 @@ class NextToken(nn.Cell):
         segment_ids: Tensor | None,
         pixel_values: Tensor | None,
         media_index: Tensor | None,
-        slots: Tensor,
+        places: Tensor,
+        reach: Tensor,
         prompt_length: Tensor,
         last: Tensor,
         media_layout: Tensor | None = None,
@@ -77,7 +78,7 @@ class NextToken(nn.Cell):
             segment_ids,
             pixel_values,
             media_index,
-            slots,
+            (places, reach),
             prompt_length,
             media_layout,
         )
@@ -89,13 +90,15 @@ class Generator:
     """A model ready to answer `batch` prompts at a time,
     none longer than `length` tokens with its answer.
 
-    Prompts are padded to a multiple of `bucket`, as each new width is compiled once in graph mode.
+    What is compiled in graph mode has few shapes: prompts are padded to `bucket` tokens, or to
+    twice, four times … as many, and of the cache a new token reads so many too, so that its cost
+    goes by what is in the cache and not by its length.
 
     The model is switched to evaluation and keeps its caches until `models.cache.drop_caches`.
     """
 
     def __init__(
-        self, model: VisionLanguageModel, batch: int, length: int, bucket: int = 64
+        self, model: VisionLanguageModel, batch: int, length: int, bucket: int = 128
     ) -> None:
         model.set_train(False)
         make_caches(model, batch, length, model.dtype)
@@ -177,7 +180,7 @@ class Generator:
         """Fill the caches from the prompts;
         the logits (batch, vocabulary) of the first token of each answer.
         """
-        width = min(-(-int(prompt.lengths.max()) // self.bucket) * self.bucket, self.length)
+        width = self._room(int(prompt.lengths.max()))
         slots = np.broadcast_to(np.arange(width), (self.batch, width))
         inputs = (
             _widen(prompt.input_ids, width, 0),
@@ -186,6 +189,7 @@ class Generator:
             prompt.pixel_values,
             None if prompt.media_index is None else _widen(prompt.media_index, width, -1),
             slots.astype(np.int32),
+            np.arange(width, dtype=np.int32),
         )
         tensors = [None if array is None else Tensor(array) for array in inputs]
         layout = None if prompt.media_layout is None else Tensor(prompt.media_layout)
@@ -195,14 +199,22 @@ class Generator:
     def _step(
         self, tokens: NDArray[Any], positions: NDArray[Any], slots: NDArray[Any], lengths: Tensor
     ) -> NDArray[Any]:
-        ids, positions, slots = (
-            Tensor(array.astype(np.int32)) for array in (tokens[:, None], positions, slots)
+        reach = np.arange(self._room(int(slots.max()) + 1))
+        ids, positions, places, reach = (
+            Tensor(array.astype(np.int32)) for array in (tokens[:, None], positions, slots, reach)
         )
         last = ops.zeros_like(lengths)
         logits: NDArray[Any] = self.next_token(
-            ids, positions, None, None, None, slots, lengths, last
+            ids, positions, None, None, None, places, reach, lengths, last
         ).asnumpy()
         return logits
+
+    def _room(self, tokens: int) -> int:
+        """The smallest of the lengths that are compiled which holds so many tokens."""
+        room = self.bucket
+        while room < tokens:
+            room *= 2
+        return min(room, self.length)
 
 
 def _at(index: NDArray[Any], axes: int) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mindspore import Tensor, nn, ops
 
+from models.cache import Slots
 from models.modules import merge_media, next_token_loss, normalise_pixels, numeric
 from models.parallel import WHOLE, Copied, DividedScores, Joined, ModelGroup
 
@@ -57,14 +58,14 @@ class VisionLanguageModel(nn.Cell):
         segment_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
         media_index: Tensor | None = None,
-        slots: Tensor | None = None,
+        slots: Slots | None = None,
         prompt_length: Tensor | None = None,
         media_layout: Tensor | None = None,
     ) -> Tensor:
         """Final hidden states, (batch, length, hidden).
 
-        For generation, all int32: `slots` (batch, length), where the tokens go in the caches;
-        `prompt_length` (batch,), how long the prompts were. The other arguments are those of
+        For generation: `slots`, where the tokens go in the caches and how far they look back there;
+        `prompt_length` (batch,) int32, how long the prompts were. The other arguments are those of
         `construct`.
         """
         x = self.language.embedding(input_ids).astype(self.dtype)

@@ -19,6 +19,7 @@ from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
 from models.attention import Attend
+from models.cache import Slots
 from models.model import VisionLanguageModel, arange_positions
 from models.modules import (
     Linear,
@@ -28,6 +29,7 @@ from models.modules import (
     merge_media,
     rotate,
     split_heads,
+    tables_of_angles,
 )
 
 MERGE = 2  # patches along each side of what becomes one token
@@ -98,9 +100,7 @@ class GridRope(nn.Cell):
     def construct(self, layout: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine, (1, 1, patches, head size) float32 each."""
         places = layout[:, 1:3].astype(ms.float32).expand_dims(-1)
-        angles = (places * self.frequencies).reshape(layout.shape[0], -1)
-        angles = ops.cat((angles, angles), -1)[None, None]
-        return ops.cos(angles), ops.sin(angles)
+        return tables_of_angles((places * self.frequencies).reshape(1, layout.shape[0], -1))
 
 
 class PatchAttention(nn.Cell):
@@ -186,7 +186,7 @@ class PatchModel(VisionLanguageModel):
         segment_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
         media_index: Tensor | None = None,
-        slots: Tensor | None = None,
+        slots: Slots | None = None,
         prompt_length: Tensor | None = None,
         media_layout: Tensor | None = None,
     ) -> Tensor:

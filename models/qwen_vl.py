@@ -220,16 +220,13 @@ class QwenDecoder(Decoder):
         self.ntk_lengths = Tensor((config.train_length * 2 ** np.arange(12)).astype(np.int32))
 
     def rope(self, positions: Tensor, prompt_length: Tensor | None) -> RopeTables:
-        """The rotary tables for positions (batch, length);
-        those of the queries carry the log-n factor.
-        """
+        """The rotary tables for positions (batch, length), and the log-n factor of queries."""
         if self.training or not self.train_length:
             return super().rope(positions, prompt_length)
         if prompt_length is None:
             prompt_length = ops.full((positions.shape[0],), positions.shape[1], dtype=ms.int32)
         cos, sin = rotary_tables(positions, self.ntk_frequencies(prompt_length))
-        scale = self.log_n(positions)
-        return cos * scale, sin * scale, cos, sin
+        return cos, sin, self.log_n(positions)
 
     def ntk_frequencies(self, length: Tensor) -> Tensor:
         """Slower angular steps for prompts beyond the training length:

@@ -15,7 +15,7 @@ from typing import Any
 from mindspore import Tensor, nn, ops
 
 from models.attention import Attend
-from models.cache import CachedAttention, attention_mask
+from models.cache import CachedAttention, Slots, attention_mask
 from models.lora import LoraConfig
 from models.model import VisionLanguageModel
 from models.modules import (
@@ -198,7 +198,7 @@ class GLMAttention(CachedAttention):
         self.attend = Attend()
 
     def construct(
-        self, x: Tensor, rope: tuple[Tensor, ...], mask: Tensor, slots: Tensor | None
+        self, x: Tensor, rope: tuple[Tensor, ...], mask: Tensor, slots: Slots | None
     ) -> Tensor:
         """(batch, length, hidden) -> the same."""
         x = x if self.copied is None else self.copied(x)
@@ -233,7 +233,7 @@ class GLMLayer(nn.Cell):
         self.mlp = MLP(config.hidden, config.mlp, "gelu_tanh")
 
     def construct(
-        self, x: Tensor, rope: tuple[Tensor, ...], mask: Tensor, slots: Tensor | None
+        self, x: Tensor, rope: tuple[Tensor, ...], mask: Tensor, slots: Slots | None
     ) -> Tensor:
         """(batch, length, hidden) -> the same."""
         x = self.norm1(x)
@@ -264,7 +264,7 @@ class ChatGLM(nn.Cell):
         x: Tensor,
         positions: Tensor,
         segment_ids: Tensor | None,
-        slots: Tensor | None,
+        slots: Slots | None,
         prompt_length: Tensor | None,
     ) -> Tensor:
         """Final hidden states (batch, length, hidden) of embeddings of that shape;
@@ -275,9 +275,7 @@ class ChatGLM(nn.Cell):
             *rotary_tables(positions[:, 1], self.frequencies),
         )
         prompt = positions[:, 1] == 0
-        mask = attention_mask(
-            x.shape[1], segment_ids, slots, self.layers[0].attention, prefix=prompt
-        )
+        mask = attention_mask(x.shape[1], segment_ids, slots, prefix=prompt)
         for layer in self.layers:
             x = layer(x, rope, mask, slots)
         return self.norm(x)

@@ -31,6 +31,7 @@ from recipes import build, heartbeat
 from recipes.config import Data, FinetuneConfig, PredictConfig, read
 from recipes.defaults import generation_of
 from recipes.predict import answers_or_faults
+from recipes.questions import written
 from recipes.scores import SCORES, Parts, Score, label_of, text_of
 
 
@@ -126,14 +127,6 @@ def line_of(row: Row) -> dict[str, Any]:
     """A row as a line of JSON."""
     said = {"error": row.fault} if row.said is None else {"answer": written(row.said)}
     return {"id": row.id, **said, "reference": written(row.reference), "score": row.score}
-
-
-def written(parts: Parts) -> Any:
-    """Parts as text, or, where they are more than text, as they are stored."""
-    import msgspec
-
-    text = text_of(parts)
-    return text if text else msgspec.to_builtins(list(parts))
 
 
 def arguments(line: list[str] | None) -> argparse.Namespace:

@@ -3,11 +3,20 @@ r"""Ask a model about a picture, a clip, or nothing but words.
     python -m recipes.predict CONFIG.yaml --video clip.avi --prompt "What happens?"
     model.weights=FILE python -m recipes.predict CONFIG.yaml --batch questions.jsonl
     generation.temperature=0.8 generation.top_k=50
-    python -m recipes.launch --processes 2 predict CONFIG.yaml parallel.model=2 --prompt "…"
+    python -m recipes.predict CONFIG.yaml --store STORE --split val --output answers.jsonl
+    python -m recipes.launch --processes 8 predict CONFIG.yaml parallel.model=2 \
+        --batch questions.jsonl --output answers.jsonl
 
 A line of a batch is {"prompt": …, "image": FILE, "video": FILE, "history": [[question, answer],
-…]}, of which only the prompt is needed. CONFIG.yaml may be the one that the model was fine-tuned
-with.
+…]}, of which only the prompt is needed; `images` and `videos` are lists of files. Or it is
+{"messages": […], "images": […]}, as the format `messages` reads them. A row of a store is answered
+in place of its last answer. CONFIG.yaml may be the one that the model was fine-tuned with.
+
+An answer is a line of JSON with the `position` and the `id` of its question and, where the input
+has one, the `reference`. With --output it goes to a file, and a run that was ended goes on where
+that ends; several processes share the questions, or, with `parallel.model=M`, each M of them hold
+one model together and share with the others. What is drawn for a question hangs on the seed and its
+`id` (or, without one, on what it says), not on its place or its batch.
 
 A line that cannot be answered (too long, a file that is missing or damaged) comes back with an
 `error` in place of the `answer`; exit code 1 says that there was one.
@@ -85,27 +94,6 @@ class Asking:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.template, name)
-
-
-def question(record: Mapping[str, Any], number: int = 0) -> Conversation:
-    """The conversation of a line of a batch; its picture or clip goes to the first question.
-
-    Raises:
-        KeyError: if there is no prompt.
-    """
-    media = tuple(
-        Media(kind, path=str(record[kind])) for kind in ("image", "video") if record.get(kind)
-    )
-    shown: tuple[Part, ...] = tuple(
-        Image(n) if one.type == "image" else Video(n) for n, one in enumerate(media)
-    )
-    messages: list[Message] = []
-    for asked, answered in record.get("history") or ():
-        messages += [user(asked), assistant(answered)]
-    messages.append(user(record["prompt"]))
-    first = messages[0]
-    messages[0] = user(*shown, *first.content)
-    return Conversation(f"question {number}", tuple(messages), media)
 
 
 def answers(

@@ -17,6 +17,7 @@ ROOMS = (
     "errors",
     "rejects",
     "_tools",
+    "storage",
     "schema",
     "store",
     "sources",

@@ -46,6 +46,8 @@ def real_path(path: Path) -> Path:
     and what belongs to the file is beside the link. Downloads of the Hugging Face Hub are such
     links, into a folder of blobs.
     """
+    if is_url(os.fspath(path)):
+        return path
     if path.is_dir():
         return Path(os.path.realpath(path))
     return Path(os.path.realpath(path.parent)) / path.name

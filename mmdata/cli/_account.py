@@ -37,6 +37,8 @@ def print_report(report: ConvertReport | CacheReport, as_json: bool) -> None:
 def _account(report: ConvertReport | CacheReport) -> str:
     """Return the account of a run for people."""
     from mmdata.rejects import Reason
+    from mmdata.store.layout import REJECTS
+    from mmdata.store.manifest import read_manifest
 
     rejected = sum(report.rejects.values())
     lines = [
@@ -56,7 +58,8 @@ def _account(report: ConvertReport | CacheReport) -> str:
         lines.append(("from before", f"{resumed:,}"))
     lines += [("seconds", f"{report.seconds:.1f}"), ("store", str(report.store))]
     if rejected:
-        lines.append(("details", str(report.store / "rejects.jsonl")))
+        folder = read_manifest(report.store).folder_in(report.store)
+        lines.append(("details", str(folder / REJECTS)))
     return columns(lines)
 
 

@@ -20,6 +20,7 @@ from mmdata.cli._shared import (
     WORKERS,
 )
 from mmdata.errors import UsageError
+from mmdata.storage import path_of
 
 if TYPE_CHECKING:
     from mmdata.conversion.prober import MediaLevel
@@ -49,11 +50,10 @@ def check(
     """Read every byte of a store and say whether it is whole;
     with --media or --decode, its media too.
     """
-    from mmdata._tools.paths import local_path
     from mmdata.conversion.account import count_oddities
     from mmdata.store import check as run
 
-    if not local_path(store, "store").exists():
+    if not path_of(store, "store").exists():
         raise UsageError(f"there is no store at {store}")
     faults = [str(fault) for fault in run(store)]
     found: Counter[str] = Counter()

@@ -80,6 +80,16 @@ Examples:
 @click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
 @click.option("--allow-outside", is_flag=True, help="Admit media outside the media root.")
 @click.option(
+    "--allow-remote", is_flag=True, help="Read media that records name by URL, and HTTP sources."
+)
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="HOST",
+    help="A machine of this network that may be asked over HTTP.",
+)
+@click.option(
     "--allow-fields",
     multiple=True,
     metavar="NAME[,NAME…]",

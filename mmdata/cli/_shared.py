@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from mmdata._tools.limits import Limits
+from mmdata._tools.paths import is_url
 from mmdata.cli._options import BytesType, OptionType
 from mmdata.errors import UsageError
+from mmdata.storage import remote_path
 
 if TYPE_CHECKING:
     from mmdata.templates import Template
@@ -28,7 +30,18 @@ __all__ = [
     "make_template",
 ]
 
-STORE = click.Path(path_type=Path)
+
+class PlaceType(click.Path):
+    """The type of a path that may be a URL, whose slashes a path would lose."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return a path of this machine or of a URL."""
+        if isinstance(value, str) and is_url(value):
+            return remote_path(value)
+        return Path(value)
+
+
+STORE = PlaceType(path_type=Path)
 CONVERT = partial(OptionType, "mmdata.conversion:convert")
 WORKERS = click.option(
     "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"

@@ -14,17 +14,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
 
 from mmdata._tools.collector import pause_collector
 from mmdata._tools.limits import Limits, OnDamage
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
-from mmdata._tools.paths import local_path, real_path
+from mmdata._tools.paths import real_path
 from mmdata.conversion.account import NOTHING, count_batch
 from mmdata.conversion.boxes import scale_boxes
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
-from mmdata.conversion.locate import SizeOf, size_of
+from mmdata.conversion.locate import SizeOf
+from mmdata.conversion.locate import size_of as size_of_file
 from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
 from mmdata.conversion.split import (
     HeldOut,
@@ -46,6 +48,8 @@ from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.rejects import Reject
 from mmdata.schema import Split
 from mmdata.sources.files import Sources, expand_braces
+from mmdata.storage import Access, path_of
+from mmdata.storage._path import RemotePath
 from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
@@ -107,11 +111,13 @@ def convert(
     resume: bool = False,
     overwrite: bool = False,
     allow_outside: bool = False,
+    allow_remote: bool = False,
+    allow_hosts: str | Sequence[str] = (),
     allow_fields: str | Sequence[str] = (),
     parquet: bool = False,
     duplicate_ids: DuplicateIds = "number",
     progress: Progress = lambda rows, rejects: None,
-    size_of: SizeOf = size_of,
+    size_of: SizeOf = size_of_file,
 ) -> ConvertReport:
     """Convert ``sources`` (files or folders) of a format into
     a new store at ``store``, and return the account.
@@ -119,8 +125,8 @@ def convert(
     Args:
         format: the name of a format (``mmdata formats`` lists them), ``auto`` for the one that
             recognises the sources, or one that has been made.
-        sources: a file or folder, or several.
-        store: where the store shall appear.
+        sources: a file or folder, or several; of this machine, or a URL.
+        store: where the store shall appear: a folder, or a URL of S3.
         options: options of the format, by name.
         media_root: the folder that media paths are relative to; the format knows the usual one.
         split: the split of every row, or the share of each, as in ``{"train": 0.9, "val": 0.1}``:
@@ -132,8 +138,8 @@ def convert(
         seed: another seed divides otherwise.
         check: how hard to look at media: not at all, whether they are there, what they are, whether
             they decode whole. The last two keep the size and a hash of each file, which ``mmdata
-            check --media`` compares. URLs cannot be looked at yet: a record that has one is a
-            reject but under ``none``.
+            check --media`` compares. A record that names a medium by URL is a reject but under
+            ``none`` or ``allow_remote``.
         on_damage: what becomes of a record with a video that decodes in part: a reject, or with
             ``keep`` a row that says so in ``oddities``, with the clock of the frames that decode.
         limits: what looking into a file may cost; beyond it its record is a reject.
@@ -144,6 +150,10 @@ def convert(
         resume: use what an earlier attempt, which was stopped, found out about media.
         overwrite: replace the store that is there.
         allow_outside: admit media outside the media root.
+        allow_remote: read media that records name by URL, and sources behind ``http://`` and
+            ``https://``. What the call itself names in object storage is always read.
+        allow_hosts: machines of this network, by name or address, that may be asked over HTTP;
+            without, loopback, link-local and private addresses are not.
         allow_fields: names of fields that change what a record means and that its format does not
             understand, but which may go to ``extra``; the record is a reject without.
         parquet: write Parquet instead of Arrow files.
@@ -167,8 +177,10 @@ def convert(
             ``strict``.
     """
     started = time.monotonic()
-    target = local_path(store, "store")
-    paths = _source_paths(sources)
+    target = path_of(store, "store")
+    hosts = (allow_hosts,) if isinstance(allow_hosts, str) else tuple(allow_hosts)
+    access = Access(remote=allow_remote, hosts=hosts)
+    paths = _source_paths(sources, access)
     reader, name, notes = _choose_reader(format, paths, options or {}, split)
     rule = HeldOut(cast(Any, split), split_by, seed) if isinstance(split, Mapping) else None
     check_vacant(target, overwrite)  # before hours of hashing
@@ -176,15 +188,16 @@ def convert(
     with blame_plugin(reader):
         files = reader.files(paths)
         home = reader.media_root(paths)
-    root = home if media_root is None else local_path(media_root, "media root")
+    root = home if media_root is None else path_of(media_root, "media root", access)
     place = MediaOptions(
-        posixpath.abspath(root.as_posix()),
+        root.as_posix() if isinstance(root, RemotePath) else posixpath.abspath(root.as_posix()),
         look=check != "none",
         allow_outside=allow_outside,
         embed=embed,
-        size_of=size_of,
+        size_of=partial(size_of, access=access) if size_of is size_of_file else size_of,
         home=None if media_root is None else home.as_posix(),
         limits=limits,
+        access=access,
     )
     allowed = [allow_fields] if isinstance(allow_fields, str) else list(allow_fields)
     origin = Origin(
@@ -222,6 +235,7 @@ def convert(
             prober = Prober(
                 check,
                 journal=writer.folder / _JOURNAL,
+                access=access,
                 workers=workers,
                 on_damage=on_damage,
                 limits=limits,
@@ -310,14 +324,14 @@ def _names(paths: Sequence[Path]) -> str:
     )
 
 
-def _source_paths(sources: str | Path | Sequence[str | Path]) -> Sources:
+def _source_paths(sources: str | Path | Sequence[str | Path], access: Access) -> Sources:
     """Return the sources as their real paths: what is found shall not depend on how they are
     spelt.
     """
     paths = [
         path
         for source in ([sources] if isinstance(sources, (str, Path)) else sources)
-        for path in expand_braces(local_path(source, "source"))
+        for path in expand_braces(path_of(source, "source", access))
     ]
     if not paths:
         raise UsageError("no source was given: name a file or a folder")

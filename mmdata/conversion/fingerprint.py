@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from mmdata._tools.options import checked
 from mmdata.errors import MediaError
+from mmdata.storage._file import RemoteFile
+from mmdata.storage._media import is_remote, open_medium
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,6 +58,9 @@ def fingerprint(source: Content, *, whole: bool) -> Fingerprint:
         return Fingerprint(len(source), _spell(xxhash.xxh3_64_hexdigest(b"".join(parts)), whole))
     if isinstance(source, tuple):
         return _of_files(source, whole)
+    if is_remote(source):
+        with open_medium(source) as remote:
+            return _of_remote(remote, whole)
     found = os.stat(source)  # noqa: PTH116 - as bare as can be: once a medium
     if stat.S_ISDIR(found.st_mode):
         folder = os.fspath(source)
@@ -118,6 +123,20 @@ def compare(source: Content, kept: Fingerprint, *, path: str | None = None) -> N
         path=name,
         reason="changed_media",
     )
+
+
+def _of_remote(file: RemoteFile, whole: bool) -> Fingerprint:
+    import xxhash
+
+    digest, size = xxhash.xxh3_64(), file.size()
+    if whole or size <= 2 * _END:
+        while data := file.read(_CHUNK):
+            digest.update(data)
+    else:
+        digest.update(file.read(_END) or b"")
+        file.seek(-_END, os.SEEK_END)
+        digest.update(file.read(_END) or b"")
+    return Fingerprint(size, _spell(digest.hexdigest(), whole))
 
 
 def _of_files(paths: Iterable[str], whole: bool) -> Fingerprint:

@@ -13,12 +13,15 @@ from typing import Final, TypeAlias
 from mmdata._tools.paths import is_url
 from mmdata.errors import RecordError
 from mmdata.schema import Media, MediaType
+from mmdata.storage import Access, remote_path
+from mmdata.storage._path import RemotePath
 
 __all__ = [
     "SizeOf",
     "all_exist",
     "find",
     "folders_of",
+    "is_below",
     "is_file",
     "size_of",
     "slashed",
@@ -58,6 +61,9 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
     if _TOO_ODD.search(path):
         raise RecordError(f"not a possible file name: {path!r}", reason="bad_encoding")
 
+    if is_url(root):
+        return _under_url(root, path, allow_outside)
+
     # `normpath` keeps two leading slashes, to which POSIX gives a meaning of their own.
     whole = "/" + posixpath.normpath(posixpath.join(root, path)).lstrip("/")
     if (inside := _inside(root, whole)) is not None:
@@ -75,6 +81,38 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
         "--media-root names another root",
         reason="outside_media_root",
     )
+
+
+def _under_url(root: str, path: str, allow_outside: bool) -> str:
+    """Return what :func:`under` does, of a root in object storage: names are compared there too,
+    but there are no links, and an absolute path is one of this machine.
+    """
+    scheme, _, base = root.partition("://")
+    if path.startswith("/"):
+        inside, whole = None, posixpath.normpath(path)
+    else:
+        own = path.partition("://")[2] if is_url(path) else f"{base}/{path}"
+        names = "/" + posixpath.normpath(own).lstrip("/")
+        same = not is_url(path) or path.partition("://")[0].lower() == scheme
+        inside = _inside("/" + base.strip("/"), names) if same else None
+        whole = path if is_url(path) else f"{scheme}:/{names}"
+    if inside is not None:
+        return inside
+    if allow_outside:
+        return whole
+    raise RecordError(
+        f"{path!r} leaves the media root {root!r}; --allow-outside admits such paths, "
+        "--media-root names another root",
+        reason="outside_media_root",
+    )
+
+
+def is_below(root: str, url: str) -> bool:
+    """Return whether a URL is below a root that is one, by its name."""
+    scheme, _, base = root.partition("://")
+    other, _, path = url.partition("://")
+    names = "/" + posixpath.normpath(path)
+    return other.lower() == scheme and _inside("/" + base.strip("/"), names) is not None
 
 
 def _inside(root: str, whole: str) -> str | None:
@@ -99,7 +137,7 @@ def folders_of(file: str, root: str, home: str | None = None) -> tuple[str, ...]
     >>> folders_of("/notes/part1/a.json", "/media", home="/notes")
     ('', 'part1')
     """
-    folder = posixpath.dirname(posixpath.abspath(file))
+    folder = posixpath.dirname(file if is_url(file) else posixpath.abspath(file))
     own = _inside(root, folder)
     if own is None and home is not None:
         own = _inside(home, folder)
@@ -126,10 +164,14 @@ def slashed(path: str) -> str:
     return path.replace("\\", "/")
 
 
-def size_of(path: str, kind: MediaType) -> int | None:
+def size_of(path: str, kind: MediaType, *, access: Access | None = None) -> int | None:
     """Return the bytes of a file, or the entries of a folder of frames;
     None if nothing usable is there.
+
+    ``access`` says which URLs may be read.
     """
+    if "://" in path and is_url(path):
+        return _size_of_remote(remote_path(path, access), kind)
     try:
         found = os.stat(path)  # noqa: PTH116 - called once a record; Path objects would double its cost
         if stat.S_ISREG(found.st_mode):
@@ -139,6 +181,18 @@ def size_of(path: str, kind: MediaType) -> int | None:
     except OSError:
         return None
     return None
+
+
+def _size_of_remote(path: RemotePath, kind: MediaType) -> int | None:
+    try:
+        found = path.info()
+    except OSError:
+        return None
+    if found is None:
+        return None
+    if not found.is_folder:
+        return found.bytes
+    return len(path.listed()) if kind == "video" else None
 
 
 def find(
@@ -165,7 +219,8 @@ def find(
         if not look:
             return path
         tried.append(path)
-        if (size := size_of(posixpath.join(root, path), kind)) is None:
+        place = path if is_url(path) else posixpath.join(root, path)
+        if (size := size_of(place, kind)) is None:
             continue
         if size == 0:
             raise RecordError(f"{path} has no bytes", reason="empty_media")

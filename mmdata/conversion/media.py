@@ -17,10 +17,21 @@ from msgspec import to_builtins
 
 from mmdata._tools.paths import is_url
 from mmdata.conversion.fingerprint import Fingerprint, compare
-from mmdata.conversion.locate import SizeOf, all_exist, find, folders_of, size_of, slashed, under
-from mmdata.errors import MediaError, RecordError, as_media_error
+from mmdata.conversion.locate import (
+    SizeOf,
+    all_exist,
+    find,
+    folders_of,
+    is_below,
+    size_of,
+    slashed,
+    under,
+)
+from mmdata.errors import MediaError, RecordError, StorageError, as_media_error
 from mmdata.formats import Format, Origin
 from mmdata.schema import CompactTimes, MediaType
+from mmdata.storage import Access
+from mmdata.storage._media import path_of_medium
 from mmdata.store.arrays import sparse, valid_bytes
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.clocks import clock_of, clock_row
@@ -35,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["MediaOptions", "embed_media", "find_media", "probe_media"]
 
 _ARTICLED: Final = {"image": "a picture", "video": "a video", "audio": "a sound"}
+_NO_ACCESS: Final = Access()
 _EMBEDDED: Final = 16 << 20
 """How many bytes of embedded media a batch holds before the next begins."""
 
@@ -44,7 +56,8 @@ class MediaOptions:
     """Where media are, whether and how they are looked for, and whether they are to be embedded.
 
     ``home`` is the folder that holds all the source files, where the ``root`` was named by the user
-    and is not found from it. ``limits`` are those of what is read of a file in this process.
+    and is not found from it. ``limits`` are those of what is read of a file in this process, and
+    ``access`` says which URLs may be read.
     """
 
     root: str
@@ -54,6 +67,12 @@ class MediaOptions:
     size_of: SizeOf = size_of
     limits: Limits | None = None
     home: str | None = None
+    access: Access = _NO_ACCESS
+
+    @property
+    def reads_urls(self) -> bool:
+        """Whether media that are URLs in rows are read: others are there by name alone."""
+        return self.access.remote or is_url(self.root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +96,7 @@ class _Media:
     starts: Sequence[int]
 
     @classmethod
-    def of(cls, batch: ConversationBatch) -> _Media:
+    def of(cls, batch: ConversationBatch, *, reads_urls: bool = False) -> _Media:
         media = batch.media
         paths = media.field("path").to_pylist()
         is_embedded = _are_there(media.field("bytes"))
@@ -86,7 +105,7 @@ class _Media:
 
         pictures = _filled(media.field("frame_paths"))
         are_outside = [
-            not kept and (number in pictures if path is None else not is_url(path))
+            not kept and (number in pictures if path is None else reads_urls or not is_url(path))
             for number, (path, kept) in enumerate(zip(paths, is_kept, strict=True))
         ]
         are_looked_into = [
@@ -213,7 +232,7 @@ def _find_pictures(
 def _origins(batch: ConversationBatch, place: MediaOptions) -> list[Origin]:
     extras = batch.columns.column("extra").to_pylist()
     origins = batch.origins
-    root = posixpath.realpath(place.root)
+    root = place.root if is_url(place.root) else posixpath.realpath(place.root)
     folders = {file: folders_of(file, root, place.home) for file in set(origins.files)}
     each = [folders[file] for file in origins.files]
     return list(map(Origin, origins.files, origins.numbers, origins.ids, extras, each))
@@ -223,7 +242,7 @@ def _find_one(
     path: str, kind: MediaType, reader: Format, origin: Origin, place: MediaOptions
 ) -> str:
     if is_url(path):
-        return _remote(path, place)
+        return _remote(path, kind, place)
 
     path = path.removeprefix("file://")
     is_of_windows = "\\" in path or path[1:3] == ":/"
@@ -258,7 +277,7 @@ def _find_beside_target(
     Raises:
         RecordError: it is there, but outside of the media root, and may not be.
     """
-    if not Path(origin.file).is_symlink():
+    if is_url(origin.file) or not Path(origin.file).is_symlink():
         return None
 
     folder = posixpath.dirname(posixpath.realpath(origin.file))
@@ -288,16 +307,30 @@ def _candidates_of_windows(
     yield from reader.candidates(slashed(path), origin)
 
 
-def _remote(url: str, place: MediaOptions) -> str:
-    """Return a URL where media are kept by name alone: nobody has read what is behind it."""
+def _remote(url: str, kind: MediaType, place: MediaOptions) -> str:
+    """Return a URL as it is where it may be read and something is there, or where media are kept by
+    name alone; relative to the media root where it is below that.
+    """
+    if is_url(place.root) and is_below(place.root, url):
+        inside = under(place.root, url)
+        return find(place.root, [inside], kind, look=place.look, size_of=place.size_of)
     if not (place.look or place.embed):
         return url
-    without = "--check none without --embed" if place.embed else "--check none"
-    raise RecordError(
-        f"{url} is a URL, and URLs cannot be read yet. {without} keeps it by name; "
-        "or download the media and name the files.",
-        reason="remote_media",
-    )
+    if not place.access.remote:
+        without = "--check none without --embed" if place.embed else "--check none"
+        raise RecordError(
+            f"{url} is a URL, which is read with --allow-remote alone. {without} keeps it by name; "
+            "or download the media and name the files.",
+            reason="remote_media",
+        )
+    try:
+        size = path_of_medium(url, place.access).stat().st_size
+    except (OSError, StorageError) as error:
+        found = as_media_error(error, url)
+        raise RecordError(str(found), reason=found.reason) from error
+    if not size:
+        raise RecordError(f"{url} has no bytes", reason="empty_media")
+    return url
 
 
 def probe_media(
@@ -309,7 +342,7 @@ def probe_media(
 
     def questions() -> Iterator[_Question]:
         for batch in batches:
-            media = _Media.of(batch)
+            media = _Media.of(batch, reads_urls=place.reads_urls)
             # One row at a time as the workers come free: of the bytes that are embedded in a batch
             # no more are copied than those of the few rows that are in their hands.
             for row in range(len(batch)):
@@ -379,7 +412,8 @@ def _pictures(media: _Media, number: int, place: MediaOptions) -> Pictures:
 
 
 def _path(media: _Media, number: int, place: MediaOptions) -> str:
-    return posixpath.join(place.root, media.paths[number] or "")
+    path = media.paths[number] or ""
+    return path if is_url(path) else posixpath.join(place.root, path)
 
 
 def _with_facts(
@@ -445,7 +479,7 @@ def embed_media(
 
 
 def _embed(batch: ConversationBatch, place: MediaOptions) -> Iterator[ConversationBatch]:
-    media = _Media.of(batch)
+    media = _Media.of(batch, reads_urls=place.reads_urls)
     known = {name: _filled(batch.media.field(name)) for name in ("start", "end", "size", "hash")}
     start, size = 0, 0
     errors: dict[int, Exception] = {}
@@ -487,6 +521,11 @@ def _read(media: _Media, number: int, place: MediaOptions, known: Facts) -> Fact
     kept = None if known["hash"] is None else Fingerprint(known["size"], known["hash"])
 
     path = _path(media, number, place)
+    if is_url(path):
+        data = path_of_medium(path, place.access).read_bytes()
+        if kept is not None:
+            compare(data, kept, path=path)
+        return {"bytes": data}
     if media.paths[number] is not None and not Path(path).is_dir():
         data = Path(path).read_bytes()
         if kept is not None:

@@ -26,8 +26,11 @@ from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import is_file
 from mmdata.conversion.probe import check
 from mmdata.engine.local import Pool
-from mmdata.errors import MediaError, as_media_error
+from mmdata.errors import MediaError, StorageError, as_media_error
 from mmdata.schema import CompactTimes, Media, MediaType
+from mmdata.storage import Access
+from mmdata.storage._media import open_medium, path_of_medium
+from mmdata.storage._path import RemotePath
 from mmdata.store import Store
 from mmdata.video.pictures import UNSAID, Pictures
 from mmdata.video.sample import OnDamage
@@ -67,7 +70,7 @@ class File(NamedTuple):
     lasts, where that is known.
     """
 
-    source: str | bytes | Pictures | tuple[bytes, ...]
+    source: str | RemotePath | bytes | Pictures | tuple[bytes, ...]
     type: MediaType
     kept: Fingerprint | None = None
     clock: CompactTimes | None = None
@@ -76,8 +79,8 @@ class File(NamedTuple):
     @property
     def bytes(self) -> int:
         """How large it is; 0 where nothing is there to look at."""
-        if isinstance(self.source, str):
-            return 0 if is_url(self.source) else count_bytes(self.source)
+        if isinstance(self.source, (str, RemotePath)):
+            return 0 if is_url(str(self.source)) else count_bytes(str(self.source))
         if isinstance(self.source, Pictures):
             return sum(map(count_bytes, self.source.paths))
         return sum(map(len, self.source)) if isinstance(self.source, tuple) else len(self.source)
@@ -100,16 +103,33 @@ _KEPT: Final = (
 
 @checked
 def look(
-    files: Sequence[File], level: MediaLevel, limits: Limits, *, on_damage: OnDamage = "raise"
+    files: Sequence[File],
+    level: MediaLevel,
+    limits: Limits,
+    *,
+    on_damage: OnDamage = "raise",
+    access: Access | None = None,
 ) -> list[Facts]:
     """Return what each file is; of those that are only compared, and of cached frames, nothing.
 
-    ``on_damage`` is that of :func:`mmdata.conversion.probe.check`.
+    ``on_damage`` is that of :func:`mmdata.conversion.probe.check`; ``access`` says which URLs may
+    be read.
 
     Raises:
         MediaError: one of them is not sound, or not the file it was.
     """
-    return [_look(file, level, limits, on_damage) for file in files]
+    return [_look(_reachable(file, access), level, limits, on_damage) for file in files]
+
+
+def _reachable(file: File, access: Access | None) -> File:
+    """Return a file whose URL, if it has one, is a path that may be read."""
+    if not isinstance(file.source, str) or not is_url(file.source):
+        return file
+    try:
+        path = path_of_medium(file.source, access)
+    except StorageError as error:
+        raise as_media_error(error, file.source) from error
+    return file._replace(source=path)
 
 
 def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) -> Facts:
@@ -118,11 +138,6 @@ def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) ->
         _decode_all(source if level != "compare" else (), limits)
         return {}
     paths = source.paths if isinstance(source, Pictures) else (source,)
-    for path in paths:
-        if isinstance(path, str) and is_url(path):
-            raise MediaError(
-                f"{path}: is a URL; URLs cannot be read yet", path=path, reason="remote_media"
-            )
 
     found: Facts = {}
     if level != "compare":
@@ -134,6 +149,8 @@ def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) ->
         compare(source.paths if isinstance(source, Pictures) else source, file.kept)
     elif level == "compare":
         for path in paths:
+            if isinstance(path, RemotePath):
+                open_medium(path).close()
             if isinstance(path, str) and not os.path.exists(path):  # noqa: PTH110
                 raise MediaError(f"{path}: no such file", path=path, reason="missing_media")
 
@@ -182,7 +199,8 @@ class Prober:
 
     ``journal`` is a file of answers: what an earlier attempt left there is believed of files that
     have kept their size and time, and new answers are added; answers under other ``limits`` or
-    another ``on_damage`` are not. Without one nothing is kept. ``job`` looks into the files of a
+    another ``on_damage`` are not. Without one nothing is kept. ``access`` says which URLs may be
+    read. ``job`` looks into the files of a
     record, on a worker, by default as :func:`look` does; whatever it raises is the record's answer.
 
     The files of a record have the deadline that :meth:`mmdata._tools.limits.Limits.deadline_of`
@@ -198,10 +216,11 @@ class Prober:
         workers: PositiveInt | None = None,
         on_damage: OnDamage = "raise",
         limits: Limits | None = None,
+        access: Access | None = None,
         job: Look | None = None,
     ) -> None:
         self._level = level
-        self._job = job or partial(look, on_damage=on_damage)
+        self._job = job or partial(look, on_damage=on_damage, access=access)
         self._limits = limits or Limits()
         self._asked = _question_of(level, on_damage, self._limits)
         self._path = journal or Path(os.devnull)
@@ -265,7 +284,7 @@ class Prober:
             # What a clock says is no part of the journal: such a folder is looked into again.
             is_known = isinstance(source, str) and clock is None
             known = self._known.get((str(source), kept)) if is_known else None
-            if known is None or known[0] != _stamp(str(source)):
+            if known is None or known[0] is None or known[0] != _stamp(str(source)):
                 return None
             if "reason" in known[1]:
                 return MediaError(known[1]["message"], path=str(source), reason=known[1]["reason"])
@@ -392,7 +411,7 @@ def _is_pictures(medium: Media) -> bool:
     return medium.frame_paths is not None and medium.path is None and not kept
 
 
-def _name(source: str | bytes | Pictures | tuple[bytes, ...]) -> str:
+def _name(source: str | RemotePath | bytes | Pictures | tuple[bytes, ...]) -> str:
     """Return how messages call what is looked into."""
     if isinstance(source, tuple):
         return f"{len(source)} cached frames"
@@ -436,7 +455,7 @@ def _read(journal: Path, asked: str) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _stamp(path: str) -> list[int] | None:
-    """Return what changes when a file does."""
+    """Return what changes when a file does; None where that is not to be known."""
     try:
         found = os.stat(path)  # noqa: PTH116
         if not stat.S_ISDIR(found.st_mode):

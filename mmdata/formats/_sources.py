@@ -21,6 +21,7 @@ from mmdata.sources.files import SourceFile, find_files
 from mmdata.sources.kinds import KINDS, SUFFIXES, Kind
 from mmdata.sources.read import read_runs
 from mmdata.sources.record import Record
+from mmdata.storage._path import common_folder
 
 __all__ = [
     "RecordSource",
@@ -62,8 +63,7 @@ class RecordSource(Format):
 
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the deepest folder that holds all the files."""
-        folders = [os.path.dirname(os.path.abspath(file)) for file in self.files(sources)]  # noqa: PTH100, PTH120
-        return Path(os.path.commonpath(folders))
+        return common_folder(self.files(sources))
 
     def source_files(self, sources: Sequence[Path]) -> list[SourceFile]:
         """Return the files that records are read from, in their order; a format that reads not all

@@ -15,6 +15,7 @@ from mmdata._tools.limits import Limits, how_to_raise
 from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import ImageError
 from mmdata.image.png import without_large_metadata
+from mmdata.storage._media import is_remote, open_medium
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +48,7 @@ _BRANDS: Final = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
 }
+_AT_ONCE: Final = 16 << 20  # bytes of a remote picture that are read in one request
 _ORIENTATION: Final = 0x0112  # EXIF tag
 _SIDEWAYS: Final = range(5, 9)  # its values that exchange width and height
 # What Pillow's readers raise on bytes that are not what they claim to be.
@@ -168,6 +170,14 @@ def _name(source: Source) -> str:
 
 @contextmanager
 def _file(source: Source, name: str) -> Iterator[BinaryIO]:
+    if not isinstance(source, bytes) and is_remote(source):
+        with open_medium(source) as remote:
+            # A picture is read nearly whole: at once is many requests fewer than piece by piece.
+            whole = remote.size() <= _AT_ONCE
+            yield without_large_metadata(
+                io.BytesIO(remote.readall()) if whole else io.BufferedReader(remote)
+            )
+        return
     if source == b"" or (not isinstance(source, bytes) and Path(source).stat().st_size == 0):
         raise ImageError(f"{name}: the file is empty", path=name, reason="empty_media")
     with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:

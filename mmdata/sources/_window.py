@@ -16,6 +16,7 @@ from typing import Final
 
 from mmdata.sources._sniff import HEAD, binary_kind
 from mmdata.sources._zstandard import ZstandardFile
+from mmdata.storage._path import RemotePath
 
 __all__ = ["Window", "head_of", "is_packed", "suspicious"]
 
@@ -155,5 +156,5 @@ def _open(file: Path) -> BufferedReader | gzip.GzipFile | ZstandardFile:
     with file.open("rb") as plain:
         magic = plain.read(4)
     if magic.startswith(_GZIP):
-        return gzip.open(file)
+        return gzip.open(file.open("rb") if isinstance(file, RemotePath) else file)
     return ZstandardFile(file) if magic == _ZSTANDARD else file.open("rb")

@@ -16,6 +16,7 @@ from mmdata.rejects import Reject
 from mmdata.sources._table import bad_source, pieces_of, read_rows, require_unique_names
 from mmdata.sources.kinds import describe_fault
 from mmdata.sources.record import Record
+from mmdata.storage._input import open_mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +51,7 @@ def _batches(file: Path) -> Iterator[pa.RecordBatch | Exception]:
     """Yield the record batches of a file, and in the place of one that cannot be read why."""
     import pyarrow as pa
 
-    with pa.memory_map(str(file)) as opened:
+    with open_mapped(file) as opened:
         is_file = opened.read(len(_MAGIC)) == _MAGIC
         opened.seek(0)
         try:

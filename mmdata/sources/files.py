@@ -16,7 +16,8 @@ from mmdata.sources._walk import is_folder, walk
 from mmdata.sources.hub import configured_files, is_saved, saved_files
 from mmdata.sources.kinds import KINDS, SUFFIXES, Kind, kind_of, suffix_kind
 from mmdata.sources.tar import has_records
-from mmdata.store.layout import EXPORT, EXPORT_REJECTS, is_store
+from mmdata.storage._path import RemotePath
+from mmdata.store.layout import EXPORT, EXPORT_REJECTS, MANIFEST, RUNS, is_store
 
 __all__ = ["SourceFile", "Sources", "expand_braces", "find_files", "list_files"]
 
@@ -81,7 +82,8 @@ def expand_braces(source: Path) -> list[Path]:
         return [source]
     pieces = _BRACES.split(text)
     choices = [_choices(piece) if place % 2 else [piece] for place, piece in enumerate(pieces)]
-    return [Path("".join(choice)) for choice in product(*choices)]
+    names = ["".join(choice) for choice in product(*choices)]
+    return [source.like(name) if isinstance(source, RemotePath) else Path(name) for name in names]
 
 
 def _choices(inside: str) -> list[str]:
@@ -176,10 +178,10 @@ def _walked(folder: Path, kinds: Collection[Kind]) -> Iterator[SourceFile]:
     """Yield the files below a folder that have a suffix of one of the kinds and are not hidden."""
     is_described: dict[Path, bool] = {}
     hidden: list[str] = []
-    for name in walk(os.fspath(folder), skip=_is_ours):
-        path = Path(name)
+    is_remote = isinstance(folder, RemotePath)  # where files alone are listed
+    for path in _files_below(folder):
         kind = suffix_kind(path.name)
-        if kind is None or kind not in kinds or not path.is_file():
+        if kind is None or kind not in kinds or not (is_remote or path.is_file()):
             continue
         inside = path.relative_to(folder)
         if any(map(_is_hidden, inside.parts)):
@@ -205,6 +207,19 @@ def _walked(folder: Path, kinds: Collection[Kind]) -> Iterator[SourceFile]:
             len(hidden),
             hidden[0],
         )
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder by sorted path, but for those of stores of ours."""
+    if not isinstance(folder, RemotePath):
+        yield from map(Path, walk(os.fspath(folder), skip=_is_ours))
+        return
+    files = [path for path, _ in folder.files()]
+    stores = {path.parent for path in files if path.name == MANIFEST}
+    stores = {
+        store for store in stores if any(path.parent.parent == store / RUNS for path in files)
+    }
+    yield from (path for path in files if not any(map(path.is_below, stores)))
 
 
 def _is_hidden(name: str) -> bool:

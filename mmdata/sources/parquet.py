@@ -23,6 +23,8 @@ from mmdata.sources._table import (
 )
 from mmdata.sources.kinds import describe_fault
 from mmdata.sources.record import Record
+from mmdata.storage._input import open_input
+from mmdata.storage._path import RemotePath
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -43,12 +45,10 @@ def parquet_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Re
     stands for the whole.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     name = file.as_posix()
     try:
-        # `pre_buffer` would fetch whole row groups, and so would a buffer of no size.
-        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
+        opened = _open(file)
     except (pa.ArrowException, OSError) as error:
         yield [bad_source(name, 0, f"not a whole Parquet file: {describe_fault(file, error)}")]
         return
@@ -71,10 +71,9 @@ def sample_groups(file: Path, count: int) -> list[list[Record | Reject]]:
     A file that cannot be read has none.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
+        opened = _open(file)
     except (pa.ArrowException, OSError):
         return []
 
@@ -88,6 +87,14 @@ def sample_groups(file: Path, count: int) -> list[list[Record | Reject]]:
         name = file.as_posix()
         rows = [chain.from_iterable(_read_group(opened, place, name, 0, "id")) for place in places]
         return [list(islice(some, count)) for some in rows]
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    import pyarrow.parquet as pq
+
+    source = open_input(file) if isinstance(file, RemotePath) else file
+    # `pre_buffer` would fetch whole row groups, and so would a buffer of no size.
+    return pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER)
 
 
 def _read_group(

@@ -28,8 +28,8 @@ _MENDS: Final[Mapping[Reason, str]] = {
     Reason.UNREADABLE_MEDIA: _FETCH,
     Reason.DAMAGED_MEDIA: _FETCH,
     Reason.CHANGED_MEDIA: "restore the files, or convert the source again",
-    Reason.REMOTE_MEDIA: "download the media and name the files, "
-    "or keep the URLs by name: --check none",
+    Reason.REMOTE_MEDIA: "allow them to be read: --allow-remote; or download the media and name "
+    "the files, or keep the URLs by name: --check none",
     Reason.MEDIA_LIMIT: "make the files smaller, or remove their records",
     Reason.BAD_JSON: _SHAPE,
     Reason.MALFORMED: _SHAPE,
@@ -50,9 +50,10 @@ def why_empty(store: Path) -> str | None:
     manifest = read_manifest(store)
     if manifest.rows:
         return None
-    with (store / REJECTS).open(encoding="utf-8") as lines:
+    rejects = manifest.folder_in(store) / REJECTS
+    with rejects.open(encoding="utf-8") as lines:
         why = explain_empty(manifest.rejects, (Reject.of(json.loads(line)) for line in lines))
-    return why if not manifest.rejects else f"{why} All of them: {store / REJECTS}."
+    return why if not manifest.rejects else f"{why} All of them: {rejects}."
 
 
 def explain_empty(counts: Mapping[str, int], rejects: Iterable[Reject]) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-__all__ = ["EXPORT", "EXPORT_REJECTS", "MANIFEST", "REJECTS", "is_store", "partial_path"]
+__all__ = ["EXPORT", "EXPORT_REJECTS", "MANIFEST", "REJECTS", "RUNS", "is_store", "partial_path"]
 
 MANIFEST: Final = "manifest.json"
 REJECTS: Final = "rejects.jsonl"
+RUNS: Final = "runs"
+"""Where in object storage the files of a store are, below the name of the run that wrote them."""
 EXPORT: Final = "mmdata-export.json"
 """The account of an export, beside the files that another tool reads."""
 EXPORT_REJECTS: Final = "mmdata-rejects.jsonl"

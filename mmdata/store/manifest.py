@@ -23,6 +23,7 @@ __all__ = [
     "hash_file",
     "hash_text",
     "read_manifest",
+    "spell_manifest",
     "write_manifest",
 ]
 
@@ -53,7 +54,10 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a store says of itself. ``records_in == rows + sum(rejects.values())`` always holds."""
+    """What a store says of itself. ``records_in == rows + sum(rejects.values())`` always holds.
+
+    ``run`` is the folder that its files are in, where that is not the manifest's own.
+    """
 
     library_version: str
     created: str
@@ -70,6 +74,7 @@ class Manifest:
     files: tuple[SourceFile, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    run: str = ""
 
     def __post_init__(self) -> None:
         """Check the account."""
@@ -78,6 +83,10 @@ class Manifest:
                 f"the account does not balance: {self.records_in} records in, {self.rows} rows, "
                 f"{sum(self.rejects.values())} rejects"
             )
+
+    def folder_in(self, store: Path) -> Path:
+        """Return the folder that the shards and rejects of the store at ``store`` are in."""
+        return store / self.run if self.run else store
 
 
 def hash_file(path: Path) -> str:
@@ -100,7 +109,15 @@ def hash_text(*texts: str) -> str:
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write ``manifest.json`` into ``folder``."""
-    (folder / MANIFEST).write_bytes(_spell(asdict(manifest)))
+    (folder / MANIFEST).write_bytes(spell_manifest(manifest))
+
+
+def spell_manifest(manifest: Manifest) -> bytes:
+    """Return what ``manifest.json`` holds."""
+    values = asdict(manifest)
+    if not manifest.run:  # as of every store on a disk
+        del values["run"]
+    return _spell(values)
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -28,9 +28,13 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 
 @contextmanager
-def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Path]:
+def partial_directory(
+    path: Path, *, keep: frozenset[str] = frozenset(), name: str = ""
+) -> Iterator[Path]:
     """Hold the partial directory of ``path``,
     emptied but for the names in ``keep``, locked against other writers.
+
+    ``name`` is how messages call ``path``, where it is to be called otherwise.
 
     It is the caller's to :func:`publish` or to remove; on leaving the block only the lock goes.
 
@@ -39,7 +43,7 @@ def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iter
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
-    lock = _lock(partial, path)
+    lock = _lock(partial, name or path)
     try:
         for entry in partial.iterdir():
             if entry.name not in keep:
@@ -113,7 +117,7 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _lock(folder: Path, path: Path, *, wait: bool = False) -> int:
+def _lock(folder: Path, path: Path | str, *, wait: bool = False) -> int:
     """Return a descriptor that holds the lock of the directory
     that is at ``folder`` now, made if need be.
     """

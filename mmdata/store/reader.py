@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from mmdata._tools.markup import shorten, table, text
 from mmdata._tools.options import checked
-from mmdata._tools.paths import local_path
 from mmdata.errors import StoreError
 from mmdata.schema import Conversation, Media, replace
+from mmdata.storage import path_of
+from mmdata.storage._input import open_input, open_mapped
+from mmdata.storage._path import RemotePath
 from mmdata.store.decode import BatchView
 from mmdata.store.encode import arrow_schema, upgrade
 from mmdata.store.layout import REJECTS
@@ -32,6 +34,7 @@ __all__ = ["Rows", "Store", "check", "open"]
 _PARQUET_BATCHES_KEPT: Final = 8
 _SHOWN: Final = 5
 """How many rows a notebook shows."""
+_REMOTE_BATCHES_KEPT: Final = 64
 
 
 class Rows(Sequence[Conversation]):
@@ -82,12 +85,13 @@ class Store(Sequence[Conversation]):
         self.path = path.absolute()
         self.manifest = read_manifest(self.path)
         self.media_root = media_root or (
-            Path(self.manifest.media_root) if self.manifest.media_root else None
+            path_of(self.manifest.media_root, "media root") if self.manifest.media_root else None
         )
-        _check_listing(self.path, self.manifest)
+        self._folder = self.manifest.folder_in(self.path)
+        sizes = _check_listing(self._folder, self.manifest)
         version = self.manifest.schema_version
         self._shards = [
-            _open_shard(self.path, shard, number, version)
+            _open_shard(self._folder, shard, sizes[shard.name], number, version)
             for number, shard in enumerate(self.manifest.shards)
         ]
         self._batches = [
@@ -178,7 +182,10 @@ class Store(Sequence[Conversation]):
         """
         import jsonlines
 
-        with jsonlines.open(self.path / REJECTS) as lines:
+        with (
+            (self._folder / REJECTS).open(encoding="utf-8") as file,
+            jsonlines.Reader(file) as lines,
+        ):
             yield from lines
 
     def locate(self, media: Media) -> str | None:
@@ -189,6 +196,11 @@ class Store(Sequence[Conversation]):
 
     def _locate(self, path: str) -> str:
         return path if "://" in path or self.media_root is None else str(self.media_root / path)
+
+    @property
+    def folder(self) -> Path:
+        """Where its shards and rejects are: its path, or in object storage a folder below it."""
+        return self._folder
 
     @checked
     def rows(self, *, located: bool = False) -> Rows:
@@ -235,12 +247,15 @@ class _ArrowShard:
         import pyarrow as pa
 
         self._path = path
-        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        is_remote = isinstance(path, RemotePath)
+        self._reader = pa.ipc.open_file(open_mapped(path))
         self.schema = self._reader.schema
         self.num_batches = self._reader.num_record_batches
         # Arrow reads the dictionaries with the first batch, and two threads would read them twice
         self._lock = Lock()
-        self.view = lru_cache(maxsize=None)(lambda number: BatchView(self.batch(number)))
+        # Of a file that is mapped a view costs nothing; of one that is fetched it is the memory.
+        kept = _REMOTE_BATCHES_KEPT if is_remote else None
+        self.view = lru_cache(maxsize=kept)(lambda number: BatchView(self.batch(number)))
 
     def batch(self, number: int) -> pa.RecordBatch:
         with self._lock:
@@ -250,7 +265,7 @@ class _ArrowShard:
     def read(self) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
-        with pa.OSFile(str(self._path)) as file:
+        with open_input(self._path) as file:
             reader = pa.ipc.open_file(file)
             for number in range(self.num_batches):
                 yield upgrade(reader.get_batch(number).replace_schema_metadata(None))
@@ -263,7 +278,7 @@ class _ParquetShard:
         import pyarrow.parquet as pq
 
         self._written_as = arrow_schema(version)
-        self._file = pq.ParquetFile(path, memory_map=True)
+        self._file = pq.ParquetFile(open_mapped(path))
         self.schema = self._file.schema_arrow
         self.num_batches = self._file.num_row_groups
         self._lock = Lock()  # Arrow's reader of Parquet files is for one thread at a time
@@ -280,24 +295,31 @@ class _ParquetShard:
         return map(self.batch, range(self.num_batches))
 
 
-def _check_listing(path: Path, manifest: Manifest) -> None:
+def _check_listing(path: Path, manifest: Manifest) -> dict[str, int]:
+    """Return the bytes of each file of a store's data."""
     listed = {shard.name for shard in manifest.shards}
-    found = {entry.name for entry in path.iterdir() if entry.name.startswith("data-")}
-    if missing := sorted(listed - found):
+    if isinstance(path, RemotePath):
+        found = {file.name: size for file, size in path.files() if file.name.startswith("data-")}
+    else:
+        data = [entry for entry in path.iterdir() if entry.name.startswith("data-")]
+        found = {entry.name: entry.stat().st_size for entry in data}
+    if missing := sorted(listed - found.keys()):
         raise StoreError(
             f"{path}: {', '.join(missing)} is missing. Restore it or convert again.", path=str(path)
         )
-    if stray := sorted(found - listed):
+    if stray := sorted(found.keys() - listed):
         raise StoreError(
             f"{path}: {', '.join(stray)} does not belong to this store. Remove it.", path=str(path)
         )
+    return found
 
 
-def _open_shard(path: Path, shard: Shard, number: int, version: int) -> _ArrowShard | _ParquetShard:
+def _open_shard(
+    path: Path, shard: Shard, size: int, number: int, version: int
+) -> _ArrowShard | _ParquetShard:
     import pyarrow as pa
 
     file = path / shard.name
-    size = file.stat().st_size
     if size != shard.bytes:
         raise _damage_error(file, f"it has {size} bytes of {shard.bytes}")
     try:
@@ -328,8 +350,8 @@ def open(path: str | Path, *, media_root: str | Path | None = None) -> Store:  #
         StoreError: there is no store, or it is damaged; the message names the file.
         UsageError: there is nothing at ``path``, or one of the two is a URL.
     """
-    root = local_path(media_root, "media root") if media_root is not None else None
-    return Store(local_path(path, "store"), root)
+    root = path_of(media_root, "media root") if media_root is not None else None
+    return Store(path_of(path, "store"), root)
 
 
 def check(
@@ -351,7 +373,7 @@ def check(
     faults = []
 
     for name, digest in expected.items():
-        file = store.path / name
+        file = store.folder / name
         try:
             if hash_file(file) != digest:
                 faults.append(_damage_error(file, "its bytes do not match their hash"))

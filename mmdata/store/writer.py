@@ -17,24 +17,27 @@ from typing import TYPE_CHECKING, Any, Final
 
 import mmdata
 from mmdata._tools.options import checked
-from mmdata._tools.paths import local_path
 from mmdata.errors import SchemaError, StoreError, UsageError
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
+from mmdata.storage import path_of
+from mmdata.storage._path import RemotePath
 from mmdata.store._hashed_file import HashedFile
 from mmdata.store.arrays import canonical, dictionary, dictionary_codes
 from mmdata.store.batch import BATCH_BYTES, BATCH_RECORDS, ConversationBatch
 from mmdata.store.encode import arrow_schema
-from mmdata.store.layout import MANIFEST, REJECTS, partial_path
+from mmdata.store.layout import MANIFEST, REJECTS, RUNS, partial_path
 from mmdata.store.manifest import (
     Manifest,
     Shard,
     SourceFile,
     hash_file,
     read_manifest,
+    spell_manifest,
     write_manifest,
 )
 from mmdata.store.publish import partial_directory, publish, sync, write_ahead
+from mmdata.store.remote import RemoteRun, staging_path
 
 if TYPE_CHECKING:
     import jsonlines
@@ -84,8 +87,11 @@ class StoreWriter:
         journal: str | None = None,
         resume: bool = False,
     ) -> None:
-        self.path = local_path(path, "store").absolute()
-        self.folder = partial_path(self.path)
+        self.path = path_of(path, "store").absolute()
+        self._local, self._remote = self.path, None
+        if isinstance(self.path, RemotePath):
+            self._local, self._remote = staging_path(self.path), RemoteRun(self.path)
+        self.folder = partial_path(self._local)
         self.rows = 0
         self.rejects: Counter[str] = Counter()
         self._sources = tuple(sources)
@@ -107,8 +113,10 @@ class StoreWriter:
         # its imports come first: C code that is stopped on its way in ends the process at once
         arrow_schema()
         kept = self._journal if self._resume else frozenset()
-        self._stack.enter_context(partial_directory(self.path, keep=kept))
+        self._stack.enter_context(partial_directory(self._local, keep=kept, name=str(self.path)))
         try:
+            if self._remote is not None:
+                self._remote.begin()
             check_vacant(self.path, self._overwrite)
             self._rejects = (self.folder / REJECTS).open("wb")
         except BaseException:
@@ -223,6 +231,8 @@ class StoreWriter:
             if self._shard is not None:
                 self._shard.abandon()
             _empty(self.folder, self._journal)
+            if self._remote is not None:
+                self._remote.discard()
 
     def _flush(self) -> None:
         if not self._pending:
@@ -241,11 +251,20 @@ class StoreWriter:
         if self._shard is not None:
             self._shards.append(self._shard.close())
             self._shard = None
+            if self._remote is not None:
+                self._remote.send(self.folder / self._shards[-1].name)
 
     def _seal(self) -> None:
         self._flush()
         self._close_shard()
         self._rejects.close()
+        if self._remote is not None:
+            manifest = dataclasses.replace(self._manifest(), run=self._remote.name)
+            self._remote.send(self.folder / REJECTS)
+            self._remote.publish(spell_manifest(manifest))
+            for name in self._journal:
+                (self.folder / name).unlink(missing_ok=True)
+            return
         write_manifest(self._manifest(), self.folder)
         for name in (*[shard.name for shard in self._shards], REJECTS, MANIFEST):
             sync(self.folder / name)
@@ -285,6 +304,9 @@ def check_vacant(path: Path, overwrite: bool) -> None:
         return
     if path.is_dir() and not any(path.iterdir()):
         return
+    is_remote = isinstance(path, RemotePath)
+    if is_remote and [entry.name for entry in path.iterdir()] == [RUNS]:
+        return  # what an attempt that was killed has left
     if not (path / MANIFEST).is_file():
         raise UsageError(f"{path} exists and is not a store. Choose another place for the store.")
     if not overwrite and not _is_empty(path):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mmdata._tools.limits import how_to_raise
 from mmdata._tools.options import NonNegativeInt, checked
-from mmdata.errors import UsageError, VideoError
+from mmdata.errors import MediaError, UsageError, VideoError
+from mmdata.storage._media import is_remote, open_medium
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -35,6 +36,7 @@ _ALIGNMENT: Final = 64 << 14
 _MOST_PIXELS: Final = (1 << 31) - 1  # that FFmpeg's option can have
 _TOO_STRICT: Final = frozenset({"tiff"})  # codecs whose strict decoders refuse what is sound
 _BUFFER: Final = 1 << 18  # bytes read at a time from a file held in memory
+_REMOTE_BUFFER: Final = 1 << 15
 
 
 @checked
@@ -96,20 +98,30 @@ def _container(source: Source, limits: Limits, options: dict[str, str]) -> Input
     import av
 
     name = name_of(source)
-    size = len(source) if isinstance(source, bytes) else _size(os.fspath(source))
-    if not size:
-        raise VideoError(f"{name}: the file is empty", path=name, reason="empty_media")
-    file: Any = io.BytesIO(source) if isinstance(source, bytes) else f"file:{os.fspath(source)}"
     try:
         container: InputContainer = av.open(
-            file,
+            _file(source, name),
             options=_OPTIONS | options | {"max_pixels": str(_most_pixels(limits))},
-            buffer_size=_BUFFER,
+            # Of what is fetched from afar no more than is needed.
+            buffer_size=_REMOTE_BUFFER if is_remote(source) else _BUFFER,
             **_past_bad_metadata(),
         )
     except (av.FFmpegError, MemoryError) as error:
         raise undecodable(source, error) from error
     return container
+
+
+def _file(source: Source, name: str) -> Any:
+    """Return what PyAV opens."""
+    if not isinstance(source, bytes) and is_remote(source):
+        try:
+            return open_medium(source)
+        except MediaError as error:
+            raise VideoError(str(error), path=name, reason=error.reason) from error
+    size = len(source) if isinstance(source, bytes) else _size(os.fspath(source))
+    if not size:
+        raise VideoError(f"{name}: the file is empty", path=name, reason="empty_media")
+    return io.BytesIO(source) if isinstance(source, bytes) else f"file:{os.fspath(source)}"
 
 
 def _past_bad_metadata() -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""A remote file that is read as a local one is: in pieces, from any place, some of it ahead."""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+__all__ = ["RemoteFile"]
+
+_BLOCK: Final = 1 << 15
+_MOST_AHEAD: Final = 4 << 20
+_HELD: Final = 32 << 20
+
+
+class RemoteFile(io.RawIOBase):
+    """A file of ``size`` bytes of which ``read_range(start, size)`` gives a stretch.
+
+    Blocks that were read are held, the latest 32 MiB of them. Whoever reads on and on is given more
+    at a time, half as much as was read without a jump, up to 4 MiB; so that no more than a third of
+    what is fetched is for nothing.
+    """
+
+    def __init__(self, read_range: Callable[[int, int], bytes], size: int, name: str) -> None:
+        self._read_range = read_range
+        self._size = size
+        self._position = 0
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._run_start = self._run_end = 0
+        self.name = name
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return that it can be read from any place."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place that is read next."""
+        return self._position
+
+    def size(self) -> int:
+        """Return how many bytes it has."""
+        return self._size
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, and return it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"{self.name}: no place before the file: {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer until it is full or the file ends; return how many bytes it took."""
+        view = memoryview(buffer).cast("B")
+        wanted = max(0, min(len(view), self._size - self._position))
+        done = 0
+        while done < wanted:
+            number, offset = divmod(self._position, _BLOCK)
+            block = self._block(number, self._position + wanted - done)
+            piece = block[offset : offset + wanted - done]
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+            self._position += len(piece)
+        return done
+
+    def readall(self) -> bytes:
+        """Return what follows, in one request."""
+        if self.closed:
+            raise ValueError(f"{self.name}: the file is closed")
+        rest = max(0, self._size - self._position)
+        data = self._read_range(self._position, rest) if rest else b""
+        self._position += len(data)
+        return data
+
+    def read1(self, size: int = -1) -> bytes:
+        """Return up to ``size`` bytes."""
+        return self.read(size) or b""
+
+    def _block(self, number: int, stop: int) -> bytes:
+        """Return a block; where it is not held, it is fetched with those after it, to ``stop`` at
+        least.
+        """
+        if (held := self._blocks.get(number)) is not None:
+            self._blocks.move_to_end(number)
+            return held
+
+        start = number * _BLOCK
+        # A fetch that begins where the last one ended, or within it, goes on with the same run.
+        if not self._run_start <= start <= self._run_end:
+            self._run_start = start
+        ahead = min(_MOST_AHEAD, max(0, start - self._run_start) // 2)
+        last = -(-max(stop, start + ahead, start + 1) // _BLOCK)
+        # What follows and is held is not fetched again.
+        last = next((n for n in range(number + 1, last) if n in self._blocks), last)
+        end = min(last * _BLOCK, self._size)
+        data = self._read_range(start, end - start)
+        self._run_end = end
+        for place in range(0, len(data), _BLOCK):
+            self._blocks[number + place // _BLOCK] = data[place : place + _BLOCK]
+        first = self._blocks[number]
+        while len(self._blocks) > max(_HELD // _BLOCK, 1):
+            self._blocks.popitem(last=False)
+        return first
