@@ -20,7 +20,7 @@ from mmdata._tools.requirements import load_posix
 from mmdata.errors import StoreError
 from mmdata.store.layout import partial_path
 
-__all__ = ["hold_lock", "partial_directory", "publish", "sync", "write_ahead"]
+__all__ = ["hold_lock", "partial_directory", "publish", "remove", "sync", "write_ahead"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -43,7 +43,7 @@ def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iter
     try:
         for entry in partial.iterdir():
             if entry.name not in keep:
-                _remove(entry)
+                remove(entry)
         yield partial
     finally:
         os.close(lock)
@@ -78,7 +78,7 @@ def publish(partial: Path, path: Path) -> None:
     try:
         _exchange(partial, path)
         sync(path.parent)
-        _remove(partial)
+        remove(partial)
     finally:
         os.close(replaced)
 
@@ -158,7 +158,7 @@ def _exchange(partial: Path, path: Path) -> None:
     aside = path.with_name(f".{path.name}.old")
     # It is there if a process was killed between the steps below; since then ``path`` has been
     # written again.
-    _remove(aside)
+    remove(aside)
 
     try:
         path.rename(aside)
@@ -171,7 +171,8 @@ def _exchange(partial: Path, path: Path) -> None:
     aside.rename(partial)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, or a directory with all that is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
