@@ -47,7 +47,7 @@ def ENGINE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 -
     options = (
         click.option(
             "--engine",
-            type=OptionType("mmdata.engine.engine:open_engine", "name"),
+            type=OptionType("mmdata.engine.open:open_engine", "name"),
             default="local",
             show_default=True,
             help="What works: processes of this machine, or Ray.",

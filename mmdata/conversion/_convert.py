@@ -46,7 +46,8 @@ from mmdata.conversion.split import (
     media_keys,
 )
 from mmdata.conversion.steps import Check, Steps, convert_records, find_all_media
-from mmdata.engine.engine import Engine, EngineName, open_engine
+from mmdata.engine.engine import Engine
+from mmdata.engine.open import EngineName, open_engine
 from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, look_into, make
 from mmdata.formats._batches import ReadOptions, read_batches
@@ -157,7 +158,7 @@ def convert(
         embed: put the media's bytes into the store.
         workers: processes that convert and check media; as many as there are cores by default.
         engine: what works on partitions of the source: processes of this machine, ``ray``, or an
-            engine that is open (:func:`mmdata.engine.engine.open_engine`).
+            engine that is open (:func:`mmdata.engine.open.open_engine`).
         address: that of a Ray cluster; without it Ray is started on this machine.
         partitions: into how many partitions the source is split; by default a small source is not,
             and a large one into as many as keep all workers at work. What is written is the same.
@@ -190,6 +191,8 @@ def convert(
             ``strict``.
     """
     started = time.monotonic()
+    if address is not None and engine != "ray":
+        raise UsageError("an address is that of a Ray cluster: --engine ray")
     target = local_path(store, "store")
     paths = _source_paths(sources)
     reader, name, notes = _choose_reader(format, paths, options or {}, split)
@@ -249,7 +252,7 @@ def convert(
         )
         count = _count_partitions(reader, paths, steps, engine, workers, partitions, limit)
         batches: Iterable[tuple[ConversationBatch, list[int] | None]]
-        if count == 1 and engine == "local":
+        if not count:
             journal = writer.folder / _JOURNAL
             whole = convert_records(steps, reader, paths, workers=workers, journal=journal)
             stack.enter_context(closing(whole))
@@ -321,18 +324,18 @@ def _count_partitions(
     asked: int | None,
     limit: int | None,
 ) -> int:
-    """Return into how many partitions a source is split; 1 where it is read as a whole."""
+    """Return into how many partitions a source is split; 0 where this process reads it whole."""
     # Who keeps what is found of media keeps it in this process.
-    is_apart = can_split(reader) and limit is None and steps.place.size_of is size_of
-    if not is_apart:
+    can_be_apart = can_split(reader) and limit is None and steps.place.size_of is size_of
+    if not can_be_apart:
         if engine != "local":
             _log.warning(
-                "this conversion is not split: the format joins its files, or a limit is given; "
-                "one worker does all of it"
+                "the source is not split, and this machine converts it: its format joins files, or "
+                "only so many records are wanted"
             )
-        return 1
+        return 0
     if asked is not None:
-        return asked
+        return 0 if asked == 1 and engine == "local" else asked
 
     with blame_plugin(reader):
         size = sum(file.stat().st_size for file in reader.files(paths))
@@ -340,9 +343,8 @@ def _count_partitions(
     if engine != "local":
         return max(wanted, _PARTITIONS_A_WORKER * (workers or processors()))
     # What looks into media is spread over all workers file by file.
-    if steps.check in ("probe", "decode") or (workers or processors()) == 1 or wanted < 2:
-        return 1
-    return wanted
+    is_spread = steps.check in ("probe", "decode")
+    return 0 if is_spread or (workers or processors()) == 1 or wanted < 2 else wanted
 
 
 def _convert_apart(

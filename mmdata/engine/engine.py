@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from mmdata._tools.options import PositiveInt, checked
-from mmdata.errors import MediaError, UsageError
+from mmdata.errors import MediaError
 
-__all__ = ["Engine", "EngineName", "LostWorkerError", "open_engine", "run_jobs"]
+__all__ = ["Engine", "LostWorkerError", "run_jobs"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-EngineName: TypeAlias = Literal["local", "ray"]
 
 _ATTEMPTS: Final = 2
 _AHEAD: Final = 2  # jobs a worker that may be done before the first result is taken
@@ -58,40 +55,12 @@ class Engine(Protocol):
 
 
 @checked
-def open_engine(
-    name: EngineName = "local", *, workers: PositiveInt | None = None, address: str | None = None
-) -> AbstractContextManager[Engine]:
-    """Return an engine: processes of this machine, or those of a Ray cluster, the one at
-    ``address`` or else one on this machine. It is closed at the end of its ``with`` block.
-
-    ``workers`` is how many jobs run at a time: by default as many as there are cores.
-
-    >>> with open_engine("local", workers=2) as engine:
-    ...     list(run_jobs(engine, len, [("one",), ("three",)]))
-    [3, 5]
-
-    Raises:
-        UsageError: ``ray`` is not installed, no cluster is at ``address``, or the engine takes
-            none.
-    """
-    if name == "ray":
-        from mmdata.engine.ray import RayEngine
-
-        return RayEngine(workers=workers, address=address)
-    if address is not None:
-        raise UsageError("an address is that of a Ray cluster: --engine ray")
-    from mmdata._tools.requirements import processors
-    from mmdata.engine.local import LocalEngine
-
-    return LocalEngine(workers or processors())
-
-
 def run_jobs(
     engine: Engine,
     job: Callable[..., R],
     tasks: Iterable[tuple[Any, ...]],
     *,
-    attempts: int = _ATTEMPTS,
+    attempts: PositiveInt = _ATTEMPTS,
 ) -> Iterator[R | Exception]:
     """Yield, in order, ``job(*task)`` for each of the tasks, or the exception that it raised.
 

@@ -406,7 +406,8 @@ def rebuild_outcome(answer: bytes) -> Any:
     return outcome.rebuild() if isinstance(outcome, _Raised) else outcome
 
 
-def answer_message(message: bytes, memory: int = _LARGEST) -> bytes:
+@checked
+def answer_message(message: bytes, memory: PositiveInt = _LARGEST) -> bytes:
     """Do one job; this is the border at which every exception of a decoder becomes an outcome."""
     try:
         job, args = _load_job(message)
