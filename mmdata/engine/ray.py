@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import mmdata
 from mmdata._tools.options import PositiveInt, checked
-from mmdata._tools.requirements import processors
+from mmdata._tools.requirements import load_optional, processors
 from mmdata.engine.engine import LostWorkerError
 from mmdata.engine.local import answer_message, rebuild_outcome
 from mmdata.errors import UsageError
@@ -38,17 +38,12 @@ class RayEngine:
 
     @checked
     def __init__(self, *, workers: PositiveInt | None = None, address: str | None = None) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise UsageError("--engine ray needs Ray: pip install 'mmdata[ray]'") from error
-
-        self._ray = ray
+        ray = self._ray = load_optional("ray", needed_by="--engine ray")
         # An engine that finds Ray started, by its caller, uses that and leaves it.
         self._is_own = not ray.is_initialized()
         if self._is_own:
             self._start(address, workers)
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources: dict[str, float] = ray.cluster_resources()
         self.workers = workers or max(1, int(resources.get("CPU", 1)))
         # Ray would try again by itself, and never tell that a job kills its workers.
         self._remote = ray.remote(num_cpus=1, max_retries=0)(answer_message)

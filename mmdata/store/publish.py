@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -50,12 +50,14 @@ def partial_directory(path: Path, *, keep: frozenset[str] = frozenset()) -> Iter
 
 
 @contextmanager
-def hold_lock(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Hold the lock of a directory, made if need be, as soon as nobody else does;
     of a dead process, nobody does.
+
+    ``on_wait`` is called before this waits for another.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(folder, folder, wait=True)
+    lock = _lock(folder, folder, on_wait)
     try:
         yield
     finally:
@@ -113,23 +115,27 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _lock(folder: Path, path: Path, *, wait: bool = False) -> int:
+def _lock(folder: Path, path: Path, on_wait: Callable[[], object] | None = None) -> int:
     """Return a descriptor that holds the lock of the directory
-    that is at ``folder`` now, made if need be.
+    that is at ``folder`` now, made if need be; with ``on_wait``, which is called before it, it
+    waits for whoever holds it.
     """
     fcntl = load_posix("fcntl", needed_by="writing a store")
     while True:
         folder.mkdir(exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(descriptor)
-            raise StoreError(
-                f"{path}: another process is writing this store now. "
-                "Wait for it, or choose another place.",
-                path=str(path),
-            ) from None
+            if on_wait is None:
+                os.close(descriptor)
+                raise StoreError(
+                    f"{path}: another process is writing this store now. "
+                    "Wait for it, or choose another place.",
+                    path=str(path),
+                ) from None
+            on_wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _is_at(descriptor, folder):
             return descriptor
         os.close(descriptor)  # published or removed between our opening and our locking
