@@ -1050,6 +1050,23 @@ def check_max_pixels(place: Path, request: pytest.FixtureRequest) -> None:
     assert "raise max_pixels (--max-pixels, " in said
 
 
+@case("check", "--engine")
+def check_engine(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 1)
+
+    assert "is whole" in run("check", "store").output
+    said = run("check", "store", "--engine", "ray", code=2)
+    assert "with --media or --decode" in str(said.exception)
+
+
+@case("check", "--address")
+def check_address(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 1)
+
+    said = run("check", "store", "--media", "--address", "head:6379", code=2)
+    assert "--engine ray" in str(said.exception)
+
+
 @case("check", "--workers")
 def check_workers(place: Path, request: pytest.FixtureRequest) -> None:
     clips(place, 12)

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mmdata
+from mmdata.conversion.prober import media_faults
 from mmdata.engine.engine import Engine, LostWorkerError
 from mmdata.engine.local import LocalEngine, answer_message, rebuild_outcome
 from mmdata.errors import PluginError, RecordError
@@ -432,3 +433,24 @@ def test_a_worker_without_a_package_says_which_it_lacks() -> None:
     assert isinstance(found, PluginError)
     assert "No module named 'a_plugin'" in str(found)
     assert "Install that package there" in str(found)
+
+
+# --- checking on an engine
+# --------------------------------------------------------------------------------------------------
+
+
+def test_media_are_checked_on_an_engine_as_they_are_here(tmp_path: Path) -> None:
+    names = [f"images/{number}.jpg" for number in range(150)]
+    write_images(tmp_path, names)
+    source = write_lines(tmp_path, [record(number) for number in range(150)])
+    convert(source, tmp_path / "store", check="exists")
+    for number in (3, 70, 149):
+        (tmp_path / names[number]).unlink()
+    store = mmdata.open(tmp_path / "store")
+
+    here = list(media_faults(store, "compare", workers=1))
+
+    engine = Here()
+    assert list(media_faults(store, "compare", engine=engine)) == here
+    assert [fault.row for fault in here] == [3, 70, 149]
+    assert engine.submitted == 3
