@@ -148,7 +148,7 @@ def cache_frames(
         sources=list(opened.manifest.sources),
         origin=_origin(opened, recipe),
         overwrite=overwrite,
-        journal=_JOURNAL,
+        journal=[_JOURNAL],
         resume=resume,
     )
     builder = BatchBuilder()

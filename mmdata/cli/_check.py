@@ -15,6 +15,7 @@ from mmdata._tools.limits import Limits
 from mmdata.cli._account import oddity_lines
 from mmdata.cli._say import columns, say
 from mmdata.cli._shared import (
+    ENGINE,
     LIMITS,
     STORE,
     WORKERS,
@@ -38,10 +39,13 @@ __all__ = ["check"]
 @click.option("--decode", is_flag=True, help="Compare and decode every medium too.")
 @LIMITS
 @WORKERS
+@ENGINE
 def check(
     store: Path,
     media: bool,
     decode: bool,
+    engine: str,
+    address: str | None,
     deadline: float,
     memory: int,
     max_pixels: int,
@@ -53,11 +57,16 @@ def check(
     from mmdata.conversion.account import count_oddities
     from mmdata.store import check as run
 
+    if engine != "local" and not (media or decode):
+        raise UsageError(f"--engine {engine} looks into media: with --media or --decode")
+    if address is not None and engine != "ray":
+        raise UsageError("an address is that of a Ray cluster: --engine ray")
     if not path_of(store, "store").exists():
         raise UsageError(f"there is no store at {store}")
     faults = [str(fault) for fault in run(store)]
     found: Counter[str] = Counter()
     if (media or decode) and not faults:
+        settings |= {"engine": engine, "address": address}
         settings["limits"] = Limits(deadline=deadline, memory=memory, pixels=max_pixels)
         faults = _media_faults(store, "decode" if decode else "compare", settings, found)
     for fault in faults:

@@ -14,6 +14,7 @@ from mmdata.cli._options import SplitType
 from mmdata.cli._say import show_plugin_traceback
 from mmdata.cli._shared import (
     CONVERT,
+    ENGINE,
     JSON,
     LIMITS,
     STORE,
@@ -74,9 +75,15 @@ Examples:
 @LIMITS
 @click.option("--embed", is_flag=True, help="Put the media's bytes into the store.")
 @WORKERS
+@ENGINE
+@click.option(
+    "--partitions",
+    type=CONVERT("partitions"),
+    help="Parts that the source is split into.  [default: as many as keep workers busy]",
+)
 @click.option("--limit", type=CONVERT("limit"), help="Read only so many records.")
 @click.option("--strict", is_flag=True, help="Stop at the first record that cannot be kept.")
-@click.option("--resume", is_flag=True, help="Use what a stopped attempt found out about media.")
+@click.option("--resume", is_flag=True, help="Use what a stopped attempt has done.")
 @click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
 @click.option("--allow-outside", is_flag=True, help="Admit media outside the media root.")
 @click.option(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONVERT",
+    "ENGINE",
     "JSON",
     "LIMITS",
     "STORE",
@@ -52,6 +53,25 @@ STRICT = click.option(
 )
 _LIMIT: Final = "mmdata._tools.limits:Limits.__init__"
 _USUAL: Final = Limits()
+
+
+def ENGINE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - as TEMPLATE
+    """Add the options that say where work is done."""
+    options = (
+        click.option(
+            "--engine",
+            type=OptionType("mmdata.engine.open:open_engine", "name"),
+            default="local",
+            show_default=True,
+            help="What works: processes of this machine, or Ray.",
+        ),
+        click.option(
+            "--address", metavar="HOST:PORT", help="A Ray cluster.  [default: one on this machine]"
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - a decorator like its neighbours

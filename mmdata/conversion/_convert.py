@@ -8,26 +8,34 @@ a reject in its record's place.
 from __future__ import annotations
 
 import gc
+import logging
 import posixpath
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
+from typing import Any, Final, NoReturn, TypeAlias, cast
 
 from mmdata._tools.collector import pause_collector
 from mmdata._tools.limits import Limits, OnDamage
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import real_path
+from mmdata._tools.requirements import processors
 from mmdata.conversion.account import NOTHING, count_batch
-from mmdata.conversion.boxes import scale_boxes
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
 from mmdata.conversion.locate import SizeOf
 from mmdata.conversion.locate import size_of as size_of_file
-from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
+from mmdata.conversion.media import MediaOptions
+from mmdata.conversion.partitions import (
+    PARTITIONS,
+    can_split,
+    convert_partitions,
+    plan_partitions,
+    read_result,
+)
 from mmdata.conversion.split import (
     HeldOut,
     HeldOutSplits,
@@ -39,30 +47,36 @@ from mmdata.conversion.split import (
     group_media,
     media_keys,
 )
+from mmdata.conversion.steps import Check, Steps, convert_records, find_all_media
+from mmdata.engine.engine import Engine
+from mmdata.engine.open import EngineName, open_engine
 from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, look_into, make
 from mmdata.formats._batches import ReadOptions, read_batches
 from mmdata.formats._format import require_declared
 from mmdata.formats._meaning import spell
 from mmdata.formats._plugins import blame_plugin, plugin_of
+from mmdata.formats._sources import RecordSource
 from mmdata.rejects import Reject
 from mmdata.schema import Split
 from mmdata.sources.files import Sources, expand_braces
 from mmdata.storage import Access, path_of
 from mmdata.storage._path import RemotePath
-from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
+from mmdata.store.batch import ConversationBatch
 from mmdata.store.empty import why_empty
 from mmdata.store.manifest import SourceFile, hash_file
 from mmdata.store.writer import Origin, StoreWriter, check_vacant
 
 __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
 
-Check: TypeAlias = Literal["none", "exists", "probe", "decode"]
 Progress: TypeAlias = Callable[[int, int], object]
 
 _JOURNAL: Final = "checks.jsonl"
-_PROBED: Final = 256
-"""How many records a batch has where media are looked into: so often progress is shown."""
+_PARTITION_BYTES: Final = 32 << 20
+_PARTITIONS_A_WORKER: Final = 4
+"""So that workers end at about the same time, however long the records of one take."""
+
+_log: Final = logging.getLogger("mmdata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +120,9 @@ def convert(
     limits: Limits | None = None,
     embed: bool = False,
     workers: PositiveInt | None = None,
+    engine: EngineName | Engine = "local",
+    address: str | None = None,
+    partitions: PositiveInt | None = None,
     limit: NonNegativeInt | None = None,
     strict: bool = False,
     resume: bool = False,
@@ -144,10 +161,16 @@ def convert(
             ``keep`` a row that says so in ``oddities``, with the clock of the frames that decode.
         limits: what looking into a file may cost; beyond it its record is a reject.
         embed: put the media's bytes into the store.
-        workers: processes that check media; as many as there are cores by default.
+        workers: processes that convert and check media; as many as there are cores by default.
+        engine: what works on partitions of the source: processes of this machine, ``ray``, or an
+            engine that is open (:func:`mmdata.engine.open.open_engine`).
+        address: that of a Ray cluster; without it Ray is started on this machine.
+        partitions: into how many partitions the source is split; by default a small source is not,
+            and a large one into as many as keep all workers at work. What is written is the same.
         limit: read only so many records.
         strict: stop at the first reject.
-        resume: use what an earlier attempt, which was stopped, found out about media.
+        resume: use what an earlier attempt, which was stopped, found out about media, and the
+            partitions that it finished.
         overwrite: replace the store that is there.
         allow_outside: admit media outside the media root.
         allow_remote: read media that records name by URL, and sources behind ``http://`` and
@@ -177,6 +200,8 @@ def convert(
             ``strict``.
     """
     started = time.monotonic()
+    if address is not None and engine != "ray":
+        raise UsageError("an address is that of a Ray cluster: --engine ray")
     target = path_of(store, "store")
     hosts = (allow_hosts,) if isinstance(allow_hosts, str) else tuple(allow_hosts)
     access = Access(remote=allow_remote, hosts=hosts)
@@ -218,7 +243,7 @@ def convert(
         origin=origin,
         overwrite=overwrite,
         parquet=parquet,
-        journal=_JOURNAL,
+        journal=[_JOURNAL, PARTITIONS],
         resume=resume,
     )
 
@@ -226,28 +251,39 @@ def convert(
     reading = ReadOptions(one_split, strict, frozenset(map(spell, allowed)))
     with writer, pause_collector(), ExitStack() as stack:
         splits = _choose_splits(reader, paths, place, reading, rule, limit)
-        records = _PROBED if check in ("probe", "decode") else BATCH_RECORDS
-        batches = _first(limit, read_batches(reader, paths, reading, records=records))
-        batches = _find_media(reader, place, batches)
-        if check == "probe" or check == "decode":
-            from mmdata.conversion.prober import Prober
-
-            prober = Prober(
-                check,
-                journal=writer.folder / _JOURNAL,
-                access=access,
-                workers=workers,
-                on_damage=on_damage,
-                limits=limits,
-            )
-            batches = probe_media(batches, place, stack.enter_context(prober))
-        batches = (splits.apply(scale_boxes(batch, place)) for batch in batches)
-        if embed:
-            batches = embed_media(batches, place)
+        steps = Steps(
+            format=name if isinstance(format, str) else format,
+            options=dict(options or {}),
+            without_splits=split is not None,
+            reading=reading,
+            place=place,
+            check=check,
+            on_damage=on_damage,
+            limits=limits,
+            held_out=splits if isinstance(splits, HeldOutSplits) else None,
+        )
+        # Who keeps what is found of media keeps it in this process.
+        in_one = limit is not None or size_of is not size_of_file or not can_split(reader)
+        count = _count_partitions(reader, paths, steps, engine, workers, partitions, in_one)
+        batches: Iterable[tuple[ConversationBatch, list[int] | None]]
+        if not count:
+            journal = writer.folder / _JOURNAL
+            whole = convert_records(steps, reader, paths, workers=workers, journal=journal)
+            stack.enter_context(closing(whole))
+            batches = ((batch, None) for batch in _first(limit, whole))
+        else:
+            if isinstance(engine, str):
+                opened = stack.enter_context(open_engine(engine, workers=workers, address=address))
+            else:
+                opened = engine
+            hashes = {Path(file.path): file.xxh3 for file in origin.files}
+            batches = _convert_apart(opened, steps, reader, paths, hashes, count, writer.folder)
 
         ids, account = Ids(), NOTHING
-        for batch in batches:
-            settled = settle_ids(batch, ids, duplicate_ids)
+        for batch, contents in batches:
+            if isinstance(splits, NamedSplits):
+                batch = splits.apply(batch)
+            settled = settle_ids(batch, ids, duplicate_ids, contents)
             if strict and settled.rejects:
                 _stop(settled.rejects[0][1])
             account += count_batch(settled)
@@ -291,6 +327,58 @@ def _choose_reader(
     if split is not None:
         reader = reader.without_splits()
     return reader, format if isinstance(format, str) else type(reader).__name__, notes
+
+
+def _count_partitions(
+    reader: Format,
+    paths: Sequence[Path],
+    steps: Steps,
+    engine: EngineName | Engine,
+    workers: int | None,
+    asked: int | None,
+    in_one: bool,
+) -> int:
+    """Return into how many partitions a source is split; 0 where this process reads it whole, as it
+    has to ``in_one``.
+    """
+    if in_one:
+        if engine != "local":
+            _log.warning(
+                "the source is not split, and this machine converts it: its format joins files, or "
+                "only so many records are wanted"
+            )
+        return 0
+    if asked is not None:
+        return 0 if asked == 1 and engine == "local" else asked
+
+    with blame_plugin(reader):
+        size = sum(file.stat().st_size for file in reader.files(paths))
+    wanted = size // _PARTITION_BYTES
+    if engine != "local":
+        return max(wanted, _PARTITIONS_A_WORKER * (workers or processors()))
+    # What looks into media is spread over all workers file by file.
+    is_spread = steps.check in ("probe", "decode")
+    return 0 if is_spread or (workers or processors()) == 1 or wanted < 2 else wanted
+
+
+def _convert_apart(
+    engine: Engine,
+    steps: Steps,
+    reader: Format,
+    paths: Sequence[Path],
+    hashes: Mapping[Path, str],
+    count: int,
+    folder: Path,
+) -> Iterator[tuple[ConversationBatch, list[int]]]:
+    """Yield what the partitions of a source have been converted to, in order."""
+    assert isinstance(reader, RecordSource)
+    with blame_plugin(reader):
+        files = reader.source_files(paths)
+    planned = plan_partitions(
+        engine, steps, files, hashes, count=count, reads_parts=reader.reads_parts
+    )
+    for place in convert_partitions(engine, steps, planned, folder / PARTITIONS):
+        yield from read_result(place)
 
 
 def _choose_splits(
@@ -350,15 +438,6 @@ def _first(limit: int | None, batches: Iterable[ConversationBatch]) -> Iterator[
             return
 
 
-def _find_media(
-    reader: Format, place: MediaOptions, batches: Iterable[ConversationBatch]
-) -> Iterator[ConversationBatch]:
-    for batch in batches:
-        with blame_plugin(reader):
-            found = find_media(batch, reader, place)
-        yield found
-
-
 def _group_media(
     batches: Iterable[ConversationBatch],
     reader: Format,
@@ -371,7 +450,7 @@ def _group_media(
     for batch in batches:
         several = [row for row, keys in enumerate(media_keys(batch)) if len(keys) > 1]
         if several:
-            for found in _find_media(reader, place, [batch.select(several)]):
+            for found in find_all_media(reader, place, [batch.select(several)]):
                 group_media(found, groups)
 
 

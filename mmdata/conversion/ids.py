@@ -93,13 +93,19 @@ def keep_own_id(extra: Mapping[str, Any], id: str) -> dict[str, Any]:  # noqa: A
     return {"id": id, **extra}
 
 
-def settle_ids(batch: ConversationBatch, ids: Ids, policy: DuplicateIds) -> ConversationBatch:
+def settle_ids(
+    batch: ConversationBatch,
+    ids: Ids,
+    policy: DuplicateIds,
+    contents: Sequence[int] | None = None,
+) -> ConversationBatch:
     """Return the batch with every id unique among all that ``ids`` has met; it remembers them.
 
     A row that repeats both id and content of an earlier one is a reject; of one with other content
-    ``policy`` says.
+    ``policy`` says. ``contents`` are the hashes of what the rows say, where they are known.
     """
-    own, contents = batch.columns.column("id").to_pylist(), hash_contents(batch)
+    own = batch.columns.column("id").to_pylist()
+    contents = hash_contents(batch) if contents is None else contents
     if ids.add_all_if_new(own, contents):
         return batch
 

@@ -9,7 +9,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,9 @@ from mmdata._tools.requirements import processors
 from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import is_file
 from mmdata.conversion.probe import check
+from mmdata.engine.engine import Engine, run_jobs
 from mmdata.engine.local import Pool
+from mmdata.engine.open import EngineName, open_engine
 from mmdata.errors import MediaError, StorageError, as_media_error
 from mmdata.schema import CompactTimes, Media, MediaType
 from mmdata.storage import Access
@@ -87,6 +89,8 @@ class File(NamedTuple):
 
 
 _AHEAD: Final = 256
+_TOGETHER: Final = 64
+"""How many rows are looked into by one job of an engine."""
 _KEPT: Final = (
     "width",
     "height",
@@ -332,6 +336,8 @@ def media_faults(
     level: MediaLevel = "decode",
     *,
     workers: PositiveInt | None = None,
+    engine: EngineName | Engine = "local",
+    address: str | None = None,
     on_damage: OnDamage = "raise",
     limits: Limits | None = None,
     progress: Callable[[int, int], object] = lambda rows, faults: None,
@@ -342,31 +348,77 @@ def media_faults(
     Every file is compared with the size and the hash that the store keeps of it, where it keeps
     them. ``"compare"`` does no more; ``"probe"`` and ``"decode"`` look into it besides, and into
     embedded media and cached frames. What is behind a URL cannot be read, which is a fault.
-    ``on_damage="keep"`` lets pass what decodes in part. ``progress`` is called with the numbers of
+    ``on_damage="keep"`` lets pass what decodes in part. ``engine`` works on some rows at a time:
+    processes of this machine, ``ray`` with the ``address`` of its cluster, or an engine that is
+    open; all workers must see the store and its media. ``progress`` is called with the numbers of
     rows and faults so far, and ``seen`` with what was found of the files of a row without a fault.
 
     Raises:
         UsageError: ``level`` is none of those.
     """
-    prober = Prober(level, workers=workers, on_damage=on_damage, limits=limits)
-    return _media_faults(store, prober, progress, seen)
+    look_into = partial(_look_into_rows, store, level, on_damage, limits)
+    if engine == "local":
+        answers = look_into(range(len(store)), workers)
+    else:
+        answers = _look_into_apart(look_into, len(store), engine, workers, address)
+    return _media_faults(store, answers, progress, seen)
+
+
+def _look_into_rows(
+    store: Store,
+    level: MediaLevel,
+    on_damage: OnDamage,
+    limits: Limits | None,
+    rows: range,
+    workers: int | None = 1,
+) -> Iterator[list[Facts] | MediaError]:
+    """Yield what the files of each row are, or why one of them cannot be used."""
+    with Prober(level, workers=workers, on_damage=on_damage, limits=limits) as prober:
+        for _, found in prober.answers(rows, lambda row: list(_files(store, row))):
+            yield found
+
+
+def _look_into_apart(
+    look_into: partial[Iterator[list[Facts] | MediaError]],
+    count: int,
+    engine: EngineName | Engine,
+    workers: int | None,
+    address: str | None,
+) -> Iterator[list[Facts] | MediaError]:
+    """Yield the same, some rows at a time on an engine."""
+    with ExitStack() as stack:
+        if isinstance(engine, str):
+            opened = stack.enter_context(open_engine(engine, workers=workers, address=address))
+        else:
+            opened = engine
+        starts = range(0, count, _TOGETHER)
+        tasks = ((look_into, range(start, min(count, start + _TOGETHER))) for start in starts)
+        for found in run_jobs(opened, _list_answers, tasks):
+            if isinstance(found, Exception):
+                raise found
+            yield from found
+
+
+def _list_answers(
+    look_into: partial[Iterator[list[Facts] | MediaError]], rows: range
+) -> list[list[Facts] | MediaError]:
+    return list(look_into(rows))
 
 
 def _media_faults(
     store: Store,
-    prober: Prober,
+    answers: Iterator[list[Facts] | MediaError],
     progress: Callable[[int, int], object],
     seen: Callable[[list[Facts]], object],
 ) -> Iterator[MediaFault]:
     faults = 0
-    with prober:
-        for row, found in prober.answers(range(len(store)), lambda row: list(_files(store, row))):
-            if isinstance(found, MediaError):
-                faults += 1
-                yield MediaFault(row, store[row].id, found.reason, str(found))
-            else:
-                seen(found)
-            progress(row + 1, faults)
+    for row, found in enumerate(answers):
+        if isinstance(found, MediaError):
+            faults += 1
+            yield MediaFault(row, store[row].id, found.reason, str(found))
+        else:
+            seen(found)
+        progress(row + 1, faults)
 
 
 def _files(store: Store, row: int) -> Iterator[File]:

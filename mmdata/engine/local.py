@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import platform
 import signal
 import struct
 import subprocess
@@ -27,9 +28,10 @@ from typing import Any, Final, TypeVar
 from mmdata._tools.limits import how_to_raise
 from mmdata._tools.options import PositiveFloat, PositiveInt, checked
 from mmdata._tools.requirements import load_posix
-from mmdata.errors import MediaError, UsageError
+from mmdata.engine.engine import LostWorkerError
+from mmdata.errors import MediaError, PluginError, UsageError
 
-__all__ = ["Pool", "run"]
+__all__ = ["LocalEngine", "Pool", "answer_message", "rebuild_outcome", "run"]
 
 T = TypeVar("T")
 
@@ -38,6 +40,7 @@ _GRACE: Final = 2.0
 _AHEAD: Final = 4  # jobs a worker that may be done before the first result is taken
 _LEAST: Final = 64 << 20  # bytes without which a process may not even start
 _LARGEST: Final = (1 << 63) - 1
+_NO_DEADLINE: Final = 1e9
 _ALARM: Final = struct.Struct("d")  # seconds after which the kernel ends a job, before the job
 
 
@@ -152,6 +155,74 @@ class Pool:
         self.close()
 
 
+class LocalEngine:
+    """Processes of this machine that work on jobs, without a deadline or a cap of their own: what
+    decodes untrusted files in them does so in a :class:`Pool`.
+
+    Use it as a context manager, from one thread at a time.
+    """
+
+    shares_files = True
+
+    @checked
+    def __init__(self, workers: PositiveInt = 1) -> None:
+        self.workers = workers
+        self._idle = [_Worker(_NO_DEADLINE, _LARGEST) for _ in range(workers)]
+        self._busy: list[tuple[_Worker, int, _Task]] = []
+        self._waiting: deque[tuple[int, Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._submitted = 0
+
+    def submit(self, job: Callable[..., Any], *args: Any) -> int:
+        """Take a job; return the number by which its result will be called."""
+        self._submitted += 1
+        self._waiting.append((self._submitted, job, args))
+        self._begin()
+        return self._submitted
+
+    def next_result(self) -> tuple[int, Any]:
+        """Return the number of a job that has ended, and what it returned or raised."""
+        while True:
+            for place, (worker, number, task) in enumerate(self._busy):
+                if task.done:
+                    del self._busy[place]
+                    self._idle.append(worker)
+                    self._begin()  # before its result is worked on
+                    return number, task.outcome
+            ready = wait([worker.channel for worker, _, _ in self._busy])
+            for worker, _, _ in self._busy:
+                if worker.channel in ready:
+                    worker.finish()
+
+    def _begin(self) -> None:
+        """Give jobs to the workers that are idle."""
+        while self._idle and self._waiting:
+            worker = self._idle.pop()
+            number, job, args = self._waiting.popleft()
+            try:
+                task = worker.begin(job, args)
+            except _StartError as error:
+                task = _Task()
+                task.settle(LostWorkerError(str(error)))
+            self._busy.append((worker, number, task))
+
+    def close(self) -> None:
+        """End the workers, whatever they do."""
+        for worker in (*self._idle, *(worker for worker, _, _ in self._busy)):
+            worker.kill()
+
+    def __enter__(self) -> LocalEngine:
+        """Return the engine."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the engine."""
+        self.close()
+
+
+class _StartError(RuntimeError):
+    """A worker process that ended before it was ready."""
+
+
 class _RemoteTracebackError(Exception):
     """What an exception of another process was caused by: the traceback, as text.
 
@@ -224,8 +295,7 @@ class _Worker:
     def finish(self) -> None:
         """Take the outcome that the process sent, or note that it died."""
         try:
-            outcome = pickle.loads(self.channel.recv_bytes())
-            self._settle(outcome.rebuild() if isinstance(outcome, _Raised) else outcome)
+            self._settle(rebuild_outcome(self.channel.recv_bytes()))
         except (EOFError, ConnectionResetError):
             self._report_death()
 
@@ -273,7 +343,7 @@ class _Worker:
                 raise UsageError(
                     f"{what}: {self._memory} bytes of memory are too few; {how_to_raise('memory')}"
                 ) from None
-            raise RuntimeError(what) from None
+            raise _StartError(what) from None
 
     def _report_death(self) -> None:
         assert self._process is not None
@@ -281,14 +351,15 @@ class _Worker:
         self.kill()
         if status == -signal.SIGKILL:
             self._settle(
-                _limit(
+                LostWorkerError(
                     "the process was killed, most likely because the machine has no memory left; "
-                    "take fewer workers, or a smaller memory (--memory, Limits(memory=...))"
+                    "take fewer workers, or a smaller memory (--memory, Limits(memory=...))",
+                    reason="media_limit",
                 )
             )
         else:
             cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-            self._settle(MediaError(f"the decoding process died: {cause}"))
+            self._settle(LostWorkerError(f"the decoding process died: {cause}"))
 
     def _settle(self, outcome: Any) -> None:
         assert self._task is not None
@@ -324,21 +395,46 @@ def _serve(descriptor: int, memory: int) -> None:
             return
         # SIGALRM's default is to end the process, whatever it does.
         signal.setitimer(signal.ITIMER_REAL, alarm)
-        answer = _answer(message, memory)
+        answer = answer_message(message, memory)
         signal.setitimer(signal.ITIMER_REAL, 0)
         channel.send_bytes(answer)
 
 
-def _answer(message: bytes, memory: int) -> bytes:
+def rebuild_outcome(answer: bytes) -> Any:
+    """Return what :func:`answer_message` says that a job has returned, or raised."""
+    outcome = pickle.loads(answer)
+    return outcome.rebuild() if isinstance(outcome, _Raised) else outcome
+
+
+@checked
+def answer_message(message: bytes, memory: PositiveInt = _LARGEST) -> bytes:
     """Do one job; this is the border at which every exception of a decoder becomes an outcome."""
     try:
-        job, args = pickle.loads(message)
+        job, args = _load_job(message)
         return pickle.dumps(job(*args))
     except Exception as error:
         if not _is_for_want_of_memory(error):
             return _pickle(error)
         needed = f"needs more than {memory} bytes of memory"
         return _pickle(_limit(f"{needed}; {how_to_raise('memory')}"))
+
+
+def _load_job(message: bytes) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Return a job and its arguments.
+
+    Raises:
+        PluginError: they are made of what is not installed here.
+    """
+    try:
+        job, args = pickle.loads(message)
+    except (ImportError, AttributeError) as error:
+        if _is_for_want_of_memory(error):
+            raise
+        raise PluginError(
+            f"a worker on {platform.node()} cannot load what its job is made of: {error}. "
+            "Install that package there too, in the version that is here."
+        ) from error
+    return job, args
 
 
 def _is_for_want_of_memory(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.builder import BatchBuilder
 from mmdata.store.encode import FlatRows, encode_extra
 
-__all__ = ["ReadOptions", "attach_files", "read_batches", "read_records"]
+__all__ = ["ReadOptions", "attach_files", "read_batches", "read_records", "read_runs"]
 
 _log: Final = logging.getLogger("mmdata")
 
@@ -32,12 +32,14 @@ _log: Final = logging.getLogger("mmdata")
 class ReadOptions:
     """How records are read: the ``split`` of every row where it is given, whether what a format of
     another package stumbles over is an error (``strict``), and the fields that change what a record
-    means but may go to ``extra``, as :func:`mmdata.formats._meaning.spell` spells them.
+    means but may go to ``extra``, as :func:`mmdata.formats._meaning.spell` spells them. Of all
+    records of the sources those at the places ``only`` are read, where these are given.
     """
 
     split: Split | None = None
     strict: bool = False
     allowed_fields: frozenset[str] = frozenset()
+    only: range | None = None
 
 
 def read_batches(
@@ -59,7 +61,7 @@ def read_batches(
             all.
     """
     builder = BatchBuilder()
-    for run in _runs(reader, sources):
+    for run in read_runs(reader, sources, options.only):
         for start in range(0, len(run), records):
             some = run[start : start + records]
             if builder.num_records and builder.num_records + len(some) > records:
@@ -225,6 +227,24 @@ def attach_files(conversation: Conversation, files: Mapping[str, bytes]) -> Conv
             f"{left[0]} came with the record, which has no place for it", reason="media_mismatch"
         )
     return replace(conversation, media=tuple(media))
+
+
+def read_runs(
+    reader: Format, sources: Sequence[Path], only: range | None = None
+) -> Iterator[Sequence[Record | Reject]]:
+    """Yield the records of the sources in order, in lists of what was read together; ``only`` those
+    at some places, where they are given.
+    """
+    if only is None:
+        yield from _runs(reader, sources)
+        return
+
+    start = 0
+    for run in _runs(reader, sources):
+        if start >= only.stop:
+            return
+        yield run[max(0, only.start - start) : max(0, only.stop - start)]
+        start += len(run)
 
 
 def _runs(reader: Format, sources: Sequence[Path]) -> Iterator[Sequence[Record | Reject]]:

@@ -19,12 +19,12 @@ from mmdata.schema import replace
 from mmdata.sources._json import identity
 from mmdata.sources.record import Record
 
-__all__ = ["open_wrappers", "split_rows", "unpack"]
+__all__ = ["WRAPPERS", "open_wrappers", "split_rows", "unpack"]
 
 Item: TypeAlias = Record | Reject
 
 _log: Final = logging.getLogger("mmdata")
-_WRAPPERS: Final = (
+WRAPPERS: Final = (
     "data", "records", "rows", "samples", "examples", "items", "dataset", "instances"
 )  # fmt: skip
 """The fields that an object around records has them in."""
@@ -105,7 +105,7 @@ def _holds_records(item: Record) -> bool:
 
 def _wrapper(raw: dict[str, Any]) -> str | None:
     """Return the field of an object that holds records, where it is but a cover around them."""
-    name = next((name for name in _WRAPPERS if name in raw), None)
+    name = next((name for name in WRAPPERS if name in raw), None)
     if name is None or not isinstance(raw[name], list) or not raw[name]:
         return None
     covers = not any(isinstance(found, list) for key, found in raw.items() if key != name)

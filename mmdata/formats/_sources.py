@@ -48,12 +48,20 @@ class RecordSource(Format):
     id_key: ClassVar[str] = "id"
     kinds: ClassVar[frozenset[Kind]] = KINDS
     splits_by_name: ClassVar[bool] = True
+    reads_parts: ClassVar[bool] = True
+    """Whether the records of a part of a file are those which reading the whole of it would give
+    there, so that parts can be read apart; of a format that says anew what its records are, only
+    where it says so.
+    """
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Take ``flatten`` from a format that says what a conversation is and not how to flatten
-        some: what it may have inherited reads records as another format does.
+        some: what it may have inherited reads records as another format does. Take ``reads_parts``
+        from one that says anew what records are.
         """
         super().__init_subclass__(**options)
+        if not vars(cls).keys().isdisjoint({"runs", "records"}) and "reads_parts" not in vars(cls):
+            cls.reads_parts = False
         if "conversation" in vars(cls) and "flatten" not in vars(cls):
             cls.flatten = None  # type: ignore[attr-defined]
 

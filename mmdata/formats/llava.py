@@ -146,6 +146,8 @@ class Llava(RecordSource):
         """
         return converse_llava(record, self.dataset_name, thoughts=self.thoughts, boxes=self.boxes)
 
+    reads_parts = True
+
     def runs(
         self, sources: Sequence[Path], ways: Sequence[Way] = WAYS
     ) -> Iterator[list[Record | Reject]]:

@@ -74,6 +74,8 @@ class Video178k(RecordSource):
         """Return the conversation of one record; ``data_source`` is kept in ``extra``."""
         return converse_llava(record, self.dataset_name)
 
+    reads_parts = True
+
     def runs(
         self, sources: Sequence[Path], ways: Sequence[Way] = WAYS
     ) -> Iterator[list[Record | Reject]]:

@@ -16,9 +16,12 @@ the last few are kept.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import platform
 import shutil
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -41,6 +44,8 @@ from mmdata.store.publish import hold_lock
 
 __all__ = ["Cache", "CacheSize"]
 
+_log: Final = logging.getLogger("mmdata")
+
 Progress: TypeAlias = Callable[[int, int], object]
 _Answer: TypeAlias = Literal["there", "empty", "absent", "changing"]
 _Answers: TypeAlias = dict[str, dict[str, list[str]]]
@@ -48,6 +53,8 @@ _Answers: TypeAlias = dict[str, dict[str, list[str]]]
 _ABOUT: Final = "about.json"
 _MEDIA: Final = ".media.json"
 _CLEARED: Final = ".cleared"
+_OWNER: Final = ".owner"
+"""In it, who makes a store now. The lock is what counts; this is for people."""
 _KEPT: Final = 3
 """How many stores of one data set stay: the newest, and those that somebody may still be reading.
 """
@@ -94,7 +101,8 @@ class Cache:
         """Return the store of a data set of annotation files,
         made now if none is there that holds still.
 
-        Processes that want the same store at once wait for the one that makes it.
+        Processes that want the same store at once, as the ranks of a job do, wait for the one that
+        makes it, and say so; where that one dies, the next goes on in its place.
 
         Raises:
             UsageError: the data set cannot be read as it says, or the folder is not one to write
@@ -109,9 +117,10 @@ class Cache:
             known = _numbers(entry)
             if (store := _usable(entry, known)) is not None:
                 return store
-            with self._hold_lock(entry):
+            with self._hold_lock(entry, lambda: _say_waiting(entry, dataset)):
                 if _numbers(entry) == known:  # else somebody has made one since: look again
-                    return _make_store(entry, known, dataset, name, key, progress)
+                    with _own(entry, dataset):
+                        return _make_store(entry, known, dataset, name, key, progress)
 
     def size(self) -> CacheSize:
         """Return how much is in it."""
@@ -138,11 +147,13 @@ class Cache:
         )
 
     @contextmanager
-    def _hold_lock(self, entry: Path) -> Iterator[None]:
+    def _hold_lock(
+        self, entry: Path, on_wait: Callable[[], object] = lambda: None
+    ) -> Iterator[None]:
         """Hold the lock of an entry; only getting it is turned into words here."""
         with ExitStack() as stack:
             try:
-                stack.enter_context(hold_lock(entry))
+                stack.enter_context(hold_lock(entry, on_wait))
             except OSError as error:
                 raise UsageError(
                     f"{self.folder}: no store can be kept there ({error.strerror}). "
@@ -150,6 +161,41 @@ class Cache:
                     "names another place for the stores that are made of annotation files."
                 ) from error
             yield
+
+
+@contextmanager
+def _own(entry: Path, dataset: Dataset) -> Iterator[None]:
+    """Say beside a store that this process makes it, as long as it does."""
+    file = entry / _OWNER
+    if (dead := _read_owner(entry)) is not None:
+        _log.warning(
+            "%s was being converted by %s, which has ended; this process does it anew",
+            dataset.name,
+            dead,
+        )
+    since = time.strftime("%H:%M:%S")
+    text = f"process {os.getpid()} on {platform.node()} since {since}"
+    file.write_text(text, encoding="utf-8")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _read_owner(entry: Path) -> str | None:
+    """Return which process makes a store, or was at it when it died."""
+    try:
+        return (entry / _OWNER).read_text(encoding="utf-8") or None
+    except OSError:
+        return None
+
+
+def _say_waiting(entry: Path, dataset: Dataset) -> None:
+    # The one that holds the lock may not have said yet who it is.
+    owner = _read_owner(entry) or "another process"
+    _log.warning(
+        "%s is being converted by %s; this process waits and uses its store", dataset.name, owner
+    )
 
 
 def _absolute(dataset: Dataset) -> Dataset:

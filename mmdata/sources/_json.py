@@ -30,6 +30,7 @@ from mmdata.rejects import Reject
 from mmdata.sources._recovery import MARGIN, SHOWN, Broken, MoreTextNeeded, is_cut_short
 from mmdata.sources._run import LENGTH, Way, read_run, read_strictly
 from mmdata.sources._window import Window, suspicious
+from mmdata.sources.parts import WHOLE, TextPart
 from mmdata.sources.record import Record
 
 __all__ = [
@@ -68,16 +69,22 @@ def records(file: Path, *, id_key: str = "id") -> Iterator[Record | Reject]:
 
 
 def runs(
-    file: Path, *, id_key: str = "id", ways: Sequence[Way] = (read_strictly,)
+    file: Path,
+    *,
+    id_key: str = "id",
+    ways: Sequence[Way] = (read_strictly,),
+    part: TextPart = WHOLE,
 ) -> Iterator[list[Record | Reject]]:
     """Yield what :func:`records` does, in lists of what was read together:
     large records and rejects are alone.
 
-    What can be read together is read in the first of the ``ways`` that can.
+    What can be read together is read in the first of the ``ways`` that can. Of a file that is read
+    in parts come the records that begin in the ``part``.
     """
-    name, number = file.as_posix(), 0
-    with Window(file) as window:
-        reader = Reader(window, by_line=has_whole_lines(window.text), ways=ways)
+    name, number = file.as_posix(), part.number
+    with Window(file, part=part) as window:
+        by_line = has_whole_lines(window.text) if part.by_line is None else part.by_line
+        reader = Reader(window, by_line=by_line, ways=ways, level=part.level)
         for values in reader.runs():
             ids = [identity(value, id_key) for value in values]
             records = map(Record, values, repeat(name), count(number), ids, repeat(reader.size))
@@ -133,13 +140,19 @@ def parse_value(data: bytes) -> Value:
 class Reader:
     """Reads the values of a window in order;
     ``size`` is how many characters the last of them has, or a mean of a run.
+    ``overran`` is whether the last of a part ends behind it.
 
     It reads runs in the first of the ``ways`` that can; without any, every value by itself, which
     gives the same.
     """
 
     def __init__(
-        self, window: Window, *, by_line: bool, ways: Sequence[Way] = (read_strictly,)
+        self,
+        window: Window,
+        *,
+        by_line: bool,
+        ways: Sequence[Way] = (read_strictly,),
+        level: str = "",
     ) -> None:
         self._window = window
         self._position = 0
@@ -147,14 +160,22 @@ class Reader:
         self._ways = ways
         self._alone = 0 if ways else sys.maxsize  # characters in which no run is tried
         self.size = 0
+        self.overran = False
         self._last: Value = None
-        self._level = ""  # the brackets that are open around the value at the position
+        self._level = level  # the brackets that are open around the value at the position
         self._lost = False  # the rest of the file may belong to a record that cannot be read
         self._fault_said = False
 
     def runs(self) -> Iterator[Sequence[Value]]:
-        """Yield the values of the file, its arrays opened, in lists of what is read together."""
-        while character := self.peek():
+        """Yield the values of the file, its arrays opened, in lists of what is read together; of a
+        part of it those that begin there.
+        """
+        while True:
+            character = self.peek()
+            if self.is_past_part:
+                return
+            if not character:
+                break
             if character == "[" and not (self._level or self._by_line):
                 self._level = "["
                 self._position += 1
@@ -162,8 +183,22 @@ class Reader:
                 self._level = ""
                 self._position += 1
             else:
-                yield self.some()
+                values = self.some()
+                limit = self._window.limit
+                self.overran = limit is not None and self._position > limit
+                yield values
         yield from ([error] for error in self.ending())
+
+    @property
+    def level(self) -> str:
+        """The brackets that are open around the next value."""
+        return self._level
+
+    @property
+    def is_past_part(self) -> bool:
+        """Whether the next value begins behind the part of the file that is read."""
+        limit = self._window.limit
+        return limit is not None and self._position >= limit
 
     def members(self) -> Iterator[tuple[str, Sequence[Value]]]:
         """Yield the members of the file's one object, those of arrays in lists of what was read
@@ -224,7 +259,14 @@ class Reader:
                 self._slide()
             start = self._position
             text, by_line, in_array = self._window.text, self._by_line, self._level.endswith("[")
-            values, end = read_run(text, start, in_array=in_array, by_line=by_line, ways=self._ways)
+            values, end = read_run(
+                text,
+                start,
+                in_array=in_array,
+                by_line=by_line,
+                ways=self._ways,
+                limit=self._window.limit,
+            )
             if values:
                 self._position, self.size, self._last = (
                     end,

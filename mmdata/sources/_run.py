@@ -55,14 +55,23 @@ class Spelled(list[Any]):
         self.lines = lines
 
 
-def read_run(text: str, start: int, *, in_array: bool, by_line: bool, ways: Sequence[Way]) -> Run:
+def read_run(
+    text: str,
+    start: int,
+    *,
+    in_array: bool,
+    by_line: bool,
+    ways: Sequence[Way],
+    limit: int | None = None,
+) -> Run:
     """Return the values from ``start`` on that a later one
-    follows within :data:`LENGTH`, all of them or none.
+    follows within :data:`LENGTH`, and before ``limit``, all of them or none.
 
     The next value starts where one starts like the first: with the same key, or ``by_line`` with a
     line. They are read in the first of the ``ways`` that can.
     """
-    end = _last_start(text, start, by_line)
+    reach = start + LENGTH if limit is None else min(start + LENGTH, limit)
+    end = _last_start(text, start, reach, by_line)
     if end <= start:
         return Run([], start)
     try:
@@ -107,14 +116,14 @@ def has_strings(data: bytes, count: int) -> bool:
     return bool(quotes == 2 * count) or _spelling(data)[0] == 2 * count
 
 
-def _last_start(text: str, start: int, by_line: bool) -> int:
-    """Return where the last value that begins in reach begins;
+def _last_start(text: str, start: int, reach: int, by_line: bool) -> int:
+    """Return where the last value that begins before ``reach`` begins;
     ``start`` or less if that is the first.
     """
     if by_line:
-        return text.rfind("\n", start, start + LENGTH) + 1
+        return text.rfind("\n", start, reach) + 1
     opening = _OPENING.match(text, start)
-    return text.rfind(opening[0], start + 1, start + LENGTH) if opening else start
+    return text.rfind(opening[0], start + 1, reach) if opening else start
 
 
 def _nothing_lost(read: bytes, written: bytes) -> bool:

@@ -16,6 +16,7 @@ from typing import Final
 
 from mmdata.sources._sniff import HEAD, binary_kind
 from mmdata.sources._zstandard import ZstandardFile
+from mmdata.sources.parts import WHOLE, TextPart
 from mmdata.storage._path import RemotePath
 
 __all__ = ["Window", "head_of", "is_packed", "suspicious"]
@@ -33,18 +34,28 @@ class Window:
     ``text`` is what is held, ``ended`` whether nothing follows it, and ``fault`` why the file could
     not be read to its end, or an empty string. It reads ``chunk`` bytes at a time, more where more
     is held.
+
+    A window on a ``part`` of a plain file begins where that does, and slides on beyond its end:
+    what stands there may tell what is wrong with the last record before it.
     """
 
-    def __init__(self, file: Path, *, chunk: int = _CHUNK) -> None:
+    def __init__(self, file: Path, *, chunk: int = _CHUNK, part: TextPart = WHOLE) -> None:
         self._chunk = chunk
         self.text = ""
         self.ended = False
         self.fault = ""
-        self._characters = 0
-        self._lines = 0  # that end in what has been read
+        self._characters = part.characters
+        self._lines = part.lines  # that end in what has been read
+        self._stop = part.stop
+        self._stop_character: int | None = None  # that of the file at which the part ends
+        self._place = part.start  # of the next byte
         self._bytes = _open(file)
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        self._sniff()
+        if part.start:
+            self._bytes.seek(part.start)
+            self.slide(0)
+        else:
+            self._sniff()
 
     def __enter__(self) -> Window:
         return self
@@ -60,7 +71,14 @@ class Window:
         kept = self.text[start:]
         # A record longer than the window is copied anew at each slide. As much again as is held
         # doubles the window, so that all copies together cost no more than twice the record.
-        self.text = kept + self._decode(self._read(max(self._chunk, len(kept))))
+        self.text = kept + self._decode(self._read(max(self._chunk, len(kept))), len(kept))
+
+    @property
+    def limit(self) -> int | None:
+        """The position of ``text`` at which the part ends, which may be before it; None where that
+        has not been read, or the part ends with the file.
+        """
+        return None if self._stop_character is None else self._stop_character - self._characters
 
     def where(self, position: int) -> str:
         """Return the place of a position of ``text`` in the file, for people."""
@@ -75,7 +93,7 @@ class Window:
         if head.startswith(_WIDE) or b"\x00\x00" in (head[0:4:2], head[1:4:2]):
             self.fault, self.ended = "the file is UTF-16 or UTF-32; write it as UTF-8", True
             return
-        self.text = self._decode(head.removeprefix(codecs.BOM_UTF8))
+        self.text = self._decode(head.removeprefix(codecs.BOM_UTF8), 0)
 
     def _read(self, size: int) -> bytes:
         """Return ``size`` bytes, fewer before the end of the file or a fault."""
@@ -90,12 +108,22 @@ class Window:
             size -= len(data)
         return b"".join(parts)
 
-    def _decode(self, data: bytes) -> str:
+    def _decode(self, data: bytes, held: int) -> str:
+        """Return the text of the next bytes, which comes behind so many characters that are
+        held.
+        """
         import numpy as np
 
         # numpy compares many bytes at once: five times faster than `data.count`.
         self._lines += int(np.count_nonzero(np.frombuffer(data, np.uint8) == _NEWLINE))
-        return self._decoder.decode(data, final=self.ended)
+        start, self._place = self._place, self._place + len(data)
+        if self._stop is None or not start < self._stop <= self._place:
+            return self._decoder.decode(data, final=self.ended)
+
+        # Up to the end of the part by itself: only the decoder knows how many characters that is.
+        inside = self._decoder.decode(data[: self._stop - start])
+        self._stop_character = self._characters + held + len(inside)
+        return inside + self._decoder.decode(data[self._stop - start :], final=self.ended)
 
 
 def head_of(file: Path) -> bytes:

@@ -46,6 +46,14 @@ class ZstandardFile:
         data, self._ready = self._ready[:size], self._ready[size:]
         return data
 
+    def seek(self, place: int) -> None:
+        """Refuse: what is packed is read from its start.
+
+        Raises:
+            OSError: always.
+        """
+        raise OSError("a Zstandard file can be read from its start alone")
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

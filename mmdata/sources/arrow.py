@@ -15,27 +15,31 @@ from mmdata.errors import RecordError
 from mmdata.rejects import Reject
 from mmdata.sources._table import bad_source, pieces_of, read_rows, require_unique_names
 from mmdata.sources.kinds import describe_fault
+from mmdata.sources.parts import RowPart
 from mmdata.sources.record import Record
 from mmdata.storage._input import open_mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["arrow_runs"]
+__all__ = ["arrow_runs", "count_rows", "num_batches"]
 
 _MAGIC: Final = b"ARROW1\0\0"
 _END_OF_STREAM: Final = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 @checked
-def arrow_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
-    """Yield the rows of an Arrow file or stream as records, in lists of what was read together.
+def arrow_runs(
+    file: Path, *, id_key: str = "id", part: RowPart | None = None
+) -> Iterator[list[Record | Reject]]:
+    """Yield the rows of an Arrow file or stream as records, in lists of what was read together; of
+    a file that is read in parts those of the ``part``.
 
     What of it cannot be read is one reject in its place: nothing says how many rows there were. Of
     a file that is cut, what is whole before the cut is read.
     """
-    name, number = file.as_posix(), 0
-    for batch in _batches(file):
+    name, number = file.as_posix(), 0 if part is None else part.number
+    for batch in _batches(file) if part is None else _batches_of_part(file, part):
         if isinstance(batch, Exception):
             yield [
                 bad_source(name, number, f"not a whole Arrow file: {describe_fault(file, batch)}")
@@ -45,6 +49,36 @@ def arrow_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reje
         for piece in pieces_of(batch):
             yield read_rows(piece, file=name, number=number, id_key=id_key)
             number += piece.num_rows
+
+
+def num_batches(file: Path) -> int:
+    """Return how many record batches an Arrow file has; none where it has no index, or is to be
+    refused as a whole.
+    """
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(file)) as opened:
+            reader = pa.ipc.open_file(opened)
+            require_unique_names(reader.schema)
+            return int(reader.num_record_batches)
+    except (pa.ArrowException, OSError, RecordError):
+        return 0
+
+
+def count_rows(file: Path, part: RowPart) -> int:
+    """Return how many records :func:`arrow_runs` finds in a part, a reject counted as one."""
+    return sum(
+        1 if isinstance(batch, Exception) else batch.num_rows
+        for batch in _batches_of_part(file, part)
+    )
+
+
+def _batches_of_part(file: Path, part: RowPart) -> Iterator[pa.RecordBatch | Exception]:
+    import pyarrow as pa
+
+    with pa.memory_map(str(file)) as opened:
+        yield from _indexed_batches(pa.ipc.open_file(opened), range(part.start, part.stop))
 
 
 def _batches(file: Path) -> Iterator[pa.RecordBatch | Exception]:
@@ -57,7 +91,8 @@ def _batches(file: Path) -> Iterator[pa.RecordBatch | Exception]:
         try:
             if is_file:
                 try:
-                    yield from _indexed_batches(pa.ipc.open_file(opened))
+                    reader = pa.ipc.open_file(opened)
+                    yield from _indexed_batches(reader, range(reader.num_record_batches))
                     return
                 except pa.ArrowInvalid:
                     # A file is a stream with an index behind it. Without the index it was cut, and
@@ -75,11 +110,13 @@ def _batches(file: Path) -> Iterator[pa.RecordBatch | Exception]:
             yield RecordError("the stream does not end with the mark of its end: was it cut?")
 
 
-def _indexed_batches(reader: pa.ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch | Exception]:
+def _indexed_batches(
+    reader: pa.ipc.RecordBatchFileReader, places: range
+) -> Iterator[pa.RecordBatch | Exception]:
     import pyarrow as pa
 
     require_unique_names(reader.schema)
-    for place in range(reader.num_record_batches):
+    for place in places:
         try:
             batch = reader.get_batch(place)
             # Of a stranger's file nothing is believed: an offset that leads out of its buffer would

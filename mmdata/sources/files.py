@@ -15,11 +15,19 @@ from mmdata.schema import Split
 from mmdata.sources._walk import is_folder, walk
 from mmdata.sources.hub import configured_files, is_saved, saved_files
 from mmdata.sources.kinds import KINDS, SUFFIXES, Kind, kind_of, suffix_kind
+from mmdata.sources.parts import WHOLE, Part
 from mmdata.sources.tar import has_records
 from mmdata.storage._path import RemotePath
 from mmdata.store.layout import EXPORT, EXPORT_REJECTS, MANIFEST, RUNS, is_store
 
-__all__ = ["SourceFile", "Sources", "expand_braces", "find_files", "list_files"]
+__all__ = [
+    "ListedSources",
+    "SourceFile",
+    "Sources",
+    "expand_braces",
+    "find_files",
+    "list_files",
+]
 
 _log: Final = logging.getLogger("mmdata")
 
@@ -40,11 +48,14 @@ _MOST_FILES: Final = 1_000_000
 
 
 class SourceFile(NamedTuple):
-    """A file of records: where it is, its kind, and the split that its folder declares it to be."""
+    """A file of records: where it is, its kind, the split that its folder declares it to be, and
+    which part of it is read.
+    """
 
     path: Path
     kind: Kind
     split: Split | None = None
+    part: Part = WHOLE
 
 
 class Sources(tuple[Path, ...]):
@@ -65,6 +76,27 @@ class Sources(tuple[Path, ...]):
         if asked not in self._listed:
             self._listed[asked] = tuple(_list_files(self, asked))
         return list(self._listed[asked])
+
+
+class ListedSources(Sources):
+    """Sources of which the files are listed already, those or parts of them."""
+
+    def __new__(cls, files: Sequence[SourceFile]) -> ListedSources:
+        """Return sources of some files."""
+        return super().__new__(cls, (file.path for file in files))
+
+    def __init__(self, files: Sequence[SourceFile]) -> None:
+        """Keep the files."""
+        super().__init__(())
+        self._files = tuple(files)
+
+    def list_files(self, kinds: Collection[Kind]) -> list[SourceFile]:
+        """Return the files; their kinds were asked for when they were listed."""
+        return list(self._files)
+
+    def __reduce__(self) -> tuple[type[ListedSources], tuple[tuple[SourceFile, ...]]]:
+        """Return how another process makes the same: a tuple alone would lose the files."""
+        return ListedSources, (self._files,)
 
 
 def expand_braces(source: Path) -> list[Path]:

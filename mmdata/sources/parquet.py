@@ -22,6 +22,7 @@ from mmdata.sources._table import (
     require_unique_names,
 )
 from mmdata.sources.kinds import describe_fault
+from mmdata.sources.parts import RowPart
 from mmdata.sources.record import Record
 from mmdata.storage._input import open_input
 from mmdata.storage._path import RemotePath
@@ -37,8 +38,11 @@ _TOGETHER: Final = 1024
 
 
 @checked
-def parquet_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Reject]]:
-    """Yield the rows of a Parquet file as records, in lists of what was read together.
+def parquet_runs(
+    file: Path, *, id_key: str = "id", part: RowPart | None = None
+) -> Iterator[list[Record | Reject]]:
+    """Yield the rows of a Parquet file as records, in lists of what was read together; of a file
+    that is read in parts those of the ``part``.
 
     A row that lies in a damaged page is a reject, and so is each after it in its row group: how
     many there are, the file says elsewhere. Of a file that cannot be opened at all one reject
@@ -58,8 +62,9 @@ def parquet_runs(file: Path, *, id_key: str = "id") -> Iterator[list[Record | Re
         except RecordError as error:
             yield [bad_source(name, 0, str(error))]
             return
-        number = 0
-        for group in range(opened.num_row_groups):
+        number = 0 if part is None else part.number
+        groups = range(opened.num_row_groups) if part is None else range(part.start, part.stop)
+        for group in groups:
             rows = opened.metadata.row_group(group).num_rows
             yield from _read_group(opened, group, name, number, id_key)
             number += rows

@@ -13,6 +13,7 @@ from mmdata.sources.arrow import arrow_runs
 from mmdata.sources.csv import csv_runs
 from mmdata.sources.files import SourceFile
 from mmdata.sources.parquet import parquet_runs
+from mmdata.sources.parts import WHOLE, RowPart, TextPart
 from mmdata.sources.record import Record
 from mmdata.sources.tar import tar_runs
 
@@ -23,8 +24,8 @@ __all__ = ["read_runs"]
 def read_runs(
     file: SourceFile, *, id_key: str = "id", ways: Sequence[Way] = (read_strictly,)
 ) -> Iterator[list[Record | Reject]]:
-    """Yield the records of a file in order, in lists of what was read together, and a reject where
-    one cannot be read.
+    """Yield the records of a file, or of a part of it, in order, in lists of what was read
+    together, and a reject where one cannot be read.
 
     ``id_key`` names the field that holds a record's id; JSON is read in the first of the ``ways``
     that can.
@@ -39,12 +40,14 @@ def read_runs(
 
 
 def _runs(file: SourceFile, id_key: str, ways: Sequence[Way]) -> Iterator[list[Record | Reject]]:
+    rows = file.part if isinstance(file.part, RowPart) else None
     if file.kind == "parquet":
-        return parquet_runs(file.path, id_key=id_key)
+        return parquet_runs(file.path, id_key=id_key, part=rows)
     if file.kind == "arrow":
-        return arrow_runs(file.path, id_key=id_key)
+        return arrow_runs(file.path, id_key=id_key, part=rows)
     if file.kind == "tar":
         return tar_runs(file.path, id_key=id_key)
     if file.kind == "csv":
         return csv_runs(file.path, id_key=id_key)
-    return _json.runs(file.path, id_key=id_key, ways=ways)
+    text = file.part if isinstance(file.part, TextPart) else WHOLE
+    return _json.runs(file.path, id_key=id_key, ways=ways, part=text)

@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from mmdata._tools.requirements import load_posix
 from mmdata.errors import StoreError
 from mmdata.store.layout import partial_path
 
-__all__ = ["hold_lock", "partial_directory", "publish", "sync", "write_ahead"]
+__all__ = ["hold_lock", "partial_directory", "publish", "remove", "sync", "write_ahead"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -47,19 +47,21 @@ def partial_directory(
     try:
         for entry in partial.iterdir():
             if entry.name not in keep:
-                _remove(entry)
+                remove(entry)
         yield partial
     finally:
         os.close(lock)
 
 
 @contextmanager
-def hold_lock(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Hold the lock of a directory, made if need be, as soon as nobody else does;
     of a dead process, nobody does.
+
+    ``on_wait`` is called before this waits for another.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(folder, folder, wait=True)
+    lock = _lock(folder, folder, on_wait)
     try:
         yield
     finally:
@@ -82,7 +84,7 @@ def publish(partial: Path, path: Path) -> None:
     try:
         _exchange(partial, path)
         sync(path.parent)
-        _remove(partial)
+        remove(partial)
     finally:
         os.close(replaced)
 
@@ -117,23 +119,27 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _lock(folder: Path, path: Path | str, *, wait: bool = False) -> int:
+def _lock(folder: Path, path: Path | str, on_wait: Callable[[], object] | None = None) -> int:
     """Return a descriptor that holds the lock of the directory
-    that is at ``folder`` now, made if need be.
+    that is at ``folder`` now, made if need be; with ``on_wait``, which is called before it, it
+    waits for whoever holds it.
     """
     fcntl = load_posix("fcntl", needed_by="writing a store")
     while True:
         folder.mkdir(exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(descriptor)
-            raise StoreError(
-                f"{path}: another process is writing this store now. "
-                "Wait for it, or choose another place.",
-                path=str(path),
-            ) from None
+            if on_wait is None:
+                os.close(descriptor)
+                raise StoreError(
+                    f"{path}: another process is writing this store now. "
+                    "Wait for it, or choose another place.",
+                    path=str(path),
+                ) from None
+            on_wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _is_at(descriptor, folder):
             return descriptor
         os.close(descriptor)  # published or removed between our opening and our locking
@@ -162,7 +168,7 @@ def _exchange(partial: Path, path: Path) -> None:
     aside = path.with_name(f".{path.name}.old")
     # It is there if a process was killed between the steps below; since then ``path`` has been
     # written again.
-    _remove(aside)
+    remove(aside)
 
     try:
         path.rename(aside)
@@ -175,7 +181,8 @@ def _exchange(partial: Path, path: Path) -> None:
     aside.rename(partial)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, or a directory with all that is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -23,7 +23,7 @@ from mmdata.schema import Conversation
 from mmdata.storage import path_of
 from mmdata.storage._path import RemotePath
 from mmdata.store._hashed_file import HashedFile
-from mmdata.store.arrays import canonical, dictionary, dictionary_codes
+from mmdata.store.arrays import canonical, count_row_bytes, dictionary, dictionary_codes
 from mmdata.store.batch import BATCH_BYTES, BATCH_RECORDS, ConversationBatch
 from mmdata.store.encode import arrow_schema
 from mmdata.store.layout import MANIFEST, REJECTS, RUNS, partial_path
@@ -36,7 +36,7 @@ from mmdata.store.manifest import (
     spell_manifest,
     write_manifest,
 )
-from mmdata.store.publish import partial_directory, publish, sync, write_ahead
+from mmdata.store.publish import partial_directory, publish, remove, sync, write_ahead
 from mmdata.store.remote import RemoteRun, staging_path
 
 if TYPE_CHECKING:
@@ -65,9 +65,13 @@ class StoreWriter:
     """Writes a store; use it in a ``with`` block, at whose end the store appears at ``path`` whole.
 
     A block that ends in an exception leaves nothing there and what was there before untouched.
-    ``sources`` are the values that the column ``source`` may take. ``journal`` names a file in the
-    partial directory :attr:`folder` that the caller keeps notes in: it outlives an attempt that
-    fails or is killed, ``resume`` hands it to the next one, and it is not published.
+    ``sources`` are the values that the column ``source`` may take. ``journal`` names files and
+    folders in the partial directory :attr:`folder` that the caller keeps notes in: they outlive an
+    attempt that fails or is killed, ``resume`` hands them to the next one, and they are not
+    published.
+
+    How rows come together in batches and shards depends on the rows alone, not on how they are
+    handed over.
 
     Raises:
         UsageError: there is a store at ``path`` and ``overwrite`` is off, or something that is not
@@ -84,7 +88,7 @@ class StoreWriter:
         origin: Origin,
         overwrite: bool = False,
         parquet: bool = False,
-        journal: str | None = None,
+        journal: Sequence[str] = (),
         resume: bool = False,
     ) -> None:
         self.path = path_of(path, "store").absolute()
@@ -98,7 +102,7 @@ class StoreWriter:
         self._origin = origin
         self._overwrite = overwrite
         self._suffix = "parquet" if parquet else "arrow"
-        self._journal = frozenset({journal} if journal else ())
+        self._journal = frozenset(journal)
         self._resume = resume
         self._pending: list[_Rows] = []
         self._pending_rows = self._pending_bytes = 0
@@ -157,8 +161,8 @@ class StoreWriter:
         for _, reject in batch.rejects:
             self.reject(reject)
         self.rows += len(batch)
-        for piece in _small_pieces(_Rows(batch.columns, 0, len(batch))):
-            self._add(piece)
+        if len(batch):
+            self._add(_Rows(batch.columns, 0, len(batch)))
 
     def write_conversations(self, conversations: Iterable[Conversation]) -> None:
         """Add conversations as rows."""
@@ -191,19 +195,27 @@ class StoreWriter:
                 f"{self._origin.format} must give its rows the dataset_name that it declares."
             )
 
-    def _add(self, piece: _Rows) -> None:
-        """Put rows behind those that wait for a full batch, and write the batch when it is full."""
-        while len(piece):
-            fitting, piece = piece.split(BATCH_RECORDS - self._pending_rows)
-            self._pending_rows += len(fitting)
-            self._pending_bytes += fitting.slice.nbytes
-            last = self._pending[-1] if self._pending else None
-            if last is not None and fitting.follows(last):
-                self._pending[-1] = _Rows(last.batch, last.start, fitting.stop)
-            else:
-                self._pending.append(fitting)
-            if self._pending_rows == BATCH_RECORDS or self._pending_bytes >= BATCH_BYTES:
+    def _add(self, rows: _Rows) -> None:
+        """Put rows behind those that wait for a full batch, and write the batch when it is full:
+        when the next row would be one too many, or its bytes too many.
+        """
+        import numpy as np
+
+        ends = np.cumsum(count_row_bytes(rows.batch))  # where the bytes of each row end
+        while len(rows):
+            before = 0 if rows.start == 0 else int(ends[rows.start - 1])
+            room = BATCH_BYTES - self._pending_bytes
+            # A row that is larger than a batch is one by itself.
+            fitting = int(np.searchsorted(ends, before + room, side="right")) - rows.start
+            count = min(fitting, BATCH_RECORDS - self._pending_rows)
+            if count < 1 and self._pending_rows:
                 self._flush()
+                continue
+
+            some, rows = rows.split(max(1, count))
+            self._pending.append(some)
+            self._pending_rows += len(some)
+            self._pending_bytes += int(ends[some.stop - 1]) - before
 
     def describe(self, **notes: Any) -> None:
         """Add notes to the manifest, for people."""
@@ -269,7 +281,7 @@ class StoreWriter:
         for name in (*[shard.name for shard in self._shards], REJECTS, MANIFEST):
             sync(self.folder / name)
         for name in self._journal:
-            (self.folder / name).unlink(missing_ok=True)
+            remove(self.folder / name)
         publish(self.folder, self.path)
 
     def _manifest(self) -> Manifest:
@@ -349,19 +361,6 @@ class _Rows:
         place = min(self.stop, self.start + count)
         return _Rows(self.batch, self.start, place), _Rows(self.batch, place, self.stop)
 
-    def follows(self, other: _Rows) -> bool:
-        """Return whether these are the next rows of the same batch."""
-        return self.batch is other.batch and self.start == other.stop
-
-
-def _small_pieces(rows: _Rows) -> Iterator[_Rows]:
-    """Yield the rows in pieces that a batch can hold; a single row may be larger."""
-    if len(rows) < 2 or rows.slice.nbytes <= BATCH_BYTES:
-        yield rows
-        return
-    for half in rows.split(len(rows) // 2):
-        yield from _small_pieces(half)
-
 
 def _join(pieces: Sequence[_Rows], sources: Sequence[str]) -> pa.RecordBatch:
     """Return the rows of all pieces as one batch whose
@@ -419,10 +418,11 @@ def _empty(folder: Path, keep: frozenset[str]) -> None:
         return
     kept = False
     for entry in folder.iterdir():
-        if entry.name in keep and entry.stat().st_size:
+        is_empty = not any(entry.iterdir()) if entry.is_dir() else not entry.stat().st_size
+        if entry.name in keep and not is_empty:
             kept = True
         else:
-            entry.unlink()
+            remove(entry)
     if not kept:
         folder.rmdir()
 

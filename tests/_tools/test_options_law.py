@@ -41,6 +41,8 @@ INTERNAL: Final = {
     "mmdata.conversion.locate": "a call for every medium, with what convert was given",
     "mmdata.store.manifest": "read from and written to stores, which vouch for it",
     "mmdata.conversion.media": "the steps of a conversion",
+    "mmdata.conversion.steps": "as media",
+    "mmdata.conversion.partitions": "as media",
     "mmdata.store.publish": "the steps of writing a store",
     "mmdata.store.decode": "reads a store",
     "mmdata._tools.shuffle": "arithmetic",

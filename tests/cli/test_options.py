@@ -446,6 +446,37 @@ def convert_workers(place: Path, request: pytest.FixtureRequest) -> None:
         )
 
 
+@case("convert", "--engine")
+def convert_engine(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 2)
+    logged = request.getfixturevalue("caplog")
+
+    # What is not split starts no cluster, and says so; tests/engine/test_ray.py starts one.
+    assert answer(*CONVERT, "--limit", 1)["rows"] == 1
+    assert "not split" not in logged.text
+    assert answer(*CONVERT, "--overwrite", "--limit", 1, "--engine", "ray")["rows"] == 1
+    assert "not split" in logged.text
+
+
+@case("convert", "--address")
+def convert_address(place: Path, request: pytest.FixtureRequest) -> None:
+    source(place, 1)
+
+    said = run(*CONVERT, "--address", "head:6379", code=2)
+    assert "--engine ray" in str(said.exception)
+
+
+@case("convert", "--partitions")
+def convert_partitions(place: Path, request: pytest.FixtureRequest) -> None:
+    write_records(place / "source.jsonl", [record(number) for number in range(9)], lines=True)
+    patch = request.getfixturevalue("monkeypatch")
+    command = ("convert", "llava", "source.jsonl", "-o", "store", "--check", "none", "--overwrite")
+
+    assert workers_started(patch, *command) == 0
+    assert workers_started(patch, *command, "--partitions", 3, "--workers", 2) == 2
+    assert len(rows()) == 9
+
+
 @case("convert", "--limit")
 def convert_limit(place: Path, request: pytest.FixtureRequest) -> None:
     source(place, 3)
@@ -1017,6 +1048,23 @@ def check_max_pixels(place: Path, request: pytest.FixtureRequest) -> None:
     said = run("check", "store", "--decode", "--max-pixels", 48 * 96 - 1, code=1).output
     assert "1.mp4: " in said
     assert "raise max_pixels (--max-pixels, " in said
+
+
+@case("check", "--engine")
+def check_engine(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 1)
+
+    assert "is whole" in run("check", "store").output
+    said = run("check", "store", "--engine", "ray", code=2)
+    assert "with --media or --decode" in str(said.exception)
+
+
+@case("check", "--address")
+def check_address(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 1)
+
+    said = run("check", "store", "--media", "--address", "head:6379", code=2)
+    assert "--engine ray" in str(said.exception)
 
 
 @case("check", "--workers")

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import pickle
+import select
 import shutil
 import signal
 import subprocess
@@ -442,14 +443,21 @@ def test_whoever_waits_uses_the_store_that_is_made_or_makes_it_where_the_maker_d
         time.sleep(0.01)
 
     waiting = _start(READ, str(tmp_path), "0")
-    with pytest.raises(subprocess.TimeoutExpired):
-        waiting.wait(timeout=1.5)
+    assert waiting.stderr is not None
+    assert select.select([waiting.stderr], [], [], 60)[0]
+    waits = waiting.stderr.readline()
+    assert waiting.poll() is None
     if dies:
         holder.send_signal(signal.SIGKILL)
     (tmp_path / "go").touch()
     made, (found, errors) = holder.communicate(timeout=60)[0], waiting.communicate(timeout=60)
 
-    assert (found.split()[1:], errors) == (["r0", "r1", "r2"], "")
+    assert found.split()[1:] == ["r0", "r1", "r2"]
+    further = errors.splitlines()
+    assert f"is being converted by process {holder.pid} on" in waits
+    assert "this process waits and uses its store" in waits
+    assert [f"process {holder.pid} on" in line for line in further] == [True] * dies
+    assert all("has ended; this process does it anew" in line for line in further)
     assert made == ("" if dies else found)
     assert stores(tmp_path) == 1
 
