@@ -49,6 +49,7 @@ from mmdata.rejects import Reject
 from mmdata.schema import Split
 from mmdata.sources.files import Sources, expand_braces
 from mmdata.storage import Access, path_of
+from mmdata.storage._bucket import target_of
 from mmdata.storage._path import RemotePath
 from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
 from mmdata.store.empty import why_empty
@@ -178,7 +179,7 @@ def convert(
             ``strict``.
     """
     started = time.monotonic()
-    target = path_of(store, "store")
+    target = target_of(store, "store")
     hosts = (allow_hosts,) if isinstance(allow_hosts, str) else tuple(allow_hosts)
     access = Access(remote=allow_remote, hosts=hosts)
     paths = _source_paths(sources, access)
