@@ -69,9 +69,9 @@ def mix(
     as_json: bool,
 ) -> None:
     """Make one store of a mixing YAML, or show with --plan what it would take."""
-    from mmdata._tools.paths import local_path
     from mmdata._tools.progress import progress
     from mmdata.mixture import Cache, Mixture, write_mixture
+    from mmdata.storage._bucket import target_of
 
     kept = Cache.at(cache)
     if clear_cache:
@@ -88,7 +88,7 @@ def mix(
     if config is None or (store is None) != plan:
         raise UsageError("mmdata mix takes a CONFIG and either -o STORE, or --plan to look first")
     if store is not None:
-        local_path(store, "store")  # before data sets are converted
+        target_of(store, "store")  # before data sets are converted
     with progress("converting annotation files") as update:
         mixture = Mixture.from_yaml(config, seed=seed, cache=cache, progress=update)
     if store is not None:

@@ -61,6 +61,7 @@ from mmdata.rejects import Reject
 from mmdata.schema import Split
 from mmdata.sources.files import Sources, expand_braces
 from mmdata.storage import Access, path_of
+from mmdata.storage._bucket import target_of
 from mmdata.storage._path import RemotePath
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.empty import why_empty
@@ -202,7 +203,7 @@ def convert(
     started = time.monotonic()
     if address is not None and engine != "ray":
         raise UsageError("an address is that of a Ray cluster: --engine ray")
-    target = path_of(store, "store")
+    target = target_of(store, "store")
     hosts = (allow_hosts,) if isinstance(allow_hosts, str) else tuple(allow_hosts)
     access = Access(remote=allow_remote, hosts=hosts)
     paths = _source_paths(sources, access)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, overload
 
 from mmdata._tools.markup import table, text
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
-from mmdata._tools.paths import local_path
 from mmdata._tools.shuffle import keys
 from mmdata.conversion.ids import Ids, Seen, hash_content, keep_own_id
 from mmdata.errors import ConfigError, DataError, MMDataError
@@ -24,6 +23,7 @@ from mmdata.mixture.config import Dataset, MixConfig, read_config
 from mmdata.mixture.random_mapping import RandomMapping
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Media, replace
+from mmdata.storage._bucket import target_of
 from mmdata.store import Store
 from mmdata.store import open as open_store
 from mmdata.store.builder import BatchBuilder
@@ -327,7 +327,7 @@ def write_mixture(
         "mixture", {"seed": mixture.seed, **(options or {})}, str(root) if root else None
     )
     ids, builder = Ids(), BatchBuilder()
-    target = local_path(store, "store")
+    target = target_of(store, "store")
     writer = StoreWriter(
         target, sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet
     )

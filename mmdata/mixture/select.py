@@ -16,6 +16,7 @@ from mmdata.mixture.config import Dataset
 from mmdata.mixture.mixture import Mixture, write_mixture
 from mmdata.mixture.strategy import Strategy
 from mmdata.rejects import Reject
+from mmdata.storage._bucket import target_of
 from mmdata.store import Store
 from mmdata.store import open as open_store
 from mmdata.store.arrays import integers
@@ -79,8 +80,8 @@ def select(
     """
     import numpy as np
 
-    opened = source if isinstance(source, Store) else open_store(Path(source))
-    target = Path(store)
+    opened = source if isinstance(source, Store) else open_store(source)
+    target = target_of(store, "store")
     strategy = Strategy.parse(sample)
     if target.absolute() == opened.path:
         raise UsageError(f"{target} is the store that rows are selected of: name another")

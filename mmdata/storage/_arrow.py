@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
+from datetime import timedelta
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from mmdata.storage._backend import RemoteFaultError, RemoteInfo
 
 if TYPE_CHECKING:
+    from pyarrow import NativeFile
     from pyarrow.fs import FileInfo, FileSystem
 
 __all__ = ["ArrowBackend", "s3_endpoint"]
 
+_KEPT_OPEN: Final = 32
 _DENIED: Final = ("ACCESS_DENIED", "403", "AccessDenied", "INVALID_ACCESS_KEY", "SIGNATURE")
 
 
@@ -28,6 +33,8 @@ class ArrowBackend:
     def __init__(self, scheme: str) -> None:
         self._scheme = scheme
         self._files: FileSystem = _file_system(scheme)
+        self._opened: OrderedDict[tuple[str, str], NativeFile] = OrderedDict()
+        self._lock = Lock()
 
     def info(self, url: str) -> RemoteInfo | None:
         """Return what is at a URL, or None."""
@@ -36,8 +43,17 @@ class ArrowBackend:
 
     def read(self, url: str, start: int, size: int, info: RemoteInfo) -> bytes:
         """Return ``size`` bytes of an object from ``start`` on."""
-        with self._ask(self._files.open_input_file, self._inside(url)) as file:
-            data: bytes = self._ask(file.read_at, size, start)
+        key = (url, info.version)
+        # Opening asks how large it is: one request for each read that need not be.
+        with self._lock:
+            file = self._opened.pop(key, None)
+        if file is None:
+            file = self._ask(self._files.open_input_file, self._inside(url))
+        data: bytes = self._ask(file.read_at, size, start)
+        with self._lock:
+            self._opened[key] = file
+            while len(self._opened) > _KEPT_OPEN:
+                self._opened.popitem(last=False)
         return data
 
     def list(self, url: str, *, recursive: bool) -> Iterator[tuple[str, RemoteInfo]]:
@@ -49,18 +65,6 @@ class ArrowBackend:
             info = _info_of(found)
             if info is not None:
                 yield f"{self._scheme}://{found.path}", info
-
-    def upload(self, path: str, url: str) -> None:
-        """Write a local file as an object."""
-        with open(path, "rb") as file:  # noqa: PTH123
-            target = self._ask(self._files.open_output_stream, self._inside(url))
-            while data := file.read(8 << 20):
-                self._ask(target.write, data)
-            self._ask(target.close)
-
-    def delete(self, url: str) -> None:
-        """Remove an object."""
-        self._ask(self._files.delete_file, self._inside(url))
 
     def _inside(self, url: str) -> str:
         return url.partition("://")[2].rstrip("/")
@@ -84,7 +88,8 @@ def _file_system(scheme: str) -> FileSystem:
     from pyarrow import fs
 
     if scheme == "gs":
-        return fs.GcsFileSystem()
+        # Its own patience is a quarter of an hour.
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=30))
     endpoint = s3_endpoint()
     # Without an endpoint it is AWS, which tells the region of a bucket by itself.
     return fs.S3FileSystem(endpoint_override=endpoint) if endpoint else fs.S3FileSystem()

@@ -61,14 +61,14 @@ def retry(what: str, action: Callable[[], T], *, tries: int = _TRIES) -> T:
     ``what`` says, for people, what is done with which object.
 
     Raises:
-        FileNotFoundError, PermissionError: the storage says so; nothing is tried again.
+        FileNotFoundError, FileExistsError, PermissionError: the storage says so, once and for all.
         StorageError: it failed each time.
     """
     wait = _FIRST_WAIT
     for attempt in range(1, tries + 1):
         try:
             return action()
-        except (FileNotFoundError, PermissionError):
+        except (FileExistsError, FileNotFoundError, PermissionError):
             raise
         except (OSError, RemoteFaultError) as error:
             if attempt == tries:

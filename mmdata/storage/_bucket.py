@@ -5,15 +5,17 @@ Arrow can write objects, and not on a condition; so what is written goes through
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from mmdata._tools.paths import is_url
 from mmdata.errors import StorageError, UsageError
 from mmdata.storage._backend import RemoteFaultError, retry
-from mmdata.storage._path import RemotePath
+from mmdata.storage._path import RemotePath, path_of
 
-__all__ = ["Bucket", "bucket_of"]
+__all__ = ["Bucket", "target_of"]
 
 T = TypeVar("T")
 
@@ -24,19 +26,22 @@ _ABSENT: Final = ("404", "NoSuchKey", "NotFound")
 _REFUSED: Final = ("AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId")
 
 
-def bucket_of(path: RemotePath, what: str) -> Bucket:
-    """Return what writes below a path.
+def target_of(path: str | os.PathLike[str], what: str) -> Path:
+    """Return the path at which ``what`` is to appear, whole or not at all.
 
     Raises:
-        UsageError: it is in no storage in which ``what`` can appear whole or not at all, or boto3
-            is not installed.
+        UsageError: that is in no storage in which it can.
     """
-    if path.scheme != "s3":
+    if is_url(os.fspath(path)) and not os.fspath(path).startswith(("s3://", "file:")):
+        scheme = os.fspath(path).partition("://")[0]
         raise UsageError(
-            f"{what} {path}: is written to a folder or to s3:// and not to {path.scheme}://; "
+            f"{what} {os.fspath(path)}: is written to a folder or to s3:// and not to {scheme}://; "
             "write it to a folder and copy that"
         )
-    return Bucket()
+    target = path_of(path, what)
+    if isinstance(target, RemotePath) and target.scheme != "s3":  # whose slashes were lost
+        return target_of(str(target), what)
+    return target
 
 
 class Bucket:

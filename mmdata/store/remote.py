@@ -11,17 +11,14 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from typing import Final
 
 from mmdata.errors import StoreError
-from mmdata.storage._bucket import bucket_of
+from mmdata.storage._bucket import Bucket
 from mmdata.storage._path import RemotePath
 from mmdata.store.layout import MANIFEST, RUNS
 from mmdata.store.manifest import hash_text
 
 __all__ = ["RemoteRun", "staging_path"]
-
-_WHAT: Final = "store"
 
 
 def staging_path(store: RemotePath) -> Path:
@@ -38,7 +35,7 @@ class RemoteRun:
 
     def __init__(self, store: RemotePath) -> None:
         self._store = store
-        self._bucket = bucket_of(store, _WHAT)
+        self._bucket = Bucket()
         self.name = f"{RUNS}/{uuid.uuid4().hex}"
         self._replaces: str | None = None
         self._others: list[RemotePath] = []

@@ -20,7 +20,7 @@ from mmdata._tools.options import checked
 from mmdata.errors import SchemaError, StoreError, UsageError
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation
-from mmdata.storage import path_of
+from mmdata.storage._bucket import target_of
 from mmdata.storage._path import RemotePath
 from mmdata.store._hashed_file import HashedFile
 from mmdata.store.arrays import canonical, count_row_bytes, dictionary, dictionary_codes
@@ -91,7 +91,7 @@ class StoreWriter:
         journal: Sequence[str] = (),
         resume: bool = False,
     ) -> None:
-        self.path = path_of(path, "store").absolute()
+        self.path = target_of(path, "store").absolute()
         self._local, self._remote = self.path, None
         if isinstance(self.path, RemotePath):
             self._local, self._remote = staging_path(self.path), RemoteRun(self.path)

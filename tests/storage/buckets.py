@@ -6,9 +6,10 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
-__all__ = ["ENVIRONMENT", "keys", "run_server"]
+__all__ = ["ENVIRONMENT", "client", "keys", "run_server"]
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "somebody",
@@ -33,13 +34,16 @@ def run_server() -> Iterator[str]:
         server.stop()
 
 
-def client(endpoint: str | None = None) -> Any:
+def client() -> Any:
     """Return what makes objects and looks at them, apart from our own code."""
+    return _client(os.environ["AWS_ENDPOINT_URL"])
+
+
+@cache  # making one takes as long as many requests
+def _client(endpoint: str) -> Any:
     import boto3
 
-    return boto3.session.Session().client(
-        "s3", endpoint_url=endpoint or os.environ["AWS_ENDPOINT_URL"]
-    )
+    return boto3.session.Session().client("s3", endpoint_url=endpoint)
 
 
 def keys(bucket: str, prefix: str = "") -> list[str]:
