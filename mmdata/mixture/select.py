@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,8 +53,8 @@ class SelectReport:
 
 @checked
 def select(
-    source: str | os.PathLike[str] | Store,
-    store: str | os.PathLike[str],
+    source: str | Path | Store,
+    store: str | Path,
     *,
     where: str | None = None,
     drop_duplicates: bool = False,
@@ -121,8 +120,8 @@ def select(
 
 @checked
 def merge(
-    sources: Sequence[str | os.PathLike[str]],
-    store: str | os.PathLike[str],
+    sources: Sequence[str | Path],
+    store: str | Path,
     *,
     overwrite: bool = False,
     parquet: bool = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -99,7 +98,7 @@ class Statistics:
 
 @checked
 def stats(
-    store: str | os.PathLike[str] | Store,
+    store: str | Path | Store,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Statistics:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -67,8 +66,8 @@ class _Count:
 
 @checked
 def preview(
-    store: str | os.PathLike[str] | Store,
-    page: str | os.PathLike[str],
+    store: str | Path | Store,
+    page: str | Path,
     *,
     template: Template | None = None,
     rows: PositiveInt = 200,
