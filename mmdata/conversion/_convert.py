@@ -343,8 +343,7 @@ def _count_partitions(
     if engine != "local":
         return max(wanted, _PARTITIONS_A_WORKER * (workers or processors()))
     # What looks into media is spread over all workers file by file.
-    is_spread = steps.check in ("probe", "decode")
-    return 0 if is_spread or (workers or processors()) == 1 or wanted < 2 else wanted
+    return 0 if steps.is_probed or (workers or processors()) == 1 or wanted < 2 else wanted
 
 
 def _convert_apart(

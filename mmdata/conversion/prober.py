@@ -188,6 +188,7 @@ class Prober:
     have kept their size and time, and new answers are added; answers under other ``limits`` or
     another ``on_damage`` are not. Without one nothing is kept. ``job`` looks into the files of a
     record, on a worker, by default as :func:`look` does; whatever it raises is the record's answer.
+    The workers are its own, or those of a ``pool``, which stays open.
 
     The files of a record have the deadline that :meth:`mmdata._tools.limits.Limits.deadline_of`
     gives to as many bytes and seconds.
@@ -203,20 +204,21 @@ class Prober:
         on_damage: OnDamage = "raise",
         limits: Limits | None = None,
         job: Look | None = None,
+        pool: Pool | None = None,
     ) -> None:
         self._level = level
         self._job = job or partial(look, on_damage=on_damage)
         self._limits = limits or Limits()
         self._asked = _question_of(level, on_damage, self._limits)
         self._path = journal or Path(os.devnull)
-        self._pool = Pool(
+        self._is_own = pool is None
+        self._pool = pool or Pool(
             workers or processors(), deadline=self._limits.deadline, memory=self._limits.memory
         )
         self._known: dict[tuple[str, Fingerprint | None], list[Any]] = {}
 
     def __enter__(self) -> Prober:
         """Read the journal."""
-        self._pool.__enter__()
         self._known = {(path, None): answer for path, answer in _read(self._path, self._asked)}
         self._journal = self._path.open("a", encoding="utf-8")
         return self
@@ -229,7 +231,8 @@ class Prober:
     ) -> None:
         """Stop the workers."""
         self._journal.close()
-        self._pool.__exit__(kind, error, trace)
+        if self._is_own:
+            self._pool.close()
 
     def answers(
         self, items: Iterable[T], files_of: Callable[[T], Sequence[File]]

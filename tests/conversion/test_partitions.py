@@ -245,6 +245,36 @@ def test_records_larger_than_what_is_read_at_once_are_found_at_the_edges(tmp_pat
             assert convert(source, tmp_path / "parts", engine=Here(), partitions=count) == whole
 
 
+def test_a_byte_order_mark_shifts_nothing(tmp_path: Path) -> None:
+    for write in (write_lines, write_array):
+        source = write(tmp_path, [*mixed(30), {"id": "no turns"}])
+        source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
+
+        whole = convert(source, tmp_path / "whole")
+
+        for count in (2, 5, 11):
+            assert convert(source, tmp_path / "parts", engine=Here(), partitions=count) == whole
+
+
+def test_records_that_are_several_are_numbered_through(tmp_path: Path) -> None:
+    for number in range(3):
+        captions = [
+            {"image": f"{place}.jpg", "caption": [f"{number} {place}", "another"]}
+            for place in range(5)
+        ]
+        write_records(tmp_path / "captions" / f"{number}.json", captions)
+    packed = [[record(number), record(number + 100)] for number in range(20)]
+    sources = {"lavis": tmp_path / "captions", "llava": write_array(tmp_path, packed)}
+
+    for name, source in sources.items():
+        whole = convert(source, tmp_path / "whole", format=name)
+
+        engine = Here()
+        found = convert(source, tmp_path / "parts", format=name, engine=engine, partitions=4)
+        assert found == whole
+        assert mmdata.open(tmp_path / "parts").manifest.rows > 20
+
+
 def test_rows_of_many_bytes_come_in_the_same_batches(tmp_path: Path) -> None:
     write_images(tmp_path, [f"images/{number}.jpg" for number in range(40)])
     for number in range(40):
