@@ -340,10 +340,13 @@ def _count_partitions(
     with blame_plugin(reader):
         size = sum(file.stat().st_size for file in reader.files(paths))
     wanted = size // _PARTITION_BYTES
+    count = workers or (processors() if isinstance(engine, str) else engine.workers)
     if engine != "local":
-        return max(wanted, _PARTITIONS_A_WORKER * (workers or processors()))
+        return max(wanted, _PARTITIONS_A_WORKER * count)
     # What looks into media is spread over all workers file by file.
-    return 0 if steps.is_probed or (workers or processors()) == 1 or wanted < 2 else wanted
+    if steps.is_probed or count == 1 or wanted < 2:
+        return 0
+    return -(-wanted // count) * count  # as many for each
 
 
 def _convert_apart(
