@@ -47,7 +47,7 @@ from mmdata.conversion.split import (
 )
 from mmdata.conversion.steps import Check, Steps, convert_records, find_all_media
 from mmdata.engine.engine import Engine
-from mmdata.engine.open import EngineName, open_engine
+from mmdata.engine.open import EngineName, check_address, open_engine
 from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, look_into, make
 from mmdata.formats._batches import ReadOptions, read_batches
@@ -191,8 +191,7 @@ def convert(
             ``strict``.
     """
     started = time.monotonic()
-    if address is not None and engine != "ray":
-        raise UsageError("an address is that of a Ray cluster: --engine ray")
+    check_address(engine, address)
     target = local_path(store, "store")
     paths = _source_paths(sources)
     reader, name, notes = _choose_reader(format, paths, options or {}, split)

@@ -9,7 +9,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,9 @@ from mmdata._tools.requirements import processors
 from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import is_file
 from mmdata.conversion.probe import check
-from mmdata.engine.engine import Engine, run_jobs
+from mmdata.engine.engine import Engine
 from mmdata.engine.local import Pool
-from mmdata.engine.open import EngineName, open_engine
+from mmdata.engine.open import EngineName, check_address, map_ranges
 from mmdata.errors import MediaError, as_media_error
 from mmdata.schema import CompactTimes, Media, MediaType
 from mmdata.store import Store
@@ -340,11 +340,20 @@ def media_faults(
     Raises:
         UsageError: ``level`` is none of those.
     """
-    look_into = partial(_look_into_rows, store, level, on_damage, limits)
+    check_address(engine, address)
+    asked = (store, level, on_damage, limits)
+    rows = range(len(store))
     if engine == "local":
-        answers = look_into(range(len(store)), workers)
+        answers = _look_into_rows(*asked, rows, workers)
     else:
-        answers = _look_into_apart(look_into, len(store), engine, workers, address)
+        answers = map_ranges(
+            partial(_list_answers, *asked),
+            rows,
+            together=_TOGETHER,
+            engine=engine,
+            workers=workers,
+            address=address,
+        )
     return _media_faults(store, answers, progress, seen)
 
 
@@ -362,31 +371,9 @@ def _look_into_rows(
             yield found
 
 
-def _look_into_apart(
-    look_into: partial[Iterator[list[Facts] | MediaError]],
-    count: int,
-    engine: EngineName | Engine,
-    workers: int | None,
-    address: str | None,
-) -> Iterator[list[Facts] | MediaError]:
-    """Yield the same, some rows at a time on an engine."""
-    with ExitStack() as stack:
-        if isinstance(engine, str):
-            opened = stack.enter_context(open_engine(engine, workers=workers, address=address))
-        else:
-            opened = engine
-        starts = range(0, count, _TOGETHER)
-        tasks = ((look_into, range(start, min(count, start + _TOGETHER))) for start in starts)
-        for found in run_jobs(opened, _list_answers, tasks):
-            if isinstance(found, Exception):
-                raise found
-            yield from found
-
-
-def _list_answers(
-    look_into: partial[Iterator[list[Facts] | MediaError]], rows: range
-) -> list[list[Facts] | MediaError]:
-    return list(look_into(rows))
+def _list_answers(*asked: Any) -> list[list[Facts] | MediaError]:
+    """Return what :func:`_look_into_rows` yields, as an engine takes it."""
+    return list(_look_into_rows(*asked))
 
 
 def _media_faults(

@@ -409,7 +409,7 @@ def test_a_limit_counts_what_cannot_even_be_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: int
 ) -> None:
     """However many records a batch has: a limit may end in one, or many batches on."""
-    monkeypatch.setattr("mmdata.conversion._convert.BATCH_RECORDS", records)
+    monkeypatch.setattr("mmdata.conversion.steps.BATCH_RECORDS", records)
     lines = [
         json.dumps(record(0)),
         '{"id": nope}',
