@@ -149,7 +149,7 @@ def _measure(file: SourceFile, part: Any, covers: Sequence[str]) -> Measure:
 
 
 def _group(pieces: Iterable[tuple[SourceFile, int]], size: int) -> Iterator[tuple[SourceFile, ...]]:
-    """Yield the pieces in groups that have about as many bytes, none of them less than one."""
+    """Yield the pieces in groups of at most so many bytes, or of one piece that has more."""
     some: list[SourceFile] = []
     total = 0
     for piece, length in pieces:

@@ -22,8 +22,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import mmdata
+from mmdata._tools.limits import Limits
 from mmdata.conversion.prober import media_faults
 from mmdata.engine.local import LocalEngine, answer_message, rebuild_outcome
 from mmdata.errors import PluginError, RecordError
@@ -273,6 +275,23 @@ def test_every_way_of_converting_gives_the_same_bytes_in_parts(
     )
     assert found == whole
     assert engine.submitted > 6
+
+
+def test_the_memory_cap_of_media_holds_in_partitions(tmp_path: Path) -> None:
+    Image.new("L", (12_000, 7_000)).save(tmp_path / "large.png", compress_level=1)
+    Image.new("L", (8, 8)).save(tmp_path / "small.png")
+    names = ["small", "large", "small", "small"]
+    records = [record(number, image=f"{name}.png") for number, name in enumerate(names)]
+    source = write_lines(tmp_path, records)
+    options = {"check": "decode", "limits": Limits(memory=96 << 20)}
+
+    whole = convert(source, tmp_path / "whole", workers=1, **options)
+
+    found = convert(source, tmp_path / "parts", engine=Here(), partitions=2, **options)
+    assert found == whole
+    [reject] = found["rejects.jsonl"].splitlines()
+    assert json.loads(reject)["reason"] == "media_limit"
+    assert json.loads(reject)["record"] == 1
 
 
 def test_a_reject_that_stops_a_strict_conversion_is_the_first_of_the_source(
