@@ -31,6 +31,7 @@ from mmdata.conversion.partitions import (
     PARTITIONS,
     can_split,
     convert_partitions,
+    goes_by_name,
     plan_partitions,
     read_result,
 )
@@ -239,7 +240,7 @@ def convert(
     with writer, pause_collector(), ExitStack() as stack:
         splits = _choose_splits(reader, paths, place, reading, rule, limit)
         steps = Steps(
-            format=name if isinstance(format, str) else format,
+            format=name if goes_by_name(format, reader) else reader,
             options=dict(options or {}),
             without_splits=split is not None,
             reading=reading,
@@ -330,7 +331,7 @@ def _count_partitions(
         if engine != "local":
             _log.warning(
                 "the source is not split, and this machine converts it: its format joins files, or "
-                "only so many records are wanted"
+                "is defined where no worker can import it, or only so many records are wanted"
             )
         return 0
     if asked is not None:

@@ -26,7 +26,7 @@ from mmdata.conversion.steps import Steps, convert_records
 from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
 from mmdata.engine.local import LocalEngine, Pool
 from mmdata.errors import DataError, StoreError
-from mmdata.formats import Format
+from mmdata.formats import Format, registry
 from mmdata.formats._batches import read_runs
 from mmdata.formats._nested import WRAPPERS
 from mmdata.formats._sources import RecordSource
@@ -47,6 +47,7 @@ __all__ = [
     "Partition",
     "can_split",
     "convert_partitions",
+    "goes_by_name",
     "plan_partitions",
     "read_result",
 ]
@@ -94,11 +95,23 @@ class Partition:
 
 
 def can_split(reader: Format) -> bool:
-    """Return whether the files that a format reads can be read apart from one another."""
-    if not isinstance(reader, RecordSource):
-        return False
+    """Return whether the files that a format reads can be read apart from one another, by other
+    processes.
+    """
     kind = type(reader)
+    is_importable = kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__
+    if not (is_importable and isinstance(reader, RecordSource)):
+        return False
     return kind.records is RecordSource.records and kind.files is RecordSource.files
+
+
+def goes_by_name(format: str | Format, reader: Format) -> bool:  # noqa: A002
+    """Return whether a worker finds the format that was asked for by its name: one of ours, or of a
+    package that is installed. Another travels as it was made, by the name of its module.
+    """
+    kind = type(reader)
+    is_ours = kind.__module__.partition(".")[0] == "mmdata"
+    return isinstance(format, str) and (is_ours or registry.plugin_of(kind) is not None)
 
 
 def plan_partitions(

@@ -426,6 +426,20 @@ def test_a_file_that_changed_is_converted_again(tmp_path: Path) -> None:
     assert found == convert(source, tmp_path / "whole")
 
 
+def test_a_format_that_no_worker_could_import_is_read_here(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Local(Llava):
+        summary: ClassVar[str] = "one that is defined in a function"
+
+    source = write_lines(tmp_path, mixed(30))
+    whole = convert(source, tmp_path / "whole", format=Local())
+
+    engine = Here()
+    found = convert(source, tmp_path / "parts", format=Local(), engine=engine, partitions=3)
+    assert found == whole
+    assert engine.submitted == 0
+
+
 def test_a_worker_without_a_package_says_which_it_lacks() -> None:
     message = pickle.dumps((len, ((),))).replace(b"builtins", b"a_plugin", 1)
 
