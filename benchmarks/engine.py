@@ -38,9 +38,9 @@ _WORKERS = 2
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--clips", type=int, default=1000, help="clips that are probed")
-    parser.add_argument("--decoded", type=int, default=200, help="clips that are decoded")
-    parser.add_argument("--records", type=int, default=200_000, help="records of text")
+    parser.add_argument("--clips", type=int, default=1000, help="clips that are probed; 0: none")
+    parser.add_argument("--decoded", type=int, default=200, help="clips that are decoded; 0: none")
+    parser.add_argument("--records", type=int, default=200_000, help="records of text; 0: none")
     arguments = parser.parse_args()
     row = partial(print_row, unit="s", more_is_better=False, as_json=arguments.json)
 
@@ -53,6 +53,8 @@ def main() -> None:
             clusters["ray, 2 workers"] = stack.enter_context(engine)
 
         for check, count in (("probe", arguments.clips), ("decode", arguments.decoded)):
+            if not count:
+                continue
             source = write_source(folder, count)
             ways = ours(folder, source, check, clusters)
             others = peers(folder, count) if check == "decode" and clusters else {}
@@ -128,6 +130,9 @@ def peers(folder: Path, count: int) -> dict[str, Callable[[], object]]:
     clips = [str(folder / f"{number:04}.mp4") for number in range(count)]
     found: dict[str, Callable[[], object]] = {"Ray Data": partial(decode_with_ray_data, clips)}
     if importlib.util.find_spec("daft"):
+        import daft
+
+        daft.set_runner_native()  # once: beside Ray it would take that
         found["Daft"] = partial(decode_with_daft, clips)
     return found
 
@@ -144,13 +149,12 @@ def decode_with_ray_data(clips: Sequence[str]) -> None:
 
     rows = ray.data.from_items([{"clip": clip} for clip in clips], override_num_blocks=8)
     decoded = rows.map(lambda row: {"frames": count_frames(row["clip"])})
-    assert decoded.sum("frames") == _FRAMES * len(clips)
+    assert sum(row["frames"] for row in decoded.take_all()) == _FRAMES * len(clips)
 
 
 def decode_with_daft(clips: Sequence[str]) -> None:
     import daft
 
-    daft.set_runner_native()
     decode = daft.func(count_frames, return_dtype=daft.DataType.int64(), use_process=True)
     frames = daft.from_pydict({"clip": list(clips)}).select(decode(daft.col("clip")))
     assert sum(frames.to_pydict()["clip"]) == _FRAMES * len(clips)

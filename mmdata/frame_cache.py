@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, Literal, TypeAlias
@@ -26,7 +27,9 @@ from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url, local_path
 from mmdata._tools.requirements import processors
 from mmdata.conversion.account import count_batch
+from mmdata.engine.engine import Engine
 from mmdata.engine.local import Pool
+from mmdata.engine.open import EngineName, check_address, map_ranges
 from mmdata.errors import DataError, MediaError, UsageError, as_media_error
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import CompactTimes, Conversation, Media, replace
@@ -50,6 +53,8 @@ __all__ = ["CacheReport", "Codec", "cache_frames", "cached_frames"]
 Codec: TypeAlias = Literal["jpeg", "webp"]
 
 _JOURNAL: Final = "frames.journal"
+_TOGETHER: Final = 16
+"""How many rows are worked on by one job of an engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,8 @@ def cache_frames(
     snap: Snap = "exact",
     on_damage: OnDamage = "raise",
     workers: PositiveInt | None = None,
+    engine: EngineName | Engine = "local",
+    address: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     media_root: str | Path | None = None,
@@ -113,7 +120,9 @@ def cache_frames(
 
     ``strategy``, ``size``, ``resize``, ``pad``, ``snap`` and ``on_damage`` are those of
     :func:`mmdata.video.sample`. ``codec`` is ``"jpeg"``, of ``quality`` 1 to 100, or ``"webp"``,
-    lossless. ``workers`` are processes, by default as many as there are cores; ``resume`` goes on
+    lossless. ``workers`` are processes, by default as many as there are cores: of this machine, or
+    with the ``engine`` ``ray`` of the cluster at ``address``, or of an engine that is open.
+    ``resume`` goes on
     where an attempt with the same arguments was stopped. What a video may cost beyond its
     ``limits`` costs its record; the deadline grows with the videos of a record
     (:meth:`mmdata._tools.limits.Limits.deadline_of`). A video that was damaged and kept says so in
@@ -129,6 +138,7 @@ def cache_frames(
         DataError: ``source`` has no row; nothing is written.
     """
     started = time.monotonic()
+    check_address(engine, address)
     limits = limits or Limits()
     scaler(size, resize)
     chosen = Strategy.parse(strategy)
@@ -151,12 +161,24 @@ def cache_frames(
         journal=[_JOURNAL],
         resume=resume,
     )
+    take: Callable[[range], Iterator[list[_Cached] | _Refused]]
+    if engine == "local":
+        take = partial(_take_frames, opened, recipe, workers)
+    else:
+        take = partial(
+            map_ranges,
+            partial(_list_frames, opened, recipe),
+            together=_TOGETHER,
+            engine=engine,
+            workers=workers,
+            address=address,
+        )
     builder = BatchBuilder()
     rejected = 0
     oddities: Counter[str] = Counter()
 
     with writer, _Journal(writer.folder / _JOURNAL, opened, recipe) as journal:
-        for row, found in enumerate(_all_frames(opened, recipe, journal, workers)):
+        for row, found in enumerate(_all_frames(journal, len(opened), take)):
             conversation = opened[row]
             if isinstance(found, _Refused):
                 rejected += 1
@@ -352,13 +374,31 @@ def _encode_frames(pixels: NDArray[np.uint8], recipe: _Recipe) -> bytes:
 
 
 def _all_frames(
-    opened: stores.Store, recipe: _Recipe, journal: _Journal, workers: int | None
+    journal: _Journal,
+    count: int,
+    take: Callable[[range], Iterator[list[_Cached] | _Refused]],
 ) -> Iterator[list[_Cached] | _Refused]:
-    """Yield for every row the frames of its videos, or why there are none."""
+    """Yield for every row the frames of its videos, or why there are none: those that the journal
+    has, and those that are taken of the rest, which it keeps.
+    """
     yield from journal.earlier()
-    rows = range(journal.resumed, len(opened))
-    limits = recipe.limits
+    for found in take(range(journal.resumed, count)):
+        journal.add(found)
+        yield found
 
+
+def _list_frames(
+    opened: stores.Store, recipe: _Recipe, rows: range
+) -> list[list[_Cached] | _Refused]:
+    """Return what :func:`_take_frames` yields, as an engine takes it."""
+    return list(_take_frames(opened, recipe, 1, rows))
+
+
+def _take_frames(
+    opened: stores.Store, recipe: _Recipe, workers: int | None, rows: range
+) -> Iterator[list[_Cached] | _Refused]:
+    """Yield for some rows the frames of their videos, or why there are none."""
+    limits = recipe.limits
     asked: deque[list[Media]] = deque()  # the videos of each row that a worker was asked for
 
     def questions() -> Iterator[tuple[list[Media], _Recipe]]:
@@ -369,14 +409,11 @@ def _all_frames(
     with Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory) as pool:
         for outcome in pool.map(_take, questions(), deadline_of=_deadline_of):
             videos = asked.popleft()
-            found: list[_Cached] | _Refused
             if isinstance(outcome, Exception):
                 error = as_media_error(outcome, ", ".join(map(_name, videos)))
-                found = _Refused(error.reason, str(error))
+                yield _Refused(error.reason, str(error))
             else:
-                found = outcome
-            journal.add(found)
-            yield found
+                yield outcome
 
 
 def _name(video: Media) -> str:

@@ -22,6 +22,7 @@ from mmdata.frame_cache import Codec, cache_frames, cached_frames
 from mmdata.schema import CompactTimes, Conversation, Image, Media, Video, assistant, replace, user
 from mmdata.store import Store
 from mmdata.store import open as open_store
+from tests.engines import Here, bytes_of
 from tests.source_files import record, write_records
 from tests.stores import write
 from tests.video.clips import clip, numbers_in
@@ -153,6 +154,18 @@ def test_cached_frames_that_are_damaged_or_of_two_sizes_are_refused_by_number(
         cached_frames(replace(small, frames=(small.frames[0], large.frames[1], small.frames[2])))
     with pytest.raises(MediaError, match="cached frame 2 is damaged"):
         cached_frames(replace(small, frames=(*small.frames[:2], small.frames[2][:40])))
+
+
+def test_frames_that_an_engine_takes_are_those_that_are_taken_here(
+    store: Store, tmp_path: Path
+) -> None:
+    engine = Here()
+
+    cache_frames(store.path, tmp_path / "here", "uniform:4")
+    cache_frames(store.path, tmp_path / "apart", "uniform:4", engine=engine)
+
+    assert engine.submitted == 1
+    assert bytes_of(tmp_path / "apart") == bytes_of(tmp_path / "here")
 
 
 def test_a_reject_names_the_record_and_the_file(store: Store, tmp_path: Path) -> None:

@@ -59,8 +59,6 @@ def check(
 
     if engine != "local" and not (media or decode):
         raise UsageError(f"--engine {engine} looks into media: with --media or --decode")
-    if address is not None and engine != "ray":
-        raise UsageError("an address is that of a Ray cluster: --engine ray")
     if not path_of(store, "store").exists():
         raise UsageError(f"there is no store at {store}")
     faults = [str(fault) for fault in run(store)]

@@ -13,6 +13,7 @@ from mmdata._tools.limits import Limits
 from mmdata.cli._account import print_report
 from mmdata.cli._options import OptionType, ResizeType
 from mmdata.cli._shared import (
+    ENGINE,
     JSON,
     LIMITS,
     STORE,
@@ -56,6 +57,7 @@ Example:
 @LIMITS
 @click.option("--media-root", type=STORE, help="Where the media are now, if they have moved.")
 @WORKERS
+@ENGINE
 @click.option("--resume", is_flag=True, help="Go on where a stopped attempt was.")
 @click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
 @JSON

@@ -33,6 +33,7 @@ from mmdata.conversion.partitions import (
     PARTITIONS,
     can_split,
     convert_partitions,
+    goes_by_name,
     plan_partitions,
     read_result,
 )
@@ -49,7 +50,7 @@ from mmdata.conversion.split import (
 )
 from mmdata.conversion.steps import Check, Steps, convert_records, find_all_media
 from mmdata.engine.engine import Engine
-from mmdata.engine.open import EngineName, open_engine
+from mmdata.engine.open import EngineName, check_address, open_engine
 from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, look_into, make
 from mmdata.formats._batches import ReadOptions, read_batches
@@ -201,8 +202,7 @@ def convert(
             ``strict``.
     """
     started = time.monotonic()
-    if address is not None and engine != "ray":
-        raise UsageError("an address is that of a Ray cluster: --engine ray")
+    check_address(engine, address)
     target = target_of(store, "store")
     hosts = (allow_hosts,) if isinstance(allow_hosts, str) else tuple(allow_hosts)
     access = Access(remote=allow_remote, hosts=hosts)
@@ -253,7 +253,7 @@ def convert(
     with writer, pause_collector(), ExitStack() as stack:
         splits = _choose_splits(reader, paths, place, reading, rule, limit)
         steps = Steps(
-            format=name if isinstance(format, str) else format,
+            format=name if goes_by_name(format, reader) else reader,
             options=dict(options or {}),
             without_splits=split is not None,
             reading=reading,
@@ -346,7 +346,7 @@ def _count_partitions(
         if engine != "local":
             _log.warning(
                 "the source is not split, and this machine converts it: its format joins files, or "
-                "only so many records are wanted"
+                "is defined where no worker can import it, or only so many records are wanted"
             )
         return 0
     if asked is not None:
@@ -355,11 +355,13 @@ def _count_partitions(
     with blame_plugin(reader):
         size = sum(file.stat().st_size for file in reader.files(paths))
     wanted = size // _PARTITION_BYTES
+    count = workers or (processors() if isinstance(engine, str) else engine.workers)
     if engine != "local":
-        return max(wanted, _PARTITIONS_A_WORKER * (workers or processors()))
+        return max(wanted, _PARTITIONS_A_WORKER * count)
     # What looks into media is spread over all workers file by file.
-    is_spread = steps.check in ("probe", "decode")
-    return 0 if is_spread or (workers or processors()) == 1 or wanted < 2 else wanted
+    if steps.is_probed or count == 1 or wanted < 2:
+        return 0
+    return -(-wanted // count) * count  # as many for each
 
 
 def _convert_apart(

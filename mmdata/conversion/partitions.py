@@ -8,10 +8,12 @@ batches and shards are settled afterwards, in order, by whoever reads the files 
 
 from __future__ import annotations
 
+import atexit
 import gc
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain, groupby
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
@@ -19,11 +21,12 @@ from typing import IO, Any, Final, TypeAlias
 import msgspec
 
 from mmdata._tools.collector import pause_collector
+from mmdata._tools.limits import Limits
 from mmdata.conversion.steps import Steps, convert_records
 from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
-from mmdata.engine.local import LocalEngine
+from mmdata.engine.local import LocalEngine, Pool
 from mmdata.errors import DataError, StoreError
-from mmdata.formats import Format
+from mmdata.formats import Format, registry
 from mmdata.formats._batches import read_runs
 from mmdata.formats._nested import WRAPPERS
 from mmdata.formats._sources import RecordSource
@@ -44,6 +47,7 @@ __all__ = [
     "Partition",
     "can_split",
     "convert_partitions",
+    "goes_by_name",
     "plan_partitions",
     "read_result",
 ]
@@ -91,8 +95,23 @@ class Partition:
 
 
 def can_split(reader: Format) -> bool:
-    """Return whether the files that a format reads can be read apart from one another."""
-    return isinstance(reader, RecordSource) and type(reader).records is RecordSource.records
+    """Return whether the files that a format reads can be read apart from one another, by other
+    processes.
+    """
+    kind = type(reader)
+    is_importable = kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__
+    if not (is_importable and isinstance(reader, RecordSource)):
+        return False
+    return kind.records is RecordSource.records and kind.files is RecordSource.files
+
+
+def goes_by_name(format: str | Format, reader: Format) -> bool:  # noqa: A002
+    """Return whether a worker finds the format that was asked for by its name: one of ours, or of a
+    package that is installed. Another travels as it was made, by the name of its module.
+    """
+    kind = type(reader)
+    is_ours = kind.__module__.partition(".")[0] == "mmdata"
+    return isinstance(format, str) and (is_ours or registry.plugin_of(kind) is not None)
 
 
 def plan_partitions(
@@ -143,7 +162,7 @@ def _measure(file: SourceFile, part: Any, covers: Sequence[str]) -> Measure:
 
 
 def _group(pieces: Iterable[tuple[SourceFile, int]], size: int) -> Iterator[tuple[SourceFile, ...]]:
-    """Yield the pieces in groups that have about as many bytes, none of them less than one."""
+    """Yield the pieces in groups of at most so many bytes, or of one piece that has more."""
     some: list[SourceFile] = []
     total = 0
     for piece, length in pieces:
@@ -237,10 +256,29 @@ def _convert_partition(steps: Steps, partition: Partition, folder: Path | None) 
 
 def _convert(steps: Steps, partition: Partition) -> Iterator[ConversationBatch]:
     limited = replace(steps, reading=replace(steps.reading, only=partition.only))
-    with pause_collector():
-        for batch in convert_records(limited, steps.make_reader(), partition.sources, workers=1):
-            yield batch
-            gc.collect(0)
+    limits = steps.limits or Limits()
+    pool = _open_pool(limits.deadline, limits.memory) if steps.is_probed else None
+    reader, sources = steps.make_reader(), partition.sources
+    try:
+        with pause_collector():
+            for batch in convert_records(limited, reader, sources, workers=1, pool=pool):
+                yield batch
+                gc.collect(0)
+    except BaseException:
+        if pool is not None:  # its worker may be in the middle of something
+            _open_pool.cache_clear()
+            pool.close()
+        raise
+
+
+@cache
+def _open_pool(deadline: float, memory: int) -> Pool:
+    """Return the process that looks into media for this one, until this one ends: to start it takes
+    as long as to probe a hundred clips, which a partition may have no more of.
+    """
+    pool = Pool(1, deadline=deadline, memory=memory)
+    atexit.register(pool.close)
+    return pool
 
 
 # --- a partition that kills its workers

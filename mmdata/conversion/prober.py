@@ -9,7 +9,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,9 @@ from mmdata._tools.requirements import processors
 from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import is_file
 from mmdata.conversion.probe import check
-from mmdata.engine.engine import Engine, run_jobs
+from mmdata.engine.engine import Engine
 from mmdata.engine.local import Pool
-from mmdata.engine.open import EngineName, open_engine
+from mmdata.engine.open import EngineName, check_address, map_ranges
 from mmdata.errors import MediaError, StorageError, as_media_error
 from mmdata.schema import CompactTimes, Media, MediaType
 from mmdata.storage import Access
@@ -206,6 +206,7 @@ class Prober:
     another ``on_damage`` are not. Without one nothing is kept. ``access`` says which URLs may be
     read. ``job`` looks into the files of a
     record, on a worker, by default as :func:`look` does; whatever it raises is the record's answer.
+    The workers are its own, or those of a ``pool``, which stays open.
 
     The files of a record have the deadline that :meth:`mmdata._tools.limits.Limits.deadline_of`
     gives to as many bytes and seconds.
@@ -222,20 +223,21 @@ class Prober:
         limits: Limits | None = None,
         access: Access | None = None,
         job: Look | None = None,
+        pool: Pool | None = None,
     ) -> None:
         self._level = level
         self._job = job or partial(look, on_damage=on_damage, access=access)
         self._limits = limits or Limits()
         self._asked = _question_of(level, on_damage, self._limits)
         self._path = journal or Path(os.devnull)
-        self._pool = Pool(
+        self._is_own = pool is None
+        self._pool = pool or Pool(
             workers or processors(), deadline=self._limits.deadline, memory=self._limits.memory
         )
         self._known: dict[tuple[str, Fingerprint | None], list[Any]] = {}
 
     def __enter__(self) -> Prober:
         """Read the journal."""
-        self._pool.__enter__()
         self._known = {(path, None): answer for path, answer in _read(self._path, self._asked)}
         self._journal = self._path.open("a", encoding="utf-8")
         return self
@@ -248,7 +250,8 @@ class Prober:
     ) -> None:
         """Stop the workers."""
         self._journal.close()
-        self._pool.__exit__(kind, error, trace)
+        if self._is_own:
+            self._pool.close()
 
     def answers(
         self, items: Iterable[T], files_of: Callable[[T], Sequence[File]]
@@ -356,11 +359,20 @@ def media_faults(
     Raises:
         UsageError: ``level`` is none of those.
     """
-    look_into = partial(_look_into_rows, store, level, on_damage, limits)
+    check_address(engine, address)
+    asked = (store, level, on_damage, limits)
+    rows = range(len(store))
     if engine == "local":
-        answers = look_into(range(len(store)), workers)
+        answers = _look_into_rows(*asked, rows, workers)
     else:
-        answers = _look_into_apart(look_into, len(store), engine, workers, address)
+        answers = map_ranges(
+            partial(_list_answers, *asked),
+            rows,
+            together=_TOGETHER,
+            engine=engine,
+            workers=workers,
+            address=address,
+        )
     return _media_faults(store, answers, progress, seen)
 
 
@@ -378,31 +390,9 @@ def _look_into_rows(
             yield found
 
 
-def _look_into_apart(
-    look_into: partial[Iterator[list[Facts] | MediaError]],
-    count: int,
-    engine: EngineName | Engine,
-    workers: int | None,
-    address: str | None,
-) -> Iterator[list[Facts] | MediaError]:
-    """Yield the same, some rows at a time on an engine."""
-    with ExitStack() as stack:
-        if isinstance(engine, str):
-            opened = stack.enter_context(open_engine(engine, workers=workers, address=address))
-        else:
-            opened = engine
-        starts = range(0, count, _TOGETHER)
-        tasks = ((look_into, range(start, min(count, start + _TOGETHER))) for start in starts)
-        for found in run_jobs(opened, _list_answers, tasks):
-            if isinstance(found, Exception):
-                raise found
-            yield from found
-
-
-def _list_answers(
-    look_into: partial[Iterator[list[Facts] | MediaError]], rows: range
-) -> list[list[Facts] | MediaError]:
-    return list(look_into(rows))
+def _list_answers(*asked: Any) -> list[list[Facts] | MediaError]:
+    """Return what :func:`_look_into_rows` yields, as an engine takes it."""
+    return list(_look_into_rows(*asked))
 
 
 def _media_faults(

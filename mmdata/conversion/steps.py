@@ -19,6 +19,7 @@ from mmdata._tools.limits import Limits
 from mmdata.conversion.boxes import scale_boxes
 from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
 from mmdata.conversion.split import HeldOutSplits
+from mmdata.engine.local import Pool
 from mmdata.errors import PluginError
 from mmdata.formats import Format, make, registry
 from mmdata.formats._batches import ReadOptions, read_batches
@@ -50,6 +51,11 @@ class Steps:
     on_damage: OnDamage
     limits: Limits | None
     held_out: HeldOutSplits | None
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether media are looked into."""
+        return self.check in ("probe", "decode")
 
     @property
     def spelling(self) -> str:
@@ -91,16 +97,17 @@ def convert_records(
     *,
     workers: int | None = None,
     journal: Path | None = None,
+    pool: Pool | None = None,
 ) -> Generator[ConversationBatch, None, None]:
     """Yield the records of the sources as batches of rows with their media found and checked;
     ids and what names say of splits are not settled.
 
-    ``workers`` are those that look into media, ``journal`` is where they keep what they find.
+    ``workers`` are those that look into media, or the ``pool`` is; ``journal`` is where they keep
+    what they find.
     """
     place = steps.place
     with ExitStack() as stack:
-        is_probed = steps.check in ("probe", "decode")
-        records = _PROBED if is_probed else BATCH_RECORDS
+        records = _PROBED if steps.is_probed else BATCH_RECORDS
         batches = read_batches(reader, sources, steps.reading, records=records)
         batches = find_all_media(reader, place, batches)
         if steps.check == "probe" or steps.check == "decode":
@@ -113,6 +120,7 @@ def convert_records(
                 workers=workers,
                 on_damage=steps.on_damage,
                 limits=steps.limits,
+                pool=pool,
             )
             batches = probe_media(batches, place, stack.enter_context(prober))
         batches = (scale_boxes(batch, place) for batch in batches)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Literal, TypeAlias
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Literal, TypeAlias, TypeVar
 
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.requirements import processors
-from mmdata.engine.engine import Engine
+from mmdata.engine.engine import Engine, run_jobs
 from mmdata.engine.local import LocalEngine
 from mmdata.errors import UsageError
 
-__all__ = ["EngineName", "open_engine"]
+__all__ = ["EngineName", "check_address", "map_ranges", "open_engine"]
+
+R = TypeVar("R")
 
 EngineName: TypeAlias = Literal["local", "ray"]
 """What works: processes of this machine, or a Ray cluster."""
@@ -35,10 +39,56 @@ def open_engine(
         UsageError: ``ray`` is not installed, no cluster is at ``address``, or the engine takes
             none.
     """
+    check_address(name, address)
     if name == "ray":
         from mmdata.engine.ray import RayEngine
 
         return RayEngine(workers=workers, address=address)
-    if address is not None:
-        raise UsageError("an address is that of a Ray cluster: --engine ray")
     return LocalEngine(workers or processors())
+
+
+@checked
+def check_address(engine: EngineName | Engine, address: str | None) -> None:
+    """Refuse an address that no engine takes, before anything is done.
+
+    Raises:
+        UsageError: it is none, or there is no cluster to look for.
+    """
+    if address is None:
+        return
+    if engine != "ray":
+        raise UsageError("an address is that of a Ray cluster: --engine ray")
+    if address != "auto" and not re.search(r":\d+$", address):
+        raise UsageError(
+            f"the address of a Ray cluster must be HOST:PORT, ray://HOST:PORT or auto, "
+            f"found {address!r}"
+        )
+
+
+@checked
+def map_ranges(
+    job: Callable[[range], Sequence[R]],
+    rows: range,
+    *,
+    together: PositiveInt,
+    engine: EngineName | Engine,
+    workers: PositiveInt | None = None,
+    address: str | None = None,
+) -> Iterator[R]:
+    """Yield, in order, what a job finds of some rows at a time, ``together`` of them, on an engine:
+    one that is open, or that is opened for it.
+
+    Raises:
+        LostWorkerError: some rows lost two workers.
+        UsageError: as :func:`open_engine`.
+    """
+    with ExitStack() as stack:
+        if isinstance(engine, str):
+            opened = stack.enter_context(open_engine(engine, workers=workers, address=address))
+        else:
+            opened = engine
+        pieces = (rows[start : start + together] for start in range(0, len(rows), together))
+        for found in run_jobs(opened, job, ((piece,) for piece in pieces)):
+            if isinstance(found, Exception):
+                raise found
+            yield from found

@@ -93,7 +93,9 @@ class Window:
         if head.startswith(_WIDE) or b"\x00\x00" in (head[0:4:2], head[1:4:2]):
             self.fault, self.ended = "the file is UTF-16 or UTF-32; write it as UTF-8", True
             return
-        self.text = self._decode(head.removeprefix(codecs.BOM_UTF8), 0)
+        if head.startswith(codecs.BOM_UTF8):
+            self._place = len(codecs.BOM_UTF8)
+        self.text = self._decode(head[self._place :], 0)
 
     def _read(self, size: int) -> bytes:
         """Return ``size`` bytes, fewer before the end of the file or a fault."""

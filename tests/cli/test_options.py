@@ -1313,6 +1313,20 @@ def frames_media_root(place: Path, request: pytest.FixtureRequest) -> None:
     assert answer(*FRAMES, "--frames", "uniform:4", "--media-root", "moved")["rows"] == 3
 
 
+@case("frames", "--engine")
+def frames_engine(place: Path, request: pytest.FixtureRequest) -> None:
+    numbered(place / "store", 1)
+    command = ("frames", "store", "-o", "cached", "--frames", "uniform:1", "--address", "head")
+
+    assert "--engine ray" in str(run(*command, code=2).exception)
+    assert "HOST:PORT" in str(run(*command, "--engine", "ray", code=2).exception)
+
+
+@case("frames", "--address")
+def frames_address(place: Path, request: pytest.FixtureRequest) -> None:
+    frames_engine(place, request)
+
+
 @case("frames", "--workers")
 def frames_workers(place: Path, request: pytest.FixtureRequest) -> None:
     clips(place, 12)

@@ -22,74 +22,26 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import mmdata
+from mmdata._tools.limits import Limits
 from mmdata.conversion.prober import media_faults
-from mmdata.engine.engine import Engine, LostWorkerError
 from mmdata.engine.local import LocalEngine, answer_message, rebuild_outcome
 from mmdata.errors import PluginError, RecordError
 from mmdata.formats.llava import Llava
 from mmdata.schema import Conversation
 from mmdata.sources.record import Record
+from tests.engines import Here, Losing, bytes_of
 from tests.source_files import record, write_images, write_records
 
 Write = Callable[[Path, Sequence[Any]], Path]
-
-
-class Here:
-    """An engine that does each job in this process, from bytes and to bytes as others do."""
-
-    def __init__(self, *, shares_files: bool = False, workers: int = 3) -> None:
-        self.workers = workers
-        self.shares_files = shares_files
-        self.jobs: list[tuple[int, bytes]] = []
-        self.submitted = 0
-
-    def submit(self, job: Callable[..., Any], *args: Any) -> int:
-        self.submitted += 1
-        self.jobs.append((self.submitted, pickle.dumps((job, args))))
-        return self.submitted
-
-    def next_result(self) -> tuple[int, Any]:
-        number, message = self.jobs.pop()  # the last comes first: results are in no order
-        return number, rebuild_outcome(answer_message(message))
-
-    def close(self) -> None:
-        self.jobs.clear()
-
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Losing(Here):
-    """One that loses some of its workers before their jobs are done."""
-
-    def __init__(self, lost: Sequence[bool], **options: Any) -> None:
-        super().__init__(**options)
-        self.lost = iter(lost)
-
-    def next_result(self) -> tuple[int, Any]:
-        if next(self.lost, False):
-            number, _ = self.jobs.pop()
-            return number, LostWorkerError("gone")
-        return super().next_result()
 
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[LocalEngine]:
     with LocalEngine(2) as engine:
         yield engine
-
-
-def bytes_of(store: Path) -> dict[str, bytes]:
-    """Return what is in the files of a store, but for when it was made."""
-    found = {file.name: file.read_bytes() for file in store.iterdir()}
-    manifest = json.loads(found["manifest.json"])
-    del manifest["created"], manifest["xxh3"]
-    return {**found, "manifest.json": json.dumps(manifest).encode()}
 
 
 def convert(source: Path | Sequence[Path], store: Path, **options: Any) -> dict[str, bytes]:
@@ -245,6 +197,38 @@ def test_records_larger_than_what_is_read_at_once_are_found_at_the_edges(tmp_pat
             assert convert(source, tmp_path / "parts", engine=Here(), partitions=count) == whole
 
 
+def test_a_byte_order_mark_shifts_nothing(tmp_path: Path) -> None:
+    for write in (write_lines, write_array):
+        source = write(tmp_path, [*mixed(30), {"id": "no turns"}])
+        # A broken record says at which character of the file it stands.
+        broken = b"\n{nope}" if write is write_lines else b""
+        source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes() + broken)
+
+        whole = convert(source, tmp_path / "whole")
+
+        for count in (2, 5, 11):
+            assert convert(source, tmp_path / "parts", engine=Here(), partitions=count) == whole
+
+
+def test_records_that_are_several_are_numbered_through(tmp_path: Path) -> None:
+    for number in range(3):
+        captions = [
+            {"image": f"{place}.jpg", "caption": [f"{number} {place}", "another"]}
+            for place in range(5)
+        ]
+        write_records(tmp_path / "captions" / f"{number}.json", captions)
+    packed = [[record(number), record(number + 100)] for number in range(20)]
+    sources = {"lavis": tmp_path / "captions", "llava": write_array(tmp_path, packed)}
+
+    for name, source in sources.items():
+        whole = convert(source, tmp_path / "whole", format=name)
+
+        engine = Here()
+        found = convert(source, tmp_path / "parts", format=name, engine=engine, partitions=4)
+        assert found == whole
+        assert mmdata.open(tmp_path / "parts").manifest.rows > 20
+
+
 def test_rows_of_many_bytes_come_in_the_same_batches(tmp_path: Path) -> None:
     write_images(tmp_path, [f"images/{number}.jpg" for number in range(40)])
     for number in range(40):
@@ -291,6 +275,23 @@ def test_every_way_of_converting_gives_the_same_bytes_in_parts(
     )
     assert found == whole
     assert engine.submitted > 6
+
+
+def test_the_memory_cap_of_media_holds_in_partitions(tmp_path: Path) -> None:
+    Image.new("L", (12_000, 7_000)).save(tmp_path / "large.png", compress_level=1)
+    Image.new("L", (8, 8)).save(tmp_path / "small.png")
+    names = ["small", "large", "small", "small"]
+    records = [record(number, image=f"{name}.png") for number, name in enumerate(names)]
+    source = write_lines(tmp_path, records)
+    options = {"check": "decode", "limits": Limits(memory=96 << 20)}
+
+    whole = convert(source, tmp_path / "whole", workers=1, **options)
+
+    found = convert(source, tmp_path / "parts", engine=Here(), partitions=2, **options)
+    assert found == whole
+    [reject] = found["rejects.jsonl"].splitlines()
+    assert json.loads(reject)["reason"] == "media_limit"
+    assert json.loads(reject)["record"] == 1
 
 
 def test_a_reject_that_stops_a_strict_conversion_is_the_first_of_the_source(
@@ -423,6 +424,20 @@ def test_a_file_that_changed_is_converted_again(tmp_path: Path) -> None:
     found = convert(source, tmp_path / "store", engine=Here(), partitions=4, resume=True)
 
     assert found == convert(source, tmp_path / "whole")
+
+
+def test_a_format_that_no_worker_could_import_is_read_here(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Local(Llava):
+        summary: ClassVar[str] = "one that is defined in a function"
+
+    source = write_lines(tmp_path, mixed(30))
+    whole = convert(source, tmp_path / "whole", format=Local())
+
+    engine = Here()
+    found = convert(source, tmp_path / "parts", format=Local(), engine=engine, partitions=3)
+    assert found == whole
+    assert engine.submitted == 0
 
 
 def test_a_worker_without_a_package_says_which_it_lacks() -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
+from mmdata.engine.engine import LostWorkerError, run_jobs
 from mmdata.engine.open import open_engine
 from tests.conversion.test_partitions import SOURCES, Deadly, convert, mixed, write_lines
 from tests.engine.test_engine import end_once, refuse
@@ -25,39 +24,35 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=[1, 2, 4])
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    with open_engine("ray", workers=request.param) as engine:
-        yield engine
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_partitions_on_a_cluster_give_the_same_bytes(tmp_path: Path, workers: int) -> None:
+    with open_engine("ray", workers=workers) as engine:
+        for kind, write in SOURCES.items():
+            folder = tmp_path / kind
+            folder.mkdir()
+            source = write(folder, mixed(60))
+            whole = convert(source, tmp_path / "whole")
+
+            for count in (2, 50) if kind == "lines" else (7,):
+                found = convert(source, tmp_path / "parts", engine=engine, partitions=count)
+                assert found == whole, (kind, count)
 
 
-def test_partitions_on_a_cluster_give_the_same_bytes(tmp_path: Path, engine: Engine) -> None:
-    for kind, write in SOURCES.items():
-        folder = tmp_path / kind
-        folder.mkdir()
-        source = write(folder, mixed(60))
-        whole = convert(source, tmp_path / "whole")
-
-        for count in (2, 50) if kind == "lines" else (7,):
-            found = convert(source, tmp_path / "parts", engine=engine, partitions=count)
-            assert found == whole, (kind, count)
-
-
-def test_lost_workers_and_errors_are_told_apart(tmp_path: Path, engine: Engine) -> None:
-    assert list(run_jobs(engine, end_once, [(tmp_path / "trace",)])) == ["done"]
-    assert [str(found) for found in run_jobs(engine, refuse, [(0,), (1,)])] == ["0", "one is none"]
-    [lost] = run_jobs(engine, os.abort, [()])
-    assert isinstance(lost, LostWorkerError)
-
-
-def test_a_record_that_kills_workers_of_a_cluster_is_the_one_reject(
-    tmp_path: Path, engine: Engine
+def test_a_cluster_outlives_its_workers_and_the_record_that_kills_them_is_the_one_reject(
+    tmp_path: Path,
 ) -> None:
     records = [record(number) for number in range(12)]
     records[5]["note"] = "deadly"
     source = write_lines(tmp_path, records)
 
-    found = convert(source, tmp_path / "store", format=Deadly(), engine=engine, partitions=2)
+    with open_engine("ray", workers=2) as engine:
+        assert list(run_jobs(engine, end_once, [(tmp_path / "trace",)])) == ["done"]
+        errors = run_jobs(engine, refuse, [(0,), (1,)])
+        assert [str(found) for found in errors] == ["0", "one is none"]
+        [lost] = run_jobs(engine, os.abort, [()])
+        assert isinstance(lost, LostWorkerError)
+
+        found = convert(source, tmp_path / "store", format=Deadly(), engine=engine, partitions=2)
 
     assert b'"record": 5' in found["rejects.jsonl"]
     assert found["rejects.jsonl"].count(b"\n") == 1
