@@ -28,6 +28,7 @@ from typing import Any
 import mmdata.templates
 from benchmarks.losses import SIDE, build_processor, define_operators_of_torchvision
 from benchmarks.measure import options, print_row
+from mmdata.pipeline.memory import Memory
 from mmdata.schema import Conversation, Image, Media, Message, assistant, user
 from mmdata.templates import Encoded, Template
 from mmdata.tokenizers import load
@@ -61,12 +62,15 @@ def main() -> None:
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    # First, for the processors of patches need it and who comes before them would do without.
+    library = define_operators_of_torchvision()
     beside_transformers(arguments.vocabularies, arguments.samples, arguments.runs, arguments.json)
     for family in SIDE:
         patches_beside_transformers(
             family, arguments.vocabularies, arguments.samples, arguments.runs, arguments.json
         )
     every_family(arguments.vocabularies, arguments.samples, arguments.runs, arguments.json)
+    del library
 
 
 def beside_transformers(folder: Path, samples: int, runs: int, as_json: bool) -> None:
@@ -124,7 +128,6 @@ def patches_beside_transformers(
     """Print the same of a family that cuts pictures into patches of any grid; the pictures of
     both are resized by Pillow or torchvision from the same pixels.
     """
-    library = define_operators_of_torchvision()
     tokenizer = mmdata.templates.load_tokenizer(family, folder)
     template = mmdata.templates.make(family, tokenizer)
     with tempfile.TemporaryDirectory() as place:
@@ -133,6 +136,7 @@ def patches_beside_transformers(
     pictures = worded(made(samples, template, images=True), template)
     expanded = worded(pictures, template, pads=True)
     few = with_pixels(pictures[:4])
+    memory = Memory()
     rows: list[
         tuple[str, Sequence[Sample], Callable[[Sample], object], Callable[[Sample], object]]
     ] = [
@@ -151,7 +155,7 @@ def patches_beside_transformers(
         (
             "image, ids and pixels",
             few,
-            lambda s: patches_of(template.encode(s.conversation), s.pixels),
+            lambda s: patches_of(template.encode(s.conversation), s.pixels, memory),
             lambda s: processor(text=[s.text], images=[s.pixels], return_tensors="np"),
         ),
     ]
@@ -173,7 +177,6 @@ def patches_beside_transformers(
             more_is_better=True,
             as_json=as_json,
         )
-    del library
 
 
 def worded(given: Sequence[Sample], template: Template, *, pads: bool = False) -> list[Sample]:
@@ -188,15 +191,21 @@ def worded(given: Sequence[Sample], template: Template, *, pads: bool = False) -
     return found
 
 
-def patches_of(encoded: Encoded, pixels: Any) -> Any:
-    """Return what transformers' image processor returns: normalised float32 rows of patches."""
+def patches_of(encoded: Encoded, pixels: Any, memory: Memory) -> Any:
+    """Return what transformers' image processor returns: normalised float32 rows of patches, in the
+    memory of a stream.
+    """
+    import numpy as np
+
     from mmdata.image import resizers
     from mmdata.image.patches import cut, normalize_rows
 
     [plan] = encoded.pixels
     assert plan.grid is not None, "the family cuts patches"
     resized = resizers.get(plan.resize)(pixels, plan.grid.size)
-    return normalize_rows(cut(resized[None], plan.grid), plan.grid.patches)
+    blocks, patches = cut(resized[None], plan.grid), plan.grid.patches
+    out = memory.empty((blocks.size // patches.row, patches.row), np.float32)
+    return normalize_rows(blocks, patches, out)
 
 
 def every_family(folder: Path, samples: int, runs: int, as_json: bool) -> None:

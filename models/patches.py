@@ -4,14 +4,16 @@ A patch is `temporal` frames of `patch` by `patch` pixels. The rows of a picture
 pair by frame pair, in each through blocks of 2 x 2 patches: what makes one token of the language
 model lies together. `media_layout` says of each row which picture or pair of frames it is of
 (from 1; 0 is padding), its row and column there, and how many rows and columns there are. Attention
-stays within one of these, by a mask: pictures of any sizes make one matrix of a fixed size.
+stays within one of these. Where operators run one by one, what sees each other is brought together,
+and attention costs the squares of the pictures; a graph, whose shapes are fixed, holds all patches
+of a batch against each other under a mask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -90,6 +92,90 @@ def same_picture(layout: Tensor, window: int = 0) -> Tensor:
     return same[None, None]
 
 
+class Group(NamedTuple):
+    """Segments of about one length: `index` (segments * length,) int32 are their patches, `mask`
+    (segments, 1, length, length) bool says which are there; None where all are.
+    """
+
+    index: Tensor
+    segments: int
+    length: int
+    mask: Tensor | None
+
+
+class Segments(NamedTuple):
+    """All patches in segments that see each other, and `back` (patches,) int32, where each patch is
+    among those of all groups.
+    """
+
+    groups: tuple[Group, ...]
+    back: Tensor
+
+
+def split_segments(layout: NDArray[Any], window: int = 0) -> Segments:
+    """What `same_picture` says of a layout (patches, 5), as segments.
+
+    Groups hold segments up to twice as long as each other, so that little is padded.
+    """
+    picture, row, column = layout[:, 0], layout[:, 1], layout[:, 2]
+    side = window or 1 + int(layout[:, 1:3].max(initial=0))
+    keys = np.stack([picture, row // side, column // side], 1)
+    numbers = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+
+    # Padding sees whatever costs least: each by itself.
+    padding = np.flatnonzero(picture == 0)
+    numbers[padding] = len(layout) + np.arange(len(padding))
+    order = np.argsort(numbers, kind="stable")
+    begins = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    counts = np.diff(begins, append=len(layout))
+
+    groups, places = [], []
+    buckets = np.ceil(np.log2(counts)).astype(int)
+    for bucket in np.unique(buckets).tolist():
+        firsts, sizes = begins[buckets == bucket], counts[buckets == bucket]
+        length = int(sizes.max())
+        there = np.arange(length) < sizes[:, None]  # (segments, length)
+        within = np.where(there, firsts[:, None] + np.arange(length), firsts[:, None])
+        index = order[within]
+        whole = np.broadcast_to(there[:, None, None, :], (len(sizes), 1, length, length))
+        mask = None if there.all() else Tensor(np.ascontiguousarray(whole))
+        flat = Tensor(index.ravel().astype(np.int32))
+        groups.append(Group(flat, len(sizes), length, mask))
+        places.append(np.where(there, index, -1).ravel())
+    placed = np.concatenate(places)
+    back = np.empty(len(layout), np.int32)
+    back[placed[placed >= 0]] = np.flatnonzero(placed >= 0)
+    return Segments(tuple(groups), Tensor(back))
+
+
+class PatchTower(nn.Cell):
+    """Patches to tokens of the language model; `reaches` are the windows within which its layers
+    look, in patches a side, 0 for a whole picture.
+    """
+
+    def __init__(self, reaches: tuple[int, ...]) -> None:
+        super().__init__()
+        self.reaches = reaches
+
+    def __call__(self, pixels: Tensor, layout: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `construct`. Only a call outside of a graph comes by here, and knows the values of
+        the layout; inside of one `construct` is compiled by itself.
+        """
+        if ms.get_context("mode") != ms.PYNATIVE_MODE:
+            return super().__call__(pixels, layout)  # type: ignore[no-any-return]
+        places = layout.asnumpy()
+        segments = tuple([split_segments(places, window) for window in self.reaches])
+        return super().__call__(pixels, layout, segments)  # type: ignore[no-any-return]
+
+    def seen(
+        self, layout: Tensor, segments: tuple[Segments, ...] | None
+    ) -> tuple[Segments | Tensor, ...]:
+        """What sees each other under each of the reaches: segments, or else masks."""
+        if segments is not None:
+            return segments
+        return tuple([same_picture(layout, window) for window in self.reaches])
+
+
 class GridRope(nn.Cell):
     """Rotary tables by row and column: half of a head's frequencies each."""
 
@@ -104,7 +190,7 @@ class GridRope(nn.Cell):
 
 
 class PatchAttention(nn.Cell):
-    """Attention among the patches that a mask allows, turned by row and column."""
+    """Attention among the patches that see each other, turned by row and column."""
 
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
@@ -113,13 +199,33 @@ class PatchAttention(nn.Cell):
         self.out = Linear(hidden, hidden, bias=True)
         self.attend = Attend()
 
-    def construct(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
-        """(1, patches, hidden) -> the same."""
+    def construct(self, x: Tensor, rope: tuple[Tensor, Tensor], seen: Segments | Tensor) -> Tensor:
+        """(1, patches, hidden) -> the same; `seen` is a mask or segments."""
         query, key, value = [
             split_heads(part, self.heads) for part in ops.chunk(self.qkv(x), 3, -1)
         ]
         query, key = rotate(query, *rope), rotate(key, *rope)
-        return self.out(join_heads(self.attend(query, key, value, mask)))
+        if isinstance(seen, tuple):
+            groups, back = seen
+            return self.out(join_heads(self.by_segments(query, key, value, groups, back)))
+        return self.out(join_heads(self.attend(query, key, value, seen)))
+
+    def by_segments(
+        self, query: Tensor, key: Tensor, value: Tensor, groups: tuple[Group, ...], back: Tensor
+    ) -> Tensor:
+        """(1, heads, patches, size) -> the same: each segment is a row of a batch."""
+        heads, size = query.shape[1], query.shape[3]
+        parts = []
+        for index, segments, length, mask in groups:
+            # (1, heads, segments * length, size) -> (segments, heads, length, size)
+            shape = heads, segments, length, size
+            rows = [
+                ops.gather(part, index, 2).reshape(shape).swapaxes(0, 1)
+                for part in (query, key, value)
+            ]
+            attended = self.attend(*rows, mask)
+            parts.append(attended.swapaxes(0, 1).reshape(1, heads, -1, size))
+        return ops.gather(ops.cat(parts, 2), back, 2)
 
 
 class PatchBlock(nn.Cell):
@@ -132,9 +238,9 @@ class PatchBlock(nn.Cell):
         self.norm1 = norm(config.hidden, config.eps)
         self.norm2 = norm(config.hidden, config.eps)
 
-    def construct(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    def construct(self, x: Tensor, rope: tuple[Tensor, Tensor], seen: Segments | Tensor) -> Tensor:
         """(1, patches, hidden) -> the same."""
-        x = x + self.attention(self.norm1(x), rope, mask)
+        x = x + self.attention(self.norm1(x), rope, seen)
         return x + self.mlp(self.norm2(x))
 
 

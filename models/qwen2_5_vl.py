@@ -22,8 +22,9 @@ from models.patches import (
     PatchBlock,
     PatchMerger,
     PatchModel,
+    PatchTower,
+    Segments,
     TowerConfig,
-    same_picture,
 )
 
 
@@ -113,12 +114,12 @@ PARTS = {
 LORA = LoraConfig(rank=64, alpha=128, targets=r"language\.layers\..*", split=True, dropout=0.05)
 
 
-class Tower(nn.Cell):
+class Tower(PatchTower):
     """Patches to tokens of the language model."""
 
     def __init__(self, config: VisionConfig, outputs: int) -> None:
-        super().__init__()
-        self.window, self.full = config.window_size // config.patch_size, config.full_layers
+        super().__init__((config.window_size // config.patch_size, 0))
+        self.full = config.full_layers
         self.patch = Linear(config.patch_values, config.hidden)
         self.rope = GridRope(config.hidden // config.heads)
         self.layers = nn.CellList(
@@ -131,11 +132,13 @@ class Tower(nn.Cell):
             config.hidden, outputs, RMSNorm(config.hidden, config.eps), norm_joined=False
         )
 
-    def construct(self, pixels: Tensor, layout: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def construct(
+        self, pixels: Tensor, layout: Tensor, segments: tuple[Segments, ...] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(1, tokens, hidden) of patches (1, patches, values); nothing for later layers."""
         x = self.patch(pixels)
         rope = self.rope(layout)
-        near, far = same_picture(layout, self.window), same_picture(layout)
+        near, far = self.seen(layout, segments)
         for i, layer in enumerate(self.layers):
             x = layer(x, rope, far if i in self.full else near)
         return self.merger(x), ()

@@ -24,8 +24,9 @@ from models.patches import (
     PatchBlock,
     PatchMerger,
     PatchModel,
+    PatchTower,
+    Segments,
     TowerConfig,
-    same_picture,
 )
 
 
@@ -134,11 +135,11 @@ PARTS = {
 LORA = LoraConfig(rank=64, alpha=128, targets=r"language\.layers\..*", split=True, dropout=0.05)
 
 
-class Tower(nn.Cell):
+class Tower(PatchTower):
     """Patches to tokens of the language model."""
 
     def __init__(self, config: VisionConfig, outputs: int) -> None:
-        super().__init__()
+        super().__init__((0,))
         self.side, self.deep = config.position_side, config.deepstack
         self.patch = Linear(config.patch_values, config.hidden, bias=True)
         self.positions = normal(config.position_side**2, config.hidden)
@@ -160,15 +161,17 @@ class Tower(nn.Cell):
             ]
         )
 
-    def construct(self, pixels: Tensor, layout: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def construct(
+        self, pixels: Tensor, layout: Tensor, segments: tuple[Segments, ...] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(1, tokens, hidden) of patches (1, patches, values): the features, and one more of that
         shape for each layer of the deepstack.
         """
         x = self.patch(pixels) + self.stretched_positions(layout).astype(pixels.dtype)
-        rope, mask = self.rope(layout), same_picture(layout)
+        rope, seen = self.rope(layout), self.seen(layout, segments)
         deep = []
         for i, layer in enumerate(self.layers):
-            x = layer(x, rope, mask)
+            x = layer(x, rope, seen[0])
             if i in self.deep:
                 deep.append(self.deepstack[self.deep.index(i)](x))
         return self.merger(x), tuple(deep)

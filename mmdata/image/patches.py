@@ -36,6 +36,7 @@ __all__ = [
 Size: TypeAlias = tuple[PositiveInt, PositiveInt]
 
 _AT_A_TIME: Final = 128
+"""How many patches are normalised in one go."""
 _LONGEST: Final = 200
 """How many times longer than wide a picture may be."""
 

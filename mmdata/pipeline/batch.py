@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ class Batch(Mapping[str, "NDArray[np.generic]"]):
     ``ids`` are the samples of each row. The last ``repeated`` rows are there a second time, to fill
     the last batch of an epoch. ``tokens`` counts what is not padding; ``media_mask`` (views,) bool
     says which of the pixels are not. ``epoch`` counts from 0, ``step`` the batches since the
-    beginning of training, this one included.
+    beginning of training, this one included. ``unsaid`` counts what the template left out of these
+    samples because its family has no way to say it (:attr:`mmdata.templates.Encoded.unsaid`), by
+    kind.
     """
 
     arrays: Mapping[str, NDArray[np.generic]]
@@ -31,6 +33,7 @@ class Batch(Mapping[str, "NDArray[np.generic]"]):
     media_mask: NDArray[np.bool_]
     epoch: int
     step: int
+    unsaid: Mapping[str, int] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> NDArray[np.generic]:
         return self.arrays[name]

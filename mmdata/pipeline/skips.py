@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -67,8 +68,17 @@ class Skips:
                 "Mend the data (`mmdata check STORE --decode` names all), or raise the limit."
             )
 
-    def close(self) -> None:
-        """Say at the end of the epoch what was left out of it, if anything was."""
+    def close(self, unsaid: Mapping[str, int]) -> None:
+        """Say at the end of the epoch what was left out of it, if anything was: samples, and what
+        was left ``unsaid`` of those that were read, by kind.
+        """
+        if unsaid:
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in Counter(unsaid).most_common())
+            _log.warning(
+                "epoch %d: left out of samples, for the model family has no way to say it: %s",
+                self._epoch,
+                kinds,
+            )
         if self._reasons:
             _log.warning("%s%s", self._summary(), f"; see {self._file}" if self._file else "")
 

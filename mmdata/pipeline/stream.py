@@ -293,9 +293,12 @@ class Stream:
             skips = self._skips(start.cursor.epoch)
             plan, tolerates = self._plan(reader, skips), partial(self._tolerates, skips)
             steps = source(plan, start.cursor, self._share, read, tolerates)
+            unsaid: Counter[str] = Counter()
             for step, loaded in enumerate(steps, start.step + 1):
-                yield loaded, self._batch(loaded, start.cursor.epoch, step) if loaded.rows else None
-            skips.close()
+                batch = self._batch(loaded, start.cursor.epoch, step) if loaded.rows else None
+                unsaid.update({} if batch is None else batch.unsaid)
+                yield loaded, batch
+            skips.close(unsaid)
 
     def _outcomes(
         self, reader: SampleReader, workers: int, places: Iterator[Place]
@@ -332,6 +335,7 @@ class Stream:
                 media_mask=collate.media_mask(loaded.rows, frame),
                 epoch=epoch,
                 step=step,
+                unsaid=_count_unsaid(loaded),
             )
 
     # --- state
@@ -511,6 +515,19 @@ class Stream:
             )
         if self.dynamic and self.layout == "mindformers":
             yield "the layout mindformers has one shape: leave out dynamic"
+
+
+def _count_unsaid(loaded: RankRows) -> Counter[str]:
+    """Return how often templates left out what of the samples, by kind: the words before what says
+    where it was. Rows that are there a second time are not counted.
+    """
+    once = loaded.rows[: len(loaded.rows) - loaded.repeated]
+    return Counter(
+        words.partition(" (")[0]
+        for row in once
+        for sample in row
+        for words in sample.encoded.unsaid
+    )
 
 
 def _outcome(reader: SampleReader, place: Place) -> Outcome:

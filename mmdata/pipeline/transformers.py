@@ -3,7 +3,7 @@ that ``model(**batch)`` needs no collator.
 
 - ``input_ids`` and ``labels`` (rows, length) int64, not shifted;
 - ``attention_mask`` (rows, length) int64, 1 where no padding is; not for packed rows, whose samples
-  the model tells apart by positions;
+  the model tells apart by positions, if it is called with ``use_cache=False``;
 - ``position_ids`` (3, rows, length) int64, of time, row and column; of packed rows (4, rows,
   length): first that in the sample's own text, which begins anew with every sample;
 - ``pixel_values`` (patches, row) float32 and ``image_grid_thw`` (images, 3) int64 of all pictures

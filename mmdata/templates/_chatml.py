@@ -175,7 +175,7 @@ class ChatML(BaseTemplate):
       a prompt always begins its sample; ``joined`` as the original, where an answer that begins
       with a line break shares a token with the role.
     - ``unsaid``: what the published template passes over in silence is refused, or dropped as
-      there.
+      there; :attr:`mmdata.templates.Encoded.unsaid` names it, and a stream counts it.
     - ``compat``: what other programs do otherwise. ``llamafactory`` tokenizes answers apart, trains
       the line break after an answer's end too, and parts declared tools even from no system
       message; ``ms-swift`` does the first and the last, and trains the end of the last turn alone.
@@ -257,7 +257,7 @@ class ChatML(BaseTemplate):
         """Return the conversation as a training sample; see :class:`mmdata.templates.Template`."""
         whole = self._sample(conversation)
         items, cut = truncate(whole, self.max_length, self.over_long, conversation.id)
-        return self._arrange(items, cut)
+        return self._arrange(conversation, items, cut)
 
     def prompt(self, conversation: Conversation) -> Encoded:
         """Return all up to the answer that is wanted; see :class:`mmdata.templates.Template`."""
@@ -278,7 +278,7 @@ class ChatML(BaseTemplate):
         untrained = [
             replace(item, trained=False) if isinstance(item, Run) else item for item in items
         ]
-        return self._arrange([*untrained, *head], 0)
+        return self._arrange(conversation, [*untrained, *head], 0)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
@@ -555,8 +555,10 @@ class ChatML(BaseTemplate):
                 else:
                     yield piece
 
-    def _arrange(self, items: Sequence[Item], cut: int) -> Encoded:
-        return build_encoded(items, partial(self._place, items), cut=cut)
+    def _arrange(self, conversation: Conversation, items: Sequence[Item], cut: int) -> Encoded:
+        found = build_encoded(items, partial(self._place, items), cut=cut)
+        dropped = tuple(self._unsaid(conversation)) if self.unsaid == "drop" else ()
+        return replace(found, unsaid=dropped) if dropped else found
 
     def _place(self, items: Sequence[Item], length: int, slots: Sequence[MediaSlot]) -> Ids:
         plans = [item.pixels for item in items if isinstance(item, Medium)]

@@ -97,6 +97,8 @@ class Encoded:
     - ``prefix``: the number of leading tokens that all tokens may attend to; 0 for causal
       attention.
     - ``cut``: how many tokens of the conversation were left out at the end, to fit.
+    - ``unsaid``: what else was left out of it, in words, because the family has no way to say it
+      and the template was told to drop that.
     """
 
     input_ids: Ids
@@ -107,6 +109,7 @@ class Encoded:
     token_types: NDArray[np.int8] | None = None
     prefix: int = 0
     cut: int = 0
+    unsaid: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.input_ids)

@@ -3,8 +3,8 @@ dividing by the average rate gives.
 
     python -m recipes.experiments.true_seconds build/seconds
 
-Eight frames lie in pairs at random times, half a second to eight seconds apart; from one pair on the
-square is red, and the model is to say the second. It is right when it is within one second. The
+Eight frames lie in pairs at random times, half a second to eight seconds apart; from one pair on
+the square is red, and the model is to say the second. It is right when it is within one second. The
 questions and the answers of both are the same; what differs is the seconds before each pair.
 """
 

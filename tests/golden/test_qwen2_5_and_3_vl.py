@@ -321,6 +321,27 @@ def holds(case: dict[str, Any], resize: Any) -> None:
             resize(size)
 
 
+@every_family
+def test_frames_that_come_as_pictures_are_resized_as_by_the_published_utilities(
+    family: str, golden: Path
+) -> None:
+    """A list of frames goes through the utilities' own way with pictures first, with a factor where
+    the size of a patch is meant. The rates that they make up for such frames (``sample_fps``,
+    ``raw_fps``) have nothing here to be compared with: times come from the clock.
+    """
+    patches = template_class(family).patches
+    for case in table(golden, family, "qwen_vl_utils.fetch_video_frame_list"):
+        told, own = case["ok"], case["ele"]
+        frames = patches.grid(case["nframes"], (patches.factor,) * 2).layers * patches.depth
+        size = case["height"], case["width"]
+
+        as_pictures = fetch_size(size, patches.factor * patches.merge, own)
+        found = fetch_size(as_pictures, patches.factor, own, frames)
+
+        assert [frames, 3, *found] == told["shape"], case
+        assert told["metadata"]["frames_indices"] == list(range(frames))
+
+
 def test_sizes_of_whole_clips_are_those_of_the_processor(golden: Path) -> None:
     template = template_class("qwen3_vl")
     limits = {"fewest": template.video_min_pixels, "most": template.video_max_pixels}

@@ -16,7 +16,13 @@ import models.qwen2_5_vl as qwen2_5
 import models.qwen3_vl as qwen3
 from models.cache import drop_caches
 from models.generate import Generator, Prompt
-from models.patches import MERGE, normalise_patches, patch_layout
+from models.patches import (
+    MERGE,
+    normalise_patches,
+    patch_layout,
+    same_picture,
+    split_segments,
+)
 from tests.models.golden import (
     arrays,
     convert,
@@ -191,3 +197,59 @@ def test_the_layout_goes_through_blocks_of_four_patches_pair_by_pair() -> None:
     ]
     assert layout[:, 0].tolist() == [1] * 8 + [2] * 8 + [3] * 8 + [0] * 2
     assert MERGE == 2
+
+
+GRIDS = np.array([[2, 8, 10], [1, 4, 4], [3, 6, 6], [1, 12, 4]])
+
+
+def drawn_layout() -> NDArray[np.int32]:
+    """Pictures and clips of several sizes, some alike, and padding."""
+    return patch_layout(GRIDS, room=len(patch_layout(GRIDS)) + 8)
+
+
+@pytest.mark.parametrize("window", [0, 4, 6])
+def test_segments_part_the_patches_as_the_mask_does(window: int) -> None:
+    layout = drawn_layout()
+    real = layout[:, 0] > 0
+    masked = same_picture(ints(layout), window)[0, 0].asnumpy()
+
+    groups, back = split_segments(layout, window)
+
+    seen = np.zeros(masked.shape, bool)
+    order = []
+    for index, count, length, mask in groups:
+        places = index.asnumpy().reshape(count, length)
+        there = np.ones((count, length), bool) if mask is None else mask.asnumpy()[:, 0, 0]
+        order.append(places.ravel())
+        for members in (row[known] for row, known in zip(places, there, strict=True)):
+            assert not seen[members].any()  # of no segment before
+            seen[np.ix_(members, members)] = True
+    assert np.concatenate(order)[back.asnumpy()].tolist() == list(range(len(layout)))
+    assert np.array_equal(seen[np.ix_(real, real)], masked[np.ix_(real, real)])
+    assert seen[np.ix_(~real, ~real)].sum() == (~real).sum()
+
+
+def test_segments_cost_the_squares_of_pictures_and_not_of_the_batch() -> None:
+    layout = patch_layout(np.array([[1, 32, 32], *[[1, 2, 2]] * 100, *[[1, 2, 4]] * 3]))
+
+    groups, _ = split_segments(layout)
+
+    cost = sum(count * length**2 for _, count, length, _ in groups)
+    assert cost == 1024**2 + 100 * 4**2 + 3 * 8**2
+
+
+@pytest.mark.parametrize("family", MODULES)
+def test_attention_by_segments_gives_what_a_mask_over_all_patches_gives(family: str) -> None:
+    module = MODULES[family]
+    model = module.MODEL(module.PRESETS["tiny"])
+    layout = drawn_layout()
+    values = np.random.default_rng(0).normal(size=(len(layout), model.config.vision.patch_values))
+    pixels, places = Tensor(values[None], ms.float32), ints(layout)
+
+    features, deep = model.vision(pixels, places)
+    by_mask, deep_by_mask = model.vision.construct(pixels, places)
+
+    real = int((layout[:, 0] > 0).sum()) // MERGE**2
+    assert np.isfinite(features.asnumpy()).all()
+    for found, expected in zip((features, *deep), (by_mask, *deep_by_mask), strict=True):
+        assert worst(found[0, :real], expected[0, :real].asnumpy()) < 1e-6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ from mmdata.schema import (
     Conversation,
     Image,
     Media,
+    Message,
+    Reasoning,
+    Text,
     Video,
     assistant,
+    system,
     user,
 )
 from mmdata.store import Store
@@ -296,6 +301,35 @@ def test_pictures_beside_clips_are_refused_where_the_trainer_would_lose_them(sto
 def test_rows_that_nothing_tells_apart_are_not_packed(store: Store) -> None:
     with pytest.raises(ConfigError, match="the layout mindspeed_mm has no column"):
         batches(store, layout="mindspeed_mm", packing=True)
+
+
+def test_a_stream_counts_what_is_left_unsaid(caplog: pytest.LogCaptureFixture) -> None:
+    thinks = Message("assistant", (Reasoning("so"), Text("ok")), True)
+    rows = [
+        Conversation("a", (user("hm"), thinks, system("new"), user("and"), assistant("yes"))),
+        Conversation("b", (user("hm"), thinks)),
+        Conversation("c", (user("hm"), assistant("yes"))),
+    ]
+    template = template_of(unsaid="drop")
+    stream = Stream(
+        Conversations(rows),
+        template,
+        seq_length=64,
+        batch_size=2,
+        shuffle=False,
+        drop_last=False,
+        workers=0,
+    )
+
+    with caplog.at_level(logging.WARNING, "mmdata"):
+        found = [dict(batch.unsaid) for batch in stream]
+
+    # The last batch is filled with a row that was there before, which does not count again.
+    assert found == [{"reasoning": 2, "a later system message": 1}, {}]
+    assert caplog.messages == [
+        "epoch 0: left out of samples, for the model family has no way to say it: "
+        "reasoning 2, a later system message 1"
+    ]
 
 
 def test_torch_gets_tensors_of_whatever_a_batch_has(store: Store) -> None:

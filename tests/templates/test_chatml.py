@@ -348,6 +348,32 @@ def test_an_answer_is_read_back_in_its_parts() -> None:
 # --- media
 
 
+def test_what_is_dropped_is_named() -> None:
+    conversation = Conversation(
+        "c",
+        (
+            system("be"),
+            user("hm"),
+            Message("assistant", (Reasoning("so"), Text("ok")), True),
+            system("new"),
+            user("and"),
+            assistant("yes"),
+        ),
+    )
+
+    found = read(NEWER, conversation, unsaid="drop")[1]
+
+    assert found.unsaid == ("reasoning (in message 2)", "a later system message (number 3)")
+    assert read(NEWER, conversation, unsaid="drop", dialect="thinking")[1].unsaid == ()
+
+
+def test_nothing_is_named_where_all_is_said() -> None:
+    conversation = Conversation("c", (user("hm"), assistant("yes")))
+
+    for unsaid in ("refuse", "drop"):
+        assert read(NEWER, conversation, unsaid=unsaid)[1].unsaid == ()
+
+
 def test_media_of_answers_are_refused_or_dropped_or_shown() -> None:
     conversation = Conversation("c", (user("a"), assistant("b", Image(0))), (PICTURE,))
 

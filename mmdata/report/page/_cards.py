@@ -297,9 +297,11 @@ def _boxes(conversation: Conversation, number: int) -> Iterator[Box]:
 
 def _tokens(encoded: Encoded, template: Template, room: int) -> Tokens:
     slots = sum(slot.length for slot in encoded.slots)
+    unsaid = ", ".join(encoded.unsaid)
     summary = (
         f"{len(encoded):,} tokens: {encoded.trained:,} trained on, {slots:,} of media"
         f"{f', {encoded.cut:,} cut off' if encoded.cut else ''}"
+        f"{f', left unsaid: {unsaid}' if unsaid else ''}"
     )
     runs: list[Run] = []
     shown = 0
