@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -42,6 +43,9 @@ from recipes import heartbeat
 SCHEDULER = (sys.executable, "-c", "from mindspore.communication import init; init()")
 
 MINDSPORE_LOG_LEVEL = "GLOG_v"  # 0 all, 1 information, 2 warnings, 3 errors
+
+# What it says of its connections when it starts and ends, at whatever level; only the logs have it.
+MINDSPORE_LINE = re.compile(rb"^\[(?:INFO|WARNING)\] \w+\(.*\n?", re.MULTILINE)
 
 POLL = 0.1  # seconds between two looks at the workers
 LAST_LINES = 15  # of the log of a worker that died, to be shown
@@ -239,7 +243,7 @@ def await_workers(job: Job, workers: Sequence[Worker], nodes: Nodes, asked: Sequ
 
 def show(log: BinaryIO) -> None:
     """Copy what has come to the log since the last time to the terminal."""
-    if said := log.read():
+    if said := MINDSPORE_LINE.sub(b"", log.read()):
         sys.stdout.buffer.write(said)
         sys.stdout.buffer.flush()
 
@@ -290,7 +294,8 @@ def last_lines(log: Path) -> str:
     with log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
+        said = MINDSPORE_LINE.sub(b"", file.read())
+    lines = said.decode(errors="replace").splitlines()
     return "\n".join(f"    {line}" for line in lines[-LAST_LINES:]) or "    (it is empty)"
 
 

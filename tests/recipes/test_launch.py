@@ -113,6 +113,16 @@ def test_a_worker_that_fails_ends_the_job_with_its_rank_its_status_and_its_last_
     assert time.monotonic() - began < 30
 
 
+def test_what_mindspore_says_of_its_connections_is_in_the_log_alone(tmp_path: Path) -> None:
+    noise = "[INFO] DISTRIBUTED(1,2,python):2026 [tcp.cc:1] Start] Event base dispatch success!"
+
+    job = start(tmp_path, f"print('before'); print({noise!r}); print('after')", processes=1)
+    said, _ = job.communicate(timeout=60)
+
+    assert said == "before\nafter\n"
+    assert noise in (tmp_path / "worker_0.log").read_text()
+
+
 def test_a_worker_that_is_killed_is_named_with_the_signal(tmp_path: Path) -> None:
     worker = "if rank: os.kill(os.getpid(), 9)\ntime.sleep(300)"
 
