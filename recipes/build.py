@@ -36,6 +36,7 @@ from models.parallel import (
     create_groups,
     cuts_of,
     draw_piece,
+    model_group,
 )
 from models.sharding import DataGroup, slice_weights
 from models.weights import cast_parameters, load_weights, model_parameters, whole_shapes
@@ -74,6 +75,30 @@ def join_devices(options: configs.Parallel, several: bool) -> tuple[Layout, Grou
         ) from error
     layout = lay_out(options, get_group_size(), get_rank())
     return layout, create_groups(layout)
+
+
+def join_model_group(options: configs.PredictConfig) -> ModelGroup:
+    """The processes that answer together, each of them the same; of how the training was laid out,
+    `data` is nothing to them.
+
+    Raises:
+        ConfigError: if there are not `parallel.model` processes.
+    """
+    start_mindspore(options.device, options.graph)
+    return model_group(*join_devices(replace(options.parallel, data=1), several=False))
+
+
+def check_model_group(options: configs.Parallel, group: ModelGroup) -> None:
+    """See that the group is the one that the configuration asks for.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if options.model != group.size:
+        raise ConfigError(
+            f"parallel.model is {options.model}, the group has {group.size} processes; "
+            "join it with recipes.build.join_model_group"
+        )
 
 
 def lay_out(options: configs.Parallel, processes: int, rank: int) -> Layout:
@@ -156,6 +181,7 @@ def build_model(
             raise ConfigError(
                 f"parallel.model={group.size} for {options.family} {options.size}: {error}"
             ) from error
+        say_repeated(model)
 
     if options.weights is not None:
         fresh = fresh_prefixes(module, options)
@@ -168,6 +194,20 @@ def build_model(
     if data is not None:
         slice_weights(model, data)
     return model
+
+
+def say_repeated(model: VisionLanguageModel) -> None:
+    """Say of key heads that there are fewer of them than processes, so that several hold the same
+    ones.
+    """
+    copies = max(max(cut.copies) for cut in cuts_of(model).values())
+    if copies > 1 and model.group.rank == 0:
+        heads = model.group.size // copies
+        print(
+            f"parallel.model={model.group.size}: the {heads} key heads are repeated, each is held "
+            f"by {copies} processes",
+            file=sys.stderr,
+        )
 
 
 def fresh_prefixes(module: ModuleType, options: configs.Model) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ import jsonlines
 from mmdata.errors import ConfigError, MMDataError
 from mmdata.schema import Conversation
 from models.lora import merge_lora
+from models.parallel import WHOLE, ModelGroup
 from recipes import build
 from recipes.config import Data, FinetuneConfig, PredictConfig, read
 from recipes.defaults import generation_of
@@ -56,18 +57,21 @@ class Row:
     score: float
 
 
-def evaluate(config: EvaluateConfig, score: Score, batch_size: int = 1) -> Iterator[Row]:
-    """The rows in order, each with its score.
+def evaluate(
+    config: EvaluateConfig, score: Score, batch_size: int = 1, group: ModelGroup = WHOLE
+) -> Iterator[Row]:
+    """The rows in order, each with its score; `group` as `recipes.predict.predict` has it.
 
     Raises:
         ConfigError: if a row has no answer to compare with.
     """
     build.start_mindspore(config.device, config.graph)
+    build.check_model_group(config.parallel, group)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
     rows = held_out_rows(config.data)
     references = [last_answer(row) for row in rows]
-    model = build.build_model(config.model, tokenizer.vocab_size)
+    model = build.build_model(config.model, tokenizer.vocab_size, group=group)
     if config.model.adapter is not None:
         build.add_adapter(model, config.model.adapter)
     if config.merge:
@@ -160,10 +164,11 @@ def main(line: list[str] | None = None) -> int:
             ignore=TRAINING_ONLY,
             below=generation_of,
         )
-        rows = []
-        for row in evaluate(config, SCORES[options.metric], options.batch_size):
+        rows, group = [], build.join_model_group(config)
+        speaks = group.rank == 0
+        for row in evaluate(config, SCORES[options.metric], options.batch_size, group):
             rows.append(row)
-            if options.answers is not None:
+            if options.answers is not None and speaks:
                 with jsonlines.open(options.answers, "w" if len(rows) == 1 else "a") as lines:
                     lines.write(line_of(row))
     except MMDataError as error:
@@ -171,7 +176,8 @@ def main(line: list[str] | None = None) -> int:
         return 2
 
     figures = summarise(options.metric, rows)
-    print(json.dumps(figures))
+    if speaks:
+        print(json.dumps(figures))
     return 1 if figures["not_answered"] else 0
 
 

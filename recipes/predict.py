@@ -21,7 +21,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import replace as replace_fields
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,7 +41,7 @@ from mmdata.video import Limits
 from models.generate import Generator, Prompt, Sampling
 from models.lora import merge_lora
 from models.model import VisionLanguageModel
-from models.parallel import WHOLE, ModelGroup, model_group
+from models.parallel import WHOLE, ModelGroup
 from recipes import build
 from recipes.config import TRAINING_ONLY, Generation, PredictConfig, read
 from recipes.defaults import generation_of
@@ -302,6 +301,7 @@ def predict(
     of processes holds the model together; each of them gives all answers.
     """
     build.start_mindspore(config.device, config.graph)
+    build.check_model_group(config.parallel, group)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
     model = build.build_model(config.model, tokenizer.vocab_size, group=group)
@@ -379,12 +379,10 @@ def main(line: list[str] | None = None) -> int:
             ignore=TRAINING_ONLY,
             below=generation_of,
         )
-        build.start_mindspore(config.device, config.graph)
-        # How many trained it side by side is nothing to a prediction.
-        layout, groups = build.join_devices(replace_fields(config.parallel, data=None), False)
-        speaks = layout.rank == 0
+        group = build.join_model_group(config)
+        speaks = group.rank == 0
         hear = partial(print, end="", flush=True) if options.stream and speaks else None
-        answered = predict(config, records, options.batch_size, hear, model_group(layout, groups))
+        answered = predict(config, records, options.batch_size, hear, group)
         for record, answer in zip(records, answered, strict=True):
             faults += isinstance(answer, Fault)
             if not speaks:

@@ -28,7 +28,7 @@ from models.lora import LoraConfig, add_lora
 from models.model import VisionLanguageModel
 from models.parallel import Groups, Layout, create_groups, cuts_of, model_group
 from models.sharding import data_group
-from models.weights import model_parameters
+from models.weights import cast_parameters, model_parameters
 from recipes.config import LossScale
 from recipes.optimizers import AdamW
 from recipes.sharding import shard_training
@@ -57,13 +57,16 @@ CASES: dict[str, Callable[[], VisionLanguageModel]] = {
     **{family: partial(small, family) for family in FAMILIES},
     # One key head for two processes, a head that is the embedding, and an odd vocabulary.
     "repeated": partial(with_language, "qwen3_vl", num_kv_heads=1, tied=True, vocabulary=97),
+    "half": partial(small, "llava_next_video", dtype="float16"),
     "pairs": partial(small, "qwen2_5_vl"),
     "pairs_of_parts": partial(with_language, "cogvlm2_video", num_kv_heads=1),
 }
 
 
 def prepare(name: str, model: VisionLanguageModel) -> None:
-    """Put pairs beside the weights where the case says so; theirs are not zero."""
+    """Put pairs, which are not zero, beside the weights, or round these, where the case says so."""
+    if name == "half":
+        cast_parameters(model, "float16")
     if not name.startswith("pairs"):
         return
     add_lora(model, LoraConfig(2, 4.0, r"language\.layers\..*", split=name == "pairs_of_parts"))
@@ -116,7 +119,7 @@ def examine(name: str, layout: Layout, groups: Groups) -> dict[str, Any]:
 
 def part_of(tensor: Tensor, path: str, cuts: Any, divided: VisionLanguageModel) -> NDArray[Any]:
     """What a process of the divided model holds of a tensor of the whole one."""
-    array: NDArray[Any] = tensor.asnumpy()
+    array: NDArray[Any] = tensor.asnumpy().astype(np.float32)
     return cuts[path].take(array, divided.group.rank) if path in cuts else array
 
 
@@ -143,7 +146,7 @@ def compare_gradients(
         gradients = ms.value_and_grad(model, None, parameters)(*map(Tensor, arrays))[1]
         found.append({p.name: g for p, g in zip(parameters, gradients, strict=True)})
     cuts = cuts_of(divided)
-    largest = max(float(np.abs(g.asnumpy()).max()) for g in found[0].values())
+    largest = max(float(np.abs(g.asnumpy().astype(np.float32)).max()) for g in found[0].values())
     error = max(
         worst(gradient, part_of(found[0][path], path, cuts, divided))
         for path, gradient in found[1].items()

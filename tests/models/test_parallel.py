@@ -25,6 +25,7 @@ from tests.models.samples import ALL_FAMILIES, batch, sample, small
 
 pytestmark = pytest.mark.mindspore
 ROOT = Path(__file__).parents[2]
+HALF = 0.02  # how near float16 comes, whose numbers are 1/1,000 apart
 
 
 def run_job(folder: Path, data: int, model: int, *names: str) -> list[dict[str, Any]]:
@@ -64,13 +65,17 @@ def assert_one(reports: list[dict[str, Any]], layout: Layout) -> None:
             whole, piece = case["parameters"]
             assert piece < whole, name
             # The data of a row are its own, and so are gradients before they are added up.
-            assert case["gradient_error"] < 1e-5, name
+            near = HALF if name == "half" else 1e-5
+            assert case["gradient_error"] < near, name
             for kind in ("losses", "norms"):
                 ours, theirs = np.transpose(case[kind])
-                assert ours == pytest.approx(theirs, rel=1e-5), (name, kind)
-            assert case["weight_error"] < 1e-5, name
-            for kind in ("greedy", "sampled"):
-                assert case[kind][0] == case[kind][1], (name, kind)
+                assert ours == pytest.approx(theirs, rel=near), (name, kind)
+            assert case["weight_error"] < near, name
+            assert case["greedy"][0] == case["greedy"][1], name
+            # Rounded to float16, a draw may fall otherwise; on all processes it falls alike.
+            if name != "half":
+                assert case["sampled"][0] == case["sampled"][1], name
+            assert case["sampled"][1] == cases[0]["sampled"][1], name
         for row in range(layout.data):
             shared = [case["shared"] for case in cases[row * layout.model :][: layout.model]]
             assert len(set(shared)) == 1, name
