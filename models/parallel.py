@@ -351,9 +351,19 @@ def all_reduce(group: ModelGroup) -> Any:
 
 def all_gather(group: ModelGroup) -> Any:
     """The tensors of the group joined along the first axis, as a function of a tensor."""
-    if group.name is None:
-        return lambda x: ops.cat([x] * group.size, 0)
-    return ops.AllGather(group=group.name)
+    return Repeated(group.size) if group.name is None else ops.AllGather(group=group.name)
+
+
+class Repeated(nn.Cell):
+    """What stands for the tensors of others where nobody speaks: one's own."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(count * length, …) of (length, …)."""
+        return ops.cat([x for _ in range(self.count)], 0)
 
 
 def check_divides(count: int, what: str, group: ModelGroup) -> None:
@@ -426,8 +436,8 @@ def draw_piece(parameter: Parameter, cut: Cut, rank: int) -> None:
     does not depend on the layout.
     """
     shape = cut.whole_shape(parameter.shape)
+    # Only once: `init_data` goes on in numpy's sequence of numbers.
     whole = Tensor(shape=shape, dtype=parameter.dtype, init=parameter.init_mode.init).init_data()
-    parameter.init_data()
     parameter.set_data(Tensor(cut.take(whole.asnumpy(), rank).copy()))
 
 

@@ -191,6 +191,7 @@ def build_model(
             raise ConfigError(
                 f"parallel.model={group.size} for {options.family} {options.size}: {error}"
             ) from error
+        say_repeated(model)
 
     if options.weights is not None:
         fresh = fresh_prefixes(module, options)
@@ -203,6 +204,20 @@ def build_model(
     if data is not None:
         slice_weights(model, data)
     return model
+
+
+def say_repeated(model: VisionLanguageModel) -> None:
+    """Say of key heads that there are fewer of them than processes, so that several hold the same
+    ones.
+    """
+    copies = max(max(cut.copies) for cut in cuts_of(model).values())
+    if copies > 1 and model.group.rank == 0:
+        heads = model.group.size // copies
+        print(
+            f"parallel.model={model.group.size}: the {heads} key heads are repeated, each is held "
+            f"by {copies} processes",
+            file=sys.stderr,
+        )
 
 
 def read_shape(options: configs.Model, vocabulary: int | None) -> Any:

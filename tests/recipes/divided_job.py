@@ -1,0 +1,28 @@
+"""Several recipes in the processes of one msrun, one after the other: starting MindSpore takes
+longer than a tiny model does.
+
+    msrun --worker_num=2 --local_worker_num=2 --join=True python divided_job.py LINES.json
+
+LINES.json is a list of command lines, each a recipe's name and what follows it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import mindspore as ms
+
+
+def main() -> None:
+    """Run each; the first that fails ends the process."""
+    ms.runtime.launch_blocking()  # else single operators take much longer on few cores
+    for recipe, *line in json.loads(Path(sys.argv[1]).read_text()):
+        if code := importlib.import_module(f"recipes.{recipe}").main(line):
+            sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
