@@ -39,7 +39,7 @@ from recipes.inputs import model_inputs
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
 from recipes.optimizers import AdamW, layer_rates
 from recipes.schedules import Schedule
-from recipes.sharding import describe_sharding, shard_training
+from recipes.sharding import count_bytes, describe_sharding, shard_training
 from recipes.step import Trainer, count_targets
 
 
@@ -90,7 +90,9 @@ def finetune(config: FinetuneConfig) -> Path:
     if layout.rank == 0:
         describe(config, trained, steps, done)
         if layout.size > 1:
-            print(describe_sharding(sharding, layout, config.parallel.shard), file=sys.stderr)
+            counted = count_bytes(model, optimizer, sharding)
+            said = describe_sharding(sharding, counted, layout, config.parallel.shard)
+            print(said, file=sys.stderr)
         if (warning := rate_warning(config, schedule, steps)) is not None:
             print(f"warning: {warning}", file=sys.stderr)
 
