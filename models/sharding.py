@@ -20,7 +20,7 @@ from mindspore.common.initializer import initializer
 from numpy.typing import NDArray
 
 from models.modules import Embedding, Linear
-from models.parallel import Groups, Layout
+from models.parallel import Groups, Layout, gather_among
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class DataGroup:
         length = self.slice_length(flat.size)
         piece = flat[self.rank * length : (self.rank + 1) * length]
         return np.pad(piece, (0, length - len(piece)))
+
+
+def gather_over(data: DataGroup) -> Any:
+    """The slices of all processes one after the other, as a function of this process' slice."""
+    return gather_among(data.name, data.size, data.rank)
 
 
 def data_group(layout: Layout, groups: Groups) -> DataGroup | None:
@@ -88,7 +93,7 @@ class GatherWhole(nn.Cell):
     def __init__(self, numbers: int, data: DataGroup) -> None:
         super().__init__()
         self.numbers, self.padding = numbers, -numbers % data.size
-        self.gather = ops.AllGather(group=data.name)
+        self.gather = gather_over(data)
         self.sum_slice = SumSlice(data)
 
     def construct(self, piece: Tensor) -> Tensor:
@@ -131,7 +136,7 @@ class FrozenWeight(nn.Cell):
         super().__init__()
         self.shape, self.data = tuple(shape), data
         self.numbers = math.prod(self.shape)
-        self.gather = ops.AllGather(group=data.name)
+        self.gather = gather_over(data)
 
     def construct(self, piece: Tensor) -> Tensor:
         """The weight in its own shape."""

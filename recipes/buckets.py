@@ -11,7 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from models.sharding import DataGroup, SumSlice
+from models.sharding import DataGroup, SumSlice, gather_over
 
 LARGEST = 2**26  # numbers of a bucket: 256 MB in float32
 
@@ -115,14 +115,14 @@ class GatherWeights(nn.Cell):
         parameters: Sequence[Parameter],
         masters: Sequence[Parameter],
         buckets: Sequence[Bucket],
-        group: str,
+        data: DataGroup,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.parameters, self.masters = ParameterTuple(parameters), ParameterTuple(masters)
         self.indices = [bucket.indices for bucket in buckets]
         self.sizes = [bucket.sizes for bucket in buckets]
         self.numbers = [bucket.numbers for bucket in buckets]
-        self.gather = ops.AllGather(group=group)
+        self.gather = gather_over(data)
 
     def construct(self) -> bool:
         """Assign all parameters."""

@@ -169,7 +169,13 @@ def read_piece(about: Mapping[str, Any]) -> Piece:
 
 def read_cut(about: Mapping[str, Any]) -> Cut:
     """A cut from JSON, which has lists where it has tuples."""
-    return Cut(about["axis"], tuple(about["parts"]), about["size"], copies=tuple(about["copies"]))
+    return Cut(
+        about["axis"],
+        tuple(about["parts"]),
+        about["size"],
+        tuple(about["copies"]),
+        about["padded"],
+    )
 
 
 def restore(folder: Path, trained: Trained) -> Any:

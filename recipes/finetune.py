@@ -41,7 +41,7 @@ from recipes.inputs import model_inputs
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
 from recipes.optimizers import AdamW, layer_rates
 from recipes.schedules import Schedule
-from recipes.sharding import Sharding, describe_sharding, shard_training
+from recipes.sharding import Sharding, count_bytes, describe_sharding, shard_training
 from recipes.step import Trainer, count_targets
 
 
@@ -77,7 +77,9 @@ def finetune(config: FinetuneConfig) -> Path:
     if layout.rank == 0:
         describe(config, trained, steps, done)
         if layout.size > 1:
-            print(describe_sharding(sharding, layout, config.parallel.shard), file=sys.stderr)
+            counted = count_bytes(model, trainer.optimizer, sharding)
+            said = describe_sharding(sharding, counted, layout, config.parallel.shard)
+            print(said, file=sys.stderr)
         if (warning := rate_warning(config, schedule, steps)) is not None:
             print(f"warning: {warning}", file=sys.stderr)
 
