@@ -1,0 +1,105 @@
+"""``mmdata check``."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import mmdata
+from mmdata._tools.limits import Limits
+from mmdata.cli._account import oddity_lines
+from mmdata.cli._say import columns, say
+from mmdata.cli._shared import (
+    LIMITS,
+    STORE,
+    WORKERS,
+)
+from mmdata.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmdata.conversion.prober import MediaLevel
+
+__all__ = ["check"]
+
+
+@click.command()
+@click.argument("store", type=STORE)
+@click.option(
+    "--media",
+    is_flag=True,
+    help="Compare every media file with the size and hash that the store keeps.",
+)
+@click.option("--decode", is_flag=True, help="Compare and decode every medium too.")
+@LIMITS
+@WORKERS
+def check(
+    store: Path,
+    media: bool,
+    decode: bool,
+    deadline: float,
+    memory: int,
+    max_pixels: int,
+    **settings: Any,
+) -> None:
+    """Read every byte of a store and say whether it is whole;
+    with --media or --decode, its media too.
+    """
+    from mmdata._tools.paths import local_path
+    from mmdata.conversion.account import count_oddities
+    from mmdata.store import check as run
+
+    if not local_path(store, "store").exists():
+        raise UsageError(f"there is no store at {store}")
+    faults = [str(fault) for fault in run(store)]
+    found: Counter[str] = Counter()
+    if (media or decode) and not faults:
+        settings["limits"] = Limits(deadline=deadline, memory=memory, pixels=max_pixels)
+        faults = _media_faults(store, "decode" if decode else "compare", settings, found)
+    for fault in faults:
+        say(f"mmdata: {fault}", err=True)
+    if faults:
+        sys.exit(1)
+    opened = mmdata.open(store)
+    say(f"{store} is whole: {len(opened):,} rows")
+    # Only decoding finds them where the rows do not say it.
+    if oddities := dict(sorted(found.items())) or count_oddities(opened):
+        say(columns(oddity_lines(oddities)))
+    if media or decode:
+        _say_without_hash(store)
+
+
+def _say_without_hash(store: Path) -> None:
+    from mmdata.conversion.prober import count_without_hash
+
+    if count := count_without_hash(mmdata.open(store)):
+        say(
+            f"of {count:,} media files it keeps no hash, "
+            "so another file in the place of one is not found: "
+            "`mmdata convert --check probe` or `decode` keeps hashes"
+        )
+
+
+def _media_faults(
+    store: Path, level: MediaLevel, settings: Mapping[str, Any], oddities: Counter[str]
+) -> list[str]:
+    """Return what is wrong with the media of a store, and count ``oddities`` of those that are
+    sound.
+    """
+    from mmdata._tools.progress import progress
+    from mmdata.conversion.prober import media_faults
+
+    def count(found: Sequence[Mapping[str, Any]]) -> None:
+        for facts in found:
+            oddities.update(facts.get("oddities") or ())
+
+    opened = mmdata.open(store)
+    with progress("decoding" if level == "decode" else "comparing", len(opened)) as update:
+        found = media_faults(opened, level, progress=update, seen=count, **settings)
+        return [
+            f"row {fault.row}, id {fault.id!r}: {fault.detail} [{fault.reason}]" for fault in found
+        ]

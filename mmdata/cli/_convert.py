@@ -1,0 +1,125 @@
+"""``mmdata convert``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mmdata._tools.limits import Limits
+from mmdata.cli._account import print_report
+from mmdata.cli._options import SplitType
+from mmdata.cli._say import show_plugin_traceback
+from mmdata.cli._shared import (
+    CONVERT,
+    JSON,
+    LIMITS,
+    STORE,
+    WORKERS,
+    key_values,
+)
+
+__all__ = ["convert"]
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  mmdata convert rwf2000 RWF-2000/ -o stores/rwf --option language=en
+  mmdata convert video178k 0_30_s_academic_v0_1/ 1_2_m_nextqa/ -o stores/videos --check decode
+"""
+)
+@click.argument("format_name", metavar="FORMAT")
+@click.argument("sources", nargs=-1, required=True, type=STORE)
+@click.option(
+    "-o", "--output", "store", required=True, type=STORE, help="Where the store shall appear."
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the format (`mmdata formats FORMAT`).",
+)
+@click.option("--media-root", type=STORE, help="The folder that media paths are relative to.")
+@click.option(
+    "--split",
+    type=SplitType("mmdata.conversion:convert", "split"),
+    help="The split of every row, or the share of each: train=0.9,val=0.1.",
+)
+@click.option(
+    "--split-by",
+    type=CONVERT("split_by"),
+    default="media",
+    show_default=True,
+    help="What shares keep together: rows about one medium, or of one id.",
+)
+@click.option(
+    "--seed",
+    type=CONVERT("seed"),
+    default=0,
+    show_default=True,
+    help="Another seed divides into other shares.",
+)
+@click.option(
+    "--check",
+    type=CONVERT("check"),
+    default="exists",
+    show_default=True,
+    help="How hard to look at media; probe and decode keep the size and a hash of each file.",
+)
+@LIMITS
+@click.option("--embed", is_flag=True, help="Put the media's bytes into the store.")
+@WORKERS
+@click.option("--limit", type=CONVERT("limit"), help="Read only so many records.")
+@click.option("--strict", is_flag=True, help="Stop at the first record that cannot be kept.")
+@click.option("--resume", is_flag=True, help="Use what a stopped attempt found out about media.")
+@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
+@click.option("--allow-outside", is_flag=True, help="Admit media outside the media root.")
+@click.option(
+    "--allow-fields",
+    multiple=True,
+    metavar="NAME[,NAME…]",
+    help="Keep fields in `extra` that change what a record means and are not understood.",
+)
+@click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+@click.option(
+    "--duplicate-ids",
+    type=CONVERT("duplicate_ids"),
+    default="number",
+    show_default=True,
+    help="What becomes of an id that is taken by a record with other content.",
+)
+@JSON
+def convert(
+    format_name: str,
+    sources: Sequence[Path],
+    store: Path,
+    options: Sequence[str],
+    allow_fields: Sequence[str],
+    deadline: float,
+    memory: int,
+    max_pixels: int,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Convert SOURCES of a FORMAT into a store."""
+    from mmdata._tools.progress import progress
+    from mmdata.conversion import convert as run
+
+    allowed = [name for names in allow_fields for name in names.split(",")]
+    with progress(f"converting {format_name}") as update, show_plugin_traceback(settings["strict"]):
+        report = run(
+            format_name,
+            sources,
+            store,
+            options=key_values(options),
+            allow_fields=allowed,
+            limits=Limits(deadline=deadline, memory=memory, pixels=max_pixels),
+            progress=update,
+            **settings,
+        )
+    print_report(report, as_json)

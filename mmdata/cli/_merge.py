@@ -1,0 +1,32 @@
+"""``mmdata merge``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from mmdata.cli._say import say
+from mmdata.cli._shared import (
+    STORE,
+)
+
+__all__ = ["merge"]
+
+
+@click.command()
+@click.argument("sources", metavar="STORE...", nargs=-1, required=True, type=STORE)
+@click.option(
+    "-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
+@click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+def merge(sources: Sequence[Path], store: Path, overwrite: bool, parquet: bool) -> None:
+    """Write all rows of STOREs, one store after the other, into a new one."""
+    from mmdata._tools.progress import progress
+    from mmdata.mixture import merge as run
+
+    with progress("merging") as update:
+        made = run(sources, store, overwrite=overwrite, parquet=parquet, progress=update)
+    say(f"wrote {store}: {len(made):,} rows of {len(sources)} stores")

@@ -1,0 +1,137 @@
+"""``mmdata mix``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mmdata.cli._options import OptionType
+from mmdata.cli._say import columns, say, size_text
+from mmdata.cli._shared import (
+    JSON,
+    STORE,
+)
+from mmdata.errors import DataError, UsageError
+from mmdata.store.layout import REJECTS
+
+if TYPE_CHECKING:
+    from mmdata.mixture import Cache, Mixture
+
+__all__ = ["mix"]
+
+
+@click.command(
+    epilog="""
+\b
+Annotation files (json_path) are converted into stores first, which are kept in mmdata/mixtures in
+$XDG_CACHE_HOME, or else in ~/.cache, and used again until a file, a medium's presence, the format
+or mmdata itself has changed.
+\b
+Examples:
+  mmdata mix mix.yaml --plan
+  mmdata mix mix.yaml -o stores/mixed --seed 0
+  mmdata mix --clear-cache
+"""
+)
+@click.argument("config", type=STORE, required=False)
+@click.option("-o", "--output", "store", type=STORE, help="Where the store shall appear.")
+@click.option("--plan", is_flag=True, help="Show what it would take, and write nothing.")
+@click.option(
+    "--seed",
+    type=OptionType("mmdata.mixture:Mixture.from_yaml", "seed"),
+    default=0,
+    show_default=True,
+)
+@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
+@click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+@click.option(
+    "--cache", type=STORE, metavar="DIR", help="Where the stores of annotation files are kept."
+)
+@click.option(
+    "--clear-cache",
+    is_flag=True,
+    help="Remove the stores of annotation files, and do nothing else.",
+)
+@JSON
+def mix(
+    config: Path | None,
+    store: Path | None,
+    plan: bool,
+    seed: int,
+    overwrite: bool,
+    parquet: bool,
+    cache: Path | None,
+    clear_cache: bool,
+    as_json: bool,
+) -> None:
+    """Make one store of a mixing YAML, or show with --plan what it would take."""
+    from mmdata._tools.paths import local_path
+    from mmdata._tools.progress import progress
+    from mmdata.mixture import Cache, Mixture, write_mixture
+
+    kept = Cache.at(cache)
+    if clear_cache:
+        if config is not None or store is not None or plan:
+            raise UsageError("--clear-cache goes alone, or with --cache DIR")
+        size = kept.clear()
+        gone = {"cache": str(kept.folder), **asdict(size)}
+        say(
+            json.dumps(gone)
+            if as_json
+            else f"removed {size.stores:,} stores, {size_text(size.bytes)}: {kept.folder}"
+        )
+        return
+    if config is None or (store is None) != plan:
+        raise UsageError("mmdata mix takes a CONFIG and either -o STORE, or --plan to look first")
+    if store is not None:
+        local_path(store, "store")  # before data sets are converted
+    with progress("converting annotation files") as update:
+        mixture = Mixture.from_yaml(config, seed=seed, cache=cache, progress=update)
+    if store is not None:
+        with progress("mixing", len(mixture)) as update:
+            write_mixture(mixture, store, overwrite=overwrite, parquet=parquet, progress=update)
+    if as_json:
+        say(json.dumps([asdict(row) for row in mixture.plan()], default=str))
+    else:
+        say(_plan(mixture, kept))
+        if store is not None:
+            say(f"wrote {store}")
+    if mixture.why_empty is not None:
+        raise DataError(mixture.why_empty)
+
+
+def _plan(mixture: Mixture, cache: Cache) -> str:
+    """Return for people what a mixture takes,
+    what was not kept of its data sets, and where the cache is.
+    """
+    from mmdata.rejects import Reason
+
+    rows = mixture.plan()
+    header = ("data set", "rows", "rejects", "strategy", "selected", "drawn", "share")
+    body = [
+        (
+            r.name,
+            f"{r.rows:,}",
+            f"{r.rejects:,}",
+            r.sampling_strategy,
+            f"{r.selected:,}",
+            f"{r.draws:,}",
+            f"{r.share:.1%}",
+        )
+        for r in rows
+    ]
+    lines = [columns([header, *body, ("together", "", "", "", "", f"{len(mixture):,}", "")])]
+    for row in rows:
+        lines += [
+            f"{row.name}: {n:,} {code}  {Reason.of(code).explanation}"
+            for code, n in row.reasons.items()
+        ]
+        lines += [f"{row.name}: all rejects are in {row.store / REJECTS}"] if row.rejects else []
+    size = cache.size()
+    kept = f"{size.stores:,} stores, {size_text(size.bytes)}"
+    lines.append(f"cache of annotation files: {cache.folder}, {kept}")
+    return "\n".join(lines)

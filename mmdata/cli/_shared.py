@@ -1,0 +1,118 @@
+"""Options that several commands take alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from mmdata._tools.limits import Limits
+from mmdata.cli._options import BytesType, OptionType
+from mmdata.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmdata.templates import Template
+
+__all__ = [
+    "CONVERT",
+    "JSON",
+    "LIMITS",
+    "STORE",
+    "STRICT",
+    "TEMPLATE",
+    "WORKERS",
+    "key_values",
+    "make_template",
+]
+
+STORE = click.Path(path_type=Path)
+CONVERT = partial(OptionType, "mmdata.conversion:convert")
+WORKERS = click.option(
+    "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+STRICT = click.option(
+    "--strict", is_flag=True, help="Show the traceback of a fault in another package's template."
+)
+_LIMIT: Final = "mmdata._tools.limits:Limits.__init__"
+_USUAL: Final = Limits()
+
+
+def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - a decorator like its neighbours
+    """Add the options of commands that read conversations as a model family does."""
+    options = (
+        click.option("--template", metavar="FAMILY", help="Read as a model family does."),
+        click.option(
+            "--tokenizer", type=STORE, help="The family's vocabulary file, or its folder."
+        ),
+        click.option("--template-option", "template_options", multiple=True, metavar="KEY=VALUE"),
+        STRICT,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def LIMITS(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - likewise
+    """Add the options of commands that decode: what a file may cost, and what becomes of a damaged
+    one.
+    """
+    options = (
+        click.option(
+            "--on-damage",
+            type=CONVERT("on_damage"),
+            default="raise",
+            show_default=True,
+            help="Of a video that decodes in part, keep what does.",
+        ),
+        click.option(
+            "--deadline",
+            type=OptionType(_LIMIT, "deadline"),
+            metavar="SECONDS",
+            default=_USUAL.deadline,
+            show_default=True,
+            help="What a file may take; as much again for each 8 MiB or minute.",
+        ),
+        click.option(
+            "--memory",
+            type=BytesType(_LIMIT, "memory"),
+            default=_USUAL.memory,
+            show_default=True,
+            help="What a process that decodes may take, as in 2G.",
+        ),
+        click.option(
+            "--max-pixels",
+            type=OptionType(_LIMIT, "pixels"),
+            default=_USUAL.pixels,
+            show_default=True,
+            help="Width times height of a picture or frame.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def key_values(pairs: Iterable[str], option: str = "--option") -> dict[str, str]:
+    split = [pair.partition("=") for pair in pairs]
+    if bad := [key for key, equals, _ in split if not equals]:
+        raise UsageError(f"{option} {bad[0]}: it wants KEY=VALUE")
+    return {key: value for key, _, value in split}
+
+
+def make_template(
+    template: str | None, tokenizer: Path | None, template_options: Sequence[str]
+) -> Template | None:
+    """Return the template that a command was asked to read with, if it was."""
+    if template is None:
+        return None
+    from mmdata import templates
+
+    templates.registry.get(template)  # an unknown name is said first
+    if tokenizer is None:
+        raise UsageError("--template wants --tokenizer FILE, the vocabulary of the model family")
+    options = key_values(template_options, "--template-option")
+    return templates.make(template, templates.load_tokenizer(template, tokenizer), options)
