@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -332,7 +332,7 @@ class Nodes:
         if self.job.nodes == 1:
             return self
         if self.job.node_rank == 0:
-            self.server = socket.create_server(("", port + 1))
+            self.server = socket.create_server((host, port + 1))
             self.server.setblocking(False)
         else:
             self.peers = [Peer(_reach(host, port + 1, self.job.patience), 0)]
@@ -358,18 +358,19 @@ class Nodes:
             JobError: if another node has failed, is lost, or has not come in time.
         """
         self._accept()
-        for peer in self.peers:
+        for peer in list(self.peers):
             for message in peer.receive():
                 self._hear(peer, message)
 
         if self.job.node_rank == 0:
-            missing = self.job.nodes - 1 - len(self.peers)
+            known = [peer for peer in self.peers if peer.node is not None]
+            missing = self.job.nodes - 1 - len(known)
             if missing and time.monotonic() - self.began > self.job.patience:
                 raise JobError(
                     f"{missing} of {self.job.nodes} nodes have not come within "
                     f"{self.job.patience:g} s"
                 )
-            if not done or missing or not all(peer.done for peer in self.peers):
+            if not done or missing or not all(peer.done for peer in known):
                 return False
             self.tell({"done": True})
             return True
@@ -393,6 +394,10 @@ class Nodes:
             theirs = {name: message.get(name) for name in self._shape()}
             if theirs != self._shape():
                 raise JobError(f"node {peer.node} was started with {theirs}, not {self._shape()}")
+        elif peer.node is None:
+            # A stranger, such as who looks for open ports: it must not end the job.
+            peer.connection.close()
+            self.peers = [each for each in self.peers if each is not peer]
         elif "failed" in message:
             raise JobError(f"on node {peer.node}: {message['failed']}")
         elif "lost" in message and not peer.done:
@@ -432,8 +437,16 @@ class Peer:
             self.rest, closed = self.rest + data, not data
 
         *lines, self.rest = self.rest.split(b"\n")
-        messages = [json.loads(line) for line in lines]
+        messages = [_read_message(line) for line in lines]
         return [*messages, {"lost": True}] if closed else messages
+
+
+def _read_message(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
 
 
 def _reach(host: str, port: int, patience: float) -> socket.socket:
@@ -451,10 +464,13 @@ def _reach(host: str, port: int, patience: float) -> socket.socket:
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of this machine that nothing listens on, nor on the next one."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port: int = probe.getsockname()[1]
+            with suppress(OSError, OverflowError):
+                socket.create_server(("127.0.0.1", port + 1)).close()
+                return port
 
 
 def read_address(text: str) -> tuple[str, int]:
