@@ -31,7 +31,7 @@ from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
 from models.parallel import Layout, model_group
-from models.sharding import data_group, kept_types, recompute_layers
+from models.sharding import data_group, kept_types
 from models.weights import model_parameters, save_lora, save_weights, whole_shapes
 from recipes import build, checkpoints
 from recipes.config import FinetuneConfig, read
@@ -67,8 +67,7 @@ def finetune(config: FinetuneConfig) -> Path:
     if config.model.weights is None:
         save_weights(model, config.run.output / "base.safetensors", writes=layout.rank == 0)
     names = build.choose_trained(model, config)
-    if config.parallel.recompute:
-        recompute_layers(model)
+    build.recompute(model, config)
 
     options = config.optimizer
     decay = options.layer_decay if options.layer_scale else 1.0
