@@ -33,7 +33,7 @@ from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
 from models.parallel import Groups, Layout, model_group
-from models.sharding import DataGroup, data_group, kept_types, recompute_layers
+from models.sharding import DataGroup, data_group, kept_types
 from models.weights import model_parameters, save_lora, save_weights, whole_shapes
 from recipes import build, checkpoints, dry, heartbeat
 from recipes.config import FinetuneConfig, read
@@ -135,8 +135,7 @@ def build_trainer(
 ) -> tuple[list[str], Sharding, Trainer]:
     """What trains of a model, how that is spread, and what makes steps of it."""
     names = build.choose_trained(model, config)
-    if config.parallel.recompute:
-        recompute_layers(model)
+    build.recompute(model, config)
 
     options = config.optimizer
     decay = options.layer_decay if options.layer_scale else 1.0
