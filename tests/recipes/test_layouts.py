@@ -6,6 +6,10 @@ No process speaks to another here: the parts of each are made one after the othe
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,3 +178,34 @@ def wide_model() -> VisionLanguageModel:
     language = family_module("llava_next_video").PRESETS["tiny"].language
     wide = replace(language, vocabulary=512, layers=8, mlp=4096)
     return small("llava_next_video", language=wide)
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_process_falls_to_its_share(tmp_path: Path) -> None:
+    weights = str(tmp_path / "weights.safetensors")
+    hold_in_process(weights, "0")
+
+    alone, optimizer, spread = (
+        json.loads(hold_in_process(weights, *each))
+        for each in (("1", "none"), ("2", "optimizer"), ("2", "weights"))
+    )
+
+    for held in (alone, optimizer, spread):
+        assert held["seen"] == pytest.approx(held["counted"], rel=0.1)
+    # Weights, masters and two moments, of which the last three are halved, or all.
+    assert optimizer["counted"] == pytest.approx(alone["counted"] * 5 / 6, rel=0.01)
+    assert spread["counted"] == pytest.approx(alone["counted"] / 2, rel=0.01)
+
+
+def hold_in_process(*arguments: str) -> str:
+    """What a process of its own says that it holds."""
+    script = str(Path(__file__).with_name("held_memory.py"))
+    done = subprocess.run(
+        [sys.executable, script, *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return done.stdout
