@@ -56,7 +56,7 @@ def with_language(family: str, **changes: Any) -> VisionLanguageModel:
 CASES: dict[str, Callable[[], VisionLanguageModel]] = {
     **{family: partial(small, family) for family in FAMILIES},
     # One key head for two processes, a head that is the embedding, and an odd vocabulary.
-    "repeated": partial(with_language, "qwen3_vl", num_kv_heads=1, tied=True, vocabulary=97),
+    "qwen3_vl": partial(with_language, "qwen3_vl", num_kv_heads=1, tied=True, vocabulary=97),
     "half": partial(small, "llava_next_video", dtype="float16"),
     "pairs": partial(with_language, "cogvlm2_video", num_kv_heads=1),
 }
@@ -97,7 +97,8 @@ def examine(name: str, layout: Layout, groups: Groups) -> dict[str, Any]:
 
     report: dict[str, Any] = {"parameters": [count(whole), count(divided)]}
     report["gradient_error"], report["shared"] = compare_gradients(whole, divided, mine[0])
-    report["greedy"], report["sampled"] = zip(answer(whole), answer(divided), strict=True)
+    if name in FAMILIES:
+        report["greedy"], report["sampled"] = zip(answer(whole), answer(divided), strict=True)
 
     alone = Trainer(whole, AdamW(whole.trainable_params()), CLIP, LossScale())
     rates = [1.0] * len(divided.trainable_params())

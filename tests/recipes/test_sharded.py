@@ -103,7 +103,7 @@ def test_two_processes_with_all_spread_train_as_one(
     heard = check(
         stores["pictures"],
         tmp_path,
-        [("all", "optimizer"), ("whole", "weights"), ("lora", "weights")],
+        [("all", "optimizer"), ("lora", "weights")],
     )
 
     assert "AllReduce, as there is no ReduceScatter" in heard
@@ -113,10 +113,31 @@ def test_two_processes_with_all_spread_train_as_one(
 
 @pytest.mark.slow
 @pytest.mark.alone
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_way_of_spreading_trains_every_kind_as_one_process(
+    kind: str, stores: dict[str, Path], tmp_path: Path
+) -> None:
+    check(stores["pictures"], tmp_path, [(kind, way) for way in SPREAD])
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_four_processes_of_which_two_hold_a_model_and_two_share_slices_train_as_one(
     stores: dict[str, Path], tmp_path: Path
 ) -> None:
-    check(stores["pictures"], tmp_path, [(kind, way) for kind in KINDS for way in SPREAD])
+    square = ["parallel.data=2", "parallel.model=2", "data.batch_size=1"]
+    ways = ("optimizer", "weights")
+    store = stores["pictures"]
+
+    run_in_two(
+        tmp_path,
+        [line(store, tmp_path / way, *square, f"parallel.shard={way}") for way in ways],
+        count=4,
+    )
+    assert finetune.main(line(store, tmp_path / "one")[1:]) == 0
+
+    for way in ways:
+        assert_same(tmp_path / way, tmp_path / "one")
 
 
 @pytest.mark.slow
