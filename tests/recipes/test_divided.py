@@ -139,7 +139,7 @@ def test_as_many_train_side_by_side_as_there_are_processes_for(
 
 @pytest.mark.parametrize("options", [Parallel(model=3), Parallel(data=2, model=2)])
 def test_a_layout_of_another_number_of_processes_is_refused(options: Parallel) -> None:
-    with pytest.raises(ConfigError, match=r"does not fit 8 processes; give recipes\.launch --processes"):
+    with pytest.raises(ConfigError, match=r"does not fit 8 processes; give recipes\.launch"):
         build.lay_out(options, 8, 0)
 
 
