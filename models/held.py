@@ -17,12 +17,12 @@ from typing import Any, Protocol
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
 from models.checkpoint import FLOATS, convert_dtype, write_checkpoint
 from models.parallel import WHOLE, Cut, Layout, ModelGroup, all_gather, cuts_of, group_of
-from models.sharding import DataGroup, sliced_cells
+from models.sharding import DataGroup, gather_over, sliced_cells
 
 
 class Stored(Protocol):
@@ -122,7 +122,7 @@ def gather_arrays(held: Mapping[str, Held]) -> Iterator[tuple[str, NDArray[Any]]
     """
     for names in _by_parameter(held):
         parameter, data = held[names[0]].parameter, held[names[0]].data
-        flat = parameter.reshape(-1) if data is None else ops.AllGather(group=data.name)(parameter)
+        flat = parameter.reshape(-1) if data is None else gather_over(data)(parameter)
         for name in names:
             one = held[name]
             part = flat[one.start : one.start + one.numbers]

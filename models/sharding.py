@@ -20,7 +20,7 @@ from mindspore.common.initializer import initializer
 from numpy.typing import NDArray
 
 from models.modules import Embedding, Linear
-from models.parallel import Groups, Layout
+from models.parallel import Groups, Layout, gather_among
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class DataGroup:
         length = self.slice_length(flat.size)
         piece = flat[self.rank * length : (self.rank + 1) * length]
         return np.pad(piece, (0, length - len(piece)))
+
+
+def gather_over(data: DataGroup) -> Any:
+    """The slices of all processes one after the other, as a function of this process' slice."""
+    return gather_among(data.name, data.size, data.rank)
 
 
 def data_group(layout: Layout, groups: Groups) -> DataGroup | None:
@@ -80,9 +85,35 @@ class SumSlice(nn.Cell):
         return self.sum(flat)[start : start + length]
 
 
+class GatherWhole(nn.Cell):
+    """From the slices of all processes to the whole flat array; the gradient goes back as the slice
+    of its sum, which is made in float32.
+    """
+
+    def __init__(self, numbers: int, data: DataGroup) -> None:
+        super().__init__()
+        self.numbers, self.padding = numbers, -numbers % data.size
+        self.gather = gather_over(data)
+        self.sum_slice = SumSlice(data)
+
+    def construct(self, piece: Tensor) -> Tensor:
+        """(numbers,) of (length,)."""
+        return self.gather(piece)[: self.numbers]
+
+    def bprop(self, piece: Tensor, out: Tensor, gradient: Tensor) -> tuple[Tensor]:
+        """The gradient of the slice.
+
+        It must be of the slice's own type: in PyNative MindSpore 2.10 casts another one itself, and
+        takes it from the beginning of the sum instead of from where the slice begins.
+        """
+        flat = gradient.astype(ms.float32)
+        if self.padding:
+            flat = ops.cat((flat, ops.zeros((self.padding,), ms.float32)))
+        return (self.sum_slice(flat).astype(piece.dtype),)
+
+
 class GatheredWeight(nn.Cell):
-    """From the slice that a process holds of a weight to the whole; the gradient goes back as the
-    slice of its sum over the processes, in float32.
+    """From the slice that a process holds of a weight to the whole.
 
     `kept` is the type in which the weight is gathered; the slice itself is float32 where it trains,
     and so its own master.
@@ -91,21 +122,11 @@ class GatheredWeight(nn.Cell):
     def __init__(self, shape: Sequence[int], kept: ms.dtype, data: DataGroup) -> None:
         super().__init__()
         self.shape, self.kept, self.data = tuple(shape), kept, data
-        self.numbers = math.prod(self.shape)
-        self.padding = -self.numbers % data.size
-        self.gather = ops.AllGather(group=data.name)
-        self.sum_slice = SumSlice(data)
+        self.gather_whole = GatherWhole(math.prod(self.shape), data)
 
     def construct(self, piece: Tensor) -> Tensor:
         """The weight in its own shape."""
-        return self.gather(piece.astype(self.kept))[: self.numbers].reshape(self.shape)
-
-    def bprop(self, piece: Tensor, out: Tensor, gradient: Tensor) -> tuple[Tensor]:
-        """The gradient of the slice."""
-        flat = gradient.astype(ms.float32).reshape(-1)
-        if self.padding:
-            flat = ops.cat((flat, ops.zeros((self.padding,), ms.float32)))
-        return (self.sum_slice(flat),)
+        return self.gather_whole(piece.astype(self.kept)).reshape(self.shape)
 
 
 class FrozenWeight(nn.Cell):
@@ -115,7 +136,7 @@ class FrozenWeight(nn.Cell):
         super().__init__()
         self.shape, self.data = tuple(shape), data
         self.numbers = math.prod(self.shape)
-        self.gather = ops.AllGather(group=data.name)
+        self.gather = gather_over(data)
 
     def construct(self, piece: Tensor) -> Tensor:
         """The weight in its own shape."""
@@ -200,5 +221,7 @@ def recompute_layers(model: nn.Cell) -> int:
         for layer in stack
     ]
     for layer in layers:
-        layer.recompute()
+        # In PyNative the other way takes no tuples, as which the rotary tables come; and to stop
+        # early fails in MindSpore 2.10 where a layer ends with what nothing needs again.
+        layer.recompute(use_reentrant=False, early_stop=False)
     return len(layers)

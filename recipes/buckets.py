@@ -11,7 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from models.sharding import DataGroup, SumSlice
+from models.sharding import DataGroup, SumSlice, gather_over
 
 LARGEST = 2**26  # numbers of a bucket: 256 MB in float32
 
@@ -78,20 +78,30 @@ class SumGradients(nn.Cell):
         sizes = {i: parameters[i].size for i in chosen}
         buckets = fill_buckets(sizes, dict.fromkeys(chosen), largest)
         self.flatten = nn.CellList([Flatten(bucket, 1) for bucket in buckets])
-        self.indices = [bucket.indices for bucket in buckets]
         self.sizes = [bucket.sizes for bucket in buckets]
         self.shapes = [tuple(parameter.shape) for parameter in parameters]
+        # In which bucket each gradient is, and where there; -1 for those in none.
+        places = {
+            index: (number, place)
+            for number, bucket in enumerate(buckets)
+            for place, index in enumerate(bucket.indices)
+        }
+        self.places = [places.get(i, (-1, -1)) for i in range(len(parameters))]
         self.reduce = ops.AllReduce(group=group)
 
     def construct(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The sums, float32, in order."""
-        summed = list(gradients)
-        for bucket in range(len(self.indices)):
-            flat = self.reduce(self.flatten[bucket](gradients))
-            parts = ops.split(flat, self.sizes[bucket])
-            for i, part in zip(self.indices[bucket], parts, strict=True):
-                summed[i] = part.reshape(self.shapes[i])
-        return tuple(summed)
+        summed = [
+            ops.split(self.reduce(self.flatten[bucket](gradients)), self.sizes[bucket])
+            for bucket in range(len(self.sizes))
+        ]
+        found = []
+        for i, (bucket, place) in enumerate(self.places):
+            if bucket < 0:
+                found.append(gradients[i])
+            else:
+                found.append(summed[bucket][place].reshape(self.shapes[i]))
+        return tuple(found)
 
 
 class SumSlices(nn.Cell):
@@ -115,14 +125,14 @@ class GatherWeights(nn.Cell):
         parameters: Sequence[Parameter],
         masters: Sequence[Parameter],
         buckets: Sequence[Bucket],
-        group: str,
+        data: DataGroup,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.parameters, self.masters = ParameterTuple(parameters), ParameterTuple(masters)
         self.indices = [bucket.indices for bucket in buckets]
         self.sizes = [bucket.sizes for bucket in buckets]
         self.numbers = [bucket.numbers for bucket in buckets]
-        self.gather = ops.AllGather(group=group)
+        self.gather = gather_over(data)
 
     def construct(self) -> bool:
         """Assign all parameters."""
@@ -130,8 +140,9 @@ class GatherWeights(nn.Cell):
             kept = self.parameters[self.indices[bucket][0]].dtype
             flat = self.gather(self.masters[bucket].astype(kept))[: self.numbers[bucket]]
             parts = ops.split(flat, self.sizes[bucket])
-            for i, part in zip(self.indices[bucket], parts, strict=True):
-                ops.assign(self.parameters[i], part.reshape(self.parameters[i].shape))
+            # A graph knows no `zip(strict=True)`.
+            for place, i in enumerate(self.indices[bucket]):
+                ops.assign(self.parameters[i], parts[place].reshape(self.parameters[i].shape))
         return True
 
 

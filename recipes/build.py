@@ -39,7 +39,7 @@ from models.parallel import (
     draw_piece,
     model_group,
 )
-from models.sharding import DataGroup, slice_weights
+from models.sharding import DataGroup, recompute_layers, slice_weights
 from models.weights import cast_parameters, load_weights, model_parameters, whole_shapes
 from recipes import config as configs
 from recipes.schedules import Schedule, annealing, constant, cosine, linear
@@ -348,6 +348,24 @@ def choose_trained(model: VisionLanguageModel, config: configs.FinetuneConfig) -
             )
         train_only(model, [prefix for part in parts for prefix in module.PARTS[part]])
     return [parameter.name for parameter in model.trainable_params()]
+
+
+def recompute(model: VisionLanguageModel, config: configs.FinetuneConfig) -> None:
+    """Have the layers computed again in the backward pass, where the configuration says so.
+
+    Raises:
+        ConfigError: for LoRA with dropout in PyNative, where MindSpore 2.10 drops other numbers the
+            second time, and the gradients are those of neither; in a graph it drops the same.
+    """
+    if not config.parallel.recompute:
+        return
+    lora = lora_config(family_module(config.model.family), config.lora)
+    if config.lora.targets and lora.dropout and not config.run.graph:
+        raise ConfigError(
+            f"parallel.recompute with a lora.dropout of {lora.dropout} gives wrong gradients "
+            "without a graph; set run.graph=true, or lora.dropout=0"
+        )
+    recompute_layers(model)
 
 
 def lora_config(module: ModuleType, options: configs.Lora) -> LoraConfig:

@@ -93,8 +93,8 @@ def publish(part: Path, folder: Path) -> None:
     be as `.old`.
     """
     old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     part.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -169,7 +169,13 @@ def read_piece(about: Mapping[str, Any]) -> Piece:
 
 def read_cut(about: Mapping[str, Any]) -> Cut:
     """A cut from JSON, which has lists where it has tuples."""
-    return Cut(about["axis"], tuple(about["parts"]), about["size"], copies=tuple(about["copies"]))
+    return Cut(
+        about["axis"],
+        tuple(about["parts"]),
+        about["size"],
+        tuple(about["copies"]),
+        about["padded"],
+    )
 
 
 def restore(folder: Path, trained: Trained) -> Any:

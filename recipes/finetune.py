@@ -33,7 +33,7 @@ from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
 from models.parallel import Groups, Layout, model_group
-from models.sharding import DataGroup, data_group, kept_types, recompute_layers
+from models.sharding import DataGroup, data_group, kept_types
 from models.weights import model_parameters, save_lora, save_weights, whole_shapes
 from recipes import build, checkpoints, dry, heartbeat
 from recipes.config import FinetuneConfig, read
@@ -41,7 +41,7 @@ from recipes.inputs import model_inputs
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
 from recipes.optimizers import AdamW, layer_rates
 from recipes.schedules import Schedule
-from recipes.sharding import Sharding, describe_sharding, shard_training
+from recipes.sharding import Sharding, count_bytes, describe_sharding, shard_training
 from recipes.step import Trainer, count_targets
 
 
@@ -77,7 +77,9 @@ def finetune(config: FinetuneConfig) -> Path:
     if layout.rank == 0:
         describe(config, trained, steps, done)
         if layout.size > 1:
-            print(describe_sharding(sharding, layout, config.parallel.shard), file=sys.stderr)
+            counted = count_bytes(model, trainer.optimizer, sharding)
+            said = describe_sharding(sharding, counted, layout, config.parallel.shard)
+            print(said, file=sys.stderr)
         if (warning := rate_warning(config, schedule, steps)) is not None:
             print(f"warning: {warning}", file=sys.stderr)
 
@@ -133,8 +135,7 @@ def build_trainer(
 ) -> tuple[list[str], Sharding, Trainer]:
     """What trains of a model, how that is spread, and what makes steps of it."""
     names = build.choose_trained(model, config)
-    if config.parallel.recompute:
-        recompute_layers(model)
+    build.recompute(model, config)
 
     options = config.optimizer
     decay = options.layer_decay if options.layer_scale else 1.0

@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -42,6 +43,9 @@ from recipes import heartbeat
 SCHEDULER = (sys.executable, "-c", "from mindspore.communication import init; init()")
 
 MINDSPORE_LOG_LEVEL = "GLOG_v"  # 0 all, 1 information, 2 warnings, 3 errors
+
+# What it says of its connections when it starts and ends, at whatever level; only the logs have it.
+MINDSPORE_LINE = re.compile(rb"^\[(?:INFO|WARNING)\] \w+\(.*\n?", re.MULTILINE)
 
 POLL = 0.1  # seconds between two looks at the workers
 LAST_LINES = 15  # of the log of a worker that died, to be shown
@@ -239,7 +243,7 @@ def await_workers(job: Job, workers: Sequence[Worker], nodes: Nodes, asked: Sequ
 
 def show(log: BinaryIO) -> None:
     """Copy what has come to the log since the last time to the terminal."""
-    if said := log.read():
+    if said := MINDSPORE_LINE.sub(b"", log.read()):
         sys.stdout.buffer.write(said)
         sys.stdout.buffer.flush()
 
@@ -290,7 +294,8 @@ def last_lines(log: Path) -> str:
     with log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
+        said = MINDSPORE_LINE.sub(b"", file.read())
+    lines = said.decode(errors="replace").splitlines()
     return "\n".join(f"    {line}" for line in lines[-LAST_LINES:]) or "    (it is empty)"
 
 
@@ -327,7 +332,7 @@ class Nodes:
         if self.job.nodes == 1:
             return self
         if self.job.node_rank == 0:
-            self.server = socket.create_server(("", port + 1))
+            self.server = socket.create_server((host, port + 1))
             self.server.setblocking(False)
         else:
             self.peers = [Peer(_reach(host, port + 1, self.job.patience), 0)]
@@ -353,18 +358,19 @@ class Nodes:
             JobError: if another node has failed, is lost, or has not come in time.
         """
         self._accept()
-        for peer in self.peers:
+        for peer in list(self.peers):
             for message in peer.receive():
                 self._hear(peer, message)
 
         if self.job.node_rank == 0:
-            missing = self.job.nodes - 1 - len(self.peers)
+            known = [peer for peer in self.peers if peer.node is not None]
+            missing = self.job.nodes - 1 - len(known)
             if missing and time.monotonic() - self.began > self.job.patience:
                 raise JobError(
                     f"{missing} of {self.job.nodes} nodes have not come within "
                     f"{self.job.patience:g} s"
                 )
-            if not done or missing or not all(peer.done for peer in self.peers):
+            if not done or missing or not all(peer.done for peer in known):
                 return False
             self.tell({"done": True})
             return True
@@ -388,6 +394,10 @@ class Nodes:
             theirs = {name: message.get(name) for name in self._shape()}
             if theirs != self._shape():
                 raise JobError(f"node {peer.node} was started with {theirs}, not {self._shape()}")
+        elif peer.node is None:
+            # A stranger, such as who looks for open ports: it must not end the job.
+            peer.connection.close()
+            self.peers = [each for each in self.peers if each is not peer]
         elif "failed" in message:
             raise JobError(f"on node {peer.node}: {message['failed']}")
         elif "lost" in message and not peer.done:
@@ -427,8 +437,16 @@ class Peer:
             self.rest, closed = self.rest + data, not data
 
         *lines, self.rest = self.rest.split(b"\n")
-        messages = [json.loads(line) for line in lines]
+        messages = [_read_message(line) for line in lines]
         return [*messages, {"lost": True}] if closed else messages
+
+
+def _read_message(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
 
 
 def _reach(host: str, port: int, patience: float) -> socket.socket:
@@ -446,10 +464,13 @@ def _reach(host: str, port: int, patience: float) -> socket.socket:
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of this machine that nothing listens on, nor on the next one."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port: int = probe.getsockname()[1]
+            with suppress(OSError, OverflowError):
+                socket.create_server(("127.0.0.1", port + 1)).close()
+                return port
 
 
 def read_address(text: str) -> tuple[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import mindspore as ms
@@ -23,7 +23,7 @@ from recipes.buckets import (
     SumSlices,
     slice_masters,
 )
-from recipes.optimizers import weight_decays
+from recipes.optimizers import AdamW, weight_decays
 
 Shard = Literal["none", "optimizer", "weights"]
 
@@ -176,7 +176,7 @@ def shard_training(
             sum_loss=SumOver(data.name),
             slice_gradients=SumSlices(sliced.buckets, data),
             norm=GlobalNorm(shares, everyone),
-            gather_weights=GatherWeights(parameters, sliced.masters, sliced.buckets, data.name),
+            gather_weights=GatherWeights(parameters, sliced.masters, sliced.buckets, data),
         )
         return Sharding(sliced.masters, sliced.decays, sliced.rates, exchange, sliced.buckets)
 
@@ -197,15 +197,44 @@ def shard_training(
     return Sharding(parameters, decays, list(rates), exchange)
 
 
-def describe_sharding(sharding: Sharding, layout: Layout, shard: Shard) -> str:
+@dataclass(frozen=True)
+class HeldBytes:
+    """How many bytes of arrays this process has between steps and, of gradients, at the end of
+    one.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+
+
+def count_bytes(model: VisionLanguageModel, optimizer: AdamW, sharding: Sharding) -> HeldBytes:
+    """What this process holds. Gradients are counted as the optimizer takes them, float32: with
+    `shard: optimizer` those of one batch are whole for a while before they are slices.
+    """
+    weights = sum(parameter.nbytes for parameter in model.get_parameters())
+    memory = {
+        id(parameter): parameter.nbytes
+        for parameter in (*optimizer.updated, *optimizer.first, *optimizer.second)
+    }
+    # Weights that the optimizer changes itself are counted as weights.
+    for parameter in model.get_parameters():
+        memory.pop(id(parameter), None)
+    gradients = sum(parameter.size * 4 for parameter in sharding.parameters)
+    return HeldBytes(weights, gradients, sum(memory.values()))
+
+
+def describe_sharding(sharding: Sharding, held: HeldBytes, layout: Layout, shard: Shard) -> str:
     """What a run says of how it is spread."""
     if layout.data == 1:
-        return f"data {layout.data} x model {layout.model}"
-    held = {
-        "none": "every process holds all",
-        "optimizer": f"the optimizer's memory is spread in {len(sharding.buckets or ())} buckets",
-        "weights": "weights and the optimizer's memory are spread",
-    }[shard]
-    way = "ReduceScatter" if has_reduce_scatter() else "AllReduce (the device has no ReduceScatter)"
-    summed = "AllReduce" if shard == "none" else way
-    return f"data {layout.data} x model {layout.model}: {held}; gradients are summed by {summed}"
+        what = "every process holds all of its part"
+    else:
+        what = {
+            "none": "every data-parallel process holds all",
+            "optimizer": f"the optimizer is spread in {len(sharding.buckets or ())} buckets",
+            "weights": "weights and the optimizer are spread",
+        }[shard]
+        way = "ReduceScatter" if has_reduce_scatter() else "AllReduce, as there is no ReduceScatter"
+        what += f"; gradients are summed by {'AllReduce' if shard == 'none' else way}"
+    mega = [f"{each / 1e6:,.1f} MB of {name}" for name, each in asdict(held).items()]
+    return f"data {layout.data} x model {layout.model}: {what}; here {', '.join(mega)}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.checkpoints import checkpoint_folder, complete, prune
+from recipes.checkpoints import checkpoint_folder, complete, prune, publish
 from recipes.metrics import Metrics, StepTimer, read_metrics
 
 pytestmark = pytest.mark.mindspore
@@ -31,6 +31,23 @@ def test_checkpoints_come_by_their_steps_and_one_that_was_being_written_is_none(
 
     assert complete(tmp_path) == [first, second, tenth]
     assert complete(tmp_path / "nothing") == []
+
+
+def test_one_that_is_being_replaced_is_there_at_every_moment(tmp_path: Path) -> None:
+    first, second = checkpoints(tmp_path, 1, 2)
+    (part,) = checkpoints(tmp_path, 3)
+    (part / "new").touch()
+    part = part.rename(second.with_name(second.name + ".part"))
+    moments = [complete(tmp_path)]
+
+    old = second.rename(second.with_name(second.name + ".old"))
+    moments.append(complete(tmp_path))
+    publish(part, second)
+    moments.append(complete(tmp_path))
+
+    assert moments == [[first, second], [first, old], [first, second]]
+    assert (second / "new").exists()
+    assert not old.exists()
 
 
 @pytest.mark.parametrize(

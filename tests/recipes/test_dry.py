@@ -17,10 +17,12 @@ from docs import jobs
 from mmdata.errors import ConfigError
 from models import FAMILIES, family_module
 from models.lora import add_lora
+from models.modules import Embedding, Linear
 from models.parallel import Layout, ModelGroup, cuts_of
+from models.weights import model_parameters
 from recipes import build, dry, finetune, predict
-from recipes.config import FinetuneConfig, Lora, PredictConfig, read
-from recipes.memory import GB
+from recipes.config import FinetuneConfig, Lora, Model, PredictConfig, read
+from recipes.memory import GB, is_spread
 
 pytestmark = pytest.mark.mindspore
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
@@ -155,7 +157,8 @@ def test_a_dry_run_needs_no_file_and_makes_a_step_of_a_small_model(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    line = [str(CONFIGS / f"{path}.yaml"), "run.dry=true", "run.graph=false"]
+    # A graph takes a minute to compile; without one, dropout and recomputation do not go together.
+    line = [str(CONFIGS / f"{path}.yaml"), "run.dry=true", "run.graph=false", "lora.dropout=0"]
 
     # Shapes and limits are Ascend's, which is not at hand.
     assert finetune.main(line) == 0
@@ -254,3 +257,41 @@ def test_a_key_of_another_tool_is_refused_with_the_name_of_ours(line: str, said:
 
 def test_a_prediction_takes_a_device() -> None:
     assert read(PredictConfig, CONFIGS / "qwen_vl" / "predict.yaml", ["device_id=1"]).device_id == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_reckoned_to_be_spread_is_what_the_model_spreads(family: str) -> None:
+    config = PredictConfig(model=Model(family=family))
+    with no_init_parameters():
+        model = family_module(family).MODEL(dry.model_shape(config))
+    cells = {
+        f"{path}.weight"
+        for path, cell in model.cells_and_names()
+        if isinstance(cell, Linear | Embedding)
+    }
+
+    held = dry.held_parameters(config, Layout())
+
+    assert {name for name, one in held.items() if is_spread(name, one)} == cells & held.keys()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["model.parameters=float16", "stage=[resampler, language]"],
+        ["model.parameters=float32"],
+        ["model.parameters=float16", "lora.targets=default", "lora.dropout=0"],
+    ],
+)
+def test_weights_and_the_optimizer_are_reckoned_as_they_are_held(line: list[str]) -> None:
+    path = CONFIGS / "qwen_vl" / "finetune_stage3_tiny.yaml"
+    config = dry.shrink(read(FinetuneConfig, path, ["run.graph=false", *line]))
+    model = build.build_model(config.model, dry.SMALL_VOCABULARY)
+    _, _, trainer = finetune.build_trainer(config, model, Layout(), None)
+    optimizer = trainer.optimizer
+
+    _, memory = dry.measure(config, Layout())
+
+    assert memory.weights == sum(p.nbytes for p in model_parameters(model).values())
+    state = [*optimizer.first, *optimizer.second, *optimizer.masters]
+    assert memory.optimizer == sum(parameter.nbytes for parameter in state)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -111,6 +112,16 @@ def test_a_worker_that_fails_ends_the_job_with_its_rank_its_status_and_its_last_
     assert warned.endswith("worker_1.log:\n    no such store\n")
     assert not any(map(is_running, pids(tmp_path)))
     assert time.monotonic() - began < 30
+
+
+def test_what_mindspore_says_of_its_connections_is_in_the_log_alone(tmp_path: Path) -> None:
+    noise = "[INFO] DISTRIBUTED(1,2,python):2026 [tcp.cc:1] Start] Event base dispatch success!"
+
+    job = start(tmp_path, f"print('before'); print({noise!r}); print('after')", processes=1)
+    said, _ = job.communicate(timeout=60)
+
+    assert said == "before\nafter\n"
+    assert noise in (tmp_path / "worker_0.log").read_text()
 
 
 def test_a_worker_that_is_killed_is_named_with_the_signal(tmp_path: Path) -> None:
@@ -256,6 +267,33 @@ def test_a_node_that_does_not_come_ends_the_job_after_the_patience(tmp_path: Pat
 
     assert job.returncode == 1
     assert "1 of 2 nodes have not come within 1 s" in warned
+
+
+def test_a_stranger_at_the_port_is_not_heard(tmp_path: Path) -> None:
+    master = f"127.0.0.1:{launch.free_port()}"
+    line = ["--nodes", "2", "--master", master]
+    first = start(tmp_path, "", *line, "--node-rank", "0")
+    host, port = launch.read_address(master)
+    for said in (b"GET / HTTP/1.1\r\n\r\n", b'{"failed": "so they say"}\n', b"[]\n", b""):
+        reach(host, port + 1, said)
+    second = start(tmp_path, "", *line, "--node-rank", "1")
+
+    warned = [node.communicate(timeout=60)[1] for node in (first, second)]
+
+    assert [first.returncode, second.returncode] == [0, 0], warned
+
+
+def reach(host: str, port: int, said: bytes) -> None:
+    """Say something to who listens there, once it does, and leave."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            with socket.create_connection((host, port)) as connection:
+                connection.sendall(said)
+                return
+        except ConnectionRefusedError:
+            assert time.monotonic() < end, "nobody listens"
+            time.sleep(0.05)
 
 
 def test_nodes_that_were_told_different_sizes_are_refused(tmp_path: Path) -> None:

@@ -167,6 +167,9 @@ def test_a_prediction_keeps_weights_keys_and_values() -> None:
     assert memory.cache == 2 * LAYERS * TOKENS * 2 * H
     assert memory.activations == 40 * H * TOKENS
     assert memory.gradients == memory.optimizer == 0
+    # Of one row, the last position's alone.
+    assert memory.logits == VOCABULARY * (2 * 2 + 2 * 4)
+    assert train().logits == TOKENS * memory.logits
 
 
 def test_a_memory_is_said_by_its_parts() -> None:
