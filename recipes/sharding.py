@@ -166,35 +166,49 @@ def shard_training(
         )
 
     if shard == "optimizer":
-        sliced = slice_masters(parameters, decays, rates, data, largest)
-        shares = []
-        for bucket in sliced.buckets:
-            length = data.slice_length(bucket.numbers)
-            whole = join_shares([counted[i] for i in bucket.indices])
-            shares.append(slice_shares(whole, data.rank * length, (data.rank + 1) * length))
-        exchange = Exchange(
-            sum_loss=SumOver(data.name),
-            slice_gradients=SumSlices(sliced.buckets, data),
-            norm=GlobalNorm(shares, everyone),
-            gather_weights=GatherWeights(parameters, sliced.masters, sliced.buckets, data),
-        )
-        return Sharding(sliced.masters, sliced.decays, sliced.rates, exchange, sliced.buckets)
+        return spread_optimizer(parameters, decays, rates, counted, data, largest)
 
+    # Slices of weights have had their gradients summed on the way back already.
     unsliced = [i for i in range(len(parameters)) if held[parameters[i].name].data is None]
+    shares = []
+    for parameter, each in zip(parameters, counted, strict=True):
+        one = held[parameter.name]
+        if one.data is None:
+            shares.append(tuple([(a, b, share / data.size) for a, b, share in each]))
+        else:
+            shares.append(slice_shares(each, *one.overlap()))
     exchange = Exchange(
         sum_loss=SumOver(data.name),
         sum_gradients=SumGradients(parameters, unsliced, data.name, largest),
-        norm=GlobalNorm(
-            [
-                slice_shares(shares, *held[parameter.name].overlap())
-                if held[parameter.name].data is not None
-                else tuple([(a, b, share / layout.data) for a, b, share in shares])
-                for parameter, shares in zip(parameters, counted, strict=True)
-            ],
-            everyone,
-        ),
+        norm=GlobalNorm(shares, everyone),
     )
     return Sharding(parameters, decays, list(rates), exchange)
+
+
+def spread_optimizer(
+    parameters: Sequence[Parameter],
+    decays: Sequence[float],
+    rates: Sequence[float],
+    counted: Sequence[Shares],
+    data: DataGroup,
+    largest: int,
+) -> Sharding:
+    """Masters and moments in slices of flat buckets, while every process has the weights; `counted`
+    are the shares of whole gradients.
+    """
+    sliced = slice_masters(parameters, decays, rates, data, largest)
+    shares = []
+    for bucket in sliced.buckets:
+        length = data.slice_length(bucket.numbers)
+        whole = join_shares([counted[i] for i in bucket.indices])
+        shares.append(slice_shares(whole, data.rank * length, (data.rank + 1) * length))
+    exchange = Exchange(
+        sum_loss=SumOver(data.name),
+        slice_gradients=SumSlices(sliced.buckets, data),
+        norm=GlobalNorm(shares, str(GlobalComm.WORLD_COMM_GROUP)),
+        gather_weights=GatherWeights(parameters, sliced.masters, sliced.buckets, data),
+    )
+    return Sharding(sliced.masters, sliced.decays, sliced.rates, exchange, sliced.buckets)
 
 
 @dataclass(frozen=True)
