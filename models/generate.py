@@ -113,7 +113,7 @@ class Generator:
         max_new_tokens: int,
         stop_ids: Collection[int] = (),
         sampling: Sampling = GREEDY,
-        seed: int = 0,
+        seed: int | Sequence[Sequence[int]] = 0,
         ended: Callable[[int, Sequence[int]], bool] | None = None,
     ) -> list[list[int]]:
         """The answer to each prompt:
@@ -135,17 +135,24 @@ class Generator:
         return answers
 
     def steps(
-        self, prompt: Prompt, max_new_tokens: int, sampling: Sampling = GREEDY, seed: int = 0
+        self,
+        prompt: Prompt,
+        max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+        seed: int | Sequence[Sequence[int]] = 0,
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Token by token:
         the chosen ids (batch,) int32 and the logits (batch, vocabulary) they were chosen by.
+
+        `seed` may be one for each prompt, whose answer then does not hang on its row.
 
         Raises:
             ValueError: if the prompts are not `batch` many, or prompt and answer may grow beyond
                 `length`.
         """
         self._check(prompt, max_new_tokens)
-        rng = np.random.default_rng(seed)
+        seeds = [(seed, row) for row in range(self.batch)] if isinstance(seed, int) else seed
+        rngs = [np.random.default_rng(one) for one in seeds]
         lengths = Tensor(prompt.lengths.astype(np.int32))
         logits = self._read(prompt, lengths)
         positions = np.take_along_axis(
@@ -155,7 +162,7 @@ class Generator:
         for row, length in enumerate(prompt.lengths):
             seen[row, prompt.input_ids[row, :length]] = True
         for done in range(max_new_tokens):
-            tokens = choose(logits, sampling, rng, seen)
+            tokens = choose_rows(logits, sampling, rngs, seen)
             seen[np.arange(len(tokens)), tokens] = True
             yield tokens, logits
             if done + 1 < max_new_tokens:
@@ -227,6 +234,20 @@ def _widen(array: NDArray[Any], width: int, fill: int) -> NDArray[Any]:
     array = array[..., :width]
     room = [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])]
     return np.pad(array, room, constant_values=fill).astype(np.int32)
+
+
+def choose_rows(
+    logits: NDArray[Any],
+    sampling: Sampling,
+    rngs: Sequence[np.random.Generator],
+    seen: NDArray[np.bool_],
+) -> NDArray[Any]:
+    """As `choose`, each row drawn by a generator of its own."""
+    rows = [
+        choose(logits[row : row + 1], sampling, rng, seen[row : row + 1])
+        for row, rng in enumerate(rngs)
+    ]
+    return np.concatenate(rows)
 
 
 def choose(

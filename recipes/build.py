@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -85,6 +86,20 @@ def join_model_group(options: configs.PredictConfig) -> ModelGroup:
     """
     start_mindspore(options.device, options.graph)
     return model_group(*join_devices(replace(options.parallel, data=1), several=False))
+
+
+def join_processes(options: configs.PredictConfig) -> tuple[Layout, ModelGroup]:
+    """The place of this process among those that msrun has started to answer: each `parallel.model`
+    of them hold a model together, and share the questions with the others; of how the training was
+    laid out, `data` is nothing to them.
+
+    Raises:
+        ConfigError: if their number is no multiple of `parallel.model`.
+    """
+    start_mindspore(options.device, options.graph)
+    several = int(os.environ.get("MS_WORKER_NUM", "1")) > 1
+    layout, groups = join_devices(replace(options.parallel, data=None), several)
+    return layout, model_group(layout, groups)
 
 
 def check_model_group(options: configs.Parallel, group: ModelGroup) -> None:

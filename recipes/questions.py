@@ -116,9 +116,7 @@ def _listed(*values: Any) -> list[Any]:
     return found
 
 
-def _read_messages(
-    record: Mapping[str, Any], name: str, number: int
-) -> tuple[Conversation, Any]:
+def _read_messages(record: Mapping[str, Any], name: str, number: int) -> tuple[Conversation, Any]:
     """The conversation of `messages`, and the answer that it ends with, if it does."""
     messages = record["messages"]
     if not isinstance(messages, list) or not messages or not isinstance(messages[-1], dict):

@@ -14,13 +14,15 @@ import pytest
 
 from mmdata.errors import SampleError
 from mmdata.schema import Conversation, Image, Media, Video, assistant, user
+from mmdata.schema import replace as replace_fields
 from mmdata.templates import Encoded
 from mmdata.tokenizers import Tokenizer
 from models.cache import drop_caches
 from models.checkpoint import write_checkpoint
 from recipes.config import Generation, PredictConfig, read
 from recipes.defaults import from_hf, generation_of
-from recipes.predict import TextSoFar, answers, answers_or_faults, question
+from recipes.predict import TextSoFar, answers, answers_or_faults
+from recipes.questions import question
 from tests.pipeline.test_packed_models import qwen
 from tests.pipeline.words import WordTemplate, filmed, shown, text
 
@@ -96,18 +98,22 @@ def test_an_answer_ends_at_any_of_the_stop_ids(model: Any, alone: list[list[int]
             assert answered(model, 1, stops=stops) == [whole[: whole.index(stop)]]
 
 
-def test_each_batch_is_sampled_anew_and_a_seed_says_how(model: Any) -> None:
-    def sampled(seed: int) -> list[list[int]]:
-        options = Generation(length=64, max_new_tokens=4, temperature=50.0, seed=seed)
-        found = list(answers(model, Questions(), [SHORT, SHORT], options))
-        drop_caches(model)
-        return found
+def test_what_is_drawn_for_a_question_hangs_on_it_and_the_seed_alone(model: Any) -> None:
+    other = replace_fields(SHORT, id="other")
 
-    first, second = sampled(1)
+    def sampled(*asked: Conversation, seed: int = 1, batch_size: int = 1) -> list[list[int]]:
+        options = Generation(length=64, max_new_tokens=4, temperature=50.0, seed=seed)
+        found = answers_or_faults(model, Questions(), asked, options, batch_size)
+        said = [one for one in found if not isinstance(one, str)]
+        drop_caches(model)
+        return said
+
+    first, second = sampled(SHORT, other)
 
     assert first != second
-    assert sampled(1) == [first, second]
-    assert sampled(9) != [first, second]
+    assert sampled(other, SHORT) == [second, first]
+    assert sampled(other, SHORT, SHORT, batch_size=3) == [second, first, first]
+    assert sampled(SHORT, other, seed=9) != [first, second]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
@@ -238,7 +244,7 @@ def test_a_question_shows_its_media_first_and_keeps_the_history_in_order() -> No
         "history": [["Who?", "He."], ["When?", "Now."]],
     }
 
-    asked = question(record, 7)
+    asked = question(record)
 
     assert [message.role for message in asked.messages] == ["user", "assistant"] * 2 + ["user"]
     assert [message.text for message in asked.messages] == [
