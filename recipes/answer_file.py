@@ -80,6 +80,10 @@ class AnswerFile:
             piece.unlink(missing_ok=True)
         return True
 
+    def count_faults(self, questions: Sequence[Question]) -> int:
+        """How many of the questions have an error in place of an answer, of those that are told."""
+        return sum("error" in json.loads(line) for line in self._read(questions).values())
+
     def _pieces(self) -> list[Path]:
         """The files of several processes, also of an earlier run of another number of them."""
         return sorted(self.path.parent.glob(f"{self.path.name}.*-of-*"))

@@ -470,12 +470,17 @@ def questions_of(options: argparse.Namespace) -> list[Question]:
     return [question_of({name: getattr(options, name) for name in names})]
 
 
+# What a line of answers says of its own, besides what the question's line says.
+OURS = frozenset({"position", "id", "answer", "error", "reference"})
+
+
 def line_of(question: Question, answer: str | Fault) -> str:
     """An answer as a line of JSON: what the question's line said, and what was said to it."""
-    place = {"position": question.number, "id": question.id}
-    said = {"error": answer.text} if isinstance(answer, Fault) else {"answer": answer}
-    known = {} if question.reference is None else {"reference": question.reference}
-    line = {**place, **question.record, **place, **said, **known}
+    line: dict[str, Any] = {"position": question.number, "id": question.id}
+    line |= {name: value for name, value in question.record.items() if name not in OURS}
+    line |= {"error": answer.text} if isinstance(answer, Fault) else {"answer": answer}
+    if question.reference is not None:
+        line["reference"] = question.reference
     return json.dumps(line, ensure_ascii=False) + "\n"
 
 
@@ -511,7 +516,7 @@ def answer_to(
     share: Share,
     group: ModelGroup,
 ) -> int:
-    """Say the answers, or write them; how many of the questions that were asked have none.
+    """Say the answers, or write them; how many of the questions have none.
 
     Raises:
         ConfigError: if `--output` holds the answers to other questions.
@@ -539,9 +544,11 @@ def answer_to(
                 # With `--stream` it stands there already, but for the end of its line.
                 print("" if options.stream else answer, flush=True)
 
-    if file is not None and speaks:
+    if file is None:
+        return faults
+    if speaks:
         file.join(questions)
-    return faults
+    return file.count_faults(questions)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,10 +21,11 @@ from models.cache import drop_caches
 from models.checkpoint import write_checkpoint
 from recipes.config import Generation, PredictConfig, read
 from recipes.defaults import from_hf, generation_of
-from recipes.predict import TextSoFar, answers, answers_or_faults
+from recipes.predict import Remote, TextSoFar, answers, answers_or_faults
 from recipes.questions import question
 from tests.pipeline.test_packed_models import qwen
 from tests.pipeline.words import WordTemplate, filmed, shown, text
+from tests.storage.web import Web, serve
 
 pytestmark = pytest.mark.mindspore
 GENERATION = Generation(length=64, max_new_tokens=6)
@@ -257,3 +258,34 @@ def test_a_question_shows_its_media_first_and_keeps_the_history_in_order() -> No
     assert [medium.path for medium in asked.media] == ["a.png", "b.mp4"]
     assert asked.messages[0].content[:2] == (Image(0), Video(1))
     assert all(len(message.content) == 1 for message in asked.messages[1:])
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with serve() as web:
+        yield web
+
+
+def test_a_picture_is_read_from_the_web_where_that_is_allowed(
+    model: Any, alone: list[list[int]], web: Web
+) -> None:
+    picture = ASKED[0].media[0].bytes
+    assert picture is not None
+    web.files["/a.png"] = picture
+    web.files["/moved"] = web.url("/a.png")
+    web.files["/away"] = web.url("/a.png", "localhost")
+
+    def said(path: str, remote: Remote) -> list[int] | str:
+        [medium] = ASKED[0].media
+        behind = replace_fields(medium, bytes=None, path=web.url(path))
+        asked = replace_fields(ASKED[0], media=(behind,))
+        found = list(answers_or_faults(model, Questions(), [asked], GENERATION, remote=remote))
+        drop_caches(model)
+        return found[0]
+
+    named = Remote(allowed=True, hosts=("127.0.0.1",))
+    assert said("/a.png", named) == said("/moved", named) == alone[0]
+    assert "is read with --allow-remote alone" in str(said("/a.png", Remote()))
+    assert "is a machine of this network" in str(said("/a.png", Remote(allowed=True)))
+    assert "--allow-host localhost" in str(said("/away", named))
+    assert "404" in str(said("/absent", named))

@@ -45,9 +45,11 @@ def test_a_chat_is_asked_what_its_last_user_says() -> None:
 
 
 def test_a_record_may_list_its_pictures_and_clips() -> None:
-    found = question_of({"question": "Which?", "images": ["a.png", "b.png"], "video": "c.mp4"})
+    record = {"question": "Which?", "images": ["a.png", "b.png"], "video": "c.mp4"}
 
-    assert found.conversation is not None
+    found = question_of({**record, "answer": "This."})
+
+    assert found.conversation is not None and found.reference == "This."
     assert [one.path for one in found.conversation.media] == ["a.png", "b.png", "c.mp4"]
     assert found.conversation.messages[0].content == (Image(0), Image(1), Video(2), Text("Which?"))
 
