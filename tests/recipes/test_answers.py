@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +65,44 @@ def test_a_split_is_answered_beside_its_references_and_a_later_run_goes_on(
 
     # What has all its answers builds no model.
     assert predict.main([*ask, "--output", str(whole), "model.weights=/nowhere.safetensors"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_two_processes_share_the_questions_and_the_answers_are_those_of_one(
+    tmp_path: Path,
+) -> None:
+    records = [{"prompt": f"What is {number}?"} for number in range(5)]
+    asked = [*map(json.dumps, records), "no question"]
+    (tmp_path / "q.jsonl").write_text("\n".join(asked))
+    ask = [str(QWEN), *OPTIONS, "--batch", str(tmp_path / "q.jsonl"), "--output"]
+    alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"
+
+    done = run_in_two([*ask, str(shared)], tmp_path / "log")
+    predict.main([*ask, str(alone)])
+
+    assert shared.exists(), done.stdout
+    assert shared.read_text() == alone.read_text()
+    assert [one["position"] for one in lines(shared)] == list(range(6))
+    assert not list(tmp_path.glob("shared.jsonl.*"))
+
+
+def run_in_two(line: list[str], log: Path) -> subprocess.CompletedProcess[str]:
+    """Run the recipe in two processes of msrun, which calls the `python` first on the path."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["msrun", "--worker_num=2", "--local_worker_num=2", f"--master_port={port}"]
+    command += [f"--log_dir={log}", "--join=True", "python", "-m", "recipes.predict"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [*command, *line],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
 
 
 def test_options_that_do_not_go_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

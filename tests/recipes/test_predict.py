@@ -20,7 +20,7 @@ from mmdata.tokenizers import Tokenizer
 from models.cache import drop_caches
 from models.checkpoint import write_checkpoint
 from recipes.config import Generation, PredictConfig, read
-from recipes.defaults import from_hf, generation_of
+from recipes.defaults import from_hf, generation_of, of_tokenizer
 from recipes.predict import Remote, TextSoFar, answers, answers_or_faults
 from recipes.questions import question
 from tests.pipeline.test_packed_models import qwen
@@ -235,6 +235,30 @@ def test_what_a_checkpoint_says_of_generation_is_the_default_and_the_yaml_goes_b
     greedy = from_hf({"eos_token_id": 2, "temperature": 0.9, "do_sample": False})
     assert greedy == {"stop_ids": [2]}
     assert generation_of({"model": {"weights": str(tmp_path / "absent")}}) == {}
+
+
+def test_a_tokenizer_says_where_answers_end_unless_the_generation_config_does(
+    tmp_path: Path,
+) -> None:
+    tokenizer = {
+        "model_max_length": 512,
+        "eos_token": {"content": "<end>"},
+        "added_tokens_decoder": {"5": {"content": "<end>"}, "6": {"content": "<other>"}},
+    }
+    head = {"tokenizer_config": json.dumps(tokenizer)}
+    values = {"model": {"weights": str(tmp_path / "w.safetensors")}}
+
+    write_checkpoint(tmp_path / "w.safetensors", [], [], head)
+    assert generation_of(values) == {"generation": {"length": 512, "stop_ids": [5]}}
+
+    head["generation_config"] = json.dumps({"eos_token_id": 8})
+    write_checkpoint(tmp_path / "w.safetensors", [], [], head)
+    assert generation_of(values) == {"generation": {"length": 512, "stop_ids": [8]}}
+
+    assert of_tokenizer({"model_max_length": 1e30, "eos_token": "</s>"}) == {}
+    assert of_tokenizer({**tokenizer, "model_max_length": 8192, "eos_token": "<other>"}) == {
+        "stop_ids": [6]
+    }
 
 
 def test_a_question_shows_its_media_first_and_keeps_the_history_in_order() -> None:
