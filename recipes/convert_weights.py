@@ -111,14 +111,15 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def parts_of(module: ModuleType) -> dict[str, tuple[str, ...]]:
-    """What a file may hold of a family's model, by the beginnings of our names."""
-    parts = {"full": ("",), "vision": ("vision",), "language": ("language",)}
-    return parts | module.FILES if hasattr(module, "FILES") else parts
-
-
 # Which function of a family's file reads the `config.json` of a part.
 PART_READERS = {"vision": "vision_from_hf", "language": "language_from_hf"}
+
+
+def parts_of(module: ModuleType) -> dict[str, tuple[str, ...]]:
+    """What a file may hold of a family's model, by the beginnings of our names."""
+    parts: dict[str, tuple[str, ...]] = {"full": ("",)}
+    parts |= {part: (part,) for part in PART_READERS}
+    return {**parts, **module.FILES} if hasattr(module, "FILES") else parts
 
 
 def model_config(module: ModuleType, options: argparse.Namespace) -> Any:

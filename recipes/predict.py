@@ -546,9 +546,8 @@ def answer_to(
 
     if file is None:
         return faults
-    if speaks:
-        file.join(questions)
-    return file.count_faults(questions)
+    file.join_when_all_are_done(questions)
+    return file.count_faults()
 
 
 if __name__ == "__main__":

@@ -126,6 +126,7 @@ def test_runs_that_are_ended_anywhere_in_any_layouts_answer_each_question_once_a
     assert sorted(answered) == list(range(number))
     assert path.read_text() == "".join(line(one.number, one.id) for one in questions)
     assert list(path.parent.iterdir()) == [path]
+    assert AnswerFile(path).count_faults() == 0
 
 
 @pytest.mark.parametrize("there", ['{"position": 0, "id": "b"}', '{"position": 9, "id": "a"}', "x"])
