@@ -5,9 +5,9 @@
 A model of 2 layers of 64 and one of 4 layers of 256 answer a prompt of 32 tokens with room for 128
 and for 2,048 in the cache, and one of 1,900 tokens, in graph mode on the CPU; the first answer, in
 which all is compiled, does not count. `transformers` answers the same prompts by `generate` with a
-Llama of the same sizes; its cache has no room of its own. What is compared is processor time; both
-may use all cores. `--peer-python` is the interpreter that has torch and transformers, by default
-this one.
+Llama of the same sizes; its cache has no room of its own. What is compared is processor time, on
+one core: on several, the threads of torch spend most of it on waiting for one another.
+`--peer-python` is the interpreter that has torch and transformers, by default this one.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def compare(name: str, arguments: argparse.Namespace) -> None:
     taken: dict[str, list[float]] = {who: [] for who in pythons}
     for _ in range(arguments.runs):
         for who, python in pythons.items():
-            line = [python, "-m", "benchmarks.generate", "--child", who, name]
+            line = ["taskset", "-c", "0", python, "-m", "benchmarks.generate", "--child", who, name]
             line += ["--tokens", str(arguments.tokens), "--repeats", str(arguments.repeats)]
             found = subprocess.run(line, capture_output=True, text=True, check=False)
             if found.returncode:

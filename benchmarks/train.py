@@ -7,7 +7,8 @@ Ours trains as `recipes.finetune` does, on drawn pictures and clips, in graph mo
 first steps, in which it compiles, do not count. Of the four families `transformers` has
 LLaVA-NeXT-Video; its model is given the same sizes, tokens and frames, the same optimizer, and no
 data pipeline at all. `--peer-python` is the interpreter that has torch and transformers, by default
-this one. What is compared is the processor time of a step, and the time by the clock.
+this one. What is compared is the processor time of a step, and the time by the clock, on one core:
+on several, the threads of torch spend most of the former on waiting for one another.
 """
 
 from __future__ import annotations
@@ -92,7 +93,18 @@ def compare(family: str, folder: str, arguments: argparse.Namespace) -> None:
 
 def run(python: str, child: list[str], steps: int) -> dict[str, float]:
     """What one run of a contestant measured."""
-    line = [python, "-m", "benchmarks.train", "--steps", str(steps), "--child", *child]
+    line = [
+        "taskset",
+        "-c",
+        "0",
+        python,
+        "-m",
+        "benchmarks.train",
+        "--steps",
+        str(steps),
+        "--child",
+        *child,
+    ]
     found = subprocess.run(line, capture_output=True, text=True, check=False)
     if found.returncode:
         raise RuntimeError(f"{' '.join(child)} failed:\n{found.stderr[-2000:]}")
