@@ -58,6 +58,19 @@ class NextToken(nn.Cell):
         super().__init__(auto_prefix=False)  # the parameters keep their names
         self.model = model
 
+    @property
+    def compile_phase(self) -> str | None:
+        """Which compiled graph runs."""
+        found: str | None = nn.Cell.compile_phase.fget(self)
+        return found
+
+    @compile_phase.setter
+    def compile_phase(self, value: str) -> None:
+        # MindSpore sets it at each call, anew in each cell of the model: that cost as much as the
+        # computing of a token by a small model.
+        if value != self.compile_phase:
+            nn.Cell.compile_phase.fset(self, value)
+
     def construct(
         self,
         input_ids: Tensor,
@@ -106,6 +119,9 @@ class Generator:
         self.position_step = np.array(model.position_step, np.int32)
         self.next_token = NextToken(model)
         self.next_token.set_train(False)
+        # Of one new token the only one is the last.
+        self.first = Tensor(np.zeros(batch, np.int32))
+        self.reaches: dict[int, Tensor] = {}
 
     def generate(
         self,
@@ -206,13 +222,14 @@ class Generator:
     def _step(
         self, tokens: NDArray[Any], positions: NDArray[Any], slots: NDArray[Any], lengths: Tensor
     ) -> NDArray[Any]:
-        reach = np.arange(self._room(int(slots.max()) + 1))
-        ids, positions, places, reach = (
-            Tensor(array.astype(np.int32)) for array in (tokens[:, None], positions, slots, reach)
+        room = self._room(int(slots.max()) + 1)
+        if room not in self.reaches:
+            self.reaches[room] = Tensor(np.arange(room, dtype=np.int32))
+        ids, positions, places = (
+            Tensor(array.astype(np.int32)) for array in (tokens[:, None], positions, slots)
         )
-        last = ops.zeros_like(lengths)
         logits: NDArray[Any] = self.next_token(
-            ids, positions, None, None, None, places, reach, lengths, last
+            ids, positions, None, None, None, places, self.reaches[room], lengths, self.first
         ).asnumpy()
         return logits
 
@@ -243,6 +260,8 @@ def choose_rows(
     seen: NDArray[np.bool_],
 ) -> NDArray[Any]:
     """As `choose`, each row drawn by a generator of its own."""
+    if sampling.temperature == 0:  # nothing is drawn
+        return choose(logits, sampling, rngs[0], seen)
     rows = [
         choose(logits[row : row + 1], sampling, rng, seen[row : row + 1])
         for row, rng in enumerate(rngs)

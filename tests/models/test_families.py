@@ -165,6 +165,19 @@ def test_a_batch_of_prompts_is_answered_as_each_alone(family: str) -> None:
     assert together == [alone.generate(prompts(model, [seed], 64), 6)[0] for seed in (0, 1, 2)]
 
 
+def test_an_answer_is_the_same_whatever_room_the_cache_has_and_however_it_is_read() -> None:
+    model = small("qwen_vl")
+    prompt = prompts(model, [0, 1, 2], 20)
+    said = []
+    for length, bucket in ((80, 80), (80, 8), (500, 16)):
+        generator = Generator(model, 3, length, bucket)
+        said.append(generator.generate(prompt, 12))
+        if bucket < length:
+            assert len(generator.reaches) > 1 and max(generator.reaches) < length
+
+    assert said[0] == said[1] == said[2]
+
+
 @ALL_FAMILIES
 def test_the_cache_gives_what_reading_everything_again_gives(family: str) -> None:
     model = small(family)
