@@ -104,8 +104,8 @@ class Generator:
     none longer than `length` tokens with its answer.
 
     What is compiled in graph mode has few shapes: prompts are padded to `bucket` tokens, or to
-    twice, four times … as many, and of the cache a new token reads so many too, so that its cost
-    goes by what is in the cache and not by its length.
+    twice, four times … as many, pictures (or patches) by `media_room`, and of the cache a new token
+    reads so many slots too, so that its cost goes by what is in the cache and not by its length.
 
     The model is switched to evaluation and keeps its caches until `models.cache.drop_caches`.
     """
@@ -209,14 +209,15 @@ class Generator:
             _widen(prompt.input_ids, width, 0),
             _widen(prompt.position_ids, width, 0),
             (slots < prompt.lengths[:, None]).astype(np.int32),
-            prompt.pixel_values,
+            _fill_up(prompt.pixel_values),
             None if prompt.media_index is None else _widen(prompt.media_index, width, -1),
             slots.astype(np.int32),
             np.arange(width, dtype=np.int32),
         )
         tensors = [None if array is None else Tensor(array) for array in inputs]
-        layout = None if prompt.media_layout is None else Tensor(prompt.media_layout)
-        logits: NDArray[Any] = self.next_token(*tensors, lengths, lengths - 1, layout).asnumpy()
+        layout = _fill_up(prompt.media_layout)
+        places = None if layout is None else Tensor(layout)
+        logits: NDArray[Any] = self.next_token(*tensors, lengths, lengths - 1, places).asnumpy()
         return logits
 
     def _step(
@@ -239,6 +240,22 @@ class Generator:
         while room < tokens:
             room *= 2
         return min(room, self.length)
+
+
+def media_room(count: int) -> int:
+    """As how many pictures or patches so many are computed: at most an eighth more, so that between
+    one power of two and the next there are eight sizes to compile.
+    """
+    step = 1 << max(0, count.bit_length() - 4)
+    return -(-count // step) * step
+
+
+def _fill_up(rows: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Rows of pictures, patches or their layout with zeros behind them, which no position names."""
+    if rows is None:
+        return None
+    room = [(0, media_room(len(rows)) - len(rows))] + [(0, 0)] * (rows.ndim - 1)
+    return np.pad(rows, room)
 
 
 def _at(index: NDArray[Any], axes: int) -> NDArray[Any]:

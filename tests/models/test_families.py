@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models import family_module
 from models.cache import drop_caches
-from models.generate import Generator, Prompt, Sampling, choose
+from models.generate import Generator, Prompt, Sampling, choose, media_room
 from models.model import train_only
 from models.weights import parameter_shapes
 from tests.models.golden import worst
@@ -176,6 +176,15 @@ def test_an_answer_is_the_same_whatever_room_the_cache_has_and_however_it_is_rea
             assert len(generator.reaches) > 1 and max(generator.reaches) < length
 
     assert said[0] == said[1] == said[2]
+
+
+def test_so_many_pictures_are_computed_as_few_more_and_in_few_sizes() -> None:
+    sizes = [media_room(count) for count in range(1, 2049)]
+
+    assert all(count <= size <= count * 9 / 8 for count, size in enumerate(sizes, 1))
+    assert sizes[:16] == list(range(1, 17))
+    assert len({size for size in sizes if 1024 < size <= 2048}) == 8
+    assert all(media_room(size) == size for size in sizes)
 
 
 @ALL_FAMILIES
