@@ -52,13 +52,13 @@ class LoraLinear(Linear):
     def __init__(self, base: Linear, config: LoraConfig) -> None:
         Divisible.__init__(self)
         self.take_from(base)
-        outputs, inputs = base.weight.shape
+        outputs, inputs = (base.weight if base.gathered is None else base.gathered).shape
         self.rank, self.scale = config.rank, config.scale
         self.parts = base.rows if config.split else (outputs,)
         uniform = HeUniform(negative_slope=math.sqrt(5))
         cut = base.cuts.get("weight")
         if cut is not None:
-            inputs = cut.whole_shape(base.weight.shape)[1]
+            inputs = cut.whole_shape((outputs, inputs))[1]
         lora_a = Parameter(
             initializer(uniform, (config.rank * len(self.parts), inputs), ms.float32)
         )

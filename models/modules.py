@@ -114,6 +114,7 @@ class Linear(Divisible):
         self.rows = (outputs,) if rows is None else rows
         self.weight = normal(outputs, inputs, std=std)
         self.bias = constant(0, outputs) if bias else None
+        self.gathered: Any = None  # or what makes a weight whole that is sliced (models.sharding)
         self.summed: Any = None  # or a Summed, of what is divided by inputs
         self.shared: Any = None  # or a SharedPieces, of parts that others hold too
 
@@ -128,7 +129,8 @@ class Linear(Divisible):
 
     def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """What this process makes of its inputs."""
-        y = multiply(x, self.own(self.weight))
+        weight = self.weight if self.gathered is None else self.gathered(self.weight)
+        y = multiply(x, self.own(weight))
         return y if bias is None else y + bias
 
     def own(self, parameter: Tensor) -> Tensor:
@@ -138,7 +140,7 @@ class Linear(Divisible):
     def take_from(self, other: Linear) -> None:
         """Hold what another linear layer holds, divided as it is."""
         self.weight, self.bias, self.rows = other.weight, other.bias, other.rows
-        self.cuts, self.group = other.cuts, other.group
+        self.cuts, self.group, self.gathered = other.cuts, other.group, other.gathered
         self.summed, self.shared = other.summed, other.shared
 
     def divide_outputs(
@@ -179,18 +181,20 @@ class Embedding(Divisible):
     def __init__(self, rows: int, size: int) -> None:
         super().__init__()
         self.weight = normal(rows, size)
+        self.gathered: Any = None  # as in `Linear`
         self.summed: Any = None  # or a Summed
 
     def construct(self, ids: Tensor) -> Tensor:
         """(…) int32 -> (…, size)."""
+        weight = self.weight if self.gathered is None else self.gathered(self.weight)
         if self.summed is None:
-            return ops.gather(self.weight, ids, 0)
+            return ops.gather(weight, ids, 0)
 
         # One process has the row, the others add zeros to it.
-        rows = self.weight.shape[0]
+        rows = weight.shape[0]
         local = ids - self.group.rank * rows
         inside = ops.logical_and(local >= 0, local < rows)
-        found = ops.gather(self.weight, ops.where(inside, local, 0), 0)
+        found = ops.gather(weight, ops.where(inside, local, 0), 0)
         return self.summed(found * inside.astype(found.dtype).expand_dims(-1))
 
     def divide(self, group: ModelGroup) -> None:

@@ -351,7 +351,39 @@ def all_reduce(group: ModelGroup) -> Any:
 
 def all_gather(group: ModelGroup) -> Any:
     """The tensors of the group joined along the first axis, as a function of a tensor."""
-    return Repeated(group.size) if group.name is None else ops.AllGather(group=group.name)
+    if group.name is None:
+        return Repeated(group.size)
+    return gather_among(group.name, group.size, group.rank)
+
+
+def gather_among(name: str, size: int, rank: int) -> Any:
+    """The tensors of a group of processes joined along the first axis, as a function of a float
+    tensor.
+
+    On a CPU MindSpore 2.10 gathers among all processes only ("AllGather only support
+    mccl_world_group on CPU"); in smaller groups it can sum, and a field of zeros with one's own
+    tensor in its place sums up to all of them, bit for bit.
+    """
+    from mindspore.communication import GlobalComm
+
+    if ms.get_context("device_target") == "CPU" and name != GlobalComm.WORLD_COMM_GROUP:
+        return GatherBySum(name, size, rank)
+    return ops.AllGather(group=name)
+
+
+class GatherBySum(nn.Cell):
+    """The tensors of a group joined along the first axis, where groups know nothing but sums."""
+
+    def __init__(self, name: str, size: int, rank: int) -> None:
+        super().__init__()
+        self.size, self.rank = size, rank
+        self.reduce = ops.AllReduce(group=name)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(size * length, …) of (length, …)."""
+        zeros = ops.zeros_like(x)
+        field = [x if i == self.rank else zeros for i in range(self.size)]
+        return self.reduce(ops.cat(field, 0))
 
 
 class Repeated(nn.Cell):
@@ -447,16 +479,3 @@ def join_pieces(piece: NDArray[Any], cut: Cut, group: ModelGroup) -> NDArray[Any
     """
     pieces = all_gather(group)(Tensor(np.ascontiguousarray(piece)[None])).asnumpy()
     return cut.join(list(pieces))
-
-
-def copies_of(cut: Cut | None, axes: int, group: ModelGroup) -> NDArray[np.float32]:
-    """How many processes of the group hold each number of a parameter with so many axes: an array
-    that broadcasts against it, of one number unless its parts differ.
-    """
-    if cut is None:
-        return np.full((1,) * axes, group.size, np.float32)
-    shape = [1] * axes
-    shape[cut.axis] = -1
-    if len(set(cut.copies)) == 1:
-        return np.full((1,) * axes, cut.copies[0], np.float32)
-    return np.repeat(np.array(cut.copies, np.float32), cut.local_parts).reshape(shape)

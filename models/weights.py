@@ -10,7 +10,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, nn
 from numpy.typing import NDArray
 
 from models.checkpoint import (
@@ -21,10 +21,13 @@ from models.checkpoint import (
     read_metadata,
     write_checkpoint,
 )
+from models.held import Stored, fill_held, held_weights, write_held
 from models.lora import lora_delta, lora_metadata
 from models.names import Weight
-from models.parallel import ModelGroup, cuts_of, group_of, join_pieces
+from models.parallel import group_of
+from models.sharding import GatheredWeight, kept_types, sliced_cells
 
+TYPE_NAMES = {code: name for name, code in FLOATS.items()}
 VOCABULARY = ("language.embedding.weight", "language.head.weight")  # one row a token
 
 
@@ -149,41 +152,41 @@ def parameter_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
 
 def whole_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
     """As `parameter_shapes`; of a divided model, those of the whole parameters."""
-    cuts = cuts_of(model)
-    return {
-        name: cuts[name].whole_shape(shape) if name in cuts else shape
-        for name, shape in parameter_shapes(model).items()
-    }
+    return {name: held.whole_shape for name, held in held_weights(model).items()}
 
 
 def load_weights(model: nn.Cell, source: Path, dtype: str | None = None) -> Account:
     """Fill the model's parameters from a checkpoint in our names;
     `dtype` is how to keep them (None: as stored).
 
-    The checkpoint is a whole one; of a divided model's parameters, this process' pieces are read.
+    The checkpoint is a whole one; of a divided model's parameters, this process' parts are read.
 
     Raises:
         ValueError: if a tensor's shape is not the parameter's.
     """
-    tensors = open_checkpoint(source)
-    parameters, cuts, rank = model_parameters(model), cuts_of(model), group_of(model).rank
-    filled = [name for name in tensors if name in parameters]
-    for name in filled:
-        tensor, parameter = tensors[name], parameters[name]
-        cut = cuts.get(name)
-        shape = tuple(parameter.shape) if cut is None else cut.whole_shape(parameter.shape)
-        if tensor.shape != shape:
-            raise ValueError(f"{tensor.path}: {name} is {tensor.shape}, the model's is {shape}")
-        array = tensor.read() if cut is None else cut.take(tensor.read(), rank)
-        array = convert_dtype(
-            array, tensor.dtype, "F32" if tensor.dtype == "BF16" else tensor.dtype
-        )
-        kept = dtype or {code: name for name, code in FLOATS.items()}[tensor.dtype]
-        parameter.set_dtype(getattr(ms, kept))
-        # `Tensor` copies, so that the mapped file is neither held nor written to.
-        parameter.set_data(Tensor(array).astype(getattr(ms, kept)))
+    return fill_weights(model, open_checkpoint(source), str(source), dtype)
 
-    unused, unfilled = tensors.keys() - parameters.keys(), parameters.keys() - set(filled)
+
+def fill_weights(
+    model: nn.Cell, tensors: Mapping[str, Stored], source: str, dtype: str | None = None
+) -> Account:
+    """As `load_weights`, from tensors that are open already; `source` says where they are from."""
+    held, slices = held_weights(model), sliced_cells(model)
+    filled = [name for name in tensors if name in held]
+    for name in filled:
+        tensor, one = tensors[name], held[name]
+        if tensor.shape != one.whole_shape:
+            raise ValueError(
+                f"{source}: {name} is {tensor.shape}, the model's is {one.whole_shape}"
+            )
+        kept = getattr(ms, dtype or TYPE_NAMES[tensor.dtype])
+        if name in slices and isinstance(slices[name].gathered, GatheredWeight):
+            slices[name].gathered.kept = kept  # the slice itself is a float32 master
+        else:
+            one.parameter.set_dtype(kept)
+        fill_held({name: one}, tensors)
+
+    unused, unfilled = tensors.keys() - held.keys(), held.keys() - set(filled)
     return Account(tuple(filled), tuple(sorted(unused)), tuple(sorted(unfilled)))
 
 
@@ -201,53 +204,28 @@ def save_weights(
     target: Path,
     names: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
+    *,
+    writes: bool | None = None,
 ) -> None:
     """Write the parameters, or those of `names`, to a safetensors file in our names.
 
-    Of a divided model, all processes of the group call this together; the file is a whole one, and
-    the first of them writes it, holding one whole parameter at a time.
+    Of a divided model, all processes that hold parts call this together; the file is a whole one,
+    and one of them `writes` it (None: the first of the model group), holding one whole parameter at
+    a time.
     """
-    parameters = model_parameters(model)
-    names = list(parameters) if names is None else names
-
-    def arrays() -> Iterator[tuple[str, NDArray[Any]]]:
-        for name in names:
-            code = FLOATS[str(parameters[name].dtype).lower()]
-            array = parameters[name].astype(ms.float32).asnumpy()
-            yield code, convert_dtype(join_if_divided(array, name, model), "F32", code)
-
-    write_together(target, names, arrays(), group_of(model), metadata)
+    held = held_weights(model)
+    chosen = {name: held[name] for name in (held if names is None else names)}
+    writes = group_of(model).rank == 0 if writes is None else writes
+    write_held(target, chosen, kept_types(model), metadata, writes=writes)
 
 
-def join_if_divided(array: NDArray[Any], name: str, model: nn.Cell) -> NDArray[Any]:
-    """What belongs to a parameter of a model, say a moment of it, whole: of a divided one all
-    processes of the group call this together.
+def save_lora(model: nn.Cell, target: Path, *, writes: bool | None = None) -> None:
+    """Write the LoRA pairs alone, with what `merge_lora_file` must know about them; as
+    `save_weights`.
     """
-    cut = cuts_of(model).get(name)
-    return array if cut is None else join_pieces(array, cut, group_of(model))
-
-
-def write_together(
-    target: Path,
-    names: Sequence[str],
-    arrays: Iterator[tuple[str, NDArray[Any]]],
-    group: ModelGroup,
-    metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Write a checkpoint on the first process of a group; the others do what making the arrays asks
-    of them.
-    """
-    if group.rank == 0:
-        write_checkpoint(target, names, arrays, metadata)
-    else:
-        for _ in arrays:
-            pass
-
-
-def save_lora(model: nn.Cell, target: Path) -> None:
-    """Write the LoRA pairs alone, with what `merge_lora_file` must know about them."""
     names = [name for name in model_parameters(model) if name.endswith((".lora_a", ".lora_b"))]
-    save_weights(model, target, names, {"lora": json.dumps(lora_metadata(model))})
+    about = {"lora": json.dumps(lora_metadata(model))}
+    save_weights(model, target, names, about, writes=writes)
 
 
 def merge_lora_file(base: Path, adapter: Path, target: Path) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -81,12 +81,16 @@ class AnswerFile:
             piece.unlink(missing_ok=True)
         return True
 
-    def join_when_all_are_done(self, questions: Sequence[Question]) -> None:
-        """Wait for the processes that answer the other shares, and join the answers.
+    def join_when_all_are_done(
+        self, questions: Sequence[Question], wait: Callable[[], object]
+    ) -> None:
+        """Wait for the processes that answer the other shares, and join the answers; `wait` is
+        called now and then meanwhile.
 
         Who leaves earlier is taken for dead by msrun, which then ends the others too.
         """
         while not self.join(questions):
+            wait()
             time.sleep(PAUSE)
 
     def count_faults(self) -> int:

@@ -39,28 +39,51 @@ from models.parallel import (
     draw_piece,
     model_group,
 )
+from models.sharding import DataGroup, slice_weights
 from models.weights import cast_parameters, load_weights, model_parameters, whole_shapes
 from recipes import config as configs
 from recipes.schedules import Schedule, annealing, constant, cosine, linear
 from recipes.vocabularies import byte_tokenizer
 
 
-def start_mindspore(device: str | None, graph: bool) -> None:
-    """Choose the device and graph mode or PyNative, once and before anything else."""
+def is_launched() -> bool:
+    """Whether `recipes.launch` or msrun has started this process, alone or with others."""
+    return os.environ.get("MS_ROLE") == "MS_WORKER"
+
+
+def is_first() -> bool:
+    """Whether this process is the only one or the first of several: the one that speaks."""
+    return os.environ.get("RANK_ID", "0") == "0"
+
+
+def start_mindspore(device: str | None, graph: bool, device_id: int | None = None) -> None:
+    """Choose the device, by its number if there are several, and graph mode or PyNative; once and
+    before anything else.
+
+    Raises:
+        ConfigError: for a number where each of several processes has its own.
+    """
+    if device_id is not None:
+        if is_launched():
+            raise ConfigError(
+                f"device_id {device_id}: each of the processes of a job takes the device of its "
+                "own number; ASCEND_RT_VISIBLE_DEVICES says which devices there are"
+            )
+        ms.set_device(device or ms.get_context("device_target"), device_id)
     # Once an operator has run, not even the same may be set.
-    if device not in (None, ms.get_context("device_target")):
+    elif device not in (None, ms.get_context("device_target")):
         ms.set_device(device)
     ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
 
 
 def join_devices(options: configs.Parallel, several: bool) -> tuple[Layout, Groups]:
-    """The place of this process among those that msrun has started, and the groups it speaks in;
-    alone unless `several` or the options ask for more than one.
+    """The place of this process among those that `recipes.launch` or msrun has started, and the
+    groups it speaks in; alone unless it was started so, or `several` or the options ask for more.
 
     Raises:
         ConfigError: if the options do not fit the number of processes.
     """
-    if not (several or options.model > 1 or (options.data or 1) > 1):
+    if not (several or is_launched() or options.model > 1 or (options.data or 1) > 1):
         return Layout(), Groups()
 
     from mindspore.communication import get_group_size, get_rank, init
@@ -69,9 +92,9 @@ def join_devices(options: configs.Parallel, several: bool) -> tuple[Layout, Grou
         init()
     except RuntimeError as error:
         raise ConfigError(
-            "the processes of this job do not find each other; start it with msrun "
-            "--worker_num=N --local_worker_num=N --join=True python -m …, or, for one process, "
-            "without run.parallel, parallel.data and parallel.model"
+            "the processes of this job do not find each other; start it with python -m "
+            "recipes.launch --processes N …, or, for one process, with parallel.data=1, "
+            "parallel.model=1 and run.parallel=false"
         ) from error
     layout = lay_out(options, get_group_size(), get_rank())
     return layout, create_groups(layout)
@@ -84,21 +107,20 @@ def join_model_group(options: configs.PredictConfig) -> ModelGroup:
     Raises:
         ConfigError: if there are not `parallel.model` processes.
     """
-    start_mindspore(options.device, options.graph)
+    start_mindspore(options.device, options.graph, options.device_id)
     return model_group(*join_devices(replace(options.parallel, data=1), several=False))
 
 
 def join_processes(options: configs.PredictConfig) -> tuple[Layout, ModelGroup]:
-    """The place of this process among those that msrun has started to answer: each `parallel.model`
-    of them hold a model together, and share the questions with the others; of how the training was
+    """The place of this process among those that were started to answer: each `parallel.model` of
+    them hold a model together, and share the questions with the others; of how the training was
     laid out, `data` is nothing to them.
 
     Raises:
         ConfigError: if their number is no multiple of `parallel.model`.
     """
-    start_mindspore(options.device, options.graph)
-    several = int(os.environ.get("MS_WORKER_NUM", "1")) > 1
-    layout, groups = join_devices(replace(options.parallel, data=None), several)
+    start_mindspore(options.device, options.graph, options.device_id)
+    layout, groups = join_devices(replace(options.parallel, data=None), several=False)
     return layout, model_group(layout, groups)
 
 
@@ -126,7 +148,7 @@ def lay_out(options: configs.Parallel, processes: int, rank: int) -> Layout:
         said = f"{options.data} x " if options.data else "any number x "
         raise ConfigError(
             f"parallel: data x model = {said}{options.model} does not fit {processes} processes; "
-            "start msrun with --worker_num of their product"
+            "give recipes.launch --processes of their product, or change parallel.data"
         )
     return Layout(data, options.model, rank)
 
@@ -148,13 +170,18 @@ def build_template(family: str, tokenizer: Tokenizer, options: dict[str, Any]) -
 
 
 def build_model(
-    options: configs.Model, vocabulary: int, seed: int = 0, group: ModelGroup = WHOLE
+    options: configs.Model,
+    vocabulary: int,
+    seed: int = 0,
+    group: ModelGroup = WHOLE,
+    data: DataGroup | None = None,
 ) -> VisionLanguageModel:
     """The model with its weights; without any it is a pure function of the seed.
     `vocabulary` is the tokenizer's size.
 
-    This process' share of it, where a `group` holds it together: of weights it reads no more; what
-    is drawn is drawn whole first, so that it is the same in all layouts.
+    This process' share of it, where a `group` holds it together, and slices of weights, where
+    `data` is given (`models.sharding`): of weights it reads no more; what is drawn is drawn whole
+    first, so that it is the same in all layouts.
 
     Raises:
         ConfigError: for an unknown size or change, a type that the device does not compute in, or
@@ -164,25 +191,12 @@ def build_model(
     module = family_module(options.family)
     refuse_missing_kernels("model.dtype", options.dtype)
     refuse_missing_kernels("model.parameters", options.parameters)
-    if options.size not in module.PRESETS:
-        raise ConfigError(
-            f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}"
-        )
-
-    shape = configs.change_fields(module.PRESETS[options.size], options.changes, "model.changes")
-    if options.vocabulary == "tokenizer":
-        shape = replace(shape, language=replace(shape.language, vocabulary=vocabulary))
-
-    if vocabulary > shape.language.vocabulary:
-        raise ConfigError(
-            f"the tokenizer has {vocabulary} tokens, the model {shape.language.vocabulary}"
-        )
-
+    shape = read_shape(options, vocabulary)
     ms.set_seed(seed)
     # Else the model would be drawn first and thrown away then: of 740 M parameters, 18 s and 3 GB.
     drawn = nullcontext() if options.weights is None else no_init_parameters()
     with drawn:
-        model: VisionLanguageModel = module.MODEL(replace(shape, dtype=options.dtype))
+        model: VisionLanguageModel = module.MODEL(shape)
     if group.size > 1:
         try:
             model.divide(group)
@@ -193,10 +207,15 @@ def build_model(
         say_repeated(model)
 
     if options.weights is not None:
-        fill(model, options.weights, options, fresh_prefixes(module, options))
+        fresh = fresh_prefixes(module, options)
+        if data is not None:
+            slice_weights(model, data, keep=fresh)
+        fill(model, options.weights, options, fresh)
     elif options.parameters is not None:
         cast_parameters(model, options.parameters)
 
+    if data is not None:
+        slice_weights(model, data)
     return model
 
 
@@ -212,6 +231,31 @@ def say_repeated(model: VisionLanguageModel) -> None:
             f"by {copies} processes",
             file=sys.stderr,
         )
+
+
+def read_shape(options: configs.Model, vocabulary: int | None) -> Any:
+    """The family's configuration of the model that the options ask for; `vocabulary` is the
+    tokenizer's size, None if the model's own is to be taken.
+
+    Raises:
+        ConfigError: for an unknown size or change, or a vocabulary that is too small.
+    """
+    module = family_module(options.family)
+    if options.size not in module.PRESETS:
+        raise ConfigError(
+            f"no size {options.size!r} of {options.family}; there are {', '.join(module.PRESETS)}"
+        )
+
+    shape = configs.change_fields(module.PRESETS[options.size], options.changes, "model.changes")
+    if vocabulary is not None and options.vocabulary == "tokenizer":
+        shape = replace(shape, language=replace(shape.language, vocabulary=vocabulary))
+
+    if vocabulary is not None and vocabulary > shape.language.vocabulary:
+        raise ConfigError(
+            f"the tokenizer has {vocabulary} tokens, the model {shape.language.vocabulary}"
+        )
+
+    return replace(shape, dtype=options.dtype)
 
 
 def fresh_prefixes(module: ModuleType, options: configs.Model) -> tuple[str, ...]:
@@ -322,7 +366,9 @@ def choose_trained(model: VisionLanguageModel, config: configs.FinetuneConfig) -
 def lora_config(module: ModuleType, options: configs.Lora) -> LoraConfig:
     """The family's LoRA with what the configuration says otherwise."""
     said = {name: getattr(options, name) for name in ("rank", "alpha", "dropout", "split")}
-    said["targets"] = None if options.targets == "default" else options.targets
+    # ms-swift writes it in capitals.
+    named = {"default": None, "ALL": "all"}
+    said["targets"] = named.get(options.targets, options.targets)
     lora: LoraConfig = replace(
         module.LORA, **{name: value for name, value in said.items() if value is not None}
     )

@@ -32,6 +32,7 @@ from mmdata.pipeline.stream import OnError
 from mmdata.schema import Split
 from mmdata.video import Limits
 from mmdata.video.sample import OnDamage
+from recipes.other_keys import explain
 
 T = TypeVar("T")
 
@@ -83,8 +84,8 @@ class Tokenizer(Section):
 
 @dataclass(frozen=True)
 class Lora(Section):
-    """`targets`: `default` (the family's own), `all`, or a pattern of paths;
-    empty for no LoRA. None: the family's.
+    """`targets`: `default` (the family's own), `all` (or `ALL`: every linear layer of the whole
+    model but the head), or a pattern of paths; empty for no LoRA. None: the family's.
     """
 
     targets: str = ""
@@ -176,7 +177,7 @@ class LossScale(Section):
 
 @dataclass(frozen=True)
 class Parallel(Section):
-    """How a job is laid out on `data` x `model` processes of msrun (`models.parallel.Layout`).
+    """How a job is laid out on `data` x `model` processes (`models.parallel.Layout`).
 
     `model` processes hold one model together; `data` of these train on samples of their own (None:
     as many as there are processes for). `shard` spreads, over the `data` processes, nothing, the
@@ -194,6 +195,13 @@ class Parallel(Section):
 class Run(Section):
     """How long, where to, how often. `steps` goes before `epochs`;
     0 for `checkpoint_every` and the like is never.
+
+    `device_id` is the number of the device of a single process; of several, each takes its own.
+    `device_memory`: the GB (10^9 bytes) that a job may need of a device, by default 64 on Ascend
+    and any on a CPU. `dry`: say what the job needs and compile a step of a small model, no more.
+
+    `checkpoint_pieces`: every process writes what it holds, in parallel, instead of the first one
+    all (`recipes/merge_checkpoint.py` joins them).
     """
 
     output: Path = Path("output")
@@ -202,9 +210,13 @@ class Run(Section):
     accumulation: PositiveInt = 1
     parallel: bool = False
     device: str | None = None
+    device_id: NonNegativeInt | None = None
+    device_memory: PositiveFloat | None = None
+    dry: bool = False
     graph: bool = True
     seed: int = 0
     checkpoint_every: NonNegativeInt = 1000
+    checkpoint_pieces: bool = False
     keep: NonNegativeInt = 3
     evaluate_every: NonNegativeInt = 0
     resume: bool = False
@@ -255,6 +267,7 @@ class PredictConfig(Section):
     """All of a prediction; a fine-tuning YAML serves too, what only training needs is left aside.
 
     `merge`: the adapter's pairs are added into the weights first, which answers faster.
+    `device_id`, `device_memory` and `dry` are as in `Run`.
     """
 
     model: Model = field(default_factory=Model)
@@ -264,6 +277,9 @@ class PredictConfig(Section):
     parallel: Parallel = field(default_factory=Parallel)
     merge: bool = False
     device: str | None = None
+    device_id: NonNegativeInt | None = None
+    device_memory: PositiveFloat | None = None
+    dry: bool = False
     graph: bool = True
 
 
@@ -348,7 +364,8 @@ def _change_fields(original: Any, values: Mapping[str, Any], path: str, faults: 
     news = {}
     for key, value in values.items():
         if key not in hints:
-            faults.append(f"unknown key {path}{key}.{nearest(str(key), hints)}")
+            hint = explain(str(key), value) or nearest(str(key), hints)
+            faults.append(f"unknown key {path}{key}.{hint}")
         elif dataclasses.is_dataclass(old := getattr(original, key)):
             if isinstance(value, Mapping):
                 news[key] = _change_fields(old, value, f"{path}{key}.", faults)

@@ -27,7 +27,7 @@ from mmdata.errors import ConfigError, MMDataError
 from mmdata.schema import Conversation
 from models.lora import merge_lora
 from models.parallel import WHOLE, ModelGroup
-from recipes import build
+from recipes import build, heartbeat
 from recipes.config import Data, FinetuneConfig, PredictConfig, read
 from recipes.defaults import generation_of
 from recipes.predict import answers_or_faults
@@ -66,7 +66,7 @@ def evaluate(
     Raises:
         ConfigError: if a row has no answer to compare with.
     """
-    build.start_mindspore(config.device, config.graph)
+    build.start_mindspore(config.device, config.graph, config.device_id)
     build.check_model_group(config.parallel, group)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
@@ -149,6 +149,7 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
 def main(line: list[str] | None = None) -> int:
     """Evaluate from a shell; the exit code, 1 if a row was not answered."""
     options = arguments(line)
+    heartbeat.begin()
     try:
         config = read(
             EvaluateConfig,
@@ -161,6 +162,7 @@ def main(line: list[str] | None = None) -> int:
         speaks = group.rank == 0
         for row in evaluate(config, SCORES[options.metric], options.batch_size, group):
             rows.append(row)
+            heartbeat.beat(len(rows))
             if options.answers is not None and speaks:
                 with jsonlines.open(options.answers, "w" if len(rows) == 1 else "a") as lines:
                     lines.write(line_of(row))

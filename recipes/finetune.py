@@ -1,14 +1,16 @@
 r"""Fine-tune a model: whole, in stages, or by LoRA.
 
     python -m recipes.finetune CONFIG.yaml data.train=stores/train run.output=out
-    msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.finetune CONFIG.yaml \
-        run.parallel=true parallel.model=2
+    python -m recipes.launch --processes 8 finetune CONFIG.yaml parallel.data=4 parallel.model=2
 
 `recipes/configs` has a folder of CONFIG.yaml files a model family.
 
 The output folder gets config.json, metrics.jsonl, loss.png, checkpoints/, and at the end what was
 trained: adapter.safetensors for LoRA, else weights.safetensors. Samples that `data.on_error` leaves
 out are in skipped.jsonl. `run.resume=true` goes on from the last checkpoint.
+
+What a device will need is said first, and refused if it is more than `run.device_memory`.
+`run.dry=true` says no more than that of the whole job, and makes a step of a small model.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,21 +32,26 @@ from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.encode import Samples
 from mmdata.templates import Template
 from models.model import VisionLanguageModel
-from models.parallel import Layout, model_group
+from models.parallel import Groups, Layout, model_group
+from models.sharding import DataGroup, data_group, kept_types, recompute_layers
 from models.weights import model_parameters, save_lora, save_weights, whole_shapes
-from recipes import build, checkpoints
+from recipes import build, checkpoints, dry, heartbeat
 from recipes.config import FinetuneConfig, read
 from recipes.inputs import model_inputs
 from recipes.metrics import Metrics, Screen, StepTimer, plot_loss
 from recipes.optimizers import AdamW, layer_rates
 from recipes.schedules import Schedule
+from recipes.sharding import Sharding, count_bytes, describe_sharding, shard_training
 from recipes.step import Trainer, count_targets
 
 
 def finetune(config: FinetuneConfig) -> Path:
     """Train as the configuration says; the folder with the results comes back."""
-    build.start_mindspore(config.run.device, config.run.graph)
+    build.start_mindspore(config.run.device, config.run.graph, config.run.device_id)
     layout, groups = build.join_devices(config.parallel, config.run.parallel)
+    said = dry.describe_job(config, layout.size)
+    if layout.rank == 0:
+        print(said, file=sys.stderr)
     config.run.output.mkdir(parents=True, exist_ok=True)
 
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
@@ -54,27 +61,25 @@ def finetune(config: FinetuneConfig) -> Path:
     steps = total_steps(config, stream)
     schedule = build.build_schedule(config.schedule, steps)
 
+    data = data_group(layout, groups)
     model = build.build_model(
-        config.model, tokenizer.vocab_size, config.run.seed, model_group(layout, groups)
+        config.model,
+        tokenizer.vocab_size,
+        config.run.seed,
+        model_group(layout, groups),
+        data if config.parallel.shard == "weights" else None,
     )
-    # Those that hold one model together write a file together.
-    if config.model.weights is None and layout.data_rank == 0:
-        save_weights(model, config.run.output / "base.safetensors")
-    trained = build.choose_trained(model, config)
-    options = config.optimizer
-    decay = options.layer_decay if options.layer_scale else 1.0
-    optimizer = AdamW(
-        model.trainable_params(),
-        options.betas,
-        options.eps,
-        options.weight_decay,
-        options.bias_correction,
-        rates=layer_rates(trained, decay, model_parameters(model)),
-    )
-    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, layout, groups)
-    done = resume(config, model, trained, trainer, stream) if config.run.resume else 0
+    if config.model.weights is None:
+        save_weights(model, config.run.output / "base.safetensors", writes=layout.rank == 0)
+    names, sharding, trainer = build_trainer(config, model, layout, data)
+    trained = checkpoints.Trained(model, names, trainer.optimizer, layout, data, sharding.buckets)
+    done = resume(config, trained, trainer, stream) if config.run.resume else 0
     if layout.rank == 0:
-        describe(config, model, trained, steps, done)
+        describe(config, trained, steps, done)
+        if layout.size > 1:
+            counted = count_bytes(model, trainer.optimizer, sharding)
+            said = describe_sharding(sharding, counted, layout, config.parallel.shard)
+            print(said, file=sys.stderr)
         if (warning := rate_warning(config, schedule, steps)) is not None:
             print(f"warning: {warning}", file=sys.stderr)
 
@@ -86,6 +91,7 @@ def finetune(config: FinetuneConfig) -> Path:
             taken = [next(batches) for _ in range(config.run.accumulation)]
         rate = schedule(step - 1)
         loss, norm = trainer.step([model_inputs(batch) for batch in taken], rate)
+        heartbeat.beat(step)
         seconds, waiting = clock.lap()
         tokens = sum(batch.tokens for batch in taken) * layout.data
         line = {
@@ -109,20 +115,80 @@ def finetune(config: FinetuneConfig) -> Path:
         if metrics is not None:
             metrics.write(line)
             screen.show(line)
-        every = config.run.checkpoint_every
-        if layout.data_rank == 0 and every and is_due(step, every, steps):
-            state = {"step": step, "scale": trainer.scale, "good_steps": trainer.good_steps}
+        if config.run.checkpoint_every and is_due(step, config.run.checkpoint_every, steps):
+            state = {
+                "step": step,
+                "scale": trainer.scale,
+                "good_steps": trainer.good_steps,
+                "stream": stream.state_dict(),
+            }
             folder = checkpoints.checkpoint_folder(config.run.output, step)
-            checkpoints.save(
-                folder, model, trained, optimizer, state | {"stream": stream.state_dict()}
-            )
+            checkpoints.save(folder, trained, state, pieces=config.run.checkpoint_pieces)
             if layout.rank == 0:
                 checkpoints.prune(config.run.output, config.run.keep)
-    if layout.data_rank == 0:
-        write_results(config, model)
-    if layout.rank == 0:
-        plot_loss(config.run.output / "metrics.jsonl", config.run.output / "loss.png")
+    write_results(config, trained)
     return config.run.output
+
+
+def build_trainer(
+    config: FinetuneConfig, model: VisionLanguageModel, layout: Layout, data: DataGroup | None
+) -> tuple[list[str], Sharding, Trainer]:
+    """What trains of a model, how that is spread, and what makes steps of it."""
+    names = build.choose_trained(model, config)
+    if config.parallel.recompute:
+        recompute_layers(model)
+
+    options = config.optimizer
+    decay = options.layer_decay if options.layer_scale else 1.0
+    rates = layer_rates(names, decay, model_parameters(model))
+    sharding = shard_training(
+        model, options.weight_decay, rates, layout, data, config.parallel.shard
+    )
+    optimizer = AdamW(
+        sharding.parameters,
+        options.betas,
+        options.eps,
+        bias_correction=options.bias_correction,
+        rates=sharding.rates,
+        decays=sharding.decays,
+    )
+    trainer = Trainer(model, optimizer, options.clip, config.loss_scale, sharding.exchange)
+    return names, sharding, trainer
+
+
+def dry_run(config: FinetuneConfig) -> None:
+    """Say what a job needs, and make a step of a small model in its way: in its own layout if its
+    processes have been started, else alone; on the CPU where its device is not at hand.
+    """
+    try:
+        build.start_mindspore(config.run.device, config.run.graph, config.run.device_id)
+    except RuntimeError:
+        if build.is_first():
+            print(f"no {config.run.device} here: the step is made on the CPU")
+        build.start_mindspore("CPU", config.run.graph)
+    layout, groups = Layout(), Groups()
+    if build.is_launched():
+        layout, groups = build.join_devices(config.parallel, config.run.parallel)
+    said = dry.describe_job(config, layout.size if build.is_launched() else None)
+    if layout.rank == 0:
+        print(said)
+
+    small = dry.shrink(config)
+    if not build.is_launched():
+        alone = replace(config.parallel, data=1, model=1, shard="none")
+        small = replace(small, parallel=alone)
+    vocabulary = small.model.changes["language"]["vocabulary"]
+    data = data_group(layout, groups)
+    spread = data if small.parallel.shard == "weights" else None
+    group = model_group(layout, groups)
+    model = build.build_model(small.model, vocabulary, config.run.seed, group, spread)
+    _, _, trainer = build_trainer(small, model, layout, data)
+    loss, norm = trainer.step([dry.sample_arrays(model)], config.schedule.peak)
+    if layout.rank == 0:
+        print(
+            f"a step of a tiny {config.model.family}, computed in {small.model.dtype}: "
+            f"loss {loss:.3f}, gradient norm {norm:.3f}"
+        )
 
 
 def training_stream(config: FinetuneConfig, template: Template, layout: Layout) -> Stream:
@@ -265,46 +331,42 @@ def evaluate(model: VisionLanguageModel, held_out: Stream) -> float:
 
 
 def resume(
-    config: FinetuneConfig,
-    model: VisionLanguageModel,
-    trained: list[str],
-    trainer: Trainer,
-    stream: Stream,
+    config: FinetuneConfig, trained: checkpoints.Trained, trainer: Trainer, stream: Stream
 ) -> int:
     """Go back to the last checkpoint; the number of steps that it had made."""
     found = checkpoints.complete(config.run.output)
     if not found:
         return 0
-    state = checkpoints.restore(found[-1], model, trained, trainer.optimizer)
+    state = checkpoints.restore(found[-1], trained)
     trainer.scale, trainer.good_steps = state["scale"], state["good_steps"]
     stream.load_state_dict(state["stream"])
     return int(state["step"])
 
 
-def describe(
-    config: FinetuneConfig, model: VisionLanguageModel, trained: list[str], steps: int, done: int
-) -> None:
+def describe(config: FinetuneConfig, trained: checkpoints.Trained, steps: int, done: int) -> None:
     """Write the configuration down and say what will happen."""
     (config.run.output / "config.json").write_text(
         json.dumps(asdict(config), default=str, indent=1)
     )
-    sizes = {name: math.prod(shape) for name, shape in whole_shapes(model).items()}
-    kept = sorted({str(parameter.dtype).lower() for parameter in model.get_parameters()})
-    share = f"{sum(sizes[name] for name in trained):,} of {sum(sizes.values()):,} parameters train"
-    share += f" (kept in {', '.join(kept)}, computed in {config.model.dtype})"
+    sizes = {name: math.prod(shape) for name, shape in whole_shapes(trained.model).items()}
+    kept = sorted(set(kept_types(trained.model).values()))
+    share = f"{sum(sizes[name] for name in trained.names):,} of {sum(sizes.values()):,}"
+    share += f" parameters train (kept in {', '.join(kept)}, computed in {config.model.dtype})"
     print(
         f"{config.model.family} {config.model.size}: {share}; steps {done + 1} to {steps}",
         file=sys.stderr,
     )
 
 
-def write_results(config: FinetuneConfig, model: VisionLanguageModel) -> None:
-    """Write what was trained."""
-    output = config.run.output
+def write_results(config: FinetuneConfig, trained: checkpoints.Trained) -> None:
+    """Write what was trained, and draw the loss."""
+    output, writes = config.run.output, trained.layout.rank == 0
     if config.lora.targets:
-        save_lora(model, output / "adapter.safetensors")
+        save_lora(trained.model, output / "adapter.safetensors", writes=writes)
     else:
-        save_weights(model, output / "weights.safetensors")
+        save_weights(trained.model, output / "weights.safetensors", writes=writes)
+    if writes:
+        plot_loss(output / "metrics.jsonl", output / "loss.png")
 
 
 def main(line: list[str] | None = None) -> int:
@@ -317,8 +379,16 @@ def main(line: list[str] | None = None) -> int:
         "overrides", nargs="*", metavar="key=value", help="values that go before the YAML's"
     )
     options = parser.parse_args(line)
+    heartbeat.begin()
     try:
-        output = finetune(read(FinetuneConfig, options.config, options.overrides))
+        config = read(FinetuneConfig, options.config, options.overrides)
+        if config.run.dry:
+            dry_run(config)
+            return 0
+        output = finetune(config)
+    except dry.DoesNotFitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except MMDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -8,13 +8,11 @@ weight is the master rounded. Without one, an update below half a unit in the la
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import initializer
-
-from models.parallel import Cut, ModelGroup, all_reduce, copies_of
 
 
 class AdamW(nn.Cell):
@@ -24,7 +22,8 @@ class AdamW(nn.Cell):
     of MindFormers), whose first steps are some three times as long. `decay_matrices_only` spares
     norms and biases. `masters` are the float32 copies of those parameters that are kept in half
     precision, as they are when this is made. `rates` are what the learning rate of each parameter
-    is multiplied with (`layer_rates`), by default 1.
+    is multiplied with (`layer_rates`), by default 1; `decays` are the weight decays of each, where
+    its shape does not say whether it is spared (a slice of a flat array).
     """
 
     def __init__(
@@ -36,14 +35,15 @@ class AdamW(nn.Cell):
         bias_correction: bool = True,
         decay_matrices_only: bool = True,
         rates: Sequence[float] | None = None,
+        decays: Sequence[float] | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.parameters = ParameterTuple(parameters)
         self.beta1, self.beta2 = betas
         self.eps, self.bias_correction = eps, bias_correction
-        self.decays = [
-            weight_decay if p.ndim > 1 or not decay_matrices_only else 0.0 for p in parameters
-        ]
+        if decays is None:
+            decays = weight_decays([p.ndim for p in parameters], weight_decay, decay_matrices_only)
+        self.decays = list(decays)
         self.rates = [1.0] * len(parameters) if rates is None else list(rates)
         self.first = ParameterTuple([_moment(p, "first") for p in parameters])
         self.second = ParameterTuple([_moment(p, "second") for p in parameters])
@@ -90,6 +90,17 @@ class AdamW(nn.Cell):
             ops.assign(self.parameters[i], self.updated[i].astype(self.parameters[i].dtype))
 
         return step
+
+
+def weight_decays(
+    dimensions: Sequence[int], decay: float, matrices_only: bool = True
+) -> list[float]:
+    """The weight decay of parameters with so many dimensions each; norms and biases may have none.
+
+    >>> weight_decays([2, 1], 0.1)
+    [0.1, 0.0]
+    """
+    return [decay if count > 1 or not matrices_only else 0.0 for count in dimensions]
 
 
 LAYER = re.compile(r"^(\w+)\.layers\.(\d+)\.")
@@ -153,26 +164,3 @@ def global_norm(gradients: tuple[Tensor, ...]) -> Tensor:
     for gradient in gradients:
         total = total + ops.square(gradient.astype(ms.float32)).sum()
     return ops.sqrt(total)
-
-
-class DividedNorm(nn.Cell):
-    """The norm of all gradients of a model that a group of processes holds together.
-
-    What several processes hold counts once: each adds its share of it.
-    """
-
-    def __init__(
-        self, parameters: Sequence[Parameter], cuts: Mapping[str, Cut], group: ModelGroup
-    ) -> None:
-        super().__init__(auto_prefix=False)
-        self.shares = tuple(
-            [Tensor(1 / copies_of(cuts.get(p.name), p.ndim, group)) for p in parameters]
-        )
-        self.reduce = all_reduce(group)
-
-    def construct(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """A float32 scalar, the same on all processes."""
-        total = Tensor(0.0, ms.float32)
-        for i, gradient in enumerate(gradients):
-            total = total + (ops.square(gradient.astype(ms.float32)) * self.shares[i]).sum()
-        return ops.sqrt(self.reduce(total))

@@ -4,8 +4,9 @@ r"""Ask a model about a picture, a clip, or nothing but words.
     model.weights=FILE python -m recipes.predict CONFIG.yaml --batch questions.jsonl
     generation.temperature=0.8 generation.top_k=50
     python -m recipes.predict CONFIG.yaml --store STORE --split val --output answers.jsonl
-    msrun --worker_num=8 --local_worker_num=8 --join=True python -m recipes.predict CONFIG.yaml \
-        --batch questions.jsonl --output answers.jsonl
+    python -m recipes.launch --processes 8 predict CONFIG.yaml --batch questions.jsonl \
+        --output answers.jsonl
+    python -m recipes.launch --processes 2 predict CONFIG.yaml parallel.model=2 --prompt "…"
 
 A line of a batch is {"prompt": …, "image": FILE, "video": FILE, "history": [[question, answer],
 …]}, of which only the prompt is needed; `images` and `videos` are lists of files. Or it is
@@ -54,7 +55,7 @@ from models.generate import Generator, Prompt, Sampling
 from models.lora import merge_lora
 from models.model import VisionLanguageModel
 from models.parallel import WHOLE, ModelGroup
-from recipes import build
+from recipes import build, dry, heartbeat
 from recipes.answer_file import AnswerFile, Share
 from recipes.config import TRAINING_ONLY, Generation, PredictConfig, read
 from recipes.defaults import generation_of
@@ -365,7 +366,7 @@ def answer_questions(
     remote: Remote = Remote(),
 ) -> Iterator[str | Fault]:
     """As `predict`, of questions."""
-    build.start_mindspore(config.device, config.graph)
+    build.start_mindspore(config.device, config.graph, config.device_id)
     build.check_model_group(config.parallel, group)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
@@ -487,6 +488,7 @@ def line_of(question: Question, answer: str | Fault) -> str:
 def main(line: list[str] | None = None) -> int:
     """Answer from a shell, an answer a line of JSON for a batch; the exit code."""
     options = arguments(line)
+    heartbeat.begin()
     try:
         questions = questions_of(options)
         config = read(
@@ -496,10 +498,19 @@ def main(line: list[str] | None = None) -> int:
             ignore=TRAINING_ONLY,
             below=generation_of,
         )
+        needs = dry.describe_job(config)
+        if config.dry:
+            print(needs)
+            return 0
+        if dry.device_memory(config) is not None and build.is_first():
+            print(needs, file=sys.stderr)
         layout, group = build.join_processes(config)
         if layout.data > 1 and options.output is None:
             raise ConfigError(f"{layout.data} processes share the questions: give --output")
         faults = answer_to(options, config, questions, Share(layout.data_rank, layout.data), group)
+    except dry.DoesNotFitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except (MMDataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -531,7 +542,9 @@ def answer_to(
     faults = 0
     with nullcontext(sys.stdout) if file is None or not speaks else file.append() as lines:
         # Nothing is built where there is nothing to ask.
-        for one, answer in zip(asked, answers if asked else (), strict=True):
+        answered = zip(asked, answers if asked else (), strict=True)
+        for step, (one, answer) in enumerate(answered, 1):
+            heartbeat.beat(step)
             faults += isinstance(answer, Fault)
             if not speaks:
                 continue
@@ -546,7 +559,7 @@ def answer_to(
 
     if file is None:
         return faults
-    file.join_when_all_are_done(questions)
+    file.join_when_all_are_done(questions, lambda: heartbeat.beat(len(asked)))
     return file.count_faults()
 
 

@@ -15,9 +15,9 @@ from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
 from models.model import VisionLanguageModel
-from models.parallel import ALONE, ONE, Groups, Layout, cuts_of, model_group
 from recipes.config import LossScale
-from recipes.optimizers import AdamW, DividedNorm, clip_by_norm, global_norm
+from recipes.optimizers import AdamW, clip_by_norm, global_norm
+from recipes.sharding import ALONE, Exchange
 
 Arrays = Sequence[NDArray[Any]]
 Gradients = tuple[Tensor, ...]
@@ -49,32 +49,29 @@ class Add(nn.Cell):
 
 
 class Update(nn.Cell):
-    """From the gradients of this device's mean loss to changed parameters, on all devices alike.
-
-    `norm` finds the norm of gradients that are divided among devices; None of whole ones.
+    """From the gradients of this device's part of the mean loss to changed parameters, on all
+    devices alike.
     """
 
-    def __init__(
-        self, optimizer: AdamW, clip: float, groups: Groups, norm: DividedNorm | None = None
-    ) -> None:
+    def __init__(self, optimizer: AdamW, clip: float, exchange: Exchange) -> None:
         super().__init__(auto_prefix=False)
-        self.optimizer, self.clip, self.norm = optimizer, clip, norm
-        self.reduce = None if groups.data is None else ops.AllReduce(group=groups.data)
+        self.optimizer, self.clip = optimizer, clip
+        self.sum_loss, self.sum_gradients = exchange.sum_loss, exchange.sum_gradients
+        self.norm = global_norm if exchange.norm is None else exchange.norm
 
     def construct(
-        self, gradients: Gradients, loss: Tensor, count: Tensor, rate: Tensor, scale: Tensor
+        self, gradients: Gradients, loss: Tensor, rate: Tensor, scale: Tensor
     ) -> tuple[Tensor, ...]:
         """(mean loss, norm of the gradients, whether they were finite):
         where not, nothing has changed.
         """
         gradients = tuple([gradient.astype(ms.float32) / scale for gradient in gradients])
         loss = loss / scale
-        if self.reduce is not None:
-            total = ops.maximum(self.reduce(count), 1.0)
-            gradients = tuple([self.reduce(gradient * count) / total for gradient in gradients])
-            loss = self.reduce(loss * count) / total
-        norm = global_norm(gradients) if self.norm is None else self.norm(gradients)
-        gradients, norm = clip_by_norm(gradients, self.clip, norm)
+        if self.sum_gradients is not None:
+            gradients = self.sum_gradients(gradients)
+        if self.sum_loss is not None:
+            loss = self.sum_loss(loss)
+        gradients, norm = clip_by_norm(gradients, self.clip, self.norm(gradients))
         finite = ops.isfinite(norm)
         if finite:
             self.optimizer(gradients, rate)
@@ -82,8 +79,9 @@ class Update(nn.Cell):
 
 
 class Trainer:
-    """A model with its optimizer, at this process' place in a layout; `scale` and `good_steps` are
-    the loss scale's state.
+    """A model with its optimizer; `scale` and `good_steps` are the loss scale's state.
+
+    `exchange` is what crosses between devices (`recipes.sharding`); on one, nothing does.
     """
 
     def __init__(
@@ -92,20 +90,18 @@ class Trainer:
         optimizer: AdamW,
         clip: float,
         loss_scale: LossScale,
-        layout: Layout = ONE,
-        groups: Groups = ALONE,
+        exchange: Exchange = ALONE,
     ) -> None:
         self.model, self.optimizer, self.loss_scale = model, optimizer, loss_scale
         self.scale, self.good_steps = loss_scale.start, 0
-        parameters = list(optimizer.parameters)
+        self.exchange = exchange
         scaled = ScaledLoss(model)
         scaled.set_train(True)
-        self.gradient: Callable[..., Any] = ms.value_and_grad(scaled, None, parameters)
+        self.value_and_grad: Callable[..., Any] = ms.value_and_grad(
+            scaled, None, model.trainable_params()
+        )
         self.add = Add()
-        norm = None
-        if layout.model > 1:
-            norm = DividedNorm(parameters, cuts_of(model), model_group(layout, groups))
-        self.update = Update(optimizer, clip, groups, norm)
+        self.update = Update(optimizer, clip, exchange)
 
     def step(self, batches: Sequence[Arrays], rate: float) -> tuple[float, float]:
         """Train on the batches together, each as `recipes.inputs.model_inputs` orders it.
@@ -115,17 +111,33 @@ class Trainer:
         """
         scale = Tensor(self.scale, ms.float32)
         counts = [count_targets(batch) for batch in batches]
-        shares = [Tensor(count / max(1, sum(counts)), ms.float32) for count in counts]
-        loss, gradients = self.gradient(shares[0], scale, *map(Tensor, batches[0]))
+        total = max(1.0, self._sum_devices(sum(counts)))
+        shares = [Tensor(count / total, ms.float32) for count in counts]
+        loss, gradients = self.gradient(shares[0], scale, batches[0])
         for share, batch in zip(shares[1:], batches[1:], strict=True):
-            more, others = self.gradient(share, scale, *map(Tensor, batch))
-            loss, gradients = loss + more, self.add(ms.mutable(gradients), ms.mutable(others))
-        count = Tensor(sum(counts), ms.float32)
-        # Else they are constants to the compiler, and every step compiles anew.
-        gradients = ms.mutable(gradients)
-        mean, norm, finite = self.update(gradients, loss, count, Tensor(rate, ms.float32), scale)
+            more, others = self.gradient(share, scale, batch)
+            loss, gradients = loss + more, ms.mutable(self.add(gradients, others))
+        mean, norm, finite = self.update(gradients, loss, Tensor(rate, ms.float32), scale)
+        if finite and self.exchange.gather_weights is not None:
+            self.exchange.gather_weights()
         self._adapt_scale(bool(finite))
         return float(mean), float(norm)
+
+    def gradient(self, share: Tensor, scale: Tensor, batch: Arrays) -> tuple[Tensor, Gradients]:
+        """The scaled loss of one batch times its share, and the gradients: of spread parameters
+        this process' slices.
+        """
+        loss, gradients = self.value_and_grad(share, scale, *map(Tensor, batch))
+        # Else they are constants to the compiler, and every step compiles anew.
+        gradients = ms.mutable(gradients)
+        if self.exchange.slice_gradients is not None:
+            gradients = ms.mutable(self.exchange.slice_gradients(gradients))
+        return loss, gradients
+
+    def _sum_devices(self, count: int) -> float:
+        if self.exchange.sum_loss is None:
+            return float(count)
+        return float(self.exchange.sum_loss(Tensor(count, ms.float32)))
 
     def _adapt_scale(self, finite: bool) -> None:
         rule = self.loss_scale

@@ -13,9 +13,12 @@ import json
 import sys
 from pathlib import Path
 
+import mindspore as ms
+
 
 def main() -> None:
     """Run each; the first that fails ends the process."""
+    ms.runtime.launch_blocking()  # else single operators take much longer on few cores
     for recipe, *line in json.loads(Path(sys.argv[1]).read_text()):
         if code := importlib.import_module(f"recipes.{recipe}").main(line):
             sys.exit(code)

@@ -75,6 +75,7 @@ ROWS = {
     "finetune_lora": 20_000,
     "finetune_whole": 20_000,
     "finetune_stage3_bf16": 23_240,
+    "finetune_stage3_bf16_two_nodes": 23_240,
     "finetune_stage3_fp16": 23_240,
     "finetune_lora_fewshot": 85,
 }
@@ -102,6 +103,7 @@ def job(path: Path) -> list[str]:
         line += ["template.frames=uniform:4", "data.max_views=4"]
     # Dropout draws anew after a stop.
     line += ["lora.dropout=0"] if config.lora.targets else []
+    line += ["parallel.data=null", "parallel.model=1", "parallel.shard=none"]
     return [*line, "run.device=CPU", "run.parallel=false", "run.graph=false", "data.isolated=false"]
 
 
@@ -158,7 +160,7 @@ class Rows:
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_full_size_job_makes_enough_updates_and_reaches_its_peak_rate(path: Path) -> None:
     config = read(FinetuneConfig, path)
-    layout = Layout(data=8 if config.run.parallel else 1)
+    layout = Layout(config.parallel.data or 1, config.parallel.model)
     samples = finetune.training_samples(config, Rows(ROWS[path.stem]), layout)
     stream = finetune.make_stream(config, samples, WordTemplate(), layout)
 

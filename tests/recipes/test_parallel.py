@@ -1,4 +1,6 @@
-"""Two processes of msrun against one, and what is left when one of them is killed."""
+"""Two processes of msrun, or of the launcher on two nodes, against one; and what is left when one
+is killed.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ import pytest
 import mmdata
 from examples.synthetic import write_coco
 from models.checkpoint import open_checkpoint
+from recipes import launch
 from recipes.checkpoints import complete
 from recipes.metrics import read_metrics
 
@@ -113,6 +116,46 @@ def test_two_workers_train_as_one_and_a_killed_one_costs_only_the_steps_since_th
     assert_same(tmp_path / "cut", tmp_path / "one")
 
 
+def on_two_nodes(pictures: Path, output: Path, *overrides: str) -> list[subprocess.Popen[str]]:
+    """Start the launchers of two nodes, each with a worker on half the batch."""
+    master = f"127.0.0.1:{launch.free_port()}"
+    line = [sys.executable, "-m", "recipes.launch", "--processes", "2", "--nodes", "2"]
+    line += ["--master", master, "--logs", str(output.parent / "logs")]
+    recipe = command(pictures, output, *overrides)[2:]
+    return [
+        subprocess.Popen(
+            [*line, "--node-rank", str(rank), "finetune", *recipe],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+
+def test_two_nodes_train_as_one_process_and_a_killed_worker_ends_both_within_seconds(
+    pictures: Path, tmp_path: Path
+) -> None:
+    options = "run.steps=4", "schedule.peak=1e-3", "run.graph=false"
+    one = alone(pictures, tmp_path / "one", *options)
+    nodes = on_two_nodes(pictures, tmp_path / "two", *options)
+    for job in (one, *nodes):
+        said, warned = job.communicate(timeout=400)
+        assert job.returncode == 0, f"{said}{warned}"
+    assert_same(tmp_path / "two", tmp_path / "one")
+
+    nodes = on_two_nodes(pictures, tmp_path / "cut", *options, "run.steps=400")
+    worker = await_worker(nodes[0], tmp_path / "cut")
+    os.kill(worker, signal.SIGKILL)
+    killed = time.monotonic()
+    warnings = [job.communicate(timeout=400)[1] for job in nodes]
+
+    assert time.monotonic() - killed < 30  # within msrun's: the machine may be busy
+    assert [job.returncode for job in nodes] == [1, 1]
+    assert all("was killed by SIGKILL" in warned for warned in warnings)
+    assert sum("error: on node" in warned for warned in warnings) == 1
+
+
 def await_worker(job: subprocess.Popen[str], output: Path) -> int:
     """The process id of a worker of the job, once there is a checkpoint."""
     end = time.monotonic() + 300
@@ -120,8 +163,8 @@ def await_worker(job: subprocess.Popen[str], output: Path) -> int:
         assert job.poll() is None and time.monotonic() < end, "no checkpoint came"
         time.sleep(0.02)
     found = [int(process.name) for process in Path("/proc").iterdir() if process.name.isdigit()]
-    workers = [pid for pid in found if str(output) in command_line(pid)]
-    return max(pid for pid in workers if pid != job.pid)
+    workers = [pid for pid in found if str(output) in command_line(pid) and pid != job.pid]
+    return max(pid for pid in workers if "recipes.launch" not in command_line(pid))
 
 
 def command_line(pid: int) -> str:

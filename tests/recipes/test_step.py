@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmdata.pipeline.collate import COLUMNS
 from models.weights import cast_parameters
-from recipes.checkpoints import optimizer_parameters, restore, save
+from recipes.checkpoints import Trained, held_optimizer, restore, save
 from recipes.config import LossScale
 from recipes.optimizers import AdamW
 from recipes.step import Trainer, count_targets
@@ -44,6 +44,15 @@ def batch(value: float, targets: int = 2) -> list[NDArray[Any]]:
 def trainer(dtype: ms.dtype = ms.float32, **options: Any) -> Trainer:
     model = Line(dtype)
     return Trainer(model, AdamW(model.trainable_params()), 1e9, LossScale(**options))
+
+
+def state_of(one: Trainer) -> list[Parameter]:
+    """The weights and all that the optimizer remembers."""
+    trained = Trained(one.model, ["weight"], one.optimizer)
+    return [
+        *one.optimizer.parameters,
+        *(each.parameter for each in held_optimizer(trained).values()),
+    ]
 
 
 def test_targets_are_labels_that_a_token_of_their_own_sample_comes_before() -> None:
@@ -89,7 +98,7 @@ def test_a_step_that_overflows_changes_neither_weights_nor_moments_nor_their_cou
     dtype: ms.dtype,
 ) -> None:
     scaled = trainer(dtype, start=2.0, window=5)
-    state = [*scaled.optimizer.parameters, *optimizer_parameters(scaled.optimizer).values()]
+    state = state_of(scaled)
     scaled.step([batch(1.0)], 0.1)
     before = [parameter.asnumpy().copy() for parameter in state]
 
@@ -143,19 +152,16 @@ def test_weights_and_masters_come_back_from_a_checkpoint_to_the_bit(tmp_path: Pa
     for _ in range(3):
         first.step([batch(1.0)], 1e-5)
 
-    save(tmp_path / "made", first.model, ["weight"], first.optimizer, {})
-    restore(tmp_path / "made", again.model, ["weight"], again.optimizer)
+    save(tmp_path / "made", Trained(first.model, ["weight"], first.optimizer), {})
+    restore(tmp_path / "made", Trained(again.model, ["weight"], again.optimizer))
 
     for one in (first, again):
         one.step([batch(2.0)], 1e-5)
-    kept, back = (
-        {"weight": one.optimizer.parameters[0], **optimizer_parameters(one.optimizer)}
-        for one in (first, again)
-    )
-    assert {name: value.asnumpy().tobytes() for name, value in kept.items()} == {
-        name: value.asnumpy().tobytes() for name, value in back.items()
-    }
-    assert float(kept["optimizer.master.weight"].asnumpy()[0]) < 1 - 1e-6
+    kept, back = state_of(first), state_of(again)
+    assert [value.asnumpy().tobytes() for value in kept] == [
+        value.asnumpy().tobytes() for value in back
+    ]
+    assert float(first.optimizer.masters[0].asnumpy()[0]) < 1 - 1e-6
 
 
 # What their published recipes start with.
