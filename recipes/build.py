@@ -120,7 +120,9 @@ def join_processes(options: configs.PredictConfig) -> tuple[Layout, ModelGroup]:
         ConfigError: if their number is no multiple of `parallel.model`.
     """
     start_mindspore(options.device, options.graph, options.device_id)
-    layout, groups = join_devices(replace(options.parallel, data=None), several=False)
+    # msrun starts its scheduler by the same command, which must not answer but schedule.
+    several = "MS_ROLE" in os.environ
+    layout, groups = join_devices(replace(options.parallel, data=None), several)
     return layout, model_group(layout, groups)
 
 
