@@ -36,6 +36,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_split_is_answered_beside_its_references_and_a_later_run_goes_on(
     stores: dict[str, Path], tmp_path: Path
 ) -> None:
