@@ -26,8 +26,8 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import mmdata.templates
-from benchmarks.losses import SIDE, build_processor, define_operators_of_torchvision
-from benchmarks.measure import options, print_row
+from benchmarks.losses import SIDE, build_processor
+from benchmarks.measure import define_operators_of_torchvision, options, print_row
 from mmdata.pipeline.memory import Memory
 from mmdata.schema import Conversation, Image, Media, Message, assistant, user
 from mmdata.templates import Encoded, Template

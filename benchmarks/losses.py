@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import mmdata.templates
-from benchmarks.measure import options
+from benchmarks.measure import define_operators_of_torchvision, options
 from mmdata.pipeline import Stream, torch_dataset
 from mmdata.schema import (
     CompactTimes,
@@ -174,19 +174,6 @@ def process(processor: Any, family: str, drawn: Drawn, *, clip: bool) -> Any:
         do_sample_frames=False,
         return_tensors="pt",
     )
-
-
-def define_operators_of_torchvision() -> Any:
-    """Let a torchvision be imported whose compiled operators were built for another torch; none of
-    them is used here. Keep what is returned.
-    """
-    import torch
-
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    if not hasattr(torch.ops.torchvision, "nms"):
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
 
 
 def build_processor(family: str, tokenizer: Any, vocabularies: Path, folder: Path) -> Any:

@@ -14,8 +14,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
-__all__ = ["Run", "interleave", "options", "print_row", "run"]
+__all__ = [
+    "Run",
+    "define_operators_of_torchvision",
+    "interleave",
+    "options",
+    "print_row",
+    "run",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,19 @@ def print_row(
     others = ", ".join(f"{peer} {figure:,.4g}" for peer, figure in peers.items())
     beside = f"   beside {others}   {ratio:.2f}x" if ratio is not None else ""
     print(f"{name}: {ours:,.4g} {unit}{beside}")
+
+
+def define_operators_of_torchvision() -> Any:
+    """Let a torchvision be imported whose compiled operators were built for another torch; none of
+    them is used here. Keep what is returned.
+    """
+    import torch
+
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    if not hasattr(torch.ops.torchvision, "nms"):
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
 
 
 PYTHON = sys.executable

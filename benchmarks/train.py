@@ -1,12 +1,14 @@
 """One training step of each tiny family, fed by the pipeline;
 beside `transformers` on torch where it has the model.
 
-    python -m benchmarks.train [--steps 30] [--json]
+    python -m benchmarks.train [--steps 30] [--peer-python PYTHON] [--json]
 
 Ours trains as `recipes.finetune` does, on drawn pictures and clips, in graph mode on the CPU; the
 first steps, in which it compiles, do not count. Of the four families `transformers` has
 LLaVA-NeXT-Video; its model is given the same sizes, tokens and frames, the same optimizer, and no
-data pipeline at all.
+data pipeline at all. `--peer-python` is the interpreter that has torch and transformers, by default
+this one. What is compared is the processor time of a step, and the time by the clock, on one core:
+on several, the threads of torch spend most of the former on waiting for one another.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import PYTHON, options, print_row
+from benchmarks.measure import PYTHON, define_operators_of_torchvision, options, print_row
 
 CONFIGS = Path(__file__).resolve().parent.parent / "recipes" / "configs"
 TWINS = {
@@ -35,12 +37,14 @@ COMPILING = 5  # steps that do not count
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--peer-python", default=PYTHON, help="that has torch and transformers")
+    parser.add_argument("--only", default="", help="families whose name has this")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         kind, *rest = arguments.child
         if kind == "peer":
-            print(json.dumps(peer(arguments.steps)))
+            print(json.dumps(peer(arguments.steps, int(rest[0]))))
         else:
             family, folder = rest
             print(json.dumps(ours(family, folder, arguments.steps)))
@@ -48,7 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         draw(Path(folder))
         for family in TWINS:
-            compare(family, folder, arguments)
+            if arguments.only in family:
+                compare(family, folder, arguments)
 
 
 def draw(folder: Path) -> None:
@@ -64,32 +69,42 @@ def draw(folder: Path) -> None:
 
 def compare(family: str, folder: str, arguments: argparse.Namespace) -> None:
     """Print the rows of one family."""
-    contestants = {"ours": ["ours", family, folder]}
+    from recipes.vocabularies import byte_tokenizer
+
+    contestants = {"ours": [PYTHON, "ours", family, folder]}
     if family == "llava_next_video":
-        contestants["transformers"] = ["peer"]
+        vocabulary = byte_tokenizer("llama2").vocab_size
+        contestants["transformers"] = [arguments.peer_python, "peer", str(vocabulary)]
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
     for _ in range(arguments.runs):
-        for name, child in contestants.items():
-            taken[name].append(run(child, arguments.steps))
-    steps = {
-        name: 1000 * statistics.median(one["step"] for one in each) for name, each in taken.items()
-    }
+        for name, (python, *child) in contestants.items():
+            taken[name].append(run(python, child, arguments.steps))
+
     row: dict[str, Any] = {"more_is_better": False, "as_json": arguments.json}
-    print_row(
-        f"{family}, a step",
-        steps.pop("ours"),
-        steps,
-        "ms",
-        ["mindspore", "torch", "transformers"],
-        **row,
-    )
+    for figure, unit in (("processor", "ms of processor"), ("step", "ms")):
+        steps = {
+            name: 1000 * statistics.median(one[figure] for one in each)
+            for name, each in taken.items()
+        }
+        print_row(f"{family}, a step", steps.pop("ours"), steps, unit, ["mindspore"], **row)
     waiting = 100 * statistics.median(one["waiting"] for one in taken["ours"])
     print_row(f"{family}, waiting for data", waiting, {}, "% of a step", ["mindspore"], **row)
 
 
-def run(child: list[str], steps: int) -> dict[str, float]:
+def run(python: str, child: list[str], steps: int) -> dict[str, float]:
     """What one run of a contestant measured."""
-    line = [PYTHON, "-m", "benchmarks.train", "--steps", str(steps), "--child", *child]
+    line = [
+        "taskset",
+        "-c",
+        "0",
+        python,
+        "-m",
+        "benchmarks.train",
+        "--steps",
+        str(steps),
+        "--child",
+        *child,
+    ]
     found = subprocess.run(line, capture_output=True, text=True, check=False)
     if found.returncode:
         raise RuntimeError(f"{' '.join(child)} failed:\n{found.stderr[-2000:]}")
@@ -98,10 +113,13 @@ def run(child: list[str], steps: int) -> dict[str, float]:
 
 
 def ours(family: str, folder: str, steps: int) -> dict[str, float]:
-    """Median seconds of a step and the share of them that was spent on waiting for data."""
+    """Median seconds of a step, those of the processor in a step, and the share of the former that
+    was spent on waiting for data.
+    """
+    from recipes import finetune
     from recipes.config import FinetuneConfig, read
-    from recipes.finetune import finetune
     from recipes.metrics import read_metrics
+    from recipes.step import Trainer
 
     name, kind = TWINS[family]
     output = Path(folder) / family
@@ -111,36 +129,57 @@ def ours(family: str, folder: str, steps: int) -> dict[str, float]:
         f"run.steps={steps + COMPILING}",
     ]
     line += ["data.train_split=null", "data.evaluate_split=null", "run.checkpoint_every=0"]
-    finetune(read(FinetuneConfig, CONFIGS / family / f"{name}.yaml", line))
+    config = read(FinetuneConfig, CONFIGS / family / f"{name}.yaml", line)
+    processor: list[float] = []
+
+    class Timed(Trainer):
+        """The recipe's trainer, under a clock."""
+
+        def step(self, *arguments: Any) -> tuple[float, float]:
+            began = time.process_time()
+            found = super().step(*arguments)
+            processor.append(time.process_time() - began)
+            return found
+
+    finetune.Trainer = Timed  # type: ignore[attr-defined]
+    finetune.finetune(config)
     lines = read_metrics(output / "metrics.jsonl")[COMPILING:]
     spent = sum(line["seconds"] for line in lines)
     waiting = sum(line["seconds"] * line["data_wait"] for line in lines)
     return {
         "step": statistics.median(line["seconds"] for line in lines),
+        "processor": statistics.median(processor[COMPILING:]),
         "waiting": waiting / spent,
     }
 
 
-def peer(steps: int) -> dict[str, float]:
-    """Median seconds of a step of `transformers`' LLaVA-NeXT-Video
-    at the size of our tiny one with bytes for words.
+def peer(steps: int, vocabulary: int) -> dict[str, float]:
+    """Median seconds of a step, and those of the processor, of `transformers`' LLaVA-NeXT-Video at
+    the size of our tiny one with bytes for words.
     """
     import torch
 
-    model, batch = peer_model_and_batch()
+    library = define_operators_of_torchvision()
+    model, batch = peer_model_and_batch(vocabulary)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-6, weight_decay=0.0)
-    taken = []
+    taken, processor = [], []
     for _ in range(steps + COMPILING):
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         optimizer.zero_grad()
         model(**batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        taken.append(time.perf_counter() - began)
-    return {"step": statistics.median(taken[COMPILING:]), "waiting": 0.0}
+        taken.append(time.perf_counter() - began[0])
+        processor.append(time.process_time() - began[1])
+    del library
+    return {
+        "step": statistics.median(taken[COMPILING:]),
+        "processor": statistics.median(processor[COMPILING:]),
+        "waiting": 0.0,
+    }
 
 
-def peer_model_and_batch() -> tuple[Any, dict[str, Any]]:
+def peer_model_and_batch(vocabulary: int) -> tuple[Any, dict[str, Any]]:
     """The model, and one row of 384 tokens with 4 frames of 4 pooled features each."""
     import torch
     from transformers import (
@@ -150,9 +189,6 @@ def peer_model_and_batch() -> tuple[Any, dict[str, Any]]:
         LlavaNextVideoForConditionalGeneration,
     )
 
-    from recipes.vocabularies import byte_tokenizer
-
-    vocabulary = byte_tokenizer("llama2").vocab_size
     vision = CLIPVisionConfig(
         image_size=56,
         patch_size=14,

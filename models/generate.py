@@ -58,6 +58,19 @@ class NextToken(nn.Cell):
         super().__init__(auto_prefix=False)  # the parameters keep their names
         self.model = model
 
+    @property
+    def compile_phase(self) -> str | None:
+        """Which compiled graph runs."""
+        found: str | None = nn.Cell.compile_phase.fget(self)
+        return found
+
+    @compile_phase.setter
+    def compile_phase(self, value: str) -> None:
+        # MindSpore sets it at each call, anew in each cell of the model: that cost as much as the
+        # computing of a token by a small model.
+        if value != self.compile_phase:
+            nn.Cell.compile_phase.fset(self, value)
+
     def construct(
         self,
         input_ids: Tensor,
@@ -91,8 +104,8 @@ class Generator:
     none longer than `length` tokens with its answer.
 
     What is compiled in graph mode has few shapes: prompts are padded to `bucket` tokens, or to
-    twice, four times … as many, and of the cache a new token reads so many too, so that its cost
-    goes by what is in the cache and not by its length.
+    twice, four times … as many, pictures (or patches) by `media_room`, and of the cache a new token
+    reads so many slots too, so that its cost goes by what is in the cache and not by its length.
 
     The model is switched to evaluation and keeps its caches until `models.cache.drop_caches`.
     """
@@ -106,6 +119,9 @@ class Generator:
         self.position_step = np.array(model.position_step, np.int32)
         self.next_token = NextToken(model)
         self.next_token.set_train(False)
+        # Of one new token the only one is the last.
+        self.first = Tensor(np.zeros(batch, np.int32))
+        self.reaches: dict[int, Tensor] = {}
 
     def generate(
         self,
@@ -113,7 +129,7 @@ class Generator:
         max_new_tokens: int,
         stop_ids: Collection[int] = (),
         sampling: Sampling = GREEDY,
-        seed: int = 0,
+        seed: int | Sequence[Sequence[int]] = 0,
         ended: Callable[[int, Sequence[int]], bool] | None = None,
     ) -> list[list[int]]:
         """The answer to each prompt:
@@ -135,17 +151,24 @@ class Generator:
         return answers
 
     def steps(
-        self, prompt: Prompt, max_new_tokens: int, sampling: Sampling = GREEDY, seed: int = 0
+        self,
+        prompt: Prompt,
+        max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+        seed: int | Sequence[Sequence[int]] = 0,
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Token by token:
         the chosen ids (batch,) int32 and the logits (batch, vocabulary) they were chosen by.
+
+        `seed` may be one for each prompt, whose answer then does not hang on its row.
 
         Raises:
             ValueError: if the prompts are not `batch` many, or prompt and answer may grow beyond
                 `length`.
         """
         self._check(prompt, max_new_tokens)
-        rng = np.random.default_rng(seed)
+        seeds = [(seed, row) for row in range(self.batch)] if isinstance(seed, int) else seed
+        rngs = [np.random.default_rng(one) for one in seeds]
         lengths = Tensor(prompt.lengths.astype(np.int32))
         logits = self._read(prompt, lengths)
         positions = np.take_along_axis(
@@ -155,7 +178,7 @@ class Generator:
         for row, length in enumerate(prompt.lengths):
             seen[row, prompt.input_ids[row, :length]] = True
         for done in range(max_new_tokens):
-            tokens = choose(logits, sampling, rng, seen)
+            tokens = choose_rows(logits, sampling, rngs, seen)
             seen[np.arange(len(tokens)), tokens] = True
             yield tokens, logits
             if done + 1 < max_new_tokens:
@@ -186,26 +209,28 @@ class Generator:
             _widen(prompt.input_ids, width, 0),
             _widen(prompt.position_ids, width, 0),
             (slots < prompt.lengths[:, None]).astype(np.int32),
-            prompt.pixel_values,
+            _fill_up(prompt.pixel_values),
             None if prompt.media_index is None else _widen(prompt.media_index, width, -1),
             slots.astype(np.int32),
             np.arange(width, dtype=np.int32),
         )
         tensors = [None if array is None else Tensor(array) for array in inputs]
-        layout = None if prompt.media_layout is None else Tensor(prompt.media_layout)
-        logits: NDArray[Any] = self.next_token(*tensors, lengths, lengths - 1, layout).asnumpy()
+        layout = _fill_up(prompt.media_layout)
+        places = None if layout is None else Tensor(layout)
+        logits: NDArray[Any] = self.next_token(*tensors, lengths, lengths - 1, places).asnumpy()
         return logits
 
     def _step(
         self, tokens: NDArray[Any], positions: NDArray[Any], slots: NDArray[Any], lengths: Tensor
     ) -> NDArray[Any]:
-        reach = np.arange(self._room(int(slots.max()) + 1))
-        ids, positions, places, reach = (
-            Tensor(array.astype(np.int32)) for array in (tokens[:, None], positions, slots, reach)
+        room = self._room(int(slots.max()) + 1)
+        if room not in self.reaches:
+            self.reaches[room] = Tensor(np.arange(room, dtype=np.int32))
+        ids, positions, places = (
+            Tensor(array.astype(np.int32)) for array in (tokens[:, None], positions, slots)
         )
-        last = ops.zeros_like(lengths)
         logits: NDArray[Any] = self.next_token(
-            ids, positions, None, None, None, places, reach, lengths, last
+            ids, positions, None, None, None, places, self.reaches[room], lengths, self.first
         ).asnumpy()
         return logits
 
@@ -215,6 +240,22 @@ class Generator:
         while room < tokens:
             room *= 2
         return min(room, self.length)
+
+
+def media_room(count: int) -> int:
+    """As how many pictures or patches so many are computed: at most an eighth more, so that between
+    one power of two and the next there are eight sizes to compile.
+    """
+    step = 1 << max(0, count.bit_length() - 4)
+    return -(-count // step) * step
+
+
+def _fill_up(rows: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Rows of pictures, patches or their layout with zeros behind them, which no position names."""
+    if rows is None:
+        return None
+    room = [(0, media_room(len(rows)) - len(rows))] + [(0, 0)] * (rows.ndim - 1)
+    return np.pad(rows, room)
 
 
 def _at(index: NDArray[Any], axes: int) -> NDArray[Any]:
@@ -227,6 +268,22 @@ def _widen(array: NDArray[Any], width: int, fill: int) -> NDArray[Any]:
     array = array[..., :width]
     room = [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])]
     return np.pad(array, room, constant_values=fill).astype(np.int32)
+
+
+def choose_rows(
+    logits: NDArray[Any],
+    sampling: Sampling,
+    rngs: Sequence[np.random.Generator],
+    seen: NDArray[np.bool_],
+) -> NDArray[Any]:
+    """As `choose`, each row drawn by a generator of its own."""
+    if sampling.temperature == 0:  # nothing is drawn
+        return choose(logits, sampling, rngs[0], seen)
+    rows = [
+        choose(logits[row : row + 1], sampling, rng, seen[row : row + 1])
+        for row, rng in enumerate(rngs)
+    ]
+    return np.concatenate(rows)
 
 
 def choose(

@@ -110,6 +110,15 @@ PARTS = {
     "language": ("language.",),
 }
 
+# The files that MindFormers keeps the model in, by the beginnings of our names; `lite` is what of
+# `glm` a process needs that makes token embeddings alone.
+FILES = {
+    "vit": ("vision.",),
+    "qformer": ("vision_norm.", "qformer.", "projector."),
+    "glm": ("language.",),
+    "lite": ("language.embedding.",),
+}
+
 # As MindFormers has it: layer_range [0, 14] names two layers. SwissArmyTransformer splits and has
 # alpha 1.
 LORA = LoraConfig(

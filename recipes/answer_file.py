@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from mmdata.errors import ConfigError
 from recipes.questions import Question
+
+PAUSE: Final = 0.5  # seconds between two looks at what the others have written
 
 
 @dataclass(frozen=True)
@@ -64,21 +67,35 @@ class AnswerFile:
         Raises:
             ConfigError: if what is there answers other questions.
         """
-        try:
-            told = self._read(questions)
-        except FileNotFoundError:  # another process is joining them
-            return True
+        told = self._read(questions)
         if len(told) < len(questions):
             return False
 
         pieces = self._pieces()
         if pieces or list(told) != sorted(told):
-            joined = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            own = f".{self.path.name}.{self.share.index}.{os.getpid()}"
+            joined = self.path.with_name(own)
             joined.write_text("".join(told[number] for number in sorted(told)), encoding="utf-8")
             joined.replace(self.path)
         for piece in pieces:
             piece.unlink(missing_ok=True)
         return True
+
+    def join_when_all_are_done(
+        self, questions: Sequence[Question], wait: Callable[[], object]
+    ) -> None:
+        """Wait for the processes that answer the other shares, and join the answers; `wait` is
+        called now and then meanwhile.
+
+        Who leaves earlier is taken for dead by msrun, which then ends the others too.
+        """
+        while not self.join(questions):
+            wait()
+            time.sleep(PAUSE)
+
+    def count_faults(self) -> int:
+        """How many errors there are in place of answers, once all are joined."""
+        return sum("error" in json.loads(line) for line in _whole_lines(self.path))
 
     def _pieces(self) -> list[Path]:
         """The files of several processes, also of an earlier run of another number of them."""
@@ -87,8 +104,7 @@ class AnswerFile:
     def _read(self, questions: Sequence[Question]) -> dict[int, str]:
         """The whole lines that there are, by the numbers of the questions, each once."""
         told: dict[int, str] = {}
-        files = [self.path] if self.path.exists() else []
-        for file in [*files, *self._pieces()]:
+        for file in [self.path, *self._pieces()]:
             for line in _whole_lines(file):
                 number = _check(line, questions, file)
                 told.setdefault(number, line)
@@ -96,7 +112,11 @@ class AnswerFile:
 
 
 def _whole_lines(file: Path) -> Iterator[str]:
-    with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+    try:
+        lines = file.open(encoding="utf-8", errors="replace", newline="\n")
+    except FileNotFoundError:  # not begun yet, or joined into another a moment ago
+        return
+    with lines:
         yield from (line for line in lines if line.endswith("\n"))
 
 

@@ -111,6 +111,21 @@ def join_model_group(options: configs.PredictConfig) -> ModelGroup:
     return model_group(*join_devices(replace(options.parallel, data=1), several=False))
 
 
+def join_processes(options: configs.PredictConfig) -> tuple[Layout, ModelGroup]:
+    """The place of this process among those that were started to answer: each `parallel.model` of
+    them hold a model together, and share the questions with the others; of how the training was
+    laid out, `data` is nothing to them.
+
+    Raises:
+        ConfigError: if their number is no multiple of `parallel.model`.
+    """
+    start_mindspore(options.device, options.graph, options.device_id)
+    # msrun starts its scheduler by the same command, which must not answer but schedule.
+    several = "MS_ROLE" in os.environ
+    layout, groups = join_devices(replace(options.parallel, data=None), several)
+    return layout, model_group(layout, groups)
+
+
 def check_model_group(options: configs.Parallel, group: ModelGroup) -> None:
     """See that the group is the one that the configuration asks for.
 

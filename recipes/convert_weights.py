@@ -52,7 +52,12 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
         default="mmdata",
         help="whose names the target gets",
     )
-    add("--part", choices=("full", "vision", "language"), default="full")
+    add(
+        "--part",
+        default="full",
+        help="full, vision or language; of visualglm also vit, qformer, glm and lite, the files "
+        "that MindFormers keeps it in",
+    )
     add(
         "--size",
         help="a preset's name; default: config.json beside the source, else the published size",
@@ -83,6 +88,12 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
             f"{options.family} has no size {options.size!r}; there are {', '.join(presets)}"
         )
 
+    if options.part not in parts_of(module):
+        parser.error(
+            f"{options.family} has no part {options.part!r}; there are "
+            f"{', '.join(parts_of(module))}"
+        )
+
     if options.layout not in layouts:
         parser.error(
             f"{options.family} has no layout {options.layout!r}; there are {', '.join(layouts)}"
@@ -102,6 +113,13 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
 
 # Which function of a family's file reads the `config.json` of a part.
 PART_READERS = {"vision": "vision_from_hf", "language": "language_from_hf"}
+
+
+def parts_of(module: ModuleType) -> dict[str, tuple[str, ...]]:
+    """What a file may hold of a family's model, by the beginnings of our names."""
+    parts: dict[str, tuple[str, ...]] = {"full": ("",)}
+    parts |= {part: (part,) for part in PART_READERS}
+    return {**parts, **module.FILES} if hasattr(module, "FILES") else parts
 
 
 def model_config(module: ModuleType, options: argparse.Namespace) -> Any:
@@ -138,8 +156,8 @@ def names(module: ModuleType, config: Any, options: argparse.Namespace) -> list[
         weights = module.LAYOUTS[options.layout](config)
     if options.sft == "lora":
         weights = wrap_for_lora(weights)
-    part = "" if options.part == "full" else options.part
-    return [weight for weight in weights if weight.name.startswith(part)]
+    beginnings = parts_of(module)[options.part]
+    return [weight for weight in weights if weight.name.startswith(beginnings)]
 
 
 def convert(options: argparse.Namespace) -> Account:
@@ -171,14 +189,18 @@ def convert(options: argparse.Namespace) -> Account:
 
 
 def generation_facts(options: argparse.Namespace) -> dict[str, str]:
-    """What `generation_config.json` beside the source says, to stand in the target's head: the
-    defaults of `recipes.predict`.
+    """What `generation_config.json` and `tokenizer_config.json` beside the source say, to stand in
+    the target's head: the defaults of `recipes.predict`.
     """
     folder = options.source if options.source.is_dir() else options.source.parent
-    file = folder / "generation_config.json"
-    if options.target.suffix == ".ckpt" or not file.exists():
+    if options.target.suffix == ".ckpt":
         return {}
-    return {"generation_config": json.dumps(json.loads(file.read_text()))}
+    files = {name: folder / f"{name}.json" for name in ("generation_config", "tokenizer_config")}
+    return {
+        name: json.dumps(json.loads(file.read_text(encoding="utf-8")))
+        for name, file in files.items()
+        if file.exists()
+    }
 
 
 def main(line: list[str] | None = None) -> int:

@@ -32,7 +32,7 @@ from recipes.config import Data, FinetuneConfig, PredictConfig, read
 from recipes.defaults import generation_of
 from recipes.predict import answers_or_faults
 from recipes.questions import written
-from recipes.scores import SCORES, Parts, Score, label_of, text_of
+from recipes.scores import SCORES, Parts, Score, label_of
 
 
 @dataclass(frozen=True)

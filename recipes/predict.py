@@ -4,8 +4,9 @@ r"""Ask a model about a picture, a clip, or nothing but words.
     model.weights=FILE python -m recipes.predict CONFIG.yaml --batch questions.jsonl
     generation.temperature=0.8 generation.top_k=50
     python -m recipes.predict CONFIG.yaml --store STORE --split val --output answers.jsonl
-    python -m recipes.launch --processes 8 predict CONFIG.yaml parallel.model=2 \
-        --batch questions.jsonl --output answers.jsonl
+    python -m recipes.launch --processes 8 predict CONFIG.yaml --batch questions.jsonl \
+        --output answers.jsonl
+    python -m recipes.launch --processes 2 predict CONFIG.yaml parallel.model=2 --prompt "…"
 
 A line of a batch is {"prompt": …, "image": FILE, "video": FILE, "history": [[question, answer],
 …]}, of which only the prompt is needed; `images` and `videos` are lists of files. Or it is
@@ -27,7 +28,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,10 +41,12 @@ import jsonlines
 import numpy as np
 from numpy.typing import NDArray
 
-from mmdata.errors import ConfigError, MMDataError
+from mmdata._tools.paths import is_url
+from mmdata.errors import ConfigError, MediaError, MMDataError, StorageError
 from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.stream import OnError
-from mmdata.schema import Conversation, Image, Media, Message, Part, Video, assistant, replace, user
+from mmdata.schema import Conversation, Media, replace
+from mmdata.storage import fetch
 from mmdata.templates import Encoded, Template
 from mmdata.templates.toolkit import with_limits
 from mmdata.tokenizers import Tokenizer
@@ -51,12 +56,43 @@ from models.lora import merge_lora
 from models.model import VisionLanguageModel
 from models.parallel import WHOLE, ModelGroup
 from recipes import build, dry, heartbeat
+from recipes.answer_file import AnswerFile, Share
 from recipes.config import TRAINING_ONLY, Generation, PredictConfig, read
 from recipes.defaults import generation_of
 from recipes.inputs import media_layout
+from recipes.questions import Question, question_of, read_questions, row_questions
 
 # Told the row and the answer so far: whether it is complete.
 Ended: TypeAlias = Callable[[int, Sequence[int]], bool]
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Whether pictures and clips are read from the web, by whoever writes the questions; `hosts`
+    are the machines of this network that may be asked too.
+    """
+
+    allowed: bool = False
+    hosts: tuple[str, ...] = ()
+
+    def fetch(self, one: Media) -> Media:
+        """The medium with its bytes, if it is behind a URL.
+
+        Raises:
+            MediaError: if it may not be read, or does not come within a minute and 64 MB.
+        """
+        if one.path is None or not is_url(one.path):
+            return one
+        if not self.allowed:
+            raise MediaError(
+                f"{one.path} is a URL, which is read with --allow-remote alone",
+                path=one.path,
+                reason="remote_media",
+            )
+        try:
+            return replace(one, path=None, bytes=fetch(one.path, hosts=self.hosts))
+        except StorageError as error:
+            raise MediaError(str(error), path=one.path, reason="remote_media") from error
 
 
 @dataclass(frozen=True)
@@ -66,14 +102,22 @@ class Questions:
     """
 
     conversations: Sequence[Conversation]
+    remote: Remote
     fingerprint: str = ""
 
     def __len__(self) -> int:
         return len(self.conversations)
 
     def located(self, index: int) -> Conversation:
-        """A conversation whose media can be opened."""
-        return self.conversations[index]
+        """A conversation whose media can be opened.
+
+        Raises:
+            MediaError: for one behind a URL that may not be read, or is not there.
+        """
+        conversation = self.conversations[index]
+        if not any(one.path is not None and is_url(one.path) for one in conversation.media):
+            return conversation
+        return replace(conversation, media=tuple(map(self.remote.fetch, conversation.media)))
 
 
 class Asking:
@@ -110,7 +154,12 @@ def answers(
         SampleError: for a question that cannot be encoded, or that leaves no room for an answer.
     """
     for batch, found in _generate(
-        model, template, Questions(conversations), generation, batch_size, on_error="raise"
+        model,
+        template,
+        Questions(conversations, Remote()),
+        generation,
+        batch_size,
+        on_error="raise",
     ):
         yield from found[: batch_size - batch.repeated]
 
@@ -122,6 +171,7 @@ def answers_or_faults(
     generation: Generation,
     batch_size: int = 1,
     ended: Ended | None = None,
+    remote: Remote = Remote(),
 ) -> Iterator[list[int] | str]:
     """As `answers`, but a question that cannot be answered costs itself and not the others: what is
     wrong with it comes in its place.
@@ -138,10 +188,14 @@ def answers_or_faults(
         batches = _generate(
             model,
             template,
-            Questions(numbered),
+            Questions(numbered, remote),
             generation,
             batch_size,
             on_error="skip",
+            seeds={
+                own.id: seed_of(conversation.id)
+                for own, conversation in zip(numbered, conversations, strict=True)
+            },
             left_out=left_out,
             ended=ended,
         )
@@ -157,6 +211,11 @@ def answers_or_faults(
         faults = _read_faults(left_out)
         for number in range(told, len(numbered)):
             yield faults.get(number, TOO_LONG)
+
+
+def seed_of(name: str) -> int:
+    """What is drawn for a question hangs on this: neither on its place nor on its batch."""
+    return zlib.crc32(name.encode())
 
 
 TOO_LONG = "left out by the template as too long"
@@ -178,10 +237,13 @@ def _generate(
     batch_size: int,
     *,
     on_error: OnError,
+    seeds: Mapping[str, int] | None = None,
     left_out: Path | None = None,
     ended: Ended | None = None,
 ) -> Iterator[tuple[Batch, list[list[int]]]]:
-    """The batches of questions, each with its answers."""
+    """The batches of questions, each with its answers; `seeds` by the ids of the questions, where
+    these are not to be asked for them.
+    """
     sampling = Sampling(
         generation.temperature, generation.top_k, generation.top_p, generation.repetition_penalty
     )
@@ -201,13 +263,15 @@ def _generate(
     )
 
     try:
-        for number, batch in enumerate(stream):
+        for batch in stream:
+            names = [ids[0] for ids in batch.ids]
+            drawn = [seed_of(name) if seeds is None else seeds[name] for name in names]
             found = generator.generate(
                 prompt(batch),
                 generation.max_new_tokens,
                 (*template.stop_ids, *generation.stop_ids),
                 sampling,
-                generation.seed + number,
+                [(generation.seed, one) for one in drawn],
                 ended,
             )
             yield batch, found
@@ -281,12 +345,27 @@ def predict(
     batch_size: int = 1,
     hear: Callable[[str], object] | None = None,
     group: ModelGroup = WHOLE,
+    remote: Remote = Remote(),
 ) -> Iterator[str | Fault]:
     """The answer to each record in words, or what is wrong with the record.
 
-    `hear` is called with each piece of text as it is made, and goes with a single record. A `group`
-    of processes holds the model together; each of them gives all answers.
+    Records are as `recipes.questions.question_of` takes them. `hear` is called with each piece of
+    text as it is made, and goes with a single record. A `group` of processes holds the model
+    together; each of them gives all answers.
     """
+    questions = [question_of(record, number) for number, record in enumerate(records)]
+    return answer_questions(config, questions, batch_size, hear, group, remote)
+
+
+def answer_questions(
+    config: PredictConfig,
+    questions: Sequence[Question],
+    batch_size: int = 1,
+    hear: Callable[[str], object] | None = None,
+    group: ModelGroup = WHOLE,
+    remote: Remote = Remote(),
+) -> Iterator[str | Fault]:
+    """As `predict`, of questions."""
     build.start_mindspore(config.device, config.graph, config.device_id)
     build.check_model_group(config.parallel, group)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
@@ -296,13 +375,23 @@ def predict(
         build.add_adapter(model, config.model.adapter)
     if config.merge:
         merge_lora(model)
-    conversations = [question(record, number) for number, record in enumerate(records)]
+
     so_far = TextSoFar(tokenizer, config.generation.stop, hear)
-    ended = so_far if config.generation.stop or hear is not None else None
-    for found in answers_or_faults(
-        model, template, conversations, config.generation, batch_size, ended
-    ):
-        yield Fault(found) if isinstance(found, str) else so_far.finish(found)
+    found = answers_or_faults(
+        model,
+        template,
+        [one.conversation for one in questions if one.conversation is not None],
+        config.generation,
+        batch_size,
+        so_far if config.generation.stop or hear is not None else None,
+        remote,
+    )
+    for one in questions:
+        if one.fault is not None:
+            yield Fault(one.fault)
+            continue
+        answer = next(found)
+        yield Fault(answer) if isinstance(answer, str) else so_far.finish(answer)
 
 
 @dataclass(frozen=True)
@@ -339,27 +428,69 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--stream", action="store_true", help="show the answer to --prompt as it is made"
     )
+    parser.add_argument("--store", type=Path, help="a store, or a mixture, whose rows are asked")
+    parser.add_argument("--split", help="the split of --store; default: all rows")
+    parser.add_argument(
+        "--output", type=Path, help="where answers go; what is there already is not asked again"
+    )
+    parser.add_argument(
+        "--allow-remote", action="store_true", help="read pictures and clips from http(s):// too"
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a machine of this network that may be read from",
+    )
     options = parser.parse_intermixed_args(line)
-    if options.stream and options.batch is not None:
+    given = [name for name in ("prompt", "batch", "store") if getattr(options, name) is not None]
+    if len(given) != 1:
+        parser.error("give one of --prompt, --batch and --store")
+    if options.stream and options.prompt is None:
         parser.error("--stream goes with --prompt")
-    if (options.batch is None) == (options.prompt is None):
-        parser.error("give either --prompt or --batch")
+    if options.output is not None and options.prompt is not None:
+        parser.error("--output goes with --batch and --store")
+    if options.split is not None and options.store is None:
+        parser.error("--split goes with --store")
 
     return options
+
+
+def questions_of(options: argparse.Namespace) -> list[Question]:
+    """What the command line asks.
+
+    Raises:
+        MMDataError: if a store cannot be read.
+    """
+    if options.store is not None:
+        return row_questions(build.open_samples(options.store, options.split, seed=0))
+    if options.batch is not None:
+        return read_questions(options.batch)
+    names = ("prompt", "image", "video", "history")
+    return [question_of({name: getattr(options, name) for name in names})]
+
+
+# What a line of answers says of its own, besides what the question's line says.
+OURS = frozenset({"position", "id", "answer", "error", "reference"})
+
+
+def line_of(question: Question, answer: str | Fault) -> str:
+    """An answer as a line of JSON: what the question's line said, and what was said to it."""
+    line: dict[str, Any] = {"position": question.number, "id": question.id}
+    line |= {name: value for name, value in question.record.items() if name not in OURS}
+    line |= {"error": answer.text} if isinstance(answer, Fault) else {"answer": answer}
+    if question.reference is not None:
+        line["reference"] = question.reference
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def main(line: list[str] | None = None) -> int:
     """Answer from a shell, an answer a line of JSON for a batch; the exit code."""
     options = arguments(line)
-    names = ("prompt", "image", "video", "history")
-    records = [{name: getattr(options, name) for name in names}]
-    if options.batch is not None:
-        with jsonlines.open(options.batch) as lines:
-            records = list(lines.iter(skip_empty=True))
-
-    faults = 0
     heartbeat.begin()
     try:
+        questions = questions_of(options)
         config = read(
             PredictConfig,
             options.config,
@@ -373,33 +504,63 @@ def main(line: list[str] | None = None) -> int:
             return 0
         if dry.device_memory(config) is not None and build.is_first():
             print(needs, file=sys.stderr)
-        group = build.join_model_group(config)
-        speaks = group.rank == 0
-        hear = partial(print, end="", flush=True) if options.stream and speaks else None
-        answers = predict(config, records, options.batch_size, hear, group)
-        for step, (record, answer) in enumerate(zip(records, answers, strict=True), 1):
+        layout, group = build.join_processes(config)
+        if layout.data > 1 and options.output is None:
+            raise ConfigError(f"{layout.data} processes share the questions: give --output")
+        faults = answer_to(options, config, questions, Share(layout.data_rank, layout.data), group)
+    except dry.DoesNotFitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (MMDataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+    if faults and options.prompt is None and group.rank == 0:
+        print(f"{faults} of {len(questions)} questions were not answered", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def answer_to(
+    options: argparse.Namespace,
+    config: PredictConfig,
+    questions: Sequence[Question],
+    share: Share,
+    group: ModelGroup,
+) -> int:
+    """Say the answers, or write them; how many of the questions have none.
+
+    Raises:
+        ConfigError: if `--output` holds the answers to other questions.
+    """
+    speaks = group.rank == 0
+    hear = partial(print, end="", flush=True) if options.stream and speaks else None
+    remote = Remote(options.allow_remote or bool(options.allow_host), tuple(options.allow_host))
+    file = None if options.output is None else AnswerFile(options.output, share)
+    asked = questions if file is None else file.open_questions(questions)
+    answers = answer_questions(config, asked, options.batch_size, hear, group, remote)
+
+    faults = 0
+    with nullcontext(sys.stdout) if file is None or not speaks else file.append() as lines:
+        # Nothing is built where there is nothing to ask.
+        answered = zip(asked, answers if asked else (), strict=True)
+        for step, (one, answer) in enumerate(answered, 1):
             heartbeat.beat(step)
             faults += isinstance(answer, Fault)
             if not speaks:
                 continue
-            if options.batch is not None:
-                said = {"error": answer.text} if isinstance(answer, Fault) else {"answer": answer}
-                jsonlines.Writer(sys.stdout, flush=True).write({**record, **said})
+            if options.prompt is None:
+                lines.write(line_of(one, answer))
+                lines.flush()
             elif isinstance(answer, Fault):
                 print(f"error: {answer.text}", file=sys.stderr)
             else:
                 # With `--stream` it stands there already, but for the end of its line.
                 print("" if options.stream else answer, flush=True)
-    except dry.DoesNotFitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except MMDataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
 
-    if faults and options.batch is not None and speaks:
-        print(f"{faults} of {len(records)} questions were not answered", file=sys.stderr)
-    return 1 if faults else 0
+    if file is None:
+        return faults
+    file.join_when_all_are_done(questions, lambda: heartbeat.beat(len(asked)))
+    return file.count_faults()
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def question_of(record: Mapping[str, Any], number: int = 0) -> Question:
         if "messages" in record:
             conversation, reference = _read_messages(record, name, number)
         else:
-            conversation, reference = replace(question(record), id=name), None
+            conversation, reference = replace(question(record), id=name), record.get("answer")
     except KeyError as error:
         fault = f"no question: no {error} in it, which has {', '.join(record)}"
         return Question(number, name, fault=fault, record=record)

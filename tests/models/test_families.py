@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models import family_module
 from models.cache import drop_caches
-from models.generate import Generator, Prompt, Sampling, choose
+from models.generate import Generator, Prompt, Sampling, choose, media_room
 from models.model import train_only
 from models.weights import parameter_shapes
 from tests.models.golden import worst
@@ -163,6 +163,28 @@ def test_a_batch_of_prompts_is_answered_as_each_alone(family: str) -> None:
     alone = Generator(model, 1, 80, bucket=1)
 
     assert together == [alone.generate(prompts(model, [seed], 64), 6)[0] for seed in (0, 1, 2)]
+
+
+def test_an_answer_is_the_same_whatever_room_the_cache_has_and_however_it_is_read() -> None:
+    model = small("qwen_vl")
+    prompt = prompts(model, [0, 1, 2], 20)
+    said = []
+    for length, bucket in ((80, 80), (80, 8), (500, 16)):
+        generator = Generator(model, 3, length, bucket)
+        said.append(generator.generate(prompt, 12))
+        if bucket < length:
+            assert len(generator.reaches) > 1 and max(generator.reaches) < length
+
+    assert said[0] == said[1] == said[2]
+
+
+def test_so_many_pictures_are_computed_as_few_more_and_in_few_sizes() -> None:
+    sizes = [media_room(count) for count in range(1, 2049)]
+
+    assert all(count <= size <= count * 9 / 8 for count, size in enumerate(sizes, 1))
+    assert sizes[:16] == list(range(1, 17))
+    assert len({size for size in sizes if 1024 < size <= 2048}) == 8
+    assert all(media_room(size) == size for size in sizes)
 
 
 @ALL_FAMILIES

@@ -120,6 +120,43 @@ def test_names_for_lora_wrap_the_language_model_and_lead_back(tmp_path: Path) ->
     assert tensors(tmp_path / "back") == tensors(tmp_path / "ours.safetensors")
 
 
+def test_visualglm_comes_apart_into_the_files_of_mindformers_and_together_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = set(model_parameters(tiny("visualglm", tmp_path)))
+    size = ["--size", "tiny", "--part"]
+    beginnings = {
+        "vit": ("visual_encoder.",),
+        "qformer": ("ln_vision.", "query_tokens", "qformer.", "llm_proj."),
+        "glm": ("transformer.", "lm_head."),
+        "lite": ("transformer.word_embeddings.",),
+    }
+
+    found = {}
+    for part, names in beginnings.items():
+        ours, theirs = str(tmp_path / "ours.safetensors"), tmp_path / f"{part}.ckpt"
+        line = ["visualglm", ours, str(theirs), "--to", "mindformers", *size, part]
+        assert convert_weights.main(line) == 0
+        assert all(name.startswith(names) for name in open_checkpoint(theirs))
+
+        back = tmp_path / f"{part}.safetensors"
+        line = ["visualglm", str(theirs), str(back), "--from", "mindformers", *size, part]
+        assert convert_weights.main(line) == 0
+        found[part] = tensors(back)
+
+    assert {*found["vit"], *found["qformer"], *found["glm"]} == whole
+    assert sum(map(len, found.values())) == len(whole) + 1
+    assert {**found["vit"], **found["qformer"], **found["glm"]} == tensors(
+        tmp_path / "ours.safetensors"
+    )
+    assert list(found["lite"]) == ["language.embedding.weight"]
+
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        convert_weights.main(["qwen_vl", "in", "out", "--part", "vit"])
+    assert "no part 'vit'; there are full, vision, language" in capsys.readouterr().err
+
+
 def test_names_for_lora_are_those_of_mindformers_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,12 +234,14 @@ def test_what_lies_beside_the_weights_about_generation_goes_with_them(tmp_path: 
     line = ["llava_next_video", str(ours), str(theirs), "--to", "hf", "--size", "tiny"]
     assert convert_weights.main(line) == 0
     (tmp_path / "hf" / "generation_config.json").write_text('{"do_sample": true, "top_p": 0.3}')
+    (tmp_path / "hf" / "tokenizer_config.json").write_text('{"model_max_length": 700}')
 
     line = ["llava_next_video", str(tmp_path / "hf"), str(tmp_path / "back.safetensors")]
     assert convert_weights.main([*line, "--size", "tiny"]) == 0
 
     values = {"model": {"weights": str(tmp_path / "back.safetensors")}}
-    assert generation_of(values)["generation"]["top_p"] == 0.3
+    found = generation_of(values)["generation"]
+    assert (found["top_p"], found["length"]) == (0.3, 700)
     assert tensors(tmp_path / "back.safetensors") == tensors(ours)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,15 +14,18 @@ import pytest
 
 from mmdata.errors import SampleError
 from mmdata.schema import Conversation, Image, Media, Video, assistant, user
+from mmdata.schema import replace as replace_fields
 from mmdata.templates import Encoded
 from mmdata.tokenizers import Tokenizer
 from models.cache import drop_caches
 from models.checkpoint import write_checkpoint
 from recipes.config import Generation, PredictConfig, read
-from recipes.defaults import from_hf, generation_of
-from recipes.predict import TextSoFar, answers, answers_or_faults, question
+from recipes.defaults import from_hf, generation_of, of_tokenizer
+from recipes.predict import Remote, TextSoFar, answers, answers_or_faults
+from recipes.questions import question
 from tests.pipeline.test_packed_models import qwen
 from tests.pipeline.words import WordTemplate, filmed, shown, text
+from tests.storage.web import Web, serve
 
 pytestmark = pytest.mark.mindspore
 GENERATION = Generation(length=64, max_new_tokens=6)
@@ -96,18 +99,22 @@ def test_an_answer_ends_at_any_of_the_stop_ids(model: Any, alone: list[list[int]
             assert answered(model, 1, stops=stops) == [whole[: whole.index(stop)]]
 
 
-def test_each_batch_is_sampled_anew_and_a_seed_says_how(model: Any) -> None:
-    def sampled(seed: int) -> list[list[int]]:
-        options = Generation(length=64, max_new_tokens=4, temperature=50.0, seed=seed)
-        found = list(answers(model, Questions(), [SHORT, SHORT], options))
-        drop_caches(model)
-        return found
+def test_what_is_drawn_for_a_question_hangs_on_it_and_the_seed_alone(model: Any) -> None:
+    other = replace_fields(SHORT, id="other")
 
-    first, second = sampled(1)
+    def sampled(*asked: Conversation, seed: int = 1, batch_size: int = 1) -> list[list[int]]:
+        options = Generation(length=64, max_new_tokens=4, temperature=50.0, seed=seed)
+        found = answers_or_faults(model, Questions(), asked, options, batch_size)
+        said = [one for one in found if not isinstance(one, str)]
+        drop_caches(model)
+        return said
+
+    first, second = sampled(SHORT, other)
 
     assert first != second
-    assert sampled(1) == [first, second]
-    assert sampled(9) != [first, second]
+    assert sampled(other, SHORT) == [second, first]
+    assert sampled(other, SHORT, SHORT, batch_size=3) == [second, first, first]
+    assert sampled(SHORT, other, seed=9) != [first, second]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
@@ -230,6 +237,30 @@ def test_what_a_checkpoint_says_of_generation_is_the_default_and_the_yaml_goes_b
     assert generation_of({"model": {"weights": str(tmp_path / "absent")}}) == {}
 
 
+def test_a_tokenizer_says_where_answers_end_unless_the_generation_config_does(
+    tmp_path: Path,
+) -> None:
+    tokenizer = {
+        "model_max_length": 512,
+        "eos_token": {"content": "<end>"},
+        "added_tokens_decoder": {"5": {"content": "<end>"}, "6": {"content": "<other>"}},
+    }
+    head = {"tokenizer_config": json.dumps(tokenizer)}
+    values = {"model": {"weights": str(tmp_path / "w.safetensors")}}
+
+    write_checkpoint(tmp_path / "w.safetensors", [], [], head)
+    assert generation_of(values) == {"generation": {"length": 512, "stop_ids": [5]}}
+
+    head["generation_config"] = json.dumps({"eos_token_id": 8})
+    write_checkpoint(tmp_path / "w.safetensors", [], [], head)
+    assert generation_of(values) == {"generation": {"length": 512, "stop_ids": [8]}}
+
+    assert of_tokenizer({"model_max_length": 1e30, "eos_token": "</s>"}) == {}
+    assert of_tokenizer({**tokenizer, "model_max_length": 8192, "eos_token": "<other>"}) == {
+        "stop_ids": [6]
+    }
+
+
 def test_a_question_shows_its_media_first_and_keeps_the_history_in_order() -> None:
     record = {
         "prompt": "And why?",
@@ -238,7 +269,7 @@ def test_a_question_shows_its_media_first_and_keeps_the_history_in_order() -> No
         "history": [["Who?", "He."], ["When?", "Now."]],
     }
 
-    asked = question(record, 7)
+    asked = question(record)
 
     assert [message.role for message in asked.messages] == ["user", "assistant"] * 2 + ["user"]
     assert [message.text for message in asked.messages] == [
@@ -251,3 +282,34 @@ def test_a_question_shows_its_media_first_and_keeps_the_history_in_order() -> No
     assert [medium.path for medium in asked.media] == ["a.png", "b.mp4"]
     assert asked.messages[0].content[:2] == (Image(0), Video(1))
     assert all(len(message.content) == 1 for message in asked.messages[1:])
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with serve() as web:
+        yield web
+
+
+def test_a_picture_is_read_from_the_web_where_that_is_allowed(
+    model: Any, alone: list[list[int]], web: Web
+) -> None:
+    picture = ASKED[0].media[0].bytes
+    assert picture is not None
+    web.files["/a.png"] = picture
+    web.files["/moved"] = web.url("/a.png")
+    web.files["/away"] = web.url("/a.png", "localhost")
+
+    def said(path: str, remote: Remote) -> list[int] | str:
+        [medium] = ASKED[0].media
+        behind = replace_fields(medium, bytes=None, path=web.url(path))
+        asked = replace_fields(ASKED[0], media=(behind,))
+        found = list(answers_or_faults(model, Questions(), [asked], GENERATION, remote=remote))
+        drop_caches(model)
+        return found[0]
+
+    named = Remote(allowed=True, hosts=("127.0.0.1",))
+    assert said("/a.png", named) == said("/moved", named) == alone[0]
+    assert "is read with --allow-remote alone" in str(said("/a.png", Remote()))
+    assert "is a machine of this network" in str(said("/a.png", Remote(allowed=True)))
+    assert "--allow-host localhost" in str(said("/away", named))
+    assert "404" in str(said("/absent", named))
