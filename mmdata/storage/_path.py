@@ -18,6 +18,7 @@ from mmdata._tools.options import checked
 from mmdata._tools.paths import is_url
 from mmdata.errors import StorageError, UsageError
 from mmdata.storage._access import Access
+from mmdata.storage._arrow import ArrowBackend, s3_endpoint
 from mmdata.storage._backend import Backend, RemoteFaultError, RemoteInfo, retry
 from mmdata.storage._file import RemoteFile
 
@@ -344,15 +345,16 @@ def backend_of(path: RemotePath) -> Backend:
     """
     scheme = path.scheme
     # Connections do not survive a fork: on the other side of one they are opened anew.
-    return _open_backend(scheme, path.access if scheme in _HTTP else None, os.getpid())
+    endpoint = s3_endpoint() if scheme == "s3" else None
+    return _open_backend(scheme, path.access if scheme in _HTTP else None, endpoint, os.getpid())
 
 
 @lru_cache(maxsize=64)
-def _open_backend(scheme: str, access: Access | None, process: int) -> Backend:
+def _open_backend(
+    scheme: str, access: Access | None, endpoint: str | None, process: int
+) -> Backend:
     if scheme in ("s3", "gs"):
-        from mmdata.storage._arrow import ArrowBackend
-
-        return ArrowBackend(scheme)
+        return ArrowBackend(scheme, endpoint)
     if scheme in _HTTP and access is not None and access.remote:
         from mmdata.storage._http import HttpBackend
 
