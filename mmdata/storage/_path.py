@@ -20,7 +20,7 @@ from mmdata.errors import StorageError, UsageError
 from mmdata.storage._access import Access
 from mmdata.storage._arrow import ArrowBackend, s3_endpoint
 from mmdata.storage._backend import Backend, RemoteFaultError, RemoteInfo, retry
-from mmdata.storage._file import RemoteFile
+from mmdata.storage._file import RemoteFile, Spool
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -225,8 +225,8 @@ class RemotePath(PosixPath):
             return cast("IO[Any]", raw if buffering == 0 else io.BufferedReader(raw, 1 << 17))
         return io.TextIOWrapper(io.BufferedReader(raw), encoding, errors, newline)
 
-    def open_range(self) -> RemoteFile:
-        """Open the file for reading from any place."""
+    def open_range(self, *, spool: Spool | None = None) -> RemoteFile:
+        """Open the file for reading from any place; from a ``spool`` what is in it already."""
         found = self.info()
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
@@ -244,7 +244,7 @@ class RemotePath(PosixPath):
 
             return retry(f"{url}: reading {size} bytes from {start}", read)
 
-        return RemoteFile(read_range, found.bytes, url)
+        return RemoteFile(read_range, found.bytes, url, spool=spool)
 
     def read_bytes(self) -> bytes:
         """Return what is in the file."""

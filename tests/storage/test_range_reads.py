@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mmdata import video
 from mmdata.storage import Access, remote_path
-from mmdata.storage._file import RemoteFile
+from mmdata.storage._file import RemoteFile, Spool
 from tests.storage.web import Web, serve
 
 GOP = 12
@@ -100,3 +100,33 @@ def test_who_reads_on_and_on_is_given_more_at_a_time_and_nothing_twice() -> None
 
     assert sum(count for _, count in asked) == len(data)
     assert len(asked) < 25
+
+
+def test_what_was_fetched_once_is_read_from_the_disk_after() -> None:
+    asked: list[tuple[int, int]] = []
+    data = np.random.default_rng(0).bytes(64 << 20)
+
+    def read(start: int, count: int) -> bytes:
+        asked.append((start, count))
+        return data[start : start + count]
+
+    # More than the memory of a file holds.
+    with RemoteFile(read, len(data), "file", spool=Spool(1 << 30)) as file:
+        first = [file.read(1 << 20) for _ in range(64)]
+        fetched = len(asked)
+        file.seek(0)
+        again = [file.read(1 << 20) for _ in range(64)]
+
+    assert b"".join(filter(None, first)) == b"".join(filter(None, again)) == data
+    assert len(asked) == fetched
+
+
+def test_a_spool_keeps_no_more_than_it_may() -> None:
+    spool = Spool(100)
+
+    spool.write(0, bytes(80))
+    spool.write(1, bytes(80))
+
+    assert spool.read(0) == bytes(80)
+    assert spool.read(1) is None
+    spool.close()
