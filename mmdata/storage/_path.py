@@ -195,6 +195,10 @@ class RemotePath(PosixPath):
             if fits.fullmatch(str(path)[base:]):
                 yield path
 
+    def rglob(self, pattern: str, **_: Any) -> Generator[Self, None, None]:
+        """Yield the files at any depth below it whose names fit a pattern, sorted."""
+        return self.glob(f"**/{pattern}")
+
     def relative_to(self, *other: Any, **options: Any) -> Any:
         """Return the part of the path below another, as a path of names."""
         base = f"{os.fspath(other[0]).rstrip('/')}/"
