@@ -337,6 +337,30 @@ def test_an_attempt_that_fails_leaves_nothing(bucket: str) -> None:
     assert keys(bucket, "store") == []
 
 
+def test_of_many_shards_those_that_were_sent_are_removed_where_one_fails(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmdata.store.writer.BATCH_RECORDS", 1)
+    monkeypatch.setattr("mmdata.store.writer._SHARD_BYTES", 1)
+    place = path_of(f"s3://{bucket}/store", "store")
+    sent: list[str] = []
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        StoreWriter(place, sources=["numbers"], origin=Origin("test", {})) as writer,
+    ):
+        writer.write_conversations(map(plain, range(3)))
+        sent = keys(bucket, "store/")
+        raise KeyboardInterrupt
+    left = keys(bucket, "store")
+    whole = write(place, list(map(plain, range(3))))
+
+    assert (len(sent), left) == (3, [])
+    assert [row.id for row in whole] == [plain(number).id for number in range(3)]
+    assert len(whole.manifest.shards) == 3
+    assert check(place) == []
+
+
 def test_what_a_killed_attempt_has_left_is_no_store_and_is_removed(bucket: str) -> None:
     fill(bucket, 3)
     put(bucket, "store/runs/0123/data-00000.arrow", b"half")
