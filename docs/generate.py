@@ -43,6 +43,7 @@ ROOMS: Final = (
     "templates",
     "pipeline",
     "exporters",
+    "hub",
     "report",
 )
 """The rooms that the reference shows, from left to right."""

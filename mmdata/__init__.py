@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mmdata.conversion import ConvertReport, convert
     from mmdata.errors import MMDataError
     from mmdata.exporters.run import ExportReport, export
+    from mmdata.hub import to_datasets
     from mmdata.mixture import Mixture
     from mmdata.report import preview, stats
     from mmdata.schema import Conversation
@@ -34,6 +35,7 @@ __all__ = [
     "open",
     "preview",
     "stats",
+    "to_datasets",
 ]
 
 _HOMES: Final = {
@@ -49,6 +51,7 @@ _HOMES: Final = {
     "open": "mmdata.store",
     "preview": "mmdata.report",
     "stats": "mmdata.report",
+    "to_datasets": "mmdata.hub",
 }
 _ROOMS: Final = frozenset(
     (

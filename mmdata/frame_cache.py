@@ -226,13 +226,13 @@ def _decode_frames(frames: Sequence[bytes], name: str) -> NDArray[np.uint8]:
 def _jpegs(frames: Sequence[bytes], name: str) -> NDArray[np.uint8]:
     """(frames, height, width, 3) uint8."""
     import numpy as np
-    from av.video.reformatter import VideoReformatter
 
     from mmdata.video.pixels import rgb
+    from mmdata.video.reformat import Reformatter
 
     pictures = _pictures(frames, name)
     first = next(pictures)
-    reformatter = VideoReformatter()
+    reformatter = Reformatter()
     pixels = np.empty((len(frames), first.height, first.width, 3), np.uint8)
     for number, picture in enumerate(chain([first], pictures)):
         if (picture.height, picture.width) != (first.height, first.width):

@@ -21,9 +21,10 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 from msgspec import DecodeError, Struct, field
 from msgspec.json import decode as decode_json
 from msgspec.json import encode as encode_json
-from msgspec.structs import force_setattr
+from msgspec.structs import astuple, force_setattr
 from msgspec.structs import replace as replace_fields
 
+from mmdata._tools import markup
 from mmdata._tools.options import checked
 from mmdata.errors import SchemaError
 
@@ -375,6 +376,32 @@ class Conversation(Struct, frozen=True):
 
         if self.desirable is False:
             _check_untrained(self)
+
+    def _repr_html_(self) -> str:
+        """Return the turns as a table, for a notebook; those that are trained on have a mark."""
+        rows = [("media", markup.text(_where(medium))) for medium in self.media]
+        rows += [("tools", markup.text(markup.shorten(self.tools)))] if self.tools else []
+        for before, turns in (("", self.messages), ("rejected: ", self.rejected or ())):
+            for turn in turns:
+                said = "".join(map(_said, turn.content))
+                mark = " *" if turn.train else ""
+                rows.append((f"{before}{turn.role}{mark}", markup.text(markup.shorten(said, 2000))))
+        title = f"{self.id} ({self.source or 'no source'}, {self.split})"
+        return markup.table(title, ((markup.text(name), cell) for name, cell in rows))
+
+
+def _where(medium: Media) -> str:
+    pictures = f"{len(medium.frame_paths or medium.frames or ()):,} pictures"
+    embedded = pictures if medium.bytes is None else f"{len(medium.bytes):,} bytes"
+    return f"{medium.type} {medium.path or embedded}"
+
+
+def _said(part: Part) -> str:
+    """Return words as they are, and any other part with its name and fields."""
+    if isinstance(part, Text):
+        return part.text
+    fields = " ".join(str(value) for value in astuple(part) if value is not None)
+    return f"<{part.__struct_config__.tag} {fields}>"
 
 
 @checked

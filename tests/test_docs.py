@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from docs.generate import pages, pages_of_repository
-from examples.synthetic import write_coco, write_rwf
+from examples.synthetic import write_coco, write_fewshot, write_rwf
 from mmdata import formats, templates
 from mmdata._tools.options import defaults
 from mmdata.cli import cli
@@ -42,6 +42,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a reader of any page has on disk: sources, and a store of clips."""
     folder = tmp_path_factory.mktemp("reader")
     write_rwf(folder / "RWF-2000", clips=2, seconds=1)
+    write_fewshot(folder)
     for name in "ab":
         write_coco(folder / "coco").rename(folder / "coco" / f"detail_{name}.json")
     call = ["convert", "rwf2000", "RWF-2000", "-o", "stores/rwf", "--check", "probe"]

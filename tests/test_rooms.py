@@ -32,12 +32,13 @@ ROOMS = (
     "templates",
     "pipeline",
     "exporters",
+    "hub",
     "report",
     "cli",
 )
 """The rooms from left to right; a room imports only those to its left, and itself."""
 
-FLAT = {"__init__", "__main__", "errors", "frame_cache", "rejects", "schema", "testing"}
+FLAT = {"__init__", "__main__", "errors", "frame_cache", "hub", "rejects", "schema", "testing"}
 """The modules that are no room of their own kind but stand in the hall."""
 
 FACES = {"__init__", "__main__"}

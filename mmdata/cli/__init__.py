@@ -13,10 +13,12 @@ import click
 import mmdata
 from mmdata.cli._bench import bench
 from mmdata.cli._check import check
+from mmdata.cli._config import config
 from mmdata.cli._convert import convert
 from mmdata.cli._export import export
 from mmdata.cli._formats import formats
 from mmdata.cli._frames import frames
+from mmdata.cli._help import WholeHelp
 from mmdata.cli._info import info
 from mmdata.cli._merge import merge
 from mmdata.cli._mix import mix
@@ -75,6 +77,7 @@ def main() -> None:
 
 
 @click.group(
+    cls=WholeHelp,
     invoke_without_command=True,
     epilog=_EXAMPLE,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -92,6 +95,6 @@ def cli(context: click.Context) -> None:
 for command in (
     *(formats, convert, mix, select, merge),
     *(info, show, stats, preview, check),
-    *(frames, export, bench),
+    *(frames, export, bench, config),
 ):
     cli.add_command(command)

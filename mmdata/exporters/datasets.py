@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["Datasets"]
+__all__ = ["HUB_SPLITS", "Datasets", "make_batch"]
 
 _MEGABYTE: Final = 1 << 20
 _MOST_ROWS: Final = 1 << 16
 """How many rows a row group has at the most."""
-_HUB_SPLITS: Final[dict[Split, str]] = {"train": "train", "val": "validation", "test": "test"}
+HUB_SPLITS: Final[dict[Split, str]] = {"train": "train", "val": "validation", "test": "test"}
+"""What the Hub calls the splits."""
 _STRING: Final = {"dtype": "string", "_type": "Value"}
 _FEATURES: Final[dict[str, Any]] = {
     "id": _STRING,
@@ -216,6 +217,15 @@ def _arrow_type(feature: Any) -> pa.DataType:
     return pa.struct([(name, _arrow_type(inner)) for name, inner in feature.items()])
 
 
+def make_batch(records: pa.RecordBatch | Sequence[dict[str, Any]]) -> pa.RecordBatch:
+    """Return what :meth:`Datasets.records` or :meth:`Datasets.record` made as a record batch."""
+    import pyarrow as pa
+
+    if isinstance(records, pa.RecordBatch):
+        return records
+    return pa.RecordBatch.from_pylist(list(records), schema=_schema())
+
+
 class _ParquetWriter:
     """Writes record batches into Parquet files, the next one where one is full."""
 
@@ -227,13 +237,8 @@ class _ParquetWriter:
         self._waiting: dict[str, list[pa.RecordBatch]] = {}
 
     def write(self, split: Split, records: pa.RecordBatch | Sequence[dict[str, Any]]) -> None:
-        import pyarrow as pa
-
-        if isinstance(records, pa.RecordBatch):
-            batch = records
-        elif records:
-            batch = pa.RecordBatch.from_pylist(list(records), schema=_schema())
-        else:
+        batch = make_batch(records)
+        if not len(batch):
             return
         waiting = self._waiting.setdefault(split, [])
         waiting.append(batch)
@@ -283,7 +288,7 @@ class _ParquetWriter:
 def _card(splits: Mapping[str, int]) -> str:
     """Return the dataset card: which files are which split, and what the columns are."""
     files = "\n".join(
-        f"  - split: {_HUB_SPLITS[split]}\n    path: data/{split}-*.parquet"  # type: ignore[index]
+        f"  - split: {HUB_SPLITS[split]}\n    path: data/{split}-*.parquet"  # type: ignore[index]
         for split in splits
         if splits[split]
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -110,7 +110,7 @@ def _config(values: Any, folder: Path, faults: list[str]) -> MixConfig | None:
         _dataset(entry, number, folder, faults) for number, entry in enumerate(values["datasets"])
     ]
     datasets = tuple(entry for entry in entries if entry is not None)
-    weighted = [entry.weight is not None for entry in datasets]
+    weighted = ["weight" in entry for entry in values["datasets"] if isinstance(entry, dict)]
     if any(weighted) and not all(weighted):
         faults.append("either every entry has a `weight:` or none has")
     length = values.get("epoch_length")
@@ -137,22 +137,26 @@ def _dataset(entry: Any, number: int, folder: Path, faults: list[str]) -> Datase
         return None
 
     _refuse_unknown(entry, Dataset, where, faults)
-    try:
-        return Dataset(
-            store=_find(entry["store"], folder) if "store" in entry else None,
-            json_path=_annotation_files(entry["json_path"], folder) if "json_path" in entry else (),
-            sampling_strategy=Strategy.parse(str(entry.get("sampling_strategy", "all"))),
-            repeat=_positive(entry.get("repeat", 1), "repeat"),
-            weight=_positive(entry["weight"], "weight") if "weight" in entry else None,
-            random_mapping=_flag(entry.get("random_mapping", False), "random_mapping"),
-            scale=_scale(entry),
-            format=str(entry.get("format", "llava")),
-            media_root=_find(entry["media_root"], folder) if "media_root" in entry else None,
-            options=_options(entry.get("options")),
-        )
-    except ConfigError as error:
-        faults.append(f"{where}: {error}")
-        return None
+    readers: dict[str, Callable[[Any], Any]] = {
+        "store": lambda value: _store(value, folder),
+        "json_path": lambda value: _annotation_files(value, folder),
+        "sampling_strategy": lambda value: Strategy.parse(str(value)),
+        "repeat": lambda value: _positive(value, "repeat"),
+        "weight": lambda value: _positive(value, "weight"),
+        "random_mapping": lambda value: _flag(value, "random_mapping"),
+        "scale": lambda value: _scale(entry),
+        "format": str,
+        "media_root": lambda value: _find(value, folder),
+        "options": _options,
+    }
+    read: dict[str, Any] = {}
+    for key, value in entry.items():
+        try:
+            if key in readers:
+                read[key] = readers[key](value)
+        except ConfigError as error:
+            faults.append(f"{where}: {error}")
+    return Dataset(**read) if read.keys() == entry.keys() else None
 
 
 def _options(value: Any) -> dict[str, Any]:
@@ -198,6 +202,13 @@ def _refuse_url(name: str) -> None:
         local_path(name, "path")
     except UsageError as error:
         raise ConfigError(str(error)) from error
+
+
+def _store(name: Any, folder: Path) -> Path:
+    store = _find(name, folder)
+    if not store.exists():
+        raise ConfigError(f"there is no store at {store}")
+    return store
 
 
 def _annotation_files(name: Any, folder: Path) -> tuple[Path, ...]:

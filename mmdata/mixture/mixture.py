@@ -13,6 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from mmdata._tools.markup import table, text
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.shuffle import keys
 from mmdata.conversion.ids import Ids, Seen, hash_content, keep_own_id
@@ -172,6 +173,16 @@ class Mixture(Sequence[Conversation]):
     def __repr__(self) -> str:
         """Return the numbers of rows and of data sets."""
         return f"Mixture({len(self)} rows of {len(self._parts)} data sets)"
+
+    def _repr_html_(self) -> str:
+        """Return what it takes from each data set as a table, for a notebook."""
+        head = ("data set", "rows", "strategy", "selected", "drawn", "share")
+        rows = (
+            (text(row.name), text(f"{row.rows:,}"), text(row.sampling_strategy),
+             text(f"{row.selected:,}"), text(f"{row.draws:,}"), text(f"{row.share:.1%}"))
+            for row in self.plan()
+        )  # fmt: skip
+        return table(repr(self), rows, head)
 
     def __len__(self) -> int:
         """Return how many rows an epoch has."""

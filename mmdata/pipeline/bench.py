@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from mmdata._tools.options import PositiveInt, checked, typed
 from mmdata.errors import ConfigError, UsageError, nearest
+from mmdata.mixture import read_config
 from mmdata.pipeline.stream import Stream
 
 __all__ = ["BenchReport", "bench", "read_pipeline"]
@@ -97,6 +98,33 @@ def measure(stream: Stream, steps: int) -> BenchReport:
     )
 
 
+def check_pipeline(path: str | Path) -> None:
+    """Do nothing where the YAML file at ``path`` describes a pipeline (:func:`read_pipeline`) whose
+    template and tokenizer can be made and whose samples are there; no annotation file is converted.
+
+    Raises:
+        ConfigError: with every fault of the file and of the mixing YAML that it names.
+    """
+    file = Path(path)
+    config = _read(file)
+    faults = _faults(config)
+    mapping = config if isinstance(config, dict) else {}
+    if isinstance(mapping.get("store"), str) and not (file.parent / mapping["store"]).is_dir():
+        faults.append(f"there is no store at {file.parent / mapping['store']}")
+    if isinstance(mapping.get("mixture"), str):
+        try:
+            read_config(file.parent / mapping["mixture"])
+        except UsageError as error:
+            faults.append(str(error))
+    if not any(fault.startswith(("template", "tokenizer")) for fault in faults) and mapping:
+        try:
+            _template(mapping, file.parent)
+        except UsageError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigError(f"{file}: " + "; ".join(faults))
+
+
 def read_pipeline(path: str | Path) -> Stream:
     """Return the stream that a YAML file describes.
 
@@ -108,13 +136,8 @@ def read_pipeline(path: str | Path) -> Stream:
     Raises:
         ConfigError: with every fault of the file.
     """
-    import yaml
-
     file = Path(path)
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: {error}") from error
+    config = _read(file)
     if faults := _faults(config):
         raise ConfigError(f"{file}: " + "; ".join(faults))
     try:
@@ -122,6 +145,15 @@ def read_pipeline(path: str | Path) -> Stream:
         template = _template(config, file.parent)
         return Stream(_samples(config, file.parent, options.get("seed", 0)), template, **options)
     except UsageError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def _read(file: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: {error}") from error
 
 

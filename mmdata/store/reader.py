@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, overload
 
+from mmdata._tools.markup import shorten, table, text
 from mmdata._tools.options import checked
 from mmdata.errors import StoreError
 from mmdata.schema import Conversation, Media, replace
@@ -35,6 +36,8 @@ _REMOTE_MEMORY: Final = 1 << 30
 """Bytes of batches of a remote store that are held, all its shards together."""
 _REMOTE_DISK: Final = 32 << 30
 """Bytes of one that are kept on the disk of this machine, so that no epoch fetches them again."""
+_SHOWN: Final = 5
+"""How many rows a notebook shows."""
 
 
 class Rows(Sequence[Conversation]):
@@ -66,6 +69,10 @@ class Rows(Sequence[Conversation]):
     def __repr__(self) -> str:
         """Return the number of rows and of which store."""
         return f"Rows({len(self)} of {self._store.path})"
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as a table, for a notebook."""
+        return _rows_table(repr(self), self[:_SHOWN], len(self))
 
 
 class Store(Sequence[Conversation]):
@@ -126,6 +133,24 @@ class Store(Sequence[Conversation]):
     def __repr__(self) -> str:
         """Return the path and the number of rows."""
         return f"Store({str(self.path)!r}, {len(self)} rows)"
+
+    def _repr_html_(self) -> str:
+        """Return what the store holds and its first rows as tables, for a notebook."""
+        manifest = self.manifest
+        rejects = manifest.records_in - manifest.rows
+        facts = [
+            ("format", manifest.format),
+            (
+                "records in",
+                f"{manifest.records_in:,} = {manifest.rows:,} rows + {rejects:,} rejects",
+            ),
+            ("media root", self.media_root or "none"),
+            *(("split", f"{name}: {count:,}") for name, count in manifest.splits.items()),
+            *(("source", f"{name}: {count:,}") for name, count in manifest.sources.items()),
+            *(("reject", f"{name}: {count:,}") for name, count in manifest.rejects.items()),
+        ]
+        told = table(repr(self), ((text(name), text(value)) for name, value in facts))
+        return told + _rows_table("rows", self[:_SHOWN], len(self))
 
     def __reduce__(self) -> tuple[Callable[..., Store], tuple[Path, Path | None]]:
         """Travel as a path."""
@@ -201,6 +226,18 @@ class Store(Sequence[Conversation]):
     def _view(self, batch: int) -> BatchView:
         shard, number = self._batches[batch]
         return shard.view(number)
+
+
+def _rows_table(title: str, rows: Iterable[Conversation], count: int) -> str:
+    """Return ``rows``, the first of ``count``, as a table with the words that each begins with."""
+    cells = [
+        (text(row.id), text(row.split), text(len(row.messages)), text(len(row.media)),
+         text(shorten(" ".join(message.text for message in row.messages), 120)))
+        for row in rows
+    ]  # fmt: skip
+    more = count - len(cells)
+    cells += [(text(f"and {more:,} more"), "", "", "", "")] if more > 0 else []
+    return table(title, cells, ("id", "split", "turns", "media", "words"))
 
 
 class _ArrowShard:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 from mmdata.errors import VideoError
 
 if TYPE_CHECKING:
+    from av.filter import Graph
     from av.video.frame import VideoFrame
 
     from mmdata.schema import Oddity
 
-__all__ = ["as_progressive", "colour_oddities", "conversion_of", "refusal_of"]
+__all__ = ["ToneMapper", "as_progressive", "colour_oddities", "conversion_of", "refusal_of"]
 
 
 # Numbers of ITU-T H.273, which are FFmpeg's too: of primaries, transfer functions and matrices.
@@ -87,12 +88,41 @@ def conversion_of(frame: VideoFrame) -> dict[str, int]:
     return wanted
 
 
+class ToneMapper:
+    """FFmpeg's filter that makes BT.709 of HDR, for PyAV before 18: there ``reformat`` takes the
+    arguments of :func:`conversion_of` and leaves the brightness as it is.
+
+    It is for one thread, and best at frames of one size: each size is prepared for a second.
+    """
+
+    def __init__(self) -> None:
+        self._made_for: tuple[int, int, str] | None = None
+        self._graph: Graph | None = None
+
+    def __call__(self, frame: VideoFrame) -> VideoFrame:
+        """Return ``frame`` as RGB of BT.709, in its own size."""
+        kind = frame.width, frame.height, frame.format.name
+        if self._graph is None or kind != self._made_for:
+            to_bt709 = "out_transfer=bt709:out_primaries=bt709"
+            self._graph = _chain(frame, ("scale", to_bt709), ("format", "rgb24"))
+            self._made_for = kind
+        self._graph.push(frame)
+        return self._graph.vpull()
+
+
 def as_progressive(frame: VideoFrame) -> VideoFrame:
     """Return an interlaced frame without the mark of being so; the pixels are the same memory.
 
     swscale scales the two fields of a marked frame apart and weaves them again, and so a smaller
     frame has combs as high as the full one. PyAV cannot take the mark off; FFmpeg's filter can.
     """
+    graph = _chain(frame, ("setfield", "prog"))
+    graph.push(frame)
+    return graph.vpull()
+
+
+def _chain(frame: VideoFrame, *filters: tuple[str, str]) -> Graph:
+    """Return FFmpeg's ``filters``, one after the other, for frames like ``frame``."""
     from fractions import Fraction
 
     from av.filter import Graph
@@ -104,10 +134,8 @@ def as_progressive(frame: VideoFrame) -> VideoFrame:
         format=frame.format,
         time_base=frame.time_base or Fraction(1, 1000),
     )
-    unmark, sink = graph.add("setfield", "prog"), graph.add("buffersink")
-    source.link_to(unmark)
-    unmark.link_to(sink)
+    graph.link_nodes(
+        source, *(graph.add(name, options) for name, options in filters), graph.add("buffersink")
+    )
     graph.configure()
-
-    graph.push(frame)
-    return graph.vpull()
+    return graph

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from mmdata._tools.markup import picture, text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from mmdata.video.clock import Clock
 
 __all__ = ["Frames"]
+
+_SHOWN: Final = 64
+_SIDE: Final = 160  # pixels of a picture in a notebook, at the most
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -50,6 +55,22 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def _repr_html_(self) -> str:
+        """Return the frames as small pictures with their times, for a notebook: the first 64."""
+        import io
+
+        from PIL import Image
+
+        shown = []
+        for pixels, time in zip(self.pixels[:_SHOWN], self.times, strict=False):
+            small, file = Image.fromarray(pixels), io.BytesIO()
+            small.thumbnail((_SIDE, _SIDE))
+            small.save(file, "jpeg")
+            shown.append(picture(file.getvalue(), f"{time:.3f} s"))
+        more = len(self) - _SHOWN
+        left = text(f"and {more:,} more frames") if more > 0 else ""
+        return f"<div>{text(self)}<br>{''.join(shown)}{left}</div>"
 
     def __repr__(self) -> str:
         span = f"{self.times[0]:.3f}..{self.times[-1]:.3f} s" if len(self) else "none"

@@ -6,19 +6,17 @@ import math
 import struct
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from mmdata._tools.limits import how_to_raise
 from mmdata._tools.options import PositiveInt, checked
-from mmdata.errors import UsageError, VideoError
+from mmdata.errors import UsageError
 from mmdata.image import resizers
 from mmdata.video.colours import as_progressive, conversion_of
-from mmdata.video.source import plain
+from mmdata.video.reformat import Reformatter
 
 if TYPE_CHECKING:
     import numpy as np
     from av.video.frame import VideoFrame
-    from av.video.reformatter import VideoReformatter
     from numpy.typing import NDArray
 
 __all__ = [
@@ -99,14 +97,12 @@ def scaler(size: Size = None, resize: str = "fast") -> Scaler:
     Raises:
         UsageError: a size that is none, or no such way to resize.
     """
-    from av.video.reformatter import VideoReformatter
-
-    convert = partial(_upright, VideoReformatter())
+    convert = partial(_upright, Reformatter())
     exact = None if resize == "fast" else resizers.get(resize)
     if size is None:
         return convert
     if exact is None:
-        return partial(_upright_scaled, VideoReformatter(), VideoReformatter(), checked_size(size))
+        return partial(_upright_scaled, Reformatter(), Reformatter(), checked_size(size))
     if not isinstance(size, int) and not exact.rectangles:
         raise UsageError(
             f"resize={resize!r} makes squares: size must be one number of pixels, found {size}"
@@ -114,12 +110,12 @@ def scaler(size: Size = None, resize: str = "fast") -> Scaler:
     return partial(_exact, convert, exact, size)
 
 
-def _upright(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
+def _upright(reformatter: Reformatter, frame: VideoFrame) -> NDArray[np.uint8]:
     return orientation_of(frame).apply(rgb(reformatter, frame))
 
 
 def _upright_scaled(
-    scaler: VideoReformatter, converter: VideoReformatter, size: tuple[int, int], frame: VideoFrame
+    scaler: Reformatter, converter: Reformatter, size: tuple[int, int], frame: VideoFrame
 ) -> NDArray[np.uint8]:
     """Scale, then make RGB.
 
@@ -133,8 +129,7 @@ def _upright_scaled(
     two_steps = frame.format.name in _VECTOR_FORMATS and not conversion
     interlaced = frame.interlaced_frame
 
-    scaled = _reformat(
-        scaler,
+    scaled = scaler(
         as_progressive(frame) if interlaced else frame,
         width=width,
         height=height,
@@ -143,11 +138,11 @@ def _upright_scaled(
         **conversion,
     )
     if two_steps:
-        scaled = _reformat(converter, scaled, format="rgb24")
+        scaled = converter(scaled, format="rgb24")
     return turn.apply(_view(scaled))
 
 
-def rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
+def rgb(reformatter: Reformatter, frame: VideoFrame) -> NDArray[np.uint8]:
     """Return the pixels of ``frame`` as coded, (height, width, 3) uint8:
     a view of where swscale writes them.
 
@@ -161,28 +156,7 @@ def rgb(reformatter: VideoReformatter, frame: VideoFrame) -> NDArray[np.uint8]:
     whole = as_progressive(frame) if frame.interlaced_frame else frame
     # Of deeper samples the program's pixels are out of reach either way; this one is cheaper.
     way = "BICUBIC" if frame.format.components[0].bits <= 8 else "BILINEAR"
-    return _view(_reformat(reformatter, whole, format="rgb24", interpolation=way, **conversion))
-
-
-def _reformat(reformatter: VideoReformatter, frame: VideoFrame, **wanted: Any) -> VideoFrame:
-    from av import FFmpegError
-
-    # PyAV before 18 tells swscale the matrix that the frame names besides the one that it is given,
-    # and swscale refuses the pair; so the frame names the other for as long as it takes.
-    named = int(frame.colorspace)
-    if "src_colorspace" in wanted:
-        frame.colorspace = wanted["src_colorspace"]
-    try:
-        return reformatter.reformat(frame, threads=1, **wanted)
-    except (FFmpegError, ValueError) as error:
-        what = f"its frames cannot be converted to RGB: {plain(error)}"
-        if isinstance(error, MemoryError):
-            what = f"{what}; {how_to_raise('memory')}"
-            raise VideoError(what, reason="media_limit") from error
-        raise VideoError(what) from error
-    finally:
-        if "src_colorspace" in wanted:
-            frame.colorspace = named
+    return _view(reformatter(whole, format="rgb24", interpolation=way, **conversion))
 
 
 def _view(frame: VideoFrame) -> NDArray[np.uint8]:

@@ -33,6 +33,7 @@ from mmdata.video.packets import (
 )
 from mmdata.video.pictures import Pictures, VideoSource, decode_pictures, index_pictures
 from mmdata.video.pixels import presented_size, rgb
+from mmdata.video.reformat import Reformatter
 from mmdata.video.seek import index_wanted
 from mmdata.video.source import Source, name_of, open_video, plain
 
@@ -176,10 +177,8 @@ def _upright(found: Index, first: VideoFrame | None, name: str) -> Index:
 
 
 def _try_to_convert(frame: VideoFrame, name: str) -> None:
-    from av.video.reformatter import VideoReformatter
-
     try:
-        rgb(VideoReformatter(), frame)
+        rgb(Reformatter(), frame)
     except VideoError as error:  # which does not know the file
         raise VideoError(f"{name}: {error}", path=name, reason=error.reason) from error
 

@@ -1,0 +1,93 @@
+"""``mmdata config``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from mmdata.cli._help import WholeHelp
+from mmdata.cli._say import say
+from mmdata.cli._shared import STORE
+from mmdata.errors import ConfigError, UsageError
+
+__all__ = ["config"]
+
+_RECIPE: Final = frozenset({"base", "data", "generation", "lora", "model", "run"})
+"""Keys that stand in the YAML of a recipe alone."""
+
+
+_PREDICTION: Final = frozenset({"device", "generation", "graph", "merge"})
+"""Keys of those that stand in the YAML of a recipe that predicts alone."""
+
+
+@click.group(cls=WholeHelp)
+def config() -> None:
+    """Look at the YAML of mixtures, pipelines and recipes."""
+
+
+@config.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=STORE)
+def check(files: tuple[Path, ...]) -> None:
+    """Say all that is wrong with a mixing YAML, a pipeline or a recipe, before anything is run."""
+    faults = []
+    for file in files:
+        try:
+            say(f"{file}: {_check(file)}; nothing is wrong with it")
+        except UsageError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def _check(file: Path) -> str:
+    """Return what a file configures.
+
+    Raises:
+        UsageError: with every fault of it.
+    """
+    values = _read(file)
+    if "datasets" in values:
+        from mmdata.mixture import read_config
+
+        return f"a mixture of {len(read_config(file).datasets)} data sets"
+    if _RECIPE & values.keys():
+        return _check_recipe(file)
+
+    from mmdata.pipeline.bench import check_pipeline
+
+    check_pipeline(file)
+    return "a pipeline"
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{file}: a mixing YAML has `datasets:`, a pipeline `stream:` and `template:`, "
+            f"a recipe `model:`; found {type(values).__name__}"
+        )
+    return values
+
+
+def _check_recipe(file: Path) -> str:
+    """Return which recipe a file configures. The recipes are a package beside this one."""
+    try:
+        recipes = import_module("recipes.config")
+    except ImportError as error:
+        raise UsageError(
+            f"{file}: it configures a recipe, and recipes are not here: {error}"
+        ) from error
+    if _PREDICTION & recipes.read_yaml(file).keys():
+        recipes.read(recipes.PredictConfig, file, ignore=recipes.TRAINING_ONLY)
+        return "a recipe that predicts"
+    recipes.read(recipes.FinetuneConfig, file)
+    return "a recipe that fine-tunes"

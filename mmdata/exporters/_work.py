@@ -1,0 +1,190 @@
+"""Rows of a store to records of a target, with the account of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from mmdata.errors import DataError, RecordError, UsageError, nearest
+from mmdata.exporters._exporter import Exporter, Row
+from mmdata.exporters._features import (
+    FEATURES,
+    Feature,
+    UnsayableError,
+    drop_echo,
+    drop_features,
+    find_features,
+)
+from mmdata.exporters._media import MediaPlacer
+from mmdata.exporters._plain import PlainRows, find_plain
+from mmdata.exporters._writers import Writer
+from mmdata.rejects import Reject
+from mmdata.schema import Conversation, Split
+from mmdata.store.arrays import dictionary_codes, integers
+from mmdata.store.decode import BatchView
+from mmdata.store.reader import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+__all__ = ["Counts", "Work", "read_drop"]
+
+_MOST_RUNS: Final = 64
+"""A batch whose plain and other rows change places more often is written row by row."""
+_ROWS_TOGETHER: Final = 64
+"""How many rows, whose media may be in them, are written at a time."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """The account, as it grows."""
+
+    splits: Counter[str] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)
+    unsayable: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def read_drop(drop: str | Sequence[str]) -> frozenset[Feature]:
+    """Return what is to be left out.
+
+    Raises:
+        UsageError: a name is none of a feature.
+    """
+    names = [
+        each for some in ([drop] if isinstance(drop, str) else drop) for each in some.split(",")
+    ]
+    found: set[Feature] = set()
+    for each in filter(None, names):
+        if each not in FEATURES:
+            raise UsageError(
+                f"drop: there is nothing called {each!r}.{nearest(each, FEATURES)} "
+                f"There are: {', '.join(FEATURES)}."
+            )
+        found.add(each)
+    return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One export on its way: where rows come from and go to, and the account."""
+
+    store: Store
+    exporter: Exporter
+    placer: MediaPlacer
+    drop: frozenset[Feature]
+    split: Split | None
+    strict: bool
+    writer: Writer
+    rejects: IO[str]
+    counts: Counts
+
+    def write_all(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        progress: Callable[[int, int], object] = lambda rows, rejects: None,
+    ) -> None:
+        """Write the rows of ``batches``, which are all of the store's; ``progress`` is called with
+        how many rows have been dealt with, and how many of them are rejects.
+        """
+        done = 0
+        for batch in batches:
+            for split, rows in _rows_by_split(batch, self.split):
+                whole = len(rows) == len(batch)
+                part = batch if whole else batch.take(integers(rows))
+                self._write_batch(part, split, rows + done)
+            done += len(batch)
+            progress(done, sum(self.counts.rejects.values()))
+
+    def _write_batch(self, batch: pa.RecordBatch, split: Split, numbers: NDArray[np.int64]) -> None:
+        """Write rows of one split in their order; ``numbers`` are theirs in the store."""
+        for start, stop, plain in self._runs(batch):
+            piece = batch.slice(start, stop - start)
+            records = self.exporter.records(PlainRows(piece)) if plain else None
+            if records is None:
+                self._write_rows(piece, split, numbers[start:stop].tolist())
+            else:
+                self.writer.write(split, records)
+                self.counts.splits[split] += stop - start
+
+    def _runs(self, batch: pa.RecordBatch) -> Iterator[tuple[int, int, bool]]:
+        """Yield runs of rows that can be written at once, and of those that cannot."""
+        import numpy as np
+
+        if self.placer.mode != "reference" or self.placer.paths != "relative":
+            yield 0, len(batch), False
+            return
+        unsaid = {feature for feature in FEATURES if feature not in self.exporter.says}
+        plain = find_plain(batch, without=unsaid | self.drop)
+        bounds = [0, *(np.flatnonzero(np.diff(plain)) + 1).tolist(), len(batch)]
+        if len(bounds) > _MOST_RUNS:
+            yield 0, len(batch), False
+            return
+        for start, stop in pairwise(bounds):
+            yield start, stop, bool(plain[start])
+
+    def _write_rows(self, batch: pa.RecordBatch, split: Split, numbers: Sequence[int]) -> None:
+        view = BatchView(batch)
+        for start in range(0, len(batch), _ROWS_TOGETHER):
+            records: list[Any] = []
+            for row in range(start, min(start + _ROWS_TOGETHER, len(batch))):
+                conversation = view[row]
+                try:
+                    records.append(self._record(conversation))
+                except DataError as error:
+                    self._reject(error, conversation, numbers[row])
+            self.writer.write(split, records)
+            self.counts.splits[split] += len(records)
+
+    def _record(self, conversation: Conversation) -> Any:
+        conversation = drop_echo(conversation)
+        said = find_features(conversation)
+        if left := sorted(said - self.exporter.says - self.drop):
+            raise UnsayableError(
+                f"the row has {', '.join(left)}, which the target cannot say; "
+                f"--drop {','.join(left)} leaves it out",
+                what=left[0],
+            )
+        dropped = said & self.drop
+        row = drop_features(conversation, dropped)
+        record = self.exporter.record(Row(row, self.placer.place(row.media)))
+        self.counts.dropped.update(dropped)
+        return record
+
+    def _reject(self, error: DataError, conversation: Conversation, number: int) -> None:
+        reject = Reject.from_error(
+            error, record=number, file=str(self.store.path), id=conversation.id
+        )
+        if self.strict:
+            raise RecordError(
+                f"{reject.file}, row {number}, id {reject.id!r}: {reject.detail} "
+                f"[{reject.reason.value}]. Nothing was written; without --strict the row is "
+                "rejected and the others are written.",
+                reason=reject.reason.value,
+            ) from error
+        self.rejects.write(json.dumps(dataclasses.asdict(reject)) + "\n")
+        self.counts.rejects[reject.reason.value] += 1
+        if isinstance(error, UnsayableError):
+            self.counts.unsayable[error.what] += 1
+
+
+def _rows_by_split(
+    batch: pa.RecordBatch, wanted: Split | None
+) -> Iterator[tuple[Split, NDArray[np.int64]]]:
+    """Yield each split that a batch has rows of, and their numbers in it."""
+    import numpy as np
+
+    column = batch.column("split")
+    codes = dictionary_codes(column)
+    for code, split in enumerate(column.dictionary.to_pylist()):
+        if wanted is None or split == wanted:
+            rows = np.flatnonzero(codes == code)
+            if len(rows):
+                yield split, rows
