@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,14 +23,17 @@ class Spool:
     """
 
     def __init__(self, most: int) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the spool
+        with tempfile.TemporaryFile() as file:
+            self._file = os.dup(file.fileno())
+        # Whoever reads a store does not close it: its last reference does.
+        self._closer = weakref.finalize(self, os.close, self._file)
         self._sizes: dict[int, int] = {}
         self._left = most
 
     def read(self, number: int) -> bytes | None:
         """Return a block, or None where it was not kept."""
         size = self._sizes.get(number)
-        return None if size is None else os.pread(self._file.fileno(), size, number * _BLOCK)
+        return None if size is None else os.pread(self._file, size, number * _BLOCK)
 
     def write(self, number: int, block: bytes) -> None:
         """Keep a block, if there is room for it."""
@@ -37,7 +41,7 @@ class Spool:
             return
         try:
             # At its own place: processes that were forked write the same bytes there.
-            os.pwrite(self._file.fileno(), block, number * _BLOCK)
+            os.pwrite(self._file, block, number * _BLOCK)
         except OSError:  # no room on the disk: what is not kept is fetched again
             self._left = 0
             return
@@ -46,7 +50,7 @@ class Spool:
 
     def close(self) -> None:
         """Let go of it."""
-        self._file.close()
+        self._closer()
 
 
 class RemoteFile(io.RawIOBase):
