@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -47,6 +48,7 @@ __all__ = ["MediaOptions", "embed_media", "find_media", "probe_media"]
 
 _ARTICLED: Final = {"image": "a picture", "video": "a video", "audio": "a sound"}
 _NO_ACCESS: Final = Access()
+_TOGETHER: Final = 16  # requests that are on their way at once
 _EMBEDDED: Final = 16 << 20
 """How many bytes of embedded media a batch holds before the next begins."""
 
@@ -174,6 +176,8 @@ def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) ->
     likeliest = [
         next(iter(reader.candidates(media.paths[n] or "", origins[rows[n]]))) for n in named
     ]
+    if place.look and is_url(place.root):
+        place = _with_sizes(place, likeliest, [media.types[number] for number in named])
     types = {media.types[number] for number in named}
     together = len(types) == 1 and "://" not in " ".join(filter(None, media.paths))
     if together and all_exist(
@@ -198,6 +202,28 @@ def find_media(batch: ConversationBatch, reader: Format, place: MediaOptions) ->
         )
         batch = batch.with_media(path=paths)
     return batch.reject(errors)
+
+
+def _with_sizes(
+    place: MediaOptions, paths: Sequence[str], types: Sequence[MediaType]
+) -> MediaOptions:
+    """Return the place with the sizes of what is at some paths below its root, asked for many at a
+    time: each answer takes a way through the network.
+    """
+    wanted = {
+        (posixpath.join(place.root, path), kind)
+        for path, kind in zip(paths, types, strict=True)
+        if not is_url(path)
+    }
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        ordered = sorted(wanted)
+        sizes = dict(zip(ordered, pool.map(lambda one: place.size_of(*one), ordered), strict=True))
+
+    def size_of(path: str, kind: MediaType) -> int | None:
+        known = (path, kind)
+        return sizes[known] if known in sizes else place.size_of(path, kind)
+
+    return replace(place, size_of=size_of)
 
 
 def _find_pictures(

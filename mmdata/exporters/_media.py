@@ -127,7 +127,8 @@ class MediaPlacer:
     def _locate(self, path: str) -> str:
         if is_url(path) or self.root is None:
             return path
-        return os.path.abspath(self.root / path)  # noqa: PTH100 - links stay as they are
+        found = os.fspath(self.root / path)
+        return found if is_url(found) else os.path.abspath(found)  # noqa: PTH100 - links stay
 
     def _copy(self, path: str) -> str:
         source = self._local(path)
@@ -165,13 +166,14 @@ class MediaPlacer:
             raise _lost(medium.path, error) from error
 
     def _local(self, path: str) -> str:
-        if is_url(path):
+        found = self._locate(path)
+        if is_url(found):
             raise MediaError(
-                f"{path} is a URL; only files can be copied or embedded",
-                path=path,
+                f"{found} is a URL; only files can be copied or embedded",
+                path=found,
                 reason="remote_media",
             )
-        return self._locate(path)
+        return found
 
 
 def data_uri(data: bytes, kind: MediaType) -> str:

@@ -36,6 +36,7 @@ from mmdata.schema import Conversation, Image, Media, Message, Split, assistant,
 from mmdata.sources._run import Way
 from mmdata.sources.kinds import Kind
 from mmdata.sources.record import Record
+from mmdata.storage._path import common_folder
 from mmdata.store.encode import PART_CODES, ROLE_CODES, FlatRows
 
 __all__ = ["Coco"]
@@ -178,10 +179,9 @@ class Coco(RecordSource):
         """Return the folder of the files, or the one above if it is called annotations, as COCO's
         is; of Roboflow's files the one that holds the folders of the splits.
         """
-        files = [posixpath.abspath(file.as_posix()) for file in self.files(sources)]
-        if all(map(_is_roboflow, files)):
-            splits = map(posixpath.dirname, files)
-            return Path(posixpath.commonpath(list(map(posixpath.dirname, splits))))
+        files = self.files(sources)
+        if all(_is_roboflow(posixpath.abspath(file.as_posix())) for file in files):
+            return common_folder([file.parent for file in files])
         root = super().media_root(sources)
         return root.parent if root.name == "annotations" else root
 

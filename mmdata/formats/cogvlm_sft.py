@@ -31,6 +31,7 @@ from mmdata.formats.toolkit import (
     unmapped_fields,
 )
 from mmdata.schema import Conversation, Media
+from mmdata.storage._path import common_folder
 
 __all__ = ["CogVlmSft"]
 
@@ -80,8 +81,7 @@ class CogVlmSft(RecordSource):
 
     def media_root(self, sources: Sequence[Path]) -> Path:
         """Return the deepest folder that holds the folders of labels."""
-        folders = {Path(os.path.abspath(file)).parent.parent for file in self.files(sources)}  # noqa: PTH100
-        return Path(os.path.commonpath(folders))
+        return common_folder([file.parent for file in self.files(sources)])
 
     def source_files(self, sources: Sequence[Path]) -> list[SourceFile]:
         """Return the JSON files in folders of labels; files that are named are taken as they

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Final, Literal
 
 from mmdata._tools.options import PositiveFloat, check_fields
+from mmdata._tools.paths import is_url, local_path
 from mmdata.errors import UsageError
 from mmdata.formats import registry
 from mmdata.formats._format import Format, Origin, Sample
@@ -84,6 +85,8 @@ class Rwf2000(Format):
         """Return whether the sources are folders without JSON files, with a class folder below
         them.
         """
+        if any(is_url(os.fspath(source)) for source in sample.sources):
+            return False
         folders = (
             path
             for source in sample.sources
@@ -97,7 +100,12 @@ class Rwf2000(Format):
         return replace(self, require_split=False)
 
     def media_root(self, sources: Sequence[Path]) -> Path:
-        """Return the source folder, or the deepest folder that holds all of several."""
+        """Return the source folder, or the deepest folder that holds all of several.
+
+        Raises:
+            UsageError: one is behind a URL.
+        """
+        sources = [local_path(source, "source of rwf2000") for source in sources]
         return Path(os.path.commonpath([os.path.abspath(source) for source in sources]))  # noqa: PTH100
 
     def files(self, sources: Sequence[Path]) -> list[Path]:

@@ -79,7 +79,7 @@ def select(
     """
     import numpy as np
 
-    opened = source if isinstance(source, Store) else open_store(source)
+    opened = source if isinstance(source, Store) else open_store(Path(source))
     target = target_of(store, "store")
     strategy = Strategy.parse(sample)
     if target.absolute() == opened.path:

@@ -30,9 +30,9 @@ def s3_endpoint() -> str | None:
 class ArrowBackend:
     """The objects of buckets, through :mod:`pyarrow.fs`."""
 
-    def __init__(self, scheme: str) -> None:
+    def __init__(self, scheme: str, endpoint: str | None) -> None:
         self._scheme = scheme
-        self._files: FileSystem = _file_system(scheme)
+        self._files: FileSystem = _file_system(scheme, endpoint)
         self._opened: OrderedDict[tuple[str, str], NativeFile] = OrderedDict()
         self._lock = Lock()
 
@@ -84,13 +84,12 @@ class ArrowBackend:
             raise
 
 
-def _file_system(scheme: str) -> FileSystem:
+def _file_system(scheme: str, endpoint: str | None) -> FileSystem:
     from pyarrow import fs
 
     if scheme == "gs":
         # Its own patience is a quarter of an hour.
         return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=30))
-    endpoint = s3_endpoint()
     # Without an endpoint it is AWS, which tells the region of a bucket by itself.
     return fs.S3FileSystem(endpoint_override=endpoint) if endpoint else fs.S3FileSystem()
 

@@ -3,15 +3,54 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["RemoteFile"]
+__all__ = ["RemoteFile", "Spool"]
 
 _BLOCK: Final = 1 << 15
 _MOST_AHEAD: Final = 4 << 20
 _HELD: Final = 32 << 20
+
+
+class Spool:
+    """What was fetched of a file, on the disk of this machine: in a file without a name, which is
+    gone with the last process that holds it. At most ``most`` bytes are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        with tempfile.TemporaryFile() as file:
+            self._file = os.dup(file.fileno())
+        # Whoever reads a store does not close it: its last reference does.
+        self._closer = weakref.finalize(self, os.close, self._file)
+        self._sizes: dict[int, int] = {}
+        self._left = most
+
+    def read(self, number: int) -> bytes | None:
+        """Return a block, or None where it was not kept."""
+        size = self._sizes.get(number)
+        return None if size is None else os.pread(self._file, size, number * _BLOCK)
+
+    def write(self, number: int, block: bytes) -> None:
+        """Keep a block, if there is room for it."""
+        if number in self._sizes or len(block) > self._left:
+            return
+        try:
+            # At its own place: processes that were forked write the same bytes there.
+            os.pwrite(self._file, block, number * _BLOCK)
+        except OSError:  # no room on the disk: what is not kept is fetched again
+            self._left = 0
+            return
+        self._sizes[number] = len(block)
+        self._left -= len(block)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._closer()
 
 
 class RemoteFile(io.RawIOBase):
@@ -22,8 +61,16 @@ class RemoteFile(io.RawIOBase):
     what is fetched is for nothing.
     """
 
-    def __init__(self, read_range: Callable[[int, int], bytes], size: int, name: str) -> None:
+    def __init__(
+        self,
+        read_range: Callable[[int, int], bytes],
+        size: int,
+        name: str,
+        *,
+        spool: Spool | None = None,
+    ) -> None:
         self._read_range = read_range
+        self._spool = spool
         self._size = size
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
@@ -77,6 +124,12 @@ class RemoteFile(io.RawIOBase):
         self._position += len(data)
         return data
 
+    def close(self) -> None:
+        """Close it, and let go of what was kept."""
+        if self._spool is not None:
+            self._spool.close()
+        super().close()
+
     def read1(self, size: int = -1) -> bytes:
         """Return up to ``size`` bytes."""
         return self.read(size) or b""
@@ -88,6 +141,8 @@ class RemoteFile(io.RawIOBase):
         if (held := self._blocks.get(number)) is not None:
             self._blocks.move_to_end(number)
             return held
+        if self._spool is not None and (kept := self._spool.read(number)) is not None:
+            return kept
 
         start = number * _BLOCK
         # A fetch that begins where the last one ended, or within it, goes on with the same run.
@@ -101,7 +156,10 @@ class RemoteFile(io.RawIOBase):
         data = self._read_range(start, end - start)
         self._run_end = end
         for place in range(0, len(data), _BLOCK):
-            self._blocks[number + place // _BLOCK] = data[place : place + _BLOCK]
+            block = data[place : place + _BLOCK]
+            self._blocks[number + place // _BLOCK] = block
+            if self._spool is not None:
+                self._spool.write(number + place // _BLOCK, block)
         first = self._blocks[number]
         while len(self._blocks) > max(_HELD // _BLOCK, 1):
             self._blocks.popitem(last=False)

@@ -15,6 +15,7 @@ import re
 import socket
 import ssl
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from threading import Event, Timer
@@ -129,6 +130,7 @@ class HttpBackend:
     def _fetch_whole(self, url: str, version: str) -> int:
         """Fetch a file that its server gives in one piece alone; return its size."""
         kept = tempfile.TemporaryFile()  # noqa: SIM115 - kept for the reads that follow
+        weakref.finalize(self, kept.close)
         with _get(url, self._access, {}) as answer:
             if answer.status != 200:
                 raise _refusal(answer)

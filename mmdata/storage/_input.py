@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmdata.storage._file import Spool
 from mmdata.storage._path import RemotePath
 
 if TYPE_CHECKING:
@@ -24,8 +25,12 @@ def open_input(path: Path) -> pa.NativeFile:
     return pa.OSFile(str(path))
 
 
-def open_mapped(path: Path) -> pa.NativeFile:
-    """Open a file for Arrow to read, mapped into memory where it is on this machine."""
+def open_mapped(path: Path, *, keep: int = 0) -> pa.NativeFile:
+    """Open a file for Arrow to read, mapped into memory where it is on this machine; of another,
+    up to ``keep`` bytes that were fetched are kept on the disk of this one.
+    """
     import pyarrow as pa
 
-    return open_input(path) if isinstance(path, RemotePath) else pa.memory_map(str(path))
+    if not isinstance(path, RemotePath):
+        return pa.memory_map(str(path))
+    return pa.PythonFile(path.open_range(spool=Spool(keep) if keep else None), "r")

@@ -18,8 +18,9 @@ from mmdata._tools.options import checked
 from mmdata._tools.paths import is_url
 from mmdata.errors import StorageError, UsageError
 from mmdata.storage._access import Access
+from mmdata.storage._arrow import ArrowBackend, s3_endpoint
 from mmdata.storage._backend import Backend, RemoteFaultError, RemoteInfo, retry
-from mmdata.storage._file import RemoteFile
+from mmdata.storage._file import RemoteFile, Spool
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -194,6 +195,10 @@ class RemotePath(PosixPath):
             if fits.fullmatch(str(path)[base:]):
                 yield path
 
+    def rglob(self, pattern: str, **_: Any) -> Generator[Self, None, None]:
+        """Yield the files at any depth below it whose names fit a pattern, sorted."""
+        return self.glob(f"**/{pattern}")
+
     def relative_to(self, *other: Any, **options: Any) -> Any:
         """Return the part of the path below another, as a path of names."""
         base = f"{os.fspath(other[0]).rstrip('/')}/"
@@ -224,8 +229,8 @@ class RemotePath(PosixPath):
             return cast("IO[Any]", raw if buffering == 0 else io.BufferedReader(raw, 1 << 17))
         return io.TextIOWrapper(io.BufferedReader(raw), encoding, errors, newline)
 
-    def open_range(self) -> RemoteFile:
-        """Open the file for reading from any place."""
+    def open_range(self, *, spool: Spool | None = None) -> RemoteFile:
+        """Open the file for reading from any place; from a ``spool`` what is in it already."""
         found = self.info()
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
@@ -243,7 +248,7 @@ class RemotePath(PosixPath):
 
             return retry(f"{url}: reading {size} bytes from {start}", read)
 
-        return RemoteFile(read_range, found.bytes, url)
+        return RemoteFile(read_range, found.bytes, url, spool=spool)
 
     def read_bytes(self) -> bytes:
         """Return what is in the file."""
@@ -344,15 +349,16 @@ def backend_of(path: RemotePath) -> Backend:
     """
     scheme = path.scheme
     # Connections do not survive a fork: on the other side of one they are opened anew.
-    return _open_backend(scheme, path.access if scheme in _HTTP else None, os.getpid())
+    endpoint = s3_endpoint() if scheme == "s3" else None
+    return _open_backend(scheme, path.access if scheme in _HTTP else None, endpoint, os.getpid())
 
 
 @lru_cache(maxsize=64)
-def _open_backend(scheme: str, access: Access | None, process: int) -> Backend:
+def _open_backend(
+    scheme: str, access: Access | None, endpoint: str | None, process: int
+) -> Backend:
     if scheme in ("s3", "gs"):
-        from mmdata.storage._arrow import ArrowBackend
-
-        return ArrowBackend(scheme)
+        return ArrowBackend(scheme, endpoint)
     if scheme in _HTTP and access is not None and access.remote:
         from mmdata.storage._http import HttpBackend
 

@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["Rows", "Store", "check", "open"]
 
 _PARQUET_BATCHES_KEPT: Final = 8
+_REMOTE_MEMORY: Final = 1 << 30
+"""Bytes of batches of a remote store that are held, all its shards together."""
+_REMOTE_DISK: Final = 32 << 30
+"""Bytes of one that are kept on the disk of this machine, so that no epoch fetches them again."""
 _SHOWN: Final = 5
 """How many rows a notebook shows."""
-_REMOTE_BATCHES_KEPT: Final = 64
 
 
 class Rows(Sequence[Conversation]):
@@ -89,9 +92,8 @@ class Store(Sequence[Conversation]):
         )
         self._folder = self.manifest.folder_in(self.path)
         sizes = _check_listing(self._folder, self.manifest)
-        version = self.manifest.schema_version
         self._shards = [
-            _open_shard(self._folder, shard, sizes[shard.name], number, version)
+            _open_shard(self._folder, shard, sizes[shard.name], number, self.manifest)
             for number, shard in enumerate(self.manifest.shards)
         ]
         self._batches = [
@@ -241,20 +243,24 @@ def _rows_table(title: str, rows: Iterable[Conversation], count: int) -> str:
 class _ArrowShard:
     """A shard in Arrow's file format, memory-mapped;
     every view that was made is kept, they are small.
+
+    Of a remote one, of which there are so many ``shards``, batches are held as there is room.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int, shards: int) -> None:
         import pyarrow as pa
 
         self._path = path
-        is_remote = isinstance(path, RemotePath)
-        self._reader = pa.ipc.open_file(open_mapped(path))
+        self._reader = pa.ipc.open_file(open_mapped(path, keep=_REMOTE_DISK // shards))
         self.schema = self._reader.schema
         self.num_batches = self._reader.num_record_batches
         # Arrow reads the dictionaries with the first batch, and two threads would read them twice
         self._lock = Lock()
         # Of a file that is mapped a view costs nothing; of one that is fetched it is the memory.
-        kept = _REMOTE_BATCHES_KEPT if is_remote else None
+        kept = None
+        if isinstance(path, RemotePath):
+            batch_bytes = size // max(1, self.num_batches) + 1
+            kept = max(1, _REMOTE_MEMORY // shards // batch_bytes)
         self.view = lru_cache(maxsize=kept)(lambda number: BatchView(self.batch(number)))
 
     def batch(self, number: int) -> pa.RecordBatch:
@@ -274,11 +280,11 @@ class _ArrowShard:
 class _ParquetShard:
     """A shard in Parquet; a batch is a row group, and the last few that were read are kept."""
 
-    def __init__(self, path: Path, version: int) -> None:
+    def __init__(self, path: Path, version: int, shards: int) -> None:
         import pyarrow.parquet as pq
 
         self._written_as = arrow_schema(version)
-        self._file = pq.ParquetFile(open_mapped(path))
+        self._file = pq.ParquetFile(open_mapped(path, keep=_REMOTE_DISK // shards))
         self.schema = self._file.schema_arrow
         self.num_batches = self._file.num_row_groups
         self._lock = Lock()  # Arrow's reader of Parquet files is for one thread at a time
@@ -315,15 +321,19 @@ def _check_listing(path: Path, manifest: Manifest) -> dict[str, int]:
 
 
 def _open_shard(
-    path: Path, shard: Shard, size: int, number: int, version: int
+    path: Path, shard: Shard, size: int, number: int, manifest: Manifest
 ) -> _ArrowShard | _ParquetShard:
     import pyarrow as pa
 
-    file = path / shard.name
+    file, version, shards = path / shard.name, manifest.schema_version, len(manifest.shards)
     if size != shard.bytes:
         raise _damage_error(file, f"it has {size} bytes of {shard.bytes}")
+    opened: _ArrowShard | _ParquetShard
     try:
-        opened = _ParquetShard(file, version) if file.suffix == ".parquet" else _ArrowShard(file)
+        if file.suffix == ".parquet":
+            opened = _ParquetShard(file, version, shards)
+        else:
+            opened = _ArrowShard(file, size, shards)
     except (pa.ArrowException, OSError) as error:
         raise _damage_error(file, str(error)) from error
     if (opened.schema.metadata or {}).get(b"mmdata.shard") != str(number).encode():

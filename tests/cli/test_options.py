@@ -32,6 +32,7 @@ from mmdata.video import sample
 from tests.conversations import plain
 from tests.pipeline.words import WordTemplate
 from tests.source_files import record, source, write_images, write_records
+from tests.storage.web import serve
 from tests.stores import numbered, write
 from tests.video.clips import clip
 from tests.vocabularies import published_anywhere
@@ -534,6 +535,32 @@ def convert_allow_outside(place: Path, request: pytest.FixtureRequest) -> None:
 
     assert answer(*convert)["rows"] == 1
     assert answer(*convert, "--allow-outside")["rows"] == 2
+
+
+@case("convert", "--allow-remote")
+def convert_allow_remote(place: Path, request: pytest.FixtureRequest) -> None:
+    with serve() as web:
+        web.files["/0.jpg"] = b"\xff\xd8\xff"
+        write_records(place / "source.json", [record(0, image=web.url("/0.jpg"))])
+        convert = ("convert", "llava", "source.json", "-o", "store", "--allow-host", "127.0.0.1")
+
+        refused = run(*convert, "--json", code=1).stdout.splitlines()
+        assert json.loads(refused[-1])["rejects"] == {"remote_media": 1}
+        assert not web.asked
+        assert answer(*convert, "--allow-remote")["rows"] == 1
+
+
+@case("convert", "--allow-host")
+def convert_allow_host(place: Path, request: pytest.FixtureRequest) -> None:
+    with serve() as web:
+        web.files["/0.jpg"] = b"\xff\xd8\xff"
+        write_records(place / "source.json", [record(0, image=web.url("/0.jpg"))])
+        convert = ("convert", "llava", "source.json", "-o", "store", "--allow-remote")
+
+        refused = run(*convert, "--json", code=1).stdout.splitlines()
+        assert json.loads(refused[-1])["rejects"] == {"remote_media": 1}
+        assert not web.asked
+        assert answer(*convert, "--allow-host", "127.0.0.1")["rows"] == 1
 
 
 @case("convert", "--allow-fields")

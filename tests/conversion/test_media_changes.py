@@ -229,7 +229,8 @@ def test_what_is_behind_a_url_is_not_said_to_be_sound(tmp_path: Path) -> None:
 
 def test_a_frame_cache_of_what_is_behind_a_url_has_a_reject_that_says_so(tmp_path: Path) -> None:
     path = write_records(
-        tmp_path / "source.json", [record(0, image=None, video="s3://bucket/a.mp4"), *text_only()]
+        tmp_path / "source.json",
+        [record(0, image=None, video="https://host.invalid/a.mp4"), *text_only()],
     )
     mmdata.convert("llava", path, tmp_path / "store", check="none")
 

@@ -1,4 +1,4 @@
-"""A URL where a path is wanted is refused by its name, before anything is written or read."""
+"""A URL that cannot be taken is refused by its name, before anything is written or read."""
 
 from __future__ import annotations
 
@@ -18,14 +18,9 @@ from mmdata.store import Store
 from tests.source_files import source
 from tests.stores import numbered
 
-URLS = [
-    "s3://bucket/x",
-    "gs://bucket/x",
-    "hf://datasets/x/y",
-    "http://host/x",
-    "https://host/x.json",
-    "S3://bucket/x",
-]
+WEB = ("http://host/x", "https://host/x.json")
+NOT_WRITTEN = (*WEB, "gs://bucket/x", "hf://datasets/x/y")
+NOWHERE = (*NOT_WRITTEN, "s3://bucket/x")
 
 
 @pytest.fixture
@@ -36,41 +31,43 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return numbered(tmp_path / "store", 3)
 
 
-CALLS: dict[str, Callable[[str], object]] = {
-    "convert: source": lambda url: mmdata.convert("llava", url, "new"),
-    "convert: one of the sources": lambda url: mmdata.convert("llava", ["source.json", url], "new"),
-    "convert: source, format to be told": lambda url: mmdata.convert("auto", url, "new"),
-    "convert: store": lambda url: mmdata.convert("llava", "source.json", url),
-    "convert: store, replaced": lambda url: mmdata.convert(
-        "llava", "source.json", url, overwrite=True
+CALLS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
+    "convert: source": (lambda url: mmdata.convert("llava", url, "new"), WEB),
+    "convert: one of the sources": (
+        lambda url: mmdata.convert("llava", ["source.json", url], "new"),
+        WEB,
     ),
-    "convert: media root": lambda url: mmdata.convert(
-        "llava", "source.json", "new", media_root=url
+    "convert: source, format to be told": (lambda url: mmdata.convert("auto", url, "new"), WEB),
+    "convert: store": (lambda url: mmdata.convert("llava", "source.json", url), NOT_WRITTEN),
+    "convert: store, replaced": (
+        lambda url: mmdata.convert("llava", "source.json", url, overwrite=True),
+        NOT_WRITTEN,
     ),
-    "mix: store": lambda url: write_mixture(Mixture.from_yaml("mix.yaml"), url),
-    "frames: source": lambda url: cache_frames(url, "new", "uniform:4"),
-    "frames: store": lambda url: cache_frames("store", url, "uniform:4"),
-    "frames: media root": lambda url: cache_frames("store", "new", "uniform:4", media_root=url),
-    "open: store": mmdata.open,
-    "open: media root": lambda url: mmdata.open("store", media_root=url),
-    "check: store": mmdata.check,
+    "convert: media root": (
+        lambda url: mmdata.convert("llava", "source.json", "new", media_root=url),
+        WEB,
+    ),
+    "mix: store": (lambda url: write_mixture(Mixture.from_yaml("mix.yaml"), url), NOT_WRITTEN),
+    "frames: store": (lambda url: cache_frames("store", url, "uniform:4"), NOWHERE),
+    "open: store": (mmdata.open, WEB),
+    "open: media root": (lambda url: mmdata.open("store", media_root=url), WEB),
+    "check: store": (mmdata.check, WEB),
 }
+"""What takes which URLs not."""
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("call", "url"), [(call, url) for call in CALLS for url in CALLS[call][1]])
 @pytest.mark.parametrize("kind", [str, Path])
-@pytest.mark.parametrize("url", URLS)
 @pytest.mark.usefixtures("store")
-def test_a_url_is_refused_wherever_a_call_wants_a_path(
+def test_a_url_that_a_call_cannot_take_is_refused_by_its_name(
     call: str, kind: type, url: str, tmp_path: Path
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
 
     with pytest.raises(UsageError) as caught:
-        CALLS[call](kind(url))
+        CALLS[call][0](kind(url))
 
     assert url in str(caught.value)
-    assert "not supported yet" in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -88,10 +85,10 @@ def test_a_url_in_a_mixing_file_is_refused(entry: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        "convert llava source.json -o s3://bucket/x",
-        "mix mix.yaml -o s3://bucket/x",
-        "frames store -o s3://bucket/x --frames uniform:4",
-        "check s3://bucket/x",
+        "convert llava source.json -o gs://bucket/x",
+        "mix mix.yaml -o gs://bucket/x",
+        "frames store -o gs://bucket/x --frames uniform:4",
+        "check http://bucket/x",
     ],
 )
 @pytest.mark.usefixtures("store")
@@ -102,8 +99,8 @@ def test_the_command_refuses_a_url_as_a_call_that_is_at_fault(
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
-    assert "s3://bucket/x" in done.stderr
-    assert not (tmp_path / "s3:").exists()
+    assert "://bucket/x" in done.stderr
+    assert not list(tmp_path.glob("*:"))
 
 
 def test_a_url_of_a_file_says_which_path_it_is() -> None:

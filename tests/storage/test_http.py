@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import socket
+import ssl
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from mmdata.errors import StorageError, UsageError
 from mmdata.storage import Access, fetch, path_of, remote_path
@@ -204,3 +210,58 @@ def test_a_file_that_changes_while_it_is_read_is_refused(web: Web) -> None:
 def test_a_url_of_a_call_is_refused_where_it_is_not_allowed() -> None:
     with pytest.raises(UsageError, match="--allow-remote"):
         path_of("https://example.org/a.json", "source")
+
+
+def certify(name: str, folder: Path) -> Path:
+    """Return a file with a key and a certificate of its own for a name."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    who = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(who)
+        .issuer_name(who)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / f"{name}.pem"
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    file.write_bytes(secret + certificate.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("certified", "trusted", "reached"),
+    [("localhost", True, True), ("localhost", False, False), ("other.example", True, False)],
+)
+def test_a_server_is_held_to_its_certificate(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    certified: str,
+    trusted: bool,
+    reached: bool,
+) -> None:
+    file = certify(certified, tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+
+    with serve(context) as web:
+        web.files["/a"] = b"over TLS"
+        url = f"https://localhost:{web.port}/a"
+        if reached:
+            assert fetch(url, hosts=("localhost",)) == b"over TLS"
+            return
+        with pytest.raises(StorageError, match=r"certificate|Hostname mismatch"):
+            fetch(url, hosts=("localhost",))
+        assert not web.asked

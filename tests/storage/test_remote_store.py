@@ -149,10 +149,40 @@ def test_a_folder_in_a_bucket_stands_for_its_files_and_not_for_a_store_below(buc
     root = f"s3://{bucket}/media"
     convert("llava", f"s3://{bucket}/data.jsonl", f"s3://{bucket}/part/store", media_root=root)
 
-    report = convert("llava", f"s3://{bucket}/part", f"s3://{bucket}/second", media_root=root)
+    report = convert("auto", f"s3://{bucket}/part", f"s3://{bucket}/second", media_root=root)
 
     assert [row.id for row in mmdata.open(f"s3://{bucket}/second")] == ["r9"]
     assert report.rows == 1
+
+
+def test_an_export_names_media_in_a_bucket_and_copies_none(bucket: str, tmp_path: Path) -> None:
+    fill(bucket, 1)
+    convert_there(bucket)
+    place = tmp_path / "exported"
+
+    run("export", "messages", f"s3://{bucket}/store", "-o", str(place), "--paths", "absolute")
+
+    written = "".join(file.read_text() for file in place.rglob("*.json*"))
+    assert f"s3://{bucket}/media/images/0.jpg" in written
+    assert f"{tmp_path}" not in written.replace(str(place), "")
+
+
+@pytest.mark.parametrize("pattern", ["*.json", "**/*.json", "a/*", "**/*", "a/**/b/*.json"])
+def test_patterns_find_in_a_bucket_what_they_find_in_a_folder(
+    bucket: str, tmp_path: Path, pattern: str
+) -> None:
+    for name in ("1.json", "a/2.json", "a/b/3.json", "a/c/b/4.json", "a/5.txt"):
+        put(bucket, name, b"{}")
+    download(bucket, tmp_path)
+
+    there = [str(path).removeprefix(f"s3://{bucket}/") for path in root(bucket).glob(pattern)]
+
+    found = (path for path in tmp_path.glob(pattern) if path.is_file())
+    assert there == sorted(path.relative_to(tmp_path).as_posix() for path in found)
+
+
+def root(bucket: str) -> Path:
+    return path_of(f"s3://{bucket}", "source")
 
 
 def test_the_usual_media_root_is_the_folder_of_the_source(bucket: str) -> None:
@@ -305,6 +335,30 @@ def test_an_attempt_that_fails_leaves_nothing(bucket: str) -> None:
         convert_there(bucket, strict=True)
 
     assert keys(bucket, "store") == []
+
+
+def test_of_many_shards_those_that_were_sent_are_removed_where_one_fails(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmdata.store.writer.BATCH_RECORDS", 1)
+    monkeypatch.setattr("mmdata.store.writer._SHARD_BYTES", 1)
+    place = path_of(f"s3://{bucket}/store", "store")
+    sent: list[str] = []
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        StoreWriter(place, sources=["numbers"], origin=Origin("test", {})) as writer,
+    ):
+        writer.write_conversations(map(plain, range(3)))
+        sent = keys(bucket, "store/")
+        raise KeyboardInterrupt
+    left = keys(bucket, "store")
+    whole = write(place, list(map(plain, range(3))))
+
+    assert (len(sent), left) == (3, [])
+    assert [row.id for row in whole] == [plain(number).id for number in range(3)]
+    assert len(whole.manifest.shards) == 3
+    assert check(place) == []
 
 
 def test_what_a_killed_attempt_has_left_is_no_store_and_is_removed(bucket: str) -> None:
