@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 
 import mmdata.templates
 from benchmarks.drawn import ANSWER, FRAMES, QUESTION, Data
-from benchmarks.losses import build_processor, define_operators_of_torchvision
+from benchmarks.losses import build_processor
+from benchmarks.measure import define_operators_of_torchvision
 from mmdata.pipeline import Stream, mindspore_dataset, torch_dataset
 
 Run: TypeAlias = "Callable[[Data, Path], Iterator[Any]]"

@@ -40,8 +40,8 @@ import av
 import numpy as np
 
 import mmdata.templates
-from benchmarks.losses import build_processor, define_operators_of_torchvision
-from benchmarks.measure import options
+from benchmarks.losses import build_processor
+from benchmarks.measure import define_operators_of_torchvision, options
 from mmdata.schema import Conversation, Media, Text, Video, user
 from mmdata.templates import Template
 from mmdata.tokenizers import Tokenizer
