@@ -55,8 +55,8 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
     add(
         "--part",
         default="full",
-        help="full, vision or language; of visualglm also vit, qformer, glm and lite, the files "
-        "that MindFormers keeps it in",
+        help="full, vision or language; or another file that MindFormers keeps the family in (a "
+        "name that is none lists them)",
     )
     add(
         "--size",

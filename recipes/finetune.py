@@ -19,7 +19,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
@@ -92,23 +92,14 @@ def finetune(config: FinetuneConfig) -> Path:
         rate = schedule(step - 1)
         loss, norm = trainer.step([model_inputs(batch) for batch in taken], rate)
         heartbeat.beat(step)
-        seconds, waiting = clock.lap()
-        tokens = sum(batch.tokens for batch in taken) * layout.data
         line = {
             "step": step,
             "epoch": taken[-1].epoch,
             "loss": loss,
             "gradient_norm": norm,
             "rate": rate,
-        }
-        line |= {
             "loss_scale": trainer.scale,
-            "seconds": seconds,
-            "tokens_per_second": tokens / seconds,
-        }
-        line |= {
-            "data_wait": waiting,
-            "samples": sum(len(batch.ids) for batch in taken) * layout.data,
+            **measure_speed(taken, clock, layout),
         }
         if held_out and is_due(step, config.run.evaluate_every, steps):
             line["held_out_loss"] = evaluate(model, held_out)
@@ -116,18 +107,41 @@ def finetune(config: FinetuneConfig) -> Path:
             metrics.write(line)
             screen.show(line)
         if config.run.checkpoint_every and is_due(step, config.run.checkpoint_every, steps):
-            state = {
-                "step": step,
-                "scale": trainer.scale,
-                "good_steps": trainer.good_steps,
-                "stream": stream.state_dict(),
-            }
-            folder = checkpoints.checkpoint_folder(config.run.output, step)
-            checkpoints.save(folder, trained, state, pieces=config.run.checkpoint_pieces)
-            if layout.rank == 0:
-                checkpoints.prune(config.run.output, config.run.keep)
+            keep_checkpoint(config, step, trained, trainer, stream)
     write_results(config, trained)
     return config.run.output
+
+
+def measure_speed(taken: Sequence[Batch], clock: StepTimer, layout: Layout) -> dict[str, float]:
+    """How long a step of these batches took, and what all processes together have read in it."""
+    seconds, waiting = clock.lap()
+    tokens = sum(batch.tokens for batch in taken) * layout.data
+    return {
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+        "data_wait": waiting,
+        "samples": sum(len(batch.ids) for batch in taken) * layout.data,
+    }
+
+
+def keep_checkpoint(
+    config: FinetuneConfig,
+    step: int,
+    trained: checkpoints.Trained,
+    trainer: Trainer,
+    stream: Stream,
+) -> None:
+    """Save all that a run needs to go on behind `step`, and remove what is older than is kept."""
+    state = {
+        "step": step,
+        "scale": trainer.scale,
+        "good_steps": trainer.good_steps,
+        "stream": stream.state_dict(),
+    }
+    folder = checkpoints.checkpoint_folder(config.run.output, step)
+    checkpoints.save(folder, trained, state, pieces=config.run.checkpoint_pieces)
+    if trained.layout.rank == 0:
+        checkpoints.prune(config.run.output, config.run.keep)
 
 
 def build_trainer(

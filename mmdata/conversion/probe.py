@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from mmdata._tools.limits import Limits
+from mmdata._tools.limits import Limits, OnDamage
 from mmdata._tools.options import checked
 from mmdata.conversion.fingerprint import Fingerprint, fingerprint
 from mmdata.errors import MediaError, UsageError, VideoError
@@ -13,7 +13,6 @@ from mmdata.schema import CompactTimes, MediaType, Oddity, TimeSource
 from mmdata.video.folder import with_clock
 from mmdata.video.index import Index
 from mmdata.video.pictures import Pictures, VideoSource
-from mmdata.video.sample import OnDamage
 from mmdata.video.source import Source as File
 from mmdata.video.source import name_of
 

