@@ -45,7 +45,7 @@ matrix: $(VENV)/.installed
 # For Linux with Python 3.10 to 3.12, where MindSpore runs; what a CUDA build of torch brings along is its own affair.
 lock: $(VENV)/.installed
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.10 --extra dev --extra docs \
-	    --extra mindspore --extra bench --no-annotate --no-header --no-strip-extras --output-file constraints.txt
+	    --extra mindspore --extra bench --no-annotate --no-header --strip-extras --output-file constraints.txt
 	sed -i -E '/^(nvidia-|cuda-|triton==)/d' constraints.txt
 
 clean:
