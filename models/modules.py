@@ -271,6 +271,20 @@ class RMSNorm(nn.Cell):
         return (wide * weight.astype(ms.float32)).astype(x.dtype)
 
 
+def divide_hidden(into: Sequence[Linear], out: Linear, group: ModelGroup) -> Copied:
+    """Keep this process' share of the hidden units between two sides of an MLP; what its input goes
+    through comes back.
+
+    Raises:
+        ValueError: if they cannot be divided.
+    """
+    check_divides(into[0].weight.shape[0], "hidden units of an MLP", group)
+    for linear in into:
+        linear.divide_outputs(group)
+    out.divide_inputs(group)
+    return Copied(group)
+
+
 class MLP(nn.Cell):
     """Two linear layers with an activation between them."""
 
@@ -292,10 +306,7 @@ class MLP(nn.Cell):
         Raises:
             ValueError: if they cannot be divided.
         """
-        check_divides(self.up.weight.shape[0], "hidden units of an MLP", group)
-        self.copied = Copied(group)
-        self.up.divide_outputs(group)
-        self.down.divide_inputs(group)
+        self.copied = divide_hidden((self.up,), self.down, group)
 
 
 class GatedMLP(nn.Cell):
@@ -319,11 +330,7 @@ class GatedMLP(nn.Cell):
         Raises:
             ValueError: if they cannot be divided.
         """
-        check_divides(self.up.weight.shape[0], "hidden units of an MLP", group)
-        self.copied = Copied(group)
-        self.gate.divide_outputs(group)
-        self.up.divide_outputs(group)
-        self.down.divide_inputs(group)
+        self.copied = divide_hidden((self.gate, self.up), self.down, group)
 
 
 def inverse_frequencies(size: int, base: float) -> NDArray[Any]:

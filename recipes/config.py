@@ -27,6 +27,7 @@ from mmdata._tools.options import (
 from mmdata._tools.options import (
     read as read_value,
 )
+from mmdata._tools.yaml_file import read_yaml as read_yaml_file
 from mmdata.errors import ConfigError, nearest
 from mmdata.pipeline.stream import OnError
 from mmdata.schema import Split
@@ -314,10 +315,7 @@ def read(
 
 def read_yaml(file: Path) -> dict[str, Any]:
     """The values of a YAML file, laid over those of its `base:`."""
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: cannot be read as YAML: {error}") from error
+    values = read_yaml_file(file) or {}
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected `key: value` lines, found {values!r}")
     base = values.pop("base", None)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from mmdata._tools.yaml_file import read_yaml
 from mmdata.cli._help import WholeHelp
 from mmdata.cli._say import say
 from mmdata.cli._shared import STORE
@@ -64,12 +65,7 @@ def _check(file: Path) -> str:
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: cannot be read as YAML: {error}") from error
+    values = read_yaml(file)
     if not isinstance(values, dict):
         raise ConfigError(
             f"{file}: a mixing YAML has `datasets:`, a pipeline `stream:` and `template:`, "

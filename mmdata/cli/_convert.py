@@ -17,6 +17,8 @@ from mmdata.cli._shared import (
     ENGINE,
     JSON,
     LIMITS,
+    OVERWRITE,
+    PARQUET,
     STORE,
     WORKERS,
     key_values,
@@ -84,7 +86,7 @@ Examples:
 @click.option("--limit", type=CONVERT("limit"), help="Read only so many records.")
 @click.option("--strict", is_flag=True, help="Stop at the first record that cannot be kept.")
 @click.option("--resume", is_flag=True, help="Use what a stopped attempt has done.")
-@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
+@OVERWRITE
 @click.option("--allow-outside", is_flag=True, help="Admit media outside the media root.")
 @click.option(
     "--allow-remote", is_flag=True, help="Read media that records name by URL, and HTTP sources."
@@ -102,7 +104,7 @@ Examples:
     metavar="NAME[,NAME…]",
     help="Keep fields in `extra` that change what a record means and are not understood.",
 )
-@click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+@PARQUET
 @click.option(
     "--duplicate-ids",
     type=CONVERT("duplicate_ids"),

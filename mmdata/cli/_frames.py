@@ -12,13 +12,7 @@ import mmdata
 from mmdata._tools.limits import Limits
 from mmdata.cli._account import print_report
 from mmdata.cli._options import OptionType, ResizeType
-from mmdata.cli._shared import (
-    ENGINE,
-    JSON,
-    LIMITS,
-    STORE,
-    WORKERS,
-)
+from mmdata.cli._shared import ENGINE, JSON, LIMITS, OVERWRITE, STORE, WORKERS
 
 __all__ = ["frames"]
 
@@ -59,7 +53,7 @@ Example:
 @WORKERS
 @ENGINE
 @click.option("--resume", is_flag=True, help="Go on where a stopped attempt was.")
-@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
+@OVERWRITE
 @JSON
 def frames(
     source: Path,

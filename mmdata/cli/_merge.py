@@ -8,9 +8,7 @@ from pathlib import Path
 import click
 
 from mmdata.cli._say import say
-from mmdata.cli._shared import (
-    STORE,
-)
+from mmdata.cli._shared import OVERWRITE, PARQUET, STORE
 
 __all__ = ["merge"]
 
@@ -20,8 +18,8 @@ __all__ = ["merge"]
 @click.option(
     "-o", "--output", "store", required=True, type=STORE, help="Where the new store shall appear."
 )
-@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
-@click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+@OVERWRITE
+@PARQUET
 def merge(sources: Sequence[Path], store: Path, overwrite: bool, parquet: bool) -> None:
     """Write all rows of STOREs, one store after the other, into a new one."""
     from mmdata._tools.progress import progress

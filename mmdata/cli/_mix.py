@@ -11,10 +11,7 @@ import click
 
 from mmdata.cli._options import OptionType
 from mmdata.cli._say import columns, say, size_text
-from mmdata.cli._shared import (
-    JSON,
-    STORE,
-)
+from mmdata.cli._shared import JSON, OVERWRITE, PARQUET, STORE
 from mmdata.errors import DataError, UsageError
 from mmdata.store.layout import REJECTS
 
@@ -46,8 +43,8 @@ Examples:
     default=0,
     show_default=True,
 )
-@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
-@click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+@OVERWRITE
+@PARQUET
 @click.option(
     "--cache", type=STORE, metavar="DIR", help="Where the stores of annotation files are kept."
 )

@@ -13,10 +13,7 @@ import click
 import mmdata
 from mmdata.cli._options import OptionType
 from mmdata.cli._say import columns, say
-from mmdata.cli._shared import (
-    JSON,
-    STORE,
-)
+from mmdata.cli._shared import JSON, OVERWRITE, PARQUET, STORE
 from mmdata.errors import DataError
 
 __all__ = ["select"]
@@ -59,8 +56,8 @@ Examples:
     show_default=True,
     help="Another seed draws other rows.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
-@click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
+@OVERWRITE
+@PARQUET
 @JSON
 def select(source: Path, store: Path, as_json: bool, **settings: Any) -> None:
     """Write some rows of STORE into a new store."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
@@ -23,6 +23,8 @@ __all__ = [
     "ENGINE",
     "JSON",
     "LIMITS",
+    "OVERWRITE",
+    "PARQUET",
     "STORE",
     "STRICT",
     "TEMPLATE",
@@ -30,6 +32,9 @@ __all__ = [
     "key_values",
     "make_template",
 ]
+
+
+Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 class PlaceType(click.Path):
@@ -48,6 +53,8 @@ WORKERS = click.option(
     "--workers", type=CONVERT("workers"), help="Processes that decode.  [default: one a core]"
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace the store that is there.")
+PARQUET = click.option("--parquet", is_flag=True, help="Write Parquet instead of Arrow files.")
 STRICT = click.option(
     "--strict", is_flag=True, help="Show the traceback of a fault in another package's template."
 )
@@ -55,78 +62,73 @@ _LIMIT: Final = "mmdata._tools.limits:Limits.__init__"
 _USUAL: Final = Limits()
 
 
-def ENGINE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - as TEMPLATE
-    """Add the options that say where work is done."""
-    options = (
-        click.option(
-            "--engine",
-            type=OptionType("mmdata.engine.open:open_engine", "name"),
-            default="local",
-            show_default=True,
-            help="What works: processes of this machine, or Ray.",
-        ),
-        click.option(
-            "--address", metavar="HOST:PORT", help="A Ray cluster.  [default: one on this machine]"
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _together(*options: Decorator) -> Decorator:
+    """Return a decorator that adds all of these options, in this order."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
-def TEMPLATE(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - a decorator like its neighbours
-    """Add the options of commands that read conversations as a model family does."""
-    options = (
-        click.option("--template", metavar="FAMILY", help="Read as a model family does."),
-        click.option(
-            "--tokenizer", type=STORE, help="The family's vocabulary file, or its folder."
-        ),
-        click.option("--template-option", "template_options", multiple=True, metavar="KEY=VALUE"),
-        STRICT,
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+ENGINE = _together(
+    click.option(
+        "--engine",
+        type=OptionType("mmdata.engine.open:open_engine", "name"),
+        default="local",
+        show_default=True,
+        help="What works: processes of this machine, or Ray.",
+    ),
+    click.option(
+        "--address", metavar="HOST:PORT", help="A Ray cluster.  [default: one on this machine]"
+    ),
+)
+"""Where work is done."""
 
 
-def LIMITS(command: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 - likewise
-    """Add the options of commands that decode: what a file may cost, and what becomes of a damaged
-    one.
-    """
-    options = (
-        click.option(
-            "--on-damage",
-            type=CONVERT("on_damage"),
-            default="raise",
-            show_default=True,
-            help="Of a video that decodes in part, keep what does.",
-        ),
-        click.option(
-            "--deadline",
-            type=OptionType(_LIMIT, "deadline"),
-            metavar="SECONDS",
-            default=_USUAL.deadline,
-            show_default=True,
-            help="What a file may take; as much again for each 8 MiB or minute.",
-        ),
-        click.option(
-            "--memory",
-            type=BytesType(_LIMIT, "memory"),
-            default=_USUAL.memory,
-            show_default=True,
-            help="What a process that decodes may take, as in 2G.",
-        ),
-        click.option(
-            "--max-pixels",
-            type=OptionType(_LIMIT, "pixels"),
-            default=_USUAL.pixels,
-            show_default=True,
-            help="Width times height of a picture or frame.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+TEMPLATE = _together(
+    click.option("--template", metavar="FAMILY", help="Read as a model family does."),
+    click.option("--tokenizer", type=STORE, help="The family's vocabulary file, or its folder."),
+    click.option("--template-option", "template_options", multiple=True, metavar="KEY=VALUE"),
+    STRICT,
+)
+"""Of commands that read conversations as a model family does."""
+
+
+LIMITS = _together(
+    click.option(
+        "--on-damage",
+        type=CONVERT("on_damage"),
+        default="raise",
+        show_default=True,
+        help="Of a video that decodes in part, keep what does.",
+    ),
+    click.option(
+        "--deadline",
+        type=OptionType(_LIMIT, "deadline"),
+        metavar="SECONDS",
+        default=_USUAL.deadline,
+        show_default=True,
+        help="What a file may take; as much again for each 8 MiB or minute.",
+    ),
+    click.option(
+        "--memory",
+        type=BytesType(_LIMIT, "memory"),
+        default=_USUAL.memory,
+        show_default=True,
+        help="What a process that decodes may take, as in 2G.",
+    ),
+    click.option(
+        "--max-pixels",
+        type=OptionType(_LIMIT, "pixels"),
+        default=_USUAL.pixels,
+        show_default=True,
+        help="Width times height of a picture or frame.",
+    ),
+)
+"""Of commands that decode: what a file may cost, and what becomes of a damaged one."""
 
 
 def key_values(pairs: Iterable[str], option: str = "--option") -> dict[str, str]:

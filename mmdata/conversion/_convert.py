@@ -50,7 +50,7 @@ from mmdata.conversion.split import (
 )
 from mmdata.conversion.steps import Check, Steps, convert_records, find_all_media
 from mmdata.engine.engine import Engine
-from mmdata.engine.open import EngineName, check_address, open_engine
+from mmdata.engine.open import EngineName, check_address, use_engine
 from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, look_into, make
 from mmdata.formats._batches import ReadOptions, read_batches
@@ -273,10 +273,7 @@ def convert(
             stack.enter_context(closing(whole))
             batches = ((batch, None) for batch in _first(limit, whole))
         else:
-            if isinstance(engine, str):
-                opened = stack.enter_context(open_engine(engine, workers=workers, address=address))
-            else:
-                opened = engine
+            opened = stack.enter_context(use_engine(engine, workers=workers, address=address))
             hashes = {Path(file.path): file.xxh3 for file in origin.files}
             batches = _convert_apart(opened, steps, reader, paths, hashes, count, writer.folder)
 

@@ -73,14 +73,7 @@ def under(root: str, path: str, *, allow_outside: bool = False) -> str:
         real = posixpath.join(posixpath.realpath(folder), name)
         if (inside := _inside(posixpath.realpath(root), real)) is not None:
             return inside
-    if allow_outside:
-        return whole
-
-    raise RecordError(
-        f"{path!r} leaves the media root {root!r}; --allow-outside admits such paths, "
-        "--media-root names another root",
-        reason="outside_media_root",
-    )
+    return _outside(root, path, whole, allow_outside)
 
 
 def _under_url(root: str, path: str, allow_outside: bool) -> str:
@@ -96,8 +89,11 @@ def _under_url(root: str, path: str, allow_outside: bool) -> str:
         same = not is_url(path) or path.partition("://")[0].lower() == scheme
         inside = _inside("/" + base.strip("/"), names) if same else None
         whole = path if is_url(path) else f"{scheme}:/{names}"
-    if inside is not None:
-        return inside
+    return _outside(root, path, whole, allow_outside) if inside is None else inside
+
+
+def _outside(root: str, path: str, whole: str, allow_outside: bool) -> str:
+    """Return the ``whole`` path of what is outside ``root``, where it may be."""
     if allow_outside:
         return whole
     raise RecordError(

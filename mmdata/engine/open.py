@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypeAlias, TypeVar
 
 from mmdata._tools.options import PositiveInt, checked
@@ -13,7 +13,7 @@ from mmdata.engine.engine import Engine, run_jobs
 from mmdata.engine.local import LocalEngine
 from mmdata.errors import UsageError
 
-__all__ = ["EngineName", "check_address", "map_ranges", "open_engine"]
+__all__ = ["EngineName", "check_address", "map_ranges", "open_engine", "use_engine"]
 
 R = TypeVar("R")
 
@@ -45,6 +45,18 @@ def open_engine(
 
         return RayEngine(workers=workers, address=address)
     return LocalEngine(workers or processors())
+
+
+@checked
+def use_engine(
+    engine: EngineName | Engine, *, workers: PositiveInt | None = None, address: str | None = None
+) -> AbstractContextManager[Engine]:
+    """Return an engine for a ``with`` block: one that is open, which stays so, or that is opened by
+    its name (:func:`open_engine`).
+    """
+    if isinstance(engine, str):
+        return open_engine(engine, workers=workers, address=address)
+    return nullcontext(engine)
 
 
 @checked
@@ -82,11 +94,7 @@ def map_ranges(
         LostWorkerError: some rows lost two workers.
         UsageError: as :func:`open_engine`.
     """
-    with ExitStack() as stack:
-        if isinstance(engine, str):
-            opened = stack.enter_context(open_engine(engine, workers=workers, address=address))
-        else:
-            opened = engine
+    with use_engine(engine, workers=workers, address=address) as opened:
         pieces = (rows[start : start + together] for start in range(0, len(rows), together))
         for found in run_jobs(opened, job, ((piece,) for piece in pieces)):
             if isinstance(found, Exception):

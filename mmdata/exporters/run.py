@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
+from typing import Any, Final, TypeAlias, get_args
 
 import mmdata
 from mmdata._tools.collector import pause_collector
@@ -31,9 +31,6 @@ from mmdata.store.layout import EXPORT, EXPORT_REJECTS
 from mmdata.store.publish import partial_directory, publish, sync
 from mmdata.store.reader import Store
 from mmdata.store.reader import open as open_store
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["ExportReport", "export"]
 

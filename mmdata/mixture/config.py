@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from mmdata._tools.options import PositiveFloat, PositiveInt, check_fields
 from mmdata._tools.paths import local_path
+from mmdata._tools.yaml_file import read_yaml
 from mmdata.errors import ConfigError, UsageError, nearest
 from mmdata.mixture.strategy import Strategy
 
@@ -80,13 +81,8 @@ def read_config(path: str | Path) -> MixConfig:
     Raises:
         ConfigError: with every fault found in it.
     """
-    import yaml
-
     file = Path(path)
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: cannot be read as YAML: {error}") from error
+    values = read_yaml(file)
     faults: list[str] = []
     config = _config(values, file.parent, faults)
     if faults or config is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmdata._tools.options import PositiveInt, checked, typed
+from mmdata._tools.yaml_file import read_yaml
 from mmdata.errors import ConfigError, UsageError, nearest
 from mmdata.mixture import read_config
 from mmdata.pipeline.stream import Stream
@@ -106,7 +107,7 @@ def check_pipeline(path: str | Path) -> None:
         ConfigError: with every fault of the file and of the mixing YAML that it names.
     """
     file = Path(path)
-    config = _read(file)
+    config = read_yaml(file)
     faults = _faults(config)
     mapping = config if isinstance(config, dict) else {}
     if isinstance(mapping.get("store"), str) and not (file.parent / mapping["store"]).is_dir():
@@ -116,7 +117,7 @@ def check_pipeline(path: str | Path) -> None:
             read_config(file.parent / mapping["mixture"])
         except UsageError as error:
             faults.append(str(error))
-    if not any(fault.startswith(("template", "tokenizer")) for fault in faults) and mapping:
+    if not _incomplete(mapping):
         try:
             _template(mapping, file.parent)
         except UsageError as error:
@@ -137,7 +138,7 @@ def read_pipeline(path: str | Path) -> Stream:
         ConfigError: with every fault of the file.
     """
     file = Path(path)
-    config = _read(file)
+    config = read_yaml(file)
     if faults := _faults(config):
         raise ConfigError(f"{file}: " + "; ".join(faults))
     try:
@@ -148,13 +149,13 @@ def read_pipeline(path: str | Path) -> Stream:
         raise ConfigError(f"{file}: {error}") from error
 
 
-def _read(file: Path) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: {error}") from error
+def _incomplete(config: Mapping[str, Any]) -> list[str]:
+    """Return which of the sections are not there that the template is made of."""
+    return [
+        f"{key} must be a mapping with a {needed}"
+        for key, needed in (("template", "name"), ("tokenizer", "path"))
+        if not isinstance(config.get(key), dict) or needed not in config[key]
+    ]
 
 
 def _faults(config: Any) -> list[str]:
@@ -167,9 +168,7 @@ def _faults(config: Any) -> list[str]:
     if ("mixture" in config) == ("store" in config):
         faults.append("give either mixture (a mixing YAML) or store")
 
-    for key, needed in (("template", "name"), ("tokenizer", "path")):
-        if not isinstance(config.get(key), dict) or needed not in config[key]:
-            faults.append(f"{key} must be a mapping with a {needed}")
+    faults += _incomplete(config)
 
     stream = config.get("stream") or {}
     if not isinstance(stream, dict):
