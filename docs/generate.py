@@ -354,6 +354,10 @@ def fields_page() -> str:
             "",
             *(f"- `{name}`" for name in sorted(MEANING_FIELDS)),
             "",
+            "So does where a clip begins or ends: `start`, `end` or `begin`, alone, of what",
+            "(`video_start`, `clip_end`, `event_begin`, `trim_stop`), in what unit (`start_sec`,",
+            "`end_frame`, `begin_ms`), or both.",
+            "",
             "These do where they hold two times, or a list of such: "
             + ", ".join(f"`{name}`" for name in sorted(SPAN_FIELDS))
             + ".",

@@ -10,7 +10,7 @@ import msgspec
 from mmdata.exporters._features import UnsayableError
 from mmdata.exporters._media import PlacedMedium
 from mmdata.formats._marks import has_marks
-from mmdata.formats._meaning import MEANING_FIELDS, spell
+from mmdata.formats._meaning import MEANING_FIELDS, is_bound, spell
 from mmdata.schema import (
     Audio,
     Conversation,
@@ -322,6 +322,7 @@ def check_extra(
         or key in fields
         or key.lower() in fields
         or spell(key) in MEANING_FIELDS
+        or is_bound(spell(key))
         or spell(key) in _READ_ANYWHERE
     ]
     if taken:

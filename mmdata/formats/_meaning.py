@@ -21,6 +21,7 @@ from mmdata.formats._seconds import read_seconds
 __all__ = [
     "MEANING_FIELDS",
     "SPAN_FIELDS",
+    "is_bound",
     "is_said",
     "may_change_meaning",
     "spell",
@@ -28,33 +29,38 @@ __all__ = [
 ]
 
 MEANING_FIELDS: Final = frozenset((
-    "system", "system_prompt", "system_message", "system_instruction", "start", "end", "clip",
-    "clip_start", "clip_end", "video_start", "video_end", "start_time", "end_time", "start_sec",
-    "end_sec", "start_ms", "end_ms", "time_start", "time_end", "begin", "begin_time",
-    "starttime", "endtime", "start_timestamp", "end_timestamp", "start_second", "end_second",
-    "start_seconds", "end_seconds", "begin_sec", "start_offset", "end_offset", "segment_start",
-    "segment_end", "video_start_time", "video_end_time", "video_start_sec", "video_end_sec",
-    "clip_start_time", "clip_end_time", "clip_start_sec", "clip_end_sec",
-    "start_frame", "end_frame", "frame_idx", "frame_index", "frame_indices", "frame_ids",
+    "system", "system_prompt", "system_message", "system_instruction", "system_content",
+    "sys_prompt", "clip", "trim", "frame_idx", "frame_index", "frame_indices", "frame_ids",
     "timestamps", "crop", "crop_box", "crop_bbox", "roi", "train", "trainable", "training",
-    "loss", "loss_mask", "loss_scale", "loss_weight", "weight", "mask", "masked", "ignore",
-    "train_detail", "training_detail", "tools", "chat_template_kwargs",
-    "functions", "tool_calls", "tool_call", "function_call", "tool_call_id", "tool_choice",
-    "call_id", "reasoning", "reasoning_content", "reasoning_details", "thinking", "thought",
-    "thoughts", "think", "cot", "chain_of_thought", "chosen", "rejected",
-    "chosen_response", "rejected_response", "rejected_messages", "rejected_conversations",
-    "rejected_answer", "rejected_images", "rejected_videos", "preferred_output",
-    "non_preferred_output", "positive_messages", "negative_messages",
-    "margin", "label", "kto_tag", "score", "reward", "rewards", "desirable", "is_correct",
-    "messages", "conversations", "conversation", "contents", "objects", "bbox",
-    "bboxes", "box", "boxes", "bbox_2d", "bbox2d", "history", "image", "images", "image_path",
-    "image_paths", "image_url", "image_file", "img", "img_path", "video", "videos", "video_path",
-    "video_paths", "video_url", "video_frames", "frames", "audio", "audios", "audio_path",
-    "data_path",
+    "do_train", "no_train", "supervised", "compute_loss", "ignore_loss", "skip_loss", "no_loss",
+    "loss", "loss_mask", "loss_scale", "loss_weight", "loss_weights", "weight", "weights",
+    "sample_weight", "sample_weights", "train_mask", "label_mask", "labels_mask", "mask", "masked",
+    "ignore", "train_detail", "training_detail", "tools", "chat_template_kwargs", "functions",
+    "tool_calls", "tool_call", "function_call", "tool_call_id", "tool_choice", "call_id",
+    "reasoning", "reasoning_content", "reasoning_details", "reasoning_text", "reasoning_process",
+    "reasoning_steps", "rationale", "thinking", "thought", "thoughts", "think", "cot",
+    "chain_of_thought", "chosen", "rejected", "chosen_messages", "chosen_conversations",
+    "chosen_response", "chosen_answer", "rejected_response", "rejected_messages",
+    "rejected_conversations", "rejected_answer", "rejected_images", "rejected_videos",
+    "preferred_output", "non_preferred_output", "positive_messages", "negative_messages",
+    "preference", "preferences", "margin", "label", "kto_tag", "score", "reward", "rewards",
+    "desirable", "is_correct", "messages", "conversations", "conversation", "contents", "objects",
+    "bbox", "bboxes", "bboxs", "box", "boxes", "bbox_2d", "bbox2d", "bounding_box",
+    "bounding_boxes", "bndbox", "gt_box", "gt_boxes", "gt_bbox", "gt_bboxes", "points", "polygon",
+    "polygons", "history", "image", "images", "image_path", "image_paths", "image_url",
+    "image_file", "img", "img_path", "video", "videos", "video_path", "video_paths", "video_url",
+    "video_frames", "frames", "audio", "audios", "audio_path", "data_path",
 ))  # fmt: skip
 """The fields of a record, a turn, a part or a medium, as :func:`spell` spells them, that say who
-says what, about which media, between which times, or what is trained on.
+says what, about which media, or what is trained on; the ends of a clip are besides
+(:func:`is_bound`).
 """
+_BOUND: Final = re.compile(
+    r"(?P<owner>(?:video|clip|segment|seg|event|shot|moment|trim)_?)?"
+    r"(?P<end>start|end|begin|stop)"
+    r"(?P<unit>_?(?:time|timestamp|sec|secs|second|seconds|s|ms|offset|frame|pts))?"
+    r"|(?P<turned>(?:time|timestamp|sec|seconds|ms|frame)_(?:start|end|begin|stop))"
+)
 SPAN_FIELDS: Final = frozenset((
     "timestamp", "segment", "segments", "interval", "intervals", "time", "times", "time_span",
     "time_range", "time_window", "time_interval", "timespan", "clip_range", "clip_time", "clips",
@@ -93,6 +99,21 @@ def spell(name: str) -> str:
     ('system_instruction', 'video_start')
     """
     return _BORDER.sub("_", name.strip()).replace("-", "_").replace(" ", "_").lower()
+
+
+@lru_cache(4096)
+def is_bound(spelt: str) -> bool:
+    """Return whether a field, as :func:`spell` spells it, says where a clip begins or ends, in
+    whatever unit.
+
+    >>> [is_bound(name) for name in ("end", "clip_begin_sec", "frame_start", "stop", "legend")]
+    [True, True, True, False, False]
+    """
+    found = _BOUND.fullmatch(spelt)
+    if found is None:
+        return False
+    # What generation stops at goes by the name of `stop` too.
+    return found["end"] != "stop" or bool(found["owner"] or found["unit"])
 
 
 def is_said(value: object) -> bool:
@@ -161,7 +182,7 @@ def _are_plain_media(extras: Sequence[Mapping[str, Any]], names: Collection[str]
 
     spelt = set(map(spell, keys))
     is_meant = not spelt.isdisjoint(_OF_TURNS_AND_PARTS) or not spelt.isdisjoint(SPAN_FIELDS)
-    return not is_meant and all(map(str.isdigit, numbers))
+    return not is_meant and not any(map(is_bound, spelt)) and all(map(str.isdigit, numbers))
 
 
 def unheard_fields(
@@ -204,7 +225,7 @@ def _unheard_in_record(rest: Mapping[str, Any], allowed: Collection[str]) -> Ite
 def _unheard_in_turn(rest: Mapping[str, Any], allowed: Collection[str]) -> Iterator[str]:
     """Yield the names of such fields in what is left over of a turn, its parts and its media."""
     for name, value in rest.items():
-        is_field = spell(name) in _OF_TURNS_AND_PARTS and name not in _MEDIA_LISTS
+        is_field = _is_meant(name, (), _OF_TURNS_AND_PARTS) and name not in _MEDIA_LISTS
         if not is_field and (parts := _by_number(value)):
             for part in parts:
                 yield from _unheard_in_part(part, allowed)
@@ -236,8 +257,9 @@ def _is_unheard(name: str, value: object, allowed: Collection[str], table: Colle
 
 
 def _is_meant(name: str, allowed: Collection[str], table: Collection[str]) -> bool:
-    """Return whether a field is one of a table that nobody allows."""
-    return spell(name) in table and spell(name) not in allowed
+    """Return whether a field is one of a table, or a bound, that nobody allows."""
+    spelt = spell(name)
+    return (spelt in table or is_bound(spelt)) and spelt not in allowed
 
 
 def _is_span(value: object) -> bool:

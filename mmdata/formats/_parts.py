@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from mmdata.errors import RecordError
 from mmdata.formats._marks import has_image_suffix, has_video_suffix
-from mmdata.formats._meaning import is_said, spell
+from mmdata.formats._meaning import is_bound, is_said, spell
 from mmdata.formats._seconds import read_seconds
 from mmdata.formats._sources import json_type
 from mmdata.schema import CompactTimes, Media, MediaType, Reasoning, ToolCall, replace
@@ -73,21 +73,13 @@ _SHOWN: Final = (
 """What of a part may hold a medium, besides the field that is called as its type."""
 _SPELLINGS: Final = frozenset({*KIND_OF, *_WORDS, *_PLACES, *_SHOWN})
 _BOUNDS: Final = (
-    ("start", "end"),
-    ("video_start", "video_end"),
-    ("clip_start", "clip_end"),
-    ("segment_start", "segment_end"),
+    *(
+        (f"{owner}start{unit}", f"{owner}end{unit}")
+        for owner in ("", "video_", "clip_", "segment_", "event_")
+        for unit in ("", "_time", "_timestamp", "_sec", "_secs", "_second", "_seconds")
+    ),
     ("time_start", "time_end"),
-    ("start_time", "end_time"),
     ("starttime", "endtime"),
-    ("video_start_time", "video_end_time"),
-    ("clip_start_time", "clip_end_time"),
-    ("start_timestamp", "end_timestamp"),
-    ("start_sec", "end_sec"),
-    ("video_start_sec", "video_end_sec"),  # Ego4D
-    ("clip_start_sec", "clip_end_sec"),
-    ("start_second", "end_second"),
-    ("start_seconds", "end_seconds"),
     ("start_offset", "end_offset"),  # Gemini, in its metadata: "1.5s"
 )
 """The fields, as :func:`spell` spells them, that say between which seconds of its file a clip is;
@@ -298,7 +290,7 @@ def clip_fields(item: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[st
     """
     found: list[tuple[dict[str, float], frozenset[str]]] = []
     spelt = {spell(name): name for name, said in item.items() if is_said(said)}
-    for names in _BOUNDS:
+    for names in _BOUNDS if any(map(is_bound, spelt)) else ():
         times = {
             bound: _seconds(spelt[name], item[spelt[name]])
             for bound, name in zip(("start", "end"), names, strict=True)

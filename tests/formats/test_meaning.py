@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from mmdata.formats import make, registry
 from mmdata.formats._batches import ReadOptions, read_batches
 from mmdata.formats._format import Format
-from mmdata.formats._meaning import MEANING_FIELDS, may_change_meaning, spell, unheard_fields
+from mmdata.formats._meaning import (
+    MEANING_FIELDS,
+    is_bound,
+    may_change_meaning,
+    spell,
+    unheard_fields,
+)
 from mmdata.schema import (
     Conversation,
     Image,
@@ -34,7 +40,12 @@ from tests.formats.dirt import GOOD, assemble
 Place = tuple[str | int, ...]
 Outcome = Conversation | str
 
-NAMES: Final = sorted(MEANING_FIELDS)
+BOUNDS: Final = (
+    "start", "end", "begin", "start_time", "end_sec", "begin_ms", "end_frame", "start_pts",
+    "video_start", "clip_end", "clip_start_sec", "segment_stop", "event_begin", "trim_start",
+    "stop_time", "frame_start", "starttime",
+)  # fmt: skip
+NAMES: Final = sorted({*MEANING_FIELDS, *BOUNDS})
 
 
 def _cauldron(number: int) -> dict[str, Any]:
@@ -271,6 +282,12 @@ def test_a_field_that_changes_the_meaning_makes_another_row_or_a_reject(
         assert goes_without_saying(field, value, found)
     alone = convert(one_by_one(name), name, [make_record(0), more, make_record(2)])
     assert alone == [before, found, after]
+
+
+@pytest.mark.parametrize("name", ["stop", "legend", "startup", "video", "time", "ending_note"])
+def test_a_field_that_only_looks_like_a_bound_of_a_clip_is_none(name: str) -> None:
+    assert all(map(is_bound, BOUNDS))
+    assert not is_bound(name)
 
 
 @given(fields_added(NOTHING))
