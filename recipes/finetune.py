@@ -19,18 +19,14 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from itertools import count
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import mindspore as ms
 
-from mmdata.errors import ConfigError, MMDataError
+from mmdata.errors import MMDataError
 from mmdata.pipeline import Batch, Stream
-from mmdata.pipeline.encode import Samples
-from mmdata.templates import Template
 from models.model import VisionLanguageModel
 from models.parallel import Groups, Layout, model_group
 from models.sharding import DataGroup, data_group, kept_types
@@ -43,6 +39,32 @@ from recipes.optimizers import AdamW, layer_rates
 from recipes.schedules import Schedule
 from recipes.sharding import Sharding, count_bytes, describe_sharding, shard_training
 from recipes.step import Trainer, count_targets
+from recipes.streams import endless, held_out_stream, total_steps, training_stream
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run that is ready to make its steps, `done` of which were made before."""
+
+    config: FinetuneConfig
+    stream: Stream
+    held_out: Stream | None
+    schedule: Schedule
+    steps: int
+    trained: checkpoints.Trained
+    sharding: Sharding
+    trainer: Trainer
+    done: int
+
+    @property
+    def layout(self) -> Layout:
+        """Where its processes stand."""
+        return self.trained.layout
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process speaks for all."""
+        return self.layout.rank == 0
 
 
 def finetune(config: FinetuneConfig) -> Path:
@@ -52,8 +74,20 @@ def finetune(config: FinetuneConfig) -> Path:
     said = dry.describe_job(config, layout.size)
     if layout.rank == 0:
         print(said, file=sys.stderr)
-    config.run.output.mkdir(parents=True, exist_ok=True)
 
+    run = prepare(config, layout, groups)
+    if run.is_first:
+        describe(run)
+    train(run)
+    write_results(config, run.trained)
+    return config.run.output
+
+
+def prepare(config: FinetuneConfig, layout: Layout, groups: Groups) -> Run:
+    """Make the batches, the model and what trains it, and go back to the last checkpoint if the run
+    is to be resumed.
+    """
+    config.run.output.mkdir(parents=True, exist_ok=True)
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
     stream = training_stream(config, template, layout)
@@ -62,54 +96,44 @@ def finetune(config: FinetuneConfig) -> Path:
     schedule = build.build_schedule(config.schedule, steps)
 
     data = data_group(layout, groups)
-    model = build.build_model(
-        config.model,
-        tokenizer.vocab_size,
-        config.run.seed,
-        model_group(layout, groups),
-        data if config.parallel.shard == "weights" else None,
-    )
+    model = build_model(config, tokenizer.vocab_size, layout, groups)
     if config.model.weights is None:
         save_weights(model, config.run.output / "base.safetensors", writes=layout.rank == 0)
     names, sharding, trainer = build_trainer(config, model, layout, data)
     trained = checkpoints.Trained(model, names, trainer.optimizer, layout, data, sharding.buckets)
     done = resume(config, trained, trainer, stream) if config.run.resume else 0
-    if layout.rank == 0:
-        describe(config, trained, steps, done)
-        if layout.size > 1:
-            counted = count_bytes(model, trainer.optimizer, sharding)
-            said = describe_sharding(sharding, counted, layout, config.parallel.shard)
-            print(said, file=sys.stderr)
-        if (warning := rate_warning(config, schedule, steps)) is not None:
-            print(f"warning: {warning}", file=sys.stderr)
+    return Run(config, stream, held_out, schedule, steps, trained, sharding, trainer, done)
 
-    metrics = Metrics(config.run.output / "metrics.jsonl", done) if layout.rank == 0 else None
-    screen, clock = Screen(steps), StepTimer()
-    batches = endless(stream)
-    for step in range(done + 1, steps + 1):
+
+def train(run: Run) -> None:
+    """Make the steps that are left, with a line of metrics and, when due, a checkpoint of each."""
+    config = run.config
+    metrics = Metrics(config.run.output / "metrics.jsonl", run.done) if run.is_first else None
+    screen, clock = Screen(run.steps), StepTimer()
+    batches = endless(run.stream)
+    for step in range(run.done + 1, run.steps + 1):
         with clock.wait():
             taken = [next(batches) for _ in range(config.run.accumulation)]
-        rate = schedule(step - 1)
-        loss, norm = trainer.step([model_inputs(batch) for batch in taken], rate)
+        rate = run.schedule(step - 1)
+        loss, norm = run.trainer.step([model_inputs(batch) for batch in taken], rate)
         heartbeat.beat(step)
+
         line = {
             "step": step,
             "epoch": taken[-1].epoch,
             "loss": loss,
             "gradient_norm": norm,
             "rate": rate,
-            "loss_scale": trainer.scale,
-            **measure_speed(taken, clock, layout),
+            "loss_scale": run.trainer.scale,
+            **measure_speed(taken, clock, run.layout),
         }
-        if held_out and is_due(step, config.run.evaluate_every, steps):
-            line["held_out_loss"] = evaluate(model, held_out)
+        if run.held_out and is_due(step, config.run.evaluate_every, run.steps):
+            line["held_out_loss"] = evaluate(run.trained.model, run.held_out)
         if metrics is not None:
             metrics.write(line)
             screen.show(line)
-        if config.run.checkpoint_every and is_due(step, config.run.checkpoint_every, steps):
-            keep_checkpoint(config, step, trained, trainer, stream)
-    write_results(config, trained)
-    return config.run.output
+        if config.run.checkpoint_every and is_due(step, config.run.checkpoint_every, run.steps):
+            keep_checkpoint(run, step)
 
 
 def measure_speed(taken: Sequence[Batch], clock: StepTimer, layout: Layout) -> dict[str, float]:
@@ -124,24 +148,28 @@ def measure_speed(taken: Sequence[Batch], clock: StepTimer, layout: Layout) -> d
     }
 
 
-def keep_checkpoint(
-    config: FinetuneConfig,
-    step: int,
-    trained: checkpoints.Trained,
-    trainer: Trainer,
-    stream: Stream,
-) -> None:
+def keep_checkpoint(run: Run, step: int) -> None:
     """Save all that a run needs to go on behind `step`, and remove what is older than is kept."""
+    options = run.config.run
     state = {
         "step": step,
-        "scale": trainer.scale,
-        "good_steps": trainer.good_steps,
-        "stream": stream.state_dict(),
+        "scale": run.trainer.scale,
+        "good_steps": run.trainer.good_steps,
+        "stream": run.stream.state_dict(),
     }
-    folder = checkpoints.checkpoint_folder(config.run.output, step)
-    checkpoints.save(folder, trained, state, pieces=config.run.checkpoint_pieces)
-    if trained.layout.rank == 0:
-        checkpoints.prune(config.run.output, config.run.keep)
+    folder = checkpoints.checkpoint_folder(options.output, step)
+    checkpoints.save(folder, run.trained, state, pieces=options.checkpoint_pieces)
+    if run.is_first:
+        checkpoints.prune(options.output, options.keep)
+
+
+def build_model(
+    config: FinetuneConfig, vocabulary: int, layout: Layout, groups: Groups
+) -> VisionLanguageModel:
+    """The part of the model that this process holds."""
+    spread = data_group(layout, groups) if config.parallel.shard == "weights" else None
+    group = model_group(layout, groups)
+    return build.build_model(config.model, vocabulary, config.run.seed, group, spread)
 
 
 def build_trainer(
@@ -191,116 +219,14 @@ def dry_run(config: FinetuneConfig) -> None:
         alone = replace(config.parallel, data=1, model=1, shard="none")
         small = replace(small, parallel=alone)
     vocabulary = small.model.changes["language"]["vocabulary"]
-    data = data_group(layout, groups)
-    spread = data if small.parallel.shard == "weights" else None
-    group = model_group(layout, groups)
-    model = build.build_model(small.model, vocabulary, config.run.seed, group, spread)
-    _, _, trainer = build_trainer(small, model, layout, data)
+    model = build_model(small, vocabulary, layout, groups)
+    _, _, trainer = build_trainer(small, model, layout, data_group(layout, groups))
     loss, norm = trainer.step([dry.sample_arrays(model)], config.schedule.peak)
     if layout.rank == 0:
         print(
             f"a step of a tiny {config.model.family}, computed in {small.model.dtype}: "
             f"loss {loss:.3f}, gradient norm {norm:.3f}"
         )
-
-
-def training_stream(config: FinetuneConfig, template: Template, layout: Layout) -> Stream:
-    """The batches to train on, those of this device."""
-    data = config.data
-    rows = build.open_samples(data.train, data.train_split, data.seed)
-    return make_stream(config, training_samples(config, rows, layout), template, layout)
-
-
-def training_samples(config: FinetuneConfig, rows: Samples, layout: Layout) -> Samples:
-    """The samples of an epoch: the rows themselves, or draws of them.
-
-    Raises:
-        ConfigError: for a scale without random mapping.
-    """
-    if config.data.random_mapping:
-        return build.RandomRows(rows, random_scale(config, len(rows), layout))
-    if config.data.scale is not None:
-        raise ConfigError(
-            "data.scale goes with data.random_mapping=true; for more passes give run.epochs"
-        )
-    return rows
-
-
-def make_stream(
-    config: FinetuneConfig, samples: Samples, template: Template, layout: Layout
-) -> Stream:
-    """The batches of these samples, those of this device."""
-    data = config.data
-    options: dict[str, Any] = {name: getattr(data, name) for name in SHAPES}
-    return Stream(
-        samples,
-        template,
-        rank=layout.data_rank,
-        world_size=layout.data,
-        shuffle=data.shuffle,
-        packing=data.packing,
-        on_error=data.on_error,
-        on_error_limit=data.on_error_limit,
-        skipped=config.run.output / "skipped.jsonl" if layout.model_rank == 0 else None,
-        **options,
-    )
-
-
-def random_scale(config: FinetuneConfig, rows: int, layout: Layout) -> int:
-    """How many times as many draws as rows: what was said, or, as MindFormers' runner reckons it,
-    what the steps of the run need.
-    """
-    if config.data.scale is not None or config.run.steps is None:
-        return config.data.scale or 1
-    step = config.data.batch_size * layout.data * config.run.accumulation
-    return config.run.steps * step // max(1, rows) + 1
-
-
-SHAPES = (
-    "seq_length",
-    "batch_size",
-    "max_views",
-    "isolated",
-    "deadline",
-    "memory",
-    "max_pixels",
-    "on_damage",
-    "workers",
-    "seed",
-)
-
-
-def held_out_stream(config: FinetuneConfig, template: Template, training: Samples) -> Stream | None:
-    """The batches to evaluate on, the same on all devices; None where the configuration names none.
-
-    Raises:
-        ConfigError: if some of them are among those to train on.
-    """
-    data = config.data
-    if data.evaluate is None and data.evaluate_split is None:
-        return None
-    samples = build.open_samples(data.evaluate or data.train, data.evaluate_split, data.seed)
-    build.refuse_shared_rows(training, samples)
-    options: dict[str, Any] = {name: getattr(data, name) for name in SHAPES}
-    return Stream(samples, template, shuffle=False, drop_last=False, **options)
-
-
-def total_steps(config: FinetuneConfig, stream: Stream) -> int:
-    """How many updates the run makes;
-    samples that the template drops as too long are counted as if they were there.
-
-    Raises:
-        ConfigError: if only reading all samples could tell.
-    """
-    if config.run.steps is not None:
-        return config.run.steps
-    if config.data.packing or config.data.on_error == "skip":
-        raise ConfigError(
-            "with packing or on_error: skip, an epoch has no known number of batches; "
-            "give run.steps"
-        )
-    steps = stream.steps_per_epoch or len(stream.mixture) // (stream.batch_size * stream.world_size)
-    return max(1, steps * config.run.epochs // config.run.accumulation)
 
 
 def rate_warning(config: FinetuneConfig, schedule: Schedule, steps: int) -> str | None:
@@ -313,12 +239,6 @@ def rate_warning(config: FinetuneConfig, schedule: Schedule, steps: int) -> str 
         f"{config.schedule.peak:.2e}: this run hardly trains. Give run.steps, run.epochs or "
         "data.random_mapping for more updates, or a smaller schedule.warmup_steps"
     )
-
-
-def endless(stream: Stream) -> Iterator[Batch]:
-    """Batches, epoch after epoch."""
-    for _ in count():
-        yield from stream
 
 
 def is_due(step: int, every: int, last: int) -> bool:
@@ -356,8 +276,9 @@ def resume(
     return int(state["step"])
 
 
-def describe(config: FinetuneConfig, trained: checkpoints.Trained, steps: int, done: int) -> None:
+def describe(run: Run) -> None:
     """Write the configuration down and say what will happen."""
+    config, trained = run.config, run.trained
     (config.run.output / "config.json").write_text(
         json.dumps(asdict(config), default=str, indent=1)
     )
@@ -365,10 +286,15 @@ def describe(config: FinetuneConfig, trained: checkpoints.Trained, steps: int, d
     kept = sorted(set(kept_types(trained.model).values()))
     share = f"{sum(sizes[name] for name in trained.names):,} of {sum(sizes.values()):,}"
     share += f" parameters train (kept in {', '.join(kept)}, computed in {config.model.dtype})"
-    print(
-        f"{config.model.family} {config.model.size}: {share}; steps {done + 1} to {steps}",
-        file=sys.stderr,
-    )
+    said = [
+        f"{config.model.family} {config.model.size}: {share}; steps {run.done + 1} to {run.steps}"
+    ]
+    if run.layout.size > 1:
+        held = count_bytes(trained.model, run.trainer.optimizer, run.sharding)
+        said.append(describe_sharding(run.sharding, held, run.layout, config.parallel.shard))
+    if (warning := rate_warning(config, run.schedule, run.steps)) is not None:
+        said.append(f"warning: {warning}")
+    print("\n".join(said), file=sys.stderr)
 
 
 def write_results(config: FinetuneConfig, trained: checkpoints.Trained) -> None:

@@ -18,7 +18,7 @@ from mmdata.schema import replace
 from models.checkpoint import open_checkpoint, write_checkpoint
 from models.parallel import Layout
 from models.weights import merge_lora_file
-from recipes import build, finetune, predict
+from recipes import build, finetune, predict, streams
 from recipes.checkpoints import TRAINED, complete
 from recipes.config import FinetuneConfig, read
 from recipes.metrics import read_metrics
@@ -111,7 +111,7 @@ def test_every_tiny_twin_knows_how_many_steps_its_epochs_have(
     tokenizer = build.build_tokenizer(config.model.family, config.tokenizer)
     template = build.build_template(config.model.family, tokenizer, config.template)
 
-    steps = finetune.total_steps(config, finetune.training_stream(config, template, Layout()))
+    steps = streams.total_steps(config, streams.training_stream(config, template, Layout()))
 
     batches = len(mmdata.open(store)) // config.data.batch_size
     assert steps == 10 * batches // config.run.accumulation > 0

@@ -13,7 +13,7 @@ import pytest
 
 from mmdata.schema import Conversation
 from models.parallel import Layout
-from recipes import build, finetune
+from recipes import build, finetune, streams
 from recipes.checkpoints import OPTIMIZER, TRAINED, complete
 from recipes.config import FinetuneConfig, read
 from tests.conversations import plain
@@ -161,10 +161,10 @@ class Rows:
 def test_a_full_size_job_makes_enough_updates_and_reaches_its_peak_rate(path: Path) -> None:
     config = read(FinetuneConfig, path)
     layout = Layout(config.parallel.data or 1, config.parallel.model)
-    samples = finetune.training_samples(config, Rows(ROWS[path.stem]), layout)
-    stream = finetune.make_stream(config, samples, WordTemplate(), layout)
+    samples = streams.training_samples(config, Rows(ROWS[path.stem]), layout)
+    stream = streams.make_stream(config, samples, WordTemplate(), layout)
 
-    steps = finetune.total_steps(config, stream)
+    steps = streams.total_steps(config, stream)
     schedule = build.build_schedule(config.schedule, steps)
 
     assert steps >= FEWEST

@@ -18,7 +18,7 @@ from mmdata.schema import Conversation, Media, replace
 from mmdata.store import Store
 from models.parallel import Layout
 from models.qwen_vl import QwenVL
-from recipes import build, finetune
+from recipes import build, finetune, streams
 from recipes.config import Data, FinetuneConfig, Run
 from recipes.finetune import evaluate
 from tests.conversations import plain
@@ -44,8 +44,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def held_out(**options: Any) -> Stream | None:
     config, template = FinetuneConfig(data=Data(batch_size=1, workers=0, **options)), WordTemplate()
-    stream = finetune.training_stream(config, template, Layout())
-    return finetune.held_out_stream(config, template, stream.mixture)
+    stream = streams.training_stream(config, template, Layout())
+    return streams.held_out_stream(config, template, stream.mixture)
 
 
 def test_the_splits_of_a_store_are_disjoint_and_give_what_was_asked_for(store: Store) -> None:
@@ -70,7 +70,7 @@ def test_the_splits_of_a_store_are_disjoint_and_give_what_was_asked_for(store: S
 
 def test_a_stream_of_a_split_takes_its_rows_and_no_others(store: Store) -> None:
     config = FinetuneConfig(data=Data(train=store.path, train_split="train", workers=0))
-    stream = finetune.training_stream(config, WordTemplate(), Layout())
+    stream = streams.training_stream(config, WordTemplate(), Layout())
 
     read = [stream.mixture.located(index).id for index in range(len(stream.mixture))]
 
@@ -89,22 +89,22 @@ def test_rows_drawn_at_random_are_as_many_as_the_steps_need_and_keep_their_order
         workers=0,
     )
     config = FinetuneConfig(data=data, run=Run(steps=7, accumulation=2))
-    stream = finetune.training_stream(config, WordTemplate(), Layout())
-    on_two = finetune.random_scale(config, 4, Layout(data=2))
+    stream = streams.training_stream(config, WordTemplate(), Layout())
+    on_two = streams.random_scale(config, 4, Layout(data=2))
 
     rows = [stream.mixture.located(index).id for index in range(len(stream.mixture))]
 
     split = [conversation.id for conversation in store if conversation.split == "train"]
     assert rows == [split[place] for place in RandomMapping(range(4), 11)]  # 7 * 3 * 2 // 4 + 1
     assert on_two == 22
-    assert finetune.total_steps(config, stream) == 7
+    assert streams.total_steps(config, stream) == 7
     alone = build.open_samples(store.path, "train", 0)
     assert stream.mixture.fingerprint != alone.fingerprint
 
 
 def test_a_scale_is_obeyed_and_refused_without_random_mapping(store: Store) -> None:
     data = Data(train=store.path, random_mapping=True, scale=3, workers=0)
-    stream = finetune.training_stream(FinetuneConfig(data=data), WordTemplate(), Layout())
+    stream = streams.training_stream(FinetuneConfig(data=data), WordTemplate(), Layout())
 
     assert len(stream.mixture) == 30
     with pytest.raises(ConfigError, match=r"data\.scale goes with data\.random_mapping=true"):
