@@ -5,7 +5,7 @@ they are at.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -25,7 +25,6 @@ from mmdata.templates.toolkit import (
     Turn,
     call_bits,
     grid_block,
-    message_bits,
     tool_head,
     tool_responses,
 )
@@ -122,14 +121,12 @@ class Qwen3VL(ChatML):
         self,
         conversation: Conversation,
         message: Message,
-        content: Sequence[Part],
+        content: Iterable[Part],
         counted: Counter[type],
     ) -> list[Bit]:
-        shown = content
         if not self._shows(message):
-            shown = [part for part in content if not isinstance(part, (Image, Video))]
-        pieces = ((part, self._pieces(conversation, part, counted)) for part in shown)
-        return message_bits(message, pieces)
+            content = [part for part in content if not isinstance(part, (Image, Video))]
+        return super()._bits(conversation, message, content, counted)
 
     def _answer(
         self,
