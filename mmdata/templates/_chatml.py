@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -282,16 +282,16 @@ class ChatML(BaseTemplate):
             )
 
     def _items(self, conversation: Conversation, turn: Turn) -> list[Item]:
-        bits = [*turn.head, *self._content(turn)]
+        bits = turn.head + self._content(turn)
         return [self._start, *self._encode_bits(conversation, bits), *self._ends[turn.ends]]
 
-    def _content(self, turn: Turn) -> Sequence[Bit]:
+    def _content(self, turn: Turn) -> list[Bit]:
         """Return what follows where a prompt ends."""
+        content = list(turn.content)
         apart = self.segments == "apart" or self.compat in _TRAINERS
-        if not turn.content or not turn.answer or not apart:
-            return turn.content
-        first, *others = turn.content
-        return [replace_fields(first, apart=True), *others]
+        if turn.answer and content and apart:
+            content[0] = replace_fields(content[0], apart=True)
+        return content
 
     @cached_property
     def _start(self) -> Run:
@@ -328,10 +328,11 @@ class ChatML(BaseTemplate):
     def _encode(self, text: str) -> Sequence[int]:
         return self._common.get(text) or self._tokenize(text)
 
-    def _tokenize(self, text: str) -> list[int]:
+    @cached_property
+    def _tokenize(self) -> Callable[[str], list[int]]:
         if self.marks == "all" and isinstance(self.tokenizer, MarkedTokenizer):
-            return self.tokenizer.encode_marked(text)
-        return self.tokenizer.encode(text)
+            return self.tokenizer.encode_marked
+        return self.tokenizer.encode
 
     @cached_property
     def _common(self) -> Mapping[str, Sequence[int]]:

@@ -86,7 +86,7 @@ def build_encoded(
         elif item.trained:
             trained.append(slice(start, len(ids)))
 
-    input_ids = np.array(ids, np.int32)
+    input_ids = np.fromiter(ids, np.int32, len(ids))
     labels = np.full(len(ids), IGNORE, np.int32)
     for part in trained:
         labels[part] = input_ids[part]
