@@ -7,15 +7,15 @@ tokens, labels and positions.
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
+
+from msgspec.structs import replace as replace_fields
 
 from mmdata import tokenizers
 from mmdata._tools.options import PositiveInt
@@ -32,124 +32,32 @@ from mmdata.schema import (
     Region,
     Text,
     Time,
-    ToolCall,
     Video,
 )
 from mmdata.templates._base import BaseTemplate
 from mmdata.templates._box_objects import BoxUnit, box_text, read_regions, scale_region
-from mmdata.templates._content import Mark, Piece, cut_at_stop
+from mmdata.templates._content import Piece, cut_at_stop
 from mmdata.templates._encoded import Encoded, MediaSlot, PixelPlan
 from mmdata.templates._fit import truncate
 from mmdata.templates._media import FrameClock, ImageSize, MediaFiles, plan_clip
 from mmdata.templates._places import Block, grid_block, place_blocks
 from mmdata.templates._sequence import Item, Medium, Run, build_encoded, num_tokens
+from mmdata.templates._texts import encode_texts
 from mmdata.templates._times import TIME_FORMATS, TimeFormatName, split_times
-from mmdata.templates._tool_calls import call_pieces, read_calls
+from mmdata.templates._tool_calls import read_calls
+from mmdata.templates._turns import Bit, Turn, message_bits
 from mmdata.tokenizers import MarkedTokenizer, Tokenizer
 from mmdata.video.sampling import Strategy
 
 if TYPE_CHECKING:
     from mmdata.templates._encoded import Ids
 
-__all__ = [
-    "Bit",
-    "ChatML",
-    "Compat",
-    "Turn",
-    "call_bits",
-    "message_bits",
-    "tool_head",
-    "tool_responses",
-]
+__all__ = ["ChatML", "Compat"]
 
 Compat: TypeAlias = Literal["transformers-4.57", "transformers-5.23", "llamafactory", "ms-swift"]
 
-_HEAD_BEFORE: Final = (
-    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
-    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
-)
-_HEAD_AFTER: Final = (
-    "\n</tools>\n\n"
-    "For each function call, return a json object with function name and arguments within "
-)
-_ANSWERS: Final = "assistant\n"
-_CALL_FORM: Final = '\n{"name": <function-name>, "arguments": <args-json-object>}\n'
 _TRAINERS: Final = frozenset({"llamafactory", "ms-swift"})
 """The trainers that tokenize a prompt and its answer one by one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bit:
-    """A piece of a turn, whether it is ``trained``, and whether it is tokenized ``apart`` from what
-    is before it, which text else is not.
-    """
-
-    piece: Piece
-    trained: bool = False
-    apart: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One ``<|im_start|>ROLE ... <|im_end|>``.
-
-    ``opening`` is what a prompt for it ends with after the role line, ``ends`` whether its end is
-    trained.
-    """
-
-    role: str
-    content: Sequence[Bit]
-    opening: Sequence[Bit] = ()
-    newline: bool = True
-    answer: bool = False
-    ends: bool = False
-
-
-def tool_head(tools: str) -> list[Piece]:
-    """Return the words that declare tools, which are given as the JSON of a list."""
-    declared = json.loads(tools)
-    lines = [json.dumps(tool, ensure_ascii=False) for tool in declared]
-    listed = "".join(f"\n{line}" for line in lines)
-    call, end = Mark("<tool_call>"), Mark("</tool_call>")
-    before = f"{_HEAD_BEFORE}{listed}{_HEAD_AFTER}"
-    return [before, call, end, " XML tags:\n", call, _CALL_FORM, end]
-
-
-def message_bits(message: Message, pieces: Iterable[tuple[Part, Iterable[Piece]]]) -> list[Bit]:
-    """Return the bits of a message, each part trained as it says itself, or else as the message.
-
-    A part that is trained otherwise than its message is tokenized apart from its neighbours.
-    """
-    bits: list[Bit] = []
-    differed = False
-    for part, rendered in pieces:
-        trained = message.train if part.train is None else part.train
-        differs = trained != message.train
-        for number, piece in enumerate(rendered):
-            bits.append(Bit(piece, trained, apart=number == 0 and (differs or differed)))
-            differed = differs
-    return bits
-
-
-def call_bits(message: Message, said: Sequence[Bit]) -> list[Bit]:
-    """Return the calls of a message, after what it ``said``."""
-    bits: list[Bit] = []
-    for part in message.content:
-        if isinstance(part, ToolCall):
-            trained = message.train if part.train is None else part.train
-            after = bool(bits) or any(bit.piece for bit in said)
-            pieces = call_pieces(part, after=after)
-            bits += [Bit(piece, trained) for piece in pieces]
-    return bits
-
-
-def tool_responses(messages: Sequence[Sequence[Bit]]) -> Turn:
-    """Return what tools gave back, one message after the other, as one turn of the user."""
-    content: list[Bit] = []
-    for bits in messages:
-        opened = [Bit("\n"), Bit(Mark("<tool_response>")), Bit("\n")]
-        content += [*opened, *bits, Bit("\n"), Bit(Mark("</tool_response>"))]
-    return Turn("user", content, newline=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,14 +179,13 @@ class ChatML(BaseTemplate):
                 "user"
             )
 
-        turns = self._turns(conversation, messages, len(messages) + 1)
-        items = [*chain.from_iterable(self._items(conversation, turn) for turn in turns)]
+        items: list[Item] = []
+        for turn in self._turns(conversation, messages, len(messages) + 1):
+            for item in self._items(conversation, turn):
+                items.append(Run(item.ids) if isinstance(item, Run) else item)
         opening = Turn("assistant", (), opening=self._opening(), answer=True)
-        head = [self._special("<|im_start|>"), *self._encode_bits(conversation, _opened(opening))]
-        untrained = [
-            replace(item, trained=False) if isinstance(item, Run) else item for item in items
-        ]
-        return self._arrange(conversation, [*untrained, *head], 0)
+        items += [self._start, *self._encode_bits(conversation, opening.head)]
+        return self._arrange(conversation, items, 0)
 
     def length(self, conversation: Conversation) -> int:
         """Return the number of tokens of the training sample before any cut."""
@@ -313,6 +220,11 @@ class ChatML(BaseTemplate):
         self, conversation: Conversation, messages: Sequence[Message], count: int
     ) -> list[Turn]:
         """Return the turns of the first ``messages`` of ``count``."""
+
+    @property
+    def _system(self) -> str | None:
+        """What the system says where a conversation has no system message."""
+        return self.system
 
     @abstractmethod
     def _unsaid(self, conversation: Conversation) -> Iterator[str]:
@@ -349,116 +261,86 @@ class ChatML(BaseTemplate):
         turns = self._turns(conversation, messages, len(messages))
         if self.compat == "ms-swift":
             # Its end of a turn is trained in the last one alone.
-            turns = [*(replace(turn, ends=False) for turn in turns[:-1]), turns[-1]]
-        return [*chain.from_iterable(self._items(conversation, turn) for turn in turns)]
+            turns = [*(replace_fields(turn, ends=False) for turn in turns[:-1]), turns[-1]]
+
+        items: list[Item] = []
+        for turn in turns:
+            items += self._items(conversation, turn)
+        return items
 
     def _refuse(self, conversation: Conversation) -> None:
         """Refuse what the family has no way to say."""
-        fault = next(_sounds(conversation), "") or (
-            next(self._unsaid(conversation), "") if self.unsaid == "refuse" else ""
-        )
+        fault = _find_audio(conversation)
+        mend = ""
+        if not fault and self.unsaid == "refuse":
+            fault = next(self._unsaid(conversation), "")
+            mend = "; unsaid='drop' leaves it out"
         if fault:
             raise TokenError(
                 f"conversation {conversation.id!r} has {fault}, "
-                "which this model family has no way to say"
-                + ("" if fault.startswith("audio") else "; unsaid='drop' leaves it out")
+                f"which this model family has no way to say{mend}"
             )
 
-    def _items(self, conversation: Conversation, turn: Turn) -> Iterator[Item]:
-        yield self._special("<|im_start|>")
-        yield from self._encode_bits(conversation, [*_opened(turn), *self._closed(turn)])
-        yield self._special("<|im_end|>", turn.ends, mark=not turn.ends)
-        newline = self.compat == "llamafactory" and turn.ends
-        yield Run(self._newline, newline, mark=True)
+    def _items(self, conversation: Conversation, turn: Turn) -> list[Item]:
+        bits = turn.head + self._content(turn)
+        return [self._start, *self._encode_bits(conversation, bits), *self._ends[turn.ends]]
 
-    def _closed(self, turn: Turn) -> Sequence[Bit]:
+    def _content(self, turn: Turn) -> list[Bit]:
         """Return what follows where a prompt ends."""
+        content = list(turn.content)
         apart = self.segments == "apart" or self.compat in _TRAINERS
-        if not turn.content or not turn.answer or not apart:
-            return turn.content
-        first, *others = turn.content
-        return [replace(first, apart=True), *others]
+        if turn.answer and content and apart:
+            content[0] = replace_fields(content[0], apart=True)
+        return content
 
     @cached_property
-    def _newline(self) -> list[int]:
-        return self.tokenizer.encode("\n")
+    def _start(self) -> Run:
+        return Run((self.tokenizer.special["<|im_start|>"],))
 
     @cached_property
-    def _answers(self) -> list[int]:
-        """The ids of the line that begins every answer."""
-        return self.tokenizer.encode(_ANSWERS)
+    def _ends(self) -> Mapping[bool, Sequence[Run]]:
+        """What ends a turn, by whether its end is trained."""
+        end, newline = self.tokenizer.special["<|im_end|>"], self.tokenizer.encode("\n")
+        after = Run(newline, self.compat == "llamafactory", mark=True)
+        return {False: [Run((end, *newline))], True: [Run((end,), True), after]}
 
-    def _special(self, name: str, trained: bool = False, *, mark: bool = True) -> Run:
-        return Run((self.tokenizer.special[name],), trained, mark=mark)
-
-    def _encode_bits(self, conversation: Conversation, bits: Iterable[Bit]) -> Iterator[Item]:
+    def _encode_bits(self, conversation: Conversation, bits: Iterable[Bit]) -> list[Item]:
+        special = self.tokenizer.special
+        items: list[Item] = []
         texts: list[Bit] = []
         for bit in bits:
             piece = bit.piece
             if isinstance(piece, str):
                 texts.append(bit)
-            elif isinstance(piece, Mark):
-                if piece.name not in self.tokenizer.special:  # words to an older vocabulary
-                    texts.append(replace(bit, piece=piece.name))
-                    continue
-                yield from self._runs(texts)
+            elif isinstance(piece, (Image, Video)):
+                lead, medium = self._medium(conversation, piece)
+                runs, ids = encode_texts(texts, self._encode, lead=lead)
+                items += [*runs, _lead_by(ids, medium)]
                 texts = []
-                yield self._special(piece.name, bit.trained, mark=False)
-            else:
-                before, medium = self._medium(conversation, piece)
-                *runs, lead = self._runs(texts, before) if before else (*self._runs(texts), Run(()))
-                yield from runs
+            elif piece.name in special:
+                runs, _ = encode_texts(texts, self._encode)
+                items += [*runs, Run((special[piece.name],), bit.trained)]
                 texts = []
-                yield _lead_by(lead.ids, medium)
-        yield from self._runs(texts)
+            else:  # words to an older vocabulary
+                texts.append(replace_fields(bit, piece=piece.name))
+        return items + encode_texts(texts, self._encode)[0]
 
-    def _runs(self, bits: Sequence[Bit], lead: str = "") -> list[Run]:
-        """Return the ids of texts that stand side by side.
+    def _encode(self, text: str) -> Sequence[int]:
+        return self._common.get(text) or self._tokenize(text)
 
-        They are tokenized as one string, so that a token may belong to two of them: it is trained
-        if one of them is. With the ``lead`` of a medium, its ids come last, beginning with the
-        token that it shares with the text before it, if there is one.
-        """
-        chunks: list[list[Bit]] = [[]]
-        for bit in bits:
-            if bit.apart and chunks[-1]:
-                chunks.append([])
-            chunks[-1].append(bit)
-
-        runs: list[Run] = []
-        for chunk in chunks[:-1]:
-            runs += self._chunk(chunk, "")
-        return [*runs, *self._chunk(chunks[-1], lead)]
-
-    def _chunk(self, chunk: Sequence[Bit], lead: str) -> list[Run]:
-        words = [(str(bit.piece), bit.trained) for bit in chunk if bit.piece]
-        text = "".join(word for word, _ in words)
-        ids = self._encode(text + lead) if text or lead else []
-        end = len(ids)
-        if lead:
-            end = _shared(ids, self._encode(text)) if text else 0
-
-        # A token at a border is trained with what follows it: borders are sought from the front.
-        runs: list[Run] = []
-        done, begun = 0, ""
-        for number, (word, trained) in enumerate(words):
-            begun += word
-            if number + 1 < len(words) and words[number + 1][1] == trained:
-                continue
-            if number + 1 == len(words):
-                stop = end
-            else:
-                head = self._answers if begun == _ANSWERS else self._encode(begun)
-                stop = min(_shared(ids, head), end)
-            if stop > done:
-                runs.append(Run(ids[done:stop], trained))
-            done = max(done, stop)
-        return [*runs, Run(ids[end:])] if lead else runs
-
-    def _encode(self, text: str) -> list[int]:
+    @cached_property
+    def _tokenize(self) -> Callable[[str], list[int]]:
         if self.marks == "all" and isinstance(self.tokenizer, MarkedTokenizer):
-            return self.tokenizer.encode_marked(text)
-        return self.tokenizer.encode(text)
+            return self.tokenizer.encode_marked
+        return self.tokenizer.encode
+
+    @cached_property
+    def _common(self) -> Mapping[str, Sequence[int]]:
+        """The ids of what most samples say alike, which are tokenized once."""
+        texts = ["assistant\n"]
+        if self._system is not None:
+            texts.append(f"system\n{self._system}")
+        return {text: tuple(self._tokenize(text)) for text in texts}
 
     # --- media
 
@@ -515,22 +397,34 @@ class ChatML(BaseTemplate):
             return grid.size
         return self._image_size(self._size(conversation, media))
 
+    def _bits(
+        self,
+        conversation: Conversation,
+        message: Message,
+        content: Iterable[Part],
+        counted: Counter[type],
+    ) -> list[Bit]:
+        """Return the content of a message, or a part of it; ``counted`` is how many media of a kind
+        there were before.
+        """
+        pieces = ((part, self._pieces(conversation, part, counted)) for part in content)
+        return message_bits(message, pieces)
+
     def _pieces(
         self, conversation: Conversation, part: Part, counted: Counter[type]
-    ) -> Iterator[Piece]:
-        """Yield a part of what is said; ``counted`` is how many media of a kind there were."""
+    ) -> Sequence[Piece]:
         if isinstance(part, Text):
-            yield part.text
-        elif isinstance(part, Time):
-            yield TIME_FORMATS[self.times].write(part)
-        elif isinstance(part, Region):
-            yield self._region(conversation, part)
-        elif isinstance(part, (Image, Video)):
-            counted[type(part)] += 1
-            if self.number_media:
-                kind = "Picture" if isinstance(part, Image) else "Video"
-                yield f"{kind} {counted[type(part)]}: "
-            yield part
+            return (part.text,)
+        if isinstance(part, Time):
+            return (TIME_FORMATS[self.times].write(part),)
+        if isinstance(part, Region):
+            return (self._region(conversation, part),)
+        if not isinstance(part, (Image, Video)):
+            return ()
+
+        counted[type(part)] += 1
+        kind = "Picture" if isinstance(part, Image) else "Video"
+        return (f"{kind} {counted[type(part)]}: ", part) if self.number_media else (part,)
 
     def _region(self, conversation: Conversation, region: Region) -> str:
         if region.unit != "fraction":
@@ -574,25 +468,13 @@ class ChatML(BaseTemplate):
         return grid_block(slot.start, np.zeros(1, np.int32), rows, columns)
 
 
-def _opened(turn: Turn) -> list[Bit]:
-    role = f"{turn.role}\n" if turn.newline else turn.role
-    return [Bit(role), *turn.opening]
-
-
-def _sounds(conversation: Conversation) -> Iterator[str]:
+def _find_audio(conversation: Conversation) -> str:
+    """Return where the first sound is, or nothing."""
     for number, message in enumerate(conversation.messages):
-        if any(isinstance(part, Audio) for part in message.content):
-            yield f"audio (in message {number})"
-
-
-def _shared(ids: Sequence[int], others: Sequence[int]) -> int:
-    """Return how many ids two sequences begin with alike."""
-    count = 0
-    for one, other in zip(ids, others, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
+        for part in message.content:
+            if isinstance(part, Audio):
+                return f"audio (in message {number})"
+    return ""
 
 
 def _lead_by(ids: Sequence[int], medium: Medium) -> Medium:

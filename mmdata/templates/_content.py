@@ -47,7 +47,7 @@ class Mark:
     name: str
 
 
-Piece: TypeAlias = "str | Mark | Image | Video"
+Piece: TypeAlias = str | Mark | Image | Video
 
 
 def render_content(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal, TypeAlias
+
+from msgspec.structs import replace
 
 from mmdata.errors import DroppedSampleError, TokenError
 from mmdata.templates._sequence import Item, Medium, Run, num_tokens

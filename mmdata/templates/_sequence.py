@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from msgspec import Struct
+
 from mmdata.templates._encoded import IGNORE, Encoded, MediaSlot, PixelPlan
 
 if TYPE_CHECKING:
@@ -27,8 +29,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True, gc=False):
     """Ids that share one fate: trained on, or not;
     ``mark`` if they are the dialect's own, and no answer.
     """
@@ -73,19 +74,25 @@ def build_encoded(
     import numpy as np
 
     ids: list[int] = []
-    labels: list[int] = []
+    trained: list[slice] = []
     slots: list[MediaSlot] = []
     pixels: list[PixelPlan] = []
     for item in items:
-        if isinstance(item, Medium):
-            slots += _slots(item, len(ids), len(pixels))
-            pixels.append(item.pixels)
-        trained = isinstance(item, Run) and item.trained
+        start = len(ids)
         ids += item.ids
-        labels += item.ids if trained else [IGNORE] * len(item.ids)
+        if isinstance(item, Medium):
+            slots += _slots(item, start, len(pixels))
+            pixels.append(item.pixels)
+        elif item.trained:
+            trained.append(slice(start, len(ids)))
+
+    input_ids = np.fromiter(ids, np.int32, len(ids))
+    labels = np.full(len(ids), IGNORE, np.int32)
+    for part in trained:
+        labels[part] = input_ids[part]
     return Encoded(
-        np.array(ids, np.int32),
-        np.array(labels, np.int32),
+        input_ids,
+        labels,
         positions(len(ids), slots),
         tuple(slots),
         tuple(pixels),

@@ -11,7 +11,7 @@ from typing import ClassVar, Final, Literal
 
 from mmdata.image.patches import Patches, resize_frame, smart_resize
 from mmdata.image.transforms import CLIP_MEAN, CLIP_STD
-from mmdata.schema import Conversation, Message, Part, Reasoning, ToolCall
+from mmdata.schema import Conversation, Message, Reasoning, ToolCall
 from mmdata.templates import registry
 from mmdata.templates.toolkit import (
     Bit,
@@ -25,7 +25,6 @@ from mmdata.templates.toolkit import (
     Turn,
     call_bits,
     grid_block,
-    message_bits,
     tool_head,
     tool_responses,
 )
@@ -66,6 +65,10 @@ class Qwen25VL(ChatML):
     video_min_pixels: PositiveInt = 3136
     video_max_pixels: PositiveInt = 12845056
 
+    @property
+    def _system(self) -> str:
+        return _SYSTEM[self.dialect] if self.system is None else self.system
+
     def _unsaid(self, conversation: Conversation) -> Iterator[str]:
         knows_tools = self.dialect == "text"
         if conversation.tools is not None and not knows_tools:
@@ -87,10 +90,9 @@ class Qwen25VL(ChatML):
         rest = list(messages)
         text_tools = conversation.tools if self.dialect == "text" else None
 
-        system = _SYSTEM[self.dialect] if self.system is None else self.system
-        bits = [Bit(system)]
+        bits = [Bit(self._system)]
         if rest and rest[0].role == "system":
-            bits = self._bits(conversation, rest[0], counted)
+            bits = self._said(conversation, rest[0], counted)
             rest = rest[1:]
         if text_tools is not None:
             break_before = [Bit("\n\n")]
@@ -102,7 +104,7 @@ class Qwen25VL(ChatML):
             if answered and message.role != "tool":
                 turns.append(tool_responses(answered))
                 answered = []
-            bits = self._bits(conversation, message, counted)
+            bits = self._said(conversation, message, counted)
             if message.role == "tool" and self.dialect == "text":
                 answered.append(bits)
                 continue
@@ -110,15 +112,10 @@ class Qwen25VL(ChatML):
             turns.append(Turn(message.role, bits, answer=answer, ends=answer and message.train))
         return [*turns, tool_responses(answered)] if answered else turns
 
-    def _bits(
+    def _said(
         self, conversation: Conversation, message: Message, counted: Counter[type]
     ) -> list[Bit]:
-        said: list[Part] = [
-            part for part in message.content if not isinstance(part, (Reasoning, ToolCall))
-        ]
-        bits = message_bits(
-            message, ((part, self._pieces(conversation, part, counted)) for part in said)
-        )
+        bits = self._bits(conversation, message, message.content, counted)
         return [*bits, *call_bits(message, bits)] if self.dialect == "text" else bits
 
     def _clip_size(self, frames: int, size: tuple[int, int]) -> tuple[int, int]:

@@ -5,7 +5,7 @@ they are at.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -25,7 +25,6 @@ from mmdata.templates.toolkit import (
     Turn,
     call_bits,
     grid_block,
-    message_bits,
     tool_head,
     tool_responses,
 )
@@ -122,14 +121,12 @@ class Qwen3VL(ChatML):
         self,
         conversation: Conversation,
         message: Message,
-        content: Sequence[Part],
+        content: Iterable[Part],
         counted: Counter[type],
     ) -> list[Bit]:
-        shown = content
         if not self._shows(message):
-            shown = [part for part in content if not isinstance(part, (Image, Video))]
-        pieces = ((part, self._pieces(conversation, part, counted)) for part in shown)
-        return message_bits(message, pieces)
+            content = [part for part in content if not isinstance(part, (Image, Video))]
+        return super()._bits(conversation, message, content, counted)
 
     def _answer(
         self,
@@ -222,10 +219,10 @@ def layer_times(plan: PixelPlan) -> list[float]:
 def _last_query(messages: Sequence[Message]) -> int:
     """Return the number of the last message of the user that asks, and is no tool's response."""
     for number in range(len(messages) - 1, -1, -1):
-        message = messages[number]
-        text = message.text
-        responds = text.startswith("<tool_response>") and text.endswith("</tool_response>")
-        if message.role == "user" and not responds:
+        if messages[number].role != "user":
+            continue
+        text = messages[number].text
+        if not (text.startswith("<tool_response>") and text.endswith("</tool_response>")):
             return number
     return len(messages) - 1
 
@@ -238,10 +235,13 @@ def _split_thought(message: Message, spelled: bool) -> tuple[str, list[Part]]:
     said: list[Part] = [
         part for part in message.content if not isinstance(part, (Reasoning, ToolCall))
     ]
-    texts = [part for part in said if isinstance(part, Text)]
-    if thoughts or not spelled or not any(_END in part.text for part in texts):
+    if thoughts or not spelled:
         return "\n".join(thoughts), said
-    thought, text = _split_text("".join(part.text for part in texts))
+
+    texts = [part.text for part in said if isinstance(part, Text)]
+    if not any(_END in text for text in texts):
+        return "", said
+    thought, text = _split_text("".join(texts))
     others = [part for part in said if not isinstance(part, Text)]
     return thought, [Text(text), *others]
 

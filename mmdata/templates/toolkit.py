@@ -38,15 +38,7 @@ from __future__ import annotations
 from mmdata._tools.options import PositiveInt, check_fields, checked
 from mmdata.templates._base import BaseTemplate
 from mmdata.templates._box_objects import BoxUnit
-from mmdata.templates._chatml import (
-    Bit,
-    ChatML,
-    Turn,
-    call_bits,
-    message_bits,
-    tool_head,
-    tool_responses,
-)
+from mmdata.templates._chatml import ChatML
 from mmdata.templates._content import (
     Mark,
     Piece,
@@ -85,6 +77,14 @@ from mmdata.templates._sequence import (
     sequential_positions,
 )
 from mmdata.templates._times import text_and_times, time_text
+from mmdata.templates._turns import (
+    Bit,
+    Turn,
+    call_bits,
+    message_bits,
+    tool_head,
+    tool_responses,
+)
 
 __all__ = [
     "GRIDS",

@@ -27,11 +27,14 @@ __all__ = [
 
 Form: TypeAlias = Literal["NFC"]
 
+_SPACES: Final = r"|\s+(?!\S)|\s+"
+"""The last alternatives of both patterns: spaces up to the one that belongs to the next word."""
+
 # The two patterns differ in how they cut digits: Llama-3 in threes, Qwen one by one.
 _PATTERN: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+) + _SPACES
 LLAMA3_PATTERN: Final = _PATTERN.replace("DIGITS", r"\p{N}{1,3}")
 """How Llama-3 cuts text into words before merging bytes."""
 QWEN_PATTERN: Final = _PATTERN.replace("DIGITS", r"\p{N}")
@@ -119,7 +122,10 @@ class TiktokenTokenizer:
         self._special = {name: len(ranks) + number for number, name in enumerate(special)}
         self._form: Form | None = form
         self._bpe = Encoding(
-            "mmdata", pat_str=pattern, mergeable_ranks=dict(ranks), special_tokens=self._special
+            "mmdata",
+            pat_str=_group(pattern),
+            mergeable_ranks=dict(ranks),
+            special_tokens=self._special,
         )
         self._names = {token: name for name, token in self._special.items()}
 
@@ -164,5 +170,18 @@ class TiktokenTokenizer:
                 yield from map(self._names.__getitem__, run)
 
     def _normal(self, text: str) -> str:
+        if text.isascii():  # is in every normal form, and has no surrogate
+            return text
         text = check_text(text)
         return unicodedata.normalize(self._form, text) if self._form else text
+
+
+def _group(pattern: str) -> str:
+    """Return a pattern that cuts alike, all before the look-ahead of its last alternatives in one
+    group.
+
+    fancy-regex, which tiktoken uses, tries alternatives one after the other where one of them looks
+    ahead. A group without any it gives to its faster engine whole: a sixth of the time less.
+    """
+    front = pattern.removesuffix(_SPACES)
+    return pattern if front == pattern else f"(?:{front}){_SPACES}"

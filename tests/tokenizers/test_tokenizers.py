@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import pickle
 import random
 import unicodedata
@@ -8,14 +9,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiktoken import Encoding
 
 import mmdata.tokenizers
 from mmdata.errors import TokenError
-from mmdata.tokenizers import SentencePieceTokenizer, Tokenizer
+from mmdata.tokenizers import SentencePieceTokenizer, TiktokenTokenizer, Tokenizer
+from mmdata.tokenizers.tiktoken import LLAMA3_PATTERN, QWEN_PATTERN
 from tests.vocabularies import KINDS, published, small
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 control = {kind: sorted(small(kind).special) for kind in KINDS}
+_SHAPES = " \n\r\t'sLa1!"
+"""Letters, digits, signs and spaces, and what makes a contraction."""
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -135,6 +140,27 @@ def test_text_after_a_control_token_has_no_blank_before_it_unless_legacy() -> No
     assert modern.encode_after_special("the cat") != modern.encode("the cat")
     assert modern.decode(modern.encode_after_special("the cat")) == "the cat"
     assert modern.encode_after_special("") == []
+
+
+@pytest.mark.parametrize("pattern", [LLAMA3_PATTERN, QWEN_PATTERN, r"\w+|\W"])
+@given(text=st.text(_SHAPES, max_size=20) | texts)
+def test_words_are_cut_as_the_published_pattern_cuts_them(pattern: str, text: str) -> None:
+    ranks = _pairs()
+
+    ids = TiktokenTokenizer(ranks, pattern=pattern, special=[]).encode(text)
+
+    published = Encoding("", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    assert ids == published.encode_ordinary(text)
+
+
+@functools.cache
+def _pairs() -> dict[bytes, int]:
+    """Return ranks of bytes and of any two characters of each kind, which meet unless a cut is
+    between them.
+    """
+    pairs = [one + other for one in _SHAPES for other in _SHAPES]
+    tokens = [bytes([value]) for value in range(256)] + [pair.encode() for pair in pairs]
+    return {token: rank for rank, token in enumerate(tokens)}
 
 
 def _same_as_without_memory(tokenizer: Tokenizer, text: str) -> None:
