@@ -19,7 +19,7 @@ from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.rejects import Reject
 from mmdata.schema import Conversation, Split, replace
 from mmdata.sources.record import Record
-from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
+from mmdata.store.batch import BATCH_BYTES, BATCH_RECORDS, ConversationBatch
 from mmdata.store.builder import BatchBuilder
 from mmdata.store.encode import FlatRows, encode_extra
 
@@ -64,13 +64,22 @@ def read_batches(
     for run in read_runs(reader, sources, options.only):
         for start in range(0, len(run), records):
             some = run[start : start + records]
-            if builder.num_records and builder.num_records + len(some) > records:
+            if builder.num_records and (
+                builder.num_records + len(some) > records
+                or builder.nbytes + _size(some) > BATCH_BYTES
+            ):
                 yield builder.build()
             read_records(some, reader, builder, options)
             if builder.is_full or builder.num_records >= records:
                 yield builder.build()
     if builder.num_records:
         yield builder.build()
+
+
+def _size(run: Sequence[Record | Reject]) -> int:
+    """Return about how many bytes the rows of a run will take."""
+    first = run[0] if run else None
+    return len(run) * (first.size or 0) if isinstance(first, Record) else 0
 
 
 def read_records(
@@ -132,7 +141,7 @@ def _add_rows(
         files=[record.file for record in records],
         records=[record.number for record in records],
         ids=[record.id for record in records],
-        nbytes=len(records) * (records[0].size or 0),
+        nbytes=_size(records),
     )
 
 

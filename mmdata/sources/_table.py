@@ -24,6 +24,7 @@ from mmdata.rejects import Reason, Reject
 from mmdata.sources._json import identity
 from mmdata.sources.record import Record
 from mmdata.store.arrays import list_lengths, list_values, valid_bytes
+from mmdata.store.batch import BATCH_BYTES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,8 +39,10 @@ __all__ = [
 ]
 
 PIECE_ROWS: Final = 1024
-PIECE_BYTES: Final = 4 << 20
-"""How much is turned into Python values at once, at the most."""
+PIECE_BYTES: Final = BATCH_BYTES
+"""How much is turned into Python values at once, at the most; of pictures, which stay where they
+are, as much as a batch takes: one that a single piece has filled is made without a copy of them.
+"""
 
 
 def read_rows(

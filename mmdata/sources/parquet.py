@@ -111,6 +111,9 @@ def _read_group(
     found = opened.metadata.row_group(group)
     each = max(1, found.total_byte_size // max(1, found.num_rows))
     together = max(1, min(PIECE_ROWS, PIECE_BYTES // each))
+    # Arrow's memory for a column doubles as it fills, and what is in it is copied each time. Of
+    # values of about one size the last copy, the largest, is of no use but at a power of two.
+    together = 1 << (together.bit_length() - 1)
     done = 0
     fault: Exception | None = None
 

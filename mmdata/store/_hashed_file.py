@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mmdata.store.publish import reserve
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -33,10 +35,14 @@ class HashedFile:
     def write(self, data: bytes | pa.Buffer) -> int:
         """Add bytes; return how many they are."""
         whole = memoryview(data).cast("B")
+        if len(whole) > _CHUNK:
+            reserve(self._file.fileno(), self._file.tell(), len(whole))
+
         for start in range(0, len(whole), _CHUNK):
             chunk = whole[start : start + _CHUNK]
             self._digest.update(chunk)
             self._file.write(chunk)
+
         return len(whole)
 
     def tell(self) -> int:

@@ -73,8 +73,11 @@ def sparse(values: Sequence[Any], there: bytes, arrow_type: pa.DataType) -> pa.A
 
 
 def _join_bytes(values: Sequence[bytes | memoryview]) -> pa.Buffer:
-    """Return some bytes end to end."""
+    """Return some bytes end to end; without a copy, if they stand so in a buffer of Arrow's."""
     import pyarrow as pa
+
+    if (found := _find_joined(values)) is not None:
+        return found
 
     # Arrow keeps the memory of an earlier batch for the next one. What `bytes.join` asks for comes
     # from the system each time, which clears every page of it: that takes longer than the copy.
@@ -85,6 +88,26 @@ def _join_bytes(values: Sequence[bytes | memoryview]) -> pa.Buffer:
         view[start:end] = value
         start = end
     return joined
+
+
+def _find_joined(values: Sequence[bytes | memoryview]) -> pa.Buffer | None:
+    """Return the part of a buffer of Arrow's that some views of it make up in order, as do those of
+    a table's column of pictures; None if they are anything else.
+    """
+    import pyarrow as pa
+
+    whole = values[0].obj if isinstance(values[0], memoryview) else None
+    if not isinstance(whole, pa.Buffer):
+        return None
+    end = first = pa.py_buffer(values[0]).address
+    for value in values:
+        # `obj` keeps its memory: no two buffers that are alive can stand side by side by chance.
+        if not isinstance(value, memoryview) or value.obj is not whole:
+            return None
+        if pa.py_buffer(value).address != end:
+            return None
+        end += len(value)
+    return whole.slice(first - whole.address, end - first)
 
 
 def _lists_of_rows(values: Sequence[Any], there: bytes, list_type: pa.DataType) -> pa.Array:

@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 
 import mmdata
 from mmdata.errors import RecordError
+from mmdata.formats import make
+from mmdata.formats._batches import read_batches
 from mmdata.rejects import Reject
 from mmdata.sources._table import pieces_of, read_rows, require_unique_names
 from mmdata.sources.parquet import parquet_runs
 from mmdata.sources.record import Record
+from mmdata.store.batch import BATCH_BYTES
 from tests.sources.tables import as_json, chat, write
 
 
@@ -215,30 +218,45 @@ def test_what_is_left_of_rows_with_bytes_is_kept_as_of_one_that_is_read_alone(
 
 def test_pieces_of_a_batch_are_small_and_lose_nothing() -> None:
     chance = random.Random(0)
-    table = pa.table({"c": [chance.randbytes(1 << 20) for _ in range(12)]})
+    table = pa.table({"c": [chance.randbytes(1 << 20) for _ in range(40)]})
     [batch] = table.to_batches()
 
     pieces = list(pieces_of(batch))
 
-    assert max(piece.num_rows for piece in pieces) <= 4
+    assert max(piece.num_rows for piece in pieces) << 20 <= BATCH_BYTES
     assert pa.Table.from_batches(pieces).equals(table)
 
 
 def test_a_large_row_group_is_read_page_by_page(tmp_path: Path) -> None:
     """What is held at once is a small part of the row group, however large that is."""
     chance = random.Random(0)
-    table = pa.table({"c": [chance.randbytes(1 << 19) for _ in range(64)]})
+    table = pa.table({"c": [chance.randbytes(1 << 21) for _ in range(48)]})
     source = tmp_path / "t.parquet"
     # a row, a page: the writer ends pages between batches alone
-    pq.write_table(table, source, data_page_size=1 << 19, write_batch_size=1, use_dictionary=False)
+    pq.write_table(table, source, data_page_size=1 << 21, write_batch_size=1, use_dictionary=False)
     before = pa.total_allocated_bytes()
 
     most = 0
     for run in parquet_runs(source):
         most = max(most, pa.total_allocated_bytes() - before)
-        assert len(run) <= 8
+        assert len(run) << 21 <= BATCH_BYTES
 
     assert most < table.nbytes / 2
+
+
+def test_a_batch_has_no_more_of_a_table_than_what_a_batch_takes(tmp_path: Path) -> None:
+    chance = random.Random(0)
+    rows = [chat(number) for number in range(8)]
+    for row in rows:
+        row["images"] = [{"bytes": chance.randbytes(3 << 20), "path": "1.jpg"}]
+    source = tmp_path / "t.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), source, row_group_size=4)
+
+    batches = list(read_batches(make("messages"), [source]))
+
+    assert [len(batch) for batch in batches] == [4, 4]
+    shown = [row.media[0].bytes for batch in batches for row in batch.conversations()]
+    assert shown == [row["images"][0]["bytes"] for row in rows]
 
 
 def test_of_a_damaged_page_the_rows_before_are_kept_and_each_after_it_is_a_reject(

@@ -8,6 +8,7 @@ written in one of its own, that prints what it did.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 import mmdata
 from mmdata.errors import StoreError
 from mmdata.store.layout import partial_path
-from mmdata.store.publish import partial_directory
+from mmdata.store.publish import partial_directory, reserve
 from tests.conversations import plain
 from tests.stores import numbered, write
 
@@ -263,3 +264,26 @@ def test_a_lock_is_of_the_folder_that_is_there_when_it_is_had(
         ):
             pass
         assert first.is_dir()
+
+
+def test_room_is_found_for_what_is_to_be_written_and_no_byte_is(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.write(b"cup")
+        file.flush()
+
+        reserve(file.fileno(), 3, 1 << 20)
+
+        found = (tmp_path / "file").stat()
+    assert found.st_size == 3
+    assert found.st_blocks * 512 >= 1 << 20
+
+
+def test_a_file_for_which_no_room_can_be_found_ahead_is_written_all_the_same() -> None:
+    reader, writer = os.pipe()
+
+    reserve(writer, 0, 1 << 20)  # no file system has a pipe
+
+    os.write(writer, b"cup")
+    assert os.read(reader, 9) == b"cup"
+    os.close(reader)
+    os.close(writer)
