@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.requirements import processors
-from mmdata.engine.engine import Engine, run_jobs
+from mmdata.engine.engine import Engine, raise_errors, run_jobs
 from mmdata.engine.local import LocalEngine
 from mmdata.errors import UsageError
 
@@ -96,7 +96,5 @@ def map_ranges(
     """
     with use_engine(engine, workers=workers, address=address) as opened:
         pieces = (rows[start : start + together] for start in range(0, len(rows), together))
-        for found in run_jobs(opened, job, ((piece,) for piece in pieces)):
-            if isinstance(found, Exception):
-                raise found
+        for found in raise_errors(run_jobs(opened, job, ((piece,) for piece in pieces))):
             yield from found

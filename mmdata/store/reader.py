@@ -9,7 +9,8 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, overload
@@ -164,14 +165,34 @@ class Store(Sequence[Conversation]):
         batches = [shard.batch(number) for shard, number in self._batches]
         return pa.Table.from_batches(batches, schema=arrow_schema())
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as Arrow record batches, in order, of a few thousand rows each.
+    def batches(self, rows: range | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as Arrow record batches, in order, of a few thousand rows each; or some
+        ``rows`` that follow one another, of the batches that hold them.
 
         They are read and not mapped: whoever goes through a store once holds a batch of it, and not
         all that was looked at.
         """
-        for shard in self._shards:
-            yield from shard.read()
+        wanted = range(len(self)) if rows is None else rows
+        if not wanted:
+            return
+        first = bisect.bisect_right(self._starts, wanted.start) - 1
+        last = bisect.bisect_left(self._starts, wanted.stop)
+
+        # A shard is opened once for all of its batches.
+        batches = (
+            columns
+            for shard, held in groupby(self._batches[first:last], key=itemgetter(0))
+            for columns in shard.read([number for _, number in held])
+        )
+        for start, columns in zip(self._starts[first:last], batches, strict=True):
+            begin, end = max(wanted.start - start, 0), wanted.stop - start
+            is_whole = begin == 0 and end >= columns.num_rows
+            yield columns if is_whole else columns.slice(begin, end - begin)
+
+    @property
+    def batch_starts(self) -> Sequence[int]:
+        """The number of the first row of each batch, and that of all rows."""
+        return self._starts
 
     @property
     def fingerprint(self) -> str:
@@ -268,12 +289,12 @@ class _ArrowShard:
             batch = self._reader.get_batch(number)
         return upgrade(batch.replace_schema_metadata(None))
 
-    def read(self) -> Iterator[pa.RecordBatch]:
+    def read(self, numbers: Iterable[int]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
         with open_input(self._path) as file:
             reader = pa.ipc.open_file(file)
-            for number in range(self.num_batches):
+            for number in numbers:
                 yield upgrade(reader.get_batch(number).replace_schema_metadata(None))
 
 
@@ -297,8 +318,8 @@ class _ParquetShard:
             table = self._file.read_row_group(number).cast(self._written_as)
         return upgrade(table.combine_chunks().to_batches()[0])
 
-    def read(self) -> Iterator[pa.RecordBatch]:
-        return map(self.batch, range(self.num_batches))
+    def read(self, numbers: Iterable[int]) -> Iterator[pa.RecordBatch]:
+        return map(self.batch, numbers)
 
 
 def _check_listing(path: Path, manifest: Manifest) -> dict[str, int]:

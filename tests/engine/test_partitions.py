@@ -1,0 +1,282 @@
+"""What is counted and selected of a store in parts is what one pass over it counts and selects,
+whoever works on the parts, and however many they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mmdata
+from mmdata.engine.engine import LostWorkerError
+from mmdata.engine.local import LocalEngine
+from mmdata.engine.partitions import split_rows, split_store
+from mmdata.errors import ConfigError, StoreError, UsageError
+from mmdata.mixture import select
+from mmdata.rejects import Reason, Reject
+from mmdata.report import stats
+from mmdata.report.lengths import Lengths, measure_lengths
+from mmdata.schema import Conversation, Media, Split, assistant, replace, user
+from mmdata.store import Store
+from tests.conversations import conversations, plain
+from tests.engines import Here, Losing, bytes_of
+from tests.stores import numbered, write
+from tests.templates.families import FAMILIES, said
+
+NEAR = settings(max_examples=8, deadline=None)
+ROWS = st.lists(conversations(), min_size=1, max_size=6)
+COUNTS = st.integers(1, 12)
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[LocalEngine]:
+    with LocalEngine(2) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store of several batches, with rows that say the same and rejects."""
+    rows = [replace(plain(number % 7000), id=f"{number}") for number in range(9000)]
+    reject = Reject(7, "a.json", None, Reason.BAD_BOX, "found")
+    return write(tmp_path_factory.mktemp("several") / "store", rows, rejects=[reject])
+
+
+def written(folder: Path, rows: list[Conversation], *, parquet: bool = False) -> Store:
+    """Write rows, half of them twice."""
+    again = [*rows, *rows[::2]]
+    named = [replace(row, id=f"{number}") for number, row in enumerate(again)]
+    return write(folder / "store", named, parquet=parquet)
+
+
+def spelled(found: Any) -> str:
+    """Return what was found as a program would print it: order counts."""
+    return json.dumps(asdict(found), default=str)
+
+
+# --- ranges of rows
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parquet", [True, False])
+def test_batches_of_some_rows_are_the_rows_of_the_table(tmp_path: Path, parquet: bool) -> None:
+    rows = [plain(number) for number in range(9000)]
+    store = write(tmp_path / "store", rows, parquet=parquet)
+
+    for start, stop in [(0, 9000), (0, 0), (5000, 5000), (4095, 4097), (100, 8500), (8999, 9000)]:
+        batches = list(store.batches(range(start, stop)))
+
+        found = pa.Table.from_batches(batches, schema=store.table.schema)
+        assert found.equals(store.table.slice(start, stop - start))
+        assert all(batch.num_rows for batch in batches)
+
+
+def test_ranges_hold_every_row_once_and_begin_with_batches_where_there_are_as_many(
+    several: Store,
+) -> None:
+    starts = several.batch_starts
+    for count in (1, 2, 3, 4, 50, 9000, 20_000):
+        ranges = split_rows(several, count)
+
+        assert [row for rows in ranges for row in rows] == list(range(9000))
+        assert len(ranges) == min(count, 9000)
+        if count < len(starts):
+            assert {rows.start for rows in ranges} <= set(starts)
+
+
+def test_a_store_without_rows_has_no_ranges(tmp_path: Path) -> None:
+    store = write(tmp_path / "store", [])
+
+    found = stats(store, engine=Here(), partitions=3)
+
+    assert not split_rows(store, 3)
+    assert spelled(found) == spelled(stats(store))
+
+
+# --- what is found
+# --------------------------------------------------------------------------------------------------
+
+
+@NEAR
+@given(rows=ROWS, count=COUNTS, parquet=st.booleans())
+def test_the_numbers_of_any_partitions_are_those_of_the_whole(
+    rows: list[Conversation], count: int, parquet: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = written(tmp_path_factory.mktemp("stats"), rows, parquet=parquet)
+
+    engine = Here()
+    found = stats(store, engine=engine, partitions=count)
+
+    assert spelled(found) == spelled(stats(store))
+    assert engine.submitted == min(count, len(store))
+
+
+TURN = assistant("Yes, there is one.")
+NOT_ENCODED = replace(said("yes"), media=(Media("image", "x.jpg"),))
+SELECTIONS: list[dict[str, Any]] = [
+    {},
+    {"drop_duplicates": True},
+    {"where": "turns > 2 or media_per_row > 0", "drop_duplicates": True},
+    {"where": "turns >= (select max(turns) from rows)"},
+    {"where": "row_number() over (order by id) > 2", "drop_duplicates": True},
+    {"where": "split = 'train' or characters < 20", "sample": "random:50%", "seed": 3},
+    {"sample": "end:2", "parquet": True},
+]
+
+
+@pytest.mark.parametrize("options", SELECTIONS, ids=str)
+def test_the_bytes_selected_of_any_partitions_are_those_of_the_whole(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = [talk(number) for number in range(30)]
+    store = written(tmp_path, rows, parquet=len(options) == 2)
+    whole = select(store, tmp_path / "whole", **options)
+
+    for count in (1, 4, 45):
+        parts = select(
+            store, tmp_path / "parts", engine=Here(), partitions=count, overwrite=True, **options
+        )
+
+        assert bytes_of(tmp_path / "parts") == bytes_of(tmp_path / "whole")
+        assert replace(parts, store=whole.store) == whole
+    assert whole.selected > 0
+
+
+def talk(number: int) -> Conversation:
+    """Return a conversation of some turns, with or without media, in one split or the other."""
+    turns = [text for turn in range(number % 3 + 1) for text in (user(f"{number}?"), TURN)]
+    media = (Media("image", f"{number}.png"),) if number % 4 == 0 else ()
+    split: Split = "val" if number % 5 == 0 else "train"
+    return Conversation(f"{number}", tuple(turns), media, source="s", split=split)
+
+
+@NEAR
+@given(rows=st.lists(st.integers(0, 9), max_size=9), count=COUNTS)
+def test_lengths_of_any_partitions_are_those_of_the_whole(rows: list[int], count: int) -> None:
+    talks = [said("yes " * words) if words else NOT_ENCODED for words in rows]
+    template = FAMILIES[0].template()
+
+    whole = measure_lengths(talks, template)
+    parts = measure_lengths(talks, template, engine=Here(), partitions=count)
+
+    assert as_lists(parts) == as_lists(whole)
+    assert len(whole.failed) == rows.count(0)
+
+
+def as_lists(lengths: Lengths) -> list[Any]:
+    columns = (lengths.tokens, lengths.trained, lengths.visual)
+    return [*((column.tolist(), column.dtype) for column in columns), lengths.failed]
+
+
+def test_processes_of_this_machine_find_the_same(
+    several: Store, tmp_path: Path, processes: LocalEngine
+) -> None:
+    options: dict[str, Any] = {
+        "where": "turns < 3 and id like '%1%'",
+        "drop_duplicates": True,
+        "sample": "random:30%",
+    }
+    whole = stats(several)
+    select(several, tmp_path / "whole", **options)
+
+    for count in (2, 7):
+        assert spelled(stats(several, engine=processes, partitions=count)) == spelled(whole)
+        select(several, tmp_path / "parts", engine=processes, partitions=count, **options)
+        assert bytes_of(tmp_path / "parts") == bytes_of(tmp_path / "whole")
+        (tmp_path / "parts").rename(tmp_path / f"parts-{count}")
+
+
+def test_rows_of_a_store_are_encoded_by_processes_as_they_are_here(
+    several: Store, processes: LocalEngine
+) -> None:
+    rows, template = several.rows(located=True)[:30], FAMILIES[0].template()
+
+    found = measure_lengths(rows, template, engine=processes)
+
+    assert as_lists(found) == as_lists(measure_lengths(rows, template))
+
+
+# --- what becomes of workers, and of what is wrong
+# --------------------------------------------------------------------------------------------------
+
+
+def test_workers_that_are_lost_change_no_number_and_no_byte(several: Store, tmp_path: Path) -> None:
+    # One of two attempts at a partition fails, not both.
+    lost = [number % 3 == 0 for number in range(60)]
+    select(several, tmp_path / "whole", drop_duplicates=True)
+
+    engine = Losing(lost, workers=1)
+    select(several, tmp_path / "parts", engine=engine, partitions=9, drop_duplicates=True)
+
+    assert bytes_of(tmp_path / "parts") == bytes_of(tmp_path / "whole")
+    assert engine.submitted > 9 + 3
+    found = stats(several, engine=Losing(lost, workers=1), partitions=9)
+    assert spelled(found) == spelled(stats(several))
+
+
+def end(store: Store, rows: range) -> None:
+    os.abort()
+
+
+def test_rows_that_lose_two_workers_are_named(several: Store, processes: LocalEngine) -> None:
+    with split_store(several, engine=processes, partitions=2) as parts:
+        with pytest.raises(LostWorkerError, match=r"store, rows 0 to 4095: .*SIGABRT"):
+            list(parts.map(end))
+
+
+def test_a_store_that_was_replaced_meanwhile_is_refused(tmp_path: Path) -> None:
+    store = numbered(tmp_path / "store", 5)
+    write(store.path, [plain(1)], overwrite=True)
+
+    with pytest.raises(StoreError, match="another store"):
+        stats(store, engine=Here(), partitions=2)
+
+
+@pytest.mark.parametrize("where", ["nothing = 1", "turns >", "cast(id as integer) = 1"])
+def test_a_wrong_expression_is_refused_on_an_engine_and_nothing_is_written(
+    where: str, several: Store, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="where"):
+        select(several, tmp_path / "some", where=where, engine=Here(), partitions=2)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_small_store_is_worked_on_here_unless_partitions_are_named(tmp_path: Path) -> None:
+    store = numbered(tmp_path / "store", 5)
+
+    with split_store(store, workers=2) as parts:
+        assert parts.engine is None
+    with split_store(store, workers=2, partitions=3) as parts:
+        assert isinstance(parts.engine, LocalEngine)
+        assert list(parts.map(length_of)) == [1, 2, 2]
+
+
+def length_of(store: Store, rows: range) -> int:
+    return sum(batch.num_rows for batch in store.batches(rows))
+
+
+def test_an_address_without_a_cluster_is_refused_before_anything_is_done(several: Store) -> None:
+    for work in (stats, measure_lengths):
+        with pytest.raises(UsageError, match="--engine ray"):
+            work(several, *([FAMILIES[0].template()] * (work is measure_lengths)), address="a:1")
+
+
+def test_progress_counts_rows_whatever_works_on_them(several: Store) -> None:
+    here: list[int] = []
+    apart: list[int] = []
+
+    mmdata.stats(several, progress=lambda rows, _: here.append(rows))
+    stats(several, engine=Here(), partitions=4, progress=lambda rows, _: apart.append(rows))
+
+    assert here == [4096, 8192, 9000]
+    assert apart == [2250, 4500, 6750, 9000]
