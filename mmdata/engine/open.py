@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.requirements import processors
-from mmdata.engine.engine import Engine, raise_errors, run_jobs
+from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
 from mmdata.engine.local import LocalEngine
 from mmdata.errors import UsageError
 
@@ -83,18 +83,53 @@ def map_ranges(
     rows: range,
     *,
     together: PositiveInt,
+    lost: Callable[[LostWorkerError], R],
     engine: EngineName | Engine,
     workers: PositiveInt | None = None,
     address: str | None = None,
+    partitions: PositiveInt | None = None,
 ) -> Iterator[R]:
-    """Yield, in order, what a job finds of some rows at a time, ``together`` of them, on an engine:
-    one that is open, or that is opened for it.
+    """Yield, in order, what a job finds of each row, some rows at a time, on an engine: one that is
+    open, or that is opened for it.
+
+    The rows are in so many ``partitions``, or in as many as have ``together`` rows each. One that
+    loses two workers is divided, on this machine, until the row is found that does it; ``lost``
+    says what is found of that row.
 
     Raises:
-        LostWorkerError: some rows lost two workers.
         UsageError: as :func:`open_engine`.
     """
+    if partitions is not None:
+        together = max(1, -(-len(rows) // partitions))
+    pieces = [rows[start : start + together] for start in range(0, len(rows), together)]
     with use_engine(engine, workers=workers, address=address) as opened:
-        pieces = (rows[start : start + together] for start in range(0, len(rows), together))
-        for found in raise_errors(run_jobs(opened, job, ((piece,) for piece in pieces))):
-            yield from found
+        outcomes = run_jobs(opened, job, ((piece,) for piece in pieces))
+        for piece, found in zip(pieces, outcomes, strict=True):
+            if isinstance(found, LostWorkerError):
+                yield from _map_divided(job, piece, lost)
+            elif isinstance(found, Exception):
+                raise found
+            else:
+                yield from found
+
+
+def _map_divided(
+    job: Callable[[range], Sequence[R]], rows: range, lost: Callable[[LostWorkerError], R]
+) -> Iterator[R]:
+    """Yield what a job finds of rows among which one ends the process that works on them."""
+    with LocalEngine(1) as engine:
+        waiting = [rows]
+        while waiting:
+            some = waiting.pop()
+            # One row alone gets another chance: a process may be killed for any reason.
+            attempts = 2 if len(some) == 1 else 1
+            [found] = run_jobs(engine, job, [(some,)], attempts=attempts)
+            if not isinstance(found, Exception):
+                yield from found
+            elif not isinstance(found, LostWorkerError):
+                raise found
+            elif len(some) > 1:
+                middle = len(some) // 2
+                waiting += [some[middle:], some[:middle]]
+            else:
+                yield lost(found)

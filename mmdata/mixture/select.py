@@ -250,10 +250,10 @@ def _spelled(rows: range) -> NDArray[np.int64]:
 def _sees_other_rows(where: str) -> bool:
     """Return whether an expression may look at other rows than the one that it is evaluated for.
 
-    It does so in a window, which is said by OVER, or in a subquery, which names the table or says
-    FROM. One that has such a word in a text is taken for one that does.
+    It does so in a subquery alone, which names the table or says FROM. One that has such a word in
+    a text is taken for one that does.
     """
-    return bool({"over", "from", "rows"} & _words(where))
+    return bool({"from", "rows"} & _words(where))
 
 
 def _open_session(**options: Any) -> AbstractContextManager[Any]:

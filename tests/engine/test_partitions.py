@@ -69,10 +69,10 @@ def spelled(found: Any) -> str:
 
 @pytest.mark.parametrize("parquet", [True, False])
 def test_batches_of_some_rows_are_the_rows_of_the_table(tmp_path: Path, parquet: bool) -> None:
-    rows = [plain(number) for number in range(9000)]
+    rows = [plain(number) for number in range(4500)]
     store = write(tmp_path / "store", rows, parquet=parquet)
 
-    for start, stop in [(0, 9000), (0, 0), (5000, 5000), (4095, 4097), (100, 8500), (8999, 9000)]:
+    for start, stop in [(0, 4500), (0, 0), (4200, 4200), (4095, 4097), (100, 4400), (4499, 4500)]:
         batches = list(store.batches(range(start, stop)))
 
         found = pa.Table.from_batches(batches, schema=store.table.schema)
@@ -121,13 +121,12 @@ def test_the_numbers_of_any_partitions_are_those_of_the_whole(
 
 
 TURN = assistant("Yes, there is one.")
-NOT_ENCODED = replace(said("yes"), media=(Media("image", "x.jpg"),))
+NOT_ENCODED = said("yes", "What?", Media("video", "a.mp4"))
 SELECTIONS: list[dict[str, Any]] = [
     {},
     {"drop_duplicates": True},
     {"where": "turns > 2 or media_per_row > 0", "drop_duplicates": True},
     {"where": "turns >= (select max(turns) from rows)"},
-    {"where": "row_number() over (order by id) > 2", "drop_duplicates": True},
     {"where": "split = 'train' or characters < 20", "sample": "random:50%", "seed": 3},
     {"sample": "end:2", "parquet": True},
 ]
@@ -141,13 +140,13 @@ def test_the_bytes_selected_of_any_partitions_are_those_of_the_whole(
     store = written(tmp_path, rows, parquet=len(options) == 2)
     whole = select(store, tmp_path / "whole", **options)
 
-    for count in (1, 4, 45):
+    for count in (1, 5):
         parts = select(
             store, tmp_path / "parts", engine=Here(), partitions=count, overwrite=True, **options
         )
 
         assert bytes_of(tmp_path / "parts") == bytes_of(tmp_path / "whole")
-        assert replace(parts, store=whole.store) == whole
+        assert asdict(parts) == {**asdict(whole), "store": parts.store}
     assert whole.selected > 0
 
 
@@ -228,9 +227,11 @@ def end(store: Store, rows: range) -> None:
 
 
 def test_rows_that_lose_two_workers_are_named(several: Store, processes: LocalEngine) -> None:
-    with split_store(several, engine=processes, partitions=2) as parts:
-        with pytest.raises(LostWorkerError, match=r"store, rows 0 to 4095: .*SIGABRT"):
-            list(parts.map(end))
+    with (
+        split_store(several, engine=processes, partitions=2) as parts,
+        pytest.raises(LostWorkerError, match=r"store, rows 0 to 4095: .*SIGABRT"),
+    ):
+        list(parts.map(end))
 
 
 def test_a_store_that_was_replaced_meanwhile_is_refused(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_a_store_that_was_replaced_meanwhile_is_refused(tmp_path: Path) -> None:
         stats(store, engine=Here(), partitions=2)
 
 
-@pytest.mark.parametrize("where", ["nothing = 1", "turns >", "cast(id as integer) = 1"])
+@pytest.mark.parametrize("where", ["nothing = 1", "turns >", "cast('x' || id as integer) = 1"])
 def test_a_wrong_expression_is_refused_on_an_engine_and_nothing_is_written(
     where: str, several: Store, tmp_path: Path
 ) -> None:
