@@ -93,7 +93,7 @@ ENGINE = _together(
 PARTITIONS = click.option(
     "--partitions",
     type=OptionType("mmdata.engine.partitions:split_store", "partitions"),
-    help="Ranges of rows that are worked on one by one.  [default: as many as keep workers busy]",
+    help="Parts that the rows are split into.  [default: as many as keep workers busy]",
 )
 COUNTING = _together(
     click.option(

@@ -12,18 +12,27 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.requirements import processors
-from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
+from mmdata.engine.engine import Engine, LostWorkerError, raise_errors, run_jobs
 from mmdata.engine.open import EngineName, check_address, use_engine
 from mmdata.errors import StoreError
-from mmdata.store import Store
+from mmdata.store import Store, check
+from mmdata.store import open as open_store
+from mmdata.store.reader import check_file, list_files
 
-__all__ = ["PARTITIONS_A_WORKER", "StorePartitions", "split_evenly", "split_rows", "split_store"]
+__all__ = [
+    "PARTITIONS_A_WORKER",
+    "StorePartitions",
+    "check_store",
+    "split_evenly",
+    "split_rows",
+    "split_store",
+]
 
 R = TypeVar("R")
 
@@ -141,6 +150,34 @@ def split_evenly(length: NonNegativeInt, count: PositiveInt) -> list[range]:
     """
     bounds = [length * number // count for number in range(count + 1)]
     return [range(first, last) for first, last in pairwise(bounds) if first < last]
+
+
+@checked
+def check_store(
+    path: str | Path,
+    *,
+    engine: EngineName | Engine = "local",
+    workers: PositiveInt | None = None,
+    address: str | None = None,
+) -> list[StoreError]:
+    """Return what :func:`mmdata.store.check` finds; on another engine than ``local``, by its name,
+    each file of the store is read by one of the workers.
+
+    Raises:
+        LostWorkerError: a file lost two workers.
+        UsageError: as :func:`mmdata.engine.open.open_engine`.
+    """
+    check_address(engine, address)
+    if engine == "local":  # one process reads as fast as a disk does
+        return check(path)
+
+    try:
+        store = open_store(path)
+    except StoreError as error:
+        return [error]
+    with use_engine(engine, workers=workers, address=address) as opened:
+        found = raise_errors(run_jobs(opened, check_file, list_files(store)))
+        return list(chain.from_iterable(found))
 
 
 def _work(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate, groupby
 from operator import itemgetter
@@ -30,7 +31,7 @@ from mmdata.store.manifest import Manifest, Shard, hash_file, hash_text, read_ma
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Rows", "Store", "check", "open"]
+__all__ = ["Rows", "Store", "check", "check_file", "list_files", "open"]
 
 _PARQUET_BATCHES_KEPT: Final = 8
 _REMOTE_MEMORY: Final = 1 << 30
@@ -398,18 +399,27 @@ def check(
     except StoreError as error:
         return [error]
 
-    expected = {shard.name: shard.xxh3 for shard in store.manifest.shards} | {
-        REJECTS: store.manifest.rejects_xxh3
-    }
     faults = []
-
-    for name, digest in expected.items():
-        file = store.folder / name
-        try:
-            if hash_file(file) != digest:
-                faults.append(_damage_error(file, "its bytes do not match their hash"))
+    for file, digest in list_files(store):
+        faults += check_file(file, digest)
+        with suppress(OSError):
             progress(file.stat().st_size)
-        except OSError as error:
-            faults.append(_damage_error(file, str(error)))
-
     return faults
+
+
+def list_files(store: Store) -> list[tuple[Path, str]]:
+    """Return the files that hold the rows and the rejects of a store, with the hash of each."""
+    digests = {shard.name: shard.xxh3 for shard in store.manifest.shards}
+    digests[REJECTS] = store.manifest.rejects_xxh3
+    return [(store.folder / name, digest) for name, digest in digests.items()]
+
+
+def check_file(file: Path, digest: str) -> list[StoreError]:
+    """Return what is wrong with a file of a store, whose hash is known; nothing, if it is whole."""
+    try:
+        if hash_file(file) == digest:
+            return []
+        what = "its bytes do not match their hash"
+    except OSError as error:
+        what = str(error)
+    return [_damage_error(file, what)]
