@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from typing import Literal, TypeAlias, TypeVar
 
-from mmdata._tools.options import PositiveInt, checked
+from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.requirements import processors
 from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
 from mmdata.engine.local import LocalEngine
 from mmdata.errors import UsageError
 
-__all__ = ["EngineName", "check_address", "map_ranges", "open_engine", "use_engine"]
+__all__ = ["EngineName", "check_address", "map_ranges", "open_engine", "split_evenly", "use_engine"]
 
 R = TypeVar("R")
 
@@ -78,6 +79,17 @@ def check_address(engine: EngineName | Engine, address: str | None) -> None:
 
 
 @checked
+def split_evenly(length: NonNegativeInt, count: PositiveInt) -> list[range]:
+    """Return ``count`` ranges of as many things each, or as many ranges as there are things.
+
+    >>> split_evenly(10, 4)
+    [range(0, 2), range(2, 5), range(5, 7), range(7, 10)]
+    """
+    bounds = [length * number // count for number in range(count + 1)]
+    return [range(first, last) for first, last in pairwise(bounds) if first < last]
+
+
+@checked
 def map_ranges(
     job: Callable[[range], Sequence[R]],
     rows: range,
@@ -92,16 +104,15 @@ def map_ranges(
     """Yield, in order, what a job finds of each row, some rows at a time, on an engine: one that is
     open, or that is opened for it.
 
-    The rows are in so many ``partitions``, or in as many as have ``together`` rows each. One that
-    loses two workers is divided, on this machine, until the row is found that does it; ``lost``
-    says what is found of that row.
+    The rows are in so many ``partitions``, or in as many as have ``together`` rows at most. One
+    that loses two workers is divided, on this machine, until the row is found that does it;
+    ``lost`` says what is found of that row.
 
     Raises:
         UsageError: as :func:`open_engine`.
     """
-    if partitions is not None:
-        together = max(1, -(-len(rows) // partitions))
-    pieces = [rows[start : start + together] for start in range(0, len(rows), together)]
+    count = partitions or max(1, -(-len(rows) // together))
+    pieces = [rows[some.start : some.stop] for some in split_evenly(len(rows), count)]
     with use_engine(engine, workers=workers, address=address) as opened:
         outcomes = run_jobs(opened, job, ((piece,) for piece in pieces))
         for piece, found in zip(pieces, outcomes, strict=True):
@@ -118,7 +129,7 @@ def _map_divided(
 ) -> Iterator[R]:
     """Yield what a job finds of rows among which one ends the process that works on them."""
     with LocalEngine(1) as engine:
-        waiting = [rows]
+        waiting = _halve(rows)
         while waiting:
             some = waiting.pop()
             # One row alone gets another chance: a process may be killed for any reason.
@@ -129,7 +140,12 @@ def _map_divided(
             elif not isinstance(found, LostWorkerError):
                 raise found
             elif len(some) > 1:
-                middle = len(some) // 2
-                waiting += [some[middle:], some[:middle]]
+                waiting += _halve(some)
             else:
                 yield lost(found)
+
+
+def _halve(rows: range) -> list[range]:
+    """Return both halves of some rows, the first of which is last, or one row alone."""
+    middle = len(rows) // 2
+    return [half for half in (rows[middle:], rows[:middle]) if half]

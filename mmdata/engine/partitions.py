@@ -16,10 +16,10 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
+from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.requirements import processors
 from mmdata.engine.engine import Engine, LostWorkerError, raise_errors, run_jobs
-from mmdata.engine.open import EngineName, check_address, use_engine
+from mmdata.engine.open import EngineName, check_address, split_evenly, use_engine
 from mmdata.errors import StoreError
 from mmdata.store import Store, check
 from mmdata.store import open as open_store
@@ -29,7 +29,6 @@ __all__ = [
     "PARTITIONS_A_WORKER",
     "StorePartitions",
     "check_store",
-    "split_evenly",
     "split_rows",
     "split_store",
 ]
@@ -139,17 +138,6 @@ def split_rows(store: Store, count: PositiveInt) -> list[range]:
             range(starts[part.start], starts[part.stop]) for part in split_evenly(batches, count)
         ]
     return split_evenly(len(store), count)
-
-
-@checked
-def split_evenly(length: NonNegativeInt, count: PositiveInt) -> list[range]:
-    """Return ``count`` ranges of as many things each, or as many ranges as there are things.
-
-    >>> split_evenly(10, 4)
-    [range(0, 2), range(2, 5), range(5, 7), range(7, 10)]
-    """
-    bounds = [length * number // count for number in range(count + 1)]
-    return [range(first, last) for first, last in pairwise(bounds) if first < last]
 
 
 @checked

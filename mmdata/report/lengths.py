@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmdata._tools.options import PositiveInt, checked
 from mmdata.engine.engine import Engine, raise_errors, run_jobs
-from mmdata.engine.open import EngineName, check_address, use_engine
-from mmdata.engine.partitions import PARTITIONS_A_WORKER, split_evenly
+from mmdata.engine.open import EngineName, check_address, split_evenly, use_engine
+from mmdata.engine.partitions import PARTITIONS_A_WORKER
 from mmdata.errors import MediaError, TokenError
 from mmdata.report.statistics import Spread
 from mmdata.schema import Conversation

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 import mmdata
 from mmdata.engine.engine import LostWorkerError
 from mmdata.engine.local import LocalEngine
-from mmdata.engine.partitions import split_rows, split_store
+from mmdata.engine.open import map_ranges
+from mmdata.engine.partitions import check_store, split_rows, split_store
 from mmdata.errors import ConfigError, StoreError, UsageError
 from mmdata.mixture import select
 from mmdata.rejects import Reason, Reject
@@ -67,17 +69,36 @@ def spelled(found: Any) -> str:
 # --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parquet", [True, False])
-def test_batches_of_some_rows_are_the_rows_of_the_table(tmp_path: Path, parquet: bool) -> None:
-    rows = [plain(number) for number in range(4500)]
-    store = write(tmp_path / "store", rows, parquet=parquet)
+@pytest.fixture
+def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store of several shards of several batches each."""
+    return in_shards(tmp_path, monkeypatch)
 
-    for start, stop in [(0, 4500), (0, 0), (4200, 4200), (4095, 4097), (100, 4400), (4499, 4500)]:
+
+def in_shards(folder: Path, patch: pytest.MonkeyPatch, *, parquet: bool = False) -> Store:
+    patch.setattr("mmdata.store.writer._SHARD_BYTES", 9_000 if parquet else 60_000)
+    patch.setattr("mmdata.store.writer.BATCH_RECORDS", 16)
+    rows = [plain(number, words=60) for number in range(300)]
+    reject = Reject(7, "a.json", None, Reason.BAD_BOX, "found")
+    store = write(folder / "store", rows, parquet=parquet, rejects=[reject])
+    assert len(store.manifest.shards) > 2
+    assert len(store.manifest.shards[0].batches) > 1
+    return store
+
+
+@pytest.mark.parametrize("parquet", [True, False])
+def test_batches_of_some_rows_are_the_rows_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parquet: bool
+) -> None:
+    store = in_shards(tmp_path, monkeypatch, parquet=parquet)
+    table = store.table
+
+    for start, stop in [(0, 300), (0, 0), (20, 20), (15, 17), (16, 32), (10, 290), (299, 300)]:
         batches = list(store.batches(range(start, stop)))
 
-        found = pa.Table.from_batches(batches, schema=store.table.schema)
-        assert found.equals(store.table.slice(start, stop - start))
-        assert all(batch.num_rows for batch in batches)
+        found = pa.Table.from_batches(batches, schema=table.schema)
+        assert found.equals(table.slice(start, stop - start))
+        assert all(0 < batch.num_rows <= 16 for batch in batches)
 
 
 def test_ranges_hold_every_row_once_and_begin_with_batches_where_there_are_as_many(
@@ -222,6 +243,49 @@ def test_workers_that_are_lost_change_no_number_and_no_byte(several: Store, tmp_
     assert spelled(found) == spelled(stats(several))
 
 
+def look(trace: Path, rows: range) -> list[int | str]:
+    """Note which rows are looked at, one of which ends the process."""
+    with trace.open("a") as opened:
+        opened.write(f"{rows}\n")
+    if 2 in rows:
+        os.abort()
+    return list(rows)
+
+
+def test_a_row_that_ends_its_workers_is_found_and_all_others_are_kept(
+    tmp_path: Path, processes: LocalEngine
+) -> None:
+    def explain(error: LostWorkerError) -> str:
+        return str(error)
+
+    found = list(
+        map_ranges(
+            partial(look, tmp_path / "trace"),
+            range(1, 5),
+            together=2,
+            lost=explain,
+            engine=processes,
+        )
+    )
+
+    assert [found[0], *found[2:]] == [1, 3, 4]
+    assert "SIGABRT" in str(found[1])
+    looked_at = (tmp_path / "trace").read_text().splitlines()
+    assert looked_at.count("range(2, 3)") == 2  # one row alone has another chance
+
+
+@pytest.mark.parametrize(("partitions", "pieces"), [(None, 3), (1, 1), (2, 2), (4, 4), (50, 5)])
+def test_rows_come_in_as_many_parts_as_are_asked_for(partitions: int | None, pieces: int) -> None:
+    engine = Here()
+
+    found = map_ranges(
+        list, range(10, 15), together=2, lost=lambda _: 0, engine=engine, partitions=partitions
+    )
+
+    assert list(found) == [10, 11, 12, 13, 14]
+    assert engine.submitted == pieces
+
+
 def end(store: Store, rows: range) -> None:
     os.abort()
 
@@ -232,6 +296,22 @@ def test_rows_that_lose_two_workers_are_named(several: Store, processes: LocalEn
         pytest.raises(LostWorkerError, match=r"store, rows 0 to 4095: .*SIGABRT"),
     ):
         list(parts.map(end))
+
+
+def test_files_are_checked_on_an_engine_as_they_are_here(shards: Store) -> None:
+    engine = Here()
+    assert check_store(shards.path, engine=engine) == []
+    assert engine.submitted == len(shards.manifest.shards) + 1
+
+    for name in (shards.manifest.shards[1].name, "rejects.jsonl"):
+        with (shards.path / name).open("r+b") as file:
+            file.seek((shards.path / name).stat().st_size // 2)
+            file.write(b"!")
+    found = check_store(shards.path, engine=Here())
+
+    assert list(map(str, found)) == list(map(str, mmdata.check(shards.path)))
+    assert len(found) == 2
+    assert found[0].path == str(shards.path / "data-00001.arrow")
 
 
 def test_a_store_that_was_replaced_meanwhile_is_refused(tmp_path: Path) -> None:
