@@ -13,7 +13,7 @@ import click
 import mmdata
 from mmdata.cli._options import OptionType
 from mmdata.cli._say import columns, say
-from mmdata.cli._shared import JSON, OVERWRITE, PARQUET, STORE
+from mmdata.cli._shared import COUNTING, JSON, OVERWRITE, PARQUET, STORE
 from mmdata.errors import DataError
 
 __all__ = ["select"]
@@ -56,6 +56,7 @@ Examples:
     show_default=True,
     help="Another seed draws other rows.",
 )
+@COUNTING
 @OVERWRITE
 @PARQUET
 @JSON

@@ -6,14 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 import mmdata
+from mmdata._tools.requirements import processors
 from mmdata.cli._options import OptionType
 from mmdata.cli._say import columns, say, show_plugin_traceback
 from mmdata.cli._shared import (
+    COUNTING,
     JSON,
     STORE,
     TEMPLATE,
@@ -21,6 +23,9 @@ from mmdata.cli._shared import (
 )
 
 __all__ = ["stats"]
+
+_MANY: Final = 10_000
+"""Rows that take longer to encode than processes take to start."""
 
 
 @click.command()
@@ -33,9 +38,18 @@ __all__ = ["stats"]
     multiple=True,
     help="With --template: count the rows that are longer; may be said several times.",
 )
+@COUNTING
 @JSON
 def stats(
-    store: Path, seq_lengths: Sequence[int], strict: bool, as_json: bool, **reading: Any
+    store: Path,
+    seq_lengths: Sequence[int],
+    strict: bool,
+    as_json: bool,
+    engine: str,
+    workers: int | None,
+    address: str | None,
+    partitions: int | None,
+    **reading: Any,
 ) -> None:
     """Count what a store holds: turns, words, media, their sizes and durations, what is trained on,
     duplicates; with --template, tokens.
@@ -45,12 +59,17 @@ def stats(
     from mmdata.report.statistics import stats as run
 
     opened = mmdata.open(store)
+    settings: dict[str, Any] = {"engine": engine, "address": address, "partitions": partitions}
     with progress("counting", len(opened)) as update:
-        found = run(opened, progress=update)
+        found = run(opened, workers=workers, progress=update, **settings)
     lines, told = list(found.lines()), asdict(found)
     with show_plugin_traceback(strict):
         if template := make_template(**reading):
-            lengths = measure_lengths(opened.rows(located=True), template)
+            if workers is None and engine == "local" and len(opened) >= _MANY:
+                workers = processors()
+            lengths = measure_lengths(
+                opened.rows(located=True), template, workers=workers, **settings
+            )
             over = {limit: lengths.over(limit) for limit in seq_lengths}
             told["lengths"] = {**lengths.summary(), "over": over}
             lines += [("tokens", str(lengths.spread))]

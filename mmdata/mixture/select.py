@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mmdata._tools.options import checked
+from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.requirements import load_optional
+from mmdata.engine.engine import Engine
+from mmdata.engine.open import EngineName
+from mmdata.engine.partitions import StorePartitions, split_store
 from mmdata.errors import ConfigError, UsageError
 from mmdata.mixture.config import Dataset
 from mmdata.mixture.mixture import Mixture, write_mixture
@@ -21,6 +26,7 @@ from mmdata.store import open as open_store
 from mmdata.store.arrays import integers
 from mmdata.store.batch import ConversationBatch, Origins
 from mmdata.store.contents import hash_rows
+from mmdata.store.encode import arrow_schema
 from mmdata.store.facts import FACTS, row_facts
 from mmdata.store.writer import Origin, StoreWriter
 
@@ -60,6 +66,10 @@ def select(
     drop_duplicates: bool = False,
     sample: str = "all",
     seed: int = 0,
+    engine: EngineName | Engine = "local",
+    workers: PositiveInt | None = None,
+    address: str | None = None,
+    partitions: PositiveInt | None = None,
     overwrite: bool = False,
     parquet: bool = False,
     progress: Callable[[int, int], object] = lambda rows, rejects: None,
@@ -73,6 +83,11 @@ def select(
     ``first:10%``; random ones by ``seed``. The order stays. The rejects of ``source`` are those of
     the new store too, and its manifest says what was selected of what.
 
+    The bytes are the same whatever works on the ``partitions`` of ``source``, ranges of its rows:
+    ``workers`` processes of this machine, or with the ``engine`` ``ray`` those of the cluster at
+    ``address``, or an engine that is open. This process goes through a small store by itself
+    (:func:`mmdata.engine.partitions.split_store`).
+
     Raises:
         ConfigError: the expression cannot be evaluated, or ``sample`` is not of its grammar.
         UsageError: there is a store already and ``overwrite`` is off, or duckdb is not installed.
@@ -84,15 +99,6 @@ def select(
     strategy = Strategy.parse(sample)
     if target.absolute() == opened.path:
         raise UsageError(f"{target} is the store that rows are selected of: name another")
-
-    rows = _matching(opened, where)
-    matching = len(rows)
-    if drop_duplicates:
-        hashes = [np.zeros(0, np.uint64), *map(hash_rows, opened.batches())]
-        _, first = np.unique(np.concatenate(hashes)[rows], return_index=True)
-        rows = rows[np.sort(first)]
-    unique = len(rows)
-    rows = rows[np.asarray(strategy.select(unique, seed), np.int64)]
 
     chosen = {"where": where, "drop_duplicates": drop_duplicates, "sample": sample, "seed": seed}
     root = opened.media_root
@@ -109,9 +115,24 @@ def select(
         overwrite=overwrite,
         parquet=parquet,
     )
-    with writer:
-        for batch in _take(opened, rows):
-            writer.write(batch)
+    with (
+        writer,
+        split_store(
+            opened, engine=engine, workers=workers, address=address, partitions=partitions
+        ) as parts,
+    ):
+        rows, hashes = _matching(parts, where, hashed=drop_duplicates)
+        matching = len(rows)
+        if drop_duplicates:
+            _, first = np.unique(hashes, return_index=True)
+            rows = rows[np.sort(first)]
+        unique = len(rows)
+        rows = rows[np.asarray(strategy.select(unique, seed), np.int64)]
+
+        for columns in parts.map(_take, _split_by_batch(opened, rows)):
+            count = columns.num_rows
+            origins = Origins([""] * count, range(count), [None] * count)
+            writer.write(ConversationBatch(columns, origins, range(count)))
             progress(writer.rows, 0)
         for line in opened.rejects():
             writer.reject(Reject.of(line))
@@ -141,58 +162,168 @@ def merge(
     )
 
 
-def _matching(store: Store, where: str | None) -> NDArray[np.int64]:
-    """Return the numbers of the rows that ``where`` is true of, ascending."""
-    import numpy as np
-
-    if where is None:
-        return np.arange(len(store))
-
-    duckdb = load_optional("duckdb", needed_by="selecting by an expression")
-    query = f"SELECT row_number_ FROM rows WHERE ({where}\n) ORDER BY row_number_"
-    # Its own session, which reads nothing but the rows that it is given.
-    with duckdb.connect(config={"enable_external_access": "false"}) as session:
-        session.register("rows", _named_columns(store, where))
-        try:
-            if len(session.extract_statements(query)) != 1:
-                raise ConfigError(f"where {where!r}: it must be one expression")
-            found = session.execute(query).fetchnumpy()["row_number_"]
-        except duckdb.Error as error:
-            raise ConfigError(
-                f"where {where!r}: {error}\nAn expression may name {', '.join(COLUMNS)}."
-            ) from error
-    return np.asarray(found, np.int64)
+# --- which rows
+# --------------------------------------------------------------------------------------------------
 
 
-def _named_columns(store: Store, where: str) -> pa.Table:
-    """Return those of :data:`COLUMNS` that an expression may be speaking of, with the numbers of
-    the rows.
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What decides about some rows: the numbers of those that are asked for, (rows,) int64; where
+    they are wanted, the hashes of what these say, (rows,) uint64; and the facts that an expression
+    names which looks at all rows at once.
+    """
+
+    rows: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    facts: Mapping[str, NDArray[np.int64]]
+
+
+def _matching(
+    parts: StorePartitions, where: str | None, *, hashed: bool
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return the numbers of the rows that ``where`` is true of, ascending, and where they are
+    ``hashed`` the hashes of what they say.
     """
     import numpy as np
     import pyarrow as pa
 
-    spoken = frozenset(re.findall(r"\w+", where.lower()))
-    stored = [name for name in _STORED if name in spoken]
-    facts = [name for name in FACTS if name in spoken]
-    # The table is mapped, so that of the whole store only the columns named are looked at.
-    table = store.table.select(stored)
-    numbers = [row_facts(columns, facts) for columns in store.batches()] if facts else []
-    for name in facts:
-        table = table.append_column(name, pa.chunked_array([some[name] for some in numbers]))
-    return table.append_column("row_number_", pa.array(np.arange(len(store))))
+    if where is not None:  # what is wrong with it is said before any work
+        with _open_session() as session:
+            _evaluate(session, where, arrow_schema().empty_table(), {}, range(0))
+
+    # Of a store that this process goes through, the table is mapped: only the columns named are
+    # looked at, and by all cores.
+    whole = where if where and (parts.engine is None or _sees_other_rows(where)) else None
+    facts = _named(FACTS, whole) if whole else []
+    tasks = ((rows, None if whole else where, facts, hashed) for rows in parts.ranges)
+    none = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+    found = [_Keys(*none, {}), *(keys for some in parts.map(_find_keys, tasks) for keys in some)]
+
+    rows = np.concatenate([keys.rows for keys in found])
+    hashes = np.concatenate([keys.hashes for keys in found])
+    if whole:
+        known = {
+            name: pa.chunked_array([keys.facts[name] for keys in found[1:]], pa.int64())
+            for name in facts
+        }
+        with _open_session() as session:
+            numbers = range(len(parts.store))
+            rows = _evaluate(session, whole, parts.store.table, known, numbers)
+        hashes = hashes[rows] if hashed else hashes
+    return rows, hashes
 
 
-def _take(store: Store, rows: NDArray[np.int64]) -> Iterator[ConversationBatch]:
-    """Yield some rows of a store, ascending, batch by batch."""
+def _find_keys(
+    store: Store, rows: range, where: str | None, facts: Sequence[str], hashed: bool
+) -> list[_Keys]:
+    """Return the keys of some rows, batch by batch."""
+    import numpy as np
+    import pyarrow as pa
+
+    if where is None and not facts and not hashed:
+        return [_Keys(_spelled(rows), np.zeros(0, np.uint64), {})]
+
+    found = []
+    first = rows.start
+    # One core is a worker's share.
+    with _open_session(threads=1) if where else nullcontext() as session:
+        for columns in store.batches(rows):
+            numbers = range(first, first + columns.num_rows)
+            kept = _spelled(numbers)
+            if where is not None:
+                counted = row_facts(columns, _named(FACTS, where))
+                known = {name: integers(values) for name, values in counted.items()}
+                kept = _evaluate(session, where, pa.table(columns), known, numbers)
+            hashes = hash_rows(columns)[kept - first] if hashed else np.zeros(0, np.uint64)
+            found.append(_Keys(kept, hashes, row_facts(columns, facts)))
+            first = numbers.stop
+    return found
+
+
+def _spelled(rows: range) -> NDArray[np.int64]:
+    """Return the numbers of some rows, (rows,) int64."""
     import numpy as np
 
-    first = 0
-    for columns in store.batches():
-        last = first + columns.num_rows
+    return np.arange(rows.start, rows.stop, dtype=np.int64)
+
+
+def _sees_other_rows(where: str) -> bool:
+    """Return whether an expression may look at other rows than the one that it is evaluated for.
+
+    It does so in a subquery alone, which names the table or says FROM. One that has such a word in
+    a text is taken for one that does.
+    """
+    return bool({"from", "rows"} & _words(where))
+
+
+def _open_session(**options: Any) -> AbstractContextManager[Any]:
+    """Return a session of DuckDB of its own, which reads nothing but what it is given."""
+    duckdb = load_optional("duckdb", needed_by="selecting by an expression")
+    session: AbstractContextManager[Any] = duckdb.connect(
+        config={"enable_external_access": "false", **options}
+    )
+    return session
+
+
+def _evaluate(
+    session: Any, where: str, columns: pa.Table, facts: Mapping[str, Any], numbers: range
+) -> NDArray[np.int64]:
+    """Return which of the ``numbers`` of some rows ``where`` is true of, ascending.
+
+    ``facts`` are those of the rows that it names; one that is missing is null.
+    """
+    import duckdb
+    import numpy as np
+    import pyarrow as pa
+
+    table = columns.select(_named(_STORED, where))
+    for name in _named(FACTS, where):
+        values = facts[name] if name in facts else pa.nulls(len(numbers), pa.int64())
+        table = table.append_column(name, values)
+    table = table.append_column("row_number_", pa.array(_spelled(numbers)))
+
+    session.register("rows", table)
+    query = f"SELECT row_number_ FROM rows WHERE ({where}\n) ORDER BY row_number_"
+    try:
+        if len(session.extract_statements(query)) != 1:
+            raise ConfigError(f"where {where!r}: it must be one expression")
+        found = session.execute(query).fetchnumpy()["row_number_"]
+    except duckdb.Error as error:
+        raise ConfigError(
+            f"where {where!r}: {error}\nAn expression may name {', '.join(COLUMNS)}."
+        ) from error
+    return np.asarray(found, np.int64)
+
+
+def _named(names: Iterable[str], where: str) -> list[str]:
+    """Return those of some names that an expression may be speaking of."""
+    words = _words(where)
+    return [name for name in names if name in words]
+
+
+def _words(where: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", where.lower()))
+
+
+# --- taking them
+# --------------------------------------------------------------------------------------------------
+
+
+def _split_by_batch(
+    store: Store, rows: NDArray[np.int64]
+) -> Iterator[tuple[range, NDArray[np.int64]]]:
+    """Yield each batch of a store of which some ``rows`` are, ascending: which rows it holds, and
+    which of them are wanted.
+    """
+    import numpy as np
+
+    for first, last in pairwise(store.batch_starts):
         begin, end = np.searchsorted(rows, [first, last])
         if begin < end:
-            taken = columns.take(integers(rows[begin:end] - first))
-            count = taken.num_rows
-            origins = Origins([""] * count, range(count), [None] * count)
-            yield ConversationBatch(taken, origins, range(count))
-        first = last
+            yield range(first, last), rows[begin:end]
+
+
+def _take(store: Store, batch: range, rows: NDArray[np.int64]) -> pa.RecordBatch:
+    """Return some rows of a batch."""
+    [columns] = store.batches(batch)
+    return columns.take(integers(rows - batch.start))
