@@ -27,12 +27,30 @@ from benchmarks.sources import conversations, llava
 
 LLAVA = "LLaVA JSON"
 PARQUET = "Parquet"
-GROUP_ROWS = 53_248
-PARQUET_PEERS: dict[str, dict[str, Any]] = {
-    "datasets-parquet": {},
-    "datasets-parquet-lean": {"use_content_defined_chunking": False, "write_page_index": False},
+OURS_JSON = "mmdata.export(folder + '/store', 'llava', folder + '/out', overwrite=True)"
+OURS_PARQUET = (
+    "mmdata.export(folder + '/store', 'datasets', folder + '/out', media='reference', "
+    "overwrite=True)"
+)
+PEER_JSON = "load_from_disk(folder + '/json').to_json(folder + '/out.json')"
+# As many rows in a row group as ours has; else it asks how large each of the pictures is.
+PEER_PARQUET = (
+    "Dataset.from_file(folder + '/rows.arrow').to_parquet(folder + '/out.parquet', "
+    "batch_size=28_672"
+)
+LEAN = ", use_content_defined_chunking=False, write_page_index=False"
+OURS = "import sys, mmdata; folder = sys.argv[1]; "
+PEER = (
+    "import sys; from datasets import Dataset, disable_progress_bars, load_from_disk; "
+    "folder = sys.argv[1]; disable_progress_bars(); "
+)
+PROGRAMS = {
+    "ours-json": OURS + OURS_JSON,
+    "datasets-json": PEER + PEER_JSON,
+    "ours-parquet": OURS + OURS_PARQUET,
+    "datasets-parquet": PEER + PEER_PARQUET + ")",
+    "datasets-parquet-lean": PEER + PEER_PARQUET + LEAN + ")",
 }
-"""Options of ``Dataset.to_parquet``: as it is called, and for a file that has what ours has."""
 
 
 def records(count: int) -> Iterator[dict[str, Any]]:
@@ -50,9 +68,9 @@ def make(folder: Path, rows: int) -> None:
     from datasets import Dataset
 
     source = folder / "source.jsonl"
-    with source.open("w", encoding="utf-8") as file:
+    with source.open("w", encoding="utf-8") as lines:
         for record in records(rows):
-            file.write(json.dumps(record) + "\n")
+            lines.write(json.dumps(record) + "\n")
     mmdata.convert("llava", source, folder / "store", check="none")
 
     left = records(rows)
@@ -78,32 +96,8 @@ def write_ours(folder: Path) -> None:
 
 
 def contest(folder: Path) -> dict[str, list[str]]:
-    """Return the command of each contestant."""
-    return {
-        name: [PYTHON, __file__, name, str(folder)]
-        for name in ("ours-json", "datasets-json", "ours-parquet", *PARQUET_PEERS)
-    }
-
-
-def run(name: str, folder: Path) -> None:
-    """Be one contestant."""
-    if name == "ours-json":
-        mmdata.export(folder / "store", "llava", folder / "out", overwrite=True)
-    elif name == "ours-parquet":
-        write_ours(folder)
-    elif name == "ours-check":
-        check(folder)
-    else:
-        from datasets import Dataset, load_from_disk
-        from datasets.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
-        if name == "datasets-json":
-            load_from_disk(str(folder / "json")).to_json(str(folder / "out.json"))
-            return
-        data = Dataset.from_file(str(folder / "rows.arrow"))
-        # As many rows in a row group as ours has; else it looks how large the pictures are.
-        data.to_parquet(str(folder / "out.parquet"), batch_size=GROUP_ROWS, **PARQUET_PEERS[name])
+    """Return the command of each contestant: the program that a user would write."""
+    return {name: [PYTHON, "-c", code, str(folder)] for name, code in PROGRAMS.items()}
 
 
 def check(folder: Path) -> None:
@@ -133,7 +127,7 @@ def main() -> None:
             measure([PYTHON, __file__, "make", str(place), str(rows)])
         taken = interleave(contest(folder), runs=asked.runs)
         fewer = interleave(contest(small), runs=1)
-        measure([PYTHON, __file__, "ours-check", str(folder)])
+        measure([PYTHON, __file__, "check", str(folder)])
         for what, kind in ((LLAVA, "json"), (PARQUET, "parquet")):
             ours = taken[f"ours-{kind}"]
             peers = {each: taken[each] for each in taken if each.startswith(f"datasets-{kind}")}
@@ -165,7 +159,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["make"]:
         make(Path(sys.argv[2]), int(sys.argv[3]))
-    elif len(sys.argv) == 3 and sys.argv[1].startswith(("ours", "datasets")):
-        run(sys.argv[1], Path(sys.argv[2]))
+    elif sys.argv[1:2] == ["check"]:
+        check(Path(sys.argv[2]))
     else:
         main()

@@ -265,7 +265,7 @@ class _ParquetWriter:
         waiting.append(batch)
         rows, size = sum(map(len, waiting)), sum(each.nbytes for each in waiting)
         # Few rows make a poor row group, and many wait in memory.
-        if rows >= _MOST_ROWS or size >= self._most // 8:
+        if rows >= _MOST_ROWS or size >= self._most // 16:
             self._flush(split)
 
     def _flush(self, split: str) -> None:
