@@ -10,16 +10,17 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, get_args
 
 import mmdata
 from mmdata._tools.collector import pause_collector
 from mmdata._tools.options import checked
 from mmdata._tools.paths import local_path
+from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.registry import blame
 from mmdata.errors import DataError, UsageError
 from mmdata.exporters import make, registry
@@ -33,8 +34,6 @@ from mmdata.store.reader import Store
 from mmdata.store.reader import open as open_store
 
 __all__ = ["ExportReport", "export"]
-
-Progress: TypeAlias = Callable[[int, int], object]
 
 _SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 
@@ -73,7 +72,7 @@ def export(
     split: Split | None = None,
     strict: bool = False,
     overwrite: bool = False,
-    progress: Progress = lambda rows, rejects: None,
+    progress: Progress = False,
 ) -> ExportReport:
     """Write the rows of a store as another tool reads them, into a new directory at ``place``, and
     return the account.
@@ -95,7 +94,8 @@ def export(
         split: write the rows of one split alone.
         strict: stop at the first reject.
         overwrite: replace an export that is there.
-        progress: called with how many rows have been dealt with, and how many of them are rejects.
+        progress: True shows it on the terminal or in the notebook; or a function, called with how
+            many rows have been dealt with, and how many of them are rejects.
 
     Raises:
         UsageError: there is no such store or exporter, an option is not one, or something is at
@@ -120,9 +120,10 @@ def export(
         with (
             (folder / EXPORT_REJECTS).open("w", encoding="utf-8") as rejects,
             closing(exporter.open(folder)) as writer,
+            show_progress(progress, f"exporting {name}", len(opened)) as update,
         ):
             work = Work(opened, exporter, placer, dropped, split, strict, writer, rejects, counts)
-            work.write_all(opened.batches(), progress)
+            work.write_all(opened.batches(), update)
         _require_rows(counts, opened, name)
         exporter.finish(folder, dict(counts.splits))
         if not counts.rejects:

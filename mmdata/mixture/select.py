@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmdata._tools.options import checked
+from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.requirements import load_optional
 from mmdata.errors import ConfigError, UsageError
 from mmdata.mixture.config import Dataset
@@ -62,7 +63,7 @@ def select(
     seed: int = 0,
     overwrite: bool = False,
     parquet: bool = False,
-    progress: Callable[[int, int], object] = lambda rows, rejects: None,
+    progress: Progress = False,
 ) -> SelectReport:
     """Write those rows of ``source`` into a new store at ``store`` that ``where`` is true of.
 
@@ -71,7 +72,8 @@ def select(
     Of the rows that say the same about the same media ``drop_duplicates`` leaves the first.
     ``sample`` is what is taken of what is left then, as a mixture takes it: ``random:1000``,
     ``first:10%``; random ones by ``seed``. The order stays. The rejects of ``source`` are those of
-    the new store too, and its manifest says what was selected of what.
+    the new store too, and its manifest says what was selected of what. ``progress`` shows how far
+    it is, or is called with the number of rows so far, and 0.
 
     Raises:
         ConfigError: the expression cannot be evaluated, or ``sample`` is not of its grammar.
@@ -109,10 +111,10 @@ def select(
         overwrite=overwrite,
         parquet=parquet,
     )
-    with writer:
+    with writer, show_progress(progress, "selecting", len(rows)) as update:
         for batch in _take(opened, rows):
             writer.write(batch)
-            progress(writer.rows, 0)
+            update(writer.rows, 0)
         for line in opened.rejects():
             writer.reject(Reject.of(line))
     return SelectReport(target, len(opened), matching, matching - unique, len(rows))
@@ -125,20 +127,23 @@ def merge(
     *,
     overwrite: bool = False,
     parquet: bool = False,
-    progress: Callable[[int, int], object] = lambda rows, rejects: None,
+    progress: Progress = False,
 ) -> Store:
     """Write all rows of some stores, one store after the other, into a new store, and return it.
 
     Ids that stores share get a number. It is what :func:`mmdata.mixture.write_mixture` makes of all
-    rows of each.
+    rows of each. ``progress`` shows how far it is, or is called with the numbers of rows and
+    rejects so far.
 
     Raises:
         UsageError: there is a store already and ``overwrite`` is off.
     """
     stores = [(Dataset(store=Path(path)), open_store(Path(path))) for path in sources]
-    return write_mixture(
-        Mixture(stores), Path(store), overwrite=overwrite, parquet=parquet, progress=progress
-    )
+    mixture = Mixture(stores)
+    with show_progress(progress, "merging", len(mixture)) as update:
+        return write_mixture(
+            mixture, Path(store), overwrite=overwrite, parquet=parquet, progress=update
+        )
 
 
 def _matching(store: Store, where: str | None) -> NDArray[np.int64]:

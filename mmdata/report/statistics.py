@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import mmdata.store
 from mmdata._tools.options import checked
+from mmdata._tools.progress import Progress, show_progress
 from mmdata.store import Store
 from mmdata.store.arrays import list_values
 from mmdata.store.contents import hash_rows
@@ -100,9 +101,11 @@ class Statistics:
 def stats(
     store: str | Path | Store,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = False,
 ) -> Statistics:
     """Return the numbers of a store; no row is made, and nothing is decoded.
+
+    ``progress`` shows how far it is, or is called with the number of rows so far, and 0.
 
     Raises:
         StoreError: the store cannot be opened.
@@ -112,11 +115,11 @@ def stats(
     opened = store if isinstance(store, Store) else mmdata.store.open(Path(store))
     batches = []
     done = 0
-    for columns in opened.batches():
-        batches.append(_count(columns))
-        done += columns.num_rows
-        if progress is not None:
-            progress(done, 0)
+    with show_progress(progress, "counting", len(opened)) as update:
+        for columns in opened.batches():
+            batches.append(_count(columns))
+            done += columns.num_rows
+            update(done, 0)
 
     def together(name: str) -> NDArray[Any]:
         return np.concatenate([batch.values[name] for batch in batches] or [np.zeros(0)])
