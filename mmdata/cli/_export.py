@@ -65,6 +65,13 @@ Examples:
 )
 @click.option("--media-root", type=STORE, help="Where the media are now, if they have moved.")
 @click.option(
+    "--frames",
+    type=_EXPORT("frames"),
+    default="file",
+    show_default=True,
+    help="How videos with cached frames leave: as their files, or as the frames.",
+)
+@click.option(
     "--drop",
     multiple=True,
     metavar="NAME[,NAME…]",

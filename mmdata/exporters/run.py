@@ -25,7 +25,7 @@ from mmdata._tools.registry import blame
 from mmdata.errors import DataError, UsageError
 from mmdata.exporters import make, registry
 from mmdata.exporters._exporter import Exporter
-from mmdata.exporters._media import MEDIA_FOLDER, MediaMode, MediaPlacer, Paths
+from mmdata.exporters._media import MEDIA_FOLDER, FramesMode, MediaMode, MediaPlacer, Paths
 from mmdata.exporters._work import Counts, Work, read_drop
 from mmdata.schema import Split
 from mmdata.store.layout import EXPORT, EXPORT_REJECTS
@@ -68,6 +68,7 @@ def export(
     media: MediaMode | None = None,
     paths: Paths = "relative",
     media_root: str | Path | None = None,
+    frames: FramesMode = "file",
     drop: str | Sequence[str] = (),
     split: Split | None = None,
     strict: bool = False,
@@ -89,6 +90,10 @@ def export(
         paths: how paths are spelt under ``reference``: relative to the media root, as the store has
             them, or absolute.
         media_root: where the media are now, if they have moved.
+        frames: how videos leave whose frames are cached (:func:`mmdata.frame_cache.cache_frames`):
+            as the ``file`` that they were taken from, or as ``pictures``, which are files in the
+            folder ``media``, with their seconds where the target has a word for them. A video
+            without cached frames is then a reject.
         drop: what is left out of rows that say it, of :data:`mmdata.exporters.FEATURES`. Without, a
             row that says what the target cannot is a reject.
         split: write the rows of one split alone.
@@ -108,7 +113,7 @@ def export(
     opened = store if isinstance(store, Store) else open_store(store, media_root=media_root)
     exporter = make(format, options) if isinstance(format, str) else format
     name = format if isinstance(format, str) else type(exporter).__name__
-    mode = _choose_media(exporter, name, media)
+    mode = _choose_media(exporter, name, media, frames)
     dropped = read_drop(drop)
     target = local_path(place, "place").absolute()
     _check_vacant(target, overwrite)
@@ -116,7 +121,7 @@ def export(
     counts = Counts()
     is_at_fault = blame(lambda: registry.plugin_of(exporter))
     with _folder_for(target, overwrite) as folder, is_at_fault, pause_collector():
-        placer = MediaPlacer(mode, paths, opened.media_root, folder / MEDIA_FOLDER)
+        placer = MediaPlacer(mode, paths, opened.media_root, folder / MEDIA_FOLDER, frames)
         with (
             (folder / EXPORT_REJECTS).open("w", encoding="utf-8") as rejects,
             closing(exporter.open(folder)) as writer,
@@ -140,18 +145,30 @@ def export(
             seconds=time.monotonic() - started,
         )
         settings = {
-            "options": dict(options or {}), "media": mode, "paths": paths, "drop": sorted(dropped)
+            "options": dict(options or {}), "media": mode, "paths": paths, "frames": frames,
+            "drop": sorted(dropped),
         }  # fmt: skip
         _write_account(folder, report, opened, settings)
     return report
 
 
-def _choose_media(exporter: Exporter, name: str, media: MediaMode | None) -> MediaMode:
+def _choose_media(
+    exporter: Exporter, name: str, media: MediaMode | None, frames: FramesMode
+) -> MediaMode:
     if media is not None and media not in exporter.media_modes:
         raise UsageError(
             f"{name} cannot have media as {media!r}; it takes {', '.join(exporter.media_modes)}"
         )
-    return media or exporter.media_modes[0]
+    if frames == "file":
+        return media or exporter.media_modes[0]
+    if "copy" not in exporter.media_modes:
+        raise UsageError(f"{name} cannot have frames as 'pictures': its media are no files beside")
+    if media not in (None, "copy"):
+        raise UsageError(
+            f"frames that leave as 'pictures' are files in the export; media must be 'copy', found "
+            f"{media!r}"
+        )
+    return "copy"
 
 
 def _require_rows(counts: Counts, store: Store, name: str) -> None:
