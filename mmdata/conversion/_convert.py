@@ -77,7 +77,7 @@ _PARTITION_BYTES: Final = 32 << 20
 _PARTITIONS_A_WORKER: Final = 4
 """So that workers end at about the same time, however long the records of one take."""
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.conversion")
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ from mmdata.store.publish import hold_lock
 
 __all__ = ["Cache", "CacheSize"]
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.mixture")
 
 _Answer: TypeAlias = Literal["there", "empty", "absent", "changing"]
 _Answers: TypeAlias = dict[str, dict[str, list[str]]]
