@@ -25,6 +25,7 @@ from mmdata import store as stores
 from mmdata._tools.limits import Limits, count_bytes
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url, local_path
+from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.requirements import processors
 from mmdata.conversion.account import count_batch
 from mmdata.engine.engine import Engine
@@ -114,7 +115,7 @@ def cache_frames(
     overwrite: bool = False,
     media_root: str | Path | None = None,
     limits: Limits | None = None,
-    progress: Callable[[int, int], object] = lambda rows, rejects: None,
+    progress: Progress = False,
 ) -> CacheReport:
     """Write the store at ``source`` anew at ``target``,
     every video with its frames, and return the account.
@@ -127,7 +128,8 @@ def cache_frames(
     where an attempt with the same arguments was stopped. What a video may cost beyond its
     ``limits`` costs its record; the deadline grows with the videos of a record
     (:meth:`mmdata._tools.limits.Limits.deadline_of`). A video that was damaged and kept says so in
-    ``oddities``.
+    ``oddities``. ``progress`` shows how far it is, or is called with the numbers of rows and
+    rejects so far.
 
     A cache keeps frames in the order in which they are shown: ``times:`` and ``frames:`` must
     ascend.
@@ -180,7 +182,11 @@ def cache_frames(
     rejected = 0
     oddities: Counter[str] = Counter()
 
-    with writer, _Journal(writer.folder / _JOURNAL, opened, recipe) as journal:
+    with (
+        writer,
+        _Journal(writer.folder / _JOURNAL, opened, recipe) as journal,
+        show_progress(progress, "decoding", len(opened)) as update,
+    ):
         for row, found in enumerate(_all_frames(journal, len(opened), take)):
             conversation = opened[row]
             if isinstance(found, _Refused):
@@ -198,7 +204,7 @@ def cache_frames(
                 batch = builder.build()
                 oddities.update(count_batch(batch).oddities)
                 writer.write(batch)
-            progress(row + 1, rejected)
+            update(row + 1, rejected)
         if oddities or "oddities" in opened.manifest.notes:  # of rows that may be rejects here
             writer.describe(oddities=dict(sorted(oddities.items())))
 

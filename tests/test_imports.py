@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import mmdata
+from tests.stores import numbered
 
 HEAVY = {
     "numpy",
@@ -78,6 +79,26 @@ def test_a_conversion_of_a_table_imports_no_more_than_it_needs(tmp_path: Path) -
     assert "pyarrow.parquet" in loaded
     unneeded = {"pandas", "pyarrow.compute", "PIL", "av", "jsonlines", "importlib.metadata"}
     assert not {*unneeded, "mmdata.video", "mmdata.image"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("name", "unneeded"),
+    [("llava", {"pandas"}), ("datasets", {"pandas", "pyarrow.compute", "datasets"})],
+)
+def test_an_export_imports_no_more_than_it_needs(
+    name: str, unneeded: set[str], tmp_path: Path
+) -> None:
+    numbered(tmp_path / "store", 3)
+    code = (
+        "import sys, mmdata; mmdata.export(*sys.argv[1:], media='reference'); print(*sys.modules)"
+    )
+    arguments = [str(tmp_path / "store"), name, str(tmp_path / "out")]
+
+    loaded = subprocess.check_output([sys.executable, "-c", code, *arguments], text=True).split()
+
+    assert "pyarrow" in loaded
+    assert not unneeded & set(loaded)
+    assert not {"mmdata.formats._detect", "mmdata.video", "PIL"} & set(loaded)
 
 
 def test_importing_costs_little() -> None:

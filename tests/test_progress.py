@@ -7,10 +7,22 @@ from __future__ import annotations
 import io
 import re
 import sys
+import time
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
 
 import pytest
 
-from mmdata._tools.progress import progress
+import mmdata
+from mmdata._tools.progress import Progress, progress
+from mmdata.conversion.prober import media_faults
+from mmdata.errors import UsageError
+from mmdata.frame_cache import cache_frames
+from mmdata.mixture import Mixture, merge, select, write_mixture
+from mmdata.mixture.config import Dataset
+from tests.stores import numbered
 
 
 class Terminal(io.StringIO):
@@ -18,6 +30,23 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+class Cell:
+    """The output of a notebook's cell, as IPython shows it."""
+
+    def __init__(self) -> None:
+        self.pages: list[str] = []
+
+    def display(self, data: Mapping[str, str], *, raw: bool, display_id: bool) -> Cell:
+        assert raw
+        assert display_id
+        self.pages.append(data["text/html"])
+        return self
+
+    def update(self, data: Mapping[str, str], *, raw: bool) -> None:
+        assert raw
+        self.pages.append(data["text/html"])
 
 
 def test_a_line_now_and_then_says_how_much_is_done(
@@ -31,7 +60,7 @@ def test_a_line_now_and_then_says_how_much_is_done(
             now += 4
             update(done, done // 1000)
 
-    assert capsys.readouterr() == ("", "mixing: 3,000 of 5,000, 3 rejected\n")
+    assert capsys.readouterr() == ("", "mixing: 3,000 of 5,000, 3 rejected, 250/s, 0:00:08 left\n")
 
 
 def test_every_line_is_as_long_after_the_last(
@@ -46,7 +75,7 @@ def test_every_line_is_as_long_after_the_last(
             update(done, 0)
 
     said = capsys.readouterr().err.splitlines()
-    assert said == [f"converting: {done}, 0 rejected" for done in range(10, 61, 10)]
+    assert said == [f"converting: {done}, 0 rejected, 1/s" for done in range(10, 61, 10)]
 
 
 def test_on_a_terminal_a_bar_shows_it_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,3 +90,130 @@ def test_on_a_terminal_a_bar_shows_it_and_goes(monkeypatch: pytest.MonkeyPatch) 
     assert "decoding" in shown
     assert "30/40" in shown
     assert "2 rejected" in shown
+    assert re.search(r"/s, 0:00:00 left", shown)
+
+
+def test_a_terminal_is_written_to_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[float] = []
+
+    class Counted(Terminal):
+        def write(self, text: str) -> int:
+            writes.append(time.monotonic())
+            return super().write(text)
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Counted())
+    ends = time.monotonic() + 0.6
+
+    with progress("decoding", 10**9) as update:
+        for done in count():
+            update(done, 0)
+            if time.monotonic() > ends:
+                break
+
+    # The first, the last and what clears the bar, besides those between.
+    assert len({round(moment * 20) for moment in writes}) <= 7
+
+
+def test_a_notebook_has_one_bar_that_moves_and_stays_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cell = Cell()
+    monkeypatch.setattr("mmdata._tools.progress._notebook_display", lambda: cell.display)
+
+    with progress("converting <b>", 200) as update:
+        for done in range(1, 201):
+            update(done, done // 100)
+
+    assert (
+        cell.pages[0]
+        == '<progress max="200" value="0"></progress> converting &lt;b&gt;: 0 of 200, 0 rejected'
+    )
+    assert cell.pages[-1].startswith('<progress max="200" value="200">')
+    assert "200 of 200, 2 rejected, " in cell.pages[-1]
+    assert len(cell.pages) <= 6
+
+
+def test_work_that_is_stopped_in_a_notebook_says_how_far_it_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cell = Cell()
+    monkeypatch.setattr("mmdata._tools.progress._notebook_display", lambda: cell.display)
+
+    with pytest.raises(KeyboardInterrupt), progress("converting") as update:
+        update(7, 0)
+        raise KeyboardInterrupt
+
+    assert "<progress></progress> converting: 7, 0 rejected" in cell.pages[-1]
+
+
+def test_a_bar_that_is_stopped_leaves_the_terminal_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+
+    with pytest.raises(KeyboardInterrupt), progress("decoding", 40) as update:
+        update(10, 0)
+        raise KeyboardInterrupt
+
+    assert screen.getvalue().count("\x1b[?25l") == screen.getvalue().count("\x1b[?25h")
+    assert screen.getvalue().endswith("\x1b[2K")
+
+
+class Work(Protocol):
+    """Work on a store that takes long, with what it is told of progress."""
+
+    def __call__(self, store: Path, target: Path, progress: Progress) -> object: ...
+
+
+LONG: Final[dict[str, Work]] = {
+    "counting": lambda store, target, progress: mmdata.stats(store, progress=progress),
+    "drawing": lambda store, target, progress: mmdata.preview(store, target, progress=progress),
+    "exporting llava": lambda store, target, progress: mmdata.export(
+        store, "llava", target, progress=progress
+    ),
+    "decoding": lambda store, target, progress: cache_frames(
+        store, target, "uniform:2", workers=1, progress=progress
+    ),
+    "selecting": lambda store, target, progress: select(store, target, progress=progress),
+    "merging": lambda store, target, progress: merge([store], target, progress=progress),
+    "mixing": lambda store, target, progress: write_mixture(
+        Mixture([(Dataset(store=store), mmdata.open(store))]), target, progress=progress
+    ),
+    "looking into media": lambda store, target, progress: list(
+        media_faults(mmdata.open(store), "compare", workers=1, progress=progress)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_whatever_takes_long_shows_its_progress_where_it_is_asked_to(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mmdata._tools.progress._SECONDS_BETWEEN_LINES", 0.0)
+    store = numbered(tmp_path / "store", 3).path
+
+    LONG[what](store, tmp_path / "quiet", False)
+    assert capsys.readouterr() == ("", "")
+
+    LONG[what](store, tmp_path / "shown", True)
+    assert f"{what}: " in (said := capsys.readouterr().err)
+    assert " of 3, " in said
+
+    with pytest.raises(UsageError, match="progress must be true, false, or a function"):
+        LONG[what](store, tmp_path / "odd", cast(Any, "bar"))
+    assert not (tmp_path / "odd").exists()
+
+
+def test_a_conversion_shows_its_progress_where_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mmdata._tools.progress._SECONDS_BETWEEN_LINES", 0.0)
+    (tmp_path / "a.json").write_text(
+        '[{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}]}]'
+    )
+
+    mmdata.convert("llava", tmp_path / "a.json", tmp_path / "store", check="none", progress=True)
+
+    assert capsys.readouterr().err.startswith("converting llava: 1, 0 rejected, ")

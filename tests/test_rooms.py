@@ -112,6 +112,17 @@ def test_a_room_imports_only_rooms_to_its_left(path: Path) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_what_a_module_logs_is_said_by_the_logger_of_its_room(path: Path) -> None:
+    loggers = [
+        ast.unparse(node.args[0])
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getLogger")
+    ]
+
+    assert set(loggers) <= {f"'mmdata.{room_of(name_of(path))}'"}
+
+
 def test_no_modules_import_one_another_in_a_circle() -> None:
     """A package and a module in it may know each other;
     everyone may ask the whole for its version.

@@ -126,11 +126,10 @@ def convert(
     **settings: Any,
 ) -> None:
     """Convert SOURCES of a FORMAT into a store."""
-    from mmdata._tools.progress import progress
     from mmdata.conversion import convert as run
 
     allowed = [name for names in allow_fields for name in names.split(",")]
-    with progress(f"converting {format_name}") as update, show_plugin_traceback(settings["strict"]):
+    with show_plugin_traceback(settings["strict"]):
         report = run(
             format_name,
             sources,
@@ -138,7 +137,7 @@ def convert(
             options=key_values(options),
             allow_fields=allowed,
             limits=Limits(deadline=deadline, memory=memory, pixels=max_pixels),
-            progress=update,
+            progress=True,
             **settings,
         )
     print_report(report, as_json)

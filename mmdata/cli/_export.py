@@ -65,6 +65,13 @@ Examples:
 )
 @click.option("--media-root", type=STORE, help="Where the media are now, if they have moved.")
 @click.option(
+    "--frames",
+    type=_EXPORT("frames"),
+    default="file",
+    show_default=True,
+    help="How videos with cached frames leave: as their files, or as the frames.",
+)
+@click.option(
     "--drop",
     multiple=True,
     metavar="NAME[,NAME…]",
@@ -84,7 +91,6 @@ def export(
     **settings: Any,
 ) -> None:
     """Write the rows of STORE in a FORMAT that another tool reads."""
-    from mmdata._tools.progress import progress
     from mmdata.exporters import describe, registry, summaries
     from mmdata.exporters.run import export as run
 
@@ -97,10 +103,9 @@ def export(
         raise UsageError("mmdata export takes a FORMAT, a STORE and -o PLACE, or --list")
     registry.get(format_name)  # an unknown name is said first
     opened = mmdata.open(store, media_root=settings.pop("media_root"))
-    waiting = progress(f"exporting {format_name}", len(opened))
-    with waiting as update, show_plugin_traceback(settings["strict"]):
+    with show_plugin_traceback(settings["strict"]):
         report = run(
-            opened, format_name, place, options=key_values(options), progress=update, **settings
+            opened, format_name, place, options=key_values(options), progress=True, **settings
         )
     say(json.dumps(asdict(report), default=str) if as_json else columns(_exported(report)))
 

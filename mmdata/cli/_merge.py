@@ -22,9 +22,7 @@ __all__ = ["merge"]
 @PARQUET
 def merge(sources: Sequence[Path], store: Path, overwrite: bool, parquet: bool) -> None:
     """Write all rows of STOREs, one store after the other, into a new one."""
-    from mmdata._tools.progress import progress
     from mmdata.mixture import merge as run
 
-    with progress("merging") as update:
-        made = run(sources, store, overwrite=overwrite, parquet=parquet, progress=update)
+    made = run(sources, store, overwrite=overwrite, parquet=parquet, progress=True)
     say(f"wrote {store}: {len(made):,} rows of {len(sources)} stores")

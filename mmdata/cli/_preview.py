@@ -60,14 +60,10 @@ def preview(
     **reading: Any,
 ) -> None:
     """Write a page that shows a sample of a store as a model will read it."""
-    from mmdata._tools.progress import progress
     from mmdata.report import preview as run
 
     opened = mmdata.open(store)
-    with (
-        show_plugin_traceback(strict),
-        progress("drawing", min(rows, len(opened))) as update,
-    ):
+    with show_plugin_traceback(strict):
         report = run(
             opened,
             page,
@@ -75,7 +71,7 @@ def preview(
             rows=rows,
             seed=seed,
             overwrite=overwrite,
-            progress=update,
+            progress=True,
         )
     if as_json:
         say(json.dumps(asdict(report), default=str))

@@ -12,17 +12,18 @@ import logging
 import posixpath
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeAlias, cast
+from typing import Any, Final, NoReturn, cast
 
 from mmdata._tools.collector import pause_collector
 from mmdata._tools.limits import Limits, OnDamage
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.paths import real_path
+from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.requirements import processors
 from mmdata.conversion.account import NOTHING, count_batch
 from mmdata.conversion.ids import DuplicateIds, Ids, settle_ids
@@ -71,14 +72,12 @@ from mmdata.store.writer import Origin, StoreWriter, check_vacant
 
 __all__ = ["Check", "ConvertReport", "DuplicateIds", "convert"]
 
-Progress: TypeAlias = Callable[[int, int], object]
-
 _JOURNAL: Final = "checks.jsonl"
 _PARTITION_BYTES: Final = 32 << 20
 _PARTITIONS_A_WORKER: Final = 4
 """So that workers end at about the same time, however long the records of one take."""
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.conversion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ def convert(
     allow_fields: str | Sequence[str] = (),
     parquet: bool = False,
     duplicate_ids: DuplicateIds = "number",
-    progress: Progress = lambda rows, rejects: None,
+    progress: Progress = False,
     size_of: SizeOf = size_of_file,
 ) -> ConvertReport:
     """Convert ``sources`` (files or folders) of a format into
@@ -185,8 +184,8 @@ def convert(
         duplicate_ids: what becomes of a record whose id is taken by one with other content: a
             number after its id, or a reject. A record that repeats both id and content is always a
             reject.
-        progress: called with how many records have been dealt with, and how many of them are
-            rejects.
+        progress: True shows it on the terminal or in the notebook; or a function, called with how
+            many records have been dealt with, and how many of them are rejects.
         size_of: how large the medium at a path is, or None; whoever keeps the answers can tell when
             they change.
 
@@ -278,6 +277,7 @@ def convert(
             batches = _convert_apart(opened, steps, reader, paths, hashes, count, writer.folder)
 
         ids, account = Ids(), NOTHING
+        update = stack.enter_context(show_progress(progress, f"converting {name}"))
         for batch, contents in batches:
             if isinstance(splits, NamedSplits):
                 batch = splits.apply(batch)
@@ -287,7 +287,7 @@ def convert(
             account += count_batch(settled)
             writer.write(settled)
             gc.collect(0)
-            progress(writer.records_in, writer.records_in - writer.rows)
+            update(writer.records_in, writer.records_in - writer.rows)
         if limit != 0 and not writer.records_in:
             raise DataError(
                 f"{_names(paths)}: no record was found. "

@@ -21,6 +21,7 @@ from msgspec import to_builtins
 from mmdata._tools.limits import Limits, OnDamage, count_bytes
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import is_url
+from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.requirements import processors
 from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import is_file
@@ -343,7 +344,7 @@ def media_faults(
     partitions: PositiveInt | None = None,
     on_damage: OnDamage = "raise",
     limits: Limits | None = None,
-    progress: Callable[[int, int], object] = lambda rows, faults: None,
+    progress: Progress = False,
     seen: Callable[[list[Facts]], object] = lambda facts: None,
 ) -> Iterator[MediaFault]:
     """Yield the rows of a store whose media are not sound, in order.
@@ -354,8 +355,8 @@ def media_faults(
     ``on_damage="keep"`` lets pass what decodes in part. ``engine`` works on one of the
     ``partitions`` of the rows at a time, by default of 64 rows: processes of this machine, ``ray``
     with the ``address`` of its cluster, or an engine that is open; all workers must see the store
-    and its media. ``progress`` is called with the numbers of
-    rows and faults so far, and ``seen`` with what was found of the files of a row without a fault.
+    and its media. ``progress`` shows how far it is, or is called with the numbers of rows and
+    faults so far, and ``seen`` with what was found of the files of a row without a fault.
 
     Raises:
         UsageError: ``level`` is none of those.
@@ -401,17 +402,18 @@ def _list_answers(*asked: Any) -> list[list[Facts] | MediaError]:
 def _media_faults(
     store: Store,
     answers: Iterator[list[Facts] | MediaError],
-    progress: Callable[[int, int], object],
+    progress: Progress,
     seen: Callable[[list[Facts]], object],
 ) -> Iterator[MediaFault]:
     faults = 0
-    for row, found in enumerate(answers):
-        if isinstance(found, MediaError):
-            faults += 1
-            yield MediaFault(row, store[row].id, found.reason, str(found))
-        else:
-            seen(found)
-        progress(row + 1, faults)
+    with show_progress(progress, "looking into media", len(store)) as update:
+        for row, found in enumerate(answers):
+            if isinstance(found, MediaError):
+                faults += 1
+                yield MediaFault(row, store[row].id, found.reason, str(found))
+            else:
+                seen(found)
+            update(row + 1, faults)
 
 
 def _files(store: Store, row: int) -> Iterator[File]:

@@ -11,7 +11,7 @@ from mmdata._tools.registry import Registry
 from mmdata.errors import MMDataError, PluginError, UsageError
 from mmdata.exporters._exporter import Exporter, Row
 from mmdata.exporters._features import FEATURES, Feature, UnsayableError
-from mmdata.exporters._media import MediaMode, Paths, PlacedMedium
+from mmdata.exporters._media import FramesMode, MediaMode, Paths, PlacedMedium
 from mmdata.exporters._plain import PlainRows
 from mmdata.exporters._writers import JsonWriter, Writer
 
@@ -19,6 +19,7 @@ __all__ = [
     "FEATURES",
     "Exporter",
     "Feature",
+    "FramesMode",
     "JsonWriter",
     "MediaMode",
     "Paths",

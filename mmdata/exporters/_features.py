@@ -11,7 +11,9 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from mmdata.errors import RecordError
 from mmdata.schema import (
+    CompactTimes,
     Conversation,
+    Media,
     Message,
     Part,
     Reasoning,
@@ -31,6 +33,7 @@ Feature: TypeAlias = Literal[
     "judgement",
     "reasoning",
     "rejected",
+    "seconds",
     "system",
     "times",
     "tools",
@@ -45,6 +48,8 @@ Feature: TypeAlias = Literal[
   from a target that cannot say so
 - ``reasoning``: what is thought before something is said
 - ``rejected``: the worse ending of a preference pair
+- ``seconds``: when each of the pictures is that a video is given as; a target that has a rate says
+  the mean rate, another none
 - ``system``: what the system says
 - ``times``: moments and spans of a video
 - ``tools``: tools that were declared, their calls, and what they gave back
@@ -108,6 +113,8 @@ def find_features(conversation: Conversation) -> set[Feature]:
         found.add("extra")
     if any(medium.start is not None or medium.end is not None for medium in conversation.media):
         found.add("clips")
+    if any(medium.frame_paths and medium.clock for medium in conversation.media):
+        found.add("seconds")
     return found
 
 
@@ -144,6 +151,8 @@ def drop_features(conversation: Conversation, features: Collection[Feature]) -> 
     media = conversation.media
     if "clips" in features:
         media = tuple(replace(medium, start=None, end=None) for medium in media)
+    if "seconds" in features:
+        media = tuple(map(_with_mean_rate, media))
     return replace(
         conversation,
         messages=messages,
@@ -153,6 +162,17 @@ def drop_features(conversation: Conversation, features: Collection[Feature]) -> 
         tools=None if "tools" in features else conversation.tools,
         desirable=None if "judgement" in features else conversation.desirable,
     )
+
+
+def _with_mean_rate(medium: Media) -> Media:
+    """Return a video that is given as pictures with no more than their mean rate."""
+    clock = medium.clock
+    if medium.frame_paths is None or clock is None:
+        return medium
+    step = clock.step
+    if clock.deltas and clock.unit is not None:
+        step = sum(clock.deltas) * clock.unit / len(clock.deltas)
+    return replace(medium, clock=CompactTimes(step=step) if step else None)
 
 
 def _drop_from_messages(

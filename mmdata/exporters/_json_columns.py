@@ -18,7 +18,7 @@ from mmdata.exporters._plain import PlainRows
 from mmdata.exporters._turns import MARKS, check_extra
 from mmdata.exporters._writers import ARRAY_END
 from mmdata.schema import MediaType
-from mmdata.store.arrays import integers, lists_of, text
+from mmdata.store.arrays import constant, integers, lists_of, text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,11 +88,10 @@ def _growth() -> NDArray[np.int64]:
 
 def concat(*columns: pa.StringArray | str) -> pa.StringArray:
     """Return the texts of several columns, and constants between them, row by row as one."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    values = [pa.scalar(each) if isinstance(each, str) else each for each in columns]
-    return pc.binary_join_element_wise(*values, "")
+    values = [constant(each) if isinstance(each, str) else each for each in columns]
+    return pc.binary_join_element_wise(*values, constant(""))
 
 
 def choose(words: Sequence[str], codes: NDArray[Any]) -> pa.StringArray:
@@ -107,7 +106,7 @@ def join_lists(lengths: NDArray[np.int32], items: pa.StringArray, between: str) 
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.binary_join(lists_of(lengths, items, pa.list_(pa.string())), between)
+    return pc.binary_join(lists_of(lengths, items, pa.list_(pa.string())), constant(between))
 
 
 def turn_texts(rows: PlainRows, separator: str, marks: Mapping[MediaType, str]) -> pa.StringArray:

@@ -8,6 +8,7 @@ import posixpath
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, TypeAlias
 
@@ -16,15 +17,28 @@ from msgspec import Struct
 from mmdata._tools.paths import is_url
 from mmdata.errors import MediaError
 from mmdata.exporters._features import UnsayableError
-from mmdata.schema import CompactTimes, Media, MediaType
+from mmdata.schema import CompactTimes, Conversation, Media, MediaType, replace
 
-__all__ = ["MEDIA_FOLDER", "MediaMode", "MediaPlacer", "Paths", "PlacedMedium", "data_uri"]
+__all__ = [
+    "MEDIA_FOLDER",
+    "FramesMode",
+    "MediaMode",
+    "MediaPlacer",
+    "Paths",
+    "PlacedMedium",
+    "clock_of_pictures",
+    "data_uri",
+]
 
 MediaMode: TypeAlias = Literal["reference", "copy", "embed"]
 """How media leave: by their paths, as copies beside the records, or inside the records."""
 Paths: TypeAlias = Literal["relative", "absolute"]
 """How paths are spelt: relative to the media root as a store has them, or absolute."""
+FramesMode: TypeAlias = Literal["file", "pictures"]
+"""How a video with cached frames leaves: as the file they were taken from, or as the frames."""
 
+_MILLISECOND: Final = 1e-3
+_TICK: Final = 1e-4  # 2 ** 31 of them, which a clock holds between two pictures, are 59 hours
 MEDIA_FOLDER: Final = "media"
 """The folder of an export that copies are in."""
 _SIGNATURES: Final[tuple[tuple[bytes, int, str, str], ...]] = (
@@ -84,6 +98,19 @@ class MediaPlacer:
     paths: Paths
     root: Path | None
     folder: Path
+    frames: FramesMode = "file"
+
+    def choose_frames(self, conversation: Conversation) -> Conversation:
+        """Return a row as it leaves: where frames leave as pictures, its videos have names and the
+        clock of those, and no bounds, for no more than the pictures of a clip are there.
+
+        Raises:
+            UnsayableError: a video is a file, and has no cached frames.
+        """
+        if self.frames == "file":
+            return conversation
+        media = tuple(map(_as_pictures, conversation.media))
+        return replace(conversation, media=media)
 
     def place(self, media: Sequence[Media]) -> list[PlacedMedium]:
         """Return where each of a row's media is.
@@ -96,6 +123,10 @@ class MediaPlacer:
 
     def _place(self, medium: Media) -> PlacedMedium:
         start, end = medium.start, medium.end
+        if self.frames == "pictures" and medium.frames is not None:
+            names = medium.frame_paths or ()
+            written = tuple(map(self._write_as, names, medium.frames))
+            return PlacedMedium(medium.type, frame_paths=written, clock=medium.clock)
         if medium.frame_paths is not None:
             if self.mode == "embed":
                 raise UnsayableError(
@@ -146,7 +177,9 @@ class MediaPlacer:
         return f"{MEDIA_FOLDER}/{inside}"
 
     def _write(self, data: bytes, kind: MediaType) -> str:
-        inside = f"{_digest(data)}.{_kind_of(data, kind)[0]}"
+        return self._write_as(f"{_digest(data)}.{_kind_of(data, kind)[0]}", data)
+
+    def _write_as(self, inside: str, data: bytes) -> str:
         target = self.folder / inside
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -174,6 +207,44 @@ class MediaPlacer:
                 reason="remote_media",
             )
         return found
+
+
+def _as_pictures(medium: Media) -> Media:
+    if medium.type != "video" or (medium.frames is None and medium.frame_paths is not None):
+        return medium
+    if medium.frames is None:
+        raise UnsayableError(
+            f"{medium.path or 'the video'} has no cached frames; `mmdata frames` makes them",
+            what="frames",
+        )
+    folder = _digest(b"".join(medium.frames))
+    names = [
+        f"{folder}/{number:06}.{_kind_of(frame, 'image')[0]}"
+        for number, frame in enumerate(medium.frames)
+    ]
+    clock = clock_of_pictures(medium.frame_times or ())
+    return replace(medium, frame_paths=tuple(names), clock=clock, start=None, end=None)
+
+
+def clock_of_pictures(times: Sequence[float]) -> CompactTimes | None:
+    """Return the clock of pictures at such seconds: a rate where they are at a constant one, to a
+    millisecond, which is as finely as Matroska keeps times; None for one at 0, which is nothing to
+    say.
+
+    >>> clock_of_pictures([0.0, 0.5, 1.0004]).step
+    0.5002
+    """
+    if not times or (len(times) == 1 and times[0] == 0):
+        return None
+    first, steps = times[0], max(len(times) - 1, 1)
+    step = (times[-1] - first) / steps
+    expected = (first + number * step for number in range(len(times)))
+    pairs = zip(times, expected, strict=True)
+    if step > 0 and all(abs(time - even) <= _MILLISECOND for time, even in pairs):
+        return CompactTimes(start=first, step=step)
+    ticks = [round(time / _TICK) for time in times]
+    deltas = tuple(after - before for before, after in pairwise(ticks))
+    return CompactTimes(start=first, deltas=deltas, unit=_TICK)
 
 
 def data_uri(data: bytes, kind: MediaType) -> str:

@@ -115,8 +115,9 @@ def rate_of(medium: PlacedMedium) -> float | None:
         return None
     if clock.step is None or clock.start or clock.unit is not None:
         raise UnsayableError(
-            "the pictures of a video are not at a constant rate, and their times cannot be said",
-            what="times",
+            "the pictures of a video are not at a constant rate from 0 on; --drop seconds says the "
+            "mean rate of them",
+            what="seconds",
         )
     return 1 / clock.step
 

@@ -7,7 +7,6 @@ from the others by numpy.
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -30,7 +29,7 @@ __all__ = ["ASSISTANT", "SYSTEM", "USER", "PlainRows", "find_plain"]
 SYSTEM, USER, ASSISTANT = (ROLE_CODES[role] for role in ("system", "user", "assistant"))
 """The codes of the roles that plain rows have."""
 _TEXT, _IMAGE, _VIDEO = (PART_CODES[name] for name in ("text", "image", "video"))
-_OPENS: Final = re.compile(b"<")
+_OPENS: Final = ord("<")
 _ROLES: Final = get_args(Role)
 _PARTS: Final = tuple(PART_CODES)
 _MEDIA: Final = get_args(MediaType)
@@ -163,8 +162,9 @@ def _refuse_marks(plain: NDArray[np.bool_], columns: Columns) -> None:
 
     texts = columns.parts.field("text")
     data = texts.buffers()[2]
-    # Nearly no text of a captioning set has a "<": one look at all of them.
-    if data is None or not _OPENS.search(memoryview(data)):
+    # Nearly no text of a captioning set has a "<": one look at all of them, which numpy takes a
+    # third of the time for that a regular expression does.
+    if data is None or not (np.frombuffer(data, np.uint8) == _OPENS).any():
         return
     words = Strings(texts).between(0, len(texts))
     marked = np.fromiter(map(has_marks, words), np.bool_, len(words))

@@ -281,12 +281,9 @@ def add_media(
     """Return a record with lists of ``images`` and ``videos``, as its marks take them.
 
     Raises:
-        UnsayableError: there is audio, a medium has no place, or the pictures of a video have times
-            of their own.
+        UnsayableError: there is audio, or a medium has no place.
     """
     images, videos = split_media(conversation, media)
-    if any(video.clock is not None and video.frame_paths is not None for video in videos):
-        raise UnsayableError("the times of a video's pictures cannot be said", what="times")
     found = dict(record)
     if images:
         found["images"] = [image.reference for image in images]

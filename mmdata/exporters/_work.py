@@ -144,7 +144,7 @@ class Work:
             self.counts.splits[split] += len(records)
 
     def _record(self, conversation: Conversation) -> Any:
-        conversation = drop_echo(conversation)
+        conversation = self.placer.choose_frames(drop_echo(conversation))
         said = find_features(conversation)
         if left := sorted(said - self.exporter.says - self.drop):
             raise UnsayableError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
 import msgspec
 
-from mmdata._tools.options import checked
+from mmdata._tools.options import PositiveInt, checked
 from mmdata.schema import Split
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "PAIRS",
     "JsonWriter",
     "Writer",
+    "WritingThread",
     "encode_records",
     "kind_of",
 ]
@@ -62,6 +65,35 @@ class Writer(Protocol):
         """End all files."""
 
 
+class WritingThread:
+    """Runs what writes one call after the other in a thread of its own, while whoever asks makes
+    what is written next; so many calls as it is ``ahead`` wait at the most.
+
+    What a call raises is raised by one of the next, or by :meth:`close`.
+    """
+
+    @checked
+    def __init__(self, *, ahead: PositiveInt) -> None:
+        self._pool = ThreadPoolExecutor(1, "mmdata-write")
+        self._ahead = ahead
+        self._asked: deque[Future[None]] = deque()
+
+    @checked
+    def run(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Ask for a call; wait where enough are asked for already."""
+        while len(self._asked) >= self._ahead:
+            self._asked.popleft().result()
+        self._asked.append(self._pool.submit(call, *arguments))
+
+    def close(self) -> None:
+        """Return when all that was asked for is done."""
+        try:
+            while self._asked:
+                self._asked.popleft().result()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+
 class JsonWriter:
     """Writes ``SPLIT.json``, an array with a record a line; or JSON Lines, ``SPLIT.jsonl``.
 
@@ -81,6 +113,7 @@ class JsonWriter:
         self._lines = lines
         self._kind_of = kind_of
         self._files: dict[str, BinaryIO] = {}
+        self._thread = WritingThread(ahead=2)
 
     @checked
     def write(self, split: Split, records: Any) -> None:
@@ -107,6 +140,10 @@ class JsonWriter:
         else:
             # An array that was made at once: its texts stand end to end in its last buffer.
             encoded = memoryview(records.buffers()[2])
+        self._thread.run(self._write_to, name, encoded)
+
+    def _write_to(self, name: str, encoded: Any) -> None:
+        """Write records, each with its end, to a file, in the thread."""
         if name not in self._files:
             suffix = "jsonl" if self._lines else "json"
             self._files[name] = (self._folder / f"{name}.{suffix}").open("wb")
@@ -118,10 +155,13 @@ class JsonWriter:
 
     def close(self) -> None:
         """End the arrays and close the files."""
-        for file in self._files.values():
-            if not self._lines:
-                file.write(b"\n]\n")
-            file.close()
+        try:
+            self._thread.close()
+        finally:
+            for file in self._files.values():
+                if not self._lines:
+                    file.write(b"\n]\n")
+                file.close()
 
 
 def encode_records(records: Sequence[Any]) -> bytes:

@@ -90,8 +90,6 @@ def llava_record(row: Row, fields: frozenset[str]) -> dict[str, Any]:
     conversation = row.conversation
     require_turns(conversation, may_have_system=False)
     images, videos = split_media(conversation, row.media)
-    if any(video.clock is not None and video.frame_paths is not None for video in videos):
-        raise UnsayableError("the times of a video's pictures cannot be said", what="times")
 
     record: dict[str, Any] = {"id": conversation.id}
     for name, media in (("image", images), ("video", videos)):

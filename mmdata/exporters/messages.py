@@ -45,7 +45,7 @@ class Messages(Exporter):
         '[{"type": "text", "text": "A cup."}]}]}'
     )
     says: ClassVar[frozenset[Feature]] = frozenset(
-        {"clips", "extra", "reasoning", "system", "tools", "training"}
+        {"clips", "extra", "reasoning", "seconds", "system", "tools", "training"}
     )
     media_modes: ClassVar[tuple[MediaMode, ...]] = ("reference", "copy", "embed")
     fields: ClassVar[frozenset[str]] = frozenset({"messages"})

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from mmdata.exporters import registry
 from mmdata.exporters._exporter import Exporter, Row
-from mmdata.exporters._features import Feature
+from mmdata.exporters._features import Feature, UnsayableError
 from mmdata.exporters._plain import PlainRows
 from mmdata.exporters.llava import llava_record, llava_records
 
@@ -34,8 +34,11 @@ class QwenVLFinetune(Exporter):
         """Return one row as a record.
 
         Raises:
-            UnsayableError: its turns are not human and gpt by turns.
+            UnsayableError: its turns are not human and gpt by turns, or a video is given as
+                pictures, each of which would be read as a video.
         """
+        if any(medium.frame_paths is not None for medium in row.media):
+            raise UnsayableError("qwen-vl-finetune takes videos as files", what="media")
         return llava_record(row, self.fields)
 
     def records(self, rows: PlainRows) -> Any:

@@ -10,21 +10,22 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, get_args
 
 import mmdata
 from mmdata._tools.collector import pause_collector
 from mmdata._tools.options import checked
 from mmdata._tools.paths import local_path
+from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.registry import blame
 from mmdata.errors import DataError, UsageError
 from mmdata.exporters import make, registry
 from mmdata.exporters._exporter import Exporter
-from mmdata.exporters._media import MEDIA_FOLDER, MediaMode, MediaPlacer, Paths
+from mmdata.exporters._media import MEDIA_FOLDER, FramesMode, MediaMode, MediaPlacer, Paths
 from mmdata.exporters._work import Counts, Work, read_drop
 from mmdata.schema import Split
 from mmdata.store.layout import EXPORT, EXPORT_REJECTS
@@ -33,8 +34,6 @@ from mmdata.store.reader import Store
 from mmdata.store.reader import open as open_store
 
 __all__ = ["ExportReport", "export"]
-
-Progress: TypeAlias = Callable[[int, int], object]
 
 _SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 
@@ -69,11 +68,12 @@ def export(
     media: MediaMode | None = None,
     paths: Paths = "relative",
     media_root: str | Path | None = None,
+    frames: FramesMode = "file",
     drop: str | Sequence[str] = (),
     split: Split | None = None,
     strict: bool = False,
     overwrite: bool = False,
-    progress: Progress = lambda rows, rejects: None,
+    progress: Progress = False,
 ) -> ExportReport:
     """Write the rows of a store as another tool reads them, into a new directory at ``place``, and
     return the account.
@@ -90,12 +90,17 @@ def export(
         paths: how paths are spelt under ``reference``: relative to the media root, as the store has
             them, or absolute.
         media_root: where the media are now, if they have moved.
+        frames: how videos leave whose frames are cached (:func:`mmdata.frame_cache.cache_frames`):
+            as the ``file`` that they were taken from, or as ``pictures``, which are files in the
+            folder ``media``, with their seconds where the target has a word for them. A video
+            without cached frames is then a reject.
         drop: what is left out of rows that say it, of :data:`mmdata.exporters.FEATURES`. Without, a
             row that says what the target cannot is a reject.
         split: write the rows of one split alone.
         strict: stop at the first reject.
         overwrite: replace an export that is there.
-        progress: called with how many rows have been dealt with, and how many of them are rejects.
+        progress: True shows it on the terminal or in the notebook; or a function, called with how
+            many rows have been dealt with, and how many of them are rejects.
 
     Raises:
         UsageError: there is no such store or exporter, an option is not one, or something is at
@@ -108,7 +113,7 @@ def export(
     opened = store if isinstance(store, Store) else open_store(store, media_root=media_root)
     exporter = make(format, options) if isinstance(format, str) else format
     name = format if isinstance(format, str) else type(exporter).__name__
-    mode = _choose_media(exporter, name, media)
+    mode = _choose_media(exporter, name, media, frames)
     dropped = read_drop(drop)
     target = local_path(place, "place").absolute()
     _check_vacant(target, overwrite)
@@ -116,13 +121,14 @@ def export(
     counts = Counts()
     is_at_fault = blame(lambda: registry.plugin_of(exporter))
     with _folder_for(target, overwrite) as folder, is_at_fault, pause_collector():
-        placer = MediaPlacer(mode, paths, opened.media_root, folder / MEDIA_FOLDER)
+        placer = MediaPlacer(mode, paths, opened.media_root, folder / MEDIA_FOLDER, frames)
         with (
             (folder / EXPORT_REJECTS).open("w", encoding="utf-8") as rejects,
             closing(exporter.open(folder)) as writer,
+            show_progress(progress, f"exporting {name}", len(opened)) as update,
         ):
             work = Work(opened, exporter, placer, dropped, split, strict, writer, rejects, counts)
-            work.write_all(opened.batches(), progress)
+            work.write_all(opened.batches(), update)
         _require_rows(counts, opened, name)
         exporter.finish(folder, dict(counts.splits))
         if not counts.rejects:
@@ -139,18 +145,30 @@ def export(
             seconds=time.monotonic() - started,
         )
         settings = {
-            "options": dict(options or {}), "media": mode, "paths": paths, "drop": sorted(dropped)
+            "options": dict(options or {}), "media": mode, "paths": paths, "frames": frames,
+            "drop": sorted(dropped),
         }  # fmt: skip
         _write_account(folder, report, opened, settings)
     return report
 
 
-def _choose_media(exporter: Exporter, name: str, media: MediaMode | None) -> MediaMode:
+def _choose_media(
+    exporter: Exporter, name: str, media: MediaMode | None, frames: FramesMode
+) -> MediaMode:
     if media is not None and media not in exporter.media_modes:
         raise UsageError(
             f"{name} cannot have media as {media!r}; it takes {', '.join(exporter.media_modes)}"
         )
-    return media or exporter.media_modes[0]
+    if frames == "file":
+        return media or exporter.media_modes[0]
+    if "copy" not in exporter.media_modes:
+        raise UsageError(f"{name} cannot have frames as 'pictures': its media are no files beside")
+    if media not in (None, "copy"):
+        raise UsageError(
+            f"frames that leave as 'pictures' are files in the export; media must be 'copy', found "
+            f"{media!r}"
+        )
+    return "copy"
 
 
 def _require_rows(counts: Counts, store: Store, name: str) -> None:

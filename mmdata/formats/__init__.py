@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmdata._tools.options import defaults, typed
 from mmdata._tools.paths import real_path
 from mmdata._tools.registry import Registry
 from mmdata.errors import MMDataError, PluginError
-from mmdata.formats import _detect, _format
+from mmdata.formats import _format
 from mmdata.formats._format import Format, Origin, Sample
 from mmdata.sources.files import Sources
 from mmdata.sources.record import Record
+
+if TYPE_CHECKING:
+    from mmdata.formats._detect import Detection
 
 __all__ = [
     "Format",
@@ -126,12 +129,15 @@ def detect(sources: Sequence[str | Path]) -> str:
     return look_into(sources).format
 
 
-def look_into(sources: Sequence[str | Path]) -> _detect.Detection:
+def look_into(sources: Sequence[str | Path]) -> Detection:
     """Return what :func:`detect` does, and what was seen of the sources.
 
     Raises:
         UsageError: as :func:`detect`.
     """
+    # What tells formats apart is most of this room, and whoever needs a part of it needs it not.
+    from mmdata.formats import _detect
+
     # Those of a conversion are real paths already, and know the files that they list.
     if not isinstance(sources, Sources):
         sources = Sources(real_path(Path(source)) for source in sources)

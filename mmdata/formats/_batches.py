@@ -25,7 +25,7 @@ from mmdata.store.encode import FlatRows, encode_extra
 
 __all__ = ["ReadOptions", "attach_files", "read_batches", "read_records", "read_runs"]
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.formats")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from mmdata.sources.sample import FileSample, pick_places, sample_file
 
 __all__ = ["Detection", "detect"]
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.formats")
 _TURNS: Final = ("messages", "conversations", "conversation")
 _MOST_FILES: Final = 100
 """Of more files, so many are looked into: a folder of ten thousand costs about a second."""

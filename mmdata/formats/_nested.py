@@ -23,7 +23,7 @@ __all__ = ["WRAPPERS", "open_wrappers", "split_rows", "unpack"]
 
 Item: TypeAlias = Record | Reject
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.formats")
 WRAPPERS: Final = (
     "data", "records", "rows", "samples", "examples", "items", "dataset", "instances"
 )  # fmt: skip

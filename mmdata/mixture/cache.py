@@ -31,6 +31,7 @@ from typing import Final, Literal, TypeAlias
 
 import mmdata
 from mmdata._tools.options import checked
+from mmdata._tools.progress import Progress
 from mmdata.conversion import convert
 from mmdata.conversion.locate import size_of
 from mmdata.errors import MMDataError, StoreError, UsageError
@@ -44,9 +45,8 @@ from mmdata.store.publish import hold_lock
 
 __all__ = ["Cache", "CacheSize"]
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.mixture")
 
-Progress: TypeAlias = Callable[[int, int], object]
 _Answer: TypeAlias = Literal["there", "empty", "absent", "changing"]
 _Answers: TypeAlias = dict[str, dict[str, list[str]]]
 
@@ -97,7 +97,7 @@ class Cache:
                 f"{error} Set XDG_CACHE_HOME, or name a folder for the cache of mixtures."
             ) from error
 
-    def open(self, dataset: Dataset, progress: Progress = lambda records, rejects: None) -> Store:
+    def open(self, dataset: Dataset, progress: Progress = False) -> Store:
         """Return the store of a data set of annotation files,
         made now if none is there that holds still.
 

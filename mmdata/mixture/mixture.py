@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import os.path
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field
 from dataclasses import replace as replace_fields
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, overload
 
 from mmdata._tools.markup import table, text
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
+from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.shuffle import keys
 from mmdata.conversion.ids import Ids, Seen, hash_content, keep_own_id
 from mmdata.errors import ConfigError, DataError, MMDataError
@@ -149,16 +150,15 @@ class Mixture(Sequence[Conversation]):
         *,
         seed: int = 0,
         cache: str | Path | None = None,
-        progress: Callable[[int, int], object] = lambda records, rejects: None,
+        progress: Progress = False,
     ) -> Mixture:
         """Return the mixture that a mixing YAML describes.
 
         Annotation files (``json_path``) are converted into stores in the folder ``cache`` first, by
         default ``mmdata/mixtures`` in ``$XDG_CACHE_HOME`` or else in ``~/.cache``; ``progress`` is
-        called as :func:`mmdata. convert` calls it. A store that is there is used again while the
-        files, the format, its options and code, the media root, the library and the presence of
-        every medium are what they were; that is asked anew each time.
-        :meth:`plan` says where each store is.
+        that of :func:`mmdata.convert`. A store that is there is used again while the files, the
+        format, its options and code, the media root, the library and the presence of every medium
+        are what they were; that is asked anew each time. :meth:`plan` says where each store is.
 
         Raises:
             ConfigError: with every fault of the file.
@@ -309,7 +309,7 @@ def write_mixture(
     overwrite: bool = False,
     parquet: bool = False,
     options: Mapping[str, object] | None = None,
-    progress: Callable[[int, int], object] = lambda rows, rejects: None,
+    progress: Progress = False,
 ) -> Store:
     """Copy the rows of a mixture, in its order,
     into a new store at ``store``, and return it opened.
@@ -317,7 +317,8 @@ def write_mixture(
     Ids that stores share, or that a row has again because it repeats, get a number; media paths
     become relative to the nearest folder that holds all the media. The rejects of its data sets are
     those of the new store, which has as many ``records_in`` as rows and rejects; its manifest has
-    the :meth:`Mixture.plan` in its notes, as ``parts``.
+    the :meth:`Mixture.plan` in its notes, as ``parts``. ``progress`` shows how far it is, or is
+    called with the numbers of rows and rejects so far.
 
     Raises:
         UsageError: there is a store already and ``overwrite`` is off.
@@ -332,7 +333,7 @@ def write_mixture(
         target, sources=mixture.sources, origin=origin, overwrite=overwrite, parquet=parquet
     )
 
-    with writer:
+    with writer, show_progress(progress, "mixing", len(mixture)) as update:
         for index in range(len(mixture)):
             conversation = mixture.located(index)
             media = tuple(_relative(medium, root) for medium in conversation.media)
@@ -343,11 +344,11 @@ def write_mixture(
             builder.append(conversation, file="", record=index, id=None)
             if builder.is_full:
                 writer.write(builder.build())
-                progress(index, 0)
+                update(index, 0)
         writer.write(builder.build())
         for reject in mixture.rejects():
             writer.reject(reject)
-        progress(len(mixture), writer.records_in - writer.rows)
+        update(len(mixture), writer.records_in - writer.rows)
         parts = [{**asdict(row), "store": str(row.store)} for row in mixture.plan()]
         writer.describe(renamed_ids=ids.renamed, parts=parts)
 
@@ -374,7 +375,7 @@ def _select(dataset: Dataset, rows: int, seed: int) -> Sequence[int]:
     return RandomMapping(selected, dataset.scale)
 
 
-def _open(dataset: Dataset, cache: Cache, progress: Callable[[int, int], object]) -> Store:
+def _open(dataset: Dataset, cache: Cache, progress: Progress) -> Store:
     if dataset.store is not None:
         return open_store(dataset.store, media_root=dataset.media_root)
     return cache.open(dataset, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmdata._tools.options import PositiveInt, checked
+from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.requirements import load_optional
 from mmdata.engine.engine import Engine
 from mmdata.engine.open import EngineName
@@ -72,7 +73,7 @@ def select(
     partitions: PositiveInt | None = None,
     overwrite: bool = False,
     parquet: bool = False,
-    progress: Callable[[int, int], object] = lambda rows, rejects: None,
+    progress: Progress = False,
 ) -> SelectReport:
     """Write those rows of ``source`` into a new store at ``store`` that ``where`` is true of.
 
@@ -81,7 +82,8 @@ def select(
     Of the rows that say the same about the same media ``drop_duplicates`` leaves the first.
     ``sample`` is what is taken of what is left then, as a mixture takes it: ``random:1000``,
     ``first:10%``; random ones by ``seed``. The order stays. The rejects of ``source`` are those of
-    the new store too, and its manifest says what was selected of what.
+    the new store too, and its manifest says what was selected of what. ``progress`` shows how far
+    it is, or is called with the number of rows so far, and 0.
 
     The bytes are the same whatever works on the ``partitions`` of ``source``, ranges of its rows:
     ``workers`` processes of this machine, or with the ``engine`` ``ray`` those of the cluster at
@@ -129,11 +131,12 @@ def select(
         unique = len(rows)
         rows = rows[np.asarray(strategy.select(unique, seed), np.int64)]
 
-        for columns in parts.map(_take, _split_by_batch(opened, rows)):
-            count = columns.num_rows
-            origins = Origins([""] * count, range(count), [None] * count)
-            writer.write(ConversationBatch(columns, origins, range(count)))
-            progress(writer.rows, 0)
+        with show_progress(progress, "selecting", len(rows)) as update:
+            for columns in parts.map(_take, _split_by_batch(opened, rows)):
+                count = columns.num_rows
+                origins = Origins([""] * count, range(count), [None] * count)
+                writer.write(ConversationBatch(columns, origins, range(count)))
+                update(writer.rows, 0)
         for line in opened.rejects():
             writer.reject(Reject.of(line))
     return SelectReport(target, len(opened), matching, matching - unique, len(rows))
@@ -146,20 +149,23 @@ def merge(
     *,
     overwrite: bool = False,
     parquet: bool = False,
-    progress: Callable[[int, int], object] = lambda rows, rejects: None,
+    progress: Progress = False,
 ) -> Store:
     """Write all rows of some stores, one store after the other, into a new store, and return it.
 
     Ids that stores share get a number. It is what :func:`mmdata.mixture.write_mixture` makes of all
-    rows of each.
+    rows of each. ``progress`` shows how far it is, or is called with the numbers of rows and
+    rejects so far.
 
     Raises:
         UsageError: there is a store already and ``overwrite`` is off.
     """
     stores = [(Dataset(store=Path(path)), open_store(Path(path))) for path in sources]
-    return write_mixture(
-        Mixture(stores), Path(store), overwrite=overwrite, parquet=parquet, progress=progress
-    )
+    mixture = Mixture(stores)
+    with show_progress(progress, "merging", len(mixture)) as update:
+        return write_mixture(
+            mixture, Path(store), overwrite=overwrite, parquet=parquet, progress=update
+        )
 
 
 # --- which rows

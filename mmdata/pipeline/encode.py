@@ -35,7 +35,7 @@ __all__ = [
     "decode_views",
 ]
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.pipeline")
 
 Decode: TypeAlias = "Callable[[Media, PixelPlan, Views | None], Views]"
 """From a medium, what is wanted of it, and room for it,

@@ -13,7 +13,7 @@ from mmdata.errors import DataError, DroppedSampleError, SampleError
 
 __all__ = ["Skips"]
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.pipeline")
 
 _FEWEST: Final = 1_000
 """Of fewer samples, a share is taken as of so many:

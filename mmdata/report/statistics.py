@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import mmdata.store
 from mmdata._tools.options import PositiveInt, checked
+from mmdata._tools.progress import Progress, show_progress
 from mmdata.engine.engine import Engine
 from mmdata.engine.open import EngineName
 from mmdata.engine.partitions import split_store
@@ -107,14 +108,15 @@ def stats(
     workers: PositiveInt | None = None,
     address: str | None = None,
     partitions: PositiveInt | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = False,
 ) -> Statistics:
     """Return the numbers of a store; no row is made, and nothing is decoded.
 
     They are the same whatever works on its ``partitions``, ranges of its rows: ``workers``
     processes of this machine, or with the ``engine`` ``ray`` those of the cluster at ``address``,
     or an engine that is open. A small store is counted by this process
-    (:func:`mmdata.engine.partitions.split_store`).
+    (:func:`mmdata.engine.partitions.split_store`). ``progress`` shows how far it is, or is called
+    with the number of rows so far, and 0.
 
     Raises:
         StoreError: the store cannot be opened.
@@ -125,14 +127,16 @@ def stats(
     opened = store if isinstance(store, Store) else mmdata.store.open(Path(store))
     batches: list[_Counts] = []
     done = 0
-    with split_store(
-        opened, engine=engine, workers=workers, address=address, partitions=partitions
-    ) as parts:
+    with (
+        split_store(
+            opened, engine=engine, workers=workers, address=address, partitions=partitions
+        ) as parts,
+        show_progress(progress, "counting", len(opened)) as update,
+    ):
         for rows, found in zip(parts.ranges, parts.map(_count_rows), strict=True):
             batches += found
             done += len(rows)
-            if progress is not None:
-                progress(done, 0)
+            update(done, 0)
 
     def together(name: str) -> NDArray[Any]:
         return np.concatenate([batch.values[name] for batch in batches] or [np.zeros(0)])

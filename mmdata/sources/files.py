@@ -29,7 +29,7 @@ __all__ = [
     "list_files",
 ]
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.sources")
 
 _ABOUT: Final = frozenset(
     {

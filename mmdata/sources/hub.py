@@ -16,7 +16,7 @@ from mmdata.schema import Split
 
 __all__ = ["SplitFile", "configured_files", "is_saved", "saved_files", "split_of"]
 
-_log: Final = logging.getLogger("mmdata")
+_log: Final = logging.getLogger("mmdata.sources")
 
 _STATE: Final = "state.json"
 _INFO: Final = "dataset_info.json"

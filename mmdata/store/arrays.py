@@ -1,8 +1,8 @@
 """Arrow arrays from buffers.
 
-Given a list or a numpy array, ``pa.array`` imports pandas first, which takes longer than converting
-ten thousand records. ``there`` is a byte for each place of a column: 1 where it has a value, 0
-where it is null.
+Given a list or a numpy array, ``pa.array`` imports pandas first, and so does ``pa.scalar``; that
+takes longer than converting ten thousand records. ``there`` is a byte for each place of a column:
+1 where it has a value, 0 where it is null.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "canonical",
     "codes_of",
+    "constant",
     "count_row_bytes",
     "dictionary",
     "dictionary_codes",
@@ -35,6 +36,7 @@ __all__ = [
     "text",
     "text_of",
     "valid_bytes",
+    "with_nulls",
     "words",
 ]
 
@@ -200,6 +202,15 @@ def dictionary_codes(array: pa.DictionaryArray) -> NDArray[np.signedinteger[Any]
     ]
 
 
+def constant(word: str) -> pa.StringScalar:
+    """Return a text as an argument of Arrow's compute functions.
+
+    >>> constant("a").as_py()
+    'a'
+    """
+    return text([word])[0]
+
+
 def flags(values: bytes) -> pa.Array:
     """Return a boolean array of bytes that are 0 or 1."""
     import pyarrow as pa
@@ -220,6 +231,20 @@ def lists_of(
     return pa.Array.from_buffers(
         list_type, len(lengths), [valid, _starts(lengths)], children=[items]
     )
+
+
+def with_nulls(texts: pa.StringArray, there: bytes) -> pa.StringArray:
+    r"""Return texts of which none is null, null where one is not ``there``; none is copied.
+
+    >>> with_nulls(text(["a", "b"]), b"\1\0").to_pylist()
+    ['a', None]
+    """
+    import pyarrow as pa
+
+    _, starts, data = texts.buffers()
+    first = texts.offset * 4  # a place in the text of int32
+    own = starts.slice(first, 4 * (len(texts) + 1))
+    return pa.StringArray.from_buffers(len(texts), own, data, _bits(there))
 
 
 def canonical(array: pa.Array) -> pa.Array:

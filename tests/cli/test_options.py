@@ -1221,6 +1221,19 @@ def export_media_root(place: Path, request: pytest.FixtureRequest) -> None:
     assert found[0]["image"] == "/moved/images/000000.jpg"
 
 
+@case("export", "--frames")
+def export_frames(place: Path, request: pytest.FixtureRequest) -> None:
+    frames = (b"\xff\xd8\xff0", b"\xff\xd8\xff1")
+    video = Media("video", "1.mp4", frames=frames, frame_times=(0.0, 0.5))
+    shown = (user(Video(0), "What happens?"), assistant("It falls."))
+    write(place / "store", [Conversation("1", shown, (video,))])
+    run("export", "messages", "store", "-o", "out", "--frames", "pictures")
+    (record,) = map(json.loads, Path("out/train.jsonl").read_text().splitlines())
+    part = record["messages"][0]["content"][0]
+    assert len(part["video"]) == 2
+    assert part["sample_fps"] == 2.0
+
+
 @case("export", "--drop")
 def export_drop(place: Path, request: pytest.FixtureRequest) -> None:
     write(place / "store", [plain(0), judged(1)])

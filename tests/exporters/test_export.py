@@ -11,6 +11,7 @@ import pytest
 import mmdata
 from mmdata.errors import DataError, PluginError, RecordError, UnknownNameError, UsageError
 from mmdata.exporters import Exporter, Row, describe, registry, summaries
+from mmdata.exporters._writers import WritingThread
 from mmdata.schema import (
     Conversation,
     Image,
@@ -277,6 +278,24 @@ def test_one_that_is_stopped_leaves_what_was_there_and_nothing_else(tmp_path: Pa
 
     assert (tmp_path / "out" / "train.json").read_bytes() == before
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out", "store"]
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_what_fails_while_files_are_written_is_raised_once_and_in_order(ahead: int) -> None:
+    done: list[int] = []
+
+    def write(number: int) -> None:
+        if number == 1:
+            raise OSError("no space left on device")
+        done.append(number)
+
+    thread = WritingThread(ahead=ahead)
+    with pytest.raises(OSError, match="no space left"):
+        for number in range(4):
+            thread.run(write, number)
+    thread.close()
+
+    assert done == [0, 2][:ahead]
 
 
 def test_progress_says_how_many_rows_are_dealt_with(tmp_path: Path) -> None:

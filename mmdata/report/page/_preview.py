@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -15,6 +15,7 @@ from typing import Any, Final
 import mmdata.store
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.paths import local_path
+from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.terminal import one_line
 from mmdata.errors import UsageError
 from mmdata.rejects import Reason
@@ -73,7 +74,7 @@ def preview(
     rows: PositiveInt = 200,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = False,
 ) -> PreviewReport:
     """Write a page that shows ``rows`` conversations of a store, drawn by ``seed``, to ``page``.
 
@@ -82,7 +83,8 @@ def preview(
     and with ``template`` its tokens, those that are trained on apart from the others. The account
     of the store comes first: rejects by reason with examples, fields in ``extra``, oddities. The
     page is one file that fetches nothing, below 20 MB for any number of rows; what has no room is
-    left out and said to be.
+    left out and said to be. ``progress`` shows how far it is, or is called with the number of
+    conversations so far, and 0.
 
     Raises:
         UsageError: the page is there and ``overwrite`` is not said, or its folder is not there.
@@ -98,10 +100,10 @@ def preview(
     drawn = sorted(random.Random(seed).sample(range(len(opened)), min(rows, len(opened))))
     room = _PAGE_BYTES // max(len(drawn), _FEWEST)
     cards = []
-    for done, row in enumerate(drawn):
-        if progress is not None:
-            progress(done, 0)
-        cards.append(make_card(opened, row, template, room))
+    with show_progress(progress, "drawing", len(drawn)) as update:
+        for done, row in enumerate(drawn):
+            update(done, 0)
+            cards.append(make_card(opened, row, template, room))
 
     _write_whole(target, _render(opened, cards, template))
     return PreviewReport(target, len(cards), sum(map(_has_fault, cards)))
