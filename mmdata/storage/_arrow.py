@@ -30,6 +30,8 @@ def s3_endpoint() -> str | None:
 class ArrowBackend:
     """The objects of buckets, through :mod:`pyarrow.fs`."""
 
+    refuses_replaced = False
+
     def __init__(self, scheme: str, endpoint: str | None) -> None:
         self._scheme = scheme
         self._files: FileSystem = _file_system(scheme, endpoint)
@@ -41,20 +43,30 @@ class ArrowBackend:
         found = self._ask(self._files.get_file_info, self._inside(url))
         return _info_of(found)
 
+    def content_mark(self, url: str, info: RemoteInfo) -> str:
+        """Return the ETag of an object: the time of a change is in whole seconds."""
+        # Opened anew, as what is kept open tells what was there when it was opened.
+        file = self._ask(self._files.open_input_file, self._inside(url))
+        told = self._ask(file.metadata)
+        self._keep_open(url, info, file)
+        return str(told.get("ETag", b"").decode())
+
     def read(self, url: str, start: int, size: int, info: RemoteInfo) -> bytes:
         """Return ``size`` bytes of an object from ``start`` on."""
-        key = (url, info.version)
         # Opening asks how large it is: one request for each read that need not be.
         with self._lock:
-            file = self._opened.pop(key, None)
+            file = self._opened.pop((url, info.version), None)
         if file is None:
             file = self._ask(self._files.open_input_file, self._inside(url))
         data: bytes = self._ask(file.read_at, size, start)
+        self._keep_open(url, info, file)
+        return data
+
+    def _keep_open(self, url: str, info: RemoteInfo, file: NativeFile) -> None:
         with self._lock:
-            self._opened[key] = file
+            self._opened[url, info.version] = file
             while len(self._opened) > _KEPT_OPEN:
                 self._opened.popitem(last=False)
-        return data
 
     def list(self, url: str, *, recursive: bool) -> Iterator[tuple[str, RemoteInfo]]:
         """Yield what is below a URL."""

@@ -15,6 +15,8 @@ __all__ = ["FsspecBackend"]
 class FsspecBackend:
     """Files of one scheme, through :mod:`fsspec`."""
 
+    refuses_replaced = False
+
     def __init__(self, scheme: str) -> None:
         try:
             import fsspec
@@ -38,6 +40,10 @@ class FsspecBackend:
             return _info_of(self._files.info(url))
         except FileNotFoundError:
             return None
+
+    def content_mark(self, url: str, info: RemoteInfo) -> str:
+        """Return its version."""
+        return info.version
 
     def read(self, url: str, start: int, size: int, info: RemoteInfo) -> bytes:
         """Return ``size`` bytes of a file from ``start`` on."""

@@ -80,6 +80,8 @@ def fetch(
 class HttpBackend:
     """Files behind URLs, read in ranges where the server gives them, else fetched whole once."""
 
+    refuses_replaced = True
+
     def __init__(self, access: Access) -> None:
         self._access = access
         self._whole: tuple[str, str, IO[bytes]] | None = None
@@ -102,6 +104,10 @@ class HttpBackend:
                 return RemoteInfo(self._fetch_whole(url, ""), version=answer.version)
             _check_size(url, size, self._access)
             return RemoteInfo(size, version=answer.version)
+
+    def content_mark(self, url: str, info: RemoteInfo) -> str:
+        """Return its ETag, or when it was changed."""
+        return info.version
 
     def read(self, url: str, start: int, size: int, info: RemoteInfo) -> bytes:
         """Return ``size`` bytes of a file from ``start`` on.

@@ -8,11 +8,11 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from fnmatch import translate
 from functools import lru_cache
 from pathlib import Path, PosixPath
-from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast
 
 from mmdata._tools.options import checked
 from mmdata._tools.paths import is_url
@@ -31,6 +31,9 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 """A URL that a path was made of has lost one of its slashes; a drive of Windows has one letter."""
 _HTTP: Final = ("http", "https")
 _READINGS: Final = 5  # how often a file is read that is replaced meanwhile
+ReadRange: TypeAlias = Callable[[int, int], bytes]
+"""What gives so many bytes of a file, from a place on: ``read_range(start, size)``."""
+
 _FILE: Final = stat.S_IFREG | 0o444
 _FOLDER: Final = stat.S_IFDIR | 0o555
 
@@ -251,7 +254,39 @@ class RemotePath(PosixPath):
 
             return retry(f"{url}: reading {size} bytes from {start}", read)
 
-        return RemoteFile(read_range, found.bytes, url, spool=spool)
+        return RemoteFile(
+            self._read_through_cache(read_range, backend, found) or read_range,
+            found.bytes,
+            url,
+            spool=spool,
+        )
+
+    def _read_through_cache(
+        self, read_range: ReadRange, backend: Backend, found: RemoteInfo
+    ) -> ReadRange | None:
+        """Return what reads a stretch from the cache of media, where it is kept there; None where
+        there is no cache, or nobody says of a content whether it is another.
+        """
+        url, cache = str(self), self._access.cache
+        if cache is None:
+            return None
+
+        def mark() -> str:
+            return retry(f"{url}", lambda: backend.content_mark(url, found))
+
+        version = mark()
+        entry = cache.open(url, version, found.bytes) if version else None
+        if entry is None:
+            return None
+
+        def fetch(start: int, size: int) -> bytes:
+            data = read_range(start, size)
+            # What is kept is read for a long time: it must be of the content that it stands for.
+            if not backend.refuses_replaced and mark() != version:
+                raise StorageError(f"{url}: was replaced while it was read", path=url)
+            return data
+
+        return lambda start, size: entry.read(start, size, fetch)
 
     def read_bytes(self) -> bytes:
         """Return what is in the file; of one that is replaced meanwhile, what is in the new one.
