@@ -23,6 +23,7 @@ __all__ = [
     "ENGINE",
     "JSON",
     "LIMITS",
+    "MEDIA_CACHE",
     "OVERWRITE",
     "PARQUET",
     "STORE",
@@ -73,6 +74,11 @@ def _together(*options: Decorator) -> Decorator:
     return add
 
 
+MEDIA_CACHE = click.option(
+    "--media-cache",
+    metavar="DIR[:SIZE]",
+    help="Keep what is fetched of media in DIR, up to SIZE, as in 200G.  [default SIZE: 64G]",
+)
 ENGINE = _together(
     click.option(
         "--engine",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from mmdata._tools.options import PositiveFloat, PositiveInt, check_fields
 from mmdata.storage._cache import MediaCache
 
-__all__ = ["Access"]
+__all__ = ["WEB_PORTS", "Access"]
+
+WEB_PORTS: Final = {"http": 80, "https": 443}
+"""The schemes of URLs that are asked over HTTP, and their usual ports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,9 +83,9 @@ class MediaCache:
             _say_once(f"nothing is kept in the media cache {self.folder}: {error}")
             return None
 
-    def keep(self, needed: int, write: Callable[[], int]) -> None:
+    def keep(self, needed: int, write: Callable[[], object]) -> None:
         """Have something written that takes up to ``needed`` bytes, if there is room for it, for
-        which old entries are removed. ``write`` returns how many bytes it took.
+        which old entries are removed.
         """
         fcntl = load_posix("fcntl", needed_by="a media cache")
         # Opened anew: the lock is of an opening, and keeps threads that share one not apart.
@@ -97,11 +97,12 @@ class MediaCache:
             if used + needed > self.max_bytes:
                 used = self._make_room(int(_KEPT_SHARE * self.max_bytes) - needed)
             if used + needed <= self.max_bytes:
-                # Counted before it is written, and exactly after: a process that is killed in
-                # between leaves too large a number, which the next count puts right.
+                # Counted before it is written, and perhaps as too much: a file system may take
+                # less, or more, and that later. What all take is counted when room is made.
                 os.pwrite(descriptor, b"%0*d" % (_DIGITS, used + needed), 0)
-                used += write()
-            os.pwrite(descriptor, b"%0*d" % (_DIGITS, used), 0)
+                write()
+            else:
+                os.pwrite(descriptor, b"%0*d" % (_DIGITS, used), 0)
         finally:
             os.close(descriptor)
 
@@ -201,17 +202,15 @@ class CacheEntry:
         """Keep blocks that follow one another, if there is room for them."""
         data = b"".join(blocks)
         table = b"".join(map(_hash, blocks))
-        # Whole pages, of the table perhaps one more than it fills.
-        needed = -(-len(data) // _PAGE) * _PAGE + -(-len(table) // _PAGE + 1) * _PAGE
+        # Of the table it may be one page more than it fills, and one for where all of them are.
+        pages = -(-len(data) // _PAGE) + -(-len(table) // _PAGE) + 2
+        needed = pages * _PAGE
 
-        def write() -> int:
-            before = os.fstat(self._file)
+        def write() -> None:
             # What another has removed would take room that nobody counts.
-            if not before.st_nlink:
-                return 0
-            os.pwrite(self._file, data, self._start + first * _BLOCK)
-            os.pwrite(self._file, table, first * _HASH)
-            return 512 * (os.fstat(self._file).st_blocks - before.st_blocks)
+            if os.fstat(self._file).st_nlink:
+                os.pwrite(self._file, data, self._start + first * _BLOCK)
+                os.pwrite(self._file, table, first * _HASH)
 
         try:
             self._cache.keep(needed, write)

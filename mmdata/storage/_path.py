@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast
 from mmdata._tools.options import checked
 from mmdata._tools.paths import is_url
 from mmdata.errors import StorageError, UsageError
-from mmdata.storage._access import Access
+from mmdata.storage._access import WEB_PORTS, Access
 from mmdata.storage._arrow import ArrowBackend, s3_endpoint
 from mmdata.storage._backend import Backend, RemoteFaultError, RemoteInfo, retry
 from mmdata.storage._file import RemoteFile, Spool
@@ -29,7 +29,6 @@ __all__ = ["RemotePath", "backend_of", "common_folder", "path_of", "remote_path"
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 """A URL that a path was made of has lost one of its slashes; a drive of Windows has one letter."""
-_HTTP: Final = ("http", "https")
 _READINGS: Final = 5  # how often a file is read that is replaced meanwhile
 ReadRange: TypeAlias = Callable[[int, int], bytes]
 """What gives so many bytes of a file, from a place on: ``read_range(start, size)``."""
@@ -72,6 +71,11 @@ class RemotePath(PosixPath):
     def scheme(self) -> str:
         """The kind of storage."""
         return str(self).partition(":")[0].lower()
+
+    @property
+    def has_folders(self) -> bool:
+        """Whether it may be a folder; HTTP has none."""
+        return self.scheme not in WEB_PORTS
 
     @property
     def access(self) -> Access:
@@ -385,7 +389,7 @@ def path_of(path: str | os.PathLike[str], what: str, access: Access | None = Non
     if "::" in rest or "::" in scheme:
         raise UsageError(f"{what} {scheme}://{rest}: URLs in URLs (::) are not read")
     access = access or Access()
-    if scheme in _HTTP and not access.remote:
+    if scheme in WEB_PORTS and not access.remote:
         raise UsageError(
             f"{what} {scheme}://{rest}: {scheme}:// is read only where it is allowed: "
             "--allow-remote (allow_remote=True), or download it and name the file"
@@ -402,7 +406,9 @@ def backend_of(path: RemotePath) -> Backend:
     scheme = path.scheme
     # Connections do not survive a fork: on the other side of one they are opened anew.
     endpoint = s3_endpoint() if scheme == "s3" else None
-    return _open_backend(scheme, path.access if scheme in _HTTP else None, endpoint, os.getpid())
+    return _open_backend(
+        scheme, path.access if scheme in WEB_PORTS else None, endpoint, os.getpid()
+    )
 
 
 @lru_cache(maxsize=64)
@@ -411,11 +417,11 @@ def _open_backend(
 ) -> Backend:
     if scheme in ("s3", "gs"):
         return ArrowBackend(scheme, endpoint)
-    if scheme in _HTTP and access is not None and access.remote:
+    if scheme in WEB_PORTS and access is not None and access.remote:
         from mmdata.storage._http import HttpBackend
 
         return HttpBackend(access)
-    if scheme in _HTTP:
+    if scheme in WEB_PORTS:
         raise StorageError(f"{scheme}:// is read only where it is allowed: --allow-remote")
     from mmdata.storage._fsspec import FsspecBackend
 

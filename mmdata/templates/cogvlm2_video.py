@@ -43,6 +43,7 @@ from mmdata.video.sampling import Strategy
 
 if TYPE_CHECKING:
     from mmdata._tools.limits import Limits
+    from mmdata.storage import MediaCache
     from mmdata.templates._encoded import Ids
 
 __all__ = ["CogVLM2Video", "frame_positions"]
@@ -99,11 +100,13 @@ class CogVLM2Video(BaseTemplate):
         """
         return tokenizers.load("llama3", path, verify=verify, **options)
 
-    def with_limits(self, limits: Limits) -> CogVLM2Video:
-        """Return the template as it is, asking files for their times under ``limits``."""
+    def with_limits(self, limits: Limits, *, cache: MediaCache | None = None) -> CogVLM2Video:
+        """Return the template as it is, asking files for their times under ``limits``, through
+        ``cache``.
+        """
         if self.frame_clock is not None:
             return self
-        return dataclasses.replace(self, frame_clock=MediaFiles(limits=limits).clock)
+        return dataclasses.replace(self, frame_clock=MediaFiles(limits=limits, cache=cache).clock)
 
     @property
     def pad_id(self) -> int:

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmdata._tools.limits import Limits
+    from mmdata.storage import MediaCache
 
     Index: TypeAlias = NDArray[np.int64]  # (positions,)
 
@@ -133,9 +134,11 @@ class LlavaNextVideo(BaseTemplate):
         super().__post_init__()
         Strategy.parse(self.frames)
 
-    def with_limits(self, limits: Limits) -> LlavaNextVideo:
-        """Return the template as it is, asking files for times and sizes under ``limits``."""
-        files = MediaFiles(limits=limits)
+    def with_limits(self, limits: Limits, *, cache: MediaCache | None = None) -> LlavaNextVideo:
+        """Return the template as it is, asking files for times and sizes under ``limits``, through
+        ``cache``.
+        """
+        files = MediaFiles(limits=limits, cache=cache)
         asks_files = self.image_size_of == _FILES.size
         return replace(
             self,
