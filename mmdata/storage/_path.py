@@ -18,7 +18,7 @@ from mmdata._tools.options import checked
 from mmdata._tools.paths import is_url
 from mmdata.errors import StorageError, UsageError
 from mmdata.storage._access import WEB_PORTS, Access
-from mmdata.storage._arrow import ArrowBackend, s3_endpoint
+from mmdata.storage._arrow import ArrowBackend, endpoint_of
 from mmdata.storage._backend import Backend, RemoteFaultError, RemoteInfo, retry
 from mmdata.storage._file import RemoteFile, Spool
 
@@ -275,10 +275,10 @@ class RemotePath(PosixPath):
         if cache is None:
             return None
 
-        def mark() -> str:
-            return retry(f"{url}", lambda: backend.content_mark(url, found))
+        def mark(info: RemoteInfo) -> str:
+            return retry(f"{url}", lambda: backend.content_mark(url, info))
 
-        version = mark()
+        version = mark(found)
         entry = cache.open(url, version, found.bytes) if version else None
         if entry is None:
             return None
@@ -286,8 +286,10 @@ class RemotePath(PosixPath):
         def fetch(start: int, size: int) -> bytes:
             data = read_range(start, size)
             # What is kept is read for a long time: it must be of the content that it stands for.
-            if not backend.refuses_replaced and mark() != version:
-                raise StorageError(f"{url}: was replaced while it was read", path=url)
+            if not backend.refuses_replaced:
+                again = self.info()
+                if again is None or mark(again) != version:
+                    raise StorageError(f"{url}: was replaced while it was read", path=url)
             return data
 
         return lambda start, size: entry.read(start, size, fetch)
@@ -405,7 +407,7 @@ def backend_of(path: RemotePath) -> Backend:
     """
     scheme = path.scheme
     # Connections do not survive a fork: on the other side of one they are opened anew.
-    endpoint = s3_endpoint() if scheme == "s3" else None
+    endpoint = endpoint_of(scheme)
     return _open_backend(
         scheme, path.access if scheme in WEB_PORTS else None, endpoint, os.getpid()
     )
@@ -423,6 +425,10 @@ def _open_backend(
         return HttpBackend(access)
     if scheme in WEB_PORTS:
         raise StorageError(f"{scheme}:// is read only where it is allowed: --allow-remote")
+    if scheme == "hf":
+        from mmdata.storage._hub import HubBackend
+
+        return HubBackend(endpoint)
     from mmdata.storage._fsspec import FsspecBackend
 
     return FsspecBackend(scheme)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from mmdata import tokenizers
+from mmdata._tools.options import checked
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Message, Part, Video, replace
+from mmdata.storage import MediaCache
 from mmdata.templates import registry
 from mmdata.templates.toolkit import (
     BaseTemplate,
@@ -43,7 +45,6 @@ from mmdata.video.sampling import Strategy
 
 if TYPE_CHECKING:
     from mmdata._tools.limits import Limits
-    from mmdata.storage import MediaCache
     from mmdata.templates._encoded import Ids
 
 __all__ = ["CogVLM2Video", "frame_positions"]
@@ -100,6 +101,7 @@ class CogVLM2Video(BaseTemplate):
         """
         return tokenizers.load("llama3", path, verify=verify, **options)
 
+    @checked
     def with_limits(self, limits: Limits, *, cache: MediaCache | None = None) -> CogVLM2Video:
         """Return the template as it is, asking files for their times under ``limits``, through
         ``cache``.

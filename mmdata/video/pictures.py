@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from mmdata._tools.options import check_fields
+from mmdata._tools.options import check_fields, checked
 from mmdata._tools.paths import join_path
 from mmdata.errors import ImageError, UsageError, VideoError
 from mmdata.image import decode, resizers, size_of
@@ -69,6 +69,7 @@ class Pictures:
             first, last = str(self.paths[0]), str(self.paths[-1])
             object.__setattr__(self, "name", first if first == last else f"{first} to {last}")
 
+    @checked
     def below(self, root: str, access: Access | None = None) -> Pictures:
         """Return the pictures with relative paths taken from ``root``; those behind URLs are read
         under ``access``.
