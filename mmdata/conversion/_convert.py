@@ -61,7 +61,7 @@ from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.formats._sources import RecordSource
 from mmdata.rejects import Reject
 from mmdata.schema import Split
-from mmdata.sources.files import Sources, expand_braces
+from mmdata.sources.files import Sources, expand_names
 from mmdata.storage import Access, MediaCache, path_of
 from mmdata.storage._bucket import target_of
 from mmdata.storage._cache import media_cache as media_cache_of
@@ -440,7 +440,7 @@ def _source_paths(sources: str | Path | Sequence[str | Path], access: Access) ->
     paths = [
         path
         for source in ([sources] if isinstance(sources, (str, Path)) else sources)
-        for path in expand_braces(path_of(source, "source", access))
+        for path in expand_names(path_of(source, "source", access))
     ]
     if not paths:
         raise UsageError("no source was given: name a file or a folder")

@@ -65,6 +65,11 @@ class ArrowBackend:
 
     def read(self, url: str, start: int, size: int, info: RemoteInfo) -> bytes:
         """Return ``size`` bytes of an object from ``start`` on."""
+        # Of a file of Google's storage in which any place may be read, Arrow asks for the whole
+        # besides, and reads up to some megabytes of that: what is read whole is not opened so.
+        if self._scheme == "gs" and (start, size) == (0, info.bytes):
+            with self._ask(self._files.open_input_stream, self._inside(url)) as stream:
+                return bytes(self._ask(stream.read, size))
         # Opening asks how large it is: one request for each read that need not be.
         with self._lock:
             file = self._opened.pop((url, info.version), None)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -20,13 +18,13 @@ from mmdata.storage import Access, MediaCache, path_of, remote_path
 from mmdata.store import check
 from tests.source_files import record
 from tests.storage.cloud import COMMIT, run_server
-from tests.storage.test_remote_store import picture
+from tests.storage.test_remote_store import pack, picture
 from tests.video.clips import clip
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """What is at ``url`` is the files of ``folder``; ``server`` is the folder of all that is there."""
+    """At ``url`` are the files of ``folder``; ``server`` is the folder of all that is there."""
 
     url: str
     folder: Path
@@ -135,16 +133,20 @@ def test_files_of_a_folder_are_found_by_its_name_and_by_patterns(
     cloud: Cloud, tmp_path: Path
 ) -> None:
     for number in range(3):
-        (cloud.folder / "parts").mkdir(exist_ok=True)
-        table = pa.Table.from_pylist([record(number)])
-        pq.write_table(table, cloud.folder / f"parts/{number}.parquet")
+        for kind in ("parquet", "tar"):
+            (cloud.folder / kind).mkdir(exist_ok=True)
+            data = pack(kind, [record(number)], tmp_path)
+            (cloud.folder / kind / f"{number}.{kind}").write_bytes(data)
 
-    for name in ("parts", "parts/{0..2}.parquet", "parts/*.parquet"):
-        store = tmp_path / name.replace("/", " ")
-        report = convert("llava", f"{cloud.url}/{name}", store, check="none")
-        assert report.rows == 3
+    for number, name in enumerate(
+        ["tar", "tar/{0..2}.tar", "tar/*.tar", "parquet/*", "*/{0,1,2}.tar", "**/[0-2].parquet"]
+    ):
+        store = tmp_path / str(number)
+        convert("llava", f"{cloud.url}/{name}", store, check="none")
+        assert [row.id for row in mmdata.open(store)] == ["r0", "r1", "r2"]
 
 
+@pytest.mark.parametrize("cloud", ["hf"], indirect=True)
 def test_no_more_is_fetched_than_is_asked_for(cloud: Cloud) -> None:
     data = bytes(range(256)) * 4000
     (cloud.folder / "a.bin").write_bytes(data)
