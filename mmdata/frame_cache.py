@@ -34,6 +34,8 @@ from mmdata.engine.open import EngineName, check_address, map_ranges
 from mmdata.errors import DataError, MediaError, UsageError, as_media_error
 from mmdata.rejects import Reason, Reject
 from mmdata.schema import CompactTimes, Conversation, Media, replace
+from mmdata.storage import MediaCache
+from mmdata.storage._cache import media_cache as media_cache_of
 from mmdata.store.builder import BatchBuilder
 from mmdata.store.empty import why_empty
 from mmdata.store.writer import Origin, StoreWriter
@@ -114,6 +116,7 @@ def cache_frames(
     resume: bool = False,
     overwrite: bool = False,
     media_root: str | Path | None = None,
+    media_cache: str | Path | MediaCache | None = None,
     limits: Limits | None = None,
     progress: Progress = False,
 ) -> CacheReport:
@@ -130,6 +133,9 @@ def cache_frames(
     (:meth:`mmdata._tools.limits.Limits.deadline_of`). A video that was damaged and kept says so in
     ``oddities``. ``progress`` shows how far it is, or is called with the numbers of rows and
     rejects so far.
+
+    What is fetched of videos in object storage is kept in ``media_cache``, if one is given, as
+    :func:`mmdata.conversion.convert` says.
 
     A cache keeps frames in the order in which they are shown: ``times:`` and ``frames:`` must
     ascend.
@@ -151,7 +157,7 @@ def cache_frames(
             f"{Strategy(chosen.name, tuple(sorted(chosen.arguments)))}"
         )
     recipe = _Recipe(str(chosen), size, resize, codec, quality, pad, snap, on_damage, limits)
-    place = local_path(target, "store")
+    place, cache = local_path(target, "store"), media_cache_of(media_cache)
     opened = stores.open(source, media_root=media_root)
     if not len(opened):
         raise DataError(f"{opened.path}: {why_empty(opened.path)}")
@@ -166,11 +172,11 @@ def cache_frames(
     )
     take: Callable[[range], Iterator[list[_Cached] | _Refused]]
     if engine == "local" and partitions in (None, 1):
-        take = partial(_take_frames, opened, recipe, workers)
+        take = partial(_take_frames, opened, recipe, cache, workers)
     else:
         take = partial(
             map_ranges,
-            partial(_list_frames, opened, recipe),
+            partial(_list_frames, opened, recipe, cache),
             together=_TOGETHER,
             lost=lambda error: _Refused(error.reason, str(error)),
             partitions=partitions,
@@ -316,29 +322,26 @@ class _Refused:
     detail: str
 
 
-def _take(videos: Sequence[Media], recipe: _Recipe) -> list[_Cached]:
+def _take(videos: Sequence[Media], recipe: _Recipe, cache: MediaCache | None) -> list[_Cached]:
     """Sample and encode the videos of one record."""
     found = []
     for video in videos:
         paths = [video.path or ""] if video.frame_paths is None else video.frame_paths
-        if remote := next(filter(is_url, paths), None):
-            what = "is a URL, and nothing behind URLs is read yet"
-            raise MediaError(f"{remote}: {what}", path=remote, reason="remote_media")
         try:
-            found.append(_take_one(video, recipe))
+            found.append(_take_one(video, recipe, cache))
         except Exception as error:  # here whatever a decoder raises becomes the record's
             raise as_media_error(error, paths[0]) from error
     return found
 
 
-def _take_one(video: Media, recipe: _Recipe) -> _Cached:
+def _take_one(video: Media, recipe: _Recipe, cache: MediaCache | None) -> _Cached:
     from mmdata.video import sample, source_of
     from mmdata.video.clock import stored_clock
 
     # Of what is to be kept of a damaged file, the file itself has to tell.
     clock = stored_clock(video) if recipe.on_damage == "raise" else None
     frames = sample(
-        source_of(video),
+        source_of(video, cache=cache),
         recipe.strategy,
         size=recipe.size,
         resize=recipe.resize,
@@ -397,23 +400,27 @@ def _all_frames(
 
 
 def _list_frames(
-    opened: stores.Store, recipe: _Recipe, rows: range
+    opened: stores.Store, recipe: _Recipe, cache: MediaCache | None, rows: range
 ) -> list[list[_Cached] | _Refused]:
     """Return what :func:`_take_frames` yields, as an engine takes it."""
-    return list(_take_frames(opened, recipe, 1, rows))
+    return list(_take_frames(opened, recipe, cache, 1, rows))
 
 
 def _take_frames(
-    opened: stores.Store, recipe: _Recipe, workers: int | None, rows: range
+    opened: stores.Store,
+    recipe: _Recipe,
+    cache: MediaCache | None,
+    workers: int | None,
+    rows: range,
 ) -> Iterator[list[_Cached] | _Refused]:
     """Yield for some rows the frames of their videos, or why there are none."""
     limits = recipe.limits
     asked: deque[list[Media]] = deque()  # the videos of each row that a worker was asked for
 
-    def questions() -> Iterator[tuple[list[Media], _Recipe]]:
+    def questions() -> Iterator[tuple[list[Media], _Recipe, MediaCache | None]]:
         for row in rows:
             asked.append(_videos(opened, row))
-            yield asked[-1], recipe
+            yield asked[-1], recipe, cache
 
     with Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory) as pool:
         for outcome in pool.map(_take, questions(), deadline_of=_deadline_of):
@@ -431,7 +438,7 @@ def _name(video: Media) -> str:
     return video.path or first or "a video in the record"
 
 
-def _deadline_of(videos: Sequence[Media], recipe: _Recipe) -> float:
+def _deadline_of(videos: Sequence[Media], recipe: _Recipe, _: MediaCache | None) -> float:
     """Return the seconds that sampling the videos of a record may take."""
     size, seconds = 0, 0.0
     for video in videos:

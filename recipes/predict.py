@@ -46,7 +46,7 @@ from mmdata.errors import ConfigError, MediaError, MMDataError, StorageError
 from mmdata.pipeline import Batch, Stream
 from mmdata.pipeline.stream import OnError
 from mmdata.schema import Conversation, Media, replace
-from mmdata.storage import fetch
+from mmdata.storage import MediaCache, fetch
 from mmdata.templates import Encoded, Template
 from mmdata.templates.toolkit import with_limits
 from mmdata.tokenizers import Tokenizer
@@ -132,9 +132,9 @@ class Asking:
         """All up to the answer that is wanted."""
         return self.template.prompt(conversation)
 
-    def with_limits(self, limits: Limits) -> Asking:
+    def with_limits(self, limits: Limits, *, cache: MediaCache | None = None) -> Asking:
         """The same, of a template that reads files under ``limits``."""
-        return Asking(with_limits(self.template, limits))
+        return Asking(with_limits(self.template, limits, cache=cache))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.template, name)

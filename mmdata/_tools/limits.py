@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -16,7 +17,7 @@ from mmdata._tools.options import (
     checked,
 )
 
-__all__ = ["LimitName", "Limits", "OnDamage", "count_bytes", "how_to_raise"]
+__all__ = ["LimitName", "Limits", "OnDamage", "count_bytes", "how_to_raise", "parse_bytes"]
 
 LimitName: TypeAlias = Literal["pixels", "frames", "output_bytes", "deadline", "memory"]
 OnDamage: TypeAlias = Literal["raise", "keep"]
@@ -29,6 +30,10 @@ OnDamage: TypeAlias = Literal["raise", "keep"]
 # which most data sets are made, still cost no more than one.
 _DEADLINE_BYTES: Final = 8 << 20
 _DEADLINE_SECONDS: Final = 60.0
+
+# As memory is counted: 1K is 1024.
+_UNITS: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_BYTES: Final = re.compile(r"(\d+(?:\.\d+)?)([KMGT])(?:i?B)?", re.IGNORECASE)
 
 # What a limit is called where it is set; of the others only `Limits` knows.
 _OPTIONS: Final = {
@@ -103,3 +108,14 @@ def count_bytes(path: str) -> int:
             return sum(entry.stat().st_size for entry in entries)
     except (OSError, ValueError):  # the latter of a name that no file can have
         return 0
+
+
+def parse_bytes(text: str) -> int | None:
+    """Return the bytes that text spells with a unit, as in ``2G`` or ``1.5GiB``; None where it
+    does not.
+
+    >>> parse_bytes("1.5G"), parse_bytes("1.5")
+    (1610612736, None)
+    """
+    found = _BYTES.fullmatch(text)
+    return None if found is None else int(float(found[1]) * _UNITS[found[2].upper()])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from pathlib import Path
 from typing import Final
 
 from mmdata.errors import UsageError
 
-__all__ = ["is_url", "local_path", "real_path"]
+__all__ = ["is_url", "join_path", "local_path", "real_path"]
 
 _URL: Final = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 _URL_OF_A_CALL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
@@ -19,6 +20,15 @@ _URL_OF_A_CALL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTAL
 def is_url(path: str) -> bool:
     """Return whether ``path`` is a URL rather than a file's name."""
     return "://" in path and _URL.match(path) is not None
+
+
+def join_path(root: str, path: str) -> str:
+    """Return a path below ``root``, which may be a URL; one that is absolute, or a URL, as it is.
+
+    >>> join_path("s3://bucket/media", "a.jpg"), join_path("/media", "s3://bucket/a.jpg")
+    ('s3://bucket/media/a.jpg', 's3://bucket/a.jpg')
+    """
+    return path if is_url(path) else posixpath.join(root, path)
 
 
 def local_path(path: str | os.PathLike[str], what: str) -> Path:

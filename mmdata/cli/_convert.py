@@ -17,6 +17,7 @@ from mmdata.cli._shared import (
     ENGINE,
     JSON,
     LIMITS,
+    MEDIA_CACHE,
     OVERWRITE,
     PARQUET,
     STORE,
@@ -98,6 +99,7 @@ Examples:
     metavar="HOST",
     help="A machine of this network that may be asked over HTTP.",
 )
+@MEDIA_CACHE
 @click.option(
     "--allow-fields",
     multiple=True,

@@ -12,7 +12,16 @@ import mmdata
 from mmdata._tools.limits import Limits
 from mmdata.cli._account import print_report
 from mmdata.cli._options import OptionType, ResizeType
-from mmdata.cli._shared import ENGINE, JSON, LIMITS, OVERWRITE, PARTITIONS, STORE, WORKERS
+from mmdata.cli._shared import (
+    ENGINE,
+    JSON,
+    LIMITS,
+    MEDIA_CACHE,
+    OVERWRITE,
+    PARTITIONS,
+    STORE,
+    WORKERS,
+)
 
 __all__ = ["frames"]
 
@@ -50,6 +59,7 @@ Example:
 @click.option("--snap", type=_FRAMES("snap"), default="exact", show_default=True)
 @LIMITS
 @click.option("--media-root", type=STORE, help="Where the media are now, if they have moved.")
+@MEDIA_CACHE
 @WORKERS
 @ENGINE
 @PARTITIONS

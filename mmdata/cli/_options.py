@@ -4,22 +4,18 @@ their choices and bounds are read from the function itself.
 
 from __future__ import annotations
 
-import re
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import click
 from click.shell_completion import CompletionItem
 
+from mmdata._tools.limits import parse_bytes
 from mmdata._tools.options import choices_of, fault_of, from_text, hints_of
 from mmdata.errors import UsageError
 
 __all__ = ["BytesType", "OptionType", "ResizeType", "SplitType"]
-
-# As memory is counted: 1K is 1024.
-_UNITS: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_BYTES: Final = re.compile(r"(\d+(?:\.\d+)?)([KMGT])(?:i?B)?", re.IGNORECASE)
 
 
 class OptionType(click.ParamType):  # type: ignore[type-arg]  # generic since 8.4, not before
@@ -110,8 +106,8 @@ class BytesType(OptionType):
         >>> BytesType("mmdata._tools.limits:Limits.__init__", "memory").convert("1.5G", None, None)
         1610612736
         """
-        if isinstance(value, str) and (found := _BYTES.fullmatch(value)):
-            value = int(float(found[1]) * _UNITS[found[2].upper()])
+        if isinstance(value, str) and (size := parse_bytes(value)) is not None:
+            value = size
         return super().convert(value, param, ctx)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:

@@ -24,6 +24,7 @@ __all__ = [
     "ENGINE",
     "JSON",
     "LIMITS",
+    "MEDIA_CACHE",
     "OVERWRITE",
     "PARQUET",
     "PARTITIONS",
@@ -75,6 +76,11 @@ def _together(*options: Decorator) -> Decorator:
     return add
 
 
+MEDIA_CACHE = click.option(
+    "--media-cache",
+    metavar="DIR[:SIZE]",
+    help="Keep what is fetched of media in DIR, up to SIZE, as in 200G.  [default SIZE: 64G]",
+)
 ENGINE = _together(
     click.option(
         "--engine",

@@ -51,6 +51,7 @@ from mmdata.conversion.split import (
 )
 from mmdata.conversion.steps import Check, Steps, convert_records, find_all_media
 from mmdata.engine.engine import Engine
+from mmdata.engine.local import Pool
 from mmdata.engine.open import EngineName, check_address, use_engine
 from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, look_into, make
@@ -61,9 +62,10 @@ from mmdata.formats._plugins import blame_plugin, plugin_of
 from mmdata.formats._sources import RecordSource
 from mmdata.rejects import Reject
 from mmdata.schema import Split
-from mmdata.sources.files import Sources, expand_braces
-from mmdata.storage import Access, path_of
+from mmdata.sources.files import Sources, expand_names
+from mmdata.storage import Access, MediaCache, path_of
 from mmdata.storage._bucket import target_of
+from mmdata.storage._cache import media_cache as media_cache_of
 from mmdata.storage._path import RemotePath
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.empty import why_empty
@@ -131,6 +133,7 @@ def convert(
     allow_outside: bool = False,
     allow_remote: bool = False,
     allow_hosts: str | Sequence[str] = (),
+    media_cache: str | Path | MediaCache | None = None,
     allow_fields: str | Sequence[str] = (),
     parquet: bool = False,
     duplicate_ids: DuplicateIds = "number",
@@ -178,6 +181,9 @@ def convert(
             ``https://``. What the call itself names in object storage is always read.
         allow_hosts: machines of this network, by name or address, that may be asked over HTTP;
             without, loopback, link-local and private addresses are not.
+        media_cache: a folder of this machine that keeps what is fetched of media behind URLs, so
+            that it is fetched once: as text with its limit, as in ``/scratch/media:200G``, or a
+            :class:`mmdata.storage.MediaCache`. Without a limit it is 64 GiB.
         allow_fields: names of fields that change what a record means and that its format does not
             understand, but which may go to ``extra``; the record is a reject without.
         parquet: write Parquet instead of Arrow files.
@@ -205,6 +211,7 @@ def convert(
     target = target_of(store, "store")
     hosts = (allow_hosts,) if isinstance(allow_hosts, str) else tuple(allow_hosts)
     access = Access(remote=allow_remote, hosts=hosts)
+    cached = replace(access, cache=media_cache_of(media_cache))
     paths = _source_paths(sources, access)
     reader, name, notes = _choose_reader(format, paths, options or {}, split)
     rule = HeldOut(cast(Any, split), split_by, seed) if isinstance(split, Mapping) else None
@@ -222,7 +229,7 @@ def convert(
         size_of=partial(size_of, access=access) if size_of is size_of_file else size_of,
         home=None if media_root is None else home.as_posix(),
         limits=limits,
-        access=access,
+        access=cached,
     )
     allowed = [allow_fields] if isinstance(allow_fields, str) else list(allow_fields)
     origin = Origin(
@@ -268,7 +275,10 @@ def convert(
         batches: Iterable[tuple[ConversationBatch, list[int] | None]]
         if not count:
             journal = writer.folder / _JOURNAL
-            whole = convert_records(steps, reader, paths, workers=workers, journal=journal)
+            fetchers = _open_fetchers(place, workers, stack)
+            whole = convert_records(
+                steps, reader, paths, workers=workers, journal=journal, fetchers=fetchers
+            )
             stack.enter_context(closing(whole))
             batches = ((batch, None) for batch in _first(limit, whole))
         else:
@@ -361,6 +371,17 @@ def _count_partitions(
     return -(-wanted // count) * count  # as many for each
 
 
+def _open_fetchers(place: MediaOptions, workers: int | None, stack: ExitStack) -> Pool | None:
+    """Return the processes that fetch media which are embedded, closed with the ``stack``; None
+    where none are, or they are on this machine.
+    """
+    if not (place.embed and place.reads_urls):
+        return None
+    limits = place.limits or Limits()
+    pool = Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory)
+    return stack.enter_context(pool)
+
+
 def _convert_apart(
     engine: Engine,
     steps: Steps,
@@ -419,7 +440,7 @@ def _source_paths(sources: str | Path | Sequence[str | Path], access: Access) ->
     paths = [
         path
         for source in ([sources] if isinstance(sources, (str, Path)) else sources)
-        for path in expand_braces(path_of(source, "source", access))
+        for path in expand_names(path_of(source, "source", access))
     ]
     if not paths:
         raise UsageError("no source was given: name a file or a folder")

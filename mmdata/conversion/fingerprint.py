@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 import stat
+from io import RawIOBase
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from mmdata._tools.options import checked
 from mmdata.errors import MediaError
-from mmdata.storage._file import RemoteFile
-from mmdata.storage._media import is_remote, open_medium
+from mmdata.storage._media import is_remote, open_medium, remote_medium
+from mmdata.storage._path import RemotePath
+from mmdata.video.folder import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +32,7 @@ _END: Final = 1 << 16
 _CHUNK: Final = 1 << 20
 
 
-Content: TypeAlias = str | os.PathLike[str] | bytes | tuple[str, ...]
+Content: TypeAlias = str | os.PathLike[str] | bytes | tuple[str | os.PathLike[str], ...]
 """The path of a file or a folder, the bytes of a file, or the paths of several."""
 
 
@@ -59,8 +61,10 @@ def fingerprint(source: Content, *, whole: bool) -> Fingerprint:
     if isinstance(source, tuple):
         return _of_files(source, whole)
     if is_remote(source):
+        if is_folder(source):
+            return _of_files(_files_in(remote_medium(source)), whole)
         with open_medium(source) as remote:
-            return _of_remote(remote, whole)
+            return _of_file(remote, remote.size(), whole)
     found = os.stat(source)  # noqa: PTH116 - as bare as can be: once a medium
     if stat.S_ISDIR(found.st_mode):
         folder = os.fspath(source)
@@ -68,19 +72,8 @@ def fingerprint(source: Content, *, whole: bool) -> Fingerprint:
         return _of_files((os.path.join(folder, name) for name in names), whole)  # noqa: PTH118
     if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for a writer
         raise OSError(f"{os.fspath(source)} is neither a file nor a folder")
-    digest, size = xxhash.xxh3_64(), 0
     with open(source, "rb", buffering=0) as file:  # noqa: PTH123
-        length = os.fstat(file.fileno()).st_size
-        if whole or length <= 2 * _END:
-            while data := file.read(_CHUNK):
-                digest.update(data)
-                size += len(data)
-        else:
-            digest.update(file.read(_END))
-            file.seek(-_END, os.SEEK_END)
-            digest.update(file.read(_END))
-            size = length
-    return Fingerprint(size, _spell(digest.hexdigest(), whole))
+        return _of_file(file, os.fstat(file.fileno()).st_size, whole)
 
 
 @checked
@@ -125,21 +118,23 @@ def compare(source: Content, kept: Fingerprint, *, path: str | None = None) -> N
     )
 
 
-def _of_remote(file: RemoteFile, whole: bool) -> Fingerprint:
+def _of_file(file: RawIOBase, length: int, whole: bool) -> Fingerprint:
     import xxhash
 
-    digest, size = xxhash.xxh3_64(), file.size()
-    if whole or size <= 2 * _END:
+    digest, size = xxhash.xxh3_64(), 0
+    if whole or length <= 2 * _END:
         while data := file.read(_CHUNK):
             digest.update(data)
+            size += len(data)
     else:
         digest.update(file.read(_END) or b"")
         file.seek(-_END, os.SEEK_END)
         digest.update(file.read(_END) or b"")
+        size = length
     return Fingerprint(size, _spell(digest.hexdigest(), whole))
 
 
-def _of_files(paths: Iterable[str], whole: bool) -> Fingerprint:
+def _of_files(paths: Iterable[str | os.PathLike[str]], whole: bool) -> Fingerprint:
     import xxhash
 
     digest, size = xxhash.xxh3_64(), 0
@@ -157,6 +152,16 @@ def _names(folder: str) -> Iterator[str]:
             entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()
         ]
     yield from sorted(files)
+
+
+def _files_in(folder: RemotePath) -> Iterator[RemotePath]:
+    """Yield the files of a folder in object storage in the order of their names, as of a local
+    one.
+    """
+    for url, info in folder.listed():
+        path = folder.like(url)
+        if not info.is_folder and not path.name.startswith("."):
+            yield path
 
 
 def _spell(digest: str, whole: bool) -> str:

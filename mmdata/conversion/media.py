@@ -7,6 +7,7 @@ place.
 from __future__ import annotations
 
 import posixpath
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import to_builtins
 
-from mmdata._tools.paths import is_url
+from mmdata._tools.paths import is_url, join_path
 from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import (
     SizeOf,
@@ -32,7 +33,8 @@ from mmdata.errors import MediaError, RecordError, StorageError, as_media_error
 from mmdata.formats import Format, Origin
 from mmdata.schema import CompactTimes, MediaType
 from mmdata.storage import Access
-from mmdata.storage._media import path_of_medium
+from mmdata.storage._media import path_of_medium, reach
+from mmdata.storage._path import RemotePath
 from mmdata.store.arrays import sparse, valid_bytes
 from mmdata.store.batch import ConversationBatch
 from mmdata.store.clocks import clock_of, clock_row
@@ -42,13 +44,14 @@ if TYPE_CHECKING:
 
     from mmdata._tools.limits import Limits
     from mmdata.conversion.prober import Facts, File, Prober
-    from mmdata.video.pictures import Pictures
+    from mmdata.engine.local import Pool
 
 __all__ = ["MediaOptions", "embed_media", "find_media", "probe_media"]
 
 _ARTICLED: Final = {"image": "a picture", "video": "a video", "audio": "a sound"}
 _NO_ACCESS: Final = Access()
 _TOGETHER: Final = 16  # requests that are on their way at once
+_PATIENCE: Final = 3600.0  # seconds that reading the media of a row may take
 _EMBEDDED: Final = 16 << 20
 """How many bytes of embedded media a batch holds before the next begins."""
 
@@ -417,29 +420,19 @@ class _Question:
 
 def _file(batch: ConversationBatch, media: _Media, number: int, place: MediaOptions) -> File:
     from mmdata.conversion.prober import File
+    from mmdata.video.pictures import UNSAID, Pictures
 
     if not media.are_outside[number]:
         return File(batch.media.field("bytes")[number].as_py(), media.types[number])
     clock = media.clocks.get(number)
     if media.paths[number] is None:
-        return File(_pictures(media, number, place), media.types[number])
+        pictures = Pictures(tuple(media.pictures[number]), clock or UNSAID)
+        return File(pictures.below(place.root, place.access), media.types[number])
     return File(_path(media, number, place), media.types[number], clock=clock)
 
 
-def _pictures(media: _Media, number: int, place: MediaOptions) -> Pictures:
-    """Return the pictures that a video is given as, or those in its folder."""
-    from mmdata.video.folder import pictures_in
-    from mmdata.video.pictures import UNSAID, Pictures
-
-    clock = media.clocks.get(number, UNSAID)
-    if media.paths[number] is not None:
-        return pictures_in(_path(media, number, place), clock)
-    return Pictures(tuple(media.pictures[number]), clock).below(place.root)
-
-
 def _path(media: _Media, number: int, place: MediaOptions) -> str:
-    path = media.paths[number] or ""
-    return path if is_url(path) else posixpath.join(place.root, path)
+    return join_path(place.root, media.paths[number] or "")
 
 
 def _with_facts(
@@ -492,80 +485,159 @@ def _overlay(column: pa.Array, name: str, facts: dict[int, Facts]) -> pa.Array:
 
 
 def embed_media(
-    batches: Iterable[ConversationBatch], place: MediaOptions
+    batches: Iterable[ConversationBatch], place: MediaOptions, pool: Pool | None = None
 ) -> Iterator[ConversationBatch]:
     """Yield the batches with the bytes of each medium's file beside its path; many bytes make
     smaller batches.
 
     A video that is given as pictures, or is a folder of them, has them as ``frames`` with their
-    times, those between the bounds of its clip.
+    times, those between the bounds of its clip. The workers of a ``pool`` read some rows ahead,
+    which is worth its while where media come through a network.
     """
-    for batch in batches:
-        yield from _embed(batch, place)
+    asked: deque[_Embedding] = deque()
 
-
-def _embed(batch: ConversationBatch, place: MediaOptions) -> Iterator[ConversationBatch]:
-    media = _Media.of(batch, reads_urls=place.reads_urls)
-    known = {name: _filled(batch.media.field(name)) for name in ("start", "end", "size", "hash")}
-    start, size = 0, 0
-    errors: dict[int, Exception] = {}
-    data: dict[int, Facts] = {}
-
-    for row in range(len(batch)):
-        try:
-            for number in media.of_row(row):
-                if media.are_outside[number]:
-                    facts = {name: found.get(number) for name, found in known.items()}
-                    data[number] = _read(media, number, place, facts)
-                    size += sum(map(len, data[number].get("frames") or [data[number]["bytes"]]))
-        except OSError as error:
-            errors[row - start] = MediaError(f"cannot read {error.filename}: {error.strerror}")
-        except Exception as error:  # here whatever looking into a file raises becomes the record's
-            errors[row - start] = as_media_error(error, media.name(number))
-        if size >= _EMBEDDED or row == len(batch) - 1:
-            first = media.starts[start]
-            some = {number - first: facts for number, facts in data.items()}
-            piece = batch.slice(start, row + 1)
-            length = media.starts[row + 1] - first
-            columns = {
-                name: _overlay(batch.media.field(name).slice(first, length), name, some)
-                for name in sorted({name for facts in some.values() for name in facts})
+    def questions() -> Iterator[tuple[list[_Wanted], Access, Limits | None]]:
+        for batch in batches:
+            media = _Media.of(batch, reads_urls=place.reads_urls)
+            known = {
+                name: _filled(batch.media.field(name)) for name in ("start", "end", "size", "hash")
             }
-            yield piece.with_media(**columns).reject(errors)
-            start, size, errors, data = row + 1, 0, {}, {}
+            for row in range(max(1, len(batch))):
+                numbers = _outside(media, row) if len(batch) else []
+                asked.append(_Embedding(batch, media, row, numbers))
+                wanted = [_wanted(media, number, place, known) for number in numbers]
+                yield wanted, place.access, place.limits
 
-    if not len(batch):
-        yield batch
+    found: dict[int, Facts] = {}
+    errors: dict[int, Exception] = {}
+    start, size = 0, 0
+    for answer in _read_rows(questions(), pool):
+        one = asked.popleft()
+        if isinstance(answer, Exception):
+            errors[one.row - start] = one.error(answer)
+        else:
+            found.update(zip(one.numbers, answer, strict=True))
+            size += sum(sum(map(len, each.get("frames") or [each["bytes"]])) for each in answer)
+        is_last = one.row >= len(one.batch) - 1
+        if size >= _EMBEDDED or is_last:
+            yield one.embed(start, found).reject(errors)
+            found, errors, size = {}, {}, 0
+            start = 0 if is_last else one.row + 1
 
 
-def _read(media: _Media, number: int, place: MediaOptions, known: Facts) -> Facts:
-    """Return the bytes of a medium's file; or the frames of a video that is given as pictures, and
-    when they are, of the clip that is ``known`` to be wanted.
+@dataclass(frozen=True, slots=True)
+class _Embedding:
+    """A row whose media are read: those of the ``numbers``."""
+
+    batch: ConversationBatch
+    media: _Media
+    row: int
+    numbers: Sequence[int]
+
+    def error(self, found: Exception) -> MediaError:
+        """Return the record's error for whatever reading its media has raised."""
+        if isinstance(found, OSError):
+            return MediaError(f"cannot read {found.filename}: {found.strerror}")
+        return as_media_error(found, ", ".join(map(self.media.name, self.numbers)))
+
+    def embed(self, start: int, found: Mapping[int, Facts]) -> ConversationBatch:
+        """Return the rows from ``start`` to this one with what was read of their media."""
+        if not len(self.batch):
+            return self.batch
+        first = self.media.starts[start]
+        length = self.media.starts[self.row + 1] - first
+        some = {number - first: facts for number, facts in found.items()}
+        columns = {
+            name: _overlay(self.batch.media.field(name).slice(first, length), name, some)
+            for name in sorted({name for facts in some.values() for name in facts})
+        }
+        return self.batch.slice(start, self.row + 1).with_media(**columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to be read of a medium: the file or folder at ``path``, or ``pictures`` and when they
+    are; those of the clip from ``start`` to ``end``.
+
+    ``kept`` is its fingerprint, where it was looked into.
     """
+
+    path: str | None
+    pictures: tuple[str, ...]
+    clock: CompactTimes | None
+    start: float | None
+    end: float | None
+    kept: Fingerprint | None
+
+
+def _outside(media: _Media, row: int) -> list[int]:
+    """Return the numbers of those of a row's media that are not in the batch themselves."""
+    return [number for number in media.of_row(row) if media.are_outside[number]]
+
+
+def _wanted(
+    media: _Media, number: int, place: MediaOptions, known: Mapping[str, Mapping[int, Any]]
+) -> _Wanted:
+    facts: dict[str, Any] = {name: found.get(number) for name, found in known.items()}
     # What was probed is known by its fingerprint. Another file may have taken its place since: its
     # bytes would be stored with the facts of the first.
-    kept = None if known["hash"] is None else Fingerprint(known["size"], known["hash"])
+    kept = None if facts["hash"] is None else Fingerprint(facts["size"], facts["hash"])
+    is_file = media.paths[number] is not None
+    pictures = () if is_file else media.pictures[number]
+    return _Wanted(
+        path=_path(media, number, place) if is_file else None,
+        pictures=tuple(join_path(place.root, path) for path in pictures),
+        clock=media.clocks.get(number),
+        start=facts["start"],
+        end=facts["end"],
+        kept=kept,
+    )
 
-    path = _path(media, number, place)
-    if is_url(path):
-        data = path_of_medium(path, place.access).read_bytes()
-        if kept is not None:
-            compare(data, kept, path=path)
-        return {"bytes": data}
-    if media.paths[number] is not None and not Path(path).is_dir():
-        data = Path(path).read_bytes()
-        if kept is not None:
-            compare(data, kept, path=path)
-        return {"bytes": data}
 
+def _read_rows(
+    questions: Iterable[tuple[list[_Wanted], Access, Limits | None]], pool: Pool | None
+) -> Iterator[list[Facts] | Exception]:
+    """Yield what is in the files of each row, or why one of them cannot be read."""
+    if pool is not None:
+        # Storage has a patience of its own, for each request.
+        yield from pool.map(_read_row, questions, deadline_of=lambda *_: _PATIENCE)
+        return
+    for question in questions:
+        try:
+            yield _read_row(*question)
+        except Exception as error:  # here whatever looking into a file raises becomes the record's
+            yield error
+
+
+def _read_row(wanted: Sequence[_Wanted], access: Access, limits: Limits | None) -> list[Facts]:
+    return [_read(one, access, limits) for one in wanted]
+
+
+def _read(wanted: _Wanted, access: Access, limits: Limits | None) -> Facts:
+    """Return the bytes of a medium's file; or the frames of a video that is given as pictures, and
+    when they are, of the clip that is wanted.
+    """
     from mmdata.video import index, plan
+    from mmdata.video.folder import is_folder, pictures_in
+    from mmdata.video.pictures import UNSAID, Pictures
 
-    pictures = _pictures(media, number, place)
-    if kept is not None:
-        compare(pictures.paths if media.paths[number] is None else path, kept)
-    found = index(pictures, limits=place.limits)
-    taken = plan(found, "every:1", start=known["start"], end=known["end"])
-    frames = [Path(pictures.paths[one]).read_bytes() for one in taken.numbers.tolist()]
+    clock = wanted.clock or UNSAID
+    if wanted.path is None:
+        pictures = Pictures(wanted.pictures, clock).below("", access)
+    else:
+        source = reach(wanted.path, access)
+        if not is_folder(source):
+            data = _path_of(source).read_bytes()
+            if wanted.kept is not None:
+                compare(data, wanted.kept, path=wanted.path)
+            return {"bytes": data}
+        pictures = pictures_in(source, clock)
+
+    if wanted.kept is not None:
+        compare(pictures.paths if wanted.path is None else source, wanted.kept)
+    found = index(pictures, limits=limits)
+    taken = plan(found, "every:1", start=wanted.start, end=wanted.end)
+    frames = [_path_of(pictures.paths[one]).read_bytes() for one in taken.numbers.tolist()]
     return {
         "frames": frames,
         "frame_times": taken.times.tolist(),
@@ -575,3 +647,7 @@ def _read(media: _Media, number: int, place: MediaOptions, known: Facts) -> Fact
         "fps": found.fps,
         "duration": found.duration,
     }
+
+
+def _path_of(source: str | RemotePath) -> Path:
+    return source if isinstance(source, RemotePath) else Path(source)

@@ -29,12 +29,13 @@ from mmdata.conversion.probe import check
 from mmdata.engine.engine import Engine
 from mmdata.engine.local import Pool
 from mmdata.engine.open import EngineName, check_address, map_ranges
-from mmdata.errors import MediaError, StorageError, as_media_error
+from mmdata.errors import MediaError, as_media_error
 from mmdata.schema import CompactTimes, Media, MediaType
 from mmdata.storage import Access
-from mmdata.storage._media import open_medium, path_of_medium
+from mmdata.storage._media import open_medium, reach
 from mmdata.storage._path import RemotePath
 from mmdata.store import Store
+from mmdata.video.folder import is_folder
 from mmdata.video.pictures import UNSAID, Pictures
 from mmdata.video.source import name_of
 
@@ -84,7 +85,8 @@ class File(NamedTuple):
         if isinstance(self.source, (str, RemotePath)):
             return 0 if is_url(str(self.source)) else count_bytes(str(self.source))
         if isinstance(self.source, Pictures):
-            return sum(map(count_bytes, self.source.paths))
+            paths = map(str, self.source.paths)
+            return sum(count_bytes(path) for path in paths if not is_url(path))
         return sum(map(len, self.source)) if isinstance(self.source, tuple) else len(self.source)
 
 
@@ -127,13 +129,11 @@ def look(
 
 def _reachable(file: File, access: Access | None) -> File:
     """Return a file whose URL, if it has one, is a path that may be read."""
-    if not isinstance(file.source, str) or not is_url(file.source):
-        return file
-    try:
-        path = path_of_medium(file.source, access)
-    except StorageError as error:
-        raise as_media_error(error, file.source) from error
-    return file._replace(source=path)
+    if isinstance(file.source, Pictures):
+        return file._replace(source=file.source.below("", access))
+    return (
+        file._replace(source=reach(file.source, access)) if isinstance(file.source, str) else file
+    )
 
 
 def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) -> Facts:
@@ -153,7 +153,7 @@ def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) ->
         compare(source.paths if isinstance(source, Pictures) else source, file.kept)
     elif level == "compare":
         for path in paths:
-            if isinstance(path, RemotePath):
+            if isinstance(path, RemotePath) and not is_folder(path):
                 open_medium(path).close()
             if isinstance(path, str) and not os.path.exists(path):  # noqa: PTH110
                 raise MediaError(f"{path}: no such file", path=path, reason="missing_media")

@@ -97,12 +97,13 @@ def convert_records(
     workers: int | None = None,
     journal: Path | None = None,
     pool: Pool | None = None,
+    fetchers: Pool | None = None,
 ) -> Generator[ConversationBatch, None, None]:
     """Yield the records of the sources as batches of rows with their media found and checked;
     ids and what names say of splits are not settled.
 
     ``workers`` are those that look into media, or the ``pool`` is; ``journal`` is where they keep
-    what they find.
+    what they find. ``fetchers`` read media that are embedded, where others than this process do.
     """
     place = steps.place
     with ExitStack() as stack:
@@ -126,7 +127,7 @@ def convert_records(
         if steps.held_out is not None:
             # Before media are embedded: rows are held out by the names of theirs.
             batches = map(steps.held_out.apply, batches)
-        yield from embed_media(batches, place) if place.embed else batches
+        yield from embed_media(batches, place, fetchers) if place.embed else batches
 
 
 def find_all_media(

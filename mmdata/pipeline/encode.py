@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_check
 from mmdata.errors import DataError, MediaError, SampleError, as_media_error
 from mmdata.pipeline.stopwatch import Stopwatch
 from mmdata.schema import Conversation, Media
+from mmdata.storage import Access, MediaCache
+from mmdata.storage._media import reach
 from mmdata.templates import Encoded, PixelPlan, Template
 from mmdata.templates._plugins import encode
 
@@ -123,6 +125,7 @@ class SampleReader:
 
     ``max_tokens`` and ``max_views`` (None for no limit) are that room; ``decode`` makes pixels of a
     medium, under ``limits`` where they are given, which hold for the headers that are read besides.
+    What these take of object storage is kept in ``cache``.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class SampleReader:
         decode: Decode,
         watch: Stopwatch,
         limits: Limits | None = None,
+        cache: MediaCache | None = None,
     ) -> None:
         self._samples = samples
         self._template = template
@@ -143,6 +147,7 @@ class SampleReader:
         self._decode = decode
         self._watch = watch
         self._limits = limits
+        self._cache = cache
 
     def look(self, position: int, index: int) -> Place:
         """Return the place with the sample encoded; nothing is decoded.
@@ -168,7 +173,7 @@ class SampleReader:
                 medium = conversation.media[plan.media]
                 try:
                     found = self._decode(medium, plan, room)
-                    sizes.append(_size(medium, self._limits))
+                    sizes.append(_size(medium, self._limits, self._cache))
                 except Exception as error:  # here whatever a decoder raises becomes the sample's
                     named = as_media_error(error, medium.path or "")
                     raise _sample_error(named, conversation, place.index) from error
@@ -255,6 +260,7 @@ def decode_views(
     fast: bool = False,
     on_damage: OnDamage = "raise",
     limits: Limits | None = None,
+    cache: MediaCache | None = None,
 ) -> Views:
     """Return the pixels that ``plan`` asks for, (views, size, size, 3) uint8 RGB:
     the first of ``out``, if it is given. Of a plan with a grid they are the patches of each
@@ -264,7 +270,7 @@ def decode_views(
     on real clips that is 1 to 3 grey levels off on average, and more at sharp edges of colour. Of
     pictures it makes anyres' views, in half of the time, a quarter of a grey level off on average.
     ``on_damage`` and ``limits`` are those of :func:`mmdata.video.sample`; what is kept of a damaged
-    video is said in the log.
+    video is said in the log. What is fetched of media in object storage is kept in ``cache``.
 
     Raises:
         MediaError: the medium cannot be decoded, is beyond the limits, or its frames are not at the
@@ -273,16 +279,17 @@ def decode_views(
     from mmdata.image import decode, load, patches, resizers, tilings
 
     if plan.grid is not None:
-        whole = _whole_frames(medium, plan, plan.grid.size, fast, on_damage, limits)
+        whole = _whole_frames(medium, plan, plan.grid.size, fast, on_damage, limits, cache)
         return patches.cut(whole, plan.grid, out)
     if medium.frames is not None:
         return _cached_frames(medium, medium.frames, plan, out, limits)
     if medium.type == "video":
-        return _copy_to(_frames(medium, plan, fast, on_damage, limits), out)
+        return _copy_to(_frames(medium, plan, fast, on_damage, limits, cache), out)
     if plan.tiled:
         tile = tilings.get(plan.resize)
-        return tile(load(_source(medium), limits=limits), plan.size, plan.canvases, out, fast=fast)
-    pixels = decode(_source(medium), limits=limits)
+        picture = load(_source(medium, cache), limits=limits)
+        return tile(picture, plan.size, plan.canvases, out, fast=fast)
+    pixels = decode(_source(medium, cache), limits=limits)
     return _copy_to(resizers.get(plan.resize)(pixels, plan.size)[None], out)
 
 
@@ -293,6 +300,7 @@ def _whole_frames(
     fast: bool,
     on_damage: OnDamage,
     limits: Limits | None,
+    cache: MediaCache | None,
 ) -> NDArray[np.uint8]:
     """Return the frames of a clip, or a picture as one, (frames, height, width, 3)."""
     import numpy as np
@@ -309,10 +317,10 @@ def _whole_frames(
         return np.stack([cached[number] for number in plan.frames])
     if medium.type == "video":
         way = "fast" if fast and resize.shows == "all" else plan.resize
-        found = _sampler(medium, plan, on_damage, limits)(size=size, resize=way)
+        found = _sampler(medium, plan, on_damage, limits, cache)(size=size, resize=way)
         _say_damage(medium, found)
         return found.pixels
-    return resize(decode(_source(medium), alpha=plan.alpha, limits=limits), size)[None]
+    return resize(decode(_source(medium, cache), alpha=plan.alpha, limits=limits), size)[None]
 
 
 def _copy_to(views: Views, out: Views | None) -> Views:
@@ -325,12 +333,17 @@ def _copy_to(views: Views, out: Views | None) -> Views:
 
 
 def _frames(
-    medium: Media, plan: PixelPlan, fast: bool, on_damage: OnDamage, limits: Limits | None
+    medium: Media,
+    plan: PixelPlan,
+    fast: bool,
+    on_damage: OnDamage,
+    limits: Limits | None,
+    cache: MediaCache | None,
 ) -> Views:
     from mmdata.image import resizers
 
     assert not plan.tiled, "tiles are of pictures"
-    take = _sampler(medium, plan, on_damage, limits)
+    take = _sampler(medium, plan, on_damage, limits, cache)
     shows = resizers.get(plan.resize).shows
     if fast and shows != "other" and medium.height and medium.width:
         found, pixels = _fast_frames(take, (medium.height, medium.width), plan.size, shows)
@@ -353,7 +366,11 @@ def _fast_frames(
 
 
 def _sampler(
-    medium: Media, plan: PixelPlan, on_damage: OnDamage, limits: Limits | None
+    medium: Media,
+    plan: PixelPlan,
+    on_damage: OnDamage,
+    limits: Limits | None,
+    cache: MediaCache | None,
 ) -> Callable[..., Frames]:
     """Return what takes the frames of a plan from a video, given their size."""
     from mmdata.video import Strategy, sample, source_of
@@ -361,7 +378,7 @@ def _sampler(
 
     return partial(
         sample,
-        source_of(medium),
+        source_of(medium, cache=cache),
         Strategy("frames", plan.frames),
         clock=stored_clock(medium),
         told=plan.told,
@@ -410,20 +427,23 @@ def _check_cached_times(medium: Media, plan: PixelPlan) -> None:
         compare_times(times, np.array(plan.told), numbers, medium.path or "cached frames")
 
 
-def _source(medium: Media) -> Any:
+def _source(medium: Media, cache: MediaCache | None) -> Any:
     if medium.bytes is None and medium.path is None:
         raise MediaError(
             f"this {medium.type} has neither path nor bytes, which nothing can read yet"
         )
-    return medium.bytes if medium.bytes is not None else medium.path
+    if medium.bytes is not None or medium.path is None:
+        return medium.bytes
+    return reach(medium.path, Access(cache=cache))
 
 
-def _size(medium: Media, limits: Limits | None) -> tuple[int, int] | None:
+def _size(medium: Media, limits: Limits | None, cache: MediaCache | None) -> tuple[int, int] | None:
     from mmdata.image import size_of
 
     if medium.height and medium.width:
         return medium.height, medium.width
-    return size_of(_source(medium), limits=limits) if medium.type == "image" else None
+    is_image = medium.type == "image"
+    return size_of(_source(medium, cache), limits=limits) if is_image else None
 
 
 def _name(conversation: Conversation, index: int) -> str:

@@ -45,6 +45,8 @@ from mmdata.pipeline.skips import Skips
 from mmdata.pipeline.state import from_json, template_facts, to_json
 from mmdata.pipeline.stopwatch import Stopwatch
 from mmdata.pipeline.workers import background, map_in_order
+from mmdata.storage import MediaCache
+from mmdata.storage._cache import media_cache
 from mmdata.templates import Template
 from mmdata.templates._media import with_limits
 from mmdata.video.sample import OnDamage
@@ -118,6 +120,10 @@ class Stream:
       height of a picture or a frame.
     - ``on_damage``: ``keep`` takes of a damaged video the frames that decode, which decoding all of
       it tells: give long ones a longer ``deadline``.
+    - ``media_cache``: a folder of this machine that keeps what is fetched of media in object
+      storage, so that an epoch fetches none of it again: as text with its limit, as in
+      ``/scratch/media:200G``, or a :class:`mmdata.storage.MediaCache`. Without a limit it is 64
+      GiB.
     """
 
     mixture: Samples
@@ -148,6 +154,7 @@ class Stream:
     memory: PositiveInt = Limits().memory
     max_pixels: PositiveInt = Limits().pixels
     on_damage: OnDamage = "raise"
+    media_cache: str | Path | MediaCache | None = None
     watch: Stopwatch = field(default_factory=Stopwatch, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -159,6 +166,7 @@ class Stream:
                 f"{self.mixture!r}: there is no row to read. "
                 "`mmdata info STORE` and `mmdata mix CONFIG --plan` say what was not kept, and why."
             )
+        media_cache(self.media_cache)  # refused before anything is read
         self._facts = self._all_facts()
         self._memory = Memory()
         self._mark = _Mark(0, Cursor(), {}, {})
@@ -282,6 +290,7 @@ class Stream:
                 fast=self.resize == "fast",
                 on_damage=self.on_damage,
                 limits=self._limits,
+                cache=media_cache(self.media_cache),
             )
             if self.isolated and workers:
                 isolated = Isolated(self.deadline, self.memory, decode=decode)
@@ -411,15 +420,16 @@ class Stream:
         return BatchShape(self.template, self.seq_length, self.dynamic, self.max_views, self.pixels)
 
     def _reader(self, decode: Decode, epoch: int) -> SampleReader:
-        samples = self.mixture
+        samples, cache = self.mixture, media_cache(self.media_cache)
         return SampleReader(
             samples.at_epoch(epoch) if isinstance(samples, DrawsAnew) else samples,
-            with_limits(self.template, self._limits),
+            with_limits(self.template, self._limits, cache=cache),
             max_tokens=self.seq_length,
             max_views=self.max_views,
             decode=decode,
             watch=self.watch,
             limits=self._limits,
+            cache=cache,
         )
 
     def _skips(self, epoch: int) -> Skips:

@@ -24,7 +24,7 @@ __all__ = [
     "ListedSources",
     "SourceFile",
     "Sources",
-    "expand_braces",
+    "expand_names",
     "find_files",
     "list_files",
 ]
@@ -43,6 +43,7 @@ _ABOUT: Final = frozenset(
 )
 """Files that data sets have beside their records, about these."""
 _BRACES: Final = re.compile(r"\{([^{}]*(?:\.\.|,)[^{}]*)\}")
+_WILDCARD: Final = re.compile(r"[*?]|\[[^\]]+\]")
 _RANGE: Final = re.compile(r"(\d+)\.\.(\d+)")
 _MOST_FILES: Final = 1_000_000
 
@@ -99,19 +100,45 @@ class ListedSources(Sources):
         return ListedSources, (self._files,)
 
 
-def expand_braces(source: Path) -> list[Path]:
-    """Return the files that a name with braces stands for, as WebDataset spells shards; the source
-    itself where it is there, or has none.
+def expand_names(source: Path) -> list[Path]:
+    """Return the files that a name with braces stands for, as WebDataset spells shards, or with
+    wildcards (``*``, ``?``, ``[…]``, and ``**`` for any folders), sorted; the source itself where
+    it is there, has neither, or no file is called so.
 
-    >>> [str(path) for path in expand_braces(Path("s-{008..010}.tar"))]
+    >>> [str(path) for path in expand_names(Path("s-{008..010}.tar"))]
     ['s-008.tar', 's-009.tar', 's-010.tar']
 
     Raises:
         UsageError: they are too many for anybody's disk.
     """
     text = os.fspath(source)
-    if "{" not in text or source.exists():
+    has_wildcards = _has_wildcards(source)
+    if not ("{" in text or has_wildcards) or source.exists():
         return [source]
+    if has_wildcards:
+        return [file for path in _expand_braces(source) for file in _matching(path)]
+    return _expand_braces(source)
+
+
+def _has_wildcards(path: Path) -> bool:
+    """Return whether a path may be a pattern; what a URL of HTTP has of it is its query."""
+    can_list = not isinstance(path, RemotePath) or path.has_folders
+    return can_list and _WILDCARD.search(os.fspath(path)) is not None
+
+
+def _matching(path: Path) -> list[Path]:
+    """Return what is called as a pattern says, or the pattern where nothing is."""
+    parts = os.fspath(path).split("/")
+    first = next((place for place, part in enumerate(parts) if _WILDCARD.search(part)), None)
+    if first is None:
+        return [path]
+    base = "/".join(parts[:first]) or ("/" if path.is_absolute() else ".")
+    folder = path.like(base) if isinstance(path, RemotePath) else Path(base)
+    return sorted(folder.glob("/".join(parts[first:])), key=lambda one: one.parts) or [path]
+
+
+def _expand_braces(source: Path) -> list[Path]:
+    text = os.fspath(source)
     pieces = _BRACES.split(text)
     choices = [_choices(piece) if place % 2 else [piece] for place, piece in enumerate(pieces)]
     names = ["".join(choice) for choice in product(*choices)]
@@ -148,11 +175,12 @@ def find_files(sources: Sequence[Path], kinds: Collection[Kind] = KINDS) -> list
 def list_files(sources: Sequence[Path], kinds: Collection[Kind] = KINDS) -> list[SourceFile]:
     """Return the files of the sources in their order, each once; none for folders without any.
 
-    A file is taken as it is, and so are those that a name with braces stands for. For a folder come
-    the files that its own description names (:mod:`mmdata.sources.hub`), or else all below it that
-    have a suffix of one of ``kinds``, sorted. These must be of one kind; CSV beside another kind is
-    passed over, and so is a tar without records, such as one of pictures alone. So are files that
-    are hidden, or in a hidden folder: editors and systems put copies of others there.
+    A file is taken as it is, and so are those that a name with braces or wildcards stands for. For
+    a folder come the files that its own description names (:mod:`mmdata.sources.hub`), or else all
+    below it that have a suffix of one of ``kinds``, sorted. These must be of one kind; CSV beside
+    another kind is passed over, and so is a tar without records, such as one of pictures alone. So
+    are files that are hidden, or in a hidden folder: editors and systems put copies of others
+    there.
 
     What we wrote below a folder ourselves, or are writing now, is none of its sources.
 
@@ -167,7 +195,7 @@ def list_files(sources: Sequence[Path], kinds: Collection[Kind] = KINDS) -> list
 def _list_files(sources: Iterable[Path], kinds: Collection[Kind]) -> list[SourceFile]:
     found: list[SourceFile] = []
     for source in sources:
-        for path in expand_braces(source):
+        for path in expand_names(source):
             if path.is_dir():
                 found += _files_of(path, kinds)
             elif path.is_file():

@@ -2,7 +2,7 @@
 
 :func:`path_of` makes a path of what a call names. Of a URL it is a
 :class:`mmdata.storage._path.RemotePath`, which has of :class:`pathlib.Path` what reading takes.
-:func:`fetch` gets one file over HTTP.
+:func:`fetch` gets one file over HTTP. A :class:`MediaCache` keeps what was fetched of media.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mmdata.storage._access import Access
+from mmdata.storage._cache import MediaCache
 from mmdata.storage._path import path_of, remote_path
 
 if TYPE_CHECKING:
     from mmdata.storage._http import fetch
 
-__all__ = ["Access", "fetch", "path_of", "remote_path"]
+__all__ = ["Access", "MediaCache", "fetch", "path_of", "remote_path"]
 
 
 def __getattr__(name: str) -> Any:

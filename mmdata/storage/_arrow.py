@@ -15,20 +15,30 @@ if TYPE_CHECKING:
     from pyarrow import NativeFile
     from pyarrow.fs import FileInfo, FileSystem
 
-__all__ = ["ArrowBackend", "s3_endpoint"]
+__all__ = ["ArrowBackend", "endpoint_of"]
 
 _KEPT_OPEN: Final = 32
 _DENIED: Final = ("ACCESS_DENIED", "403", "AccessDenied", "INVALID_ACCESS_KEY", "SIGNATURE")
 
 
-def s3_endpoint() -> str | None:
-    """Return the endpoint that the environment names for S3, as the AWS tools read it."""
-    # Arrow reads neither of them by itself.
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+def endpoint_of(scheme: str) -> str | None:
+    """Return the server that the environment names for a kind of storage: for S3 as the AWS tools
+    read it, for Google's an emulator as Google's libraries do, and for the Hub as its own does.
+    """
+    # Arrow reads none of them by itself, or asks for credentials all the same; the library of the
+    # Hub reads its own when it is imported.
+    names = {
+        "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        "gs": ("STORAGE_EMULATOR_HOST",),
+        "hf": ("HF_ENDPOINT",),
+    }
+    return next(filter(None, map(os.environ.get, names.get(scheme, ()))), None)
 
 
 class ArrowBackend:
     """The objects of buckets, through :mod:`pyarrow.fs`."""
+
+    refuses_replaced = False
 
     def __init__(self, scheme: str, endpoint: str | None) -> None:
         self._scheme = scheme
@@ -41,20 +51,39 @@ class ArrowBackend:
         found = self._ask(self._files.get_file_info, self._inside(url))
         return _info_of(found)
 
+    def content_mark(self, url: str, info: RemoteInfo) -> str:
+        """Return the ETag of an object of S3, whose changes have their time in whole seconds;
+        Google's storage has it in milliseconds.
+        """
+        if self._scheme == "gs":
+            return info.version
+        # Opened anew, as what is kept open tells what was there when it was opened.
+        file = self._ask(self._files.open_input_file, self._inside(url))
+        told = self._ask(file.metadata)
+        self._keep_open(url, info, file)
+        return str(told.get("ETag", b"").decode())
+
     def read(self, url: str, start: int, size: int, info: RemoteInfo) -> bytes:
         """Return ``size`` bytes of an object from ``start`` on."""
-        key = (url, info.version)
+        # Of a file of Google's storage in which any place may be read, Arrow asks for the whole
+        # besides, and reads up to some megabytes of that: what is read whole is not opened so.
+        if self._scheme == "gs" and (start, size) == (0, info.bytes):
+            with self._ask(self._files.open_input_stream, self._inside(url)) as stream:
+                return bytes(self._ask(stream.read, size))
         # Opening asks how large it is: one request for each read that need not be.
         with self._lock:
-            file = self._opened.pop(key, None)
+            file = self._opened.pop((url, info.version), None)
         if file is None:
             file = self._ask(self._files.open_input_file, self._inside(url))
         data: bytes = self._ask(file.read_at, size, start)
+        self._keep_open(url, info, file)
+        return data
+
+    def _keep_open(self, url: str, info: RemoteInfo, file: NativeFile) -> None:
         with self._lock:
-            self._opened[key] = file
+            self._opened[url, info.version] = file
             while len(self._opened) > _KEPT_OPEN:
                 self._opened.popitem(last=False)
-        return data
 
     def list(self, url: str, *, recursive: bool) -> Iterator[tuple[str, RemoteInfo]]:
         """Yield what is below a URL."""
@@ -89,7 +118,16 @@ def _file_system(scheme: str, endpoint: str | None) -> FileSystem:
 
     if scheme == "gs":
         # Its own patience is a quarter of an hour.
-        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=30))
+        patience = timedelta(seconds=30)
+        if endpoint is None:
+            return fs.GcsFileSystem(retry_time_limit=patience)
+        server, _, address = endpoint.rpartition("://")
+        return fs.GcsFileSystem(
+            anonymous=True,  # as an emulator takes no credentials, and finding some takes minutes
+            endpoint_override=address.rstrip("/"),
+            scheme=server or "http",
+            retry_time_limit=patience,
+        )
     # Without an endpoint it is AWS, which tells the region of a bucket by itself.
     return fs.S3FileSystem(endpoint_override=endpoint) if endpoint else fs.S3FileSystem()
 

@@ -38,8 +38,17 @@ class Backend(Protocol):
     taken for a fault of the network, which may not be there the next time.
     """
 
+    refuses_replaced: bool
+    """Whether reading refuses a file in whose place another has come since ``info`` was asked."""
+
     def info(self, url: str) -> RemoteInfo | None:
         """Return what is at a URL, or None."""
+        ...
+
+    def content_mark(self, url: str, info: RemoteInfo) -> str:
+        """Return what is another one whenever the bytes of a file are others, such as its ETag;
+        nothing where nobody says it.
+        """
         ...
 
     def read(self, url: str, start: int, size: int, info: RemoteInfo) -> bytes:

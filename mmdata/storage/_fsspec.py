@@ -15,7 +15,9 @@ __all__ = ["FsspecBackend"]
 class FsspecBackend:
     """Files of one scheme, through :mod:`fsspec`."""
 
-    def __init__(self, scheme: str) -> None:
+    refuses_replaced = False
+
+    def __init__(self, scheme: str, **options: Any) -> None:
         try:
             import fsspec
         except ImportError as error:
@@ -23,7 +25,8 @@ class FsspecBackend:
                 f"{scheme}:// is read by fsspec: pip install 'mmdata-arrow[remote]'"
             ) from error
         try:
-            self._files: Any = fsspec.filesystem(scheme)
+            # One of our own: of those that fsspec keeps, others choose the options.
+            self._files: Any = fsspec.filesystem(scheme, skip_instance_cache=True, **options)
         except ImportError as error:
             raise UsageError(f"{scheme}:// needs a package that is not installed: {error}") from (
                 error
@@ -39,9 +42,15 @@ class FsspecBackend:
         except FileNotFoundError:
             return None
 
+    def content_mark(self, url: str, info: RemoteInfo) -> str:
+        """Return its version."""
+        return info.version
+
     def read(self, url: str, start: int, size: int, info: RemoteInfo) -> bytes:
         """Return ``size`` bytes of a file from ``start`` on."""
-        data: bytes = self._files.cat_file(url, start=start, end=start + size)
+        # Without the cache of files that are no coroutines: it reads megabytes ahead.
+        options = {} if self._files.async_impl else {"cache_type": "none"}
+        data: bytes = self._files.cat_file(url, start=start, end=start + size, **options)
         return data
 
     def list(self, url: str, *, recursive: bool) -> Iterator[tuple[str, RemoteInfo]]:

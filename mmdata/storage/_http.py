@@ -24,7 +24,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from mmdata._tools.options import PositiveFloat, PositiveInt, checked
 from mmdata.errors import StorageError
-from mmdata.storage._access import Access
+from mmdata.storage._access import WEB_PORTS, Access
 from mmdata.storage._backend import RemoteFaultError, RemoteInfo, retry
 
 __all__ = ["HttpBackend", "fetch", "is_public"]
@@ -37,7 +37,6 @@ _LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """What a server answers that may answer otherwise the next time."""
 _TRIES: Final = 4
 _PIECE: Final = 1 << 16
-_PORTS: Final = {"http": 80, "https": 443}
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _SAFE: Final = "/:?#[]@!$&'()*+,;=%~-._"
@@ -80,6 +79,8 @@ def fetch(
 class HttpBackend:
     """Files behind URLs, read in ranges where the server gives them, else fetched whole once."""
 
+    refuses_replaced = True
+
     def __init__(self, access: Access) -> None:
         self._access = access
         self._whole: tuple[str, str, IO[bytes]] | None = None
@@ -102,6 +103,10 @@ class HttpBackend:
                 return RemoteInfo(self._fetch_whole(url, ""), version=answer.version)
             _check_size(url, size, self._access)
             return RemoteInfo(size, version=answer.version)
+
+    def content_mark(self, url: str, info: RemoteInfo) -> str:
+        """Return its ETag, or when it was changed."""
+        return info.version
 
     def read(self, url: str, start: int, size: int, info: RemoteInfo) -> bytes:
         """Return ``size`` bytes of a file from ``start`` on.
@@ -216,7 +221,7 @@ def _ask(url: str, access: Access, headers: dict[str, str]) -> Iterator[_Answer]
     """Ask for one URL, on a connection to an address that was looked at."""
     parts = _split(url)
     host = parts.hostname or ""
-    port = parts.port or _PORTS[parts.scheme]
+    port = parts.port or WEB_PORTS[parts.scheme]
     addresses = _allowed_addresses(url, host, port, access)
 
     with _connect(addresses, port, access.seconds) as raw, _Watch(raw, access.seconds) as watch:
@@ -280,7 +285,7 @@ def _split(url: str) -> SplitResult:
         parts.port  # noqa: B018 - read for what it raises
     except ValueError as error:
         raise StorageError(f"{url}: is not a URL: {error}", path=url) from error
-    if parts.scheme not in _PORTS or not parts.hostname:
+    if parts.scheme not in WEB_PORTS or not parts.hostname:
         raise StorageError(f"{url}: is not an http:// or https:// URL", path=url)
     if parts.username is not None or parts.password is not None:
         raise StorageError(f"{url}: URLs with a user name are not read", path=url)

@@ -8,17 +8,17 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from fnmatch import translate
 from functools import lru_cache
 from pathlib import Path, PosixPath
-from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast
 
 from mmdata._tools.options import checked
 from mmdata._tools.paths import is_url
 from mmdata.errors import StorageError, UsageError
-from mmdata.storage._access import Access
-from mmdata.storage._arrow import ArrowBackend, s3_endpoint
+from mmdata.storage._access import WEB_PORTS, Access
+from mmdata.storage._arrow import ArrowBackend, endpoint_of
 from mmdata.storage._backend import Backend, RemoteFaultError, RemoteInfo, retry
 from mmdata.storage._file import RemoteFile, Spool
 
@@ -29,8 +29,10 @@ __all__ = ["RemotePath", "backend_of", "common_folder", "path_of", "remote_path"
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 """A URL that a path was made of has lost one of its slashes; a drive of Windows has one letter."""
-_HTTP: Final = ("http", "https")
 _READINGS: Final = 5  # how often a file is read that is replaced meanwhile
+ReadRange: TypeAlias = Callable[[int, int], bytes]
+"""What gives so many bytes of a file, from a place on: ``read_range(start, size)``."""
+
 _FILE: Final = stat.S_IFREG | 0o444
 _FOLDER: Final = stat.S_IFDIR | 0o555
 
@@ -69,6 +71,11 @@ class RemotePath(PosixPath):
     def scheme(self) -> str:
         """The kind of storage."""
         return str(self).partition(":")[0].lower()
+
+    @property
+    def has_folders(self) -> bool:
+        """Whether it may be a folder; HTTP has none."""
+        return self.scheme not in WEB_PORTS
 
     @property
     def access(self) -> Access:
@@ -251,7 +258,41 @@ class RemotePath(PosixPath):
 
             return retry(f"{url}: reading {size} bytes from {start}", read)
 
-        return RemoteFile(read_range, found.bytes, url, spool=spool)
+        return RemoteFile(
+            self._read_through_cache(read_range, backend, found) or read_range,
+            found.bytes,
+            url,
+            spool=spool,
+        )
+
+    def _read_through_cache(
+        self, read_range: ReadRange, backend: Backend, found: RemoteInfo
+    ) -> ReadRange | None:
+        """Return what reads a stretch from the cache of media, where it is kept there; None where
+        there is no cache, or nobody says of a content whether it is another.
+        """
+        url, cache = str(self), self._access.cache
+        if cache is None:
+            return None
+
+        def mark(info: RemoteInfo) -> str:
+            return retry(f"{url}", lambda: backend.content_mark(url, info))
+
+        version = mark(found)
+        entry = cache.open(url, version, found.bytes) if version else None
+        if entry is None:
+            return None
+
+        def fetch(start: int, size: int) -> bytes:
+            data = read_range(start, size)
+            # What is kept is read for a long time: it must be of the content that it stands for.
+            if not backend.refuses_replaced:
+                again = self.info()
+                if again is None or mark(again) != version:
+                    raise StorageError(f"{url}: was replaced while it was read", path=url)
+            return data
+
+        return lambda start, size: entry.read(start, size, fetch)
 
     def read_bytes(self) -> bytes:
         """Return what is in the file; of one that is replaced meanwhile, what is in the new one.
@@ -350,7 +391,7 @@ def path_of(path: str | os.PathLike[str], what: str, access: Access | None = Non
     if "::" in rest or "::" in scheme:
         raise UsageError(f"{what} {scheme}://{rest}: URLs in URLs (::) are not read")
     access = access or Access()
-    if scheme in _HTTP and not access.remote:
+    if scheme in WEB_PORTS and not access.remote:
         raise UsageError(
             f"{what} {scheme}://{rest}: {scheme}:// is read only where it is allowed: "
             "--allow-remote (allow_remote=True), or download it and name the file"
@@ -366,8 +407,10 @@ def backend_of(path: RemotePath) -> Backend:
     """
     scheme = path.scheme
     # Connections do not survive a fork: on the other side of one they are opened anew.
-    endpoint = s3_endpoint() if scheme == "s3" else None
-    return _open_backend(scheme, path.access if scheme in _HTTP else None, endpoint, os.getpid())
+    endpoint = endpoint_of(scheme)
+    return _open_backend(
+        scheme, path.access if scheme in WEB_PORTS else None, endpoint, os.getpid()
+    )
 
 
 @lru_cache(maxsize=64)
@@ -376,12 +419,16 @@ def _open_backend(
 ) -> Backend:
     if scheme in ("s3", "gs"):
         return ArrowBackend(scheme, endpoint)
-    if scheme in _HTTP and access is not None and access.remote:
+    if scheme in WEB_PORTS and access is not None and access.remote:
         from mmdata.storage._http import HttpBackend
 
         return HttpBackend(access)
-    if scheme in _HTTP:
+    if scheme in WEB_PORTS:
         raise StorageError(f"{scheme}:// is read only where it is allowed: --allow-remote")
+    if scheme == "hf":
+        from mmdata.storage._hub import HubBackend
+
+        return HubBackend(endpoint)
     from mmdata.storage._fsspec import FsspecBackend
 
     return FsspecBackend(scheme)

@@ -4,13 +4,16 @@ when frames are, how large images are.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from mmdata._tools.paths import join_path
 from mmdata.errors import TokenError, VideoError, as_media_error
 from mmdata.schema import Conversation, Media
+from mmdata.storage import Access, MediaCache
+from mmdata.storage._media import reach
+from mmdata.storage._path import RemotePath
 from mmdata.templates._encoded import PixelPlan
 
 if TYPE_CHECKING:
@@ -41,12 +44,14 @@ ImageSize: TypeAlias = Callable[[Media], tuple[int, int]]
 @dataclass(frozen=True, slots=True)
 class MediaFiles:
     """Opens media below ``root`` for what a store does not say of them:
-    one pass over packets, or a header; under ``limits``.
+    one pass over packets, or a header; under ``limits``. What is fetched of those in object storage
+    is kept in ``cache``.
     """
 
     root: str = ""
     # They say what is refused, not what is read: not what a template is known by.
     limits: Limits | None = field(default=None, repr=False)
+    cache: MediaCache | None = field(default=None, repr=False)
 
     def clock(self, media: Media) -> Clock:
         """Return when the frames of a video are: its packets are read and one frame is decoded.
@@ -59,7 +64,7 @@ class MediaFiles:
         from mmdata.video import index, source_of
         from mmdata.video.reader import index_by_decoding
 
-        source = source_of(media, self.root)
+        source = source_of(media, self.root, cache=self.cache)
         found = index(source, limits=self.limits)
         if found.damage or "damaged" in (media.oddities or ()):
             found = index_by_decoding(source, limits=self.limits)
@@ -79,30 +84,39 @@ class MediaFiles:
             return size_of(self._source(media), limits=self.limits)
         if media.frames:
             return size_of(media.frames[0], limits=self.limits)
-        found = index(source_of(media, self.root), limits=self.limits)
+        source = source_of(media, self.root, cache=self.cache)
+        found = index(source, limits=self.limits)
         return found.height, found.width
 
-    def _source(self, media: Media) -> str | bytes:
+    def _source(self, media: Media) -> str | RemotePath | bytes:
         if media.bytes is not None:
             return media.bytes
         if media.path is None:
             raise TokenError(
                 f"this {media.type} has neither path nor bytes, and its times are not in the store"
             )
-        return posixpath.join(self.root, media.path)
+        return reach(join_path(self.root, media.path), Access(cache=self.cache))
 
 
 @runtime_checkable
 class ReadsFiles(Protocol):
     """A template that reads media files itself, for what a store does not say of them."""
 
-    def with_limits(self, limits: Limits) -> Template:
-        """Return the template as it is, reading files under ``limits``."""
+    def with_limits(self, limits: Limits, *, cache: MediaCache | None = None) -> Template:
+        """Return the template as it is, reading files under ``limits``, and those in object storage
+        through ``cache``.
+        """
 
 
-def with_limits(template: Template, limits: Limits) -> Template:
-    """Return a template that reads files, if it reads any, under ``limits``."""
-    return template.with_limits(limits) if isinstance(template, ReadsFiles) else template
+def with_limits(template: Template, limits: Limits, *, cache: MediaCache | None = None) -> Template:
+    """Return a template that reads files, if it reads any, under ``limits``, and those in object
+    storage through ``cache``.
+    """
+    if not isinstance(template, ReadsFiles):
+        return template
+    # One of another package need not know of caches.
+    known = {} if cache is None else {"cache": cache}
+    return template.with_limits(limits, **known)
 
 
 def read_size(conversation: Conversation, media: int, ask: ImageSize) -> tuple[int, int]:

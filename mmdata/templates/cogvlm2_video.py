@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from mmdata import tokenizers
+from mmdata._tools.options import checked
 from mmdata.errors import TokenError
 from mmdata.schema import Conversation, Message, Part, Video, replace
+from mmdata.storage import MediaCache
 from mmdata.templates import registry
 from mmdata.templates.toolkit import (
     BaseTemplate,
@@ -99,11 +101,14 @@ class CogVLM2Video(BaseTemplate):
         """
         return tokenizers.load("llama3", path, verify=verify, **options)
 
-    def with_limits(self, limits: Limits) -> CogVLM2Video:
-        """Return the template as it is, asking files for their times under ``limits``."""
+    @checked
+    def with_limits(self, limits: Limits, *, cache: MediaCache | None = None) -> CogVLM2Video:
+        """Return the template as it is, asking files for their times under ``limits``, through
+        ``cache``.
+        """
         if self.frame_clock is not None:
             return self
-        return dataclasses.replace(self, frame_clock=MediaFiles(limits=limits).clock)
+        return dataclasses.replace(self, frame_clock=MediaFiles(limits=limits, cache=cache).clock)
 
     @property
     def pad_id(self) -> int:

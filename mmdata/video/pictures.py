@@ -6,16 +6,19 @@ second, which is what those take them to be who train on such videos (docs/sourc
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from mmdata._tools.options import check_fields
+from mmdata._tools.options import check_fields, checked
+from mmdata._tools.paths import join_path
 from mmdata.errors import ImageError, UsageError, VideoError
 from mmdata.image import decode, resizers, size_of
 from mmdata.image.transforms import resize_bicubic
 from mmdata.schema import CompactTimes
+from mmdata.storage import Access
+from mmdata.storage._media import reach
+from mmdata.storage._path import RemotePath
 from mmdata.video.clock import average_rate, times_of
 from mmdata.video.frames import Frames
 from mmdata.video.index import Index
@@ -53,7 +56,7 @@ class Pictures:
     'a/1.jpg to a/3.jpg'
     """
 
-    paths: tuple[str, ...]
+    paths: tuple[str | RemotePath, ...]
     clock: CompactTimes = UNSAID
     name: str = ""
 
@@ -63,12 +66,19 @@ class Pictures:
         if not self.paths:
             raise UsageError("a video given as pictures needs one at least")
         if not self.name:
-            first, last = self.paths[0], self.paths[-1]
+            first, last = str(self.paths[0]), str(self.paths[-1])
             object.__setattr__(self, "name", first if first == last else f"{first} to {last}")
 
-    def below(self, root: str) -> Pictures:
-        """Return the pictures with relative paths taken from ``root``."""
-        return Pictures(tuple(posixpath.join(root, path) for path in self.paths), self.clock)
+    @checked
+    def below(self, root: str, access: Access | None = None) -> Pictures:
+        """Return the pictures with relative paths taken from ``root``; those behind URLs are read
+        under ``access``.
+
+        Raises:
+            MediaError: one of them may not be read.
+        """
+        paths = (join_path(root, str(path)) for path in self.paths)
+        return Pictures(tuple(reach(path, access) for path in paths), self.clock)
 
 
 VideoSource: TypeAlias = Source | Pictures
@@ -146,7 +156,7 @@ def sample_pictures(
     return Frames(pixels, planned.times, planned.numbers, "derived", clock=found.clock)
 
 
-def _decode(path: str, limits: Limits) -> NDArray[np.uint8]:
+def _decode(path: str | RemotePath, limits: Limits) -> NDArray[np.uint8]:
     try:
         return decode(path, limits=limits)
     except ImageError as error:

@@ -32,6 +32,7 @@ from mmdata.video import sample
 from tests.conversations import plain
 from tests.pipeline.words import WordTemplate
 from tests.source_files import record, source, write_images, write_records
+from tests.storage import buckets
 from tests.storage.web import serve
 from tests.stores import numbered, write
 from tests.video.clips import clip
@@ -568,6 +569,49 @@ def convert_allow_host(place: Path, request: pytest.FixtureRequest) -> None:
         assert json.loads(refused[-1])["rejects"] == {"remote_media": 1}
         assert not web.asked
         assert answer(*convert, "--allow-host", "127.0.0.1")["rows"] == 1
+
+
+@case("convert", "--media-cache")
+def convert_media_cache(place: Path, request: pytest.FixtureRequest) -> None:
+    with serve() as web:
+        web.files["/0.jpg"] = jpeg(place)
+        write_records(place / "source.json", [record(0, image=web.url("/0.jpg"))])
+        convert = ("convert", "llava", "source.json", "-o", "store", "--allow-remote", "--embed")
+        convert = (*convert, "--allow-host", "127.0.0.1", "--overwrite", "--workers", "1")
+        sent = []
+        for _ in range(2):
+            web.sent = 0
+            assert answer(*convert, "--media-cache", "kept:2M")["rows"] == 1
+            sent.append(web.sent)
+
+    assert sent[1] < len(jpeg(place)) < sent[0]
+    run(*convert, "--media-cache", "kept:2K", code=2)
+
+
+def jpeg(place: Path) -> bytes:
+    Pictures.new("RGB", (40, 30)).save(place / "a.jpg")
+    return (place / "a.jpg").read_bytes()
+
+
+@case("frames", "--media-cache")
+def frames_media_cache(place: Path, request: pytest.FixtureRequest) -> None:
+    patch = request.getfixturevalue("monkeypatch")
+    for name, value in buckets.ENVIRONMENT.items():
+        patch.setenv(name, value)
+    with buckets.run_server() as endpoint:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        buckets.client().create_bucket(Bucket="clips")
+        data = clip("libx264", "mp4", range(20))
+        buckets.client().put_object(Bucket="clips", Key="0.mp4", Body=data)
+        question = user(Video(0), "What?")
+        media = (Media("video", path="s3://clips/0.mp4"),)
+        write(place / "s3", [Conversation("v", (question, assistant("That.")), media)])
+        frames = ("frames", "s3", "--frames", "uniform:2", "--workers", 1, "-o")
+
+        assert answer(*frames, "without")["rows"] == 1
+        assert not list(place.glob("kept/??/*"))
+        assert answer(*frames, "with", "--media-cache", "kept:1G")["rows"] == 1
+        assert len(list(place.glob("kept/??/*"))) == 1
 
 
 @case("convert", "--allow-fields")

@@ -12,7 +12,7 @@ import pytest
 import mmdata
 from mmdata.errors import UsageError
 from mmdata.formats import make
-from mmdata.sources.files import Sources, expand_braces, find_files
+from mmdata.sources.files import Sources, expand_names, find_files
 from mmdata.sources.hub import split_of
 from mmdata.sources.kinds import kind_of
 from tests.sources.tables import KIND_OF, SUFFIX, chat, picture, write, write_lines, write_tar
@@ -156,13 +156,32 @@ def test_a_split_is_a_word_of_a_name(name: str, split: str | None) -> None:
 
 def test_braces_stand_for_ranges_and_choices_unless_a_file_is_called_so(tmp_path: Path) -> None:
     def expanded(name: str) -> list[str]:
-        return [path.name for path in expand_braces(tmp_path / name)]
+        return [path.name for path in expand_names(tmp_path / name)]
 
     assert expanded("s-{08..11}.tar") == ["s-08.tar", "s-09.tar", "s-10.tar", "s-11.tar"]
     assert expanded("{a,b}-{1..2}") == ["a-1", "a-2", "b-1", "b-2"]
     assert expanded("{a}.tar") == ["{a}.tar"]
     (tmp_path / "{1..2}.tar").touch()
     assert expanded("{1..2}.tar") == ["{1..2}.tar"]
+
+
+def test_wildcards_stand_for_what_is_called_so_unless_a_file_is_called_by_them(
+    tmp_path: Path,
+) -> None:
+    for name in ("a/s-10.tar", "a/s-9.tar", "b/s-1.tar", "b/c/s-2.tar", "b/t"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def expanded(name: str) -> list[str]:
+        return [path.relative_to(tmp_path).as_posix() for path in expand_names(tmp_path / name)]
+
+    assert expanded("a/*.tar") == ["a/s-10.tar", "a/s-9.tar"]
+    assert expanded("?/s-[12]*") == ["a/s-10.tar", "b/s-1.tar"]
+    assert expanded("b/**/*.tar") == ["b/c/s-2.tar", "b/s-1.tar"]
+    assert expanded("{b,a}/s-?.tar") == ["b/s-1.tar", "a/s-9.tar"]
+    assert expanded("c/*.tar") == ["c/*.tar"]
+    (tmp_path / "b/[t]").touch()
+    assert expanded("b/[t]") == ["b/[t]"]
 
 
 # --- what `datasets` saved

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from mmdata import tokenizers
+from mmdata._tools.options import checked
 from mmdata.errors import TokenError
 from mmdata.image import anyres
 from mmdata.schema import Conversation, Image, Message, Part, Region, Text, Video
+from mmdata.storage import MediaCache
 from mmdata.templates import registry
 from mmdata.templates.llava_next_video._dialects import (
     DIALECTS,
@@ -133,9 +135,12 @@ class LlavaNextVideo(BaseTemplate):
         super().__post_init__()
         Strategy.parse(self.frames)
 
-    def with_limits(self, limits: Limits) -> LlavaNextVideo:
-        """Return the template as it is, asking files for times and sizes under ``limits``."""
-        files = MediaFiles(limits=limits)
+    @checked
+    def with_limits(self, limits: Limits, *, cache: MediaCache | None = None) -> LlavaNextVideo:
+        """Return the template as it is, asking files for times and sizes under ``limits``, through
+        ``cache``.
+        """
+        files = MediaFiles(limits=limits, cache=cache)
         asks_files = self.image_size_of == _FILES.size
         return replace(
             self,
