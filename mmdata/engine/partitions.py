@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 _PARTITION_BYTES: Final = 32 << 20
 PARTITIONS_A_WORKER: Final = 4
-"""How many parts each worker gets, so that workers end at about the same time, however long the rows of one take."""
+"""So that workers end at about the same time, however long the rows of one take."""
 
 
 @dataclass(frozen=True, slots=True)
