@@ -132,7 +132,7 @@ def test_a_video_of_pictures_behind_urls_is_read_as_one_of_files(
         web.files[f"/{number}.png"] = picture()
         (tmp_path / f"{number}.png").write_bytes(picture())
 
-    stores = []
+    stores: list[Any] = []
     for place in (web.url(""), str(tmp_path)):
         frames = [f"{place}/{number}.png" for number in range(3)]
         content = [{"type": "video", "video": frames}, {"type": "text", "text": "What?"}]
