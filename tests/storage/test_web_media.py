@@ -14,6 +14,7 @@ from PIL import Image
 import mmdata
 from mmdata.conversion import convert
 from mmdata.schema import replace
+from mmdata.storage._path import RemotePath
 from tests.source_files import record, write_records
 from tests.storage.web import Web, serve
 from tests.video.clips import clip
@@ -64,6 +65,23 @@ def test_a_picture_behind_a_url_is_embedded(web: Web, tmp_path: Path) -> None:
     store = convert_urls(tmp_path, [web.url("/0.png")], embed=True, check="probe")
 
     assert store[0].media[0].bytes == picture()
+
+
+def test_what_is_embedded_is_fetched_by_other_processes(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.files |= {f"/{number}.png": picture() + bytes(number) for number in range(3)}
+
+    def refuse(path: RemotePath) -> bytes:
+        raise AssertionError(f"this process reads {path}")
+
+    monkeypatch.setattr(RemotePath, "read_bytes", refuse)
+    urls = [web.url(f"/{number}.png") for number in (2, 0, 9, 1)]
+    store = convert_urls(tmp_path, urls, embed=True, workers=2)
+
+    assert [row.media[0].bytes for row in store] == [
+        picture() + bytes(number) for number in (2, 0, 1)
+    ]
 
 
 def test_a_clip_behind_a_url_is_looked_into(web: Web, tmp_path: Path) -> None:
