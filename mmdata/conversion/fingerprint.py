@@ -19,7 +19,6 @@ from mmdata._tools.options import checked
 from mmdata.errors import MediaError
 from mmdata.storage._media import is_remote, open_medium, remote_medium
 from mmdata.storage._path import RemotePath
-from mmdata.video.folder import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,6 +60,8 @@ def fingerprint(source: Content, *, whole: bool) -> Fingerprint:
     if isinstance(source, tuple):
         return _of_files(source, whole)
     if is_remote(source):
+        from mmdata.video.folder import is_folder
+
         if is_folder(source):
             return _of_files(_files_in(remote_medium(source)), whole)
         with open_medium(source) as remote:

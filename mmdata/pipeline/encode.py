@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_check
 from mmdata.errors import DataError, MediaError, SampleError, as_media_error
 from mmdata.pipeline.stopwatch import Stopwatch
 from mmdata.schema import Conversation, Media
-from mmdata.storage import Access, MediaCache
-from mmdata.storage._media import reach
+from mmdata.storage import MediaCache
 from mmdata.templates import Encoded, PixelPlan, Template
 from mmdata.templates._plugins import encode
 
@@ -428,13 +427,15 @@ def _check_cached_times(medium: Media, plan: PixelPlan) -> None:
 
 
 def _source(medium: Media, cache: MediaCache | None) -> Any:
+    from mmdata.video.folder import reach_medium
+
     if medium.bytes is None and medium.path is None:
         raise MediaError(
             f"this {medium.type} has neither path nor bytes, which nothing can read yet"
         )
     if medium.bytes is not None or medium.path is None:
         return medium.bytes
-    return reach(medium.path, Access(cache=cache))
+    return reach_medium(medium, "", cache)
 
 
 def _size(medium: Media, limits: Limits | None, cache: MediaCache | None) -> tuple[int, int] | None:

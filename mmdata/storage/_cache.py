@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta
 
@@ -33,7 +33,7 @@ from mmdata._tools.options import check_fields, checked
 from mmdata._tools.paths import local_path
 from mmdata._tools.requirements import load_posix
 
-__all__ = ["CacheEntry", "MediaCache", "media_cache"]
+__all__ = ["CacheEntry", "KnownContent", "MediaCache", "media_cache"]
 
 _log: Final = logging.getLogger("mmdata")
 
@@ -48,6 +48,13 @@ _FOLDER: Final = re.compile("[0-9a-f]{2}")
 _ENTRY: Final = re.compile("[0-9a-f]{30}")
 _KEPT_SHARE: Final = 0.9
 """Of the limit, what stays where something has to go: going through all entries takes a while."""
+
+
+class KnownContent(NamedTuple):
+    """What a store knows of a medium's file: its bytes, and the hash of its content."""
+
+    size: int
+    hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +81,44 @@ class MediaCache:
         """Return the entry of a content of a URL, as large as it is; None where the folder cannot
         be written to, which is said once.
         """
-        key = hashlib.blake2b(f"{url}\0{version}\0{size}".encode(), digest_size=16).hexdigest()
-        path = self.folder / key[:2] / key[2:]
+        path = self._path_of(url, version, size)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return CacheEntry(self, path, url, size)
         except OSError as error:
             _say_once(f"nothing is kept in the media cache {self.folder}: {error}")
             return None
+
+    def version_of(self, url: str, known: KnownContent) -> str | None:
+        """Return the version of a URL that was noted for a content of which size and hash are
+        known; None where none was.
+        """
+        path = self._path_of(url, known.hash, known.size)
+        try:
+            noted = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        digest, version = noted[:_HASH], noted[_HASH:]
+        return version.decode() if version and digest == _hash(version) else None
+
+    def note_version(self, url: str, known: KnownContent, version: str) -> None:
+        """Note which version of a URL has a content of which size and hash are known."""
+        path = self._path_of(url, known.hash, known.size)
+
+        def write() -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Two that note the same at once write the same; one that was cut has another hash.
+            path.write_bytes(_hash(version.encode()) + version.encode())
+
+        try:
+            self.keep(_PAGE, write)
+        except OSError as error:
+            _say_once(f"nothing more is kept in the media cache {self.folder}: {error}")
+
+    def _path_of(self, url: str, version: str, size: int) -> Path:
+        key = hashlib.blake2b(f"{url}\0{version}\0{size}".encode(), digest_size=16).hexdigest()
+        return self.folder / key[:2] / key[2:]
 
     def keep(self, needed: int, write: Callable[[], object]) -> None:
         """Have something written that takes up to ``needed`` bytes, if there is room for it, for

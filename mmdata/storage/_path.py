@@ -10,7 +10,7 @@ import re
 import stat
 from collections.abc import Callable, Generator, Sequence
 from fnmatch import translate
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PosixPath
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast
 
@@ -20,6 +20,7 @@ from mmdata.errors import StorageError, UsageError
 from mmdata.storage._access import WEB_PORTS, Access
 from mmdata.storage._arrow import ArrowBackend, endpoint_of
 from mmdata.storage._backend import Backend, RemoteFaultError, RemoteInfo, retry
+from mmdata.storage._cache import CacheEntry, KnownContent
 from mmdata.storage._file import RemoteFile, Spool
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class RemotePath(PosixPath):
 
     _url: str | None = None
     _access: Access = Access()
+    _known: KnownContent | None = None
 
     def __str__(self) -> str:
         """Return the URL."""
@@ -61,7 +63,7 @@ class RemotePath(PosixPath):
 
     def __reduce__(self) -> Any:
         """Travel as a URL."""
-        return remote_path, (str(self), self._access)
+        return remote_path, (str(self), self._access, self._known)
 
     def as_posix(self) -> str:
         """Return the URL."""
@@ -239,11 +241,21 @@ class RemotePath(PosixPath):
 
     def open_range(self, *, spool: Spool | None = None) -> RemoteFile:
         """Open the file for reading from any place; from a ``spool`` what is in it already."""
+        if (cached := self._open_known()) is not None:
+            return cached
         found = self.info()
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
         if found.is_folder:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self))
+        backend, read_range = backend_of(self), self._range_reader(found)
+        version, entry = self._open_entry(backend, found)
+        if entry is not None:
+            fetch = self._fetcher(backend, read_range, version)
+            read_range = partial(_read_entry, entry, fetch)
+        return RemoteFile(read_range, found.bytes, str(self), spool=spool)
+
+    def _range_reader(self, found: RemoteInfo) -> ReadRange:
         url, backend, info = str(self), backend_of(self), found
 
         def read_range(start: int, size: int) -> bytes:
@@ -258,41 +270,63 @@ class RemotePath(PosixPath):
 
             return retry(f"{url}: reading {size} bytes from {start}", read)
 
-        return RemoteFile(
-            self._read_through_cache(read_range, backend, found) or read_range,
-            found.bytes,
-            url,
-            spool=spool,
-        )
+        return read_range
 
-    def _read_through_cache(
-        self, read_range: ReadRange, backend: Backend, found: RemoteInfo
-    ) -> ReadRange | None:
-        """Return what reads a stretch from the cache of media, where it is kept there; None where
-        there is no cache, or nobody says of a content whether it is another.
+    # --- what is kept of media on this machine
+
+    def _open_known(self) -> RemoteFile | None:
+        """Open what the cache of media keeps of the content that a store knows, for which nobody is
+        asked until a block is missing; None where nothing was noted of it.
         """
-        url, cache = str(self), self._access.cache
-        if cache is None:
+        cache, known = self._access.cache, self._known
+        version = cache.version_of(str(self), known) if cache and known else None
+        if cache is None or known is None or version is None:
             return None
-
-        def mark(info: RemoteInfo) -> str:
-            return retry(f"{url}", lambda: backend.content_mark(url, info))
-
-        version = mark(found)
-        entry = cache.open(url, version, found.bytes) if version else None
+        entry = cache.open(str(self), version, known.size)
         if entry is None:
             return None
+
+        def fetch(start: int, size: int) -> bytes:
+            found, backend = self.info(), backend_of(self)
+            if found is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+            if found.bytes != known.size or self._mark(backend, found) != version:
+                raise StorageError(
+                    f"{self}: is not the file any more that the store was made of, of which the "
+                    "media cache keeps a part. Restore it or convert again.",
+                    path=str(self),
+                )
+            return self._fetcher(backend, self._range_reader(found), version)(start, size)
+
+        return RemoteFile(partial(_read_entry, entry, fetch), known.size, str(self))
+
+    def _open_entry(self, backend: Backend, found: RemoteInfo) -> tuple[str, CacheEntry | None]:
+        """Return the version of a content and what the cache of media keeps of it; None where there
+        is no cache, or nobody says of a content whether it is another.
+        """
+        cache, known = self._access.cache, self._known
+        version = "" if cache is None else self._mark(backend, found)
+        entry = cache.open(str(self), version, found.bytes) if cache and version else None
+        if cache and entry and known and known.size == found.bytes:
+            cache.note_version(str(self), known, version)
+        return version, entry
+
+    def _mark(self, backend: Backend, found: RemoteInfo) -> str:
+        return retry(f"{self}", lambda: backend.content_mark(str(self), found))
+
+    def _fetcher(self, backend: Backend, read_range: ReadRange, version: str) -> ReadRange:
+        """Return what fetches a stretch of a version and of no other."""
 
         def fetch(start: int, size: int) -> bytes:
             data = read_range(start, size)
             # What is kept is read for a long time: it must be of the content that it stands for.
             if not backend.refuses_replaced:
                 again = self.info()
-                if again is None or mark(again) != version:
-                    raise StorageError(f"{url}: was replaced while it was read", path=url)
+                if again is None or self._mark(backend, again) != version:
+                    raise StorageError(f"{self}: was replaced while it was read", path=str(self))
             return data
 
-        return lambda start, size: entry.read(start, size, fetch)
+        return fetch
 
     def read_bytes(self) -> bytes:
         """Return what is in the file; of one that is replaced meanwhile, what is in the new one.
@@ -338,9 +372,16 @@ def _pattern(glob: str) -> str:
     return text[:-1] if text.endswith("/") else f"{text}[^/]+"
 
 
+def _read_entry(entry: CacheEntry, fetch: ReadRange, start: int, size: int) -> bytes:
+    return entry.read(start, size, fetch)
+
+
 @checked
-def remote_path(url: str, access: Access | None = None) -> RemotePath:
-    """Return the path of a URL; nothing is asked of the network yet.
+def remote_path(
+    url: str, access: Access | None = None, known: KnownContent | None = None
+) -> RemotePath:
+    """Return the path of a URL; nothing is asked of the network yet. ``known`` is what a store
+    knows of the file's content.
 
     >>> str(remote_path("s3://bucket/a//b.json")), remote_path("s3://bucket/a/b.json").name
     ('s3://bucket/a//b.json', 'b.json')
@@ -348,6 +389,7 @@ def remote_path(url: str, access: Access | None = None) -> RemotePath:
     path = RemotePath(url)
     path._url = _with_slashes(url)
     path._access = access or Access()
+    path._known = known
     return path
 
 

@@ -8,11 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from mmdata._tools.paths import join_path
 from mmdata.errors import TokenError, VideoError, as_media_error
 from mmdata.schema import Conversation, Media
-from mmdata.storage import Access, MediaCache
-from mmdata.storage._media import reach
+from mmdata.storage import MediaCache
 from mmdata.storage._path import RemotePath
 from mmdata.templates._encoded import PixelPlan
 
@@ -89,13 +87,15 @@ class MediaFiles:
         return found.height, found.width
 
     def _source(self, media: Media) -> str | RemotePath | bytes:
+        from mmdata.video.folder import reach_medium
+
         if media.bytes is not None:
             return media.bytes
         if media.path is None:
             raise TokenError(
                 f"this {media.type} has neither path nor bytes, and its times are not in the store"
             )
-        return reach(join_path(self.root, media.path), Access(cache=self.cache))
+        return reach_medium(media, self.root, self.cache)
 
 
 @runtime_checkable

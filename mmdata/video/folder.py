@@ -12,12 +12,13 @@ from mmdata._tools.paths import join_path
 from mmdata.errors import VideoError
 from mmdata.schema import CompactTimes, Media
 from mmdata.storage import Access, MediaCache
+from mmdata.storage._cache import KnownContent
 from mmdata.storage._media import is_remote, reach, remote_medium
 from mmdata.storage._path import RemotePath
 from mmdata.video.pictures import UNSAID, Pictures, VideoSource
 from mmdata.video.source import Source
 
-__all__ = ["is_folder", "pictures_in", "source_of", "with_clock"]
+__all__ = ["is_folder", "pictures_in", "reach_medium", "source_of", "with_clock"]
 
 _CONTAINERS: Final = frozenset(
     {
@@ -82,6 +83,13 @@ def with_clock(source: VideoSource, clock: CompactTimes | None) -> VideoSource:
     return pictures_in(source, clock)
 
 
+def reach_medium(medium: Media, root: str, cache: MediaCache | None) -> str | RemotePath:
+    """Return the file of a medium that has a path as what reads it takes it."""
+    is_known = medium.size is not None and medium.hash is not None
+    known = KnownContent(medium.size or 0, medium.hash or "") if is_known else None
+    return reach(join_path(root, medium.path or ""), Access(cache=cache), known)
+
+
 @checked
 def source_of(video: Media, root: str = "", *, cache: MediaCache | None = None) -> VideoSource:
     """Return what to sample a video of a store from: its file, its bytes, or its pictures with the
@@ -100,7 +108,7 @@ def source_of(video: Media, root: str = "", *, cache: MediaCache | None = None) 
     if video.bytes is not None:
         return video.bytes
     if video.path is not None:
-        return with_clock(reach(join_path(root, video.path), Access(cache=cache)), video.clock)
+        return with_clock(reach_medium(video, root, cache), video.clock)
     if video.frame_paths is not None:
         return Pictures(video.frame_paths, video.clock or UNSAID).below(root, Access(cache=cache))
     raise VideoError("this video has no path, no bytes and no pictures, but cached frames alone")

@@ -576,8 +576,9 @@ def convert_media_cache(place: Path, request: pytest.FixtureRequest) -> None:
     with serve() as web:
         web.files["/0.jpg"] = jpeg(place)
         write_records(place / "source.json", [record(0, image=web.url("/0.jpg"))])
-        convert = ("convert", "llava", "source.json", "-o", "store", "--allow-remote", "--embed")
-        convert = (*convert, "--allow-host", "127.0.0.1", "--overwrite", "--workers", "1")
+        allowed = ("--allow-remote", "--allow-host", "127.0.0.1", "--workers", "1")
+        convert: tuple[str, ...] = ("convert", "llava", "source.json", "-o", "store")
+        convert += ("--overwrite", "--embed", *allowed)
         sent = []
         for _ in range(2):
             web.sent = 0

@@ -91,7 +91,7 @@ def test_a_conversion_from_afar_gives_the_store_of_one_on_this_machine(
 ) -> None:
     fill(cloud.folder)
 
-    stores = []
+    stores: list[mmdata.Store] = []
     for place in (cloud.url, str(cloud.folder)):
         target = tmp_path / f"store{len(stores)}"
         convert(

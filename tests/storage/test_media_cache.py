@@ -24,7 +24,8 @@ from mmdata.errors import StorageError, UsageError
 from mmdata.frame_cache import cache_frames
 from mmdata.pipeline import Stream
 from mmdata.storage import Access, MediaCache, remote_path
-from mmdata.storage._cache import media_cache
+from mmdata.storage._arrow import ArrowBackend
+from mmdata.storage._cache import KnownContent, media_cache
 from tests.pipeline.words import WordTemplate
 from tests.storage.buckets import client
 from tests.storage.test_remote_store import convert_there, fill_clips, put
@@ -305,8 +306,6 @@ def test_a_conversion_fetches_once_and_gives_the_same_store(web: Web, tmp_path: 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the bytes of each piece of an object that is fetched by this process from now on."""
-    from mmdata.storage._arrow import ArrowBackend
-
     read, sizes = ArrowBackend.read, []
 
     def count(self: ArrowBackend, url: str, start: int, size: int, info: Any) -> bytes:
@@ -336,6 +335,68 @@ def test_the_second_epoch_of_a_stream_fetches_no_medium(
     for one, other in zip(first, without, strict=True):
         assert one.ids == other.ids
         assert all(np.array_equal(array, other.arrays[name]) for name, array in one.arrays.items())
+
+
+def count_questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the URLs that this process asks the storage of objects about from now on."""
+    info, asked = ArrowBackend.info, []
+
+    def count(self: ArrowBackend, url: str) -> Any:
+        asked.append(url)
+        return info(self, url)
+
+    monkeypatch.setattr(ArrowBackend, "info", count)
+    return asked
+
+
+def test_of_what_a_store_knows_the_second_epoch_asks_for_nothing(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_clips(bucket, 2)
+    store = convert_there(bucket, check="probe", workers=1)
+    options: dict[str, Any] = {"seq_length": 40, "batch_size": 1, "workers": 0}
+    stream = Stream(store, WordTemplate(), media_cache=tmp_path, **options)
+    first = list(stream)
+    asked, read = count_questions(monkeypatch), count_reads(monkeypatch)
+
+    second = list(Stream(store, WordTemplate(), media_cache=tmp_path, **options))
+
+    assert (asked, read) == ([], [])
+    for one, other in zip(first, second, strict=True):
+        assert all(np.array_equal(array, other.arrays[name]) for name, array in one.arrays.items())
+
+
+def test_a_file_in_the_place_of_one_that_is_kept_in_part_is_refused(
+    bucket: str, tmp_path: Path
+) -> None:
+    data = noise(0, 100_000)
+    put(bucket, "a", data)
+    access, known = Access(cache=MediaCache(tmp_path)), KnownContent(100_000, "xxh3:1")
+
+    def read(start: int) -> bytes:
+        with remote_path(f"s3://{bucket}/a", access, known).open_range() as file:
+            file.seek(start)
+            return file.read(100) or b""
+
+    assert read(0) == data[:100]
+    put(bucket, "a", noise(1, 100_000))
+
+    assert read(0) == data[:100]
+    with pytest.raises(StorageError, match="is not the file any more that the store was made of"):
+        read(90_000)
+
+
+def test_a_note_that_is_damaged_is_made_again(bucket: str, tmp_path: Path) -> None:
+    put(bucket, "a", b"bytes")
+    access, known = Access(cache=MediaCache(tmp_path)), KnownContent(5, "xxh3:1")
+    path = remote_path(f"s3://{bucket}/a", access, known)
+
+    for damage in (b"", b"?", b"no such version at all"):
+        assert path.read_bytes() == b"bytes"
+        [note] = [file for file in tmp_path.glob("??/*") if file.stat().st_size < 100]
+        note.write_bytes(damage)
+
+    assert path.read_bytes() == b"bytes"
 
 
 def test_frames_are_taken_of_clips_in_a_bucket(bucket: str, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from PIL import Image
 
 import mmdata
 from mmdata.conversion import convert
+from mmdata.schema import replace
+from mmdata.storage._path import RemotePath
 from tests.source_files import record, write_records
 from tests.storage.web import Web, serve
 from tests.video.clips import clip
@@ -63,6 +65,23 @@ def test_a_picture_behind_a_url_is_embedded(web: Web, tmp_path: Path) -> None:
     store = convert_urls(tmp_path, [web.url("/0.png")], embed=True, check="probe")
 
     assert store[0].media[0].bytes == picture()
+
+
+def test_what_is_embedded_is_fetched_by_other_processes(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.files |= {f"/{number}.png": picture() + bytes(number) for number in range(3)}
+
+    def refuse(path: RemotePath) -> bytes:
+        raise AssertionError(f"this process reads {path}")
+
+    monkeypatch.setattr(RemotePath, "read_bytes", refuse)
+    urls = [web.url(f"/{number}.png") for number in (2, 0, 9, 1)]
+    store = convert_urls(tmp_path, urls, embed=True, workers=2)
+
+    assert [row.media[0].bytes for row in store] == [
+        picture() + bytes(number) for number in (2, 0, 1)
+    ]
 
 
 def test_a_clip_behind_a_url_is_looked_into(web: Web, tmp_path: Path) -> None:
@@ -119,3 +138,40 @@ def test_a_scheme_that_could_lead_anywhere_is_a_reject(tmp_path: Path, url: str)
 
     assert reason == "remote_media"
     assert "media are read from" in detail
+
+
+@pytest.mark.parametrize(
+    "options", [{"check": "exists"}, {"check": "probe"}, {"embed": True}], ids=str
+)
+def test_a_video_of_pictures_behind_urls_is_read_as_one_of_files(
+    web: Web, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    for number in range(3):
+        web.files[f"/{number}.png"] = picture()
+        (tmp_path / f"{number}.png").write_bytes(picture())
+
+    stores: list[Any] = []
+    for place in (web.url(""), str(tmp_path)):
+        frames = [f"{place}/{number}.png" for number in range(3)]
+        content = [{"type": "video", "video": frames}, {"type": "text", "text": "What?"}]
+        messages = [
+            {"role": "user", "content": content},
+            {"role": "assistant", "content": "That."},
+        ]
+        source = write_records(tmp_path / "source.json", [{"id": "v", "messages": messages}])
+        store = tmp_path / f"store{len(stores)}"
+        convert(
+            "messages",
+            source,
+            store,
+            allow_remote=True,
+            allow_hosts="127.0.0.1",
+            allow_outside=True,
+            workers=1,
+            **options,
+        )
+        stores.append(mmdata.open(store)[0].media[0])
+
+    there, here = stores
+    assert there.frame_paths == tuple(web.url(f"/{number}.png") for number in range(3))
+    assert replace(there, frame_paths=here.frame_paths) == here
