@@ -9,6 +9,7 @@ alarm soon after its deadline.
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import platform
@@ -131,7 +132,9 @@ class Pool:
         """Wait until a job ends or meets its deadline, and note how."""
         busy = [worker for worker in self._workers if worker.busy]
         nearest = min(worker.expires for worker in busy)
-        ready = wait([worker.channel for worker in busy], max(0.0, nearest - monotonic()))
+        # Those that are starting have no deadline yet.
+        seconds = None if nearest == math.inf else max(0.0, nearest - monotonic())
+        ready = wait([worker.channel for worker in busy], seconds)
         for worker in busy:
             if worker.channel in ready:
                 worker.finish()
@@ -191,19 +194,17 @@ class LocalEngine:
             ready = wait([worker.channel for worker, _, _ in self._busy])
             for worker, _, _ in self._busy:
                 if worker.channel in ready:
-                    worker.finish()
+                    try:
+                        worker.finish()
+                    except _StartError as error:
+                        worker.settle(LostWorkerError(str(error)))
 
     def _begin(self) -> None:
         """Give jobs to the workers that are idle."""
         while self._idle and self._waiting:
             worker = self._idle.pop()
             number, job, args = self._waiting.popleft()
-            try:
-                task = worker.begin(job, args)
-            except _StartError as error:
-                task = _Task()
-                task.settle(LostWorkerError(str(error)))
-            self._busy.append((worker, number, task))
+            self._busy.append((worker, number, worker.begin(job, args)))
 
     def close(self) -> None:
         """End the workers, whatever they do."""
@@ -266,6 +267,7 @@ class _Worker:
         self._deadline = self._granted = deadline
         self._memory = memory
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_ready = False
         self._task: _Task | None = None
         self.channel: Connection
         self.expires = 0.0
@@ -277,7 +279,9 @@ class _Worker:
     def begin(
         self, job: Callable[..., Any], args: tuple[Any, ...], deadline: float | None = None
     ) -> _Task:
-        """Give the process a job; its deadline, by default that of the pool, counts from now."""
+        """Give the process a job; its deadline, by default that of the pool, counts from when the
+        process is there.
+        """
         message = pickle.dumps((job, args))
         if self._process is None:
             self._start()
@@ -288,22 +292,34 @@ class _Worker:
             self.channel.send_bytes(_ALARM.pack(self._granted + _GRACE))
             self.channel.send_bytes(message)
         except (BrokenPipeError, ConnectionResetError):
-            self._report_death()
-        self.expires = monotonic() + self._granted
+            pass  # it is dead, which is what comes out of the pipe
+        # What a process needs to start counts for no deadline.
+        self.expires = monotonic() + self._granted if self._is_ready else math.inf
         return task
 
     def finish(self) -> None:
-        """Take the outcome that the process sent, or note that it died."""
+        """Take the outcome that the process sent, or that it is ready; or note that it died.
+
+        Raises:
+            UsageError, _StartError: it died before it was ready.
+        """
         try:
-            self._settle(rebuild_outcome(self.channel.recv_bytes()))
+            message = self.channel.recv_bytes()
         except (EOFError, ConnectionResetError):
             self._report_death()
+            return
+        if self._is_ready:
+            self.settle(rebuild_outcome(message))
+            return
+
+        self._is_ready = True
+        self.expires = monotonic() + self._granted
 
     def expire(self) -> None:
         """End the process: its job met the deadline."""
         self.kill()
         within = f"no result within {self._granted:g} seconds"
-        self._settle(_limit(f"{within}; {how_to_raise('deadline')}"))
+        self.settle(_limit(f"{within}; {how_to_raise('deadline')}"))
 
     def kill(self) -> int:
         """End the process and return its exit status, negative for a signal."""
@@ -313,9 +329,11 @@ class _Worker:
         self.channel.close()
         status = self._process.wait()
         self._process = None
+        self._is_ready = False
         return status
 
     def _start(self) -> None:
+        """Start the process, which says when it is ready: several that start do so at once."""
         # `resource` caps the memory of the process.
         load_posix("resource", needed_by="reading media in a process of its own")
         self.channel, theirs = Pipe()
@@ -334,23 +352,20 @@ class _Worker:
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
 
-        try:
-            # The process is ready: what it needed to start counts for no deadline.
-            self.channel.recv_bytes()
-        except EOFError:
+    def _report_death(self) -> None:
+        assert self._process is not None
+        if not self._is_ready:
             what = f"a worker process ended at its start with status {self.kill()}"
             if self._memory < _LEAST:
                 raise UsageError(
                     f"{what}: {self._memory} bytes of memory are too few; {how_to_raise('memory')}"
-                ) from None
-            raise _StartError(what) from None
+                )
+            raise _StartError(what)
 
-    def _report_death(self) -> None:
-        assert self._process is not None
         status = self._process.wait()  # it closed its end of the pipe, so it is about to end
         self.kill()
         if status == -signal.SIGKILL:
-            self._settle(
+            self.settle(
                 LostWorkerError(
                     "the process was killed, most likely because the machine has no memory left; "
                     "take fewer workers, or a smaller memory (--memory, Limits(memory=...))",
@@ -359,9 +374,9 @@ class _Worker:
             )
         else:
             cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-            self._settle(LostWorkerError(f"the decoding process died: {cause}"))
+            self.settle(LostWorkerError(f"the decoding process died: {cause}"))
 
-    def _settle(self, outcome: Any) -> None:
+    def settle(self, outcome: Any) -> None:
         assert self._task is not None
         self._task.settle(outcome)
         self._task = None

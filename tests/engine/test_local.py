@@ -12,10 +12,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from mmdata.engine import local as isolate
+from mmdata.engine.engine import LostWorkerError
 from mmdata.errors import MediaError, UsageError, VideoError
 
 
@@ -115,6 +117,51 @@ def test_memory_in_which_no_process_can_start_is_a_fault_of_the_call() -> None:
 def test_memory_may_be_more_than_any_machine_has() -> None:
     with isolate.Pool(memory=1 << 80) as pool:
         assert pool.run(len, "four") == 4
+
+
+_WAIT_FOR_ANOTHER = """
+import os, pathlib, sys, time
+here = pathlib.Path(__file__).parent
+(here / f"{os.getpid()}.started").touch()
+end = time.monotonic() + 20
+while len(list(here.glob("*.started"))) < 2:
+    if time.monotonic() > end:
+        sys.exit("no other process has started")
+    time.sleep(0.01)
+"""
+
+
+def test_workers_start_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python runs it as it starts: so no worker is ready before the other has been started.
+    (tmp_path / "sitecustomize.py").write_text(_WAIT_FOR_ANOTHER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with isolate.Pool(2) as pool:
+        assert list(pool.map(len, [("one",), ("three",)])) == [3, 5]
+
+
+def test_what_a_process_needs_to_start_counts_for_no_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(0.5)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with isolate.Pool(deadline=0.4) as pool:
+        assert pool.run(len, "four") == 4
+
+
+def test_a_process_that_does_not_start_is_no_fault_of_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What `site` lets no process survive.
+    (tmp_path / "sitecustomize.py").write_text("import os\nos._exit(7)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with isolate.Pool() as pool, pytest.raises(RuntimeError, match="at its start with status 7"):
+        pool.run(len, "four")
+    with isolate.LocalEngine() as engine:
+        engine.submit(len, "four")
+        assert isinstance(engine.next_result()[1], LostWorkerError)
 
 
 def test_results_come_in_the_order_of_the_arguments() -> None:
@@ -258,6 +305,7 @@ def test_workers_are_gone_after_the_pool() -> None:
 PARENT = """
 import os, sys, time
 from mmdata.engine import local as isolate
+from mmdata.engine.engine import LostWorkerError
 pool = isolate.Pool(deadline=60)
 print(pool.run(os.getpid), flush=True)
 pool.run(time.sleep, 60)
