@@ -26,7 +26,7 @@ from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import is_file
 from mmdata.conversion.probe import check
 from mmdata.engine.engine import Engine
-from mmdata.engine.local import Pool
+from mmdata.engine.local import Pool, lend_pool
 from mmdata.engine.open import EngineName, check_address, map_ranges
 from mmdata.errors import MediaError, StorageError, as_media_error
 from mmdata.schema import CompactTimes, Media, MediaType
@@ -362,7 +362,7 @@ def media_faults(
     asked = (store, level, on_damage, limits)
     rows = range(len(store))
     if engine == "local":
-        answers = _look_into_rows(*asked, rows, workers)
+        answers = _look_into_rows(*asked, rows, workers=workers)
     else:
         answers = map_ranges(
             partial(_list_answers, *asked),
@@ -381,17 +381,23 @@ def _look_into_rows(
     on_damage: OnDamage,
     limits: Limits | None,
     rows: range,
-    workers: int | None = 1,
+    *,
+    workers: int | None = None,
+    pool: Pool | None = None,
 ) -> Iterator[list[Facts] | MediaError]:
     """Yield what the files of each row are, or why one of them cannot be used."""
-    with Prober(level, workers=workers, on_damage=on_damage, limits=limits) as prober:
+    with Prober(level, workers=workers, on_damage=on_damage, limits=limits, pool=pool) as prober:
         for _, found in prober.answers(rows, lambda row: list(_files(store, row))):
             yield found
 
 
-def _list_answers(*asked: Any) -> list[list[Facts] | MediaError]:
+def _list_answers(
+    store: Store, level: MediaLevel, on_damage: OnDamage, limits: Limits | None, rows: range
+) -> list[list[Facts] | MediaError]:
     """Return what :func:`_look_into_rows` yields, as an engine takes it."""
-    return list(_look_into_rows(*asked))
+    some = limits or Limits()
+    with lend_pool(deadline=some.deadline, memory=some.memory) as pool:
+        return list(_look_into_rows(store, level, on_damage, limits, rows, pool=pool))
 
 
 def _media_faults(

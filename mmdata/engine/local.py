@@ -9,6 +9,7 @@ alarm soon after its deadline.
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import pickle
@@ -20,7 +21,9 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection, Pipe, wait
 from time import monotonic
 from types import TracebackType
@@ -32,7 +35,7 @@ from mmdata._tools.requirements import load_posix
 from mmdata.engine.engine import LostWorkerError
 from mmdata.errors import MediaError, PluginError, UsageError
 
-__all__ = ["LocalEngine", "Pool", "answer_message", "rebuild_outcome", "run"]
+__all__ = ["LocalEngine", "Pool", "answer_message", "lend_pool", "rebuild_outcome", "run"]
 
 T = TypeVar("T")
 
@@ -156,6 +159,31 @@ class Pool:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@checked
+@contextmanager
+def lend_pool(*, deadline: PositiveFloat, memory: PositiveInt) -> Iterator[Pool]:
+    """Give the pool of one process that a worker of an engine has for all of its jobs: to start one
+    takes as long as to probe a hundred clips, which a job may have no more of.
+
+    It ends with this process, or where the block is left by an exception: its process may be in the
+    middle of something.
+    """
+    pool = _open_pool(deadline, memory)
+    try:
+        yield pool
+    except BaseException:
+        _open_pool.cache_clear()
+        pool.close()
+        raise
+
+
+@cache
+def _open_pool(deadline: float, memory: int) -> Pool:
+    pool = Pool(1, deadline=deadline, memory=memory)
+    atexit.register(pool.close)
+    return pool
 
 
 class LocalEngine:

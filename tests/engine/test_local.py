@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from mmdata.engine import local as isolate
-from mmdata.engine.engine import LostWorkerError
+from mmdata.engine.engine import LostWorkerError, run_jobs
 from mmdata.errors import MediaError, UsageError, VideoError
 
 
@@ -213,6 +213,23 @@ def test_a_worker_runs_only_a_little_ahead_of_one_that_is_slow() -> None:
         assert list(results) == list(range(1, 200))
 
 
+def _who_decodes(fails: bool) -> int:
+    with isolate.lend_pool(deadline=10, memory=1 << 30) as pool:
+        found = pool.run(os.getpid)
+        if fails:
+            raise ValueError(found)
+        return found
+
+
+def test_the_jobs_of_a_worker_share_a_pool_until_one_is_cut_off() -> None:
+    with isolate.LocalEngine() as engine:
+        outcomes = list(run_jobs(engine, _who_decodes, [(False,), (False,), (True,), (False,)]))
+
+    first, second, cut_off, last = outcomes
+    assert isinstance(cut_off, ValueError)
+    assert first == second == cut_off.args[0] != last
+
+
 def test_workers_are_used_again() -> None:
     with isolate.Pool(deadline=10) as pool:
         assert len(set(pool.map(os.getpid, [()] * 50))) == 1
@@ -305,7 +322,7 @@ def test_workers_are_gone_after_the_pool() -> None:
 PARENT = """
 import os, sys, time
 from mmdata.engine import local as isolate
-from mmdata.engine.engine import LostWorkerError
+from mmdata.engine.engine import LostWorkerError, run_jobs
 pool = isolate.Pool(deadline=60)
 print(pool.run(os.getpid), flush=True)
 pool.run(time.sleep, 60)
