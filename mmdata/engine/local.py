@@ -42,6 +42,10 @@ T = TypeVar("T")
 # Seconds past its deadline after which the kernel ends a job whose parent is gone.
 _GRACE: Final = 2.0
 _AHEAD: Final = 4  # jobs a worker that may be done before the first result is taken
+# Jobs that a worker of a pool has: one that it does, and one that it goes on with. On a machine
+# that has other work, this process is woken only after as long as a small clip takes.
+_IN_HAND: Final = 2
+_SMALL: Final = 1 << 15  # bytes that a pipe takes whole while nobody reads from it
 _LEAST: Final = 64 << 20  # bytes without which a process may not even start
 _LARGEST: Final = (1 << 63) - 1
 _NO_DEADLINE: Final = 1e9
@@ -116,14 +120,15 @@ class Pool:
         most = _AHEAD * len(self._workers)
 
         while True:
-            for worker in self._workers:
-                if (
-                    not worker.busy
-                    and len(pending) < most
-                    and (args := next(waiting, None)) is not None
-                ):
-                    deadline = None if deadline_of is None else deadline_of(*args)
-                    pending.append(worker.begin(job, args, deadline))
+            for given in range(_IN_HAND):  # those that have nothing to do come first
+                for worker in self._workers:
+                    if (
+                        worker.jobs == given
+                        and len(pending) < most
+                        and (args := next(waiting, None)) is not None
+                    ):
+                        deadline = None if deadline_of is None else deadline_of(*args)
+                        pending.append(worker.begin(job, args, deadline))
             if not pending:
                 return
             if pending[0].done:
@@ -133,7 +138,7 @@ class Pool:
 
     def _wait(self) -> None:
         """Wait until a job ends or meets its deadline, and note how."""
-        busy = [worker for worker in self._workers if worker.busy]
+        busy = [worker for worker in self._workers if worker.jobs]
         nearest = min(worker.expires for worker in busy)
         # Those that are starting have no deadline yet.
         seconds = None if nearest == math.inf else max(0.0, nearest - monotonic())
@@ -288,42 +293,65 @@ class _Task:
         self.done = True
 
 
+@dataclass(slots=True)
+class _Job:
+    """A job as it travels, how many seconds it may take, and whether it was sent."""
+
+    task: _Task
+    message: bytes
+    deadline: float
+    is_sent: bool = False
+
+
 class _Worker:
-    """One process, started when first needed and again after it died."""
+    """One process, started when first needed and again after it died, and the jobs that it has."""
 
     def __init__(self, deadline: float, memory: int) -> None:
-        self._deadline = self._granted = deadline
+        self._deadline = deadline
         self._memory = memory
         self._process: subprocess.Popen[bytes] | None = None
         self._is_ready = False
-        self._task: _Task | None = None
+        self._jobs: deque[_Job] = deque()
         self.channel: Connection
-        self.expires = 0.0
+        self.expires = math.inf  # when the first of its jobs meets its deadline
 
     @property
-    def busy(self) -> bool:
-        return self._task is not None
+    def jobs(self) -> int:
+        """How many jobs it has that have not ended."""
+        return len(self._jobs)
 
     def begin(
         self, job: Callable[..., Any], args: tuple[Any, ...], deadline: float | None = None
     ) -> _Task:
         """Give the process a job; its deadline, by default that of the pool, counts from when the
-        process is there.
+        process comes to it.
         """
-        message = pickle.dumps((job, args))
+        task = _Task()
+        granted = self._deadline if deadline is None else deadline
+        self._jobs.append(_Job(task, pickle.dumps((job, args)), granted))
+        self._send()
+        if len(self._jobs) == 1:
+            self._start_clock()
+        return task
+
+    def _send(self) -> None:
+        """Send the first job, and of the others those for which nobody has to wait."""
         if self._process is None:
             self._start()
-        self._granted = self._deadline if deadline is None else deadline
-        self._task = task = _Task()
-        try:
-            # Apart from the job, which may be large and is not copied for it.
-            self.channel.send_bytes(_ALARM.pack(self._granted + _GRACE))
-            self.channel.send_bytes(message)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it is dead, which is what comes out of the pipe
+        for place, each in enumerate(self._jobs):
+            if each.is_sent or (place and len(each.message) > _SMALL):
+                continue
+            each.is_sent = True
+            try:
+                # Apart from the job, which may be large and is not copied for it.
+                self.channel.send_bytes(_ALARM.pack(each.deadline + _GRACE))
+                self.channel.send_bytes(each.message)
+            except (BrokenPipeError, ConnectionResetError):
+                return  # it is dead, which is what comes out of the pipe
+
+    def _start_clock(self) -> None:
         # What a process needs to start counts for no deadline.
-        self.expires = monotonic() + self._granted if self._is_ready else math.inf
-        return task
+        self.expires = monotonic() + self._jobs[0].deadline if self._is_ready else math.inf
 
     def finish(self) -> None:
         """Take the outcome that the process sent, or that it is ready; or note that it died.
@@ -341,12 +369,15 @@ class _Worker:
             return
 
         self._is_ready = True
-        self.expires = monotonic() + self._granted
+        self._start_clock()
 
     def expire(self) -> None:
         """End the process: its job met the deadline."""
         self.kill()
-        within = f"no result within {self._granted:g} seconds"
+        self._settle_late()
+
+    def _settle_late(self) -> None:
+        within = f"no result within {self._jobs[0].deadline:g} seconds"
         self.settle(_limit(f"{within}; {how_to_raise('deadline')}"))
 
     def kill(self) -> int:
@@ -358,6 +389,8 @@ class _Worker:
         status = self._process.wait()
         self._process = None
         self._is_ready = False
+        for job in self._jobs:
+            job.is_sent = False
         return status
 
     def _start(self) -> None:
@@ -400,14 +433,20 @@ class _Worker:
                     reason="media_limit",
                 )
             )
+        elif status == -signal.SIGALRM:  # nobody was there to end it sooner
+            self._settle_late()
         else:
             cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
             self.settle(LostWorkerError(f"the decoding process died: {cause}"))
 
     def settle(self, outcome: Any) -> None:
-        assert self._task is not None
-        self._task.settle(outcome)
-        self._task = None
+        """Say what came of the first job, and go on with the next; with another process where this
+        one is gone.
+        """
+        self._jobs.popleft().task.settle(outcome)
+        if self._jobs:
+            self._send()
+            self._start_clock()
 
 
 def _limit(what: str) -> MediaError:

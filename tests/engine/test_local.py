@@ -230,6 +230,60 @@ def test_the_jobs_of_a_worker_share_a_pool_until_one_is_cut_off() -> None:
     assert first == second == cut_off.args[0] != last
 
 
+def test_a_worker_goes_on_with_the_next_job_while_nobody_takes_its_answer(tmp_path: Path) -> None:
+    places = [tmp_path / str(number) for number in range(3)]
+
+    with isolate.Pool(1, deadline=10) as pool:
+        results = pool.map(Path.touch, [(place,) for place in places])
+        next(results)  # before the last was given to the worker, were it one at a time
+
+        end = time.monotonic() + 10
+        while not places[2].exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert places[2].exists()
+
+
+def _sleep(seconds: float, _: bytes) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def _who_sleeps(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("size", [10, 10 << 20])
+def test_a_job_behind_one_that_hangs_is_done_by_another_process(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolate, "_GRACE", 1000.0)  # the kernel does not help
+    waiting = [(seconds, bytes(size)) for seconds in (0.0, 60.0, 0.1)]
+
+    with isolate.Pool(1, deadline=0.7) as pool:
+        first, hung, last = pool.map(_sleep, waiting)
+
+    assert (first, last) == (0.0, 0.1)
+    assert isinstance(hung, MediaError)
+    assert hung.reason == "media_limit"
+
+
+def test_a_job_that_hangs_while_nobody_looks_met_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(isolate, "_GRACE", 0.1)
+
+    with isolate.Pool(1, deadline=0.3) as pool:
+        results = pool.map(_who_sleeps, [(0.0,), (0.0,), (60.0,)])
+        process = next(results)
+        assert isinstance(process, int)
+        assert _gone_within(process, seconds=20)  # the kernel has ended it
+        hung = list(results)[-1]
+
+    assert isinstance(hung, MediaError)
+    assert (hung.reason, "within 0.3 seconds" in str(hung)) == ("media_limit", True)
+
+
 def test_workers_are_used_again() -> None:
     with isolate.Pool(deadline=10) as pool:
         assert len(set(pool.map(os.getpid, [()] * 50))) == 1
