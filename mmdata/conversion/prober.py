@@ -132,7 +132,7 @@ def _reachable(file: File, access: Access | None) -> File:
         path = path_of_medium(file.source, access)
     except StorageError as error:
         raise as_media_error(error, file.source) from error
-    return file._replace(source=path)
+    return file._replace(source=path.keep())  # it is hashed, and looked into
 
 
 def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) -> Facts:

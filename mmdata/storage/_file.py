@@ -120,14 +120,17 @@ class RemoteFile(io.RawIOBase):
         if self.closed:
             raise ValueError(f"{self.name}: the file is closed")
         rest = max(0, self._size - self._position)
+        if self._spool is not None:
+            kept = bytearray(rest)
+            self.readinto(kept)  # in one request too, of what is not there
+            return bytes(kept)
         data = self._read_range(self._position, rest) if rest else b""
         self._position += len(data)
         return data
 
     def close(self) -> None:
         """Close it, and let go of what was kept."""
-        if self._spool is not None:
-            self._spool.close()
+        self._spool = None  # which is closed with whoever holds it last
         super().close()
 
     def read1(self, size: int = -1) -> bytes:

@@ -30,9 +30,28 @@ __all__ = ["RemotePath", "backend_of", "common_folder", "path_of", "remote_path"
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 """A URL that a path was made of has lost one of its slashes; a drive of Windows has one letter."""
 _HTTP: Final = ("http", "https")
+_KEPT: Final = 4 << 30  # bytes of files that are kept, while they are read more than once
 _READINGS: Final = 5  # how often a file is read that is replaced meanwhile
 _FILE: Final = stat.S_IFREG | 0o444
 _FOLDER: Final = stat.S_IFDIR | 0o555
+
+
+class _Kept:
+    """What was fetched of files that are read more than once, on the disk of this machine."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[RemoteInfo, Spool]] = {}
+
+    def find(self, url: str) -> tuple[RemoteInfo, Spool] | tuple[None, None]:
+        """Return what is known of a file, and what is there of it."""
+        return self._files.get(url, (None, None))
+
+    def add(self, url: str, info: RemoteInfo) -> Spool:
+        """Return the place for what will be fetched of a file."""
+        room = _KEPT - sum(other.bytes for other, _ in self._files.values())
+        spool = Spool(max(0, room))
+        self._files[url] = info, spool
+        return spool
 
 
 class RemotePath(PosixPath):
@@ -44,6 +63,7 @@ class RemotePath(PosixPath):
 
     _url: str | None = None
     _access: Access = Access()
+    _kept: _Kept | None = None
 
     def __str__(self) -> str:
         """Return the URL."""
@@ -119,7 +139,20 @@ class RemotePath(PosixPath):
 
     def like(self, url: str) -> Self:
         """Return the path of another URL that may be read as this one."""
-        return cast("Self", remote_path(url, self._access))
+        path = remote_path(url, self._access)
+        path._kept = self._kept
+        return cast("Self", path)
+
+    def keep(self) -> Self:
+        """Return the same path, and so those below it and beside it, for a file that is read more
+        than once: what was fetched of it is kept on the disk of this machine, up to 4 GiB of all
+        such files, until the last of these paths is gone. It stays the file that it was at first.
+
+        What travels to another process leaves that behind.
+        """
+        path = self.like(str(self))
+        path._kept = self._kept or _Kept()
+        return path
 
     # --- what is there
 
@@ -232,12 +265,15 @@ class RemotePath(PosixPath):
 
     def open_range(self, *, spool: Spool | None = None) -> RemoteFile:
         """Open the file for reading from any place; from a ``spool`` what is in it already."""
-        found = self.info()
+        known, kept = (None, None) if self._kept is None else self._kept.find(str(self))
+        found = known or self.info()
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
         if found.is_folder:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self))
         url, backend, info = str(self), backend_of(self), found
+        if self._kept is not None and spool is None:
+            spool = kept or self._kept.add(url, info)
 
         def read_range(start: int, size: int) -> bytes:
             def read() -> bytes:
