@@ -16,10 +16,11 @@ from msgspec.structs import replace
 
 from mmdata._tools.limits import Limits, how_to_raise
 from mmdata.errors import VideoError
+from mmdata.storage._file import HoledFile
 from mmdata.storage._media import is_remote, open_medium
 from mmdata.video.coded_order import may_have_fields, second_fields
 from mmdata.video.source import Source, name_of, open_tables, open_video, plain
-from mmdata.video.tables import WithoutMedia, media_of
+from mmdata.video.tables import media_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -339,7 +340,7 @@ def read_table(source: Source, stream: VideoStream, limits: Limits) -> list[Pack
         holes = media_of(file)
         if not holes:
             return None
-        with open_tables(WithoutMedia(file, holes), stream.index, limits) as (container, video):
+        with open_tables(HoledFile(file, holes), stream.index, limits) as (container, video):
             try:
                 for packet in demux(container, video):
                     if packet.is_corrupt:

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from mmdata import video
 from mmdata.storage import Access, remote_path
-from mmdata.storage._file import RemoteFile, Spool
+from mmdata.storage._file import HoledFile, RemoteFile, Spool
 from mmdata.storage._path import RemotePath
 from mmdata.video.index import Index
-from mmdata.video.tables import WithoutMedia
 from tests.storage.web import Web, serve
 
 GOP = 12
@@ -195,7 +194,7 @@ def test_holes_read_as_zeros_and_are_not_fetched(
     for is_hole, size in pieces:
         holes += [range(len(data), len(data) + size)] if is_hole else []
         data += (b"\0" if is_hole else b"x") * size
-    file = WithoutMedia(
+    file = HoledFile(
         RemoteFile(lambda start, count: data[start : start + count], len(data), "f"), holes
     )
 
