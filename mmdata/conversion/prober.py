@@ -121,10 +121,10 @@ def look(
     Raises:
         MediaError: one of them is not sound, or not the file it was.
     """
-    return [_look(_reachable(file, access), level, limits, on_damage) for file in files]
+    return [_look(_reachable(file, level, access), level, limits, on_damage) for file in files]
 
 
-def _reachable(file: File, access: Access | None) -> File:
+def _reachable(file: File, level: MediaLevel, access: Access | None) -> File:
     """Return a file whose URL, if it has one, is a path that may be read."""
     if not isinstance(file.source, str) or not is_url(file.source):
         return file
@@ -132,7 +132,8 @@ def _reachable(file: File, access: Access | None) -> File:
         path = path_of_medium(file.source, access)
     except StorageError as error:
         raise as_media_error(error, file.source) from error
-    return file._replace(source=path.keep())  # it is hashed, and looked into
+    # What is looked into is hashed besides; what is compared is read once.
+    return file._replace(source=path if level == "compare" else path.keep())
 
 
 def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) -> Facts:
