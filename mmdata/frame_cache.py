@@ -29,7 +29,7 @@ from mmdata._tools.progress import Progress, show_progress
 from mmdata._tools.requirements import processors
 from mmdata.conversion.account import count_batch
 from mmdata.engine.engine import Engine
-from mmdata.engine.local import Pool
+from mmdata.engine.local import Pool, lend_pool
 from mmdata.engine.open import EngineName, check_address, map_ranges
 from mmdata.errors import DataError, MediaError, UsageError, as_media_error
 from mmdata.rejects import Reason, Reject
@@ -403,7 +403,9 @@ def _list_frames(
     opened: stores.Store, recipe: _Recipe, cache: MediaCache | None, rows: range
 ) -> list[list[_Cached] | _Refused]:
     """Return what :func:`_take_frames` yields, as an engine takes it."""
-    return list(_take_frames(opened, recipe, cache, 1, rows))
+    limits = recipe.limits
+    with lend_pool(deadline=limits.deadline, memory=limits.memory) as pool:
+        return list(_take_frames_in(pool, opened, recipe, cache, rows))
 
 
 def _take_frames(
@@ -415,6 +417,13 @@ def _take_frames(
 ) -> Iterator[list[_Cached] | _Refused]:
     """Yield for some rows the frames of their videos, or why there are none."""
     limits = recipe.limits
+    with Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory) as pool:
+        yield from _take_frames_in(pool, opened, recipe, cache, rows)
+
+
+def _take_frames_in(
+    pool: Pool, opened: stores.Store, recipe: _Recipe, cache: MediaCache | None, rows: range
+) -> Iterator[list[_Cached] | _Refused]:
     asked: deque[list[Media]] = deque()  # the videos of each row that a worker was asked for
 
     def questions() -> Iterator[tuple[list[Media], _Recipe, MediaCache | None]]:
@@ -422,14 +431,13 @@ def _take_frames(
             asked.append(_videos(opened, row))
             yield asked[-1], recipe, cache
 
-    with Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory) as pool:
-        for outcome in pool.map(_take, questions(), deadline_of=_deadline_of):
-            videos = asked.popleft()
-            if isinstance(outcome, Exception):
-                error = as_media_error(outcome, ", ".join(map(_name, videos)))
-                yield _Refused(error.reason, str(error))
-            else:
-                yield outcome
+    for outcome in pool.map(_take, questions(), deadline_of=_deadline_of):
+        videos = asked.popleft()
+        if isinstance(outcome, Exception):
+            error = as_media_error(outcome, ", ".join(map(_name, videos)))
+            yield _Refused(error.reason, str(error))
+        else:
+            yield outcome
 
 
 def _name(video: Media) -> str:

@@ -446,7 +446,10 @@ def _source_paths(sources: str | Path | Sequence[str | Path], access: Access) ->
         raise UsageError("no source was given: name a file or a folder")
     if absent := [str(path) for path in paths if not path.exists()]:
         raise UsageError(f"file or folder not found: {', '.join(absent)}")
-    return Sources(real_path(path) for path in paths)
+    # They are hashed before they are read.
+    return Sources(
+        path.keep() if isinstance(path, RemotePath) else real_path(path) for path in paths
+    )
 
 
 def _first(limit: int | None, batches: Iterable[ConversationBatch]) -> Iterator[ConversationBatch]:

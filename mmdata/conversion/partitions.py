@@ -8,12 +8,11 @@ batches and shards are settled afterwards, in order, by whoever reads the files 
 
 from __future__ import annotations
 
-import atexit
 import gc
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import chain, groupby
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
@@ -24,7 +23,7 @@ from mmdata._tools.collector import pause_collector
 from mmdata._tools.limits import Limits
 from mmdata.conversion.steps import Steps, convert_records
 from mmdata.engine.engine import Engine, LostWorkerError, raise_errors, run_jobs
-from mmdata.engine.local import LocalEngine, Pool
+from mmdata.engine.local import LocalEngine, lend_pool
 from mmdata.errors import DataError, StoreError
 from mmdata.formats import Format, registry
 from mmdata.formats._batches import read_runs
@@ -250,28 +249,16 @@ def _convert_partition(steps: Steps, partition: Partition, folder: Path | None) 
 def _convert(steps: Steps, partition: Partition) -> Iterator[ConversationBatch]:
     limited = replace(steps, reading=replace(steps.reading, only=partition.only))
     limits = steps.limits or Limits()
-    pool = _open_pool(limits.deadline, limits.memory) if steps.is_probed else None
     reader, sources = steps.make_reader(), partition.sources
-    try:
-        with pause_collector():
-            for batch in convert_records(limited, reader, sources, workers=1, pool=pool):
-                yield batch
-                gc.collect(0)
-    except BaseException:
-        if pool is not None:  # its worker may be in the middle of something
-            _open_pool.cache_clear()
-            pool.close()
-        raise
-
-
-@cache
-def _open_pool(deadline: float, memory: int) -> Pool:
-    """Return the process that looks into media for this one, until this one ends: to start it takes
-    as long as to probe a hundred clips, which a partition may have no more of.
-    """
-    pool = Pool(1, deadline=deadline, memory=memory)
-    atexit.register(pool.close)
-    return pool
+    with ExitStack() as stack:
+        pool = None
+        if steps.is_probed:
+            lent = lend_pool(deadline=limits.deadline, memory=limits.memory)
+            pool = stack.enter_context(lent)
+        stack.enter_context(pause_collector())
+        for batch in convert_records(limited, reader, sources, workers=1, pool=pool):
+            yield batch
+            gc.collect(0)
 
 
 # --- a partition that kills its workers

@@ -58,12 +58,12 @@ def probe(
 ) -> Probe:
     """Return what a media file is, damaged or not.
 
-    ``level="probe"`` reads the headers and packets of it and decodes the first frame of a video,
-    and hashes its two ends; ``"decode"`` decodes it to the end, and hashes all of it. ``source`` is
-    a path, the bytes of a file, or the pictures that a video is given as. ``clock`` says when the
-    pictures of a folder are, where that is known. ``on_damage`` is that of
-    :func:`mmdata.video.sample`, by which it is decoded: with ``"keep"``, what is said of a damaged
-    video is said of the frames that decode.
+    ``level="probe"`` reads the headers and packets of it (of a remote MP4 or MOV its tables in the
+    place of the packets), decodes the first frame of a video, and hashes its two ends; ``"decode"``
+    decodes it to the end, and hashes all of it. ``source`` is a path, the bytes of a file, or the
+    pictures that a video is given as. ``clock`` says when the pictures of a folder are, where that
+    is known. ``on_damage`` is that of :func:`mmdata.video.sample`, by which it is decoded: with
+    ``"keep"``, what is said of a damaged video is said of the frames that decode.
 
     Raises:
         MediaError: with ``path`` and ``reason``; nothing of it can be decoded, or a limit is

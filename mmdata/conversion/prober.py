@@ -27,7 +27,7 @@ from mmdata.conversion.fingerprint import Fingerprint, compare
 from mmdata.conversion.locate import is_file
 from mmdata.conversion.probe import check
 from mmdata.engine.engine import Engine
-from mmdata.engine.local import Pool
+from mmdata.engine.local import Pool, lend_pool
 from mmdata.engine.open import EngineName, check_address, map_ranges
 from mmdata.errors import MediaError, as_media_error
 from mmdata.schema import CompactTimes, Media, MediaType
@@ -124,16 +124,20 @@ def look(
     Raises:
         MediaError: one of them is not sound, or not the file it was.
     """
-    return [_look(_reachable(file, access), level, limits, on_damage) for file in files]
+    return [_look(_reachable(file, level, access), level, limits, on_damage) for file in files]
 
 
-def _reachable(file: File, access: Access | None) -> File:
+def _reachable(file: File, level: MediaLevel, access: Access | None) -> File:
     """Return a file whose URL, if it has one, is a path that may be read."""
     if isinstance(file.source, Pictures):
         return file._replace(source=file.source.below("", access))
-    return (
-        file._replace(source=reach(file.source, access)) if isinstance(file.source, str) else file
-    )
+    if not isinstance(file.source, str):
+        return file
+    source = reach(file.source, access)
+    # What is looked into is hashed besides; what is compared is read once.
+    if isinstance(source, RemotePath) and level != "compare":
+        source = source.keep()
+    return file._replace(source=source)
 
 
 def _look(file: File, level: MediaLevel, limits: Limits, on_damage: OnDamage) -> Facts:
@@ -365,7 +369,7 @@ def media_faults(
     asked = (store, level, on_damage, limits)
     rows = range(len(store))
     if engine == "local" and partitions in (None, 1):
-        answers = _look_into_rows(*asked, rows, workers)
+        answers = _look_into_rows(*asked, rows, workers=workers)
     else:
         answers = map_ranges(
             partial(_list_answers, *asked),
@@ -386,17 +390,23 @@ def _look_into_rows(
     on_damage: OnDamage,
     limits: Limits | None,
     rows: range,
-    workers: int | None = 1,
+    *,
+    workers: int | None = None,
+    pool: Pool | None = None,
 ) -> Iterator[list[Facts] | MediaError]:
     """Yield what the files of each row are, or why one of them cannot be used."""
-    with Prober(level, workers=workers, on_damage=on_damage, limits=limits) as prober:
+    with Prober(level, workers=workers, on_damage=on_damage, limits=limits, pool=pool) as prober:
         for _, found in prober.answers(rows, lambda row: list(_files(store, row))):
             yield found
 
 
-def _list_answers(*asked: Any) -> list[list[Facts] | MediaError]:
+def _list_answers(
+    store: Store, level: MediaLevel, on_damage: OnDamage, limits: Limits | None, rows: range
+) -> list[list[Facts] | MediaError]:
     """Return what :func:`_look_into_rows` yields, as an engine takes it."""
-    return list(_look_into_rows(*asked))
+    some = limits or Limits()
+    with lend_pool(deadline=some.deadline, memory=some.memory) as pool:
+        return list(_look_into_rows(store, level, on_damage, limits, rows, pool=pool))
 
 
 def _media_faults(

@@ -9,6 +9,8 @@ alarm soon after its deadline.
 
 from __future__ import annotations
 
+import atexit
+import math
 import os
 import pickle
 import platform
@@ -19,7 +21,9 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection, Pipe, wait
 from time import monotonic
 from types import TracebackType
@@ -31,13 +35,17 @@ from mmdata._tools.requirements import load_posix
 from mmdata.engine.engine import LostWorkerError
 from mmdata.errors import MediaError, PluginError, UsageError
 
-__all__ = ["LocalEngine", "Pool", "answer_message", "rebuild_outcome", "run"]
+__all__ = ["LocalEngine", "Pool", "answer_message", "lend_pool", "rebuild_outcome", "run"]
 
 T = TypeVar("T")
 
 # Seconds past its deadline after which the kernel ends a job whose parent is gone.
 _GRACE: Final = 2.0
 _AHEAD: Final = 4  # jobs a worker that may be done before the first result is taken
+# Jobs that a worker of a pool has: one that it does, and one that it goes on with. On a machine
+# that has other work, this process is woken only after as long as a small clip takes.
+_IN_HAND: Final = 2
+_SMALL: Final = 1 << 15  # bytes that a pipe takes whole while nobody reads from it
 _LEAST: Final = 64 << 20  # bytes without which a process may not even start
 _LARGEST: Final = (1 << 63) - 1
 _NO_DEADLINE: Final = 1e9
@@ -112,14 +120,15 @@ class Pool:
         most = _AHEAD * len(self._workers)
 
         while True:
-            for worker in self._workers:
-                if (
-                    not worker.busy
-                    and len(pending) < most
-                    and (args := next(waiting, None)) is not None
-                ):
-                    deadline = None if deadline_of is None else deadline_of(*args)
-                    pending.append(worker.begin(job, args, deadline))
+            for given in range(_IN_HAND):  # those that have nothing to do come first
+                for worker in self._workers:
+                    if (
+                        worker.jobs == given
+                        and len(pending) < most
+                        and (args := next(waiting, None)) is not None
+                    ):
+                        deadline = None if deadline_of is None else deadline_of(*args)
+                        pending.append(worker.begin(job, args, deadline))
             if not pending:
                 return
             if pending[0].done:
@@ -129,9 +138,11 @@ class Pool:
 
     def _wait(self) -> None:
         """Wait until a job ends or meets its deadline, and note how."""
-        busy = [worker for worker in self._workers if worker.busy]
+        busy = [worker for worker in self._workers if worker.jobs]
         nearest = min(worker.expires for worker in busy)
-        ready = wait([worker.channel for worker in busy], max(0.0, nearest - monotonic()))
+        # Those that are starting have no deadline yet.
+        seconds = None if nearest == math.inf else max(0.0, nearest - monotonic())
+        ready = wait([worker.channel for worker in busy], seconds)
         for worker in busy:
             if worker.channel in ready:
                 worker.finish()
@@ -153,6 +164,31 @@ class Pool:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@checked
+@contextmanager
+def lend_pool(*, deadline: PositiveFloat, memory: PositiveInt) -> Iterator[Pool]:
+    """Give the pool of one process that a worker of an engine has for all of its jobs: to start one
+    takes as long as to probe a hundred clips, which a job may have no more of.
+
+    It ends with this process, or where the block is left by an exception: its process may be in the
+    middle of something.
+    """
+    pool = _open_pool(deadline, memory)
+    try:
+        yield pool
+    except BaseException:
+        _open_pool.cache_clear()
+        pool.close()
+        raise
+
+
+@cache
+def _open_pool(deadline: float, memory: int) -> Pool:
+    pool = Pool(1, deadline=deadline, memory=memory)
+    atexit.register(pool.close)
+    return pool
 
 
 class LocalEngine:
@@ -191,19 +227,17 @@ class LocalEngine:
             ready = wait([worker.channel for worker, _, _ in self._busy])
             for worker, _, _ in self._busy:
                 if worker.channel in ready:
-                    worker.finish()
+                    try:
+                        worker.finish()
+                    except _StartError as error:
+                        worker.settle(LostWorkerError(str(error)))
 
     def _begin(self) -> None:
         """Give jobs to the workers that are idle."""
         while self._idle and self._waiting:
             worker = self._idle.pop()
             number, job, args = self._waiting.popleft()
-            try:
-                task = worker.begin(job, args)
-            except _StartError as error:
-                task = _Task()
-                task.settle(LostWorkerError(str(error)))
-            self._busy.append((worker, number, task))
+            self._busy.append((worker, number, worker.begin(job, args)))
 
     def close(self) -> None:
         """End the workers, whatever they do."""
@@ -259,51 +293,92 @@ class _Task:
         self.done = True
 
 
+@dataclass(slots=True)
+class _Job:
+    """A job as it travels, how many seconds it may take, and whether it was sent."""
+
+    task: _Task
+    message: bytes
+    deadline: float
+    is_sent: bool = False
+
+
 class _Worker:
-    """One process, started when first needed and again after it died."""
+    """One process, started when first needed and again after it died, and the jobs that it has."""
 
     def __init__(self, deadline: float, memory: int) -> None:
-        self._deadline = self._granted = deadline
+        self._deadline = deadline
         self._memory = memory
         self._process: subprocess.Popen[bytes] | None = None
-        self._task: _Task | None = None
+        self._is_ready = False
+        self._jobs: deque[_Job] = deque()
         self.channel: Connection
-        self.expires = 0.0
+        self.expires = math.inf  # when the first of its jobs meets its deadline
 
     @property
-    def busy(self) -> bool:
-        return self._task is not None
+    def jobs(self) -> int:
+        """How many jobs it has that have not ended."""
+        return len(self._jobs)
 
     def begin(
         self, job: Callable[..., Any], args: tuple[Any, ...], deadline: float | None = None
     ) -> _Task:
-        """Give the process a job; its deadline, by default that of the pool, counts from now."""
-        message = pickle.dumps((job, args))
-        if self._process is None:
-            self._start()
-        self._granted = self._deadline if deadline is None else deadline
-        self._task = task = _Task()
-        try:
-            # Apart from the job, which may be large and is not copied for it.
-            self.channel.send_bytes(_ALARM.pack(self._granted + _GRACE))
-            self.channel.send_bytes(message)
-        except (BrokenPipeError, ConnectionResetError):
-            self._report_death()
-        self.expires = monotonic() + self._granted
+        """Give the process a job; its deadline, by default that of the pool, counts from when the
+        process comes to it.
+        """
+        task = _Task()
+        granted = self._deadline if deadline is None else deadline
+        self._jobs.append(_Job(task, pickle.dumps((job, args)), granted))
+        self._send()
+        if len(self._jobs) == 1:
+            self._start_clock()
         return task
 
+    def _send(self) -> None:
+        """Send the first job, and of the others those for which nobody has to wait."""
+        if self._process is None:
+            self._start()
+        for place, each in enumerate(self._jobs):
+            if each.is_sent or (place and len(each.message) > _SMALL):
+                continue
+            each.is_sent = True
+            try:
+                # Apart from the job, which may be large and is not copied for it.
+                self.channel.send_bytes(_ALARM.pack(each.deadline + _GRACE))
+                self.channel.send_bytes(each.message)
+            except (BrokenPipeError, ConnectionResetError):
+                return  # it is dead, which is what comes out of the pipe
+
+    def _start_clock(self) -> None:
+        # What a process needs to start counts for no deadline.
+        self.expires = monotonic() + self._jobs[0].deadline if self._is_ready else math.inf
+
     def finish(self) -> None:
-        """Take the outcome that the process sent, or note that it died."""
+        """Take the outcome that the process sent, or that it is ready; or note that it died.
+
+        Raises:
+            UsageError, _StartError: it died before it was ready.
+        """
         try:
-            self._settle(rebuild_outcome(self.channel.recv_bytes()))
+            message = self.channel.recv_bytes()
         except (EOFError, ConnectionResetError):
             self._report_death()
+            return
+        if self._is_ready:
+            self.settle(rebuild_outcome(message))
+            return
+
+        self._is_ready = True
+        self._start_clock()
 
     def expire(self) -> None:
         """End the process: its job met the deadline."""
         self.kill()
-        within = f"no result within {self._granted:g} seconds"
-        self._settle(_limit(f"{within}; {how_to_raise('deadline')}"))
+        self._settle_late()
+
+    def _settle_late(self) -> None:
+        within = f"no result within {self._jobs[0].deadline:g} seconds"
+        self.settle(_limit(f"{within}; {how_to_raise('deadline')}"))
 
     def kill(self) -> int:
         """End the process and return its exit status, negative for a signal."""
@@ -313,9 +388,13 @@ class _Worker:
         self.channel.close()
         status = self._process.wait()
         self._process = None
+        self._is_ready = False
+        for job in self._jobs:
+            job.is_sent = False
         return status
 
     def _start(self) -> None:
+        """Start the process, which says when it is ready: several that start do so at once."""
         # `resource` caps the memory of the process.
         load_posix("resource", needed_by="reading media in a process of its own")
         self.channel, theirs = Pipe()
@@ -334,37 +413,40 @@ class _Worker:
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
 
-        try:
-            # The process is ready: what it needed to start counts for no deadline.
-            self.channel.recv_bytes()
-        except EOFError:
+    def _report_death(self) -> None:
+        assert self._process is not None
+        if not self._is_ready:
             what = f"a worker process ended at its start with status {self.kill()}"
             if self._memory < _LEAST:
                 raise UsageError(
                     f"{what}: {self._memory} bytes of memory are too few; {how_to_raise('memory')}"
-                ) from None
-            raise _StartError(what) from None
+                )
+            raise _StartError(what)
 
-    def _report_death(self) -> None:
-        assert self._process is not None
         status = self._process.wait()  # it closed its end of the pipe, so it is about to end
         self.kill()
         if status == -signal.SIGKILL:
-            self._settle(
+            self.settle(
                 LostWorkerError(
                     "the process was killed, most likely because the machine has no memory left; "
                     "take fewer workers, or a smaller memory (--memory, Limits(memory=...))",
                     reason="media_limit",
                 )
             )
+        elif status == -signal.SIGALRM:  # nobody was there to end it sooner
+            self._settle_late()
         else:
             cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-            self._settle(LostWorkerError(f"the decoding process died: {cause}"))
+            self.settle(LostWorkerError(f"the decoding process died: {cause}"))
 
-    def _settle(self, outcome: Any) -> None:
-        assert self._task is not None
-        self._task.settle(outcome)
-        self._task = None
+    def settle(self, outcome: Any) -> None:
+        """Say what came of the first job, and go on with the next; with another process where this
+        one is gone.
+        """
+        self._jobs.popleft().task.settle(outcome)
+        if self._jobs:
+            self._send()
+            self._start_clock()
 
 
 def _limit(what: str) -> MediaError:

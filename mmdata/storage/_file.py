@@ -6,11 +6,12 @@ import io
 import os
 import tempfile
 import weakref
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-__all__ = ["RemoteFile", "Spool"]
+__all__ = ["HoledFile", "RemoteFile", "Spool"]
 
 _BLOCK: Final = 1 << 15
 _MOST_AHEAD: Final = 4 << 20
@@ -120,14 +121,17 @@ class RemoteFile(io.RawIOBase):
         if self.closed:
             raise ValueError(f"{self.name}: the file is closed")
         rest = max(0, self._size - self._position)
+        if self._spool is not None:
+            kept = bytearray(rest)
+            self.readinto(kept)  # in one request too, of what is not there
+            return bytes(kept)
         data = self._read_range(self._position, rest) if rest else b""
         self._position += len(data)
         return data
 
     def close(self) -> None:
         """Close it, and let go of what was kept."""
-        if self._spool is not None:
-            self._spool.close()
+        self._spool = None  # which is closed with whoever holds it last
         super().close()
 
     def read1(self, size: int = -1) -> bytes:
@@ -164,3 +168,46 @@ class RemoteFile(io.RawIOBase):
         while len(self._blocks) > max(_HELD // _BLOCK, 1):
             self._blocks.popitem(last=False)
         return first
+
+
+class HoledFile(io.RawIOBase):
+    """A remote file whose ``holes``, in order, read as zeros and are not fetched."""
+
+    def __init__(self, file: RemoteFile, holes: Sequence[range]) -> None:
+        self._file = file
+        self._holes = holes
+        self._starts = [hole.start for hole in holes]
+        self._position = 0
+        self.name = file.name
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return that it can be read from any place."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place that is read next."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, and return it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size()}
+        self._position = base[whence] + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to ``size`` bytes: as far as a hole goes, or to the next."""
+        rest = max(0, self._file.size() - self._position)
+        wanted = rest if size < 0 else min(size, rest)
+        number = bisect_right(self._starts, self._position)
+        if number and self._position in self._holes[number - 1]:
+            data = bytes(min(wanted, self._holes[number - 1].stop - self._position))
+        else:
+            stop = self._starts[number] if number < len(self._starts) else self._file.size()
+            self._file.seek(self._position)
+            data = self._file.read(min(wanted, stop - self._position)) or b""
+        self._position += len(data)
+        return data

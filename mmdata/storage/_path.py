@@ -30,12 +30,31 @@ __all__ = ["RemotePath", "backend_of", "common_folder", "path_of", "remote_path"
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 """A URL that a path was made of has lost one of its slashes; a drive of Windows has one letter."""
+_KEPT: Final = 4 << 30  # bytes of files that are kept, while they are read more than once
 _READINGS: Final = 5  # how often a file is read that is replaced meanwhile
 ReadRange: TypeAlias = Callable[[int, int], bytes]
 """What gives so many bytes of a file, from a place on: ``read_range(start, size)``."""
 
 _FILE: Final = stat.S_IFREG | 0o444
 _FOLDER: Final = stat.S_IFDIR | 0o555
+
+
+class _Kept:
+    """What was fetched of files that are read more than once, on the disk of this machine."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[RemoteInfo, Spool]] = {}
+
+    def find(self, url: str) -> tuple[RemoteInfo, Spool] | tuple[None, None]:
+        """Return what is known of a file, and what is there of it."""
+        return self._files.get(url, (None, None))
+
+    def add(self, url: str, info: RemoteInfo) -> Spool:
+        """Return the place for what will be fetched of a file."""
+        room = _KEPT - sum(other.bytes for other, _ in self._files.values())
+        spool = Spool(max(0, room))
+        self._files[url] = info, spool
+        return spool
 
 
 class RemotePath(PosixPath):
@@ -48,6 +67,7 @@ class RemotePath(PosixPath):
     _url: str | None = None
     _access: Access = Access()
     _known: KnownContent | None = None
+    _kept: _Kept | None = None
 
     def __str__(self) -> str:
         """Return the URL."""
@@ -128,7 +148,20 @@ class RemotePath(PosixPath):
 
     def like(self, url: str) -> Self:
         """Return the path of another URL that may be read as this one."""
-        return cast("Self", remote_path(url, self._access))
+        path = remote_path(url, self._access)
+        path._kept = self._kept
+        return cast("Self", path)
+
+    def keep(self) -> Self:
+        """Return the same path, and so those below it and beside it, for a file that is read more
+        than once: what was fetched of it is kept on the disk of this machine, up to 4 GiB of all
+        such files, until the last of these paths is gone. It stays the file that it was at first.
+
+        What travels to another process leaves that behind.
+        """
+        path = remote_path(str(self), self._access, self._known)
+        path._kept = self._kept or _Kept()
+        return cast("Self", path)
 
     # --- what is there
 
@@ -243,7 +276,8 @@ class RemotePath(PosixPath):
         """Open the file for reading from any place; from a ``spool`` what is in it already."""
         if (cached := self._open_known()) is not None:
             return cached
-        found = self.info()
+        noted, kept = (None, None) if self._kept is None else self._kept.find(str(self))
+        found = noted or self.info()
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
         if found.is_folder:
@@ -253,6 +287,8 @@ class RemotePath(PosixPath):
         if entry is not None:
             fetch = self._fetcher(backend, read_range, version)
             read_range = partial(_read_entry, entry, fetch)
+        elif self._kept is not None and spool is None:
+            spool = kept or self._kept.add(str(self), found)
         return RemoteFile(read_range, found.bytes, str(self), spool=spool)
 
     def _range_reader(self, found: RemoteInfo) -> ReadRange:

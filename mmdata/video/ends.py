@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
+from mmdata.storage._media import is_remote, open_medium
 from mmdata.video.source import Source
 
 __all__ = ["missing_end"]
@@ -27,12 +28,16 @@ def missing_end(source: Source, container: str) -> tuple[str, ...]:
     look = {"matroska,webm": _end_of_matroska, "gif": _end_of_gif}.get(container)
     if look is None:
         return ()
-    with (
-        io.BytesIO(source)
-        if isinstance(source, bytes)
-        else Path(os.fsdecode(source)).open("rb") as file
-    ):
+    with _open(source) as file:
         return look(file)
+
+
+def _open(source: Source) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if is_remote(source):
+        return cast("BinaryIO", io.BufferedReader(open_medium(source)))
+    return Path(os.fsdecode(source)).open("rb")
 
 
 def _end_of_matroska(file: BinaryIO) -> tuple[str, ...]:

@@ -16,8 +16,11 @@ from msgspec.structs import replace
 
 from mmdata._tools.limits import Limits, how_to_raise
 from mmdata.errors import VideoError
+from mmdata.storage._file import HoledFile
+from mmdata.storage._media import is_remote, open_medium
 from mmdata.video.coded_order import may_have_fields, second_fields
-from mmdata.video.source import Source, name_of, open_video, plain
+from mmdata.video.source import Source, name_of, open_tables, open_video, plain
+from mmdata.video.tables import media_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -75,6 +78,10 @@ class PacketRow(Struct, frozen=True, gc=False):
 # FFmpeg's names of containers that have a table of keyframes.
 _TABLED: Final = frozenset({"mov", "matroska"})
 
+# Of these FFmpeg takes all that it says of a packet from the tables of an MP4 or MOV.
+_TABLE_SUFFICES: Final = frozenset({"av1", "h264", "hevc", "mpeg4", "prores", "vp9"})
+_WITHOUT_PARAMETERS: Final = frozenset({"prores", "vp9"})
+
 _facts: Final = attrgetter("pts", "dts", "pos", "duration", "is_keyframe", "is_discard")
 
 
@@ -122,6 +129,13 @@ def read_packets(
         VideoError: more packets than ``limits.frames``.
     """
     from av import FFmpegError
+
+    if is_remote(source) and not (heads or thorough):
+        table = read_table(source, stream, limits)
+        if table is not None:
+            again = partial(_again, source, stream.index, limits, thorough)
+            ahead = _Reread(container, stream, table, name_of(source), again, is_at_start=True)
+            return Packets(table, (), [], ahead)
 
     # Packets of a long file that can be sought in are cheaper to read again than to keep.
     most = limits.packet_bytes
@@ -184,6 +198,8 @@ class _Reread:
         rows: list[PacketRow],
         name: str,
         again: Callable[[], Iterator[Packet[VideoStream]]],
+        *,
+        is_at_start: bool = False,
     ) -> None:
         self._container = container
         self._stream = stream
@@ -192,6 +208,8 @@ class _Reread:
         self._again = again
         self._ahead: Iterator[Packet[VideoStream]] = iter(())
         self._next = len(rows)  # number of the first packet ahead
+        if is_at_start:
+            self._ahead, self._next = demux(container, stream), 0
 
     def between(self, start: int, stop: int) -> Iterable[Packet[VideoStream]]:
         if not 0 <= start - self._next <= NEAR:
@@ -299,6 +317,40 @@ def join_fields(rows: list[PacketRow], supply: Supply, header: bytes) -> list[Pa
     for number in second_fields(map(_head, supply.between(0, len(rows) - 1)), header):
         joined[number] = replace(rows[number], keyframe=False, discard=True, second=True)
     return joined
+
+
+def read_table(source: Source, stream: VideoStream, limits: Limits) -> list[PacketRow] | None:
+    """Return what the tables of a remote file say of the packets of ``stream``, without fetching
+    these; None where only the packets can tell.
+
+    Raises:
+        VideoError: more packets than ``limits.frames``.
+    """
+    from av import FFmpegError
+
+    codec = stream.codec_context.codec.canonical_name
+    # Parameters that come in the packets are not there to be read.
+    has_parameters = bool(stream.codec_context.extradata) or codec in _WITHOUT_PARAMETERS
+    if codec not in _TABLE_SUFFICES or not has_parameters:
+        return None
+
+    rows: list[PacketRow] = []
+    assert not isinstance(source, bytes)
+    with open_medium(source) as file:
+        holes = media_of(file)
+        if not holes:
+            return None
+        with open_tables(HoledFile(file, holes), stream.index, limits) as (container, video):
+            try:
+                for packet in demux(container, video):
+                    if packet.is_corrupt:
+                        return None
+                    rows.append(row_of(packet))
+                    if len(rows) > limits.frames:
+                        raise _too_long(source, limits)
+            except FFmpegError:
+                return None
+    return rows or None
 
 
 def heads_of(supply: Supply, count: int) -> list[bytes]:

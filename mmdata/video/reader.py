@@ -16,6 +16,7 @@ from msgspec.structs import replace as replace_fields
 from mmdata._tools.limits import Limits, how_to_raise
 from mmdata._tools.options import NonNegativeInt, checked
 from mmdata.errors import VideoError
+from mmdata.storage._path import RemotePath
 from mmdata.video.clock import Clock
 from mmdata.video.colours import colour_oddities, refusal_of
 from mmdata.video.ends import missing_end
@@ -201,6 +202,8 @@ def reading(
     of :func:`mmdata.video.source.open_video`.
     """
     name = name_of(source)
+    if isinstance(source, RemotePath):
+        source = source.keep()  # its tables are read before its frames
     with open_video(source, stream, limits, strict=strict, thorough=thorough) as (container, video):
         kind, codec = container.format.name, video.codec_context.codec.canonical_name
         header = video.codec_context.extradata or b""

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from mmdata._tools.limits import Limits
 
-__all__ = ["Source", "is_cover", "name_of", "open_video", "plain", "undecodable"]
+__all__ = [
+    "Source",
+    "is_cover",
+    "name_of",
+    "open_tables",
+    "open_video",
+    "plain",
+    "undecodable",
+]
 
 Source: TypeAlias = str | os.PathLike[str] | bytes
 
@@ -69,6 +77,27 @@ def open_video(
         video = _video_stream(container, stream, source)
         _check_size(video, source, limits)
         _configure(video, limits, strict)
+        _leave_out_others(container, video)
+        yield container, video
+
+
+@contextmanager
+def open_tables(
+    file: io.RawIOBase, stream: int, limits: Limits
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file whose packets are not to be decoded, and give the container and a video stream
+    that it is known to have.
+    """
+    import av
+
+    # No parser looks at packets for what the tables say.
+    unread = {"fflags": "noparse+nofillin"}
+    options = _OPTIONS | _QUICK | unread | {"max_pixels": str(_most_pixels(limits))}
+    container: InputContainer = av.open(
+        file, options=options, buffer_size=_BUFFER, **_past_bad_metadata()
+    )
+    with container:
+        video = next(each for each in container.streams.video if each.index == stream)
         _leave_out_others(container, video)
         yield container, video
 

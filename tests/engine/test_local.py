@@ -12,10 +12,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from mmdata.engine import local as isolate
+from mmdata.engine.engine import LostWorkerError, run_jobs
 from mmdata.errors import MediaError, UsageError, VideoError
 
 
@@ -117,6 +119,51 @@ def test_memory_may_be_more_than_any_machine_has() -> None:
         assert pool.run(len, "four") == 4
 
 
+_WAIT_FOR_ANOTHER = """
+import os, pathlib, sys, time
+here = pathlib.Path(__file__).parent
+(here / f"{os.getpid()}.started").touch()
+end = time.monotonic() + 20
+while len(list(here.glob("*.started"))) < 2:
+    if time.monotonic() > end:
+        sys.exit("no other process has started")
+    time.sleep(0.01)
+"""
+
+
+def test_workers_start_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python runs it as it starts: so no worker is ready before the other has been started.
+    (tmp_path / "sitecustomize.py").write_text(_WAIT_FOR_ANOTHER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with isolate.Pool(2) as pool:
+        assert list(pool.map(len, [("one",), ("three",)])) == [3, 5]
+
+
+def test_what_a_process_needs_to_start_counts_for_no_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(0.5)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with isolate.Pool(deadline=0.4) as pool:
+        assert pool.run(len, "four") == 4
+
+
+def test_a_process_that_does_not_start_is_no_fault_of_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What `site` lets no process survive.
+    (tmp_path / "sitecustomize.py").write_text("import os\nos._exit(7)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with isolate.Pool() as pool, pytest.raises(RuntimeError, match="at its start with status 7"):
+        pool.run(len, "four")
+    with isolate.LocalEngine() as engine:
+        engine.submit(len, "four")
+        assert isinstance(engine.next_result()[1], LostWorkerError)
+
+
 def test_results_come_in_the_order_of_the_arguments() -> None:
     delays = [0.2, 0.0, 0.1, 0.0, 0.0, 0.05]
 
@@ -164,6 +211,77 @@ def test_a_worker_runs_only_a_little_ahead_of_one_that_is_slow() -> None:
         assert next(results) == 0
         assert len(taken) <= 8
         assert list(results) == list(range(1, 200))
+
+
+def _who_decodes(fails: bool) -> int:
+    with isolate.lend_pool(deadline=10, memory=1 << 30) as pool:
+        found = pool.run(os.getpid)
+        if fails:
+            raise ValueError(found)
+        return found
+
+
+def test_the_jobs_of_a_worker_share_a_pool_until_one_is_cut_off() -> None:
+    with isolate.LocalEngine() as engine:
+        outcomes = list(run_jobs(engine, _who_decodes, [(False,), (False,), (True,), (False,)]))
+
+    first, second, cut_off, last = outcomes
+    assert isinstance(cut_off, ValueError)
+    assert first == second == cut_off.args[0] != last
+
+
+def test_a_worker_goes_on_with_the_next_job_while_nobody_takes_its_answer(tmp_path: Path) -> None:
+    places = [tmp_path / str(number) for number in range(3)]
+
+    with isolate.Pool(1, deadline=10) as pool:
+        results = pool.map(Path.touch, [(place,) for place in places])
+        next(results)  # before the last was given to the worker, were it one at a time
+
+        end = time.monotonic() + 10
+        while not places[2].exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert places[2].exists()
+
+
+def _sleep(seconds: float, _: bytes) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def _who_sleeps(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("size", [10, 10 << 20])
+def test_a_job_behind_one_that_hangs_is_done_by_another_process(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolate, "_GRACE", 1000.0)  # the kernel does not help
+    waiting = [(seconds, bytes(size)) for seconds in (0.0, 60.0, 0.1)]
+
+    with isolate.Pool(1, deadline=0.7) as pool:
+        first, hung, last = pool.map(_sleep, waiting)
+
+    assert (first, last) == (0.0, 0.1)
+    assert isinstance(hung, MediaError)
+    assert hung.reason == "media_limit"
+
+
+def test_a_job_that_hangs_while_nobody_looks_met_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(isolate, "_GRACE", 0.1)
+
+    with isolate.Pool(1, deadline=0.3) as pool:
+        results = pool.map(_who_sleeps, [(0.0,), (0.0,), (60.0,)])
+        process = next(results)
+        assert isinstance(process, int)
+        assert _gone_within(process, seconds=20)  # the kernel has ended it
+        hung = list(results)[-1]
+
+    assert isinstance(hung, MediaError)
+    assert (hung.reason, "within 0.3 seconds" in str(hung)) == ("media_limit", True)
 
 
 def test_workers_are_used_again() -> None:
@@ -258,6 +376,7 @@ def test_workers_are_gone_after_the_pool() -> None:
 PARENT = """
 import os, sys, time
 from mmdata.engine import local as isolate
+from mmdata.engine.engine import LostWorkerError, run_jobs
 pool = isolate.Pool(deadline=60)
 print(pool.run(os.getpid), flush=True)
 pool.run(time.sleep, 60)

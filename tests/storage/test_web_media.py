@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -26,11 +27,13 @@ def web() -> Iterator[Web]:
         yield served
 
 
+HERE: dict[str, Any] = {"allow_remote": True, "allow_hosts": "127.0.0.1", "workers": 1}
+
+
 def convert_urls(folder: Path, urls: list[str], **options: Any) -> mmdata.Store:
     records = [record(number, image=url) for number, url in enumerate(urls)]
     source = write_records(folder / "source.json", records)
-    allowed: dict[str, Any] = {"allow_remote": True, "allow_hosts": "127.0.0.1", "workers": 1}
-    convert("llava", source, folder / "store", overwrite=True, **{**allowed, **options})
+    convert("llava", source, folder / "store", overwrite=True, **{**HERE, **options})
     return mmdata.open(folder / "store")
 
 
@@ -101,6 +104,32 @@ def test_a_clip_behind_a_url_is_looked_into(web: Web, tmp_path: Path) -> None:
     )
 
     assert mmdata.open(tmp_path / "store")[0].media[0].num_frames == 20
+
+
+@pytest.mark.parametrize("check", ["probe", "decode"])
+def test_a_clip_is_fetched_once_to_be_hashed_and_to_be_looked_into(
+    web: Web, tmp_path: Path, check: Literal["probe", "decode"]
+) -> None:
+    data = web.files["/0.mkv"] = clip("libx264", "matroska", range(200))
+    turns = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "That."}]
+    one = {"id": "v", "video": web.url("/0.mkv"), "conversations": turns}
+    source = write_records(tmp_path / "source.json", [one])
+
+    convert("llava", source, tmp_path / "store", check=check, **HERE)
+
+    assert mmdata.open(tmp_path / "store")[0].media[0].num_frames == 200
+    assert web.sent < len(data) + 100
+
+
+def test_a_source_is_fetched_once_to_be_hashed_and_to_be_read(web: Web, tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "That. " * 2000}]
+    records = [{"id": str(number), "conversations": turns} for number in range(100)]
+    data = web.files["/source.json"] = json.dumps(records).encode()
+
+    report = convert("llava", web.url("/source.json"), tmp_path / "store", check="none", **HERE)
+
+    assert report.rows == 100
+    assert web.sent < len(data) + 100
 
 
 def test_what_cannot_be_fetched_is_a_reject_with_the_status(web: Web, tmp_path: Path) -> None:
