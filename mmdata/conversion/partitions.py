@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain, groupby
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -24,7 +24,6 @@ from mmdata._tools.collector import pause_collector
 from mmdata._tools.limits import Limits
 from mmdata.conversion.steps import Steps, convert_records
 from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
-from mmdata.engine.local import LocalEngine, Pool
 from mmdata.errors import DataError, StoreError
 from mmdata.formats import Format, registry
 from mmdata.formats._batches import read_runs
@@ -41,6 +40,9 @@ from mmdata.store.contents import hash_contents
 from mmdata.store.encode import arrow_schema
 from mmdata.store.manifest import hash_text
 from mmdata.store.publish import sync
+
+if TYPE_CHECKING:
+    from mmdata.engine.local import Pool
 
 __all__ = [
     "PARTITIONS",
@@ -276,6 +278,8 @@ def _open_pool(deadline: float, memory: int) -> Pool:
     """Return the process that looks into media for this one, until this one ends: to start it takes
     as long as to probe a hundred clips, which a partition may have no more of.
     """
+    from mmdata.engine.local import Pool
+
     pool = Pool(1, deadline=deadline, memory=memory)
     atexit.register(pool.close)
     return pool
@@ -291,6 +295,8 @@ def _convert_divided(steps: Steps, partition: Partition, folder: Path) -> Iterat
 
     This machine does it, whatever the engine.
     """
+    from mmdata.engine.local import LocalEngine
+
     with LocalEngine(1) as engine:
         [count] = run_jobs(engine, _count_records, [(steps, partition)])
         if isinstance(count, LostWorkerError):

@@ -10,7 +10,6 @@ from typing import Literal, TypeAlias, TypeVar
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.requirements import processors
 from mmdata.engine.engine import Engine, run_jobs
-from mmdata.engine.local import LocalEngine
 from mmdata.errors import UsageError
 
 __all__ = ["EngineName", "check_address", "map_ranges", "open_engine", "use_engine"]
@@ -44,6 +43,10 @@ def open_engine(
         from mmdata.engine.ray import RayEngine
 
         return RayEngine(workers=workers, address=address)
+
+    # What starts processes is imported where some are started: most conversions start none.
+    from mmdata.engine.local import LocalEngine
+
     return LocalEngine(workers or processors())
 
 
