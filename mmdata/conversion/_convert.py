@@ -51,7 +51,6 @@ from mmdata.conversion.split import (
 )
 from mmdata.conversion.steps import Check, Steps, convert_records, find_all_media
 from mmdata.engine.engine import Engine
-from mmdata.engine.local import Pool
 from mmdata.engine.open import EngineName, check_address, use_engine
 from mmdata.errors import DataError, RecordError, UsageError
 from mmdata.formats import Format, look_into, make
@@ -377,6 +376,8 @@ def _open_fetchers(place: MediaOptions, workers: int | None, stack: ExitStack) -
     """
     if not (place.embed and place.reads_urls):
         return None
+    from mmdata.engine.local import Pool
+
     limits = place.limits or Limits()
     pool = Pool(workers or processors(), deadline=limits.deadline, memory=limits.memory)
     return stack.enter_context(pool)

@@ -23,7 +23,6 @@ from mmdata._tools.collector import pause_collector
 from mmdata._tools.limits import Limits
 from mmdata.conversion.steps import Steps, convert_records
 from mmdata.engine.engine import Engine, LostWorkerError, raise_errors, run_jobs
-from mmdata.engine.local import LocalEngine, lend_pool
 from mmdata.errors import DataError, StoreError
 from mmdata.formats import Format, registry
 from mmdata.formats._batches import read_runs
@@ -253,6 +252,8 @@ def _convert(steps: Steps, partition: Partition) -> Iterator[ConversationBatch]:
     with ExitStack() as stack:
         pool = None
         if steps.is_probed:
+            from mmdata.engine.local import lend_pool
+
             lent = lend_pool(deadline=limits.deadline, memory=limits.memory)
             pool = stack.enter_context(lent)
         stack.enter_context(pause_collector())
@@ -271,6 +272,8 @@ def _convert_divided(steps: Steps, partition: Partition, folder: Path) -> Iterat
 
     This machine does it, whatever the engine.
     """
+    from mmdata.engine.local import LocalEngine
+
     with LocalEngine(1) as engine:
         [count] = run_jobs(engine, _count_records, [(steps, partition)])
         if isinstance(count, LostWorkerError):

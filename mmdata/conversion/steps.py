@@ -12,19 +12,21 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import mmdata
 from mmdata._tools.limits import Limits, OnDamage
 from mmdata.conversion.boxes import scale_boxes
 from mmdata.conversion.media import MediaOptions, embed_media, find_media, probe_media
 from mmdata.conversion.split import HeldOutSplits
-from mmdata.engine.local import Pool
 from mmdata.errors import PluginError
 from mmdata.formats import Format, make, registry
 from mmdata.formats._batches import ReadOptions, read_batches
 from mmdata.formats._plugins import blame_plugin
 from mmdata.store.batch import BATCH_RECORDS, ConversationBatch
+
+if TYPE_CHECKING:
+    from mmdata.engine.local import Pool
 
 __all__ = ["Check", "Steps", "convert_records", "find_all_media"]
 

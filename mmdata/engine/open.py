@@ -11,7 +11,6 @@ from typing import Literal, TypeAlias, TypeVar
 from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.requirements import processors
 from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
-from mmdata.engine.local import LocalEngine
 from mmdata.errors import UsageError
 
 __all__ = ["EngineName", "check_address", "map_ranges", "open_engine", "split_evenly", "use_engine"]
@@ -45,6 +44,10 @@ def open_engine(
         from mmdata.engine.ray import RayEngine
 
         return RayEngine(workers=workers, address=address)
+
+    # What starts processes is imported where some are started: most conversions start none.
+    from mmdata.engine.local import LocalEngine
+
     return LocalEngine(workers or processors())
 
 
@@ -128,6 +131,8 @@ def _map_divided(
     job: Callable[[range], Sequence[R]], rows: range, lost: Callable[[LostWorkerError], R]
 ) -> Iterator[R]:
     """Yield what a job finds of rows among which one ends the process that works on them."""
+    from mmdata.engine.local import LocalEngine
+
     with LocalEngine(1) as engine:
         waiting = _halve(rows)
         while waiting:

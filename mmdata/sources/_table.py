@@ -286,6 +286,10 @@ def _structs(names: Sequence[str], columns: Sequence[list[Any]], *, gaps: bool) 
     # object.
     gaps = gaps and any(None in column for column in columns)
     rows = zip(*columns, strict=True)
+    if not gaps and len(names) == 2:
+        # Turns and pictures, which are most of all objects: written out they take a third.
+        one, other = names
+        return [{one: first, other: second} for first, second in rows]
     if not gaps:
         # `map` makes them in C, without a step of Python's own for each of many small objects.
         return list(map(dict, map(zip, repeat(names), rows)))

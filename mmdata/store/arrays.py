@@ -98,17 +98,19 @@ def _find_joined(values: Sequence[bytes | memoryview]) -> pa.Buffer | None:
     """
     import pyarrow as pa
 
-    whole = values[0].obj if isinstance(values[0], memoryview) else None
+    whole: Any = values[0].obj if isinstance(values[0], memoryview) else None
     if not isinstance(whole, pa.Buffer):
         return None
+
     end = first = pa.py_buffer(values[0]).address
     for value in values:
-        # `obj` keeps its memory: no two buffers that are alive can stand side by side by chance.
+        # The memory of another buffer would not be kept, even if it lay behind this one.
         if not isinstance(value, memoryview) or value.obj is not whole:
             return None
         if pa.py_buffer(value).address != end:
             return None
         end += len(value)
+
     return whole.slice(first - whole.address, end - first)
 
 
