@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmdata.mixture.cache import Cache, CacheSize
 from mmdata.mixture.config import Dataset, MixConfig, read_config
 from mmdata.mixture.mixture import Mixture, PlanRow, write_mixture
+from mmdata.mixture.near_duplicates import NearDuplicates, NearGroups, find_near_duplicates
 from mmdata.mixture.random_mapping import RandomMapping
 from mmdata.mixture.select import COLUMNS, SelectReport, merge, select
 from mmdata.mixture.strategy import Strategy
@@ -16,10 +17,13 @@ __all__ = [
     "Dataset",
     "MixConfig",
     "Mixture",
+    "NearDuplicates",
+    "NearGroups",
     "PlanRow",
     "RandomMapping",
     "SelectReport",
     "Strategy",
+    "find_near_duplicates",
     "merge",
     "read_config",
     "select",
