@@ -5,22 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 import mmdata
+from mmdata._tools.limits import Limits
 from mmdata.cli._options import OptionType
 from mmdata.cli._say import columns, say, show_plugin_traceback
 from mmdata.cli._shared import (
+    COSTS,
     JSON,
+    SIMILARITY,
     STORE,
     TEMPLATE,
+    WORKERS,
     make_template,
 )
 
+if TYPE_CHECKING:
+    from mmdata.mixture.near_duplicates import NearKind
+
 __all__ = ["stats"]
+
+_NEAR: Final = partial(OptionType, "mmdata.mixture:find_near_duplicates")
 
 
 @click.command()
@@ -33,14 +43,43 @@ __all__ = ["stats"]
     multiple=True,
     help="With --template: count the rows that are longer; may be said several times.",
 )
+@click.option(
+    "--near-duplicates",
+    "near",
+    type=_NEAR("kind"),
+    help="Find texts, or rows with their pictures too, that are nearly the same. For rows, "
+    "pictures are decoded.",
+)
+@SIMILARITY
+@click.option(
+    "--seed",
+    type=_NEAR("seed"),
+    default=0,
+    show_default=True,
+    help="Another seed estimates similarities anew.",
+)
+@WORKERS
+@COSTS
 @JSON
 def stats(
-    store: Path, seq_lengths: Sequence[int], strict: bool, as_json: bool, **reading: Any
+    store: Path,
+    seq_lengths: Sequence[int],
+    near: NearKind | None,
+    similarity: float,
+    seed: int,
+    workers: int | None,
+    deadline: float,
+    memory: int,
+    max_pixels: int,
+    strict: bool,
+    as_json: bool,
+    **reading: Any,
 ) -> None:
     """Count what a store holds: turns, words, media, their sizes and durations, what is trained on,
     duplicates; with --template, tokens.
     """
     from mmdata._tools.progress import progress
+    from mmdata.mixture import find_near_duplicates
     from mmdata.report.lengths import measure_lengths
     from mmdata.report.statistics import stats as run
 
@@ -57,4 +96,17 @@ def stats(
             lines += [("tokens trained on", f"{lengths.trained_share:.1%}")]
             lines += [(f"over {limit:,} tokens", f"{count:,}") for limit, count in over.items()]
             lines += [("not encoded", f"{len(lengths.failed):,}")] if lengths.failed else []
+    if near is not None:
+        with progress("comparing", len(opened)) as update:
+            groups = find_near_duplicates(
+                opened,
+                near,
+                similarity=similarity,
+                seed=seed,
+                workers=workers,
+                limits=Limits(deadline=deadline, memory=memory, pixels=max_pixels),
+                progress=update,
+            ).groups
+        told["near_duplicates"] = {each.kind: asdict(each) for each in groups}
+        lines += [line for each in groups for line in each.lines()]
     say(json.dumps(told) if as_json else columns(lines))

@@ -7,7 +7,7 @@ from mmdata.mixture.config import Dataset, MixConfig, read_config
 from mmdata.mixture.mixture import Mixture, PlanRow, write_mixture
 from mmdata.mixture.near_duplicates import NearDuplicates, NearGroups, find_near_duplicates
 from mmdata.mixture.random_mapping import RandomMapping
-from mmdata.mixture.select import COLUMNS, SelectReport, merge, select
+from mmdata.mixture.select import COLUMNS, SelectReport, TokenColumn, merge, select
 from mmdata.mixture.strategy import Strategy
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "RandomMapping",
     "SelectReport",
     "Strategy",
+    "TokenColumn",
     "find_near_duplicates",
     "merge",
     "read_config",

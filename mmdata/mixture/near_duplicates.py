@@ -9,7 +9,7 @@ in all of them at once. Both kinds of signature are those of well-known librarie
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -27,7 +27,7 @@ from mmdata.engine.local import Pool
 from mmdata.errors import MediaError, StorageError
 from mmdata.schema import Media
 from mmdata.store import Store
-from mmdata.store.arrays import list_lengths, list_values
+from mmdata.store.arrays import integers, list_lengths, list_values
 from mmdata.store.contents import hash_besides_texts, hash_media, mix, part_bounds
 
 if TYPE_CHECKING:
@@ -125,13 +125,15 @@ def find_near_duplicates(
     store: str | Path | Store,
     kind: NearKind = "rows",
     *,
+    rows: NDArray[np.int64] | None = None,
     similarity: Similarity = 0.8,
     seed: int = 0,
     workers: PositiveInt | None = None,
     limits: Limits | None = None,
     progress: Callable[[int, int], object] = lambda rows, faults: None,
 ) -> NearDuplicates:
-    """Return which rows of a store are nearly the same.
+    """Return which ``rows`` of a store are nearly the same; their numbers ascend, and by default
+    they are all.
 
     Two texts are where the estimated Jaccard similarity of the sets of their runs of five words, in
     any case of letters, is ``similarity`` or more: MinHash of 128 permutations, drawn by ``seed``.
@@ -156,31 +158,59 @@ def find_near_duplicates(
     opened = store if isinstance(store, Store) else mmdata.store.open(Path(store))
     load_optional("datasketch", needed_by=_NEEDED_BY, extra=_EXTRA)
 
-    signatures = [np.zeros((0, _PLACES), np.uint32)]
+    chosen = _Chosen(opened, np.arange(len(opened)) if rows is None else rows)
+    likeness = _Likeness(_places_of(similarity, _PLACES), _bands_of(similarity))
+    rule = f"{similarity:.0%} of runs of {_WORDS} words, by MinHash of {_PLACES}, seed {seed}"
+
+    signatures = np.empty((len(chosen.rows), _PLACES), np.uint32)
     done = 0
-    for columns in opened.batches():
-        signatures.append(text_signatures(columns, seed))
+    for columns in chosen.batches():
+        signatures[done : done + columns.num_rows] = text_signatures(columns, seed)
         done += columns.num_rows
         if kind == "texts":
             progress(done, 0)
-    texts = np.concatenate(signatures)
-    likeness = _Likeness(_places_of(similarity, _PLACES), _bands_of(similarity))
-    rule = f"{similarity:.0%} of runs of {_WORDS} words, by MinHash of {_PLACES}, seed {seed}"
-    labels = _group(texts, likeness)
-    said = _count_groups(opened, "texts", rule, labels, [(row, None) for row in range(len(labels))])
+    labels = _group(signatures, likeness)
+    texts = _count_groups("texts", rule, labels, chosen.name)
     if kind == "texts":
-        return NearDuplicates(labels, (said,))
+        return NearDuplicates(labels, (texts,))
 
-    pictures = _look_at_pictures(opened, workers or processors(), limits or Limits(), progress)
+    looks, pictures = _look_at_pictures(
+        chosen, workers or processors(), limits or Limits(), progress
+    )
     besides = [np.zeros(0, np.uint64)]
-    for columns in opened.batches():
-        hashes = hash_media(columns)
-        alike = [pictures.looks.get(each, each) for each in hashes.tolist()]
+    for columns in chosen.batches():
+        alike = [looks.get(each, each) for each in hash_media(columns).tolist()]
         besides.append(hash_besides_texts(columns, np.array(alike, np.uint64)))
-    labels = _group(texts, likeness, np.concatenate(besides))
-    both = f"texts: {rule}; pictures: {pictures.groups.rule}; all else the same"
-    rows = _count_groups(opened, "rows", both, labels, [(row, None) for row in range(len(labels))])
-    return NearDuplicates(labels, (said, pictures.groups, rows))
+    labels = _group(signatures, likeness, np.concatenate(besides))
+    both = f"texts: {rule}; pictures: {pictures.rule}; all else the same"
+    return NearDuplicates(
+        labels, (texts, pictures, _count_groups("rows", both, labels, chosen.name))
+    )
+
+
+class _Chosen(NamedTuple):
+    """Some rows of a store, ascending."""
+
+    store: Store
+    rows: NDArray[np.int64]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield them batch by batch."""
+        import numpy as np
+
+        first = 0
+        for columns in self.store.batches():
+            last = first + columns.num_rows
+            begin, end = np.searchsorted(self.rows, [first, last])
+            if end - begin == columns.num_rows:
+                yield columns
+            elif begin < end:
+                yield columns.take(integers(self.rows[begin:end] - first))
+            first = last
+
+    def name(self, number: int) -> str:
+        """Return the id of one of them."""
+        return self.store[int(self.rows[number])].id
 
 
 # --- texts
@@ -242,92 +272,86 @@ def _texts(columns: pa.RecordBatch) -> list[str]:
 # ---------------------------------------------------------------------------------------------
 
 
-class _Pictures(NamedTuple):
-    """How pictures look: for the hash of each that is not the first of its kind, the hash of the
-    one that is; and their groups.
-    """
-
-    looks: dict[int, int]
-    groups: NearGroups
-
-
 class _Picture(NamedTuple):
     """A picture, by the row and the number in it where it stands first."""
 
     hash: int
     row: int
     number: int
-    source: str | bytes
 
 
 def _look_at_pictures(
-    store: Store, workers: int, limits: Limits, progress: Callable[[int, int], object]
-) -> _Pictures:
-    """Return which pictures of a store look alike; each is decoded once, however many rows show
-    it.
+    chosen: _Chosen, workers: int, limits: Limits, progress: Callable[[int, int], object]
+) -> tuple[dict[int, int], NearGroups]:
+    """Return which pictures look alike, by their hashes: for each the first of its group, where
+    that is another; and the groups. Each is decoded once, however many rows show it.
     """
     import numpy as np
 
     load_optional("imagehash", needed_by=_NEEDED_BY, extra=_EXTRA)
-    taken: list[tuple[int, int, int]] = []
+    taken: list[_Picture] = []
 
     def sources() -> Iterator[tuple[str | bytes]]:
-        for picture in _distinct_pictures(store):
-            taken.append((picture.hash, picture.row, picture.number))
-            yield (picture.source,)
+        for picture, source in _distinct_pictures(chosen):
+            taken.append(picture)
+            yield (source,)
 
-    readable: list[int] = []
+    readable: list[_Picture] = []
     bits = [np.zeros((0, _BITS), np.uint8)]
     fault = ""
-    done = 0
     with Pool(workers, deadline=limits.deadline, memory=limits.memory) as pool:
         job = partial(_hash_picture, limits=limits)
-        for outcome in pool.map(job, sources(), deadline_of=partial(_deadline_of, limits)):
+        outcomes = pool.map(job, sources(), deadline_of=partial(_deadline_of, limits))
+        for done, outcome in enumerate(outcomes):
             if isinstance(outcome, bytes):
-                readable.append(done)
+                readable.append(taken[done])
                 bits.append(np.frombuffer(outcome, np.uint8)[None])
             elif isinstance(outcome, (MediaError, StorageError)):
                 fault = fault or str(outcome)
             else:
                 raise outcome
-            done += 1
-            progress(taken[done - 1][1], done - len(readable))
+            progress(taken[done].row + 1, done + 1 - len(readable))
 
-    least = _BITS - _OTHER_BITS
     # Of one band more than bits may differ, one at least is the same: no pair is missed.
-    labels = _group(np.concatenate(bits), _Likeness(least, _OTHER_BITS + 1))
-    hashes = [taken[number][0] for number in readable]
-    looks = {hashes[n]: hashes[first] for n, first in enumerate(labels.tolist()) if n != first}
-    rule = f"at most {_OTHER_BITS} of {_BITS} bits of the perceptual hash differ"
-    places = [taken[number][1:] for number in readable]
-    groups = _count_groups(store, "pictures", rule, labels, places, done - len(readable), fault)
-    return _Pictures(looks, groups)
+    labels = _group(np.concatenate(bits), _Likeness(_BITS - _OTHER_BITS, _OTHER_BITS + 1))
+    looks = {
+        readable[number].hash: readable[first].hash
+        for number, first in enumerate(labels.tolist())
+        if number != first
+    }
+    groups = _count_groups(
+        "pictures",
+        f"at most {_OTHER_BITS} of {_BITS} bits of the perceptual hash differ",
+        labels,
+        lambda number: f"{chosen.name(readable[number].row)} [{readable[number].number}]",
+        len(taken) - len(readable),
+        fault,
+    )
+    return looks, groups
 
 
-def _distinct_pictures(store: Store) -> Iterator[_Picture]:
-    """Yield each picture of a store where it stands first."""
+def _distinct_pictures(chosen: _Chosen) -> Iterator[tuple[_Picture, str | bytes]]:
+    """Yield each picture where it stands first, with its bytes or where its file is."""
     import numpy as np
     import pyarrow.compute as pc
 
     seen: set[int] = set()
     begun = 0
-    for columns in store.batches():
-        media = columns.column("media")
-        counts = list_lengths(media)
-        rows = np.repeat(np.arange(len(media)), counts)
+    for columns in chosen.batches():
+        counts = list_lengths(columns.column("media"))
+        rows = np.repeat(np.arange(len(counts)), counts)
         firsts = np.repeat(np.cumsum(counts) - counts, counts)
-        about = list_values(media)
-        paths, contents = about.field("path"), about.field("bytes")
+        media = list_values(columns.column("media"))
+        paths, contents = media.field("path"), media.field("bytes")
         hashes = hash_media(columns).tolist()
-        pictures = pc.indices_nonzero(pc.equal(about.field("type"), "image")).to_pylist()
-        for place in pictures:
+        for place in pc.indices_nonzero(pc.equal(media.field("type"), "image")).to_pylist():
             content, path = contents[place].as_py(), paths[place].as_py()
             if hashes[place] in seen or (content is None and path is None):
                 continue
             seen.add(hashes[place])
-            source = content or store.locate(Media("image", path)) or ""
             row, number = begun + int(rows[place]), int(place - firsts[place])
-            yield _Picture(hashes[place], row, number, source)
+            source = chosen.store.locate(Media("image", path)) if content is None else content
+            yield _Picture(hashes[place], row, number), source or ""
         begun += columns.num_rows
 
 
@@ -457,35 +481,22 @@ def _link(
 
 
 def _count_groups(
-    store: Store,
     kind: Literal["texts", "pictures", "rows"],
     rule: str,
     labels: NDArray[np.int64],
-    places: Sequence[tuple[int, int | None]],
+    name_of: Callable[[int], str],
     unreadable: int = 0,
     fault: str = "",
 ) -> NearGroups:
-    """Return the groups that ``labels`` make, in numbers; ``places`` are the rows, and the numbers
-    in them, of what is grouped.
-    """
+    """Return the groups that ``labels`` make, in numbers."""
     import numpy as np
 
     firsts, counts = np.unique(labels, return_counts=True)
     several = counts > 1
     largest = np.argsort(-counts, kind="stable")[:_GROUPS_SHOWN]
     examples = tuple(
-        tuple(
-            _name(store, *places[member])
-            for member in np.flatnonzero(labels == firsts[group])[:_MEMBERS_SHOWN].tolist()
-        )
-        for group in largest.tolist()
-        if several[group]
+        tuple(map(name_of, np.flatnonzero(labels == first)[:_MEMBERS_SHOWN].tolist()))
+        for first in firsts[largest[several[largest]]].tolist()
     )
-    members = int(counts[several].sum())
-    groups = int(several.sum())
+    members, groups = int(counts[several].sum()), int(several.sum())
     return NearGroups(kind, rule, groups, members, members - groups, examples, unreadable, fault)
-
-
-def _name(store: Store, row: int, number: int | None) -> str:
-    name = store[row].id
-    return name if number is None else f"{name} [{number}]"

@@ -31,9 +31,6 @@ from mmdata.store import Store
 from tests.conversations import conversations, plain
 from tests.stores import write
 
-pytest.importorskip("datasketch")
-pytest.importorskip("imagehash")
-
 
 def words(seed: int, count: int = 200) -> list[str]:
     """So many words, which no other seed shares."""
@@ -72,7 +69,7 @@ def near(path: Path, rows: Sequence[Conversation], kind: NearKind = "texts") -> 
     return find_near_duplicates(write(path, rows), kind, workers=1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rows=st.lists(conversations(), min_size=1, max_size=5), seed=st.integers())
 def test_rows_that_say_the_same_are_always_one_group(
     rows: list[Conversation], seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -209,6 +206,18 @@ def test_a_picture_resized_and_encoded_anew_looks_alike_and_another_does_not(
     assert (texts.members, alike.members, both.members) == (14, 4, 4)
     assert alike.examples == (("0 [0]", "1 [0]", "2 [0]", "3 [0]"),)
     assert both.examples == (("0", "1", "2", "3"),)
+
+
+def test_some_rows_are_compared_among_themselves(tmp_path: Path) -> None:
+    alike, other = file_of(scene(1)), file_of(scene(2))
+    rows = [saying(f"{n}", "Yes.", medium) for n, medium in enumerate([alike, other] * 3)]
+    store = write(tmp_path / "store", rows)
+
+    found = find_near_duplicates(store, "rows", rows=np.array([1, 2, 3, 4]), workers=1)
+
+    assert found.labels.tolist() == [0, 1, 0, 1]
+    assert found.groups[2].examples == (("1", "3"), ("2", "4"))
+    assert found.groups[1].members == 0  # each picture is one, however many rows show it
 
 
 BOX = (0.0, 0.0, 0.5, 0.5)
