@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -64,11 +64,11 @@ class SelectReport:
     store: Path
     rows: int
     where: int
+    not_encoded: int
+    fault: str
     duplicates: int
     near_duplicates: int
     selected: int
-    not_encoded: int = 0
-    fault: str = ""
 
 
 @checked
@@ -173,12 +173,17 @@ def select(
             progress(writer.rows, 0)
         for line in opened.rejects():
             writer.reject(Reject.of(line))
-    report = SelectReport(
-        target, len(opened), matching, matching - unique, unique - left, len(rows)
+    faults = counts.faults if counts else []
+    return SelectReport(
+        target,
+        len(opened),
+        where=matching,
+        not_encoded=len(faults),
+        fault=next(iter(faults), ""),
+        duplicates=matching - unique,
+        near_duplicates=unique - left,
+        selected=len(rows),
     )
-    if counts and counts.faults:
-        return replace(report, not_encoded=len(counts.faults), fault=counts.faults[0])
-    return report
 
 
 @checked
