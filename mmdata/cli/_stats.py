@@ -60,6 +60,12 @@ _NEAR: Final = partial(OptionType, "mmdata.mixture:find_near_duplicates")
 )
 @WORKERS
 @COSTS
+@click.option(
+    "--plots",
+    type=STORE,
+    metavar="FOLDER",
+    help="Draw the distributions into a folder, as SVG and PNG; with --template, of tokens too.",
+)
 @JSON
 def stats(
     store: Path,
@@ -71,6 +77,7 @@ def stats(
     deadline: float,
     memory: int,
     max_pixels: int,
+    plots: Path | None,
     strict: bool,
     as_json: bool,
     **reading: Any,
@@ -81,12 +88,14 @@ def stats(
     from mmdata._tools.progress import progress
     from mmdata.mixture import find_near_duplicates
     from mmdata.report.lengths import measure_lengths
+    from mmdata.report.plots import distributions, write_plots
     from mmdata.report.statistics import stats as run
 
     opened = mmdata.open(store)
     with progress("counting", len(opened)) as update:
         found = run(opened, progress=update)
     lines, told = list(found.lines()), asdict(found)
+    lengths = None
     with show_plugin_traceback(strict):
         if template := make_template(**reading):
             lengths = measure_lengths(opened.rows(located=True), template)
@@ -109,4 +118,8 @@ def stats(
             ).groups
         told["near_duplicates"] = {each.kind: asdict(each) for each in groups}
         lines += [line for each in groups for line in each.lines()]
+    if plots is not None:
+        written = write_plots(plots, distributions(found, lengths))
+        told["plots"] = [str(path) for path in written]
+        lines += [("plots", f"{len(written):,} files in {plots}")]
     say(json.dumps(told) if as_json else columns(lines))

@@ -1163,6 +1163,18 @@ def stats_near_duplicates(place: Path, request: pytest.FixtureRequest) -> None:
     assert shares == {0, 1}
 
 
+@case("stats", "--plots")
+def stats_plots(place: Path, request: pytest.FixtureRequest) -> None:
+    options = reading(place, request)
+
+    names = {Path(path).name for path in answer("stats", *options, "--plots", "drawn")["plots"]}
+    assert {file.name for file in (place / "drawn").iterdir()} == names
+    assert {"words.svg", "turns.png", "tokens.svg", "trained_tokens.png"} <= names
+    assert "is there" in str(run("stats", "store", "--plots", "drawn", code=2).exception)
+    assert "files in other" in run("stats", "store", "--plots", "other").stdout
+    assert not (place / "other" / "tokens.svg").exists()
+
+
 @case("stats", "--json")
 def stats_json(place: Path, request: pytest.FixtureRequest) -> None:
     options = reading(place, request)
