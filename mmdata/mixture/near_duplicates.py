@@ -65,7 +65,7 @@ _WORD: Final = re.compile(
 )
 """Words as :mod:`mmdata.store.facts` counts them."""
 _FOUND: Final = 0.9
-"""The share of pairs, as alike as it takes, that bands have to find at least."""
+"""The share of the pairs just as alike as it takes that have a band in common, at least."""
 _BITS: Final = 64
 _OTHER_BITS: Final = 4
 """Bits in which the hashes of two pictures that look alike may differ. Files of one picture in
@@ -138,8 +138,8 @@ def find_near_duplicates(
     Two texts are where the estimated Jaccard similarity of the sets of their runs of five words, in
     any case of letters, is ``similarity`` or more: MinHash of 128 permutations, drawn by ``seed``.
     Texts are all that the messages and rejected endings of a row say, tool calls too. The estimate
-    has a standard error of 0.035 at 0.8; of the pairs that are just as alike as it takes some are
-    missed (5 % at 0.8), of those that are more alike fewer.
+    has a standard error of 0.035 at 0.8, so that the border is soft: of pairs that are 0.7 alike
+    0.5 % are taken, of 0.8 half, of 0.85 94 %, of 0.9 99.9 %; those that are the same always are.
 
     Two pictures are where their perceptual hashes, of 64 bits, differ in 4 at most; each picture is
     decoded for it, on ``workers`` processes and within ``limits``. A picture without any structure

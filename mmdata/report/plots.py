@@ -146,6 +146,7 @@ def _draw(axes: Any, drawn: Distribution, ink: str, bars: str) -> None:
     axes.tick_params(length=0, colors=ink)
     axes.xaxis.set_major_locator(_ticks(drawn, steps=5))
     axes.yaxis.set_major_locator(_ticks(drawn, steps=4, whole=True))
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.grid(True, color=ink, alpha=0.15, linewidth=0.6, clip_on=False)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
@@ -156,4 +157,4 @@ def _draw(axes: Any, drawn: Distribution, ink: str, bars: str) -> None:
 def _ticks(drawn: Distribution, *, steps: int, whole: bool = False) -> Any:
     ticker = load_optional("matplotlib.ticker", needed_by="plots", extra="report")
     halves = drawn.histogram.edges[0] % 1 == 0.5  # edges of whole numbers
-    return ticker.MaxNLocator(steps, integer=whole or halves)
+    return ticker.MaxNLocator(steps, integer=whole or halves, min_n_ticks=1)
