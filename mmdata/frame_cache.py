@@ -109,6 +109,7 @@ def cache_frames(
     workers: PositiveInt | None = None,
     engine: EngineName | Engine = "local",
     address: str | None = None,
+    partitions: PositiveInt | None = None,
     resume: bool = False,
     overwrite: bool = False,
     media_root: str | Path | None = None,
@@ -121,8 +122,8 @@ def cache_frames(
     ``strategy``, ``size``, ``resize``, ``pad``, ``snap`` and ``on_damage`` are those of
     :func:`mmdata.video.sample`. ``codec`` is ``"jpeg"``, of ``quality`` 1 to 100, or ``"webp"``,
     lossless. ``workers`` are processes, by default as many as there are cores: of this machine, or
-    with the ``engine`` ``ray`` of the cluster at ``address``, or of an engine that is open.
-    ``resume`` goes on
+    with the ``engine`` ``ray`` of the cluster at ``address``, or of an engine that is open, each of
+    which works on one of the ``partitions`` at a time, by default of 16 rows. ``resume`` goes on
     where an attempt with the same arguments was stopped. What a video may cost beyond its
     ``limits`` costs its record; the deadline grows with the videos of a record
     (:meth:`mmdata._tools.limits.Limits.deadline_of`). A video that was damaged and kept says so in
@@ -162,13 +163,15 @@ def cache_frames(
         resume=resume,
     )
     take: Callable[[range], Iterator[list[_Cached] | _Refused]]
-    if engine == "local":
+    if engine == "local" and partitions in (None, 1):
         take = partial(_take_frames, opened, recipe, workers)
     else:
         take = partial(
             map_ranges,
             partial(_list_frames, opened, recipe),
             together=_TOGETHER,
+            lost=lambda error: _Refused(error.reason, str(error)),
+            partitions=partitions,
             engine=engine,
             workers=workers,
             address=address,

@@ -167,6 +167,10 @@ def test_frames_that_an_engine_takes_are_those_that_are_taken_here(
     assert engine.submitted == 1
     assert bytes_of(tmp_path / "apart") == bytes_of(tmp_path / "here")
 
+    cache_frames(store.path, tmp_path / "parts", "uniform:4", engine=engine, partitions=4)
+    assert engine.submitted == 1 + 3  # six rows, two in each part
+    assert bytes_of(tmp_path / "parts") == bytes_of(tmp_path / "here")
+
 
 def test_a_reject_names_the_record_and_the_file(store: Store, tmp_path: Path) -> None:
     cache_frames(store.path, tmp_path / "frames", "uniform:4")

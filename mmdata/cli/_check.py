@@ -17,6 +17,7 @@ from mmdata.cli._say import columns, say
 from mmdata.cli._shared import (
     ENGINE,
     LIMITS,
+    PARTITIONS,
     STORE,
     WORKERS,
 )
@@ -40,12 +41,14 @@ __all__ = ["check"]
 @LIMITS
 @WORKERS
 @ENGINE
+@PARTITIONS
 def check(
     store: Path,
     media: bool,
     decode: bool,
     engine: str,
     address: str | None,
+    workers: int | None,
     deadline: float,
     memory: int,
     max_pixels: int,
@@ -55,16 +58,15 @@ def check(
     with --media or --decode, its media too.
     """
     from mmdata.conversion.account import count_oddities
-    from mmdata.store import check as run
+    from mmdata.engine.partitions import check_store
 
-    if engine != "local" and not (media or decode):
-        raise UsageError(f"--engine {engine} looks into media: with --media or --decode")
     if not path_of(store, "store").exists():
         raise UsageError(f"there is no store at {store}")
-    faults = [str(fault) for fault in run(store)]
+    place: dict[str, Any] = {"engine": engine, "address": address, "workers": workers}
+    faults = [str(fault) for fault in check_store(store, **place)]
     found: Counter[str] = Counter()
     if (media or decode) and not faults:
-        settings |= {"engine": engine, "address": address}
+        settings |= place
         settings["limits"] = Limits(deadline=deadline, memory=memory, pixels=max_pixels)
         faults = _media_faults(store, "decode" if decode else "compare", settings, found)
     for fault in faults:

@@ -12,7 +12,7 @@ import mmdata
 from mmdata._tools.limits import Limits
 from mmdata.cli._account import print_report
 from mmdata.cli._options import OptionType, ResizeType
-from mmdata.cli._shared import ENGINE, JSON, LIMITS, OVERWRITE, STORE, WORKERS
+from mmdata.cli._shared import ENGINE, JSON, LIMITS, OVERWRITE, PARTITIONS, STORE, WORKERS
 
 __all__ = ["frames"]
 
@@ -52,6 +52,7 @@ Example:
 @click.option("--media-root", type=STORE, help="Where the media are now, if they have moved.")
 @WORKERS
 @ENGINE
+@PARTITIONS
 @click.option("--resume", is_flag=True, help="Go on where a stopped attempt was.")
 @OVERWRITE
 @JSON

@@ -17,13 +17,13 @@ from mmdata.cli._options import OptionType
 from mmdata.cli._say import columns, say, show_plugin_traceback
 from mmdata.cli._shared import (
     COSTS,
+    COUNTING,
     JSON,
     OVERWRITE,
     PARQUET,
     SIMILARITY,
     STORE,
     TEMPLATE,
-    WORKERS,
     make_template,
 )
 from mmdata.errors import DataError
@@ -78,7 +78,7 @@ Examples:
     show_default=True,
     help="Another seed draws other rows, and estimates similarities anew.",
 )
-@WORKERS
+@COUNTING
 @COSTS
 @OVERWRITE
 @PARQUET

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 __all__ = [
     "CONVERT",
     "COSTS",
+    "COUNTING",
     "ENGINE",
     "JSON",
     "LIMITS",
     "OVERWRITE",
     "PARQUET",
+    "PARTITIONS",
     "SIMILARITY",
     "STORE",
     "STRICT",
@@ -88,6 +90,23 @@ ENGINE = _together(
     ),
 )
 """Where work is done."""
+
+
+PARTITIONS = click.option(
+    "--partitions",
+    type=OptionType("mmdata.engine.partitions:split_store", "partitions"),
+    help="Parts that the rows are split into.  [default: as many as keep workers busy]",
+)
+COUNTING = _together(
+    click.option(
+        "--workers",
+        type=OptionType("mmdata.engine.partitions:split_store", "workers"),
+        help="Processes that count.  [default: one a core, for a large store]",
+    ),
+    ENGINE,
+    PARTITIONS,
+)
+"""Of commands that go through the columns of a store; what they find is the same with any."""
 
 
 TEMPLATE = _together(

@@ -13,15 +13,16 @@ import click
 
 import mmdata
 from mmdata._tools.limits import Limits
+from mmdata._tools.requirements import processors
 from mmdata.cli._options import OptionType
 from mmdata.cli._say import columns, say, show_plugin_traceback
 from mmdata.cli._shared import (
     COSTS,
+    COUNTING,
     JSON,
     SIMILARITY,
     STORE,
     TEMPLATE,
-    WORKERS,
     make_template,
 )
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["stats"]
 
 _NEAR: Final = partial(OptionType, "mmdata.mixture:find_near_duplicates")
+_MANY: Final = 10_000
+"""Rows that take longer to encode than processes take to start."""
 
 
 @click.command()
@@ -58,14 +61,14 @@ _NEAR: Final = partial(OptionType, "mmdata.mixture:find_near_duplicates")
     show_default=True,
     help="Another seed estimates similarities anew.",
 )
-@WORKERS
-@COSTS
 @click.option(
     "--plots",
     type=STORE,
     metavar="FOLDER",
     help="Draw the distributions into a folder, as SVG and PNG; with --template, of tokens too.",
 )
+@COUNTING
+@COSTS
 @JSON
 def stats(
     store: Path,
@@ -73,13 +76,16 @@ def stats(
     near: NearKind | None,
     similarity: float,
     seed: int,
-    workers: int | None,
     deadline: float,
     memory: int,
     max_pixels: int,
     plots: Path | None,
     strict: bool,
     as_json: bool,
+    engine: str,
+    workers: int | None,
+    address: str | None,
+    partitions: int | None,
     **reading: Any,
 ) -> None:
     """Count what a store holds: turns, words, media, their sizes and durations, what is trained on,
@@ -92,13 +98,18 @@ def stats(
     from mmdata.report.statistics import stats as run
 
     opened = mmdata.open(store)
+    settings: dict[str, Any] = {"engine": engine, "address": address, "partitions": partitions}
     with progress("counting", len(opened)) as update:
-        found = run(opened, progress=update)
+        found = run(opened, workers=workers, progress=update, **settings)
     lines, told = list(found.lines()), asdict(found)
     lengths = None
     with show_plugin_traceback(strict):
         if template := make_template(**reading):
-            lengths = measure_lengths(opened.rows(located=True), template)
+            if workers is None and engine == "local" and len(opened) >= _MANY:
+                workers = processors()
+            lengths = measure_lengths(
+                opened.rows(located=True), template, workers=workers, **settings
+            )
             over = {limit: lengths.over(limit) for limit in seq_lengths}
             told["lengths"] = {**lengths.summary(), "over": over}
             lines += [("tokens", str(lengths.spread))]

@@ -23,7 +23,7 @@ import msgspec
 from mmdata._tools.collector import pause_collector
 from mmdata._tools.limits import Limits
 from mmdata.conversion.steps import Steps, convert_records
-from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
+from mmdata.engine.engine import Engine, LostWorkerError, raise_errors, run_jobs
 from mmdata.engine.local import LocalEngine, Pool
 from mmdata.errors import DataError, StoreError
 from mmdata.formats import Format, registry
@@ -141,7 +141,7 @@ def plan_partitions(
         for file, parts in zip(files, proposed, strict=True)
         for part in (parts if len(parts) > 1 else ())
     ]
-    measured = iter(_raise_errors(run_jobs(engine, _measure, asked)))
+    measured = iter(raise_errors(run_jobs(engine, _measure, asked)))
     pieces: list[tuple[SourceFile, int]] = []
     for file, parts, size in zip(files, proposed, sizes, strict=True):
         if len(parts) > 1:
@@ -173,13 +173,6 @@ def _group(pieces: Iterable[tuple[SourceFile, int]], size: int) -> Iterator[tupl
         total += length
     if some:
         yield tuple(some)
-
-
-def _raise_errors(outcomes: Iterable[Any]) -> Iterator[Any]:
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-        yield outcome
 
 
 # --- on the engine
@@ -318,7 +311,7 @@ def _convert_divided(steps: Steps, partition: Partition, folder: Path) -> Iterat
                 middle = (records.start + records.stop) // 2
                 waiting += [range(middle, records.stop), range(records.start, middle)]
             else:
-                [reject] = _raise_errors(run_jobs(engine, _reject_record, [(steps, some, outcome)]))
+                [reject] = raise_errors(run_jobs(engine, _reject_record, [(steps, some, outcome)]))
                 with place.open("wb") as opened:
                     _write(opened, [_batch_of(reject)])
                 yield place

@@ -340,6 +340,7 @@ def media_faults(
     workers: PositiveInt | None = None,
     engine: EngineName | Engine = "local",
     address: str | None = None,
+    partitions: PositiveInt | None = None,
     on_damage: OnDamage = "raise",
     limits: Limits | None = None,
     progress: Callable[[int, int], object] = lambda rows, faults: None,
@@ -350,9 +351,10 @@ def media_faults(
     Every file is compared with the size and the hash that the store keeps of it, where it keeps
     them. ``"compare"`` does no more; ``"probe"`` and ``"decode"`` look into it besides, and into
     embedded media and cached frames. What is behind a URL cannot be read, which is a fault.
-    ``on_damage="keep"`` lets pass what decodes in part. ``engine`` works on some rows at a time:
-    processes of this machine, ``ray`` with the ``address`` of its cluster, or an engine that is
-    open; all workers must see the store and its media. ``progress`` is called with the numbers of
+    ``on_damage="keep"`` lets pass what decodes in part. ``engine`` works on one of the
+    ``partitions`` of the rows at a time, by default of 64 rows: processes of this machine, ``ray``
+    with the ``address`` of its cluster, or an engine that is open; all workers must see the store
+    and its media. ``progress`` is called with the numbers of
     rows and faults so far, and ``seen`` with what was found of the files of a row without a fault.
 
     Raises:
@@ -361,13 +363,15 @@ def media_faults(
     check_address(engine, address)
     asked = (store, level, on_damage, limits)
     rows = range(len(store))
-    if engine == "local":
+    if engine == "local" and partitions in (None, 1):
         answers = _look_into_rows(*asked, rows, workers)
     else:
         answers = map_ranges(
             partial(_list_answers, *asked),
             rows,
             together=_TOGETHER,
+            lost=lambda error: error,
+            partitions=partitions,
             engine=engine,
             workers=workers,
             address=address,

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 from mmdata._tools.options import PositiveInt, checked
 from mmdata.errors import MediaError
 
-__all__ = ["Engine", "LostWorkerError", "run_jobs"]
+__all__ = ["Engine", "LostWorkerError", "raise_errors", "run_jobs"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -91,3 +91,11 @@ def run_jobs(
             running[engine.submit(job, *task)] = (first, task, attempt + 1)
         else:
             done[first] = outcome
+
+
+def raise_errors(outcomes: Iterable[R | Exception]) -> Iterator[R]:
+    """Yield the results among what :func:`run_jobs` yields, and raise the first exception."""
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+        yield outcome

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from typing import Literal, TypeAlias, TypeVar
 
-from mmdata._tools.options import PositiveInt, checked
+from mmdata._tools.options import NonNegativeInt, PositiveInt, checked
 from mmdata._tools.requirements import processors
-from mmdata.engine.engine import Engine, run_jobs
+from mmdata.engine.engine import Engine, LostWorkerError, run_jobs
 from mmdata.engine.local import LocalEngine
 from mmdata.errors import UsageError
 
-__all__ = ["EngineName", "check_address", "map_ranges", "open_engine", "use_engine"]
+__all__ = ["EngineName", "check_address", "map_ranges", "open_engine", "split_evenly", "use_engine"]
 
 R = TypeVar("R")
 
@@ -78,25 +79,73 @@ def check_address(engine: EngineName | Engine, address: str | None) -> None:
 
 
 @checked
+def split_evenly(length: NonNegativeInt, count: PositiveInt) -> list[range]:
+    """Return ``count`` ranges of as many things each, or as many ranges as there are things.
+
+    >>> split_evenly(10, 4)
+    [range(0, 2), range(2, 5), range(5, 7), range(7, 10)]
+    """
+    bounds = [length * number // count for number in range(count + 1)]
+    return [range(first, last) for first, last in pairwise(bounds) if first < last]
+
+
+@checked
 def map_ranges(
     job: Callable[[range], Sequence[R]],
     rows: range,
     *,
     together: PositiveInt,
+    lost: Callable[[LostWorkerError], R],
     engine: EngineName | Engine,
     workers: PositiveInt | None = None,
     address: str | None = None,
+    partitions: PositiveInt | None = None,
 ) -> Iterator[R]:
-    """Yield, in order, what a job finds of some rows at a time, ``together`` of them, on an engine:
-    one that is open, or that is opened for it.
+    """Yield, in order, what a job finds of each row, some rows at a time, on an engine: one that is
+    open, or that is opened for it.
+
+    The rows are in so many ``partitions``, or in as many as have ``together`` rows at most. One
+    that loses two workers is divided, on this machine, until the row is found that does it;
+    ``lost`` says what is found of that row.
 
     Raises:
-        LostWorkerError: some rows lost two workers.
         UsageError: as :func:`open_engine`.
     """
+    count = partitions or max(1, -(-len(rows) // together))
+    pieces = [rows[some.start : some.stop] for some in split_evenly(len(rows), count)]
     with use_engine(engine, workers=workers, address=address) as opened:
-        pieces = (rows[start : start + together] for start in range(0, len(rows), together))
-        for found in run_jobs(opened, job, ((piece,) for piece in pieces)):
-            if isinstance(found, Exception):
+        outcomes = run_jobs(opened, job, ((piece,) for piece in pieces))
+        for piece, found in zip(pieces, outcomes, strict=True):
+            if isinstance(found, LostWorkerError):
+                yield from _map_divided(job, piece, lost)
+            elif isinstance(found, Exception):
                 raise found
-            yield from found
+            else:
+                yield from found
+
+
+def _map_divided(
+    job: Callable[[range], Sequence[R]], rows: range, lost: Callable[[LostWorkerError], R]
+) -> Iterator[R]:
+    """Yield what a job finds of rows among which one ends the process that works on them."""
+    with LocalEngine(1) as engine:
+        waiting = _halve(rows)
+        while waiting:
+            some = waiting.pop()
+            # One row alone gets another chance: a process may be killed for any reason.
+            attempts = 2 if len(some) == 1 else 1
+            [found] = run_jobs(engine, job, [(some,)], attempts=attempts)
+            if not isinstance(found, Exception):
+                yield from found
+            elif not isinstance(found, LostWorkerError):
+                raise found
+            elif len(some) > 1:
+                waiting += _halve(some)
+            else:
+                yield lost(found)
+
+
+def _halve(rows: range) -> list[range]:
+    """Return both halves of some rows, the first of which is last, or one row alone."""
+    middle = len(rows) // 2
+    return [half for half in (rows[middle:], rows[:middle]) if half]

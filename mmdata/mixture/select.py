@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mmdata._tools.limits import Limits
 from mmdata._tools.options import PositiveInt, checked
 from mmdata._tools.requirements import load_optional
+from mmdata.engine.engine import Engine
+from mmdata.engine.open import EngineName
+from mmdata.engine.partitions import StorePartitions, split_store
 from mmdata.errors import ConfigError, DataError, UsageError
 from mmdata.mixture.config import Dataset
 from mmdata.mixture.mixture import Mixture, write_mixture
@@ -24,6 +29,7 @@ from mmdata.store import open as open_store
 from mmdata.store.arrays import integers
 from mmdata.store.batch import ConversationBatch, Origins
 from mmdata.store.contents import hash_rows
+from mmdata.store.encode import arrow_schema
 from mmdata.store.facts import FACTS, row_facts
 from mmdata.store.writer import Origin, StoreWriter
 
@@ -83,9 +89,12 @@ def select(
     similarity: Similarity = 0.8,
     sample: str = "all",
     seed: int = 0,
+    engine: EngineName | Engine = "local",
+    workers: PositiveInt | None = None,
+    address: str | None = None,
+    partitions: PositiveInt | None = None,
     overwrite: bool = False,
     parquet: bool = False,
-    workers: PositiveInt | None = None,
     limits: Limits | None = None,
     progress: Callable[[int, int], object] = lambda rows, rejects: None,
 ) -> SelectReport:
@@ -102,6 +111,12 @@ def select(
     ``source`` are those of the new store too, and its manifest says what was selected of what, and
     which near duplicates were dropped by which rule.
 
+    The bytes are the same whatever works on the ``partitions`` of ``source``, ranges of its rows:
+    ``workers`` processes of this machine, or with the ``engine`` ``ray`` those of the cluster at
+    ``address``, or an engine that is open. This process goes through a small store by itself
+    (:func:`mmdata.engine.partitions.split_store`). Near duplicates are found by this process, which
+    decodes pictures on ``workers`` of this machine.
+
     Raises:
         ConfigError: the expression cannot be evaluated, or names ``tokens`` and nothing counts
             them; ``sample`` is not of its grammar.
@@ -110,6 +125,7 @@ def select(
             the extra ``report`` for near duplicates.
     """
     import numpy as np
+    import pyarrow as pa
 
     opened = source if isinstance(source, Store) else open_store(Path(source))
     target = target_of(store, "store")
@@ -117,37 +133,12 @@ def select(
     if target.absolute() == opened.path:
         raise UsageError(f"{target} is the store that rows are selected of: name another")
 
-    if tokens is not None and _TOKENS not in _names_in(where or ""):
+    if tokens is not None and _TOKENS not in _words(where or ""):
         raise UsageError(f"tokens are counted for an expression that names them, found {where!r}")
-
-    counts = None if tokens is None else _count_tokens(opened, tokens.count)
-    rows = _matching(opened, where, counts.column if counts else None)
-    matching = len(rows)
-    if drop_duplicates:
-        hashes = [np.zeros(0, np.uint64), *map(hash_rows, opened.batches())]
-        _, first = np.unique(np.concatenate(hashes)[rows], return_index=True)
-        rows = rows[np.sort(first)]
-    unique = len(rows)
-    notes: dict[str, Any] = {
-        "selected_of": {"store": str(opened.path), "fingerprint": opened.fingerprint}
-    }
-    if drop_near_duplicates is not None:
-        near = find_near_duplicates(
-            opened,
-            drop_near_duplicates,
-            rows=rows,
-            similarity=similarity,
-            seed=seed,
-            workers=workers,
-            limits=limits,
-        )
-        rows = rows[near.labels == np.arange(unique)]
-        notes["near_duplicates"] = {
-            "dropped": unique - len(rows),
-            "groups": {each.kind: asdict(each) for each in near.groups},
-        }
-    left = len(rows)
-    rows = rows[np.asarray(strategy.select(left, seed), np.int64)]
+    if where is not None:  # what is wrong with it is said before any work
+        known = {} if tokens is None else {_TOKENS: pa.nulls(0, pa.int64())}
+        with _open_session() as session:
+            _evaluate(session, where, arrow_schema().empty_table(), known, range(0))
 
     chosen = {
         "where": where,
@@ -158,21 +149,55 @@ def select(
         "sample": sample,
         "seed": seed,
     }
-    root = opened.media_root
-    origin = Origin("selection", chosen, str(root) if root else None, notes=notes)
-    writer = StoreWriter(
-        target,
-        sources=list(opened.manifest.sources),
-        origin=origin,
-        overwrite=overwrite,
-        parquet=parquet,
-    )
-    with writer:
-        for batch in _take(opened, rows):
-            writer.write(batch)
-            progress(writer.rows, 0)
-        for line in opened.rejects():
-            writer.reject(Reject.of(line))
+    notes: dict[str, Any] = {
+        "selected_of": {"store": str(opened.path), "fingerprint": opened.fingerprint}
+    }
+    with split_store(
+        opened, engine=engine, workers=workers, address=address, partitions=partitions
+    ) as parts:
+        counts = None if tokens is None else _count_tokens(parts, tokens.count)
+        rows, hashes = _matching(
+            parts, where, counts.column if counts else None, hashed=drop_duplicates
+        )
+        matching = len(rows)
+        if drop_duplicates:
+            _, first = np.unique(hashes, return_index=True)
+            rows = rows[np.sort(first)]
+        unique = len(rows)
+        if drop_near_duplicates is not None:
+            near = find_near_duplicates(
+                opened,
+                drop_near_duplicates,
+                rows=rows,
+                similarity=similarity,
+                seed=seed,
+                workers=workers,
+                limits=limits,
+            )
+            rows = rows[near.labels == np.arange(unique)]
+            notes["near_duplicates"] = {
+                "dropped": unique - len(rows),
+                "groups": {each.kind: asdict(each) for each in near.groups},
+            }
+        left = len(rows)
+        rows = rows[np.asarray(strategy.select(left, seed), np.int64)]
+
+        root = opened.media_root
+        writer = StoreWriter(
+            target,
+            sources=list(opened.manifest.sources),
+            origin=Origin("selection", chosen, str(root) if root else None, notes=notes),
+            overwrite=overwrite,
+            parquet=parquet,
+        )
+        with writer:
+            for columns in parts.map(_take, _split_by_batch(opened, rows)):
+                count = columns.num_rows
+                origins = Origins([""] * count, range(count), [None] * count)
+                writer.write(ConversationBatch(columns, origins, range(count)))
+                progress(writer.rows, 0)
+            for line in opened.rejects():
+                writer.reject(Reject.of(line))
     faults = counts.faults if counts else []
     return SelectReport(
         target,
@@ -209,19 +234,47 @@ def merge(
     )
 
 
+# --- which rows
+# --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What decides about some rows: the numbers of those that are asked for, (rows,) int64; where
+    they are wanted, the hashes of what these say, (rows,) uint64; and the facts that an expression
+    names which looks at all rows at once.
+    """
+
+    rows: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    facts: Mapping[str, NDArray[np.int64]]
+
+
 class _TokenCounts(NamedTuple):
-    """Tokens of all rows, (rows,) int64, null where a row cannot be encoded, and why not."""
+    """Tokens of rows, (rows,) int64, null where a row cannot be encoded, and why not."""
 
     column: pa.Array
     faults: list[str]
 
 
-def _count_tokens(store: Store, count: Callable[[Conversation], int]) -> _TokenCounts:
+def _count_tokens(parts: StorePartitions, count: Callable[[Conversation], int]) -> _TokenCounts:
+    import pyarrow as pa
+
+    tasks = ((rows, count) for rows in parts.ranges)
+    none = _TokenCounts(pa.nulls(0, pa.int64()), [])  # there may be no part
+    found = [none, *parts.map(_count_tokens_of, tasks)]
+    faults = [fault for counts in found for fault in counts.faults]
+    return _TokenCounts(pa.concat_arrays([counts.column for counts in found]), faults)
+
+
+def _count_tokens_of(
+    store: Store, rows: range, count: Callable[[Conversation], int]
+) -> _TokenCounts:
     import pyarrow as pa
 
     counts: list[int | None] = []
     faults: list[str] = []
-    for conversation in store.rows(located=True):
+    for conversation in store.rows(located=True)[rows.start : rows.stop]:
         try:
             counts.append(count(conversation))
         except DataError as error:
@@ -230,72 +283,171 @@ def _count_tokens(store: Store, count: Callable[[Conversation], int]) -> _TokenC
     return _TokenCounts(pa.array(counts, pa.int64()), faults)
 
 
-def _matching(store: Store, where: str | None, tokens: pa.Array | None) -> NDArray[np.int64]:
-    """Return the numbers of the rows that ``where`` is true of, ascending."""
-    import numpy as np
-
-    if where is None:
-        return np.arange(len(store))
-
-    duckdb = load_optional("duckdb", needed_by="selecting by an expression")
-    query = f"SELECT row_number_ FROM rows WHERE ({where}\n) ORDER BY row_number_"
-    # Its own session, which reads nothing but the rows that it is given.
-    with duckdb.connect(config={"enable_external_access": "false"}) as session:
-        table = _named_columns(store, where)
-        if tokens is not None:
-            table = table.append_column(_TOKENS, tokens)
-        session.register("rows", table)
-        try:
-            if len(session.extract_statements(query)) != 1:
-                raise ConfigError(f"where {where!r}: it must be one expression")
-            found = session.execute(query).fetchnumpy()["row_number_"]
-        except duckdb.Error as error:
-            # Only what reads the expression can tell a column from the text of that name.
-            if tokens is None and _TOKENS in _names_in(where) and f'"{_TOKENS}"' in str(error):
-                raise ConfigError(
-                    f"where {where!r}: tokens are counted as a model family reads a row; name it: "
-                    "--template FAMILY --tokenizer FILE, or tokens=count_tokens_by(template)"
-                ) from error
-            raise ConfigError(
-                f"where {where!r}: {error}\nAn expression may name {', '.join(COLUMNS)}."
-            ) from error
-    return np.asarray(found, np.int64)
-
-
-def _named_columns(store: Store, where: str) -> pa.Table:
-    """Return those of :data:`COLUMNS` that an expression may be speaking of, with the numbers of
-    the rows.
+def _matching(
+    parts: StorePartitions, where: str | None, tokens: pa.Array | None, *, hashed: bool
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return the numbers of the rows that ``where`` is true of, ascending, and where they are
+    ``hashed`` the hashes of what they say.
     """
     import numpy as np
     import pyarrow as pa
 
-    spoken = _names_in(where)
-    stored = [name for name in _STORED if name in spoken]
-    facts = [name for name in FACTS if name in spoken]
-    # The table is mapped, so that of the whole store only the columns named are looked at.
-    table = store.table.select(stored)
-    numbers = [row_facts(columns, facts) for columns in store.batches()] if facts else []
-    for name in facts:
-        table = table.append_column(name, pa.chunked_array([some[name] for some in numbers]))
-    return table.append_column("row_number_", pa.array(np.arange(len(store))))
+    # Of a store that this process goes through, the table is mapped: only the columns named are
+    # looked at, and by all cores.
+    whole = where if where and (parts.engine is None or _sees_other_rows(where)) else None
+    facts = _named(FACTS, whole) if whole else []
+    tasks = (
+        (
+            rows,
+            None if whole else where,
+            None if tokens is None else tokens[rows.start : rows.stop],
+            facts,
+            hashed,
+        )
+        for rows in parts.ranges
+    )
+    none = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+    found = [_Keys(*none, {}), *(keys for some in parts.map(_find_keys, tasks) for keys in some)]
+
+    rows = np.concatenate([keys.rows for keys in found])
+    hashes = np.concatenate([keys.hashes for keys in found])
+    if whole:
+        known = {
+            name: pa.chunked_array([keys.facts[name] for keys in found[1:]], pa.int64())
+            for name in facts
+        } | ({} if tokens is None else {_TOKENS: tokens})
+        with _open_session() as session:
+            numbers = range(len(parts.store))
+            rows = _evaluate(session, whole, parts.store.table, known, numbers)
+        hashes = hashes[rows] if hashed else hashes
+    return rows, hashes
 
 
-def _names_in(where: str) -> frozenset[str]:
-    """Return all words of an expression, the names of columns among them."""
+def _find_keys(
+    store: Store,
+    rows: range,
+    where: str | None,
+    tokens: pa.Array | None,
+    facts: Sequence[str],
+    hashed: bool,
+) -> list[_Keys]:
+    """Return the keys of some rows, batch by batch; ``tokens`` are those of these rows."""
+    import numpy as np
+    import pyarrow as pa
+
+    if where is None and not facts and not hashed:
+        return [_Keys(_spelled(rows), np.zeros(0, np.uint64), {})]
+
+    found = []
+    first = rows.start
+    # One core is a worker's share.
+    with _open_session(threads=1) if where else nullcontext() as session:
+        for columns in store.batches(rows):
+            numbers = range(first, first + columns.num_rows)
+            kept = _spelled(numbers)
+            if where is not None:
+                counted = row_facts(columns, _named(FACTS, where))
+                known = {name: integers(values) for name, values in counted.items()}
+                if tokens is not None:
+                    known[_TOKENS] = tokens[first - rows.start : numbers.stop - rows.start]
+                kept = _evaluate(session, where, pa.table(columns), known, numbers)
+            hashes = hash_rows(columns)[kept - first] if hashed else np.zeros(0, np.uint64)
+            found.append(_Keys(kept, hashes, row_facts(columns, facts)))
+            first = numbers.stop
+    return found
+
+
+def _spelled(rows: range) -> NDArray[np.int64]:
+    """Return the numbers of some rows, (rows,) int64."""
+    import numpy as np
+
+    return np.arange(rows.start, rows.stop, dtype=np.int64)
+
+
+def _sees_other_rows(where: str) -> bool:
+    """Return whether an expression may look at other rows than the one that it is evaluated for.
+
+    It does so in a subquery alone, which names the table or says FROM. One that has such a word in
+    a text is taken for one that does.
+    """
+    return bool({"from", "rows"} & _words(where))
+
+
+def _open_session(**options: Any) -> AbstractContextManager[Any]:
+    """Return a session of DuckDB of its own, which reads nothing but what it is given."""
+    duckdb = load_optional("duckdb", needed_by="selecting by an expression")
+    session: AbstractContextManager[Any] = duckdb.connect(
+        config={"enable_external_access": "false", **options}
+    )
+    return session
+
+
+def _evaluate(
+    session: Any, where: str, columns: pa.Table, facts: Mapping[str, Any], numbers: range
+) -> NDArray[np.int64]:
+    """Return which of the ``numbers`` of some rows ``where`` is true of, ascending.
+
+    ``facts`` are those of the rows that it names, and tokens where they are counted; one of the
+    others that is missing is null.
+    """
+    import duckdb
+    import numpy as np
+    import pyarrow as pa
+
+    table = columns.select(_named(_STORED, where))
+    for name in _named({**FACTS, **facts}, where):
+        values = facts[name] if name in facts else pa.nulls(len(numbers), pa.int64())
+        table = table.append_column(name, values)
+    table = table.append_column("row_number_", pa.array(_spelled(numbers)))
+
+    session.register("rows", table)
+    query = f"SELECT row_number_ FROM rows WHERE ({where}\n) ORDER BY row_number_"
+    try:
+        if len(session.extract_statements(query)) != 1:
+            raise ConfigError(f"where {where!r}: it must be one expression")
+        found = session.execute(query).fetchnumpy()["row_number_"]
+    except duckdb.Error as error:
+        # Only what reads the expression can tell a column from the text of that name.
+        if _TOKENS not in facts and f'"{_TOKENS}"' in str(error):
+            raise ConfigError(
+                f"where {where!r}: tokens are counted as a model family reads a row; name it: "
+                "--template FAMILY --tokenizer FILE, or tokens=count_tokens_by(template)"
+            ) from error
+        raise ConfigError(
+            f"where {where!r}: {error}\nAn expression may name {', '.join(COLUMNS)}."
+        ) from error
+    return np.asarray(found, np.int64)
+
+
+def _named(names: Iterable[str], where: str) -> list[str]:
+    """Return those of some names that an expression may be speaking of."""
+    words = _words(where)
+    return [name for name in names if name in words]
+
+
+def _words(where: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", where.lower()))
 
 
-def _take(store: Store, rows: NDArray[np.int64]) -> Iterator[ConversationBatch]:
-    """Yield some rows of a store, ascending, batch by batch."""
+# --- taking them
+# --------------------------------------------------------------------------------------------------
+
+
+def _split_by_batch(
+    store: Store, rows: NDArray[np.int64]
+) -> Iterator[tuple[range, NDArray[np.int64]]]:
+    """Yield each batch of a store of which some ``rows`` are, ascending: which rows it holds, and
+    which of them are wanted.
+    """
     import numpy as np
 
-    first = 0
-    for columns in store.batches():
-        last = first + columns.num_rows
+    for first, last in pairwise(store.batch_starts):
         begin, end = np.searchsorted(rows, [first, last])
         if begin < end:
-            taken = columns.take(integers(rows[begin:end] - first))
-            count = taken.num_rows
-            origins = Origins([""] * count, range(count), [None] * count)
-            yield ConversationBatch(taken, origins, range(count))
-        first = last
+            yield range(first, last), rows[begin:end]
+
+
+def _take(store: Store, batch: range, rows: NDArray[np.int64]) -> pa.RecordBatch:
+    """Return some rows of a batch."""
+    [columns] = store.batches(batch)
+    return columns.take(integers(rows - batch.start))

@@ -10,6 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mmdata._tools.options import PositiveInt, checked
+from mmdata.engine.engine import Engine, raise_errors, run_jobs
+from mmdata.engine.open import EngineName, check_address, split_evenly, use_engine
+from mmdata.engine.partitions import PARTITIONS_A_WORKER
 from mmdata.errors import MediaError, TokenError
 from mmdata.mixture import TokenColumn
 from mmdata.report.statistics import Spread
@@ -127,16 +130,64 @@ def _count_tokens(template: Template, conversation: Conversation) -> int:
     return len(encode(template, conversation))
 
 
-def measure_lengths(conversations: Sequence[Conversation], template: Template) -> Lengths:
-    """Return the lengths of conversations, a store's or any other's; no pixel is decoded."""
+@checked
+def measure_lengths(
+    conversations: Sequence[Conversation],
+    template: Template,
+    *,
+    engine: EngineName | Engine = "local",
+    workers: PositiveInt | None = None,
+    address: str | None = None,
+    partitions: PositiveInt | None = None,
+) -> Lengths:
+    """Return the lengths of conversations, a store's or any other's; no pixel is decoded.
+
+    They are the same whatever works on the ``partitions``, ranges of the conversations: ``workers``
+    processes of this machine, or with the ``engine`` ``ray`` those of the cluster at ``address``,
+    or an engine that is open. With none of these this process does it.
+
+    Raises:
+        UsageError: as :func:`mmdata.engine.open.open_engine`.
+    """
+    check_address(engine, address)
+    whole: Any = replace(template, max_length=None)  # type: ignore[type-var]  # every template is a dataclass
+    if engine == "local" and (workers or 1) == (partitions or 1) == 1:
+        return _measure(conversations, whole)
+
+    with use_engine(engine, workers=workers, address=address) as opened:
+        count = partitions or PARTITIONS_A_WORKER * opened.workers
+        parts = split_evenly(len(conversations), count)
+        tasks = ((conversations[part.start : part.stop], whole) for part in parts)
+        found = list(raise_errors(run_jobs(opened, _measure, tasks)))
+    return _join(parts, found)
+
+
+def _join(parts: Sequence[range], found: Sequence[Lengths]) -> Lengths:
+    """Return the lengths of all parts; what failed is counted from the start of each."""
     import numpy as np
 
-    whole: Any = replace(template, max_length=None)  # type: ignore[type-var]  # every template is a dataclass
+    none = np.zeros(0, np.int64)  # there may be no part
+    failed = [
+        (part.start + index, reason)
+        for part, lengths in zip(parts, found, strict=True)
+        for index, reason in lengths.failed
+    ]
+    return Lengths(
+        np.concatenate([none, *(lengths.tokens for lengths in found)]),
+        np.concatenate([none, *(lengths.trained for lengths in found)]),
+        np.concatenate([none, *(lengths.visual for lengths in found)]),
+        tuple(failed),
+    )
+
+
+def _measure(conversations: Sequence[Conversation], template: Template) -> Lengths:
+    import numpy as np
+
     counts: list[tuple[int, int, int]] = []
     failed: list[tuple[int, str]] = []
     for index in range(len(conversations)):
         try:
-            encoded = encode(whole, conversations[index])
+            encoded = encode(template, conversations[index])
         except (TokenError, MediaError) as error:
             failed.append((index, str(error)))
         else:

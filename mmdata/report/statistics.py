@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import mmdata.store
-from mmdata._tools.options import checked
+from mmdata._tools.options import PositiveInt, checked
+from mmdata.engine.engine import Engine
+from mmdata.engine.open import EngineName
+from mmdata.engine.partitions import split_store
 from mmdata.report.histogram import Histogram
 from mmdata.store import Store
 from mmdata.store.arrays import list_values
@@ -104,23 +107,36 @@ class Statistics:
 def stats(
     store: str | Path | Store,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    engine: EngineName | Engine = "local",
+    workers: PositiveInt | None = None,
+    address: str | None = None,
+    partitions: PositiveInt | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Statistics:
     """Return the numbers of a store; no row is made, and nothing is decoded.
 
+    They are the same whatever works on its ``partitions``, ranges of its rows: ``workers``
+    processes of this machine, or with the ``engine`` ``ray`` those of the cluster at ``address``,
+    or an engine that is open. A small store is counted by this process
+    (:func:`mmdata.engine.partitions.split_store`).
+
     Raises:
         StoreError: the store cannot be opened.
+        UsageError: as :func:`mmdata.engine.open.open_engine`.
     """
     import numpy as np
 
     opened = store if isinstance(store, Store) else mmdata.store.open(Path(store))
-    batches = []
+    batches: list[_Counts] = []
     done = 0
-    for columns in opened.batches():
-        batches.append(_count(columns))
-        done += columns.num_rows
-        if progress is not None:
-            progress(done, 0)
+    with split_store(
+        opened, engine=engine, workers=workers, address=address, partitions=partitions
+    ) as parts:
+        for rows, found in zip(parts.ranges, parts.map(_count_rows), strict=True):
+            batches += found
+            done += len(rows)
+            if progress is not None:
+                progress(done, 0)
 
     def together(name: str) -> NDArray[Any]:
         return np.concatenate([batch.values[name] for batch in batches] or [np.zeros(0)])
@@ -181,6 +197,10 @@ class _Counts:
     values: Mapping[str, NDArray[Any]]
     counts: Mapping[str, Counter[str]]
     numbers: Mapping[str, int]
+
+
+def _count_rows(store: Store, rows: range) -> list[_Counts]:
+    return list(map(_count, store.batches(rows)))
 
 
 def _count(columns: pa.RecordBatch) -> _Counts:

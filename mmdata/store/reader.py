@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, overload
@@ -29,7 +31,7 @@ from mmdata.store.manifest import Manifest, Shard, hash_file, hash_text, read_ma
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Rows", "Store", "check", "open"]
+__all__ = ["Rows", "Store", "check", "check_file", "list_files", "open"]
 
 _PARQUET_BATCHES_KEPT: Final = 8
 _REMOTE_MEMORY: Final = 1 << 30
@@ -164,14 +166,34 @@ class Store(Sequence[Conversation]):
         batches = [shard.batch(number) for shard, number in self._batches]
         return pa.Table.from_batches(batches, schema=arrow_schema())
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as Arrow record batches, in order, of a few thousand rows each.
+    def batches(self, rows: range | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as Arrow record batches, in order, of a few thousand rows each; or some
+        ``rows`` that follow one another, of the batches that hold them.
 
         They are read and not mapped: whoever goes through a store once holds a batch of it, and not
         all that was looked at.
         """
-        for shard in self._shards:
-            yield from shard.read()
+        wanted = range(len(self)) if rows is None else rows
+        if not wanted:
+            return
+        first = bisect.bisect_right(self._starts, wanted.start) - 1
+        last = bisect.bisect_left(self._starts, wanted.stop)
+
+        # A shard is opened once for all of its batches.
+        batches = (
+            columns
+            for shard, held in groupby(self._batches[first:last], key=itemgetter(0))
+            for columns in shard.read([number for _, number in held])
+        )
+        for start, columns in zip(self._starts[first:last], batches, strict=True):
+            begin, end = max(wanted.start - start, 0), wanted.stop - start
+            is_whole = begin == 0 and end >= columns.num_rows
+            yield columns if is_whole else columns.slice(begin, end - begin)
+
+    @property
+    def batch_starts(self) -> Sequence[int]:
+        """The number of the first row of each batch, and that of all rows."""
+        return self._starts
 
     @property
     def fingerprint(self) -> str:
@@ -268,12 +290,12 @@ class _ArrowShard:
             batch = self._reader.get_batch(number)
         return upgrade(batch.replace_schema_metadata(None))
 
-    def read(self) -> Iterator[pa.RecordBatch]:
+    def read(self, numbers: Iterable[int]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
         with open_input(self._path) as file:
             reader = pa.ipc.open_file(file)
-            for number in range(self.num_batches):
+            for number in numbers:
                 yield upgrade(reader.get_batch(number).replace_schema_metadata(None))
 
 
@@ -297,8 +319,8 @@ class _ParquetShard:
             table = self._file.read_row_group(number).cast(self._written_as)
         return upgrade(table.combine_chunks().to_batches()[0])
 
-    def read(self) -> Iterator[pa.RecordBatch]:
-        return map(self.batch, range(self.num_batches))
+    def read(self, numbers: Iterable[int]) -> Iterator[pa.RecordBatch]:
+        return map(self.batch, numbers)
 
 
 def _check_listing(path: Path, manifest: Manifest) -> dict[str, int]:
@@ -377,18 +399,27 @@ def check(
     except StoreError as error:
         return [error]
 
-    expected = {shard.name: shard.xxh3 for shard in store.manifest.shards} | {
-        REJECTS: store.manifest.rejects_xxh3
-    }
     faults = []
-
-    for name, digest in expected.items():
-        file = store.folder / name
-        try:
-            if hash_file(file) != digest:
-                faults.append(_damage_error(file, "its bytes do not match their hash"))
+    for file, digest in list_files(store):
+        faults += check_file(file, digest)
+        with suppress(OSError):
             progress(file.stat().st_size)
-        except OSError as error:
-            faults.append(_damage_error(file, str(error)))
-
     return faults
+
+
+def list_files(store: Store) -> list[tuple[Path, str]]:
+    """Return the files that hold the rows and the rejects of a store, with the hash of each."""
+    digests = {shard.name: shard.xxh3 for shard in store.manifest.shards}
+    digests[REJECTS] = store.manifest.rejects_xxh3
+    return [(store.folder / name, digest) for name, digest in digests.items()]
+
+
+def check_file(file: Path, digest: str) -> list[StoreError]:
+    """Return what is wrong with a file of a store, whose hash is known; nothing, if it is whole."""
+    try:
+        if hash_file(file) == digest:
+            return []
+        what = "its bytes do not match their hash"
+    except OSError as error:
+        what = str(error)
+    return [_damage_error(file, what)]

@@ -247,6 +247,13 @@ def workers_started(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
     return len(started)
 
 
+def refused_without_a_cluster(*command: Any) -> None:
+    """An address says nothing to this machine, and "head" nothing to Ray."""
+    far = (*command, "--address", "head")
+    assert "--engine ray" in str(run(*far, code=2).exception)
+    assert "HOST:PORT" in str(run(*far, "--engine", "ray", code=2).exception)
+
+
 CONVERT: Final = ("convert", "llava", "source.json", "-o", "store")
 FRAMES: Final = ("frames", "store", "-o", "cached", "--workers", "1")
 
@@ -1001,14 +1008,15 @@ def select_strict(place: Path, request: pytest.FixtureRequest) -> None:
     assert 'raise KeyError("oops")' in strict
 
 
-@case("select", "--workers")
-@case("stats", "--workers")
-def near_workers(place: Path, request: pytest.FixtureRequest) -> None:
-    nearly_the_same(place)
-    patch = request.getfixturevalue("monkeypatch")
+@pytest.mark.parametrize("command", ["stats", "select"])
+def test_pictures_that_are_compared_are_decoded_by_so_many_processes(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nearly_the_same(tmp_path)
 
-    assert workers_started(patch, *near_command(request)) == 1
-    assert workers_started(patch, *near_command(request), "--workers", 2) == 2
+    assert workers_started(monkeypatch, *NEAR_ROWS[command]) == 1
+    assert workers_started(monkeypatch, *NEAR_ROWS[command], "--workers", 2) == 2
 
 
 @case("select", "--deadline")
@@ -1073,6 +1081,25 @@ def select_json(place: Path, request: pytest.FixtureRequest) -> None:
     ten_rows(place)
 
     assert answer("select", "store", "-o", "some")["selected"] == 10
+
+
+@case("select", "--engine")
+@case("select", "--address")
+def select_engine(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+    refused_without_a_cluster("select", "store", "-o", "some")
+
+
+@case("select", "--workers")
+@case("select", "--partitions")
+def select_partitions(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+    patch = request.getfixturevalue("monkeypatch")
+    command = ("select", "store", "-o", "some", "--drop-duplicates", "--overwrite")
+
+    assert workers_started(patch, *command, "--workers", 2) == 0
+    assert workers_started(patch, *command, "--workers", 2, "--partitions", 3) == 2
+    assert len(rows("some")) == 9
 
 
 @case("merge", "--output")
@@ -1175,6 +1202,25 @@ def stats_plots(place: Path, request: pytest.FixtureRequest) -> None:
     assert not (place / "other" / "tokens.svg").exists()
 
 
+@case("stats", "--engine")
+@case("stats", "--address")
+def stats_engine(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+    refused_without_a_cluster("stats", "store")
+
+
+@case("stats", "--workers")
+@case("stats", "--partitions")
+def stats_partitions(place: Path, request: pytest.FixtureRequest) -> None:
+    ten_rows(place)
+    patch = request.getfixturevalue("monkeypatch")
+    whole = run("stats", "store").stdout
+
+    assert workers_started(patch, "stats", "store", "--workers", 2) == 0
+    assert workers_started(patch, "stats", "store", "--workers", 2, "--partitions", 3) == 2
+    assert run("stats", "store", "--workers", 1, "--partitions", 3).stdout == whole
+
+
 @case("stats", "--json")
 def stats_json(place: Path, request: pytest.FixtureRequest) -> None:
     options = reading(place, request)
@@ -1247,16 +1293,26 @@ def check_engine(place: Path, request: pytest.FixtureRequest) -> None:
     numbered(place / "store", 1)
 
     assert "is whole" in run("check", "store").output
-    said = run("check", "store", "--engine", "ray", code=2)
-    assert "with --media or --decode" in str(said.exception)
+    refused_without_a_cluster("check", "store")
 
 
 @case("check", "--address")
 def check_address(place: Path, request: pytest.FixtureRequest) -> None:
     numbered(place / "store", 1)
 
-    said = run("check", "store", "--media", "--address", "head:6379", code=2)
-    assert "--engine ray" in str(said.exception)
+    refused_without_a_cluster("check", "store", "--media")
+
+
+@case("check", "--partitions")
+def check_partitions(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place, 3)
+    for number in (0, 2):
+        (place / f"{number}.mp4").unlink()
+    command = ("check", "store", "--media", "--workers", 1)
+
+    whole = run(*command, code=1).output
+    assert run(*command, "--partitions", 2, code=1).output == whole
+    assert whole.index("row 0") < whole.index("row 2")
 
 
 @case("check", "--workers")
@@ -1508,15 +1564,23 @@ def frames_media_root(place: Path, request: pytest.FixtureRequest) -> None:
 @case("frames", "--engine")
 def frames_engine(place: Path, request: pytest.FixtureRequest) -> None:
     numbered(place / "store", 1)
-    command = ("frames", "store", "-o", "cached", "--frames", "uniform:1", "--address", "head")
-
-    assert "--engine ray" in str(run(*command, code=2).exception)
-    assert "HOST:PORT" in str(run(*command, "--engine", "ray", code=2).exception)
+    refused_without_a_cluster("frames", "store", "-o", "cached", "--frames", "uniform:1")
 
 
 @case("frames", "--address")
 def frames_address(place: Path, request: pytest.FixtureRequest) -> None:
     frames_engine(place, request)
+
+
+@case("frames", "--partitions")
+def frames_partitions(place: Path, request: pytest.FixtureRequest) -> None:
+    clips(place, 3)
+    command = (*FRAMES, "--frames", "uniform:2", "--overwrite")
+
+    run(*command)
+    whole = rows("cached")
+    run(*command, "--partitions", 2)
+    assert rows("cached") == whole
 
 
 @case("frames", "--workers")

@@ -469,3 +469,6 @@ def test_media_are_checked_on_an_engine_as_they_are_here(tmp_path: Path) -> None
     assert list(media_faults(store, "compare", engine=engine)) == here
     assert [fault.row for fault in here] == [3, 70, 149]
     assert engine.submitted == 3
+
+    assert list(media_faults(store, "compare", engine=engine, partitions=7)) == here
+    assert engine.submitted == 3 + 7
