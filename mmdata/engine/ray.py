@@ -61,6 +61,8 @@ class RayEngine:
             # Its workers see the modules that this process does.
             path = os.pathsep.join(filter(None, sys.path))
             options |= {
+                # Without, Ray looks for a cluster that runs already, and refuses what follows.
+                "address": "local",
                 "num_cpus": workers or processors(),
                 "object_store_memory": _OBJECT_STORE,
                 "runtime_env": {"env_vars": {"PYTHONPATH": path}},
@@ -71,7 +73,7 @@ class RayEngine:
         try:
             self._ray.init(**options)
         except (ConnectionError, ValueError) as error:
-            raise UsageError(f"no Ray cluster at {address}: {error}") from error
+            raise UsageError(f"no Ray cluster at {address}: {error}{_hint(error)}") from error
 
     def submit(self, job: Callable[..., Any], *args: Any) -> int:
         """Take a job; return the number by which its result will be called."""
@@ -104,3 +106,18 @@ class RayEngine:
     def __exit__(self, *_: object) -> None:
         """Close the engine."""
         self.close()
+
+
+def _hint(error: BaseException) -> str:
+    """Return what to do about a cluster that wants a token: Ray says so in a cause of a cause."""
+    causes = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(type(cause).__name__)
+        cause = cause.__cause__
+    if "AuthenticationError" not in causes:
+        return ""
+    return (
+        ". It wants a token, and Ray sends none to an address unless RAY_AUTH_MODE=token is set in "
+        "this process: https://docs.ray.io/en/latest/ray-security/token-auth.html"
+    )
