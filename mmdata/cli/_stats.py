@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -105,7 +106,8 @@ def stats(
     lengths = None
     with show_plugin_traceback(strict):
         if template := make_template(**reading):
-            if workers is None and engine == "local" and len(opened) >= _MANY:
+            is_large = len(opened) >= _MANY and os.name == "posix"  # elsewhere none can be started
+            if workers is None and engine == "local" and is_large:
                 workers = processors()
             lengths = measure_lengths(
                 opened.rows(located=True), template, workers=workers, **settings

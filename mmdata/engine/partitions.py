@@ -7,6 +7,7 @@ many they are.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,13 +26,7 @@ from mmdata.store import Store, check
 from mmdata.store import open as open_store
 from mmdata.store.reader import check_file, list_files
 
-__all__ = [
-    "PARTITIONS_A_WORKER",
-    "StorePartitions",
-    "check_store",
-    "split_rows",
-    "split_store",
-]
+__all__ = ["PARTITIONS_A_WORKER", "StorePartitions", "check_store", "split_rows", "split_store"]
 
 R = TypeVar("R")
 
@@ -67,9 +62,7 @@ class StorePartitions:
             return
 
         place = self.store.path, self.store.media_root, self.store.fingerprint
-        asked: deque[range] = (
-            deque()
-        )  # of the tasks that were taken, the first of which is still to come
+        asked: deque[range] = deque()  # the rows of tasks whose results are still to come
 
         def questions() -> Iterator[tuple[Any, ...]]:
             for task in tasks:
@@ -111,7 +104,8 @@ def split_store(
     wanted = sum(shard.bytes for shard in store.manifest.shards) // _PARTITION_BYTES
     count = partitions
     if count is None and engine == "local":
-        several = workers or processors()
+        # Elsewhere no process can be started, and this one counts as it can.
+        several = workers or (processors() if os.name == "posix" else 1)
         # As many for each; to start a process takes as long as to read a small store.
         count = 1 if several == 1 or wanted < 2 else -(-wanted // several) * several
     if count == 1 and engine == "local":
